@@ -1,0 +1,219 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+var (
+	// ErrLeaseLost says that the source no longer holds the task for us: it
+	// may be running elsewhere, and must be neither acknowledged nor told of.
+	ErrLeaseLost = errors.New("lease lost")
+
+	// ErrSettled says that a delivery was settled a second time, and in
+	// another way. It is a fault in a stage.
+	ErrSettled = errors.New("delivery is settled already")
+)
+
+// A Lease is what a Source holds for us while we have one of its tasks. Its
+// methods may block on the network, and may be called from any goroutine; a
+// Delivery calls Ack or Release at most once, and neither after the other.
+// They retry what can be retried themselves, within ctx.
+type Lease interface {
+	// Ack says that the task is done and must not be delivered again.
+	Ack(ctx context.Context) error
+	// Release makes the task available again after delay (0: at once).
+	Release(ctx context.Context, delay time.Duration) error
+	// Extend asks that the lease last d from now, and returns when it will
+	// end. It returns an error that Is ErrLeaseLost where the lease is gone.
+	Extend(ctx context.Context, d time.Duration) (time.Time, error)
+	// Expires is when the lease ended or ends, as known when the task was
+	// received; the zero time where it never does.
+	Expires() time.Time
+}
+
+// A Delivery is a Task that a Source has handed over, with the Lease on it.
+//
+// One goroutine owns a Delivery at any time; handing it to a channel hands
+// over ownership. The owner that drops it settles it, with one of Ack, Release
+// and Abandon. That this happens once is enforced here and nowhere else.
+type Delivery struct {
+	Task Task
+	// Attempt counts the task's deliveries, from 1.
+	Attempt int
+
+	lease Lease
+
+	mu      sync.Mutex
+	settled settlement
+	lost    chan struct{} // made by the first Lost or Lose
+	cause   error         // why it was lost; nil while it is held
+
+	// The run's books; see ledger.go. A delivery made outside a run has none.
+	books      *ledger
+	hasCredit  bool
+	prev, next *Delivery
+}
+
+type settlement uint8
+
+const (
+	open settlement = iota
+	acked
+	released
+	abandoned
+)
+
+func (s settlement) String() string {
+	return [...]string{"open", "acknowledged", "released", "abandoned"}[s]
+}
+
+// NewDelivery returns an unsettled delivery. A nil lease is one that never
+// ends and whose methods do nothing, as for a local file. An attempt below 1
+// counts as 1.
+func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
+	if lease == nil {
+		lease = noLease{}
+	}
+	return &Delivery{Task: task, Attempt: max(attempt, 1), lease: lease}
+}
+
+// Ack settles the delivery: the task is over. Where the lease was lost
+// meanwhile it returns ErrLeaseLost and tells the source nothing. Settling
+// again in the same way does nothing; in another it returns ErrSettled.
+func (d *Delivery) Ack(ctx context.Context) error {
+	tell, err := d.settle(acked)
+	if err == nil && tell {
+		err = d.lease.Ack(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("ack task %q: %w", d.Task.ID, err)
+	}
+	return nil
+}
+
+// Release settles the delivery: the task becomes available again after delay.
+// Where the lease was lost meanwhile there is nothing to give back, and it
+// returns nil.
+func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
+	tell, err := d.settle(released)
+	if err == nil && tell {
+		err = d.lease.Release(ctx, delay)
+	}
+	if err != nil && !errors.Is(err, ErrLeaseLost) {
+		return fmt.Errorf("release task %q: %w", d.Task.ID, err)
+	}
+	return nil
+}
+
+// Abandon settles the delivery without a word to the source: the lease runs
+// out by itself. It is for a task that this worker shall not be handed again
+// at once, such as one that is skipped.
+func (d *Delivery) Abandon() error {
+	if _, err := d.settle(abandoned); err != nil && !errors.Is(err, ErrLeaseLost) {
+		return fmt.Errorf("abandon task %q: %w", d.Task.ID, err)
+	}
+	return nil
+}
+
+// settle moves the delivery from open to s and takes it out of the run's books.
+// It reports whether the source is to be told: by the first call alone, and only
+// while the lease is held.
+func (d *Delivery) settle(s settlement) (tell bool, err error) {
+	d.mu.Lock()
+	was, lost := d.settled, d.cause
+	if was == open {
+		d.settled = s
+	}
+	d.mu.Unlock()
+	switch {
+	case was == s:
+		return false, nil
+	case was != open:
+		return false, fmt.Errorf("%w: it was %v", ErrSettled, was)
+	}
+	if d.books != nil {
+		d.books.settled(d)
+	}
+	return lost == nil, lost
+}
+
+// Settled reports whether the delivery has been settled.
+func (d *Delivery) Settled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.settled != open
+}
+
+// Extend asks that the lease last duration from now and returns when it will
+// end. A lease that turns out to be gone makes the delivery Lost.
+func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Time, error) {
+	until, err := d.lease.Extend(ctx, duration)
+	if err == nil {
+		return until, nil
+	}
+	err = fmt.Errorf("extend task %q: %w", d.Task.ID, err)
+	if errors.Is(err, ErrLeaseLost) {
+		d.Lose(err)
+	}
+	return until, err
+}
+
+// Expires is when the lease ends, as known when the task was received; the
+// zero time where it never does.
+func (d *Delivery) Expires() time.Time { return d.lease.Expires() }
+
+// Lost is closed when the lease is gone: then the task's process is killed and
+// nothing is acknowledged.
+func (d *Delivery) Lost() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lostChan()
+}
+
+func (d *Delivery) lostChan() chan struct{} {
+	if d.lost == nil {
+		d.lost = make(chan struct{})
+	}
+	return d.lost
+}
+
+// Lose says that the lease is gone, and why; cause is wrapped so that it Is
+// ErrLeaseLost. Only the first call counts, and none after settling.
+func (d *Delivery) Lose(cause error) {
+	if !errors.Is(cause, ErrLeaseLost) {
+		cause = fmt.Errorf("%w: %w", ErrLeaseLost, cause)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cause != nil || d.settled != open {
+		return
+	}
+	d.cause = cause
+	close(d.lostChan())
+}
+
+// FreeSlot says that the task no longer takes up a slot, so that the source
+// may fetch another in its place. The stage that executes calls it; settling a
+// delivery does so too. It counts once.
+func (d *Delivery) FreeSlot() {
+	if d.books != nil {
+		d.books.freeSlot(d)
+	}
+}
+
+// delivery makes every type that embeds *Delivery a Carrier.
+func (d *Delivery) delivery() *Delivery { return d }
+
+// noLease is held on tasks that cannot be taken from us.
+type noLease struct{}
+
+func (noLease) Ack(context.Context) error                    { return nil }
+func (noLease) Release(context.Context, time.Duration) error { return nil }
+func (noLease) Expires() time.Time                           { return time.Time{} }
+func (noLease) Extend(context.Context, time.Duration) (time.Time, error) {
+	return time.Time{}, nil
+}

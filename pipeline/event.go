@@ -1,0 +1,186 @@
+package pipeline
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// EventType is the event_type of the specification.
+type EventType string
+
+// The event types.
+const (
+	TaskCompleted     EventType = "task_completed"
+	TaskException     EventType = "task_exception"
+	TaskTimedOut      EventType = "task_timed_out"
+	TaskExited        EventType = "task_exited"
+	NonFatalException EventType = "non_fatal_exception"
+	FatalException    EventType = "fatal_exception"
+	SpotTermination   EventType = "spot_termination"
+	KeepAlive         EventType = "keep_alive"
+)
+
+// An Event is what is told to the outside: one JSON object. Make one for a task
+// with NewTaskEvent; fill in Type, Time and Hostname for any other.
+type Event struct {
+	// Time is when it happened; it is told in UTC with microseconds.
+	Time time.Time
+	// Hostname is the machine's.
+	Hostname string
+	Type     EventType
+
+	// TaskID, Attempt, Outcome and Retry stand in the four task events. Retry
+	// says what was decided for the task, not what it asked for.
+	TaskID  string
+	Attempt int
+	Outcome Outcome
+	Retry   bool
+
+	// Exception and StackTrace stand in fatal and non-fatal exceptions.
+	Exception  string
+	StackTrace string
+
+	// Extra are further fields, told last and in order.
+	Extra []Field
+}
+
+// A Field is a further field of an Event.
+type Field struct {
+	Name string
+	// Value is one JSON value.
+	Value json.RawMessage
+}
+
+// NewTaskEvent returns the event that tells of a task. It reports false for an
+// outcome that nobody is told of, because the task goes back as if it had not
+// been taken: Interrupted and LeaseLost.
+func NewTaskEvent(j Judgment, hostname string, now time.Time) (Event, bool) {
+	e := Event{
+		Time: now, Hostname: hostname,
+		TaskID: j.Task.ID, Attempt: j.Attempt, Outcome: j.Outcome, Retry: j.Verdict == Retry,
+	}
+	switch j.Outcome.Kind {
+	case Completed:
+		e.Type = TaskCompleted
+	case Exception:
+		e.Type = TaskException
+	case TimedOut:
+		e.Type = TaskTimedOut
+	case Exited:
+		e.Type = TaskExited
+	default:
+		return Event{}, false
+	}
+	return e, true
+}
+
+// timeLayout is the specification's: ISO 8601 with microseconds and no zone,
+// which is UTC.
+const timeLayout = "2006-01-02T15:04:05.000000"
+
+// AppendJSON appends the event as one JSON object without a line break, and
+// returns the extended buffer.
+func (e *Event) AppendJSON(b []byte) []byte {
+	b = append(b, `{"timestamp":"`...)
+	b = e.Time.UTC().AppendFormat(b, timeLayout)
+	b = append(b, `","hostname":`...)
+	b = appendString(b, e.Hostname)
+	b = append(b, `,"event_type":`...)
+	b = appendString(b, string(e.Type))
+	switch e.Type {
+	case TaskCompleted, TaskException, TaskTimedOut, TaskExited:
+		b = e.appendTask(b)
+	case FatalException, NonFatalException:
+		b = append(b, `,"exception":`...)
+		b = appendString(b, e.Exception)
+		b = append(b, `,"stack_trace":`...)
+		b = appendString(b, e.StackTrace)
+	}
+	for _, f := range e.Extra {
+		b = append(b, ',')
+		b = appendString(b, f.Name)
+		b = append(b, ':')
+		b = appendValue(b, f.Value)
+	}
+	return append(b, '}')
+}
+
+func (e *Event) appendTask(b []byte) []byte {
+	b = append(b, `,"task_id":`...)
+	b = appendString(b, e.TaskID)
+	b = append(b, `,"elapsed_time":`...)
+	b = appendSeconds(b, e.Outcome.Elapsed)
+	if e.Type == TaskExited {
+		b = append(b, `,"exit_code":`...)
+		b = strconv.AppendInt(b, int64(e.Outcome.ExitCode), 10)
+	}
+	b = append(b, `,"retry":`...)
+	b = strconv.AppendBool(b, e.Retry)
+	switch e.Type {
+	case TaskCompleted:
+		if e.Outcome.ResultBytes != nil {
+			b = append(b, `,"result_base64":"`...)
+			b = base64.StdEncoding.AppendEncode(b, e.Outcome.ResultBytes)
+			b = append(b, '"')
+		} else {
+			b = append(b, `,"result":`...)
+			b = appendValue(b, e.Outcome.Result)
+		}
+	case TaskException:
+		b = append(b, `,"exception":`...)
+		b = appendString(b, e.Outcome.Exception)
+	}
+	b = append(b, `,"attempt":`...)
+	b = strconv.AppendInt(b, int64(e.Attempt), 10)
+	b = append(b, `,"slot":`...)
+	b = strconv.AppendInt(b, int64(e.Outcome.Slot), 10)
+	if u := e.Outcome.Usage; u != nil {
+		b = append(b, `,"usage":{"cpu_seconds":`...)
+		b = appendSeconds(b, u.CPU)
+		b = append(b, `,"peak_memory_bytes":`...)
+		b = strconv.AppendInt(b, u.PeakMemory, 10)
+		b = append(b, '}')
+	}
+	return b
+}
+
+// appendSeconds appends d in seconds with microseconds.
+func appendSeconds(b []byte, d time.Duration) []byte {
+	return strconv.AppendFloat(b, d.Round(time.Microsecond).Seconds(), 'f', -1, 64)
+}
+
+// appendString appends s quoted. What is not UTF-8 in it is replaced, as JSON
+// cannot say it.
+func appendString(b []byte, s string) []byte {
+	if q, err := jsontext.AppendQuote(b, s); err == nil {
+		return q
+	}
+	q, _ := jsontext.AppendQuote(b, toValidUTF8(s)) // errs on invalid UTF-8 alone
+	return q
+}
+
+func toValidUTF8(s string) string {
+	out := make([]rune, 0, len(s))
+	for _, r := range s { // an invalid byte ranges as U+FFFD
+		out = append(out, r)
+	}
+	return string(out)
+}
+
+// appendValue appends a JSON value on one line. Nothing and what is no JSON is
+// told as a string: an event log with a broken line is worse than an odd value.
+func appendValue(b []byte, v json.RawMessage) []byte {
+	if len(v) == 0 {
+		return append(b, "null"...)
+	}
+	c := jsontext.Value(append([]byte(nil), v...))
+	if !utf8.Valid(v) || c.Compact(jsontext.AllowDuplicateNames(true)) != nil {
+		return appendString(b, string(v))
+	}
+	return append(b, c...)
+}

@@ -1,0 +1,107 @@
+package pipeline_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+var at = time.Date(2025, 5, 26, 3, 56, 26, 321172999, time.FixedZone("x", 7200))
+
+func TestEventJSON(t *testing.T) {
+	t.Parallel()
+	d := pipeline.NewDelivery(pipeline.Task{ID: `a"b`}, nil, 2)
+	base := pipeline.Outcome{Slot: 3, Elapsed: 1500 * time.Millisecond}
+	with := func(f func(*pipeline.Outcome)) pipeline.Outcome { o := base; f(&o); return o }
+	head := `{"timestamp":"2025-05-26T01:56:26.321172","hostname":"host","event_type":`
+	for _, tc := range []struct {
+		name    string
+		outcome pipeline.Outcome
+		verdict pipeline.Verdict
+		want    string
+	}{
+		{
+			"completed", with(func(o *pipeline.Outcome) {
+				o.Kind, o.Result = pipeline.Completed, []byte("{\n \"big\": 12345678901234567890, \"f\":1e400}")
+				o.Usage = &pipeline.Usage{CPU: 20 * time.Millisecond, PeakMemory: 4096}
+			}), pipeline.Ack,
+			head + `"task_completed","task_id":"a\"b","elapsed_time":1.5,"retry":false,"result":{"big":12345678901234567890,"f":1e400},"attempt":2,"slot":3,"usage":{"cpu_seconds":0.02,"peak_memory_bytes":4096}}`,
+		},
+		{
+			"completed without UTF-8", with(func(o *pipeline.Outcome) { o.Kind, o.ResultBytes = pipeline.Completed, []byte{0xff, 0} }), pipeline.Retry,
+			head + `"task_completed","task_id":"a\"b","elapsed_time":1.5,"retry":true,"result_base64":"/wA=","attempt":2,"slot":3}`,
+		},
+		{
+			"exception", with(func(o *pipeline.Outcome) { o.Kind, o.Exception = pipeline.Exception, "line\nline" }), pipeline.Retry,
+			head + `"task_exception","task_id":"a\"b","elapsed_time":1.5,"retry":true,"exception":"line\nline","attempt":2,"slot":3}`,
+		},
+		{
+			"timed out", with(func(o *pipeline.Outcome) { o.Kind = pipeline.TimedOut }), pipeline.Ack,
+			head + `"task_timed_out","task_id":"a\"b","elapsed_time":1.5,"retry":false,"attempt":2,"slot":3}`,
+		},
+		{
+			"exited", with(func(o *pipeline.Outcome) { o.Kind, o.ExitCode = pipeline.Exited, -9 }), pipeline.Ack,
+			head + `"task_exited","task_id":"a\"b","elapsed_time":1.5,"exit_code":-9,"retry":false,"attempt":2,"slot":3}`,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			e, ok := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: tc.outcome, Verdict: tc.verdict}, "host", at)
+			if !ok {
+				t.Fatal("no event")
+			}
+			if got := string(e.AppendJSON(nil)); got != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestNobodyIsToldOfAnInterruptedTask(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []pipeline.Kind{pipeline.Interrupted, pipeline.LeaseLost, 0} {
+		j := pipeline.Judgment{
+			Delivery: pipeline.NewDelivery(pipeline.Task{ID: "x"}, nil, 1),
+			Outcome:  pipeline.Outcome{Kind: kind}, Verdict: pipeline.Release,
+		}
+		if e, ok := pipeline.NewTaskEvent(j, "host", at); ok {
+			t.Errorf("%v: an event %+v", kind, e)
+		}
+	}
+}
+
+func TestExceptionEvents(t *testing.T) {
+	t.Parallel()
+	e := pipeline.Event{
+		Time: at, Hostname: "h", Type: pipeline.FatalException, Exception: "x", StackTrace: "y",
+		Extra: []pipeline.Field{{Name: "zone", Value: json.RawMessage(`"a"`)}},
+	}
+	want := `{"timestamp":"2025-05-26T01:56:26.321172","hostname":"h","event_type":"fatal_exception","exception":"x","stack_trace":"y","zone":"a"}`
+	if got := string(e.AppendJSON(nil)); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// Whatever a task says, its event is one line of JSON.
+func FuzzEventIsOneLineOfJSON(f *testing.F) {
+	f.Add("id", "result", "exception")
+	f.Add("\xff\n", "{\"a\":\n1}", "\u2028\x00")
+	f.Add("", "{", "\xed\xa0\x80")
+	f.Fuzz(func(t *testing.T, id, result, exception string) {
+		d := pipeline.NewDelivery(pipeline.Task{ID: id}, nil, 1)
+		for _, o := range []pipeline.Outcome{
+			{Kind: pipeline.Completed, Result: []byte(result)},
+			{Kind: pipeline.Exception, Exception: exception},
+		} {
+			e, _ := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: o, Verdict: pipeline.Ack}, id, at)
+			got := e.AppendJSON(nil)
+			if strings.ContainsAny(string(got), "\n\r") || !json.Valid(got) || !utf8.Valid(got) {
+				t.Fatalf("event is %q", got)
+			}
+		}
+	})
+}

@@ -1,0 +1,208 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/sourcegraph/conc/panics"
+)
+
+// A Carrier is what flows through a pipeline: a *Delivery, or a type of your
+// own that embeds one, as Result and Judgment do.
+type Carrier interface {
+	delivery() *Delivery
+}
+
+// A Stage takes items from in and sends items to out, until one of three:
+//
+//   - in is closed: it finishes what it holds and returns;
+//   - ctx ends: it gives back what it holds and returns. Send does that for an
+//     item that could not be sent; the pipeline gives back what is still in in;
+//   - it needs no more: it returns nil. Everything before it ends, and what has
+//     been fetched beyond is given back.
+//
+// An error, or a panic, ends the whole run in order. A Stage closes neither
+// channel, may start goroutines but has waited for them when it returns, and
+// settles each delivery that it does not pass on.
+//
+// Its ctx is the run's Fetch phase where In is *Delivery (nothing has been run
+// yet), and otherwise its Settle phase.
+type Stage[In, Out Carrier] func(ctx context.Context, in <-chan In, out chan<- Out) error
+
+// A Drain is the last stage: it settles what it takes.
+type Drain[In Carrier] func(ctx context.Context, in <-chan In) error
+
+// A Flow is what comes out of one stage, on its way to the next. Each Flow goes
+// into exactly one Via or To.
+type Flow[T Carrier] struct {
+	run  *Run
+	ch   <-chan T
+	stop func() // ends everything up to here
+}
+
+// StageError is the error of a run that a stage ended.
+type StageError struct {
+	// Stage is the name that the stage was given.
+	Stage string
+	Err   error
+}
+
+// Error names the stage.
+func (e *StageError) Error() string { return fmt.Sprintf("%s: %v", e.Stage, e.Err) }
+
+// Unwrap returns the stage's own error.
+func (e *StageError) Unwrap() error { return e.Err }
+
+// PanicError is what a panic in a stage is turned into.
+type PanicError struct {
+	// Value is what was passed to panic.
+	Value any
+	// Stack is the stack of the goroutine that panicked.
+	Stack []byte
+}
+
+// Error returns the panic's value; the stack is left to those who print it.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Unwrap returns the panic's value where it was an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// fetchBatch is how many deliveries are asked for at once at most: enough to
+// fill any provider's batch, small enough not to matter in memory.
+const fetchBatch = 256
+
+// From starts the pipeline: it fetches from source for as many deliveries as
+// Options.Slots and Options.Ahead allow to be out, and sends them on. The run
+// closes source at its end. A run has one From.
+//
+// An error of the source ends the fetching, but not what has been fetched:
+// those tasks are run first.
+func From(r *Run, name string, source Source) Flow[*Delivery] {
+	ctx, cancel := context.WithCancel(r.phases.Fetch)
+	out := make(chan *Delivery, r.buffer())
+	r.source = source
+	r.goStage(name, beforeRun, func() error {
+		defer cancel()
+		defer close(out)
+		return recovered(func() error { return r.pump(ctx, source, out) })
+	})
+	return Flow[*Delivery]{run: r, ch: out, stop: cancel}
+}
+
+func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) error {
+	for {
+		granted, err := r.books.take(ctx, fetchBatch)
+		if err != nil {
+			return nil // told to stop, which is no error
+		}
+		ds, err := source.Receive(ctx, granted)
+		r.books.received(ds, granted)
+		for i, d := range ds {
+			if Send(ctx, out, d) != nil {
+				for _, d := range ds[i+1:] {
+					r.giveBack(d)
+				}
+				return nil
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			r.sourceEnded.Store(true)
+			return nil
+		case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// Via adds a stage.
+func Via[In, Out Carrier](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
+	r := in.run
+	ctx, cancel := context.WithCancel(r.phaseOf(isDelivery[In]()))
+	out := make(chan Out, r.buffer())
+	r.goStage(name, isDelivery[In](), func() error {
+		defer close(out)
+		return runStage(ctx, cancel, in, r, func() error { return stage(ctx, in.ch, out) })
+	})
+	return Flow[Out]{run: r, ch: out, stop: func() { cancel(); in.stop() }}
+}
+
+// To ends the pipeline.
+func To[In Carrier](in Flow[In], name string, drain Drain[In]) {
+	r := in.run
+	ctx, cancel := context.WithCancel(r.phaseOf(isDelivery[In]()))
+	r.goStage(name, isDelivery[In](), func() error {
+		return runStage(ctx, cancel, in, r, func() error { return drain(ctx, in.ch) })
+	})
+}
+
+// runStage runs one stage to its end, and sees to what it leaves in its input.
+func runStage[In Carrier](ctx context.Context, cancel context.CancelFunc, in Flow[In], r *Run, stage func() error) error {
+	// Items are given back as soon as ctx ends, and not only when the stage has
+	// returned: one that executes tasks may take its whole grace period to.
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		<-ctx.Done()
+		for item := range in.ch {
+			r.giveBack(item.delivery())
+		}
+	}()
+	err := recovered(stage)
+	if err != nil {
+		r.Stop(err)
+	}
+	in.stop()
+	cancel()
+	<-drained
+	return err
+}
+
+// Send sends item, or gives it back if ctx ends first; then it returns ctx's
+// error. A stage sends with nothing else.
+func Send[T Carrier](ctx context.Context, out chan<- T, item T) error {
+	select {
+	case out <- item:
+		return nil
+	default:
+	}
+	select {
+	case out <- item:
+		return nil
+	case <-ctx.Done():
+		item.delivery().GiveBack()
+		return ctx.Err()
+	}
+}
+
+// isDelivery reports whether T is *Delivery, and so whether a stage that takes
+// T stands before the execution.
+func isDelivery[T Carrier]() position {
+	var zero T
+	_, ok := any(zero).(*Delivery)
+	return position(ok)
+}
+
+// position tells on which side of the execution a stage stands.
+type position bool
+
+const (
+	beforeRun position = true
+	afterRun  position = false
+)
+
+// recovered calls f and turns a panic in it into a PanicError.
+func recovered(f func() error) error {
+	var err error
+	if p := panics.Try(func() { err = f() }); p != nil {
+		return &PanicError{Value: p.Value, Stack: p.Stack}
+	}
+	return err
+}

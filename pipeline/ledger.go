@@ -1,0 +1,122 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+)
+
+// ledger is a run's books: which deliveries are out, and how many more may be
+// fetched. It is what makes two promises checkable: that a source is never
+// asked for more than can start, and that no delivery is dropped unsettled.
+type ledger struct {
+	mu      sync.Mutex
+	credits int           // how many deliveries may be fetched now
+	more    chan struct{} // holds one token when credits may have come
+	head    *Delivery     // the deliveries that are out, newest first
+	out     int
+	in      int64 // how many there have been in all
+
+	giveBack func(*Delivery) // the run's, for Delivery.GiveBack
+}
+
+func newLedger(credits int) *ledger {
+	return &ledger{credits: credits, more: make(chan struct{}, 1)}
+}
+
+// take blocks until something may be fetched, and takes up to most credits.
+func (l *ledger) take(ctx context.Context, most int) (int, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		l.mu.Lock()
+		n := min(l.credits, most)
+		l.credits -= n
+		l.mu.Unlock()
+		if n > 0 {
+			return n, nil
+		}
+		select {
+		case <-l.more:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// received enters what a Receive for granted deliveries has returned, and puts
+// back the credits it did not use.
+func (l *ledger) received(ds []*Delivery, granted int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range ds {
+		d.books, d.hasCredit = l, true
+		d.next = l.head
+		if l.head != nil {
+			l.head.prev = d
+		}
+		l.head = d
+		l.out++
+		l.in++
+	}
+	l.put(granted - len(ds))
+}
+
+// put returns n credits; the caller holds l.mu.
+func (l *ledger) put(n int) {
+	if n <= 0 {
+		return
+	}
+	l.credits += n
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
+}
+
+// freeSlot returns d's credit, once.
+func (l *ledger) freeSlot(d *Delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d.hasCredit {
+		d.hasCredit = false
+		l.put(1)
+	}
+}
+
+// settled strikes d out of the books. Delivery.settle calls it once.
+func (l *ledger) settled(d *Delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d.hasCredit {
+		d.hasCredit = false
+		l.put(1)
+	}
+	if d.prev != nil {
+		d.prev.next = d.next
+	} else {
+		l.head = d.next
+	}
+	if d.next != nil {
+		d.next.prev = d.prev
+	}
+	d.prev, d.next = nil, nil
+	l.out--
+}
+
+// total returns how many deliveries have been received in all.
+func (l *ledger) total() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.in
+}
+
+// outstanding returns the deliveries that have not been settled.
+func (l *ledger) outstanding() []*Delivery {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ds := make([]*Delivery, 0, l.out)
+	for d := l.head; d != nil; d = d.next {
+		ds = append(ds, d)
+	}
+	return ds
+}

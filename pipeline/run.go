@@ -1,0 +1,193 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/sourcegraph/conc"
+)
+
+// Options say how a Run fetches and how it ends. The zero value works.
+type Options struct {
+	// Slots is how many tasks can run at once. Default 1.
+	Slots int
+	// Ahead is how many tasks may be fetched beyond Slots, so that a slot that
+	// falls free need not wait for the source. Whoever shares the source with
+	// others leaves it 0 for long tasks. Default 0.
+	Ahead int
+	// Grace is how long running tasks are left alone after Stop before the
+	// Work phase ends and they are asked to end. Default 0: at once.
+	Grace time.Duration
+	// KillDelay is how long they then have before the Kill phase ends too.
+	// Default 0: at once.
+	KillDelay time.Duration
+	// SettleTimeout bounds the telling and settling that is left once no task
+	// runs any more. Default 30 s.
+	SettleTimeout time.Duration
+	// OnStop is called once when the run is asked to stop, before the grace
+	// period begins; it is where tasks are given notice. May be nil.
+	OnStop func(cause error)
+	// Log receives what goes wrong and is no reason to end. Default: nowhere.
+	Log zerolog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	o.Slots = max(o.Slots, 1)
+	o.Ahead = max(o.Ahead, 0)
+	if o.SettleTimeout <= 0 {
+		o.SettleTimeout = 30 * time.Second
+	}
+	return o
+}
+
+// Phases are the four contexts of a run. Each outlives the one before.
+type Phases struct {
+	// Fetch: done means take nothing more, and give back what has not started.
+	Fetch context.Context
+	// Work: done means ask what runs to end (SIGTERM).
+	Work context.Context
+	// Kill: done means kill what runs (SIGKILL).
+	Kill context.Context
+	// Settle: done means give up telling and settling.
+	Settle context.Context
+}
+
+// A Run is one pipeline from its start to its end. Make it with New, add its
+// stages with From, Via and To, then call Wait.
+type Run struct {
+	opts   Options
+	phases Phases
+	// end* end the phase of that name; the cause is kept with the context.
+	endFetch, endWork, endKill, endSettle context.CancelCauseFunc
+	unhook                                func() bool // from the parent context
+
+	books       *ledger
+	source      Source
+	sourceEnded atomic.Bool
+
+	working conc.WaitGroup // the stages that take deliveries not yet run
+	telling conc.WaitGroup // the stages after them
+
+	mu      sync.Mutex
+	stages  []*stageState
+	waiting bool
+}
+
+// stageState is what is known of one stage, for the report at the end.
+type stageState struct {
+	name string
+	done atomic.Bool
+	err  error // valid once done
+}
+
+// New returns a run without stages. When ctx ends, the run is stopped as by
+// Stop; ctx's values are passed on to the stages.
+func New(ctx context.Context, opts Options) *Run {
+	opts = opts.withDefaults()
+	r := &Run{opts: opts, books: newLedger(opts.Slots + opts.Ahead)}
+	r.books.giveBack = r.giveBack
+	values := context.WithoutCancel(ctx)
+	r.phases.Settle, r.endSettle = context.WithCancelCause(values)
+	r.phases.Kill, r.endKill = context.WithCancelCause(values)
+	r.phases.Work, r.endWork = context.WithCancelCause(r.phases.Kill)
+	r.phases.Fetch, r.endFetch = context.WithCancelCause(r.phases.Work)
+	r.unhook = context.AfterFunc(ctx, func() { r.Stop(context.Cause(ctx)) })
+	return r
+}
+
+// Phases returns the run's contexts, for the stage that executes tasks.
+func (r *Run) Phases() Phases { return r.phases }
+
+// Slots is how many tasks can run at once.
+func (r *Run) Slots() int { return r.opts.Slots }
+
+// SourceEnded reports whether the source said that there will never be another
+// task. It may be asked at any time.
+func (r *Run) SourceEnded() bool { return r.sourceEnded.Load() }
+
+// Received is how many deliveries the source has handed over so far.
+func (r *Run) Received() int64 { return r.books.total() }
+
+// StopCause is what Stop or Kill was first called with, or nil.
+func (r *Run) StopCause() error {
+	if r.phases.Fetch.Err() == nil {
+		return nil
+	}
+	if cause := context.Cause(r.phases.Fetch); !errors.Is(cause, errOver) {
+		return cause
+	}
+	return nil
+}
+
+// buffer is how many items may wait between two stages. Credits bound how many
+// there are in all; a buffer of that size means that no stage waits for the
+// next one to look.
+func (r *Run) buffer() int { return min(r.opts.Slots+r.opts.Ahead, fetchBatch) }
+
+func (r *Run) phaseOf(p position) context.Context {
+	if p == beforeRun {
+		return r.phases.Fetch
+	}
+	return r.phases.Settle
+}
+
+// goStage runs body as the stage of that name.
+func (r *Run) goStage(name string, p position, body func() error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting {
+		panic("pipeline: stage " + name + " was added after Wait")
+	}
+	st := &stageState{name: name}
+	r.stages = append(r.stages, st)
+	group := &r.telling
+	if p == beforeRun {
+		group = &r.working
+	}
+	group.Go(func() {
+		if err := body(); err != nil {
+			st.err = &StageError{Stage: name, Err: err}
+		}
+		st.done.Store(true)
+	})
+}
+
+// GiveBack releases a delivery that will not be run here, at once. A failure is
+// logged and no more: the lease runs out by itself.
+func (d *Delivery) GiveBack() {
+	if d.books == nil || d.books.giveBack == nil {
+		_ = d.Release(context.Background(), 0) // outside a run there is nobody to tell
+		return
+	}
+	d.books.giveBack(d)
+}
+
+func (r *Run) giveBack(d *Delivery) {
+	if err := d.Release(r.phases.Settle, 0); err != nil {
+		r.opts.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
+			Msg("could not give the task back; it becomes available when its lease ends")
+	}
+}
+
+// errOver is the cause with which Wait ends the phases of a run that is over.
+var errOver = errors.New("the run is over")
+
+// StuckError says what had not ended when a run gave up waiting.
+type StuckError struct {
+	// Stages are those that had not returned.
+	Stages []string
+	// Tasks are the ids of up to ten tasks that were not settled; Unsettled is
+	// how many there were in all.
+	Tasks     []string
+	Unsettled int
+}
+
+// Error names the stages and tasks.
+func (e *StuckError) Error() string {
+	return fmt.Sprintf("gave up waiting for %q with %d tasks unsettled (%q)", e.Stages, e.Unsettled, e.Tasks)
+}

@@ -1,0 +1,24 @@
+package pipeline
+
+import "context"
+
+// A Source is where tasks come from.
+type Source interface {
+	// Receive returns between one and limit deliveries, and blocks until there
+	// is at least one. It returns io.EOF, and no deliveries, once there will
+	// never be another. When ctx ends it returns ctx's error promptly; what it
+	// had taken from the provider by then it either returns, with a nil error,
+	// or releases: it strands nothing.
+	//
+	// Deliveries that come with an error are valid and are processed before
+	// the error is acted on. Any error but io.EOF and ctx's own ends the run.
+	//
+	// One goroutine calls Receive. The caller owns what it returns, and
+	// settles each delivery once.
+	Receive(ctx context.Context, limit int) ([]*Delivery, error)
+
+	// Close releases what the Source holds. It is called once, after the last
+	// Receive has returned and every delivery has been settled. ctx bounds how
+	// long it may take.
+	Close(ctx context.Context) error
+}
