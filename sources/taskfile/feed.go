@@ -1,0 +1,221 @@
+package taskfile
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// A feed runs a scan in a goroutine of its own, because reading may block for
+// longer than the context of a Receive lasts. The goroutine reads only when
+// asked, and hands over what it has before each read that may block.
+type feed struct {
+	scan *scan
+	ask  chan int   // how many tasks are wanted; one question at a time
+	got  chan batch // its answer; has room for it, so that answering never blocks
+	stop chan struct{}
+	done chan struct{} // closed when the goroutine has ended
+	in   guarded
+
+	asked bool // Receive's: a question is open
+
+	// The goroutine's own.
+	want     int                  // 0 while no question is open
+	pending  []*pipeline.Delivery // never more than want, or one if that is 0
+	position int64                // after the last of them
+}
+
+type batch struct {
+	deliveries []*pipeline.Delivery
+	err        error
+	position   int64
+}
+
+// startFeed starts the goroutine; close ends it. A nil src means that path is
+// to be opened, which blocks for a named pipe.
+func startFeed(s *scan, src io.Reader, path string, limit int64) *feed {
+	f := &feed{
+		scan: s,
+		ask:  make(chan int, 1),
+		got:  make(chan batch, 1),
+		stop: make(chan struct{}),
+		done: make(chan struct{}),
+	}
+	f.in.src = src
+	go func() {
+		defer close(f.done)
+		f.run(src, path, limit)
+	}()
+	return f
+}
+
+// receive asks for tasks unless an earlier call did, and waits for the answer.
+func (f *feed) receive(ctx context.Context, limit int) (batch, error) {
+	if !f.asked {
+		f.ask <- limit
+		f.asked = true
+	}
+	select {
+	case b := <-f.got:
+		f.asked = false
+		return b, nil
+	case <-f.done:
+		return batch{}, errClosed
+	case <-ctx.Done():
+		return batch{}, ctx.Err()
+	}
+}
+
+func (f *feed) run(src io.Reader, path string, limit int64) {
+	if !f.wait() {
+		return
+	}
+	if src == nil {
+		file, err := f.in.open(path)
+		if err != nil {
+			f.scan.err = cannotOpen(path, err)
+		} else {
+			defer func() { _ = file.Close() }() // it was only read from
+		}
+	}
+	if f.scan.err == nil {
+		f.scan.begin(&f.in, path, limit, f.handOver)
+	}
+	defer f.scan.close()
+	for {
+		for f.scan.err == nil && len(f.pending) < f.want {
+			delivery, err := f.scan.step()
+			if delivery != nil {
+				f.pending = append(f.pending, delivery)
+			}
+			if err == nil {
+				f.position = f.scan.position()
+			}
+		}
+		if f.want > 0 {
+			f.answer()
+		}
+		if !f.wait() {
+			return
+		}
+	}
+}
+
+// wait waits for a question. It returns false when the feed is closed.
+func (f *feed) wait() bool {
+	select {
+	case f.want = <-f.ask:
+		return true
+	case <-f.stop:
+		return false
+	}
+}
+
+// handOver answers with what there is, before a read that may block.
+func (f *feed) handOver() {
+	if len(f.pending) > 0 && f.want > 0 {
+		f.answer()
+	}
+}
+
+func (f *feed) answer() {
+	b := batch{deliveries: f.pending, err: f.scan.err, position: f.position}
+	if b.err != nil {
+		b.position = f.scan.position()
+	}
+	f.pending, f.want = nil, 0
+	f.got <- b
+}
+
+// close ends the goroutine, and waits for it unless it is in a read that
+// cannot be ended.
+func (f *feed) close(ctx context.Context) error {
+	close(f.stop)
+	if !f.in.interrupt() {
+		return nil
+	}
+	select {
+	case <-f.done:
+		return f.in.restore()
+	case <-ctx.Done():
+		return fmt.Errorf("close task file: a read does not end: %w", ctx.Err())
+	}
+}
+
+// guarded is a reader whose blocked Read another goroutine can end.
+type guarded struct {
+	mu       sync.Mutex // guards the following
+	src      io.Reader  // nil until it has been opened
+	own      bool       // opened here
+	deadline bool       // set by interrupt
+
+	reading, closed atomic.Bool
+}
+
+type deadliner interface{ SetReadDeadline(time.Time) error }
+
+// open opens a file that need not be regular. For a named pipe it waits for
+// someone to open it for writing.
+func (g *guarded) open(path string) (*os.File, error) {
+	g.reading.Store(true)
+	defer g.reading.Store(false)
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.src, g.own = file, true
+	return file, nil
+}
+
+func (g *guarded) Read(p []byte) (int, error) {
+	// Either this sees that the reader is closed, or interrupt sees that this
+	// is reading.
+	g.reading.Store(true)
+	defer g.reading.Store(false)
+	if g.closed.Load() {
+		return 0, errClosed
+	}
+	return g.src.Read(p)
+}
+
+// interrupt ends a blocked Read, and all Reads to come. It returns false if
+// there may be one that it could not end.
+func (g *guarded) interrupt() bool {
+	g.closed.Store(true)
+	if !g.reading.Load() {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch src := g.src.(type) {
+	case deadliner:
+		g.deadline = src.SetReadDeadline(time.Unix(1, 0)) == nil
+		return g.deadline
+	case io.Closer:
+		return src.Close() == nil
+	default:
+		return false
+	}
+}
+
+// restore takes back what interrupt did to a reader that is not ours.
+func (g *guarded) restore() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	d, ok := g.src.(deadliner)
+	if !ok || !g.deadline || g.own {
+		return nil
+	}
+	if err := d.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("close task file: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,286 @@
+package taskfile
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// jsonEntries reads a JSON array, or JSON objects one after the other, token
+// by token in a single pass. Objects need not stand on a line each: JSON lines
+// are read as what they contain.
+type jsonEntries struct {
+	text  *text
+	dec   *jsontext.Decoder
+	limit int64
+	kind  kind
+	begun bool
+	slab  slab
+
+	// seen finds duplicate keys: it holds the keys other than ours, and the
+	// number of the entry that each was last in, so that nothing is allocated
+	// for an entry with the same keys as others before it.
+	seen  map[string]*int64
+	entry int64
+}
+
+// maxSeen bounds seen for files whose entries each have keys of their own.
+const maxSeen = 1024
+
+func newJSON(t *text, k kind, limit int64) *jsonEntries {
+	t.limit = limit
+	return &jsonEntries{
+		text: t,
+		// Inside data duplicate names are the task's own affair, and checking
+		// them would cost a third of the speed.
+		dec:   jsontext.NewDecoder(t, jsontext.AllowDuplicateNames(true)),
+		limit: limit,
+		kind:  k,
+		seen:  make(map[string]*int64),
+	}
+}
+
+func (j *jsonEntries) offset() int64 { return j.dec.InputOffset() }
+
+func (j *jsonEntries) line() int64 { return j.text.linesRead() + 1 }
+
+func (j *jsonEntries) next(keep bool) (pipeline.Task, error) {
+	if !j.begun {
+		j.begun = true
+		if err := j.begin(); err != nil {
+			return pipeline.Task{}, err
+		}
+	}
+	j.text.mark = j.dec.InputOffset()
+	token, err := j.dec.ReadToken()
+	if errors.Is(err, io.EOF) {
+		return pipeline.Task{}, io.EOF
+	}
+	if err != nil {
+		return pipeline.Task{}, j.syntax(err)
+	}
+	switch token.Kind() {
+	case '{':
+		return j.object(keep)
+	case ']':
+		return pipeline.Task{}, j.end()
+	default:
+		return pipeline.Task{}, at(j.lineAt(j.offset()), nil, "the entry is %s: %s", jsonType(token.Kind()), wantObject)
+	}
+}
+
+// begin finds out whether the file is an array or a row of objects.
+func (j *jsonEntries) begin() error {
+	if j.kind == jsonLines {
+		return nil
+	}
+	switch kind := j.dec.PeekKind(); kind {
+	case '[':
+		_, err := j.dec.ReadToken()
+		return err
+	case '{':
+		j.kind = jsonLines
+		return nil
+	case jsontext.KindInvalid:
+		_, err := j.dec.ReadToken()
+		if errors.Is(err, io.EOF) {
+			return &Error{Reason: "the file is empty: a JSON file with no tasks is []"}
+		}
+		return j.syntax(err)
+	default:
+		return at(j.lineOfNext(), nil, "the file starts with %s: the tasks must be a list, [{...}, {...}]", jsonType(kind))
+	}
+}
+
+// end checks that nothing follows the array.
+func (j *jsonEntries) end() error {
+	if j.dec.PeekKind(); len(bytes.Trim(j.dec.UnreadBuffer(), jsonSpace)) > 0 {
+		return at(j.lineOfNext(), nil, "there is more after the closing ]: nothing may follow it")
+	}
+	_, err := j.dec.ReadToken()
+	if errors.Is(err, io.EOF) {
+		return io.EOF
+	}
+	return j.syntax(err)
+}
+
+// object reads an entry whose { has been read.
+func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
+	j.text.mark = j.dec.InputOffset() - 1
+	j.entry++
+	if len(j.seen) > maxSeen {
+		clear(j.seen)
+	}
+	var hasID, hasData bool
+	for j.dec.PeekKind() == '"' {
+		name, err := j.dec.ReadValue()
+		if err != nil {
+			return task, j.syntax(err)
+		}
+		key := fieldOf(name)
+		if key == isID && hasID || key == isData && hasData || key == isOther && j.isSeen(name) {
+			return task, at(j.lineAt(j.offset()), nil, "the entry has the key %s twice", name)
+		}
+		value, err := j.dec.ReadValue()
+		if err != nil {
+			return task, j.syntax(err)
+		}
+		switch key {
+		case isID:
+			hasID = true
+			if task.ID, err = j.id(value, keep); err != nil {
+				return task, err
+			}
+		case isData:
+			hasData = true
+			if keep {
+				task.Data = j.slab.keep(value)
+			}
+		}
+	}
+	if _, err := j.dec.ReadToken(); err != nil { // the }, or what stands in its place
+		return task, j.syntax(err)
+	}
+	switch {
+	case j.dec.InputOffset()-j.text.mark > j.limit:
+		return task, tooLarge(j.text.lineOfMark(), j.limit)
+	case !hasID:
+		return task, at(j.text.lineOfMark(), nil, reasonNoID)
+	case !hasData:
+		return task, at(j.text.lineOfMark(), nil, reasonNoData)
+	}
+	return task, nil
+}
+
+// id checks the value of task_id, and makes the string if keep is true.
+func (j *jsonEntries) id(v jsontext.Value, keep bool) (string, error) {
+	switch {
+	case v.Kind() != '"':
+		return "", at(j.text.lineOfMark(), nil, "task_id is %s: it must be a string", jsonType(v.Kind()))
+	case len(v) == len(`""`):
+		return "", at(j.text.lineOfMark(), nil, reasonEmpty)
+	case !keep:
+		return "", nil
+	}
+	return unquote(v), nil
+}
+
+// isSeen reports whether the entry had this key before, and notes that it has.
+func (j *jsonEntries) isSeen(quoted []byte) bool {
+	if bytes.IndexByte(quoted, '\\') >= 0 {
+		quoted = []byte(`"` + unquote(quoted) + `"`) // "\u0061" is "a"
+	}
+	last := j.seen[string(quoted)]
+	if last == nil {
+		last = new(int64)
+		j.seen[string(quoted)] = last
+	}
+	seen := *last == j.entry
+	*last = j.entry
+	return seen
+}
+
+type field uint8
+
+const (
+	isOther field = iota
+	isID
+	isData
+)
+
+func fieldOf(quoted []byte) field {
+	switch string(quoted) {
+	case `"task_id"`:
+		return isID
+	case `"data"`:
+		return isData
+	}
+	if bytes.IndexByte(quoted, '\\') >= 0 {
+		switch unquote(quoted) {
+		case "task_id":
+			return isID
+		case "data":
+			return isData
+		}
+	}
+	return isOther
+}
+
+// unquote decodes a JSON string that the decoder has found valid.
+func unquote(quoted []byte) string {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted[1 : len(quoted)-1])
+	}
+	b, _ := jsontext.AppendUnquote(nil, quoted) // valid, so there is no error
+	return string(b)
+}
+
+func jsonType(k jsontext.Kind) string {
+	switch k {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case 't', 'f':
+		return "true or false"
+	default:
+		return "null"
+	}
+}
+
+const jsonSpace = " \t\r\n"
+
+// lineAt is the line of an offset that the decoder has not gone beyond.
+func (j *jsonEntries) lineAt(offset int64) int64 {
+	unread := j.dec.UnreadBuffer()
+	i := min(max(offset-j.dec.InputOffset(), 0), int64(len(unread)))
+	return j.text.linesRead() - countLines(unread[i:]) + 1
+}
+
+// lineOfNext is the line of the next token.
+func (j *jsonEntries) lineOfNext() int64 {
+	unread := j.dec.UnreadBuffer()
+	space := len(unread) - len(bytes.TrimLeft(unread, jsonSpace))
+	return j.lineAt(j.dec.InputOffset() + int64(space))
+}
+
+// syntax puts an error of the decoder in words.
+func (j *jsonEntries) syntax(err error) error {
+	fault, ok := errors.AsType[*jsontext.SyntacticError](err)
+	if !ok { // the text could not be read
+		if errors.Is(j.text.err, errTooLarge) {
+			return tooLarge(j.text.lineOfMark(), j.limit)
+		}
+		return j.text.err
+	}
+	unread := j.dec.UnreadBuffer()
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		end := j.dec.InputOffset() + int64(len(bytes.TrimRight(unread, jsonSpace)))
+		if j.kind == jsonArray {
+			return at(j.lineAt(end), err, "the file ends before the closing ]: it is cut off")
+		}
+		return at(j.lineAt(end), err, "the file ends in the middle of the entry: it is cut off")
+	}
+	rest := unread[min(max(fault.ByteOffset-j.dec.InputOffset(), 0), int64(len(unread))):]
+	line := j.lineAt(fault.ByteOffset)
+	if r, n := utf8.DecodeRune(rest); r == utf8.RuneError && n == 1 {
+		return at(line, err, reasonUTF8)
+	}
+	if len(rest) > 0 && rest[0] == ',' && j.dec.StackDepth() <= 1 {
+		if after := bytes.TrimLeft(rest[1:], jsonSpace); len(after) > 0 && after[0] == ']' {
+			return at(line, err, "there is a comma before the closing ]: none may follow the last entry")
+		}
+		return at(line, err, "there is a comma where an entry must start")
+	}
+	return at(line, err, "not valid JSON: %s", strings.TrimPrefix(fault.Err.Error(), "jsontext: "))
+}

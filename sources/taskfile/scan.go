@@ -1,0 +1,110 @@
+package taskfile
+
+import (
+	"errors"
+	"io"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// A format reads the entries of one kind of file.
+type format interface {
+	// next reads the next entry and checks it. The task is made only if keep
+	// is true. It returns io.EOF after the last entry; any other error is an
+	// *Error without file and entry, or what reading the file came to.
+	next(keep bool) (pipeline.Task, error)
+	// offset is the text's offset after the last entry.
+	offset() int64
+	// line is how far the text has been read, from 1.
+	line() int64
+}
+
+// A scan walks the entries of one open file. One goroutine uses it.
+type scan struct {
+	name    string
+	skip    int64
+	content *content // nil until begin
+
+	read int64 // entries
+	err  error // what the scan ended with; it stays
+}
+
+// begin starts to read src, which may block.
+func (s *scan) begin(src io.Reader, path string, limit int64, beforeRead func()) {
+	s.content, s.err = openContent(src, path, limit, beforeRead)
+	if s.err != nil {
+		s.err = s.explain(s.err)
+	}
+}
+
+// step reads one entry. It returns nil for one that is skipped.
+func (s *scan) step() (*pipeline.Delivery, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	keep := s.read >= s.skip
+	task, err := s.content.format.next(keep)
+	if err != nil {
+		s.err = s.explain(err)
+		return nil, s.err
+	}
+	s.read++
+	if !keep {
+		return nil, nil
+	}
+	return pipeline.NewDelivery(task, nil, 1), nil
+}
+
+// explain adds file and entry to err, and puts a fault of the stream, such as
+// a compressed file that is cut off, in words.
+func (s *scan) explain(err error) error {
+	if errors.Is(err, io.EOF) {
+		return err
+	}
+	fault, ok := errors.AsType[*Error](err)
+	if !ok {
+		fault = &Error{Reason: s.content.unreadable(err), Err: err}
+		if s.content != nil && s.content.format != nil {
+			fault.Line = s.content.format.line()
+		}
+	}
+	fault.File = s.name
+	if fault.Line > 0 {
+		fault.Entry = s.read + 1
+	}
+	return fault
+}
+
+// position is how much of the file has been read.
+func (s *scan) position() int64 {
+	if s.content == nil {
+		return 0
+	}
+	return s.content.position(errors.Is(s.err, io.EOF))
+}
+
+func (s *scan) close() {
+	if s.content != nil {
+		s.content.close()
+	}
+}
+
+// A slab makes the copies that tasks keep. Small ones share an allocation; it
+// is small enough that a long task does not hold much by holding it.
+type slab []byte
+
+const slabSize = 4 << 10
+
+func (s *slab) keep(b []byte) []byte {
+	n := len(b)
+	if n > slabSize/4 {
+		return append(make([]byte, 0, n), b...)
+	}
+	if len(*s) < n {
+		*s = make([]byte, slabSize)
+	}
+	kept := (*s)[:n:n]
+	*s = (*s)[n:]
+	copy(kept, b)
+	return kept
+}

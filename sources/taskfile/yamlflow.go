@@ -1,0 +1,138 @@
+package taskfile
+
+// A flowScanner finds the commas between the entries of a flow list, and its
+// end. It knows just enough of YAML to tell them from those inside strings,
+// comments and nested collections.
+type flowScanner struct {
+	depth   int // of brackets and braces; the list's own is the first
+	in      flowToken
+	escaped bool // in a double-quoted string: the next byte is not special
+	prev    byte
+}
+
+type flowToken uint8
+
+const (
+	inGap     flowToken = iota // where a token may start
+	inPlain                    // an unquoted scalar, in which a quote is a letter
+	inSingle                   // '...'
+	inDouble                   // "..."
+	inWord                     // a tag, an anchor or an alias
+	inTag                      // !<...>, which may hold a comma
+	inComment                  // to the end of the line
+)
+
+// A flowEvent is what a byte means to the list itself.
+type flowEvent uint8
+
+const (
+	flowGap      flowEvent = iota // white space or a comment
+	flowContent                   // part of an entry
+	flowComma                     // between two entries
+	flowClose                     // the list's end
+	flowMismatch                  // the list's end, but with the wrong bracket
+)
+
+// step takes the next byte, and the one after it.
+func (f *flowScanner) step(c, next byte) flowEvent {
+	prev := f.prev
+	f.prev = c
+	switch f.in {
+	case inComment:
+		if c == '\n' {
+			f.in = inGap
+		}
+		return flowGap
+	case inDouble, inSingle:
+		f.quoted(c)
+		return flowContent
+	case inTag:
+		if c == '>' {
+			f.in = inGap
+		}
+		return flowContent
+	case inWord:
+		if isBlank(c) {
+			f.in = inGap
+			return flowContent
+		}
+		if !isFlowIndicator(c) {
+			return flowContent
+		}
+	case inPlain:
+		switch {
+		case c == '#' && isBlank(prev):
+			f.in = inComment
+			return flowGap
+		case c == ':' && (isBlank(next) || isFlowIndicator(next)):
+			f.in = inGap
+			return flowContent
+		case !isFlowIndicator(c):
+			return flowContent
+		}
+	}
+	return f.start(c, next)
+}
+
+// start takes a byte where a token may start.
+func (f *flowScanner) start(c, next byte) flowEvent {
+	f.in = inGap
+	switch c {
+	case ' ', '\t', '\r', '\n':
+		return flowGap
+	case '#':
+		f.in = inComment
+		return flowGap
+	case '[', '{':
+		f.depth++
+	case ']', '}':
+		f.depth--
+		if f.depth == 0 && c == '}' {
+			return flowMismatch
+		}
+		if f.depth == 0 {
+			return flowClose
+		}
+	case ',':
+		if f.depth == 1 {
+			return flowComma
+		}
+	case '"':
+		f.in = inDouble
+	case '\'':
+		f.in = inSingle
+	case '&', '*':
+		f.in = inWord
+	case '!':
+		f.in = inWord
+		if next == '<' {
+			f.in = inTag
+		}
+	case ':':
+		// After a quoted key; a token follows.
+	case '?':
+		if !isBlank(next) {
+			f.in = inPlain
+		}
+	default:
+		f.in = inPlain
+	}
+	return flowContent
+}
+
+// quoted takes a byte of a quoted string. A quote that is written twice in a
+// single-quoted one ends it and starts another, which comes to the same here.
+func (f *flowScanner) quoted(c byte) {
+	switch {
+	case f.escaped:
+		f.escaped = false
+	case f.in == inDouble && c == '\\':
+		f.escaped = true
+	case f.in == inDouble && c == '"', f.in == inSingle && c == '\'':
+		f.in = inGap
+	}
+}
+
+func isFlowIndicator(c byte) bool {
+	return c == ',' || c == '[' || c == ']' || c == '{' || c == '}'
+}
