@@ -1,0 +1,156 @@
+package config_test
+
+import (
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ctworker/ctworker/internal/config"
+)
+
+// run drives the flags through a real app, as the command does, and returns
+// the settings, the user's command and what the app wrote. Tests that use it
+// are not parallel, as apps share the library's flag for help.
+func run(t *testing.T, args ...string) (cfg *config.Config, err error, command []string, output string) {
+	t.Helper()
+	var b strings.Builder
+	var line config.Line
+	fixed, faults := config.Normalize(args)
+	app := &cli.App{
+		Name:      "ctworker",
+		Writer:    &b,
+		ErrWriter: &b,
+		Commands: []*cli.Command{{
+			Name:               "run",
+			Flags:              config.Flags(&line),
+			HideHelpCommand:    true,
+			CustomHelpTemplate: config.HelpTemplate,
+			Action: func(ctx *cli.Context) error {
+				command = ctx.Args().Slice()
+				cfg, err = config.Load(config.Sources{Line: line, Faults: faults})
+				return nil
+			},
+		}},
+	}
+	if err := app.Run(append([]string{"ctworker", "run"}, fixed...)); err != nil {
+		t.Fatalf("run %q: %v\n%s", args, err, b.String())
+	}
+	return cfg, err, command, b.String()
+}
+
+func TestInAnApp(t *testing.T) {
+	cfg, err, command, output := run(t,
+		"--task-file", "tasks.json", "--retry-on-exit", "--no-retry-on-exit", "--no-is-spot", "--is-spot=true",
+		"-j", "3", "--num-simultaneous-tasks", "4", "-j5", "--verbose", "--strict=false", "--max-runtime=1.5",
+		"--", "COMMAND", "-x", "--max-runtime", "args", "--", "-j9")
+	if err != nil || output != "" {
+		t.Fatalf("error %v, output %q", err, output)
+	}
+	if cfg.TaskFile != "tasks.json" || cfg.RetryOnExit || !cfg.IsSpot || cfg.NumSimultaneousTasks != 5 || !cfg.Verbose ||
+		cfg.Strict || cfg.MaxRuntime != 3*sec/2 {
+		t.Errorf("got %+v", cfg)
+	}
+	if want := []string{"COMMAND", "-x", "--max-runtime", "args", "--", "-j9"}; !slices.Equal(command, want) {
+		t.Errorf("the command is %q, want %q", command, want)
+	}
+}
+
+func TestInAnAppAllFaults(t *testing.T) {
+	_, err, command, output := run(t,
+		"--max-runtim", "5", "--max-runtime", "ten", "-j0", "--is-spot=maybe", "--task-file=", "--price=x", "--", "help", "-h")
+	if err == nil || strings.Count(err.Error(), "\n") != 5 {
+		t.Errorf("got\n%v\nwant six faults", err)
+	}
+	if output != "" || !slices.Equal(command, []string{"help", "-h"}) {
+		t.Errorf("output %q, command %q", output, command)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	cfg, _, _, help := run(t, "--task-file", "t", "--help", "--nonsense")
+	if cfg != nil {
+		t.Error("the command ran")
+	}
+	// The columns are the app's; what is in them is ours.
+	var lines []string
+	for line := range strings.Lines(help) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	at := -1
+	for _, want := range []string{ // in this order
+		"Tasks",
+		"--task-file FILE Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or https:// address, " +
+			"and not from a queue [$RMS_CLOUD_TASKS_TASK_FILE]",
+		"Queue",
+		"--queue-name NAME The name of the task queue (default: the job ID) [$RMS_CLOUD_TASKS_QUEUE_NAME]",
+		"Events",
+		"Instance",
+		"Running",
+		"--num-simultaneous-tasks N|auto, -j N|auto Run this many tasks at once; auto is one a usable CPU " +
+			"(default: --num-cpus, else 1) [$RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE]",
+		"--max-runtime SECONDS Kill a task that runs longer than this (default: 600) [$RMS_CLOUD_TASKS_MAX_RUNTIME]",
+		"--kill-delay SECONDS When a task is killed, wait this long from SIGTERM to SIGKILL (default: 5)",
+		"Retry",
+		"--retry-on-exit, --no-retry-on-exit Retry a task whose process ends before the task does (default: false) " +
+			"[$RMS_CLOUD_TASKS_RETRY_ON_EXIT]",
+		"Spot",
+		"Output",
+		"--verbose Log at level DEBUG and not INFO",
+		"--help, -h show help",
+	} {
+		found := slices.Index(lines, want)
+		if found < 0 {
+			t.Fatalf("no line %q in\n%s", want, help)
+		}
+		if found <= at {
+			t.Errorf("line %q is out of order in\n%s", want, help)
+		}
+		at = found
+	}
+	for _, k := range every {
+		if strings.Count(help, "\n   --"+k.flag+" ")+strings.Count(help, "\n   --"+k.flag+",") != 1 {
+			t.Errorf("--%s does not have one line in\n%s", k.flag, help)
+		}
+		if k.env != "" && strings.Count(help, "[$"+k.env+"]") != 1 {
+			t.Errorf("%s is not in one line of\n%s", k.env, help)
+		}
+	}
+}
+
+func TestLoadByDefaultReadsFilesOfTheSystem(t *testing.T) {
+	name := t.TempDir() + "/worker.yaml"
+	if err := os.WriteFile(name, []byte("task-file: t\nmax-runtime: 7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err, _, _ := run(t, "--config", name)
+	if err != nil || cfg.MaxRuntime != 7*sec || cfg.TaskFile != "t" {
+		t.Errorf("got %+v, error %v", cfg, err)
+	}
+	_, err, _, _ = run(t, "--config", name+".missing", "--task-file=t")
+	if err == nil || strings.Count(err.Error(), name) != 1 || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("got the error %v", err)
+	}
+}
+
+func TestFlagsDescribeThemselves(t *testing.T) {
+	line := config.Line{{Name: "verbose", Value: "true"}}
+	for _, f := range config.Flags(&line) {
+		doc, ok := f.(cli.DocGenerationFlag)
+		if !ok {
+			t.Fatalf("%v is no DocGenerationFlag", f.Names())
+		}
+		if doc.GetUsage() == "" || (doc.TakesValue() && strings.HasPrefix(f.Names()[0], "no-")) {
+			t.Errorf("%v: usage %q, takes a value: %v", f.Names(), doc.GetUsage(), doc.TakesValue())
+		}
+		if got, want := f.IsSet(), f.Names()[0] == "verbose"; got != want {
+			t.Errorf("%v: IsSet is %v, want %v", f.Names(), got, want)
+		}
+	}
+	if err := (&cli.App{Writer: io.Discard, Flags: config.Flags(&line)}).Run([]string{"ctworker", "--help"}); err != nil {
+		t.Errorf("help without the template: %v", err)
+	}
+}

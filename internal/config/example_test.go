@@ -1,0 +1,39 @@
+package config_test
+
+import (
+	"flag"
+	"fmt"
+
+	"github.com/ctworker/ctworker/internal/config"
+)
+
+// A program reads its settings from its arguments, and reports all that is
+// wrong with them at once.
+func Example() {
+	args := []string{"--task-file=tasks.json", "--max-runtime", "ten", "-j0", "--retry-on-exi", "--", "sh", "-c", "true"}
+
+	var line config.Line
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	for _, f := range config.Flags(&line) { // a cli.Command takes them as they are
+		if err := f.Apply(flags); err != nil {
+			panic(err)
+		}
+	}
+	fixed, faults := config.Normalize(args)
+	if err := flags.Parse(fixed); err != nil {
+		panic(err)
+	}
+	environ := map[string]string{"RMS_CLOUD_TASKS_INSTANCE_IS_SPOT": "yes"}
+	_, err := config.Load(config.Sources{
+		Line:      line,
+		Faults:    faults,
+		LookupEnv: func(name string) (string, bool) { v, ok := environ[name]; return v, ok }, // or os.LookupEnv
+	})
+	fmt.Println(err)
+
+	// Output:
+	// --retry-on-exi "": unknown flag; did you mean --retry-on-exit?
+	// --max-runtime "ten": not a number of seconds; give one above 0, such as 600
+	// -j "0": out of range; give one from 1 to 65536, or auto for one a usable CPU
+	// RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "yes": neither true nor false; give 1, true, 0 or false
+}

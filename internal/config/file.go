@@ -1,0 +1,145 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// An entry is one line of a config file: a setting and its value, or a fault.
+type entry struct {
+	setting setting
+	value   string
+	shown   string // file, line and key, as a fault shows them
+	line    int
+	fault   *Fault
+}
+
+// parseFile reads a config file: one YAML mapping from the names of settings,
+// with _ as good as -, to plain values. It takes values as they are written,
+// whatever YAML thinks of them, so that a file and a flag mean the same.
+func parseFile(name string, content []byte) []entry {
+	broken := func(line int, reason string) entry {
+		shown := name
+		if line > 0 {
+			shown += ":" + strconv.Itoa(line)
+		}
+		return entry{fault: &Fault{Setting: shown, Reason: reason, valueless: true}}
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	var doc, second yaml.Node
+	if err := decoder.Decode(&doc); errors.Is(err, io.EOF) {
+		return nil // empty, or comments only
+	} else if err != nil {
+		return []entry{broken(0, notYAML(err))}
+	}
+
+	top := &doc
+	if doc.Kind == yaml.DocumentNode && len(doc.Content) > 0 {
+		top = doc.Content[0]
+	}
+	if top.Kind == yaml.ScalarNode && top.ShortTag() == "!!null" {
+		return nil
+	}
+	if top.Kind != yaml.MappingNode {
+		return []entry{broken(top.Line, "not a mapping; give lines such as "+maxRuntime+": 600")}
+	}
+	entries := parseMapping(name, top)
+	switch err := decoder.Decode(&second); {
+	case err == nil:
+		entries = append(entries, broken(second.Line, "a second document; leave one"))
+	case !errors.Is(err, io.EOF):
+		entries = append(entries, broken(0, notYAML(err)))
+	}
+	return entries
+}
+
+// notYAML says what the parser found, which includes the line.
+func notYAML(err error) string {
+	return "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")
+}
+
+func parseMapping(name string, mapping *yaml.Node) (entries []entry) {
+	known := keys()
+	first := make(map[string]int) // the line that a setting is on
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		key, val := mapping.Content[i], mapping.Content[i+1]
+		e := entry{shown: name + ":" + strconv.Itoa(key.Line) + ": " + key.Value, line: key.Line}
+		raw, reason := plain(val)
+		e.value = raw
+		s, ok := known[strings.ReplaceAll(key.Value, "_", "-")]
+		e.setting = s
+		about := s.name
+		switch {
+		case !ok:
+			reason, about = unknownKey(key.Value)
+		case first[s.name] > 0:
+			reason = "already on line " + strconv.Itoa(first[s.name]) + "; leave one of them"
+		case s.lineOnly:
+			reason = "not for a file; give " + flagged(s.name) + " on the command line"
+		}
+		if reason != "" {
+			e.fault = &Fault{
+				Setting: e.shown, Value: raw, Reason: reason, about: about, valueless: val.Kind != yaml.ScalarNode,
+			}
+		}
+		if ok && first[s.name] == 0 {
+			first[s.name] = key.Line
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// keys returns the settings by the name that a file calls them by.
+func keys() map[string]setting {
+	all := make(map[string]setting)
+	for _, s := range settings() {
+		all[s.name] = s
+	}
+	return all
+}
+
+// plain returns the text of a node, or why it cannot be had.
+func plain(node *yaml.Node) (raw, reason string) {
+	switch {
+	case node.Kind != yaml.ScalarNode:
+		return "", "not a plain value; give a text, a number, true or false"
+	case node.ShortTag() == "!!null":
+		return node.Value, "no value; give one, or leave the line out"
+	case node.ShortTag() == "!!binary": // how YAML holds what is not UTF-8
+		if err := node.Decode(&raw); err != nil {
+			return node.Value, "not base64; give the text itself"
+		}
+		return raw, ""
+	default:
+		return node.Value, ""
+	}
+}
+
+// unknownKey says what is wrong with key, and which setting it may stand for.
+func unknownKey(key string) (reason, about string) {
+	var names []string
+	for _, s := range settings() {
+		if !s.lineOnly {
+			names = append(names, s.name)
+		}
+	}
+	if near := nearest(key, names); near != "" {
+		return "unknown setting; did you mean " + near + "?", near
+	}
+	return "unknown setting; they are the flags of --help without their dashes", ""
+}
+
+// cannotRead says why a file cannot be read, without naming it again.
+func cannotRead(err error) string {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err
+	}
+	return "cannot be read: " + err.Error() + "; give the name of a YAML file"
+}

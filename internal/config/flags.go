@@ -1,0 +1,161 @@
+package config
+
+import (
+	"flag"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// A Line is the flags of a command line in the order they were given, which is
+// what decides between --x and --no-x. It holds them as text: what is wrong
+// with one is for Load to say, together with everything else that is wrong.
+type Line []Given
+
+// Given is one flag as it was given.
+type Given struct {
+	Name  string // without dashes
+	Value string // "true" for a boolean flag without a value
+}
+
+// Flags returns every flag, in the order of help, as flags that add to line
+// what they are given. They never fail themselves.
+func Flags(line *Line) []cli.Flag {
+	var flags []cli.Flag
+	for _, s := range settings() {
+		for _, name := range s.names() {
+			flags = append(flags, &option{setting: s, name: name, line: line})
+		}
+	}
+	return flags
+}
+
+// HelpTemplate is a cli.Command's CustomHelpTemplate that shows flags in their
+// own order, under their categories. The library's own sorts both by name.
+const HelpTemplate = `NAME:
+   {{template "helpNameTemplate" .}}
+
+USAGE:
+   {{template "usageTemplate" .}}{{if .Description}}
+
+DESCRIPTION:
+   {{template "descriptionTemplate" .}}{{end}}
+
+OPTIONS:{{$category := "none"}}{{range .VisibleFlags}}{{if ne .GetCategory $category}}{{$category = .GetCategory}}
+{{with $category}}
+   {{.}}
+{{end}}{{end}}
+   {{.}}{{end}}
+`
+
+// option is one name of one setting, as a flag. Each name is an option of its
+// own, as the library refuses two names of one flag on the same line. Only the
+// setting's own name is visible; its line of help speaks for all of them.
+type option struct {
+	setting setting
+	name    string
+	line    *Line
+}
+
+var (
+	_ cli.DocGenerationFlag = (*option)(nil)
+	_ cli.CategorizableFlag = (*option)(nil)
+)
+
+// Apply implements cli.Flag.
+func (o *option) Apply(set *flag.FlagSet) error {
+	set.Var(&recorder{option: o}, o.name, o.setting.usage)
+	return nil
+}
+
+// Names implements cli.Flag.
+func (o *option) Names() []string { return []string{o.name} }
+
+// IsSet implements cli.Flag.
+func (o *option) IsSet() bool {
+	for _, g := range *o.line {
+		if g.Name == o.name {
+			return true
+		}
+	}
+	return false
+}
+
+// String implements cli.Flag with the line of help, whose columns the library
+// aligns at the tab.
+func (o *option) String() string {
+	var b strings.Builder
+	for i, name := range o.setting.names() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(flagged(name))
+		if !o.setting.isBool() {
+			b.WriteString(" " + o.setting.arg)
+		}
+	}
+	b.WriteString("\t" + o.setting.usage)
+	if def := o.GetDefaultText(); def != "" {
+		b.WriteString(" (default: " + def + ")")
+	}
+	if o.setting.env != "" {
+		b.WriteString(" [$" + o.setting.env + "]")
+	}
+	return b.String()
+}
+
+// TakesValue implements cli.DocGenerationFlag.
+func (o *option) TakesValue() bool { return !o.setting.isBool() }
+
+// GetUsage implements cli.DocGenerationFlag.
+func (o *option) GetUsage() string { return o.setting.usage }
+
+// GetValue implements cli.DocGenerationFlag.
+func (o *option) GetValue() string { return o.setting.def }
+
+// GetDefaultText implements cli.DocGenerationFlag. That a plain switch is off
+// unless given goes without saying.
+func (o *option) GetDefaultText() string {
+	switch {
+	case o.setting.defHelp != "":
+		return o.setting.defHelp
+	case o.setting.isBool() && !o.setting.pair:
+		return ""
+	default:
+		return o.setting.def
+	}
+}
+
+// GetEnvVars implements cli.DocGenerationFlag.
+func (o *option) GetEnvVars() []string {
+	if o.setting.env == "" {
+		return nil
+	}
+	return []string{o.setting.env}
+}
+
+// IsVisible implements cli.VisibleFlag.
+func (o *option) IsVisible() bool { return o.name == o.setting.name }
+
+// GetCategory implements cli.CategorizableFlag.
+func (o *option) GetCategory() string { return o.setting.category }
+
+// recorder is the flag.Value of an option.
+type recorder struct {
+	option *option
+	last   string
+}
+
+// Set implements flag.Value.
+func (r *recorder) Set(raw string) error {
+	r.last = raw
+	*r.option.line = append(*r.option.line, Given{Name: r.option.name, Value: raw})
+	return nil
+}
+
+// String implements flag.Value. The flag package also calls it on a zero
+// recorder.
+func (r *recorder) String() string { return r.last }
+
+// IsBoolFlag tells the flag package that no value need follow.
+func (r *recorder) IsBoolFlag() bool { return r.option.setting.isBool() }

@@ -1,0 +1,84 @@
+package config_test
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/ctworker/ctworker/internal/config"
+)
+
+// FuzzLoad feeds arguments (one a line), variables (NAME=value, one a line) and
+// a file. Whatever they hold, there is a Config that comes back when printed,
+// or Faults, one line each.
+func FuzzLoad(f *testing.F) {
+	f.Add("--task-file\nt\n--max-runtime=5\n-j4\n--\ncmd", "RMS_CLOUD_TASKS_PROVIDER=aws", "max-runtime: 7\n", false)
+	f.Add("--no-is-spot\n--is-spot=false\n--nonsense\n-jauto", "RMS_CLOUD_TASKS_INSTANCE_IS_SPOT=1", "a: [b\n", true)
+	f.Add("--max-result-size\n3GiB\n--memory\n1e3", "RMS_CLOUD_TASKS_INSTANCE_PRICE=-0", "job_id: !!binary /w==\n", true)
+	f.Add("--max-memory-allowed-per-task=0.1\n--job-id", "RMS_CLOUD_TASKS_MAX_RUNTIME=.", "? [x]\n: *y\n<<: {}\n", false)
+	f.Add("---\n--=\n-\n-j", "RMS_CLOUD_TASKS_JOB_ID=\xff", "- \"\\x00\"\n---\n", true)
+	f.Fuzz(func(t *testing.T, args, env, file string, source bool) {
+		fixed, faults := config.Normalize(strings.Split(args, "\n"))
+		var line config.Line
+		set := flag.NewFlagSet("run", flag.ContinueOnError)
+		set.SetOutput(io.Discard)
+		for _, f := range config.Flags(&line) {
+			if err := f.Apply(set); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set.Bool("generate-bash-completion", false, "")                 // as the library does
+		mayFail := strings.Contains(args, "-generate-bash-completion=") // with no boolean after it
+		if err := set.Parse(fixed); err != nil && !errors.Is(err, flag.ErrHelp) && !mayFail {
+			t.Fatalf("%q, normalized to %q: %v", args, fixed, err)
+		}
+		vars := environ{}
+		for kv := range strings.SplitSeq(env, "\n") {
+			k, v, _ := strings.Cut(kv, "=")
+			vars[k] = v
+		}
+		load := func(line config.Line, faults config.Faults, file string) (*config.Config, error) {
+			return config.Load(config.Sources{
+				Line:       append(line, config.Given{Name: "config", Value: "worker.yaml"}),
+				Faults:     faults,
+				LookupEnv:  vars.lookup,
+				ReadFile:   func(string) ([]byte, error) { return []byte(file), nil },
+				TaskSource: source,
+				CPUs:       func() int { return 12 },
+			})
+		}
+		c, err := load(line, faults, file)
+		if err != nil {
+			all, ok := errors.AsType[config.Faults](err)
+			if !ok || len(all) == 0 || c != nil {
+				t.Fatalf("Config %v and error %#v", c, err)
+			}
+			for _, fault := range all {
+				if s := fault.String(); fault.Reason == "" || strings.ContainsFunc(s, unicode.IsControl) {
+					t.Fatalf("fault %q", s)
+				}
+			}
+			return
+		}
+		clear(vars)
+		again := printed(t, c)
+		back, err := load(nil, nil, again)
+		if err != nil {
+			t.Fatalf("cannot read back:\n%v\nfrom\n%s", err, again)
+		}
+		want, got := fields(c), fields(back)
+		for name := range want {
+			if name != "File" && name != "PrintConfig" && got[name] != want[name] {
+				t.Fatalf("%s was %#v and comes back as %#v from\n%s", name, want[name], got[name], again)
+			}
+		}
+		for _, kv := range c.Env() {
+			if strings.ContainsRune(kv, 0) {
+				t.Fatalf("variable %q", kv)
+			}
+		}
+	})
+}

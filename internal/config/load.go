@@ -1,0 +1,165 @@
+package config
+
+import (
+	"os"
+	"slices"
+	"strings"
+)
+
+// Sources is where Load takes settings from. The zero value has defaults only.
+type Sources struct {
+	// Line is the flags of the command line, as those of Flags record them.
+	Line Line
+	// Faults is what Normalize found. Load reports it first.
+	Faults Faults
+	// LookupEnv looks up a variable, such as os.LookupEnv does; nil is an
+	// empty environment. A variable that is empty counts as not set.
+	LookupEnv func(string) (string, bool)
+	// ReadFile reads the config file; default os.ReadFile.
+	ReadFile func(string) ([]byte, error)
+	// TaskSource is true if the program passes a task source, or a task file
+	// of its own. Then the setting of a task file is ignored, as if not given.
+	TaskSource bool
+	// CPUs is how many CPUs auto stands for; default UsableCPUs.
+	CPUs func() int
+}
+
+// Load returns the settings. Its error, if any, is all of their Faults: what
+// Normalize found, then flags in their order, variables, the config file from
+// top to bottom, and what is missing or does not go together. Values that a
+// better place overrides are checked as well.
+func Load(src Sources) (*Config, error) {
+	l := loader{
+		src:   src,
+		cfg:   &Config{origins: make(map[string]Origin)},
+		table: settings(),
+		known: spellings(),
+		meant: make(map[string]bool),
+	}
+	for _, f := range src.Faults {
+		l.meant[f.about] = true
+	}
+	l.defaults()
+	// From the weakest place to the strongest, each over the one before.
+	file := l.file()
+	environment := l.environment()
+	line := l.line()
+	l.derive()
+
+	faults := slices.Concat(src.Faults, line, environment, file, l.rules())
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return l.cfg, nil
+}
+
+// loader is the state of one Load.
+type loader struct {
+	src   Sources
+	cfg   *Config
+	table []setting
+	known map[string]spelling
+	// meant has the settings that somebody gave, be it badly.
+	meant map[string]bool
+}
+
+func (l *loader) defaults() {
+	for _, s := range l.table {
+		l.cfg.origins[s.name] = Origin{Place: Default}
+		if s.def == "" {
+			continue
+		}
+		if err := s.at(l.cfg).set(s.def); err != nil {
+			panic("config: default of " + s.name + ": " + err.Error())
+		}
+	}
+}
+
+// apply gives a setting a value. shown is the setting as its user wrote it.
+func (l *loader) apply(spelt spelling, raw, shown string, from Origin) Faults {
+	s := spelt.setting
+	l.meant[s.name] = true
+	given := raw
+	if spelt.negated {
+		given = opposite(raw)
+	}
+	if err := s.at(l.cfg).set(given); err != nil {
+		return Faults{{Setting: shown, Value: raw, Reason: err.Error(), about: s.name}}
+	}
+	l.cfg.origins[s.name] = from
+	return nil
+}
+
+// opposite returns the other boolean, and what is none as it is.
+func opposite(raw string) string {
+	b, err := boolean().parse(raw)
+	if err != nil {
+		return raw
+	}
+	return boolean().format(!b)
+}
+
+func (l *loader) line() (faults Faults) {
+	for _, g := range l.src.Line {
+		spelt, ok := l.known[g.Name]
+		if !ok {
+			f := unknownFlag(flagged(g.Name), g.Name, g.Value)
+			l.meant[f.about] = true
+			faults = append(faults, f)
+			continue
+		}
+		from := Origin{Place: CommandLine}
+		if g.Name != spelt.setting.name {
+			from.Name = flagged(g.Name)
+		}
+		faults = append(faults, l.apply(spelt, g.Value, flagged(g.Name), from)...)
+	}
+	return faults
+}
+
+func (l *loader) environment() (faults Faults) {
+	if l.src.LookupEnv == nil {
+		return nil
+	}
+	for _, s := range l.table {
+		if s.env == "" {
+			continue
+		}
+		if raw, ok := l.src.LookupEnv(s.env); ok && raw != "" {
+			from := Origin{Place: Environment, Name: s.env}
+			faults = append(faults, l.apply(spelling{setting: s}, raw, s.env, from)...)
+		}
+	}
+	return faults
+}
+
+// file applies the config file that the command line names, if it does.
+func (l *loader) file() (faults Faults) {
+	var name string
+	for _, g := range l.src.Line {
+		if g.Name == configFile {
+			name = g.Value
+		}
+	}
+	if name == "" || strings.ContainsRune(name, 0) { // line reports it
+		return nil
+	}
+	read := l.src.ReadFile
+	if read == nil {
+		read = os.ReadFile
+	}
+	content, err := read(name)
+	if err != nil {
+		return Faults{{Setting: flagged(configFile), Value: name, Reason: cannotRead(err), about: configFile}}
+	}
+	for _, e := range parseFile(name, content) {
+		if e.fault != nil {
+			l.meant[e.fault.about] = true
+			faults = append(faults, *e.fault)
+			continue
+		}
+		from := Origin{Place: File, Name: name, Line: e.line}
+		faults = append(faults, l.apply(spelling{setting: e.setting}, e.value, e.shown, from)...)
+	}
+	return faults
+}

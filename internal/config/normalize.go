@@ -1,0 +1,101 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// passed are the flags that are the library's and not ours.
+func passed(name string) bool {
+	return name == "h" || name == "help" || name == "generate-bash-completion"
+}
+
+// Normalize makes the arguments of a command, without the command itself, fit
+// for a parser that gives up at the first flag it does not know or that lacks
+// its value. It returns them without such flags, each of which is a fault, and
+// with -jN as -j N. Flags end at -- or at the first argument that is neither a
+// flag nor a flag's value; from there on arguments stay as they are.
+//
+// The value of an unknown flag cannot be told from the start of the arguments
+// proper. It is taken for a value if a -- is still to come.
+func Normalize(args []string) (fixed []string, faults Faults) {
+	known := spellings()
+	fixed = make([]string, 0, len(args))
+	for len(args) > 0 && isFlag(args[0]) {
+		arg := args[0]
+		args = args[1:]
+		name, value, hasValue := split(arg)
+		spelt, ok := known[name]
+		switch {
+		case passed(name), ok && (hasValue || spelt.setting.isBool()):
+			fixed = append(fixed, arg)
+		case ok && lacksValue(args, known):
+			faults = append(faults, Fault{
+				Setting: flagged(name),
+				Reason:  "no value; give one, as in " + flagged(name) + " " + spelt.setting.arg,
+				about:   spelt.setting.name,
+			})
+		case ok:
+			fixed = append(fixed, arg, args[0])
+			args = args[1:]
+		case isGlued(arg, known):
+			fixed = append(fixed, arg[:2], arg[2:])
+		default:
+			if !hasValue && len(args) > 0 && !strings.HasPrefix(args[0], "-") && slices.Contains(args[1:], "--") {
+				value, args = args[0], args[1:]
+			}
+			flag, _, _ := strings.Cut(arg, "=")
+			faults = append(faults, unknownFlag(flag, name, value))
+		}
+	}
+	return append(fixed, args...), faults
+}
+
+// isFlag reports whether the flag package would take arg for a flag.
+func isFlag(arg string) bool {
+	return len(arg) > 1 && arg[0] == '-' && arg != "--"
+}
+
+// split takes a flag apart: one dash or two, its name and its value.
+func split(arg string) (name, value string, hasValue bool) {
+	name = strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
+	return strings.Cut(name, "=")
+}
+
+// lacksValue reports whether there is no value at the start of rest. A known
+// flag is not taken for one: --job-id --verbose is a job ID that somebody
+// forgot, and the flag package would call the job --verbose.
+func lacksValue(rest []string, known map[string]spelling) bool {
+	if len(rest) == 0 || rest[0] == "--" {
+		return true
+	}
+	if !isFlag(rest[0]) {
+		return false
+	}
+	name, _, _ := split(rest[0])
+	_, ok := known[name]
+	return ok || passed(name)
+}
+
+// isGlued reports whether arg is a flag of one letter, such as -j, and its
+// value in one.
+func isGlued(arg string, known map[string]spelling) bool {
+	if len(arg) < 3 || arg[1] == '-' {
+		return false
+	}
+	_, ok := known[arg[1:2]]
+	return ok && (arg[2:] == "auto" || strings.Contains("0123456789+-", arg[2:3]))
+}
+
+func unknownFlag(shown, name, value string) Fault {
+	f := Fault{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are"}
+	var names []string
+	for _, s := range settings() {
+		names = append(names, s.names()...)
+	}
+	if near := nearest(name, names); near != "" {
+		f.Reason = "unknown flag; did you mean " + flagged(near) + "?"
+		f.about = spellings()[near].setting.name
+	}
+	return f
+}

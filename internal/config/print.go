@@ -1,0 +1,52 @@
+package config
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Print writes every setting as a line of YAML, in the order of help, with the
+// origin of its value in a comment. A setting without a value is a comment.
+// What it writes is a config file that stands for the same settings.
+func (c *Config) Print(w io.Writer) error {
+	var b strings.Builder
+	for _, s := range settings() {
+		if s.lineOnly {
+			continue
+		}
+		v := s.at(c)
+		shown := v.text()
+		if shown == "" {
+			fmt.Fprintf(&b, "# %s: (not set)\n", s.name)
+			continue
+		}
+		if _, free := v.(field[string]); free {
+			var err error
+			if shown, err = scalar(shown); err != nil {
+				return fmt.Errorf("print %s: %w", s.name, err)
+			}
+		}
+		fmt.Fprintf(&b, "%s: %s  # %s\n", s.name, shown, oneLine(c.origins[s.name].String()))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// scalar returns text as YAML on one line, quoted where it has to be.
+func scalar(text string) (string, error) {
+	if !utf8.ValidString(text) { // a file's name may be any bytes
+		return `!!binary "` + base64.StdEncoding.EncodeToString([]byte(text)) + `"`, nil
+	}
+	node := yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		node.Style = yaml.DoubleQuotedStyle
+	}
+	line, err := yaml.Marshal(&node)
+	return strings.TrimSuffix(string(line), "\n"), err
+}

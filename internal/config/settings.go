@@ -1,0 +1,311 @@
+package config
+
+import (
+	"math"
+	"time"
+)
+
+// A setting is everything there is to say about one setting.
+type setting struct {
+	name     string // the flag without its dashes, and the key in a file
+	short    string // another flag for the same, of one letter
+	env      string // the variable
+	category string // where help shows it
+	arg      string // what help calls the value; none makes it a boolean
+	usage    string // one sentence
+	def      string // the default as text, if it has one
+	defHelp  string // what help says of the default, where that is not def
+	pair     bool   // a boolean that also has the flag --no-name
+	ours     bool   // not in the specification
+	lineOnly bool   // about the command line: not in files, nor printed
+
+	at func(*Config) value
+}
+
+func (s setting) isBool() bool { return s.arg == "" }
+
+// names returns the setting's flags without dashes, its own name first.
+func (s setting) names() []string {
+	names := []string{s.name}
+	if s.pair {
+		names = append(names, negation+s.name)
+	}
+	if s.short != "" {
+		names = append(names, s.short)
+	}
+	return names
+}
+
+// negation makes a boolean's name into that of its opposite.
+const negation = "no-"
+
+// Names of the settings that rules speak of.
+const (
+	taskFile        = "task-file"
+	providerName    = "provider"
+	jobID           = "job-id"
+	projectID       = "project-id"
+	queueName       = "queue-name"
+	eventLogFile    = "event-log-file"
+	eventLogToFile  = "event-log-to-file"
+	eventLogToQueue = "event-log-to-queue"
+	numCPUs         = "num-cpus"
+	numTasks        = "num-simultaneous-tasks"
+	maxRuntime      = "max-runtime"
+	configFile      = "config"
+)
+
+// Categories, in the order of help.
+const (
+	inTasks    = "Tasks"
+	inQueue    = "Queue"
+	inEvents   = "Events"
+	inInstance = "Instance"
+	inRunning  = "Running"
+	inRetry    = "Retry"
+	inSpot     = "Spot"
+	inOutput   = "Output"
+)
+
+const (
+	prefix      = "RMS_CLOUD_TASKS_"
+	maxTasks    = 1 << 16 // far beyond any machine, and far below what breaks one
+	wantSeconds = "give 0 or more, such as 60 or 0.5"
+	wantGB      = "give 0 or more, such as 16 or 0.5"
+)
+
+// settings returns the table of all settings: the specification's, in its
+// order, and ours next to those they are kin to.
+func settings() []setting {
+	return []setting{
+		{
+			name: taskFile, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", ours: true,
+			usage: "Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or https:// address, " +
+				"and not from a queue",
+			at: func(c *Config) value { return field[string]{&c.TaskFile, text("the name of a file")} },
+		},
+		{
+			name: providerName, env: prefix + "PROVIDER", category: inQueue, arg: "AWS|GCP",
+			usage: "The cloud whose queues and spot termination notices are used; required without a task file",
+			at:    func(c *Config) value { return field[string]{&c.Provider, provider()} },
+		},
+		{
+			name: jobID, env: prefix + "JOB_ID", category: inQueue, arg: "ID",
+			usage: "The job, after which the task queue is named; required without a task file or --queue-name",
+			at:    func(c *Config) value { return field[string]{&c.JobID, text("the ID of a job")} },
+		},
+		{
+			name: projectID, env: prefix + "PROJECT_ID", category: inQueue, arg: "ID",
+			usage: "The project that has the queues; required for GCP",
+			at:    func(c *Config) value { return field[string]{&c.ProjectID, text("the ID of a project")} },
+		},
+		{
+			name: queueName, env: prefix + "QUEUE_NAME", category: inQueue, arg: "NAME", defHelp: "the job ID",
+			usage: "The name of the task queue",
+			at:    func(c *Config) value { return field[string]{&c.QueueName, text("the name of a queue")} },
+		},
+		{
+			name: "exactly-once-queue", env: prefix + "EXACTLY_ONCE_QUEUE", category: inQueue, pair: true, def: "false",
+			usage: "Use task and event queues that deliver every message exactly once",
+			at:    func(c *Config) value { return field[bool]{&c.ExactlyOnceQueue, boolean()} },
+		},
+		{
+			name: eventLogFile, env: prefix + "EVENT_LOG_FILE", category: inEvents, arg: "FILE", def: "events.log",
+			usage: "The file that events are written to with --" + eventLogToFile,
+			at:    func(c *Config) value { return field[string]{&c.EventLogFile, text("the name of a file")} },
+		},
+		{
+			name: eventLogToFile, env: prefix + "EVENT_LOG_TO_FILE", category: inEvents, pair: true,
+			defHelp: "true with a task file",
+			usage:   "Write events to the file of --" + eventLogFile,
+			at:      func(c *Config) value { return field[bool]{&c.EventLogToFile, boolean()} },
+		},
+		{
+			name: eventLogToQueue, env: prefix + "EVENT_LOG_TO_QUEUE", category: inEvents, pair: true,
+			defHelp: "true without a task file",
+			usage:   "Write events to a queue of the provider",
+			at:      func(c *Config) value { return field[bool]{&c.EventLogToQueue, boolean()} },
+		},
+		{
+			name: "keepalive-interval", env: prefix + "KEEPALIVE_INTERVAL", category: inEvents, arg: "SECONDS",
+			def: "60", ours: true,
+			usage: "Send a keep_alive event to the event queue this often; 0 is never",
+			at:    func(c *Config) value { return field[time.Duration]{&c.KeepaliveInterval, seconds(wantSeconds)} },
+		},
+		{
+			name: "instance-type", env: prefix + "INSTANCE_TYPE", category: inInstance, arg: "TYPE",
+			usage: "This computer's instance type, as information for tasks",
+			at:    func(c *Config) value { return field[string]{&c.InstanceType, text("an instance type")} },
+		},
+		{
+			name: numCPUs, env: prefix + "INSTANCE_NUM_VCPUS", category: inInstance, arg: "N",
+			usage: "This computer's number of vCPUs, as information for tasks and the default of --" + numTasks,
+			at:    func(c *Config) value { return optional[int]{&c.NumCPUs, integer(1, maxTasks)} },
+		},
+		{
+			name: "memory", env: prefix + "INSTANCE_MEM_GB", category: inInstance, arg: "GB",
+			usage: "This computer's memory, as information for tasks",
+			at:    func(c *Config) value { return optional[float64]{&c.MemoryGB, quantity("a number of GB", wantGB)} },
+		},
+		{
+			name: "local-ssd", env: prefix + "INSTANCE_SSD_GB", category: inInstance, arg: "GB",
+			usage: "This computer's local SSD, as information for tasks",
+			at:    func(c *Config) value { return optional[float64]{&c.LocalSSDGB, quantity("a number of GB", wantGB)} },
+		},
+		{
+			name: "boot-disk", env: prefix + "INSTANCE_BOOT_DISK_GB", category: inInstance, arg: "GB",
+			usage: "This computer's boot disk, as information for tasks",
+			at:    func(c *Config) value { return optional[float64]{&c.BootDiskGB, quantity("a number of GB", wantGB)} },
+		},
+		{
+			name: "is-spot", env: prefix + "INSTANCE_IS_SPOT", category: inInstance, pair: true, def: "false",
+			usage: "This computer is a spot instance, which the provider may terminate",
+			at:    func(c *Config) value { return field[bool]{&c.IsSpot, boolean()} },
+		},
+		{
+			name: "price", env: prefix + "INSTANCE_PRICE", category: inInstance, arg: "USD",
+			usage: "This computer's price an hour, as information for tasks",
+			at: func(c *Config) value {
+				return optional[float64]{&c.PricePerHour, quantity("a price", "give USD an hour, such as 0.34")}
+			},
+		},
+		{
+			name: numTasks, short: "j", env: prefix + "NUM_TASKS_PER_INSTANCE", category: inRunning, arg: "N|auto",
+			defHelp: "--" + numCPUs + ", else 1",
+			usage:   "Run this many tasks at once; auto is one a usable CPU",
+			at:      func(c *Config) value { return field[int]{&c.NumSimultaneousTasks, taskCount(maxTasks)} },
+		},
+		{
+			name: maxRuntime, env: prefix + "MAX_RUNTIME", category: inRunning, arg: "SECONDS", def: "600",
+			usage: "Kill a task that runs longer than this",
+			at: func(c *Config) value {
+				const want = "give one above 0, such as 600"
+				return field[time.Duration]{&c.MaxRuntime, positive(seconds(want), want)}
+			},
+		},
+		{
+			name: "shutdown-grace-period", env: prefix + "SHUTDOWN_GRACE_PERIOD", category: inRunning, arg: "SECONDS",
+			def:   "30",
+			usage: "After SIGINT or SIGTERM, give running tasks this long to finish before they are killed",
+			at:    func(c *Config) value { return field[time.Duration]{&c.ShutdownGracePeriod, seconds(wantSeconds)} },
+		},
+		{
+			name: "kill-delay", category: inRunning, arg: "SECONDS", def: "5", ours: true,
+			usage: "When a task is killed, wait this long from SIGTERM to SIGKILL",
+			at:    func(c *Config) value { return field[time.Duration]{&c.KillDelay, seconds(wantSeconds)} },
+		},
+		{
+			name: "idle-timeout", category: inRunning, arg: "SECONDS", def: "60", ours: true,
+			usage: "End once the queue has been empty and no task has run for this long; 0 is never",
+			at:    func(c *Config) value { return field[time.Duration]{&c.IdleTimeout, seconds(wantSeconds)} },
+		},
+		{
+			name: "tasks-to-skip", env: prefix + "TO_SKIP", category: inRunning, arg: "N", def: "0",
+			usage: "Pass over this many tasks before the first is processed",
+			at:    func(c *Config) value { return field[int64]{&c.TasksToSkip, integer[int64](0, math.MaxInt64)} },
+		},
+		{
+			name: "max-num-tasks", env: prefix + "MAX_NUM_TASKS", category: inRunning, arg: "N", defHelp: "no limit",
+			usage: "Process at most this many tasks",
+			at:    func(c *Config) value { return optional[int64]{&c.MaxNumTasks, integer[int64](0, math.MaxInt64)} },
+		},
+		{
+			name: "max-memory-allowed-per-task", env: prefix + "MAX_MEMORY_ALLOWED_PER_TASK", category: inRunning,
+			arg: "GB", defHelp: "no limit", ours: true,
+			usage: "Let a process have no more memory than this (RLIMIT_AS; 1 GB is 2^30 bytes)",
+			at: func(c *Config) value {
+				const want = "give one above 0, such as 4 or 0.5"
+				return field[int64]{&c.MaxMemoryAllowedPerTask, positive(memory(want), want)}
+			},
+		},
+		{
+			name: "max-tasks-per-process", category: inRunning, arg: "N", def: "0", ours: true,
+			usage: "Replace a warm process after this many tasks; 0 is never",
+			at:    func(c *Config) value { return field[int]{&c.MaxTasksPerProcess, integer(0, math.MaxInt32)} },
+		},
+		{
+			name: "max-result-size", category: inRunning, arg: "BYTES", def: "16MiB", ours: true,
+			usage: "Refuse a task's result that is larger than this; KiB, MiB and GiB may follow the number",
+			at: func(c *Config) value {
+				const want = "give one above 0, such as 65536 or 16MiB"
+				return field[int64]{&c.MaxResultSize, positive(size(want), want)}
+			},
+		},
+		{
+			name: "retry-on-exit", env: prefix + "RETRY_ON_EXIT", category: inRetry, pair: true, def: "false",
+			usage: "Retry a task whose process ends before the task does",
+			at:    func(c *Config) value { return field[bool]{&c.RetryOnExit, boolean()} },
+		},
+		{
+			name: "retry-on-exception", env: prefix + "RETRY_ON_EXCEPTION", category: inRetry, pair: true, def: "false",
+			usage: "Retry a task that raises an exception and does not handle it",
+			at:    func(c *Config) value { return field[bool]{&c.RetryOnException, boolean()} },
+		},
+		{
+			name: "retry-on-timeout", env: prefix + "RETRY_ON_TIMEOUT", category: inRetry, pair: true, def: "false",
+			usage: "Retry a task that runs longer than --" + maxRuntime,
+			at:    func(c *Config) value { return field[bool]{&c.RetryOnTimeout, boolean()} },
+		},
+		{
+			name: "simulate-spot-termination-after", env: prefix + "SIMULATE_SPOT_TERMINATION_AFTER", category: inSpot,
+			arg:   "SECONDS",
+			usage: "Make up a spot termination notice this long after the start",
+			at: func(c *Config) value {
+				return optional[time.Duration]{&c.SimulateSpotTerminationAfter, seconds(wantSeconds)}
+			},
+		},
+		{
+			name: "simulate-spot-termination-delay", env: prefix + "SIMULATE_SPOT_TERMINATION_DELAY", category: inSpot,
+			arg:   "SECONDS",
+			usage: "Kill all running tasks this long after the made-up notice",
+			at: func(c *Config) value {
+				return optional[time.Duration]{&c.SimulateSpotTerminationDelay, seconds(wantSeconds)}
+			},
+		},
+		{
+			name: "verbose", category: inOutput, def: "false",
+			usage: "Log at level DEBUG and not INFO",
+			at:    func(c *Config) value { return field[bool]{&c.Verbose, boolean()} },
+		},
+		{
+			name: "strict", category: inOutput, def: "false", ours: true,
+			usage: "Exit with code 3 if any task did not complete",
+			at:    func(c *Config) value { return field[bool]{&c.Strict, boolean()} },
+		},
+		{
+			name: configFile, category: inOutput, arg: "FILE", ours: true, lineOnly: true,
+			usage: "Take settings from this YAML file; its keys are these flags without dashes",
+			at:    func(c *Config) value { return field[string]{&c.File, text("the name of a file")} },
+		},
+		{
+			name: "print-config", category: inOutput, def: "false", ours: true, lineOnly: true,
+			usage: "Print every setting, its value and where that came from, and exit",
+			at:    func(c *Config) value { return field[bool]{&c.PrintConfig, boolean()} },
+		},
+	}
+}
+
+// A spelling is one name for a setting.
+type spelling struct {
+	setting setting
+	negated bool // the name is that of the setting's opposite
+}
+
+// spellings returns what each flag, without its dashes, stands for.
+func spellings() map[string]spelling {
+	all := make(map[string]spelling)
+	for _, s := range settings() {
+		for _, name := range s.names() {
+			all[name] = spelling{setting: s, negated: s.pair && name == negation+s.name}
+		}
+	}
+	return all
+}
+
+// flagged returns name with the dashes it has on a command line.
+func flagged(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}

@@ -1,0 +1,265 @@
+package config_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/config"
+)
+
+// known is one setting as the specification, or for ours the design, has it.
+type known struct {
+	flag, env, field string
+	def              any       // with a task source
+	raw              [2]string // two values; the first is not the default
+	want             [2]any
+}
+
+const sec = time.Second
+
+var bools = [2]string{"true", "false"}
+var bothBools = [2]any{true, false}
+
+// every is copied from the specification, in its order, and not from the code.
+var every = []known{
+	{"task-file", "RMS_CLOUD_TASKS_TASK_FILE", "TaskFile", "",
+		[2]string{"tasks.json", "s3://b/t.yaml"}, [2]any{"tasks.json", "s3://b/t.yaml"}},
+	{"provider", "RMS_CLOUD_TASKS_PROVIDER", "Provider", "",
+		[2]string{"aws", "Gcp"}, [2]any{"AWS", "GCP"}},
+	{"job-id", "RMS_CLOUD_TASKS_JOB_ID", "JobID", "",
+		[2]string{"job-1", "true"}, [2]any{"job-1", "true"}},
+	{"project-id", "RMS_CLOUD_TASKS_PROJECT_ID", "ProjectID", "",
+		[2]string{"p1", "007"}, [2]any{"p1", "007"}},
+	{"queue-name", "RMS_CLOUD_TASKS_QUEUE_NAME", "QueueName", "",
+		[2]string{"q1", "q2"}, [2]any{"q1", "q2"}},
+	{"exactly-once-queue", "RMS_CLOUD_TASKS_EXACTLY_ONCE_QUEUE", "ExactlyOnceQueue", false, bools, bothBools},
+	{"event-log-file", "RMS_CLOUD_TASKS_EVENT_LOG_FILE", "EventLogFile", "events.log",
+		[2]string{"e1", "dir/e 2"}, [2]any{"e1", "dir/e 2"}},
+	{"event-log-to-file", "RMS_CLOUD_TASKS_EVENT_LOG_TO_FILE", "EventLogToFile", true,
+		[2]string{"false", "true"}, [2]any{false, true}},
+	{"event-log-to-queue", "RMS_CLOUD_TASKS_EVENT_LOG_TO_QUEUE", "EventLogToQueue", false, bools, bothBools},
+	{"keepalive-interval", "RMS_CLOUD_TASKS_KEEPALIVE_INTERVAL", "KeepaliveInterval", 60 * sec,
+		[2]string{"0", "1.5"}, [2]any{0 * sec, 1500 * time.Millisecond}},
+	{"instance-type", "RMS_CLOUD_TASKS_INSTANCE_TYPE", "InstanceType", "",
+		[2]string{"m5.large", "n1"}, [2]any{"m5.large", "n1"}},
+	{"num-cpus", "RMS_CLOUD_TASKS_INSTANCE_NUM_VCPUS", "NumCPUs", nil,
+		[2]string{"4", "8"}, [2]any{4, 8}},
+	{"memory", "RMS_CLOUD_TASKS_INSTANCE_MEM_GB", "MemoryGB", nil,
+		[2]string{"16", "0.5"}, [2]any{16.0, 0.5}},
+	{"local-ssd", "RMS_CLOUD_TASKS_INSTANCE_SSD_GB", "LocalSSDGB", nil,
+		[2]string{"0", "375.25"}, [2]any{0.0, 375.25}},
+	{"boot-disk", "RMS_CLOUD_TASKS_INSTANCE_BOOT_DISK_GB", "BootDiskGB", nil,
+		[2]string{"10", "20"}, [2]any{10.0, 20.0}},
+	{"is-spot", "RMS_CLOUD_TASKS_INSTANCE_IS_SPOT", "IsSpot", false, bools, bothBools},
+	{"price", "RMS_CLOUD_TASKS_INSTANCE_PRICE", "PricePerHour", nil,
+		[2]string{"0.34", "2e-3"}, [2]any{0.34, 0.002}},
+	{"num-simultaneous-tasks", "RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE", "NumSimultaneousTasks", 1,
+		[2]string{"3", "auto"}, [2]any{3, 12}},
+	{"max-runtime", "RMS_CLOUD_TASKS_MAX_RUNTIME", "MaxRuntime", 600 * sec,
+		[2]string{"20", "0.25"}, [2]any{20 * sec, 250 * time.Millisecond}},
+	{"shutdown-grace-period", "RMS_CLOUD_TASKS_SHUTDOWN_GRACE_PERIOD", "ShutdownGracePeriod", 30 * sec,
+		[2]string{"0", "45"}, [2]any{0 * sec, 45 * sec}},
+	{"kill-delay", "", "KillDelay", 5 * sec,
+		[2]string{"0", "7"}, [2]any{0 * sec, 7 * sec}},
+	{"idle-timeout", "", "IdleTimeout", 60 * sec,
+		[2]string{"0", "90"}, [2]any{0 * sec, 90 * sec}},
+	{"tasks-to-skip", "RMS_CLOUD_TASKS_TO_SKIP", "TasksToSkip", int64(0),
+		[2]string{"5", "3000000000"}, [2]any{int64(5), int64(3000000000)}},
+	{"max-num-tasks", "RMS_CLOUD_TASKS_MAX_NUM_TASKS", "MaxNumTasks", nil,
+		[2]string{"10", "0"}, [2]any{int64(10), int64(0)}},
+	{"max-memory-allowed-per-task", "RMS_CLOUD_TASKS_MAX_MEMORY_ALLOWED_PER_TASK", "MaxMemoryAllowedPerTask", int64(0),
+		[2]string{"2", "0.5"}, [2]any{int64(2 << 30), int64(512 << 20)}},
+	{"max-tasks-per-process", "", "MaxTasksPerProcess", 0,
+		[2]string{"1", "100"}, [2]any{1, 100}},
+	{"max-result-size", "", "MaxResultSize", int64(16 << 20),
+		[2]string{"64KiB", "2 GiB"}, [2]any{int64(64 << 10), int64(2 << 30)}},
+	{"retry-on-exit", "RMS_CLOUD_TASKS_RETRY_ON_EXIT", "RetryOnExit", false, bools, bothBools},
+	{"retry-on-exception", "RMS_CLOUD_TASKS_RETRY_ON_EXCEPTION", "RetryOnException", false, bools, bothBools},
+	{"retry-on-timeout", "RMS_CLOUD_TASKS_RETRY_ON_TIMEOUT", "RetryOnTimeout", false, bools, bothBools},
+	{"simulate-spot-termination-after", "RMS_CLOUD_TASKS_SIMULATE_SPOT_TERMINATION_AFTER",
+		"SimulateSpotTerminationAfter", nil, [2]string{"0", "12.5"}, [2]any{0 * sec, 12500 * time.Millisecond}},
+	{"simulate-spot-termination-delay", "RMS_CLOUD_TASKS_SIMULATE_SPOT_TERMINATION_DELAY",
+		"SimulateSpotTerminationDelay", nil, [2]string{"0", "3"}, [2]any{0 * sec, 3 * sec}},
+	{"verbose", "", "Verbose", false, bools, bothBools},
+	{"strict", "", "Strict", false, bools, bothBools},
+	{"config", "", "File", "", [2]string{"worker.yaml", "worker.yaml"}, [2]any{"worker.yaml", "worker.yaml"}},
+	{"print-config", "", "PrintConfig", false, bools, bothBools},
+}
+
+// pairs are the settings that have a --no- flag.
+var pairs = []string{
+	"exactly-once-queue", "event-log-to-file", "event-log-to-queue", "is-spot",
+	"retry-on-exit", "retry-on-exception", "retry-on-timeout",
+}
+
+// give adds a value of the setting to g, at a place.
+func (k known) give(g *given, place config.Place, raw string) {
+	switch place {
+	case config.CommandLine:
+		g.args = append(g.args, "--"+k.flag+"="+raw)
+	case config.Environment:
+		g.env[k.env] = raw
+	case config.File:
+		g.file += k.flag + ": " + raw + "\n"
+	}
+}
+
+// places returns where the setting can be given, weakest first.
+func (k known) places() []config.Place {
+	switch {
+	case k.flag == "config" || k.flag == "print-config":
+		return []config.Place{config.CommandLine}
+	case k.env == "":
+		return []config.Place{config.File, config.CommandLine}
+	default:
+		return []config.Place{config.File, config.Environment, config.CommandLine}
+	}
+}
+
+// setup returns what makes the setting valid on its own.
+func (k known) setup() given {
+	g := given{env: environ{}, source: k.flag != "task-file"}
+	if k.flag == "event-log-to-queue" {
+		g.args = []string{"--provider=AWS", "--queue-name=q"}
+	}
+	if k.flag == "config" {
+		g.file = "verbose: false\n"
+	}
+	return g
+}
+
+func TestEveryFlagIsInTheTable(t *testing.T) {
+	t.Parallel()
+	var line config.Line
+	var have, want []string
+	for _, f := range config.Flags(&line) {
+		have = append(have, f.Names()...)
+	}
+	for _, k := range every {
+		want = append(want, k.flag)
+		if slices.Contains(pairs, k.flag) {
+			want = append(want, "no-"+k.flag)
+		}
+		if k.flag == "num-simultaneous-tasks" {
+			want = append(want, "j")
+		}
+	}
+	if !slices.Equal(have, want) {
+		t.Errorf("flags are\n%q, want\n%q", have, want)
+	}
+}
+
+func TestEveryFieldIsInTheTable(t *testing.T) {
+	t.Parallel()
+	for name := range fields(&config.Config{}) {
+		if !slices.ContainsFunc(every, func(k known) bool { return k.field == name }) {
+			t.Errorf("no setting fills %s", name)
+		}
+	}
+}
+
+func TestEveryPlaceSetsEverySetting(t *testing.T) {
+	t.Parallel()
+	for _, k := range every {
+		for _, place := range k.places() {
+			for i, raw := range k.raw {
+				g := k.setup()
+				k.give(&g, place, raw)
+				c := g.must(t)
+				if got := fields(c)[k.field]; got != k.want[i] {
+					t.Errorf("%s from place %d: %q set %s to %v, want %v", k.flag, place, raw, k.field, got, k.want[i])
+				}
+				if got := c.Origin(k.flag).Place; got != place {
+					t.Errorf("%s from place %d: origin is place %d", k.flag, place, got)
+				}
+			}
+		}
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	t.Parallel()
+	for _, k := range every {
+		places := k.places()
+		for low := range places {
+			for high := low + 1; high < len(places); high++ {
+				for i, raw := range k.raw {
+					g := k.setup()
+					k.give(&g, places[low], k.raw[1-i])
+					k.give(&g, places[high], raw)
+					if got := fields(g.must(t))[k.field]; got != k.want[i] {
+						t.Errorf("%s: place %d over place %d gave %v, want %v", k.flag, places[high], places[low], got, k.want[i])
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	c := given{source: true}.must(t)
+	for _, k := range every {
+		if got := fields(c)[k.field]; got != k.def {
+			t.Errorf("default of %s is %v, want %v", k.flag, got, k.def)
+		}
+		want := config.Default
+		if strings.HasPrefix(k.flag, "event-log-to-") {
+			want = config.Derived
+		}
+		if got := c.Origin("--" + k.flag).Place; got != want {
+			t.Errorf("origin of %s is place %d, want %d", k.flag, got, want)
+		}
+	}
+}
+
+func TestEmptyVariablesCountAsUnset(t *testing.T) {
+	t.Parallel()
+	env := environ{}
+	for _, k := range every {
+		env[k.env] = ""
+	}
+	c := given{env: env, source: true}.must(t)
+	for _, k := range every {
+		if got := fields(c)[k.field]; got != k.def {
+			t.Errorf("%s is %v, want the default %v", k.flag, got, k.def)
+		}
+	}
+}
+
+func TestLastOfAPairWins(t *testing.T) {
+	t.Parallel()
+	for _, name := range pairs {
+		at := slices.IndexFunc(every, func(k known) bool { return k.flag == name })
+		for _, c := range []struct {
+			args []string
+			env  string
+			want bool
+		}{
+			{args: []string{"--" + name}, want: true},
+			{args: []string{"--no-" + name}, want: false},
+			{args: []string{"--" + name, "--no-" + name}, want: false},
+			{args: []string{"--no-" + name, "--" + name}, want: true},
+			{args: []string{"-no-" + name, "-" + name, "--no-" + name}, want: false},
+			{args: []string{"--" + name + "=false"}, want: false},
+			{args: []string{"--" + name + "=1"}, want: true},
+			{args: []string{"--no-" + name + "=false"}, want: true},
+			{args: []string{"--no-" + name + "=1"}, want: false},
+			{args: []string{"--no-" + name}, env: "1", want: false},
+			{args: []string{"--" + name}, env: "0", want: true},
+			{env: "1", want: true},
+			{env: "0", want: false},
+			{env: "true", want: true},
+			{env: "false", want: false},
+		} {
+			g := every[at].setup()
+			g.args = append(g.args, c.args...)
+			g.env[every[at].env] = c.env
+			if got := fields(g.must(t))[every[at].field]; got != c.want {
+				t.Errorf("%q with %s=%q: got %v, want %v", c.args, every[at].env, c.env, got, c.want)
+			}
+		}
+	}
+}

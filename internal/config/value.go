@@ -1,0 +1,200 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A value is one field of a Config, seen as text.
+type value interface {
+	// set parses raw into the field. On an error, which says what is wrong and
+	// what would be right, the field stays as it was.
+	set(raw string) error
+	// text returns what set would parse to the same value, and "" where the
+	// field holds no value.
+	text() string
+}
+
+// A codec is the textual form of a T. Only format may return "", and it does
+// so for the T that stands for no value.
+type codec[T any] struct {
+	parse  func(raw string) (T, error)
+	format func(T) string
+}
+
+// field is a value that is held by the Config itself.
+type field[T any] struct {
+	at *T
+	codec[T]
+}
+
+func (f field[T]) set(raw string) error {
+	v, err := f.parse(raw)
+	if err != nil {
+		return err
+	}
+	*f.at = v
+	return nil
+}
+
+func (f field[T]) text() string { return f.format(*f.at) }
+
+// optional is a value that may be missing, without a T that stands for that.
+type optional[T any] struct {
+	at **T
+	codec[T]
+}
+
+func (o optional[T]) set(raw string) error {
+	v, err := o.parse(raw)
+	if err != nil {
+		return err
+	}
+	*o.at = &v
+	return nil
+}
+
+func (o optional[T]) text() string {
+	if *o.at == nil {
+		return ""
+	}
+	return o.format(**o.at)
+}
+
+// text is any text at all but the empty one: --job-id "$JOB" with an unset JOB
+// is a mistake to report, not a way to say nothing. want is "a job ID".
+func text(want string) codec[string] {
+	return codec[string]{
+		parse: func(raw string) (string, error) {
+			if raw == "" {
+				return "", fmt.Errorf("empty; give %s", want)
+			}
+			if strings.ContainsRune(raw, 0) { // no environment can hold it
+				return "", fmt.Errorf("has a NUL byte; give %s", want)
+			}
+			return raw, nil
+		},
+		format: func(s string) string { return s },
+	}
+}
+
+func provider() codec[string] {
+	return codec[string]{
+		parse: func(raw string) (string, error) {
+			for _, known := range []string{AWS, GCP} {
+				if strings.EqualFold(raw, known) {
+					return known, nil
+				}
+			}
+			return "", fmt.Errorf("not a provider; give %s or %s", AWS, GCP)
+		},
+		format: func(s string) string { return s },
+	}
+}
+
+// boolean takes the specification's four spellings and no others, so that no
+// typing error passes for false.
+func boolean() codec[bool] {
+	return codec[bool]{
+		parse: func(raw string) (bool, error) {
+			switch raw {
+			case "1", "true":
+				return true, nil
+			case "0", "false":
+				return false, nil
+			default:
+				return false, errors.New("neither true nor false; give 1, true, 0 or false")
+			}
+		},
+		format: strconv.FormatBool,
+	}
+}
+
+// integer is a whole number from least to most.
+func integer[T int | int64](least, most T) codec[T] {
+	want := fmt.Sprintf("give one from %d to %d", least, most)
+	if int64(most) == math.MaxInt64 {
+		want = fmt.Sprintf("give one from %d", least)
+	}
+	return codec[T]{
+		parse: func(raw string) (T, error) {
+			n, err := strconv.ParseInt(raw, 10, 64)
+			switch {
+			case errors.Is(err, strconv.ErrSyntax):
+				return 0, fmt.Errorf("not a whole number; %s", want)
+			case err != nil || n < int64(least) || n > int64(most):
+				return 0, fmt.Errorf("out of range; %s", want)
+			}
+			return T(n), nil
+		},
+		format: func(n T) string { return strconv.FormatInt(int64(n), 10) },
+	}
+}
+
+// autoTasks is the number of tasks that stands for "as many as there are usable
+// CPUs" until Load puts their number in its place.
+const autoTasks = -1
+
+// taskCount is a number of simultaneous tasks or the word auto.
+func taskCount(most int) codec[int] {
+	c := integer(1, most)
+	parse := c.parse
+	c.parse = func(raw string) (int, error) {
+		if raw == "auto" {
+			return autoTasks, nil
+		}
+		n, err := parse(raw)
+		if err != nil {
+			return 0, fmt.Errorf("%w, or auto for one a usable CPU", err)
+		}
+		return n, nil
+	}
+	return c
+}
+
+// seconds is a decimal number of seconds. It is held exactly, to the
+// nanosecond, so that what is printed reads back as the same.
+func seconds(want string) codec[time.Duration] {
+	return codec[time.Duration]{
+		parse: func(raw string) (time.Duration, error) {
+			unsigned := strings.TrimPrefix(raw, "-")
+			// What is left between the outer digits of a number is its point.
+			between := strings.Trim(unsigned, "0123456789")
+			if (between != "" && between != ".") || unsigned == "" || unsigned == "." {
+				return 0, fmt.Errorf("not a number of seconds; %s", want)
+			}
+			if unsigned != raw {
+				return 0, fmt.Errorf("below 0; %s", want)
+			}
+			d, err := time.ParseDuration(raw + "s")
+			if err != nil {
+				return 0, fmt.Errorf("too large; %s", want)
+			}
+			return d, nil
+		},
+		format: func(d time.Duration) string {
+			whole, rest := d/time.Second, d%time.Second
+			if rest == 0 {
+				return strconv.FormatInt(int64(whole), 10)
+			}
+			return strings.TrimRight(fmt.Sprintf("%d.%09d", whole, rest), "0")
+		},
+	}
+}
+
+// positive is c without 0.
+func positive[T int64 | time.Duration](c codec[T], want string) codec[T] {
+	parse := c.parse
+	c.parse = func(raw string) (T, error) {
+		v, err := parse(raw)
+		if err == nil && v <= 0 {
+			return 0, fmt.Errorf("not above 0; %s", want)
+		}
+		return v, err
+	}
+	return c
+}
