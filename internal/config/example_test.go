@@ -32,7 +32,7 @@ func Example() {
 	fmt.Println(err)
 
 	// Output:
-	// --retry-on-exi "": unknown flag; did you mean --retry-on-exit?
+	// --retry-on-exi: unknown flag; did you mean --retry-on-exit?
 	// --max-runtime "ten": not a number of seconds; give one above 0, such as 600
 	// -j "0": out of range; give one from 1 to 65536, or auto for one a usable CPU
 	// RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "yes": neither true nor false; give 1, true, 0 or false

@@ -88,7 +88,7 @@ func isGlued(arg string, known map[string]spelling) bool {
 }
 
 func unknownFlag(shown, name, value string) Fault {
-	f := Fault{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are"}
+	f := Fault{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are", valueless: value == ""}
 	var names []string
 	for _, s := range settings() {
 		names = append(names, s.names()...)

@@ -30,25 +30,25 @@ func TestNormalize(t *testing.T) {
 		{name: "a long flag that starts with j", args: "-job-id x", fixed: "-job-id x"},
 		{name: "-j apart", args: "-j 4 -j=5 --j 6", fixed: "-j 4 -j=5 --j 6"},
 		{name: "help", args: "-h --help --nonsens", fixed: "-h --help",
-			faults: []string{`--nonsens "": unknown flag; --help shows those there are`}},
+			faults: []string{`--nonsens: unknown flag; --help shows those there are`}},
 		{name: "completion", args: "--verb --generate-bash-completion", fixed: "--generate-bash-completion",
-			faults: []string{`--verb "": unknown flag; did you mean --verbose?`}},
+			faults: []string{`--verb: unknown flag; did you mean --verbose?`}},
 		{name: "unknown goes, the rest stays", args: "--max-runtim --is-sport --verbose c", fixed: "--verbose c",
 			faults: []string{
-				`--max-runtim "": unknown flag; did you mean --max-runtime?`,
-				`--is-sport "": unknown flag; did you mean --is-spot?`,
+				`--max-runtim: unknown flag; did you mean --max-runtime?`,
+				`--is-sport: unknown flag; did you mean --is-spot?`,
 			}},
 		{name: "unknown with its value", args: "--max-runtim=5=6 --verbose", fixed: "--verbose",
 			faults: []string{`--max-runtim "5=6": unknown flag; did you mean --max-runtime?`}},
 		{name: "unknown and a value before --", args: "--max-runtim 5 --verbose -- c", fixed: "--verbose -- c",
 			faults: []string{`--max-runtim "5": unknown flag; did you mean --max-runtime?`}},
 		{name: "unknown and an argument", args: "--max-runtim 5 --nonsense", fixed: "5 --nonsense",
-			faults: []string{`--max-runtim "": unknown flag; did you mean --max-runtime?`}},
+			faults: []string{`--max-runtim: unknown flag; did you mean --max-runtime?`}},
 		{name: "unknown right before --", args: "--max-runtim -- 5 --", fixed: "-- 5 --",
-			faults: []string{`--max-runtim "": unknown flag; did you mean --max-runtime?`}},
+			faults: []string{`--max-runtim: unknown flag; did you mean --max-runtime?`}},
 		{name: "not a flag's form", args: "---verbose -=x --=y --verbose", fixed: "--verbose",
 			faults: []string{
-				`---verbose "": unknown flag; did you mean --verbose?`,
+				`---verbose: unknown flag; did you mean --verbose?`,
 				`- "x": unknown flag; --help shows those there are`,
 				`-- "y": unknown flag; --help shows those there are`,
 			}},
@@ -121,7 +121,7 @@ func TestFaultsAreOneLineEach(t *testing.T) {
 		t.Fatalf("Load returned %v, want two Faults", err)
 	}
 	want := "--a b \"c\\nd\": unknown flag; --help shows those there are\n" +
-		"--x [31m \ufffd \"\": unknown flag; --help shows those there are"
+		"--x [31m \ufffd: unknown flag; --help shows those there are"
 	if got.Error() != want {
 		t.Errorf("got\n%q, want\n%q", got.Error(), want)
 	}
