@@ -90,7 +90,7 @@ func (t *text) more() error {
 	for range 100 {
 		n, err := t.src.Read(t.buf[t.w:])
 		t.w += n
-		if errors.Is(err, io.EOF) && err != io.EOF {
+		if errors.Is(err, io.EOF) && err != io.EOF { //nolint:errorlint // the two differ, and that is the point
 			err = errors.New(err.Error()) // a Reader's end of input is io.EOF itself
 		}
 		t.err = err // an error that comes with bytes is met at the next fill

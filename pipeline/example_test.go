@@ -1,0 +1,69 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/function"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// dropDrafts is a stage of its own: a function. It settles what it does not pass
+// on.
+func dropDrafts(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+	for d := range in {
+		if strings.HasPrefix(d.Task.ID, "draft-") {
+			if err := d.Ack(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := pipeline.Send(ctx, out, d); err != nil {
+			return nil // given back: the run is stopping
+		}
+	}
+	return nil
+}
+
+// printed is a sink.
+type printed struct{}
+
+func (printed) Write(_ context.Context, events []pipeline.Event) error {
+	for _, e := range events {
+		fmt.Printf("%s %s: %s%s\n", e.TaskID, e.Type, e.Outcome.Result, e.Outcome.Exception)
+	}
+	return nil
+}
+
+func (printed) Close(context.Context) error { return nil }
+
+// A pipeline with a stage of its own between the source and the execution.
+func Example() {
+	source := function.Of(
+		pipeline.Task{ID: "letter-1", Data: []byte(`"hello"`)},
+		pipeline.Task{ID: "draft-2", Data: []byte(`"hm"`)},
+		pipeline.Task{ID: "letter-3", Data: []byte(`""`)},
+	)
+	shout := func(_ context.Context, task pipeline.Task) (retry bool, result []byte, err error) {
+		if string(task.Data) == `""` {
+			return false, nil, errors.New("nothing to say")
+		}
+		return false, []byte(strings.ToUpper(string(task.Data))), nil
+	}
+
+	run := pipeline.New(context.Background(), pipeline.Options{Slots: 1})
+	tasks := pipeline.From(run, "source", source)
+	tasks = pipeline.Via(tasks, "drop drafts", dropDrafts)
+	results := pipeline.Via(tasks, "execute", stages.Execute(run, stages.RunnerFunc(shout)))
+	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(judged, "settle", stages.Settle(printed{}, stages.SettleOptions{}))
+	if err := run.Wait(); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// letter-1 task_completed: "HELLO"
+	// letter-3 task_exception: nothing to say
+}

@@ -1,0 +1,210 @@
+package eventlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// ErrClosed says that the log was closed.
+var ErrClosed = errors.New("event log is closed")
+
+// A Log appends events to a file, one JSON object a line.
+type Log struct {
+	file   file
+	waits  bool          // a write may wait for a reader, as of a pipe
+	unlock func()        // says that this log writes no more; may be nil
+	turn   chan struct{} // holds a token while nobody writes
+
+	// The rest belongs to whoever has the token.
+	buf    []byte
+	rest   []byte // of a line that a write was interrupted in
+	err    error  // of the first write that failed; none is tried after it
+	closed bool
+}
+
+// file is what a Log needs of an *os.File.
+type file interface {
+	Write([]byte) (int, error)
+	SetWriteDeadline(time.Time) error
+	Sync() error
+	Close() error
+}
+
+// chunk is how many bytes are collected before they are written, and the
+// largest buffer that is kept for the next write.
+const chunk = 1 << 20
+
+// Open opens the log at path for appending, and makes it where it is missing.
+// It writes nothing, unless the file ends in the middle of a line, as after a
+// full disk: that line is ended. A named pipe is opened once somebody reads it.
+func Open(path string) (*Log, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, cannotOpen(path, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("event log: %w", err)
+	}
+	l := newLog(f)
+	if !info.Mode().IsRegular() {
+		l.waits = true
+		return l, nil
+	}
+	l.unlock = func() { lock(f, syscall.LOCK_UN) }
+	if err := share(f, path); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("event log: %w", err)
+	}
+	return l, nil
+}
+
+func newLog(f file) *Log {
+	l := &Log{file: f, turn: make(chan struct{}, 1)}
+	l.turn <- struct{}{}
+	return l
+}
+
+// Write appends the events in whole lines, each with one write of the operating
+// system, so that neither a crash nor another process that appends to the same
+// file can split a line. It returns once the system has them, which outlives
+// this process, but not the machine: Close sees to that. A failed Write is
+// final: every later one returns its error.
+//
+// Where ctx ends while a pipe is full, the events are not told, except for those
+// that the pipe has taken; a line that it has taken in part is ended by the next
+// Write, or by Close. A write to a disk cannot be interrupted.
+func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer func() { l.turn <- struct{}{} }()
+	if l.closed {
+		return ErrClosed
+	}
+	defer l.interruptible(ctx)()
+	l.buf = append(l.buf[:0], l.rest...)
+	for i := range events {
+		l.buf = append(events[i].AppendJSON(l.buf), '\n')
+		if len(l.buf) < chunk && i < len(events)-1 {
+			continue
+		}
+		if err := l.flush(ctx); err != nil {
+			return err
+		}
+		if cap(l.buf) > chunk {
+			l.buf = nil
+		}
+		l.buf = l.buf[:0]
+	}
+	return l.err
+}
+
+// lock waits for its turn.
+func (l *Log) lock(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-l.turn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// interruptible makes the end of ctx end a write that waits, until the function
+// that it returns is called.
+func (l *Log) interruptible(ctx context.Context) func() {
+	if !l.waits {
+		return func() {}
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = l.file.SetWriteDeadline(time.Unix(1, 0)) // what has no deadline never waits long
+	})
+	return func() {
+		if !stop() {
+			<-ended
+		}
+		_ = l.file.SetWriteDeadline(time.Time{})
+	}
+}
+
+// flush writes the buffer, which ends with a line's end.
+func (l *Log) flush(ctx context.Context) error {
+	if l.err != nil {
+		return l.err
+	}
+	n, err := l.file.Write(l.buf)
+	switch {
+	case err == nil:
+		l.rest = nil
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
+		if n > 0 {
+			l.rest = restOfLine(l.buf, n)
+		}
+		return ctx.Err()
+	}
+	l.err = explain(err, n)
+	if l.unlock != nil {
+		l.unlock()
+	}
+	return l.err
+}
+
+// restOfLine is what is left of the line that was cut after n bytes.
+func restOfLine(buf []byte, n int) []byte {
+	if n == 0 || buf[n-1] == '\n' {
+		return nil
+	}
+	return bytes.Clone(buf[n : n+bytes.IndexByte(buf[n:], '\n')+1])
+}
+
+// Close makes the file durable against a crash of the machine, and closes it.
+// Where that takes longer than ctx lasts, it returns an error and leaves it to
+// the system. A second Close does nothing.
+func (l *Log) Close(ctx context.Context) error {
+	<-l.turn
+	defer func() { l.turn <- struct{}{} }()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	var cut error
+	if len(l.rest) > 0 && l.err == nil {
+		reset := l.interruptible(ctx)
+		l.buf = append(l.buf[:0], l.rest...)
+		if err := l.flush(ctx); err != nil {
+			cut = fmt.Errorf("event log: the last line is cut off: %w", err)
+		}
+		reset()
+	}
+	synced := make(chan error, 1)
+	go func() {
+		err := l.file.Sync()
+		if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+			err = nil // a pipe or a terminal has nothing to sync
+		}
+		synced <- errors.Join(err, l.file.Close())
+	}()
+	select {
+	case err := <-synced:
+		if err != nil {
+			return errors.Join(cut, fmt.Errorf("event log: %w", err))
+		}
+	case <-ctx.Done():
+		return errors.Join(cut, fmt.Errorf("event log: its last events may not outlive a crash of the machine: %w", ctx.Err()))
+	}
+	return cut
+}

@@ -1,0 +1,232 @@
+package eventlog_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/eventlog"
+	"github.com/ctworker/ctworker/sinks/sinktest"
+)
+
+func TestContract(t *testing.T) { // not parallel: it looks for goroutines
+	sinktest.Run(t, sinktest.Harness{
+		New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
+			path := filepath.Join(t.TempDir(), "events.log")
+			return open(t, path), func() [][]byte { return lines(t, path) }
+		},
+		NewStalled: func(t testing.TB) pipeline.Sink {
+			path, _ := fifo(t) // nobody reads
+			return open(t, path)
+		},
+		Features: sinktest.Features{Ordered: true},
+	})
+}
+
+func open(t testing.TB, path string) *eventlog.Log {
+	t.Helper()
+	l, err := eventlog.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func closeLog(t testing.TB, l *eventlog.Log) {
+	t.Helper()
+	if err := l.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func write(t testing.TB, l *eventlog.Log, events ...pipeline.Event) {
+	t.Helper()
+	if err := l.Write(t.Context(), events); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lines are the lines of a file, which has to end with one.
+func lines(t testing.TB, path string) [][]byte {
+	t.Helper()
+	text := read(t, path)
+	all := bytes.Split([]byte(text), []byte("\n"))
+	if len(all[len(all)-1]) > 0 {
+		t.Errorf("the last line is cut off: %.100s", all[len(all)-1])
+	}
+	return all[:len(all)-1]
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// fifo makes a named pipe and opens it, so that a log on it does not wait for a
+// reader.
+func fifo(t testing.TB) (path string, end *os.File) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	end, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = end.Close() })
+	return path, end
+}
+
+// event returns an event of the given size or a little more.
+func event(id string, size int) pipeline.Event {
+	return pipeline.Event{
+		Time: time.Unix(0, 0), Type: pipeline.FatalException,
+		Exception: id, StackTrace: strings.Repeat("x", size),
+	}
+}
+
+// exception is what event was given as its id.
+func exception(t testing.TB, line []byte) string {
+	t.Helper()
+	var e struct{ Exception string }
+	if err := json.Unmarshal(line, &e); err != nil {
+		t.Fatalf("the line %.100q is no JSON: %v", line, err)
+	}
+	return e.Exception
+}
+
+func TestOpenKeepsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, before, after string }{
+		{"nothing", "", ""},
+		{"whole lines", "{\"a\":1}\n{}\n", "{\"a\":1}\n{}\n"},
+		{"a line that was cut off", "{\"a\":1}\n{\"ti", "{\"a\":1}\n{\"ti\n"},
+		{"only a line that was cut off", "{", "{\n"},
+		{"an empty line", "\n", "\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "events.log")
+			if err := os.WriteFile(path, []byte(tc.before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l := open(t, path)
+			if got := read(t, path); got != tc.after {
+				t.Errorf("Open made %q of %q, want %q", got, tc.before, tc.after)
+			}
+			e := event("new", 0)
+			write(t, l, e)
+			closeLog(t, l)
+			if got, want := read(t, path), tc.after+string(e.AppendJSON(nil))+"\n"; got != want {
+				t.Errorf("the file is %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// What looks like a line that was cut off may be one that another run is in the
+// middle of writing: it is left alone until that run has ended.
+func TestOpenLeavesTheLineOfARunAlone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "events.log")
+	first := open(t, path)
+	if err := os.WriteFile(path, []byte(`{"half`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, path)
+	if got := read(t, path); got != `{"half` {
+		t.Errorf("the file is %q", got)
+	}
+	closeLog(t, first)
+	closeLog(t, second)
+	closeLog(t, open(t, path))
+	if got := read(t, path); got != "{\"half\n" {
+		t.Errorf("the file is %q after both have ended", got)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, path string
+		is         error
+		want       string
+	}{
+		{"a directory", dir, syscall.EISDIR, "is a directory; give the name of a file in it"},
+		{
+			"no directory", filepath.Join(dir, "runs", "events.log"), os.ErrNotExist,
+			"make the directory " + filepath.Join(dir, "runs") + " first, or give another --event-log-file",
+		},
+		{"in a file", filepath.Join(file, "events.log"), syscall.ENOTDIR, "not a directory; give another --event-log-file"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			l, err := eventlog.Open(tc.path)
+			if err == nil {
+				closeLog(t, l)
+				t.Fatal("no error")
+			}
+			for _, want := range []string{"event log: open " + tc.path + ": ", tc.want} {
+				if !errors.Is(err, tc.is) || !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q, want one with %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestDevNull(t *testing.T) {
+	t.Parallel()
+	l := open(t, os.DevNull)
+	write(t, l, event("a", 10), event("b", 3<<20))
+	closeLog(t, l)
+}
+
+func TestNamedPipe(t *testing.T) {
+	t.Parallel()
+	path, end := fifo(t)
+	l := open(t, path)
+	const n = 10
+	read := make(chan error, 1)
+	go func() {
+		r := bufio.NewReader(end)
+		for i := range n {
+			line, err := r.ReadBytes('\n')
+			if err != nil {
+				read <- err
+				return
+			}
+			if got := exception(t, line); got != fmt.Sprint(i) {
+				read <- fmt.Errorf("line %d is of %s", i, got)
+				return
+			}
+		}
+		read <- nil
+	}()
+	for i := range n {
+		write(t, l, event(fmt.Sprint(i), i*50_000)) // more than a pipe holds
+	}
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+	closeLog(t, l)
+}

@@ -1,0 +1,53 @@
+package progress
+
+import (
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Lines logs how far a run has come, every now and then.
+type Lines struct {
+	once  sync.Once
+	stop  chan struct{}
+	ended chan struct{}
+}
+
+// StartLines logs a line with the message "progress" every interval, until
+// Stop.
+func StartLines(log zerolog.Logger, interval time.Duration, status func() Status) *Lines {
+	l := &Lines{stop: make(chan struct{}), ended: make(chan struct{})}
+	m := newMeter(time.Now)
+	go func() {
+		defer close(l.ended)
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-l.stop:
+				return
+			case <-ticker.C:
+			}
+			s := status()
+			rate, left := m.add(s)
+			e := log.Info().Int64("done", s.Done).Int64("failed", s.Failed).Int64("running", s.Running).
+				Str("tasks_per_second", Rate(rate))
+			if s.Total > 0 {
+				e = e.Int64("total", s.Total).Bool("total_is_estimate", s.Estimated)
+			}
+			if left >= 0 {
+				e = e.Str("left", Duration(left))
+			}
+			e.Msg("progress")
+		}
+	}()
+	return l
+}
+
+// Stop ends the lines, and returns when there will be no more. A second Stop
+// does nothing.
+func (l *Lines) Stop() {
+	l.once.Do(func() { close(l.stop) })
+	<-l.ended
+}

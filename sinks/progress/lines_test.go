@@ -1,0 +1,45 @@
+package progress
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+)
+
+func TestLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		began := time.Now()
+		l := StartLines(zerolog.New(&out), 10*time.Second, func() Status {
+			switch at := time.Since(began); {
+			case at == 10*time.Second:
+				return Status{}
+			case at == 20*time.Second:
+				return Status{Done: 30, Failed: 2, Running: 4, Total: 90, Estimated: true}
+			case at == 30*time.Second:
+				return Status{Done: 60, Failed: 2, Running: 4, Total: 90}
+			default:
+				t.Errorf("asked for the status after %v", at)
+				return Status{}
+			}
+		})
+		time.Sleep(34 * time.Second) // of the bubble's time
+		l.Stop()
+		l.Stop()
+		time.Sleep(time.Minute)
+		want := []string{
+			`{"level":"info","done":0,"failed":0,"running":0,"tasks_per_second":"0.00","message":"progress"}`,
+			`{"level":"info","done":30,"failed":2,"running":4,"tasks_per_second":"1.50","total":90,"total_is_estimate":true,"left":"40s","message":"progress"}`,
+			`{"level":"info","done":60,"failed":2,"running":4,"tasks_per_second":"2.00","total":90,"total_is_estimate":false,"left":"15s","message":"progress"}`,
+		}
+		if diff := cmp.Diff(want, strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

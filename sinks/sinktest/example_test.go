@@ -1,0 +1,36 @@
+package sinktest_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/eventlog"
+	"github.com/ctworker/ctworker/sinks/sinktest"
+)
+
+// The test of a sink that writes a file of lines.
+func Example() {
+	_ = func(t *testing.T) { // TestContract
+		sinktest.Run(t, sinktest.Harness{
+			New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
+				path := filepath.Join(t.TempDir(), "events.log")
+				log, err := eventlog.Open(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return log, func() [][]byte {
+					text, err := os.ReadFile(path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					lines := bytes.Split(text, []byte("\n"))
+					return lines[:len(lines)-1] // behind the last line break is nothing
+				}
+			},
+			Features: sinktest.Features{Ordered: true},
+		})
+	}
+}

@@ -1,0 +1,198 @@
+package sinktest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+func eventsAreToldWhenWriteReturns(p *probe) {
+	p.open()
+	odd := event("größe/\"1\"\n世界")
+	odd.Outcome.Result = []byte("{\"max\": 18446744073709551615,\n\t\"f\": 1e400}")
+	failed := event("failed")
+	failed.Type, failed.Outcome = pipeline.TaskException, pipeline.Outcome{Exception: "line 1\nline 2\x00\xff"}
+	ended := pipeline.Event{Time: at, Hostname: "host", Type: pipeline.FatalException, Exception: "x", StackTrace: "y\nz"}
+	for i, batch := range [][]pipeline.Event{events("one", 1), events("many", 300), {odd, failed}, {ended}} {
+		p.write(batch...)
+		if p.verify(); p.Failed() {
+			p.Fatalf("after Write %d", i+1)
+		}
+	}
+}
+
+func noEvents(p *probe) {
+	p.open()
+	for _, none := range [][]pipeline.Event{nil, {}} {
+		p.write(none...)
+	}
+	p.verify()
+	p.write(event("after"))
+	p.verify()
+}
+
+func aBigEvent(p *probe) {
+	p.open()
+	p.write(event("before"), bigEvent("big", min(p.h.Features.MaxEvent, mostEvent)), event("after"))
+	p.verify()
+}
+
+func orderWithinAWrite(p *probe) {
+	p.open()
+	for i := range 5 {
+		p.write(events(fmt.Sprint(i), 50)...)
+	}
+	p.verify()
+	p.verifyOrder()
+}
+
+// Run it with -race.
+func writingConcurrently(p *probe) {
+	p.open()
+	var writers sync.WaitGroup
+	for w := range 8 {
+		writers.Go(func() {
+			for i := range 20 {
+				batch := events(fmt.Sprintf("%d-%d", w, i), 4)
+				if i%5 == 0 {
+					batch = append(batch, bigEvent(fmt.Sprintf("%d-%d-big", w, i), min(p.h.Features.MaxEvent, 50_000)))
+				}
+				p.write(batch...)
+			}
+		})
+	}
+	writers.Wait()
+	p.verify()
+}
+
+// The caller uses the slice, and the bytes in it, for its next events.
+func eventsAreNotKept(p *probe) {
+	p.open()
+	batch := events("first", 10)
+	p.write(batch...) // try passes the slice itself on
+	for i := range batch {
+		for j := range batch[i].Outcome.Result {
+			batch[i].Outcome.Result[j] = 'x'
+		}
+		batch[i] = event(fmt.Sprintf("second-%d", i))
+	}
+	p.write(batch[:3]...)
+	clear(batch)
+	p.verify()
+	if err := p.close(); err != nil {
+		p.Errorf("Close: %v", err)
+	}
+	p.verify()
+}
+
+func anEndedContext(p *probe) {
+	p.open()
+	p.write(event("before"))
+	ended, cancel := context.WithCancel(p.Context())
+	cancel()
+	during := events("during", 3)
+	switch err := p.try(ended, during...); {
+	case err == nil: // as good: it was told at once
+		p.told = append(p.told, texts(during)...)
+	case !errors.Is(err, context.Canceled):
+		p.Errorf("Write returned %v, want its context's error", err)
+	}
+	p.write(event("after"))
+	p.verify(during...)
+}
+
+func texts(events []pipeline.Event) []string {
+	var all []string
+	for _, e := range events {
+		all = append(all, string(e.AppendJSON(nil)))
+	}
+	return all
+}
+
+// One Write is under way and the other waits its turn; both end.
+func aContextThatEndsMeanwhile(p *probe) {
+	p.sink = p.h.NewStalled(p.TB)
+	ctx, cancel := context.WithTimeout(p.Context(), 50*time.Millisecond)
+	defer cancel()
+	var writers sync.WaitGroup
+	for i := range 2 {
+		writers.Go(func() {
+			if err := p.try(ctx, bigEvent(fmt.Sprint(i), mostEvent)); !errors.Is(err, context.DeadlineExceeded) {
+				p.Errorf("Write returned %v, want its context's error", err)
+			}
+		})
+	}
+	writers.Wait()
+	closing, cancel := context.WithCancel(context.WithoutCancel(p.Context()))
+	cancel()
+	sink := p.sink
+	p.sink = nil
+	// What could not be told may be Close's error; that it returns is enough.
+	if late := p.within("Close", func() error { _ = sink.Close(closing); return nil }); late != nil {
+		p.Error(late)
+	}
+}
+
+func writeAfterClose(p *probe) {
+	p.open()
+	p.write(event("before"))
+	sink := p.sink
+	if err := p.close(); err != nil {
+		p.Errorf("Close: %v", err)
+	}
+	after := event("after")
+	if err := p.within("Write", func() error { return sink.Write(p.Context(), []pipeline.Event{after}) }); err == nil {
+		p.Error("Write after Close returned no error")
+	}
+	p.verify()
+}
+
+func closeUnused(p *probe) {
+	p.open()
+	if err := p.close(); err != nil {
+		p.Errorf("Close: %v", err)
+	}
+	p.verify()
+}
+
+func closeTwice(p *probe) {
+	p.open()
+	p.write(event("one"))
+	sink := p.sink
+	p.sink = nil
+	for range 2 {
+		if err := p.closeSink(sink); err != nil {
+			p.Fatalf("Close: %v", err)
+		}
+	}
+	p.verify()
+}
+
+func noGoroutineIsLeft(p *probe) {
+	for _, use := range []struct {
+		name string
+		run  func()
+	}{
+		{"closed unused", func() {}},
+		{"closed after a Write", func() { p.write(events("one", 3)...) }},
+		{"closed after a cancelled Write", func() {
+			ended, cancel := context.WithCancel(p.Context())
+			cancel()
+			_ = p.try(ended, event("one"))
+		}},
+	} {
+		ignored := append([]goleak.Option{goleak.IgnoreCurrent()}, p.h.IgnoreGoroutines...)
+		p.open()
+		use.run()
+		p.finish()
+		if err := goleak.Find(ignored...); err != nil {
+			p.Fatalf("%s: %v", use.name, err)
+		}
+	}
+}

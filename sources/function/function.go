@@ -1,0 +1,189 @@
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+
+	"github.com/sourcegraph/conc/panics"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// A Source takes tasks from a Go iterator, which runs in a goroutine that the
+// Source owns from the first Receive until Close.
+type Source struct {
+	tasks iter.Seq2[pipeline.Task, error]
+
+	started bool
+	asked   bool // a task has been asked for and not been received
+	n       int64
+	err     error // final
+
+	want  chan struct{}
+	got   chan item
+	quit  chan struct{}
+	ended chan struct{}
+	left  error // of an iterator that panicked once it was told to end; read after ended
+	close sync.Once
+}
+
+type item struct {
+	task pipeline.Task
+	err  error
+}
+
+// New returns a source of the tasks that tasks yields. It is asked for the next
+// one only when a slot can run it, from one goroutine at a time, so a sequence
+// without an end costs no memory. An error that it yields ends the run, after
+// the tasks before it have been run; so does a task without an ID or whose Data
+// is empty.
+//
+// An iterator that blocks delays nobody but itself; if it still blocks when the
+// run ends, Close gives up on it.
+func New(tasks iter.Seq2[pipeline.Task, error]) *Source {
+	return &Source{
+		tasks: tasks,
+		want:  make(chan struct{}), got: make(chan item),
+		quit: make(chan struct{}), ended: make(chan struct{}),
+	}
+}
+
+// Of returns a source of the tasks given.
+func Of(tasks ...pipeline.Task) *Source {
+	return New(func(yield func(pipeline.Task, error) bool) {
+		for _, t := range tasks {
+			if !yield(t, nil) {
+				return
+			}
+		}
+	})
+}
+
+// Receive returns the next task; see pipeline.Source.
+func (s *Source) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !s.started {
+		s.started = true
+		go s.run()
+	}
+	if !s.asked {
+		select {
+		case s.want <- struct{}{}:
+			s.asked = true
+		case <-s.ended: // without a task, so it has ended or panicked
+			s.asked = true
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	select {
+	case it, ok := <-s.got:
+		s.asked = false
+		s.n++
+		s.err = check(s.n, it, ok)
+		if s.err != nil {
+			return nil, s.err
+		}
+		return []*pipeline.Delivery{pipeline.NewDelivery(it.task, nil, 1)}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// check says whether the nth item ends the source.
+func check(n int64, it item, ok bool) error {
+	switch {
+	case !ok:
+		return io.EOF
+	case it.err != nil:
+		return fmt.Errorf("task %d of the function: %w", n, it.err)
+	case it.task.ID == "":
+		return fmt.Errorf("task %d of the function: %w", n, errNoID)
+	case len(it.task.Data) == 0:
+		return fmt.Errorf("task %d of the function, %q: %w", n, it.task.ID, errNoData)
+	}
+	return nil
+}
+
+// run runs the iterator a task at a time, as they are asked for.
+func (s *Source) run() {
+	defer close(s.ended)
+	defer close(s.got)
+	if !s.awaitDemand() {
+		return
+	}
+	p := panics.Try(func() {
+		for task, err := range s.tasks {
+			if !s.send(item{task, err}) || !s.awaitDemand() {
+				return
+			}
+		}
+	})
+	if p == nil {
+		return
+	}
+	err := &pipeline.PanicError{Value: p.Value, Stack: p.Stack}
+	if !s.send(item{err: err}) {
+		s.left = err
+	}
+}
+
+func (s *Source) awaitDemand() bool {
+	select {
+	case <-s.want:
+		return true
+	case <-s.quit:
+		return false
+	}
+}
+
+func (s *Source) send(it item) bool {
+	select {
+	case s.got <- it:
+		return true
+	case <-s.quit:
+		return false
+	}
+}
+
+var (
+	errNoID   = errors.New("the task has no ID")
+	errNoData = errors.New("the task has no Data; it is raw JSON, such as null or {}")
+	errClosed = errors.New("the function was ended by Close")
+)
+
+// Close ends the iterator: where it waits in yield, that returns false, and its
+// deferred functions run. A panic in them is Close's error. Where it has not
+// returned when ctx ends, Close returns an error and leaves it behind. A second
+// Close does nothing.
+func (s *Source) Close(ctx context.Context) error {
+	first := false
+	s.close.Do(func() { first = true; close(s.quit) })
+	if !first {
+		return nil
+	}
+	if s.err == nil {
+		s.err = errClosed // a Receive after Close is a fault; it shall not hang
+	}
+	if !s.started {
+		return nil
+	}
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
+		return fmt.Errorf("the function that makes the tasks has not returned: %w", ctx.Err())
+	}
+	if s.left != nil {
+		return fmt.Errorf("the function that makes the tasks: %w", s.left)
+	}
+	return nil
+}

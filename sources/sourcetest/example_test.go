@@ -1,0 +1,21 @@
+package sourcetest_test
+
+import (
+	"testing"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/function"
+	"github.com/ctworker/ctworker/sources/sourcetest"
+)
+
+// The test of a source that hands out a list and ends.
+func Example() {
+	_ = func(t *testing.T) { // TestContract
+		sourcetest.Run(t, sourcetest.Harness{
+			New: func(_ testing.TB, tasks []pipeline.Task) pipeline.Source {
+				return function.Of(tasks...)
+			},
+			Features: sourcetest.Features{Ends: true, Ordered: true},
+		})
+	}
+}

@@ -1,0 +1,239 @@
+package sourcetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+func everyTaskComesOnce(p *probe) {
+	tasks := makeTasks(25)
+	p.open(p.h.New, tasks)
+	limits := []int{1, 4, 10, 100}
+	var all []*pipeline.Delivery
+	for i := 0; len(all) < len(tasks); i++ {
+		ds := p.next(limits[i%len(limits)])
+		p.ack(ds...)
+		all = append(all, ds...)
+	}
+	p.nothing(p.h.Quiet)
+	p.once(tasks, all)
+}
+
+// The limit itself is checked by every receive.
+func atMostLimitAtOnce(p *probe) {
+	for _, limit := range []int{1, 2, 7} {
+		p.open(p.h.New, makeTasks(20))
+		for range 3 {
+			p.ack(p.next(limit)...)
+		}
+		p.finish()
+	}
+}
+
+func noMoreIsTakenThanWasAskedFor(p *probe) {
+	p.open(p.h.New, makeTasks(40))
+	if n := p.h.Handed(); n != 0 {
+		p.Fatalf("%d tasks were taken before any was asked for", n)
+	}
+	received := 0
+	for _, limit := range []int{1, 3, 10, 1} {
+		ds := p.next(limit)
+		received += len(ds)
+		p.ack(ds...)
+		if n := p.h.Handed(); n != received {
+			p.Fatalf("%d tasks were taken of the provider; Receive has returned %d", n, received)
+		}
+	}
+}
+
+// Each of these is spoilt by somebody who decodes it.
+var rareData = []string{
+	`null`, `0`, `""`, `[]`, `{}`, `{"":""}`,
+	`{"max":9223372036854775807,"min":-9223372036854775808,"unsigned":18446744073709551615}`,
+	`[1e400,-0,-0.0,1.10,1E+2,0.1000000000000000055511151231257827,123456789012345678901234567890]`,
+	`{"z":1,"a":2,"a":3}`,
+	`{"text":"grüße 世界 🜚 e\u0301 \u00e9 \u2028 <&> \/ \ud83d\ude00"}`,
+	`{ "spaces" : [ 1 ,	2 ] }`,
+}
+
+func dataIsKeptByteForByte(p *probe) {
+	var tasks []pipeline.Task
+	for i, data := range rareData {
+		tasks = append(tasks, pipeline.Task{ID: "größe/" + string(rune('a'+i)) + ` "1" 世界`, Data: []byte(data)})
+	}
+	p.open(p.h.New, tasks)
+	ds := p.collect(len(tasks), 4) // compares the data
+	p.ack(ds...)
+	p.once(tasks, ds)
+}
+
+func bigData(p *probe) {
+	tasks := makeTasks(3)
+	size := min(p.h.Features.MaxData, 1<<20)
+	tasks[1].Data = append(append([]byte{'"'}, bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size-2]...), '"')
+	p.open(p.h.New, tasks)
+	ds := p.collect(3, 1)
+	p.ack(ds...)
+	p.once(tasks, ds)
+}
+
+func noTasks(p *probe) {
+	p.open(p.h.New, nil)
+	p.nothing(p.h.Quiet)
+}
+
+func endOfFileIsFinal(p *probe) {
+	tasks := makeTasks(3)
+	p.open(p.h.New, tasks)
+	p.ack(p.collect(len(tasks), 10)...)
+	for range 3 {
+		if _, err := p.receive(p.h.Patience, 10); err != io.EOF {
+			p.Fatalf("Receive returned %v after the last task, want io.EOF each time", err)
+		}
+	}
+}
+
+func anErrorIsFinal(p *probe) {
+	tasks := makeTasks(5)
+	p.open(p.h.NewBroken, tasks)
+	var all []*pipeline.Delivery
+	var first error
+	for first == nil {
+		var ds []*pipeline.Delivery
+		ds, first = p.receive(p.h.Patience, 2)
+		p.ack(ds...)
+		all = append(all, ds...)
+	}
+	p.once(tasks, all)
+	if first == io.EOF || errors.Is(first, context.DeadlineExceeded) {
+		p.Fatalf("Receive returned %v; NewBroken's source was to fail", first)
+	}
+	for range 2 {
+		ds, err := p.receive(p.h.Patience, 2)
+		if len(ds) > 0 || err == nil || err.Error() != first.Error() {
+			p.Fatalf("Receive returned %d deliveries and error %q after error %q; it was to stay", len(ds), err, first)
+		}
+	}
+}
+
+func theEndOfTheContextEndsReceive(p *probe) {
+	tasks := makeTasks(2)
+	p.open(p.h.NewBlocking, tasks)
+	p.ack(p.collect(len(tasks), 1)...)
+	for _, d := range []time.Duration{0, p.h.Quiet, p.h.Quiet} {
+		ds, err := p.receive(d, 5) // checks that it returns in time
+		if len(ds) > 0 || !errors.Is(err, context.DeadlineExceeded) {
+			p.Fatalf("Receive returned %d deliveries and error %v, want its context's error", len(ds), err)
+		}
+	}
+}
+
+func anEndedContextStrandsNothing(p *probe) {
+	tasks := makeTasks(30)
+	p.open(p.h.New, tasks)
+	seen := map[string]bool{}
+	receive := func(d time.Duration, limit int) {
+		ds, err := p.receive(d, limit)
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			p.missing(tasks, seen)
+			p.Fatalf("Receive returned %v with tasks left", err)
+		}
+		for _, d := range ds {
+			if seen[d.Task.ID] {
+				p.Errorf("task %q came twice", d.Task.ID)
+			}
+			// What the source has released by itself comes at a later attempt.
+			if d.Attempt != 1 && !p.h.Features.Redelivers {
+				p.Errorf("task %q: attempt is %d, want 1", d.Task.ID, d.Attempt)
+			}
+			seen[d.Task.ID] = true
+		}
+		p.ack(ds...)
+	}
+	// Contexts that have ended, and that end somewhere on the way.
+	for d := time.Duration(1); d < p.h.Quiet; d *= 4 {
+		receive(0, 1)
+		receive(d, 1)
+	}
+	// What was stranded would come when its lease has run out: too late.
+	for deadline := time.Now().Add(p.soon()); len(seen) < len(tasks); {
+		left := time.Until(deadline)
+		if left <= 0 {
+			p.missing(tasks, seen)
+			return
+		}
+		receive(left, 10)
+	}
+	p.nothing(p.h.Quiet)
+}
+
+func closeBeforeAnyReceive(p *probe) {
+	p.open(p.h.New, makeTasks(3))
+	if err := p.close(); err != nil {
+		p.Errorf("Close before any Receive: %v", err)
+	}
+}
+
+func closeTwice(p *probe) {
+	p.open(p.h.New, makeTasks(3))
+	p.ack(p.next(1)...)
+	src := p.src
+	for range 2 {
+		p.src = nil
+		if err := p.closeSource(src); err != nil {
+			p.Fatalf("Close: %v", err)
+		}
+	}
+}
+
+func closeAfterACancelledReceive(p *probe) {
+	newSource, tasks := p.h.NewBlocking, makeTasks(1)
+	if newSource == nil {
+		newSource = p.h.New
+	}
+	p.open(newSource, tasks)
+	for _, d := range []time.Duration{0, p.h.Quiet} {
+		ds, _ := p.receive(d, 1)
+		p.ack(ds...)
+	}
+	if err := p.close(); err != nil {
+		p.Errorf("Close after a cancelled Receive: %v", err)
+	}
+}
+
+func noGoroutineIsLeft(p *probe) {
+	newBlocking := p.h.NewBlocking
+	if newBlocking == nil {
+		newBlocking = p.h.New
+	}
+	for _, use := range []struct {
+		name string
+		run  func()
+	}{
+		{"closed unused", func() { p.open(p.h.New, makeTasks(3)) }},
+		{"closed half-way", func() { p.open(p.h.New, makeTasks(20)); p.ack(p.next(2)...) }},
+		{"closed after the last task", func() {
+			p.open(p.h.New, makeTasks(3))
+			p.ack(p.collect(3, 3)...)
+			p.nothing(p.h.Quiet)
+		}},
+		{"closed after a cancelled Receive", func() {
+			p.open(newBlocking, nil)
+			_, _ = p.receive(p.h.Quiet, 1)
+		}},
+	} {
+		ignored := append([]goleak.Option{goleak.IgnoreCurrent()}, p.h.IgnoreGoroutines...)
+		use.run()
+		p.finish()
+		if err := goleak.Find(ignored...); err != nil {
+			p.Fatalf("%s: %v", use.name, err)
+		}
+	}
+}
