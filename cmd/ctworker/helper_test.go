@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctworker/ctworker/procexec"
+)
+
+// asCommand makes the test binary be ctworker.
+const asCommand = "TEST_BE_CTWORKER"
+
+func TestMain(m *testing.M) {
+	procexec.RunGuard()
+	if os.Getenv(asCommand) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// invocation is one ctworker under test, in a directory of its own.
+type invocation struct {
+	t      *testing.T
+	dir    string
+	cmd    *exec.Cmd
+	stdout bytes.Buffer
+	stderr lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// prepare returns an invocation that has not been started.
+func prepare(t *testing.T, dir string, args ...string) *invocation {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := &invocation{t: t, dir: dir, cmd: exec.Command(self, args...)}
+	in.cmd.Dir = dir
+	in.cmd.Stdout, in.cmd.Stderr = &in.stdout, &in.stderr
+	in.cmd.Env = append(withoutSettings(os.Environ()), asCommand+"=1", "GORACE=atexit_sleep_ms=0", "TMPDIR="+t.TempDir())
+	// What outlives the command must not keep Wait from returning.
+	in.cmd.WaitDelay = 10 * time.Second
+	return in
+}
+
+func withoutSettings(env []string) []string {
+	var kept []string
+	for _, v := range env {
+		if !strings.HasPrefix(v, "RMS_CLOUD_TASKS_") {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+func (in *invocation) start() *invocation {
+	in.t.Helper()
+	if err := in.cmd.Start(); err != nil {
+		in.t.Fatal(err)
+	}
+	in.t.Cleanup(func() { _ = in.cmd.Process.Kill() })
+	return in
+}
+
+func (in *invocation) signal(sig os.Signal) {
+	in.t.Helper()
+	if err := in.cmd.Process.Signal(sig); err != nil {
+		in.t.Fatal(err)
+	}
+}
+
+// wait returns the exit code, -1 after a signal.
+func (in *invocation) wait() int {
+	in.t.Helper()
+	err := in.cmd.Wait()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		in.t.Fatalf("%v\n%s", err, in.stderr.String())
+	}
+	return in.cmd.ProcessState.ExitCode()
+}
+
+// want fails the test unless ctworker ends with code.
+func (in *invocation) want(code int) {
+	in.t.Helper()
+	if got := in.wait(); got != code {
+		in.t.Fatalf("exit code %d, want %d; stdout and stderr:\n%s\n%s", got, code, in.stdout.String(), in.stderr.String())
+	}
+}
+
+// wantError fails the test unless standard error holds every text.
+func (in *invocation) wantError(texts ...string) {
+	in.t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(in.stderr.String(), text) {
+			in.t.Errorf("standard error lacks %q:\n%s", text, in.stderr.String())
+		}
+	}
+}
+
+// run runs ctworker with args in a new directory that has a task file,
+// tasks.json, of n tasks named t0, t1, …, and wants it to end with code.
+func run(t *testing.T, n, code int, args ...string) *invocation {
+	t.Helper()
+	in := prepare(t, withTasks(t, n), args...).start()
+	in.want(code)
+	return in
+}
+
+func withTasks(t *testing.T, n int) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	tasks := make([]string, n)
+	for i := range tasks {
+		tasks[i] = fmt.Sprintf(`{"task_id":"t%d","data":{"n":%d,"big":12345678901234567890}}`, i, i)
+	}
+	write(t, dir, "tasks.json", "["+strings.Join(tasks, ",\n")+"]\n")
+	return dir
+}
+
+func write(t *testing.T, dir, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// event is one line of the event log.
+type event struct {
+	Type      string          `json:"event_type"`
+	TaskID    string          `json:"task_id"`
+	Retry     bool            `json:"retry"`
+	Result    json.RawMessage `json:"result"`
+	Exception string          `json:"exception"`
+	Stack     string          `json:"stack_trace"`
+	ExitCode  int             `json:"exit_code"`
+	Slot      int             `json:"slot"`
+	Attempt   int             `json:"attempt"`
+	Elapsed   float64         `json:"elapsed_time"`
+}
+
+// events returns what is in the event log, which must be whole.
+func (in *invocation) events() []event {
+	in.t.Helper()
+	f, err := os.Open(filepath.Join(in.dir, "events.log"))
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	var all []event
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		var e event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			in.t.Fatalf("event %q: %v", lines.Text(), err)
+		}
+		all = append(all, e)
+	}
+	if err := lines.Err(); err != nil {
+		in.t.Fatal(err)
+	}
+	return all
+}
+
+// byTask returns the one event of each task.
+func (in *invocation) byTask() map[string]event {
+	in.t.Helper()
+	all := map[string]event{}
+	for _, e := range in.events() {
+		if e.TaskID == "" {
+			continue
+		}
+		if _, twice := all[e.TaskID]; twice {
+			in.t.Errorf("task %s has two events", e.TaskID)
+		}
+		all[e.TaskID] = e
+	}
+	return all
+}
+
+// fifo makes a named pipe in dir through which tasks report to the test, and
+// returns its lines. The test holds a writing end, so that it never ends.
+func fifo(t *testing.T, dir string) (path string, lines *bufio.Reader) {
+	t.Helper()
+	path = filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return path, bufio.NewReader(f)
+}
+
+// pids reads n process ids from the fifo.
+func pids(t *testing.T, lines *bufio.Reader, n int) []int {
+	t.Helper()
+	var all []int
+	for range n {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(line))
+		if err != nil {
+			t.Fatalf("a task reported %q", line)
+		}
+		all = append(all, pid)
+	}
+	return all
+}
+
+// gone waits until each process has ended, and fails the test if one has not
+// within ten seconds.
+func gone(t *testing.T, all []int) {
+	t.Helper()
+	for _, pid := range all {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if errors.Is(err, syscall.ESRCH) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+		for errors.Is(err, unix.EINTR) {
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+		}
+		_ = unix.Close(fd)
+		if n != 1 || err != nil {
+			t.Errorf("process %d is alive (%v)", pid, err)
+		}
+	}
+}

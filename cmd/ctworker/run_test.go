@@ -1,0 +1,295 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestRunsEveryTask(t *testing.T) {
+	t.Parallel()
+	in := run(t, 50, exitOK, "run", "--task-file", "tasks.json", "-j", "4", "--", "sh", "-c", "cat; echo hello >&2")
+	all := in.byTask()
+	if len(all) != 50 {
+		t.Fatalf("%d tasks have an event, want 50", len(all))
+	}
+	for i := range 50 {
+		id := fmt.Sprintf("t%d", i)
+		e := all[id]
+		want := fmt.Sprintf(`{"task_id":"%s","data":{"n":%d,"big":12345678901234567890}}`, id, i)
+		if e.Type != "task_completed" || string(e.Result) != want || e.Slot > 3 || e.Attempt != 1 || e.Retry || e.Elapsed <= 0 {
+			t.Errorf("task %s: %+v; want the result %s", id, e, want)
+		}
+	}
+	in.wantError(`"message":"stderr"`, `"line":"hello"`, `"task_id":"t7"`, `"message":"run ended"`, `"completed":50`)
+}
+
+func TestOutcomes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var lines strings.Builder
+	for _, script := range []string{"exit 0", "exit 75", "exit 3", "kill -9 $$", "exec sleep 100", "echo '{\"retry\":true}' >&3", "echo rubbish >&3"} {
+		data, _ := json.Marshal(map[string]string{"script": script})
+		fmt.Fprintf(&lines, `{"task_id":%q,"data":%s}`+"\n", script, data)
+	}
+	write(t, dir, "tasks.jsonl", lines.String())
+	args := []string{"run", "--task-file", "tasks.jsonl", "-j4", "--max-runtime", "3", "--kill-delay", "1"}
+	in := prepare(t, dir, append(args, "--strict", "--retry-on-exit", "--", "sh", "-c", "{data.script}")...).start()
+	in.want(exitStrict)
+	all := in.byTask()
+	for script, want := range map[string]event{
+		"exit 0":                      {Type: "task_completed"},
+		"exit 75":                     {Type: "task_completed", Retry: true},
+		"exit 3":                      {Type: "task_exited", ExitCode: 3, Retry: true},
+		"kill -9 $$":                  {Type: "task_exited", ExitCode: -9, Retry: true},
+		"exec sleep 100":              {Type: "task_timed_out"},
+		"echo '{\"retry\":true}' >&3": {Type: "task_completed", Retry: true},
+		"echo rubbish >&3":            {Type: "task_exception"},
+	} {
+		if got := all[script]; got.Type != want.Type || got.Retry != want.Retry || got.ExitCode != want.ExitCode {
+			t.Errorf("%s: %+v, want %+v", script, got, want)
+		}
+	}
+	// The same without --strict is a run that came to its end.
+	prepare(t, dir, append(args, "--", "sh", "-c", "{data.script}")...).start().want(exitOK)
+}
+
+func TestSkipAndLimit(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--tasks-to-skip", "3"}, "t3 t4 t5 t6 t7 t8 t9"},
+		{[]string{"--max-num-tasks", "2"}, "t0 t1"},
+		{[]string{"--tasks-to-skip", "4", "--max-num-tasks", "3"}, "t4 t5 t6"},
+		{[]string{"--max-num-tasks", "0"}, ""},
+		{[]string{"--tasks-to-skip", "10"}, ""},
+		{[]string{"--tasks-to-skip", "99", "--max-num-tasks", "99"}, ""},
+		{[]string{"--max-num-tasks", "10"}, "t0 t1 t2 t3 t4 t5 t6 t7 t8 t9"},
+	} {
+		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
+			t.Parallel()
+			in := run(t, 10, exitOK, append(append([]string{"run", "--task-file", "tasks.json", "--strict"}, tc.args...), "--", "true")...)
+			var ids []string
+			for _, e := range in.events() {
+				ids = append(ids, e.TaskID)
+			}
+			if got := strings.Join(ids, " "); got != tc.want {
+				t.Errorf("ran %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestTasksFromStandardInput(t *testing.T) {
+	t.Parallel()
+	in := prepare(t, t.TempDir(), "run", "--task-file", "-", "--", "printf", "%s", "{task_id}")
+	in.cmd.Stdin = strings.NewReader("- task_id: a\n  data: {}\n- task_id: b\n  data: 1\n")
+	in.start().want(exitOK)
+	if all := in.byTask(); len(all) != 2 || string(all["b"].Result) != `"b"` {
+		t.Errorf("events: %+v", all)
+	}
+}
+
+// A task file that is broken in the middle: the tasks before it are run.
+func TestBrokenTaskFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "tasks.json", "[{\"task_id\":\"a\",\"data\":1},\n{\"task_id\":\"b\",\"data\":2},\n{\"task_id\":3,\"data\":3},\n{\"task_id\":\"d\",\"data\":4}]")
+	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
+	in.want(exitFatal)
+	in.wantError("tasks.json", "entry 3", "line 3", "task_id")
+	events := in.events()
+	if len(events) != 3 || events[0].TaskID != "a" || events[1].TaskID != "b" {
+		t.Fatalf("events: %+v", events)
+	}
+	last := events[2]
+	if last.Type != "fatal_exception" || !strings.Contains(last.Exception, "entry 3") || last.Stack == "" {
+		t.Errorf("last event: %+v", last)
+	}
+}
+
+// A full disk ends the run, in words, and no further task is started.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	in := run(t, 1000, exitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "/dev/full", "--", "sh", "-c", "echo x >> ran")
+	in.wantError("no space left on device", "--event-log-file")
+	ran, err := os.ReadFile(filepath.Join(in.dir, "ran"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One fails to be told of; a few more may have started by then.
+	if n := strings.Count(string(ran), "x"); n > 10 {
+		t.Errorf("%d tasks were run", n)
+	}
+}
+
+func TestUnwritableEventLog(t *testing.T) {
+	t.Parallel()
+	in := run(t, 3, exitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "no/such/dir/events.log", "--", "touch", "ran")
+	in.wantError("no/such/dir/events.log")
+	if _, err := os.Stat(filepath.Join(in.dir, "ran")); err == nil {
+		t.Error("a task was run")
+	}
+}
+
+func TestEventsToNobody(t *testing.T) {
+	t.Parallel()
+	in := run(t, 3, exitOK, "run", "--task-file", "tasks.json", "--no-event-log-to-file", "--", "true")
+	if _, err := os.Stat(filepath.Join(in.dir, "events.log")); err == nil {
+		t.Error("there is an event log")
+	}
+}
+
+func TestRunsShareAnEventLog(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 40)
+	a := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
+	b := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
+	a.want(exitOK)
+	b.want(exitOK)
+	if n := len(a.events()); n != 80 {
+		t.Errorf("%d events, want 80", n)
+	}
+}
+
+// The reader of the log going away, as in "2>&1 | head", ends nothing.
+func TestLogReaderGoesAway(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 20)
+	path, lines := fifo(t, dir)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "sh", "-c", `echo noise >&2; echo $$ > "$0"`, path)
+	in.cmd.Stderr = w
+	in.start()
+	_ = w.Close()
+	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	pids(t, lines, 20)
+	in.want(exitOK)
+	if n := len(in.byTask()); n != 20 {
+		t.Errorf("%d events, want 20", n)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 1)
+	write(t, dir, "worker.yaml", "max-runtime: soon\nmax-runtme: 3\n")
+	ok := []string{"run", "--task-file", "tasks.json"}
+	for _, tc := range []struct {
+		name string
+		env  string
+		args []string
+		want []string
+	}{
+		{"nothing", "", nil, []string{"no command"}},
+		{"an unknown command", "", []string{"rnu"}, []string{`"rnu"`, "run"}},
+		{"no COMMAND", "", ok, []string{"no command", "--"}},
+		{"no task file", "", []string{"run", "--", "true"}, []string{"--provider", "--job-id", "--task-file"}},
+		{"an unknown flag", "", append(ok, "--max-runtim", "5", "--", "true"), []string{"--max-runtim", "--max-runtime"}},
+		{"faults in all places", "RMS_CLOUD_TASKS_INSTANCE_IS_SPOT=maybe", append(ok, "-j", "zero", "--no-such", "--config", "worker.yaml"), []string{
+			"-j", `"zero"`, "--no-such", "RMS_CLOUD_TASKS_INSTANCE_IS_SPOT", `"maybe"`, "worker.yaml:1", `"soon"`, "worker.yaml:2", "max-runtme", "no command",
+		}},
+		{"a COMMAND that is missing", "", append(ok, "--", "no-such-command-here"), []string{"no-such-command-here"}},
+		{"a COMMAND from a task", "", append(ok, "--", "{data.n}"), []string{"{data.n}", "placeholder"}},
+		{"a task file that is missing", "", []string{"run", "--task-file", "none.json", "--", "true"}, []string{"none.json", "--task-file"}},
+		{"a queue", "", []string{"run", "--provider", "AWS", "--job-id", "x", "--", "true"}, []string{"--task-file", "AWS"}},
+		{"a remote file", "", []string{"run", "--task-file", "s3://b/f", "--", "true"}, []string{"s3://b/f"}},
+		{"a directory", "", []string{"run", "--task-file", ".", "--", "true"}, []string{"directory"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			in := prepare(t, dir, tc.args...)
+			if tc.env != "" {
+				in.cmd.Env = append(in.cmd.Env, tc.env)
+			}
+			in.start().want(exitUsage)
+			in.wantError(tc.want...)
+			for line := range strings.Lines(in.stderr.String()) {
+				if !strings.HasPrefix(line, "ctworker: ") {
+					t.Errorf("not one fault a line: %q", line)
+				}
+			}
+		})
+	}
+	if _, err := os.Stat(filepath.Join(dir, "events.log")); err == nil {
+		t.Error("something was run")
+	}
+}
+
+func TestPrintConfigIsAConfigFile(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 1)
+	first := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "3", "--retry-on-exit", "--print-config").start()
+	first.want(exitOK)
+	for _, want := range []string{"num-simultaneous-tasks: 3", "# command line", "max-runtime: 600", "# default", "retry-on-exit: true"} {
+		if !strings.Contains(first.stdout.String(), want) {
+			t.Errorf("lacks %q:\n%s", want, first.stdout.String())
+		}
+	}
+	write(t, dir, "worker.yaml", first.stdout.String())
+	second := prepare(t, dir, "run", "--config", "worker.yaml", "--", "true").start()
+	second.want(exitOK)
+	if n := len(second.byTask()); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	prepare(t, dir, "run", "--print-config").start().want(exitOK) // whoever only asks need not have everything
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--help"}, []string{"run", "lose none"}},
+		{[]string{"run", "--help"}, []string{"COMMAND", "--max-runtime", "RMS_CLOUD_TASKS_MAX_RUNTIME", "600", "--retry-on-exit, --no-retry-on-exit", "--config"}},
+		{[]string{"--version"}, []string{"0.1.0"}},
+	} {
+		in := prepare(t, t.TempDir(), tc.args...).start()
+		in.want(exitOK)
+		for _, want := range tc.want {
+			if !strings.Contains(in.stdout.String(), want) {
+				t.Errorf("%v lacks %q:\n%s", tc.args, want, in.stdout.String())
+			}
+		}
+	}
+}
+
+// A command whose name is one of the flag library's is run, not taken for a
+// question.
+func TestCommandNamedHelp(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 1)
+	write(t, dir, "help", "#!/bin/sh\necho \"$@\"\n")
+	if err := os.Chmod(filepath.Join(dir, "help"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "./help", "--verbose", "-j", "{data.n}")
+	in.start().want(exitOK)
+	if got := string(in.byTask()["t0"].Result); got != `"--verbose -j 0"` {
+		t.Errorf("result %s", got)
+	}
+}
+
+func TestSettingsReachTheTask(t *testing.T) {
+	t.Parallel()
+	in := run(t, 1, exitOK, "run", "--task-file", "tasks.json", "--num-cpus", "7", "--is-spot", "--max-runtime", "44", "--",
+		"sh", "-c", `echo "$RMS_CLOUD_TASKS_INSTANCE_NUM_VCPUS $RMS_CLOUD_TASKS_INSTANCE_IS_SPOT $RMS_CLOUD_TASKS_MAX_RUNTIME $CTWORKER_TASK_ID $CTWORKER_ATTEMPT"`)
+	if got := string(in.byTask()["t0"].Result); got != `"7 1 44 t0 1"` {
+		t.Errorf("result %s", got)
+	}
+	in.wantError("--is-spot") // it has no effect yet, and that is said
+}

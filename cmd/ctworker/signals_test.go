@@ -1,0 +1,168 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// sleeper is a task that reports its own id and that of a grandchild, and then
+// sleeps. $1 is the fifo.
+const sleeper = `sleep 1000 & echo $! > "$1"; echo $$ > "$1"; wait`
+
+// stubborn is the same, but neither process ends at SIGTERM.
+const stubborn = `trap "" TERM; sleep 1000 & echo $! > "$1"; echo $$ > "$1"; while :; do wait; done`
+
+// midRun starts ctworker with eight of its tasks running, and returns the ids of
+// all their processes.
+func midRun(t *testing.T, script string, flags ...string) (*invocation, []int) {
+	t.Helper()
+	dir := withTasks(t, 20)
+	path, lines := fifo(t, dir)
+	args := append([]string{"run", "--task-file", "tasks.json", "-j", "8"}, flags...)
+	in := prepare(t, dir, append(args, "--", "sh", "-c", script, "sh", path)...).start()
+	return in, pids(t, lines, 16)
+}
+
+func TestInterruptLeavesNothing(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, script string
+		signals      []os.Signal
+		flags        []string
+		want         int
+	}{
+		{"SIGINT, then the grace is over", sleeper, []os.Signal{syscall.SIGINT}, []string{"--shutdown-grace-period", "0.1"}, 130},
+		{"SIGTERM, then the grace is over", sleeper, []os.Signal{syscall.SIGTERM}, []string{"--shutdown-grace-period", "0"}, 143},
+		{"SIGHUP", sleeper, []os.Signal{syscall.SIGHUP}, []string{"--shutdown-grace-period", "0"}, 129},
+		{"tasks that ignore SIGTERM", stubborn, []os.Signal{syscall.SIGTERM}, []string{"--shutdown-grace-period", "0", "--kill-delay", "0.2"}, 143},
+		{"a second SIGINT", stubborn, []os.Signal{syscall.SIGINT, syscall.SIGINT}, []string{"--shutdown-grace-period", "1000", "--kill-delay", "1000"}, 130},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			in, all := midRun(t, tc.script, tc.flags...)
+			for i, sig := range tc.signals {
+				if i > 0 {
+					in.awaitLog("stopping")
+				}
+				in.signal(sig)
+			}
+			in.want(tc.want)
+			gone(t, all)
+			in.wantError(`"interrupted":8`)
+			if events := in.events(); len(events) != 0 {
+				t.Errorf("events of tasks that did not end: %+v", events)
+			}
+			in.tidy()
+		})
+	}
+}
+
+// awaitLog returns when the log holds text.
+func (in *invocation) awaitLog(text string) {
+	in.t.Helper()
+	for !strings.Contains(in.stderr.String(), text) {
+		if in.cmd.Process.Signal(syscall.Signal(0)) != nil {
+			in.t.Fatalf("ctworker ended without %q:\n%s", text, in.stderr.String())
+		}
+	}
+}
+
+// tidy fails the test if ctworker has left something in TMPDIR.
+func (in *invocation) tidy() {
+	in.t.Helper()
+	for _, v := range in.cmd.Env {
+		if dir, ok := strings.CutPrefix(v, "TMPDIR="); ok {
+			if left, _ := filepath.Glob(filepath.Join(dir, "*", "*")); len(left) > 0 {
+				in.t.Errorf("left behind: %v", left)
+			}
+			if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+				in.t.Errorf("left behind: %v", left)
+			}
+		}
+	}
+}
+
+// Running tasks may finish within the grace period; then nothing was lost, but
+// the file was not read to its end.
+func TestInterruptLetsTasksFinish(t *testing.T) {
+	t.Parallel()
+	// The task ends when the shutdown notice has come: by the file, and by the
+	// descriptor, which it reads, against the rules.
+	script := `sleep 1000 & echo $! > "$1"; echo $$ > "$1"
+		read x <&4; while [ ! -e "$CTWORKER_SHUTDOWN_FILE" ]; do :; done; kill $!; echo saw it`
+	in, all := midRun(t, script)
+	in.signal(syscall.SIGINT)
+	in.want(130)
+	gone(t, all)
+	for id, e := range in.byTask() {
+		if e.Type != "task_completed" || string(e.Result) != `"saw it"` {
+			t.Errorf("%s: %+v", id, e)
+		}
+	}
+	if n := len(in.byTask()); n != 8 {
+		t.Errorf("%d tasks finished, want 8", n)
+	}
+	in.tidy()
+}
+
+// A signal while the last tasks finish interrupts nothing.
+func TestInterruptAtTheVeryEnd(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 2)
+	path, lines := fifo(t, dir)
+	in := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "3", "--", "sh", "-c",
+		`echo $$ > "$1"; while [ ! -e "$CTWORKER_SHUTDOWN_FILE" ]; do :; done`, "sh", path).start()
+	pids(t, lines, 2)
+	in.signal(syscall.SIGTERM)
+	in.want(exitOK)
+	if n := len(in.byTask()); n != 2 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// kill -9 of ctworker leaves no process behind, in its tasks' groups or out of
+// them, and no file.
+func TestKilledEngine(t *testing.T) {
+	t.Parallel()
+	t.Run("grandchildren in the group", func(t *testing.T) {
+		t.Parallel()
+		in, all := midRun(t, stubborn)
+		in.signal(syscall.SIGKILL)
+		in.want(-1)
+		gone(t, all)
+	})
+	t.Run("grandchildren in a session of their own", func(t *testing.T) {
+		t.Parallel()
+		in, all := midRun(t, `setsid sh -c 'echo $$ > "$1"; exec sleep 1000' sh "$1" & echo $$ > "$1"; wait`)
+		in.signal(syscall.SIGKILL)
+		in.want(-1)
+		gone(t, all)
+	})
+}
+
+func TestInterruptWhileStandardInputIsSilent(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	dir := t.TempDir()
+	path, lines := fifo(t, dir)
+	in := prepare(t, dir, "run", "--task-file", "-", "--", "sh", "-c", `echo $$ > "$1"`, "sh", path)
+	in.cmd.Stdin = r
+	in.start()
+	_ = r.Close()
+	if _, err := w.WriteString(`{"task_id":"a","data":{}}` + "\n"); err != nil {
+		t.Fatal(err)
+	}
+	pids(t, lines, 1)
+	in.signal(syscall.SIGTERM)
+	in.want(143) // there might have been more
+	if n := len(in.byTask()); n != 1 {
+		t.Errorf("%d events", n)
+	}
+}

@@ -1,0 +1,122 @@
+package worker
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/sinks/progress"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// A Summary is what a run came to.
+type Summary struct {
+	stages.Counts
+	// NotStarted are the tasks that were fetched and given back unrun.
+	NotStarted int64
+	// SourceEnded says that there was no further task.
+	SourceEnded bool
+	// LimitReached says that --max-num-tasks was reached.
+	LimitReached bool
+	Elapsed      time.Duration
+	// EventFile is where the events are; "" if nowhere.
+	EventFile string
+}
+
+func (w *Worker) summary(sourceEnded bool) Summary {
+	s := Summary{Counts: w.tally.Counts(), SourceEnded: sourceEnded, Elapsed: time.Since(w.began)}
+	over := s.Told() + s.Interrupted + s.LeaseLost
+	limit := limitOf(w.opts.Config)
+	s.LimitReached = limit >= 0 && over >= limit
+	if !s.LimitReached {
+		s.NotStarted = w.run.Received() - over
+	}
+	if w.opts.Config.EventLogToFile {
+		s.EventFile = w.opts.Config.EventLogFile
+	}
+	return s
+}
+
+// CameToItsEnd says that every task there was has been run, or as many as were
+// asked for.
+func (s Summary) CameToItsEnd() bool {
+	return (s.SourceEnded || s.LimitReached) && s.Interrupted == 0 && s.NotStarted == 0
+}
+
+// rate is tasks a second.
+func (s Summary) rate() float64 {
+	if s.Elapsed <= 0 {
+		return 0
+	}
+	return float64(s.Told()) / s.Elapsed.Seconds()
+}
+
+// Log logs the summary as one line.
+func (s Summary) Log(log zerolog.Logger) {
+	log.Info().
+		Int64("tasks", s.Told()).Int64("completed", s.Completed).Int64("exception", s.Exception).
+		Int64("timed_out", s.TimedOut).Int64("exited", s.Exited).Int64("retry", s.Retry).
+		Int64("interrupted", s.Interrupted).Int64("not_started", s.NotStarted).
+		Bool("came_to_its_end", s.CameToItsEnd()).
+		Float64("elapsed_seconds", s.Elapsed.Seconds()).Str("tasks_per_second", progress.Rate(s.rate())).
+		Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory).
+		Str("events", s.EventFile).
+		Msg("run ended")
+}
+
+// Print writes the summary for people.
+func (s Summary) Print(w io.Writer) error {
+	type row struct {
+		name  string
+		count int64
+		note  string
+	}
+	rows := []row{
+		{"completed", s.Completed, ""},
+		{"exception", s.Exception, ""},
+		{"timed out", s.TimedOut, ""},
+		{"exited", s.Exited, ""},
+		{"interrupted", s.Interrupted, "ended by the shutdown, without an event; run them again"},
+		{"not started", s.NotStarted, "fetched, and given back"},
+	}
+	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Told(), progress.Duration(s.Elapsed), progress.Rate(s.rate()))
+	if s.CPU > 0 {
+		text += fmt.Sprintf("; the tasks used %s of CPU and at most %s of memory each", progress.Duration(s.CPU), bytes(s.PeakMemory))
+	}
+	text += "\n"
+	for _, r := range rows {
+		if r.count == 0 && r.name != "completed" {
+			continue
+		}
+		line := fmt.Sprintf("  %-11s %9d", r.name, r.count)
+		if r.note != "" {
+			line += "  (" + r.note + ")"
+		}
+		text += line + "\n"
+	}
+	if s.Retry > 0 {
+		text += fmt.Sprintf("  %d of them would be worth a retry; from a task file nothing is queued again\n", s.Retry)
+	}
+	if !s.SourceEnded && !s.LimitReached {
+		text += "  the run ended before all tasks had been read\n"
+	}
+	if s.EventFile != "" {
+		text += "events: " + s.EventFile + "\n"
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// bytes formats a number of bytes for people.
+func bytes(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20))
+	default:
+		return fmt.Sprintf("%.0f KiB", float64(n)/(1<<10))
+	}
+}

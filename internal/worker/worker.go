@@ -1,0 +1,298 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/sinks/eventlog"
+	"github.com/ctworker/ctworker/sinks/progress"
+	"github.com/ctworker/ctworker/sources/taskfile"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// Options are what a worker is made of.
+type Options struct {
+	Config *config.Config
+	// Argv is the command that each task runs.
+	Argv []string
+	// Stdin is what the task file "-" reads; default os.Stdin.
+	Stdin io.Reader
+	// Guard is a command that calls procexec.RunGuard, or nil.
+	Guard []string
+	// OwnsProcess says that nothing else in this process starts children.
+	OwnsProcess bool
+	Log         zerolog.Logger
+}
+
+// ConfigError is a setting or an argument that cannot be used. Nothing has been
+// run then.
+type ConfigError struct{ Err error }
+
+// Error returns the reason.
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// A Worker is a run with all that it needs. Make it with Start and call Wait.
+type Worker struct {
+	opts     Options
+	hostname string
+	began    time.Time
+
+	run      *pipeline.Run
+	source   *taskfile.Source
+	sink     pipeline.Sink
+	launcher *procexec.Launcher
+	command  *procexec.Command
+	shutdown *procexec.Notice
+	// termination is the notice that the machine will be taken away.
+	termination *procexec.Notice
+	tally       stages.Tally
+	closers     []func() error // of what was opened, in that order
+}
+
+// Start opens what the run needs and starts it. When ctx ends, the run is
+// stopped as by Stop. An error that Is a *ConfigError is the user's to mend.
+func Start(ctx context.Context, opts Options) (*Worker, error) {
+	w := &Worker{opts: opts, began: time.Now()}
+	if err := w.open(ctx); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	w.assemble()
+	return w, nil
+}
+
+// assemble puts the pipeline together.
+func (w *Worker) assemble() {
+	cfg := w.opts.Config
+
+	tasks := pipeline.From(w.run, "source", w.source)
+	// A task file has skipped while reading, without making a task of each entry.
+	tasks = pipeline.Via(tasks, "window", stages.Window(0, limitOf(cfg)))
+	results := pipeline.Via(tasks, "execute", stages.Execute(w.run, stages.Command(w.command)))
+	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{
+		OnExit: cfg.RetryOnExit, OnException: cfg.RetryOnException, OnTimeout: cfg.RetryOnTimeout,
+	}))
+	pipeline.To(judged, "settle", stages.Settle(w.sink, stages.SettleOptions{
+		Hostname: w.hostname, Tally: &w.tally, Log: w.opts.Log.With().Str("component", "settle").Logger(),
+	}))
+}
+
+// limitOf is --max-num-tasks as Window has it.
+func limitOf(cfg *config.Config) int64 {
+	if cfg.MaxNumTasks == nil {
+		return -1
+	}
+	return *cfg.MaxNumTasks
+}
+
+// readAhead is how many tasks of a local file are ready for a slot that falls
+// free. Nobody else waits for them.
+const readAhead = 64
+
+// open opens everything, cheapest check first. What it has opened is closed by
+// close, also after an error.
+func (w *Worker) open(ctx context.Context) error {
+	cfg, log := w.opts.Config, w.opts.Log
+	if err := supported(cfg); err != nil {
+		return &ConfigError{err}
+	}
+	var err error
+	if w.hostname, err = os.Hostname(); err != nil {
+		return fmt.Errorf("host name: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "ctworker-")
+	if err != nil {
+		return fmt.Errorf("directory for notices: %w", err)
+	}
+	w.onClose(func() error { return os.Remove(dir) })
+	if w.shutdown, err = w.notice(dir, procexec.ShutdownFile); err != nil {
+		return err
+	}
+	if w.termination, err = w.notice(dir, procexec.TerminationFile); err != nil {
+		return err
+	}
+	w.launcher, err = procexec.NewLauncher(procexec.Options{
+		Slots: cfg.NumSimultaneousTasks, Guard: w.opts.Guard, Subreaper: w.opts.OwnsProcess, Dir: dir,
+		Log: log.With().Str("component", "procexec").Logger(),
+	})
+	if err != nil {
+		return err
+	}
+	w.onClose(w.launcher.Close)
+	w.command, err = procexec.NewCommand(w.launcher, procexec.CommandOptions{
+		Argv: w.opts.Argv, Env: append(os.Environ(), cfg.Env()...),
+		MaxRuntime: cfg.MaxRuntime, KillDelay: orNone(cfg.KillDelay),
+		MemoryLimit: cfg.MaxMemoryAllowedPerTask, MaxResult: cfg.MaxResultSize,
+		Shutdown: w.shutdown, Termination: w.termination, Stderr: w.logStderr,
+	})
+	if err != nil {
+		return &ConfigError{err}
+	}
+	if w.source, err = taskfile.Open(cfg.TaskFile, taskfile.Options{Skip: cfg.TasksToSkip, Stdin: w.opts.Stdin}); err != nil {
+		return &ConfigError{fmt.Errorf("--task-file: %w", err)}
+	}
+	w.onClose(func() error { return w.source.Close(context.Background()) }) // unless the run has
+	if w.sink, err = openSink(cfg); err != nil {
+		return err
+	}
+	w.onClose(w.closeSink)
+	w.run = pipeline.New(ctx, pipeline.Options{
+		Slots: cfg.NumSimultaneousTasks, Ahead: readAhead,
+		Grace: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay,
+		OnStop: w.giveShutdownNotice,
+		Log:    log.With().Str("component", "pipeline").Logger(),
+	})
+	return nil
+}
+
+// supported refuses what is parsed and checked but not built yet.
+func supported(cfg *config.Config) error {
+	var errs []error
+	if cfg.TaskFile == "" {
+		errs = append(errs, fmt.Errorf("tasks from a queue (--provider %s) are not in this version yet: give a --task-file", cfg.Provider))
+	}
+	for _, scheme := range []string{"gs://", "s3://", "http://", "https://"} {
+		if len(cfg.TaskFile) > len(scheme) && cfg.TaskFile[:len(scheme)] == scheme {
+			errs = append(errs, fmt.Errorf("--task-file %q: task files from %s are not in this version yet: copy the file here first", cfg.TaskFile, scheme))
+		}
+	}
+	if cfg.EventLogToQueue {
+		errs = append(errs, errors.New("--event-log-to-queue: events to a queue are not in this version yet: leave it out, or give --no-event-log-to-queue"))
+	}
+	return errors.Join(errs...)
+}
+
+// orNone is d, or what NewCommand takes for no delay at all.
+func orNone(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+func openSink(cfg *config.Config) (pipeline.Sink, error) {
+	if !cfg.EventLogToFile {
+		return discard{}, nil
+	}
+	return eventlog.Open(cfg.EventLogFile)
+}
+
+// discard is the sink of a run that tells nobody.
+type discard struct{}
+
+func (discard) Write(context.Context, []pipeline.Event) error { return nil }
+func (discard) Close(context.Context) error                   { return nil }
+
+func (w *Worker) notice(dir, name string) (*procexec.Notice, error) {
+	n, err := procexec.NewNotice(dir, name)
+	if err == nil {
+		w.onClose(n.Close)
+	}
+	return n, err
+}
+
+func (w *Worker) logStderr(task procexec.Task, line []byte) {
+	w.opts.Log.Info().Str("task_id", task.ID).Int("attempt", task.Attempt).Int("slot", task.Slot).
+		Bytes("line", line).Msg("stderr")
+}
+
+func (w *Worker) giveShutdownNotice(error) {
+	if err := w.shutdown.Raise(); err != nil {
+		w.opts.Log.Warn().Err(err).Msg("could not tell the tasks of the shutdown")
+	}
+}
+
+// Stop ends the run in order; see pipeline.Run.
+func (w *Worker) Stop(cause error) { w.run.Stop(cause) }
+
+// Kill ends the run at once.
+func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
+
+// Status is how far the run has come.
+func (w *Worker) Status() progress.Status {
+	c, received := w.tally.Counts(), w.run.Received()
+	s := progress.Status{Done: c.Told(), Failed: c.Failed()}
+	s.Running = min(received-c.Told(), int64(w.run.Slots()))
+	cfg := w.opts.Config
+	if w.run.SourceEnded() {
+		s.Total = received
+	} else {
+		read, size := w.source.Progress()
+		s.Total, s.Estimated = progress.Estimate(received, cfg.TasksToSkip, read, size)
+	}
+	if limit := limitOf(cfg); limit >= 0 && (s.Total == 0 || s.Total > limit) {
+		s.Estimated = s.Total == 0 // the file may hold fewer
+		s.Total = limit
+	}
+	return s
+}
+
+// Wait waits for the end of the run, tells of a fatal error, closes everything,
+// and returns what the run came to. The error is what ended it, if anything did.
+func (w *Worker) Wait() (Summary, error) {
+	err := w.run.Wait()
+	if err != nil {
+		err = errors.Join(err, w.tellFatal(err))
+	}
+	ended := w.run.SourceEnded()
+	err = errors.Join(err, w.close())
+	return w.summary(ended), err
+}
+
+// tellFatal writes the event that says why the run ended.
+func (w *Worker) tellFatal(cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	e := pipeline.Event{
+		Time: time.Now(), Hostname: w.hostname, Type: pipeline.FatalException,
+		Exception: cause.Error(), StackTrace: stackOf(cause),
+	}
+	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil && !errors.Is(cause, err) {
+		return err
+	}
+	return nil
+}
+
+// stackOf is the stack of the panic that caused err, or else the chain of
+// errors that led to it, outermost first: a Go error has no stack.
+func stackOf(err error) string {
+	var p *pipeline.PanicError
+	if errors.As(err, &p) {
+		return string(p.Stack)
+	}
+	text := ""
+	for ; err != nil; err = errors.Unwrap(err) {
+		text += fmt.Sprintf("%T: %v\n", err, err)
+	}
+	return text
+}
+
+func (w *Worker) onClose(f func() error) { w.closers = append(w.closers, f) }
+
+// close closes what was opened, last first.
+func (w *Worker) close() error {
+	var errs []error
+	for len(w.closers) > 0 {
+		last := len(w.closers) - 1
+		errs = append(errs, w.closers[last]())
+		w.closers = w.closers[:last]
+	}
+	return errors.Join(errs...)
+}
+
+func (w *Worker) closeSink() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return w.sink.Close(ctx)
+}
