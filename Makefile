@@ -1,0 +1,36 @@
+# Two commands for a newcomer: "make demo" and "make test". They need git, make
+# and Go, and fetch what else they need from the Go module proxy.
+
+BIN := build/ctworker
+
+.PHONY: help build demo test lint check bench fuzz clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+build: ## build the command as one static program, build/ctworker
+	@mkdir -p build
+	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/ctworker
+
+demo: build ## run 1,000 addition tasks with progress, events and a summary
+	@CGO_ENABLED=0 go build -trimpath -o build/addition ./examples/addition
+	@scripts/demo
+
+test: ## run all tests
+	@scripts/test
+
+lint: ## vet, lint and check the formatting (builds the linter once, a few minutes)
+	go vet ./...
+	GOOS=darwin go vet ./...
+	go tool -modfile=tools/go.mod golangci-lint run ./...
+
+check: test lint ## what CI runs
+
+bench: build ## rate of one process per task, beside xargs (and GNU parallel, if installed)
+	go run ./bench
+
+fuzz: ## run each fuzz target for 30 s
+	@scripts/fuzz
+
+clean: ## remove what was built
+	rm -rf build
