@@ -1,0 +1,188 @@
+package procexec
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+	"time"
+)
+
+// capture reads what a process writes to one pipe. Its goroutine runs from
+// newCapture until finish has returned.
+type capture struct {
+	r     *os.File
+	limit int64             // bytes kept; what comes beyond is read and dropped
+	line  func(line []byte) // if set, lines go here and nothing is kept
+	buf   []byte
+	over  bool // there was more than limit
+	cut   bool // the line's beginning has been handed on
+	ended chan struct{}
+}
+
+// maxLine bounds a line of a task's standard error; a longer one is handed on
+// in pieces of this size.
+const maxLine = 64 << 10
+
+// newCapture returns a capture and the descriptor for the process to write to,
+// which the caller closes.
+func newCapture(limit int64, line func([]byte)) (c *capture, w int, err error) {
+	r, w, err := pipe()
+	if err != nil {
+		return nil, -1, err
+	}
+	// Only our end may not block: the process is owed an ordinary pipe.
+	if err := syscall.SetNonblock(r, true); err != nil {
+		closeFD(r)
+		closeFD(w)
+		return nil, -1, os.NewSyscallError("fcntl", err)
+	}
+	c = &capture{r: os.NewFile(uintptr(r), "pipe"), limit: limit, line: line, ended: make(chan struct{})}
+	go c.run()
+	return c, w, nil
+}
+
+func (c *capture) run() {
+	defer close(c.ended)
+	chunk := make([]byte, 4<<10)
+	for {
+		n, err := c.r.Read(chunk)
+		c.take(chunk[:n])
+		switch {
+		case err == nil:
+			if n == len(chunk) && n < maxLine {
+				chunk = make([]byte, 16*len(chunk)) // it has much to say
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			c.drain(chunk)
+			c.flush()
+			return
+		default: // end of file
+			c.flush()
+			return
+		}
+	}
+}
+
+// drain takes what is in the pipe now, and waits for nothing: a process that
+// lives on may hold the other end.
+func (c *capture) drain(chunk []byte) {
+	const capacity = 1 << 20 // of a pipe, at most, for an ordinary user
+	conn, err := c.r.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		for total := 0; total < capacity; {
+			n, err := syscall.Read(int(fd), chunk)
+			if errors.Is(err, syscall.EINTR) {
+				continue
+			}
+			if n <= 0 || err != nil {
+				return
+			}
+			total += n
+			c.take(chunk[:n])
+		}
+	})
+}
+
+func (c *capture) take(b []byte) {
+	if c.line == nil {
+		room := c.limit - int64(len(c.buf))
+		if int64(len(b)) > room {
+			c.over = true
+			b = b[:max(room, 0)]
+		}
+		c.buf = append(c.buf, b...)
+		return
+	}
+	for len(b) > 0 {
+		line, rest, ended := bytes.Cut(b, []byte{'\n'})
+		if room := maxLine - len(c.buf); len(line) > room {
+			c.buf = append(c.buf, b[:room]...)
+			c.line(c.buf)
+			c.buf, c.cut = c.buf[:0], true
+			b = b[room:]
+			continue
+		}
+		c.buf = append(c.buf, line...)
+		if ended {
+			c.flushLine()
+		}
+		b = rest
+	}
+}
+
+func (c *capture) flushLine() {
+	if line := bytes.TrimSuffix(c.buf, []byte("\r")); len(line) > 0 || !c.cut {
+		c.line(line)
+	}
+	c.buf, c.cut = c.buf[:0], false
+}
+
+// flush hands on a last line without a newline.
+func (c *capture) flush() {
+	if c.line != nil && len(c.buf) > 0 {
+		c.flushLine()
+	}
+}
+
+// finish takes what the process, which has ended, has left in the pipe, and
+// releases it.
+func (c *capture) finish() {
+	select {
+	case <-c.ended:
+	default:
+		_ = c.r.SetReadDeadline(time.Unix(1, 0))
+		<-c.ended
+	}
+	_ = c.r.Close()
+}
+
+// input returns a descriptor from which a process can read content, for the
+// caller to close, and what finishes the writing of it.
+func input(content []byte) (r int, finish func(), err error) {
+	r, w, err := pipe()
+	if err != nil {
+		return -1, nil, err
+	}
+	if err := syscall.SetNonblock(w, true); err != nil {
+		closeFD(r)
+		closeFD(w)
+		return -1, nil, os.NewSyscallError("fcntl", err)
+	}
+	// Almost every task fits into the pipe, and is in it before the process
+	// starts.
+	n, err := syscall.Write(w, content)
+	if n < 0 || err != nil {
+		n = 0
+	}
+	if n == len(content) {
+		closeFD(w)
+		return r, func() {}, nil
+	}
+	f := os.NewFile(uintptr(w), "pipe")
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(f, bytes.NewReader(content[n:])) // EPIPE: it did not want to know
+		_ = f.Close()
+	}()
+	return r, func() {
+		_ = f.SetWriteDeadline(time.Unix(1, 0))
+		<-ended
+	}, nil
+}
+
+// pipe returns a pipe whose ends no other process inherits. They block.
+func pipe() (r, w int, err error) {
+	var p [2]int
+	if err := pipe2(p[:]); err != nil {
+		return -1, -1, os.NewSyscallError("pipe", err)
+	}
+	return p[0], p[1], nil
+}
+
+func closeFD(fd int) { _ = syscall.Close(fd) }

@@ -1,0 +1,328 @@
+package procexec
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// CommandOptions say how a Command runs.
+type CommandOptions struct {
+	// Argv is the command and its arguments, in which {task_id} and {data.KEY}
+	// are replaced. The command itself is looked up in PATH once.
+	Argv []string
+	// Env is the environment that every task gets. Default: this process's.
+	Env []string
+	// MaxRuntime bounds one task; default 10 minutes.
+	MaxRuntime time.Duration
+	// KillDelay is the time between SIGTERM and SIGKILL; default 5 s, and
+	// below 0 none.
+	KillDelay time.Duration
+	// MemoryLimit bounds the address space of each process in bytes (Linux);
+	// 0: no bound.
+	MemoryLimit int64
+	// MaxResult bounds a result in bytes; default 16 MiB.
+	MaxResult int64
+	// Shutdown and Termination are handed to every task. May be nil.
+	Shutdown, Termination *Notice
+	// Stderr receives each line that a task writes to its standard error,
+	// without its line ending, from a goroutine of the task's; the line is
+	// valid during the call only. Nil: dropped.
+	Stderr func(task Task, line []byte)
+}
+
+// A Command runs each task as a process of its own. It may be used from several
+// goroutines, and owns nothing.
+type Command struct {
+	launcher *Launcher
+	opts     CommandOptions
+	path     string
+	args     []template
+	env      []string
+}
+
+// NewCommand checks opts and finds the command. The error says what is wrong
+// with the command line.
+func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
+	if len(opts.Argv) == 0 || opts.Argv[0] == "" {
+		return nil, errors.New("no command was given")
+	}
+	if parseTemplate(opts.Argv[0]).parts != nil {
+		return nil, fmt.Errorf("the command %q holds a placeholder: which program is run may not depend on a task; placeholders are for arguments", opts.Argv[0])
+	}
+	path, err := exec.LookPath(opts.Argv[0])
+	if err != nil {
+		return nil, fmt.Errorf("the command cannot be run: %w", err)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, fmt.Errorf("the command cannot be run: %w", err)
+	}
+	if opts.Env == nil {
+		opts.Env = os.Environ()
+	}
+	if opts.MaxRuntime <= 0 {
+		opts.MaxRuntime = 10 * time.Minute
+	}
+	if opts.KillDelay == 0 {
+		opts.KillDelay = 5 * time.Second
+	}
+	if opts.MaxResult <= 0 {
+		opts.MaxResult = 16 << 20
+	}
+	if opts.Stderr == nil {
+		opts.Stderr = func(Task, []byte) {}
+	}
+	c := &Command{launcher: l, opts: opts, path: path}
+	for _, arg := range opts.Argv {
+		c.args = append(c.args, parseTemplate(arg))
+	}
+	c.env = append(withoutOurs(opts.Env), "CTWORKER_RESULT_FD="+strconv.Itoa(fdResult))
+	if opts.Shutdown != nil {
+		c.env = append(c.env, "CTWORKER_SHUTDOWN_FD="+strconv.Itoa(fdShutdown), "CTWORKER_SHUTDOWN_FILE="+opts.Shutdown.Path())
+	}
+	if opts.Termination != nil {
+		c.env = append(c.env, "CTWORKER_TERMINATION_FD="+strconv.Itoa(fdTermination), "CTWORKER_TERMINATION_FILE="+opts.Termination.Path())
+	}
+	return c, nil
+}
+
+// The descriptors that a command finds beside the standard streams.
+const (
+	fdResult      = 3
+	fdShutdown    = 4
+	fdTermination = 5
+)
+
+// withoutOurs leaves out what an engine above this one has set, as a task may
+// itself run ctworker; and of a variable that stands twice, the first, as a
+// program reads the first and whoever appended the second meant it.
+func withoutOurs(env []string) []string {
+	kept := make([]string, 0, len(env))
+	seen := make(map[string]bool, len(env))
+	for _, v := range slices.Backward(env) {
+		name, _, _ := strings.Cut(v, "=")
+		ours := strings.HasPrefix(name, "CTWORKER_") && name != "CTWORKER_BIN"
+		if !ours && !seen[name] {
+			seen[name] = true
+			kept = append(kept, v)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
+// Ends are what ends a task early. A nil channel never does.
+type Ends struct {
+	// Term: SIGTERM, and SIGKILL after the kill delay.
+	Term <-chan struct{}
+	// Kill: SIGKILL.
+	Kill <-chan struct{}
+	// Drop: SIGKILL; the task is no longer ours.
+	Drop <-chan struct{}
+}
+
+// Run runs one task to its end. The error, a *StartError or of the operating
+// system, says that no process could be started for a reason that is not the
+// task's; the task has not run then.
+func (c *Command) Run(task Task, ends Ends) (Report, error) {
+	argv, err := c.argv(task)
+	if err != nil {
+		return Report{End: Failed, Exception: err.Error()}, nil
+	}
+	began := time.Now()
+	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		report, err := c.runOnce(task, argv, ends)
+		switch {
+		case err == nil:
+			report.Elapsed = time.Since(began)
+			return report, nil
+		case errors.Is(err, syscall.E2BIG):
+			return failed("the command's arguments and environment are too long for this system with this task's values in them; "+
+				"let the command read the task from its standard input instead (%v)", err), nil
+		case !isShortage(err) || time.Since(began) > retryFor:
+			return Report{}, err
+		}
+		select {
+		case <-time.After(delay):
+		case <-ends.Term:
+			return Report{End: Ended}, nil
+		case <-ends.Kill:
+			return Report{End: Ended}, nil
+		case <-ends.Drop:
+			return Report{End: Dropped}, nil
+		}
+	}
+}
+
+// A start that fails because the machine is short of something is tried again
+// for a while: other tasks end and give it back.
+const (
+	firstRetry = 20 * time.Millisecond
+	lastRetry  = time.Second
+	retryFor   = 30 * time.Second
+)
+
+// isShortage reports whether err may pass by itself.
+func isShortage(err error) bool {
+	for _, shortage := range []error{
+		syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE,
+		syscall.ETXTBSY, // the program is still being written
+	} {
+		if errors.Is(err, shortage) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Command) argv(task Task) ([]string, error) {
+	argv := make([]string, len(c.args))
+	for i, t := range c.args {
+		var err error
+		if argv[i], err = t.expand(task); err != nil {
+			return nil, err
+		}
+	}
+	if strings.IndexByte(task.ID, 0) >= 0 {
+		return nil, errors.New("the task_id holds a NUL character, which CTWORKER_TASK_ID cannot")
+	}
+	return argv, nil
+}
+
+func (c *Command) runOnce(task Task, argv []string, ends Ends) (Report, error) {
+	stdin, finishInput, err := input(taskLine(task))
+	if err != nil {
+		return Report{}, err
+	}
+	defer finishInput()
+	stdout, outFD, err := newCapture(c.opts.MaxResult, nil)
+	if err != nil {
+		closeFD(stdin)
+		return Report{}, err
+	}
+	defer stdout.finish()
+	stderr, errFD, err := newCapture(0, func(line []byte) { c.opts.Stderr(task, line) })
+	if err != nil {
+		closeFD(stdin)
+		closeFD(outFD)
+		return Report{}, err
+	}
+	defer stderr.finish()
+	told, toldFD, err := newCapture(c.opts.MaxResult, nil)
+	if err != nil {
+		closeFD(stdin)
+		closeFD(outFD)
+		closeFD(errFD)
+		return Report{}, err
+	}
+	defer told.finish()
+
+	files := []uintptr{uintptr(stdin), uintptr(outFD), uintptr(errFD), uintptr(toldFD), noFile, noFile}
+	if c.opts.Shutdown != nil {
+		files[fdShutdown] = c.opts.Shutdown.FD()
+	}
+	if c.opts.Termination != nil {
+		files[fdTermination] = c.opts.Termination.FD()
+	}
+	p, err := c.launcher.Start(Spec{
+		Path: c.path, Args: argv, Files: files, Slot: task.Slot, MemoryLimit: c.opts.MemoryLimit,
+		Env: append(c.env[:len(c.env):len(c.env)],
+			"CTWORKER_TASK_ID="+task.ID,
+			"CTWORKER_ATTEMPT="+strconv.Itoa(task.Attempt),
+			"CTWORKER_SLOT="+strconv.Itoa(task.Slot)),
+	})
+	closeFD(stdin)
+	closeFD(outFD)
+	closeFD(errFD)
+	closeFD(toldFD)
+	if err != nil {
+		return Report{}, err
+	}
+
+	end := await(p, ends, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
+	if !isClosed(p.Done()) {
+		// Not even SIGKILL has ended it: it hangs in the kernel. The Launcher
+		// goes on waiting for it.
+		return Report{End: end}, nil
+	}
+	stdout.finish()
+	stderr.finish()
+	told.finish()
+	exit := p.Exit()
+	report := Report{End: end}
+	if end == Finished {
+		report = reportOf(exit, stdout, told)
+	}
+	report.CPU, report.PeakMemory = exit.CPU, exit.PeakMemory
+	return report, nil
+}
+
+// noFile leaves a descriptor of the process closed.
+const noFile = ^uintptr(0)
+
+// lastWait bounds the wait for a process that was sent SIGKILL.
+const lastWait = 10 * time.Second
+
+// await waits for the process to end and ends it where it has to be. It returns
+// Finished where it ended by itself.
+func await(p *Process, ends Ends, maxRuntime, killDelay time.Duration) End {
+	timer := time.NewTimer(maxRuntime - time.Since(p.Started()))
+	defer timer.Stop()
+	end := Finished
+	select {
+	case <-p.Done():
+	case <-timer.C:
+		end = TimedOut
+	case <-ends.Term:
+		end = Ended
+	case <-ends.Kill:
+		end = Ended
+		killDelay = 0
+	case <-ends.Drop:
+		end = Dropped
+		killDelay = 0
+	}
+	if isClosed(p.Done()) { // by itself, whatever else has come meanwhile
+		return Finished
+	}
+	if killDelay > 0 {
+		p.Terminate()
+		timer.Reset(killDelay)
+		select {
+		case <-p.Done():
+			return end
+		case <-timer.C:
+		case <-ends.Kill:
+		case <-ends.Drop:
+		}
+	}
+	p.Kill()
+	timer.Reset(lastWait)
+	select {
+	case <-p.Done():
+	case <-timer.C:
+	}
+	return end
+}
+
+// taskLine is the task as a command reads it.
+func taskLine(task Task) []byte {
+	b := make([]byte, 0, len(task.ID)+len(task.Data)+32)
+	b = append(b, `{"task_id":`...)
+	b, _ = jsontext.AppendQuote(b, task.ID) // errs on invalid UTF-8 alone, and says it with U+FFFD
+	b = append(b, `,"data":`...)
+	if len(task.Data) == 0 {
+		b = append(b, "null"...)
+	}
+	b = append(b, task.Data...)
+	return append(b, '}', '\n')
+}

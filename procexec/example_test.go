@@ -1,0 +1,34 @@
+package procexec_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ctworker/ctworker/procexec"
+)
+
+// Run a command for a task, without a shell between: whatever the task's values
+// hold, each stays one argument.
+func Example() {
+	launcher, err := procexec.NewLauncher(procexec.Options{Slots: 1})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = launcher.Close() }()
+	command, err := procexec.NewCommand(launcher, procexec.CommandOptions{
+		Argv:       []string{"echo", "{task_id}:", "{data.file}"},
+		MaxRuntime: time.Minute,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	report, err := command.Run(procexec.Task{ID: "task-1", Data: []byte(`{"file":"$(a) b.txt"}`), Attempt: 1}, procexec.Ends{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(report.End == procexec.Finished, string(report.Result))
+	// Output: true "task-1: $(a) b.txt"
+}

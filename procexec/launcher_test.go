@@ -1,0 +1,129 @@
+package procexec_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ctworker/ctworker/procexec"
+)
+
+// start starts a script without a standard stream.
+func start(l *procexec.Launcher, slot int, script string, args ...string) (*procexec.Process, error) {
+	return l.Start(procexec.Spec{Path: "/bin/sh", Args: sh(script, args...), Slot: slot})
+}
+
+func TestExit(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t, procexec.Options{})
+	for script, want := range map[string]int{`exit 0`: 0, `exit 3`: 3, `kill -9 $$`: -9} {
+		p, err := start(l, 0, script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Exit().Code; got != want {
+			t.Errorf("%s: code %d", script, got)
+		}
+		p.Terminate() // after the end neither does anything
+		p.Kill()
+	}
+}
+
+func TestCloseKillsWhatRuns(t *testing.T) {
+	t.Parallel()
+	life := newLife(t)
+	l := newLauncher(t, procexec.Options{Slots: 3})
+	said := newLines()
+	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(stubborn, life.path), Stderr: said.take})
+	var all []<-chan procexec.Report
+	for slot := range 3 {
+		all = append(all, async(t, c, procexec.Task{ID: "t", Data: []byte("1"), Slot: slot}, procexec.Ends{}))
+	}
+	for range all {
+		said.next(t, "ready")
+	}
+	for range 2 {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, reports := range all {
+		if r := receive(t, reports, "a killed task"); r.End != procexec.Exited || r.ExitCode != -9 {
+			t.Errorf("%+v", r)
+		}
+	}
+	life.over(t)
+	if _, err := start(l, 0, `:`); !errors.Is(err, procexec.ErrClosed) {
+		t.Errorf("a start after Close: %v", err)
+	}
+	if _, err := c.Run(task, procexec.Ends{}); !errors.Is(err, procexec.ErrClosed) {
+		t.Errorf("a run after Close: %v", err)
+	}
+}
+
+// A Close that comes while processes are being started kills them too, and not
+// this process's own group.
+func TestCloseWhileStarting(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		life := newLife(t)
+		l := newLauncher(t, procexec.Options{Slots: 8})
+		var starts sync.WaitGroup
+		began := make(chan struct{}, 8)
+		for slot := range 8 {
+			starts.Go(func() {
+				began <- struct{}{}
+				for {
+					p, err := start(l, slot, `exec 9>"$1"; exec sleep 1000`, life.path)
+					if errors.Is(err, procexec.ErrClosed) {
+						return
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if slot%2 == 0 {
+						p.Kill()
+					}
+					if p.Exit().Code == 0 {
+						t.Error("it ended by itself")
+					}
+				}
+			})
+		}
+		for range 8 {
+			<-began
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		starts.Wait()
+		life.over(t)
+	}
+}
+
+// Processes that cannot be killed are named, and may end after Close.
+func TestCloseThatSomethingOutlives(t *testing.T) {
+	t.Parallel()
+	l, err := procexec.NewLauncher(procexec.Options{Guard: []string{self(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := procexec.AddLive(l)
+	if err := l.Close(); err == nil || !strings.Contains(err.Error(), "did not die of SIGKILL") {
+		t.Errorf("error %v", err)
+	}
+	remove()
+}
+
+func TestStartError(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t, procexec.Options{})
+	_, err := l.Start(procexec.Spec{Path: "/nowhere/at/all", Args: []string{"x"}})
+	var start *procexec.StartError
+	if !errors.As(err, &start) || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+}

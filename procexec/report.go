@@ -1,0 +1,130 @@
+package procexec
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A Task is what a process is given to do.
+type Task struct {
+	ID string
+	// Data is raw JSON.
+	Data []byte
+	// Attempt counts from 1, Slot from 0.
+	Attempt, Slot int
+}
+
+// End says how a task's execution ended.
+type End uint8
+
+// The ends. The zero End is invalid.
+const (
+	// Finished: the task returned a result.
+	Finished End = iota + 1
+	// Failed: the task raised, or its result is of no use; see Report.Exception.
+	Failed
+	// TimedOut: it was killed for running too long.
+	TimedOut
+	// Exited: its process ended without a result; see Report.ExitCode.
+	Exited
+	// Ended: it was ended because Ends.Term or Ends.Kill said so.
+	Ended
+	// Dropped: it was killed because Ends.Drop said so.
+	Dropped
+)
+
+// A Report is what came of a task.
+type Report struct {
+	End End
+	// Retry, and Result (one JSON value) or ResultBytes (where it is no UTF-8),
+	// are set for Finished.
+	Retry       bool
+	Result      []byte
+	ResultBytes []byte
+	// Exception is set for Failed.
+	Exception string
+	// ExitCode is set for Exited: minus the signal's number after a signal.
+	ExitCode int
+	// Elapsed runs from before the process was started until it was reaped.
+	Elapsed time.Duration
+	// CPU and PeakMemory are the process's; see Exit.
+	CPU        time.Duration
+	PeakMemory int64
+}
+
+// exTempFail is the exit code with which a command asks for a retry
+// (EX_TEMPFAIL of sysexits(3)).
+const exTempFail = 75
+
+// reportOf makes a Report of a command that ended by itself.
+func reportOf(exit Exit, stdout, told *capture) Report {
+	if exit.Code != 0 && exit.Code != exTempFail {
+		return Report{End: Exited, ExitCode: exit.Code}
+	}
+	r := Report{End: Finished, Retry: exit.Code == exTempFail}
+	if len(told.buf) > 0 {
+		var say struct {
+			Retry     *bool           `json:"retry"`
+			Result    json.RawMessage `json:"result"`
+			Exception *string         `json:"exception"`
+		}
+		if told.over {
+			return failed("the task wrote more than %d bytes to the descriptor CTWORKER_RESULT_FD; --max-result-size allows no more", told.limit)
+		}
+		if err := json.Unmarshal(told.buf, &say); err != nil || !utf8.Valid(told.buf) || bytes.TrimSpace(told.buf)[0] != '{' {
+			return failed("the task wrote no single JSON object with \"retry\" and \"result\" to the descriptor CTWORKER_RESULT_FD, but %s", quoteStart(told.buf))
+		}
+		if say.Exception != nil {
+			return failed("%s", *say.Exception)
+		}
+		if say.Retry != nil {
+			r.Retry = *say.Retry
+		}
+		if len(say.Result) > 0 {
+			r.Result = say.Result
+			return r
+		}
+	}
+	if stdout.over {
+		return failed("the result is larger than %d bytes: the command wrote more than that to its standard output; raise --max-result-size, or write the result to a file and print the file's name", stdout.limit)
+	}
+	r.Result, r.ResultBytes = resultOf(stdout.buf)
+	return r
+}
+
+func failed(format string, args ...any) Report {
+	return Report{End: Failed, Exception: fmt.Sprintf(format, args...)}
+}
+
+// resultOf makes a result of what a command wrote: a JSON object as it is;
+// other text as a string, without the newline that ends its last line; and what
+// is no UTF-8 as bytes.
+func resultOf(out []byte) (value, raw []byte) {
+	if !utf8.Valid(out) {
+		return nil, out
+	}
+	trimmed := bytes.TrimSpace(out)
+	if len(trimmed) > 0 && trimmed[0] == '{' && jsontext.Value(trimmed).IsValid(jsontext.AllowDuplicateNames(true)) {
+		return trimmed, nil
+	}
+	text, cut := bytes.CutSuffix(out, []byte("\n"))
+	if cut {
+		text = bytes.TrimSuffix(text, []byte("\r"))
+	}
+	quoted, _ := jsontext.AppendQuote(nil, text) // errs on invalid UTF-8 alone
+	return quoted, nil
+}
+
+// quoteStart quotes the first bytes of b for an error message.
+func quoteStart(b []byte) string {
+	const most = 200
+	if len(b) > most {
+		return fmt.Sprintf("%q and %d more bytes", b[:most], len(b)-most)
+	}
+	return fmt.Sprintf("%q", b)
+}

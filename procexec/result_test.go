@@ -1,0 +1,240 @@
+package procexec_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctworker/ctworker/procexec"
+)
+
+// write is a script that writes the file $1 to its standard output.
+const write = `cat "$1"`
+
+// file returns the name of a file that holds content.
+func file(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "content")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestResult(t *testing.T) {
+	t.Parallel()
+	const limit = 1000
+	for _, tc := range []struct {
+		name, out, want, raw, exception string
+	}{
+		{name: "nothing", out: "", want: `""`},
+		{name: "a newline", out: "\n", want: `""`},
+		{name: "text", out: "done\n", want: `"done"`},
+		{name: "one newline of two", out: "done\n\n", want: `"done\n"`},
+		{name: "CRLF", out: "done\r\n", want: `"done"`},
+		{name: "CR alone", out: "done\r", want: `"done\r"`},
+		{name: "text without a newline", out: " done ", want: `" done "`},
+		{name: "quotes and control characters", out: "\"\\\x00\x1b é\n", want: `"\"\\\u0000\u001b é"`},
+		{name: "object", out: `{"a":1}`, want: `{"a":1}`},
+		{name: "object as it is", out: "\n { \"a\" : 1.0,\n\"a\":2 }\n\n", want: "{ \"a\" : 1.0,\n\"a\":2 }"},
+		{name: "numbers beyond a double", out: `{"a":1e400,"b":9223372036854775807,"c":-0.0}`, want: `{"a":1e400,"b":9223372036854775807,"c":-0.0}`},
+		{name: "object with more after it", out: "{} x", want: `"{} x"`},
+		{name: "two objects", out: "{}\n{}\n", want: `"{}\n{}"`},
+		{name: "half an object", out: `{"a":`, want: `"{\"a\":"`},
+		{name: "array", out: "[1]\n", want: `"[1]"`},
+		{name: "number", out: "17\n", want: `"17"`},
+		{name: "no UTF-8", out: "a\xff\n", raw: "a\xff\n"},
+		{name: "no UTF-8 in an object", out: "{\"a\":\"\xff\"}", raw: "{\"a\":\"\xff\"}"},
+		{name: "at the limit", out: strings.Repeat("x", limit), want: `"` + strings.Repeat("x", limit) + `"`},
+		{name: "one over the limit", out: strings.Repeat("x", limit) + "\n", exception: "larger than 1000 bytes"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			r := run(t, procexec.CommandOptions{Argv: sh(write, file(t, tc.out)), MaxResult: limit}, task)
+			if tc.exception != "" {
+				if r.End != procexec.Failed || !strings.Contains(r.Exception, tc.exception) || r.Result != nil {
+					t.Errorf("%v %q", r.End, r.Exception)
+				}
+				return
+			}
+			if r.End != procexec.Finished || r.Retry || string(r.Result) != tc.want || string(r.ResultBytes) != tc.raw {
+				t.Errorf("%v %s %q, want %s %q", r.End, r.Result, r.ResultBytes, tc.want, tc.raw)
+			}
+		})
+	}
+}
+
+// What a command says on its result descriptor goes before its exit code 0 or
+// 75 and its output; no other exit code has a result.
+func TestResultDescriptor(t *testing.T) {
+	t.Parallel()
+	const limit = 1000
+	finished := func(retry bool, result string) procexec.Report {
+		return procexec.Report{End: procexec.Finished, Retry: retry, Result: []byte(result)}
+	}
+	for _, tc := range []struct {
+		name, told string
+		code       int
+		want       procexec.Report // Exception: a part of it
+	}{
+		{"nothing", ``, 0, finished(false, `"out"`)},
+		{"nothing, retry", ``, 75, finished(true, `"out"`)},
+		{"nothing, exit", ``, 1, procexec.Report{End: procexec.Exited, ExitCode: 1}},
+		{"empty object", `{}`, 0, finished(false, `"out"`)},
+		{"empty object, retry", `{}`, 75, finished(true, `"out"`)},
+		{"retry", `{"retry":true}`, 0, finished(true, `"out"`)},
+		{"no retry after all", `{"retry":false}`, 75, finished(false, `"out"`)},
+		{"result", "{\"result\": {\"a\": 1e400}}\n", 0, finished(false, `{"a": 1e400}`)},
+		{"result null", `{"result":null}`, 0, finished(false, `null`)},
+		{"both", `{"retry":true,"result":"x"}`, 0, finished(true, `"x"`)},
+		{"both, against the exit code", `{"retry":false,"result":"x"}`, 75, finished(false, `"x"`)},
+		{"both, and an exit", `{"retry":true,"result":"x"}`, 1, procexec.Report{End: procexec.Exited, ExitCode: 1}},
+		{"unknown members", `{"result":1,"more":2}`, 0, finished(false, `1`)},
+		{"exception", `{"exception":"it\nbroke"}`, 0, procexec.Report{End: procexec.Failed, Exception: "it\nbroke"}},
+		{"exception, retry", `{"exception":"%d"}`, 75, procexec.Report{End: procexec.Failed, Exception: "%d"}},
+		{"exception, exit", `{"exception":"x"}`, 1, procexec.Report{End: procexec.Exited, ExitCode: 1}},
+		{"malformed", `{"retry":tru`, 0, procexec.Report{End: procexec.Failed, Exception: `but "{\"retry\":tru"`}},
+		{"no object", `[]`, 0, procexec.Report{End: procexec.Failed, Exception: `but "[]"`}},
+		{"null", `null`, 0, procexec.Report{End: procexec.Failed, Exception: `but "null"`}},
+		{"blank", " \n", 0, procexec.Report{End: procexec.Failed, Exception: `but " \n"`}},
+		{"retry is no boolean", `{"retry":"yes"}`, 0, procexec.Report{End: procexec.Failed, Exception: `but`}},
+		{"two objects", "{}\n{}\n", 0, procexec.Report{End: procexec.Failed, Exception: `but "{}\n{}\n"`}},
+		{"no UTF-8", "{\"result\":\"\xff\"}", 0, procexec.Report{End: procexec.Failed, Exception: `\xff`}},
+		{"long and malformed", strings.Repeat("x", 500), 0, procexec.Report{End: procexec.Failed, Exception: `and 300 more bytes`}},
+		{"at the limit", `{"result":"` + strings.Repeat("x", limit-13) + `"}`, 0, finished(false, `"`+strings.Repeat("x", limit-13)+`"`)},
+		{"over the limit", `{"result":"` + strings.Repeat("x", limit-12) + `"}`, 0, procexec.Report{End: procexec.Failed, Exception: "more than 1000 bytes to the descriptor"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			r := run(t, procexec.CommandOptions{
+				Argv: sh(`echo out; eval "cat \"\$1\" >&$CTWORKER_RESULT_FD"; exit $2`, file(t, tc.told), fmt.Sprint(tc.code)), MaxResult: limit,
+			}, task)
+			r.Elapsed, r.CPU, r.PeakMemory = 0, 0, 0
+			if tc.want.Exception != "" && strings.Contains(r.Exception, tc.want.Exception) {
+				r.Exception = tc.want.Exception
+			}
+			if diff := cmp.Diff(tc.want, r); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		script string
+		end    procexec.End
+		retry  bool
+		code   int
+	}{
+		{`exit 0`, procexec.Finished, false, 0},
+		{`exit 75`, procexec.Finished, true, 0},
+		{`exit 1`, procexec.Exited, false, 1},
+		{`exit 74`, procexec.Exited, false, 74},
+		{`exit 137`, procexec.Exited, false, 137},
+		{`exit 255`, procexec.Exited, false, 255},
+		{`kill -9 $$`, procexec.Exited, false, -9},
+		{`kill -15 $$`, procexec.Exited, false, -15},
+		{`kill -1 $$`, procexec.Exited, false, -1},
+		{`exec /nowhere 2>/dev/null`, procexec.Exited, false, 127},
+	} {
+		t.Run(tc.script, func(t *testing.T) {
+			t.Parallel()
+			r := run(t, procexec.CommandOptions{Argv: sh(`echo out; ` + tc.script)}, task)
+			if r.End != tc.end || r.Retry != tc.retry || r.ExitCode != tc.code || (r.Result != nil) != (tc.end == procexec.Finished) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// A task that prints without end costs no memory. It is not parallel, as it
+// looks at what the whole process allocates.
+func TestOutputIsBounded(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	said := 0
+	r := run(t, procexec.CommandOptions{
+		Argv:      sh(`dd if=/dev/zero bs=1048576 count=200 2>/dev/null; dd if=/dev/zero bs=1048576 count=50 >&2 2>/dev/null`),
+		MaxResult: 1 << 20,
+		Stderr:    func(_ procexec.Task, line []byte) { said += len(line) },
+	}, task)
+	runtime.ReadMemStats(&after)
+	if r.End != procexec.Failed || !strings.Contains(r.Exception, "larger than 1048576 bytes") {
+		t.Errorf("%v %q", r.End, r.Exception)
+	}
+	if said != 50<<20 {
+		t.Errorf("%d bytes of standard error", said)
+	}
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 16<<20 {
+		t.Errorf("%d MB were allocated", allocated>>20)
+	}
+}
+
+func TestStderrLines(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("y", 64<<10)
+	var many []string
+	for i := range 5000 {
+		many = append(many, fmt.Sprint("line ", i))
+	}
+	for _, tc := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"none", "", nil},
+		{"lines in order", "a\nb\n\nc\n", []string{"a", "b", "", "c"}},
+		{"a last line without a newline", "a\nb", []string{"a", "b"}},
+		{"CRLF", "a\r\n\r\nb\r", []string{"a", "", "b"}},
+		{"no UTF-8", "\xff\x00\n", []string{"\xff\x00"}},
+		{"many", strings.Join(many, "\n"), many},
+		{"as long as a line may be", long + "\nz\n", []string{long, "z"}},
+		{"longer", long + "x\r\nz\n", []string{long, "x", "z"}},
+		{"twice as long", long + long + "\nz\n", []string{long, long, "z"}},
+		{"many longer ones", strings.Repeat(long+"x\n", 20), slices.Repeat([]string{long, "x"}, 20)},
+		{"long without a newline", long + "x", []string{long, "x"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			said := newLines()
+			r := run(t, procexec.CommandOptions{Argv: sh(write+" >&2", file(t, tc.text)), Stderr: said.take}, task)
+			if r.End != procexec.Finished || string(r.Result) != `""` {
+				t.Fatalf("%+v", r)
+			}
+			if diff := cmp.Diff(tc.want, said.all); diff != "" {
+				t.Errorf("%.2000s", diff)
+			}
+		})
+	}
+}
+
+// Lines arrive while the task runs, and with it.
+func TestStderrIsLive(t *testing.T) {
+	t.Parallel()
+	said := newLines()
+	l := newLauncher(t, procexec.Options{})
+	kill := make(chan struct{})
+	c := newCommand(t, l, procexec.CommandOptions{
+		Argv: sh(`echo first >&2; printf half >&2; echo out; exec sleep 1000`),
+		Stderr: func(got procexec.Task, line []byte) {
+			if got.ID != task.ID || !bytes.Equal(got.Data, task.Data) {
+				t.Errorf("task %+v", got)
+			}
+			said.take(got, line)
+		},
+	})
+	reports := async(t, c, task, procexec.Ends{Kill: kill})
+	said.next(t, "first")
+	close(kill)
+	if r := receive(t, reports, "the report"); r.End != procexec.Ended {
+		t.Errorf("%+v", r)
+	}
+}

@@ -1,0 +1,107 @@
+//go:build darwin || freebsd || netbsd || openbsd || dragonfly
+
+package procexec
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxrssUnit is the unit of ru_maxrss: bytes on macOS (getrusage(2)).
+const maxrssUnit = 1
+
+// errNoMemoryLimit says that RLIMIT_AS of another process cannot be set here.
+var errNoMemoryLimit = errors.New("a limit on a task's memory needs Linux")
+
+// start starts the process. There is no parent-death signal here: the guard
+// alone ends the tasks of an engine that was killed.
+func (p *Process) start(spec *Spec, env []string) error {
+	if spec.MemoryLimit > 0 {
+		return errNoMemoryLimit
+	}
+	pid, _, err := syscall.StartProcess(spec.Path, spec.Args, &syscall.ProcAttr{
+		Dir:   spec.Dir,
+		Env:   env,
+		Files: spec.Files,
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
+		return err
+	}
+	p.pid.Store(int64(pid))
+	return nil
+}
+
+// awaitExit returns when the process has ended, and leaves it to be reaped.
+func (p *Process) awaitExit() {
+	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		if p.awaitExitEvent() {
+			return
+		}
+		<-time.After(delay) // to return now would have a running task killed
+	}
+}
+
+// awaitExitEvent reports whether the process has ended, or false if the system
+// is short of what it takes to wait for that.
+func (p *Process) awaitExitEvent() bool {
+	kq, err := unix.Kqueue()
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(kq) }()
+	var change unix.Kevent_t
+	unix.SetKevent(&change, p.Pid(), unix.EVFILT_PROC, unix.EV_ADD|unix.EV_ONESHOT)
+	change.Fflags = unix.NOTE_EXIT
+	events := make([]unix.Kevent_t, 1)
+	for {
+		_, err := unix.Kevent(kq, []unix.Kevent_t{change}, events, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ENOMEM):
+			return false
+		default: // it has ended; ESRCH: a while ago
+			return true
+		}
+	}
+}
+
+type orphans struct{}
+
+func newOrphans(*Launcher) (*orphans, error) {
+	return nil, errors.New("adopting orphans needs Linux")
+}
+
+func (*orphans) close() error { return nil }
+
+// killMarked can read no other process's environment here.
+func killMarked(string) int { return 0 }
+
+// sharedMemory returns a file of size bytes without a name.
+func sharedMemory(name string, size int64) (*os.File, error) {
+	f, err := os.CreateTemp("", name)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Remove(f.Name()), f.Truncate(size)); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("shared memory: %w", err)
+	}
+	return f, nil
+}
+
+func pipe2(p []int) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := syscall.Pipe(p); err != nil {
+		return err
+	}
+	syscall.CloseOnExec(p[0])
+	syscall.CloseOnExec(p[1])
+	return nil
+}

@@ -1,0 +1,109 @@
+package procexec
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxrssUnit is the unit of ru_maxrss: kibibytes (getrusage(2)).
+const maxrssUnit = 1024
+
+// start starts the process. It runs on the Launcher's thread.
+func (p *Process) start(spec *Spec, env []string) error {
+	pidfd := -1
+	attr := &syscall.ProcAttr{
+		Dir:   spec.Dir,
+		Env:   env,
+		Files: spec.Files,
+		Sys: &syscall.SysProcAttr{
+			Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd,
+			// A limit counts from the first instruction and for each child:
+			// a traced process stops where its program would begin.
+			Ptrace: spec.MemoryLimit > 0,
+		},
+	}
+	pid, _, err := syscall.StartProcess(spec.Path, spec.Args, attr)
+	if attr.Sys.Ptrace && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS)) {
+		// Tracing is forbidden here, so the limit comes an instant late.
+		attr.Sys.Ptrace = false
+		pid, _, err = syscall.StartProcess(spec.Path, spec.Args, attr)
+	}
+	if err != nil {
+		return err
+	}
+	p.pid.Store(int64(pid))
+	if pidfd >= 0 {
+		// A descriptor that does not block is waited for by the runtime's
+		// poller; one that does would take up a thread for each process.
+		if unix.SetNonblock(pidfd, true) == nil {
+			p.handle = os.NewFile(uintptr(pidfd), "pidfd")
+		} else {
+			_ = unix.Close(pidfd)
+		}
+	}
+	if spec.MemoryLimit > 0 {
+		if err := limitMemory(pid, uint64(spec.MemoryLimit), attr.Sys.Ptrace); err != nil {
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			p.awaitExit()
+			p.collect()
+			return fmt.Errorf("limit memory: %w", err)
+		}
+	}
+	return nil
+}
+
+// limitMemory bounds the address space of a process that has just been started.
+// A stopped one is let go.
+func limitMemory(pid int, bytes uint64, stopped bool) error {
+	if stopped {
+		waitid(unix.P_PID, pid, unix.WEXITED|unix.WSTOPPED)
+	}
+	err := unix.Prlimit(pid, unix.RLIMIT_AS, &unix.Rlimit{Cur: bytes, Max: bytes}, nil)
+	if stopped {
+		err = errors.Join(err, unix.PtraceDetach(pid))
+	}
+	if errors.Is(err, unix.ESRCH) {
+		return nil // it has been killed meanwhile
+	}
+	return err
+}
+
+// awaitExit returns when the process has ended, and leaves it to be reaped.
+func (p *Process) awaitExit() {
+	if p.handle != nil {
+		conn, err := p.handle.SyscallConn()
+		if err == nil {
+			err = conn.Read(func(fd uintptr) bool {
+				return waitid(unix.P_PIDFD, int(fd), unix.WEXITED|unix.WNOHANG)
+			})
+		}
+		if err == nil {
+			return
+		}
+	}
+	waitid(unix.P_PID, p.Pid(), unix.WEXITED) // no pidfd (Linux before 5.4): wait on a thread
+}
+
+// waitid waits for what flags say of the process, and leaves it to be waited
+// for. It reports whether that has happened, or never will.
+func waitid(idType, id, flags int) bool {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(idType, id, &info, unix.WNOWAIT|flags, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN):
+			return false
+		case err != nil:
+			return true // ECHILD: nothing to wait for
+		}
+		return flags&unix.WNOHANG == 0 || info.Signo != 0
+	}
+}
+
+func pipe2(p []int) error { return syscall.Pipe2(p, syscall.O_CLOEXEC) }

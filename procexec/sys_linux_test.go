@@ -1,0 +1,231 @@
+package procexec_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctworker/ctworker/procexec"
+)
+
+// descriptors is the number of this process's open descriptors.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// childProcesses are this process's children, zombies included.
+func childProcesses(t *testing.T) []int {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, stat := range stats {
+		b, err := os.ReadFile(stat)
+		if err != nil {
+			continue // it has ended
+		}
+		fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+		if string(fields[1]) == strconv.Itoa(os.Getpid()) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// handle returns a descriptor that becomes readable when a process ends.
+func handle(t *testing.T, pid int) *os.File {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatalf("process %d: %v", pid, err)
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// awaitEnd waits for the end of a process.
+func awaitEnd(t *testing.T, pidfd *os.File) {
+	t.Helper()
+	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, int(long.Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			t.Fatal(err)
+		case n == 0:
+			t.Fatal("a process lives on")
+		default:
+			return
+		}
+	}
+}
+
+// A process finds the descriptors that are meant for it and no others.
+func TestDescriptorsOfAProcess(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t, procexec.Options{Slots: 8, Guard: []string{self(t)}})
+	shutdown := newNotice(t)
+	const list = `i=0; while [ $i -lt 200 ]; do [ -e /proc/self/fd/$i ] && printf '%d ' $i; i=$((i+1)); done`
+	inherited, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", list).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := strings.TrimPrefix(string(inherited), "0 1 2 ") // that this test has from its own parent
+	for _, tc := range []struct {
+		name string
+		opts procexec.CommandOptions
+		want string
+	}{
+		{"without notices", procexec.CommandOptions{}, "0 1 2 3 "},
+		{"with both", procexec.CommandOptions{Shutdown: shutdown, Termination: newNotice(t)}, "0 1 2 3 4 5 "},
+		{"with one", procexec.CommandOptions{Shutdown: shutdown}, "0 1 2 3 4 "},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.opts.Argv = sh(list)
+			want := `"` + tc.want + others + `"`
+			var all sync.WaitGroup
+			for slot := range 8 {
+				all.Go(func() {
+					c := newCommand(t, l, tc.opts)
+					if r, err := c.Run(procexec.Task{ID: "t", Data: []byte("1"), Slot: slot}, procexec.Ends{}); err != nil || string(r.Result) != want {
+						t.Errorf("%s %v, want %s", r.Result, err, want)
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
+}
+
+// The limit counts from the first instruction: a child that the task starts at
+// once has it too, also on a machine that is busy.
+func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
+	const slots = 16
+	l := newLauncher(t, procexec.Options{Slots: slots})
+	limited := newCommand(t, l, procexec.CommandOptions{Argv: sh(`(ulimit -v); ulimit -v`), MemoryLimit: 1 << 30})
+	free := newCommand(t, l, procexec.CommandOptions{Argv: sh(`ulimit -v`)})
+	var all sync.WaitGroup
+	for slot := range slots {
+		all.Go(func() {
+			for range 10 {
+				if r, err := limited.Run(procexec.Task{ID: "t", Data: []byte("1"), Slot: slot}, procexec.Ends{}); err != nil || string(r.Result) != `"1048576\n1048576"` {
+					t.Errorf("limited: %+v %v", r, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if r := runWith(t, free, task, procexec.Ends{}); string(r.Result) == `"1048576"` {
+		t.Errorf("without a limit: %s", r.Result)
+	}
+}
+
+// A limit that leaves no room for the program itself ends it; it does not hang.
+func TestMemoryLimitThatIsTooSmall(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t, procexec.Options{})
+	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`exit 0`), MemoryLimit: 4096})
+	if r := receive(t, async(t, c, task, procexec.Ends{}), "the report"); r.End != procexec.Exited {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A task under a limit is killed and times out like any other.
+func TestMemoryLimitAndKill(t *testing.T) {
+	t.Parallel()
+	life := newLife(t)
+	l := newLauncher(t, procexec.Options{})
+	said := newLines()
+	kill := make(chan struct{})
+	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(stubborn, life.path), MemoryLimit: 1 << 30, Stderr: said.take})
+	reports := async(t, c, task, procexec.Ends{Kill: kill})
+	said.next(t, "ready")
+	close(kill)
+	if r := receive(t, reports, "the report"); r.End != procexec.Ended {
+		t.Errorf("%+v", r)
+	}
+	life.over(t)
+}
+
+// poll reports whether one of fds is ready now.
+func poll(t *testing.T, fds []unix.PollFd) bool {
+	t.Helper()
+	n, err := unix.Poll(fds, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n > 0
+}
+
+// Slots that start one process after the other at the same time leave nothing.
+func TestConcurrentStartsLeaveNothing(t *testing.T) {
+	const slots, each = 64, 20
+	isolated(t, func(t *testing.T) {
+		use := func() {
+			l, err := procexec.NewLauncher(procexec.Options{Slots: slots, Guard: []string{self(t)}, Subreaper: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`sleep 1000 & echo "$CTWORKER_TASK_ID"; exit $1`, "{data.code}")})
+			var all sync.WaitGroup
+			var ran atomic.Int64
+			for slot := range slots {
+				all.Go(func() {
+					for i := range each {
+						want := procexec.Report{End: procexec.Finished, Result: []byte(`"t"`)}
+						data := `{"code":0}`
+						if i%2 == 1 {
+							want = procexec.Report{End: procexec.Exited, ExitCode: 7}
+							data = `{"code":7}`
+						}
+						r, err := c.Run(procexec.Task{ID: "t", Data: []byte(data), Slot: slot}, procexec.Ends{})
+						if err != nil || r.End != want.End || r.ExitCode != want.ExitCode || string(r.Result) != string(want.Result) {
+							t.Errorf("%+v, error %v", r, err)
+						}
+						ran.Add(1)
+					}
+				})
+			}
+			all.Wait()
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+			if ran.Load() != slots*each {
+				t.Errorf("%d ran", ran.Load())
+			}
+		}
+		warm := newLauncher(t, procexec.Options{}) // what the runtime opens once is opened now
+		runWith(t, newCommand(t, warm, procexec.CommandOptions{Argv: sh(`:`)}), task, procexec.Ends{})
+		if err := warm.Close(); err != nil {
+			t.Fatal(err)
+		}
+		before := descriptors(t)
+		use()
+		if after := descriptors(t); after != before {
+			t.Errorf("%d descriptors before, %d after", before, after)
+		}
+		if left := childProcesses(t); len(left) > 0 {
+			t.Errorf("children %v are left", left)
+		}
+	})
+}

@@ -1,0 +1,67 @@
+package stages_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// The specification's section "Returning a Result", every row of it: each kind
+// with and without the task's own wish, under each combination of the three
+// options (exit, exception, timeout).
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	const (
+		a = pipeline.Ack
+		r = pipeline.Retry
+		l = pipeline.Release
+	)
+	options := []stages.RetryOptions{
+		{},
+		{OnExit: true},
+		{OnException: true},
+		{OnTimeout: true},
+		{OnExit: true, OnException: true},
+		{OnExit: true, OnTimeout: true},
+		{OnException: true, OnTimeout: true},
+		{OnExit: true, OnException: true, OnTimeout: true},
+	}
+	for _, tc := range []struct {
+		kind pipeline.Kind
+		wish bool
+		want [8]pipeline.Verdict
+		//        none     exit, exception, timeout, all but: timeout, exception, exit; all
+	}{
+		{pipeline.Completed, false, [8]pipeline.Verdict{a, a, a, a, a, a, a, a}},
+		{pipeline.Completed, true, [8]pipeline.Verdict{r, r, r, r, r, r, r, r}},
+		{pipeline.TimedOut, false, [8]pipeline.Verdict{a, a, a, r, a, r, r, r}},
+		{pipeline.TimedOut, true, [8]pipeline.Verdict{a, a, a, r, a, r, r, r}},
+		{pipeline.Exited, false, [8]pipeline.Verdict{a, r, a, a, r, r, a, r}},
+		{pipeline.Exited, true, [8]pipeline.Verdict{a, r, a, a, r, r, a, r}},
+		{pipeline.Exception, false, [8]pipeline.Verdict{a, a, r, a, r, a, r, r}},
+		{pipeline.Exception, true, [8]pipeline.Verdict{a, a, r, a, r, a, r, r}},
+		{pipeline.Interrupted, false, [8]pipeline.Verdict{l, l, l, l, l, l, l, l}},
+		{pipeline.Interrupted, true, [8]pipeline.Verdict{l, l, l, l, l, l, l, l}},
+		{pipeline.LeaseLost, false, [8]pipeline.Verdict{l, l, l, l, l, l, l, l}},
+		{pipeline.LeaseLost, true, [8]pipeline.Verdict{l, l, l, l, l, l, l, l}},
+		{0, false, [8]pipeline.Verdict{l, l, l, l, l, l, l, l}},
+		{0, true, [8]pipeline.Verdict{l, l, l, l, l, l, l, l}},
+		{pipeline.LeaseLost + 1, true, [8]pipeline.Verdict{l, l, l, l, l, l, l, l}},
+	} {
+		t.Run(fmt.Sprint(tc.kind, " ", tc.wish), func(t *testing.T) {
+			t.Parallel()
+			outcome := pipeline.Outcome{Kind: tc.kind, Retry: tc.wish, ExitCode: 7, Exception: "x", Result: []byte("1")}
+			for i, opts := range options {
+				if got := stages.Judge(outcome, opts); got != tc.want[i] {
+					t.Errorf("%+v: %v, want %v", opts, got, tc.want[i])
+				}
+				judged := through(t, stages.Classify(opts), []pipeline.Result{{Delivery: deliveries(&journal{}, 1)[0], Outcome: outcome}})
+				if len(judged) != 1 || judged[0].Verdict != tc.want[i] || judged[0].Outcome.Kind != tc.kind || judged[0].Task.ID != "0" {
+					t.Errorf("%+v: classified %+v, want %v", opts, judged, tc.want[i])
+				}
+			}
+		})
+	}
+}

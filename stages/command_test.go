@@ -1,0 +1,105 @@
+package stages_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// What a command's end is called in the pipeline, and how it is brought about.
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	const hang = `echo ready >&2; exec sleep 1000`
+	type ends struct{ work, kill, lost func() }
+	for _, tc := range []struct {
+		name   string
+		script string
+		max    time.Duration
+		ready  func(ends) // what the task's first line on standard error brings about
+		want   pipeline.Outcome
+	}{
+		{name: "completed", script: `echo '{"a":1}'`, want: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(`{"a":1}`)}},
+		{name: "completed, retry", script: `echo a; exit 75`, want: pipeline.Outcome{Kind: pipeline.Completed, Retry: true, Result: []byte(`"a"`)}},
+		{name: "no UTF-8", script: `printf '\377'`, want: pipeline.Outcome{Kind: pipeline.Completed, ResultBytes: []byte("\xff")}},
+		{name: "exception", script: `echo '{"exception":"bad"}' >&3`, want: pipeline.Outcome{Kind: pipeline.Exception, Exception: "bad"}},
+		{name: "exited", script: `exit 4`, want: pipeline.Outcome{Kind: pipeline.Exited, ExitCode: 4}},
+		{name: "timed out", script: hang, max: 50 * time.Millisecond, want: pipeline.Outcome{Kind: pipeline.TimedOut}},
+		{name: "work ends", script: hang, ready: func(e ends) { e.work() }, want: pipeline.Outcome{Kind: pipeline.Interrupted}},
+		{name: "kill", script: `trap '' TERM; ` + hang, ready: func(e ends) { e.kill() }, want: pipeline.Outcome{Kind: pipeline.Interrupted}},
+		{name: "lease lost", script: `trap '' TERM; ` + hang, ready: func(e ends) { e.lost() }, want: pipeline.Outcome{Kind: pipeline.LeaseLost}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			kill, endKill := context.WithCancel(t.Context())
+			defer endKill()
+			work, endWork := context.WithCancel(kill)
+			defer endWork()
+			d := deliveries(&journal{}, 1)[0]
+			l := newLauncher(t)
+			c, err := procexec.NewCommand(l, procexec.CommandOptions{
+				Argv: []string{"/bin/sh", "-c", tc.script}, MaxRuntime: tc.max, KillDelay: time.Hour,
+				Stderr: func(procexec.Task, []byte) {
+					if tc.ready != nil {
+						tc.ready(ends{endWork, endKill, func() { d.Lose(errBoom) }})
+					}
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := stages.Command(c).Run(pipeline.Phases{Work: work, Kill: kill}, 0, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Kind != tc.want.Kind || got.Retry != tc.want.Retry || got.ExitCode != tc.want.ExitCode || got.Exception != tc.want.Exception ||
+				string(got.Result) != string(tc.want.Result) || string(got.ResultBytes) != string(tc.want.ResultBytes) {
+				t.Errorf("%+v, want %+v", got, tc.want)
+			}
+			if got.Elapsed <= 0 || got.Usage == nil || got.Usage.PeakMemory <= 0 {
+				t.Errorf("elapsed %v, usage %+v", got.Elapsed, got.Usage)
+			}
+		})
+	}
+}
+
+// A command that cannot be started any more ends the run; the task is given back.
+func TestCommandThatCannotBeStarted(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	l := newLauncher(t)
+	c, err := procexec.NewCommand(l, procexec.CommandOptions{Argv: []string{"/bin/sh"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := pipeline.New(t.Context(), pipeline.Options{})
+	execute(r, &source{j: j, n: 3}, stages.Command(c))
+	if err := r.Wait(); !errors.Is(err, procexec.ErrClosed) || !strings.Contains(err.Error(), `task "0"`) {
+		t.Errorf("error %v", err)
+	}
+	if j.count("release 0 0s") != 1 {
+		t.Errorf("%q", j.all())
+	}
+}
+
+func newLauncher(t *testing.T) *procexec.Launcher {
+	t.Helper()
+	l, err := procexec.NewLauncher(procexec.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}

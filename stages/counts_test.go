@@ -1,0 +1,160 @@
+package stages_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// fullVar asks for the project's whole count.
+const fullVar = "CTWORKER_FULL"
+
+// A third of the tasks crash, by exit code or by SIGKILL, a third time out and a
+// third complete. Each is told of once, in the right way, and they leave no
+// descriptor, no goroutine and no process. It is not parallel, as it looks at
+// the whole process.
+func TestExactCounts(t *testing.T) {
+	n := 3_000
+	if os.Getenv(fullVar) == "1" {
+		n = 20_000
+	}
+	blocked := filepath.Join(t.TempDir(), "fifo") // a reader waits for a writer, and there is none
+	if err := syscall.Mkfifo(blocked, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := `
+		case $(($1 % 6)) in
+		0|3) echo "$1" ;;
+		1|4) read -r x <"$2" ;;
+		2) exit 3 ;;
+		5) kill -9 $$ ;;
+		esac`
+	guard, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	work := func(n int) (*journal, stages.Counts) {
+		j := &journal{}
+		var tally stages.Tally
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 256, Ahead: 64})
+		l, err := procexec.NewLauncher(procexec.Options{Slots: 256, Guard: []string{guard}, Subreaper: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := procexec.NewCommand(l, procexec.CommandOptions{
+			Argv: []string{"/bin/sh", "-c", script, "sh", "{task_id}", blocked}, MaxRuntime: 2 * time.Second,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		results := pipeline.Via(pipeline.From(r, "source", &source{j: j, n: n}), "execute", stages.Execute(r, stages.Command(c)))
+		judgments := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{OnTimeout: true}))
+		pipeline.To(judgments, "settle", stages.Settle(sink{j: j}, stages.SettleOptions{Tally: &tally}))
+		if err := r.Wait(); err != nil {
+			t.Error(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		return j, tally.Counts()
+	}
+	work(6) // what the runtime opens once is opened now
+	before := leftovers(t)
+	began := time.Now()
+	j, counts := work(n)
+	t.Logf("%d tasks in %v", n, time.Since(began).Round(time.Millisecond))
+
+	third := int64(n / 3)
+	of := func(rest int) int64 { // how many of the last, incomplete three
+		if n%3 > rest {
+			return third + 1
+		}
+		return third
+	}
+	counts.CPU, counts.PeakMemory = 0, 0
+	if diff := cmp.Diff(stages.Counts{Completed: of(0), TimedOut: of(1), Exited: of(2), Retry: of(1)}, counts); diff != "" {
+		t.Error(diff)
+	}
+	lines := make(map[string]int)
+	for _, line := range j.all() {
+		lines[line]++
+	}
+	for i := range n {
+		event, settled := "task_completed", fmt.Sprint("ack ", i)
+		switch i % 3 {
+		case 1:
+			event, settled = "task_timed_out", fmt.Sprintf("release %d 0s", i)
+		case 2:
+			event = "task_exited"
+		}
+		if told := fmt.Sprintf("event %d %s", i, event); lines[told] != 1 || lines[settled] != 1 {
+			t.Errorf("%d of %q, %d of %q", lines[told], told, lines[settled], settled)
+		}
+	}
+	if len(lines) != 2*n {
+		t.Errorf("%d lines, want %d", len(lines), 2*n)
+	}
+	for _, e := range j.events {
+		i, _ := strconv.Atoi(e.TaskID)
+		want := pipeline.Outcome{Kind: pipeline.TimedOut}
+		switch i % 6 {
+		case 0, 3:
+			want = pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(`"` + e.TaskID + `"`)}
+		case 2:
+			want = pipeline.Outcome{Kind: pipeline.Exited, ExitCode: 3}
+		case 5:
+			want = pipeline.Outcome{Kind: pipeline.Exited, ExitCode: -9}
+		}
+		if o := e.Outcome; o.Kind != want.Kind || o.ExitCode != want.ExitCode || !bytes.Equal(o.Result, want.Result) || o.Usage == nil {
+			t.Errorf("task %d: %+v, want %+v", i, o, want)
+		}
+	}
+	after := leftovers(t)
+	for deadline := time.Now().Add(10 * time.Second); after.goroutines > before.goroutines && time.Now().Before(deadline); after = leftovers(t) {
+		runtime.Gosched() // one that has done its work may not be gone yet
+	}
+	after.goroutines = max(after.goroutines, before.goroutines) // as before, where one was not gone yet
+	if after != before {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}
+
+// left is what a run may leave behind in this process. Where there is no /proc,
+// only the goroutines are known.
+type left struct{ goroutines, descriptors, children int }
+
+func leftovers(t *testing.T) left {
+	t.Helper()
+	l := left{goroutines: runtime.NumGoroutine()}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return l
+	}
+	l.descriptors = len(fds)
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stat := range stats {
+		b, err := os.ReadFile(stat)
+		if err != nil {
+			continue // it has ended
+		}
+		if fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]); string(fields[1]) == strconv.Itoa(os.Getpid()) {
+			l.children++
+		}
+	}
+	return l
+}

@@ -1,0 +1,41 @@
+package stages_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// printer is a sink that prints.
+type printer struct{}
+
+func (printer) Write(_ context.Context, events []pipeline.Event) error {
+	for _, e := range events {
+		fmt.Println(e.TaskID, e.Type, string(e.Outcome.Result))
+	}
+	return nil
+}
+
+func (printer) Close(context.Context) error { return nil }
+
+// Run a function over the second and third task of a source, and tell of each.
+func Example() {
+	run := pipeline.New(context.Background(), pipeline.Options{Slots: 1})
+	echo := stages.RunnerFunc(func(_ context.Context, task pipeline.Task) (retry bool, result []byte, err error) {
+		return false, fmt.Appendf(nil, `"task %s was given %s"`, task.ID, task.Data), nil
+	})
+
+	tasks := pipeline.From(run, "source", &source{j: &journal{}, n: 10})
+	tasks = pipeline.Via(tasks, "window", stages.Window(1, 2))
+	results := pipeline.Via(tasks, "execute", stages.Execute(run, echo))
+	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(judged, "settle", stages.Settle(printer{}, stages.SettleOptions{}))
+	if err := run.Wait(); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// 1 task_completed "task 1 was given {}"
+	// 2 task_completed "task 2 was given {}"
+}

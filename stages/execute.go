@@ -1,0 +1,160 @@
+package stages
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sourcegraph/conc/panics"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// A Runner runs tasks. Package stages has Command; a function of yours becomes
+// one with RunnerFunc.
+type Runner interface {
+	// Run runs one task in a slot, numbered from 0, and returns what came of
+	// it. It is called by one goroutine a slot, and owns the delivery only to
+	// look at it: it does not settle it.
+	//
+	// It ends the task early when phases.Work ends (politely), when
+	// phases.Kill ends (at once) and when the delivery is Lost, and then
+	// returns Interrupted or LeaseLost.
+	//
+	// An error says that the task was not run, for a reason that is not the
+	// task's: it ends the run, and the task is given back.
+	Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error)
+}
+
+// RunnerFunc makes a Runner of a function that runs a task in this process. The
+// function's context ends with the Work phase or when the lease is lost; a panic
+// in it is the task's exception, with its stack, and a result that it returns is
+// one JSON value.
+func RunnerFunc(f func(ctx context.Context, task pipeline.Task) (retry bool, result []byte, err error)) Runner {
+	return runnerFunc(f)
+}
+
+type runnerFunc func(ctx context.Context, task pipeline.Task) (bool, []byte, error)
+
+func (f runnerFunc) Run(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
+	ctx, cancel := context.WithCancelCause(phases.Work)
+	defer cancel(nil)
+	lost := d.Lost()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-lost:
+			cancel(pipeline.ErrLeaseLost)
+		case <-ctx.Done():
+		}
+	}()
+	defer func() { cancel(nil); <-watched }()
+
+	began := time.Now()
+	out := pipeline.Outcome{Kind: pipeline.Completed}
+	var err error
+	if p := panics.Try(func() { out.Retry, out.Result, err = f(ctx, d.Task) }); p != nil {
+		err = p.AsError()
+	}
+	out.Elapsed = time.Since(began)
+	switch {
+	case isClosed(lost):
+		return pipeline.Outcome{Kind: pipeline.LeaseLost, Elapsed: out.Elapsed}, nil
+	case err != nil && phases.Work.Err() != nil:
+		return pipeline.Outcome{Kind: pipeline.Interrupted, Elapsed: out.Elapsed}, nil
+	case err != nil:
+		return pipeline.Outcome{Kind: pipeline.Exception, Exception: err.Error(), Elapsed: out.Elapsed}, nil
+	}
+	return out, nil
+}
+
+// Execute runs the tasks it takes, in as many slots as run has. Each slot has one
+// goroutine, which owns a delivery from when it takes it until it passes it on.
+//
+// A Runner that panics has its task end as an exception; one that returns an
+// error ends the run. Outcome.Slot is filled in here.
+func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
+	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
+		e := execution{run: run, phases: run.Phases(), runner: runner, out: out}
+		var slots sync.WaitGroup
+		for slot := range run.Slots() {
+			slots.Go(func() { e.slot(ctx, slot, in) })
+		}
+		slots.Wait()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.err
+	}
+}
+
+// execution is what the slots of one Execute share.
+type execution struct {
+	run    *pipeline.Run
+	phases pipeline.Phases
+	runner Runner
+	out    chan<- pipeline.Result
+
+	mu  sync.Mutex
+	err error // the first Runner error
+}
+
+// slot takes tasks, one after the other, until there are no more, ctx ends, or
+// a task cannot be run.
+func (e *execution) slot(ctx context.Context, slot int, in <-chan *pipeline.Delivery) {
+	for {
+		var d *pipeline.Delivery
+		select {
+		case <-ctx.Done():
+			return
+		case next, ok := <-in:
+			if !ok {
+				return
+			}
+			d = next
+		}
+		if ctx.Err() != nil {
+			d.GiveBack()
+			return
+		}
+		outcome, err := e.runTask(slot, d)
+		if err != nil {
+			e.mu.Lock()
+			if e.err == nil {
+				e.err = fmt.Errorf("task %q: %w", d.Task.ID, err)
+			}
+			e.mu.Unlock()
+			e.run.Stop(err) // ends ctx in every slot
+			d.GiveBack()    // not before: it would be fetched again
+			return
+		}
+		outcome.Slot = slot
+		// The run is told to settle what has been run, whatever else ends: only
+		// the end of the Settle phase makes it give the task back.
+		if pipeline.Send(e.phases.Settle, e.out, pipeline.Result{Delivery: d, Outcome: outcome}) != nil {
+			return
+		}
+		d.FreeSlot()
+	}
+}
+
+// runTask runs one task. A panic is its outcome.
+func (e *execution) runTask(slot int, d *pipeline.Delivery) (outcome pipeline.Outcome, err error) {
+	began := time.Now()
+	if p := panics.Try(func() { outcome, err = e.runner.Run(e.phases, slot, d) }); p != nil {
+		return pipeline.Outcome{
+			Kind: pipeline.Exception, Exception: p.AsError().Error(), Elapsed: time.Since(began),
+		}, nil
+	}
+	return outcome, err
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

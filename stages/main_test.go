@@ -1,0 +1,14 @@
+package stages_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/ctworker/ctworker/procexec"
+)
+
+func TestMain(m *testing.M) {
+	procexec.RunGuard()
+	goleak.VerifyTestMain(m)
+}

@@ -1,0 +1,166 @@
+package stages_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// Whatever the tasks come to, and however the run ends, each delivery is settled
+// once, in the way that its event says, and there is an event for each task that
+// is counted as told.
+func TestWholePipeline(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(0, 60).Draw(t, "tasks")
+		local := rapid.Bool().Draw(t, "local")
+		skip := rapid.Int64Range(0, 10).Draw(t, "skip")
+		limit := rapid.Int64Range(-1, 60).Draw(t, "limit")
+		// What each task does: a kind, or lose, panic, fail, stop or kill.
+		acts := rapid.SliceOfN(rapid.SampledFrom([]string{
+			"completed", "completed", "retry", "exception", "timed out", "exited", "panic", "lose", "lose late",
+			"completed", "completed", "retry", "exception", "timed out", "exited", "panic", "lose", "lose late",
+			"fail", "stop", "kill",
+		}), n, n).Draw(t, "acts")
+		sinkFailsAt := rapid.IntRange(0, 200).Draw(t, "sink fails at")
+		opts := stages.RetryOptions{
+			OnExit: rapid.Bool().Draw(t, "on exit"), OnException: rapid.Bool().Draw(t, "on exception"), OnTimeout: rapid.Bool().Draw(t, "on timeout"),
+		}
+
+		j := &journal{}
+		held := make(map[string]*pipeline.Delivery)
+		src := &source{j: j, n: n, local: local, each: func(_ int, d *pipeline.Delivery) { held[d.Task.ID] = d }}
+		r := pipeline.New(context.Background(), pipeline.Options{Slots: rapid.IntRange(1, 5).Draw(t, "slots"), Ahead: rapid.IntRange(0, 5).Draw(t, "ahead")})
+		run := runner(func(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
+			var i int
+			if _, err := fmt.Sscan(d.Task.ID, &i); err != nil {
+				return pipeline.Outcome{}, err
+			}
+			switch acts[i] {
+			case "retry":
+				return pipeline.Outcome{Kind: pipeline.Completed, Retry: true}, nil
+			case "exception":
+				return pipeline.Outcome{Kind: pipeline.Exception}, nil
+			case "timed out":
+				return pipeline.Outcome{Kind: pipeline.TimedOut}, nil
+			case "exited":
+				return pipeline.Outcome{Kind: pipeline.Exited}, nil
+			case "panic":
+				panic("task")
+			case "lose":
+				d.Lose(errBoom)
+				return pipeline.Outcome{Kind: pipeline.LeaseLost}, nil
+			case "lose late":
+				d.Lose(errBoom)
+			case "fail":
+				return pipeline.Outcome{}, errBoom
+			case "stop":
+				r.Stop(errors.New("stop"))
+			case "kill":
+				r.Kill(errors.New("kill"))
+				<-phases.Kill.Done()
+				return pipeline.Outcome{Kind: pipeline.Interrupted}, nil
+			}
+			return pipeline.Outcome{Kind: pipeline.Completed}, nil
+		})
+		written := 0
+		failed := false
+		s := sink{j: j, write: func(events []pipeline.Event) error {
+			if written += len(events); written > sinkFailsAt {
+				failed = true
+				return errBoom
+			}
+			return nil
+		}}
+		var tally stages.Tally
+
+		tasks := pipeline.Via(pipeline.From(r, "source", src), "window", stages.Window(skip, limit))
+		results := pipeline.Via(tasks, "execute", stages.Execute(r, run))
+		judgments := pipeline.Via(results, "classify", stages.Classify(opts))
+		pipeline.To(judgments, "settle", stages.Settle(s, stages.SettleOptions{Tally: &tally}))
+		err := r.Wait()
+
+		if err != nil && !errors.Is(err, errBoom) {
+			t.Fatalf("error %v", err)
+		}
+		if failed && err == nil {
+			t.Fatal("the sink failed, and there is no error")
+		}
+		if told := tally.Counts().Told(); int64(len(j.events)) != told {
+			t.Errorf("%d events, %d told", len(j.events), told)
+		}
+		events := make(map[string]pipeline.Event)
+		for _, e := range j.events {
+			if _, twice := events[e.TaskID]; twice {
+				t.Errorf("two events tell of task %s", e.TaskID)
+			}
+			events[e.TaskID] = e
+		}
+		settled := make(map[string]string)
+		for i, line := range j.all() {
+			words := strings.Fields(line)
+			if words[0] == "event" {
+				continue
+			}
+			if before, twice := settled[words[1]]; twice {
+				t.Errorf("task %s: %s, then %s", words[1], before, words[0])
+			}
+			settled[words[1]] = words[0]
+			if e, ok := events[words[1]]; ok && indexOf(j.all(), "event "+words[1]+" "+string(e.Type)) > i {
+				t.Errorf("task %s was settled before it was told of", words[1])
+			}
+		}
+		for id, d := range held {
+			if !d.Settled() {
+				t.Errorf("task %s is not settled", id)
+			}
+			var i int64
+			_, _ = fmt.Sscan(id, &i)
+			e, told := events[id]
+			want := "" // lost or skipped: the source is told nothing
+			switch lost := strings.HasPrefix(acts[i], "lose") && isLost(d); {
+			case told && lost, lost:
+			case told && e.Retry, !told && settled[id] != "":
+				want = "release"
+			case told:
+				want = "ack"
+			case i >= skip:
+				want = "release"
+			}
+			if settled[id] != want {
+				t.Errorf("task %s (%s, told %v): settled by %q, want %q", id, acts[i], told, settled[id], want)
+			}
+		}
+		if limit >= 0 && tally.Counts().Told() > limit {
+			t.Errorf("%d told, limit %d", tally.Counts().Told(), limit)
+		}
+		if j.closed != 1 {
+			t.Errorf("the source was closed %d times", j.closed)
+		}
+	})
+}
+
+func isLost(d *pipeline.Delivery) bool {
+	select {
+	case <-d.Lost():
+		return true
+	default:
+		return false
+	}
+}
+
+func indexOf(lines []string, line string) int {
+	for i, l := range lines {
+		if l == line {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,307 @@
+package stages_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// judged is a delivery with an outcome of that kind and a verdict on it.
+func judged(l lease, kind pipeline.Kind, verdict pipeline.Verdict) pipeline.Judgment {
+	d := pipeline.NewDelivery(pipeline.Task{ID: l.id, Data: []byte(`{}`)}, l, 1)
+	return pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: kind}, Verdict: verdict}
+}
+
+// settle runs Settle on js, which are all there when it begins.
+func settle(t *testing.T, s pipeline.Sink, opts stages.SettleOptions, js ...pipeline.Judgment) error {
+	t.Helper()
+	in := make(chan pipeline.Judgment, len(js))
+	for _, j := range js {
+		in <- j
+	}
+	close(in)
+	return stages.Settle(s, opts)(t.Context(), in)
+}
+
+// What is told, then what is settled: never the other way round.
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		kind    pipeline.Kind
+		verdict pipeline.Verdict
+		want    []string
+	}{
+		{pipeline.Completed, pipeline.Ack, []string{"event 0 task_completed", "ack 0"}},
+		{pipeline.Completed, pipeline.Retry, []string{"event 0 task_completed", "release 0 7s"}},
+		{pipeline.Exception, pipeline.Ack, []string{"event 0 task_exception", "ack 0"}},
+		{pipeline.Exception, pipeline.Retry, []string{"event 0 task_exception", "release 0 7s"}},
+		{pipeline.TimedOut, pipeline.Ack, []string{"event 0 task_timed_out", "ack 0"}},
+		{pipeline.TimedOut, pipeline.Retry, []string{"event 0 task_timed_out", "release 0 7s"}},
+		{pipeline.Exited, pipeline.Ack, []string{"event 0 task_exited", "ack 0"}},
+		{pipeline.Exited, pipeline.Retry, []string{"event 0 task_exited", "release 0 7s"}},
+		{pipeline.Interrupted, pipeline.Release, []string{"release 0 0s"}},
+		{pipeline.LeaseLost, pipeline.Release, []string{"release 0 0s"}},
+		{0, 0, []string{"release 0 0s"}},
+	} {
+		for _, local := range []bool{false, true} {
+			t.Run(fmt.Sprint(tc.kind, " ", tc.verdict, " local ", local), func(t *testing.T) {
+				t.Parallel()
+				j := &journal{}
+				now := time.Unix(1000, 0)
+				opts := stages.SettleOptions{Hostname: "here", RetryDelay: 7 * time.Second, Now: func() time.Time { return now }}
+				if err := settle(t, sink{j: j}, opts, judged(lease{j: j, id: "0", local: local}, tc.kind, tc.verdict)); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(tc.want, j.all()); diff != "" {
+					t.Error(diff)
+				}
+				for _, e := range j.events {
+					if e.Hostname != "here" || !e.Time.Equal(now) || e.Retry != (tc.verdict == pipeline.Retry) || e.Attempt != 1 {
+						t.Errorf("%+v", e)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A lease that was lost while the task ran is told of to nobody.
+func TestSettleAfterTheLeaseWasLost(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	var log bytes.Buffer
+	lost := judged(lease{j: j, id: "0"}, pipeline.LeaseLost, pipeline.Release)
+	lost.Lose(errors.New("gone"))
+	late := judged(lease{j: j, id: "1"}, pipeline.Completed, pipeline.Ack)
+	late.Lose(errors.New("gone"))
+	if err := settle(t, sink{j: j}, stages.SettleOptions{Log: zerolog.New(&log)}, lost, late); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"event 1 task_completed"}, j.all()); diff != "" {
+		t.Error(diff)
+	}
+	if n := strings.Count(log.String(), "lease was lost"); n != 1 || !strings.Contains(log.String(), `"task_id":"1"`) {
+		t.Errorf("log %s", log.String())
+	}
+}
+
+// A settlement that fails is logged, and the others go on.
+func TestFailingAckIsLogged(t *testing.T) {
+	t.Parallel()
+	for _, local := range []bool{false, true} {
+		j := &journal{}
+		var log bytes.Buffer
+		err := settle(t, sink{j: j}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))},
+			judged(lease{j: j, id: "0", local: local}, pipeline.Completed, pipeline.Ack),
+			judged(lease{j: j, id: "1", local: local, ackErr: errBoom}, pipeline.Completed, pipeline.Ack),
+			judged(lease{j: j, id: "2", local: local, ackErr: errBoom}, pipeline.Exited, pipeline.Retry),
+			judged(lease{j: j, id: "3", local: local}, pipeline.Completed, pipeline.Ack))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := j.all(); len(got) != 8 {
+			t.Errorf("%q", got)
+		}
+		for _, id := range []string{"1", "2"} {
+			if !strings.Contains(log.String(), `"task_id":"`+id+`"`) {
+				t.Errorf("task %s is not in the log %s", id, log.String())
+			}
+		}
+		if strings.Count(log.String(), "\n") != 2 || strings.Count(log.String(), "boom") != 2 {
+			t.Errorf("log %s", log.String())
+		}
+	}
+}
+
+// Events that cannot be written end the run with an error that says so; the
+// tasks that they tell of are given back, and those told of before are not.
+func TestFailingSink(t *testing.T) {
+	t.Parallel()
+	for _, local := range []bool{false, true} {
+		t.Run(fmt.Sprint("local ", local), func(t *testing.T) {
+			t.Parallel()
+			j := &journal{}
+			told := 0
+			s := sink{j: j, write: func(events []pipeline.Event) error {
+				if told += len(events); told > 20 {
+					return errBoom
+				}
+				return nil
+			}}
+			r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Ahead: 4})
+			complete := runner(func(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome, error) {
+				return pipeline.Outcome{Kind: pipeline.Completed}, nil
+			})
+			results := pipeline.Via(pipeline.From(r, "source", &source{j: j, n: -1, local: local}), "execute", stages.Execute(r, complete))
+			pipeline.To(pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(s, stages.SettleOptions{}))
+			err := r.Wait()
+			if !errors.Is(err, errBoom) || !strings.Contains(err.Error(), "settle: ") || !strings.Contains(err.Error(), "could not be written") {
+				t.Errorf("error %v", err)
+			}
+			for i := range r.Received() {
+				events, acks, backs := j.count(fmt.Sprint("event ", i, " task_completed")), j.count(fmt.Sprint("ack ", i)), j.count(fmt.Sprint("release ", i, " 0s"))
+				if acks+backs != 1 || acks != events {
+					t.Errorf("task %d: %d events, %d acks, %d times given back", i, events, acks, backs)
+				}
+			}
+		})
+	}
+}
+
+// What has come while events were written goes out together, in order, and an
+// ack that takes its time keeps no event waiting.
+func TestEventsAreWrittenInBatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		var sizes []int
+		first, hang := make(chan struct{}), make(chan struct{})
+		s := sink{j: j, write: func(events []pipeline.Event) error {
+			sizes = append(sizes, len(events))
+			if len(sizes) == 1 {
+				<-first
+			}
+			return nil
+		}}
+		in := make(chan pipeline.Judgment, 1000)
+		var tally stages.Tally
+		done := make(chan error)
+		go func() { done <- stages.Settle(s, stages.SettleOptions{Tally: &tally})(t.Context(), in) }()
+		in <- judged(lease{j: j, id: "0", hang: hang}, pipeline.Completed, pipeline.Ack)
+		synctest.Wait()
+		if told := tally.Counts().Told(); told != 0 {
+			t.Errorf("%d are counted before their events are durable", told)
+		}
+		for i := 1; i <= 300; i++ {
+			in <- judged(lease{j: j, id: fmt.Sprint(i), hang: hang}, pipeline.Completed, pipeline.Ack)
+		}
+		if got := j.all(); len(got) != 0 {
+			t.Errorf("%q before the first event was durable", got)
+		}
+		close(first)
+		synctest.Wait()
+		if !slices.Equal(sizes, []int{1, 256, 44}) {
+			t.Errorf("batches of %v", sizes)
+		}
+		if got := j.all(); len(got) != 301 || slices.ContainsFunc(got, func(l string) bool { return !strings.HasPrefix(l, "event") }) {
+			t.Errorf("%d lines", len(got))
+		}
+		close(hang)
+		close(in)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		for i := range 301 {
+			if lines := j.all(); lines[i] != fmt.Sprint("event ", i, " task_completed") || j.count(fmt.Sprint("ack ", i)) != 1 {
+				t.Errorf("task %d: %s, %d acks", i, lines[i], j.count(fmt.Sprint("ack ", i)))
+			}
+		}
+		if told := tally.Counts().Told(); told != 301 {
+			t.Errorf("%d counted", told)
+		}
+	})
+}
+
+// A local task, whose lease never ends, is settled before the next is looked at.
+func TestLocalTasksAreSettledInLine(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	in := make(chan pipeline.Judgment)
+	done := make(chan error)
+	go func() { done <- stages.Settle(sink{j: j}, stages.SettleOptions{})(t.Context(), in) }()
+	var want []string
+	for i := range 20 {
+		id := fmt.Sprint(i)
+		in <- judged(lease{j: j, id: id, local: true}, pipeline.Completed, pipeline.Ack)
+		want = append(want, "event "+id+" task_completed", "ack "+id)
+	}
+	close(in)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	// Two may have been taken at once; each one's event still comes first.
+	got := j.all()
+	if len(got) != len(want) {
+		t.Fatalf("%q", got)
+	}
+	for i := range 20 {
+		event, ack := slices.Index(got, want[2*i]), slices.Index(got, want[2*i+1])
+		if event < 0 || ack < event || ack-event > 2 {
+			t.Errorf("task %d: event at %d, ack at %d", i, event, ack)
+		}
+	}
+}
+
+// A sink whose time is over leaves nothing acknowledged.
+func TestSettleWhenItsTimeIsOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, SettleTimeout: 5 * time.Second})
+		hang := sink{j: j, write: func([]pipeline.Event) error {
+			<-r.Phases().Settle.Done()
+			return r.Phases().Settle.Err()
+		}}
+		complete := runner(func(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome, error) {
+			return pipeline.Outcome{Kind: pipeline.Completed}, nil
+		})
+		results := pipeline.Via(pipeline.From(r, "source", &source{j: j, n: 2}), "execute", stages.Execute(r, complete))
+		pipeline.To(pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(hang, stages.SettleOptions{}))
+		err := r.Wait()
+		var stuck *pipeline.StuckError
+		if !errors.As(err, &stuck) || !slices.Contains(stuck.Stages, "settle") {
+			t.Errorf("error %v", err)
+		}
+		if got := j.all(); len(got) != 0 {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestTally(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	var tally stages.Tally
+	var js []pipeline.Judgment
+	add := func(n int, kind pipeline.Kind, v pipeline.Verdict, usage *pipeline.Usage) {
+		for range n {
+			jd := judged(lease{j: j, id: fmt.Sprint(len(js))}, kind, v)
+			jd.Outcome.Usage = usage
+			js = append(js, jd)
+		}
+	}
+	add(1, pipeline.Completed, pipeline.Ack, nil)
+	add(2, pipeline.Completed, pipeline.Retry, &pipeline.Usage{CPU: time.Second, PeakMemory: 5})
+	add(3, pipeline.Exception, pipeline.Ack, &pipeline.Usage{CPU: time.Second, PeakMemory: 9})
+	add(4, pipeline.TimedOut, pipeline.Retry, &pipeline.Usage{CPU: time.Minute, PeakMemory: 2})
+	add(5, pipeline.Exited, pipeline.Ack, nil)
+	add(6, pipeline.Interrupted, pipeline.Release, nil)
+	add(7, pipeline.LeaseLost, pipeline.Release, nil)
+	if err := settle(t, sink{j: j}, stages.SettleOptions{Tally: &tally}, js...); err != nil {
+		t.Fatal(err)
+	}
+	want := stages.Counts{
+		Completed: 3, Exception: 3, TimedOut: 4, Exited: 5, Interrupted: 6, LeaseLost: 7, Retry: 6,
+		CPU: 4*time.Minute + 5*time.Second, PeakMemory: 9,
+	}
+	if diff := cmp.Diff(want, tally.Counts()); diff != "" {
+		t.Error(diff)
+	}
+	if c := tally.Counts(); c.Told() != 15 || c.Failed() != 12 {
+		t.Errorf("told %d, failed %d", c.Told(), c.Failed())
+	}
+	if told := int64(len(j.events)); told != tally.Counts().Told() {
+		t.Errorf("%d events", told)
+	}
+}

@@ -1,0 +1,70 @@
+package stages
+
+import (
+	"sync"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// A Tally counts what came of tasks. The zero value is ready, and may be read
+// while it counts.
+type Tally struct {
+	mu     sync.Mutex
+	counts Counts
+}
+
+// Counts are a Tally's numbers.
+type Counts struct {
+	Completed, Exception, TimedOut, Exited int64
+	// Interrupted are the tasks that a shutdown ended, and LeaseLost those
+	// that the source took back: nobody was told of either.
+	Interrupted, LeaseLost int64
+	// Retry are the tasks that were told of and whose verdict was to try
+	// again.
+	Retry int64
+	// CPU is the time that the tasks' processes used, PeakMemory the largest
+	// of them in bytes.
+	CPU        time.Duration
+	PeakMemory int64
+}
+
+// Told is the number of tasks that an event tells of.
+func (c Counts) Told() int64 { return c.Completed + c.Exception + c.TimedOut + c.Exited }
+
+// Failed is the number of tasks that were told of and did not complete.
+func (c Counts) Failed() int64 { return c.Exception + c.TimedOut + c.Exited }
+
+// Counts returns the numbers so far.
+func (t *Tally) Counts() Counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.counts
+}
+
+func (t *Tally) add(j pipeline.Judgment) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := &t.counts
+	switch j.Outcome.Kind {
+	case pipeline.Completed:
+		c.Completed++
+	case pipeline.Exception:
+		c.Exception++
+	case pipeline.TimedOut:
+		c.TimedOut++
+	case pipeline.Exited:
+		c.Exited++
+	case pipeline.Interrupted:
+		c.Interrupted++
+	case pipeline.LeaseLost:
+		c.LeaseLost++
+	}
+	if j.Verdict == pipeline.Retry {
+		c.Retry++
+	}
+	if u := j.Outcome.Usage; u != nil {
+		c.CPU += u.CPU
+		c.PeakMemory = max(c.PeakMemory, u.PeakMemory)
+	}
+}
