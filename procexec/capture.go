@@ -5,20 +5,24 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 )
 
-// capture reads what a process writes to one pipe. Its goroutine runs from
-// newCapture until finish has returned.
+// capture takes what a process writes to one pipe. A process that is soon over
+// has put it all into the pipe, from where finish takes it. For one that goes on,
+// follow starts a goroutine that reads, and ends in finish.
 type capture struct {
-	r     *os.File
+	fd    int               // our end, until follow or finish; then -1
 	limit int64             // bytes kept; what comes beyond is read and dropped
 	line  func(line []byte) // if set, lines go here and nothing is kept
 	buf   []byte
 	over  bool // there was more than limit
 	cut   bool // the line's beginning has been handed on
-	ended chan struct{}
+
+	r     *os.File      // our end, from follow on
+	ended chan struct{} // closed when the goroutine has ended
 }
 
 // maxLine bounds a line of a task's standard error; a longer one is handed on
@@ -38,9 +42,14 @@ func newCapture(limit int64, line func([]byte)) (c *capture, w int, err error) {
 		closeFD(w)
 		return nil, -1, os.NewSyscallError("fcntl", err)
 	}
-	c = &capture{r: os.NewFile(uintptr(r), "pipe"), limit: limit, line: line, ended: make(chan struct{})}
+	return &capture{fd: r, limit: limit, line: line}, w, nil
+}
+
+// follow reads on as the process writes.
+func (c *capture) follow() {
+	c.r, c.fd = os.NewFile(uintptr(c.fd), "pipe"), -1
+	c.ended = make(chan struct{})
 	go c.run()
-	return c, w, nil
 }
 
 func (c *capture) run() {
@@ -55,7 +64,9 @@ func (c *capture) run() {
 				chunk = make([]byte, 16*len(chunk)) // it has much to say
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			c.drain(chunk)
+			if conn, err := c.r.SyscallConn(); err == nil {
+				_ = conn.Control(func(fd uintptr) { c.drain(int(fd), chunk) })
+			}
 			c.flush()
 			return
 		default: // end of file
@@ -67,25 +78,19 @@ func (c *capture) run() {
 
 // drain takes what is in the pipe now, and waits for nothing: a process that
 // lives on may hold the other end.
-func (c *capture) drain(chunk []byte) {
+func (c *capture) drain(fd int, chunk []byte) {
 	const capacity = 1 << 20 // of a pipe, at most, for an ordinary user
-	conn, err := c.r.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = conn.Control(func(fd uintptr) {
-		for total := 0; total < capacity; {
-			n, err := syscall.Read(int(fd), chunk)
-			if errors.Is(err, syscall.EINTR) {
-				continue
-			}
-			if n <= 0 || err != nil {
-				return
-			}
-			total += n
-			c.take(chunk[:n])
+	for total := 0; total < capacity; {
+		n, err := syscall.Read(fd, chunk)
+		if errors.Is(err, syscall.EINTR) {
+			continue
 		}
-	})
+		if n <= 0 || err != nil {
+			return
+		}
+		total += n
+		c.take(chunk[:n])
+	}
 }
 
 func (c *capture) take(b []byte) {
@@ -130,16 +135,27 @@ func (c *capture) flush() {
 }
 
 // finish takes what the process, which has ended, has left in the pipe, and
-// releases it.
+// releases it. A second call does nothing.
 func (c *capture) finish() {
-	select {
-	case <-c.ended:
-	default:
-		_ = c.r.SetReadDeadline(time.Unix(1, 0))
-		<-c.ended
+	switch {
+	case c.fd >= 0:
+		chunk := chunks.Get().(*[]byte) //nolint:errcheck // it holds nothing else
+		c.drain(c.fd, *chunk)
+		chunks.Put(chunk)
+		c.flush()
+		closeFD(c.fd)
+		c.fd = -1
+	case c.r != nil:
+		if !isClosed(c.ended) {
+			_ = c.r.SetReadDeadline(time.Unix(1, 0))
+			<-c.ended
+		}
+		_ = c.r.Close()
 	}
-	_ = c.r.Close()
 }
+
+// chunks are buffers to read into.
+var chunks = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
 
 // input returns a descriptor from which a process can read content, for the
 // caller to close, and what finishes the writing of it.

@@ -199,71 +199,60 @@ func (c *Command) argv(task Task) ([]string, error) {
 }
 
 func (c *Command) runOnce(task Task, argv []string, ends Ends) (Report, error) {
-	stdin, finishInput, err := input(taskLine(task))
+	io, err := c.openStreams(task)
 	if err != nil {
 		return Report{}, err
 	}
-	defer finishInput()
-	stdout, outFD, err := newCapture(c.opts.MaxResult, nil)
-	if err != nil {
-		closeFD(stdin)
-		return Report{}, err
-	}
-	defer stdout.finish()
-	stderr, errFD, err := newCapture(0, func(line []byte) { c.opts.Stderr(task, line) })
-	if err != nil {
-		closeFD(stdin)
-		closeFD(outFD)
-		return Report{}, err
-	}
-	defer stderr.finish()
-	told, toldFD, err := newCapture(c.opts.MaxResult, nil)
-	if err != nil {
-		closeFD(stdin)
-		closeFD(outFD)
-		closeFD(errFD)
-		return Report{}, err
-	}
-	defer told.finish()
-
-	files := []uintptr{uintptr(stdin), uintptr(outFD), uintptr(errFD), uintptr(toldFD), noFile, noFile}
-	if c.opts.Shutdown != nil {
-		files[fdShutdown] = c.opts.Shutdown.FD()
-	}
-	if c.opts.Termination != nil {
-		files[fdTermination] = c.opts.Termination.FD()
-	}
+	defer io.finish()
 	p, err := c.launcher.Start(Spec{
-		Path: c.path, Args: argv, Files: files, Slot: task.Slot, MemoryLimit: c.opts.MemoryLimit,
+		Path: c.path, Args: argv, Files: c.files(io), Slot: task.Slot, MemoryLimit: c.opts.MemoryLimit,
 		Env: append(c.env[:len(c.env):len(c.env)],
 			"CTWORKER_TASK_ID="+task.ID,
 			"CTWORKER_ATTEMPT="+strconv.Itoa(task.Attempt),
 			"CTWORKER_SLOT="+strconv.Itoa(task.Slot)),
 	})
-	closeFD(stdin)
-	closeFD(outFD)
-	closeFD(errFD)
-	closeFD(toldFD)
+	io.handedOver()
 	if err != nil {
 		return Report{}, err
 	}
-
-	end := await(p, ends, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
-	if !isClosed(p.Done()) {
-		// Not even SIGKILL has ended it: it hangs in the kernel. The Launcher
-		// goes on waiting for it.
-		return Report{End: end}, nil
+	end := Finished
+	if !p.awaitBriefly(min(brief, c.opts.MaxRuntime)) {
+		io.follow()
+		end = await(p, ends, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
+		if !isClosed(p.Done()) {
+			// Not even SIGKILL has ended it: it hangs in the kernel. The
+			// Launcher goes on waiting for it.
+			return Report{End: end}, nil
+		}
 	}
-	stdout.finish()
-	stderr.finish()
-	told.finish()
+	io.finish()
 	exit := p.Exit()
 	report := Report{End: end}
 	if end == Finished {
-		report = reportOf(exit, stdout, told)
+		report = reportOf(exit, io.stdout, io.told)
 	}
 	report.CPU, report.PeakMemory = exit.CPU, exit.PeakMemory
 	return report, nil
+}
+
+// brief is how long a task is waited for before anything is set up for a long
+// one: its output waits in the pipes for so long, and a shutdown is not seen.
+const brief = 5 * time.Millisecond
+
+// files are the descriptors of a process, in their order.
+func (c *Command) files(io *streams) []uintptr {
+	files := make([]uintptr, 0, fdTermination+1)
+	for _, fd := range io.theirs {
+		files = append(files, uintptr(fd))
+	}
+	for _, n := range []*Notice{c.opts.Shutdown, c.opts.Termination} {
+		fd := noFile
+		if n != nil {
+			fd = n.FD()
+		}
+		files = append(files, fd)
+	}
+	return files
 }
 
 // noFile leaves a descriptor of the process closed.
@@ -295,7 +284,7 @@ func await(p *Process, ends Ends, maxRuntime, killDelay time.Duration) End {
 		return Finished
 	}
 	if killDelay > 0 {
-		p.Terminate()
+		p.Terminate(killDelay)
 		timer.Reset(killDelay)
 		select {
 		case <-p.Done():

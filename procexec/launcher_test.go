@@ -26,7 +26,7 @@ func TestExit(t *testing.T) {
 		if got := p.Exit().Code; got != want {
 			t.Errorf("%s: code %d", script, got)
 		}
-		p.Terminate() // after the end neither does anything
+		p.Terminate(0) // after the end neither does anything
 		p.Kill()
 	}
 }

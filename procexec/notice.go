@@ -41,18 +41,19 @@ func (n *Notice) Path() string { return n.path }
 // Raise gives the notice, once and for good. It does not block.
 func (n *Notice) Raise() error {
 	n.once.Do(func() {
+		// The file first: who is woken by the descriptor shall find it.
+		f, err := os.Create(n.path)
+		if err != nil {
+			n.err = fmt.Errorf("notice: %w", err)
+		} else {
+			_ = f.Close()
+		}
 		// A byte makes the pipe readable; closing it keeps it so even after a
 		// process has, against the rule, read the byte.
 		if _, err := n.w.Write([]byte{'\n'}); err != nil {
 			n.err = fmt.Errorf("notice %s: %w", n.path, err)
 		}
 		_ = n.w.Close()
-		f, err := os.Create(n.path)
-		if err != nil {
-			n.err = fmt.Errorf("notice: %w", err)
-			return
-		}
-		_ = f.Close()
 	})
 	return n.err
 }

@@ -1,12 +1,10 @@
 package procexec
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -179,86 +177,4 @@ func (l *Launcher) isOwn(pid int) bool {
 		}
 	}
 	return false
-}
-
-// childrenOf returns the processes whose parent is pid, zombies included.
-func childrenOf(pid int) []int {
-	var children []int
-	forEachProcess(func(child int) {
-		if parentOf(child) == pid {
-			children = append(children, child)
-		}
-	})
-	return children
-}
-
-// parentOf returns the parent of a process, or 0.
-func parentOf(pid int) int {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// pid (command) state ppid …; the command may hold anything, so count from
-	// its last parenthesis.
-	rest := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(rest) < 2 {
-		return 0
-	}
-	parent, _ := strconv.Atoi(string(rest[1]))
-	return parent
-}
-
-// markOf returns the number in a process's mark of a run.
-func markOf(pid int, runID string) (id int64, ok bool) {
-	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil {
-		return 0, false
-	}
-	for v := range bytes.SplitSeq(env, []byte{0}) {
-		if number, found := bytes.CutPrefix(v, []byte(processVar+"="+runID+".")); found {
-			id, err := strconv.ParseInt(string(number), 10, 64)
-			return id, err == nil
-		}
-	}
-	return 0, false
-}
-
-// killMarked kills every process that bears the run's mark and returns how many
-// it found alive.
-func killMarked(runID string) (found int) {
-	forEachProcess(func(pid int) {
-		if _, ok := markOf(pid, runID); ok && pid != os.Getpid() {
-			found++
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	})
-	return found
-}
-
-func forEachProcess(f func(pid int)) {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return
-	}
-	defer func() { _ = dir.Close() }()
-	names, _ := dir.Readdirnames(-1)
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			f(pid)
-		}
-	}
-}
-
-// sharedMemory returns a file of size bytes that exists in memory only.
-func sharedMemory(name string, size int64) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if err := f.Truncate(size); err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
 }

@@ -32,11 +32,13 @@ type Process struct {
 	handle   *os.File // the pidfd on Linux
 
 	mu      sync.Mutex
-	running bool // it has been started and not been reaped: the pid is its own
-	doomed  bool // it was killed before it was started
+	running bool      // it has been started and not been reaped: the pid is its own
+	doomed  bool      // it was killed before it was started
+	linger  time.Time // until when the rest of the group may outlive the leader
 
-	exit Exit
-	done chan struct{}
+	waited sync.Once // around the one wait for the end that reaps
+	exit   Exit
+	done   chan struct{}
 }
 
 // Pid is the process's id, which is its group's too.
@@ -47,16 +49,26 @@ func (p *Process) Started() time.Time { return p.started }
 
 // Done is closed once the process has ended, its group has been killed and it
 // has been reaped.
-func (p *Process) Done() <-chan struct{} { return p.done }
+func (p *Process) Done() <-chan struct{} {
+	p.waited.Do(func() { go p.reap() })
+	return p.done
+}
 
 // Exit waits for the end of the process and returns how it ended.
 func (p *Process) Exit() Exit {
-	<-p.done
+	<-p.Done()
 	return p.exit
 }
 
-// Terminate asks the whole group to end, with SIGTERM.
-func (p *Process) Terminate() { p.signalGroup(syscall.SIGTERM) }
+// Terminate asks the whole group to end, with SIGTERM. Where the leader is the
+// first to end, as a shell is that waits for a program, the others have until
+// patience is over before they are killed (Linux; elsewhere they have not).
+func (p *Process) Terminate(patience time.Duration) {
+	p.mu.Lock()
+	p.linger = time.Now().Add(patience)
+	p.mu.Unlock()
+	p.signalGroup(syscall.SIGTERM)
+}
 
 // Kill kills the whole group, with SIGKILL.
 func (p *Process) Kill() { p.signalGroup(syscall.SIGKILL) }
@@ -71,13 +83,17 @@ func (p *Process) signalGroup(sig syscall.Signal) {
 	}
 }
 
-// doom kills the process, also if it is only just being started: it has no id
-// then, and 0 would name the group of this process.
+// doom kills the process and has it reaped, also if it is only just being
+// started: it has no id then, and 0 would name the group of this process.
 func (p *Process) doom() {
 	p.mu.Lock()
 	p.doomed = true
+	running := p.running
 	p.mu.Unlock()
-	p.Kill()
+	if running {
+		p.Kill()
+		p.Done() // whoever started it may not wait for it
+	}
 }
 
 // begin says that the process has been started, and can be signalled.
@@ -88,13 +104,37 @@ func (p *Process) begin() {
 	p.mu.Unlock()
 	if doomed {
 		p.Kill()
+		p.Done()
 	}
 }
 
-// reap waits for the process's end and clears up after it. Each process has one
-// goroutine that runs it.
+// reap waits for the process's end and clears up after it.
 func (p *Process) reap() {
-	p.awaitExit()
+	p.awaitExit(0)
+	p.clearUp()
+}
+
+// awaitBriefly waits for the process's end for up to d, in the caller's
+// goroutine, and reports whether it has come: most of what is to be gained for
+// tasks that are over in a millisecond is not to wake anybody for them.
+func (p *Process) awaitBriefly(d time.Duration) bool {
+	if !p.awaitExit(d) {
+		return false
+	}
+	p.waited.Do(p.clearUp)
+	<-p.done
+	return true
+}
+
+// clearUp kills what the process, which has ended, has left in its group, and
+// reaps it. It runs once.
+func (p *Process) clearUp() {
+	p.mu.Lock()
+	linger := p.linger
+	p.mu.Unlock()
+	if !linger.IsZero() {
+		awaitGroup(p.Pid(), linger)
+	}
 	p.launcher.births.RLock()
 	p.mu.Lock()
 	// The leader is a zombie now, which keeps its id and the group's from being

@@ -37,11 +37,15 @@ func (p *Process) start(spec *Spec, env []string) error {
 	return nil
 }
 
-// awaitExit returns when the process has ended, and leaves it to be reaped.
-func (p *Process) awaitExit() {
+// awaitExit returns true when the process has ended, and leaves it to be reaped.
+// It cannot wait briefly.
+func (p *Process) awaitExit(most time.Duration) bool {
+	if most > 0 {
+		return false
+	}
 	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
 		if p.awaitExitEvent() {
-			return
+			return true
 		}
 		<-time.After(delay) // to return now would have a running task killed
 	}
@@ -70,6 +74,9 @@ func (p *Process) awaitExitEvent() bool {
 		}
 	}
 }
+
+// awaitGroup cannot tell here who is in a group.
+func awaitGroup(int, time.Time) {}
 
 type orphans struct{}
 

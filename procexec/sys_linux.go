@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,7 +49,7 @@ func (p *Process) start(spec *Spec, env []string) error {
 	if spec.MemoryLimit > 0 {
 		if err := limitMemory(pid, uint64(spec.MemoryLimit), attr.Sys.Ptrace); err != nil {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
-			p.awaitExit()
+			p.awaitExit(0)
 			p.collect()
 			return fmt.Errorf("limit memory: %w", err)
 		}
@@ -72,20 +73,48 @@ func limitMemory(pid int, bytes uint64, stopped bool) error {
 	return err
 }
 
-// awaitExit returns when the process has ended, and leaves it to be reaped.
-func (p *Process) awaitExit() {
+// awaitExit returns true when the process has ended, and leaves it to be reaped;
+// with most above 0 it waits that long at most.
+func (p *Process) awaitExit(most time.Duration) bool {
 	if p.handle != nil {
+		var deadline time.Time
+		if most > 0 {
+			deadline = time.Now().Add(most)
+		}
 		conn, err := p.handle.SyscallConn()
+		if err == nil {
+			err = p.handle.SetReadDeadline(deadline)
+		}
 		if err == nil {
 			err = conn.Read(func(fd uintptr) bool {
 				return waitid(unix.P_PIDFD, int(fd), unix.WEXITED|unix.WNOHANG)
 			})
 		}
 		if err == nil {
-			return
+			return true
 		}
 	}
+	if most > 0 {
+		return false
+	}
 	waitid(unix.P_PID, p.Pid(), unix.WEXITED) // no pidfd (Linux before 5.4): wait on a thread
+	return true
+}
+
+// awaitGroup returns when no process of the group lives, or at until.
+func awaitGroup(pgid int, until time.Time) {
+	for time.Now().Before(until) {
+		alive := 0
+		forEachProcess(func(pid int) {
+			if st, ok := statOf(pid); alive == 0 && ok && st.group == pgid && !st.zombie {
+				alive = pid
+			}
+		})
+		if alive == 0 {
+			return
+		}
+		awaitPid(alive, time.Until(until))
+	}
 }
 
 // waitid waits for what flags say of the process, and leaves it to be waited

@@ -8,9 +8,13 @@ import "runtime"
 // ends, not when the process does (prctl(2), PR_SET_PDEATHSIG). A goroutine may
 // run on any thread, and one that is locked to its thread takes the thread with
 // it when it returns, so processes are started from here and nowhere else.
+//
+// A thread that is anyThread is whichever thread do is called on, for programs
+// whose threads all stay.
 type thread struct {
-	calls chan threadCall
-	ended chan struct{}
+	anyThread bool
+	calls     chan threadCall
+	ended     chan struct{}
 }
 
 type threadCall struct {
@@ -18,9 +22,11 @@ type threadCall struct {
 	done chan struct{}
 }
 
-func newThread() *thread {
-	t := &thread{calls: make(chan threadCall), ended: make(chan struct{})}
-	go t.run()
+func newThread(anyThread bool) *thread {
+	t := &thread{anyThread: anyThread, calls: make(chan threadCall), ended: make(chan struct{})}
+	if !anyThread {
+		go t.run()
+	}
 	return t
 }
 
@@ -36,6 +42,12 @@ func (t *thread) run() {
 
 // do runs f on the thread and waits for it.
 func (t *thread) do(f func()) {
+	if t.anyThread {
+		runtime.LockOSThread() // a process that is traced has one thread as its tracer
+		defer runtime.UnlockOSThread()
+		f()
+		return
+	}
 	c := threadCall{f, make(chan struct{})}
 	t.calls <- c
 	<-c.done
@@ -43,6 +55,9 @@ func (t *thread) do(f func()) {
 
 // close ends the thread's goroutine. No do may be under way or follow.
 func (t *thread) close() {
+	if t.anyThread {
+		return
+	}
 	close(t.calls)
 	<-t.ended
 }

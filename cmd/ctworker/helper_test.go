@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -241,27 +240,4 @@ func pids(t *testing.T, lines *bufio.Reader, n int) []int {
 		all = append(all, pid)
 	}
 	return all
-}
-
-// gone waits until each process has ended, and fails the test if one has not
-// within ten seconds.
-func gone(t *testing.T, all []int) {
-	t.Helper()
-	for _, pid := range all {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if errors.Is(err, syscall.ESRCH) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
-		for errors.Is(err, unix.EINTR) {
-			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
-		}
-		_ = unix.Close(fd)
-		if n != 1 || err != nil {
-			t.Errorf("process %d is alive (%v)", pid, err)
-		}
-	}
 }

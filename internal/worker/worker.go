@@ -28,7 +28,8 @@ type Options struct {
 	Stdin io.Reader
 	// Guard is a command that calls procexec.RunGuard, or nil.
 	Guard []string
-	// OwnsProcess says that nothing else in this process starts children.
+	// OwnsProcess says that nothing else in this process starts children or ends
+	// threads.
 	OwnsProcess bool
 	Log         zerolog.Logger
 }
@@ -123,7 +124,7 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	w.launcher, err = procexec.NewLauncher(procexec.Options{
-		Slots: cfg.NumSimultaneousTasks, Guard: w.opts.Guard, Subreaper: w.opts.OwnsProcess, Dir: dir,
+		Slots: cfg.NumSimultaneousTasks, Guard: w.opts.Guard, Subreaper: w.opts.OwnsProcess, StableThreads: w.opts.OwnsProcess, Dir: dir,
 		Log: log.With().Str("component", "procexec").Logger(),
 	})
 	if err != nil {

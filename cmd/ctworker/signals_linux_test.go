@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // sleeper is a task that reports its own id and that of a grandchild, and then
@@ -164,5 +167,28 @@ func TestInterruptWhileStandardInputIsSilent(t *testing.T) {
 	in.want(143) // there might have been more
 	if n := len(in.byTask()); n != 1 {
 		t.Errorf("%d events", n)
+	}
+}
+
+// gone waits until each process has ended, and fails the test if one has not
+// within ten seconds.
+func gone(t *testing.T, all []int) {
+	t.Helper()
+	for _, pid := range all {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if errors.Is(err, syscall.ESRCH) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+		for errors.Is(err, unix.EINTR) {
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+		}
+		_ = unix.Close(fd)
+		if n != 1 || err != nil {
+			t.Errorf("process %d is alive (%v)", pid, err)
+		}
 	}
 }

@@ -1,0 +1,106 @@
+package procexec
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// childrenOf returns the processes whose parent is pid, zombies included.
+func childrenOf(pid int) []int {
+	var children []int
+	forEachProcess(func(child int) {
+		if parentOf(child) == pid {
+			children = append(children, child)
+		}
+	})
+	return children
+}
+
+// stat is what is known of a process.
+type stat struct {
+	parent, group int
+	zombie        bool
+}
+
+// statOf reads a process's stat, and reports false if there is no such process.
+func statOf(pid int) (stat, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return stat{}, false
+	}
+	// pid (command) state ppid pgrp …; the command may hold anything, so count
+	// from its last parenthesis.
+	rest := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(rest) < 3 {
+		return stat{}, false
+	}
+	parent, _ := strconv.Atoi(string(rest[1]))
+	group, _ := strconv.Atoi(string(rest[2]))
+	return stat{parent, group, rest[0][0] == 'Z' || rest[0][0] == 'X'}, true
+}
+
+// parentOf returns the parent of a process, or 0.
+func parentOf(pid int) int {
+	st, _ := statOf(pid)
+	return st.parent
+}
+
+// markOf returns the number in a process's mark of a run.
+func markOf(pid int, runID string) (id int64, ok bool) {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return 0, false
+	}
+	for v := range bytes.SplitSeq(env, []byte{0}) {
+		if number, found := bytes.CutPrefix(v, []byte(processVar+"="+runID+".")); found {
+			id, err := strconv.ParseInt(string(number), 10, 64)
+			return id, err == nil
+		}
+	}
+	return 0, false
+}
+
+// killMarked kills every process that bears the run's mark and returns how many
+// it found alive.
+func killMarked(runID string) (found int) {
+	forEachProcess(func(pid int) {
+		if _, ok := markOf(pid, runID); ok && pid != os.Getpid() {
+			found++
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	return found
+}
+
+func forEachProcess(f func(pid int)) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return
+	}
+	defer func() { _ = dir.Close() }()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			f(pid)
+		}
+	}
+}
+
+// sharedMemory returns a file of size bytes that exists in memory only.
+func sharedMemory(name string, size int64) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err := f.Truncate(size); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
