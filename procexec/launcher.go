@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -59,6 +60,9 @@ type Launcher struct {
 	// its books are behind the system's.
 	births sync.RWMutex
 
+	// brief has a place for each thread that may block to wait for a process.
+	brief chan struct{}
+
 	mu     sync.Mutex
 	nextID int64
 	live   map[int64]*Process
@@ -81,6 +85,7 @@ func NewLauncher(opts Options) (*Launcher, error) {
 	l := &Launcher{
 		opts: opts, runID: hex.EncodeToString(id[:]),
 		live: map[int64]*Process{}, idle: make(chan struct{}),
+		brief: make(chan struct{}, 2*runtime.NumCPU()),
 	}
 	var err error
 	if l.table, err = newTable(opts.Slots); err != nil {
@@ -135,7 +140,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 // the first call of Exit, Done or Close on. Start may be called from several
 // goroutines.
 func (l *Launcher) Start(spec Spec) (*Process, error) {
-	p := &Process{launcher: l, slot: spec.Slot, done: make(chan struct{})}
+	p := &Process{launcher: l, slot: spec.Slot, pidfd: -1, done: make(chan struct{})}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()

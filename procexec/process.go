@@ -2,7 +2,6 @@ package procexec
 
 import (
 	"errors"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -29,16 +28,17 @@ type Process struct {
 	slot     int
 	pid      atomic.Int64 // written once, by start
 	started  time.Time
-	handle   *os.File // the pidfd on Linux
+	pidfd    int // on Linux, or -1
 
 	mu      sync.Mutex
 	running bool      // it has been started and not been reaped: the pid is its own
 	doomed  bool      // it was killed before it was started
 	linger  time.Time // until when the rest of the group may outlive the leader
 
-	waited sync.Once // around the one wait for the end that reaps
-	exit   Exit
-	done   chan struct{}
+	wait    sync.Mutex // held by whoever waits for the end, to whom pidfd belongs
+	reaping sync.Once  // starts a goroutine that does
+	exit    Exit
+	done    chan struct{}
 }
 
 // Pid is the process's id, which is its group's too.
@@ -50,7 +50,9 @@ func (p *Process) Started() time.Time { return p.started }
 // Done is closed once the process has ended, its group has been killed and it
 // has been reaped.
 func (p *Process) Done() <-chan struct{} {
-	p.waited.Do(func() { go p.reap() })
+	if !isClosed(p.done) {
+		p.reaping.Do(func() { go p.reap() })
+	}
 	return p.done
 }
 
@@ -110,19 +112,33 @@ func (p *Process) begin() {
 
 // reap waits for the process's end and clears up after it.
 func (p *Process) reap() {
-	p.awaitExit(0)
-	p.clearUp()
+	p.wait.Lock()
+	defer p.wait.Unlock()
+	if !isClosed(p.done) {
+		p.awaitExit()
+		p.clearUp()
+	}
 }
 
 // awaitBriefly waits for the process's end for up to d, in the caller's
 // goroutine, and reports whether it has come: most of what is to be gained for
-// tasks that are over in a millisecond is not to wake anybody for them.
+// tasks that are over in a millisecond is not to wake anybody for them. Where
+// enough threads wait in this way already, it returns at once.
 func (p *Process) awaitBriefly(d time.Duration) bool {
-	if !p.awaitExit(d) {
+	select {
+	case p.launcher.brief <- struct{}{}:
+	default:
 		return false
 	}
-	p.waited.Do(p.clearUp)
-	<-p.done
+	defer func() { <-p.launcher.brief }()
+	p.wait.Lock()
+	defer p.wait.Unlock()
+	if !isClosed(p.done) {
+		if !p.awaitExitBriefly(d) {
+			return false
+		}
+		p.clearUp()
+	}
 	return true
 }
 
@@ -156,8 +172,8 @@ const statusUnknown = 255
 
 // collect reaps the process, which has ended.
 func (p *Process) collect() Exit {
-	if p.handle != nil {
-		defer func() { _ = p.handle.Close() }()
+	if p.pidfd >= 0 {
+		defer closeFD(p.pidfd)
 	}
 	for {
 		var status syscall.WaitStatus

@@ -37,15 +37,14 @@ func (p *Process) start(spec *Spec, env []string) error {
 	return nil
 }
 
-// awaitExit returns true when the process has ended, and leaves it to be reaped.
-// It cannot wait briefly.
-func (p *Process) awaitExit(most time.Duration) bool {
-	if most > 0 {
-		return false
-	}
+// awaitExitBriefly cannot wait briefly here.
+func (p *Process) awaitExitBriefly(time.Duration) bool { return false }
+
+// awaitExit returns when the process has ended, and leaves it to be reaped.
+func (p *Process) awaitExit() {
 	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
 		if p.awaitExitEvent() {
-			return true
+			return
 		}
 		<-time.After(delay) // to return now would have a running task killed
 	}

@@ -37,19 +37,11 @@ func (p *Process) start(spec *Spec, env []string) error {
 		return err
 	}
 	p.pid.Store(int64(pid))
-	if pidfd >= 0 {
-		// A descriptor that does not block is waited for by the runtime's
-		// poller; one that does would take up a thread for each process.
-		if unix.SetNonblock(pidfd, true) == nil {
-			p.handle = os.NewFile(uintptr(pidfd), "pidfd")
-		} else {
-			_ = unix.Close(pidfd)
-		}
-	}
+	p.pidfd = pidfd
 	if spec.MemoryLimit > 0 {
 		if err := limitMemory(pid, uint64(spec.MemoryLimit), attr.Sys.Ptrace); err != nil {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
-			p.awaitExit(0)
+			p.awaitExit()
 			p.collect()
 			return fmt.Errorf("limit memory: %w", err)
 		}
@@ -73,32 +65,35 @@ func limitMemory(pid int, bytes uint64, stopped bool) error {
 	return err
 }
 
-// awaitExit returns true when the process has ended, and leaves it to be reaped;
-// with most above 0 it waits that long at most.
-func (p *Process) awaitExit(most time.Duration) bool {
-	if p.handle != nil {
-		var deadline time.Time
-		if most > 0 {
-			deadline = time.Now().Add(most)
-		}
-		conn, err := p.handle.SyscallConn()
-		if err == nil {
-			err = p.handle.SetReadDeadline(deadline)
-		}
+// awaitExitBriefly reports whether the process ends within d. It blocks a thread,
+// which is what wakes up fastest, so few may do it at a time.
+func (p *Process) awaitExitBriefly(d time.Duration) bool {
+	if p.pidfd < 0 {
+		return false
+	}
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}, int(d.Milliseconds()))
+	return n == 1 && err == nil
+}
+
+// awaitExit returns when the process has ended, and leaves it to be reaped.
+func (p *Process) awaitExit() {
+	// A descriptor that does not block is waited for by the runtime's poller;
+	// one that does would take up a thread for each process.
+	if p.pidfd >= 0 && unix.SetNonblock(p.pidfd, true) == nil {
+		f := os.NewFile(uintptr(p.pidfd), "pidfd")
+		p.pidfd = -1 // it is f's now
+		defer func() { _ = f.Close() }()
+		conn, err := f.SyscallConn()
 		if err == nil {
 			err = conn.Read(func(fd uintptr) bool {
 				return waitid(unix.P_PIDFD, int(fd), unix.WEXITED|unix.WNOHANG)
 			})
 		}
 		if err == nil {
-			return true
+			return
 		}
 	}
-	if most > 0 {
-		return false
-	}
 	waitid(unix.P_PID, p.Pid(), unix.WEXITED) // no pidfd (Linux before 5.4): wait on a thread
-	return true
 }
 
 // awaitGroup returns when no process of the group lives, or at until.

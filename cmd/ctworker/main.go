@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -26,6 +27,11 @@ const (
 
 func main() {
 	procexec.RunGuard() // does not return in the process that is the guard
+	// A processor of the scheduler is held while a process is being started
+	// (vfork), so there is one more than CPUs; a fifth is gained for short tasks.
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
 	os.Exit(program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}.main(os.Args))
 }
 
