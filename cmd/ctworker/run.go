@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -92,21 +91,23 @@ func (p program) run(cfg *config.Config, argv []string) int {
 	if self, err := os.Executable(); err == nil {
 		guard = []string{self}
 	}
-	w, err := worker.Start(context.Background(), worker.Options{
+	ctx, signals := watchSignals(log, cfg.ShutdownGracePeriod)
+	w, err := worker.Start(ctx, worker.Options{
 		Config: cfg, Argv: argv, Stdin: p.stdin, Guard: guard, OwnsProcess: true, Log: log,
 	})
 	if err != nil {
+		signals.end()
 		if asConfig := (*worker.ConfigError)(nil); errors.As(err, &asConfig) {
 			return p.usage(err)
 		}
 		logError(log, err)
 		return exitFatal
 	}
-	signals := watchSignals(w, log, cfg.ShutdownGracePeriod)
+	signals.worker.Store(w)
 	stopProgress := p.showProgress(w, out, log, terminal)
 	summary, err := w.Wait()
 	stopProgress()
-	sig := signals.stop()
+	sig := signals.end()
 	if terminal {
 		_ = summary.Print(p.stderr)
 	} else {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -13,12 +15,15 @@ import (
 	"github.com/ctworker/ctworker/internal/worker"
 )
 
-// signals ends a worker as a user asks for it: in order at the first signal, at
-// once at the second. A third one has its usual effect.
+// signals ends a run as a user asks for it: in order at the first signal, at
+// once at the second. A third one has its usual effect. It watches from before
+// the first task can start.
 type signals struct {
-	worker *worker.Worker
-	log    zerolog.Logger
-	grace  time.Duration
+	log   zerolog.Logger
+	grace time.Duration
+	stop  context.CancelCauseFunc
+	// worker is what a second signal kills, once there is one.
+	worker atomic.Pointer[worker.Worker]
 
 	incoming chan os.Signal
 	ended    chan struct{}
@@ -32,8 +37,10 @@ type signalError struct{ signal os.Signal }
 // Error names the signal.
 func (e signalError) Error() string { return fmt.Sprintf("received signal %q", e.signal) }
 
-func watchSignals(w *worker.Worker, log zerolog.Logger, grace time.Duration) *signals {
-	s := &signals{worker: w, log: log, grace: grace, incoming: make(chan os.Signal, 4), ended: make(chan struct{})}
+// watchSignals returns a context that ends at the first signal.
+func watchSignals(log zerolog.Logger, grace time.Duration) (context.Context, *signals) {
+	ctx, stop := context.WithCancelCause(context.Background())
+	s := &signals{log: log, grace: grace, stop: stop, incoming: make(chan os.Signal, 4), ended: make(chan struct{})}
 	wanted := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it, and that stands
 		wanted = append(wanted, syscall.SIGHUP)
@@ -43,7 +50,7 @@ func watchSignals(w *worker.Worker, log zerolog.Logger, grace time.Duration) *si
 	// this, a write to a broken pipe is an error and no longer the end.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go s.run()
-	return s
+	return ctx, s
 }
 
 func (s *signals) run() {
@@ -52,23 +59,28 @@ func (s *signals) run() {
 		sig, _ := received.(syscall.Signal)
 		if s.first == 0 {
 			s.first = sig
-			s.log.Info().Str("signal", sig.String()).Dur("grace", s.grace).
+			s.log.Info().Str("signal", sig.String()).Float64("grace_seconds", s.grace.Seconds()).
 				Msg("stopping: no further task is started, running tasks may finish; once more ends them at once")
-			s.worker.Stop(signalError{sig})
+			s.stop(signalError{sig})
 			continue
 		}
-		s.log.Info().Str("signal", sig.String()).Msg("killing the running tasks")
 		signal.Reset(syscall.SIGINT, syscall.SIGTERM)
-		s.worker.Kill(signalError{sig})
+		w := s.worker.Load()
+		if w == nil { // it hangs while it opens something
+			os.Exit(128 + int(sig))
+		}
+		s.log.Info().Str("signal", sig.String()).Msg("killing the running tasks")
+		w.Kill(signalError{sig})
 	}
 }
 
-// stop ends the watching and returns the first signal, or 0.
-func (s *signals) stop() syscall.Signal {
+// end ends the watching and returns the first signal, or 0.
+func (s *signals) end() syscall.Signal {
 	s.once.Do(func() {
 		signal.Stop(s.incoming)
 		close(s.incoming)
 	})
 	<-s.ended
+	s.stop(nil)
 	return s.first
 }

@@ -214,9 +214,6 @@ func (w *Worker) giveShutdownNotice(error) {
 	}
 }
 
-// Stop ends the run in order; see pipeline.Run.
-func (w *Worker) Stop(cause error) { w.run.Stop(cause) }
-
 // Kill ends the run at once.
 func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
