@@ -34,12 +34,10 @@ func daemon(args []string) {
 	inner := len(args) > 3
 	switch {
 	case depth == 0:
-		life, err := os.OpenFile(args[1], os.O_WRONLY, 0)
-		check(err)
+		holdLife(args[1])
 		tellParent()
 		check(os.NewFile(3, "told").Close())
-		_ = life
-		select {}
+		forever()
 	default:
 		self, err := os.Executable()
 		check(err)
@@ -52,11 +50,9 @@ func daemon(args []string) {
 		if !inner {
 			return
 		}
-		life, err := os.OpenFile(args[1], os.O_WRONLY, 0)
-		check(err)
+		holdLife(args[1])
 		tellParent()
-		_ = life
-		select {}
+		forever()
 	}
 }
 
@@ -100,7 +96,7 @@ func engine(args []string) {
 		<-ready
 	}
 	fmt.Println(procexec.GuardPid(l))
-	select {}
+	forever()
 }
 
 func check(err error) {
@@ -108,4 +104,18 @@ func check(err error) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// holdLife opens the life for good: no finalizer closes it.
+func holdLife(path string) {
+	_, err := syscall.Open(path, syscall.O_WRONLY, 0)
+	check(err)
+}
+
+// forever blocks in the system: where every goroutine of a program waits for
+// another, the runtime ends it.
+func forever() {
+	var p [2]int
+	check(syscall.Pipe(p[:]))
+	_, _ = syscall.Read(p[0], make([]byte, 1))
 }
