@@ -1,0 +1,93 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/stages"
+)
+
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name    string
+		summary Summary
+		ended   bool
+		want    string
+	}{
+		{
+			"all completed",
+			Summary{
+				Counts:      stages.Counts{Completed: 1000, CPU: 1800 * time.Millisecond, PeakMemory: 14 << 20},
+				SourceEnded: true, Elapsed: 2 * time.Second, EventFile: "events.log",
+			},
+			true,
+			`1000 tasks in 2.0s, 500 tasks/s; the tasks used 1.8s of CPU and at most 14 MiB of memory each
+  completed        1000
+events: events.log
+`,
+		}, {
+			"one of each",
+			Summary{
+				Counts:      stages.Counts{Completed: 1, Exception: 2, TimedOut: 3, Exited: 4, Interrupted: 5, Retry: 6},
+				SourceEnded: true, Elapsed: 10 * time.Second, NotStarted: 7,
+			},
+			false,
+			`10 tasks in 10s, 1.00 tasks/s
+  completed           1
+  exception           2
+  timed out           3
+  exited              4
+  interrupted         5  (ended by the shutdown, without an event; run them again)
+  not started         7  (fetched, and given back)
+  6 of them would be worth a retry; from a task file nothing is queued again
+`,
+		}, {
+			"stopped",
+			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute},
+			false,
+			`3 tasks in 1m00s, 0.050 tasks/s
+  completed           3
+  the run ended before all tasks had been read
+`,
+		}, {
+			"limit reached",
+			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute, LimitReached: true},
+			true,
+			`3 tasks in 1m00s, 0.050 tasks/s
+  completed           3
+`,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var b strings.Builder
+			if err := tc.summary.Print(&b); err != nil {
+				t.Fatal(err)
+			}
+			if b.String() != tc.want {
+				t.Errorf("got\n%s\nwant\n%s", b.String(), tc.want)
+			}
+			if got := tc.summary.CameToItsEnd(); got != tc.ended {
+				t.Errorf("came to its end: %v", got)
+			}
+		})
+	}
+}
+
+func TestStackOf(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("no space left")
+	chain := stackOf(fmt.Errorf("event log: %w", cause))
+	if lines := strings.Split(chain, "\n"); !strings.Contains(lines[0], "event log: no space left") || !strings.HasSuffix(lines[1], ": no space left") {
+		t.Errorf("chain %q", chain)
+	}
+	p := &pipeline.StageError{Stage: "x", Err: &pipeline.PanicError{Value: "boom", Stack: []byte("goroutine 1")}}
+	if got := stackOf(p); got != "goroutine 1" {
+		t.Errorf("stack %q", got)
+	}
+}
