@@ -101,6 +101,10 @@ func (o *SettleOptions) settle(ctx context.Context, j pipeline.Judgment) {
 	if o.Tally != nil {
 		o.Tally.add(j)
 	}
+	if k := j.Outcome.Kind; k == pipeline.Interrupted || k == pipeline.LeaseLost {
+		o.Log.Info().Str("task_id", j.Task.ID).Int("attempt", j.Attempt).Stringer("outcome", k).
+			Msg("the task has not been run to its end, and has no event")
+	}
 	var err error
 	switch j.Verdict {
 	case pipeline.Ack:

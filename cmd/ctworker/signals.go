@@ -60,7 +60,7 @@ func (s *signals) run() {
 		if s.first == 0 {
 			s.first = sig
 			s.log.Info().Str("signal", sig.String()).Float64("grace_seconds", s.grace.Seconds()).
-				Msg("stopping: no further task is started, running tasks may finish; once more ends them at once")
+				Msg("stopping: running tasks may finish; once more kills them")
 			s.stop(signalError{sig})
 			continue
 		}

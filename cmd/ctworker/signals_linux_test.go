@@ -109,6 +109,14 @@ func TestInterruptLetsTasksFinish(t *testing.T) {
 		t.Errorf("%d tasks finished, want 8", n)
 	}
 	in.tidy()
+
+	// Another run goes on where this one stopped: no task is left out, and none
+	// is run twice.
+	in.wantError(`"next_tasks_to_skip":8`)
+	prepare(t, in.dir, "run", "--task-file", "tasks.json", "--tasks-to-skip", "8", "--", "true").start().want(exitOK)
+	if n := len(in.byTask()); n != 20 {
+		t.Errorf("%d tasks were run, want 20", n)
+	}
 }
 
 // A signal while the last tasks finish interrupts nothing.

@@ -14,10 +14,12 @@ import (
 // A Summary is what a run came to.
 type Summary struct {
 	stages.Counts
-	// NotStarted are the tasks that were fetched and given back unrun.
-	NotStarted int64
-	// SourceEnded says that there was no further task.
-	SourceEnded bool
+	// Next is the --tasks-to-skip with which another run goes on with the first
+	// task that this one has not started. Tasks start in the order of the file.
+	Next int64
+	// Rest says that there are, or may be, tasks that were to be run and have
+	// not been started.
+	Rest bool
 	// LimitReached says that --max-num-tasks was reached.
 	LimitReached bool
 	Elapsed      time.Duration
@@ -26,13 +28,12 @@ type Summary struct {
 }
 
 func (w *Worker) summary(sourceEnded bool) Summary {
-	s := Summary{Counts: w.tally.Counts(), SourceEnded: sourceEnded, Elapsed: time.Since(w.began)}
+	s := Summary{Counts: w.tally.Counts(), Elapsed: time.Since(w.began)}
 	over := s.Told() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
 	s.LimitReached = limit >= 0 && over >= limit
-	if !s.LimitReached {
-		s.NotStarted = w.run.Received() - over
-	}
+	s.Next = w.opts.Config.TasksToSkip + over
+	s.Rest = !s.LimitReached && (!sourceEnded || w.run.Received() > over)
 	if w.opts.Config.EventLogToFile {
 		s.EventFile = w.opts.Config.EventLogFile
 	}
@@ -42,7 +43,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 // CameToItsEnd says that every task there was has been run, or as many as were
 // asked for.
 func (s Summary) CameToItsEnd() bool {
-	return (s.SourceEnded || s.LimitReached) && s.Interrupted == 0 && s.NotStarted == 0
+	return !s.Rest && s.Interrupted == 0
 }
 
 // rate is tasks a second.
@@ -58,8 +59,8 @@ func (s Summary) Log(log zerolog.Logger) {
 	log.Info().
 		Int64("tasks", s.Told()).Int64("completed", s.Completed).Int64("exception", s.Exception).
 		Int64("timed_out", s.TimedOut).Int64("exited", s.Exited).Int64("retry", s.Retry).
-		Int64("interrupted", s.Interrupted).Int64("not_started", s.NotStarted).
-		Bool("came_to_its_end", s.CameToItsEnd()).
+		Int64("interrupted", s.Interrupted).
+		Bool("came_to_its_end", s.CameToItsEnd()).Int64("next_tasks_to_skip", s.Next).
 		Float64("elapsed_seconds", s.Elapsed.Seconds()).Str("tasks_per_second", progress.Rate(s.rate())).
 		Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory).
 		Str("events", s.EventFile).
@@ -79,7 +80,6 @@ func (s Summary) Print(w io.Writer) error {
 		{"timed out", s.TimedOut, ""},
 		{"exited", s.Exited, ""},
 		{"interrupted", s.Interrupted, "ended by the shutdown, without an event; run them again"},
-		{"not started", s.NotStarted, "fetched, and given back"},
 	}
 	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Told(), progress.Duration(s.Elapsed), progress.Rate(s.rate()))
 	if s.CPU > 0 {
@@ -99,8 +99,8 @@ func (s Summary) Print(w io.Writer) error {
 	if s.Retry > 0 {
 		text += fmt.Sprintf("  %d of them would be worth a retry; from a task file nothing is queued again\n", s.Retry)
 	}
-	if !s.SourceEnded && !s.LimitReached {
-		text += "  the run ended before all tasks had been read\n"
+	if s.Rest {
+		text += fmt.Sprintf("  the run ended before all tasks had been started; --tasks-to-skip %d goes on with the next one\n", s.Next)
 	}
 	if s.EventFile != "" {
 		text += "events: " + s.EventFile + "\n"

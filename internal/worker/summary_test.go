@@ -22,8 +22,8 @@ func TestSummary(t *testing.T) {
 		{
 			"all completed",
 			Summary{
-				Counts:      stages.Counts{Completed: 1000, CPU: 1800 * time.Millisecond, PeakMemory: 14 << 20},
-				SourceEnded: true, Elapsed: 2 * time.Second, EventFile: "events.log",
+				Counts:  stages.Counts{Completed: 1000, CPU: 1800 * time.Millisecond, PeakMemory: 14 << 20},
+				Elapsed: 2 * time.Second, EventFile: "events.log",
 			},
 			true,
 			`1000 tasks in 2.0s, 500 tasks/s; the tasks used 1.8s of CPU and at most 14 MiB of memory each
@@ -33,8 +33,8 @@ events: events.log
 		}, {
 			"one of each",
 			Summary{
-				Counts:      stages.Counts{Completed: 1, Exception: 2, TimedOut: 3, Exited: 4, Interrupted: 5, Retry: 6},
-				SourceEnded: true, Elapsed: 10 * time.Second, NotStarted: 7,
+				Counts:  stages.Counts{Completed: 1, Exception: 2, TimedOut: 3, Exited: 4, Interrupted: 5, Retry: 6},
+				Elapsed: 10 * time.Second,
 			},
 			false,
 			`10 tasks in 10s, 1.00 tasks/s
@@ -43,16 +43,15 @@ events: events.log
   timed out           3
   exited              4
   interrupted         5  (ended by the shutdown, without an event; run them again)
-  not started         7  (fetched, and given back)
   6 of them would be worth a retry; from a task file nothing is queued again
 `,
 		}, {
 			"stopped",
-			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute},
+			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute, Rest: true, Next: 7},
 			false,
 			`3 tasks in 1m00s, 0.050 tasks/s
   completed           3
-  the run ended before all tasks had been read
+  the run ended before all tasks had been started; --tasks-to-skip 7 goes on with the next one
 `,
 		}, {
 			"limit reached",
