@@ -148,8 +148,10 @@ func (c *Command) Run(task Task, ends Ends) (Report, error) {
 		case errors.Is(err, syscall.E2BIG):
 			return failed("the command's arguments and environment are too long for this system with this task's values in them; "+
 				"let the command read the task from its standard input instead (%v)", err), nil
-		case !isShortage(err) || time.Since(began) > retryFor:
+		case !isShortage(err):
 			return Report{}, err
+		case time.Since(began) > retryFor:
+			return Report{}, &shortageError{err}
 		}
 		select {
 		case <-time.After(delay):
@@ -170,6 +172,26 @@ const (
 	lastRetry  = time.Second
 	retryFor   = 30 * time.Second
 )
+
+// shortageError is what the machine has been short of for too long.
+type shortageError struct{ err error }
+
+// Error says what to do about it.
+func (e *shortageError) Error() string {
+	todo := "run fewer tasks at once, or use a larger machine"
+	switch {
+	case errors.Is(e.err, syscall.EMFILE):
+		todo = "raise the limit on open files (ulimit -n), or run fewer tasks at once"
+	case errors.Is(e.err, syscall.EAGAIN):
+		todo = "raise the limit on processes (ulimit -u, or pids.max of the cgroup), or run fewer tasks at once"
+	case errors.Is(e.err, syscall.ETXTBSY):
+		todo = "some process is still writing the command's file"
+	}
+	return fmt.Sprintf("%v, for %v now: %s", e.err, retryFor, todo)
+}
+
+// Unwrap returns the operating system's error.
+func (e *shortageError) Unwrap() error { return e.err }
 
 // isShortage reports whether err may pass by itself.
 func isShortage(err error) bool {

@@ -114,9 +114,9 @@ func (w *Worker) open(ctx context.Context) error {
 	}
 	dir, err := os.MkdirTemp("", "ctworker-")
 	if err != nil {
-		return fmt.Errorf("directory for notices: %w", err)
+		return fmt.Errorf("a directory for the notices to tasks: %w; set TMPDIR to a directory that can be written to", err)
 	}
-	w.onClose(func() error { return os.Remove(dir) })
+	w.onClose(func() error { return os.RemoveAll(dir) }) // with what tasks have put there
 	if w.shutdown, err = w.notice(dir, procexec.ShutdownFile); err != nil {
 		return err
 	}

@@ -24,6 +24,17 @@ func cannotOpen(path string, err error) error {
 	return fmt.Errorf("event log: %w; %s", err, todo)
 }
 
+// isRemoved reports whether the open file has no name any more: what is written
+// to it goes when it is closed. A file that was renamed has one.
+func isRemoved(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 0
+}
+
 func isMissing(dir string) bool {
 	_, err := os.Stat(dir)
 	return errors.Is(err, fs.ErrNotExist)
@@ -35,6 +46,8 @@ func explain(err error, written int) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		todo = "the disk is full: free some space, or give another --event-log-file, and run what has no event again"
+	case errors.Is(err, ErrRemoved):
+		return fmt.Errorf("event log: %w; nothing keeps its events now: run all that it told of again, or what has no event in a copy that you have", err)
 	case errors.Is(err, syscall.EFBIG):
 		todo = "the file has reached the largest size that is allowed: give another --event-log-file, and run what has no event again"
 	}

@@ -15,12 +15,18 @@ import (
 // ErrClosed says that the log was closed.
 var ErrClosed = errors.New("event log is closed")
 
+// ErrRemoved says that somebody has removed the file while it was written to.
+// What was written to it is lost with it.
+var ErrRemoved = errors.New("the file was removed during the run")
+
 // A Log appends events to a file, one JSON object a line.
 type Log struct {
 	file   file
-	waits  bool          // a write may wait for a reader, as of a pipe
-	unlock func()        // says that this log writes no more; may be nil
-	turn   chan struct{} // holds a token while nobody writes
+	waits  bool   // a write may wait for a reader, as of a pipe
+	unlock func() // says that this log writes no more; may be nil
+	// removed reports whether the file has no name any more; may be nil.
+	removed func() bool
+	turn    chan struct{} // holds a token while nobody writes
 
 	// The rest belongs to whoever has the token.
 	buf    []byte
@@ -60,6 +66,7 @@ func Open(path string) (*Log, error) {
 		return l, nil
 	}
 	l.unlock = func() { lock(f, syscall.LOCK_UN) }
+	l.removed = func() bool { return isRemoved(f) }
 	if err := share(f, path); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("event log: %w", err)
@@ -77,7 +84,7 @@ func newLog(f file) *Log {
 // system, so that neither a crash nor another process that appends to the same
 // file can split a line. It returns once the system has them, which outlives
 // this process, but not the machine: Close sees to that. A failed Write is
-// final: every later one returns its error.
+// final, and so is one to a file that has been removed, which keeps nothing: every later one returns its error.
 //
 // Where ctx ends while a pipe is full, the events are not told, except for those
 // that the pipe has taken; a line that it has taken in part is ended by the next
@@ -147,6 +154,8 @@ func (l *Log) flush(ctx context.Context) error {
 	}
 	n, err := l.file.Write(l.buf)
 	switch {
+	case err == nil && l.removed != nil && l.removed():
+		err = ErrRemoved
 	case err == nil:
 		l.rest = nil
 		return nil
