@@ -128,6 +128,8 @@ type Ends struct {
 	Kill <-chan struct{}
 	// Drop: SIGKILL; the task is no longer ours.
 	Drop <-chan struct{}
+	// Stop: a task that could not be started yet is not started any more.
+	Stop <-chan struct{}
 }
 
 // Run runs one task to its end. The error, a *StartError or of the operating
@@ -153,8 +155,11 @@ func (c *Command) Run(task Task, ends Ends) (Report, error) {
 		case time.Since(began) > retryFor:
 			return Report{}, &shortageError{err}
 		}
+		c.launcher.warnShort(err)
 		select {
 		case <-time.After(delay):
+		case <-ends.Stop:
+			return Report{End: Ended}, nil
 		case <-ends.Term:
 			return Report{End: Ended}, nil
 		case <-ends.Kill:
@@ -180,7 +185,7 @@ type shortageError struct{ err error }
 func (e *shortageError) Error() string {
 	todo := "run fewer tasks at once, or use a larger machine"
 	switch {
-	case errors.Is(e.err, syscall.EMFILE):
+	case errors.Is(e.err, syscall.EMFILE), errors.Is(e.err, syscall.EBADF):
 		todo = "raise the limit on open files (ulimit -n), or run fewer tasks at once"
 	case errors.Is(e.err, syscall.EAGAIN):
 		todo = "raise the limit on processes (ulimit -u, or pids.max of the cgroup), or run fewer tasks at once"
@@ -197,6 +202,7 @@ func (e *shortageError) Unwrap() error { return e.err }
 func isShortage(err error) bool {
 	for _, shortage := range []error{
 		syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE,
+		syscall.EBADF,   // of dup3(2) beyond the limit on open files, as Go starts a process
 		syscall.ETXTBSY, // the program is still being written
 	} {
 		if errors.Is(err, shortage) {
@@ -302,7 +308,8 @@ func await(p *Process, ends Ends, maxRuntime, killDelay time.Duration) End {
 		end = Dropped
 		killDelay = 0
 	}
-	if isClosed(p.Done()) { // by itself, whatever else has come meanwhile
+	if p.hasEnded() { // by itself, whatever else has come meanwhile
+		<-p.Done()
 		return Finished
 	}
 	if killDelay > 0 {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/rs/zerolog"
 )
 
 // guardVar tells a program that it is to be the guard: the run's id, a colon,
@@ -30,6 +32,8 @@ const (
 type guard struct {
 	process *os.Process
 	life    *os.File // never written to: the guard waits for its end
+	ending  atomic.Bool
+	waited  chan error // receives what waiting for it came to
 }
 
 // startGuard starts the guard. Its standard streams lead nowhere, and it has a
@@ -59,17 +63,28 @@ func (l *Launcher) startGuard(command []string) (*guard, error) {
 		_ = w.Close()
 		return nil, fmt.Errorf("guard: %w", err)
 	}
-	return &guard{process: p, life: w}, nil
+	g := &guard{process: p, life: w, waited: make(chan error, 1)}
+	go g.watch(l.opts.Log)
+	return g, nil
+}
+
+// watch waits for the guard's end, which is not to come before end.
+func (g *guard) watch(log zerolog.Logger) {
+	_, err := g.process.Wait()
+	if !g.ending.Load() {
+		log.Warn().Msg("the guard has been killed: if this process is killed too, what tasks have started may live on")
+	}
+	g.waited <- err
 }
 
 // end ends the guard when there is nothing left to guard.
 func (g *guard) end() error {
+	g.ending.Store(true)
 	err := g.process.Kill()
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
 	}
-	_, waitErr := g.process.Wait()
-	return errors.Join(err, waitErr, g.life.Close())
+	return errors.Join(err, <-g.waited, g.life.Close())
 }
 
 // RunGuard is the guard's whole life. A program whose path is given as

@@ -63,6 +63,8 @@ type Launcher struct {
 	// brief has a place for each thread that may block to wait for a process.
 	brief chan struct{}
 
+	short sync.Once // around the one warning that the machine is short of something
+
 	mu     sync.Mutex
 	nextID int64
 	live   map[int64]*Process
@@ -168,6 +170,13 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 	}
 	p.begin()
 	return p, nil
+}
+
+// warnShort says, once, why nothing seems to happen.
+func (l *Launcher) warnShort(err error) {
+	l.short.Do(func() {
+		l.opts.Log.Warn().Err(err).Msg("a task cannot be started now; trying again as others end")
+	})
 }
 
 // forget takes p out of the books.

@@ -110,6 +110,17 @@ func (p *Process) begin() {
 	}
 }
 
+// hasEnded reports whether the process has ended by now, even if nobody has
+// noticed: this program may have been stopped for long.
+func (p *Process) hasEnded() bool {
+	if isClosed(p.done) {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.running || isZombie(p.Pid())
+}
+
 // reap waits for the process's end and clears up after it.
 func (p *Process) reap() {
 	p.wait.Lock()

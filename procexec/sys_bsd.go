@@ -74,6 +74,9 @@ func (p *Process) awaitExitEvent() bool {
 	}
 }
 
+// isZombie cannot tell here.
+func isZombie(int) bool { return false }
+
 // awaitGroup cannot tell here who is in a group.
 func awaitGroup(int, time.Time) {}
 

@@ -96,6 +96,9 @@ func (p *Process) awaitExit() {
 	waitid(unix.P_PID, p.Pid(), unix.WEXITED) // no pidfd (Linux before 5.4): wait on a thread
 }
 
+// isZombie reports whether a child has ended and not been reaped.
+func isZombie(pid int) bool { return waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG) }
+
 // awaitGroup returns when no process of the group lives, or at until.
 func awaitGroup(pgid int, until time.Time) {
 	for time.Now().Before(until) {

@@ -13,7 +13,7 @@ type command struct{ c *procexec.Command }
 func (c command) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error) {
 	report, err := c.c.Run(
 		procexec.Task{ID: d.Task.ID, Data: d.Task.Data, Attempt: d.Attempt, Slot: slot},
-		procexec.Ends{Term: phases.Work.Done(), Kill: phases.Kill.Done(), Drop: d.Lost()},
+		procexec.Ends{Term: phases.Work.Done(), Kill: phases.Kill.Done(), Drop: d.Lost(), Stop: phases.Fetch.Done()},
 	)
 	if err != nil {
 		return pipeline.Outcome{}, err

@@ -53,7 +53,7 @@ func TestCommand(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := stages.Command(c).Run(pipeline.Phases{Work: work, Kill: kill}, 0, d)
+			got, err := stages.Command(c).Run(pipeline.Phases{Fetch: context.Background(), Work: work, Kill: kill}, 0, d)
 			if err != nil {
 				t.Fatal(err)
 			}

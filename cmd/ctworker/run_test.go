@@ -207,6 +207,8 @@ func TestUsage(t *testing.T) {
 		{"a task file that is missing", "", []string{"run", "--task-file", "none.json", "--", "true"}, []string{"none.json", "--task-file"}},
 		{"a queue", "", []string{"run", "--provider", "AWS", "--job-id", "x", "--", "true"}, []string{"--task-file", "AWS"}},
 		{"a remote file", "", []string{"run", "--task-file", "s3://b/f", "--", "true"}, []string{"s3://b/f"}},
+		{"events into the task file", "", append(ok, "--event-log-file", "./tasks.json", "--", "true"), []string{"--event-log-file", "task file"}},
+		{"a config file without end", "", append(ok, "--config", "/dev/zero", "--", "true"), []string{"/dev/zero", "larger"}},
 		{"a directory", "", []string{"run", "--task-file", ".", "--", "true"}, []string{"directory"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -41,9 +41,11 @@ func (e signalError) Error() string { return fmt.Sprintf("received signal %q", e
 func watchSignals(log zerolog.Logger, grace time.Duration) (context.Context, *signals) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	s := &signals{log: log, grace: grace, stop: stop, incoming: make(chan os.Signal, 4), ended: make(chan struct{})}
-	wanted := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it, and that stands
-		wanted = append(wanted, syscall.SIGHUP)
+	wanted := []os.Signal{syscall.SIGTERM}
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if !signal.Ignored(sig) { // a background job of a script, nohup: that stands
+			wanted = append(wanted, sig)
+		}
 	}
 	signal.Notify(s.incoming, wanted...)
 	// A reader of the log that goes away must not take the run with it: with
@@ -63,6 +65,9 @@ func (s *signals) run() {
 				Msg("stopping: running tasks may finish; once more kills them")
 			s.stop(signalError{sig})
 			continue
+		}
+		if sig == syscall.SIGHUP {
+			continue // a terminal that closes sends several, and nobody has lost patience
 		}
 		signal.Reset(syscall.SIGINT, syscall.SIGTERM)
 		w := s.worker.Load()

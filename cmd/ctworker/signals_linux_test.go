@@ -119,6 +119,46 @@ func TestInterruptLetsTasksFinish(t *testing.T) {
 	}
 }
 
+// While the machine is short of descriptors, one warning says so, and a signal
+// ends the waiting: nothing is started after it.
+func TestInterruptWhileShortOfDescriptors(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 20)
+	in := prepare(t, dir)
+	self := in.cmd.Path
+	in.cmd.Path, in.cmd.Args = "/bin/sh", []string{"sh", "-c", `ulimit -n 16; exec "$@"`, "sh", self, "run", "--task-file", "tasks.json", "-j", "20", "--", "sleep", "1000"}
+	in.start()
+	in.awaitLog("cannot be started now")
+	in.signal(syscall.SIGINT)
+	in.awaitLog("stopping")
+	in.signal(syscall.SIGINT)
+	in.want(130)
+	if n := len(in.byTask()); n != 0 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// A terminal that closes sends SIGHUP more than once. The tasks have their grace
+// period all the same.
+func TestSeveralHangups(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 20)
+	path, lines := fifo(t, dir)
+	in := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "8", "--", "sh", "-c",
+		`echo $$ > "$1"; while [ ! -e may-end ]; do sleep 0.01; done`, "sh", path).start()
+	all := pids(t, lines, 8)
+	in.signal(syscall.SIGHUP)
+	in.awaitLog("stopping")
+	in.signal(syscall.SIGHUP)
+	in.signal(syscall.SIGHUP)
+	write(t, dir, "may-end", "")
+	in.want(129)
+	gone(t, all)
+	if n := len(in.byTask()); n != 8 {
+		t.Errorf("%d tasks finished, want 8", n)
+	}
+}
+
 // A signal while the last tasks finish interrupts nothing.
 func TestInterruptAtTheVeryEnd(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -15,7 +17,7 @@ type Sources struct {
 	// LookupEnv looks up a variable, such as os.LookupEnv does; nil is an
 	// empty environment. A variable that is empty counts as not set.
 	LookupEnv func(string) (string, bool)
-	// ReadFile reads the config file; default os.ReadFile.
+	// ReadFile reads the config file; by default a file of 1 MiB at most.
 	ReadFile func(string) ([]byte, error)
 	// TaskSource is true if the program passes a task source, or a task file
 	// of its own. Then the setting of a task file is ignored, as if not given.
@@ -146,7 +148,7 @@ func (l *loader) file() (faults Faults) {
 	}
 	read := l.src.ReadFile
 	if read == nil {
-		read = os.ReadFile
+		read = readFile
 	}
 	content, err := read(name)
 	if err != nil {
@@ -162,4 +164,20 @@ func (l *loader) file() (faults Faults) {
 		faults = append(faults, l.apply(spelling{setting: e.setting}, e.value, e.shown, from)...)
 	}
 	return faults
+}
+
+// maxFile is far beyond any config file, and far below what /dev/zero has.
+const maxFile = 1 << 20
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(content) > maxFile {
+		err = fmt.Errorf("it is larger than %d bytes, and so no config file", maxFile)
+	}
+	return content, err
 }

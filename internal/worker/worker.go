@@ -98,8 +98,8 @@ func limitOf(cfg *config.Config) int64 {
 }
 
 // readAhead is how many tasks of a local file are ready for a slot that falls
-// free. Nobody else waits for them.
-const readAhead = 64
+// free. Nobody else waits for them, but each may be tens of megabytes.
+const readAhead = 4
 
 // open opens everything, cheapest check first. What it has opened is closed by
 // close, also after an error.
@@ -144,6 +144,9 @@ func (w *Worker) open(ctx context.Context) error {
 		return &ConfigError{fmt.Errorf("--task-file: %w", err)}
 	}
 	w.onClose(func() error { return w.source.Close(context.Background()) }) // unless the run has
+	if err := distinct(cfg); err != nil {
+		return &ConfigError{err}
+	}
 	if w.sink, err = openSink(cfg); err != nil {
 		return err
 	}
@@ -172,6 +175,18 @@ func supported(cfg *config.Config) error {
 		errs = append(errs, errors.New("--event-log-to-queue: events to a queue are not in this version yet: leave it out, or give --no-event-log-to-queue"))
 	}
 	return errors.Join(errs...)
+}
+
+// distinct refuses to write the events into the task file.
+func distinct(cfg *config.Config) error {
+	tasks, err := os.Stat(cfg.TaskFile)
+	if err != nil || !cfg.EventLogToFile {
+		return nil // standard input, say
+	}
+	if events, err := os.Stat(cfg.EventLogFile); err == nil && tasks.Mode().IsRegular() && os.SameFile(tasks, events) {
+		return fmt.Errorf("--event-log-file %q is the task file: give another", cfg.EventLogFile)
+	}
+	return nil
 }
 
 // orNone is d, or what NewCommand takes for no delay at all.
