@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"github.com/ctworker/ctworker/procexec"
@@ -90,7 +91,8 @@ func TestGuardDoesNothingInANormalEnd(t *testing.T) {
 // need it.
 func TestGuardAndSignals(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		l, err := procexec.NewLauncher(procexec.Options{Guard: []string{self(t)}, Subreaper: true})
+		logged := make(logChan, 10)
+		l, err := procexec.NewLauncher(procexec.Options{Guard: []string{self(t)}, Subreaper: true, Log: zerolog.New(logged)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,6 +105,9 @@ func TestGuardAndSignals(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitEnd(t, guard)
+		if line := receive(t, logged, "a warning"); !strings.Contains(line, "the guard has been killed") {
+			t.Errorf("logged %q", line)
+		}
 		c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ok`)})
 		if r := runWith(t, c, task, procexec.Ends{}); string(r.Result) != `"ok"` {
 			t.Errorf("%+v", r)
@@ -117,6 +122,14 @@ func TestGuardAndSignals(t *testing.T) {
 }
 
 // A guard that cannot be started is no reason not to run.
+// logChan receives the lines of a log.
+type logChan chan string
+
+func (c logChan) Write(p []byte) (int, error) {
+	c <- string(p)
+	return len(p), nil
+}
+
 func TestNoGuard(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{Guard: []string{"/nowhere/at/all"}})

@@ -2,11 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -135,6 +137,27 @@ func TestInterruptWhileShortOfDescriptors(t *testing.T) {
 	in.want(130)
 	if n := len(in.byTask()); n != 0 {
 		t.Errorf("%d events", n)
+	}
+}
+
+// A task that ended in time while ctworker was stopped, as by Ctrl-Z, has ended in
+// time.
+func TestTaskEndsWhileStopped(t *testing.T) {
+	t.Parallel()
+	const maxRuntime = 2 * time.Second
+	dir := withTasks(t, 1)
+	path, lines := fifo(t, dir)
+	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--max-runtime", fmt.Sprint(maxRuntime.Seconds()), "--",
+		"sh", "-c", `echo $$ > "$1"; while [ ! -e may-end ]; do sleep 0.01; done`, "sh", path).start()
+	all := pids(t, lines, 1)
+	in.signal(syscall.SIGSTOP)
+	write(t, dir, "may-end", "")
+	gone(t, all)
+	<-time.After(maxRuntime) // has to pass, while nothing runs
+	in.signal(syscall.SIGCONT)
+	in.want(exitOK)
+	if e := in.byTask()["t0"]; e.Type != "task_completed" {
+		t.Errorf("event %+v", e)
 	}
 }
 
