@@ -61,9 +61,9 @@ func (s *signals) run() {
 		sig, _ := received.(syscall.Signal)
 		if s.first == 0 {
 			s.first = sig
+			s.stop(signalError{sig}) // before a word of it: the log may be blocked
 			s.log.Info().Str("signal", sig.String()).Float64("grace_seconds", s.grace.Seconds()).
 				Msg("stopping: running tasks may finish; once more kills them")
-			s.stop(signalError{sig})
 			continue
 		}
 		if sig == syscall.SIGHUP {
@@ -74,8 +74,8 @@ func (s *signals) run() {
 		if w == nil { // it hangs while it opens something
 			os.Exit(128 + int(sig))
 		}
-		s.log.Info().Str("signal", sig.String()).Msg("killing the running tasks")
 		w.Kill(signalError{sig})
+		s.log.Info().Str("signal", sig.String()).Msg("killing the running tasks")
 	}
 }
 
