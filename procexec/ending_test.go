@@ -182,22 +182,3 @@ func TestNothingWrittenIsLost(t *testing.T) {
 		t.Errorf("%d lines of standard error", n)
 	}
 }
-
-// A shell that waits for a program is the first to end at SIGTERM. The program
-// has the kill delay all the same.
-func TestProgramOfAShellHasTheKillDelay(t *testing.T) {
-	t.Parallel()
-	const program = `trap 'echo cleaned up >&2; exit' TERM; echo ready >&2; while :; do sleep 1000 & wait; done`
-	said := newLines()
-	c := newCommand(t, newLauncher(t, procexec.Options{}), procexec.CommandOptions{
-		Argv: sh(`sh -c "$1" & wait`, program), KillDelay: time.Hour, Stderr: said.take,
-	})
-	term := make(chan struct{})
-	reports := async(t, c, procexec.Task{ID: "t", Data: []byte("1")}, procexec.Ends{Term: term})
-	said.next(t, "ready")
-	close(term)
-	if r := receive(t, reports, "the end"); r.End != procexec.Ended {
-		t.Errorf("ended as %v", r.End)
-	}
-	said.next(t, "cleaned up")
-}
