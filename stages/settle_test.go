@@ -85,7 +85,7 @@ func TestSettleAfterTheLeaseWasLost(t *testing.T) {
 	lost.Lose(errors.New("gone"))
 	late := judged(lease{j: j, id: "1"}, pipeline.Completed, pipeline.Ack)
 	late.Lose(errors.New("gone"))
-	if err := settle(t, sink{j: j}, stages.SettleOptions{Log: zerolog.New(&log)}, lost, late); err != nil {
+	if err := settle(t, sink{j: j}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))}, lost, late); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"event 1 task_completed"}, j.all()); diff != "" {
