@@ -154,22 +154,11 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, d.Round(time.Microsecond).Seconds(), 'f', -1, 64)
 }
 
-// appendString appends s quoted. What is not UTF-8 in it is replaced, as JSON
-// cannot say it.
+// appendString appends s quoted. What is not UTF-8 in it becomes U+FFFD, as JSON
+// cannot say it; that alone makes AppendQuote err.
 func appendString(b []byte, s string) []byte {
-	if q, err := jsontext.AppendQuote(b, s); err == nil {
-		return q
-	}
-	q, _ := jsontext.AppendQuote(b, toValidUTF8(s)) // errs on invalid UTF-8 alone
-	return q
-}
-
-func toValidUTF8(s string) string {
-	out := make([]rune, 0, len(s))
-	for _, r := range s { // an invalid byte ranges as U+FFFD
-		out = append(out, r)
-	}
-	return string(out)
+	b, _ = jsontext.AppendQuote(b, s)
+	return b
 }
 
 // appendValue appends a JSON value on one line. Nothing and what is no JSON is

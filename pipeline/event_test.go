@@ -86,6 +86,16 @@ func TestExceptionEvents(t *testing.T) {
 	}
 }
 
+// What is no UTF-8 in a name is told as U+FFFD, byte for byte.
+func TestEventOfAnIDThatIsNotUTF8(t *testing.T) {
+	t.Parallel()
+	d := pipeline.NewDelivery(pipeline.Task{ID: "a\xff\xfeb"}, nil, 1)
+	e, _ := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.TimedOut}, Verdict: pipeline.Ack}, "h", at)
+	if got := string(e.AppendJSON(nil)); !strings.Contains(got, "\"task_id\":\"a\ufffd\ufffdb\"") {
+		t.Errorf("event %s", got)
+	}
+}
+
 // Whatever a task says, its event is one line of JSON.
 func FuzzEventIsOneLineOfJSON(f *testing.F) {
 	f.Add("id", "result", "exception")

@@ -44,21 +44,18 @@ type program struct {
 // main runs the command line and returns the exit code.
 func (p program) main(args []string) int {
 	code := exitOK
+	args, faults := normalized(args)
 	app := &cli.App{
-		Name:                   "ctworker",
-		Usage:                  "run a command over a very large set of tasks, and lose none of them",
-		Version:                ctworker.Version,
-		Writer:                 p.stdout,
-		ErrWriter:              p.stderr,
-		HideHelpCommand:        true,
-		Suggest:                true,
-		UseShortOptionHandling: false,
-		Commands:               []*cli.Command{p.runCommand(args, &code)},
-		ExitErrHandler:         func(*cli.Context, error) {},
-		CommandNotFound: func(_ *cli.Context, name string) {
-			code = p.usage(fmt.Errorf("%q is no command of ctworker", name))
-		},
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
+		Name:            "ctworker",
+		Usage:           "run a command over a very large set of tasks, and lose none of them",
+		Version:         ctworker.Version,
+		Writer:          p.stdout,
+		ErrWriter:       p.stderr,
+		HideHelpCommand: true,
+		Suggest:         true,
+		Commands:        []*cli.Command{p.runCommand(faults, &code)},
+		ExitErrHandler:  func(*cli.Context, error) {},
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
 				return fmt.Errorf("%q is no command of ctworker%s", c.Args().First(), didYouMean(c))
@@ -67,7 +64,7 @@ func (p program) main(args []string) int {
 			return errors.New("no command was given")
 		},
 	}
-	if err := app.Run(normalized(args)); err != nil {
+	if err := app.Run(args); err != nil {
 		return p.usage(err)
 	}
 	return code

@@ -34,16 +34,17 @@ Examples:
    zcat tasks.jsonl.gz | ctworker run --task-file - -- python3 process.py
    ctworker run --config worker.yaml --print-config`
 
-// normalized prepares the arguments of "run" for the flag parser.
-func normalized(args []string) []string {
+// normalized prepares the arguments of "run" for the flag parser, and returns
+// what is wrong with them.
+func normalized(args []string) ([]string, config.Faults) {
 	if len(args) < 2 || args[1] != "run" {
-		return args
+		return args, nil
 	}
-	fixed, _ := config.Normalize(args[2:])
-	return append(append([]string(nil), args[:2]...), fixed...)
+	fixed, faults := config.Normalize(args[2:])
+	return append(append([]string(nil), args[:2]...), fixed...), faults
 }
 
-func (p program) runCommand(args []string, code *int) *cli.Command {
+func (p program) runCommand(faults config.Faults, code *int) *cli.Command {
 	var line config.Line
 	return &cli.Command{
 		Name:               "run",
@@ -55,7 +56,6 @@ func (p program) runCommand(args []string, code *int) *cli.Command {
 		CustomHelpTemplate: config.HelpTemplate,
 		OnUsageError:       func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(c *cli.Context) error {
-			_, faults := config.Normalize(args[2:])
 			cfg, err := config.Load(config.Sources{Line: line, Faults: faults, LookupEnv: os.LookupEnv})
 			argv := c.Args().Slice()
 			if len(argv) == 0 && (err != nil || !cfg.PrintConfig) {
