@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "write docs/settings.md")
@@ -84,6 +85,97 @@ func settingsDoc() []byte {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", escaped(names), env, def, escaped(s.usage))
 	}
 	return b.Bytes()
+}
+
+// The Python package's table of settings is written from ours, and is up to date.
+func TestSettingsOfPython(t *testing.T) {
+	t.Parallel()
+	const path = "../../sdk/python/src/ctworker/_settings.py"
+	want := settingsOfPython()
+	if *update {
+		if err := os.WriteFile(path, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the settings say; run: go test ./internal/config -run Settings -update", path)
+	}
+}
+
+const pythonHead = `"""The worker's settings.
+
+Written by "go test ./internal/config -run Settings -update"; do not edit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Setting(NamedTuple):
+    """What there is to say about one setting."""
+
+    flags: tuple[str, ...]
+    """The flags, with their dashes; the setting's own name is the first."""
+    negated: str | None
+    """The flag for the opposite, if there is one."""
+    metavar: str | None
+    """What help calls the value; None for a flag without one."""
+    help: str
+    env: str | None
+    default: str | None
+    category: str
+    kind: str
+    """"str", "int", "float" or "bool"."""
+
+
+SETTINGS: tuple[Setting, ...] = (
+`
+
+func settingsOfPython() []byte {
+	var b bytes.Buffer
+	b.WriteString(pythonHead)
+	for _, s := range programSettings() {
+		flags, negated := "", ""
+		for _, name := range s.names() {
+			if s.pair && name == negation+s.name {
+				negated = flagged(name)
+				continue
+			}
+			flags += fmt.Sprintf("%q, ", flagged(name))
+		}
+		kind := "str"
+		switch s.at(&Config{}).(type) {
+		case field[int], field[int64], optional[int], optional[int64]:
+			kind = "int"
+		case field[time.Duration], optional[time.Duration], optional[float64]:
+			kind = "float"
+		case field[bool]:
+			kind = "bool"
+		}
+		switch s.name {
+		case "max-result-size":
+			kind = "str" // 16MiB
+		case "max-memory-allowed-per-task":
+			kind = "float"
+		}
+		fmt.Fprintf(&b, "    Setting(\n        flags=(%s),\n        negated=%s,\n        metavar=%s,\n        help=%q,\n        env=%s,\n        default=%s,\n        category=%q,\n        kind=%q,\n    ),\n",
+			strings.TrimSuffix(flags, " "), orNone(negated), orNone(s.arg), s.usage, orNone(s.env), orNone((&option{setting: s}).GetDefaultText()), s.category, kind)
+	}
+	b.WriteString(")\n")
+	return b.Bytes()
+}
+
+// orNone is text as Python has it.
+func orNone(text string) string {
+	if text == "" {
+		return "None"
+	}
+	return fmt.Sprintf("%q", text)
 }
 
 // escaped keeps a bar from ending a cell of a table.

@@ -18,11 +18,17 @@ type Given struct {
 	Value string // "true" for a boolean flag without a value
 }
 
-// Flags returns every flag, in the order of help, as flags that add to line
-// what they are given. They never fail themselves.
-func Flags(line *Line) []cli.Flag {
+// Flags returns every flag of "ctworker run", in the order of help, as flags that
+// add to line what they are given. They never fail themselves.
+func Flags(line *Line) []cli.Flag { return flagsOf(line, settings()) }
+
+// ProgramFlags returns the flags of a program that is made with an SDK: all but
+// those that are about a COMMAND.
+func ProgramFlags(line *Line) []cli.Flag { return flagsOf(line, programSettings()) }
+
+func flagsOf(line *Line, all []setting) []cli.Flag {
 	var flags []cli.Flag
-	for _, s := range settings() {
+	for _, s := range all {
 		for _, name := range s.names() {
 			flags = append(flags, &option{setting: s, name: name, line: line})
 		}

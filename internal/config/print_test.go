@@ -52,6 +52,8 @@ idle-timeout: 60  # default
 tasks-to-skip: 0  # default
 # max-num-tasks: (not set)
 # max-memory-allowed-per-task: (not set)
+warm: false  # default
+start-timeout: 60  # default
 max-tasks-per-process: 0  # default
 max-result-size: 16MiB  # default
 retry-on-exit: false  # default

@@ -18,6 +18,7 @@ type setting struct {
 	pair     bool   // a boolean that also has the flag --no-name
 	ours     bool   // not in the specification
 	lineOnly bool   // about the command line: not in files, nor printed
+	command  bool   // of "ctworker run" alone, and not of programs made with an SDK
 
 	at func(*Config) value
 }
@@ -216,6 +217,19 @@ func settings() []setting {
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 4 or 0.5"
 				return field[int64]{&c.MaxMemoryAllowedPerTask, positive(memory(want), want)}
+			},
+		},
+		{
+			name: "warm", category: inRunning, def: "false", ours: true, command: true,
+			usage: "Start COMMAND once a slot and hand it task after task over the task protocol (docs/protocol.md)",
+			at:    func(c *Config) value { return field[bool]{&c.Warm, boolean()} },
+		},
+		{
+			name: "start-timeout", category: inRunning, arg: "SECONDS", def: "60", ours: true,
+			usage: "Give a warm process this long to say that it is ready",
+			at: func(c *Config) value {
+				const want = "give one above 0, such as 60"
+				return field[time.Duration]{&c.StartTimeout, positive(seconds(want), want)}
 			},
 		},
 		{

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// programSettings returns the settings of a program that is made with an SDK.
+func programSettings() []setting {
+	return slices.DeleteFunc(settings(), func(s setting) bool { return s.command })
+}
+
+// WorkerData returns what the specification's WorkerData has of c, as one JSON
+// object: its attributes' names, times in seconds, sizes in GB, and null for
+// what has no value. It is the "worker" of the task protocol.
+func (c *Config) WorkerData() []byte {
+	data := struct {
+		Provider             *string         `json:"provider"`
+		ProjectID            *string         `json:"project_id"`
+		JobID                *string         `json:"job_id"`
+		QueueName            *string         `json:"queue_name"`
+		ExactlyOnceQueue     bool            `json:"exactly_once_queue"`
+		EventLogToFile       bool            `json:"event_log_to_file"`
+		EventLogFile         *string         `json:"event_log_file"`
+		EventLogToQueue      bool            `json:"event_log_to_queue"`
+		InstanceType         *string         `json:"instance_type"`
+		NumCPUs              *int            `json:"num_cpus"`
+		MemoryGB             *float64        `json:"memory_gb"`
+		LocalSSDGB           *float64        `json:"local_ssd_gb"`
+		BootDiskGB           *float64        `json:"boot_disk_gb"`
+		IsSpot               bool            `json:"is_spot"`
+		PricePerHour         *float64        `json:"price_per_hour"`
+		NumSimultaneousTasks int             `json:"num_simultaneous_tasks"`
+		MaxRuntime           json.RawMessage `json:"max_runtime"`
+		ShutdownGracePeriod  json.RawMessage `json:"shutdown_grace_period"`
+		TasksToSkip          int64           `json:"tasks_to_skip"`
+		MaxNumTasks          *int64          `json:"max_num_tasks"`
+		RetryOnExit          bool            `json:"retry_on_exit"`
+		RetryOnException     bool            `json:"retry_on_exception"`
+		RetryOnTimeout       bool            `json:"retry_on_timeout"`
+		SimulateAfter        json.RawMessage `json:"simulate_spot_termination_after"`
+		SimulateDelay        json.RawMessage `json:"simulate_spot_termination_delay"`
+	}{
+		textOrNull(c.Provider), textOrNull(c.ProjectID), textOrNull(c.JobID), textOrNull(c.QueueName),
+		c.ExactlyOnceQueue, c.EventLogToFile, textOrNull(c.EventLogFile), c.EventLogToQueue,
+		textOrNull(c.InstanceType), c.NumCPUs, c.MemoryGB, c.LocalSSDGB, c.BootDiskGB, c.IsSpot, c.PricePerHour,
+		c.NumSimultaneousTasks, secondsOf(&c.MaxRuntime), secondsOf(&c.ShutdownGracePeriod), c.TasksToSkip, c.MaxNumTasks,
+		c.RetryOnExit, c.RetryOnException, c.RetryOnTimeout,
+		secondsOf(c.SimulateSpotTerminationAfter), secondsOf(c.SimulateSpotTerminationDelay),
+	}
+	b, err := json.Marshal(data)
+	if err != nil { // numbers that Load has taken are finite
+		panic("config: worker data: " + err.Error())
+	}
+	return b
+}
+
+func textOrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// secondsOf is a time as a JSON number, or null.
+func secondsOf(d *time.Duration) json.RawMessage {
+	if d == nil {
+		return json.RawMessage("null")
+	}
+	return strconv.AppendFloat(nil, d.Seconds(), 'f', -1, 64)
+}
