@@ -10,7 +10,7 @@ import (
 // asked for more than can start, and that no delivery is dropped unsettled.
 type ledger struct {
 	mu      sync.Mutex
-	credits int           // how many deliveries may be fetched now
+	credits int           // how many deliveries may be fetched now; below 0 after a resize
 	more    chan struct{} // holds one token when credits may have come
 	head    *Delivery     // the deliveries that are out, newest first
 	out     int
@@ -30,7 +30,7 @@ func (l *ledger) take(ctx context.Context, most int) (int, error) {
 			return 0, err
 		}
 		l.mu.Lock()
-		n := min(l.credits, most)
+		n := max(min(l.credits, most), 0)
 		l.credits -= n
 		l.mu.Unlock()
 		if n > 0 {
@@ -70,6 +70,17 @@ func (l *ledger) put(n int) {
 	select {
 	case l.more <- struct{}{}:
 	default:
+	}
+}
+
+// resize changes by how much may be out in all.
+func (l *ledger) resize(by int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if by > 0 {
+		l.put(by)
+	} else {
+		l.credits += by
 	}
 }
 

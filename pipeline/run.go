@@ -67,6 +67,7 @@ type Run struct {
 	unhook                                func() bool // from the parent context
 
 	books       *ledger
+	ahead       atomic.Int64
 	source      Source
 	sourceEnded atomic.Bool
 
@@ -91,6 +92,7 @@ func New(ctx context.Context, opts Options) *Run {
 	opts = opts.withDefaults()
 	r := &Run{opts: opts, books: newLedger(opts.Slots + opts.Ahead)}
 	r.books.giveBack = r.giveBack
+	r.ahead.Store(int64(opts.Ahead))
 	values := context.WithoutCancel(ctx)
 	r.phases.Settle, r.endSettle = context.WithCancelCause(values)
 	r.phases.Kill, r.endKill = context.WithCancelCause(values)
@@ -105,6 +107,14 @@ func (r *Run) Phases() Phases { return r.phases }
 
 // Slots is how many tasks can run at once.
 func (r *Run) Slots() int { return r.opts.Slots }
+
+// SetAhead changes Options.Ahead, but to no less than that was: how many tasks can
+// be put to use beyond one for each slot depends on how short they are, and only
+// the stage that executes them sees that. What has been fetched already stays.
+func (r *Run) SetAhead(n int) {
+	n = max(n, r.opts.Ahead)
+	r.books.resize(n - int(r.ahead.Swap(int64(n))))
+}
 
 // SourceEnded reports whether the source said that there will never be another
 // task. It may be asked at any time.
@@ -124,10 +134,9 @@ func (r *Run) StopCause() error {
 	return nil
 }
 
-// buffer is how many items may wait between two stages. Credits bound how many
-// there are in all; a buffer of that size means that no stage waits for the
-// next one to look.
-func (r *Run) buffer() int { return min(r.opts.Slots+r.opts.Ahead, fetchBatch) }
+// buffer is how many items may wait between two stages: with it, no stage waits
+// for the next one to look. Credits bound how many there are in all.
+func (r *Run) buffer() int { return fetchBatch }
 
 func (r *Run) phaseOf(p position) context.Context {
 	if p == beforeRun {

@@ -85,6 +85,9 @@ type Outcome struct {
 	ResultBytes []byte
 	// Exception is the stack trace or message of an Exception.
 	Exception string
+	// NoRetry is set for an Exception that another attempt would only repeat,
+	// as the task's process knows, such as one for lack of memory.
+	NoRetry bool
 	// ExitCode is set for Exited: the process's exit code, or minus the number
 	// of the signal that ended it.
 	ExitCode int

@@ -20,7 +20,7 @@ func Judge(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 	case pipeline.Completed:
 		retry = o.Retry
 	case pipeline.Exception:
-		retry = opts.OnException
+		retry = opts.OnException && !o.NoRetry
 	case pipeline.TimedOut:
 		retry = opts.OnTimeout
 	case pipeline.Exited:

@@ -8,6 +8,19 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
+// An exception that would only be repeated is not retried, whatever is wished.
+func TestJudgeNoRetry(t *testing.T) {
+	t.Parallel()
+	all := stages.RetryOptions{OnExit: true, OnException: true, OnTimeout: true}
+	for kind, want := range map[pipeline.Kind]pipeline.Verdict{
+		pipeline.Exception: pipeline.Ack, pipeline.Exited: pipeline.Retry, pipeline.TimedOut: pipeline.Retry, pipeline.Interrupted: pipeline.Release,
+	} {
+		if got := stages.Judge(pipeline.Outcome{Kind: kind, NoRetry: true}, all); got != want {
+			t.Errorf("%v: %v, want %v", kind, got, want)
+		}
+	}
+}
+
 // The specification's section "Returning a Result", every row of it: each kind
 // with and without the task's own wish, under each combination of the three
 // options (exit, exception, timeout).
