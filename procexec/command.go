@@ -86,12 +86,7 @@ func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 		c.args = append(c.args, parseTemplate(arg))
 	}
 	c.env = append(withoutOurs(opts.Env), "CTWORKER_RESULT_FD="+strconv.Itoa(fdResult))
-	if opts.Shutdown != nil {
-		c.env = append(c.env, "CTWORKER_SHUTDOWN_FD="+strconv.Itoa(fdShutdown), "CTWORKER_SHUTDOWN_FILE="+opts.Shutdown.Path())
-	}
-	if opts.Termination != nil {
-		c.env = append(c.env, "CTWORKER_TERMINATION_FD="+strconv.Itoa(fdTermination), "CTWORKER_TERMINATION_FILE="+opts.Termination.Path())
-	}
+	c.env = append(c.env, noticeEnv(opts.Shutdown, opts.Termination, fdShutdown, fdTermination)...)
 	return c, nil
 }
 

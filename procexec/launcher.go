@@ -172,6 +172,15 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 	return p, nil
 }
 
+// mark returns the next number of a process, and the mark for one that somebody
+// else starts.
+func (l *Launcher) mark() (id int64, mark string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nextID++
+	return l.nextID, l.runID + "." + strconv.FormatInt(l.nextID, 10)
+}
+
 // warnShort says, once, why nothing seems to happen.
 func (l *Launcher) warnShort(err error) {
 	l.short.Do(func() {

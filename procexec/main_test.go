@@ -2,6 +2,7 @@ package procexec_test
 
 import (
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,7 @@ const childVar = "PROCEXEC_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	procexec.RunGuard()
+	maps.Copy(children, warmChildren)
 	if name := os.Getenv(childVar); name != "" {
 		_ = os.Unsetenv(childVar)
 		children[name](os.Args[1:])

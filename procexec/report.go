@@ -48,8 +48,13 @@ type Report struct {
 	ResultBytes []byte
 	// Exception is set for Failed.
 	Exception string
+	// NoRetry is set for Failed where another attempt would fail in the same
+	// way, as the process knows.
+	NoRetry bool
 	// ExitCode is set for Exited: minus the signal's number after a signal.
 	ExitCode int
+	// Slot is where a Pool ran it.
+	Slot int
 	// Elapsed runs from before the process was started until it was reaped.
 	Elapsed time.Duration
 	// CPU and PeakMemory are the process's; see Exit.

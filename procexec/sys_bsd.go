@@ -114,3 +114,16 @@ func pipe2(p []int) error {
 	syscall.CloseOnExec(p[1])
 	return nil
 }
+
+// unixPair returns two connected stream sockets that no other process inherits.
+func unixPair() ([2]int, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return fds, os.NewSyscallError("socketpair", err)
+	}
+	syscall.CloseOnExec(fds[0])
+	syscall.CloseOnExec(fds[1])
+	return fds, nil
+}

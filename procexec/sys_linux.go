@@ -134,3 +134,9 @@ func waitid(idType, id, flags int) bool {
 }
 
 func pipe2(p []int) error { return syscall.Pipe2(p, syscall.O_CLOEXEC) }
+
+// unixPair returns two connected stream sockets that no other process inherits.
+func unixPair() ([2]int, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	return fds, os.NewSyscallError("socketpair", err)
+}

@@ -1,0 +1,100 @@
+package procexec
+
+import "time"
+
+// due is when the clock has to look at the seat next; zero: never.
+func (s *seat[J]) due() time.Time {
+	if s.proc == nil {
+		return time.Time{}
+	}
+	if !s.giveUp.IsZero() {
+		return s.giveUp
+	}
+	if !s.killAt.IsZero() {
+		return s.killAt
+	}
+	if !s.starting.IsZero() {
+		return s.starting
+	}
+	if len(s.handed) == 0 || s.end != 0 {
+		return time.Time{}
+	}
+	if s.ahead && len(s.handed) > 1 {
+		return s.head.Add(min(overstay, s.c.pool.opts.MaxRuntime))
+	}
+	return s.head.Add(s.c.pool.opts.MaxRuntime)
+}
+
+// expect has the clock look at t, if it would not by then.
+func (c *crew[J]) expect(t time.Time) {
+	if t.IsZero() || !c.nextDue.IsZero() && !t.Before(c.nextDue) {
+		return
+	}
+	c.nextDue = t
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// clock does what comes due, for all seats: one timer serves them all, and costs
+// a task nothing.
+func (c *crew[J]) clock() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-c.kick:
+		case <-c.over:
+			return
+		}
+		c.mu.Lock()
+		now := time.Now()
+		c.nextDue = time.Time{}
+		for _, s := range c.seats {
+			if due := s.due(); !due.IsZero() && !due.After(now) {
+				s.comeDue(now)
+			}
+			if due := s.due(); !due.IsZero() && (c.nextDue.IsZero() || due.Before(c.nextDue)) {
+				c.nextDue = due
+			}
+		}
+		next := time.Hour
+		if !c.nextDue.IsZero() {
+			next = max(time.Until(c.nextDue), time.Millisecond)
+		}
+		c.mu.Unlock()
+		timer.Reset(next)
+	}
+}
+
+// comeDue does what has come due.
+func (s *seat[J]) comeDue(now time.Time) {
+	switch {
+	case !s.giveUp.IsZero():
+		s.giveUp = now.Add(lastWait)
+		if s.sess != nil {
+			s.sess.interrupt() // somebody else may hold the socket open
+		}
+	case !s.killAt.IsZero():
+		s.kill()
+	case !s.starting.IsZero():
+		s.late = true
+		s.kill()
+	case now.Sub(s.head) >= s.c.pool.opts.MaxRuntime+stoppedFor:
+		// This program has been stopped, as by Ctrl-Z. The task may have ended in
+		// time, and its reply be there to be read.
+		s.head = now.Add(stoppedFor/2 - s.c.pool.opts.MaxRuntime)
+	case now.Sub(s.head) >= s.c.pool.opts.MaxRuntime:
+		s.ended(TimedOut)
+	default: // it runs for long: others need not wait behind it
+		if s.takeBack(len(s.handed)-1) > 0 {
+			s.c.signal()
+		}
+	}
+}
+
+// stoppedFor is by how much a time-out has to be noticed late for it to count as
+// unnoticed because this program did not run.
+const stoppedFor = 500 * time.Millisecond

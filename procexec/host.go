@@ -1,0 +1,385 @@
+package procexec
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// HostVar is the environment variable by which a program that has started this
+// one, to have its tasks run in forks of itself, names the descriptor of its
+// control socket.
+const HostVar = "CTWORKER_HOST_FD"
+
+// HostHello is what a host says of itself.
+type HostHello struct {
+	Version int    `json:"version"`
+	SDK     string `json:"sdk"`
+	// Isolation is fork, reuse or spawn. With spawn the host forks nothing, and
+	// Argv starts its program again.
+	Isolation string   `json:"isolation"`
+	Argv      []string `json:"argv"`
+	// Program is what the program is called in messages.
+	Program string `json:"program"`
+	// Ahead says that forked processes take tasks ahead.
+	Ahead bool `json:"ahead"`
+	// Source is where the program takes its tasks from; nil: from the settings.
+	Source *HostSource `json:"source"`
+}
+
+// HostSource is a host's task source: a file, or what it writes to a pipe that
+// this process has inherited.
+type HostSource struct {
+	File     string `json:"file"`
+	StreamFD int    `json:"stream_fd"`
+	Name     string `json:"name"`
+}
+
+// A Host is the program that has started this one, which forks processes for a
+// Pool: it has the user's function loaded. This process is its child, so what it
+// forks are siblings, which it alone can wait for and signal safely. They talk
+// over a control socket, whose lines are private to ctworker and its SDKs.
+type Host struct {
+	Hello HostHello
+
+	conn  *net.UnixConn
+	lines *bufio.Reader
+	log   func(warning string)
+
+	sending sync.Mutex
+
+	mu     sync.Mutex
+	live   map[int64]*fork
+	gone   bool          // the host has ended
+	lost   chan struct{} // closed then
+	source chan error    // receives how the task source ended
+	ended  chan struct{} // closed when receive has returned; nil before Begin
+}
+
+// ErrHostGone says that the program that has started this one has ended.
+var ErrHostGone = errors.New("the program that the tasks belong to has ended")
+
+// hostVersion is the version of the control socket's lines.
+const hostVersion = 1
+
+// OpenHost takes over the control socket fd and reads what the host says of
+// itself. Close it.
+func OpenHost(fd int) (*Host, error) {
+	syscall.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "control socket")
+	if f == nil {
+		return nil, fmt.Errorf("%s: %d is no descriptor", HostVar, fd)
+	}
+	conn, err := net.FileConn(f)
+	_ = f.Close() // conn is a duplicate
+	if err != nil {
+		return nil, fmt.Errorf("%s: descriptor %d: %w", HostVar, fd, err)
+	}
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%s: descriptor %d is no Unix socket", HostVar, fd)
+	}
+	h := &Host{
+		conn: unixConn, lines: bufio.NewReader(unixConn),
+		live: map[int64]*fork{}, lost: make(chan struct{}), source: make(chan error, 1),
+	}
+	line, err := h.lines.ReadBytes('\n')
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%s: the program that started ctworker said nothing: %w", HostVar, err)
+	}
+	var first struct{ Host HostHello }
+	if err := json.Unmarshal(line, &first); err != nil || first.Host.Version != hostVersion {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%s: the program that started ctworker speaks another version of its protocol: "+
+			"it said %s; use the ctworker program that came with the package", HostVar, quoteStart(line))
+	}
+	h.Hello = first.Host
+	return h, nil
+}
+
+// HostSetup is what a host has to know before it forks.
+type HostSetup struct {
+	// Worker is the JSON object of the task protocol's hello.
+	Worker []byte
+	Slots  int
+	// MaxResult and MemoryLimit are in bytes.
+	MaxResult, MemoryLimit int64
+	// Env are variables for the processes.
+	Env                   []string
+	Shutdown, Termination *Notice
+	// Warn receives what the host wants to be logged.
+	Warn func(text string)
+}
+
+// Begin tells the host what it has to know, and listens to it from then on.
+func (h *Host) Begin(s HostSetup) error {
+	env := map[string]string{}
+	for _, v := range append(s.Env, noticeEnv(s.Shutdown, s.Termination, 0, 0)...) {
+		for i := range v {
+			if v[i] == '=' {
+				env[v[:i]] = v[i+1:]
+				break
+			}
+		}
+	}
+	// The host knows the descriptors' numbers better.
+	delete(env, "CTWORKER_SHUTDOWN_FD")
+	delete(env, "CTWORKER_TERMINATION_FD")
+	h.log = s.Warn
+	if h.log == nil {
+		h.log = func(string) {}
+	}
+	err := h.send(map[string]any{
+		"worker": json.RawMessage(s.Worker), "slots": s.Slots, "max_result_size": s.MaxResult,
+		"memory_limit": s.MemoryLimit, "env": env,
+	}, int(s.Shutdown.FD()), int(s.Termination.FD()))
+	if err != nil {
+		return err
+	}
+	h.ended = make(chan struct{})
+	go h.receive()
+	return nil
+}
+
+// Lost is closed when the host has ended.
+func (h *Host) Lost() <-chan struct{} { return h.lost }
+
+// StartSource has the host start its task source, which writes to the pipe.
+func (h *Host) StartSource() error { return h.send(map[string]any{"start_source": true}) }
+
+// SourceEnded receives how the task source ended, once it has: nil, or why it
+// did not come to its end.
+func (h *Host) SourceEnded() <-chan error { return h.source }
+
+// Close ends the connection, which has the host end what it has forked.
+func (h *Host) Close() error {
+	err := h.conn.Close()
+	if h.ended != nil {
+		<-h.ended
+	}
+	return err
+}
+
+// send sends one line, with descriptors that stay the caller's.
+func (h *Host) send(message any, fds ...int) error {
+	line, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	return h.sendLine(append(line, '\n'), fds...)
+}
+
+func (h *Host) sendLine(line []byte, fds ...int) error {
+	var rights []byte
+	if len(fds) > 0 {
+		rights = syscall.UnixRights(fds...)
+	}
+	h.sending.Lock()
+	defer h.sending.Unlock()
+	n, _, err := h.conn.WriteMsgUnix(line, rights, nil)
+	for err == nil && n < len(line) {
+		var more int
+		more, err = h.conn.Write(line[n:])
+		n += more
+	}
+	if err != nil {
+		return fmt.Errorf("%w (%w)", ErrHostGone, err)
+	}
+	return nil
+}
+
+// receive takes what the host says until it says no more.
+func (h *Host) receive() {
+	defer close(h.ended)
+	for {
+		line, err := h.lines.ReadSlice('\n')
+		if err == nil {
+			h.take(line)
+			continue
+		}
+		if errors.Is(err, bufio.ErrBufferFull) { // a long traceback
+			rest, longErr := h.lines.ReadBytes('\n')
+			if longErr == nil {
+				continueWith := append(append([]byte(nil), line...), rest...)
+				h.take(continueWith)
+				continue
+			}
+		}
+		h.hostGone()
+		return
+	}
+}
+
+func (h *Host) take(line []byte) {
+	var m struct {
+		Forked      *int64
+		Pid         int
+		Failed      *int64
+		Errno       int
+		Error       string
+		Ended       *int64
+		Exited      *int64
+		Status      uint32
+		CPU         float64
+		MaxRSS      int64
+		SourceEnded *struct{ Error *string } `json:"source_ended"`
+		Warning     string
+	}
+	if err := json.Unmarshal(line, &m); err != nil {
+		h.log("the program that started ctworker said something that is not understood: " + quoteStart(line))
+		return
+	}
+	switch {
+	case m.Forked != nil:
+		if f := h.find(*m.Forked, false); f != nil {
+			f.pid.Store(int64(m.Pid))
+			f.launcher.table.set(f.slot, m.Pid)
+		}
+	case m.Failed != nil:
+		if f := h.find(*m.Failed, true); f != nil {
+			f.err = fmt.Errorf("fork: %w", syscall.Errno(m.Errno))
+			close(f.done)
+		}
+	case m.Ended != nil:
+		if f := h.find(*m.Ended, false); f != nil {
+			go f.lingerAndReap()
+		}
+	case m.Exited != nil:
+		if f := h.find(*m.Exited, true); f != nil {
+			status := syscall.WaitStatus(m.Status)
+			f.exit = Exit{Code: status.ExitStatus(), CPU: time.Duration(m.CPU * float64(time.Second)), PeakMemory: m.MaxRSS}
+			if status.Signaled() {
+				f.exit.Code = -int(status.Signal())
+			}
+			f.launcher.table.clear(f.slot, f.Pid())
+			close(f.done)
+		}
+	case m.SourceEnded != nil:
+		var err error
+		if m.SourceEnded.Error != nil {
+			err = errors.New(*m.SourceEnded.Error)
+		}
+		select {
+		case h.source <- err:
+		default:
+		}
+	case m.Warning != "":
+		h.log(m.Warning)
+	}
+}
+
+// find returns the fork of that id, and forgets it if it is over.
+func (h *Host) find(id int64, over bool) *fork {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.live[id]
+	if over {
+		delete(h.live, id)
+	}
+	return f
+}
+
+// hostGone ends what the host has forked, as it can no longer do so itself.
+func (h *Host) hostGone() {
+	h.mu.Lock()
+	h.gone = true
+	left := h.live
+	h.live = map[int64]*fork{}
+	h.mu.Unlock()
+	close(h.lost)
+	for _, f := range left {
+		// The leader has died of its parent's death. What it has left has its
+		// group, whose id no other process can have got yet, as it is in use; and
+		// if it has left nothing, that only just.
+		if pid := f.Pid(); pid > 1 {
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			f.launcher.table.clear(f.slot, pid)
+		}
+		f.exit = Exit{Code: -int(syscall.SIGKILL)}
+		close(f.done)
+	}
+}
+
+// fork is a process that the host has forked, or is about to.
+type fork struct {
+	host     *Host
+	launcher *Launcher
+	id       int64
+	slot     int
+	pid      atomic.Int64 // 0 until the host has said
+	patience atomic.Int64 // nanoseconds that what outlives the leader has
+
+	done chan struct{}
+	exit Exit  // valid once done
+	err  error // why there was no process
+}
+
+// fork asks for a process, and does not wait for it: the task is sent meanwhile.
+func (h *Host) fork(l *Launcher, slot, socket, claim int) (handle, error) {
+	id, mark := l.mark()
+	f := &fork{host: h, launcher: l, id: id, slot: slot, done: make(chan struct{})}
+	h.mu.Lock()
+	if h.gone {
+		h.mu.Unlock()
+		return nil, ErrHostGone
+	}
+	h.live[id] = f
+	h.mu.Unlock()
+	fds := []int{socket}
+	if claim >= 0 {
+		fds = append(fds, claim)
+	}
+	line := make([]byte, 0, 128)
+	line = append(line, `{"fork":`...)
+	line = strconv.AppendInt(line, id, 10)
+	line = append(line, `,"slot":`...)
+	line = strconv.AppendInt(line, int64(slot), 10)
+	line = append(line, `,"last":`...)
+	line = strconv.AppendBool(line, claim < 0)
+	line = append(line, `,"mark":"`...)
+	line = append(line, mark...)
+	line = append(line, "\"}\n"...)
+	if err := h.sendLine(line, fds...); err != nil {
+		if h.find(id, true) != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (f *fork) Pid() int              { return int(f.pid.Load()) }
+func (f *fork) Done() <-chan struct{} { return f.done }
+func (f *fork) Exit() Exit            { <-f.done; return f.exit }
+
+// startError is why there was no process.
+func (f *fork) startError() error { <-f.done; return f.err }
+
+func (f *fork) Terminate(patience time.Duration) {
+	f.patience.Store(int64(patience))
+	f.signal(syscall.SIGTERM)
+}
+
+func (f *fork) Kill() { f.signal(syscall.SIGKILL) }
+
+// signal asks the host, which alone knows whether the pid is still the child's.
+// It does not block: the caller may hold a lock.
+func (f *fork) signal(sig syscall.Signal) {
+	go func() { _ = f.host.send(map[string]any{"signal": f.id, "sig": int(sig)}) }()
+}
+
+// lingerAndReap lets what a terminated leader has left in its group end, as
+// Process.Terminate does, before it is killed.
+func (f *fork) lingerAndReap() {
+	awaitGroup(f.Pid(), time.Now().Add(time.Duration(f.patience.Load())))
+	_ = f.host.send(map[string]any{"reap": f.id})
+}

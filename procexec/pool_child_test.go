@@ -1,0 +1,164 @@
+package procexec_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// warm is a warm process as a stranger might write it. Its tasks say what to do;
+// its arguments how it takes them: "ahead", or not.
+type warm struct {
+	in    *bufio.Reader
+	out   *os.File
+	claim int
+	ahead bool
+}
+
+// order is the data of a task for warm.
+type order struct {
+	Do  string
+	N   int
+	Arg string
+}
+
+// warmChildren are the warm processes that the test binary can be.
+var warmChildren = map[string]func(args []string){
+	"warm": func(args []string) { warmMain(args, false) },
+	"warm-ahead": func(args []string) { warmMain(args, true) },
+	"warm-silent": func([]string) { select {} },
+	"warm-early": func([]string) { os.Exit(7) },
+	"warm-quitter": func([]string) { _, _ = newWarm(false).out.WriteString(`{"ready":{"version":1}}` + "\n") },
+	"warm-old": func([]string) {
+		_, _ = newWarm(false).out.WriteString(`{"ready":{"version":7}}` + "\n")
+		select {}
+	},
+	"warm-rude": func([]string) {
+		_, _ = newWarm(false).out.WriteString(`{"task_id":"t0","result":1}` + "\n")
+		select {}
+	},
+}
+
+func newWarm(ahead bool) *warm {
+	fd, _ := strconv.Atoi(os.Getenv("CTWORKER_FD"))
+	claim, err := strconv.Atoi(os.Getenv("CTWORKER_CLAIM_FD"))
+	if err != nil {
+		claim = -1
+	}
+	syscall.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "socket")
+	return &warm{in: bufio.NewReader(f), out: f, claim: claim, ahead: ahead && claim >= 0}
+}
+
+func warmMain(_ []string, ahead bool) {
+	w := newWarm(ahead)
+	line, err := w.in.ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, `{"hello":{"version":1,`) {
+		fmt.Fprintf(os.Stderr, "no hello: %q %v\n", line, err)
+		os.Exit(9)
+	}
+	_, _ = fmt.Fprintf(w.out, `{"ready":{"version":1,"ahead":%t,"sdk":"test 1"}}`+"\n", w.ahead)
+	for n := 1; ; n++ {
+		line, err := w.in.ReadBytes('\n')
+		if err == io.EOF {
+			os.Exit(0)
+		}
+		var task struct {
+			ID      string `json:"task_id"`
+			Attempt int    `json:"attempt"`
+			Data    order  `json:"data"`
+		}
+		if err != nil || json.Unmarshal(line, &task) != nil {
+			fmt.Fprintf(os.Stderr, "task %q: %v\n", line, err)
+			os.Exit(9)
+		}
+		if w.ahead {
+			if got, _ := syscall.Read(w.claim, make([]byte, 1)); got != 1 {
+				w.say(map[string]any{"task_id": task.ID, "returned": true})
+				continue
+			}
+		}
+		w.run(task.ID, task.Attempt, task.Data, n)
+	}
+}
+
+func (w *warm) say(v any) {
+	b, _ := json.Marshal(v)
+	_, _ = w.out.Write(append(b, '\n'))
+}
+
+// run does what the task says, and replies unless it does not come to that. n
+// counts this process's tasks.
+func (w *warm) run(id string, attempt int, o order, n int) {
+	var result any
+	switch o.Do {
+	case "":
+	case "pid":
+		result = os.Getpid()
+	case "count":
+		result = n
+	case "attempt":
+		result = attempt
+	case "env":
+		result = os.Getenv(o.Arg)
+	case "big":
+		result = strings.Repeat("x", o.N)
+	case "raise":
+		w.say(map[string]any{"task_id": id, "exception": o.Arg})
+		return
+	case "raise for good":
+		w.say(map[string]any{"task_id": id, "exception": o.Arg, "retry": false})
+		return
+	case "retry":
+		w.say(map[string]any{"task_id": id, "retry": true, "result": o.Arg})
+		return
+	case "exit":
+		os.Exit(o.N)
+	case "kill":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	case "say": // instead of a reply
+		_, _ = w.out.WriteString(o.Arg)
+		select {}
+	case "reply and hang":
+		w.say(map[string]any{"task_id": id, "result": "before"})
+		select {}
+	case "hang":
+		said(o.Arg)
+		select {}
+	case "grandchild": // that holds the socket open, too
+		cmd := exec.Command("sleep", "1000")
+		cmd.ExtraFiles = []*os.File{w.out}
+		if err := cmd.Start(); err != nil {
+			result = err.Error()
+		} else {
+			result = cmd.Process.Pid
+		}
+	case "grandchild and exit":
+		cmd := exec.Command("sleep", "1000")
+		cmd.ExtraFiles = []*os.File{w.out}
+		_ = cmd.Start()
+		os.Exit(o.N)
+	case "await": // until the file is there
+		said(o.Arg + ".begun")
+		for {
+			if _, err := os.Stat(o.Arg); err == nil {
+				break
+			}
+		}
+	}
+	w.say(map[string]any{"task_id": id, "retry": false, "result": result})
+}
+
+// said makes the file path, for others to see.
+func said(path string) {
+	if f, err := os.Create(path); err == nil {
+		_ = f.Close()
+	}
+}
