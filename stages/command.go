@@ -18,16 +18,25 @@ func (c command) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pi
 	if err != nil {
 		return pipeline.Outcome{}, err
 	}
-	return pipeline.Outcome{
+	return outcomeOf(report), nil
+}
+
+// outcomeOf is a report in the pipeline's words.
+func outcomeOf(report procexec.Report) pipeline.Outcome {
+	o := pipeline.Outcome{
 		Kind:        kinds[report.End],
 		Elapsed:     report.Elapsed,
 		Retry:       report.Retry,
 		Result:      report.Result,
 		ResultBytes: report.ResultBytes,
 		Exception:   report.Exception,
+		NoRetry:     report.NoRetry,
 		ExitCode:    report.ExitCode,
-		Usage:       &pipeline.Usage{CPU: report.CPU, PeakMemory: report.PeakMemory},
-	}, nil
+	}
+	if report.PeakMemory > 0 { // it had a process of its own
+		o.Usage = &pipeline.Usage{CPU: report.CPU, PeakMemory: report.PeakMemory}
+	}
+	return o
 }
 
 // kinds are procexec's ends in the pipeline's words.

@@ -22,8 +22,18 @@ import (
 // Options are what a worker is made of.
 type Options struct {
 	Config *config.Config
-	// Argv is the command that each task runs.
+	// Argv is the command that each task runs, or with Warm that each slot runs.
 	Argv []string
+	// Warm has Argv stay and be handed task after task.
+	Warm bool
+	// Host is the program that forks a process for each task, or for each slot.
+	// Start takes it over.
+	Host *procexec.Host
+	// Runner runs tasks in this process, in place of Argv and Host.
+	Runner stages.Runner
+	// Source is where tasks come from. Default: the host's source, or else the
+	// task file.
+	Source pipeline.Source
 	// Stdin is what the task file "-" reads; default os.Stdin.
 	Stdin io.Reader
 	// Guard is a command that calls procexec.RunGuard, or nil.
@@ -51,10 +61,11 @@ type Worker struct {
 	began    time.Time
 
 	run      *pipeline.Run
-	source   *taskfile.Source
+	source   pipeline.Source
+	file     *taskfile.Source // the source, where it is a file
 	sink     pipeline.Sink
 	launcher *procexec.Launcher
-	command  *procexec.Command
+	execute  pipeline.Stage[*pipeline.Delivery, pipeline.Result]
 	shutdown *procexec.Notice
 	// termination is the notice that the machine will be taken away.
 	termination *procexec.Notice
@@ -78,15 +89,23 @@ func (w *Worker) assemble() {
 	cfg := w.opts.Config
 
 	tasks := pipeline.From(w.run, "source", w.source)
-	// A task file has skipped while reading, without making a task of each entry.
-	tasks = pipeline.Via(tasks, "window", stages.Window(0, limitOf(cfg)))
-	results := pipeline.Via(tasks, "execute", stages.Execute(w.run, stages.Command(w.command)))
+	tasks = pipeline.Via(tasks, "window", stages.Window(w.skip(), limitOf(cfg)))
+	results := pipeline.Via(tasks, "execute", w.execute)
 	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{
 		OnExit: cfg.RetryOnExit, OnException: cfg.RetryOnException, OnTimeout: cfg.RetryOnTimeout,
 	}))
 	pipeline.To(judged, "settle", stages.Settle(w.sink, stages.SettleOptions{
 		Hostname: w.hostname, Tally: &w.tally, Log: w.opts.Log.With().Str("component", "settle").Logger(),
 	}))
+}
+
+// skip is how many tasks the window passes over. A task file does so while
+// reading, without making a task of each entry.
+func (w *Worker) skip() int64 {
+	if w.file != nil {
+		return 0
+	}
+	return w.opts.Config.TasksToSkip
 }
 
 // limitOf is --max-num-tasks as Window has it.
@@ -105,7 +124,7 @@ const readAhead = 4
 // close, also after an error.
 func (w *Worker) open(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
-	if err := supported(cfg); err != nil {
+	if err := w.supported(); err != nil {
 		return &ConfigError{err}
 	}
 	var err error
@@ -131,19 +150,18 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	w.onClose(w.launcher.Close)
-	w.command, err = procexec.NewCommand(w.launcher, procexec.CommandOptions{
-		Argv: w.opts.Argv, Env: append(os.Environ(), cfg.Env()...),
-		MaxRuntime: cfg.MaxRuntime, KillDelay: orNone(cfg.KillDelay),
-		MemoryLimit: cfg.MaxMemoryAllowedPerTask, MaxResult: cfg.MaxResultSize,
-		Shutdown: w.shutdown, Termination: w.termination, Stderr: w.logStderr,
+	w.run = pipeline.New(ctx, pipeline.Options{
+		Slots: cfg.NumSimultaneousTasks, Ahead: readAhead,
+		Grace: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay,
+		OnStop: w.giveShutdownNotice,
+		Log:    log.With().Str("component", "pipeline").Logger(),
 	})
-	if err != nil {
-		return &ConfigError{err}
+	if err := w.openExecution(); err != nil {
+		return err
 	}
-	if w.source, err = taskfile.Open(cfg.TaskFile, taskfile.Options{Skip: cfg.TasksToSkip, Stdin: w.opts.Stdin}); err != nil {
-		return &ConfigError{fmt.Errorf("--task-file: %w", err)}
+	if err := w.openSource(); err != nil {
+		return err
 	}
-	w.onClose(func() error { return w.source.Close(context.Background()) }) // unless the run has
 	if err := distinct(cfg); err != nil {
 		return &ConfigError{err}
 	}
@@ -151,19 +169,14 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	w.onClose(w.closeSink)
-	w.run = pipeline.New(ctx, pipeline.Options{
-		Slots: cfg.NumSimultaneousTasks, Ahead: readAhead,
-		Grace: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay,
-		OnStop: w.giveShutdownNotice,
-		Log:    log.With().Str("component", "pipeline").Logger(),
-	})
 	return nil
 }
 
 // supported refuses what is parsed and checked but not built yet.
-func supported(cfg *config.Config) error {
+func (w *Worker) supported() error {
+	cfg := w.opts.Config
 	var errs []error
-	if cfg.TaskFile == "" {
+	if cfg.TaskFile == "" && w.opts.Source == nil && (w.opts.Host == nil || w.opts.Host.Hello.Source == nil) {
 		errs = append(errs, fmt.Errorf("tasks from a queue (--provider %s) are not in this version yet: give a --task-file", cfg.Provider))
 	}
 	for _, scheme := range []string{"gs://", "s3://", "http://", "https://"} {
@@ -229,6 +242,21 @@ func (w *Worker) giveShutdownNotice(error) {
 	}
 }
 
+// giveUpWithout ends the run if the host ends before it does.
+func (w *Worker) giveUpWithout(host *procexec.Host) {
+	over := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-host.Lost():
+			w.run.Kill(procexec.ErrHostGone)
+		case <-over:
+		}
+	}()
+	w.onClose(func() error { close(over); <-ended; return nil })
+}
+
 // Kill ends the run at once.
 func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
@@ -238,10 +266,11 @@ func (w *Worker) Status() progress.Status {
 	s := progress.Status{Done: c.Told(), Failed: c.Failed()}
 	s.Running = min(received-c.Told(), int64(w.run.Slots()))
 	cfg := w.opts.Config
-	if w.run.SourceEnded() {
+	switch {
+	case w.run.SourceEnded():
 		s.Total = received
-	} else {
-		read, size := w.source.Progress()
+	case w.file != nil:
+		read, size := w.file.Progress()
 		s.Total, s.Estimated = progress.Estimate(received, cfg.TasksToSkip, read, size)
 	}
 	if limit := limitOf(cfg); limit >= 0 && (s.Total == 0 || s.Total > limit) {

@@ -1,6 +1,7 @@
 package taskfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type Options struct {
 	Skip int64
 	// Stdin is what the path "-" reads. The default is os.Stdin.
 	Stdin io.Reader
+	// Name is what errors call the path "-". The default is "standard input".
+	Name string
 	// MaxTaskSize is how many bytes one entry may take in the file, and, for
 	// YAML, also once its aliases have been expanded. Reading an entry takes a
 	// few times its size in memory. The default is DefaultMaxTaskSize.
@@ -63,7 +66,7 @@ func Open(path string, opts Options) (*Source, error) {
 	var src io.Reader
 	var regular bool
 	if path == "-" {
-		s.scan.name = "standard input"
+		s.scan.name = cmp.Or(opts.Name, "standard input")
 		src = opts.Stdin
 		if file, ok := src.(*os.File); ok {
 			info, err := file.Stat()
