@@ -7,43 +7,30 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ctworker/ctworker"
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/program"
 	"github.com/ctworker/ctworker/procexec"
-)
-
-// The exit codes. Beside them, a run that a signal interrupted ends with 128 and
-// the signal's number: 130 for SIGINT, 143 for SIGTERM.
-const (
-	exitOK     = 0 // the run came to its end, whatever the tasks said
-	exitFatal  = 1 // a fatal error, or broken input
-	exitUsage  = 2 // the command line or the configuration
-	exitStrict = 3 // with --strict: not every task completed
 )
 
 func main() {
 	procexec.RunGuard() // does not return in the process that is the guard
-	// A processor of the scheduler is held while a process is being started
-	// (vfork), so there is one more than CPUs; a fifth is gained for short tasks.
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
-	}
-	os.Exit(program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}.main(os.Args))
+	os.Exit(process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}.main(os.Args))
 }
 
-// program is one invocation.
-type program struct {
+// process is one run of ctworker.
+type process struct {
 	stdin          io.Reader
 	stdout, stderr *os.File
 }
 
 // main runs the command line and returns the exit code.
-func (p program) main(args []string) int {
-	code := exitOK
+func (p process) main(args []string) int {
+	code := program.ExitOK
 	args, faults := normalized(args)
 	app := &cli.App{
 		Name:            "ctworker",
@@ -53,7 +40,7 @@ func (p program) main(args []string) int {
 		ErrWriter:       p.stderr,
 		HideHelpCommand: true,
 		Suggest:         true,
-		Commands:        []*cli.Command{p.runCommand(faults, &code)},
+		Commands:        []*cli.Command{p.runCommand(faults, &code), p.engineCommand(faults, &code)},
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(c *cli.Context) error {
@@ -70,19 +57,33 @@ func (p program) main(args []string) int {
 	return code
 }
 
+// normalized prepares the arguments of "run" and "engine" for the flag parser,
+// and returns what is wrong with them.
+func normalized(args []string) ([]string, config.Faults) {
+	if len(args) < 2 || args[1] != "run" && args[1] != "engine" {
+		return args, nil
+	}
+	fixed, faults := config.Normalize(args[2:])
+	return append(append([]string(nil), args[:2]...), fixed...), faults
+}
+
 func didYouMean(c *cli.Context) string {
-	if s := cli.SuggestCommand(c.App.Commands, c.Args().First()); s != "" {
+	var shown []*cli.Command
+	for _, known := range c.App.Commands {
+		if !known.Hidden {
+			shown = append(shown, known)
+		}
+	}
+	if s := cli.SuggestCommand(shown, c.Args().First()); s != "" {
 		return "; " + strings.TrimSpace(s)
 	}
 	return ""
 }
 
-// usage reports what is wrong with the command line or the configuration, a
-// line a fault.
-func (p program) usage(err error) int {
-	for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
-		_, _ = fmt.Fprintf(p.stderr, "ctworker: %s\n", line)
-	}
-	_, _ = fmt.Fprintln(p.stderr, `ctworker: nothing was run; see "ctworker run --help"`)
-	return exitUsage
+// runHelp is the command that shows what "run" takes.
+const runHelp = "ctworker run --help"
+
+// usage reports what is wrong with the command line or the configuration.
+func (p process) usage(err error) int {
+	return program.Usage(p.stderr, "ctworker", runHelp, err)
 }

@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ctworker/ctworker/internal/program"
 )
 
 func TestRunsEveryTask(t *testing.T) {
 	t.Parallel()
-	in := run(t, 50, exitOK, "run", "--task-file", "tasks.json", "-j", "4", "--", "sh", "-c", "cat; echo hello >&2")
+	in := run(t, 50, program.ExitOK, "run", "--task-file", "tasks.json", "-j", "4", "--", "sh", "-c", "cat; echo hello >&2")
 	all := in.byTask()
 	if len(all) != 50 {
 		t.Fatalf("%d tasks have an event, want 50", len(all))
@@ -40,7 +42,7 @@ func TestOutcomes(t *testing.T) {
 	write(t, dir, "tasks.jsonl", lines.String())
 	args := []string{"run", "--task-file", "tasks.jsonl", "-j4", "--max-runtime", "3", "--kill-delay", "1"}
 	in := prepare(t, dir, append(args, "--strict", "--retry-on-exit", "--", "sh", "-c", "{data.script}")...).start()
-	in.want(exitStrict)
+	in.want(program.ExitStrict)
 	all := in.byTask()
 	for script, want := range map[string]event{
 		"exit 0":                      {Type: "task_completed"},
@@ -56,7 +58,7 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 	// The same without --strict is a run that came to its end.
-	prepare(t, dir, append(args, "--", "sh", "-c", "{data.script}")...).start().want(exitOK)
+	prepare(t, dir, append(args, "--", "sh", "-c", "{data.script}")...).start().want(program.ExitOK)
 }
 
 func TestSkipAndLimit(t *testing.T) {
@@ -75,7 +77,7 @@ func TestSkipAndLimit(t *testing.T) {
 	} {
 		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
 			t.Parallel()
-			in := run(t, 10, exitOK, append(append([]string{"run", "--task-file", "tasks.json", "--strict"}, tc.args...), "--", "true")...)
+			in := run(t, 10, program.ExitOK, append(append([]string{"run", "--task-file", "tasks.json", "--strict"}, tc.args...), "--", "true")...)
 			var ids []string
 			for _, e := range in.events() {
 				ids = append(ids, e.TaskID)
@@ -91,7 +93,7 @@ func TestTasksFromStandardInput(t *testing.T) {
 	t.Parallel()
 	in := prepare(t, t.TempDir(), "run", "--task-file", "-", "--", "printf", "%s", "{task_id}")
 	in.cmd.Stdin = strings.NewReader("- task_id: a\n  data: {}\n- task_id: b\n  data: 1\n")
-	in.start().want(exitOK)
+	in.start().want(program.ExitOK)
 	if all := in.byTask(); len(all) != 2 || string(all["b"].Result) != `"b"` {
 		t.Errorf("events: %+v", all)
 	}
@@ -103,7 +105,7 @@ func TestBrokenTaskFile(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "tasks.json", "[{\"task_id\":\"a\",\"data\":1},\n{\"task_id\":\"b\",\"data\":2},\n{\"task_id\":3,\"data\":3},\n{\"task_id\":\"d\",\"data\":4}]")
 	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
-	in.want(exitFatal)
+	in.want(program.ExitFatal)
 	in.wantError("tasks.json", "entry 3", "line 3", "task_id")
 	events := in.events()
 	if len(events) != 3 || events[0].TaskID != "a" || events[1].TaskID != "b" {
@@ -118,7 +120,7 @@ func TestBrokenTaskFile(t *testing.T) {
 // A full disk ends the run, in words, and no further task is started.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	in := run(t, 1000, exitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "/dev/full", "--", "sh", "-c", "echo x >> ran")
+	in := run(t, 1000, program.ExitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "/dev/full", "--", "sh", "-c", "echo x >> ran")
 	in.wantError("no space left on device", "--event-log-file")
 	ran, err := os.ReadFile(filepath.Join(in.dir, "ran"))
 	if err != nil {
@@ -132,7 +134,7 @@ func TestFullDisk(t *testing.T) {
 
 func TestUnwritableEventLog(t *testing.T) {
 	t.Parallel()
-	in := run(t, 3, exitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "no/such/dir/events.log", "--", "touch", "ran")
+	in := run(t, 3, program.ExitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "no/such/dir/events.log", "--", "touch", "ran")
 	in.wantError("no/such/dir/events.log")
 	if _, err := os.Stat(filepath.Join(in.dir, "ran")); err == nil {
 		t.Error("a task was run")
@@ -141,7 +143,7 @@ func TestUnwritableEventLog(t *testing.T) {
 
 func TestEventsToNobody(t *testing.T) {
 	t.Parallel()
-	in := run(t, 3, exitOK, "run", "--task-file", "tasks.json", "--no-event-log-to-file", "--", "true")
+	in := run(t, 3, program.ExitOK, "run", "--task-file", "tasks.json", "--no-event-log-to-file", "--", "true")
 	if _, err := os.Stat(filepath.Join(in.dir, "events.log")); err == nil {
 		t.Error("there is an event log")
 	}
@@ -152,8 +154,8 @@ func TestRunsShareAnEventLog(t *testing.T) {
 	dir := withTasks(t, 40)
 	a := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
 	b := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
-	a.want(exitOK)
-	b.want(exitOK)
+	a.want(program.ExitOK)
+	b.want(program.ExitOK)
 	if n := len(a.events()); n != 80 {
 		t.Errorf("%d events, want 80", n)
 	}
@@ -177,7 +179,7 @@ func TestLogReaderGoesAway(t *testing.T) {
 	}
 	_ = r.Close()
 	pids(t, lines, 20)
-	in.want(exitOK)
+	in.want(program.ExitOK)
 	if n := len(in.byTask()); n != 20 {
 		t.Errorf("%d events, want 20", n)
 	}
@@ -217,7 +219,7 @@ func TestUsage(t *testing.T) {
 			if tc.env != "" {
 				in.cmd.Env = append(in.cmd.Env, tc.env)
 			}
-			in.start().want(exitUsage)
+			in.start().want(program.ExitUsage)
 			in.wantError(tc.want...)
 			for line := range strings.Lines(in.stderr.String()) {
 				if !strings.HasPrefix(line, "ctworker: ") {
@@ -235,7 +237,7 @@ func TestPrintConfigIsAConfigFile(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 1)
 	first := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "3", "--retry-on-exit", "--print-config").start()
-	first.want(exitOK)
+	first.want(program.ExitOK)
 	for _, want := range []string{"num-simultaneous-tasks: 3", "# command line", "max-runtime: 600", "# default", "retry-on-exit: true"} {
 		if !strings.Contains(first.stdout.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, first.stdout.String())
@@ -243,11 +245,11 @@ func TestPrintConfigIsAConfigFile(t *testing.T) {
 	}
 	write(t, dir, "worker.yaml", first.stdout.String())
 	second := prepare(t, dir, "run", "--config", "worker.yaml", "--", "true").start()
-	second.want(exitOK)
+	second.want(program.ExitOK)
 	if n := len(second.byTask()); n != 1 {
 		t.Errorf("%d events", n)
 	}
-	prepare(t, dir, "run", "--print-config").start().want(exitOK) // whoever only asks need not have everything
+	prepare(t, dir, "run", "--print-config").start().want(program.ExitOK) // whoever only asks need not have everything
 }
 
 func TestHelpAndVersion(t *testing.T) {
@@ -261,7 +263,7 @@ func TestHelpAndVersion(t *testing.T) {
 		{[]string{"--version"}, []string{"0.1.0"}},
 	} {
 		in := prepare(t, t.TempDir(), tc.args...).start()
-		in.want(exitOK)
+		in.want(program.ExitOK)
 		for _, want := range tc.want {
 			if !strings.Contains(in.stdout.String(), want) {
 				t.Errorf("%v lacks %q:\n%s", tc.args, want, in.stdout.String())
@@ -280,7 +282,7 @@ func TestCommandNamedHelp(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "./help", "--verbose", "-j", "{data.n}")
-	in.start().want(exitOK)
+	in.start().want(program.ExitOK)
 	if got := string(in.byTask()["t0"].Result); got != `"--verbose -j 0"` {
 		t.Errorf("result %s", got)
 	}
@@ -288,7 +290,7 @@ func TestCommandNamedHelp(t *testing.T) {
 
 func TestSettingsReachTheTask(t *testing.T) {
 	t.Parallel()
-	in := run(t, 1, exitOK, "run", "--task-file", "tasks.json", "--num-cpus", "7", "--is-spot", "--max-runtime", "44", "--",
+	in := run(t, 1, program.ExitOK, "run", "--task-file", "tasks.json", "--num-cpus", "7", "--is-spot", "--max-runtime", "44", "--",
 		"sh", "-c", `echo "$RMS_CLOUD_TASKS_INSTANCE_NUM_VCPUS $RMS_CLOUD_TASKS_INSTANCE_IS_SPOT $RMS_CLOUD_TASKS_MAX_RUNTIME $CTWORKER_TASK_ID $CTWORKER_ATTEMPT"`)
 	if got := string(in.byTask()["t0"].Result); got != `"7 1 44 t0 1"` {
 		t.Errorf("result %s", got)

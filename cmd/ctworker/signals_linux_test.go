@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctworker/ctworker/internal/program"
 )
 
 // sleeper is a task that reports its own id and that of a grandchild, and then
@@ -115,7 +117,7 @@ func TestInterruptLetsTasksFinish(t *testing.T) {
 	// Another run goes on where this one stopped: no task is left out, and none
 	// is run twice.
 	in.wantError(`"next_tasks_to_skip":8`)
-	prepare(t, in.dir, "run", "--task-file", "tasks.json", "--tasks-to-skip", "8", "--", "true").start().want(exitOK)
+	prepare(t, in.dir, "run", "--task-file", "tasks.json", "--tasks-to-skip", "8", "--", "true").start().want(program.ExitOK)
 	if n := len(in.byTask()); n != 20 {
 		t.Errorf("%d tasks were run, want 20", n)
 	}
@@ -155,7 +157,7 @@ func TestTaskEndsWhileStopped(t *testing.T) {
 	gone(t, all)
 	<-time.After(maxRuntime) // has to pass, while nothing runs
 	in.signal(syscall.SIGCONT)
-	in.want(exitOK)
+	in.want(program.ExitOK)
 	if e := in.byTask()["t0"]; e.Type != "task_completed" {
 		t.Errorf("event %+v", e)
 	}
@@ -191,7 +193,7 @@ func TestInterruptAtTheVeryEnd(t *testing.T) {
 		`echo $$ > "$1"; while [ ! -e "$CTWORKER_SHUTDOWN_FILE" ]; do :; done`, "sh", path).start()
 	pids(t, lines, 2)
 	in.signal(syscall.SIGTERM)
-	in.want(exitOK)
+	in.want(program.ExitOK)
 	if n := len(in.byTask()); n != 2 {
 		t.Errorf("%d events", n)
 	}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/procexec"
+)
+
+const engineDescription = `The Python package starts this, to have the tasks of a Python program run in forks
+of that program. There is nothing in it for a user: run the program itself, as in
+"python3 worker.py --task-file tasks.json", or a command with "ctworker run".`
+
+func (p process) engineCommand(faults config.Faults, code *int) *cli.Command {
+	var line config.Line
+	return &cli.Command{
+		Name:               "engine",
+		Usage:              "run the tasks of a Python program, which starts this",
+		UsageText:          "ctworker engine [flags]",
+		Description:        engineDescription,
+		Hidden:             true,
+		Flags:              config.ProgramFlags(&line),
+		HideHelpCommand:    true,
+		CustomHelpTemplate: config.HelpTemplate,
+		OnUsageError:       func(_ *cli.Context, err error, _ bool) error { return err },
+		Action: func(c *cli.Context) error {
+			host, err := openHost()
+			if err == nil && c.NArg() > 0 {
+				err = fmt.Errorf("%q is no flag", c.Args().First())
+			}
+			if err != nil {
+				*code = program.Usage(p.stderr, "ctworker", "ctworker engine --help", err)
+				return nil
+			}
+			*code = p.engine(host, line, faults)
+			return nil
+		},
+	}
+}
+
+// engine runs the tasks of the host's program.
+func (p process) engine(host *procexec.Host, line config.Line, faults config.Faults) int {
+	help := host.Hello.Program + " --help"
+	source := host.Hello.Source
+	cfg, err := config.Load(config.Sources{
+		Line: line, Faults: faults, LookupEnv: os.LookupEnv, TaskSource: source != nil,
+	})
+	if err != nil {
+		return program.Usage(p.stderr, "ctworker", help, err)
+	}
+	if cfg.PrintConfig {
+		if err := cfg.Print(p.stdout); err != nil {
+			return program.Usage(p.stderr, "ctworker", help, err)
+		}
+		return program.ExitOK
+	}
+	if source != nil {
+		cfg.TaskFile = source.File
+	}
+	return program.Run(cfg, program.Options{
+		Host: host, OwnsProcess: true,
+		Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: help,
+	})
+}
+
+// openHost takes over the connection to the program that has started this one.
+// What this process starts shall not take itself for started by it too.
+func openHost() (*procexec.Host, error) {
+	text := os.Getenv(procexec.HostVar)
+	if text == "" {
+		return nil, errors.New(`"ctworker engine" is for the Python package, which starts it for a program that uses it: run that program, or "ctworker run"`)
+	}
+	_ = os.Unsetenv(procexec.HostVar)
+	fd, err := strconv.Atoi(text)
+	if err != nil || fd < 0 {
+		return nil, fmt.Errorf("%s %q: not a descriptor", procexec.HostVar, text)
+	}
+	return procexec.OpenHost(fd)
+}

@@ -1,0 +1,49 @@
+package ctworker_test
+
+import (
+	"bufio"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func withoutSettings(env []string) []string {
+	var kept []string
+	for _, v := range env {
+		if !strings.HasPrefix(v, "RMS_CLOUD_TASKS_") && !strings.HasPrefix(v, "CTWORKER_") {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+func write(t *testing.T, dir, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fifo makes a named pipe through which tasks report, and returns a function that
+// waits for one report.
+func fifo(t *testing.T, dir, name string) (await func()) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0) // never at its end
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	lines := bufio.NewReader(f)
+	return func() {
+		t.Helper()
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

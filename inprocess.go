@@ -1,0 +1,113 @@
+package ctworker
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// inProcess runs tasks in this process. It is a stages.Runner.
+type inProcess struct {
+	f         Func
+	data      *WorkerData // of slot 0
+	killDelay time.Duration
+	maxResult int64
+
+	mu    sync.Mutex
+	seats map[int]*seat
+}
+
+// seat is a slot.
+type seat struct {
+	caller *caller
+	worker *WorkerData
+}
+
+func newInProcess(f Func, data *WorkerData, killDelay time.Duration, maxResult int64) *inProcess {
+	return &inProcess{f: f, data: data, killDelay: killDelay, maxResult: maxResult, seats: map[int]*seat{}}
+}
+
+// seat returns a slot's seat; it is called by one goroutine a slot.
+func (r *inProcess) seat(phases pipeline.Phases, slot int) *seat {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.seats[slot]
+	if s == nil {
+		data := *r.data
+		data.Slot = slot
+		data.shutdown = func() bool { return phases.Fetch.Err() != nil }
+		s = &seat{caller: newCaller(r.f, r.maxResult), worker: &data}
+		r.seats[slot] = s
+	}
+	return s
+}
+
+// Run implements stages.Runner.
+func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error) {
+	s := r.seat(phases, slot)
+	task := &Task{ID: d.Task.ID, Data: bytes.Clone(d.Task.Data), Attempt: d.Attempt, worker: s.worker}
+	began := time.Now()
+	ctx := newTaskContext(s.worker.MaxRuntime)
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned) // also if the function ends its goroutine
+		s.caller.call(ctx, task)
+	}()
+	kind, left := r.await(phases, d, ctx, returned)
+	ctx.end(context.Canceled)
+	if left { // and goes on: what it writes to is its own from now on
+		s.caller = newCaller(r.f, r.maxResult)
+	}
+	out := pipeline.Outcome{Kind: kind, Elapsed: time.Since(began)}
+	if left || kind == pipeline.TimedOut || kind == pipeline.LeaseLost {
+		return out, nil
+	}
+	called := s.caller.out
+	switch {
+	case called.exception == "":
+		out.Kind, out.Retry, out.Result = pipeline.Completed, called.retry, bytes.Clone(called.result)
+	case kind == 0:
+		out.Kind, out.Exception = pipeline.Exception, called.exception
+	}
+	return out, nil
+}
+
+// await waits until the function has returned, or is not waited for any longer,
+// and says which (left). kind is why its context was ended; 0: it was not.
+func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *taskContext, returned <-chan struct{}) (kind pipeline.Kind, left bool) {
+	patience := time.NewTimer(time.Until(ctx.deadline))
+	defer patience.Stop()
+	work, lost := phases.Work.Done(), d.Lost()
+	end := func(why pipeline.Kind, err error) {
+		if kind == 0 {
+			kind = why
+		}
+		ctx.end(err)
+		patience.Reset(r.killDelay)
+	}
+	for {
+		select {
+		case <-returned:
+			return kind, false
+		case <-phases.Kill.Done():
+			if kind == 0 {
+				kind = pipeline.Interrupted
+			}
+			return kind, true
+		case <-work:
+			work = nil
+			end(pipeline.Interrupted, context.Canceled)
+		case <-lost:
+			lost = nil
+			end(pipeline.LeaseLost, context.Canceled)
+		case <-patience.C:
+			if kind != 0 {
+				return kind, true
+			}
+			end(pipeline.TimedOut, context.DeadlineExceeded)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package program
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/term"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/worker"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/sinks/progress"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// The exit codes. Beside them, a run that a signal interrupted ends with 128 and
+// the signal's number: 130 for SIGINT, 143 for SIGTERM.
+const (
+	ExitOK     = 0 // the run came to its end, whatever the tasks said
+	ExitFatal  = 1 // a fatal error, or broken input
+	ExitUsage  = 2 // the command line or the configuration
+	ExitStrict = 3 // with --strict: not every task completed
+)
+
+// Options are what a front end brings along. What runs the tasks, and where they
+// come from, are as in worker.Options.
+type Options struct {
+	Argv   []string
+	Warm   bool
+	Host   *procexec.Host
+	Runner stages.Runner
+	Source pipeline.Source
+	// OwnsProcess says that nothing else in this process starts children or ends
+	// threads.
+	OwnsProcess bool
+
+	Stdin  io.Reader
+	Stderr *os.File
+	// Name begins the lines about a usage that is wrong, and Help is the command
+	// that shows the right one.
+	Name, Help string
+}
+
+// progressInterval is how often progress is logged where no bar is drawn.
+const progressInterval = 10 * time.Second
+
+// Run runs the tasks and returns the exit code.
+func Run(cfg *config.Config, opts Options) int {
+	terminal := term.IsTerminal(int(opts.Stderr.Fd()))
+	out := &switchWriter{w: opts.Stderr}
+	log := newLogger(out, terminal, cfg.Verbose)
+	if terminal {
+		hint(log, cfg)
+	}
+	warnWithoutEffect(log, cfg, opts)
+
+	var guard []string
+	if self, err := os.Executable(); err == nil {
+		guard = []string{self}
+	}
+	ctx, signals := watchSignals(log, cfg.ShutdownGracePeriod)
+	w, err := worker.Start(ctx, worker.Options{
+		Config: cfg, Argv: opts.Argv, Warm: opts.Warm, Host: opts.Host, Runner: opts.Runner, Source: opts.Source,
+		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: log,
+	})
+	if err != nil {
+		signals.end()
+		if asConfig := (*worker.ConfigError)(nil); errors.As(err, &asConfig) {
+			return Usage(opts.Stderr, opts.Name, opts.Help, err)
+		}
+		logError(log, err)
+		return ExitFatal
+	}
+	signals.worker.Store(w)
+	stopProgress := showProgress(w, opts.Stderr, out, log, terminal && opts.hasTerminal())
+	summary, err := w.Wait()
+	stopProgress()
+	sig := signals.end()
+	if terminal {
+		_ = summary.Print(opts.Stderr)
+	} else {
+		summary.Log(log)
+	}
+	switch {
+	case err != nil:
+		logError(log, err)
+		return ExitFatal
+	case sig != 0 && !summary.CameToItsEnd():
+		return 128 + int(sig)
+	case cfg.Strict && (summary.Failed() > 0 || !summary.CameToItsEnd()):
+		return ExitStrict
+	}
+	return ExitOK
+}
+
+// hasTerminal reports whether nobody but ctworker writes to the terminal. A
+// command's output is captured; a function's goes there, and would tear the bar.
+func (o Options) hasTerminal() bool { return !o.keepsProcesses() && o.Runner == nil }
+
+// keepsProcesses reports whether a process is handed task after task.
+func (o Options) keepsProcesses() bool { return o.Warm || o.Host != nil }
+
+// Usage reports what is wrong with the command line or the configuration, a
+// line a fault, and returns the exit code. help is the command that shows what
+// would be right.
+func Usage(w io.Writer, name, help string, err error) int {
+	for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
+		_, _ = fmt.Fprintf(w, "%s: %s\n", name, line)
+	}
+	_, _ = fmt.Fprintf(w, "%s: nothing was run; see %q\n", name, help)
+	return ExitUsage
+}
+
+// showProgress shows how far the run has come until what it returns is called.
+func showProgress(w *worker.Worker, stderr *os.File, out *switchWriter, log zerolog.Logger, asBar bool) (stop func()) {
+	if !asBar {
+		return progress.StartLines(log, progressInterval, w.Status).Stop
+	}
+	var bar *progress.Bar
+	out.exchange(func() io.Writer {
+		bar = progress.StartBar(stderr, w.Status)
+		return bar // the log goes above the bar
+	})
+	return func() {
+		out.exchange(func() io.Writer {
+			bar.Stop()
+			return stderr
+		})
+	}
+}
+
+// hint says how to use the whole machine to somebody who uses one CPU of it.
+func hint(log zerolog.Logger, cfg *config.Config) {
+	cpus := config.UsableCPUs()
+	if cfg.Origin("num-simultaneous-tasks").Place == config.Default && cfg.NumSimultaneousTasks < cpus {
+		log.Info().Msgf("running %d task at a time; -j auto would use all %d CPUs of this machine", cfg.NumSimultaneousTasks, cpus)
+	}
+}
+
+// warnWithoutEffect names the settings that were given and do nothing in this
+// version, so that nobody relies on them.
+func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
+	without := []string{
+		"is-spot", "simulate-spot-termination-after", "simulate-spot-termination-delay",
+		"exactly-once-queue", "idle-timeout", "keepalive-interval",
+	}
+	if given := givenOf(cfg, without); len(given) > 0 {
+		log.Warn().Strs("settings", given).Msg("these settings have no effect in this version for tasks from a file")
+	}
+	var idle []string
+	why := ""
+	switch {
+	case opts.Runner != nil:
+		idle, why = []string{"max-tasks-per-process", "start-timeout", "max-memory-allowed-per-task"}, "tasks run in this process: these settings have no effect"
+	case !opts.keepsProcesses():
+		idle, why = []string{"max-tasks-per-process", "start-timeout"}, "without --warm these settings have no effect"
+	}
+	if given := givenOf(cfg, idle); len(given) > 0 {
+		log.Warn().Strs("settings", given).Msg(why)
+	}
+}
+
+// givenOf returns which of the settings somebody gave, as flags.
+func givenOf(cfg *config.Config, names []string) (given []string) {
+	for _, name := range names {
+		if cfg.Origin(name).Place != config.Default {
+			given = append(given, "--"+name)
+		}
+	}
+	return given
+}
+
+// newLogger returns a logger for people on a terminal, and for programs
+// elsewhere.
+func newLogger(w io.Writer, terminal, verbose bool) zerolog.Logger {
+	level := zerolog.InfoLevel
+	if verbose {
+		level = zerolog.DebugLevel
+	}
+	if terminal {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}
+
+// logError logs each line of an error, as several may have been joined.
+func logError(log zerolog.Logger, err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		log.Error().Msg(fmt.Sprintf("the run failed: %s", line))
+	}
+}

@@ -1,0 +1,163 @@
+package ctworker
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// taskLine is one line of the task protocol that holds a task. It points into the
+// line.
+type taskLine struct {
+	quoted  []byte // the id as JSON
+	id      []byte
+	attempt int
+	data    []byte
+}
+
+// errNoTask says that a line holds no task, and is to be ignored.
+var errNoTask = errors.New("no task")
+
+// parseTask reads a line. One that is just what ctworker writes is read without a
+// parser.
+func parseTask(line []byte) (taskLine, error) {
+	if t, ok := plainTask(line); ok {
+		return t, nil
+	}
+	var say struct {
+		TaskID  *string         `json:"task_id"`
+		Attempt *int            `json:"attempt"`
+		Data    json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal(line, &say); err != nil {
+		return taskLine{}, fmt.Errorf("a line of ctworker is not understood: %w", err)
+	}
+	if say.TaskID == nil {
+		return taskLine{}, errNoTask
+	}
+	quoted, err := json.Marshal(*say.TaskID)
+	if err != nil {
+		return taskLine{}, err
+	}
+	t := taskLine{quoted: quoted, id: []byte(*say.TaskID), attempt: 1, data: say.Data}
+	if say.Attempt != nil {
+		t.attempt = *say.Attempt
+	}
+	if len(t.data) == 0 {
+		t.data = []byte("null")
+	}
+	return t, nil
+}
+
+// plainTask reads {"task_id":"ID","attempt":N,"data":VALUE} where it is written in
+// just this way and the id is the same quoted. The line is known to be valid JSON,
+// so where VALUE ends is all there is to find out.
+func plainTask(line []byte) (t taskLine, ok bool) {
+	const head, attempt, data = `{"task_id":`, `,"attempt":`, `,"data":`
+	if len(line) < len(head)+2 || string(line[:len(head)]) != head || line[len(head)] != '"' {
+		return t, false
+	}
+	rest := line[len(head)+1:]
+	end := 0
+	for end < len(rest) && rest[end] != '"' {
+		if c := rest[end]; c < ' ' || c > '~' || c == '\\' {
+			return t, false
+		}
+		end++
+	}
+	if end == len(rest) {
+		return t, false
+	}
+	t.id, t.quoted, rest = rest[:end], line[len(head):len(head)+end+2], rest[end+1:]
+	rest, ok = bytes.CutPrefix(rest, []byte(attempt))
+	if !ok {
+		return t, false
+	}
+	digits := 0
+	for digits < len(rest) && digits < 9 && rest[digits] >= '0' && rest[digits] <= '9' {
+		t.attempt = t.attempt*10 + int(rest[digits]-'0')
+		digits++
+	}
+	if digits == 0 {
+		return t, false
+	}
+	rest, ok = bytes.CutPrefix(rest[digits:], []byte(data))
+	if !ok || len(rest) < 2 || rest[len(rest)-1] != '}' {
+		return t, false
+	}
+	t.data = rest[:len(rest)-1]
+	return t, isOneValue(t.data)
+}
+
+// isOneValue reports whether b, which is the beginning of valid JSON, is one value
+// and nothing after it.
+func isOneValue(b []byte) bool {
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+			if depth <= 0 && i < len(b)-1 {
+				return false
+			}
+		case ',':
+			if depth == 0 {
+				return false
+			}
+		case '"':
+			for i++; ; i++ {
+				next := bytes.IndexByte(b[i:], '"')
+				if next < 0 {
+					return false
+				}
+				i += next
+				slashes := 0
+				for b[i-1-slashes] == '\\' { // the opening quote stops it
+					slashes++
+				}
+				if slashes%2 == 0 {
+					break
+				}
+			}
+		}
+	}
+	return depth == 0
+}
+
+// appendReply appends the reply to a task whose id, as JSON, is quoted.
+func appendReply(b, quoted []byte, out outcome, maxResult int64) []byte {
+	b = append(b, `{"task_id":`...)
+	b = append(b, quoted...)
+	if out.exception != "" {
+		b = append(b, `,"exception":`...)
+		return append(append(b, exceptionJSON(out.exception, maxResult)...), "}\n"...)
+	}
+	b = append(b, `,"retry":`...)
+	b = strconv.AppendBool(b, out.retry)
+	b = append(b, `,"result":`...)
+	b = append(b, out.result...)
+	return append(b, "}\n"...)
+}
+
+// appendReturned appends the reply to a task that was taken back.
+func appendReturned(b, quoted []byte) []byte {
+	b = append(b, `{"task_id":`...)
+	b = append(b, quoted...)
+	return append(b, `,"returned":true}`+"\n"...)
+}
+
+// exceptionJSON is text as a JSON string that a line has room for.
+func exceptionJSON(text string, maxResult int64) []byte {
+	b, err := json.Marshal(text)
+	if err == nil && int64(len(b))-maxText/2 > maxResult {
+		b, err = json.Marshal(text[:min(len(text), maxText/16)] + " … (shortened)")
+	}
+	if err != nil { // there is no such text
+		return []byte(`"an exception that cannot be encoded"`)
+	}
+	return b
+}
