@@ -3,7 +3,7 @@
 
 BIN := build/ctworker
 
-.PHONY: help build demo test lint check bench fuzz clean
+.PHONY: help build demo test wheel lint check bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -16,8 +16,12 @@ demo: build ## run 1,000 addition tasks with progress, events and a summary
 	@CGO_ENABLED=0 go build -trimpath -o build/addition ./examples/addition
 	@scripts/demo
 
-test: ## run all tests
+test: build ## run all tests, the Python package's too
 	@scripts/test
+	@scripts/test-python
+
+wheel: build ## build the Python package, with the command in it, as a wheel and an sdist in build/dist
+	@scripts/wheel
 
 lint: ## vet, lint and check the formatting (builds the linter once, a few minutes)
 	go vet ./...
@@ -26,7 +30,7 @@ lint: ## vet, lint and check the formatting (builds the linter once, a few minut
 
 check: test lint ## what CI runs
 
-bench: build ## rate of one process per task, beside xargs (and GNU parallel, if installed)
+bench: build ## rates of commands, warm processes and Python functions, beside ceilings and peers
 	go run ./bench
 
 fuzz: ## run each fuzz target for 30 s

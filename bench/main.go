@@ -6,6 +6,8 @@
 //	go run ./bench -only commands  2,000 × /bin/true, beside xargs and GNU parallel
 //	go run ./bench -only start     from the command line to the first task
 //	go run ./bench -only read      a file of 10,000,000 tasks, of which 10 are run
+//	go run ./bench -only warm      400,000 tasks in warm processes, beside the socket alone
+//	go run ./bench -only python    Python functions, beside a bare loop of forks
 package main
 
 import (
@@ -21,11 +23,18 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ctworker/ctworker/procexec"
 )
 
 func main() {
+	procexec.RunGuard()
+	if role := roles[os.Getenv(roleVar)]; role != nil {
+		role()
+		return
+	}
 	b := bench{}
-	only := flag.String("only", "commands start read", "what to measure")
+	only := flag.String("only", "commands start read warm python", "what to measure")
 	flag.StringVar(&b.binary, "ctworker", "build/ctworker", "the program")
 	flag.IntVar(&b.pairs, "pairs", 5, "how often each command is run, in turn")
 	flag.Int64Var(&b.tasks, "tasks", 10_000_000, "how many tasks the file of -only read has")
@@ -56,11 +65,11 @@ func (b *bench) run(what []string) error {
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }()
 	fmt.Printf("%s %s, %d CPUs, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	measures := map[string]func() error{"commands": b.commands, "start": b.start, "read": b.read}
+	measures := map[string]func() error{"commands": b.commands, "start": b.start, "read": b.read, "warm": b.warm, "python": b.python}
 	for _, name := range what {
 		measure, ok := measures[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there are commands, start and read", name)
+			return fmt.Errorf("-only %s: there are commands, start, read, warm and python", name)
 		}
 		if err := measure(); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -73,6 +82,8 @@ func (b *bench) run(what []string) error {
 type contender struct {
 	name string
 	argv []string
+	env  []string // beside this program's
+	part float64  // of the tasks that it runs; 0: all
 	runs []sample
 }
 
@@ -86,7 +97,7 @@ type sample struct {
 func (b *bench) inTurn(cs []contender) error {
 	for i := range b.pairs + 1 {
 		for c := range cs {
-			s, err := b.once(cs[c].argv)
+			s, err := b.once(cs[c])
 			if err != nil {
 				return fmt.Errorf("%s: %w", cs[c].name, err)
 			}
@@ -98,9 +109,10 @@ func (b *bench) inTurn(cs []contender) error {
 	return nil
 }
 
-func (b *bench) once(argv []string) (sample, error) {
-	cmd := exec.Command(argv[0], argv[1:]...)
+func (b *bench) once(c contender) (sample, error) {
+	cmd := exec.Command(c.argv[0], c.argv[1:]...)
 	cmd.Dir = b.dir
+	cmd.Env = append(os.Environ(), c.env...)
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
 	wall := time.Since(began)

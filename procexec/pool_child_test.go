@@ -30,10 +30,10 @@ type order struct {
 
 // warmChildren are the warm processes that the test binary can be.
 var warmChildren = map[string]func(args []string){
-	"warm": func(args []string) { warmMain(args, false) },
-	"warm-ahead": func(args []string) { warmMain(args, true) },
-	"warm-silent": func([]string) { select {} },
-	"warm-early": func([]string) { os.Exit(7) },
+	"warm":         func(args []string) { warmMain(args, false) },
+	"warm-ahead":   func(args []string) { warmMain(args, true) },
+	"warm-silent":  func([]string) { select {} },
+	"warm-early":   func([]string) { os.Exit(7) },
 	"warm-quitter": func([]string) { _, _ = newWarm(false).out.WriteString(`{"ready":{"version":1}}` + "\n") },
 	"warm-old": func([]string) {
 		_, _ = newWarm(false).out.WriteString(`{"ready":{"version":7}}` + "\n")

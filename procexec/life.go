@@ -1,0 +1,258 @@
+package procexec
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// run starts a process whenever there is something to do, and serves it until it
+// ends.
+func (s *seat[J]) run() {
+	c := s.c
+	for {
+		c.mu.Lock()
+		for len(s.pending) == 0 && !c.closing && !c.stopping {
+			s.cond.Wait()
+		}
+		over := len(s.pending) == 0 || c.stopping
+		c.mu.Unlock()
+		if over || !s.life() {
+			return
+		}
+	}
+}
+
+// life is that of one process. It reports whether there may be another.
+func (s *seat[J]) life() bool {
+	sess, err := s.open()
+	if err != nil {
+		if errors.Is(err, errStopped) {
+			return false
+		}
+		s.c.halt(err)
+		return false
+	}
+	watched := make(chan struct{})
+	reaped := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-s.proc.Done():
+			// What it has said before its end is still there to be read.
+			sess.interrupt()
+		case <-reaped:
+		}
+	}()
+	s.flush()
+	reading := s.read(sess)
+	gone := s.awaitEnd()
+	close(reaped)
+	<-watched
+	again := s.conclude(sess, reading, gone)
+	sess.close()
+	return again
+}
+
+// errStopped says that the run ended before the process was started.
+var errStopped = errors.New("the run ends")
+
+// open starts a process, and waits where the machine is short of something.
+func (s *seat[J]) open() (*session, error) {
+	c, p := s.c, s.c.pool
+	began := time.Now()
+	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		sess, err := s.openOnce()
+		switch {
+		case err == nil:
+			return sess, nil
+		case !isShortage(err):
+			return nil, err
+		case time.Since(began) > retryFor:
+			return nil, &shortageError{err}
+		}
+		p.launcher.warnShort(err)
+		select {
+		case <-time.After(delay):
+		case <-c.stop:
+			return nil, errStopped
+		}
+	}
+}
+
+func (s *seat[J]) openOnce() (*session, error) {
+	c, p := s.c, s.c.pool
+	sess, theirs, claim, err := socketPair(p.lineLimit(), p.claims())
+	if err != nil {
+		return nil, err
+	}
+	forked := p.opts.Host != nil
+	if !forked {
+		sess.write(hello(s.slot, p.opts.MaxResult, p.opts.WorkerData))
+	}
+	began := time.Now()
+	proc, err := p.start(s.slot, theirs, claim)
+	closeFD(theirs)
+	if err != nil {
+		sess.close()
+		return nil, err
+	}
+	c.mu.Lock()
+	s.sess, s.proc, s.began = sess, proc, began
+	s.ahead, s.left, s.answered, s.retired = false, -1, 0, false
+	s.end, s.killAt, s.giveUp, s.late, s.rubbish, s.held = 0, time.Time{}, time.Time{}, false, "", nil
+	s.starting = began.Add(p.opts.StartTimeout)
+	if p.opts.MaxTasks > 0 {
+		s.left = p.opts.MaxTasks
+	}
+	if forked { // it is there as soon as it has been forked
+		s.starting, s.ahead = time.Time{}, p.opts.Host.Hello.Ahead && p.claims()
+	}
+	c.expect(s.due())
+	if c.stopping || c.closing {
+		s.dismiss()
+	}
+	if c.killed {
+		s.kill()
+	}
+	c.mu.Unlock()
+	return sess, nil
+}
+
+// awaitEnd waits for the end of a process that says no more, and reports false
+// where not even SIGKILL has brought it about.
+func (s *seat[J]) awaitEnd() bool {
+	c := s.c
+	c.mu.Lock()
+	if s.killAt.IsZero() && s.giveUp.IsZero() {
+		s.killAt = time.Now().Add(c.pool.opts.KillDelay)
+		c.expect(s.killAt)
+	}
+	c.mu.Unlock()
+	for {
+		timer := time.NewTimer(lastWait + c.pool.opts.KillDelay)
+		select {
+		case <-s.proc.Done():
+			timer.Stop()
+			return true
+		case <-timer.C:
+		}
+		c.mu.Lock()
+		hopeless := !s.giveUp.IsZero() && time.Now().After(s.giveUp)
+		c.mu.Unlock()
+		if hopeless {
+			return false
+		}
+	}
+}
+
+// conclude tells what came of the task that the process was running, and keeps
+// those that it had not begun. It reports whether there may be another process.
+func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
+	c := s.c
+	exit := Exit{}
+	if gone {
+		exit = s.proc.Exit()
+	}
+	if f, ok := s.proc.(*fork); ok && gone && f.startError() != nil {
+		return s.forkFailed(f.startError())
+	}
+	c.mu.Lock()
+	begun := len(s.handed)
+	switch {
+	case s.held != nil:
+	case s.ahead:
+		begun -= min(sess.takeBack(len(s.handed)), begun)
+	case !s.starting.IsZero() || sess.unread(reading):
+		begun = 0 // it has not even read it
+	}
+	waiting := len(s.handed)
+	ran := s.handed[:begun]
+	kept := append(append([]entry[J]{}, s.handed[begun:]...), s.pending...)
+	s.handed, s.voided, s.pending = nil, nil, kept
+	end, rubbish, held := s.end, s.rubbish, s.held
+	failedStart := ""
+	if end == 0 && !c.stopping && begun == 0 && s.answered == 0 && held == nil {
+		switch {
+		case rubbish != "":
+			failedStart = rubbish
+		case s.starting.IsZero() && s.retired && waiting == 0: // it had nothing to do
+		case s.starting.IsZero():
+			failedStart = "after it had said that it is ready, and before it had begun a task, " + exitText(exit)
+		case s.late:
+			failedStart = fmt.Sprintf("process %d did not say within %v that it is ready", s.proc.Pid(), c.pool.opts.StartTimeout)
+		default:
+			failedStart = "before it had said that it is ready, " + exitText(exit)
+		}
+	} else if begun > 0 {
+		c.failures = 0
+	}
+	s.sess, s.proc, s.starting, s.shortSince = nil, nil, time.Time{}, time.Time{}
+	if c.stopping {
+		c.backlog = append(c.backlog, s.pending...)
+		s.pending = nil
+	}
+	elapsed := time.Since(s.began)
+	head := time.Since(s.head)
+	c.mu.Unlock()
+
+	for i, e := range ran {
+		var r Report
+		switch {
+		case held != nil && i == 0:
+			r = *held
+		case end != 0:
+			r = Report{End: end}
+		case rubbish != "":
+			r = failed("%s", rubbish)
+		default:
+			r = Report{End: Exited, ExitCode: exit.Code}
+		}
+		r.Elapsed, r.Slot = head, s.slot
+		if c.pool.opts.MaxTasks == 1 {
+			r.Elapsed = elapsed
+			r.CPU, r.PeakMemory = exit.CPU, exit.PeakMemory
+		}
+		c.done(e, r)
+	}
+	if !gone {
+		c.pool.opts.Log.Warn().Int("slot", s.slot).Msg("a process does not even die of SIGKILL; it is left behind")
+	}
+	c.giveBackIfStopping()
+	c.signal()
+	return failedStart == "" || c.startFailed(failedStart)
+}
+
+// forkFailed keeps what was meant for a process that there never was, and waits
+// where the machine is short of something.
+func (s *seat[J]) forkFailed(err error) bool {
+	c := s.c
+	c.mu.Lock()
+	s.pending = append(append([]entry[J]{}, s.handed...), s.pending...)
+	s.handed, s.sess, s.proc = nil, nil, nil
+	if c.stopping {
+		c.backlog = append(c.backlog, s.pending...)
+		s.pending = nil
+	}
+	if s.shortSince.IsZero() {
+		s.shortSince = time.Now()
+	}
+	short := time.Since(s.shortSince)
+	c.mu.Unlock()
+	c.giveBackIfStopping()
+	switch {
+	case !isShortage(err):
+		c.halt(err)
+		return false
+	case short > retryFor:
+		c.halt(&shortageError{err})
+		return false
+	}
+	c.pool.launcher.warnShort(err)
+	select {
+	case <-time.After(min(lastRetry, firstRetry+short/4)):
+		return true
+	case <-c.stop:
+		return false
+	}
+}

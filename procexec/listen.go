@@ -1,0 +1,169 @@
+package procexec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// read takes what the process says until it says no more, and returns why.
+func (s *seat[J]) read(sess *session) error {
+	for {
+		line, err := sess.next()
+		if err != nil && !errors.Is(err, errOver) {
+			return err
+		}
+		if !s.take(line, errors.Is(err, errOver)) {
+			return nil
+		}
+	}
+}
+
+// take takes one line. It returns false where no more is to be read.
+func (s *seat[J]) take(line []byte, over bool) bool {
+	c := s.c
+	c.mu.Lock()
+	expected, first := "", entry[J]{}
+	if len(s.handed) > 0 {
+		first = s.handed[0]
+		expected = first.task.ID
+	}
+	c.mu.Unlock()
+	// Only this goroutine takes the first of handed out while a process runs, but
+	// for what is taken back, which cannot have been begun.
+	var r reply
+	var err error
+	if over {
+		r, err = overlong(line, expected)
+	} else {
+		r, err = parseReply(line, expected)
+	}
+	if err == nil && r.ready != nil {
+		return s.becomeReady(r.ready)
+	}
+	c.mu.Lock()
+	switch {
+	case err != nil:
+	case !s.starting.IsZero():
+		err = errors.New("it came before the line that says \"ready\"")
+	case r.returned:
+		if len(s.handed) == 0 && len(s.voided) > 0 && s.voided[0] == r.id {
+			s.voided = s.voided[1:]
+			idle := len(s.voided) == 0
+			c.mu.Unlock()
+			if idle {
+				s.caughtUp()
+			}
+			return true
+		}
+		err = errors.New("no task with that id has been taken back")
+	case len(s.handed) == 0:
+		err = errors.New("no task is under way")
+	case r.id != s.handed[0].task.ID:
+		err = fmt.Errorf("it is of another task than %q, which is next", s.handed[0].task.ID)
+	}
+	if err != nil {
+		s.rubbish = fmt.Sprintf("the process spoke no task protocol: it sent %s: %v", quoteStart(line), err)
+		s.kill()
+		c.mu.Unlock()
+		return false
+	}
+	e := s.handed[0]
+	s.handed[0] = entry[J]{}
+	s.handed = s.handed[1:]
+	now := time.Now()
+	took := now.Sub(s.head)
+	s.head = now
+	s.answered++
+	c.failures = 0
+	c.observe(took, len(e.task.Data)+64)
+	report := r.report(c.pool.opts.MaxResult)
+	report.Elapsed = took
+	if over {
+		report = tooLarge(c.pool.opts.MaxResult)
+		report.Elapsed = took
+	}
+	if most := c.pool.opts.MaxRuntime; s.end == 0 && took >= most && took < most+stoppedFor {
+		s.end = TimedOut // the clock was about to say so
+		s.killAt = now.Add(c.pool.opts.KillDelay)
+		c.expect(s.killAt)
+		s.proc.Terminate(c.pool.opts.KillDelay)
+	}
+	switch {
+	case s.end != 0: // it was told to stop before it had a result
+		report = Report{End: s.end, Elapsed: took}
+	case c.pool.opts.MaxTasks == 1:
+		s.held = &report
+		s.handed = append(s.handed, e) // until it has ended
+		s.killAt = now.Add(c.pool.opts.KillDelay)
+		c.expect(s.killAt)
+		c.mu.Unlock()
+		return true
+	}
+	if s.left == 0 && len(s.handed) == 0 {
+		s.killAt = now.Add(c.pool.opts.KillDelay)
+		c.expect(s.killAt)
+	}
+	waits := len(s.pending) > 0 && len(s.handed) <= c.depth()/2
+	hungry := s.want() > 0
+	if c.closing || c.stopping {
+		s.retireIdle()
+	}
+	c.mu.Unlock()
+	report.Slot = s.slot
+	c.done(e, report)
+	if waits {
+		s.flush()
+	}
+	if hungry {
+		c.signal()
+	}
+	return true
+}
+
+// overlong is the reply of a line that is too long to be read whole.
+func overlong(start []byte, expected string) (reply, error) {
+	if !bytes.HasPrefix(start, replyStart) {
+		return reply{}, errors.New("it is no reply, and longer than any may be")
+	}
+	return reply{id: expected}, nil
+}
+
+// becomeReady takes the process's first line.
+func (s *seat[J]) becomeReady(r *readyLine) bool {
+	c := s.c
+	c.mu.Lock()
+	switch {
+	case s.starting.IsZero():
+		s.rubbish = "the process spoke no task protocol: it said a second time that it is ready"
+	case r.Version != ProtocolVersion:
+		s.rubbish = fmt.Sprintf("the process speaks version %d of the task protocol, and ctworker version %d", r.Version, ProtocolVersion)
+	}
+	if s.rubbish != "" {
+		s.kill()
+		c.mu.Unlock()
+		return false
+	}
+	s.starting = time.Time{}
+	s.ahead = r.Ahead && c.pool.claims()
+	if c.closing || c.stopping {
+		s.retireIdle()
+	}
+	c.mu.Unlock()
+	s.flush()
+	c.signal()
+	return true
+}
+
+// caughtUp goes on when the process has said of every task that was taken back
+// that it has not been run.
+func (s *seat[J]) caughtUp() {
+	s.c.mu.Lock()
+	if s.c.closing || s.c.stopping {
+		s.retireIdle()
+	}
+	s.c.mu.Unlock()
+	s.flush()
+	s.c.signal()
+}
