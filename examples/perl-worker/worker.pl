@@ -1,0 +1,69 @@
+#!/usr/bin/env perl
+# A warm process without an SDK, written from docs/protocol.md: it adds two numbers.
+#
+#   ctworker run --task-file tasks.json -j auto --warm -- perl worker.pl
+#   ctworker protocol-check -- perl worker.pl
+use strict;
+use warnings;
+use Errno qw(EAGAIN EINTR);
+use Fcntl qw(F_GETFD F_SETFD FD_CLOEXEC);
+use IO::Handle;
+use JSON::PP;
+
+my $json = JSON::PP->new->utf8->canonical->allow_nonref;
+
+# The socket, and the pipe of claims. Programs that a task starts do not get them.
+open(my $socket, '+<&=', $ENV{CTWORKER_FD}) or die "CTWORKER_FD: $!; run this with ctworker run --warm\n";
+binmode($socket);
+my $claims;
+open($claims, '<&=', $ENV{CTWORKER_CLAIM_FD}) or die "CTWORKER_CLAIM_FD: $!\n" if defined $ENV{CTWORKER_CLAIM_FD};
+for my $handle (grep { defined } $socket, $claims) {
+    fcntl($handle, F_SETFD, fcntl($handle, F_GETFD, 0) | FD_CLOEXEC);
+}
+
+# say_line writes one line, in one piece.
+sub say_line {
+    my $line = $json->encode($_[0]) . "\n";
+    my $done = 0;
+    while ($done < length $line) {
+        my $n = syswrite($socket, $line, length($line) - $done, $done);
+        next if !defined $n && $! == EINTR;
+        exit 1 if !defined $n;    # ctworker is gone
+        $done += $n;
+    }
+}
+
+# claim reports whether a task is ours to run: it is if there is a byte to be read.
+sub claim {
+    return 1 if !defined $claims;
+    my $n;
+    do { $n = sysread($claims, my $byte, 1) } while !defined $n && $! == EINTR;
+    return defined $n && $n == 1;
+}
+
+# run_task is what this worker is for.
+sub run_task {
+    my ($task) = @_;
+    my $data = $task->{data};
+    die "the task has no num1 and num2\n" if ref $data ne 'HASH' || !defined $data->{num1} || !defined $data->{num2};
+    return { sum => $data->{num1} + $data->{num2} };
+}
+
+my $hello = $json->decode(scalar readline($socket) // exit 0)->{hello};
+die "this worker does not know version $hello->{version} of the task protocol\n" if $hello->{version} != 1;
+say_line({ ready => { version => 1, ahead => defined $claims ? JSON::PP::true : JSON::PP::false, sdk => 'perl example' } });
+
+while (defined(my $line = readline($socket))) {
+    my $task = $json->decode($line);
+    next if !defined $task->{task_id};    # something of a later version
+    if (!claim()) {
+        say_line({ task_id => $task->{task_id}, returned => JSON::PP::true });
+        next;
+    }
+    my $result = eval { run_task($task) };
+    if ($@) {
+        say_line({ task_id => $task->{task_id}, exception => "$@" });
+        next;
+    }
+    say_line({ task_id => $task->{task_id}, retry => JSON::PP::false, result => $result });
+}
