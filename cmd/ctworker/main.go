@@ -40,7 +40,7 @@ func (p process) main(args []string) int {
 		ErrWriter:       p.stderr,
 		HideHelpCommand: true,
 		Suggest:         true,
-		Commands:        []*cli.Command{p.runCommand(faults, &code), p.engineCommand(faults, &code)},
+		Commands:        []*cli.Command{p.runCommand(faults, &code), p.engineCommand(faults, &code), p.checkCommand(&code)},
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(c *cli.Context) error {

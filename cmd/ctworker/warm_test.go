@@ -113,3 +113,23 @@ func TestWarmThatIsNone(t *testing.T) {
 	in.wantError("5 starts", "exited with code 3", "protocol-check", `"next_tasks_to_skip":0`)
 	prepare(t, withTasks(t, 1), "run", "--task-file", "tasks.json", "--warm", "--", "echo", "{task_id}").start().want(program.ExitUsage)
 }
+
+func TestProtocolCheck(t *testing.T) {
+	t.Parallel()
+	path, err := filepath.Abs("../../examples/perl-worker/worker.pl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := prepare(t, t.TempDir(), "protocol-check", "--", "perl", path)
+	in.start().want(program.ExitOK)
+	if strings.Contains(in.stdout.String(), "WRONG") || strings.Count(in.stdout.String(), "ok ") < 8 {
+		t.Error(in.stdout.String())
+	}
+	in = prepare(t, t.TempDir(), "protocol-check", "--", "true")
+	in.start().want(program.ExitFatal)
+	if !strings.Contains(in.stdout.String(), "WRONG") {
+		t.Error(in.stdout.String())
+	}
+	prepare(t, t.TempDir(), "protocol-check").start().want(program.ExitUsage)
+	prepare(t, t.TempDir(), "protocol-check", "--timeout", "-1", "--", "true").start().want(program.ExitUsage)
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/protocolcheck"
+)
+
+const checkDescription = `Run COMMAND through the task protocol, as "ctworker run --warm" would, and say what is
+wrong with it in words. The tasks are made up: an exception is as good a reply as a
+result. docs/protocol.md has the protocol.
+
+The exit code is 0 if nothing is wrong, and 1 otherwise.
+
+Example:
+   ctworker protocol-check -- perl worker.pl`
+
+func (p process) checkCommand(code *int) *cli.Command {
+	return &cli.Command{
+		Name:            "protocol-check",
+		Usage:           "check a program that speaks the task protocol",
+		UsageText:       "ctworker protocol-check [--timeout SECONDS] -- COMMAND [ARGS…]",
+		Description:     checkDescription,
+		HideHelpCommand: true,
+		Flags: []cli.Flag{&cli.Float64Flag{
+			Name: "timeout", Usage: "wait so many `SECONDS` for each line, and for the end", Value: 10,
+		}},
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
+		Action: func(c *cli.Context) error {
+			timeout := time.Duration(c.Float64("timeout") * float64(time.Second))
+			switch {
+			case timeout <= 0:
+				return errors.New("--timeout: give a number of seconds above 0, such as 10")
+			case c.NArg() == 0:
+				return errors.New("no command: give it after --, as in: ctworker protocol-check -- perl worker.pl")
+			}
+			fine, err := protocolcheck.Run(c.Args().Slice(), timeout, func(f protocolcheck.Finding) {
+				if f.Err == nil {
+					_, _ = fmt.Fprintf(p.stdout, "ok     %s\n", f.Case)
+					return
+				}
+				_, _ = fmt.Fprintf(p.stdout, "WRONG  %s\n       %v\n", f.Case, f.Err)
+			})
+			if err != nil {
+				return fmt.Errorf("the command cannot be run: %w", err)
+			}
+			if !fine {
+				*code = program.ExitFatal
+			}
+			return nil
+		},
+	}
+}
