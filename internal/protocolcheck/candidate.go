@@ -82,7 +82,7 @@ func (c *candidate) close() {
 	if c.cmd.Process != nil {
 		_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
 		if c.cmd.ProcessState == nil {
-			<-c.ended
+			_ = <-c.ended // it was killed
 		}
 	}
 	for _, f := range c.files {
@@ -104,8 +104,8 @@ func (c *candidate) send(text string) error {
 	return fmt.Errorf("it has closed its socket: %s", c.fate())
 }
 
-// grant lets it claim n tasks.
-func (c *candidate) grant(n int) { _, _ = c.grants.Write(make([]byte, n)) }
+// grant lets it claim one more task.
+func (c *candidate) grant() { _, _ = c.grants.Write([]byte{0}) }
 
 // line is what a process may say.
 type line struct {
@@ -134,7 +134,7 @@ func (c *candidate) next(awaited string) (line, error) {
 	}
 	var l line
 	if err := json.Unmarshal(text, &l); err != nil {
-		return line{}, fmt.Errorf("%s was to come, and it wrote %s, which is no line of the protocol (%v)", awaited, start200(text), err)
+		return line{}, fmt.Errorf("%s was to come, and it wrote %s, which is no line of the protocol: %w", awaited, start200(text), err)
 	}
 	return l, nil
 }
@@ -186,7 +186,7 @@ func (c *candidate) do(id, data string) error {
 	if err != nil {
 		return err
 	}
-	c.grant(1)
+	c.grant()
 	if err := c.send(fmt.Sprintf(`{"task_id":%s,"attempt":1,"data":%s}`+"\n", quoted, data)); err != nil {
 		return err
 	}

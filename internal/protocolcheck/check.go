@@ -59,7 +59,7 @@ var cases = []struct {
 		return sequence(c.begin,
 			func() error { return c.send(`{"weather":{"wind":"north"}}` + "\n") },
 			func() error {
-				c.grant(1)
+				c.grant()
 				return c.send(`{"new":[1],"task_id":"task-1","attempt":2,"data":{},"more":{"task_id":"no"}}` + "\n")
 			},
 			func() error { return c.reply("task-1") },
@@ -67,7 +67,7 @@ var cases = []struct {
 	}},
 	{"it answers what it was sent before the end", func(c *candidate) error {
 		return sequence(c.begin, func() error {
-			c.grant(1)
+			c.grant()
 			return c.send(`{"task_id":"last","attempt":1,"data":{}}` + "\n")
 		}, c.endAfterReply)
 	}},
@@ -86,7 +86,7 @@ func takenBack(c *candidate) error {
 	if err := c.begin(); err != nil || !c.ahead {
 		return err
 	}
-	c.grant(1)
+	c.grant()
 	if err := c.send(`{"task_id":"kept","attempt":1,"data":{}}` + "\n" +
 		`{"task_id":"back-1","attempt":1,"data":{}}` + "\n" + `{"task_id":"back-2","attempt":1,"data":{}}` + "\n"); err != nil {
 		return err
