@@ -23,13 +23,13 @@ type candidate struct {
 	claims  *os.File // the pipe's reading end, which the process has too
 	grants  *os.File
 	files   []*os.File
-	ended   chan error
+	ended   chan struct{} // closed when it has ended and been waited for
 	ahead   bool
 }
 
 // start starts a candidate as ctworker would.
 func start(argv []string, timeout time.Duration) (*candidate, error) {
-	c := &candidate{timeout: timeout, cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan error, 1)}
+	c := &candidate{timeout: timeout, cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -67,7 +67,7 @@ func start(argv []string, timeout time.Duration) (*candidate, error) {
 		c.close()
 		return nil, err
 	}
-	go func() { c.ended <- c.cmd.Wait() }()
+	go func() { _ = c.cmd.Wait(); close(c.ended) }() // how it ended is in ProcessState
 	// As the process is promised. Not before: to hand the pipe over has made it
 	// block, for both sides. The process is yet to say anything.
 	if err := syscall.SetNonblock(claims, true); err != nil {
@@ -81,9 +81,7 @@ func start(argv []string, timeout time.Duration) (*candidate, error) {
 func (c *candidate) close() {
 	if c.cmd.Process != nil {
 		_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
-		if c.cmd.ProcessState == nil {
-			_ = <-c.ended // it was killed
-		}
+		<-c.ended
 	}
 	for _, f := range c.files {
 		_ = f.Close()
@@ -144,8 +142,7 @@ func (c *candidate) next(awaited string) (line, error) {
 func (c *candidate) fate() string {
 	text := "it runs on"
 	select {
-	case err := <-c.ended:
-		c.ended <- err
+	case <-c.ended:
 		text = fmt.Sprintf("it ended (%v)", c.cmd.ProcessState)
 		if said := bytes.TrimSpace(c.stderr.Bytes()); len(said) > 0 {
 			text += " and said " + start200(said[max(0, len(said)-200):])
@@ -221,8 +218,7 @@ func (c *candidate) end() error {
 	}
 	_ = conn.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_WR) })
 	select {
-	case err := <-c.ended:
-		c.ended <- err
+	case <-c.ended:
 		if c.cmd.ProcessState.ExitCode() != 0 {
 			return fmt.Errorf("at the end of its tasks it is to exit with code 0: %s", c.fate())
 		}
