@@ -58,14 +58,21 @@ type Host struct {
 
 	mu     sync.Mutex
 	live   map[int64]*fork
+	runID  string        // of the launcher's marks; "" before the first fork
+	over   bool          // a fork has ended since the last sweep
 	gone   bool          // the host has ended
 	lost   chan struct{} // closed then
 	source chan error    // receives how the task source ended
 	ended  chan struct{} // closed when receive has returned; nil before Begin
+	swept  chan struct{} // closed when sweepStale has
 }
 
 // ErrHostGone says that the program that has started this one has ended.
 var ErrHostGone = errors.New("the program that the tasks belong to has ended")
+
+// orphanInterval is how often orphans are looked for. A scan reads a line for
+// each process of the machine, about a millisecond for two hundred.
+const orphanInterval = time.Second
 
 // hostVersion is the version of the control socket's lines.
 const hostVersion = 1
@@ -90,7 +97,7 @@ func OpenHost(fd int) (*Host, error) {
 	}
 	h := &Host{
 		conn: unixConn, lines: bufio.NewReader(unixConn),
-		live: map[int64]*fork{}, lost: make(chan struct{}), source: make(chan error, 1),
+		live: map[int64]*fork{}, lost: make(chan struct{}), source: make(chan error, 1), swept: make(chan struct{}),
 	}
 	line, err := h.lines.ReadBytes('\n')
 	if err != nil {
@@ -148,6 +155,7 @@ func (h *Host) Begin(s HostSetup) error {
 	}
 	h.ended = make(chan struct{})
 	go h.receive()
+	go h.sweepStale()
 	return nil
 }
 
@@ -166,6 +174,7 @@ func (h *Host) Close() error {
 	err := h.conn.Close()
 	if h.ended != nil {
 		<-h.ended
+		<-h.swept
 	}
 	return err
 }
@@ -278,6 +287,39 @@ func (h *Host) take(line []byte) {
 	}
 }
 
+// sweepStale kills what forks have left behind outside of their groups, such as in
+// a session of its own. They are no children of this process, so it knows them by
+// the mark in their environment, which only a program that was started has: a
+// plain fork of a fork that leaves the group is not found.
+func (h *Host) sweepStale() {
+	ticker := time.NewTicker(orphanInterval)
+	defer ticker.Stop()
+	for {
+		last := false
+		select {
+		case <-ticker.C:
+		case <-h.ended:
+			last = true
+		}
+		h.mu.Lock()
+		runID, over := h.runID, h.over || last
+		h.over = false
+		h.mu.Unlock()
+		if over && runID != "" {
+			killStale(runID, func(id int64) bool {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				_, live := h.live[id]
+				return live
+			})
+		}
+		if last {
+			close(h.swept)
+			return
+		}
+	}
+}
+
 // find returns the fork of that id, and forgets it if it is over.
 func (h *Host) find(id int64, over bool) *fork {
 	h.mu.Lock()
@@ -285,6 +327,7 @@ func (h *Host) find(id int64, over bool) *fork {
 	f := h.live[id]
 	if over {
 		delete(h.live, id)
+		h.over = true
 	}
 	return f
 }
@@ -334,6 +377,7 @@ func (h *Host) fork(l *Launcher, slot, socket, claim int) (handle, error) {
 		return nil, ErrHostGone
 	}
 	h.live[id] = f
+	h.runID = l.runID
 	h.mu.Unlock()
 	fds := []int{socket}
 	if claim >= 0 {

@@ -29,10 +29,6 @@ type orphans struct {
 	unmarked map[int]int64 // orphan without a mark → the last process started when it was first seen
 }
 
-// orphanInterval is how often orphans are looked for. A scan reads a line for
-// each process of the machine, about a millisecond for two hundred.
-const orphanInterval = time.Second
-
 func newOrphans(l *Launcher) (*orphans, error) {
 	o := &orphans{
 		launcher: l, self: os.Getpid(),

@@ -77,6 +77,16 @@ func killMarked(runID string) (found int) {
 	return found
 }
 
+// killStale kills every process that bears the run's mark and comes from a process
+// that is over, as isLive says of its number.
+func killStale(runID string, isLive func(id int64) bool) {
+	forEachProcess(func(pid int) {
+		if id, ok := markOf(pid, runID); ok && !isLive(id) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+}
+
 func forEachProcess(f func(pid int)) {
 	dir, err := os.Open("/proc")
 	if err != nil {

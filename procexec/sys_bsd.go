@@ -91,6 +91,9 @@ func (*orphans) close() error { return nil }
 // killMarked can read no other process's environment here.
 func killMarked(string) int { return 0 }
 
+// killStale can read no other process's environment here.
+func killStale(string, func(int64) bool) {}
+
 // sharedMemory returns a file of size bytes without a name.
 func sharedMemory(name string, size int64) (*os.File, error) {
 	f, err := os.CreateTemp("", name)
