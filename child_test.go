@@ -14,9 +14,6 @@ import (
 	"time"
 )
 
-// long is how long a test waits for what ought to come at once.
-const long = time.Minute
-
 // engine is the other side of a child, as docs/protocol.md has it.
 type engine struct {
 	t      *testing.T
@@ -49,22 +46,13 @@ func startChild(t *testing.T, opts engineOptions) *engine {
 		t.Fatal(err)
 	}
 	e := &engine{t: t, cmd: exec.Command(self, opts.args...)}
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fds, pipes := descriptors(t)
 	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
 	defer func() { _ = ours.Close(); _ = theirs.Close() }()
 	if e.conn, err = net.FileConn(ours); err != nil {
 		t.Fatal(err)
 	}
 	e.lines = bufio.NewReader(e.conn)
-	var pipes [3][2]int
-	for i := range pipes {
-		if err := syscall.Pipe2(pipes[i][:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); err != nil {
-			t.Fatal(err)
-		}
-	}
 	file := func(fd int) *os.File {
 		f := os.NewFile(uintptr(fd), "pipe")
 		t.Cleanup(func() { _ = f.Close() })
@@ -98,6 +86,32 @@ func startChild(t *testing.T, opts engineOptions) *engine {
 	}
 	e.send(opts.hello + "\n")
 	return e
+}
+
+// descriptors returns a pair of sockets, and pipes that do not block, none of which
+// another test's child inherits.
+func descriptors(t *testing.T) (pair [2]int, pipes [3][2]int) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.CloseOnExec(pair[0])
+	syscall.CloseOnExec(pair[1])
+	for i := range pipes {
+		if err := syscall.Pipe(pipes[i][:]); err != nil {
+			t.Fatal(err)
+		}
+		for _, fd := range pipes[i] {
+			syscall.CloseOnExec(fd)
+			if err := syscall.SetNonblock(fd, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return pair, pipes
 }
 
 // ready starts a child and takes its first line.

@@ -7,7 +7,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
+
+// long is how long a test waits for what ought to come at once.
+const long = time.Minute
 
 func withoutSettings(env []string) []string {
 	var kept []string

@@ -61,10 +61,12 @@ func ping(count, slots, depth int) error {
 	var all sync.WaitGroup
 	errs := make([]error, slots)
 	for slot := range slots {
-		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 		if err != nil {
 			return err
 		}
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
 		theirs := os.NewFile(uintptr(fds[1]), "theirs")
 		cmd := exec.Command(self)
 		cmd.Env = append(os.Environ(), roleVar+"=pong")
