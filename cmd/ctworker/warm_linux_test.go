@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ctworker/ctworker/internal/program"
+)
+
+// shellWorker is a warm process in plain shell: it runs $1 for each task, whose id
+// is in $id, and replies with what $result holds then.
+const shellWorker = `
+	read -r hello <&3
+	echo '{"ready":{"version":1}}' >&3
+	while read -r task <&3; do
+		id=${task#*'"task_id":"'}; id=${id%%'"'*}; result=null
+		eval "$1"
+		printf '{"task_id":"%s","result":%s}\n' "$id" "$result" >&3
+	done`
+
+// warmly runs ctworker over n tasks in a shell worker.
+func warmly(t *testing.T, n int, script string, flags ...string) *invocation {
+	t.Helper()
+	args := append([]string{"run", "--task-file", "tasks.json", "--warm"}, flags...)
+	return prepare(t, withTasks(t, n), append(args, "--", "sh", "-c", shellWorker, "sh", script)...)
+}
+
+func TestWarmCommand(t *testing.T) {
+	t.Parallel()
+	in := warmly(t, 100, `result=\"$CTWORKER_SLOT$RMS_CLOUD_TASKS_MAX_RUNTIME$CTWORKER_TASK_ID\"`, "-j", "3", "--max-runtime", "44")
+	in.start().want(program.ExitOK)
+	all := in.byTask()
+	if len(all) != 100 {
+		t.Errorf("%d events", len(all))
+	}
+	for id, e := range all {
+		if want := fmt.Sprintf(`"%d44"`, e.Slot); e.Type != "task_completed" || string(e.Result) != want {
+			t.Errorf("%s: %+v, result %s, want %s", id, e, e.Result, want)
+		}
+	}
+	in.tidy()
+}
+
+// The worker that a stranger wrote from docs/protocol.md, in a language without an
+// SDK, runs.
+func TestPerlWorker(t *testing.T) {
+	t.Parallel()
+	path, err := filepath.Abs("../../examples/perl-worker/worker.pl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	var tasks strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&tasks, `{"task_id":"t%d","data":{"num1":%d,"num2":%d}}`+"\n", i, i, i)
+	}
+	tasks.WriteString(`{"task_id":"bad","data":{}}` + "\n")
+	write(t, dir, "tasks.jsonl", tasks.String())
+	in := prepare(t, dir, "run", "--task-file", "tasks.jsonl", "-j", "2", "--warm", "--", "perl", path)
+	in.start().want(program.ExitOK)
+	all := in.byTask()
+	if len(all) != 2001 || string(all["t7"].Result) != `{"sum":14}` || all["bad"].Type != "task_exception" {
+		t.Errorf("%d events, %+v, %+v", len(all), all["t7"], all["bad"])
+	}
+}
+
+// A gigabyte on standard output is nobody's result, and delays nothing but the task
+// that writes it.
+func TestWarmPrints(t *testing.T) {
+	t.Parallel()
+	in := warmly(t, 2, `head -c 1G /dev/zero`)
+	in.cmd.Stdout = nil
+	in.start().want(program.ExitOK)
+	for id, e := range in.byTask() {
+		if e.Type != "task_completed" {
+			t.Errorf("%s: %+v", id, e)
+		}
+	}
+}
+
+// When ctworker is interrupted or killed, warm processes go with it, and with all
+// that they have started.
+func TestWarmEndsWithTheEngine(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			dir := withTasks(t, 20)
+			path, lines := fifo(t, dir)
+			in := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "4", "--warm", "--shutdown-grace-period", "0", "--kill-delay", "0.2", "--",
+				"sh", "-c", shellWorker, "sh", `trap "" TERM; sleep 1000 & echo $! > `+path+`; echo $$ > `+path+`; wait`).start()
+			all := pids(t, lines, 8)
+			in.signal(sig)
+			if sig == syscall.SIGKILL {
+				in.want(-1)
+			} else {
+				in.want(143)
+				in.wantError(`"interrupted":4`)
+			}
+			gone(t, all)
+		})
+	}
+}
+
+// What does not speak the protocol is told so, and no task is lost.
+func TestWarmThatIsNone(t *testing.T) {
+	t.Parallel()
+	in := prepare(t, withTasks(t, 3), "run", "--task-file", "tasks.json", "--warm", "--", "sh", "-c", "exit 3")
+	in.start().want(program.ExitFatal)
+	in.wantError("5 starts", "exited with code 3", "protocol-check", `"next_tasks_to_skip":0`)
+	prepare(t, withTasks(t, 1), "run", "--task-file", "tasks.json", "--warm", "--", "echo", "{task_id}").start().want(program.ExitUsage)
+}
+
+func TestProtocolCheck(t *testing.T) {
+	t.Parallel()
+	path, err := filepath.Abs("../../examples/perl-worker/worker.pl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := prepare(t, t.TempDir(), "protocol-check", "--", "perl", path)
+	in.start().want(program.ExitOK)
+	if strings.Contains(in.stdout.String(), "WRONG") || strings.Count(in.stdout.String(), "ok ") < 8 {
+		t.Error(in.stdout.String())
+	}
+	in = prepare(t, t.TempDir(), "protocol-check", "--", "true")
+	in.start().want(program.ExitFatal)
+	if !strings.Contains(in.stdout.String(), "WRONG") {
+		t.Error(in.stdout.String())
+	}
+	prepare(t, t.TempDir(), "protocol-check").start().want(program.ExitUsage)
+	prepare(t, t.TempDir(), "protocol-check", "--timeout", "-1", "--", "true").start().want(program.ExitUsage)
+}
