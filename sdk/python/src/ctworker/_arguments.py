@@ -1,0 +1,183 @@
+"""The worker's command line: the settings as argparse options beside the program's own.
+
+The engine alone understands and checks the worker's options. Here they are recorded in
+the order given and handed to it as they are; the Namespace gets their values as far as
+they can be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ctworker._settings import SETTINGS, Setting
+
+ISOLATIONS = ("fork", "spawn", "reuse")
+ISOLATION_VAR = "RMS_CLOUD_TASKS_ISOLATION"
+
+_ISOLATION_HELP = (
+    "How tasks are kept apart: fork (each in a fresh fork of this program), reuse "
+    "(forks that run task after task), spawn (the program is started anew for each)"
+)
+
+
+class CommandLine:
+    """A command line that has been parsed."""
+
+    def __init__(self, args: argparse.Namespace, engine_flags: list[str], isolation: str) -> None:
+        self.args = args
+        self.engine_flags = engine_flags
+        """The worker's options, as `--flag=value`, in the order given."""
+        self.isolation = isolation
+
+
+class _Recorder:
+    """Takes down the worker's options as argparse comes by them."""
+
+    def __init__(self) -> None:
+        self.flags: list[str] = []
+
+
+class _Record(argparse.Action):
+    """Records an option for the engine and keeps its value for the program."""
+
+    def __init__(self, *, recorder: _Recorder, setting: Setting, value: Any = None, **kw: Any):
+        super().__init__(default=None, nargs=None if value is None else 0, **kw)
+        self._recorder = recorder
+        self._setting = setting
+        self._value = value
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        # argparse lets options be shortened; the engine does not.
+        flag = option_string if option_string in self.option_strings else self.option_strings[0]
+        if self._value is None:
+            self._recorder.flags.append(f"{flag}={values}")
+            setattr(namespace, self.dest, _typed(values, self._setting.kind))
+        else:
+            self._recorder.flags.append(str(flag))
+            setattr(namespace, self.dest, self._value)
+
+
+def _typed(text: str, kind: str) -> Any:
+    """Return text as its kind; as it is if it is not of that kind, which the engine says."""
+    try:
+        return {"int": int, "float": float}.get(kind, str)(text)
+    except ValueError:
+        return text
+
+
+def _dest(setting: Setting) -> str:
+    return setting.flags[0].lstrip("-").replace("-", "_")
+
+
+def _help(setting: Setting) -> str:
+    text = setting.help
+    if setting.default and setting.default != "false":
+        text += f" (default: {setting.default})"
+    if setting.env:
+        text += f" [or {setting.env}]"
+    return text.replace("%", "%%")
+
+
+def add_options(parser: argparse.ArgumentParser) -> _Recorder:
+    """Add the worker's options to parser, in groups; once, however often it is called.
+
+    Raises ValueError that names them if the program has options of the same name.
+    """
+    known = getattr(parser, "_ctworker_recorder", None)
+    if isinstance(known, _Recorder):
+        return known
+    _refuse_conflicts(parser)
+    recorder = _Recorder()
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for setting in SETTINGS:
+        if setting.category not in groups:
+            groups[setting.category] = parser.add_argument_group(f"worker: {setting.category}")
+        group = groups[setting.category]
+        shared: dict[str, Any] = {"dest": _dest(setting), "recorder": recorder, "setting": setting}
+        if setting.metavar is not None:
+            group.add_argument(
+                *setting.flags,
+                action=_Record,
+                metavar=setting.metavar,
+                help=_help(setting),
+                **shared,
+            )
+            continue
+        group.add_argument(
+            *setting.flags, action=_Record, value=True, help=_help(setting), **shared
+        )
+        if setting.negated:
+            group.add_argument(
+                setting.negated,
+                action=_Record,
+                value=False,
+                help=f"The opposite of {setting.flags[0]}",
+                **shared,
+            )
+    groups["Running"].add_argument(
+        "--isolation",
+        choices=ISOLATIONS,
+        help=f"{_ISOLATION_HELP} (default: {default_isolation()}) [or {ISOLATION_VAR}]",
+    )
+    parser._ctworker_recorder = recorder  # type: ignore[attr-defined]
+    return recorder
+
+
+def _refuse_conflicts(parser: argparse.ArgumentParser) -> None:
+    ours = {flag for s in SETTINGS for flag in (*s.flags, s.negated) if flag} | {"--isolation"}
+    theirs = parser._option_string_actions
+    if both := sorted(ours & theirs.keys()):
+        raise ValueError(
+            f"the program's own argparser has {', '.join(both)}, which the worker has too; "
+            "give the program's option another name"
+        )
+    dests = {_dest(s): s.flags[0] for s in SETTINGS} | {"isolation": "--isolation"}
+    for action in parser._actions:
+        if action.dest in dests:
+            name = "/".join(action.option_strings) or action.dest
+            raise ValueError(
+                f"the program's own argument {name} is stored as args.{action.dest}, where the "
+                f"worker's {dests[action.dest]} is; give it another name, or another dest="
+            )
+
+
+def default_isolation() -> str:
+    """Return spawn on macOS, whose system libraries do not take forks, and else fork."""
+    return "spawn" if os.uname().sysname == "Darwin" else "fork"
+
+
+def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) -> CommandLine:
+    """Parse the command line, args or else that of the process.
+
+    As argparse has it, help and faults that it finds end the program.
+    """
+    if parser is None:
+        # The worker's fifty options would drown the usage line.
+        parser = argparse.ArgumentParser(
+            usage="%(prog)s [options]",
+            description="Run this program's function over tasks, each in a process of its own.",
+        )
+    recorder = add_options(parser)
+    recorder.flags.clear()  # the program may have parsed with it before
+    namespace = parser.parse_args(args)
+    flags = list(recorder.flags)
+    return CommandLine(namespace, flags, _isolation(parser, namespace))
+
+
+def _isolation(parser: argparse.ArgumentParser, namespace: argparse.Namespace) -> str:
+    chosen: str | None = namespace.isolation
+    if chosen is None:
+        chosen = os.environ.get(ISOLATION_VAR) or default_isolation()
+        if chosen not in ISOLATIONS:
+            parser.error(f"{ISOLATION_VAR}={chosen}: choose from {', '.join(ISOLATIONS)}")
+        namespace.isolation = chosen
+    return chosen

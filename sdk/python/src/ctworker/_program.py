@@ -1,0 +1,32 @@
+"""The user's program, as the other modules need it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+
+from ctworker._source import Source
+from ctworker._task import Function
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a Worker was made with."""
+
+    function: Function
+    args: argparse.Namespace
+    engine_flags: list[str]
+    isolation: str
+    source: Source | None
+
+    @property
+    def name(self) -> str:
+        """What messages call the program."""
+        return os.path.basename(sys.argv[0] or "worker")
+
+
+def start_again() -> list[str]:
+    """Return the command that starts this very program again, with its arguments."""
+    return [sys.executable, *sys.orig_argv[1:]]

@@ -1,0 +1,88 @@
+"""Serve tasks over the task protocol; see docs/protocol.md."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ctworker._result import encode_text
+from ctworker._task import Task, TaskRunner
+
+
+class EngineGoneError(Exception):
+    """The engine has closed the socket without a word."""
+
+
+class Lines:
+    """Reads lines from a descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._ready: list[bytes] = []  # complete lines, the next one last
+        self._parts: list[bytes] = []  # of the line that is incomplete
+
+    def next(self) -> bytes | None:
+        """Return the next line without its end; None at end of file. It blocks."""
+        while not self._ready:
+            try:
+                chunk = os.read(self.fd, 1 << 16)
+            except ConnectionResetError:
+                return None
+            if not chunk:
+                return None
+            *lines, rest = chunk.split(b"\n")
+            if lines and self._parts:
+                lines[0] = b"".join([*self._parts, lines[0]])
+                self._parts = []
+            if rest:
+                self._parts.append(rest)
+            lines.reverse()
+            self._ready = lines
+        return self._ready.pop()
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of data, in one call as long as the system takes it."""
+    written = os.write(fd, data)
+    if written < len(data):
+        rest = memoryview(data)[written:]
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+
+def serve(lines: Lines, claims: int | None, runner: TaskRunner) -> None:
+    """Run task after task until end of file.
+
+    claims is the pipe from which each task is claimed, if there is one. SystemExit of
+    a task is passed on; EngineGoneError says that nobody listens any more.
+    """
+    while (line := lines.next()) is not None:
+        try:
+            task = Task(line)
+        except ValueError:
+            continue  # a line of a later version
+        if claims is None or _claim(claims):
+            reply = runner.run(task)
+            flush_standard_streams()
+        else:
+            reply = b'{"task_id":%b,"returned":true}\n' % encode_text(task.id)
+        try:
+            write_all(lines.fd, reply)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise EngineGoneError from error
+
+
+def _claim(pipe: int) -> bool:
+    try:
+        return len(os.read(pipe, 1)) == 1
+    except BlockingIOError:
+        return False
+
+
+def flush_standard_streams() -> None:
+    """Flush what has been printed; a stream that is broken or closed is no fault here."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass

@@ -1,0 +1,5 @@
+"""The worker under its older name, for `from cloud_tasks.worker import Worker`."""
+
+from ctworker.worker import TaskData, Worker, WorkerData
+
+__all__ = ["TaskData", "Worker", "WorkerData"]

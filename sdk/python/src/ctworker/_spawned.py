@@ -1,0 +1,98 @@
+"""Be a process that the engine has started to run tasks: see docs/protocol.md."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import traceback
+from typing import NoReturn
+
+from ctworker import _detach
+from ctworker._data import WorkerData, notices_from_environment
+from ctworker._leave import exit_code, leave
+from ctworker._program import Program
+from ctworker._serve import EngineGoneError, Lines, serve, write_all
+from ctworker._task import TaskRunner
+from ctworker._version import __version__
+
+FD_VAR = "CTWORKER_FD"
+CLAIM_FD_VAR = "CTWORKER_CLAIM_FD"
+
+
+class Connection:
+    """The descriptors that the engine has given this process."""
+
+    def __init__(self, fd: int, claims: int | None) -> None:
+        self.fd = fd
+        self.claims = claims
+
+
+def take_connection() -> Connection | None:
+    """Return the connection to the engine, and leave no trace of it; None if there is none.
+
+    What a task starts must not take itself for a child of the engine.
+    """
+    fd = os.environ.pop(FD_VAR, "")
+    claims = os.environ.pop(CLAIM_FD_VAR, "")
+    if not fd.isdigit():
+        return None
+    connection = Connection(int(fd), int(claims) if claims.isdigit() else None)
+    os.set_inheritable(connection.fd, False)
+    if connection.claims is not None:
+        os.set_inheritable(connection.claims, False)
+    return connection
+
+
+async def serve_spawned(program: Program, connection: Connection) -> NoReturn:
+    """Run tasks until there are no more, and end the process."""
+    # Not within this coroutine: where one runs, a task could not run its own loop.
+    loop = asyncio.get_running_loop()
+    loop.call_soon(_be_child, program, connection)
+    await loop.create_future()
+    raise AssertionError("unreachable")
+
+
+def _be_child(program: Program, connection: Connection) -> NoReturn:
+    code = 1
+    try:
+        _detach.take_over()
+        lines = Lines(connection.fd)
+        runner = _greet(program, lines, ahead=connection.claims is not None)
+        if runner is not None:
+            serve(lines, connection.claims, runner)
+        code = 0
+    except SystemExit as exit:
+        code = exit_code(exit)
+    except EngineGoneError:
+        pass
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def _greet(program: Program, lines: Lines, *, ahead: bool) -> TaskRunner | None:
+    """Read hello and say ready; None if the engine ends before."""
+    line = lines.next()
+    if line is None:
+        return None
+    hello = json.loads(line)["hello"]
+    if hello["version"] != 1:
+        raise SystemExit(
+            f"ctworker: the engine speaks version {hello['version']} of the task protocol, and "
+            f"the Python package {__version__} version 1; use the two that came together"
+        )
+    ready = {"version": 1, "ahead": ahead, "sdk": f"ctworker-python {__version__}"}
+    write_all(lines.fd, json.dumps({"ready": ready}).encode() + b"\n")
+    worker = WorkerData(hello["worker"], program.args, notices_from_environment())
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    runner = TaskRunner(
+        program.function,
+        worker,
+        hello["max_result_size"],
+        limit if limit != resource.RLIM_INFINITY else 0,
+    )
+    runner.slot = hello["slot"]
+    return runner

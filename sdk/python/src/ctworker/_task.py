@@ -1,0 +1,153 @@
+"""Run one task: a line of the task protocol in, a line out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mmap
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any
+
+from ctworker._data import TaskData, WorkerData
+from ctworker._result import BadReturnError, encode_return, encode_text
+from ctworker._trace import describe
+
+Function = Callable[..., Any]
+
+RESERVE = 16 << 20
+"""How many bytes of address space are kept for telling of a MemoryError."""
+
+
+class TaskRunner:
+    """Runs tasks in this process, one at a time."""
+
+    def __init__(
+        self, function: Function, worker: WorkerData, max_result: int, memory_limit: int = 0
+    ) -> None:
+        """memory_limit is the RLIMIT_AS that is or will be in force; 0 is none."""
+        self._function = function
+        self._worker = worker
+        self._max_result = max_result
+        self._limited = memory_limit > 0
+        self._reserve = _reserve() if self._limited else None
+        self.slot = 0
+
+    def run(self, task: Task) -> bytes:
+        """Return the reply. SystemExit alone is passed on: it is to end the process."""
+        try:
+            returned = self._call(task)
+            retry, result = encode_return(returned, self._max_result)
+            return b'{"task_id":%b,"retry":%b,"result":%b}\n' % (
+                encode_text(task.id),
+                b"true" if retry else b"false",
+                result,
+            )
+        except SystemExit:
+            raise
+        except BadReturnError as fault:
+            return _failure(task.id, str(fault))
+        except MemoryError as exception:
+            return self._out_of_memory(task.id, exception)
+        except BaseException as exception:  # also KeyboardInterrupt, and the user's own
+            return _failure(task.id, describe(exception))
+
+    def _call(self, task: Task) -> object:
+        if task.fault is not None:
+            raise task.fault
+        data = TaskData(task.id, task.data) if type(task.data) is dict else task.data
+        worker = self._worker.for_task(task.id, task.attempt, self.slot)
+        returned = self._function(task.id, data, worker)
+        if type(returned) is CoroutineType:
+            returned = asyncio.run(returned)
+        return returned
+
+    def _out_of_memory(self, task_id: str, exception: MemoryError) -> bytes:
+        if self._reserve is not None:
+            self._reserve.close()
+        try:
+            text = describe(exception)
+        except MemoryError:
+            text = "MemoryError"
+        try:
+            # The frames hold what has filled the memory.
+            traceback.clear_frames(exception.__traceback__)
+        except Exception:
+            pass
+        reply = b'{"task_id":%b,"exception":%b,"retry":false}\n' % (
+            encode_text(task_id),
+            encode_text(text),
+        )
+        if self._limited:
+            self._reserve = _reserve()
+        return reply
+
+
+def _reserve() -> mmap.mmap | None:
+    try:
+        return mmap.mmap(-1, RESERVE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, ValueError):
+        return None  # the limit is below what the program has taken already
+
+
+def _failure(task_id: str, text: str) -> bytes:
+    return b'{"task_id":%b,"exception":%b}\n' % (encode_text(task_id), encode_text(text))
+
+
+class Task:
+    """A task as it has come."""
+
+    __slots__ = ("attempt", "data", "fault", "id")
+
+    def __init__(self, line: bytes) -> None:
+        """Read a line; ValueError if it is no task. Data that Python cannot read is a fault."""
+        self.fault: Exception | None = None
+        try:
+            fields = _loads(line)
+        except (ValueError, RecursionError, MemoryError) as fault:
+            # What is in the data is no reason to lose the task.
+            self.id, self.attempt = _head(line)
+            self.data: Any = None
+            self.fault = ValueError(f"the task's data cannot be read: {fault}")
+            return
+        if not isinstance(fields, dict) or not isinstance(fields.get("task_id"), str):
+            raise ValueError("the line has no task_id")
+        self.id = fields["task_id"]
+        self.attempt = fields.get("attempt", 1)
+        self.data = fields.get("data")
+
+
+_decoder: Any = json.JSONDecoder()
+_scan = _decoder.scan_once
+"""What json.loads comes to, without its care for other encodings and white space."""
+
+
+def _loads(line: bytes) -> Any:
+    try:
+        value, end = _scan(line.decode(), 0)
+        return value if end == len(line) else json.loads(line)
+    except StopIteration:
+        return json.loads(line)
+    except ValueError:
+        limit = getattr(sys, "get_int_max_str_digits", int)()
+        if not limit:
+            raise
+        sys.set_int_max_str_digits(0)  # a number of thousands of digits is data too
+        try:
+            return json.loads(line)
+        finally:
+            sys.set_int_max_str_digits(limit)
+
+
+_HEAD = re.compile(rb'\{"task_id":("(?:[^"\\]|\\.)*"),"attempt":(\d+),"data":')
+
+
+def _head(line: bytes) -> tuple[str, int]:
+    """Return task_id and attempt from the beginning of a line as the engine writes it."""
+    found = _HEAD.match(line)
+    if not found:
+        raise ValueError("the line is no task")
+    return json.loads(found[1]), int(found[2])

@@ -1,0 +1,157 @@
+"""The command line: the program's own options beside the worker's."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from conftest import Lab
+from ctworker._arguments import parse
+from ctworker._settings import SETTINGS
+
+
+def parser(*flags: str, **options: str) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="mine")
+    if flags:
+        made.add_argument(*flags, **options)  # type: ignore[arg-type]
+    return made
+
+
+def test_flags_are_recorded_as_given() -> None:
+    line = parse(
+        parser("--own"),
+        [
+            "--max-runtime",
+            "5",
+            "--is-spot",
+            "--own=x",
+            "--no-is-spot",
+            "-j",
+            "auto",
+            "--price",
+            "-5",
+            "--max-runt=7.5",
+        ],
+    )
+    assert line.engine_flags == [
+        "--max-runtime=5",
+        "--is-spot",
+        "--no-is-spot",
+        "-j=auto",
+        "--price=-5",
+        "--max-runtime=7.5",
+    ]
+    args = line.args
+    assert (args.own, args.max_runtime, args.is_spot, args.price) == ("x", 7.5, False, -5.0)
+    assert (args.num_simultaneous_tasks, args.num_cpus) == ("auto", None)
+
+
+def test_a_parser_can_be_used_twice() -> None:
+    mine = parser()
+    assert parse(mine, ["--job-id", "a"]).engine_flags == ["--job-id=a"]
+    mine.parse_args(["--job-id", "b"])
+    assert parse(mine, ["--job-id", "c"]).engine_flags == ["--job-id=c"]
+
+
+def test_every_setting_is_an_option() -> None:
+    for setting in SETTINGS:
+        for flag in setting.flags:
+            given = [flag] if setting.metavar is None else [flag, "1"]
+            assert parse(None, given).engine_flags == ["=".join(given)]
+        if setting.negated:
+            assert parse(None, [setting.negated]).engine_flags == [setting.negated]
+
+
+@pytest.mark.parametrize(
+    ("flags", "options", "words"),
+    [
+        (["--verbose"], {}, "--verbose, which the worker has too"),
+        (["-j"], {}, "-j, which the worker has too"),
+        (["--isolation"], {}, "--isolation"),
+        (
+            ["--ram"],
+            {"dest": "memory"},
+            "--ram is stored as args.memory, where the worker's --memory is",
+        ),
+        (["provider"], {}, "provider is stored as args.provider"),
+    ],
+)
+def test_conflicts_are_named(flags: list[str], options: dict[str, str], words: str) -> None:
+    with pytest.raises(ValueError, match=r"the program's own") as raised:
+        parse(parser(*flags, **options), [])
+    assert words in str(raised.value)
+
+
+def test_faults_of_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in (["--what"], ["--job-id"], ["--isolation", "none"]):
+        with pytest.raises(SystemExit) as raised:
+            parse(None, arguments)
+        assert raised.value.code == 2
+    monkeypatch.setenv("RMS_CLOUD_TASKS_ISOLATION", "none")
+    with pytest.raises(SystemExit):
+        parse(None, [])
+    assert (
+        "RMS_CLOUD_TASKS_ISOLATION=none: choose from fork, spawn, reuse" in capsys.readouterr().err
+    )
+
+
+def test_help_shows_both(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(parser("--own", help="what I want"), ["--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "what I want",
+        "--task-file FILE",
+        "[or RMS_CLOUD_TASKS_MAX_RUNTIME]",
+        "--isolation",
+    ):
+        assert words in out
+
+
+def test_the_engine_checks_the_values(lab: Lab) -> None:
+    done = lab.over(
+        "def f(i, d, w): return False, 1",
+        [0],
+        "--max-runtime",
+        "soon",
+        "--num-simultaneous-tasks",
+        "0",
+    )
+    assert done.code == 2
+    assert "--max-runtime" in done.err
+    assert "--num-simultaneous-tasks" in done.err
+    assert done.events == []
+
+
+def test_print_config(lab: Lab) -> None:
+    program = lab.write(
+        "def f(i, d, w): return False, 1",
+        main="""
+if __name__ == "__main__":
+    asyncio.run(Worker(f, args=sys.argv[1:], task_source=lambda: None).start())
+    print("after")
+""",
+    )
+    done = lab.run(program, "--print-config", "--job-id", "seven")
+    assert done.code == 0, done.err
+    assert "job-id: seven" in done.out
+    assert done.out.endswith("after\n")
+
+
+def test_engine_is_looked_for(lab: Lab, tmp_path: Path) -> None:
+    program = lab.write("def f(i, d, w): return False, 1")
+    done = lab.run(program, env={"CTWORKER_BIN": "", "PATH": str(tmp_path)})
+    assert done.code == 2
+    for words in ("CTWORKER_BIN", "bin/ctworker", "on the PATH", "make build"):
+        assert words in done.err
+    done = lab.run(program, env={"CTWORKER_BIN": "/nowhere/ctworker"})
+    assert (done.code, "/nowhere/ctworker is no program" in done.err) == (2, True)
+    broken = tmp_path / "ctworker"
+    broken.write_bytes(b"\x7fELF broken")
+    broken.chmod(0o755)
+    done = lab.run(program, env={"CTWORKER_BIN": str(broken)})
+    assert (done.code, "cannot be started" in done.err) == (2, True)

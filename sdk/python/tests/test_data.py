@@ -1,0 +1,85 @@
+"""TaskData and the notices, without an engine."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from ctworker import TaskData, WorkerData
+from ctworker._data import SHUTDOWN, TERMINATION, Notice
+
+
+def test_task_data_is_the_data() -> None:
+    data = TaskData("t1", {"num1": 1, "num2": None})
+    assert (data["num1"], data.get("num2", 5), data.get("num3"), data.get("num3", 5)) == (
+        1,
+        None,
+        None,
+        5,
+    )
+    assert json.dumps(data) == '{"num1": 1, "num2": null}'
+    assert str(data) == "{'num1': 1, 'num2': None}"
+    assert data == {"num1": 1, "num2": None}
+    assert list(data) == ["num1", "num2"]
+
+
+def test_task_data_has_the_fields_of_the_specification() -> None:
+    data = TaskData("t1", {"num1": 1})
+    assert (data["task_id"], data.get("task_id")) == ("t1", "t1")
+    assert (data["data"], data.get("data")) == ({"num1": 1}, {"num1": 1})
+    assert type(data["data"]) is dict
+    with pytest.raises(KeyError, match="other"):
+        data["other"]
+
+
+def test_a_key_of_the_data_comes_first() -> None:
+    data = TaskData("t1", {"task_id": 5, "data": [1]})
+    assert (data["task_id"], data["data"], data.get("task_id")) == (5, [1], 5)
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))]
+)
+def test_task_data_can_be_copied(again: object) -> None:
+    data = TaskData("t1", {"num1": 1, "gone": 2})
+    data["more"] = 3
+    del data["gone"]
+    other = again(data)  # type: ignore[operator]
+    assert (dict(other), other["task_id"], other["data"]) == (
+        dict(data),
+        "t1",
+        {"num1": 1, "gone": 2},
+    )
+
+
+def test_notices(tmp_path: Path) -> None:
+    r, w = os.pipe()
+    file = tmp_path / "termination"
+    worker = WorkerData(
+        {}, argparse.Namespace(), {SHUTDOWN: Notice(None, None), TERMINATION: Notice(r, str(file))}
+    )
+    elsewhere: WorkerData = pickle.loads(pickle.dumps(worker))
+    for seen in (worker, elsewhere):
+        assert (seen.received_termination_notice, seen.received_shutdown_request) == (False, False)
+    os.write(w, b"\n")
+    assert worker.received_termination_notice
+    assert not elsewhere.received_termination_notice  # the descriptor is not its own
+    file.touch()
+    assert elsewhere.received_termination_notice
+    assert os.read(r, 9) == b"\n"  # it was only looked at
+    assert worker.received_termination_notice  # for good
+    os.close(r)
+    os.close(w)
+
+
+def test_each_task_has_its_own_worker_data() -> None:
+    worker = WorkerData({"provider": "AWS"}, argparse.Namespace(), {})
+    first, second = worker.for_task("a", 1, 0), worker.for_task("b", 2, 1)
+    first.provider = "GCP"
+    assert (second.provider, second.task_id, second.attempt, second.slot) == ("AWS", "b", 2, 1)

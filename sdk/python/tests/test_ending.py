@@ -1,0 +1,217 @@
+"""How a run ends: signals, kills and misuse. Nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Lab
+
+# Each task says who it is and what it started, and then waits for what the test does.
+WAITING = """
+import subprocess
+def f(task_id, data, worker):
+    left = subprocess.Popen(["sleep", "600"])
+    print("running", os.getpid(), os.getppid(), left.pid, flush=True)
+    while not worker.received_shutdown_request: time.sleep(0.01)
+    return False, "in time"
+"""
+
+
+def begin(
+    lab: Lab, *arguments: str, program: str = WAITING, **options: Any
+) -> tuple[Any, list[int]]:
+    """Start a program of one task, and return it with the pids that the task told."""
+    worker = lab.write(program)
+    started = lab.start(worker, "--task-file", lab.tasks([0, 0]), *arguments, **options)
+    assert started.stdout is not None
+    word, *pids = started.stdout.readline().split()
+    assert word == "running"
+    return started, [int(pid) for pid in pids]
+
+
+def engine_of(host: int) -> int:
+    """The pid of a host's child that is the engine."""
+    children = Path(f"/proc/{host}/task/{host}/children").read_text().split()
+    (engine,) = [
+        int(c) for c in children if b"\0engine\0" in Path(f"/proc/{c}/cmdline").read_bytes()
+    ]
+    return engine
+
+
+@pytest.mark.parametrize(("sig", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_lets_tasks_finish(
+    lab: Lab, isolation: str, sig: signal.Signals, code: int, wait_gone: Callable[[int], None]
+) -> None:
+    started, pids = begin(lab, "--isolation", isolation)
+    started.send_signal(sig)
+    done = lab.finish(started)
+    assert done.of("t0")["result"] == "in time"
+    assert len(done.events) == 1
+    assert done.code in (0, code), done.err
+    for pid in (pids[0], pids[2]):
+        wait_gone(pid)
+
+
+def test_a_second_signal_ends_at_once(lab: Lab, wait_gone: Callable[[int], None]) -> None:
+    program = """
+    def f(task_id, data, worker):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("running", os.getpid(), flush=True)
+        while not worker.received_shutdown_request: time.sleep(0.01)
+        print("told", flush=True)
+        while True: signal.pause()
+    """
+    started, pids = begin(lab, "--kill-delay", "0.1", program=program)
+    started.send_signal(signal.SIGINT)
+    assert started.stdout.readline() == "told\n"
+    started.send_signal(signal.SIGINT)
+    done = lab.finish(started)
+    assert done.code == 130, done.err
+    wait_gone(pids[0])
+
+
+def test_nohup(lab: Lab) -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    started, _ = begin(lab, preexec_fn=ignore)
+    started.send_signal(signal.SIGHUP)
+    started.send_signal(signal.SIGTERM)
+    done = lab.finish(started)
+    assert "hangup" not in done.err
+    assert done.of("t0")["result"] == "in time"
+
+
+def test_cancelling_start(lab: Lab) -> None:
+    program = """
+    def f(task_id, data, worker):
+        open("running", "w").close()
+        while not worker.received_shutdown_request: time.sleep(0.01)
+        return False, "in time"
+    async def main():
+        running = asyncio.ensure_future(Worker(f, args=sys.argv[1:]).start())
+        while not os.path.exists("running"): await asyncio.sleep(0.01)
+        running.cancel()
+        try: await running
+        except asyncio.CancelledError: print("cancelled")
+        print(signal.getsignal(signal.SIGTERM), [n for n in os.environ if n.startswith("CTWORKER_S")])
+    """
+    done = lab.over(program, [0], main='\nif __name__ == "__main__": asyncio.run(main())')
+    assert done.code == 0, done.err
+    assert done.of("t0")["result"] == "in time"
+    assert done.out.splitlines() == [
+        "cancelled",
+        "Handlers.SIG_DFL []",
+    ] or done.out.splitlines() == ["cancelled", "0 []"]
+
+
+def test_the_host_is_killed(lab: Lab, isolation: str, wait_gone: Callable[[int], None]) -> None:
+    started, pids = begin(lab, "--isolation", isolation)
+    engine = engine_of(started.pid)
+    started.kill()
+    started.wait()
+    for pid in (pids[0], engine, pids[2]):
+        wait_gone(pid)
+
+
+def test_the_engine_is_killed(lab: Lab, isolation: str, wait_gone: Callable[[int], None]) -> None:
+    started, pids = begin(lab, "--isolation", isolation)
+    os.kill(engine_of(started.pid), signal.SIGKILL)
+    done = lab.finish(started)
+    assert done.code == 137
+    assert "the engine was killed by signal 9 (SIGKILL)" in done.err
+    for pid in (pids[0], pids[2]):
+        wait_gone(pid)
+
+
+def test_a_source_that_waits_ends_with_the_run(lab: Lab, wait_gone: Callable[[int], None]) -> None:
+    program = """
+    def f(task_id, data, worker):
+        return False, 1
+    def source():
+        print("running", os.getpid(), flush=True)
+        yield {"task_id": "t0", "data": 0}
+        while True: signal.pause()
+    """
+    main = '\nif __name__ == "__main__": asyncio.run(Worker(f, args=sys.argv[1:], task_source=source).start())'
+    worker = lab.write(program, main=main)
+    started = lab.start(worker, "--event-log-to-file", "--shutdown-grace-period", "0.1")
+    assert started.stdout is not None
+    pid = int(started.stdout.readline().split()[1])
+    started.terminate()
+    done = lab.finish(started)
+    assert done.code in (0, 143), done.err
+    wait_gone(pid)
+
+
+def test_closed_standard_streams(lab: Lab) -> None:
+    worker = lab.write("def f(i, d, w): return False, [sys.stdin.read(), os.read(0, 9).decode()]")
+    tasks = lab.tasks([0])
+    command = f'exec "$0" {worker} --task-file {tasks} <&- >&- 2>&-'
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    code = subprocess.run(
+        ["sh", "-c", command, __import__("sys").executable], cwd=lab.folder, env=environment
+    ).returncode
+    assert code == 0
+    assert lab.events()[0].get("result") == ["", ""], lab.events()
+
+
+MISUSE = """
+def f(i, d, w): return False, 1
+async def twice():
+    worker = Worker(f, args=sys.argv[1:])
+    await worker.start()
+    await worker.start()
+def elsewhere():
+    import threading
+    def run():
+        try: asyncio.run(Worker(f, args=sys.argv[1:]).start())
+        except RuntimeError as error: print(error)
+    thread = threading.Thread(target=run); thread.start(); thread.join()
+"""
+
+
+def test_misuse(lab: Lab) -> None:
+    done = lab.over(MISUSE, [0], main='\nif __name__ == "__main__": asyncio.run(twice())')
+    assert (done.code, len(done.events)) == (1, 1)
+    assert "RuntimeError: start() was called before" in done.err
+    done = lab.over(MISUSE, [0], main='\nif __name__ == "__main__": elsewhere()')
+    assert "start() must run on the main thread" in done.out
+    done = lab.over("f = 5", [0])
+    assert "TypeError: user_worker_function must be a function" in done.err
+
+
+def test_two_workers_one_after_the_other(lab: Lab) -> None:
+    program = """
+    def f(i, d, w): return False, os.getppid()
+    async def both():
+        for _ in range(2): await Worker(f, args=sys.argv[1:]).start()
+        print(len(os.listdir("/proc/self/fd")))
+        for _ in range(5): await Worker(f, args=sys.argv[1:]).start()
+        print(len(os.listdir("/proc/self/fd")))
+    """
+    done = lab.over(program, [0], main='\nif __name__ == "__main__": asyncio.run(both())')
+    assert done.code == 0, done.err
+    first, second = done.out.split()
+    assert first == second
+
+
+def test_strict(lab: Lab) -> None:
+    assert lab.over("def f(i, d, w): raise ValueError", [0], "--strict").code == 3
+
+
+def test_without_pidfd(lab: Lab) -> None:
+    program = """
+    import ctworker._poller as p, ctworker._host as h
+    h.new_poller = p.SigchldPoller
+    def f(i, d, w): return False, 1
+    """
+    done = lab.over(program, [0] * 200, "-j", "4")
+    assert (done.code, done.types()) == (0, {"task_completed": 200}), done.err

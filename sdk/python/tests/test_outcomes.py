@@ -1,0 +1,199 @@
+"""What a function does, and what is told of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import Lab
+
+
+@pytest.mark.parametrize(
+    ("body", "retry", "result"),
+    [
+        ('return False, "done"', False, "done"),
+        ('return True, "later"', True, "later"),
+        (
+            'return False, {"a": [1, 2.5, None, True], "ü": "€"}',
+            False,
+            {"a": [1, 2.5, None, True], "ü": "€"},
+        ),
+        ("return False, None", False, None),
+        ("return False, (1, 2)", False, [1, 2]),
+        ('return False, data["n"]', False, 7),
+        ('return False, data["task_id"] + str(data["data"])', False, "t0{'n': 7}"),
+        ("import asyncio; return False, asyncio.run(asyncio.sleep(0, 5))", False, 5),
+        ("return False, 10**5000 == int('1' + '0' * 4000) * 10**1000", False, True),
+    ],
+)
+def test_completed(lab: Lab, body: str, retry: bool, result: object) -> None:
+    event = lab.outcome(body, data={"n": 7})
+    assert (event["event_type"], event["retry"], event["result"]) == (
+        "task_completed",
+        retry,
+        result,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("pass", "the function returned None; return a tuple of two, (retry, result)"),
+        ('return "done"', "the function returned a str"),
+        ("return 1, 2, 3", "the function returned a tuple of 3"),
+        ('return 1, "x"', "an int as retry"),
+        ('return False, {"a": [0, {1}]}', "result['a'][1] is a set, which has no JSON form"),
+        ('return False, float("nan")', "the result is nan, which is no JSON number"),
+        ('return False, {"a": [-float("inf")]}', "result['a'][0] is -inf"),
+        ("return False, {(1, 2): 3}", "has a key that is a tuple"),
+        ("return False, b'x'", "the result is a bytes"),
+        (r'return False, {"f": "\udcff"}', "result['f'] has '\\udcff' at 0, which is no character"),
+        ("a = []; a.append(a); return False, a", "result[0] contains itself"),
+        (
+            "import functools; return False, functools.reduce(lambda a, _: [a], range(10**5), 0)",
+            "nested too deeply",
+        ),
+        ("return False, 'x' * (17 << 20)", "raise --max-result-size"),
+    ],
+)
+def test_what_cannot_be_passed_on_is_said(lab: Lab, body: str, words: str) -> None:
+    event = lab.outcome(body)
+    assert event["event_type"] == "task_exception"
+    assert words in event["exception"]
+
+
+def test_ten_megabytes(lab: Lab) -> None:
+    assert lab.outcome("return False, 'x' * 10_000_000")["result"] == "x" * 10_000_000
+
+
+def test_data_of_thousands_of_digits(lab: Lab) -> None:
+    (lab.folder / "tasks.json").write_text(
+        '[{"task_id": "t0", "data": {"n": 1' + "0" * 6000 + "}}]"
+    )
+    program = lab.write("def f(i, data, w): return False, data['n'] == 10**6000")
+    assert lab.run(program, "--task-file", "tasks.json").of("t0")["result"] is True
+
+
+def test_data_that_python_cannot_read_is_told_of_its_task(lab: Lab) -> None:
+    deep = "[" * 5000 + "]" * 5000
+    (lab.folder / "tasks.json").write_text(
+        f'[{{"task_id": "a\\u00e4\\"", "data": {deep}}}, {{"task_id": "b", "data": {{}}}}]'
+    )
+    program = lab.write("def f(i, data, w): return False, 1")
+    done = lab.run(program, "--task-file", "tasks.json")
+    assert "the task's data cannot be read" in done.of('aä"')["exception"]
+    assert done.of("b")["result"] == 1
+
+
+@pytest.mark.parametrize("data", [[1, 2], "text", 5, None, True])
+def test_data_that_is_no_object(lab: Lab, data: object) -> None:
+    done = lab.over("def f(i, data, w): return False, [data]", [data])
+    assert done.of("t0")["result"] == [data]
+
+
+TRACES = """
+class Mine(BaseException): pass
+class Odd(Exception):
+    def __str__(self): raise RuntimeError("odd")
+class Odder(Exception):
+    @property
+    def __cause__(self): raise RuntimeError("odd")
+def fail(): raise ValueError("first")
+async def later(): await asyncio.sleep(0); fail()
+def f(task_id, data, worker):
+    match data:
+        case "value": fail()
+        case "cause":
+            try: fail()
+            except ValueError as e: raise KeyError("second") from e
+        case "mine": raise Mine("third")
+        case "keyboard": raise KeyboardInterrupt
+        case "generator": raise GeneratorExit
+        case "odd": raise Odd
+        case "odder": raise Odder
+        case "recursion": return f(task_id, data, worker)
+        case "surrogate": raise ValueError("\\udcff")
+        case "long": raise ValueError("x" * (5 << 20))
+"""
+
+
+def test_exceptions(lab: Lab) -> None:
+    data = "value cause mine keyboard generator odd odder recursion surrogate long".split()
+    done = lab.over(TRACES, data)
+    assert done.types() == {"task_exception": len(data)}
+    told = {d: done.of(f"t{i}")["exception"] for i, d in enumerate(data)}
+    worker = str(lab.folder / "worker.py")
+    lines = told["value"].splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].startswith(f'  File "{worker}", line ')
+    assert lines[1].endswith(", in f")
+    assert lines[-1] == "ValueError: first"
+    assert "direct cause" in told["cause"]
+    assert told["mine"].endswith("Mine: third")
+    assert told["keyboard"].endswith("KeyboardInterrupt")
+    assert "Odd" in told["odd"]
+    assert "Odder" in told["odder"]
+    assert "RecursionError" in told["recursion"]
+    assert r"ValueError: \udcff" in told["surrogate"]
+    assert "characters are left out" in told["long"]
+    for text in told.values():
+        assert "ctworker/_" not in text
+        assert len(text) < 1 << 20
+
+
+def test_coroutine_function(lab: Lab) -> None:
+    program = """
+    async def f(task_id, data, worker):
+        await asyncio.sleep(0)
+        if data: raise ValueError("inside")
+        return False, "async"
+    """
+    done = lab.over(program, [0, 1])
+    assert done.of("t0")["result"] == "async"
+    trace = done.of("t1")["exception"].splitlines()
+    assert trace[1].endswith("in f")
+    assert trace[-1] == "ValueError: inside"
+
+
+def test_memory_error_is_told_and_never_retried(lab: Lab, isolation: str) -> None:
+    program = """
+    def f(task_id, data, worker):
+        if data:
+            full = []
+            while True: full.append(bytearray(1 << 16))
+        return False, "small"
+    """
+    done = lab.over(
+        program,
+        [1, 0],
+        "--max-memory-allowed-per-task=0.5",
+        "--retry-on-exception",
+        f"--isolation={isolation}",
+    )
+    event = done.of("t0")
+    assert event["event_type"] == "task_exception", event
+    assert event["retry"] is False
+    assert event["exception"].endswith("MemoryError")
+    assert done.of("t1")["result"] == "small"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("sys.exit(3)", 3),
+        ("sys.exit()", 0),
+        ("sys.exit('why')", 1),
+        ("os._exit(4)", 4),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -9),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -15),
+        ("os.abort()", -6),
+        ("asyncio.run(asyncio.to_thread(os._exit, 5))", 5),
+    ],
+)
+def test_exits(lab: Lab, body: str, code: int) -> None:
+    event = lab.outcome(body)
+    assert (event["event_type"], event["exit_code"]) == ("task_exited", code)
+
+
+def test_exit_in_coroutine(lab: Lab) -> None:
+    done = lab.over("async def f(i, d, w): sys.exit(6)", [0])
+    assert (done.of("t0")["event_type"], done.of("t0")["exit_code"]) == ("task_exited", 6)

@@ -1,0 +1,83 @@
+"""The wheel and the source distribution."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from conftest import HEAD, MAIN, Lab
+
+ROOT = Path(__file__).parents[1]
+
+
+def build(out: Path, *arguments: str, **env: str) -> Path:
+    environment = {k: v for k, v in os.environ.items() if k != "CTWORKER_BUILD_BIN"} | env
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--no-isolation",
+            "--outdir",
+            str(out),
+            *arguments,
+            str(ROOT),
+        ],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    (made,) = out.iterdir()
+    return made
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of Linux")
+def test_a_wheel_has_the_engine(lab: Lab, tmp_path: Path) -> None:
+    wheel = build(tmp_path / "wheel", "--wheel", CTWORKER_BUILD_BIN=os.environ["CTWORKER_BIN"])
+    machine = platform.machine()
+    assert wheel.name.endswith(
+        f"-py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}.musllinux_1_1_{machine}.whl"
+    )
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        site = tmp_path / "site"
+        archive.extractall(site)
+        engine = archive.getinfo("ctworker/bin/ctworker")
+    assert engine.external_attr >> 16 & 0o111 == 0o111
+    assert "ctworker/py.typed" in names
+    assert "ctworker/_shim/cloud_tasks/worker.py" in names
+    assert not [n for n in names if n.startswith(("tests", "ctworker/__pycache__"))]
+    (site / "ctworker/bin/ctworker").chmod(0o755)  # as installers do
+    (lab.folder / "worker.py").write_text(HEAD + "def f(i, d, w): return False, 1" + MAIN)
+    environment = {"PYTHONPATH": str(site), "CTWORKER_BIN": "", "PATH": ""}
+    done = lab.run("worker.py", "--task-file", lab.tasks([0]), env=environment)
+    assert (done.code, done.types()) == (0, {"task_completed": 1}), done.err
+
+
+def test_a_source_distribution_has_no_engine(tmp_path: Path) -> None:
+    sdist = build(tmp_path / "sdist", "--sdist")
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    assert {
+        "src/ctworker/worker.py",
+        "src/ctworker/py.typed",
+        "hatch_build.py",
+        "README.md",
+    } <= names
+    assert not [n for n in names if "/bin/" in n]
+
+
+def test_a_wheel_without_an_engine_is_for_any_platform(tmp_path: Path) -> None:
+    assert build(tmp_path / "wheel", "--wheel").name.endswith("-py3-none-any.whl")
+
+
+def test_a_missing_engine_fails_the_build(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        build(tmp_path / "wheel", "--wheel", CTWORKER_BUILD_BIN="/nowhere/ctworker")

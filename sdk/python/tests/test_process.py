@@ -1,0 +1,250 @@
+"""The process that a task finds: whole, fresh, and no part of its parent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from conftest import Lab, alive
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import multiprocessing as m\nwith m.Pool(2) as p: return False, p.map(abs, [-1, -2])",
+        "import multiprocessing as m\nq = m.Queue(); p = m.Process(target=q.put, args=([1, 2],)); p.start()\nr = q.get(); p.join(); return False, r",
+        "import concurrent.futures as c\nwith c.ProcessPoolExecutor(2) as p: return False, list(p.map(abs, [-1, -2]))",
+        "import concurrent.futures as c\nwith c.ThreadPoolExecutor(2) as p: return False, list(p.map(abs, [-1, -2]))",
+        "async def g(): return await asyncio.gather(asyncio.sleep(0, 1), asyncio.to_thread(abs, -2))\nreturn False, asyncio.run(g())",
+        "async def g(): p = await asyncio.create_subprocess_exec('true'); return [1, 2 + await p.wait()]\nreturn False, asyncio.run(g())",
+        "loop = asyncio.new_event_loop(); asyncio.set_event_loop(loop)\nreturn False, [loop.run_until_complete(asyncio.sleep(0, i)) for i in (1, 2)]",
+        "import subprocess\nreturn False, [int(n) for n in subprocess.check_output(['echo', '1 2']).split()]",
+    ],
+)
+def test_a_task_may_start_what_it_likes(lab: Lab, isolation: str, body: str) -> None:
+    event = lab.outcome(body, "--isolation", isolation)
+    assert event.get("result") == [1, 2], event.get("exception")
+
+
+def test_multiprocessing_where_the_parent_uses_it_too(lab: Lab) -> None:
+    main = """
+if __name__ == "__main__":
+    import multiprocessing as m, concurrent.futures, tempfile
+    with m.Pool(1) as pool, tempfile.TemporaryDirectory() as folder:
+        q = m.Queue(); q.put(1); lock = m.Lock()
+        keep = concurrent.futures.ThreadPoolExecutor(1); keep.submit(abs, 1).result()
+        asyncio.run(Worker(f, args=sys.argv[1:]).start())
+        print("still there:", os.path.isdir(folder), pool.apply(abs, [-3]))
+"""
+    program = """
+    def f(i, d, w):
+        import multiprocessing as m, concurrent.futures, tempfile
+        assert not m.active_children()
+        kept = tempfile.TemporaryDirectory(); print("kept", kept.name)
+        globals()["keep"] = kept
+        with m.Pool(1) as p, concurrent.futures.ThreadPoolExecutor(1) as t:
+            return False, [p.apply(abs, [-1]), t.submit(abs, -2).result()]
+    """
+    done = lab.over(program, [0, 0], main=main)
+    assert done.code == 0, done.err
+    assert [e.get("result") for e in done.events] == [[1, 2]] * 2, done.events
+    assert "still there: True 3" in done.out
+    kept = [line.split()[1] for line in done.out.splitlines() if line.startswith("kept")]
+    assert len(kept) == 2
+    assert not [name for name in kept if os.path.exists(name)]
+    assert "threads besides the main one" in done.err
+
+
+def test_a_warning_names_the_threads(lab: Lab) -> None:
+    program = """
+    import threading
+    def f(i, d, w): return False, threading.active_count()
+    """
+    main = """
+if __name__ == "__main__":
+    stop = threading.Event()
+    threading.Thread(target=stop.wait, name="my-thread").start()
+    asyncio.run(Worker(f, args=sys.argv[1:]).start())
+    stop.set()
+"""
+    done = lab.over(program, [0, 0], main=main)
+    assert [e["result"] for e in done.events] == [1, 1]
+    assert done.err.count("my-thread") == 1, done.err
+
+
+def test_other_coroutines_go_on(lab: Lab) -> None:
+    program = """
+    def f(i, d, w):
+        while not os.path.exists("ticked"): time.sleep(0.01)
+        return False, "seen"
+    async def tick():
+        await asyncio.sleep(0.05)
+        open("ticked", "w").close()
+    async def both():
+        await asyncio.gather(Worker(f, args=sys.argv[1:]).start(), tick())
+    """
+    done = lab.over(program, [0], main='\nif __name__ == "__main__": asyncio.run(both())')
+    assert (done.code, done.of("t0")["result"]) == (0, "seen")
+
+
+def test_hooks_and_output(lab: Lab) -> None:
+    program = """
+    import atexit, weakref, threading, logging
+    logging.basicConfig(filename="task.log", level="INFO")
+    print("loaded")
+    class Thing: pass
+    thing = Thing()
+    weakref.finalize(thing, print, "parent's finalizer")
+    atexit.register(print, "parent's hook")
+    print("half a line", end="")
+    sys.stderr.write("half an error")
+    def slow():
+        time.sleep(0.05)
+        print("thread's end")
+    def f(task_id, data, worker):
+        atexit.register(print, "task's hook")
+        weakref.finalize(globals().setdefault("other", Thing()), print, "task's finalizer")
+        threading.Thread(target=slow).start()
+        logging.info("logged")
+        print("printed")
+        sys.exit(3) if data else None
+        return False, sys.stdin.read() + str(os.read(0, 9))
+    """
+    done = lab.over(program, [0, 1])
+    assert done.of("t0")["result"] == "b''"
+    assert done.of("t1")["exit_code"] == 3
+    for once in ("loaded", "half a line", "parent's hook", "parent's finalizer"):
+        assert done.out.count(once) == 1, done.out
+    for twice in ("printed", "thread's end", "task's hook", "task's finalizer"):
+        assert done.out.count(twice) == 2, done.out
+    assert done.out.index("thread's end") < done.out.index("task's hook")
+    assert done.err.count("half an error") == 1
+    assert (lab.folder / "task.log").read_text().count("logged") == 2
+
+
+def test_randomness_differs(lab: Lab) -> None:
+    program = """
+    import random, uuid
+    def f(i, d, w): return False, [random.random(), str(uuid.uuid4()), os.urandom(8).hex()]
+    """
+    done = lab.over(program, [0] * 5)
+    for values in zip(*(e["result"] for e in done.events)):
+        assert len(set(values)) == 5
+
+
+def test_numpy_is_seeded_anew(lab: Lab) -> None:
+    program = """
+    import types
+    numpy_random = types.ModuleType("numpy.random")
+    numpy_random.seed = lambda: setattr(numpy_random, "seeded", True)
+    sys.modules["numpy.random"] = numpy_random
+    def f(i, d, w): return False, getattr(numpy_random, "seeded", False)
+    """
+    done = lab.over(program, [0])
+    assert done.of("t0")["result"] is True
+
+
+def test_signals_and_descriptors_are_the_tasks_own(lab: Lab) -> None:
+    program = """
+    def kinds():
+        for name in os.listdir("/proc/self/fd"):
+            try: yield os.readlink(f"/proc/self/fd/{name}").split(":")[0]
+            except OSError: pass  # that of the listing
+    def f(i, d, w):
+        handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        assert handlers == [signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL]
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        assert os.getpgid(0) == os.getpid()
+        fds = list(kinds())
+        return False, [fds.count("socket"), fds.count("anon_inode")]
+    """
+    done = lab.over(program, [0] * 4, "-j", "2")
+    # The task's own socket, and what the program's event loop had: its pair and its epoll.
+    assert [e.get("result") for e in done.events] == [[3, 1]] * 4, done.events
+
+
+def test_children_do_not_pass_for_workers(lab: Lab, isolation: str) -> None:
+    program = """
+    import subprocess
+    def f(i, d, w):
+        names = [n for n in os.environ if n in ("CTWORKER_FD", "CTWORKER_CLAIM_FD", "CTWORKER_HOST_FD")]
+        fds = subprocess.check_output(["ls", "-l", "/proc/self/fd"], close_fds=False, text=True)
+        try: Worker(f)
+        except RuntimeError as error: return False, [names, "socket" in fds, str(error)[:13]]
+    """
+    done = lab.over(program, [0], "--isolation", isolation)
+    assert done.of("t0").get("result") == [[], False, "a task cannot"], done.events
+
+
+def test_slots_and_marks(lab: Lab, isolation: str) -> None:
+    program = """
+    def f(i, d, w): return False, [os.environ["CTWORKER_SLOT"] == str(w.slot), w.slot, bool(os.environ["CTWORKER_PROCESS"])]
+    """
+    done = lab.over(program, [0] * 6, "-j", "2", "--isolation", isolation)
+    for event in done.events:
+        assert event["result"] == [True, event["slot"], True]
+
+
+def test_each_task_starts_afresh(lab: Lab) -> None:
+    program = (
+        "def f(i, d, w): global n; n = globals().get('n', 0) + 1; return False, [n, os.getpid()]"
+    )
+    done = lab.over(program, [0] * 20)
+    results = [e["result"] for e in done.events]
+    assert {n for n, _ in results} == {1}
+    assert len({pid for _, pid in results}) == 20
+
+
+def test_reuse_keeps_the_process(lab: Lab) -> None:
+    program = "def f(i, d, w): sys.exit(3) if d else None; global n; n = globals().get('n', 0) + 1; return False, n"
+    done = lab.over(program, [0] * 500 + [1] + [0] * 500, "--isolation", "reuse")
+    assert done.types() == {"task_completed": 1000, "task_exited": 1}
+    assert done.of("t500")["exit_code"] == 3
+    assert max(e.get("result", 0) for e in done.events) > 100
+
+
+def test_max_tasks_per_process(lab: Lab, isolation: str) -> None:
+    program = "def f(i, d, w): global n; n = globals().get('n', 0) + 1; return False, n"
+    done = lab.over(program, [0] * 10, "--isolation", isolation, "--max-tasks-per-process", "5")
+    assert sorted(e["result"] for e in done.events) == sorted([1, 2, 3, 4, 5] * 2)
+
+
+def test_what_a_task_leaves_is_killed(
+    lab: Lab, isolation: str, wait_gone: Callable[[int], None]
+) -> None:
+    program = """
+    import subprocess
+    def f(i, d, w): return False, subprocess.Popen(["sleep", "600"]).pid
+    """
+    done = lab.over(program, [0], "--isolation", isolation)
+    wait_gone(done.of("t0")["result"])
+    assert not alive(done.of("t0")["result"])
+
+
+def test_too_long_and_deaf(lab: Lab, isolation: str) -> None:
+    program = """
+    def f(i, d, w):
+        if d: return False, 1
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True: signal.pause()
+    """
+    done = lab.over(
+        program, [0, 1], "--max-runtime", "0.3", "--kill-delay", "0.1", "--isolation", isolation
+    )
+    assert done.of("t0")["event_type"] == "task_timed_out"
+    assert done.of("t1")["event_type"] == "task_completed"
+
+
+def test_time_out_gives_sigterm_to_the_whole_group(lab: Lab) -> None:
+    program = """
+    import subprocess
+    def f(i, d, w):
+        code = "import signal, sys; signal.signal(15, lambda *a: (open('told', 'w').close(), sys.exit())); print(flush=True); signal.pause()"
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE).stdout.readline()
+        signal.pause()
+    """
+    done = lab.over(program, [0], "--max-runtime", "2", "--kill-delay", "10")
+    assert done.of("t0")["event_type"] == "task_timed_out"
+    assert (lab.folder / "told").exists()
