@@ -52,9 +52,10 @@ func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) 
 	began := time.Now()
 	ctx := newTaskContext(s.worker.MaxRuntime)
 	returned := make(chan struct{})
+	c := s.caller
 	go func() {
 		defer close(returned) // also if the function ends its goroutine
-		s.caller.call(ctx, task)
+		c.call(ctx, task)
 	}()
 	kind, left := r.await(phases, d, ctx, returned)
 	ctx.end(context.Canceled)
@@ -65,7 +66,7 @@ func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) 
 	if left || kind == pipeline.TimedOut || kind == pipeline.LeaseLost {
 		return out, nil
 	}
-	called := s.caller.out
+	called := c.out
 	switch {
 	case called.exception == "":
 		out.Kind, out.Retry, out.Result = pipeline.Completed, called.retry, bytes.Clone(called.result)

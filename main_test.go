@@ -265,15 +265,20 @@ func TestShutdown(t *testing.T) {
 	for _, name := range []string{"behave", "in-process"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := withTasks(t, "await shutdown", "echo:1")
+			orders := []string{"await shutdown"}
+			for i := range 100 {
+				orders = append(orders, fmt.Sprint("echo:", i))
+			}
+			dir := withTasks(t, orders...)
 			began := fifo(t, dir, "began")
 			p := startProgram(t, dir, name, "--task-file", "tasks.jsonl")
 			began()
 			_ = p.cmd.Process.Signal(syscall.SIGINT)
 			p.want(130)
 			all := p.events()
-			if got := all["await shutdown"]; len(all) != 1 || string(got.Result) != `"saw it"` {
-				t.Errorf("events: %+v", all)
+			// A task may just be starting when the request comes.
+			if got := all["await shutdown"]; len(all) > 10 || string(got.Result) != `"saw it"` {
+				t.Errorf("%d events, of it: %+v", len(all), got)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package procexec
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -217,10 +218,10 @@ func (h *Host) receive() {
 			continue
 		}
 		if errors.Is(err, bufio.ErrBufferFull) { // a long traceback
-			rest, longErr := h.lines.ReadBytes('\n')
-			if longErr == nil {
-				continueWith := append(append([]byte(nil), line...), rest...)
-				h.take(continueWith)
+			long := bytes.Clone(line) // before the buffer is read into again
+			rest, err := h.lines.ReadBytes('\n')
+			if err == nil {
+				h.take(append(long, rest...))
 				continue
 			}
 		}

@@ -21,6 +21,7 @@ type candidate struct {
 	socket  *os.File
 	lines   *bufio.Reader
 	claims  *os.File // the pipe's reading end, which the process has too
+	claimFD int      // its descriptor
 	grants  *os.File
 	files   []*os.File
 	ended   chan struct{} // closed when it has ended and been waited for
@@ -54,7 +55,7 @@ func start(argv []string, timeout time.Duration) (*candidate, error) {
 		c.files = append(c.files, r, w)
 	}
 	c.claims, c.grants = pipes[0], pipes[1]
-	claims := int(c.claims.Fd())
+	c.claimFD = int(c.claims.Fd())
 	c.lines = bufio.NewReader(c.socket)
 	c.cmd.ExtraFiles = []*os.File{theirs, c.claims, pipes[2], pipes[4]}
 	c.cmd.Env = append(os.Environ(), "CTWORKER_FD=3", "CTWORKER_CLAIM_FD=4", "CTWORKER_SHUTDOWN_FD=5", "CTWORKER_TERMINATION_FD=6",
@@ -70,7 +71,7 @@ func start(argv []string, timeout time.Duration) (*candidate, error) {
 	go func() { _ = c.cmd.Wait(); close(c.ended) }() // how it ended is in ProcessState
 	// As the process is promised. Not before: to hand the pipe over has made it
 	// block, for both sides. The process is yet to say anything.
-	if err := syscall.SetNonblock(claims, true); err != nil {
+	if err := syscall.SetNonblock(c.claimFD, true); err != nil {
 		c.close()
 		return nil, err
 	}
@@ -104,6 +105,16 @@ func (c *candidate) send(text string) error {
 
 // grant lets it claim one more task.
 func (c *candidate) grant() { _, _ = c.grants.Write([]byte{0}) }
+
+// takeBack takes back what has not been claimed, and returns how many tasks those
+// are.
+func (c *candidate) takeBack() int {
+	n, err := syscall.Read(c.claimFD, make([]byte, 64))
+	for errors.Is(err, syscall.EINTR) {
+		n, err = syscall.Read(c.claimFD, make([]byte, 64))
+	}
+	return max(n, 0)
+}
 
 // line is what a process may say.
 type line struct {

@@ -71,6 +71,7 @@ var cases = []struct {
 			return c.send(`{"task_id":"last","attempt":1,"data":{}}` + "\n")
 		}, c.endAfterReply)
 	}},
+	{"it claims each task by one byte (only if it takes tasks ahead)", oneByte},
 	{"it returns what is taken back (only if it takes tasks ahead)", takenBack},
 }
 
@@ -79,6 +80,24 @@ func (c *candidate) endAfterReply() error {
 	done := make(chan error, 1)
 	go func() { done <- c.end() }()
 	return errors.Join(c.reply("last"), <-done)
+}
+
+// oneByte lets it claim more tasks than it has.
+func oneByte(c *candidate) error {
+	if err := c.begin(); err != nil || !c.ahead {
+		return err
+	}
+	const more = 3
+	for range more {
+		c.grant()
+	}
+	if err := c.do("task-1", `{}`); err != nil {
+		return err
+	}
+	if left := c.takeBack(); left != more {
+		return fmt.Errorf("it had one task, and %d bytes are gone from the pipe CTWORKER_CLAIM_FD: to claim a task is to read one byte, when it is begun", 1+more-left)
+	}
+	return c.end()
 }
 
 // takenBack hands over three tasks of which one may be claimed.

@@ -24,7 +24,7 @@ const worker = `
 		my $t = $json->decode($line);
 		if (!$strict) { next if !defined $t->{task_id}; }
 		my $id = $echo->($t->{task_id});
-		if ($claim && (sysread($c, my $b, 1) // 0) != 1) { syswrite($s, $back->($id)); next; }
+		if ($claim && (sysread($c, my $b, $claim) // 0) < 1) { syswrite($s, $back->($id)); next; }
 		syswrite($s, $reply->($id));
 	}
 	exit $exit;`
@@ -55,6 +55,7 @@ func TestFindings(t *testing.T) {
 		{"it trips over what it does not know", `$strict = 1`, []string{"does not know"}},
 		{"it ends after a task", `$reply = sub { exit 0 }`, []string{"closed its socket"}},
 		{"it runs what is taken back", `$claim = 0`, []string{"was taken back"}},
+		{"it claims too much", `$claim = 64`, []string{"4 bytes are gone"}},
 		{"it returns what is its own", `$reply = $back`, []string{`"returned", though`}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -71,7 +72,7 @@ func TestFindings(t *testing.T) {
 					text.WriteString(f.Case + ": " + f.Err.Error() + "\n")
 				}
 			})
-			if err != nil || n < 8 {
+			if err != nil || n < 9 {
 				t.Fatalf("%d findings, error %v", n, err)
 			}
 			if fine != (tc.want == nil) {
