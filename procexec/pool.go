@@ -17,8 +17,8 @@ import (
 type PoolOptions struct {
 	// Slots is how many processes there are at once at most. Default 1.
 	Slots int
-	// Argv starts a process, which speaks the task protocol. Placeholders have
-	// no place in it, as it is started before there is a task.
+	// Argv starts a process, which speaks the task protocol. Its arguments are
+	// taken as they are.
 	Argv []string
 	// Host, if set, forks the processes in place of Argv.
 	Host *Host
@@ -93,12 +93,6 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	if len(opts.Argv) == 0 || opts.Argv[0] == "" {
 		return nil, errors.New("no command was given")
 	}
-	for _, arg := range opts.Argv {
-		if parseTemplate(arg).parts != nil {
-			return nil, fmt.Errorf("the argument %q holds a placeholder: a warm process is started before it has a task, "+
-				"and finds its tasks at the descriptor CTWORKER_FD; leave out --warm to start the command once for each task", arg)
-		}
-	}
 	path, err := exec.LookPath(opts.Argv[0])
 	if err != nil {
 		return nil, fmt.Errorf("the command cannot be run: %w", err)
@@ -116,6 +110,18 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// NoPlaceholders returns an error if an argument of a warm command holds a
+// placeholder, which whoever wrote it expects to be replaced.
+func NoPlaceholders(argv []string) error {
+	for _, arg := range argv {
+		if parseTemplate(arg).parts != nil {
+			return fmt.Errorf("the argument %q holds a placeholder: a warm process is started before it has a task, "+
+				"and finds its tasks at the descriptor CTWORKER_FD; leave out --warm to start the command once for each task", arg)
+		}
+	}
+	return nil
 }
 
 // Close releases what the pool holds. No Run may be under way.

@@ -391,11 +391,13 @@ func TestPoolStartsThatFail(t *testing.T) {
 	}
 }
 
-func TestPoolRefusesPlaceholders(t *testing.T) {
+func TestNoPlaceholders(t *testing.T) {
 	t.Parallel()
-	l := newLauncher(t, procexec.Options{})
-	if _, err := procexec.NewPool(l, procexec.PoolOptions{Argv: []string{"sh", "{task_id}"}}); err == nil || !strings.Contains(err.Error(), "--warm") {
+	if err := procexec.NoPlaceholders([]string{"sh", "{task_id}"}); err == nil || !strings.Contains(err.Error(), "--warm") {
 		t.Errorf("error %v", err)
+	}
+	if err := procexec.NoPlaceholders([]string{"sh", "{id}"}); err != nil {
+		t.Error(err)
 	}
 }
 

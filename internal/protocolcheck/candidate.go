@@ -215,8 +215,6 @@ func (c *candidate) reply(id string) error {
 		return fmt.Errorf("the reply to task %q names task %q: replies come in the order of the tasks, and repeat their ids", id, *l.TaskID)
 	case l.Returned:
 		return fmt.Errorf(`task %q was replied to with "returned", though there was a byte to claim it with in the pipe CTWORKER_CLAIM_FD`, id)
-	case l.Exception == nil && l.Result == nil:
-		return fmt.Errorf(`the reply to task %q has neither "result" nor "exception"`, id)
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func TestFindings(t *testing.T) {
 		{"no id", `$reply = sub { '{"result":1}' . "\n" }`, []string{`has no "task_id"`}},
 		{"the wrong id", `$echo = sub { "mine" }`, []string{`names task "mine"`}},
 		{"an id that is not escaped", `$echo = sub { my $x = $_[0]; $x =~ s/[^\x20-\x7e]/?/g; $x }`, []string{"whatever that holds", "names task"}},
-		{"neither result nor exception", `$reply = sub { $json->encode({task_id => $_[0]}) . "\n" }`, []string{"neither"}},
+		{"no result, which is null", `$reply = sub { $json->encode({task_id => $_[0]}) . "\n" }`, nil},
 		{"an exit code", `$exit = 3`, []string{"exit with code 0"}},
 		{"it never ends", `$SIG{ALRM} = sub {}; END { sleep 1000 }`, []string{"still runs"}},
 		{"it trips over what it does not know", `$strict = 1`, []string{"does not know"}},

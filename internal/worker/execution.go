@@ -24,6 +24,11 @@ func (w *Worker) openExecution() error {
 	case opts.Host != nil:
 		return w.openHost()
 	case opts.Warm:
+		if cfg.Warm { // of "ctworker run"; a program's own arguments are its own business
+			if err := procexec.NoPlaceholders(opts.Argv); err != nil {
+				return &ConfigError{err}
+			}
+		}
 		return w.openPool(procexec.PoolOptions{Argv: opts.Argv, MaxTasks: cfg.MaxTasksPerProcess})
 	}
 	command, err := procexec.NewCommand(w.launcher, procexec.CommandOptions{
