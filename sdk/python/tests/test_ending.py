@@ -215,3 +215,25 @@ def test_without_pidfd(lab: Lab) -> None:
     """
     done = lab.over(program, [0] * 200, "-j", "4")
     assert (done.code, done.types()) == (0, {"task_completed": 200}), done.err
+
+
+def test_children_are_not_to_be_forgotten(lab: Lab) -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    done = lab.over("def f(i, d, w): os._exit(7)", [0], preexec_fn=ignore)
+    assert done.of("t0")["exit_code"] == 7
+
+
+def test_forks_that_fail_are_tried_again(lab: Lab) -> None:
+    program = """
+    import errno
+    fork, calls = os.fork, iter(range(10**9))
+    def sometimes():
+        if next(calls) % 2 == 0: raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+    os.fork = sometimes
+    def f(i, d, w): return False, 1
+    """
+    done = lab.over(program, [0] * 5)
+    assert (done.code, done.types()) == (0, {"task_completed": 5}), done.err

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+
 import pytest
 
 from conftest import Lab
+from ctworker._data import WorkerData
+from ctworker._task import Task, TaskRunner
 
 
 @pytest.mark.parametrize(
@@ -73,15 +78,21 @@ def test_data_of_thousands_of_digits(lab: Lab) -> None:
     assert lab.run(program, "--task-file", "tasks.json").of("t0")["result"] is True
 
 
-def test_data_that_python_cannot_read_is_told_of_its_task(lab: Lab) -> None:
-    deep = "[" * 5000 + "]" * 5000
-    (lab.folder / "tasks.json").write_text(
-        f'[{{"task_id": "a\\u00e4\\"", "data": {deep}}}, {{"task_id": "b", "data": {{}}}}]'
-    )
-    program = lab.write("def f(i, data, w): return False, 1")
-    done = lab.run(program, "--task-file", "tasks.json")
-    assert "the task's data cannot be read" in done.of('aä"')["exception"]
-    assert done.of("b")["result"] == 1
+def test_data_that_python_cannot_read_is_told_of_its_task() -> None:
+    runner = TaskRunner(lambda *_: (False, 1), WorkerData({}, argparse.Namespace(), {}), 100)
+    deep = b"[" * 200_000 + b"]" * 200_000
+    line = b'{"task_id":"a\\u00e4\\"","attempt":1,"data":%b}' % deep
+    reply = json.loads(runner.run(Task(line)))
+    assert reply["task_id"] == 'aä"'
+    assert "the task's data cannot be read: maximum recursion depth" in reply["exception"]
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{}", b"[]", b'{"hello":{}}', b'{"task_id":5}', b"nonsense", b"\xff"]
+)
+def test_a_line_that_is_no_task(line: bytes) -> None:
+    with pytest.raises(ValueError, match="the line"):
+        Task(line)
 
 
 @pytest.mark.parametrize("data", [[1, 2], "text", 5, None, True])

@@ -12,6 +12,18 @@ from typing import Any
 _MAX_FDS = 16
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
+_decoder: Any = json.JSONDecoder()
+_scan = _decoder.scan_once
+"""The heart of json.loads, which touches fewer pages."""
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    try:
+        message, _ = _scan(line.decode(), 0)
+    except (StopIteration, ValueError):
+        raise RuntimeError(f"the engine said what is no JSON: {line[:100]!r}") from None
+    return dict(message)
+
 
 class Control:
     """One end of the socket. What is said is sent with the next flush."""
@@ -27,7 +39,15 @@ class Control:
 
     def say(self, message: dict[str, Any]) -> None:
         """Put a line up for the next flush."""
-        self._unsent.append(json.dumps(message).encode() + b"\n")
+        self.say_line(json.dumps(message).encode() + b"\n")
+
+    def say_line(self, line: bytes) -> None:
+        """Put up a line that is JSON already, with its end.
+
+        For what is said of each task: json.dumps writes to more pages than a fork
+        can afford to have copied.
+        """
+        self._unsent.append(line)
 
     def flush(self) -> None:
         """Send what has been put up. If the engine is gone, receive says so."""
@@ -58,14 +78,18 @@ class Control:
         if not data:
             return None
         *lines, self._partial = (self._partial + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        return [_read(line) for line in lines]
 
     def take_fds(self) -> list[int]:
         """Return the descriptors of the line at hand; empty if there was no room for them."""
         return self._fds.popleft() if self._fds else []
 
+    def descriptors(self) -> list[int]:
+        """Return the socket and what has come and not been taken, for a child to close."""
+        return [self._socket.fileno(), *(fd for group in self._fds for fd in group)]
+
     def close(self) -> None:
-        """Close the socket and what has come and not been taken. Forked children do so too."""
+        """Close the socket and what has come and not been taken."""
         self._socket.close()
         for group in self._fds:
             for fd in group:

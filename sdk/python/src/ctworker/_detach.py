@@ -105,11 +105,13 @@ def _death_signal() -> Callable[[], object]:
         try:
             import ctypes
 
-            prctl = ctypes.CDLL(None, use_errno=True).prctl
+            prctl = ctypes.PyDLL(None).prctl
         except (ImportError, OSError, AttributeError):
             return lambda: None  # the engine kills the groups when it sees the host go
         prctl.argtypes = (ctypes.c_int, ctypes.c_ulong)
-        return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl.restype = None
+        sigkill = int(signal.SIGKILL)
+        return lambda: prctl(_PR_SET_PDEATHSIG, sigkill)
     return lambda: None
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 import traceback
 from typing import Any, NoReturn
 
@@ -28,6 +29,9 @@ from ctworker._source import FileSource, StreamSource
 from ctworker._source_child import SourceChild
 from ctworker._task import TaskRunner
 from ctworker._version import __version__
+
+TURN = 0.02
+"""For how many seconds the program's event loop may be kept from other things."""
 
 
 class Host:
@@ -110,18 +114,28 @@ class Host:
             raise
 
     def _on_ready(self) -> None:
-        """Do what there is to do, but let the program's other coroutines have their turn."""
+        """Do what there is to do, but let the program's other coroutines have their turn.
+
+        Where there are none, the next event is waited for here: after each fork, each
+        page that the event loop's round writes to is copied, which takes longer than
+        the round itself.
+        """
         try:
-            for _ in range(32):
-                fds, pids = self._poller.poll()
+            wait = TURN if len(asyncio.all_tasks()) == 1 else 0
+            until = time.monotonic() + TURN
+            while self._connected:
+                fds, pids = self._poller.poll(wait)
                 for pid in pids:
                     self._ended(pid)
-                self._control.flush()  # a free slot, before the next fork takes its time
                 if fds:
+                    self._control.flush()  # a free slot, before a fork takes its time
                     self._receive()
-                if not fds and not pids:
+                self._control.flush()
+                if not (fds or pids) or time.monotonic() > until:
                     break
-            self._control.flush()
+            else:
+                for pid in self._poller.poll(0)[1]:
+                    self._ended(pid)
         except Exception as error:
             if not self._over.done():
                 self._over.set_exception(error)
@@ -190,7 +204,7 @@ class Host:
             os.close(fd)
         self._pids[child] = pid
         self._ids[pid] = child
-        self._control.say({"forked": child, "pid": pid})
+        self._control.say_line(b'{"forked":%d,"pid":%d}\n' % (child, pid))
 
     def _be_child(self, message: dict[str, Any], fds: list[int]) -> NoReturn:
         """Be the forked child: it does not return into the program's event loop."""
@@ -200,7 +214,8 @@ class Host:
             os.environ["CTWORKER_PROCESS"] = message["mark"]
             os.environ["CTWORKER_SLOT"] = str(message["slot"])
             self._runner.slot = message["slot"]
-            serve(Lines(fds[0]), fds[1] if len(fds) > 1 else None, self._runner)
+            claims = fds[1] if len(fds) > 1 else None
+            serve(Lines(fds[0]), claims, self._runner, once=message["last"])
             code = 0
         except SystemExit as exit:
             code = exit_code(exit)
@@ -214,8 +229,8 @@ class Host:
     def _shed(self) -> None:
         """Give up what is the parent's, in a forked child."""
         self._detacher.detach()
-        self._control.close()
-        self._poller.close()
+        for fd in (*self._control.descriptors(), *self._poller.descriptors()):
+            os.close(fd)  # and not their objects, which are never looked at again
 
     def _signal(self, child: int, sig: int) -> None:
         pid = self._pids.get(child)
@@ -256,8 +271,9 @@ class Host:
         ended = self._children.reap(pid)
         child = self._ids.pop(pid)
         del self._pids[child]
-        self._control.say(
-            {"exited": child, "status": ended.status, "cpu": ended.cpu, "maxrss": ended.maxrss}
+        self._control.say_line(
+            b'{"exited":%d,"status":%d,"cpu":%.6f,"maxrss":%d}\n'
+            % (child, ended.status, ended.cpu, ended.maxrss)
         )
 
     def _start_source(self) -> None:

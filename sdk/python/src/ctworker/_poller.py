@@ -30,11 +30,16 @@ class Poller(Protocol):
 
     def remove_child(self, pid: int) -> None: ...
 
-    def poll(self) -> tuple[list[int], list[int]]:
-        """Return at once the descriptors that are readable and the pids that ended."""
+    def poll(self, timeout: float) -> tuple[list[int], list[int]]:
+        """Return the descriptors that are readable and the pids that ended.
 
-    def close(self) -> None:
-        """Close all of its own descriptors. A forked child calls this too."""
+        It waits for timeout seconds if there are none yet.
+        """
+
+    def descriptors(self) -> list[int]:
+        """Return all of its own descriptors, for a forked child to close."""
+
+    def close(self) -> None: ...
 
 
 class PidfdPoller:
@@ -67,14 +72,17 @@ class PidfdPoller:
         self._epoll.unregister(pidfd)
         os.close(pidfd)
 
-    def poll(self) -> tuple[list[int], list[int]]:
+    def poll(self, timeout: float) -> tuple[list[int], list[int]]:
         fds, pids = [], []
-        for fd, _ in self._epoll.poll(0):
+        for fd, _ in self._epoll.poll(timeout):
             if (pid := self._pids.get(fd)) is not None:
                 pids.append(pid)
             else:
                 fds.append(fd)
         return fds, pids
+
+    def descriptors(self) -> list[int]:
+        return [self._epoll.fileno(), *self._pids]
 
     def close(self) -> None:
         for pidfd in self._pids:
@@ -123,19 +131,20 @@ class SigchldPoller:
     def remove_child(self, pid: int) -> None:
         self._pids.discard(pid)
 
-    def poll(self) -> tuple[list[int], list[int]]:
-        fds = [fd for fd, _ in self._epoll.poll(0)]
+    def poll(self, timeout: float) -> tuple[list[int], list[int]]:
+        fds = [fd for fd, _ in self._epoll.poll(timeout)]
         if self._r not in fds:
             return fds, []
         fds.remove(self._r)
         os.read(self._r, 1 << 16)
         return fds, [pid for pid in self._pids if _has_ended(pid)]
 
+    def descriptors(self) -> list[int]:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return [self._epoll.fileno(), self._r, self._w]
+
     def close(self) -> None:
-        if os.getpid() == self._pid:
-            signal.signal(signal.SIGCHLD, self._before)
-        else:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, self._before)
         self._epoll.close()
         os.close(self._r)
         os.close(self._w)
@@ -185,20 +194,19 @@ class KqueuePoller:
         except OSError:
             pass  # told already, and so gone
 
-    def poll(self) -> tuple[list[int], list[int]]:
+    def poll(self, timeout: float) -> tuple[list[int], list[int]]:
         fds: list[int] = []
         pids: list[int] = []
-        for event in self._kqueue.control(None, 64, 0):
+        for event in self._kqueue.control(None, 64, timeout):
             is_child = event.filter == self._select.KQ_FILTER_PROC
             (pids if is_child else fds).append(int(event.ident))
         return fds, pids
 
+    def descriptors(self) -> list[int]:
+        return []  # a kqueue does not survive a fork
+
     def close(self) -> None:
-        # A kqueue does not survive a fork: closing it in the child is an error.
-        try:
-            self._kqueue.close()
-        except OSError:
-            pass
+        self._kqueue.close()
 
 
 def new_poller() -> Poller:

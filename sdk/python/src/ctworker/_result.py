@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 
@@ -15,15 +16,42 @@ RIGHT = (
     'return a tuple of two, (retry, result), such as (False, "done") or (False, {"pixels": 4711})'
 )
 
-_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+_quote = json.encoder.encode_basestring
+
+
+def _new_encode() -> Callable[[object], str]:
+    """Return json.dumps with what we ask of it.
+
+    It is taken apart where the interpreter lets us: with each call json.dumps makes
+    anew what this makes once, and a fork has all the pages copied that it writes to.
+    """
+    encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    parts: Any = json.encoder
+    make = parts.c_make_encoder
+    if make is None:
+        return encoder.encode
+    above: dict[int, object] = {}  # for finding what contains itself
+    chunks = make(above, encoder.default, _quote, None, ":", ",", False, False, False)
+
+    def encode(value: object) -> str:
+        try:
+            return "".join(chunks(value, 0))
+        except BaseException:
+            above.clear()
+            raise
+
+    return encode
+
+
+_encode = _new_encode()
 
 
 def encode_text(text: str) -> bytes:
     """Return any text as a JSON string."""
     try:
-        return _encode(text).encode()
+        return _quote(text).encode()
     except UnicodeEncodeError:  # half a character, as in names of files that are no UTF-8
-        return _encode(text.encode("utf-8", "backslashreplace").decode()).encode()
+        return _quote(text.encode("utf-8", "backslashreplace").decode()).encode()
 
 
 def encode_value(value: Any) -> bytes:

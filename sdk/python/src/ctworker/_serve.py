@@ -50,8 +50,8 @@ def write_all(fd: int, data: bytes) -> None:
             rest = rest[os.write(fd, rest) :]
 
 
-def serve(lines: Lines, claims: int | None, runner: TaskRunner) -> None:
-    """Run task after task until end of file.
+def serve(lines: Lines, claims: int | None, runner: TaskRunner, *, once: bool = False) -> None:
+    """Run task after task until end of file; once: one task, which is known to be all.
 
     claims is the pipe from which each task is claimed, if there is one. SystemExit of
     a task is passed on; EngineGoneError says that nobody listens any more.
@@ -70,6 +70,8 @@ def serve(lines: Lines, claims: int | None, runner: TaskRunner) -> None:
             write_all(lines.fd, reply)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise EngineGoneError from error
+        if once:
+            return
 
 
 def _claim(pipe: int) -> bool:

@@ -26,6 +26,10 @@ class Forwarder:
             if before is not signal.SIG_IGN or sig == signal.SIGTERM:
                 self._before[sig] = before
                 signal.signal(sig, self._handle)
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            # Inherited from whoever started the program: children would leave no exit code.
+            self._before[signal.SIGCHLD] = signal.SIG_IGN
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
