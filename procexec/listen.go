@@ -24,10 +24,9 @@ func (s *seat[J]) read(sess *session) error {
 func (s *seat[J]) take(line []byte, over bool) bool {
 	c := s.c
 	c.mu.Lock()
-	expected, first := "", entry[J]{}
+	expected := ""
 	if len(s.handed) > 0 {
-		first = s.handed[0]
-		expected = first.task.ID
+		expected = s.handed[0].task.ID
 	}
 	c.mu.Unlock()
 	// Only this goroutine takes the first of handed out while a process runs, but

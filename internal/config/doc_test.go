@@ -10,13 +10,17 @@ import (
 	"time"
 )
 
-var update = flag.Bool("update", false, "write docs/settings.md")
+var update = flag.Bool("update", false, "write the files that are made from the settings")
 
 // docs/settings.md is written from the table of settings, and is up to date.
 func TestSettingsDoc(t *testing.T) {
 	t.Parallel()
-	const path = "../../docs/settings.md"
-	want := settingsDoc()
+	upToDate(t, "../../docs/settings.md", settingsDoc())
+}
+
+// upToDate fails the test if the file at path is not want, or writes it.
+func upToDate(t *testing.T, path string, want []byte) {
+	t.Helper()
 	if *update {
 		if err := os.WriteFile(path, want, 0o644); err != nil {
 			t.Fatal(err)
@@ -27,7 +31,7 @@ func TestSettingsDoc(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("docs/settings.md is not what the settings say; run: go test ./internal/config -run SettingsDoc -update")
+		t.Errorf("%s is not what the settings say; run: go test ./internal/config -run Settings -update", path)
 	}
 }
 
@@ -90,20 +94,7 @@ func settingsDoc() []byte {
 // The Python package's table of settings is written from ours, and is up to date.
 func TestSettingsOfPython(t *testing.T) {
 	t.Parallel()
-	const path = "../../sdk/python/src/ctworker/_settings.py"
-	want := settingsOfPython()
-	if *update {
-		if err := os.WriteFile(path, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what the settings say; run: go test ./internal/config -run Settings -update", path)
-	}
+	upToDate(t, "../../sdk/python/src/ctworker/_settings.py", settingsOfPython())
 }
 
 const pythonHead = `"""The worker's settings.
