@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"strconv"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -79,15 +80,37 @@ func NewTaskEvent(j Judgment, hostname string, now time.Time) (Event, bool) {
 	return e, true
 }
 
-// timeLayout is the specification's: ISO 8601 with microseconds and no zone,
-// which is UTC.
-const timeLayout = "2006-01-02T15:04:05.000000"
+// appendTime appends t as the specification has it: ISO 8601 with microseconds and
+// no zone, which is UTC. Formatting costs more than all else in an event that says
+// little, so that what the events of one second have in common is kept.
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	at := lastSecond.Load()
+	if at == nil || at.unix != t.Unix() {
+		at = &second{unix: t.Unix(), text: t.Format("2006-01-02T15:04:05.")}
+		lastSecond.Store(at)
+	}
+	b = append(b, at.text...)
+	micro := t.Nanosecond() / 1000
+	for unit := 100_000; unit > 0; unit /= 10 {
+		b = append(b, byte('0'+micro/unit%10))
+	}
+	return b
+}
+
+// lastSecond is the second that an event was told of last.
+var lastSecond atomic.Pointer[second]
+
+type second struct {
+	unix int64
+	text string
+}
 
 // AppendJSON appends the event as one JSON object without a line break, and
 // returns the extended buffer.
 func (e *Event) AppendJSON(b []byte) []byte {
 	b = append(b, `{"timestamp":"`...)
-	b = e.Time.UTC().AppendFormat(b, timeLayout)
+	b = appendTime(b, e.Time)
 	b = append(b, `","hostname":`...)
 	b = appendString(b, e.Hostname)
 	b = append(b, `,"event_type":`...)
@@ -164,12 +187,32 @@ func appendString(b []byte, s string) []byte {
 // appendValue appends a JSON value on one line. Nothing and what is no JSON is
 // told as a string: an event log with a broken line is worse than an odd value.
 func appendValue(b []byte, v json.RawMessage) []byte {
-	if len(v) == 0 {
+	switch {
+	case len(v) == 0:
 		return append(b, "null"...)
+	case isWord(v):
+		return append(b, v...)
 	}
 	c := jsontext.Value(append([]byte(nil), v...))
 	if !utf8.Valid(v) || c.Compact(jsontext.AllowDuplicateNames(true)) != nil {
 		return appendString(b, string(v))
 	}
 	return append(b, c...)
+}
+
+// isWord reports whether v is a JSON value that needs no parser to be seen as one.
+func isWord(v []byte) bool {
+	switch string(v) {
+	case "null", "true", "false", "0", `""`, "{}", "[]":
+		return true
+	}
+	if len(v) > 18 || v[0] == '0' {
+		return false
+	}
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
 }

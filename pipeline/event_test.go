@@ -61,6 +61,39 @@ func TestEventJSON(t *testing.T) {
 	}
 }
 
+func TestEventTime(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		at   time.Time
+		want string
+	}{
+		{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), "2026-01-02T03:04:05.000000"},
+		{time.Date(2026, 1, 2, 3, 4, 5, 999_999_999, time.UTC), "2026-01-02T03:04:05.999999"},
+		{time.Date(2026, 1, 2, 3, 4, 6, 7_000, time.UTC), "2026-01-02T03:04:06.000007"},
+		{time.Date(2026, 1, 2, 3, 4, 5, 120_000_000, time.UTC), "2026-01-02T03:04:05.120000"}, // and back
+		{time.Date(1969, 12, 31, 23, 59, 59, 500_000_000, time.UTC), "1969-12-31T23:59:59.500000"},
+	} {
+		e := pipeline.Event{Time: tc.at}
+		if got := string(e.AppendJSON(nil)); !strings.HasPrefix(got, `{"timestamp":"`+tc.want+`",`) {
+			t.Errorf("got %s, want the time %s", got, tc.want)
+		}
+	}
+}
+
+func TestResultsOfOneWord(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"true": "true", "null": "null", "0": "0", "42": "42", "{}": "{}", `""`: `""`,
+		"-1": "-1", "1.5": "1.5", "123456789012345678901": "123456789012345678901",
+		"01": `"01"`, "1 2": `"1 2"`, "1}": `"1}"`, "tru": `"tru"`, "": "null", " 7 ": "7",
+	} {
+		e := pipeline.Event{Type: pipeline.TaskCompleted, Outcome: pipeline.Outcome{Result: []byte(in)}}
+		if got := string(e.AppendJSON(nil)); !strings.Contains(got, `"result":`+want+`,"attempt"`) {
+			t.Errorf("%q: got %s, want the result %s", in, got, want)
+		}
+	}
+}
+
 func TestNobodyIsToldOfAnInterruptedTask(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []pipeline.Kind{pipeline.Interrupted, pipeline.LeaseLost, 0} {

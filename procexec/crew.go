@@ -34,7 +34,7 @@ type Jobs[J any] struct {
 func Run[J any](p *Pool, jobs Jobs[J], ends Ends) error {
 	c := &crew[J]{
 		pool: p, jobs: jobs, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1),
-		over: make(chan struct{}), stop: make(chan struct{}), now: time.Now(),
+		over: make(chan struct{}), stop: make(chan struct{}),
 	}
 	c.seats = make([]*seat[J], p.opts.Slots)
 	for i := range c.seats {
@@ -82,7 +82,6 @@ type crew[J any] struct {
 	err      error // why the run failed
 	failures int   // starts that have failed in a row
 	nextDue  time.Time
-	now      time.Time // when the clock last looked
 
 	tasks   int64         // replies, for the averages
 	average time.Duration // of a task

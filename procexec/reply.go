@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -120,7 +121,7 @@ func appendTask(b []byte, task Task) []byte {
 	b = append(b, `{"task_id":`...)
 	b, _ = jsontext.AppendQuote(b, task.ID) // errs on invalid UTF-8 alone, and says it with U+FFFD
 	b = append(b, `,"attempt":`...)
-	b = fmt.Append(b, task.Attempt)
+	b = strconv.AppendInt(b, int64(task.Attempt), 10)
 	b = append(b, `,"data":`...)
 	if len(task.Data) == 0 {
 		b = append(b, "null"...)

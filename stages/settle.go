@@ -51,8 +51,9 @@ func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Drain[pipeline.Judg
 				return nil
 			}
 			events = events[:0]
+			now := opts.Now()
 			for _, j := range batch {
-				if e, ok := pipeline.NewTaskEvent(j, opts.Hostname, opts.Now()); ok {
+				if e, ok := pipeline.NewTaskEvent(j, opts.Hostname, now); ok {
 					events = append(events, e)
 				}
 			}
