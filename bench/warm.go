@@ -197,10 +197,11 @@ if __name__ == "__main__":
     asyncio.run(Worker(process, args=sys.argv[1:]).start())
 `
 
-// bareFork is the ceiling of a fork for each task: nothing but forks, two under
-// way at most, as there are two slots.
+// bareFork is the ceiling of a fork for each task: nothing but forks, of a process
+// that has imported what the worker has.
 const bareFork = `%s
-import os, sys
+import asyncio, os, sys
+from ctworker import Worker
 n, most = int(sys.argv[1]), int(sys.argv[2])
 live = 0
 for _ in range(n):
@@ -224,11 +225,17 @@ ballast = [{"i": i, "s": str(i)} for i in range(200_000)]`
 // python measures Python functions that do nothing, in processes that stay and in
 // a fork for each task.
 func (b *bench) python() error {
-	const n, forks = 100_000, 2_000
+	const n, forks = 100_000, 5_000
 	sdk, err := filepath.Abs("sdk/python/src")
 	if err != nil {
 		return err
 	}
+	// The interpreter itself, and not a script that looks for one.
+	out, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
+	if err != nil {
+		return err
+	}
+	python := strings.TrimSpace(string(out))
 	env := []string{"PYTHONPATH=" + sdk, "CTWORKER_BIN=" + b.binary, "PYTHONDONTWRITEBYTECODE="}
 	for name, text := range map[string]string{
 		"noop.py": fmt.Sprintf(pythonWorker, ""), "noop_large.py": fmt.Sprintf(pythonWorker, large),
@@ -243,19 +250,19 @@ func (b *bench) python() error {
 	}
 	j := strconv.Itoa(runtime.NumCPU())
 	worker := func(program, isolation string, count int) []string {
-		return strings.Fields(fmt.Sprintf("python3 %s --task-file python.json --event-log-file python.log -j %s --isolation %s --max-num-tasks %d", program, j, isolation, count))
+		return append([]string{python}, strings.Fields(fmt.Sprintf("%s --task-file python.json --event-log-file python.log -j %s --isolation %s --max-num-tasks %d", program, j, isolation, count))...)
 	}
 	bare := func(program string, most string) []string {
-		return []string{"python3", program, strconv.Itoa(forks), most}
+		return []string{python, program, strconv.Itoa(forks), most}
 	}
 	const part = float64(forks) / n
 	cs := []contender{
 		{name: "fork per task", argv: worker("noop.py", "fork", forks), env: env, part: part},
-		{name: "bare fork, 1 at a time", argv: bare("fork.py", "1"), part: part},
-		{name: "bare fork, " + j + " at a time", argv: bare("fork.py", j), part: part},
+		{name: "bare fork, 1 at a time", argv: bare("fork.py", "1"), env: env, part: part},
+		{name: "bare fork, " + j + " at a time", argv: bare("fork.py", j), env: env, part: part},
 		{name: "fork per task, large", argv: worker("noop_large.py", "fork", forks), env: env, part: part},
-		{name: "bare fork, 1, large", argv: bare("fork_large.py", "1"), part: part},
-		{name: "bare fork, " + j + ", large", argv: bare("fork_large.py", j), part: part},
+		{name: "bare fork, 1, large", argv: bare("fork_large.py", "1"), env: env, part: part},
+		{name: "bare fork, " + j + ", large", argv: bare("fork_large.py", j), env: env, part: part},
 		{name: "reuse", argv: worker("noop.py", "reuse", n), env: env},
 	}
 	if err := b.inTurn(cs); err != nil {
