@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,5 +160,18 @@ def wait_gone() -> Callable[[int], None]:
             assert gone, f"process {pid} is still there"
         finally:
             os.close(pidfd)
+
+    return wait
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    """Look again and again for what nobody tells of."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + TIMEOUT
+        while not condition():
+            assert time.monotonic() < until, "it has not come about"
+            time.sleep(0.01)
 
     return wait

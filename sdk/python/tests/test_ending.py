@@ -45,6 +45,11 @@ def engine_of(host: int) -> int:
     return engine
 
 
+def state_of(pid: int) -> str:
+    """A process's state, as ps shows it: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 @pytest.mark.parametrize(("sig", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_lets_tasks_finish(
     lab: Lab, isolation: str, sig: signal.Signals, code: int, wait_gone: Callable[[int], None]
@@ -131,6 +136,45 @@ def test_the_engine_is_killed(lab: Lab, isolation: str, wait_gone: Callable[[int
         wait_gone(pid)
 
 
+def test_ctrl_z_pauses_the_run(lab: Lab, wait_for: Callable[[Callable[[], bool]], None]) -> None:
+    program = """
+    def f(i, d, w):
+        open(f"ran-{i}", "w").close()
+        return False, time.sleep(0.05)
+    """
+    worker, tasks = lab.write(program), lab.tasks([0] * 100)
+    # A group of its own, as a shell gives it: the system stops no orphaned one.
+    started = lab.start(worker, "--task-file", tasks, "-j", "2", preexec_fn=os.setpgrp)
+    wait_for(lambda: (lab.folder / "ran-t3").exists())
+    engine = engine_of(started.pid)
+    started.send_signal(signal.SIGTSTP)
+    wait_for(lambda: state_of(started.pid) == state_of(engine) == "T")
+    started.send_signal(signal.SIGCONT)
+    done = lab.finish(started)
+    assert (done.code, done.types()) == (0, {"task_completed": 100}), done.err
+
+
+def test_what_a_task_leaves_in_a_session_of_its_own(
+    lab: Lab, wait_gone: Callable[[int], None]
+) -> None:
+    program = """
+    import subprocess
+    def f(i, d, w):
+        if d == "leave":
+            print(subprocess.Popen(["sleep", "600"], start_new_session=True).pid, flush=True)
+        else: # goes on, so that it is not the end of the run that clears up
+            while not os.path.exists("go"): time.sleep(0.01)
+        return False, None
+    """
+    worker, tasks = lab.write(program), lab.tasks(["leave", "stay"])
+    started = lab.start(worker, "--task-file", tasks, "-j", "2")
+    assert started.stdout is not None
+    wait_gone(int(started.stdout.readline()))
+    (lab.folder / "go").touch()
+    done = lab.finish(started)
+    assert (done.code, done.types()) == (0, {"task_completed": 2}), done.err
+
+
 def test_a_source_that_waits_ends_with_the_run(lab: Lab, wait_gone: Callable[[int], None]) -> None:
     program = """
     def f(task_id, data, worker):
@@ -209,8 +253,8 @@ def test_strict(lab: Lab) -> None:
 
 def test_without_pidfd(lab: Lab) -> None:
     program = """
-    import ctworker._poller as p, ctworker._host as h
-    h.new_poller = p.SigchldPoller
+    import ctworker._poller as p, ctworker._host as h, ctworker._forkserver as s
+    h.new_poller = s.new_poller = p.SigchldPoller
     def f(i, d, w): return False, 1
     """
     done = lab.over(program, [0] * 200, "-j", "4")

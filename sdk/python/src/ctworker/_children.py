@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import signal
 import sys
-import threading
-import warnings
-from typing import Any
 
-from ctworker._detach import PASSED_ON, raw_signal
 from ctworker._poller import Poller
-from ctworker._serve import flush_standard_streams
 
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -36,38 +30,16 @@ class Children:
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
         self._watched: dict[int, bool] = {}  # pid: whether the poller has it
-        self._frozen = False
-        # Who has threads is told so in words of ours, which name them.
-        warnings.filterwarnings(
-            "ignore", message=r".*fork\(\) may lead to deadlocks", category=DeprecationWarning
-        )
 
     def fork(self) -> int:
-        """Return the child's pid, and 0 in the child, where PASSED_ON is blocked.
-
-        OSError if there can be no further process.
-        """
-        if not self._frozen:
-            # What exists now is left alone by the children's collector, which would
-            # have its pages copied.
-            gc.collect()
-            gc.freeze()
-            self._frozen = True
-        flush_standard_streams()  # else both would print what is in the buffers
-        # A signal that comes before the child has its own handlers waits for them.
-        raw_signal.pthread_sigmask(raw_signal.SIG_BLOCK, PASSED_ON)
-        try:
-            pid = os.fork()
-        except OSError:
-            raw_signal.pthread_sigmask(raw_signal.SIG_UNBLOCK, PASSED_ON)
-            raise
+        """Return the child's pid, and 0 in the child. OSError if there can be none."""
+        pid = os.fork()
         if pid == 0:
             return 0
         try:
             os.setpgid(pid, pid)  # the child does it too; who is first, is first
         except OSError:
             pass  # it has, or has ended
-        raw_signal.pthread_sigmask(raw_signal.SIG_UNBLOCK, PASSED_ON)
         try:
             self._poller.add_child(pid)
         except OSError:
@@ -114,18 +86,7 @@ class Children:
             self.kill(pid, signal.SIGKILL)
         for pid in list(self._watched):
             self.reap(pid)
-        if self._frozen:
-            gc.unfreeze()
-            self._frozen = False
 
 
 def _ended(status: int, usage: resource.struct_rusage) -> Ended:
     return Ended(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _MAXRSS_UNIT)
-
-
-def other_threads() -> list[str]:
-    """Return the names of the threads besides this one, which a fork does not take along."""
-    if threading.active_count() == 1:
-        return []
-    this: Any = threading.current_thread()
-    return [t.name for t in threading.enumerate() if t is not this]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import socket
@@ -19,10 +18,10 @@ _scan = _decoder.scan_once
 
 def _read(line: bytes) -> dict[str, Any]:
     try:
-        message, _ = _scan(line.decode(), 0)
+        message: dict[str, Any] = _scan(line.decode(), 0)[0]
     except (StopIteration, ValueError):
         raise RuntimeError(f"the engine said what is no JSON: {line[:100]!r}") from None
-    return dict(message)
+    return message
 
 
 class Control:
@@ -30,12 +29,13 @@ class Control:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._fd = connection.fileno()
         self._partial = b""
         self._fds: deque[list[int]] = deque()
         self._unsent: list[bytes] = []
 
     def fileno(self) -> int:
-        return self._socket.fileno()
+        return self._fd
 
     def say(self, message: dict[str, Any]) -> None:
         """Put a line up for the next flush."""
@@ -86,7 +86,10 @@ class Control:
 
     def descriptors(self) -> list[int]:
         """Return the socket and what has come and not been taken, for a child to close."""
-        return [self._socket.fileno(), *(fd for group in self._fds for fd in group)]
+        fds = [self._fd]
+        for group in self._fds:
+            fds += group
+        return fds
 
     def close(self) -> None:
         """Close the socket and what has come and not been taken."""
@@ -98,9 +101,8 @@ class Control:
 
 
 def _descriptors(payload: bytes) -> list[int]:
-    fds = array.array("i")
-    fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    fds: list[int] = memoryview(payload[: len(payload) // 4 * 4]).cast("i").tolist()
     if not _CLOEXEC:
         for fd in fds:
             os.set_inheritable(fd, False)
-    return list(fds)
+    return fds

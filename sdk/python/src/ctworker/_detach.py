@@ -1,10 +1,9 @@
-"""Make a forked child a process of its own: shed what is the parent's."""
+"""Make a fork a process of its own: shed what is the parent's."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import io
 import itertools
 import os
 import resource
@@ -14,11 +13,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-# What the module signal wraps into enums, which take longer than the calls themselves.
-raw_signal: Any = sys.modules["_signal"]
-
-PASSED_ON = (int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP))
-"""The signals that the host has handlers for; blocked while it forks."""
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that the program has handlers for while it runs."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -37,52 +33,68 @@ def take_over() -> None:
     signal.set_wakeup_fd(-1)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    _forget_event_loop(_loop_state())
+    _forget_event_loop()
+
+
+class Shedder:
+    """Makes a fork of the program a process of its own.
+
+    It is made in the program, as it has to know that it still lives.
+    """
+
+    def __init__(self) -> None:
+        self._program = os.getpid()
+        self._die_with_parent = _death_signal()
+
+    def shed(self) -> None:
+        """Shed what is the program's: its signals, event loop, exit hooks and input."""
+        global _in_child
+        _in_child = True
+        # Ctrl-C is for the program, which passes it on.
+        os.setpgid(0, 0)
+        self._die_with_parent()
+        if os.getppid() != self._program:
+            os._exit(1)  # it died before that was set up
+        signal.set_wakeup_fd(-1)
+        for sig in (*PASSED_ON, signal.SIGTSTP):
+            if signal.getsignal(sig) is not signal.SIG_IGN:
+                default: Any = signal.SIG_DFL
+                signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else default)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        _forget_event_loop()
+        _forget_exit_hooks()
+        _forget_multiprocessing()
 
 
 class Detacher:
-    """Prepared once in the parent, as each child is to do as little as possible.
+    """Makes each of the fork server's children a process of its own.
 
-    A page that a child writes to is copied first, so time goes by what is touched.
+    It is prepared once in the server, as each child is to do as little as possible: a
+    page that a child writes to is copied first, so time goes by what is touched.
     """
 
     def __init__(self, memory_limit: int) -> None:
         """memory_limit is RLIMIT_AS in bytes; 0 is none."""
-        self._host = os.getpid()
+        self._server = os.getpid()
         self._memory_limit = memory_limit
-        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._stdin = _open_stdin()
-        self._loop_state = _loop_state()
         self._die_with_parent = _death_signal()
-        self._handlers = [
-            (int(sig), signal.default_int_handler if sig == signal.SIGINT else raw_signal.SIG_DFL)
-            for sig in PASSED_ON
-            if signal.getsignal(sig) is not signal.SIG_IGN
-        ]
-
-    def close(self) -> None:
-        os.close(self._null)
+        modules = sys.modules
+        self._after_fork: Any = modules.get("multiprocessing.util")
+        self._numpy_random: Any = modules.get("numpy.random")
 
     def detach(self) -> None:
-        """Detach this process, a child that was forked with PASSED_ON blocked."""
-        global _in_child
-        _in_child = True
+        """Detach this process, a child."""
         os.setpgid(0, 0)
         self._die_with_parent()
-        if os.getppid() != self._host:
+        if os.getppid() != self._server:
             os._exit(1)  # it died before that was set up
-        raw_signal.set_wakeup_fd(-1)
-        for sig, handler in self._handlers:
-            raw_signal.signal(sig, handler)
-        raw_signal.pthread_sigmask(raw_signal.SIG_UNBLOCK, PASSED_ON)
-        os.dup2(self._null, 0)
-        os.close(self._null)
-        if self._stdin is not None:
-            sys.stdin = self._stdin
-        _forget_event_loop(self._loop_state)
-        _forget_exit_hooks()
-        _forget_multiprocessing()
-        _reseed()
+        if self._after_fork is not None:
+            self._after_fork._run_after_forkers()
+        if self._numpy_random is not None:
+            _reseed(self._numpy_random)
         if self._memory_limit:
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
             limit = self._memory_limit
@@ -91,12 +103,16 @@ class Detacher:
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _open_stdin() -> io.TextIOWrapper | None:
-    """Return a sys.stdin for the children, whose descriptor 0 is the null device."""
-    try:
-        return open(0, closefd=False)
-    except OSError:
-        return None
+_environ: Any = getattr(os.environ, "_data", None)
+
+
+def set_variable(name: bytes, value: bytes) -> None:
+    """Set a variable of the environment, as os.environ does by way of three functions more."""
+    if type(_environ) is dict:
+        os.putenv(name, value)
+        _environ[name] = value
+    else:
+        os.environb[name] = value
 
 
 def _death_signal() -> Callable[[], object]:
@@ -115,20 +131,16 @@ def _death_signal() -> Callable[[], object]:
     return lambda: None
 
 
-def _loop_state() -> Any:
-    """Return what asyncio keeps of this thread's event loop, where a fork leaves it as it is."""
-    if sys.version_info >= (3, 12):
-        return None
-    return getattr(asyncio.get_event_loop_policy(), "_local", None)
-
-
-def _forget_event_loop(state: Any) -> None:
+def _forget_event_loop() -> None:
     """Undo that an event loop is running, so that a task can run its own."""
     asyncio._set_running_loop(None)
     sys.set_asyncgen_hooks(None, None)
-    if state is not None:
-        state._loop = None
-        state._set_called = False
+    if sys.version_info < (3, 12):
+        # What asyncio keeps of this thread's loop; later versions see to it themselves.
+        state: Any = getattr(asyncio.get_event_loop_policy(), "_local", None)
+        if state is not None:
+            state._loop = None
+            state._set_called = False
 
 
 def _forget_exit_hooks() -> None:
@@ -159,7 +171,6 @@ def _forget_multiprocessing() -> None:
     util: Any = modules.get("multiprocessing.util")
     if util is not None:
         util._finalizer_registry.clear()
-        util._run_after_forkers()
     forkserver: Any = modules.get("multiprocessing.forkserver")
     if forkserver is not None and forkserver._forkserver._forkserver_pid is not None:
         # What it would start would be in no process group of this task.
@@ -170,11 +181,9 @@ def _forget_multiprocessing() -> None:
         server._forkserver_address = None
 
 
-def _reseed() -> None:
+def _reseed(numpy_random: Any) -> None:
     """Give the task its own random numbers; the module random sees to itself."""
-    numpy_random: Any = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        try:
-            numpy_random.seed()
-        except Exception:
-            pass  # the user has put in a generator that takes no seed
+    try:
+        numpy_random.seed()
+    except Exception:
+        pass  # the user has put in a generator that takes no seed

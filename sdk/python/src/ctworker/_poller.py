@@ -47,6 +47,7 @@ class PidfdPoller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._fd = self._epoll.fileno()
         self._pids: dict[int, int] = {}
         self._pidfds: dict[int, int] = {}
 
@@ -82,7 +83,7 @@ class PidfdPoller:
         return fds, pids
 
     def descriptors(self) -> list[int]:
-        return [self._epoll.fileno(), *self._pids]
+        return [self._fd, *self._pids]
 
     def close(self) -> None:
         for pidfd in self._pids:

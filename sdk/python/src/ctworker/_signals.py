@@ -26,6 +26,9 @@ class Forwarder:
             if before is not signal.SIG_IGN or sig == signal.SIGTERM:
                 self._before[sig] = before
                 signal.signal(sig, self._handle)
+        if signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            self._before[signal.SIGTSTP] = signal.SIG_DFL
+            signal.signal(signal.SIGTSTP, self._pause)
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             # Inherited from whoever started the program: children would leave no exit code.
             self._before[signal.SIGCHLD] = signal.SIG_IGN
@@ -38,6 +41,16 @@ class Forwarder:
             self._early.append(signum)
         else:
             self.send(signum)
+
+    def _pause(self, signum: int, frame: FrameType | None) -> None:
+        """Have Ctrl-Z stop the engine too, which else would go on starting tasks."""
+        if os.getpid() != self._pid:
+            return
+        self.send(signal.SIGSTOP)
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)  # this process stops here, until SIGCONT
+        signal.signal(signum, self._pause)
+        self.send(signal.SIGCONT)
 
     def attach(self, engine: int) -> None:
         """Name the engine's pid; signals that have come before are sent now."""

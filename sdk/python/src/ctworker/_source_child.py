@@ -26,6 +26,7 @@ class SourceChild:
         self.reader, self._tasks = os.pipe()
         self._report_reader, self._report_writer = os.pipe()
         self._reader_open = True
+        self.name = source.name
 
     def close_reader(self) -> None:
         """The engine has it."""
