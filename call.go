@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -26,6 +27,7 @@ type outcome struct {
 	retry  bool
 	// exception is why there is no result; "" where there is one.
 	exception string
+	final     bool // an exception that is not to be retried
 }
 
 func newCaller(f Func, maxResult int64) *caller {
@@ -52,7 +54,7 @@ func (c *caller) call(ctx context.Context, t *Task) {
 // encoded is the outcome of a function that has returned.
 func (c *caller) encoded(result Result, err error) outcome {
 	if err != nil {
-		return outcome{exception: errorText(err)}
+		return outcome{exception: errorText(err), final: isFinal(err)}
 	}
 	again, asked := result.(retry)
 	if asked {
@@ -95,8 +97,18 @@ func errorText(err error) (text string) {
 	return ""
 }
 
+// isFinal reports whether NoRetry has marked the error. An error of the user's may
+// panic when it is asked; then it has not.
+func isFinal(err error) bool {
+	defer func() { _ = recover() }()
+	return errors.As(err, new(*finalError))
+}
+
 func writeChain(b *strings.Builder, err error, indent string, left *int) {
 	for ; err != nil && *left > 0; *left-- {
+		if marked, ok := err.(*finalError); ok {
+			err = marked.error
+		}
 		// Formatting survives an Error method that panics.
 		line := fmt.Sprintf("%T: %v", err, err)
 		b.WriteString(indent + strings.ReplaceAll(line, "\n", "\n"+indent+"  ") + "\n")

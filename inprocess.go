@@ -71,7 +71,7 @@ func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) 
 	case called.exception == "":
 		out.Kind, out.Retry, out.Result = pipeline.Completed, called.retry, bytes.Clone(called.result)
 	case kind == 0:
-		out.Kind, out.Exception = pipeline.Exception, called.exception
+		out.Kind, out.Exception, out.NoRetry = pipeline.Exception, called.exception, called.final
 	}
 	return out, nil
 }

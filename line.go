@@ -134,7 +134,11 @@ func appendReply(b, quoted []byte, out outcome, maxResult int64) []byte {
 	b = append(b, quoted...)
 	if out.exception != "" {
 		b = append(b, `,"exception":`...)
-		return append(append(b, exceptionJSON(out.exception, maxResult)...), "}\n"...)
+		b = append(b, exceptionJSON(out.exception, maxResult)...)
+		if out.final {
+			b = append(b, `,"retry":false`...)
+		}
+		return append(b, "}\n"...)
 	}
 	b = append(b, `,"retry":`...)
 	b = strconv.AppendBool(b, out.retry)

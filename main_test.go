@@ -110,19 +110,20 @@ func TestProgram(t *testing.T) {
 	for _, name := range []string{"behave", "in-process"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := withTasks(t, "nil", "text", "retry:4", "error", "panic:5", "goexit", "nan", "echo:1", "large:2000", "stubborn", "deadline")
-			p := startProgram(t, dir, name, "--task-file", "tasks.jsonl", "-j2", "--max-runtime", "1", "--kill-delay", "0.5", "--retry-on-timeout", "--max-result-size", "1000")
+			dir := withTasks(t, "nil", "text", "retry:4", "error", "final", "panic:5", "goexit", "nan", "echo:1", "large:2000", "stubborn", "deadline")
+			p := startProgram(t, dir, name, "--task-file", "tasks.jsonl", "-j2", "--max-runtime", "1", "--kill-delay", "0.5", "--retry-on-timeout", "--retry-on-exception", "--max-result-size", "1000")
 			p.want(0)
 			all := p.events()
 			for task, want := range map[string]event{
 				"nil":        {Type: "task_completed", Result: []byte(`null`)},
 				"retry:4":    {Type: "task_completed", Result: []byte(`{"n":4}`), Retry: true},
 				"echo:1":     {Type: "task_completed", Result: []byte(`{"do":"echo","n":1}`)},
-				"error":      {Type: "task_exception", Exception: "fs.PathError: open x: no such file"},
-				"panic:5":    {Type: "task_exception", Exception: "ctworker_test.panics\n\t"},
-				"goexit":     {Type: "task_exception", Exception: "runtime.Goexit"},
-				"nan":        {Type: "task_exception", Exception: "NaN"},
-				"large:2000": {Type: "task_exception", Exception: "--max-result-size"},
+				"error":      {Type: "task_exception", Exception: "fs.PathError: open x: no such file", Retry: true},
+				"final":      {Type: "task_exception", Exception: "*fmt.wrapError: task final: code 3\n*ctworker_test.ownError: code 3"},
+				"panic:5":    {Type: "task_exception", Exception: "ctworker_test.panics\n\t", Retry: true},
+				"goexit":     {Type: "task_exception", Exception: "runtime.Goexit", Retry: true},
+				"nan":        {Type: "task_exception", Exception: "NaN", Retry: true},
+				"large:2000": {Type: "task_exception", Exception: "--max-result-size", Retry: true},
 				"stubborn":   {Type: "task_timed_out", Retry: true},
 				"deadline":   {Type: "task_timed_out", Retry: true},
 			} {
