@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Lab
-from ctworker._arguments import parse
+from ctworker._arguments import SPECIFIED, parse
 from ctworker._settings import SETTINGS
 
 
@@ -68,8 +68,7 @@ def test_every_setting_is_an_option() -> None:
     ("flags", "options", "words"),
     [
         (["--verbose"], {}, "--verbose, which the worker has too"),
-        (["-j"], {}, "-j, which the worker has too"),
-        (["--isolation"], {}, "--isolation"),
+        (["--no-is-spot"], {}, "--no-is-spot, which the worker has too"),
         (
             ["--ram"],
             {"dest": "memory"},
@@ -82,6 +81,26 @@ def test_conflicts_are_named(flags: list[str], options: dict[str, str], words: s
     with pytest.raises(ValueError, match=r"the program's own") as raised:
         parse(parser(*flags, **options), [])
     assert words in str(raised.value)
+
+
+def test_a_program_keeps_its_options_that_the_specification_does_not_have() -> None:
+    mine = parser("--config")
+    for flag in ("-j", "--isolation", "--no-strict"):
+        mine.add_argument(flag)
+    mine.add_argument("warm")
+    line = parse(
+        mine, ["--config=a", "-j", "b", "--isolation", "c", "--no-strict", "d", "e", "--strict"]
+    )
+    args = line.args
+    assert (args.config, args.j, args.isolation, args.no_strict, args.warm) == tuple("abcde")
+    assert (line.engine_flags, line.isolation) == (["--strict"], "fork")
+    assert parse(mine, ["--num-simultaneous-tasks=3", "x"]).engine_flags == [
+        "--num-simultaneous-tasks=3"
+    ]
+
+
+def test_every_specified_option_is_ours() -> None:
+    assert {s.flags[0] for s in SETTINGS} >= SPECIFIED
 
 
 def test_faults_of_the_command_line(

@@ -23,6 +23,20 @@ _ISOLATION_HELP = (
 )
 
 
+SPECIFIED = frozenset(
+    """
+    --task-file --provider --project-id --job-id --queue-name --exactly-once-queue
+    --event-log-file --event-log-to-file --event-log-to-queue --instance-type --num-cpus
+    --memory --local-ssd --boot-disk --is-spot --price --num-simultaneous-tasks
+    --max-runtime --shutdown-grace-period --tasks-to-skip --max-num-tasks --retry-on-exit
+    --retry-on-exception --retry-on-timeout --simulate-spot-termination-after
+    --simulate-spot-termination-delay --verbose
+    """.split()
+)
+"""What a worker of the specification has. A program cannot have its own of these; of the
+others it may, as one that was written before they came, and then its own is meant."""
+
+
 class CommandLine:
     """A command line that has been parsed."""
 
@@ -38,6 +52,7 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.flags: list[str] = []
+        self.has_isolation = False  # and not the program an option of that name
 
 
 class _Record(argparse.Action):
@@ -90,32 +105,35 @@ def _help(setting: Setting) -> str:
 def add_options(parser: argparse.ArgumentParser) -> _Recorder:
     """Add the worker's options to parser, in groups; once, however often it is called.
 
-    Raises ValueError that names them if the program has options of the same name.
+    Raises ValueError that names them if the program has options of the same name as one
+    that is SPECIFIED; of any other the program's own is kept, and the worker's left out.
     """
     known = getattr(parser, "_ctworker_recorder", None)
     if isinstance(known, _Recorder):
         return known
     _refuse_conflicts(parser)
+    theirs = _names(parser)
     recorder = _Recorder()
     groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in SETTINGS:
+        flags = [flag for flag in setting.flags if flag not in theirs]
+        if setting.flags[0] in theirs or _dest(setting) in theirs:
+            continue  # its environment variable is left
         if setting.category not in groups:
             groups[setting.category] = parser.add_argument_group(f"worker: {setting.category}")
         group = groups[setting.category]
         shared: dict[str, Any] = {"dest": _dest(setting), "recorder": recorder, "setting": setting}
         if setting.metavar is not None:
             group.add_argument(
-                *setting.flags,
+                *flags,
                 action=_Record,
                 metavar=setting.metavar,
                 help=_help(setting),
                 **shared,
             )
             continue
-        group.add_argument(
-            *setting.flags, action=_Record, value=True, help=_help(setting), **shared
-        )
-        if setting.negated:
+        group.add_argument(*flags, action=_Record, value=True, help=_help(setting), **shared)
+        if setting.negated and setting.negated not in theirs:
             group.add_argument(
                 setting.negated,
                 action=_Record,
@@ -123,24 +141,31 @@ def add_options(parser: argparse.ArgumentParser) -> _Recorder:
                 help=f"The opposite of {setting.flags[0]}",
                 **shared,
             )
-    groups["Running"].add_argument(
-        "--isolation",
-        choices=ISOLATIONS,
-        help=f"{_ISOLATION_HELP} (default: {default_isolation()}) [or {ISOLATION_VAR}]",
-    )
+    if not theirs & {"--isolation", "isolation"}:
+        groups["Running"].add_argument(
+            "--isolation",
+            choices=ISOLATIONS,
+            help=f"{_ISOLATION_HELP} (default: {default_isolation()}) [or {ISOLATION_VAR}]",
+        )
+        recorder.has_isolation = True
     parser._ctworker_recorder = recorder  # type: ignore[attr-defined]
     return recorder
 
 
+def _names(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the flags of the program's own parser, and where their values are stored."""
+    return {*parser._option_string_actions, *(action.dest for action in parser._actions)}
+
+
 def _refuse_conflicts(parser: argparse.ArgumentParser) -> None:
-    ours = {flag for s in SETTINGS for flag in (*s.flags, s.negated) if flag} | {"--isolation"}
-    theirs = parser._option_string_actions
-    if both := sorted(ours & theirs.keys()):
+    settings = [s for s in SETTINGS if s.flags[0] in SPECIFIED]
+    ours = {flag for s in settings for flag in (s.flags[0], s.negated) if flag}
+    if both := sorted(ours & parser._option_string_actions.keys()):
         raise ValueError(
             f"the program's own argparser has {', '.join(both)}, which the worker has too; "
             "give the program's option another name"
         )
-    dests = {_dest(s): s.flags[0] for s in SETTINGS} | {"isolation": "--isolation"}
+    dests = {_dest(s): s.flags[0] for s in settings}
     for action in parser._actions:
         if action.dest in dests:
             name = "/".join(action.option_strings) or action.dest
@@ -170,14 +195,16 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
     recorder.flags.clear()  # the program may have parsed with it before
     namespace = parser.parse_args(args)
     flags = list(recorder.flags)
-    return CommandLine(namespace, flags, _isolation(parser, namespace))
+    chosen = namespace.isolation if recorder.has_isolation else None
+    isolation = _isolation(parser, chosen)
+    if recorder.has_isolation:
+        namespace.isolation = isolation
+    return CommandLine(namespace, flags, isolation)
 
 
-def _isolation(parser: argparse.ArgumentParser, namespace: argparse.Namespace) -> str:
-    chosen: str | None = namespace.isolation
+def _isolation(parser: argparse.ArgumentParser, chosen: str | None) -> str:
     if chosen is None:
         chosen = os.environ.get(ISOLATION_VAR) or default_isolation()
         if chosen not in ISOLATIONS:
             parser.error(f"{ISOLATION_VAR}={chosen}: choose from {', '.join(ISOLATIONS)}")
-        namespace.isolation = chosen
     return chosen

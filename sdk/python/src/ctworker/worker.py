@@ -52,7 +52,8 @@ class Worker:
             was parsed is in worker_data.args.
 
         Raises TypeError for a task_source of another kind, ValueError if an option of
-        argparser is one of the worker's too, RuntimeError within a task. As argparse
+        argparser is one of the specification's worker too (of any other, the program's
+        is kept and the worker's has its environment variable alone), RuntimeError within a task. As argparse
         has it, --help and unknown options end the program.
         """
         if _detach.in_child():
