@@ -56,15 +56,16 @@ func (s Summary) rate() float64 {
 
 // Log logs the summary as one line.
 func (s Summary) Log(log zerolog.Logger) {
-	log.Info().
+	e := log.Info().
 		Int64("tasks", s.Told()).Int64("completed", s.Completed).Int64("exception", s.Exception).
 		Int64("timed_out", s.TimedOut).Int64("exited", s.Exited).Int64("retry", s.Retry).
 		Int64("interrupted", s.Interrupted).
 		Bool("came_to_its_end", s.CameToItsEnd()).Int64("next_tasks_to_skip", s.Next).
-		Float64("elapsed_seconds", s.Elapsed.Seconds()).Str("tasks_per_second", progress.Rate(s.rate())).
-		Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory).
-		Str("events", s.EventFile).
-		Msg("run ended")
+		Float64("elapsed_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(progress.Rate(s.rate())))
+	if s.CPU > 0 { // of a process that runs many tasks it is not known
+		e = e.Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory)
+	}
+	e.Str("events", s.EventFile).Msg("run ended")
 }
 
 // Print writes the summary for people.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/stages"
 )
@@ -75,6 +77,23 @@ events: events.log
 				t.Errorf("came to its end: %v", got)
 			}
 		})
+	}
+}
+
+func TestSummaryLog(t *testing.T) {
+	t.Parallel()
+	s := Summary{Counts: stages.Counts{Completed: 3}, Elapsed: 2 * time.Second, Next: 3}
+	var b strings.Builder
+	s.Log(zerolog.New(&b))
+	// A process that runs many tasks does not tell what each of them has used.
+	if got := b.String(); strings.Contains(got, "cpu_seconds") || !strings.Contains(got, `"tasks_per_second":1.50,"events"`) {
+		t.Errorf("got %s", got)
+	}
+	s.CPU, s.PeakMemory = time.Second, 5
+	b.Reset()
+	s.Log(zerolog.New(&b))
+	if got := b.String(); !strings.Contains(got, `"cpu_seconds":1,"peak_memory_bytes":5,`) {
+		t.Errorf("got %s", got)
 	}
 }
 

@@ -32,7 +32,7 @@ func StartLines(log zerolog.Logger, interval time.Duration, status func() Status
 			s := status()
 			rate, left := m.add(s)
 			e := log.Info().Int64("done", s.Done).Int64("failed", s.Failed).Int64("running", s.Running).
-				Str("tasks_per_second", Rate(rate))
+				RawJSON("tasks_per_second", []byte(Rate(rate)))
 			if s.Total > 0 {
 				e = e.Int64("total", s.Total).Bool("total_is_estimate", s.Estimated)
 			}
