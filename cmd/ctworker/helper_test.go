@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -27,6 +28,13 @@ func TestMain(m *testing.M) {
 	procexec.RunGuard()
 	if os.Getenv(asCommand) != "" {
 		main()
+	}
+	// What nohup has the tests ignore, the programs under test are not to inherit: a
+	// signal that is handled here has its default effect there.
+	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
 	}
 	os.Exit(m.Run())
 }
