@@ -51,6 +51,7 @@ type Delivery struct {
 	settled settlement
 	lost    chan struct{} // made by the first Lost or Lose
 	cause   error         // why it was lost; nil while it is held
+	after   func()        // what OnSettled was given
 
 	// The run's books; see ledger.go. A delivery made outside a run has none.
 	books      *ledger
@@ -85,10 +86,11 @@ func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
 // meanwhile it returns ErrLeaseLost and tells the source nothing. Settling
 // again in the same way does nothing; in another it returns ErrSettled.
 func (d *Delivery) Ack(ctx context.Context) error {
-	tell, err := d.settle(acked)
+	tell, after, err := d.settle(acked)
 	if err == nil && tell {
 		err = d.lease.Ack(ctx)
 	}
+	after() // an acknowledgment may take long, and be tried again: the lease is kept meanwhile
 	if err != nil {
 		return fmt.Errorf("ack task %q: %w", d.Task.ID, err)
 	}
@@ -99,7 +101,8 @@ func (d *Delivery) Ack(ctx context.Context) error {
 // Where the lease was lost meanwhile there is nothing to give back, and it
 // returns nil.
 func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
-	tell, err := d.settle(released)
+	tell, after, err := d.settle(released)
+	after() // a renewal that came to the source after the release would undo it
 	if err == nil && tell {
 		err = d.lease.Release(ctx, delay)
 	}
@@ -113,7 +116,9 @@ func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 // out by itself. It is for a task that this worker shall not be handed again
 // at once, such as one that is skipped.
 func (d *Delivery) Abandon() error {
-	if _, err := d.settle(abandoned); err != nil && !errors.Is(err, ErrLeaseLost) {
+	_, after, err := d.settle(abandoned)
+	after()
+	if err != nil && !errors.Is(err, ErrLeaseLost) {
 		return fmt.Errorf("abandon task %q: %w", d.Task.ID, err)
 	}
 	return nil
@@ -121,24 +126,44 @@ func (d *Delivery) Abandon() error {
 
 // settle moves the delivery from open to s and takes it out of the run's books.
 // It reports whether the source is to be told: by the first call alone, and only
-// while the lease is held.
-func (d *Delivery) settle(s settlement) (tell bool, err error) {
+// while the lease is held. after is what OnSettled was given, to be called once.
+func (d *Delivery) settle(s settlement) (tell bool, after func(), err error) {
+	after = func() {}
 	d.mu.Lock()
 	was, lost := d.settled, d.cause
 	if was == open {
 		d.settled = s
+		if d.after != nil {
+			after, d.after = d.after, nil
+		}
 	}
 	d.mu.Unlock()
 	switch {
 	case was == s:
-		return false, nil
+		return false, after, nil
 	case was != open:
-		return false, fmt.Errorf("%w: it was %v", ErrSettled, was)
+		return false, after, fmt.Errorf("%w: it was %v", ErrSettled, was)
 	}
 	if d.books != nil {
 		d.books.settled(d)
 	}
-	return lost == nil, lost
+	return lost == nil, after, lost
+}
+
+// OnSettled has f called once the lease need not be kept any longer: before a
+// release is told to the source, and after an acknowledgment has been; at once if
+// the delivery has been settled. It is for the one stage that keeps leases: a second
+// call takes the place of the first.
+func (d *Delivery) OnSettled(f func()) {
+	d.mu.Lock()
+	over := d.settled != open
+	if !over {
+		d.after = f
+	}
+	d.mu.Unlock()
+	if over {
+		f()
+	}
 }
 
 // Settled reports whether the delivery has been settled.

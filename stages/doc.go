@@ -1,9 +1,12 @@
 // Package stages has the stages that ctworker's own pipeline is made of. Each is
 // one file, named after it.
 //
-//	source ─▶ Window ─▶ Execute ─▶ Classify ─▶ Settle ─▶ sink
-//	          skip,     a Runner   what to     event first,
-//	          limit     per slot   do now      then ack
+//	source ─▶ Window ─▶ Extender ─▶ Execute ─▶ Classify ─▶ Settle ─▶ sink
+//	          skip,     keeps the   a Runner   what to     event first,
+//	          limit     leases      per slot   do now      then ack
+//
+// Warm takes the place of Execute where processes stay. A source whose leases
+// never end, such as a file, needs no Extender.
 //
 // # The guarantee
 //

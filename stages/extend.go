@@ -1,0 +1,256 @@
+package stages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// ExtendOptions say for how long leases are asked for. The zero value works.
+type ExtendOptions struct {
+	// Lease is how long a lease is to last after each renewal. A worker that dies
+	// gives its tasks back after as long at most. Default 60 s.
+	Lease time.Duration
+	// Most is for how long a task may be held in all: then its lease is left to
+	// run out, and the delivery is Lost. It has to be longer than a task can take,
+	// with what it waits before. Default 0: without end.
+	Most time.Duration
+	// Log receives renewals that failed, and leases that were lost.
+	Log zerolog.Logger
+}
+
+// An Extender keeps the leases of the tasks that pass through its stage, from
+// there until each is settled: while it waits for a slot, runs, and is told of. It
+// renews each lease when about half of it is over, not all at the same moment, and
+// tries again where that fails. A lease that has not been renewed by its end, or
+// that the source says is gone, makes the delivery Lost.
+//
+// It is for every source; one whose leases never end costs nothing. A source that
+// renews in batches collects what comes within a few milliseconds.
+type Extender struct {
+	opts   ExtendOptions
+	ctx    context.Context // of the renewals; ends with Close
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	closed   bool
+	renewing sync.WaitGroup
+}
+
+// NewExtender returns an Extender. Close it when the run has ended: leases are kept
+// to the very end.
+func NewExtender(opts ExtendOptions) *Extender {
+	if opts.Lease <= 0 {
+		opts.Lease = time.Minute
+	}
+	x := &Extender{opts: opts}
+	x.ctx, x.cancel = context.WithCancel(context.Background())
+	return x
+}
+
+// Close ends the renewing, and returns when none is under way.
+func (x *Extender) Close() {
+	x.mu.Lock()
+	x.closed = true
+	x.mu.Unlock()
+	x.cancel()
+	x.renewing.Wait()
+}
+
+// Stage passes tasks on in their order, and keeps their leases from then on. It
+// takes each at once, however long it waits behind it, so that none waits with a
+// lease that nobody keeps: how many there can be is the run's to bound.
+func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
+	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+		var waiting []*pipeline.Delivery
+		defer func() {
+			for _, d := range waiting {
+				d.GiveBack()
+			}
+		}()
+		for in != nil || len(waiting) > 0 {
+			var next *pipeline.Delivery
+			var send chan<- *pipeline.Delivery
+			if len(waiting) > 0 {
+				next, send = waiting[0], out
+			}
+			select {
+			case d, ok := <-in:
+				if !ok {
+					in = nil
+					continue
+				}
+				x.keep(d)
+				waiting = append(waiting, d)
+			case send <- next:
+				waiting[0] = nil
+				waiting = waiting[1:]
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		return nil
+	}
+}
+
+// keep keeps a delivery's lease until it is settled.
+func (x *Extender) keep(d *pipeline.Delivery) {
+	expires := d.Expires()
+	if expires.IsZero() {
+		return
+	}
+	k := &keeper{x: x, d: d, began: time.Now(), expires: expires}
+	d.OnSettled(k.stop)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.schedule(k.untilHalf())
+}
+
+// keeper keeps one lease. Its timer is its only goroutine, while it renews.
+type keeper struct {
+	x       *Extender
+	d       *pipeline.Delivery
+	began   time.Time
+	expires time.Time // touched by renew alone
+	tries   int       // since the last renewal; likewise
+
+	mu      sync.Mutex
+	stopped bool
+	timer   *time.Timer        // the next renewal
+	cancel  context.CancelFunc // of the one that is under way; nil: none is
+	ended   chan struct{}      // closed when that has returned
+}
+
+// stop ends the keeping, and returns when no renewal is under way: one that came to
+// the source after what follows, such as a release, would undo it.
+func (k *keeper) stop() {
+	k.mu.Lock()
+	k.stopped = true
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+	cancel, ended := k.cancel, k.ended
+	k.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-ended
+	}
+}
+
+// begin says that a renewal is under way, unless the keeping has ended.
+func (k *keeper) begin(cancel context.CancelFunc) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stopped {
+		return false
+	}
+	k.cancel, k.ended = cancel, make(chan struct{})
+	return true
+}
+
+func (k *keeper) end() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	close(k.ended)
+	k.cancel = nil
+}
+
+// schedule has it renewed after a while. The caller holds mu.
+func (k *keeper) schedule(after time.Duration) {
+	if !k.stopped {
+		k.timer = time.AfterFunc(after, k.renew)
+	}
+}
+
+// untilHalf is the time to the next renewal, where all is well: between 40 and 60 %
+// of what is left of the lease.
+func (k *keeper) untilHalf() time.Duration {
+	left := time.Until(k.expires)
+	return max(time.Duration((0.4+0.2*rand.Float64())*float64(left)), 0)
+}
+
+// firstAgain is about how long after a renewal that failed the next one is tried;
+// then twice as long, and so on, but at least four times before the lease's end.
+const firstAgain = 250 * time.Millisecond
+
+func (k *keeper) untilAgain() time.Duration {
+	k.tries++
+	wait := firstAgain << min(k.tries-1, 10)
+	wait = min(wait, max(time.Until(k.expires)/4, firstAgain))
+	return wait/2 + rand.N(wait)
+}
+
+// renew renews the lease, or finds that it is too late.
+func (k *keeper) renew() {
+	x, d := k.x, k.d
+	x.mu.Lock()
+	if x.closed {
+		x.mu.Unlock()
+		return
+	}
+	x.renewing.Add(1)
+	x.mu.Unlock()
+	defer x.renewing.Done()
+
+	if over := time.Since(k.began); x.opts.Most > 0 && over > x.opts.Most {
+		if !k.wait() {
+			k.lose(fmt.Errorf("it was held for %v, which is longer than a task can take", over.Round(time.Second)))
+		}
+		return
+	}
+	ctx, cancel := context.WithDeadline(x.ctx, k.expires)
+	defer cancel()
+	if !k.begin(cancel) {
+		return
+	}
+	until, err := d.Extend(ctx, x.opts.Lease)
+	k.end()
+	var after time.Duration
+	switch {
+	case d.Settled() && err != nil || x.ctx.Err() != nil:
+		return
+	case err == nil:
+		k.expires, k.tries = until, 0
+		after = k.untilHalf()
+	case errors.Is(err, pipeline.ErrLeaseLost):
+		x.log(d, err).Msg("the lease is lost: the task may run elsewhere, and is ended here")
+		return
+	case !time.Now().Before(k.expires):
+		k.lose(fmt.Errorf("it could not be renewed: %w", err))
+		return
+	default:
+		x.log(d, err).Time("expires", k.expires).Msg("the lease could not be renewed; it is tried again")
+		after = k.untilAgain()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.schedule(after)
+}
+
+// wait has renew called again at the lease's end, unless that has come.
+func (k *keeper) wait() bool {
+	left := time.Until(k.expires)
+	if left <= 0 {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.schedule(left)
+	return true
+}
+
+func (k *keeper) lose(cause error) {
+	k.x.log(k.d, cause).Msg("the lease has run out: the task may run elsewhere, and is ended here")
+	k.d.Lose(cause)
+}
+
+func (x *Extender) log(d *pipeline.Delivery, err error) *zerolog.Event {
+	return x.opts.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt)
+}
