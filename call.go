@@ -106,7 +106,8 @@ func isFinal(err error) bool {
 
 func writeChain(b *strings.Builder, err error, indent string, left *int) {
 	for ; err != nil && *left > 0; *left-- {
-		if marked, ok := err.(*finalError); ok {
+		// The mark itself, and not an error that wraps it.
+		if marked, ok := any(err).(*finalError); ok {
 			err = marked.error
 		}
 		// Formatting survives an Error method that panics.

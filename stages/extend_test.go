@@ -96,6 +96,12 @@ func pass(t *testing.T, opts stages.ExtendOptions, ds ...*pipeline.Delivery) *st
 	return x
 }
 
+// later lets time pass, and what comes of it, in a bubble.
+func later(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func delivery(id string, l pipeline.Lease) *pipeline.Delivery {
 	return pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte("{}")}, l, 1)
 }
@@ -111,7 +117,7 @@ func TestExtendKeepsALongTask(t *testing.T) {
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
 		for range 600 {
-			time.Sleep(time.Second)
+			later(time.Second)
 			if !k.held() {
 				t.Fatal("the lease has run out")
 			}
@@ -126,7 +132,7 @@ func TestExtendKeepsALongTask(t *testing.T) {
 		if err := d.Ack(t.Context()); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(time.Hour)
+		later(time.Hour)
 		if after := len(k.renewals()); after != n {
 			t.Errorf("%d renewals after the end", after-n)
 		}
@@ -144,7 +150,7 @@ func TestExtendSpreadsRenewals(t *testing.T) {
 			ks, ds = append(ks, k), append(ds, delivery(fmt.Sprint(i), k))
 		}
 		pass(t, stages.ExtendOptions{}, ds...)
-		time.Sleep(37 * time.Second)
+		later(37 * time.Second)
 		first, last := time.Hour, time.Duration(0)
 		for _, k := range ks {
 			at := k.renewals()[0]
@@ -168,7 +174,7 @@ func TestExtendTriesAgain(t *testing.T) {
 		})
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
-		time.Sleep(2 * leaseTime)
+		later(2 * leaseTime)
 		if isLost(d) || !k.held() {
 			t.Errorf("lost after %v", k.renewals())
 		}
@@ -189,11 +195,11 @@ func TestExtendLosesAtTheEnd(t *testing.T) {
 				k := newKept(leaseTime, answer)
 				d := delivery("a", k)
 				pass(t, stages.ExtendOptions{}, d)
-				time.Sleep(leaseTime - time.Second)
+				later(leaseTime - time.Second)
 				if isLost(d) {
 					t.Fatal("it is lost before the end of its lease")
 				}
-				time.Sleep(2 * time.Second)
+				later(2 * time.Second)
 				if !isLost(d) {
 					t.Fatalf("it is not lost, %v after the end of its lease", time.Second)
 				}
@@ -211,11 +217,11 @@ func TestExtendLosesWhatTheSourceHasTakenBack(t *testing.T) {
 		k := newKept(leaseTime, func(context.Context, int) error { return fmt.Errorf("gone: %w", pipeline.ErrLeaseLost) })
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
-		time.Sleep(37 * time.Second)
+		later(37 * time.Second)
 		if !isLost(d) {
 			t.Fatal("it is not lost")
 		}
-		time.Sleep(time.Hour)
+		later(time.Hour)
 		if n := len(k.renewals()); n != 1 {
 			t.Errorf("%d renewals", n)
 		}
@@ -229,11 +235,11 @@ func TestExtendLetsGo(t *testing.T) {
 		k := newKept(leaseTime, nil)
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{Most: 10 * time.Minute}, d)
-		time.Sleep(10 * time.Minute)
+		later(10 * time.Minute)
 		if isLost(d) || !k.held() {
 			t.Fatal("it is lost too early")
 		}
-		time.Sleep(2 * time.Minute)
+		later(2 * time.Minute)
 		if !isLost(d) || k.held() {
 			t.Error("it is still held")
 		}
@@ -247,13 +253,13 @@ func TestExtendDoesNotUndoARelease(t *testing.T) {
 		ended := false
 		k := newKept(leaseTime, func(ctx context.Context, _ int) error {
 			<-ctx.Done()
-			time.Sleep(time.Second) // as long as the network takes to see that
+			<-time.After(time.Second) // as long as the network takes to see that
 			ended = true
 			return ctx.Err()
 		})
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
-		time.Sleep(37 * time.Second)
+		later(37 * time.Second)
 		if err := d.Release(t.Context(), 0); err != nil || !ended {
 			t.Errorf("released (%v), and the renewal has ended: %v", err, ended)
 		}
@@ -268,7 +274,7 @@ func TestExtendKeepsWhatIsBeingAcknowledged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		k := newKept(leaseTime, nil)
-		k.ack = func() { time.Sleep(5 * leaseTime) }
+		k.ack = func() { <-time.After(5 * leaseTime) }
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
 		if err := d.Ack(t.Context()); err != nil {
@@ -278,7 +284,7 @@ func TestExtendKeepsWhatIsBeingAcknowledged(t *testing.T) {
 			t.Error("the lease ran out meanwhile")
 		}
 		n := len(k.renewals())
-		time.Sleep(time.Hour)
+		later(time.Hour)
 		if len(k.renewals()) != n {
 			t.Error("it is renewed after the end")
 		}
@@ -301,7 +307,7 @@ func TestExtendKeepsWhatWaits(t *testing.T) {
 			ks = append(ks, newKept(leaseTime, nil))
 			in <- delivery(fmt.Sprint(i), ks[i])
 		}
-		time.Sleep(10 * leaseTime)
+		later(10 * leaseTime)
 		for i, k := range ks {
 			if !k.held() {
 				t.Fatalf("task %d has run out", i)
@@ -329,9 +335,9 @@ func TestExtendClose(t *testing.T) {
 		k := newKept(leaseTime, func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() })
 		d := delivery("a", k)
 		x := pass(t, stages.ExtendOptions{}, d, delivery("local", nil))
-		time.Sleep(37 * time.Second)
+		later(37 * time.Second)
 		x.Close()
-		time.Sleep(time.Hour)
+		later(time.Hour)
 		if n := len(k.renewals()); n != 1 || isLost(d) {
 			t.Errorf("%d renewals, lost: %v", n, isLost(d))
 		}
