@@ -1,0 +1,37 @@
+package sqs
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/sourcetest"
+)
+
+func TestContract(t *testing.T) {
+	var last *fakeQueue
+	sourcetest.Run(t, sourcetest.Harness{
+		New: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
+			last = newFakeQueue(t, bodies(tasks)...)
+			return last.open(t, Options{Lease: 2 * time.Second, Wait: time.Second})
+		},
+		Handed: func() int {
+			last.mu.Lock()
+			defer last.mu.Unlock()
+			return last.received
+		},
+		IgnoreGoroutines: []goleak.Option{
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+			goleak.IgnoreAnyFunction("net/http.(*conn).serve"),
+			goleak.IgnoreAnyFunction("net/http.(*Server).Serve"),
+			goleak.IgnoreAnyFunction("net/http.(*connReader).backgroundRead"),
+		},
+		Features: sourcetest.Features{
+			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
+			LeaseDuration: 2 * time.Second, ReportsLost: true, MaxData: 1 << 20,
+		},
+	})
+}

@@ -1,0 +1,71 @@
+package sqs
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+)
+
+// codes of SQS's answers, and what they mean to us. Of an entry in a batch only its
+// code is told, so that it is codes and not types which are looked at.
+// Source: AWS, Amazon SQS API Reference, the errors of each action.
+var (
+	lostCodes = map[string]bool{
+		"ReceiptHandleIsInvalid": true, "AWS.SimpleQueueService.ReceiptHandleIsInvalid": true,
+		"MessageNotInflight": true, "AWS.SimpleQueueService.MessageNotInflight": true,
+		"InvalidParameterValue": true, // "… Reason: Message does not exist or is not available for visibility timeout change"
+	}
+	busyCodes = map[string]bool{
+		"RequestThrottled": true, "ThrottlingException": true, "Throttling": true, "TooManyRequestsException": true,
+		"OverLimit": true, "AWS.SimpleQueueService.OverLimit": true, "KmsThrottled": true, "KMS.ThrottlingException": true,
+		"RequestTimeout": true, "ServiceUnavailable": true, "InternalFailure": true, "InternalError": true,
+	}
+	noQueueCodes = map[string]bool{"QueueDoesNotExist": true, "AWS.SimpleQueueService.NonExistentQueue": true}
+	deniedCodes  = map[string]bool{"AccessDenied": true, "AccessDeniedException": true, "KmsAccessDenied": true, "KMS.AccessDeniedException": true}
+	keyCodes     = map[string]bool{
+		"InvalidClientTokenId": true, "UnrecognizedClientException": true, "SignatureDoesNotMatch": true,
+		"InvalidAccessKeyId": true, "ExpiredToken": true, "ExpiredTokenException": true, "IncompleteSignature": true,
+	}
+)
+
+// codeOf is the code of SQS's own answer, or "" where there was none.
+func codeOf(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
+// isPassing reports whether the same request may do better later: the network, and
+// what SQS says of itself. The SDK has tried some times already.
+func isPassing(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) || busyCodes[api.ErrorCode()] || api.ErrorFault() == smithy.FaultServer {
+		return true
+	}
+	var response *awshttp.ResponseError
+	return errors.As(err, &response) &&
+		(response.HTTPStatusCode() >= http.StatusInternalServerError || response.HTTPStatusCode() == http.StatusTooManyRequests)
+}
+
+// explain says in words what to do about an error.
+func explain(action, queue string, err error) error {
+	what := ""
+	switch code := codeOf(err); {
+	case noQueueCodes[code]:
+		what = fmt.Sprintf("there is no queue %q in this account and region; create it, or correct --queue-name, --job-id or --region", queue)
+	case deniedCodes[code]:
+		what = fmt.Sprintf("these credentials may not do it: allow sqs:%s on the queue %q in their IAM policy", action, queue)
+	case keyCodes[code]:
+		what = "AWS does not accept these credentials; renew them (aws sts get-caller-identity shows whose they are)"
+	case code == "":
+		what = "SQS was not reached; see whether there are credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE or the instance's role), a region (--region or AWS_REGION) and a way to the network"
+	default:
+		return fmt.Errorf("sqs %s, queue %q: %w", action, queue, err)
+	}
+	return fmt.Errorf("sqs %s: %s: %w", action, what, err)
+}

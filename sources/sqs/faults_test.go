@@ -1,0 +1,329 @@
+package sqs
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+const task = `{"task_id": "a", "data": {"n": 1}}`
+
+const patience = 20 * time.Second
+
+func receive(t *testing.T, s *Source, limit int) []*pipeline.Delivery {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ds, err := s.Receive(ctx, limit)
+	if err != nil {
+		t.Fatalf("Receive: %v", err)
+	}
+	return ds
+}
+
+func closeNow(t *testing.T, s *Source) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// firstTimes has the first n requests of an action end in a way.
+func firstTimes(q *fakeQueue, action string, n int32, end func(w http.ResponseWriter)) {
+	var seen atomic.Int32
+	q.setFault(func(w http.ResponseWriter, a string, _ map[string]any) bool {
+		if a != action || seen.Add(1) > n {
+			return false
+		}
+		end(w)
+		return true
+	})
+}
+
+// What SQS refuses for now, or does not answer, is tried again.
+func TestPassingFaults(t *testing.T) {
+	t.Parallel()
+	ends := map[string]func(w http.ResponseWriter){
+		"throttled":  func(w http.ResponseWriter) { refuse(w, 400, "RequestThrottled", "Rate exceeded") },
+		"over limit": func(w http.ResponseWriter) { refuse(w, 403, "OverLimit", "Too many messages in flight") },
+		"503":        func(w http.ResponseWriter) { refuse(w, 503, "ServiceUnavailable", "") },
+		"no JSON":    func(w http.ResponseWriter) { http.Error(w, "<html>bad gateway</html>", http.StatusBadGateway) },
+		"cut off":    func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+	}
+	for _, action := range []string{"ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch"} {
+		for name, end := range ends {
+			t.Run(action+" "+name, func(t *testing.T) {
+				t.Parallel()
+				q := newFakeQueue(t, task)
+				s := q.open(t, Options{})
+				defer closeNow(t, s)
+				firstTimes(q, action, 1, end)
+				d := receive(t, s, 1)[0]
+				if until, err := d.Extend(t.Context(), time.Minute); err != nil || time.Until(until) < 50*time.Second {
+					t.Errorf("Extend: until %v, %v", until, err)
+				}
+				if err := d.Ack(t.Context()); err != nil {
+					t.Errorf("Ack: %v", err)
+				}
+				if all, _ := q.left(); all != 0 || q.count(action) != 2 {
+					t.Errorf("%d messages left after %d requests", all, q.count(action))
+				}
+			})
+		}
+	}
+}
+
+// A delete whose answer is lost has taken effect: it is sent again, which does no harm.
+func TestLostAnswerToADelete(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task)
+	s := q.open(t, Options{})
+	defer closeNow(t, s)
+	var lost atomic.Bool
+	q.setFault(func(_ http.ResponseWriter, action string, in map[string]any) bool {
+		if action == "DeleteMessageBatch" && lost.CompareAndSwap(false, true) {
+			q.change(in)
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	if err := receive(t, s, 1)[0].Ack(t.Context()); err != nil || !lost.Load() {
+		t.Errorf("Ack: %v", err)
+	}
+}
+
+// Each entry of a batch has its own end.
+func TestPartialFailure(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task, task, task)
+	s := q.open(t, Options{Linger: 50 * time.Millisecond})
+	defer closeNow(t, s)
+	var ds []*pipeline.Delivery
+	for len(ds) < 3 {
+		ds = append(ds, receive(t, s, 3-len(ds))...)
+	}
+	q.mu.Lock()
+	q.messages[1].count++ // somebody else has received it
+	q.mu.Unlock()
+	errs := make(chan error, 3)
+	for _, d := range ds {
+		go func() { errs <- d.Ack(t.Context()) }()
+	}
+	lost := 0
+	for range ds {
+		switch err := <-errs; {
+		case errors.Is(err, pipeline.ErrLeaseLost):
+			lost++
+		case err != nil:
+			t.Error(err)
+		}
+	}
+	if all, _ := q.left(); lost != 1 || all != 1 || q.count("DeleteMessageBatch") != 1 {
+		t.Errorf("%d lost, %d left, %d requests", lost, all, q.count("DeleteMessageBatch"))
+	}
+}
+
+// An answer that says nothing of an entry is no answer for it.
+func TestAnswerWithoutTheEntry(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task)
+	s := q.open(t, Options{})
+	defer closeNow(t, s)
+	firstTimes(q, "DeleteMessageBatch", 1, func(w http.ResponseWriter) { _, _ = w.Write([]byte(`{"Successful":[],"Failed":[]}`)) })
+	if err := receive(t, s, 1)[0].Ack(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if all, _ := q.left(); all != 0 {
+		t.Error("it has not been deleted")
+	}
+}
+
+// What only meets the same answer again is told in words, once and for all.
+func TestErrorsInWords(t *testing.T) {
+	t.Parallel()
+	for code, words := range map[string][]string{
+		"QueueDoesNotExist":         {`no queue "jobs"`, "--queue-name", "--region"},
+		"AccessDeniedException":     {"sqs:ReceiveMessage", `"jobs"`, "IAM"},
+		"InvalidClientTokenId":      {"credentials", "renew"},
+		"ExpiredToken":              {"credentials", "renew"},
+		"InvalidAttributeName":      {"ReceiveMessage", `"jobs"`},
+		"KMS.AccessDeniedException": {"IAM"},
+	} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			q := newFakeQueue(t, task)
+			s := q.open(t, Options{})
+			defer closeNow(t, s)
+			firstTimes(q, "ReceiveMessage", 1000, func(w http.ResponseWriter) { refuse(w, 400, code, "no") })
+			for range 2 {
+				_, err := s.Receive(t.Context(), 10)
+				if err == nil {
+					t.Fatal("no error")
+				}
+				for _, word := range words {
+					if !strings.Contains(err.Error(), word) {
+						t.Errorf("%q is not in: %v", word, err)
+					}
+				}
+			}
+			if n := q.count("ReceiveMessage"); n != 1 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+}
+
+// A message that is no task is told of whole, and then deleted.
+func TestMalformed(t *testing.T) {
+	t.Parallel()
+	bad := []string{`no JSON`, `{"data": {}}`, `{"task_id": 5, "data": {}}`, `{"task_id": "", "data": {}}`, `{"task_id": "x"}`, `[]`, `{"task_id": "x", "data": {}} {}`, `{"Task_ID": "x", "data": {}}`}
+	q := newFakeQueue(t, append(bad, task)...)
+	told := map[string]error{}
+	s := q.open(t, Options{Malformed: func(_ context.Context, body string, reason error) error {
+		if all, _ := q.left(); all != len(bad)+1-len(told) {
+			t.Errorf("%d are left before all was told", all)
+		}
+		told[body] = reason
+		return nil
+	}})
+	defer closeNow(t, s)
+	ds := receive(t, s, 10)
+	if len(ds) != 1 || ds[0].Task.ID != "a" || string(ds[0].Task.Data) != `{"n": 1}` {
+		t.Errorf("received %v", ds)
+	}
+	for _, body := range bad {
+		if told[body] == nil {
+			t.Errorf("nobody was told of %s", body)
+		}
+	}
+	if all, _ := q.left(); all != 1 {
+		t.Errorf("%d are left", all)
+	}
+}
+
+// One that cannot be told of stays in the queue, and ends the run.
+func TestMalformedThatCannotBeToldOf(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, `no JSON`)
+	s := q.open(t, Options{Malformed: func(context.Context, string, error) error { return errors.New("disk full") }})
+	defer closeNow(t, s)
+	if _, err := s.Receive(t.Context(), 10); err == nil || !strings.Contains(err.Error(), "disk full") {
+		t.Errorf("Receive: %v", err)
+	}
+	if all, visible := q.left(); all != 1 || visible != 1 {
+		t.Errorf("%d left, %d visible", all, visible)
+	}
+}
+
+// A long poll that a shutdown finds under way strands nothing: what it brings is
+// visible to others at once.
+func TestALatePollIsReleased(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t)
+	s := q.open(t, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	received := make(chan error)
+	go func() {
+		_, err := s.Receive(ctx, 10)
+		received <- err
+	}()
+	for q.count("ReceiveMessage") == 0 {
+		<-time.After(time.Millisecond)
+	}
+	cancel()
+	began := time.Now()
+	if err := <-received; !errors.Is(err, context.Canceled) || time.Since(began) > time.Second {
+		t.Errorf("Receive: %v after %v", err, time.Since(began))
+	}
+	q.mu.Lock()
+	q.messages = append(q.messages, &message{body: task})
+	close(q.changed)
+	q.changed = make(chan struct{})
+	q.mu.Unlock()
+	for q.count("ChangeMessageVisibilityBatch") == 0 {
+		<-time.After(time.Millisecond)
+	}
+	closeNow(t, s)
+	if all, visible := q.left(); all != 1 || visible != 1 {
+		t.Errorf("%d left, %d visible", all, visible)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// No message can be held for longer than 12 hours.
+func TestTheCap(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task)
+	s := q.open(t, Options{})
+	defer closeNow(t, s)
+	receive(t, s, 1)
+	asked := make(chan int, 1)
+	q.setFault(func(_ http.ResponseWriter, action string, in map[string]any) bool {
+		if entries, ok := in["Entries"].([]any); ok && action == "ChangeMessageVisibilityBatch" {
+			entry, _ := entries[0].(map[string]any)
+			asked <- number(entry["VisibilityTimeout"])
+		}
+		return false
+	})
+	l := &lease{s: s, handle: "0#1", received: time.Now().Add(-MaxHold + time.Minute)}
+	until, err := l.Extend(t.Context(), time.Minute)
+	if got := <-asked; err != nil || got < 25 || got > 30 || time.Until(until) > 30*time.Second {
+		t.Errorf("asked for %d s, until %v: %v", got, until, err)
+	}
+	l.received = l.received.Add(-time.Minute)
+	if _, err := l.Extend(t.Context(), time.Minute); !errors.Is(err, pipeline.ErrLeaseLost) {
+		t.Errorf("beyond the cap: %v", err)
+	}
+}
+
+// Many are received ten at once, while they come full, and settled ten at once.
+func TestBatches(t *testing.T) {
+	t.Parallel()
+	const n = 500
+	all := make([]string, n)
+	for i := range all {
+		all[i] = task
+	}
+	q := newFakeQueue(t, all...)
+	s := q.open(t, Options{})
+	defer closeNow(t, s)
+	errs := make(chan error, n)
+	for got := 0; got < n; {
+		ds := receive(t, s, min(100, n-got))
+		got += len(ds)
+		for _, d := range ds {
+			go func() { errs <- d.Ack(t.Context()) }()
+		}
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if r := q.count("ReceiveMessage"); r > n/10+mostPolls+1 {
+		t.Errorf("%d receives", r)
+	}
+	if left, _ := q.left(); left != 0 {
+		t.Errorf("%d are left", left)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	t.Parallel()
+	_, err := Open(t.Context(), Options{Lease: 13 * time.Hour, Wait: time.Minute})
+	for _, words := range []string{"no queue", "13h", "12 h", "20 s"} {
+		if err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%q is not in: %v", words, err)
+		}
+	}
+}

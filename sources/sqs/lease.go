@@ -1,0 +1,150 @@
+package sqs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// lease is a message in flight. It implements pipeline.Lease.
+type lease struct {
+	s                 *Source
+	handle            string
+	received, expires time.Time
+}
+
+// visibility is a change of a message's visibility timeout.
+type visibility struct {
+	handle string
+	after  int32 // seconds until it can be received again
+}
+
+func (l *lease) Expires() time.Time { return l.expires }
+
+func (l *lease) Ack(ctx context.Context) error {
+	return l.s.again(ctx, "DeleteMessage", func() error { return l.s.deletes.Do(ctx, l.handle) })
+}
+
+func (l *lease) Release(ctx context.Context, delay time.Duration) error {
+	change := visibility{handle: l.handle, after: roundUp(min(delay, l.left()))}
+	return l.s.again(ctx, "ChangeMessageVisibility", func() error { return l.s.releases.Do(ctx, change) })
+}
+
+// Extend asks for d from now, or for what is left of MaxHold.
+func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
+	d = min(d, l.left())
+	if d < time.Second {
+		return time.Time{}, fmt.Errorf("%w: SQS lets no message be held for longer than %v", pipeline.ErrLeaseLost, MaxHold)
+	}
+	began := time.Now() // the answer may take its time
+	change := visibility{handle: l.handle, after: seconds(d)}
+	err := l.s.again(ctx, "ChangeMessageVisibility", func() error { return l.s.extends.Do(ctx, change) })
+	return began.Add(d.Truncate(time.Second)), err
+}
+
+// left is what is left of MaxHold. SQS counts from a moment of its own, which is
+// before ours.
+func (l *lease) left() time.Duration {
+	return max(MaxHold-time.Since(l.received)-receiveMargin, 0)
+}
+
+// receiveMargin is how long an answer to a receive may have been on its way.
+const receiveMargin = 30 * time.Second
+
+func roundUp(d time.Duration) int32 { return seconds(d + time.Second - 1) }
+
+// again does what is worth another try until ctx ends.
+func (s *Source) again(ctx context.Context, action string, do func() error) error {
+	for try := 0; ; try++ {
+		err := do()
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case lostCodes[codeOf(err)]:
+			return fmt.Errorf("%w: %w", pipeline.ErrLeaseLost, err)
+		case !isPassing(err):
+			return explain(action, s.opts.Queue, err)
+		}
+		select {
+		case <-time.After(backoff(try)):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+func (s *Source) deleteBatch(ctx context.Context, handles []string) []error {
+	in := sqs.DeleteMessageBatchInput{QueueUrl: &s.url}
+	for i, handle := range handles {
+		in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &handle})
+	}
+	out, err := s.client.DeleteMessageBatch(ctx, &in)
+	if err != nil {
+		return all(err, len(handles))
+	}
+	ids := make([]string, 0, len(out.Successful))
+	for _, e := range out.Successful {
+		ids = append(ids, aws.ToString(e.Id))
+	}
+	return each(ids, out.Failed, len(handles))
+}
+
+func (s *Source) changeBatch(ctx context.Context, changes []visibility) []error {
+	in := sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &s.url}
+	for i, c := range changes {
+		in.Entries = append(in.Entries, types.ChangeMessageVisibilityBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &c.handle, VisibilityTimeout: c.after,
+		})
+	}
+	out, err := s.client.ChangeMessageVisibilityBatch(ctx, &in)
+	if err != nil {
+		return all(err, len(changes))
+	}
+	ids := make([]string, 0, len(out.Successful))
+	for _, e := range out.Successful {
+		ids = append(ids, aws.ToString(e.Id))
+	}
+	return each(ids, out.Failed, len(changes))
+}
+
+// all is the same error for each of n entries.
+func all(err error, n int) []error {
+	errs := make([]error, n)
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// errNoAnswer is of an entry that a batch's answer says nothing of.
+var errNoAnswer = errors.New("SQS has said nothing of it")
+
+// each is what came of each of n entries, whose ids are their numbers. What the
+// answer leaves out has not been done.
+func each(done []string, failed []types.BatchResultErrorEntry, n int) []error {
+	errs := all(errNoAnswer, n)
+	for _, id := range done {
+		if i, err := strconv.Atoi(id); err == nil && i >= 0 && i < n {
+			errs[i] = nil
+		}
+	}
+	for _, f := range failed {
+		if i, err := strconv.Atoi(aws.ToString(f.Id)); err == nil && i >= 0 && i < n {
+			fault := smithy.FaultServer
+			if f.SenderFault {
+				fault = smithy.FaultClient
+			}
+			errs[i] = &smithy.GenericAPIError{Code: aws.ToString(f.Code), Message: aws.ToString(f.Message), Fault: fault}
+		}
+	}
+	return errs
+}

@@ -1,0 +1,107 @@
+package sqs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/rs/zerolog"
+)
+
+// MaxHold is for how long SQS lets a message be held in all, from its receive
+// (AWS: Amazon SQS visibility timeout).
+const MaxHold = 12 * time.Hour
+
+// Options say which queue. Only Queue is required.
+type Options struct {
+	// Queue is the queue's name, or its address (https://…).
+	Queue string
+	// Region is the queue's region. Default: as the AWS command line finds it.
+	Region string
+	// Lease is how long a message is asked for at receive, in whole seconds: as long
+	// as it may be until its lease is first renewed. Default 60 s.
+	Lease time.Duration
+	// Wait is how long SQS waits for a message before it says that there is none:
+	// whole seconds, 20 at most, which is the default.
+	Wait time.Duration
+	// Linger is how long an acknowledgment, release or extension waits for others
+	// to go with it. Default 10 ms.
+	Linger time.Duration
+	// Malformed is told of each message that is no task: its body, and what is wrong
+	// with it. It is deleted once Malformed has returned nil. Default: the message
+	// is left in the queue, and an error ends the run.
+	Malformed func(ctx context.Context, body string, reason error) error
+	// Log receives what goes wrong and is tried again.
+	Log zerolog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.Lease <= 0 {
+		o.Lease = time.Minute
+	}
+	if o.Wait <= 0 {
+		o.Wait = longestWait
+	}
+	return o
+}
+
+const longestWait = 20 * time.Second
+
+func (o Options) validate() error {
+	var errs []error
+	if o.Queue == "" {
+		errs = append(errs, errors.New("no queue is named"))
+	}
+	if o.Lease < time.Second || o.Lease > MaxHold {
+		errs = append(errs, fmt.Errorf("a lease of %v: SQS has from 1 s to 12 h", o.Lease))
+	}
+	if o.Wait < time.Second || o.Wait > longestWait {
+		errs = append(errs, fmt.Errorf("a wait of %v: SQS has from 1 s to 20 s", o.Wait))
+	}
+	return errors.Join(errs...)
+}
+
+// Open finds the queue, with the credentials, region and endpoint that every AWS
+// tool takes: its own settings, else the environment (AWS_PROFILE, AWS_REGION,
+// AWS_ENDPOINT_URL_SQS …), the shared files, the container or the instance.
+func Open(ctx context.Context, opts Options) (*Source, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, fmt.Errorf("sqs: %w", err)
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, func(o *config.LoadOptions) error {
+		if opts.Region != "" {
+			o.Region = opts.Region
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sqs: the AWS settings: %w", err)
+	}
+	return open(ctx, sqs.NewFromConfig(cfg), opts)
+}
+
+// client is what a Source needs of the SDK's *sqs.Client.
+type client interface {
+	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error) //nolint:staticcheck // the SDK's name
+	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
+	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput, ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
+	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
+}
+
+// open finds the queue. opts has its defaults.
+func open(ctx context.Context, c client, opts Options) (*Source, error) {
+	url := opts.Queue
+	if !strings.Contains(url, "://") {
+		out, err := c.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &opts.Queue})
+		if err != nil {
+			return nil, explain("GetQueueUrl", opts.Queue, err)
+		}
+		url = *out.QueueUrl
+	}
+	return newSource(c, url, opts), nil
+}

@@ -1,0 +1,270 @@
+package sqs
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/batch"
+)
+
+// batchMost is the most that SQS takes and gives at once.
+const batchMost = 10
+
+// mostPolls is how many receives are under way at once at most.
+const mostPolls = 8
+
+// A Source takes tasks from a queue. It never ends by itself.
+type Source struct {
+	client client
+	url    string
+	opts   Options
+
+	ctx    context.Context // of the polls; ends with Close
+	cancel context.CancelFunc
+	polls  sync.WaitGroup
+
+	deletes           *batch.Batcher[string]
+	extends, releases *batch.Batcher[visibility]
+	arrived           chan struct{} // holds a token when a poll has ended
+
+	mu        sync.Mutex
+	receiving bool // what arrives is for Receive, now or the next time; else it is released
+	asked     int  // messages that the polls under way may bring
+	width     int  // how many polls pay
+	running   int  // how many are under way
+	ready     []*pipeline.Delivery
+	err       error // for good
+	closed    bool
+	gaveUp    time.Time // when receiving ended
+}
+
+func newSource(c client, url string, opts Options) *Source {
+	s := &Source{client: c, url: url, opts: opts, arrived: make(chan struct{}, 1), width: 1}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.deletes = batch.New(batch.Options[string]{Most: batchMost, Linger: opts.Linger}, s.deleteBatch)
+	s.extends = batch.New(batch.Options[visibility]{Most: batchMost, Linger: opts.Linger}, s.changeBatch)
+	s.releases = batch.New(batch.Options[visibility]{Most: batchMost, Linger: opts.Linger}, s.changeBatch)
+	return s
+}
+
+// Receive returns the tasks of the next messages; see pipeline.Source. It asks for as
+// many as it may return, ten at once, and for more tens at once while they come full.
+//
+// An error that another try would only meet again, such as a queue that is not
+// there, ends it for good. Whatever else SQS or the network answers is tried again.
+func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		if n := min(len(s.ready), limit); n > 0 {
+			ds := s.ready[:n:n]
+			s.ready = s.ready[n:]
+			s.mu.Unlock()
+			return ds, nil
+		}
+		if s.err != nil {
+			defer s.mu.Unlock()
+			return nil, s.err
+		}
+		s.receiving = true
+		for s.asked < limit && s.running < s.width {
+			s.poll(min(limit-s.asked, batchMost))
+		}
+		s.mu.Unlock()
+		select {
+		case <-s.arrived:
+		case <-ctx.Done():
+			s.giveUp()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// poll starts a receive of up to n messages. The caller holds mu.
+func (s *Source) poll(n int) {
+	s.asked += n
+	s.running++
+	s.polls.Go(func() {
+		ds, err := s.receive(n)
+		s.mu.Lock()
+		s.asked -= n
+		s.running--
+		switch {
+		case err != nil && s.err == nil:
+			s.err = err
+		case len(ds) == n: // there may be more where they came from
+			s.width = min(s.width+1, mostPolls)
+		default:
+			s.width = 1
+		}
+		wanted := s.receiving && !s.closed
+		if wanted {
+			s.ready = append(s.ready, ds...)
+		}
+		s.mu.Unlock()
+		if !wanted {
+			release(ds)
+		}
+		select {
+		case s.arrived <- struct{}{}:
+		default:
+		}
+	})
+}
+
+// giveUp has nobody wait for what the polls may bring: it is released as it comes,
+// and so is what has come.
+func (s *Source) giveUp() {
+	s.mu.Lock()
+	if s.receiving {
+		s.receiving, s.gaveUp = false, time.Now()
+	}
+	left := s.ready
+	s.ready = nil
+	s.mu.Unlock()
+	release(left)
+}
+
+// release gives deliveries back that nobody has been handed.
+func release(ds []*pipeline.Delivery) {
+	var all sync.WaitGroup
+	for _, d := range ds {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+			defer cancel()
+			_ = d.Release(ctx, 0) // else its lease runs out
+		})
+	}
+	all.Wait()
+}
+
+const releaseTime = 5 * time.Second
+
+// receive is one receive, tried again until it succeeds, or cannot.
+func (s *Source) receive(n int) ([]*pipeline.Delivery, error) {
+	for try := 0; ; try++ {
+		out, err := s.client.ReceiveMessage(s.ctx, &sqs.ReceiveMessageInput{
+			QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: seconds(s.opts.Wait),
+			VisibilityTimeout: seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
+		})
+		switch {
+		case err == nil:
+			return s.deliveries(out.Messages)
+		case s.ctx.Err() != nil:
+			return nil, nil
+		case !isPassing(err):
+			return nil, explain("ReceiveMessage", s.opts.Queue, err)
+		}
+		s.opts.Log.Warn().Err(err).Msg("no messages could be received; it is tried again")
+		if !s.pause(try) {
+			return nil, nil
+		}
+	}
+}
+
+// pause waits before another try, longer each time, and reports false where there
+// is to be none.
+func (s *Source) pause(try int) bool {
+	select {
+	case <-time.After(backoff(try)):
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
+// backoff is from about half a second to about ten.
+func backoff(try int) time.Duration {
+	most := min(time.Second<<min(try, 10), 10*time.Second)
+	return most/2 + rand.N(most/2)
+}
+
+func seconds(d time.Duration) int32 { return int32(d / time.Second) }
+
+// deliveries makes a delivery of each message that is a task, and tells of others.
+func (s *Source) deliveries(messages []types.Message) (ds []*pipeline.Delivery, err error) {
+	now := time.Now()
+	for _, m := range messages {
+		l := &lease{s: s, handle: aws.ToString(m.ReceiptHandle), received: now, expires: now.Add(s.opts.Lease)}
+		task, fault := parse(aws.ToString(m.Body))
+		d := pipeline.NewDelivery(task, l, attempt(m))
+		if fault == nil {
+			ds = append(ds, d)
+			continue
+		}
+		if told := s.tellOf(d, aws.ToString(m.Body), fault); told != nil && err == nil {
+			err = told
+		}
+	}
+	return ds, err
+}
+
+// tellOf tells of a message that is no task, and then deletes it.
+func (s *Source) tellOf(d *pipeline.Delivery, body string, fault error) error {
+	if s.opts.Malformed == nil {
+		release([]*pipeline.Delivery{d})
+		return fmt.Errorf("sqs: %w", fault)
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.opts.Lease)
+	defer cancel()
+	if err := s.opts.Malformed(ctx, body, fault); err != nil {
+		release([]*pipeline.Delivery{d})
+		return fmt.Errorf("sqs: a message that is no task could not be told of: %w", err)
+	}
+	if err := d.Ack(ctx); err != nil {
+		s.opts.Log.Warn().Err(err).Msg("a message that is no task has been told of and not deleted; it will be told of again")
+	}
+	return nil
+}
+
+// Close ends the polls, and returns once what they have brought has been released
+// and what is to be settled has been. Close again does nothing.
+func (s *Source) Close(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if !first {
+		return nil
+	}
+	s.giveUp()
+	s.endPolls(ctx)
+	s.deletes.Close(ctx)
+	s.extends.Close(ctx)
+	s.releases.Close(ctx)
+	return nil
+}
+
+// endPolls ends the polls. An answer that is on its way has some time to come: what
+// it brings would else be hidden from others until its lease runs out.
+func (s *Source) endPolls(ctx context.Context) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.polls.Wait()
+	}()
+	s.mu.Lock()
+	grace := time.NewTimer(time.Until(s.gaveUp.Add(lastAnswer)))
+	s.mu.Unlock()
+	defer grace.Stop()
+	select {
+	case <-ended:
+	case <-grace.C:
+	case <-ctx.Done():
+	}
+	s.cancel()
+	<-ended
+}
+
+// lastAnswer is how long SQS may take to answer a receive that finds something.
+const lastAnswer = 250 * time.Millisecond
