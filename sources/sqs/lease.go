@@ -7,11 +7,12 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -46,7 +47,7 @@ func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) 
 		return time.Time{}, fmt.Errorf("%w: SQS lets no message be held for longer than %v", pipeline.ErrLeaseLost, MaxHold)
 	}
 	began := time.Now() // the answer may take its time
-	change := visibility{handle: l.handle, after: seconds(d)}
+	change := visibility{handle: l.handle, after: aws.Seconds(d)}
 	err := l.s.again(ctx, "ChangeMessageVisibility", func() error { return l.s.extends.Do(ctx, change) })
 	return began.Add(d.Truncate(time.Second)), err
 }
@@ -60,32 +61,24 @@ func (l *lease) left() time.Duration {
 // receiveMargin is how long an answer to a receive may have been on its way.
 const receiveMargin = 30 * time.Second
 
-func roundUp(d time.Duration) int32 { return seconds(d + time.Second - 1) }
+func roundUp(d time.Duration) int32 { return aws.Seconds(d + time.Second - 1) }
 
 // again does what is worth another try until ctx ends.
 func (s *Source) again(ctx context.Context, action string, do func() error) error {
-	for try := 0; ; try++ {
-		err := do()
-		switch {
-		case err == nil || ctx.Err() != nil:
-			return err
-		case lostCodes[codeOf(err)]:
-			return fmt.Errorf("%w: %w", pipeline.ErrLeaseLost, err)
-		case !isPassing(err):
-			return explain(action, s.opts.Queue, err)
-		}
-		select {
-		case <-time.After(backoff(try)):
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
-		}
+	err := aws.Again(ctx, do)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case aws.IsLost(err):
+		return fmt.Errorf("%w: %w", pipeline.ErrLeaseLost, err)
 	}
+	return aws.Explain(action, s.opts.Queue, err)
 }
 
 func (s *Source) deleteBatch(ctx context.Context, handles []string) []error {
 	in := sqs.DeleteMessageBatchInput{QueueUrl: &s.url}
 	for i, handle := range handles {
-		in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &handle})
+		in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: awssdk.String(strconv.Itoa(i)), ReceiptHandle: &handle})
 	}
 	out, err := s.client.DeleteMessageBatch(ctx, &in)
 	if err != nil {
@@ -93,7 +86,7 @@ func (s *Source) deleteBatch(ctx context.Context, handles []string) []error {
 	}
 	ids := make([]string, 0, len(out.Successful))
 	for _, e := range out.Successful {
-		ids = append(ids, aws.ToString(e.Id))
+		ids = append(ids, awssdk.ToString(e.Id))
 	}
 	return each(ids, out.Failed, len(handles))
 }
@@ -102,7 +95,7 @@ func (s *Source) changeBatch(ctx context.Context, changes []visibility) []error 
 	in := sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &s.url}
 	for i, c := range changes {
 		in.Entries = append(in.Entries, types.ChangeMessageVisibilityBatchRequestEntry{
-			Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &c.handle, VisibilityTimeout: c.after,
+			Id: awssdk.String(strconv.Itoa(i)), ReceiptHandle: &c.handle, VisibilityTimeout: c.after,
 		})
 	}
 	out, err := s.client.ChangeMessageVisibilityBatch(ctx, &in)
@@ -111,7 +104,7 @@ func (s *Source) changeBatch(ctx context.Context, changes []visibility) []error 
 	}
 	ids := make([]string, 0, len(out.Successful))
 	for _, e := range out.Successful {
-		ids = append(ids, aws.ToString(e.Id))
+		ids = append(ids, awssdk.ToString(e.Id))
 	}
 	return each(ids, out.Failed, len(changes))
 }
@@ -138,12 +131,12 @@ func each(done []string, failed []types.BatchResultErrorEntry, n int) []error {
 		}
 	}
 	for _, f := range failed {
-		if i, err := strconv.Atoi(aws.ToString(f.Id)); err == nil && i >= 0 && i < n {
+		if i, err := strconv.Atoi(awssdk.ToString(f.Id)); err == nil && i >= 0 && i < n {
 			fault := smithy.FaultServer
 			if f.SenderFault {
 				fault = smithy.FaultClient
 			}
-			errs[i] = &smithy.GenericAPIError{Code: aws.ToString(f.Code), Message: aws.ToString(f.Message), Fault: fault}
+			errs[i] = &smithy.GenericAPIError{Code: awssdk.ToString(f.Code), Message: awssdk.ToString(f.Message), Fault: fault}
 		}
 	}
 	return errs

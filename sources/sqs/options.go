@@ -7,9 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/aws"
 )
 
 // MaxHold is for how long SQS lets a message be held in all, from its receive
@@ -65,22 +66,15 @@ func (o Options) validate() error {
 	return errors.Join(errs...)
 }
 
-// Open finds the queue, with the credentials, region and endpoint that every AWS
-// tool takes: its own settings, else the environment (AWS_PROFILE, AWS_REGION,
-// AWS_ENDPOINT_URL_SQS …), the shared files, the container or the instance.
+// Open finds the queue, with the credentials, region and endpoint of aws.Config.
 func Open(ctx context.Context, opts Options) (*Source, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("sqs: %w", err)
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, func(o *config.LoadOptions) error {
-		if opts.Region != "" {
-			o.Region = opts.Region
-		}
-		return nil
-	})
+	cfg, err := aws.Config(ctx, opts.Region)
 	if err != nil {
-		return nil, fmt.Errorf("sqs: the AWS settings: %w", err)
+		return nil, fmt.Errorf("sqs: %w", err)
 	}
 	return open(ctx, sqs.NewFromConfig(cfg), opts)
 }
@@ -99,7 +93,7 @@ func open(ctx context.Context, c client, opts Options) (*Source, error) {
 	if !strings.Contains(url, "://") {
 		out, err := c.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &opts.Queue})
 		if err != nil {
-			return nil, explain("GetQueueUrl", opts.Queue, err)
+			return nil, aws.Explain("GetQueueUrl", opts.Queue, err)
 		}
 		url = *out.QueueUrl
 	}

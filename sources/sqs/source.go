@@ -3,14 +3,14 @@ package sqs
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/pipeline/batch"
 )
@@ -154,55 +154,36 @@ const releaseTime = 5 * time.Second
 func (s *Source) receive(n int) ([]*pipeline.Delivery, error) {
 	for try := 0; ; try++ {
 		out, err := s.client.ReceiveMessage(s.ctx, &sqs.ReceiveMessageInput{
-			QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: seconds(s.opts.Wait),
-			VisibilityTimeout: seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
+			QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: aws.Seconds(s.opts.Wait),
+			VisibilityTimeout: aws.Seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
 		})
 		switch {
 		case err == nil:
 			return s.deliveries(out.Messages)
 		case s.ctx.Err() != nil:
 			return nil, nil
-		case !isPassing(err):
-			return nil, explain("ReceiveMessage", s.opts.Queue, err)
+		case !aws.IsPassing(err):
+			return nil, aws.Explain("ReceiveMessage", s.opts.Queue, err)
 		}
 		s.opts.Log.Warn().Err(err).Msg("no messages could be received; it is tried again")
-		if !s.pause(try) {
+		if !aws.Pause(s.ctx, try) {
 			return nil, nil
 		}
 	}
 }
 
-// pause waits before another try, longer each time, and reports false where there
-// is to be none.
-func (s *Source) pause(try int) bool {
-	select {
-	case <-time.After(backoff(try)):
-		return true
-	case <-s.ctx.Done():
-		return false
-	}
-}
-
-// backoff is from about half a second to about ten.
-func backoff(try int) time.Duration {
-	most := min(time.Second<<min(try, 10), 10*time.Second)
-	return most/2 + rand.N(most/2)
-}
-
-func seconds(d time.Duration) int32 { return int32(d / time.Second) }
-
 // deliveries makes a delivery of each message that is a task, and tells of others.
 func (s *Source) deliveries(messages []types.Message) (ds []*pipeline.Delivery, err error) {
 	now := time.Now()
 	for _, m := range messages {
-		l := &lease{s: s, handle: aws.ToString(m.ReceiptHandle), received: now, expires: now.Add(s.opts.Lease)}
-		task, fault := parse(aws.ToString(m.Body))
+		l := &lease{s: s, handle: awssdk.ToString(m.ReceiptHandle), received: now, expires: now.Add(s.opts.Lease)}
+		task, fault := parse(awssdk.ToString(m.Body))
 		d := pipeline.NewDelivery(task, l, attempt(m))
 		if fault == nil {
 			ds = append(ds, d)
 			continue
 		}
-		if told := s.tellOf(d, aws.ToString(m.Body), fault); told != nil && err == nil {
+		if told := s.tellOf(d, awssdk.ToString(m.Body), fault); told != nil && err == nil {
 			err = told
 		}
 	}

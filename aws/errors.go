@@ -1,4 +1,4 @@
-package sqs
+package aws
 
 import (
 	"errors"
@@ -31,7 +31,7 @@ var (
 	}
 )
 
-// codeOf is the code of SQS's own answer, or "" where there was none.
+// codeOf is the code of AWS's own answer, or "" where there was none.
 func codeOf(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -40,9 +40,15 @@ func codeOf(err error) string {
 	return ""
 }
 
-// isPassing reports whether the same request may do better later: the network, and
+// IsLost reports whether SQS says that a message is no longer held for us.
+func IsLost(err error) bool { return lostCodes[codeOf(err)] }
+
+// IsNoQueue reports whether SQS says that there is no such queue.
+func IsNoQueue(err error) bool { return noQueueCodes[codeOf(err)] }
+
+// IsPassing reports whether the same request may do better later: the network, and
 // what SQS says of itself. The SDK has tried some times already.
-func isPassing(err error) bool {
+func IsPassing(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) || busyCodes[api.ErrorCode()] || api.ErrorFault() == smithy.FaultServer {
 		return true
@@ -52,8 +58,8 @@ func isPassing(err error) bool {
 		(response.HTTPStatusCode() >= http.StatusInternalServerError || response.HTTPStatusCode() == http.StatusTooManyRequests)
 }
 
-// explain says in words what to do about an error.
-func explain(action, queue string, err error) error {
+// Explain says in words what to do about an error of an action on a queue.
+func Explain(action, queue string, err error) error {
 	what := ""
 	switch code := codeOf(err); {
 	case noQueueCodes[code]:

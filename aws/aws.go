@@ -1,0 +1,59 @@
+package aws
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+)
+
+// Config is the settings that every AWS tool takes: the environment (AWS_PROFILE,
+// AWS_REGION, AWS_ENDPOINT_URL_SQS …), the shared files, the container or the
+// instance. A region that is not empty goes before theirs.
+func Config(ctx context.Context, region string) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, func(o *config.LoadOptions) error {
+		if region != "" {
+			o.Region = region
+		}
+		return nil
+	})
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("the AWS settings: %w", err)
+	}
+	return cfg, nil
+}
+
+// Again calls do until it succeeds, or fails in a way that another try would only
+// repeat, or ctx ends. The SDK tries a few times by itself; this is for what lasts
+// longer, such as a network that is away.
+func Again(ctx context.Context, do func() error) error {
+	for try := 0; ; try++ {
+		err := do()
+		if err == nil || ctx.Err() != nil || !IsPassing(err) || IsLost(err) {
+			return err
+		}
+		if !Pause(ctx, try) {
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+// Pause waits before another try: from about half a second to about ten, longer each
+// time. It reports false where ctx ends first.
+func Pause(ctx context.Context, try int) bool {
+	most := min(time.Second<<min(try, 10), 10*time.Second)
+	timer := time.NewTimer(most/2 + rand.N(most/2))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Seconds is d in whole seconds, rounded down.
+func Seconds(d time.Duration) int32 { return int32(d / time.Second) }
