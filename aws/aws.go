@@ -2,6 +2,7 @@ package aws
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -27,12 +28,12 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 }
 
 // Again calls do until it succeeds, or fails in a way that another try would only
-// repeat, or ctx ends. The SDK tries a few times by itself; this is for what lasts
+// repeat, or in one that Is final, or ctx ends. The SDK tries a few times by itself; this is for what lasts
 // longer, such as a network that is away.
-func Again(ctx context.Context, do func() error) error {
+func Again(ctx context.Context, final error, do func() error) error {
 	for try := 0; ; try++ {
 		err := do()
-		if err == nil || ctx.Err() != nil || !IsPassing(err) || IsLost(err) {
+		if err == nil || ctx.Err() != nil || !IsPassing(err) || IsLost(err) || errors.Is(err, final) {
 			return err
 		}
 		if !Pause(ctx, try) {

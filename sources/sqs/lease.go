@@ -14,6 +14,7 @@ import (
 
 	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/batch"
 )
 
 // lease is a message in flight. It implements pipeline.Lease.
@@ -65,9 +66,9 @@ func roundUp(d time.Duration) int32 { return aws.Seconds(d + time.Second - 1) }
 
 // again does what is worth another try until ctx ends.
 func (s *Source) again(ctx context.Context, action string, do func() error) error {
-	err := aws.Again(ctx, do)
+	err := aws.Again(ctx, batch.ErrClosed, do)
 	switch {
-	case err == nil || ctx.Err() != nil:
+	case err == nil || ctx.Err() != nil || errors.Is(err, batch.ErrClosed):
 		return err
 	case aws.IsLost(err):
 		return fmt.Errorf("%w: %w", pipeline.ErrLeaseLost, err)

@@ -1,0 +1,343 @@
+package sqs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"go.uber.org/goleak"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/sinktest"
+)
+
+// fakeQueue is a server that speaks SQS's JSON 1.0 protocol, for the faults that no
+// real one shows at will.
+type fakeQueue struct {
+	url     string
+	limit   int  // of a message, as it says
+	missing bool // there is no queue yet
+
+	mu       sync.Mutex
+	bodies   []string
+	requests map[string]int
+	made     map[string]any // what the queue was created with
+	fault    func(w http.ResponseWriter, action string, in map[string]any) (done bool)
+}
+
+func newFakeQueue(t testing.TB) *fakeQueue {
+	t.Helper()
+	q := &fakeQueue{limit: 1 << 20, requests: map[string]int{}}
+	server := httptest.NewServer(q)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	q.url = server.URL
+	return q
+}
+
+func (q *fakeQueue) open(t testing.TB) (*Sink, error) {
+	t.Helper()
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return open(t.Context(), sqs.New(sqs.Options{
+		Region: "us-east-1", BaseEndpoint: &q.url, HTTPClient: &http.Client{Transport: transport},
+		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
+		Retryer:     awssdk.NopRetryer{},
+	}), Options{Queue: "jobs-events"})
+}
+
+func (q *fakeQueue) mustOpen(t testing.TB) *Sink {
+	t.Helper()
+	s, err := q.open(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func refuse(w http.ResponseWriter, status int, code, text string) {
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"__type": "com.amazonaws.sqs#" + code, "message": text})
+}
+
+func (q *fakeQueue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	action := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
+	var in map[string]any
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	q.mu.Lock()
+	q.requests[action]++
+	fault := q.fault
+	q.mu.Unlock()
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	if fault != nil && fault(w, action, in) {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	url := q.url + "/123456789012/jobs-events"
+	switch action {
+	case "GetQueueUrl":
+		if q.missing {
+			refuse(w, http.StatusBadRequest, "QueueDoesNotExist", "The specified queue does not exist.")
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"QueueUrl": url})
+	case "CreateQueue":
+		q.made, q.missing = in, false
+		_ = json.NewEncoder(w).Encode(map[string]any{"QueueUrl": url})
+	case "GetQueueAttributes":
+		_ = json.NewEncoder(w).Encode(map[string]any{"Attributes": map[string]string{"MaximumMessageSize": fmt.Sprint(q.limit)}})
+	case "SendMessageBatch":
+		_ = json.NewEncoder(w).Encode(q.take(in))
+	}
+}
+
+// take takes a batch, as SQS does.
+func (q *fakeQueue) take(in map[string]any) any {
+	var done, failed []map[string]any
+	sum := 0
+	entries, _ := in["Entries"].([]any)
+	for _, e := range entries {
+		entry, _ := e.(map[string]any)
+		body, _ := entry["MessageBody"].(string)
+		if sum += len(body); len(body) > q.limit || strings.ContainsAny(body, "\ufffe\uffff\x00\x01") {
+			failed = append(failed, map[string]any{"Id": entry["Id"], "Code": "InvalidMessageContents", "SenderFault": true})
+			continue
+		}
+		q.bodies = append(q.bodies, body)
+		done = append(done, map[string]any{"Id": entry["Id"]})
+	}
+	if sum > 1<<20 || len(entries) > 10 {
+		panic("a batch that is too large")
+	}
+	return map[string]any{"Successful": done, "Failed": failed}
+}
+
+func (q *fakeQueue) read() (all [][]byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, b := range q.bodies {
+		all = append(all, []byte(b))
+	}
+	return all
+}
+
+func (q *fakeQueue) setFault(f func(w http.ResponseWriter, action string, in map[string]any) bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.fault = f
+}
+
+func TestContract(t *testing.T) {
+	sinktest.Run(t, sinktest.Harness{
+		New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
+			q := newFakeQueue(t)
+			return q.mustOpen(t), q.read
+		},
+		NewStalled: func(t testing.TB) pipeline.Sink {
+			q := newFakeQueue(t)
+			s := q.mustOpen(t)
+			q.setFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
+				refuse(w, http.StatusServiceUnavailable, "ServiceUnavailable", "not now")
+				return true
+			})
+			return s
+		},
+		IgnoreGoroutines: []goleak.Option{
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+			goleak.IgnoreAnyFunction("net/http.(*conn).serve"),
+			goleak.IgnoreAnyFunction("net/http.(*Server).Serve"),
+		},
+		Features: sinktest.Features{MaxEvent: 900_000},
+	})
+}
+
+func completed(id string, result []byte) pipeline.Event {
+	return pipeline.Event{
+		Time: time.Unix(1, 0), Hostname: "h", Type: pipeline.TaskCompleted, TaskID: id, Attempt: 1,
+		Outcome: pipeline.Outcome{Kind: pipeline.Completed, Result: result},
+	}
+}
+
+func write(t *testing.T, s *Sink, events ...pipeline.Event) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	return s.Write(ctx, events)
+}
+
+func closeNow(t *testing.T, s *Sink) {
+	t.Helper()
+	if err := s.Close(context.Background()); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// An event over the queue's limit is told without what makes it so large.
+func TestLargeEventsAreCut(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t)
+	q.limit = 4096
+	s := q.mustOpen(t)
+	defer closeNow(t, s)
+	long := strings.Repeat("é\"\x01", 5000)
+	result, _ := json.Marshal(map[string]string{"text": long})
+	failed := completed("b", nil)
+	failed.Type, failed.Outcome = pipeline.TaskException, pipeline.Outcome{Kind: pipeline.Exception, Exception: long}
+	raw := completed("c", nil)
+	raw.Outcome.ResultBytes = []byte(long)
+	if err := write(t, s, completed("a", result), failed, raw, completed("d", []byte(`"short"`))); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]map[string]any{}
+	for _, body := range q.read() {
+		var e map[string]any
+		if err := json.Unmarshal(body, &e); err != nil || len(body) > q.limit {
+			t.Fatalf("%d bytes, %v", len(body), err)
+		}
+		id, _ := e["task_id"].(string)
+		got[id] = e
+	}
+	text, _ := got["a"]["result"].(string)
+	if got["a"]["result_truncated"] != true || got["a"]["result_bytes"] != float64(len(result)) || !strings.HasPrefix(string(result), text) || len(text) < 500 {
+		t.Errorf("a: %v", got["a"])
+	}
+	text, _ = got["b"]["exception"].(string)
+	if got["b"]["exception_truncated"] != true || got["b"]["exception_bytes"] != float64(len(long)) || !strings.HasPrefix(long, text) || len(text) < 200 {
+		t.Errorf("b: %v", got["b"])
+	}
+	if got["c"]["result"] != "" || got["c"]["result_truncated"] != true || got["c"]["result_bytes"] != float64(len(long)) {
+		t.Errorf("c: %v", got["c"])
+	}
+	if got["d"]["result"] != "short" || got["d"]["result_truncated"] != nil {
+		t.Errorf("d: %v", got["d"])
+	}
+	if err := write(t, s, completed(strings.Repeat("x", 5000), nil)); err == nil || !strings.Contains(err.Error(), "task_id is too long") {
+		t.Errorf("a task_id that is too long: %v", err)
+	}
+}
+
+// What XML does not know is escaped, and comes back the same.
+func TestCharactersThatSQSDoesNotTake(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t)
+	s := q.mustOpen(t)
+	defer closeNow(t, s)
+	odd := "\ufffe \uffff \x00 \x1f \u007f \u0085 \U0001f600 \xff"
+	if err := write(t, s, completed(odd, []byte(`"`+"\ufffe"+`"`))); err != nil {
+		t.Fatal(err)
+	}
+	var e struct {
+		TaskID string `json:"task_id"`
+		Result string
+	}
+	if err := json.Unmarshal(q.read()[0], &e); err != nil || e.Result != "\ufffe" || e.TaskID != strings.ToValidUTF8(odd, "\ufffd") {
+		t.Errorf("%q %q %v", e.TaskID, e.Result, err)
+	}
+}
+
+// Write waits while SQS cannot be reached, and tells each event once it can.
+func TestPassingFaults(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func(w http.ResponseWriter, in map[string]any){
+		"throttled": func(w http.ResponseWriter, _ map[string]any) { refuse(w, 400, "RequestThrottled", "Rate exceeded") },
+		"cut off":   func(http.ResponseWriter, map[string]any) { panic(http.ErrAbortHandler) },
+		"partly": func(w http.ResponseWriter, _ map[string]any) {
+			_, _ = w.Write([]byte(`{"Successful":[],"Failed":[{"Id":"0","Code":"InternalError","SenderFault":false}]}`))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := newFakeQueue(t)
+			s := q.mustOpen(t)
+			defer closeNow(t, s)
+			failed := false
+			q.setFault(func(w http.ResponseWriter, _ string, in map[string]any) bool {
+				if failed {
+					return false
+				}
+				failed = true
+				fault(w, in)
+				return true
+			})
+			if err := write(t, s, completed("a", nil), completed("b", nil)); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(q.read()); n != 2 || !failed {
+				t.Errorf("%d events", n)
+			}
+		})
+	}
+}
+
+func TestErrorsInWords(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t)
+	s := q.mustOpen(t)
+	defer closeNow(t, s)
+	q.setFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
+		refuse(w, 400, "AccessDeniedException", "no")
+		return true
+	})
+	if err := write(t, s, completed("a", nil)); err == nil || !strings.Contains(err.Error(), "sqs:SendMessage") || !strings.Contains(err.Error(), "jobs-events") {
+		t.Errorf("%v", err)
+	}
+	if _, err := q.open(t); err == nil || !strings.Contains(err.Error(), "sqs:GetQueueUrl") {
+		t.Errorf("%v", err)
+	}
+	if _, err := Open(t.Context(), Options{}); err == nil {
+		t.Error("a queue without a name was opened")
+	}
+}
+
+func TestTheQueueIsCreated(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t)
+	q.missing = true
+	s := q.mustOpen(t)
+	defer closeNow(t, s)
+	attributes, _ := q.made["Attributes"].(map[string]any)
+	if q.made["QueueName"] != "jobs-events" || attributes["MessageRetentionPeriod"] != "1209600" {
+		t.Errorf("created with %v", q.made)
+	}
+	if err := write(t, s, completed("a", nil)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestManyEventsGoInBatches(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t)
+	s := q.mustOpen(t)
+	defer closeNow(t, s)
+	var events []pipeline.Event
+	for i := range 256 {
+		events = append(events, completed(fmt.Sprint(i), []byte(`"`+strings.Repeat("x", 1000*(i%3))+`"`)))
+	}
+	if err := write(t, s, events...); err != nil {
+		t.Fatal(err)
+	}
+	if n, r := len(q.read()), q.requests["SendMessageBatch"]; n != 256 || r > 27 {
+		t.Errorf("%d events in %d requests", n, r)
+	}
+	closeNow(t, s)
+	if err := write(t, s, events[0]); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
