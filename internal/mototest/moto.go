@@ -1,0 +1,103 @@
+// Package mototest starts moto, a server that behaves as AWS does, for tests.
+package mototest
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+)
+
+// startTime is how long the server may take to start: it imports all of AWS.
+const startTime = time.Minute
+
+var address = regexp.MustCompile(`Running on (http://127\.0\.0\.1:\d+)`)
+
+// Start starts a server on 127.0.0.1 and returns its address. It is ended with the
+// test. What is to be AWS's fault and not ours, it shows better than a fake; what it
+// does wrong itself stands in the tests that have to know.
+func Start(t testing.TB) string {
+	t.Helper()
+	cmd := exec.Command(find(t), "-H", "127.0.0.1", "-p", "0")
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-read
+		_ = cmd.Wait()
+	})
+	found := make(chan string, 1)
+	go func() {
+		defer close(read)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() { // to its end, so that the server never waits
+			if m := address.FindStringSubmatch(lines.Text()); m != nil {
+				select {
+				case found <- m[1]:
+				default:
+				}
+			}
+		}
+	}()
+	select {
+	case url := <-found:
+		return url
+	case <-read:
+		t.Fatal("moto_server has ended at once; run it by hand to see why")
+	case <-time.After(startTime):
+		t.Fatalf("moto_server has not started within %v", startTime)
+	}
+	return ""
+}
+
+// find finds the server: in the checkout, where scripts/venv puts it, or on the PATH.
+func find(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := dir; at != filepath.Dir(at); at = filepath.Dir(at) {
+		if path := filepath.Join(at, "build", "venv", "bin", "moto_server"); isThere(path) {
+			return path
+		}
+	}
+	path, err := exec.LookPath("moto_server")
+	if err != nil {
+		t.Fatal("moto_server is not there: `make test` installs it into build/venv")
+	}
+	return path
+}
+
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// Client returns a client of the server, and the address of a new queue of it.
+func Client(t testing.TB, endpoint, queue string) (client *sqs.Client, url string) {
+	t.Helper()
+	client = sqs.New(sqs.Options{
+		Region: "us-east-1", BaseEndpoint: &endpoint,
+		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
+	})
+	out, err := client.CreateQueue(context.Background(), &sqs.CreateQueueInput{QueueName: &queue})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, aws.ToString(out.QueueUrl)
+}

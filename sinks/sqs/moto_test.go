@@ -1,0 +1,57 @@
+package sqs
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"go.uber.org/goleak"
+
+	"github.com/ctworker/ctworker/internal/mototest"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/sinktest"
+)
+
+// The contract, kept against moto.
+func TestContractOnMoto(t *testing.T) {
+	endpoint := mototest.Start(t)
+	queues := 0
+	sinktest.Run(t, sinktest.Harness{
+		New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
+			queues++
+			client, _ := mototest.Client(t, endpoint, "another")
+			s, err := open(t.Context(), client, Options{Queue: fmt.Sprintf("events-%d", queues)}) // which it creates
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all [][]byte
+			return s, func() [][]byte {
+				all = append(all, readAll(t, client, s.url)...)
+				return all
+			}
+		},
+		IgnoreGoroutines: []goleak.Option{
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		},
+		Features: sinktest.Features{MaxEvent: 200_000}, // its queues say 256 KiB
+	})
+}
+
+// readAll receives what there is, until there is nothing.
+func readAll(t testing.TB, client *sqs.Client, url string) (all [][]byte) {
+	t.Helper()
+	for {
+		out, err := client.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: 3600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Messages) == 0 {
+			return all
+		}
+		for _, m := range out.Messages {
+			all = append(all, []byte(*m.Body))
+		}
+	}
+}
