@@ -1,0 +1,50 @@
+package sqs_test
+
+import (
+	"context"
+	"log"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+	sink "github.com/ctworker/ctworker/sinks/sqs"
+	"github.com/ctworker/ctworker/sources/sqs"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// A worker of one queue, whose events go to another.
+func Example() {
+	ctx := context.Background()
+	events, err := sink.Open(ctx, sink.Options{Queue: "jobs-events"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	tasks, err := sqs.Open(ctx, sqs.Options{
+		Queue: "jobs",
+		Malformed: func(ctx context.Context, body string, reason error) error {
+			return events.Write(ctx, []pipeline.Event{{
+				Time: time.Now(), Type: pipeline.NonFatalException, Exception: reason.Error(), StackTrace: body,
+			}})
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	leases := stages.NewExtender(stages.ExtendOptions{})
+	defer leases.Close()
+
+	run := pipeline.New(ctx, pipeline.Options{Slots: 8})
+	work := stages.RunnerFunc(func(_ context.Context, task pipeline.Task) (bool, []byte, error) {
+		return false, task.Data, nil
+	})
+	received := pipeline.From(run, "source", tasks)
+	kept := pipeline.Via(received, "extend", leases.Stage())
+	results := pipeline.Via(kept, "execute", stages.Execute(run, work))
+	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{}))
+	if err := run.Wait(); err != nil {
+		log.Print(err)
+	}
+	if err := events.Close(ctx); err != nil {
+		log.Print(err)
+	}
+}

@@ -1,0 +1,166 @@
+package sqs_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/ctworker/ctworker/internal/mototest"
+	"github.com/ctworker/ctworker/pipeline"
+	source "github.com/ctworker/ctworker/sources/sqs"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// told is a sink that keeps events.
+type told struct {
+	mu     sync.Mutex
+	events []pipeline.Event
+	came   chan struct{} // receives once for each
+}
+
+func (s *told) Write(_ context.Context, events []pipeline.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, events...)
+	for range events {
+		s.came <- struct{}{}
+	}
+	return nil
+}
+
+func (*told) Close(context.Context) error { return nil }
+
+// worker is a pipeline over a queue of moto's, with short leases.
+type worker struct {
+	client *sqs.Client
+	url    string
+	run    *pipeline.Run
+	sink   *told
+	ended  chan error
+}
+
+func start(t *testing.T, tasks, slots, ahead int, f func(ctx context.Context, task pipeline.Task) (bool, []byte, error)) *worker {
+	t.Helper()
+	endpoint := mototest.Start(t)
+	w := &worker{sink: &told{came: make(chan struct{}, 1000)}, ended: make(chan error, 1)}
+	w.client, w.url = mototest.Client(t, endpoint, "jobs")
+	for i := range tasks {
+		body := fmt.Sprintf(`{"task_id": "t%d", "data": {}}`, i)
+		if _, err := w.client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &w.url, MessageBody: &body}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_ENDPOINT_URL_SQS", endpoint)
+	src, err := source.Open(t.Context(), source.Options{Queue: "jobs", Region: "us-east-1", Lease: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leases := stages.NewExtender(stages.ExtendOptions{Lease: 2 * time.Second})
+	t.Cleanup(leases.Close)
+	w.run = pipeline.New(t.Context(), pipeline.Options{Slots: slots, Ahead: ahead, Grace: time.Minute})
+	received := pipeline.From(w.run, "source", src)
+	kept := pipeline.Via(received, "extend", leases.Stage())
+	results := pipeline.Via(kept, "execute", stages.Execute(w.run, stages.RunnerFunc(f)))
+	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(judged, "settle", stages.Settle(w.sink, stages.SettleOptions{}))
+	go func() { w.ended <- w.run.Wait() }()
+	return w
+}
+
+// messages is how many messages can be received, and how many are in flight.
+func (w *worker) messages(t *testing.T) (visible, inFlight string) {
+	t.Helper()
+	out, err := w.client.GetQueueAttributes(context.Background(), &sqs.GetQueueAttributesInput{
+		QueueUrl: &w.url, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Attributes["ApproximateNumberOfMessages"], out.Attributes["ApproximateNumberOfMessagesNotVisible"]
+}
+
+// A task of many leases is delivered once, and acknowledged at once though a long
+// poll is under way.
+func TestALongTaskIsDeliveredOnce(t *testing.T) {
+	const tasks = 20
+	w := start(t, tasks, 4, 0, func(ctx context.Context, task pipeline.Task) (bool, []byte, error) {
+		if task.ID == "t3" {
+			select {
+			case <-time.After(10 * time.Second):
+			case <-ctx.Done():
+				return false, nil, context.Cause(ctx)
+			}
+		}
+		return false, []byte("1"), nil
+	})
+	for range tasks {
+		<-w.sink.came
+	}
+	began := time.Now()
+	for {
+		visible, inFlight := w.messages(t)
+		if visible == "0" && inFlight == "0" {
+			break
+		}
+		if time.Since(began) > time.Second {
+			t.Fatalf("%s messages visible and %s in flight, a second after the last event", visible, inFlight)
+		}
+	}
+	w.run.Stop(nil)
+	if err := <-w.ended; err != nil {
+		t.Error(err)
+	}
+	seen := map[string]int{}
+	for _, e := range w.sink.events {
+		if seen[e.TaskID]++; seen[e.TaskID] > 1 || e.Attempt != 1 || e.Type != pipeline.TaskCompleted {
+			t.Errorf("%s %s: attempt %d, %s", e.Type, e.TaskID, e.Attempt, e.Outcome.Exception)
+		}
+	}
+	if len(seen) != tasks {
+		t.Errorf("%d tasks", len(seen))
+	}
+}
+
+// What waits for a slot is there for others at once when the worker is told to end.
+func TestWhatWaitsIsReleasedAtTheEnd(t *testing.T) {
+	running, finish := make(chan struct{}, 1), make(chan struct{})
+	w := start(t, 10, 1, 9, func(context.Context, pipeline.Task) (bool, []byte, error) {
+		running <- struct{}{}
+		<-finish
+		return false, nil, nil
+	})
+	<-running
+	for began := time.Now(); ; {
+		if _, inFlight := w.messages(t); inFlight == "10" {
+			break
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("the others have not been received")
+		}
+	}
+	began := time.Now()
+	w.run.Stop(nil)
+	for {
+		visible, inFlight := w.messages(t)
+		if visible == "9" && inFlight == "1" {
+			break
+		}
+		if time.Since(began) > time.Second {
+			t.Fatalf("%s messages are visible and %s in flight after a second", visible, inFlight)
+		}
+	}
+	close(finish)
+	if err := <-w.ended; err != nil {
+		t.Error(err)
+	}
+	if visible, inFlight := w.messages(t); visible != "9" || inFlight != "0" || len(w.sink.events) != 1 {
+		t.Errorf("%s visible, %s in flight, %d events", visible, inFlight, len(w.sink.events))
+	}
+}
