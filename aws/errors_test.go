@@ -1,0 +1,98 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/smithy-go"
+)
+
+func api(code string, fault smithy.ErrorFault) error {
+	return fmt.Errorf("operation: %w", &smithy.GenericAPIError{Code: code, Fault: fault})
+}
+
+func TestWhatIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		err           error
+		passing, lost bool
+	}{
+		{errors.New("dial tcp: connection refused"), true, false},
+		{api("RequestThrottled", smithy.FaultClient), true, false},
+		{api("InternalError", smithy.FaultServer), true, false},
+		{api("SomethingNew", smithy.FaultServer), true, false},
+		{api("SomethingNew", smithy.FaultClient), false, false},
+		{api("AccessDenied", smithy.FaultClient), false, false},
+		{api("ReceiptHandleIsInvalid", smithy.FaultClient), false, true},
+		{api("MessageNotInflight", smithy.FaultClient), false, true},
+	} {
+		if IsPassing(tc.err) != tc.passing || IsLost(tc.err) != tc.lost {
+			t.Errorf("%v: passing %v, lost %v", tc.err, IsPassing(tc.err), IsLost(tc.err))
+		}
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{api("AWS.SimpleQueueService.NonExistentQueue", smithy.FaultClient), `no queue "jobs"`},
+		{api("AccessDenied", smithy.FaultClient), "allow sqs:SendMessage on the queue \"jobs\""},
+		{api("ExpiredToken", smithy.FaultClient), "renew"},
+		{errors.New("no EC2 IMDS role found"), "AWS_PROFILE"},
+		{api("InvalidAttributeName", smithy.FaultClient), "InvalidAttributeName"},
+	} {
+		err := Explain("SendMessage", "jobs", tc.err)
+		if !strings.Contains(err.Error(), tc.want) || !errors.Is(err, tc.err) {
+			t.Errorf("%v: %v", tc.err, err)
+		}
+	}
+}
+
+func TestAgain(t *testing.T) {
+	t.Parallel()
+	final := errors.New("over")
+	for name, tc := range map[string]struct {
+		errs  []error // of each call; then nil
+		calls int
+		want  error
+	}{
+		"at once":       {nil, 1, nil},
+		"later":         {[]error{errors.New("a"), api("Throttling", smithy.FaultClient)}, 3, nil},
+		"never":         {[]error{smithy.ErrParamRequired{}, api("AccessDenied", smithy.FaultClient)}, 2, nil},
+		"the final one": {[]error{fmt.Errorf("b: %w", final)}, 1, final},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				err := Again(t.Context(), final, func() error {
+					calls++
+					if calls <= len(tc.errs) {
+						return tc.errs[calls-1]
+					}
+					return nil
+				})
+				if calls != tc.calls || tc.want != nil && !errors.Is(err, tc.want) {
+					t.Errorf("%d calls, %v", calls, err)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		calls := 0
+		err := Again(ctx, final, func() error { calls++; return errors.New("no route to host") })
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no route") || calls < 360 || calls > 800 {
+			t.Errorf("%d calls in an hour, %v", calls, err)
+		}
+	})
+}
