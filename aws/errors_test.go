@@ -66,7 +66,7 @@ func TestAgain(t *testing.T) {
 	}{
 		"at once":       {nil, 1, nil},
 		"later":         {[]error{errors.New("a"), api("Throttling", smithy.FaultClient)}, 3, nil},
-		"never":         {[]error{smithy.ErrParamRequired{}, api("AccessDenied", smithy.FaultClient)}, 2, nil},
+		"never":         {[]error{errors.New("c"), api("AccessDenied", smithy.FaultClient)}, 2, nil},
 		"the final one": {[]error{fmt.Errorf("b: %w", final)}, 1, final},
 	} {
 		t.Run(name, func(t *testing.T) {
