@@ -205,6 +205,9 @@ func (l *Log) Close(ctx context.Context) error {
 		if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
 			err = nil // a pipe or a terminal has nothing to sync
 		}
+		if l.unlock != nil {
+			l.unlock() // closing would leave it to a process that is just being forked
+		}
 		synced <- errors.Join(err, l.file.Close())
 	}()
 	select {
