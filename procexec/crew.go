@@ -34,7 +34,7 @@ type Jobs[J any] struct {
 func Run[J any](p *Pool, jobs Jobs[J], ends Ends) error {
 	c := &crew[J]{
 		pool: p, jobs: jobs, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1),
-		over: make(chan struct{}), stop: make(chan struct{}),
+		over: make(chan struct{}), stop: make(chan struct{}), idle: make(chan struct{}),
 	}
 	c.seats = make([]*seat[J], p.opts.Slots)
 	for i := range c.seats {
@@ -69,6 +69,7 @@ type crew[J any] struct {
 	wake chan struct{} // holds a token when a seat may want something
 	kick chan struct{} // holds a token when the clock is to look again
 	stop chan struct{} // closed when nothing more is to be started
+	idle chan struct{} // closed when nothing is left to do
 	over chan struct{} // closed when the seats have ended
 
 	mu       sync.Mutex
@@ -161,6 +162,7 @@ func (c *crew[J]) feed() {
 		c.mu.Lock()
 		if c.stopping || c.inClosed && c.open == 0 {
 			c.closing = true
+			close(c.idle)
 			for _, s := range c.seats {
 				s.cond.Broadcast()
 				s.dismiss()

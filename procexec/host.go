@@ -57,15 +57,16 @@ type Host struct {
 
 	sending sync.Mutex
 
-	mu     sync.Mutex
-	live   map[int64]*fork
-	runID  string        // of the launcher's marks; "" before the first fork
-	over   bool          // a fork has ended since the last sweep
-	gone   bool          // the host has ended
-	lost   chan struct{} // closed then
-	source chan error    // receives how the task source ended
-	ended  chan struct{} // closed when receive has returned; nil before Begin
-	swept  chan struct{} // closed when sweepStale has
+	mu         sync.Mutex
+	live       map[int64]*fork
+	runID      string        // of the launcher's marks; "" before the first fork
+	over       bool          // a fork has ended since the last sweep
+	gone       bool          // the host has ended
+	lost       chan struct{} // closed then
+	source     chan error    // receives how the task source ended
+	sourceOver chan struct{} // closed when the task source has ended
+	ended      chan struct{} // closed when receive has returned; nil before Begin
+	swept      chan struct{} // closed when sweepStale has
 }
 
 // ErrHostGone says that the program that has started this one has ended.
@@ -98,7 +99,7 @@ func OpenHost(fd int) (*Host, error) {
 	}
 	h := &Host{
 		conn: unixConn, lines: bufio.NewReader(unixConn),
-		live: map[int64]*fork{}, lost: make(chan struct{}), source: make(chan error, 1), swept: make(chan struct{}),
+		live: map[int64]*fork{}, lost: make(chan struct{}), source: make(chan error, 1), sourceOver: make(chan struct{}), swept: make(chan struct{}),
 	}
 	line, err := h.lines.ReadBytes('\n')
 	if err != nil {
@@ -112,6 +113,11 @@ func OpenHost(fd int) (*Host, error) {
 			"it said %s; use the ctworker program that came with the package", HostVar, quoteStart(line))
 	}
 	h.Hello = first.Host
+	if from := h.Hello.Source; from != nil && from.File == "" {
+		// The guard, and whatever else is started, is not to hold the pipe open: its
+		// writer has to see when nobody reads any more.
+		syscall.CloseOnExec(from.StreamFD)
+	}
 	return h, nil
 }
 
@@ -169,6 +175,9 @@ func (h *Host) StartSource() error { return h.send(map[string]any{"start_source"
 // SourceEnded receives how the task source ended, once it has: nil, or why it
 // did not come to its end.
 func (h *Host) SourceEnded() <-chan error { return h.source }
+
+// SourceOver is closed when the task source has ended.
+func (h *Host) SourceOver() <-chan struct{} { return h.sourceOver }
 
 // Close ends the connection, which has the host end what it has forked.
 func (h *Host) Close() error {
@@ -280,8 +289,10 @@ func (h *Host) take(line []byte) {
 			err = errors.New(*m.SourceEnded.Error)
 		}
 		select {
-		case h.source <- err:
+		case <-h.sourceOver: // it has been said before
 		default:
+			h.source <- err
+			close(h.sourceOver)
 		}
 	case m.Warning != "":
 		h.log(m.Warning)
@@ -290,8 +301,8 @@ func (h *Host) take(line []byte) {
 
 // sweepStale kills what forks have left behind outside of their groups, such as in
 // a session of its own. They are no children of this process, so it knows them by
-// the mark in their environment, which only a program that was started has: a
-// plain fork of a fork that leaves the group is not found.
+// the mark in their environment, which only a program that was started has. A
+// plain fork of a fork is for the host to find, whose child it becomes.
 func (h *Host) sweepStale() {
 	ticker := time.NewTicker(orphanInterval)
 	defer ticker.Stop()
@@ -306,6 +317,10 @@ func (h *Host) sweepStale() {
 		runID, over := h.runID, h.over || last
 		h.over = false
 		h.mu.Unlock()
+		if over && !last {
+			// Orphans without a mark become the host's children.
+			_ = h.send(map[string]any{"sweep": true})
+		}
 		if over && runID != "" {
 			killStale(runID, func(id int64) bool {
 				h.mu.Lock()
@@ -349,7 +364,7 @@ func (h *Host) hostGone() {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
 			f.launcher.table.clear(f.slot, pid)
 		}
-		f.exit = Exit{Code: -int(syscall.SIGKILL)}
+		f.exit, f.lost = Exit{Code: -int(syscall.SIGKILL)}, true
 		close(f.done)
 	}
 }
@@ -366,6 +381,7 @@ type fork struct {
 	done chan struct{}
 	exit Exit  // valid once done
 	err  error // why there was no process
+	lost bool  // it has died with its host, or is about to; valid once done
 }
 
 // fork asks for a process, and does not wait for it: the task is sent meanwhile.
@@ -405,6 +421,9 @@ func (h *Host) fork(l *Launcher, slot, socket, claim int) (handle, error) {
 func (f *fork) Pid() int              { return int(f.pid.Load()) }
 func (f *fork) Done() <-chan struct{} { return f.done }
 func (f *fork) Exit() Exit            { <-f.done; return f.exit }
+
+// diedWithHost reports whether it ended for no reason of its own.
+func (f *fork) diedWithHost() bool { <-f.done; return f.lost }
 
 // startError is why there was no process.
 func (f *fork) startError() error { <-f.done; return f.err }

@@ -76,6 +76,8 @@ func (s *seat[J]) open() (*session, error) {
 		case <-time.After(delay):
 		case <-c.stop:
 			return nil, errStopped
+		case <-c.idle:
+			return nil, errStopped
 		}
 	}
 }
@@ -154,10 +156,14 @@ func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
 	if gone {
 		exit = s.proc.Exit()
 	}
-	if f, ok := s.proc.(*fork); ok && gone && f.startError() != nil {
+	f, forked := s.proc.(*fork)
+	if forked && gone && f.startError() != nil {
 		return s.forkFailed(f.startError())
 	}
 	c.mu.Lock()
+	if forked && gone && f.diedWithHost() && s.end == 0 {
+		s.end = Ended
+	}
 	begun := len(s.handed)
 	switch {
 	case s.held != nil:
@@ -253,6 +259,8 @@ func (s *seat[J]) forkFailed(err error) bool {
 	case <-time.After(min(lastRetry, firstRetry+short/4)):
 		return true
 	case <-c.stop:
+		return false
+	case <-c.idle:
 		return false
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+	"unicode/utf8"
 )
 
 // candidate is one process under test, with our ends of what it is given.
@@ -141,9 +142,15 @@ func (c *candidate) next(awaited string) (line, error) {
 	case err != nil:
 		return line{}, fmt.Errorf("%s was to come, and it closed its socket: %s", awaited, c.fate())
 	}
+	if !utf8.Valid(text) {
+		return line{}, fmt.Errorf("%s was to come, and it wrote %s, which is not UTF-8", awaited, start200(text))
+	}
 	var l line
 	if err := json.Unmarshal(text, &l); err != nil {
 		return line{}, fmt.Errorf("%s was to come, and it wrote %s, which is no line of the protocol: %w", awaited, start200(text), err)
+	}
+	if l.Exception != nil && l.Result != nil {
+		return line{}, fmt.Errorf(`%s was to come, and it wrote %s, which has both a "result" and an "exception": a reply has one of them`, awaited, start200(text))
 	}
 	return l, nil
 }

@@ -45,6 +45,8 @@ func TestFindings(t *testing.T) {
 		{"another version", `$ready = '{"ready":{"version":2}}'`, []string{`"version":1`}},
 		{"ready twice", `$reply = sub { "$ready\n" }`, []string{"a second time"}},
 		{"rubbish", `$reply = sub { "Traceback\n" }`, []string{`"Traceback\n"`, "no line of the protocol"}},
+		{"no UTF-8", `$reply = sub { qq({"task_id":"x","result":"\xe9"}\n) }`, []string{"not UTF-8"}},
+		{"both a result and an exception", `$reply = sub { $json->encode({task_id => $_[0], result => 1, exception => "no"}) . "\n" }`, []string{"one of them"}},
 		{"no newline", `$reply = sub { '{"task_id":"x"' }`, []string{"without the newline"}},
 		{"no id", `$reply = sub { '{"result":1}' . "\n" }`, []string{`has no "task_id"`}},
 		{"the wrong id", `$echo = sub { "mine" }`, []string{`names task "mine"`}},

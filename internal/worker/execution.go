@@ -2,13 +2,10 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/sources/taskfile"
 	"github.com/ctworker/ctworker/stages"
@@ -106,11 +103,11 @@ func (w *Worker) openSource() error {
 	case from != nil && from.File != "":
 		path = from.File
 	case from != nil:
-		pipe := os.NewFile(uintptr(from.StreamFD), from.Name)
-		if pipe == nil {
-			return fmt.Errorf("the task source's descriptor %d is not open", from.StreamFD)
+		pipe, err := openSourcePipe(w.opts.Host, from)
+		if err != nil {
+			return err
 		}
-		w.onClose(func() error { _ = pipe.Close(); return nil }) // it was only read from
+		w.onClose(pipe.Close)
 		path, opts.Stdin, opts.Name = "-", pipe, from.Name
 	}
 	file, err := taskfile.Open(path, opts)
@@ -124,44 +121,4 @@ func (w *Worker) openSource() error {
 		return w.opts.Host.StartSource()
 	}
 	return nil
-}
-
-// hostSource is what a host's task source writes to a pipe. The pipe's end is the
-// source's only if the source says so: its process may have died.
-type hostSource struct {
-	*taskfile.Source
-	host *procexec.Host
-	pipe any
-	err  error
-}
-
-// Receive returns the next tasks; see pipeline.Source.
-func (s *hostSource) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
-	if s.err != nil {
-		return nil, s.err
-	}
-	ds, err := s.Source.Receive(ctx, limit)
-	broken := (*taskfile.Error)(nil)
-	if !errors.Is(err, io.EOF) && !errors.As(err, &broken) {
-		return ds, err
-	}
-	// Why the pipe has ended, or ends in the middle of a task, the host knows
-	// better. A source that would go on is told that nobody reads any more.
-	if pipe, ok := s.pipe.(*os.File); ok {
-		_ = pipe.Close()
-	}
-	select {
-	case ended := <-s.host.SourceEnded():
-		if s.err = err; ended != nil {
-			s.err = fmt.Errorf("the task source has failed: %w", ended)
-		}
-	case <-s.host.Lost():
-		s.err = procexec.ErrHostGone
-	case <-ctx.Done():
-		if len(ds) > 0 {
-			return ds, nil
-		}
-		return nil, ctx.Err()
-	}
-	return ds, s.err
 }

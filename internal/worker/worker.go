@@ -284,10 +284,13 @@ func (w *Worker) Status() progress.Status {
 // and returns what the run came to. The error is what ended it, if anything did.
 func (w *Worker) Wait() (Summary, error) {
 	err := w.run.Wait()
+	ended := w.run.SourceEnded()
+	if cause := w.run.StopCause(); errors.Is(cause, procexec.ErrHostGone) && !errors.Is(err, cause) {
+		err = errors.Join(err, cause) // and not a shutdown that somebody asked for
+	}
 	if err != nil {
 		err = errors.Join(err, w.tellFatal(err))
 	}
-	ended := w.run.SourceEnded()
 	err = errors.Join(err, w.close())
 	return w.summary(ended), err
 }

@@ -121,6 +121,13 @@ func (s *Source) run() {
 	if !s.awaitDemand() {
 		return
 	}
+	// A function that ends its goroutine has not come to its end.
+	fault := errGoexit
+	defer func() {
+		if fault != nil && !s.send(item{err: fault}) {
+			s.left = fault
+		}
+	}()
 	p := panics.Try(func() {
 		for task, err := range s.tasks {
 			if !s.send(item{task, err}) || !s.awaitDemand() {
@@ -128,12 +135,9 @@ func (s *Source) run() {
 			}
 		}
 	})
-	if p == nil {
-		return
-	}
-	err := &pipeline.PanicError{Value: p.Value, Stack: p.Stack}
-	if !s.send(item{err: err}) {
-		s.left = err
+	fault = nil
+	if p != nil {
+		fault = &pipeline.PanicError{Value: p.Value, Stack: p.Stack}
 	}
 }
 
@@ -158,6 +162,7 @@ func (s *Source) send(it item) bool {
 var (
 	errNoID   = errors.New("the task has no ID")
 	errNoData = errors.New("the task has no Data; it is raw JSON, such as null or {}")
+	errGoexit = errors.New("it ended its goroutine (runtime.Goexit), and so before its last task")
 	errClosed = errors.New("the function was ended by Close")
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -169,6 +170,10 @@ func TestErrors(t *testing.T) {
 		{
 			"a panic", func(func(pipeline.Task, error) bool) { panic(boom) },
 			boom, "task 3 of the function: panic: boom",
+		},
+		{
+			"the end of its goroutine", func(func(pipeline.Task, error) bool) { runtime.Goexit() },
+			nil, "task 3 of the function: it ended its goroutine (runtime.Goexit), and so before its last task",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

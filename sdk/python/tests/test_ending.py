@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Callable
@@ -154,25 +155,82 @@ def test_ctrl_z_pauses_the_run(lab: Lab, wait_for: Callable[[Callable[[], bool]]
     assert (done.code, done.types()) == (0, {"task_completed": 100}), done.err
 
 
+DAEMONS = {
+    "with its environment": 'p = subprocess.Popen(["sleep", "600"], start_new_session=True).pid',
+    "without": 'p = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env={}).pid',
+    "a fork": """
+            p = os.fork()
+            if p == 0: os.setsid(); time.sleep(600); os._exit(0)""",
+}
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
 def test_what_a_task_leaves_in_a_session_of_its_own(
-    lab: Lab, wait_gone: Callable[[int], None]
+    lab: Lab, daemon: str, wait_gone: Callable[[int], None]
 ) -> None:
-    program = """
+    program = f"""
     import subprocess
     def f(i, d, w):
         if d == "leave":
-            print(subprocess.Popen(["sleep", "600"], start_new_session=True).pid, flush=True)
+            {DAEMONS[daemon]}
+            print(p, flush=True)
+        elif d == "nap": # it is seen while this runs, and may be of this
+            time.sleep(1.5)
         else: # goes on, so that it is not the end of the run that clears up
             while not os.path.exists("go"): time.sleep(0.01)
         return False, None
     """
-    worker, tasks = lab.write(program), lab.tasks(["leave", "stay"])
-    started = lab.start(worker, "--task-file", tasks, "-j", "2")
+    worker, tasks = lab.write(program), lab.tasks(["leave", "nap", "stay"])
+    started = lab.start(worker, "--task-file", tasks)
     assert started.stdout is not None
     wait_gone(int(started.stdout.readline()))
     (lab.folder / "go").touch()
     done = lab.finish(started)
-    assert (done.code, done.types()) == (0, {"task_completed": 2}), done.err
+    assert (done.code, done.types()) == (0, {"task_completed": 3}), done.err
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_no_daemon_outlives_the_run(
+    lab: Lab, isolation: str, daemon: str, wait_gone: Callable[[int], None]
+) -> None:
+    program = f"""
+    import subprocess
+    def f(i, d, w):
+        if True:
+            {DAEMONS[daemon]}
+        return False, p
+    """
+    done = lab.over(program, [0], "--isolation", isolation, stdin=subprocess.DEVNULL)
+    wait_gone(int(done.of("t0")["result"]))
+
+
+def test_the_fork_server_is_killed(lab: Lab, wait_gone: Callable[[int], None]) -> None:
+    program = """
+    def f(i, d, w):
+        if d == 3: os.kill(os.getppid(), signal.SIGKILL)
+        return False, time.sleep(0.2)
+    """
+    for isolation in ("fork", "reuse") * 3:
+        done = lab.over(program, list(range(20)), "-j", "4", "--isolation", isolation)
+        assert done.code == 1
+        assert "the program that the tasks belong to has ended" in done.err
+        # Nobody is told that the tasks which died with it had exited.
+        assert set(done.types()) <= {"task_completed", "fatal_exception"}
+        assert done.events[-1]["event_type"] == "fatal_exception"
+        (lab.folder / "events.log").unlink()
+
+
+def test_slots_that_cannot_be_started_do_not_hold_up_the_end(lab: Lab) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+
+    worker = lab.write("def f(i, d, w): return False, time.sleep(0.005)")
+    tasks = lab.tasks([0] * 400)
+    started = lab.start(
+        worker, "--task-file", tasks, "-j", "100", "--isolation", "reuse", preexec_fn=few
+    )
+    started.communicate(timeout=15)  # it was 20 s and more
+    assert (started.returncode, len(lab.events())) == (0, 400)
 
 
 def test_a_source_that_waits_ends_with_the_run(lab: Lab, wait_gone: Callable[[int], None]) -> None:

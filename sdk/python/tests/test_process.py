@@ -248,3 +248,14 @@ def test_time_out_gives_sigterm_to_the_whole_group(lab: Lab) -> None:
     done = lab.over(program, [0], "--max-runtime", "2", "--kill-delay", "10")
     assert done.of("t0")["event_type"] == "task_timed_out"
     assert (lab.folder / "told").exists()
+
+
+def test_a_fork_that_returns_answers_for_nobody(lab: Lab, isolation: str) -> None:
+    program = """
+    def f(i, d, w):
+        if d == "fork": os.fork()
+        return False, d
+    """
+    done = lab.over(program, ["fork", "a", "fork", "b"], "--isolation", isolation)
+    assert (done.code, done.types()) == (0, {"task_completed": 4}), done.err
+    assert done.of("t1")["result"] == "a"

@@ -167,3 +167,47 @@ def test_what_is_no_source(lab: Lab, source: str) -> None:
 def test_a_function_that_returns_nonsense(lab: Lab) -> None:
     done = lab.run(lab.write(F, main=main("lambda: 5")), "--event-log-to-file")
     assert (done.code, "must return an iterator of tasks" in done.err) == (1, True)
+
+
+def test_a_task_that_is_too_large(lab: Lab) -> None:
+    program = """
+    def f(i, d, w): return False, len(d)
+    def source():
+        yield {"task_id": "a", "data": "x"}
+        yield {"task_id": "b", "data": "x" * (70 << 20)}
+    """
+    done = lab.run(
+        lab.write(
+            program,
+            main="""
+if __name__ == "__main__":
+    asyncio.run(Worker(f, args=sys.argv[1:], task_source=source).start())
+""",
+        )
+    )
+    assert done.code == 1
+    assert "task_source: entry 2" in done.err
+    assert "64 MiB" in done.err
+    assert done.types() == {"task_completed": 1, "fatal_exception": 1}
+
+
+def test_a_source_that_leaves_a_daemon_behind_has_ended(lab: Lab) -> None:
+    program = """
+    def f(i, d, w): return False, d
+    def source():
+        yield {"task_id": "a", "data": 1}
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(600)
+        yield {"task_id": "b", "data": 2}
+    """
+    done = lab.run(
+        lab.write(
+            program,
+            main="""
+if __name__ == "__main__":
+    asyncio.run(Worker(f, args=sys.argv[1:], task_source=source).start())
+""",
+        )
+    )
+    assert (done.code, done.types()) == (0, {"task_completed": 2}), done.err

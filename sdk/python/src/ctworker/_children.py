@@ -49,6 +49,10 @@ class Children:
         self._watched[pid] = True
         return pid
 
+    def pids(self) -> set[int]:
+        """Return the children that have not been reaped."""
+        return set(self._watched)
+
     def kill(self, pid: int, sig: int) -> None:
         """Signal the group of a child that has not been reaped."""
         try:

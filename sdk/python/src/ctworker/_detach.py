@@ -17,6 +17,7 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that the program has handlers for while it runs."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 _in_child = False
 
@@ -115,20 +116,35 @@ def set_variable(name: bytes, value: bytes) -> None:
         os.environb[name] = value
 
 
+def _prctl() -> Any:
+    """Return prctl(2), or None where there is none that can be called."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        import ctypes
+
+        prctl = ctypes.PyDLL(None).prctl
+    except (ImportError, OSError, AttributeError):
+        return None
+    prctl.argtypes = (ctypes.c_int, ctypes.c_ulong)
+    prctl.restype = None
+    return prctl
+
+
 def _death_signal() -> Callable[[], object]:
     """Return what has this process killed when its parent ends; nothing if that cannot be."""
-    if sys.platform.startswith("linux"):
-        try:
-            import ctypes
+    prctl = _prctl()
+    if prctl is None:
+        return lambda: None  # the engine kills the groups when it sees the host go
+    sigkill = int(signal.SIGKILL)
+    return lambda: prctl(_PR_SET_PDEATHSIG, sigkill)
 
-            prctl = ctypes.PyDLL(None).prctl
-        except (ImportError, OSError, AttributeError):
-            return lambda: None  # the engine kills the groups when it sees the host go
-        prctl.argtypes = (ctypes.c_int, ctypes.c_ulong)
-        prctl.restype = None
-        sigkill = int(signal.SIGKILL)
-        return lambda: prctl(_PR_SET_PDEATHSIG, sigkill)
-    return lambda: None
+
+def adopt_orphans() -> None:
+    """Have what the children leave behind become children of this process, on Linux."""
+    prctl = _prctl()
+    if prctl is not None:
+        prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _forget_event_loop() -> None:

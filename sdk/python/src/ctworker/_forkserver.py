@@ -9,19 +9,24 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import time
 import traceback
 from typing import Any, NoReturn
 
 from ctworker._children import Children
 from ctworker._control import Control
 from ctworker._data import SHUTDOWN, TERMINATION, WorkerData, notices_from_environment
-from ctworker._detach import Detacher, Shedder, set_variable
+from ctworker._detach import Detacher, Shedder, adopt_orphans, set_variable
 from ctworker._leave import exit_code, leave
+from ctworker._orphans import Orphans
 from ctworker._poller import new_poller
 from ctworker._program import Program
 from ctworker._serve import EngineGoneError, Lines, serve, warm_up
 from ctworker._source_child import SourceChild
 from ctworker._task import TaskRunner
+
+LAST_SWEEPS = 5.0
+"""For how many seconds the end of killed orphans is waited for, before they are left."""
 
 
 class ForkServer:
@@ -39,12 +44,15 @@ class ForkServer:
         self._pids: dict[int, int] = {}  # by the engine's number for the child
         self._ids: dict[int, int] = {}
         self._terminated: set[int] = set()  # were sent SIGTERM, and are reaped on demand
+        self._orphans = Orphans()
+        self._last = 0  # the engine's number for the child forked last
 
     def run(self) -> NoReturn:
         """Serve until the engine or the program has ended, leave nothing, and exit."""
         code = 1
         try:
             self._shedder.shed()
+            adopt_orphans()
             gc.collect()
             self._poller = new_poller()
             self._children = Children(self._poller)
@@ -52,6 +60,7 @@ class ForkServer:
                 self._serve()
             finally:
                 self._children.reap_all()
+                self._reap_orphans()
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -84,6 +93,8 @@ class ForkServer:
             self._signal(message["signal"], message["sig"])
         elif "reap" in message:
             self._reap(message["reap"])
+        elif "sweep" in message:
+            self._sweep()
         elif "start_source" in message:
             self._start_source()
         elif "worker" in message:
@@ -128,6 +139,7 @@ class ForkServer:
             os.close(fd)
         self._pids[child] = pid
         self._ids[pid] = child
+        self._last = child
         self._control.say_line(b'{"forked":%d,"pid":%d}\n' % (child, pid))
 
     def _be_child(self, message: dict[str, Any], fds: list[int]) -> NoReturn:
@@ -199,6 +211,16 @@ class ForkServer:
             b'{"exited":%d,"status":%d,"cpu":%.6f,"maxrss":%d}\n'
             % (child, ended.status, ended.cpu, ended.maxrss)
         )
+
+    def _sweep(self) -> None:
+        oldest = min(self._pids, default=None)
+        self._orphans.sweep(self._children.pids(), self._last, oldest)
+
+    def _reap_orphans(self) -> None:
+        """Leave no orphan behind: none may be of a task that runs on."""
+        until = time.monotonic() + LAST_SWEEPS
+        while self._orphans.sweep(set(), self._last, None) and time.monotonic() < until:
+            time.sleep(0.005)  # until those that were killed have ended, and theirs have come
 
     def _start_source(self) -> None:
         if self._source is None:

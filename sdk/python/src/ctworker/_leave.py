@@ -48,7 +48,7 @@ def exit_code(exit: SystemExit) -> int:
     if code is None:
         return 0
     if isinstance(code, int):
-        return code & 0xFF
+        return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 255
     try:
         print(code, file=sys.stderr, flush=True)
     except Exception:

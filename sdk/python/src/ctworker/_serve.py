@@ -11,7 +11,7 @@ from ctworker._task import Task, TaskRunner
 
 
 class EngineGoneError(Exception):
-    """The engine has closed the socket without a word."""
+    """There is nobody to reply to: the engine has ended, or this process is not its own."""
 
 
 class Lines:
@@ -57,6 +57,7 @@ def serve(lines: Lines, claims: int | None, runner: TaskRunner, *, once: bool = 
     claims is the pipe from which each task is claimed, if there is one. SystemExit of
     a task is passed on; EngineGoneError says that nobody listens any more.
     """
+    process = os.getpid()
     while (line := lines.next()) is not None:
         try:
             task = Task(line)
@@ -64,6 +65,8 @@ def serve(lines: Lines, claims: int | None, runner: TaskRunner, *, once: bool = 
             continue  # a line of a later version
         if claims is None or _claim(claims):
             reply = runner.run(task)
+            if os.getpid() != process:
+                raise EngineGoneError  # a fork that the function made and returned in, too
             flush_standard_streams()
         else:
             reply = b'{"task_id":%b,"returned":true}\n' % encode_text(task.id)
