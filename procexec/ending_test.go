@@ -59,7 +59,7 @@ func TestEnding(t *testing.T) {
 			ends:   func(ready, _ <-chan struct{}) procexec.Ends { return procexec.Ends{Term: ready} },
 			want:   procexec.Ended,
 		}, {
-			name:   "term, and a command that finishes first",
+			name: "term, and a command that finishes first",
 			// The grandchild says when it is past the shell's fork, in which a signal can be lost.
 			script: `exec 9>"$1"; trap 'exit 0' TERM; while :; do sh -c 'echo ready >&2; exec sleep 1000' & wait; done`,
 			opts:   procexec.CommandOptions{KillDelay: never},
