@@ -6,21 +6,20 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"go.uber.org/goleak"
 
-	"github.com/ctworker/ctworker/internal/mototest"
+	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
 // The contract, kept against moto.
 func TestContractOnMoto(t *testing.T) {
-	endpoint := mototest.Start(t)
+	endpoint := sqstest.Start(t)
 	queues := 0
 	sinktest.Run(t, sinktest.Harness{
 		New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
 			queues++
-			client, _ := mototest.Client(t, endpoint, "another")
+			client, _ := sqstest.Client(t, endpoint, "another")
 			s, err := open(t.Context(), client, Options{Queue: fmt.Sprintf("events-%d", queues)}) // which it creates
 			if err != nil {
 				t.Fatal(err)
@@ -31,11 +30,8 @@ func TestContractOnMoto(t *testing.T) {
 				return all
 			}
 		},
-		IgnoreGoroutines: []goleak.Option{
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
-		},
-		Features: sinktest.Features{MaxEvent: 200_000}, // its queues say 256 KiB
+		IgnoreGoroutines: sqstest.Connections(),
+		Features:         sinktest.Features{MaxEvent: 200_000}, // its queues say 256 KiB
 	})
 }
 

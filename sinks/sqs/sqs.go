@@ -5,22 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/pipeline/batch"
 )
-
-// batchMost is the most that SQS takes at once.
-const batchMost = 10
 
 // mostBytes is how large a message, and all of a batch, may be in any queue; a queue
 // may have a lower limit for a message (AWS: Amazon SQS message quotas).
@@ -50,7 +44,7 @@ type Options struct {
 
 // client is what a Sink needs of the SDK's *sqs.Client.
 type client interface {
-	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
+	aws.QueueFinder
 	CreateQueue(context.Context, *sqs.CreateQueueInput, ...func(*sqs.Options)) (*sqs.CreateQueueOutput, error)
 	GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error)
 	SendMessageBatch(context.Context, *sqs.SendMessageBatchInput, ...func(*sqs.Options)) (*sqs.SendMessageBatchOutput, error)
@@ -79,11 +73,9 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 }
 
 func open(ctx context.Context, c client, opts Options) (*Sink, error) {
-	s := &Sink{client: c, queue: opts.Queue, url: opts.Queue, limit: lowBytes}
-	if !strings.Contains(opts.Queue, "://") {
-		if err := s.find(ctx); err != nil {
-			return nil, err
-		}
+	s := &Sink{client: c, queue: opts.Queue, limit: lowBytes}
+	if err := s.find(ctx); err != nil {
+		return nil, err
 	}
 	out, err := c.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: &s.url, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameMaximumMessageSize},
@@ -96,17 +88,17 @@ func open(ctx context.Context, c client, opts Options) (*Sink, error) {
 		return nil, aws.Explain("GetQueueAttributes", opts.Queue, err)
 	}
 	s.sends = batch.New(batch.Options[string]{
-		Most: batchMost, MostBytes: mostBytes, Size: func(body string) int { return len(body) }, Linger: opts.Linger,
+		Most: aws.BatchMost, MostBytes: mostBytes, Size: func(body string) int { return len(body) }, Linger: opts.Linger,
 	}, s.send)
 	return s, nil
 }
 
 // find finds the queue's address, or creates the queue.
 func (s *Sink) find(ctx context.Context) error {
-	found, err := s.client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &s.queue})
+	url, err := aws.QueueURL(ctx, s.client, s.queue)
 	switch {
 	case err == nil:
-		s.url = *found.QueueUrl
+		s.url = url
 		return nil
 	case !aws.IsNoQueue(err):
 		return aws.Explain("GetQueueUrl", s.queue, err)
@@ -159,40 +151,15 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 func (s *Sink) send(ctx context.Context, bodies []string) []error {
 	in := sqs.SendMessageBatchInput{QueueUrl: &s.url}
 	for i, body := range bodies {
-		in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{Id: awssdk.String(strconv.Itoa(i)), MessageBody: &body})
+		in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{Id: aws.EntryID(i), MessageBody: &body})
 	}
-	errs := make([]error, len(bodies))
 	out, err := s.client.SendMessageBatch(ctx, &in)
-	for i := range errs {
-		if errs[i] = err; err == nil {
-			errs[i] = errNoAnswer
-		}
-	}
 	if err != nil {
-		return errs
+		return aws.Failed(len(bodies), err)
 	}
-	entry := func(id *string) *error {
-		i, err := strconv.Atoi(awssdk.ToString(id))
-		if err != nil || i < 0 || i >= len(errs) {
-			return new(error)
-		}
-		return &errs[i]
-	}
-	for _, done := range out.Successful {
-		*entry(done.Id) = nil
-	}
-	for _, f := range out.Failed {
-		fault := smithy.FaultServer
-		if f.SenderFault {
-			fault = smithy.FaultClient
-		}
-		*entry(f.Id) = &smithy.GenericAPIError{Code: awssdk.ToString(f.Code), Message: awssdk.ToString(f.Message), Fault: fault}
-	}
-	return errs
+	id := func(e types.SendMessageBatchResultEntry) *string { return e.Id }
+	return aws.Answers(len(bodies), out.Successful, id, out.Failed)
 }
-
-// errNoAnswer is of an entry that a batch's answer says nothing of.
-var errNoAnswer = errors.New("SQS has said nothing of it")
 
 // Close sends what is on its way; see pipeline.Sink. Close again does nothing.
 func (s *Sink) Close(ctx context.Context) error {

@@ -6,56 +6,37 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	awssdk "github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"go.uber.org/goleak"
-
+	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
-// fakeQueue is a server that speaks SQS's JSON 1.0 protocol, for the faults that no
-// real one shows at will.
+// fakeQueue is a queue of a fake server.
 type fakeQueue struct {
-	url     string
+	*sqstest.Fake
 	limit   int  // of a message, as it says
 	missing bool // there is no queue yet
 
-	mu       sync.Mutex
-	bodies   []string
-	requests map[string]int
-	made     map[string]any // what the queue was created with
-	fault    func(w http.ResponseWriter, action string, in map[string]any) (done bool)
+	mu     sync.Mutex
+	bodies []string
+	made   map[string]any // what the queue was created with
 }
 
 func newFakeQueue(t testing.TB) *fakeQueue {
 	t.Helper()
-	q := &fakeQueue{limit: 1 << 20, requests: map[string]int{}}
-	server := httptest.NewServer(q)
-	t.Cleanup(func() {
-		server.CloseClientConnections()
-		server.Close()
-	})
-	q.url = server.URL
+	q := &fakeQueue{limit: 1 << 20}
+	q.Fake = sqstest.NewFake(t, "jobs-events", q.answer)
 	return q
 }
 
 func (q *fakeQueue) open(t testing.TB) (*Sink, error) {
 	t.Helper()
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	return open(t.Context(), sqs.New(sqs.Options{
-		Region: "us-east-1", BaseEndpoint: &q.url, HTTPClient: &http.Client{Transport: transport},
-		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
-		Retryer:     awssdk.NopRetryer{},
-	}), Options{Queue: "jobs-events"})
+	return open(t.Context(), q.Client(t), Options{Queue: "jobs-events"})
 }
 
 func (q *fakeQueue) mustOpen(t testing.TB) *Sink {
@@ -67,43 +48,21 @@ func (q *fakeQueue) mustOpen(t testing.TB) *Sink {
 	return s
 }
 
-func refuse(w http.ResponseWriter, status int, code, text string) {
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"__type": "com.amazonaws.sqs#" + code, "message": text})
-}
-
-func (q *fakeQueue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	action := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
-	var in map[string]any
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	q.mu.Lock()
-	q.requests[action]++
-	fault := q.fault
-	q.mu.Unlock()
-	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-	if fault != nil && fault(w, action, in) {
-		return
-	}
+func (q *fakeQueue) answer(w http.ResponseWriter, _ *http.Request, action string, in map[string]any) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	url := q.url + "/123456789012/jobs-events"
-	switch action {
-	case "GetQueueUrl":
-		if q.missing {
-			refuse(w, http.StatusBadRequest, "QueueDoesNotExist", "The specified queue does not exist.")
-			return
-		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"QueueUrl": url})
-	case "CreateQueue":
+	switch {
+	case action == "GetQueueUrl" && q.missing:
+		sqstest.Refuse(w, http.StatusBadRequest, "QueueDoesNotExist", "The specified queue does not exist.")
+	case action == "GetQueueUrl":
+		sqstest.Answer(w, map[string]any{"QueueUrl": q.QueueURL})
+	case action == "CreateQueue":
 		q.made, q.missing = in, false
-		_ = json.NewEncoder(w).Encode(map[string]any{"QueueUrl": url})
-	case "GetQueueAttributes":
-		_ = json.NewEncoder(w).Encode(map[string]any{"Attributes": map[string]string{"MaximumMessageSize": fmt.Sprint(q.limit)}})
-	case "SendMessageBatch":
-		_ = json.NewEncoder(w).Encode(q.take(in))
+		sqstest.Answer(w, map[string]any{"QueueUrl": q.QueueURL})
+	case action == "GetQueueAttributes":
+		sqstest.Answer(w, map[string]any{"Attributes": map[string]string{"MaximumMessageSize": fmt.Sprint(q.limit)}})
+	case action == "SendMessageBatch":
+		sqstest.Answer(w, q.take(in))
 	}
 }
 
@@ -137,12 +96,6 @@ func (q *fakeQueue) read() (all [][]byte) {
 	return all
 }
 
-func (q *fakeQueue) setFault(f func(w http.ResponseWriter, action string, in map[string]any) bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.fault = f
-}
-
 func TestContract(t *testing.T) {
 	sinktest.Run(t, sinktest.Harness{
 		New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
@@ -152,19 +105,14 @@ func TestContract(t *testing.T) {
 		NewStalled: func(t testing.TB) pipeline.Sink {
 			q := newFakeQueue(t)
 			s := q.mustOpen(t)
-			q.setFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
-				refuse(w, http.StatusServiceUnavailable, "ServiceUnavailable", "not now")
+			q.SetFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
+				sqstest.Refuse(w, http.StatusServiceUnavailable, "ServiceUnavailable", "not now")
 				return true
 			})
 			return s
 		},
-		IgnoreGoroutines: []goleak.Option{
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
-			goleak.IgnoreAnyFunction("net/http.(*conn).serve"),
-			goleak.IgnoreAnyFunction("net/http.(*Server).Serve"),
-		},
-		Features: sinktest.Features{MaxEvent: 900_000},
+		IgnoreGoroutines: sqstest.Connections(),
+		Features:         sinktest.Features{MaxEvent: 900_000},
 	})
 }
 
@@ -256,8 +204,10 @@ func TestCharactersThatSQSDoesNotTake(t *testing.T) {
 func TestPassingFaults(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter, in map[string]any){
-		"throttled": func(w http.ResponseWriter, _ map[string]any) { refuse(w, 400, "RequestThrottled", "Rate exceeded") },
-		"cut off":   func(http.ResponseWriter, map[string]any) { panic(http.ErrAbortHandler) },
+		"throttled": func(w http.ResponseWriter, _ map[string]any) {
+			sqstest.Refuse(w, 400, "RequestThrottled", "Rate exceeded")
+		},
+		"cut off": func(http.ResponseWriter, map[string]any) { panic(http.ErrAbortHandler) },
 		"partly": func(w http.ResponseWriter, _ map[string]any) {
 			_, _ = w.Write([]byte(`{"Successful":[],"Failed":[{"Id":"0","Code":"InternalError","SenderFault":false}]}`))
 		},
@@ -268,7 +218,7 @@ func TestPassingFaults(t *testing.T) {
 			s := q.mustOpen(t)
 			defer closeNow(t, s)
 			failed := false
-			q.setFault(func(w http.ResponseWriter, _ string, in map[string]any) bool {
+			q.SetFault(func(w http.ResponseWriter, _ string, in map[string]any) bool {
 				if failed {
 					return false
 				}
@@ -291,8 +241,8 @@ func TestErrorsInWords(t *testing.T) {
 	q := newFakeQueue(t)
 	s := q.mustOpen(t)
 	defer closeNow(t, s)
-	q.setFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
-		refuse(w, 400, "AccessDeniedException", "no")
+	q.SetFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
+		sqstest.Refuse(w, 400, "AccessDeniedException", "no")
 		return true
 	})
 	if err := write(t, s, completed("a", nil)); err == nil || !strings.Contains(err.Error(), "sqs:SendMessage") || !strings.Contains(err.Error(), "jobs-events") {
@@ -333,7 +283,7 @@ func TestManyEventsGoInBatches(t *testing.T) {
 	if err := write(t, s, events...); err != nil {
 		t.Fatal(err)
 	}
-	if n, r := len(q.read()), q.requests["SendMessageBatch"]; n != 256 || r > 27 {
+	if n, r := len(q.read()), q.Count("SendMessageBatch"); n != 256 || r > 27 {
 		t.Errorf("%d events in %d requests", n, r)
 	}
 	closeNow(t, s)

@@ -4,8 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/sourcetest"
 )
@@ -22,13 +21,7 @@ func TestContract(t *testing.T) {
 			defer last.mu.Unlock()
 			return last.received
 		},
-		IgnoreGoroutines: []goleak.Option{
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
-			goleak.IgnoreAnyFunction("net/http.(*conn).serve"),
-			goleak.IgnoreAnyFunction("net/http.(*Server).Serve"),
-			goleak.IgnoreAnyFunction("net/http.(*connReader).backgroundRead"),
-		},
+		IgnoreGoroutines: sqstest.Connections(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
 			LeaseDuration: 2 * time.Second, ReportsLost: true, MaxData: 1 << 20,

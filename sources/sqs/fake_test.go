@@ -4,30 +4,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-
+	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// fakeQueue is a server that speaks SQS's JSON 1.0 protocol for one queue, for the
-// faults that no real one shows at will. What the real one does is moto's to show.
+// fakeQueue is a queue of a fake server.
 type fakeQueue struct {
-	url string
+	*sqstest.Fake
 
 	mu       sync.Mutex
 	messages []*message
 	changed  chan struct{} // closed when there may be something to receive
-	requests map[string]int
 	received int
-	fault    func(w http.ResponseWriter, action string, in map[string]any) (done bool)
 }
 
 type message struct {
@@ -39,16 +31,11 @@ type message struct {
 
 func newFakeQueue(t testing.TB, bodies ...string) *fakeQueue {
 	t.Helper()
-	q := &fakeQueue{changed: make(chan struct{}), requests: map[string]int{}}
+	q := &fakeQueue{changed: make(chan struct{})}
 	for _, b := range bodies {
 		q.messages = append(q.messages, &message{body: b})
 	}
-	server := httptest.NewServer(q)
-	t.Cleanup(func() {
-		server.CloseClientConnections() // a long poll may be under way
-		server.Close()
-	})
-	q.url = server.URL
+	q.Fake = sqstest.NewFake(t, "jobs", q.answer)
 	return q
 }
 
@@ -60,13 +47,7 @@ func (q *fakeQueue) open(t testing.TB, opts Options) *Source {
 	if err := opts.validate(); err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	s, err := open(t.Context(), sqs.New(sqs.Options{
-		Region: "us-east-1", BaseEndpoint: &q.url, HTTPClient: &http.Client{Transport: transport},
-		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
-		Retryer:     aws.NopRetryer{}, // what is tried again is to be seen here
-	}), opts)
+	s, err := open(t.Context(), q.Client(t), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,40 +62,17 @@ func bodies(tasks []pipeline.Task) (all []string) {
 	return all
 }
 
-func (q *fakeQueue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	action := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
-	var in map[string]any
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	q.mu.Lock()
-	q.requests[action]++
-	fault := q.fault
-	q.mu.Unlock()
-	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-	if fault != nil && fault(w, action, in) {
-		return
-	}
-	var out any
+func (q *fakeQueue) answer(w http.ResponseWriter, r *http.Request, action string, in map[string]any) {
 	switch action {
 	case "GetQueueUrl":
-		out = map[string]any{"QueueUrl": q.url + "/123456789012/jobs"}
+		sqstest.Answer(w, map[string]any{"QueueUrl": q.QueueURL})
 	case "ReceiveMessage":
-		out = q.receive(r, in)
+		sqstest.Answer(w, q.receive(r, in))
 	case "DeleteMessageBatch", "ChangeMessageVisibilityBatch":
-		out = q.change(in)
+		sqstest.Answer(w, q.change(in))
 	default:
-		refuse(w, http.StatusBadRequest, "InvalidAction", action)
-		return
+		sqstest.Refuse(w, http.StatusBadRequest, "InvalidAction", action)
 	}
-	_ = json.NewEncoder(w).Encode(out)
-}
-
-// refuse answers with an error as SQS does.
-func refuse(w http.ResponseWriter, status int, code, text string) {
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"__type": "com.amazonaws.sqs#" + code, "message": text})
 }
 
 func number(v any) int { f, _ := v.(float64); return int(f) }
@@ -204,16 +162,4 @@ func (q *fakeQueue) left() (all, visible int) {
 		}
 	}
 	return all, visible
-}
-
-func (q *fakeQueue) setFault(f func(w http.ResponseWriter, action string, in map[string]any) bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.fault = f
-}
-
-func (q *fakeQueue) count(action string) int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.requests[action]
 }

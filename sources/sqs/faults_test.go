@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -39,7 +40,7 @@ func closeNow(t *testing.T, s *Source) {
 // firstTimes has the first n requests of an action end in a way.
 func firstTimes(q *fakeQueue, action string, n int32, end func(w http.ResponseWriter)) {
 	var seen atomic.Int32
-	q.setFault(func(w http.ResponseWriter, a string, _ map[string]any) bool {
+	q.SetFault(func(w http.ResponseWriter, a string, _ map[string]any) bool {
 		if a != action || seen.Add(1) > n {
 			return false
 		}
@@ -52,9 +53,9 @@ func firstTimes(q *fakeQueue, action string, n int32, end func(w http.ResponseWr
 func TestPassingFaults(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(w http.ResponseWriter){
-		"throttled":  func(w http.ResponseWriter) { refuse(w, 400, "RequestThrottled", "Rate exceeded") },
-		"over limit": func(w http.ResponseWriter) { refuse(w, 403, "OverLimit", "Too many messages in flight") },
-		"503":        func(w http.ResponseWriter) { refuse(w, 503, "ServiceUnavailable", "") },
+		"throttled":  func(w http.ResponseWriter) { sqstest.Refuse(w, 400, "RequestThrottled", "Rate exceeded") },
+		"over limit": func(w http.ResponseWriter) { sqstest.Refuse(w, 403, "OverLimit", "Too many messages in flight") },
+		"503":        func(w http.ResponseWriter) { sqstest.Refuse(w, 503, "ServiceUnavailable", "") },
 		"no JSON":    func(w http.ResponseWriter) { http.Error(w, "<html>bad gateway</html>", http.StatusBadGateway) },
 		"cut off":    func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
 	}
@@ -73,8 +74,8 @@ func TestPassingFaults(t *testing.T) {
 				if err := d.Ack(t.Context()); err != nil {
 					t.Errorf("Ack: %v", err)
 				}
-				if all, _ := q.left(); all != 0 || q.count(action) != 2 {
-					t.Errorf("%d messages left after %d requests", all, q.count(action))
+				if all, _ := q.left(); all != 0 || q.Count(action) != 2 {
+					t.Errorf("%d messages left after %d requests", all, q.Count(action))
 				}
 			})
 		}
@@ -88,7 +89,7 @@ func TestLostAnswerToADelete(t *testing.T) {
 	s := q.open(t, Options{})
 	defer closeNow(t, s)
 	var lost atomic.Bool
-	q.setFault(func(_ http.ResponseWriter, action string, in map[string]any) bool {
+	q.SetFault(func(_ http.ResponseWriter, action string, in map[string]any) bool {
 		if action == "DeleteMessageBatch" && lost.CompareAndSwap(false, true) {
 			q.change(in)
 			panic(http.ErrAbortHandler)
@@ -126,8 +127,8 @@ func TestPartialFailure(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if all, _ := q.left(); lost != 1 || all != 1 || q.count("DeleteMessageBatch") != 1 {
-		t.Errorf("%d lost, %d left, %d requests", lost, all, q.count("DeleteMessageBatch"))
+	if all, _ := q.left(); lost != 1 || all != 1 || q.Count("DeleteMessageBatch") != 1 {
+		t.Errorf("%d lost, %d left, %d requests", lost, all, q.Count("DeleteMessageBatch"))
 	}
 }
 
@@ -162,7 +163,7 @@ func TestErrorsInWords(t *testing.T) {
 			q := newFakeQueue(t, task)
 			s := q.open(t, Options{})
 			defer closeNow(t, s)
-			firstTimes(q, "ReceiveMessage", 1000, func(w http.ResponseWriter) { refuse(w, 400, code, "no") })
+			firstTimes(q, "ReceiveMessage", 1000, func(w http.ResponseWriter) { sqstest.Refuse(w, 400, code, "no") })
 			for range 2 {
 				_, err := s.Receive(t.Context(), 10)
 				if err == nil {
@@ -174,7 +175,7 @@ func TestErrorsInWords(t *testing.T) {
 					}
 				}
 			}
-			if n := q.count("ReceiveMessage"); n != 1 {
+			if n := q.Count("ReceiveMessage"); n != 1 {
 				t.Errorf("%d requests", n)
 			}
 		})
@@ -235,7 +236,7 @@ func TestALatePollIsReleased(t *testing.T) {
 		_, err := s.Receive(ctx, 10)
 		received <- err
 	}()
-	for q.count("ReceiveMessage") == 0 {
+	for q.Count("ReceiveMessage") == 0 {
 		<-time.After(time.Millisecond)
 	}
 	cancel()
@@ -248,7 +249,7 @@ func TestALatePollIsReleased(t *testing.T) {
 	close(q.changed)
 	q.changed = make(chan struct{})
 	q.mu.Unlock()
-	for q.count("ChangeMessageVisibilityBatch") == 0 {
+	for q.Count("ChangeMessageVisibilityBatch") == 0 {
 		<-time.After(time.Millisecond)
 	}
 	closeNow(t, s)
@@ -268,7 +269,7 @@ func TestTheCap(t *testing.T) {
 	defer closeNow(t, s)
 	receive(t, s, 1)
 	asked := make(chan int, 1)
-	q.setFault(func(_ http.ResponseWriter, action string, in map[string]any) bool {
+	q.SetFault(func(_ http.ResponseWriter, action string, in map[string]any) bool {
 		if entries, ok := in["Entries"].([]any); ok && action == "ChangeMessageVisibilityBatch" {
 			entry, _ := entries[0].(map[string]any)
 			asked <- number(entry["VisibilityTimeout"])
@@ -310,7 +311,7 @@ func TestBatches(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if r := q.count("ReceiveMessage"); r > n/10+mostPolls+1 {
+	if r := q.Count("ReceiveMessage"); r > n/10+mostPolls+1 {
 		t.Errorf("%d receives", r)
 	}
 	if left, _ := q.left(); left != 0 {

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
-	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/pipeline"
@@ -79,66 +76,27 @@ func (s *Source) again(ctx context.Context, action string, do func() error) erro
 func (s *Source) deleteBatch(ctx context.Context, handles []string) []error {
 	in := sqs.DeleteMessageBatchInput{QueueUrl: &s.url}
 	for i, handle := range handles {
-		in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: awssdk.String(strconv.Itoa(i)), ReceiptHandle: &handle})
+		in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: aws.EntryID(i), ReceiptHandle: &handle})
 	}
 	out, err := s.client.DeleteMessageBatch(ctx, &in)
 	if err != nil {
-		return all(err, len(handles))
+		return aws.Failed(len(handles), err)
 	}
-	ids := make([]string, 0, len(out.Successful))
-	for _, e := range out.Successful {
-		ids = append(ids, awssdk.ToString(e.Id))
-	}
-	return each(ids, out.Failed, len(handles))
+	id := func(e types.DeleteMessageBatchResultEntry) *string { return e.Id }
+	return aws.Answers(len(handles), out.Successful, id, out.Failed)
 }
 
 func (s *Source) changeBatch(ctx context.Context, changes []visibility) []error {
 	in := sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &s.url}
 	for i, c := range changes {
 		in.Entries = append(in.Entries, types.ChangeMessageVisibilityBatchRequestEntry{
-			Id: awssdk.String(strconv.Itoa(i)), ReceiptHandle: &c.handle, VisibilityTimeout: c.after,
+			Id: aws.EntryID(i), ReceiptHandle: &c.handle, VisibilityTimeout: c.after,
 		})
 	}
 	out, err := s.client.ChangeMessageVisibilityBatch(ctx, &in)
 	if err != nil {
-		return all(err, len(changes))
+		return aws.Failed(len(changes), err)
 	}
-	ids := make([]string, 0, len(out.Successful))
-	for _, e := range out.Successful {
-		ids = append(ids, awssdk.ToString(e.Id))
-	}
-	return each(ids, out.Failed, len(changes))
-}
-
-// all is the same error for each of n entries.
-func all(err error, n int) []error {
-	errs := make([]error, n)
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
-}
-
-// errNoAnswer is of an entry that a batch's answer says nothing of.
-var errNoAnswer = errors.New("SQS has said nothing of it")
-
-// each is what came of each of n entries, whose ids are their numbers. What the
-// answer leaves out has not been done.
-func each(done []string, failed []types.BatchResultErrorEntry, n int) []error {
-	errs := all(errNoAnswer, n)
-	for _, id := range done {
-		if i, err := strconv.Atoi(id); err == nil && i >= 0 && i < n {
-			errs[i] = nil
-		}
-	}
-	for _, f := range failed {
-		if i, err := strconv.Atoi(awssdk.ToString(f.Id)); err == nil && i >= 0 && i < n {
-			fault := smithy.FaultServer
-			if f.SenderFault {
-				fault = smithy.FaultClient
-			}
-			errs[i] = &smithy.GenericAPIError{Code: awssdk.ToString(f.Code), Message: awssdk.ToString(f.Message), Fault: fault}
-		}
-	}
-	return errs
+	id := func(e types.ChangeMessageVisibilityBatchResultEntry) *string { return e.Id }
+	return aws.Answers(len(changes), out.Successful, id, out.Failed)
 }

@@ -2,16 +2,14 @@ package sqs
 
 import (
 	"fmt"
-	"strconv"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	"go.uber.org/goleak"
 
-	"github.com/ctworker/ctworker/internal/mototest"
+	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/sourcetest"
 )
@@ -19,13 +17,13 @@ import (
 // The contract, kept against moto. That a handle is no longer good after another
 // receive moto does not show, and so ReportsLost is the fake's to test.
 func TestContractOnMoto(t *testing.T) {
-	endpoint := mototest.Start(t)
+	endpoint := sqstest.Start(t)
 	queues := 0
 	sourcetest.Run(t, sourcetest.Harness{
 		New: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
 			queues++
 			name := fmt.Sprintf("jobs-%d", queues)
-			client, url := mototest.Client(t, endpoint, name)
+			client, url := sqstest.Client(t, endpoint, name)
 			send(t, client, url, bodies(tasks))
 			opts := Options{Queue: name, Lease: 2 * time.Second, Wait: time.Second}.withDefaults()
 			s, err := open(t.Context(), client, opts)
@@ -34,10 +32,7 @@ func TestContractOnMoto(t *testing.T) {
 			}
 			return s
 		},
-		IgnoreGoroutines: []goleak.Option{
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
-		},
+		IgnoreGoroutines: sqstest.Connections(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
 			LeaseDuration: 2 * time.Second, MaxData: 1<<20 - 200,
@@ -49,13 +44,13 @@ func TestContractOnMoto(t *testing.T) {
 func send(t testing.TB, client *sqs.Client, url string, bodies []string) {
 	t.Helper()
 	for len(bodies) > 0 {
-		n := min(len(bodies), batchMost)
+		n := min(len(bodies), aws.BatchMost)
 		if len(bodies[0]) > 100_000 {
 			n = 1
 		}
 		in := sqs.SendMessageBatchInput{QueueUrl: &url}
 		for i, body := range bodies[:n] {
-			in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: &body})
+			in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{Id: aws.EntryID(i), MessageBody: &body})
 		}
 		out, err := client.SendMessageBatch(t.Context(), &in)
 		if err != nil || len(out.Failed) > 0 {

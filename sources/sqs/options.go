@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -81,7 +80,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 
 // client is what a Source needs of the SDK's *sqs.Client.
 type client interface {
-	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
+	aws.QueueFinder
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
 	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput, ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
 	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
@@ -89,13 +88,9 @@ type client interface {
 
 // open finds the queue. opts has its defaults.
 func open(ctx context.Context, c client, opts Options) (*Source, error) {
-	url := opts.Queue
-	if !strings.Contains(url, "://") {
-		out, err := c.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &opts.Queue})
-		if err != nil {
-			return nil, aws.Explain("GetQueueUrl", opts.Queue, err)
-		}
-		url = *out.QueueUrl
+	url, err := aws.QueueURL(ctx, c, opts.Queue)
+	if err != nil {
+		return nil, aws.Explain("GetQueueUrl", opts.Queue, err)
 	}
 	return newSource(c, url, opts), nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/ctworker/ctworker/internal/mototest"
+	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 	source "github.com/ctworker/ctworker/sources/sqs"
 	"github.com/ctworker/ctworker/stages"
@@ -46,9 +46,9 @@ type worker struct {
 
 func start(t *testing.T, tasks, slots, ahead int, f func(ctx context.Context, task pipeline.Task) (bool, []byte, error)) *worker {
 	t.Helper()
-	endpoint := mototest.Start(t)
+	endpoint := sqstest.Start(t)
 	w := &worker{sink: &told{came: make(chan struct{}, 1000)}, ended: make(chan error, 1)}
-	w.client, w.url = mototest.Client(t, endpoint, "jobs")
+	w.client, w.url = sqstest.Client(t, endpoint, "jobs")
 	for i := range tasks {
 		body := fmt.Sprintf(`{"task_id": "t%d", "data": {}}`, i)
 		if _, err := w.client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &w.url, MessageBody: &body}); err != nil {

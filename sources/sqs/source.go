@@ -15,9 +15,6 @@ import (
 	"github.com/ctworker/ctworker/pipeline/batch"
 )
 
-// batchMost is the most that SQS takes and gives at once.
-const batchMost = 10
-
 // mostPolls is how many receives are under way at once at most.
 const mostPolls = 8
 
@@ -49,9 +46,9 @@ type Source struct {
 func newSource(c client, url string, opts Options) *Source {
 	s := &Source{client: c, url: url, opts: opts, arrived: make(chan struct{}, 1), width: 1}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.deletes = batch.New(batch.Options[string]{Most: batchMost, Linger: opts.Linger}, s.deleteBatch)
-	s.extends = batch.New(batch.Options[visibility]{Most: batchMost, Linger: opts.Linger}, s.changeBatch)
-	s.releases = batch.New(batch.Options[visibility]{Most: batchMost, Linger: opts.Linger}, s.changeBatch)
+	s.deletes = batch.New(batch.Options[string]{Most: aws.BatchMost, Linger: opts.Linger}, s.deleteBatch)
+	s.extends = batch.New(batch.Options[visibility]{Most: aws.BatchMost, Linger: opts.Linger}, s.changeBatch)
+	s.releases = batch.New(batch.Options[visibility]{Most: aws.BatchMost, Linger: opts.Linger}, s.changeBatch)
 	return s
 }
 
@@ -78,7 +75,7 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 		}
 		s.receiving = true
 		for s.asked < limit && s.running < s.width {
-			s.poll(min(limit-s.asked, batchMost))
+			s.poll(min(limit-s.asked, aws.BatchMost))
 		}
 		s.mu.Unlock()
 		select {

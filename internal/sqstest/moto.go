@@ -1,5 +1,6 @@
-// Package mototest starts moto, a server that behaves as AWS does, for tests.
-package mototest
+// Package sqstest has servers that behave as SQS does, for tests: moto, which is as
+// near to the real one as there is, and a Fake for the faults that it cannot show.
+package sqstest
 
 import (
 	"bufio"
