@@ -303,9 +303,8 @@ func (c *crew[J]) steal() bool {
 	if from == nil {
 		return false
 	}
-	if n := len(from.pending); n > 0 {
-		c.backlog = append(c.backlog, from.pending...)
-		from.pending = nil
+	if len(from.pending) > 0 {
+		from.unassign()
 		return true
 	}
 	return from.takeBack((most+1)/2) > 0
@@ -400,8 +399,7 @@ func (c *crew[J]) halt(err error) {
 	}
 	for _, s := range c.seats {
 		s.takeBack(len(s.handed))
-		c.backlog = append(c.backlog, s.pending...)
-		s.pending = nil
+		s.unassign()
 		s.cond.Broadcast()
 		s.dismiss()
 	}

@@ -63,8 +63,8 @@ type Host struct {
 	over       bool          // a fork has ended since the last sweep
 	gone       bool          // the host has ended
 	lost       chan struct{} // closed then
-	source     chan error    // receives how the task source ended
-	sourceOver chan struct{} // closed when the task source has ended
+	sourceErr  error         // why the source did not come to its end; valid once sourceOver is closed
+	sourceOver chan struct{}
 	ended      chan struct{} // closed when receive has returned; nil before Begin
 	swept      chan struct{} // closed when sweepStale has
 }
@@ -99,7 +99,7 @@ func OpenHost(fd int) (*Host, error) {
 	}
 	h := &Host{
 		conn: unixConn, lines: bufio.NewReader(unixConn),
-		live: map[int64]*fork{}, lost: make(chan struct{}), source: make(chan error, 1), sourceOver: make(chan struct{}), swept: make(chan struct{}),
+		live: map[int64]*fork{}, lost: make(chan struct{}), sourceOver: make(chan struct{}), swept: make(chan struct{}),
 	}
 	line, err := h.lines.ReadBytes('\n')
 	if err != nil {
@@ -172,12 +172,12 @@ func (h *Host) Lost() <-chan struct{} { return h.lost }
 // StartSource has the host start its task source, which writes to the pipe.
 func (h *Host) StartSource() error { return h.send(map[string]any{"start_source": true}) }
 
-// SourceEnded receives how the task source ended, once it has: nil, or why it
-// did not come to its end.
-func (h *Host) SourceEnded() <-chan error { return h.source }
-
 // SourceOver is closed when the task source has ended.
 func (h *Host) SourceOver() <-chan struct{} { return h.sourceOver }
+
+// SourceError is why the task source did not come to its end, or nil; once
+// SourceOver is closed.
+func (h *Host) SourceError() error { return h.sourceErr }
 
 // Close ends the connection, which has the host end what it has forked.
 func (h *Host) Close() error {
@@ -283,17 +283,11 @@ func (h *Host) take(line []byte) {
 			f.launcher.table.clear(f.slot, f.Pid())
 			close(f.done)
 		}
-	case m.SourceEnded != nil:
-		var err error
+	case m.SourceEnded != nil && !isClosed(h.sourceOver):
 		if m.SourceEnded.Error != nil {
-			err = errors.New(*m.SourceEnded.Error)
+			h.sourceErr = errors.New(*m.SourceEnded.Error)
 		}
-		select {
-		case <-h.sourceOver: // it has been said before
-		default:
-			h.source <- err
-			close(h.sourceOver)
-		}
+		close(h.sourceOver)
 	case m.Warning != "":
 		h.log(m.Warning)
 	}

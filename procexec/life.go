@@ -127,8 +127,7 @@ func (s *seat[J]) awaitEnd() bool {
 	c := s.c
 	c.mu.Lock()
 	if s.killAt.IsZero() && s.giveUp.IsZero() {
-		s.killAt = time.Now().Add(c.pool.opts.KillDelay)
-		c.expect(s.killAt)
+		s.killLater(time.Now())
 	}
 	c.mu.Unlock()
 	for {
@@ -195,8 +194,7 @@ func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
 	}
 	s.sess, s.proc, s.starting, s.shortSince = nil, nil, time.Time{}, time.Time{}
 	if c.stopping {
-		c.backlog = append(c.backlog, s.pending...)
-		s.pending = nil
+		s.unassign()
 	}
 	elapsed := time.Since(s.began)
 	head := time.Since(s.head)
@@ -237,8 +235,7 @@ func (s *seat[J]) forkFailed(err error) bool {
 	s.pending = append(append([]entry[J]{}, s.handed...), s.pending...)
 	s.handed, s.sess, s.proc = nil, nil, nil
 	if c.stopping {
-		c.backlog = append(c.backlog, s.pending...)
-		s.pending = nil
+		s.unassign()
 	}
 	if s.shortSince.IsZero() {
 		s.shortSince = time.Now()

@@ -78,15 +78,13 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 	c.failures = 0
 	c.observe(took, len(e.task.Data)+64)
 	report := r.report(c.pool.opts.MaxResult)
-	report.Elapsed = took
 	if over {
 		report = tooLarge(c.pool.opts.MaxResult)
-		report.Elapsed = took
 	}
+	report.Elapsed = took
 	if most := c.pool.opts.MaxRuntime; s.end == 0 && took >= most && took < most+stoppedFor {
 		s.end = TimedOut // the clock was about to say so
-		s.killAt = now.Add(c.pool.opts.KillDelay)
-		c.expect(s.killAt)
+		s.killLater(now)
 		s.proc.Terminate(c.pool.opts.KillDelay)
 	}
 	switch {
@@ -95,14 +93,12 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 	case c.pool.opts.MaxTasks == 1:
 		s.held = &report
 		s.handed = append(s.handed, e) // until it has ended
-		s.killAt = now.Add(c.pool.opts.KillDelay)
-		c.expect(s.killAt)
+		s.killLater(now)
 		c.mu.Unlock()
 		return true
 	}
 	if s.left == 0 && len(s.handed) == 0 {
-		s.killAt = now.Add(c.pool.opts.KillDelay)
-		c.expect(s.killAt)
+		s.killLater(now)
 	}
 	waits := len(s.pending) > 0 && len(s.handed) <= c.depth()/2
 	hungry := s.want() > 0

@@ -181,8 +181,7 @@ func (s *seat[J]) retireIdle() {
 		return
 	}
 	s.retired = true
-	s.killAt = time.Now().Add(s.c.pool.opts.KillDelay)
-	s.c.expect(s.killAt)
+	s.killLater(time.Now())
 	s.sess.end()
 }
 
@@ -211,9 +210,20 @@ func (s *seat[J]) ended(why End) {
 		s.retireIdle()
 		return
 	}
-	s.killAt = time.Now().Add(s.c.pool.opts.KillDelay)
-	s.c.expect(s.killAt)
+	s.killLater(time.Now())
 	s.proc.Terminate(s.c.pool.opts.KillDelay)
+}
+
+// killLater has the process killed, unless it ends within the kill delay.
+func (s *seat[J]) killLater(now time.Time) {
+	s.killAt = now.Add(s.c.pool.opts.KillDelay)
+	s.c.expect(s.killAt)
+}
+
+// unassign puts what has not been sent back into the backlog.
+func (s *seat[J]) unassign() {
+	s.c.backlog = append(s.c.backlog, s.pending...)
+	s.pending = nil
 }
 
 // kill kills the process.

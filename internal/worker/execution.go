@@ -93,6 +93,7 @@ func (w *Worker) openSource() error {
 	cfg := w.opts.Config
 	path, opts := cfg.TaskFile, taskfile.Options{Skip: cfg.TasksToSkip, Stdin: w.opts.Stdin}
 	var from *procexec.HostSource
+	var pipe *sourcePipe
 	if w.opts.Host != nil {
 		from = w.opts.Host.Hello.Source
 	}
@@ -103,8 +104,8 @@ func (w *Worker) openSource() error {
 	case from != nil && from.File != "":
 		path = from.File
 	case from != nil:
-		pipe, err := openSourcePipe(w.opts.Host, from)
-		if err != nil {
+		var err error
+		if pipe, err = openSourcePipe(w.opts.Host, from); err != nil {
 			return err
 		}
 		w.onClose(pipe.Close)
@@ -116,8 +117,8 @@ func (w *Worker) openSource() error {
 	}
 	w.file, w.source = file, file
 	w.onClose(func() error { return file.Close(context.Background()) }) // unless the run has
-	if from != nil && from.File == "" {
-		w.source = &hostSource{Source: file, host: w.opts.Host, pipe: opts.Stdin}
+	if pipe != nil {
+		w.source = &hostSource{Source: file, host: w.opts.Host, pipe: pipe}
 		return w.opts.Host.StartSource()
 	}
 	return nil

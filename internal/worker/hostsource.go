@@ -20,7 +20,7 @@ import (
 type hostSource struct {
 	*taskfile.Source
 	host *procexec.Host
-	pipe any
+	pipe *sourcePipe
 	err  error
 }
 
@@ -36,12 +36,11 @@ func (s *hostSource) Receive(ctx context.Context, limit int) ([]*pipeline.Delive
 	}
 	// Why the pipe has ended, or ends in the middle of a task, the host knows
 	// better. A source that would go on is told that nobody reads any more.
-	if pipe, ok := s.pipe.(io.Closer); ok {
-		_ = pipe.Close()
-	}
+	_ = s.pipe.Close()
 	select {
-	case ended := <-s.host.SourceEnded():
-		if s.err = err; ended != nil {
+	case <-s.host.SourceOver():
+		s.err = err
+		if ended := s.host.SourceError(); ended != nil {
 			s.err = fmt.Errorf("the task source has failed: %w", ended)
 		}
 	case <-s.host.Lost():
