@@ -176,15 +176,7 @@ def test_a_task_that_is_too_large(lab: Lab) -> None:
         yield {"task_id": "a", "data": "x"}
         yield {"task_id": "b", "data": "x" * (70 << 20)}
     """
-    done = lab.run(
-        lab.write(
-            program,
-            main="""
-if __name__ == "__main__":
-    asyncio.run(Worker(f, args=sys.argv[1:], task_source=source).start())
-""",
-        )
-    )
+    done = lab.run(lab.write(program, main=main("source")))
     assert done.code == 1
     assert "task_source: entry 2" in done.err
     assert "64 MiB" in done.err
@@ -201,13 +193,5 @@ def test_a_source_that_leaves_a_daemon_behind_has_ended(lab: Lab) -> None:
             time.sleep(600)
         yield {"task_id": "b", "data": 2}
     """
-    done = lab.run(
-        lab.write(
-            program,
-            main="""
-if __name__ == "__main__":
-    asyncio.run(Worker(f, args=sys.argv[1:], task_source=source).start())
-""",
-        )
-    )
+    done = lab.run(lab.write(program, main=main("source")))
     assert (done.code, done.types()) == (0, {"task_completed": 2}), done.err

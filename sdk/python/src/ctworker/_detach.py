@@ -37,25 +37,30 @@ def take_over() -> None:
     _forget_event_loop()
 
 
-class Shedder:
-    """Makes a fork of the program a process of its own.
-
-    It is made in the program, as it has to know that it still lives.
-    """
+class _Fork:
+    """Prepared in the parent, as a fork has to know that it still lives."""
 
     def __init__(self) -> None:
-        self._program = os.getpid()
+        self._parent = os.getpid()
         self._die_with_parent = _death_signal()
+
+    def stand_alone(self) -> None:
+        """Make this process, a fork, lead a group of its own, and end with its parent."""
+        os.setpgid(0, 0)
+        self._die_with_parent()
+        if os.getppid() != self._parent:
+            os._exit(1)  # it died before that was set up
+
+
+class Shedder(_Fork):
+    """Makes a fork of the program a process of its own."""
 
     def shed(self) -> None:
         """Shed what is the program's: its signals, event loop, exit hooks and input."""
         global _in_child
         _in_child = True
-        # Ctrl-C is for the program, which passes it on.
-        os.setpgid(0, 0)
-        self._die_with_parent()
-        if os.getppid() != self._program:
-            os._exit(1)  # it died before that was set up
+        # In a group of its own: Ctrl-C is for the program, which passes it on.
+        self.stand_alone()
         signal.set_wakeup_fd(-1)
         for sig in (*PASSED_ON, signal.SIGTSTP):
             if signal.getsignal(sig) is not signal.SIG_IGN:
@@ -70,7 +75,7 @@ class Shedder:
         _forget_multiprocessing()
 
 
-class Detacher:
+class Detacher(_Fork):
     """Makes each of the fork server's children a process of its own.
 
     It is prepared once in the server, as each child is to do as little as possible: a
@@ -79,19 +84,15 @@ class Detacher:
 
     def __init__(self, memory_limit: int) -> None:
         """memory_limit is RLIMIT_AS in bytes; 0 is none."""
-        self._server = os.getpid()
+        super().__init__()
         self._memory_limit = memory_limit
-        self._die_with_parent = _death_signal()
         modules = sys.modules
         self._after_fork: Any = modules.get("multiprocessing.util")
         self._numpy_random: Any = modules.get("numpy.random")
 
     def detach(self) -> None:
         """Detach this process, a child."""
-        os.setpgid(0, 0)
-        self._die_with_parent()
-        if os.getppid() != self._server:
-            os._exit(1)  # it died before that was set up
+        self.stand_alone()
         if self._after_fork is not None:
             self._after_fork._run_after_forkers()
         if self._numpy_random is not None:

@@ -17,11 +17,11 @@ from ctworker._children import Children
 from ctworker._control import Control
 from ctworker._data import SHUTDOWN, TERMINATION, WorkerData, notices_from_environment
 from ctworker._detach import Detacher, Shedder, adopt_orphans, set_variable
-from ctworker._leave import exit_code, leave
+from ctworker._leave import leave_after
 from ctworker._orphans import Orphans
 from ctworker._poller import new_poller
 from ctworker._program import Program
-from ctworker._serve import EngineGoneError, Lines, serve, warm_up
+from ctworker._serve import Lines, serve, warm_up
 from ctworker._source_child import SourceChild
 from ctworker._task import TaskRunner
 
@@ -134,7 +134,7 @@ class ForkServer:
                 os.close(fd)
             return
         if pid == 0:
-            self._be_child(message, fds)
+            leave_after(self._run_tasks, message, fds)
         for fd in fds:
             os.close(fd)
         self._pids[child] = pid
@@ -142,26 +142,15 @@ class ForkServer:
         self._last = child
         self._control.say_line(b'{"forked":%d,"pid":%d}\n' % (child, pid))
 
-    def _be_child(self, message: dict[str, Any], fds: list[int]) -> NoReturn:
-        """Be the forked child: it runs tasks, and returns nowhere."""
-        code = 1
-        try:
-            self._detach()
-            slot: int = message["slot"]
-            set_variable(b"CTWORKER_PROCESS", message["mark"].encode())
-            set_variable(b"CTWORKER_SLOT", b"%d" % slot)
-            self._runner.slot = slot
-            claims = fds[1] if len(fds) > 1 else None
-            serve(Lines(fds[0]), claims, self._runner, once=message["last"])
-            code = 0
-        except SystemExit as exit:
-            code = exit_code(exit)
-        except EngineGoneError:
-            pass
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            leave(code)
+    def _run_tasks(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Run tasks, in a forked child."""
+        self._detach()
+        slot: int = message["slot"]
+        set_variable(b"CTWORKER_PROCESS", message["mark"].encode())
+        set_variable(b"CTWORKER_SLOT", b"%d" % slot)
+        self._runner.slot = slot
+        claims = fds[1] if len(fds) > 1 else None
+        serve(Lines(fds[0]), claims, self._runner, once=message["last"])
 
     def _detach(self) -> None:
         """Give up what is the server's, in a forked child."""

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ctworker._serve import flush_standard_streams
+from ctworker._serve import EngineGoneError, flush_standard_streams
 
 
 def leave(code: int) -> NoReturn:
@@ -31,6 +31,22 @@ def leave(code: int) -> NoReturn:
         flush_standard_streams()
     finally:
         os._exit(code)
+
+
+def leave_after(tasks: Callable[..., None], *args: Any) -> NoReturn:
+    """Call tasks(*args), which runs tasks, and end the process as it and they would have it."""
+    code = 1
+    try:
+        tasks(*args)
+        code = 0
+    except SystemExit as exit:
+        code = exit_code(exit)
+    except EngineGoneError:
+        pass
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
 
 
 def _try(step: Callable[[], object]) -> None:

@@ -42,23 +42,30 @@ class Poller(Protocol):
     def close(self) -> None: ...
 
 
-class PidfdPoller:
-    """For Linux 5.3 and later."""
+class _EpollPoller:
+    """What the two for Linux have in common."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._fd = self._epoll.fileno()
-        self._pids: dict[int, int] = {}
-        self._pidfds: dict[int, int] = {}
 
     def fileno(self) -> int:
-        return self._epoll.fileno()
+        return self._fd
 
     def add(self, fd: int) -> None:
         self._epoll.register(fd, select.EPOLLIN)
 
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)
+
+
+class PidfdPoller(_EpollPoller):
+    """For Linux 5.3 and later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pids: dict[int, int] = {}
+        self._pidfds: dict[int, int] = {}
 
     def add_child(self, pid: int) -> None:
         pidfd = os.pidfd_open(pid)
@@ -93,11 +100,11 @@ class PidfdPoller:
         self._epoll.close()
 
 
-class SigchldPoller:
+class SigchldPoller(_EpollPoller):
     """For systems that tell of an ended child by signal only."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        super().__init__()
         self._pids: set[int] = set()
         self._r, self._w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._epoll.register(self._r, select.EPOLLIN)
@@ -116,15 +123,6 @@ class SigchldPoller:
             except BlockingIOError:
                 pass  # it is readable as it is
 
-    def fileno(self) -> int:
-        return self._epoll.fileno()
-
-    def add(self, fd: int) -> None:
-        self._epoll.register(fd, select.EPOLLIN)
-
-    def remove(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-
     def add_child(self, pid: int) -> None:
         self._pids.add(pid)
         self._wake()  # its signal may have come before
@@ -142,7 +140,7 @@ class SigchldPoller:
 
     def descriptors(self) -> list[int]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        return [self._epoll.fileno(), self._r, self._w]
+        return [self._fd, self._r, self._w]
 
     def close(self) -> None:
         signal.signal(signal.SIGCHLD, self._before)

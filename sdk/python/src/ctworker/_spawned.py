@@ -6,14 +6,13 @@ import asyncio
 import json
 import os
 import resource
-import traceback
 from typing import NoReturn
 
 from ctworker import _detach
 from ctworker._data import WorkerData, notices_from_environment
-from ctworker._leave import exit_code, leave
+from ctworker._leave import leave_after
 from ctworker._program import Program
-from ctworker._serve import EngineGoneError, Lines, serve, write_all
+from ctworker._serve import Lines, serve, write_all
 from ctworker._task import TaskRunner
 from ctworker._version import __version__
 
@@ -49,28 +48,17 @@ async def serve_spawned(program: Program, connection: Connection) -> NoReturn:
     """Run tasks until there are no more, and end the process."""
     # Not within this coroutine: where one runs, a task could not run its own loop.
     loop = asyncio.get_running_loop()
-    loop.call_soon(_be_child, program, connection)
+    loop.call_soon(leave_after, _run_tasks, program, connection)
     await loop.create_future()
     raise AssertionError("unreachable")
 
 
-def _be_child(program: Program, connection: Connection) -> NoReturn:
-    code = 1
-    try:
-        _detach.take_over()
-        lines = Lines(connection.fd)
-        runner = _greet(program, lines, ahead=connection.claims is not None)
-        if runner is not None:
-            serve(lines, connection.claims, runner)
-        code = 0
-    except SystemExit as exit:
-        code = exit_code(exit)
-    except EngineGoneError:
-        pass
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        leave(code)
+def _run_tasks(program: Program, connection: Connection) -> None:
+    _detach.take_over()
+    lines = Lines(connection.fd)
+    runner = _greet(program, lines, ahead=connection.claims is not None)
+    if runner is not None:
+        serve(lines, connection.claims, runner)
 
 
 def _greet(program: Program, lines: Lines, *, ahead: bool) -> TaskRunner | None:
