@@ -41,6 +41,8 @@ type Event struct {
 	Attempt int
 	Outcome Outcome
 	Retry   bool
+	// NotRetried is why a task that is worth another attempt gets none, or "".
+	NotRetried string
 
 	// Exception and StackTrace stand in fatal and non-fatal exceptions.
 	Exception  string
@@ -63,7 +65,7 @@ type Field struct {
 func NewTaskEvent(j Judgment, hostname string, now time.Time) (Event, bool) {
 	e := Event{
 		Time: now, Hostname: hostname,
-		TaskID: j.Task.ID, Attempt: j.Attempt, Outcome: j.Outcome, Retry: j.Verdict == Retry,
+		TaskID: j.Task.ID, Attempt: j.Attempt, Outcome: j.Outcome, Retry: j.Verdict == Retry, NotRetried: j.NotRetried,
 	}
 	switch j.Outcome.Kind {
 	case Completed:
@@ -162,6 +164,10 @@ func (e *Event) appendTask(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(e.Attempt), 10)
 	b = append(b, `,"slot":`...)
 	b = strconv.AppendInt(b, int64(e.Outcome.Slot), 10)
+	if e.NotRetried != "" {
+		b = append(b, `,"not_retried":`...)
+		b = appendString(b, e.NotRetried)
+	}
 	if u := e.Outcome.Usage; u != nil {
 		b = append(b, `,"usage":{"cpu_seconds":`...)
 		b = appendSeconds(b, u.CPU)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/sourcegraph/conc/panics"
 )
@@ -95,10 +96,12 @@ func From(r *Run, name string, source Source) Flow[*Delivery] {
 }
 
 func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) error {
+	ctx, idle := r.watchIdle(ctx)
+	defer idle()
 	for {
-		granted, err := r.books.take(ctx, fetchBatch)
+		granted, err := r.books.take(ctx, r.least, fetchBatch)
 		if err != nil {
-			return nil // told to stop, which is no error
+			return r.over(ctx, nil)
 		}
 		ds, err := source.Receive(ctx, granted)
 		r.books.received(ds, granted)
@@ -107,26 +110,77 @@ func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) err
 				for _, d := range ds[i+1:] {
 					r.giveBack(d)
 				}
-				return nil
+				return r.over(ctx, nil)
 			}
 		}
 		switch {
 		case errors.Is(err, io.EOF):
 			r.sourceEnded.Store(true)
 			return nil
-		case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
-			return nil
 		case err != nil:
-			return err
+			return r.over(ctx, err)
 		}
 	}
 }
 
+// over is why the pump ends: it was told to, which is no error; there was nothing
+// to do for long; or by err.
+func (r *Run) over(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() == nil || err != nil && !errors.Is(err, ctx.Err()):
+		return err
+	case errors.Is(context.Cause(ctx), errIdle):
+		r.sourceEnded.Store(true)
+	}
+	return nil
+}
+
+// errIdle ends the pump's context when there has been nothing to do for long.
+var errIdle = errors.New("there has been nothing to do")
+
+// watchIdle returns a context that ends once there has been nothing to do for
+// Options.IdleTimeout, and what ends the watching.
+func (r *Run) watchIdle(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if r.opts.IdleTimeout <= 0 {
+		return ctx, func() { cancel(nil) }
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			left := r.opts.IdleTimeout - r.books.idleFor()
+			if left <= 0 {
+				cancel(errIdle)
+				return
+			}
+			timer := time.NewTimer(left)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil); <-ended }
+}
+
 // Via adds a stage.
 func Via[In, Out Carrier](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
+	return via(in, name, stage, in.run.buffer())
+}
+
+// ViaUnbuffered adds a stage that keeps what it has until the next stage takes it,
+// such as one that looks after what waits.
+func ViaUnbuffered[In, Out Carrier](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
+	return via(in, name, stage, 0)
+}
+
+func via[In, Out Carrier](in Flow[In], name string, stage Stage[In, Out], buffer int) Flow[Out] {
 	r := in.run
 	ctx, cancel := context.WithCancel(r.phaseOf(isDelivery[In]()))
-	out := make(chan Out, r.buffer())
+	out := make(chan Out, buffer)
 	r.goStage(name, isDelivery[In](), func() error {
 		defer close(out)
 		return runStage(ctx, cancel, in, r, func() error { return stage(ctx, in.ch, out) })

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // ledger is a run's books: which deliveries are out, and how many more may be
@@ -14,24 +15,30 @@ type ledger struct {
 	more    chan struct{} // holds one token when credits may have come
 	head    *Delivery     // the deliveries that are out, newest first
 	out     int
-	in      int64 // how many there have been in all
+	in      int64     // how many there have been in all
+	idle    time.Time // since when none has been out; valid while out is 0
 
 	giveBack func(*Delivery) // the run's, for Delivery.GiveBack
 }
 
 func newLedger(credits int) *ledger {
-	return &ledger{credits: credits, more: make(chan struct{}, 1)}
+	return &ledger{credits: credits, more: make(chan struct{}, 1), idle: time.Now()}
 }
 
-// take blocks until something may be fetched, and takes up to most credits.
-func (l *ledger) take(ctx context.Context, most int) (int, error) {
+// take blocks until as many as least may be fetched, which may change meanwhile, and
+// takes up to most credits.
+func (l *ledger) take(ctx context.Context, least func() int, most int) (int, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
+		want := max(least(), 1)
 		l.mu.Lock()
-		n := max(min(l.credits, most), 0)
-		l.credits -= n
+		n := 0
+		if l.credits >= want {
+			n = min(l.credits, most)
+			l.credits -= n
+		}
 		l.mu.Unlock()
 		if n > 0 {
 			return n, nil
@@ -111,7 +118,19 @@ func (l *ledger) settled(d *Delivery) {
 		d.next.prev = d.prev
 	}
 	d.prev, d.next = nil, nil
-	l.out--
+	if l.out--; l.out == 0 {
+		l.idle = time.Now()
+	}
+}
+
+// idleFor is for how long no delivery has been out.
+func (l *ledger) idleFor() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.out > 0 {
+		return 0
+	}
+	return time.Since(l.idle)
 }
 
 // total returns how many deliveries have been received in all.

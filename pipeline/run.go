@@ -20,6 +20,16 @@ type Options struct {
 	// falls free need not wait for the source. Whoever shares the source with
 	// others leaves it 0 for long tasks. Default 0.
 	Ahead int
+	// Shared says that others take tasks from the same source. Then no more than the
+	// next second's worth is fetched ahead, once tasks have shown to be that short.
+	Shared bool
+	// Batch is how many deliveries the source hands over at the price of one, such
+	// as 10 where a provider is paid for each request. While enough of them wait for
+	// a slot, no fewer are asked for. Default 1.
+	Batch int
+	// IdleTimeout is how long there may be nothing to do: no delivery out, and none
+	// from the source. Then the run ends as if the source had. Default 0: for ever.
+	IdleTimeout time.Duration
 	// Grace is how long running tasks are left alone after Stop before the
 	// Work phase ends and they are asked to end. Default 0: at once.
 	Grace time.Duration
@@ -39,6 +49,7 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	o.Slots = max(o.Slots, 1)
 	o.Ahead = max(o.Ahead, 0)
+	o.Batch = min(max(o.Batch, 1), fetchBatch)
 	if o.SettleTimeout <= 0 {
 		o.SettleTimeout = 30 * time.Second
 	}
@@ -67,7 +78,7 @@ type Run struct {
 	unhook                                func() bool // from the parent context
 
 	books       *ledger
-	ahead       atomic.Int64
+	demand      demand
 	source      Source
 	sourceEnded atomic.Bool
 
@@ -92,7 +103,7 @@ func New(ctx context.Context, opts Options) *Run {
 	opts = opts.withDefaults()
 	r := &Run{opts: opts, books: newLedger(opts.Slots + opts.Ahead)}
 	r.books.giveBack = r.giveBack
-	r.ahead.Store(int64(opts.Ahead))
+	r.demand.ahead.Store(int64(opts.Ahead))
 	values := context.WithoutCancel(ctx)
 	r.phases.Settle, r.endSettle = context.WithCancelCause(values)
 	r.phases.Kill, r.endKill = context.WithCancelCause(values)
@@ -108,16 +119,11 @@ func (r *Run) Phases() Phases { return r.phases }
 // Slots is how many tasks can run at once.
 func (r *Run) Slots() int { return r.opts.Slots }
 
-// SetAhead changes Options.Ahead, but to no less than that was: how many tasks can
-// be put to use beyond one for each slot depends on how short they are, and only
-// the stage that executes them sees that. What has been fetched already stays.
-func (r *Run) SetAhead(n int) {
-	n = max(n, r.opts.Ahead)
-	r.books.resize(n - int(r.ahead.Swap(int64(n))))
-}
+// Shared is Options.Shared.
+func (r *Run) Shared() bool { return r.opts.Shared }
 
 // SourceEnded reports whether the source said that there will never be another
-// task. It may be asked at any time.
+// task, or had none for Options.IdleTimeout. It may be asked at any time.
 func (r *Run) SourceEnded() bool { return r.sourceEnded.Load() }
 
 // Received is how many deliveries the source has handed over so far.
@@ -166,8 +172,9 @@ func (r *Run) goStage(name string, p position, body func() error) {
 	})
 }
 
-// GiveBack releases a delivery that will not be run here, at once. A failure is
-// logged and no more: the lease runs out by itself.
+// GiveBack has a delivery that will not be run here released, at once and without
+// waiting for it; the run does. A failure is logged and no more: the lease runs out
+// by itself.
 func (d *Delivery) GiveBack() {
 	if d.books == nil || d.books.giveBack == nil {
 		_ = d.Release(context.Background(), 0) // outside a run there is nobody to tell
@@ -176,11 +183,19 @@ func (d *Delivery) GiveBack() {
 	d.books.giveBack(d)
 }
 
+// giveBack is called by stages alone, so that telling has not come to its end.
 func (r *Run) giveBack(d *Delivery) {
-	if err := d.Release(r.phases.Settle, 0); err != nil {
-		r.opts.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
-			Msg("could not give the task back; it becomes available when its lease ends")
+	release := func() {
+		if err := d.Release(r.phases.Settle, 0); err != nil {
+			r.opts.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
+				Msg("could not give the task back; it becomes available when its lease ends")
+		}
 	}
+	if d.Expires().IsZero() { // nobody else waits for it
+		release()
+		return
+	}
+	r.telling.Go(release)
 }
 
 // errOver is the cause with which Wait ends the phases of a run that is over.

@@ -136,4 +136,6 @@ type Judgment struct {
 	*Delivery
 	Outcome Outcome
 	Verdict Verdict
+	// NotRetried is why a task that is worth another attempt gets none, or "".
+	NotRetried string
 }

@@ -60,12 +60,34 @@ func (c *crew[J]) clock() {
 				c.nextDue = due
 			}
 		}
+		c.watchBacklog(now)
 		next := time.Hour
 		if !c.nextDue.IsZero() {
 			next = max(time.Until(c.nextDue), time.Millisecond)
 		}
 		c.mu.Unlock()
 		timer.Reset(next)
+	}
+}
+
+// watchBacklog has what waits for long given back.
+func (c *crew[J]) watchBacklog(now time.Time) {
+	if c.jobs.Patience <= 0 || len(c.backlog) == 0 {
+		c.waits = time.Time{}
+		return
+	}
+	if c.waits.IsZero() {
+		c.waits = now
+	}
+	due := c.waits.Add(c.jobs.Patience)
+	switch {
+	case now.Before(due):
+		if c.nextDue.IsZero() || due.Before(c.nextDue) {
+			c.nextDue = due
+		}
+	case !c.stopping:
+		c.waits, c.overdue = time.Time{}, true
+		c.signal()
 	}
 }
 

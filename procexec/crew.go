@@ -20,6 +20,12 @@ type Jobs[J any] struct {
 	Done func(J, Report)
 	// GiveBack receives a job that will not be run.
 	GiveBack func(J)
+	// Patience is how long jobs may wait for a process while every one of them runs
+	// a task; then those that wait are given back, after Stall has been told. The
+	// default, 0, is without end.
+	Patience time.Duration
+	// Stall is told of it. It has to be there with Patience.
+	Stall func()
 	// Ahead is told how many jobs beyond one for each slot can be put to use,
 	// when that changes. May be nil.
 	Ahead func(n int)
@@ -75,8 +81,10 @@ type crew[J any] struct {
 	mu       sync.Mutex
 	seats    []*seat[J]
 	backlog  []entry[J]
-	open     int  // jobs that have been taken in and not been done or given back
-	inClosed bool // jobs.In is closed
+	waits    time.Time // since when nothing has been assigned of the backlog; zero: nobody knows
+	overdue  bool      // it has been too long
+	open     int       // jobs that have been taken in and not been done or given back
+	inClosed bool      // jobs.In is closed
 	stopping bool
 	killed   bool
 	closing  bool  // processes end as they run out of work
@@ -172,6 +180,14 @@ func (c *crew[J]) feed() {
 			c.giveBackAll() // what has come while others were being given back
 			return
 		}
+		if c.overdue {
+			c.overdue = false
+			c.mu.Unlock()
+			flush()
+			c.jobs.Stall()
+			c.giveBackAll()
+			continue
+		}
 		s, room := c.hungriest()
 		got, closed := 0, false
 		if s != nil {
@@ -180,6 +196,7 @@ func (c *crew[J]) feed() {
 				c.backlog = c.backlog[1:]
 				s.assign(e)
 				got++
+				c.waits = time.Time{}
 			}
 			for got < room && in != nil {
 				job, open, ok := poll(in)

@@ -30,11 +30,17 @@ type poolRun struct {
 	order  []string
 	back   []string
 	failed error
+	stalls int
 	news   chan string // an id for each task that is over
 }
 
 // startPool runs the test binary as a warm process in a pool.
 func startPool(t *testing.T, child string, opts procexec.PoolOptions) *poolRun {
+	t.Helper()
+	return startImpatientPool(t, child, opts, 0)
+}
+
+func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, patience time.Duration) *poolRun {
 	t.Helper()
 	l := newLauncher(t, procexec.Options{Slots: max(opts.Slots, 1)})
 	opts.Argv = []string{self(t)}
@@ -80,7 +86,9 @@ func startPool(t *testing.T, child string, opts procexec.PoolOptions) *poolRun {
 				r.mu.Unlock()
 				r.news <- task.ID
 			},
-			Failed: func(err error) { r.mu.Lock(); r.failed = err; r.mu.Unlock() },
+			Patience: patience,
+			Stall:    func() { r.mu.Lock(); r.stalls++; r.mu.Unlock() },
+			Failed:   func(err error) { r.mu.Lock(); r.failed = err; r.mu.Unlock() },
 		}, procexec.Ends{Stop: r.stop, Term: r.term, Kill: r.kill})
 	}()
 	return r
@@ -281,6 +289,39 @@ func TestPoolNothingWaitsBehindALongTask(t *testing.T) {
 				t.Errorf("%+v of %d", r.done["long"], len(r.done))
 			}
 		})
+	}
+}
+
+// What others could run does not wait long behind tasks that take long in every slot.
+func TestPoolPatience(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "go on")
+	r := startImpatientPool(t, "warm-ahead", procexec.PoolOptions{Slots: 2}, 100*time.Millisecond)
+	const short, waiting = 3000, 50
+	for i := range short {
+		r.putAs(fmt.Sprintf("t%d", i), order{})
+	}
+	r.await(short)
+	for i := range waiting {
+		r.putAs(fmt.Sprintf("long%d", i), order{Do: "await", Arg: file})
+	}
+	// What has been handed ahead comes back, as nothing ends; the others stay where they
+	// are.
+	for back := 0; back == 0 || back+len(r.in) < waiting-2; {
+		r.await(1)
+		r.mu.Lock()
+		back = len(r.back)
+		r.mu.Unlock()
+	}
+	r.mu.Lock()
+	if r.stalls == 0 || len(r.back) == 0 {
+		t.Errorf("%d are back after %d stalls", len(r.back), r.stalls)
+	}
+	r.mu.Unlock()
+	said(file)
+	close(r.in)
+	if err := r.wait(); err != nil || len(r.done)+len(r.back) != short+waiting {
+		t.Errorf("%v, %d done, %d back", err, len(r.done), len(r.back))
 	}
 }
 

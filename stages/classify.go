@@ -2,6 +2,7 @@ package stages
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -10,6 +11,11 @@ import (
 // the specification's default: none but those that a task asks for itself.
 type RetryOptions struct {
 	OnExit, OnException, OnTimeout bool
+	// MaxAttempts is how often a task may be delivered: one that fails at this
+	// attempt, or a later one, is not tried again, and its event says so. An attempt
+	// that came to no end, as its worker went away, counts too, but is always made up
+	// for. Default 0: without end.
+	MaxAttempts int
 }
 
 // Judge says what to do with a task after an outcome. It is a pure function; an
@@ -39,6 +45,10 @@ func Classify(opts RetryOptions) pipeline.Stage[pipeline.Result, pipeline.Judgme
 	return func(ctx context.Context, in <-chan pipeline.Result, out chan<- pipeline.Judgment) error {
 		for r := range in {
 			j := pipeline.Judgment{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: Judge(r.Outcome, opts)}
+			if j.Verdict == pipeline.Retry && opts.MaxAttempts > 0 && r.Attempt >= opts.MaxAttempts {
+				j.Verdict = pipeline.Ack
+				j.NotRetried = fmt.Sprintf("this was attempt %d, and %d are allowed", r.Attempt, opts.MaxAttempts)
+			}
 			if err := pipeline.Send(ctx, out, j); err != nil {
 				return nil // given back; the run's time is over
 			}

@@ -130,6 +130,7 @@ func (e *execution) slot(ctx context.Context, slot int, in <-chan *pipeline.Deli
 			return
 		}
 		outcome.Slot = slot
+		e.run.Observe(outcome.Elapsed)
 		// The run is told to settle what has been run, whatever else ends: only
 		// the end of the Settle phase makes it give the task back.
 		if pipeline.Send(e.phases.Settle, e.out, pipeline.Result{Delivery: d, Outcome: outcome}) != nil {

@@ -22,6 +22,12 @@ type ExtendOptions struct {
 	// run out, and the delivery is Lost. It has to be longer than a task can take,
 	// with what it waits before. Default 0: without end.
 	Most time.Duration
+	// Patience is for how long a delivery may wait for the next stage; then all that
+	// wait are given back, for others to run, after Stall has been called. The default,
+	// 0, is without end. The stage has to be added with pipeline.ViaUnbuffered.
+	Patience time.Duration
+	// Stall is told of it, such as the Run's. It has to be there with Patience.
+	Stall func()
 	// Log receives renewals that failed, and leases that were lost.
 	Log zerolog.Logger
 }
@@ -70,11 +76,20 @@ func (x *Extender) Close() {
 func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 		var waiting []*pipeline.Delivery
-		defer func() {
+		giveBack := func() {
 			for _, d := range waiting {
 				d.GiveBack()
 			}
-		}()
+			waiting = nil
+		}
+		defer giveBack()
+		patience := time.NewTimer(time.Hour)
+		defer patience.Stop()
+		progress := func() { // nothing has been waiting for long
+			if x.opts.Patience > 0 {
+				patience.Reset(x.opts.Patience)
+			}
+		}
 		for in != nil || len(waiting) > 0 {
 			var next *pipeline.Delivery
 			var send chan<- *pipeline.Delivery
@@ -88,10 +103,19 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 					continue
 				}
 				x.keep(d)
-				waiting = append(waiting, d)
+				if waiting = append(waiting, d); len(waiting) == 1 {
+					progress()
+				}
 			case send <- next:
 				waiting[0] = nil
 				waiting = waiting[1:]
+				progress()
+			case <-patience.C:
+				if x.opts.Patience > 0 && len(waiting) > 0 {
+					x.opts.Log.Debug().Int("tasks", len(waiting)).Msg("what waits for a slot is given back, as the tasks that run take long")
+					x.opts.Stall()
+					giveBack()
+				}
 			case <-ctx.Done():
 				return nil
 			}
@@ -99,6 +123,10 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 		return nil
 	}
 }
+
+// Patience is how long what has been fetched ahead of a shared source waits for a
+// slot: longer than a run that goes as it has gone would have it wait.
+const Patience = 5 * time.Second
 
 // keep keeps a delivery's lease until it is settled.
 func (x *Extender) keep(d *pipeline.Delivery) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,6 +20,10 @@ type SettleOptions struct {
 	// RetryDelay is how long a task that is to be retried stays hidden.
 	// Default 0: it is available at once.
 	RetryDelay time.Duration
+	// Parallel is how many Writes to the sink may be under way at once. A sink that is
+	// far away has its events gathered into full batches by that; one that writes to
+	// a file gains nothing. Default 1.
+	Parallel int
 	// Tally, if set, counts each task once its event is durable.
 	Tally *Tally
 	// Now is the clock of the events. Default time.Now.
@@ -38,48 +43,103 @@ func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Drain[pipeline.Judg
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	opts.Parallel = max(opts.Parallel, 1)
 	return func(ctx context.Context, in <-chan pipeline.Judgment) error {
+		s := settling{opts: opts, sink: sink, turns: make(chan struct{}, opts.Parallel), broken: make(chan struct{})}
 		// Settling over a network takes its time, and the next events do not
 		// wait for it.
-		var settling conc.WaitGroup
-		defer settling.Wait()
-		batch := make([]pipeline.Judgment, 0, settleBatch)
-		events := make([]pipeline.Event, 0, settleBatch)
-		for {
-			batch = nextBatch(in, batch[:0])
-			if len(batch) == 0 {
-				return nil
-			}
-			events = events[:0]
-			now := opts.Now()
-			for _, j := range batch {
-				if e, ok := pipeline.NewTaskEvent(j, opts.Hostname, now); ok {
-					events = append(events, e)
+		defer s.tasks.Wait()
+		if opts.Parallel == 1 { // without a goroutine, and with the same memory again
+			batch := make([]pipeline.Judgment, 0, settleBatch)
+			for {
+				if batch = nextBatch(in, nil, batch[:0]); len(batch) == 0 {
+					return nil
 				}
-			}
-			if len(events) > 0 {
-				if err := sink.Write(ctx, events); err != nil {
-					for _, j := range batch {
-						j.GiveBack()
-					}
-					return fmt.Errorf("%d events could not be written: %w", len(events), err)
+				if err := s.tell(ctx, batch); err != nil {
+					return err
 				}
-			}
-			for _, j := range batch {
-				if j.Expires().IsZero() { // a local task: nothing to wait for
-					opts.settle(ctx, j)
-					continue
-				}
-				settling.Go(func() { opts.settle(ctx, j) })
 			}
 		}
+		defer s.writes.Wait()
+		for {
+			s.turns <- struct{}{}
+			batch := nextBatch(in, s.broken, nil)
+			if len(batch) == 0 {
+				break
+			}
+			s.writes.Go(func() {
+				defer func() { <-s.turns }()
+				if err := s.tell(ctx, batch); err != nil {
+					s.fail(err)
+				}
+			})
+		}
+		s.writes.Wait()
+		return s.err
 	}
 }
 
+// settling is the state of one Settle.
+type settling struct {
+	opts   SettleOptions
+	sink   pipeline.Sink
+	events []pipeline.Event // the memory of the last batch, where there is one at a time
+	turns  chan struct{}    // a token for each batch that is being told of
+	writes conc.WaitGroup   // of batches
+	tasks  conc.WaitGroup   // that are being settled
+
+	once   sync.Once
+	broken chan struct{} // closed when a Write has failed
+	err    error         // of that Write; valid once broken is closed
+}
+
+func (s *settling) fail(err error) {
+	s.once.Do(func() {
+		s.err = err
+		close(s.broken)
+	})
+}
+
+// tell writes the events of a batch, and then settles its tasks.
+func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
+	var events []pipeline.Event
+	if s.opts.Parallel == 1 {
+		events = s.events[:0]
+		defer func() { s.events = events }()
+	}
+	now := s.opts.Now()
+	for _, j := range batch {
+		if e, ok := pipeline.NewTaskEvent(j, s.opts.Hostname, now); ok {
+			events = append(events, e)
+		}
+	}
+	if len(events) > 0 {
+		if err := s.sink.Write(ctx, events); err != nil {
+			for _, j := range batch {
+				j.GiveBack()
+			}
+			return fmt.Errorf("%d events could not be written: %w", len(events), err)
+		}
+	}
+	for _, j := range batch {
+		if j.Expires().IsZero() { // a local task: nothing to wait for
+			s.opts.settle(ctx, j)
+			continue
+		}
+		s.tasks.Go(func() { s.opts.settle(ctx, j) })
+	}
+	return nil
+}
+
 // nextBatch waits for one item and takes those that are there already. Without
-// items, in is closed.
-func nextBatch(in <-chan pipeline.Judgment, batch []pipeline.Judgment) []pipeline.Judgment {
-	j, ok := <-in
+// items, in or broken is closed.
+func nextBatch(in <-chan pipeline.Judgment, broken <-chan struct{}, batch []pipeline.Judgment) []pipeline.Judgment {
+	var j pipeline.Judgment
+	var ok bool
+	select {
+	case j, ok = <-in:
+	case <-broken:
+	}
 	if !ok {
 		return batch
 	}

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"context"
+	"time"
 
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
@@ -16,6 +17,10 @@ import (
 func Warm(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		phases := run.Phases()
+		patience := time.Duration(0)
+		if run.Shared() {
+			patience = Patience
+		}
 		return procexec.Run(pool, procexec.Jobs[*pipeline.Delivery]{
 			In: in,
 			Task: func(d *pipeline.Delivery) procexec.Task {
@@ -30,12 +35,15 @@ func Warm(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Deliv
 			Done: func(d *pipeline.Delivery, report procexec.Report) {
 				outcome := outcomeOf(report)
 				outcome.Slot = report.Slot
+				run.Observe(outcome.Elapsed)
 				// As in Execute: what has been run is told, whatever else ends.
 				if pipeline.Send(phases.Settle, out, pipeline.Result{Delivery: d, Outcome: outcome}) == nil {
 					d.FreeSlot()
 				}
 			},
 			GiveBack: func(d *pipeline.Delivery) { d.GiveBack() },
+			Patience: patience,
+			Stall:    run.Stall,
 			Ahead:    run.SetAhead,
 			Failed:   run.Stop,
 		}, procexec.Ends{Stop: ctx.Done(), Term: phases.Work.Done(), Kill: phases.Kill.Done()})

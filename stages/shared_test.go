@@ -1,0 +1,198 @@
+package stages_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// sharedQueue is a queue that others take tasks from as well: n tasks, of which those
+// from long on take an hour. A task that is released goes to others, after a second.
+type sharedQueue struct {
+	mu       sync.Mutex
+	n, long  int
+	next     int
+	out      int // received, and neither run nor released
+	mostOut  int
+	calls    int
+	released int
+}
+
+func (q *sharedQueue) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
+	q.mu.Lock()
+	q.calls++
+	var ds []*pipeline.Delivery
+	for len(ds) < min(limit, 10) && q.next < q.n {
+		ds = append(ds, pipeline.NewDelivery(pipeline.Task{ID: "t", Data: []byte("{}")}, sharedLease{q}, 1))
+		q.next++
+	}
+	q.out += len(ds)
+	q.mostOut = max(q.mostOut, q.out)
+	q.mu.Unlock()
+	if len(ds) == 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return ds, nil
+}
+
+func (q *sharedQueue) Close(context.Context) error { return nil }
+
+func (q *sharedQueue) ended(released bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.out--
+	if released {
+		q.released++
+	}
+}
+
+type sharedLease struct{ q *sharedQueue }
+
+func (l sharedLease) Ack(context.Context) error                    { l.q.ended(false); return nil }
+func (l sharedLease) Release(context.Context, time.Duration) error { l.q.ended(true); return nil }
+func (l sharedLease) Expires() time.Time                           { return time.Now().Add(time.Minute) }
+func (l sharedLease) Extend(context.Context, time.Duration) (time.Time, error) {
+	return time.Now().Add(time.Minute), nil
+}
+
+// Short tasks are fetched ahead in whole batches; once they take long, what waits is
+// left to others, and no more is taken than can start.
+func TestAheadOfASharedSource(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const slots = 4
+		q := &sharedQueue{n: 100_000, long: 4000}
+		run := pipeline.New(t.Context(), pipeline.Options{Slots: slots, Shared: true, Batch: 10})
+		leases := stages.NewExtender(stages.ExtendOptions{Patience: stages.Patience, Stall: run.Stall})
+		defer leases.Close()
+		var mu sync.Mutex
+		began := 0
+		work := stages.RunnerFunc(func(ctx context.Context, _ pipeline.Task) (bool, []byte, error) {
+			mu.Lock()
+			began++
+			takes := 10 * time.Millisecond
+			if began > q.long {
+				takes = time.Hour
+			}
+			mu.Unlock()
+			select {
+			case <-time.After(takes):
+				return false, nil, nil
+			case <-ctx.Done():
+				return false, nil, ctx.Err()
+			}
+		})
+		kept := pipeline.ViaUnbuffered(pipeline.From(run, "source", q), "extend", leases.Stage())
+		results := pipeline.Via(kept, "execute", stages.Execute(run, work))
+		judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+		pipeline.To(judged, "settle", stages.Settle(sink{j: &journal{}}, stages.SettleOptions{Parallel: 4}))
+
+		<-time.After(9 * time.Second) // of 10 s of short tasks
+		q.mu.Lock()
+		if q.calls > 500 || q.mostOut < 300 || q.mostOut > slots+400+10 {
+			t.Errorf("%d calls for %d tasks, %d out at most", q.calls, q.next, q.mostOut)
+		}
+		q.mu.Unlock()
+		<-time.After(20 * time.Second)
+		q.mu.Lock()
+		if q.out != slots || q.released == 0 {
+			t.Errorf("%d out while %d tasks run; %d released", q.out, slots, q.released)
+		}
+		released := q.released
+		q.mu.Unlock()
+		<-time.After(2 * time.Hour)
+		q.mu.Lock()
+		if q.out != slots || q.released != released {
+			t.Errorf("%d out while %d tasks run; %d more released; next %d began %d", q.out, slots, q.released-released, q.next, began)
+		}
+		q.mu.Unlock()
+		run.Kill(errors.New("enough"))
+		if err := run.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A task that fails once too often is not tried again, and is told why; one that was
+// interrupted always is.
+func TestMaxAttempts(t *testing.T) {
+	t.Parallel()
+	opts := stages.RetryOptions{OnExit: true, MaxAttempts: 3}
+	for _, tc := range []struct {
+		attempt int
+		kind    pipeline.Kind
+		want    pipeline.Verdict
+		why     string
+	}{
+		{1, pipeline.Exited, pipeline.Retry, ""},
+		{2, pipeline.Exited, pipeline.Retry, ""},
+		{3, pipeline.Exited, pipeline.Ack, "attempt 3, and 3 are allowed"},
+		{7, pipeline.Exited, pipeline.Ack, "attempt 7, and 3 are allowed"},
+		{7, pipeline.Exception, pipeline.Ack, ""}, // would not have been retried anyway
+		{7, pipeline.Completed, pipeline.Ack, ""},
+		{7, pipeline.Interrupted, pipeline.Release, ""},
+		{7, pipeline.LeaseLost, pipeline.Release, ""},
+	} {
+		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, nil, tc.attempt)
+		got := through(t, stages.Classify(opts), []pipeline.Result{{Delivery: d, Outcome: pipeline.Outcome{Kind: tc.kind}}})[0]
+		if got.Verdict != tc.want || (tc.why == "") != (got.NotRetried == "") || !strings.Contains(got.NotRetried, tc.why) {
+			t.Errorf("attempt %d, %v: %v, %q", tc.attempt, tc.kind, got.Verdict, got.NotRetried)
+		}
+		if e, ok := pipeline.NewTaskEvent(got, "here", time.Now()); ok {
+			body := string(e.AppendJSON(nil))
+			if strings.Contains(body, `"not_retried"`) != (tc.why != "") {
+				t.Error(body)
+			}
+		}
+	}
+}
+
+// Events go to a slow sink side by side, and each task is settled when its own is
+// there.
+func TestSettleSideBySide(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		slow := sink{j: j, write: func([]pipeline.Event) error { <-time.After(time.Second); return nil }}
+		in := make(chan pipeline.Judgment)
+		ended := make(chan error)
+		began := time.Now()
+		go func() { ended <- stages.Settle(slow, stages.SettleOptions{Parallel: 3})(t.Context(), in) }()
+		for _, id := range []string{"0", "1", "2", "3"} {
+			in <- judged(lease{j: j, id: id}, pipeline.Completed, pipeline.Ack)
+			synctest.Wait()
+		}
+		close(in)
+		if err := <-ended; err != nil || time.Since(began) != 2*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		for _, id := range []string{"0", "1", "2", "3"} {
+			if j.count("ack "+id) != 1 || j.count("event "+id+" task_completed") != 1 {
+				t.Errorf("%q", j.all())
+			}
+		}
+	})
+}
+
+// A Write that fails ends the stage, though nothing more comes.
+func TestSettleSideBySideFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		broken := sink{j: j, write: func([]pipeline.Event) error { <-time.After(time.Second); return errBoom }}
+		in := make(chan pipeline.Judgment, 1)
+		in <- judged(lease{j: j, id: "0"}, pipeline.Completed, pipeline.Ack)
+		err := stages.Settle(broken, stages.SettleOptions{Parallel: 3})(t.Context(), in)
+		if !errors.Is(err, errBoom) || j.count("release 0 0s") != 1 || j.count("ack 0") != 0 {
+			t.Errorf("%v, %q", err, j.all())
+		}
+	})
+}
