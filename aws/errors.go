@@ -63,7 +63,7 @@ func Explain(action, queue string, err error) error {
 	what := ""
 	switch code := codeOf(err); {
 	case noQueueCodes[code]:
-		what = fmt.Sprintf("there is no queue %q in this account and region; create it, or correct --queue-name, --job-id or --region", queue)
+		what = fmt.Sprintf("there is no queue %q in this account and region; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --region", queue)
 	case deniedCodes[code]:
 		what = fmt.Sprintf("these credentials may not do it: allow sqs:%s on the queue %q in their IAM policy", action, queue)
 	case keyCodes[code]:

@@ -3,6 +3,8 @@ package pipeline
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -47,6 +49,8 @@ type Event struct {
 	// Exception and StackTrace stand in fatal and non-fatal exceptions.
 	Exception  string
 	StackTrace string
+	// Message is a message that is no task, whole, in the exception that tells of it.
+	Message string
 
 	// Extra are further fields, told last and in order.
 	Extra []Field
@@ -125,6 +129,7 @@ func (e *Event) AppendJSON(b []byte) []byte {
 		b = appendString(b, e.Exception)
 		b = append(b, `,"stack_trace":`...)
 		b = appendString(b, e.StackTrace)
+		b = e.appendMessage(b)
 	}
 	for _, f := range e.Extra {
 		b = append(b, ',')
@@ -133,6 +138,41 @@ func (e *Event) AppendJSON(b []byte) []byte {
 		b = appendValue(b, f.Value)
 	}
 	return append(b, '}')
+}
+
+// NewMalformedEvent returns the event that tells of a message that is no task.
+func NewMalformedEvent(message string, reason error, hostname string, now time.Time) Event {
+	return Event{
+		Time: now, Hostname: hostname, Type: NonFatalException,
+		Exception: reason.Error(), StackTrace: ErrorTrace(reason), Message: message,
+	}
+}
+
+// ErrorTrace is the stack of the panic that caused err, or else the chain of errors
+// that led to it, outermost first: a Go error has no stack.
+func ErrorTrace(err error) string {
+	var p *PanicError
+	if errors.As(err, &p) {
+		return string(p.Stack)
+	}
+	text := ""
+	for ; err != nil; err = errors.Unwrap(err) {
+		text += fmt.Sprintf("%T: %v\n", err, err)
+	}
+	return text
+}
+
+// appendMessage appends a message that is no task, in base64 if it is no text.
+func (e *Event) appendMessage(b []byte) []byte {
+	switch {
+	case e.Message == "":
+		return b
+	case utf8.ValidString(e.Message):
+		return appendString(append(b, `,"message":`...), e.Message)
+	}
+	b = append(b, `,"message_base64":"`...)
+	b = base64.StdEncoding.AppendEncode(b, []byte(e.Message))
+	return append(b, '"')
 }
 
 func (e *Event) appendTask(b []byte) []byte {

@@ -2,6 +2,8 @@ package pipeline_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -147,4 +149,17 @@ func FuzzEventIsOneLineOfJSON(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestErrorTrace(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("no space left")
+	chain := pipeline.ErrorTrace(fmt.Errorf("event log: %w", cause))
+	if lines := strings.Split(chain, "\n"); !strings.Contains(lines[0], "event log: no space left") || !strings.HasSuffix(lines[1], ": no space left") {
+		t.Errorf("chain %q", chain)
+	}
+	p := &pipeline.StageError{Stage: "x", Err: &pipeline.PanicError{Value: "boom", Stack: []byte("goroutine 1")}}
+	if got := pipeline.ErrorTrace(p); got != "goroutine 1" {
+		t.Errorf("stack %q", got)
+	}
 }

@@ -1,15 +1,12 @@
 package worker
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
 
-	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/stages"
 )
 
@@ -94,18 +91,5 @@ func TestSummaryLog(t *testing.T) {
 	s.Log(zerolog.New(&b))
 	if got := b.String(); !strings.Contains(got, `"cpu_seconds":1,"peak_memory_bytes":5,`) {
 		t.Errorf("got %s", got)
-	}
-}
-
-func TestStackOf(t *testing.T) {
-	t.Parallel()
-	cause := errors.New("no space left")
-	chain := stackOf(fmt.Errorf("event log: %w", cause))
-	if lines := strings.Split(chain, "\n"); !strings.Contains(lines[0], "event log: no space left") || !strings.HasSuffix(lines[1], ": no space left") {
-		t.Errorf("chain %q", chain)
-	}
-	p := &pipeline.StageError{Stage: "x", Err: &pipeline.PanicError{Value: "boom", Stack: []byte("goroutine 1")}}
-	if got := stackOf(p); got != "goroutine 1" {
-		t.Errorf("stack %q", got)
 	}
 }

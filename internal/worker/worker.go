@@ -301,26 +301,12 @@ func (w *Worker) tellFatal(cause error) error {
 	defer cancel()
 	e := pipeline.Event{
 		Time: time.Now(), Hostname: w.hostname, Type: pipeline.FatalException,
-		Exception: cause.Error(), StackTrace: stackOf(cause),
+		Exception: cause.Error(), StackTrace: pipeline.ErrorTrace(cause),
 	}
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil && !errors.Is(cause, err) {
 		return err
 	}
 	return nil
-}
-
-// stackOf is the stack of the panic that caused err, or else the chain of
-// errors that led to it, outermost first: a Go error has no stack.
-func stackOf(err error) string {
-	var p *pipeline.PanicError
-	if errors.As(err, &p) {
-		return string(p.Stack)
-	}
-	text := ""
-	for ; err != nil; err = errors.Unwrap(err) {
-		text += fmt.Sprintf("%T: %v\n", err, err)
-	}
-	return text
 }
 
 func (w *Worker) onClose(f func() error) { w.closers = append(w.closers, f) }

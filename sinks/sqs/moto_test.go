@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/sinktest"
@@ -24,9 +25,13 @@ func TestContractOnMoto(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			queue, err := aws.FindQueue(t.Context(), client, s.queue)
+			if err != nil {
+				t.Fatal(err)
+			}
 			var all [][]byte
 			return s, func() [][]byte {
-				all = append(all, readAll(t, client, s.url)...)
+				all = append(all, readAll(t, client, queue.URL)...)
 				return all
 			}
 		},

@@ -176,8 +176,108 @@ func TestLargeEventsAreCut(t *testing.T) {
 	if got["d"]["result"] != "short" || got["d"]["result_truncated"] != nil {
 		t.Errorf("d: %v", got["d"])
 	}
-	if err := write(t, s, completed(strings.Repeat("x", 5000), nil)); err == nil || !strings.Contains(err.Error(), "task_id is too long") {
-		t.Errorf("a task_id that is too long: %v", err)
+	if err := write(t, s, completed(strings.Repeat("x", 5000), []byte(long))); err != nil {
+		t.Fatal(err)
+	}
+	var odd map[string]any
+	if err := json.Unmarshal(q.read()[4], &odd); err != nil || odd["task_id_truncated"] != true || odd["task_id_bytes"] != 5000.0 || odd["result_truncated"] != true {
+		t.Errorf("a task_id that is too long: %v, %v", odd, err)
+	}
+	fatal := pipeline.Event{Time: time.Now(), Type: pipeline.FatalException, Exception: long, StackTrace: long + long}
+	if err := write(t, s, fatal); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(q.read()[5], &odd); err != nil || odd["stack_trace_truncated"] != true || odd["exception_truncated"] != true {
+		t.Errorf("a fatal exception: %v, %v", odd, err)
+	}
+}
+
+// A message that is no task is told of whole, in as many events as it takes.
+func TestAMessageIsToldWhole(t *testing.T) {
+	t.Parallel()
+	for name, message := range map[string]string{
+		"short":      "no JSON",
+		"long":       strings.Repeat("0123456789", 2000),
+		"quotes":     strings.Repeat(`"`, 3000),
+		"characters": strings.Repeat("\U0001f600", 1500),
+		"no text":    strings.Repeat("\xff\x00", 3000),
+	} {
+		q := newFakeQueue(t)
+		q.limit = 1024
+		s := q.mustOpen(t)
+		if err := write(t, s, pipeline.NewMalformedEvent(message, errors.New("no task"), "here", time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		pieces := map[int][]byte{}
+		bodies := q.read()
+		for i, body := range bodies {
+			var e struct {
+				Type     string `json:"event_type"`
+				Message  string
+				Raw      []byte `json:"message_base64"`
+				Part     int    `json:"message_part"`
+				Parts    int    `json:"message_parts"`
+				Bytes    int    `json:"message_bytes"`
+				Reason   string `json:"exception"`
+				Trace    string `json:"stack_trace"`
+				TaskID   string `json:"task_id"`
+				Hostname string
+			}
+			if err := json.Unmarshal(body, &e); err != nil || len(body) > q.limit || e.Type != "non_fatal_exception" || e.Reason != "no task" || e.Trace == "" {
+				t.Errorf("%s: %d bytes, %+v, %v", name, len(body), e, err)
+			}
+			if len(bodies) > 1 && (e.Part < 1 || e.Part > len(bodies) || e.Parts != len(bodies) || e.Bytes != len(message)) {
+				t.Errorf("%s: event %d of %d: %+v", name, i, len(bodies), e)
+			}
+			pieces[e.Part] = append([]byte(e.Message), e.Raw...)
+		}
+		whole := pieces[0] // of one that is not in parts
+		for i := range len(bodies) {
+			whole = append(whole, pieces[i+1]...)
+		}
+		if string(whole) != message {
+			t.Errorf("%s: told %d of %d bytes in %d events", name, len(whole), len(message), len(bodies))
+		}
+		closeNow(t, s)
+	}
+}
+
+// In a queue that delivers exactly once an event that is sent again, as its answer was
+// lost, is known by its task, attempt and type.
+func TestExactlyOnce(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t)
+	q.QueueURL += ".fifo"
+	var sent []map[string]any
+	q.SetFault(func(_ http.ResponseWriter, action string, in map[string]any) bool {
+		entries, _ := in["Entries"].([]any)
+		for _, e := range entries {
+			entry, _ := e.(map[string]any)
+			sent = append(sent, entry)
+		}
+		return false
+	})
+	s := q.mustOpen(t)
+	defer closeNow(t, s)
+	again := completed("a", nil)
+	again.Attempt = 2
+	odd := completed("with a space "+strings.Repeat("x", 200), nil)
+	for _, e := range []pipeline.Event{completed("a", nil), completed("a", nil), again, odd, {Time: time.Now(), Hostname: "here", Type: pipeline.KeepAlive}} {
+		if err := write(t, s, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := map[any]int{}
+	for i, entry := range sent {
+		key, _ := entry["MessageDeduplicationId"].(string)
+		group, _ := entry["MessageGroupId"].(string)
+		if key == "" || len(key) > 128 || group == "" || len(group) > 128 || strings.Contains(group, " ") || i < 3 && group != "a" {
+			t.Errorf("event %d: group %q, key %q", i, group, key)
+		}
+		keys[key]++
+	}
+	if len(keys) != 4 || len(sent) != 5 {
+		t.Errorf("%v", keys)
 	}
 }
 

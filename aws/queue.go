@@ -1,0 +1,177 @@
+package aws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+)
+
+// FIFO is what the name of a queue ends with that delivers each message exactly
+// once, and in order within a group.
+const FIFO = ".fifo"
+
+// Retention is how long a queue that is created here keeps what nobody reads: the
+// longest that SQS knows.
+const Retention = 14 * 24 * time.Hour
+
+// MostBytes is how large a message, and all of a batch, may be in any queue; a queue
+// may have a lower limit for a message (AWS: Amazon SQS message quotas).
+const MostBytes = 1 << 20
+
+// lowBytes is the limit that every queue had before there was MostBytes, for one
+// that does not say.
+const lowBytes = 256 << 10
+
+// A Client is what a Queue needs of the SDK's *sqs.Client.
+type Client interface {
+	QueueFinder
+	CreateQueue(context.Context, *sqs.CreateQueueInput, ...func(*sqs.Options)) (*sqs.CreateQueueOutput, error)
+	DeleteQueue(context.Context, *sqs.DeleteQueueInput, ...func(*sqs.Options)) (*sqs.DeleteQueueOutput, error)
+	PurgeQueue(context.Context, *sqs.PurgeQueueInput, ...func(*sqs.Options)) (*sqs.PurgeQueueOutput, error)
+	GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error)
+	SendMessageBatch(context.Context, *sqs.SendMessageBatchInput, ...func(*sqs.Options)) (*sqs.SendMessageBatchOutput, error)
+}
+
+// NewClient returns a client with the settings of Config.
+func NewClient(ctx context.Context, region string) (Client, error) {
+	cfg, err := Config(ctx, region)
+	if err != nil {
+		return nil, err
+	}
+	return sqs.NewFromConfig(cfg), nil
+}
+
+// A Queue is a queue of SQS that is there.
+type Queue struct {
+	// Name is the name, or the address, by which it was asked for.
+	Name string
+	// URL is its address.
+	URL string
+
+	client Client
+}
+
+// FindQueue finds a queue. An error that IsNoQueue says that there is none.
+func FindQueue(ctx context.Context, c Client, name string) (*Queue, error) {
+	url, err := QueueURL(ctx, c, name)
+	if err != nil {
+		return nil, Explain("GetQueueUrl", name, err)
+	}
+	return &Queue{Name: name, URL: url, client: c}, nil
+}
+
+// CreateQueue creates a queue, with the longest retention that there is; one whose
+// name ends in FIFO delivers exactly once. One that is there already is taken as it
+// is.
+func CreateQueue(ctx context.Context, c Client, name string) (q *Queue, created bool, err error) {
+	if q, err = FindQueue(ctx, c, name); err == nil || !IsNoQueue(err) {
+		return q, false, err
+	}
+	attributes := map[string]string{string(types.QueueAttributeNameMessageRetentionPeriod): strconv.Itoa(int(Seconds(Retention)))}
+	if strings.HasSuffix(name, FIFO) {
+		attributes[string(types.QueueAttributeNameFifoQueue)] = "true"
+		// Each task is a group of its own, and so the rate need not be the queue's.
+		attributes[string(types.QueueAttributeNameDeduplicationScope)] = "messageGroup"
+		attributes[string(types.QueueAttributeNameFifoThroughputLimit)] = "perMessageGroupId"
+	}
+	made, err := c.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
+	if err != nil {
+		return nil, false, Explain("CreateQueue", name, err)
+	}
+	return &Queue{Name: name, URL: aws.ToString(made.QueueUrl), client: c}, true, nil
+}
+
+// IsFIFO reports whether the queue delivers exactly once.
+func (q *Queue) IsFIFO() bool { return strings.HasSuffix(q.URL, FIFO) }
+
+// Delete deletes the queue, with all that is in it.
+func (q *Queue) Delete(ctx context.Context) error {
+	if _, err := q.client.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: &q.URL}); err != nil {
+		return Explain("DeleteQueue", q.Name, err)
+	}
+	return nil
+}
+
+// Purge deletes all that is in the queue. SQS takes up to a minute for it, and takes
+// no other purge meanwhile.
+func (q *Queue) Purge(ctx context.Context) error {
+	if _, err := q.client.PurgeQueue(ctx, &sqs.PurgeQueueInput{QueueUrl: &q.URL}); err != nil {
+		return Explain("PurgeQueue", q.Name, err)
+	}
+	return nil
+}
+
+// Attributes are what SQS tells of a queue. The numbers of messages are approximate.
+type Attributes struct {
+	// Visible messages can be received, InFlight ones have been, and Delayed ones
+	// cannot be yet.
+	Visible, InFlight, Delayed int64
+	// Retention is how long a message is kept.
+	Retention time.Duration
+	// MaxBytes is how large a message may be.
+	MaxBytes int
+	// DeadLetterQueue is the name of the queue to which a message goes that has been
+	// received MaxReceives times; "" if there is none.
+	DeadLetterQueue string
+	MaxReceives     int
+}
+
+// Attributes asks SQS what it tells of the queue.
+func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
+	out, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: &q.URL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+	})
+	if err != nil {
+		return Attributes{}, Explain("GetQueueAttributes", q.Name, err)
+	}
+	number := func(name types.QueueAttributeName) int64 {
+		n, _ := strconv.ParseInt(out.Attributes[string(name)], 10, 64)
+		return n
+	}
+	a := Attributes{
+		Visible:   number(types.QueueAttributeNameApproximateNumberOfMessages),
+		InFlight:  number(types.QueueAttributeNameApproximateNumberOfMessagesNotVisible),
+		Delayed:   number(types.QueueAttributeNameApproximateNumberOfMessagesDelayed),
+		Retention: time.Duration(number(types.QueueAttributeNameMessageRetentionPeriod)) * time.Second,
+		MaxBytes:  int(number(types.QueueAttributeNameMaximumMessageSize)),
+	}
+	if policy := out.Attributes[string(types.QueueAttributeNameRedrivePolicy)]; policy != "" {
+		var p struct {
+			Target string      `json:"deadLetterTargetArn"`
+			Most   json.Number `json:"maxReceiveCount"` // a number, or one as a string
+		}
+		if json.Unmarshal([]byte(policy), &p) == nil {
+			most, _ := p.Most.Int64()
+			a.DeadLetterQueue, a.MaxReceives = p.Target[strings.LastIndex(p.Target, ":")+1:], int(most)
+		}
+	}
+	return a, nil
+}
+
+// Limit is how large a message may be, in bytes. Who may send to a queue need not be
+// one who may ask: then it is what every queue takes.
+func (q *Queue) Limit(ctx context.Context) (int, error) {
+	a, err := q.Attributes(ctx)
+	switch {
+	case err == nil && a.MaxBytes > 0:
+		return min(a.MaxBytes, MostBytes), nil
+	case err != nil && IsNoQueue(err):
+		return 0, err
+	}
+	return lowBytes, nil
+}
+
+// ErrTooLarge says that a message is larger than the queue takes.
+var ErrTooLarge = errors.New("it is too large for the queue")
+
+func tooLarge(size, limit int) error {
+	return fmt.Errorf("%w: %d bytes, and the queue takes %d", ErrTooLarge, size, limit)
+}
