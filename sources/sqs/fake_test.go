@@ -149,6 +149,18 @@ func (q *fakeQueue) change(in map[string]any) any {
 	return map[string]any{"Successful": done, "Failed": failed}
 }
 
+// has reports whether a message with this body has not been deleted.
+func (q *fakeQueue) has(body string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, m := range q.messages {
+		if m.body == body && !m.deleted {
+			return true
+		}
+	}
+	return false
+}
+
 // left is how many messages have not been deleted, and how many of them are visible.
 func (q *fakeQueue) left() (all, visible int) {
 	q.mu.Lock()

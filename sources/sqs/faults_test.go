@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -187,19 +188,22 @@ func TestMalformed(t *testing.T) {
 	t.Parallel()
 	bad := []string{`no JSON`, `{"data": {}}`, `{"task_id": 5, "data": {}}`, `{"task_id": "", "data": {}}`, `{"task_id": "x"}`, `[]`, `{"task_id": "x", "data": {}} {}`, `{"Task_ID": "x", "data": {}}`}
 	q := newFakeQueue(t, append(bad, task)...)
+	var mu sync.Mutex
 	told := map[string]error{}
 	s := q.open(t, Options{Malformed: func(_ context.Context, body string, reason error) error {
-		if all, _ := q.left(); all != len(bad)+1-len(told) {
-			t.Errorf("%d are left before all was told", all)
+		if !q.has(body) {
+			t.Errorf("%s is deleted before it was told of", body)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		told[body] = reason
 		return nil
 	}})
-	defer closeNow(t, s)
 	ds := receive(t, s, 10)
 	if len(ds) != 1 || ds[0].Task.ID != "a" || string(ds[0].Task.Data) != `{"n": 1}` {
 		t.Errorf("received %v", ds)
 	}
+	closeNow(t, s)
 	for _, body := range bad {
 		if told[body] == nil {
 			t.Errorf("nobody was told of %s", body)
@@ -207,6 +211,72 @@ func TestMalformed(t *testing.T) {
 	}
 	if all, _ := q.left(); all != 1 {
 		t.Errorf("%d are left", all)
+	}
+}
+
+// Where nobody can be told, the tasks are run all the same, no more is received than
+// was, and nothing is lost.
+func TestMalformedWhileNobodyCanBeTold(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task, `no JSON`, `no JSON`)
+	s := q.open(t, Options{Lease: 2 * time.Second, Malformed: func(ctx context.Context, _ string, _ error) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}})
+	defer closeNow(t, s)
+	ds := receive(t, s, 10)
+	if len(ds) != 1 {
+		t.Fatalf("received %v", ds)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if ds, err := s.Receive(ctx, 10); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Receive: %v, %v", ds, err)
+	}
+	if all, _ := q.left(); all != 3 || q.Count("ReceiveMessage") > 2 {
+		t.Errorf("%d left after %d receives", all, q.Count("ReceiveMessage"))
+	}
+}
+
+// Whoever wants messages that are no tasks gets them as they are.
+func TestRaw(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, `no JSON`)
+	s := q.open(t, Options{Raw: true})
+	defer closeNow(t, s)
+	ds := receive(t, s, 10)
+	if len(ds) != 1 || string(ds[0].Task.Data) != "no JSON" || ds[0].Task.ID != "0" {
+		t.Fatalf("received %v", ds)
+	}
+	if err := ds[0].Ack(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if all, _ := q.left(); all != 0 {
+		t.Error("it has not been deleted")
+	}
+}
+
+// Of a queue that delivers exactly once, a receive whose answer is lost is asked for
+// again as the same one.
+func TestLostAnswerToAReceiveOfAFIFOQueue(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task)
+	q.QueueURL += ".fifo"
+	s := q.open(t, Options{})
+	defer closeNow(t, s)
+	var ids []any
+	q.SetFault(func(_ http.ResponseWriter, action string, in map[string]any) bool {
+		if action != "ReceiveMessage" {
+			return false
+		}
+		if ids = append(ids, in["ReceiveRequestAttemptId"]); len(ids) == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	receive(t, s, 1)
+	if len(ids) != 2 || ids[0] == nil || ids[0] != ids[1] {
+		t.Errorf("%v", ids)
 	}
 }
 

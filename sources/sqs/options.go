@@ -31,9 +31,13 @@ type Options struct {
 	// Linger is how long an acknowledgment, release or extension waits for others
 	// to go with it. Default 10 ms.
 	Linger time.Duration
+	// Raw has every message handed over as it is: Task.ID is the message's id, and
+	// Task.Data its body, which need not be JSON.
+	Raw bool
 	// Malformed is told of each message that is no task: its body, and what is wrong
 	// with it. It is deleted once Malformed has returned nil. Default: the message
-	// is left in the queue, and an error ends the run.
+	// is left in the queue, and an error ends the run. It may be called from
+	// several goroutines at once; its ctx ends with the message's lease.
 	Malformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger

@@ -2,7 +2,10 @@ package sqs
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,31 +95,43 @@ func (s *Source) poll(n int) {
 	s.asked += n
 	s.running++
 	s.polls.Go(func() {
-		ds, err := s.receive(n)
+		got, err := s.receive(n)
 		s.mu.Lock()
 		s.asked -= n
-		s.running--
-		switch {
-		case err != nil && s.err == nil:
-			s.err = err
-		case len(ds) == n: // there may be more where they came from
+		if len(got.tasks)+len(got.malformed) == n { // there may be more where they came from
 			s.width = min(s.width+1, mostPolls)
-		default:
+		} else {
 			s.width = 1
 		}
 		wanted := s.receiving && !s.closed
 		if wanted {
-			s.ready = append(s.ready, ds...)
+			s.ready = append(s.ready, got.tasks...)
 		}
 		s.mu.Unlock()
+		s.arrive()
 		if !wanted {
-			release(ds)
+			release(got.tasks)
 		}
-		select {
-		case s.arrived <- struct{}{}:
-		default:
+		if told := s.tellOf(got.malformed); err == nil {
+			err = told
 		}
+		// Not before: where nobody can be told, no more is received.
+		s.mu.Lock()
+		s.running--
+		if err != nil && s.err == nil {
+			s.err = err
+		}
+		s.mu.Unlock()
+		s.arrive()
 	})
+}
+
+// arrive has Receive look again.
+func (s *Source) arrive() {
+	select {
+	case s.arrived <- struct{}{}:
+	default:
+	}
 }
 
 // giveUp has nobody wait for what the polls may bring: it is released as it comes,
@@ -147,60 +162,98 @@ func release(ds []*pipeline.Delivery) {
 
 const releaseTime = 5 * time.Second
 
+// received is what one receive has brought.
+type received struct {
+	tasks     []*pipeline.Delivery
+	malformed []malformed
+}
+
+// malformed is a message that is no task.
+type malformed struct {
+	*pipeline.Delivery // without a task
+	body               string
+	reason             error
+}
+
 // receive is one receive, tried again until it succeeds, or cannot.
-func (s *Source) receive(n int) ([]*pipeline.Delivery, error) {
+func (s *Source) receive(n int) (received, error) {
+	in := &sqs.ReceiveMessageInput{
+		QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: aws.Seconds(s.opts.Wait),
+		VisibilityTimeout: aws.Seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
+	}
+	if strings.HasSuffix(s.url, aws.FIFO) { // what an answer that is lost had brought, another try brings again
+		in.ReceiveRequestAttemptId = awssdk.String(rand.Text())
+	}
 	for try := 0; ; try++ {
-		out, err := s.client.ReceiveMessage(s.ctx, &sqs.ReceiveMessageInput{
-			QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: aws.Seconds(s.opts.Wait),
-			VisibilityTimeout: aws.Seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
-		})
+		out, err := s.client.ReceiveMessage(s.ctx, in)
 		switch {
 		case err == nil:
-			return s.deliveries(out.Messages)
+			return s.deliveries(out.Messages), nil
 		case s.ctx.Err() != nil:
-			return nil, nil
+			return received{}, nil
 		case !aws.IsPassing(err):
-			return nil, aws.Explain("ReceiveMessage", s.opts.Queue, err)
+			return received{}, aws.Explain("ReceiveMessage", s.opts.Queue, err)
 		}
 		s.opts.Log.Warn().Err(err).Msg("no messages could be received; it is tried again")
 		if !aws.Pause(s.ctx, try) {
-			return nil, nil
+			return received{}, nil
 		}
 	}
 }
 
-// deliveries makes a delivery of each message that is a task, and tells of others.
-func (s *Source) deliveries(messages []types.Message) (ds []*pipeline.Delivery, err error) {
+// deliveries makes a delivery of each message.
+func (s *Source) deliveries(messages []types.Message) (got received) {
 	now := time.Now()
 	for _, m := range messages {
 		l := &lease{s: s, handle: awssdk.ToString(m.ReceiptHandle), received: now, expires: now.Add(s.opts.Lease)}
-		task, fault := parse(awssdk.ToString(m.Body))
+		body := awssdk.ToString(m.Body)
+		var task pipeline.Task
+		var fault error
+		if s.opts.Raw {
+			task = pipeline.Task{ID: awssdk.ToString(m.MessageId), Data: []byte(body)}
+		} else {
+			task, fault = parse(body)
+		}
 		d := pipeline.NewDelivery(task, l, attempt(m))
 		if fault == nil {
-			ds = append(ds, d)
-			continue
-		}
-		if told := s.tellOf(d, awssdk.ToString(m.Body), fault); told != nil && err == nil {
-			err = told
+			got.tasks = append(got.tasks, d)
+		} else {
+			got.malformed = append(got.malformed, malformed{d, body, fault})
 		}
 	}
-	return ds, err
+	return got
 }
 
-// tellOf tells of a message that is no task, and then deletes it.
-func (s *Source) tellOf(d *pipeline.Delivery, body string, fault error) error {
+// tellOf tells of messages that are no tasks, and then deletes them.
+func (s *Source) tellOf(messages []malformed) error {
+	errs := make([]error, len(messages))
+	var all sync.WaitGroup
+	for i, m := range messages {
+		all.Go(func() { errs[i] = s.tellOfOne(m) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *Source) tellOfOne(m malformed) error {
 	if s.opts.Malformed == nil {
-		release([]*pipeline.Delivery{d})
-		return fmt.Errorf("sqs: %w", fault)
+		release([]*pipeline.Delivery{m.Delivery})
+		return fmt.Errorf("sqs: %w", m.reason)
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.opts.Lease)
 	defer cancel()
-	if err := s.opts.Malformed(ctx, body, fault); err != nil {
-		release([]*pipeline.Delivery{d})
+	err := s.opts.Malformed(ctx, m.body, m.reason)
+	switch {
+	case err == nil:
+		if err := m.Ack(ctx); err != nil {
+			s.opts.Log.Warn().Err(err).Msg("a message that is no task has been told of and not deleted; it will be told of again")
+		}
+	case ctx.Err() != nil: // its lease is over, or the run is; it comes again
+		s.opts.Log.Warn().Err(err).Msg("a message that is no task could not be told of in time")
+		release([]*pipeline.Delivery{m.Delivery})
+	default:
+		release([]*pipeline.Delivery{m.Delivery})
 		return fmt.Errorf("sqs: a message that is no task could not be told of: %w", err)
-	}
-	if err := d.Ack(ctx); err != nil {
-		s.opts.Log.Warn().Err(err).Msg("a message that is no task has been told of and not deleted; it will be told of again")
 	}
 	return nil
 }
