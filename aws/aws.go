@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 )
 
 // Config is the settings that every AWS tool takes: the environment (AWS_PROFILE,
@@ -19,6 +20,7 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 		if region != "" {
 			o.Region = region
 		}
+		o.Logger = logging.Nop{} // what matters comes back as an error
 		return nil
 	})
 	if err != nil {

@@ -62,14 +62,19 @@ const (
 	stringType = "String"
 )
 
-// Limit is how large a message may be, in bytes.
-func (s *Sender) Limit() int { return s.limit }
+// Check says where a message is larger than the queue takes.
+func (s *Sender) Check(m Message) error {
+	if n := sizeOf(m); n > s.limit {
+		return tooLarge(n, s.limit)
+	}
+	return nil
+}
 
 // Send sends a message, and returns once SQS has it. What another try can mend is
 // tried until ctx ends.
 func (s *Sender) Send(ctx context.Context, m Message) error {
-	if n := sizeOf(m); n > s.limit {
-		return tooLarge(n, s.limit)
+	if err := s.Check(m); err != nil {
+		return err
 	}
 	err := Again(ctx, batch.ErrClosed, func() error { return s.sends.Do(ctx, m) })
 	switch {

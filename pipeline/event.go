@@ -148,6 +148,13 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 	}
 }
 
+// NewKeepAliveEvent returns the event that tells that a worker lives, on the instance
+// of this name.
+func NewKeepAliveEvent(instance, hostname string, now time.Time) Event {
+	id, _ := jsontext.AppendQuote(nil, instance)
+	return Event{Time: now, Hostname: hostname, Type: KeepAlive, Extra: []Field{{Name: "instance_id", Value: id}}}
+}
+
 // ErrorTrace is the stack of the panic that caused err, or else the chain of errors
 // that led to it, outermost first: a Go error has no stack.
 func ErrorTrace(err error) string {

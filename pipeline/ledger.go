@@ -140,6 +140,13 @@ func (l *ledger) total() int64 {
 	return l.in
 }
 
+// outNow returns how many deliveries are out.
+func (l *ledger) outNow() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int64(l.out)
+}
+
 // outstanding returns the deliveries that have not been settled.
 func (l *ledger) outstanding() []*Delivery {
 	l.mu.Lock()

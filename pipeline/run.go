@@ -129,6 +129,9 @@ func (r *Run) SourceEnded() bool { return r.sourceEnded.Load() }
 // Received is how many deliveries the source has handed over so far.
 func (r *Run) Received() int64 { return r.books.total() }
 
+// Out is how many deliveries have been received and not been settled.
+func (r *Run) Out() int64 { return r.books.outNow() }
+
 // StopCause is what Stop or Kill was first called with, or nil.
 func (r *Run) StopCause() error {
 	if r.phases.Fetch.Err() == nil {

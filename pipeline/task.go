@@ -16,6 +16,16 @@ type Task struct {
 	Data json.RawMessage
 }
 
+// AppendJSON appends the task as queues have it, {"task_id": "...", "data": ...}, on
+// one line, and returns the extended buffer. Data that is no JSON becomes a string.
+func (t Task) AppendJSON(b []byte) []byte {
+	b = append(b, `{"task_id":`...)
+	b = appendString(b, t.ID)
+	b = append(b, `,"data":`...)
+	b = appendValue(b, t.Data)
+	return append(b, '}')
+}
+
 // Kind says how a task's execution ended.
 type Kind uint8
 

@@ -40,9 +40,12 @@ func (p process) main(args []string) int {
 		ErrWriter:       p.stderr,
 		HideHelpCommand: true,
 		Suggest:         true,
-		Commands:        []*cli.Command{p.runCommand(faults, &code), p.engineCommand(faults, &code), p.checkCommand(&code)},
-		ExitErrHandler:  func(*cli.Context, error) {},
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },
+		Commands: []*cli.Command{
+			p.runCommand(faults, &code), p.loadCommand(&code), p.eventsCommand(&code), p.queueCommand(&code),
+			p.engineCommand(faults, &code), p.checkCommand(&code),
+		},
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
 				return fmt.Errorf("%q is no command of ctworker%s", c.Args().First(), didYouMean(c))

@@ -27,6 +27,10 @@ type Config struct {
 	ProjectID string
 	// QueueName is the task queue's name; default JobID.
 	QueueName string
+	// Region is the region of AWS; empty: as AWS's own tools find it.
+	Region string
+	// Lease is for how long a task is held at a time; 1 s or more, default 60 s.
+	Lease time.Duration
 	// ExactlyOnceQueue asks for queues that deliver a message exactly once.
 	ExactlyOnceQueue bool
 
@@ -90,6 +94,12 @@ type Config struct {
 	RetryOnExit      bool
 	RetryOnException bool
 	RetryOnTimeout   bool
+	// RetryDelay is how long a task that goes back is kept from being received
+	// again; default 0.
+	RetryDelay time.Duration
+	// MaxAttempts is after how many receives a task does not go back; 0, the
+	// default, is never.
+	MaxAttempts int
 
 	// SimulateSpotTerminationAfter is the time from the start of the worker to
 	// a made-up termination notice; nil is no simulation.

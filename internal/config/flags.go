@@ -2,6 +2,7 @@ package config
 
 import (
 	"flag"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -25,6 +26,13 @@ func Flags(line *Line) []cli.Flag { return flagsOf(line, settings()) }
 // ProgramFlags returns the flags of a program that is made with an SDK: all but
 // those that are about a COMMAND.
 func ProgramFlags(line *Line) []cli.Flag { return flagsOf(line, programSettings()) }
+
+// QueueFlags returns the flags of a command that is about a job's queues and runs
+// nothing, with those of the settings named beside.
+func QueueFlags(line *Line, beside ...string) []cli.Flag {
+	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", configFile}, beside...)
+	return flagsOf(line, slices.DeleteFunc(settings(), func(s setting) bool { return !slices.Contains(names, s.name) }))
+}
 
 func flagsOf(line *Line, all []setting) []cli.Flag {
 	var flags []cli.Flag

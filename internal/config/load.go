@@ -22,6 +22,9 @@ type Sources struct {
 	// TaskSource is true if the program passes a task source, or a task file
 	// of its own. Then the setting of a task file is ignored, as if not given.
 	TaskSource bool
+	// Queue is true for a command that is about a job's queues, be there a task file
+	// or not.
+	Queue bool
 	// CPUs is how many CPUs auto stands for; default UsableCPUs.
 	CPUs func() int
 }

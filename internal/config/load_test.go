@@ -252,3 +252,15 @@ func TestReadsTheFileOfTheLastConfigFlag(t *testing.T) {
 		t.Errorf("got %+v, error %v", c, err)
 	}
 }
+
+// A command that is about the queues needs to know which, also with a task file.
+func TestQueueIsRequired(t *testing.T) {
+	t.Parallel()
+	_, err := config.Load(config.Sources{Queue: true, Line: config.Line{{Name: "task-file", Value: "tasks.json"}}})
+	if err == nil || !strings.Contains(err.Error(), "--provider (RMS_CLOUD_TASKS_PROVIDER): required; give AWS or GCP") || !strings.Contains(err.Error(), "--job-id (RMS_CLOUD_TASKS_JOB_ID) or --queue-name") {
+		t.Errorf("%v", err)
+	}
+	if _, err := config.Load(config.Sources{Queue: true, Line: config.Line{{Name: "provider", Value: "AWS"}, {Name: "queue-name", Value: "q"}}}); err != nil {
+		t.Error(err)
+	}
+}

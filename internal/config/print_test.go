@@ -32,7 +32,9 @@ provider: AWS  # command line
 job-id: "007"  # RMS_CLOUD_TASKS_JOB_ID
 # project-id: (not set)
 queue-name: "007"  # derived
+# region: (not set)
 exactly-once-queue: false  # default
+lease: 60  # default
 event-log-file: events.log  # default
 event-log-to-file: false  # derived
 event-log-to-queue: true  # derived
@@ -59,6 +61,8 @@ max-result-size: 16MiB  # default
 retry-on-exit: false  # default
 retry-on-exception: false  # default
 retry-on-timeout: false  # default
+retry-delay: 0  # default
+max-attempts: 0  # default
 # simulate-spot-termination-after: (not set)
 # simulate-spot-termination-delay: (not set)
 verbose: false  # default

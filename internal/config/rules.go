@@ -50,7 +50,9 @@ func (l *loader) rules() (faults Faults) {
 	}
 	reason := "required if neither a task file nor a task source is specified; give "
 	alternative := ", or a task file with " + flagged(taskFile)
-	if l.local() {
+	if l.src.Queue {
+		reason, alternative = "required; give ", ""
+	} else if l.local() {
 		if !l.cfg.EventLogToQueue {
 			return nil // no queue is used
 		}

@@ -106,9 +106,22 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[string]{&c.QueueName, text("the name of a queue")} },
 		},
 		{
+			name: "region", category: inQueue, arg: "REGION", defHelp: "as the provider's own tools find it", ours: true,
+			usage: "The region of AWS that has the queues",
+			at:    func(c *Config) value { return field[string]{&c.Region, text("a region, such as us-east-1")} },
+		},
+		{
 			name: "exactly-once-queue", env: prefix + "EXACTLY_ONCE_QUEUE", category: inQueue, pair: true, def: "false",
 			usage: "Use task and event queues that deliver every message exactly once",
 			at:    func(c *Config) value { return field[bool]{&c.ExactlyOnceQueue, boolean()} },
+		},
+		{
+			name: "lease", env: prefix + "LEASE", category: inQueue, arg: "SECONDS", def: "60", ours: true,
+			usage: "Hold a task for this long at a time; others get it so long after this worker has died",
+			at: func(c *Config) value {
+				const want = "give 1 or more, such as 60"
+				return field[time.Duration]{&c.Lease, atLeast(seconds(want), time.Second, want)}
+			},
 		},
 		{
 			name: eventLogFile, env: prefix + "EVENT_LOG_FILE", category: inEvents, arg: "FILE", def: "events.log",
@@ -259,6 +272,16 @@ func settings() []setting {
 			name: "retry-on-timeout", env: prefix + "RETRY_ON_TIMEOUT", category: inRetry, pair: true, def: "false",
 			usage: "Retry a task that runs longer than --" + maxRuntime,
 			at:    func(c *Config) value { return field[bool]{&c.RetryOnTimeout, boolean()} },
+		},
+		{
+			name: "retry-delay", env: prefix + "RETRY_DELAY", category: inRetry, arg: "SECONDS", def: "0", ours: true,
+			usage: "Keep a task that is to be retried back for this long",
+			at:    func(c *Config) value { return field[time.Duration]{&c.RetryDelay, seconds(wantSeconds)} },
+		},
+		{
+			name: "max-attempts", env: prefix + "MAX_ATTEMPTS", category: inRetry, arg: "N", def: "0", ours: true,
+			usage: "Do not retry a task that has been received this often; 0 is no limit",
+			at:    func(c *Config) value { return field[int]{&c.MaxAttempts, integer(0, math.MaxInt32)} },
 		},
 		{
 			name: "simulate-spot-termination-after", env: prefix + "SIMULATE_SPOT_TERMINATION_AFTER", category: inSpot,

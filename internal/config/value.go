@@ -186,6 +186,19 @@ func seconds(want string) codec[time.Duration] {
 	}
 }
 
+// atLeast is c from least on.
+func atLeast(c codec[time.Duration], least time.Duration, want string) codec[time.Duration] {
+	parse := c.parse
+	c.parse = func(raw string) (time.Duration, error) {
+		v, err := parse(raw)
+		if err == nil && v < least {
+			return 0, fmt.Errorf("below %v; %s", least.Seconds(), want)
+		}
+		return v, err
+	}
+	return c
+}
+
 // positive is c without 0.
 func positive[T int64 | time.Duration](c codec[T], want string) codec[T] {
 	parse := c.parse

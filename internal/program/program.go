@@ -78,7 +78,7 @@ func Run(cfg *config.Config, opts Options) int {
 		return ExitFatal
 	}
 	signals.worker.Store(w)
-	stopProgress := showProgress(w, opts.Stderr, out, log, terminal && opts.hasTerminal())
+	stopProgress := showProgress(w.Status, opts.Stderr, out, log, terminal && opts.hasTerminal())
 	summary, err := w.Wait()
 	stopProgress()
 	sig := signals.end()
@@ -103,6 +103,11 @@ func Run(cfg *config.Config, opts Options) int {
 // command's output is captured; a function's goes there, and would tear the bar.
 func (o Options) hasTerminal() bool { return !o.keepsProcesses() && o.Runner == nil }
 
+// hasSource reports whether the program brings the tasks along.
+func (o Options) hasSource() bool {
+	return o.Source != nil || o.Host != nil && o.Host.Hello.Source != nil
+}
+
 // keepsProcesses reports whether a process is handed task after task.
 func (o Options) keepsProcesses() bool { return o.Warm || o.Host != nil }
 
@@ -117,14 +122,14 @@ func Usage(w io.Writer, name, help string, err error) int {
 	return ExitUsage
 }
 
-// showProgress shows how far the run has come until what it returns is called.
-func showProgress(w *worker.Worker, stderr *os.File, out *switchWriter, log zerolog.Logger, asBar bool) (stop func()) {
+// showProgress shows how far something has come until what it returns is called.
+func showProgress(status func() progress.Status, stderr *os.File, out *switchWriter, log zerolog.Logger, asBar bool) (stop func()) {
 	if !asBar {
-		return progress.StartLines(log, progressInterval, w.Status).Stop
+		return progress.StartLines(log, progressInterval, status).Stop
 	}
 	var bar *progress.Bar
 	out.exchange(func() io.Writer {
-		bar = progress.StartBar(stderr, w.Status)
+		bar = progress.StartBar(stderr, status)
 		return bar // the log goes above the bar
 	})
 	return func() {
@@ -146,12 +151,18 @@ func hint(log zerolog.Logger, cfg *config.Config) {
 // warnWithoutEffect names the settings that were given and do nothing in this
 // version, so that nobody relies on them.
 func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
-	without := []string{
-		"is-spot", "simulate-spot-termination-after", "simulate-spot-termination-delay",
-		"exactly-once-queue", "idle-timeout", "keepalive-interval",
-	}
+	without := []string{"is-spot", "simulate-spot-termination-after", "simulate-spot-termination-delay"}
 	if given := givenOf(cfg, without); len(given) > 0 {
-		log.Warn().Strs("settings", given).Msg("these settings have no effect in this version for tasks from a file")
+		log.Warn().Strs("settings", given).Msg("these settings have no effect in this version")
+	}
+	if local := cfg.TaskFile != "" || opts.hasSource(); local {
+		without := []string{"idle-timeout", "lease", "retry-delay", "max-attempts"}
+		if !cfg.EventLogToQueue {
+			without = append(without, "exactly-once-queue", "keepalive-interval", "region")
+		}
+		if given := givenOf(cfg, without); len(given) > 0 {
+			log.Warn().Strs("settings", given).Msg("these settings have no effect for tasks that do not come from a queue")
+		}
 	}
 	var idle []string
 	why := ""

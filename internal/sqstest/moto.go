@@ -5,6 +5,7 @@ package sqstest
 import (
 	"bufio"
 	"context"
+	_ "embed"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 )
 
+//go:embed server.py
+var server string
+
 // startTime is how long the server may take to start: it imports all of AWS.
 const startTime = time.Minute
 
@@ -27,7 +31,7 @@ var address = regexp.MustCompile(`Running on (http://127\.0\.0\.1:\d+)`)
 // does wrong itself stands in the tests that have to know.
 func Start(t testing.TB) string {
 	t.Helper()
-	cmd := exec.Command(find(t), "-H", "127.0.0.1", "-p", "0")
+	cmd := exec.Command(find(t), "-c", server, "-H", "127.0.0.1", "-p", "0")
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +69,8 @@ func Start(t testing.TB) string {
 	return ""
 }
 
-// find finds the server: in the checkout, where scripts/venv puts it, or on the PATH.
+// find finds the Python that has the server: in the checkout, where scripts/venv puts
+// it, or on the PATH.
 func find(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -73,15 +78,18 @@ func find(t testing.TB) string {
 		t.Fatal(err)
 	}
 	for at := dir; at != filepath.Dir(at); at = filepath.Dir(at) {
-		if path := filepath.Join(at, "build", "venv", "bin", "moto_server"); isThere(path) {
-			return path
+		if venv := filepath.Join(at, "build", "venv", "bin"); isThere(filepath.Join(venv, "moto_server")) {
+			return filepath.Join(venv, "python3")
 		}
 	}
 	path, err := exec.LookPath("moto_server")
 	if err != nil {
 		t.Fatal("moto_server is not there: `make test` installs it into build/venv")
 	}
-	return path
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(filepath.Dir(path), "python3")
 }
 
 func isThere(path string) bool {

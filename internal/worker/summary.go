@@ -25,6 +25,11 @@ type Summary struct {
 	Elapsed      time.Duration
 	// EventFile is where the events are; "" if nowhere.
 	EventFile string
+	// Queue is the queue that the tasks came from, and EventQueue the one that has the
+	// events; "" if there is none. What a run leaves in a queue, others do.
+	Queue, EventQueue string
+	// Malformed are the messages of the queue that were no tasks, and were told of.
+	Malformed int64
 }
 
 func (w *Worker) summary(sourceEnded bool) Summary {
@@ -33,7 +38,14 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	limit := limitOf(w.opts.Config)
 	s.LimitReached = limit >= 0 && over >= limit
 	s.Next = w.opts.Config.TasksToSkip + over
-	s.Rest = !s.LimitReached && (!sourceEnded || w.run.Received() > over)
+	if w.fromQueue() {
+		s.Queue, s.Malformed = w.queues.provider.Tasks().Name(), w.queues.malformed.Load()
+	} else {
+		s.Rest = !s.LimitReached && (!sourceEnded || w.run.Received() > over)
+	}
+	if w.queues.events != nil {
+		s.EventQueue = w.queues.provider.Events().Name()
+	}
 	if w.opts.Config.EventLogToFile {
 		s.EventFile = w.opts.Config.EventLogFile
 	}
@@ -60,10 +72,18 @@ func (s Summary) Log(log zerolog.Logger) {
 		Int64("tasks", s.Told()).Int64("completed", s.Completed).Int64("exception", s.Exception).
 		Int64("timed_out", s.TimedOut).Int64("exited", s.Exited).Int64("retry", s.Retry).
 		Int64("interrupted", s.Interrupted).
-		Bool("came_to_its_end", s.CameToItsEnd()).Int64("next_tasks_to_skip", s.Next).
-		Float64("elapsed_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(progress.Rate(s.rate())))
+		Bool("came_to_its_end", s.CameToItsEnd())
+	if s.Queue != "" {
+		e = e.Int64("lease_lost", s.LeaseLost).Int64("malformed", s.Malformed).Str("queue", s.Queue)
+	} else {
+		e = e.Int64("next_tasks_to_skip", s.Next)
+	}
+	e = e.Float64("elapsed_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(progress.Rate(s.rate())))
 	if s.CPU > 0 { // of a process that runs many tasks it is not known
 		e = e.Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory)
+	}
+	if s.EventQueue != "" {
+		e = e.Str("event_queue", s.EventQueue)
 	}
 	e.Str("events", s.EventFile).Msg("run ended")
 }
@@ -81,6 +101,11 @@ func (s Summary) Print(w io.Writer) error {
 		{"timed out", s.TimedOut, ""},
 		{"exited", s.Exited, ""},
 		{"interrupted", s.Interrupted, "ended by the shutdown, without an event; run them again"},
+		{"lease lost", s.LeaseLost, "ended here, without an event, as others have them"},
+		{"malformed", s.Malformed, "messages that are no tasks; non_fatal_exception events have them whole"},
+	}
+	if s.Queue != "" {
+		rows[4].note = "ended by the shutdown, without an event; they are in the queue again"
 	}
 	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Told(), progress.Duration(s.Elapsed), progress.Rate(s.rate()))
 	if s.CPU > 0 {
@@ -97,7 +122,10 @@ func (s Summary) Print(w io.Writer) error {
 		}
 		text += line + "\n"
 	}
-	if s.Retry > 0 {
+	switch {
+	case s.Retry > 0 && s.Queue != "":
+		text += fmt.Sprintf("  %d of them are in the queue again, to be retried\n", s.Retry)
+	case s.Retry > 0:
 		text += fmt.Sprintf("  %d of them would be worth a retry; from a task file nothing is queued again\n", s.Retry)
 	}
 	if s.Rest {
@@ -105,6 +133,9 @@ func (s Summary) Print(w io.Writer) error {
 	}
 	if s.EventFile != "" {
 		text += "events: " + s.EventFile + "\n"
+	}
+	if s.EventQueue != "" {
+		text += "events: queue " + s.EventQueue + " (read them with: ctworker events)\n"
 	}
 	_, err := io.WriteString(w, text)
 	return err

@@ -13,7 +13,6 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
-	"github.com/ctworker/ctworker/sinks/eventlog"
 	"github.com/ctworker/ctworker/sinks/progress"
 	"github.com/ctworker/ctworker/sources/taskfile"
 	"github.com/ctworker/ctworker/stages"
@@ -64,6 +63,7 @@ type Worker struct {
 	source   pipeline.Source
 	file     *taskfile.Source // the source, where it is a file
 	sink     pipeline.Sink
+	queues   queues
 	launcher *procexec.Launcher
 	execute  pipeline.Stage[*pipeline.Delivery, pipeline.Result]
 	shutdown *procexec.Notice
@@ -80,6 +80,7 @@ func Start(ctx context.Context, opts Options) (*Worker, error) {
 	if err := w.open(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
+	w.keepAlive()
 	w.assemble()
 	return w, nil
 }
@@ -90,12 +91,17 @@ func (w *Worker) assemble() {
 
 	tasks := pipeline.From(w.run, "source", w.source)
 	tasks = pipeline.Via(tasks, "window", stages.Window(w.skip(), limitOf(cfg)))
+	if w.queues.leases != nil {
+		tasks = pipeline.ViaUnbuffered(tasks, "extend", w.queues.leases.Stage())
+	}
 	results := pipeline.Via(tasks, "execute", w.execute)
 	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{
 		OnExit: cfg.RetryOnExit, OnException: cfg.RetryOnException, OnTimeout: cfg.RetryOnTimeout,
+		MaxAttempts: cfg.MaxAttempts,
 	}))
 	pipeline.To(judged, "settle", stages.Settle(w.sink, stages.SettleOptions{
-		Hostname: w.hostname, Tally: &w.tally, Log: w.opts.Log.With().Str("component", "settle").Logger(),
+		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, Parallel: w.parallel(), Tally: &w.tally,
+		Log: w.opts.Log.With().Str("component", "settle").Logger(),
 	}))
 }
 
@@ -124,8 +130,11 @@ const readAhead = 4
 // close, also after an error.
 func (w *Worker) open(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
-	if err := w.supported(); err != nil {
+	if err := refuseRemote(cfg.TaskFile); err != nil {
 		return &ConfigError{err}
+	}
+	if err := w.openProvider(); err != nil {
+		return err
 	}
 	var err error
 	if w.hostname, err = os.Hostname(); err != nil {
@@ -150,14 +159,24 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	w.onClose(w.launcher.Close)
-	w.run = pipeline.New(ctx, pipeline.Options{
+	opts := pipeline.Options{
 		Slots: cfg.NumSimultaneousTasks, Ahead: readAhead,
 		Grace: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay,
 		OnStop: w.giveShutdownNotice,
 		Log:    log.With().Str("component", "pipeline").Logger(),
-	})
+	}
+	if w.fromQueue() {
+		opts.Ahead, opts.Shared, opts.Batch, opts.IdleTimeout = 0, true, w.queues.provider.Batch(), cfg.IdleTimeout
+	}
+	w.run = pipeline.New(ctx, opts)
 	if err := w.openExecution(); err != nil {
 		return err
+	}
+	if w.fromQueue() {
+		if err := w.openSinks(ctx); err != nil {
+			return err
+		}
+		return w.openQueue(ctx)
 	}
 	if err := w.openSource(); err != nil {
 		return err
@@ -165,29 +184,7 @@ func (w *Worker) open(ctx context.Context) error {
 	if err := distinct(cfg); err != nil {
 		return &ConfigError{err}
 	}
-	if w.sink, err = openSink(cfg); err != nil {
-		return err
-	}
-	w.onClose(w.closeSink)
-	return nil
-}
-
-// supported refuses what is parsed and checked but not built yet.
-func (w *Worker) supported() error {
-	cfg := w.opts.Config
-	var errs []error
-	if cfg.TaskFile == "" && w.opts.Source == nil && (w.opts.Host == nil || w.opts.Host.Hello.Source == nil) {
-		errs = append(errs, fmt.Errorf("tasks from a queue (--provider %s) are not in this version yet: give a --task-file", cfg.Provider))
-	}
-	for _, scheme := range []string{"gs://", "s3://", "http://", "https://"} {
-		if len(cfg.TaskFile) > len(scheme) && cfg.TaskFile[:len(scheme)] == scheme {
-			errs = append(errs, fmt.Errorf("--task-file %q: task files from %s are not in this version yet: copy the file here first", cfg.TaskFile, scheme))
-		}
-	}
-	if cfg.EventLogToQueue {
-		errs = append(errs, errors.New("--event-log-to-queue: events to a queue are not in this version yet: leave it out, or give --no-event-log-to-queue"))
-	}
-	return errors.Join(errs...)
+	return w.openSinks(ctx)
 }
 
 // distinct refuses to write the events into the task file.
@@ -209,19 +206,6 @@ func orNone(d time.Duration) time.Duration {
 	}
 	return d
 }
-
-func openSink(cfg *config.Config) (pipeline.Sink, error) {
-	if !cfg.EventLogToFile {
-		return discard{}, nil
-	}
-	return eventlog.Open(cfg.EventLogFile)
-}
-
-// discard is the sink of a run that tells nobody.
-type discard struct{}
-
-func (discard) Write(context.Context, []pipeline.Event) error { return nil }
-func (discard) Close(context.Context) error                   { return nil }
 
 func (w *Worker) notice(dir, name string) (*procexec.Notice, error) {
 	n, err := procexec.NewNotice(dir, name)
@@ -264,9 +248,10 @@ func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 func (w *Worker) Status() progress.Status {
 	c, received := w.tally.Counts(), w.run.Received()
 	s := progress.Status{Done: c.Told(), Failed: c.Failed()}
-	s.Running = min(received-c.Told(), int64(w.run.Slots()))
+	s.Running = min(w.run.Out(), int64(w.run.Slots()))
 	cfg := w.opts.Config
 	switch {
+	case w.fromQueue():
 	case w.run.SourceEnded():
 		s.Total = received
 	case w.file != nil:

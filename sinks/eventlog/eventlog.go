@@ -94,14 +94,36 @@ func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
 		return err
 	}
 	defer func() { l.turn <- struct{}{} }()
+	return l.append(ctx, len(events), func(buf []byte, i int) []byte { return events[i].AppendJSON(buf) })
+}
+
+// WriteLines appends lines, without their ends, as Write does events, and returns once
+// they outlive the machine too: it is for what nobody else has any more.
+func (l *Log) WriteLines(ctx context.Context, lines [][]byte) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer func() { l.turn <- struct{}{} }()
+	if err := l.append(ctx, len(lines), func(buf []byte, i int) []byte { return append(buf, lines[i]...) }); err != nil {
+		return err
+	}
+	if err := syncFile(l.file); err != nil {
+		l.err = fmt.Errorf("event log: %w", err)
+		return l.err
+	}
+	return nil
+}
+
+// append writes n lines; line appends one of them to a buffer. The caller has the turn.
+func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) []byte) error {
 	if l.closed {
 		return ErrClosed
 	}
 	defer l.interruptible(ctx)()
 	l.buf = append(l.buf[:0], l.rest...)
-	for i := range events {
-		l.buf = append(events[i].AppendJSON(l.buf), '\n')
-		if len(l.buf) < chunk && i < len(events)-1 {
+	for i := range n {
+		l.buf = append(line(l.buf, i), '\n')
+		if len(l.buf) < chunk && i < n-1 {
 			continue
 		}
 		if err := l.flush(ctx); err != nil {
@@ -113,6 +135,16 @@ func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
 		l.buf = l.buf[:0]
 	}
 	return l.err
+}
+
+// syncFile has the machine keep what was written. A pipe or a terminal has nothing to
+// keep.
+func syncFile(f file) error {
+	err := f.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		return nil
+	}
+	return err
 }
 
 // lock waits for its turn.
@@ -201,10 +233,7 @@ func (l *Log) Close(ctx context.Context) error {
 	}
 	synced := make(chan error, 1)
 	go func() {
-		err := l.file.Sync()
-		if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-			err = nil // a pipe or a terminal has nothing to sync
-		}
+		err := syncFile(l.file)
 		if l.unlock != nil {
 			l.unlock() // closing would leave it to a process that is just being forked
 		}

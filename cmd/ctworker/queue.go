@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/program"
+)
+
+const loadDescription = `Send the tasks of a task file to the task queue of a job, in batches, several at once.
+The file is one that "ctworker run" takes: JSON, JSON lines or YAML, also compressed, or -
+for standard input.
+
+When it ends before all are in, by a signal, a broken entry or a task that the queue does
+not take, it says how many are, and the --start-task with which to go on.
+
+Examples:
+   ctworker load --provider AWS --job-id demo --task-file tasks.json --create
+   ctworker load --provider AWS --job-id demo --task-file tasks.json --start-task 5001 --limit 1000`
+
+func (p process) loadCommand(code *int) *cli.Command {
+	return p.tool(code, "load", &cli.Command{
+		Name:        "load",
+		Usage:       "send the tasks of a task file to a queue",
+		UsageText:   "ctworker load --task-file FILE [flags]",
+		Description: loadDescription,
+	}, []string{"task-file"}, []cli.Flag{
+		&cli.BoolFlag{Name: "create", Usage: "create the queue if it is not there"},
+		&cli.Int64Flag{Name: "start-task", Usage: "begin with task `N` of the file, the first being 1", Value: 1},
+		&cli.Int64Flag{Name: "limit", Usage: "send `N` tasks at most", DefaultText: "no limit", Value: -1},
+	}, func(c *cli.Context, t *program.Tool) (int, error) {
+		opts := program.LoadOptions{Create: c.Bool("create"), Start: c.Int64("start-task"), Limit: c.Int64("limit")}
+		switch {
+		case t.Config.TaskFile == "":
+			return 0, errors.New("--task-file: give the file that has the tasks")
+		case opts.Start < 1:
+			return 0, fmt.Errorf("--start-task %d: the first task is 1", opts.Start)
+		case c.IsSet("limit") && opts.Limit < 0:
+			return 0, fmt.Errorf("--limit %d: give 0 or more", opts.Limit)
+		}
+		return t.Load(opts), nil
+	})
+}
+
+const eventsDescription = `Write the events of a job to a file, or to standard output, one JSON object a line, and
+delete each from the event queue once it is written: of several that run at once, each
+gets a part. It goes on until a signal ends it, or, with --idle-timeout, until there has
+been nothing for so long. At its end it says how many there were of each type.
+
+Example:
+   ctworker events --provider AWS --job-id demo --output results.jsonl`
+
+func (p process) eventsCommand(code *int) *cli.Command {
+	return p.tool(code, "events", &cli.Command{
+		Name:        "events",
+		Usage:       "follow the events of a job",
+		UsageText:   "ctworker events [flags]",
+		Description: eventsDescription,
+	}, nil, []cli.Flag{
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "append the events to `FILE`; - is standard output", Value: "-"},
+		&cli.Float64Flag{Name: "idle-timeout", Usage: "end after `SECONDS` without an event; 0 is never"},
+	}, func(c *cli.Context, t *program.Tool) (int, error) {
+		idle := c.Float64("idle-timeout")
+		if !(idle >= 0 && idle < 1e9) {
+			return 0, fmt.Errorf("--idle-timeout %v: give a number of seconds, 0 or more", idle)
+		}
+		if c.String("output") == "" {
+			return 0, errors.New("--output: give the name of a file, or - for standard output")
+		}
+		return t.Events(program.EventsOptions{Output: c.String("output"), Idle: time.Duration(idle * float64(time.Second))}), nil
+	})
+}
+
+const queueDescription = `A job has two queues: one of its tasks, and one of the events that tell of them.`
+
+func (p process) queueCommand(code *int) *cli.Command {
+	which := func(tasks, events bool) []cli.Flag {
+		return []cli.Flag{
+			&cli.BoolFlag{Name: "tasks", Usage: "the queue of tasks", Value: tasks},
+			&cli.BoolFlag{Name: "events", Usage: "the queue of events", Value: events},
+		}
+	}
+	yes := &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
+	sub := func(name, usage, description string, flags []cli.Flag, do func(*program.Tool, program.QueueOptions) int) *cli.Command {
+		return p.tool(code, "queue "+name, &cli.Command{
+			Name: name, Usage: usage, UsageText: "ctworker queue " + name + " [flags]", Description: description,
+		}, nil, flags, func(c *cli.Context, t *program.Tool) (int, error) {
+			opts := program.QueueOptions{Tasks: c.Bool("tasks"), Events: c.Bool("events"), Yes: c.Bool("yes"), JSON: c.Bool("json")}
+			if c.IsSet("tasks") != c.IsSet("events") { // one is named: that one is meant
+				opts.Tasks, opts.Events = c.IsSet("tasks") && opts.Tasks, c.IsSet("events") && opts.Events
+			}
+			if !opts.Tasks && !opts.Events {
+				return 0, errors.New("no queue is left: give --tasks, --events or both")
+			}
+			return do(t, opts), nil
+		})
+	}
+	return &cli.Command{
+		Name: "queue", Usage: "show, create, empty or delete a job's queues", Description: queueDescription, HideHelpCommand: true,
+		Subcommands: []*cli.Command{
+			sub("status", "show how many messages are in the queues",
+				"The numbers are approximate. HELD messages are with a worker. The exit code is 1 if a\nqueue is not there.",
+				append(which(true, true), &cli.BoolFlag{Name: "json", Usage: "print a JSON object for each queue"}), (*program.Tool).Status),
+			sub("create", "create the queues", "A queue that is there stays as it is. One that is created keeps its messages for the\nlongest time that the provider has.", which(true, true), (*program.Tool).Create),
+			sub("purge", "delete everything in the queue of tasks, or of events", "What a worker holds at the moment is deleted as well. Without --yes, it asks.", append(which(true, false), yes), (*program.Tool).Purge),
+			sub("delete", "delete the queue of tasks, or of events", "Without --yes, it asks.", append(which(true, false), yes), (*program.Tool).Delete),
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return fmt.Errorf("%q is no command of ctworker queue", c.Args().First())
+			}
+			_ = cli.ShowSubcommandHelp(c)
+			return errors.New("no command was given: status, create, purge or delete")
+		},
+	}
+}
+
+// tool completes the command of this name, which is about a job's queues: with its
+// settings, and those named beside, and flags of its own.
+func (p process) tool(code *int, name string, cmd *cli.Command, beside []string, flags []cli.Flag, do func(*cli.Context, *program.Tool) (int, error)) *cli.Command {
+	var line config.Line
+	cmd.Flags = append(flags, config.QueueFlags(&line, beside...)...)
+	cmd.HideHelpCommand = true
+	cmd.CustomHelpTemplate = config.HelpTemplate
+	cmd.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return err }
+	cmd.Action = func(c *cli.Context) error {
+		help := "ctworker " + name + " --help"
+		cfg, err := config.Load(config.Sources{Line: line, LookupEnv: os.LookupEnv, Queue: true})
+		if err == nil && c.NArg() > 0 {
+			err = fmt.Errorf("%q is no flag", c.Args().First())
+		}
+		if err != nil {
+			*code = program.Usage(p.stderr, "ctworker", help, err)
+			return nil
+		}
+		t := &program.Tool{Config: cfg, Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Name: "ctworker", Help: help}
+		if *code, err = do(c, t); err != nil {
+			*code = program.Usage(p.stderr, "ctworker", help, err)
+		}
+		return nil
+	}
+	return cmd
+}

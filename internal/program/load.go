@@ -1,0 +1,89 @@
+package program
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/queue"
+	"github.com/ctworker/ctworker/sinks/progress"
+	"github.com/ctworker/ctworker/sources/taskfile"
+)
+
+// LoadOptions are what "ctworker load" takes beside the settings.
+type LoadOptions struct {
+	// Create has the queue created where it is missing.
+	Create bool
+	// Start is the number of the first task that is sent, from 1.
+	Start int64
+	// Limit is how many are sent at most; below 0 is no limit.
+	Limit int64
+}
+
+// Load sends the tasks of the task file to the queue, and returns the exit code.
+func (t *Tool) Load(opts LoadOptions) int {
+	stop, err := t.start()
+	if err != nil {
+		return t.usage(err)
+	}
+	defer stop()
+	file, err := taskfile.Open(t.Config.TaskFile, taskfile.Options{Skip: opts.Start - 1, Stdin: t.Stdin})
+	if err != nil {
+		return t.usage(fmt.Errorf("--task-file: %w", err))
+	}
+	defer func() { _ = file.Close(context.Background()) }()
+	tasks := t.provider.Tasks()
+	if opts.Create {
+		created, err := tasks.Create(t.ctx)
+		if err != nil {
+			return t.fail(err)
+		}
+		if created {
+			t.log.Info().Str("queue", tasks.Name()).Msg("created the queue")
+		}
+	}
+	loader, err := tasks.OpenLoader(t.ctx)
+	if err != nil {
+		return t.fail(err)
+	}
+	defer loader.Close(context.Background())
+
+	load := queue.NewLoad(loader, file, opts.Limit)
+	began := time.Now()
+	stopProgress := t.showProgress(func() progress.Status {
+		s := progress.Status{Done: load.In(), Running: load.Read() - load.In()}
+		read, size := file.Progress()
+		s.Total, s.Estimated = progress.Estimate(load.Read(), opts.Start-1, read, size)
+		if opts.Limit >= 0 && (s.Total == 0 || s.Total > opts.Limit) {
+			s.Total, s.Estimated = opts.Limit, s.Total == 0
+		}
+		return s
+	})
+	err = load.Run(t.ctx)
+	stopProgress()
+	return t.loaded(load, opts, time.Since(began), err)
+}
+
+// loaded says how many tasks are in the queue, and how to go on where that is not all.
+func (t *Tool) loaded(load *queue.Load, opts LoadOptions, took time.Duration, err error) int {
+	in, name := load.In(), t.provider.Tasks().Name()
+	_, _ = fmt.Fprintf(t.Stderr, "%d tasks are in the queue %s, after %s\n", in, name, progress.Duration(took))
+	if err == nil && t.ctx.Err() == nil {
+		return ExitOK
+	}
+	if err != nil {
+		logError(t.log, err)
+	}
+	next := fmt.Sprintf("--start-task %d", opts.Start+in)
+	if opts.Limit >= 0 {
+		next += fmt.Sprintf(" --limit %d", opts.Limit-in)
+	}
+	_, _ = fmt.Fprintf(t.Stderr, "not all have been sent; %s goes on with the next one\n", next)
+	if n := load.Beyond(); n > 0 {
+		_, _ = fmt.Fprintf(t.Stderr, "%d of those that come after it are in the queue as well, and would be in it twice\n", n)
+	}
+	if err == nil {
+		return exitInterrupted
+	}
+	return ExitFatal
+}

@@ -1,0 +1,192 @@
+package program
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/term"
+
+	"github.com/ctworker/ctworker/internal/queue"
+	"github.com/ctworker/ctworker/sinks/progress"
+)
+
+// QueueOptions are what the commands of "ctworker queue" take beside the settings.
+type QueueOptions struct {
+	// Tasks and Events say which queues are meant.
+	Tasks, Events bool
+	// Yes does without the question before something is deleted.
+	Yes bool
+	// JSON has the status printed as JSON, a line a queue.
+	JSON bool
+}
+
+// queues are the queues that are meant, with what they are.
+func (t *Tool) queues(opts QueueOptions) (all []named) {
+	if opts.Tasks {
+		all = append(all, named{t.provider.Tasks(), "tasks"})
+	}
+	if opts.Events {
+		all = append(all, named{t.provider.Events(), "events"})
+	}
+	return all
+}
+
+type named struct {
+	queue.Queue
+	what string
+}
+
+// Status prints what is in the queues, and returns the exit code: 1 where one is not
+// there.
+func (t *Tool) Status(opts QueueOptions) int {
+	return t.each(opts, func(all []named) int {
+		code := ExitOK
+		table := tabwriter.NewWriter(t.Stdout, 0, 0, 2, ' ', 0)
+		if !opts.JSON {
+			_, _ = fmt.Fprintln(table, "QUEUE\tOF\tWAITING\tHELD\tDELAYED\tKEPT FOR\t")
+		}
+		var below strings.Builder
+		for _, q := range all {
+			s, err := q.Status(t.ctx)
+			switch {
+			case errors.Is(err, queue.ErrMissing):
+				code = ExitFatal
+			case err != nil:
+				return t.fail(err)
+			}
+			switch {
+			case opts.JSON:
+				t.printJSON(q, s, err == nil)
+			case err != nil:
+				_, _ = fmt.Fprintf(table, "%s\t%s\tnot there\t\t\t\t\n", q.Name(), q.what)
+			default:
+				_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t\n", q.Name(), q.what, s.Waiting, s.Held, s.Delayed, progress.Duration(s.Retention))
+			}
+			if s.DeadLetterQueue != "" {
+				_, _ = fmt.Fprintf(&below, "%s: what has been received %d times goes to the queue %s\n", q.Name(), s.MaxReceives, s.DeadLetterQueue)
+			}
+			if s.ExactlyOnce {
+				_, _ = fmt.Fprintf(&below, "%s delivers each message exactly once\n", q.Name())
+			}
+		}
+		_ = table.Flush()
+		if !opts.JSON {
+			_, _ = io.WriteString(t.Stdout, below.String())
+		}
+		return code
+	})
+}
+
+// printJSON prints a status for programs.
+func (t *Tool) printJSON(q named, s queue.Status, there bool) {
+	b, err := json.Marshal(struct {
+		Queue       string  `json:"queue"`
+		Of          string  `json:"of"`
+		There       bool    `json:"there"`
+		Waiting     int64   `json:"waiting"`
+		Held        int64   `json:"held"`
+		Delayed     int64   `json:"delayed"`
+		Retention   float64 `json:"retention_seconds"`
+		ExactlyOnce bool    `json:"exactly_once"`
+		DeadLetter  string  `json:"dead_letter_queue,omitempty"`
+		MaxReceives int     `json:"max_receives,omitempty"`
+	}{q.Name(), q.what, there, s.Waiting, s.Held, s.Delayed, s.Retention.Seconds(), s.ExactlyOnce, s.DeadLetterQueue, s.MaxReceives})
+	if err != nil {
+		panic("program: a queue's status: " + err.Error())
+	}
+	_, _ = fmt.Fprintf(t.Stdout, "%s\n", b)
+}
+
+// Create creates the queues, and returns the exit code.
+func (t *Tool) Create(opts QueueOptions) int {
+	return t.each(opts, func(all []named) int {
+		for _, q := range all {
+			created, err := q.Create(t.ctx)
+			if err != nil {
+				return t.fail(err)
+			}
+			text := "%s is there already\n"
+			if created {
+				text = "created %s\n"
+			}
+			_, _ = fmt.Fprintf(t.Stdout, text, q.Name())
+		}
+		return ExitOK
+	})
+}
+
+// Purge deletes what is in the queues, and returns the exit code.
+func (t *Tool) Purge(opts QueueOptions) int {
+	return t.destroy(opts, "delete everything in", "deleted everything in", queue.Queue.Purge)
+}
+
+// Delete deletes the queues, and returns the exit code.
+func (t *Tool) Delete(opts QueueOptions) int {
+	return t.destroy(opts, "delete", "deleted", queue.Queue.Delete)
+}
+
+// destroy does to the queues what cannot be undone, once somebody has said yes.
+func (t *Tool) destroy(opts QueueOptions, what, done string, do func(queue.Queue, context.Context) error) int {
+	return t.each(opts, func(all []named) int {
+		var there []named
+		for _, q := range all {
+			s, err := q.Status(t.ctx)
+			switch {
+			case errors.Is(err, queue.ErrMissing):
+				_, _ = fmt.Fprintf(t.Stdout, "%s is not there\n", q.Name())
+				continue
+			case err != nil:
+				return t.fail(err)
+			}
+			_, _ = fmt.Fprintf(t.Stderr, "%s has about %d %s waiting, %d held and %d delayed\n", q.Name(), s.Waiting, q.what, s.Held, s.Delayed)
+			there = append(there, q)
+		}
+		for _, q := range there {
+			if !opts.Yes {
+				sure, err := t.ask(fmt.Sprintf("%s the queue %s? [y/N] ", what, q.Name()))
+				if err != nil {
+					return t.usage(err)
+				}
+				if !sure {
+					_, _ = fmt.Fprintf(t.Stderr, "nothing was done to %s\n", q.Name())
+					return ExitFatal
+				}
+			}
+			if err := do(q, t.ctx); err != nil {
+				return t.fail(err)
+			}
+			_, _ = fmt.Fprintf(t.Stdout, "%s %s\n", done, q.Name())
+		}
+		return ExitOK
+	})
+}
+
+// ask asks on the terminal.
+func (t *Tool) ask(question string) (yes bool, err error) {
+	if in, ok := t.Stdin.(*os.File); !ok || !term.IsTerminal(int(in.Fd())) {
+		return false, errors.New("nobody is there to be asked: give --yes")
+	}
+	_, _ = io.WriteString(t.Stderr, question)
+	answers := bufio.NewScanner(t.Stdin)
+	if !answers.Scan() {
+		return false, answers.Err()
+	}
+	answer := strings.ToLower(strings.TrimSpace(answers.Text()))
+	return answer == "y" || answer == "yes", nil
+}
+
+func (t *Tool) each(opts QueueOptions, do func([]named) int) int {
+	stop, err := t.start()
+	if err != nil {
+		return t.usage(err)
+	}
+	defer stop()
+	return do(t.queues(opts))
+}

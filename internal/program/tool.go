@@ -1,0 +1,74 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/term"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/queue"
+	"github.com/ctworker/ctworker/sinks/progress"
+)
+
+// A Tool is a command around a job's queues.
+type Tool struct {
+	Config *config.Config
+	Stdin  io.Reader
+	Stdout *os.File
+	Stderr *os.File
+	// Name begins the lines about a usage that is wrong, and Help is the command that
+	// shows the right one.
+	Name, Help string
+
+	ctx      context.Context
+	provider queue.Provider
+	log      zerolog.Logger
+	out      *switchWriter
+	terminal bool
+}
+
+// start finds the provider. Its context ends at the first signal; the second one has
+// its usual effect.
+func (t *Tool) start() (stop func(), err error) {
+	if t.provider, err = queue.Open(t.Config); err != nil {
+		return nil, err
+	}
+	t.terminal = term.IsTerminal(int(t.Stderr.Fd()))
+	t.out = &switchWriter{w: t.Stderr}
+	t.log = newLogger(t.out, t.terminal, t.Config.Verbose)
+	// A reader of the output that goes away is an error, and not the end.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, cancel)
+	t.ctx = ctx
+	return cancel, nil
+}
+
+// usage reports what is wrong with the command line.
+func (t *Tool) usage(err error) int { return Usage(t.Stderr, t.Name, t.Help, err) }
+
+// fail reports an error, and returns the exit code: where a signal has ended it, that
+// is what is told.
+func (t *Tool) fail(err error) int {
+	if t.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		t.log.Warn().Msg("stopped by a signal")
+		return exitInterrupted
+	}
+	logError(t.log, err)
+	return ExitFatal
+}
+
+// exitInterrupted is the exit code of a tool that a signal has ended before its work
+// was done.
+const exitInterrupted = 130
+
+// showProgress shows how far it has come until what it returns is called.
+func (t *Tool) showProgress(status func() progress.Status) (stop func()) {
+	return showProgress(status, t.Stderr, t.out, t.log, t.terminal)
+}

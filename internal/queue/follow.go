@@ -1,0 +1,145 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/sourcegraph/conc"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// Lines are where events are written to: one a line, durable when it returns.
+type Lines interface {
+	WriteLines(ctx context.Context, lines [][]byte) error
+}
+
+// A Follow writes the events of a queue to lines, and deletes what it has written.
+type Follow struct {
+	run    *pipeline.Run
+	leases *stages.Extender
+
+	mu     sync.Mutex
+	counts map[string]int64
+	total  int64
+}
+
+// OtherMessages is what messages that are no events count as.
+const OtherMessages = "no event"
+
+const (
+	followBatch = 256
+	followAhead = 500
+)
+
+// StartFollow follows the events until ctx ends, or until there have been none for
+// idle; 0 is for ever.
+func StartFollow(ctx context.Context, source pipeline.Source, batch int, lines Lines, idle time.Duration, log zerolog.Logger) *Follow {
+	f := &Follow{
+		run:    pipeline.New(ctx, pipeline.Options{Slots: followAhead, Batch: batch, IdleTimeout: idle, Log: log}),
+		leases: stages.NewExtender(stages.ExtendOptions{Log: log}),
+		counts: map[string]int64{},
+	}
+	events := pipeline.From(f.run, "events", source)
+	events = pipeline.Via(events, "extend", f.leases.Stage())
+	pipeline.To(events, "write", f.write(lines, log))
+	return f
+}
+
+// Wait waits for the end.
+func (f *Follow) Wait() error {
+	defer f.leases.Close()
+	return f.run.Wait()
+}
+
+// Counts are the events that have been written, by type, and in all.
+func (f *Follow) Counts() (byType map[string]int64, total int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.counts), f.total
+}
+
+// write is the stage that writes and deletes.
+func (f *Follow) write(lines Lines, log zerolog.Logger) pipeline.Drain[*pipeline.Delivery] {
+	return func(_ context.Context, in <-chan *pipeline.Delivery) error {
+		settle := f.run.Phases().Settle
+		var deleting conc.WaitGroup
+		defer deleting.Wait()
+		for {
+			batch := next(in)
+			if len(batch) == 0 {
+				return nil
+			}
+			text := make([][]byte, len(batch))
+			types := map[string]int64{}
+			for i, d := range batch {
+				var name string
+				text[i], name = line(d.Task.Data)
+				types[name]++
+			}
+			if err := lines.WriteLines(settle, text); err != nil {
+				for _, d := range batch {
+					d.GiveBack()
+				}
+				return err
+			}
+			f.count(types, len(batch))
+			for _, d := range batch {
+				deleting.Go(func() {
+					if err := d.Ack(settle); err != nil {
+						log.Warn().Err(err).Msg("an event has been written and not deleted; it will come again")
+					}
+				})
+			}
+		}
+	}
+}
+
+func (f *Follow) count(types map[string]int64, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, n := range types {
+		f.counts[name] += n
+	}
+	f.total += int64(n)
+}
+
+// next waits for a message and takes those that are there.
+func next(in <-chan *pipeline.Delivery) (batch []*pipeline.Delivery) {
+	d, ok := <-in
+	for ok {
+		batch = append(batch, d)
+		if len(batch) == followBatch {
+			return batch
+		}
+		select {
+		case d, ok = <-in:
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// line is a message on one line, and its event_type. One that is no JSON object becomes
+// a string.
+func line(message []byte) (text []byte, name string) {
+	var e struct {
+		Type string `json:"event_type"`
+	}
+	var compact bytes.Buffer
+	if json.Unmarshal(message, &e) == nil && e.Type != "" && json.Compact(&compact, message) == nil {
+		return compact.Bytes(), e.Type
+	}
+	if json.Compact(&compact, message) == nil {
+		return compact.Bytes(), OtherMessages
+	}
+	text, _ = json.Marshal(string(message))
+	return text, OtherMessages
+}

@@ -1,0 +1,89 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// A Provider has a job's two queues.
+type Provider interface {
+	// Tasks is the queue of tasks, and Events that of the events that tell of them.
+	Tasks() Queue
+	Events() Queue
+	// OpenSource opens the queue of tasks, which has to be there.
+	OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error)
+	// OpenSink opens the queue of events, and creates it where it is missing.
+	OpenSink(ctx context.Context) (pipeline.Sink, error)
+	// Batch is how many messages it hands over at the price of one.
+	Batch() int
+	// CanLease says why a task that may take d, or be held for lease at a time, cannot
+	// be had from its queues.
+	CanLease(d, lease time.Duration) error
+	// Instance is this machine's name with the provider, or "" outside of it.
+	Instance(ctx context.Context) string
+}
+
+// SourceOptions are what a source of tasks is told beside the settings.
+type SourceOptions struct {
+	// Malformed is told of each message that is no task; see sources/sqs.Options.
+	Malformed func(ctx context.Context, body string, reason error) error
+	Log       zerolog.Logger
+}
+
+// A Queue is one queue, which need not be there.
+type Queue interface {
+	// Name is the queue's name with the provider.
+	Name() string
+	// Status asks what is in it. An error that Is ErrMissing says that it is not there.
+	Status(ctx context.Context) (Status, error)
+	// Create creates it, unless it is there.
+	Create(ctx context.Context) (created bool, err error)
+	// Purge deletes what is in it.
+	Purge(ctx context.Context) error
+	// Delete deletes the queue, with what is in it.
+	Delete(ctx context.Context) error
+	// OpenLoader opens it to send tasks to.
+	OpenLoader(ctx context.Context) (Loader, error)
+	// OpenReader opens it to read its messages as they are: each is the Data of a task.
+	OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error)
+}
+
+// A Loader sends tasks to a queue.
+type Loader interface {
+	// Prepare returns what sends a task, and says where the queue cannot take it. What
+	// it returns returns once the provider has the task; it may be called from several
+	// goroutines at once, whose tasks go in batches.
+	Prepare(task pipeline.Task) (send func(ctx context.Context) error, err error)
+	// Close sends what is on its way.
+	Close(ctx context.Context)
+}
+
+// Status is what is in a queue. The numbers of messages are approximate where the
+// provider's are.
+type Status struct {
+	// Waiting messages can be received, Held ones have been and are neither done nor
+	// given back, and Delayed ones cannot be received yet.
+	Waiting, Held, Delayed int64
+	// Retention is how long a message is kept.
+	Retention time.Duration
+	// ExactlyOnce says that it delivers each message exactly once.
+	ExactlyOnce bool
+	// DeadLetterQueue has the messages that were received MaxReceives times; "" if
+	// there is none.
+	DeadLetterQueue string
+	MaxReceives     int
+}
+
+// Open returns the provider that the settings name.
+func Open(cfg *config.Config) (Provider, error) {
+	if cfg.Provider == config.AWS {
+		return newAWS(cfg)
+	}
+	return nil, fmt.Errorf("--provider %s: its queues are not in this version yet; AWS has them", cfg.Provider)
+}

@@ -1,0 +1,185 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/queue"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/eventlog"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// queues are what a worker has of a provider's queues.
+type queues struct {
+	provider queue.Provider
+	events   pipeline.Sink    // the queue of events; nil: none
+	leases   *stages.Extender // of the queue of tasks; nil: they come from elsewhere
+	// malformed counts the messages that were no tasks, and have been told of.
+	malformed atomic.Int64
+}
+
+// fromQueue reports whether tasks come from a queue.
+func (w *Worker) fromQueue() bool {
+	return w.opts.Config.TaskFile == "" && w.opts.Source == nil && (w.opts.Host == nil || w.opts.Host.Hello.Source == nil)
+}
+
+// openProvider finds whose queues are meant, if any are.
+func (w *Worker) openProvider() error {
+	cfg := w.opts.Config
+	if !w.fromQueue() && !cfg.EventLogToQueue {
+		return nil
+	}
+	provider, err := queue.Open(cfg)
+	if err != nil {
+		return &ConfigError{err}
+	}
+	w.queues.provider = provider
+	if !w.fromQueue() {
+		return nil
+	}
+	if err := provider.CanLease(cfg.MaxRuntime+cfg.KillDelay, cfg.Lease); err != nil {
+		return &ConfigError{err}
+	}
+	return nil
+}
+
+// openQueue opens the queue of tasks, once there is somebody to tell of a message that
+// is none.
+func (w *Worker) openQueue(ctx context.Context) error {
+	cfg, log := w.opts.Config, w.opts.Log
+	source, err := w.queues.provider.OpenSource(ctx, queue.SourceOptions{
+		Malformed: w.tellMalformed, Log: log.With().Str("component", "source").Logger(),
+	})
+	if err != nil {
+		return err
+	}
+	w.source = source
+	w.onClose(func() error { return source.Close(context.Background()) }) // unless the run has
+	w.queues.leases = stages.NewExtender(stages.ExtendOptions{
+		Lease: cfg.Lease, Most: w.longestHold(), Patience: stages.Patience, Stall: w.run.Stall,
+		Log: log.With().Str("component", "extend").Logger(),
+	})
+	w.onClose(func() error { w.queues.leases.Close(); return nil })
+	return nil
+}
+
+// longestHold is for how long a task can be held at most, unless something is stuck:
+// it waits, runs, is ended, and told of once somebody can be.
+func (w *Worker) longestHold() time.Duration {
+	cfg := w.opts.Config
+	const margin = 10 * time.Minute
+	return cfg.MaxRuntime + cfg.KillDelay + cfg.ShutdownGracePeriod + margin
+}
+
+func (w *Worker) tellMalformed(ctx context.Context, body string, reason error) error {
+	w.opts.Log.Warn().Err(reason).Int("bytes", len(body)).Msg("a message in the queue is no task; an event has it whole")
+	err := w.sink.Write(ctx, []pipeline.Event{pipeline.NewMalformedEvent(body, reason, w.hostname, time.Now())})
+	if err == nil {
+		w.queues.malformed.Add(1)
+	}
+	return err
+}
+
+// openSinks opens what events are written to: the file first, then the queue.
+func (w *Worker) openSinks(ctx context.Context) error {
+	cfg := w.opts.Config
+	var all sinks
+	w.sink = &all
+	w.onClose(w.closeSink)
+	if cfg.EventLogToFile {
+		file, err := eventlog.Open(cfg.EventLogFile)
+		if err != nil {
+			return err
+		}
+		all = append(all, file)
+	}
+	if cfg.EventLogToQueue {
+		events, err := w.queues.provider.OpenSink(ctx)
+		if err != nil {
+			return err
+		}
+		w.queues.events = events
+		all = append(all, events)
+	}
+	return nil
+}
+
+// sinks are several sinks as one; none is one that tells nobody.
+type sinks []pipeline.Sink
+
+// Write writes to one after the other: an event is in the file before others see it.
+func (s *sinks) Write(ctx context.Context, events []pipeline.Event) error {
+	for _, sink := range *s {
+		if err := sink.Write(ctx, events); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close closes them all.
+func (s *sinks) Close(ctx context.Context) error {
+	var errs []error
+	for _, sink := range *s {
+		errs = append(errs, sink.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// eventsAtOnce is how many batches of events may be on their way to a queue.
+const eventsAtOnce = 32
+
+// parallel is how many writes of events go on at once.
+func (w *Worker) parallel() int {
+	if w.queues.events == nil {
+		return 1
+	}
+	return eventsAtOnce
+}
+
+// keepAlive tells the queue of events, every interval, that this worker lives.
+func (w *Worker) keepAlive() {
+	every := w.opts.Config.KeepaliveInterval
+	if w.queues.events == nil || every <= 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		ticks := time.NewTicker(every)
+		defer ticks.Stop()
+		id := ""
+		for {
+			select {
+			case <-ticks.C: // those that come while one cannot be sent are dropped
+			case <-ctx.Done():
+				return
+			}
+			if id == "" {
+				if id = w.queues.provider.Instance(ctx); id == "" {
+					id = w.hostname
+				}
+			}
+			e := pipeline.NewKeepAliveEvent(id, w.hostname, time.Now())
+			if err := w.queues.events.Write(ctx, []pipeline.Event{e}); err != nil && ctx.Err() == nil {
+				w.opts.Log.Warn().Err(err).Msg("could not tell that this worker lives")
+			}
+		}
+	})
+	w.onClose(func() error { cancel(); ended.Wait(); return nil })
+}
+
+// refuseRemote refuses task files that cannot be read yet.
+func refuseRemote(path string) error {
+	for _, scheme := range []string{"gs://", "s3://", "http://", "https://"} {
+		if len(path) > len(scheme) && path[:len(scheme)] == scheme {
+			return fmt.Errorf("--task-file %q: task files from %s are not in this version yet: copy the file here first", path, scheme)
+		}
+	}
+	return nil
+}
