@@ -79,9 +79,9 @@ func (p process) eventsCommand(code *int) *cli.Command {
 const queueDescription = `A job has two queues: one of its tasks, and one of the events that tell of them.`
 
 func (p process) queueCommand(code *int) *cli.Command {
-	which := func(tasks, events bool) []cli.Flag {
+	which := func(events bool) []cli.Flag {
 		return []cli.Flag{
-			&cli.BoolFlag{Name: "tasks", Usage: "the queue of tasks", Value: tasks},
+			&cli.BoolFlag{Name: "tasks", Usage: "the queue of tasks", Value: true},
 			&cli.BoolFlag{Name: "events", Usage: "the queue of events", Value: events},
 		}
 	}
@@ -105,14 +105,14 @@ func (p process) queueCommand(code *int) *cli.Command {
 		Subcommands: []*cli.Command{
 			sub("status", "show how many messages are in the queues",
 				"The numbers are approximate. HELD messages are with a worker. The exit code is 1 if a\nqueue is not there.",
-				append(which(true, true), &cli.BoolFlag{Name: "json", Usage: "print a JSON object for each queue"}), (*program.Tool).Status),
-			sub("create", "create the queues", "A queue that is there stays as it is. One that is created keeps its messages for the\nlongest time that the provider has.", which(true, true), (*program.Tool).Create),
-			sub("purge", "delete everything in the queue of tasks, or of events", "What a worker holds at the moment is deleted as well. Without --yes, it asks.", append(which(true, false), yes), (*program.Tool).Purge),
-			sub("delete", "delete the queue of tasks, or of events", "Without --yes, it asks.", append(which(true, false), yes), (*program.Tool).Delete),
+				append(which(true), &cli.BoolFlag{Name: "json", Usage: "print a JSON object for each queue"}), (*program.Tool).Status),
+			sub("create", "create the queues", "A queue that is there stays as it is. One that is created keeps its messages for the\nlongest time that the provider has.", which(true), (*program.Tool).Create),
+			sub("purge", "delete everything in the queue of tasks, or of events", "What a worker holds at the moment is deleted as well. Without --yes, it asks.", append(which(false), yes), (*program.Tool).Purge),
+			sub("delete", "delete the queue of tasks, or of events", "Without --yes, it asks.", append(which(false), yes), (*program.Tool).Delete),
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return fmt.Errorf("%q is no command of ctworker queue", c.Args().First())
+				return fmt.Errorf("%q is no command of ctworker queue: there are status, create, purge and delete", c.Args().First())
 			}
 			_ = cli.ShowSubcommandHelp(c)
 			return errors.New("no command was given: status, create, purge or delete")

@@ -207,7 +207,6 @@ func TestUsage(t *testing.T) {
 		{"a COMMAND that is missing", "", append(ok, "--", "no-such-command-here"), []string{"no-such-command-here"}},
 		{"a COMMAND from a task", "", append(ok, "--", "{data.n}"), []string{"{data.n}", "placeholder"}},
 		{"a task file that is missing", "", []string{"run", "--task-file", "none.json", "--", "true"}, []string{"none.json", "--task-file"}},
-		{"a queue", "", []string{"run", "--provider", "AWS", "--job-id", "x", "--", "true"}, []string{"--task-file", "AWS"}},
 		{"a remote file", "", []string{"run", "--task-file", "s3://b/f", "--", "true"}, []string{"s3://b/f"}},
 		{"events into the task file", "", append(ok, "--event-log-file", "./tasks.json", "--", "true"), []string{"--event-log-file", "task file"}},
 		{"a config file without end", "", append(ok, "--config", "/dev/zero", "--", "true"), []string{"/dev/zero", "larger"}},

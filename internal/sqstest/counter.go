@@ -30,10 +30,13 @@ func Count(t testing.TB, endpoint string) *Counter {
 		t.Fatal(err)
 	}
 	c := &Counter{actions: map[string]int{}}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Host = r.In.Host // the queues' addresses are made of it
-	}}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host // the queues' addresses are made of it
+		},
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		c.actions[strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")]++
@@ -48,11 +51,15 @@ func Count(t testing.TB, endpoint string) *Counter {
 	return c
 }
 
-// Of is how often an action has been asked for.
-func (c *Counter) Of(action string) int {
+// All is how many requests there have been.
+func (c *Counter) All() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.actions[action]
+	all := 0
+	for _, n := range c.actions {
+		all += n
+	}
+	return all
 }
 
 // Table is what has been asked for, by action, and in all for each of n tasks.

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	_ "embed"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,4 +110,26 @@ func Client(t testing.TB, endpoint, queue string) (client *sqs.Client, url strin
 		t.Fatal(err)
 	}
 	return client, aws.ToString(out.QueueUrl)
+}
+
+// Send sends messages to a queue.
+func Send(t testing.TB, client *sqs.Client, url string, bodies ...string) {
+	t.Helper()
+	for _, body := range bodies {
+		if _, err := client.SendMessage(context.Background(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: &body}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Redrive makes a queue whose messages go to another, which is there, once they have
+// been received so often.
+func Redrive(t testing.TB, client *sqs.Client, queue, dead string, receives int) {
+	t.Helper()
+	policy := fmt.Sprintf(`{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:%s", "maxReceiveCount": %d}`, dead, receives)
+	if _, err := client.CreateQueue(context.Background(), &sqs.CreateQueueInput{
+		QueueName: &queue, Attributes: map[string]string{"RedrivePolicy": policy},
+	}); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -39,6 +39,29 @@ def visible(queue):
     return [m for m in queue._messages if now > m.visible_at and now >= m.delayed_until]
 
 
+counts = False  # whether somebody has asked for the numbers of messages
+
+
+def get_queue_attributes(backend, queue_name, names, f=Backend.get_queue_attributes):
+    global counts
+    with lock:
+        counts = True
+        try:
+            return f(backend, queue_name, names)
+        finally:
+            counts = False
+
+
+def not_visible(queue):
+    now = unix_time_millis()
+    return sum(now <= m.visible_at for m in queue._messages) if counts else 0
+
+
+def delayed(queue):
+    now = unix_time_millis()
+    return sum(now < m.delayed_until for m in queue._messages) if counts else 0
+
+
 def mark_received(message, visibility_timeout=None, f=Message.mark_received):
     f(message, visibility_timeout)
     by_handle[message.receipt_handle] = message
@@ -100,11 +123,15 @@ def is_young(backend, queue_name, message):
 
 
 Queue.messages = property(visible)
+Queue.approximate_number_of_messages = property(lambda q: len(visible(q)) if counts else 0)
+Queue.approximate_number_of_messages_not_visible = property(not_visible)
+Queue.approximate_number_of_messages_delayed = property(delayed)
 Queue.delete_message = delete_message
 Message.mark_received = mark_received
 Backend.is_message_valid_based_on_retention_period = is_young
 Backend.change_message_visibility = change_message_visibility
 Backend.receive_message = receive_message
+Backend.get_queue_attributes = get_queue_attributes
 for action in (
     "send_message",
     "send_message_batch",
@@ -112,7 +139,6 @@ for action in (
     "delete_message_batch",
     "change_message_visibility",
     "change_message_visibility_batch",
-    "get_queue_attributes",
     "purge_queue",
 ):
     locked(action)

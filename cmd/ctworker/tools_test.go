@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/program"
+)
+
+// A load that is interrupted says how to go on, and nothing is in twice.
+func TestLoadGoesOn(t *testing.T) {
+	t.Parallel()
+	j := newJob(t)
+	j.load(0)
+	path, _ := fifo(t, j.dir)
+	feed, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = feed.Close() }()
+	var all strings.Builder
+	for i := range 100 {
+		_, _ = fmt.Fprintf(&all, "{\"task_id\":\"t%d\",\"data\":{}}\n", i)
+	}
+	write(t, j.dir, "tasks.jsonl", all.String())
+	in := j.prepare("load", "--task-file", "-")
+	in.cmd.Stdin = feed
+	in.start()
+	for i := range 35 {
+		_, _ = fmt.Fprintf(feed, "{\"task_id\":\"t%d\",\"data\":{}}\n", i)
+	}
+	for j.status("tasks").Waiting < 30 { // the last ones may wait for the rest of a block
+		<-time.After(50 * time.Millisecond)
+	}
+	in.signal(syscall.SIGINT)
+	in.want(130)
+	var sent, next int
+	if _, err := fmt.Sscanf(in.stderr.String(), "%d tasks are in the queue jobs", &sent); err != nil || sent < 30 || sent > 35 {
+		t.Fatalf("%v: %s", err, in.stderr.String())
+	}
+	_, rest, _ := strings.Cut(in.stderr.String(), "--start-task ")
+	if _, err := fmt.Sscanf(rest, "%d", &next); err != nil || next != sent+1 {
+		t.Fatalf("%v: %s", err, in.stderr.String())
+	}
+	j.do(0, "load", "--task-file", "tasks.jsonl", "--start-task", fmt.Sprint(next))
+	if s := j.status("tasks"); s.Waiting != 100 {
+		t.Errorf("%d tasks are in the queue", s.Waiting)
+	}
+}
+
+// What the queue does not take, and what is broken, is told with where it is.
+func TestLoadFaults(t *testing.T) {
+	t.Parallel()
+	j := newJob(t)
+	j.load(0)
+	write(t, j.dir, "large.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b","data":"`+strings.Repeat("x", 1<<20)+`"}`+"\n"+`{"task_id":"c","data":1}`)
+	in := j.do(program.ExitFatal, "load", "--task-file", "large.jsonl")
+	in.wantError(`task 2, \"b\"`, "too large", "1 tasks are in the queue jobs", "--start-task 2 goes on")
+	write(t, j.dir, "broken.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b"}`)
+	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl")
+	in.wantError("broken.jsonl", "entry 2", "1 tasks are in the queue jobs", "--start-task 2 goes on")
+	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl", "--queue-name", "other")
+	in.wantError(`no queue \"other\"`, "ctworker load --create")
+	for _, args := range [][]string{{"--start-task", "0"}, {"--limit", "-3"}, {"--queue-name", "a b"}, {"--provider", "gcp", "--project-id", "p"}} {
+		in := j.do(program.ExitUsage, append([]string{"load", "--task-file", "broken.jsonl"}, args...)...)
+		in.wantError(args[0], "ctworker load --help")
+	}
+}
+
+// The queues are shown, created, emptied and deleted, the last two not without a word.
+func TestQueueTools(t *testing.T) {
+	t.Parallel()
+	j := newJob(t)
+	in := j.do(program.ExitFatal, "queue", "status")
+	if n := strings.Count(in.stdout.String(), "not there"); n != 2 {
+		t.Error(in.stdout.String())
+	}
+	j.do(0, "queue", "create")
+	if in := j.do(0, "queue", "create", "--events"); in.stdout.String() != "jobs-events is there already\n" {
+		t.Error(in.stdout.String())
+	}
+	j.load(5)
+	for _, what := range []string{"purge", "delete"} {
+		in := j.do(program.ExitUsage, "queue", what)
+		in.wantError("--yes", "about 5 tasks waiting")
+	}
+	if in := j.do(0, "queue", "purge", "--yes"); in.stdout.String() != "deleted everything in jobs\n" {
+		t.Error(in.stdout.String())
+	}
+	j.wantEmpty()
+	j.do(0, "queue", "delete", "--yes", "--events", "--tasks")
+	if in := j.do(0, "queue", "delete", "--yes"); in.stdout.String() != "jobs is not there\n" {
+		t.Error(in.stdout.String())
+	}
+	j.do(program.ExitFatal, "queue", "status", "--events")
+	j.do(program.ExitUsage, "queue", "status", "--events=false").wantError("--tasks")
+	j.do(program.ExitUsage, "queue", "statsu").wantError("status, create, purge and delete")
+	j.do(program.ExitFatal, "events").wantError("no event queue jobs-events")
+	j.do(program.ExitFatal, "run", "--", "true").wantError(`no queue \"jobs\"`, "ctworker queue create")
+}
+
+// What could not be leased is refused before anything runs.
+func TestQueueRefuses(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, tc := range []struct {
+		args []string
+		text string
+	}{
+		{[]string{"--max-runtime", "43200"}, "give 43165 or less"},
+		{[]string{"--lease", "50000"}, "--lease 50000"},
+		{[]string{"--job-id", "a/b"}, `--job-id "a/b": no name for a queue of SQS`},
+		{[]string{"--job-id", strings.Repeat("x", 75)}, "68 at most"},
+		{[]string{"--provider", "gcp", "--project-id", "p"}, "--provider GCP"},
+	} {
+		args := append([]string{"run", "--provider", "aws", "--job-id", "jobs"}, tc.args...)
+		in := prepare(t, dir, append(args, "--", "true")...).start()
+		in.want(program.ExitUsage)
+		in.wantError(tc.text)
+	}
+}
