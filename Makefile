@@ -3,10 +3,10 @@
 
 BIN := build/ctworker
 
-.PHONY: help build demo test wheel lint check bench fuzz clean
+.PHONY: help build demo queue-demo test wheel lint check bench fuzz clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 build: ## build the command as one static program, build/ctworker
 	@mkdir -p build
@@ -15,6 +15,10 @@ build: ## build the command as one static program, build/ctworker
 demo: build ## run 1,000 addition tasks with progress, events and a summary
 	@CGO_ENABLED=0 go build -trimpath -o build/addition ./examples/addition
 	@scripts/demo
+
+queue-demo: build ## load 1,000 tasks into a queue, run them with four workers, collect the events
+	@CGO_ENABLED=0 go build -trimpath -o build/addition ./examples/addition
+	@scripts/demo-queue
 
 test: build ## run all tests, the Python package's too
 	@scripts/test

@@ -36,13 +36,19 @@ type event struct {
 
 func startProgram(t *testing.T, dir, name string, args ...string) *program {
 	t.Helper()
+	return startProgramIn(t, dir, name, nil, args...)
+}
+
+// startProgramIn starts it with further variables.
+func startProgramIn(t *testing.T, dir, name string, env []string, args ...string) *program {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &program{t: t, dir: dir, cmd: exec.Command(self, args...)}
 	p.cmd.Dir = dir
-	p.cmd.Env = append(withoutSettings(os.Environ()), programVar+"="+name, "GORACE=atexit_sleep_ms=0", "TMPDIR="+t.TempDir())
+	p.cmd.Env = append(append(withoutSettings(os.Environ()), env...), programVar+"="+name, "GORACE=atexit_sleep_ms=0", "TMPDIR="+t.TempDir())
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.WaitDelay = 10 * time.Second
 	if err := p.cmd.Start(); err != nil {

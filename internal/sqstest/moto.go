@@ -133,3 +133,16 @@ func Redrive(t testing.TB, client *sqs.Client, queue, dead string, receives int)
 		t.Fatal(err)
 	}
 }
+
+// Receive receives what is in a queue, ten messages at most.
+func Receive(t testing.TB, client *sqs.Client, url string) (bodies []string) {
+	t.Helper()
+	out, err := client.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range out.Messages {
+		bodies = append(bodies, aws.ToString(m.Body))
+	}
+	return bodies
+}

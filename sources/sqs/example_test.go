@@ -21,26 +21,24 @@ func Example() {
 	tasks, err := sqs.Open(ctx, sqs.Options{
 		Queue: "jobs",
 		Malformed: func(ctx context.Context, body string, reason error) error {
-			return events.Write(ctx, []pipeline.Event{{
-				Time: time.Now(), Type: pipeline.NonFatalException, Exception: reason.Error(), StackTrace: body,
-			}})
+			return events.Write(ctx, []pipeline.Event{pipeline.NewMalformedEvent(body, reason, "here", time.Now())})
 		},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	leases := stages.NewExtender(stages.ExtendOptions{})
+	run := pipeline.New(ctx, pipeline.Options{Slots: 8, Shared: true, Batch: 10, IdleTimeout: time.Minute})
+	leases := stages.NewExtender(stages.ExtendOptions{Patience: stages.Patience, Stall: run.Stall})
 	defer leases.Close()
 
-	run := pipeline.New(ctx, pipeline.Options{Slots: 8})
 	work := stages.RunnerFunc(func(_ context.Context, task pipeline.Task) (bool, []byte, error) {
 		return false, task.Data, nil
 	})
 	received := pipeline.From(run, "source", tasks)
-	kept := pipeline.Via(received, "extend", leases.Stage())
+	kept := pipeline.ViaUnbuffered(received, "extend", leases.Stage())
 	results := pipeline.Via(kept, "execute", stages.Execute(run, work))
 	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{}))
+	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{Parallel: 32}))
 	if err := run.Wait(); err != nil {
 		log.Print(err)
 	}

@@ -1,0 +1,34 @@
+package ctworker_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/ctworker/ctworker/internal/sqstest"
+)
+
+// A program takes its tasks from a queue, and tells of them in another, in both ways of
+// running them.
+func TestMainFromAQueue(t *testing.T) {
+	t.Parallel()
+	endpoint := sqstest.Start(t)
+	for _, name := range []string{"behave", "in-process"} {
+		client, tasks := sqstest.Client(t, endpoint, name)
+		sqstest.Send(t, client, tasks, `{"task_id": "a", "data": {"do": "text"}}`, `{"task_id": "b", "data": {"do": "text"}}`)
+		p := startProgramIn(t, t.TempDir(), name, []string{
+			"AWS_ENDPOINT_URL=" + endpoint, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_EC2_METADATA_DISABLED=true",
+		}, "--provider", "AWS", "--queue-name", name, "--idle-timeout", "1")
+		p.want(0)
+		_, events := sqstest.Client(t, endpoint, name+"-events")
+		bodies := sqstest.Receive(t, client, events)
+		if len(bodies) != 2 {
+			t.Fatalf("%s: %q", name, bodies)
+		}
+		for _, body := range bodies {
+			var e event
+			if err := json.Unmarshal([]byte(body), &e); err != nil || e.Type != "task_completed" {
+				t.Errorf("%s: %s, %v", name, body, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,102 @@
+"""Tasks from a queue: a server stands in for AWS SQS."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Lab
+
+SERVER = Path(__file__).parents[3] / "internal" / "sqstest" / "server.py"
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[dict[str, str]]:
+    """The environment in which the server is AWS."""
+    server = subprocess.Popen(
+        [sys.executable, SERVER, "-H", "127.0.0.1", "-p", "0"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stderr
+        address = next(
+            found[1]
+            for line in server.stderr
+            if (found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", line))
+        )
+        yield {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "RMS_CLOUD_TASKS_PROVIDER": "AWS",
+        }
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def ctworker(lab: Lab, env: dict[str, str], *arguments: str) -> None:
+    subprocess.run(
+        [os.environ["CTWORKER_BIN"], *arguments],
+        cwd=lab.folder,
+        env={**os.environ, **env},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+def test_tasks_from_a_queue(lab: Lab, aws: dict[str, str], isolation: str) -> None:
+    env = {**aws, "RMS_CLOUD_TASKS_JOB_ID": f"jobs-{isolation}"}
+    lab.tasks([{"n": n} for n in range(20)])
+    ctworker(lab, env, "load", "--task-file", "tasks.json", "--create")
+    program = lab.write(
+        """
+        def f(task_id, data, worker):
+            if data["n"] == 7:
+                raise ValueError("seven")
+            retry = data["n"] == 8 and worker.attempt == 1
+            return retry, {"n": data["n"], "queue": worker.queue_name, "attempt": worker.attempt}
+        """
+    )
+    done = lab.run(
+        program,
+        "-j",
+        "2",
+        "--idle-timeout",
+        "2",
+        "--retry-on-exception",
+        "--max-attempts",
+        "3",
+        "--isolation",
+        isolation,
+        env=env,
+    )
+    assert done.code == 0, done.err
+    assert not done.events  # they are in the queue
+    ctworker(lab, env, "events", "--output", "queue.jsonl", "--idle-timeout", "1")
+    events = [json.loads(line) for line in (lab.folder / "queue.jsonl").open()]
+    of = {n: [e for e in events if e["task_id"] == f"t{n}"] for n in range(20)}
+    for n in range(20):
+        assert len(of[n]) == {7: 3, 8: 2}.get(n, 1), of[n]
+    assert [e["retry"] for e in of[7]] == [True, True, False]
+    assert "attempt 3" in of[7][2]["not_retried"]
+    assert "ValueError: seven" in of[7][2]["exception"]
+    assert [e["result"]["attempt"] for e in of[8]] == [1, 2]
+    assert of[0][0]["result"] == {"n": 0, "queue": f"jobs-{isolation}", "attempt": 1}
+
+
+def test_a_queue_that_is_not_there(lab: Lab, aws: dict[str, str]) -> None:
+    program = lab.write("def f(task_id, data, worker): return False, 1")
+    done = lab.run(program, "--job-id", "nowhere", env=aws)
+    assert done.code == 1
+    assert "no queue" in done.err
+    assert "ctworker queue create" in done.err
