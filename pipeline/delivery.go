@@ -13,6 +13,10 @@ var (
 	// may be running elsewhere, and must be neither acknowledged nor told of.
 	ErrLeaseLost = errors.New("lease lost")
 
+	// ErrRefused says that the source refuses something for good, as for lack of a
+	// permission: it would refuse it for the next task as well. It ends the run.
+	ErrRefused = errors.New("refused for good")
+
 	// ErrSettled says that a delivery was settled a second time, and in
 	// another way. It is a fault in a stage.
 	ErrSettled = errors.New("delivery is settled already")
@@ -21,7 +25,8 @@ var (
 // A Lease is what a Source holds for us while we have one of its tasks. Its
 // methods may block on the network, and may be called from any goroutine; a
 // Delivery calls Ack or Release at most once, and neither after the other.
-// They retry what can be retried themselves, within ctx.
+// They retry what can be retried themselves, within ctx; an error that Is ErrRefused
+// ends the run.
 type Lease interface {
 	// Ack says that the task is done and must not be delivered again.
 	Ack(ctx context.Context) error

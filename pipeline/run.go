@@ -144,8 +144,14 @@ func (r *Run) StopCause() error {
 }
 
 // buffer is how many items may wait between two stages: with it, no stage waits
-// for the next one to look. Credits bound how many there are in all.
-func (r *Run) buffer() int { return fetchBatch }
+// for the next one to look. Credits bound how many there are before the execution;
+// after it, where a sink that is far away cannot be reached, this does.
+func (r *Run) buffer() int {
+	if r.opts.Shared {
+		return 32
+	}
+	return fetchBatch
+}
 
 func (r *Run) phaseOf(p position) context.Context {
 	if p == beforeRun {

@@ -28,6 +28,9 @@ type ExtendOptions struct {
 	Patience time.Duration
 	// Stall is told of it, such as the Run's. It has to be there with Patience.
 	Stall func()
+	// Failed is told of a renewal that the source refuses for good; such as the Run's
+	// Stop. May be nil.
+	Failed func(error)
 	// Log receives renewals that failed, and leases that were lost.
 	Log zerolog.Logger
 }
@@ -253,6 +256,9 @@ func (k *keeper) renew() {
 	case !time.Now().Before(k.expires):
 		k.lose(fmt.Errorf("it could not be renewed: %w", err))
 		return
+	case errors.Is(err, pipeline.ErrRefused) && x.opts.Failed != nil:
+		x.opts.Failed(err)
+		after = k.untilAgain() // what runs may finish, and is told of while it is held
 	default:
 		x.log(d, err).Time("expires", k.expires).Msg("the lease could not be renewed; it is tried again")
 		after = k.untilAgain()

@@ -38,7 +38,8 @@ const settleBatch = 256
 
 // Settle ends a pipeline: it writes the event of each task to sink, and settles
 // the task once the event is durable. Where the sink fails the run ends, and the
-// tasks that were not told of are given back.
+// tasks that were not told of are given back; it also ends where the source refuses
+// a settlement for good.
 func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Drain[pipeline.Judgment] {
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -52,8 +53,8 @@ func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Drain[pipeline.Judg
 		if opts.Parallel == 1 { // without a goroutine, and with the same memory again
 			batch := make([]pipeline.Judgment, 0, settleBatch)
 			for {
-				if batch = nextBatch(in, nil, batch[:0]); len(batch) == 0 {
-					return nil
+				if batch = nextBatch(in, s.broken, batch[:0]); len(batch) == 0 {
+					return s.failure()
 				}
 				if err := s.tell(ctx, batch); err != nil {
 					return err
@@ -75,7 +76,7 @@ func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Drain[pipeline.Judg
 			})
 		}
 		s.writes.Wait()
-		return s.err
+		return s.failure()
 	}
 }
 
@@ -89,8 +90,19 @@ type settling struct {
 	tasks  conc.WaitGroup   // that are being settled
 
 	once   sync.Once
-	broken chan struct{} // closed when a Write has failed
-	err    error         // of that Write; valid once broken is closed
+	broken chan struct{} // closed when a Write has failed, or a settlement is refused
+	err    error         // of it; valid once broken is closed
+}
+
+// failure is the error that ends the stage, or nil.
+func (s *settling) failure() error {
+	s.tasks.Wait()
+	select {
+	case <-s.broken:
+		return s.err
+	default:
+		return nil
+	}
 }
 
 func (s *settling) fail(err error) {
@@ -123,10 +135,10 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 	}
 	for _, j := range batch {
 		if j.Expires().IsZero() { // a local task: nothing to wait for
-			s.opts.settle(ctx, j)
+			s.settle(ctx, j)
 			continue
 		}
-		s.tasks.Go(func() { s.opts.settle(ctx, j) })
+		s.tasks.Go(func() { s.settle(ctx, j) })
 	}
 	return nil
 }
@@ -158,7 +170,8 @@ func nextBatch(in <-chan pipeline.Judgment, broken <-chan struct{}, batch []pipe
 	return batch
 }
 
-func (o *SettleOptions) settle(ctx context.Context, j pipeline.Judgment) {
+func (s *settling) settle(ctx context.Context, j pipeline.Judgment) {
+	o := &s.opts
 	if o.Tally != nil {
 		o.Tally.add(j)
 	}
@@ -176,6 +189,10 @@ func (o *SettleOptions) settle(ctx context.Context, j pipeline.Judgment) {
 		err = j.Release(ctx, 0)
 	}
 	if err == nil {
+		return
+	}
+	if errors.Is(err, pipeline.ErrRefused) { // and run again and again, this task and all others
+		s.fail(err)
 		return
 	}
 	msg := "could not settle the task; it will be delivered again"

@@ -196,3 +196,53 @@ func TestSettleSideBySideFails(t *testing.T) {
 		}
 	})
 }
+
+// A source that refuses a settlement for good would have every task run again and
+// again: the run ends.
+func TestSettleRefused(t *testing.T) {
+	t.Parallel()
+	for _, parallel := range []int{1, 4} {
+		synctest.Test(t, func(t *testing.T) {
+			j := &journal{}
+			in := make(chan pipeline.Judgment, 1)
+			in <- judged(lease{j: j, id: "0", ackErr: pipeline.ErrRefused}, pipeline.Completed, pipeline.Ack)
+			err := stages.Settle(sink{j: j}, stages.SettleOptions{Parallel: parallel})(t.Context(), in)
+			if !errors.Is(err, pipeline.ErrRefused) || j.count("event 0 task_completed") != 1 {
+				t.Errorf("%v, %q", err, j.all())
+			}
+		})
+	}
+}
+
+// So it is with a renewal, while what runs is held as long as it is.
+func TestExtendRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := newKept(time.Minute, func(context.Context, int) error { return pipeline.ErrRefused })
+		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, k, 1)
+		told := 0
+		pass(t, stages.ExtendOptions{Lease: time.Minute, Failed: func(err error) {
+			if !errors.Is(err, pipeline.ErrRefused) {
+				t.Error(err)
+			}
+			told++
+		}}, d)
+		later(50 * time.Second)
+		if told == 0 || isClosed(d.Lost()) {
+			t.Errorf("told %d times, lost %v", told, isClosed(d.Lost()))
+		}
+		later(time.Minute)
+		if !isClosed(d.Lost()) {
+			t.Error("it is not lost at its lease's end")
+		}
+	})
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -26,13 +26,14 @@ else from the config file, else it has its default.
 Examples:
    ctworker run --task-file tasks.json -j auto -- ./process {task_id}
    zcat tasks.jsonl.gz | ctworker run --task-file - -- python3 process.py
+   ctworker run --provider AWS --job-id images -j auto -- ./process {task_id}
    ctworker run --config worker.yaml --print-config`
 
 func (p process) runCommand(faults config.Faults, code *int) *cli.Command {
 	var line config.Line
 	return &cli.Command{
 		Name:               "run",
-		Usage:              "run a command for each task of a task file",
+		Usage:              "run a command for each task of a task file or of a queue",
 		UsageText:          "ctworker run [flags] -- COMMAND [ARGS…]",
 		Description:        runDescription,
 		Flags:              config.Flags(&line),

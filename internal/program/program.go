@@ -93,7 +93,7 @@ func Run(cfg *config.Config, opts Options) int {
 		return ExitFatal
 	case sig != 0 && !summary.CameToItsEnd():
 		return 128 + int(sig)
-	case cfg.Strict && (summary.Failed() > 0 || !summary.CameToItsEnd()):
+	case cfg.Strict && (summary.Failed() > 0 || summary.Malformed > 0 || !summary.CameToItsEnd()):
 		return ExitStrict
 	}
 	return ExitOK

@@ -48,8 +48,8 @@ func (w *Worker) openProvider() error {
 	return nil
 }
 
-// openQueue opens the queue of tasks, once there is somebody to tell of a message that
-// is none.
+// openQueue opens the queue of tasks. Nothing is received of it before there is
+// somebody to tell of a message that is none.
 func (w *Worker) openQueue(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
 	source, err := w.queues.provider.OpenSource(ctx, queue.SourceOptions{
@@ -61,7 +61,7 @@ func (w *Worker) openQueue(ctx context.Context) error {
 	w.source = source
 	w.onClose(func() error { return source.Close(context.Background()) }) // unless the run has
 	w.queues.leases = stages.NewExtender(stages.ExtendOptions{
-		Lease: cfg.Lease, Most: w.longestHold(), Patience: stages.Patience, Stall: w.run.Stall,
+		Lease: cfg.Lease, Most: w.longestHold(), Patience: stages.Patience, Stall: w.run.Stall, Failed: w.run.Stop,
 		Log: log.With().Str("component", "extend").Logger(),
 	})
 	w.onClose(func() error { w.queues.leases.Close(); return nil })

@@ -173,10 +173,11 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	if w.fromQueue() {
-		if err := w.openSinks(ctx); err != nil {
+		// Before the queue of events, which would be made where the name is wrong.
+		if err := w.openQueue(ctx); err != nil {
 			return err
 		}
-		return w.openQueue(ctx)
+		return w.openSinks(ctx)
 	}
 	if err := w.openSource(); err != nil {
 		return err

@@ -183,6 +183,25 @@ func TestErrorsInWords(t *testing.T) {
 	}
 }
 
+// What is refused for good ends the run: else every task would run again and again.
+func TestRefusedForGood(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task)
+	s := q.open(t, Options{})
+	defer closeNow(t, s)
+	d := receive(t, s, 1)[0]
+	q.SetFault(func(w http.ResponseWriter, action string, _ map[string]any) bool {
+		sqstest.Refuse(w, http.StatusForbidden, "AccessDeniedException", action)
+		return true
+	})
+	if _, err := d.Extend(t.Context(), time.Minute); !errors.Is(err, pipeline.ErrRefused) || !strings.Contains(err.Error(), "sqs:ChangeMessageVisibility") {
+		t.Errorf("Extend: %v", err)
+	}
+	if err := d.Ack(t.Context()); !errors.Is(err, pipeline.ErrRefused) || !strings.Contains(err.Error(), "sqs:DeleteMessage") {
+		t.Errorf("Ack: %v", err)
+	}
+}
+
 // A message that is no task is told of whole, and then deleted.
 func TestMalformed(t *testing.T) {
 	t.Parallel()

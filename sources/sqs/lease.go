@@ -70,7 +70,7 @@ func (s *Source) again(ctx context.Context, action string, do func() error) erro
 	case aws.IsLost(err):
 		return fmt.Errorf("%w: %w", pipeline.ErrLeaseLost, err)
 	}
-	return aws.Explain(action, s.opts.Queue, err)
+	return fmt.Errorf("%w: %w", pipeline.ErrRefused, aws.Explain(action, s.opts.Queue, err))
 }
 
 func (s *Source) deleteBatch(ctx context.Context, handles []string) []error {
