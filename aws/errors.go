@@ -3,7 +3,9 @@ package aws
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
@@ -69,9 +71,21 @@ func Explain(action, queue string, err error) error {
 	case keyCodes[code]:
 		what = "AWS does not accept these credentials; renew them (aws sts get-caller-identity shows whose they are)"
 	case code == "":
-		what = "SQS was not reached; see whether there are credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE or the instance's role), a region (--region or AWS_REGION) and a way to the network"
+		what = unreached(err)
 	default:
 		return fmt.Errorf("sqs %s, queue %q: %w", action, queue, err)
 	}
 	return fmt.Errorf("sqs %s: %s: %w", action, what, err)
+}
+
+// unreached says what to do where SQS has not answered.
+func unreached(err error) string {
+	var dns *net.DNSError
+	switch {
+	case strings.Contains(err.Error(), "get identity: "): // the SDK has no type for it
+		return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role"
+	case errors.As(err, &dns):
+		return fmt.Sprintf("there is no host %s; correct the region (--region or AWS_REGION) or AWS_ENDPOINT_URL, or see to the network", dns.Name)
+	}
+	return "SQS was not reached; see to the network, and to AWS_ENDPOINT_URL if it is set"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -46,7 +47,9 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{api("AWS.SimpleQueueService.NonExistentQueue", smithy.FaultClient), `no queue "jobs"`},
 		{api("AccessDenied", smithy.FaultClient), "allow sqs:SendMessage on the queue \"jobs\""},
 		{api("ExpiredToken", smithy.FaultClient), "renew"},
-		{errors.New("no EC2 IMDS role found"), "AWS_PROFILE"},
+		{errors.New("get identity: get credentials: no EC2 IMDS role found"), "AWS_PROFILE"},
+		{fmt.Errorf("dial: %w", &net.DNSError{Name: "sqs.us-west-9.amazonaws.com", IsNotFound: true}), "no host sqs.us-west-9.amazonaws.com; correct the region"},
+		{errors.New("connection refused"), "see to the network"},
 		{api("InvalidAttributeName", smithy.FaultClient), "InvalidAttributeName"},
 	} {
 		err := Explain("SendMessage", "jobs", tc.err)

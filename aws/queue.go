@@ -40,11 +40,14 @@ type Client interface {
 	SendMessageBatch(context.Context, *sqs.SendMessageBatchInput, ...func(*sqs.Options)) (*sqs.SendMessageBatchOutput, error)
 }
 
-// NewClient returns a client with the settings of Config.
-func NewClient(ctx context.Context, region string) (Client, error) {
+// NewClient returns a client with the settings of Config, which have to have a region.
+func NewClient(ctx context.Context, region string) (*sqs.Client, error) {
 	cfg, err := Config(ctx, region)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Region == "" {
+		return nil, errors.New("sqs: no region: give --region, or set AWS_REGION, or one in the profile of AWS_PROFILE")
 	}
 	return sqs.NewFromConfig(cfg), nil
 }

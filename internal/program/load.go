@@ -72,7 +72,7 @@ func (t *Tool) loaded(load *queue.Load, opts LoadOptions, took time.Duration, er
 		return ExitOK
 	}
 	if err != nil {
-		logError(t.log, err)
+		t.logError(err)
 	}
 	next := fmt.Sprintf("--start-task %d", opts.Start+in)
 	if opts.Limit >= 0 {

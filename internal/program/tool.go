@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/rs/zerolog"
@@ -60,8 +61,15 @@ func (t *Tool) fail(err error) int {
 		t.log.Warn().Msg("stopped by a signal")
 		return exitInterrupted
 	}
-	logError(t.log, err)
+	t.logError(err)
 	return ExitFatal
+}
+
+// logError logs each line of an error.
+func (t *Tool) logError(err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		t.log.Error().Msg(line)
+	}
 }
 
 // exitInterrupted is the exit code of a tool that a signal has ended before its work

@@ -41,7 +41,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	}
 	c, err := aws.NewClient(ctx, opts.Region)
 	if err != nil {
-		return nil, fmt.Errorf("sqs: %w", err)
+		return nil, err
 	}
 	return open(ctx, c, opts)
 }

@@ -75,11 +75,11 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("sqs: %w", err)
 	}
-	cfg, err := aws.Config(ctx, opts.Region)
+	c, err := aws.NewClient(ctx, opts.Region)
 	if err != nil {
-		return nil, fmt.Errorf("sqs: %w", err)
+		return nil, err
 	}
-	return open(ctx, sqs.NewFromConfig(cfg), opts)
+	return open(ctx, c, opts)
 }
 
 // client is what a Source needs of the SDK's *sqs.Client.
