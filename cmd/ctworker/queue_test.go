@@ -341,6 +341,35 @@ func TestQueueMalformed(t *testing.T) {
 	}
 }
 
+// While the queue of events is away, nothing is deleted that has not been told, and not
+// much more is run; when it is back, each task has its event.
+func TestQueueOfEventsIsAway(t *testing.T) {
+	t.Parallel()
+	const tasks, most = 600, 300
+	j := newJob(t)
+	j.load(tasks)
+	j.do(0, "queue", "create", "--events")
+	j.counter.Refuse("SendMessageBatch", true)
+	w := j.prepare("run", "-j", "4", "--idle-timeout", "2", "--", "sh", "-c", "echo >> started").start()
+	started := func() int {
+		b, _ := os.ReadFile(filepath.Join(j.dir, "started"))
+		return len(b)
+	}
+	for last := -1; last < 10 || started() != last; { // until no more are run for two seconds
+		last = started()
+		<-time.After(2 * time.Second)
+	}
+	if n := j.counter.Of("DeleteMessageBatch"); n > 0 || started() > most {
+		t.Errorf("%d deletions while nothing was told, and %d tasks were run", n, started())
+	}
+	j.counter.Refuse("SendMessageBatch", false)
+	w.want(0)
+	j.wantEmpty()
+	if ids := idsOf(j.wantEvents(tasks)); len(ids) != tasks || started() != tasks {
+		t.Errorf("events of %d tasks, and %d runs", len(ids), started())
+	}
+}
+
 // Queues that deliver exactly once have their own names, and the same events.
 func TestQueueExactlyOnce(t *testing.T) {
 	t.Parallel()

@@ -20,6 +20,7 @@ type Counter struct {
 
 	mu      sync.Mutex
 	actions map[string]int
+	refused map[string]bool // actions that do not reach the server
 }
 
 // Count starts a Counter before the server at endpoint. It is ended with the test.
@@ -29,7 +30,7 @@ func Count(t testing.TB, endpoint string) *Counter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Counter{actions: map[string]int{}}
+	c := &Counter{actions: map[string]int{}, refused: map[string]bool{}}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
@@ -38,9 +39,15 @@ func Count(t testing.TB, endpoint string) *Counter {
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		action := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
 		c.mu.Lock()
-		c.actions[strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")]++
+		c.actions[action]++
+		refused := c.refused[action]
 		c.mu.Unlock()
+		if refused {
+			Refuse(w, http.StatusServiceUnavailable, "ServiceUnavailable", "not now")
+			return
+		}
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() {
@@ -49,6 +56,20 @@ func Count(t testing.TB, endpoint string) *Counter {
 	})
 	c.URL = server.URL
 	return c
+}
+
+// Refuse has an action answered as by a server that is away, or no longer.
+func (c *Counter) Refuse(action string, away bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused[action] = away
+}
+
+// Of is how often an action has been asked for.
+func (c *Counter) Of(action string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.actions[action]
 }
 
 // All is how many requests there have been.
