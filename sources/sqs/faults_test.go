@@ -417,3 +417,34 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// On a slow network an answer that is on its way has longer to come.
+func TestALateAnswerOfASlowNetwork(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task)
+	s := q.open(t, Options{})
+	q.SetFault(func(http.ResponseWriter, string, map[string]any) bool {
+		<-time.After(600 * time.Millisecond)
+		return false
+	})
+	d := receive(t, s, 1)[0]
+	if err := d.Release(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	before := q.Count("ReceiveMessage")
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		_, _ = s.Receive(ctx, 10)
+	}()
+	for q.Count("ReceiveMessage") == before { // it is under way
+		<-time.After(time.Millisecond)
+	}
+	cancel()
+	<-received
+	closeNow(t, s)
+	if all, visible := q.left(); all != 1 || visible != 1 {
+		t.Errorf("%d left, %d visible", all, visible)
+	}
+}

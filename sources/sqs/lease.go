@@ -78,10 +78,12 @@ func (s *Source) deleteBatch(ctx context.Context, handles []string) []error {
 	for i, handle := range handles {
 		in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: aws.EntryID(i), ReceiptHandle: &handle})
 	}
+	began := time.Now()
 	out, err := s.client.DeleteMessageBatch(ctx, &in)
 	if err != nil {
 		return aws.Failed(len(handles), err)
 	}
+	s.answered(time.Since(began))
 	id := func(e types.DeleteMessageBatchResultEntry) *string { return e.Id }
 	return aws.Answers(len(handles), out.Successful, id, out.Failed)
 }
@@ -93,10 +95,12 @@ func (s *Source) changeBatch(ctx context.Context, changes []visibility) []error 
 			Id: aws.EntryID(i), ReceiptHandle: &c.handle, VisibilityTimeout: c.after,
 		})
 	}
+	began := time.Now()
 	out, err := s.client.ChangeMessageVisibilityBatch(ctx, &in)
 	if err != nil {
 		return aws.Failed(len(changes), err)
 	}
+	s.answered(time.Since(began))
 	id := func(e types.ChangeMessageVisibilityBatchResultEntry) *string { return e.Id }
 	return aws.Answers(len(changes), out.Successful, id, out.Failed)
 }

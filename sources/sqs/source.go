@@ -43,7 +43,8 @@ type Source struct {
 	ready     []*pipeline.Delivery
 	err       error // for good
 	closed    bool
-	gaveUp    time.Time // when receiving ended
+	gaveUp    time.Time     // when receiving ended
+	answers   time.Duration // how long one takes, on average
 }
 
 func newSource(c client, url string, opts Options) *Source {
@@ -285,7 +286,7 @@ func (s *Source) endPolls(ctx context.Context) {
 		s.polls.Wait()
 	}()
 	s.mu.Lock()
-	grace := time.NewTimer(time.Until(s.gaveUp.Add(lastAnswer)))
+	grace := time.NewTimer(time.Until(s.gaveUp.Add(min(max(2*s.answers, shortAnswer), longAnswer))))
 	s.mu.Unlock()
 	defer grace.Stop()
 	select {
@@ -297,5 +298,20 @@ func (s *Source) endPolls(ctx context.Context) {
 	<-ended
 }
 
-// lastAnswer is how long SQS may take to answer a receive that finds something.
-const lastAnswer = 250 * time.Millisecond
+// An answer to a receive that finds something has twice as long to come as others have
+// taken, within these bounds.
+const (
+	shortAnswer = 250 * time.Millisecond
+	longAnswer  = 3 * time.Second
+)
+
+// answered enters how long SQS has taken to answer what does not wait.
+func (s *Source) answered(took time.Duration) {
+	const weight = 8
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.answers == 0 {
+		s.answers = took
+	}
+	s.answers += (took - s.answers) / weight
+}
