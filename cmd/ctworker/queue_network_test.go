@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// toxiproxy is a network that is bad on purpose: a process of its own, of the version
+// in tools/go.mod, so that the library's users do not inherit its dependencies.
+type toxiproxy struct {
+	t   *testing.T
+	api string
+	url string // leads to the server, through it
+	log lockedBuffer
+}
+
+const toxiproxyCommand = "github.com/Shopify/toxiproxy/v2/cmd/server"
+
+// newToxiproxy starts one before the server at target.
+func newToxiproxy(t *testing.T, target string) *toxiproxy {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "toxiproxy")
+	build := exec.Command("go", "build", "-modfile=tools/go.mod", "-o", program, toxiproxyCommand)
+	build.Dir = filepath.Join("..", "..")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", build, err, out)
+	}
+	host, port, err := net.SplitHostPort(freeAddress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &toxiproxy{t: t, api: "http://" + net.JoinHostPort(host, port)}
+	cmd := exec.Command(program, "-host", host, "-port", port)
+	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	p.await("/version", nil)
+	p.create(target)
+	return p
+}
+
+// freeAddress is one that nobody listens at now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func (p *toxiproxy) create(target string) {
+	p.t.Helper()
+	listen := freeAddress(p.t)
+	p.await("/proxies", map[string]any{
+		"name": "sqs", "listen": listen, "upstream": strings.TrimPrefix(target, "http://"), "enabled": true,
+	})
+	p.url = "http://" + listen
+}
+
+// await asks until the answer is good: the API may not have started, and an address
+// that is to be listened at may be somebody's for a moment.
+func (p *toxiproxy) await(path string, body any) {
+	p.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; <-time.After(50 * time.Millisecond) {
+		err := p.ask(path, body)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			p.t.Fatalf("toxiproxy: %v\n%s", err, p.log.String())
+		}
+	}
+}
+
+func (p *toxiproxy) ask(path string, body any) error {
+	method, content := http.MethodGet, []byte(nil)
+	if body != nil {
+		var err error
+		if content, err = json.Marshal(body); err != nil {
+			return err
+		}
+		method = http.MethodPost
+	}
+	request, err := http.NewRequestWithContext(p.t.Context(), method, p.api+path, bytes.NewReader(content))
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode >= http.StatusMultipleChoices {
+		text, _ := io.ReadAll(response.Body)
+		return fmt.Errorf("%s %s: %s: %s", method, path, response.Status, text)
+	}
+	return nil
+}
+
+// delay has each answer come so much later.
+func (p *toxiproxy) delay(d time.Duration) {
+	p.t.Helper()
+	p.await("/proxies/sqs/toxics", map[string]any{
+		"type": "latency", "stream": "downstream", "attributes": map[string]any{"latency": d.Milliseconds()},
+	})
+}
+
+// reset has a share of the connections reset: at the first byte of an answer, when the
+// request has had its effect.
+func (p *toxiproxy) reset(share float64) {
+	p.t.Helper()
+	p.await("/proxies/sqs/toxics", map[string]any{
+		"type": "reset_peer", "stream": "downstream", "toxicity": share, "attributes": map[string]any{"timeout": 0},
+	})
+}
+
+// up has the network be there, or not: then nobody listens, and all connections end.
+func (p *toxiproxy) up(up bool) {
+	p.t.Helper()
+	p.await("/proxies/sqs", map[string]any{"enabled": up})
+}
+
+// connections is how many there have been.
+func (p *toxiproxy) connections() int { return strings.Count(p.log.String(), "Accepted client") }
+
+// Through a slow network that loses one in ten answers, and is away for three leases,
+// no task is lost, and no worker ends. Leases that run out meanwhile have tasks run
+// again.
+func TestQueueThroughABadNetwork(t *testing.T) {
+	t.Parallel()
+	const nap = "0.1"
+	tasks, lease, blackout := size(200, 2000), "3", 5*time.Second
+	if full() {
+		lease, blackout = "10", 30*time.Second
+	}
+	j := newJob(t)
+	j.load(tasks)
+	b := j.read(tasks)
+	// To the server itself, which ends each connection after one request, so that of
+	// requests as well as of connections a tenth is reset.
+	network := newToxiproxy(t, j.server)
+	network.delay(500 * time.Millisecond)
+	network.reset(0.1)
+	j.via(network.url)
+	args := append([]string{"-j", "4", "--lease", lease, "--idle-timeout", "15"}, b.command("exec sleep "+nap)...)
+	began := time.Now()
+	var workers []*worker
+	for i := range 4 {
+		workers = append(workers, j.work(fmt.Sprintf("w%d", i), args...))
+	}
+	await := func(what string, done <-chan struct{}) {
+		select {
+		case <-done:
+		case <-time.After(hanging):
+			t.Fatalf("%s of the tasks have not begun after %v", what, hanging)
+		}
+	}
+	await("half", b.half)
+	away := time.Now()
+	network.up(false)
+	<-time.After(blackout)
+	for _, w := range workers {
+		select {
+		case <-w.ended:
+			t.Errorf("worker %s ended while the network was away", w.name)
+		default:
+		}
+	}
+	network.up(true)
+	back := time.Now()
+	await("all", b.whole)
+	took := time.Since(began)
+	for _, w := range workers {
+		w.ends(0)
+	}
+	j.via(j.counter.URL)
+	j.wantEmpty()
+	events := j.wantAll(tasks)
+
+	first := time.Time{}
+	for _, at := range b.all {
+		if at.at.After(back) && first.IsZero() {
+			first = at.at
+		}
+	}
+	n := network.connections()
+	t.Logf("%d tasks, all begun after %.1f s, the network away from %.1f to %.1f s", tasks, took.Seconds(), away.Sub(began).Seconds(), back.Sub(began).Seconds())
+	t.Logf("%d tasks began more than once; %d events; a task began %.1f s after the network was back", repeats(b.byTask()), events, first.Sub(back).Seconds())
+	t.Logf("%d connections, of which a tenth was to be reset", n)
+	if n < 100 { // with as many it is all but sure that some were reset
+		t.Errorf("there were only %d connections", n)
+	}
+}
