@@ -68,7 +68,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 func (t *Tool) loaded(load *queue.Load, opts LoadOptions, took time.Duration, err error) int {
 	in, name := load.In(), t.provider.Tasks().Name()
 	_, _ = fmt.Fprintf(t.Stderr, "%d tasks are in the queue %s, after %s\n", in, name, progress.Duration(took))
-	if err == nil && t.ctx.Err() == nil {
+	if err == nil && load.ReadAll() {
 		return ExitOK
 	}
 	if err != nil {
@@ -83,7 +83,7 @@ func (t *Tool) loaded(load *queue.Load, opts LoadOptions, took time.Duration, er
 		_, _ = fmt.Fprintf(t.Stderr, "%d of those that come after it are in the queue as well, and would be in it twice\n", n)
 	}
 	if err == nil {
-		return exitInterrupted
+		return t.interrupted()
 	}
 	return ExitFatal
 }

@@ -41,18 +41,23 @@ func (e signalError) Error() string { return fmt.Sprintf("received signal %q", e
 func watchSignals(log zerolog.Logger, grace time.Duration) (context.Context, *signals) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	s := &signals{log: log, grace: grace, stop: stop, incoming: make(chan os.Signal, 4), ended: make(chan struct{})}
+	notify(s.incoming)
+	go s.run()
+	return ctx, s
+}
+
+// notify has the signals that ask for an end delivered to incoming.
+func notify(incoming chan<- os.Signal) {
 	wanted := []os.Signal{syscall.SIGTERM}
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		if !signal.Ignored(sig) { // a background job of a script, nohup: that stands
 			wanted = append(wanted, sig)
 		}
 	}
-	signal.Notify(s.incoming, wanted...)
+	signal.Notify(incoming, wanted...)
 	// A reader of the log that goes away must not take the run with it: with
 	// this, a write to a broken pipe is an error and no longer the end.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	go s.run()
-	return ctx, s
 }
 
 func (s *signals) run() {

@@ -43,12 +43,25 @@ func (t *Tool) start() (stop func(), err error) {
 	t.terminal = term.IsTerminal(int(t.Stderr.Fd()))
 	t.out = &switchWriter{w: t.Stderr}
 	t.log = newLogger(t.out, t.terminal, t.Config.Verbose)
-	// A reader of the output that goes away is an error, and not the end.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, cancel)
+	ctx, cancel := context.WithCancelCause(context.Background())
 	t.ctx = ctx
-	return cancel, nil
+	incoming := make(chan os.Signal, 1)
+	notify(incoming)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case sig := <-incoming:
+			signal.Stop(incoming)
+			cancel(signalError{sig})
+		case <-ctx.Done():
+		}
+	}()
+	return func() {
+		signal.Stop(incoming)
+		cancel(nil)
+		<-ended
+	}, nil
 }
 
 // usage reports what is wrong with the command line.
@@ -57,12 +70,23 @@ func (t *Tool) usage(err error) int { return Usage(t.Stderr, t.Name, t.Help, err
 // fail reports an error, and returns the exit code: where a signal has ended it, that
 // is what is told.
 func (t *Tool) fail(err error) int {
-	if t.ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		t.log.Warn().Msg("stopped by a signal")
-		return exitInterrupted
+	if code := t.interrupted(); code != 0 && errors.Is(err, context.Canceled) {
+		t.log.Warn().Msg(context.Cause(t.ctx).Error())
+		return code
 	}
 	t.logError(err)
 	return ExitFatal
+}
+
+// interrupted is the exit code of a tool that a signal has ended before its work was
+// done, or 0.
+func (t *Tool) interrupted() int {
+	var by signalError
+	if !errors.As(context.Cause(t.ctx), &by) {
+		return 0
+	}
+	sig, _ := by.signal.(syscall.Signal)
+	return 128 + int(sig)
 }
 
 // logError logs each line of an error.
@@ -71,10 +95,6 @@ func (t *Tool) logError(err error) {
 		t.log.Error().Msg(line)
 	}
 }
-
-// exitInterrupted is the exit code of a tool that a signal has ended before its work
-// was done.
-const exitInterrupted = 130
 
 // showProgress shows how far it has come until what it returns is called.
 func (t *Tool) showProgress(status func() progress.Status) (stop func()) {

@@ -19,6 +19,7 @@ type Load struct {
 	limit  int64 // < 0: none
 
 	mu      sync.Mutex
+	whole   bool           // there was nothing more to read
 	sent    int64          // tasks that have been given to the loader
 	in      int64          // tasks that are in the queue, without a gap
 	beyond  map[int64]bool // those behind the first gap
@@ -40,6 +41,15 @@ func (l *Load) In() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.in }
 
 // Beyond is of tasks that are in the queue though one before them is not.
 func (l *Load) Beyond() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.beyond) }
+
+// ReadAll reports whether there was nothing more to read, once Run has ended.
+func (l *Load) ReadAll() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.whole }
+
+func (l *Load) readAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.whole = true
+}
 
 // Read is how many tasks have been read of the source.
 func (l *Load) Read() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.sent }
@@ -89,6 +99,7 @@ func (l *Load) read(ctx context.Context, send func(n int64, id string, send func
 			want = min(want, l.limit-n)
 		}
 		if want == 0 {
+			l.readAll()
 			return nil
 		}
 		ds, err := l.source.Receive(ctx, int(want))
@@ -109,7 +120,10 @@ func (l *Load) read(ctx context.Context, send func(n int64, id string, send func
 			l.mu.Unlock()
 		}
 		switch {
-		case errors.Is(err, io.EOF), err != nil && ctx.Err() != nil:
+		case errors.Is(err, io.EOF):
+			l.readAll()
+			return nil
+		case err != nil && ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return err

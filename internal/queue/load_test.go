@@ -84,7 +84,7 @@ func TestLoad(t *testing.T) {
 					return errBoom
 				}
 				return nil
-			}}, n: 1000, limit: -1, in: 42, wantErr: `task 43, "42": boom`,
+			}}, n: 100_000, limit: -1, in: 42, wantErr: `task 43, "42": boom`,
 			beyond: func(n int) bool { return n < loadAtOnce },
 		},
 		"a signal": {
@@ -111,6 +111,9 @@ func TestLoad(t *testing.T) {
 			}
 			if tc.in >= 0 && l.In() != tc.in || tc.in < 0 && l.In() < 301 {
 				t.Errorf("%d are in", l.In())
+			}
+			if whole := tc.wantErr == "" && tc.ctx == nil; l.ReadAll() != whole {
+				t.Errorf("read all: %v", l.ReadAll())
 			}
 			if b := l.Beyond(); tc.beyond == nil && b != 0 || tc.beyond != nil && !tc.beyond(b) {
 				t.Errorf("%d beyond", b)
