@@ -156,7 +156,7 @@ func idsOf(events []map[string]any) map[string]int {
 // task runs once, and has one event. Requests are counted at the server.
 func TestQueueEndToEnd(t *testing.T) {
 	t.Parallel()
-	tasks := size(1000, 10_000)
+	tasks := size(1000, 4000)
 	j := newJob(t)
 	j.load(tasks)
 	j.wantTasks(tasks, 0)
