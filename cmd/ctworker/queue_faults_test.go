@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"sync"
@@ -61,22 +60,25 @@ type beginning struct {
 
 // journal has the beginnings of all tasks, by the test's own clock.
 type journal struct {
+	t     *testing.T
 	pipe  string
+	more  chan struct{} // holds a token when there is something new
 	ended chan struct{}
 
-	mu    sync.Mutex
-	all   []beginning
-	tasks map[string]bool
-	half  chan struct{} // closed when half of the tasks have begun
-	whole chan struct{} // closed when all have
+	mu             sync.Mutex
+	all            []beginning
+	tasks, workers map[string]bool
 }
 
-// read starts a journal of n tasks.
-func (j *job) read(n int) *journal {
+// newJournal starts a journal of what is run of the job.
+func (j *job) newJournal() *journal {
 	j.t.Helper()
 	pipe, lines := fifo(j.t, j.dir)
-	b := &journal{pipe: pipe, ended: make(chan struct{}), tasks: map[string]bool{}, half: make(chan struct{}), whole: make(chan struct{})}
-	go b.read(lines, n)
+	b := &journal{
+		t: j.t, pipe: pipe, more: make(chan struct{}, 1), ended: make(chan struct{}),
+		tasks: map[string]bool{}, workers: map[string]bool{},
+	}
+	go b.read(lines)
 	j.t.Cleanup(b.close)
 	return b
 }
@@ -88,7 +90,7 @@ func (b *journal) command(script string) []string {
 
 const endOfJournal = "end\n"
 
-func (b *journal) read(lines *bufio.Reader, n int) {
+func (b *journal) read(lines *bufio.Reader) {
 	defer close(b.ended)
 	for {
 		line, err := lines.ReadString('\n')
@@ -101,16 +103,36 @@ func (b *journal) read(lines *bufio.Reader, n int) {
 		}
 		b.mu.Lock()
 		b.all = append(b.all, at)
-		if !b.tasks[at.task] {
-			b.tasks[at.task] = true
-			if len(b.tasks) == n/2 {
-				close(b.half)
-			}
-			if len(b.tasks) == n {
-				close(b.whole)
-			}
-		}
+		b.tasks[at.task], b.workers[at.worker] = true, true
 		b.mu.Unlock()
+		select {
+		case b.more <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// begun is how many tasks have begun, and of how many workers.
+func (b *journal) begun() (tasks, workers int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.tasks), len(b.workers)
+}
+
+// await waits until as many tasks have begun, of as many workers.
+func (b *journal) await(tasks, workers int) {
+	b.t.Helper()
+	limit := time.After(hanging)
+	for {
+		t, w := b.begun()
+		if t >= tasks && w >= workers {
+			return
+		}
+		select {
+		case <-b.more:
+		case <-limit:
+			b.t.Fatalf("%d tasks have begun, of %d workers, after %v, and not %d of %d", t, w, hanging, tasks, workers)
+		}
 	}
 }
 
@@ -149,11 +171,19 @@ func repeats(byTask map[string][]beginning) int {
 	return n
 }
 
-// wantAll fails the test unless each of n tasks has an event, and returns how many
-// events there are.
-func (j *job) wantAll(n int) int {
+// wantAll fails the test unless each of n tasks has an event in the queue, and returns
+// how many events there are.
+func (j *job) wantAll(n int, queue *aws.Queue) int {
 	j.t.Helper()
-	events := j.readEvents()
+	var events []map[string]any
+	for left := true; left; { // the reader may have ended early, on a busy machine
+		events = append(events, j.readEvents()...)
+		a, err := queue.Attributes(j.t.Context())
+		if err != nil {
+			j.t.Fatal(err)
+		}
+		left = a.Visible+a.InFlight > 0
+	}
 	ids := idsOf(events)
 	for i := range n {
 		if id := fmt.Sprintf("t%d", i); ids[id] == 0 {
@@ -163,126 +193,17 @@ func (j *job) wantAll(n int) int {
 	return len(events)
 }
 
-// Workers that are killed lose no task: what they held runs again within a lease.
-func TestQueueKilledWorkers(t *testing.T) {
-	t.Parallel()
-	const lease = 4 * time.Second
-	tasks, nap, every := size(300, 3000), "0.2", time.Second
-	if full() {
-		nap, every = "0.15", 5*time.Second
+// stop ends workers that have nothing to do any more.
+func stop(workers []*worker) {
+	for _, w := range workers {
+		w.signal(syscall.SIGTERM)
 	}
-	j := newJob(t)
-	j.load(tasks)
-	b := j.read(tasks)
-	// Others have to be there when the last lease of a dead worker ends.
-	args := append([]string{"-j", "4", "--lease", "4", "--idle-timeout", "8"}, b.command("exec sleep "+nap)...)
-	began := time.Now()
-	var workers []*worker
-	started := 0
-	begin := func() *worker {
-		started++
-		return j.work(fmt.Sprintf("w%d", started), args...)
-	}
-	for range 4 {
-		workers = append(workers, begin())
-	}
-	killed := map[string]time.Time{}
-	var kills []time.Time
-	kill := time.NewTicker(every)
-	defer kill.Stop()
-	limit := time.After(hanging)
-	for all := false; !all; {
-		select {
-		case <-b.whole:
-			all = true
-		case <-kill.C:
-			i := rand.IntN(len(workers))
-			w := workers[i]
-			now := time.Now()
-			killed[w.name], kills = now, append(kills, now)
-			w.signal(syscall.SIGKILL)
-			<-w.ended
-			if code := w.cmd.ProcessState.ExitCode(); code != -1 {
-				t.Errorf("worker %s had ended with code %d; stderr:\n%s", w.name, code, w.stderr.String())
-			}
-			workers[i] = begin()
-		case <-limit:
-			t.Fatalf("not all tasks have begun after %v; of the queue: %+v", hanging, j.status("tasks"))
-		}
-	}
-	took := time.Since(began)
 	for _, w := range workers {
 		w.ends(0)
 	}
-	j.wantEmpty()
-	events := j.wantAll(tasks)
-	if len(kills) < 2 {
-		t.Errorf("%d workers were killed in %v", len(kills), took)
-	}
-
-	byTask := b.byTask()
-	ran, waited, lapses := gaps(byTask, killed, kills)
-	t.Logf("%d tasks, all begun after %.1f s; %d workers killed", tasks, took.Seconds(), len(kills))
-	t.Logf("%d tasks began more than once; %d events; leases that ended while the worker lived: %d", repeats(byTask), events, lapses)
-	t.Logf("from the death of a worker until the task that it ran began again: %s", ran)
-	t.Logf("from the last death until a task that had been received began for the first time: %s", waited)
-	if len(ran.all) == 0 {
-		t.Error("no task was running where a worker died")
-	}
-	for _, g := range []durations{ran, waited} {
-		if g.max() > lease+10*time.Second {
-			t.Errorf("a lease of %v, and a task of a dead worker began again after %v", lease, g.max())
-		}
-	}
 }
 
-// gaps are the times from the death of a worker until the tasks that it held began
-// again. What it had received and not begun does not say whose it was: its time counts
-// from the last death before. lapses are the tasks that began again with no death.
-func gaps(byTask map[string][]beginning, killed map[string]time.Time, kills []time.Time) (ran, waited durations, lapses int) {
-	lastBefore := func(at time.Time) (last time.Time) {
-		for _, k := range kills {
-			if k.Before(at) {
-				last = k
-			}
-		}
-		return last
-	}
-	for _, all := range byTask {
-		for i, at := range all {
-			switch {
-			case at.attempt == 1:
-			case i > 0 && all[i-1].attempt == at.attempt-1:
-				if death := killed[all[i-1].worker]; !death.IsZero() && death.Before(at.at) {
-					ran.add(at.at.Sub(death))
-				} else {
-					lapses++
-				}
-			case lastBefore(at.at).IsZero():
-				lapses++
-			default:
-				waited.add(at.at.Sub(lastBefore(at.at)))
-			}
-		}
-	}
-	return ran, waited, lapses
-}
-
-// durations are some, to tell of.
-type durations struct{ all []time.Duration }
-
-func (d *durations) add(one time.Duration) { d.all = append(d.all, one) }
-
-func (d durations) max() (most time.Duration) {
-	for _, one := range d.all {
-		most = max(most, one)
-	}
-	return most
-}
-
-func (d durations) String() string {
-	return fmt.Sprintf("%d tasks, %.2f s at most", len(d.all), d.max().Seconds())
-}
+func isEmpty(a aws.Attributes) bool { return a.Visible+a.InFlight == 0 }
 
 // queueOf is a queue of the job, by which its state can be asked for without a process.
 func (j *job) queueOf(name string) *aws.Queue {
@@ -319,11 +240,11 @@ func TestQueueTenLeases(t *testing.T) {
 	j := newJob(t)
 	tasks, events := j.queueOf("jobs"), j.queueOf("jobs-events")
 	j.load(short + 1)
-	b := j.read(short + 1)
+	b := j.newJournal()
 	args := append([]string{"-j", "4", "--lease", "2"}, b.command(`[ "$CTWORKER_TASK_ID" != t0 ] || exec sleep 21`)...)
 	began := time.Now()
 	workers := []*worker{j.work("a", args...), j.work("b", args...)}
-	<-b.whole
+	b.await(short+1, 1)
 
 	var told time.Time
 	j.await(events, time.Minute, func(a aws.Attributes) bool {
@@ -331,22 +252,19 @@ func TestQueueTenLeases(t *testing.T) {
 		return a.Visible == short+1
 	})
 	took := told.Sub(began)
-	j.await(tasks, 3*time.Second, func(a aws.Attributes) bool { return a.Visible+a.InFlight == 0 })
+	j.await(tasks, 3*time.Second, isEmpty)
 	t.Logf("the long task was told of after %.1f s, and its message gone %.3f s later", took.Seconds(), time.Since(told).Seconds())
 	if took < 20*time.Second {
 		t.Errorf("it was told of after %v", took)
 	}
-	for _, w := range workers {
-		w.signal(syscall.SIGTERM)
-		w.ends(0)
-	}
+	stop(workers)
 	t.Logf("requests:\n%s", j.counter.Table(short+1))
 	for id, all := range b.byTask() {
 		if len(all) != 1 || all[0].attempt != 1 {
 			t.Errorf("%s: %+v", id, all)
 		}
 	}
-	if n := j.wantAll(short + 1); n != short+1 {
+	if n := j.wantAll(short+1, events); n != short+1 {
 		t.Errorf("%d events", n)
 	}
 }
@@ -359,13 +277,9 @@ func TestQueueShutdownManyWaiting(t *testing.T) {
 	j := newJob(t)
 	tasks, events := j.queueOf("jobs"), j.queueOf("jobs-events")
 	j.load(short)
-	b := j.read(short)
+	b := j.newJournal()
 	w := j.work("w", append([]string{"-j", "1"}, b.command(`case $CTWORKER_TASK_ID in long*) while ! [ -e go ]; do sleep 0.05; done; esac`)...)...)
-	select {
-	case <-b.whole:
-	case <-time.After(time.Minute):
-		t.Fatalf("the short tasks are not over; stderr:\n%s", w.stderr.String())
-	}
+	b.await(short, 1)
 	var long strings.Builder
 	for i := range 1 + waiting {
 		_, _ = fmt.Fprintf(&long, "{\"task_id\":\"long%d\",\"data\":{}}\n", i)
