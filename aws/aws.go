@@ -29,6 +29,10 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 	return cfg, nil
 }
 
+// RequestTime is how long SQS has for an answer, with the SDK's own second tries,
+// before the request is given up and made anew.
+const RequestTime = 20 * time.Second
+
 // Again calls do until it succeeds, or fails in a way that another try would only
 // repeat, or in one that Is final, or ctx ends. The SDK tries a few times by itself; this is for what lasts
 // longer, such as a network that is away.

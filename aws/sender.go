@@ -100,6 +100,8 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 		}
 		in.Entries = append(in.Entries, entry)
 	}
+	ctx, cancel := context.WithTimeout(ctx, RequestTime)
+	defer cancel()
 	out, err := s.queue.client.SendMessageBatch(ctx, &in)
 	if err != nil {
 		return Failed(len(messages), err)

@@ -76,6 +76,33 @@ func TestNothingToDoEndsTheRun(t *testing.T) {
 	})
 }
 
+// away is a queue that cannot be asked until a moment.
+type away struct {
+	*queue
+	until time.Time
+}
+
+func (a away) Unanswered() time.Time {
+	if now := time.Now(); now.Before(a.until) {
+		return now
+	}
+	return a.until
+}
+
+// That a source cannot be asked does not mean that there is nothing to do.
+func TestASourceThatIsAwayIsNotEmpty(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		r := pipeline.New(t.Context(), pipeline.Options{IdleTimeout: time.Minute})
+		q := away{&queue{}, began.Add(time.Hour)}
+		pipeline.To(pipeline.Via(pipeline.From(r, "source", q), "complete", complete), "ack", ackAll)
+		if err := r.Wait(); err != nil || time.Since(began) != time.Hour+time.Minute {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
 // A run that is stopped while it waits has not come to its end.
 func TestStopBeforeNothingToDo(t *testing.T) {
 	t.Parallel()

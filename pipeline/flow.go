@@ -96,7 +96,7 @@ func From(r *Run, name string, source Source) Flow[*Delivery] {
 }
 
 func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) error {
-	ctx, idle := r.watchIdle(ctx)
+	ctx, idle := r.watchIdle(ctx, source)
 	defer idle()
 	for {
 		granted, err := r.books.take(ctx, r.least, fetchBatch)
@@ -140,7 +140,7 @@ var errIdle = errors.New("there has been nothing to do")
 
 // watchIdle returns a context that ends once there has been nothing to do for
 // Options.IdleTimeout, and what ends the watching.
-func (r *Run) watchIdle(ctx context.Context) (context.Context, func()) {
+func (r *Run) watchIdle(ctx context.Context, source Source) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	if r.opts.IdleTimeout <= 0 {
 		return ctx, func() { cancel(nil) }
@@ -149,7 +149,11 @@ func (r *Run) watchIdle(ctx context.Context) (context.Context, func()) {
 	go func() {
 		defer close(ended)
 		for {
-			left := r.opts.IdleTimeout - r.books.idleFor()
+			idle := r.books.idleFor()
+			if p, ok := source.(Prober); ok {
+				idle = min(idle, time.Since(p.Unanswered()))
+			}
+			left := r.opts.IdleTimeout - idle
 			if left <= 0 {
 				cancel(errIdle)
 				return

@@ -28,7 +28,8 @@ type Options struct {
 	// a slot, no fewer are asked for. Default 1.
 	Batch int
 	// IdleTimeout is how long there may be nothing to do: no delivery out, and none
-	// from the source. Then the run ends as if the source had. Default 0: for ever.
+	// from the source, which was there to be asked (see Prober). Then the run ends as if
+	// the source had. Default 0: for ever.
 	IdleTimeout time.Duration
 	// Grace is how long running tasks are left alone after Stop before the
 	// Work phase ends and they are asked to end. Default 0: at once.

@@ -1,6 +1,9 @@
 package pipeline
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Source is where tasks come from.
 type Source interface {
@@ -21,4 +24,12 @@ type Source interface {
 	// Receive has returned and every delivery has been settled. ctx bounds how
 	// long it may take.
 	Close(ctx context.Context) error
+}
+
+// A Prober is a Source that asks somebody who may be away. A Run that ends when there
+// is nothing to do asks it whether that is so, or only cannot be known.
+type Prober interface {
+	// Unanswered is when the Source last could not ask for tasks: now, where it cannot
+	// at the moment, and the zero time if it always could.
+	Unanswered() time.Time
 }

@@ -200,3 +200,30 @@ func TestQueueThroughABadNetwork(t *testing.T) {
 		t.Errorf("there were only %d connections", connections)
 	}
 }
+
+// A worker that cannot ask for tasks does not take the queue for empty: it goes on when
+// the network is back.
+func TestQueueIsNotEmptyWhileTheNetworkIsAway(t *testing.T) {
+	t.Parallel()
+	j := newJob(t)
+	j.load(8)
+	b := j.newJournal()
+	network := newToxiproxy(t, j.server)
+	j.via(network.url)
+	w := j.work("w", append([]string{"-j", "4", "--lease", "2", "--idle-timeout", "3"}, b.command(`[ -e back ] || exec sleep 25`)...)...)
+	b.await(4, 1)
+	network.up(false) // the leases are lost, and nothing runs
+	select {
+	case <-w.ended:
+		t.Errorf("it ended with code %d; stderr:\n%s", w.cmd.ProcessState.ExitCode(), w.stderr.String())
+	case <-time.After(12 * time.Second):
+	}
+	write(t, j.dir, "back", "")
+	network.up(true)
+	w.ends(0)
+	j.via(j.counter.URL)
+	j.wantEmpty()
+	if ids := idsOf(j.readEvents()); len(ids) != 8 {
+		t.Errorf("events of %d tasks", len(ids))
+	}
+}

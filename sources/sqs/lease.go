@@ -78,6 +78,8 @@ func (s *Source) deleteBatch(ctx context.Context, handles []string) []error {
 	for i, handle := range handles {
 		in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: aws.EntryID(i), ReceiptHandle: &handle})
 	}
+	ctx, cancel := context.WithTimeout(ctx, aws.RequestTime)
+	defer cancel()
 	began := time.Now()
 	out, err := s.client.DeleteMessageBatch(ctx, &in)
 	if err != nil {
@@ -95,6 +97,8 @@ func (s *Source) changeBatch(ctx context.Context, changes []visibility) []error 
 			Id: aws.EntryID(i), ReceiptHandle: &c.handle, VisibilityTimeout: c.after,
 		})
 	}
+	ctx, cancel := context.WithTimeout(ctx, aws.RequestTime)
+	defer cancel()
 	began := time.Now()
 	out, err := s.client.ChangeMessageVisibilityBatch(ctx, &in)
 	if err != nil {

@@ -26,6 +26,8 @@ type Source struct {
 	client client
 	url    string
 	opts   Options
+	limit  time.Duration // for an answer, beside what it is to wait; tests have less
+	late   time.Duration // after which it is taken for one that does not come
 
 	ctx    context.Context // of the polls; ends with Close
 	cancel context.CancelFunc
@@ -44,11 +46,13 @@ type Source struct {
 	err       error // for good
 	closed    bool
 	gaveUp    time.Time     // when receiving ended
+	unheard   int           // receives that cannot be made, or wait for too long
+	fault     time.Time     // when a receive last was one of them
 	answers   time.Duration // how long one takes, on average
 }
 
 func newSource(c client, url string, opts Options) *Source {
-	s := &Source{client: c, url: url, opts: opts, arrived: make(chan struct{}, 1), width: 1}
+	s := &Source{client: c, url: url, opts: opts, limit: aws.RequestTime, late: lateAnswer, arrived: make(chan struct{}, 1), width: 1}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.deletes = batch.New(batch.Options[string]{Most: aws.BatchMost, Linger: opts.Linger}, s.deleteBatch)
 	s.extends = batch.New(batch.Options[visibility]{Most: aws.BatchMost, Linger: opts.Linger}, s.changeBatch)
@@ -185,8 +189,10 @@ func (s *Source) receive(n int) (received, error) {
 	if strings.HasSuffix(s.url, aws.FIFO) { // what an answer that is lost had brought, another try brings again
 		in.ReceiveRequestAttemptId = awssdk.String(rand.Text())
 	}
+	heard := func() {}
+	defer func() { heard() }()
 	for try := 0; ; try++ {
-		out, err := s.client.ReceiveMessage(s.ctx, in)
+		out, err := s.ask(in)
 		switch {
 		case err == nil:
 			return s.deliveries(out.Messages), nil
@@ -195,11 +201,56 @@ func (s *Source) receive(n int) (received, error) {
 		case !aws.IsPassing(err):
 			return received{}, aws.Explain("ReceiveMessage", s.opts.Queue, err)
 		}
+		if try == 0 {
+			heard = s.notHeard()
+		}
 		s.opts.Log.Warn().Err(err).Msg("no messages could be received; it is tried again")
 		if !aws.Pause(s.ctx, try) {
 			return received{}, nil
 		}
 	}
+}
+
+// ask makes one receive. One that is not answered in time is given up.
+func (s *Source) ask(in *sqs.ReceiveMessageInput) (*sqs.ReceiveMessageOutput, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.opts.Wait+s.limit)
+	defer cancel()
+	heard := make(chan func(), 1)
+	late := time.AfterFunc(s.opts.Wait+s.late, func() { heard <- s.notHeard() })
+	defer func() {
+		if !late.Stop() {
+			(<-heard)()
+		}
+	}()
+	return s.client.ReceiveMessage(ctx, in)
+}
+
+// lateAnswer is how much longer than it is to wait an answer may take, before it is
+// taken for one that does not come.
+const lateAnswer = 3 * time.Second
+
+// notHeard says that a receive cannot be made at the moment, until what it returns is
+// called.
+func (s *Source) notHeard() (heard func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unheard++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.unheard--
+		s.fault = time.Now()
+	}
+}
+
+// Unanswered is when SQS last could not be asked; see pipeline.Prober.
+func (s *Source) Unanswered() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unheard > 0 {
+		return time.Now()
+	}
+	return s.fault
 }
 
 // deliveries makes a delivery of each message.

@@ -1,0 +1,75 @@
+package sqs
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/sqstest"
+)
+
+// While SQS refuses to answer, nobody can say that there is nothing to do.
+func TestUnansweredWhileSQSIsAway(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task)
+	s := q.open(t, Options{})
+	defer closeNow(t, s)
+	if at := s.Unanswered(); !at.IsZero() {
+		t.Errorf("it could not be asked at %v", at)
+	}
+	var away atomic.Bool
+	away.Store(true)
+	q.SetFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
+		if away.Load() {
+			sqstest.Refuse(w, 503, "ServiceUnavailable", "")
+		}
+		return away.Load()
+	})
+	got := make(chan int)
+	go func() { got <- len(receive(t, s, 1)) }()
+	for s.Unanswered().IsZero() {
+		<-time.After(time.Millisecond)
+	}
+	<-time.After(50 * time.Millisecond)
+	if ago := time.Since(s.Unanswered()); ago > 20*time.Millisecond {
+		t.Errorf("it could last not be asked %v ago", ago)
+	}
+	away.Store(false)
+	if <-got != 1 {
+		t.Error("no task")
+	}
+	if at := s.Unanswered(); at.IsZero() || time.Since(at) > patience {
+		t.Errorf("it could last not be asked at %v", at)
+	}
+}
+
+// A receive that is never answered is noticed, given up, and made again.
+func TestAReceiveThatIsNeverAnswered(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue(t, task)
+	s := q.open(t, Options{Wait: time.Second})
+	defer closeNow(t, s)
+	s.limit, s.late = time.Second, 10*time.Millisecond
+	silent := make(chan struct{})
+	defer close(silent)
+	var first atomic.Bool
+	q.SetFault(func(_ http.ResponseWriter, action string, _ map[string]any) bool {
+		if action == "ReceiveMessage" && first.CompareAndSwap(false, true) {
+			select {
+			case <-silent:
+			case <-time.After(patience):
+			}
+			return true
+		}
+		return false
+	})
+	got := make(chan int)
+	go func() { got <- len(receive(t, s, 1)) }()
+	for s.Unanswered().IsZero() {
+		<-time.After(time.Millisecond)
+	}
+	if <-got != 1 {
+		t.Error("no task")
+	}
+}
