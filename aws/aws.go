@@ -48,6 +48,21 @@ func Again(ctx context.Context, final error, do func() error) error {
 	}
 }
 
+// roundsAtStart is how often something is tried that has to be known before anything
+// else, such as a queue's address: somebody waits for it, and may have mistyped it.
+const roundsAtStart = 3
+
+// atStart calls do until it succeeds, or fails in a way that a second try of a few
+// seconds does not mend.
+func atStart[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	for try := 1; ; try++ {
+		out, err := do()
+		if err == nil || try == roundsAtStart || !IsPassing(err) || isUnset(err) || !Pause(ctx, try-1) {
+			return out, err
+		}
+	}
+}
+
 // Pause waits before another try: from about half a second to about ten, longer each
 // time. It reports false where ctx ends first.
 func Pause(ctx context.Context, try int) bool {

@@ -25,7 +25,9 @@ func QueueURL(ctx context.Context, c QueueFinder, queue string) (string, error) 
 	if strings.Contains(queue, "://") {
 		return queue, nil
 	}
-	out, err := c.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &queue})
+	out, err := atStart(ctx, func() (*sqs.GetQueueUrlOutput, error) {
+		return c.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &queue})
+	})
 	if err != nil {
 		return "", err
 	}

@@ -99,3 +99,30 @@ func TestAgain(t *testing.T) {
 		}
 	})
 }
+
+// What is needed before anything else is tried a few times, and not where that cannot
+// help.
+func TestAtStart(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		err   error
+		calls int
+	}{
+		"the network":    {errors.New("connection reset"), roundsAtStart},
+		"busy":           {api("Throttling", smithy.FaultClient), roundsAtStart},
+		"no queue":       {api("QueueDoesNotExist", smithy.FaultClient), 1},
+		"no host":        {fmt.Errorf("dial: %w", &net.DNSError{IsNotFound: true}), 1},
+		"no credentials": {errors.New("get identity: none"), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				_, err := atStart(t.Context(), func() (int, error) { calls++; return 0, tc.err })
+				if calls != tc.calls || !errors.Is(err, tc.err) {
+					t.Errorf("%d calls, %v", calls, err)
+				}
+			})
+		})
+	}
+}

@@ -85,7 +85,9 @@ func CreateQueue(ctx context.Context, c Client, name string) (q *Queue, created 
 		attributes[string(types.QueueAttributeNameDeduplicationScope)] = "messageGroup"
 		attributes[string(types.QueueAttributeNameFifoThroughputLimit)] = "perMessageGroupId"
 	}
-	made, err := c.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
+	made, err := atStart(ctx, func() (*sqs.CreateQueueOutput, error) {
+		return c.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
+	})
 	if err != nil {
 		return nil, false, Explain("CreateQueue", name, err)
 	}
@@ -129,8 +131,10 @@ type Attributes struct {
 
 // Attributes asks SQS what it tells of the queue.
 func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
-	out, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
-		QueueUrl: &q.URL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+	out, err := atStart(ctx, func() (*sqs.GetQueueAttributesOutput, error) {
+		return q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+			QueueUrl: &q.URL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
+		})
 	})
 	if err != nil {
 		return Attributes{}, Explain("GetQueueAttributes", q.Name, err)
@@ -164,12 +168,12 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 func (q *Queue) Limit(ctx context.Context) (int, error) {
 	a, err := q.Attributes(ctx)
 	switch {
-	case err == nil && a.MaxBytes > 0:
-		return min(a.MaxBytes, MostBytes), nil
-	case err != nil && IsNoQueue(err):
+	case err != nil && !isDenied(err):
 		return 0, err
+	case err != nil || a.MaxBytes <= 0:
+		return lowBytes, nil
 	}
-	return lowBytes, nil
+	return min(a.MaxBytes, MostBytes), nil
 }
 
 // ErrTooLarge says that a message is larger than the queue takes.

@@ -28,6 +28,8 @@ type Summary struct {
 	// Queue is the queue that the tasks came from, and EventQueue the one that has the
 	// events; "" if there is none. What a run leaves in a queue, others do.
 	Queue, EventQueue string
+	// Stopped says that it was told to end before the queue was empty.
+	Stopped bool
 	// Malformed are the messages of the queue that were no tasks, and were told of.
 	Malformed int64
 }
@@ -39,6 +41,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	s.LimitReached = limit >= 0 && over >= limit
 	s.Next = w.opts.Config.TasksToSkip + over
 	if w.fromQueue() {
+		s.Stopped = !s.LimitReached && !sourceEnded
 		s.Queue, s.Malformed = w.queues.provider.Tasks().Name(), w.queues.malformed.Load()
 	} else {
 		s.Rest = !s.LimitReached && (!sourceEnded || w.run.Received() > over)
@@ -53,7 +56,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 }
 
 // CameToItsEnd says that every task there was has been run, or as many as were
-// asked for.
+// asked for; of a queue, that none was interrupted: what is left of it others run.
 func (s Summary) CameToItsEnd() bool {
 	return !s.Rest && s.Interrupted == 0
 }
@@ -72,7 +75,7 @@ func (s Summary) Log(log zerolog.Logger) {
 		Int64("tasks", s.Told()).Int64("completed", s.Completed).Int64("exception", s.Exception).
 		Int64("timed_out", s.TimedOut).Int64("exited", s.Exited).Int64("retry", s.Retry).
 		Int64("interrupted", s.Interrupted).
-		Bool("came_to_its_end", s.CameToItsEnd())
+		Bool("came_to_its_end", s.CameToItsEnd() && !s.Stopped)
 	if s.Queue != "" {
 		e = e.Int64("lease_lost", s.LeaseLost).Int64("malformed", s.Malformed).Str("queue", s.Queue)
 	} else {

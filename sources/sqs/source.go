@@ -222,8 +222,12 @@ func (s *Source) ask(in *sqs.ReceiveMessageInput) (*sqs.ReceiveMessageOutput, er
 			(<-heard)()
 		}
 	}()
-	return s.client.ReceiveMessage(ctx, in)
+	return s.client.ReceiveMessage(ctx, in, atOnce)
 }
+
+// atOnce has an error told at once: the SDK's own second tries would keep it to
+// themselves for seconds.
+func atOnce(o *sqs.Options) { o.Retryer = awssdk.NopRetryer{} }
 
 // lateAnswer is how much longer than it is to wait an answer may take, before it is
 // taken for one that does not come.
