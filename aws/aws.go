@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/smithy-go/logging"
+
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // Config is the settings that every AWS tool takes: the environment (AWS_PROFILE,
@@ -34,47 +35,17 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 const RequestTime = 20 * time.Second
 
 // Again calls do until it succeeds, or fails in a way that another try would only
-// repeat, or in one that Is final, or ctx ends. The SDK tries a few times by itself; this is for what lasts
-// longer, such as a network that is away.
+// repeat, or in one that Is final, or ctx ends. The SDK tries a few times by itself;
+// this is for what lasts longer, such as a network that is away.
 func Again(ctx context.Context, final error, do func() error) error {
-	for try := 0; ; try++ {
-		err := do()
-		if err == nil || ctx.Err() != nil || !IsPassing(err) || IsLost(err) || errors.Is(err, final) {
-			return err
-		}
-		if !Pause(ctx, try) {
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
-		}
-	}
+	passing := func(err error) bool { return IsPassing(err) && !IsLost(err) && !errors.Is(err, final) }
+	return again.Do(ctx, passing, do)
 }
-
-// roundsAtStart is how often something is tried that has to be known before anything
-// else, such as a queue's address: somebody waits for it, and may have mistyped it.
-const roundsAtStart = 3
 
 // atStart calls do until it succeeds, or fails in a way that a second try of a few
 // seconds does not mend.
 func atStart[T any](ctx context.Context, do func() (T, error)) (T, error) {
-	for try := 1; ; try++ {
-		out, err := do()
-		if err == nil || try == roundsAtStart || !IsPassing(err) || isUnset(err) || !Pause(ctx, try-1) {
-			return out, err
-		}
-	}
-}
-
-// Pause waits before another try: from about half a second to about ten, longer each
-// time. It reports false where ctx ends first.
-func Pause(ctx context.Context, try int) bool {
-	most := min(time.Second<<min(try, 10), 10*time.Second)
-	timer := time.NewTimer(most/2 + rand.N(most/2))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return again.AtStart(ctx, func(err error) bool { return IsPassing(err) && !isUnset(err) }, do)
 }
 
 // Seconds is d in whole seconds, rounded down.

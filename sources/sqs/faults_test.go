@@ -400,7 +400,7 @@ func TestBatches(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if r := q.Count("ReceiveMessage"); r > n/10+mostPolls+1 {
+	if r := q.Count("ReceiveMessage"); r > n/10+9 {
 		t.Errorf("%d receives", r)
 	}
 	if left, _ := q.left(); left != 0 {

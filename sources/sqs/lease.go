@@ -85,7 +85,7 @@ func (s *Source) deleteBatch(ctx context.Context, handles []string) []error {
 	if err != nil {
 		return aws.Failed(len(handles), err)
 	}
-	s.answered(time.Since(began))
+	s.poller.Answered(time.Since(began))
 	id := func(e types.DeleteMessageBatchResultEntry) *string { return e.Id }
 	return aws.Answers(len(handles), out.Successful, id, out.Failed)
 }
@@ -104,7 +104,7 @@ func (s *Source) changeBatch(ctx context.Context, changes []visibility) []error 
 	if err != nil {
 		return aws.Failed(len(changes), err)
 	}
-	s.answered(time.Since(began))
+	s.poller.Answered(time.Since(began))
 	id := func(e types.ChangeMessageVisibilityBatchResultEntry) *string { return e.Id }
 	return aws.Answers(len(changes), out.Successful, id, out.Failed)
 }

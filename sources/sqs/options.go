@@ -41,6 +41,8 @@ type Options struct {
 	Malformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger
+
+	limit, late time.Duration // see poll.Options; tests have less
 }
 
 func (o Options) withDefaults() Options {

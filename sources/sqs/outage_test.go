@@ -48,9 +48,8 @@ func TestUnansweredWhileSQSIsAway(t *testing.T) {
 func TestAReceiveThatIsNeverAnswered(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
-	s := q.open(t, Options{Wait: time.Second})
+	s := q.open(t, Options{Wait: time.Second, limit: time.Second, late: 10 * time.Millisecond})
 	defer closeNow(t, s)
-	s.limit, s.late = time.Second, 10*time.Millisecond
 	silent := make(chan struct{})
 	defer close(silent)
 	var first atomic.Bool

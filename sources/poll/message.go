@@ -1,19 +1,14 @@
-package sqs
+package poll
 
 import (
 	"errors"
 	"fmt"
-	"strconv"
 
-	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ctworker/ctworker/pipeline"
 )
-
-// receiveCount is the attribute that counts the receives of a message.
-const receiveCount = types.MessageSystemAttributeNameApproximateReceiveCount
 
 // parse reads a message's body, {"task_id": "...", "data": {...}}.
 func parse(body string) (pipeline.Task, error) {
@@ -41,13 +36,4 @@ func parse(body string) (pipeline.Task, error) {
 		return pipeline.Task{}, errors.New("the message has no data")
 	}
 	return pipeline.Task{ID: id, Data: []byte(m.Data)}, nil
-}
-
-// attempt is how often the message has been received.
-func attempt(m types.Message) int {
-	n, err := strconv.Atoi(m.Attributes[string(receiveCount)])
-	if err != nil {
-		return 1
-	}
-	return max(n, 1)
 }

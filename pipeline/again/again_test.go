@@ -1,0 +1,76 @@
+package again_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline/again"
+)
+
+var (
+	errPassing = errors.New("no route to host")
+	errFinal   = errors.New("denied")
+)
+
+func passing(err error) bool { return errors.Is(err, errPassing) }
+
+func TestDo(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		errs  []error // of each call; then nil
+		calls int
+		want  error
+	}{
+		"at once": {nil, 1, nil},
+		"later":   {[]error{errPassing, errPassing}, 3, nil},
+		"never":   {[]error{errPassing, errFinal}, 2, errFinal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				err := again.Do(t.Context(), passing, func() error {
+					calls++
+					if calls <= len(tc.errs) {
+						return tc.errs[calls-1]
+					}
+					return nil
+				})
+				if calls != tc.calls || !errors.Is(err, tc.want) {
+					t.Errorf("%d calls, %v", calls, err)
+				}
+			})
+		})
+	}
+}
+
+func TestDoEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		calls := 0
+		err := again.Do(ctx, passing, func() error { calls++; return errPassing })
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no route") || calls < 360 || calls > 800 {
+			t.Errorf("%d calls in an hour, %v", calls, err)
+		}
+	})
+}
+
+// What is needed before anything else is tried a few times, and not where that cannot
+// help.
+func TestAtStart(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[int]error{3: errPassing, 1: errFinal} {
+		synctest.Test(t, func(t *testing.T) {
+			calls := 0
+			if _, got := again.AtStart(t.Context(), passing, func() (int, error) { calls++; return 0, err }); calls != want || !errors.Is(got, err) {
+				t.Errorf("%v: %d calls, %v", err, calls, got)
+			}
+		})
+	}
+}
