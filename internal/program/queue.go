@@ -53,6 +53,7 @@ func (t *Tool) Status(opts QueueOptions) int {
 			_, _ = fmt.Fprintln(table, "QUEUE\tOF\tWAITING\tHELD\tDELAYED\tKEPT FOR\t")
 		}
 		var below strings.Builder
+		uncounted := false
 		for _, q := range all {
 			s, err := q.Status(t.ctx)
 			switch {
@@ -66,6 +67,9 @@ func (t *Tool) Status(opts QueueOptions) int {
 				t.printJSON(q, s, err == nil)
 			case err != nil:
 				_, _ = fmt.Fprintf(table, "%s\t%s\tnot there\t\t\t\t\n", q.Name(), q.what)
+			case s.Uncounted:
+				_, _ = fmt.Fprintf(table, "%s\t%s\t?\t?\t?\t%s\t\n", q.Name(), q.what, progress.Duration(s.Retention))
+				uncounted = true
 			default:
 				_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t\n", q.Name(), q.what, s.Waiting, s.Held, s.Delayed, progress.Duration(s.Retention))
 			}
@@ -75,6 +79,9 @@ func (t *Tool) Status(opts QueueOptions) int {
 			if s.ExactlyOnce {
 				_, _ = fmt.Fprintf(&below, "%s delivers each message exactly once\n", q.Name())
 			}
+		}
+		if uncounted {
+			below.WriteString("Pub/Sub tells no numbers; Cloud Monitoring has them, a few minutes late, as num_undelivered_messages\n")
 		}
 		_ = table.Flush()
 		if !opts.JSON {
@@ -86,18 +93,22 @@ func (t *Tool) Status(opts QueueOptions) int {
 
 // printJSON prints a status for programs.
 func (t *Tool) printJSON(q named, s queue.Status, there bool) {
+	waiting, held, delayed := &s.Waiting, &s.Held, &s.Delayed
+	if s.Uncounted {
+		waiting, held, delayed = nil, nil, nil
+	}
 	b, err := json.Marshal(struct {
 		Queue       string  `json:"queue"`
 		Of          string  `json:"of"`
 		There       bool    `json:"there"`
-		Waiting     int64   `json:"waiting"`
-		Held        int64   `json:"held"`
-		Delayed     int64   `json:"delayed"`
+		Waiting     *int64  `json:"waiting"` // null where the provider tells no numbers
+		Held        *int64  `json:"held"`
+		Delayed     *int64  `json:"delayed"`
 		Retention   float64 `json:"retention_seconds"`
 		ExactlyOnce bool    `json:"exactly_once"`
 		DeadLetter  string  `json:"dead_letter_queue,omitempty"`
 		MaxReceives int     `json:"max_receives,omitempty"`
-	}{q.Name(), q.what, there, s.Waiting, s.Held, s.Delayed, s.Retention.Seconds(), s.ExactlyOnce, s.DeadLetterQueue, s.MaxReceives})
+	}{q.Name(), q.what, there, waiting, held, delayed, s.Retention.Seconds(), s.ExactlyOnce, s.DeadLetterQueue, s.MaxReceives})
 	if err != nil {
 		panic("program: a queue's status: " + err.Error())
 	}
@@ -144,6 +155,11 @@ func (t *Tool) destroy(opts QueueOptions, what, done string, do func(queue.Queue
 				continue
 			case err != nil:
 				return t.fail(err)
+			}
+			if s.Uncounted {
+				_, _ = fmt.Fprintf(t.Stderr, "%s may have %s in it; Pub/Sub does not say\n", q.Name(), q.what)
+				there = append(there, q)
+				continue
 			}
 			_, _ = fmt.Fprintf(t.Stderr, "%s has about %d %s waiting, %d held and %d delayed\n", q.Name(), s.Waiting, q.what, s.Held, s.Delayed)
 			there = append(there, q)

@@ -46,11 +46,7 @@ func newAWS(cfg *config.Config) (*awsProvider, error) {
 	}
 	const events = "-events"
 	if !nameOfSQS.MatchString(name) || len(name)+len(events)+len(ending) > longestName {
-		from := "--queue-name"
-		if cfg.Origin("queue-name").Place == config.Derived {
-			from = "--job-id"
-		}
-		return nil, fmt.Errorf("%s %q: no name for a queue of SQS: give letters, digits, - and _, %d at most", from, cfg.QueueName, longestName-len(events)-len(aws.FIFO))
+		return nil, fmt.Errorf("%s %q: no name for a queue of SQS: give letters, digits, - and _, %d at most", whence(cfg), cfg.QueueName, longestName-len(events)-len(aws.FIFO))
 	}
 	return &awsProvider{
 		cfg:   cfg,

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -67,6 +66,8 @@ type Loader interface {
 // Status is what is in a queue. The numbers of messages are approximate where the
 // provider's are.
 type Status struct {
+	// Uncounted says that the provider tells no numbers.
+	Uncounted bool
 	// Waiting messages can be received, Held ones have been and are neither done nor
 	// given back, and Delayed ones cannot be received yet.
 	Waiting, Held, Delayed int64
@@ -82,8 +83,16 @@ type Status struct {
 
 // Open returns the provider that the settings name.
 func Open(cfg *config.Config) (Provider, error) {
-	if cfg.Provider == config.AWS {
-		return newAWS(cfg)
+	if cfg.Provider == config.GCP {
+		return newGCP(cfg)
 	}
-	return nil, fmt.Errorf("--provider %s: its queues are not in this version yet; AWS has them", cfg.Provider)
+	return newAWS(cfg)
+}
+
+// whence is the setting that the queue's name comes from.
+func whence(cfg *config.Config) string {
+	if cfg.Origin("queue-name").Place == config.Derived {
+		return "--job-id"
+	}
+	return "--queue-name"
 }

@@ -1,6 +1,7 @@
 package sqs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/fit"
 )
 
 // ErrClosed says that the Sink was closed.
@@ -29,7 +31,7 @@ type Options struct {
 // A Sink sends events to a queue.
 type Sink struct {
 	queue string
-	limit int // bytes of a message
+	limit fit.Limit
 	sends *aws.Sender
 }
 
@@ -55,7 +57,10 @@ func open(ctx context.Context, c aws.Client, opts Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{queue: opts.Queue, limit: limit, sends: aws.NewSender(queue, limit, opts.Linger)}, nil
+	return &Sink{
+		queue: opts.Queue, limit: fit.Limit{Queue: opts.Queue, Bytes: limit, Text: text},
+		sends: aws.NewSender(queue, limit, opts.Linger),
+	}, nil
 }
 
 // Write sends events, and returns once SQS has them all; see pipeline.Sink.
@@ -65,11 +70,13 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	}
 	var messages []aws.Message
 	for i := range events {
-		all, err := s.messages(events[i])
+		all, err := s.limit.Messages(events[i])
 		if err != nil {
 			return fmt.Errorf("sqs: %w", err)
 		}
-		messages = append(messages, all...)
+		for _, m := range all {
+			messages = append(messages, aws.Message{Body: m.Body, Group: cmp.Or(events[i].TaskID, events[i].Hostname), Key: m.Key})
+		}
 	}
 	errs := make([]error, len(messages))
 	var all sync.WaitGroup
@@ -96,3 +103,6 @@ func (s *Sink) Close(ctx context.Context) error {
 	s.sends.Close(ctx)
 	return nil
 }
+
+// text is the event's JSON as SQS takes it.
+func text(e *pipeline.Event) string { return aws.Text(e.AppendJSON(nil)) }

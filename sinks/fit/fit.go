@@ -1,4 +1,9 @@
-package sqs
+// Package fit has events told in a queue whose messages have a limit.
+//
+//	Event ─▶ Limit.Messages ─┬▶ one message, whole
+//	                         ├▶ one message, its longest text cut and marked as such
+//	                         └▶ several, which have a message that is no task in parts
+package fit
 
 import (
 	"encoding/json"
@@ -7,43 +12,56 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// messages are an event as messages, each of as many bytes at most as the queue takes:
+// A Limit is how large a queue's messages may be.
+type Limit struct {
+	// Queue is its name, for errors.
+	Queue string
+	// Bytes is how large a message may be.
+	Bytes int
+	// Text is an event's JSON as the queue takes it.
+	Text func(*pipeline.Event) string
+}
+
+// A Message is what a queue is sent.
+type Message struct {
+	Body string
+	// Key is the same for the same event: of the events of a task there is one of a type
+	// for each attempt.
+	Key string
+}
+
+// Messages are an event as messages, each of as many bytes at most as the queue takes:
 // one, but where the event tells of a message that is no task and is larger. That is
 // the only copy there is, and so it is told in parts.
 //
 // Of any other event that is larger the longest text is cut: result_truncated (or
 // exception_truncated, stack_trace_truncated) is true then, and result_bytes its size.
-func (s *Sink) messages(e pipeline.Event) ([]aws.Message, error) {
-	if body := text(&e); len(body) <= s.limit {
-		return []aws.Message{s.message(&e, body, "")}, nil
+func (l Limit) Messages(e pipeline.Event) ([]Message, error) {
+	if body := l.Text(&e); len(body) <= l.Bytes {
+		return []Message{{body, key(&e)}}, nil
 	}
 	if e.Message != "" {
-		return s.parts(e)
+		return l.parts(e)
 	}
-	body, err := s.cut(e)
+	body, err := l.cut(e)
 	if err != nil {
 		return nil, err
 	}
-	return []aws.Message{s.message(&e, body, "")}, nil
+	return []Message{{body, key(&e)}}, nil
 }
 
-// message is a message with what a queue that delivers exactly once goes by: of the
-// events of a task, one of a type for each attempt.
-func (s *Sink) message(e *pipeline.Event, body, part string) aws.Message {
-	group, key := e.TaskID, fmt.Sprintf("%s %d %s", e.TaskID, e.Attempt, e.Type)
+func key(e *pipeline.Event) string {
 	if e.TaskID == "" {
-		group = e.Hostname
-		key = fmt.Sprintf("%s %s %s %s", e.Hostname, e.Type, e.Time.UTC().Format(time.RFC3339Nano), e.Message)
+		return fmt.Sprintf("%s %s %s %s", e.Hostname, e.Type, e.Time.UTC().Format(time.RFC3339Nano), e.Message)
 	}
-	return aws.Message{Body: body, Group: group, Key: key + part}
+	return fmt.Sprintf("%s %d %s", e.TaskID, e.Attempt, e.Type)
 }
 
 // parts are the events that together tell of a message that is no task.
-func (s *Sink) parts(e pipeline.Event) ([]aws.Message, error) {
+func (l Limit) parts(e pipeline.Event) ([]Message, error) {
 	whole, extra := e.Message, e.Extra[:len(e.Extra):len(e.Extra)]
 	var pieces []string
 	numbered := func(piece string, part, parts int) (pipeline.Event, string) {
@@ -53,24 +71,24 @@ func (s *Sink) parts(e pipeline.Event) ([]aws.Message, error) {
 			pipeline.Field{Name: "message_part", Value: json.RawMessage(strconv.Itoa(part))},
 			pipeline.Field{Name: "message_parts", Value: json.RawMessage(strconv.Itoa(parts))},
 			pipeline.Field{Name: "message_bytes", Value: json.RawMessage(strconv.Itoa(len(whole)))})
-		return p, text(&p)
+		return p, l.Text(&p)
 	}
 	for rest := whole; rest != ""; {
-		keep := min(len(rest), s.limit)
+		keep := min(len(rest), l.Bytes)
 		for ; ; keep = boundary(rest, keep/2) {
 			if keep == 0 {
-				return nil, fmt.Errorf("a message of %d bytes that is no task cannot be told of in the queue %q, which takes %d bytes", len(whole), s.queue, s.limit)
+				return nil, fmt.Errorf("a message of %d bytes that is no task cannot be told of in the queue %q, which takes %d bytes", len(whole), l.Queue, l.Bytes)
 			}
-			if _, body := numbered(rest[:keep], len(whole), len(whole)); len(body) <= s.limit {
+			if _, body := numbered(rest[:keep], len(whole), len(whole)); len(body) <= l.Bytes {
 				break
 			}
 		}
 		pieces, rest = append(pieces, rest[:keep]), rest[keep:]
 	}
-	var all []aws.Message
+	var all []Message
 	for i, piece := range pieces {
-		p, body := numbered(piece, i+1, len(pieces))
-		all = append(all, s.message(&p, body, fmt.Sprintf(" part %d", i+1)))
+		_, body := numbered(piece, i+1, len(pieces))
+		all = append(all, Message{body, fmt.Sprintf("%s part %d", key(&e), i+1)})
 	}
 	return all, nil
 }
@@ -86,7 +104,7 @@ func boundary(text string, n int) int {
 // cut is the event with as many of its texts cut as it takes, the longest first. A
 // task_id comes last; but an event that cannot be told would end every worker that
 // meets it.
-func (s *Sink) cut(e pipeline.Event) (string, error) {
+func (l Limit) cut(e pipeline.Event) (string, error) {
 	e.Extra = e.Extra[:len(e.Extra):len(e.Extra)]
 	size := 0
 	for _, t := range texts(&e) {
@@ -94,10 +112,10 @@ func (s *Sink) cut(e pipeline.Event) (string, error) {
 			pipeline.Field{Name: t.name + "_truncated", Value: json.RawMessage("true")},
 			pipeline.Field{Name: t.name + "_bytes", Value: json.RawMessage(strconv.Itoa(t.size))})
 		// What a text takes as JSON is not known before: half as much, until it fits.
-		for keep := min(len(t.whole), s.limit); ; keep /= 2 {
+		for keep := min(len(t.whole), l.Bytes); ; keep /= 2 {
 			t.set(strings.ToValidUTF8(t.whole[:keep], ""))
-			body := text(&e)
-			if len(body) <= s.limit {
+			body := l.Text(&e)
+			if len(body) <= l.Bytes {
 				return body, nil
 			}
 			if keep == 0 {
@@ -106,7 +124,7 @@ func (s *Sink) cut(e pipeline.Event) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("an event takes %d bytes with all texts cut, and the queue %q takes %d", size, s.queue, s.limit)
+	return "", fmt.Errorf("an event takes %d bytes with all texts cut, and the queue %q takes %d", size, l.Queue, l.Bytes)
 }
 
 // A cuttable is a text of an event.
@@ -135,6 +153,3 @@ func texts(e *pipeline.Event) []cuttable {
 	}
 	return []cuttable{plain("exception", &e.Exception), plain("stack_trace", &e.StackTrace)}
 }
-
-// text is the event's JSON as SQS takes it.
-func text(e *pipeline.Event) string { return aws.Text(e.AppendJSON(nil)) }

@@ -1,0 +1,99 @@
+package gcp
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/ctworker/ctworker/pipeline/again"
+)
+
+// RequestTime is how long Pub/Sub has for an answer, before the request is given up
+// and made anew.
+const RequestTime = 20 * time.Second
+
+// emulator is the variable that has the emulator's address, without a scheme.
+const emulator = "PUBSUB_EMULATOR_HOST"
+
+// A Place is where queues are. Only Project is required.
+type Place struct {
+	// Project is the project's id.
+	Project string
+	// Region is the region, such as "europe-west1", whose endpoint is asked. Default:
+	// the global endpoint, which asks the nearest region. A subscription delivers
+	// exactly once to those alone who ask the same region
+	// (Google: Pub/Sub, Exactly-once delivery).
+	Region string
+}
+
+// Clients are connections to Pub/Sub. They have an owner that closes them.
+type Clients struct {
+	Topics        *pubsub.TopicAdminClient
+	Subscriptions *pubsub.SubscriptionAdminClient
+
+	place Place
+}
+
+// Connect finds the credentials, as every tool of Google's does: the file that
+// GOOGLE_APPLICATION_CREDENTIALS names, those of gcloud, or the machine's own. With
+// PUBSUB_EMULATOR_HOST none are needed. Options, such as credentials of one's own, go
+// before what is found. Nothing is asked yet.
+func Connect(ctx context.Context, place Place, options ...option.ClientOption) (*Clients, error) {
+	if place.Project == "" {
+		return nil, errors.New("pubsub: no project: give --project-id, or set RMS_CLOUD_TASKS_PROJECT_ID")
+	}
+	opts := []option.ClientOption{
+		option.WithGRPCDialOption(grpc.WithConnectParams(grpc.ConnectParams{
+			// gRPC's own longest pause is 2 minutes: as long would a worker stand still
+			// after the network is back.
+			Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+			MinConnectTimeout: 10 * time.Second,
+		})),
+		// A connection that is dead is given up after Timeout.
+		option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: 20 * time.Second})),
+	}
+	if place.Region != "" && os.Getenv(emulator) == "" {
+		opts = append(opts, option.WithEndpoint(place.Region+"-pubsub.googleapis.com:443"))
+	}
+	opts = append(opts, options...)
+	subscriptions, err := pubsub.NewSubscriptionAdminClient(ctx, opts...)
+	if err != nil {
+		return nil, explainConnect(err)
+	}
+	topics, err := pubsub.NewTopicAdminClient(ctx, opts...)
+	if err != nil {
+		return nil, errors.Join(explainConnect(err), subscriptions.Close())
+	}
+	// The library's own second tries last as long as their ctx, and keep to themselves
+	// what they meet.
+	subscriptions.CallOptions, topics.CallOptions = &pubsub.SubscriptionAdminCallOptions{}, &pubsub.TopicAdminCallOptions{}
+	return &Clients{Topics: topics, Subscriptions: subscriptions, place: place}, nil
+}
+
+// Close ends the connections.
+func (c *Clients) Close() error {
+	return errors.Join(c.Topics.Close(), c.Subscriptions.Close())
+}
+
+// Again calls do until it succeeds, or fails in a way that another try would only
+// repeat, or in one that Is final, or ctx ends.
+func Again(ctx context.Context, final error, do func() error) error {
+	return again.Do(ctx, func(err error) bool { return IsPassing(err) && !errors.Is(err, final) }, do)
+}
+
+// atStart calls do with a time limit until it succeeds, or fails in a way that a second
+// try of a few seconds does not mend.
+func atStart[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
+	return again.AtStart(ctx, IsPassing, func() (T, error) {
+		ctx, cancel := context.WithTimeout(ctx, RequestTime)
+		defer cancel()
+		return do(ctx)
+	})
+}

@@ -1,0 +1,86 @@
+package gcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/ctworker/ctworker/pipeline/batch"
+)
+
+// What a request to publish takes: messages, and bytes in all. A little is left for what
+// goes with the messages (Google: Pub/Sub quotas and limits, 10 MB and 1,000 messages).
+const (
+	mostMessages = 1000
+	requestBytes = 10_000_000
+	perMessage   = 64
+	// MostBytes is how large a message may be.
+	MostBytes = requestBytes - 10_000
+)
+
+// A Sender publishes messages in batches.
+type Sender struct {
+	queue *Queue
+	sends *batch.Batcher[string]
+}
+
+// ErrSenderClosed says that the Sender was closed.
+var ErrSenderClosed = errors.New("pubsub: the sender is closed")
+
+// NewSender returns a sender to the queue. A message waits linger for others to go with
+// it; default 10 ms.
+func (q *Queue) NewSender(linger time.Duration) *Sender {
+	s := &Sender{queue: q}
+	s.sends = batch.New(batch.Options[string]{
+		Most: mostMessages, MostBytes: MostBytes + perMessage, Size: func(m string) int { return len(m) + perMessage }, Linger: linger,
+	}, s.send)
+	return s
+}
+
+// Check says where a message is larger than Pub/Sub takes.
+func (s *Sender) Check(message string) error {
+	if len(message) > MostBytes {
+		return fmt.Errorf("%w: %d bytes, and Pub/Sub takes %d", ErrTooLarge, len(message), MostBytes)
+	}
+	return nil
+}
+
+// Send publishes a message, and returns once Pub/Sub has it. What another try can mend
+// is tried until ctx ends; a message whose answer was lost is so in the queue twice.
+func (s *Sender) Send(ctx context.Context, message string) error {
+	if err := s.Check(message); err != nil {
+		return err
+	}
+	err := Again(ctx, batch.ErrClosed, func() error { return s.sends.Do(ctx, message) })
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errors.Is(err, batch.ErrClosed):
+		return ErrSenderClosed
+	}
+	return s.queue.Explain("Publish", err)
+}
+
+func (s *Sender) send(ctx context.Context, messages []string) []error {
+	in := &pubsubpb.PublishRequest{Topic: s.queue.Topic}
+	for _, m := range messages {
+		in.Messages = append(in.Messages, &pubsubpb.PubsubMessage{Data: []byte(m)})
+	}
+	ctx, cancel := context.WithTimeout(ctx, RequestTime)
+	defer cancel()
+	_, err := s.queue.clients.Topics.Publish(ctx, in)
+	if err == nil {
+		return nil
+	}
+	errs := make([]error, len(messages))
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// Close sends what is on its way. Send then fails.
+func (s *Sender) Close(ctx context.Context) { s.sends.Close(ctx) }

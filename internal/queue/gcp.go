@@ -1,0 +1,181 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/gcp"
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/pipeline"
+	pubsubsink "github.com/ctworker/ctworker/sinks/pubsub"
+	pubsubsource "github.com/ctworker/ctworker/sources/pubsub"
+)
+
+// pullBatch is how many messages are worth a request: Pub/Sub counts bytes and not
+// requests, but each takes its time.
+const pullBatch = 100
+
+// gcpProvider has the queues of Google Pub/Sub.
+type gcpProvider struct {
+	cfg           *config.Config
+	tasks, events *pubsubQueue
+}
+
+// nameOfPubSub is what Pub/Sub takes for a name (Google: Pub/Sub, Create a topic).
+var nameOfPubSub = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]*$`)
+
+func newGCP(cfg *config.Config) (*gcpProvider, error) {
+	const events, longest = "-events", 255 - len("-events-subscription")
+	name := cfg.QueueName
+	switch {
+	case !nameOfPubSub.MatchString(name) || len(name) > longest || len(name) > 3 && name[:4] == "goog":
+		return nil, fmt.Errorf("%s %q: no name for a queue of Pub/Sub: give a letter, and then letters, digits and -._~+%%, %d at most, and do not begin with goog", whence(cfg), name, longest)
+	case cfg.RetryDelay > gcp.MostAckDeadline:
+		return nil, fmt.Errorf("--retry-delay %v: Pub/Sub has 600 (10 minutes) at most", cfg.RetryDelay.Seconds())
+	}
+	place := gcp.Place{Project: cfg.ProjectID, Region: cfg.Region}
+	return &gcpProvider{
+		cfg:    cfg,
+		tasks:  &pubsubQueue{name: name, place: place, exactlyOnce: cfg.ExactlyOnceQueue},
+		events: &pubsubQueue{name: name + events, place: place, exactlyOnce: cfg.ExactlyOnceQueue},
+	}, nil
+}
+
+func (p *gcpProvider) Tasks() Queue  { return p.tasks }
+func (p *gcpProvider) Events() Queue { return p.events }
+func (p *gcpProvider) Batch() int    { return pullBatch }
+
+func (p *gcpProvider) Instance(ctx context.Context) string { return gcp.InstanceID(ctx) }
+
+func (p *gcpProvider) CanLease(_, lease time.Duration) error {
+	if lease > gcp.MostAckDeadline {
+		return fmt.Errorf("--lease %v: Pub/Sub has 600 (10 minutes) at most", lease.Seconds())
+	}
+	return nil
+}
+
+func (p *gcpProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error) {
+	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
+		Queue: p.tasks.name, Project: p.cfg.ProjectID, Region: p.cfg.Region, Lease: p.cfg.Lease, Linger: settleLinger,
+		ExactlyOnce: p.cfg.ExactlyOnceQueue, CountAttempts: p.cfg.MaxAttempts > 0,
+		Malformed: opts.Malformed, Log: opts.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (p *gcpProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
+	s, err := pubsubsink.Open(ctx, pubsubsink.Options{
+		Queue: p.events.name, Project: p.cfg.ProjectID, Region: p.cfg.Region,
+		ExactlyOnce: p.cfg.ExactlyOnceQueue, Linger: eventLinger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// pubsubQueue is one queue.
+type pubsubQueue struct {
+	name        string
+	place       gcp.Place
+	exactlyOnce bool // if it is created
+}
+
+func (q *pubsubQueue) Name() string { return q.name }
+
+// with does something to the queue, with connections of its own.
+func (q *pubsubQueue) with(ctx context.Context, do func(*gcp.Queue) error) error {
+	clients, err := gcp.Connect(ctx, q.place)
+	if err != nil {
+		return err
+	}
+	err = do(clients.Queue(q.name))
+	if err != nil && gcp.IsNoQueue(err) {
+		err = missingError{err}
+	}
+	return errors.Join(err, clients.Close())
+}
+
+func (q *pubsubQueue) Status(ctx context.Context) (s Status, err error) {
+	err = q.with(ctx, func(queue *gcp.Queue) error {
+		info, err := queue.Find(ctx)
+		s = Status{
+			Uncounted: true, Retention: info.Retention, ExactlyOnce: info.ExactlyOnce,
+			DeadLetterQueue: info.DeadLetterTopic, MaxReceives: info.MaxDeliveries,
+		}
+		return err
+	})
+	return s, err
+}
+
+func (q *pubsubQueue) Create(ctx context.Context) (created bool, err error) {
+	err = q.with(ctx, func(queue *gcp.Queue) error {
+		created, err = queue.Create(ctx, q.exactlyOnce)
+		return err
+	})
+	return created, err
+}
+
+func (q *pubsubQueue) Purge(ctx context.Context) error {
+	return q.with(ctx, func(queue *gcp.Queue) error { return queue.Purge(ctx) })
+}
+
+func (q *pubsubQueue) Delete(ctx context.Context) error {
+	return q.with(ctx, func(queue *gcp.Queue) error { return queue.Delete(ctx) })
+}
+
+func (q *pubsubQueue) OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error) {
+	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
+		Queue: q.name, Project: q.place.Project, Region: q.place.Region, Raw: true, Linger: settleLinger, Log: log,
+	})
+	switch {
+	case err != nil && gcp.IsNoQueue(err):
+		return nil, missingError{err}
+	case err != nil:
+		return nil, err
+	}
+	return s, nil
+}
+
+func (q *pubsubQueue) OpenLoader(ctx context.Context) (Loader, error) {
+	clients, err := gcp.Connect(ctx, q.place)
+	if err != nil {
+		return nil, err
+	}
+	queue := clients.Queue(q.name)
+	if _, err := queue.Find(ctx); err != nil {
+		if gcp.IsNoQueue(err) {
+			err = missingError{err}
+		}
+		return nil, errors.Join(err, clients.Close())
+	}
+	return pubsubLoader{queue.NewSender(loadLinger), clients}, nil
+}
+
+// pubsubLoader sends tasks as other programs that load the same queues do: the body
+// alone.
+type pubsubLoader struct {
+	*gcp.Sender
+	clients *gcp.Clients
+}
+
+func (l pubsubLoader) Prepare(task pipeline.Task) (func(context.Context) error, error) {
+	body := string(task.AppendJSON(nil))
+	if err := l.Check(body); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return l.Send(ctx, body) }, nil
+}
+
+func (l pubsubLoader) Close(ctx context.Context) {
+	l.Sender.Close(ctx)
+	_ = l.clients.Close() // there is nothing on its way any more
+}

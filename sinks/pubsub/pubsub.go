@@ -1,0 +1,109 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/api/option"
+
+	"github.com/ctworker/ctworker/gcp"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/fit"
+)
+
+// ErrClosed says that the Sink was closed.
+var ErrClosed = errors.New("pubsub: the event queue is closed")
+
+// Options say which queue. Only Queue and Project are required.
+type Options struct {
+	// Queue is the queue's name; the topic's is the same with "-topic", and its
+	// subscription's with "-subscription".
+	Queue string
+	// Project is the id of the project.
+	Project string
+	// Region is the region whose endpoint is asked; see gcp.Place.
+	Region string
+	// ClientOptions are for the clients, such as credentials. Default: see gcp.Connect.
+	ClientOptions []option.ClientOption
+	// ExactlyOnce has a subscription that is created deliver exactly once. One that is
+	// there is taken as it is.
+	ExactlyOnce bool
+	// Linger is how long an event waits for others of other Writes to go with it.
+	// Default 10 ms.
+	Linger time.Duration
+}
+
+// A Sink sends events to a queue.
+type Sink struct {
+	clients *gcp.Clients
+	limit   fit.Limit
+	sends   *gcp.Sender
+	closing sync.Once
+}
+
+// Open finds the queue, with the credentials of gcp.Connect, and creates what is
+// missing of it: what is published to a topic without a subscription is lost.
+func Open(ctx context.Context, opts Options) (*Sink, error) {
+	if opts.Queue == "" {
+		return nil, errors.New("pubsub: no event queue is named")
+	}
+	clients, err := gcp.Connect(ctx, gcp.Place{Project: opts.Project, Region: opts.Region}, opts.ClientOptions...)
+	if err != nil {
+		return nil, err
+	}
+	queue := clients.Queue(opts.Queue)
+	if _, err := queue.Create(ctx, opts.ExactlyOnce); err != nil {
+		return nil, errors.Join(err, clients.Close())
+	}
+	return &Sink{
+		clients: clients, sends: queue.NewSender(opts.Linger),
+		limit: fit.Limit{Queue: opts.Queue, Bytes: gcp.MostBytes, Text: text},
+	}, nil
+}
+
+// Write sends events, and returns once Pub/Sub has them all; see pipeline.Sink.
+func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var messages []fit.Message
+	for i := range events {
+		all, err := s.limit.Messages(events[i])
+		if err != nil {
+			return fmt.Errorf("pubsub: %w", err)
+		}
+		messages = append(messages, all...)
+	}
+	errs := make([]error, len(messages))
+	var all sync.WaitGroup
+	for i, m := range messages {
+		all.Go(func() { errs[i] = s.sends.Send(ctx, m.Body) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case errors.Is(err, gcp.ErrSenderClosed):
+			return ErrClosed
+		case ctx.Err() != nil:
+			return ctx.Err()
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// Close sends what is on its way; see pipeline.Sink. Close again does nothing.
+func (s *Sink) Close(ctx context.Context) (err error) {
+	s.closing.Do(func() {
+		s.sends.Close(ctx)
+		err = s.clients.Close()
+	})
+	return err
+}
+
+func text(e *pipeline.Event) string { return string(e.AppendJSON(nil)) }

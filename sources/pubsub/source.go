@@ -1,0 +1,152 @@
+package pubsub
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	pubsubapi "cloud.google.com/go/pubsub/v2/apiv1"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/ctworker/ctworker/gcp"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/batch"
+	"github.com/ctworker/ctworker/sources/poll"
+)
+
+// pullMost is how many messages a pull asks for at most. Pub/Sub often returns fewer
+// than there are, so that several at once get more than one that asks for all.
+const pullMost = 100
+
+// What a request about messages takes (Google: Pub/Sub quotas and limits, 512 KiB).
+const (
+	idsMost  = 1000
+	idsBytes = 500_000
+)
+
+// A Source takes tasks from a subscription. It never ends by itself.
+type Source struct {
+	clients  *gcp.Clients
+	client   *pubsubapi.SubscriptionAdminClient
+	queue    *gcp.Queue
+	deadline time.Duration // the subscription's own
+	opts     Options
+	poller   *poll.Poller
+
+	acks              *batch.Batcher[string]
+	extends, releases *batch.Batcher[change]
+
+	firsts  sync.WaitGroup // extensions of what has just come
+	closing sync.Once
+}
+
+func newSource(clients *gcp.Clients, queue *gcp.Queue, deadline time.Duration, opts Options) *Source {
+	s := &Source{clients: clients, client: clients.Subscriptions, queue: queue, deadline: deadline, opts: opts}
+	s.poller = poll.New(poll.Options{
+		Provider: "pubsub", Ask: s.ask, Final: s.final, Most: pullMost, Partial: true, Wait: opts.Wait, Lease: opts.Lease,
+		Raw: opts.Raw, Malformed: opts.Malformed, Log: opts.Log, Limit: opts.limit, Late: opts.late,
+	})
+	s.acks = batch.New(batch.Options[string]{
+		Most: idsMost, MostBytes: idsBytes, Size: func(id string) int { return len(id) }, Linger: opts.Linger,
+	}, s.acknowledge)
+	changes := batch.Options[change]{
+		Most: idsMost, MostBytes: idsBytes, Size: func(c change) int { return len(c.id) }, Linger: opts.Linger,
+	}
+	s.extends = batch.New(changes, s.modify)
+	s.releases = batch.New(changes, s.modify)
+	return s
+}
+
+// Receive returns the tasks of the next messages; see pipeline.Source. It asks for as
+// many as it may return, a hundred at once, and for more at once while there are any.
+//
+// An error that another try would only meet again, such as a subscription that is not
+// there, ends it for good. Whatever else Pub/Sub or the network answers is tried again.
+func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
+	return s.poller.Receive(ctx, limit)
+}
+
+// Unanswered is when Pub/Sub last could not be asked; see pipeline.Prober.
+func (s *Source) Unanswered() time.Time { return s.poller.Unanswered() }
+
+// Close ends the polls, and returns once what they have brought has been released
+// and what is to be settled has been. Close again does nothing.
+func (s *Source) Close(ctx context.Context) (err error) {
+	s.closing.Do(func() {
+		s.poller.Close(ctx)
+		s.firsts.Wait()
+		s.acks.Close(ctx)
+		s.extends.Close(ctx)
+		s.releases.Close(ctx)
+		err = s.clients.Close()
+	})
+	return err
+}
+
+// ask makes one pull.
+func (s *Source) ask(ctx context.Context, n int, _ string) ([]poll.Message, error) {
+	pull, cancel := context.WithTimeout(ctx, s.opts.Wait)
+	defer cancel()
+	out, err := s.client.Pull(pull, &pubsubpb.PullRequest{Subscription: s.queue.Subscription, MaxMessages: int32(n)})
+	if err != nil && pull.Err() != nil && ctx.Err() == nil {
+		return nil, s.probe(ctx) // there is nothing, or nobody to say so
+	}
+	if err != nil {
+		return nil, err
+	}
+	first := s.extendFirst(out.GetReceivedMessages())
+	expires := time.Now().Add(min(s.deadline, s.opts.Lease))
+	messages := make([]poll.Message, len(out.GetReceivedMessages()))
+	for i, m := range out.GetReceivedMessages() {
+		messages[i] = poll.Message{
+			ID: m.GetMessage().GetMessageId(), Body: string(m.GetMessage().GetData()), Attempt: int(m.GetDeliveryAttempt()),
+			Lease: &lease{s: s, id: m.GetAckId(), first: first, expires: expires},
+		}
+	}
+	return messages, nil
+}
+
+// probe tells a queue that has nothing from a network that is away: a pull that has
+// waited for long enough ends the same way. Any answer will do.
+func (s *Source) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, gcp.RequestTime)
+	defer cancel()
+	_, err := s.client.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: s.queue.Subscription})
+	if gcp.IsDenied(err) {
+		return nil
+	}
+	return err
+}
+
+// extendFirst asks for the messages for as long as the lease is to be, where they are
+// held for another time: one that is shorter could be over before the lease is first
+// renewed, and one that is longer would keep the tasks of a worker that dies. It does
+// not wait for it; what it returns is closed when it has been done.
+func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct{} {
+	done := make(chan struct{})
+	if len(messages) == 0 || s.deadline == s.opts.Lease {
+		close(done)
+		return done
+	}
+	changes := make([]change, len(messages))
+	for i, m := range messages {
+		changes[i] = change{id: m.GetAckId(), after: gcp.Seconds(s.opts.Lease)}
+	}
+	s.firsts.Go(func() {
+		defer close(done)
+		for _, err := range s.modify(context.Background(), changes) {
+			if err != nil { // there is time for another try, which the renewal is
+				s.opts.Log.Debug().Err(err).Msg("a lease could not be extended as its message came")
+				break
+			}
+		}
+	})
+	return done
+}
+
+func (s *Source) final(err error) error {
+	if gcp.IsPassing(err) {
+		return nil
+	}
+	return s.queue.Explain("Pull", err)
+}
