@@ -1,0 +1,162 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// A message that is no task is told of whole, and then acknowledged.
+func TestMalformed(t *testing.T) {
+	t.Parallel()
+	bad := []string{`no JSON`, `{"data": {}}`, `{"task_id": 5, "data": {}}`, `{"task_id": "x"}`, `[]`, "\xff\x00", ""}
+	srv := newServer(t, nil, append(bad, task)...)
+	var mu sync.Mutex
+	told := map[string]error{}
+	s := srv.open(t, Options{Malformed: func(_ context.Context, body string, reason error) error {
+		if !slices.Contains(srv.left(), body) {
+			t.Errorf("%q is acknowledged before it was told of", body)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		told[body] = reason
+		return nil
+	}})
+	ds := receive(t, s, 10)
+	if len(ds) != 1 || ds[0].Task.ID != "a" || string(ds[0].Task.Data) != `{"n": 1}` {
+		t.Errorf("received %v", ds)
+	}
+	closeNow(t, s)
+	for _, body := range bad {
+		if told[body] == nil {
+			t.Errorf("nobody was told of %q", body)
+		}
+	}
+	if left := srv.left(); len(left) != 1 {
+		t.Errorf("%q are left", left)
+	}
+}
+
+// Whoever wants messages that are no tasks gets them as they are.
+func TestRaw(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t, nil, "no JSON")
+	s := srv.open(t, Options{Raw: true})
+	defer closeNow(t, s)
+	ds := receive(t, s, 10)
+	if len(ds) != 1 || string(ds[0].Task.Data) != "no JSON" || ds[0].Task.ID == "" {
+		t.Fatalf("received %v", ds)
+	}
+	if err := ds[0].Ack(t.Context()); err != nil || len(srv.left()) != 0 {
+		t.Errorf("%v, %d left", err, len(srv.left()))
+	}
+}
+
+// A pull that a shutdown finds under way strands nothing: what it brings can be pulled
+// by others at once.
+func TestALatePullIsReleased(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t, nil)
+	s := srv.open(t, Options{})
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	srv.setFault(func(_ context.Context, method string, _ any) (bool, error) {
+		if method == "Pull" {
+			close(arrived)
+			<-answer
+		}
+		return false, nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	received := make(chan error)
+	go func() {
+		_, err := s.Receive(ctx, 10)
+		received <- err
+	}()
+	<-arrived
+	cancel()
+	began := time.Now()
+	if err := <-received; !errors.Is(err, context.Canceled) || time.Since(began) > time.Second {
+		t.Errorf("Receive: %v after %v", err, time.Since(began))
+	}
+	srv.publish(task)
+	close(answer)
+	closeNow(t, s)
+	if n := srv.visible(t); n != 1 || len(srv.left()) != 1 {
+		t.Errorf("%d can be pulled", n)
+	}
+}
+
+// Many are pulled and acknowledged with few requests.
+func TestBatches(t *testing.T) {
+	t.Parallel()
+	const n = 2000
+	srv := newServer(t, nil)
+	for range n {
+		srv.publish(task)
+	}
+	s := srv.open(t, Options{Linger: 50 * time.Millisecond})
+	defer closeNow(t, s)
+	errs := make(chan error, n)
+	for got := 0; got < n; {
+		ds := receive(t, s, min(1000, n-got))
+		got += len(ds)
+		for _, d := range ds {
+			go func() { errs <- d.Ack(t.Context()) }()
+		}
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if pulls, acks := srv.count("Pull"), srv.count("Acknowledge"); pulls > n/pullMost+9 || acks > pulls+9 {
+		t.Errorf("%d pulls, %d requests to acknowledge", pulls, acks)
+	}
+	if left := srv.left(); len(left) != 0 {
+		t.Errorf("%d are left", len(left))
+	}
+}
+
+// A subscription that is not as it has to be is refused, in words.
+func TestWhatIsRefusedAtStart(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		opts   Options
+		change func(*pubsubpb.Subscription)
+		denied bool
+		want   string // "": it is taken
+	}{
+		"not exactly once":       {opts: Options{ExactlyOnce: true}, want: "does not deliver exactly once"},
+		"exactly once":           {opts: Options{ExactlyOnce: true}, change: func(s *pubsubpb.Subscription) { s.EnableExactlyOnceDelivery = true }},
+		"it does not count":      {opts: Options{CountAttempts: true}, want: "dead-letter policy"},
+		"it counts":              {opts: Options{CountAttempts: true}, change: countsAttempts},
+		"nobody may ask":         {denied: true},
+		"nobody may ask for it":  {opts: Options{ExactlyOnce: true}, denied: true, want: "allow pubsub.subscriptions.get"},
+		"another name":           {change: func(s *pubsubpb.Subscription) { s.Name = project + "/subscriptions/other" }, want: "there is no subscription"},
+		"a lease that is longer": {opts: Options{Lease: 11 * time.Minute}, want: "10 min"},
+		"a wait that is longer":  {opts: Options{Wait: time.Hour}, want: "90 s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := newServer(t, tc.change)
+			srv.setFault(func(_ context.Context, method string, _ any) (bool, error) {
+				return tc.denied && method == "GetSubscription", status.Error(codes.PermissionDenied, "no")
+			})
+			s, err := srv.tryOpen(t, tc.opts)
+			switch {
+			case tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("%v", err)
+			case err == nil:
+				closeNow(t, s)
+			}
+		})
+	}
+}
