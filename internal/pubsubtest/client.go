@@ -1,0 +1,81 @@
+package pubsubtest
+
+import (
+	"context"
+	"testing"
+
+	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// ClientOptions are what has a client of Google's find the server at an address.
+func ClientOptions(address string) []option.ClientOption {
+	return []option.ClientOption{
+		option.WithEndpoint(address), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+	}
+}
+
+// A Client is for what tests do themselves to a project's queues.
+type Client struct {
+	Topics        *pubsub.TopicAdminClient
+	Subscriptions *pubsub.SubscriptionAdminClient
+	Project       string
+
+	t testing.TB
+}
+
+// NewClient returns a client of the server at an address. It is ended with the test.
+func NewClient(t testing.TB, address, project string) *Client {
+	t.Helper()
+	topics, err := pubsub.NewTopicAdminClient(t.Context(), ClientOptions(address)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = topics.Close() })
+	subscriptions, err := pubsub.NewSubscriptionAdminClient(t.Context(), ClientOptions(address)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = subscriptions.Close() })
+	return &Client{Topics: topics, Subscriptions: subscriptions, Project: project, t: t}
+}
+
+// Topic is a queue's topic, and Subscription its subscription.
+func (c *Client) Topic(queue string) string {
+	return "projects/" + c.Project + "/topics/" + queue + "-topic"
+}
+
+// Subscription is a queue's subscription.
+func (c *Client) Subscription(queue string) string {
+	return "projects/" + c.Project + "/subscriptions/" + queue + "-subscription"
+}
+
+// Create creates a queue, whose subscription may be changed before.
+func (c *Client) Create(queue string, change func(*pubsubpb.Subscription)) {
+	c.t.Helper()
+	if _, err := c.Topics.CreateTopic(c.t.Context(), &pubsubpb.Topic{Name: c.Topic(queue)}); err != nil {
+		c.t.Fatal(err)
+	}
+	s := &pubsubpb.Subscription{Name: c.Subscription(queue), Topic: c.Topic(queue), AckDeadlineSeconds: 60}
+	if change != nil {
+		change(s)
+	}
+	if _, err := c.Subscriptions.CreateSubscription(c.t.Context(), s); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Publish sends messages to a queue.
+func (c *Client) Publish(queue string, bodies ...string) {
+	c.t.Helper()
+	for _, b := range bodies {
+		in := &pubsubpb.PublishRequest{Topic: c.Topic(queue), Messages: []*pubsubpb.PubsubMessage{{Data: []byte(b), Attributes: map[string]string{"an": "attribute"}}}}
+		if _, err := c.Topics.Publish(context.Background(), in); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
