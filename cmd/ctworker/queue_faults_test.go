@@ -9,9 +9,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/ctworker/ctworker/aws"
-	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
 // worker is a "ctworker run" that a goroutine of its own waits for.
@@ -173,17 +170,9 @@ func repeats(byTask map[string][]beginning) int {
 
 // wantAll fails the test unless each of n tasks has an event in the queue, and returns
 // how many events there are.
-func (j *job) wantAll(n int, queue *aws.Queue) int {
+func (j *job) wantAll(n int) int {
 	j.t.Helper()
-	var events []map[string]any
-	for left := true; left; { // the reader may have ended early, on a busy machine
-		events = append(events, j.readEvents()...)
-		a, err := queue.Attributes(j.t.Context())
-		if err != nil {
-			j.t.Fatal(err)
-		}
-		left = a.Visible+a.InFlight > 0
-	}
+	events := j.readEvents()
 	ids := idsOf(events)
 	for i := range n {
 		if id := fmt.Sprintf("t%d", i); ids[id] == 0 {
@@ -203,42 +192,28 @@ func stop(workers []*worker) {
 	}
 }
 
-func isEmpty(a aws.Attributes) bool { return a.Visible+a.InFlight == 0 }
+func isEmpty(d depth) bool { return d.Waiting+d.Held == 0 }
 
-// queueOf is a queue of the job, by which its state can be asked for without a process.
-func (j *job) queueOf(name string) *aws.Queue {
-	j.t.Helper()
-	client, _ := sqstest.Client(j.t, j.server, name)
-	q, err := aws.FindQueue(j.t.Context(), client, name)
-	if err != nil {
-		j.t.Fatal(err)
-	}
-	return q
-}
-
-// await asks for the queue's state until it is as wanted.
-func (j *job) await(q *aws.Queue, within time.Duration, wanted func(aws.Attributes) bool) {
+// await asks for a queue's state until it is as wanted.
+func (j *job) await(queue string, within time.Duration, wanted func(depth) bool) {
 	j.t.Helper()
 	for end := time.Now().Add(within); ; <-time.After(10 * time.Millisecond) {
-		a, err := q.Attributes(j.t.Context())
+		d := j.depth(queue)
 		switch {
-		case err != nil:
-			j.t.Fatal(err)
-		case wanted(a):
+		case wanted(d):
 			return
 		case time.Now().After(end):
-			j.t.Fatalf("%s is not as wanted after %v: %+v", q.Name, within, a)
+			j.t.Fatalf("%s is not as wanted after %v: %+v", queue, within, d)
 		}
 	}
 }
 
 // A task of ten leases is delivered once, and its message is gone as soon as it has
 // been told of: no long poll that is under way holds the deletion back.
-func TestQueueTenLeases(t *testing.T) {
-	t.Parallel()
+func TestQueueTenLeases(t *testing.T) { onEach(t, tenLeasesCase) }
+
+func tenLeasesCase(t *testing.T, j *job) {
 	const short = 20
-	j := newJob(t)
-	tasks, events := j.queueOf("jobs"), j.queueOf("jobs-events")
 	j.load(short + 1)
 	b := j.newJournal()
 	args := append([]string{"-j", "4", "--lease", "2"}, b.command(`[ "$CTWORKER_TASK_ID" != t0 ] || exec sleep 21`)...)
@@ -247,12 +222,12 @@ func TestQueueTenLeases(t *testing.T) {
 	b.await(short+1, 1)
 
 	var told time.Time
-	j.await(events, time.Minute, func(a aws.Attributes) bool {
+	j.await("jobs-events", time.Minute, func(d depth) bool {
 		told = time.Now()
-		return a.Visible == short+1
+		return d.Waiting == short+1
 	})
 	took := told.Sub(began)
-	j.await(tasks, 3*time.Second, isEmpty)
+	j.await("jobs", 3*time.Second, isEmpty)
 	t.Logf("the long task was told of after %.1f s, and its message gone %.3f s later", took.Seconds(), time.Since(told).Seconds())
 	if took < 20*time.Second {
 		t.Errorf("it was told of after %v", took)
@@ -264,18 +239,17 @@ func TestQueueTenLeases(t *testing.T) {
 			t.Errorf("%s: %+v", id, all)
 		}
 	}
-	if n := j.wantAll(short+1, events); n != short+1 {
+	if n := j.wantAll(short + 1); n != short+1 {
 		t.Errorf("%d events", n)
 	}
 }
 
 // What has been fetched ahead, as the tasks were short, is there for others within a
 // second of a SIGTERM.
-func TestQueueShutdownManyWaiting(t *testing.T) {
-	t.Parallel()
+func TestQueueShutdownManyWaiting(t *testing.T) { onEach(t, shutdownManyWaitingCase) }
+
+func shutdownManyWaitingCase(t *testing.T, j *job) {
 	const short, waiting = 200, 9
-	j := newJob(t)
-	tasks, events := j.queueOf("jobs"), j.queueOf("jobs-events")
 	j.load(short)
 	b := j.newJournal()
 	w := j.work("w", append([]string{"-j", "1"}, b.command(`case $CTWORKER_TASK_ID in long*) while ! [ -e go ]; do sleep 0.05; done; esac`)...)...)
@@ -287,17 +261,15 @@ func TestQueueShutdownManyWaiting(t *testing.T) {
 	write(t, j.dir, "long.jsonl", long.String())
 	j.do(0, "load", "--task-file", "long.jsonl")
 	// Before what waits is given back by itself.
-	j.await(tasks, 4*time.Second, func(a aws.Attributes) bool { return a.InFlight == 1+waiting && a.Visible == 0 })
+	j.await("jobs", 4*time.Second, func(d depth) bool { return d.Held == 1+waiting && d.Waiting == 0 })
 	w.signal(syscall.SIGTERM)
 	began := time.Now()
-	j.await(tasks, 5*time.Second, func(a aws.Attributes) bool { return a.InFlight == 1 && a.Visible == waiting })
+	j.await("jobs", 5*time.Second, func(d depth) bool { return d.Held == 1 && d.Waiting == waiting })
 	t.Logf("%d waiting tasks were there for others %.3f s after SIGTERM", waiting, time.Since(began).Seconds())
 	write(t, j.dir, "go", "")
 	w.ends(0)
-	if a, err := tasks.Attributes(t.Context()); err != nil || a.Visible != waiting || a.InFlight != 0 {
-		t.Errorf("%+v, %v", a, err)
-	}
-	if a, err := events.Attributes(t.Context()); err != nil || a.Visible != short+1 {
-		t.Errorf("of the events: %+v, %v", a, err)
+	j.wantTasks(waiting, 0)
+	if d := j.depth("jobs-events"); d.Waiting != short+1 {
+		t.Errorf("of the events: %+v", d)
 	}
 }

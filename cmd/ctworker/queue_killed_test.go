@@ -1,16 +1,8 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,9 +11,6 @@ import (
 
 // holders has which worker received which attempt of which task.
 type holders struct {
-	t      *testing.T
-	target *url.URL
-
 	mu sync.Mutex
 	of map[held]string
 }
@@ -31,63 +20,13 @@ type held struct {
 	attempt int
 }
 
-func newHolders(t *testing.T, endpoint string) *holders {
-	t.Helper()
-	target, err := url.Parse(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &holders{t: t, target: target, of: map[held]string{}}
-}
-
-// before returns the address of a proxy that reads what the worker receives.
-func (h *holders) before(worker string) string {
-	proxy := httptest.NewServer(&httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(h.target)
-			r.Out.Host = r.In.Host // the queues' addresses are made of it
-		},
-		ModifyResponse: func(r *http.Response) error {
-			if !strings.HasSuffix(r.Request.Header.Get("X-Amz-Target"), ".ReceiveMessage") {
-				return nil
-			}
-			body, err := io.ReadAll(r.Body)
-			_ = r.Body.Close()
-			r.Body = io.NopCloser(bytes.NewReader(body))
-			h.received(worker, body)
-			return err
-		},
-		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+// before returns the address of a proxy that sees what the worker receives.
+func (h *holders) before(j *job, worker string) string {
+	return j.watch(func(task string, attempt int) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.of[held{task, attempt}] = worker
 	})
-	h.t.Cleanup(func() {
-		proxy.CloseClientConnections()
-		proxy.Close()
-	})
-	return proxy.URL
-}
-
-func (h *holders) received(worker string, body []byte) {
-	var answer struct {
-		Messages []struct {
-			Body       string
-			Attributes struct {
-				Count int `json:"ApproximateReceiveCount,string"`
-			}
-		}
-	}
-	if json.Unmarshal(body, &answer) != nil {
-		return // an error
-	}
-	for _, m := range answer.Messages {
-		var task struct {
-			ID string `json:"task_id"`
-		}
-		if json.Unmarshal([]byte(m.Body), &task) == nil {
-			h.mu.Lock()
-			h.of[held{task.ID, m.Attributes.Count}] = worker
-			h.mu.Unlock()
-		}
-	}
 }
 
 // again has how long what was held by a worker that died took to begin again, by
@@ -143,17 +82,17 @@ func (d durations) String() string {
 }
 
 // Workers that are killed lose no task: what they held runs again within a lease.
-func TestQueueKilledWorkers(t *testing.T) {
-	t.Parallel()
+func TestQueueKilledWorkers(t *testing.T) { onEach(t, killedWorkersCase) }
+
+func killedWorkersCase(t *testing.T, j *job) {
 	const lease = 4 * time.Second
 	tasks, nap, every := size(300, 3000), "0.2", time.Second
 	if full() {
 		nap, every = "0.15", 5*time.Second
 	}
-	j := newJob(t)
-	queue, events := j.queueOf("jobs"), j.queueOf("jobs-events")
+	j.countAttempts()
 	j.load(tasks)
-	b, h := j.newJournal(), newHolders(t, j.counter.URL)
+	b, h := j.newJournal(), &holders{of: map[held]string{}}
 	args := append([]string{"-j", "4", "--lease", "4"}, b.command("exec sleep "+nap)...)
 	began := time.Now()
 	var workers []*worker
@@ -161,8 +100,8 @@ func TestQueueKilledWorkers(t *testing.T) {
 	begin := func() *worker {
 		started++
 		name := fmt.Sprintf("w%d", started)
-		j.via(h.before(name))
-		defer j.via(j.counter.URL)
+		j.via(h.before(j, name))
+		defer j.via(j.home)
 		return j.work(name, args...)
 	}
 	for range 4 {
@@ -186,13 +125,13 @@ func TestQueueKilledWorkers(t *testing.T) {
 			}
 			workers[i] = begin()
 		case <-limit:
-			t.Fatalf("%d tasks have begun after %v; of the queue: %+v", n, hanging, j.status("tasks"))
+			t.Fatalf("%d tasks have begun after %v; of the queue: %+v", n, hanging, j.depth("jobs"))
 		}
 	}
 	took := time.Since(began)
-	j.await(queue, hanging, isEmpty)
+	j.await("jobs", hanging, isEmpty)
 	stop(workers)
-	n := j.wantAll(tasks, events)
+	n := j.wantAll(tasks)
 
 	byTask := b.byTask()
 	a := h.begunAgain(byTask, deaths)

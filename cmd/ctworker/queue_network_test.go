@@ -17,10 +17,10 @@ import (
 // toxiproxy is a network that is bad on purpose: a process of its own, of the version
 // in tools/go.mod, so that the library's users do not inherit its dependencies.
 type toxiproxy struct {
-	t   *testing.T
-	api string
-	url string // leads to the server, through it
-	log lockedBuffer
+	t       *testing.T
+	api     string
+	address string // leads to the server, through it
+	log     lockedBuffer
 }
 
 const toxiproxyCommand = "github.com/Shopify/toxiproxy/v2/cmd/server"
@@ -68,9 +68,9 @@ func (p *toxiproxy) create(target string) {
 	p.t.Helper()
 	listen := freeAddress(p.t)
 	p.await("/proxies", map[string]any{
-		"name": "sqs", "listen": listen, "upstream": strings.TrimPrefix(target, "http://"), "enabled": true,
+		"name": "cloud", "listen": listen, "upstream": target, "enabled": true,
 	})
-	p.url = "http://" + listen
+	p.address = listen
 }
 
 // await asks until the answer is good: the API may not have started, and an address
@@ -116,7 +116,7 @@ func (p *toxiproxy) ask(path string, body any) error {
 // delay has each answer come so much later.
 func (p *toxiproxy) delay(d time.Duration) {
 	p.t.Helper()
-	p.await("/proxies/sqs/toxics", map[string]any{
+	p.await("/proxies/cloud/toxics", map[string]any{
 		"type": "latency", "stream": "downstream", "attributes": map[string]any{"latency": d.Milliseconds()},
 	})
 }
@@ -125,7 +125,7 @@ func (p *toxiproxy) delay(d time.Duration) {
 // request has had its effect.
 func (p *toxiproxy) reset(share float64) {
 	p.t.Helper()
-	p.await("/proxies/sqs/toxics", map[string]any{
+	p.await("/proxies/cloud/toxics", map[string]any{
 		"type": "reset_peer", "stream": "downstream", "toxicity": share, "attributes": map[string]any{"timeout": 0},
 	})
 }
@@ -133,7 +133,7 @@ func (p *toxiproxy) reset(share float64) {
 // up has the network be there, or not: then nobody listens, and all connections end.
 func (p *toxiproxy) up(up bool) {
 	p.t.Helper()
-	p.await("/proxies/sqs", map[string]any{"enabled": up})
+	p.await("/proxies/cloud", map[string]any{"enabled": up})
 }
 
 // connections is how many there have been.
@@ -142,21 +142,19 @@ func (p *toxiproxy) connections() int { return strings.Count(p.log.String(), "Ac
 // Through a slow network that loses one in ten answers, and is away for longer than a
 // lease, no task is lost, and no worker ends. Leases that run out meanwhile have tasks
 // run again.
-func TestQueueThroughABadNetwork(t *testing.T) {
-	t.Parallel()
+func TestQueueThroughABadNetwork(t *testing.T) { onEach(t, throughABadNetworkCase) }
+
+func throughABadNetworkCase(t *testing.T, j *job) {
 	tasks, lease, blackout := size(120, 800), "3", 4*time.Second
 	if full() {
 		lease, blackout = "5", 30*time.Second
 	}
-	j := newJob(t)
-	queue, events := j.queueOf("jobs"), j.queueOf("jobs-events")
+	j.countAttempts()
 	j.load(tasks)
 	b := j.newJournal()
-	// To the server itself, which ends each connection after one request, so that of
-	// requests as well as of connections a tenth is reset.
-	network := newToxiproxy(t, j.server)
+	network := newToxiproxy(t, j.address())
 	network.delay(500 * time.Millisecond)
-	j.via(network.url)
+	j.via(j.scheme + network.address)
 	args := append([]string{"-j", "4", "--lease", lease}, b.command("exec sleep 0.1")...)
 	began := time.Now()
 	var workers []*worker
@@ -180,10 +178,10 @@ func TestQueueThroughABadNetwork(t *testing.T) {
 	network.up(true)
 	b.await(tasks, 0)
 	took := time.Since(began)
-	j.await(queue, hanging, isEmpty)
+	j.await("jobs", hanging, isEmpty)
 	stop(workers)
-	j.via(j.counter.URL)
-	n := j.wantAll(tasks, events)
+	j.via(j.home)
+	n := j.wantAll(tasks)
 
 	again := repeats(b.byTask())
 	var first time.Duration // after it was back
@@ -196,7 +194,7 @@ func TestQueueThroughABadNetwork(t *testing.T) {
 	t.Logf("%d tasks, all begun after %.1f s; the network was away from %.1f to %.1f s, and %.1f s later a task began",
 		tasks, took.Seconds(), away.Sub(began).Seconds(), back.Sub(began).Seconds(), first.Seconds())
 	t.Logf("%d tasks began more than once; %d events; %d connections, of which a tenth was to be reset", again, n, connections)
-	if connections < 100 { // with as many it is all but sure that some were reset
+	if connections < j.connections { // with as many it is all but sure that some were reset
 		t.Errorf("there were only %d connections", connections)
 	}
 }
@@ -204,12 +202,14 @@ func TestQueueThroughABadNetwork(t *testing.T) {
 // A worker that cannot ask for tasks does not take the queue for empty: it goes on when
 // the network is back.
 func TestQueueIsNotEmptyWhileTheNetworkIsAway(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+	onEach(t, isNotEmptyWhileTheNetworkIsAwayCase)
+}
+
+func isNotEmptyWhileTheNetworkIsAwayCase(t *testing.T, j *job) {
 	j.load(8)
 	b := j.newJournal()
-	network := newToxiproxy(t, j.server)
-	j.via(network.url)
+	network := newToxiproxy(t, j.address())
+	j.via(j.scheme + network.address)
 	w := j.work("w", append([]string{"-j", "4", "--lease", "2", "--idle-timeout", "3"}, b.command(`[ -e back ] || exec sleep 25`)...)...)
 	b.await(4, 1)
 	network.up(false) // the leases are lost, and nothing runs
@@ -221,7 +221,7 @@ func TestQueueIsNotEmptyWhileTheNetworkIsAway(t *testing.T) {
 	write(t, j.dir, "back", "")
 	network.up(true)
 	w.ends(0)
-	j.via(j.counter.URL)
+	j.via(j.home)
 	j.wantEmpty()
 	if ids := idsOf(j.readEvents()); len(ids) != 8 {
 		t.Errorf("events of %d tasks", len(ids))

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,7 +15,6 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/program"
-	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
 // full reports whether tests run at the size that CI has.
@@ -32,35 +32,24 @@ func size(small, ci int) int {
 	return small
 }
 
-// job is a job with its queues on a server that is AWS to ctworker.
+// job is a job with its queues.
 type job struct {
+	provider
+	cloud
 	t       *testing.T
 	dir     string
-	server  string // moto's own address
-	counter *sqstest.Counter
-	env     []string
-}
-
-func newJob(t *testing.T) *job {
-	t.Helper()
-	j := &job{t: t, dir: t.TempDir(), server: sqstest.Start(t)}
-	j.counter = sqstest.Count(t, j.server)
-	j.via(j.counter.URL)
-	return j
+	counter counter
+	home    string // the counter's address
+	vars    []string
 }
 
 // via has what is started from now on find the server at this address.
-func (j *job) via(endpoint string) {
-	j.env = []string{
-		"AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true",
-		"AWS_ENDPOINT_URL=" + endpoint, "RMS_CLOUD_TASKS_PROVIDER=aws", "RMS_CLOUD_TASKS_JOB_ID=jobs",
-	}
-}
+func (j *job) via(address string) { j.vars = j.env(address) }
 
 func (j *job) prepare(args ...string) *invocation {
 	j.t.Helper()
 	in := prepare(j.t, j.dir, args...)
-	in.cmd.Env = append(in.cmd.Env, j.env...)
+	in.cmd.Env = append(in.cmd.Env, j.vars...)
 	return in
 }
 
@@ -83,8 +72,23 @@ func (j *job) load(n int, args ...string) {
 	j.do(0, append([]string{"load", "--task-file", "tasks.jsonl", "--create"}, args...)...)
 }
 
-// readEvents takes the events out of the queue.
-func (j *job) readEvents() []map[string]any {
+// readEvents takes the events out of the queue, all of them: on a busy machine the
+// reader may end before it has been answered.
+func (j *job) readEvents() (all []map[string]any) {
+	j.t.Helper()
+	for end := time.Now().Add(hanging); ; {
+		all = append(all, j.readSomeEvents()...)
+		d := j.depth("jobs-events")
+		if isEmpty(d) {
+			return all
+		}
+		if time.Now().After(end) {
+			j.t.Fatalf("%d events have been read, and not all there are: %+v", len(all), d)
+		}
+	}
+}
+
+func (j *job) readSomeEvents() (all []map[string]any) {
 	j.t.Helper()
 	file := filepath.Join(j.dir, "queue.jsonl")
 	j.do(0, "events", "--output", file, "--idle-timeout", "1")
@@ -94,7 +98,6 @@ func (j *job) readEvents() []map[string]any {
 	}
 	defer func() { _ = f.Close() }()
 	defer func() { _ = os.Remove(file) }()
-	var all []map[string]any
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
@@ -107,16 +110,6 @@ func (j *job) readEvents() []map[string]any {
 	return all
 }
 
-// status is what "queue status" says of the queue of tasks, or of events.
-func (j *job) status(of string) (s struct{ Waiting, Held int }) {
-	j.t.Helper()
-	in := j.do(0, "queue", "status", "--"+of, "--json")
-	if err := json.Unmarshal(in.stdout.Bytes(), &s); err != nil {
-		j.t.Fatalf("%v: %s", err, in.stdout.String())
-	}
-	return s
-}
-
 // wantEmpty fails the test unless nothing is left of the tasks.
 func (j *job) wantEmpty() {
 	j.t.Helper()
@@ -126,7 +119,7 @@ func (j *job) wantEmpty() {
 // wantTasks fails the test unless so many tasks wait, and so many are held.
 func (j *job) wantTasks(waiting, held int) {
 	j.t.Helper()
-	if s := j.status("tasks"); s.Waiting != waiting || s.Held != held {
+	if s := j.depth("jobs"); s.Waiting != waiting || s.Held != held {
 		j.t.Errorf("%d tasks wait and %d are held, want %d and %d", s.Waiting, s.Held, waiting, held)
 	}
 }
@@ -154,10 +147,10 @@ func idsOf(events []map[string]any) map[string]int {
 
 // A job from its task file over the queue to its events, with several workers: each
 // task runs once, and has one event. Requests are counted at the server.
-func TestQueueEndToEnd(t *testing.T) {
-	t.Parallel()
+func TestQueueEndToEnd(t *testing.T) { onEach(t, endToEndCase) }
+
+func endToEndCase(t *testing.T, j *job) {
 	tasks := size(1000, 4000)
-	j := newJob(t)
 	j.load(tasks)
 	j.wantTasks(tasks, 0)
 	before := j.counter.All()
@@ -193,9 +186,9 @@ func TestQueueEndToEnd(t *testing.T) {
 
 // What waits for a slot is there for others within a second of a SIGTERM, and what runs
 // may finish.
-func TestQueueShutdown(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestQueueShutdown(t *testing.T) { onEach(t, shutdownCase) }
+
+func shutdownCase(t *testing.T, j *job) {
 	j.load(10)
 	path, lines := fifo(t, j.dir)
 	w := j.prepare("run", "-j", "2", "--", "sh", "-c", "echo $$ > "+path+"; while ! [ -e go ]; do sleep 0.05; done").start()
@@ -203,7 +196,7 @@ func TestQueueShutdown(t *testing.T) {
 	w.signal(syscall.SIGTERM)
 	began := time.Now()
 	for {
-		if s := j.status("tasks"); s.Waiting == 8 && s.Held == 2 {
+		if s := j.depth("jobs"); s.Waiting == 8 && s.Held == 2 {
 			break
 		}
 		if time.Since(began) > 10*time.Second {
@@ -217,9 +210,9 @@ func TestQueueShutdown(t *testing.T) {
 }
 
 // What a shutdown has to end is in the queue again, and the exit code says so.
-func TestQueueInterrupted(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestQueueInterrupted(t *testing.T) { onEach(t, interruptedCase) }
+
+func interruptedCase(t *testing.T, j *job) {
 	j.load(1)
 	path, lines := fifo(t, j.dir)
 	w := j.prepare("run", "--shutdown-grace-period", "0", "--", "sh", "-c", "echo $$ > "+path+"; exec sleep 1000").start()
@@ -231,15 +224,15 @@ func TestQueueInterrupted(t *testing.T) {
 }
 
 // Of two queues that are read with a skip and a limit, so many tasks are left.
-func TestQueueSkipAndLimit(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestQueueSkipAndLimit(t *testing.T) { onEach(t, skipAndLimitCase) }
+
+func skipAndLimitCase(t *testing.T, j *job) {
 	j.load(20)
 	j.do(0, "run", "-j", "3", "--tasks-to-skip", "4", "--max-num-tasks", "7", "--lease", "3", "--", "/bin/true")
 	if events := j.readEvents(); len(events) != 7 || len(idsOf(events)) != 7 {
 		t.Errorf("%d events", len(events))
 	}
-	if s := j.status("tasks"); s.Waiting+s.Held != 13 || s.Held > 4 {
+	if s := j.depth("jobs"); s.Waiting+s.Held != 13 || s.Held > 4 {
 		t.Errorf("%d waiting, %d held", s.Waiting, s.Held)
 	}
 	j.do(0, "run", "-j", "3", "--idle-timeout", "4", "--", "/bin/true") // those skipped come back
@@ -248,9 +241,10 @@ func TestQueueSkipAndLimit(t *testing.T) {
 }
 
 // A task that fails is tried again, so often and no more, and its last event says why.
-func TestQueueRetry(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestQueueRetry(t *testing.T) { onEach(t, retryCase) }
+
+func retryCase(t *testing.T, j *job) {
+	j.countAttempts()
 	j.load(3)
 	began := time.Now()
 	j.do(0, "run", "-j", "3", "--retry-on-exit", "--max-attempts", "3", "--retry-delay", "1", "--idle-timeout", "3", "--", "sh", "-c", "exit 7")
@@ -274,14 +268,13 @@ func TestQueueRetry(t *testing.T) {
 }
 
 // Messages that are no tasks are told of whole, and the tasks among them run.
-func TestQueueMalformed(t *testing.T) {
-	t.Parallel()
+func TestQueueMalformed(t *testing.T) { onEach(t, malformedCase) }
+
+func malformedCase(t *testing.T, j *job) {
 	n := 50
 	if full() {
 		n = 1000
 	}
-	j := newJob(t)
-	client, url := sqstest.Client(t, j.server, "jobs")
 	bad := map[string]bool{}
 	var bodies []string
 	kinds := []func(i int) string{
@@ -290,6 +283,9 @@ func TestQueueMalformed(t *testing.T) {
 		func(i int) string { return fmt.Sprintf(`{"data": {"n": %d}}`, i) },
 		func(i int) string { return fmt.Sprintf("\u0085\ufffd\U0001f600 \x7f %d", i) },
 		func(i int) string { return fmt.Sprintf(`["a list", %d]`, i) },
+	}
+	if j.binary {
+		kinds = append(kinds, func(i int) string { return fmt.Sprintf("\xff\x00\xfe%d", i) })
 	}
 	for i := range n {
 		bodies = append(bodies, fmt.Sprintf(`{"task_id": "t%d", "data": {}}`, i))
@@ -300,7 +296,7 @@ func TestQueueMalformed(t *testing.T) {
 		bad[body] = true
 		bodies = append(bodies, body)
 	}
-	sqstest.Send(t, client, url, bodies...)
+	j.publish("jobs", bodies...)
 	w := j.do(0, "run", "-j", "4", "--idle-timeout", "2", "--event-log-to-file", "--", "/bin/true")
 	w.wantError(fmt.Sprintf(`"malformed":%d`, n))
 	j.wantEmpty()
@@ -310,7 +306,7 @@ func TestQueueMalformed(t *testing.T) {
 		if err := json.Unmarshal(line, &e); err != nil {
 			t.Fatal(err)
 		}
-		if m, ok := e["message"].(string); ok {
+		if m := messageOf(e); m != "" {
 			inFile[m] = true
 		}
 	}
@@ -321,7 +317,7 @@ func TestQueueMalformed(t *testing.T) {
 			tasks++
 			continue
 		}
-		message, _ := e["message"].(string)
+		message := messageOf(e)
 		if e["event_type"] != "non_fatal_exception" || e["stack_trace"] == "" || message == "" {
 			t.Errorf("%.300v", e)
 		}
@@ -351,15 +347,25 @@ func TestQueueMalformed(t *testing.T) {
 	}
 }
 
+// messageOf is the message that an event tells of, which is no task; "" without one.
+func messageOf(e map[string]any) string {
+	if text, ok := e["message"].(string); ok {
+		return text
+	}
+	text, _ := e["message_base64"].(string)
+	raw, _ := base64.StdEncoding.DecodeString(text)
+	return string(raw)
+}
+
 // While the queue of events is away, nothing is deleted that has not been told, and not
 // much more is run; when it is back, each task has its event.
-func TestQueueOfEventsIsAway(t *testing.T) {
-	t.Parallel()
+func TestQueueOfEventsIsAway(t *testing.T) { onEach(t, ofEventsIsAwayCase) }
+
+func ofEventsIsAwayCase(t *testing.T, j *job) {
 	const tasks, most = 600, 300
-	j := newJob(t)
 	j.load(tasks)
 	j.do(0, "queue", "create", "--events")
-	j.counter.Refuse("SendMessageBatch", true)
+	j.counter.Refuse(j.send, true)
 	w := j.prepare("run", "-j", "4", "--idle-timeout", "2", "--", "sh", "-c", "echo >> started").start()
 	started := func() int {
 		b, _ := os.ReadFile(filepath.Join(j.dir, "started"))
@@ -369,10 +375,10 @@ func TestQueueOfEventsIsAway(t *testing.T) {
 		last = started()
 		<-time.After(2 * time.Second)
 	}
-	if n := j.counter.Of("DeleteMessageBatch"); n > 0 || started() > most {
+	if n := j.counter.Of(j.remove); n > 0 || started() > most {
 		t.Errorf("%d deletions while nothing was told, and %d tasks were run", n, started())
 	}
-	j.counter.Refuse("SendMessageBatch", false)
+	j.counter.Refuse(j.send, false)
 	w.want(0)
 	j.wantEmpty()
 	if ids := idsOf(j.wantEvents(tasks)); len(ids) != tasks || started() != tasks {
@@ -381,16 +387,20 @@ func TestQueueOfEventsIsAway(t *testing.T) {
 }
 
 // Queues that deliver exactly once have their own names, and the same events.
-func TestQueueExactlyOnce(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
-	j.env = append(j.env, "RMS_CLOUD_TASKS_EXACTLY_ONCE_QUEUE=1")
+func TestQueueExactlyOnce(t *testing.T) { onEach(t, exactlyOnceCase) }
+
+func exactlyOnceCase(t *testing.T, j *job) {
+	j.vars = append(j.vars, "RMS_CLOUD_TASKS_EXACTLY_ONCE_QUEUE=1")
 	j.load(30)
-	j.do(0, "load", "--task-file", "tasks.jsonl") // again: within five minutes they are the same
+	if j.fifo != "" {
+		j.do(0, "load", "--task-file", "tasks.jsonl") // again: within five minutes they are the same
+	}
 	w := j.prepare("run", "-j", "4", "--idle-timeout", "2", "--", "/bin/true").start()
 	w.want(0)
-	w.wantError(`"queue":"jobs.fifo"`, `"event_queue":"jobs-events.fifo"`)
-	j.wantEmpty()
+	w.wantError(`"queue":"jobs`+j.fifo+`"`, `"event_queue":"jobs-events`+j.fifo+`"`)
+	if d := j.depth("jobs" + j.fifo); !isEmpty(d) {
+		t.Errorf("%+v", d)
+	}
 	if events := j.readEvents(); len(events) != 30 || len(idsOf(events)) != 30 {
 		t.Errorf("%d events", len(events))
 	}
@@ -398,26 +408,25 @@ func TestQueueExactlyOnce(t *testing.T) {
 
 // A task that goes back too often for the queue's own redrive policy goes to the queue
 // that this names.
-func TestQueueRedrive(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
-	client, _ := sqstest.Client(t, j.server, "dead")
-	sqstest.Redrive(t, client, "jobs", "dead", 2)
+func TestQueueRedrive(t *testing.T) { onEach(t, redriveCase) }
+
+func redriveCase(t *testing.T, j *job) {
+	j.redrive("dead", j.redrives)
 	j.load(2)
-	if in := j.do(1, "queue", "status"); !strings.Contains(in.stdout.String(), "received 2 times goes to the queue dead") || !strings.Contains(in.stdout.String(), "jobs-events  events  not there") {
+	if in := j.do(1, "queue", "status"); !strings.Contains(in.stdout.String(), fmt.Sprintf("received %d times goes to the queue dead", j.redrives)) || !strings.Contains(in.stdout.String(), "jobs-events  events  not there") {
 		t.Errorf("%s", in.stdout.String())
 	}
 	j.do(0, "run", "--retry-on-exit", "--idle-timeout", "2", "--", "false")
-	j.wantEmpty()
-	j.wantEvents(4)
-	j.env = append(j.env, "RMS_CLOUD_TASKS_QUEUE_NAME=dead")
-	j.wantTasks(2, 0) // in the dead-letter queue
+	j.wantEvents(2 * j.redrives)
+	if n := j.count("dead"); n != 2 {
+		t.Errorf("%d tasks are in the other queue", n)
+	}
 }
 
 // A worker that lives says so, to the queue of events alone.
-func TestQueueKeepAlive(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestQueueKeepAlive(t *testing.T) { onEach(t, keepAliveCase) }
+
+func keepAliveCase(t *testing.T, j *job) {
 	j.load(1)
 	j.do(0, "run", "--keepalive-interval", "0.5", "--event-log-to-file", "--idle-timeout", "1", "--", "sleep", "2")
 	lives := 0
@@ -436,9 +445,9 @@ func TestQueueKeepAlive(t *testing.T) {
 }
 
 // What ends a worker is told in the queue as well.
-func TestQueueFatalException(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestQueueFatalException(t *testing.T) { onEach(t, fatalExceptionCase) }
+
+func fatalExceptionCase(t *testing.T, j *job) {
 	j.load(1)
 	j.do(program.ExitFatal, "run", "--warm", "--", "/bin/false")
 	var fatal map[string]any
@@ -455,9 +464,9 @@ func TestQueueFatalException(t *testing.T) {
 }
 
 // A task file may be run with its events going to the queue.
-func TestEventsOfATaskFileToTheQueue(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestEventsOfATaskFileToTheQueue(t *testing.T) { onEach(t, taskFileCase) }
+
+func taskFileCase(t *testing.T, j *job) {
 	write(t, j.dir, "tasks.json", `[{"task_id": "a", "data": {}}, {"task_id": "b", "data": {}}]`)
 	j.do(0, "run", "--task-file", "tasks.json", "--event-log-to-queue", "--", "/bin/true")
 	if events := j.readEvents(); len(events) != 2 || bytes.Count(readFile(t, j.dir, "events.log"), []byte("\n")) != 2 {

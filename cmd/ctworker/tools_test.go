@@ -12,9 +12,9 @@ import (
 )
 
 // A load that is interrupted says how to go on, and nothing is in twice.
-func TestLoadGoesOn(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestLoadGoesOn(t *testing.T) { onEach(t, loadGoesOnCase) }
+
+func loadGoesOnCase(t *testing.T, j *job) {
 	j.load(0)
 	path, _ := fifo(t, j.dir)
 	feed, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -33,7 +33,7 @@ func TestLoadGoesOn(t *testing.T) {
 	for i := range 35 {
 		_, _ = fmt.Fprintf(feed, "{\"task_id\":\"t%d\",\"data\":{}}\n", i)
 	}
-	for j.status("tasks").Waiting < 30 { // the last ones may wait for the rest of a block
+	for j.depth("jobs").Waiting < 30 { // the last ones may wait for the rest of a block
 		<-time.After(50 * time.Millisecond)
 	}
 	in.signal(syscall.SIGINT)
@@ -47,34 +47,34 @@ func TestLoadGoesOn(t *testing.T) {
 		t.Fatalf("%v: %s", err, in.stderr.String())
 	}
 	j.do(0, "load", "--task-file", "tasks.jsonl", "--start-task", fmt.Sprint(next))
-	if s := j.status("tasks"); s.Waiting != 100 {
+	if s := j.depth("jobs"); s.Waiting != 100 {
 		t.Errorf("%d tasks are in the queue", s.Waiting)
 	}
 }
 
 // What the queue does not take, and what is broken, is told with where it is.
-func TestLoadFaults(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestLoadFaults(t *testing.T) { onEach(t, loadFaultsCase) }
+
+func loadFaultsCase(t *testing.T, j *job) {
 	j.load(0)
-	write(t, j.dir, "large.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b","data":"`+strings.Repeat("x", 1<<20)+`"}`+"\n"+`{"task_id":"c","data":1}`)
+	write(t, j.dir, "large.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b","data":"`+strings.Repeat("x", j.largest)+`"}`+"\n"+`{"task_id":"c","data":1}`)
 	in := j.do(program.ExitFatal, "load", "--task-file", "large.jsonl")
 	in.wantError(`task 2, \"b\"`, "too large", "1 tasks are in the queue jobs", "--start-task 2 goes on")
 	write(t, j.dir, "broken.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b"}`)
 	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl")
 	in.wantError("broken.jsonl", "entry 2", "1 tasks are in the queue jobs", "--start-task 2 goes on")
 	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl", "--queue-name", "other")
-	in.wantError(`no queue \"other\"`, "ctworker load --create")
-	for _, args := range [][]string{{"--start-task", "0"}, {"--limit", "-3"}, {"--queue-name", "a b"}, {"--provider", "gcp", "--project-id", "p"}} {
+	in.wantError(j.gone, "other", "ctworker load --create")
+	for _, args := range [][]string{{"--start-task", "0"}, {"--limit", "-3"}, {"--queue-name", "a b"}} {
 		in := j.do(program.ExitUsage, append([]string{"load", "--task-file", "broken.jsonl"}, args...)...)
 		in.wantError(args[0], "ctworker load --help")
 	}
 }
 
 // The queues are shown, created, emptied and deleted, the last two not without a word.
-func TestQueueTools(t *testing.T) {
-	t.Parallel()
-	j := newJob(t)
+func TestQueueTools(t *testing.T) { onEach(t, toolsCase) }
+
+func toolsCase(t *testing.T, j *job) {
 	in := j.do(program.ExitFatal, "queue", "status")
 	if n := strings.Count(in.stdout.String(), "not there"); n != 2 {
 		t.Error(in.stdout.String())
@@ -86,7 +86,7 @@ func TestQueueTools(t *testing.T) {
 	j.load(5)
 	for _, what := range []string{"purge", "delete"} {
 		in := j.do(program.ExitUsage, "queue", what)
-		in.wantError("--yes", "about 5 tasks waiting")
+		in.wantError("--yes", j.there)
 	}
 	if in := j.do(0, "queue", "purge", "--yes"); in.stdout.String() != "deleted everything in jobs\n" {
 		t.Error(in.stdout.String())
@@ -100,24 +100,30 @@ func TestQueueTools(t *testing.T) {
 	j.do(program.ExitUsage, "queue", "status", "--events=false").wantError("--tasks")
 	j.do(program.ExitUsage, "queue", "statsu").wantError("status, create, purge and delete")
 	j.do(program.ExitFatal, "events").wantError("no event queue jobs-events")
-	j.do(program.ExitFatal, "run", "--", "true").wantError(`no queue \"jobs\"`, "ctworker queue create")
+	j.do(program.ExitFatal, "run", "--", "true").wantError(j.gone, "jobs", "ctworker queue create")
 }
 
 // What could not be leased is refused before anything runs.
 func TestQueueRefuses(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	aws := []string{"--provider", "aws"}
+	gcp := []string{"--provider", "gcp", "--project-id", "p"}
 	for _, tc := range []struct {
-		args []string
-		text string
+		provider, args []string
+		text           string
 	}{
-		{[]string{"--max-runtime", "43200"}, "give 43165 or less"},
-		{[]string{"--lease", "50000"}, "--lease 50000"},
-		{[]string{"--job-id", "a/b"}, `--job-id "a/b": no name for a queue of SQS`},
-		{[]string{"--job-id", strings.Repeat("x", 75)}, "68 at most"},
-		{[]string{"--provider", "gcp", "--project-id", "p"}, "--provider GCP"},
+		{aws, []string{"--max-runtime", "43200"}, "give 43165 or less"},
+		{aws, []string{"--lease", "50000"}, "--lease 50000"},
+		{aws, []string{"--job-id", "a/b"}, `--job-id "a/b": no name for a queue of SQS`},
+		{aws, []string{"--job-id", strings.Repeat("x", 75)}, "68 at most"},
+		{gcp, []string{"--lease", "601"}, "--lease 601: Pub/Sub has 600"},
+		{gcp, []string{"--retry-delay", "3600"}, "--retry-delay 3600: Pub/Sub has 600"},
+		{gcp, []string{"--queue-name", "1a"}, `--queue-name "1a": no name for a queue of Pub/Sub`},
+		{gcp, []string{"--job-id", "google"}, "do not begin with goog"},
+		{gcp[:2], nil, "--project-id"},
 	} {
-		args := append([]string{"run", "--provider", "aws", "--job-id", "jobs"}, tc.args...)
+		args := append([]string{"run", "--job-id", "jobs"}, append(tc.provider, tc.args...)...)
 		in := prepare(t, dir, append(args, "--", "true")...).start()
 		in.want(program.ExitUsage)
 		in.wantError(tc.text)

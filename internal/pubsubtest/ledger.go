@@ -10,21 +10,21 @@ import (
 // ledger knows what is in the subscriptions: those that were created through the Proxy,
 // and only what went through it.
 type ledger struct {
-	books map[string]*book // by the subscription's name
+	sent  map[string][]string // ids of messages, by the topic
+	books map[string]*book    // by the subscription's name
 }
 
 // book is of one subscription.
 type book struct {
-	topic     string
-	deadline  time.Duration
-	published int
-	done      map[string]bool      // messages that are acknowledged
-	until     map[string]time.Time // messages that have been pulled, and for how long they are held
-	message   map[string]string    // by the ack id
-	latest    map[string]string    // the ack id of a message that is good
+	topic    string
+	deadline time.Duration
+	done     map[string]bool      // messages that are acknowledged
+	until    map[string]time.Time // messages that have been pulled, and for how long they are held
+	message  map[string]string    // by the ack id
+	latest   map[string]string    // the ack id of a message that is good
 }
 
-func newLedger() ledger { return ledger{map[string]*book{}} }
+func newLedger() ledger { return ledger{map[string][]string{}, map[string]*book{}} }
 
 func (l *ledger) created(s *pubsubpb.Subscription) {
 	l.books[s.GetName()] = &book{
@@ -33,12 +33,17 @@ func (l *ledger) created(s *pubsubpb.Subscription) {
 	}
 }
 
-func (l *ledger) published(topic string, n int) {
-	for _, b := range l.books {
-		if b.topic == topic {
-			b.published += n
+// emptied enters that nothing is left, as after a seek to now.
+func (l *ledger) emptied(subscription string) {
+	if b := l.books[subscription]; b != nil {
+		for _, id := range l.sent[b.topic] {
+			b.done[id] = true
 		}
 	}
+}
+
+func (l *ledger) published(topic string, ids []string) {
+	l.sent[topic] = append(l.sent[topic], ids...)
 }
 
 func (l *ledger) held(subscription string, m *pubsubpb.ReceivedMessage) {
@@ -98,11 +103,14 @@ func (p *Proxy) Depth(subscription string) (d Depth) {
 		return d
 	}
 	now := time.Now()
-	for id, until := range b.until {
-		if !b.done[id] && until.After(now) {
+	for _, id := range p.sent[b.topic] {
+		switch {
+		case b.done[id]:
+		case b.until[id].After(now):
 			d.Held++
+		default:
+			d.Waiting++
 		}
 	}
-	d.Waiting = b.published - len(b.done) - d.Held
 	return d
 }

@@ -156,7 +156,7 @@ func (p *Proxy) record(method string, in, out []byte, err error) {
 	case "Publish":
 		request, answer := &pubsubpb.PublishRequest{}, &pubsubpb.PublishResponse{}
 		if err == nil && proto.Unmarshal(in, request) == nil && proto.Unmarshal(out, answer) == nil {
-			p.published(request.GetTopic(), len(answer.GetMessageIds()))
+			p.published(request.GetTopic(), answer.GetMessageIds())
 		}
 	case "Pull":
 		request, answer := &pubsubpb.PullRequest{}, &pubsubpb.PullResponse{}
@@ -178,6 +178,11 @@ func (p *Proxy) record(method string, in, out []byte, err error) {
 		request := &pubsubpb.ModifyAckDeadlineRequest{}
 		if err == nil && proto.Unmarshal(in, request) == nil {
 			p.modified(request.GetSubscription(), request.GetAckIds(), time.Duration(request.GetAckDeadlineSeconds())*time.Second)
+		}
+	case "Seek", "DeleteSubscription":
+		request := &pubsubpb.SeekRequest{} // both have the name at the same place
+		if err == nil && proto.Unmarshal(in, request) == nil {
+			p.emptied(request.GetSubscription())
 		}
 	case "CreateSubscription":
 		answer := &pubsubpb.Subscription{}

@@ -98,13 +98,18 @@ func isThere(path string) bool {
 	return err == nil
 }
 
-// Client returns a client of the server, and the address of a new queue of it.
-func Client(t testing.TB, endpoint, queue string) (client *sqs.Client, url string) {
-	t.Helper()
-	client = sqs.New(sqs.Options{
+// NewClient returns a client of the server.
+func NewClient(endpoint string) *sqs.Client {
+	return sqs.New(sqs.Options{
 		Region: "us-east-1", BaseEndpoint: &endpoint,
 		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
 	})
+}
+
+// Client returns a client of the server, and the address of a new queue of it.
+func Client(t testing.TB, endpoint, queue string) (client *sqs.Client, url string) {
+	t.Helper()
+	client = NewClient(endpoint)
 	out, err := client.CreateQueue(context.Background(), &sqs.CreateQueueInput{QueueName: &queue})
 	if err != nil {
 		t.Fatal(err)

@@ -38,6 +38,9 @@ type Options struct {
 	Partial bool
 	// Wait is how long Ask waits for a message.
 	Wait time.Duration
+	// WaitOut has Close wait for the requests under way, as one that is cancelled may take
+	// messages with it. Default: for the time that an answer takes, and no longer.
+	WaitOut bool
 	// Lease is how long a message is held at first.
 	Lease time.Duration
 	// Raw has every message handed over as it is: Task.ID is the message's id, and

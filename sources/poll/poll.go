@@ -300,7 +300,11 @@ func (p *Poller) endPolls(ctx context.Context) {
 		p.polls.Wait()
 	}()
 	p.mu.Lock()
-	grace := time.NewTimer(time.Until(p.gaveUp.Add(min(max(2*p.answers, shortAnswer), longAnswer))))
+	patience := min(max(2*p.answers, shortAnswer), longAnswer)
+	if p.opts.WaitOut {
+		patience += p.opts.Wait
+	}
+	grace := time.NewTimer(time.Until(p.gaveUp.Add(patience)))
 	p.mu.Unlock()
 	defer grace.Stop()
 	select {

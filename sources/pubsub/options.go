@@ -26,8 +26,9 @@ type Options struct {
 	// most. Where the subscription's own deadline is another, a first extension goes
 	// out at once. Default 60 s.
 	Lease time.Duration
-	// Wait is how long a pull waits for a message: 1 s to 90 s. One that comes just as
-	// a pull gives up waits for its deadline. Default 10 s.
+	// Wait is how long a pull waits for a message: 1 s to 90 s. As long may Close take,
+	// since a message that comes as a pull is cancelled is hidden until its deadline.
+	// Default 3 s.
 	Wait time.Duration
 	// Linger is how long an acknowledgment, release or extension waits for others
 	// to go with it. Default 10 ms.
@@ -56,7 +57,7 @@ func (o Options) withDefaults() Options {
 		o.Lease = time.Minute
 	}
 	if o.Wait <= 0 {
-		o.Wait = 10 * time.Second
+		o.Wait = 3 * time.Second
 	}
 	return o
 }

@@ -43,7 +43,7 @@ type Source struct {
 func newSource(clients *gcp.Clients, queue *gcp.Queue, deadline time.Duration, opts Options) *Source {
 	s := &Source{clients: clients, client: clients.Subscriptions, queue: queue, deadline: deadline, opts: opts}
 	s.poller = poll.New(poll.Options{
-		Provider: "pubsub", Ask: s.ask, Final: s.final, Most: pullMost, Partial: true, Wait: opts.Wait, Lease: opts.Lease,
+		Provider: "pubsub", Ask: s.ask, Final: s.final, Most: pullMost, Partial: true, Wait: opts.Wait, WaitOut: true, Lease: opts.Lease,
 		Raw: opts.Raw, Malformed: opts.Malformed, Log: opts.Log, Limit: opts.limit, Late: opts.late,
 	})
 	s.acks = batch.New(batch.Options[string]{
