@@ -78,13 +78,13 @@ func Explain(action, queue string, err error) error {
 	return fmt.Errorf("sqs %s: %s: %w", action, what, err)
 }
 
-// noCredentials reports whether there is nobody to ask as; the SDK has no type for it.
-func noCredentials(err error) bool { return strings.Contains(err.Error(), "get identity: ") }
+// HasNoCredentials reports whether there is nobody to ask as; the SDK has no type for it.
+func HasNoCredentials(err error) bool { return strings.Contains(err.Error(), "get identity: ") }
 
 // isUnset reports whether the environment has to change for another try to do better.
 func isUnset(err error) bool {
 	var dns *net.DNSError
-	return noCredentials(err) || errors.As(err, &dns) && dns.IsNotFound
+	return HasNoCredentials(err) || errors.As(err, &dns) && dns.IsNotFound
 }
 
 // isDenied reports whether SQS says that these credentials may not.
@@ -94,7 +94,7 @@ func isDenied(err error) bool { return deniedCodes[codeOf(err)] }
 func unreached(err error) string {
 	var dns *net.DNSError
 	switch {
-	case noCredentials(err):
+	case HasNoCredentials(err):
 		return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role"
 	case errors.As(err, &dns):
 		return fmt.Sprintf("there is no host %s; correct the region (--region or AWS_REGION) or AWS_ENDPOINT_URL, or see to the network", dns.Name)

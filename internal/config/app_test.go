@@ -83,7 +83,7 @@ func TestHelp(t *testing.T) {
 	at := -1
 	for _, want := range []string{ // in this order
 		"Tasks",
-		"--task-file FILE Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or https:// address, " +
+		"--task-file FILE Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or http(s):// address, " +
 			"and not from a queue [$RMS_CLOUD_TASKS_TASK_FILE]",
 		"Queue",
 		"--queue-name NAME The name of the task queue (default: the job ID) [$RMS_CLOUD_TASKS_QUEUE_NAME]",

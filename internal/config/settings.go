@@ -81,7 +81,7 @@ func settings() []setting {
 	return []setting{
 		{
 			name: taskFile, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", ours: true,
-			usage: "Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or https:// address, " +
+			usage: "Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or http(s):// address, " +
 				"and not from a queue",
 			at: func(c *Config) value { return field[string]{&c.TaskFile, text("the name of a file")} },
 		},
@@ -107,7 +107,7 @@ func settings() []setting {
 		},
 		{
 			name: "region", category: inQueue, arg: "REGION", defHelp: "as the provider's own tools find it", ours: true,
-			usage: "The region of AWS that has the queues",
+			usage: "The region that has the queues; exactly-once queues of GCP have to be asked in theirs",
 			at:    func(c *Config) value { return field[string]{&c.Region, text("a region, such as us-east-1")} },
 		},
 		{
@@ -125,8 +125,8 @@ func settings() []setting {
 		},
 		{
 			name: eventLogFile, env: prefix + "EVENT_LOG_FILE", category: inEvents, arg: "FILE", def: "events.log",
-			usage: "The file that events are written to with --" + eventLogToFile,
-			at:    func(c *Config) value { return field[string]{&c.EventLogFile, text("the name of a file")} },
+			usage: "The local file that events are written to with --" + eventLogToFile,
+			at:    func(c *Config) value { return field[string]{&c.EventLogFile, localFile("the name of a file")} },
 		},
 		{
 			name: eventLogToFile, env: prefix + "EVENT_LOG_TO_FILE", category: inEvents, pair: true,

@@ -8,6 +8,7 @@ import (
 	"github.com/ctworker/ctworker/internal/queue"
 	"github.com/ctworker/ctworker/sinks/progress"
 	"github.com/ctworker/ctworker/sources/taskfile"
+	"github.com/ctworker/ctworker/sources/taskfile/remote"
 )
 
 // LoadOptions are what "ctworker load" takes beside the settings.
@@ -27,7 +28,8 @@ func (t *Tool) Load(opts LoadOptions) int {
 		return t.usage(err)
 	}
 	defer stop()
-	file, err := taskfile.Open(t.Config.TaskFile, taskfile.Options{Skip: opts.Start - 1, Stdin: t.Stdin})
+	file, err := remote.OpenTasks(t.ctx, t.Config.TaskFile, remote.Options{Region: t.Config.Region, Log: t.log},
+		taskfile.Options{Skip: opts.Start - 1, Stdin: t.Stdin})
 	if err != nil {
 		return t.usage(fmt.Errorf("--task-file: %w", err))
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/sources/taskfile"
+	"github.com/ctworker/ctworker/sources/taskfile/remote"
 	"github.com/ctworker/ctworker/stages"
 )
 
@@ -89,7 +90,7 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 }
 
 // openSource opens what the tasks come from.
-func (w *Worker) openSource() error {
+func (w *Worker) openSource(ctx context.Context) error {
 	cfg := w.opts.Config
 	path, opts := cfg.TaskFile, taskfile.Options{Skip: cfg.TasksToSkip, Stdin: w.opts.Stdin}
 	var from *procexec.HostSource
@@ -111,7 +112,9 @@ func (w *Worker) openSource() error {
 		w.onClose(pipe.Close)
 		path, opts.Stdin, opts.Name = "-", pipe, from.Name
 	}
-	file, err := taskfile.Open(path, opts)
+	file, err := remote.OpenTasks(ctx, path, remote.Options{
+		Region: cfg.Region, Log: w.opts.Log.With().Str("component", "source").Logger(),
+	}, opts)
 	if err != nil {
 		return &ConfigError{fmt.Errorf("--task-file: %w", err)}
 	}

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,14 +171,4 @@ func (w *Worker) keepAlive() {
 		}
 	})
 	w.onClose(func() error { cancel(); ended.Wait(); return nil })
-}
-
-// refuseRemote refuses task files that cannot be read yet.
-func refuseRemote(path string) error {
-	for _, scheme := range []string{"gs://", "s3://", "http://", "https://"} {
-		if len(path) > len(scheme) && path[:len(scheme)] == scheme {
-			return fmt.Errorf("--task-file %q: task files from %s are not in this version yet: copy the file here first", path, scheme)
-		}
-	}
-	return nil
 }

@@ -130,9 +130,6 @@ const readAhead = 4
 // close, also after an error.
 func (w *Worker) open(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
-	if err := refuseRemote(cfg.TaskFile); err != nil {
-		return &ConfigError{err}
-	}
 	if err := w.openProvider(); err != nil {
 		return err
 	}
@@ -179,7 +176,7 @@ func (w *Worker) open(ctx context.Context) error {
 		}
 		return w.openSinks(ctx)
 	}
-	if err := w.openSource(); err != nil {
+	if err := w.openSource(ctx); err != nil {
 		return err
 	}
 	if err := distinct(cfg); err != nil {

@@ -26,6 +26,12 @@ type Options struct {
 	Stdin io.Reader
 	// Name is what errors call the path "-". The default is "standard input".
 	Name string
+	// Stream, if set, is read in place of a file; the path is then what errors call it,
+	// and its ending says the format. The Source takes it over: Close closes it, also
+	// to end a read that blocks.
+	Stream io.ReadCloser
+	// Size is how many bytes Stream has; 0 or less is unknown.
+	Size int64
 	// MaxTaskSize is how many bytes one entry may take in the file, and, for
 	// YAML, also once its aliases have been expanded. Reading an entry takes a
 	// few times its size in memory. The default is DefaultMaxTaskSize.
@@ -63,6 +69,11 @@ func Open(path string, opts Options) (*Source, error) {
 		opts.MaxTaskSize = DefaultMaxTaskSize
 	}
 	s := &Source{scan: scan{name: path, skip: opts.Skip}}
+	if opts.Stream != nil {
+		s.file, s.total = opts.Stream, max(opts.Size, 0)
+		s.feed = startFeed(&s.scan, opts.Stream, path, opts.MaxTaskSize)
+		return s, nil
+	}
 	var src io.Reader
 	var regular bool
 	if path == "-" {
@@ -211,6 +222,9 @@ func (s *Source) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() {
 		if s.feed != nil {
 			s.closeErr = s.feed.close(ctx)
+			if s.file != nil {
+				s.closeErr = errors.Join(s.closeErr, s.file.Close())
+			}
 			return
 		}
 		s.scan.close()

@@ -1,0 +1,349 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ctworker/ctworker/internal/cuttest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// data is n bytes no two parts of which are alike.
+func data(n int) []byte {
+	var b bytes.Buffer
+	for i := 0; b.Len() < n; i++ {
+		_, _ = fmt.Fprintf(&b, "%d ", i)
+	}
+	return b.Bytes()[:n]
+}
+
+// file is a file on a server, which may be changed.
+type file struct {
+	mu      sync.Mutex
+	content []byte
+	plain   bool // without an ETag
+	date    time.Time
+}
+
+func (f *file) set(content []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.content = content
+}
+
+func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	content := f.content
+	f.mu.Unlock()
+	if !f.plain {
+		sum := sha256.Sum256(content)
+		w.Header().Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
+	}
+	http.ServeContent(w, r, "tasks.jsonl", f.date, bytes.NewReader(content))
+}
+
+func serve(t *testing.T, h http.Handler) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s
+}
+
+func read(t *testing.T, address string, opts Options) ([]byte, error) {
+	t.Helper()
+	r, err := Open(t.Context(), address, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	return io.ReadAll(r)
+}
+
+// A connection that breaks again and again costs no byte, and doubles none.
+func TestHTTPGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]*file{
+		"by its tag":  {content: data(3_000_000)},
+		"by its date": {content: data(3_000_000), plain: true, date: time.Now().Add(-time.Hour)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, f)
+			cut := cuttest.Before(t, s.Listener.Addr().String(), 100_000, 20)
+			got, err := read(t, "http://"+cut.Address+"/tasks.jsonl", Options{})
+			if err != nil || !bytes.Equal(got, f.content) || cut.Cuts() != 20 {
+				t.Errorf("%d bytes of %d, %d cuts: %v", len(got), len(f.content), cut.Cuts(), err)
+			}
+		})
+	}
+}
+
+// A server that knows no ranges is read again from the start, as long as it is the same.
+func TestHTTPWithoutRanges(t *testing.T) {
+	t.Parallel()
+	content := data(500_000)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"one"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+		_, _ = w.Write(content)
+	}))
+	cut := cuttest.Before(t, s.Listener.Addr().String(), 200_000, 3)
+	got, err := read(t, "http://"+cut.Address+"/", Options{})
+	if err != nil || !bytes.Equal(got, content) || cut.Cuts() != 3 {
+		t.Errorf("%d bytes, %d cuts: %v", len(got), cut.Cuts(), err)
+	}
+}
+
+// What cannot be gone on with is an error that says why, whatever a server does.
+func TestHTTPBreaksOff(t *testing.T) {
+	t.Parallel()
+	content := data(500_000)
+	// answer answers the first request, and breaks off; then it does as rest says.
+	answer := func(header map[string]string, rest http.HandlerFunc) http.HandlerFunc {
+		var asked atomic.Int32
+		return func(w http.ResponseWriter, r *http.Request) {
+			if asked.Add(1) > 1 {
+				rest(w, r)
+				return
+			}
+			for k, v := range header {
+				w.Header().Set(k, v)
+			}
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			_, _ = w.Write(content[:100_000])
+			panic(http.ErrAbortHandler)
+		}
+	}
+	tag := map[string]string{"ETag": `"one"`}
+	part := func(contentRange, etag string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Range", contentRange)
+			w.Header().Set("ETag", etag)
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write(content[100_000:])
+		}
+	}
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	}
+	whole := func(etag string, n int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", etag)
+			w.Header().Set("Content-Length", fmt.Sprint(n))
+			_, _ = w.Write(make([]byte, n))
+		}
+	}
+	for name, tc := range map[string]struct {
+		handler http.HandlerFunc
+		want    string
+	}{
+		"nothing to know it by":    {answer(nil, part("bytes 100000-499999/500000", "")), "neither an ETag nor a date"},
+		"another tag":              {answer(tag, whole(`"two"`, len(content))), "has been changed"},
+		"another length":           {answer(tag, whole(`"one"`, 400_000)), "has been changed"},
+		"a part of another":        {answer(tag, part("bytes 100000-499999/500000", `"two"`)), "has been changed"},
+		"a part of a longer one":   {answer(tag, part("bytes 100000-599999/600000", `"one"`)), "has been changed"},
+		"another part":             {answer(tag, part("bytes 0-499999/500000", `"one"`)), "was asked for the bytes from 100000 on"},
+		"a part without a range":   {answer(tag, part("", `"one"`)), "was asked for the bytes"},
+		"not so many bytes":        {answer(tag, status(http.StatusRequestedRangeNotSatisfiable)), "has been changed"},
+		"a condition that failed":  {answer(tag, status(http.StatusPreconditionFailed)), "has been changed"},
+		"it is gone":               {answer(tag, status(http.StatusNotFound)), "has been changed"},
+		"it may not be read more":  {answer(tag, status(http.StatusForbidden)), "403"},
+		"something else":           {answer(tag, status(http.StatusTeapot)), "418"},
+		"the server is away again": {answer(tag, status(http.StatusBadGateway)), "after 100000 of 500000 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, tc.handler)
+			got, err := read(t, s.URL, Options{Patience: 2 * time.Second})
+			if err == nil || !strings.Contains(err.Error(), tc.want) || !bytes.Equal(got, content[:100_000]) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		})
+	}
+}
+
+// What is wrong at the start is told in words; what may pass is tried a few times.
+func TestHTTPAtStart(t *testing.T) {
+	t.Parallel()
+	tries := atomic.Int32{}
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/busy":
+			if tries.Add(1) < 3 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = io.WriteString(w, "at last")
+		case "/round":
+			http.Redirect(w, r, "/round", http.StatusFound)
+		case "/brotli":
+			w.Header().Set("Content-Encoding", "br")
+		case "/closed":
+			w.WriteHeader(http.StatusForbidden)
+		case "/ftp":
+			http.Redirect(w, r, "ftp://127.0.0.1/file", http.StatusFound)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	if got, err := read(t, s.URL+"/busy", Options{}); err != nil || string(got) != "at last" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for path, want := range map[string]string{
+		"/none?key=secret": "there is no such file", "/round": "more than 10 times", "/brotli": "packed as br", "/closed": "403", "/ftp": "ftp://",
+	} {
+		if _, err := read(t, strings.Replace(s.URL, "//", "//user:secret@", 1)+path, Options{}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	for address, want := range map[string]string{
+		"ftp://host/file": "ftp:// cannot be read", "https://": "this is no address", "http://user:secret@[::1/x": "this is no address",
+		"s3://bucket": "s3://bucket/tasks.json", "gs:///x": "gs://bucket/tasks.json",
+	} {
+		if _, err := Open(t.Context(), address, Options{}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+// Credentials go to the host that they are for, and to no other; nor does what an
+// address has behind its "?".
+func TestHTTPRedirects(t *testing.T) {
+	t.Parallel()
+	other := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for k, v := range r.Header {
+			if strings.Contains(strings.Join(v, ""), "secret") || k == "Authorization" || k == "Referer" {
+				t.Errorf("another host was told %s: %v", k, v)
+			}
+		}
+		_, _ = io.WriteString(w, "the file")
+	}))
+	// The same machine by another name is another host.
+	elsewhere := strings.Replace(other.URL, "127.0.0.1", "localhost", 1)
+	first := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, ok := r.BasicAuth(); !ok || user != "me" || password != "secret" {
+			t.Errorf("the host itself was told %q, %q", user, password)
+		}
+		http.Redirect(w, r, elsewhere, http.StatusFound)
+	}))
+	got, err := read(t, strings.Replace(first.URL, "//", "//me:secret@", 1)+"/f?token=secret", Options{})
+	if err != nil || string(got) != "the file" {
+		t.Errorf("%q, %v", got, err)
+	}
+	request := func(address string) *http.Request {
+		u, _ := url.Parse(address)
+		return &http.Request{URL: u, Header: http.Header{}}
+	}
+	if err := follow(request("http://host/"), []*http.Request{request("https://host/")}); err == nil || !strings.Contains(err.Error(), "https:// to http://") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A server that falls silent is left, and asked again on another connection.
+func TestHTTPStalls(t *testing.T) {
+	t.Parallel()
+	f := &file{content: data(300_000)}
+	var asked atomic.Int32
+	silent := make(chan struct{})
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch asked.Add(1) {
+		case 1: // in the middle
+			w.Header().Set("ETag", `"one"`)
+			w.Header().Set("Content-Length", fmt.Sprint(len(f.content)))
+			_, _ = w.Write(f.content[:100_000])
+			_ = http.NewResponseController(w).Flush()
+			<-silent
+		case 2: // at the start
+			<-silent
+		default:
+			w.Header().Set("ETag", `"one"`)
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.content))
+		}
+	}))
+	defer close(silent)
+	got, err := read(t, s.URL, Options{Stall: 300 * time.Millisecond})
+	if err != nil || !bytes.Equal(got, f.content) || asked.Load() != 3 {
+		t.Errorf("%d bytes in %d requests: %v", len(got), asked.Load(), err)
+	}
+}
+
+// A read that hangs ends with Close, and with its context.
+func TestCloseEndsARead(t *testing.T) {
+	t.Parallel()
+	silent := make(chan struct{})
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		<-silent
+	}))
+	defer close(silent)
+	for name, byContext := range map[string]bool{"Close": false, "the context": true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := Open(ctx, s.URL, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error)
+		go func() {
+			_, err := r.Read(make([]byte, 10))
+			ended <- err
+		}()
+		if byContext {
+			cancel()
+		} else if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		select {
+		case err := <-ended:
+			if !errors.Is(err, ErrClosed) {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s does not end a read", name)
+		}
+		cancel()
+		_ = r.Close()
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: after it: %v", name, err)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"https://me:pa@ss@host:1/a/b.json?x=y#z": "https://host:1/a/b.json", "http://host": "http://host", "S3://b/k?1": "s3://b/k?1",
+		"https://host/a@b": "https://host/a@b",
+	} {
+		if got := Name(address); got != want || !Is(address) {
+			t.Errorf("%s: %s", address, got)
+		}
+	}
+	for _, path := range []string{"tasks.json", "/a/b", "://x", "a b://c", "C:\\x", "-", "1a://x"} {
+		if Is(path) {
+			t.Errorf("%s is an address", path)
+		}
+	}
+}

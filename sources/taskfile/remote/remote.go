@@ -1,0 +1,147 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/pipeline/again"
+	"github.com/ctworker/ctworker/sources/taskfile"
+)
+
+// Options say how a file is read. The zero value is good.
+type Options struct {
+	// Region is the region of AWS for s3://. Default: as AWS's own tools find it, and
+	// then the bucket's own.
+	Region string
+	// Stall is after how long without a byte a connection is given up and made anew.
+	// Default 60 s.
+	Stall time.Duration
+	// Patience is after how long without a byte, on however many connections, the
+	// reading is given up. Default 5 minutes.
+	Patience time.Duration
+	// Log receives what goes wrong and is tried again.
+	Log zerolog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.Stall <= 0 {
+		o.Stall = time.Minute
+	}
+	if o.Patience <= 0 {
+		o.Patience = 5 * time.Minute
+	}
+	return o
+}
+
+// ErrChanged says that the file is no longer the one whose reading was begun.
+var ErrChanged = errors.New("the file has been changed while it was read: run it again when it is complete, with --tasks-to-skip if its first tasks are the same")
+
+// final is an error after which another try would only meet the same.
+type final struct{ error }
+
+func (e final) Unwrap() error { return e.error }
+
+func finally(format string, args ...any) error { return final{fmt.Errorf(format, args...)} }
+
+func isPassing(err error) bool { return !errors.As(err, new(final)) && !errors.Is(err, ErrChanged) }
+
+// An object is one version of a file: the one that the first open has found.
+type object interface {
+	// open begins to read at an offset. An error that is neither final nor ErrChanged
+	// may be another the next time. ctx is of the body as well.
+	open(ctx context.Context, offset int64) (body io.ReadCloser, err error)
+	// size is the file's, once it has been opened; -1 where that is not known.
+	size() int64
+	// close ends what idle connections there are.
+	close()
+}
+
+// Is reports whether a path is an address, of whatever kind, and not of a local file.
+func Is(path string) bool {
+	scheme, _, ok := strings.Cut(path, "://")
+	if !ok || scheme == "" {
+		return false
+	}
+	for i, c := range strings.ToLower(scheme) {
+		if (c < 'a' || c > 'z') && (i == 0 || (c < '0' || c > '9') && !strings.ContainsRune("+-.", c)) {
+			return false
+		}
+	}
+	return true
+}
+
+// Name is an address as it may be told: without a password, and without what is behind
+// its "?", where signed addresses have theirs.
+func Name(address string) string {
+	scheme, rest, _ := strings.Cut(address, "://")
+	if scheme = strings.ToLower(scheme); scheme == "http" || scheme == "https" {
+		rest, _, _ = strings.Cut(rest, "#")
+		rest, _, _ = strings.Cut(rest, "?")
+		host, path, slash := strings.Cut(rest, "/")
+		host = host[strings.LastIndex(host, "@")+1:]
+		if rest = host; slash {
+			rest += "/" + path
+		}
+	}
+	return scheme + "://" + rest
+}
+
+// Open finds the file, and begins to read it. What the network keeps from it is tried a
+// few times. When ctx ends, so does the reading.
+func Open(ctx context.Context, address string, opts Options) (*Reader, error) {
+	opts = opts.withDefaults()
+	obj, err := find(ctx, address, opts)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", Name(address), err)
+	}
+	r := newReader(ctx, Name(address), obj, opts)
+	_, err = again.AtStart(ctx, isPassing, func() (struct{}, error) { return struct{}{}, r.connect() })
+	if err != nil {
+		_ = r.Close() // it has not been read
+		return nil, fmt.Errorf("%s: %w", r.name, err)
+	}
+	return r, nil
+}
+
+func find(ctx context.Context, address string, opts Options) (object, error) {
+	scheme, rest, _ := strings.Cut(address, "://")
+	switch scheme := strings.ToLower(scheme); scheme {
+	case "http", "https":
+		u, err := url.Parse(address)
+		if err != nil || u.Host == "" {
+			return nil, errors.New("this is no address: give one such as https://host/path/tasks.json") // the error would tell its password
+		}
+		return newHTTP(u), nil
+	case "s3", "gs":
+		bucket, key, _ := strings.Cut(rest, "/")
+		if bucket == "" || key == "" {
+			return nil, fmt.Errorf("give the bucket and the file's name, such as %s://bucket/tasks.json", scheme)
+		}
+		if scheme == "s3" {
+			return newS3(ctx, bucket, key, opts.Region)
+		}
+		return newGS(ctx, bucket, key)
+	default:
+		return nil, fmt.Errorf("files from %s:// cannot be read: give one on https://, http://, s3:// or gs://, or a local one", scheme)
+	}
+}
+
+// OpenTasks opens a task file, be it local or elsewhere. The Source reads until ctx ends.
+func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Options) (*taskfile.Source, error) {
+	if !Is(path) {
+		return taskfile.Open(path, file)
+	}
+	r, err := Open(ctx, path, opts)
+	if err != nil {
+		return nil, err
+	}
+	file.Stream, file.Size = r, r.Size()
+	return taskfile.Open(r.Name(), file)
+}

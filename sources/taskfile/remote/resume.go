@@ -1,0 +1,169 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline/again"
+)
+
+// ErrClosed says that the Reader was closed.
+var ErrClosed = errors.New("the file is closed")
+
+// A Reader reads a file to its end, over as many connections as it takes. One goroutine
+// reads.
+type Reader struct {
+	name string
+	obj  object
+	opts Options
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	mu     sync.Mutex // held by Read, and by Close once that has ended
+	body   io.ReadCloser
+	drop   context.CancelFunc // ends the connection
+	stall  *time.Timer        // does so as well
+	offset int64
+	closed bool
+	err    error // for good
+}
+
+func newReader(ctx context.Context, name string, obj object, opts Options) *Reader {
+	r := &Reader{name: name, obj: obj, opts: opts}
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	return r
+}
+
+// Name is the file's address, as it may be told.
+func (r *Reader) Name() string { return r.name }
+
+// Size is how many bytes the file has, or -1 where nobody says.
+func (r *Reader) Size() int64 { return r.obj.size() }
+
+// connect begins a connection at the byte that is next.
+func (r *Reader) connect() error {
+	ctx, drop := context.WithCancel(r.ctx)
+	stall := time.AfterFunc(r.opts.Stall, drop)
+	defer stall.Stop()
+	body, err := r.obj.open(ctx, r.offset)
+	if err != nil {
+		drop()
+		return r.cause(err)
+	}
+	r.body, r.drop, r.stall = body, drop, stall
+	return nil
+}
+
+var errStalled = errors.New("nothing has come for too long")
+
+// cause is why a connection ended, where we have ended it ourselves.
+func (r *Reader) cause(err error) error {
+	switch {
+	case r.ctx.Err() != nil:
+		return ErrClosed
+	case errors.Is(err, context.Canceled):
+		return errStalled
+	}
+	return err
+}
+
+func (r *Reader) disconnect() {
+	if r.body != nil {
+		_ = r.body.Close() // it was only read from
+		r.drop()
+		r.body = nil
+	}
+}
+
+// Read reads the next bytes. Where the connection breaks, it waits for another, for as
+// long as Options.Patience says. Its error is io.EOF, or else for good.
+func (r *Reader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(p) == 0 {
+		return 0, nil
+	}
+	began := time.Now() // whoever reads may have taken hours since the last time
+	for tries := 1; r.err == nil; tries++ {
+		n, err := r.try(p)
+		if n > 0 {
+			r.offset += int64(n)
+			if err != nil {
+				r.disconnect() // it is looked into if there is more to be read
+			}
+			return n, nil
+		}
+		if err != nil {
+			r.disconnect()
+			r.err = r.judge(err, tries, began)
+		}
+	}
+	return 0, r.err
+}
+
+// try reads from the connection that there is, or from a new one.
+func (r *Reader) try(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, ErrClosed
+	}
+	if size := r.obj.size(); size >= 0 && r.offset >= size {
+		return 0, io.EOF
+	}
+	if r.body == nil {
+		if err := r.connect(); err != nil {
+			return 0, err
+		}
+	}
+	r.stall.Reset(r.opts.Stall)
+	n, err := r.body.Read(p)
+	r.stall.Stop()
+	return n, err
+}
+
+// judge says what an error is for good, or waits before another try and returns nil.
+func (r *Reader) judge(err error, tries int, began time.Time) error {
+	err = r.cause(err)
+	size := r.obj.size()
+	switch {
+	case errors.Is(err, ErrClosed), !isPassing(err):
+		return err
+	case errors.Is(err, io.EOF) && (size < 0 || r.offset == size):
+		return io.EOF
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	}
+	where := fmt.Sprintf("after %d bytes", r.offset)
+	if size >= 0 {
+		where = fmt.Sprintf("after %d of %d bytes", r.offset, size)
+	}
+	if since := time.Since(began); since > r.opts.Patience {
+		return fmt.Errorf("it broke off %s, and could not be read further for %v, in %d tries: %w", where, since.Round(time.Second), tries, err)
+	}
+	if tries == 1 { // most breaks are over as they come
+		r.opts.Log.Debug().Err(err).Str("file", r.name).Msg("the connection of the task file ended " + where + "; it goes on there")
+		return nil
+	}
+	r.opts.Log.Warn().Err(err).Str("file", r.name).Msg("the task file cannot be read further " + where + "; it is tried again")
+	if !again.Pause(r.ctx, tries-2) {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Close ends the reading, also one that is under way. Close again does nothing.
+func (r *Reader) Close() error {
+	r.cancel()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.disconnect()
+	if !r.closed {
+		r.closed, r.err = true, ErrClosed
+		r.obj.close()
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+
+	"github.com/ctworker/ctworker/aws"
+)
+
+// anyRegion is asked where nobody names one; it knows each bucket's own.
+const anyRegion = "us-east-1"
+
+// s3File is a file in Amazon S3. It implements object.
+type s3File struct {
+	cfg         awssdk.Config
+	client      *s3.Client
+	transport   *http.Transport // of the client; nil if somebody has set another
+	bucket, key string
+
+	total         int64
+	etag, version *string // of the version that was found
+}
+
+func newS3(ctx context.Context, bucket, key, region string) (*s3File, error) {
+	cfg, err := aws.Config(ctx, region)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Region == "" {
+		cfg.Region = anyRegion
+	}
+	f := &s3File{bucket: bucket, key: key, total: -1}
+	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		cfg.HTTPClient = c.WithTransportOptions(func(t *http.Transport) {
+			t.ResponseHeaderTimeout = headerTime
+			f.transport = t
+		})
+	}
+	f.cfg = cfg
+	f.connect()
+	return f, nil
+}
+
+func (f *s3File) connect() {
+	f.client = s3.NewFromConfig(f.cfg, func(o *s3.Options) {
+		o.UsePathStyle = o.BaseEndpoint != nil // a server that stands in for S3 has one name
+		o.Retryer = awssdk.NopRetryer{}
+		// A part has no checksum, and we may read parts.
+		o.ResponseChecksumValidation = awssdk.ResponseChecksumValidationWhenRequired
+	})
+}
+
+func (f *s3File) size() int64 { return f.total }
+
+func (f *s3File) close() {
+	if f.transport != nil {
+		f.transport.CloseIdleConnections()
+	}
+}
+
+func (f *s3File) open(ctx context.Context, offset int64) (io.ReadCloser, error) {
+	in := &s3.GetObjectInput{Bucket: &f.bucket, Key: &f.key, IfMatch: f.etag, VersionId: f.version}
+	if offset > 0 {
+		in.Range = awssdk.String(fmt.Sprintf("bytes=%d-", offset))
+	}
+	out, err := f.client.GetObject(ctx, in)
+	if err != nil {
+		if region := bucketRegion(err); region != "" && region != f.cfg.Region {
+			f.cfg.Region = region
+			f.connect()
+			out, err = f.client.GetObject(ctx, in)
+		}
+	}
+	if err != nil {
+		return nil, f.explain(err, offset)
+	}
+	if offset == 0 {
+		f.total, f.etag, f.version = awssdk.ToInt64(out.ContentLength), out.ETag, out.VersionId
+		return out.Body, nil
+	}
+	if want := fmt.Sprintf("bytes %d-%d/%d", offset, f.total-1, f.total); awssdk.ToString(out.ContentRange) != want {
+		_ = out.Body.Close()
+		return nil, finally("S3 was asked for %q, and sends %q: copy the file here, and give the copy", want, awssdk.ToString(out.ContentRange))
+	}
+	return out.Body, nil
+}
+
+// bucketRegion is the region that the bucket is in, where S3 says so; "" else.
+func bucketRegion(err error) string {
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) && response.Response != nil {
+		return response.Response.Header.Get("X-Amz-Bucket-Region")
+	}
+	return ""
+}
+
+// explain says in words what to do about an error.
+func (f *s3File) explain(err error, offset int64) error {
+	code, status := "", 0
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		code = api.ErrorCode()
+	}
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) {
+		status = response.HTTPStatusCode()
+	}
+	switch {
+	case status == http.StatusPreconditionFailed, status == http.StatusRequestedRangeNotSatisfiable, offset > 0 && status == http.StatusNotFound:
+		return ErrChanged
+	case code == "NoSuchBucket":
+		return finally("there is no bucket %q: correct the address: %w", f.bucket, err)
+	case status == http.StatusNotFound:
+		return finally("there is no file %q in the bucket: correct the address: %w", f.key, err)
+	case aws.HasNoCredentials(err):
+		return finally("there are no credentials of AWS; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role: %w", err)
+	case strings.Contains(code, "AccessDenied"), status == http.StatusForbidden && code == "":
+		return finally("these credentials may not read it, or it is not there: allow s3:GetObject on arn:aws:s3:::%s/%s (and s3:ListBucket on the bucket, to be told which): %w", f.bucket, f.key, err)
+	case status == http.StatusForbidden:
+		return finally("AWS does not accept these credentials; renew them (aws sts get-caller-identity shows whose they are): %w", err)
+	case code == "InvalidObjectState":
+		return finally("the file is archived: restore it first (aws s3api restore-object): %w", err)
+	case aws.IsPassing(err):
+		return fmt.Errorf("s3 GetObject: %w", err)
+	}
+	return finally("s3 GetObject: %w", err)
+}
