@@ -30,7 +30,11 @@ func (t *Tool) Load(opts LoadOptions) int {
 	defer stop()
 	file, err := remote.OpenTasks(t.ctx, t.Config.TaskFile, remote.Options{Region: t.Config.Region, Log: t.log},
 		taskfile.Options{Skip: opts.Start - 1, Stdin: t.Stdin})
-	if err != nil {
+	switch {
+	case err != nil && t.interrupted() != 0:
+		t.logError(err)
+		return t.interrupted()
+	case err != nil:
 		return t.usage(fmt.Errorf("--task-file: %w", err))
 	}
 	defer func() { _ = file.Close(context.Background()) }()

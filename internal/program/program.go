@@ -70,7 +70,10 @@ func Run(cfg *config.Config, opts Options) int {
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: log,
 	})
 	if err != nil {
-		signals.end()
+		if sig := signals.end(); sig != 0 {
+			logError(log, err)
+			return 128 + int(sig)
+		}
 		if asConfig := (*worker.ConfigError)(nil); errors.As(err, &asConfig) {
 			return Usage(opts.Stderr, opts.Name, opts.Help, err)
 		}

@@ -1,90 +1,125 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"os"
 	"strings"
 
-	"cloud.google.com/go/storage"
-	"google.golang.org/api/googleapi"
 	"google.golang.org/api/option"
+	transport "google.golang.org/api/transport/http"
+)
+
+// Cloud Storage's own client would make this program twice as large, and each process of
+// a worker that is written in Go with it; what is needed of it is one request.
+// Source: Google, Cloud Storage JSON API, Objects: get, with alt=media.
+const (
+	gsEndpoint = "https://storage.googleapis.com"
+	gsScope    = "https://www.googleapis.com/auth/devstorage.read_only"
+	gsEmulator = "STORAGE_EMULATOR_HOST"
 )
 
 // gsFile is a file in Google Cloud Storage. It implements object.
 type gsFile struct {
-	client      *storage.Client
+	client      *http.Client
+	address     string
 	bucket, key string
 	anonymous   bool
 
 	total      int64
-	generation int64 // the version that was found; 0: none yet
+	generation string // the version that was found; "": none yet
 }
 
 func newGS(ctx context.Context, bucket, key string) (*gsFile, error) {
+	endpoint := gsEndpoint
+	opts := []option.ClientOption{option.WithScopes(gsScope)}
+	if host := os.Getenv(gsEmulator); host != "" {
+		if endpoint = host; !strings.Contains(host, "://") {
+			endpoint = "http://" + host
+		}
+		opts = []option.ClientOption{option.WithoutAuthentication()}
+	}
 	f := &gsFile{bucket: bucket, key: key, total: -1}
-	client, err := storage.NewClient(ctx, option.WithScopes(storage.ScopeReadOnly))
+	f.address = strings.TrimSuffix(endpoint, "/") + "/storage/v1/b/" + url.PathEscape(bucket) + "/o/" + url.PathEscape(key) + "?alt=media"
+	client, _, err := transport.NewClient(ctx, opts...)
 	if err != nil && strings.Contains(err.Error(), "could not find default credentials") {
 		f.anonymous = true // there are files that everybody may read
-		client, err = storage.NewClient(ctx, option.WithoutAuthentication())
+		client, _, err = transport.NewClient(ctx, option.WithoutAuthentication())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the credentials of Google: %w", err)
 	}
+	client.CheckRedirect = follow
 	f.client = client
 	return f, nil
 }
 
 func (f *gsFile) size() int64 { return f.total }
 
+func (f *gsFile) close() { f.client.CloseIdleConnections() }
+
 func (f *gsFile) open(ctx context.Context, offset int64) (io.ReadCloser, error) {
-	object := f.client.Bucket(f.bucket).Object(f.key).
-		ReadCompressed(true). // as it is stored: else there are no offsets
-		Retryer(storage.WithPolicy(storage.RetryNever))
-	if f.generation != 0 {
-		object = object.Generation(f.generation)
+	address := f.address
+	if f.generation != "" {
+		address += "&generation=" + url.QueryEscape(f.generation)
 	}
-	body, err := object.NewRangeReader(ctx, offset, -1)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, f.explain(err)
+		return nil, finally("this is no address of a file")
 	}
-	switch {
-	case f.generation == 0:
-		f.generation, f.total = body.Attrs.Generation, body.Attrs.Size
-	case body.Attrs.Size != f.total || body.Attrs.Generation != 0 && body.Attrs.Generation != f.generation:
-		_ = body.Close()
-		return nil, ErrChanged
+	// What is stored as gzip comes so: unpacked on the way, it would have no offsets.
+	request.Header.Set("Accept-Encoding", "gzip")
+	if offset > 0 {
+		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	return body, nil
+	response, err := f.client.Do(request)
+	if err != nil {
+		return nil, withoutAddress(err)
+	}
+	if err := f.check(response, offset); err != nil {
+		_ = response.Body.Close()
+		return nil, err
+	}
+	return response.Body, nil
 }
 
-// explain says in words what to do about an error.
-func (f *gsFile) explain(err error) error {
-	status := 0
-	var api *googleapi.Error
-	if errors.As(err, &api) {
-		status = api.Code
-	}
+// check takes in what the first answer says, and looks whether another fits to it.
+func (f *gsFile) check(r *http.Response, offset int64) error {
 	switch {
-	case (errors.Is(err, storage.ErrObjectNotExist) || status == http.StatusNotFound) && f.generation != 0,
-		status == http.StatusPreconditionFailed, status == http.StatusRequestedRangeNotSatisfiable:
+	case r.StatusCode == http.StatusOK && offset == 0:
+		f.generation, f.total = r.Header.Get("X-Goog-Generation"), r.ContentLength
+		return nil
+	case r.StatusCode == http.StatusOK && f.generation != "": // of that version, from its start
+		_, err := io.CopyN(io.Discard, r.Body, offset)
+		return err
+	case r.StatusCode == http.StatusPartialContent:
+		return checkRange(r, offset, f.total)
+	}
+	return f.explain(r)
+}
+
+// explain says in words what to do about an answer.
+func (f *gsFile) explain(r *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(r.Body, 1000)) // for what it is worth
+	answer := errors.New("Cloud Storage answers " + r.Status + ": " + cmp.Or(strings.Join(strings.Fields(string(text)), " "), "nothing more"))
+	switch code := r.StatusCode; {
+	case code == http.StatusNotFound && f.generation != "", code == http.StatusPreconditionFailed, code == http.StatusRequestedRangeNotSatisfiable:
 		return ErrChanged
-	case errors.Is(err, storage.ErrBucketNotExist):
-		return finally("there is no bucket %q: correct the address: %w", f.bucket, err)
-	case errors.Is(err, storage.ErrObjectNotExist), status == http.StatusNotFound:
-		return finally("there is no file %q in the bucket %q: correct the address: %w", f.key, f.bucket, err)
-	case f.anonymous && (status == http.StatusUnauthorized || status == http.StatusForbidden):
-		return finally("there are no credentials, and not everybody may read it; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", err)
-	case status == http.StatusUnauthorized:
-		return finally("Google does not accept these credentials; renew them (gcloud auth application-default login), or see to the file that GOOGLE_APPLICATION_CREDENTIALS names: %w", err)
-	case status == http.StatusForbidden:
-		return finally("these credentials may not read it: allow storage.objects.get on the bucket %q (roles/storage.objectViewer has it): %w", f.bucket, err)
-	case status == 0, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status >= http.StatusInternalServerError:
-		return fmt.Errorf("gs: %w", err)
+	case code == http.StatusNotFound:
+		return finally("there is no file %q in the bucket %q: correct the address: %w", f.key, f.bucket, answer)
+	case f.anonymous && (code == http.StatusUnauthorized || code == http.StatusForbidden):
+		return finally("there are no credentials, and not everybody may read it; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", answer)
+	case code == http.StatusUnauthorized:
+		return finally("Google does not accept these credentials; renew them (gcloud auth application-default login), or see to the file that GOOGLE_APPLICATION_CREDENTIALS names: %w", answer)
+	case code == http.StatusForbidden:
+		return finally("these credentials may not read it: allow storage.objects.get on the bucket %q (roles/storage.objectViewer has it): %w", f.bucket, answer)
+	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code >= http.StatusInternalServerError:
+		return answer
 	}
-	return finally("gs: %w", err)
+	return final{answer}
 }
-
-func (f *gsFile) close() { _ = f.client.Close() } // nothing was written

@@ -106,7 +106,10 @@ func (f *httpFile) begin(r *http.Response, offset int64) (io.ReadCloser, error) 
 		}
 		return r.Body, nil
 	case code == http.StatusPartialContent:
-		return r.Body, f.checkRange(r, offset)
+		if tag := r.Header.Get("ETag"); tag != "" && tag != f.etag {
+			return nil, ErrChanged
+		}
+		return r.Body, checkRange(r, offset, f.total)
 	case code == http.StatusRequestedRangeNotSatisfiable, code == http.StatusPreconditionFailed:
 		return nil, ErrChanged
 	case code == http.StatusNotFound, code == http.StatusGone:
@@ -151,20 +154,17 @@ func (f *httpFile) same(r *http.Response) bool {
 		(r.StatusCode == http.StatusPartialContent || r.ContentLength == f.total)
 }
 
-// checkRange checks that a part is the one that was asked for.
-func (f *httpFile) checkRange(r *http.Response, offset int64) error {
+// checkRange checks that a part of a file of total bytes is the one that was asked for.
+func checkRange(r *http.Response, offset, total int64) error {
 	text := r.Header.Get("Content-Range")
 	rest, unit := strings.CutPrefix(text, "bytes ")
-	part, total, cut := strings.Cut(rest, "/")
+	part, of, cut := strings.Cut(rest, "/")
 	from, _, dash := strings.Cut(part, "-")
 	start, err := strconv.ParseInt(from, 10, 64)
 	if !unit || !cut || !dash || err != nil || start != offset {
 		return finally("the server was asked for the bytes from %d on, and sends %q: copy the file here, and give the copy", offset, text)
 	}
-	if n, err := strconv.ParseInt(total, 10, 64); err == nil && f.total >= 0 && n != f.total {
-		return ErrChanged
-	}
-	if tag := r.Header.Get("ETag"); tag != "" && tag != f.etag {
+	if n, err := strconv.ParseInt(of, 10, 64); err == nil && total >= 0 && n != total {
 		return ErrChanged
 	}
 	return nil

@@ -290,44 +290,48 @@ func TestHTTPStalls(t *testing.T) {
 	}
 }
 
-// A read that hangs ends with Close, and with its context.
+// A read that hangs ends with Close, and an Open that does with its context.
 func TestCloseEndsARead(t *testing.T) {
 	t.Parallel()
-	silent := make(chan struct{})
-	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_ = http.NewResponseController(w).Flush()
+	silent, asked := make(chan struct{}), make(chan struct{}, 10)
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			_ = http.NewResponseController(w).Flush()
+		}
+		asked <- struct{}{}
 		<-silent
 	}))
 	defer close(silent)
-	for name, byContext := range map[string]bool{"Close": false, "the context": true} {
-		ctx, cancel := context.WithCancel(t.Context())
-		r, err := Open(ctx, s.URL, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan error)
-		go func() {
-			_, err := r.Read(make([]byte, 10))
-			ended <- err
-		}()
-		if byContext {
-			cancel()
-		} else if err := r.Close(); err != nil {
+	r, err := Open(t.Context(), s.URL+"/", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := r.Read(make([]byte, 10))
+		ended <- err
+	}()
+	<-asked
+	for range 2 {
+		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
-		select {
-		case err := <-ended:
-			if !errors.Is(err, ErrClosed) {
-				t.Errorf("%s: %v", name, err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%s does not end a read", name)
-		}
-		cancel()
-		_ = r.Close()
-		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, ErrClosed) {
-			t.Errorf("%s: after it: %v", name, err)
-		}
+	}
+	if err := <-ended; !errors.Is(err, ErrClosed) {
+		t.Errorf("%v", err)
+	}
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := Open(ctx, s.URL+"/hangs", Options{})
+		ended <- err
+	}()
+	<-asked
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("it was opened")
 	}
 }
 

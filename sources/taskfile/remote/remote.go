@@ -94,15 +94,16 @@ func Name(address string) string {
 }
 
 // Open finds the file, and begins to read it. What the network keeps from it is tried a
-// few times. When ctx ends, so does the reading.
+// few times. ctx is Open's alone: the Reader reads until it is closed.
 func Open(ctx context.Context, address string, opts Options) (*Reader, error) {
 	opts = opts.withDefaults()
-	obj, err := find(ctx, address, opts)
+	obj, err := find(context.WithoutCancel(ctx), address, opts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", Name(address), err)
 	}
-	r := newReader(ctx, Name(address), obj, opts)
-	_, err = again.AtStart(ctx, isPassing, func() (struct{}, error) { return struct{}{}, r.connect() })
+	r := newReader(Name(address), obj, opts)
+	defer context.AfterFunc(ctx, r.cancel)()
+	_, err = again.AtStart(r.ctx, isPassing, func() (struct{}, error) { return struct{}{}, r.connect() })
 	if err != nil {
 		_ = r.Close() // it has not been read
 		return nil, fmt.Errorf("%s: %w", r.name, err)
@@ -133,7 +134,7 @@ func find(ctx context.Context, address string, opts Options) (object, error) {
 	}
 }
 
-// OpenTasks opens a task file, be it local or elsewhere. The Source reads until ctx ends.
+// OpenTasks opens a task file, be it local or elsewhere. ctx is of the opening alone.
 func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Options) (*taskfile.Source, error) {
 	if !Is(path) {
 		return taskfile.Open(path, file)

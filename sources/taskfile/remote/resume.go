@@ -33,9 +33,9 @@ type Reader struct {
 	err    error // for good
 }
 
-func newReader(ctx context.Context, name string, obj object, opts Options) *Reader {
+func newReader(name string, obj object, opts Options) *Reader {
 	r := &Reader{name: name, obj: obj, opts: opts}
-	r.ctx, r.cancel = context.WithCancel(ctx)
+	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
 

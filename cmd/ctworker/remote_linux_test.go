@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/ctworker/ctworker/internal/cuttest"
+	"github.com/ctworker/ctworker/internal/program"
+)
+
+// records is a task file that is made as it is read: n tasks of recordBytes each.
+type records struct{ n, at int64 }
+
+const recordBytes = 4096
+
+func (r *records) size() int64 { return r.n * recordBytes }
+
+func (r *records) Read(p []byte) (int, error) {
+	if r.at >= r.size() {
+		return 0, io.EOF
+	}
+	head := fmt.Sprintf(`{"task_id":"t%09d","data":{"num1":1,"num2":2,"pad":"`, r.at/recordBytes)
+	const tail = "\"}}\n"
+	record := head + strings.Repeat("x", recordBytes-len(head)-len(tail)) + tail
+	n := copy(p, record[r.at%recordBytes:])
+	r.at += int64(n)
+	return n, nil
+}
+
+func (r *records) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+		r.at = offset
+	case io.SeekCurrent:
+		r.at += offset
+	case io.SeekEnd:
+		r.at = r.size() + offset
+	}
+	return r.at, nil
+}
+
+// serveHTTP serves files by their names.
+func serveHTTP(t *testing.T, files map[string]func() io.ReadSeeker) (address string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		open, ok := files[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("ETag", `"one"`)
+		http.ServeContent(w, r, r.URL.Path, time.Time{}, open())
+	}))
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s.Listener.Addr().String()
+}
+
+// A large file on a server whose connections break: each task is run once, and the file
+// is nowhere in memory. The command is the real one: the tests' own is larger.
+func TestRemoteLargeFile(t *testing.T) {
+	t.Parallel()
+	const cuts, mostKiB = 20, 48 << 10
+	n := int64(size(8<<20, 64<<20)) / recordBytes
+	dir := t.TempDir()
+	for name, path := range map[string]string{"ctworker": ".", "worker": "../../examples/go-worker"} {
+		build := exec.Command("go", "build", "-o", filepath.Join(dir, name), path)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	address := serveHTTP(t, map[string]func() io.ReadSeeker{"/tasks.jsonl": func() io.ReadSeeker { return &records{n: n} }})
+	network := cuttest.Before(t, address, n*recordBytes/(cuts+1), cuts)
+	in := prepare(t, dir, "run", "--task-file", "http://"+network.Address+"/tasks.jsonl", "-j", "2", "--warm", "--", "./worker")
+	in.cmd.Path, in.cmd.Args[0] = filepath.Join(dir, "ctworker"), "ctworker"
+	began := time.Now()
+	in.start().want(program.ExitOK)
+	all := in.byTask()
+	for id, e := range all {
+		if e.Type != "task_completed" {
+			t.Errorf("%s: %+v", id, e)
+		}
+	}
+	usage, ok := in.cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		t.Fatal("no usage")
+	}
+	t.Logf("%d tasks in %d MB, %d cuts, %.1f s, %.1f MiB of memory at most", n, n*recordBytes/1_000_000, network.Cuts(), time.Since(began).Seconds(), float64(usage.Maxrss)/1024)
+	if int64(len(all)) != n || network.Cuts() != cuts || usage.Maxrss > mostKiB {
+		t.Errorf("events of %d tasks of %d, %d cuts, %d KiB of memory at most", len(all), n, network.Cuts(), usage.Maxrss)
+	}
+}
+
+// What is wrong with a file that is elsewhere is told as of a local one, and of its
+// address no more than anybody may know.
+func TestRemoteFaults(t *testing.T) {
+	t.Parallel()
+	text := func(s string) func() io.ReadSeeker { return func() io.ReadSeeker { return strings.NewReader(s) } }
+	address := serveHTTP(t, map[string]func() io.ReadSeeker{
+		"/broken.jsonl": text(`{"task_id":"a","data":1}` + "\n" + `{"task_id":"b"}`),
+		"/tasks.yaml":   text("- task_id: a\n  data: 1\n- {task_id: b, data: 2}\n"),
+		"/not.json.gz":  text("[]"),
+	})
+	dir := t.TempDir()
+	run := func(code int, file string, args ...string) *invocation {
+		t.Helper()
+		in := prepare(t, dir, append([]string{"run", "--task-file", "http://me:secret@" + address + file + "?token=secret"}, append(args, "--", "/bin/true")...)...).start()
+		in.want(code)
+		if strings.Contains(in.stderr.String(), "secret") {
+			t.Errorf("it tells a secret:\n%s", in.stderr.String())
+		}
+		return in
+	}
+	run(program.ExitFatal, "/broken.jsonl").wantError("http://"+address+"/broken.jsonl", "entry 2", "line 2", "data is missing")
+	if log := readFile(t, dir, "events.log"); !bytes.Contains(log, []byte("task_completed")) || !bytes.Contains(log, []byte("fatal_exception")) || bytes.Contains(log, []byte("secret")) {
+		t.Errorf("%s", log)
+	}
+	run(program.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"tasks":1`)
+	run(program.ExitUsage, "/none.json").wantError("there is no such file")
+	run(program.ExitFatal, "/not.json.gz").wantError("the name says gzip")
+	run(program.ExitUsage, "/tasks.yaml", "--event-log-file", "s3://bucket/events.log").wantError("--event-log-file", "local file")
+	in := prepare(t, dir, "run", "--task-file", "ftp://host/tasks.json", "--", "true").start()
+	in.want(program.ExitUsage)
+	in.wantError("ftp:// cannot be read")
+}
+
+// A signal ends a run whose file hangs.
+func TestRemoteHangs(t *testing.T) {
+	t.Parallel()
+	silent, asked := make(chan struct{}), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"task_id":"a","data":1}`+"\n")
+		_ = http.NewResponseController(w).Flush()
+		close(asked)
+		<-silent
+	}))
+	t.Cleanup(s.Close)
+	defer close(silent)
+	in := prepare(t, t.TempDir(), "run", "--task-file", s.URL+"/tasks.jsonl", "--", "/bin/true").start()
+	<-asked
+	began := time.Now()
+	in.signal(syscall.SIGTERM)
+	in.want(143) // the file has not come to its end
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// A file in S3 is loaded into a queue.
+func TestRemoteLoad(t *testing.T) {
+	t.Parallel()
+	c, address := startSQS(t)
+	j := &job{t: t, dir: t.TempDir(), provider: providers[0], cloud: c, counter: c.counter(), home: address}
+	endpoint := "http://" + c.address()
+	client := s3.New(s3.Options{
+		Region: "us-east-1", BaseEndpoint: &endpoint, UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
+	})
+	if _, err := client.CreateBucket(context.Background(), &s3.CreateBucketInput{Bucket: awssdk.String("bucket")}); err != nil {
+		t.Fatal(err)
+	}
+	content, err := io.ReadAll(&records{n: 300})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.PutObject(context.Background(), &s3.PutObjectInput{Bucket: awssdk.String("bucket"), Key: awssdk.String("dir/tasks.jsonl"), Body: bytes.NewReader(content)}); err != nil {
+		t.Fatal(err)
+	}
+	network := cuttest.Before(t, c.address(), 200_000, 3)
+	j.via(address)
+	j.vars = append(j.vars, "AWS_ENDPOINT_URL_S3=http://"+network.Address)
+	j.do(0, "load", "--task-file", "s3://bucket/dir/tasks.jsonl", "--create", "--start-task", "51").wantError("250 tasks are in the queue")
+	j.wantTasks(250, 0)
+	if network.Cuts() != 3 {
+		t.Errorf("%d cuts", network.Cuts())
+	}
+}
