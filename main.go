@@ -1,6 +1,7 @@
 package ctworker
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/queue"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/sources/function"
@@ -163,6 +165,7 @@ func (w *worker) run(cfg *config.Config, args, rest []string) (int, error) {
 		opts.Source = w.source()
 	}
 	if w.inProcess {
+		queue.FindInstance(context.Background(), cfg)
 		data, err := parseWorkerData(cfg.WorkerData())
 		if err != nil {
 			return 0, err

@@ -31,6 +31,10 @@ type WorkerData struct {
 	IsSpot       bool     `json:"is_spot"`
 	// PricePerHour is in USD.
 	PricePerHour *float64 `json:"price_per_hour"`
+	// InstanceID and Zone are what the provider calls this machine and where it is, such
+	// as i-0123456789abcdef0 in us-east-1a; empty where its metadata service does not say.
+	InstanceID string `json:"instance_id"`
+	Zone       string `json:"zone"`
 
 	NumSimultaneousTasks int `json:"num_simultaneous_tasks"`
 	// MaxRuntime is how long a task may run.

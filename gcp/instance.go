@@ -2,23 +2,43 @@ package gcp
 
 import (
 	"context"
+	"os"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/compute/metadata"
 )
 
-// instanceTime bounds the search for the metadata server; outside of Google Cloud
+// instanceTime bounds the questions to the metadata server; outside of Google Cloud
 // nobody answers.
-const instanceTime = 3 * time.Second
+const instanceTime = 2 * time.Second
 
-// InstanceID is the numeric id of this instance of Compute Engine, or "" where the
-// metadata server does not say (Google: Compute Engine, instance/id).
-func InstanceID(ctx context.Context) string {
+// productFile is where Linux tells what hardware it runs on.
+const productFile = "/sys/class/dmi/id/product_name"
+
+// OnInstance reports whether this machine shows itself to be an instance of Compute
+// Engine, or somebody says where its metadata server is. It asks nobody.
+func OnInstance() bool {
+	if os.Getenv("GCE_METADATA_HOST") != "" {
+		return true
+	}
+	product, err := os.ReadFile(productFile)
+	return err == nil && strings.HasPrefix(string(product), "Google")
+}
+
+// Instance is the numeric id of this instance of Compute Engine and its zone, each ""
+// where the metadata server does not say (Google: Compute Engine, instance/id and
+// instance/zone).
+func Instance(ctx context.Context) (id, zone string) {
 	ctx, cancel := context.WithTimeout(ctx, instanceTime)
 	defer cancel()
 	id, err := metadata.InstanceIDWithContext(ctx)
 	if err != nil {
-		return ""
+		return "", ""
 	}
-	return id
+	zone, err = metadata.ZoneWithContext(ctx)
+	if err != nil {
+		return id, ""
+	}
+	return id, zone
 }

@@ -149,10 +149,15 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 }
 
 // NewKeepAliveEvent returns the event that tells that a worker lives, on the instance
-// of this name.
-func NewKeepAliveEvent(instance, hostname string, now time.Time) Event {
+// of this name in this zone, which may be "".
+func NewKeepAliveEvent(instance, zone, hostname string, now time.Time) Event {
 	id, _ := jsontext.AppendQuote(nil, instance)
-	return Event{Time: now, Hostname: hostname, Type: KeepAlive, Extra: []Field{{Name: "instance_id", Value: id}}}
+	e := Event{Time: now, Hostname: hostname, Type: KeepAlive, Extra: []Field{{Name: "instance_id", Value: id}}}
+	if zone != "" {
+		where, _ := jsontext.AppendQuote(nil, zone)
+		e.Extra = append(e.Extra, Field{Name: "zone", Value: where})
+	}
+	return e
 }
 
 // ErrorTrace is the stack of the panic that caused err, or else the chain of errors

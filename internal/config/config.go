@@ -118,6 +118,10 @@ type Config struct {
 	// PrintConfig asks for Print in place of a run.
 	PrintConfig bool
 
+	// InstanceID and Zone are what this machine is to its provider; "" is unknown. They
+	// are no settings: the provider's metadata service has them.
+	InstanceID, Zone string
+
 	origins map[string]Origin // by setting name; all settings have one
 }
 

@@ -14,7 +14,7 @@ func programSettings() []setting {
 
 // WorkerData returns what the specification's WorkerData has of c, as one JSON
 // object: its attributes' names, times in seconds, sizes in GB, and null for
-// what has no value. It is the "worker" of the task protocol.
+// what has no value; and instance_id and zone, which are ours. It is the "worker" of the task protocol.
 func (c *Config) WorkerData() []byte {
 	data := struct {
 		Provider             *string         `json:"provider"`
@@ -32,6 +32,8 @@ func (c *Config) WorkerData() []byte {
 		BootDiskGB           *float64        `json:"boot_disk_gb"`
 		IsSpot               bool            `json:"is_spot"`
 		PricePerHour         *float64        `json:"price_per_hour"`
+		InstanceID           *string         `json:"instance_id"`
+		Zone                 *string         `json:"zone"`
 		NumSimultaneousTasks int             `json:"num_simultaneous_tasks"`
 		MaxRuntime           json.RawMessage `json:"max_runtime"`
 		ShutdownGracePeriod  json.RawMessage `json:"shutdown_grace_period"`
@@ -45,7 +47,7 @@ func (c *Config) WorkerData() []byte {
 	}{
 		textOrNull(c.Provider), textOrNull(c.ProjectID), textOrNull(c.JobID), textOrNull(c.QueueName),
 		c.ExactlyOnceQueue, c.EventLogToFile, textOrNull(c.EventLogFile), c.EventLogToQueue,
-		textOrNull(c.InstanceType), c.NumCPUs, c.MemoryGB, c.LocalSSDGB, c.BootDiskGB, c.IsSpot, c.PricePerHour,
+		textOrNull(c.InstanceType), c.NumCPUs, c.MemoryGB, c.LocalSSDGB, c.BootDiskGB, c.IsSpot, c.PricePerHour, textOrNull(c.InstanceID), textOrNull(c.Zone),
 		c.NumSimultaneousTasks, secondsOf(&c.MaxRuntime), secondsOf(&c.ShutdownGracePeriod), c.TasksToSkip, c.MaxNumTasks,
 		c.RetryOnExit, c.RetryOnException, c.RetryOnTimeout,
 		secondsOf(c.SimulateSpotTerminationAfter), secondsOf(c.SimulateSpotTerminationDelay),

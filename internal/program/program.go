@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/queue"
 	"github.com/ctworker/ctworker/internal/worker"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
@@ -65,6 +66,7 @@ func Run(cfg *config.Config, opts Options) int {
 		guard = []string{self}
 	}
 	ctx, signals := watchSignals(log, cfg.ShutdownGracePeriod)
+	queue.FindInstance(ctx, cfg)
 	w, err := worker.Start(ctx, worker.Options{
 		Config: cfg, Argv: opts.Argv, Warm: opts.Warm, Host: opts.Host, Runner: opts.Runner, Source: opts.Source,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: log,

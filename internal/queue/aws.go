@@ -58,8 +58,6 @@ func (p *awsProvider) Tasks() Queue  { return p.tasks }
 func (p *awsProvider) Events() Queue { return p.events }
 func (p *awsProvider) Batch() int    { return aws.BatchMost }
 
-func (p *awsProvider) Instance(ctx context.Context) string { return aws.InstanceID(ctx) }
-
 // answerMargin is how much earlier than we see it SQS may begin to count.
 const answerMargin = 30 * time.Second
 

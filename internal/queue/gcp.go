@@ -50,8 +50,6 @@ func (p *gcpProvider) Tasks() Queue  { return p.tasks }
 func (p *gcpProvider) Events() Queue { return p.events }
 func (p *gcpProvider) Batch() int    { return pullBatch }
 
-func (p *gcpProvider) Instance(ctx context.Context) string { return gcp.InstanceID(ctx) }
-
 func (p *gcpProvider) CanLease(_, lease time.Duration) error {
 	if lease > gcp.MostAckDeadline {
 		return fmt.Errorf("--lease %v: Pub/Sub has 600 (10 minutes) at most", lease.Seconds())

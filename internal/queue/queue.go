@@ -24,8 +24,6 @@ type Provider interface {
 	// CanLease says why a task that may take d, or be held for lease at a time, cannot
 	// be had from its queues.
 	CanLease(d, lease time.Duration) error
-	// Instance is this machine's name with the provider, or "" outside of it.
-	Instance(ctx context.Context) string
 }
 
 // SourceOptions are what a source of tasks is told beside the settings.

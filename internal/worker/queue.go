@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -152,19 +153,18 @@ func (w *Worker) keepAlive() {
 	ended.Go(func() {
 		ticks := time.NewTicker(every)
 		defer ticks.Stop()
-		id := ""
+		id, zone := w.opts.Config.InstanceID, w.opts.Config.Zone
 		for {
 			select {
 			case <-ticks.C: // those that come while one cannot be sent are dropped
 			case <-ctx.Done():
 				return
 			}
-			if id == "" {
-				if id = w.queues.provider.Instance(ctx); id == "" {
-					id = w.hostname
-				}
+			if id == "" { // the machine does not show it; and here is time to ask
+				id, zone = queue.AskInstance(ctx, w.opts.Config.Provider)
+				id = cmp.Or(id, w.hostname)
 			}
-			e := pipeline.NewKeepAliveEvent(id, w.hostname, time.Now())
+			e := pipeline.NewKeepAliveEvent(id, zone, w.hostname, time.Now())
 			if err := w.queues.events.Write(ctx, []pipeline.Event{e}); err != nil && ctx.Err() == nil {
 				w.opts.Log.Warn().Err(err).Msg("could not tell that this worker lives")
 			}

@@ -115,6 +115,8 @@ EXPECTED = {
     "boot_disk_gb": 10,
     "is_spot": True,
     "price_per_hour": 0.25,
+    "instance_id": None,
+    "zone": None,
     "num_simultaneous_tasks": 1,
     "max_runtime": 100,
     "shutdown_grace_period": 12.5,

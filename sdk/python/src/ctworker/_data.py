@@ -78,6 +78,10 @@ class WorkerData:
     is_spot: bool
     price_per_hour: float | None
     """In US dollars."""
+    instance_id: str | None
+    """What the provider calls this machine; None where its metadata does not say."""
+    zone: str | None
+    """Where this machine is, such as us-east-1a; None where its metadata does not say."""
     num_simultaneous_tasks: int
     max_runtime: float
     shutdown_grace_period: float

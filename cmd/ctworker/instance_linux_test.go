@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/ctworker/ctworker/internal/program"
+)
+
+// metadataServer answers as the metadata service of EC2 and of Compute Engine.
+func metadataServer(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answers := map[string]string{
+			"PUT /latest/api/token": "token", "GET /latest/meta-data/instance-id": "i-0123", "GET /latest/meta-data/placement/availability-zone": "us-east-1a",
+			"GET /computeMetadata/v1/instance/id": "4711", "GET /computeMetadata/v1/instance/zone": "projects/1/zones/europe-west1-b",
+		}
+		answer, ok := answers[r.Method+" "+r.URL.Path]
+		switch {
+		case !ok, strings.HasPrefix(r.URL.Path, "/computeMetadata") && r.Header.Get("Metadata-Flavor") != "Google",
+			strings.HasPrefix(r.URL.Path, "/latest/meta-data") && r.Header.Get("X-Aws-Ec2-Metadata-Token") != "token":
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Metadata-Flavor", "Google")
+		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "21600")
+		_, _ = io.WriteString(w, answer)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// A task and the keep_alive events know the instance and its zone.
+func TestInstance(t *testing.T) { onEach(t, instanceCase) }
+
+func instanceCase(t *testing.T, j *job) {
+	url := metadataServer(t)
+	j.load(1)
+	var vars []string
+	for _, v := range j.vars {
+		if !strings.HasPrefix(v, "AWS_EC2_METADATA_DISABLED") {
+			vars = append(vars, v)
+		}
+	}
+	j.vars = append(vars, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+url, "GCE_METADATA_HOST="+strings.TrimPrefix(url, "http://"))
+	want := map[string]string{"SQS": `"instance_id":"i-0123","zone":"us-east-1a"`, "PubSub": `"instance_id":"4711","zone":"europe-west1-b"`}[j.name]
+	// The hello of a warm process has the worker's data.
+	script := strings.Replace(shellWorker, "echo '{", `case $hello in *'`+want+`'*) seen=true ;; *) seen=false ;; esac; echo '{`, 1)
+	in := j.prepare("run", "--warm", "--idle-timeout", "1.5", "--keepalive-interval", "0.3", "--", "sh", "-c", script, "sh", "result=$seen")
+	in.start().want(program.ExitOK)
+	lives := 0
+	for _, e := range j.readEvents() {
+		b, err := json.Marshal(e)
+		switch {
+		case err != nil:
+			t.Error(err)
+		case e["event_type"] == "keep_alive":
+			lives++
+			for part := range strings.SplitSeq(want, ",") {
+				if !strings.Contains(string(b), part) {
+					t.Errorf("%s is not in %s", part, b)
+				}
+			}
+		case e["result"] != true:
+			t.Errorf("the task was not told: %s", b)
+		}
+	}
+	if lives == 0 {
+		t.Error("no keep_alive")
+	}
+}
