@@ -54,7 +54,7 @@ retry-on-exit: true
 ` + "`ctworker run --print-config`" + ` prints every setting with its value and where it came from, as
 such a file. Times are in seconds and may have a fraction; 1 GB is 2^30 bytes.
 
-The queues of GCP, remote files and spot notices are not in this version yet. Their settings are checked
+Spot notices are not in this version yet. Their settings are checked
 and shown, and ctworker says so where one has no effect or cannot be met.
 
 `

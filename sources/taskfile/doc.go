@@ -35,7 +35,7 @@
 //
 // # What it is not for
 //
-// It does not read remote files, and it does not remember what was done: a
+// It opens no file that is elsewhere (package remote does), and it does not remember what was done: a
 // file read again yields the same tasks again, unless Options.Skip says where
 // to begin. A list is read once; to draw tasks from code, see the function
 // source.
