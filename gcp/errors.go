@@ -130,10 +130,12 @@ const (
 // about, which ended with err. Where Pub/Sub delivers exactly once, it says of some
 // of them what is wrong; the request has done its work on the others.
 // Source: Google, Pub/Sub, Exactly-once delivery, and ErrorInfo's metadata.
-func Answers(ids []string, err error) []error {
-	errs := make([]error, len(ids))
+//
+// each is whether err may be about one of several messages, and does not say which.
+func Answers(ids []string, err error) (errs []error, each bool) {
+	errs = make([]error, len(ids))
 	if err == nil {
-		return errs
+		return errs, false
 	}
 	var of map[string]string
 	if a, ok := apierror.FromError(err); ok {
@@ -147,17 +149,14 @@ func Answers(ids []string, err error) []error {
 		}
 	}
 	if told {
-		return errs
+		return errs, false
 	}
-	if len(ids) == 1 && codeOf(err) == codes.InvalidArgument {
+	each = codeOf(err) == codes.InvalidArgument
+	if each && len(ids) == 1 {
 		err = &ackError{code: permanent}
 	}
 	for i := range errs {
 		errs[i] = err
 	}
-	return errs
+	return errs, each && len(ids) > 1
 }
-
-// IsAboutOne reports whether one message of a request for many may be the reason why
-// all of it was refused, which Pub/Sub does not name.
-func IsAboutOne(err error) bool { return codeOf(err) == codes.InvalidArgument }

@@ -64,14 +64,14 @@ func key(e *pipeline.Event) string {
 func (l Limit) parts(e pipeline.Event) ([]Message, error) {
 	whole, extra := e.Message, e.Extra[:len(e.Extra):len(e.Extra)]
 	var pieces []string
-	numbered := func(piece string, part, parts int) (pipeline.Event, string) {
+	numbered := func(piece string, part, parts int) string {
 		p := e
 		p.Message = piece
 		p.Extra = append(extra,
 			pipeline.Field{Name: "message_part", Value: json.RawMessage(strconv.Itoa(part))},
 			pipeline.Field{Name: "message_parts", Value: json.RawMessage(strconv.Itoa(parts))},
 			pipeline.Field{Name: "message_bytes", Value: json.RawMessage(strconv.Itoa(len(whole)))})
-		return p, l.Text(&p)
+		return l.Text(&p)
 	}
 	for rest := whole; rest != ""; {
 		keep := min(len(rest), l.Bytes)
@@ -79,7 +79,7 @@ func (l Limit) parts(e pipeline.Event) ([]Message, error) {
 			if keep == 0 {
 				return nil, fmt.Errorf("a message of %d bytes that is no task cannot be told of in the queue %q, which takes %d bytes", len(whole), l.Queue, l.Bytes)
 			}
-			if _, body := numbered(rest[:keep], len(whole), len(whole)); len(body) <= l.Bytes {
+			if body := numbered(rest[:keep], len(whole), len(whole)); len(body) <= l.Bytes {
 				break
 			}
 		}
@@ -87,7 +87,7 @@ func (l Limit) parts(e pipeline.Event) ([]Message, error) {
 	}
 	var all []Message
 	for i, piece := range pieces {
-		_, body := numbered(piece, i+1, len(pieces))
+		body := numbered(piece, i+1, len(pieces))
 		all = append(all, Message{body, fmt.Sprintf("%s part %d", key(&e), i+1)})
 	}
 	return all, nil

@@ -114,8 +114,8 @@ func (s *Source) each(ids []string, request func(ids []string) error) []error {
 	if err == nil {
 		s.poller.Answered(time.Since(began))
 	}
-	errs := gcp.Answers(ids, err)
-	if half := len(ids) / 2; half > 0 && gcp.IsAboutOne(err) && errs[0] == err && errs[half] == err {
+	errs, each := gcp.Answers(ids, err)
+	if half := len(ids) / 2; each {
 		return append(s.each(ids[:half], request), s.each(ids[half:], request)...)
 	}
 	return errs

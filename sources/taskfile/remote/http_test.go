@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,29 +32,19 @@ func data(n int) []byte {
 	return b.Bytes()[:n]
 }
 
-// file is a file on a server, which may be changed.
+// file is a file on a server.
 type file struct {
-	mu      sync.Mutex
 	content []byte
 	plain   bool // without an ETag
 	date    time.Time
 }
 
-func (f *file) set(content []byte) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.content = content
-}
-
 func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	f.mu.Lock()
-	content := f.content
-	f.mu.Unlock()
 	if !f.plain {
-		sum := sha256.Sum256(content)
+		sum := sha256.Sum256(f.content)
 		w.Header().Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
 	}
-	http.ServeContent(w, r, "tasks.jsonl", f.date, bytes.NewReader(content))
+	http.ServeContent(w, r, "tasks.jsonl", f.date, bytes.NewReader(f.content))
 }
 
 func serve(t *testing.T, h http.Handler) *httptest.Server {
