@@ -199,7 +199,8 @@ func TestErrorsInWords(t *testing.T) {
 			t.Errorf("%v: %v", code, err)
 		}
 	}
-	if _, err := srv.open(t, Options{}); err == nil || !strings.Contains(err.Error(), "credentials") {
+	srv.setFault(func(string) error { return status.Error(codes.PermissionDenied, "no") })
+	if _, err := srv.open(t, Options{}); err == nil || !strings.Contains(err.Error(), "allow pubsub.topics.get") {
 		t.Errorf("Open: %v", err)
 	}
 }
