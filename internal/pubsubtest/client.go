@@ -2,6 +2,7 @@ package pubsubtest
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
@@ -25,7 +26,8 @@ type Client struct {
 	Subscriptions *pubsub.SubscriptionAdminClient
 	Project       string
 
-	t testing.TB
+	t     testing.TB
+	close sync.Once
 }
 
 // NewClient returns a client of the server at an address. It is ended with the test.
@@ -35,13 +37,21 @@ func NewClient(t testing.TB, address, project string) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = topics.Close() })
 	subscriptions, err := pubsub.NewSubscriptionAdminClient(t.Context(), ClientOptions(address)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = subscriptions.Close() })
-	return &Client{Topics: topics, Subscriptions: subscriptions, Project: project, t: t}
+	c := &Client{Topics: topics, Subscriptions: subscriptions, Project: project, t: t}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// Close ends the client before the test does.
+func (c *Client) Close() {
+	c.close.Do(func() {
+		_ = c.Topics.Close()
+		_ = c.Subscriptions.Close()
+	})
 }
 
 // Topic is a queue's topic, and Subscription its subscription.

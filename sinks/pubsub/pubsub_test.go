@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/ctworker/ctworker/internal/pubsubtest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/sinktest"
 )
@@ -104,18 +105,6 @@ func (s *server) read(t testing.TB) (all [][]byte) {
 	}
 }
 
-// serverGoroutines are the server's, which outlives the sink.
-func serverGoroutines() (all []goleak.Option) {
-	for _, f := range []string{
-		"cloud.google.com/go/pubsub/v2/pstest.(*subscription).start.func1", "google.golang.org/grpc.(*Server).Serve",
-		"google.golang.org/grpc.(*Server).handleRawConn", "google.golang.org/grpc.(*Server).serveStreams",
-		"google.golang.org/grpc/internal/transport.(*http2Server).keepalive", "google.golang.org/grpc/internal/transport.NewServerTransport.func2",
-	} {
-		all = append(all, goleak.IgnoreAnyFunction(f))
-	}
-	return all
-}
-
 func TestContract(t *testing.T) {
 	sinktest.Run(t, sinktest.Harness{
 		New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
@@ -133,7 +122,7 @@ func TestContract(t *testing.T) {
 			s.setFault(func(string) error { return status.Error(codes.Unavailable, "not now") })
 			return sink
 		},
-		IgnoreGoroutines: serverGoroutines(),
+		IgnoreGoroutines: pubsubtest.Goroutines(),
 		Features:         sinktest.Features{MaxEvent: 3_900_000}, // the server takes 4 MB
 	})
 }

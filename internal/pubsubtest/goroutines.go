@@ -1,0 +1,17 @@
+package pubsubtest
+
+import "go.uber.org/goleak"
+
+// Goroutines are those of a server that a test has started, in this process or beside
+// it, and of the test's own clients: they outlive what is tested.
+func Goroutines() (all []goleak.Option) {
+	for _, f := range []string{
+		"github.com/ctworker/ctworker/internal/pubsubtest.(*server).startEmulator.func2",
+		"cloud.google.com/go/pubsub/v2/pstest.(*subscription).start.func1", "google.golang.org/grpc.(*Server).Serve",
+		"google.golang.org/grpc.(*Server).handleRawConn", "google.golang.org/grpc.(*Server).serveStreams",
+		"google.golang.org/grpc/internal/transport.(*http2Server).keepalive", "google.golang.org/grpc/internal/transport.NewServerTransport.func2",
+	} {
+		all = append(all, goleak.IgnoreAnyFunction(f))
+	}
+	return append(all, goleak.IgnoreCurrent())
+}

@@ -1,0 +1,46 @@
+package pubsub
+
+import (
+	"crypto/rand"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/ctworker/ctworker/internal/pubsubtest"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/sourcetest"
+)
+
+// The contract, kept against the emulator, with a subscription that delivers exactly
+// once: of one a lease that is lost is told.
+func TestContractOnTheEmulator(t *testing.T) {
+	address := pubsubtest.Start(t)
+	sourcetest.Run(t, sourcetest.Harness{
+		New: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
+			c := pubsubtest.NewClient(t, address, "p-"+strings.ToLower(rand.Text()))
+			defer c.Close()
+			c.Create("dead", nil)
+			c.Create("jobs", func(s *pubsubpb.Subscription) {
+				s.EnableExactlyOnceDelivery = true
+				s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: c.Topic("dead"), MaxDeliveryAttempts: 100}
+			})
+			c.Publish("jobs", bodies(tasks)...)
+			s, err := Open(t.Context(), Options{
+				Queue: "jobs", Project: c.Project, ClientOptions: pubsubtest.ClientOptions(address),
+				Lease: 2 * time.Second, Wait: 2 * time.Second,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		Patience:         20 * time.Second,
+		IgnoreGoroutines: pubsubtest.Goroutines(),
+		Features: sourcetest.Features{
+			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
+			LeaseDuration: 2 * time.Second, ReportsLost: true, MaxData: 1 << 20,
+		},
+	})
+}
