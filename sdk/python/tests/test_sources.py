@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+
 import pytest
 
 from conftest import Lab
@@ -58,6 +64,33 @@ class Remote:
         lab.write(program, main=main("Remote()")), "--event-log-to-file", "--isolation=reuse"
     )
     assert (done.code, done.types()) == (0, {"task_completed": 10000}), done.err
+
+
+@contextlib.contextmanager
+def served(lab: Lab) -> Iterator[str]:
+    """Serve the lab's folder, and yield the address."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=lab.folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_address_is_read_by_the_engine(lab: Lab) -> None:
+    lab.tasks([1, 2, 3])
+    with served(lab) as address:
+        worker = lab.write(F, main=main(repr(f"{address}/tasks.json")))
+        done = lab.run(worker, "--event-log-to-file")
+        assert done.code == 0, done.err
+        assert sorted(e["result"] for e in done.events) == [1, 2, 3]
+        worker = lab.write(F, main=main(repr(f"{address}/none.json")))
+        done = lab.run(worker, "--event-log-to-file")
+        assert done.code == 2
+        assert "none.json: there is no such file" in done.err
 
 
 @pytest.mark.parametrize(
