@@ -3,6 +3,7 @@ package gcp
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/googleapis/gax-go/v2/apierror"
@@ -102,7 +103,10 @@ func explainConnect(err error) error {
 	if strings.Contains(err.Error(), "could not find default credentials") {
 		return fmt.Errorf("pubsub: there are no credentials; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", err)
 	}
-	return fmt.Errorf("pubsub: the credentials: %w", err)
+	if file := os.Getenv("GOOGLE_APPLICATION_CREDENTIALS"); file != "" {
+		return fmt.Errorf("pubsub: the file %q, which GOOGLE_APPLICATION_CREDENTIALS names, has no credentials that can be used: %w", file, err)
+	}
+	return fmt.Errorf("pubsub: there are no credentials that can be used; renew them (gcloud auth application-default login): %w", err)
 }
 
 // ackError is what Pub/Sub says of one message of a request for many, where it delivers

@@ -120,6 +120,7 @@ func TestQueueRefuses(t *testing.T) {
 		{gcp, []string{"--lease", "601"}, "--lease 601: Pub/Sub has 600"},
 		{gcp, []string{"--retry-delay", "3600"}, "--retry-delay 3600: Pub/Sub has 600"},
 		{gcp, []string{"--queue-name", "1a"}, `--queue-name "1a": no name for a queue of Pub/Sub`},
+		{gcp, []string{"--region", "evil.example.com/"}, "--region"},
 		{gcp, []string{"--job-id", "google"}, "do not begin with goog"},
 		{gcp[:2], nil, "--project-id"},
 	} {

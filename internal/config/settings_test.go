@@ -164,8 +164,9 @@ func TestEveryFlagIsInTheTable(t *testing.T) {
 
 func TestEveryFieldIsInTheTable(t *testing.T) {
 	t.Parallel()
+	asked := []string{"InstanceID", "Zone"} // the provider
 	for name := range fields(&config.Config{}) {
-		if !slices.ContainsFunc(every, func(k known) bool { return k.field == name }) {
+		if !slices.Contains(asked, name) && !slices.ContainsFunc(every, func(k known) bool { return k.field == name }) {
 			t.Errorf("no setting fills %s", name)
 		}
 	}

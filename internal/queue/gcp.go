@@ -29,12 +29,17 @@ type gcpProvider struct {
 // nameOfPubSub is what Pub/Sub takes for a name (Google: Pub/Sub, Create a topic).
 var nameOfPubSub = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]*$`)
 
+// nameOfRegion is what becomes a part of a host's name.
+var nameOfRegion = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
+
 func newGCP(cfg *config.Config) (*gcpProvider, error) {
 	const events, longest = "-events", 255 - len("-events-subscription")
 	name := cfg.QueueName
 	switch {
 	case !nameOfPubSub.MatchString(name) || len(name) > longest || len(name) > 3 && name[:4] == "goog":
 		return nil, fmt.Errorf("%s %q: no name for a queue of Pub/Sub: give a letter, and then letters, digits and -._~+%%, %d at most, and do not begin with goog", whence(cfg), name, longest)
+	case cfg.Region != "" && !nameOfRegion.MatchString(cfg.Region):
+		return nil, fmt.Errorf("--region %q: no region of Google Cloud: give one such as europe-west1", cfg.Region)
 	case cfg.RetryDelay > gcp.MostAckDeadline:
 		return nil, fmt.Errorf("--retry-delay %v: Pub/Sub has 600 (10 minutes) at most", cfg.RetryDelay.Seconds())
 	}

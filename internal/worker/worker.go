@@ -287,7 +287,7 @@ func (w *Worker) tellFatal(cause error) error {
 		Exception: cause.Error(), StackTrace: pipeline.ErrorTrace(cause),
 	}
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil && !errors.Is(cause, err) {
-		return err
+		return fmt.Errorf("the event that says so could not be told: %w", err)
 	}
 	return nil
 }
