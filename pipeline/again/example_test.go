@@ -1,0 +1,21 @@
+package again_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ctworker/ctworker/pipeline/again"
+)
+
+func ExampleDo() {
+	away, tries := errors.New("no route to host"), 0
+	err := again.Do(context.Background(), func(err error) bool { return errors.Is(err, away) }, func() error {
+		if tries++; tries == 1 {
+			return away
+		}
+		return nil
+	})
+	fmt.Println(tries, err)
+	// Output: 2 <nil>
+}

@@ -1,0 +1,43 @@
+package pubsub_test
+
+import (
+	"context"
+	"log"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/pubsub"
+	source "github.com/ctworker/ctworker/sources/pubsub"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// A worker over a queue of Pub/Sub, which ends when there has been nothing to do for a
+// minute.
+func Example() {
+	ctx := context.Background()
+	tasks, err := source.Open(ctx, source.Options{Queue: "jobs", Project: "my-project"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	events, err := pubsub.Open(ctx, pubsub.Options{Queue: "jobs-events", Project: "my-project"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	run := pipeline.New(ctx, pipeline.Options{Slots: 4, Shared: true, Batch: 100, IdleTimeout: time.Minute})
+	leases := stages.NewExtender(stages.ExtendOptions{Patience: stages.Patience, Stall: run.Stall, Failed: run.Stop})
+	received := pipeline.From(run, "source", tasks)
+	kept := pipeline.ViaUnbuffered(received, "extend", leases.Stage())
+	results := pipeline.Via(kept, "execute", stages.Execute(run, stages.RunnerFunc(
+		func(_ context.Context, task pipeline.Task) (retry bool, result []byte, err error) {
+			return false, task.Data, nil
+		})))
+	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{Parallel: 8}))
+	if err := run.Wait(); err != nil {
+		log.Print(err)
+	}
+	leases.Close()
+	if err := events.Close(ctx); err != nil {
+		log.Print(err)
+	}
+}
