@@ -163,3 +163,22 @@ func TestConnect(t *testing.T) {
 		t.Errorf("without credentials: %v", err)
 	}
 }
+
+// A region has an endpoint of its own.
+func TestRegion(t *testing.T) {
+	t.Parallel()
+	for region, want := range map[string]string{"": "pubsub.googleapis.com:443", "europe-west1": "europe-west1-pubsub.googleapis.com:443"} {
+		c, err := gcp.Connect(t.Context(), gcp.Place{Project: "test", Region: region}, option.WithoutAuthentication())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range []string{c.Topics.Connection().Target(), c.Subscriptions.Connection().Target()} {
+			if target != want && !strings.HasSuffix(target, "/"+want) {
+				t.Errorf("%q: %s", region, target)
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
