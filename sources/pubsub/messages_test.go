@@ -94,6 +94,23 @@ func TestALatePullIsReleased(t *testing.T) {
 	}
 }
 
+// Pulls that bring nothing at once do not follow upon each other at once.
+func TestEmptyPulls(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t, nil)
+	s := srv.open(t, Options{})
+	defer closeNow(t, s)
+	srv.setFault(func(_ context.Context, method string, _ any) (bool, error) { return method == "Pull", nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 1100*time.Millisecond)
+	defer cancel()
+	if _, err := s.Receive(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Receive: %v", err)
+	}
+	if n := srv.count("Pull"); n > 6 {
+		t.Errorf("%d pulls in a second", n)
+	}
+}
+
 // Many are pulled and acknowledged with few requests.
 func TestBatches(t *testing.T) {
 	t.Parallel()

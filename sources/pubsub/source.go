@@ -36,12 +36,15 @@ type Source struct {
 	acks              *batch.Batcher[string]
 	extends, releases *batch.Batcher[change]
 
-	firsts  sync.WaitGroup // extensions of what has just come
+	firsts  sync.WaitGroup     // extensions of what has just come
+	ctx     context.Context    // of those
+	cancel  context.CancelFunc // ends with Close
 	closing sync.Once
 }
 
 func newSource(clients *gcp.Clients, queue *gcp.Queue, deadline time.Duration, opts Options) *Source {
 	s := &Source{clients: clients, client: clients.Subscriptions, queue: queue, deadline: deadline, opts: opts}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.poller = poll.New(poll.Options{
 		Provider: "pubsub", Ask: s.ask, Final: s.final, Most: pullMost, Partial: true, Wait: opts.Wait, WaitOut: true, Lease: opts.Lease,
 		Raw: opts.Raw, Malformed: opts.Malformed, Log: opts.Log, Limit: opts.limit, Late: opts.late,
@@ -74,7 +77,10 @@ func (s *Source) Unanswered() time.Time { return s.poller.Unanswered() }
 func (s *Source) Close(ctx context.Context) (err error) {
 	s.closing.Do(func() {
 		s.poller.Close(ctx)
+		stop := context.AfterFunc(ctx, s.cancel)
 		s.firsts.Wait()
+		stop()
+		s.cancel()
 		s.acks.Close(ctx)
 		s.extends.Close(ctx)
 		s.releases.Close(ctx)
@@ -87,12 +93,17 @@ func (s *Source) Close(ctx context.Context) (err error) {
 func (s *Source) ask(ctx context.Context, n int, _ string) ([]poll.Message, error) {
 	pull, cancel := context.WithTimeout(ctx, s.opts.Wait)
 	defer cancel()
+	began := time.Now()
 	out, err := s.client.Pull(pull, &pubsubpb.PullRequest{Subscription: s.queue.Subscription, MaxMessages: int32(n)})
 	if err != nil && pull.Err() != nil && ctx.Err() == nil {
 		return nil, s.probe(ctx) // there is nothing, or nobody to say so
 	}
 	if err != nil {
 		return nil, err
+	}
+	if len(out.GetReceivedMessages()) == 0 { // it need not have waited
+		pause(pull, began.Add(leastPull))
+		return nil, nil
 	}
 	first := s.extendFirst(out.GetReceivedMessages())
 	expires := time.Now().Add(min(s.deadline, s.opts.Lease))
@@ -104,6 +115,20 @@ func (s *Source) ask(ctx context.Context, n int, _ string) ([]poll.Message, erro
 		}
 	}
 	return messages, nil
+}
+
+// leastPull is how long a pull takes at least that brings nothing: one that is answered
+// at once is not to be followed by thousands.
+const leastPull = 250 * time.Millisecond
+
+// pause waits until then, or until ctx ends.
+func pause(ctx context.Context, then time.Time) {
+	timer := time.NewTimer(time.Until(then))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // probe tells a queue that has nothing from a network that is away: a pull that has
@@ -124,7 +149,7 @@ func (s *Source) probe(ctx context.Context) error {
 // not wait for it; what it returns is closed when it has been done.
 func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct{} {
 	done := make(chan struct{})
-	if len(messages) == 0 || s.deadline == s.opts.Lease {
+	if s.deadline == s.opts.Lease {
 		close(done)
 		return done
 	}
@@ -134,7 +159,7 @@ func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct
 	}
 	s.firsts.Go(func() {
 		defer close(done)
-		for _, err := range s.modify(context.Background(), changes) {
+		for _, err := range s.modify(s.ctx, changes) {
 			if err != nil { // there is time for another try, which the renewal is
 				s.opts.Log.Debug().Err(err).Msg("a lease could not be extended as its message came")
 				break
