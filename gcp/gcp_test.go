@@ -1,6 +1,7 @@
 package gcp_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -168,14 +169,20 @@ func TestConnect(t *testing.T) {
 func TestRegion(t *testing.T) {
 	t.Parallel()
 	for region, want := range map[string]string{"": "pubsub.googleapis.com:443", "europe-west1": "europe-west1-pubsub.googleapis.com:443"} {
-		c, err := gcp.Connect(t.Context(), gcp.Place{Project: "test", Region: region}, option.WithoutAuthentication())
+		asked := ""
+		c, err := gcp.Connect(t.Context(), gcp.Place{Project: "test", Region: region}, option.WithoutAuthentication(),
+			option.WithGRPCDialOption(grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, conn *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
+				asked = conn.Target()
+				return status.Error(codes.PermissionDenied, "nobody is asked")
+			})))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, target := range []string{c.Topics.Connection().Target(), c.Subscriptions.Connection().Target()} {
-			if target != want && !strings.HasSuffix(target, "/"+want) {
-				t.Errorf("%q: %s", region, target)
-			}
+		if _, err := c.Queue("jobs").Info(t.Context()); !gcp.IsDenied(err) {
+			t.Errorf("%v", err)
+		}
+		if asked != want && !strings.HasSuffix(asked, "/"+want) {
+			t.Errorf("%q: %s", region, asked)
 		}
 		if err := c.Close(); err != nil {
 			t.Error(err)
