@@ -32,7 +32,7 @@ type WorkerData struct {
 	// PricePerHour is in USD.
 	PricePerHour *float64 `json:"price_per_hour"`
 	// InstanceID and Zone are what the provider calls this machine and where it is, such
-	// as i-0123456789abcdef0 in us-east-1a; empty where its metadata service does not say.
+	// as i-0123456789abcdef0 in us-east-1a, or on GCP the instance's name; empty where its metadata service does not say.
 	InstanceID string `json:"instance_id"`
 	Zone       string `json:"zone"`
 

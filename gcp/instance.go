@@ -26,19 +26,19 @@ func OnInstance() bool {
 	return err == nil && strings.HasPrefix(string(product), "Google")
 }
 
-// Instance is the numeric id of this instance of Compute Engine and its zone, each ""
-// where the metadata server does not say (Google: Compute Engine, instance/id and
-// instance/zone).
-func Instance(ctx context.Context) (id, zone string) {
+// Instance is the name of this instance of Compute Engine, which is its own within the
+// project and the zone, and its zone, each "" where the metadata server does not say
+// (Google: Compute Engine, instance/name and instance/zone).
+func Instance(ctx context.Context) (name, zone string) {
 	ctx, cancel := context.WithTimeout(ctx, instanceTime)
 	defer cancel()
-	id, err := metadata.InstanceIDWithContext(ctx)
+	name, err := metadata.InstanceNameWithContext(ctx)
 	if err != nil {
 		return "", ""
 	}
 	zone, err = metadata.ZoneWithContext(ctx)
 	if err != nil {
-		return id, ""
+		return name, ""
 	}
-	return id, zone
+	return name, zone
 }

@@ -17,7 +17,7 @@ func metadataServer(t *testing.T) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answers := map[string]string{
 			"PUT /latest/api/token": "token", "GET /latest/meta-data/instance-id": "i-0123", "GET /latest/meta-data/placement/availability-zone": "us-east-1a",
-			"GET /computeMetadata/v1/instance/id": "4711", "GET /computeMetadata/v1/instance/zone": "projects/1/zones/europe-west1-b",
+			"GET /computeMetadata/v1/instance/name": "worker-7", "GET /computeMetadata/v1/instance/zone": "projects/1/zones/europe-west1-b",
 		}
 		answer, ok := answers[r.Method+" "+r.URL.Path]
 		switch {
@@ -47,7 +47,7 @@ func instanceCase(t *testing.T, j *job) {
 		}
 	}
 	j.vars = append(vars, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+url, "GCE_METADATA_HOST="+strings.TrimPrefix(url, "http://"))
-	want := map[string]string{"SQS": `"instance_id":"i-0123","zone":"us-east-1a"`, "PubSub": `"instance_id":"4711","zone":"europe-west1-b"`}[j.name]
+	want := map[string]string{"SQS": `"instance_id":"i-0123","zone":"us-east-1a"`, "PubSub": `"instance_id":"worker-7","zone":"europe-west1-b"`}[j.name]
 	// The hello of a warm process has the worker's data.
 	script := strings.Replace(shellWorker, "echo '{", `case $hello in *'`+want+`'*) seen=true ;; *) seen=false ;; esac; echo '{`, 1)
 	in := j.prepare("run", "--warm", "--idle-timeout", "1.5", "--keepalive-interval", "0.3", "--", "sh", "-c", script, "sh", "result=$seen")
