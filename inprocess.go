@@ -38,7 +38,7 @@ func (r *inProcess) seat(phases pipeline.Phases, slot int) *seat {
 	if s == nil {
 		data := *r.data
 		data.Slot = slot
-		data.shutdown = func() bool { return phases.Fetch.Err() != nil }
+		data.shutdown = func() bool { return phases.Stop.Err() != nil }
 		s = &seat{caller: newCaller(r.f, r.maxResult), worker: &data}
 		r.seats[slot] = s
 	}

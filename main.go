@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
@@ -171,6 +172,9 @@ func (w *worker) run(cfg *config.Config, args, rest []string) (int, error) {
 			return 0, err
 		}
 		data.Args = rest
+		var terminated atomic.Bool
+		data.termination = terminated.Load
+		opts.OnTermination = func() { terminated.Store(true) }
 		opts.Runner = newInProcess(w.f, data, cfg.KillDelay, cfg.MaxResultSize)
 		return program.Run(cfg, opts), nil
 	}

@@ -12,13 +12,16 @@ const lastWait = 10 * time.Second
 // Stop asks the run to end in order: nothing more is fetched, what has not
 // started is given back at once, and what runs has the grace period. Only the
 // first call counts; its cause is kept. It does not block.
-func (r *Run) Stop(cause error) { r.endFetch(cause) }
+func (r *Run) Stop(cause error) { r.endStop(cause) }
+
+// Drain asks the run to end once what runs has ended, however long that takes: nothing
+// more is fetched, and what has not started is given back at once. Stop may follow. It
+// does not block.
+func (r *Run) Drain(cause error) { r.endFetch(cause) }
 
 // Kill asks the run to end at once: as Stop, and what runs is killed.
 func (r *Run) Kill(cause error) {
-	r.endFetch(cause)
-	r.endWork(cause)
-	r.endKill(cause)
+	r.endKill(cause) // and with it the phases before
 }
 
 // Wait waits for the run's end and returns the errors of its stages, or nil.
@@ -37,16 +40,10 @@ func (r *Run) Wait() error {
 	select {
 	case <-ran:
 	case <-r.phases.Fetch.Done():
-		if r.opts.OnStop != nil {
-			r.opts.OnStop(r.StopCause())
-		}
-		// Running tasks may finish; then they are asked to; then they must.
-		if !within(r.opts.Grace, ran, r.phases.Work) {
-			r.endWork(context.DeadlineExceeded)
-			if !within(r.opts.KillDelay, ran, r.phases.Kill) {
-				r.endKill(context.DeadlineExceeded)
-				within(lastWait, ran, nil)
-			}
+		select {
+		case <-ran: // drained
+		case <-r.phases.Stop.Done():
+			r.stop(ran)
 		}
 	}
 
@@ -62,6 +59,22 @@ func (r *Run) Wait() error {
 	r.Kill(errOver) // releases the contexts; nothing is left to kill
 	r.unhook()
 	return errors.Join(stuck, r.stageErrors(), r.sweep(), r.closeSource())
+}
+
+// stop ends what runs, as Stop asks for: it may finish; then it is asked to; then it
+// must.
+func (r *Run) stop(ran <-chan struct{}) {
+	if r.opts.OnStop != nil {
+		r.opts.OnStop(context.Cause(r.phases.Stop))
+	}
+	if within(r.opts.Grace, ran, r.phases.Work) {
+		return
+	}
+	r.endWork(context.DeadlineExceeded)
+	if !within(r.opts.KillDelay, ran, r.phases.Kill) {
+		r.endKill(context.DeadlineExceeded)
+		within(lastWait, ran, nil)
+	}
 }
 
 // within reports whether done is closed within d, and before ctx ends.

@@ -148,6 +148,24 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 	}
 }
 
+// NewSpotTerminationEvent returns the event that tells that the provider has said it will
+// take this machine away: what kind of notice it is, what is to be done to the machine, in
+// the provider's own words, when (zero: it does not say), and where it says so.
+func NewSpotTerminationEvent(kind, action, source string, deadline time.Time, hostname string, now time.Time) Event {
+	e := Event{Time: now, Hostname: hostname, Type: SpotTermination}
+	add := func(name, text string) {
+		value, _ := jsontext.AppendQuote(nil, text)
+		e.Extra = append(e.Extra, Field{Name: name, Value: value})
+	}
+	add("kind", kind)
+	add("action", action)
+	if !deadline.IsZero() {
+		add("deadline", deadline.UTC().Format(time.RFC3339))
+	}
+	add("source", source)
+	return e
+}
+
 // NewKeepAliveEvent returns the event that tells that a worker lives, on the instance
 // of this name in this zone, which may be "".
 func NewKeepAliveEvent(instance, zone, hostname string, now time.Time) Event {

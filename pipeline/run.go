@@ -57,10 +57,12 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Phases are the four contexts of a run. Each outlives the one before.
+// Phases are the contexts of a run. Each outlives the one before.
 type Phases struct {
 	// Fetch: done means take nothing more, and give back what has not started.
 	Fetch context.Context
+	// Stop: done means that the end is asked for, and what runs has the grace period.
+	Stop context.Context
 	// Work: done means ask what runs to end (SIGTERM).
 	Work context.Context
 	// Kill: done means kill what runs (SIGKILL).
@@ -75,8 +77,9 @@ type Run struct {
 	opts   Options
 	phases Phases
 	// end* end the phase of that name; the cause is kept with the context.
-	endFetch, endWork, endKill, endSettle context.CancelCauseFunc
-	unhook                                func() bool // from the parent context
+	endFetch, endStop, endWork, endKill, endSettle context.CancelCauseFunc
+
+	unhook func() bool // from the parent context
 
 	books       *ledger
 	demand      demand
@@ -109,7 +112,8 @@ func New(ctx context.Context, opts Options) *Run {
 	r.phases.Settle, r.endSettle = context.WithCancelCause(values)
 	r.phases.Kill, r.endKill = context.WithCancelCause(values)
 	r.phases.Work, r.endWork = context.WithCancelCause(r.phases.Kill)
-	r.phases.Fetch, r.endFetch = context.WithCancelCause(r.phases.Work)
+	r.phases.Stop, r.endStop = context.WithCancelCause(r.phases.Work)
+	r.phases.Fetch, r.endFetch = context.WithCancelCause(r.phases.Stop)
 	r.unhook = context.AfterFunc(ctx, func() { r.Stop(context.Cause(ctx)) })
 	return r
 }
@@ -133,7 +137,7 @@ func (r *Run) Received() int64 { return r.books.total() }
 // Out is how many deliveries have been received and not been settled.
 func (r *Run) Out() int64 { return r.books.outNow() }
 
-// StopCause is what Stop or Kill was first called with, or nil.
+// StopCause is what Drain, Stop or Kill was first called with, or nil.
 func (r *Run) StopCause() error {
 	if r.phases.Fetch.Err() == nil {
 		return nil

@@ -189,6 +189,56 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// A run that is drained lets what runs go on for as long as it takes, and gives back at
+// once what has not started; Stop and Kill end it all the same.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		then      func(*pipeline.Run, error)
+		wantAcked int
+		wantAt    time.Duration
+		wantTold  int
+	}{
+		"the task takes its time": {nil, 1, time.Hour, 0},
+		"it is stopped":           {(*pipeline.Run).Stop, 0, 30 * time.Second, 1},
+		"it is killed":            {(*pipeline.Run).Kill, 0, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, told := newBooks(), 0
+				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Grace: 30 * time.Second, OnStop: func(error) { told++ }})
+				started := make(chan string, 1)
+				tasks := pipeline.From(r, "source", &source{b: b, n: -1})
+				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Hour)), "settle", settleByKind)
+				<-started
+				synctest.Wait()
+				cause := errors.New("a notice")
+				r.Drain(cause)
+				at, done := time.Now(), make(chan error)
+				go func() { done <- r.Wait() }()
+				synctest.Wait()
+				if _, released := b.counts(); released < 3 {
+					t.Errorf("%d released at once", released)
+				}
+				if tc.then != nil {
+					tc.then(r, errors.New("then"))
+				}
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+				acked, released := b.counts()
+				if took := time.Since(at); took != tc.wantAt || acked != tc.wantAcked || acked+released != int(r.Received()) || told != tc.wantTold {
+					t.Errorf("ended after %v: acked %d, released %d of %d, told %d times", took, acked, released, r.Received(), told)
+				}
+				if !errors.Is(r.StopCause(), cause) {
+					t.Errorf("%v", r.StopCause())
+				}
+			})
+		})
+	}
+}
+
 func TestCancellingTheParentStops(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,13 +13,14 @@ import (
 )
 
 // metadataServer answers as the metadata service of EC2 and of Compute Engine.
-func metadataServer(t *testing.T) string {
+func metadataServer(t *testing.T, more map[string]string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answers := map[string]string{
 			"PUT /latest/api/token": "token", "GET /latest/meta-data/instance-id": "i-0123", "GET /latest/meta-data/placement/availability-zone": "us-east-1a",
 			"GET /computeMetadata/v1/instance/name": "worker-7", "GET /computeMetadata/v1/instance/zone": "projects/1/zones/europe-west1-b",
 		}
+		maps.Copy(answers, more)
 		answer, ok := answers[r.Method+" "+r.URL.Path]
 		switch {
 		case !ok, strings.HasPrefix(r.URL.Path, "/computeMetadata") && r.Header.Get("Metadata-Flavor") != "Google",
@@ -38,7 +40,7 @@ func metadataServer(t *testing.T) string {
 func TestInstance(t *testing.T) { onEach(t, instanceCase) }
 
 func instanceCase(t *testing.T, j *job) {
-	url := metadataServer(t)
+	url := metadataServer(t, nil)
 	j.load(1)
 	var vars []string
 	for _, v := range j.vars {

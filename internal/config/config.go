@@ -108,6 +108,14 @@ type Config struct {
 	// all running tasks; nil is never.
 	SimulateSpotTerminationDelay *time.Duration
 
+	// OnRebalance is ignore, the default, or drain: what a notice that the machine may be
+	// taken away soon is worth.
+	OnRebalance string
+	// TerminationMargin is how long before the machine is taken away what still runs is
+	// killed and given back, unless ReleaseAtDeadline is false; default 5 s.
+	TerminationMargin time.Duration
+	ReleaseAtDeadline bool
+
 	// Verbose makes the console's log level DEBUG.
 	Verbose bool
 	// Strict makes a run in which a task did not complete end with an exit

@@ -300,6 +300,21 @@ func settings() []setting {
 			},
 		},
 		{
+			name: "on-rebalance", env: prefix + "ON_REBALANCE", category: inSpot, arg: "ignore|drain", def: "ignore", ours: true,
+			usage: "At a notice that AWS may soon take this spot instance, go on, or begin no further task",
+			at:    func(c *Config) value { return field[string]{&c.OnRebalance, oneOf("ignore", "drain")} },
+		},
+		{
+			name: "termination-margin", env: prefix + "TERMINATION_MARGIN", category: inSpot, arg: "SECONDS", def: "5", ours: true,
+			usage: "Kill what still runs this long before the machine is taken away, for others to run",
+			at:    func(c *Config) value { return field[time.Duration]{&c.TerminationMargin, seconds(wantSeconds)} },
+		},
+		{
+			name: "release-at-deadline", env: prefix + "RELEASE_AT_DEADLINE", category: inSpot, pair: true, def: "true", ours: true,
+			usage: "Kill what still runs before the machine is taken away; without it, others get it once its lease is over",
+			at:    func(c *Config) value { return field[bool]{&c.ReleaseAtDeadline, boolean()} },
+		},
+		{
 			name: "verbose", category: inOutput, def: "false",
 			usage: "Log at level DEBUG and not INFO",
 			at:    func(c *Config) value { return field[bool]{&c.Verbose, boolean()} },

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,6 +94,19 @@ func localFile(want string) codec[string] {
 		return parse(raw)
 	}
 	return c
+}
+
+// oneOf is one of some words.
+func oneOf(words ...string) codec[string] {
+	return codec[string]{
+		parse: func(raw string) (string, error) {
+			if slices.Contains(words, raw) {
+				return raw, nil
+			}
+			return "", fmt.Errorf("give %s", strings.Join(words, " or "))
+		},
+		format: func(s string) string { return s },
+	}
 }
 
 func provider() codec[string] {

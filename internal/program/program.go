@@ -37,6 +37,8 @@ type Options struct {
 	Host   *procexec.Host
 	Runner stages.Runner
 	Source pipeline.Source
+	// OnTermination is as in worker.Options.
+	OnTermination func()
 	// OwnsProcess says that nothing else in this process starts children or ends
 	// threads.
 	OwnsProcess bool
@@ -68,7 +70,7 @@ func Run(cfg *config.Config, opts Options) int {
 	ctx, signals := watchSignals(log, cfg.ShutdownGracePeriod)
 	queue.FindInstance(ctx, cfg)
 	w, err := worker.Start(ctx, worker.Options{
-		Config: cfg, Argv: opts.Argv, Warm: opts.Warm, Host: opts.Host, Runner: opts.Runner, Source: opts.Source,
+		Config: cfg, Argv: opts.Argv, Warm: opts.Warm, Host: opts.Host, Runner: opts.Runner, Source: opts.Source, OnTermination: opts.OnTermination,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: log,
 	})
 	if err != nil {
@@ -156,9 +158,11 @@ func hint(log zerolog.Logger, cfg *config.Config) {
 // warnWithoutEffect names the settings that were given and do nothing in this
 // version, so that nobody relies on them.
 func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
-	without := []string{"is-spot", "simulate-spot-termination-after", "simulate-spot-termination-delay"}
-	if given := givenOf(cfg, without); len(given) > 0 {
-		log.Warn().Strs("settings", given).Msg("these settings have no effect in this version")
+	if cfg.IsSpot && cfg.Provider == "" && cfg.SimulateSpotTerminationAfter == nil {
+		log.Warn().Msg("--is-spot has no effect without --provider: it says whose termination notices are watched for")
+	}
+	if cfg.SimulateSpotTerminationDelay != nil && cfg.SimulateSpotTerminationAfter == nil {
+		log.Warn().Msg("--simulate-spot-termination-delay has no effect without --simulate-spot-termination-after")
 	}
 	if local := cfg.TaskFile != "" || opts.hasSource(); local {
 		without := []string{"idle-timeout", "lease", "retry-delay", "max-attempts"}

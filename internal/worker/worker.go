@@ -35,6 +35,9 @@ type Options struct {
 	Source pipeline.Source
 	// Stdin is what the task file "-" reads; default os.Stdin.
 	Stdin io.Reader
+	// OnTermination is called when the machine will be taken away, for a Runner; the tasks
+	// of processes have their own notice. May be nil.
+	OnTermination func()
 	// Guard is a command that calls procexec.RunGuard, or nil.
 	Guard []string
 	// OwnsProcess says that nothing else in this process starts children or ends
@@ -82,6 +85,7 @@ func Start(ctx context.Context, opts Options) (*Worker, error) {
 	}
 	w.keepAlive()
 	w.assemble()
+	w.watchNotices()
 	return w, nil
 }
 

@@ -1,0 +1,105 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/spotwatch"
+)
+
+// errNotice is why a run ends whose machine will be taken away.
+var errNotice = errors.New("the provider will take this machine away")
+
+// watchers are what there is to watch for.
+func (w *Worker) watchers() (all []spotwatch.Watcher) {
+	cfg := w.opts.Config
+	simulated := cfg.SimulateSpotTerminationAfter
+	if simulated != nil {
+		all = append(all, spotwatch.Simulated{After: *simulated, Delay: cfg.SimulateSpotTerminationDelay})
+	}
+	switch {
+	case !cfg.IsSpot || simulated != nil: // one that is made up stands for the real one
+	case cfg.Provider == config.AWS:
+		all = append(all, spotwatch.AWS{Rebalance: cfg.OnRebalance == "drain"})
+	case cfg.Provider == config.GCP:
+		all = append(all, spotwatch.GCP{})
+	}
+	return all
+}
+
+// watchNotices watches for notices until the worker is closed.
+func (w *Worker) watchNotices() {
+	all := w.watchers()
+	if len(all) == 0 {
+		return
+	}
+	log := w.opts.Log.With().Str("component", "spotwatch").Logger()
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	for _, watcher := range all {
+		ended.Go(func() {
+			watcher.Watch(ctx, func(n spotwatch.Notice) { w.noticed(ctx, &ended, n) }, func(text string) { log.Warn().Msg(text) })
+		})
+	}
+	w.onClose(func() error { cancel(); ended.Wait(); return nil })
+}
+
+// noticed does what a notice is worth: tasks are told, no further one begins, and shortly
+// before the machine is taken away what still runs is given back.
+func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
+	log := w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source)
+	if !n.Deadline.IsZero() {
+		log = log.Time("deadline", n.Deadline)
+	}
+	if n.Kind == spotwatch.Rebalance && w.opts.Config.OnRebalance != "drain" {
+		log.Msg("the provider says that it may take this machine away soon; --on-rebalance drain would begin no further task")
+		return
+	}
+	if err := w.termination.Raise(); err != nil {
+		w.opts.Log.Warn().Err(err).Msg("could not tell the tasks of the termination notice")
+	}
+	if w.opts.OnTermination != nil {
+		w.opts.OnTermination()
+	}
+	w.run.Drain(errNotice)
+	log.Msg("the provider will take this machine away: no further task begins, and those that run have been told")
+	ended.Go(func() { w.tellNotice(ctx, n) })
+	if n.Kind != spotwatch.Rebalance && !n.Deadline.IsZero() && w.opts.Config.ReleaseAtDeadline {
+		ended.Go(func() { w.endBefore(ctx, n) })
+	}
+}
+
+// noticeTime bounds the telling of a notice.
+const noticeTime = 20 * time.Second
+
+func (w *Worker) tellNotice(ctx context.Context, n spotwatch.Notice) {
+	// Not with the worker's end: a run that has nothing to do ends at once.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noticeTime)
+	defer cancel()
+	e := pipeline.NewSpotTerminationEvent(string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
+	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil {
+		w.opts.Log.Warn().Err(err).Msg("could not tell of the termination notice")
+	}
+}
+
+// endBefore kills what still runs before the deadline, so that others get it at once. A
+// made-up machine is taken away to the second.
+func (w *Worker) endBefore(ctx context.Context, n spotwatch.Notice) {
+	margin := w.opts.Config.TerminationMargin
+	if w.opts.Config.SimulateSpotTerminationAfter != nil {
+		margin = 0
+	}
+	timer := time.NewTimer(time.Until(n.Deadline.Add(-margin)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		w.opts.Log.Warn().Int64("running", w.run.Out()).Msg("the machine is about to be taken away: what still runs is killed and given back")
+		w.run.Kill(fmt.Errorf("%w, %s", errNotice, n.Action))
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,117 @@
+package spotwatch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Azure watches the scheduled events of Azure's instance metadata service.
+type Azure struct {
+	// Endpoint is the service's address. Default http://169.254.169.254.
+	Endpoint string
+}
+
+// Azure recommends to ask every second. Its first answer may take two minutes.
+const (
+	azureEvery = time.Second
+	azureAgain = 5 * time.Second // after an answer that was none
+	azureTime  = 130 * time.Second
+)
+
+// Watch implements Watcher.
+// Source: Microsoft, Azure Metadata Service: Scheduled Events for Linux VMs.
+func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)) {
+	endpoint := a.Endpoint
+	if endpoint == "" {
+		endpoint = "http://169.254.169.254"
+	}
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	tell, complain := &reporter{report: report}, &complaint{warn: warn}
+	name := ""
+	for {
+		wait := azureEvery
+		var err error
+		if name == "" { // neighbours' events arrive as well
+			name, err = azureGet(ctx, client, endpoint+"/metadata/instance/compute/name?api-version=2021-02-01&format=text")
+		}
+		body := ""
+		if err == nil {
+			body, err = azureGet(ctx, client, endpoint+"/metadata/scheduledevents?api-version=2020-07-01")
+		}
+		var notices []Notice
+		if err == nil {
+			notices, err = readEvents(body, name)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			complain.say("Azure's instance metadata service does not answer as it should; without it this machine's eviction is not seen: " + err.Error())
+			wait = azureAgain
+		}
+		for _, n := range notices {
+			tell.tell(n)
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+func azureGet(ctx context.Context, client *http.Client, address string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, azureTime)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Metadata", "true")
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("it answers %s", response.Status)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+func readEvents(body, name string) (notices []Notice, err error) {
+	var document struct {
+		Events []struct {
+			EventType, NotBefore string
+			Resources            []string
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &document); err != nil {
+		return nil, fmt.Errorf("scheduledevents: %w", err)
+	}
+	for _, e := range document.Events {
+		kind := Termination
+		switch e.EventType {
+		case "Preempt", "Terminate":
+		case "Reboot", "Redeploy":
+			kind = Maintenance
+		default:
+			continue
+		}
+		if !slices.Contains(e.Resources, name) {
+			continue
+		}
+		at, _ := time.Parse(time.RFC1123, e.NotBefore) // none once it has begun
+		notices = append(notices, Notice{Kind: kind, Action: e.EventType, Deadline: at, Source: "azure scheduledevents"})
+	}
+	return notices, nil
+}
