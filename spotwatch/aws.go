@@ -1,6 +1,7 @@
 package spotwatch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,11 +44,7 @@ type awsPath struct {
 
 // Watch implements Watcher.
 func (a AWS) Watch(ctx context.Context, report func(Notice), warn func(string)) {
-	opts := imds.Options{ClientEnableState: imds.ClientEnabled, Endpoint: a.Endpoint, Retryer: aws.NopRetryer{}}
-	if opts.Endpoint == "" {
-		opts.Endpoint = os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")
-	}
-	client := imds.New(opts)
+	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled, Endpoint: a.endpoint(), Retryer: aws.NopRetryer{}})
 	tell, complain := &reporter{report: report}, &complaint{warn: warn}
 	often := []awsPath{{"spot/instance-action", readAction}}
 	rarely := []awsPath{{"events/maintenance/scheduled", readScheduled}, {"autoscaling/target-lifecycle-state", readLifecycle}, {"spot/termination-time", readTerminationTime}}
@@ -88,6 +85,10 @@ func (a AWS) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 			return
 		}
 	}
+}
+
+func (a AWS) endpoint() string {
+	return cmp.Or(a.Endpoint, os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"))
 }
 
 // get returns a category, or "" where there is none.

@@ -1,6 +1,7 @@
 package spotwatch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -27,10 +28,7 @@ const (
 // Watch implements Watcher.
 // Source: Microsoft, Azure Metadata Service: Scheduled Events for Linux VMs.
 func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)) {
-	endpoint := a.Endpoint
-	if endpoint == "" {
-		endpoint = "http://169.254.169.254"
-	}
+	endpoint := a.endpoint()
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	tell, complain := &reporter{report: report}, &complaint{warn: warn}
@@ -64,6 +62,8 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)
 		}
 	}
 }
+
+func (a Azure) endpoint() string { return cmp.Or(a.Endpoint, "http://169.254.169.254") }
 
 func azureGet(ctx context.Context, client *http.Client, address string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, azureTime)

@@ -1,6 +1,7 @@
 package spotwatch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -32,13 +33,7 @@ const (
 // Watch implements Watcher.
 // Source: Google, Compute Engine, Preemptible VM instances; Query VM metadata.
 func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) {
-	host := g.Host
-	if host == "" {
-		host = os.Getenv("GCE_METADATA_HOST")
-	}
-	if host == "" {
-		host = "metadata.google.internal"
-	}
+	host := g.host()
 	client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}
 	defer client.CloseIdleConnections()
 	var mu sync.Mutex
@@ -79,6 +74,10 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 		})
 	})
 	both.Wait()
+}
+
+func (g GCP) host() string {
+	return cmp.Or(g.Host, os.Getenv("GCE_METADATA_HOST"), "metadata.google.internal")
 }
 
 // get returns a value with its tag; hanging, once it has another tag than etag.

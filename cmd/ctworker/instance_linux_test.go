@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,15 +12,18 @@ import (
 )
 
 // metadataServer answers as the metadata service of EC2 and of Compute Engine.
-func metadataServer(t *testing.T, more map[string]string) string {
+func metadataServer(t *testing.T, more map[string]func() string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answers := map[string]string{
 			"PUT /latest/api/token": "token", "GET /latest/meta-data/instance-id": "i-0123", "GET /latest/meta-data/placement/availability-zone": "us-east-1a",
 			"GET /computeMetadata/v1/instance/name": "worker-7", "GET /computeMetadata/v1/instance/zone": "projects/1/zones/europe-west1-b",
 		}
-		maps.Copy(answers, more)
 		answer, ok := answers[r.Method+" "+r.URL.Path]
+		if f := more[r.URL.Path]; f != nil {
+			answer = f()
+			ok = answer != ""
+		}
 		switch {
 		case !ok, strings.HasPrefix(r.URL.Path, "/computeMetadata") && r.Header.Get("Metadata-Flavor") != "Google",
 			strings.HasPrefix(r.URL.Path, "/latest/meta-data") && r.Header.Get("X-Aws-Ec2-Metadata-Token") != "token":

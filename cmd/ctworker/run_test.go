@@ -294,5 +294,5 @@ func TestSettingsReachTheTask(t *testing.T) {
 	if got := string(in.byTask()["t0"].Result); got != `"7 1 44 t0 1"` {
 		t.Errorf("result %s", got)
 	}
-	in.wantError("--is-spot") // it has no effect yet, and that is said
+	in.wantError("--is-spot") // nobody says whose notices are meant, and that is said
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -77,28 +78,75 @@ func spotDeadlineCase(t *testing.T, j *job) {
 	}
 }
 
-// A notice of the provider's own metadata service does the same.
+// A notice of the provider's own metadata service does the same: where it is asked for, and
+// where the metadata says that the machine may be taken away.
 func TestSpotOfTheProvider(t *testing.T) {
 	t.Parallel()
-	action := fmt.Sprintf(`{"action":"terminate","time":%q}`, time.Now().Add(9*time.Second).UTC().Format(time.RFC3339))
-	for provider, answers := range map[string]map[string]string{
-		"AWS": {"GET /latest/meta-data/spot/instance-action": action},
-		"GCP": {"GET /computeMetadata/v1/instance/preempted": "TRUE"},
+	const onAWS, onGCP = "/latest/meta-data/", "/computeMetadata/v1/instance/"
+	is := func(text string) func() string { return func() string { return text } }
+	noticeOfAWS := func() map[string]func() string {
+		return map[string]func() string{onAWS + "spot/instance-action": after(func() string {
+			return fmt.Sprintf(`{"action":"terminate","time":%q}`, time.Now().Add(5*time.Second).UTC().Format(time.RFC3339))
+		})}
+	}
+	noticeOfGCP := func() map[string]func() string {
+		return map[string]func() string{onGCP + "preempted": is("TRUE"), onGCP + "maintenance-event": is("NONE")}
+	}
+	spotOfAWS := func() map[string]func() string {
+		m := noticeOfAWS()
+		m[onAWS+"instance-life-cycle"] = is("spot")
+		return m
+	}
+	spotOfGCP := func() map[string]func() string {
+		m := noticeOfGCP()
+		m[onGCP+"scheduling/preemptible"] = is("TRUE")
+		return m
+	}
+	for name, tc := range map[string]struct {
+		args    []string
+		google  bool
+		answers func() map[string]func() string
+		script  string
+		want    []string
+	}{
+		"AWS, its machine is gone while they run": {[]string{"--provider", "AWS", "--is-spot"}, false, noticeOfAWS, untilNotice + "; sleep 60", []string{`"source":"aws spot/instance-action"`, `"interrupted":2`}},
+		"GCP":                     {[]string{"--provider", "GCP", "--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
+		"whoever it is":           {[]string{"--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
+		"AWS says it is spot":     {nil, false, spotOfAWS, untilNotice, []string{`"source":"aws spot/instance-action"`, `"completed":2`}},
+		"GCP says it is spot":     {nil, true, spotOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
+		"AWS says it is not":      {nil, false, noticeOfAWS, "true", []string{`"completed":10`}},
+		"nobody wants to know it": {[]string{"--no-is-spot"}, false, spotOfAWS, "sleep 0.3", []string{`"completed":10`}},
 	} {
-		t.Run(provider, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url := metadataServer(t, answers)
-			dir := withTasks(t, 10)
-			in := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "2", "--provider", provider, "--is-spot", "--termination-margin", "2", "--", "sh", "-c",
-				map[string]string{"AWS": untilNotice + "; sleep 60", "GCP": untilNotice}[provider])
-			in.cmd.Env = append(in.cmd.Env, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+url, "GCE_METADATA_HOST="+strings.TrimPrefix(url, "http://"))
-			in.start().want(program.ExitOK)
-			if provider == "AWS" { // their machine is taken away while they run
-				in.wantError(`"source":"aws spot/instance-action"`, `"interrupted":2`)
-			} else {
-				in.wantError(`"source":"gcp instance/preempted"`, `"completed":2`)
+			url := metadataServer(t, tc.answers())
+			args := append([]string{"run", "--task-file", "tasks.json", "-j", "2", "--termination-margin", "2"}, tc.args...)
+			in := prepare(t, withTasks(t, 10), append(args, "--", "sh", "-c", tc.script)...)
+			in.cmd.Env = append(in.cmd.Env, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+url)
+			if tc.google {
+				in.cmd.Env = append(in.cmd.Env, "AWS_EC2_METADATA_SERVICE_ENDPOINT=", "GCE_METADATA_HOST="+strings.TrimPrefix(url, "http://"))
 			}
+			in.start().want(program.ExitOK)
+			in.wantError(tc.want...)
 		})
+	}
+}
+
+// after is text that is there from two seconds after it was first asked for.
+func after(text func() string) func() string {
+	var mu sync.Mutex
+	var first time.Time
+	told := ""
+	return func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		if first.IsZero() {
+			first = time.Now()
+		}
+		if told == "" && time.Since(first) > 2*time.Second {
+			told = text()
+		}
+		return told
 	}
 }
 

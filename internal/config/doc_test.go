@@ -54,8 +54,7 @@ retry-on-exit: true
 ` + "`ctworker run --print-config`" + ` prints every setting with its value and where it came from, as
 such a file. Times are in seconds and may have a fraction; 1 GB is 2^30 bytes.
 
-Spot notices are not in this version yet. Their settings are checked
-and shown, and ctworker says so where one has no effect or cannot be met.
+ctworker says so where a setting has no effect or cannot be met.
 
 `
 

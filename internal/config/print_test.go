@@ -65,6 +65,9 @@ retry-delay: 0  # default
 max-attempts: 0  # default
 # simulate-spot-termination-after: (not set)
 # simulate-spot-termination-delay: (not set)
+on-rebalance: ignore  # default
+termination-margin: 5  # default
+release-at-deadline: true  # default
 verbose: false  # default
 strict: false  # default
 `

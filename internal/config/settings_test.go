@@ -93,6 +93,9 @@ var every = []known{
 		"SimulateSpotTerminationAfter", nil, [2]string{"0", "12.5"}, [2]any{0 * sec, 12500 * time.Millisecond}},
 	{"simulate-spot-termination-delay", "RMS_CLOUD_TASKS_SIMULATE_SPOT_TERMINATION_DELAY",
 		"SimulateSpotTerminationDelay", nil, [2]string{"0", "3"}, [2]any{0 * sec, 3 * sec}},
+	{"on-rebalance", "RMS_CLOUD_TASKS_ON_REBALANCE", "OnRebalance", "ignore", [2]string{"drain", "ignore"}, [2]any{"drain", "ignore"}},
+	{"termination-margin", "RMS_CLOUD_TASKS_TERMINATION_MARGIN", "TerminationMargin", 5 * sec, [2]string{"0", "2.5"}, [2]any{0 * sec, 2500 * time.Millisecond}},
+	{"release-at-deadline", "RMS_CLOUD_TASKS_RELEASE_AT_DEADLINE", "ReleaseAtDeadline", true, bools, bothBools},
 	{"verbose", "", "Verbose", false, bools, bothBools},
 	{"strict", "", "Strict", false, bools, bothBools},
 	{"config", "", "File", "", [2]string{"worker.yaml", "worker.yaml"}, [2]any{"worker.yaml", "worker.yaml"}},
@@ -102,7 +105,7 @@ var every = []known{
 // pairs are the settings that have a --no- flag.
 var pairs = []string{
 	"exactly-once-queue", "event-log-to-file", "event-log-to-queue", "is-spot",
-	"retry-on-exit", "retry-on-exception", "retry-on-timeout",
+	"retry-on-exit", "retry-on-exception", "retry-on-timeout", "release-at-deadline",
 }
 
 // give adds a value of the setting to g, at a place.

@@ -17,6 +17,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/sinks/progress"
+	"github.com/ctworker/ctworker/spotwatch"
 	"github.com/ctworker/ctworker/stages"
 )
 
@@ -158,7 +159,7 @@ func hint(log zerolog.Logger, cfg *config.Config) {
 // warnWithoutEffect names the settings that were given and do nothing in this
 // version, so that nobody relies on them.
 func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
-	if cfg.IsSpot && cfg.Provider == "" && cfg.SimulateSpotTerminationAfter == nil {
+	if cfg.IsSpot && cfg.Provider == "" && cfg.SimulateSpotTerminationAfter == nil && spotwatch.Here(false) == nil {
 		log.Warn().Msg("--is-spot has no effect without --provider: it says whose termination notices are watched for")
 	}
 	if cfg.SimulateSpotTerminationDelay != nil && cfg.SimulateSpotTerminationAfter == nil {

@@ -22,14 +22,31 @@ func (w *Worker) watchers() (all []spotwatch.Watcher) {
 	if simulated != nil {
 		all = append(all, spotwatch.Simulated{After: *simulated, Delay: cfg.SimulateSpotTerminationDelay})
 	}
+	if simulated != nil { // it stands for the real one
+		return all
+	}
+	rebalance := cfg.OnRebalance == "drain"
+	here := spotwatch.Here(rebalance)
 	switch {
-	case !cfg.IsSpot || simulated != nil: // one that is made up stands for the real one
-	case cfg.Provider == config.AWS:
-		all = append(all, spotwatch.AWS{Rebalance: cfg.OnRebalance == "drain"})
-	case cfg.Provider == config.GCP:
+	case cfg.IsSpot && cfg.Provider == config.AWS:
+		all = append(all, spotwatch.AWS{Rebalance: rebalance})
+	case cfg.IsSpot && cfg.Provider == config.GCP:
 		all = append(all, spotwatch.GCP{})
+	case cfg.IsSpot && here != nil:
+		all = append(all, here)
+	case here != nil && cfg.Origin("is-spot").Place == config.Default:
+		all = append(all, ifSpot{here})
 	}
 	return all
+}
+
+// ifSpot watches where the machine's metadata says that it is one that may be taken away.
+type ifSpot struct{ spotwatch.Watcher }
+
+func (w ifSpot) Watch(ctx context.Context, report func(spotwatch.Notice), warn func(string)) {
+	if spotwatch.IsSpot(ctx, w.Watcher) {
+		w.Watcher.Watch(ctx, report, warn)
+	}
 }
 
 // watchNotices watches for notices until the worker is closed.
