@@ -142,6 +142,28 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+// A task sees the termination notice, and is not asked to end.
+func TestTerminationNotice(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"behave", "in-process"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := withTasks(t, "await termination", "await termination")
+			p := startProgram(t, dir, name, "--task-file", "tasks.jsonl", "-j1", "--simulate-spot-termination-after", "1")
+			p.want(0)
+			done := 0
+			for _, e := range p.events() {
+				if e.Type == "task_completed" && string(e.Result) == "false" {
+					done++
+				}
+			}
+			if done != 1 {
+				t.Errorf("%d tasks", done)
+			}
+		})
+	}
+}
+
 // What a task does to its process costs that task alone.
 func TestCrashes(t *testing.T) {
 	t.Parallel()

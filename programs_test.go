@@ -179,6 +179,11 @@ func behave(ctx context.Context, t *ctworker.Task) (ctworker.Result, error) {
 	case "notices":
 		w := t.Worker()
 		return []bool{w.ReceivedShutdownRequest(), w.ReceivedTerminationNotice()}, nil
+	case "await termination":
+		for !t.Worker().ReceivedTerminationNotice() {
+			runtime.Gosched()
+		}
+		return t.Worker().ReceivedShutdownRequest(), nil
 	case "await shutdown":
 		touch("began")
 		for !t.Worker().ReceivedShutdownRequest() {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -166,5 +168,43 @@ func TestSpotSettings(t *testing.T) {
 		in := prepare(t, dir, append(append([]string{"run", "--task-file", "tasks.json"}, tc.args...), "--", "true")...).start()
 		in.want(tc.code)
 		in.wantError(tc.want)
+	}
+}
+
+// The examples do not begin to write once the notice is there.
+func TestSpotExamples(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(t.TempDir(), "commit")
+	if out, err := exec.Command("go", "build", "-o", program, "../../examples/commit").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	script, err := filepath.Abs("../../examples/commit/task.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{"--task-file", "tasks.json", "-j", "1", "--simulate-spot-termination-after", "1.6"}
+	for name, start := range map[string]func(dir string) *invocation{
+		"shell": func(dir string) *invocation {
+			return prepare(t, dir, append(append([]string{"run"}, flags...), "--", "sh", script)...)
+		},
+		"Go": func(dir string) *invocation {
+			in := prepare(t, dir, flags...)
+			in.cmd.Path, in.cmd.Args[0] = program, program
+			return in
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := withTasks(t, 5)
+			in := start(dir)
+			in.start().want(0)
+			all := in.byTask()
+			if e := all["t1"]; len(all) != 2 || e.Type != "task_completed" || !e.Retry || !strings.Contains(string(e.Result), "nothing was written") {
+				t.Errorf("%d tasks; %+v %s", len(all), e, e.Result)
+			}
+			if written, _ := filepath.Glob(filepath.Join(dir, "*.result*")); len(written) != 1 || filepath.Base(written[0]) != "t0.result" {
+				t.Errorf("written: %q", written)
+			}
+		})
 	}
 }

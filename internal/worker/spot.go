@@ -77,13 +77,13 @@ func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch
 		log.Msg("the provider says that it may take this machine away soon; --on-rebalance drain would begin no further task")
 		return
 	}
+	w.run.Drain(errNotice) // before a task that ends at the notice makes room for another
 	if err := w.termination.Raise(); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not tell the tasks of the termination notice")
 	}
 	if w.opts.OnTermination != nil {
 		w.opts.OnTermination()
 	}
-	w.run.Drain(errNotice)
 	log.Msg("the provider will take this machine away: no further task begins, and those that run have been told")
 	ended.Go(func() { w.tellNotice(ctx, n) })
 	if n.Kind != spotwatch.Rebalance && !n.Deadline.IsZero() && w.opts.Config.ReleaseAtDeadline {

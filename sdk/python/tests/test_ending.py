@@ -37,6 +37,32 @@ def begin(
     return started, [int(pid) for pid in pids]
 
 
+def test_a_termination_notice_is_seen(lab: Lab, isolation: str) -> None:
+    worker = lab.write(
+        """
+        def f(task_id, data, worker):
+            while not worker.received_termination_notice: time.sleep(0.01)
+            return False, worker.received_shutdown_request
+        """
+    )
+    arguments = ["-j", "1", "--isolation", isolation, "--simulate-spot-termination-after", "3"]
+    done = lab.run(worker, "--task-file", lab.tasks([0, 0]), *arguments)
+    assert done.code == 0, done.err
+    assert done.types() == {"task_completed": 1, "spot_termination": 1}
+    assert [e["result"] for e in done.events if e["event_type"] == "task_completed"] == [False]
+
+
+def test_the_example_does_not_begin_to_write(lab: Lab) -> None:
+    example = Path(__file__).parents[3] / "examples" / "commit" / "worker.py"
+    worker = lab.folder / "worker.py"
+    worker.write_text(example.read_text())
+    arguments = ["-j", "1", "--simulate-spot-termination-after", "1.6"]
+    done = lab.run(worker, "--task-file", lab.tasks([0] * 5), *arguments)
+    assert done.code == 0, done.err
+    assert [e["retry"] for e in done.events if "retry" in e] == [False, True]
+    assert [path.name for path in lab.folder.glob("*.result*")] == ["t0.result"]
+
+
 def engine_of(host: int) -> int:
     """The pid of a host's child that is the engine."""
     children = Path(f"/proc/{host}/task/{host}/children").read_text().split()
