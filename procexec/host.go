@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -410,6 +412,16 @@ func (h *Host) fork(l *Launcher, slot, socket, claim int) (handle, error) {
 		}
 	}
 	return f, nil
+}
+
+// Signal sends a signal to each process that the host has forked, and its group.
+func (h *Host) Signal(sig syscall.Signal) {
+	h.mu.Lock()
+	live := slices.Collect(maps.Values(h.live))
+	h.mu.Unlock()
+	for _, f := range live {
+		f.signal(sig)
+	}
 }
 
 func (f *fork) Pid() int              { return int(f.pid.Load()) }

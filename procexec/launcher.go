@@ -5,9 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -216,6 +219,16 @@ func (l *Launcher) isLive(id int64) bool {
 	defer l.mu.Unlock()
 	_, ok := l.live[id]
 	return ok
+}
+
+// Signal sends a signal to each process and its group.
+func (l *Launcher) Signal(sig syscall.Signal) {
+	l.mu.Lock()
+	live := slices.Collect(maps.Values(l.live))
+	l.mu.Unlock()
+	for _, p := range live {
+		p.signalGroup(sig)
+	}
 }
 
 // closeWait bounds the wait for processes that Close had to kill.

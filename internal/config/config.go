@@ -2,6 +2,7 @@ package config
 
 import (
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -115,6 +116,9 @@ type Config struct {
 	// killed and given back, unless ReleaseAtDeadline is false; default 5 s.
 	TerminationMargin time.Duration
 	ReleaseAtDeadline bool
+	// SignalOnTermination is sent to all running tasks at a termination notice; 0, the
+	// default, is none.
+	SignalOnTermination syscall.Signal
 
 	// Verbose makes the console's log level DEBUG.
 	Verbose bool

@@ -68,6 +68,7 @@ max-attempts: 0  # default
 on-rebalance: ignore  # default
 termination-margin: 5  # default
 release-at-deadline: true  # default
+# signal-on-termination: (not set)
 verbose: false  # default
 strict: false  # default
 `

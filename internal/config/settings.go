@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"syscall"
 	"time"
 )
 
@@ -313,6 +314,11 @@ func settings() []setting {
 			name: "release-at-deadline", env: prefix + "RELEASE_AT_DEADLINE", category: inSpot, pair: true, def: "true", ours: true,
 			usage: "Kill what still runs before the machine is taken away; without it, others get it once its lease is over",
 			at:    func(c *Config) value { return field[bool]{&c.ReleaseAtDeadline, boolean()} },
+		},
+		{
+			name: "signal-on-termination", env: prefix + "SIGNAL_ON_TERMINATION", category: inSpot, arg: "SIGNAL", ours: true,
+			usage: "Send this signal, such as USR1, to all running tasks at a termination notice",
+			at:    func(c *Config) value { return field[syscall.Signal]{&c.SignalOnTermination, signalName()} },
 		},
 		{
 			name: "verbose", category: inOutput, def: "false",

@@ -3,6 +3,7 @@ package config_test
 import (
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,6 +97,7 @@ var every = []known{
 	{"on-rebalance", "RMS_CLOUD_TASKS_ON_REBALANCE", "OnRebalance", "ignore", [2]string{"drain", "ignore"}, [2]any{"drain", "ignore"}},
 	{"termination-margin", "RMS_CLOUD_TASKS_TERMINATION_MARGIN", "TerminationMargin", 5 * sec, [2]string{"0", "2.5"}, [2]any{0 * sec, 2500 * time.Millisecond}},
 	{"release-at-deadline", "RMS_CLOUD_TASKS_RELEASE_AT_DEADLINE", "ReleaseAtDeadline", true, bools, bothBools},
+	{"signal-on-termination", "RMS_CLOUD_TASKS_SIGNAL_ON_TERMINATION", "SignalOnTermination", syscall.Signal(0), [2]string{"USR1", "sigterm"}, [2]any{syscall.SIGUSR1, syscall.SIGTERM}},
 	{"verbose", "", "Verbose", false, bools, bothBools},
 	{"strict", "", "Strict", false, bools, bothBools},
 	{"config", "", "File", "", [2]string{"worker.yaml", "worker.yaml"}, [2]any{"worker.yaml", "worker.yaml"}},

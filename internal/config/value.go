@@ -7,7 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A value is one field of a Config, seen as text.
@@ -94,6 +97,25 @@ func localFile(want string) codec[string] {
 		return parse(raw)
 	}
 	return c
+}
+
+// signalName is a signal by its name, with SIG before it or without.
+func signalName() codec[syscall.Signal] {
+	return codec[syscall.Signal]{
+		parse: func(raw string) (syscall.Signal, error) {
+			sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(raw), "SIG"))
+			if sig == 0 {
+				return 0, errors.New("no signal of this system; give one such as USR1 or TERM")
+			}
+			return sig, nil
+		},
+		format: func(sig syscall.Signal) string {
+			if sig == 0 {
+				return ""
+			}
+			return strings.TrimPrefix(unix.SignalName(sig), "SIG")
+		},
+	}
 }
 
 // oneOf is one of some words.

@@ -81,6 +81,12 @@ func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch
 	if err := w.termination.Raise(); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not tell the tasks of the termination notice")
 	}
+	if sig := w.opts.Config.SignalOnTermination; sig != 0 {
+		w.launcher.Signal(sig)
+		if w.opts.Host != nil {
+			w.opts.Host.Signal(sig)
+		}
+	}
 	if w.opts.OnTermination != nil {
 		w.opts.OnTermination()
 	}

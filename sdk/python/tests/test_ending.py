@@ -52,6 +52,26 @@ def test_a_termination_notice_is_seen(lab: Lab, isolation: str) -> None:
     assert [e["result"] for e in done.events if e["event_type"] == "task_completed"] == [False]
 
 
+def test_a_signal_at_a_termination_notice(lab: Lab, isolation: str) -> None:
+    worker = lab.write(
+        """
+        import signal
+        def f(task_id, data, worker):
+            signal.sigwait({signal.SIGUSR1})
+            return False, worker.received_termination_notice
+        if __name__ == "__main__":
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        """
+    )
+    arguments = ["--isolation", isolation, "--simulate-spot-termination-after", "3"]
+    tasks = lab.tasks([0])
+    done = lab.run(
+        worker, "--task-file", tasks, *arguments, "--signal-on-termination", "USR1", "-j", "1"
+    )
+    assert done.code == 0, done.err
+    assert [e.get("result") for e in done.events if "retry" in e] == [True], done.events
+
+
 def test_the_example_does_not_begin_to_write(lab: Lab) -> None:
     example = Path(__file__).parents[3] / "examples" / "commit" / "worker.py"
     worker = lab.folder / "worker.py"

@@ -427,6 +427,16 @@ SETTINGS: tuple[Setting, ...] = (
         kind="bool",
     ),
     Setting(
+        flags=("--signal-on-termination",),
+        negated=None,
+        metavar="SIGNAL",
+        help="Send this signal, such as USR1, to all running tasks at a termination notice",
+        env="RMS_CLOUD_TASKS_SIGNAL_ON_TERMINATION",
+        default=None,
+        category="Spot",
+        kind="str",
+    ),
+    Setting(
         flags=("--verbose",),
         negated=None,
         metavar=None,
