@@ -16,8 +16,8 @@ func metadataServer(t *testing.T, more map[string]func() string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answers := map[string]string{
-			"PUT /latest/api/token": "token", "GET /latest/meta-data/instance-id": "i-0123", "GET /latest/meta-data/placement/availability-zone": "us-east-1a",
-			"GET /computeMetadata/v1/instance/name": "worker-7", "GET /computeMetadata/v1/instance/zone": "projects/1/zones/europe-west1-b",
+			"PUT /latest/api/token": "token", "GET /latest/meta-data/instance-id": "i-0123", "GET /latest/meta-data/placement/availability-zone": "us-east-1a", "GET /latest/meta-data/instance-type": "m5.large",
+			"GET /computeMetadata/v1/instance/name": "worker-7", "GET /computeMetadata/v1/instance/zone": "projects/1/zones/europe-west1-b", "GET /computeMetadata/v1/instance/machine-type": "projects/1/machineTypes/n2-standard-4",
 		}
 		answer, ok := answers[r.Method+" "+r.URL.Path]
 		if f := more[r.URL.Path]; f != nil {
@@ -50,10 +50,13 @@ func instanceCase(t *testing.T, j *job) {
 			vars = append(vars, v)
 		}
 	}
-	j.vars = append(vars, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+url, "GCE_METADATA_HOST="+strings.TrimPrefix(url, "http://"))
+	if j.vars = append(vars, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+url); j.name != "SQS" {
+		j.vars = append(vars, "GCE_METADATA_HOST="+strings.TrimPrefix(url, "http://"))
+	}
 	want := map[string]string{"SQS": `"instance_id":"i-0123","zone":"us-east-1a"`, "PubSub": `"instance_id":"worker-7","zone":"europe-west1-b"`}[j.name]
+	kind := map[string]string{"SQS": `"instance_type":"m5.large"`, "PubSub": `"instance_type":"n2-standard-4"`}[j.name]
 	// The hello of a warm process has the worker's data.
-	script := strings.Replace(shellWorker, "echo '{", `case $hello in *'`+want+`'*) seen=true ;; *) seen=false ;; esac; echo '{`, 1)
+	script := strings.Replace(shellWorker, "echo '{", `case $hello in *'`+kind+`'*'`+want+`'*) seen=true ;; *) seen=false ;; esac; echo '{`, 1)
 	in := j.prepare("run", "--warm", "--idle-timeout", "1.5", "--keepalive-interval", "0.3", "--", "sh", "-c", script, "sh", "result=$seen")
 	in.start().want(program.ExitOK)
 	lives := 0

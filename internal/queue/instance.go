@@ -2,30 +2,37 @@ package queue
 
 import (
 	"context"
+	"os"
+	"strings"
 
-	"github.com/ctworker/ctworker/aws"
-	"github.com/ctworker/ctworker/gcp"
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/spotwatch"
 )
 
 // FindInstance enters into cfg what this machine is to its provider. It asks only where
 // the machine shows itself to be the provider's, so that it takes no time elsewhere.
 func FindInstance(ctx context.Context, cfg *config.Config) {
-	switch {
-	case cfg.InstanceID != "":
-	case cfg.Provider == config.AWS && aws.OnInstance(), cfg.Provider == config.GCP && gcp.OnInstance():
-		cfg.InstanceID, cfg.Zone = AskInstance(ctx, cfg.Provider)
+	here := spotwatch.Here(false)
+	if here == nil || cfg.InstanceID != "" {
+		return
+	}
+	i := spotwatch.Identify(ctx, here)
+	cfg.InstanceID, cfg.Zone = i.ID, i.Zone
+	if cfg.InstanceType == "" {
+		cfg.InstanceType = i.Type
 	}
 }
 
 // AskInstance asks the provider's metadata service, which takes seconds to answer where
 // there is none. What it does not say is "".
 func AskInstance(ctx context.Context, provider string) (id, zone string) {
-	switch provider {
-	case config.AWS:
-		return aws.Instance(ctx)
-	case config.GCP:
-		return gcp.Instance(ctx)
+	var w spotwatch.Watcher = spotwatch.AWS{}
+	switch {
+	case provider == config.GCP:
+		w = spotwatch.GCP{}
+	case strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true"): // nobody is to be asked
+		return "", ""
 	}
-	return "", ""
+	i := spotwatch.Identify(ctx, w)
+	return i.ID, i.Zone
 }
