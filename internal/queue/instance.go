@@ -4,10 +4,15 @@ import (
 	"context"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/spotwatch"
 )
+
+// startTime is how long a start waits for the metadata service, which is on the machine
+// itself: one that does not answer at once holds nothing up.
+const startTime = 100 * time.Millisecond
 
 // FindInstance enters into cfg what this machine is to its provider. It asks only where
 // the machine shows itself to be the provider's, so that it takes no time elsewhere.
@@ -16,6 +21,8 @@ func FindInstance(ctx context.Context, cfg *config.Config) {
 	if here == nil || cfg.InstanceID != "" {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
 	i := spotwatch.Identify(ctx, here)
 	cfg.InstanceID, cfg.Zone = i.ID, i.Zone
 	if cfg.InstanceType == "" {
