@@ -116,11 +116,14 @@ func TestSpotOfTheProvider(t *testing.T) {
 		want    []string
 	}{
 		"AWS, its machine is gone while they run": {[]string{"--provider", "AWS", "--is-spot"}, false, noticeOfAWS, untilNotice + "; sleep 60", []string{`"source":"aws spot/instance-action"`, `"interrupted":2`}},
-		"GCP":                     {[]string{"--provider", "GCP", "--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
-		"whoever it is":           {[]string{"--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
-		"AWS says it is spot":     {nil, false, spotOfAWS, untilNotice, []string{`"source":"aws spot/instance-action"`, `"completed":2`}},
-		"GCP says it is spot":     {nil, true, spotOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
-		"AWS says it is not":      {nil, false, noticeOfAWS, "true", []string{`"completed":10`}},
+		"GCP":                 {[]string{"--provider", "GCP", "--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
+		"whoever it is":       {[]string{"--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
+		"AWS says it is spot": {nil, false, spotOfAWS, untilNotice, []string{`"source":"aws spot/instance-action"`, `"completed":2`}},
+		"GCP says it is spot": {nil, true, spotOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
+		"AWS says it is not":  {nil, false, noticeOfAWS, "true", []string{`"completed":10`}},
+		"it is retired in years": {[]string{"--is-spot"}, false, func() map[string]func() string {
+			return map[string]func() string{onAWS + "events/maintenance/scheduled": is(`[{"NotBefore": "21 Jan 2099 09:00:43 GMT", "Code": "instance-retirement", "State": "active"}]`)}
+		}, "sleep 0.3", []string{`"completed":10`, "until then all goes on"}},
 		"nobody wants to know it": {[]string{"--no-is-spot"}, false, spotOfAWS, "sleep 0.3", []string{`"completed":10`}},
 	} {
 		t.Run(name, func(t *testing.T) {

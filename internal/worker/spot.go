@@ -66,9 +66,32 @@ func (w *Worker) watchNotices() {
 	w.onClose(func() error { cancel(); ended.Wait(); return nil })
 }
 
-// noticed does what a notice is worth: tasks are told, no further one begins, and shortly
-// before the machine is taken away what still runs is given back.
+// noticed does what a notice is worth. What is to be done to the machine in days or weeks,
+// as it is to be maintained, is no reason to begin nothing any more: that is only what a
+// task that begins now could run into.
 func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
+	cfg := w.opts.Config
+	begin := n.Deadline.Add(-cfg.MaxRuntime - cfg.KillDelay - cfg.TerminationMargin)
+	if n.Kind != spotwatch.Maintenance || n.Deadline.IsZero() || !time.Now().Before(begin) {
+		w.act(ctx, ended, n)
+		return
+	}
+	w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source).
+		Time("deadline", n.Deadline).Time("until", begin).Msg("the provider will stop this machine; until then all goes on")
+	ended.Go(func() {
+		timer := time.NewTimer(time.Until(begin))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			w.act(ctx, ended, n)
+		case <-ctx.Done():
+		}
+	})
+}
+
+// act tells the tasks, has no further one begin, and shortly before the machine is taken
+// away what still runs given back.
+func (w *Worker) act(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
 	log := w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source)
 	if !n.Deadline.IsZero() {
 		log = log.Time("deadline", n.Deadline)
