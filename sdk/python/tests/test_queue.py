@@ -84,6 +84,7 @@ def test_tasks_from_a_queue(lab: Lab, aws: dict[str, str], isolation: str) -> No
     assert not done.events  # they are in the queue
     ctworker(lab, env, "events", "--output", "queue.jsonl", "--idle-timeout", "1")
     events = [json.loads(line) for line in (lab.folder / "queue.jsonl").open()]
+    events.sort(key=lambda e: e["attempt"])  # a queue has no order
     of = {n: [e for e in events if e["task_id"] == f"t{n}"] for n in range(20)}
     for n in range(20):
         assert len(of[n]) == {7: 3, 8: 2}.get(n, 1), of[n]
