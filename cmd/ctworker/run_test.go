@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -295,4 +296,28 @@ func TestSettingsReachTheTask(t *testing.T) {
 		t.Errorf("result %s", got)
 	}
 	in.wantError("--is-spot") // nobody says whose notices are meant, and that is said
+}
+
+// The profiles can be read by what they are for, and are served while tasks run.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 50)
+	in := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "2", "--cpu-profile", "cpu.pprof", "--mem-profile", "mem.pprof",
+		"--trace", "trace.out", "--debug-address", "127.0.0.1:0", "--", "/bin/true")
+	in.start().want(0)
+	in.wantError("profiles of ctworker are at http://127.0.0.1:")
+	for _, reader := range [][]string{
+		{"pprof", "-top", "cpu.pprof"},
+		{"pprof", "-top", "-sample_index=alloc_space", "mem.pprof"},
+		{"trace", "-pprof=sched", "trace.out"},
+	} {
+		cmd := exec.Command("go", append([]string{"tool"}, reader...)...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) == 0 {
+			t.Errorf("%v: %v: %s", reader, err, out)
+		}
+	}
+	in = prepare(t, dir, "run", "--task-file", "tasks.json", "--cpu-profile", "no/cpu.pprof", "--", "/bin/true")
+	in.start().want(2)
+	in.wantError("--cpu-profile: open no/cpu.pprof", "nothing was run")
 }

@@ -125,6 +125,11 @@ type Config struct {
 	// Strict makes a run in which a task did not complete end with an exit
 	// code of its own.
 	Strict bool
+	// CPUProfile, MemProfile and Trace are the files for profiles of this process; empty is
+	// none.
+	CPUProfile, MemProfile, Trace string
+	// DebugAddress is where Go's profiles are served; empty is nowhere.
+	DebugAddress string
 	// File is the config file that was read, if any.
 	File string
 	// PrintConfig asks for Print in place of a run.

@@ -69,6 +69,10 @@ on-rebalance: ignore  # default
 termination-margin: 5  # default
 release-at-deadline: true  # default
 # signal-on-termination: (not set)
+# cpu-profile: (not set)
+# mem-profile: (not set)
+# trace: (not set)
+# debug-address: (not set)
 verbose: false  # default
 strict: false  # default
 `

@@ -66,6 +66,7 @@ const (
 	inRunning  = "Running"
 	inRetry    = "Retry"
 	inSpot     = "Spot"
+	inProfile  = "Profiles"
 	inOutput   = "Output"
 )
 
@@ -319,6 +320,26 @@ func settings() []setting {
 			name: "signal-on-termination", env: prefix + "SIGNAL_ON_TERMINATION", category: inSpot, arg: "SIGNAL", ours: true,
 			usage: "Send this signal, such as USR1, to all running tasks at a termination notice",
 			at:    func(c *Config) value { return field[syscall.Signal]{&c.SignalOnTermination, signalName()} },
+		},
+		{
+			name: "cpu-profile", category: inProfile, arg: "FILE", ours: true,
+			usage: "Write a CPU profile of ctworker itself, and not of its tasks, to this file, for \"go tool pprof\"",
+			at:    func(c *Config) value { return field[string]{&c.CPUProfile, localFile("the name of a file")} },
+		},
+		{
+			name: "mem-profile", category: inProfile, arg: "FILE", ours: true,
+			usage: "Write a profile of ctworker's memory at the end to this file, for \"go tool pprof\"",
+			at:    func(c *Config) value { return field[string]{&c.MemProfile, localFile("the name of a file")} },
+		},
+		{
+			name: "trace", category: inProfile, arg: "FILE", ours: true,
+			usage: "Write an execution trace of ctworker to this file, for \"go tool trace\"; some 10 MB a second",
+			at:    func(c *Config) value { return field[string]{&c.Trace, localFile("the name of a file")} },
+		},
+		{
+			name: "debug-address", category: inProfile, arg: "HOST:PORT", ours: true,
+			usage: "Serve Go's profiles of ctworker at this address, such as 127.0.0.1:6060, under /debug/pprof/; whoever reaches it may read them",
+			at:    func(c *Config) value { return field[string]{&c.DebugAddress, hostPort()} },
 		},
 		{
 			name: "verbose", category: inOutput, def: "false",

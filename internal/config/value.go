@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,6 +98,27 @@ func localFile(want string) codec[string] {
 		return parse(raw)
 	}
 	return c
+}
+
+// hostPort is an address to listen at.
+func hostPort() codec[string] {
+	const want = "give HOST:PORT, such as 127.0.0.1:6060"
+	return codec[string]{
+		parse: func(raw string) (string, error) {
+			host, port, err := net.SplitHostPort(raw)
+			if err != nil {
+				return "", fmt.Errorf("not an address; %s", want)
+			}
+			if host == "" {
+				return "", fmt.Errorf("has no host, which would be every network of this machine; %s", want)
+			}
+			if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+				return "", fmt.Errorf("%q is no port; %s", port, want)
+			}
+			return raw, nil
+		},
+		format: func(s string) string { return s },
+	}
 }
 
 // signalName is a signal by its name, with SIG before it or without.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/profile"
 	"github.com/ctworker/ctworker/internal/queue"
 	"github.com/ctworker/ctworker/internal/worker"
 	"github.com/ctworker/ctworker/pipeline"
@@ -64,6 +65,18 @@ func Run(cfg *config.Config, opts Options) int {
 	}
 	warnWithoutEffect(log, cfg, opts)
 
+	recording, err := profile.Start(profile.Options{CPU: cfg.CPUProfile, Memory: cfg.MemProfile, Trace: cfg.Trace, Address: cfg.DebugAddress})
+	if err != nil {
+		return Usage(opts.Stderr, opts.Name, opts.Help, err)
+	}
+	defer func() {
+		if err := recording.Stop(); err != nil { // the run is what it is all the same
+			log.Error().Err(err).Msg("what was to be recorded of ctworker is not, or not whole")
+		}
+	}()
+	if address := recording.Served(); address != "" {
+		log.Info().Msgf("profiles of ctworker are at http://%s/debug/pprof/", address)
+	}
 	var guard []string
 	if self, err := os.Executable(); err == nil {
 		guard = []string{self}

@@ -1,0 +1,169 @@
+// Package profile records where a run's time and memory go: CPU, memory and
+// execution profiles in files, and Go's profiles over HTTP while it runs.
+//
+// It knows nothing of what it measures, and is not for figures: a profile that is
+// recorded costs a few per cent itself.
+package profile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"runtime"
+	rpprof "runtime/pprof"
+	"runtime/trace"
+	"time"
+)
+
+// Options say what is recorded. The zero value is nothing.
+type Options struct {
+	// CPU, Memory and Trace are the files that `go tool pprof` and `go tool trace`
+	// read; empty is none. Each is overwritten.
+	CPU, Memory, Trace string
+	// Address is where Go's profiles are served, under /debug/pprof/, such as
+	// 127.0.0.1:6060; with port 0 a free one is taken. Empty is nowhere.
+	Address string
+}
+
+// A Recording is what Start has begun. Its owner calls Stop.
+type Recording struct {
+	served string
+	stops  []func() error
+}
+
+// Start begins all that opts ask for. An error names the setting at fault, and
+// nothing is recorded then.
+func Start(opts Options) (*Recording, error) {
+	r := &Recording{}
+	for _, begin := range []func(Options) error{r.serve, r.memory, r.cpu, r.trace} {
+		if err := begin(opts); err != nil {
+			return nil, errors.Join(err, r.Stop())
+		}
+	}
+	return r, nil
+}
+
+// Served is the address at which profiles are served, or empty.
+func (r *Recording) Served() string { return r.served }
+
+// Stop ends the recording and writes what has been recorded.
+func (r *Recording) Stop() error {
+	var errs []error
+	for len(r.stops) > 0 {
+		last := len(r.stops) - 1
+		errs = append(errs, r.stops[last]())
+		r.stops = r.stops[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// output is the file of a setting. It keeps the first error, as Go's profilers do
+// not tell of what they could not write.
+type output struct {
+	setting string
+	file    *os.File
+	err     error
+}
+
+func create(setting, name string) (*output, error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w; give a file in a directory that can be written to", setting, err)
+	}
+	return &output{setting: setting, file: f}, nil
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.file.Write(p)
+	o.fault(err)
+	return n, err
+}
+
+func (o *output) fault(err error) {
+	if o.err == nil {
+		o.err = err
+	}
+}
+
+func (o *output) close() error {
+	o.fault(o.file.Close())
+	if o.err != nil {
+		return fmt.Errorf("--%s: %w", o.setting, o.err)
+	}
+	return nil
+}
+
+// record begins to write to the file that a setting names, if it does.
+func (r *Recording) record(setting, name string, start func(io.Writer) error, stop func(io.Writer) error) error {
+	if name == "" {
+		return nil
+	}
+	out, err := create(setting, name)
+	if err != nil {
+		return err
+	}
+	if err := start(out); err != nil {
+		out.fault(err)
+		return out.close()
+	}
+	r.stops = append(r.stops, func() error {
+		out.fault(stop(out))
+		return out.close()
+	})
+	return nil
+}
+
+func (r *Recording) cpu(opts Options) error {
+	return r.record("cpu-profile", opts.CPU, rpprof.StartCPUProfile, func(io.Writer) error { rpprof.StopCPUProfile(); return nil })
+}
+
+func (r *Recording) memory(opts Options) error {
+	return r.record("mem-profile", opts.Memory, func(io.Writer) error { return nil }, func(w io.Writer) error {
+		runtime.GC() // or what is in use would be that of the last collection
+		return rpprof.Lookup("allocs").WriteTo(w, 0)
+	})
+}
+
+func (r *Recording) trace(opts Options) error {
+	return r.record("trace", opts.Trace, trace.Start, func(io.Writer) error { trace.Stop(); return nil })
+}
+
+func (r *Recording) serve(opts Options) error {
+	if opts.Address == "" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", opts.Address)
+	if err != nil {
+		return fmt.Errorf("--debug-address: %w; give an address of this machine and a free port, such as 127.0.0.1:6060", err)
+	}
+	// A mux of its own: the default one is anybody's to add to.
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(listener) // until Stop closes it
+	}()
+	r.served = listener.Addr().String()
+	r.stops = append(r.stops, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		err := server.Shutdown(ctx)
+		if errors.Is(err, ctx.Err()) { // somebody is still reading a profile of a run that is over
+			err = server.Close()
+		}
+		<-ended
+		return err
+	})
+	return nil
+}
