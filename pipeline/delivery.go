@@ -50,7 +50,8 @@ type Delivery struct {
 	// Attempt counts the task's deliveries, from 1.
 	Attempt int
 
-	lease Lease
+	lease    Lease
+	received time.Time // when the run got it
 
 	mu      sync.Mutex
 	settled settlement
@@ -154,6 +155,10 @@ func (d *Delivery) settle(s settlement) (tell bool, after func(), err error) {
 	}
 	return lost == nil, after, lost
 }
+
+// Received is when the run got the delivery from its source; the zero time for one
+// made outside a run.
+func (d *Delivery) Received() time.Time { return d.received }
 
 // OnSettled has f called once the lease need not be kept any longer: before a
 // release is told to the source, and after an acknowledgment has been; at once if

@@ -53,10 +53,11 @@ func (l *ledger) take(ctx context.Context, least func() int, most int) (int, err
 // received enters what a Receive for granted deliveries has returned, and puts
 // back the credits it did not use.
 func (l *ledger) received(ds []*Delivery, granted int) {
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, d := range ds {
-		d.books, d.hasCredit = l, true
+		d.books, d.hasCredit, d.received = l, true, now
 		d.next = l.head
 		if l.head != nil {
 			l.head.prev = d

@@ -133,6 +133,9 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 			return fmt.Errorf("%d events could not be written: %w", len(events), err)
 		}
 	}
+	if s.opts.Tally != nil {
+		s.opts.Tally.add(batch, time.Now())
+	}
 	for _, j := range batch {
 		if j.Expires().IsZero() { // a local task: nothing to wait for
 			s.settle(ctx, j)
@@ -172,9 +175,6 @@ func nextBatch(in <-chan pipeline.Judgment, broken <-chan struct{}, batch []pipe
 
 func (s *settling) settle(ctx context.Context, j pipeline.Judgment) {
 	o := &s.opts
-	if o.Tally != nil {
-		o.Tally.add(j)
-	}
 	if k := j.Outcome.Kind; k == pipeline.Interrupted || k == pipeline.LeaseLost {
 		o.Log.Info().Str("task_id", j.Task.ID).Int("attempt", j.Attempt).Stringer("outcome", k).
 			Msg("the task has not been run to its end, and has no event")

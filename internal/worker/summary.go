@@ -23,6 +23,11 @@ type Summary struct {
 	// LimitReached says that --max-num-tasks was reached.
 	LimitReached bool
 	Elapsed      time.Duration
+	// Median and P99 are the times within which half of the tasks and 99 of 100 were done,
+	// from being received to being told of.
+	Median, P99 time.Duration
+	// Own is what this process used itself.
+	Own usage
 	// EventFile is where the events are; "" if nowhere.
 	EventFile string
 	// Queue is the queue that the tasks came from, and EventQueue the one that has the
@@ -35,7 +40,10 @@ type Summary struct {
 }
 
 func (w *Worker) summary(sourceEnded bool) Summary {
-	s := Summary{Counts: w.tally.Counts(), Elapsed: time.Since(w.began)}
+	s := Summary{
+		Counts: w.tally.Counts(), Elapsed: time.Since(w.began), Own: ownUsage(),
+		Median: w.tally.Latency(0.5), P99: w.tally.Latency(0.99),
+	}
 	over := s.Told() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
 	s.LimitReached = limit >= 0 && over >= limit
@@ -85,6 +93,10 @@ func (s Summary) Log(log zerolog.Logger) {
 	if s.CPU > 0 { // of a process that runs many tasks it is not known
 		e = e.Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory)
 	}
+	if s.Told() > 0 {
+		e = e.Float64("latency_p50_seconds", s.Median.Seconds()).Float64("latency_p99_seconds", s.P99.Seconds())
+	}
+	e = e.Float64("own_cpu_seconds", s.Own.cpu.Seconds()).Int64("own_peak_memory_bytes", s.Own.peak)
 	if s.EventQueue != "" {
 		e = e.Str("event_queue", s.EventQueue)
 	}
@@ -112,7 +124,7 @@ func (s Summary) Print(w io.Writer) error {
 	}
 	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Told(), progress.Duration(s.Elapsed), progress.Rate(s.rate()))
 	if s.CPU > 0 {
-		text += fmt.Sprintf("; the tasks used %s of CPU and at most %s of memory each", progress.Duration(s.CPU), bytes(s.PeakMemory))
+		text += fmt.Sprintf("; the tasks used %s of CPU and at most %s of memory each", progress.Duration(s.CPU), size(s.PeakMemory))
 	}
 	text += "\n"
 	for _, r := range rows {
@@ -134,6 +146,10 @@ func (s Summary) Print(w io.Writer) error {
 	if s.Rest {
 		text += fmt.Sprintf("  the run ended before all tasks had been started; --tasks-to-skip %d goes on with the next one\n", s.Next)
 	}
+	if told := s.Told(); told > 0 && s.Own.cpu > 0 {
+		text += fmt.Sprintf("half of the tasks were done within %s of being received, 99 of 100 within %s; ctworker used %s of CPU, %s a task, and %s\n",
+			short(s.Median), short(s.P99), short(s.Own.cpu), short(s.Own.cpu/time.Duration(told)), size(s.Own.peak))
+	}
 	if s.EventFile != "" {
 		text += "events: " + s.EventFile + "\n"
 	}
@@ -144,8 +160,17 @@ func (s Summary) Print(w io.Writer) error {
 	return err
 }
 
-// bytes formats a number of bytes for people.
-func bytes(n int64) string {
+// short formats a time to three digits.
+func short(d time.Duration) string {
+	unit := time.Duration(1)
+	for d >= 1000*unit {
+		unit *= 10
+	}
+	return d.Round(unit).String()
+}
+
+// size formats a number of bytes for people.
+func size(n int64) string {
 	switch {
 	case n >= 1<<30:
 		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
