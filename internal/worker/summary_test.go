@@ -81,11 +81,11 @@ events: events.log
 
 func TestSummaryLog(t *testing.T) {
 	t.Parallel()
-	s := Summary{Counts: stages.Counts{Completed: 3}, Elapsed: 2 * time.Second, Next: 3}
+	s := Summary{Counts: stages.Counts{Completed: 3}, Elapsed: 2 * time.Second, Next: 3, Median: time.Millisecond, P99: 250 * time.Millisecond, Own: usage{time.Second / 2, 4096}}
 	var b strings.Builder
 	s.Log(zerolog.New(&b))
 	// A process that runs many tasks does not tell what each of them has used.
-	if got := b.String(); strings.Contains(got, "cpu_seconds") || !strings.Contains(got, `"tasks_per_second":1.50,"events"`) {
+	if got := b.String(); strings.Contains(got, `"cpu_seconds"`) || !strings.Contains(got, `"tasks_per_second":1.50,"latency_p50_seconds":0.001,"latency_p99_seconds":0.25,"own_cpu_seconds":0.5,"own_peak_memory_bytes":4096,"events"`) {
 		t.Errorf("got %s", got)
 	}
 	s.CPU, s.PeakMemory = time.Second, 5
