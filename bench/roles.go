@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/ctworker/ctworker"
+)
+
+// roleVar makes this program be what is measured, in place of what measures.
+const roleVar = "BENCH_ROLE"
+
+// inProcessVar and generateVar say how the worker's tasks run, and how many it makes
+// up itself.
+const (
+	inProcessVar = "BENCH_IN_PROCESS"
+	generateVar  = "BENCH_GENERATE"
+)
+
+// roles are what this program can be: a worker, and the ceilings.
+func roles() map[string]func() {
+	return map[string]func(){
+		"worker": worker,
+		"ping":   func() { check(ping(number(1), number(2), number(3))) },
+		"pong":   func() { check(pong()) },
+		"exec":   func() { check(execLoop(number(1), number(2))) },
+		"sqs":    func() { check(sqsLoop(os.Args[1], number(2), number(3))) },
+		"pubsub": func() { check(pubsubLoop(os.Args[1], os.Args[2], number(3), number(4))) },
+	}
+}
+
+func number(arg int) int {
+	n, err := strconv.Atoi(os.Args[arg])
+	check(err)
+	return n
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// worker is one whose tasks do nothing.
+func worker() {
+	var opts []ctworker.Option
+	if os.Getenv(inProcessVar) != "" {
+		opts = append(opts, ctworker.InProcess())
+	}
+	if n, err := strconv.ParseInt(os.Getenv(generateVar), 10, 64); err == nil {
+		opts = append(opts, ctworker.WithTasks(generated(n)))
+	}
+	ctworker.Main(func(context.Context, *ctworker.Task) (ctworker.Result, error) { return true, nil }, opts...)
+}
+
+func generated(n int64) iter.Seq2[ctworker.Task, error] {
+	return func(yield func(ctworker.Task, error) bool) {
+		for i := range n {
+			t := ctworker.Task{ID: fmt.Sprintf("task-%08d", i), Data: json.RawMessage(fmt.Sprintf(`{"num1": %8d, "num2": %8d}`, i, 2*i))}
+			if !yield(t, nil) {
+				return
+			}
+		}
+	}
+}
+
+// execLoop is the ceiling of a command for each task: it starts count processes, slots
+// at a time, and waits for each.
+func execLoop(count, slots int) error {
+	var all sync.WaitGroup
+	errs := make([]error, slots)
+	for slot := range slots {
+		all.Go(func() {
+			for i := slot; i < count && errs[slot] == nil; i += slots {
+				errs[slot] = exec.Command("/bin/true").Run()
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// warmDepth is how many lines are under way to a process at once, as procexec has
+// it for the shortest of tasks.
+const warmDepth = 64
+
+// ping is the ceiling of warm processes: it sends count lines of a task's length
+// over a socket to each of slots processes, with depth of them under way, and
+// reads a line for each.
+func ping(count, slots, depth int) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	line := []byte(`{"task_id":"task-00000000","attempt":1,"data":{"num1": 00000000, "num2": 00000000}}` + "\n")
+	var all sync.WaitGroup
+	errs := make([]error, slots)
+	for slot := range slots {
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+		if err != nil {
+			return err
+		}
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+		theirs := os.NewFile(uintptr(fds[1]), "theirs")
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), roleVar+"=pong")
+		cmd.ExtraFiles = []*os.File{theirs}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		_ = theirs.Close()
+		if err := syscall.SetNonblock(fds[0], true); err != nil {
+			return err
+		}
+		ours := os.NewFile(uintptr(fds[0]), "ours")
+		all.Go(func() {
+			errs[slot] = pingOne(ours, line, count/slots, depth)
+			_ = ours.Close()
+			errs[slot] = errors.Join(errs[slot], cmd.Wait())
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// pingOne sends as many lines at once as have been answered, half the depth at a
+// time.
+func pingOne(f *os.File, line []byte, count, depth int) error {
+	batch := slices.Repeat(line, depth)
+	in := bufio.NewReaderSize(f, 64<<10)
+	sent, got := 0, 0
+	for got < count {
+		if under := sent - got; sent < count && under <= depth/2 {
+			n := min(depth-under, count-sent)
+			if _, err := f.Write(batch[:n*len(line)]); err != nil {
+				return err
+			}
+			sent += n
+		}
+		if _, err := in.ReadSlice('\n'); err != nil {
+			return err
+		}
+		got++
+	}
+	return nil
+}
+
+// pong answers each line with one of a reply's length, a write each, as the task
+// protocol asks for.
+func pong() error {
+	f := os.NewFile(3, "socket")
+	in := bufio.NewReaderSize(f, 64<<10)
+	reply := []byte(`{"task_id":"task-00000000","retry":false,"result":true}` + "\n")
+	for {
+		if _, err := in.ReadSlice('\n'); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if _, err := syscall.Write(int(f.Fd()), reply); err != nil {
+			return err
+		}
+	}
+}
