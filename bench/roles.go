@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/ctworker/ctworker"
 )
@@ -31,12 +32,15 @@ const (
 // roles are what this program can be: a worker, and the ceilings.
 func roles() map[string]func() {
 	return map[string]func(){
-		"worker": worker,
-		"ping":   func() { check(ping(number(1), number(2), number(3))) },
-		"pong":   func() { check(pong()) },
-		"exec":   func() { check(execLoop(number(1), number(2))) },
-		"sqs":    func() { check(sqsLoop(os.Args[1], number(2), number(3))) },
-		"pubsub": func() { check(pubsubLoop(os.Args[1], os.Args[2], number(3), number(4))) },
+		"worker": func() {
+			worker(func(context.Context, *ctworker.Task) (ctworker.Result, error) { return true, nil })
+		},
+		"sleeper": func() { worker(sleep) },
+		"ping":    func() { check(ping(number(1), number(2), number(3))) },
+		"pong":    func() { check(pong()) },
+		"exec":    func() { check(execLoop(number(1), number(2))) },
+		"sqs":     func() { check(sqsLoop(os.Args[1], number(2), number(3))) },
+		"pubsub":  func() { check(pubsubLoop(os.Args[1], os.Args[2], number(3), number(4))) },
 	}
 }
 
@@ -53,8 +57,8 @@ func check(err error) {
 	}
 }
 
-// worker is one whose tasks do nothing.
-func worker() {
+// worker is one that runs f.
+func worker(f ctworker.Func) {
 	var opts []ctworker.Option
 	if os.Getenv(inProcessVar) != "" {
 		opts = append(opts, ctworker.InProcess())
@@ -62,7 +66,17 @@ func worker() {
 	if n, err := strconv.ParseInt(os.Getenv(generateVar), 10, 64); err == nil {
 		opts = append(opts, ctworker.WithTasks(generated(n)))
 	}
-	ctworker.Main(func(context.Context, *ctworker.Task) (ctworker.Result, error) { return true, nil }, opts...)
+	ctworker.Main(f, opts...)
+}
+
+// sleep is a task of a second.
+func sleep(ctx context.Context, _ *ctworker.Task) (ctworker.Result, error) {
+	select {
+	case <-time.After(time.Second):
+		return true, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func generated(n int64) iter.Seq2[ctworker.Task, error] {

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// start measures from the start of the command until its first task runs. The
+// task is "date", whose clock is this machine's too.
+func (b *bench) start() error {
+	if err := b.taskFile("one.json", 1); err != nil {
+		return err
+	}
+	var first, whole []time.Duration
+	for i := range b.rounds*10 + 1 {
+		cmd := exec.Command(b.binary, "run", "--task-file", "one.json", "--event-log-file", "start.log", "--", "sh", "-c", "date +%s%N > first")
+		cmd.Dir = b.dir
+		began := time.Now()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		took := time.Since(began)
+		text, err := os.ReadFile(filepath.Join(b.dir, "first"))
+		if err != nil {
+			return err
+		}
+		var nanos int64
+		if _, err := fmt.Sscan(string(text), &nanos); err != nil {
+			return fmt.Errorf("date said %q: %w", text, err)
+		}
+		if i > 0 {
+			first = append(first, time.Unix(0, nanos).Sub(began))
+			whole = append(whole, took)
+		}
+	}
+	fmt.Printf("\nfrom the start to the first task: %.1f ms (median of %d); the whole run of one task: %.1f ms\n",
+		ms(median(first)), len(first), ms(median(whole)))
+	b.report.Rows = append(b.report.Rows,
+		row{Section: "start", Name: "to the first task", Tasks: 1, Wall: median(first).Seconds()},
+		row{Section: "start", Name: "a whole run of one task", Tasks: 1, Wall: median(whole).Seconds()})
+	return nil
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// read has large task files read and runs the last ten tasks of each, so that all
+// but the reading is a small part.
+func (b *bench) read() error {
+	const few = 10
+	var cs []*contender
+	sizes := map[string]float64{}
+	for _, f := range []struct {
+		name  string
+		tasks int64
+		write func(string, int64) error
+	}{
+		{"large.json", b.tasks, b.taskFile}, {"block.yaml", b.tasks / 50, b.yamlFile},
+	} {
+		if err := f.write(f.name, f.tasks); err != nil {
+			return err
+		}
+		info, err := os.Stat(filepath.Join(b.dir, f.name))
+		if err != nil {
+			return err
+		}
+		sizes[f.name] = float64(info.Size()) / 1e6
+		cs = append(cs, &contender{name: f.name, tasks: few, argv: []string{
+			b.binary, "run", "--task-file", f.name, "--tasks-to-skip", fmt.Sprint(f.tasks - few),
+			"--event-log-file", "events.log", "--", "/bin/true",
+		}})
+	}
+	if err := b.inTurn(cs); err != nil {
+		return err
+	}
+	fmt.Printf("\nreading a file, of which the last %d tasks are run, %d rounds\n", few, b.rounds)
+	for _, c := range cs {
+		r := b.report.add(row{Section: "read"}, c, nil)
+		fmt.Printf("%-12s %8.0f MB %8.2f s %8.0f MB/s   peak memory %5.1f MiB\n", c.name, sizes[c.name], r.Wall, sizes[c.name]/r.Wall, float64(r.PeakMemory)/(1<<20))
+		_ = os.Remove(filepath.Join(b.dir, c.name))
+	}
+	return nil
+}
+
+// yamlFile writes a YAML list of n tasks in blocks.
+func (b *bench) yamlFile(name string, n int64) error {
+	f, err := os.Create(filepath.Join(b.dir, name))
+	if err != nil {
+		return err
+	}
+	for i := int64(0); i < n && err == nil; i++ {
+		_, err = fmt.Fprintf(f, "- task_id: task-%08d\n  data:\n    num1: %d\n    num2: %d\n", i, i, 2*i)
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// growth measures how the cost of warm tasks grows with their number and with that of
+// slots.
+func (b *bench) growth() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	warm := func(n int64, slots int) (*contender, error) {
+		file := fmt.Sprintf("tasks-%d.json", n)
+		if err := b.taskFile(file, n); err != nil {
+			return nil, err
+		}
+		return &contender{
+			name: fmt.Sprintf("%d tasks, -j %d", n, slots), tasks: n, env: []string{roleVar + "=worker"},
+			argv: []string{self, "--task-file", file, "--event-log-file", "events.log", "-j", strconv.Itoa(slots)},
+		}, nil
+	}
+	rounds := b.rounds
+	defer func() { b.rounds = rounds }()
+	fmt.Print("\nwarm Go tasks that do nothing: more of them\n")
+	header()
+	for n := int64(1); n <= b.tasks; n *= 10 {
+		c, err := warm(n, slotCounts()[1])
+		if err != nil {
+			return err
+		}
+		if b.rounds = rounds; n > 1_000_000 {
+			b.rounds = 1
+		}
+		if err := b.inTurn([]*contender{c}); err != nil {
+			return err
+		}
+		b.report.add(row{Section: "growth of tasks", Slots: slotCounts()[1]}, c, nil).print()
+		_ = os.Remove(filepath.Join(b.dir, fmt.Sprintf("tasks-%d.json", n)))
+	}
+	b.rounds = rounds
+	const n = 400_000
+	fmt.Printf("\n%d warm Go tasks that do nothing: more slots\n", n)
+	header()
+	for slots := 1; slots <= 256; slots *= 2 {
+		c, err := warm(n, slots)
+		if err != nil {
+			return err
+		}
+		if err := b.inTurn([]*contender{c}); err != nil {
+			return err
+		}
+		b.report.add(row{Section: "growth of slots", Slots: slots}, c, nil).print()
+	}
+	return nil
+}
+
+// waiting measures what ctworker costs while there is nothing for it to do but wait.
+func (b *bench) waiting() error {
+	if err := b.sleepers(); err != nil {
+		return err
+	}
+	for _, name := range []string{"SQS", "PubSub"} {
+		if err := b.idle(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sleepers are 256 slots whose tasks sleep for a second.
+func (b *bench) sleepers() error {
+	const slots, rounds = 256, 20
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	const n = slots * rounds
+	if err := b.taskFile("sleep.json", n); err != nil {
+		return err
+	}
+	c := &contender{
+		name: "256 × sleep 1 s", tasks: n, env: []string{roleVar + "=sleeper"},
+		argv: []string{self, "--task-file", "sleep.json", "--event-log-file", "events.log", "-j", strconv.Itoa(slots)},
+	}
+	s, err := b.once(c)
+	if err != nil {
+		return err
+	}
+	c.runs = append(c.runs, s)
+	r := b.report.add(row{Section: "waiting", Slots: slots}, c, nil)
+	steady, err := b.steadyRate(slots)
+	if err != nil {
+		return err
+	}
+	r.Name += ", once all processes are there"
+	r.Rate = steady
+	b.report.Rows = append(b.report.Rows, r)
+	fmt.Printf("\n%d slots, tasks that sleep for 1 s: %.0f tasks/s with the start of %d processes, %.1f tasks/s after it; ctworker itself used %.1f %% of a CPU and %.1f MiB\n",
+		slots, float64(n)/r.Wall, slots, steady, 100*r.OwnCPU/r.Wall, float64(r.PeakMemory)/(1<<20))
+	return nil
+}
+
+// steadyRate is the rate between the events after the first two rounds and before the last.
+func (b *bench) steadyRate(slots int) (float64, error) {
+	times, err := eventTimes(filepath.Join(b.dir, "events.log"))
+	if err != nil {
+		return 0, err
+	}
+	first, last := 2*slots, len(times)-slots-1
+	return float64(last-first) / times[last].Sub(times[first]).Seconds(), nil
+}
+
+// idle is a worker on an empty queue, for a minute.
+func (b *bench) idle(name string) error {
+	const span = time.Minute
+	at, err := startServer(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer at.close()
+	if err := b.taskFile("none.json", 0); err != nil {
+		return err
+	}
+	if err := at.fill(b.binary, b.dir, "idle", "none.json"); err != nil {
+		return err
+	}
+	cmd := exec.Command(b.binary, "run", "--queue-name", "idle", "--idle-timeout", "0", "--", "/bin/true")
+	cmd.Dir, cmd.Env = b.dir, append(os.Environ(), at.env...)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	// What the start costs is not what idling does.
+	time.Sleep(2 * time.Second) //nolint:forbidigo // nothing happens that could be waited for
+	cpu, requests := cpuOf(cmd.Process.Pid), at.requests()
+	time.Sleep(span) //nolint:forbidigo // the time that is measured
+	cpu, requests = cpuOf(cmd.Process.Pid)-cpu, at.requests()-requests
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	_ = cmd.Wait() // 130
+	share := cpu.Seconds() / span.Seconds()
+	fmt.Printf("a worker on an empty queue, %s: %.2f %% of a CPU, %d requests a minute\n", name, 100*share, requests)
+	b.report.Rows = append(b.report.Rows, row{Section: "idle", Name: name, Source: name, Wall: span.Seconds(), CPU: cpu.Seconds(), RequestsPerTask: math.Round(float64(requests))})
+	return nil
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// peers has the same work done by what is installed, or is in build/peers, where
+// scripts/peers puts it.
+func (b *bench) peers() error {
+	python, env, err := b.python()
+	if err != nil {
+		return err
+	}
+	slots := runtime.NumCPU()
+	fmt.Printf("\nbeside ctworker: %s\n", strings.Join(peerVersions(), ", "))
+	if err := b.commandPeers(slots); err != nil {
+		return err
+	}
+	scripts, err := filepath.Abs("bench/peers")
+	if err != nil {
+		return err
+	}
+	theirs, err := filepath.Abs("build/peers/bin/python")
+	if err != nil {
+		return err
+	}
+	ours := func(isolation string, n int64) (*contender, error) {
+		file := fmt.Sprintf("tasks-%d.json", n)
+		return &contender{
+			name: "ctworker, --isolation " + isolation, tasks: n, env: env,
+			argv: []string{python, "noop.py", "-j", strconv.Itoa(slots), "--task-file", file, "--event-log-file", "events.log", "--isolation", isolation},
+		}, b.taskFile(file, n)
+	}
+	peer := func(name, script string, n int64, more ...string) *contender {
+		return &contender{name: name, tasks: n, argv: append([]string{theirs, filepath.Join(scripts, script), strconv.FormatInt(n, 10), strconv.Itoa(slots)}, more...)}
+	}
+	reuse, err := ours("reuse", 100_000)
+	if err != nil {
+		return err
+	}
+	fork, err := ours("fork", 3000)
+	if err != nil {
+		return err
+	}
+	if err := b.besides("Python functions that do nothing, in processes that stay", reuse,
+		peer("concurrent.futures", "futures.py", 40_000), peer("dask.distributed", "dasked.py", 10_000), peer("Celery, redis", "celeried.py", 10_000)); err != nil {
+		return err
+	}
+	return b.besides("Python functions that do nothing, a process for each", fork,
+		peer("multiprocessing, 1 task a child", "pool.py", 3000), peer("concurrent.futures, 1 task a child", "futures.py", 200, "fresh"))
+}
+
+// besides runs ours and the peers in turn. Programs that start slowly have their start
+// counted, as it is in ours; the number of tasks is each one's own.
+func (b *bench) besides(title string, ours *contender, peers ...*contender) error {
+	all := append([]*contender{ours}, peers...)
+	if err := b.inTurn(all); err != nil {
+		return err
+	}
+	fmt.Printf("\n%s, %d rounds in turn, starts included\n", title, b.rounds)
+	header()
+	for _, c := range all {
+		beside := ours
+		if c == ours {
+			beside = nil
+		}
+		b.report.add(row{Section: "peers", Slots: runtime.NumCPU()}, c, beside).print()
+	}
+	return nil
+}
+
+func (b *bench) commandPeers(slots int) error {
+	const n = 5000
+	if err := b.taskFile("tasks-5000.json", n); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	j := strconv.Itoa(slots)
+	ours := &contender{name: "ctworker run", tasks: n, argv: []string{b.binary, "run", "--task-file", "tasks-5000.json", "--event-log-file", "events.log", "-j", j, "--", "/bin/true"}}
+	peers := []*contender{
+		{name: "xargs -n1", tasks: n, argv: []string{"xargs", "-P", j, "-n1", "/bin/true"}, stdin: lines(n)},
+		{name: "bare exec in Go", tasks: n, env: []string{roleVar + "=exec"}, argv: []string{self, strconv.Itoa(n), j}},
+	}
+	// xargs has a line for each task, quoted as it wants it.
+	peers[0].argv = append([]string{"xargs", "-d", "\n"}, peers[0].argv[1:]...)
+	if parallel := gnuParallel(); parallel != "" {
+		peers = append(peers, &contender{name: "GNU parallel", tasks: n / 5, argv: []string{"perl", parallel, "--will-cite", "-j", j, "/bin/true"}, stdin: lines(n / 5)})
+	}
+	return b.besides("commands that do nothing (/bin/true)", ours, peers...)
+}
+
+// gnuParallel is where GNU parallel is; "" if it is not.
+func gnuParallel() string {
+	if path, err := exec.LookPath("parallel"); err == nil {
+		return path
+	}
+	path, err := filepath.Abs("build/peers/parallel/usr/bin/parallel")
+	if _, missing := os.Stat(path); err != nil || missing != nil {
+		return ""
+	}
+	return path
+}
+
+// peerVersions are what the peers call themselves.
+func peerVersions() []string {
+	all := []string{output("xargs", "--version")}
+	if parallel := gnuParallel(); parallel != "" {
+		all = append(all, output("perl", parallel, "--version"))
+	} else {
+		all = append(all, "no GNU parallel")
+	}
+	const code = "import sys, celery, dask, redis; print('Python ' + sys.version.split()[0] + ', Celery ' + celery.__version__ + ' with redis ' + redis.__version__ + ', dask ' + dask.__version__)"
+	return append(all, output("build/peers/bin/python", "-c", code))
+}

@@ -1,0 +1,18 @@
+"""N calls that do nothing in a pool of processes: futures.py N SLOTS [fresh]."""
+
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+
+def process(task_id, data):
+    return True
+
+
+if __name__ == "__main__":
+    n, slots = int(sys.argv[1]), int(sys.argv[2])
+    # A process for each task is "max_tasks_per_child", which no fork may serve.
+    more = {"max_tasks_per_child": 1, "mp_context": multiprocessing.get_context("forkserver")} if sys.argv[3:] else {}
+    with ProcessPoolExecutor(slots, **more) as pool:
+        futures = [pool.submit(process, f"task-{i:08}", {"num1": i, "num2": 2 * i}) for i in range(n)]
+        assert all(f.result() for f in futures)
