@@ -82,10 +82,42 @@ func (s settlement) String() string {
 // ends and whose methods do nothing, as for a local file. An attempt below 1
 // counts as 1.
 func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
+	d := new(Delivery)
+	d.init(task, lease, attempt)
+	return d
+}
+
+func (d *Delivery) init(task Task, lease Lease, attempt int) {
 	if lease == nil {
 		lease = noLease{}
 	}
-	return &Delivery{Task: task, Attempt: max(attempt, 1), lease: lease}
+	d.Task, d.Attempt, d.lease = task, max(attempt, 1), lease
+}
+
+// A Batch makes deliveries, many of them in one piece of memory. The zero value is
+// ready. What it makes is kept in memory until all that share the piece are dropped,
+// so that it is for sources that hand over as fast as they can.
+type Batch struct{ left []Delivery }
+
+// batchPiece is how many deliveries share a piece of memory, and batchData how large
+// a task is at most that is kept by others.
+const (
+	batchPiece = 32
+	batchData  = 4 << 10
+)
+
+// New is NewDelivery.
+func (b *Batch) New(task Task, lease Lease, attempt int) *Delivery {
+	if len(task.Data) > batchData {
+		return NewDelivery(task, lease, attempt)
+	}
+	if len(b.left) == 0 {
+		b.left = make([]Delivery, batchPiece)
+	}
+	d := &b.left[0]
+	b.left = b.left[1:]
+	d.init(task, lease, attempt)
+	return d
 }
 
 // Ack settles the delivery: the task is over. Where the lease was lost

@@ -16,10 +16,10 @@ func (s *seat[J]) due() time.Time {
 	if !s.starting.IsZero() {
 		return s.starting
 	}
-	if len(s.handed) == 0 || s.end != 0 {
+	if s.handed.len() == 0 || s.end != 0 {
 		return time.Time{}
 	}
-	if s.ahead && len(s.handed) > 1 {
+	if s.ahead && s.handed.len() > 1 {
 		return s.head.Add(min(overstay, s.c.pool.opts.MaxRuntime))
 	}
 	return s.head.Add(s.c.pool.opts.MaxRuntime)
@@ -111,7 +111,7 @@ func (s *seat[J]) comeDue(now time.Time) {
 	case now.Sub(s.head) >= s.c.pool.opts.MaxRuntime:
 		s.ended(TimedOut)
 	default: // it runs for long: others need not wait behind it
-		if s.takeBack(len(s.handed)-1) > 0 {
+		if s.takeBack(s.handed.len()-1) > 0 {
 			s.c.signal()
 		}
 	}

@@ -293,7 +293,7 @@ func (c *crew[J]) hungriest() (best *seat[J], room int) {
 		if want <= 0 {
 			continue
 		}
-		if len(s.handed)+len(s.pending) == 0 && s.sess != nil {
+		if s.handed.len()+s.pending.len() == 0 && s.sess != nil {
 			return s, want
 		}
 		if best == nil || want > room {
@@ -309,9 +309,9 @@ func (c *crew[J]) steal() bool {
 	var from *seat[J]
 	most := 0
 	for _, s := range c.seats {
-		n := len(s.pending)
+		n := s.pending.len()
 		if s.ahead {
-			n += max(len(s.handed)-1, 0)
+			n += max(s.handed.len()-1, 0)
 		}
 		if n > most {
 			from, most = s, n
@@ -320,7 +320,7 @@ func (c *crew[J]) steal() bool {
 	if from == nil {
 		return false
 	}
-	if len(from.pending) > 0 {
+	if from.pending.len() > 0 {
 		from.unassign()
 		return true
 	}
@@ -353,7 +353,7 @@ func (c *crew[J]) lose(e entry[J]) {
 		if !s.has(e) {
 			continue
 		}
-		if s.takeBack(len(s.handed)); len(s.handed) > 0 && s.handed[0].done == e.done {
+		if s.takeBack(s.handed.len()); s.handed.len() > 0 && s.handed.first().done == e.done {
 			s.ended(Dropped)
 		}
 	}
@@ -415,7 +415,7 @@ func (c *crew[J]) halt(err error) {
 		close(c.stop)
 	}
 	for _, s := range c.seats {
-		s.takeBack(len(s.handed))
+		s.takeBack(s.handed.len())
 		s.unassign()
 		s.cond.Broadcast()
 		s.dismiss()

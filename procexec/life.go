@@ -12,10 +12,10 @@ func (s *seat[J]) run() {
 	c := s.c
 	for {
 		c.mu.Lock()
-		for len(s.pending) == 0 && !c.closing && !c.stopping {
+		for s.pending.len() == 0 && !c.closing && !c.stopping {
 			s.cond.Wait()
 		}
-		over := len(s.pending) == 0 || c.stopping
+		over := s.pending.len() == 0 || c.stopping
 		c.mu.Unlock()
 		if over || !s.life() {
 			return
@@ -163,18 +163,18 @@ func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
 	if forked && gone && f.diedWithHost() && s.end == 0 {
 		s.end = Ended
 	}
-	begun := len(s.handed)
+	begun := s.handed.len()
 	switch {
 	case s.held != nil:
 	case s.ahead:
-		begun -= min(sess.takeBack(len(s.handed)), begun)
+		begun -= min(sess.takeBack(s.handed.len()), begun)
 	case !s.starting.IsZero() || sess.unread(reading):
 		begun = 0 // it has not even read it
 	}
-	waiting := len(s.handed)
-	ran := s.handed[:begun]
-	kept := append(append([]entry[J]{}, s.handed[begun:]...), s.pending...)
-	s.handed, s.voided, s.pending = nil, nil, kept
+	waiting := s.handed.len()
+	kept := append(s.handed.cut(waiting-begun), s.pending.list()...)
+	ran := s.handed.list()
+	s.handed, s.voided, s.pending = fifo[entry[J]]{}, nil, fifo[entry[J]]{items: kept}
 	end, rubbish, held := s.end, s.rubbish, s.held
 	failedStart := ""
 	if end == 0 && !c.stopping && begun == 0 && s.answered == 0 && held == nil {
@@ -232,8 +232,8 @@ func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
 func (s *seat[J]) forkFailed(err error) bool {
 	c := s.c
 	c.mu.Lock()
-	s.pending = append(append([]entry[J]{}, s.handed...), s.pending...)
-	s.handed, s.sess, s.proc = nil, nil, nil
+	s.pending = fifo[entry[J]]{items: append(s.handed.cut(s.handed.len()), s.pending.list()...)}
+	s.sess, s.proc = nil, nil
 	if c.stopping {
 		s.unassign()
 	}

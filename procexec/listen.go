@@ -25,8 +25,8 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 	c := s.c
 	c.mu.Lock()
 	expected := ""
-	if len(s.handed) > 0 {
-		expected = s.handed[0].task.ID
+	if s.handed.len() > 0 {
+		expected = s.handed.first().task.ID
 	}
 	c.mu.Unlock()
 	// Only this goroutine takes the first of handed out while a process runs, but
@@ -47,7 +47,7 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 	case !s.starting.IsZero():
 		err = errors.New("it came before the line that says \"ready\"")
 	case r.returned:
-		if len(s.handed) == 0 && len(s.voided) > 0 && s.voided[0] == r.id {
+		if s.handed.len() == 0 && len(s.voided) > 0 && s.voided[0] == r.id {
 			s.voided = s.voided[1:]
 			idle := len(s.voided) == 0
 			c.mu.Unlock()
@@ -57,10 +57,10 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 			return true
 		}
 		err = errors.New("no task with that id has been taken back")
-	case len(s.handed) == 0:
+	case s.handed.len() == 0:
 		err = errors.New("no task is under way")
-	case r.id != s.handed[0].task.ID:
-		err = fmt.Errorf("it is of another task than %q, which is next", s.handed[0].task.ID)
+	case r.id != s.handed.first().task.ID:
+		err = fmt.Errorf("it is of another task than %q, which is next", s.handed.first().task.ID)
 	}
 	if err != nil {
 		s.rubbish = fmt.Sprintf("the process spoke no task protocol: it sent %s: %v", quoteStart(line), err)
@@ -68,9 +68,7 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 		c.mu.Unlock()
 		return false
 	}
-	e := s.handed[0]
-	s.handed[0] = entry[J]{}
-	s.handed = s.handed[1:]
+	e := s.handed.pop()
 	now := time.Now()
 	took := now.Sub(s.head)
 	s.head = now
@@ -91,16 +89,17 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 	case s.end != 0: // it was told to stop before it had a result
 		report = Report{End: s.end, Elapsed: took}
 	case c.pool.opts.MaxTasks == 1:
-		s.held = &report
-		s.handed = append(s.handed, e) // until it has ended
+		held := report // report itself would be on the heap for every task
+		s.held = &held
+		s.handed.push(e) // until it has ended
 		s.killLater(now)
 		c.mu.Unlock()
 		return true
 	}
-	if s.left == 0 && len(s.handed) == 0 {
+	if s.left == 0 && s.handed.len() == 0 {
 		s.killLater(now)
 	}
-	waits := len(s.pending) > 0 && len(s.handed) <= c.depth()/2
+	waits := s.pending.len() > 0 && s.handed.len() <= c.depth()/2
 	hungry := s.want() > 0
 	if c.closing || c.stopping {
 		s.retireIdle()

@@ -13,8 +13,8 @@ type seat[J any] struct {
 	slot int
 	cond *sync.Cond // something has come for run
 
-	pending []entry[J] // not sent yet
-	handed  []entry[J] // sent, in the order of the replies; the first one runs
+	pending fifo[entry[J]] // not sent yet
+	handed  fifo[entry[J]] // sent, in the order of the replies; the first one runs
 	voided  []string   // sent and taken back: the process still has to say so
 	out     []byte     // lines that flush sends; guarded by sending
 
@@ -50,22 +50,22 @@ func (s *seat[J]) isReady() bool {
 }
 
 func (s *seat[J]) isIdle() bool {
-	return s.isReady() && len(s.handed)+len(s.pending)+len(s.voided) == 0
+	return s.isReady() && s.handed.len()+s.pending.len()+len(s.voided) == 0
 }
 
 // want is how many more tasks it is to be assigned.
 func (s *seat[J]) want() int {
 	if !s.isReady() || !s.ahead || len(s.voided) > 0 {
-		busy := len(s.handed)
+		busy := s.handed.len()
 		if s.retired || s.end != 0 {
 			busy = 0 // the next process can start as soon as this one has ended
 		}
-		return 1 - busy - len(s.pending)
+		return 1 - busy - s.pending.len()
 	}
-	have := len(s.handed) + len(s.pending)
+	have := s.handed.len() + s.pending.len()
 	want := s.c.depth()
 	if s.left >= 0 {
-		want = min(want, s.left+len(s.handed))
+		want = min(want, s.left+s.handed.len())
 	}
 	if have > want/2 {
 		return 0 // not yet: a few at a time cost as much as many
@@ -74,7 +74,7 @@ func (s *seat[J]) want() int {
 }
 
 func (s *seat[J]) has(e entry[J]) bool {
-	for _, h := range s.handed {
+	for _, h := range s.handed.list() {
 		if h.done == e.done {
 			return true
 		}
@@ -84,7 +84,7 @@ func (s *seat[J]) has(e entry[J]) bool {
 
 // assign gives it a job; flush sends it.
 func (s *seat[J]) assign(e entry[J]) {
-	s.pending = append(s.pending, e)
+	s.pending.push(e)
 	if s.sess == nil {
 		s.cond.Broadcast()
 	}
@@ -107,17 +107,16 @@ func (s *seat[J]) flush() {
 	}
 	s.out = s.out[:0]
 	n := 0
-	for len(s.pending) > 0 && len(s.handed) < most && s.left != 0 {
-		e := s.pending[0]
-		s.pending = s.pending[1:]
+	for s.pending.len() > 0 && s.handed.len() < most && s.left != 0 {
+		e := s.pending.pop()
 		if e.lost != nil && isClosed(e.lost) {
 			lost = append(lost, e)
 			continue
 		}
-		if len(s.handed) == 0 {
+		if s.handed.len() == 0 {
 			s.head = time.Now()
 		}
-		s.handed = append(s.handed, e)
+		s.handed.push(e)
 		s.left--
 		s.out = appendTask(s.out, e.task)
 		n++
@@ -152,15 +151,14 @@ func (s *seat[J]) flush() {
 // takeBack takes back up to n of the tasks that the process has not begun. They
 // are in the backlog then.
 func (s *seat[J]) takeBack(n int) int {
-	if s.sess == nil || !s.ahead || len(s.handed) == 0 {
+	if s.sess == nil || !s.ahead || s.handed.len() == 0 {
 		return 0
 	}
-	got := min(s.sess.takeBack(min(n, len(s.handed))), len(s.handed))
+	got := min(s.sess.takeBack(min(n, s.handed.len())), s.handed.len())
 	if got == 0 {
 		return 0
 	}
-	keep := len(s.handed) - got
-	back := s.handed[keep:]
+	back := s.handed.cut(got)
 	// They come before those that were taken back earlier.
 	voided := make([]string, 0, got+len(s.voided))
 	for _, e := range back {
@@ -170,14 +168,13 @@ func (s *seat[J]) takeBack(n int) int {
 	if s.left >= 0 {
 		s.left += got
 	}
-	s.c.backlog = append(append(make([]entry[J], 0, len(back)+len(s.c.backlog)), back...), s.c.backlog...)
-	s.handed = s.handed[:keep:keep]
+	s.c.backlog = append(back, s.c.backlog...)
 	return got
 }
 
 // retireIdle tells a process without work that there will be none.
 func (s *seat[J]) retireIdle() {
-	if s.sess == nil || s.retired || !s.starting.IsZero() || len(s.handed)+len(s.pending)+len(s.voided) > 0 {
+	if s.sess == nil || s.retired || !s.starting.IsZero() || s.handed.len()+s.pending.len()+len(s.voided) > 0 {
 		return
 	}
 	s.retired = true
@@ -187,7 +184,7 @@ func (s *seat[J]) retireIdle() {
 
 // dismiss ends a process that has no work, and will not have any.
 func (s *seat[J]) dismiss() {
-	if !s.starting.IsZero() && len(s.pending) == 0 {
+	if !s.starting.IsZero() && s.pending.len() == 0 {
 		s.ended(Ended)
 		return
 	}
@@ -199,7 +196,7 @@ func (s *seat[J]) ended(why End) {
 	if s.proc == nil || s.end != 0 {
 		return
 	}
-	if s.held == nil && len(s.handed) > 0 || !s.starting.IsZero() {
+	if s.held == nil && s.handed.len() > 0 || !s.starting.IsZero() {
 		s.end = why
 	}
 	if why == Dropped || s.c.pool.opts.KillDelay == 0 {
@@ -222,8 +219,8 @@ func (s *seat[J]) killLater(now time.Time) {
 
 // unassign puts what has not been sent back into the backlog.
 func (s *seat[J]) unassign() {
-	s.c.backlog = append(s.c.backlog, s.pending...)
-	s.pending = nil
+	s.c.backlog = append(s.c.backlog, s.pending.list()...)
+	s.pending = fifo[entry[J]]{}
 }
 
 // kill kills the process.

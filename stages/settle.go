@@ -141,9 +141,14 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 			s.settle(ctx, j)
 			continue
 		}
-		s.tasks.Go(func() { s.settle(ctx, j) })
+		s.settleLater(ctx, j)
 	}
 	return nil
+}
+
+// settleLater settles over a network, which the next events do not wait for.
+func (s *settling) settleLater(ctx context.Context, j pipeline.Judgment) {
+	s.tasks.Go(func() { s.settle(ctx, j) })
 }
 
 // nextBatch waits for one item and takes those that are there already. Without

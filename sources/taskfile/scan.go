@@ -25,8 +25,9 @@ type scan struct {
 	skip    int64
 	content *content // nil until begin
 
-	read int64 // entries
-	err  error // what the scan ended with; it stays
+	read  int64 // entries
+	batch pipeline.Batch
+	err   error // what the scan ended with; it stays
 }
 
 // begin starts to read src, which may block.
@@ -52,7 +53,7 @@ func (s *scan) step() (*pipeline.Delivery, error) {
 	if !keep {
 		return nil, nil
 	}
-	return pipeline.NewDelivery(task, nil, 1), nil
+	return s.batch.New(task, nil, 1), nil
 }
 
 // explain adds file and entry to err, and puts a fault of the stream, such as

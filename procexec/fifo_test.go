@@ -1,0 +1,75 @@
+package procexec
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// A fifo is a slice that loses its first and last, whatever is done to it, and keeps
+// nothing in memory that is not in it.
+func TestFIFO(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var q fifo[*int]
+		var model []*int
+		t.Repeat(map[string]func(*rapid.T){
+			"push": func(*rapid.T) {
+				item := new(int)
+				q.push(item)
+				model = append(model, item)
+			},
+			"pop": func(t *rapid.T) {
+				if len(model) == 0 {
+					return
+				}
+				if q.pop() != model[0] {
+					t.Fatal("pop took another")
+				}
+				model = model[1:]
+			},
+			"cut": func(t *rapid.T) {
+				n := rapid.IntRange(0, len(model)).Draw(t, "n")
+				if got := q.cut(n); !slices.Equal(got, model[len(model)-n:]) {
+					t.Fatalf("cut(%d) took others", n)
+				}
+				model = model[:len(model)-n]
+			},
+			"": func(t *rapid.T) {
+				if q.len() != len(model) || !slices.Equal(q.list(), model) {
+					t.Fatalf("%v, want %v", q.list(), model)
+				}
+				if len(model) > 0 && *q.first() != model[0] {
+					t.Fatal("first is another")
+				}
+				for _, item := range q.items[:q.taken] {
+					if item != nil {
+						t.Fatal("what has been taken is kept in memory")
+					}
+				}
+				for _, item := range q.items[len(q.items):cap(q.items)] {
+					if item != nil {
+						t.Fatal("what has been cut off is kept in memory")
+					}
+				}
+			},
+		})
+	})
+}
+
+// In the long run nothing is allocated.
+func TestFIFOAllocations(t *testing.T) {
+	var q fifo[int]
+	allocs := testing.AllocsPerRun(10, func() {
+		for i := range 1000 {
+			q.push(i)
+			if q.len() > 64 {
+				q.pop()
+			}
+		}
+	})
+	if allocs > 0 {
+		t.Errorf("%v allocations for 1000 items", allocs)
+	}
+}
