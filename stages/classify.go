@@ -44,15 +44,20 @@ func Judge(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 func Classify(opts RetryOptions) pipeline.Stage[pipeline.Result, pipeline.Judgment] {
 	return func(ctx context.Context, in <-chan pipeline.Result, out chan<- pipeline.Judgment) error {
 		for r := range in {
-			j := pipeline.Judgment{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: Judge(r.Outcome, opts)}
-			if j.Verdict == pipeline.Retry && opts.MaxAttempts > 0 && r.Attempt >= opts.MaxAttempts {
-				j.Verdict = pipeline.Ack
-				j.NotRetried = fmt.Sprintf("this was attempt %d, and %d are allowed", r.Attempt, opts.MaxAttempts)
-			}
-			if err := pipeline.Send(ctx, out, j); err != nil {
+			if err := pipeline.Send(ctx, out, opts.judge(r)); err != nil {
 				return nil // given back; the run's time is over
 			}
 		}
 		return nil
 	}
+}
+
+// judge puts the verdict on a result.
+func (o RetryOptions) judge(r pipeline.Result) pipeline.Judgment {
+	j := pipeline.Judgment{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: Judge(r.Outcome, o)}
+	if j.Verdict == pipeline.Retry && o.MaxAttempts > 0 && r.Attempt >= o.MaxAttempts {
+		j.Verdict = pipeline.Ack
+		j.NotRetried = fmt.Sprintf("this was attempt %d, and %d are allowed", r.Attempt, o.MaxAttempts)
+	}
+	return j
 }

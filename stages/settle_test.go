@@ -2,6 +2,7 @@ package stages_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -305,3 +306,63 @@ func TestTally(t *testing.T) {
 		t.Errorf("%d events", told)
 	}
 }
+
+// ClassifyAndSettle does to each task what the two stages do.
+func TestClassifyAndSettle(t *testing.T) {
+	t.Parallel()
+	retry := stages.RetryOptions{OnExit: true, MaxAttempts: 2}
+	results := func() (all []pipeline.Result) {
+		for _, o := range []pipeline.Outcome{
+			{Kind: pipeline.Completed, Result: []byte("1")}, {Kind: pipeline.Exited, ExitCode: 3}, {Kind: pipeline.Interrupted},
+			{Kind: pipeline.Exception, Exception: "no"}, {Kind: pipeline.Completed, Retry: true},
+		} {
+			for attempt := 1; attempt <= 2; attempt++ {
+				d := pipeline.NewDelivery(pipeline.Task{ID: fmt.Sprintf("%d-%d", o.Kind, attempt)}, nil, attempt)
+				all = append(all, pipeline.Result{Delivery: d, Outcome: o})
+			}
+		}
+		return all
+	}
+	now := func() time.Time { return time.Unix(1, 0) }
+	told := func(run func(sink pipeline.Sink, in <-chan pipeline.Result) error) (events []string) {
+		in := make(chan pipeline.Result, 100)
+		all := results()
+		for _, r := range all {
+			in <- r
+		}
+		close(in)
+		sink := sinkFunc(func(batch []pipeline.Event) {
+			for _, e := range batch {
+				events = append(events, string(e.AppendJSON(nil)))
+			}
+		})
+		if err := run(sink, in); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range all {
+			if !r.Settled() {
+				t.Errorf("task %s has not been settled", r.Task.ID)
+			}
+		}
+		return events
+	}
+	one := told(func(sink pipeline.Sink, in <-chan pipeline.Result) error {
+		return stages.ClassifyAndSettle(sink, retry, stages.SettleOptions{Now: now})(t.Context(), in)
+	})
+	two := told(func(sink pipeline.Sink, in <-chan pipeline.Result) error {
+		between := make(chan pipeline.Judgment, 100)
+		if err := stages.Classify(retry)(t.Context(), in, between); err != nil {
+			return err
+		}
+		close(between)
+		return stages.Settle(sink, stages.SettleOptions{Now: now})(t.Context(), between)
+	})
+	if len(one) != 8 || !slices.Equal(one, two) {
+		t.Errorf("in one\n%s\nand in two\n%s", strings.Join(one, "\n"), strings.Join(two, "\n"))
+	}
+}
+
+type sinkFunc func([]pipeline.Event)
+
+func (f sinkFunc) Write(_ context.Context, events []pipeline.Event) error { f(events); return nil }
+func (f sinkFunc) Close(context.Context) error                            { return nil }

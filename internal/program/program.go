@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -52,6 +53,10 @@ type Options struct {
 	Name, Help string
 }
 
+// gcPercent has the memory collected half as often as is usual: what is in use is a few
+// megabytes, so that it is a few more, and a sixth less CPU for short tasks.
+const gcPercent = 200
+
 // progressInterval is how often progress is logged where no bar is drawn.
 const progressInterval = 10 * time.Second
 
@@ -80,6 +85,9 @@ func Run(cfg *config.Config, opts Options) int {
 	var guard []string
 	if self, err := os.Executable(); err == nil {
 		guard = []string{self}
+	}
+	if opts.OwnsProcess && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	ctx, signals := watchSignals(log, cfg.ShutdownGracePeriod)
 	queue.FindInstance(ctx, cfg)

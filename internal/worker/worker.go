@@ -94,16 +94,17 @@ func (w *Worker) assemble() {
 	cfg := w.opts.Config
 
 	tasks := pipeline.From(w.run, "source", w.source)
-	tasks = pipeline.Via(tasks, "window", stages.Window(w.skip(), limitOf(cfg)))
+	if w.skip() > 0 || limitOf(cfg) >= 0 {
+		tasks = pipeline.Via(tasks, "window", stages.Window(w.skip(), limitOf(cfg)))
+	}
 	if w.queues.leases != nil {
 		tasks = pipeline.ViaUnbuffered(tasks, "extend", w.queues.leases.Stage())
 	}
 	results := pipeline.Via(tasks, "execute", w.execute)
-	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{
+	pipeline.To(results, "settle", stages.ClassifyAndSettle(w.sink, stages.RetryOptions{
 		OnExit: cfg.RetryOnExit, OnException: cfg.RetryOnException, OnTimeout: cfg.RetryOnTimeout,
 		MaxAttempts: cfg.MaxAttempts,
-	}))
-	pipeline.To(judged, "settle", stages.Settle(w.sink, stages.SettleOptions{
+	}, stages.SettleOptions{
 		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, Parallel: w.parallel(), Tally: &w.tally,
 		Log: w.opts.Log.With().Str("component", "settle").Logger(),
 	}))
