@@ -12,8 +12,9 @@ import (
 // mode is how a task is run.
 type mode struct {
 	name string
-	// local and queued are how many tasks are run from a file, and from a queue.
-	local, queued int64
+	// local and queued are how many tasks are run from a file, and from a queue, which
+	// has faster times as many in the faster server's.
+	local, queued, faster int64
 	// argv and env run them; the flags of ctworker follow.
 	argv, env []string
 	tail      []string // after the flags
@@ -55,19 +56,19 @@ func (b *bench) allModes() ([]mode, error) {
 	}
 	return []mode{
 		{
-			name: "in process, Go", local: 400_000, queued: 2000, argv: []string{self},
+			name: "in process, Go", local: 400_000, queued: 2000, faster: 10, argv: []string{self},
 			env: []string{roleVar + "=worker", inProcessVar + "=1"}, generate: generateGo,
 		},
-		{name: "warm Go", local: 400_000, queued: 2000, argv: []string{self}, env: []string{roleVar + "=worker"}, generate: generateGo, ceiling: ping},
+		{name: "warm Go", local: 400_000, queued: 2000, faster: 10, argv: []string{self}, env: []string{roleVar + "=worker"}, generate: generateGo, ceiling: ping},
 		{
-			name: "Python, reuse", local: 100_000, queued: 2000, argv: []string{python, "noop.py"}, env: env,
+			name: "Python, reuse", local: 100_000, queued: 2000, faster: 10, argv: []string{python, "noop.py"}, env: env,
 			tail: []string{"--isolation", "reuse"}, generate: generatePython, ceiling: ping,
 		},
 		{
-			name: "Python, fork", local: 2000, queued: 1000, argv: []string{python, "noop.py"}, env: env,
+			name: "Python, fork", local: 2000, queued: 1000, faster: 2, argv: []string{python, "noop.py"}, env: env,
 			tail: []string{"--isolation", "fork"}, generate: generatePython, ceiling: fork,
 		},
-		{name: "command", local: 2000, queued: 1000, argv: []string{b.binary, "run"}, tail: []string{"--", "/bin/true"}, ceiling: execs},
+		{name: "command", local: 2000, queued: 1000, faster: 2, argv: []string{b.binary, "run"}, tail: []string{"--", "/bin/true"}, ceiling: execs},
 	}, nil
 }
 
@@ -155,13 +156,16 @@ func (b *bench) cell(m mode, source string, slots int, at *server) (*contender, 
 	flags := []string{"-j", strconv.Itoa(slots)}
 	switch {
 	case at != nil:
-		c.tasks = m.queued
+		c.tasks, c.untilTold = m.queued, true
+		if at.name == "PubSub" {
+			c.tasks *= m.faster
+		}
 		queue := strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(c.name))
 		file := fmt.Sprintf("tasks-%d.json", c.tasks)
 		if err := b.taskFile(file, c.tasks); err != nil {
 			return nil, err
 		}
-		flags = append(flags, "--queue-name", queue, "--max-num-tasks", strconv.FormatInt(c.tasks, 10))
+		flags = append(flags, "--event-log-to-file", "--event-log-file", "events.log", "--queue-name", queue, "--max-num-tasks", strconv.FormatInt(c.tasks, 10))
 		c.env = append(c.env[:len(c.env):len(c.env)], at.env...)
 		c.requests = at.requests
 		c.before = func() error { return at.fill(b.binary, b.dir, queue, file) }

@@ -28,7 +28,10 @@ type contender struct {
 	// server has had so far. Any may be nil.
 	before, after func() error
 	requests      func() int
-	runs          []sample
+	// untilTold has the time end with the last event and not with the process, which
+	// waits for an open request to a queue that it must not leave behind.
+	untilTold bool
+	runs      []sample
 }
 
 // sample is one run.
@@ -105,6 +108,13 @@ func (b *bench) once(c *contender) (s sample, err error) {
 	s.peak = usage.Maxrss << 10
 	if err := s.hear(out.Bytes(), c.tasks); err != nil {
 		return s, err
+	}
+	if c.untilTold {
+		times, err := eventTimes(filepath.Join(b.dir, "events.log"))
+		if err != nil {
+			return s, err
+		}
+		s.wall = times[len(times)-1].Sub(began)
 	}
 	if c.after != nil {
 		return s, c.after()

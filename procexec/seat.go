@@ -15,8 +15,8 @@ type seat[J any] struct {
 
 	pending fifo[entry[J]] // not sent yet
 	handed  fifo[entry[J]] // sent, in the order of the replies; the first one runs
-	voided  []string   // sent and taken back: the process still has to say so
-	out     []byte     // lines that flush sends; guarded by sending
+	voided  []string       // sent and taken back: the process still has to say so
+	out     []byte         // lines that flush sends; guarded by sending
 
 	sess     *session // of a process that tasks can be sent to
 	proc     handle

@@ -14,6 +14,14 @@ import (
 
 // task makes the task of the entry in chunk.
 func (y *yamlEntries) task(keep bool) (task pipeline.Task, err error) {
+	if task, ok := y.fast(keep); ok {
+		return task, nil
+	}
+	return y.parsed(keep)
+}
+
+// parsed makes the task of the entry in chunk by way of the YAML parser.
+func (y *yamlEntries) parsed(keep bool) (task pipeline.Task, err error) {
 	list, err := parseYAML(bytes.NewReader(y.chunk))
 	if err != nil {
 		return task, y.syntax(err)

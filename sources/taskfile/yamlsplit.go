@@ -33,6 +33,7 @@ type yamlEntries struct {
 	rest       []byte
 	flow       flowScanner
 	yamlValues converter
+	fastYAML   fastYAML
 	slab       slab
 }
 
