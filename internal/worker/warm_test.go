@@ -1,0 +1,112 @@
+package worker_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker"
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/worker"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/stages"
+)
+
+func TestMain(m *testing.M) {
+	procexec.RunGuard()
+	if os.Getenv("CTWORKER_FD") != "" {
+		ctworker.Main(func(context.Context, *ctworker.Task) (ctworker.Result, error) { return true, nil })
+	}
+	os.Exit(m.Run())
+}
+
+// taskFile writes n tasks as JSON lines.
+func taskFile(tb testing.TB, n int) string {
+	tb.Helper()
+	f, err := os.Create(filepath.Join(tb.TempDir(), "tasks.jsonl"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w := bufio.NewWriter(f)
+	for i := range n {
+		_, _ = fmt.Fprintf(w, "{\"task_id\": \"task-%08d\", \"data\": {\"num1\": %8d, \"num2\": %8d}}\n", i, i, 2*i)
+	}
+	if err := errors.Join(w.Flush(), f.Close()); err != nil {
+		tb.Fatal(err)
+	}
+	return f.Name()
+}
+
+// run runs the n tasks of a file, in warm processes if runner is nil.
+func run(tb testing.TB, path string, n, slots int, runner stages.Runner) {
+	tb.Helper()
+	settings := map[string]string{
+		"RMS_CLOUD_TASKS_TASK_FILE": path, "RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": strconv.Itoa(slots),
+		"RMS_CLOUD_TASKS_EVENT_LOG_FILE": filepath.Join(tb.TempDir(), "events.log"),
+	}
+	cfg, err := config.Load(config.Sources{LookupEnv: func(name string) (string, bool) { v, ok := settings[name]; return v, ok }})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w, err := worker.Start(tb.Context(), worker.Options{Config: cfg, Argv: []string{self}, Warm: true, Runner: runner, Log: zerolog.Nop()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	summary, err := w.Wait()
+	if err != nil || summary.Completed != int64(n) {
+		tb.Fatalf("%d of %d tasks completed, error %v", summary.Completed, n, err)
+	}
+}
+
+// A warm task's way from the file to the event log allocates what is kept of it, and
+// little else, as each allocation more costs all tasks. The bounds are a little above
+// what is measured (1.9 and 250; with the race detector 2.4 and 380), and below what one more for each task would be.
+func TestWarmAllocations(t *testing.T) {
+	const few, many = 2_000, 42_000
+	measure := func(n int) (count, size uint64) {
+		path := taskFile(t, n)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		run(t, path, n, 2, nil)
+		runtime.ReadMemStats(&after)
+		return after.Mallocs - before.Mallocs, after.TotalAlloc - before.TotalAlloc
+	}
+	count1, size1 := measure(few)
+	count2, size2 := measure(many)
+	count, size := float64(count2-count1)/(many-few), float64(size2-size1)/(many-few)
+	t.Logf("%.2f allocations and %.0f bytes a task", count, size)
+	if count > 2.8 || size > 450 {
+		t.Errorf("%.2f allocations and %.0f bytes a task: go test -run WarmAllocations -memprofile says of what", count, size)
+	}
+}
+
+func BenchmarkWarm(b *testing.B) {
+	for _, slots := range []int{1, 2} {
+		b.Run(fmt.Sprintf("slots=%d", slots), func(b *testing.B) {
+			path := taskFile(b, b.N)
+			b.ReportAllocs()
+			b.ResetTimer()
+			run(b, path, b.N, slots, nil)
+		})
+	}
+}
+
+func BenchmarkInProcess(b *testing.B) {
+	path := taskFile(b, b.N)
+	b.ReportAllocs()
+	b.ResetTimer()
+	run(b, path, b.N, 2, stages.RunnerFunc(func(context.Context, pipeline.Task) (bool, []byte, error) { return false, []byte("true"), nil }))
+}

@@ -1,0 +1,88 @@
+package pipeline_test
+
+import (
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// endless is a source of n tasks that are there at once.
+type endless struct {
+	left  int
+	batch pipeline.Batch
+}
+
+func (s *endless) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
+	n := min(limit, s.left)
+	if n == 0 {
+		return nil, io.EOF
+	}
+	ds := make([]*pipeline.Delivery, n)
+	for i := range ds {
+		ds[i] = s.batch.New(pipeline.Task{ID: "task", Data: []byte("{}")}, nil, 1)
+	}
+	s.left -= n
+	return ds, nil
+}
+
+func (s *endless) Close(context.Context) error { return nil }
+
+// BenchmarkRun is a pipeline that does nothing: fetching, one hand-over, settling.
+func BenchmarkRun(b *testing.B) {
+	b.ReportAllocs()
+	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Ahead: 128})
+	tasks := pipeline.From(run, "source", &endless{left: b.N})
+	pipeline.To(tasks, "settle", func(ctx context.Context, in <-chan *pipeline.Delivery) error {
+		for d := range in {
+			if err := d.Ack(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := run.Wait(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func BenchmarkDelivery(b *testing.B) {
+	task := pipeline.Task{ID: "task", Data: []byte("{}")}
+	b.Run("alone", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = pipeline.NewDelivery(task, nil, 1).Ack(b.Context())
+		}
+	})
+	b.Run("batch", func(b *testing.B) {
+		b.ReportAllocs()
+		var batch pipeline.Batch
+		for b.Loop() {
+			_ = batch.New(task, nil, 1).Ack(b.Context())
+		}
+	})
+}
+
+func BenchmarkEvent(b *testing.B) {
+	for name, outcome := range map[string]pipeline.Outcome{
+		"word":      {Kind: pipeline.Completed, Result: []byte("true"), Elapsed: 1234 * time.Microsecond},
+		"object":    {Kind: pipeline.Completed, Result: []byte(`{"width":640,"height":480,"mean":0.125,"file":"s3://bucket/out/1.png"}`), Elapsed: time.Second},
+		"exception": {Kind: pipeline.Exception, Exception: "Traceback (most recent call last):\n  File \"x.py\", line 1, in f\nValueError: no", Elapsed: time.Second},
+		"exit":      {Kind: pipeline.Exited, ExitCode: -9, Elapsed: time.Second, Usage: &pipeline.Usage{CPU: time.Second, PeakMemory: 1 << 20}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			d := pipeline.NewDelivery(pipeline.Task{ID: "task-00000001"}, nil, 1)
+			j := pipeline.Judgment{Delivery: d, Outcome: outcome, Verdict: pipeline.Ack}
+			var out []byte
+			now := time.Now()
+			b.ReportAllocs()
+			for b.Loop() {
+				e, _ := pipeline.NewTaskEvent(j, "host", now)
+				out = e.AppendJSON(out[:0])
+			}
+			b.SetBytes(int64(len(out)))
+		})
+	}
+}

@@ -1,0 +1,32 @@
+package procexec
+
+import "testing"
+
+func BenchmarkReply(b *testing.B) {
+	for name, line := range map[string]string{
+		"plain":     `{"task_id":"task-00000001","retry":false,"result":true}`,
+		"object":    `{"task_id":"task-00000001","retry":false,"result":{"width":640,"height":480,"mean":0.125,"file":"s3://bucket/out/1.png"}}`,
+		"stranger":  `{"result": true, "task_id": "task-00000001"}`,
+		"exception": `{"task_id":"task-00000001","exception":"Traceback (most recent call last):\n  File \"x.py\", line 1, in f\nValueError: no"}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(line)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if r, err := parseReply([]byte(line), "task-00000001"); err != nil || r.id != "task-00000001" {
+					b.Fatal(r, err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkAppendTask(b *testing.B) {
+	task := Task{ID: "task-00000001", Data: []byte(`{"num1":        1, "num2":        2}`), Attempt: 1}
+	var out []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		out = appendTask(out[:0], task)
+	}
+	b.SetBytes(int64(len(out)))
+}
