@@ -15,12 +15,15 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctworker/ctworker/procexec"
 )
 
 // The variables of the task protocol; see docs/protocol.md.
 const (
 	taskFDVar        = "CTWORKER_FD"
 	claimFDVar       = "CTWORKER_CLAIM_FD"
+	ringFDVar        = "CTWORKER_RING_FD"
 	shutdownFDVar    = "CTWORKER_SHUTDOWN_FD"
 	terminationFDVar = "CTWORKER_TERMINATION_FD"
 )
@@ -35,7 +38,10 @@ const protocolVersion = 1
 type child struct {
 	fd    int
 	claim int // -1: tasks are handed over one at a time
-	one   [1]byte
+	// ring is where replies go and claims come from, in place of the socket and the
+	// pipe; nil: it is not there.
+	ring *procexec.Ring
+	one  [1]byte
 
 	buf  []byte // what has been read and not been taken
 	at   int    // of the next line in buf
@@ -88,8 +94,16 @@ func newChild() (*child, error) {
 		}
 		syscall.CloseOnExec(c.claim)
 	}
+	if os.Getenv(ringFDVar) != "" && c.claim >= 0 {
+		fd, err := fdOf(ringFDVar)
+		if err != nil {
+			return nil, err
+		}
+		c.ring, _ = procexec.OpenRing(fd, c.fd) // without it, it goes as it goes without
+	}
 	_ = os.Unsetenv(taskFDVar)
 	_ = os.Unsetenv(claimFDVar)
+	_ = os.Unsetenv(ringFDVar)
 	return c, nil
 }
 
@@ -144,7 +158,11 @@ func (c *child) hello(f Func, args []string) error {
 		maxResult = math.MaxInt64
 	}
 	c.caller = newCaller(f, maxResult)
-	ready := fmt.Appendf(nil, `{"ready":{"version":%d,"ahead":%t,"sdk":"ctworker-go %s"}}`+"\n", protocolVersion, c.claim >= 0, Version)
+	ring := ""
+	if c.ring != nil {
+		ring = `"ring":true,`
+	}
+	ready := fmt.Appendf(nil, `{"ready":{"version":%d,"ahead":%t,%s"sdk":"ctworker-go %s"}}`+"\n", protocolVersion, c.claim >= 0, ring, Version)
 	return c.write(ready)
 }
 
@@ -282,6 +300,9 @@ func (c *child) claimTask() bool {
 	if c.claim < 0 {
 		return true
 	}
+	if c.ring != nil {
+		return c.ring.Claim()
+	}
 	for {
 		n, err := syscall.Read(c.claim, c.one[:])
 		if !errors.Is(err, syscall.EINTR) {
@@ -327,6 +348,9 @@ func (c *child) line() ([]byte, error) {
 }
 
 func (c *child) write(b []byte) error {
+	if c.ring != nil {
+		return c.ring.Write(b)
+	}
 	for len(b) > 0 {
 		n, err := syscall.Write(c.fd, b)
 		if err != nil && !errors.Is(err, syscall.EINTR) {

@@ -108,7 +108,7 @@ func execLoop(count, slots int) error {
 
 // warmDepth is how many lines are under way to a process at once, as procexec has
 // it for the shortest of tasks.
-const warmDepth = 64
+const warmDepth = 256
 
 // ping is the ceiling of warm processes: it sends count lines of a task's length
 // over a socket to each of slots processes, with depth of them under way, and

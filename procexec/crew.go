@@ -39,7 +39,7 @@ type Jobs[J any] struct {
 // that processes cannot be started; jobs that have not been run are given back.
 func Run[J any](p *Pool, jobs Jobs[J], ends Ends) error {
 	c := &crew[J]{
-		pool: p, jobs: jobs, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		pool: p, jobs: jobs, noMore: ends.Stop, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		over: make(chan struct{}), stop: make(chan struct{}), idle: make(chan struct{}),
 	}
 	c.seats = make([]*seat[J], p.opts.Slots)
@@ -71,6 +71,8 @@ func Run[J any](p *Pool, jobs Jobs[J], ends Ends) error {
 type crew[J any] struct {
 	pool *Pool
 	jobs Jobs[J]
+
+	noMore <-chan struct{} // Ends.Stop
 
 	wake chan struct{} // holds a token when a seat may want something
 	kick chan struct{} // holds a token when the clock is to look again
@@ -110,11 +112,14 @@ type entry[J any] struct {
 // taken back, for whichever slot falls free.
 const overstay = 20 * time.Millisecond
 
-// handAhead is how much work is handed over at once, and handMost how many tasks
-// and bytes.
+// handAhead is how much work is handed over at once, and handMost and handBytes how many
+// tasks and bytes to a process; and where there are many processes, handAll to all of
+// them, but handLeast to each.
 const (
 	handAhead = 2 * time.Millisecond
-	handMost  = 64
+	handMost  = 256
+	handLeast = 64
+	handAll   = 4096
 	handBytes = 64 << 10
 )
 
@@ -123,7 +128,7 @@ func (c *crew[J]) depth() int {
 	if c.tasks < 8 {
 		return 1
 	}
-	n := handMost
+	n := min(handMost, max(handLeast, handAll/len(c.seats)))
 	if c.average > 0 {
 		n = min(n, int(handAhead/c.average))
 	}

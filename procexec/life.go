@@ -92,9 +92,19 @@ func (s *seat[J]) openOnce() (*session, error) {
 	if !forked {
 		sess.write(hello(s.slot, p.opts.MaxResult, p.opts.WorkerData))
 	}
+	shared := -1
+	if !forked && p.claims() {
+		// Without it all is as it is with processes that do not know of it.
+		if r, fd, err := newRing(); err == nil {
+			sess.ring, shared = r, fd
+		}
+	}
 	began := time.Now()
-	proc, err := p.start(s.slot, theirs, claim)
+	proc, err := p.start(s.slot, theirs, claim, shared)
 	closeFD(theirs)
+	if shared >= 0 {
+		closeFD(shared)
+	}
 	if err != nil {
 		sess.close()
 		return nil, err

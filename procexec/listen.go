@@ -11,6 +11,12 @@ import (
 func (s *seat[J]) read(sess *session) error {
 	for {
 		line, err := sess.next()
+		if errors.Is(err, errRing) {
+			s.c.mu.Lock()
+			s.rubbish = err.Error()
+			s.kill()
+			s.c.mu.Unlock()
+		}
 		if err != nil && !errors.Is(err, errOver) {
 			return err
 		}
@@ -141,6 +147,7 @@ func (s *seat[J]) becomeReady(r *readyLine) bool {
 	}
 	s.starting = time.Time{}
 	s.ahead = r.Ahead && c.pool.claims()
+	s.sess.rings = r.Ring && s.sess.ring != nil
 	if c.closing || c.stopping {
 		s.retireIdle()
 	}

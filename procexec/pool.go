@@ -138,6 +138,7 @@ const (
 	fdClaim           = 4
 	fdWarmShutdown    = 5
 	fdWarmTermination = 6
+	fdRing            = 7
 )
 
 // noticeEnv tells a process of the notices.
@@ -166,9 +167,9 @@ type handle interface {
 	Pid() int
 }
 
-// start starts a process for a slot, with its end of the socket and of the pipe
-// of claims, if not -1. It does not close them.
-func (p *Pool) start(slot, socket, claim int) (handle, error) {
+// start starts a process for a slot, with its end of the socket, and of the pipe of
+// claims and the shared memory, if not -1. It does not close them.
+func (p *Pool) start(slot, socket, claim, shared int) (handle, error) {
 	if p.opts.Host != nil {
 		return p.opts.Host.fork(p.launcher, slot, socket, claim)
 	}
@@ -182,12 +183,15 @@ func (p *Pool) start(slot, socket, claim int) (handle, error) {
 	if claim >= 0 {
 		claimFile = uintptr(claim)
 	}
+	env, sharedFile := append(p.env[:len(p.env):len(p.env)], "CTWORKER_SLOT="+strconv.Itoa(slot)), noFile
+	if shared >= 0 {
+		env, sharedFile = append(env, "CTWORKER_RING_FD="+strconv.Itoa(fdRing)), uintptr(shared)
+	}
 	proc, err := p.launcher.Start(Spec{
-		Path: p.path, Args: p.opts.Argv, Slot: slot, MemoryLimit: p.opts.MemoryLimit,
-		Env: append(p.env[:len(p.env):len(p.env)], "CTWORKER_SLOT="+strconv.Itoa(slot)),
+		Path: p.path, Args: p.opts.Argv, Slot: slot, MemoryLimit: p.opts.MemoryLimit, Env: env,
 		Files: []uintptr{
 			p.null.Fd(), 1, 2, uintptr(socket), claimFile,
-			fdOr(p.opts.Shutdown), fdOr(p.opts.Termination),
+			fdOr(p.opts.Shutdown), fdOr(p.opts.Termination), sharedFile,
 		},
 	})
 	if err != nil {

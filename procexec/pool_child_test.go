@@ -10,13 +10,16 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/ctworker/ctworker/procexec"
 )
 
 // warm is a warm process as a stranger might write it. Its tasks say what to do;
-// its arguments how it takes them: "ahead", or not.
+// its arguments how it replies: "ring", or not.
 type warm struct {
 	in    *bufio.Reader
 	out   *os.File
+	ring  *procexec.Ring // in place of out and claim, if there
 	claim int
 	ahead bool
 }
@@ -32,6 +35,8 @@ type order struct {
 var warmChildren = map[string]func(args []string){
 	"warm":         func(args []string) { warmMain(args, false) },
 	"warm-ahead":   func(args []string) { warmMain(args, true) },
+	"warm-ring":    func([]string) { warmMain([]string{"ring"}, true) },
+	"warm-spoiler": spoil,
 	"warm-silent":  func([]string) { select {} },
 	"warm-early":   func([]string) { os.Exit(7) },
 	"warm-quitter": func([]string) { _, _ = newWarm(false).out.WriteString(`{"ready":{"version":1}}` + "\n") },
@@ -56,14 +61,59 @@ func newWarm(ahead bool) *warm {
 	return &warm{in: bufio.NewReader(f), out: f, claim: claim, ahead: ahead && claim >= 0}
 }
 
-func warmMain(_ []string, ahead bool) {
+// ringing has it use the memory that it shares with ctworker.
+func (w *warm) ringing() {
+	fd, err := strconv.Atoi(os.Getenv("CTWORKER_RING_FD"))
+	if err == nil {
+		w.ring, err = procexec.OpenRing(fd, int(w.out.Fd()))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "no ring:", err)
+		os.Exit(9)
+	}
+}
+
+// spoil writes nonsense into the shared memory where a reply is due.
+func spoil([]string) {
+	w := newWarm(true)
+	fd, _ := strconv.Atoi(os.Getenv("CTWORKER_RING_FD"))
+	f := os.NewFile(uintptr(fd), "ring")
+	_, _ = w.in.ReadString('\n')
+	_, _ = w.out.WriteString(`{"ready":{"version":1}}` + "\n")
+	_, _ = w.in.ReadString('\n')
+	_, _ = f.WriteAt([]byte("\xff\xff\xff\xff\xff\xff\xff\xff"), 0)
+	_, _ = w.out.WriteString("\n")
+	select {}
+}
+
+// write writes to wherever replies go.
+func (w *warm) write(b []byte) {
+	if w.ring != nil {
+		_ = w.ring.Write(b)
+		return
+	}
+	_, _ = w.out.Write(b)
+}
+
+func (w *warm) claims() bool {
+	if w.ring != nil {
+		return w.ring.Claim()
+	}
+	got, _ := syscall.Read(w.claim, make([]byte, 1))
+	return got == 1
+}
+
+func warmMain(args []string, ahead bool) {
 	w := newWarm(ahead)
+	if len(args) > 0 && os.Getenv("CTWORKER_RING_FD") != "" { // where each has one task, there is none
+		w.ringing()
+	}
 	line, err := w.in.ReadString('\n')
 	if err != nil || !strings.HasPrefix(line, `{"hello":{"version":1,`) {
 		fmt.Fprintf(os.Stderr, "no hello: %q %v\n", line, err)
 		os.Exit(9)
 	}
-	_, _ = fmt.Fprintf(w.out, `{"ready":{"version":1,"ahead":%t,"sdk":"test 1"}}`+"\n", w.ahead)
+	w.write(fmt.Appendf(nil, `{"ready":{"version":1,"ahead":%t,"ring":%t,"sdk":"test 1"}}`+"\n", w.ahead, w.ring != nil))
 	for n := 1; ; n++ {
 		line, err := w.in.ReadBytes('\n')
 		if err == io.EOF {
@@ -79,7 +129,7 @@ func warmMain(_ []string, ahead bool) {
 			os.Exit(9)
 		}
 		if w.ahead {
-			if got, _ := syscall.Read(w.claim, make([]byte, 1)); got != 1 {
+			if !w.claims() {
 				w.say(map[string]any{"task_id": task.ID, "returned": true})
 				continue
 			}
@@ -90,7 +140,7 @@ func warmMain(_ []string, ahead bool) {
 
 func (w *warm) say(v any) {
 	b, _ := json.Marshal(v)
-	_, _ = w.out.Write(append(b, '\n'))
+	w.write(append(b, '\n'))
 }
 
 // run does what the task says, and replies unless it does not come to that. n
@@ -124,7 +174,7 @@ func (w *warm) run(id string, attempt int, o order, n int) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	case "say": // instead of a reply
-		_, _ = w.out.WriteString(o.Arg)
+		w.write([]byte(o.Arg))
 		select {}
 	case "reply and hang":
 		w.say(map[string]any{"task_id": id, "result": "before"})

@@ -2,6 +2,7 @@ package procexec_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ctworker/ctworker/procexec"
@@ -12,7 +13,7 @@ func TestPoolLeavesNothing(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		work := func(n int) {
 			orders := slices.Repeat([]order{{Do: "count"}, {Do: "kill"}, {Do: "exit"}}, n)
-			startPool(t, "warm-ahead", procexec.PoolOptions{Slots: 3, MaxTasks: 2}).all(orders...)
+			startPool(t, "warm-ring", procexec.PoolOptions{Slots: 3, MaxTasks: 2}).all(orders...)
 		}
 		work(2)
 		before := descriptors(t)
@@ -21,4 +22,17 @@ func TestPoolLeavesNothing(t *testing.T) {
 			t.Errorf("%d descriptors before, %d after", before, after)
 		}
 	})
+}
+
+// A process that writes nonsense into the memory that it shares is ended, its task told
+// of with what it did, and the others run.
+func TestPoolSpoiledRing(t *testing.T) {
+	t.Parallel()
+	r := startPool(t, "warm-spoiler", procexec.PoolOptions{})
+	reports := r.all(order{}, order{})
+	for id, report := range reports {
+		if report.End != procexec.Failed || !strings.Contains(report.Exception, "CTWORKER_RING_FD") {
+			t.Errorf("task %d: %+v", id, report)
+		}
+	}
 }

@@ -172,7 +172,7 @@ func TestPoolReports(t *testing.T) {
 		{name: "a time-out", do: order{Do: "hang", Arg: os.DevNull}, want: procexec.Report{End: procexec.TimedOut}},
 		{name: "a grandchild that holds the socket", do: order{Do: "grandchild and exit", N: 4}, want: procexec.Report{End: procexec.Exited, ExitCode: 4}},
 	} {
-		for _, child := range []string{"warm", "warm-ahead"} {
+		for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
 			for _, maxTasks := range []int{0, 1, 2} {
 				t.Run(fmt.Sprint(tc.name, ", ", child, ", ", maxTasks), func(t *testing.T) {
 					t.Parallel()
@@ -202,7 +202,7 @@ func TestPoolReports(t *testing.T) {
 // A process runs task after task, as many as it may.
 func TestPoolReplaces(t *testing.T) {
 	t.Parallel()
-	for _, child := range []string{"warm", "warm-ahead"} {
+	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
 		for maxTasks, want := range map[int]int{0: 1, 1: 100, 3: 34, 100: 1} {
 			t.Run(fmt.Sprint(child, ", ", maxTasks), func(t *testing.T) {
 				t.Parallel()
@@ -227,7 +227,7 @@ func TestPoolReplaces(t *testing.T) {
 // Whatever dies, every task is told of once, in the right way.
 func TestPoolExactCounts(t *testing.T) {
 	t.Parallel()
-	for _, child := range []string{"warm", "warm-ahead"} {
+	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			n := 600
@@ -262,11 +262,11 @@ func TestPoolExactCounts(t *testing.T) {
 // already.
 func TestPoolNothingWaitsBehindALongTask(t *testing.T) {
 	t.Parallel()
-	for _, slots := range []int{2, 3} {
-		t.Run(fmt.Sprint(slots), func(t *testing.T) {
+	for child, slots := range map[string]int{"warm-ahead": 2, "warm-ring": 3} {
+		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "go on")
-			r := startPool(t, "warm-ahead", procexec.PoolOptions{Slots: slots})
+			r := startPool(t, child, procexec.PoolOptions{Slots: slots})
 			const short = 3000
 			for i := range short { // so many short ones that much is handed over ahead
 				if i == short/2 {
@@ -297,7 +297,7 @@ func TestPoolPatience(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "go on")
 	const short, waiting, patience = 3000, 50, 100 * time.Millisecond
-	r := startImpatientPool(t, "warm-ahead", procexec.PoolOptions{Slots: 2}, patience)
+	r := startImpatientPool(t, "warm-ring", procexec.PoolOptions{Slots: 2}, patience)
 	for i := range short {
 		r.putAs(fmt.Sprintf("t%d", i), order{})
 	}
@@ -331,7 +331,7 @@ func TestPoolPatience(t *testing.T) {
 // A stop gives back at once what has not begun, and lets run what has.
 func TestPoolStop(t *testing.T) {
 	t.Parallel()
-	for _, child := range []string{"warm", "warm-ahead"} {
+	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "go on")
@@ -384,7 +384,7 @@ func TestPoolEnds(t *testing.T) {
 			t.Run(fmt.Sprint(tc.name, maxTasks), func(t *testing.T) {
 				t.Parallel()
 				begun := filepath.Join(t.TempDir(), "begun")
-				r := startPool(t, "warm-ahead", procexec.PoolOptions{MaxTasks: maxTasks, KillDelay: time.Second})
+				r := startPool(t, "warm-ring", procexec.PoolOptions{MaxTasks: maxTasks, KillDelay: time.Second})
 				r.lost["t0"] = make(chan struct{})
 				r.put(order{Do: "hang", Arg: begun})
 				awaitFile(t, begun)

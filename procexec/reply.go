@@ -30,6 +30,7 @@ type readyLine struct {
 	Version int    `json:"version"`
 	Ahead   bool   `json:"ahead"`
 	SDK     string `json:"sdk"`
+	Ring    bool   `json:"ring"` // it claims from the ring
 }
 
 // parseReply reads a line. expected is the id of the task at hand; a line that is

@@ -97,7 +97,8 @@ func (s *seat[J]) flush() {
 	c := s.c
 	var lost []entry[J]
 	c.mu.Lock()
-	if !s.isReady() || len(s.voided) > 0 {
+	// What is not to be begun any more is given back as soon as watchEnds has a turn.
+	if !s.isReady() || len(s.voided) > 0 || isClosed(c.noMore) {
 		c.mu.Unlock()
 		return
 	}

@@ -21,6 +21,9 @@ type session struct {
 	// write to. Both are -1 where there is none.
 	claims, grants int
 
+	ring  *ring // of replies that do not come over the socket; nil: none
+	rings bool  // the process claims from the ring, and not from the pipe
+
 	buf   []byte // what has been read and not been taken
 	begin int    // of the next line in buf
 	seen  int    // up to where it has no end of line
@@ -62,6 +65,9 @@ func socketPair(limit int64, withClaims bool) (s *session, theirs, claim int, er
 	s.f = os.NewFile(uintptr(fds[0]), "task socket")
 	return s, fds[1], s.claims, nil
 }
+
+// errRing says that the process has written nonsense where it says how much it has written.
+var errRing = errors.New("the process has spoiled the memory that it shares with ctworker (CTWORKER_RING_FD)")
 
 // errOver says that a line is longer than it may be.
 var errOver = errors.New("the line is too long")
@@ -118,6 +124,12 @@ func (s *session) fill() error {
 		s.buf = make([]byte, 0, sessionBuffer) // a large result has passed
 	}
 	room := s.buf[len(s.buf):cap(s.buf)]
+	if s.ring != nil {
+		if n, err := s.fillFromRing(room); n > 0 || err != nil {
+			s.buf = s.buf[:len(s.buf)+n]
+			return err
+		}
+	}
 	n, err := s.f.Read(room)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		// The process has ended. What it has said is read all the same.
@@ -129,6 +141,20 @@ func (s *session) fill() error {
 			}
 		}
 	}
+	if s.ring != nil {
+		s.ring.awake()
+		if s.ring.used() {
+			// What comes over the socket only wakes; and what has been said before its
+			// end comes first.
+			had := n
+			if n, err2 := s.ring.read(room); n > 0 || err2 != nil {
+				s.buf = s.buf[:len(s.buf)+n]
+				return err2
+			} else if had > 0 {
+				return nil
+			}
+		}
+	}
 	s.buf = s.buf[:len(s.buf)+n]
 	if n > 0 {
 		return nil
@@ -137,6 +163,17 @@ func (s *session) fill() error {
 		err = io.EOF
 	}
 	return err
+}
+
+// fillFromRing reads what the process has left there. It returns nothing once the
+// process knows that the socket is waited at.
+func (s *session) fillFromRing(room []byte) (int, error) {
+	for {
+		n, err := s.ring.read(room)
+		if n > 0 || err != nil || s.ring.sleep() {
+			return n, err
+		}
+	}
 }
 
 // unread reports whether the process has closed its end without reading all that
@@ -208,6 +245,10 @@ func (s *session) end() {
 
 // grant lets the process claim n more tasks. It comes before their lines.
 func (s *session) grant(n int) {
+	if s.rings {
+		s.ring.grant(n)
+		return
+	}
 	if s.grants >= 0 && n > 0 {
 		_, _ = syscall.Write(s.grants, make([]byte, n)) // a pipe has room for thousands
 	}
@@ -218,6 +259,9 @@ func (s *session) grant(n int) {
 func (s *session) takeBack(n int) int {
 	if s.claims < 0 || n <= 0 {
 		return 0
+	}
+	if s.rings {
+		return s.ring.claim(n)
 	}
 	for {
 		got, err := syscall.Read(s.claims, make([]byte, n))
@@ -242,6 +286,9 @@ func (s *session) close() {
 		<-writing
 	}
 	s.closePipe()
+	if s.ring != nil {
+		s.ring.close()
+	}
 }
 
 func (s *session) closePipe() {
