@@ -3,7 +3,7 @@
 
 BIN := build/ctworker
 
-.PHONY: help build demo queue-demo test wheel lint check bench fuzz clean
+.PHONY: help build demo queue-demo test wheel lint check bench bench-peers bench-go fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -34,8 +34,15 @@ lint: ## vet, lint and check the formatting (builds the linter once, a few minut
 
 check: test lint ## what CI runs
 
-bench: build ## rates of commands, warm processes and Python functions, beside ceilings and peers
-	go run ./bench
+bench: build ## rate, cost and latency by mode, source and slots, beside the machine's ceilings (20 minutes)
+	@. scripts/venv; go run ./bench
+
+bench-peers: build ## the same work by xargs, GNU parallel, concurrent.futures, dask and Celery (5 minutes)
+	@scripts/peers
+	go run ./bench -only peers
+
+bench-go: ## Go benchmarks of each stage and parser, with allocations
+	go test -run '^$$' -bench . . ./pipeline ./stages ./procexec ./sources/taskfile ./sinks/eventlog ./internal/worker
 
 fuzz: ## run each fuzz target for 30 s
 	@scripts/fuzz

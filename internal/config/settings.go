@@ -128,7 +128,7 @@ func settings() []setting {
 		{
 			name: eventLogFile, env: prefix + "EVENT_LOG_FILE", category: inEvents, arg: "FILE", def: "events.log",
 			usage: "The local file that events are written to with --" + eventLogToFile,
-			at:    func(c *Config) value { return field[string]{&c.EventLogFile, localFile("the name of a file")} },
+			at:    func(c *Config) value { return field[string]{&c.EventLogFile, localFile()} },
 		},
 		{
 			name: eventLogToFile, env: prefix + "EVENT_LOG_TO_FILE", category: inEvents, pair: true,
@@ -324,17 +324,17 @@ func settings() []setting {
 		{
 			name: "cpu-profile", category: inProfile, arg: "FILE", ours: true,
 			usage: "Write a CPU profile of ctworker itself, and not of its tasks, to this file, for \"go tool pprof\"",
-			at:    func(c *Config) value { return field[string]{&c.CPUProfile, localFile("the name of a file")} },
+			at:    func(c *Config) value { return field[string]{&c.CPUProfile, localFile()} },
 		},
 		{
 			name: "mem-profile", category: inProfile, arg: "FILE", ours: true,
 			usage: "Write a profile of ctworker's memory at the end to this file, for \"go tool pprof\"",
-			at:    func(c *Config) value { return field[string]{&c.MemProfile, localFile("the name of a file")} },
+			at:    func(c *Config) value { return field[string]{&c.MemProfile, localFile()} },
 		},
 		{
 			name: "trace", category: inProfile, arg: "FILE", ours: true,
 			usage: "Write an execution trace of ctworker to this file, for \"go tool trace\"; some 10 MB a second",
-			at:    func(c *Config) value { return field[string]{&c.Trace, localFile("the name of a file")} },
+			at:    func(c *Config) value { return field[string]{&c.Trace, localFile()} },
 		},
 		{
 			name: "debug-address", category: inProfile, arg: "HOST:PORT", ours: true,

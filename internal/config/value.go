@@ -88,12 +88,13 @@ func text(want string) codec[string] {
 }
 
 // localFile is the name of a file on this machine.
-func localFile(want string) codec[string] {
+func localFile() codec[string] {
+	const want = "the name of a file"
 	c := text(want)
 	parse := c.parse
 	c.parse = func(raw string) (string, error) {
 		if strings.Contains(raw, "://") {
-			return "", fmt.Errorf("an address; events are written to a local file: give %s on this machine, and copy it when the run has ended", want)
+			return "", fmt.Errorf("an address; it is written to a local file: give %s on this machine, and copy it when the run has ended", want)
 		}
 		return parse(raw)
 	}
