@@ -35,8 +35,9 @@ func (f *frame) call(name string) *frame {
 }
 
 // flame draws a CPU profile as a flame graph, callers below what they call. What starts
-// every goroutine is left out, and so is what is narrower than a pixel.
-func flame(profile string) (string, error) {
+// every goroutine is left out, and so is what is narrower than a pixel. It prints what each
+// part of the work takes, too, of a run of that many tasks.
+func flame(profile string, tasks float64) (string, error) {
 	out, err := exec.Command("go", "tool", "pprof", "-traces", profile).Output()
 	if err != nil {
 		return "", fmt.Errorf("go tool pprof -traces %s: %w", profile, err)
@@ -45,6 +46,7 @@ func flame(profile string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	breakdown(root, tasks)
 	const width, rowHeight, top = 1200.0, 16.0, 30.0
 	perTime := width / float64(root.time)
 	depth := root.depth(perTime)

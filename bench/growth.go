@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -233,10 +234,10 @@ func (b *bench) idle(name string) error {
 	cpu, requests := cpuOf(cmd.Process.Pid), at.requests()
 	time.Sleep(span) //nolint:forbidigo // the time that is measured
 	cpu, requests = cpuOf(cmd.Process.Pid)-cpu, at.requests()-requests
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	_ = cmd.Wait() // 130
+	_ = cmd.Wait() // 143
 	share := cpu.Seconds() / span.Seconds()
 	fmt.Printf("a worker on an empty queue, %s: %.2f %% of a CPU, %d requests a minute\n", name, 100*share, requests)
 	b.report.Rows = append(b.report.Rows, row{Section: "idle", Name: name, Source: name, Wall: span.Seconds(), CPU: cpu.Seconds(), RequestsPerTask: math.Round(float64(requests))})

@@ -44,10 +44,11 @@ func main() {
 	pictures := flag.String("pictures", "", "draw the plots of a JSON file that is there, and the flame graph of -profile, into this folder, and measure nothing")
 	results := flag.String("results", "", "the JSON file that -pictures are of")
 	profile := flag.String("profile", "", "the CPU profile of -pictures' flame graph")
+	profiled := flag.Float64("profiled", 1_000_000, "how many tasks -profile is of")
 	flag.Parse()
 	err := error(nil)
 	if *pictures != "" {
-		err = draw(*pictures, *results, *profile)
+		err = draw(*pictures, *results, *profile, *profiled)
 	} else {
 		err = b.run(strings.Fields(*only), *out)
 	}

@@ -11,7 +11,7 @@ import (
 
 // draw writes the pictures of docs/performance.md: plots of a file of results, and the
 // flame graph of a CPU profile. Either may be left out.
-func draw(dir, results, profile string) error {
+func draw(dir, results, profile string, tasks float64) error {
 	if results == "" && profile == "" {
 		return errors.New("-pictures: give -results, -profile or both")
 	}
@@ -19,7 +19,7 @@ func draw(dir, results, profile string) error {
 		return err
 	}
 	if profile != "" {
-		picture, err := flame(profile)
+		picture, err := flame(profile, tasks)
 		if err != nil {
 			return err
 		}
