@@ -19,11 +19,12 @@ type Source struct {
 	tasks iter.Seq2[pipeline.Task, error]
 
 	started bool
-	asked   bool // a task has been asked for and not been received
+	asked   int // tasks that have been asked for and not been received
 	n       int64
 	err     error // final
+	batch   pipeline.Batch
 
-	want  chan struct{}
+	want  chan int
 	got   chan item
 	quit  chan struct{}
 	ended chan struct{}
@@ -36,8 +37,11 @@ type item struct {
 	err  error
 }
 
-// New returns a source of the tasks that tasks yields. It is asked for the next
-// one only when a slot can run it, from one goroutine at a time, so a sequence
+// mostAsked is how many tasks are asked for at once.
+const mostAsked = 64
+
+// New returns a source of the tasks that tasks yields. It is asked for as many only
+// as slots can run, from one goroutine at a time, so a sequence
 // without an end costs no memory. An error that it yields ends the run, after
 // the tasks before it have been run; so does a task without an ID or whose Data
 // is empty.
@@ -47,7 +51,7 @@ type item struct {
 func New(tasks iter.Seq2[pipeline.Task, error]) *Source {
 	return &Source{
 		tasks: tasks,
-		want:  make(chan struct{}), got: make(chan item),
+		want:  make(chan int), got: make(chan item, mostAsked),
 		quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -63,8 +67,8 @@ func Of(tasks ...pipeline.Task) *Source {
 	})
 }
 
-// Receive returns the next task; see pipeline.Source.
-func (s *Source) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
+// Receive returns the next tasks, as soon as there is one; see pipeline.Source.
+func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -75,27 +79,47 @@ func (s *Source) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, erro
 		s.started = true
 		go s.run()
 	}
-	if !s.asked {
+	if s.asked == 0 {
+		n := min(limit, mostAsked)
 		select {
-		case s.want <- struct{}{}:
-			s.asked = true
+		case s.want <- n:
+			s.asked = n
 		case <-s.ended: // without a task, so it has ended or panicked
-			s.asked = true
+			s.asked = 1
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 	select {
 	case it, ok := <-s.got:
-		s.asked = false
-		s.n++
-		s.err = check(s.n, it, ok)
-		if s.err != nil {
-			return nil, s.err
-		}
-		return []*pipeline.Delivery{pipeline.NewDelivery(it.task, nil, 1)}, nil
+		return s.take(it, ok, limit)
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// take makes deliveries of an item and of those that are there already. What is wrong
+// with one comes after the tasks before it.
+func (s *Source) take(it item, ok bool, limit int) ([]*pipeline.Delivery, error) {
+	ds := make([]*pipeline.Delivery, 0, min(limit, s.asked))
+	for {
+		s.asked--
+		s.n++
+		if s.err = check(s.n, it, ok); s.err != nil {
+			if len(ds) > 0 {
+				return ds, nil
+			}
+			return nil, s.err
+		}
+		ds = append(ds, s.batch.New(it.task, nil, 1))
+		if s.asked == 0 || len(ds) == limit {
+			return ds, nil
+		}
+		select {
+		case it, ok = <-s.got:
+		default:
+			return ds, nil
+		}
 	}
 }
 
@@ -114,11 +138,12 @@ func check(n int64, it item, ok bool) error {
 	return nil
 }
 
-// run runs the iterator a task at a time, as they are asked for.
+// run runs the iterator, which makes as many tasks as are asked for.
 func (s *Source) run() {
 	defer close(s.ended)
 	defer close(s.got)
-	if !s.awaitDemand() {
+	wanted := s.awaitDemand()
+	if wanted == 0 {
 		return
 	}
 	// A function that ends its goroutine has not come to its end.
@@ -130,7 +155,13 @@ func (s *Source) run() {
 	}()
 	p := panics.Try(func() {
 		for task, err := range s.tasks {
-			if !s.send(item{task, err}) || !s.awaitDemand() {
+			if !s.send(item{task, err}) {
+				return
+			}
+			if wanted--; wanted > 0 {
+				continue
+			}
+			if wanted = s.awaitDemand(); wanted == 0 {
 				return
 			}
 		}
@@ -141,16 +172,22 @@ func (s *Source) run() {
 	}
 }
 
-func (s *Source) awaitDemand() bool {
+// awaitDemand returns how many tasks are wanted; 0: no more.
+func (s *Source) awaitDemand() int {
 	select {
-	case <-s.want:
-		return true
+	case n := <-s.want:
+		return n
 	case <-s.quit:
-		return false
+		return 0
 	}
 }
 
 func (s *Source) send(it item) bool {
+	select {
+	case <-s.quit: // also where there is room: nobody would receive it
+		return false
+	default:
+	}
 	select {
 	case s.got <- it:
 		return true
