@@ -5,6 +5,7 @@
 //	file ─► gzip, zstd ─► text ─► entries ─► Receive
 //	        content.go    text.go  json.go   taskfile.go
 //	                               yaml.go
+//	                               yamlfast.go
 //	                               yamlsplit.go
 //
 // A task file is a list of objects, each with a task_id, which is a non-empty

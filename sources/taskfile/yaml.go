@@ -13,15 +13,28 @@ import (
 )
 
 // task makes the task of the entry in chunk.
-func (y *yamlEntries) task(keep bool) (task pipeline.Task, err error) {
-	if task, ok := y.fast(keep); ok {
+func (y *yamlEntries) task(keep bool) (pipeline.Task, error) {
+	if task, ok := y.fastTask(keep); ok {
 		return task, nil
 	}
-	return y.parsed(keep)
+	return y.parsedTask(keep)
 }
 
-// parsed makes the task of the entry in chunk by way of the YAML parser.
-func (y *yamlEntries) parsed(keep bool) (task pipeline.Task, err error) {
+// fastTask makes it if the entry is one that fastYAML knows.
+func (y *yamlEntries) fastTask(keep bool) (task pipeline.Task, ok bool) {
+	f := &y.fast
+	if !f.read(y.chunk, y.limit) {
+		return task, false
+	}
+	if keep {
+		task.ID = unquote(f.out[f.id.from:f.id.to])
+		task.Data = y.slab.keep(f.out[f.data.from:f.data.to])
+	}
+	return task, true
+}
+
+// parsedTask makes the task of any entry.
+func (y *yamlEntries) parsedTask(keep bool) (task pipeline.Task, err error) {
 	list, err := parseYAML(bytes.NewReader(y.chunk))
 	if err != nil {
 		return task, y.syntax(err)

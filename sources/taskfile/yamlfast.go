@@ -1,109 +1,306 @@
 package taskfile
 
 import (
-	"bytes"
-
-	"github.com/ctworker/ctworker/pipeline"
+	"hash/maphash"
+	"slices"
 )
 
-// A fastYAML reads the entries that most files are made of without the YAML parser,
-// which takes ten times as long: mappings and lists in blocks or, on one line, in
-// brackets; strings in quotes or plain, numbers as JSON has them, true, false and null.
+// fastYAML reads the YAML that most files are made of at many times the
+// parser's speed, straight to JSON. What it knows is small and has one meaning:
 //
-// It knows a small part of YAML and leaves the rest alone: whatever has a comment, a
-// tag, an anchor, an alias, a string of several lines or a word that could be anything
-// but what it looks like is the parser's, and so is everything that is wrong. What it
-// does read comes to the same as the parser's, as FuzzYAMLFast checks.
+//   - block mappings and lists, and flow ones, whose keys are strings;
+//   - strings on one line, unquoted ones only if nothing takes them for more;
+//   - numbers as JSON writes them, true, false, null, and no value at all.
+//
+// Whatever else an entry holds, be it only a comment, it leaves to the parser,
+// and so it knows no errors. What it takes must come out as the parser and the
+// converter would have it: FuzzFastYAML compares the two.
 type fastYAML struct {
-	text []byte
-	at   int
-	out  []byte // JSON
-	keys []span // of the mappings around the current one
+	text   []byte
+	at     int
+	line   int // where the current line starts
+	indent int // of the current line, where a line has just ended; -1 at the end
+
+	out   []byte
+	keys  []uint64 // the hashes of the open mappings' keys, outermost first
+	seed  maphash.Seed
+	depth int
+
+	id, data span // in out
 }
 
 // span is a part of out.
 type span struct{ from, to int }
 
+// Beyond these bounds, which few tasks come near, an entry is the parser's.
 const (
-	fastDepth = 64  // deeper values are the parser's
-	fastKeys  = 32  // and so are mappings with more keys, which are compared one by one
-	fastKey   = 128 // and keys of more bytes
+	fastDepth = 100
+	fastKeys  = 1000 // of a mapping: each is compared with all before it
+	fastKey   = 1000 // bytes; the parser wants the colon within 1024 characters
 )
 
-// fast makes the task of the entry in chunk, or reports false: the parser is to do it.
-func (y *yamlEntries) fast(keep bool) (task pipeline.Task, ok bool) {
-	if int64(len(y.chunk)) > y.limit/8 { // what is close to the limit is measured by the parser's rules
-		return task, false
+func newFastYAML() fastYAML { return fastYAML{seed: maphash.MakeSeed()} }
+
+// read reads an entry as yamlEntries cuts them out, and reports whether it is
+// one of those that fastYAML knows. Only then do id and data mean anything.
+func (f *fastYAML) read(chunk []byte, limit int64) bool {
+	*f = fastYAML{text: chunk, out: f.out[:0], keys: f.keys[:0], seed: f.seed}
+	if int64(len(chunk)) > limit || !f.entry() {
+		return false
 	}
-	f := &y.fastYAML
-	f.text, f.at, f.out, f.keys = y.chunk, 0, f.out[:0], f.keys[:0]
-	var e fastEntry
-	if f.text[0] == '[' {
-		ok = f.flowEntry(&e)
-	} else {
-		ok = f.blockEntry(y.indent, &e)
-	}
-	if !ok || !e.hasID || !e.hasData || e.id.from == e.id.to {
-		return task, false
-	}
-	if keep {
-		task.ID = string(f.out[e.id.from:e.id.to])
-		task.Data = y.slab.keep(f.out[e.data.from:e.data.to])
-	}
-	return task, true
+	// The id needs a character, and data may not outgrow the entry's limit.
+	isID := f.id.to-f.id.from > len(`""`) && f.out[f.id.from] == '"'
+	return isID && f.data.to > 0 && int64(f.data.to-f.data.from) <= limit
 }
 
-// fastEntry is what a task is made of, in out. The id is without its quotes.
-type fastEntry struct {
-	id, data       span
-	hasID, hasData bool
-}
-
-// note looks at a field of the entry, whose value is the last in out.
-func (e *fastEntry) note(f *fastYAML, key, value span) bool {
-	switch string(f.out[key.from:key.to]) {
-	case `"task_id"`:
-		v := f.out[value.from:value.to]
-		if v[0] != '"' || bytes.IndexByte(v, '\\') >= 0 {
+func (f *fastYAML) entry() bool {
+	if f.take('[') { // of a flow list
+		f.gap()
+		if f.peek() != '{' || !f.flow() {
 			return false
 		}
-		e.id, e.hasID = span{value.from + 1, value.to - 1}, true
-	case `"data"`:
-		e.data, e.hasData = value, true
+		f.gap()
+		return f.take(']') && f.at == len(f.text)
 	}
+	f.spaces()
+	if !f.isDash() {
+		return false
+	}
+	f.at++
+	f.spaces()
+	if f.peek() == '{' {
+		return f.flow() && f.endLine() && f.indent < 0
+	}
+	return f.blockMapping(f.at) && f.indent < 0
+}
+
+// blockMapping reads a mapping whose keys stand at col, and the line end.
+func (f *fastYAML) blockMapping(col int) bool {
+	keys := len(f.keys)
+	if !f.open('{') {
+		return false
+	}
+	for {
+		key := len(f.out)
+		if !f.key(inBlockPlain, keys) {
+			return false
+		}
+		value := len(f.out)
+		if !f.blockValue(col) {
+			return false
+		}
+		f.note(key, value)
+		if f.indent > col {
+			return false
+		}
+		if f.indent < col {
+			f.keys = f.keys[:keys]
+			f.close('}')
+			return true
+		}
+		f.out = append(f.out, ',')
+	}
+}
+
+// blockValue reads what follows the colon of a key at col, and the line end.
+func (f *fastYAML) blockValue(col int) bool {
+	f.spaces()
+	if c := f.peek(); c != '\n' && c != '\r' && c != 0 {
+		return f.value(inBlockPlain) && f.endLine()
+	}
+	if !f.endLine() {
+		return false
+	}
+	switch {
+	case f.indent >= col && f.isDash():
+		return f.blockList(f.indent)
+	case f.indent > col:
+		return f.blockMapping(f.indent)
+	}
+	f.out = append(f.out, "null"...)
 	return true
 }
 
-// blockEntry reads "- " and a mapping, to the end of the text.
-func (f *fastYAML) blockEntry(indent int, e *fastEntry) bool {
-	if f.indentation() != indent {
+// blockList reads a list whose dashes stand at col, and the line end. What else
+// stands there can only be the next key of the mapping around it.
+func (f *fastYAML) blockList(col int) bool {
+	if !f.open('[') {
 		return false
 	}
-	f.at += indent
-	column, ok := f.dash(indent)
-	if !ok {
-		return false
+	for {
+		f.at++
+		f.spaces()
+		if !f.blockItem(f.at - f.line) {
+			return false
+		}
+		if f.indent > col {
+			return false
+		}
+		if f.indent < col || !f.isDash() {
+			f.close(']')
+			return true
+		}
+		f.out = append(f.out, ',')
 	}
+}
+
+// blockItem reads what follows a dash, which starts at col, and the line end.
+func (f *fastYAML) blockItem(col int) bool {
+	if f.isDash() {
+		return f.blockList(col)
+	}
+	at, out := f.at, len(f.out)
+	isMapping := f.name(inBlockPlain)
+	f.at, f.out = at, f.out[:out]
+	if isMapping {
+		return f.blockMapping(col)
+	}
+	return f.value(inBlockPlain) && f.endLine()
+}
+
+// flow reads a mapping in braces or a list in brackets.
+func (f *fastYAML) flow() bool {
+	keys, end := len(f.keys), byte(']')
 	if f.peek() == '{' {
-		ok = f.flowMapping(0, e) && f.endOfLine()
-	} else {
-		ok = f.mapping(column, 0, e)
+		end = '}'
 	}
-	return ok && f.at == len(f.text)
-}
-
-// flowEntry reads a mapping between the brackets that the splitter has put around it.
-func (f *fastYAML) flowEntry(e *fastEntry) bool {
-	f.at++
-	f.skipSpaceAndLines()
-	if f.peek() != '{' || !f.flowMapping(0, e) {
+	if !f.open(f.peek()) {
 		return false
 	}
-	f.skipSpaceAndLines()
-	return f.peek() == ']' && f.at == len(f.text)-1
+	f.at++
+	f.gap()
+	for !f.take(end) {
+		key := len(f.out)
+		if end == '}' && !f.key(inFlowPlain, keys) {
+			return false
+		}
+		value := len(f.out)
+		f.gap()
+		if !f.value(inFlowPlain) {
+			return false
+		}
+		if end == '}' {
+			f.note(key, value)
+		}
+		f.gap()
+		if f.take(',') {
+			f.out = append(f.out, ',')
+			f.gap()
+			if f.peek() == end {
+				return false
+			}
+		} else if f.peek() != end {
+			return false
+		}
+	}
+	f.keys = f.keys[:keys]
+	f.close(end)
+	return true
 }
 
-// peek is the next byte, or 0 at the end.
+func (f *fastYAML) open(c byte) bool {
+	f.out = append(f.out, c)
+	f.depth++
+	return f.depth <= fastDepth
+}
+
+func (f *fastYAML) close(c byte) {
+	f.out = append(f.out, c)
+	f.depth--
+}
+
+// note remembers where the entry's own fields are: key ends where value starts.
+func (f *fastYAML) note(key, value int) {
+	if f.depth != 1 {
+		return
+	}
+	switch fieldOf(f.out[key : value-len(":")]) {
+	case isID:
+		f.id = span{value, len(f.out)}
+	case isData:
+		f.data = span{value, len(f.out)}
+	}
+}
+
+// key reads a key and its colon. The mapping's other keys start at first.
+func (f *fastYAML) key(within class, first int) bool {
+	start := len(f.out)
+	if !f.name(within) || len(f.keys)-first >= fastKeys {
+		return false
+	}
+	hash := maphash.Bytes(f.seed, f.out[start:])
+	if slices.Contains(f.keys[first:], hash) { // very likely the same key
+		return false
+	}
+	f.keys = append(f.keys, hash)
+	return true
+}
+
+func (f *fastYAML) name(within class) bool {
+	start, isQuoted := f.at, true
+	switch f.peek() {
+	case '"':
+		if !f.doubleQuoted() {
+			return false
+		}
+	case '\'':
+		if !f.singleQuoted() {
+			return false
+		}
+	default:
+		isQuoted = false
+		for classes[f.peek()].has(inKey) {
+			f.at++
+		}
+		name := f.text[start:f.at]
+		if len(name) == 0 || !isLetter(name[0]) && name[0] != '_' || isLiteral(name) {
+			return false
+		}
+		f.out = append(append(append(f.out, '"'), name...), '"')
+	}
+	if f.at-start > fastKey || !f.take(':') {
+		return false
+	}
+	f.out = append(f.out, ':')
+	if isQuoted && within == inFlowPlain {
+		return true // as in JSON, what follows may come at once
+	}
+	c := f.peek()
+	return c == ' ' || c == '\n' || c == '\r' || c == 0
+}
+
+// value reads a scalar or a flow collection.
+func (f *fastYAML) value(within class) bool {
+	switch f.peek() {
+	case '"':
+		return f.doubleQuoted()
+	case '\'':
+		return f.singleQuoted()
+	case '{', '[':
+		return f.flow()
+	}
+	text, ok := f.plain(within)
+	switch {
+	case !ok || len(text) == 0:
+		return false
+	case isNumber(text):
+		f.out = append(f.out, text...)
+		return true
+	case isWord(text):
+		switch string(text) {
+		case "true", "false", "null":
+			f.out = append(f.out, text...)
+			return true
+		}
+		return false
+	case !classes[text[0]].has(startsString) && !isDashed(text):
+		return false
+	}
+	f.quote(text)
+	return true
+}
+
+// peek returns the next byte, or 0, which no text may hold, at the end.
 func (f *fastYAML) peek() byte {
 	if f.at < len(f.text) {
 		return f.text[f.at]
@@ -111,291 +308,54 @@ func (f *fastYAML) peek() byte {
 	return 0
 }
 
-func (f *fastYAML) skipSpace() {
+func (f *fastYAML) take(c byte) bool {
+	if f.peek() != c {
+		return false
+	}
+	f.at++
+	return true
+}
+
+func (f *fastYAML) spaces() {
 	for f.peek() == ' ' {
 		f.at++
 	}
 }
 
-func (f *fastYAML) skipSpaceAndLines() {
-	for c := f.peek(); c == ' ' || c == '\n'; c = f.peek() {
+// gap skips the white space between a flow collection's tokens.
+func (f *fastYAML) gap() {
+	for f.peek() == ' ' || f.isBreak() {
 		f.at++
 	}
 }
 
-// indentation is the number of spaces from here, where a line starts; -1 at the end.
-func (f *fastYAML) indentation() int {
-	n := f.at
-	for n < len(f.text) && f.text[n] == ' ' {
-		n++
-	}
-	if n == len(f.text) {
-		return -1
-	}
-	return n - f.at
-}
-
-// dash passes over the "- " of an item at a column, and returns that of what follows
-// on the line, which must be something.
-func (f *fastYAML) dash(column int) (int, bool) {
-	from := f.at
-	if f.peek() != '-' {
-		return 0, false
-	}
-	f.at++
-	if f.peek() != ' ' {
-		return 0, false
-	}
-	f.skipSpace()
-	return column + f.at - from, f.peek() != '\n' && f.peek() != 0
-}
-
-// isDash reports whether an item of a list starts n bytes from here.
-func (f *fastYAML) isDash(n int) bool {
-	rest := f.text[f.at+n:]
-	return len(rest) > 1 && rest[0] == '-' && rest[1] == ' '
-}
-
-// endOfLine passes over what may stand behind a value: spaces, and empty lines.
-func (f *fastYAML) endOfLine() bool {
-	f.skipSpace()
-	if f.peek() == 0 {
-		return f.at == len(f.text)
-	}
-	if f.peek() != '\n' {
-		return false
-	}
-	for f.peek() == '\n' {
+// isBreak reports whether a line ends here, and steps over the CR of a CRLF.
+func (f *fastYAML) isBreak() bool {
+	if f.peek() == '\r' && f.at+1 < len(f.text) && f.text[f.at+1] == '\n' {
 		f.at++
 	}
-	return true
+	return f.peek() == '\n'
 }
 
-// block reads a value at a column, up to the start of the line after it.
-func (f *fastYAML) block(column, depth int) bool {
-	if depth > fastDepth {
-		return false
-	}
-	switch c := f.peek(); {
-	case c == '{' || c == '[':
-		return f.flow(depth) && f.endOfLine()
-	case c == '-' && f.isDash(0):
-		return f.list(column, depth)
-	case f.startsPair():
-		return f.mapping(column, depth, nil)
-	}
-	return f.scalar(false) && f.endOfLine()
-}
-
-// startsPair reports whether this line is "key:" with or without a value.
-func (f *fastYAML) startsPair() bool {
-	at, out := f.at, len(f.out)
-	ok := f.key() && f.colon()
-	f.at, f.out = at, f.out[:out]
-	return ok
-}
-
-// colon passes over the ":" behind a key in a block.
-func (f *fastYAML) colon() bool {
-	if f.peek() != ':' {
-		return false
-	}
-	f.at++
-	c := f.peek()
-	return c == ' ' || c == '\n' || c == 0
-}
-
-// list reads the items at a column.
-func (f *fastYAML) list(column, depth int) bool {
-	f.out = append(f.out, '[')
-	for first := true; ; first = false {
-		if !first {
-			if f.indentation() != column || !f.isDash(column) {
-				break
-			}
-			f.at += column
-			f.out = append(f.out, ',')
+// endLine goes to the next line that holds something. There must be nothing
+// more on this one.
+func (f *fastYAML) endLine() bool {
+	for start := -1; ; start = f.at {
+		from := f.at
+		f.spaces()
+		if f.at == len(f.text) {
+			f.indent = -1
+			return true
 		}
-		inner, ok := f.dash(column)
-		if !ok || !f.block(inner, depth+1) {
-			return false
-		}
-	}
-	f.out = append(f.out, ']')
-	return true
-}
-
-// mapping reads the pairs at a column. e is told of those of the entry itself, nil of
-// none.
-func (f *fastYAML) mapping(column, depth int, e *fastEntry) bool {
-	known := len(f.keys)
-	f.out = append(f.out, '{')
-	for first := true; ; first = false {
-		if !first {
-			if f.indentation() != column || f.isDash(column) {
-				break
-			}
-			f.at += column
-			f.out = append(f.out, ',')
-		}
-		key, ok := f.newKey(known)
-		if !ok || !f.colon() {
-			return false
-		}
-		f.out = append(f.out, ':')
-		from := len(f.out)
-		if !f.pairValue(column, depth) {
-			return false
-		}
-		if e != nil && !e.note(f, key, span{from, len(f.out)}) {
-			return false
-		}
-	}
-	f.out = append(f.out, '}')
-	f.keys = f.keys[:known]
-	return true
-}
-
-// pairValue reads what follows the ":" of a pair at a column.
-func (f *fastYAML) pairValue(column, depth int) bool {
-	f.skipSpace()
-	switch f.peek() {
-	case '{', '[':
-		return f.flow(depth+1) && f.endOfLine()
-	case '\n':
-	case 0:
-		return false
-	default:
-		return f.scalar(false) && f.endOfLine()
-	}
-	if !f.endOfLine() {
-		return false
-	}
-	inner := f.indentation()
-	switch {
-	case inner > column:
-		f.at += inner
-		return f.block(inner, depth+1)
-	case inner == column && f.isDash(column):
-		f.at += column
-		return f.list(column, depth+1)
-	}
-	f.out = append(f.out, "null"...)
-	return true
-}
-
-// newKey reads a key that the mapping whose keys begin at known does not have.
-func (f *fastYAML) newKey(known int) (span, bool) {
-	from := len(f.out)
-	if len(f.keys)-known == fastKeys || !f.key() {
-		return span{}, false
-	}
-	key := span{from, len(f.out)}
-	for _, other := range f.keys[known:] {
-		if bytes.Equal(f.out[other.from:other.to], f.out[key.from:key.to]) {
-			return span{}, false
-		}
-	}
-	f.keys = append(f.keys, key)
-	return key, true
-}
-
-// key reads a key that is a string.
-func (f *fastYAML) key() bool {
-	from := len(f.out)
-	switch f.peek() {
-	case '"', '\'':
-		if !f.quoted() {
-			return false
-		}
-	default:
-		at := f.at
-		for f.at < len(f.text) && isKeyByte(f.text[f.at]) {
-			f.at++
-		}
-		word := f.text[at:f.at]
-		if len(word) == 0 || !isLetter(word[0]) || isSpecial(word) {
-			return false
-		}
-		f.out = append(append(append(f.out, '"'), word...), '"')
-	}
-	return len(f.out)-from <= fastKey
-}
-
-// flow reads a value in brackets that is on one line.
-func (f *fastYAML) flow(depth int) bool {
-	switch {
-	case depth > fastDepth:
-		return false
-	case f.peek() == '{':
-		return f.flowMapping(depth, nil)
-	case f.peek() != '[':
-		return f.scalar(true)
-	}
-	f.at++
-	f.out = append(f.out, '[')
-	f.skipSpace()
-	if f.peek() == ']' {
-		f.at++
-		f.out = append(f.out, ']')
-		return true
-	}
-	for {
-		if !f.flow(depth + 1) {
-			return false
-		}
-		if more, ok := f.flowNext(']'); !more {
-			return ok
-		}
-	}
-}
-
-func (f *fastYAML) flowMapping(depth int, e *fastEntry) bool {
-	known := len(f.keys)
-	f.at++
-	f.out = append(f.out, '{')
-	f.skipSpace()
-	if f.peek() == '}' {
-		f.at++
-		f.out = append(f.out, '}')
-		return true
-	}
-	for {
-		quoted := f.peek() == '"'
-		key, ok := f.newKey(known)
-		if !ok || f.peek() != ':' {
-			return false
+		if !f.isBreak() {
+			f.line, f.indent = start, f.at-from
+			return start >= 0
 		}
 		f.at++
-		if f.peek() != ' ' && !quoted { // a: of a word is a part of it
-			return false
-		}
-		f.skipSpace()
-		f.out = append(f.out, ':')
-		from := len(f.out)
-		if !f.flow(depth + 1) {
-			return false
-		}
-		if e != nil && !e.note(f, key, span{from, len(f.out)}) {
-			return false
-		}
-		if more, ok := f.flowNext('}'); !more {
-			f.keys = f.keys[:known]
-			return ok
-		}
 	}
 }
 
-// flowNext passes over what follows a value in brackets: a comma, and there is more,
-// or the closing one.
-func (f *fastYAML) flowNext(closing byte) (more, ok bool) {
-	f.skipSpace()
-	c := f.peek()
-	if c != ',' && c != closing {
-		return false, false
-	}
-	f.at++
-	f.out = append(f.out, c)
-	f.skipSpace()
-	return c == ',', true
+// isDash reports whether a list's item starts here, and on this line.
+func (f *fastYAML) isDash() bool {
+	return f.peek() == '-' && f.at+1 < len(f.text) && f.text[f.at+1] == ' '
 }

@@ -32,8 +32,8 @@ type yamlEntries struct {
 	entryLine  int64 // the line that the entry starts on
 	rest       []byte
 	flow       flowScanner
+	fast       fastYAML
 	yamlValues converter
-	fastYAML   fastYAML
 	slab       slab
 }
 
@@ -47,7 +47,7 @@ const (
 )
 
 func newYAML(t *text, limit int64) *yamlEntries {
-	return &yamlEntries{lines: lines{text: t, limit: limit}, limit: limit}
+	return &yamlEntries{lines: lines{text: t, limit: limit}, limit: limit, fast: newFastYAML()}
 }
 
 func (y *yamlEntries) offset() int64 { return y.last }
