@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/ctworker/ctworker/pipeline/again"
 	"github.com/ctworker/ctworker/pipeline/batch"
 )
 
@@ -84,6 +85,23 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 		return ErrSenderClosed
 	}
 	return Explain("SendMessage", s.queue.Name, err)
+}
+
+// SendAll sends messages, and returns once SQS has them all, or one cannot be sent; see
+// Send.
+func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
+	for _, m := range messages {
+		if err := s.Check(m); err != nil {
+			return err
+		}
+	}
+	on := make([]batch.Pending[Message], len(messages))
+	for i, m := range messages {
+		on[i] = s.sends.Put(m)
+	}
+	return again.All(len(messages), func(i int) error {
+		return on[i].Wait(ctx)
+	}, func(i int) error { return s.Send(ctx, messages[i]) })
 }
 
 func (s *Sender) send(ctx context.Context, messages []Message) []error {

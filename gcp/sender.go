@@ -8,6 +8,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
+	"github.com/ctworker/ctworker/pipeline/again"
 	"github.com/ctworker/ctworker/pipeline/batch"
 )
 
@@ -62,6 +63,23 @@ func (s *Sender) Send(ctx context.Context, message string) error {
 		return ErrSenderClosed
 	}
 	return s.queue.Explain("Publish", err)
+}
+
+// SendAll sends messages, and returns once Pub/Sub has them all, or one cannot be sent;
+// see Send.
+func (s *Sender) SendAll(ctx context.Context, messages []string) error {
+	for _, m := range messages {
+		if err := s.Check(m); err != nil {
+			return err
+		}
+	}
+	on := make([]batch.Pending[string], len(messages))
+	for i, m := range messages {
+		on[i] = s.sends.Put(m)
+	}
+	return again.All(len(messages), func(i int) error {
+		return on[i].Wait(ctx)
+	}, func(i int) error { return s.Send(ctx, messages[i]) })
 }
 
 func (s *Sender) send(ctx context.Context, messages []string) []error {

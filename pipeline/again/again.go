@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -50,4 +51,26 @@ func Pause(ctx context.Context, try int) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// All waits for n things that have been begun, and has each that has failed done once more,
+// all of those at the same time. It returns the first error that this comes to.
+func All(n int, wait, do func(i int) error) error {
+	var more sync.WaitGroup
+	errs := map[int]*error{}
+	for i := range n {
+		if wait(i) == nil {
+			continue
+		}
+		err := new(error)
+		errs[i] = err
+		more.Go(func() { *err = do(i) })
+	}
+	more.Wait()
+	for i := range n {
+		if err := errs[i]; err != nil && *err != nil {
+			return *err
+		}
+	}
+	return nil
 }

@@ -77,26 +77,38 @@ func (b *Batcher[T]) Do(ctx context.Context, item T) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	g, i, err := b.add(item)
-	if err != nil {
-		return err
+	return b.Put(item).Wait(ctx)
+}
+
+// A Pending is an item that is on its way.
+type Pending[T any] struct {
+	batch *gathering[T] // nil: it is not; the Batcher was closed
+	i     int
+}
+
+// Wait returns what came of the item. When ctx ends it returns ctx's error; the item
+// may be sent all the same.
+func (p Pending[T]) Wait(ctx context.Context) error {
+	if p.batch == nil {
+		return ErrClosed
 	}
 	select {
-	case <-g.over:
+	case <-p.batch.over:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if g.errs == nil {
+	if p.batch.errs == nil {
 		return nil
 	}
-	return g.errs[i]
+	return p.batch.errs[p.i]
 }
 
-func (b *Batcher[T]) add(item T) (g *gathering[T], i int, err error) {
+// Put has item sent with others and does not wait: for whoever has several.
+func (b *Batcher[T]) Put(item T) Pending[T] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return nil, 0, ErrClosed
+		return Pending[T]{}
 	}
 	size := 0
 	if b.opts.Size != nil {
@@ -105,19 +117,19 @@ func (b *Batcher[T]) add(item T) (g *gathering[T], i int, err error) {
 	if b.batch != nil && b.opts.Size != nil && b.batch.bytes+size > b.opts.MostBytes {
 		b.dispatch()
 	}
-	g = b.batch
+	g := b.batch
 	if g == nil {
 		g = &gathering[T]{over: make(chan struct{})}
 		g.timer = time.AfterFunc(b.opts.Linger, func() { b.linger(g) })
 		b.batch = g
 	}
-	i = len(g.items)
+	i := len(g.items)
 	g.items = append(g.items, item)
 	g.bytes += size
 	if len(g.items) == b.opts.Most || b.opts.Size != nil && g.bytes >= b.opts.MostBytes {
 		b.dispatch()
 	}
-	return g, i, nil
+	return Pending[T]{g, i}
 }
 
 // linger sends a batch that nobody has sent.

@@ -69,32 +69,26 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var messages []fit.Message
+	messages := make([]string, 0, len(events))
 	for i := range events {
 		all, err := s.limit.Messages(events[i])
 		if err != nil {
 			return fmt.Errorf("pubsub: %w", err)
 		}
-		messages = append(messages, all...)
-	}
-	errs := make([]error, len(messages))
-	var all sync.WaitGroup
-	for i, m := range messages {
-		all.Go(func() { errs[i] = s.sends.Send(ctx, m.Body) })
-	}
-	all.Wait()
-	for _, err := range errs {
-		switch {
-		case err == nil:
-		case errors.Is(err, gcp.ErrSenderClosed):
-			return ErrClosed
-		case ctx.Err() != nil:
-			return ctx.Err()
-		default:
-			return err
+		for _, m := range all {
+			messages = append(messages, m.Body)
 		}
 	}
-	return nil
+	switch err := s.sends.SendAll(ctx, messages); {
+	case err == nil:
+		return nil
+	case errors.Is(err, gcp.ErrSenderClosed):
+		return ErrClosed
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		return err
+	}
 }
 
 // Close sends what is on its way; see pipeline.Sink. Close again does nothing.

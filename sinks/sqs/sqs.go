@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/ctworker/ctworker/aws"
@@ -78,24 +77,16 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 			messages = append(messages, aws.Message{Body: m.Body, Group: cmp.Or(events[i].TaskID, events[i].Hostname), Key: m.Key})
 		}
 	}
-	errs := make([]error, len(messages))
-	var all sync.WaitGroup
-	for i, m := range messages {
-		all.Go(func() { errs[i] = s.sends.Send(ctx, m) })
+	switch err := s.sends.SendAll(ctx, messages); {
+	case err == nil:
+		return nil
+	case errors.Is(err, aws.ErrSenderClosed):
+		return ErrClosed
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		return err
 	}
-	all.Wait()
-	for _, err := range errs {
-		switch {
-		case err == nil:
-		case errors.Is(err, aws.ErrSenderClosed):
-			return ErrClosed
-		case ctx.Err() != nil:
-			return ctx.Err()
-		default:
-			return err
-		}
-	}
-	return nil
 }
 
 // Close sends what is on its way; see pipeline.Sink. Close again does nothing.
