@@ -3,6 +3,7 @@ package ctworker
 import (
 	"bytes"
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -22,8 +23,50 @@ type inProcess struct {
 
 // seat is a slot.
 type seat struct {
-	caller *caller
 	worker *WorkerData
+	desk   *desk // nil: one has to be made
+}
+
+// desk is a goroutine that calls the function for task after task: a new one for each
+// would have to grow its stack each time. It ends with the run, or is left behind where
+// the function does not return.
+type desk struct {
+	caller   *caller
+	calls    chan call
+	returned chan struct{} // has room, so that one that is left behind does not wait
+	calling  bool
+}
+
+type call struct {
+	ctx  *taskContext
+	task *Task
+}
+
+func newDesk(c *caller, over <-chan struct{}) *desk {
+	d := &desk{caller: c, calls: make(chan call), returned: make(chan struct{}, 1)}
+	go d.serve(over)
+	return d
+}
+
+func (d *desk) serve(over <-chan struct{}) {
+	defer func() {
+		if d.calling { // the function has ended its goroutine, which is this one
+			d.calling = false
+			d.returned <- struct{}{}
+			go d.serve(over)
+		}
+	}()
+	for {
+		select {
+		case next := <-d.calls:
+			d.calling = true
+			d.caller.call(next.ctx, next.task)
+			d.calling = false
+			d.returned <- struct{}{}
+		case <-over:
+			return
+		}
+	}
 }
 
 func newInProcess(f Func, data *WorkerData, killDelay time.Duration, maxResult int64) *inProcess {
@@ -39,7 +82,7 @@ func (r *inProcess) seat(phases pipeline.Phases, slot int) *seat {
 		data := *r.data
 		data.Slot = slot
 		data.shutdown = func() bool { return phases.Stop.Err() != nil }
-		s = &seat{caller: newCaller(r.f, r.maxResult), worker: &data}
+		s = &seat{worker: &data}
 		r.seats[slot] = s
 	}
 	return s
@@ -51,16 +94,15 @@ func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) 
 	task := &Task{ID: d.Task.ID, Data: bytes.Clone(d.Task.Data), Attempt: d.Attempt, worker: s.worker}
 	began := time.Now()
 	ctx := newTaskContext(s.worker.MaxRuntime)
-	returned := make(chan struct{})
-	c := s.caller
-	go func() {
-		defer close(returned) // also if the function ends its goroutine
-		c.call(ctx, task)
-	}()
-	kind, left := r.await(phases, d, ctx, returned)
+	if s.desk == nil {
+		s.desk = newDesk(newCaller(r.f, r.maxResult), phases.Settle.Done())
+	}
+	c := s.desk.caller
+	s.desk.calls <- call{ctx, task}
+	kind, left := r.await(phases, d, ctx, s.desk.returned)
 	ctx.end(context.Canceled)
 	if left { // and goes on: what it writes to is its own from now on
-		s.caller = newCaller(r.f, r.maxResult)
+		s.desk = nil
 	}
 	out := pipeline.Outcome{Kind: kind, Elapsed: time.Since(began)}
 	if left || kind == pipeline.TimedOut || kind == pipeline.LeaseLost {
@@ -79,6 +121,12 @@ func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) 
 // await waits until the function has returned, or is not waited for any longer,
 // and says which (left). kind is why its context was ended; 0: it was not.
 func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *taskContext, returned <-chan struct{}) (kind pipeline.Kind, left bool) {
+	runtime.Gosched() // a function that returns at once needs no clock
+	select {
+	case <-returned:
+		return 0, false
+	default:
+	}
 	patience := time.NewTimer(time.Until(ctx.deadline))
 	defer patience.Stop()
 	work, lost := phases.Work.Done(), d.Lost()
