@@ -36,6 +36,13 @@ type SettleOptions struct {
 // come while the last ones were written.
 const settleBatch = 256
 
+// gather is how long is waited for more events to go into a Write while many are under
+// way.
+const gather = 2 * time.Millisecond
+
+// fewWrites are never many.
+const fewWrites = 4
+
 // Settle ends a pipeline: it writes the event of each task to sink, and settles
 // the task once the event is durable. Where the sink fails the run ends, and the
 // tasks that were not told of are given back; it also ends where the source refuses
@@ -63,7 +70,7 @@ func settle[In pipeline.Carrier](sink pipeline.Sink, opts SettleOptions, judge f
 		if opts.Parallel == 1 { // without a goroutine, and with the same memory again
 			batch := make([]pipeline.Judgment, 0, settleBatch)
 			for {
-				if batch = nextBatch(in, judge, s.broken, batch[:0]); len(batch) == 0 {
+				if batch = nextBatch(in, judge, s.broken, batch[:0], 0); len(batch) == 0 {
 					return s.failure()
 				}
 				if err := s.tell(ctx, batch); err != nil {
@@ -74,7 +81,11 @@ func settle[In pipeline.Carrier](sink pipeline.Sink, opts SettleOptions, judge f
 		defer s.writes.Wait()
 		for {
 			s.turns <- struct{}{}
-			batch := nextBatch(in, judge, s.broken, nil)
+			linger := time.Duration(0)
+			if len(s.turns)-1 >= max(opts.Parallel/4, fewWrites) { // or all would soon be taken, with an event each
+				linger = gather
+			}
+			batch := nextBatch(in, judge, s.broken, nil, linger)
 			if len(batch) == 0 {
 				break
 			}
@@ -161,9 +172,9 @@ func (s *settling) settleLater(ctx context.Context, j pipeline.Judgment) {
 	s.tasks.Go(func() { s.settle(ctx, j) })
 }
 
-// nextBatch waits for one item and takes those that are there already. Without
-// items, in or broken is closed.
-func nextBatch[In any](in <-chan In, judge func(In) pipeline.Judgment, broken <-chan struct{}, batch []pipeline.Judgment) []pipeline.Judgment {
+// nextBatch waits for one item and takes those that are there already, or come within
+// linger. Without items, in or broken is closed.
+func nextBatch[In any](in <-chan In, judge func(In) pipeline.Judgment, broken <-chan struct{}, batch []pipeline.Judgment, linger time.Duration) []pipeline.Judgment {
 	var item In
 	var ok bool
 	select {
@@ -174,16 +185,29 @@ func nextBatch[In any](in <-chan In, judge func(In) pipeline.Judgment, broken <-
 		return batch
 	}
 	batch = append(batch, judge(item))
+	var over <-chan time.Time
 	for len(batch) < settleBatch {
 		select {
-		case item, ok := <-in:
-			if !ok {
+		case item, ok = <-in:
+		default:
+			if linger <= 0 {
 				return batch
 			}
-			batch = append(batch, judge(item))
-		default:
+			if over == nil {
+				timer := time.NewTimer(linger)
+				defer timer.Stop()
+				over = timer.C
+			}
+			select {
+			case item, ok = <-in:
+			case <-over:
+				return batch
+			}
+		}
+		if !ok {
 			return batch
 		}
+		batch = append(batch, judge(item))
 	}
 	return batch
 }

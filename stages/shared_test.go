@@ -3,6 +3,7 @@ package stages_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -245,4 +246,41 @@ func isClosed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
+}
+
+// While many writes are under way, events go together: a slow sink is not the bound of
+// many short tasks.
+func TestSettleGathers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		var mu sync.Mutex
+		writes, most := 0, 0
+		slow := sink{j: j, write: func(events []pipeline.Event) error {
+			mu.Lock()
+			writes++
+			most = max(most, len(events))
+			mu.Unlock()
+			<-time.After(30 * time.Millisecond)
+			return nil
+		}}
+		in := make(chan pipeline.Judgment)
+		ended := make(chan error)
+		go func() { ended <- stages.Settle(slow, stages.SettleOptions{Parallel: 32})(t.Context(), in) }()
+		const n = 10_000
+		began := time.Now()
+		for i := range n { // 20 a millisecond
+			in <- judged(lease{j: j, id: fmt.Sprint(i)}, pipeline.Completed, pipeline.Ack)
+			if i%20 == 19 {
+				<-time.After(time.Millisecond)
+			}
+		}
+		close(in)
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 600*time.Millisecond || writes > n/20 || most > 256 {
+			t.Errorf("%v for what came within 500ms, in %d writes of up to %d events", took, writes, most)
+		}
+	})
 }

@@ -131,10 +131,8 @@ func (s *sinks) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// eventsAtOnce is how many writes of events may be on their way to a queue: the sink
-// makes full requests of them, also where each is of one event, and bounds those that
-// are under way.
-const eventsAtOnce = 1024
+// eventsAtOnce is how many batches of events may be on their way to a queue.
+const eventsAtOnce = 32
 
 // parallel is how many writes of events go on at once.
 func (w *Worker) parallel() int {
