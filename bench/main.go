@@ -16,7 +16,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -113,5 +112,3 @@ func slotCounts() []int {
 	}
 	return []int{1, 2}
 }
-
-var errNoUsage = errors.New("this system tells nothing of a process's usage")

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -100,12 +99,7 @@ func (b *bench) once(c *contender) (s sample, err error) {
 	if c.requests != nil {
 		s.requests += c.requests()
 	}
-	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return s, errNoUsage
-	}
 	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	s.peak = usage.Maxrss << 10
 	if err := s.hear(out.Bytes(), c.tasks); err != nil {
 		return s, err
 	}

@@ -39,7 +39,7 @@ type row struct {
 	Overhead        float64 // µs of CPU a task, children included
 	OwnCPU          float64 // of ctworker alone
 	P50, P99        float64 // from being received to being told of
-	PeakMemory      int64
+	PeakMemory      int64   // of ctworker itself; 0: another program
 	RequestsPerTask float64 `json:",omitempty"`
 	// Beside is what the ratios are to: each round's rate over that of Beside.
 	Beside string    `json:",omitempty"`
@@ -112,8 +112,12 @@ func (r row) print() {
 	if r.Beside != "" {
 		beside = fmt.Sprintf("%.2f (%.2f–%.2f) × %s", median(r.Ratios), slices.Min(r.Ratios), slices.Max(r.Ratios), r.Beside)
 	}
-	fmt.Printf("%-34s %9.0f %10.0f %8.1f %9s %9s %8.1f %8s  %s\n", r.Name, r.Rate, r.RatePerCPU, r.Overhead,
-		latency(r.P50), latency(r.P99), float64(r.PeakMemory)/(1<<20), requests, beside)
+	memory := "–" // of others it is not known: the system counts that of the program that starts them
+	if r.PeakMemory > 0 {
+		memory = fmt.Sprintf("%.1f", float64(r.PeakMemory)/(1<<20))
+	}
+	fmt.Printf("%-34s %9.0f %10.0f %8.1f %9s %9s %8s %8s  %s\n", r.Name, r.Rate, r.RatePerCPU, r.Overhead,
+		latency(r.P50), latency(r.P99), memory, requests, beside)
 }
 
 // write writes the report into a folder, and returns the file's name.

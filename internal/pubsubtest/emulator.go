@@ -83,7 +83,7 @@ func (s *server) startEmulator(jar string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("java", "-Xmx512m", "-jar", jar, "--host=127.0.0.1", "--port="+port)
+	cmd := exec.Command("java", "-Xmx2g", "-jar", jar, "--host=127.0.0.1", "--port="+port)
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		return err
