@@ -7,6 +7,17 @@ func (s *seat[J]) due() time.Time {
 	if s.proc == nil {
 		return time.Time{}
 	}
+	due := s.processDue()
+	if s.retired && !s.long {
+		if long := s.head.Add(overstay); due.IsZero() || long.Before(due) {
+			return long
+		}
+	}
+	return due
+}
+
+// processDue is when something is to be done to its process.
+func (s *seat[J]) processDue() time.Time {
 	if !s.giveUp.IsZero() {
 		return s.giveUp
 	}
@@ -93,6 +104,16 @@ func (c *crew[J]) watchBacklog(now time.Time) {
 
 // comeDue does what has come due.
 func (s *seat[J]) comeDue(now time.Time) {
+	if s.retired && !s.long && now.Sub(s.head) >= overstay {
+		s.long = true // what would wait for the next process is for whichever slot falls free
+		if s.pending.len() > 0 {
+			s.unassign()
+			s.c.signal()
+		}
+		if due := s.processDue(); due.IsZero() || due.After(now) {
+			return
+		}
+	}
 	switch {
 	case !s.giveUp.IsZero():
 		s.giveUp = now.Add(lastWait)

@@ -291,7 +291,7 @@ func (c *crew[J]) enter(job J) entry[J] {
 }
 
 // hungriest returns the seat that wants tasks most, and how many: one that has
-// nothing at all comes first.
+// nothing at all comes first, and one whose process has yet to end comes last.
 func (c *crew[J]) hungriest() (best *seat[J], room int) {
 	for _, s := range c.seats {
 		want := s.want()
@@ -301,7 +301,7 @@ func (c *crew[J]) hungriest() (best *seat[J], room int) {
 		if s.handed.len()+s.pending.len() == 0 && s.sess != nil {
 			return s, want
 		}
-		if best == nil || want > room {
+		if best == nil || best.isBusy() && !s.isBusy() || best.isBusy() == s.isBusy() && want > room {
 			best, room = s, want
 		}
 	}

@@ -111,7 +111,7 @@ func (s *seat[J]) openOnce() (*session, error) {
 	}
 	c.mu.Lock()
 	s.sess, s.proc, s.began = sess, proc, began
-	s.ahead, s.left, s.answered, s.retired = false, -1, 0, false
+	s.ahead, s.left, s.answered, s.retired, s.long = false, -1, 0, false, false
 	s.end, s.killAt, s.giveUp, s.late, s.rubbish, s.held = 0, time.Time{}, time.Time{}, false, "", nil
 	s.starting = began.Add(p.opts.StartTimeout)
 	if p.opts.MaxTasks > 0 {

@@ -292,6 +292,38 @@ func TestPoolNothingWaitsBehindALongTask(t *testing.T) {
 	}
 }
 
+// Nor does one wait for the process to end that runs a long one, where each has a process
+// of its own; and with no slot idle, it is given back.
+func TestPoolNothingWaitsForALongProcess(t *testing.T) {
+	t.Parallel()
+	const patience = 100 * time.Millisecond
+	file := filepath.Join(t.TempDir(), "go on")
+	r := startImpatientPool(t, "warm", procexec.PoolOptions{Slots: 2, MaxTasks: 1}, patience)
+	r.putAs("long0", order{Do: "await", Arg: file})
+	const short = 8
+	for i := range short {
+		r.putAs(fmt.Sprintf("t%d", i), order{})
+	}
+	r.await(short)
+	r.putAs("long1", order{Do: "await", Arg: file})
+	awaitFile(t, file+".begun")
+	r.putAs("others could", order{Do: "await", Arg: file})
+	for rested := 0; rested < 3; { // given back, or never taken
+		<-time.After(patience)
+		r.mu.Lock()
+		rested++
+		if len(r.back)+len(r.in) != 1 {
+			rested = 0
+		}
+		r.mu.Unlock()
+	}
+	said(file)
+	close(r.in)
+	if err := r.wait(); err != nil || len(r.done)+len(r.back) != short+3 {
+		t.Errorf("%v, %d done, %q back", err, len(r.done), r.back)
+	}
+}
+
 // What others could run does not wait long behind tasks that take long in every slot.
 func TestPoolPatience(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,7 @@ type seat[J any] struct {
 	retired  bool      // it has been told that there will be no more
 	began    time.Time // its start
 	head     time.Time // when handed[0] began to run
+	long     bool      // its only task runs for long, so nothing is to wait for the next process
 
 	starting time.Time // until when it has to be ready; zero: it is
 	end      End       // why it is being ended; 0: it is not
@@ -49,6 +50,9 @@ func (s *seat[J]) isReady() bool {
 	return s.sess != nil && s.starting.IsZero() && !s.retired && s.end == 0 && s.rubbish == ""
 }
 
+// isBusy reports whether what it is assigned waits for the end of its process.
+func (s *seat[J]) isBusy() bool { return s.sess != nil && !s.isReady() && s.starting.IsZero() }
+
 func (s *seat[J]) isIdle() bool {
 	return s.isReady() && s.handed.len()+s.pending.len()+len(s.voided) == 0
 }
@@ -57,7 +61,7 @@ func (s *seat[J]) isIdle() bool {
 func (s *seat[J]) want() int {
 	if !s.isReady() || !s.ahead || len(s.voided) > 0 {
 		busy := s.handed.len()
-		if s.retired || s.end != 0 {
+		if (s.retired || s.end != 0) && !s.long {
 			busy = 0 // the next process can start as soon as this one has ended
 		}
 		return 1 - busy - s.pending.len()
