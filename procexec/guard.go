@@ -129,15 +129,15 @@ const (
 	TerminationFile = "termination"
 )
 
-// table is the memory shared with the guard: the running process group of each
-// slot, or 0.
+// table is the memory shared with the guard: the process group that runs in each
+// place, or 0. A slot has two places.
 type table struct {
 	file   *os.File
 	groups []int32
 }
 
-func newTable(slots int) (*table, error) {
-	f, err := sharedMemory("ctworker-groups", int64(slots)*int64(unsafe.Sizeof(int32(0))))
+func newTable(places int) (*table, error) {
+	f, err := sharedMemory("ctworker-groups", int64(places)*int64(unsafe.Sizeof(int32(0))))
 	if err != nil {
 		return nil, fmt.Errorf("table of processes: %w", err)
 	}
@@ -162,16 +162,16 @@ func mapTable(fd int) ([]int32, error) {
 	return unsafe.Slice((*int32)(unsafe.Pointer(&b[0])), len(b)/4), nil
 }
 
-func (t *table) set(slot, pid int) {
-	if slot >= 0 && slot < len(t.groups) {
-		atomic.StoreInt32(&t.groups[slot], int32(pid))
+func (t *table) set(place, pid int) {
+	if place >= 0 && place < len(t.groups) {
+		atomic.StoreInt32(&t.groups[place], int32(pid))
 	}
 }
 
-// clear takes pid out of its slot, unless the next process is there already.
-func (t *table) clear(slot, pid int) {
-	if slot >= 0 && slot < len(t.groups) {
-		atomic.CompareAndSwapInt32(&t.groups[slot], int32(pid), 0)
+// clear takes pid out of its place, unless the next process is there already.
+func (t *table) clear(place, pid int) {
+	if place >= 0 && place < len(t.groups) {
+		atomic.CompareAndSwapInt32(&t.groups[place], int32(pid), 0)
 	}
 }
 

@@ -264,7 +264,7 @@ func (h *Host) take(line []byte) {
 	case m.Forked != nil:
 		if f := h.find(*m.Forked, false); f != nil {
 			f.pid.Store(int64(m.Pid))
-			f.launcher.table.set(f.slot, m.Pid)
+			f.launcher.table.set(f.place, m.Pid)
 		}
 	case m.Failed != nil:
 		if f := h.find(*m.Failed, true); f != nil {
@@ -282,7 +282,7 @@ func (h *Host) take(line []byte) {
 			if status.Signaled() {
 				f.exit.Code = -int(status.Signal())
 			}
-			f.launcher.table.clear(f.slot, f.Pid())
+			f.launcher.table.clear(f.place, f.Pid())
 			close(f.done)
 		}
 	case m.SourceEnded != nil && !isClosed(h.sourceOver):
@@ -358,7 +358,7 @@ func (h *Host) hostGone() {
 		// if it has left nothing, that only just.
 		if pid := f.Pid(); pid > 1 {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
-			f.launcher.table.clear(f.slot, pid)
+			f.launcher.table.clear(f.place, pid)
 		}
 		f.exit, f.lost = Exit{Code: -int(syscall.SIGKILL)}, true
 		close(f.done)
@@ -370,7 +370,7 @@ type fork struct {
 	host     *Host
 	launcher *Launcher
 	id       int64
-	slot     int
+	place    int          // in the guard's table
 	pid      atomic.Int64 // 0 until the host has said
 	patience atomic.Int64 // nanoseconds that what outlives the leader has
 
@@ -381,9 +381,9 @@ type fork struct {
 }
 
 // fork asks for a process, and does not wait for it: the task is sent meanwhile.
-func (h *Host) fork(l *Launcher, slot, socket, claim int) (handle, error) {
+func (h *Host) fork(l *Launcher, slot, place, socket, claim int) (*fork, error) {
 	id, mark := l.mark()
-	f := &fork{host: h, launcher: l, id: id, slot: slot, done: make(chan struct{})}
+	f := &fork{host: h, launcher: l, id: id, place: place, done: make(chan struct{})}
 	h.mu.Lock()
 	if h.gone {
 		h.mu.Unlock()

@@ -93,7 +93,7 @@ func NewLauncher(opts Options) (*Launcher, error) {
 		brief: make(chan struct{}, 2*runtime.NumCPU()),
 	}
 	var err error
-	if l.table, err = newTable(opts.Slots); err != nil {
+	if l.table, err = newTable(2 * opts.Slots); err != nil { // a slot may have a spare
 		return nil, err
 	}
 	l.thread = newThread(opts.StableThreads)

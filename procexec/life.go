@@ -10,6 +10,7 @@ import (
 // ends.
 func (s *seat[J]) run() {
 	c := s.c
+	defer s.discardSpare()
 	for {
 		c.mu.Lock()
 		for s.pending.len() == 0 && !c.closing && !c.stopping {
@@ -37,14 +38,23 @@ func (s *seat[J]) life() bool {
 	reaped := make(chan struct{})
 	go func() {
 		defer close(watched)
-		select {
-		case <-s.proc.Done():
-			// What it has said before its end is still there to be read.
-			sess.interrupt()
-		case <-reaped:
+		for {
+			select {
+			case <-s.wants:
+				s.prepare()
+			case <-s.proc.Done():
+				// What it has said before its end is still there to be read.
+				sess.interrupt()
+				return
+			case <-reaped:
+				return
+			}
 		}
 	}()
-	s.flush()
+	if s.flush(); s.c.pool.forksAhead() {
+		s.wantSpare()
+		s.c.signal() // it has all that it will have: there may be a task for the next
+	}
 	reading := s.read(sess)
 	gone := s.awaitEnd()
 	close(reaped)
@@ -84,30 +94,17 @@ func (s *seat[J]) open() (*session, error) {
 
 func (s *seat[J]) openOnce() (*session, error) {
 	c, p := s.c, s.c.pool
-	sess, theirs, claim, err := socketPair(p.lineLimit(), p.claims())
-	if err != nil {
-		return nil, err
-	}
 	forked := p.opts.Host != nil
-	if !forked {
-		sess.write(hello(s.slot, p.opts.MaxResult, p.opts.WorkerData))
-	}
-	shared := -1
-	if !forked && p.claims() {
-		// Without it all is as it is with processes that do not know of it.
-		if r, fd, err := newRing(); err == nil {
-			sess.ring, shared = r, fd
-		}
-	}
 	began := time.Now()
-	proc, err := p.start(s.slot, theirs, claim, shared)
-	closeFD(theirs)
-	if shared >= 0 {
-		closeFD(shared)
-	}
-	if err != nil {
-		sess.close()
-		return nil, err
+	var sess *session
+	var proc handle
+	if next := s.takeSpare(); next != nil {
+		sess, proc = next.sess, next.proc
+	} else {
+		var err error
+		if sess, proc, err = s.start(); err != nil {
+			return nil, err
+		}
 	}
 	c.mu.Lock()
 	s.sess, s.proc, s.began = sess, proc, began
@@ -129,6 +126,36 @@ func (s *seat[J]) openOnce() (*session, error) {
 	}
 	c.mu.Unlock()
 	return sess, nil
+}
+
+// start starts a process, and returns our end of its socket.
+func (s *seat[J]) start() (*session, handle, error) {
+	p := s.c.pool
+	sess, theirs, claim, err := socketPair(p.lineLimit(), p.claims())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer closeFD(theirs)
+	var proc handle
+	if p.opts.Host != nil {
+		proc, err = s.fork(theirs, claim)
+	} else {
+		sess.write(hello(s.slot, p.opts.MaxResult, p.opts.WorkerData))
+		shared := -1
+		if p.claims() {
+			// Without it all is as it is with processes that do not know of it.
+			if r, fd, err := newRing(); err == nil {
+				sess.ring, shared = r, fd
+				defer closeFD(fd)
+			}
+		}
+		proc, err = p.start(s.slot, theirs, claim, shared)
+	}
+	if err != nil {
+		sess.close()
+		return nil, nil, err
+	}
+	return sess, proc, nil
 }
 
 // awaitEnd waits for the end of a process that says no more, and reports false

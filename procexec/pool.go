@@ -156,6 +156,10 @@ func noticeEnv(shutdown, termination *Notice, shutdownFD, terminationFD int) (en
 // one task, nothing is handed over ahead.
 func (p *Pool) claims() bool { return p.opts.MaxTasks != 1 }
 
+// forksAhead reports whether the next process of a slot is forked while the one before
+// runs its only task.
+func (p *Pool) forksAhead() bool { return p.opts.Host != nil && !p.claims() }
+
 // handle is a process of a pool, whoever started it.
 type handle interface {
 	// Terminate sends SIGTERM to the group, Kill SIGKILL.
@@ -170,9 +174,6 @@ type handle interface {
 // start starts a process for a slot, with its end of the socket, and of the pipe of
 // claims and the shared memory, if not -1. It does not close them.
 func (p *Pool) start(slot, socket, claim, shared int) (handle, error) {
-	if p.opts.Host != nil {
-		return p.opts.Host.fork(p.launcher, slot, socket, claim)
-	}
 	fdOr := func(n *Notice) uintptr {
 		if n == nil {
 			return noFile

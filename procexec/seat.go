@@ -18,6 +18,10 @@ type seat[J any] struct {
 	voided  []string       // sent and taken back: the process still has to say so
 	out     []byte         // lines that flush sends; guarded by sending
 
+	next  *spare        // forked ahead; the goroutine that owns the processes alone
+	forks int           // how many have been asked for; likewise
+	wants chan struct{} // holds a token when there may be a task for a spare
+
 	sess     *session // of a process that tasks can be sent to
 	proc     handle
 	ahead    bool      // it takes tasks ahead
@@ -42,7 +46,7 @@ type seat[J any] struct {
 }
 
 func newSeat[J any](c *crew[J], slot int) *seat[J] {
-	return &seat[J]{c: c, slot: slot, cond: sync.NewCond(&c.mu)}
+	return &seat[J]{c: c, slot: slot, cond: sync.NewCond(&c.mu), wants: make(chan struct{}, 1)}
 }
 
 // isReady reports whether it has a process that takes tasks.
@@ -89,8 +93,11 @@ func (s *seat[J]) has(e entry[J]) bool {
 // assign gives it a job; flush sends it.
 func (s *seat[J]) assign(e entry[J]) {
 	s.pending.push(e)
-	if s.sess == nil {
+	switch {
+	case s.sess == nil:
 		s.cond.Broadcast()
+	case s.retired && s.c.pool.forksAhead():
+		s.wantSpare()
 	}
 }
 

@@ -24,6 +24,7 @@ type session struct {
 	ring  *ring // of replies that do not come over the socket; nil: none
 	rings bool  // the process claims from the ring, and not from the pipe
 
+	room  int    // bytes that buf begins with
 	buf   []byte // what has been read and not been taken
 	begin int    // of the next line in buf
 	seen  int    // up to where it has no end of line
@@ -49,8 +50,9 @@ func socketPair(limit int64, withClaims bool) (s *session, theirs, claim int, er
 		closeFD(fds[1])
 		return nil, -1, -1, os.NewSyscallError("fcntl", err)
 	}
-	s = &session{limit: limit, fd: fds[0], claims: -1, grants: -1}
+	s = &session{limit: limit, fd: fds[0], claims: -1, grants: -1, room: oneReply}
 	if withClaims {
+		s.room = sessionBuffer
 		if s.claims, s.grants, err = pipe(); err == nil {
 			// The flag is that of the open file, and so the process's too.
 			err = errors.Join(syscall.SetNonblock(s.claims, true), syscall.SetNonblock(s.grants, true))
@@ -110,7 +112,12 @@ var replyStart = []byte("{")
 // overStart is how much is kept of a line that is too long.
 const overStart = 4 << 10
 
-const sessionBuffer = 64 << 10
+// sessionBuffer is what is read at once of many replies, and oneReply where one is all
+// that will come.
+const (
+	sessionBuffer = 64 << 10
+	oneReply      = 4 << 10
+)
 
 // fill reads more.
 func (s *session) fill() error {
@@ -118,8 +125,8 @@ func (s *session) fill() error {
 		n := copy(s.buf, s.buf[s.begin:])
 		s.buf, s.seen, s.begin = s.buf[:n], s.seen-s.begin, 0
 	}
-	if cap(s.buf)-len(s.buf) < sessionBuffer/4 {
-		s.buf = append(make([]byte, 0, max(sessionBuffer, 2*cap(s.buf))), s.buf...)
+	if cap(s.buf)-len(s.buf) < s.room/4 {
+		s.buf = append(make([]byte, 0, max(s.room, 2*cap(s.buf))), s.buf...)
 	} else if cap(s.buf) > 16*sessionBuffer && len(s.buf) == 0 {
 		s.buf = make([]byte, 0, sessionBuffer) // a large result has passed
 	}

@@ -197,6 +197,27 @@ def test_each_task_starts_afresh(lab: Lab) -> None:
     assert len({pid for _, pid in results}) == 20
 
 
+def test_the_next_process_is_forked_ahead(lab: Lab, wait_gone: Callable[[int], None]) -> None:
+    # It is killed meanwhile: no task is lost, as it had none.
+    program = """
+    def forked():
+        with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as f:
+            return {int(p) for p in f.read().split()} - {os.getpid()}
+    def f(i, d, w):
+        if d:
+            while not (spares := forked()): time.sleep(0.001)
+            for p in spares: os.kill(p, signal.SIGKILL)
+            return False, [os.getpid(), *spares]
+        return False, [os.getpid()]
+    """
+    done = lab.over(program, [1, 1, 1, 0], "-j", "1")
+    assert done.types() == {"task_completed": 4}, done.err
+    pids = [pid for e in done.events for pid in e["result"]]
+    assert len(set(pids)) == len(pids) == 7
+    for pid in pids:
+        wait_gone(pid)
+
+
 def test_reuse_keeps_the_process(lab: Lab) -> None:
     program = "def f(i, d, w): sys.exit(3) if d else None; global n; n = globals().get('n', 0) + 1; return False, n"
     done = lab.over(program, [0] * 500 + [1] + [0] * 500, "--isolation", "reuse")

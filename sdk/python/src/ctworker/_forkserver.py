@@ -18,7 +18,7 @@ from ctworker._control import Control
 from ctworker._data import SHUTDOWN, TERMINATION, WorkerData, notices_from_environment
 from ctworker._detach import Detacher, Shedder, adopt_orphans, set_variable
 from ctworker._leave import leave_after
-from ctworker._orphans import Orphans
+from ctworker._orphans import Begun, Orphans
 from ctworker._poller import new_poller
 from ctworker._program import Program
 from ctworker._serve import Lines, serve, warm_up
@@ -45,7 +45,7 @@ class ForkServer:
         self._ids: dict[int, int] = {}
         self._terminated: set[int] = set()  # were sent SIGTERM, and are reaped on demand
         self._orphans = Orphans()
-        self._last = 0  # the engine's number for the child forked last
+        self._begun = Begun()
 
     def run(self) -> NoReturn:
         """Serve until the engine or the program has ended, leave nothing, and exit."""
@@ -139,7 +139,6 @@ class ForkServer:
             os.close(fd)
         self._pids[child] = pid
         self._ids[pid] = child
-        self._last = child
         self._control.say_line(b'{"forked":%d,"pid":%d}\n' % (child, pid))
 
     def _run_tasks(self, message: dict[str, Any], fds: list[int]) -> None:
@@ -150,7 +149,7 @@ class ForkServer:
         set_variable(b"CTWORKER_SLOT", b"%d" % slot)
         self._runner.slot = slot
         claims = fds[1] if len(fds) > 1 else None
-        serve(Lines(fds[0]), claims, self._runner, once=message["last"])
+        serve(Lines(fds[0], self._begun.begin), claims, self._runner, once=message["last"])
 
     def _detach(self) -> None:
         """Give up what is the server's, in a forked child."""
@@ -193,6 +192,7 @@ class ForkServer:
             self._control.say({"source_ended": {"error": error}})
 
     def _finish(self, pid: int) -> None:
+        self._begun.forget(pid)
         ended = self._children.reap(pid)
         child = self._ids.pop(pid)
         del self._pids[child]
@@ -202,13 +202,12 @@ class ForkServer:
         )
 
     def _sweep(self) -> None:
-        oldest = min(self._pids, default=None)
-        self._orphans.sweep(self._children.pids(), self._last, oldest)
+        self._orphans.sweep(self._children.pids(), self._begun.of(self._ids))
 
     def _reap_orphans(self) -> None:
         """Leave no orphan behind: none may be of a task that runs on."""
         until = time.monotonic() + LAST_SWEEPS
-        while self._orphans.sweep(set(), self._last, None) and time.monotonic() < until:
+        while self._orphans.sweep(set(), set()) and time.monotonic() < until:
             time.sleep(0.005)  # until those that were killed have ended, and theirs have come
 
     def _start_source(self) -> None:

@@ -6,34 +6,62 @@ first seen, and is killed once those have all ended.
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
+from collections.abc import Iterable
+
+
+class Begun:
+    """Which children have begun a task: one may be forked long before there is any.
+
+    Each says so itself, by a byte of memory that all of them share.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = mmap.mmap(-1, _MAX_PID)  # a page of it exists once it is written to
+
+    def begin(self) -> None:
+        """Say, in a child, that it has begun."""
+        self._bytes[os.getpid()] = 1
+
+    def forget(self, pid: int) -> None:
+        """Forget a child that is about to be reaped, whose pid another may get."""
+        self._bytes[pid] = 0
+
+    def of(self, pids: Iterable[int]) -> set[int]:
+        """Return those of pids that have begun."""
+        return {pid for pid in pids if self._bytes[pid]}
+
+
+_MAX_PID = 1 << 22
+"""That of Linux; other systems' is lower."""
 
 
 class Orphans:
     """The fork server's children that it has not forked."""
 
     def __init__(self) -> None:
-        self._born: dict[int, int] = {}  # pid: the last task's process when it was first seen
+        self._parents: dict[int, set[int]] = {}  # pid: the tasks' processes it may be of
 
-    def sweep(self, known: set[int], last: int, oldest: int | None) -> int:
+    def sweep(self, known: set[int], begun: set[int]) -> int:
         """Reap those that have ended, and kill those whose time is over.
 
-        known are the pids that this process has forked; last is the number of the last
-        child forked, oldest that of the first that lives, None if none does. Returns
-        how many there are left.
+        known are the pids that this process has forked, begun those that have begun a task
+        and have not ended. Returns how many there are left.
         """
         left = 0
         for pid in _children() - known:
             try:
                 if os.waitpid(pid, os.WNOHANG)[0] == pid:
-                    self._born.pop(pid, None)
+                    self._parents.pop(pid, None)
                     continue
             except ChildProcessError:
                 continue
             left += 1
-            born = self._born.setdefault(pid, last)
-            if oldest is None or oldest > born:
+            parents = self._parents.setdefault(pid, set(begun))
+            parents &= begun
+            if not parents:
                 _kill(pid)
         return left
 

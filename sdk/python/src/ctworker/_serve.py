@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 
 from ctworker._result import encode_text
 from ctworker._task import Task, TaskRunner
@@ -17,8 +18,10 @@ class EngineGoneError(Exception):
 class Lines:
     """Reads lines from a descriptor."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, begin: Callable[[], None] | None = None) -> None:
+        """begin is called when something has come, before it is returned."""
         self.fd = fd
+        self._begin = begin
         self._ready: list[bytes] = []  # complete lines, the next one last
         self._parts: list[bytes] = []  # of the line that is incomplete
 
@@ -31,6 +34,9 @@ class Lines:
                 return None
             if not chunk:
                 return None
+            if self._begin is not None:
+                self._begin()
+                self._begin = None
             *lines, rest = chunk.split(b"\n")
             if lines and self._parts:
                 lines[0] = b"".join([*self._parts, lines[0]])
