@@ -8,13 +8,22 @@ func (s *seat[J]) due() time.Time {
 		return time.Time{}
 	}
 	due := s.processDue()
-	if s.retired && !s.long {
-		if long := s.head.Add(overstay); due.IsZero() || long.Before(due) {
-			return long
-		}
+	if long := s.longDue(); due.IsZero() || !long.IsZero() && long.Before(due) {
+		return long
 	}
 	return due
 }
+
+// longDue is when nothing is to wait for the next process any more.
+func (s *seat[J]) longDue() time.Time {
+	if !s.retired || s.long {
+		return time.Time{}
+	}
+	return s.head.Add(overstay)
+}
+
+// hasCome reports whether what is due at a time, if at all, is due by now.
+func hasCome(due, now time.Time) bool { return !due.IsZero() && !due.After(now) }
 
 // processDue is when something is to be done to its process.
 func (s *seat[J]) processDue() time.Time {
@@ -64,7 +73,7 @@ func (c *crew[J]) clock() {
 		now := time.Now()
 		c.nextDue = time.Time{}
 		for _, s := range c.seats {
-			if due := s.due(); !due.IsZero() && !due.After(now) {
+			if hasCome(s.due(), now) {
 				s.comeDue(now)
 			}
 			if due := s.due(); !due.IsZero() && (c.nextDue.IsZero() || due.Before(c.nextDue)) {
@@ -104,16 +113,20 @@ func (c *crew[J]) watchBacklog(now time.Time) {
 
 // comeDue does what has come due.
 func (s *seat[J]) comeDue(now time.Time) {
-	if s.retired && !s.long && now.Sub(s.head) >= overstay {
+	if hasCome(s.longDue(), now) {
 		s.long = true // what would wait for the next process is for whichever slot falls free
 		if s.pending.len() > 0 {
 			s.unassign()
 			s.c.signal()
 		}
-		if due := s.processDue(); due.IsZero() || due.After(now) {
-			return
-		}
 	}
+	if hasCome(s.processDue(), now) {
+		s.processComeDue(now)
+	}
+}
+
+// processComeDue does what is to be done to its process.
+func (s *seat[J]) processComeDue(now time.Time) {
 	switch {
 	case !s.giveUp.IsZero():
 		s.giveUp = now.Add(lastWait)

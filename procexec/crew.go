@@ -293,6 +293,7 @@ func (c *crew[J]) enter(job J) entry[J] {
 // hungriest returns the seat that wants tasks most, and how many: one that has
 // nothing at all comes first, and one whose process has yet to end comes last.
 func (c *crew[J]) hungriest() (best *seat[J], room int) {
+	bestBusy := false
 	for _, s := range c.seats {
 		want := s.want()
 		if want <= 0 {
@@ -301,8 +302,9 @@ func (c *crew[J]) hungriest() (best *seat[J], room int) {
 		if s.handed.len()+s.pending.len() == 0 && s.sess != nil {
 			return s, want
 		}
-		if best == nil || best.isBusy() && !s.isBusy() || best.isBusy() == s.isBusy() && want > room {
-			best, room = s, want
+		busy := s.isBusy()
+		if best == nil || bestBusy && !busy || bestBusy == busy && want > room {
+			best, room, bestBusy = s, want, busy
 		}
 	}
 	return best, room

@@ -96,18 +96,15 @@ func (s *seat[J]) openOnce() (*session, error) {
 	c, p := s.c, s.c.pool
 	forked := p.opts.Host != nil
 	began := time.Now()
-	var sess *session
-	var proc handle
-	if next := s.takeSpare(); next != nil {
-		sess, proc = next.sess, next.proc
-	} else {
+	now := s.takeSpare()
+	if now == nil {
 		var err error
-		if sess, proc, err = s.start(); err != nil {
+		if now, err = s.start(); err != nil {
 			return nil, err
 		}
 	}
 	c.mu.Lock()
-	s.sess, s.proc, s.began = sess, proc, began
+	s.sess, s.proc, s.began = now.sess, now.proc, began
 	s.ahead, s.left, s.answered, s.retired, s.long = false, -1, 0, false, false
 	s.end, s.killAt, s.giveUp, s.late, s.rubbish, s.held = 0, time.Time{}, time.Time{}, false, "", nil
 	s.starting = began.Add(p.opts.StartTimeout)
@@ -125,20 +122,29 @@ func (s *seat[J]) openOnce() (*session, error) {
 		s.kill()
 	}
 	c.mu.Unlock()
-	return sess, nil
+	return now.sess, nil
 }
 
-// start starts a process, and returns our end of its socket.
-func (s *seat[J]) start() (*session, handle, error) {
+// started is a process with our end of its socket.
+type started struct {
+	sess *session
+	proc handle
+}
+
+// start starts a process, or asks the host for one.
+func (s *seat[J]) start() (*started, error) {
 	p := s.c.pool
 	sess, theirs, claim, err := socketPair(p.lineLimit(), p.claims())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer closeFD(theirs)
 	var proc handle
 	if p.opts.Host != nil {
-		proc, err = s.fork(theirs, claim)
+		// Two forks of a seat live at once at most, so they take turns in the guard's table.
+		place := s.slot + s.forks%2*p.opts.Slots
+		s.forks++
+		proc, err = p.opts.Host.fork(p.launcher, s.slot, place, theirs, claim)
 	} else {
 		sess.write(hello(s.slot, p.opts.MaxResult, p.opts.WorkerData))
 		shared := -1
@@ -153,9 +159,9 @@ func (s *seat[J]) start() (*session, handle, error) {
 	}
 	if err != nil {
 		sess.close()
-		return nil, nil, err
+		return nil, err
 	}
-	return sess, proc, nil
+	return &started{sess, proc}, nil
 }
 
 // awaitEnd waits for the end of a process that says no more, and reports false

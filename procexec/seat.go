@@ -18,7 +18,7 @@ type seat[J any] struct {
 	voided  []string       // sent and taken back: the process still has to say so
 	out     []byte         // lines that flush sends; guarded by sending
 
-	next  *spare        // forked ahead; the goroutine that owns the processes alone
+	next  *started      // the spare, forked ahead; the goroutine that owns the processes alone
 	forks int           // how many have been asked for; likewise
 	wants chan struct{} // holds a token when there may be a task for a spare
 

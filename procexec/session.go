@@ -24,7 +24,6 @@ type session struct {
 	ring  *ring // of replies that do not come over the socket; nil: none
 	rings bool  // the process claims from the ring, and not from the pipe
 
-	room  int    // bytes that buf begins with
 	buf   []byte // what has been read and not been taken
 	begin int    // of the next line in buf
 	seen  int    // up to where it has no end of line
@@ -50,9 +49,8 @@ func socketPair(limit int64, withClaims bool) (s *session, theirs, claim int, er
 		closeFD(fds[1])
 		return nil, -1, -1, os.NewSyscallError("fcntl", err)
 	}
-	s = &session{limit: limit, fd: fds[0], claims: -1, grants: -1, room: oneReply}
+	s = &session{limit: limit, fd: fds[0], claims: -1, grants: -1}
 	if withClaims {
-		s.room = sessionBuffer
 		if s.claims, s.grants, err = pipe(); err == nil {
 			// The flag is that of the open file, and so the process's too.
 			err = errors.Join(syscall.SetNonblock(s.claims, true), syscall.SetNonblock(s.grants, true))
@@ -125,8 +123,12 @@ func (s *session) fill() error {
 		n := copy(s.buf, s.buf[s.begin:])
 		s.buf, s.seen, s.begin = s.buf[:n], s.seen-s.begin, 0
 	}
-	if cap(s.buf)-len(s.buf) < s.room/4 {
-		s.buf = append(make([]byte, 0, max(s.room, 2*cap(s.buf))), s.buf...)
+	least := sessionBuffer
+	if s.claims < 0 {
+		least = oneReply
+	}
+	if cap(s.buf)-len(s.buf) < least/4 {
+		s.buf = append(make([]byte, 0, max(least, 2*cap(s.buf))), s.buf...)
 	} else if cap(s.buf) > 16*sessionBuffer && len(s.buf) == 0 {
 		s.buf = make([]byte, 0, sessionBuffer) // a large result has passed
 	}

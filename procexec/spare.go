@@ -2,25 +2,8 @@ package procexec
 
 import "time"
 
-// spare is a process that a host has forked ahead, for a seat whose process runs its
-// only task: the next one need not wait for the fork. It waits for its task's line, and
-// ends by itself where there will be none.
-type spare struct {
-	sess *session
-	proc *fork
-}
-
-// fork asks the host for a process. Two of a seat live at once at most, so they take
-// turns in the guard's table.
-func (s *seat[J]) fork(socket, claim int) (*fork, error) {
-	p := s.c.pool
-	place := s.slot
-	if s.forks%2 == 1 {
-		place += p.opts.Slots
-	}
-	s.forks++
-	return p.opts.Host.fork(p.launcher, s.slot, place, socket, claim)
-}
+// A seat whose process runs its only task has the next one forked ahead, by a host: its
+// spare. That waits for its task's line, and ends by itself where there will be none.
 
 // wantSpare has prepare called, if a process runs.
 func (s *seat[J]) wantSpare() {
@@ -33,34 +16,23 @@ func (s *seat[J]) wantSpare() {
 // prepare has the spare forked, if there is a task for it. Without one all goes on as
 // well: what stands in the way is found when a process is needed.
 func (s *seat[J]) prepare() {
-	c, p := s.c, s.c.pool
+	c := s.c
 	c.mu.Lock()
 	wanted := s.next == nil && s.retired && s.pending.len() > 0 && !c.stopping && !c.closing
 	c.mu.Unlock()
 	if !wanted {
 		return
 	}
-	sess, theirs, _, err := socketPair(p.lineLimit(), false)
-	if err != nil {
-		return
+	if next, err := s.start(); err == nil {
+		s.next = next
 	}
-	proc, err := s.fork(theirs, -1)
-	closeFD(theirs)
-	if err != nil {
-		sess.close()
-		return
-	}
-	s.next = &spare{sess, proc}
 }
 
 // takeSpare returns the spare, if there is one that lives.
-func (s *seat[J]) takeSpare() *spare {
+func (s *seat[J]) takeSpare() *started {
 	next := s.next
 	s.next = nil
-	if next == nil {
-		return nil
-	}
-	if isClosed(next.proc.done) {
+	if next != nil && isClosed(next.proc.Done()) {
 		next.sess.close()
 		return nil
 	}
@@ -79,7 +51,7 @@ func (s *seat[J]) discardSpare() {
 	timer := time.NewTimer(lastWait)
 	defer timer.Stop()
 	select {
-	case <-next.proc.done:
+	case <-next.proc.Done():
 	case <-timer.C: // the host ends it, if it still can
 	}
 }
