@@ -262,6 +262,7 @@ func shutdownManyWaitingCase(t *testing.T, j *job) {
 	j.do(0, "load", "--task-file", "long.jsonl")
 	// Before what waits is given back by itself.
 	j.await("jobs", 4*time.Second, func(d depth) bool { return d.Held == 1+waiting && d.Waiting == 0 })
+	b.await(short+1, 1) // or all ten would rightly be there for others
 	w.signal(syscall.SIGTERM)
 	began := time.Now()
 	j.await("jobs", 5*time.Second, func(d depth) bool { return d.Held == 1 && d.Waiting == waiting })
