@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/ctworker/ctworker/internal/redact"
 )
 
 // A Fault is one thing that is wrong with the settings.
@@ -28,7 +30,7 @@ type Fault struct {
 func (f Fault) String() string {
 	line := f.Setting
 	if !f.valueless {
-		line += " " + strconv.Quote(f.Value)
+		line += " " + strconv.Quote(redact.Text(f.Value))
 	}
 	return oneLine(line + ": " + f.Reason)
 }

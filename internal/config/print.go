@@ -9,11 +9,14 @@ import (
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/ctworker/ctworker/internal/redact"
 )
 
 // Print writes every setting as a line of YAML, in the order of help, with the
 // origin of its value in a comment. A setting without a value is a comment.
-// What it writes is a config file that stands for the same settings.
+// What it writes is a config file that stands for the same settings, but for the
+// secrets of addresses, which are masked: people paste it into reports.
 func (c *Config) Print(w io.Writer) error {
 	var b strings.Builder
 	for _, s := range settings() {
@@ -26,13 +29,17 @@ func (c *Config) Print(w io.Writer) error {
 			fmt.Fprintf(&b, "# %s: (not set)\n", s.name)
 			continue
 		}
+		secret := ""
+		if masked := redact.URL(shown); masked != shown {
+			shown, secret = masked, "; secrets masked"
+		}
 		if _, free := v.(field[string]); free {
 			var err error
 			if shown, err = scalar(shown); err != nil {
 				return fmt.Errorf("print %s: %w", s.name, err)
 			}
 		}
-		fmt.Fprintf(&b, "%s: %s  # %s\n", s.name, shown, oneLine(c.origins[s.name].String()))
+		fmt.Fprintf(&b, "%s: %s  # %s\n", s.name, shown, oneLine(c.origins[s.name].String())+secret)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
