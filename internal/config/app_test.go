@@ -93,13 +93,13 @@ func TestHelp(t *testing.T) {
 		"--num-simultaneous-tasks N|auto, -j N|auto Run this many tasks at once; auto is one a usable CPU " +
 			"(default: --num-cpus, else 1) [$RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE]",
 		"--max-runtime SECONDS Kill a task that runs longer than this (default: 600) [$RMS_CLOUD_TASKS_MAX_RUNTIME]",
-		"--kill-delay SECONDS When a task is killed, wait this long from SIGTERM to SIGKILL (default: 5)",
+		"--kill-delay SECONDS When a task is killed, wait this long from SIGTERM to SIGKILL (default: 5) [$RMS_CLOUD_TASKS_KILL_DELAY]",
 		"Retry",
 		"--retry-on-exit, --no-retry-on-exit Retry a task whose process ends before the task does (default: false) " +
 			"[$RMS_CLOUD_TASKS_RETRY_ON_EXIT]",
 		"Spot",
 		"Output",
-		"--verbose Log at level DEBUG and not INFO",
+		"--verbose Log at level DEBUG and not INFO [$RMS_CLOUD_TASKS_VERBOSE]",
 		"--help, -h show help",
 	} {
 		found := slices.Index(lines, want)

@@ -140,6 +140,7 @@ type Config struct {
 	InstanceID, Zone string
 
 	origins map[string]Origin // by setting name; all settings have one
+	outer   outer             // what the environment has of a run that this is a task of
 }
 
 // Origin says where the value of a setting came from. flag is any name of it,
@@ -147,23 +148,4 @@ type Config struct {
 // Origin.
 func (c *Config) Origin(flag string) Origin {
 	return c.origins[spellings()[strings.TrimLeft(flag, "-")].setting.name]
-}
-
-// Env returns the specification's RMS_CLOUD_TASKS_* variables with the values
-// of c, each as "NAME=value", for the environment of a task. Booleans are 1 or
-// 0, times are seconds, and a setting without a value is left out. The
-// settings that the specification does not have are left out as well.
-func (c *Config) Env() []string {
-	var env []string
-	for _, s := range settings() {
-		text := s.at(c).text()
-		if s.env == "" || s.ours || text == "" {
-			continue
-		}
-		if s.isBool() {
-			text = map[string]string{"true": "1", "false": "0"}[text]
-		}
-		env = append(env, s.env+"="+text)
-	}
-	return env
 }

@@ -38,9 +38,11 @@ func upToDate(t *testing.T, path string, want []byte) {
 const settingsHead = `# Settings
 
 Each setting is taken from the command line, else from its environment variable, else from
-the config file, else it has its default. Of a flag that is given twice, also as ` + "`--x`" + ` and
-` + "`--no-x`" + `, the last one counts. An empty variable counts as not set. A boolean variable
-is 1, true, 0 or false. All faults are reported at once, and then nothing is run.
+the config file, else it has its default. If a flag is given twice, also as ` + "`--x`" + ` and
+` + "`--no-x`" + `, the last one counts. All faults are reported at once, and then nothing is run.
+
+A variable that is empty, or ` + "`None`" + ` as Python spells a missing value, counts as not set. A
+boolean is 1, true, yes or on, or 0, false, no or off, in any case.
 
 The config file, ` + "`--config FILE`" + `, is a YAML mapping whose keys are the flags' names without
 dashes in front; the positive name of a pair, with true or false:
@@ -52,9 +54,19 @@ retry-on-exit: true
 ` + "```" + `
 
 ` + "`ctworker run --print-config`" + ` prints every setting with its value and where it came from, as
-such a file. Times are in seconds and may have a fraction; 1 GB is 2^30 bytes.
+such a file. Passwords and signatures in addresses are masked there, as in logs and events. Other
+users of the machine can see a command line, so give such an address as a variable or in the
+config file. Times are in seconds and may have a fraction; 1 GB is 2^30 bytes.
 
-ctworker says so where a setting has no effect or cannot be met.
+ctworker logs a warning if a setting has no effect or cannot be met.
+
+## Variables inside a task
+
+A task finds the specification's variables with the values of the run that it belongs to, as
+information. A ctworker that the task starts does not take them, nor any other
+` + "`RMS_CLOUD_TASKS_*`" + ` variable that the task inherits, for its own settings: give it flags or a
+config file. A variable to which the task assigns another value is obeyed. To have all of them
+obeyed, unset ` + "`CTWORKER_OUTER_SETTINGS`" + `, which lists them.
 
 `
 

@@ -23,7 +23,7 @@ func Example() {
 	if err := flags.Parse(fixed); err != nil {
 		panic(err)
 	}
-	environ := map[string]string{"RMS_CLOUD_TASKS_INSTANCE_IS_SPOT": "yes"}
+	environ := map[string]string{"RMS_CLOUD_TASKS_INSTANCE_IS_SPOT": "maybe"}
 	_, err := config.Load(config.Sources{
 		Line:      line,
 		Faults:    faults,
@@ -35,5 +35,5 @@ func Example() {
 	// --retry-on-exi: unknown flag; did you mean --retry-on-exit?
 	// --max-runtime "ten": not a number of seconds; give one above 0, such as 600
 	// -j "0": out of range; give one from 1 to 65536, or auto for one a usable CPU
-	// RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "yes": neither true nor false; give 1, true, 0 or false
+	// RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "maybe": neither true nor false; give 1, true, yes, on, 0, false, no or off
 }

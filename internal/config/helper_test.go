@@ -41,12 +41,14 @@ type given struct {
 	env    environ
 	file   string // worker.yaml; --config is added if there is any
 	source bool   // the program passes a task source
+
+	unnamed bool // --config is not added
 }
 
 func (g given) load(t *testing.T) (*config.Config, error) {
 	t.Helper()
 	args := g.args
-	if g.file != "" {
+	if g.file != "" && !g.unnamed {
 		args = append([]string{"--config", "worker.yaml"}, args...)
 	}
 	line, faults, _ := parse(t, args...)

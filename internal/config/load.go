@@ -15,7 +15,9 @@ type Sources struct {
 	// Faults is what Normalize found. Load reports it first.
 	Faults Faults
 	// LookupEnv looks up a variable, such as os.LookupEnv does; nil is an
-	// empty environment. A variable that is empty counts as not set.
+	// empty environment. A variable that is empty or None, which is how Python
+	// spells a missing value, counts as not set. So does a variable that still has
+	// the value that a run gave it for the information of its task; see OuterVar.
 	LookupEnv func(string) (string, bool)
 	// ReadFile reads the config file; by default a file of 1 MiB at most.
 	ReadFile func(string) ([]byte, error)
@@ -25,6 +27,9 @@ type Sources struct {
 	// Queue is true for a command that is about a job's queues, be there a task file
 	// or not.
 	Queue bool
+	// Program is true for a program that is made with an SDK. It has no COMMAND,
+	// so settings about one are ignored.
+	Program bool
 	// CPUs is how many CPUs auto stands for; default UsableCPUs.
 	CPUs func() int
 }
@@ -36,7 +41,7 @@ type Sources struct {
 func Load(src Sources) (*Config, error) {
 	l := loader{
 		src:   src,
-		cfg:   &Config{origins: make(map[string]Origin)},
+		cfg:   &Config{origins: make(map[string]Origin), outer: outerOf(src.LookupEnv)},
 		table: settings(),
 		known: spellings(),
 		meant: make(map[string]bool),
@@ -127,10 +132,7 @@ func (l *loader) environment() (faults Faults) {
 		return nil
 	}
 	for _, s := range l.table {
-		if s.env == "" {
-			continue
-		}
-		if raw, ok := l.src.LookupEnv(s.env); ok && raw != "" {
+		if raw, ok := l.variable(s); ok {
 			from := Origin{Place: Environment, Name: s.env}
 			faults = append(faults, l.apply(spelling{setting: s}, raw, s.env, from)...)
 		}
@@ -138,12 +140,33 @@ func (l *loader) environment() (faults Faults) {
 	return faults
 }
 
-// file applies the config file that the command line names, if it does.
+// none is how Python's str spells a missing value. The specification's pool
+// manager exports it for what its user has not set.
+const none = "None"
+
+// variable returns the value of a setting's variable, if that counts as set.
+func (l *loader) variable(s setting) (raw string, ok bool) {
+	if s.env == "" || l.src.LookupEnv == nil {
+		return "", false
+	}
+	raw, ok = l.src.LookupEnv(s.env)
+	if !ok || raw == "" || raw == none || l.cfg.outer.has(s.env, raw) {
+		return "", false
+	}
+	return raw, true
+}
+
+// file applies the config file that the command line or the environment names, if
+// either does.
 func (l *loader) file() (faults Faults) {
-	var name string
+	shown := flagged(configFile)
+	name, ok := l.variable(l.known[configFile].setting)
+	if ok {
+		shown = l.known[configFile].setting.env
+	}
 	for _, g := range l.src.Line {
 		if g.Name == configFile {
-			name = g.Value
+			name, shown = g.Value, flagged(configFile)
 		}
 	}
 	if name == "" || strings.ContainsRune(name, 0) { // line reports it
@@ -155,7 +178,7 @@ func (l *loader) file() (faults Faults) {
 	}
 	content, err := read(name)
 	if err != nil {
-		return Faults{{Setting: flagged(configFile), Value: name, Reason: cannotRead(err), about: configFile}}
+		return Faults{{Setting: shown, Value: name, Reason: cannotRead(err), about: configFile}}
 	}
 	for _, e := range parseFile(name, content) {
 		if e.fault != nil {

@@ -42,10 +42,12 @@ func TestFaultOfAValue(t *testing.T) {
 		{"--job-id=", `--job-id "": empty; give the ID of a job`},
 		{"--task-file=", `--task-file "": empty; give the name of a file`},
 		{"--job-id=a\x00b", `--job-id "a\x00b": has a NUL byte; give the ID of a job`},
-		{"--is-spot=yes", `--is-spot "yes": neither true nor false; give 1, true, 0 or false`},
-		{"--no-is-spot=no", `--no-is-spot "no": neither true nor false; give 1, true, 0 or false`},
-		{"--verbose=TRUE", `--verbose "TRUE": neither true nor false; give 1, true, 0 or false`},
-		{"--verbose=", `--verbose "": neither true nor false; give 1, true, 0 or false`},
+		{"--is-spot=y", `--is-spot "y": neither true nor false; give 1, true, yes, on, 0, false, no or off`},
+		{"--no-is-spot=n", `--no-is-spot "n": neither true nor false; give 1, true, yes, on, 0, false, no or off`},
+		{"--verbose=None", `--verbose "None": neither true nor false; give 1, true, yes, on, 0, false, no or off`},
+		{"--event-log-file=https://bob:PASSW0RD@h/x?sig=TOPSECRET", `--event-log-file "https://bob:xxxxx@h/x?sig=xxxxx": an address; it is written to a local file: give the name of a file on this machine, and copy it when the run has ended`},
+		{"--task-fil=https://bob:PASSW0RD@h/x?sig=TOPSECRET", `--task-fil "https://bob:xxxxx@h/x?sig=xxxxx": unknown flag; did you mean --task-file?`},
+		{"--verbose=", `--verbose "": neither true nor false; give 1, true, yes, on, 0, false, no or off`},
 		{"--max-memory-allowed-per-task=0", `--max-memory-allowed-per-task "0": not above 0; give one above 0, such as 4 or 0.5`},
 		{"--max-memory-allowed-per-task=1e10", `--max-memory-allowed-per-task "1e10": too large; give one above 0, such as 4 or 0.5`},
 		{"--max-result-size=0", `--max-result-size "0": not above 0; give one above 0, such as 65536 or 16MiB`},
@@ -73,9 +75,9 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		},
 		env: environ{
 			"RMS_CLOUD_TASKS_MAX_RUNTIME":      "eleven", // overridden, and no less wrong
-			"RMS_CLOUD_TASKS_INSTANCE_IS_SPOT": "True",
+			"RMS_CLOUD_TASKS_INSTANCE_IS_SPOT": "Truth",
 		},
-		file: "retry-on-exit: yes\nmax_num_task: 5\n",
+		file: "retry-on-exit: y\nmax_num_task: 5\n",
 	}.faults(t)
 	want := []string{
 		`--max-runtim "5": unknown flag; did you mean --max-runtime?`,
@@ -83,10 +85,10 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		`--max-runtime "ten": not a number of seconds; give one above 0, such as 600`,
 		`--num-cpus "0": out of range; give one from 1 to 65536`,
 		`--provider "azure": not a provider; give AWS or GCP`,
-		`--is-spot "maybe": neither true nor false; give 1, true, 0 or false`,
-		`RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "True": neither true nor false; give 1, true, 0 or false`,
+		`--is-spot "maybe": neither true nor false; give 1, true, yes, on, 0, false, no or off`,
+		`RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "Truth": neither true nor false; give 1, true, yes, on, 0, false, no or off`,
 		`RMS_CLOUD_TASKS_MAX_RUNTIME "eleven": not a number of seconds; give one above 0, such as 600`,
-		`worker.yaml:1: retry-on-exit "yes": neither true nor false; give 1, true, 0 or false`,
+		`worker.yaml:1: retry-on-exit "y": neither true nor false; give 1, true, yes, on, 0, false, no or off`,
 		`worker.yaml:2: max_num_task "5": unknown setting; did you mean max-num-tasks?`,
 		`--job-id (RMS_CLOUD_TASKS_JOB_ID) or --queue-name (RMS_CLOUD_TASKS_QUEUE_NAME): required if neither a task file ` +
 			`nor a task source is specified; give the ID of a job or the name of a queue, or a task file with --task-file`,

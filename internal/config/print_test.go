@@ -111,6 +111,30 @@ func TestPrintComesBack(t *testing.T) {
 	again(t, given{args: []string{"--provider=aws", "--job-id=j"}}.must(t), false)
 }
 
+// What people paste into reports has no secrets in it.
+func TestPrintMasksSecrets(t *testing.T) {
+	t.Parallel()
+	got := printed(t, given{args: []string{"--task-file=https://bob:PASSW0RD@example.org/x.json?sig=TOPSECRET"}}.must(t))
+	if want := "task-file: https://bob:xxxxx@example.org/x.json?sig=xxxxx  # command line; secrets masked\n"; !strings.HasPrefix(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for _, k := range every {
+		if k.raw[0] != "tasks.json" && k.def != "" {
+			continue
+		}
+		c, err := given{args: []string{"--" + k.flag + "=https://bob:PASSW0RD@h/?sig=TOPSECRET"}, source: k.flag != "task-file"}.load(t)
+		text := ""
+		if err != nil {
+			text = err.Error()
+		} else {
+			text = printed(t, c)
+		}
+		if strings.Contains(text, "PASSW0RD") || strings.Contains(text, "TOPSECRET") {
+			t.Errorf("--%s shows a secret: %s", k.flag, text)
+		}
+	}
+}
+
 func TestPrintQuotes(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{

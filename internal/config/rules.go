@@ -4,6 +4,9 @@ package config
 // somebody gave badly is left alone; the fault says enough.
 func (l *loader) derive() {
 	c := l.cfg
+	if l.src.Program {
+		c.Warm = false
+	}
 	if l.src.TaskSource {
 		c.TaskFile = ""
 		c.origins[taskFile] = Origin{Place: Default}
@@ -78,7 +81,14 @@ func (l *loader) missing(reason string, names ...string) Fault {
 		if i > 0 {
 			shown += " or "
 		}
-		shown += flagged(name) + " (" + l.known[name].setting.env + ")"
+		s := l.known[name].setting
+		shown += flagged(name) + " (" + s.env + ")"
+		if l.src.LookupEnv == nil {
+			continue
+		}
+		if raw, ok := l.src.LookupEnv(s.env); ok && l.cfg.outer.has(s.env, raw) {
+			reason += "; " + s.env + " has the value of the run that this is a task of, which does not count"
+		}
 	}
 	return Fault{Setting: shown, Reason: reason, about: names[0], valueless: true}
 }

@@ -17,7 +17,7 @@ type setting struct {
 	def      string // the default as text, if it has one
 	defHelp  string // what help says of the default, where that is not def
 	pair     bool   // a boolean that also has the flag --no-name
-	ours     bool   // not in the specification
+	ours     bool   // not in the specification, or its variable is not
 	lineOnly bool   // about the command line: not in files, nor printed
 	command  bool   // of "ctworker run" alone, and not of programs made with an SDK
 
@@ -108,7 +108,7 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[string]{&c.QueueName, text("the name of a queue")} },
 		},
 		{
-			name: "region", category: inQueue, arg: "REGION", defHelp: "as the provider's own tools find it", ours: true,
+			name: "region", env: prefix + "REGION", category: inQueue, arg: "REGION", defHelp: "as the provider's own tools find it", ours: true,
 			usage: "The region that has the queues; exactly-once queues of GCP have to be asked in theirs",
 			at:    func(c *Config) value { return field[string]{&c.Region, text("a region, such as us-east-1")} },
 		},
@@ -206,12 +206,12 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[time.Duration]{&c.ShutdownGracePeriod, seconds(wantSeconds)} },
 		},
 		{
-			name: "kill-delay", category: inRunning, arg: "SECONDS", def: "5", ours: true,
+			name: "kill-delay", env: prefix + "KILL_DELAY", category: inRunning, arg: "SECONDS", def: "5", ours: true,
 			usage: "When a task is killed, wait this long from SIGTERM to SIGKILL",
 			at:    func(c *Config) value { return field[time.Duration]{&c.KillDelay, seconds(wantSeconds)} },
 		},
 		{
-			name: "idle-timeout", category: inRunning, arg: "SECONDS", def: "60", ours: true,
+			name: "idle-timeout", env: prefix + "IDLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", ours: true,
 			usage: "End once the queue has been empty and no task has run for this long; 0 is never",
 			at:    func(c *Config) value { return field[time.Duration]{&c.IdleTimeout, seconds(wantSeconds)} },
 		},
@@ -235,12 +235,12 @@ func settings() []setting {
 			},
 		},
 		{
-			name: "warm", category: inRunning, def: "false", ours: true, command: true,
+			name: "warm", env: prefix + "WARM", category: inRunning, def: "false", ours: true, command: true,
 			usage: "Start COMMAND once a slot and hand it task after task over the task protocol (docs/protocol.md)",
 			at:    func(c *Config) value { return field[bool]{&c.Warm, boolean()} },
 		},
 		{
-			name: "start-timeout", category: inRunning, arg: "SECONDS", def: "60", ours: true,
+			name: "start-timeout", env: prefix + "START_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", ours: true,
 			usage: "Give a warm process this long to say that it is ready",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 60"
@@ -248,12 +248,12 @@ func settings() []setting {
 			},
 		},
 		{
-			name: "max-tasks-per-process", category: inRunning, arg: "N", def: "0", ours: true,
+			name: "max-tasks-per-process", env: prefix + "MAX_TASKS_PER_PROCESS", category: inRunning, arg: "N", def: "0", ours: true,
 			usage: "Replace a warm process after this many tasks; 0 is never",
 			at:    func(c *Config) value { return field[int]{&c.MaxTasksPerProcess, integer(0, math.MaxInt32)} },
 		},
 		{
-			name: "max-result-size", category: inRunning, arg: "BYTES", def: "16MiB", ours: true,
+			name: "max-result-size", env: prefix + "MAX_RESULT_SIZE", category: inRunning, arg: "BYTES", def: "16MiB", ours: true,
 			usage: "Refuse a task's result that is larger than this; KiB, MiB and GiB may follow the number",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 65536 or 16MiB"
@@ -322,37 +322,37 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[syscall.Signal]{&c.SignalOnTermination, signalName()} },
 		},
 		{
-			name: "cpu-profile", category: inProfile, arg: "FILE", ours: true,
+			name: "cpu-profile", env: prefix + "CPU_PROFILE", category: inProfile, arg: "FILE", ours: true,
 			usage: "Write a CPU profile of ctworker itself, and not of its tasks, to this file, for \"go tool pprof\"",
 			at:    func(c *Config) value { return field[string]{&c.CPUProfile, localFile()} },
 		},
 		{
-			name: "mem-profile", category: inProfile, arg: "FILE", ours: true,
+			name: "mem-profile", env: prefix + "MEM_PROFILE", category: inProfile, arg: "FILE", ours: true,
 			usage: "Write a profile of ctworker's memory at the end to this file, for \"go tool pprof\"",
 			at:    func(c *Config) value { return field[string]{&c.MemProfile, localFile()} },
 		},
 		{
-			name: "trace", category: inProfile, arg: "FILE", ours: true,
+			name: "trace", env: prefix + "TRACE", category: inProfile, arg: "FILE", ours: true,
 			usage: "Write an execution trace of ctworker to this file, for \"go tool trace\"; some 10 MB a second",
 			at:    func(c *Config) value { return field[string]{&c.Trace, localFile()} },
 		},
 		{
-			name: "debug-address", category: inProfile, arg: "HOST:PORT", ours: true,
+			name: "debug-address", env: prefix + "DEBUG_ADDRESS", category: inProfile, arg: "HOST:PORT", ours: true,
 			usage: "Serve Go's profiles of ctworker at this address, such as 127.0.0.1:6060, under /debug/pprof/; whoever reaches it may read them",
 			at:    func(c *Config) value { return field[string]{&c.DebugAddress, hostPort()} },
 		},
 		{
-			name: "verbose", category: inOutput, def: "false",
+			name: "verbose", env: prefix + "VERBOSE", category: inOutput, def: "false", ours: true,
 			usage: "Log at level DEBUG and not INFO",
 			at:    func(c *Config) value { return field[bool]{&c.Verbose, boolean()} },
 		},
 		{
-			name: "strict", category: inOutput, def: "false", ours: true,
+			name: "strict", env: prefix + "STRICT", category: inOutput, def: "false", ours: true,
 			usage: "Exit with code 3 if any task did not complete",
 			at:    func(c *Config) value { return field[bool]{&c.Strict, boolean()} },
 		},
 		{
-			name: configFile, category: inOutput, arg: "FILE", ours: true, lineOnly: true,
+			name: configFile, env: prefix + "CONFIG", category: inOutput, arg: "FILE", ours: true, lineOnly: true,
 			usage: "Take settings from this YAML file; its keys are these flags without dashes",
 			at:    func(c *Config) value { return field[string]{&c.File, text("the name of a file")} },
 		},

@@ -35,7 +35,7 @@ var every = []known{
 		[2]string{"p1", "007"}, [2]any{"p1", "007"}},
 	{"queue-name", "RMS_CLOUD_TASKS_QUEUE_NAME", "QueueName", "",
 		[2]string{"q1", "q2"}, [2]any{"q1", "q2"}},
-	{"region", "", "Region", "",
+	{"region", "RMS_CLOUD_TASKS_REGION", "Region", "",
 		[2]string{"us-east-1", "eu-west-1"}, [2]any{"us-east-1", "eu-west-1"}},
 	{"exactly-once-queue", "RMS_CLOUD_TASKS_EXACTLY_ONCE_QUEUE", "ExactlyOnceQueue", false, bools, bothBools},
 	{"lease", "RMS_CLOUD_TASKS_LEASE", "Lease", 60 * sec,
@@ -66,9 +66,9 @@ var every = []known{
 		[2]string{"20", "0.25"}, [2]any{20 * sec, 250 * time.Millisecond}},
 	{"shutdown-grace-period", "RMS_CLOUD_TASKS_SHUTDOWN_GRACE_PERIOD", "ShutdownGracePeriod", 30 * sec,
 		[2]string{"0", "45"}, [2]any{0 * sec, 45 * sec}},
-	{"kill-delay", "", "KillDelay", 5 * sec,
+	{"kill-delay", "RMS_CLOUD_TASKS_KILL_DELAY", "KillDelay", 5 * sec,
 		[2]string{"0", "7"}, [2]any{0 * sec, 7 * sec}},
-	{"idle-timeout", "", "IdleTimeout", 60 * sec,
+	{"idle-timeout", "RMS_CLOUD_TASKS_IDLE_TIMEOUT", "IdleTimeout", 60 * sec,
 		[2]string{"0", "90"}, [2]any{0 * sec, 90 * sec}},
 	{"tasks-to-skip", "RMS_CLOUD_TASKS_TO_SKIP", "TasksToSkip", int64(0),
 		[2]string{"5", "3000000000"}, [2]any{int64(5), int64(3000000000)}},
@@ -76,12 +76,12 @@ var every = []known{
 		[2]string{"10", "0"}, [2]any{int64(10), int64(0)}},
 	{"max-memory-allowed-per-task", "RMS_CLOUD_TASKS_MAX_MEMORY_ALLOWED_PER_TASK", "MaxMemoryAllowedPerTask", int64(0),
 		[2]string{"2", "0.5"}, [2]any{int64(2 << 30), int64(512 << 20)}},
-	{"warm", "", "Warm", false, bools, bothBools},
-	{"start-timeout", "", "StartTimeout", 60 * sec,
+	{"warm", "RMS_CLOUD_TASKS_WARM", "Warm", false, bools, bothBools},
+	{"start-timeout", "RMS_CLOUD_TASKS_START_TIMEOUT", "StartTimeout", 60 * sec,
 		[2]string{"5", "0.5"}, [2]any{5 * sec, 500 * time.Millisecond}},
-	{"max-tasks-per-process", "", "MaxTasksPerProcess", 0,
+	{"max-tasks-per-process", "RMS_CLOUD_TASKS_MAX_TASKS_PER_PROCESS", "MaxTasksPerProcess", 0,
 		[2]string{"1", "100"}, [2]any{1, 100}},
-	{"max-result-size", "", "MaxResultSize", int64(16 << 20),
+	{"max-result-size", "RMS_CLOUD_TASKS_MAX_RESULT_SIZE", "MaxResultSize", int64(16 << 20),
 		[2]string{"64KiB", "2 GiB"}, [2]any{int64(64 << 10), int64(2 << 30)}},
 	{"retry-on-exit", "RMS_CLOUD_TASKS_RETRY_ON_EXIT", "RetryOnExit", false, bools, bothBools},
 	{"retry-on-exception", "RMS_CLOUD_TASKS_RETRY_ON_EXCEPTION", "RetryOnException", false, bools, bothBools},
@@ -98,13 +98,13 @@ var every = []known{
 	{"termination-margin", "RMS_CLOUD_TASKS_TERMINATION_MARGIN", "TerminationMargin", 5 * sec, [2]string{"0", "2.5"}, [2]any{0 * sec, 2500 * time.Millisecond}},
 	{"release-at-deadline", "RMS_CLOUD_TASKS_RELEASE_AT_DEADLINE", "ReleaseAtDeadline", true, bools, bothBools},
 	{"signal-on-termination", "RMS_CLOUD_TASKS_SIGNAL_ON_TERMINATION", "SignalOnTermination", syscall.Signal(0), [2]string{"USR1", "sigterm"}, [2]any{syscall.SIGUSR1, syscall.SIGTERM}},
-	{"cpu-profile", "", "CPUProfile", "", [2]string{"cpu.pprof", "a b"}, [2]any{"cpu.pprof", "a b"}},
-	{"mem-profile", "", "MemProfile", "", [2]string{"mem.pprof", "a b"}, [2]any{"mem.pprof", "a b"}},
-	{"trace", "", "Trace", "", [2]string{"trace.out", "a b"}, [2]any{"trace.out", "a b"}},
-	{"debug-address", "", "DebugAddress", "", [2]string{"127.0.0.1:0", "localhost:6060"}, [2]any{"127.0.0.1:0", "localhost:6060"}},
-	{"verbose", "", "Verbose", false, bools, bothBools},
-	{"strict", "", "Strict", false, bools, bothBools},
-	{"config", "", "File", "", [2]string{"worker.yaml", "worker.yaml"}, [2]any{"worker.yaml", "worker.yaml"}},
+	{"cpu-profile", "RMS_CLOUD_TASKS_CPU_PROFILE", "CPUProfile", "", [2]string{"cpu.pprof", "a b"}, [2]any{"cpu.pprof", "a b"}},
+	{"mem-profile", "RMS_CLOUD_TASKS_MEM_PROFILE", "MemProfile", "", [2]string{"mem.pprof", "a b"}, [2]any{"mem.pprof", "a b"}},
+	{"trace", "RMS_CLOUD_TASKS_TRACE", "Trace", "", [2]string{"trace.out", "a b"}, [2]any{"trace.out", "a b"}},
+	{"debug-address", "RMS_CLOUD_TASKS_DEBUG_ADDRESS", "DebugAddress", "", [2]string{"127.0.0.1:0", "localhost:6060"}, [2]any{"127.0.0.1:0", "localhost:6060"}},
+	{"verbose", "RMS_CLOUD_TASKS_VERBOSE", "Verbose", false, bools, bothBools},
+	{"strict", "RMS_CLOUD_TASKS_STRICT", "Strict", false, bools, bothBools},
+	{"config", "RMS_CLOUD_TASKS_CONFIG", "File", "", [2]string{"worker.yaml", "worker.yaml"}, [2]any{"worker.yaml", "worker.yaml"}},
 	{"print-config", "", "PrintConfig", false, bools, bothBools},
 }
 
@@ -129,10 +129,10 @@ func (k known) give(g *given, place config.Place, raw string) {
 // places returns where the setting can be given, weakest first.
 func (k known) places() []config.Place {
 	switch {
-	case k.flag == "config" || k.flag == "print-config":
-		return []config.Place{config.CommandLine}
+	case k.flag == "config":
+		return []config.Place{config.Environment, config.CommandLine}
 	case k.env == "":
-		return []config.Place{config.File, config.CommandLine}
+		return []config.Place{config.CommandLine}
 	default:
 		return []config.Place{config.File, config.Environment, config.CommandLine}
 	}
@@ -145,7 +145,7 @@ func (k known) setup() given {
 		g.args = []string{"--provider=AWS", "--queue-name=q"}
 	}
 	if k.flag == "config" {
-		g.file = "verbose: false\n"
+		g.unnamed, g.file = true, "verbose: false\n"
 	}
 	return g
 }
@@ -236,16 +236,79 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// An existing pool manager exports None for what its user has not set.
 func TestEmptyVariablesCountAsUnset(t *testing.T) {
 	t.Parallel()
-	env := environ{}
-	for _, k := range every {
-		env[k.env] = ""
+	for _, unset := range []string{"", "None"} {
+		env := environ{}
+		for _, k := range every {
+			env[k.env] = unset
+		}
+		c := given{env: env, source: true}.must(t)
+		for _, k := range every {
+			if got := fields(c)[k.field]; got != k.def {
+				t.Errorf("with %q in its variable, %s is %v, want the default %v", unset, k.flag, got, k.def)
+			}
+			if got := c.Origin(k.flag).Place; got != config.Default && got != config.Derived {
+				t.Errorf("with %q in its variable, the origin of %s is place %d", unset, k.flag, got)
+			}
+		}
+		g := given{env: env}
+		if faults := g.faults(t); len(faults) != 2 || !strings.Contains(faults[0], "required") || !strings.Contains(faults[1], "required") {
+			t.Errorf("with %q in all variables: %q", unset, faults)
+		}
 	}
-	c := given{env: env, source: true}.must(t)
+}
+
+func TestSpellingsOfBooleans(t *testing.T) {
+	t.Parallel()
+	words := map[string]bool{
+		"1": true, "true": true, "True": true, "TRUE": true, "yes": true, "Yes": true, "YES": true, "on": true, "On": true, "ON": true,
+		"0": false, "false": false, "False": false, "FALSE": false, "no": false, "No": false, "NO": false, "off": false, "Off": false, "OFF": false,
+	}
 	for _, k := range every {
-		if got := fields(c)[k.field]; got != k.def {
-			t.Errorf("%s is %v, want the default %v", k.flag, got, k.def)
+		if _, isBool := k.want[0].(bool); !isBool {
+			continue
+		}
+		for _, place := range k.places() {
+			for raw, want := range words {
+				g := k.setup()
+				k.give(&g, place, raw)
+				if got := fields(g.must(t))[k.field]; got != want {
+					t.Errorf("%s from place %d: %q is %v, want %v", k.flag, place, raw, got, want)
+				}
+			}
+			for _, raw := range []string{"maybe", "2", "t", "y", "-1", "True "} {
+				g := k.setup()
+				k.give(&g, place, `"`+raw+`"`)
+				if place != config.File {
+					g = k.setup()
+					k.give(&g, place, raw)
+				}
+				if faults := g.faults(t); !strings.Contains(faults[0], "neither true nor false") {
+					t.Errorf("%s from place %d: %q: %q", k.flag, place, raw, faults)
+				}
+			}
+		}
+	}
+}
+
+// withoutVariable are the flags that have no variable, and why.
+var withoutVariable = map[string]string{
+	"print-config": "it asks for something else than a run; a variable that is left over would keep a fleet from working",
+}
+
+func TestEveryFlagHasAVariable(t *testing.T) {
+	t.Parallel()
+	var line config.Line
+	for _, f := range config.Flags(&line) {
+		doc, ok := f.(interface{ GetEnvVars() []string })
+		if !ok {
+			t.Fatalf("%v does not say what its variable is", f.Names())
+		}
+		name := f.Names()[0]
+		if variables, without := doc.GetEnvVars(), withoutVariable[name] != ""; (len(variables) == 0) != without {
+			t.Errorf("--%s has the variables %q", name, variables)
 		}
 	}
 }

@@ -168,18 +168,19 @@ func provider() codec[string] {
 	}
 }
 
-// boolean takes the specification's four spellings and no others, so that no
-// typing error passes for false.
+// boolean accepts, in any case, the usual spellings and no others, so that a
+// typing error does not pass for false. The specification has 1, true, 0 and
+// false; its pool manager exports Python's True and False.
 func boolean() codec[bool] {
 	return codec[bool]{
 		parse: func(raw string) (bool, error) {
-			switch raw {
-			case "1", "true":
+			switch strings.ToLower(raw) {
+			case "1", "true", "yes", "on":
 				return true, nil
-			case "0", "false":
+			case "0", "false", "no", "off":
 				return false, nil
 			default:
-				return false, errors.New("neither true nor false; give 1, true, 0 or false")
+				return false, errors.New("neither true nor false; give 1, true, yes, on, 0, false, no or off")
 			}
 		},
 		format: strconv.FormatBool,

@@ -1,0 +1,128 @@
+package config_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ctworker/ctworker/internal/config"
+)
+
+// environOf is a list of variables as a task looks them up.
+func environOf(variables []string) environ {
+	env := environ{}
+	for _, variable := range variables {
+		name, value, _ := strings.Cut(variable, "=")
+		env[name] = value
+	}
+	return env
+}
+
+// A worker that a task starts does not take the settings of the task's own run for
+// its own, whether they were exported or inherited.
+func TestNestedRunIgnoresTheOuterRunsSettings(t *testing.T) {
+	t.Parallel()
+	for _, k := range every {
+		if k.env == "" {
+			continue
+		}
+		for _, raw := range k.raw {
+			outer := k.setup()
+			if k.flag == "event-log-to-queue" { // the provider is not this setting
+				outer.env["RMS_CLOUD_TASKS_PROVIDER"], outer.env["RMS_CLOUD_TASKS_QUEUE_NAME"] = "AWS", "q"
+			}
+			k.give(&outer, config.Environment, raw)
+			var inherited []string
+			for name, value := range outer.env {
+				inherited = append(inherited, name+"="+value)
+			}
+			env := environOf(outer.must(t).TaskEnv(inherited))
+			if env[k.env] == "" {
+				t.Errorf("a task does not find %s", k.env)
+			}
+			inner := given{env: env, source: true}.must(t)
+			if got := fields(inner)[k.field]; got != k.def {
+				t.Errorf("%s=%s of the outer run sets %s to %v, want the default %v", k.env, raw, k.field, got, k.def)
+			}
+		}
+	}
+}
+
+// What a task sets itself is obeyed.
+func TestNestedRunObeysItsTask(t *testing.T) {
+	t.Parallel()
+	for _, k := range every {
+		if k.env == "" {
+			continue
+		}
+		outer := k.setup()
+		k.give(&outer, config.Environment, k.raw[1])
+		inner := k.setup()
+		for name, value := range environOf(outer.must(t).TaskEnv(nil)) {
+			inner.env[name] = value
+		}
+		k.give(&inner, config.Environment, k.raw[0])
+		if k.raw[0] == k.raw[1] {
+			continue
+		}
+		c := inner.must(t)
+		if got := fields(c)[k.field]; got != k.want[0] {
+			t.Errorf("%s=%s of the task sets %s to %v, want %v", k.env, k.raw[0], k.field, got, k.want[0])
+		}
+		if got := c.Origin(k.flag).String(); got != k.env {
+			t.Errorf("the origin of %s is %s", k.flag, got)
+		}
+	}
+}
+
+// A task of a nested run finds the settings of that run, and none of the outer one.
+func TestTaskEnvOfANestedRun(t *testing.T) {
+	t.Parallel()
+	outer := given{args: []string{"--max-num-tasks=1", "--job-id=outer"}, source: true}.must(t)
+	task := outer.TaskEnv([]string{"PATH=/bin", "RMS_CLOUD_TASKS_REGION=here", "RMS_CLOUD_TASKS_FUTURE=x"})
+	env := environOf(task)
+	if env["RMS_CLOUD_TASKS_REGION"] != "here" || env["RMS_CLOUD_TASKS_MAX_NUM_TASKS"] != "1" || env["PATH"] != "/bin" {
+		t.Errorf("a task finds %q", task)
+	}
+	task = append(task, "RMS_CLOUD_TASKS_INSTANCE_TYPE=mine")
+	inner := given{env: environOf(task), source: true}.must(t)
+	nested := inner.TaskEnv(task)
+	env = environOf(nested)
+	for _, name := range []string{"RMS_CLOUD_TASKS_REGION", "RMS_CLOUD_TASKS_MAX_NUM_TASKS", "RMS_CLOUD_TASKS_JOB_ID", "RMS_CLOUD_TASKS_FUTURE"} {
+		if value, ok := env[name]; ok {
+			t.Errorf("a task of the nested run finds %s=%s, of the outer run", name, value)
+		}
+	}
+	if env["RMS_CLOUD_TASKS_INSTANCE_TYPE"] != "mine" || env["PATH"] != "/bin" {
+		t.Errorf("a task of the nested run finds %q", nested)
+	}
+	if n := len(slices.DeleteFunc(slices.Clone(nested), func(v string) bool { return !strings.HasPrefix(v, config.OuterVar+"=") })); n != 1 {
+		t.Errorf("%s stands %d times in %q", config.OuterVar, n, nested)
+	}
+	innermost := given{env: env, source: true}.must(t)
+	if innermost.InstanceType != "" {
+		t.Errorf("the instance type of the innermost run is %q", innermost.InstanceType)
+	}
+}
+
+// What is missing says why the variable does not count.
+func TestMissingNamesWhatDoesNotCount(t *testing.T) {
+	t.Parallel()
+	outer := given{args: []string{"--provider=AWS", "--job-id=j"}}.must(t)
+	got := given{env: environOf(outer.TaskEnv(nil))}.faults(t)
+	if len(got) != 2 || !strings.Contains(got[0], "RMS_CLOUD_TASKS_PROVIDER has the value of the run that this is a task of, which does not count") ||
+		!strings.Contains(got[1], "RMS_CLOUD_TASKS_JOB_ID has the value") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A variable that a list has as 0 is not the same as one that it does not have.
+func TestOuterVariableIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", ",", "MAX_NUM_TASKS", "MAX_NUM_TASKS=", "=", "MAX_NUM_TASKS=00000000,,x"} {
+		c := given{env: environ{config.OuterVar: text, "RMS_CLOUD_TASKS_MAX_NUM_TASKS": "7"}, source: true}.must(t)
+		if c.MaxNumTasks == nil || *c.MaxNumTasks != 7 {
+			t.Errorf("%s=%q: --max-num-tasks is %v", config.OuterVar, text, c.MaxNumTasks)
+		}
+	}
+}
