@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"unicode/utf8"
 
@@ -126,7 +127,7 @@ func (w *worker) engine(args []string) int {
 		OnUsageError:          func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(*cli.Context) error {
 			cfg, err := config.Load(config.Sources{
-				Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.tasks != nil,
+				Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.tasks != nil, Program: true,
 			})
 			if err := errors.Join(faults, err); err != nil {
 				return err
@@ -172,6 +173,13 @@ func (w *worker) run(cfg *config.Config, args, rest []string) (int, error) {
 			return 0, err
 		}
 		data.Args = rest
+		// What a task starts finds the settings of this process, and is not to take them
+		// for its own.
+		for _, variable := range cfg.TaskSettings(os.Environ()) {
+			if value, ok := strings.CutPrefix(variable, config.OuterVar+"="); ok {
+				_ = os.Setenv(config.OuterVar, value)
+			}
+		}
 		var terminated atomic.Bool
 		data.termination = terminated.Load
 		opts.OnTermination = func() { terminated.Store(true) }

@@ -97,6 +97,10 @@ const (
 	fdTermination = 5
 )
 
+// keptVars are the variables of ctworker that are for what a task starts: where
+// the command is, and which settings belong to the run.
+var keptVars = []string{"CTWORKER_BIN", "CTWORKER_OUTER_SETTINGS"}
+
 // withoutOurs leaves out what an engine above this one has set, as a task may
 // itself run ctworker; and of a variable that stands twice, the first, as a
 // program reads the first and whoever appended the second meant it.
@@ -105,7 +109,7 @@ func withoutOurs(env []string) []string {
 	seen := make(map[string]bool, len(env))
 	for _, v := range slices.Backward(env) {
 		name, _, _ := strings.Cut(v, "=")
-		ours := strings.HasPrefix(name, "CTWORKER_") && name != "CTWORKER_BIN"
+		ours := strings.HasPrefix(name, "CTWORKER_") && !slices.Contains(keptVars, name)
 		if !ours && !seen[name] {
 			seen[name] = true
 			kept = append(kept, v)

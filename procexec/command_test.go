@@ -158,7 +158,7 @@ func TestEnvironment(t *testing.T) {
 	t.Parallel()
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "USER_VAR=a b=c", "TWICE=first", "EMPTY=", "TWICE=last",
-		"CTWORKER_TASK_ID=outer", "CTWORKER_GUARD=outer:/", "CTWORKER_PROCESS=outer.1", "CTWORKER_SHUTDOWN_FD=9", "CTWORKER_BIN=/kept",
+		"CTWORKER_TASK_ID=outer", "CTWORKER_GUARD=outer:/", "CTWORKER_PROCESS=outer.1", "CTWORKER_SHUTDOWN_FD=9", "CTWORKER_BIN=/kept", "CTWORKER_OUTER_SETTINGS=kept",
 	}
 	r := run(t, procexec.CommandOptions{Argv: []string{"env"}, Env: env}, procexec.Task{ID: "task\n é", Data: []byte("1"), Attempt: 7, Slot: 3})
 	var got []string
@@ -170,7 +170,7 @@ func TestEnvironment(t *testing.T) {
 		}
 	}
 	want := []string{
-		"PATH=" + os.Getenv("PATH"), "USER_VAR=a b=c", "EMPTY=", "TWICE=last", "CTWORKER_BIN=/kept",
+		"PATH=" + os.Getenv("PATH"), "USER_VAR=a b=c", "EMPTY=", "TWICE=last", "CTWORKER_BIN=/kept", "CTWORKER_OUTER_SETTINGS=kept",
 		"CTWORKER_RESULT_FD=3", "CTWORKER_TASK_ID=task", " é", "CTWORKER_ATTEMPT=7", "CTWORKER_SLOT=3",
 	}
 	if !slices.Equal(got, want) {

@@ -130,7 +130,8 @@ type HostSetup struct {
 	Slots  int
 	// MaxResult and MemoryLimit are in bytes.
 	MaxResult, MemoryLimit int64
-	// Env are variables for the processes.
+	// Env are variables for the processes. Every other variable of ctworker's, and
+	// of the specification's, is removed there: it belongs to an outer run.
 	Env                   []string
 	Shutdown, Termination *Notice
 	// Warn receives what the host wants to be logged.

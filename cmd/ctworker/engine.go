@@ -49,7 +49,7 @@ func (p process) engine(host *procexec.Host, line config.Line, faults config.Fau
 	help := host.Hello.Program + " --help"
 	source := host.Hello.Source
 	cfg, err := config.Load(config.Sources{
-		Line: line, Faults: faults, LookupEnv: os.LookupEnv, TaskSource: source != nil,
+		Line: line, Faults: faults, LookupEnv: os.LookupEnv, TaskSource: source != nil, Program: true,
 	})
 	if err != nil {
 		return program.Usage(p.stderr, "ctworker", help, err)

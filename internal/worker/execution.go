@@ -30,7 +30,7 @@ func (w *Worker) openExecution() error {
 		return w.openPool(procexec.PoolOptions{Argv: opts.Argv, MaxTasks: cfg.MaxTasksPerProcess})
 	}
 	command, err := procexec.NewCommand(w.launcher, procexec.CommandOptions{
-		Argv: opts.Argv, Env: append(os.Environ(), cfg.Env()...),
+		Argv: opts.Argv, Env: cfg.TaskEnv(os.Environ()),
 		MaxRuntime: cfg.MaxRuntime, KillDelay: orNone(cfg.KillDelay),
 		MemoryLimit: cfg.MaxMemoryAllowedPerTask, MaxResult: cfg.MaxResultSize,
 		Shutdown: w.shutdown, Termination: w.termination, Stderr: w.logStderr,
@@ -50,7 +50,7 @@ func (w *Worker) openHost() error {
 	err := host.Begin(procexec.HostSetup{
 		Worker: cfg.WorkerData(), Slots: cfg.NumSimultaneousTasks,
 		MaxResult: cfg.MaxResultSize, MemoryLimit: cfg.MaxMemoryAllowedPerTask,
-		Env: cfg.Env(), Shutdown: w.shutdown, Termination: w.termination,
+		Env: cfg.TaskSettings(os.Environ()), Shutdown: w.shutdown, Termination: w.termination,
 		Warn: func(text string) { w.opts.Log.Warn().Msg(text) },
 	})
 	if err != nil {
@@ -74,7 +74,7 @@ func (w *Worker) openHost() error {
 func (w *Worker) openPool(opts procexec.PoolOptions) error {
 	cfg := w.opts.Config
 	opts.Slots = cfg.NumSimultaneousTasks
-	opts.Env = append(os.Environ(), cfg.Env()...)
+	opts.Env = cfg.TaskEnv(os.Environ())
 	opts.WorkerData = cfg.WorkerData()
 	opts.MaxRuntime, opts.KillDelay, opts.StartTimeout = cfg.MaxRuntime, orNone(cfg.KillDelay), cfg.StartTimeout
 	opts.MemoryLimit, opts.MaxResult = cfg.MaxMemoryAllowedPerTask, cfg.MaxResultSize

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import zlib
 from pathlib import Path
 
 import pytest
 
 from conftest import Lab
-from ctworker._arguments import SPECIFIED, parse
+from ctworker._arguments import SPECIFIED, default_isolation, parse
 from ctworker._settings import SETTINGS
 
 
@@ -174,3 +175,18 @@ def test_engine_is_looked_for(lab: Lab, tmp_path: Path) -> None:
     broken.chmod(0o755)
     done = lab.run(program, env={"CTWORKER_BIN": str(broken)})
     assert (done.code, "cannot be started" in done.err) == (2, True)
+
+
+def test_unset_spellings_of_the_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for unset in ("", "None"):
+        monkeypatch.setenv("RMS_CLOUD_TASKS_ISOLATION", unset)
+        assert parse(None, []).isolation == default_isolation()
+
+
+def test_isolation_of_an_outer_run_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RMS_CLOUD_TASKS_ISOLATION", "reuse")
+    assert parse(None, []).isolation == "reuse"
+    monkeypatch.setenv("CTWORKER_OUTER_SETTINGS", f"X=1,ISOLATION={zlib.crc32(b'reuse'):08x}")
+    assert parse(None, []).isolation == default_isolation()
+    monkeypatch.setenv("RMS_CLOUD_TASKS_ISOLATION", "spawn")
+    assert parse(None, []).isolation == "spawn"

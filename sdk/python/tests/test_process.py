@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import textwrap
 from collections.abc import Callable
 
 import pytest
@@ -280,3 +282,34 @@ def test_a_fork_that_returns_answers_for_nobody(lab: Lab, isolation: str) -> Non
     done = lab.over(program, ["fork", "a", "fork", "b"], "--isolation", isolation)
     assert (done.code, done.types()) == (0, {"task_completed": 4}), done.err
     assert done.of("t1")["result"] == "a"
+
+
+def test_worker_inside_a_task(lab: Lab, isolation: str) -> None:
+    """It runs all of its tasks, and finds nothing of the outer run in its own environment."""
+    inner = lab.folder / "inner.py"
+    inner.write_text(
+        textwrap.dedent(
+            """
+            import asyncio, os, sys
+            from ctworker import Worker
+            def f(i, d, w):
+                return False, [os.environ.get(n) for n in sys.argv[1:3]] + [w.max_num_tasks]
+            if __name__ == "__main__":
+                names, flags = sys.argv[1:3], sys.argv[3:]
+                asyncio.run(Worker(f, args=flags).start())
+            """
+        )
+    )
+    program = """
+    import subprocess
+    def f(i, d, w):
+        command = [sys.executable, "inner.py", "RMS_CLOUD_TASKS_TO_SKIP", "CTWORKER_OUTSIDE",
+            "--task-file", "tasks.json", "--event-log-file", "inner"]
+        subprocess.run(command, check=True, env={**os.environ, "CTWORKER_OUTSIDE": "left over"})
+        return False, open("inner").read()
+    """
+    flags = ("--isolation", isolation, "--tasks-to-skip", "2", "--max-num-tasks", "1")
+    done = lab.over(program, [0] * 4, *flags)
+    (event,) = [e for e in done.events if e["event_type"] == "task_completed"]
+    inners = [json.loads(line) for line in event["result"].splitlines()]
+    assert [e["result"] for e in inners] == [["0", None, None]] * 4, inners

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ctworker._environment import setting as setting_variable
 from ctworker._settings import SETTINGS, Setting
 
 ISOLATIONS = ("fork", "spawn", "reuse")
@@ -204,7 +205,7 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
 
 def _isolation(parser: argparse.ArgumentParser, chosen: str | None) -> str:
     if chosen is None:
-        chosen = os.environ.get(ISOLATION_VAR) or default_isolation()
+        chosen = setting_variable(ISOLATION_VAR) or default_isolation()
         if chosen not in ISOLATIONS:
             parser.error(f"{ISOLATION_VAR}={chosen}: choose from {', '.join(ISOLATIONS)}")
     return chosen

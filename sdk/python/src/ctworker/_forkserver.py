@@ -17,6 +17,7 @@ from ctworker._children import Children
 from ctworker._control import Control
 from ctworker._data import SHUTDOWN, TERMINATION, WorkerData, notices_from_environment
 from ctworker._detach import Detacher, Shedder, adopt_orphans, set_variable
+from ctworker._environment import forget_outer_run
 from ctworker._leave import leave_after
 from ctworker._orphans import Begun, Orphans
 from ctworker._poller import new_poller
@@ -102,6 +103,7 @@ class ForkServer:
 
     def _set_up(self, message: dict[str, Any]) -> None:
         memory_limit: int = message["memory_limit"]
+        forget_outer_run()
         for name, fd in zip((SHUTDOWN, TERMINATION), self._control.take_fds()):
             os.set_inheritable(fd, True)
             os.environ[f"CTWORKER_{name}_FD"] = str(fd)

@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import resource
+import stat
 from typing import NoReturn
 
 from ctworker import _detach
 from ctworker._data import WorkerData, notices_from_environment
+from ctworker._engine import fail
 from ctworker._leave import leave_after
 from ctworker._program import Program
 from ctworker._serve import Lines, serve, write_all
@@ -37,11 +39,24 @@ def take_connection() -> Connection | None:
     claims = os.environ.pop(CLAIM_FD_VAR, "")
     if not fd.isdigit():
         return None
+    if not _is_socket(int(fd)):
+        # To run as an engine here could start this very program again, without end.
+        raise fail(
+            f"{FD_VAR}={fd} is not a connected socket: the variable is left over from the "
+            "process that has started this one; unset it"
+        )
     connection = Connection(int(fd), int(claims) if claims.isdigit() else None)
     os.set_inheritable(connection.fd, False)
     if connection.claims is not None:
         os.set_inheritable(connection.claims, False)
     return connection
+
+
+def _is_socket(fd: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        return False
 
 
 async def serve_spawned(program: Program, connection: Connection) -> NoReturn:

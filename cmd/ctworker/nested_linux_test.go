@@ -1,0 +1,79 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/ctworker/ctworker/internal/program"
+)
+
+// A ctworker inside a task runs all of its own tasks, writes its own events, and
+// heeds what the task itself has set, whatever the settings of the outer run are.
+func TestRunInsideATask(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const inner = asCommand + `=1 "$0" run --task-file tasks.json --event-log-file "inner-$1" -- true 2> "inner-$1.err" && wc -l < "inner-$1"`
+	for _, c := range []struct {
+		name  string
+		flags []string
+		env   []string
+		want  string // how many events the inner run has written
+	}{
+		{"flags", []string{"--tasks-to-skip", "1", "--max-num-tasks", "1"}, nil, "3"},
+		{"variables", []string{"--tasks-to-skip", "1"}, []string{"RMS_CLOUD_TASKS_MAX_NUM_TASKS=1", "RMS_CLOUD_TASKS_INSTANCE_IS_SPOT=True"}, "3"},
+		{"without a file of events", []string{"--max-num-tasks", "1", "--no-event-log-to-file"}, nil, "3"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			args := append([]string{"run", "--task-file", "tasks.json", "--event-log-file", "outer"}, c.flags...)
+			in := prepare(t, withTasks(t, 3), append(args, "--", "sh", "-c", inner+` > result-$1`, self, "{task_id}")...)
+			in.cmd.Env = append(in.cmd.Env, c.env...)
+			in.start().want(program.ExitOK)
+			results := readAll(t, in.dir, "result-")
+			if len(results) != 1 || strings.TrimSpace(results[0]) != c.want {
+				t.Errorf("the inner runs wrote %q events, want %s; %s", results, c.want, readAll(t, in.dir, "inner-"))
+			}
+		})
+	}
+	t.Run("set by the task", func(t *testing.T) {
+		t.Parallel()
+		in := prepare(t, withTasks(t, 3), "run", "--task-file", "tasks.json", "--event-log-file", "outer", "--max-num-tasks", "1", "--",
+			"sh", "-c", `export RMS_CLOUD_TASKS_MAX_NUM_TASKS=2; `+inner+` > result-$1`, self, "{task_id}")
+		in.start().want(program.ExitOK)
+		if results := readAll(t, in.dir, "result-"); len(results) != 1 || strings.TrimSpace(results[0]) != "2" {
+			t.Errorf("the inner run wrote %q events, want 2", results)
+		}
+	})
+	t.Run("warm", func(t *testing.T) {
+		t.Parallel()
+		in := prepare(t, withTasks(t, 3), "run", "--warm", "--task-file", "tasks.json", "--event-log-file", "outer", "--max-num-tasks", "1", "--",
+			"sh", "-c", shellWorker, self, strings.ReplaceAll(inner, "$1", "0")+` > result-0`)
+		in.start().want(program.ExitOK)
+		if results := readAll(t, in.dir, "result-"); len(results) != 1 || strings.TrimSpace(results[0]) != "3" {
+			t.Errorf("the inner run wrote %q events, want 3; %s", results, readAll(t, in.dir, "inner-"))
+		}
+	})
+}
+
+// readAll returns the contents of the files whose names begin so.
+func readAll(t *testing.T, dir, prefix string) (contents []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			b, err := os.ReadFile(dir + "/" + e.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			contents = append(contents, string(b))
+		}
+	}
+	return contents
+}
