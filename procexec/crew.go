@@ -93,6 +93,7 @@ type crew[J any] struct {
 	err      error // why the run failed
 	failures int   // starts that have failed in a row
 	nextDue  time.Time
+	warnings taskWarnings
 
 	tasks   int64         // replies, for the averages
 	average time.Duration // of a task

@@ -86,6 +86,11 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 		report = tooLarge(c.pool.opts.MaxResult)
 	}
 	report.Elapsed = took
+	if r.warning != "" {
+		if log := c.warnings.take(&c.pool.opts.Log, r.id, r.warning); log != nil {
+			defer log() // without the lock
+		}
+	}
 	if most := c.pool.opts.MaxRuntime; s.end == 0 && took >= most && took < most+stoppedFor {
 		s.end = TimedOut // the clock was about to say so
 		s.killLater(now)

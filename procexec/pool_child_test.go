@@ -159,6 +159,9 @@ func (w *warm) run(id string, attempt int, o order, n int) {
 		result = os.Getenv(o.Arg)
 	case "big":
 		result = strings.Repeat("x", o.N)
+	case "warn":
+		w.say(map[string]any{"task_id": id, "result": 1, "warning": o.Arg})
+		return
 	case "raise":
 		w.say(map[string]any{"task_id": id, "exception": o.Arg})
 		return

@@ -24,6 +24,7 @@ type reply struct {
 	failed   bool
 	result   []byte // one JSON value, or nothing
 	text     string // of the exception
+	warning  string // logged once per run
 }
 
 type readyLine struct {
@@ -49,6 +50,7 @@ func parseReply(line []byte, expected string) (reply, error) {
 		Result    jsontext.Value `json:"result"`
 		Exception *string        `json:"exception"`
 		Returned  bool           `json:"returned"`
+		Warning   string         `json:"warning"`
 	}
 	if err := json.Unmarshal(line, &say, jsontext.AllowDuplicateNames(true)); err != nil {
 		return reply{}, fmt.Errorf("it is no reply: %w", err)
@@ -59,7 +61,7 @@ func parseReply(line []byte, expected string) (reply, error) {
 	if say.TaskID == nil {
 		return reply{}, errors.New(`it has neither "task_id" nor "ready"`)
 	}
-	r := reply{id: *say.TaskID, returned: say.Returned, result: say.Result}
+	r := reply{id: *say.TaskID, returned: say.Returned, result: say.Result, warning: say.Warning}
 	if say.Retry != nil {
 		r.retry = *say.Retry
 	}

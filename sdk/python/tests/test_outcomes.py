@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import enum
 import json
 
 import pytest
 
 from conftest import Lab
 from ctworker._data import WorkerData
+from ctworker._result import _key_text, encode_value
 from ctworker._task import Task, TaskRunner
 
 
@@ -27,6 +29,11 @@ from ctworker._task import Task, TaskRunner
         ('return False, data["n"]', False, 7),
         ('return False, data["task_id"] + str(data["data"])', False, "t0{'n': 7}"),
         ("import asyncio; return False, asyncio.run(asyncio.sleep(0, 5))", False, 5),
+        (
+            "import enum\nclass Key(str, enum.Enum): A = 'a'\nreturn False, {Key.A: 1, 2: {3: 4, None: 5, False: 6, 1.5: 7}}",
+            False,
+            {"a": 1, "2": {"3": 4, "null": 5, "false": 6, "1.5": 7}},
+        ),
         ("return False, 10**5000 == int('1' + '0' * 4000) * 10**1000", False, True),
     ],
 )
@@ -45,7 +52,25 @@ def test_completed(lab: Lab, body: str, retry: bool, result: object) -> None:
         ("pass", "the function returned None; return a tuple of two, (retry, result)"),
         ('return "done"', "the function returned a str"),
         ("return 1, 2, 3", "the function returned a tuple of 3"),
-        ('return 1, "x"', "an int as retry"),
+        ('return "done", False', "a str as retry, the first of the tuple"),
+        ('return {"n": 1}, False', "a dict as retry"),
+        (
+            "class Odd:\n def __bool__(self): raise ValueError('neither')\nreturn Odd(), 1",
+            "which is neither true nor false (neither)",
+        ),
+        ('return {1: 2, "1": 3}', "the function returned a dict"),
+        ('return False, {1: 2, "1": 3}', "result has the keys 1 and '1', which are both \"1\""),
+        ('return False, {True: 2, "true": 3}', "the keys True and 'true', which are both"),
+        ('return False, {"null": 2, None: 3}', "the keys 'null' and None, which are both"),
+        ('return False, {1.0: 2, "1.0": 3}', "the keys 1.0 and '1.0', which are both"),
+        (
+            'return False, {"a": [0, ({"b": {0: 1, "0": 2}},)]}',
+            "result['a'][1][0]['b'] has the keys 0 and '0'",
+        ),
+        (
+            'return False, {"c": {}, 5: {7: {1: 2, "1": 3}}}',
+            "result[5][7] has the keys 1 and '1'",
+        ),
         ('return False, {"a": [0, {1}]}', "result['a'][1] is a set, which has no JSON form"),
         ('return False, float("nan")', "the result is nan, which is no JSON number"),
         ('return False, {"a": [-float("inf")]}', "result['a'][0] is -inf"),
@@ -64,6 +89,56 @@ def test_what_cannot_be_passed_on_is_said(lab: Lab, body: str, words: str) -> No
     event = lab.outcome(body)
     assert event["event_type"] == "task_exception"
     assert words in event["exception"]
+
+
+def test_doubled_keys_are_found_without_a_fork(lab: Lab, isolation: str) -> None:
+    program = 'def f(i, data, w): return False, [{"1": 2, data: 3}]'
+    done = lab.over(program, [1, 2, "1"], "--isolation", isolation)
+    assert "result[0] has the keys '1' and 1" in done.of("t0")["exception"]
+    assert done.of("t1")["result"] == [{"1": 2, "2": 3}]
+    assert done.of("t2")["result"] == [{"1": 3}]
+
+
+def test_keys_are_what_the_encoder_writes() -> None:
+    class Text(str):
+        def __str__(self) -> str:
+            return "other"
+
+    class Number(enum.IntEnum):
+        ONE = 1
+
+    keys = ["ü", Text("b"), 1, -(10**30), Number.ONE, True, None, 1.0, 1e300, False, -0.0]
+    for key in keys:
+        assert list(json.loads(encode_value({key: 0}))) == [_key_text(key)]
+
+
+TRUTHS = """
+def f(i, data, w):
+    match data:
+        case "zero": return 0, "z"
+        case "one": return 1, "o"
+        case "none": return None, "n"
+        case "list": return [False, "l"]
+"""
+
+
+def test_truth_values_and_a_list_are_taken_with_one_warning(lab: Lab, isolation: str) -> None:
+    data = "zero one none zero one none".split()
+    done = lab.over(TRUTHS, data, "--isolation", isolation, "--max-tasks-per-process", "2")
+    assert [(done.of(f"t{i}")["retry"], done.of(f"t{i}")["result"]) for i in range(6)] == [
+        (False, "z"),
+        (True, "o"),
+        (False, "n"),
+    ] * 2
+    assert done.err.count("is neither True nor False") == 1, done.err
+
+
+def test_a_list_passes_for_the_tuple_with_one_warning(lab: Lab) -> None:
+    done = lab.over(TRUTHS, ["list"] * 3)
+    assert {(e["event_type"], e["retry"], e["result"]) for e in done.events} == {
+        ("task_completed", False, "l")
+    }
+    assert done.err.count("the function returned a list") == 1, done.err
 
 
 def test_ten_megabytes(lab: Lab) -> None:

@@ -40,11 +40,12 @@ class TaskRunner:
         """Return the reply. SystemExit alone is passed on: it is to end the process."""
         try:
             returned = self._call(task)
-            retry, result = encode_return(returned, self._max_result)
-            return b'{"task_id":%b,"retry":%b,"result":%b}\n' % (
+            retry, result, warning = encode_return(returned, self._max_result)
+            return b'{"task_id":%b,"retry":%b,"result":%b%b}\n' % (
                 encode_text(task.id),
                 b"true" if retry else b"false",
                 result,
+                b"" if warning is None else b',"warning":' + encode_text(warning),
             )
         except SystemExit:
             raise

@@ -1,0 +1,41 @@
+package procexec_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/procexec"
+)
+
+// A warning is logged once, with the first task that had it. The number and the length
+// of warnings are bounded, as they come from tasks.
+func TestPool_LogsEachWarningOnce(t *testing.T) {
+	t.Parallel()
+	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
+		t.Run(child, func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			orders := []order{{Do: "warn", Arg: "odd"}, {Do: "warn", Arg: "odd"}, {}, {Do: "warn", Arg: strings.Repeat("z", 5000)}}
+			for i := range 30 {
+				orders = append(orders, order{Do: "warn", Arg: fmt.Sprint("odd ", i)})
+			}
+			r := startPool(t, child, procexec.PoolOptions{Log: zerolog.New(zerolog.SyncWriter(&log))})
+			for i, report := range r.all(orders...) {
+				if report.End != procexec.Finished {
+					t.Errorf("t%d: %+v", i, report)
+				}
+			}
+			lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+			if len(lines) != 16 || strings.Count(log.String(), `"warning":"odd"`) != 1 || !strings.Contains(lines[0], `"first_task_id":"t0"`) {
+				t.Errorf("%d lines: %s", len(lines), log.String())
+			}
+			if longest := strings.Count(log.String(), "z"); longest != 2048 {
+				t.Errorf("a warning of 5000 bytes is logged with %d", longest)
+			}
+		})
+	}
+}
