@@ -88,15 +88,12 @@ class Detacher(_Fork):
         self._memory_limit = memory_limit
         modules = sys.modules
         self._after_fork: Any = modules.get("multiprocessing.util")
-        self._numpy_random: Any = modules.get("numpy.random")
 
     def detach(self) -> None:
         """Detach this process, a child."""
         self.stand_alone()
         if self._after_fork is not None:
             self._after_fork._run_after_forkers()
-        if self._numpy_random is not None:
-            _reseed(self._numpy_random)
         if self._memory_limit:
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
             limit = self._memory_limit
@@ -196,11 +193,3 @@ def _forget_multiprocessing() -> None:
         server._forkserver_pid = None
         server._forkserver_alive_fd = None
         server._forkserver_address = None
-
-
-def _reseed(numpy_random: Any) -> None:
-    """Give the task its own random numbers; the module random sees to itself."""
-    try:
-        numpy_random.seed()
-    except Exception:
-        pass  # the user has put in a generator that takes no seed

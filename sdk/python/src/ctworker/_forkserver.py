@@ -22,6 +22,7 @@ from ctworker._leave import leave_after
 from ctworker._orphans import Begun, Orphans
 from ctworker._poller import new_poller
 from ctworker._program import Program
+from ctworker._randomness import Generators
 from ctworker._serve import Lines, serve, warm_up
 from ctworker._source_child import SourceChild
 from ctworker._task import TaskRunner
@@ -55,6 +56,7 @@ class ForkServer:
             self._shedder.shed()
             adopt_orphans()
             gc.collect()
+            self._find_generators()
             self._poller = new_poller()
             self._children = Children(self._poller)
             try:
@@ -67,6 +69,13 @@ class ForkServer:
             traceback.print_exc()
         finally:
             os._exit(code)
+
+    def _find_generators(self) -> None:
+        self._generators: Generators | None = None
+        if self._program.isolation != "spawn":  # else only the task source is forked
+            self._generators = Generators()
+            for text in self._generators.warnings:
+                self._control.say({"warning": text})
 
     def _serve(self) -> None:
         control = self._control
@@ -146,6 +155,8 @@ class ForkServer:
     def _run_tasks(self, message: dict[str, Any], fds: list[int]) -> None:
         """Run tasks, in a forked child."""
         self._detach()
+        if self._generators is not None:
+            self._generators.reseed()
         slot: int = message["slot"]
         set_variable(b"CTWORKER_PROCESS", message["mark"].encode())
         set_variable(b"CTWORKER_SLOT", b"%d" % slot)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ctworker._children import Ended
 from ctworker._leave import leave
@@ -27,6 +28,10 @@ class SourceChild:
         self._report_reader, self._report_writer = os.pipe()
         self._reader_open = True
         self.name = source.name
+        # The source runs once, so it draws what it would draw in the program; a fork
+        # gives the module random another seed.
+        self._random: Any = sys.modules.get("random")
+        self._random_state = self._random and self._random.getstate()
 
     def close_reader(self) -> None:
         """The engine has it."""
@@ -48,6 +53,8 @@ class SourceChild:
         code = 1
         try:
             shed()
+            if self._random is not None:
+                self._random.setstate(self._random_state)
             os.close(self._report_reader)
             assert self._tasks is not None
             error = self._source.run(self._tasks)
