@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/boottime"
 )
 
 var (
@@ -13,9 +16,11 @@ var (
 	// may be running elsewhere, and must be neither acknowledged nor told of.
 	ErrLeaseLost = errors.New("lease lost")
 
-	// ErrRefused says that the source refuses something for good, as for lack of a
-	// permission: it would refuse it for the next task as well. It ends the run.
-	ErrRefused = errors.New("refused for good")
+	// ErrRefused is of a request that the source answers with a refusal, as for lack of a
+	// permission: it would refuse it for the next task as well. A settlement that is
+	// refused fails the run; an extension that is refused is tried again while the lease
+	// lasts.
+	ErrRefused = errors.New("refused")
 
 	// ErrSettled says that a delivery was settled a second time, and in
 	// another way. It is a fault in a stage.
@@ -25,8 +30,7 @@ var (
 // A Lease is what a Source holds for us while we have one of its tasks. Its
 // methods may block on the network, and may be called from any goroutine; a
 // Delivery calls Ack or Release at most once, and neither after the other.
-// They retry what can be retried themselves, within ctx; an error that Is ErrRefused
-// ends the run.
+// They retry what can be retried themselves, within ctx. A panic in one of them is an error.
 type Lease interface {
 	// Ack says that the task is done and must not be delivered again.
 	Ack(ctx context.Context) error
@@ -52,12 +56,17 @@ type Delivery struct {
 
 	lease    Lease
 	received time.Time // when the run got it
+	number   int64     // how many the run got before it
+	leased   bool      // the lease can end
 
-	mu      sync.Mutex
-	settled settlement
-	lost    chan struct{} // made by the first Lost or Lose
-	cause   error         // why it was lost; nil while it is held
-	after   func()        // what OnSettled was given
+	mu       sync.Mutex
+	until    time.Time // when the lease ends, by package boottime; valid if leased
+	withheld bool      // its event was not written, as the lease was lost
+	reported bool      // the loss of the lease was
+	settled  settlement
+	lost     chan struct{} // made by the first Lost or Lose
+	cause    error         // why it was lost; nil while it is held
+	after    func()        // what OnSettled was given
 
 	// The run's books; see ledger.go. A delivery made outside a run has none.
 	books      *ledger
@@ -92,6 +101,9 @@ func (d *Delivery) init(task Task, lease Lease, attempt int) {
 		lease = noLease{}
 	}
 	d.Task, d.Attempt, d.lease = task, max(attempt, 1), lease
+	if until := lease.Expires(); !until.IsZero() {
+		d.leased, d.until = true, until.Add(boottime.Suspended())
+	}
 }
 
 // A Batch makes deliveries, many of them in one piece of memory. The zero value is
@@ -126,7 +138,11 @@ func (b *Batch) New(task Task, lease Lease, attempt int) *Delivery {
 func (d *Delivery) Ack(ctx context.Context) error {
 	tell, after, err := d.settle(acked)
 	if err == nil && tell {
-		err = d.lease.Ack(ctx)
+		if d.leased {
+			err = d.ask(func() error { return d.lease.Ack(ctx) })
+		} else {
+			err = d.lease.Ack(ctx)
+		}
 	}
 	after() // an acknowledgment may take long, and be tried again: the lease is kept meanwhile
 	if err != nil {
@@ -142,7 +158,7 @@ func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	tell, after, err := d.settle(released)
 	after() // a renewal that came to the source after the release would undo it
 	if err == nil && tell {
-		err = d.lease.Release(ctx, delay)
+		err = d.ask(func() error { return d.lease.Release(ctx, delay) })
 	}
 	if err != nil && !errors.Is(err, ErrLeaseLost) {
 		return fmt.Errorf("release task %q: %w", d.Task.ID, err)
@@ -166,6 +182,9 @@ func (d *Delivery) Abandon() error {
 // It reports whether the source is to be told: by the first call alone, and only
 // while the lease is held. after is what OnSettled was given, to be called once.
 func (d *Delivery) settle(s settlement) (tell bool, after func(), err error) {
+	if d.leased {
+		d.Held() // or it is lost
+	}
 	after = func() {}
 	d.mu.Lock()
 	was, lost := d.settled, d.cause
@@ -192,6 +211,9 @@ func (d *Delivery) settle(s settlement) (tell bool, after func(), err error) {
 // made outside a run.
 func (d *Delivery) Received() time.Time { return d.received }
 
+// Number is how many deliveries the run got before this one.
+func (d *Delivery) Number() int64 { return d.number }
+
 // OnSettled has f called once the lease need not be kept any longer: before a
 // release is told to the source, and after an acknowledgment has been; at once if
 // the delivery has been settled. It is for the one stage that keeps leases: a second
@@ -216,22 +238,128 @@ func (d *Delivery) Settled() bool {
 }
 
 // Extend asks that the lease last duration from now and returns when it will
-// end. A lease that turns out to be gone makes the delivery Lost.
+// end. A lease that turns out to be gone makes the delivery Lost; one that has ended is not
+// extended any more, as the source may have handed the task to another worker.
 func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Time, error) {
-	until, err := d.lease.Extend(ctx, duration)
-	if err == nil {
+	if !d.Held() {
+		return time.Time{}, d.lostError()
+	}
+	var until time.Time
+	suspended := boottime.Suspended() // before it is asked: the answer may take its time
+	err := d.ask(func() (err error) { until, err = d.lease.Extend(ctx, duration); return err })
+	if err != nil {
+		err = fmt.Errorf("extend task %q: %w", d.Task.ID, err)
+		if errors.Is(err, ErrLeaseLost) {
+			d.Lose(err)
+		}
+		return until, err
+	}
+	if !d.leased {
 		return until, nil
 	}
-	err = fmt.Errorf("extend task %q: %w", d.Task.ID, err)
-	if errors.Is(err, ErrLeaseLost) {
-		d.Lose(err)
+	d.mu.Lock()
+	d.until = until.Add(suspended)
+	d.mu.Unlock()
+	if !d.Held() { // the answer was as old as that
+		return until, d.lostError()
 	}
-	return until, err
+	return until, nil
+}
+
+// ask has the source asked for something. A panic in its lease is an error.
+func (d *Delivery) ask(request func() error) error {
+	if d.books == nil || d.books.reach == nil || !d.leased {
+		return recovered(request)
+	}
+	return d.books.reach.during(func() error { return recovered(request) })
 }
 
 // Expires is when the lease ends, as known when the task was received; the
 // zero time where it never does.
 func (d *Delivery) Expires() time.Time { return d.lease.Expires() }
+
+// Left is how long the lease lasts from now, counting time in which the machine is
+// suspended; 0 or less once it is over, and the longest duration where it never ends.
+func (d *Delivery) Left() time.Duration {
+	if !d.leased {
+		return math.MaxInt64
+	}
+	d.mu.Lock()
+	until := d.until
+	d.mu.Unlock()
+	return until.Sub(boottime.Now())
+}
+
+// Held reports whether the lease is known to hold at this moment. Where it has ended
+// meanwhile, as that of a process that was stopped for long, the delivery is Lost.
+func (d *Delivery) Held() bool {
+	d.mu.Lock()
+	until, cause := d.until, d.cause
+	d.mu.Unlock()
+	switch {
+	case cause != nil:
+		return false
+	case !d.leased:
+		return true
+	}
+	late := boottime.Now().Sub(until)
+	if late < 0 {
+		return true
+	}
+	d.mu.Lock()
+	extended := !d.until.Equal(until)
+	d.mu.Unlock()
+	if extended {
+		return d.Held()
+	}
+	d.Lose(fmt.Errorf("it ended %v ago", late.Round(time.Millisecond)))
+	return false
+}
+
+func (d *Delivery) lostError() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cause == nil { // it has been settled
+		return ErrLeaseLost
+	}
+	return d.cause
+}
+
+// withhold reports whether the delivery's event must not be written any more, because the
+// lease is not known to hold; then it never will be.
+func (d *Delivery) withhold() bool {
+	if d.Held() {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.withheld = true
+	return true
+}
+
+// ReportLoss reports whether the loss of the lease has yet to be logged: true for the first
+// call, and from then on false. Whoever notices it first logs it.
+func (d *Delivery) ReportLoss() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	first := !d.reported
+	d.reported = true
+	return first
+}
+
+// LostCause is why the lease was lost, which Is ErrLeaseLost, or nil.
+func (d *Delivery) LostCause() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cause
+}
+
+// Withheld reports whether a sink left out the delivery's event; see Event.Withheld.
+func (d *Delivery) Withheld() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.withheld
+}
 
 // Lost is closed when the lease is gone: then the task's process is killed and
 // nothing is acknowledged.
@@ -249,18 +377,20 @@ func (d *Delivery) lostChan() chan struct{} {
 }
 
 // Lose says that the lease is gone, and why; cause is wrapped so that it Is
-// ErrLeaseLost. Only the first call counts, and none after settling.
-func (d *Delivery) Lose(cause error) {
+// ErrLeaseLost. Only the first call counts, and none after settling. It reports whether
+// this one did.
+func (d *Delivery) Lose(cause error) bool {
 	if !errors.Is(cause, ErrLeaseLost) {
 		cause = fmt.Errorf("%w: %w", ErrLeaseLost, cause)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.cause != nil || d.settled != open {
-		return
+		return false
 	}
 	d.cause = cause
 	close(d.lostChan())
+	return true
 }
 
 // FreeSlot says that the task no longer takes up a slot, so that the source

@@ -24,7 +24,8 @@ type Carrier interface {
 //   - it needs no more: it returns nil. Everything before it ends, and what has
 //     been fetched beyond is given back.
 //
-// An error, or a panic, ends the whole run in order. A Stage closes neither
+// An error, or a panic, fails the run as by Run.Fail, and one of a stage after the
+// execution also begins the grace period of what runs. A Stage closes neither
 // channel, may start goroutines but has waited for them when it returns, and
 // settles each delivery that it does not pass on.
 //
@@ -98,12 +99,18 @@ func From(r *Run, name string, source Source) Flow[*Delivery] {
 func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) error {
 	ctx, idle := r.watchIdle(ctx, source)
 	defer idle()
+	defer r.watchReach(source)()
 	for {
 		granted, err := r.books.take(ctx, r.least, fetchBatch)
 		if err != nil {
 			return r.over(ctx, nil)
 		}
+		r.reach.setReceiving(true)
 		ds, err := source.Receive(ctx, granted)
+		r.reach.setReceiving(false)
+		if len(ds) > 0 {
+			r.reach.answered()
+		}
 		r.books.received(ds, granted)
 		for i, d := range ds {
 			if Send(ctx, out, d) != nil {
@@ -215,7 +222,10 @@ func runStage[In Carrier](ctx context.Context, cancel context.CancelFunc, in Flo
 	}()
 	err := recovered(stage)
 	if err != nil {
-		r.Stop(err)
+		r.Fail(err)
+		if isDelivery[In]() == afterRun {
+			r.endStop(err) // what runs cannot be reported any more
+		}
 	}
 	in.stop()
 	cancel()

@@ -19,6 +19,7 @@ type ledger struct {
 	idle    time.Time // since when none has been out; valid while out is 0
 
 	giveBack func(*Delivery) // the run's, for Delivery.GiveBack
+	reach    *reach          // of the source
 }
 
 func newLedger(credits int) *ledger {
@@ -57,7 +58,7 @@ func (l *ledger) received(ds []*Delivery, granted int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, d := range ds {
-		d.books, d.hasCredit, d.received = l, true, now
+		d.books, d.hasCredit, d.received, d.number = l, true, now, l.in
 		d.next = l.head
 		if l.head != nil {
 			l.head.prev = d

@@ -37,9 +37,14 @@ type Options struct {
 	// KillDelay is how long they then have before the Kill phase ends too.
 	// Default 0: at once.
 	KillDelay time.Duration
-	// SettleTimeout bounds the telling and settling that is left once no task
-	// runs any more. Default 30 s.
+	// SettleTimeout bounds the reporting and settling that is left once no task runs
+	// any more, where the end was planned. After Stop it is no more than 5 s, and after
+	// Kill 1 s. Default 30 s.
 	SettleTimeout time.Duration
+	// UnreachableTimeout is for how long the provider behind the source, or behind a
+	// sink of WatchSink, may leave every request unanswered. Then the run fails with an
+	// UnreachableError. Default 0: for ever.
+	UnreachableTimeout time.Duration
 	// OnStop is called once when the run is asked to stop, before the grace
 	// period begins; it is where tasks are given notice. May be nil.
 	OnStop func(cause error)
@@ -67,8 +72,11 @@ type Phases struct {
 	Work context.Context
 	// Kill: done means kill what runs (SIGKILL).
 	Kill context.Context
-	// Settle: done means give up telling and settling.
+	// Settle: done means give up reporting and settling.
 	Settle context.Context
+	// Close: done means give up closing what the run used. It goes on after Wait, for
+	// what the caller closes; its time begins when no task runs any more.
+	Close context.Context
 }
 
 // A Run is one pipeline from its start to its end. Make it with New, add its
@@ -77,7 +85,7 @@ type Run struct {
 	opts   Options
 	phases Phases
 	// end* end the phase of that name; the cause is kept with the context.
-	endFetch, endStop, endWork, endKill, endSettle context.CancelCauseFunc
+	endFetch, endStop, endWork, endKill, endSettle, endClose context.CancelCauseFunc
 
 	unhook func() bool // from the parent context
 
@@ -89,9 +97,17 @@ type Run struct {
 	working conc.WaitGroup // the stages that take deliveries not yet run
 	telling conc.WaitGroup // the stages after them
 
-	mu      sync.Mutex
-	stages  []*stageState
-	waiting bool
+	reach reach // of the provider behind the source
+
+	mu        sync.Mutex
+	stages    []*stageState
+	waiting   bool
+	failure   error       // the first of Fail
+	urgency   urgency     // see end.go
+	abandoned *StuckError // what was given up when the Settle phase ran out of time
+	settleBy  *time.Timer // ends the Settle phase; nil while tasks run
+	closeBy   *time.Timer // ends the Close phase; likewise
+	sinks     []*watchedSink
 }
 
 // stageState is what is known of one stage, for the report at the end.
@@ -102,14 +118,17 @@ type stageState struct {
 }
 
 // New returns a run without stages. When ctx ends, the run is stopped as by
-// Stop; ctx's values are passed on to the stages.
+// Stop; ctx's values are passed on to the stages. An error that is to be the run's own
+// is passed to Fail instead.
 func New(ctx context.Context, opts Options) *Run {
 	opts = opts.withDefaults()
 	r := &Run{opts: opts, books: newLedger(opts.Slots + opts.Ahead)}
 	r.books.giveBack = r.giveBack
+	r.books.reach = &r.reach
 	r.demand.ahead.Store(int64(opts.Ahead))
 	values := context.WithoutCancel(ctx)
-	r.phases.Settle, r.endSettle = context.WithCancelCause(values)
+	r.phases.Close, r.endClose = context.WithCancelCause(values)
+	r.phases.Settle, r.endSettle = context.WithCancelCause(r.phases.Close)
 	r.phases.Kill, r.endKill = context.WithCancelCause(values)
 	r.phases.Work, r.endWork = context.WithCancelCause(r.phases.Kill)
 	r.phases.Stop, r.endStop = context.WithCancelCause(r.phases.Work)
@@ -137,7 +156,7 @@ func (r *Run) Received() int64 { return r.books.total() }
 // Out is how many deliveries have been received and not been settled.
 func (r *Run) Out() int64 { return r.books.outNow() }
 
-// StopCause is what Drain, Stop or Kill was first called with, or nil.
+// StopCause is what Drain, Stop, Fail or Kill was first called with, or nil.
 func (r *Run) StopCause() error {
 	if r.phases.Fetch.Err() == nil {
 		return nil
@@ -179,10 +198,10 @@ func (r *Run) goStage(name string, p position, body func() error) {
 		group = &r.working
 	}
 	group.Go(func() {
-		if err := body(); err != nil {
+		defer st.done.Store(true)
+		if err := recovered(body); err != nil {
 			st.err = &StageError{Stage: name, Err: err}
 		}
-		st.done.Store(true)
 	})
 }
 
@@ -202,7 +221,7 @@ func (r *Run) giveBack(d *Delivery) {
 	release := func() {
 		if err := d.Release(r.phases.Settle, 0); err != nil {
 			r.opts.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
-				Msg("could not give the task back; it becomes available when its lease ends")
+				Msg("could not release the task; it becomes available when its lease ends")
 		}
 	}
 	if d.Expires().IsZero() { // nobody else waits for it

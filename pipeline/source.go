@@ -26,8 +26,9 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
-// A Prober is a Source that asks somebody who may be away. A Run that ends when there
-// is nothing to do asks it whether that is so, or only cannot be known.
+// A Prober is a Source that asks a provider that may be unreachable. A Run that ends when
+// there is nothing to do (Options.IdleTimeout) asks it whether that is so or cannot be
+// known, and one that ends when nobody answers (Options.UnreachableTimeout) for how long.
 type Prober interface {
 	// Unanswered is when the Source last could not ask for tasks: now, where it cannot
 	// at the moment, and the zero time if it always could.

@@ -23,7 +23,7 @@ type Runner interface {
 	// returns Interrupted or LeaseLost.
 	//
 	// An error says that the task was not run, for a reason that is not the
-	// task's: it ends the run, and the task is given back.
+	// task's: it fails the run, and the task is released.
 	Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error)
 }
 
@@ -80,7 +80,11 @@ func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery
 		e := execution{run: run, phases: run.Phases(), runner: runner, out: out}
 		var slots sync.WaitGroup
 		for slot := range run.Slots() {
-			slots.Go(func() { e.slot(ctx, slot, in) })
+			slots.Go(func() {
+				if p := panics.Try(func() { e.slot(ctx, slot, in) }); p != nil {
+					e.fail(p.AsError())
+				}
+			})
 		}
 		slots.Wait()
 		e.mu.Lock()
@@ -118,15 +122,13 @@ func (e *execution) slot(ctx context.Context, slot int, in <-chan *pipeline.Deli
 			d.GiveBack()
 			return
 		}
-		outcome, err := e.runTask(slot, d)
+		outcome, err := pipeline.Outcome{Kind: pipeline.LeaseLost}, error(nil)
+		if d.Held() { // this process may have been stopped while it waited
+			outcome, err = e.runTask(slot, d)
+		}
 		if err != nil {
-			e.mu.Lock()
-			if e.err == nil {
-				e.err = fmt.Errorf("task %q: %w", d.Task.ID, err)
-			}
-			e.mu.Unlock()
-			e.run.Stop(err) // ends ctx in every slot
-			d.GiveBack()    // not before: it would be fetched again
+			e.fail(fmt.Errorf("task %q: %w", d.Task.ID, err))
+			d.GiveBack() // not before: it would be fetched again
 			return
 		}
 		outcome.Slot = slot
@@ -138,6 +140,17 @@ func (e *execution) slot(ctx context.Context, slot int, in <-chan *pipeline.Deli
 		}
 		d.FreeSlot()
 	}
+}
+
+// fail fails the run, which ends ctx in every slot, and begins the grace period of the others.
+func (e *execution) fail(err error) {
+	e.mu.Lock()
+	if e.err == nil {
+		e.err = err
+	}
+	e.mu.Unlock()
+	e.run.Fail(err)
+	e.run.Stop(err)
 }
 
 // runTask runs one task. A panic is its outcome.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -28,8 +29,10 @@ type ExtendOptions struct {
 	Patience time.Duration
 	// Stall is told of it, such as the Run's. It has to be there with Patience.
 	Stall func()
-	// Failed is told of a renewal that the source refuses for good; such as the Run's
-	// Stop. May be nil.
+	// Failed is called once with the source's reason if it goes on refusing to renew
+	// leases (pipeline.ErrRefused): for half of Lease without a renewal in between, or to
+	// the end of a lease. Pass the Run's Fail: what runs may finish within its lease, and
+	// what is begun could not be kept. Default: the refusals are only logged.
 	Failed func(error)
 	// Log receives renewals that failed, and leases that were lost.
 	Log zerolog.Logger
@@ -38,8 +41,8 @@ type ExtendOptions struct {
 // An Extender keeps the leases of the tasks that pass through its stage, from
 // there until each is settled: while it waits for a slot, runs, and is told of. It
 // renews each lease when about half of it is over, not all at the same moment, and
-// tries again where that fails. A lease that has not been renewed by its end, or
-// that the source says is gone, makes the delivery Lost.
+// tries again where that fails or is refused, as long as the lease lasts. A lease that has
+// not been renewed by its end, or that the source says is gone, makes the delivery Lost.
 //
 // It is for every source; one whose leases never end costs nothing. A source that
 // renews in batches collects what comes within a few milliseconds.
@@ -50,6 +53,9 @@ type Extender struct {
 
 	mu       sync.Mutex
 	closed   bool
+	refused  time.Time // since when renewals are refused; zero: they are not
+	refusal  error     // the last one; nil: likewise
+	failed   bool      // Failed has been called
 	renewing sync.WaitGroup
 }
 
@@ -115,7 +121,7 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 				progress()
 			case <-patience.C:
 				if x.opts.Patience > 0 && len(waiting) > 0 {
-					x.opts.Log.Debug().Int("tasks", len(waiting)).Msg("what waits for a slot is given back, as the tasks that run take long")
+					x.opts.Log.Debug().Int("tasks", len(waiting)).Msg("released prefetched tasks: running tasks are slow")
 					x.opts.Stall()
 					giveBack()
 				}
@@ -133,11 +139,10 @@ const Patience = 5 * time.Second
 
 // keep keeps a delivery's lease until it is settled.
 func (x *Extender) keep(d *pipeline.Delivery) {
-	expires := d.Expires()
-	if expires.IsZero() {
+	if d.Expires().IsZero() {
 		return
 	}
-	k := &keeper{x: x, d: d, began: time.Now(), expires: expires}
+	k := &keeper{x: x, d: d, began: time.Now()}
 	d.OnSettled(k.stop)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -146,11 +151,10 @@ func (x *Extender) keep(d *pipeline.Delivery) {
 
 // keeper keeps one lease. Its timer is its only goroutine, while it renews.
 type keeper struct {
-	x       *Extender
-	d       *pipeline.Delivery
-	began   time.Time
-	expires time.Time // touched by renew alone
-	tries   int       // since the last renewal; likewise
+	x     *Extender
+	d     *pipeline.Delivery
+	began time.Time
+	tries int // since the last renewal; touched by renew alone
 
 	mu      sync.Mutex
 	stopped bool
@@ -203,8 +207,7 @@ func (k *keeper) schedule(after time.Duration) {
 // untilHalf is the time to the next renewal, where all is well: between 40 and 60 %
 // of what is left of the lease.
 func (k *keeper) untilHalf() time.Duration {
-	left := time.Until(k.expires)
-	return max(time.Duration((0.4+0.2*rand.Float64())*float64(left)), 0)
+	return max(time.Duration((0.4+0.2*rand.Float64())*float64(k.d.Left())), 0)
 }
 
 // firstAgain is about how long after a renewal that failed the next one is tried;
@@ -214,13 +217,13 @@ const firstAgain = 250 * time.Millisecond
 func (k *keeper) untilAgain() time.Duration {
 	k.tries++
 	wait := firstAgain << min(k.tries-1, 10)
-	wait = min(wait, max(time.Until(k.expires)/4, firstAgain))
+	wait = min(wait, max(k.d.Left()/4, firstAgain))
 	return wait/2 + rand.N(wait)
 }
 
-// renew renews the lease, or finds that it is too late.
+// renew renews the lease, or finds that it is too late. It is called by the timer.
 func (k *keeper) renew() {
-	x, d := k.x, k.d
+	x := k.x
 	x.mu.Lock()
 	if x.closed {
 		x.mu.Unlock()
@@ -229,60 +232,121 @@ func (k *keeper) renew() {
 	x.renewing.Add(1)
 	x.mu.Unlock()
 	defer x.renewing.Done()
-
-	if over := time.Since(k.began); x.opts.Most > 0 && over > x.opts.Most {
-		if !k.wait() {
-			k.lose(fmt.Errorf("it was held for %v, which is longer than a task can take", over.Round(time.Second)))
-		}
-		return
-	}
-	ctx, cancel := context.WithDeadline(x.ctx, k.expires)
-	defer cancel()
-	if !k.begin(cancel) {
-		return
-	}
-	until, err := d.Extend(ctx, x.opts.Lease)
-	k.end()
 	var after time.Duration
-	switch {
-	case d.Settled() && err != nil || x.ctx.Err() != nil:
+	var again bool
+	if p := panics.Try(func() { after, again = k.renewOnce() }); p != nil {
+		x.fail(fmt.Errorf("the renewal of leases: %w", p.AsError()))
 		return
-	case err == nil:
-		k.expires, k.tries = until, 0
-		after = k.untilHalf()
-	case errors.Is(err, pipeline.ErrLeaseLost):
-		x.log(d, err).Msg("the lease is lost: the task may run elsewhere, and is ended here")
-		return
-	case !time.Now().Before(k.expires):
-		k.lose(fmt.Errorf("it could not be renewed: %w", err))
-		return
-	case errors.Is(err, pipeline.ErrRefused) && x.opts.Failed != nil:
-		x.opts.Failed(err)
-		after = k.untilAgain() // what runs may finish, and is told of while it is held
-	default:
-		x.log(d, err).Time("expires", k.expires).Msg("the lease could not be renewed; it is tried again")
-		after = k.untilAgain()
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.schedule(after)
+	if again {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.schedule(after)
+	}
 }
 
-// wait has renew called again at the lease's end, unless that has come.
-func (k *keeper) wait() bool {
-	left := time.Until(k.expires)
-	if left <= 0 {
-		return false
+// renewOnce renews the lease, and returns after how long it is to be called again, if it is.
+func (k *keeper) renewOnce() (after time.Duration, again bool) {
+	x, d := k.x, k.d
+	left := d.Left() // counts time in which this process was stopped, or the machine
+	if over := time.Since(k.began); x.opts.Most > 0 && over > x.opts.Most {
+		if left > 0 {
+			return left, true
+		}
+		k.lose(fmt.Errorf("it was held for %v, which is longer than a task can take", over.Round(time.Second)))
+		return 0, false
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.schedule(left)
-	return true
+	ctx, cancel := context.WithTimeout(x.ctx, max(left, 0))
+	defer cancel()
+	if !k.begin(cancel) {
+		return 0, false
+	}
+	defer k.end()
+	_, err := d.Extend(ctx, x.opts.Lease)
+	switch {
+	case d.Settled() && err != nil || x.ctx.Err() != nil:
+		return 0, false
+	case err == nil:
+		x.renewed()
+		k.tries = 0
+		return k.untilHalf(), true
+	case errors.Is(err, pipeline.ErrLeaseLost):
+		k.lose(err)
+		return 0, false
+	case errors.Is(err, pipeline.ErrRefused):
+		x.refuse(d, err)
+	}
+	if d.Left() <= 0 {
+		k.lose(fmt.Errorf("it could not be renewed: %w", err))
+		return 0, false
+	}
+	if !errors.Is(err, pipeline.ErrRefused) {
+		x.log(d, err).Float64("left_seconds", d.Left().Seconds()).Msg("could not renew the lease; trying again")
+	}
+	return k.untilAgain(), true
+}
+
+// renewed enters that leases can be renewed.
+func (x *Extender) renewed() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.refused, x.refusal = time.Time{}, nil
+}
+
+// refuse enters that a renewal was refused, and decides whether that is for good.
+func (x *Extender) refuse(d *pipeline.Delivery, err error) {
+	now := time.Now()
+	x.mu.Lock()
+	first := x.refusal == nil
+	if first {
+		x.refused = now
+	}
+	x.refusal = err
+	lasts := now.Sub(x.refused)
+	x.mu.Unlock()
+	if first { // and not for each task and attempt: they all get the same answer
+		x.log(d, err).Msg("lease renewals are refused; trying again while the leases last")
+	}
+	if lasts >= x.opts.Lease/2 {
+		x.fail(refusedError(err))
+	}
+}
+
+// lapsed enters that a lease was lost.
+func (x *Extender) lapsed() {
+	x.mu.Lock()
+	refusal := x.refusal
+	x.mu.Unlock()
+	if refusal != nil {
+		x.fail(refusedError(refusal))
+	}
+}
+
+func refusedError(err error) error {
+	return fmt.Errorf("leases cannot be renewed, so no further task is fetched: %w", err)
+}
+
+// fail calls Failed, once.
+func (x *Extender) fail(err error) {
+	x.mu.Lock()
+	first := !x.failed
+	x.failed = true
+	x.mu.Unlock()
+	switch {
+	case !first:
+	case x.opts.Failed != nil:
+		x.opts.Failed(err)
+	default:
+		x.opts.Log.Error().Err(err).Msg("leases are not renewed")
+	}
 }
 
 func (k *keeper) lose(cause error) {
-	k.x.log(k.d, cause).Msg("the lease has run out: the task may run elsewhere, and is ended here")
 	k.d.Lose(cause)
+	if k.d.ReportLoss() {
+		k.x.log(k.d, cause).Msg("lease lost: the task may run elsewhere and is stopped here")
+	}
+	k.x.lapsed()
 }
 
 func (x *Extender) log(d *pipeline.Delivery, err error) *zerolog.Event {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/sourcegraph/conc"
+	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -44,9 +45,11 @@ const gather = 2 * time.Millisecond
 const fewWrites = 4
 
 // Settle ends a pipeline: it writes the event of each task to sink, and settles
-// the task once the event is durable. Where the sink fails the run ends, and the
-// tasks that were not told of are given back; it also ends where the source refuses
-// a settlement for good.
+// the task once the event is durable. An event is only written while the lease on its task
+// is known to hold (see pipeline.Event.Withheld); otherwise the result is discarded and
+// logged, and the task counts as one whose lease was lost. If the sink fails, the run fails
+// and the tasks whose events were not written are released; it also fails if the source
+// refuses a settlement.
 func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Drain[pipeline.Judgment] {
 	return settle(sink, opts, func(j pipeline.Judgment) pipeline.Judgment { return j })
 }
@@ -142,16 +145,21 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 	}
 	now := s.opts.Now()
 	for _, j := range batch {
-		if e, ok := pipeline.NewTaskEvent(j, s.opts.Hostname, now); ok {
+		if e, ok := pipeline.NewTaskEvent(j, s.opts.Hostname, now); ok && !e.Withheld() {
 			events = append(events, e)
 		}
 	}
 	if len(events) > 0 {
-		if err := s.sink.Write(ctx, events); err != nil {
+		if err := s.write(ctx, events); err != nil {
 			for _, j := range batch {
 				j.GiveBack()
 			}
-			return fmt.Errorf("%d events could not be written: %w", len(events), err)
+			return err
+		}
+	}
+	for i := range batch {
+		if j := &batch[i]; j.Withheld() {
+			j.Outcome.Kind, j.Verdict = pipeline.LeaseLost, pipeline.Release
 		}
 	}
 	if s.opts.Tally != nil {
@@ -163,6 +171,18 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 			continue
 		}
 		s.settleLater(ctx, j)
+	}
+	return nil
+}
+
+// write writes events. Where the run's time is over that is no error of the sink: the run
+// itself says what it gave up.
+func (s *settling) write(ctx context.Context, events []pipeline.Event) (err error) {
+	if p := panics.Try(func() { err = s.sink.Write(ctx, events) }); p != nil {
+		err = p.AsError()
+	}
+	if err != nil {
+		return fmt.Errorf("%d events could not be written: %w", len(events), err)
 	}
 	return nil
 }
@@ -214,9 +234,13 @@ func nextBatch[In any](in <-chan In, judge func(In) pipeline.Judgment, broken <-
 
 func (s *settling) settle(ctx context.Context, j pipeline.Judgment) {
 	o := &s.opts
-	if k := j.Outcome.Kind; k == pipeline.Interrupted || k == pipeline.LeaseLost {
+	switch k := j.Outcome.Kind; {
+	case j.Withheld() && j.ReportLoss():
+		o.Log.Warn().Err(j.LostCause()).Str("task_id", j.Task.ID).Int("attempt", j.Attempt).
+			Msg("lease lost: the result is discarded, as the task may run elsewhere")
+	case k == pipeline.Interrupted || k == pipeline.LeaseLost:
 		o.Log.Info().Str("task_id", j.Task.ID).Int("attempt", j.Attempt).Stringer("outcome", k).
-			Msg("the task has not been run to its end, and has no event")
+			Msg("task not finished; it has no event")
 	}
 	var err error
 	switch j.Verdict {

@@ -1,6 +1,7 @@
 package stages_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/stages"
@@ -215,26 +218,75 @@ func TestSettleRefused(t *testing.T) {
 	}
 }
 
-// So it is with a renewal, while what runs is held as long as it is.
+// A renewal that is refused is tried again while the lease lasts; only then the run fails,
+// once, and with the source's reason.
 func TestExtendRefused(t *testing.T) {
 	t.Parallel()
+	for name, tc := range map[string]struct {
+		refusals int // of the first renewals
+		failed   int
+	}{
+		"once":        {1, 0},
+		"a few times": {5, 0},
+		"for good":    {1 << 30, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				k := newKept(time.Minute, func(_ context.Context, n int) error {
+					if n > tc.refusals {
+						return nil
+					}
+					return fmt.Errorf("%w: allow sqs:ChangeMessageVisibility", pipeline.ErrRefused)
+				})
+				d, other := pipeline.NewDelivery(pipeline.Task{ID: "t"}, k, 1), pipeline.NewDelivery(pipeline.Task{ID: "u"}, newKept(time.Minute, k.answer), 1)
+				var log bytes.Buffer
+				failed, lostThen := 0, false
+				pass(t, stages.ExtendOptions{Lease: time.Minute, Log: zerolog.New(zerolog.SyncWriter(&log)), Failed: func(err error) {
+					if !errors.Is(err, pipeline.ErrRefused) || !strings.Contains(err.Error(), "allow sqs:ChangeMessageVisibility") {
+						t.Error(err)
+					}
+					failed++
+					lostThen = isClosed(d.Lost()) && isClosed(other.Lost())
+				}}, d, other)
+				later(37 * time.Second) // the first renewals have been refused
+				if failed != 0 || isClosed(d.Lost()) || len(k.renewals()) == 0 {
+					t.Errorf("failed %d times, lost %v, after %v", failed, isClosed(d.Lost()), k.renewals())
+				}
+				later(2 * time.Minute)
+				if failed != tc.failed || isClosed(d.Lost()) != (tc.failed > 0) || lostThen {
+					t.Errorf("failed %d times, lost %v, both at the time %v", failed, isClosed(d.Lost()), lostThen)
+				}
+				if n := strings.Count(log.String(), "renewals are refused"); n < 1 || n > 2 {
+					t.Errorf("%d lines:\n%s", n, log.String())
+				}
+			})
+		})
+	}
+}
+
+// Refusals add up from task to task where each is done before its lease ends.
+func TestExtendRefusedWhileTasksCome(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKept(time.Minute, func(context.Context, int) error { return pipeline.ErrRefused })
-		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, k, 1)
-		told := 0
-		pass(t, stages.ExtendOptions{Lease: time.Minute, Failed: func(err error) {
-			if !errors.Is(err, pipeline.ErrRefused) {
+		failed := 0
+		x := stages.NewExtender(stages.ExtendOptions{Lease: 10 * time.Second, Failed: func(error) { failed++ }})
+		defer x.Close()
+		for range 3 { // 7 seconds each
+			d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, newKept(10*time.Second, func(context.Context, int) error { return pipeline.ErrRefused }), 1)
+			in, out := make(chan *pipeline.Delivery, 1), make(chan *pipeline.Delivery, 1)
+			in <- d
+			close(in)
+			if err := x.Stage()(t.Context(), in, out); err != nil {
+				t.Fatal(err)
+			}
+			later(7 * time.Second)
+			if err := d.Ack(t.Context()); err != nil {
 				t.Error(err)
 			}
-			told++
-		}}, d)
-		later(50 * time.Second)
-		if told == 0 || isClosed(d.Lost()) {
-			t.Errorf("told %d times, lost %v", told, isClosed(d.Lost()))
 		}
-		later(time.Minute)
-		if !isClosed(d.Lost()) {
-			t.Error("it is not lost at its lease's end")
+		if failed != 1 {
+			t.Errorf("failed %d times", failed)
 		}
 	})
 }

@@ -12,8 +12,8 @@ import (
 // process is known to be done with soon it is handed ahead, and the run is told to
 // fetch as much.
 //
-// Processes that do not start end the run; the tasks that have not been run are
-// given back.
+// Processes that do not start fail the run; the tasks that have not been run are
+// released.
 func Warm(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		phases := run.Phases()
@@ -45,7 +45,7 @@ func Warm(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Deliv
 			Patience: patience,
 			Stall:    run.Stall,
 			Ahead:    run.SetAhead,
-			Failed:   run.Stop,
+			Failed:   func(err error) { run.Fail(err); run.Stop(err) },
 		}, procexec.Ends{Stop: ctx.Done(), Term: phases.Work.Done(), Kill: phases.Kill.Done()})
 	}
 }

@@ -1,0 +1,21 @@
+package boottime
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// running reads the clock that stands still while the machine is suspended, which is
+// Go's own, and sinceBoot the one that does not.
+// Source: clock_gettime(2).
+func running() (time.Duration, bool)   { return read(unix.CLOCK_MONOTONIC) }
+func sinceBoot() (time.Duration, bool) { return read(unix.CLOCK_BOOTTIME) }
+
+func read(clock int32) (time.Duration, bool) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(clock, &t); err != nil {
+		return 0, false
+	}
+	return time.Duration(t.Nano()), true
+}

@@ -1,0 +1,38 @@
+package boottime_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/boottime"
+)
+
+// The clock runs as time.Now does while the machine is not suspended, in a bubble of
+// package synctest too.
+func TestNow_RunsAsTheUsualClock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := boottime.Now()
+		<-time.After(time.Hour)
+		if took := boottime.Now().Sub(began); took < time.Hour-time.Second || took > time.Hour+time.Minute {
+			t.Errorf("an hour took %v", took)
+		}
+	})
+}
+
+func TestSuspended_IsSteady(t *testing.T) {
+	t.Parallel()
+	first := boottime.Suspended()
+	for range 1000 {
+		if now := boottime.Suspended(); first < 0 || now < 0 || (now-first).Abs() > time.Minute {
+			t.Fatalf("%v and then %v", first, now)
+		}
+	}
+}
+
+func BenchmarkNow(b *testing.B) {
+	for b.Loop() {
+		boottime.Now()
+	}
+}
