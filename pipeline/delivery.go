@@ -271,7 +271,13 @@ func (d *Delivery) ask(request func() error) error {
 	if d.books == nil || d.books.reach == nil || !d.leased {
 		return recovered(request)
 	}
-	return d.books.reach.during(func() error { return recovered(request) })
+	return d.books.reach.during(leaseAnswered, func() error { return recovered(request) })
+}
+
+// leaseAnswered reports whether an error of a Lease is the source's answer. Others are of
+// a request that was given up.
+func leaseAnswered(err error) bool {
+	return errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrRefused)
 }
 
 // Expires is when the lease ends, as known when the task was received; the

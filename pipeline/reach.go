@@ -30,8 +30,8 @@ type reach struct {
 	receiving bool   // the source is being asked for tasks
 }
 
-// during makes one request.
-func (r *reach) during(request func() error) error {
+// during makes one request. answered says which errors are answers of the provider.
+func (r *reach) during(answered func(error) bool, request func() error) error {
 	r.mu.Lock()
 	r.pending++
 	r.mu.Unlock()
@@ -39,9 +39,7 @@ func (r *reach) during(request func() error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pending--
-	// A refusal is an answer. Other errors are of a request that was given up.
-	r.failed = err != nil && !errors.Is(err, ErrLeaseLost) && !errors.Is(err, ErrRefused)
-	if !r.failed {
+	if r.failed = err != nil && !answered(err); !r.failed {
 		r.answers++
 	}
 	return err
@@ -79,7 +77,10 @@ type watchedSink struct {
 
 // Write implements Sink.
 func (s *watchedSink) Write(ctx context.Context, events []Event) error {
-	return s.reach.during(func() error { return s.Sink.Write(ctx, events) })
+	answered := func(err error) bool {
+		return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	}
+	return s.reach.during(answered, func() error { return s.Sink.Write(ctx, events) })
 }
 
 // WatchSink returns sink with its writes counted as requests to a provider, for

@@ -71,6 +71,9 @@ type Config struct {
 	// IdleTimeout is how long an empty queue and an idle worker make the run
 	// end; default 60 s, 0 is never.
 	IdleTimeout time.Duration
+	// UnreachableTimeout is how long the provider of a queue may leave every request
+	// unanswered before the run fails; default 1 h, 0 disables it.
+	UnreachableTimeout time.Duration
 	// TasksToSkip is how many tasks are passed over first; default 0.
 	TasksToSkip int64
 	// MaxNumTasks is how many tasks are processed at most. nil, the default,

@@ -51,6 +51,7 @@ max-runtime: 90.25  # worker.yaml, line 3
 shutdown-grace-period: 30  # default
 kill-delay: 5  # default
 idle-timeout: 60  # default
+unreachable-timeout: 3600  # default
 tasks-to-skip: 0  # default
 # max-num-tasks: (not set)
 # max-memory-allowed-per-task: (not set)

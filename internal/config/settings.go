@@ -216,6 +216,11 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[time.Duration]{&c.IdleTimeout, seconds(wantSeconds)} },
 		},
 		{
+			name: "unreachable-timeout", env: prefix + "UNREACHABLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "3600", ours: true,
+			usage: "Stop fetching and exit with code 1 once the provider of a queue has answered nothing for this long; 0 disables it",
+			at:    func(c *Config) value { return field[time.Duration]{&c.UnreachableTimeout, seconds(wantSeconds)} },
+		},
+		{
 			name: "tasks-to-skip", env: prefix + "TO_SKIP", category: inRunning, arg: "N", def: "0",
 			usage: "Pass over this many tasks before the first is processed",
 			at:    func(c *Config) value { return field[int64]{&c.TasksToSkip, integer[int64](0, math.MaxInt64)} },

@@ -70,6 +70,8 @@ var every = []known{
 		[2]string{"0", "7"}, [2]any{0 * sec, 7 * sec}},
 	{"idle-timeout", "RMS_CLOUD_TASKS_IDLE_TIMEOUT", "IdleTimeout", 60 * sec,
 		[2]string{"0", "90"}, [2]any{0 * sec, 90 * sec}},
+	{"unreachable-timeout", "RMS_CLOUD_TASKS_UNREACHABLE_TIMEOUT", "UnreachableTimeout", 3600 * sec,
+		[2]string{"0", "7200"}, [2]any{0 * sec, 7200 * sec}},
 	{"tasks-to-skip", "RMS_CLOUD_TASKS_TO_SKIP", "TasksToSkip", int64(0),
 		[2]string{"5", "3000000000"}, [2]any{int64(5), int64(3000000000)}},
 	{"max-num-tasks", "RMS_CLOUD_TASKS_MAX_NUM_TASKS", "MaxNumTasks", nil,

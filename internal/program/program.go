@@ -189,7 +189,7 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 	if local := cfg.TaskFile != "" || opts.hasSource(); local {
 		without := []string{"idle-timeout", "lease", "retry-delay", "max-attempts"}
 		if !cfg.EventLogToQueue {
-			without = append(without, "exactly-once-queue", "keepalive-interval", "region")
+			without = append(without, "exactly-once-queue", "keepalive-interval", "region", "unreachable-timeout")
 		}
 		if given := givenOf(cfg, without); len(given) > 0 {
 			log.Warn().Strs("settings", given).Msg("these settings have no effect for tasks that do not come from a queue")

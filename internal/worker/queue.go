@@ -59,9 +59,13 @@ func (w *Worker) openQueue(ctx context.Context) error {
 		return err
 	}
 	w.source = source
-	w.onClose(func() error { return source.Close(context.Background()) }) // unless the run has
+	w.onClose(func() error { // unless the run has
+		ctx, cancel := w.closing()
+		defer cancel()
+		return source.Close(ctx)
+	})
 	w.queues.leases = stages.NewExtender(stages.ExtendOptions{
-		Lease: cfg.Lease, Most: w.longestHold(), Patience: stages.Patience, Stall: w.run.Stall, Failed: w.run.Stop,
+		Lease: cfg.Lease, Most: w.longestHold(), Patience: stages.Patience, Stall: w.run.Stall, Failed: w.run.Fail,
 		Log: log.With().Str("component", "extend").Logger(),
 	})
 	w.onClose(func() error { w.queues.leases.Close(); return nil })
@@ -103,8 +107,8 @@ func (w *Worker) openSinks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.queues.events = events
-		all = append(all, events)
+		w.queues.events = w.run.WatchSink(events)
+		all = append(all, w.queues.events)
 	}
 	return nil
 }
@@ -142,7 +146,8 @@ func (w *Worker) parallel() int {
 	return eventsAtOnce
 }
 
-// keepAlive tells the queue of events, every interval, that this worker lives.
+// keepAlive sends a keep_alive event at the start, every interval, and at the end, so that a
+// manager can count the workers.
 func (w *Worker) keepAlive() {
 	every := w.opts.Config.KeepaliveInterval
 	if w.queues.events == nil || every <= 0 {
@@ -150,25 +155,33 @@ func (w *Worker) keepAlive() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
-	ended.Go(func() {
-		ticks := time.NewTicker(every)
-		defer ticks.Stop()
-		id, zone := w.opts.Config.InstanceID, w.opts.Config.Zone
-		for {
-			select {
-			case <-ticks.C: // those that come while one cannot be sent are dropped
-			case <-ctx.Done():
-				return
-			}
-			if id == "" { // the machine does not show it; and here is time to ask
-				id, zone = queue.AskInstance(ctx, w.opts.Config.Provider)
-				id = cmp.Or(id, w.hostname)
-			}
-			e := pipeline.NewKeepAliveEvent(id, zone, w.hostname, time.Now())
-			if err := w.queues.events.Write(ctx, []pipeline.Event{e}); err != nil && ctx.Err() == nil {
-				w.opts.Log.Warn().Err(err).Msg("could not tell that this worker lives")
-			}
-		}
-	})
+	ended.Go(func() { w.guarded("keep_alive events", func() { w.sendKeepAlives(ctx, every) }) })
 	w.onClose(func() error { cancel(); ended.Wait(); return nil })
+}
+
+func (w *Worker) sendKeepAlives(ctx context.Context, every time.Duration) {
+	ticks := time.NewTicker(every)
+	defer ticks.Stop()
+	id, zone := w.opts.Config.InstanceID, w.opts.Config.Zone
+	send := func(ctx context.Context) {
+		if id == "" { // the machine does not show it; and here is time to ask
+			id, zone = queue.AskInstance(ctx, w.opts.Config.Provider)
+			id = cmp.Or(id, w.hostname)
+		}
+		e := pipeline.NewKeepAliveEvent(id, zone, w.hostname, time.Now())
+		if err := w.queues.events.Write(ctx, []pipeline.Event{e}); err != nil && ctx.Err() == nil {
+			w.opts.Log.Warn().Err(err).Msg("could not send keep_alive event")
+		}
+	}
+	for {
+		send(ctx)
+		select {
+		case <-ticks.C: // those that come while one cannot be sent are dropped
+		case <-ctx.Done():
+			ctx, cancel := w.closing()
+			defer cancel()
+			send(ctx)
+			return
+		}
+	}
 }

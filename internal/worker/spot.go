@@ -60,7 +60,9 @@ func (w *Worker) watchNotices() {
 	var ended sync.WaitGroup
 	for _, watcher := range all {
 		ended.Go(func() {
-			watcher.Watch(ctx, func(n spotwatch.Notice) { w.noticed(ctx, &ended, n) }, func(text string) { log.Warn().Msg(text) })
+			w.guarded("termination notices", func() {
+				watcher.Watch(ctx, func(n spotwatch.Notice) { w.noticed(ctx, &ended, n) }, func(text string) { log.Warn().Msg(text) })
+			})
 		})
 	}
 	w.onClose(func() error { cancel(); ended.Wait(); return nil })
@@ -83,7 +85,7 @@ func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			w.act(ctx, ended, n)
+			w.guarded("termination notices", func() { w.act(ctx, ended, n) })
 		case <-ctx.Done():
 		}
 	})
@@ -114,22 +116,22 @@ func (w *Worker) act(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Not
 		w.opts.OnTermination()
 	}
 	log.Msg("the provider will take this machine away: no further task begins, and those that run have been told")
-	ended.Go(func() { w.tellNotice(ctx, n) })
+	ended.Go(func() { w.guarded("spot_termination event", func() { w.tellNotice(n) }) })
 	if n.Kind != spotwatch.Rebalance && !n.Deadline.IsZero() && w.opts.Config.ReleaseAtDeadline {
-		ended.Go(func() { w.endBefore(ctx, n) })
+		ended.Go(func() { w.guarded("termination deadline", func() { w.endBefore(ctx, n) }) })
 	}
 }
 
 // noticeTime bounds the telling of a notice.
 const noticeTime = 20 * time.Second
 
-func (w *Worker) tellNotice(ctx context.Context, n spotwatch.Notice) {
-	// Not with the worker's end: a run that has nothing to do ends at once.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noticeTime)
+func (w *Worker) tellNotice(n spotwatch.Notice) {
+	// Not with the watching: a run that has nothing to do ends at once.
+	ctx, cancel := context.WithTimeout(w.run.Phases().Close, noticeTime)
 	defer cancel()
 	e := pipeline.NewSpotTerminationEvent(string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil {
-		w.opts.Log.Warn().Err(err).Msg("could not tell of the termination notice")
+		w.opts.Log.Warn().Err(err).Msg("could not write the spot_termination event")
 	}
 }
 

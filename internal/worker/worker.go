@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/pipeline"
@@ -74,6 +75,7 @@ type Worker struct {
 	termination *procexec.Notice
 	tally       stages.Tally
 	closers     []func() error // of what was opened, in that order
+	detach      func() bool    // from the context of Start
 }
 
 // Start opens what the run needs and starts it. When ctx ends, the run is
@@ -83,6 +85,8 @@ func Start(ctx context.Context, opts Options) (*Worker, error) {
 	if err := w.open(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
+	// The run does so itself until its Wait returns; this lasts until all is closed.
+	w.detach = context.AfterFunc(ctx, func() { w.run.Stop(context.Cause(ctx)) })
 	w.keepAlive()
 	w.assemble()
 	w.watchNotices()
@@ -163,7 +167,7 @@ func (w *Worker) open(ctx context.Context) error {
 	w.onClose(w.launcher.Close)
 	opts := pipeline.Options{
 		Slots: cfg.NumSimultaneousTasks, Ahead: readAhead,
-		Grace: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay,
+		Grace: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay, UnreachableTimeout: cfg.UnreachableTimeout,
 		OnStop: w.giveShutdownNotice,
 		Log:    log.With().Str("component", "pipeline").Logger(),
 	}
@@ -229,7 +233,7 @@ func (w *Worker) giveShutdownNotice(error) {
 	}
 }
 
-// giveUpWithout ends the run if the host ends before it does.
+// giveUpWithout fails the run if the host ends before it does, and kills what it has left.
 func (w *Worker) giveUpWithout(host *procexec.Host) {
 	over := make(chan struct{})
 	ended := make(chan struct{})
@@ -237,6 +241,7 @@ func (w *Worker) giveUpWithout(host *procexec.Host) {
 		defer close(ended)
 		select {
 		case <-host.Lost():
+			w.run.Fail(procexec.ErrHostGone)
 			w.run.Kill(procexec.ErrHostGone)
 		case <-over:
 		}
@@ -244,7 +249,7 @@ func (w *Worker) giveUpWithout(host *procexec.Host) {
 	w.onClose(func() error { close(over); <-ended; return nil })
 }
 
-// Kill ends the run at once.
+// Kill ends the run at once, and cuts short what Wait does after the last task.
 func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
 // Status is how far the run has come.
@@ -268,31 +273,54 @@ func (w *Worker) Status() progress.Status {
 	return s
 }
 
-// Wait waits for the end of the run, tells of a fatal error, closes everything,
-// and returns what the run came to. The error is what ended it, if anything did.
+// Wait waits for the end of the run, writes a fatal_exception if it failed, closes
+// everything, and returns the summary. The error is why the run failed: a shutdown that
+// was asked for is none. After a signal all this takes no longer than package pipeline
+// allows (see pipeline.Phases.Close).
 func (w *Worker) Wait() (Summary, error) {
 	err := w.run.Wait()
 	ended := w.run.SourceEnded()
-	if cause := w.run.StopCause(); errors.Is(cause, procexec.ErrHostGone) && !errors.Is(err, cause) {
-		err = errors.Join(err, cause) // and not a shutdown that somebody asked for
-	}
 	if err != nil {
 		err = errors.Join(err, w.tellFatal(err))
 	}
 	err = errors.Join(err, w.close())
+	w.detach()
 	return w.summary(ended), err
 }
 
-// tellFatal writes the event that says why the run ended.
+// StopCause is why the run ended before its source did, or nil.
+func (w *Worker) StopCause() error { return w.run.StopCause() }
+
+// closeTime bounds what is done once the run has ended.
+const closeTime = 10 * time.Second
+
+// closing returns a context for what is done once the run has ended, which also ends when
+// the run's shutdown is over.
+func (w *Worker) closing() (context.Context, context.CancelFunc) {
+	ctx := context.Background()
+	if w.run != nil {
+		ctx = w.run.Phases().Close
+	}
+	return context.WithTimeout(ctx, closeTime)
+}
+
+// guarded calls f, which is the whole of a goroutine. A panic in it fails the run.
+func (w *Worker) guarded(what string, f func()) {
+	if p := panics.Try(f); p != nil {
+		w.run.Fail(fmt.Errorf("%s: %w", what, &pipeline.PanicError{Value: p.Value, Stack: p.Stack}))
+	}
+}
+
+// tellFatal writes the event that says why the run failed.
 func (w *Worker) tellFatal(cause error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := w.closing()
 	defer cancel()
 	e := pipeline.Event{
 		Time: time.Now(), Hostname: w.hostname, Type: pipeline.FatalException,
 		Exception: cause.Error(), StackTrace: pipeline.ErrorTrace(cause),
 	}
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil && !errors.Is(cause, err) {
-		return fmt.Errorf("the event that says so could not be told: %w", err)
+		return fmt.Errorf("the fatal_exception event could not be written: %w", err)
 	}
 	return nil
 }
@@ -311,7 +339,7 @@ func (w *Worker) close() error {
 }
 
 func (w *Worker) closeSink() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := w.closing()
 	defer cancel()
 	return w.sink.Close(ctx)
 }

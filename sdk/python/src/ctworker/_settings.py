@@ -267,6 +267,16 @@ SETTINGS: tuple[Setting, ...] = (
         kind="float",
     ),
     Setting(
+        flags=("--unreachable-timeout",),
+        negated=None,
+        metavar="SECONDS",
+        help="Stop fetching and exit with code 1 once the provider of a queue has answered nothing for this long; 0 disables it",
+        env="RMS_CLOUD_TASKS_UNREACHABLE_TIMEOUT",
+        default="3600",
+        category="Running",
+        kind="float",
+    ),
+    Setting(
         flags=("--tasks-to-skip",),
         negated=None,
         metavar="N",
