@@ -27,6 +27,9 @@ type Message struct {
 	// Group and Key are for queues that deliver exactly once: the messages of a group
 	// come in order, and one whose key was in it within five minutes is dropped.
 	Group, Key string
+	// Withheld, if set, is asked before each attempt to send the message; one that is
+	// withheld is not sent, and counts as sent.
+	Withheld func() bool
 }
 
 // A Sender sends messages in batches.
@@ -106,8 +109,13 @@ func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 
 func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	in := sqs.SendMessageBatchInput{QueueUrl: &s.queue.URL}
+	var at []int // which message each entry is
 	for i, m := range messages {
-		entry := types.SendMessageBatchRequestEntry{Id: EntryID(i), MessageBody: &m.Body}
+		if m.Withheld != nil && m.Withheld() {
+			continue
+		}
+		entry := types.SendMessageBatchRequestEntry{Id: EntryID(len(at)), MessageBody: &m.Body}
+		at = append(at, i)
 		if m.TaskID != "" && isText(m.TaskID) {
 			entry.MessageAttributes = map[string]types.MessageAttributeValue{
 				taskIDName: {DataType: aws.String(stringType), StringValue: &m.TaskID},
@@ -118,14 +126,23 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 		}
 		in.Entries = append(in.Entries, entry)
 	}
+	if len(at) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, RequestTime)
 	defer cancel()
-	out, err := s.queue.client.SendMessageBatch(ctx, &in)
-	if err != nil {
-		return Failed(len(messages), err)
+	var came []error
+	if out, err := s.queue.client.SendMessageBatch(ctx, &in); err != nil {
+		came = Failed(len(at), err)
+	} else {
+		id := func(e types.SendMessageBatchResultEntry) *string { return e.Id }
+		came = Answers(len(at), out.Successful, id, out.Failed)
 	}
-	id := func(e types.SendMessageBatchResultEntry) *string { return e.Id }
-	return Answers(len(messages), out.Successful, id, out.Failed)
+	errs := make([]error, len(messages))
+	for n, i := range at {
+		errs[i] = came[n]
+	}
+	return errs
 }
 
 // Close sends what is on its way. Send then fails.

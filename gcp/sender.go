@@ -22,10 +22,18 @@ const (
 	MostBytes = requestBytes - 10_000
 )
 
+// A Message is what a Sender sends.
+type Message struct {
+	Data string
+	// Withheld, if set, is asked before each attempt to send the message; one that is
+	// withheld is not sent, and counts as sent.
+	Withheld func() bool
+}
+
 // A Sender publishes messages in batches.
 type Sender struct {
 	queue *Queue
-	sends *batch.Batcher[string]
+	sends *batch.Batcher[Message]
 }
 
 // ErrSenderClosed says that the Sender was closed.
@@ -35,23 +43,23 @@ var ErrSenderClosed = errors.New("pubsub: the sender is closed")
 // it; default 10 ms.
 func (q *Queue) NewSender(linger time.Duration) *Sender {
 	s := &Sender{queue: q}
-	s.sends = batch.New(batch.Options[string]{
-		Most: mostMessages, MostBytes: MostBytes + perMessage, Size: func(m string) int { return len(m) + perMessage }, Linger: linger,
+	s.sends = batch.New(batch.Options[Message]{
+		Most: mostMessages, MostBytes: MostBytes + perMessage, Size: func(m Message) int { return len(m.Data) + perMessage }, Linger: linger,
 	}, s.send)
 	return s
 }
 
 // Check says where a message is larger than Pub/Sub takes.
-func (s *Sender) Check(message string) error {
-	if len(message) > MostBytes {
-		return fmt.Errorf("%w: %d bytes, and Pub/Sub takes %d", ErrTooLarge, len(message), MostBytes)
+func (s *Sender) Check(m Message) error {
+	if len(m.Data) > MostBytes {
+		return fmt.Errorf("%w: %d bytes, and Pub/Sub takes %d", ErrTooLarge, len(m.Data), MostBytes)
 	}
 	return nil
 }
 
 // Send publishes a message, and returns once Pub/Sub has it. What another try can mend
 // is tried until ctx ends; a message whose answer was lost is so in the queue twice.
-func (s *Sender) Send(ctx context.Context, message string) error {
+func (s *Sender) Send(ctx context.Context, message Message) error {
 	if err := s.Check(message); err != nil {
 		return err
 	}
@@ -67,13 +75,13 @@ func (s *Sender) Send(ctx context.Context, message string) error {
 
 // SendAll sends messages, and returns once Pub/Sub has them all, or one cannot be sent;
 // see Send.
-func (s *Sender) SendAll(ctx context.Context, messages []string) error {
+func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 	for _, m := range messages {
 		if err := s.Check(m); err != nil {
 			return err
 		}
 	}
-	on := make([]batch.Pending[string], len(messages))
+	on := make([]batch.Pending[Message], len(messages))
 	for i, m := range messages {
 		on[i] = s.sends.Put(m)
 	}
@@ -82,10 +90,18 @@ func (s *Sender) SendAll(ctx context.Context, messages []string) error {
 	}, func(i int) error { return s.Send(ctx, messages[i]) })
 }
 
-func (s *Sender) send(ctx context.Context, messages []string) []error {
+func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	in := &pubsubpb.PublishRequest{Topic: s.queue.Topic}
-	for _, m := range messages {
-		in.Messages = append(in.Messages, &pubsubpb.PubsubMessage{Data: []byte(m)})
+	var at []int // which message each of the request is
+	for i, m := range messages {
+		if m.Withheld != nil && m.Withheld() {
+			continue
+		}
+		in.Messages = append(in.Messages, &pubsubpb.PubsubMessage{Data: []byte(m.Data)})
+		at = append(at, i)
+	}
+	if len(at) == 0 {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, RequestTime)
 	defer cancel()
@@ -94,7 +110,7 @@ func (s *Sender) send(ctx context.Context, messages []string) []error {
 		return nil
 	}
 	errs := make([]error, len(messages))
-	for i := range errs {
+	for _, i := range at {
 		errs[i] = err
 	}
 	return errs

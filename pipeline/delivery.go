@@ -360,7 +360,7 @@ func (d *Delivery) LostCause() error {
 	return d.cause
 }
 
-// Withheld reports whether a sink left out the delivery's event; see Event.Withheld.
+// Withheld reports whether the delivery's event was left out; see Event.Withheld.
 func (d *Delivery) Withheld() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -55,15 +55,12 @@ type Event struct {
 	// Extra are further fields, told last and in order.
 	Extra []Field
 
-	delivery *Delivery // of a task event; nil: it can always be written
+	// Withheld reports whether the event must not be written, because the lease on its
+	// task is not known to hold at this moment: another worker may have been given the
+	// task, and will report it. Nil stands for an event that can always be written, as
+	// every one but those of tasks with a lease. See Sink.
+	Withheld func() bool
 }
-
-// Withheld reports whether the event must not be written, because the lease on its task
-// is not known to hold at this moment: another worker may have been given the task, and
-// will report it. A Sink asks as late as it can before an event becomes durable, for each
-// attempt to write it, and leaves out an event that is withheld, which is no error. Other
-// events than those of tasks with a lease are never withheld.
-func (e *Event) Withheld() bool { return e.delivery != nil && e.delivery.withhold() }
 
 // A Field is a further field of an Event.
 type Field struct {
@@ -81,7 +78,7 @@ func NewTaskEvent(j Judgment, hostname string, now time.Time) (Event, bool) {
 		TaskID: j.Task.ID, Attempt: j.Attempt, Outcome: j.Outcome, Retry: j.Verdict == Retry, NotRetried: j.NotRetried,
 	}
 	if !j.Expires().IsZero() {
-		e.delivery = j.Delivery
+		e.Withheld = j.withhold
 	}
 	switch j.Outcome.Kind {
 	case Completed:

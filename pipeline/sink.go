@@ -8,8 +8,10 @@ type Sink interface {
 	// is killed the next moment. On an error some of them may be durable; the
 	// caller counts none of them as told. It may be called from several
 	// goroutines at once, keeps no reference to events, and returns promptly
-	// with ctx's error when ctx ends. An event that is Withheld when its turn comes
-	// is left out.
+	// with ctx's error when ctx ends.
+	//
+	// An event that is Withheld is left out, which is no error. A Sink asks for it as
+	// late as it can: before each attempt to write the event.
 	Write(ctx context.Context, events []Event) error
 
 	// Close flushes and releases what the Sink holds. It is called once, after

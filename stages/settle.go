@@ -145,7 +145,7 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 	}
 	now := s.opts.Now()
 	for _, j := range batch {
-		if e, ok := pipeline.NewTaskEvent(j, s.opts.Hostname, now); ok && !e.Withheld() {
+		if e, ok := pipeline.NewTaskEvent(j, s.opts.Hostname, now); ok && (e.Withheld == nil || !e.Withheld()) {
 			events = append(events, e)
 		}
 	}

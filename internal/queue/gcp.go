@@ -172,10 +172,10 @@ type pubsubLoader struct {
 
 func (l pubsubLoader) Prepare(task pipeline.Task) (func(context.Context) error, error) {
 	body := string(task.AppendJSON(nil))
-	if err := l.Check(body); err != nil {
+	if err := l.Check(gcp.Message{Data: body}); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return l.Send(ctx, body) }, nil
+	return func(ctx context.Context) error { return l.Send(ctx, gcp.Message{Data: body}) }, nil
 }
 
 func (l pubsubLoader) Close(ctx context.Context) {

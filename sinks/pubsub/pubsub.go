@@ -69,14 +69,14 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	messages := make([]string, 0, len(events))
+	messages := make([]gcp.Message, 0, len(events))
 	for i := range events {
 		all, err := s.limit.Messages(events[i])
 		if err != nil {
 			return fmt.Errorf("pubsub: %w", err)
 		}
 		for _, m := range all {
-			messages = append(messages, m.Body)
+			messages = append(messages, gcp.Message{Data: m.Body, Withheld: events[i].Withheld})
 		}
 	}
 	switch err := s.sends.SendAll(ctx, messages); {

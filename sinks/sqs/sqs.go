@@ -74,7 +74,7 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 			return fmt.Errorf("sqs: %w", err)
 		}
 		for _, m := range all {
-			messages = append(messages, aws.Message{Body: m.Body, Group: cmp.Or(events[i].TaskID, events[i].Hostname), Key: m.Key})
+			messages = append(messages, aws.Message{Body: m.Body, Group: cmp.Or(events[i].TaskID, events[i].Hostname), Key: m.Key, Withheld: events[i].Withheld})
 		}
 	}
 	switch err := s.sends.SendAll(ctx, messages); {
