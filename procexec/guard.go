@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	"unsafe"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 )
 
 // guardVar tells a program that it is to be the guard: the run's id, a colon,
@@ -115,12 +115,23 @@ func RunGuard() {
 		}
 	}
 	if dir != "" {
-		for _, name := range []string{ShutdownFile, TerminationFile} {
-			_ = os.Remove(filepath.Join(dir, name))
-		}
-		_ = os.Remove(dir)
+		removeNotices(dir)
 	}
 	os.Exit(0)
+}
+
+// removeNotices removes the notices' files and their directory. It removes nothing
+// elsewhere if a task has put a link in the directory's place.
+func removeNotices(dir string) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	for _, name := range []string{ShutdownFile, TerminationFile} {
+		_ = unix.Unlinkat(fd, name, 0)
+	}
+	_ = unix.Close(fd)
+	_ = unix.Rmdir(dir)
 }
 
 // The names of the notices' files in a run's directory.

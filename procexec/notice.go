@@ -1,11 +1,14 @@
 package procexec
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Notice is something that every process of a run is told once, such as that
@@ -14,6 +17,7 @@ import (
 type Notice struct {
 	r    int // never read here; processes inherit it
 	w    *os.File
+	dir  int // the directory of the file, whatever a task puts at its path
 	path string
 	once sync.Once
 	err  error
@@ -23,13 +27,21 @@ type Notice struct {
 }
 
 // NewNotice returns a notice that has not been raised. Its file will appear in
-// dir under name.
+// dir, which is absolute, under name.
 func NewNotice(dir, name string) (*Notice, error) {
+	if !filepath.IsAbs(dir) { // a task may have another working directory
+		return nil, fmt.Errorf("notice %s: the directory %q is not absolute", name, dir)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("notice %s: directory %s: %w", name, dir, err)
+	}
 	r, w, err := pipe()
 	if err != nil {
+		_ = unix.Close(fd)
 		return nil, fmt.Errorf("notice %s: %w", name, err)
 	}
-	return &Notice{r: r, w: os.NewFile(uintptr(w), name), path: filepath.Join(dir, name)}, nil
+	return &Notice{r: r, w: os.NewFile(uintptr(w), name), dir: fd, path: filepath.Join(dir, name)}, nil
 }
 
 // FD is the descriptor for processes to inherit. It stays the Notice's.
@@ -42,11 +54,8 @@ func (n *Notice) Path() string { return n.path }
 func (n *Notice) Raise() error {
 	n.once.Do(func() {
 		// The file first: who is woken by the descriptor shall find it.
-		f, err := os.Create(n.path)
-		if err != nil {
-			n.err = fmt.Errorf("notice: %w", err)
-		} else {
-			_ = f.Close()
+		if err := n.createFile(); err != nil {
+			n.err = fmt.Errorf("notice: %s: %w", n.path, err)
 		}
 		// A byte makes the pipe readable; closing it keeps it so even after a
 		// process has, against the rule, read the byte.
@@ -58,13 +67,38 @@ func (n *Notice) Raise() error {
 	return n.err
 }
 
+// createFile creates the file. A task runs as the same user, so it can put anything
+// at the file's path, or at the directory's: nothing there is opened or followed. The
+// file is made under a name that no task knows, in the directory that was opened
+// before there were tasks, and then moved over what there is.
+func (n *Notice) createFile() error {
+	name := filepath.Base(n.path)
+	hidden := "." + name + "-" + rand.Text()
+	fd, err := unix.Openat(n.dir, hidden, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	_ = unix.Close(fd)
+	err = unix.Renameat(n.dir, hidden, n.dir, name)
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		// A directory is in the way: it is moved aside, with what is in it.
+		if err = unix.Renameat(n.dir, name, n.dir, hidden+"-moved"); err == nil {
+			err = unix.Renameat(n.dir, hidden, n.dir, name)
+		}
+	}
+	if err != nil {
+		_ = unix.Unlinkat(n.dir, hidden, 0)
+	}
+	return err
+}
+
 // Close releases the descriptors and removes the file. It does not raise, and
 // nor does a Raise that comes after it.
 func (n *Notice) Close() error {
 	n.closing.Do(func() {
 		n.once.Do(func() { _ = n.w.Close() })
-		_ = os.Remove(n.path)
-		n.closeErr = os.NewSyscallError("close", syscall.Close(n.r))
+		_ = unix.Unlinkat(n.dir, filepath.Base(n.path), 0)
+		n.closeErr = os.NewSyscallError("close", errors.Join(unix.Close(n.dir), unix.Close(n.r)))
 	})
 	return n.closeErr
 }

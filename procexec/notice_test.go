@@ -1,7 +1,9 @@
 package procexec_test
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -80,16 +82,89 @@ func TestNoticeCloseDoesNotRaise(t *testing.T) {
 
 func TestNoticeThatCannotMakeItsFile(t *testing.T) {
 	t.Parallel()
-	n, err := procexec.NewNotice(t.TempDir()+"/none", procexec.ShutdownFile)
+	dir := t.TempDir() + "/removed"
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n, err := procexec.NewNotice(dir, procexec.ShutdownFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = n.Close() }()
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
 	if first, second := n.Raise(), n.Raise(); first == nil || second == nil {
 		t.Error("no error")
 	}
 	if !readable(t, n.FD()) {
 		t.Error("the descriptor was not raised")
+	}
+}
+
+func TestNoticeNeedsItsDirectory(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{t.TempDir() + "/none", ".", "relative"} {
+		if n, err := procexec.NewNotice(dir, procexec.ShutdownFile); err == nil {
+			t.Errorf("%q: no error", dir)
+			_ = n.Close()
+		}
+	}
+}
+
+// A task runs as the same user, so it can put anything where the file will be.
+// Nothing that it leads to is touched.
+func TestNoticeFollowsNothing(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(path, victim string) error{
+		"link":     func(path, victim string) error { return os.Symlink(victim, path) },
+		"dangling": func(path, victim string) error { return os.Symlink(victim+"-none", path) },
+		"hardlink": func(path, victim string) error { return os.Link(victim, path) },
+		"fifo":     func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"folder":   func(path, _ string) error { return os.MkdirAll(path+"/full", 0o700) },
+		"file":     func(path, _ string) error { return os.WriteFile(path, []byte("task's"), 0o600) },
+		"linked directory": func(path, victim string) error {
+			dir := filepath.Dir(path)
+			return errors.Join(os.Rename(dir, dir+"-moved"), os.Symlink(filepath.Dir(victim), dir))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			outside := t.TempDir()
+			victim := filepath.Join(outside, procexec.ShutdownFile)
+			if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(t.TempDir(), "run")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			n, err := procexec.NewNotice(dir, procexec.ShutdownFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(n.Path(), victim); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Raise(); err != nil {
+				t.Error(err)
+			}
+			if name != "linked directory" {
+				if info, err := os.Lstat(n.Path()); err != nil || !info.Mode().IsRegular() || info.Size() != 0 {
+					t.Errorf("the file is %v, error %v", info, err)
+				}
+			}
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+			entries, err := os.ReadDir(outside)
+			if err != nil || len(entries) != 1 {
+				t.Errorf("outside there is %v, error %v", entries, err)
+			}
+			if content, err := os.ReadFile(victim); err != nil || string(content) != "precious" {
+				t.Errorf("the victim holds %q, error %v", content, err)
+			}
+		})
 	}
 }
 

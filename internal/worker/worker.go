@@ -146,19 +146,19 @@ func (w *Worker) open(ctx context.Context) error {
 	if w.hostname, err = os.Hostname(); err != nil {
 		return fmt.Errorf("host name: %w", err)
 	}
-	dir, err := os.MkdirTemp("", "ctworker-")
+	dir, err := newRunDir()
 	if err != nil {
-		return fmt.Errorf("a directory for the notices to tasks: %w; set TMPDIR to a directory that can be written to", err)
-	}
-	w.onClose(func() error { return os.RemoveAll(dir) }) // with what tasks have put there
-	if w.shutdown, err = w.notice(dir, procexec.ShutdownFile); err != nil {
 		return err
 	}
-	if w.termination, err = w.notice(dir, procexec.TerminationFile); err != nil {
+	w.onClose(dir.Close)
+	if w.shutdown, err = w.notice(dir.path, procexec.ShutdownFile); err != nil {
+		return err
+	}
+	if w.termination, err = w.notice(dir.path, procexec.TerminationFile); err != nil {
 		return err
 	}
 	w.launcher, err = procexec.NewLauncher(procexec.Options{
-		Slots: cfg.NumSimultaneousTasks, Guard: w.opts.Guard, Subreaper: w.opts.OwnsProcess, StableThreads: w.opts.OwnsProcess, Dir: dir,
+		Slots: cfg.NumSimultaneousTasks, Guard: w.opts.Guard, Subreaper: w.opts.OwnsProcess, StableThreads: w.opts.OwnsProcess, Dir: dir.path,
 		Log: log.With().Str("component", "procexec").Logger(),
 	})
 	if err != nil {
