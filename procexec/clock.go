@@ -36,13 +36,52 @@ func (s *seat[J]) processDue() time.Time {
 	if !s.starting.IsZero() {
 		return s.starting
 	}
+	if s.handed.len() == 0 && len(s.voided) > 0 && s.end == 0 && !s.voidedAt.IsZero() {
+		return s.voidedAt.Add(s.c.pool.opts.StartTimeout)
+	}
 	if s.handed.len() == 0 || s.end != 0 {
 		return time.Time{}
 	}
-	if s.ahead && s.handed.len() > 1 {
-		return s.head.Add(min(overstay, s.c.pool.opts.MaxRuntime))
+	wait := s.c.pool.opts.MaxRuntime
+	if s.mayBeUnclaimed() {
+		wait = min(wait, s.c.pool.opts.StartTimeout)
 	}
-	return s.head.Add(s.c.pool.opts.MaxRuntime)
+	if s.claim == claimOverdue {
+		wait = s.c.pool.opts.StartTimeout
+	}
+	if s.ahead && s.handed.len() > 1 {
+		wait = min(wait, overstay)
+	}
+	return s.head.Add(wait)
+}
+
+// mayBeUnclaimed reports whether the process may not even have begun the first task
+// that it was sent.
+func (s *seat[J]) mayBeUnclaimed() bool {
+	return s.ahead && s.answered == 0 && (s.claim == claimUnknown || s.claim == claimOverdue)
+}
+
+// watchClaim does what is due of a process that may not have claimed its first task,
+// and reports whether that was it. Such a task does not run, so it cannot time out:
+// the process has its start timeout to claim it.
+func (s *seat[J]) watchClaim(now time.Time) bool {
+	start, waited := s.c.pool.opts.StartTimeout, now.Sub(s.head)
+	if !s.mayBeUnclaimed() || waited < min(start, s.c.pool.opts.MaxRuntime) {
+		return false
+	}
+	switch {
+	case s.sess.unclaimed() < s.handed.len():
+		s.claim = claimed
+		return false
+	case waited < start:
+		s.claim = claimOverdue
+	case waited >= start+stoppedFor: // this program has been stopped, and maybe the process too
+		s.head = now.Add(stoppedFor/2 - start)
+	default:
+		s.claim = neverClaimed
+		s.kill()
+	}
+	return true
 }
 
 // expect has the clock look at t, if it would not by then.
@@ -138,6 +177,9 @@ func (s *seat[J]) processComeDue(now time.Time) {
 	case !s.starting.IsZero():
 		s.late = true
 		s.kill()
+	case s.handed.len() == 0:
+		s.voidedComeDue(now)
+	case s.watchClaim(now):
 	case now.Sub(s.head) >= s.c.pool.opts.MaxRuntime+stoppedFor:
 		// This program has been stopped, as by Ctrl-Z. The task may have ended in
 		// time, and its reply be there to be read.
@@ -149,6 +191,18 @@ func (s *seat[J]) processComeDue(now time.Time) {
 			s.c.signal()
 		}
 	}
+}
+
+// voidedComeDue kills a process that does not answer for what was taken back: nothing
+// can be handed to it before it does.
+func (s *seat[J]) voidedComeDue(now time.Time) {
+	start := s.c.pool.opts.StartTimeout
+	if now.Sub(s.voidedAt) >= start+stoppedFor { // this program has been stopped, and maybe the process too
+		s.voidedAt = now.Add(stoppedFor/2 - start)
+		return
+	}
+	s.claim = neverClaimed
+	s.kill()
 }
 
 // stoppedFor is by how much a time-out has to be noticed late for it to count as

@@ -107,6 +107,7 @@ func (s *seat[J]) openOnce() (*session, error) {
 	s.sess, s.proc, s.began = now.sess, now.proc, began
 	s.ahead, s.left, s.answered, s.retired, s.long = false, -1, 0, false, false
 	s.end, s.killAt, s.giveUp, s.late, s.rubbish, s.held = 0, time.Time{}, time.Time{}, false, "", nil
+	s.claim, s.voidedAt = claimUnknown, time.Time{}
 	s.starting = began.Add(p.opts.StartTimeout)
 	if p.opts.MaxTasks > 0 {
 		s.left = p.opts.MaxTasks
@@ -225,6 +226,8 @@ func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
 		case rubbish != "":
 			failedStart = rubbish
 		case s.starting.IsZero() && s.retired && waiting == 0: // it had nothing to do
+		case s.claim == neverClaimed:
+			failedStart = fmt.Sprintf("process %d reported that it is ready and did not begin a task within %v", s.proc.Pid(), c.pool.opts.StartTimeout)
 		case s.starting.IsZero():
 			failedStart = "after it had said that it is ready, and before it had begun a task, " + exitText(exit)
 		case s.late:
@@ -235,6 +238,7 @@ func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
 	} else if begun > 0 {
 		c.failures = 0
 	}
+	deaf := s.claim == neverClaimed && failedStart == ""
 	s.sess, s.proc, s.starting, s.shortSince = nil, nil, time.Time{}, time.Time{}
 	if c.stopping {
 		s.unassign()
@@ -261,6 +265,9 @@ func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
 			r.CPU, r.PeakMemory = exit.CPU, exit.PeakMemory
 		}
 		c.done(e, r)
+	}
+	if deaf {
+		c.pool.opts.Log.Warn().Int("slot", s.slot).Msg("killed a warm process that did not answer for tasks that were taken back")
 	}
 	if !gone {
 		c.pool.opts.Log.Warn().Int("slot", s.slot).Msg("a process does not even die of SIGKILL; it is left behind")

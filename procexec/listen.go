@@ -56,6 +56,7 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 		if s.handed.len() == 0 && len(s.voided) > 0 && s.voided[0] == r.id {
 			s.voided = s.voided[1:]
 			idle := len(s.voided) == 0
+			s.voidedAt = time.Now() // the next one has its own time
 			c.mu.Unlock()
 			if idle {
 				s.caughtUp()

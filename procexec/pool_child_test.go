@@ -40,6 +40,9 @@ var warmChildren = map[string]func(args []string){
 	"warm-silent":  func([]string) { select {} },
 	"warm-early":   func([]string) { os.Exit(7) },
 	"warm-quitter": func([]string) { _, _ = newWarm(false).out.WriteString(`{"ready":{"version":1}}` + "\n") },
+	"warm-deaf":    func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); select {} },
+	"warm-ringing": func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true,"ring":true}}`); select {} },
+	"warm-crasher": func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); os.Exit(1) },
 	"warm-old": func([]string) {
 		_, _ = newWarm(false).out.WriteString(`{"ready":{"version":7}}` + "\n")
 		select {}
@@ -48,6 +51,14 @@ var warmChildren = map[string]func(args []string){
 		_, _ = newWarm(false).out.WriteString(`{"task_id":"t0","result":1}` + "\n")
 		select {}
 	},
+}
+
+// unclaimed says that it is ready, and reads its first task without claiming it.
+func unclaimed(ready string) {
+	w := newWarm(true)
+	_, _ = w.in.ReadBytes('\n')
+	_, _ = w.out.WriteString(ready + "\n")
+	_, _ = w.in.ReadBytes('\n')
 }
 
 func newWarm(ahead bool) *warm {

@@ -450,20 +450,26 @@ func TestPoolStartsThatFail(t *testing.T) {
 		"warm-old":     "version 7",
 		"warm-rude":    `before the line that says "ready"`,
 		"warm-quitter": "after it had said that it is ready",
+		"warm-crasher": "exited with code 1",
+		"warm-deaf":    "did not begin a task within 300ms",
+		"warm-ringing": "did not begin a task within 300ms",
 	} {
-		t.Run(child, func(t *testing.T) {
-			t.Parallel()
-			r := startPool(t, child, procexec.PoolOptions{Slots: 2, StartTimeout: 300 * time.Millisecond, KillDelay: -1})
-			r.put(order{}, order{}, order{})
-			err := r.wait()
-			failed := (*procexec.StartFailedError)(nil)
-			if !errors.As(err, &failed) || failed.Times != 5 || !strings.Contains(err.Error(), want) || !errors.Is(r.failed, err) {
-				t.Errorf("error %v, want %q; told %v", err, want, r.failed)
-			}
-			if len(r.done) > 0 || len(r.back)+len(r.in) != 3 {
-				t.Errorf("%v done, %v given back", r.done, r.back)
-			}
-		})
+		// A task that was not begun does not time out, however short its time is.
+		for _, maxRuntime := range []time.Duration{0, 100 * time.Millisecond} {
+			t.Run(fmt.Sprint(child, maxRuntime), func(t *testing.T) {
+				t.Parallel()
+				r := startPool(t, child, procexec.PoolOptions{Slots: 2, StartTimeout: 300 * time.Millisecond, MaxRuntime: maxRuntime, KillDelay: -1})
+				r.put(order{}, order{}, order{})
+				err := r.wait()
+				failed := (*procexec.StartFailedError)(nil)
+				if !errors.As(err, &failed) || failed.Times != 5 || !strings.Contains(err.Error(), want) || !errors.Is(r.failed, err) {
+					t.Errorf("error %v, want %q; told %v", err, want, r.failed)
+				}
+				if len(r.done) > 0 || len(r.back)+len(r.in) != 3 {
+					t.Errorf("%v done, %v given back", r.done, r.back)
+				}
+			})
+		}
 	}
 }
 

@@ -143,6 +143,9 @@ func (r *ring) awake() { r.head.asleep.Store(0) }
 
 func (r *ring) grant(n int) { r.head.claims.Add(int32(n)) }
 
+// unclaimed is how many tasks may still be claimed.
+func (r *ring) unclaimed() int { return int(r.head.claims.Load()) }
+
 // A Ring is a warm process's side of the memory that it shares with ctworker; see
 // docs/protocol.md. One goroutine writes; any may claim.
 type Ring struct {

@@ -14,6 +14,7 @@ func (*ring) read([]byte) (int, error) { return 0, nil }
 func (*ring) sleep() bool              { return true }
 func (*ring) awake()                   {}
 func (*ring) grant(int)                {}
+func (*ring) unclaimed() int           { return 0 }
 func (*ring) claim(int) int            { return 0 }
 func (*ring) close()                   {}
 

@@ -38,12 +38,24 @@ type seat[J any] struct {
 	giveUp   time.Time // when it is no longer waited for; zero: not
 	late     bool      // it was not ready in time
 	rubbish  string    // what is wrong with what it said
+	claim    claimState
+	voidedAt time.Time // since when it has only voided to answer for; zero: it has not
 	held     *Report   // of its only task, until it has ended
 
 	shortSince time.Time // since when no process could be forked; zero: one could
 
 	sending sync.Mutex // around what flush sends, so that lines keep their order
 }
+
+// claimState is whether a process that takes tasks ahead has claimed its first one.
+type claimState uint8
+
+const (
+	claimUnknown claimState = iota // the clock has not looked yet
+	claimOverdue                   // the task's maximum run time was over, and it had not
+	claimed
+	neverClaimed // it is killed for that, or as it does not answer for what was taken back
+)
 
 func newSeat[J any](c *crew[J], slot int) *seat[J] {
 	return &seat[J]{c: c, slot: slot, cond: sync.NewCond(&c.mu), wants: make(chan struct{}, 1)}
@@ -181,12 +193,17 @@ func (s *seat[J]) takeBack(n int) int {
 		s.left += got
 	}
 	s.c.backlog = append(back, s.c.backlog...)
+	if s.handed.len() == 0 {
+		s.voidedAt = time.Now()
+		s.c.expect(s.due())
+	}
 	return got
 }
 
-// retireIdle tells a process without work that there will be none.
+// retireIdle tells a process without work that there will be none. It answers for
+// what was taken back before it comes to the end of its input, or is killed.
 func (s *seat[J]) retireIdle() {
-	if s.sess == nil || s.retired || !s.starting.IsZero() || s.handed.len()+s.pending.len()+len(s.voided) > 0 {
+	if s.sess == nil || s.retired || !s.starting.IsZero() || s.handed.len()+s.pending.len() > 0 {
 		return
 	}
 	s.retired = true

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // session is our end of the socket to one process, with the pipe of claims. Its
@@ -261,6 +263,22 @@ func (s *session) grant(n int) {
 	if s.grants >= 0 && n > 0 {
 		_, _ = syscall.Write(s.grants, make([]byte, n)) // a pipe has room for thousands
 	}
+}
+
+// unclaimed returns how many of the tasks that the process was sent it has not
+// claimed; 0 if that is not known.
+func (s *session) unclaimed() int {
+	switch {
+	case s.rings:
+		return s.ring.unclaimed()
+	case s.claims < 0:
+		return 0
+	}
+	n, err := unix.IoctlGetInt(s.claims, fionread)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // takeBack takes up to n claims back and returns how many it got: so many of the

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// fionread asks how many bytes there are to read.
+const fionread = 0x4004667f // FIONREAD, which x/sys/unix does not have for each of these systems
+
 // maxrssUnit is the unit of ru_maxrss: bytes on macOS (getrusage(2)).
 const maxrssUnit = 1
 

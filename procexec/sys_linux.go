@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// fionread asks how many bytes there are to read.
+const fionread = unix.TIOCINQ
+
 // maxrssUnit is the unit of ru_maxrss: kibibytes (getrusage(2)).
 const maxrssUnit = 1024
 

@@ -84,8 +84,8 @@ type Config struct {
 	MaxMemoryAllowedPerTask int64
 	// Warm has the command stay and be handed task after task.
 	Warm bool
-	// StartTimeout is how long a warm process may take to be ready; above 0,
-	// default 60 s.
+	// StartTimeout is how long a warm process may take to be ready, and then to
+	// begin its first task; above 0, default 60 s.
 	StartTimeout time.Duration
 	// MaxTasksPerProcess is after how many tasks a warm process is replaced; 0,
 	// the default, is never.

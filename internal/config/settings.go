@@ -246,7 +246,7 @@ func settings() []setting {
 		},
 		{
 			name: "start-timeout", env: prefix + "START_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", ours: true,
-			usage: "Give a warm process this long to say that it is ready",
+			usage: "Kill a warm process that is not ready this long after its start, or has not begun its first task this long after it was sent",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 60"
 				return field[time.Duration]{&c.StartTimeout, positive(seconds(want), want)}
