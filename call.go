@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+
+	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
 // caller calls the function for a task at a time and makes something that can be
@@ -171,5 +173,5 @@ func bounded(text string) string {
 	if len(text) <= maxText {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxText], "") + " … (shortened)"
+	return utf8cut.Start(text, maxText) + " … (shortened)"
 }

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
 // taskLine is one line of the task protocol that holds a task. It points into the
@@ -27,7 +30,7 @@ func parseTask(line []byte) (taskLine, error) {
 		return t, nil
 	}
 	var say struct {
-		TaskID  *string         `json:"task_id"`
+		TaskID  *rawjson.String `json:"task_id"`
 		Attempt *int            `json:"attempt"`
 		Data    json.RawMessage `json:"data"`
 	}
@@ -37,11 +40,7 @@ func parseTask(line []byte) (taskLine, error) {
 	if say.TaskID == nil {
 		return taskLine{}, errNoTask
 	}
-	quoted, err := json.Marshal(*say.TaskID)
-	if err != nil {
-		return taskLine{}, err
-	}
-	t := taskLine{quoted: quoted, id: []byte(*say.TaskID), attempt: 1, data: say.Data}
+	t := taskLine{quoted: rawjson.AppendQuote(nil, *say.TaskID), id: []byte(*say.TaskID), attempt: 1, data: say.Data}
 	if say.Attempt != nil {
 		t.attempt = *say.Attempt
 	}
@@ -156,12 +155,9 @@ func appendReturned(b, quoted []byte) []byte {
 
 // exceptionJSON is text as a JSON string that a line has room for.
 func exceptionJSON(text string, maxResult int64) []byte {
-	b, err := json.Marshal(text)
-	if err == nil && int64(len(b))-maxText/2 > maxResult {
-		b, err = json.Marshal(text[:min(len(text), maxText/16)] + " … (shortened)")
-	}
-	if err != nil { // there is no such text
-		return []byte(`"an exception that cannot be encoded"`)
+	b := rawjson.AppendQuote(nil, text)
+	if int64(len(b))-maxText/2 > maxResult {
+		b = rawjson.AppendQuote(b[:0], utf8cut.Start(text, maxText/16)+" … (shortened)")
 	}
 	return b
 }

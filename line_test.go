@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
 )
 
 func TestParseTask(t *testing.T) {
@@ -37,6 +40,14 @@ func TestParseTask(t *testing.T) {
 		}
 		if _, plain := plainTask([]byte(tc.line)); plain != tc.plain {
 			t.Errorf("%s: plain %v", tc.line, plain)
+		}
+	}
+	for _, value := range rawjsontest.Corpus() {
+		for _, id := range []string{`"a"`, `"caf\udce9"`} {
+			got, err := parseTask([]byte(`{"task_id":` + id + `,"attempt":3,"data":` + value + `}`))
+			if err != nil || string(got.data) != value || string(got.quoted) != id || string(got.id) != rawjson.Unquote([]byte(id)) || got.attempt != 3 {
+				t.Errorf("%s, %.40s: got %q %s %.40s %v", id, value, got.id, got.quoted, got.data, err)
+			}
 		}
 	}
 	if _, err := parseTask([]byte(`{"later":1}`)); !errors.Is(err, errNoTask) {

@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
 // EventType is the event_type of the specification.
@@ -163,7 +163,7 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 func NewSpotTerminationEvent(kind, action, source string, deadline time.Time, hostname string, now time.Time) Event {
 	e := Event{Time: now, Hostname: hostname, Type: SpotTermination}
 	add := func(name, text string) {
-		value, _ := jsontext.AppendQuote(nil, text)
+		value := rawjson.AppendQuote(nil, text)
 		e.Extra = append(e.Extra, Field{Name: name, Value: value})
 	}
 	add("kind", kind)
@@ -178,10 +178,10 @@ func NewSpotTerminationEvent(kind, action, source string, deadline time.Time, ho
 // NewKeepAliveEvent returns the event that tells that a worker lives, on the instance
 // of this name in this zone, which may be "".
 func NewKeepAliveEvent(instance, zone, hostname string, now time.Time) Event {
-	id, _ := jsontext.AppendQuote(nil, instance)
+	id := rawjson.AppendQuote(nil, instance)
 	e := Event{Time: now, Hostname: hostname, Type: KeepAlive, Extra: []Field{{Name: "instance_id", Value: id}}}
 	if zone != "" {
-		where, _ := jsontext.AppendQuote(nil, zone)
+		where := rawjson.AppendQuote(nil, zone)
 		e.Extra = append(e.Extra, Field{Name: "zone", Value: where})
 	}
 	return e
@@ -262,15 +262,12 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, d.Round(time.Microsecond).Seconds(), 'f', -1, 64)
 }
 
-// appendString appends s quoted. What is not UTF-8 in it becomes U+FFFD, as JSON
-// cannot say it; that alone makes AppendQuote err.
-func appendString(b []byte, s string) []byte {
-	b, _ = jsontext.AppendQuote(b, s)
-	return b
-}
+// appendString appends s quoted. What is not UTF-8 in it becomes U+FFFD, or the escape
+// of a lone surrogate.
+func appendString(b []byte, s string) []byte { return rawjson.AppendQuote(b, s) }
 
-// appendValue appends a JSON value on one line. Nothing and what is no JSON is
-// told as a string: an event log with a broken line is worse than an odd value.
+// appendValue appends a JSON value on one line. Nothing is null, and what is not JSON
+// becomes a string: an event log with a broken line is worse than an odd value.
 func appendValue(b []byte, v json.RawMessage) []byte {
 	switch {
 	case len(v) == 0:
@@ -278,8 +275,8 @@ func appendValue(b []byte, v json.RawMessage) []byte {
 	case isWord(v):
 		return append(b, v...)
 	}
-	c := jsontext.Value(append([]byte(nil), v...))
-	if !utf8.Valid(v) || c.Compact(jsontext.AllowDuplicateNames(true)) != nil {
+	c, ok := rawjson.Compact(v)
+	if !ok {
 		return appendString(b, string(v))
 	}
 	return append(b, c...)

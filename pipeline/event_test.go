@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -60,6 +61,21 @@ func TestEventJSON(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tc.want)
 			}
 		})
+	}
+}
+
+func TestEventPassesJSONByteForByte(t *testing.T) {
+	t.Parallel()
+	for _, value := range rawjsontest.Corpus() {
+		d := pipeline.NewDelivery(pipeline.Task{ID: "caf\xed\xb3\xa9"}, nil, 1)
+		e, ok := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(value)}, Verdict: pipeline.Ack}, "h", at)
+		got := string(e.AppendJSON(nil))
+		if want := `"task_id":"caf\udce9","elapsed_time":0,"retry":false,"result":` + value + `,"attempt"`; !ok || !strings.Contains(got, want) {
+			t.Errorf("%.300s has no %.100s", got, want)
+		}
+		if got, want := string(pipeline.Task{ID: "caf\xed\xb3\xa9", Data: []byte(value)}.AppendJSON(nil)), `{"task_id":"caf\udce9","data":`+value+`}`; got != want {
+			t.Errorf("the task is %.200s, want %.200s", got, want)
+		}
 	}
 }
 

@@ -8,15 +8,17 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
 // capture takes what a process writes to one pipe. A process that is soon over
 // has put it all into the pipe, from where finish takes it. For one that goes on,
 // follow starts a goroutine that reads, and ends in finish.
 type capture struct {
-	fd    int               // our end, until follow or finish; then -1
-	limit int64             // bytes kept; what comes beyond is read and dropped
-	line  func(line []byte) // if set, lines go here and nothing is kept
+	fd    int                               // our end, until follow or finish; then -1
+	limit int64                             // bytes kept; what comes beyond is read and dropped
+	line  func(line []byte, continued bool) // if set, lines go here and nothing is kept
 	buf   []byte
 	over  bool // there was more than limit
 	cut   bool // the line's beginning has been handed on
@@ -25,13 +27,13 @@ type capture struct {
 	ended chan struct{} // closed when the goroutine has ended
 }
 
-// maxLine bounds a line of a task's standard error; a longer one is handed on
-// in pieces of this size.
+// maxLine bounds a line of a task's standard error; a longer one is passed on
+// in pieces of this size, or up to three bytes less.
 const maxLine = 64 << 10
 
 // newCapture returns a capture and the descriptor for the process to write to,
 // which the caller closes.
-func newCapture(limit int64, line func([]byte)) (c *capture, w int, err error) {
+func newCapture(limit int64, line func([]byte, bool)) (c *capture, w int, err error) {
 	r, w, err := pipe()
 	if err != nil {
 		return nil, -1, err
@@ -106,10 +108,12 @@ func (c *capture) take(b []byte) {
 	for len(b) > 0 {
 		line, rest, ended := bytes.Cut(b, []byte{'\n'})
 		if room := maxLine - len(c.buf); len(line) > room {
-			c.buf = append(c.buf, b[:room]...)
-			c.line(c.buf)
-			c.buf, c.cut = c.buf[:0], true
-			b = b[room:]
+			// One byte more shows whether a character ends at the limit.
+			c.buf = append(c.buf, b[:room+1]...)
+			whole := utf8cut.Before(c.buf, maxLine)
+			c.line(c.buf[:whole], c.cut)
+			c.buf, c.cut = c.buf[:copy(c.buf, c.buf[whole:])], true
+			b = b[room+1:]
 			continue
 		}
 		c.buf = append(c.buf, line...)
@@ -122,7 +126,7 @@ func (c *capture) take(b []byte) {
 
 func (c *capture) flushLine() {
 	if line := bytes.TrimSuffix(c.buf, []byte("\r")); len(line) > 0 || !c.cut {
-		c.line(line)
+		c.line(line, c.cut)
 	}
 	c.buf, c.cut = c.buf[:0], false
 }

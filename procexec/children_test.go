@@ -84,7 +84,7 @@ func engine(args []string) {
 			echo ready >&2
 			wait`, args[0], self),
 		Shutdown: notice,
-		Stderr:   func(procexec.Task, []byte) { ready <- struct{}{} },
+		Stderr:   func(procexec.Task, []byte, bool) { ready <- struct{}{} },
 	})
 	check(err)
 	for slot := range 3 {

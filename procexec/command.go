@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
 // CommandOptions say how a Command runs.
@@ -36,8 +36,9 @@ type CommandOptions struct {
 	Shutdown, Termination *Notice
 	// Stderr receives each line that a task writes to its standard error,
 	// without its line ending, from a goroutine of the task's; the line is
-	// valid during the call only. Nil: dropped.
-	Stderr func(task Task, line []byte)
+	// valid during the call only. A line of more than 64 KiB comes in pieces, cut
+	// between characters; continued is true for each piece but the first. Nil: dropped.
+	Stderr func(task Task, line []byte, continued bool)
 }
 
 // A Command runs each task as a process of its own. It may be used from several
@@ -79,7 +80,7 @@ func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 		opts.MaxResult = 16 << 20
 	}
 	if opts.Stderr == nil {
-		opts.Stderr = func(Task, []byte) {}
+		opts.Stderr = func(Task, []byte, bool) {}
 	}
 	c := &Command{launcher: l, opts: opts, path: path}
 	for _, arg := range opts.Argv {
@@ -335,7 +336,7 @@ func await(p *Process, ends Ends, maxRuntime, killDelay time.Duration) End {
 func taskLine(task Task) []byte {
 	b := make([]byte, 0, len(task.ID)+len(task.Data)+32)
 	b = append(b, `{"task_id":`...)
-	b, _ = jsontext.AppendQuote(b, task.ID) // errs on invalid UTF-8 alone, and says it with U+FFFD
+	b = rawjson.AppendQuote(b, task.ID)
 	b = append(b, `,"data":`...)
 	if len(task.Data) == 0 {
 		b = append(b, "null"...)

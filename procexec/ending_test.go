@@ -139,7 +139,7 @@ func TestEnding(t *testing.T) {
 			life := newLife(t)
 			ready, term := make(chan struct{}), make(chan struct{})
 			tc.opts.Argv = sh(tc.script, life.path)
-			tc.opts.Stderr = func(_ procexec.Task, line []byte) {
+			tc.opts.Stderr = func(_ procexec.Task, line []byte, _ bool) {
 				for say, c := range map[string]chan struct{}{"ready": ready, "term": term} {
 					if string(line) == say {
 						select {

@@ -149,17 +149,18 @@ func receive[T any](t *testing.T, c <-chan T, what string) T {
 
 // lines collects what tasks write to their standard error.
 type lines struct {
-	mu  sync.Mutex
-	all []string
-	ch  chan string
+	mu        sync.Mutex
+	all       []string
+	continued []bool
+	ch        chan string
 }
 
 func newLines() *lines { return &lines{ch: make(chan string, 1000)} }
 
-func (l *lines) take(_ procexec.Task, line []byte) {
+func (l *lines) take(_ procexec.Task, line []byte, continued bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all = append(l.all, string(line))
+	l.all, l.continued = append(l.all, string(line)), append(l.continued, continued)
 	if len(l.all) <= cap(l.ch) {
 		l.ch <- string(line)
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
 // ProtocolVersion is the version of the task protocol; see docs/protocol.md.
@@ -44,15 +46,15 @@ func parseReply(line []byte, expected string) (reply, error) {
 		return reply{}, errors.New("it is not UTF-8")
 	}
 	var say struct {
-		Ready     *readyLine     `json:"ready"`
-		TaskID    *string        `json:"task_id"`
-		Retry     *bool          `json:"retry"`
-		Result    jsontext.Value `json:"result"`
-		Exception *string        `json:"exception"`
-		Returned  bool           `json:"returned"`
-		Warning   string         `json:"warning"`
+		Ready     *readyLine      `json:"ready"`
+		TaskID    *rawjson.String `json:"task_id"`
+		Retry     *bool           `json:"retry"`
+		Result    jsontext.Value  `json:"result"`
+		Exception *rawjson.String `json:"exception"`
+		Returned  bool            `json:"returned"`
+		Warning   string          `json:"warning"`
 	}
-	if err := json.Unmarshal(line, &say, jsontext.AllowDuplicateNames(true)); err != nil {
+	if err := json.Unmarshal(line, &say, rawjson.Options()); err != nil {
 		return reply{}, fmt.Errorf("it is no reply: %w", err)
 	}
 	if say.Ready != nil {
@@ -61,12 +63,12 @@ func parseReply(line []byte, expected string) (reply, error) {
 	if say.TaskID == nil {
 		return reply{}, errors.New(`it has neither "task_id" nor "ready"`)
 	}
-	r := reply{id: *say.TaskID, returned: say.Returned, result: say.Result, warning: say.Warning}
+	r := reply{id: string(*say.TaskID), returned: say.Returned, result: say.Result, warning: say.Warning}
 	if say.Retry != nil {
 		r.retry = *say.Retry
 	}
 	if say.Exception != nil {
-		r.failed, r.text = true, *say.Exception
+		r.failed, r.text = true, string(*say.Exception)
 		r.never, r.retry = say.Retry != nil && !*say.Retry, false
 	}
 	return r, nil
@@ -85,7 +87,7 @@ func plainReply(line []byte, id string) (reply, bool) {
 	}
 	value := rest[:len(rest)-1]
 	// An object that ends early and a second field would pass for a value: {},"x":{}.
-	if !jsontext.Value(value).IsValid(jsontext.AllowDuplicateNames(true)) {
+	if !rawjson.IsValid(value) {
 		return reply{}, false
 	}
 	return reply{id: id, result: bytes.Clone(value)}, true
@@ -122,7 +124,7 @@ func tooLarge(maxResult int64) Report {
 // appendTask appends a task as the protocol has it, on one line.
 func appendTask(b []byte, task Task) []byte {
 	b = append(b, `{"task_id":`...)
-	b, _ = jsontext.AppendQuote(b, task.ID) // errs on invalid UTF-8 alone, and says it with U+FFFD
+	b = rawjson.AppendQuote(b, task.ID)
 	b = append(b, `,"attempt":`...)
 	b = strconv.AppendInt(b, int64(task.Attempt), 10)
 	b = append(b, `,"data":`...)

@@ -7,7 +7,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
 // A Task is what a process is given to do.
@@ -76,7 +77,7 @@ func reportOf(exit Exit, stdout, told *capture) Report {
 		var say struct {
 			Retry     *bool           `json:"retry"`
 			Result    json.RawMessage `json:"result"`
-			Exception *string         `json:"exception"`
+			Exception *rawjson.String `json:"exception"`
 		}
 		if told.over {
 			return failed("the task wrote more than %d bytes to the descriptor CTWORKER_RESULT_FD; --max-result-size allows no more", told.limit)
@@ -85,7 +86,7 @@ func reportOf(exit Exit, stdout, told *capture) Report {
 			return failed("the task wrote no single JSON object with \"retry\" and \"result\" to the descriptor CTWORKER_RESULT_FD, but %s", quoteStart(told.buf))
 		}
 		if say.Exception != nil {
-			return failed("%s", *say.Exception)
+			return failed("%s", string(*say.Exception))
 		}
 		if say.Retry != nil {
 			r.Retry = *say.Retry
@@ -114,22 +115,21 @@ func resultOf(out []byte) (value, raw []byte) {
 		return nil, out
 	}
 	trimmed := bytes.TrimSpace(out)
-	if len(trimmed) > 0 && trimmed[0] == '{' && jsontext.Value(trimmed).IsValid(jsontext.AllowDuplicateNames(true)) {
+	if len(trimmed) > 0 && trimmed[0] == '{' && rawjson.IsValid(trimmed) {
 		return trimmed, nil
 	}
 	text, cut := bytes.CutSuffix(out, []byte("\n"))
 	if cut {
 		text = bytes.TrimSuffix(text, []byte("\r"))
 	}
-	quoted, _ := jsontext.AppendQuote(nil, text) // errs on invalid UTF-8 alone
-	return quoted, nil
+	return rawjson.AppendQuote(nil, text), nil
 }
 
 // quoteStart quotes the first bytes of b for an error message.
 func quoteStart(b []byte) string {
 	const most = 200
-	if len(b) > most {
-		return fmt.Sprintf("%q and %d more bytes", b[:most], len(b)-most)
+	if start := utf8cut.Start(b, most); len(start) < len(b) {
+		return fmt.Sprintf("%q and %d more bytes", start, len(b)-len(start))
 	}
 	return fmt.Sprintf("%q", b)
 }

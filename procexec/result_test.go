@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
 	"github.com/ctworker/ctworker/procexec"
 )
 
@@ -127,6 +129,29 @@ func TestResultDescriptor(t *testing.T) {
 	}
 }
 
+// A result on the descriptor, an object on standard output and what standard input has
+// pass byte for byte, whatever the JSON means.
+func TestCommandPassesJSONByteForByte(t *testing.T) {
+	t.Parallel()
+	for _, value := range rawjsontest.Corpus() {
+		given := procexec.Task{ID: "caf\xed\xb3\xa9", Data: []byte(value)}
+		want := `{"task_id":"caf\udce9","data":` + value + `}`
+		for name, script := range map[string]string{
+			"standard output": `cat`,
+			"descriptor":      `(printf '{"result":'; cat; printf '}') | eval "cat >&$CTWORKER_RESULT_FD"`,
+		} {
+			r := run(t, procexec.CommandOptions{Argv: sh(script)}, given)
+			if r.End != procexec.Finished || strings.TrimSpace(string(r.Result)) != want {
+				t.Errorf("%s: %v, result %.100s, want %.100s", name, r.End, r.Result, want)
+			}
+		}
+	}
+	r := run(t, procexec.CommandOptions{Argv: sh(`eval "cat \"\$1\" >&$CTWORKER_RESULT_FD"`, file(t, `{"exception":"caf\udce9"}`))}, task)
+	if r.End != procexec.Failed || r.Exception != "caf\xed\xb3\xa9" {
+		t.Errorf("%v, exception %q", r.End, r.Exception)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -165,7 +190,7 @@ func TestOutputIsBounded(t *testing.T) {
 	r := run(t, procexec.CommandOptions{
 		Argv:      sh(`dd if=/dev/zero bs=1048576 count=200 2>/dev/null; dd if=/dev/zero bs=1048576 count=50 >&2 2>/dev/null`),
 		MaxResult: 1 << 20,
-		Stderr:    func(_ procexec.Task, line []byte) { said += len(line) },
+		Stderr:    func(_ procexec.Task, line []byte, _ bool) { said += len(line) },
 	}, task)
 	runtime.ReadMemStats(&after)
 	if r.End != procexec.Failed || !strings.Contains(r.Exception, "larger than 1048576 bytes") {
@@ -201,6 +226,8 @@ func TestStderrLines(t *testing.T) {
 		{"twice as long", long + long + "\nz\n", []string{long, long, "z"}},
 		{"many longer ones", strings.Repeat(long+"x\n", 20), slices.Repeat([]string{long, "x"}, 20)},
 		{"long without a newline", long + "x", []string{long, "x"}},
+		{"characters of several bytes", "x" + strings.Repeat("€", 40_000) + "\n", []string{"x" + strings.Repeat("€", 21845), strings.Repeat("€", 40_000-21845)}},
+		{"no UTF-8 at all", strings.Repeat("\x80", 64<<10) + "\x80", []string{strings.Repeat("\x80", 64<<10), "\x80"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -211,6 +238,16 @@ func TestStderrLines(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.want, said.all); diff != "" {
 				t.Errorf("%.2000s", diff)
+			}
+			at := 0
+			for i, piece := range said.all {
+				if want := at > 0 && tc.text[at-1] != '\n'; said.continued[i] != want {
+					t.Errorf("line %d: continued %v, want %v", i, said.continued[i], want)
+				}
+				at += len(piece)
+				if ending := regexp.MustCompile(`^\r?\n`).FindString(tc.text[at:]); ending != "" {
+					at += len(ending)
+				}
 			}
 		})
 	}
@@ -224,11 +261,11 @@ func TestStderrIsLive(t *testing.T) {
 	kill := make(chan struct{})
 	c := newCommand(t, l, procexec.CommandOptions{
 		Argv: sh(`echo first >&2; printf half >&2; echo out; exec sleep 1000`),
-		Stderr: func(got procexec.Task, line []byte) {
+		Stderr: func(got procexec.Task, line []byte, continued bool) {
 			if got.ID != task.ID || !bytes.Equal(got.Data, task.Data) {
 				t.Errorf("task %+v", got)
 			}
-			said.take(got, line)
+			said.take(got, line, continued)
 		},
 	})
 	reports := async(t, c, task, procexec.Ends{Kill: kill})

@@ -22,10 +22,10 @@ func (c *Command) openStreams(task Task) (*streams, error) {
 	for _, open := range []struct {
 		to    **capture
 		limit int64
-		line  func([]byte)
+		line  func([]byte, bool)
 	}{
 		{&io.stdout, c.opts.MaxResult, nil},
-		{&io.stderr, 0, func(line []byte) { c.opts.Stderr(task, line) }},
+		{&io.stderr, 0, func(line []byte, continued bool) { c.opts.Stderr(task, line, continued) }},
 		{&io.told, c.opts.MaxResult, nil},
 	} {
 		if *open.to, fd, err = newCapture(open.limit, open.line); err != nil {

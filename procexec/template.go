@@ -7,6 +7,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
 // template is an argument in which {task_id} and {data.KEY} stand for a task's
@@ -84,10 +86,14 @@ func (t template) expand(task Task) (string, error) {
 			b.WriteString(p.literal)
 		}
 	}
-	if s := b.String(); strings.IndexByte(s, 0) < 0 {
-		return s, nil
+	s := b.String()
+	switch {
+	case strings.IndexByte(s, 0) >= 0:
+		return "", fmt.Errorf("the argument %q would hold a NUL character, which no argument can", t.text)
+	case !rawjson.IsUTF8(s) && rawjson.IsUTF8(t.text):
+		return "", fmt.Errorf("the argument %q would hold half of a surrogate pair, which is not a character; the task on standard input has it", t.text)
 	}
-	return "", fmt.Errorf("the argument %q would hold a NUL character, which no argument can", t.text)
+	return s, nil
 }
 
 // lookup finds key in data, which is raw JSON: as a name, or else as a path of
@@ -98,7 +104,7 @@ func lookup(data []byte, key string) (string, error) {
 		return "", errors.New("the task's data is not an object")
 	}
 	var object map[string]jsontext.Value
-	err := json.Unmarshal(data, &object, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	err := json.Unmarshal(data, &object, rawjson.Options())
 	if err != nil {
 		return "", fmt.Errorf("the task's data cannot be read: %w", err)
 	}
@@ -116,12 +122,8 @@ func lookup(data []byte, key string) (string, error) {
 		return v, nil
 	}
 	if value.Kind() != '"' {
-		_ = value.Compact()
-		return string(value), nil
+		compact, _ := rawjson.Compact(value) // it is valid
+		return string(compact), nil
 	}
-	var s string
-	if err := json.Unmarshal(value, &s); err != nil {
-		return "", fmt.Errorf("its value %s is no text: %w", value, err)
-	}
-	return s, nil
+	return rawjson.Unquote(value), nil
 }

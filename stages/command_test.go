@@ -44,7 +44,7 @@ func TestCommand(t *testing.T) {
 			l := newLauncher(t)
 			c, err := procexec.NewCommand(l, procexec.CommandOptions{
 				Argv: []string{"/bin/sh", "-c", tc.script}, MaxRuntime: tc.max, KillDelay: time.Hour,
-				Stderr: func(procexec.Task, []byte) {
+				Stderr: func(procexec.Task, []byte, bool) {
 					if tc.ready != nil {
 						tc.ready(ends{endWork, endKill, func() { d.Lose(errBoom) }})
 					}

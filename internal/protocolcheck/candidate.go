@@ -12,6 +12,9 @@ import (
 	"syscall"
 	"time"
 	"unicode/utf8"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
 // candidate is one process under test, with our ends of what it is given.
@@ -123,7 +126,7 @@ type line struct {
 		Version *int `json:"version"`
 		Ahead   bool `json:"ahead"`
 	} `json:"ready"`
-	TaskID    *string         `json:"task_id"`
+	TaskID    *rawjson.String `json:"task_id"`
 	Retry     *bool           `json:"retry"`
 	Result    json.RawMessage `json:"result"`
 	Exception *string         `json:"exception"`
@@ -163,7 +166,7 @@ func (c *candidate) fate() string {
 	case <-c.ended:
 		text = fmt.Sprintf("it ended (%v)", c.cmd.ProcessState)
 		if said := bytes.TrimSpace(c.stderr.Bytes()); len(said) > 0 {
-			text += " and said " + start200(said[max(0, len(said)-200):])
+			text += " and wrote " + start200(said[utf8cut.After(said, len(said)-200):])
 		}
 	case <-time.After(time.Second):
 	}
@@ -171,8 +174,8 @@ func (c *candidate) fate() string {
 }
 
 func start200(b []byte) string {
-	if len(b) > 200 {
-		return fmt.Sprintf("%q and %d more bytes", b[:200], len(b)-200)
+	if start := utf8cut.Start(b, 200); len(start) < len(b) {
+		return fmt.Sprintf("%q and %d more bytes", start, len(b)-len(start))
 	}
 	return fmt.Sprintf("%q", b)
 }
@@ -197,10 +200,7 @@ func (c *candidate) begin() error {
 
 // do hands over one task and takes its reply.
 func (c *candidate) do(id, data string) error {
-	quoted, err := json.Marshal(id)
-	if err != nil {
-		return err
-	}
+	quoted := rawjson.AppendQuote(nil, id)
 	c.grant()
 	if err := c.send(fmt.Sprintf(`{"task_id":%s,"attempt":1,"data":%s}`+"\n", quoted, data)); err != nil {
 		return err
@@ -218,8 +218,8 @@ func (c *candidate) reply(id string) error {
 		return errors.New(`it said "ready" a second time, in place of a reply`)
 	case l.TaskID == nil:
 		return fmt.Errorf(`the reply to task %q has no "task_id": it repeats the task's own`, id)
-	case *l.TaskID != id:
-		return fmt.Errorf("the reply to task %q names task %q: replies come in the order of the tasks, and repeat their ids", id, *l.TaskID)
+	case string(*l.TaskID) != id:
+		return fmt.Errorf("the reply to task %q names task %q: replies come in the order of the tasks, and repeat their ids", id, string(*l.TaskID))
 	case l.Returned:
 		return fmt.Errorf(`task %q was replied to with "returned", though there was a byte to claim it with in the pipe CTWORKER_CLAIM_FD`, id)
 	}

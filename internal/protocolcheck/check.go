@@ -118,7 +118,7 @@ func takenBack(c *candidate) error {
 		if err != nil {
 			return err
 		}
-		if l.TaskID == nil || *l.TaskID != id || !l.Returned {
+		if l.TaskID == nil || string(*l.TaskID) != id || !l.Returned {
 			return fmt.Errorf(`task %q was taken back: there was no byte in the pipe CTWORKER_CLAIM_FD to claim it with, so it is not to be run, and the reply is {"task_id":%q,"returned":true}`, id, id)
 		}
 	}

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"maps"
@@ -11,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/sourcegraph/conc"
 
+	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/stages"
 )
@@ -133,13 +133,12 @@ func line(message []byte) (text []byte, name string) {
 	var e struct {
 		Type string `json:"event_type"`
 	}
-	var compact bytes.Buffer
-	if json.Unmarshal(message, &e) == nil && e.Type != "" && json.Compact(&compact, message) == nil {
-		return compact.Bytes(), e.Type
+	compact, ok := rawjson.Compact(message)
+	switch {
+	case !ok:
+		return rawjson.AppendQuote(nil, message), OtherMessages
+	case json.Unmarshal(compact, &e) != nil || e.Type == "":
+		return compact, OtherMessages
 	}
-	if json.Compact(&compact, message) == nil {
-		return compact.Bytes(), OtherMessages
-	}
-	text, _ = json.Marshal(string(message))
-	return text, OtherMessages
+	return compact, e.Type
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/startup"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/sinks/progress"
@@ -188,22 +189,29 @@ func (w *Worker) open(ctx context.Context) error {
 	if err := w.openSource(ctx); err != nil {
 		return err
 	}
-	if err := distinct(cfg); err != nil {
-		return &ConfigError{err}
+	if err := distinct(ctx, cfg); err != nil {
+		return err
 	}
 	return w.openSinks(ctx)
 }
 
 // distinct refuses to write the events into the task file.
-func distinct(cfg *config.Config) error {
-	tasks, err := os.Stat(cfg.TaskFile)
-	if err != nil || !cfg.EventLogToFile {
-		return nil // standard input, say
+func distinct(ctx context.Context, cfg *config.Config) error {
+	if !cfg.EventLogToFile {
+		return nil
 	}
-	if events, err := os.Stat(cfg.EventLogFile); err == nil && tasks.Mode().IsRegular() && os.SameFile(tasks, events) {
-		return fmt.Errorf("--event-log-file %q is the task file: give another", cfg.EventLogFile)
+	same, err := startup.Open(ctx, func() (bool, error) {
+		tasks, err := os.Stat(cfg.TaskFile)
+		if err != nil {
+			return false, nil // standard input, for example
+		}
+		events, err := os.Stat(cfg.EventLogFile)
+		return err == nil && tasks.Mode().IsRegular() && os.SameFile(tasks, events), nil
+	}, func(bool) {}, "event log: looking for "+cfg.EventLogFile)
+	if err == nil && same {
+		err = &ConfigError{fmt.Errorf("--event-log-file %q is the task file: give another", cfg.EventLogFile)}
 	}
-	return nil
+	return err
 }
 
 // orNone is d, or what NewCommand takes for no delay at all.
@@ -222,9 +230,12 @@ func (w *Worker) notice(dir, name string) (*procexec.Notice, error) {
 	return n, err
 }
 
-func (w *Worker) logStderr(task procexec.Task, line []byte) {
-	w.opts.Log.Info().Str("task_id", task.ID).Int("attempt", task.Attempt).Int("slot", task.Slot).
-		Bytes("line", line).Msg("stderr")
+func (w *Worker) logStderr(task procexec.Task, line []byte, continued bool) {
+	e := w.opts.Log.Info().Str("task_id", task.ID).Int("attempt", task.Attempt).Int("slot", task.Slot).Bytes("line", line)
+	if continued {
+		e = e.Bool("continued", true)
+	}
+	e.Msg("stderr")
 }
 
 func (w *Worker) giveShutdownNotice(error) {

@@ -9,9 +9,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/utf8cut"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -74,8 +75,8 @@ func (l Limit) parts(e pipeline.Event) ([]Message, error) {
 		return l.Text(&p)
 	}
 	for rest := whole; rest != ""; {
-		keep := min(len(rest), l.Bytes)
-		for ; ; keep = boundary(rest, keep/2) {
+		keep := utf8cut.Before(rest, l.Bytes)
+		for ; ; keep = utf8cut.Before(rest, keep/2) {
 			if keep == 0 {
 				return nil, fmt.Errorf("a message of %d bytes that is no task cannot be told of in the queue %q, which takes %d bytes", len(whole), l.Queue, l.Bytes)
 			}
@@ -93,14 +94,6 @@ func (l Limit) parts(e pipeline.Event) ([]Message, error) {
 	return all, nil
 }
 
-// boundary is the end of the last whole character of the first n bytes.
-func boundary(text string, n int) int {
-	for n > 0 && n < len(text) && text[n]&0xc0 == 0x80 {
-		n--
-	}
-	return n
-}
-
 // cut is the event with as many of its texts cut as it takes, the longest first. A
 // task_id comes last; but an event that cannot be told would end every worker that
 // meets it.
@@ -113,7 +106,7 @@ func (l Limit) cut(e pipeline.Event) (string, error) {
 			pipeline.Field{Name: t.name + "_bytes", Value: json.RawMessage(strconv.Itoa(t.size))})
 		// What a text takes as JSON is not known before: half as much, until it fits.
 		for keep := min(len(t.whole), l.Bytes); ; keep /= 2 {
-			t.set(strings.ToValidUTF8(t.whole[:keep], ""))
+			t.set(utf8cut.Start(t.whole, keep))
 			body := l.Text(&e)
 			if len(body) <= l.Bytes {
 				return body, nil
@@ -144,7 +137,7 @@ func texts(e *pipeline.Event) []cuttable {
 		none := func(string) { o.Result, o.ResultBytes = json.RawMessage(`""`), nil }
 		return []cuttable{{"result", "", len(o.ResultBytes), none}, plain("task_id", &e.TaskID)}
 	case e.Type == pipeline.TaskCompleted:
-		set := func(cut string) { o.Result, _ = json.Marshal(cut) }
+		set := func(cut string) { o.Result = rawjson.AppendQuote(nil, cut) }
 		return []cuttable{{"result", string(o.Result), len(o.Result), set}, plain("task_id", &e.TaskID)}
 	case e.TaskID != "":
 		return []cuttable{plain("exception", &o.Exception), plain("task_id", &e.TaskID)}

@@ -3,10 +3,12 @@ package poll
 import (
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -16,19 +18,19 @@ func parse(body string) (pipeline.Task, error) {
 		TaskID jsontext.Value `json:"task_id,case:strict"`
 		Data   jsontext.Value `json:"data,case:strict"`
 	}
-	if err := json.Unmarshal([]byte(body), &m, jsontext.AllowDuplicateNames(true)); err != nil {
+	if !utf8.ValidString(body) {
+		return pipeline.Task{}, errors.New("the message is not UTF-8")
+	}
+	if err := json.Unmarshal([]byte(body), &m, rawjson.Options()); err != nil {
 		return pipeline.Task{}, fmt.Errorf(`the message is no task, {"task_id": "...", "data": {...}}: %w`, err)
 	}
-	var id string
 	switch {
 	case m.TaskID == nil:
 		return pipeline.Task{}, errors.New("the message has no task_id")
 	case m.TaskID.Kind() != '"':
 		return pipeline.Task{}, fmt.Errorf("the message's task_id is %s: it must be a string", m.TaskID.Kind())
 	}
-	if err := json.Unmarshal(m.TaskID, &id); err != nil {
-		return pipeline.Task{}, fmt.Errorf("the message's task_id: %w", err)
-	}
+	id := rawjson.Unquote(m.TaskID)
 	switch {
 	case id == "":
 		return pipeline.Task{}, errors.New("the message's task_id is empty")

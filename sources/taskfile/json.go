@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -39,7 +40,7 @@ func newJSON(t *text, k kind, limit int64) *jsonEntries {
 		text: t,
 		// Inside data duplicate names are the task's own affair, and checking
 		// them would cost a third of the speed.
-		dec:   jsontext.NewDecoder(t, jsontext.AllowDuplicateNames(true)),
+		dec:   jsontext.NewDecoder(t, rawjson.Options()),
 		limit: limit,
 		kind:  k,
 		seen:  make(map[string]*int64),
@@ -119,17 +120,17 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 	}
 	var hasID, hasData bool
 	for j.dec.PeekKind() == '"' {
-		name, err := j.dec.ReadValue()
+		name, err := j.value()
 		if err != nil {
-			return task, j.syntax(err)
+			return task, err
 		}
 		key := fieldOf(name)
 		if key == isID && hasID || key == isData && hasData || key == isOther && j.isSeen(name) {
 			return task, at(j.lineAt(j.offset()), nil, "the entry has the key %s twice", name)
 		}
-		value, err := j.dec.ReadValue()
+		value, err := j.value()
 		if err != nil {
-			return task, j.syntax(err)
+			return task, err
 		}
 		switch key {
 		case isID:
@@ -156,6 +157,28 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 		return task, at(j.text.lineOfMark(), nil, reasonNoData)
 	}
 	return task, nil
+}
+
+// value reads a name or a value. The decoder, which has to accept lone surrogates, also
+// accepts what is not UTF-8.
+func (j *jsonEntries) value() (jsontext.Value, error) {
+	value, err := j.dec.ReadValue()
+	if err != nil {
+		return nil, j.syntax(err)
+	}
+	if !utf8.Valid(value) {
+		after := len(value)
+		for i := 0; i < len(value); {
+			r, n := utf8.DecodeRune(value[i:])
+			if r == utf8.RuneError && n == 1 {
+				after = i
+				break
+			}
+			i += n
+		}
+		return nil, at(j.lineAt(j.offset())-countLines(value[after:]), nil, reasonUTF8)
+	}
+	return value, nil
 }
 
 // id checks the value of task_id, and makes the string if keep is true.
@@ -213,13 +236,7 @@ func fieldOf(quoted []byte) field {
 }
 
 // unquote decodes a JSON string that the decoder has found valid.
-func unquote(quoted []byte) string {
-	if bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted[1 : len(quoted)-1])
-	}
-	b, _ := jsontext.AppendUnquote(nil, quoted) // valid, so there is no error
-	return string(b)
-}
+func unquote(quoted []byte) string { return rawjson.Unquote(quoted) }
 
 func jsonType(k jsontext.Kind) string {
 	switch k {

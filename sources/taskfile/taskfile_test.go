@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
 
+	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
@@ -202,6 +203,15 @@ func TestJSONPassesByteForByte(t *testing.T) {
 		got, err := readAll(t, writeFile(t, "t.json", []byte(`[{"data": `+data+` , "task_id":"\u0061\"b"}]`)), taskfile.Options{})
 		if err != nil || len(got) != 1 || got[0] != (task{`a"b`, data}) {
 			t.Errorf("data %.40q: got %.80v, error %v", data, got, err)
+		}
+	}
+	for _, data := range rawjsontest.Corpus() {
+		entry := `{"task_id":"caf\udce9","data":` + data + `}`
+		for name, text := range map[string]string{"t.json": "[" + entry + "]", "t.jsonl": entry + "\n"} {
+			got, err := readAll(t, writeFile(t, name, []byte(text)), taskfile.Options{})
+			if err != nil || len(got) != 1 || got[0] != (task{"caf\xed\xb3\xa9", data}) {
+				t.Errorf("%s: data %.40q: got %.80v, error %v", name, data, got, err)
+			}
 		}
 	}
 }

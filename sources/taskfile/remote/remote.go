@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/ctworker/ctworker/internal/startup"
 	"github.com/ctworker/ctworker/pipeline/again"
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
@@ -134,10 +135,12 @@ func find(ctx context.Context, address string, opts Options) (object, error) {
 	}
 }
 
-// OpenTasks opens a task file, be it local or elsewhere. ctx is of the opening alone.
+// OpenTasks opens a local or a remote task file. ctx applies to the opening alone; its
+// end also ends the wait for a local file system that does not answer.
 func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Options) (*taskfile.Source, error) {
 	if !Is(path) {
-		return taskfile.Open(path, file)
+		return startup.Open(ctx, func() (*taskfile.Source, error) { return taskfile.Open(path, file) },
+			func(s *taskfile.Source) { _ = s.Close(context.Background()) }, "opening "+path)
 	}
 	r, err := Open(ctx, path, opts)
 	if err != nil {

@@ -47,16 +47,23 @@ _encode = _new_encode()
 
 
 def encode_text(text: str) -> bytes:
-    """Return any text as a JSON string."""
-    try:
-        return _quote(text).encode()
-    except UnicodeEncodeError:  # half a character, as in names of files that are no UTF-8
-        return _quote(text.encode("utf-8", "backslashreplace").decode()).encode()
+    """Return any text as a JSON string. A lone surrogate, as in the name of a file that is
+    not UTF-8, becomes its escape, such as \\udce9.
+    """
+    return _quote(text).encode("utf-8", "backslashreplace")
+
+
+def encode_message(text: str) -> bytes:
+    """Return text for people as a JSON string, in which a lone surrogate can be printed."""
+    return _quote(text.encode("utf-8", "backslashreplace").decode()).encode()
 
 
 def encode_value(value: Any) -> bytes:
-    """Return value as JSON; ValueError, TypeError or RecursionError if it has none."""
-    encoded = _encode(value).encode()
+    """Return value as JSON; ValueError, TypeError or RecursionError if it has none.
+
+    Lone surrogates are in strings only, and their escapes are those of JSON.
+    """
+    encoded = _encode(value).encode("utf-8", "backslashreplace")
     if type(value) not in _ATOMS and (fault := _doubled_key(value)):
         raise ValueError(fault)
     return encoded
@@ -193,10 +200,8 @@ def find_fault(value: object) -> str | None:
 
 
 def _find(value: object, where: str, above: list[object]) -> str | None:
-    if value is None or isinstance(value, int):
+    if value is None or isinstance(value, (int, str)):
         return None
-    if isinstance(value, str):
-        return _find_in_text(value, where)
     if isinstance(value, float):
         if math.isfinite(value):
             return None
@@ -216,8 +221,6 @@ def _find(value: object, where: str, above: list[object]) -> str | None:
         for key, item in value.items():
             if key is not None and not isinstance(key, (str, int, float, bool)):
                 return f"{where} has a key that is {_what(key)}; keys must be str"
-            if isinstance(key, str) and (fault := _find_in_text(key, f"a key of {where}")):
-                return fault
             if fault := _find(item, f"{where}[{key!r}]", above):
                 return fault
     else:
@@ -225,16 +228,4 @@ def _find(value: object, where: str, above: list[object]) -> str | None:
             if fault := _find(item, f"{where}[{i}]", above):
                 return fault
     above.pop()
-    return None
-
-
-def _find_in_text(text: str, where: str) -> str | None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        character = text[error.start]
-        return (
-            f"{where} has {character!r} at {error.start}, which is no character, as in the name of "
-            "a file that is not UTF-8; os.fsencode(name).decode(errors='replace') is without"
-        )
     return None

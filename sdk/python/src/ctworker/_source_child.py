@@ -59,7 +59,7 @@ class SourceChild:
             assert self._tasks is not None
             error = self._source.run(self._tasks)
             os.close(self._tasks)
-            report = _ORDERLY if error is None else error.encode("utf-8", "replace")
+            report = _ORDERLY if error is None else error.encode("utf-8", "backslashreplace")
             write_all(self._report_writer, report[:_MAX_REPORT])
             code = 0
         finally:
@@ -74,7 +74,7 @@ class SourceChild:
         except BlockingIOError:
             report = b""
         if report and report != _ORDERLY:
-            return report.decode("utf-8", "replace")
+            return report.decode("utf-8", "ignore")  # the last character may be cut
         code = os.waitstatus_to_exitcode(ended.status)
         if code < 0:
             return f"its process was killed by signal {-code} ({_name(-code)})"

@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import Any
 
 from ctworker._data import TaskData, WorkerData
-from ctworker._result import BadReturnError, encode_return, encode_text
+from ctworker._result import BadReturnError, encode_message, encode_return, encode_text
 from ctworker._trace import describe
 
 Function = Callable[..., Any]
@@ -80,7 +80,7 @@ class TaskRunner:
             pass
         reply = b'{"task_id":%b,"exception":%b,"retry":false}\n' % (
             encode_text(task_id),
-            encode_text(text),
+            encode_message(text),
         )
         if self._limited:
             self._reserve = _reserve()
@@ -95,7 +95,7 @@ def _reserve() -> mmap.mmap | None:
 
 
 def _failure(task_id: str, text: str) -> bytes:
-    return b'{"task_id":%b,"exception":%b}\n' % (encode_text(task_id), encode_text(text))
+    return b'{"task_id":%b,"exception":%b}\n' % (encode_text(task_id), encode_message(text))
 
 
 class Task:

@@ -1,0 +1,168 @@
+// Package rawjson handles JSON text that is passed on byte for byte. It is the one
+// place that decides which text is JSON.
+//
+//	task file, message, reply, result ─▶ IsValid, Compact ─▶ the same bytes
+//	task_id, exception                ─▶ Unquote ─▶ Go string ─▶ AppendQuote
+//
+// # The guarantee
+//
+// Each text of RFC 8259 in UTF-8 is valid, whatever it means: names may repeat,
+// numbers may have any size, and a string may hold a surrogate without its other half,
+// as in "caf\udce9", which is how Python writes a file name that is not UTF-8. Only
+// values that are nested more than 10,000 levels deep are refused.
+//
+// Unquote keeps a lone surrogate as its three bytes in the manner of WTF-8
+// (https://simonsapin.github.io/wtf-8), so that AppendQuote gives back the same
+// string. Such a Go string is not valid UTF-8: IsUTF8 finds out, for places that hold
+// nothing else.
+package rawjson
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Options returns the options for package jsontext, and for package json built on it,
+// that accept what this package does. They also accept text that is not UTF-8, which
+// the caller has to check for.
+func Options() jsontext.Options { return options }
+
+var options = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
+// IsValid reports whether b is one JSON value.
+func IsValid(b []byte) bool {
+	return utf8.Valid(b) && jsontext.Value(b).IsValid(options)
+}
+
+// Compact returns b without the space between its tokens. ok says whether b is one JSON
+// value. b is not changed.
+func Compact(b []byte) (compact []byte, ok bool) {
+	if !utf8.Valid(b) {
+		return nil, false
+	}
+	v := jsontext.Value(bytes.Clone(b))
+	if v.Compact(options) != nil {
+		return nil, false
+	}
+	return v, true
+}
+
+// Unquote returns the string that quoted, a valid JSON string, stands for. A lone
+// surrogate becomes three bytes.
+func Unquote(quoted []byte) string {
+	inner := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(inner, '\\') < 0 {
+		return string(inner)
+	}
+	b := make([]byte, 0, len(inner))
+	for len(inner) > 0 {
+		i := bytes.IndexByte(inner, '\\')
+		if i < 0 {
+			return string(append(b, inner...))
+		}
+		b = append(b, inner[:i]...)
+		c := inner[i+1]
+		inner = inner[i+2:]
+		switch c {
+		case 'b':
+			b = append(b, '\b')
+		case 'f':
+			b = append(b, '\f')
+		case 'n':
+			b = append(b, '\n')
+		case 'r':
+			b = append(b, '\r')
+		case 't':
+			b = append(b, '\t')
+		case 'u':
+			var r rune
+			r, inner = codeUnit(inner)
+			if utf16.IsSurrogate(r) && len(inner) >= 6 && inner[0] == '\\' && inner[1] == 'u' {
+				low, rest := codeUnit(inner[2:])
+				if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
+					r, inner = pair, rest
+				}
+			}
+			b = appendRune(b, r)
+		default: // " \ /
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+// codeUnit reads four hexadecimal digits.
+func codeUnit(b []byte) (r rune, rest []byte) {
+	for _, c := range b[:4] {
+		r <<= 4
+		switch {
+		case c <= '9':
+			r |= rune(c - '0')
+		default:
+			r |= rune(c|0x20-'a') + 10
+		}
+	}
+	return r, b[4:]
+}
+
+func appendRune(b []byte, r rune) []byte {
+	if utf16.IsSurrogate(r) {
+		return append(b, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0xbf, 0x80|byte(r)&0xbf)
+	}
+	return utf8.AppendRune(b, r)
+}
+
+// AppendQuote appends s as a JSON string. The three bytes of a lone surrogate become its
+// escape, such as \udce9; anything else that is not UTF-8 becomes U+FFFD.
+func AppendQuote[T ~string | ~[]byte](b []byte, s T) []byte {
+	if utf8.ValidString(string(s)) {
+		b, _ = jsontext.AppendQuote(b, s)
+		return b
+	}
+	text := string(s)
+	b = append(b, '"')
+	for text != "" {
+		i := nextSurrogate(text)
+		part, _ := jsontext.AppendQuote(nil, text[:i]) // an error reports U+FFFD alone
+		b = append(b, part[1:len(part)-1]...)
+		if i == len(text) {
+			break
+		}
+		r := rune(text[i]&0x0f)<<12 | rune(text[i+1]&0x3f)<<6 | rune(text[i+2]&0x3f)
+		b = fmt.Appendf(b, `\u%04x`, r)
+		text = text[i+3:]
+	}
+	b = append(b, '"')
+	return b
+}
+
+// nextSurrogate is where the first lone surrogate of s begins, or the length of s.
+func nextSurrogate(s string) int {
+	for i := 0; i+2 < len(s); i++ {
+		if s[i] == 0xed && s[i+1]&0xe0 == 0xa0 && s[i+2]&0xc0 == 0x80 {
+			return i
+		}
+	}
+	return len(s)
+}
+
+// IsUTF8 reports whether s, which Unquote returned, has no lone surrogate.
+func IsUTF8(s string) bool { return utf8.ValidString(s) }
+
+// A String is a JSON string that Unquote decodes, as a field for package json.
+type String string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *String) UnmarshalJSON(b []byte) error {
+	if len(b) < 2 || b[0] != '"' {
+		return errors.New("not a string")
+	}
+	*s = String(Unquote(b))
+	return nil
+}
