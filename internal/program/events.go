@@ -40,9 +40,9 @@ func (t *Tool) Events(opts EventsOptions) int {
 	if err != nil {
 		return t.fail(err)
 	}
-	var lines queue.Lines = writer{t.Stdout}
+	var lines queue.Lines = stdoutWriter{t.Stdout, t.ctx}
 	if opts.Output != "-" {
-		log, err := eventlog.Open(opts.Output)
+		log, err := eventlog.Open(t.ctx, opts.Output, eventlog.Options{Log: t.log})
 		if err != nil {
 			return t.fail(errors.Join(err, source.Close(context.Background())))
 		}
@@ -51,7 +51,7 @@ func (t *Tool) Events(opts EventsOptions) int {
 	}
 	follow := queue.StartFollow(t.ctx, source, t.provider.Batch(), lines, opts.Idle, t.log)
 	stopProgress := func() {}
-	if opts.Output != "-" || !t.terminal { // or it would stand between the events
+	if opts.Output != "-" || !t.display.terminal { // or it would stand between the events
 		stopProgress = progress.StartLines(t.log, progressInterval, func() progress.Status {
 			_, total := follow.Counts()
 			return progress.Status{Done: total}
@@ -60,7 +60,7 @@ func (t *Tool) Events(opts EventsOptions) int {
 	err = follow.Wait()
 	stopProgress()
 	counts, total := follow.Counts()
-	_, _ = fmt.Fprintf(t.Stderr, "%d events have been written and deleted from the queue %s%s\n", total, events.Name(), perType(counts))
+	t.print("%d events have been written and deleted from the queue %s%s\n", total, events.Name(), perType(counts))
 	if err != nil {
 		return t.fail(err)
 	}
@@ -79,11 +79,37 @@ func perType(counts map[string]int64) string {
 	return ": " + strings.Join(all, ", ")
 }
 
-// writer writes lines to standard output.
-type writer struct{ w io.Writer }
+// stdoutLinger is how long a write to standard output may go on after a signal.
+const stdoutLinger = 2 * time.Second
 
-// WriteLines writes whole lines, with one write.
-func (w writer) WriteLines(_ context.Context, lines [][]byte) error {
-	_, err := w.w.Write(append(bytes.Join(lines, []byte("\n")), '\n'))
-	return err
+// stdoutWriter writes lines to standard output. After a signal it does not wait long
+// for a reader that has stopped reading: what was not written then is not deleted.
+type stdoutWriter struct {
+	w       io.Writer
+	stopped context.Context // ends at the first signal
+}
+
+// WriteLines writes whole lines, with one write. After an error, some of the lines may
+// have been written.
+func (w stdoutWriter) WriteLines(ctx context.Context, lines [][]byte) error {
+	text := append(bytes.Join(lines, []byte("\n")), '\n')
+	written := make(chan error, 1)
+	go func() { // ends with the process if nothing reads
+		_, err := w.w.Write(text)
+		written <- err
+	}()
+	select {
+	case err := <-written:
+		return err
+	case <-w.stopped.Done():
+	}
+	timer := time.NewTimer(stdoutLinger)
+	defer timer.Stop()
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return fmt.Errorf("standard output is not being read: %w", context.Cause(w.stopped))
 }

@@ -96,7 +96,8 @@ func (w *Worker) openSinks(ctx context.Context) error {
 	w.sink = &all
 	w.onClose(w.closeSink)
 	if cfg.EventLogToFile {
-		file, err := eventlog.Open(cfg.EventLogFile)
+		w.opts.Log.Debug().Str("file", cfg.EventLogFile).Msg("opening event log")
+		file, err := eventlog.Open(ctx, cfg.EventLogFile, eventlog.Options{Log: w.opts.Log})
 		if err != nil {
 			return err
 		}

@@ -24,17 +24,6 @@ func cannotOpen(path string, err error) error {
 	return fmt.Errorf("event log: %w; %s", err, todo)
 }
 
-// isRemoved reports whether the open file has no name any more: what is written
-// to it goes when it is closed. A file that was renamed has one.
-func isRemoved(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Nlink == 0
-}
-
 func isMissing(dir string) bool {
 	_, err := os.Stat(dir)
 	return errors.Is(err, fs.ErrNotExist)

@@ -9,26 +9,27 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/startup"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ErrClosed says that the log was closed.
+// ErrClosed is returned by a Write after Close.
 var ErrClosed = errors.New("event log is closed")
 
-// ErrRemoved says that somebody has removed the file while it was written to.
-// What was written to it is lost with it.
+// ErrRemoved is returned if the file was removed while the Log had it open. What was
+// written to it is lost with it.
 var ErrRemoved = errors.New("the file was removed during the run")
 
 // A Log appends events to a file, one JSON object a line.
 type Log struct {
 	file   file
-	waits  bool   // a write may wait for a reader, as of a pipe
-	unlock func() // says that this log writes no more; may be nil
-	// removed reports whether the file has no name any more; may be nil.
-	removed func() bool
-	turn    chan struct{} // holds a token while nobody writes
+	waits  bool          // a write may wait for a reader, as of a pipe
+	shared *shared       // nil unless it is a regular file
+	turn   chan struct{} // holds a token while no goroutine writes
 
-	// The rest belongs to whoever has the token.
+	// The rest belongs to the goroutine that has the token.
 	buf    []byte
 	rest   []byte // of a line that a write was interrupted in
 	err    error  // of the first write that failed; none is tried after it
@@ -47,10 +48,23 @@ type file interface {
 // largest buffer that is kept for the next write.
 const chunk = 1 << 20
 
-// Open opens the log at path for appending, and makes it where it is missing.
-// It writes nothing, unless the file ends in the middle of a line, as after a
-// full disk: that line is ended. A named pipe is opened once somebody reads it.
-func Open(path string) (*Log, error) {
+// Options configure a Log.
+type Options struct {
+	// Log gets one warning if the file cannot be locked. The zero value discards it.
+	Log zerolog.Logger
+}
+
+// Open opens the log at path for appending, and creates it if it is missing. It
+// writes nothing. A named pipe is opened once a process reads it. Open returns the
+// cause of ctx if ctx ends before the file is open, as it may for a named pipe or a
+// network file system that does not answer.
+func Open(ctx context.Context, path string, opts Options) (*Log, error) {
+	return startup.Open(ctx, func() (*Log, error) { return open(path, opts) }, func(l *Log) {
+		_ = l.file.Close()
+	}, "event log: opening "+path)
+}
+
+func open(path string, opts Options) (*Log, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, cannotOpen(path, err)
@@ -61,15 +75,10 @@ func Open(path string) (*Log, error) {
 		return nil, fmt.Errorf("event log: %w", err)
 	}
 	l := newLog(f)
-	if !info.Mode().IsRegular() {
+	if info.Mode().IsRegular() {
+		l.shared = newShared(f, path, opts.Log)
+	} else {
 		l.waits = true
-		return l, nil
-	}
-	l.unlock = func() { lock(f, syscall.LOCK_UN) }
-	l.removed = func() bool { return isRemoved(f) }
-	if err := share(f, path); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("event log: %w", err)
 	}
 	return l, nil
 }
@@ -80,15 +89,17 @@ func newLog(f file) *Log {
 	return l
 }
 
-// Write appends the events in whole lines, each with one write of the operating
-// system, so that neither a crash nor another process that appends to the same
-// file can split a line. It returns once the system has them, which outlives
-// this process, but not the machine: Close sees to that. A failed Write is
-// final, and so is one to a file that has been removed, which keeps nothing: every later one returns its error.
+// Write appends the events in whole lines. A regular file is locked for the time of
+// each write, and a line that another process left incomplete is ended first, so that
+// neither a crash nor another run can damage a line of this one. Write returns once
+// the system has the events, which outlives this process, but not the machine: Close
+// sees to that. A failed Write is final, and so is one to a file that has been
+// removed: every later one returns its error.
 //
-// Where ctx ends while a pipe is full, the events are not told, except for those
-// that the pipe has taken; a line that it has taken in part is ended by the next
-// Write, or by Close. A write to a disk cannot be interrupted.
+// If ctx ends while a pipe is full or another process holds the lock, Write returns
+// its error, and the events are not written, except for those that the pipe has
+// taken; a line that it has taken in part is ended by the next Write, or by Close. A
+// write to a disk cannot be interrupted.
 func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := l.lock(ctx); err != nil {
 		return err
@@ -184,24 +195,40 @@ func (l *Log) flush(ctx context.Context) error {
 	if l.err != nil {
 		return l.err
 	}
-	n, err := l.file.Write(l.buf)
+	n, err := l.write(ctx)
 	switch {
-	case err == nil && l.removed != nil && l.removed():
-		err = ErrRemoved
 	case err == nil:
 		l.rest = nil
 		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
+	case ctx.Err() != nil && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ctx.Err())):
 		if n > 0 {
 			l.rest = restOfLine(l.buf, n)
 		}
 		return ctx.Err()
 	}
 	l.err = explain(err, n)
-	if l.unlock != nil {
-		l.unlock()
-	}
 	return l.err
+}
+
+// write writes the buffer as the only process that does, on a line of its own.
+func (l *Log) write(ctx context.Context) (n int, err error) {
+	if l.shared == nil {
+		return l.file.Write(l.buf)
+	}
+	torn, err := l.shared.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if torn {
+		_, err = l.file.Write([]byte{'\n'})
+	}
+	if err == nil {
+		n, err = l.file.Write(l.buf)
+	}
+	if removed := l.shared.end(); removed && err == nil {
+		err = ErrRemoved
+	}
+	return n, err
 }
 
 // restOfLine is what is left of the line that was cut after n bytes.
@@ -234,8 +261,8 @@ func (l *Log) Close(ctx context.Context) error {
 	synced := make(chan error, 1)
 	go func() {
 		err := syncFile(l.file)
-		if l.unlock != nil {
-			l.unlock() // closing would leave it to a process that is just being forked
+		if l.shared != nil {
+			l.shared.close()
 		}
 		synced <- errors.Join(err, l.file.Close())
 	}()

@@ -3,9 +3,11 @@ package eventlog_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +36,7 @@ func TestContract(t *testing.T) { // not parallel: it looks for goroutines
 
 func open(t testing.TB, path string) *eventlog.Log {
 	t.Helper()
-	l, err := eventlog.Open(path)
+	l, err := eventlog.Open(t.Context(), path, eventlog.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +127,8 @@ func TestOpenKeepsWhatIsThere(t *testing.T) {
 				t.Fatal(err)
 			}
 			l := open(t, path)
-			if got := read(t, path); got != tc.after {
-				t.Errorf("Open made %q of %q, want %q", got, tc.before, tc.after)
+			if got := read(t, path); got != tc.before {
+				t.Errorf("Open made %q of %q", got, tc.before)
 			}
 			e := event("new", 0)
 			write(t, l, e)
@@ -138,25 +140,107 @@ func TestOpenKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
-// What looks like a line that was cut off may be one that another run is in the
-// middle of writing: it is left alone until that run has ended.
-func TestOpenLeavesTheLineOfARunAlone(t *testing.T) {
+// A line that another process left incomplete is ended by the next write, once no
+// process writes, and never by Open: it may be one that is being written.
+func TestLog_WritesOnALineOfItsOwn(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")
-	first := open(t, path)
-	if err := os.WriteFile(path, []byte(`{"half`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	second := open(t, path)
-	if got := read(t, path); got != `{"half` {
-		t.Errorf("the file is %q", got)
+	first, second := open(t, path), open(t, path)
+	e := event("e", 0)
+	line := string(e.AppendJSON(nil)) + "\n"
+	write(t, first, e)
+	want := line
+	for _, torn := range []string{`{"half`, `{"killed`, `{"disk full`} {
+		appendTo(t, path, torn)
+		if got := read(t, path); got != want+torn {
+			t.Fatalf("the file is %q", got)
+		}
+		write(t, second, e)
+		write(t, first, e)
+		want += torn + "\n" + line + line
+		if got := read(t, path); got != want {
+			t.Fatalf("the file is %q, want %q", got, want)
+		}
+		first, second = second, first
 	}
 	closeLog(t, first)
 	closeLog(t, second)
-	closeLog(t, open(t, path))
-	if got := read(t, path); got != "{\"half\n" {
-		t.Errorf("the file is %q after both have ended", got)
+}
+
+func appendTo(t testing.TB, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A write waits for another process that is writing, and no longer than its context.
+func TestLog_WaitsForTheLock(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "events.log")
+	l := open(t, path)
+	other, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.WriteString(`{"ha`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := l.Write(ctx, []pipeline.Event{event("a", 0)}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("write: %v", err)
+	}
+	if got := read(t, path); got != `{"ha` {
+		t.Errorf("the file is %q", got)
+	}
+	written := make(chan error, 1)
+	go func() { written <- l.Write(t.Context(), []pipeline.Event{event("b", 0)}) }()
+	_, err = other.WriteString("lf\"}\n")
+	if err := errors.Join(err, syscall.Flock(int(other.Fd()), syscall.LOCK_UN)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	e := event("b", 0)
+	if got, want := read(t, path), "{\"half\"}\n"+string(e.AppendJSON(nil))+"\n"; got != want {
+		t.Errorf("the file is %q, want %q", got, want)
+	}
+	closeLog(t, l)
+}
+
+// Opening a pipe that no process reads ends with the context.
+func TestOpen_EndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("received a signal")
+	time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
+	l, err := eventlog.Open(ctx, path, eventlog.Options{})
+	if l != nil || !errors.Is(err, cause) || !strings.Contains(err.Error(), path) {
+		t.Errorf("%v, error %v", l, err)
+	}
+	end, err := os.OpenFile(path, os.O_RDONLY, 0) // the open that was left behind ends
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := end.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("read %d, %v, want the end: what is opened late is closed", n, err)
+	}
+	_ = end.Close()
 }
 
 func TestOpenErrors(t *testing.T) {
@@ -180,7 +264,7 @@ func TestOpenErrors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			l, err := eventlog.Open(tc.path)
+			l, err := eventlog.Open(t.Context(), tc.path, eventlog.Options{})
 			if err == nil {
 				closeLog(t, l)
 				t.Fatal("no error")

@@ -20,7 +20,7 @@ func Example() {
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "events.log")
 
-	log, err := eventlog.Open(path)
+	log, err := eventlog.Open(ctx, path, eventlog.Options{})
 	if err != nil {
 		panic(err)
 	}

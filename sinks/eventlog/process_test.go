@@ -54,7 +54,7 @@ const (
 func writeMuch(path, name string) error {
 	ctx := context.Background()
 	for o := range opens {
-		l, err := eventlog.Open(path)
+		l, err := eventlog.Open(ctx, path, eventlog.Options{})
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func fill(args []string) {
 		fmt.Println("setrlimit:", err)
 		os.Exit(1)
 	}
-	l, err := eventlog.Open(args[0])
+	l, err := eventlog.Open(context.Background(), args[0], eventlog.Options{})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

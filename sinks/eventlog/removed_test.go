@@ -25,7 +25,7 @@ func TestFileTakenAwayDuringTheRun(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "events.log")
-			l, err := eventlog.Open(path)
+			l, err := eventlog.Open(t.Context(), path, eventlog.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

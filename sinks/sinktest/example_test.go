@@ -17,7 +17,7 @@ func Example() {
 		sinktest.Run(t, sinktest.Harness{
 			New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
 				path := filepath.Join(t.TempDir(), "events.log")
-				log, err := eventlog.Open(path)
+				log, err := eventlog.Open(t.Context(), path, eventlog.Options{})
 				if err != nil {
 					t.Fatal(err)
 				}

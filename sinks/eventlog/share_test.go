@@ -1,0 +1,121 @@
+package eventlog
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// A process that holds the lock and never writes, such as one that was stopped, does
+// not keep the events of others.
+func TestLog_GoesOnWithoutALockThatIsNotReleased(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "events.log")
+	var warnings strings.Builder
+	l, err := Open(t.Context(), path, Options{Log: zerolog.New(&warnings)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.shared.wait = 10 * time.Millisecond
+	other, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := l.Write(t.Context(), []pipeline.Event{event("a")}); err != nil {
+			t.Fatal(err)
+		}
+		if l.shared.locked {
+			t.Error("it believes that it has the lock")
+		}
+	}
+	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Write(t.Context(), []pipeline.Event{event("b")}); err != nil {
+		t.Fatal(err)
+	}
+	if l.shared.overdue || l.shared.locked {
+		t.Errorf("overdue %v, locked %v after the lock was free", l.shared.overdue, l.shared.locked)
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	got, err := os.ReadFile(path)
+	if want := text(event("a"), event("a"), event("a"), event("b")); string(got) != want || err != nil {
+		t.Errorf("the file is %q, error %v", got, err)
+	}
+	if n := strings.Count(warnings.String(), "without the lock"); n != 1 {
+		t.Errorf("%d warnings: %s", n, warnings.String())
+	}
+}
+
+// A file system without locks gets one warning, and each write its own line all the same.
+func TestLog_GoesOnWithoutLocks(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "events.log")
+	var warnings strings.Builder
+	l, err := Open(t.Context(), path, Options{Log: zerolog.New(&warnings)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := l.shared.fd
+	l.shared.flock = func(int, int) error { return syscall.ENOLCK }
+	for range 2 {
+		if err := l.Write(t.Context(), []pipeline.Event{event("a")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := syscall.Write(fd, []byte("{torn")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	got, err := os.ReadFile(path)
+	if want := text(event("a")) + "{torn\n" + text(event("a")) + "{torn"; string(got) != want || err != nil {
+		t.Errorf("the file is %q, error %v", got, err)
+	}
+	if n := strings.Count(warnings.String(), "cannot be locked"); n != 1 {
+		t.Errorf("%d warnings: %s", n, warnings.String())
+	}
+}
+
+// A file that may be appended to and not be read gets a line break if it has grown.
+func TestLog_FileThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "events.log")
+	if err := os.WriteFile(path, []byte("{torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.shared.close()
+	l.shared.last = nil // as for another user than root
+	for range 2 {
+		if err := l.Write(t.Context(), []pipeline.Event{event("a")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(l.Close(t.Context()), l.Close(t.Context())); err != nil {
+		t.Error(err)
+	}
+	got, err := os.ReadFile(path)
+	if want := "{torn\n" + text(event("a"), event("a")); string(got) != want || err != nil {
+		t.Errorf("the file is %q, error %v", got, err)
+	}
+}
