@@ -125,6 +125,8 @@ type Config struct {
 
 	// Verbose makes the console's log level DEBUG.
 	Verbose bool
+	// LogFormat is auto, the default, console or json.
+	LogFormat string
 	// Strict makes a run in which a task did not complete end with an exit
 	// code of its own.
 	Strict bool

@@ -30,7 +30,7 @@ func ProgramFlags(line *Line) []cli.Flag { return flagsOf(line, programSettings(
 // QueueFlags returns the flags of a command that is about a job's queues and runs
 // nothing, with those of the settings named beside.
 func QueueFlags(line *Line, beside ...string) []cli.Flag {
-	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", configFile}, beside...)
+	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", "log-format", configFile}, beside...)
 	return flagsOf(line, slices.DeleteFunc(settings(), func(s setting) bool { return !slices.Contains(names, s.name) }))
 }
 

@@ -75,6 +75,7 @@ release-at-deadline: true  # default
 # trace: (not set)
 # debug-address: (not set)
 verbose: false  # default
+log-format: auto  # default
 strict: false  # default
 `
 	if got != want {

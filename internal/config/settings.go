@@ -352,6 +352,11 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[bool]{&c.Verbose, boolean()} },
 		},
 		{
+			name: "log-format", env: prefix + "LOG_FORMAT", category: inOutput, arg: "auto|console|json", def: "auto", ours: true,
+			usage: "Write the log as text for people or as JSON lines; auto writes text to a terminal and JSON lines elsewhere",
+			at:    func(c *Config) value { return field[string]{&c.LogFormat, oneOf("auto", "console", "json")} },
+		},
+		{
 			name: "strict", env: prefix + "STRICT", category: inOutput, def: "false", ours: true,
 			usage: "Exit with code 3 if any task did not complete",
 			at:    func(c *Config) value { return field[bool]{&c.Strict, boolean()} },

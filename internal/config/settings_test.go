@@ -105,6 +105,7 @@ var every = []known{
 	{"trace", "RMS_CLOUD_TASKS_TRACE", "Trace", "", [2]string{"trace.out", "a b"}, [2]any{"trace.out", "a b"}},
 	{"debug-address", "RMS_CLOUD_TASKS_DEBUG_ADDRESS", "DebugAddress", "", [2]string{"127.0.0.1:0", "localhost:6060"}, [2]any{"127.0.0.1:0", "localhost:6060"}},
 	{"verbose", "RMS_CLOUD_TASKS_VERBOSE", "Verbose", false, bools, bothBools},
+	{"log-format", "RMS_CLOUD_TASKS_LOG_FORMAT", "LogFormat", "auto", [2]string{"json", "console"}, [2]any{"json", "console"}},
 	{"strict", "RMS_CLOUD_TASKS_STRICT", "Strict", false, bools, bothBools},
 	{"config", "RMS_CLOUD_TASKS_CONFIG", "File", "", [2]string{"worker.yaml", "worker.yaml"}, [2]any{"worker.yaml", "worker.yaml"}},
 	{"print-config", "", "PrintConfig", false, bools, bothBools},

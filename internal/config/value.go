@@ -148,10 +148,19 @@ func oneOf(words ...string) codec[string] {
 			if slices.Contains(words, raw) {
 				return raw, nil
 			}
-			return "", fmt.Errorf("give %s", strings.Join(words, " or "))
+			return "", fmt.Errorf("give %s", alternatives(words))
 		},
 		format: func(s string) string { return s },
 	}
+}
+
+// alternatives joins words as in "a, b or c".
+func alternatives(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 func provider() codec[string] {

@@ -32,7 +32,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 		taskfile.Options{Skip: opts.Start - 1, Stdin: t.Stdin})
 	switch {
 	case err != nil && t.interrupted() != 0:
-		t.logError(err)
+		t.display.logError("", err)
 		return t.interrupted()
 	case err != nil:
 		return t.usage(fmt.Errorf("--task-file: %w", err))
@@ -56,7 +56,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 
 	load := queue.NewLoad(loader, file, opts.Limit)
 	began := time.Now()
-	stopProgress := t.showProgress(func() progress.Status {
+	stopProgress := t.display.showProgress(func() progress.Status {
 		s := progress.Status{Done: load.In(), Running: load.Read() - load.In()}
 		read, size := file.Progress()
 		s.Total, s.Estimated = progress.Estimate(load.Read(), opts.Start-1, read, size)
@@ -64,7 +64,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 			s.Total, s.Estimated = opts.Limit, s.Total == 0
 		}
 		return s
-	})
+	}, true)
 	err = load.Run(t.ctx)
 	stopProgress()
 	return t.loaded(load, opts, time.Since(began), err)
@@ -73,20 +73,20 @@ func (t *Tool) Load(opts LoadOptions) int {
 // loaded says how many tasks are in the queue, and how to go on where that is not all.
 func (t *Tool) loaded(load *queue.Load, opts LoadOptions, took time.Duration, err error) int {
 	in, name := load.In(), t.provider.Tasks().Name()
-	_, _ = fmt.Fprintf(t.Stderr, "%d tasks are in the queue %s, after %s\n", in, name, progress.Duration(took))
+	t.print("%d tasks are in the queue %s, after %s\n", in, name, progress.Duration(took))
 	if err == nil && load.ReadAll() {
 		return ExitOK
 	}
 	if err != nil {
-		t.logError(err)
+		t.display.logError("", err)
 	}
 	next := fmt.Sprintf("--start-task %d", opts.Start+in)
 	if opts.Limit >= 0 {
 		next += fmt.Sprintf(" --limit %d", opts.Limit-in)
 	}
-	_, _ = fmt.Fprintf(t.Stderr, "not all have been sent; %s goes on with the next one\n", next)
+	t.print("not all have been sent; %s goes on with the next one\n", next)
 	if n := load.Beyond(); n > 0 {
-		_, _ = fmt.Fprintf(t.Stderr, "%d of those that come after it are in the queue as well, and would be in it twice\n", n)
+		t.print("%d of those that come after it are in the queue as well, and would be in it twice\n", n)
 	}
 	if err == nil {
 		return t.interrupted()

@@ -1,16 +1,15 @@
 package program
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/term"
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/profile"
@@ -18,7 +17,6 @@ import (
 	"github.com/ctworker/ctworker/internal/worker"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
-	"github.com/ctworker/ctworker/sinks/progress"
 	"github.com/ctworker/ctworker/spotwatch"
 	"github.com/ctworker/ctworker/stages"
 )
@@ -57,68 +55,63 @@ type Options struct {
 // megabytes, so that it is a few more, and a sixth less CPU for short tasks.
 const gcPercent = 200
 
-// progressInterval is how often progress is logged where no bar is drawn.
-const progressInterval = 10 * time.Second
-
 // Run runs the tasks and returns the exit code.
 func Run(cfg *config.Config, opts Options) int {
-	terminal := term.IsTerminal(int(opts.Stderr.Fd()))
-	out := &switchWriter{w: opts.Stderr}
-	log := newLogger(out, terminal, cfg.Verbose)
-	if terminal {
-		hint(log, cfg)
+	d := newDisplay(opts.Stderr, cfg)
+	defer d.close()
+	if d.terminal {
+		hint(d.log, cfg)
 	}
-	warnWithoutEffect(log, cfg, opts)
+	warnWithoutEffect(d.log, cfg, opts)
 
 	recording, err := profile.Start(profile.Options{CPU: cfg.CPUProfile, Memory: cfg.MemProfile, Trace: cfg.Trace, Address: cfg.DebugAddress})
 	if err != nil {
-		return Usage(opts.Stderr, opts.Name, opts.Help, err)
+		return d.usage(opts.Name, opts.Help, err)
 	}
 	defer func() {
 		if err := recording.Stop(); err != nil { // the run is what it is all the same
-			log.Error().Err(err).Msg("what was to be recorded of ctworker is not, or not whole")
+			d.log.Error().Err(err).Msg("could not write profile")
 		}
 	}()
 	if address := recording.Served(); address != "" {
-		log.Info().Msgf("profiles of ctworker are at http://%s/debug/pprof/", address)
-	}
-	var guard []string
-	if self, err := os.Executable(); err == nil {
-		guard = []string{self}
+		d.log.Info().Msgf("profiles of ctworker are at http://%s/debug/pprof/", address)
 	}
 	if opts.OwnsProcess && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	ctx, signals := watchSignals(log, cfg.ShutdownGracePeriod)
-	queue.FindInstance(ctx, cfg)
-	w, err := worker.Start(ctx, worker.Options{
-		Config: cfg, Argv: opts.Argv, Warm: opts.Warm, Host: opts.Host, Runner: opts.Runner, Source: opts.Source, OnTermination: opts.OnTermination,
-		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: log,
-	})
+	ctx, signals := watchSignals(d, cfg.ShutdownGracePeriod)
+	w, err := start(ctx, d, cfg, opts)
 	if err != nil {
-		if sig := signals.end(); sig != 0 {
-			logError(log, err)
+		sig := signals.end()
+		asConfig := (*worker.ConfigError)(nil)
+		switch {
+		case sig != 0:
+			d.logError("", err)
 			return 128 + int(sig)
+		case errors.As(err, &asConfig):
+			return d.usage(opts.Name, opts.Help, err)
 		}
-		if asConfig := (*worker.ConfigError)(nil); errors.As(err, &asConfig) {
-			return Usage(opts.Stderr, opts.Name, opts.Help, err)
-		}
-		logError(log, err)
+		d.logError("the run failed: ", err)
 		return ExitFatal
 	}
-	signals.worker.Store(w)
-	stopProgress := showProgress(w.Status, opts.Stderr, out, log, terminal && opts.hasTerminal())
+	signals.started(w)
+	stopProgress := d.showProgress(w.Status, opts.hasTerminal())
 	summary, err := w.Wait()
+	if signals.again() {
+		d.hurry()
+	}
 	stopProgress()
 	sig := signals.end()
-	if terminal {
-		_ = summary.Print(opts.Stderr)
+	if d.console {
+		var text strings.Builder
+		_ = summary.Print(&text) // a Builder does not fail
+		d.print(text.String())
 	} else {
-		summary.Log(log)
+		summary.Log(d.kept())
 	}
 	switch {
 	case err != nil:
-		logError(log, err)
+		d.logError("the run failed: ", err)
 		return ExitFatal
 	case sig != 0 && !summary.CameToItsEnd():
 		return 128 + int(sig)
@@ -126,6 +119,19 @@ func Run(cfg *config.Config, opts Options) int {
 		return ExitStrict
 	}
 	return ExitOK
+}
+
+// start opens what the run needs and starts it.
+func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*worker.Worker, error) {
+	var guard []string
+	if self, err := os.Executable(); err == nil {
+		guard = []string{self}
+	}
+	queue.FindInstance(ctx, cfg)
+	return worker.Start(ctx, worker.Options{
+		Config: cfg, Argv: opts.Argv, Warm: opts.Warm, Host: opts.Host, Runner: opts.Runner, Source: opts.Source, OnTermination: opts.OnTermination,
+		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
+	})
 }
 
 // hasTerminal reports whether nobody but ctworker writes to the terminal. A
@@ -140,33 +146,21 @@ func (o Options) hasSource() bool {
 // keepsProcesses reports whether a process is handed task after task.
 func (o Options) keepsProcesses() bool { return o.Warm || o.Host != nil }
 
-// Usage reports what is wrong with the command line or the configuration, a
-// line a fault, and returns the exit code. help is the command that shows what
+// Usage reports what is wrong with the command line or the configuration, one
+// line per fault, and returns the exit code. help is the command that shows what
 // would be right.
 func Usage(w io.Writer, name, help string, err error) int {
-	for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
-		_, _ = fmt.Fprintf(w, "%s: %s\n", name, line)
-	}
-	_, _ = fmt.Fprintf(w, "%s: nothing was run; see %q\n", name, help)
+	_, _ = io.WriteString(w, usageText(name, help, err))
 	return ExitUsage
 }
 
-// showProgress shows how far something has come until what it returns is called.
-func showProgress(status func() progress.Status, stderr *os.File, out *switchWriter, log zerolog.Logger, asBar bool) (stop func()) {
-	if !asBar {
-		return progress.StartLines(log, progressInterval, status).Stop
+func usageText(name, help string, err error) string {
+	var b strings.Builder
+	for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
+		_, _ = fmt.Fprintf(&b, "%s: %s\n", name, line)
 	}
-	var bar *progress.Bar
-	out.exchange(func() io.Writer {
-		bar = progress.StartBar(stderr, status)
-		return bar // the log goes above the bar
-	})
-	return func() {
-		out.exchange(func() io.Writer {
-			bar.Stop()
-			return stderr
-		})
-	}
+	_, _ = fmt.Fprintf(&b, "%s: nothing was run; see %q\n", name, help)
+	return b.String()
 }
 
 // hint says how to use the whole machine to somebody who uses one CPU of it.
@@ -216,24 +210,4 @@ func givenOf(cfg *config.Config, names []string) (given []string) {
 		}
 	}
 	return given
-}
-
-// newLogger returns a logger for people on a terminal, and for programs
-// elsewhere.
-func newLogger(w io.Writer, terminal, verbose bool) zerolog.Logger {
-	level := zerolog.InfoLevel
-	if verbose {
-		level = zerolog.DebugLevel
-	}
-	if terminal {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
-	}
-	return zerolog.New(w).Level(level).With().Timestamp().Logger()
-}
-
-// logError logs each line of an error, as several may have been joined.
-func logError(log zerolog.Logger, err error) {
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		log.Error().Msg(fmt.Sprintf("the run failed: %s", line))
-	}
 }

@@ -157,11 +157,11 @@ func (t *Tool) destroy(opts QueueOptions, what, done string, do func(queue.Queue
 				return t.fail(err)
 			}
 			if s.Uncounted {
-				_, _ = fmt.Fprintf(t.Stderr, "%s may have %s in it; Pub/Sub does not say\n", q.Name(), q.what)
+				t.print("%s may have %s in it; Pub/Sub does not say\n", q.Name(), q.what)
 				there = append(there, q)
 				continue
 			}
-			_, _ = fmt.Fprintf(t.Stderr, "%s has about %d %s waiting, %d held and %d delayed\n", q.Name(), s.Waiting, q.what, s.Held, s.Delayed)
+			t.print("%s has about %d %s waiting, %d held and %d delayed\n", q.Name(), s.Waiting, q.what, s.Held, s.Delayed)
 			there = append(there, q)
 		}
 		for _, q := range there {
@@ -171,7 +171,7 @@ func (t *Tool) destroy(opts QueueOptions, what, done string, do func(queue.Queue
 					return t.usage(err)
 				}
 				if !sure {
-					_, _ = fmt.Fprintf(t.Stderr, "nothing was done to %s\n", q.Name())
+					t.print("nothing was done to %s\n", q.Name())
 					return ExitFatal
 				}
 			}
@@ -189,7 +189,7 @@ func (t *Tool) ask(question string) (yes bool, err error) {
 	if in, ok := t.Stdin.(*os.File); !ok || !term.IsTerminal(int(in.Fd())) {
 		return false, errors.New("nobody is there to be asked: give --yes")
 	}
-	_, _ = io.WriteString(t.Stderr, question)
+	t.display.print(question)
 	answers := bufio.NewScanner(t.Stdin)
 	if !answers.Scan() {
 		return false, answers.Err()

@@ -10,18 +10,16 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/ctworker/ctworker/internal/worker"
 )
 
 // signals ends a run as a user asks for it: in order at the first signal, at
 // once at the second. A third one has its usual effect. It watches from before
-// the first task can start.
+// anything is opened: what hangs while it is opened ends at the first signal.
 type signals struct {
-	log   zerolog.Logger
-	grace time.Duration
-	stop  context.CancelCauseFunc
+	display *display
+	grace   time.Duration
+	stop    context.CancelCauseFunc
 	// worker is what a second signal kills, once there is one.
 	worker atomic.Pointer[worker.Worker]
 
@@ -29,7 +27,15 @@ type signals struct {
 	ended    chan struct{}
 	once     sync.Once
 	first    syscall.Signal // the first one received; read after ended
+	// second is set at the second signal that counts.
+	second atomic.Bool
+	// startEnded is set once nothing is being opened any more.
+	startEnded atomic.Bool
 }
+
+// startBound is how long what was being opened at the first signal may take to be
+// closed again.
+const startBound = 10 * time.Second
 
 // signalError is why a run was stopped.
 type signalError struct{ signal os.Signal }
@@ -38,9 +44,9 @@ type signalError struct{ signal os.Signal }
 func (e signalError) Error() string { return fmt.Sprintf("received signal %q", e.signal) }
 
 // watchSignals returns a context that ends at the first signal.
-func watchSignals(log zerolog.Logger, grace time.Duration) (context.Context, *signals) {
+func watchSignals(d *display, grace time.Duration) (context.Context, *signals) {
 	ctx, stop := context.WithCancelCause(context.Background())
-	s := &signals{log: log, grace: grace, stop: stop, incoming: make(chan os.Signal, 4), ended: make(chan struct{})}
+	s := &signals{display: d, grace: grace, stop: stop, incoming: make(chan os.Signal, 4), ended: make(chan struct{})}
 	notify(s.incoming)
 	go s.run()
 	return ctx, s
@@ -66,27 +72,57 @@ func (s *signals) run() {
 		sig, _ := received.(syscall.Signal)
 		if s.first == 0 {
 			s.first = sig
-			s.stop(signalError{sig}) // before a word of it: the log may be blocked
-			s.log.Info().Str("signal", sig.String()).Float64("grace_seconds", s.grace.Seconds()).
-				Msg("stopping: running tasks may finish; once more kills them")
+			s.stop(signalError{sig}) // first, as the log may make it wait
+			s.announce(sig)
 			continue
 		}
 		if sig == syscall.SIGHUP {
-			continue // a terminal that closes sends several, and nobody has lost patience
+			continue // a terminal that closes sends several by itself
 		}
+		s.second.Store(true)
 		signal.Reset(syscall.SIGINT, syscall.SIGTERM)
 		w := s.worker.Load()
 		if w == nil { // it hangs while it opens something
 			os.Exit(128 + int(sig))
 		}
 		w.Kill(signalError{sig})
-		s.log.Info().Str("signal", sig.String()).Msg("killing the running tasks")
+		if sig == syscall.SIGINT {
+			s.display.newLine()
+		}
+		s.display.log.Info().Str("signal", sig.String()).Msg("killing the running tasks")
 	}
 }
 
+// announce reports the first signal.
+func (s *signals) announce(sig syscall.Signal) {
+	if sig == syscall.SIGINT {
+		s.display.newLine()
+	}
+	log := s.display.log.Info().Str("signal", sig.String())
+	if s.worker.Load() == nil {
+		log.Msg("stopping before the first task")
+		time.AfterFunc(startBound, func() {
+			if s.worker.Load() == nil && !s.startEnded.Load() {
+				os.Exit(128 + int(sig))
+			}
+		})
+		return
+	}
+	log.Float64("grace_seconds", s.grace.Seconds()).
+		Msg("shutting down: waiting for running tasks; send the signal again to kill them")
+}
+
+// started hands over what a second signal kills.
+func (s *signals) started(w *worker.Worker) { s.worker.Store(w) }
+
+// again reports whether a second signal has been received.
+func (s *signals) again() bool { return s.second.Load() }
+
 // end ends the watching and returns the first signal, or 0.
 func (s *signals) end() syscall.Signal {
+	s.startEnded.Store(true)
 	s.once.Do(func() {
+		notify(s.display.atEnd)
 		signal.Stop(s.incoming)
 		close(s.incoming)
 	})

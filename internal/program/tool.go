@@ -3,18 +3,17 @@ package program
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/term"
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/queue"
-	"github.com/ctworker/ctworker/sinks/progress"
 )
 
 // A Tool is a command around a job's queues.
@@ -30,9 +29,12 @@ type Tool struct {
 	ctx      context.Context
 	provider queue.Provider
 	log      zerolog.Logger
-	out      *switchWriter
-	terminal bool
+	display  *display
 }
+
+// toolBound is how long a command may take to end after the first signal: what it
+// writes to may not be read.
+const toolBound = 10 * time.Second
 
 // start finds the provider. Its context ends at the first signal; the second one has
 // its usual effect.
@@ -40,9 +42,8 @@ func (t *Tool) start() (stop func(), err error) {
 	if t.provider, err = queue.Open(t.Config); err != nil {
 		return nil, err
 	}
-	t.terminal = term.IsTerminal(int(t.Stderr.Fd()))
-	t.out = &switchWriter{w: t.Stderr}
-	t.log = newLogger(t.out, t.terminal, t.Config.Verbose)
+	t.display = newDisplay(t.Stderr, t.Config)
+	t.log = t.display.log
 	ctx, cancel := context.WithCancelCause(context.Background())
 	t.ctx = ctx
 	incoming := make(chan os.Signal, 1)
@@ -54,27 +55,41 @@ func (t *Tool) start() (stop func(), err error) {
 		case sig := <-incoming:
 			signal.Stop(incoming)
 			cancel(signalError{sig})
+			if sig == syscall.SIGINT {
+				t.display.newLine()
+			}
+			time.AfterFunc(toolBound, func() { os.Exit(t.interrupted()) }) // the process has ended by then, or hangs
 		case <-ctx.Done():
 		}
 	}()
 	return func() {
+		notify(t.display.atEnd)
 		signal.Stop(incoming)
 		cancel(nil)
 		<-ended
+		t.display.close()
 	}, nil
 }
 
 // usage reports what is wrong with the command line.
-func (t *Tool) usage(err error) int { return Usage(t.Stderr, t.Name, t.Help, err) }
+func (t *Tool) usage(err error) int {
+	if t.display == nil {
+		return Usage(t.Stderr, t.Name, t.Help, err)
+	}
+	return t.display.usage(t.Name, t.Help, err)
+}
 
-// fail reports an error, and returns the exit code: where a signal has ended it, that
-// is what is told.
+// print writes text for people to standard error.
+func (t *Tool) print(format string, args ...any) { t.display.print(fmt.Sprintf(format, args...)) }
+
+// fail reports an error, and returns the exit code: that of the signal if a signal was
+// the cause.
 func (t *Tool) fail(err error) int {
-	if code := t.interrupted(); code != 0 && errors.Is(err, context.Canceled) {
+	if code := t.interrupted(); code != 0 && (errors.Is(err, context.Canceled) || errors.As(err, new(signalError))) {
 		t.log.Warn().Msg(context.Cause(t.ctx).Error())
 		return code
 	}
-	t.logError(err)
+	t.display.logError("", err)
 	return ExitFatal
 }
 
@@ -87,16 +102,4 @@ func (t *Tool) interrupted() int {
 	}
 	sig, _ := by.signal.(syscall.Signal)
 	return 128 + int(sig)
-}
-
-// logError logs each line of an error.
-func (t *Tool) logError(err error) {
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		t.log.Error().Msg(line)
-	}
-}
-
-// showProgress shows how far it has come until what it returns is called.
-func (t *Tool) showProgress(status func() progress.Status) (stop func()) {
-	return showProgress(status, t.Stderr, t.out, t.log, t.terminal)
 }

@@ -1,50 +1,128 @@
 package progress
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
 )
 
-// Bar is a progress bar on a terminal. It owns the terminal's last line from
-// StartBar to Stop; what is written to it meanwhile appears above.
+// Bar is a progress bar on a terminal that understands cursor movement. It owns the
+// terminal's last line from StartBar to Stop; what is written to it meanwhile appears
+// above. It is safe for concurrent use. Each method blocks while the terminal does.
 type Bar struct {
-	progress *mpb.Progress
-	bar      *mpb.Bar
+	w      io.Writer
+	status func() Status
+	stop   chan struct{}
+	once   sync.Once
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	meter   *meter
+	drawn   string // the bar on the screen; "" if there is none
+	stopped bool
 }
 
-// barInterval is how often the bar is drawn.
-const barInterval = 150 * time.Millisecond
+const (
+	// barInterval is how often the bar is drawn.
+	barInterval = 150 * time.Millisecond
+	// unknownWidth is the width of a terminal that does not report one, such as a
+	// serial line.
+	unknownWidth = 80
+	// erase goes back to the bar, which ends with a line break, and erases it. It begins
+	// at the line's start, as the terminal may have echoed ^C.
+	erase = "\r\x1b[1A\x1b[J"
+)
+
+var errStopped = errors.New("progress: the bar has been stopped")
 
 // StartBar draws a bar on w, which is a terminal, until Stop. It is as wide as
-// the terminal allows, and 80 columns where w is none. status is called by one
+// the terminal allows, and 80 columns if its width is unknown. status is called by one
 // goroutine at a time, and must not write to the Bar.
 func StartBar(w io.Writer, status func() Status) *Bar {
-	b := &Bar{progress: mpb.New(mpb.WithOutput(w), mpb.WithRefreshRate(barInterval), mpb.WithAutoRefresh())}
-	m := newMeter(time.Now)
-	draw := mpb.BarFillerFunc(func(w io.Writer, stat decor.Statistics) error {
-		s := status()
-		rate, left := m.add(s)
-		// The last column stays free: some terminals wrap once it is used.
-		_, err := io.WriteString(w, draw(s, rate, left, stat.AvailableWidth-1))
-		return err
-	})
-	b.bar = b.progress.MustAdd(0, draw, mpb.BarFillerTrim())
+	b := &Bar{w: w, status: status, stop: make(chan struct{}), ended: make(chan struct{}), meter: newMeter(time.Now)}
+	go b.run()
 	return b
 }
 
-// Write prints p, which is one or more lines, above the bar.
-func (b *Bar) Write(p []byte) (int, error) { return b.progress.Write(p) }
+func (b *Bar) run() {
+	defer close(b.ended)
+	ticker := time.NewTicker(barInterval)
+	defer ticker.Stop()
+	for {
+		b.mu.Lock()
+		b.show("", b.line())
+		b.mu.Unlock()
+		select {
+		case <-b.stop:
+			return
+		case <-ticker.C:
+		}
+	}
+}
 
-// Stop takes the bar away; what has been written to it stays. Nothing is written
-// to the Bar after it. A second Stop does nothing.
+// line is the bar as it is to be drawn now.
+func (b *Bar) line() string {
+	s := b.status()
+	rate, left := b.meter.add(s)
+	// The last column stays free: some terminals wrap once it is used.
+	return draw(s, rate, left, widthOf(b.w)-1)
+}
+
+// show replaces the bar by text, which is empty or whole lines, and a bar below it. All
+// is one write, so that nothing comes in between.
+func (b *Bar) show(text, bar string) {
+	if text == "" && bar == b.drawn {
+		return
+	}
+	if b.drawn != "" {
+		text = erase + text
+	}
+	if bar != "" {
+		text += bar + "\n"
+	}
+	if text == "" {
+		return
+	}
+	_, _ = io.WriteString(b.w, text) // a terminal that is gone
+	b.drawn = bar
+}
+
+// Write prints p, which is one or more whole lines, above the bar.
+func (b *Bar) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return 0, errStopped
+	}
+	b.show(string(p), b.line())
+	return len(p), nil
+}
+
+// Stop removes the bar; what has been written to it stays. A second Stop does nothing.
 func (b *Bar) Stop() {
-	b.bar.Abort(true)
-	b.progress.Wait()
+	b.once.Do(func() { close(b.stop) })
+	<-b.ended
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.show("", "")
+	b.stopped = true
+}
+
+func widthOf(w io.Writer) int {
+	file, ok := w.(*os.File)
+	if !ok {
+		return unknownWidth
+	}
+	if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
+		return width
+	}
+	return unknownWidth
 }
 
 // draw returns the bar's line, in width columns at most. Where they are few, it

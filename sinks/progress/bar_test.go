@@ -128,7 +128,7 @@ func (s *screen) play(t *testing.T, out string) (before string) {
 			s.row++
 			s.lines = append(s.lines, "")
 			out = out[1:]
-		case out[0] == '\r':
+		case strings.HasPrefix(out, "\r\x1b["), strings.HasPrefix(out, "\r\n"): // a terminal's driver makes \r\n of \n
 			out = out[1:]
 		default:
 			s.lines[s.row] += out[:1]
@@ -139,4 +139,20 @@ func (s *screen) play(t *testing.T, out string) (before string) {
 		}
 	}
 	return before
+}
+
+// What the terminal echoes below the bar, such as ^C, goes with it and tears no line.
+func TestBar_ErasesAnEcho(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		b := StartBar(&out, func() Status { return Status{Total: 100} })
+		synctest.Wait()
+		out.Reset()
+		fmt.Fprintln(b, "12:34:56 INF shutting down")
+		if got, want := out.String(), "\r\x1b[1A\x1b[J12:34:56 INF shutting down\n"; !strings.HasPrefix(got, want) {
+			t.Errorf("wrote %q, want first %q: the cursor may be in any column", got, want)
+		}
+		b.Stop()
+	})
 }

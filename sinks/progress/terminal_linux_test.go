@@ -46,6 +46,14 @@ func terminal(t *testing.T, columns uint16) (screen, tty *os.File) {
 	return screen, tty
 }
 
+// columnsOf is how wide the bar takes a terminal to be.
+func columnsOf(columns uint16) int {
+	if columns == 0 {
+		return unknownWidth
+	}
+	return int(columns)
+}
+
 // On a real terminal the bar takes its width from it, and nothing wraps.
 func TestBarOnATerminal(t *testing.T) {
 	t.Parallel()
@@ -75,7 +83,7 @@ func TestBarOnATerminal(t *testing.T) {
 			if err := tty.Close(); err != nil {
 				t.Error(err)
 			}
-			s := newScreen(max(int(columns), 10))
+			s := newScreen(columnsOf(columns))
 			out := <-shown
 			before := s.play(t, out)
 			if got := s.text(); got != "line 0\nline 1\nline 2\n" {
@@ -85,7 +93,7 @@ func TestBarOnATerminal(t *testing.T) {
 				80: "  0% [                        ] 0/~1000000 tasks  678 failed\n",
 				40: "  0% 0/~1000000 tasks  678 failed\n",
 				12: "  0% \n",
-				0:  "",
+				0:  "  0% [                        ] 0/~1000000 tasks  678 failed\n",
 			}[columns]
 			if !strings.HasSuffix(before, want) {
 				t.Errorf("before it the screen showed\n%s\nwant last\n%s", before, want)

@@ -497,6 +497,16 @@ SETTINGS: tuple[Setting, ...] = (
         kind="bool",
     ),
     Setting(
+        flags=("--log-format",),
+        negated=None,
+        metavar="auto|console|json",
+        help="Write the log as text for people or as JSON lines; auto writes text to a terminal and JSON lines elsewhere",
+        env="RMS_CLOUD_TASKS_LOG_FORMAT",
+        default="auto",
+        category="Output",
+        kind="str",
+    ),
+    Setting(
         flags=("--strict",),
         negated=None,
         metavar=None,

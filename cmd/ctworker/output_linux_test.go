@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
+)
+
+// A reader of standard error that has stopped reading stops neither the run nor its end.
+func TestStandardErrorThatIsNotRead(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 32)
+	pipe, _ := fifo(t, dir)
+	in := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "2", "--shutdown-grace-period", "0", "--kill-delay", "0", "--",
+		"sh", "-c", `[ {data.n} = 31 ] && { echo ready > "$1"; exec sleep 1000; }; head -c 60000 /dev/zero | tr '\0' a >&2`, "sh", pipe)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.cmd.Stderr = w
+	in.start()
+	_ = w.Close()
+	ready, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(ready).ReadString('\n'); line != "ready\n" { // 1.8 MB have been written then
+		t.Fatal(line, err)
+	}
+	in.signal(syscall.SIGTERM)
+	in.want(143)
+	if n := len(in.byTask()); n < 30 {
+		t.Errorf("%d events, want those of the tasks that have ended", n)
+	}
+	_ = r.Close()
+	_ = ready.Close()
+}
+
+// What hangs while it is opened ends at the first signal, and leaves nothing behind.
+func TestSignalWhileOpening(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"event log": {"--task-file", "tasks.json", "--event-log-file", "pipe"},
+		"task file": {"--task-file", "pipe"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := withTasks(t, 1)
+			if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil { // no other process opens it
+				t.Fatal(err)
+			}
+			tmp := t.TempDir()
+			in := prepare(t, dir, append(append([]string{"run", "--verbose"}, args...), "--", "true")...)
+			in.cmd.Env = append(in.cmd.Env, "TMPDIR="+tmp)
+			in.cmd.Stderr = nil
+			stderr, err := in.cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.start()
+			lines := bufio.NewReader(stderr)
+			for line := ""; !strings.Contains(line, "opening event log"); {
+				if line, err = lines.ReadString('\n'); err != nil {
+					t.Fatal(line, err)
+				}
+			}
+			in.signal(syscall.SIGTERM)
+			rest, _ := io.ReadAll(lines)
+			in.want(143)
+			if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+				t.Errorf("it leaves %v, error %v", left, err)
+			}
+			if name == "event log" && !strings.Contains(string(rest), "event log: opening pipe") {
+				t.Errorf("it does not name what hung:\n%s", rest)
+			}
+		})
+	}
+}
+
+// Each JSON value passes from the task file to the event byte for byte, and a task whose
+// argument cannot hold its value fails alone.
+func TestJSONPassesFromFileToEvent(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var lines strings.Builder
+	values := rawjsontest.Corpus()
+	for i, value := range values {
+		fmt.Fprintf(&lines, `{"task_id":"t%d\udce9","data":%s}`+"\n", i, value)
+	}
+	write(t, dir, "tasks.jsonl", lines.String())
+	in := prepare(t, dir, "run", "--task-file", "tasks.jsonl", "--", "cat").start()
+	in.want(0)
+	log, err := os.ReadFile(filepath.Join(dir, "events.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, value := range values {
+		want := fmt.Sprintf(`"task_id":"t%d\udce9","elapsed_time":`, i)
+		result := fmt.Sprintf(`"result":{"task_id":"t%d\udce9","data":%s},`, i, value)
+		if !strings.Contains(string(log), want) || !strings.Contains(string(log), result) {
+			t.Errorf("no event has %.200s", result)
+		}
+	}
+	write(t, dir, "two.jsonl", `{"task_id":"a","data":{"f":"caf\udce9"}}`+"\n"+`{"task_id":"b","data":{"f":"x"}}`)
+	in = prepare(t, dir, "run", "--task-file", "two.jsonl", "--event-log-file", "two.log", "--", "echo", "{data.f}").start()
+	in.want(0)
+	two, err := os.ReadFile(filepath.Join(dir, "two.log"))
+	if text := string(two); err != nil || !strings.Contains(text, "half of a surrogate pair") || !strings.Contains(text, `"result":"x"`) {
+		t.Errorf("%s %v", text, err)
+	}
+}
+
+func TestLogFormat(t *testing.T) {
+	t.Parallel()
+	for format, want := range map[string]string{"auto": `{"level":"info",`, "json": `{"level":"info",`, "console": " INF stderr "} {
+		in := run(t, 1, 0, "run", "--task-file", "tasks.json", "--log-format", format, "--", "sh", "-c", "echo x >&2")
+		in.wantError(want)
+		if console := strings.Contains(in.stderr.String(), "events: events.log"); console != (format == "console") {
+			t.Errorf("%s: the summary is\n%s", format, in.stderr.String())
+		}
+	}
+}
