@@ -43,7 +43,11 @@ func (w *worker) parse(args []string) (arguments, error) {
 			faults = append(faults, w.set(arg, name, value))
 		case own != nil || theirs && takesValue && !hasValue:
 			if len(args) == 0 || args[0] == "--" || w.isKnown(args[0], known) {
-				faults = append(faults, fmt.Errorf("%s: no value; give one", arg))
+				if own != nil {
+					faults = append(faults, fmt.Errorf("%s: no value; give one", arg))
+				} else {
+					given.worker = append(given.worker, arg) // a fault that package config reports
+				}
 				continue
 			}
 			if own != nil {
@@ -70,6 +74,28 @@ func (w *worker) parse(args []string) (arguments, error) {
 		faults = append(faults, w.flags.Parse(append([]string{"--"}, args...)))
 	}
 	return given, errors.Join(faults...)
+}
+
+// misplaced returns a hint if a flag of the worker stands behind the first argument,
+// where flags have ended; else nil.
+func (a arguments) misplaced() error {
+	known := workerFlags()
+	for i, arg := range a.rest {
+		if name, _, _ := splitFlag(arg); i > 0 && isFlag(arg) {
+			if _, ok := known[name]; ok {
+				return fmt.Errorf("%s: flags come before the program's own arguments, which begin with %q", arg, a.rest[0])
+			}
+		}
+	}
+	return nil
+}
+
+// ownNames returns the names of the program's own flags.
+func (w *worker) ownNames() (names []string) {
+	if w.flags != nil {
+		w.flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	}
+	return names
 }
 
 // workerFlags returns the worker's flags, without dashes, and whether each takes a

@@ -110,7 +110,7 @@ func (w *worker) usage(err error) int {
 func (w *worker) engine(args []string) int {
 	code := program.ExitOK
 	given, faults := w.parse(args)
-	line, wrong := config.Normalize(append(given.worker, "--"))
+	line, wrong := config.Normalize(append(given.worker, "--"), w.ownNames()...)
 	var known config.Line
 	app := &cli.App{
 		Name:                  w.name,
@@ -130,7 +130,7 @@ func (w *worker) engine(args []string) int {
 				Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.tasks != nil, Program: true,
 			})
 			if err := errors.Join(faults, err); err != nil {
-				return err
+				return errors.Join(err, given.misplaced())
 			}
 			if cfg.PrintConfig {
 				return cfg.Print(os.Stdout)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -30,14 +29,14 @@ func (p process) checkCommand(code *int) *cli.Command {
 		Flags: []cli.Flag{&cli.Float64Flag{
 			Name: "timeout", Usage: "wait so many `SECONDS` for each line, and for the end", Value: 10,
 		}},
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
+		OnUsageError: wrongFlag("protocol-check", func() []cli.Flag { return []cli.Flag{&cli.Float64Flag{Name: "timeout"}} }),
 		Action: func(c *cli.Context) error {
 			timeout := time.Duration(c.Float64("timeout") * float64(time.Second))
 			switch {
 			case timeout <= 0:
-				return errors.New("--timeout: give a number of seconds above 0, such as 10")
+				return &usageError{"--timeout: give a number of seconds above 0, such as 10", helpOf("protocol-check")}
 			case c.NArg() == 0:
-				return errors.New("no command: give it after --, as in: ctworker protocol-check -- perl worker.pl")
+				return &usageError{"no command: give it after --, as in: ctworker protocol-check -- perl worker.pl", helpOf("protocol-check")}
 			}
 			fine, err := protocolcheck.Run(c.Args().Slice(), timeout, func(f protocolcheck.Finding) {
 				if f.Err == nil {

@@ -3,11 +3,8 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -31,27 +28,27 @@ type process struct {
 // main runs the command line and returns the exit code.
 func (p process) main(args []string) int {
 	code := program.ExitOK
-	args, faults := normalized(args)
-	app := &cli.App{
+	args, faults := normalized(withHelp(args))
+	var app *cli.App
+	app = &cli.App{
 		Name:            "ctworker",
 		Usage:           "run a command over a very large set of tasks, and lose none of them",
 		Version:         ctworker.Version,
 		Writer:          p.stdout,
 		ErrWriter:       p.stderr,
 		HideHelpCommand: true,
-		Suggest:         true,
 		Commands: []*cli.Command{
 			p.runCommand(faults, &code), p.loadCommand(&code), p.eventsCommand(&code), p.queueCommand(&code),
 			p.engineCommand(faults, &code), p.checkCommand(&code),
 		},
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return err },
+		OnUsageError:   wrongFlag("", func() []cli.Flag { return app.Flags }),
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return fmt.Errorf("%q is no command of ctworker%s", c.Args().First(), didYouMean(c))
+				return unknownCommand(c.Args().First(), "", c.App.Commands)
 			}
 			_ = cli.ShowAppHelp(c)
-			return errors.New("no command was given")
+			return &usageError{"no command was given", helpOf("")}
 		},
 	}
 	if err := app.Run(args); err != nil {
@@ -70,23 +67,5 @@ func normalized(args []string) ([]string, config.Faults) {
 	return append(append([]string(nil), args[:2]...), fixed...), faults
 }
 
-func didYouMean(c *cli.Context) string {
-	var shown []*cli.Command
-	for _, known := range c.App.Commands {
-		if !known.Hidden {
-			shown = append(shown, known)
-		}
-	}
-	if s := cli.SuggestCommand(shown, c.Args().First()); s != "" {
-		return "; " + strings.TrimSpace(s)
-	}
-	return ""
-}
-
 // runHelp is the command that shows what "run" takes.
 const runHelp = "ctworker run --help"
-
-// usage reports what is wrong with the command line or the configuration.
-func (p process) usage(err error) int {
-	return program.Usage(p.stderr, "ctworker", runHelp, err)
-}

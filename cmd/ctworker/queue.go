@@ -102,6 +102,7 @@ func (p process) queueCommand(code *int) *cli.Command {
 	}
 	return &cli.Command{
 		Name: "queue", Usage: "show, create, empty or delete a job's queues", Description: queueDescription, HideHelpCommand: true,
+		OnUsageError: wrongFlag("queue", func() []cli.Flag { return nil }),
 		Subcommands: []*cli.Command{
 			sub("status", "show how many messages are in the queues",
 				"The numbers are approximate. HELD messages are with a worker. The exit code is 1 if a\nqueue is not there.",
@@ -112,10 +113,10 @@ func (p process) queueCommand(code *int) *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return fmt.Errorf("%q is no command of ctworker queue: there are status, create, purge and delete", c.Args().First())
+				return unknownCommand(c.Args().First(), "queue", c.Command.Subcommands)
 			}
 			_ = cli.ShowSubcommandHelp(c)
-			return errors.New("no command was given: status, create, purge or delete")
+			return &usageError{"no command was given: status, create, purge or delete", helpOf("queue")}
 		},
 	}
 }
@@ -127,13 +128,13 @@ func (p process) tool(code *int, name string, cmd *cli.Command, beside []string,
 	cmd.Flags = append(flags, config.QueueFlags(&line, beside...)...)
 	cmd.HideHelpCommand = true
 	cmd.CustomHelpTemplate = config.HelpTemplate
-	cmd.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return err }
+	cmd.OnUsageError = wrongFlag(name, func() []cli.Flag { return cmd.Flags })
 	cmd.Action = func(c *cli.Context) error {
-		help := "ctworker " + name + " --help"
-		cfg, err := config.Load(config.Sources{Line: line, LookupEnv: os.LookupEnv, Queue: true})
-		if err == nil && c.NArg() > 0 {
-			err = fmt.Errorf("%q is no flag", c.Args().First())
+		help := helpOf(name)
+		if c.NArg() > 0 {
+			return unexpected(c.Args().First(), name, cmd.Flags)
 		}
+		cfg, err := config.Load(config.Sources{Line: line, LookupEnv: os.LookupEnv, Queue: true})
 		if err != nil {
 			*code = program.Usage(p.stderr, "ctworker", help, err)
 			return nil

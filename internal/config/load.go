@@ -113,7 +113,7 @@ func (l *loader) line() (faults Faults) {
 	for _, g := range l.src.Line {
 		spelt, ok := l.known[g.Name]
 		if !ok {
-			f := unknownFlag(flagged(g.Name), g.Name, g.Value)
+			f := unknownFlag(flagged(g.Name), g.Name, g.Value, nil)
 			l.meant[f.about] = true
 			faults = append(faults, f)
 			continue

@@ -18,7 +18,10 @@ func passed(name string) bool {
 //
 // The value of an unknown flag cannot be told from the start of the arguments
 // proper. It is taken for a value if a -- is still to come.
-func Normalize(args []string) (fixed []string, faults Faults) {
+//
+// others are names of further flags, which a program has: a misspelt flag may be meant
+// for one of them.
+func Normalize(args []string, others ...string) (fixed []string, faults Faults) {
 	known := spellings()
 	fixed = make([]string, 0, len(args))
 	for len(args) > 0 && isFlag(args[0]) {
@@ -45,7 +48,7 @@ func Normalize(args []string) (fixed []string, faults Faults) {
 				value, args = args[0], args[1:]
 			}
 			flag, _, _ := strings.Cut(arg, "=")
-			faults = append(faults, unknownFlag(flag, name, value))
+			faults = append(faults, unknownFlag(flag, name, value, others))
 		}
 	}
 	return append(fixed, args...), faults
@@ -87,15 +90,15 @@ func isGlued(arg string, known map[string]spelling) bool {
 	return ok && (arg[2:] == "auto" || strings.Contains("0123456789+-", arg[2:3]))
 }
 
-func unknownFlag(shown, name, value string) Fault {
-	f := Fault{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are", valueless: value == ""}
-	var names []string
+func unknownFlag(shown, name, value string, others []string) Fault {
+	f := Fault{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are", valueless: value == "", unknown: true}
+	names := slices.Clone(others)
 	for _, s := range settings() {
 		names = append(names, s.names()...)
 	}
 	if near := nearest(name, names); near != "" {
 		f.Reason = "unknown flag; did you mean " + flagged(near) + "?"
-		f.about = spellings()[near].setting.name
+		f.about = spellings()[near].setting.name // none for one of others
 	}
 	return f
 }

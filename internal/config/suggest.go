@@ -2,7 +2,10 @@ package config
 
 import "strings"
 
-// nearest returns the name that somebody who wrote word most likely meant: the
+// Suggest returns which of the names was most likely meant by word, or "".
+func Suggest(word string, names []string) string { return nearest(word, names) }
+
+// nearest returns the name that a user who wrote word most likely meant: the
 // one that takes the fewest edits, if they are few for its length, or of which
 // word is the beginning. It returns "" if there is none, and the earliest of
 // equals.

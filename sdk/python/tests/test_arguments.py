@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import zlib
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -117,6 +118,39 @@ def test_faults_of_the_command_line(
     assert (
         "RMS_CLOUD_TASKS_ISOLATION=none: choose from fork, spawn, reuse" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("--max-runtme=3", "--max-runtme: unknown option; did you mean --max-runtime?"),
+        ("-max-runtime", "-max-runtime: unknown option; did you mean --max-runtime?"),
+        ("--threshhold", "--threshhold: unknown option; did you mean --threshold?"),
+        ("--xyzzy", "--xyzzy: unknown option"),
+        ("extra", "unrecognized arguments: extra"),
+    ],
+)
+def test_a_misspelt_option_is_one_line(
+    capsys: pytest.CaptureFixture[str], argument: str, line: str
+) -> None:
+    mine = parser("--threshold")
+    with pytest.raises(SystemExit) as raised:
+        parse(mine, [argument])
+    assert raised.value.code == 2
+    assert capsys.readouterr().err == f'mine: {line}; see "mine --help"\n'
+    with pytest.raises(SystemExit):
+        mine.parse_args(["--xyzzy"])
+    assert "usage:" in capsys.readouterr().err, "the parser is the program's own again"
+
+
+class OwnFaults(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def test_a_parser_that_reports_faults_itself_does_so() -> None:
+    with pytest.raises(ValueError, match="--max-runtme: unknown option"):
+        parse(OwnFaults(), ["--max-runtme"])
 
 
 def test_help_shows_both(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,10 @@ they can be read.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from ctworker._environment import setting as setting_variable
 from ctworker._settings import SETTINGS, Setting
@@ -194,13 +195,45 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
         )
     recorder = add_options(parser)
     recorder.flags.clear()  # the program may have parsed with it before
-    namespace = parser.parse_args(args)
+    namespace = _parse(parser, args)
     flags = list(recorder.flags)
     chosen = namespace.isolation if recorder.has_isolation else None
     isolation = _isolation(parser, chosen)
     if recorder.has_isolation:
         namespace.isolation = isolation
     return CommandLine(namespace, flags, isolation)
+
+
+def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
+    """Parse as parse_args does; a fault is one line, with the option that was meant."""
+
+    def fault(message: str) -> NoReturn:
+        parser.exit(2, f'{parser.prog}: {message}; see "{parser.prog} --help"\n')
+
+    # The usage of a program's own parser shows all of the worker's options. A parser
+    # whose program reports faults in its own way is left alone.
+    ours = type(parser).error is argparse.ArgumentParser.error and "error" not in vars(parser)
+    if ours:
+        parser.error = fault  # type: ignore[method-assign]
+    try:
+        namespace, unknown = parser.parse_known_args(args)
+        if unknown:
+            parser.error(_unknown(parser, unknown))
+        return namespace
+    finally:
+        if ours:
+            del parser.error
+
+
+def _unknown(parser: argparse.ArgumentParser, arguments: list[str]) -> str:
+    """Return what is wrong with arguments that the parser does not have."""
+    options = [name for name in parser._option_string_actions if name.startswith("--")]
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name.startswith("-"):
+            near = difflib.get_close_matches("--" + name.lstrip("-"), options, 1, 0.75)
+            return f"{name}: unknown option" + (f"; did you mean {near[0]}?" if near else "")
+    return f"unrecognized arguments: {' '.join(arguments)}"
 
 
 def _isolation(parser: argparse.ArgumentParser, chosen: str | None) -> str:

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/program"
+)
+
+// usageError is a fault of the command line.
+type usageError struct {
+	reason string
+	help   string // the command that shows what would be right
+}
+
+// Error returns the reason.
+func (e *usageError) Error() string { return e.reason }
+
+// usage reports what is wrong with the command line or the configuration.
+func (p process) usage(err error) int {
+	help := runHelp
+	if fault := (*usageError)(nil); errors.As(err, &fault) {
+		help = fault.help
+	}
+	return program.Usage(p.stderr, "ctworker", help, err)
+}
+
+func helpOf(command string) string {
+	if command == "" {
+		return "ctworker --help"
+	}
+	return "ctworker " + command + " --help"
+}
+
+// wrongFlag reports what the library's parser finds wrong with the flags of a command;
+// flags returns those that it has.
+func wrongFlag(command string, flags func() []cli.Flag) cli.OnUsageErrorFunc {
+	return func(_ *cli.Context, err error, _ bool) error {
+		return &usageError{explainFlag(err.Error(), flags()), helpOf(command)}
+	}
+}
+
+var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^:]+): `)
+
+// explainFlag rewrites an error of package flag.
+func explainFlag(text string, flags []cli.Flag) string {
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		names := []string{"help"}
+		for _, f := range flags {
+			names = append(names, f.Names()...)
+		}
+		if near := config.Suggest(name, names); near != "" {
+			return fmt.Sprintf("%s: unknown flag; did you mean %s?", dashed(name), dashed(near))
+		}
+		return dashed(name) + ": unknown flag"
+	}
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return dashed(name) + ": no value; give one"
+	}
+	if m := invalidValue.FindStringSubmatch(text); m != nil {
+		kind := "number"
+		for _, f := range flags {
+			if value, ok := f.(cli.DocGenerationFlag); ok && f.Names()[0] == m[2] && !value.TakesValue() {
+				kind = "boolean; give true or false"
+			}
+		}
+		return fmt.Sprintf("%s %s: not a %s", dashed(m[2]), m[1], kind)
+	}
+	return text
+}
+
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// unknownCommand is the fault of a word that is not a command of command, which is ""
+// for ctworker itself.
+func unknownCommand(word, command string, commands []*cli.Command) error {
+	whole := strings.TrimSpace("ctworker " + command)
+	var names []string
+	for _, c := range commands {
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	if near := config.Suggest(word, names); near != "" {
+		return &usageError{fmt.Sprintf("%q is not a command of %s; did you mean %q?", word, whole, near), helpOf(command)}
+	}
+	return &usageError{fmt.Sprintf("%q is not a command of %s: give %s", word, whole, list(names)), helpOf(command)}
+}
+
+// unexpected is the fault of an argument that is not a flag.
+func unexpected(arg, command string, flags []cli.Flag) error {
+	hint := ""
+	for _, f := range flags {
+		if name := f.Names()[0]; name == arg || name == "task-file" && strings.Contains(arg, ".") {
+			hint = "; did you mean " + strings.TrimSpace(dashed(name)+" "+strings.TrimPrefix(arg, name)) + "?"
+			break
+		}
+	}
+	return &usageError{fmt.Sprintf("unexpected argument %q%s", arg, hint), helpOf(command)}
+}
+
+func list(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// withHelp makes "ctworker help COMMAND…" into "ctworker COMMAND… --help".
+func withHelp(args []string) []string {
+	if len(args) < 2 || args[1] != "help" {
+		return args
+	}
+	rest := args[2:]
+	return append(append([]string{args[0]}, rest...), "--help")
+}
