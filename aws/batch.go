@@ -3,6 +3,8 @@ package aws
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -10,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // BatchMost is the most that SQS takes and gives at once.
@@ -20,27 +24,48 @@ type QueueFinder interface {
 	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
 }
 
-// QueueURL is the address of a queue that is given by its name, or by its address.
-func QueueURL(ctx context.Context, c QueueFinder, queue string) (string, error) {
+// QueueURL returns the address of a queue that is given by its name, or by its address.
+// Reporter may be nil.
+func QueueURL(ctx context.Context, c QueueFinder, queue string, reporter *again.Reporter) (string, error) {
 	if strings.Contains(queue, "://") {
 		return queue, nil
 	}
-	out, err := atStart(ctx, func() (*sqs.GetQueueUrlOutput, error) {
-		return c.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &queue})
-	})
+	url, err := queueURL(ctx, c, queue, reporter)
 	if err != nil {
-		return "", err
+		if IsNoQueue(err) {
+			return "", missingQueue(ctx, c, queue, err)
+		}
+		return "", Explain("GetQueueUrl", queue, err)
 	}
-	return aws.ToString(out.QueueUrl), nil
+	return url, nil
+}
+
+func queueURL(ctx context.Context, c QueueFinder, queue string, reporter *again.Reporter) (string, error) {
+	return atStart(ctx, "GetQueueUrl", reporter, func(ctx context.Context) (string, error) {
+		out, err := c.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &queue})
+		if err != nil {
+			return "", err
+		}
+		return usableURL(out.QueueUrl)
+	})
+}
+
+// usableURL is an address that SQS has returned.
+func usableURL(text *string) (string, error) {
+	if u, err := url.Parse(aws.ToString(text)); err != nil || u.Host == "" {
+		return "", fmt.Errorf("%w: the address of a queue is %q", errNoResult, aws.ToString(text))
+	}
+	return *text, nil
 }
 
 // EntryID is the id of the ith entry of a batch.
 func EntryID(i int) *string { return aws.String(strconv.Itoa(i)) }
 
-// errNoAnswer is of an entry that a batch's answer says nothing of.
-var errNoAnswer = errors.New("SQS has said nothing of it")
+// errNoResult is the error of an entry that has no result in a batch's answer, and of an
+// answer that lacks what has to be in it.
+var errNoResult = errors.New("damaged answer: there is no result for this entry in the SQS response")
 
-// Failed is what came of each of n entries of a batch that has failed as a whole.
+// Failed returns the error of each of n entries of a batch that has failed as a whole.
 func Failed(n int, err error) []error {
 	errs := make([]error, n)
 	for i := range errs {
@@ -49,10 +74,11 @@ func Failed(n int, err error) []error {
 	return errs
 }
 
-// Answers is what came of each of n entries of a batch, whose ids are EntryID's. What
-// the answer leaves out has not been done.
+// Answers returns the result of each of n entries of a batch, whose ids are EntryID's. What
+// the answer leaves out has not been done, as far as is known. Ids that were not sent are
+// ignored, and an entry that is reported as done and as failed has failed.
 func Answers[Done any](n int, done []Done, id func(Done) *string, failed []types.BatchResultErrorEntry) []error {
-	errs := Failed(n, errNoAnswer)
+	errs := Failed(n, errNoResult)
 	set := func(id *string, err error) {
 		if i, fault := strconv.Atoi(aws.ToString(id)); fault == nil && i >= 0 && i < n {
 			errs[i] = err

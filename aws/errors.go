@@ -4,40 +4,41 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
-// codes of SQS's answers, and what they mean to us. Of an entry in a batch only its
-// code is told, so that it is codes and not types which are looked at.
-// Source: AWS, Amazon SQS API Reference, the errors of each action.
+// codes of SQS's answers, and what they mean to us. An entry in a batch is reported with
+// its code alone, so codes are compared and not types.
+// Source: AWS, Amazon SQS API Reference, the errors of each action; Common errors.
 var (
 	lostCodes = map[string]bool{
 		"ReceiptHandleIsInvalid": true, "AWS.SimpleQueueService.ReceiptHandleIsInvalid": true,
 		"MessageNotInflight": true, "AWS.SimpleQueueService.MessageNotInflight": true,
 		"InvalidParameterValue": true, // "… Reason: Message does not exist or is not available for visibility timeout change"
 	}
-	busyCodes = map[string]bool{
-		"RequestThrottled": true, "ThrottlingException": true, "Throttling": true, "TooManyRequestsException": true,
-		"OverLimit": true, "AWS.SimpleQueueService.OverLimit": true, "KmsThrottled": true, "KMS.ThrottlingException": true,
-		"RequestTimeout": true, "ServiceUnavailable": true, "InternalFailure": true, "InternalError": true,
-	}
 	noQueueCodes = map[string]bool{"QueueDoesNotExist": true, "AWS.SimpleQueueService.NonExistentQueue": true}
+	deletedCodes = map[string]bool{"QueueDeletedRecently": true, "AWS.SimpleQueueService.QueueDeletedRecently": true}
 	deniedCodes  = map[string]bool{"AccessDenied": true, "AccessDeniedException": true, "KmsAccessDenied": true, "KMS.AccessDeniedException": true}
 	keyCodes     = map[string]bool{
 		"InvalidClientTokenId": true, "UnrecognizedClientException": true, "SignatureDoesNotMatch": true,
 		"InvalidAccessKeyId": true, "ExpiredToken": true, "ExpiredTokenException": true, "IncompleteSignature": true,
+		"InvalidSignatureException": true, "AuthFailure": true, "InvalidToken": true, "TokenRefreshRequired": true,
+		"RequestExpired": true, "RequestTimeTooSkewed": true, "MissingAuthenticationToken": true,
+		"MissingAuthenticationTokenException": true, "InvalidSecurity": true, "NotAuthorized": true,
 	}
 )
 
-// codeOf is the code of AWS's own answer, or "" where there was none.
+// codeOf is the code of AWS's own answer without a namespace, or "" if there was none.
+// Every comparison of codes uses it.
 func codeOf(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		return api.ErrorCode()
+		return again.BareCode(api.ErrorCode())
 	}
 	return ""
 }
@@ -48,28 +49,43 @@ func IsLost(err error) bool { return lostCodes[codeOf(err)] }
 // IsNoQueue reports whether SQS says that there is no such queue.
 func IsNoQueue(err error) bool { return noQueueCodes[codeOf(err)] }
 
-// IsPassing reports whether the same request may do better later: the network, and
-// what SQS says of itself. The SDK has tried some times already.
-func IsPassing(err error) bool {
+// IsPassing reports whether the same request may succeed later, however long that takes:
+// the network, and what SQS says of itself.
+func IsPassing(err error) bool { return Classify(err) == again.Transient }
+
+// Classify says whether the same request may succeed later. Refused credentials may be
+// renewed, and a damaged answer may come whole.
+func Classify(err error) again.Class {
 	var api smithy.APIError
-	if !errors.As(err, &api) || busyCodes[api.ErrorCode()] || api.ErrorFault() == smithy.FaultServer {
-		return true
-	}
 	var response *awshttp.ResponseError
-	return errors.As(err, &response) &&
-		(response.HTTPStatusCode() >= http.StatusInternalServerError || response.HTTPStatusCode() == http.StatusTooManyRequests)
+	switch {
+	case isDamaged(err), isRefusal(err):
+		return again.Suspect
+	case !errors.As(err, &api), again.TransientCode(api.ErrorCode()), api.ErrorFault() == smithy.FaultServer,
+		errors.As(err, &response) && again.TransientStatus(response.HTTPStatusCode()):
+		return again.Transient
+	}
+	return again.Permanent
 }
+
+// isRefusal reports whether AWS does not accept the credentials, or there are none at the
+// moment.
+func isRefusal(err error) bool { return keyCodes[codeOf(err)] || HasNoCredentials(err) }
 
 // Explain says in words what to do about an error of an action on a queue.
 func Explain(action, queue string, err error) error {
 	what := ""
 	switch code := codeOf(err); {
 	case noQueueCodes[code]:
-		what = fmt.Sprintf("there is no queue %q in this account and region; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --region", queue)
+		what = fmt.Sprintf("queue %q does not exist in this account and region; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --region", queue)
 	case deniedCodes[code]:
 		what = fmt.Sprintf("these credentials may not do it: allow sqs:%s on the queue %q in their IAM policy", action, queue)
 	case keyCodes[code]:
 		what = "AWS does not accept these credentials; renew them (aws sts get-caller-identity shows whose they are)"
+	case deletedCodes[code]:
+		what = fmt.Sprintf("a queue %q was deleted less than a minute ago, and SQS takes the name again after 60 s: wait, and create it then", queue)
+	case isDamaged(err):
+		what = "the answer cannot be used; look for a proxy that changes it, and at AWS_ENDPOINT_URL if it is set"
 	case code == "":
 		what = unreached(err)
 	default:

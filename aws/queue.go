@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // FIFO is what the name of a queue ends with that delivers each message exactly
@@ -49,7 +51,10 @@ func NewClient(ctx context.Context, region string) (*sqs.Client, error) {
 	if cfg.Region == "" {
 		return nil, errors.New("sqs: no region: give --region, or set AWS_REGION, or one in the profile of AWS_PROFILE")
 	}
-	return sqs.NewFromConfig(cfg), nil
+	return sqs.NewFromConfig(cfg, func(o *sqs.Options) {
+		o.Retryer = aws.NopRetryer{} // Again repeats requests, and reports it
+		o.HTTPClient = Redirected(o.HTTPClient)
+	}), nil
 }
 
 // A Queue is a queue of SQS that is there.
@@ -59,23 +64,27 @@ type Queue struct {
 	// URL is its address.
 	URL string
 
-	client Client
+	client   Client
+	reporter *again.Reporter
 }
 
-// FindQueue finds a queue. An error that IsNoQueue says that there is none.
-func FindQueue(ctx context.Context, c Client, name string) (*Queue, error) {
-	url, err := QueueURL(ctx, c, name)
+// FindQueue finds a queue. An error that IsNoQueue says that there is none. Reporter logs
+// what fails and is repeated, here and by the Queue; it may be nil.
+func FindQueue(ctx context.Context, c Client, name string, reporter *again.Reporter) (*Queue, error) {
+	url, err := QueueURL(ctx, c, name, reporter)
 	if err != nil {
-		return nil, Explain("GetQueueUrl", name, err)
+		return nil, err
 	}
-	return &Queue{Name: name, URL: url, client: c}, nil
+	return &Queue{Name: name, URL: url, client: c, reporter: reporter}, nil
 }
 
 // CreateQueue creates a queue, with the longest retention that there is; one whose
 // name ends in FIFO delivers exactly once. One that is there already is taken as it
-// is.
-func CreateQueue(ctx context.Context, c Client, name string) (q *Queue, created bool, err error) {
-	if q, err = FindQueue(ctx, c, name); err == nil || !IsNoQueue(err) {
+// is. A queue is not created next to one of the same name of the other kind: programs
+// that share the job use that one.
+func CreateQueue(ctx context.Context, c Client, name string, reporter *again.Reporter) (q *Queue, created bool, err error) {
+	var other *OtherKindError
+	if q, err = FindQueue(ctx, c, name, reporter); err == nil || !IsNoQueue(err) || errors.As(err, &other) {
 		return q, false, err
 	}
 	attributes := map[string]string{string(types.QueueAttributeNameMessageRetentionPeriod): strconv.Itoa(int(Seconds(Retention)))}
@@ -85,13 +94,17 @@ func CreateQueue(ctx context.Context, c Client, name string) (q *Queue, created 
 		attributes[string(types.QueueAttributeNameDeduplicationScope)] = "messageGroup"
 		attributes[string(types.QueueAttributeNameFifoThroughputLimit)] = "perMessageGroupId"
 	}
-	made, err := atStart(ctx, func() (*sqs.CreateQueueOutput, error) {
-		return c.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
+	url, err := atStart(ctx, "CreateQueue", reporter, func(ctx context.Context) (string, error) {
+		made, err := c.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
+		if err != nil {
+			return "", err
+		}
+		return usableURL(made.QueueUrl)
 	})
 	if err != nil {
 		return nil, false, Explain("CreateQueue", name, err)
 	}
-	return &Queue{Name: name, URL: aws.ToString(made.QueueUrl), client: c}, true, nil
+	return &Queue{Name: name, URL: url, client: c, reporter: reporter}, true, nil
 }
 
 // IsFIFO reports whether the queue delivers exactly once.
@@ -99,7 +112,10 @@ func (q *Queue) IsFIFO() bool { return strings.HasSuffix(q.URL, FIFO) }
 
 // Delete deletes the queue, with all that is in it.
 func (q *Queue) Delete(ctx context.Context) error {
-	if _, err := q.client.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: &q.URL}); err != nil {
+	_, err := atStart(ctx, "DeleteQueue", q.reporter, func(ctx context.Context) (*sqs.DeleteQueueOutput, error) {
+		return q.client.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: &q.URL})
+	})
+	if err != nil {
 		return Explain("DeleteQueue", q.Name, err)
 	}
 	return nil
@@ -108,7 +124,10 @@ func (q *Queue) Delete(ctx context.Context) error {
 // Purge deletes all that is in the queue. SQS takes up to a minute for it, and takes
 // no other purge meanwhile.
 func (q *Queue) Purge(ctx context.Context) error {
-	if _, err := q.client.PurgeQueue(ctx, &sqs.PurgeQueueInput{QueueUrl: &q.URL}); err != nil {
+	_, err := atStart(ctx, "PurgeQueue", q.reporter, func(ctx context.Context) (*sqs.PurgeQueueOutput, error) {
+		return q.client.PurgeQueue(ctx, &sqs.PurgeQueueInput{QueueUrl: &q.URL})
+	})
+	if err != nil {
 		return Explain("PurgeQueue", q.Name, err)
 	}
 	return nil
@@ -119,7 +138,7 @@ type Attributes struct {
 	// Visible messages can be received, InFlight ones have been, and Delayed ones
 	// cannot be yet.
 	Visible, InFlight, Delayed int64
-	// Retention is how long a message is kept.
+	// Retention is how long a message is kept; 0 if SQS does not say.
 	Retention time.Duration
 	// MaxBytes is how large a message may be.
 	MaxBytes int
@@ -129,9 +148,12 @@ type Attributes struct {
 	MaxReceives     int
 }
 
+// maxNumber bounds the numbers that a server reports: as seconds they fit a Duration.
+const maxNumber = 1 << 32
+
 // Attributes asks SQS what it tells of the queue.
 func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
-	out, err := atStart(ctx, func() (*sqs.GetQueueAttributesOutput, error) {
+	out, err := atStart(ctx, "GetQueueAttributes", q.reporter, func(ctx context.Context) (*sqs.GetQueueAttributesOutput, error) {
 		return q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 			QueueUrl: &q.URL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll},
 		})
@@ -141,7 +163,7 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 	}
 	number := func(name types.QueueAttributeName) int64 {
 		n, _ := strconv.ParseInt(out.Attributes[string(name)], 10, 64)
-		return n
+		return min(max(n, 0), maxNumber)
 	}
 	a := Attributes{
 		Visible:   number(types.QueueAttributeNameApproximateNumberOfMessages),

@@ -80,7 +80,7 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	if err := s.Check(m); err != nil {
 		return err
 	}
-	err := Again(ctx, batch.ErrClosed, func() error { return s.sends.Do(ctx, m) })
+	err := Again(ctx, Try{Action: "SendMessage", Final: batch.ErrClosed, Reporter: s.queue.reporter}, func() error { return s.sends.Do(ctx, m) })
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err

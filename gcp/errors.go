@@ -9,6 +9,8 @@ import (
 	"github.com/googleapis/gax-go/v2/apierror"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // permissions are what an action needs, and the role that has it.
@@ -40,23 +42,39 @@ func IsNoQueue(err error) bool { return codeOf(err) == codes.NotFound }
 // IsDenied reports whether Pub/Sub says that these credentials may not.
 func IsDenied(err error) bool { return codeOf(err) == codes.PermissionDenied }
 
-// IsPassing reports whether the same request may do better later: the network, and what
-// Pub/Sub says of itself.
-// Source: Google, Pub/Sub error codes, and the codes that its own clients try again.
-func IsPassing(err error) bool {
+// IsPassing reports whether the same request may succeed later, however long that takes:
+// the network, and what Pub/Sub says of itself.
+func IsPassing(err error) bool { return Classify(err) == again.Transient }
+
+// Classify says whether the same request may succeed later. Refused credentials may be
+// renewed, and a damaged answer may come whole.
+func Classify(err error) again.Class {
 	var one *ackError
-	if errors.As(err, &one) {
-		return one.passing
-	}
-	switch codeOf(err) {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Canceled:
-		return true
-	case codes.Unauthenticated: // a token is fetched over the network as well
+	switch code := codeOf(err); {
+	case errors.As(err, &one):
+		if one.passing {
+			return again.Transient
+		}
+	case isDamaged(err):
+		return again.Suspect
+	case code == codes.Unauthenticated:
+		// A token is fetched over the network as well.
 		text := err.Error()
-		return strings.Contains(text, localCredentials) && !strings.Contains(text, "invalid_grant") && !strings.Contains(text, "invalid_client")
+		if strings.Contains(text, localCredentials) && !strings.Contains(text, "invalid_grant") && !strings.Contains(text, "invalid_client") {
+			return again.Transient
+		}
+		return again.Suspect
+	case again.TransientGRPC(code):
+		return again.Transient
 	}
-	return false
+	return again.Permanent
 }
+
+// isDamaged reports whether an answer could not be used.
+func isDamaged(err error) bool { return again.IsPanic(err) || errors.Is(err, errNoResult) }
+
+// errNoResult is the error of an answer that lacks what has to be in it.
+var errNoResult = errors.New("damaged answer: Pub/Sub has not confirmed every message")
 
 // codeOf is the code of Pub/Sub's own answer, or codes.Unknown where there was none.
 func codeOf(err error) codes.Code {
@@ -67,13 +85,16 @@ func codeOf(err error) codes.Code {
 // Explain says in words what to do about an error of an action on a queue.
 func (q *Queue) Explain(action string, err error) error {
 	what := ""
+	if isDamaged(err) {
+		return fmt.Errorf("pubsub %s: the answer cannot be used; look for a proxy that changes it, and at %s if it is set: %w", action, emulator, err)
+	}
 	kind, name := "subscription", q.Subscription
 	if ofTopic[action] {
 		kind, name = "topic", q.Topic
 	}
 	switch codeOf(err) {
 	case codes.NotFound:
-		what = fmt.Sprintf("there is no %s %q; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --project-id", kind, name)
+		what = fmt.Sprintf("the %s %q does not exist; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --project-id", kind, name)
 	case codes.PermissionDenied:
 		if reasonOf(err) == "SERVICE_DISABLED" {
 			what = fmt.Sprintf("Pub/Sub is not enabled in the project; gcloud services enable pubsub.googleapis.com --project %s does so", q.clients.place.Project)

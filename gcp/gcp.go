@@ -38,6 +38,11 @@ type Clients struct {
 	Topics        *pubsub.TopicAdminClient
 	Subscriptions *pubsub.SubscriptionAdminClient
 
+	// Reporter logs requests that fail and are repeated. May be nil.
+	Reporter *again.Reporter
+	// SuspectTime is as in again.Options.
+	SuspectTime time.Duration
+
 	place Place
 }
 
@@ -58,6 +63,14 @@ func Connect(ctx context.Context, place Place, options ...option.ClientOption) (
 		})),
 		// A connection that is dead is given up after Timeout.
 		option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: 20 * time.Second})),
+	}
+	opts = append(opts, guards()...)
+	if len(options) == 0 && os.Getenv(emulator) == "" {
+		// Without credentials the clients say so below.
+		if creds, err := newRenewing(); err == nil {
+			opts = append(opts, option.WithAuthCredentials(creds.credentials()),
+				option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(creds.intercept)))
+		}
 	}
 	if place.Region != "" && os.Getenv(emulator) == "" {
 		opts = append(opts, option.WithEndpoint(place.Region+"-pubsub.googleapis.com:443"))
@@ -83,15 +96,32 @@ func (c *Clients) Close() error {
 }
 
 // Again calls do until it succeeds, or fails in a way that another try would only
-// repeat, or in one that Is final, or ctx ends.
-func Again(ctx context.Context, final error, do func() error) error {
-	return again.Do(ctx, func(err error) bool { return IsPassing(err) && !errors.Is(err, final) }, do)
+// repeat, or in one that Is final, or ctx ends. Credentials that are refused and answers
+// that are damaged are tried again for minutes. action names the request in the log.
+func (c *Clients) Again(ctx context.Context, action string, final error, do func() error) error {
+	opts := c.options(action)
+	opts.Classify = func(err error) again.Class {
+		if errors.Is(err, final) {
+			return again.Permanent
+		}
+		return Classify(err)
+	}
+	return again.Do(ctx, opts, do)
 }
+
+func (c *Clients) options(action string) again.Options {
+	return again.Options{Classify: Classify, Action: action, Reporter: c.Reporter, SuspectTime: c.SuspectTime}
+}
+
+// lateAnswer is after how long a start says that there is no answer.
+const lateAnswer = 3 * time.Second
 
 // atStart calls do with a time limit until it succeeds, or fails in a way that a second
 // try of a few seconds does not mend.
-func atStart[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
-	return again.AtStart(ctx, IsPassing, func() (T, error) {
+func atStart[T any](ctx context.Context, c *Clients, action string, do func(context.Context) (T, error)) (T, error) {
+	opts := c.options(action)
+	opts.Late = lateAnswer
+	return again.AtStart(ctx, opts, func() (T, error) {
 		ctx, cancel := context.WithTimeout(ctx, RequestTime)
 		defer cancel()
 		return do(ctx)

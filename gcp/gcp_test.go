@@ -106,8 +106,8 @@ func TestErrorsInWords(t *testing.T) {
 		err    error
 		want   string
 	}{
-		{"Pull", status.Error(codes.NotFound, ""), `no subscription "projects/test/subscriptions/jobs-subscription"`},
-		{"Publish", status.Error(codes.NotFound, ""), `no topic "projects/test/topics/jobs-topic"`},
+		{"Pull", status.Error(codes.NotFound, ""), `subscription "projects/test/subscriptions/jobs-subscription" does not exist`},
+		{"Publish", status.Error(codes.NotFound, ""), `topic "projects/test/topics/jobs-topic" does not exist`},
 		{"Publish", status.Error(codes.PermissionDenied, ""), "allow pubsub.topics.publish on the topic"},
 		{"Seek", status.Error(codes.PermissionDenied, ""), "roles/pubsub.subscriber"},
 		{"Pull", disabled.Err(), "gcloud services enable pubsub.googleapis.com --project test"},

@@ -63,7 +63,7 @@ func (s *Sender) Send(ctx context.Context, message Message) error {
 	if err := s.Check(message); err != nil {
 		return err
 	}
-	err := Again(ctx, batch.ErrClosed, func() error { return s.sends.Do(ctx, message) })
+	err := s.queue.clients.Again(ctx, "Publish", batch.ErrClosed, func() error { return s.sends.Do(ctx, message) })
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err
@@ -105,9 +105,12 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, RequestTime)
 	defer cancel()
-	_, err := s.queue.clients.Topics.Publish(ctx, in)
-	if err == nil {
+	out, err := s.queue.clients.Topics.Publish(ctx, in)
+	switch {
+	case err == nil && len(out.GetMessageIds()) == len(messages):
 		return nil
+	case err == nil: // which of them are in the topic is not known: they are sent again
+		err = fmt.Errorf("%w: %d ids for %d messages", errNoResult, len(out.GetMessageIds()), len(messages))
 	}
 	errs := make([]error, len(messages))
 	for _, i := range at {

@@ -97,16 +97,20 @@ func From(r *Run, name string, source Source) Flow[*Delivery] {
 }
 
 func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) error {
-	ctx, idle := r.watchIdle(ctx, source)
-	defer idle()
+	ctx, receive, done := r.receiver(ctx, source)
+	defer done()
 	defer r.watchReach(source)()
 	for {
-		granted, err := r.books.take(ctx, r.least, fetchBatch)
+		most := r.fetchMost()
+		if most == 0 {
+			return nil
+		}
+		granted, err := r.books.take(ctx, func() int { return min(r.least(), most) }, most)
 		if err != nil {
 			return r.over(ctx, nil)
 		}
 		r.reach.setReceiving(true)
-		ds, err := source.Receive(ctx, granted)
+		ds, err := receive(ctx, granted)
 		r.reach.setReceiving(false)
 		if len(ds) > 0 {
 			r.reach.answered()
@@ -121,7 +125,7 @@ func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) err
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), errors.Is(err, ErrIdle):
 			r.sourceEnded.Store(true)
 			return nil
 		case err != nil:
@@ -130,20 +134,45 @@ func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) err
 	}
 }
 
+// fetchMost is how many deliveries the next request may ask for.
+func (r *Run) fetchMost() int {
+	if r.opts.MaxDeliveries == nil {
+		return fetchBatch
+	}
+	return int(min(fetchBatch, max(*r.opts.MaxDeliveries-r.books.total(), 0)))
+}
+
+// receiver returns what receives from the source, the context for it, and what ends the
+// watching for idleness.
+func (r *Run) receiver(ctx context.Context, source Source) (context.Context, func(context.Context, int) ([]*Delivery, error), func()) {
+	if idler, ok := source.(Idler); ok && r.opts.IdleTimeout > 0 {
+		idleAt := func() time.Time { return time.Now().Add(r.opts.IdleTimeout - r.idleFor(source)) }
+		return ctx, func(ctx context.Context, n int) ([]*Delivery, error) { return idler.ReceiveUntilIdle(ctx, n, idleAt) }, func() {}
+	}
+	ctx, done := r.watchIdle(ctx, source)
+	return ctx, source.Receive, done
+}
+
+// idleFor is for how long there has been nothing to do, as far as the source could know.
+func (r *Run) idleFor(source Source) time.Duration {
+	idle := r.books.idleFor()
+	if p, ok := source.(Prober); ok {
+		idle = min(idle, time.Since(p.Unanswered()))
+	}
+	return max(idle, 0)
+}
+
 // over is why the pump ends: it was told to, which is no error; there was nothing
 // to do for long; or by err.
 func (r *Run) over(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() == nil || err != nil && !errors.Is(err, ctx.Err()):
 		return err
-	case errors.Is(context.Cause(ctx), errIdle):
+	case errors.Is(context.Cause(ctx), ErrIdle):
 		r.sourceEnded.Store(true)
 	}
 	return nil
 }
-
-// errIdle ends the pump's context when there has been nothing to do for long.
-var errIdle = errors.New("there has been nothing to do")
 
 // watchIdle returns a context that ends once there has been nothing to do for
 // Options.IdleTimeout, and what ends the watching.
@@ -156,13 +185,9 @@ func (r *Run) watchIdle(ctx context.Context, source Source) (context.Context, fu
 	go func() {
 		defer close(ended)
 		for {
-			idle := r.books.idleFor()
-			if p, ok := source.(Prober); ok {
-				idle = min(idle, time.Since(p.Unanswered()))
-			}
-			left := r.opts.IdleTimeout - idle
+			left := r.opts.IdleTimeout - r.idleFor(source)
 			if left <= 0 {
-				cancel(errIdle)
+				cancel(ErrIdle)
 				return
 			}
 			timer := time.NewTimer(left)

@@ -27,6 +27,10 @@ type Options struct {
 	// as 10 where a provider is paid for each request. While enough of them wait for
 	// a slot, no fewer are asked for. Default 1.
 	Batch int
+	// MaxDeliveries is how many deliveries are fetched in all, such as those that a stage
+	// skips and those that it lets pass before it ends the run. With it, no request for
+	// more is under way when the last one has come. Default nil: no limit.
+	MaxDeliveries *int64
 	// IdleTimeout is how long there may be nothing to do: no delivery out, and none
 	// from the source, which was there to be asked (see Prober). Then the run ends as if
 	// the source had. Default 0: for ever.

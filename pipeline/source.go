@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -30,7 +31,22 @@ type Source interface {
 // there is nothing to do (Options.IdleTimeout) asks it whether that is so or cannot be
 // known, and one that ends when nobody answers (Options.UnreachableTimeout) for how long.
 type Prober interface {
-	// Unanswered is when the Source last could not ask for tasks: now, where it cannot
+	// Unanswered is when the Source last could not ask for tasks: now, if it cannot
 	// at the moment, and the zero time if it always could.
 	Unanswered() time.Time
+}
+
+// ErrIdle is returned by an Idler that has had no task for long enough.
+var ErrIdle = errors.New("there has been nothing to do")
+
+// An Idler is a Source whose requests wait for a task. A Run with an IdleTimeout leaves it
+// to the Source to end: an answer that is late does not mean that there is no task, and a
+// request that is left behind may take a task with it.
+type Idler interface {
+	// ReceiveUntilIdle is Receive, but returns ErrIdle, and no deliveries, once a
+	// request that was answered at about the time that idleAt returns, or later, has
+	// brought nothing, and no other request is under way. It blocks beyond that time if
+	// there is no answer. idleAt may return a later time with each call, and is called
+	// by the goroutine that called ReceiveUntilIdle.
+	ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*Delivery, error)
 }

@@ -131,7 +131,7 @@ func (c *sqsCloud) depth(queue string) depth {
 	q := c.queues[queue]
 	if q == nil {
 		client := sqstest.NewClient(c.server)
-		found, err := aws.FindQueue(c.t.Context(), client, queue)
+		found, err := aws.FindQueue(c.t.Context(), client, queue, nil)
 		if err != nil {
 			return depth{}
 		}

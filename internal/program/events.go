@@ -61,17 +61,32 @@ func (t *Tool) Events(opts EventsOptions) int {
 	stopProgress()
 	counts, total := follow.Counts()
 	t.print("%d events have been written and deleted from the queue %s%s\n", total, events.Name(), perType(counts))
+	t.printRest(events)
 	if err != nil {
 		return t.fail(err)
 	}
 	return ExitOK
 }
 
+// restTime bounds the question how much is left.
+const restTime = 5 * time.Second
+
+// printRest prints how many messages the queue still has, if its provider says.
+func (t *Tool) printRest(events queue.Queue) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), restTime)
+	defer cancel()
+	s, err := events.Status(ctx)
+	if err != nil || s.Uncounted || s.Waiting+s.Held+s.Delayed == 0 {
+		return
+	}
+	t.print("about %d messages are left in it (%d waiting, %d held by others, %d delayed)\n", s.Waiting+s.Held+s.Delayed, s.Waiting, s.Held, s.Delayed)
+}
+
 // perType is the counts in words, or "" without any.
 func perType(counts map[string]int64) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		all = append(all, fmt.Sprintf("%d %s", counts[name], name))
+		all = append(all, fmt.Sprintf("%d %s", counts[name], printable(name)))
 	}
 	if len(all) == 0 {
 		return ""

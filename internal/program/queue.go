@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"golang.org/x/term"
 
@@ -43,8 +44,8 @@ type named struct {
 	what string
 }
 
-// Status prints what is in the queues, and returns the exit code: 1 where one is not
-// there.
+// Status prints what is in the queues, and returns the exit code: 1 if one is not there,
+// or cannot be used as it is.
 func (t *Tool) Status(opts QueueOptions) int {
 	return t.each(opts, func(all []named) int {
 		code := ExitOK
@@ -56,28 +57,32 @@ func (t *Tool) Status(opts QueueOptions) int {
 		uncounted := false
 		for _, q := range all {
 			s, err := q.Status(t.ctx)
+			missing := errors.Is(err, queue.ErrMissing)
 			switch {
-			case errors.Is(err, queue.ErrMissing):
+			case missing || s.Problem != "":
 				code = ExitFatal
 			case err != nil:
 				return t.fail(err)
 			}
 			switch {
 			case opts.JSON:
-				t.printJSON(q, s, err == nil)
-			case err != nil:
+				t.printJSON(q, s, !missing)
+			case missing:
 				_, _ = fmt.Fprintf(table, "%s\t%s\tnot there\t\t\t\t\n", q.Name(), q.what)
 			case s.Uncounted:
-				_, _ = fmt.Fprintf(table, "%s\t%s\t?\t?\t?\t%s\t\n", q.Name(), q.what, progress.Duration(s.Retention))
+				_, _ = fmt.Fprintf(table, "%s\t%s\t?\t?\t?\t%s\t\n", q.Name(), q.what, keptFor(s.Retention))
 				uncounted = true
 			default:
-				_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t\n", q.Name(), q.what, s.Waiting, s.Held, s.Delayed, progress.Duration(s.Retention))
+				_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t\n", q.Name(), q.what, s.Waiting, s.Held, s.Delayed, keptFor(s.Retention))
 			}
 			if s.DeadLetterQueue != "" {
-				_, _ = fmt.Fprintf(&below, "%s: what has been received %d times goes to the queue %s\n", q.Name(), s.MaxReceives, s.DeadLetterQueue)
+				_, _ = fmt.Fprintf(&below, "%s: what has been received %d times goes to the queue %s\n", q.Name(), s.MaxReceives, printable(s.DeadLetterQueue))
 			}
 			if s.ExactlyOnce {
 				_, _ = fmt.Fprintf(&below, "%s delivers each message exactly once\n", q.Name())
+			}
+			if s.Problem != "" {
+				_, _ = fmt.Fprintf(&below, "%s: %s\n", q.Name(), printable(s.Problem))
 			}
 		}
 		if uncounted {
@@ -91,24 +96,37 @@ func (t *Tool) Status(opts QueueOptions) int {
 	})
 }
 
+// keptFor is a queue's retention in a table; "-" if the provider does not say.
+func keptFor(d time.Duration) string {
+	if d <= 0 {
+		return "-"
+	}
+	return progress.Duration(d)
+}
+
 // printJSON prints a status for programs.
 func (t *Tool) printJSON(q named, s queue.Status, there bool) {
 	waiting, held, delayed := &s.Waiting, &s.Held, &s.Delayed
 	if s.Uncounted {
 		waiting, held, delayed = nil, nil, nil
 	}
+	var retention *float64
+	if seconds := s.Retention.Seconds(); seconds > 0 {
+		retention = &seconds
+	}
 	b, err := json.Marshal(struct {
-		Queue       string  `json:"queue"`
-		Of          string  `json:"of"`
-		There       bool    `json:"there"`
-		Waiting     *int64  `json:"waiting"` // null where the provider tells no numbers
-		Held        *int64  `json:"held"`
-		Delayed     *int64  `json:"delayed"`
-		Retention   float64 `json:"retention_seconds"`
-		ExactlyOnce bool    `json:"exactly_once"`
-		DeadLetter  string  `json:"dead_letter_queue,omitempty"`
-		MaxReceives int     `json:"max_receives,omitempty"`
-	}{q.Name(), q.what, there, waiting, held, delayed, s.Retention.Seconds(), s.ExactlyOnce, s.DeadLetterQueue, s.MaxReceives})
+		Queue       string   `json:"queue"`
+		Of          string   `json:"of"`
+		There       bool     `json:"there"`
+		Waiting     *int64   `json:"waiting"` // null if the provider does not say
+		Held        *int64   `json:"held"`
+		Delayed     *int64   `json:"delayed"`
+		Retention   *float64 `json:"retention_seconds"` // likewise
+		ExactlyOnce bool     `json:"exactly_once"`
+		DeadLetter  string   `json:"dead_letter_queue,omitempty"`
+		MaxReceives int      `json:"max_receives,omitempty"`
+		Problem     string   `json:"problem,omitempty"` // why it cannot be used as it is
+	}{q.Name(), q.what, there, waiting, held, delayed, retention, s.ExactlyOnce, s.DeadLetterQueue, s.MaxReceives, s.Problem})
 	if err != nil {
 		panic("program: a queue's status: " + err.Error())
 	}
@@ -149,6 +167,9 @@ func (t *Tool) destroy(opts QueueOptions, what, done string, do func(queue.Queue
 		var there []named
 		for _, q := range all {
 			s, err := q.Status(t.ctx)
+			if s.Problem != "" {
+				t.print("%s: %s\n", q.Name(), printable(s.Problem))
+			}
 			switch {
 			case errors.Is(err, queue.ErrMissing):
 				_, _ = fmt.Fprintf(t.Stdout, "%s is not there\n", q.Name())

@@ -39,11 +39,13 @@ const toolBound = 10 * time.Second
 // start finds the provider. Its context ends at the first signal; the second one has
 // its usual effect.
 func (t *Tool) start() (stop func(), err error) {
-	if t.provider, err = queue.Open(t.Config); err != nil {
-		return nil, err
-	}
 	t.display = newDisplay(t.Stderr, t.Config)
 	t.log = t.display.log
+	if t.provider, err = queue.Open(t.Config, t.log); err != nil {
+		t.display.close()
+		t.display = nil
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	t.ctx = ctx
 	incoming := make(chan os.Signal, 1)

@@ -13,6 +13,7 @@ import (
 	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/again"
 	sqssink "github.com/ctworker/ctworker/sinks/sqs"
 	sqssource "github.com/ctworker/ctworker/sources/sqs"
 )
@@ -31,6 +32,7 @@ const (
 // awsProvider has the queues of AWS SQS.
 type awsProvider struct {
 	cfg           *config.Config
+	reporter      *again.Reporter
 	tasks, events *sqsQueue
 }
 
@@ -39,7 +41,7 @@ var nameOfSQS = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 const longestName = 80
 
-func newAWS(cfg *config.Config) (*awsProvider, error) {
+func newAWS(cfg *config.Config, reporter *again.Reporter) (*awsProvider, error) {
 	name, ending := strings.TrimSuffix(cfg.QueueName, aws.FIFO), ""
 	if cfg.ExactlyOnceQueue || name != cfg.QueueName {
 		ending = aws.FIFO
@@ -48,10 +50,10 @@ func newAWS(cfg *config.Config) (*awsProvider, error) {
 	if !nameOfSQS.MatchString(name) || len(name)+len(events)+len(ending) > longestName {
 		return nil, fmt.Errorf("%s %q: no name for a queue of SQS: give letters, digits, - and _, %d at most", whence(cfg), cfg.QueueName, longestName-len(events)-len(aws.FIFO))
 	}
-	return &awsProvider{
-		cfg:   cfg,
-		tasks: &sqsQueue{name: name + ending, region: cfg.Region, linger: loadLinger}, events: &sqsQueue{name: name + events + ending, region: cfg.Region, linger: loadLinger},
-	}, nil
+	queue := func(name string) *sqsQueue {
+		return &sqsQueue{name: name + ending, region: cfg.Region, linger: loadLinger, reporter: reporter}
+	}
+	return &awsProvider{cfg: cfg, reporter: reporter, tasks: queue(name), events: queue(name + events)}, nil
 }
 
 func (p *awsProvider) Tasks() Queue  { return p.tasks }
@@ -75,7 +77,7 @@ func (p *awsProvider) CanLease(d, lease time.Duration) error {
 func (p *awsProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error) {
 	s, err := sqssource.Open(ctx, sqssource.Options{
 		Queue: p.tasks.name, Region: p.cfg.Region, Lease: p.cfg.Lease, Linger: settleLinger,
-		Malformed: opts.Malformed, Log: opts.Log,
+		Malformed: opts.Malformed, Log: opts.Log, Reporter: p.reporter,
 	})
 	if err != nil {
 		return nil, err
@@ -84,7 +86,7 @@ func (p *awsProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipel
 }
 
 func (p *awsProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
-	s, err := sqssink.Open(ctx, sqssink.Options{Queue: p.events.name, Region: p.cfg.Region, Linger: eventLinger})
+	s, err := sqssink.Open(ctx, sqssink.Options{Queue: p.events.name, Region: p.cfg.Region, Linger: eventLinger, Reporter: p.reporter})
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +97,7 @@ func (p *awsProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
 type sqsQueue struct {
 	name, region string
 	linger       time.Duration
+	reporter     *again.Reporter
 	client       aws.Client // once there is one
 }
 
@@ -105,7 +108,9 @@ func (q *sqsQueue) connect(ctx context.Context) error {
 		return nil
 	}
 	c, err := aws.NewClient(ctx, q.region)
-	q.client = c
+	if err == nil {
+		q.client = c
+	}
 	return err
 }
 
@@ -113,7 +118,7 @@ func (q *sqsQueue) find(ctx context.Context) (*aws.Queue, error) {
 	if err := q.connect(ctx); err != nil {
 		return nil, err
 	}
-	found, err := aws.FindQueue(ctx, q.client, q.name)
+	found, err := aws.FindQueue(ctx, q.client, q.name, q.reporter)
 	return found, missing(err)
 }
 
@@ -131,7 +136,11 @@ func (e missingError) Unwrap() []error { return []error{ErrMissing, e.error} }
 
 func (q *sqsQueue) Status(ctx context.Context) (Status, error) {
 	found, err := q.find(ctx)
-	if err != nil {
+	var other *aws.OtherKindError
+	switch {
+	case errors.As(err, &other):
+		return Status{Problem: other.Error()}, err
+	case err != nil:
 		return Status{}, err
 	}
 	a, err := found.Attributes(ctx)
@@ -148,7 +157,7 @@ func (q *sqsQueue) Create(ctx context.Context) (bool, error) {
 	if err := q.connect(ctx); err != nil {
 		return false, err
 	}
-	_, created, err := aws.CreateQueue(ctx, q.client, q.name)
+	_, created, err := aws.CreateQueue(ctx, q.client, q.name, q.reporter)
 	return created, err
 }
 
@@ -169,7 +178,7 @@ func (q *sqsQueue) Delete(ctx context.Context) error {
 }
 
 func (q *sqsQueue) OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error) {
-	s, err := sqssource.Open(ctx, sqssource.Options{Queue: q.name, Region: q.region, Raw: true, Linger: settleLinger, Log: log})
+	s, err := sqssource.Open(ctx, sqssource.Options{Queue: q.name, Region: q.region, Raw: true, Linger: settleLinger, Log: log, Reporter: q.reporter})
 	if err != nil {
 		return nil, missing(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,16 @@ type Follow struct {
 
 // OtherMessages is what messages that are no events count as.
 const OtherMessages = "no event"
+
+// OtherTypes is what events count as whose types are more than a program has.
+const OtherTypes = "of other types"
+
+// maxTypes bounds how many types are counted, and maxTypeName how long their names are:
+// anybody may send to the queue.
+const (
+	maxTypes    = 50
+	maxTypeName = 100
+)
 
 const (
 	followBatch = 256
@@ -105,6 +116,9 @@ func (f *Follow) count(types map[string]int64, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, n := range types {
+		if _, known := f.counts[name]; !known && len(f.counts) >= maxTypes {
+			name = OtherTypes
+		}
 		f.counts[name] += n
 	}
 	f.total += int64(n)
@@ -140,5 +154,5 @@ func line(message []byte) (text []byte, name string) {
 	case json.Unmarshal(compact, &e) != nil || e.Type == "":
 		return compact, OtherMessages
 	}
-	return compact, e.Type
+	return compact, strings.ToValidUTF8(e.Type[:min(len(e.Type), maxTypeName)], "")
 }

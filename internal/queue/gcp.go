@@ -12,6 +12,7 @@ import (
 	"github.com/ctworker/ctworker/gcp"
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/again"
 	pubsubsink "github.com/ctworker/ctworker/sinks/pubsub"
 	pubsubsource "github.com/ctworker/ctworker/sources/pubsub"
 )
@@ -23,6 +24,7 @@ const pullBatch = 100
 // gcpProvider has the queues of Google Pub/Sub.
 type gcpProvider struct {
 	cfg           *config.Config
+	reporter      *again.Reporter
 	tasks, events *pubsubQueue
 }
 
@@ -32,7 +34,7 @@ var nameOfPubSub = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]*$`)
 // nameOfRegion is what becomes a part of a host's name.
 var nameOfRegion = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
 
-func newGCP(cfg *config.Config) (*gcpProvider, error) {
+func newGCP(cfg *config.Config, reporter *again.Reporter) (*gcpProvider, error) {
 	const events, longest = "-events", 255 - len("-events-subscription")
 	name := cfg.QueueName
 	switch {
@@ -44,11 +46,10 @@ func newGCP(cfg *config.Config) (*gcpProvider, error) {
 		return nil, fmt.Errorf("--retry-delay %v: Pub/Sub has 600 (10 minutes) at most", cfg.RetryDelay.Seconds())
 	}
 	place := gcp.Place{Project: cfg.ProjectID, Region: cfg.Region}
-	return &gcpProvider{
-		cfg:    cfg,
-		tasks:  &pubsubQueue{name: name, place: place, exactlyOnce: cfg.ExactlyOnceQueue},
-		events: &pubsubQueue{name: name + events, place: place, exactlyOnce: cfg.ExactlyOnceQueue},
-	}, nil
+	queue := func(name string) *pubsubQueue {
+		return &pubsubQueue{name: name, place: place, exactlyOnce: cfg.ExactlyOnceQueue, reporter: reporter}
+	}
+	return &gcpProvider{cfg: cfg, reporter: reporter, tasks: queue(name), events: queue(name + events)}, nil
 }
 
 func (p *gcpProvider) Tasks() Queue  { return p.tasks }
@@ -66,7 +67,7 @@ func (p *gcpProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipel
 	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
 		Queue: p.tasks.name, Project: p.cfg.ProjectID, Region: p.cfg.Region, Lease: p.cfg.Lease, Linger: settleLinger,
 		ExactlyOnce: p.cfg.ExactlyOnceQueue, CountAttempts: p.cfg.MaxAttempts > 0,
-		Malformed: opts.Malformed, Log: opts.Log,
+		Malformed: opts.Malformed, Log: opts.Log, Reporter: p.reporter,
 	})
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func (p *gcpProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipel
 func (p *gcpProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
 	s, err := pubsubsink.Open(ctx, pubsubsink.Options{
 		Queue: p.events.name, Project: p.cfg.ProjectID, Region: p.cfg.Region,
-		ExactlyOnce: p.cfg.ExactlyOnceQueue, Linger: eventLinger,
+		ExactlyOnce: p.cfg.ExactlyOnceQueue, Linger: eventLinger, Reporter: p.reporter,
 	})
 	if err != nil {
 		return nil, err
@@ -90,13 +91,23 @@ type pubsubQueue struct {
 	name        string
 	place       gcp.Place
 	exactlyOnce bool // if it is created
+	reporter    *again.Reporter
 }
 
 func (q *pubsubQueue) Name() string { return q.name }
 
+func (q *pubsubQueue) connect(ctx context.Context) (*gcp.Clients, error) {
+	clients, err := gcp.Connect(ctx, q.place)
+	if err != nil {
+		return nil, err
+	}
+	clients.Reporter = q.reporter
+	return clients, nil
+}
+
 // with does something to the queue, with connections of its own.
 func (q *pubsubQueue) with(ctx context.Context, do func(*gcp.Queue) error) error {
-	clients, err := gcp.Connect(ctx, q.place)
+	clients, err := q.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -110,7 +121,12 @@ func (q *pubsubQueue) with(ctx context.Context, do func(*gcp.Queue) error) error
 func (q *pubsubQueue) Status(ctx context.Context) (s Status, err error) {
 	err = q.with(ctx, func(queue *gcp.Queue) error {
 		info, err := queue.Find(ctx)
+		problem := ""
+		if errors.Is(err, gcp.ErrUnusable) { // a part of it is there
+			problem, err = err.Error(), nil
+		}
 		s = Status{
+			Problem:   problem,
 			Uncounted: true, Retention: info.Retention, ExactlyOnce: info.ExactlyOnce,
 			DeadLetterQueue: info.DeadLetterTopic, MaxReceives: info.MaxDeliveries,
 		}
@@ -138,6 +154,7 @@ func (q *pubsubQueue) Delete(ctx context.Context) error {
 func (q *pubsubQueue) OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error) {
 	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
 		Queue: q.name, Project: q.place.Project, Region: q.place.Region, Raw: true, Linger: settleLinger, Log: log,
+		Reporter: q.reporter,
 	})
 	switch {
 	case err != nil && gcp.IsNoQueue(err):
@@ -149,7 +166,7 @@ func (q *pubsubQueue) OpenReader(ctx context.Context, log zerolog.Logger) (pipel
 }
 
 func (q *pubsubQueue) OpenLoader(ctx context.Context) (Loader, error) {
-	clients, err := gcp.Connect(ctx, q.place)
+	clients, err := q.connect(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func TestLoad(t *testing.T) {
 				}
 				return nil
 			}}, n: 100_000, limit: -1, in: 42, wantErr: `task 43, "42": boom`,
-			beyond: func(n int) bool { return n < loadAtOnce },
+			beyond: func(n int) bool { return n < 100_000-43 }, // it ends early; how early is up to the scheduler
 		},
 		"a signal": {
 			ctx: stopped,

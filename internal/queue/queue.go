@@ -8,6 +8,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // A Provider has a job's two queues.
@@ -69,8 +70,10 @@ type Status struct {
 	// Waiting messages can be received, Held ones have been and are neither done nor
 	// given back, and Delayed ones cannot be received yet.
 	Waiting, Held, Delayed int64
-	// Retention is how long a message is kept.
+	// Retention is how long a message is kept; 0 if the provider does not say.
 	Retention time.Duration
+	// Problem is why the queue cannot be used as it is, and what to do; "" if it can.
+	Problem string
 	// ExactlyOnce says that it delivers each message exactly once.
 	ExactlyOnce bool
 	// DeadLetterQueue has the messages that were received MaxReceives times; "" if
@@ -79,12 +82,13 @@ type Status struct {
 	MaxReceives     int
 }
 
-// Open returns the provider that the settings name.
-func Open(cfg *config.Config) (Provider, error) {
+// Open returns the provider that the settings name. log receives the outages of the
+// provider, in few lines for all that is opened from it.
+func Open(cfg *config.Config, log zerolog.Logger) (Provider, error) {
 	if cfg.Provider == config.GCP {
-		return newGCP(cfg)
+		return newGCP(cfg, again.NewReporter(log, "Pub/Sub"))
 	}
-	return newAWS(cfg)
+	return newAWS(cfg, again.NewReporter(log, "SQS"))
 }
 
 // whence is the setting that the queue's name comes from.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -72,6 +73,18 @@ func (f *Fake) Client(t testing.TB) *sqs.Client {
 		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
 		Retryer:     aws.NopRetryer{}, // what is tried again is to be seen in the test
 	})
+}
+
+// Setenv sets the variables that lead every AWS client to the server, with credentials,
+// and away from the settings of this machine.
+func (f *Fake) Setenv(t testing.TB) {
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": f.URL, "AWS_ENDPOINT_URL_SQS": "", "AWS_REGION": "us-east-1", "AWS_PROFILE": "",
+		"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "", "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+	} {
+		t.Setenv(name, value)
+	}
 }
 
 // SetFault has requests answered by f from now on, where it does; nil: none.

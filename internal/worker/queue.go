@@ -34,7 +34,7 @@ func (w *Worker) openProvider() error {
 	if !w.fromQueue() && !cfg.EventLogToQueue {
 		return nil
 	}
-	provider, err := queue.Open(cfg)
+	provider, err := queue.Open(cfg, w.opts.Log.With().Str("component", "queue").Logger())
 	if err != nil {
 		return &ConfigError{err}
 	}

@@ -174,6 +174,10 @@ func (w *Worker) open(ctx context.Context) error {
 	}
 	if w.fromQueue() {
 		opts.Ahead, opts.Shared, opts.Batch, opts.IdleTimeout = 0, true, w.queues.provider.Batch(), cfg.IdleTimeout
+		if limit := limitOf(cfg); limit >= 0 {
+			most := cfg.TasksToSkip + limit
+			opts.MaxDeliveries = &most
+		}
 	}
 	w.run = pipeline.New(ctx, opts)
 	if err := w.openExecution(); err != nil {

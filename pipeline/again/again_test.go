@@ -33,7 +33,7 @@ func TestDo(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				calls := 0
-				err := again.Do(t.Context(), passing, func() error {
+				err := again.Do(t.Context(), again.Transients(passing), func() error {
 					calls++
 					if calls <= len(tc.errs) {
 						return tc.errs[calls-1]
@@ -54,7 +54,7 @@ func TestDoEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		calls := 0
-		err := again.Do(ctx, passing, func() error { calls++; return errPassing })
+		err := again.Do(ctx, again.Transients(passing), func() error { calls++; return errPassing })
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no route") || calls < 360 || calls > 800 {
 			t.Errorf("%d calls in an hour, %v", calls, err)
 		}
@@ -65,12 +65,55 @@ func TestDoEndsWithItsContext(t *testing.T) {
 // help.
 func TestAtStart(t *testing.T) {
 	t.Parallel()
-	for want, err := range map[int]error{3: errPassing, 1: errFinal} {
+	for want, err := range map[int]error{4: errPassing, 1: errFinal} {
 		synctest.Test(t, func(t *testing.T) {
 			calls := 0
-			if _, got := again.AtStart(t.Context(), passing, func() (int, error) { calls++; return 0, err }); calls != want || !errors.Is(got, err) {
+			if _, got := again.AtStart(t.Context(), again.Transients(passing), func() (int, error) { calls++; return 0, err }); calls != want || !errors.Is(got, err) {
 				t.Errorf("%v: %d calls, %v", err, calls, got)
 			}
 		})
 	}
+}
+
+func suspect(error) again.Class { return again.Suspect }
+
+// Credentials that are refused, and answers that are damaged, are tried again for minutes
+// and not without end; a transient error in between starts the time anew.
+func TestDo_GivesUpSuspectErrors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := again.Do(t.Context(), again.Options{Classify: suspect}, func() error { return errFinal })
+		if took := time.Since(began); !errors.Is(err, errFinal) || took < again.SuspectTime || took > again.SuspectTime+time.Minute {
+			t.Errorf("after %v: %v", took, err)
+		}
+		calls := 0
+		began = time.Now()
+		err = again.Do(t.Context(), again.Options{Classify: suspect}, func() error {
+			if calls++; calls == 3 {
+				return nil
+			}
+			panic("nil pointer")
+		})
+		if err != nil || calls != 3 {
+			t.Errorf("%d calls, %v", calls, err)
+		}
+	})
+}
+
+func TestDo_TurnsPanicsIntoErrors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		err := again.Do(t.Context(), again.Transients(passing), func() error {
+			if calls++; calls == 1 {
+				var p *struct{ id int }
+				p.id = 1 // as an SDK does with an answer that lacks a field
+			}
+			return nil
+		})
+		if err != nil || calls != 2 {
+			t.Errorf("%d calls, %v", calls, err)
+		}
+	})
 }

@@ -10,7 +10,7 @@ import (
 
 func ExampleDo() {
 	away, tries := errors.New("no route to host"), 0
-	err := again.Do(context.Background(), func(err error) bool { return errors.Is(err, away) }, func() error {
+	err := again.Do(context.Background(), again.Transients(func(err error) bool { return errors.Is(err, away) }), func() error {
 		if tries++; tries == 1 {
 			return away
 		}

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // ErrClosed says that the Batcher was closed before.
@@ -53,9 +55,9 @@ type gathering[T any] struct {
 	errs  []error
 }
 
-// New returns a Batcher. send sends a batch and returns what came of each item, in
+// New returns a Batcher. send sends a batch and returns the result of each item, in
 // their order; nil for all is nil. It is called from several goroutines, and ends
-// when its ctx does.
+// when its ctx does. If it panics, that is the error of each item.
 func New[T any](opts Options[T], send func(ctx context.Context, items []T) []error) *Batcher[T] {
 	if opts.Most <= 0 {
 		opts.Most = 10
@@ -150,7 +152,12 @@ func (b *Batcher[T]) dispatch() {
 		b.turns <- struct{}{}
 		defer func() { <-b.turns }()
 		defer close(g.over)
-		g.errs = b.send(b.ctx, g.items)
+		if err := again.Guard(func() error { g.errs = b.send(b.ctx, g.items); return nil }); err != nil {
+			g.errs = make([]error, len(g.items))
+			for i := range g.errs {
+				g.errs[i] = err
+			}
+		}
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ctworker/ctworker/gcp"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/again"
 	"github.com/ctworker/ctworker/sinks/fit"
 )
 
@@ -28,12 +29,16 @@ type Options struct {
 	Region string
 	// ClientOptions are for the clients, such as credentials. Default: see gcp.Connect.
 	ClientOptions []option.ClientOption
-	// ExactlyOnce has a subscription that is created deliver exactly once. One that is
-	// there is taken as it is.
+	// ExactlyOnce has a subscription that is created deliver exactly once, and refuses one
+	// that is there and does not.
 	ExactlyOnce bool
 	// Linger is how long an event waits for others of other Writes to go with it.
 	// Default 10 ms.
 	Linger time.Duration
+	// Reporter logs requests that fail and are repeated. May be nil.
+	Reporter *again.Reporter
+
+	suspectTime time.Duration // see again.Options; tests have less
 }
 
 // A Sink sends events to a queue.
@@ -45,7 +50,8 @@ type Sink struct {
 }
 
 // Open finds the queue, with the credentials of gcp.Connect, and creates what is
-// missing of it: what is published to a topic without a subscription is lost.
+// missing of it: what is published to a topic without a subscription is lost. A
+// subscription from which the events could not be received is an error.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if opts.Queue == "" {
 		return nil, errors.New("pubsub: no event queue is named")
@@ -54,6 +60,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
+	clients.Reporter, clients.SuspectTime = opts.Reporter, opts.suspectTime
 	queue := clients.Queue(opts.Queue)
 	if _, err := queue.Create(ctx, opts.ExactlyOnce); err != nil {
 		return nil, errors.Join(err, clients.Close())

@@ -178,10 +178,13 @@ func TestPassingFaults(t *testing.T) {
 func TestErrorsInWords(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t)
-	s := srv.mustOpen(t)
+	s, err := srv.open(t, Options{suspectTime: time.Nanosecond})
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer closeNow(t, s)
 	for code, word := range map[codes.Code]string{
-		codes.PermissionDenied: `allow pubsub.topics.publish on the topic "` + topic, codes.NotFound: "there is no topic", codes.Unauthenticated: "renew",
+		codes.PermissionDenied: `allow pubsub.topics.publish on the topic "` + topic, codes.NotFound: "does not exist", codes.Unauthenticated: "renew",
 	} {
 		srv.setFault(func(string) error { return status.Error(code, "no") })
 		if err := write(t, s, completed("a", nil)); err == nil || !strings.Contains(err.Error(), word) {
@@ -189,7 +192,7 @@ func TestErrorsInWords(t *testing.T) {
 		}
 	}
 	srv.setFault(func(string) error { return status.Error(codes.PermissionDenied, "no") })
-	if _, err := srv.open(t, Options{}); err == nil || !strings.Contains(err.Error(), "allow pubsub.topics.get") {
+	if _, err := srv.open(t, Options{}); err == nil || !strings.Contains(err.Error(), "allow pubsub.subscriptions.get") {
 		t.Errorf("Open: %v", err)
 	}
 }

@@ -25,7 +25,7 @@ func TestContractOnMoto(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			queue, err := aws.FindQueue(t.Context(), client, s.queue)
+			queue, err := aws.FindQueue(t.Context(), client, s.queue, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

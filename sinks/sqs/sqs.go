@@ -9,6 +9,7 @@ import (
 
 	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/again"
 	"github.com/ctworker/ctworker/sinks/fit"
 )
 
@@ -25,6 +26,8 @@ type Options struct {
 	// Linger is how long an event waits for others of other Writes to go with it.
 	// Default 10 ms.
 	Linger time.Duration
+	// Reporter logs requests that fail and are repeated. May be nil.
+	Reporter *again.Reporter
 }
 
 // A Sink sends events to a queue.
@@ -48,7 +51,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 }
 
 func open(ctx context.Context, c aws.Client, opts Options) (*Sink, error) {
-	queue, _, err := aws.CreateQueue(ctx, c, opts.Queue)
+	queue, _, err := aws.CreateQueue(ctx, c, opts.Queue, opts.Reporter)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // A Message is what a queue hands over.
@@ -20,23 +21,28 @@ type Message struct {
 	Lease pipeline.Lease
 }
 
-// Options say what is asked and how. Ask, Final, Most, Wait and Lease are required.
+// Options say what is asked and how. Ask, Classify, Explain, Most, Wait and Lease are
+// required.
 type Options struct {
 	// Provider begins the errors, such as "sqs".
 	Provider string
-	// Ask makes one request for up to n messages, which waits for the first about as
-	// long as Wait, and returns none where none came. Where it fails and is tried again,
-	// try is the same. It is called from several goroutines at once.
-	Ask func(ctx context.Context, n int, try string) ([]Message, error)
-	// Final is nil for an error of Ask after which the same request may do better, and
-	// else the error in words.
-	Final func(error) error
+	// Action names the request in the log, such as "ReceiveMessage".
+	Action string
+	// Ask makes one request for up to n messages, which waits for the first for about as
+	// long as wait: from 1 s to Wait. It returns none if none came. If it fails and is
+	// tried again, try is the same. It is called from several goroutines at once.
+	Ask func(ctx context.Context, n int, wait time.Duration, try string) ([]Message, error)
+	// Classify says whether a request that failed may succeed later.
+	Classify func(error) again.Class
+	// Explain returns an error after which no request is made any more, with what is
+	// wrong and what to do.
+	Explain func(error) error
 	// Most is how many messages a request brings at most.
 	Most int
 	// Partial says that a request may bring fewer messages than it could though more
 	// are there.
 	Partial bool
-	// Wait is how long Ask waits for a message.
+	// Wait is how long Ask waits for a message at most.
 	Wait time.Duration
 	// WaitOut has Close wait for the requests under way, as one that is cancelled may take
 	// messages with it. Default: for the time that an answer takes, and no longer.
@@ -53,6 +59,10 @@ type Options struct {
 	Malformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger
+	// Reporter logs requests that fail and are repeated. Default: one with Log.
+	Reporter *again.Reporter
+	// SuspectTime is as in again.Options.
+	SuspectTime time.Duration
 	// Limit is how long an answer may take beside Wait, before the request is given up
 	// and made anew. Default 20 s.
 	Limit time.Duration
@@ -67,6 +77,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Late <= 0 {
 		o.Late = 3 * time.Second
+	}
+	if o.Reporter == nil {
+		o.Reporter = again.NewReporter(o.Log, o.Provider)
 	}
 	return o
 }

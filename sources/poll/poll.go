@@ -12,8 +12,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
-// mostPolls is how many requests are under way at once at most.
-const mostPolls = 8
+// maxPolls is how many requests are under way at once at most.
+const maxPolls = 8
 
 // A Poller takes tasks from a queue. It never ends by itself. Make it with New.
 type Poller struct {
@@ -37,6 +37,7 @@ type Poller struct {
 	unheard   int           // requests that cannot be made, or wait for too long
 	fault     time.Time     // when a request last was one of them
 	answers   time.Duration // how long one takes that does not wait, on average
+	pace      pace
 }
 
 // New returns a Poller.
@@ -52,9 +53,21 @@ func New(opts Options) *Poller {
 // An error that is final, such as of a queue that is not there, ends it for good.
 // Any other is tried again.
 func (p *Poller) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
+	return p.ReceiveUntilIdle(ctx, limit, nil)
+}
+
+// ReceiveUntilIdle is Receive, and ends with pipeline.ErrIdle; see pipeline.Idler. No
+// request waits beyond the time that idleAt returns when it begins, but for a second or
+// so, and one that is under way at that time is waited for: a provider may hand a message
+// over to a request that nobody waits for, where nobody has it until its lease is over.
+func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+		left := p.opts.Wait + leastWait
+		if idleAt != nil {
+			left = time.Until(idleAt()) // asks for Unanswered
 		}
 		p.mu.Lock()
 		if n := min(len(p.ready), limit); n > 0 {
@@ -67,30 +80,52 @@ func (p *Poller) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 			defer p.mu.Unlock()
 			return nil, p.err
 		}
+		pause, idle := p.pace.until(time.Now(), left, p.running)
+		if idle {
+			p.mu.Unlock()
+			return nil, pipeline.ErrIdle
+		}
 		p.receiving = true
-		for p.asked < limit && p.running < p.width {
-			p.poll(min(limit-p.asked, p.opts.Most))
+		for pause <= 0 && p.asked < limit && p.running < p.width {
+			p.poll(min(limit-p.asked, p.opts.Most), min(p.opts.Wait, max(left, leastWait)).Truncate(time.Second))
 		}
 		p.mu.Unlock()
-		select {
-		case <-p.arrived:
-		case <-ctx.Done():
+		if !p.await(ctx, pause) {
 			p.giveUp()
 			return nil, ctx.Err()
 		}
 	}
 }
 
+// await waits until a poll has ended, or for pause if that is not 0. It reports false if
+// ctx ends first.
+func (p *Poller) await(ctx context.Context, pause time.Duration) bool {
+	var over <-chan time.Time
+	if pause > 0 {
+		timer := time.NewTimer(pause)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-p.arrived:
+	case <-over:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
 // poll starts a request for up to n messages. The caller holds mu.
-func (p *Poller) poll(n int) {
+func (p *Poller) poll(n int, wait time.Duration) {
 	p.asked += n
 	p.running++
 	p.polls.Go(func() {
-		got, err := p.receive(n)
+		var got received
+		err := again.Guard(func() (err error) { got, err = p.receive(n, wait); return err })
 		p.mu.Lock()
 		p.asked -= n
 		if came := len(got.tasks) + len(got.malformed); came == n || came > 0 && p.opts.Partial { // there may be more
-			p.width = min(p.width+1, mostPolls)
+			p.width = min(p.width+1, maxPolls)
 		} else {
 			p.width = 1
 		}
@@ -103,10 +138,11 @@ func (p *Poller) poll(n int) {
 		if !wanted {
 			release(got.tasks)
 		}
-		if told := p.tellOf(got.malformed); err == nil {
-			err = told
+		release(got.surplus)
+		if reported := again.Guard(func() error { return p.report(got.malformed) }); err == nil {
+			err = reported
 		}
-		// Not before: where nobody can be told, no more is received.
+		// Not before: if no event can be written, no more is received.
 		p.mu.Lock()
 		p.running--
 		if err != nil && p.err == nil {
@@ -157,9 +193,10 @@ const releaseTime = 5 * time.Second
 type received struct {
 	tasks     []*pipeline.Delivery
 	malformed []malformed
+	surplus   []*pipeline.Delivery // beyond what was asked for
 }
 
-// malformed is a message that is no task.
+// malformed is a message that is not a task.
 type malformed struct {
 	*pipeline.Delivery // without a task
 	body               string
@@ -167,43 +204,47 @@ type malformed struct {
 }
 
 // receive is one request, tried again until it succeeds, or cannot.
-func (p *Poller) receive(n int) (received, error) {
+func (p *Poller) receive(n int, wait time.Duration) (got received, err error) {
 	heard := func() {}
 	defer func() { heard() }()
-	attempt := rand.Text()
-	for try := 0; ; try++ {
-		messages, err := p.ask(n, attempt)
-		if err == nil {
-			return p.deliveries(messages), nil
+	attempt, failed := rand.Text(), false
+	opts := again.Options{Classify: p.opts.Classify, Action: p.opts.Action, Reporter: p.opts.Reporter, SuspectTime: p.opts.SuspectTime, Late: wait + p.opts.Late}
+	var messages []Message
+	err = again.Do(p.ctx, opts, func() error {
+		var err error
+		if messages, err = p.ask(n, wait, attempt); err != nil && !failed && p.ctx.Err() == nil {
+			heard, failed = p.notHeard(), true
 		}
-		if p.ctx.Err() != nil {
-			return received{}, nil
-		}
-		if final := p.opts.Final(err); final != nil {
-			return received{}, final
-		}
-		if try == 0 {
-			heard = p.notHeard()
-		}
-		p.opts.Log.Warn().Err(err).Msg("no messages could be received; it is tried again")
-		if !again.Pause(p.ctx, try) {
-			return received{}, nil
-		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return p.deliveries(messages, n), nil
+	case p.ctx.Err() != nil:
+		return received{}, nil
 	}
+	return received{}, p.opts.Explain(err)
 }
 
 // ask makes one request. One that is not answered in time is given up.
-func (p *Poller) ask(n int, attempt string) ([]Message, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, p.opts.Wait+p.opts.Limit)
+func (p *Poller) ask(n int, wait time.Duration, attempt string) (messages []Message, err error) {
+	ctx, cancel := context.WithTimeout(p.ctx, wait+p.opts.Limit)
 	defer cancel()
 	heard := make(chan func(), 1)
-	late := time.AfterFunc(p.opts.Wait+p.opts.Late, func() { heard <- p.notHeard() })
+	late := time.AfterFunc(wait+p.opts.Late, func() { heard <- p.notHeard() })
 	defer func() {
 		if !late.Stop() {
 			(<-heard)()
 		}
 	}()
-	return p.opts.Ask(ctx, n, attempt)
+	began := time.Now()
+	err = again.Guard(func() (err error) { messages, err = p.opts.Ask(ctx, n, wait, attempt); return err })
+	if err == nil {
+		p.mu.Lock()
+		p.pace.answered(time.Now(), wait-time.Since(began), len(messages))
+		p.mu.Unlock()
+	}
+	return messages, err
 }
 
 // notHeard says that a request cannot be made at the moment, until what it returns is
@@ -230,35 +271,44 @@ func (p *Poller) Unanswered() time.Time {
 	return p.fault
 }
 
-// deliveries makes a delivery of each message.
-func (p *Poller) deliveries(messages []Message) (got received) {
-	for _, m := range messages {
+// deliveries makes a delivery of each message. A server that sends more than the n that
+// were asked for gets the rest back: they could not start here.
+func (p *Poller) deliveries(messages []Message, n int) (got received) {
+	for i, m := range messages {
 		task, fault := pipeline.Task{ID: m.ID, Data: []byte(m.Body)}, error(nil)
-		if !p.opts.Raw {
+		if i < n && !p.opts.Raw {
 			task, fault = parse(m.Body)
 		}
-		d := pipeline.NewDelivery(task, m.Lease, max(m.Attempt, 1))
-		if fault == nil {
+		d := pipeline.NewDelivery(task, m.Lease, min(max(m.Attempt, 1), maxAttempt))
+		switch {
+		case i >= n:
+			got.surplus = append(got.surplus, d)
+		case fault == nil:
 			got.tasks = append(got.tasks, d)
-		} else {
+		default:
 			got.malformed = append(got.malformed, malformed{d, m.Body, fault})
 		}
 	}
 	return got
 }
 
-// tellOf tells of messages that are no tasks, and then acknowledges them.
-func (p *Poller) tellOf(messages []malformed) error {
+// maxAttempt bounds what a server counts.
+const maxAttempt = 1 << 30
+
+// report reports malformed messages, and then acknowledges them.
+func (p *Poller) report(messages []malformed) error {
 	errs := make([]error, len(messages))
 	var all sync.WaitGroup
 	for i, m := range messages {
-		all.Go(func() { errs[i] = p.tellOfOne(m) })
+		all.Go(func() {
+			errs[i] = again.Guard(func() error { return p.reportOne(m) })
+		})
 	}
 	all.Wait()
 	return errors.Join(errs...)
 }
 
-func (p *Poller) tellOfOne(m malformed) error {
+func (p *Poller) reportOne(m malformed) error {
 	if p.opts.Malformed == nil {
 		release([]*pipeline.Delivery{m.Delivery})
 		return fmt.Errorf("%s: %w", p.opts.Provider, m.reason)
@@ -269,14 +319,14 @@ func (p *Poller) tellOfOne(m malformed) error {
 	switch {
 	case err == nil:
 		if err := m.Ack(ctx); err != nil {
-			p.opts.Log.Warn().Err(err).Msg("a message that is no task has been told of and not deleted; it will be told of again")
+			p.opts.Log.Warn().Err(err).Msg("malformed message was reported but could not be deleted; it will be reported again")
 		}
 	case ctx.Err() != nil: // its lease is over, or the run is; it comes again
-		p.opts.Log.Warn().Err(err).Msg("a message that is no task could not be told of in time")
+		p.opts.Log.Warn().Err(err).Msg("malformed message could not be reported in time; it will be delivered again")
 		release([]*pipeline.Delivery{m.Delivery})
 	default:
 		release([]*pipeline.Delivery{m.Delivery})
-		return fmt.Errorf("%s: a message that is no task could not be told of: %w", p.opts.Provider, err)
+		return fmt.Errorf("%s: a malformed message could not be reported: %w", p.opts.Provider, err)
 	}
 	return nil
 }

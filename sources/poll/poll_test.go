@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/again"
 	"github.com/ctworker/ctworker/sources/poll"
 )
 
@@ -39,7 +40,7 @@ func (lease) Extend(context.Context, time.Duration) (time.Time, error) {
 	return time.Now().Add(time.Hour), nil
 }
 
-func (q *queue) ask(ctx context.Context, n int, _ string) (all []poll.Message, err error) {
+func (q *queue) ask(ctx context.Context, n int, wait time.Duration, _ string) (all []poll.Message, err error) {
 	q.mu.Lock()
 	q.running++
 	q.most = max(q.most, q.running)
@@ -65,12 +66,13 @@ func (q *queue) ask(ctx context.Context, n int, _ string) (all []poll.Message, e
 
 func (q *queue) poller(opts poll.Options) *poll.Poller {
 	opts.Provider, opts.Ask, opts.Most, opts.Wait, opts.Lease = "test", q.ask, 10, 20*time.Second, time.Minute
-	opts.Final = func(err error) error {
+	opts.Classify = func(err error) again.Class {
 		if errors.Is(err, errFinal) {
-			return err
+			return again.Permanent
 		}
-		return nil
+		return again.Transient
 	}
+	opts.Explain = func(err error) error { return err }
 	return poll.New(opts)
 }
 

@@ -32,7 +32,7 @@ func firstTimes(s *server, method string, n int32, code codes.Code, text string)
 // What Pub/Sub refuses for now, or does not answer, is tried again.
 func TestPassingFaults(t *testing.T) {
 	t.Parallel()
-	for _, code := range []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown} {
+	for _, code := range []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Unauthenticated} {
 		for _, method := range []string{"Pull", "Acknowledge", "ModifyAckDeadline"} {
 			t.Run(method+" "+code.String(), func(t *testing.T) {
 				t.Parallel()
@@ -59,7 +59,7 @@ func TestPassingFaults(t *testing.T) {
 func TestATokenThatCannotBeFetched(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task)
-	s := srv.open(t, Options{})
+	s := srv.open(t, Options{suspectTime: time.Nanosecond})
 	firstTimes(srv, "Pull", 1, codes.Unauthenticated, "transport: per-RPC creds failed due to error: dial tcp: connection refused")
 	if ds := receive(t, s, 1); len(ds) != 1 {
 		t.Errorf("%d tasks", len(ds))
@@ -75,7 +75,7 @@ func TestATokenThatCannotBeFetched(t *testing.T) {
 func TestErrorsInWords(t *testing.T) {
 	t.Parallel()
 	for code, words := range map[codes.Code][]string{
-		codes.NotFound:         {`no subscription "` + subscription + `"`, "--queue-name", "--project-id"},
+		codes.NotFound:         {`the subscription "` + subscription + `" does not exist`, "--queue-name", "--project-id"},
 		codes.PermissionDenied: {"pubsub.subscriptions.consume", "roles/pubsub.subscriber", subscription},
 		codes.Unauthenticated:  {"credentials", "renew", "gcloud auth"},
 		codes.InvalidArgument:  {"Pull", subscription},
@@ -83,7 +83,7 @@ func TestErrorsInWords(t *testing.T) {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
 			srv := newServer(t, nil, task)
-			s := srv.open(t, Options{})
+			s := srv.open(t, Options{suspectTime: time.Nanosecond})
 			defer closeNow(t, s)
 			firstTimes(srv, "Pull", 1000, code, "no")
 			for range 2 {

@@ -64,7 +64,7 @@ func (l *lease) wait(ctx context.Context) error {
 
 // again does what is worth another try until ctx ends.
 func (s *Source) again(ctx context.Context, action string, do func() error) error {
-	err := gcp.Again(ctx, batch.ErrClosed, do)
+	err := s.clients.Again(ctx, action, batch.ErrClosed, do)
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, batch.ErrClosed):
 		return err

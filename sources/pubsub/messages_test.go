@@ -157,7 +157,7 @@ func TestWhatIsRefusedAtStart(t *testing.T) {
 		"it counts":              {opts: Options{CountAttempts: true}, change: countsAttempts},
 		"nobody may ask":         {denied: true},
 		"nobody may ask for it":  {opts: Options{ExactlyOnce: true}, denied: true, want: "allow pubsub.subscriptions.get"},
-		"another name":           {change: func(s *pubsubpb.Subscription) { s.Name = project + "/subscriptions/other" }, want: "there is no subscription"},
+		"another name":           {change: func(s *pubsubpb.Subscription) { s.Name = project + "/subscriptions/other" }, want: "does not exist"},
 		"a lease that is longer": {opts: Options{Lease: 11 * time.Minute}, want: "10 min"},
 		"a wait that is longer":  {opts: Options{Wait: time.Hour}, want: "90 s"},
 	} {

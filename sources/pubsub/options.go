@@ -10,6 +10,7 @@ import (
 	"google.golang.org/api/option"
 
 	"github.com/ctworker/ctworker/gcp"
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // Options say which subscription. Only Queue and Project are required.
@@ -48,11 +49,17 @@ type Options struct {
 	Malformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger
+	// Reporter logs requests that fail and are repeated, together with those of others
+	// that use the same provider. Default: one with Log.
+	Reporter *again.Reporter
 
-	limit, late time.Duration // see poll.Options; tests have less
+	limit, late, suspectTime time.Duration // see poll.Options; tests have less
 }
 
 func (o Options) withDefaults() Options {
+	if o.Reporter == nil {
+		o.Reporter = again.NewReporter(o.Log, "Pub/Sub")
+	}
 	if o.Lease <= 0 {
 		o.Lease = time.Minute
 	}
@@ -88,6 +95,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	clients.Reporter, clients.SuspectTime = opts.Reporter, opts.suspectTime
 	queue := clients.Queue(opts.Queue)
 	info, err := look(ctx, queue, opts)
 	if err != nil {
@@ -103,10 +111,13 @@ func look(ctx context.Context, queue *gcp.Queue, opts Options) (gcp.Info, error)
 	switch {
 	case gcp.IsDenied(err) && !opts.ExactlyOnce && !opts.CountAttempts:
 		return gcp.Info{AckDeadline: gcp.LeastAckDeadline}, nil
+	case err != nil && opts.Raw && info.TopicDeleted: // what was published before is there
+		opts.Log.Warn().Err(err).Msg("nothing more is sent to this queue")
+		return info, nil
 	case err != nil:
 		return info, err
 	case opts.ExactlyOnce && !info.ExactlyOnce:
-		return info, fmt.Errorf("pubsub: the subscription %q does not deliver exactly once, and a worker changes none: delete it and create it anew (ctworker queue delete and ctworker queue create --exactly-once-queue), or leave out --exactly-once-queue", queue.Subscription)
+		return info, errors.New("pubsub: " + queue.NotExactlyOnce())
 	case opts.CountAttempts && info.DeadLetterTopic == "":
 		return info, fmt.Errorf("pubsub: the subscription %q does not count how often it delivers a task, which --max-attempts needs: give it a dead-letter policy (gcloud pubsub subscriptions update --dead-letter-topic), or leave out --max-attempts", queue.Subscription)
 	}

@@ -46,8 +46,9 @@ func newSource(clients *gcp.Clients, queue *gcp.Queue, deadline time.Duration, o
 	s := &Source{clients: clients, client: clients.Subscriptions, queue: queue, deadline: deadline, opts: opts}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.poller = poll.New(poll.Options{
-		Provider: "pubsub", Ask: s.ask, Final: s.final, Most: pullMost, Partial: true, Wait: opts.Wait, WaitOut: true, Lease: opts.Lease,
-		Raw: opts.Raw, Malformed: opts.Malformed, Log: opts.Log, Limit: opts.limit, Late: opts.late,
+		Provider: "pubsub", Action: "Pull", Ask: s.ask, Classify: gcp.Classify, Explain: s.explain,
+		Most: pullMost, Partial: true, Wait: opts.Wait, WaitOut: true, Lease: opts.Lease, Raw: opts.Raw, Malformed: opts.Malformed,
+		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, Limit: opts.limit, Late: opts.late,
 	})
 	s.acks = batch.New(batch.Options[string]{
 		Most: idsMost, MostBytes: idsBytes, Size: func(id string) int { return len(id) }, Linger: opts.Linger,
@@ -67,6 +68,11 @@ func newSource(clients *gcp.Clients, queue *gcp.Queue, deadline time.Duration, o
 // there, ends it for good. Whatever else Pub/Sub or the network answers is tried again.
 func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	return s.poller.Receive(ctx, limit)
+}
+
+// ReceiveUntilIdle implements pipeline.Idler.
+func (s *Source) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
+	return s.poller.ReceiveUntilIdle(ctx, limit, idleAt)
 }
 
 // Unanswered is when Pub/Sub last could not be asked; see pipeline.Prober.
@@ -90,10 +96,9 @@ func (s *Source) Close(ctx context.Context) (err error) {
 }
 
 // ask makes one pull.
-func (s *Source) ask(ctx context.Context, n int, _ string) ([]poll.Message, error) {
-	pull, cancel := context.WithTimeout(ctx, s.opts.Wait)
+func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) ([]poll.Message, error) {
+	pull, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	began := time.Now()
 	out, err := s.client.Pull(pull, &pubsubpb.PullRequest{Subscription: s.queue.Subscription, MaxMessages: int32(n)})
 	if err != nil && pull.Err() != nil && ctx.Err() == nil {
 		return nil, s.probe(ctx) // there is nothing, or nobody to say so
@@ -102,7 +107,6 @@ func (s *Source) ask(ctx context.Context, n int, _ string) ([]poll.Message, erro
 		return nil, err
 	}
 	if len(out.GetReceivedMessages()) == 0 { // it need not have waited
-		pause(pull, began.Add(leastPull))
 		return nil, nil
 	}
 	first := s.extendFirst(out.GetReceivedMessages())
@@ -115,20 +119,6 @@ func (s *Source) ask(ctx context.Context, n int, _ string) ([]poll.Message, erro
 		}
 	}
 	return messages, nil
-}
-
-// leastPull is how long a pull takes at least that brings nothing: one that is answered
-// at once is not to be followed by thousands.
-const leastPull = 250 * time.Millisecond
-
-// pause waits until then, or until ctx ends.
-func pause(ctx context.Context, then time.Time) {
-	timer := time.NewTimer(time.Until(then))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // probe tells a queue that has nothing from a network that is away: a pull that has
@@ -169,9 +159,4 @@ func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct
 	return done
 }
 
-func (s *Source) final(err error) error {
-	if gcp.IsPassing(err) {
-		return nil
-	}
-	return s.queue.Explain("Pull", err)
-}
+func (s *Source) explain(err error) error { return s.queue.Explain("Pull", err) }

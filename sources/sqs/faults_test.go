@@ -59,6 +59,13 @@ func TestPassingFaults(t *testing.T) {
 		"503":        func(w http.ResponseWriter) { sqstest.Refuse(w, 503, "ServiceUnavailable", "") },
 		"no JSON":    func(w http.ResponseWriter) { http.Error(w, "<html>bad gateway</html>", http.StatusBadGateway) },
 		"cut off":    func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		"408":        func(w http.ResponseWriter) { http.Error(w, "request timeout", http.StatusRequestTimeout) },
+		"425":        func(w http.ResponseWriter) { sqstest.Refuse(w, http.StatusTooEarly, "TooEarly", "") },
+		"namespace":  func(w http.ResponseWriter) { sqstest.Refuse(w, 400, "a#com.amazonaws.sqs#RequestThrottled", "") },
+		"refused":    func(w http.ResponseWriter) { sqstest.Refuse(w, 403, "ExpiredToken", "expired for a moment") },
+		"damaged": func(w http.ResponseWriter) {
+			_, _ = w.Write([]byte(`{"Successful": [{}], "Failed": [{}], "Messages": [}`))
+		},
 	}
 	for _, action := range []string{"ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch"} {
 		for name, end := range ends {
@@ -152,7 +159,7 @@ func TestAnswerWithoutTheEntry(t *testing.T) {
 func TestErrorsInWords(t *testing.T) {
 	t.Parallel()
 	for code, words := range map[string][]string{
-		"QueueDoesNotExist":         {`no queue "jobs"`, "--queue-name", "--region"},
+		"QueueDoesNotExist":         {`queue "jobs" does not exist`, "--queue-name", "--region"},
 		"AccessDeniedException":     {"sqs:ReceiveMessage", `"jobs"`, "IAM"},
 		"InvalidClientTokenId":      {"credentials", "renew"},
 		"ExpiredToken":              {"credentials", "renew"},
@@ -162,7 +169,7 @@ func TestErrorsInWords(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			q := newFakeQueue(t, task)
-			s := q.open(t, Options{})
+			s := q.open(t, Options{suspectTime: time.Nanosecond})
 			defer closeNow(t, s)
 			firstTimes(q, "ReceiveMessage", 1000, func(w http.ResponseWriter) { sqstest.Refuse(w, 400, code, "no") })
 			for range 2 {

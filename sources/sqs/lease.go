@@ -63,7 +63,7 @@ func roundUp(d time.Duration) int32 { return aws.Seconds(d + time.Second - 1) }
 
 // again does what is worth another try until ctx ends.
 func (s *Source) again(ctx context.Context, action string, do func() error) error {
-	err := aws.Again(ctx, batch.ErrClosed, do)
+	err := aws.Again(ctx, aws.Try{Action: action, Final: batch.ErrClosed, Reporter: s.opts.Reporter, SuspectTime: s.opts.suspectTime}, do)
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, batch.ErrClosed):
 		return err

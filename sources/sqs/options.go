@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // MaxHold is for how long SQS lets a message be held in all, from its receive
@@ -41,11 +42,17 @@ type Options struct {
 	Malformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger
+	// Reporter logs requests that fail and are repeated, together with those of others
+	// that use the same provider. Default: one with Log.
+	Reporter *again.Reporter
 
-	limit, late time.Duration // see poll.Options; tests have less
+	limit, late, suspectTime time.Duration // see poll.Options; tests have less
 }
 
 func (o Options) withDefaults() Options {
+	if o.Reporter == nil {
+		o.Reporter = again.NewReporter(o.Log, "SQS")
+	}
 	if o.Lease <= 0 {
 		o.Lease = time.Minute
 	}
@@ -94,9 +101,9 @@ type client interface {
 
 // open finds the queue. opts has its defaults.
 func open(ctx context.Context, c client, opts Options) (*Source, error) {
-	url, err := aws.QueueURL(ctx, c, opts.Queue)
+	url, err := aws.QueueURL(ctx, c, opts.Queue, opts.Reporter)
 	if err != nil {
-		return nil, aws.Explain("GetQueueUrl", opts.Queue, err)
+		return nil, err
 	}
 	return newSource(c, url, opts), nil
 }

@@ -30,8 +30,9 @@ type Source struct {
 func newSource(c client, url string, opts Options) *Source {
 	s := &Source{client: c, url: url, opts: opts}
 	s.poller = poll.New(poll.Options{
-		Provider: "sqs", Ask: s.ask, Final: s.final, Most: aws.BatchMost, Wait: opts.Wait, Lease: opts.Lease,
-		Raw: opts.Raw, Malformed: opts.Malformed, Log: opts.Log, Limit: opts.limit, Late: opts.late,
+		Provider: "sqs", Action: "ReceiveMessage", Ask: s.ask, Classify: aws.Classify, Explain: s.explain,
+		Most: aws.BatchMost, Wait: opts.Wait, Lease: opts.Lease, Raw: opts.Raw, Malformed: opts.Malformed,
+		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, Limit: opts.limit, Late: opts.late,
 	})
 	s.deletes = batch.New(batch.Options[string]{Most: aws.BatchMost, Linger: opts.Linger}, s.deleteBatch)
 	s.extends = batch.New(batch.Options[visibility]{Most: aws.BatchMost, Linger: opts.Linger}, s.changeBatch)
@@ -48,6 +49,11 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 	return s.poller.Receive(ctx, limit)
 }
 
+// ReceiveUntilIdle implements pipeline.Idler.
+func (s *Source) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
+	return s.poller.ReceiveUntilIdle(ctx, limit, idleAt)
+}
+
 // Unanswered is when SQS last could not be asked; see pipeline.Prober.
 func (s *Source) Unanswered() time.Time { return s.poller.Unanswered() }
 
@@ -62,15 +68,15 @@ func (s *Source) Close(ctx context.Context) error {
 }
 
 // ask makes one receive.
-func (s *Source) ask(ctx context.Context, n int, try string) ([]poll.Message, error) {
+func (s *Source) ask(ctx context.Context, n int, wait time.Duration, try string) ([]poll.Message, error) {
 	in := &sqs.ReceiveMessageInput{
-		QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: aws.Seconds(s.opts.Wait),
+		QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: aws.Seconds(wait),
 		VisibilityTimeout: aws.Seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
 	}
 	if strings.HasSuffix(s.url, aws.FIFO) { // what an answer that is lost had brought, another try brings again
 		in.ReceiveRequestAttemptId = &try
 	}
-	out, err := s.client.ReceiveMessage(ctx, in, atOnce)
+	out, err := s.client.ReceiveMessage(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -85,22 +91,17 @@ func (s *Source) ask(ctx context.Context, n int, try string) ([]poll.Message, er
 	return messages, nil
 }
 
-// atOnce has an error told at once: the SDK's own second tries would keep it to
-// themselves for seconds.
-func atOnce(o *sqs.Options) { o.Retryer = awssdk.NopRetryer{} }
-
-func (s *Source) final(err error) error {
-	if aws.IsPassing(err) {
-		return nil
-	}
-	return aws.Explain("ReceiveMessage", s.opts.Queue, err)
-}
+func (s *Source) explain(err error) error { return aws.Explain("ReceiveMessage", s.opts.Queue, err) }
 
 // receiveCount is the attribute that counts the receives of a message.
 const receiveCount = types.MessageSystemAttributeNameApproximateReceiveCount
 
-// attempt is how often the message has been received; 0 where SQS does not say.
+// attempt is how often the message has been received; 0 if SQS does not say, or says what
+// is not a number.
 func attempt(m types.Message) int {
-	n, _ := strconv.Atoi(m.Attributes[string(receiveCount)])
+	n, err := strconv.Atoi(m.Attributes[string(receiveCount)])
+	if err != nil {
+		return 0
+	}
 	return n
 }

@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/api/option"
 	transport "google.golang.org/api/transport/http"
+
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // Cloud Storage's own client would make this program twice as large, and each process of
@@ -114,11 +116,11 @@ func (f *gsFile) explain(r *http.Response) error {
 		return finally("there is no file %q in the bucket %q: correct the address: %w", f.key, f.bucket, answer)
 	case f.anonymous && (code == http.StatusUnauthorized || code == http.StatusForbidden):
 		return finally("there are no credentials, and not everybody may read it; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", answer)
-	case code == http.StatusUnauthorized:
-		return finally("Google does not accept these credentials; renew them (gcloud auth application-default login), or see to the file that GOOGLE_APPLICATION_CREDENTIALS names: %w", answer)
+	case code == http.StatusUnauthorized: // a token may have run out, and the next one be good
+		return fmt.Errorf("Google does not accept these credentials; renew them (gcloud auth application-default login), or see to the file that GOOGLE_APPLICATION_CREDENTIALS names: %w", answer)
 	case code == http.StatusForbidden:
 		return finally("these credentials may not read it: allow storage.objects.get on the bucket %q (roles/storage.objectViewer has it): %w", f.bucket, answer)
-	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code >= http.StatusInternalServerError:
+	case again.TransientStatus(code):
 		return answer
 	}
 	return final{answer}

@@ -104,13 +104,18 @@ func Open(ctx context.Context, address string, opts Options) (*Reader, error) {
 	}
 	r := newReader(Name(address), obj, opts)
 	defer context.AfterFunc(ctx, r.cancel)()
-	_, err = again.AtStart(r.ctx, isPassing, func() (struct{}, error) { return struct{}{}, r.connect() })
+	attempts := again.Transients(isPassing)
+	attempts.Reporter, attempts.Action, attempts.Late = r.reporter, "open", lateAnswer
+	_, err = again.AtStart(r.ctx, attempts, func() (struct{}, error) { return struct{}{}, r.connect() })
 	if err != nil {
 		_ = r.Close() // it has not been read
 		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
 	return r, nil
 }
+
+// lateAnswer is after how long a start says that there is no answer.
+const lateAnswer = 3 * time.Second
 
 func find(ctx context.Context, address string, opts Options) (object, error) {
 	scheme, rest, _ := strings.Cut(address, "://")

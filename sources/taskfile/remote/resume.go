@@ -17,9 +17,10 @@ var ErrClosed = errors.New("the file is closed")
 // A Reader reads a file to its end, over as many connections as it takes. One goroutine
 // reads.
 type Reader struct {
-	name string
-	obj  object
-	opts Options
+	name     string
+	obj      object
+	opts     Options
+	reporter *again.Reporter
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -34,7 +35,7 @@ type Reader struct {
 }
 
 func newReader(name string, obj object, opts Options) *Reader {
-	r := &Reader{name: name, obj: obj, opts: opts}
+	r := &Reader{name: name, obj: obj, opts: opts, reporter: again.NewReporter(opts.Log, name)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -50,7 +51,8 @@ func (r *Reader) connect() error {
 	ctx, drop := context.WithCancel(r.ctx)
 	stall := time.AfterFunc(r.opts.Stall, drop)
 	defer stall.Stop()
-	body, err := r.obj.open(ctx, r.offset)
+	var body io.ReadCloser
+	err := again.Guard(func() (err error) { body, err = r.obj.open(ctx, r.offset); return err })
 	if err != nil {
 		drop()
 		return r.cause(err)
@@ -88,7 +90,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	began := time.Now() // whoever reads may have taken hours since the last time
+	began := time.Now() // hours may have passed since the last Read
+	var attempt *again.Attempt
+	defer func() {
+		if attempt != nil {
+			attempt.End(r.err)
+		}
+	}()
 	for tries := 1; r.err == nil; tries++ {
 		n, err := r.try(p)
 		if n > 0 {
@@ -100,7 +108,10 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 		if err != nil {
 			r.disconnect()
-			r.err = r.judge(err, tries, began)
+			if attempt == nil {
+				attempt = r.reporter.Begin("read")
+			}
+			r.err = r.judge(attempt, err, tries, began)
 		}
 	}
 	return 0, r.err
@@ -120,13 +131,14 @@ func (r *Reader) try(p []byte) (int, error) {
 		}
 	}
 	r.stall.Reset(r.opts.Stall)
-	n, err := r.body.Read(p)
+	var n int
+	err := again.Guard(func() (err error) { n, err = r.body.Read(p); return err })
 	r.stall.Stop()
 	return n, err
 }
 
 // judge says what an error is for good, or waits before another try and returns nil.
-func (r *Reader) judge(err error, tries int, began time.Time) error {
+func (r *Reader) judge(attempt *again.Attempt, err error, tries int, began time.Time) error {
 	err = r.cause(err)
 	size := r.obj.size()
 	switch {
@@ -148,7 +160,7 @@ func (r *Reader) judge(err error, tries int, began time.Time) error {
 		r.opts.Log.Debug().Err(err).Str("file", r.name).Msg("the connection of the task file ended " + where + "; it goes on there")
 		return nil
 	}
-	r.opts.Log.Warn().Err(err).Str("file", r.name).Msg("the task file cannot be read further " + where + "; it is tried again")
+	attempt.Failed(fmt.Errorf("the task file cannot be read further %s: %w", where, err))
 	if !again.Pause(r.ctx, tries-2) {
 		return ErrClosed
 	}

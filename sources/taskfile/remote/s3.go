@@ -14,6 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // anyRegion is asked where nobody names one; it knows each bucket's own.
@@ -23,7 +24,6 @@ const anyRegion = "us-east-1"
 type s3File struct {
 	cfg         awssdk.Config
 	client      *s3.Client
-	transport   *http.Transport // of the client; nil if somebody has set another
 	bucket, key string
 
 	total         int64
@@ -40,10 +40,7 @@ func newS3(ctx context.Context, bucket, key, region string) (*s3File, error) {
 	}
 	f := &s3File{bucket: bucket, key: key, total: -1}
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
-		cfg.HTTPClient = c.WithTransportOptions(func(t *http.Transport) {
-			t.ResponseHeaderTimeout = headerTime
-			f.transport = t
-		})
+		cfg.HTTPClient = aws.Redirected(c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = headerTime }))
 	}
 	f.cfg = cfg
 	f.connect()
@@ -62,8 +59,8 @@ func (f *s3File) connect() {
 func (f *s3File) size() int64 { return f.total }
 
 func (f *s3File) close() {
-	if f.transport != nil {
-		f.transport.CloseIdleConnections()
+	if c, ok := f.cfg.HTTPClient.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
 	}
 }
 
@@ -121,10 +118,12 @@ func (f *s3File) explain(err error, offset int64) error {
 		return finally("there is no bucket %q: correct the address: %w", f.bucket, err)
 	case status == http.StatusNotFound:
 		return finally("there is no file %q in the bucket: correct the address: %w", f.key, err)
-	case aws.HasNoCredentials(err):
+	case aws.HasNoCredentials(err) && offset == 0:
 		return finally("there are no credentials of AWS; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role: %w", err)
 	case strings.Contains(code, "AccessDenied"), status == http.StatusForbidden && code == "":
 		return finally("these credentials may not read it, or it is not there: allow s3:GetObject on arn:aws:s3:::%s/%s (and s3:ListBucket on the bucket, to be told which): %w", f.bucket, f.key, err)
+	case aws.Classify(err) == again.Suspect: // credentials may be renewed
+		return fmt.Errorf("s3 GetObject: AWS does not accept these credentials, or the answer is damaged; renew them (aws sts get-caller-identity shows whose they are): %w", err)
 	case status == http.StatusForbidden:
 		return finally("AWS does not accept these credentials; renew them (aws sts get-caller-identity shows whose they are): %w", err)
 	case code == "InvalidObjectState":
