@@ -35,7 +35,7 @@ type engineOptions struct {
 	env     []string
 }
 
-const plainHello = `{"hello":{"version":1,"slot":3,"max_result_size":1000,"later":true,"worker":{"provider":null,"job_id":"j","num_cpus":4,"max_runtime":0.25,` +
+const plainHello = `{"hello":{"version":1,"slot":3,"max_result_size":1000,"later":true,"worker":{"provider":null,"job_id":"j","num_cpus":4,"max_runtime":0.25,"keepalive_interval":2.5,"event_log_queue_name":"j-events","max_memory_allowed_per_task":0.5,` +
 	`"shutdown_grace_period":30,"retry_on_exit":true,"event_log_file":"events.log","simulate_spot_termination_after":1.5,"simulate_spot_termination_delay":null}}}`
 
 // startChild starts a child and says hello.
@@ -193,7 +193,7 @@ func TestReplies(t *testing.T) {
 		{`{"do":"large","n":999}`, `{"task_id":"t","exception":"the result takes 1001 bytes as JSON, and --max-result-size is 1000…"}`},
 		{`{"do":"goexit"}`, `{"task_id":"t","exception":"the function ended its goroutine (runtime.Goexit)…"}`},
 		{`{"do":"print"}`, `{"task_id":"t","retry":false,"result":"printed"}`},
-		{`{"do":"worker"}`, `{"task_id":"t","retry":false,"result":"j 4 \u003cnil\u003e 250ms 30s true 3 events.log 1.5s"}`},
+		{`{"do":"worker"}`, `{"task_id":"t","retry":false,"result":"j 4 \u003cnil\u003e 250ms 30s true 3 events.log 1.5s j-events 2.5s true"}`},
 		{`{"do":"deadline"}`, `{"task_id":"t","retry":false,"result":"true context deadline exceeded"}`},
 		{`{"do":"ctx error"}`, `{"task_id":"t","exception":"context.deadlineExceededError: context deadline exceeded"}`},
 		{`"text"`, `{"task_id":"t","exception":"*fmt.wrapError: data of task \"t\": json: cannot unmarshal string…"}`},

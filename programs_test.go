@@ -172,7 +172,7 @@ func behave(ctx context.Context, t *ctworker.Task) (ctworker.Result, error) {
 		select {}
 	case "worker":
 		w := t.Worker()
-		return spaced(w.Provider, w.JobID, *w.NumCPUs, w.MemoryGB, w.MaxRuntime, w.ShutdownGracePeriod, w.RetryOnExit, w.Slot, w.EventLogFile, *w.SimulateSpotTerminationAfter), nil
+		return spaced(w.Provider, w.JobID, *w.NumCPUs, w.MemoryGB, w.MaxRuntime, w.ShutdownGracePeriod, w.RetryOnExit, w.Slot, w.EventLogFile, *w.SimulateSpotTerminationAfter, w.EventLogQueueName, w.KeepaliveInterval, w.MaxMemoryAllowedPerTask != nil), nil
 	case "env":
 		out, err := exec.CommandContext(ctx, "sh", "-c", `echo "$CTWORKER_FD$CTWORKER_CLAIM_FD:$CTWORKER_SLOT"; if [ -e /proc/self/fd/3 ] || [ -e /proc/self/fd/4 ]; then echo held; fi`).Output()
 		return string(out), err

@@ -20,6 +20,10 @@ type WorkerData struct {
 	EventLogToFile  bool   `json:"event_log_to_file"`
 	EventLogFile    string `json:"event_log_file"`
 	EventLogToQueue bool   `json:"event_log_to_queue"`
+	// EventLogQueueName is the name of the queue of events, empty if none is written to.
+	EventLogQueueName string `json:"event_log_queue_name"`
+	// KeepaliveInterval is the time between two keep_alive events; 0 disables them.
+	KeepaliveInterval time.Duration `json:"-"`
 
 	// InstanceType and the six fields below it are what the worker was told of
 	// the computer.
@@ -39,6 +43,9 @@ type WorkerData struct {
 	NumSimultaneousTasks int `json:"num_simultaneous_tasks"`
 	// MaxRuntime is how long a task may run.
 	MaxRuntime time.Duration `json:"-"`
+	// MaxMemoryAllowedPerTask is the limit of a task's address space in GB of 2^30
+	// bytes, nil if there is none.
+	MaxMemoryAllowedPerTask *float64 `json:"max_memory_allowed_per_task"`
 	// ShutdownGracePeriod is how long running tasks may go on after a shutdown
 	// request.
 	ShutdownGracePeriod time.Duration `json:"-"`
@@ -77,6 +84,7 @@ func parseWorkerData(b []byte) (*WorkerData, error) {
 	d := &WorkerData{}
 	var times struct {
 		MaxRuntime          float64  `json:"max_runtime"`
+		KeepaliveInterval   float64  `json:"keepalive_interval"`
 		ShutdownGracePeriod float64  `json:"shutdown_grace_period"`
 		After               *float64 `json:"simulate_spot_termination_after"`
 		Delay               *float64 `json:"simulate_spot_termination_delay"`
@@ -87,6 +95,7 @@ func parseWorkerData(b []byte) (*WorkerData, error) {
 		}
 	}
 	d.MaxRuntime, d.ShutdownGracePeriod = seconds(times.MaxRuntime), seconds(times.ShutdownGracePeriod)
+	d.KeepaliveInterval = seconds(times.KeepaliveInterval)
 	for from, to := range map[*float64]**time.Duration{
 		times.After: &d.SimulateSpotTerminationAfter, times.Delay: &d.SimulateSpotTerminationDelay,
 	} {

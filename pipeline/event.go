@@ -157,15 +157,17 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 	}
 }
 
-// NewSpotTerminationEvent returns the event that tells that the provider has said it will
-// take this machine away: what kind of notice it is, what is to be done to the machine, in
-// the provider's own words, when (zero: it does not say), and where it says so.
-func NewSpotTerminationEvent(kind, action, source string, deadline time.Time, hostname string, now time.Time) Event {
+// NewSpotTerminationEvent returns the event that reports a termination notice of the provider
+// for this machine, which the provider calls instance: the kind of the notice, the action
+// in the provider's own word, the deadline (zero if the provider states none), and the
+// source of the notice.
+func NewSpotTerminationEvent(instance, kind, action, source string, deadline time.Time, hostname string, now time.Time) Event {
 	e := Event{Time: now, Hostname: hostname, Type: SpotTermination}
 	add := func(name, text string) {
 		value := rawjson.AppendQuote(nil, text)
 		e.Extra = append(e.Extra, Field{Name: name, Value: value})
 	}
+	add("instance_id", instance)
 	add("kind", kind)
 	add("action", action)
 	if !deadline.IsZero() {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 )
@@ -14,6 +15,22 @@ type Task struct {
 	// Data is the task's input as raw JSON, byte for byte as the source had
 	// it. No stage decodes it on the way.
 	Data json.RawMessage
+}
+
+// IntegerID returns the task id that an integer stands for in a source: its decimal digits.
+// It returns false for text that is not a decimal integer in the notation of JSON, such as
+// 1.0, 1e3 and 007, of which the digits would be a matter of opinion.
+func IntegerID(text []byte) (string, bool) {
+	digits := bytes.TrimPrefix(text, []byte("-"))
+	if len(digits) == 0 || len(digits) > 1 && digits[0] == '0' {
+		return "", false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return "", false
+		}
+	}
+	return string(text), true
 }
 
 // AppendJSON appends the task as queues have it, {"task_id": "...", "data": ...}, on

@@ -74,7 +74,7 @@ func spotDeadlineCase(t *testing.T, j *job) {
 		if e["event_type"] == "spot_termination" {
 			notices++
 			at, err := time.Parse(time.RFC3339, fmt.Sprint(e["deadline"]))
-			if err != nil || e["kind"] != "termination" || e["action"] != "terminate" || time.Since(at) > time.Minute {
+			if err != nil || e["instance_id"] != e["hostname"] || e["kind"] != "termination" || e["action"] != "terminate" || time.Since(at) > time.Minute {
 				t.Errorf("%v, %v", e, err)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -14,7 +15,7 @@ func programSettings() []setting {
 
 // WorkerData returns what the specification's WorkerData has of c, as one JSON
 // object: its attributes' names, times in seconds, sizes in GB, and null for
-// what has no value; and instance_id and zone, which are ours. It is the "worker" of the task protocol.
+// what has no value; and instance_id and zone, which are additions. It is the "worker" of the task protocol.
 func (c *Config) WorkerData() []byte {
 	data := struct {
 		Provider             *string         `json:"provider"`
@@ -25,6 +26,8 @@ func (c *Config) WorkerData() []byte {
 		EventLogToFile       bool            `json:"event_log_to_file"`
 		EventLogFile         *string         `json:"event_log_file"`
 		EventLogToQueue      bool            `json:"event_log_to_queue"`
+		EventLogQueueName    *string         `json:"event_log_queue_name"`
+		KeepaliveInterval    json.RawMessage `json:"keepalive_interval"`
 		InstanceType         *string         `json:"instance_type"`
 		NumCPUs              *int            `json:"num_cpus"`
 		MemoryGB             *float64        `json:"memory_gb"`
@@ -36,6 +39,7 @@ func (c *Config) WorkerData() []byte {
 		Zone                 *string         `json:"zone"`
 		NumSimultaneousTasks int             `json:"num_simultaneous_tasks"`
 		MaxRuntime           json.RawMessage `json:"max_runtime"`
+		MaxMemoryPerTask     *float64        `json:"max_memory_allowed_per_task"`
 		ShutdownGracePeriod  json.RawMessage `json:"shutdown_grace_period"`
 		TasksToSkip          int64           `json:"tasks_to_skip"`
 		MaxNumTasks          *int64          `json:"max_num_tasks"`
@@ -47,8 +51,9 @@ func (c *Config) WorkerData() []byte {
 	}{
 		textOrNull(c.Provider), textOrNull(c.ProjectID), textOrNull(c.JobID), textOrNull(c.QueueName),
 		c.ExactlyOnceQueue, c.EventLogToFile, textOrNull(c.EventLogFile), c.EventLogToQueue,
+		textOrNull(c.eventQueueName()), secondsOf(&c.KeepaliveInterval),
 		textOrNull(c.InstanceType), c.NumCPUs, c.MemoryGB, c.LocalSSDGB, c.BootDiskGB, c.IsSpot, c.PricePerHour, textOrNull(c.InstanceID), textOrNull(c.Zone),
-		c.NumSimultaneousTasks, secondsOf(&c.MaxRuntime), secondsOf(&c.ShutdownGracePeriod), c.TasksToSkip, c.MaxNumTasks,
+		c.NumSimultaneousTasks, secondsOf(&c.MaxRuntime), gibibytesOrNull(c.MaxMemoryAllowedPerTask), secondsOf(&c.ShutdownGracePeriod), c.TasksToSkip, c.MaxNumTasks,
 		c.RetryOnExit, c.RetryOnException, c.RetryOnTimeout,
 		secondsOf(c.SimulateSpotTerminationAfter), secondsOf(c.SimulateSpotTerminationDelay),
 	}
@@ -57,6 +62,24 @@ func (c *Config) WorkerData() []byte {
 		panic("config: worker data: " + err.Error())
 	}
 	return b
+}
+
+// eventQueueName is the name of the queue of events, "" if none is written to. It has the
+// specification's form, whatever a provider appends to it.
+func (c *Config) eventQueueName() string {
+	if !c.EventLogToQueue || c.QueueName == "" {
+		return ""
+	}
+	return strings.TrimSuffix(c.QueueName, ".fifo") + "-events"
+}
+
+// gibibytesOrNull is a size in GB of 2^30 bytes, or nil for 0, which is no limit.
+func gibibytesOrNull(bytes int64) *float64 {
+	if bytes == 0 {
+		return nil
+	}
+	gb := float64(bytes) / (1 << 30)
+	return &gb
 }
 
 func textOrNull(s string) *string {

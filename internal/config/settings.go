@@ -347,7 +347,7 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[string]{&c.DebugAddress, hostPort()} },
 		},
 		{
-			name: "verbose", env: prefix + "VERBOSE", category: inOutput, def: "false", ours: true,
+			name: "verbose", short: "v", env: prefix + "VERBOSE", category: inOutput, def: "false", ours: true,
 			usage: "Log at level DEBUG and not INFO",
 			at:    func(c *Config) value { return field[bool]{&c.Verbose, boolean()} },
 		},

@@ -165,8 +165,11 @@ func TestEveryFlagIsInTheTable(t *testing.T) {
 		if slices.Contains(pairs, k.flag) {
 			want = append(want, "no-"+k.flag)
 		}
-		if k.flag == "num-simultaneous-tasks" {
+		switch k.flag {
+		case "num-simultaneous-tasks":
 			want = append(want, "j")
+		case "verbose":
+			want = append(want, "v")
 		}
 	}
 	if !slices.Equal(have, want) {

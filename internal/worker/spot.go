@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,7 +130,10 @@ func (w *Worker) tellNotice(n spotwatch.Notice) {
 	// Not with the watching: a run that has nothing to do ends at once.
 	ctx, cancel := context.WithTimeout(w.run.Phases().Close, noticeTime)
 	defer cancel()
-	e := pipeline.NewSpotTerminationEvent(string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
+	// A manager starts a replacement by the instance's id, and the host name is all that is
+	// known where the metadata service does not give one.
+	instance := cmp.Or(w.opts.Config.InstanceID, w.hostname)
+	e := pipeline.NewSpotTerminationEvent(instance, string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not write the spot_termination event")
 	}

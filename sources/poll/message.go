@@ -27,10 +27,17 @@ func parse(body string) (pipeline.Task, error) {
 	switch {
 	case m.TaskID == nil:
 		return pipeline.Task{}, errors.New("the message has no task_id")
+	case m.TaskID.Kind() == '0':
+		integer, ok := pipeline.IntegerID(m.TaskID)
+		if !ok {
+			return pipeline.Task{}, fmt.Errorf("the message's task_id is %.40s: it must be a string or an integer", m.TaskID)
+		}
+		id = integer
 	case m.TaskID.Kind() != '"':
-		return pipeline.Task{}, fmt.Errorf("the message's task_id is %s: it must be a string", m.TaskID.Kind())
+		return pipeline.Task{}, fmt.Errorf("the message's task_id is %s: it must be a string or an integer", m.TaskID.Kind())
+	default:
+		id = rawjson.Unquote(m.TaskID)
 	}
-	id := rawjson.Unquote(m.TaskID)
 	switch {
 	case id == "":
 		return pipeline.Task{}, errors.New("the message's task_id is empty")

@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
@@ -19,6 +20,33 @@ func TestParse_PassesJSONByteForByte(t *testing.T) {
 	} {
 		if task, err := parse(body); err == nil {
 			t.Errorf("%q passes for a task: %+v", body, task)
+		}
+	}
+}
+
+func TestParse_TaskIDs(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"task_id":"a","data":1}`:                      "a",
+		`{"task_id":5,"data":1}`:                        "5",
+		`{"task_id":-5,"data":1}`:                       "-5",
+		`{"task_id":0,"data":1}`:                        "0",
+		`{"task_id":123456789012345678901234,"data":1}`: "123456789012345678901234",
+	} {
+		if task, err := parse(body); err != nil || task.ID != want {
+			t.Errorf("%s: %q, %v", body, task.ID, err)
+		}
+	}
+	for body, want := range map[string]string{
+		`{"task_id":5.0,"data":1}`:  "5.0: it must be a string or an integer",
+		`{"task_id":1e3,"data":1}`:  "1e3: it must be a string or an integer",
+		`{"task_id":true,"data":1}`: "it must be a string or an integer",
+		`{"task_id":[],"data":1}`:   "it must be a string or an integer",
+		`{"task_id":NaN,"data":1}`:  "the message is no task",
+		`{"task_id":1,"data":NaN}`:  "the message is no task",
+	} {
+		if _, err := parse(body); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", body, err)
 		}
 	}
 }

@@ -184,8 +184,14 @@ func (j *jsonEntries) value() (jsontext.Value, error) {
 // id checks the value of task_id, and makes the string if keep is true.
 func (j *jsonEntries) id(v jsontext.Value, keep bool) (string, error) {
 	switch {
+	case v.Kind() == '0':
+		id, ok := pipeline.IntegerID(v)
+		if !ok {
+			return "", at(j.text.lineOfMark(), nil, "task_id is %.40s, a number: it must be a string or an integer", v)
+		}
+		return id, nil
 	case v.Kind() != '"':
-		return "", at(j.text.lineOfMark(), nil, "task_id is %s: it must be a string", jsonType(v.Kind()))
+		return "", at(j.text.lineOfMark(), nil, "task_id is %s: it must be a string or an integer", jsonType(v.Kind()))
 	case len(v) == len(`""`):
 		return "", at(j.text.lineOfMark(), nil, reasonEmpty)
 	case !keep:

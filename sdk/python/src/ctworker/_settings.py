@@ -487,7 +487,7 @@ SETTINGS: tuple[Setting, ...] = (
         kind="str",
     ),
     Setting(
-        flags=("--verbose",),
+        flags=("--verbose", "-v",),
         negated=None,
         metavar=None,
         help="Log at level DEBUG and not INFO",
