@@ -24,6 +24,7 @@ func parse(body string) (pipeline.Task, error) {
 	if err := json.Unmarshal([]byte(body), &m, rawjson.Options()); err != nil {
 		return pipeline.Task{}, fmt.Errorf(`the message is no task, {"task_id": "...", "data": {...}}: %w`, err)
 	}
+	var id string
 	switch {
 	case m.TaskID == nil:
 		return pipeline.Task{}, errors.New("the message has no task_id")

@@ -50,6 +50,22 @@ def test_flags_are_recorded_as_given() -> None:
     assert (args.num_simultaneous_tasks, args.num_cpus) == ("auto", None)
 
 
+def test_verbose_has_a_short_form() -> None:
+    line = parse(None, ["-v"])
+    assert (line.engine_flags, line.args.verbose) == (["-v"], True)
+    own = parser("-v", action="count")  # an older program's
+    line = parse(own, ["-vv", "--verbose"])
+    assert (line.engine_flags, line.args.v, line.args.verbose) == (["--verbose"], 2, True)
+
+
+def test_a_parser_with_its_own_parse_args_is_asked() -> None:
+    class Own(argparse.ArgumentParser):
+        def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+            return super().parse_args(["--job-id=x", *args], namespace)
+
+    assert parse(Own(), ["--price=1"]).engine_flags == ["--job-id=x", "--price=1"]
+
+
 def test_a_parser_can_be_used_twice() -> None:
     mine = parser()
     assert parse(mine, ["--job-id", "a"]).engine_flags == ["--job-id=a"]

@@ -52,7 +52,7 @@ def test_a_wheel_has_the_engine(lab: Lab, tmp_path: Path) -> None:
         engine = archive.getinfo("ctworker/bin/ctworker")
     assert engine.external_attr >> 16 & 0o111 == 0o111
     assert "ctworker/py.typed" in names
-    assert "ctworker/_shim/cloud_tasks/worker.py" in names
+    assert "ctworker/_shim/cloud_tasks/worker/worker.py" in names
     assert not [n for n in names if n.startswith(("tests", "ctworker/__pycache__"))]
     (site / "ctworker/bin/ctworker").chmod(0o755)  # as installers do
     (lab.folder / "worker.py").write_text(HEAD + "def f(i, d, w): return False, 1" + MAIN)

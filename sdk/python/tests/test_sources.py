@@ -122,8 +122,10 @@ def test_a_source_is_asked_for_no_more_than_is_run(lab: Lab) -> None:
 import resource
 def endless():
     n = 0
+    asked = open("asked", "w")
     while True:
-        open("asked", "w").write(str(n))
+        print(f"{n:9}", end="", file=asked, flush=True)  # in place: it may be killed here
+        asked.seek(0)
         yield {"task_id": f"t{n}", "data": "x" * 10_000}
         n += 1
     """
@@ -144,7 +146,12 @@ BEFORE = "[{'task_id': 'ok', 'data': 1}] + "
     [
         ("['x']", "task 2 of the task source is no dict, but a str"),
         ("[{'data': 1}]", 'task 2 of the task source has no "task_id"'),
-        ("[{'task_id': 5, 'data': 1}]", 'has the "task_id" 5'),
+        ("[{'task_id': 5.0, 'data': 1}]", 'has the "task_id" 5.0'),
+        ("[{'task_id': True, 'data': 1}]", 'has the "task_id" True'),
+        (
+            "[{'task_id': 'b', 'data': {1: 2, '1': 3}}]",
+            "(b) cannot be written as JSON: data has the keys 1 and '1'",
+        ),
         ("[{'task_id': '', 'data': 1}]", "has the \"task_id\" ''"),
         ("[{'task_id': 'b'}]", 'task 2 of the task source (b) has no "data"'),
         (

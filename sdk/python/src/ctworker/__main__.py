@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import builtins
+import importlib.machinery
+import importlib.util
+import io
 import os
 import runpy
 import sys
+import types
 from pathlib import Path
 
 HELP = """\
 usage: python -m ctworker PROGRAM.py [ARGUMENTS...]
+       python -m ctworker -m MODULE [ARGUMENTS...]
 
 Runs a worker program that says
 
@@ -20,6 +26,7 @@ this: run it as python PROGRAM.py.
 
   python -m ctworker worker.py --help                    what the program understands
   python -m ctworker worker.py --task-file tasks.json    run it over a task file
+  python -m ctworker -m package.module                   run a module, as python -m does
   python -m ctworker --version                           print the version
 """
 
@@ -36,22 +43,82 @@ def main(arguments: list[str]) -> None:
 
         print(f"ctworker {__version__}")
         return
+    if arguments[0] == "-m":
+        if len(arguments) < 2:
+            raise _usage("-m needs the name of a module")
+        _run_module(arguments[1:])
+        return
     program = arguments[0]
     if program.startswith("-"):
-        print(f"ctworker: {program} is no option of ctworker; see --help", file=sys.stderr)
-        raise SystemExit(2)
-    if not os.path.isfile(program):
-        print(f"ctworker: {program}: there is no such program", file=sys.stderr)
-        raise SystemExit(2)
+        raise _usage(f"{program} is no option of ctworker")
+    if not os.path.exists(program):
+        raise _usage(f"{program}: there is no such program")
+    _take_name()
+    sys.argv = arguments
+    if _is_source(program):
+        _run_file(program)
+    else:
+        runpy.run_path(program, run_name="__main__")
+
+
+def _usage(message: str) -> SystemExit:
+    print(f"ctworker: {message}; see python -m ctworker --help", file=sys.stderr)
+    return SystemExit(2)
+
+
+def _take_name() -> None:
+    """Have the name cloud_tasks stand for ours."""
     # On the path, and not only in sys.modules: processes that a task starts with
     # multiprocessing's spawn are handed the path. Imported now, ours comes first.
     sys.path.insert(0, SHIM)
     for name in [n for n in sys.modules if n.split(".")[0] == "cloud_tasks"]:
         del sys.modules[name]
     __import__("cloud_tasks.worker")
-    sys.path.insert(0, os.path.dirname(os.path.abspath(program)))
+
+
+def _run_module(arguments: list[str]) -> None:
+    """Run a module as `python -m` does."""
+    name = arguments[0]
+    _take_name()
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, os.getcwd())
     sys.argv = arguments
-    runpy.run_path(program, run_name="__main__")
+    try:
+        found = importlib.util.find_spec(name)
+        if found is not None and found.submodule_search_locations is not None:
+            found = importlib.util.find_spec(f"{name}.__main__")  # a package
+    except ModuleNotFoundError as error:
+        raise _usage(f"-m {name}: {error}") from None
+    if found is None:
+        raise _usage(f"-m {name}: there is no such module, or it is a package without __main__")
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _is_source(program: str) -> bool:
+    """Whether a program is Python source, and not a folder, an archive or compiled."""
+    if os.path.isdir(program):
+        return False
+    with open(program, "rb") as file:
+        return b"\0" not in file.read(4096)
+
+
+def _run_file(program: str) -> None:
+    """Run a source file as Python itself does, with its name as __file__ made absolute."""
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, os.path.dirname(os.path.realpath(program)))
+    path = os.path.join(os.getcwd(), program)
+    with io.open_code(path) as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    main = types.ModuleType("__main__")
+    main.__dict__.update(
+        __file__=path,
+        __loader__=importlib.machinery.SourceFileLoader("__main__", path),
+        __builtins__=builtins,
+        __cached__=None,
+    )
+    main.__doc__ = None
+    sys.modules["__main__"] = main
+    exec(code, main.__dict__)
 
 
 if __name__ == "__main__":

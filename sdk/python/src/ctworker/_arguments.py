@@ -42,10 +42,18 @@ others it may, as one that was written before they came, and then its own is mea
 class CommandLine:
     """A command line that has been parsed."""
 
-    def __init__(self, args: argparse.Namespace, engine_flags: list[str], isolation: str) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        engine_flags: list[str],
+        values: dict[str, Any],
+        isolation: str,
+    ) -> None:
         self.args = args
         self.engine_flags = engine_flags
         """The worker's options, as `--flag=value`, in the order given."""
+        self.values = values
+        """Their values by the settings' first flags; the last one given counts."""
         self.isolation = isolation
 
 
@@ -54,6 +62,7 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.flags: list[str] = []
+        self.values: dict[str, Any] = {}
         self.has_isolation = False  # and not the program an option of that name
 
 
@@ -77,10 +86,12 @@ class _Record(argparse.Action):
         flag = option_string if option_string in self.option_strings else self.option_strings[0]
         if self._value is None:
             self._recorder.flags.append(f"{flag}={values}")
-            setattr(namespace, self.dest, _typed(values, self._setting.kind))
+            value = _typed(values, self._setting.kind)
         else:
             self._recorder.flags.append(str(flag))
-            setattr(namespace, self.dest, self._value)
+            value = self._value
+        self._recorder.values[self._setting.flags[0]] = value
+        setattr(namespace, self.dest, value)
 
 
 def _typed(text: str, kind: str) -> Any:
@@ -194,6 +205,7 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
             description="Run this program's function over tasks, each in a process of its own.",
         )
     recorder = add_options(parser)
+    recorder.values.clear()
     recorder.flags.clear()  # the program may have parsed with it before
     namespace = _parse(parser, args)
     flags = list(recorder.flags)
@@ -201,7 +213,7 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
     isolation = _isolation(parser, chosen)
     if recorder.has_isolation:
         namespace.isolation = isolation
-    return CommandLine(namespace, flags, isolation)
+    return CommandLine(namespace, flags, dict(recorder.values), isolation)
 
 
 def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
@@ -216,6 +228,8 @@ def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argpa
     if ours:
         parser.error = fault  # type: ignore[method-assign]
     try:
+        if type(parser).parse_args is not argparse.ArgumentParser.parse_args:
+            return parser.parse_args(args)  # in the program's own way
         namespace, unknown = parser.parse_known_args(args)
         if unknown:
             parser.error(_unknown(parser, unknown))

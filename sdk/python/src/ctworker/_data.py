@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import time
 from typing import Any
 
 SHUTDOWN = "SHUTDOWN"
@@ -57,54 +58,72 @@ class WorkerData:
     """What a task may know of the worker that runs it, and of its own run.
 
     A setting that has no value is None. Times are in seconds, sizes in GB of 2^30
-    bytes. It can be pickled, as when a task hands it to a process of its own.
+    bytes. `WorkerData()` has the defaults, for calling a task's function in a test; its
+    attributes can be set. It can be pickled, as when a task hands it to a process of its own.
+
+    `shutdown_event` and `termination_event` are the notices behind the two properties, with
+    `is_set()` and `wait(timeout)`, which returns whether the notice was given in time.
     """
 
-    args: argparse.Namespace
+    args: argparse.Namespace | None = None
     """The parsed command line: the program's own arguments and the worker's."""
-    provider: str | None
-    project_id: str | None
-    job_id: str | None
-    queue_name: str | None
-    exactly_once_queue: bool
-    event_log_to_file: bool
-    event_log_file: str | None
-    event_log_to_queue: bool
-    instance_type: str | None
-    num_cpus: int | None
-    memory_gb: float | None
-    local_ssd_gb: float | None
-    boot_disk_gb: float | None
-    is_spot: bool
-    price_per_hour: float | None
+    provider: str | None = None
+    project_id: str | None = None
+    job_id: str | None = None
+    queue_name: str | None = None
+    exactly_once_queue: bool = False
+    event_log_to_file: bool = False
+    event_log_file: str | None = "events.log"
+    event_log_to_queue: bool = False
+    event_log_queue_name: str | None = None
+    """The name of the queue of events; None if no events are written to one."""
+    keepalive_interval: float = 60.0
+    """The time between two keep_alive events; 0 disables them."""
+    instance_type: str | None = None
+    num_cpus: int | None = None
+    memory_gb: float | None = None
+    local_ssd_gb: float | None = None
+    boot_disk_gb: float | None = None
+    is_spot: bool = False
+    price_per_hour: float | None = None
     """In US dollars."""
-    instance_id: str | None
+    instance_id: str | None = None
     """What the provider calls this machine; None where its metadata does not say."""
-    zone: str | None
+    zone: str | None = None
     """Where this machine is, such as us-east-1a; None where its metadata does not say."""
-    num_simultaneous_tasks: int
-    max_runtime: float
-    shutdown_grace_period: float
-    tasks_to_skip: int
-    max_num_tasks: int | None
-    retry_on_exit: bool
-    retry_on_exception: bool
-    retry_on_timeout: bool
-    simulate_spot_termination_after: float | None
-    simulate_spot_termination_delay: float | None
+    num_simultaneous_tasks: int = 1
+    max_runtime: float = 600
+    max_memory_allowed_per_task: float | None = None
+    """The limit of a task's address space in GB; None if there is none."""
+    shutdown_grace_period: float = 30
+    tasks_to_skip: int = 0
+    max_num_tasks: int | None = None
+    retry_on_exit: bool = False
+    retry_on_exception: bool = False
+    retry_on_timeout: bool = False
+    simulate_spot_termination_after: float | None = None
+    simulate_spot_termination_delay: float | None = None
 
-    slot: int
+    slot: int = 0
     """Which of the simultaneous processes this is, from 0: for picking a GPU, say."""
-    attempt: int
+    attempt: int = 1
     """Which attempt at the task this is, from 1."""
-    task_id: str
+    task_id: str = ""
 
     def __init__(
-        self, fields: dict[str, Any], args: argparse.Namespace, notices: dict[str, Notice]
+        self,
+        fields: dict[str, Any] | None = None,
+        args: argparse.Namespace | None = None,
+        notices: dict[str, Notice] | None = None,
     ) -> None:
-        self.__dict__.update(fields)
+        """Programs pass no arguments. Without notices, none is ever given."""
+        for name, value in (fields or {}).items():
+            # JSON does not tell 16 from 16.0.
+            self.__dict__[name] = float(value) if name in _FLOATS and type(value) is int else value
+        notices = notices or {}
         self.args = args
-        self._notices = notices
+        self.shutdown_event: Any = notices.get(SHUTDOWN) or Notice(None, None)
+        self.termination_event: Any = notices.get(TERMINATION) or Notice(None, None)
 
     def for_task(self, task_id: str, attempt: int, slot: int) -> WorkerData:
         """Return a copy for one task, so that no task sees what another has set."""
@@ -117,11 +136,11 @@ class WorkerData:
 
     @property
     def received_termination_notice(self) -> bool:
-        """Whether the machine will soon be taken away, as spot instances are.
+        """Whether the provider will soon terminate the machine, as it does with spot instances.
 
-        Look before you commit results to storage. It costs about a microsecond.
+        Ask before you commit results to storage. It costs about a microsecond.
         """
-        return self._notices[TERMINATION].given()
+        return _is_set(self.termination_event)
 
     @property
     def received_shutdown_request(self) -> bool:
@@ -130,11 +149,25 @@ class WorkerData:
         The task then has `shutdown_grace_period` seconds to finish. It costs about a
         microsecond.
         """
-        return self._notices[SHUTDOWN].given()
+        return _is_set(self.shutdown_event)
 
     def __repr__(self) -> str:
         fields = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
         return f"WorkerData({', '.join(f'{k}={v!r}' for k, v in fields.items())})"
+
+
+_FLOATS = frozenset(
+    """
+    memory_gb local_ssd_gb boot_disk_gb price_per_hour keepalive_interval
+    max_memory_allowed_per_task simulate_spot_termination_after
+    simulate_spot_termination_delay
+    """.split()
+)
+"""What is a float also if it is a whole number, as in the specification's own system."""
+
+
+def _is_set(event: Any) -> bool:
+    return event is not None and bool(event.is_set())
 
 
 class Notice:
@@ -164,10 +197,29 @@ class Notice:
             self._given = os.path.exists(self._file)
         return self._given
 
+    is_set = given
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the notice is given, at most timeout seconds; return whether it is."""
+        until = None if timeout is None else time.monotonic() + max(timeout, 0)
+        while not self.given():
+            left = _PAUSE if until is None else min(until - time.monotonic(), _PAUSE)
+            if left <= 0:
+                return False
+            if self._poll is not None:
+                self._poll.poll(left * 1000)
+            else:
+                time.sleep(left)
+        return True
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process may have something else at the descriptor's number, so it
         # looks for the file.
         return Notice, (None, self._file)
+
+
+_PAUSE = 0.1
+"""How many seconds pass before a file is looked for again."""
 
 
 def notices_from_environment() -> dict[str, Notice]:

@@ -117,7 +117,7 @@ class ForkServer:
             os.set_inheritable(fd, True)
             os.environ[f"CTWORKER_{name}_FD"] = str(fd)
         os.environ.update(message["env"])
-        worker = WorkerData(message["worker"], self._program.args, notices_from_environment())
+        worker = self._program.worker_data(message["worker"], notices_from_environment())
         max_result: int = message["max_result_size"]
         self._runner = TaskRunner(self._program.function, worker, max_result, memory_limit)
         self._detacher = Detacher(memory_limit)

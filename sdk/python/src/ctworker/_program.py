@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from ctworker._data import Notice, WorkerData
 from ctworker._source import Source
 from ctworker._task import Function
 
@@ -20,6 +22,14 @@ class Program:
     engine_flags: list[str]
     isolation: str
     source: Source | None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """The attributes that the program has added to its tasks' worker data."""
+
+    def worker_data(self, fields: dict[str, Any], notices: dict[str, Notice]) -> WorkerData:
+        """Return what the engine says of the worker, with what the program has added."""
+        data = WorkerData(fields, self.args, notices)
+        data.__dict__.update(self.extra)
+        return data
 
     @property
     def name(self) -> str:

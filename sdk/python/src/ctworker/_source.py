@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from numbers import Integral
 from typing import Any, Union
 
 from ctworker._result import encode_value, find_fault
@@ -131,14 +132,18 @@ def _encode(number: int, task: Any) -> bytes:
     if "task_id" not in task:
         raise invalid('has no "task_id"')
     task_id = task["task_id"]
+    if isinstance(task_id, Integral) and not isinstance(task_id, bool):
+        task_id = str(int(task_id))  # as an integer in a task file, and one of numpy's too
     if not isinstance(task_id, str) or not task_id:
-        raise invalid(f'has the "task_id" {task_id!r}, which is not a str that is not empty')
+        raise invalid(
+            f'has the "task_id" {task_id!r}; it must be a str that is not empty, or an int'
+        )
     if "data" not in task:
         raise invalid(f'({task_id}) has no "data"')
     try:
         return encode_value({"task_id": task_id, "data": task["data"]}) + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         fault = (find_fault(task["data"]) or str(error)).replace("the result", "its data", 1)
-        if fault.startswith("result["):
+        if fault.startswith(("result[", "result ")):
             fault = "data" + fault[len("result") :]
         raise invalid(f"({task_id}) cannot be written as JSON: {fault}") from None

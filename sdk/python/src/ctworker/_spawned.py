@@ -10,7 +10,7 @@ import stat
 from typing import NoReturn
 
 from ctworker import _detach
-from ctworker._data import WorkerData, notices_from_environment
+from ctworker._data import notices_from_environment
 from ctworker._engine import fail
 from ctworker._leave import leave_after
 from ctworker._program import Program
@@ -89,7 +89,7 @@ def _greet(program: Program, lines: Lines, *, ahead: bool) -> TaskRunner | None:
         )
     ready = {"version": 1, "ahead": ahead, "sdk": f"ctworker-python {__version__}"}
     write_all(lines.fd, json.dumps({"ready": ready}).encode() + b"\n")
-    worker = WorkerData(hello["worker"], program.args, notices_from_environment())
+    worker = program.worker_data(hello["worker"], notices_from_environment())
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     runner = TaskRunner(
         program.function,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ctworker import _arguments, _detach, _engine
+from ctworker._configured import ConfiguredData
 from ctworker._data import TaskData, WorkerData
 from ctworker._host import Host
 from ctworker._program import Program
@@ -68,12 +70,17 @@ class Worker:
             )
         self._connection = take_connection()
         line = _arguments.parse(argparser, args)
+        source = new_source(task_source)
+        # The specification's own system has this attribute, and its programs use it.
+        self._data: WorkerData = ConfiguredData(
+            line.args, line.values, has_source=source is not None
+        )
         self._program = Program(
             function=user_worker_function,
             args=line.args,
             engine_flags=line.engine_flags,
             isolation=line.isolation,
-            source=new_source(task_source),
+            source=source,
         )
         self._started = False
 
@@ -96,6 +103,7 @@ class Worker:
                 "use asyncio.run(worker.start()) there"
             )
         self._started = True
+        self._take_data()
         if self._connection is not None:
             await serve_spawned(self._program, self._connection)
         if self._program.isolation == "spawn" and sys.argv[0] in ("", "-"):
@@ -106,3 +114,17 @@ class Worker:
         code = await Host(self._program, _engine.find_engine()).run()
         if code != 0:
             raise SystemExit(code)
+
+    def _take_data(self) -> None:
+        """Take what the program has set as attributes of `_data`."""
+        data = self._data
+        if not isinstance(data, ConfiguredData):
+            raise TypeError(
+                f"_data is a {type(data).__qualname__}; set attributes of the one that is there"
+            )
+        self._program = dataclasses.replace(
+            self._program,
+            args=data.args or self._program.args,
+            engine_flags=[*self._program.engine_flags, *data.flags()],
+            extra=data.extra(),
+        )

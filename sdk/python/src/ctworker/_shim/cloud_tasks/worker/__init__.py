@@ -1,5 +1,5 @@
 """The worker under its older name, for `from cloud_tasks.worker import Worker`."""
 
-from ctworker.worker import TaskData, Worker, WorkerData
+from .worker import TaskData, Worker, WorkerData
 
 __all__ = ["TaskData", "Worker", "WorkerData"]

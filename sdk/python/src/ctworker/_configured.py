@@ -1,0 +1,143 @@
+"""`Worker._data`: the settings as the program itself can read and set them before the run.
+
+The specification's own system has this attribute, and its programs use it: they read
+`worker._data.args`, and set attributes that their tasks then find in worker_data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ctworker._data import WorkerData
+from ctworker._environment import setting as setting_variable
+from ctworker._settings import SETTINGS, Setting
+
+_FLAGS = {
+    "memory_gb": "--memory",
+    "local_ssd_gb": "--local-ssd",
+    "boot_disk_gb": "--boot-disk",
+    "price_per_hour": "--price",
+}
+"""The attributes that are not named after their flag."""
+
+_BY_FLAG = {setting.flags[0]: setting for setting in SETTINGS}
+
+
+class ConfiguredData(WorkerData):
+    """The settings of the command line and the environment, and what the program sets itself."""
+
+    _changed: set[str]
+
+    def __init__(self, args: Any, given: Mapping[str, Any], *, has_source: bool) -> None:
+        """given has the values of the worker's flags that are on the command line."""
+        values: dict[str, Any] = {}
+        for name in WorkerData.__annotations__:
+            if (setting := _setting_of(name)) is not None:
+                value = given.get(setting.flags[0])
+                if value is None:
+                    value = _from_environment(setting)
+                if value is not None:
+                    values[name] = value
+        file = has_source or bool(given.get("--task-file") or _variable("--task-file"))
+        _derive(values, file)
+        self.__dict__["_changed"] = set()
+        super().__init__(values, args)
+        self._changed.clear()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._changed.add(name)
+        super().__setattr__(name, value)
+
+    def flags(self) -> list[str]:
+        """Return the flags for the settings that the program has set as attributes.
+
+        Raises ValueError for a setting that follows from another one.
+        """
+        flags: list[str] = []
+        for name in sorted(self._changed):
+            setting = _setting_of(name)
+            value = getattr(self, name)
+            if name == "event_log_queue_name":
+                raise ValueError(
+                    "_data.event_log_queue_name cannot be set: it is the task queue's name "
+                    "with -events; set _data.queue_name"
+                )
+            if setting is None:
+                continue
+            flag = setting.flags[0]
+            if value is None:
+                raise ValueError(
+                    f"_data.{name} cannot be set to None; leave out {flag} and "
+                    f"{setting.env}, or set a value"
+                )
+            if setting.metavar is not None:
+                flags.append(f"{flag}={value}")
+            elif value:
+                flags.append(flag)
+            else:
+                flags.append(setting.negated or f"{flag}=false")
+        return flags
+
+    def extra(self) -> dict[str, Any]:
+        """Return what the program has set besides the settings, for its tasks."""
+        return {
+            name: self.__dict__[name]
+            for name in self._changed
+            if name in self.__dict__ and name != "args" and _setting_of(name) is None
+        }
+
+    def __reduce__(self) -> Any:
+        state = {k: v for k, v in self.__dict__.items() if k != "_changed"}
+        return _plain, (state,)
+
+
+def _plain(state: dict[str, Any]) -> WorkerData:
+    """Return a copy that has passed through pickle: it is for reading."""
+    data = WorkerData()
+    data.__dict__.update(state)
+    return data
+
+
+def _setting_of(attribute: str) -> Setting | None:
+    return _BY_FLAG.get(_FLAGS.get(attribute) or "--" + attribute.replace("_", "-"))
+
+
+def _variable(flag: str) -> str | None:
+    env = _BY_FLAG[flag].env
+    return setting_variable(env) if env else None
+
+
+def _from_environment(setting: Setting) -> Any:
+    """Return the variable's value, None if it has none; the engine says which are invalid."""
+    text = setting_variable(setting.env) if setting.env else None
+    if text is None:
+        return None
+    if setting.kind == "bool":
+        return text.lower() in ("1", "true", "yes", "on")
+    try:
+        return {"int": int, "float": float}.get(setting.kind, str)(text)
+    except ValueError:
+        return text
+
+
+def _derive(values: dict[str, Any], file: bool) -> None:
+    """Fill in what follows from other settings, as the engine does."""
+    if isinstance(provider := values.get("provider"), str):
+        values["provider"] = provider.upper()
+    if queue := values.setdefault("queue_name", values.get("job_id")):
+        queue = str(queue).removesuffix(".fifo")
+    values.setdefault("event_log_to_file", file)
+    values.setdefault("event_log_to_queue", not file)
+    if values["event_log_to_queue"] and queue:
+        values["event_log_queue_name"] = f"{queue}-events"
+    tasks = values.setdefault("num_simultaneous_tasks", values.get("num_cpus") or 1)
+    if tasks == "auto":
+        values["num_simultaneous_tasks"] = _usable_cpus()
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,31 @@
+"""Times in UTC."""
+
+from __future__ import annotations
+
+import datetime
+
+
+def utc_now() -> datetime.datetime:
+    """Return the time now, with the time zone UTC."""
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def utc_now_iso() -> str:
+    """Return the time now in ISO 8601, with the time zone UTC."""
+    return utc_now().isoformat()
+
+
+def parse_utc(s: str | None) -> datetime.datetime | None:
+    """Return the time that an ISO 8601 text states, in UTC; None for None and empty text.
+
+    A time without a zone is taken as UTC. Raises ValueError for other text.
+    """
+    text = (s or "").strip()
+    if not text:
+        return None
+    if text[-1] in "Zz":
+        text = text[:-1] + "+00:00"  # Python 3.10 does not read the letter
+    time = datetime.datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        return time.replace(tzinfo=datetime.timezone.utc)
+    return time.astimezone(datetime.timezone.utc)

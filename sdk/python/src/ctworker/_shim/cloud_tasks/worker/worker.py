@@ -1,0 +1,40 @@
+"""The worker with the logging that programs of the specification's own system rely on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ctworker import worker as _worker
+from ctworker._environment import setting
+from ctworker.worker import TaskData, WorkerData
+
+from ..common.logging_config import add_handler, prepare
+
+__all__ = ["TaskData", "Worker", "WorkerData", "logger"]
+
+# There, importing this module configures the root logger.
+prepare()
+
+logger = logging.getLogger(__name__)
+
+
+class Worker(_worker.Worker):
+    """ctworker.Worker, which also gives the root logger a handler unless the program has."""
+
+    def __init__(
+        self,
+        user_worker_function: Callable[[str, Any, WorkerData], Any],
+        args: Sequence[str] | None = None,
+        *,
+        task_source: Any = None,
+        argparser: argparse.ArgumentParser | None = None,
+    ) -> None:
+        """See ctworker.Worker. With --verbose the root logger's level is DEBUG."""
+        super().__init__(user_worker_function, args, task_source=task_source, argparser=argparser)
+        add_handler()
+        verbose = (setting("RMS_CLOUD_TASKS_VERBOSE") or "").lower()
+        if getattr(self._data.args, "verbose", None) or verbose in ("1", "true", "yes", "on"):
+            logging.getLogger().setLevel(logging.DEBUG)

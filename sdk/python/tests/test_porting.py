@@ -1,0 +1,377 @@
+"""What programs of the specification's own system use beyond its page; see docs/porting.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from conftest import HEAD, SOURCE, Lab
+from ctworker import Worker, WorkerData
+from ctworker._data import SHUTDOWN, Notice
+
+OLD = HEAD.replace("from ctworker import", "from cloud_tasks.worker import")
+
+
+def run_old(lab: Lab, program: str, *arguments: str, **options: object):  # type: ignore[no-untyped-def]
+    """Run a program that imports cloud_tasks over one task, by python -m ctworker."""
+    path = lab.write(program, head=OLD, **options)  # type: ignore[arg-type]
+    return lab.run("-m", "ctworker", path, "--task-file", lab.tasks([0]), *arguments)
+
+
+# _data
+
+
+def test_attributes_of_data_reach_the_tasks(lab: Lab, isolation: str) -> None:
+    program = """
+    class Cache:
+        def __init__(self, path): self.path = path
+    def f(i, d, w):
+        return False, [w.results_root, w.cache.path, w.args.mine, w.args.more, w.max_runtime, w.retry_on_exit, w.num_cpus]
+    """
+    main = """
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mine")
+    worker = Worker(f, args=sys.argv[1:], argparser=parser)
+    assert worker._data.args.mine == "m", worker._data
+    assert (worker._data.num_cpus, worker._data.max_runtime) == (3, 100), worker._data
+    worker._data.results_root = worker._data.args.mine + "/results"
+    worker._data.cache = Cache("there")
+    worker._data.args.more = [1]
+    worker._data.max_runtime = 7
+    worker._data.retry_on_exit = True
+    asyncio.run(worker.start())
+"""
+    program = "import argparse\n" + program.replace("\n    ", "\n")
+    done = lab.over(
+        program,
+        [0],
+        "--mine=m",
+        "--max-runtime=100",
+        "--num-cpus=3",
+        "--isolation",
+        isolation,
+        main=main,
+    )
+    assert done.code == 0, done.err
+    assert done.of("t0").get("result") == ["m/results", "there", "m", [1], 7, True, 3], done.events
+
+
+def test_settings_of_data_are_in_force(lab: Lab) -> None:
+    main = """
+if __name__ == "__main__":
+    worker = Worker(f, args=sys.argv[1:])
+    worker._data.max_runtime = 0.2
+    worker._data.retry_on_timeout = True
+    worker._data.event_log_file = "other.log"
+    asyncio.run(worker.start())
+"""
+    done = lab.over("def f(i, d, w): time.sleep(60)", [0], "--max-runtime=50", main=main)
+    assert (done.code, done.events) == (0, []), done.err
+    assert '"task_timed_out"' in (lab.folder / "other.log").read_text()
+    assert '"retry":true' in (lab.folder / "other.log").read_text()
+
+
+def test_data_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("RMS_CLOUD_TASKS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RMS_CLOUD_TASKS_PROVIDER", "aws")
+    monkeypatch.setenv("RMS_CLOUD_TASKS_JOB_ID", "job")
+    monkeypatch.setenv("RMS_CLOUD_TASKS_INSTANCE_IS_SPOT", "True")
+    monkeypatch.setenv("RMS_CLOUD_TASKS_INSTANCE_MEM_GB", "16")
+    monkeypatch.setenv("RMS_CLOUD_TASKS_INSTANCE_PRICE", "None")
+    monkeypatch.setenv("RMS_CLOUD_TASKS_MAX_NUM_TASKS", "nonsense")
+    data = Worker(print, ["--num-cpus=2", "--no-retry-on-exit", "--memory=8"])._data
+    assert (data.provider, data.job_id, data.queue_name) == ("AWS", "job", "job")
+    assert (data.event_log_to_file, data.event_log_to_queue) == (False, True)
+    assert data.event_log_queue_name == "job-events"
+    assert (data.is_spot, data.memory_gb, data.price_per_hour) == (True, 8.0, None)
+    assert (data.num_cpus, data.num_simultaneous_tasks, data.retry_on_exit) == (2, 2, False)
+    assert data.max_num_tasks == "nonsense"  # of which the engine complains
+    assert not data.received_shutdown_request
+    assert type(pickle.loads(pickle.dumps(data))) is WorkerData
+    data = Worker(print, ["--task-file=x", "-j", "auto"])._data
+    assert (data.event_log_to_file, data.event_log_queue_name) == (True, None)
+    assert data.num_simultaneous_tasks >= 1
+    assert Worker(print, [], task_source="x")._data.event_log_to_file is True
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("worker._data.event_log_queue_name = 'x'", "event_log_queue_name cannot be set"),
+        ("worker._data.max_num_tasks = None", "cannot be set to None; leave out --max-num-tasks"),
+        ("worker._data = None", "_data is a NoneType; set attributes"),
+    ],
+)
+def test_what_cannot_be_set_is_said(lab: Lab, statement: str, words: str) -> None:
+    main = f"""
+if __name__ == "__main__":
+    worker = Worker(f, args=sys.argv[1:])
+    {statement}
+    asyncio.run(worker.start())
+"""
+    done = lab.over("def f(i, d, w): return False, 1", [0], main=main)
+    assert (done.code, done.events) == (1, [])
+    assert words in done.err
+
+
+def test_worker_data_for_a_test_of_a_function() -> None:
+    worker = WorkerData()
+    assert (worker.args, worker.provider, worker.max_runtime) == (None, None, 600)
+    assert (worker.keepalive_interval, worker.num_simultaneous_tasks) == (60.0, 1)
+    assert not worker.received_termination_notice
+    worker.args = argparse.Namespace(mine=1)
+    worker.termination_event = threading.Event()
+    assert not worker.received_termination_notice
+    worker.termination_event.set()
+    assert worker.received_termination_notice
+    worker.shutdown_event = None
+    assert not worker.received_shutdown_request
+
+
+def test_sizes_are_floats_and_events_can_be_waited_for(lab: Lab, isolation: str) -> None:
+    program = """
+    import pickle
+    def f(i, d, w):
+        floats = [w.memory_gb, w.local_ssd_gb, w.boot_disk_gb, w.price_per_hour, w.keepalive_interval, w.max_memory_allowed_per_task]
+        seen = [w.shutdown_event.is_set(), w.termination_event.is_set()]
+        return False, [all(type(x) is float for x in floats), floats, seen, w.termination_event.wait(60),
+                       pickle.loads(pickle.dumps(w.termination_event)).wait(60), w.shutdown_event.wait(0.01), type(w.max_runtime) is int]
+    """
+    arguments = "--memory 16 --local-ssd 2 --boot-disk 10 --price 1 --keepalive-interval 30 --max-memory-allowed-per-task 8"
+    done = lab.over(
+        program,
+        [0],
+        *arguments.split(),
+        "--isolation",
+        isolation,
+        "--simulate-spot-termination-after=1",
+    )
+    floats = [16.0, 2.0, 10.0, 1.0, 30.0, 8.0]
+    assert done.of("t0").get("result") == [True, floats, [False, False], True, True, False, True]
+    (notice,) = [e for e in done.events if e["event_type"] == "spot_termination"]
+    assert notice["instance_id"] == notice["hostname"]
+
+
+def test_a_notice_is_waited_for(tmp_path: Path) -> None:
+    r, w = os.pipe()
+    file = tmp_path / "shutdown"
+    worker = WorkerData({}, None, {SHUTDOWN: Notice(r, str(file))})
+    assert not worker.shutdown_event.wait(0)
+    elsewhere = pickle.loads(pickle.dumps(worker)).shutdown_event
+    assert not elsewhere.wait(0.01)
+    os.write(w, b"\n")
+    file.touch()
+    assert worker.shutdown_event.wait()
+    assert elsewhere.wait()
+    os.close(r)
+    os.close(w)
+
+
+# Logging
+
+LOGS = """
+import logging
+logger = logging.getLogger("mine")
+{before}
+logger.info("at import")
+def f(i, d, w):
+    logger.info("in %s", i)
+    logger.debug("detail")
+    return False, 1
+"""
+
+
+def test_tasks_log_at_level_info(lab: Lab, isolation: str) -> None:
+    done = run_old(lab, LOGS.format(before=""), "--isolation", isolation)
+    assert done.types() == {"task_completed": 1}
+    lines = [line for line in done.err.splitlines() if line.endswith(" INFO - in t0")]
+    assert len(lines) == 1, done.err
+    assert lines[0][:10].count("-") == 2
+    assert lines[0][19] == "."
+    assert " INFO - at import" in done.err
+    assert "detail" not in done.err
+
+
+def test_verbose_logs_at_level_debug(lab: Lab) -> None:
+    assert " DEBUG - detail" in run_old(lab, LOGS.format(before=""), "-v").err
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "logging.basicConfig(format='MINE %(message)s', level='INFO', stream=sys.stdout)",
+        "h = logging.StreamHandler(sys.stdout); h.setFormatter(logging.Formatter('MINE %(message)s')); logging.getLogger().addHandler(h)",
+    ],
+)
+def test_a_program_may_configure_logging(lab: Lab, before: str) -> None:
+    done = run_old(lab, LOGS.format(before=before))
+    assert "MINE in t0" in done.out, done.err
+    assert "INFO - in t0" not in done.err
+    # Before it imports the worker, too.
+    head = "import logging, sys\n" + before + "\n" + OLD
+    path = lab.write(LOGS.format(before=""), head=head)
+    done = lab.run("-m", "ctworker", path, "--task-file", lab.tasks([0]))
+    assert "MINE in t0" in done.out, done.err
+    assert "INFO - in t0" not in done.err
+
+
+def test_a_program_of_ctworker_logs_as_it_says(lab: Lab) -> None:
+    done = lab.over(LOGS.format(before=""), [0])
+    assert "in t0" not in done.err
+
+
+# Names
+
+NAMES = """
+import cloud_tasks, cloud_tasks.worker.worker
+from cloud_tasks.worker.worker import Worker as W, WorkerData as D, logger
+from cloud_tasks.common.logging_config import configure_logging, MicrosecondFormatter
+from cloud_tasks.common.time_utils import utc_now, utc_now_iso, parse_utc
+assert W is Worker and D is WorkerData
+def f(i, d, w):
+    configure_logging()
+    logger.info("configured")
+    times = [parse_utc(t).isoformat() for t in ("2025-05-26T01:56:26.321172", "2025-05-26T01:56:26Z", "2025-05-26T03:56:26+02:00")]
+    return False, [*times, parse_utc(""), parse_utc(None), parse_utc(utc_now_iso()) <= utc_now(), isinstance(w, D)]
+"""
+
+
+def test_names_that_programs_import(lab: Lab) -> None:
+    done = run_old(lab, NAMES)
+    assert done.of("t0").get("result") == [
+        "2025-05-26T01:56:26.321172+00:00",
+        "2025-05-26T01:56:26+00:00",
+        "2025-05-26T01:56:26+00:00",
+        None,
+        None,
+        True,
+        True,
+    ], done.err
+    assert " INFO - configured" in done.err
+
+
+def test_other_modules_of_an_installed_package_are_found(lab: Lab) -> None:
+    site = lab.folder / "site" / "cloud_tasks"
+    for name, text in {
+        "__init__.py": "raise ImportError('the wrong one')",
+        "queue_manager.py": "NAME = 'theirs'",
+        "common/__init__.py": "raise ImportError('the wrong one')",
+        "common/config.py": "from .time_utils import utc_now\nNAME = 'config'",
+    }.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(text)
+    program = """
+from cloud_tasks.queue_manager import NAME
+from cloud_tasks.common.config import NAME as CONFIG
+def f(i, d, w): return False, [NAME, CONFIG]
+"""
+    path = lab.write(program, head=OLD)
+    paths = f"{SOURCE}{os.pathsep}{lab.folder / 'site'}"
+    done = lab.run("-m", "ctworker", path, "--task-file", lab.tasks([0]), env={"PYTHONPATH": paths})
+    assert done.of("t0").get("result") == ["theirs", "config"], done.err
+
+
+# How a program is run
+
+WHERE = """
+import os, sys
+from cloud_tasks.worker import Worker
+def f(i, d, w):
+    os.chdir("/")
+    return False, [os.path.exists(__file__), os.path.isabs(__file__), __name__, __doc__, __spec__ and __spec__.name, sys.argv[0], beside.NAME]
+import beside
+if __name__ == "__main__":
+    import asyncio
+    os.chdir(beside.FOLDER if "fork" in sys.argv else ".")
+    asyncio.run(Worker(f, args=sys.argv[1:]).start())
+"""
+
+
+@pytest.fixture
+def package(lab: Lab) -> Lab:
+    folder = lab.folder / "pkg"
+    folder.mkdir()
+    for path in (lab.folder / "w.py", folder / "mod.py", folder / "__main__.py"):
+        path.write_text(WHERE)
+    (folder / "__init__.py").write_text("")
+    (lab.folder / "beside.py").write_text(f"NAME, FOLDER = 'b', {str(lab.folder)!r}\n")
+    lab.tasks([0])
+    (lab.folder / "sub").mkdir()
+    (lab.folder / "sub" / "tasks.json").write_bytes((lab.folder / "tasks.json").read_bytes())
+    return lab
+
+
+def run_in(lab: Lab, folder: Path, *arguments: str) -> list[object]:
+    log = lab.folder / "events.log"
+    command = [sys.executable, "-m", "ctworker", *arguments, "--task-file=tasks.json"]
+    command.append(f"--event-log-file={log}")
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return lab.events()[-1]["result"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("isolation", ["fork", "spawn"])
+def test_a_program_is_run_as_python_runs_it(package: Lab, isolation: str) -> None:
+    lab = package
+    sub = lab.folder / "sub"
+    found = run_in(lab, sub, "../w.py", "--isolation", isolation)
+    assert found == [True, True, "__main__", None, None, "../w.py", "b"]
+    # A link's folder is that of what it leads to.
+    (sub / "link.py").symlink_to("../w.py")
+    assert run_in(lab, sub, "link.py", "--isolation", isolation)[-2:] == ["link.py", "b"]
+    for name, full in (("pkg.mod", "pkg.mod"), ("pkg", "pkg.__main__")):
+        found = run_in(lab, lab.folder, "-m", name, "--isolation", isolation)
+        assert found[:5] == [True, True, "__main__", None, full]
+        assert os.path.isabs(str(found[5]))
+
+
+def test_an_archive_can_be_a_program(package: Lab) -> None:
+    with zipfile.ZipFile(package.folder / "app.pyz", "w") as archive:
+        archive.writestr("__main__.py", WHERE)
+        archive.write(package.folder / "beside.py", "beside.py")
+    assert run_in(package, package.folder, "app.pyz")[-1] == "b"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-m"], "-m needs the name of a module"),
+        (["-m", "no_such_module"], "-m no_such_module: there is no such module"),
+        (["-m", "no_such.module"], "-m no_such.module: No module named 'no_such'"),
+        (["-m", "json"], "or it is a package without __main__"),
+        (["-x"], "-x is no option"),
+    ],
+)
+def test_programs_that_are_not_there(lab: Lab, arguments: list[str], words: str) -> None:
+    done = lab.run("-m", "ctworker", *arguments)
+    assert done.code == 2
+    assert words in done.err
+    assert "Traceback" not in done.err
+
+
+def test_integer_ids_of_a_task_source(lab: Lab) -> None:
+    program = """
+    import numpy as np
+    def tasks():
+        yield {"task_id": 5, "data": 1}
+        yield {"task_id": np.int64(-6), "data": 2}
+    def f(i, d, w): return False, i
+    """
+    main = """
+if __name__ == "__main__":
+    asyncio.run(Worker(f, args=sys.argv[1:], task_source=tasks).start())
+"""
+    done = lab.run(lab.write(program, main=main))
+    assert [e["result"] for e in done.events] == ["5", "-6"], done.err
+    assert [e["task_id"] for e in done.events] == ["5", "-6"]
