@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,28 +139,27 @@ def test_worker_data_for_a_test_of_a_function() -> None:
     assert not worker.received_shutdown_request
 
 
-def test_sizes_are_floats_and_events_can_be_waited_for(lab: Lab, isolation: str) -> None:
+def test_sizes_are_floats_and_events_can_be_waited_for(
+    lab: Lab, isolation: str, wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
     program = """
     import pickle
     def f(i, d, w):
         floats = [w.memory_gb, w.local_ssd_gb, w.boot_disk_gb, w.price_per_hour, w.keepalive_interval, w.max_memory_allowed_per_task]
-        seen = [w.shutdown_event.is_set(), w.termination_event.is_set()]
-        return False, [all(type(x) is float for x in floats), floats, seen, w.termination_event.wait(60),
-                       pickle.loads(pickle.dumps(w.termination_event)).wait(60), w.shutdown_event.wait(0.01), type(w.max_runtime) is int]
+        before = [w.shutdown_event.is_set(), w.shutdown_event.wait(0.01)]
+        open("begun", "w").close()
+        after = [w.shutdown_event.wait(60), pickle.loads(pickle.dumps(w.shutdown_event)).wait(60), w.termination_event.wait(0)]
+        return False, [all(type(x) is float for x in floats), floats, before, after, type(w.max_runtime) is int]
     """
     arguments = "--memory 16 --local-ssd 2 --boot-disk 10 --price 1 --keepalive-interval 30 --max-memory-allowed-per-task 8"
-    done = lab.over(
-        program,
-        [0],
-        *arguments.split(),
-        "--isolation",
-        isolation,
-        "--simulate-spot-termination-after=1",
-    )
+    path, tasks = lab.write(program), lab.tasks([0])
+    started = lab.start(path, "--task-file", tasks, *arguments.split(), "--isolation", isolation)
+    wait_for((lab.folder / "begun").exists)
+    started.terminate()
+    done = lab.finish(started)
     floats = [16.0, 2.0, 10.0, 1.0, 30.0, 8.0]
-    assert done.of("t0").get("result") == [True, floats, [False, False], True, True, False, True]
-    (notice,) = [e for e in done.events if e["event_type"] == "spot_termination"]
-    assert notice["instance_id"] == notice["hostname"]
+    expected = [True, floats, [False, False], [True, True, False], True]
+    assert done.of("t0").get("result") == expected, done.events
 
 
 def test_a_notice_is_waited_for(tmp_path: Path) -> None:
