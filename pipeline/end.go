@@ -140,8 +140,8 @@ func (r *Run) stop(ran <-chan struct{}) {
 func (r *Run) limit() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.settleBy = time.AfterFunc(r.opts.SettleTimeout, r.giveUp)
-	r.closeBy = time.AfterFunc(r.opts.SettleTimeout+plannedClose, func() { r.endClose(context.DeadlineExceeded) })
+	r.settleBy = newLimit(r.opts.SettleTimeout, r.giveUp)
+	r.closeBy = newLimit(r.opts.SettleTimeout+plannedClose, func() { r.endClose(context.DeadlineExceeded) })
 	r.shorten()
 }
 
@@ -164,11 +164,25 @@ func (r *Run) shorten() {
 	if r.urgency == killed {
 		settle, closing = killedSettle, killedClose
 	}
-	if r.phases.Settle.Err() == nil {
-		r.settleBy.Reset(min(settle, r.opts.SettleTimeout))
-	}
-	if r.phases.Close.Err() == nil {
-		r.closeBy.Reset(closing)
+	r.settleBy.within(settle)
+	r.closeBy.within(closing)
+}
+
+// limit ends something when its time is over.
+type limit struct {
+	timer *time.Timer
+	at    time.Time
+}
+
+func newLimit(d time.Duration, end func()) *limit {
+	return &limit{time.AfterFunc(d, end), time.Now().Add(d)}
+}
+
+// within brings the limit forward to d from now, if it is later.
+func (l *limit) within(d time.Duration) {
+	if at := time.Now().Add(d); at.Before(l.at) && l.timer.Stop() {
+		l.at = at
+		l.timer.Reset(d)
 	}
 }
 
@@ -176,10 +190,8 @@ func (r *Run) shorten() {
 func (r *Run) limitClosing() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.settleBy.Stop()
-	if r.urgency == planned {
-		r.closeBy.Reset(plannedClose)
-	}
+	r.settleBy.timer.Stop()
+	r.closeBy.within(plannedClose)
 }
 
 // giveUp ends the Settle phase because its time is over, and keeps what was not done.

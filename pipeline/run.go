@@ -109,8 +109,8 @@ type Run struct {
 	failure   error       // the first of Fail
 	urgency   urgency     // see end.go
 	abandoned *StuckError // what was given up when the Settle phase ran out of time
-	settleBy  *time.Timer // ends the Settle phase; nil while tasks run
-	closeBy   *time.Timer // ends the Close phase; likewise
+	settleBy  *limit      // ends the Settle phase; nil while tasks run
+	closeBy   *limit      // ends the Close phase; likewise
 	sinks     []*watchedSink
 }
 

@@ -366,3 +366,77 @@ type sinkFunc func([]pipeline.Event)
 
 func (f sinkFunc) Write(_ context.Context, events []pipeline.Event) error { f(events); return nil }
 func (f sinkFunc) Close(context.Context) error                            { return nil }
+
+// waitingSink takes its time before it looks at the events, as one does that cannot be
+// reached, and writes those that are not withheld by then.
+type waitingSink struct {
+	sink
+	wait func()
+}
+
+func (s waitingSink) Write(ctx context.Context, events []pipeline.Event) error {
+	s.wait()
+	for _, e := range events {
+		if e.Withheld == nil || !e.Withheld() {
+			if err := s.sink.Write(ctx, []pipeline.Event{e}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// A lease that ends while its event waits for a slow sink has no event either: the result
+// is discarded, counted as lost, and logged once; the others of the batch are written.
+func TestSettle_DiscardsWhatWasLostWhileTheSinkWaited(t *testing.T) {
+	t.Parallel()
+	for _, parallel := range []int{1, 4} {
+		synctest.Test(t, func(t *testing.T) {
+			j := &journal{}
+			var log bytes.Buffer
+			var tally stages.Tally
+			of := func(id string, lasts time.Duration) pipeline.Judgment {
+				d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, endingLease{lease{j: j, id: id}, time.Now().Add(lasts)}, 2)
+				return pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}, Verdict: pipeline.Ack}
+			}
+			slow := waitingSink{sink{j: j}, func() { <-time.After(time.Minute) }}
+			opts := stages.SettleOptions{Parallel: parallel, Tally: &tally, Log: zerolog.New(zerolog.SyncWriter(&log))}
+			if err := settle(t, slow, opts, of("short", 30*time.Second), of("long", time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"event long task_completed", "ack long"}, j.all()); diff != "" {
+				t.Error(diff)
+			}
+			if c := tally.Counts(); c.Completed != 1 || c.LeaseLost != 1 {
+				t.Errorf("%+v", c)
+			}
+			if n := strings.Count(log.String(), `"level":"warn"`); n != 1 || !strings.Contains(log.String(), `"task_id":"short","attempt":2`) {
+				t.Errorf("log: %s", log.String())
+			}
+		})
+	}
+}
+
+// endingLease is a lease with an end.
+type endingLease struct {
+	lease
+	expires time.Time
+}
+
+func (l endingLease) Expires() time.Time { return l.expires }
+
+// A sink that panics fails the run, and the tasks are released.
+func TestSettle_SinkThatPanics(t *testing.T) {
+	t.Parallel()
+	for _, parallel := range []int{1, 4} {
+		j := &journal{}
+		panics := sink{j: j, write: func([]pipeline.Event) error { panic("a nil pointer in the sink") }}
+		err := settle(t, panics, stages.SettleOptions{Parallel: parallel}, judged(lease{j: j, id: "0"}, pipeline.Completed, pipeline.Ack))
+		if err == nil || !strings.Contains(err.Error(), "a nil pointer in the sink") {
+			t.Errorf("%v", err)
+		}
+		if diff := cmp.Diff([]string{"release 0 0s"}, j.all()); diff != "" {
+			t.Error(diff)
+		}
+	}
+}

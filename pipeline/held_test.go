@@ -1,0 +1,133 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// countedLease counts what its source is asked for.
+type countedLease struct {
+	expires                 time.Time
+	acks, releases, extends int
+	panics                  bool
+}
+
+func (l *countedLease) count(n *int) {
+	*n++
+	if l.panics {
+		panic("a nil pointer in the provider's SDK")
+	}
+}
+
+func (l *countedLease) Ack(context.Context) error { l.count(&l.acks); return nil }
+func (l *countedLease) Release(context.Context, time.Duration) error {
+	l.count(&l.releases)
+	return nil
+}
+func (l *countedLease) Expires() time.Time { return l.expires }
+func (l *countedLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
+	l.count(&l.extends)
+	return time.Now().Add(d), nil
+}
+
+// Once a lease has ended, by the clock, nothing reaches the source any more: the task may
+// be another worker's.
+func TestDelivery_LeaseThatHasEnded(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(context.Context, *pipeline.Delivery) error{
+		"ack":     func(ctx context.Context, d *pipeline.Delivery) error { return d.Ack(ctx) },
+		"release": func(ctx context.Context, d *pipeline.Delivery) error { return d.Release(ctx, 0) },
+		"extend": func(ctx context.Context, d *pipeline.Delivery) error {
+			_, err := d.Extend(ctx, time.Minute)
+			return err
+		},
+	} {
+		for after, lost := range map[time.Duration]bool{59 * time.Second: false, 61 * time.Second: true} {
+			t.Run(name+" after "+after.String(), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					l := &countedLease{expires: time.Now().Add(time.Minute)}
+					d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, l, 1)
+					if !d.Held() || d.Left() > time.Minute {
+						t.Fatal("it is not held")
+					}
+					<-time.After(after)
+					err := do(t.Context(), d)
+					if n := l.acks + l.releases + l.extends; (n == 0) != lost {
+						t.Errorf("the source was asked %d times", n)
+					}
+					if wantErr := lost && name != "release"; errors.Is(err, pipeline.ErrLeaseLost) != wantErr {
+						t.Errorf("%v", err)
+					}
+					if isClosed(d.Lost()) != lost {
+						t.Errorf("lost: %v", !lost)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An extension moves the end.
+func TestDelivery_HeldAfterExtend(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, &countedLease{expires: time.Now().Add(time.Minute)}, 1)
+		<-time.After(50 * time.Second)
+		if _, err := d.Extend(t.Context(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(50 * time.Second)
+		if !d.Held() || d.Left().Round(time.Second) != 10*time.Second {
+			t.Errorf("held %v, %v left", d.Held(), d.Left())
+		}
+		<-time.After(20 * time.Second)
+		if d.Held() || !d.ReportLoss() || d.ReportLoss() || !errors.Is(d.LostCause(), pipeline.ErrLeaseLost) {
+			t.Errorf("held %v; %v", d.Held(), d.LostCause())
+		}
+	})
+}
+
+// A task without a lease is always held, and its event is never withheld.
+func TestDelivery_HeldWithoutLease(t *testing.T) {
+	t.Parallel()
+	d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, nil, 1)
+	e, _ := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}}, "here", time.Now())
+	if !d.Held() || e.Withheld != nil {
+		t.Error("it counts as lost")
+	}
+}
+
+// A panic in a provider's code is an error of the request.
+func TestDelivery_LeaseThatPanics(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	made := func() *pipeline.Delivery {
+		return pipeline.NewDelivery(pipeline.Task{ID: "t"}, &countedLease{expires: time.Now().Add(time.Hour), panics: true}, 1)
+	}
+	var p *pipeline.PanicError
+	if err := made().Ack(ctx); !errors.As(err, &p) {
+		t.Errorf("Ack: %v", err)
+	}
+	if err := made().Release(ctx, 0); !errors.As(err, &p) {
+		t.Errorf("Release: %v", err)
+	}
+	d := made()
+	if _, err := d.Extend(ctx, time.Minute); !errors.As(err, &p) || !d.Held() {
+		t.Errorf("Extend: %v, held %v", err, d.Held())
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
