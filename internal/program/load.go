@@ -52,7 +52,11 @@ func (t *Tool) Load(opts LoadOptions) int {
 	if err != nil {
 		return t.fail(err)
 	}
-	defer loader.Close(context.Background())
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), queue.LastClose)
+		defer cancel()
+		loader.Close(ctx) // nothing is on its way any more, unless it was given up
+	}()
 
 	load := queue.NewLoad(loader, file, opts.Limit)
 	began := time.Now()

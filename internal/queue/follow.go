@@ -3,7 +3,10 @@ package queue
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,9 +57,9 @@ const (
 func StartFollow(ctx context.Context, source pipeline.Source, batch int, lines Lines, idle time.Duration, log zerolog.Logger) *Follow {
 	f := &Follow{
 		run:    pipeline.New(ctx, pipeline.Options{Slots: followAhead, Batch: batch, IdleTimeout: idle, Log: log}),
-		leases: stages.NewExtender(stages.ExtendOptions{Log: log}),
 		counts: map[string]int64{},
 	}
+	f.leases = stages.NewExtender(stages.ExtendOptions{Log: log, Failed: f.run.Fail})
 	events := pipeline.From(f.run, "events", source)
 	events = pipeline.Via(events, "extend", f.leases.Stage())
 	pipeline.To(events, "write", f.write(lines, log))
@@ -83,9 +86,12 @@ func (f *Follow) write(lines Lines, log zerolog.Logger) pipeline.Drain[*pipeline
 		var deleting conc.WaitGroup
 		defer deleting.Wait()
 		for {
-			batch := next(in)
-			if len(batch) == 0 {
+			batch, ok := next(in)
+			if !ok {
 				return nil
+			}
+			if batch = held(batch); len(batch) == 0 {
+				continue
 			}
 			text := make([][]byte, len(batch))
 			types := map[string]int64{}
@@ -103,8 +109,11 @@ func (f *Follow) write(lines Lines, log zerolog.Logger) pipeline.Drain[*pipeline
 			f.count(types, len(batch))
 			for _, d := range batch {
 				deleting.Go(func() {
-					if err := d.Ack(settle); err != nil {
-						log.Warn().Err(err).Msg("an event has been written and not deleted; it will come again")
+					err := d.Ack(settle)
+					if errors.Is(err, pipeline.ErrRefused) { // and so for all others
+						f.run.Fail(fmt.Errorf("the events that were written cannot be deleted: %w", err))
+					} else if err != nil {
+						log.Warn().Err(err).Msg("an event was written and could not be deleted; it will come again")
 					}
 				})
 			}
@@ -124,21 +133,34 @@ func (f *Follow) count(types map[string]int64, n int) {
 	f.total += int64(n)
 }
 
-// next waits for a message and takes those that are there.
-func next(in <-chan *pipeline.Delivery) (batch []*pipeline.Delivery) {
+// next waits for a message and takes those that are there. It reports false once there are
+// no more.
+func next(in <-chan *pipeline.Delivery) (batch []*pipeline.Delivery, ok bool) {
 	d, ok := <-in
 	for ok {
 		batch = append(batch, d)
 		if len(batch) == followBatch {
-			return batch
+			return batch, true
 		}
 		select {
 		case d, ok = <-in:
 		default:
-			return batch
+			return batch, true
 		}
 	}
-	return batch
+	return batch, len(batch) > 0
+}
+
+// held returns those of batch whose leases hold. The others come again, or have come to
+// another reader.
+func held(batch []*pipeline.Delivery) []*pipeline.Delivery {
+	return slices.DeleteFunc(batch, func(d *pipeline.Delivery) bool {
+		if d.Held() {
+			return false
+		}
+		d.GiveBack()
+		return true
+	})
 }
 
 // line is a message on one line, and its event_type. One that is no JSON object becomes

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sourcegraph/conc/panics"
+
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -54,15 +56,19 @@ func (l *Load) readAll() {
 // Read is how many tasks have been read of the source.
 func (l *Load) Read() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.sent }
 
-// lastSends bounds what is on its way when a load is told to end.
-const lastSends = 20 * time.Second
+// lastSends bounds what is on its way when a load is told to end, and LastClose what
+// Loader.Close may then take.
+const (
+	lastSends = 5 * time.Second
+	LastClose = time.Second
+)
 
 // Run sends the tasks until there are no more, ctx ends, or one cannot be sent. What is
 // on its way then is waited for, so that In is exact.
 func (l *Load) Run(ctx context.Context) error {
-	sends, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastSends, cancel) })
+	sends, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastSends, func() { cancel(context.Cause(ctx)) }) })
 	defer stop()
 	turns := make(chan struct{}, loadAtOnce)
 	var all sync.WaitGroup
@@ -76,11 +82,13 @@ func (l *Load) Run(ctx context.Context) error {
 		}
 		all.Go(func() {
 			defer func() { <-turns }()
-			if err := send(sends); err != nil {
+			switch err := guarded(func() error { return send(sends) }); {
+			case err != nil && sends.Err() != nil: // told to end, and so not sent
+			case err != nil:
 				l.fail(fmt.Errorf("task %d, %q: %w", n+1, id, err))
-				return
+			default:
+				l.arrived(n)
 			}
-			l.arrived(n)
 		})
 		return true
 	})
@@ -129,6 +137,14 @@ func (l *Load) read(ctx context.Context, send func(n int64, id string, send func
 			return err
 		}
 	}
+}
+
+// guarded calls f and returns a panic in it as an error.
+func guarded(f func() error) (err error) {
+	if p := panics.Try(func() { err = f() }); p != nil {
+		return p.AsError()
+	}
+	return err
 }
 
 func abandon(ds []*pipeline.Delivery) {

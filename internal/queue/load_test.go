@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/function"
@@ -128,4 +130,30 @@ func TestLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A load that is told to end while requests hang ends all the same, and counts what has
+// arrived.
+func TestLoad_EndsWhileRequestsHang(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		l := NewLoad(&loader{in: map[string]int{}, send: func(ctx context.Context, id string) error {
+			if id == "7" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}}, numbered(50), -1)
+		var asked time.Time
+		time.AfterFunc(time.Minute, func() { asked = time.Now(); stop() })
+		err := l.Run(ctx)
+		if took := time.Since(asked); err != nil || asked.IsZero() || took != lastSends {
+			t.Errorf("%v, %v after it was told to end", err, took)
+		}
+		if l.In() != 7 || l.Beyond() != 42 {
+			t.Errorf("%d are in, and %d beyond", l.In(), l.Beyond())
+		}
+	})
 }
