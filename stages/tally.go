@@ -13,6 +13,7 @@ type Tally struct {
 	mu     sync.Mutex
 	counts Counts
 	taken  latencies
+	told   spans // the numbers of the tasks with an event; see pipeline.Delivery.Number
 }
 
 // Counts are a Tally's numbers.
@@ -63,7 +64,17 @@ func (t *Tally) add(batch []pipeline.Judgment, now time.Time) {
 			continue // nobody was told of it
 		}
 		t.taken.add(now.Sub(j.Received()))
+		t.told.add(j.Number())
 	}
+}
+
+// Prefix is how many tasks from the start-th delivery of the run on, counted from 0, have an
+// event without one in between that has none. Tasks finish in any order, so others after
+// them may have one as well.
+func (t *Tally) Prefix(start int64) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.told.after(start) - start
 }
 
 func (c *Counts) add(j *pipeline.Judgment) {

@@ -22,6 +22,7 @@ type Load struct {
 
 	mu      sync.Mutex
 	whole   bool           // there was nothing more to read
+	cut     bool           // what had been read was not all sent
 	sent    int64          // tasks that have been given to the loader
 	in      int64          // tasks that are in the queue, without a gap
 	beyond  map[int64]bool // those behind the first gap
@@ -44,8 +45,9 @@ func (l *Load) In() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.in }
 // Beyond is of tasks that are in the queue though one before them is not.
 func (l *Load) Beyond() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.beyond) }
 
-// ReadAll reports whether there was nothing more to read, once Run has ended.
-func (l *Load) ReadAll() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.whole }
+// ReadAll reports whether everything has been read and sent, once Run has ended without an
+// error.
+func (l *Load) ReadAll() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.whole && !l.cut }
 
 func (l *Load) readAll() {
 	l.mu.Lock()
@@ -84,6 +86,9 @@ func (l *Load) Run(ctx context.Context) error {
 			defer func() { <-turns }()
 			switch err := guarded(func() error { return send(sends) }); {
 			case err != nil && sends.Err() != nil: // told to end, and so not sent
+				l.mu.Lock()
+				l.cut = true
+				l.mu.Unlock()
 			case err != nil:
 				l.fail(fmt.Errorf("task %d, %q: %w", n+1, id, err))
 			default:

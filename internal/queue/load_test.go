@@ -152,7 +152,7 @@ func TestLoad_EndsWhileRequestsHang(t *testing.T) {
 		if took := time.Since(asked); err != nil || asked.IsZero() || took != lastSends {
 			t.Errorf("%v, %v after it was told to end", err, took)
 		}
-		if l.In() != 7 || l.Beyond() != 42 {
+		if l.In() != 7 || l.Beyond() != 42 || l.ReadAll() {
 			t.Errorf("%d are in, and %d beyond", l.In(), l.Beyond())
 		}
 	})

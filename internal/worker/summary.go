@@ -14,9 +14,10 @@ import (
 // A Summary is what a run came to.
 type Summary struct {
 	stages.Counts
-	// Next is the --tasks-to-skip with which another run goes on with the first
-	// task that this one has not started. Tasks start in the order of the file.
-	Next int64
+	// Next is the --tasks-to-skip with which another run goes on with the first task
+	// that has no event. Tasks finish in any order: Beyond is how many of those after it
+	// have one, and would be run again.
+	Next, Beyond int64
 	// Rest says that there are, or may be, tasks that were to be run and have
 	// not been started.
 	Rest bool
@@ -47,7 +48,8 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	over := s.Told() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
 	s.LimitReached = limit >= 0 && over >= limit
-	s.Next = w.opts.Config.TasksToSkip + over
+	prefix := w.tally.Prefix(w.skip())
+	s.Next, s.Beyond = w.opts.Config.TasksToSkip+prefix, s.Told()-prefix
 	if w.fromQueue() {
 		s.Stopped = !s.LimitReached && !sourceEnded
 		s.Queue, s.Malformed = w.queues.provider.Tasks().Name(), w.queues.malformed.Load()
@@ -87,7 +89,7 @@ func (s Summary) Log(log zerolog.Logger) {
 	if s.Queue != "" {
 		e = e.Int64("lease_lost", s.LeaseLost).Int64("malformed", s.Malformed).Str("queue", s.Queue)
 	} else {
-		e = e.Int64("next_tasks_to_skip", s.Next)
+		e = e.Int64("next_tasks_to_skip", s.Next).Int64("finished_beyond", s.Beyond)
 	}
 	e = e.Float64("elapsed_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(progress.Rate(s.rate())))
 	if s.CPU > 0 { // of a process that runs many tasks it is not known
@@ -143,8 +145,14 @@ func (s Summary) Print(w io.Writer) error {
 	case s.Retry > 0:
 		text += fmt.Sprintf("  %d of them would be worth a retry; from a task file nothing is queued again\n", s.Retry)
 	}
-	if s.Rest {
+	switch {
+	case s.Rest && s.Beyond == 0 && s.Interrupted == 0:
 		text += fmt.Sprintf("  the run ended before all tasks had been started; --tasks-to-skip %d goes on with the next one\n", s.Next)
+	case s.Rest:
+		text += fmt.Sprintf("  the run ended before all tasks had been started; --tasks-to-skip %d goes on with the first one that has no event\n", s.Next)
+		if s.Beyond > 0 {
+			text += fmt.Sprintf("  %d tasks after that one have an event already, and would be run again\n", s.Beyond)
+		}
 	}
 	if told := s.Told(); told > 0 && s.Own.cpu > 0 {
 		text += fmt.Sprintf("half of the tasks were done within %s of being received, 99 of 100 within %s; ctworker used %s of CPU, %s a task, and %s\n",

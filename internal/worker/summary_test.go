@@ -55,6 +55,16 @@ events: events.log
   the run ended before all tasks had been started; --tasks-to-skip 7 goes on with the next one
 `,
 		}, {
+			"stopped out of order",
+			Summary{Counts: stages.Counts{Completed: 9, Interrupted: 1}, Elapsed: time.Minute, Rest: true, Next: 7, Beyond: 2},
+			false,
+			`9 tasks in 1m00s, 0.15 tasks/s
+  completed           9
+  interrupted         1  (ended by the shutdown, without an event; run them again)
+  the run ended before all tasks had been started; --tasks-to-skip 7 goes on with the first one that has no event
+  2 tasks after that one have an event already, and would be run again
+`,
+		}, {
 			"limit reached",
 			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute, LimitReached: true},
 			true,

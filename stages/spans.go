@@ -1,0 +1,49 @@
+package stages
+
+import "slices"
+
+// spans is a set of numbers, kept as ranges without gaps in ascending order. It is as small
+// as it has gaps: of the numbers of finished tasks, those of the ones that are in flight.
+type spans []span
+
+// span is the numbers from..to-1.
+type span struct{ from, to int64 }
+
+// add adds n, which may be in the set.
+func (s *spans) add(n int64) {
+	all := *s
+	if last := len(all) - 1; last >= 0 && all[last].to == n { // nearly always
+		all[last].to++
+		return
+	}
+	i, _ := slices.BinarySearchFunc(all, n, func(sp span, n int64) int { // the first that does not end before n
+		if sp.to < n {
+			return -1
+		}
+		return 1
+	})
+	switch {
+	case i < len(all) && all[i].from <= n && n < all[i].to:
+	case i < len(all) && all[i].to == n:
+		all[i].to++
+		if i+1 < len(all) && all[i+1].from == all[i].to { // the gap is closed
+			all[i].to = all[i+1].to
+			*s = slices.Delete(all, i+1, i+2)
+		}
+	case i < len(all) && all[i].from == n+1:
+		all[i].from = n
+	default:
+		*s = slices.Insert(all, i, span{n, n + 1})
+	}
+}
+
+// after returns the first number from start on that is not in the set, if start is in it,
+// and else start.
+func (s spans) after(start int64) int64 {
+	for _, sp := range s {
+		if sp.from <= start && start < sp.to {
+			return sp.to
+		}
+	}
+	return start
+}
