@@ -43,6 +43,9 @@ func Main(f Func, opts ...Option) {
 	if isChild() {
 		os.Exit(p.child(os.Args[1:]))
 	}
+	if code := program.Begin(os.Stderr, p.name); code != program.ExitOK {
+		os.Exit(code)
+	}
 	os.Exit(p.engine(os.Args[1:]))
 }
 

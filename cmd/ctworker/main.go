@@ -16,6 +16,9 @@ import (
 
 func main() {
 	procexec.RunGuard() // does not return in the process that is the guard
+	if code := program.Begin(os.Stderr, "ctworker"); code != program.ExitOK {
+		os.Exit(code)
+	}
 	os.Exit(process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}.main(os.Args))
 }
 

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package program
+
+func checkLimits() (warning string, err error) { return "", nil }
