@@ -107,10 +107,10 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	defer cancel()
 	out, err := s.queue.clients.Topics.Publish(ctx, in)
 	switch {
-	case err == nil && len(out.GetMessageIds()) == len(messages):
+	case err == nil && len(out.GetMessageIds()) == len(at):
 		return nil
 	case err == nil: // which of them are in the topic is not known: they are sent again
-		err = fmt.Errorf("%w: %d ids for %d messages", errNoResult, len(out.GetMessageIds()), len(messages))
+		err = fmt.Errorf("%w: %d ids for %d messages", errNoResult, len(out.GetMessageIds()), len(at))
 	}
 	errs := make([]error, len(messages))
 	for _, i := range at {

@@ -92,9 +92,14 @@ func (a AWS) endpoint() string {
 }
 
 // get returns a category, or "" where there is none.
-func get(ctx context.Context, client *imds.Client, path string) (string, error) {
+func get(ctx context.Context, client *imds.Client, path string) (text string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, awsTime)
 	defer cancel()
+	defer func() {
+		if p := recover(); p != nil { // the SDK, on a damaged answer: a request that failed
+			text, err = "", fmt.Errorf("panic in the AWS SDK: %v", p)
+		}
+	}()
 	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
 	if err != nil {
 		if codeOf(err) == http.StatusNotFound {

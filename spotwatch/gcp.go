@@ -28,6 +28,8 @@ const (
 	gcpHang  = 60 * time.Second
 	gcpLate  = 10 * time.Second
 	gcpEvery = 5 * time.Second
+	// gcpPause is the pause after a request that was to hang and was answered before it.
+	gcpPause = time.Second
 )
 
 // Watch implements Watcher.
@@ -41,6 +43,7 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 	watch := func(path string, read func(body string) (Notice, bool)) {
 		etag := ""
 		for hanging := false; ; {
+			began := time.Now()
 			body, tag, err := g.get(ctx, client, host, path, etag, hanging)
 			mu.Lock()
 			switch {
@@ -56,8 +59,15 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 				}
 			}
 			mu.Unlock()
-			etag, hanging = tag, err == nil && tag != ""
-			if !hanging && !sleep(ctx, gcpEvery) {
+			// A server that does not wait for a change is not asked without a pause.
+			pause := time.Duration(0)
+			if hanging && time.Since(began) < gcpPause {
+				pause = gcpPause
+			}
+			if etag, hanging = tag, err == nil && tag != ""; !hanging {
+				pause = gcpEvery
+			}
+			if pause > 0 && !sleep(ctx, pause) {
 				return
 			}
 		}

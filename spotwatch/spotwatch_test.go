@@ -267,6 +267,23 @@ func TestGCP(t *testing.T) {
 	}
 }
 
+// A server that answers at once, though it was asked to wait for a change, is not asked
+// without a pause.
+func TestGCP_PacesAnswersThatDoNotWait(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", fmt.Sprint(asked.Add(1)))
+		_, _ = io.WriteString(w, "NONE")
+	}))
+	t.Cleanup(server.Close)
+	watch(t, spotwatch.GCP{Host: strings.TrimPrefix(server.URL, "http://")})
+	<-time.After(700 * time.Millisecond) // on a slow machine there are fewer requests
+	if n := asked.Load(); n > 6 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 // Where the server fails for a while, it is asked again, and told of once.
 func TestGCPFaults(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,83 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// idler is a Source with requests that wait.
+type idler struct {
+	limits []int
+	until  []time.Duration // how long it was to the end at each call
+	tasks  int
+	takes  time.Duration // for an answer
+}
+
+func (s *idler) Receive(context.Context, int) ([]*pipeline.Delivery, error) {
+	return nil, errors.New("an Idler is not to be asked so")
+}
+
+func (s *idler) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
+	s.limits = append(s.limits, limit)
+	s.until = append(s.until, time.Until(idleAt()))
+	<-time.After(s.takes)
+	if s.tasks > 0 {
+		s.tasks--
+		return []*pipeline.Delivery{pipeline.NewDelivery(pipeline.Task{ID: "a"}, nil, 1)}, nil
+	}
+	for time.Now().Before(idleAt()) {
+		<-time.After(time.Until(idleAt()))
+	}
+	return nil, pipeline.ErrIdle
+}
+
+func (*idler) Close(context.Context) error { return nil }
+
+func ack(ctx context.Context, in <-chan *pipeline.Delivery) error {
+	for d := range in {
+		if err := d.Ack(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A source whose answers are late is not idle: it ends the run itself.
+func TestIdleTimeout_IsLeftToAnIdler(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &idler{tasks: 3, takes: 10 * time.Second}
+		r := pipeline.New(t.Context(), pipeline.Options{IdleTimeout: 3 * time.Second})
+		pipeline.To(pipeline.From(r, "source", s), "ack", ack)
+		if err := r.Wait(); err != nil || r.Received() != 3 || !r.SourceEnded() {
+			t.Errorf("%d received, %v", r.Received(), err)
+		}
+		for _, d := range s.until {
+			if d != 3*time.Second {
+				t.Errorf("%v to the end", s.until)
+			}
+		}
+	})
+}
+
+// With a limit no request is made for more, nor after the last one.
+func TestMaxDeliveries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		most := int64(3)
+		s := &idler{tasks: 10}
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 8, IdleTimeout: time.Minute, MaxDeliveries: &most})
+		pipeline.To(pipeline.From(r, "source", s), "ack", ack)
+		if err := r.Wait(); err != nil || r.Received() != 3 || r.SourceEnded() {
+			t.Errorf("%d received, %v", r.Received(), err)
+		}
+		if want := []int{3, 2, 1}; len(s.limits) != 3 || s.limits[0] != want[0] || s.limits[1] != want[1] || s.limits[2] != want[2] {
+			t.Errorf("limits %v, want %v", s.limits, want)
+		}
+	})
+}
