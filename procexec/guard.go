@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"github.com/rs/zerolog"
@@ -108,12 +107,7 @@ func RunGuard() {
 			_ = syscall.Kill(-int(pgid), syscall.SIGKILL)
 		}
 	}
-	// A process that forks while it is looked for is found the next time round.
-	for deadline := time.Now().Add(closeWait); time.Now().Before(deadline); {
-		if killMarked(runID) == 0 {
-			break
-		}
-	}
+	killAllMarked(runID)
 	if dir != "" {
 		removeNotices(dir)
 	}

@@ -61,7 +61,12 @@ type Host struct {
 
 	mu         sync.Mutex
 	live       map[int64]*fork
-	runID      string        // of the launcher's marks; "" before the first fork
+	runID      string        // of the launcher's marks; "" before Begin
+	server     int           // the fork server's pid; 0 before it has reported it
+	killDelay  time.Duration // how long a fork server that is stopped may stay so
+	asked      time.Time     // when the oldest ping that has no answer was sent; zero: there is none
+	closing    bool          // Close has been called
+	killedFor  error         // why the fork server was killed; nil: it was not
 	over       bool          // a fork has ended since the last sweep
 	gone       bool          // the host has ended
 	lost       chan struct{} // closed then
@@ -125,6 +130,11 @@ func OpenHost(fd int) (*Host, error) {
 
 // HostSetup is what a host has to know before it forks.
 type HostSetup struct {
+	// Launcher marks what the host forks as this run's.
+	Launcher *Launcher
+	// KillDelay is how long a fork server that is stopped may stay so before it is
+	// killed; at least a second.
+	KillDelay time.Duration
 	// Worker is the JSON object of the task protocol's hello.
 	Worker []byte
 	Slots  int
@@ -156,8 +166,9 @@ func (h *Host) Begin(s HostSetup) error {
 	if h.log == nil {
 		h.log = func(string) {}
 	}
+	h.runID, h.killDelay = s.Launcher.runID, max(s.KillDelay, time.Second)
 	err := h.send(map[string]any{
-		"worker": json.RawMessage(s.Worker), "slots": s.Slots, "max_result_size": s.MaxResult,
+		"run": h.runID, "worker": json.RawMessage(s.Worker), "slots": s.Slots, "max_result_size": s.MaxResult,
 		"memory_limit": s.MemoryLimit, "env": env,
 	}, int(s.Shutdown.FD()), int(s.Termination.FD()))
 	if err != nil {
@@ -182,12 +193,27 @@ func (h *Host) SourceOver() <-chan struct{} { return h.sourceOver }
 // SourceOver is closed.
 func (h *Host) SourceError() error { return h.sourceErr }
 
-// Close ends the connection, which has the host end what it has forked.
+// LostError is why the host has ended; once Lost is closed. It Is ErrHostGone.
+func (h *Host) LostError() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.killedFor != nil {
+		return h.killedFor
+	}
+	return ErrHostGone
+}
+
+// Close ends the connection, which has the host end what it has forked, and waits
+// for that.
 func (h *Host) Close() error {
+	h.mu.Lock()
+	h.closing = true
+	h.mu.Unlock()
 	err := h.conn.Close()
 	if h.ended != nil {
 		<-h.ended
 		<-h.swept
+		h.awaitServer()
 	}
 	return err
 }
@@ -215,7 +241,7 @@ func (h *Host) sendLine(line []byte, fds ...int) error {
 		n += more
 	}
 	if err != nil {
-		return fmt.Errorf("%w (%w)", ErrHostGone, err)
+		return fmt.Errorf("%w (%w)", h.LostError(), err)
 	}
 	return nil
 }
@@ -256,12 +282,18 @@ func (h *Host) take(line []byte) {
 		MaxRSS      int64
 		SourceEnded *struct{ Error *string } `json:"source_ended"`
 		Warning     string
+		Server      int
+		Pong        bool
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
 		h.log("the program that started ctworker said something that is not understood: " + quoteStart(line))
 		return
 	}
 	switch {
+	case m.Pong:
+		h.answered()
+	case m.Server > 1:
+		h.setServer(m.Server)
 	case m.Forked != nil:
 		if f := h.find(*m.Forked, false); f != nil {
 			f.pid.Store(int64(m.Pid))
@@ -306,7 +338,8 @@ func (h *Host) sweepStale() {
 	for {
 		last := false
 		select {
-		case <-ticker.C:
+		case now := <-ticker.C:
+			h.watchServer(now)
 		case <-h.ended:
 			last = true
 		}
@@ -318,7 +351,7 @@ func (h *Host) sweepStale() {
 			// Orphans without a mark become the host's children.
 			_ = h.send(map[string]any{"sweep": true})
 		}
-		if over && runID != "" {
+		if over {
 			killStale(runID, func(id int64) bool {
 				h.mu.Lock()
 				defer h.mu.Unlock()
@@ -349,10 +382,9 @@ func (h *Host) find(id int64, over bool) *fork {
 func (h *Host) hostGone() {
 	h.mu.Lock()
 	h.gone = true
-	left := h.live
+	left, closing := h.live, h.closing
 	h.live = map[int64]*fork{}
 	h.mu.Unlock()
-	close(h.lost)
 	for _, f := range left {
 		// The leader has died of its parent's death. What it has left has its
 		// group, whose id no other process can have got yet, as it is in use; and
@@ -361,6 +393,13 @@ func (h *Host) hostGone() {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
 			f.launcher.table.clear(f.place, pid)
 		}
+	}
+	if !closing {
+		// And what has left the groups, which nobody else knows of any more.
+		killAllMarked(h.runID)
+	}
+	close(h.lost)
+	for _, f := range left {
 		f.exit, f.lost = Exit{Code: -int(syscall.SIGKILL)}, true
 		close(f.done)
 	}
@@ -388,10 +427,9 @@ func (h *Host) fork(l *Launcher, slot, place, socket, claim int) (*fork, error) 
 	h.mu.Lock()
 	if h.gone {
 		h.mu.Unlock()
-		return nil, ErrHostGone
+		return nil, h.LostError()
 	}
 	h.live[id] = f
-	h.runID = l.runID
 	h.mu.Unlock()
 	fds := []int{socket}
 	if claim >= 0 {

@@ -25,6 +25,7 @@ func childrenOf(pid int) []int {
 type stat struct {
 	parent, group int
 	zombie        bool
+	stopped       bool // by a signal, and not by a debugger
 }
 
 // statOf reads a process's stat, and reports false if there is no such process.
@@ -41,13 +42,37 @@ func statOf(pid int) (stat, bool) {
 	}
 	parent, _ := strconv.Atoi(string(rest[1]))
 	group, _ := strconv.Atoi(string(rest[2]))
-	return stat{parent, group, rest[0][0] == 'Z' || rest[0][0] == 'X'}, true
+	state := rest[0][0]
+	return stat{parent, group, state == 'Z' || state == 'X', state == 'T'}, true
 }
 
 // parentOf returns the parent of a process, or 0.
 func parentOf(pid int) int {
 	st, _ := statOf(pid)
 	return st.parent
+}
+
+// isStopped reports whether a process has been stopped by a signal.
+func isStopped(pid int) bool {
+	st, _ := statOf(pid)
+	return st.stopped
+}
+
+// isGone reports whether a process has ended, reaped or not.
+func isGone(pid int) bool {
+	st, ok := statOf(pid)
+	return !ok || st.zombie
+}
+
+// mapName is the name of memory that a fork server maps. Its forks have it too, and
+// cannot lose it but by running another program, which has the mark in its environment.
+const mapName = "/memfd:ctworker-"
+
+// mapsMemory reports whether a process maps the memory of a run's fork server. A fork of a
+// fork has the environment of the user's program, in which there is no mark.
+func mapsMemory(pid int, runID string) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	return err == nil && bytes.Contains(text, []byte(mapName+runID+" "))
 }
 
 // markOf returns the number in a process's mark of a run.
@@ -69,7 +94,11 @@ func markOf(pid int, runID string) (id int64, ok bool) {
 // it found alive.
 func killMarked(runID string) (found int) {
 	forEachProcess(func(pid int) {
-		if _, ok := markOf(pid, runID); ok && pid != os.Getpid() {
+		if pid == os.Getpid() {
+			return
+		}
+		_, ok := markOf(pid, runID)
+		if ok || mapsMemory(pid, runID) {
 			found++
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}

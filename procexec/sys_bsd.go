@@ -91,6 +91,18 @@ func newOrphans(*Launcher) (*orphans, error) {
 
 func (*orphans) close() error { return nil }
 
+// isStopped cannot tell here.
+func isStopped(int) bool { return false }
+
+// isGone reports whether there is no such process.
+func isGone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
+
+// parentOf cannot tell here.
+func parentOf(int) int { return 0 }
+
+// awaitPid waits for a moment.
+func awaitPid(_ int, timeout time.Duration) { <-time.After(min(timeout, 10*time.Millisecond)) }
+
 // killMarked can read no other process's environment here.
 func killMarked(string) int { return 0 }
 

@@ -48,6 +48,7 @@ func (w *Worker) openHost() error {
 	cfg, host := w.opts.Config, w.opts.Host
 	w.onClose(host.Close)
 	err := host.Begin(procexec.HostSetup{
+		Launcher: w.launcher, KillDelay: cfg.KillDelay,
 		Worker: cfg.WorkerData(), Slots: cfg.NumSimultaneousTasks,
 		MaxResult: cfg.MaxResultSize, MemoryLimit: cfg.MaxMemoryAllowedPerTask,
 		Env: cfg.TaskSettings(os.Environ()), Shutdown: w.shutdown, Termination: w.termination,

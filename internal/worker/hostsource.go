@@ -44,7 +44,7 @@ func (s *hostSource) Receive(ctx context.Context, limit int) ([]*pipeline.Delive
 			s.err = fmt.Errorf("the task source has failed: %w", ended)
 		}
 	case <-s.host.Lost():
-		s.err = procexec.ErrHostGone
+		s.err = s.host.LostError()
 	case <-ctx.Done():
 		if len(ds) > 0 {
 			return ds, nil

@@ -256,8 +256,8 @@ func (w *Worker) giveUpWithout(host *procexec.Host) {
 		defer close(ended)
 		select {
 		case <-host.Lost():
-			w.run.Fail(procexec.ErrHostGone)
-			w.run.Kill(procexec.ErrHostGone)
+			w.run.Fail(host.LostError())
+			w.run.Kill(host.LostError())
 		case <-over:
 		}
 	}()

@@ -266,6 +266,103 @@ def test_the_fork_server_is_killed(lab: Lab, wait_gone: Callable[[int], None]) -
         (lab.folder / "events.log").unlink()
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_the_fork_server_is_stopped(lab: Lab, last: bool) -> None:
+    """A task that stops its parent ends the run within its limits, even as the last task."""
+    program = """
+    def f(i, d, w):
+        if d == "stop": os.kill(os.getppid(), signal.SIGSTOP)
+        return False, time.sleep(0.05)
+    """
+    data = ["stop"] if last else [0] * 4 + ["stop"] + [0] * 100
+    for isolation in ("fork", "reuse"):
+        flags = ("-j", "2", "--kill-delay", "0", "--max-runtime", "3", "--isolation", isolation)
+        done = lab.over(program, data, *flags)
+        if last and done.code == 0:  # the task was over, and the server was killed at the end
+            assert done.types() == {"task_completed": 1}
+        else:
+            assert done.code == 1, done.err
+            assert "was stopped by a signal" in done.err
+            assert done.events[-1]["event_type"] == "fatal_exception"
+            assert "must not send SIGSTOP to its parent" in done.events[-1]["exception"]
+        (lab.folder / "events.log").unlink()
+
+
+@pytest.mark.parametrize("stopped", ["itself", "its group", "its guard"])
+def test_a_task_that_stops_something_of_its_own(
+    lab: Lab, isolation: str, stopped: str, wait_gone: Callable[[int], None]
+) -> None:
+    program = """
+    import subprocess
+    def guards():
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try: environ = open(f"/proc/{pid}/environ", "rb").read()
+            except OSError: continue
+            if environ.startswith(b"CTWORKER_GUARD=" + os.environ["CTWORKER_PROCESS"].split(".")[0].encode()):
+                yield int(pid)
+    def f(i, d, w):
+        if d == "itself": os.kill(os.getpid(), signal.SIGSTOP)
+        if d == "its group": os.killpg(0, signal.SIGSTOP)
+        if d == "its guard":
+            (guard,) = guards()
+            os.kill(guard, signal.SIGSTOP)
+        return False, 1
+    """
+    flags = ("--max-runtime", "0.3", "--kill-delay", "0.2", "--isolation", isolation)
+    done = lab.over(program, [stopped, 0], *flags)
+    assert done.code == 0, done.err
+    assert done.of("t1")["event_type"] == "task_completed"
+    if stopped == "its guard":
+        assert done.types() == {"task_completed": 2}
+    else:
+        assert done.of("t0")["event_type"] == "task_timed_out"
+
+
+@pytest.mark.parametrize("killed", ["the program", "the program and the engine"])
+@pytest.mark.parametrize("daemon", ["with its environment", "a fork"])
+def test_no_daemon_outlives_a_program_that_is_killed(
+    lab: Lab, isolation: str, daemon: str, killed: str, wait_gone: Callable[[int], None]
+) -> None:
+    program = f"""
+    import subprocess
+    def f(i, d, w):
+        if True:
+            {DAEMONS[daemon]}
+        print("running", p, flush=True)
+        time.sleep(600)
+    """
+    started, (pid, *_) = begin(lab, "--isolation", isolation, program=program)
+    engine = engine_of(started.pid)
+    if killed == "the program and the engine":
+        os.kill(engine, signal.SIGSTOP)  # so that it sees nothing between the two kills
+        os.kill(engine, signal.SIGKILL)
+    started.kill()
+    started.wait()
+    wait_gone(pid)
+
+
+def test_a_source_that_is_stopped_ends_with_the_run(
+    lab: Lab, wait_gone: Callable[[int], None]
+) -> None:
+    program = """
+    def f(task_id, data, worker):
+        return False, 1
+    def source():
+        yield {"task_id": "t0", "data": 0}
+        print("running", os.getpid(), flush=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    """
+    main = '\nif __name__ == "__main__": asyncio.run(Worker(f, args=sys.argv[1:], task_source=source).start())'
+    worker = lab.write(program, main=main)
+    started = lab.start(worker, "--event-log-to-file", "--shutdown-grace-period", "0.1")
+    assert started.stdout is not None
+    pid = int(started.stdout.readline().split()[1])
+    started.terminate()
+    done = lab.finish(started)
+    assert done.code in (0, 143), done.err
+    wait_gone(pid)
+
+
 def test_slots_that_cannot_be_started_do_not_hold_up_the_end(lab: Lab) -> None:
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))

@@ -19,7 +19,7 @@ from ctworker._data import SHUTDOWN, TERMINATION, WorkerData, notices_from_envir
 from ctworker._detach import Detacher, Shedder, adopt_orphans, set_variable
 from ctworker._environment import forget_outer_run
 from ctworker._leave import leave_after
-from ctworker._orphans import Begun, Orphans
+from ctworker._orphans import Begun, Orphans, mark_memory
 from ctworker._poller import new_poller
 from ctworker._program import Program
 from ctworker._randomness import Generators
@@ -107,11 +107,15 @@ class ForkServer:
             self._sweep()
         elif "start_source" in message:
             self._start_source()
+        elif "ping" in message:
+            self._control.say_line(b'{"pong":true}\n')
         elif "worker" in message:
             self._set_up(message)
 
     def _set_up(self, message: dict[str, Any]) -> None:
         memory_limit: int = message["memory_limit"]
+        self._control.say({"server": os.getpid()})
+        self._mark = mark_memory(message["run"])
         forget_outer_run()
         for name, fd in zip((SHUTDOWN, TERMINATION), self._control.take_fds()):
             os.set_inheritable(fd, True)

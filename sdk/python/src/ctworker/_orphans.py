@@ -38,6 +38,23 @@ _MAX_PID = 1 << 22
 """That of Linux; other systems' is lower."""
 
 
+def mark_memory(run: str) -> mmap.mmap | None:
+    """Map memory that is named after the run, and return it; None where that cannot be.
+
+    By it the engine and its guard know what is forked from here, in whatever session and
+    though it has no mark in its environment, if this process is killed.
+    """
+    try:
+        fd = os.memfd_create(f"ctworker-{run}")
+    except (AttributeError, OSError):
+        return None  # no Linux, whose /proc alone shows it
+    try:
+        os.ftruncate(fd, mmap.PAGESIZE)
+        return mmap.mmap(fd, mmap.PAGESIZE)
+    finally:
+        os.close(fd)
+
+
 class Orphans:
     """The fork server's children that it has not forked."""
 
