@@ -139,7 +139,7 @@ func TestRemoteFaults(t *testing.T) {
 	text := func(s string) func() io.ReadSeeker { return func() io.ReadSeeker { return strings.NewReader(s) } }
 	address := serveHTTP(t, map[string]func() io.ReadSeeker{
 		"/broken.jsonl": text(`{"task_id":"a","data":1}` + "\n" + `{"task_id":"b"}`),
-		"/tasks.yaml":   text("- task_id: a\n  data: 1\n- {task_id: b, data: 2}\n"),
+		"/tasks.yaml":   text("- task_id: a\n  data: 1\n- {task_id: b, data: 0o10}\n"),
 		"/not.json.gz":  text("[]"),
 	})
 	dir := t.TempDir()
@@ -156,7 +156,7 @@ func TestRemoteFaults(t *testing.T) {
 	if log := readFile(t, dir, "events.log"); !bytes.Contains(log, []byte("task_completed")) || !bytes.Contains(log, []byte("fatal_exception")) || bytes.Contains(log, []byte("secret")) {
 		t.Errorf("%s", log)
 	}
-	run(program.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"tasks":1`)
+	run(program.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"tasks":1`, "ambiguous YAML value", `/tasks.yaml","entry":2,"line":3,"value":"0o10"`)
 	run(program.ExitUsage, "/none.json").wantError("there is no such file")
 	run(program.ExitFatal, "/not.json.gz").wantError("the name says gzip")
 	run(program.ExitUsage, "/tasks.yaml", "--event-log-file", "s3://bucket/events.log").wantError("--event-log-file", "local file")

@@ -118,6 +118,23 @@ func TestBrokenTaskFile(t *testing.T) {
 	}
 }
 
+// A value that YAML 1.1 reads differently is reported once, and read by YAML 1.2.
+func TestAmbiguousYAML(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "tasks.yaml", "- {task_id: a, data: 100}\n- task_id: b\n  data:\n    frame: 0100\n- {task_id: c, data: [on, 0b1]}\n")
+	in := prepare(t, dir, "run", "--task-file", "tasks.yaml", "--", "cat").start()
+	in.want(program.ExitOK)
+	in.wantError("ambiguous YAML value", `"file":"tasks.yaml","entry":2,"line":4,"value":"0100","read_as":"the number 100","yaml_1_1_reads":"the number 64"`)
+	if n := strings.Count(in.stderr.String(), "ambiguous"); n != 1 {
+		t.Errorf("%d warnings: %s", n, in.stderr.String())
+	}
+	all := in.byTask()
+	if got := string(all["b"].Result) + string(all["c"].Result); !strings.Contains(got, `{"frame":100}`) || !strings.Contains(got, `["on","0b1"]`) {
+		t.Errorf("results: %s", got)
+	}
+}
+
 // A full disk ends the run, in words, and no further task is started.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()

@@ -65,6 +65,9 @@ func loadFaultsCase(t *testing.T, j *job) {
 	in.wantError("broken.jsonl", "entry 2", "1 tasks are in the queue jobs", "--start-task 2 goes on")
 	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl", "--queue-name", "other")
 	in.wantError(j.gone, "other", "ctworker load --create")
+	write(t, j.dir, "ambiguous.yaml", "- {task_id: a, data: 1}\n- {task_id: b, data: 2024_0115}\n")
+	in = j.do(0, "load", "--task-file", "ambiguous.yaml")
+	in.wantError("ambiguous YAML value", `"entry":2`, `"value":"2024_0115"`)
 	for _, args := range [][]string{{"--start-task", "0"}, {"--limit", "-3"}, {"--queue-name", "a b"}} {
 		in := j.do(program.ExitUsage, append([]string{"load", "--task-file", "broken.jsonl"}, args...)...)
 		in.wantError(args[0], "ctworker load --help")

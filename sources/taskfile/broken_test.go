@@ -3,8 +3,10 @@ package taskfile_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
@@ -47,6 +49,15 @@ func (b broken) run(t *testing.T) {
 		entry = 0
 	}
 	wantFault(t, err, path, entry, b.line, b.reason)
+	if !strings.HasSuffix(b.file, ".yaml") {
+		return
+	}
+	// The error does not depend on how many entries are parsed together.
+	slow := io.NopCloser(iotest.OneByteReader(strings.NewReader(b.content)))
+	_, slowErr := readAll(t, path, taskfile.Options{MaxTaskSize: 1000, Stream: slow})
+	if err != nil && (slowErr == nil || slowErr.Error() != err.Error()) {
+		t.Errorf("the error is %q, and %q byte by byte", err, slowErr)
+	}
 }
 
 const (

@@ -37,6 +37,13 @@ type content struct {
 	unpack     *zstd.Decoder // nil unless zstd
 }
 
+// contentOptions are how a content is read. The functions may be nil.
+type contentOptions struct {
+	limit       int64           // bytes that an entry may take
+	beforeRead  func()          // is called before a read that may block
+	onAmbiguous func(Ambiguity) // is called once at most; file and entry are not set
+}
+
 // counter counts the bytes read from a file.
 type counter struct {
 	src io.Reader
@@ -51,7 +58,7 @@ func (c *counter) Read(p []byte) (int, error) {
 
 // openContent finds out what src holds, by its first bytes and its name. It
 // returns a content with every error, so that the error can be put in words.
-func openContent(src io.Reader, path string, limit int64, beforeRead func()) (*content, error) {
+func openContent(src io.Reader, path string, opts contentOptions) (*content, error) {
 	c := &content{raw: &counter{src: src}}
 	c.buffer = bufio.NewReaderSize(c.raw, chunkSize)
 	kind, promised := kindOf(path)
@@ -74,11 +81,11 @@ func openContent(src io.Reader, path string, limit int64, beforeRead func()) (*c
 	if kind == unknown {
 		kind = sniff(t)
 	}
-	t.beforeRead = beforeRead
+	t.beforeRead = opts.beforeRead
 	if kind == yamlList {
-		c.format = newYAML(t, limit)
+		c.format = newYAML(t, opts)
 	} else {
-		c.format = newJSON(t, kind, limit)
+		c.format = newJSON(t, kind, opts.limit)
 	}
 	return c, nil
 }

@@ -1,12 +1,16 @@
 // Package taskfile reads tasks from a local file, or from standard input, as a
-// pipeline.Source. Files are streamed: one entry is in memory at a time,
+// pipeline.Source. Files are streamed: in memory are 64 KiB and one entry,
 // whatever the file's size.
 //
 //	file ─► gzip, zstd ─► text ─► entries ─► Receive
 //	        content.go    text.go  json.go   taskfile.go
-//	                               yaml.go
-//	                               yamlfast.go
-//	                               yamlsplit.go
+//	                               yaml*.go
+//
+// YAML takes a few steps more: the text is split into entries (yamlsplit.go,
+// yamlflow.go), those of a chunk are parsed together (yaml.go) after what the parser
+// would misread has been replaced (yamlmask.go), and the nodes become JSON
+// (yamlvalue.go) by the core schema of YAML 1.2 (yamlscalar.go). Values that YAML 1.1
+// reads differently are reported (yaml11.go).
 //
 // A task file is a list of objects, each with a task_id, which is a non-empty
 // string, and data, which is any JSON value; other keys are ignored. It is
@@ -23,12 +27,11 @@
 //
 // # Guarantee
 //
-// Data from JSON is delivered byte for byte. Data from YAML becomes the JSON
-// that says the same: numbers keep their digits, objects the order of their
-// keys; dates and binary values become strings of their text. Nothing in a
-// file is executed, and none can take more memory than some multiple of
-// Options.MaxTaskSize: a few times for JSON, and for YAML, whose parser builds
-// a tree, a hundred times or so.
+// Data from JSON is delivered byte for byte. Data from YAML, which is read as YAML
+// 1.2, becomes the JSON that means the same: numbers keep their digits, objects the
+// order of their keys; dates are strings. Nothing in a file is executed, and none can
+// take more memory than some multiple of Options.MaxTaskSize: a few times for JSON, and
+// for YAML, whose parser builds a tree, a hundred times or so.
 //
 // A broken entry ends the reading with an *Error that says in which file, at
 // which entry and line, and what would be right. The tasks before it are

@@ -39,7 +39,7 @@ type batch struct {
 
 // startFeed starts the goroutine; close ends it. A nil src means that path is
 // to be opened, which blocks for a named pipe.
-func startFeed(s *scan, src io.Reader, path string, limit int64) *feed {
+func startFeed(s *scan, src io.Reader, path string) *feed {
 	f := &feed{
 		scan: s,
 		ask:  make(chan int, 1),
@@ -50,7 +50,7 @@ func startFeed(s *scan, src io.Reader, path string, limit int64) *feed {
 	f.in.src = src
 	go func() {
 		defer close(f.done)
-		f.run(src, path, limit)
+		f.run(src, path)
 	}()
 	return f
 }
@@ -72,7 +72,7 @@ func (f *feed) receive(ctx context.Context, limit int) (batch, error) {
 	}
 }
 
-func (f *feed) run(src io.Reader, path string, limit int64) {
+func (f *feed) run(src io.Reader, path string) {
 	if !f.wait() {
 		return
 	}
@@ -85,7 +85,7 @@ func (f *feed) run(src io.Reader, path string, limit int64) {
 		}
 	}
 	if f.scan.err == nil {
-		f.scan.begin(&f.in, path, limit, f.handOver)
+		f.scan.begin(&f.in, path, f.handOver)
 	}
 	defer f.scan.close()
 	for {

@@ -21,9 +21,12 @@ type format interface {
 
 // A scan walks the entries of one open file. One goroutine uses it.
 type scan struct {
-	name    string
-	skip    int64
-	content *content // nil until begin
+	name  string
+	skip  int64
+	limit int64
+	// onAmbiguous is Options.OnAmbiguous.
+	onAmbiguous func(Ambiguity)
+	content     *content // nil until begin
 
 	read  int64 // entries
 	batch pipeline.Batch
@@ -31,8 +34,15 @@ type scan struct {
 }
 
 // begin starts to read src, which may block.
-func (s *scan) begin(src io.Reader, path string, limit int64, beforeRead func()) {
-	s.content, s.err = openContent(src, path, limit, beforeRead)
+func (s *scan) begin(src io.Reader, path string, beforeRead func()) {
+	opts := contentOptions{limit: s.limit, beforeRead: beforeRead}
+	if s.onAmbiguous != nil {
+		opts.onAmbiguous = func(a Ambiguity) {
+			a.File, a.Entry = s.name, s.read+1
+			s.onAmbiguous(a)
+		}
+	}
+	s.content, s.err = openContent(src, path, opts)
 	if s.err != nil {
 		s.err = s.explain(s.err)
 	}

@@ -36,6 +36,11 @@ type Options struct {
 	// YAML, also once its aliases have been expanded. Reading an entry takes a
 	// few times its size in memory. The default is DefaultMaxTaskSize.
 	MaxTaskSize int64
+	// OnAmbiguous, if set, is called for the first value without quotes of a YAML
+	// file that YAML 1.1 reads as another value than this package does, and not
+	// again. It is called while a task is read, by the goroutine that calls Receive
+	// or, unless the file is a regular one, by another. It must not call the Source.
+	OnAmbiguous func(Ambiguity)
 }
 
 // A Source reads the tasks of one file. It is a pipeline.Source.
@@ -68,10 +73,10 @@ func Open(path string, opts Options) (*Source, error) {
 	if opts.MaxTaskSize <= 0 {
 		opts.MaxTaskSize = DefaultMaxTaskSize
 	}
-	s := &Source{scan: scan{name: path, skip: opts.Skip}}
+	s := &Source{scan: scan{name: path, skip: opts.Skip, limit: opts.MaxTaskSize, onAmbiguous: opts.OnAmbiguous}}
 	if opts.Stream != nil {
 		s.file, s.total = opts.Stream, max(opts.Size, 0)
-		s.feed = startFeed(&s.scan, opts.Stream, path, opts.MaxTaskSize)
+		s.feed = startFeed(&s.scan, opts.Stream, path)
 		return s, nil
 	}
 	var src io.Reader
@@ -106,10 +111,10 @@ func Open(path string, opts Options) (*Source, error) {
 		}
 	}
 	if !regular {
-		s.feed = startFeed(&s.scan, src, path, opts.MaxTaskSize)
+		s.feed = startFeed(&s.scan, src, path)
 		return s, nil
 	}
-	s.scan.begin(src, path, opts.MaxTaskSize, nil)
+	s.scan.begin(src, path, nil)
 	if err := s.scan.err; err != nil {
 		if closing := s.Close(context.Background()); closing != nil {
 			err = errors.Join(err, closing)

@@ -120,14 +120,16 @@ func (t *text) skipMark(n int) { t.r, t.base = n, int64(-n) }
 
 func countLines(b []byte) int64 { return int64(bytes.Count(b, []byte{'\n'})) }
 
-// lines reads a text line by line; the last one can be held back.
+// lines reads a text line by line; the last one can be held back. A line that is
+// longer than a chunk comes in pieces.
 type lines struct {
-	text  *text
-	limit int64 // bytes a line may take
+	text *text
 
-	line   []byte // the current line with its line end
+	line   []byte // the current line with its line end, or a piece of one
 	err    error  // what is wrong with it
 	number int64  // its number, from 1
+	isRest bool   // it continues the piece before it
+	ahead  []byte // the last character of a piece, which begins the next one
 	start  int64  // its offset
 	held   bool
 	long   []byte // holds a line that spans chunks
@@ -141,9 +143,10 @@ func (l *lines) next() ([]byte, error) {
 		l.held = false
 		return l.line, l.err
 	}
-	l.start = l.text.offset()
+	l.isRest = len(l.ahead) > 0
+	l.start = l.offset()
 	l.line, l.err = l.read()
-	if !errors.Is(l.err, io.EOF) {
+	if !errors.Is(l.err, io.EOF) && !l.isRest {
 		l.number++
 	}
 	return l.line, l.err
@@ -151,7 +154,8 @@ func (l *lines) next() ([]byte, error) {
 
 func (l *lines) read() ([]byte, error) {
 	t := l.text
-	l.long = l.long[:0]
+	l.long = append(l.long[:0], l.ahead...)
+	l.ahead = l.ahead[:0]
 	for {
 		if t.r == t.w {
 			err := t.fill()
@@ -174,10 +178,16 @@ func (l *lines) read() ([]byte, error) {
 		}
 		l.long = append(l.long, unread[:end]...)
 		switch {
-		case int64(len(l.long)) > l.limit:
-			return l.long, errTooLarge
 		case isWhole:
 			return l.long, valid(l.long)
+		case len(l.long) >= chunkSize:
+			// The last character may not be there as a whole.
+			cut := len(l.long) - 1
+			for cut > len(l.long)-utf8.UTFMax && !utf8.RuneStart(l.long[cut]) {
+				cut--
+			}
+			l.ahead = append(l.ahead, l.long[cut:]...)
+			return l.long[:cut], valid(l.long[:cut])
 		}
 	}
 }
@@ -192,10 +202,23 @@ func valid(line []byte) error {
 // hold makes next return the current line again.
 func (l *lines) hold() { l.held = true }
 
+// isBuffered reports whether next returns a line without reading from the source.
+func (l *lines) isBuffered() bool {
+	return l.held || bytes.IndexByte(l.text.buf[l.text.r:l.text.w], '\n') >= 0
+}
+
+// following is the first byte of the piece after the current one, or a line break.
+func (l *lines) following() byte {
+	if len(l.ahead) > 0 {
+		return l.ahead[0]
+	}
+	return '\n'
+}
+
 // offset is how much of the text has been read, not counting a line held back.
 func (l *lines) offset() int64 {
 	if l.held {
 		return l.start
 	}
-	return l.text.offset()
+	return l.text.offset() - int64(len(l.ahead))
 }

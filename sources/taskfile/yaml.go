@@ -12,53 +12,178 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// task makes the task of the entry in chunk.
-func (y *yamlEntries) task(keep bool) (pipeline.Task, error) {
-	if task, ok := y.fastTask(keep); ok {
-		return task, nil
-	}
-	return y.parsedTask(keep)
+// yamlEntries reads YAML lists. The entries that a splitter finds in a chunk of the
+// file are parsed together, as one list, which costs much less than parsing each.
+// If there is a fault in any of them, each is parsed by itself, so that the error
+// names the right one. What an entry means does not depend on how it is parsed.
+type yamlEntries struct {
+	split yamlSplitter
+	err   error // what the splitter met behind its entries
+	index int   // of the next entry
+	last  int64 // the offset in the file after the last entry
+
+	// The entries as nodes, and the line of each in the text that was parsed. A
+	// node is nil if its entry has to be parsed by itself.
+	nodes    []*yaml.Node
+	lines    []int64
+	isMasked bool
+
+	parsed []byte // the text that was last parsed
+	values converter
+	slab   slab
 }
 
-// fastTask makes it if the entry is one that fastYAML knows.
-func (y *yamlEntries) fastTask(keep bool) (task pipeline.Task, ok bool) {
-	f := &y.fast
-	if !f.read(y.chunk, y.limit) {
-		return task, false
+func newYAML(t *text, opts contentOptions) *yamlEntries {
+	y := &yamlEntries{split: yamlSplitter{lines: lines{text: t}, limit: opts.limit}}
+	y.values.onAmbiguous = opts.onAmbiguous
+	return y
+}
+
+func (y *yamlEntries) offset() int64 { return y.last }
+
+func (y *yamlEntries) line() int64 { return y.split.line() }
+
+func (y *yamlEntries) next(keep bool) (pipeline.Task, error) {
+	if y.index == len(y.split.entries) {
+		if y.err != nil {
+			return pipeline.Task{}, y.err
+		}
+		y.err, y.index = y.split.fill(), 0
+		if len(y.split.entries) == 0 {
+			return pipeline.Task{}, y.err
+		}
+		y.parseAll()
+	}
+	entry := y.split.entries[y.index]
+	task, err := y.task(entry, keep)
+	if err != nil {
+		return pipeline.Task{}, err
+	}
+	y.index++
+	y.last = entry.offset
+	return task, nil
+}
+
+// parseAll parses all entries at once, if they can be.
+func (y *yamlEntries) parseAll() {
+	entries := y.split.entries
+	if cap(y.nodes) < len(entries) {
+		y.nodes, y.lines = make([]*yaml.Node, len(entries)), make([]int64, len(entries))
+	}
+	y.nodes, y.lines = y.nodes[:len(entries)], y.lines[:len(entries)]
+	clear(y.nodes)
+	list, isMasked, err := y.parse(0, y.split.taken())
+	if err != nil || list.Kind != yaml.SequenceNode || len(list.Content) != len(entries) {
+		return
+	}
+	line := int64(1)
+	for i, e := range entries {
+		y.lines[i] = line
+		line += parserLines(y.split.text[e.start:e.end])
+		// A quote that is not closed, say, may swallow the beginning of an entry.
+		if start := int64(list.Content[i].Line); start < y.lines[i] || start >= line && i < len(entries)-1 {
+			clear(y.nodes)
+			return
+		}
+		y.nodes[i] = list.Content[i]
+	}
+	y.isMasked = isMasked
+	if bytes.IndexByte(y.parsed, '*') < 0 {
+		return
+	}
+	for i, node := range y.nodes {
+		if refersBefore(node, y.lines[i]) {
+			y.nodes[i] = nil // it fails by itself
+		}
+	}
+}
+
+// parserLines counts line breaks as the parser does, to whom a carriage return by itself
+// is one.
+func parserLines(text []byte) int64 {
+	n := countLines(text)
+	if returns := bytes.Count(text, []byte{'\r'}); returns > 0 {
+		n += int64(returns - bytes.Count(text, []byte("\r\n")))
+	}
+	return n
+}
+
+// refersBefore reports whether an alias below n stands for something above a line.
+func refersBefore(n *yaml.Node, line int64) bool {
+	if n.Kind == yaml.AliasNode {
+		return int64(n.Alias.Line) < line
+	}
+	for _, child := range n.Content {
+		if refersBefore(child, line) {
+			return true
+		}
+	}
+	return false
+}
+
+// parse parses the splitter's text[start:end], which has whole entries.
+func (y *yamlEntries) parse(start, end int) (list *yaml.Node, isMasked bool, err error) {
+	y.parsed, isMasked = appendMasked(y.parsed[:0], y.split.text[start:end])
+	if y.split.isFlow {
+		y.parsed[0] = '['
+		y.parsed = append(y.parsed, ']')
+	}
+	list, err = parseYAML(bytes.NewReader(y.parsed))
+	return list, isMasked, err
+}
+
+// task makes the task of an entry.
+func (y *yamlEntries) task(entry yamlEntry, keep bool) (task pipeline.Task, err error) {
+	node := y.nodes[y.index]
+	y.nodes[y.index] = nil
+	if node != nil {
+		y.values.reset(entry.textLine-y.lines[y.index], y.isMasked, y.split.limit)
+	} else {
+		list, isMasked, err := y.parse(entry.start, entry.end)
+		if err != nil {
+			return task, y.syntax(entry, err)
+		}
+		if list.Kind != yaml.SequenceNode || len(list.Content) != 1 {
+			return task, at(entry.line, nil, "not one entry of a list: each starts with '- ' on a line of its own, ended by LF or CRLF")
+		}
+		node = list.Content[0]
+		y.values.reset(entry.textLine-1, isMasked, y.split.limit)
+	}
+	id, data, err := y.fields(entry, node)
+	if err != nil {
+		return task, err
+	}
+	y.values.isChecking = true
+	name, err := y.id(entry, id)
+	if err != nil {
+		return task, err
+	}
+	if err := y.values.value(data); err != nil {
+		return task, err
 	}
 	if keep {
-		task.ID = unquote(f.out[f.id.from:f.id.to])
-		task.Data = y.slab.keep(f.out[f.data.from:f.data.to])
+		task.ID = name
+		task.Data = y.slab.keep(y.values.out)
 	}
-	return task, true
+	return task, nil
 }
 
-// parsedTask makes the task of any entry.
-func (y *yamlEntries) parsedTask(keep bool) (task pipeline.Task, err error) {
-	list, err := parseYAML(bytes.NewReader(y.chunk))
+// fields returns the values of an entry's task_id and data.
+func (y *yamlEntries) fields(entry yamlEntry, node *yaml.Node) (id, data *yaml.Node, err error) {
+	c := &y.values
+	if node.Kind != yaml.MappingNode {
+		return nil, nil, at(entry.line, nil, "the entry is %s: %s", c.typeOf(node), wantObject)
+	}
+	if node.Tag != mapTag {
+		return nil, nil, c.fault(node, "%s", unknownTag(c.tag(node)))
+	}
+	if err := c.enter(node); err != nil {
+		return nil, nil, err
+	}
+	fields, err := c.fields(node)
 	if err != nil {
-		return task, y.syntax(err)
+		return nil, nil, err
 	}
-	if list.Kind != yaml.SequenceNode || len(list.Content) != 1 {
-		return task, at(y.entryLine, nil, "not one entry of a list: each starts with '- ' on a line of its own, ended by LF or CRLF")
-	}
-	c := &y.yamlValues
-	c.reset(y.chunkLine, y.limit)
-	entry := list.Content[0]
-	if entry.Kind != yaml.MappingNode {
-		return task, at(y.entryLine, nil, "the entry is %s: %s", yamlType(entry), wantObject)
-	}
-	if entry.Tag != mapTag {
-		return task, c.unknownTag(entry)
-	}
-	if err := c.enter(entry); err != nil {
-		return task, err
-	}
-	fields, err := c.fields(entry)
-	if err != nil {
-		return task, err
-	}
-	var id, data *yaml.Node
 	for _, f := range fields {
 		switch f.name {
 		case "task_id":
@@ -69,42 +194,33 @@ func (y *yamlEntries) parsedTask(keep bool) (task pipeline.Task, err error) {
 	}
 	switch {
 	case id == nil:
-		return task, at(y.entryLine, nil, reasonNoID)
+		return nil, nil, at(entry.line, nil, reasonNoID)
 	case data == nil:
-		return task, at(y.entryLine, nil, reasonNoData)
+		return nil, nil, at(entry.line, nil, reasonNoData)
 	}
+	return id, data, nil
+}
+
+// id returns the text of a task_id.
+func (y *yamlEntries) id(entry yamlEntry, id *yaml.Node) (string, error) {
 	if id.Kind == yaml.AliasNode {
 		id = id.Alias
 	}
-	if err := y.checkID(id); err != nil {
-		return task, err
+	if id.Kind != yaml.ScalarNode {
+		return "", at(entry.line, nil, "task_id is %s: it must be a string", y.values.typeOf(id))
 	}
-	if err := c.value(data); err != nil {
-		return task, err
-	}
-	if keep {
-		task.ID = id.Value
-		task.Data = y.slab.keep(c.out)
-	}
-	return task, nil
-}
-
-func (y *yamlEntries) checkID(id *yaml.Node) error {
-	is := yamlType(id)
-	if id.Style == 0 && id.Tag == strTag {
-		if _, ok := number(id.Value); ok { // one too large for the parser
-			is = "a number"
-		}
-	}
+	text, s, err := y.values.scalar(id)
 	switch {
-	case id.Kind == yaml.ScalarNode && id.Tag != nullTag && is != "a string":
-		return at(y.entryLine, nil, "task_id is %s: it must be a string, so put it in quotes: \"%s\"", is, id.Value)
-	case is != "a string":
-		return at(y.entryLine, nil, "task_id is %s: it must be a string", is)
-	case id.Value == "":
-		return at(y.entryLine, nil, reasonEmpty)
+	case err != nil:
+		return "", err
+	case s.kind == nullScalar:
+		return "", at(entry.line, nil, "task_id is null: it must be a string")
+	case s.kind != stringScalar:
+		return "", at(entry.line, nil, "task_id is %s: it must be a string, so put it in quotes: \"%s\"", s.kind, excerpt(text))
+	case text == "":
+		return "", at(entry.line, nil, reasonEmpty)
 	}
-	return nil
+	return text, nil
 }
 
 // parseYAML parses one document.
@@ -130,42 +246,54 @@ func parseYAML(r io.Reader) (root *yaml.Node, err error) {
 	return document.Content[0], nil
 }
 
-// syntax puts an error of the YAML parser in words.
-func (y *yamlEntries) syntax(err error) error {
+// syntax explains an error of the YAML parser, which has parsed the entry by itself.
+func (y *yamlEntries) syntax(entry yamlEntry, err error) error {
 	reason := strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(reason, "line "); ok {
-		// Its line is relative to the chunk, and not always the fault's.
+		// Its line is relative to the entry, and not always the fault's.
 		_, reason, _ = strings.Cut(rest, ": ")
 	}
 	// The parser has no error types. This is the one message whose words say
 	// nothing to someone who does not know how the file is read.
 	if rest, ok := strings.CutPrefix(reason, "unknown anchor '"); ok {
 		name, _, _ := strings.Cut(rest, "'")
-		before := y.chunk[:max(bytes.Index(y.chunk, []byte("*"+name)), 0)]
-		return at(y.chunkLine+countLines(before), err,
+		before := y.parsed[:max(bytes.Index(y.parsed, []byte("*"+name)), 0)]
+		return at(entry.textLine+countLines(before), err,
 			"alias *%s refers to an anchor outside this task: every task must stand on its own", name)
 	}
-	line := y.faultLine()
-	if y.isTabbed(line) {
-		return at(line, err, reasonTabs)
+	if strings.HasPrefix(reason, "exceeded max depth") {
+		return at(entry.line, err, reasonDepth, maxDepth)
 	}
-	return at(line, err, "not valid YAML: %s", reason)
+	line := y.faultLine(entry)
+	switch space := indentation(y.parsed, line-entry.textLine); {
+	case bytes.HasPrefix(space, []byte{'\t'}):
+		return at(line, err, reasonTabs)
+	case bytes.IndexByte(space, '\t') >= 0:
+		reason += "; there is a tab among the spaces that the line starts with"
+	}
+	return at(line, err, "%s: %s", reasonSyntax, reason)
 }
 
+// The parser does not support all that is valid YAML, and does not tell which it is.
+const (
+	reasonSyntax = "invalid or unsupported YAML"
+	reasonDepth  = "the entry is nested more than %d deep"
+)
+
 // faultLine finds the line at which the parser gives up, by feeding it the
-// chunk a byte at a time and seeing how far it gets. A parser that reaches the
+// entry a byte at a time and seeing how far it gets. A parser that reaches the
 // end, as for a quote that is not closed, knows no better place than the
 // entry's start.
-func (y *yamlEntries) faultLine() int64 {
+func (y *yamlEntries) faultLine(entry yamlEntry) int64 {
 	const lookahead = 4 // the most that the parser peeks at for no reason
-	slow := &slowReader{rest: append(bytes.Clone(y.chunk), "\n\n\n\n\n\n\n\n"...)}
+	slow := &slowReader{rest: append(bytes.Clone(y.parsed), "\n\n\n\n\n\n\n\n"...)}
 	size := len(slow.rest)
 	_, _ = parseYAML(slow) // it fails again
 	if slow.ended {
-		return y.entryLine
+		return entry.line
 	}
-	read := min(size-len(slow.rest), len(y.chunk))
-	return y.chunkLine + countLines(y.chunk[:max(read-lookahead, 0)])
+	read := min(size-len(slow.rest), len(y.parsed))
+	return entry.textLine + countLines(y.parsed[:max(read-lookahead, 0)])
 }
 
 // slowReader gives a byte at a time, so that nobody reads ahead.
@@ -184,11 +312,10 @@ func (s *slowReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// isTabbed reports whether a line of the chunk is indented with a tab.
-func (y *yamlEntries) isTabbed(line int64) bool {
-	rest := y.chunk
-	for range line - y.chunkLine {
-		_, rest, _ = bytes.Cut(rest, []byte{'\n'})
+// indentation returns the white space that a line of text, counted from 0, starts with.
+func indentation(text []byte, line int64) []byte {
+	for range line {
+		_, text, _ = bytes.Cut(text, []byte{'\n'})
 	}
-	return bytes.HasPrefix(bytes.TrimLeft(rest, " "), []byte{'\t'})
+	return text[:len(text)-len(bytes.TrimLeft(text, " \t"))]
 }

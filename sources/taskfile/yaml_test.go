@@ -12,10 +12,11 @@ func TestYAMLValues(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"12345678901234567890123": "12345678901234567890123", "1e400": "1e400", "-1.50": "-1.50", "1.0E+2": "1.0E+2",
-		"0x1F": "31", "-0x10": "-16", "0o17": "15", "017": "15", "0b101": "5", "1_000": "1000", "+12": "12", "089": "89",
-		"0xFFFFFFFFFFFFFFFFFFFF": "1208925819614629174706175", ".5": "0.5", "5.": "5", "+1_0.50": "10.50", "-.5e3": "-0.5e3",
-		"007.5": "7.5", "!!int 3": "3", `!!int "0x10"`: "16", "!!float 3": "3", "!!str 3": `"3"`, `"3"`: `"3"`, "'1e400'": `"1e400"`,
+		"0x1F": "31", "-0x10": `"-0x10"`, "0o17": "15", "017": "17", "0b101": `"0b101"`, "1_000": `"1_000"`, "+12": "12", "089": "89",
+		"0xFFFFFFFFFFFFFFFFFFFF": "1208925819614629174706175", ".5": "0.5", "5.": "5.0", "+10.50": "10.50", "-.5e3": "-0.5e3",
+		"007.5": "7.5", "!!int 3": "3", `!!int "0x10"`: "16", "!!float 3": "3.0", "!!str 3": `"3"`, `"3"`: `"3"`, "'1e400'": `"1e400"`,
 		"1e": `"1e"`, "0x": `"0x"`, "1.2.3": `"1.2.3"`, "12:30": `"12:30"`, "0b2": `"0b2"`, "+": `"+"`,
+		"0100": "100", "2024_0115": `"2024_0115"`, "on": `"on"`, "1:30": `"1:30"`, "{0100: 1, 0x1F: 2, 1_0: 3}": `{"100":1,"31":2,"1_0":3}`,
 		"true": "true", "False": "false", "yes": `"yes"`, "null": "null", "~": "null", "": "null", "!!null ''": "null",
 		"2024-01-02": `"2024-01-02"`, "2024-01-02T03:04:05Z": `"2024-01-02T03:04:05Z"`, "!!binary aGk=": `"aGk="`,
 		`"\u00e9\n\"\x01"`: `"é\n\"\u0001"`, "a b # c": `"a b"`, "<<": `"<<"`,
@@ -110,7 +111,13 @@ func TestBrokenYAML(t *testing.T) {
 		{"no data", "t.yaml", yaml1 + "- task_id: x\n", 1, 3, "data is missing"},
 		{"id int", "t.yaml", yaml1 + "- task_id: 17\n  data: 1\n", 1, 3, `task_id is a number: it must be a string, so put it in quotes: "17"`},
 		{"id huge", "t.yaml", yaml1 + "- task_id: 1e400\n  data: 1\n", 1, 3, "task_id is a number"},
-		{"id date", "t.yaml", yaml1 + "- task_id: 2024-01-02\n  data: 1\n", 1, 3, `task_id is a date: it must be a string, so put it in quotes`},
+		{"id zeros", "t.yaml", yaml1 + "- task_id: 0017\n  data: 1\n", 1, 3, `task_id is a number: it must be a string, so put it in quotes: "0017"`},
+		{"lone key with colon", "t.yaml", yaml1 + "- task_id: x\n  data: {a:}\n", 1, 4, "unsupported YAML: a: stands before"},
+		{"colon in flow list", "t.yaml", yaml1 + "- task_id: x\n  data: [a:, b]\n", 1, 4, "unsupported YAML: a: stands before"},
+		{"colon before bracket", "t.yaml", yaml1 + "- task_id: x\n  data: {a:[1]}\n", 1, 4, "invalid or unsupported YAML"},
+		{"anchor with colon", "t.yaml", yaml1 + "- task_id: x\n  data: &a:b c\n", 1, 4, "invalid or unsupported YAML"},
+		{"key of two lines", "t.yaml", yaml1 + "- task_id: x\n  data: {\"a\"\n    : 1}\n", 1, 5, "invalid or unsupported YAML"},
+		{"DEL without quotes", "t.yaml", yaml1 + "- task_id: x\n  data: a\x7f\n", 1, 4, "control characters"},
 		{"id bool", "t.yaml", yaml1 + "- task_id: true\n  data: 1\n", 1, 3, `put it in quotes: "true"`},
 		{"id null", "t.yaml", yaml1 + "- task_id:\n  data: 1\n", 1, 3, "task_id is null: it must be a string"},
 		{"id list", "t.yaml", yaml1 + "- task_id: [x]\n  data: 1\n", 1, 3, "task_id is a list: it must be a string"},
@@ -118,14 +125,15 @@ func TestBrokenYAML(t *testing.T) {
 		{"key twice", "t.yaml", yaml1 + "- task_id: x\n  data: 1\n  data: 2\n", 1, 5, `the key "data" is there twice`},
 		{"other key twice", "t.yaml", yaml1 + "- task_id: x\n  data: 1\n  x: 2\n  'x': 2\n", 1, 6, `the key "x" is there twice`},
 		{"key twice in data", "t.yaml", yaml1 + "- task_id: x\n  data:\n    1: 1\n    '1': 2\n", 1, 6, `the key "1" is there twice`},
-		{"indentation", "t.yaml", yaml1 + "- task_id: x\n  data:\n    a: 1\n   b: 2\n- x\n", 1, 6, "not valid YAML"},
-		{"unindented", "t.yaml", yaml1 + "- task_id: x\ndata: 1\n", 1, 4, "not valid YAML"},
-		{"two colons", "t.yaml", yaml1 + "- task_id: x\n  data: a: b\n  c: d\n", 1, 4, "not valid YAML"},
-		{"open quote", "t.yaml", yaml1 + "- task_id: x\n  data: \"a\n- task_id: y\n  data: 1\n", 1, 3, "not valid YAML"},
-		{"open bracket", "t.yaml", yaml1 + "- task_id: x\n  data: [1, 2\n", 1, 3, "not valid YAML"},
-		{"bad escape", "t.yaml", yaml1 + "- task_id: x\n  data: \"\\q\"\n  x: 1\n", 1, 4, "not valid YAML"},
-		{"percent", "t.yaml", yaml1 + "- task_id: x\n  data: %x\n  x: 1\n", 1, 4, "not valid YAML"},
-		{"control character", "t.yaml", yaml1 + "- task_id: x\n  data: \x01\n  x: 1\n", 1, 4, "not valid YAML"},
+		{"indentation", "t.yaml", yaml1 + "- task_id: x\n  data:\n    a: 1\n   b: 2\n- x\n", 1, 6, "invalid or unsupported YAML"},
+		{"unindented", "t.yaml", yaml1 + "- task_id: x\ndata: 1\n", 1, 4, "invalid or unsupported YAML"},
+		{"two colons", "t.yaml", yaml1 + "- task_id: x\n  data: a: b\n  c: d\n", 1, 4, "invalid or unsupported YAML"},
+		{"open quote", "t.yaml", yaml1 + "- task_id: x\n  data: \"a\n- task_id: y\n  data: 1\n", 1, 3, "invalid or unsupported YAML"},
+		{"open bracket", "t.yaml", yaml1 + "- task_id: x\n  data: [1, 2\n", 1, 3, "invalid or unsupported YAML"},
+		{"quote around entries", "t.yaml", yaml1 + "- task_id: x\n  data: \"a\n- task_id: y\n  data: b\"\n- task_id: z\n  data: 1\n", 1, 3, "invalid or unsupported YAML"},
+		{"bad escape", "t.yaml", yaml1 + "- task_id: x\n  data: \"\\q\"\n  x: 1\n", 1, 4, "invalid or unsupported YAML"},
+		{"percent", "t.yaml", yaml1 + "- task_id: x\n  data: %x\n  x: 1\n", 1, 4, "invalid or unsupported YAML"},
+		{"control character", "t.yaml", yaml1 + "- task_id: x\n  data: \x01\n  x: 1\n", 1, 4, "invalid or unsupported YAML"},
 		{"invalid UTF-8", "t.yaml", yaml1 + "- task_id: x\n  data: \"\xff\"\n", 1, 4, "invalid UTF-8"},
 		{"invalid UTF-8 in first line", "t.yaml", yaml1 + "- task_id: \"\xff\"\n", 1, 3, "invalid UTF-8"},
 		{"invalid UTF-8 in last line", "t.yaml", yaml1 + "- task_id: x\n  data: \xff", 1, 4, "invalid UTF-8"},
@@ -140,12 +148,12 @@ func TestBrokenYAML(t *testing.T) {
 		{"merge of scalar", "t.yaml", yaml1 + "- task_id: x\n  data: {<<: 1}\n", 1, 4, "<< is a number"},
 		{"nan", "t.yaml", yaml1 + "- task_id: x\n  data: [1,\n   .nan]\n", 1, 5, ".nan has no JSON"},
 		{"inf", "t.yaml", yaml1 + "- task_id: x\n  data: -.inf\n", 1, 4, "-.inf has no JSON"},
-		{"tag on scalar", "t.yaml", yaml1 + "- task_id: x\n  data: !!python/object/apply:os.system x\n", 1, 4, "the tag !!python/object/apply:os.system is not known"},
-		{"tag on list", "t.yaml", yaml1 + "- task_id: x\n  data: !!python/object/apply:os.system [x]\n", 1, 4, "the tag !!python/object/apply:os.system is not known"},
-		{"tag on mapping", "t.yaml", yaml1 + "- task_id: x\n  data: !mine {a: 1}\n", 1, 4, "the tag !mine is not known"},
-		{"tag on entry", "t.yaml", yaml1 + "- !mine\n  task_id: x\n  data: 1\n", 1, 3, "the tag !mine is not known"},
-		{"tag on id", "t.yaml", yaml1 + "- {task_id: !mine x, data: 1}\n", 1, 3, "the tag !mine"},
-		{"wrong tag", "t.yaml", yaml1 + "- task_id: x\n  data: !!int x\n", 1, 4, `"x" is not a number, as its tag says`},
+		{"tag on scalar", "t.yaml", yaml1 + "- task_id: x\n  data: !!python/object/apply:os.system x\n", 1, 4, "the tag !!python/object/apply:os.system is not supported"},
+		{"tag on list", "t.yaml", yaml1 + "- task_id: x\n  data: !!python/object/apply:os.system [x]\n", 1, 4, "the tag !!python/object/apply:os.system is not supported"},
+		{"tag on mapping", "t.yaml", yaml1 + "- task_id: x\n  data: !mine {a: 1}\n", 1, 4, "the tag !mine is not supported"},
+		{"tag on entry", "t.yaml", yaml1 + "- !mine\n  task_id: x\n  data: 1\n", 1, 3, "the tag !mine is not supported"},
+		{"tag on id", "t.yaml", yaml1 + "- {task_id: !mine x, data: 1}\n", 1, 3, "the tag !mine is not supported"},
+		{"wrong tag", "t.yaml", yaml1 + "- task_id: x\n  data: !!int x\n", 1, 4, `"x" is not a number, as its tag !!int requires`},
 		{"complex key", "t.yaml", yaml1 + "- task_id: x\n  data: {[1, 2]: 3}\n", 1, 4, "a key is a list"},
 		{"complex key in entry", "t.yaml", yaml1 + "- ? {a: 1}\n  : 1\n", 1, 3, "a key is a mapping"},
 		{"mapping", "t.yaml", "tasks:\n- task_id: x\n", 0, 1, "the top level is a mapping: the tasks must be a list: start each with '- '"},
@@ -153,6 +161,7 @@ func TestBrokenYAML(t *testing.T) {
 		{"scalar", "t.yaml", "\n--- word\n", 0, 2, "the top level is not a list"},
 		{"list on marker's line", "t.yaml", "--- - word\n", 0, 1, "the top level is not a list"},
 		{"mapping in second document", "t.yaml", yaml1 + "---\na: b\n", 1, 4, "the top level is a mapping"},
+		{"other task's anchor, in a key beside data", "t.yaml", "- {task_id: a, data: &x 1}\n- task_id: b\n  data: 1\n  z: [*x]\n", 1, 4, "alias *x refers to an anchor outside this task"},
 		{"too large", "t.yaml", yaml1 + "- task_id: x\n  data: " + strings.Repeat("x", 1000) + "\n", 1, 3, "more than 1000 bytes"},
 		{"too many lines", "t.yaml", yaml1 + "- task_id: x\n" + strings.Repeat("  # comment\n", 100), 1, 3, "more than 1000 bytes"},
 		{"far too large", "t.yaml", yaml1 + "- " + strings.Repeat("x", 100_000) + "\n", 1, 3, "more than 1000 bytes"},
@@ -162,7 +171,7 @@ func TestBrokenYAML(t *testing.T) {
 		{"flow: rubbish", "t.yaml", "[{task_id: a, data: 1}] x", 1, 1, "more after the closing ]"},
 		{"flow: rubbish below", "t.yaml", "[{task_id: a, data: 1}]\n\n- x", 1, 3, "more after the closing ]"},
 		{"flow: two commas", "t.yaml", "[{task_id: a, data: 1},\n ,{task_id: b, data: 1}]", 1, 2, "a comma where an entry must start"},
-		{"flow: no comma", "t.yaml", "[{task_id: a, data: 1}\n{task_id: b, data: 1}]", 0, 2, "not valid YAML"},
+		{"flow: no comma", "t.yaml", "[{task_id: a, data: 1}\n{task_id: b, data: 1}]", 0, 2, "invalid or unsupported YAML"},
 		{"flow: wrong bracket", "t.yaml", "[{task_id: a, data: 1}}", 0, 1, "closing ] must be"},
 		{"flow: entry", "t.yaml", "[{task_id: a, data: 1},\n\n\n{task_id: b}]", 1, 4, "data is missing"},
 		{"flow: too large", "t.yaml", "[{task_id: a, data: 1},\n'" + strings.Repeat("x\n", 1000) + "']", 1, 2, "more than 1000 bytes"},
@@ -193,8 +202,10 @@ func TestYAMLDepth(t *testing.T) {
 		fmt.Fprintf(&chain, "  - &b%d [*b%d]\n", i+1, i)
 	}
 	chain.WriteString("  data: *b11000\n")
-	_, err := readAll(t, writeFile(t, "t.yaml", []byte(chain.String())), taskfile.Options{})
-	if err == nil || !strings.Contains(err.Error(), "nested more than 10000 deep") {
-		t.Errorf("error %v", err)
+	for _, text := range []string{chain.String(), "- {task_id: x, data: " + strings.Repeat("[", 11_000) + "}\n", "- task_id: x\n  data:\n    " + strings.Repeat("- ", 11_000) + "x\n"} {
+		_, err := readAll(t, writeFile(t, "t.yaml", []byte(text)), taskfile.Options{})
+		if err == nil || !strings.Contains(err.Error(), "nested more than 10000 deep") {
+			t.Errorf("error %v", err)
+		}
 	}
 }

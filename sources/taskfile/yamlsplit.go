@@ -4,37 +4,41 @@ import (
 	"bytes"
 	"errors"
 	"io"
-
-	"github.com/ctworker/ctworker/pipeline"
 )
 
-// yamlEntries reads YAML lists. The YAML parser holds a whole document in
-// memory, so the stream is split into entries first, and the parser is given
-// one at a time:
+// A yamlSplitter finds the entries of YAML lists, as the parser holds in memory
+// what it is given:
 //
 //   - In a block list, an entry starts at a line that has a "-" at the list's
 //     own indentation. YAML wants whatever belongs to an entry, be it a string
 //     of many lines, indented more deeply, so such a line is never inside one.
 //     All other lines go to the entry before them, right or wrong; the parser
-//     judges.
+//     decides.
 //   - In a flow list, an entry ends at a comma or at the bracket, which takes
 //     a scan over the characters; see flowScanner.
-type yamlEntries struct {
+type yamlSplitter struct {
 	lines  lines
 	limit  int64
 	where  place
-	indent int // of the block list
-	last   int64
+	indent int    // of the block list
+	rest   []byte // of a flow list's line
+	flow   flowScanner
+	isFlow bool // the entries are of a flow list
 
-	// The entry at hand: a list of one.
-	chunk      []byte
-	chunkLine  int64 // the line that chunk starts on
-	entryLine  int64 // the line that the entry starts on
-	rest       []byte
-	flow       flowScanner
-	fast       fastYAML
-	yamlValues converter
-	slab       slab
+	// The entries found and not yet taken are of one list. They are in text one
+	// after the other, with the beginning of another one behind them.
+	text    []byte
+	entries []yamlEntry
+	current yamlEntry // the one that is read
+}
+
+// A yamlEntry is the place of an entry: text[start:end] holds its lines. An entry of
+// a flow list has a comma before it, and a line end after it.
+type yamlEntry struct {
+	start, end int
+	textLine   int64 // the line in the file that text[start] is on
+	line       int64 // the line in the file that the entry starts on
+	offset     int64 // the offset in the file where it ends
 }
 
 type place uint8
@@ -46,67 +50,99 @@ const (
 	afterFlow // a document can hold nothing after its list
 )
 
-func newYAML(t *text, limit int64) *yamlEntries {
-	return &yamlEntries{lines: lines{text: t, limit: limit}, limit: limit, fast: newFastYAML()}
+// errPaused means that the splitter has found entries, and needs to read from the
+// source, which may block, to find another.
+var errPaused = errors.New("paused")
+
+// fill finds the next entries: those that can be found without reading on, but at
+// least one. The error is met after the entries before it have been taken.
+func (y *yamlSplitter) fill() error {
+	rest := y.text[y.current.start:]
+	y.text = y.text[:copy(y.text, rest)]
+	y.current.start = 0
+	y.entries = y.entries[:0]
+	y.isFlow = y.where == inFlow
+	for {
+		var found bool
+		var err error
+		switch {
+		case y.where == inBlock:
+			found, err = y.blockEntry()
+		case y.where == inFlow:
+			found, err = y.flowEntry()
+		case len(y.entries) > 0: // the list has ended
+			return nil
+		default:
+			err = y.findList()
+			y.isFlow = y.where == inFlow
+		}
+		if found {
+			y.current.end = len(y.text)
+			y.current.offset = y.lines.offset() - int64(len(y.rest))
+			y.entries = append(y.entries, y.current)
+		}
+		if found || y.where != inBlock && y.where != inFlow {
+			y.text = y.text[:y.taken()]
+			y.current = yamlEntry{start: len(y.text)}
+		}
+		if errors.Is(err, errPaused) {
+			return nil
+		}
+		if err != nil {
+			return y.explain(err)
+		}
+	}
 }
 
-func (y *yamlEntries) offset() int64 { return y.last }
-
-func (y *yamlEntries) line() int64 { return max(y.lines.number, 1) }
-
-func (y *yamlEntries) next(keep bool) (pipeline.Task, error) {
-	if err := y.split(); err != nil {
-		return pipeline.Task{}, y.explain(err)
+// taken is how much of text belongs to entries.
+func (y *yamlSplitter) taken() int {
+	if len(y.entries) == 0 {
+		return 0
 	}
-	task, err := y.task(keep)
-	if err != nil {
-		return pipeline.Task{}, err
+	return y.entries[len(y.entries)-1].end
+}
+
+// nextLine returns the next line, unless there are entries already and it has yet to
+// be read.
+func (y *yamlSplitter) nextLine() ([]byte, error) {
+	if len(y.entries) > 0 && !y.lines.isBuffered() {
+		return nil, errPaused
 	}
-	y.last = y.lines.offset() - int64(len(y.rest))
-	return task, nil
+	return y.lines.next()
 }
 
 // explain puts what lines returned in words.
-func (y *yamlEntries) explain(err error) error {
+func (y *yamlSplitter) explain(err error) error {
 	switch {
 	case errors.Is(err, errTooLarge):
-		return tooLarge(max(y.entryLine, y.chunkLine, 1), y.limit)
+		return tooLarge(max(y.current.line, y.current.textLine, 1), y.limit)
 	case errors.Is(err, errNotUTF8):
 		return at(y.line(), err, reasonUTF8)
 	}
 	return err
 }
 
-// split puts the next entry into chunk.
-func (y *yamlEntries) split() error {
-	for {
-		var found bool
-		var err error
-		switch y.where {
-		case inBlock:
-			found, err = y.blockEntry()
-		case inFlow:
-			found, err = y.flowEntry()
-		default:
-			err = y.findList()
-		}
-		if err != nil || found {
-			return err
-		}
-	}
-}
+func (y *yamlSplitter) line() int64 { return max(y.lines.number, 1) }
 
 // findList reads up to the next list's first entry or bracket.
-func (y *yamlEntries) findList() error {
+func (y *yamlSplitter) findList() error {
 	if !isBlankLine(y.rest) { // what follows a closing bracket on its line
 		return y.trailing()
 	}
+	isComment := len(y.rest) > 0
 	y.rest = nil
 	for {
 		line, err := y.lines.next()
 		if err != nil {
 			return err
 		}
+		if y.lines.isRest {
+			if isComment {
+				continue
+			}
+			return at(y.lines.number, nil, "the line is too long for one that is outside of a list")
+		}
+		isComment = bytes.HasPrefix(bytes.TrimLeft(line, jsonSpace), []byte{'#'})
 		content := line
 		switch marker(line) {
 		case documentStart:
@@ -150,83 +186,91 @@ func (y *yamlEntries) findList() error {
 
 const reasonTabs = "a tab: YAML is indented with spaces only"
 
-// blockEntry puts the lines from an entry's first to before the next one's
-// into chunk. It returns false at the list's end.
-func (y *yamlEntries) blockEntry() (bool, error) {
-	y.chunk = y.chunk[:0]
+// blockEntry appends the lines from an entry's first to before the next one's
+// to text. It returns false at the list's end.
+func (y *yamlSplitter) blockEntry() (bool, error) {
 	for {
-		line, err := y.lines.next()
-		isFirst := len(y.chunk) == 0
-		if isFirst {
-			y.chunkLine, y.entryLine = y.lines.number, y.lines.number
+		line, err := y.nextLine()
+		if errors.Is(err, errPaused) {
+			return false, err
 		}
+		isFirst := len(y.text) == y.current.start
+		if isFirst {
+			y.current.textLine, y.current.line = y.lines.number, y.lines.number
+		}
+		startsLine := !y.lines.isRest
 		switch {
 		case errors.Is(err, io.EOF) && !isFirst:
 			y.where = betweenLists
 			return true, nil
 		case errors.Is(err, io.EOF):
 			return false, err
-		case !isFirst && y.startsEntry(line): // even if it is broken
+		case !isFirst && startsLine && y.startsEntry(line): // even if it is broken
 			y.lines.hold()
 			return true, nil
 		case err != nil:
 			return false, err
-		case marker(line) != noMarker:
+		case startsLine && marker(line) != noMarker:
 			y.where = betweenLists
 			y.lines.hold()
 			return !isFirst, nil
 		}
-		y.chunk = append(y.chunk, line...)
-		if int64(len(y.chunk)) > y.limit {
+		y.text = append(y.text, line...)
+		if int64(len(y.text)-y.current.start) > y.limit {
 			return false, errTooLarge
 		}
 	}
 }
 
 // startsEntry reports whether the line starts an entry of the block list.
-func (y *yamlEntries) startsEntry(line []byte) bool {
+func (y *yamlSplitter) startsEntry(line []byte) bool {
 	content := bytes.TrimLeft(line, " ")
 	return len(line)-len(content) == y.indent && startsEntry(content)
 }
 
-// flowEntry puts the text up to the next comma or the closing bracket into
-// chunk. It returns false if there is no entry before the bracket.
-func (y *yamlEntries) flowEntry() (bool, error) {
-	y.chunk = append(y.chunk[:0], '[')
-	y.chunkLine, y.entryLine = y.lines.number, 0
+// flowEntry appends what is before the next comma or the closing bracket to text. It
+// returns false if there is no entry before the bracket.
+func (y *yamlSplitter) flowEntry() (bool, error) {
 	for {
+		if len(y.text) == y.current.start {
+			y.text = append(y.text, ',')
+			y.current.textLine = y.lines.number
+		}
 		for i, c := range y.rest {
-			next := byte('\n')
+			next := y.lines.following()
 			if i+1 < len(y.rest) {
 				next = y.rest[i+1]
 			}
 			switch y.flow.step(c, next) {
 			case flowComma, flowClose:
-				y.chunk = append(append(y.chunk, y.rest[:i]...), "\n]"...)
+				y.text = append(append(y.text, y.rest[:i]...), '\n')
 				y.rest = y.rest[i+1:]
 				if c == ',' {
-					if y.entryLine == 0 {
+					if y.current.line == 0 {
 						return false, at(y.lines.number, nil, "there is a comma where an entry must start")
 					}
 					return true, nil
 				}
 				y.where = afterFlow
-				return y.entryLine > 0, nil
+				return y.current.line > 0, nil
 			case flowMismatch:
 				return false, at(y.lines.number, nil, "there is a } where the list's closing ] must be")
 			case flowContent:
-				if y.entryLine == 0 {
-					y.entryLine = y.lines.number
+				if y.current.line == 0 {
+					y.current.line = y.lines.number
 				}
 			}
 		}
-		y.chunk = append(y.chunk, y.rest...)
+		y.text = append(y.text, y.rest...)
 		y.rest = nil
-		if int64(len(y.chunk)) > y.limit {
+		if int64(len(y.text)-y.current.start) > y.limit {
 			return false, errTooLarge
 		}
-		line, err := y.lines.next()
-		if errors.Is(err, io.EOF) || err == nil && marker(line) != noMarker {
+		line, err := y.nextLine()
+		if errors.Is(err, errPaused) {
+			return false, err
+		}
+		if errors.Is(err, io.EOF) || err == nil && !y.lines.isRest && marker(line) != noMarker {
 			return false, at(y.lines.number, io.ErrUnexpectedEOF, "the list ends before its closing ]: it is cut off")
 		}
 		if err != nil {
@@ -236,7 +280,7 @@ func (y *yamlEntries) flowEntry() (bool, error) {
 	}
 }
 
-func (y *yamlEntries) trailing() error {
+func (y *yamlSplitter) trailing() error {
 	return at(y.lines.number, nil, "there is more after the closing ]: a document holds one list and nothing else")
 }
 

@@ -3,32 +3,25 @@ package taskfile
 import (
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"gopkg.in/yaml.v3"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
-// The tags of YAML's core schema, as the parser shortens them.
-const (
-	nullTag      = "!!null"
-	boolTag      = "!!bool"
-	strTag       = "!!str"
-	intTag       = "!!int"
-	floatTag     = "!!float"
-	timestampTag = "!!timestamp"
-	binaryTag    = "!!binary"
-	mergeTag     = "!!merge"
-	seqTag       = "!!seq"
-	mapTag       = "!!map"
-)
-
-// maxDepth is how deep a value may be nested, as in JSON files.
+// maxDepth is how deep a value may be nested, as in JSON files and in the parser.
 const maxDepth = 10_000
 
 // A converter writes YAML values as JSON. Tags run nothing: those it does not
 // know are errors.
 type converter struct {
-	out   []byte
-	first int64 // the line of the nodes' line 1
+	out    []byte
+	offset int64 // what to add to a node's line to get the line in the file
+	masked bool  // the nodes are of masked text
+
+	// onAmbiguous, if not nil, is called for the first value that YAML 1.1 reads as
+	// another one. Only data and task_id are checked, not the keys beside them.
+	onAmbiguous func(Ambiguity)
+	isChecking  bool
 
 	// An alias stands for a copy of its anchor, so a short entry can ask for
 	// more than any memory holds. Both the output and the number of nodes
@@ -44,12 +37,14 @@ type yamlField struct {
 	value *yaml.Node
 }
 
-func (c *converter) reset(first, limit int64) {
-	*c = converter{out: c.out[:0], first: first, limit: limit}
+func (c *converter) reset(offset int64, masked bool, limit int64) {
+	*c = converter{out: c.out[:0], offset: offset, masked: masked, limit: limit, onAmbiguous: c.onAmbiguous}
 }
 
+func (c *converter) line(n *yaml.Node) int64 { return int64(n.Line) + c.offset }
+
 func (c *converter) fault(n *yaml.Node, format string, args ...any) error {
-	return at(c.first+int64(n.Line)-1, nil, format, args...)
+	return at(c.line(n), nil, format, args...)
 }
 
 // value appends the JSON of n to out.
@@ -66,15 +61,27 @@ func (c *converter) value(n *yaml.Node) error {
 	defer c.leave(n)
 	switch n.Kind {
 	case yaml.ScalarNode:
-		return c.scalar(n)
+		text, s, err := c.scalar(n)
+		if err != nil {
+			return err
+		}
+		if s.kind == stringScalar {
+			c.out = rawjson.AppendQuote(c.out, text)
+		} else {
+			c.out = append(c.out, s.json...)
+		}
+		return nil
 	case yaml.SequenceNode:
 		if n.Tag != seqTag {
-			return c.unknownTag(n)
+			return c.fault(n, "%s", unknownTag(c.tag(n)))
 		}
 		c.out = append(c.out, '[')
 		for i, item := range n.Content {
 			if i > 0 {
 				c.out = append(c.out, ',')
+			}
+			if err := c.checkColon(n, item); err != nil {
+				return err
 			}
 			if err := c.value(item); err != nil {
 				return err
@@ -89,7 +96,7 @@ func (c *converter) value(n *yaml.Node) error {
 
 func (c *converter) mapping(n *yaml.Node) error {
 	if n.Tag != mapTag {
-		return c.unknownTag(n)
+		return c.fault(n, "%s", unknownTag(c.tag(n)))
 	}
 	fields, err := c.fields(n)
 	if err != nil {
@@ -100,7 +107,7 @@ func (c *converter) mapping(n *yaml.Node) error {
 		if i > 0 {
 			c.out = append(c.out, ',')
 		}
-		c.quote(f.name)
+		c.out = rawjson.AppendQuote(c.out, f.name)
 		c.out = append(c.out, ':')
 		if err := c.value(f.value); err != nil {
 			return err
@@ -114,12 +121,12 @@ func (c *converter) mapping(n *yaml.Node) error {
 func (c *converter) enter(n *yaml.Node) error {
 	c.visited++
 	if c.visited > c.limit || int64(len(c.out)) > c.limit {
-		fault := tooLarge(c.first+int64(n.Line)-1, c.limit)
+		fault := tooLarge(c.line(n), c.limit)
 		fault.Reason += "; an alias counts as often as it is used"
 		return fault
 	}
 	if c.depth++; c.depth > maxDepth {
-		return c.fault(n, "the entry is nested more than %d deep", maxDepth)
+		return c.fault(n, reasonDepth, maxDepth)
 	}
 	if n.Anchor != "" {
 		if c.open == nil {
@@ -145,6 +152,9 @@ func (c *converter) fields(n *yaml.Node) ([]yamlField, error) {
 	fields := make([]yamlField, 0, len(n.Content)/2)
 	merges := false
 	for i := 0; i < len(n.Content); i += 2 {
+		if err := c.checkColon(n, n.Content[i:i+2]...); err != nil {
+			return nil, err
+		}
 		name := mergeTag // no key's name: it names the field to replace below
 		if isMerge(n.Content[i]) {
 			merges = true
@@ -200,7 +210,7 @@ func (c *converter) merged(n *yaml.Node) ([]yamlField, error) {
 			source = source.Alias
 		}
 		if source.Kind != yaml.MappingNode {
-			return nil, c.fault(n, "<< is %s: it can merge a mapping, or a list of them", yamlType(source))
+			return nil, c.fault(n, "<< is %s: it can merge a mapping, or a list of them", c.typeOf(source))
 		}
 		if err := c.enter(source); err != nil {
 			return nil, err
@@ -222,86 +232,85 @@ func (c *converter) key(n *yaml.Node) (string, error) {
 		n = n.Alias
 	}
 	if n.Kind != yaml.ScalarNode {
-		return "", c.fault(n, "a key is %s: JSON has only strings for keys", yamlType(n))
+		return "", c.fault(n, "a key is %s: JSON has only strings for keys", c.typeOf(n))
 	}
-	start := len(c.out)
-	if err := c.scalar(n); err != nil {
-		return "", err
+	text, s, err := c.scalar(n)
+	if err != nil || s.kind == stringScalar {
+		return text, err
 	}
-	name := string(c.out[start:])
-	c.out = c.out[:start]
-	if name[0] == '"' {
-		return n.Value, nil
-	}
-	return name, nil
+	return s.json, nil
 }
 
-// scalar appends the JSON of a scalar to out.
-func (c *converter) scalar(n *yaml.Node) error {
-	// The parser makes a string of a number that Go cannot hold. JSON has no
-	// such bounds.
-	if n.Style == 0 && n.Tag == strTag || n.Tag == intTag || n.Tag == floatTag {
-		if literal, ok := number(n.Value); ok {
-			c.out = append(c.out, literal...)
-			return nil
+// scalar resolves a scalar, and returns its text too.
+func (c *converter) scalar(n *yaml.Node) (text string, s scalar, err error) {
+	text, ok := c.text(n)
+	if !ok {
+		return "", s, c.fault(n, "%s: %s", reasonSyntax, "control characters are not allowed without quotes")
+	}
+	plain := isPlain(n)
+	s, fault := resolve(text, plain, c.tag(n))
+	if fault != "" {
+		return "", s, c.fault(n, "%s", fault)
+	}
+	if c.onAmbiguous != nil && c.isChecking && plain && n.Style&yaml.TaggedStyle == 0 {
+		if there, differs := differsInYAML11(text, s); differs {
+			c.onAmbiguous(Ambiguity{Line: c.line(n), Value: excerpt(text), Here: describe(text, s), YAML11: there})
+			c.onAmbiguous = nil
 		}
 	}
-	switch n.Tag {
-	case strTag, timestampTag, binaryTag, mergeTag:
-		c.quote(n.Value)
+	return text, s, nil
+}
+
+// checkColon checks the items of a flow list, or a key and its value in a flow mapping.
+// In flow style the parser takes the colon of a: for a part of the scalar if a comma, a
+// bracket or a brace follows, where YAML 1.2 has it end a key.
+func (c *converter) checkColon(parent *yaml.Node, parts ...*yaml.Node) error {
+	if parent.Style&yaml.FlowStyle == 0 {
 		return nil
-	case nullTag:
-		switch n.Value {
-		case "", "~", "null", "Null", "NULL":
-			c.out = append(c.out, "null"...)
-			return nil
-		}
-	case boolTag:
-		switch value := strings.ToLower(n.Value); value {
-		case "true", "false":
-			c.out = append(c.out, value...)
-			return nil
-		}
-	case floatTag:
-		if strings.HasSuffix(strings.ToLower(n.Value), ".nan") || strings.HasSuffix(strings.ToLower(n.Value), ".inf") {
-			return c.fault(n, "%s has no JSON: use a number, a string or null", n.Value)
-		}
-	case intTag:
-	default:
-		return c.unknownTag(n)
 	}
-	return c.fault(n, "%q is not %s, as its tag says", n.Value, yamlType(n))
+	last := parts[len(parts)-1]
+	isLoneKey := len(parts) == 2 && last.Kind == yaml.ScalarNode && last.Value == "" && isPlain(last)
+	for i, n := range parts {
+		if n.Kind != yaml.ScalarNode || !isPlain(n) || !strings.HasSuffix(n.Value, ":") || i < len(parts)-1 && !isLoneKey {
+			continue
+		}
+		text, _ := c.text(n)
+		return c.fault(n, "unsupported YAML: %s stands before a comma or a bracket: put a space after its colon, or quote it", excerpt(text))
+	}
+	return nil
 }
 
-func (c *converter) unknownTag(n *yaml.Node) error {
-	return c.fault(n, "the tag %s is not known: a task is plain data", n.Tag)
+// text returns a scalar's text as the file has it.
+func (c *converter) text(n *yaml.Node) (text string, ok bool) {
+	if !c.masked {
+		return n.Value, true
+	}
+	return unmask(n.Value, n.Style&yaml.DoubleQuotedStyle != 0, n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0)
 }
 
-func (c *converter) quote(s string) {
-	c.out, _ = jsontext.AppendQuote(c.out, s) // it is UTF-8, so there is no error
+// tag returns a node's explicit tag. What the parser takes an untagged scalar for
+// is YAML 1.1 in parts, and does not count.
+func (c *converter) tag(n *yaml.Node) string {
+	if n.Style&yaml.TaggedStyle == 0 {
+		return ""
+	}
+	return n.Tag
 }
 
-func yamlType(n *yaml.Node) string {
+func isPlain(n *yaml.Node) bool {
+	return n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
+}
+
+func (c *converter) typeOf(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
 	case yaml.AliasNode:
-		return yamlType(n.Alias)
+		return c.typeOf(n.Alias)
 	}
-	switch n.Tag {
-	case strTag:
-		return "a string"
-	case intTag, floatTag:
-		return "a number"
-	case boolTag:
-		return "true or false"
-	case nullTag:
-		return "null"
-	case timestampTag:
-		return "a date"
-	default:
-		return "a value with the tag " + n.Tag
-	}
+	text, _ := c.text(n)
+	s, _ := resolve(text, isPlain(n), c.tag(n))
+	return s.kind.String()
 }

@@ -27,7 +27,7 @@ type Options struct {
 	// Patience is after how long without a byte, on however many connections, the
 	// reading is given up. Default 5 minutes.
 	Patience time.Duration
-	// Log receives what goes wrong and is tried again.
+	// Log receives warnings: requests that are tried again, and ambiguous YAML values.
 	Log zerolog.Logger
 }
 
@@ -141,8 +141,16 @@ func find(ctx context.Context, address string, opts Options) (object, error) {
 }
 
 // OpenTasks opens a local or a remote task file. ctx applies to the opening alone; its
-// end also ends the wait for a local file system that does not answer.
+// end also ends the wait for a local file system that does not answer. An ambiguous YAML
+// value is logged to opts.Log, unless file.OnAmbiguous is set.
 func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Options) (*taskfile.Source, error) {
+	if file.OnAmbiguous == nil {
+		file.OnAmbiguous = func(a taskfile.Ambiguity) {
+			opts.Log.Warn().Str("file", a.File).Int64("entry", a.Entry).Int64("line", a.Line).
+				Str("value", a.Value).Str("read_as", a.Here).Str("yaml_1_1_reads", a.YAML11).
+				Msg("ambiguous YAML value: YAML 1.1 reads it differently; quote it (only the first one is reported)")
+		}
+	}
 	if !Is(path) {
 		return startup.Open(ctx, func() (*taskfile.Source, error) { return taskfile.Open(path, file) },
 			func(s *taskfile.Source) { _ = s.Close(context.Background()) }, "opening "+path)

@@ -1,15 +1,18 @@
-package taskfile
+package taskfile_test
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
-	"gopkg.in/yaml.v3"
 	"pgregory.net/rapid"
+
+	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// yamlWriter writes random YAML of the kind that the fast path knows, or nearly.
+// yamlWriter writes random YAML, or nearly YAML.
 type yamlWriter struct {
 	r *rapid.T
 	b strings.Builder
@@ -177,54 +180,28 @@ func mutate(r *rapid.T, text string) string {
 	return string(runes)
 }
 
-// Whatever is nearly the YAML that the fast path knows comes out of it as out
-// of the parser, or is left to that.
-func TestFastYAMLAgrees(t *testing.T) {
+// What an entry means, and what is wrong with it, does not depend on how many entries
+// are parsed together.
+func TestYAMLTogetherAndAlone(t *testing.T) {
 	t.Parallel()
-	taken, all, texts := 0, 0, 0
 	rapid.Check(t, func(r *rapid.T) {
-		text := mutate(r, (&yamlWriter{r: r}).entries())
-		a, b := compareFast(r, text, 1<<20)
-		taken, all, texts = taken+a, all+b, texts+1
-		compareFast(r, text, int64(rapid.IntRange(1, len(text)+20).Draw(r, "limit")))
-	})
-	t.Logf("%d texts, %d entries, of which %d are taken", texts, all, taken)
-	if taken < all/20 || taken > all*19/20 {
-		t.Errorf("%d of %d entries are taken: one side is hardly tested", taken, all)
-	}
-}
-
-// The fast path is no use if ordinary files do not take it.
-func TestFastYAMLTakesOrdinaryFiles(t *testing.T) {
-	t.Parallel()
-	for name, text := range map[string]string{
-		"block":       "- task_id: task-1\n  data:\n    num1: 5\n    url: \"s3://bucket/x\"\n    values: [1, 2.5, -3]\n    nested:\n      - a\n      - b: c\n- task_id: task-2\n  data:\n    num1: -7\n    nothing:\n    flag: true\n    note: Some words, and more of them.\n",
-		"flow":        "- {\"task_id\": \"x\", \"data\": {\"num1\": 5, \"list\": [1, 2], \"none\": null, \"s\": \"\\u00fc \\\"q\\\"\\n\"}}\n- {task_id: x-2, data: {a: b, c: [d e, 1.5]}}\n",
-		"flow list":   "---\n[\n  {\n    \"task_id\": \"x\",\n    \"data\": {\"a\": [1, 2]}\n  },\n  {\"task_id\": \"y\", \"data\": 5}\n]\n",
-		"Windows":     "- task_id: x\r\n  data:\r\n    path: C:\\x\\y\r\n\r\n- task_id: x-2\r\n  data: []\r\n",
-		"PyYAML":      "- data:\n    command: echo 'a b' | wc -l\n    inputs:\n    - name: x\n      size: 12\n    - name: 'yes'\n      size: 1.5\n    when: '2024-01-02'\n  task_id: 3f2b8c1e-0d4a-4e6f-9b7a-5c3d2e1f0a9b\n",
-		"PyYAML flow": "- {data: {a: 1, b: '2'}, task_id: x}\n- {data: [s3://b/k, 'a: b'], task_id: 'y'}\n",
-		"no data":     "- task_id: x\n  data:\n- task_id: x-2\n  data: null\n",
-		"indented":    "  - task_id: x\n    data: {}\n    priority: 5\n\n  - task_id: x-2\n    data: word\n",
-		"top-level":   "- task_id: x\n  data: \"a string\"\n- task_id: x-2\n  data: 17\n- task_id: z\n  data:\n  - 1\n  - [2]\n",
-	} {
-		if taken, all := compareFast(t, text, 1<<20); taken != all || all == 0 {
-			t.Errorf("%s: %d of %d entries are taken", name, taken, all)
+		text := mutate(r, (&yamlWriter{r: r}).entries()+(&yamlWriter{r: r}).entries())
+		limit := int64(rapid.IntRange(1, 2*len(text)+20).Draw(r, "limit"))
+		read := func(src io.Reader) string {
+			var ambiguous []taskfile.Ambiguity
+			source, err := taskfile.Open("t.yaml", taskfile.Options{
+				Stream: io.NopCloser(src), MaxTaskSize: limit, OnAmbiguous: func(a taskfile.Ambiguity) { ambiguous = append(ambiguous, a) },
+			})
+			if err != nil {
+				r.Fatal(err)
+			}
+			defer closeSource(t, source)
+			got, err := drain(t, source, 5)
+			return fmt.Sprint(got, err, ambiguous)
 		}
-	}
-	// What this library writes, too, but for what it folds or writes in blocks.
-	var tasks []map[string]any
-	for i := range 100 {
-		tasks = append(tasks, map[string]any{"task_id": fmt.Sprintf("task %d", i), "data": map[string]any{
-			"int": i * 1000, "float": float64(i) / 8, "flag": i%2 == 0, "none": nil, "text": fmt.Sprintf("%d: some text, \"quoted\"", i),
-			"list": []any{i, "a", []int{1, 2}, map[string]any{"k": "v"}}, "empty": []any{}, "path": "s3://bucket/über/a.txt", "date": "2024-01-02",
-		}})
-	}
-	text, err := yaml.Marshal(tasks)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if taken, all := compareFast(t, string(text), 1<<20); taken != all || all != len(tasks) {
-		t.Errorf("%d of %d entries that the library wrote are taken:\n%s", taken, all, text[:400])
-	}
+		together, alone := read(strings.NewReader(text)), read(iotest.OneByteReader(strings.NewReader(text)))
+		if together != alone {
+			r.Fatalf("%q with limit %d:\n%s, but byte by byte\n%s", text, limit, together, alone)
+		}
+	})
 }

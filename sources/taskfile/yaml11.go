@@ -1,0 +1,122 @@
+package taskfile
+
+import (
+	"fmt"
+	"math/big"
+	"regexp"
+	"strings"
+)
+
+// An Ambiguity is a value without quotes that a YAML file gives and that YAML 1.1,
+// which many programs still read (PyYAML among them), takes for another value than
+// YAML 1.2 does. Quoting the value, or writing it in the way that both read alike,
+// removes the ambiguity.
+type Ambiguity struct {
+	File  string // as in an Error
+	Entry int64  // the number of the entry, from 1
+	Line  int64  // the line of the value, from 1
+	Value string // the value as it is written; a long one is shortened
+
+	// Here is what the task gets, and YAML11 what YAML 1.1 reads, in words such
+	// as "the number 100" or "a string".
+	Here, YAML11 string
+}
+
+// The types that PyYAML's safe_load finds, from its resolver.py. They are those of
+// YAML 1.1 (https://yaml.org/type/), except that y and n are strings.
+var (
+	yaml11Int = regexp.MustCompile(`^(?:[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|` +
+		`[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$`)
+	yaml11Float = regexp.MustCompile(`^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|` +
+		`[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$`)
+	yaml11Date = regexp.MustCompile(`^[0-9]{4}-(?:[0-9]{2}-[0-9]{2}|[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}` +
+		`(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)$`)
+)
+
+// differsInYAML11 reports whether YAML 1.1 reads the plain scalar text, which is
+// here, as something else, and what.
+func differsInYAML11(text string, here scalar) (there string, differs bool) {
+	switch text[:min(len(text), 1)] {
+	case "y", "Y", "n", "N", "o", "O":
+		switch text {
+		case "yes", "Yes", "YES", "on", "On", "ON":
+			return "true", true
+		case "no", "No", "NO", "off", "Off", "OFF":
+			return "false", true
+		}
+		return "", false
+	case "=", "<":
+		return "an error", text == "=" || text == "<<"
+	case "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "+", "-", ".":
+	default:
+		return "", false
+	}
+	if strings.Trim(text, "0123456789abcdefABCDEFxTtZ_:.+- \t") != "" && here.kind == stringScalar {
+		return "", false
+	}
+	switch {
+	case len(text) > maxDigits: // converting it may take long, and is not worth it
+		isAlike := here.kind == intScalar && text == here.json || here.kind == floatScalar && yaml11Float.MatchString(text)
+		return "another value", !isAlike && (here.kind != stringScalar || yaml11Int.MatchString(text) || yaml11Float.MatchString(text))
+	case yaml11Int.MatchString(text):
+		n := yaml11Value(text)
+		if n == "" {
+			return "an error", true
+		}
+		same := here.kind == intScalar && (n == here.json || "-"+n == here.json && n == "0")
+		return "the number " + n, !same
+	case yaml11Float.MatchString(text):
+		return "a number", here.kind == stringScalar
+	case yaml11Date.MatchString(text):
+		return "a date", true
+	default:
+		return "a string", here.kind != stringScalar
+	}
+}
+
+// yaml11Value returns the decimal digits of an integer of YAML 1.1, or "" for one
+// without digits, such as 0b_.
+func yaml11Value(s string) string {
+	s = strings.ReplaceAll(s, "_", "")
+	sign, number := "", strings.TrimLeft(s, "+-")
+	if s[0] == '-' {
+		sign = "-"
+	}
+	n := new(big.Int)
+	switch {
+	case strings.Contains(number, ":"): // to base 60
+		for part := range strings.SplitSeq(number, ":") {
+			digit, _ := new(big.Int).SetString(part, 10)
+			n.Add(n.Mul(n, big.NewInt(60)), digit)
+		}
+	default:
+		base := 10
+		switch {
+		case strings.HasPrefix(number, "0b"):
+			number, base = number[2:], 2
+		case strings.HasPrefix(number, "0x"):
+			number, base = number[2:], 16
+		case len(number) > 1 && number[0] == '0':
+			base = 8
+		}
+		if _, ok := n.SetString(number, base); !ok {
+			return ""
+		}
+	}
+	if n.Sign() == 0 {
+		sign = ""
+	}
+	return sign + n.String()
+}
+
+// describe names a resolved scalar for an Ambiguity.
+func describe(text string, s scalar) string {
+	switch s.kind {
+	case stringScalar:
+		return fmt.Sprintf("the string %q", excerpt(text))
+	case intScalar, floatScalar:
+		return "the number " + excerpt(s.json)
+	default:
+		return s.json
+	}
+}
