@@ -84,15 +84,16 @@ func (t *Tool) usage(err error) int {
 // print writes text for people to standard error.
 func (t *Tool) print(format string, args ...any) { t.display.print(fmt.Sprintf(format, args...)) }
 
-// fail reports an error, and returns the exit code: that of the signal if a signal was
-// the cause.
+// fail reports an error, and returns the exit code: that of the signal if there was one,
+// as it was the cause.
 func (t *Tool) fail(err error) int {
-	if code := t.interrupted(); code != 0 && (errors.Is(err, context.Canceled) || errors.As(err, new(signalError))) {
-		t.log.Warn().Msg(context.Cause(t.ctx).Error())
-		return code
+	code := t.interrupted()
+	if code == 0 {
+		t.display.logError("", err)
+		return ExitFatal
 	}
-	t.display.logError("", err)
-	return ExitFatal
+	t.log.Warn().Err(err).Msg(context.Cause(t.ctx).Error()) // a client may wrap the context's error in one of its own
+	return code
 }
 
 // interrupted is the exit code of a tool that a signal has ended before its work was

@@ -219,15 +219,14 @@ func (l *Log) write(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	breaks := 0
 	if torn {
-		_, err = l.file.Write([]byte{'\n'})
+		breaks, err = l.file.Write([]byte{'\n'})
 	}
 	if err == nil {
 		n, err = l.file.Write(l.buf)
 	}
-	if removed := l.shared.end(); removed && err == nil {
-		err = ErrRemoved
-	}
+	l.shared.end(breaks + n)
 	return n, err
 }
 

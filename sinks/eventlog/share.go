@@ -56,7 +56,9 @@ func newShared(f *os.File, path string, log zerolog.Logger) *shared {
 }
 
 // begin waits until no other process writes, and reports whether the file ends in the
-// middle of a line. end has to follow unless there is an error.
+// middle of a line. It returns ErrRemoved if the file has no name any more: then nothing
+// keeps what is written to it. A file that was renamed has one. end has to follow unless
+// there is an error.
 func (s *shared) begin(ctx context.Context) (torn bool, err error) {
 	if err := s.lock(ctx); err != nil {
 		return false, err
@@ -67,16 +69,10 @@ func (s *shared) begin(ctx context.Context) (torn bool, err error) {
 	return torn, err
 }
 
-// end lets other processes write, and reports whether the file has no name any more:
-// then nothing keeps what is written to it. A file that was renamed has one.
-func (s *shared) end() (removed bool) {
-	s.size = -1
-	if err := syscall.Fstat(s.fd, &s.stat); err == nil {
-		s.size = s.stat.Size
-		removed = s.stat.Nlink == 0
-	}
+// end lets other processes write. written is how many bytes this one has appended.
+func (s *shared) end(written int) {
+	s.size = s.stat.Size + int64(written) // or less than it is, if there was no lock
 	s.unlock()
-	return removed
 }
 
 func (s *shared) endsInLine() (bool, error) {
@@ -85,6 +81,8 @@ func (s *shared) endsInLine() (bool, error) {
 	}
 	size := s.stat.Size
 	switch {
+	case s.stat.Nlink == 0:
+		return false, ErrRemoved
 	case size == 0, size == s.size:
 		return false, nil
 	case s.last == nil:
