@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
 // HostVar is the environment variable by which a program that has started this
@@ -44,6 +46,37 @@ type HostSource struct {
 	File     string `json:"file"`
 	StreamFD int    `json:"stream_fd"`
 	Name     string `json:"name"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Names and arguments need not be UTF-8.
+func (h *HostHello) UnmarshalJSON(b []byte) error {
+	type plain HostHello
+	var names struct {
+		Argv    []rawjson.FileName `json:"argv"`
+		Program rawjson.FileName   `json:"program"`
+	}
+	if err := errors.Join(json.Unmarshal(b, (*plain)(h)), json.Unmarshal(b, &names)); err != nil {
+		return err
+	}
+	h.Program = string(names.Program)
+	for i, arg := range names.Argv {
+		h.Argv[i] = string(arg)
+	}
+	return nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Names need not be UTF-8.
+func (s *HostSource) UnmarshalJSON(b []byte) error {
+	type plain HostSource
+	var names struct {
+		File rawjson.FileName `json:"file"`
+		Name rawjson.FileName `json:"name"`
+	}
+	if err := errors.Join(json.Unmarshal(b, (*plain)(s)), json.Unmarshal(b, &names)); err != nil {
+		return err
+	}
+	s.File, s.Name = string(names.File), string(names.Name)
+	return nil
 }
 
 // A Host is the program that has started this one, which forks processes for a

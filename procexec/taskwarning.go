@@ -1,6 +1,10 @@
 package procexec
 
-import "github.com/rs/zerolog"
+import (
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/utf8cut"
+)
 
 const (
 	maxTaskWarnings     = 16   // different texts per run, as the text comes from a task
@@ -16,9 +20,7 @@ type taskWarnings struct {
 // take returns a function that logs the warning of a task, or nil if the same text has
 // been logged before or too many have.
 func (w *taskWarnings) take(log *zerolog.Logger, taskID, text string) func() {
-	if len(text) > maxTaskWarningBytes {
-		text = text[:maxTaskWarningBytes]
-	}
+	text = utf8cut.Start(text, maxTaskWarningBytes)
 	if w.seen[text] || len(w.seen) >= maxTaskWarnings {
 		return nil
 	}

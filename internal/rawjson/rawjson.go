@@ -134,8 +134,7 @@ func AppendQuote[T ~string | ~[]byte](b []byte, s T) []byte {
 		if i == len(text) {
 			break
 		}
-		r := rune(text[i]&0x0f)<<12 | rune(text[i+1]&0x3f)<<6 | rune(text[i+2]&0x3f)
-		b = fmt.Appendf(b, `\u%04x`, r)
+		b = fmt.Appendf(b, `\u%04x`, surrogateAt(text, i))
 		text = text[i+3:]
 	}
 	b = append(b, '"')
@@ -165,4 +164,39 @@ func (s *String) UnmarshalJSON(b []byte) error {
 	}
 	*s = String(Unquote(b))
 	return nil
+}
+
+// A FileName is a file name or an argument as Python writes it in JSON, as a field for
+// package json: a lone surrogate from U+DC80 to U+DCFF is a byte that is not UTF-8
+// (PEP 383, https://peps.python.org/pep-0383).
+type FileName string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (f *FileName) UnmarshalJSON(b []byte) error {
+	var s String
+	if err := s.UnmarshalJSON(b); err != nil {
+		return err
+	}
+	text := string(s)
+	var name []byte
+	for {
+		i := nextSurrogate(text)
+		name = append(name, text[:i]...)
+		if i == len(text) {
+			break
+		}
+		if r := surrogateAt(text, i); r >= 0xdc80 && r <= 0xdcff {
+			name = append(name, byte(r-0xdc00))
+		} else {
+			name = append(name, text[i:i+3]...)
+		}
+		text = text[i+3:]
+	}
+	*f = FileName(name)
+	return nil
+}
+
+// surrogateAt decodes the three bytes at i.
+func surrogateAt(text string, i int) rune {
+	return rune(text[i]&0x0f)<<12 | rune(text[i+1]&0x3f)<<6 | rune(text[i+2]&0x3f)
 }

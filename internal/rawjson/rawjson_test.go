@@ -55,12 +55,24 @@ func TestStrings(t *testing.T) {
 			t.Errorf("%s: %v, %v", tc.quoted, s.S, err)
 		}
 	}
-	if got := string(rawjson.AppendQuote(nil, "a\xff\xed\xb3\xa9\xed\xb3")); got != `"a`+"\ufffd"+`\udce9`+"\ufffd"+`"` {
+	if got := string(rawjson.AppendQuote(nil, "a\xff\xed\xb3\xa9\xed\xb3")); got != `"a`+"\ufffd"+`\udce9`+"\ufffd\ufffd"+`"` {
 		t.Errorf("AppendQuote made %s of what is not UTF-8", got)
 	}
 	var s rawjson.String
 	if err := json.Unmarshal([]byte(`3`), &s); err == nil {
 		t.Error("a number passes for a string")
+	}
+}
+
+func TestFileName(t *testing.T) {
+	t.Parallel()
+	for quoted, want := range map[string]string{
+		`"a/b.py"`: "a/b.py", `"w\udce9.py"`: "w\xe9.py", `"\udcff\udc80é"`: "\xff\x80é", `"\ud800"`: "\xed\xa0\x80", `"\udc7f"`: "\xed\xb1\xbf",
+	} {
+		var name rawjson.FileName
+		if err := json.Unmarshal([]byte(quoted), &name); err != nil || string(name) != want {
+			t.Errorf("%s: %q, error %v", quoted, name, err)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/utf8cut"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -147,7 +148,7 @@ func abridge(text string) string {
 	if len(text) <= 300 {
 		return text
 	}
-	return fmt.Sprintf("%s… (%d bytes)", text[:300], len(text))
+	return fmt.Sprintf("%s… (%d bytes)", utf8cut.Start(text, 300), len(text))
 }
 
 // at is the time of every event, so that the suite's output is the same each

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/utf8cut"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -149,7 +150,7 @@ func abridge(data []byte) string {
 	if len(data) <= 200 {
 		return string(data)
 	}
-	return fmt.Sprintf("%s… (%d bytes)", data[:200], len(data))
+	return fmt.Sprintf("%s… (%d bytes)", utf8cut.Start(data, 200), len(data))
 }
 
 // next receives between 1 and limit deliveries.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import enum
 import json
+import os
 
 import pytest
 
@@ -150,6 +151,15 @@ def test_half_of_a_surrogate_pair_is_passed_on(lab: Lab) -> None:
     )
     event = lab.run(program, "--task-file", "tasks.json").of("a\udce9")
     assert event["result"] == {"id": "a\udce9", "caf\udce9": [True]}
+
+
+def test_names_that_are_not_utf8(lab: Lab, isolation: str) -> None:
+    program = lab.write("def f(i, data, w): return False, data")
+    program = program.rename(program.with_name(os.fsdecode(b"w\xe9.py")))
+    tasks = lab.folder / os.fsdecode(b"t\xe9.jsonl")
+    tasks.write_text('{"task_id": "a", "data": 1}')
+    done = lab.run(program, "--task-file", tasks, "--isolation", isolation)
+    assert done.of("a")["result"] == 1, done.err
 
 
 def test_ten_megabytes(lab: Lab) -> None:

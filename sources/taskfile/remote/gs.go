@@ -108,7 +108,7 @@ func (f *gsFile) check(r *http.Response, offset int64) error {
 // explain says in words what to do about an answer.
 func (f *gsFile) explain(r *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(r.Body, 1000)) // for what it is worth
-	answer := errors.New("Cloud Storage answers " + r.Status + ": " + cmp.Or(strings.Join(strings.Fields(string(text)), " "), "nothing more"))
+	answer := errors.New("Cloud Storage answers " + r.Status + ": " + cmp.Or(strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "")), " "), "nothing more"))
 	switch code := r.StatusCode; {
 	case code == http.StatusNotFound && f.generation != "", code == http.StatusPreconditionFailed, code == http.StatusRequestedRangeNotSatisfiable:
 		return ErrChanged
