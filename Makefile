@@ -3,7 +3,7 @@
 
 BIN := build/ctworker
 
-.PHONY: help build demo queue-demo test wheel lint check bench bench-peers bench-go fuzz clean
+.PHONY: help build licenses demo queue-demo test wheel lint check bench bench-peers bench-go fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -11,6 +11,9 @@ help: ## list the targets
 build: ## build the command as one static program, build/ctworker
 	@mkdir -p build
 	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/ctworker
+
+licenses: build ## collect the licence texts of all that is linked into build/ctworker, in build/licenses
+	@go run ./internal/licenses $(BIN) build/licenses
 
 demo: build ## run 1,000 addition tasks with progress, events and a summary
 	@CGO_ENABLED=0 go build -trimpath -o build/addition ./examples/addition
@@ -24,7 +27,7 @@ test: build ## run all tests, the Python package's too
 	@scripts/test
 	@scripts/test-python
 
-wheel: build ## build the Python package, with the command in it, as a wheel and an sdist in build/dist
+wheel: licenses ## build the Python package, with the command and its licence texts in it, as a wheel and an sdist in build/dist
 	@scripts/wheel
 
 lint: ## vet, lint and check the formatting (builds the linter once, a few minutes)

@@ -1,18 +1,23 @@
-"""Put the engine into the wheel, which makes it a wheel for one platform.
+"""Put the engine and its licence texts into the wheel, which makes it a wheel for one platform.
 
-The engine is src/ctworker/bin/ctworker, or what CTWORKER_BUILD_BIN names. Without
-either the wheel has Python alone, for any platform, and finds an engine by CTWORKER_BIN
-or on the PATH.
+The engine is src/ctworker/bin/ctworker, or the program that CTWORKER_BUILD_BIN names.
+Without either the wheel has Python alone, for any platform, and finds an engine by
+CTWORKER_BIN or on the PATH.
+
+The texts are those in the folder that CTWORKER_BUILD_LICENSES names, by default the folder
+licenses next to the engine. `make licenses` collects them.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 # The engine is static, so that it runs with the C library of any Linux.
 LINUX = "manylinux_2_17_{0}.manylinux2014_{0}.musllinux_1_1_{0}"
@@ -24,22 +29,56 @@ TAGS = {
 }
 
 
+def find_engine(root: str) -> str | None:
+    """Return the engine's path; None if the wheel is to have none."""
+    named = os.environ.get("CTWORKER_BUILD_BIN")
+    engine = named or os.path.join(root, "src", "ctworker", "bin", "ctworker")
+    if not named and not os.path.exists(engine):
+        return None
+    if not os.access(engine, os.X_OK):
+        raise RuntimeError(f"CTWORKER_BUILD_BIN={engine} is no program")
+    return os.path.abspath(engine)
+
+
+class LicenseHook(MetadataHookInterface):
+    """Called by hatchling as it reads the metadata."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """List the project's own licence, and the texts that the engine needs."""
+        metadata["license-files"] = ["LICENSE"]
+        engine = find_engine(self.root)
+        if engine is None:
+            return
+        texts = os.environ.get("CTWORKER_BUILD_LICENSES") or os.path.join(
+            os.path.dirname(engine), "licenses"
+        )
+        if not os.path.isfile(os.path.join(texts, "go", "LICENSE")):
+            raise RuntimeError(
+                f"{texts} does not have the licence texts of the engine: collect them with "
+                "`make licenses`, or name their folder in CTWORKER_BUILD_LICENSES"
+            )
+        # Files that are listed have to be below the root.
+        inside = os.path.join(self.root, "licenses")
+        shutil.rmtree(inside, ignore_errors=True)
+        shutil.copytree(texts, inside)
+        for folder, _, names in os.walk(inside):
+            relative = os.path.relpath(folder, self.root)
+            metadata["license-files"] += [os.path.join(relative, name) for name in names]
+
+
 class EngineHook(BuildHookInterface):  # type: ignore[type-arg]
     """Called by hatchling as it builds a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the engine to a wheel; editable installs look for it in the source tree."""
-        named = os.environ.get("CTWORKER_BUILD_BIN")
-        engine = named or os.path.join(self.root, "src", "ctworker", "bin", "ctworker")
-        if version == "editable" or (not named and not os.path.exists(engine)):
+        engine = find_engine(self.root)
+        if version == "editable" or engine is None:
             return
-        if not os.access(engine, os.X_OK):
-            raise RuntimeError(f"CTWORKER_BUILD_BIN={engine} is no program")
         here = (sys.platform, platform.machine().lower().replace("amd64", "x86_64"))
         if here not in TAGS:
             raise RuntimeError(
                 f"there is no wheel for {here}; it would need a tag in hatch_build.py"
             )
-        build_data["force_include"][os.path.abspath(engine)] = "ctworker/bin/ctworker"
+        build_data["force_include"][engine] = "ctworker/bin/ctworker"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{TAGS[here]}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import email
 import os
 import platform
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def build(out: Path, *arguments: str, **env: str) -> Path:
-    environment = {k: v for k, v in os.environ.items() if k != "CTWORKER_BUILD_BIN"} | env
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CTWORKER_BUILD_")}
+    environment |= env
     subprocess.run(
         [
             sys.executable,
@@ -38,14 +41,33 @@ def build(out: Path, *arguments: str, **env: str) -> Path:
     return made
 
 
+ENGINE = os.environ.get("CTWORKER_BIN", "")
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The licence texts of the engine."""
+    folder = tmp_path_factory.mktemp("build") / "licenses"
+    subprocess.run(
+        ["go", "run", "./internal/licenses", ENGINE, str(folder)], cwd=ROOT.parents[1], check=True
+    )
+    return folder
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of Linux")
-def test_a_wheel_has_the_engine(lab: Lab, tmp_path: Path) -> None:
-    wheel = build(tmp_path / "wheel", "--wheel", CTWORKER_BUILD_BIN=os.environ["CTWORKER_BIN"])
+def test_a_wheel_has_the_engine(lab: Lab, tmp_path: Path, texts: Path) -> None:
+    wheel = build(
+        tmp_path / "wheel",
+        "--wheel",
+        CTWORKER_BUILD_BIN=ENGINE,
+        CTWORKER_BUILD_LICENSES=str(texts),
+    )
     machine = platform.machine()
     assert wheel.name.endswith(
         f"-py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}.musllinux_1_1_{machine}.whl"
     )
     with zipfile.ZipFile(wheel) as archive:
+        check_licences(archive)
         names = archive.namelist()
         site = tmp_path / "site"
         archive.extractall(site)
@@ -61,6 +83,37 @@ def test_a_wheel_has_the_engine(lab: Lab, tmp_path: Path) -> None:
     assert (done.code, done.types()) == (0, {"task_completed": 1}), done.err
 
 
+def check_licences(wheel: zipfile.ZipFile) -> None:
+    """The wheel has the text of each module of the engine, of Go and its own, and lists them."""
+    (info,) = {n.split("/")[0] for n in wheel.namelist() if ".dist-info/" in n}
+    listed = email.message_from_bytes(wheel.read(f"{info}/METADATA")).get_all("License-File", [])
+    files = {n.removeprefix(f"{info}/licenses/") for n in wheel.namelist() if "/licenses/" in n}
+    assert files == set(listed)
+    assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT.parents[1] / "LICENSE").read_bytes()
+    assert b"The Go Authors" in wheel.read(f"{info}/licenses/licenses/go/LICENSE")
+    linked = subprocess.check_output(["go", "version", "-m", ENGINE], text=True)
+    modules = [line.split()[1] for line in linked.splitlines() if line.split()[0] in ("mod", "dep")]
+    assert len(modules) > 50
+    for module in modules:
+        text = [n for n in files if re.fullmatch(f"licenses/{re.escape(module)}/LICENSE[^/]*", n)]
+        assert text, f"no licence of {module}"
+        assert len(wheel.read(f"{info}/licenses/{text[0]}")) > 500
+
+
+def test_an_engine_without_licence_texts_fails_the_build(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        build(
+            tmp_path / "wheel",
+            "--wheel",
+            CTWORKER_BUILD_BIN=ENGINE,
+            CTWORKER_BUILD_LICENSES=str(tmp_path / "empty"),
+        )
+    assert b"does not have the licence texts of the engine" in raised.value.stderr + (
+        raised.value.stdout or b""
+    )
+
+
 def test_a_source_distribution_has_no_engine(tmp_path: Path) -> None:
     sdist = build(tmp_path / "sdist", "--sdist")
     with tarfile.open(sdist) as archive:
@@ -71,7 +124,9 @@ def test_a_source_distribution_has_no_engine(tmp_path: Path) -> None:
         "hatch_build.py",
         "README.md",
     } <= names
-    assert not [n for n in names if "/bin/" in n]
+    assert not [n for n in names if "/bin/" in n or n.startswith("licenses/")]
+    assert (ROOT / "LICENSE").read_bytes() == (ROOT.parents[1] / "LICENSE").read_bytes()
+    assert "LICENSE" in names
 
 
 def test_a_wheel_without_an_engine_is_for_any_platform(tmp_path: Path) -> None:

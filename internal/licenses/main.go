@@ -1,0 +1,218 @@
+// Command licenses collects the licence texts of everything that is linked into a Go
+// program: its own, Go's and those of each module.
+//
+//	go run ./internal/licenses build/ctworker build/licenses
+//
+// It is run in the module that the program was built from. What was linked is read from
+// the program itself, so the texts are those of its versions. A folder for each module,
+// named as the module is, gets the texts at the module's root and those next to the
+// packages that are linked, which cover code that was copied into the module. The folder
+// "go" has those of the standard library. A module without a licence text is an error.
+package main
+
+import (
+	"bytes"
+	"context"
+	"debug/buildinfo"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+)
+
+func main() {
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: licenses PROGRAM FOLDER")
+		os.Exit(2)
+	}
+	n, err := collect(context.Background(), os.Args[1], os.Args[2])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "licenses: %v\n", err)
+		os.Exit(1)
+	}
+	fmt.Printf("licenses: the texts of %d modules and of Go are in %s\n", n, os.Args[2])
+}
+
+// collect replaces the folder by one with the licence texts of the program, and returns
+// of how many modules they are.
+func collect(ctx context.Context, program, folder string) (int, error) {
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return 0, err
+	}
+	packages, err := linked(ctx, info)
+	if err != nil {
+		return 0, err
+	}
+	texts, err := textsOf(ctx, info, packages)
+	if err != nil {
+		return 0, err
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		return 0, err
+	}
+	for _, text := range texts {
+		if err := text.copyTo(folder); err != nil {
+			return 0, err
+		}
+	}
+	return len(info.Deps) + 1, nil
+}
+
+func command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "go", args...)
+}
+
+// A pkg is what "go list" prints of a package.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	Standard   bool
+	Module     *module
+}
+
+type module struct {
+	Path    string
+	Version string
+	Dir     string
+	Main    bool
+	Replace *module
+}
+
+// linked returns the packages of a program, for the system that it was built for.
+func linked(ctx context.Context, info *debug.BuildInfo) ([]pkg, error) {
+	cmd := command(ctx, "list", "-deps", "-json=ImportPath,Dir,Standard,Module", info.Path)
+	cmd.Env = os.Environ()
+	for _, s := range info.Settings {
+		if s.Key == "CGO_ENABLED" || s.Key == "GOOS" || s.Key == "GOARCH" {
+			cmd.Env = append(cmd.Env, s.Key+"="+s.Value)
+		}
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list %s: %w: %s", info.Path, err, stderr.String())
+	}
+	var packages []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return packages, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("go list: %w", err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// A text is a file with a licence, and its name in the folder of all.
+type text struct{ from, name string }
+
+func (t text) copyTo(folder string) error {
+	content, err := os.ReadFile(t.from)
+	if err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(content)) == 0 {
+		return fmt.Errorf("%s is empty", t.from)
+	}
+	to := filepath.Join(folder, t.name)
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, 0o644)
+}
+
+// textsOf returns the texts of all modules that the program says it is made of, and of Go.
+func textsOf(ctx context.Context, info *debug.BuildInfo, packages []pkg) ([]text, error) {
+	dirs := make(map[string]string)     // a module's root
+	nested := make(map[string][]string) // the folders of a module's packages
+	versions := make(map[string]string)
+	for _, p := range packages {
+		if p.Module == nil {
+			continue
+		}
+		m := p.Module
+		dirs[m.Path], versions[m.Path] = m.Dir, m.Version
+		nested[m.Path] = append(nested[m.Path], p.Dir)
+	}
+	root, err := goRoot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	texts, faults := textsIn("go", root, nil)
+	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
+		dir := dirs[m.Path]
+		switch {
+		case dir == "":
+			faults = errors.Join(faults, fmt.Errorf("%s is in the program and not in the module here: build the program again", m.Path))
+			continue
+		case m != &info.Main && versions[m.Path] != m.Version:
+			faults = errors.Join(faults, fmt.Errorf("%s has version %s in the program and %s here: build the program again", m.Path, m.Version, versions[m.Path]))
+			continue
+		}
+		found, err := textsIn(m.Path, dir, nested[m.Path])
+		texts, faults = append(texts, found...), errors.Join(faults, err)
+	}
+	return texts, faults
+}
+
+// goRoot is the folder of the Go distribution, which has its licence.
+func goRoot(ctx context.Context) (string, error) {
+	out, err := command(ctx, "env", "GOROOT").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOROOT: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+var (
+	// isText matches the names of files that have to be handed on.
+	isText = regexp.MustCompile(`(?i)^((un)?licen[cs]e|copying|copyright|notice|patents)([-._].*)?$`)
+	// isLicence matches those that grant something on their own.
+	isLicence = regexp.MustCompile(`(?i)^((un)?licen[cs]e|copying|copyright)`)
+	isCode    = regexp.MustCompile(`(?i)\.(go|s|c|h|py|json|ya?ml|tmpl)$`)
+)
+
+// textsIn returns the texts at a module's root, and from there down to its packages.
+func textsIn(module, root string, packages []string) ([]text, error) {
+	seen := map[string]bool{root: true}
+	for _, dir := range packages {
+		for ; len(dir) > len(root); dir = filepath.Dir(dir) {
+			seen[dir] = true
+		}
+	}
+	var texts []text
+	licensed := false
+	for dir := range seen {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if !isText.MatchString(e.Name()) || isCode.MatchString(e.Name()) || !e.Type().IsRegular() {
+				continue
+			}
+			from := filepath.Join(dir, e.Name())
+			inside, err := filepath.Rel(root, from)
+			if err != nil {
+				return nil, err
+			}
+			licensed = licensed || dir == root && isLicence.MatchString(e.Name())
+			texts = append(texts, text{from: from, name: filepath.Join(filepath.FromSlash(module), inside)})
+		}
+	}
+	if !licensed {
+		return nil, fmt.Errorf("%s: no licence text in %s", module, root)
+	}
+	slices.SortFunc(texts, func(a, b text) int { return strings.Compare(a.name, b.name) })
+	return texts, nil
+}
