@@ -223,7 +223,7 @@ func (d *Delivery) GiveBack() {
 // giveBack is called by stages alone, so that telling has not come to its end.
 func (r *Run) giveBack(d *Delivery) {
 	release := func() {
-		if err := d.Release(r.phases.Settle, 0); err != nil {
+		if err := recovered(func() error { return d.Release(r.phases.Settle, 0) }); err != nil {
 			r.opts.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
 				Msg("could not release the task; it becomes available when its lease ends")
 		}

@@ -1,8 +1,11 @@
 package procexec
 
 import (
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/sourcegraph/conc/panics"
 )
 
 // Jobs are what Run runs, and what it says of them. J is the caller's own: what
@@ -47,11 +50,11 @@ func Run[J any](p *Pool, jobs Jobs[J], ends Ends) error {
 		c.seats[i] = newSeat(c, i)
 	}
 	var rest sync.WaitGroup
-	rest.Go(func() { c.watchEnds(ends) })
-	rest.Go(c.clock)
+	rest.Go(func() { c.guarded(func() { c.watchEnds(ends) }) })
+	rest.Go(func() { c.guarded(c.clock) })
 	var seats sync.WaitGroup
 	for _, s := range c.seats {
-		seats.Go(s.run)
+		seats.Go(func() { c.guarded(s.run) })
 	}
 	c.feed()
 	seats.Wait()
@@ -59,6 +62,28 @@ func Run[J any](p *Pool, jobs Jobs[J], ends Ends) error {
 	rest.Wait()
 	c.giveBackAll()
 	return c.err
+}
+
+// guarded calls f, which is the whole of a goroutine. A panic in it, such as one of the
+// caller's functions, fails the run: nothing more is started, and what runs is ended by
+// whoever ends the run.
+func (c *crew[J]) guarded(f func()) {
+	p := panics.Try(f)
+	if p == nil {
+		return
+	}
+	err := fmt.Errorf("the pool of processes: %w", p.AsError())
+	if c.jobs.Failed != nil {
+		c.jobs.Failed(err) // first: it may have held mu when it panicked, so that halt would hang
+	}
+	for range 100 {
+		if c.mu.TryLock() {
+			c.mu.Unlock()
+			c.halt(err)
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
 }
 
 // crew is one Run: the seats, what waits for one, and the feeder that assigns.
@@ -280,13 +305,13 @@ func (c *crew[J]) enter(job J) entry[J] {
 	}
 	if e.lost != nil {
 		e.done = make(chan struct{})
-		go func() {
+		go c.guarded(func() {
 			select {
 			case <-e.lost:
 				c.lose(e)
 			case <-e.done:
 			}
-		}()
+		})
 	}
 	return e
 }

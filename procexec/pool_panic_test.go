@@ -1,0 +1,49 @@
+package procexec_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/ctworker/ctworker/procexec"
+)
+
+// A panic in a goroutine of the pool fails the run, and does not end this process.
+func TestPool_PanicFailsTheRun(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t, procexec.Options{Slots: 1})
+	pool, err := procexec.NewPool(l, procexec.PoolOptions{
+		Argv: []string{self(t)}, Env: append(os.Environ(), childVar+"=warm", "GORACE=atexit_sleep_ms=0"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(order{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := make(chan procexec.Task, 1)
+	in <- procexec.Task{ID: "t", Attempt: 1, Data: data}
+	failed := make(chan error, 1)
+	err = procexec.Run(pool, procexec.Jobs[procexec.Task]{
+		In: in, Task: func(task procexec.Task) procexec.Task { return task },
+		Done:     func(procexec.Task, procexec.Report) { panic("a fault in what receives reports") },
+		GiveBack: func(procexec.Task) {},
+		Failed: func(err error) {
+			select {
+			case failed <- err:
+			default:
+			}
+		},
+	}, procexec.Ends{})
+	if err == nil || !strings.Contains(err.Error(), "a fault in what receives reports") {
+		t.Errorf("Run: %v", err)
+	}
+	if told := <-failed; told == nil {
+		t.Error("Failed was not called")
+	}
+	if err := pool.Close(); err != nil {
+		t.Error(err)
+	}
+}
