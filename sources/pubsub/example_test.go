@@ -24,7 +24,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	run := pipeline.New(ctx, pipeline.Options{Slots: 4, Shared: true, Batch: 100, IdleTimeout: time.Minute})
-	leases := stages.NewExtender(stages.ExtendOptions{Patience: stages.Patience, Stall: run.Stall, Failed: run.Stop})
+	leases := stages.NewExtender(stages.ExtendOptions{Patience: stages.Patience, Stall: run.Stall, Failed: run.Fail})
 	received := pipeline.From(run, "source", tasks)
 	kept := pipeline.ViaUnbuffered(received, "extend", leases.Stage())
 	results := pipeline.Via(kept, "execute", stages.Execute(run, stages.RunnerFunc(
