@@ -268,6 +268,8 @@ func (y *yamlEntries) syntax(entry yamlEntry, err error) error {
 	switch space := indentation(y.parsed, line-entry.textLine); {
 	case bytes.HasPrefix(space, []byte{'\t'}):
 		return at(line, err, reasonTabs)
+	case strings.Contains(reason, "a tab character where an indentation space is expected"):
+		reason += "; if a block scalar starts with a tab, give its indentation, such as |2"
 	case bytes.IndexByte(space, '\t') >= 0:
 		reason += "; there is a tab among the spaces that the line starts with"
 	}
