@@ -17,7 +17,7 @@ func Example() {
   data: {num1: 1, num2: 2}
 - task_id: add-2
   data: {num1: 0x10, num2: 1.50}
-- task_id: 3
+- task_id: 3.0
   data: {num1: 4, num2: 5}
 `
 	ctx := context.Background()
@@ -47,5 +47,5 @@ func Example() {
 	// Output:
 	// add-1 {"num1":1,"num2":2}
 	// add-2 {"num1":16,"num2":1.50}
-	// standard input: entry 3, line 6: task_id is a number: it must be a string, so put it in quotes: "3"
+	// standard input: entry 3, line 6: task_id is a number: it must be a string, so put it in quotes: "3.0"
 }

@@ -14,6 +14,7 @@ func TestSource_IntegerTaskIDs(t *testing.T) {
 	for name, text := range map[string]string{
 		"t.json":  `[{"task_id":5,"data":0},{"data":1,"task_id":-7},{"task_id":123456789012345678901234,"data":2}]`,
 		"t.jsonl": `{"task_id":5,"data":0}` + "\n" + `{"task_id":-7,"data":1}` + "\n" + `{"task_id":123456789012345678901234,"data":2}`,
+		"t.yaml":  "- task_id: 5\n  data: 0\n- data: 1\n  task_id: -7\n- {task_id: 123456789012345678901234, data: 2}\n",
 	} {
 		path := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -216,6 +216,9 @@ func (y *yamlEntries) id(entry yamlEntry, id *yaml.Node) (string, error) {
 	case s.kind == nullScalar:
 		return "", at(entry.line, nil, "task_id is null: it must be a string")
 	case s.kind != stringScalar:
+		if id, ok := pipeline.IntegerID([]byte(text)); ok {
+			return id, nil
+		}
 		return "", at(entry.line, nil, "task_id is %s: it must be a string, so put it in quotes: \"%s\"", s.kind, excerpt(text))
 	case text == "":
 		return "", at(entry.line, nil, reasonEmpty)
