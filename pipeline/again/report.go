@@ -164,19 +164,18 @@ func (r *Reporter) logStack(err error) {
 
 func seconds(d time.Duration) float64 { return d.Round(100 * time.Millisecond).Seconds() }
 
-// causeOf is an error's text without what differs from one failure to the next, such as
-// ports and request ids.
+// causeOf is the text of what is at the root of an error, without what differs from one
+// failure to the next, such as ports and request ids.
 func causeOf(err error) string {
+	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
+		err = next
+	}
 	const most = 300
 	text := err.Error()
-	text = text[:min(len(text), most)]
-	if i := strings.Index(text, "RequestID: "); i >= 0 {
-		text = text[:i]
-	}
 	return strings.Map(func(c rune) rune {
 		if unicode.IsDigit(c) {
 			return -1
 		}
 		return c
-	}, text)
+	}, text[:min(len(text), most)])
 }

@@ -130,7 +130,7 @@ func TestReporter_LogsAChangedCause(t *testing.T) {
 		r := again.NewReporter(zerolog.New(&b).Level(zerolog.InfoLevel), "SQS")
 		a := r.Begin("Pull")
 		for i := range 30 {
-			err := errors.New("connection refused")
+			err := fmt.Errorf("action %c: %w", 'a'+i, errPassing) // the same cause
 			if i >= 15 {
 				err = errors.New("503")
 			}
@@ -142,7 +142,7 @@ func TestReporter_LogsAChangedCause(t *testing.T) {
 		for _, l := range lines(t, &b) {
 			errs = append(errs, l.Error)
 		}
-		if want := []string{"connection refused", "503"}; !slices.Equal(errs, want) {
+		if want := []string{"action a: no route to host", "503"}; !slices.Equal(errs, want) {
 			t.Errorf("%q, want %q", errs, want)
 		}
 	})
