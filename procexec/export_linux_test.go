@@ -11,3 +11,6 @@ func OrphanScan(l *Launcher) func() int {
 		return len(killed)
 	}
 }
+
+// CheckProcAt is checkProcAt.
+var CheckProcAt = checkProcAt

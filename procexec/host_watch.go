@@ -2,7 +2,6 @@ package procexec
 
 import (
 	"fmt"
-	"os"
 	"syscall"
 	"time"
 )
@@ -114,6 +113,3 @@ func killAllMarked(runID string) {
 		continue
 	}
 }
-
-// isSibling reports whether a process has the same parent as this one.
-func isSibling(pid int) bool { return parentOf(pid) == os.Getppid() }

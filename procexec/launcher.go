@@ -107,6 +107,11 @@ func NewLauncher(opts Options) (*Launcher, error) {
 			opts.Log.Warn().Err(err).Msg("processes that leave their task's group cannot be caught")
 		}
 	}
+	if opts.Subreaper || l.guard != nil {
+		if err := l.checkProc(); err != nil {
+			opts.Log.Warn().Err(err).Msg("a process that a task moves to a session of its own may outlive the task and the run")
+		}
+	}
 	return l, nil
 }
 

@@ -2,6 +2,7 @@ package procexec
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,6 +10,47 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// checkProc returns why the processes of tasks cannot be found in /proc, and what to do
+// about it; nil if they can.
+func (l *Launcher) checkProc() error {
+	guard := 0
+	if l.guard != nil {
+		guard = l.guard.process.Pid
+	}
+	return checkProcAt("/proc", os.Getpid(), guard, l.runID)
+}
+
+// checkProcAt is checkProc with the place where /proc is. The guard, which has runID in
+// its environment, stands for any process that this user starts; 0: there is none.
+func checkProcAt(proc string, self, guard int, runID string) error {
+	link, err := os.Readlink(proc + "/self")
+	switch {
+	case err != nil:
+		return fmt.Errorf("/proc is not mounted (%w): mount it, as with \"mount -t proc proc /proc\"", err)
+	case link != strconv.Itoa(self):
+		return fmt.Errorf("/proc is that of another PID namespace: this process is %d, and /proc/self is %s: "+
+			"mount the /proc of this namespace, as \"unshare --mount-proc\" does", self, link)
+	case guard == 0:
+		return nil
+	}
+	env, err := os.ReadFile(fmt.Sprintf("%s/%d/environ", proc, guard))
+	if err == nil && !bytes.Contains(env, []byte(runID)) {
+		err = errors.New("it is empty")
+	}
+	if err != nil {
+		return fmt.Errorf("the environment of this user's own processes cannot be read in /proc (%w): "+
+			"mount /proc without hidepid, and have the security module allow it", err)
+	}
+	return nil
+}
+
+// isOwnProc reports whether /proc is that of this process's PID namespace: another's
+// numbers are those of other processes here.
+func isOwnProc() bool {
+	link, err := os.Readlink("/proc/self")
+	return err == nil && link == strconv.Itoa(os.Getpid())
+}
 
 // childrenOf returns the processes whose parent is pid, zombies included.
 func childrenOf(pid int) []int {
@@ -52,14 +94,21 @@ func parentOf(pid int) int {
 	return st.parent
 }
 
+// isSibling reports whether a process has the same parent as this one, as far as that
+// can be told.
+func isSibling(pid int) bool { return parentOf(pid) == os.Getppid() || !isOwnProc() }
+
 // isStopped reports whether a process has been stopped by a signal.
 func isStopped(pid int) bool {
 	st, _ := statOf(pid)
-	return st.stopped
+	return st.stopped && isOwnProc()
 }
 
 // isGone reports whether a process has ended, reaped or not.
 func isGone(pid int) bool {
+	if !isOwnProc() {
+		return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+	}
 	st, ok := statOf(pid)
 	return !ok || st.zombie
 }
@@ -117,6 +166,9 @@ func killStale(runID string, isLive func(id int64) bool) {
 }
 
 func forEachProcess(f func(pid int)) {
+	if !isOwnProc() {
+		return
+	}
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return

@@ -83,6 +83,9 @@ func isZombie(int) bool { return false }
 // awaitGroup cannot tell here who is in a group.
 func awaitGroup(int, time.Time) {}
 
+// checkProc has nothing to add to what newOrphans says here.
+func (*Launcher) checkProc() error { return nil }
+
 type orphans struct{}
 
 func newOrphans(*Launcher) (*orphans, error) {
@@ -97,8 +100,8 @@ func isStopped(int) bool { return false }
 // isGone reports whether there is no such process.
 func isGone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
-// parentOf cannot tell here.
-func parentOf(int) int { return 0 }
+// isSibling cannot tell here.
+func isSibling(int) bool { return true }
 
 // awaitPid waits for a moment.
 func awaitPid(_ int, timeout time.Duration) { <-time.After(min(timeout, 10*time.Millisecond)) }
