@@ -17,7 +17,10 @@ import (
 	"runtime"
 	rpprof "runtime/pprof"
 	"runtime/trace"
+	"strings"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/redact"
 )
 
 // Options say what is recorded. The zero value is nothing.
@@ -133,6 +136,17 @@ func (r *Recording) trace(opts Options) error {
 	return r.record("trace", opts.Trace, trace.Start, func(io.Writer) error { trace.Stop(); return nil })
 }
 
+// cmdline is pprof.Cmdline without the secrets of addresses.
+func cmdline(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	args := make([]string, len(os.Args))
+	for i, arg := range os.Args {
+		args[i] = redact.Text(arg)
+	}
+	_, _ = io.WriteString(w, strings.Join(args, "\x00"))
+}
+
 func (r *Recording) serve(opts Options) error {
 	if opts.Address == "" {
 		return nil
@@ -144,7 +158,7 @@ func (r *Recording) serve(opts Options) error {
 	// A mux of its own: the default one is anybody's to add to.
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/cmdline", cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/redact"
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
@@ -89,9 +90,9 @@ func (f *httpFile) open(ctx context.Context, offset int64) (io.ReadCloser, error
 func withoutAddress(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
-		return u.Err
+		err = u.Err
 	}
-	return err
+	return redact.Error(err) // such as that of a proxy's address
 }
 
 // begin returns the body at the offset.

@@ -340,3 +340,15 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// What the HTTP client says of an address, such as a proxy's, has no secrets in it.
+func TestErrorsOfTheClientAreMasked(t *testing.T) {
+	t.Parallel()
+	cause := errors.New(`invalid proxy address "http://bob:PASSW0RD@proxy:99999": parse error`)
+	for _, err := range []error{cause, &url.Error{Op: "Get", URL: "https://h/?sig=TOPSECRET", Err: cause}} {
+		got := withoutAddress(err)
+		if text := got.Error(); strings.Contains(text, "PASSW0RD") || strings.Contains(text, "TOPSECRET") || !strings.Contains(text, "bob:xxxxx@proxy") || !errors.Is(got, cause) {
+			t.Errorf("%v becomes %v", err, got)
+		}
+	}
+}
