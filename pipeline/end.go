@@ -218,6 +218,18 @@ func (r *Run) stuckError() error {
 	return stuck
 }
 
+// Unsettled is how many tasks the run gave up when its time was over: what had come of them
+// may be lost, and they become available when their leases end. It is valid once Wait has
+// returned.
+func (r *Run) Unsettled() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.abandoned == nil {
+		return 0
+	}
+	return r.abandoned.Unsettled
+}
+
 // failed returns the errors that ended the run, each once.
 func (r *Run) failed() error {
 	err := r.stageErrors()

@@ -154,6 +154,10 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 			for _, j := range batch {
 				j.GiveBack()
 			}
+			if ctx.Err() != nil { // no fault of the sink: the run's time is over, and it says what it gave up
+				s.opts.Log.Warn().Err(err).Int("tasks", len(batch)).Msg("results discarded: their events were not written in time")
+				return nil
+			}
 			return err
 		}
 	}
@@ -175,8 +179,7 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 	return nil
 }
 
-// write writes events. Where the run's time is over that is no error of the sink: the run
-// itself says what it gave up.
+// write writes events. A panic of the sink is an error.
 func (s *settling) write(ctx context.Context, events []pipeline.Event) (err error) {
 	if p := panics.Try(func() { err = s.sink.Write(ctx, events) }); p != nil {
 		err = p.AsError()

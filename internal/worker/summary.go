@@ -21,6 +21,8 @@ type Summary struct {
 	// Rest says that there are, or may be, tasks that were to be run and have
 	// not been started.
 	Rest bool
+	// Unsettled are the tasks whose results could not be written or settled in time.
+	Unsettled int64
 	// LimitReached says that --max-num-tasks was reached.
 	LimitReached bool
 	Elapsed      time.Duration
@@ -43,7 +45,7 @@ type Summary struct {
 func (w *Worker) summary(sourceEnded bool) Summary {
 	s := Summary{
 		Counts: w.tally.Counts(), Elapsed: time.Since(w.began), Own: ownUsage(),
-		Median: w.tally.Latency(0.5), P99: w.tally.Latency(0.99),
+		Median: w.tally.Latency(0.5), P99: w.tally.Latency(0.99), Unsettled: int64(w.run.Unsettled()),
 	}
 	over := s.Told() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
@@ -68,7 +70,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 // CameToItsEnd says that every task there was has been run, or as many as were
 // asked for; of a queue, that none was interrupted: what is left of it others run.
 func (s Summary) CameToItsEnd() bool {
-	return !s.Rest && s.Interrupted == 0
+	return !s.Rest && s.Interrupted == 0 && s.Unsettled == 0
 }
 
 // rate is tasks a second.
@@ -84,7 +86,7 @@ func (s Summary) Log(log zerolog.Logger) {
 	e := log.Info().
 		Int64("tasks", s.Told()).Int64("completed", s.Completed).Int64("exception", s.Exception).
 		Int64("timed_out", s.TimedOut).Int64("exited", s.Exited).Int64("retry", s.Retry).
-		Int64("interrupted", s.Interrupted).
+		Int64("interrupted", s.Interrupted).Int64("unsettled", s.Unsettled).
 		Bool("came_to_its_end", s.CameToItsEnd() && !s.Stopped)
 	if s.Queue != "" {
 		e = e.Int64("lease_lost", s.LeaseLost).Int64("malformed", s.Malformed).Str("queue", s.Queue)
@@ -118,6 +120,7 @@ func (s Summary) Print(w io.Writer) error {
 		{"timed out", s.TimedOut, ""},
 		{"exited", s.Exited, ""},
 		{"interrupted", s.Interrupted, "ended by the shutdown, without an event; run them again"},
+		{"unsettled", s.Unsettled, "could not be reported or settled in time; they run again when their leases end"},
 		{"lease lost", s.LeaseLost, "ended here, without an event, as others have them"},
 		{"malformed", s.Malformed, "messages that are no tasks; non_fatal_exception events have them whole"},
 	}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/sqstest"
+)
+
+// oneTask is an SQS that has one task, once.
+type oneTask struct {
+	*sqstest.Fake
+	mu    sync.Mutex
+	given bool
+}
+
+func newOneTask(t *testing.T) *oneTask {
+	t.Helper()
+	q := &oneTask{}
+	q.Fake = sqstest.NewFake(t, "j", func(w http.ResponseWriter, r *http.Request, action string, in map[string]any) {
+		switch action {
+		case "GetQueueUrl", "CreateQueue":
+			sqstest.Answer(w, map[string]any{"QueueUrl": q.QueueURL})
+		case "GetQueueAttributes":
+			sqstest.Answer(w, map[string]any{"Attributes": map[string]string{"MaximumMessageSize": "262144"}})
+		case "ReceiveMessage":
+			q.mu.Lock()
+			first := !q.given
+			q.given = true
+			q.mu.Unlock()
+			if first {
+				sqstest.Answer(w, map[string]any{"Messages": []map[string]any{{"MessageId": "m", "ReceiptHandle": "h", "Body": `{"task_id": "t", "data": 1}`, "Attributes": map[string]string{"ApproximateReceiveCount": "1"}}}})
+				return
+			}
+			select {
+			case <-r.Context().Done():
+			case <-time.After(200 * time.Millisecond):
+			}
+			sqstest.Answer(w, map[string]any{})
+		default:
+			var done []map[string]any
+			entries, _ := in["Entries"].([]any)
+			for _, e := range entries {
+				entry, _ := e.(map[string]any)
+				done = append(done, map[string]any{"Id": entry["Id"], "MessageId": "m"})
+			}
+			sqstest.Answer(w, map[string]any{"Successful": done, "Failed": []any{}})
+		}
+	})
+	return q
+}
+
+// run starts a worker on the queue.
+func (q *oneTask) run(t *testing.T, args ...string) *invocation {
+	t.Helper()
+	in := prepare(t, t.TempDir(), append([]string{"run", "--provider", "AWS", "--job-id", "j", "--event-log-to-file"}, args...)...)
+	in.cmd.Env = append(in.cmd.Env, "AWS_ENDPOINT_URL="+q.URL, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_EC2_METADATA_DISABLED=true")
+	return in.start()
+}
+
+// await waits until an action has been asked for n times.
+func (q *oneTask) await(t *testing.T, action string, n int) {
+	t.Helper()
+	for q.Count(action) < n {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatalf("%s was not asked for", action)
+		}
+	}
+}
+
+// wantFatal fails the test unless the event log ends with a fatal_exception that has text.
+func (in *invocation) wantFatal(text string) {
+	in.t.Helper()
+	all := in.events()
+	if len(all) == 0 || all[len(all)-1].Type != "fatal_exception" || !strings.Contains(all[len(all)-1].Exception, text) {
+		in.t.Errorf("no fatal_exception with %q: %+v", text, all)
+	}
+}
+
+// A worker that may not renew leases fails with the reason once a lease has ended.
+func TestRefusedRenewalsFailTheRun(t *testing.T) {
+	t.Parallel()
+	q := newOneTask(t)
+	q.SetFault(func(w http.ResponseWriter, action string, _ map[string]any) bool {
+		if action != "ChangeMessageVisibilityBatch" {
+			return false
+		}
+		sqstest.Refuse(w, http.StatusForbidden, "AccessDeniedException", "no")
+		return true
+	})
+	in := q.run(t, "--no-event-log-to-queue", "--lease", "2", "--idle-timeout", "60", "--", "sleep", "30")
+	in.want(program.ExitFatal)
+	in.wantError("allow sqs:ChangeMessageVisibility", "no further task starts")
+	in.wantFatal("allow sqs:ChangeMessageVisibility")
+}
+
+// A worker whose provider is away for too long ends, and says so.
+func TestUnreachableTimeout(t *testing.T) {
+	t.Parallel()
+	q := newOneTask(t)
+	in := q.run(t, "--no-event-log-to-queue", "--unreachable-timeout", "0.5", "--idle-timeout", "600", "--", "true")
+	q.await(t, "DeleteMessageBatch", 1)
+	q.SetFault(func(http.ResponseWriter, string, map[string]any) bool { panic(http.ErrAbortHandler) })
+	in.want(program.ExitFatal)
+	in.wantError("could not be reached for 500ms")
+	in.wantFatal("could not be reached for 500ms")
+}
+
+// A second signal ends a run whose results cannot be written, without waiting for them.
+func TestSecondSignalWhileTheEventQueueHangs(t *testing.T) {
+	t.Parallel()
+	q := newOneTask(t)
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	q.SetFault(func(_ http.ResponseWriter, action string, _ map[string]any) bool {
+		if action == "SendMessageBatch" {
+			<-over
+		}
+		return false
+	})
+	in := q.run(t, "--event-log-to-queue", "--keepalive-interval", "0", "--shutdown-grace-period", "1000", "--", "true")
+	q.await(t, "SendMessageBatch", 1)
+	in.signal(syscall.SIGTERM)
+	for !strings.Contains(in.stderr.String(), "shutting down") { // or both would count as one
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatal("the first signal was not seen")
+		}
+	}
+	in.signal(syscall.SIGTERM)
+	in.want(143)
+}
+
+// The first keep_alive comes at once, and the last one at the end.
+func TestKeepAliveAtTheStartAndTheEnd(t *testing.T) {
+	t.Parallel()
+	q := newOneTask(t)
+	var mu sync.Mutex
+	var sent []string
+	q.SetFault(func(_ http.ResponseWriter, action string, in map[string]any) bool {
+		entries, _ := in["Entries"].([]any)
+		for _, e := range entries {
+			entry, _ := e.(map[string]any)
+			body, _ := entry["MessageBody"].(string)
+			if action == "SendMessageBatch" && strings.Contains(body, "keep_alive") {
+				mu.Lock()
+				sent = append(sent, body)
+				mu.Unlock()
+			}
+		}
+		return false
+	})
+	q.run(t, "--event-log-to-queue", "--keepalive-interval", "3600", "--idle-timeout", "1", "--", "true").want(program.ExitOK)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(sent) != 2 {
+		t.Errorf("%d keep_alive events: %q", len(sent), sent)
+	}
+}
