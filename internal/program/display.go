@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -243,7 +244,10 @@ func (d *display) bounded(f func()) {
 func (d *display) print(text string) { d.out.Keep([]byte(printable(text))) }
 
 // close writes what is left, if the reader takes it in time.
-func (d *display) close() { d.out.close(d.left(), d.atEnd) }
+func (d *display) close() {
+	d.out.close(d.left(), d.atEnd)
+	signal.Stop(d.atEnd)
+}
 
 // logError logs each line of an error, as several may have been joined.
 func (d *display) logError(before string, err error) {
