@@ -43,11 +43,7 @@ func (w *worker) parse(args []string) (arguments, error) {
 			faults = append(faults, w.set(arg, name, value))
 		case own != nil || theirs && takesValue && !hasValue:
 			if len(args) == 0 || args[0] == "--" || w.isKnown(args[0], known) {
-				if own != nil {
-					faults = append(faults, fmt.Errorf("%s: no value; give one", arg))
-				} else {
-					given.worker = append(given.worker, arg) // a fault that package config reports
-				}
+				faults = append(faults, fmt.Errorf("%s: no value; give one", arg))
 				continue
 			}
 			if own != nil {

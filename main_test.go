@@ -244,6 +244,8 @@ func TestUsage(t *testing.T) {
 		{"flags", "--task-file t --loud=perhaps", []string{`--loud "perhaps"`}},
 		{"flags", "--warm --task-file t", []string{"warm"}},
 		{"behave", "--max-runtim 5 --task-file t", []string{"did you mean --max-runtime"}},
+		{"flags", "--task-file t --thresold 3 -- x", []string{"--thresold", "did you mean --threshold?"}},
+		{"flags", "run --task-file t", []string{`--task-file: flags come before the program's own arguments, which begin with "run"`}},
 		{"behave", "", []string{"--task-file", "--provider"}},
 		{"conflict", "--task-file t", []string{"--max-runtime is one of the worker's", "--help is one of the worker's"}},
 		{"in-process", "--task-file none.json", []string{"none.json"}},

@@ -24,9 +24,6 @@ type Fault struct {
 	// valueless is true where there is no value to show, which is not the same
 	// as an empty one.
 	valueless bool
-	// unknown is true for a flag that does not exist: what it was meant to be may be
-	// what a rule would call missing.
-	unknown bool
 }
 
 // String returns the fault as one line, whatever the parts of it hold.

@@ -91,7 +91,7 @@ func isGlued(arg string, known map[string]spelling) bool {
 }
 
 func unknownFlag(shown, name, value string, others []string) Fault {
-	f := Fault{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are", valueless: value == "", unknown: true}
+	f := Fault{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are", valueless: value == ""}
 	names := slices.Clone(others)
 	for _, s := range settings() {
 		names = append(names, s.names()...)

@@ -126,3 +126,12 @@ func TestFaultsAreOneLineEach(t *testing.T) {
 		t.Errorf("got\n%q, want\n%q", got.Error(), want)
 	}
 }
+
+// A misspelt flag may be meant for one that the program has itself.
+func TestNormalize_SuggestsFlagsOfTheProgram(t *testing.T) {
+	t.Parallel()
+	_, faults := config.Normalize([]string{"--thresold=4"}, "threshold")
+	if want := `--thresold "4": unknown flag; did you mean --threshold?`; faults.Error() != want {
+		t.Errorf("got %q, want %q", faults.Error(), want)
+	}
+}

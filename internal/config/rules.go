@@ -1,7 +1,5 @@
 package config
 
-import "slices"
-
 // derive fills in what follows from other settings, where nobody gave it. What
 // somebody gave badly is left alone; the fault says enough.
 func (l *loader) derive() {
@@ -50,7 +48,7 @@ func (l *loader) local() bool {
 // rules returns what is missing, given the rest. Whoever only asks what the
 // settings are need not have them all.
 func (l *loader) rules() (faults Faults) {
-	if l.cfg.PrintConfig || slices.ContainsFunc(l.src.Faults, func(f Fault) bool { return f.unknown && f.about == "" }) {
+	if l.cfg.PrintConfig {
 		return nil
 	}
 	reason := "required if neither a task file nor a task source is specified; give "
