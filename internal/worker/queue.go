@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -163,12 +162,8 @@ func (w *Worker) keepAlive() {
 func (w *Worker) sendKeepAlives(ctx context.Context, every time.Duration) {
 	ticks := time.NewTicker(every)
 	defer ticks.Stop()
-	id, zone := w.opts.Config.InstanceID, w.opts.Config.Zone
 	send := func(ctx context.Context) {
-		if id == "" { // the machine does not show it; and here is time to ask
-			id, zone = queue.AskInstance(ctx, w.opts.Config.Provider)
-			id = cmp.Or(id, w.hostname)
-		}
+		id, zone := w.instance(ctx)
 		e := pipeline.NewKeepAliveEvent(id, zone, w.hostname, time.Now())
 		if err := w.queues.events.Write(ctx, []pipeline.Event{e}); err != nil && ctx.Err() == nil {
 			w.opts.Log.Warn().Err(err).Msg("could not send keep_alive event")

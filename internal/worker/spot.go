@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -123,17 +122,23 @@ func (w *Worker) act(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Not
 	}
 }
 
-// noticeTime bounds the telling of a notice.
-const noticeTime = 20 * time.Second
+const (
+	// noticeTime bounds the writing of the event of a notice.
+	noticeTime = 20 * time.Second
+	// instanceTime bounds how long that event waits for the name of this machine.
+	instanceTime = 2 * time.Second
+)
 
 func (w *Worker) tellNotice(n spotwatch.Notice) {
 	// Not with the watching: a run that has nothing to do ends at once.
 	ctx, cancel := context.WithTimeout(w.run.Phases().Close, noticeTime)
 	defer cancel()
-	// A manager starts a replacement by the instance's id, and the host name is all that is
-	// known where the metadata service does not give one.
-	instance := cmp.Or(w.opts.Config.InstanceID, w.hostname)
-	e := pipeline.NewSpotTerminationEvent(instance, string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
+	// A manager starts a replacement by the instance's ID; the host name is all that is known
+	// while the metadata service does not give one.
+	asking, enough := context.WithTimeout(ctx, instanceTime)
+	id, _ := w.instance(asking)
+	enough()
+	e := pipeline.NewSpotTerminationEvent(id, string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not write the spot_termination event")
 	}

@@ -62,6 +62,7 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 type Worker struct {
 	opts     Options
 	hostname string
+	known    instance
 	began    time.Time
 
 	run      *pipeline.Run
