@@ -3,7 +3,7 @@
 
 BIN := build/ctworker
 
-.PHONY: help build licenses demo queue-demo test wheel lint check bench bench-peers bench-go fuzz clean
+.PHONY: help build licenses demo queue-demo test test-interop wheel lint check bench bench-peers bench-go fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,12 +27,15 @@ test: build ## run all tests, the Python package's too
 	@scripts/test
 	@scripts/test-python
 
+test-interop: build ## run the manager, workers and examples of the specification's own system, rms-cloud-tasks, together with ctworker
+	@scripts/interop
+
 wheel: licenses ## build the Python package, with the command and its licence texts in it, as a wheel and an sdist in build/dist
 	@scripts/wheel
 
 lint: ## vet, lint and check the formatting (builds the linter once, a few minutes)
-	go vet ./...
-	GOOS=darwin go vet ./...
+	go vet -tags interop ./...
+	GOOS=darwin go vet -tags interop ./...
 	go tool -modfile=tools/go.mod golangci-lint run ./...
 
 check: test lint ## what CI runs

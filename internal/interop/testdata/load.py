@@ -1,0 +1,17 @@
+"""Loads a queue as load_queue and run do, but does not ask for its depth afterwards.
+
+usage: load.py CONFIG DATABASE TASKS. On Google Cloud, to ask an exactly-once queue for its depth means to
+receive its tasks, and to hold them until a minute after the process has ended.
+"""
+
+import asyncio
+import sys
+
+from cloud_tasks.cli import load_queue_common
+from cloud_tasks.common.config import load_config
+
+config = load_config(sys.argv[1])
+config.overload_from_cli({})
+config.update_run_config_from_provider_config()
+config.validate_config()
+asyncio.run(load_queue_common(config, sys.argv[2], sys.argv[3], None, None, 100, force=True))

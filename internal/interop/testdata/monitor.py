@@ -1,0 +1,35 @@
+"""Has the manager's event monitor read events until it has heard of an instance that it lives and that it is terminated.
+
+usage: monitor.py CONFIG DATABASE. Prints a JSON object with the instances of which it heard.
+"""
+
+import asyncio
+import json
+import sys
+
+from cloud_tasks.cli import EventMonitor
+from cloud_tasks.common.config import load_config
+from cloud_tasks.common.task_db import TaskDatabase
+from cloud_tasks.queue_manager import create_queue
+
+
+async def main() -> None:
+    config = load_config(sys.argv[1])
+    config.overload_from_cli({})
+    config.update_run_config_from_provider_config()
+    heard = {"alive": set(), "terminated": set()}
+    queue = await create_queue(config, queue_name=f"{config.get_provider_config().queue_name}-events")
+    monitor = EventMonitor(
+        queue,
+        TaskDatabase(sys.argv[2]),
+        print_events=False,
+        print_summary=False,
+        keepalive_callback=lambda instance, timestamp: heard["alive"].add(instance),
+        spot_termination_callback=heard["terminated"].add,
+    )
+    while not all(heard.values()):
+        await monitor.process_events_batch()
+    print(json.dumps({what: sorted(instances) for what, instances in heard.items()}))
+
+
+asyncio.run(main())
