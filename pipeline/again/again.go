@@ -16,11 +16,11 @@ import (
 type Class uint8
 
 const (
-	// Permanent: every other call would meet the same error.
+	// Permanent says that every other call would meet the same error.
 	Permanent Class = iota
-	// Transient: the next call may succeed, however long this has lasted.
+	// Transient says that the next call may succeed, however long this has lasted.
 	Transient
-	// Suspect: the next call may succeed, but an error that lasts for minutes will not
+	// Suspect says that the next call may succeed, but an error that lasts for minutes will not
 	// go away by itself: credentials that were refused and may be renewed, an answer that
 	// is damaged, a panic in a provider's SDK.
 	Suspect

@@ -88,7 +88,6 @@ func TestDo_GivesUpSuspectErrors(t *testing.T) {
 			t.Errorf("after %v: %v", took, err)
 		}
 		calls := 0
-		began = time.Now()
 		err = again.Do(t.Context(), again.Options{Classify: suspect}, func() error {
 			if calls++; calls == 3 {
 				return nil

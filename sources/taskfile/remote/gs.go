@@ -117,7 +117,7 @@ func (f *gsFile) explain(r *http.Response) error {
 	case f.anonymous && (code == http.StatusUnauthorized || code == http.StatusForbidden):
 		return finally("there are no credentials, and not everybody may read it; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", answer)
 	case code == http.StatusUnauthorized: // a token may have run out, and the next one be good
-		return fmt.Errorf("Google does not accept these credentials; renew them (gcloud auth application-default login), or see to the file that GOOGLE_APPLICATION_CREDENTIALS names: %w", answer)
+		return fmt.Errorf("these credentials are not accepted by Google; renew them (gcloud auth application-default login), or see to the file that GOOGLE_APPLICATION_CREDENTIALS names: %w", answer)
 	case code == http.StatusForbidden:
 		return finally("these credentials may not read it: allow storage.objects.get on the bucket %q (roles/storage.objectViewer has it): %w", f.bucket, answer)
 	case again.TransientStatus(code):
