@@ -36,6 +36,7 @@ func TestInterop(t *testing.T) {
 		"ExampleJob":       (*system).exampleJob,
 		"ManagerToWorker":  (*system).managerToWorker,
 		"LoadToItsWorker":  (*system).loadToItsWorker,
+		"Messages":         (*system).messages,
 		"QueueCommands":    (*system).queueCommands,
 		"Malformed":        (*system).malformed,
 		"ExactlyOnceGCP":   (*system).exactlyOnceGCP,

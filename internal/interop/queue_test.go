@@ -120,6 +120,19 @@ func (s *system) loadToItsWorker(t *testing.T) {
 	})
 }
 
+// messages compares what both systems put into an SQS queue for the same tasks.
+func (s *system) messages(t *testing.T) {
+	its, ours := s.newJob(t, "AWS"), s.newJob(t, "AWS")
+	its.tasks("a", "b", "c")
+	its.load()
+	ours.tasks("a", "b", "c")
+	ours.ours("load", "--task-file", "tasks.json", "--create")
+	got, want := ours.attributes(), its.attributes()
+	if len(want) != 3 || !slices.Equal(got, want) {
+		t.Errorf("ctworker load sent %q, want %q as load_queue sent", got, want)
+	}
+}
+
 // queueCommands has each system's commands work on the queues that the other one has made.
 func (s *system) queueCommands(t *testing.T) {
 	bothProviders(t, func(t *testing.T, provider string) {
