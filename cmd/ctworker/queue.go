@@ -63,7 +63,7 @@ func (p process) eventsCommand(code *int) *cli.Command {
 		Description: eventsDescription,
 	}, nil, []cli.Flag{
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "append the events to `FILE`; - is standard output", Value: "-"},
-		&cli.Float64Flag{Name: "idle-timeout", Usage: "end after `SECONDS` without an event; 0 is never"},
+		&cli.Float64Flag{Name: "idle-timeout", Usage: "exit after `SECONDS` without an event; 0 disables it"},
 	}, func(c *cli.Context, t *program.Tool) (int, error) {
 		idle := c.Float64("idle-timeout")
 		if !(idle >= 0 && idle < 1e9) {

@@ -37,12 +37,13 @@ func upToDate(t *testing.T, path string, want []byte) {
 
 const settingsHead = `# Settings
 
-Each setting is taken from the command line, else from its environment variable, else from
-the config file, else it has its default. If a flag is given twice, also as ` + "`--x`" + ` and
-` + "`--no-x`" + `, the last one counts. All faults are reported at once, and then nothing is run.
+The value of a setting is taken from the command line, then from its environment variable, then from
+the config file, and is otherwise its default. If a flag is given twice, even as ` + "`--x`" + ` and
+` + "`--no-x`" + `, the last one counts. If settings are invalid, all errors are reported together and nothing
+is run.
 
-A variable that is empty, or ` + "`None`" + ` as Python spells a missing value, counts as not set. A
-boolean is 1, true, yes or on, or 0, false, no or off, in any case.
+A variable that is empty, or ` + "`None`" + ` (Python's text for a missing value), counts as not set. A
+boolean is 1, true, yes or on, or 0, false, no or off, in upper or lower case.
 
 The config file, ` + "`--config FILE`" + `, is a YAML mapping whose keys are the flags' names without
 dashes in front; the positive name of a pair, with true or false:
@@ -53,20 +54,20 @@ num-simultaneous-tasks: auto
 retry-on-exit: true
 ` + "```" + `
 
-` + "`ctworker run --print-config`" + ` prints every setting with its value and where it came from, as
-such a file. Passwords and signatures in addresses are masked there, as in logs and events. Other
-users of the machine can see a command line, so give such an address as a variable or in the
-config file. Times are in seconds and may have a fraction; 1 GB is 2^30 bytes.
+` + "`ctworker run --print-config`" + ` prints such a file, with every setting, its value, and where the value
+comes from. It masks passwords and signatures in addresses, as logs and events do. Other users of the
+machine can see a command line, so set such an address in a variable or in the config file. Times are
+in seconds and may have a fraction; 1 GB is 2^30 bytes.
 
 ctworker logs a warning if a setting has no effect or cannot be met.
 
 ## Variables inside a task
 
-A task finds the specification's variables with the values of the run that it belongs to, as
-information. A ctworker that the task starts does not take them, nor any other
-` + "`RMS_CLOUD_TASKS_*`" + ` variable that the task inherits, for its own settings: give it flags or a
-config file. A variable to which the task assigns another value is obeyed. To have all of them
-obeyed, unset ` + "`CTWORKER_OUTER_SETTINGS`" + `, which lists them.
+The environment of a task has the specification's variables with the values of the task's own run,
+for information. If the task starts another ctworker, that one ignores every ` + "`RMS_CLOUD_TASKS_*`" + `
+variable that the task inherited: configure it with flags or a config file. A variable to which the
+task assigns a different value is used. To make ctworker use all inherited variables, unset
+` + "`CTWORKER_OUTER_SETTINGS`" + `, which lists them.
 
 `
 

@@ -17,7 +17,7 @@ type setting struct {
 	def      string // the default as text, if it has one
 	defHelp  string // what help says of the default, where that is not def
 	pair     bool   // a boolean that also has the flag --no-name
-	ours     bool   // not in the specification, or its variable is not
+	ours     bool   // an addition to the specification, or its variable is
 	lineOnly bool   // about the command line: not in files, nor printed
 	command  bool   // of "ctworker run" alone, and not of programs made with an SDK
 
@@ -145,7 +145,7 @@ func settings() []setting {
 		{
 			name: "keepalive-interval", env: prefix + "KEEPALIVE_INTERVAL", category: inEvents, arg: "SECONDS",
 			def: "60", ours: true,
-			usage: "Send a keep_alive event to the event queue this often; 0 is never",
+			usage: "Send a keep_alive event to the event queue this often; 0 disables it",
 			at:    func(c *Config) value { return field[time.Duration]{&c.KeepaliveInterval, seconds(wantSeconds)} },
 		},
 		{
@@ -212,12 +212,12 @@ func settings() []setting {
 		},
 		{
 			name: "idle-timeout", env: prefix + "IDLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", ours: true,
-			usage: "End once the queue has been empty and no task has run for this long; 0 is never",
+			usage: "Exit once the queue has been empty and no task has run for this long; 0 disables it",
 			at:    func(c *Config) value { return field[time.Duration]{&c.IdleTimeout, seconds(wantSeconds)} },
 		},
 		{
 			name: "unreachable-timeout", env: prefix + "UNREACHABLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "3600", ours: true,
-			usage: "Stop fetching and exit with code 1 once the provider of a queue has answered nothing for this long; 0 disables it",
+			usage: "Stop fetching and exit with code 1 once the provider of a queue has not answered for this long; 0 disables it",
 			at:    func(c *Config) value { return field[time.Duration]{&c.UnreachableTimeout, seconds(wantSeconds)} },
 		},
 		{
@@ -241,12 +241,12 @@ func settings() []setting {
 		},
 		{
 			name: "warm", env: prefix + "WARM", category: inRunning, def: "false", ours: true, command: true,
-			usage: "Start COMMAND once a slot and hand it task after task over the task protocol (docs/protocol.md)",
+			usage: "Start COMMAND once per slot and send it task after task over the task protocol (docs/protocol.md)",
 			at:    func(c *Config) value { return field[bool]{&c.Warm, boolean()} },
 		},
 		{
 			name: "start-timeout", env: prefix + "START_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", ours: true,
-			usage: "Kill a warm process that is not ready this long after its start, or has not begun its first task this long after it was sent",
+			usage: "Kill a warm process that is not ready within this time after its start, or does not claim its first task within this time",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 60"
 				return field[time.Duration]{&c.StartTimeout, positive(seconds(want), want)}
@@ -254,7 +254,7 @@ func settings() []setting {
 		},
 		{
 			name: "max-tasks-per-process", env: prefix + "MAX_TASKS_PER_PROCESS", category: inRunning, arg: "N", def: "0", ours: true,
-			usage: "Replace a warm process after this many tasks; 0 is never",
+			usage: "Replace a warm process after this many tasks; 0 disables it",
 			at:    func(c *Config) value { return field[int]{&c.MaxTasksPerProcess, integer(0, math.MaxInt32)} },
 		},
 		{
@@ -328,7 +328,7 @@ func settings() []setting {
 		},
 		{
 			name: "cpu-profile", env: prefix + "CPU_PROFILE", category: inProfile, arg: "FILE", ours: true,
-			usage: "Write a CPU profile of ctworker itself, and not of its tasks, to this file, for \"go tool pprof\"",
+			usage: "Write a CPU profile of ctworker itself, without its tasks, to this file, for \"go tool pprof\"",
 			at:    func(c *Config) value { return field[string]{&c.CPUProfile, localFile()} },
 		},
 		{
@@ -343,17 +343,17 @@ func settings() []setting {
 		},
 		{
 			name: "debug-address", env: prefix + "DEBUG_ADDRESS", category: inProfile, arg: "HOST:PORT", ours: true,
-			usage: "Serve Go's profiles of ctworker at this address, such as 127.0.0.1:6060, under /debug/pprof/; whoever reaches it may read them",
+			usage: "Serve Go's profiles of ctworker at this address, such as 127.0.0.1:6060, under /debug/pprof/; anyone who can connect to the address can read them",
 			at:    func(c *Config) value { return field[string]{&c.DebugAddress, hostPort()} },
 		},
 		{
 			name: "verbose", short: "v", env: prefix + "VERBOSE", category: inOutput, def: "false", ours: true,
-			usage: "Log at level DEBUG and not INFO",
+			usage: "Log at level DEBUG instead of INFO",
 			at:    func(c *Config) value { return field[bool]{&c.Verbose, boolean()} },
 		},
 		{
 			name: "log-format", env: prefix + "LOG_FORMAT", category: inOutput, arg: "auto|console|json", def: "auto", ours: true,
-			usage: "Write the log as text for people or as JSON lines; auto writes text to a terminal and JSON lines elsewhere",
+			usage: "Write the log as readable text or as JSON lines; auto writes text to a terminal and JSON lines elsewhere",
 			at:    func(c *Config) value { return field[string]{&c.LogFormat, oneOf("auto", "console", "json")} },
 		},
 		{
