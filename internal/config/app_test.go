@@ -99,7 +99,7 @@ func TestHelp(t *testing.T) {
 			"[$RMS_CLOUD_TASKS_RETRY_ON_EXIT]",
 		"Spot",
 		"Output",
-		"--verbose, -v Log at level DEBUG and not INFO [$RMS_CLOUD_TASKS_VERBOSE]",
+		"--verbose, -v Log at level DEBUG instead of INFO [$RMS_CLOUD_TASKS_VERBOSE]",
 		"--help, -h show help",
 	} {
 		found := slices.Index(lines, want)
