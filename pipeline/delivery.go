@@ -16,10 +16,9 @@ var (
 	// may be running elsewhere, and must be neither acknowledged nor told of.
 	ErrLeaseLost = errors.New("lease lost")
 
-	// ErrRefused is of a request that the source answers with a refusal, as for lack of a
-	// permission: it would refuse it for the next task as well. A settlement that is
-	// refused fails the run; an extension that is refused is tried again while the lease
-	// lasts.
+	// ErrRefused is returned if the source rejects a request for a reason that applies to
+	// every task, for example because a permission is missing. A rejected settlement fails
+	// the run; a rejected extension is retried while the lease holds.
 	ErrRefused = errors.New("refused")
 
 	// ErrSettled says that a delivery was settled a second time, and in
@@ -30,7 +29,8 @@ var (
 // A Lease is what a Source holds for us while we have one of its tasks. Its
 // methods may block on the network, and may be called from any goroutine; a
 // Delivery calls Ack or Release at most once, and neither after the other.
-// They retry what can be retried themselves, within ctx. A panic in one of them is an error.
+// They retry transient errors themselves, until ctx is done. A panic in one of them counts as
+// an error.
 type Lease interface {
 	// Ack says that the task is done and must not be delivered again.
 	Ack(ctx context.Context) error
@@ -56,13 +56,13 @@ type Delivery struct {
 
 	lease    Lease
 	received time.Time // when the run got it
-	number   int64     // how many the run got before it
-	leased   bool      // the lease can end
+	number   int64     // position in the run, from 0
+	leased   bool      // the lease can expire
 
 	mu       sync.Mutex
-	until    time.Time // when the lease ends, by package boottime; valid if leased
-	withheld bool      // its event was not written, as the lease was lost
-	reported bool      // the loss of the lease was
+	until    time.Time // when the lease expires, on the clock of package boottime; valid if leased
+	withheld bool      // its event was not written because the lease was lost
+	reported bool      // the loss of the lease has been logged
 	settled  settlement
 	lost     chan struct{} // made by the first Lost or Lose
 	cause    error         // why it was lost; nil while it is held
@@ -211,7 +211,7 @@ func (d *Delivery) settle(s settlement) (tell bool, after func(), err error) {
 // made outside a run.
 func (d *Delivery) Received() time.Time { return d.received }
 
-// Number is how many deliveries the run got before this one.
+// Number returns the position of the delivery in the run: 0 for the first one received.
 func (d *Delivery) Number() int64 { return d.number }
 
 // OnSettled has f called once the lease need not be kept any longer: before a
@@ -237,15 +237,16 @@ func (d *Delivery) Settled() bool {
 	return d.settled != open
 }
 
-// Extend asks that the lease last duration from now and returns when it will
-// end. A lease that turns out to be gone makes the delivery Lost; one that has ended is not
-// extended any more, as the source may have handed the task to another worker.
+// Extend asks the source to extend the lease until duration from now, and returns when it
+// will expire. If the source reports that the lease is lost, the delivery is marked Lost. A
+// lease that has expired is not extended, because the source may have delivered the task to
+// another worker; Extend then returns an error that wraps ErrLeaseLost.
 func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Time, error) {
 	if !d.Held() {
 		return time.Time{}, d.lostError()
 	}
 	var until time.Time
-	suspended := boottime.Suspended() // before it is asked: the answer may take its time
+	suspended := boottime.Suspended() // before the request: the machine may be suspended during it
 	err := d.ask(func() (err error) { until, err = d.lease.Extend(ctx, duration); return err })
 	if err != nil {
 		err = fmt.Errorf("extend task %q: %w", d.Task.ID, err)
@@ -260,13 +261,13 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 	d.mu.Lock()
 	d.until = until.Add(suspended)
 	d.mu.Unlock()
-	if !d.Held() { // the answer was as old as that
+	if !d.Held() { // the response took longer than the extension
 		return until, d.lostError()
 	}
 	return until, nil
 }
 
-// ask has the source asked for something. A panic in its lease is an error.
+// ask sends a request to the source. A panic in the lease's method becomes an error.
 func (d *Delivery) ask(request func() error) error {
 	if d.books == nil || d.books.reach == nil || !d.leased {
 		return recovered(request)
@@ -274,8 +275,8 @@ func (d *Delivery) ask(request func() error) error {
 	return d.books.reach.during(leaseAnswered, func() error { return recovered(request) })
 }
 
-// leaseAnswered reports whether an error of a Lease is the source's answer. Others are of
-// a request that was given up.
+// leaseAnswered reports whether an error of a Lease is a response of the source. Any other
+// error means that the request was abandoned without a response.
 func leaseAnswered(err error) bool {
 	return errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrRefused)
 }
@@ -284,8 +285,9 @@ func leaseAnswered(err error) bool {
 // zero time where it never does.
 func (d *Delivery) Expires() time.Time { return d.lease.Expires() }
 
-// Left is how long the lease lasts from now, counting time in which the machine is
-// suspended; 0 or less once it is over, and the longest duration where it never ends.
+// Left returns the remaining time of the lease. Time while the machine is suspended counts.
+// The result is 0 or negative if the lease has expired, and the maximum duration if it never
+// expires.
 func (d *Delivery) Left() time.Duration {
 	if !d.leased {
 		return math.MaxInt64
@@ -296,8 +298,8 @@ func (d *Delivery) Left() time.Duration {
 	return until.Sub(boottime.Now())
 }
 
-// Held reports whether the lease is known to hold at this moment. Where it has ended
-// meanwhile, as that of a process that was stopped for long, the delivery is Lost.
+// Held reports whether the lease is known to hold now. If it has expired, for example because
+// the process was stopped for a long time, Held marks the delivery Lost.
 func (d *Delivery) Held() bool {
 	d.mu.Lock()
 	until, cause := d.until, d.cause
@@ -318,21 +320,21 @@ func (d *Delivery) Held() bool {
 	if extended {
 		return d.Held()
 	}
-	d.Lose(fmt.Errorf("it ended %v ago", late.Round(time.Millisecond)))
+	d.Lose(fmt.Errorf("it expired %v ago", late.Round(time.Millisecond)))
 	return false
 }
 
 func (d *Delivery) lostError() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.cause == nil { // it has been settled
+	if d.cause == nil { // settled before the lease expired
 		return ErrLeaseLost
 	}
 	return d.cause
 }
 
-// withhold reports whether the delivery's event must not be written any more, because the
-// lease is not known to hold; then it never will be.
+// withhold reports whether the delivery's event must not be written because the lease is not
+// known to hold. Once it returns true, the event is never written.
 func (d *Delivery) withhold() bool {
 	if d.Held() {
 		return false
@@ -343,8 +345,8 @@ func (d *Delivery) withhold() bool {
 	return true
 }
 
-// ReportLoss reports whether the loss of the lease has yet to be logged: true for the first
-// call, and from then on false. Whoever notices it first logs it.
+// ReportLoss reports whether the caller must log the loss of the lease. It returns true on
+// the first call only, so that the loss is logged once.
 func (d *Delivery) ReportLoss() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -353,14 +355,15 @@ func (d *Delivery) ReportLoss() bool {
 	return first
 }
 
-// LostCause is why the lease was lost, which Is ErrLeaseLost, or nil.
+// LostCause returns why the lease was lost, as an error that wraps ErrLeaseLost, or nil if it
+// was not lost.
 func (d *Delivery) LostCause() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.cause
 }
 
-// Withheld reports whether the delivery's event was left out; see Event.Withheld.
+// Withheld reports whether the delivery's event was not written; see Event.Withheld.
 func (d *Delivery) Withheld() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -382,9 +385,9 @@ func (d *Delivery) lostChan() chan struct{} {
 	return d.lost
 }
 
-// Lose says that the lease is gone, and why; cause is wrapped so that it Is
-// ErrLeaseLost. Only the first call counts, and none after settling. It reports whether
-// this one did.
+// Lose marks the delivery Lost because of cause, which is wrapped so that it matches
+// ErrLeaseLost. Calls after the first one, or after settling, have no effect. Lose reports
+// whether this call had one.
 func (d *Delivery) Lose(cause error) bool {
 	if !errors.Is(cause, ErrLeaseLost) {
 		cause = fmt.Errorf("%w: %w", ErrLeaseLost, cause)

@@ -10,27 +10,26 @@
 //
 // # The guarantee
 //
-// Every Delivery that a Source returns is settled exactly once, however the run ends: its
-// source exhausted, a stage that needs no more, Drain, Stop, Kill, Fail, or an error or a
-// panic in a stage. A task is acknowledged only after its event is durable, so a crash in
-// between repeats a task and never loses one. An event is written only while the lease on its
-// task is known to hold (Delivery.Held), and nothing is asked of a source whose lease has
-// ended.
+// Every Delivery that a Source returns is settled exactly once, however the run ends: when
+// the source is exhausted, a stage needs no more deliveries, Drain, Stop, Kill or Fail is
+// called, or a stage fails or panics. A task is acknowledged only after its event is durable,
+// so a crash in between can repeat a task but not lose it. An event is written only while the
+// lease on its task is known to hold (see Delivery.Held). Once a lease has expired, the run
+// sends no request for it to the source.
 //
 // A Source is asked only for what can start: Options.Slots deliveries, and
 // Options.Ahead beyond them, are out at a time.
 //
 // # How a run ends
 //
-// The cause decides what Wait returns. Drain is a planned end, Stop a shutdown that somebody
-// asked for, and Kill the second request for it: none of them is an error. Fail is for a
-// fault that is not a task's, and Wait returns it. The phases, which are contexts, end in
-// the order of the diagram, and every step after Stop or Kill is bounded: see end.go and
-// Phases.
+// Drain is a planned end, Stop is a requested shutdown, and Kill is the second request: after
+// these, Wait returns nil. Fail reports a fault that is not a task's, and Wait returns its
+// error. The phases are contexts. They end in the order of the diagram, and every step after
+// Stop or Kill has a time limit; see end.go and Phases.
 //
-// # What it is not for
+// # Scope
 //
-// It knows no file format, no cloud, no process and no signal; those are in the
-// packages that import it. It does not reorder, join or fan out: a Run is one
-// line of stages.
+// The package does not know file formats, clouds, processes or signals; the packages that
+// import it do. It does not reorder, join or fan out deliveries: a Run is a single line of
+// stages.
 package pipeline

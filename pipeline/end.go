@@ -6,19 +6,18 @@ import (
 	"time"
 )
 
-// The end of a run, on one page. The phases of a run end in this order, each by a call or
-// when its time is over:
+// The shutdown of a run. Its phases end in this order, each by a call or by its time limit:
 //
 //	Stop or Kill          Grace          KillDelay       settling         closing
 //	Fetch, Stop end ───▶ Work ends ───▶ Kill ends ───▶ Settle ends ───▶ Close ends
-//	tasks are notified    SIGTERM        SIGKILL     results are given   everything is
-//	                                                        up             given up
+//	tasks are notified    SIGTERM        SIGKILL      unsettled tasks   open resources
+//	                                                  are abandoned     are abandoned
 //
-// A phase that has nothing left to do is skipped. Once no task runs, urgency says how
-// long settling and closing may take: Stop ends a run within Grace, KillDelay and 7 s,
-// and Kill within 2 s, whatever hangs.
+// A phase that has nothing left to do is skipped. Once no task runs, urgency limits the time
+// for settling and closing: after Stop a run ends within Grace + KillDelay + 7 s, and after
+// Kill within 2 s, even if a request never returns.
 
-// urgency is how soon a run has to be over once no task runs any more.
+// urgency determines the time limits that apply once no task runs.
 type urgency int
 
 const (
@@ -27,8 +26,8 @@ const (
 	killed
 )
 
-// Limits of settling and of closing. Both count from when no task runs any more, and so
-// from when the second one is the limit of all that is left to do.
+// Time limits of settling and closing. Unless noted otherwise, they are measured from the
+// end of the last task, or from the call of Stop or Kill if that is later.
 const (
 	stoppedSettle, stoppedClose = 5 * time.Second, 7 * time.Second
 	killedSettle, killedClose   = time.Second, 2 * time.Second
@@ -36,25 +35,23 @@ const (
 	unwind                      = time.Second      // for stages to return once Settle has ended
 )
 
-// Stop shuts the run down because somebody asked for it, such as a user's signal:
-// nothing more is fetched, what has not started is released at once, and what runs has
-// the grace period. Only the first call counts; its cause is kept, and is no error of
-// the run. It does not block.
+// Stop shuts the run down on request, for example after a signal. It stops fetching, releases
+// the tasks that have not started, and gives running tasks the grace period. Only the cause
+// of the first call is kept. Wait does not return it as an error. Stop does not block.
 func (r *Run) Stop(cause error) {
 	r.endStop(cause)
 	r.hurry(stopped)
 }
 
-// Drain ends the run once what runs has ended, however long that takes: nothing more is
-// fetched, and what has not started is released at once. It is for an end that was
-// planned, or that the provider has announced, and is no error of the run. Stop, Fail and
-// Kill may follow. It does not block.
+// Drain stops fetching, releases the tasks that have not started, and ends the run once the
+// running tasks have ended, without a time limit. It is for an end that was planned or that
+// the provider announced; Wait does not return cause as an error. Stop, Fail and Kill may
+// follow. Drain does not block.
 func (r *Run) Drain(cause error) { r.endFetch(cause) }
 
-// Fail ends the run because of an error that is not a task's: as Drain, and Wait returns
-// err. What can still run to its end does so. It is the one way to end a run for a fault;
-// Stop, Drain and Kill are ends that Wait reports as success. Only the first error
-// counts. Stop or Kill may follow. It does not block, and does nothing for nil.
+// Fail ends the run like Drain, because of an error that is not a task's, and makes Wait
+// return err. Running tasks may finish. Only the first error is kept. Stop or Kill may
+// follow. Fail does not block, and does nothing if err is nil.
 func (r *Run) Fail(err error) {
 	if err == nil {
 		return
@@ -67,23 +64,25 @@ func (r *Run) Fail(err error) {
 	r.mu.Unlock()
 	r.endFetch(err)
 	if first {
-		r.opts.Log.Error().Err(err).Msg("the run has failed: no further task starts, and running tasks may finish")
+		r.opts.Log.Error().Err(err).Msg("run failed: stopped fetching, waiting for running tasks")
 	}
 }
 
-// Kill ends the run at once: as Stop, and what runs is killed. It is no error of the
-// run. It also cuts short what Wait does after the last task has ended.
+// Kill ends the run like Stop, but kills running tasks at once. It also shortens the time
+// limits of settling and closing. Wait does not return cause as an error. Kill does not
+// block.
 func (r *Run) Kill(cause error) {
 	r.endKill(cause) // and with it the phases before
 	r.hurry(killed)
 }
 
-// Wait waits for the run's end and returns its error: that of Fail and those of its
-// stages, or nil. Stop, Drain and Kill are no errors. It is called once, after the last
-// stage has been added. When it returns, every delivery has been settled, the source is
-// closed, and every stage has returned, except for those that a StuckError names.
+// Wait waits for the end of the run and returns the error of Fail and those of its stages, or
+// nil. Ending the run with Stop, Drain or Kill is not an error. Wait is called once, after
+// the last stage has been added. When it returns, every delivery has been settled, the source
+// is closed, and every stage has returned, except for what a StuckError names. After Kill, a
+// StuckError is logged instead of returned.
 //
-// Phases.Close goes on for what is left to the caller, such as closing a sink.
+// Phases.Close remains open after Wait, for what the caller has to close, such as a sink.
 func (r *Run) Wait() error {
 	ran, settled := r.watchStages()
 	select {
@@ -91,14 +90,14 @@ func (r *Run) Wait() error {
 	case <-r.phases.Stop.Done():
 		r.stop(ran)
 	}
-	r.limit() // from here on
+	r.limit()
 	select {
 	case <-settled:
 	case <-r.phases.Settle.Done():
 		within(unwind, settled, r.phases.Close)
 	}
 	r.endSettle(errOver)
-	r.endKill(errOver) // releases the contexts; nothing is left to kill
+	r.endKill(errOver) // releases the contexts; no task runs any more
 	r.unhook()
 	r.limitClosing()
 	errs := []error{r.stuckError(), r.failed()}
@@ -108,8 +107,8 @@ func (r *Run) Wait() error {
 	return errors.Join(errs...)
 }
 
-// watchStages returns channels that are closed when every task has been run, and when
-// every stage has returned.
+// watchStages returns two channels: ran is closed when the stages up to the execution have
+// returned, settled when all stages have.
 func (r *Run) watchStages() (ran, settled <-chan struct{}) {
 	r.mu.Lock()
 	r.waiting = true
@@ -119,8 +118,8 @@ func (r *Run) watchStages() (ran, settled <-chan struct{}) {
 	return noTask, noStage
 }
 
-// stop ends what runs, as Stop asks for: it may finish; then it is asked to; then it
-// must.
+// stop ends the running tasks: it notifies them, waits for the grace period, ends the Work
+// phase, waits for the kill delay, and ends the Kill phase.
 func (r *Run) stop(ran <-chan struct{}) {
 	if r.opts.OnStop != nil {
 		if err := recovered(func() error { r.opts.OnStop(context.Cause(r.phases.Stop)); return nil }); err != nil {
@@ -136,7 +135,7 @@ func (r *Run) stop(ran <-chan struct{}) {
 	}
 }
 
-// limit begins to limit the time for what is left to do.
+// limit starts the time limits of settling and closing.
 func (r *Run) limit() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,7 +144,7 @@ func (r *Run) limit() {
 	r.shorten()
 }
 
-// hurry makes the run at least as urgent as u, also if Wait has returned.
+// hurry makes the run at least as urgent as u. It also works after Wait has returned.
 func (r *Run) hurry(u urgency) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,7 +156,7 @@ func (r *Run) hurry(u urgency) {
 
 // shorten applies the limits of the run's urgency. The caller holds mu.
 func (r *Run) shorten() {
-	if r.closeBy == nil || r.urgency == planned { // tasks run, or there is time
+	if r.closeBy == nil || r.urgency == planned { // closeBy is nil while tasks run
 		return
 	}
 	settle, closing := stoppedSettle, stoppedClose
@@ -168,7 +167,7 @@ func (r *Run) shorten() {
 	r.closeBy.within(closing)
 }
 
-// limit ends something when its time is over.
+// limit is a timer that can only be brought forward.
 type limit struct {
 	timer *time.Timer
 	at    time.Time
@@ -178,7 +177,7 @@ func newLimit(d time.Duration, end func()) *limit {
 	return &limit{time.AfterFunc(d, end), time.Now().Add(d)}
 }
 
-// within brings the limit forward to d from now, if it is later.
+// within brings the limit forward to d from now, unless it is earlier already.
 func (l *limit) within(d time.Duration) {
 	if at := time.Now().Add(d); at.Before(l.at) && l.timer.Stop() {
 		l.at = at
@@ -186,7 +185,7 @@ func (l *limit) within(d time.Duration) {
 	}
 }
 
-// limitClosing limits what is left once everything has been settled.
+// limitClosing starts the time limit of closing after settling has ended.
 func (r *Run) limitClosing() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -194,7 +193,7 @@ func (r *Run) limitClosing() {
 	r.closeBy.within(plannedClose)
 }
 
-// giveUp ends the Settle phase because its time is over, and keeps what was not done.
+// giveUp ends the Settle phase at its time limit and records what was abandoned.
 func (r *Run) giveUp() {
 	stuck := r.stuck()
 	r.mu.Lock()
@@ -203,7 +202,8 @@ func (r *Run) giveUp() {
 	r.endSettle(context.DeadlineExceeded)
 }
 
-// stuckError returns what the run gave up, or nil.
+// stuckError returns what the run abandoned, or nil. After Kill it logs that instead, because
+// the user asked not to wait.
 func (r *Run) stuckError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -211,16 +211,16 @@ func (r *Run) stuckError() error {
 	if stuck == nil || len(stuck.Stages) == 0 && stuck.Unsettled == 0 {
 		return nil
 	}
-	if r.urgency == killed { // somebody did not want to wait
-		r.opts.Log.Warn().Err(stuck).Msg("not everything was settled; those tasks become available when their leases end")
+	if r.urgency == killed {
+		r.opts.Log.Warn().Err(stuck).Msg("tasks left unsettled; they become available when their leases expire")
 		return nil
 	}
 	return stuck
 }
 
-// Unsettled is how many tasks the run gave up when its time was over: what had come of them
-// may be lost, and they become available when their leases end. It is valid once Wait has
-// returned.
+// Unsettled returns the number of tasks that were not settled within the time limit. Their
+// outcomes may be lost, and they become available when their leases expire. It is valid after
+// Wait has returned.
 func (r *Run) Unsettled() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -230,7 +230,7 @@ func (r *Run) Unsettled() int {
 	return r.abandoned.Unsettled
 }
 
-// failed returns the errors that ended the run, each once.
+// failed returns the errors of Fail and of the stages, each once.
 func (r *Run) failed() error {
 	err := r.stageErrors()
 	r.mu.Lock()
@@ -268,7 +268,7 @@ func isDone(done <-chan struct{}) bool {
 func (r *Run) sweep() error {
 	for _, d := range r.books.outstanding() {
 		r.opts.Log.Warn().Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
-			Msg("a stage dropped the task; it is released")
+			Msg("releasing a task that a stage dropped")
 		if err := d.Release(r.phases.Close, 0); err != nil {
 			return err
 		}
@@ -276,7 +276,8 @@ func (r *Run) sweep() error {
 	return nil
 }
 
-// closeSource closes the source, and leaves time for what is closed after it.
+// closeSource closes the source. It uses part of the time limit only, to leave time for what
+// the caller closes afterwards.
 func (r *Run) closeSource() error {
 	if r.source == nil {
 		return nil

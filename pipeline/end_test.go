@@ -16,9 +16,9 @@ import (
 
 var errFault = errors.New("a fault")
 
-// The cause of an end decides what Wait returns: only a fault is an error, whoever else
-// asks for the end before or after it.
-func TestRun_CauseOfTheEnd(t *testing.T) {
+// Wait returns only the error of Fail, also if Drain, Stop or Kill is called before or after
+// it.
+func TestRun_WaitReturnsOnlyTheErrorOfFail(t *testing.T) {
 	t.Parallel()
 	asked := errors.New("asked for")
 	stop := func(r *pipeline.Run) { r.Stop(asked) }
@@ -64,7 +64,7 @@ func TestRun_CauseOfTheEnd(t *testing.T) {
 				if took := time.Since(at); took != tc.at {
 					t.Errorf("it took %v, want %v", took, tc.at)
 				}
-				if n := strings.Count(log.String(), "the run has failed"); (n == 1) != (tc.want != nil) {
+				if n := strings.Count(log.String(), "run failed"); (n == 1) != (tc.want != nil) {
 					t.Errorf("log: %s", log.String())
 				}
 			})
@@ -72,14 +72,14 @@ func TestRun_CauseOfTheEnd(t *testing.T) {
 	}
 }
 
-// Whatever hangs, the end comes in time: after Stop, after Kill, and if one of them is
-// called in the middle of an end that was planned.
-func TestRun_EndsInTime(t *testing.T) {
+// A run ends within its time limits even if requests never return: after Stop, after Kill, and
+// if one of them is called during a planned end.
+func TestRun_EndsWithinTimeLimits(t *testing.T) {
 	t.Parallel()
 	asked := errors.New("asked for")
 	hang := func(ctx context.Context, in <-chan pipeline.Result) error {
 		for res := range in {
-			<-ctx.Done() // the provider does not answer
+			<-ctx.Done() // the provider does not respond
 			res.GiveBack()
 		}
 		return nil
@@ -127,13 +127,14 @@ func TestRun_EndsInTime(t *testing.T) {
 	}
 }
 
-// A run whose provider answers nothing fails; one that answers anything does not.
-func TestRun_Unreachable(t *testing.T) {
+// A run fails if its provider answers no request for UnreachableTimeout, and not if it answers
+// any.
+func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		away   bool // the source cannot be asked
-		acks   bool // acknowledgments are not answered
-		writes bool // events are not taken
+		away   bool // the source is unreachable
+		acks   bool // acknowledgments get no response
+		writes bool // the sink does not accept events
 		want   string
 	}{
 		"all is well":     {false, false, false, ""},
@@ -174,7 +175,7 @@ func TestRun_Unreachable(t *testing.T) {
 	}
 }
 
-// awaySource has one task, and then none.
+// awaySource returns one task and then none.
 type awaySource struct {
 	away, acks, given bool
 }
@@ -197,7 +198,7 @@ func (s *awaySource) Unanswered() time.Time {
 
 func (s *awaySource) Close(context.Context) error { return nil }
 
-// ackLease is a lease whose source may not answer an acknowledgment.
+// ackLease is a lease whose source may leave an acknowledgment unanswered.
 type ackLease struct {
 	hangs   bool
 	expires time.Time

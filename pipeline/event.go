@@ -55,10 +55,10 @@ type Event struct {
 	// Extra are further fields, told last and in order.
 	Extra []Field
 
-	// Withheld reports whether the event must not be written, because the lease on its
-	// task is not known to hold at this moment: another worker may have been given the
-	// task, and will report it. Nil stands for an event that can always be written, as
-	// every one but those of tasks with a lease. See Sink.
+	// Withheld reports whether the event must not be written because the lease on its task
+	// is not known to hold now: another worker may have received the task and will report
+	// it. It is nil for events of tasks without a lease and for all other events, which can
+	// always be written. See Sink.
 	Withheld func() bool
 }
 
@@ -157,10 +157,10 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 	}
 }
 
-// NewSpotTerminationEvent returns the event that reports a termination notice of the provider
-// for this machine, which the provider calls instance: the kind of the notice, the action
-// in the provider's own word, the deadline (zero if the provider states none), and the
-// source of the notice.
+// NewSpotTerminationEvent returns the event that reports a provider's termination notice for
+// this machine. instance is the provider's name of the machine, action the provider's word
+// for what it will do, and source where the notice was read. deadline is zero if the provider
+// states none.
 func NewSpotTerminationEvent(instance, kind, action, source string, deadline time.Time, hostname string, now time.Time) Event {
 	e := Event{Time: now, Hostname: hostname, Type: SpotTermination}
 	add := func(name, text string) {
@@ -264,12 +264,12 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, d.Round(time.Microsecond).Seconds(), 'f', -1, 64)
 }
 
-// appendString appends s quoted. What is not UTF-8 in it becomes U+FFFD, or the escape
-// of a lone surrogate.
+// appendString appends s as a JSON string. Invalid UTF-8 becomes U+FFFD, and an encoded lone
+// surrogate becomes its \u escape.
 func appendString(b []byte, s string) []byte { return rawjson.AppendQuote(b, s) }
 
-// appendValue appends a JSON value on one line. Nothing is null, and what is not JSON
-// becomes a string: an event log with a broken line is worse than an odd value.
+// appendValue appends v as a JSON value on one line. An empty v becomes null. Invalid JSON
+// becomes a string, so that the event log stays readable.
 func appendValue(b []byte, v json.RawMessage) []byte {
 	switch {
 	case len(v) == 0:

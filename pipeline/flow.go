@@ -24,8 +24,8 @@ type Carrier interface {
 //   - it needs no more: it returns nil. Everything before it ends, and what has
 //     been fetched beyond is given back.
 //
-// An error, or a panic, fails the run as by Run.Fail, and one of a stage after the
-// execution also begins the grace period of what runs. A Stage closes neither
+// An error or a panic fails the run as Run.Fail does. In a stage after the execution it also
+// stops the run, because running tasks can no longer be reported. A Stage closes neither
 // channel, may start goroutines but has waited for them when it returns, and
 // settles each delivery that it does not pass on.
 //
@@ -134,7 +134,7 @@ func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) err
 	}
 }
 
-// fetchMost is how many deliveries the next request may ask for.
+// fetchMost returns the maximum number of deliveries for the next request.
 func (r *Run) fetchMost() int {
 	if r.opts.MaxDeliveries == nil {
 		return fetchBatch
@@ -142,8 +142,8 @@ func (r *Run) fetchMost() int {
 	return int(min(fetchBatch, max(*r.opts.MaxDeliveries-r.books.total(), 0)))
 }
 
-// receiver returns what receives from the source, the context for it, and what ends the
-// watching for idleness.
+// receiver returns the function that receives from the source, its context, and a function
+// that stops watching for idleness.
 func (r *Run) receiver(ctx context.Context, source Source) (context.Context, func(context.Context, int) ([]*Delivery, error), func()) {
 	if idler, ok := source.(Idler); ok && r.opts.IdleTimeout > 0 {
 		idleAt := func() time.Time { return time.Now().Add(r.opts.IdleTimeout - r.idleFor(source)) }
@@ -153,7 +153,8 @@ func (r *Run) receiver(ctx context.Context, source Source) (context.Context, fun
 	return ctx, source.Receive, done
 }
 
-// idleFor is for how long there has been nothing to do, as far as the source could know.
+// idleFor returns for how long there has been nothing to do. Time in which the source was
+// unreachable does not count.
 func (r *Run) idleFor(source Source) time.Duration {
 	idle := r.books.idleFor()
 	if p, ok := source.(Prober); ok {
@@ -162,8 +163,8 @@ func (r *Run) idleFor(source Source) time.Duration {
 	return max(idle, 0)
 }
 
-// over is why the pump ends: it was told to, which is no error; there was nothing
-// to do for long; or by err.
+// over returns the error with which the pump ends: err, or nil if ctx was canceled, by the
+// run or because the source was idle.
 func (r *Run) over(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() == nil || err != nil && !errors.Is(err, ctx.Err()):
@@ -174,8 +175,8 @@ func (r *Run) over(ctx context.Context, err error) error {
 	return nil
 }
 
-// watchIdle returns a context that ends once there has been nothing to do for
-// Options.IdleTimeout, and what ends the watching.
+// watchIdle returns a context that is canceled once there has been nothing to do for
+// Options.IdleTimeout, and a function that stops watching.
 func (r *Run) watchIdle(ctx context.Context, source Source) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	if r.opts.IdleTimeout <= 0 {
@@ -249,7 +250,7 @@ func runStage[In Carrier](ctx context.Context, cancel context.CancelFunc, in Flo
 	if err != nil {
 		r.Fail(err)
 		if isDelivery[In]() == afterRun {
-			r.endStop(err) // what runs cannot be reported any more
+			r.endStop(err) // running tasks can no longer be reported
 		}
 	}
 	in.stop()

@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// countedLease counts what its source is asked for.
+// countedLease counts the requests to its source.
 type countedLease struct {
 	expires                 time.Time
 	acks, releases, extends int
@@ -35,9 +35,8 @@ func (l *countedLease) Extend(_ context.Context, d time.Duration) (time.Time, er
 	return time.Now().Add(d), nil
 }
 
-// Once a lease has ended, by the clock, nothing reaches the source any more: the task may
-// be another worker's.
-func TestDelivery_LeaseThatHasEnded(t *testing.T) {
+// No request reaches the source once a lease has expired: another worker may have the task.
+func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(context.Context, *pipeline.Delivery) error{
 		"ack":     func(ctx context.Context, d *pipeline.Delivery) error { return d.Ack(ctx) },
@@ -54,12 +53,12 @@ func TestDelivery_LeaseThatHasEnded(t *testing.T) {
 					l := &countedLease{expires: time.Now().Add(time.Minute)}
 					d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, l, 1)
 					if !d.Held() || d.Left() > time.Minute {
-						t.Fatal("it is not held")
+						t.Fatal("Held is false before the lease expires")
 					}
 					<-time.After(after)
 					err := do(t.Context(), d)
 					if n := l.acks + l.releases + l.extends; (n == 0) != lost {
-						t.Errorf("the source was asked %d times", n)
+						t.Errorf("%d requests to the source", n)
 					}
 					if wantErr := lost && name != "release"; errors.Is(err, pipeline.ErrLeaseLost) != wantErr {
 						t.Errorf("%v", err)
@@ -73,7 +72,7 @@ func TestDelivery_LeaseThatHasEnded(t *testing.T) {
 	}
 }
 
-// An extension moves the end.
+// Extend postpones the expiry of the lease.
 func TestDelivery_HeldAfterExtend(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -93,18 +92,18 @@ func TestDelivery_HeldAfterExtend(t *testing.T) {
 	})
 }
 
-// A task without a lease is always held, and its event is never withheld.
+// A delivery without a lease is always held, and its event is never withheld.
 func TestDelivery_HeldWithoutLease(t *testing.T) {
 	t.Parallel()
 	d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, nil, 1)
 	e, _ := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}}, "here", time.Now())
 	if !d.Held() || e.Withheld != nil {
-		t.Error("it counts as lost")
+		t.Error("a delivery without a lease is lost or withheld")
 	}
 }
 
-// A panic in a provider's code is an error of the request.
-func TestDelivery_LeaseThatPanics(t *testing.T) {
+// A panic in a lease's method becomes the error of the request.
+func TestDelivery_RecoversPanicsOfLease(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	made := func() *pipeline.Delivery {

@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// idler is a Source with requests that wait.
+// idler is a Source whose requests wait for a task.
 type idler struct {
 	limits []int
 	until  []time.Duration // how long it was to the end at each call
@@ -19,7 +19,7 @@ type idler struct {
 }
 
 func (s *idler) Receive(context.Context, int) ([]*pipeline.Delivery, error) {
-	return nil, errors.New("an Idler is not to be asked so")
+	return nil, errors.New("Receive was called on an Idler")
 }
 
 func (s *idler) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
@@ -47,7 +47,7 @@ func ack(ctx context.Context, in <-chan *pipeline.Delivery) error {
 	return nil
 }
 
-// A source whose answers are late is not idle: it ends the run itself.
+// The run leaves the idle timeout to an Idler: a source whose responses are late is not idle.
 func TestIdleTimeout_IsLeftToAnIdler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -65,7 +65,8 @@ func TestIdleTimeout_IsLeftToAnIdler(t *testing.T) {
 	})
 }
 
-// With a limit no request is made for more, nor after the last one.
+// MaxDeliveries limits how many deliveries a request asks for, and no request follows the last
+// delivery.
 func TestMaxDeliveries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

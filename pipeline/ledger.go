@@ -19,7 +19,7 @@ type ledger struct {
 	idle    time.Time // since when none has been out; valid while out is 0
 
 	giveBack func(*Delivery) // the run's, for Delivery.GiveBack
-	reach    *reach          // of the source
+	reach    *reach          // reachability of the source's provider
 }
 
 func newLedger(credits int) *ledger {

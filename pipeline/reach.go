@@ -8,29 +8,30 @@ import (
 	"time"
 )
 
-// UnreachableError is the error of a run whose provider answered nothing for
+// UnreachableError is the error of a run whose provider answered no request for
 // Options.UnreachableTimeout.
 type UnreachableError struct {
-	// What did not answer, such as "the task source".
+	// What is the unreachable party, such as "the task source".
 	What string
-	For  time.Duration
+	// For is the timeout.
+	For time.Duration
 }
 
-// Error says what did not answer, and what to do.
+// Error returns what was unreachable and what to do about it.
 func (e *UnreachableError) Error() string {
 	return fmt.Sprintf("%s could not be reached for %v: check the network and the provider's status, then start the worker again", e.What, e.For)
 }
 
-// reach observes whether a provider answers. The zero value is ready.
+// reach observes whether a provider responds. The zero value is ready to use.
 type reach struct {
 	mu        sync.Mutex
 	pending   int    // requests under way
-	failed    bool   // the last request ended without an answer
-	answers   uint64 // in all
-	receiving bool   // the source is being asked for tasks
+	failed    bool   // the last request ended without a response
+	answers   uint64 // total number of responses
+	receiving bool   // a call of Receive is under way
 }
 
-// during makes one request. answered says which errors are answers of the provider.
+// during calls request. answered reports whether an error is a response of the provider.
 func (r *reach) during(answered func(error) bool, request func() error) error {
 	r.mu.Lock()
 	r.pending++
@@ -58,18 +59,18 @@ func (r *reach) setReceiving(yes bool) {
 	r.receiving = yes
 }
 
-// look returns whether requests wait for an answer, and how many have had one. away says
-// that a request for tasks cannot be made.
+// look reports whether the provider owes a response, and returns the number of responses so
+// far. away means that the source reports requests for tasks as failing.
 func (r *reach) look(away bool) (waiting bool, answers uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.receiving && !away {
-		r.failed = false // the provider is being asked, and is there
+		r.failed = false // Receive is under way and reports no failure
 	}
 	return away || r.pending > 0 || r.failed, r.answers
 }
 
-// watchedSink is a sink whose writes are observed.
+// watchedSink is a Sink that observes whether its provider responds.
 type watchedSink struct {
 	Sink
 	reach reach
@@ -83,8 +84,8 @@ func (s *watchedSink) Write(ctx context.Context, events []Event) error {
 	return s.reach.during(answered, func() error { return s.Sink.Write(ctx, events) })
 }
 
-// WatchSink returns sink with its writes counted as requests to a provider, for
-// Options.UnreachableTimeout. Call it before From.
+// WatchSink returns a Sink that writes to sink and counts each write as a request to a
+// provider, for Options.UnreachableTimeout. Call it before From.
 func (r *Run) WatchSink(sink Sink) Sink {
 	s := &watchedSink{Sink: sink}
 	r.mu.Lock()
@@ -93,7 +94,7 @@ func (r *Run) WatchSink(sink Sink) Sink {
 	return s
 }
 
-// silence is for how long somebody has not answered.
+// silence measures for how long a provider has not responded.
 type silence struct {
 	what    string
 	reach   *reach
@@ -102,8 +103,8 @@ type silence struct {
 	lasts   time.Duration
 }
 
-// watchReach fails the run once a provider has answered nothing for
-// Options.UnreachableTimeout, until what it returns is called.
+// watchReach fails the run if a provider answers no request for Options.UnreachableTimeout.
+// It stops watching when stop is called.
 func (r *Run) watchReach(source Source) (stop func()) {
 	timeout := r.opts.UnreachableTimeout
 	if timeout <= 0 {
@@ -128,9 +129,9 @@ func (r *Run) watchReach(source Source) (stop func()) {
 	return func() { close(over); <-ended }
 }
 
-// watchSilence returns an error once one of all has been silent for timeout. It looks
-// often, and counts no more than two such intervals at once: while this process was
-// stopped nobody could answer.
+// watchSilence returns an UnreachableError once one of all has been silent for timeout, or nil
+// when over is closed. One tick counts for at most two intervals, so that time in which this
+// process was stopped is not held against the provider.
 func watchSilence(over <-chan struct{}, timeout time.Duration, all []*silence) error {
 	const often, seldom = 20 * time.Millisecond, 5 * time.Second
 	every := min(max(timeout/20, often), seldom)

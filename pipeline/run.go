@@ -27,13 +27,13 @@ type Options struct {
 	// as 10 where a provider is paid for each request. While enough of them wait for
 	// a slot, no fewer are asked for. Default 1.
 	Batch int
-	// MaxDeliveries is how many deliveries are fetched in all, such as those that a stage
-	// skips and those that it lets pass before it ends the run. With it, no request for
-	// more is under way when the last one has come. Default nil: no limit.
+	// MaxDeliveries is the maximum number of deliveries to fetch, including those that a
+	// stage skips. The run never requests more, so no request is left under way after the
+	// last delivery. Defaults to nil, which means no limit.
 	MaxDeliveries *int64
-	// IdleTimeout is how long there may be nothing to do: no delivery out, and none
-	// from the source, which was there to be asked (see Prober). Then the run ends as if
-	// the source had. Default 0: for ever.
+	// IdleTimeout ends the run, as if the source were exhausted, after there has been
+	// nothing to do for this long: no delivery is in flight, and the source is reachable
+	// (see Prober) but has none. Defaults to 0, which disables it.
 	IdleTimeout time.Duration
 	// Grace is how long running tasks are left alone after Stop before the
 	// Work phase ends and they are asked to end. Default 0: at once.
@@ -41,13 +41,13 @@ type Options struct {
 	// KillDelay is how long they then have before the Kill phase ends too.
 	// Default 0: at once.
 	KillDelay time.Duration
-	// SettleTimeout bounds the reporting and settling that is left once no task runs
-	// any more, where the end was planned. After Stop it is no more than 5 s, and after
-	// Kill 1 s. Default 30 s.
+	// SettleTimeout limits the time for reporting and settling after the last task has
+	// ended. After Stop the limit is at most 5 s, and after Kill at most 1 s. Defaults to
+	// 30 s.
 	SettleTimeout time.Duration
-	// UnreachableTimeout is for how long the provider behind the source, or behind a
-	// sink of WatchSink, may leave every request unanswered. Then the run fails with an
-	// UnreachableError. Default 0: for ever.
+	// UnreachableTimeout fails the run with an UnreachableError after the provider of the
+	// source, or of a sink passed to WatchSink, has answered no request for this long.
+	// Defaults to 0, which disables it.
 	UnreachableTimeout time.Duration
 	// OnStop is called once when the run is asked to stop, before the grace
 	// period begins; it is where tasks are given notice. May be nil.
@@ -76,10 +76,10 @@ type Phases struct {
 	Work context.Context
 	// Kill: done means kill what runs (SIGKILL).
 	Kill context.Context
-	// Settle: done means give up reporting and settling.
+	// Settle: done means abandon reporting and settling.
 	Settle context.Context
-	// Close: done means give up closing what the run used. It goes on after Wait, for
-	// what the caller closes; its time begins when no task runs any more.
+	// Close: done means abandon closing the source and the sinks. It remains open after
+	// Wait, for what the caller closes. Its time limit starts when the last task has ended.
 	Close context.Context
 }
 
@@ -101,16 +101,16 @@ type Run struct {
 	working conc.WaitGroup // the stages that take deliveries not yet run
 	telling conc.WaitGroup // the stages after them
 
-	reach reach // of the provider behind the source
+	reach reach // reachability of the source's provider
 
 	mu        sync.Mutex
 	stages    []*stageState
 	waiting   bool
-	failure   error       // the first of Fail
+	failure   error       // first error of Fail
 	urgency   urgency     // see end.go
-	abandoned *StuckError // what was given up when the Settle phase ran out of time
+	abandoned *StuckError // what was unsettled when the Settle phase reached its time limit
 	settleBy  *limit      // ends the Settle phase; nil while tasks run
-	closeBy   *limit      // ends the Close phase; likewise
+	closeBy   *limit      // ends the Close phase; nil while tasks run
 	sinks     []*watchedSink
 }
 
@@ -121,9 +121,9 @@ type stageState struct {
 	err  error // valid once done
 }
 
-// New returns a run without stages. When ctx ends, the run is stopped as by
-// Stop; ctx's values are passed on to the stages. An error that is to be the run's own
-// is passed to Fail instead.
+// New returns a run without stages. The run is stopped, as by Stop, when ctx is done. The
+// values of ctx are passed to the stages. To end the run with an error, call Fail instead of
+// canceling ctx.
 func New(ctx context.Context, opts Options) *Run {
 	opts = opts.withDefaults()
 	r := &Run{opts: opts, books: newLedger(opts.Slots + opts.Ahead)}
@@ -160,7 +160,7 @@ func (r *Run) Received() int64 { return r.books.total() }
 // Out is how many deliveries have been received and not been settled.
 func (r *Run) Out() int64 { return r.books.outNow() }
 
-// StopCause is what Drain, Stop, Fail or Kill was first called with, or nil.
+// StopCause returns the argument of the first call of Drain, Stop, Fail or Kill, or nil.
 func (r *Run) StopCause() error {
 	if r.phases.Fetch.Err() == nil {
 		return nil
@@ -225,7 +225,7 @@ func (r *Run) giveBack(d *Delivery) {
 	release := func() {
 		if err := recovered(func() error { return d.Release(r.phases.Settle, 0) }); err != nil {
 			r.opts.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
-				Msg("could not release the task; it becomes available when its lease ends")
+				Msg("could not release the task; it becomes available when its lease expires")
 		}
 	}
 	if d.Expires().IsZero() { // nobody else waits for it

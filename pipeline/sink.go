@@ -10,8 +10,8 @@ type Sink interface {
 	// goroutines at once, keeps no reference to events, and returns promptly
 	// with ctx's error when ctx ends.
 	//
-	// An event that is Withheld is left out, which is no error. A Sink asks for it as
-	// late as it can: before each attempt to write the event.
+	// Write skips an event whose Withheld function returns true; that is not an error. It
+	// calls Withheld as late as possible, before each attempt to write the event.
 	Write(ctx context.Context, events []Event) error
 
 	// Close flushes and releases what the Sink holds. It is called once, after

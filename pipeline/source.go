@@ -27,26 +27,26 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
-// A Prober is a Source that asks a provider that may be unreachable. A Run that ends when
-// there is nothing to do (Options.IdleTimeout) asks it whether that is so or cannot be
-// known, and one that ends when nobody answers (Options.UnreachableTimeout) for how long.
+// A Prober is a Source that can report that its provider is unreachable. A Run uses it for
+// Options.IdleTimeout, to distinguish an empty source from an unreachable one, and for
+// Options.UnreachableTimeout.
 type Prober interface {
-	// Unanswered is when the Source last could not ask for tasks: now, if it cannot
-	// at the moment, and the zero time if it always could.
+	// Unanswered returns the last time at which requests for tasks failed: the current
+	// time if they fail now, and the zero time if none ever failed.
 	Unanswered() time.Time
 }
 
-// ErrIdle is returned by an Idler that has had no task for long enough.
+// ErrIdle is returned by an Idler that has been idle until the time that idleAt returns.
 var ErrIdle = errors.New("there has been nothing to do")
 
-// An Idler is a Source whose requests wait for a task. A Run with an IdleTimeout leaves it
-// to the Source to end: an answer that is late does not mean that there is no task, and a
-// request that is left behind may take a task with it.
+// An Idler is a Source whose requests wait for a task on the provider's side. A Run with an
+// IdleTimeout lets such a Source decide when it is idle, for two reasons: a late response does
+// not mean that there is no task, and an abandoned request may take a task with it.
 type Idler interface {
-	// ReceiveUntilIdle is Receive, but returns ErrIdle, and no deliveries, once a
-	// request that was answered at about the time that idleAt returns, or later, has
-	// brought nothing, and no other request is under way. It blocks beyond that time if
-	// there is no answer. idleAt may return a later time with each call, and is called
-	// by the goroutine that called ReceiveUntilIdle.
+	// ReceiveUntilIdle is like Receive, but returns ErrIdle and no deliveries once the
+	// source is idle: a request that was answered at about the time that idleAt returns,
+	// or later, brought no task, and no other request is under way. It blocks beyond that
+	// time while there is no response. idleAt may return a later time with each call. It
+	// is called by the goroutine that called ReceiveUntilIdle.
 	ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*Delivery, error)
 }

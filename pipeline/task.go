@@ -17,9 +17,9 @@ type Task struct {
 	Data json.RawMessage
 }
 
-// IntegerID returns the task id that an integer stands for in a source: its decimal digits.
-// It returns false for text that is not a decimal integer in the notation of JSON, such as
-// 1.0, 1e3 and 007, of which the digits would be a matter of opinion.
+// IntegerID returns the task id for an integer in a source: its decimal digits. It returns
+// false if text is not a decimal integer in JSON notation. Examples are 1.0, 1e3 and 007,
+// which have no unambiguous digits.
 func IntegerID(text []byte) (string, bool) {
 	digits := bytes.TrimPrefix(text, []byte("-"))
 	if len(digits) == 0 || len(digits) > 1 && digits[0] == '0' {

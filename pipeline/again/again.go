@@ -1,7 +1,7 @@
-// Package again calls a function again, with exponential backoff, while it fails with an
-// error that a later call may not meet, such as a request to a provider that cannot be
-// reached. It has the one table of statuses and codes that are transient, turns panics in
-// a provider's SDK into errors, and reports outages in few log lines.
+// Package again retries a function with exponential backoff while it fails with a transient
+// error, such as an unreachable provider. It also holds the table of transient status and
+// error codes, converts panics in a provider's SDK into errors, and logs an outage in a few
+// lines.
 package again
 
 import (
@@ -12,41 +12,42 @@ import (
 	"time"
 )
 
-// A Class says whether calling again may help after an error.
+// A Class is the classification of an error: whether, and for how long, to retry.
 type Class uint8
 
 const (
-	// Permanent says that every other call would meet the same error.
+	// Permanent errors are not retried.
 	Permanent Class = iota
-	// Transient says that the next call may succeed, however long this has lasted.
+	// Transient errors are retried without a time limit.
 	Transient
-	// Suspect says that the next call may succeed, but an error that lasts for minutes will not
-	// go away by itself: credentials that were refused and may be renewed, an answer that
-	// is damaged, a panic in a provider's SDK.
+	// Suspect errors are retried for Options.SuspectTime. They may disappear within minutes;
+	// if not, they need an operator. Examples are rejected credentials that may be renewed, a
+	// corrupt response, and a panic in a provider's SDK.
 	Suspect
 )
 
-// SuspectTime is for how long a call that fails with Suspect errors is repeated by default.
+// SuspectTime is the default of Options.SuspectTime.
 const SuspectTime = 5 * time.Minute
 
-// Options say what is called again, and who is informed. Only Classify is required.
+// Options configures Do and AtStart. Only Classify is required.
 type Options struct {
-	// Classify says whether a call may be repeated after the error. A panic is Suspect
-	// without being asked about.
+	// Classify returns the class of an error. It is not called for a panic, which is
+	// Suspect.
 	Classify func(error) Class
 	// Action names the call in the log, such as "ReceiveMessage".
 	Action string
-	// Reporter logs what fails and is tried again. Default: nothing is logged.
+	// Reporter logs the failures that are retried. Defaults to nil, which logs nothing.
 	Reporter *Reporter
-	// SuspectTime is for how long a call is repeated that fails with Suspect errors alone.
-	// Default SuspectTime.
+	// SuspectTime limits how long a call is retried while every attempt fails with a
+	// Suspect error. Defaults to the constant SuspectTime.
 	SuspectTime time.Duration
-	// Late is after how long without an answer a call is logged as failing. Default 0:
-	// never.
+	// Late is the time without a response after which a call is reported as failing, while
+	// it is still waited for. Defaults to 0, which disables it.
 	Late time.Duration
 }
 
-// Transients are options under which errors are transient, or else permanent.
+// Transients returns Options that classify an error as Transient if transient reports true,
+// and as Permanent otherwise.
 func Transients(transient func(error) bool) Options {
 	return Options{Classify: func(err error) Class {
 		if transient(err) {
@@ -56,24 +57,25 @@ func Transients(transient func(error) bool) Options {
 	}}
 }
 
-// Do calls do until it succeeds, or fails in a way that another call would only repeat, or
-// ctx ends. The pause between two calls grows to about ten seconds. A panic in do is an
-// error; see Guard.
+// Do calls do until it succeeds, returns an error that is not retried, or ctx is done. The
+// pause between two calls grows to about ten seconds. A panic in do counts as an error; see
+// Guard.
 func Do(ctx context.Context, opts Options, do func() error) error {
 	_, err := run(ctx, opts, 0, func() (struct{}, error) { return struct{}{}, do() })
 	return err
 }
 
-// roundsAtStart is how often something is tried that has to be known before anything
-// else, such as a queue's address: a user waits for it, and may have mistyped it.
+// roundsAtStart is the maximum number of calls that AtStart makes: a user is waiting, and
+// may have mistyped a name.
 const roundsAtStart = 4
 
-// AtStart is Do for what a command needs first: it tries for some seconds only.
+// AtStart is like Do, for calls that a command needs before it can start, such as looking up
+// a queue's address. It gives up after a few seconds.
 func AtStart[T any](ctx context.Context, opts Options, do func() (T, error)) (T, error) {
 	return run(ctx, opts, roundsAtStart, do)
 }
 
-// run calls do up to rounds times; 0 is without end.
+// run calls do at most rounds times; 0 means no limit.
 func run[T any](ctx context.Context, opts Options, rounds int, do func() (T, error)) (out T, err error) {
 	attempt := opts.Reporter.Begin(opts.Action)
 	defer func() { attempt.End(err) }()
@@ -119,8 +121,8 @@ func (o Options) suspectTime() time.Duration {
 	return SuspectTime
 }
 
-// Pause waits before another try: from about half a second to about ten, longer each
-// time. It reports false if ctx ends first.
+// Pause waits before the next attempt, from about half a second to about ten seconds,
+// growing with try. It returns false if ctx is done first.
 func Pause(ctx context.Context, try int) bool {
 	most := min(time.Second<<min(try, 10), 10*time.Second)
 	timer := time.NewTimer(most/2 + rand.N(most/2))
@@ -133,8 +135,9 @@ func Pause(ctx context.Context, try int) bool {
 	}
 }
 
-// All waits for n things that have been begun, and calls do for each that has failed,
-// for all of those at the same time. It returns the first error that this comes to.
+// All calls wait for each of n operations that have been started, and calls do, concurrently,
+// for those that failed. It returns the error of the first operation, by index, that failed
+// in do as well.
 func All(n int, wait, do func(i int) error) error {
 	var more sync.WaitGroup
 	errs := map[int]*error{}

@@ -77,8 +77,8 @@ func TestAtStart(t *testing.T) {
 
 func suspect(error) again.Class { return again.Suspect }
 
-// Credentials that are refused, and answers that are damaged, are tried again for minutes
-// and not without end; a transient error in between starts the time anew.
+// Suspect errors are retried for a limited time only; a transient error in between restarts
+// that time.
 func TestDo_GivesUpSuspectErrors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -107,7 +107,7 @@ func TestDo_TurnsPanicsIntoErrors(t *testing.T) {
 		err := again.Do(t.Context(), again.Transients(passing), func() error {
 			if calls++; calls == 1 {
 				var p *struct{ id int }
-				p.id = 1 // as an SDK does with an answer that lacks a field
+				p.id = 1 // as an SDK does if the response lacks a field
 			}
 			return nil
 		})

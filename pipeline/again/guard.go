@@ -24,9 +24,8 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// Guard calls do and returns its error, or a *PanicError if it panics. It stands around
-// each call of a provider's SDK: an answer that is damaged on the way must not end the
-// process.
+// Guard calls do and returns its error, or a *PanicError if it panics. Every call of a
+// provider's SDK goes through it: a corrupt response must not terminate the process.
 func Guard(do func() error) error {
 	var err error
 	if p := panics.Try(func() { err = do() }); p != nil {
@@ -35,7 +34,7 @@ func Guard(do func() error) error {
 	return err
 }
 
-// IsPanic reports whether an error comes from a panic that Guard has recovered.
+// IsPanic reports whether err wraps a *PanicError.
 func IsPanic(err error) bool {
 	var p *PanicError
 	return errors.As(err, &p)

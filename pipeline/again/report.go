@@ -12,60 +12,61 @@ import (
 
 // When a Reporter logs.
 const (
-	// firstWarning is how long requests fail before that is worth a line: most failures
-	// are over by then.
+	// firstWarning is the duration of an outage before the first line: most outages are
+	// shorter.
 	firstWarning = time.Second
-	// secondWarning is how long after the first line the next one comes; the time doubles
-	// with each line, up to longestSilence.
+	// secondWarning is the interval between the first line and the second one. The interval
+	// doubles with each line, up to longestSilence.
 	secondWarning  = time.Minute
 	longestSilence = 15 * time.Minute
-	// newCause is how soon another line may come if the reason has changed.
+	// newCause is the minimum interval between two lines with different causes.
 	newCause = 10 * time.Second
-	// manyFailures is how many requests that failed and soon succeeded are worth a line.
+	// manyFailures is the number of short failures after which one line is logged.
 	manyFailures = 20
 )
 
-// A Reporter logs the outages of one provider for everything that makes requests to it:
-// one line soon after the first failure, then lines that become rarer, with counts, and
-// one line when requests succeed again. A nil Reporter logs nothing. It is safe for
-// concurrent use.
+// A Reporter logs the outages of one provider. All code that sends requests to the provider
+// shares it. It logs one line about a second after the first failure, further lines with
+// counts at growing intervals, and one line when requests succeed again. A nil Reporter logs
+// nothing. It is safe for concurrent use.
 type Reporter struct {
 	log      zerolog.Logger
 	provider string
 
 	mu       sync.Mutex
 	failing  int           // attempts that have failed and not ended
-	failures int           // in this outage
-	since    time.Time     // of the first one
+	failures int           // failures in this outage
+	since    time.Time     // when this outage began
 	first    *time.Timer   // logs the first line
-	warned   bool          // there has been a line about this outage
+	warned   bool          // a line was logged about this outage
 	last     time.Time     // when the last line was logged
-	silence  time.Duration // until the next one
-	cause    string        // of the last line
-	err      error         // the last failure
-	action   string        // that failed
-	passed   int           // failures that were over before a line was due
+	silence  time.Duration // minimum interval until the next line
+	cause    string        // cause in the last line
+	err      error         // last failure
+	action   string        // action of the last failure
+	passed   int           // failures in outages that ended before their first line
 }
 
-// NewReporter returns a Reporter for a provider of this name.
+// NewReporter returns a Reporter that logs to log. provider is the provider's name in the
+// log.
 func NewReporter(log zerolog.Logger, provider string) *Reporter {
 	return &Reporter{log: log, provider: provider}
 }
 
-// An Attempt is one request with its repetitions.
+// An Attempt is one request together with its retries.
 type Attempt struct {
 	r             *Reporter
 	action        string
 	failed, ended bool // guarded by r.mu
 }
 
-// Begin returns an attempt at the action. End it.
+// Begin starts an Attempt at the action. The caller must call End.
 func (r *Reporter) Begin(action string) *Attempt { return &Attempt{r: r, action: action} }
 
-// ErrNoAnswer is what an attempt fails with that has not been answered for long.
+// ErrNoAnswer is the failure that Late reports for a request without a response.
 var ErrNoAnswer = errors.New("there is no answer yet")
 
-// Late calls Failed with ErrNoAnswer after a while, unless stop is called before.
+// Late reports ErrNoAnswer to Failed after the given duration, unless stop is called first.
 func (a *Attempt) Late(after time.Duration) (stop func()) {
 	if a.r == nil || after <= 0 {
 		return func() {}
@@ -74,7 +75,7 @@ func (a *Attempt) Late(after time.Duration) (stop func()) {
 	return func() { timer.Stop() }
 }
 
-// Failed says that a request has failed, and will be repeated.
+// Failed records a failure that will be retried.
 func (a *Attempt) Failed(err error) {
 	r := a.r
 	if r == nil {
@@ -82,7 +83,7 @@ func (a *Attempt) Failed(err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a.ended { // Late was too late
+	if a.ended { // the timer of Late fired while the attempt ended
 		return
 	}
 	now := time.Now()
@@ -104,8 +105,8 @@ func (a *Attempt) Failed(err error) {
 	}
 }
 
-// End says that the attempt is over: that it has succeeded, or with an error that it will
-// not be repeated.
+// End ends the attempt. err is nil if the request succeeded, or the error that is not
+// retried.
 func (a *Attempt) End(err error) {
 	r := a.r
 	if r == nil {
@@ -128,10 +129,10 @@ func (a *Attempt) End(err error) {
 		r.log.Info().Str("provider", r.provider).Int("failures", r.failures).
 			Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests succeed again")
 	case !r.warned:
-		r.log.Debug().Err(r.err).Str("provider", r.provider).Str("action", r.action).Msg("a request failed and was repeated")
+		r.log.Debug().Err(r.err).Str("provider", r.provider).Str("action", r.action).Msg("request failed and was retried")
 		if r.passed += r.failures; r.passed >= manyFailures && now.Sub(r.last) >= secondWarning {
 			r.log.Warn().Err(r.err).Str("provider", r.provider).Str("action", r.action).Int("failures", r.passed).
-				Msg("many requests fail and succeed when repeated")
+				Msg("many requests fail and succeed when retried")
 			r.last, r.passed = now, 0
 		}
 	}
@@ -148,11 +149,11 @@ func (r *Reporter) warnFirst() {
 	}
 }
 
-// warn logs a line. The caller holds mu.
+// warn logs the outage. The caller holds mu.
 func (r *Reporter) warn(now time.Time) {
 	r.last, r.cause = now, causeOf(r.err)
 	r.log.Warn().Err(r.err).Str("provider", r.provider).Str("action", r.action).Int("failures", r.failures).
-		Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests fail and are repeated")
+		Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests are failing and being retried")
 }
 
 func (r *Reporter) logStack(err error) {
@@ -164,8 +165,8 @@ func (r *Reporter) logStack(err error) {
 
 func seconds(d time.Duration) float64 { return d.Round(100 * time.Millisecond).Seconds() }
 
-// causeOf is the text of what is at the root of an error, without what differs from one
-// failure to the next, such as ports and request ids.
+// causeOf returns the text of the innermost error without digits, so that port numbers and
+// request ids do not make two failures look different.
 func causeOf(err error) string {
 	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
 		err = next

@@ -17,13 +17,13 @@ import (
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
-// line is what a test looks at of a log line.
+// line has the fields of a log line that the tests check.
 type line struct {
 	Level, Message, Provider, Action, Error string
 	Failures                                int
 }
 
-// buffer is a log that is read while it is written.
+// buffer is a log that can be read while it is written.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -53,7 +53,7 @@ func lines(t *testing.T, b *buffer) (all []line) {
 	return all
 }
 
-// An hour without a server is a handful of lines, whatever number of requests fail.
+// An outage of an hour is logged in a few lines, however many requests fail.
 func TestReporter_LogsAnOutageInFewLines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestReporter_LogsAnOutageInFewLines(t *testing.T) {
 	})
 }
 
-// A failure that is over at once is not worth a line, but many of them are.
+// A short failure is not logged, but many of them are.
 func TestReporter_LogsManyShortFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestReporter_LogsManyShortFailures(t *testing.T) {
 	})
 }
 
-// Another reason is logged soon, and the end of one that was given up is not a success.
+// A changed cause is logged soon, and a request that is abandoned is not logged as a success.
 func TestReporter_LogsAChangedCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -156,8 +156,8 @@ func TestReporter_NilLogsNothing(t *testing.T) {
 	a.End(nil)
 }
 
-// A request that is not answered is logged while it lasts.
-func TestReporter_LogsAMissingAnswer(t *testing.T) {
+// A request without a response is logged while it is under way.
+func TestReporter_LogsAMissingResponse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var b buffer

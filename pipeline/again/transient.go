@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// TransientStatus reports whether a request that was answered with the HTTP status may
-// succeed later. It is the one table of statuses for every provider and for remote files.
+// TransientStatus reports whether a request that got this HTTP status may succeed later. It
+// is the only such table, for all providers and for remote files.
 // Source: RFC 9110, section 15; RFC 6585 (429); RFC 8470 (425).
 func TransientStatus(status int) bool {
 	switch status {
@@ -20,8 +20,8 @@ func TransientStatus(status int) bool {
 	return status >= http.StatusInternalServerError
 }
 
-// transientCodes are the error codes with which the providers' HTTP services ask for
-// another try, in lower case.
+// transientCodes are the transient error codes of the providers' HTTP services, in lower
+// case.
 // Source: AWS, Common errors; Amazon SQS and Amazon S3 API References; the codes that the
 // AWS SDKs retry (aws/retry, DefaultThrottleErrorCodes and DefaultRetryableErrorCodes).
 var transientCodes = map[string]bool{
@@ -37,12 +37,12 @@ var transientCodes = map[string]bool{
 	"internalserviceexception": true, "operationaborted": true,
 }
 
-// TransientCode reports whether a request that was refused with the error code may
-// succeed later. A namespace before the code is ignored; see BareCode.
+// TransientCode reports whether a request that was rejected with this error code may succeed
+// later. A namespace before the code is ignored; see BareCode.
 func TransientCode(code string) bool { return transientCodes[strings.ToLower(BareCode(code))] }
 
-// BareCode returns an error code without what some servers put around it: a namespace
-// before "#", as in "com.amazonaws.sqs#QueueDoesNotExist", and an address after ":".
+// BareCode strips the additions of some servers from an error code: a namespace before "#",
+// as in "com.amazonaws.sqs#QueueDoesNotExist", and a URI after ":".
 // Source: AWS JSON protocol, Operation error serialization.
 func BareCode(code string) string {
 	code = code[strings.LastIndexByte(code, '#')+1:]
@@ -50,8 +50,9 @@ func BareCode(code string) string {
 	return strings.TrimSpace(code)
 }
 
-// TransientGRPC reports whether a request that ended with the gRPC code may succeed
-// later. An error that does not come from gRPC has codes.Unknown: a network that is away.
+// TransientGRPC reports whether a request that ended with this gRPC code may succeed later.
+// codes.Unknown is transient because status.Code returns it for errors from outside gRPC,
+// such as network failures.
 // Source: Google, Pub/Sub error codes, and the codes that its own clients retry.
 func TransientGRPC(code codes.Code) bool {
 	switch code {

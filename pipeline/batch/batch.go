@@ -55,9 +55,10 @@ type gathering[T any] struct {
 	errs  []error
 }
 
-// New returns a Batcher. send sends a batch and returns the result of each item, in
-// their order; nil for all is nil. It is called from several goroutines, and ends
-// when its ctx does. If it panics, that is the error of each item.
+// New returns a Batcher. send sends a batch and returns one error per item, in the order of
+// items; a nil slice means that all succeeded. It is called from several goroutines at once
+// and must return when its ctx is done. If send panics, every item of the batch gets the
+// panic as its error.
 func New[T any](opts Options[T], send func(ctx context.Context, items []T) []error) *Batcher[T] {
 	if opts.Most <= 0 {
 		opts.Most = 10
