@@ -16,9 +16,9 @@ var (
 	// may be running elsewhere, and must be neither acknowledged nor told of.
 	ErrLeaseLost = errors.New("lease lost")
 
-	// ErrRefused is returned if the source rejects a request for a reason that applies to
-	// every task, for example because a permission is missing. A rejected settlement fails
-	// the run; a rejected extension is retried while the lease holds.
+	// ErrRefused is returned if the source refuses a request for a reason that applies to
+	// every task, for example because a permission is missing. A refused settlement fails
+	// the run; a refused extension is retried while the lease holds.
 	ErrRefused = errors.New("refused")
 
 	// ErrSettled says that a delivery was settled a second time, and in

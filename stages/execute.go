@@ -22,8 +22,8 @@ type Runner interface {
 	// phases.Kill ends (at once) and when the delivery is Lost, and then
 	// returns Interrupted or LeaseLost.
 	//
-	// An error says that the task was not run, for a reason that is not the
-	// task's: it fails the run, and the task is released.
+	// An error means that the task was not run, for a reason other than the task
+	// itself. It fails the run, and the task is released.
 	Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error)
 }
 
@@ -123,12 +123,12 @@ func (e *execution) slot(ctx context.Context, slot int, in <-chan *pipeline.Deli
 			return
 		}
 		outcome, err := pipeline.Outcome{Kind: pipeline.LeaseLost}, error(nil)
-		if d.Held() { // this process may have been stopped while it waited
+		if d.Held() { // the lease may have expired while this process was suspended
 			outcome, err = e.runTask(slot, d)
 		}
 		if err != nil {
 			e.fail(fmt.Errorf("task %q: %w", d.Task.ID, err))
-			d.GiveBack() // not before: it would be fetched again
+			d.GiveBack() // after fail, or this run could fetch it again
 			return
 		}
 		outcome.Slot = slot
@@ -142,7 +142,8 @@ func (e *execution) slot(ctx context.Context, slot int, in <-chan *pipeline.Deli
 	}
 }
 
-// fail fails the run, which ends ctx in every slot, and begins the grace period of the others.
+// fail fails the run, which cancels ctx in every slot, and starts the grace period of the tasks
+// that run in other slots.
 func (e *execution) fail(err error) {
 	e.mu.Lock()
 	if e.err == nil {
@@ -153,7 +154,7 @@ func (e *execution) fail(err error) {
 	e.run.Stop(err)
 }
 
-// runTask runs one task. A panic is its outcome.
+// runTask runs one task. A panic becomes its outcome.
 func (e *execution) runTask(slot int, d *pipeline.Delivery) (outcome pipeline.Outcome, err error) {
 	began := time.Now()
 	if p := panics.Try(func() { outcome, err = e.runner.Run(e.phases, slot, d) }); p != nil {

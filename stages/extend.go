@@ -14,38 +14,40 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ExtendOptions say for how long leases are asked for. The zero value works.
+// ExtendOptions configures an Extender. The zero value works.
 type ExtendOptions struct {
-	// Lease is how long a lease is to last after each renewal. A worker that dies
-	// gives its tasks back after as long at most. Default 60 s.
+	// Lease is the duration of a lease after each renewal. If the worker dies, its tasks
+	// become available again within this time. Defaults to 60 s.
 	Lease time.Duration
-	// Most is for how long a task may be held in all: then its lease is left to
-	// run out, and the delivery is Lost. It has to be longer than a task can take,
-	// with what it waits before. Default 0: without end.
+	// Most is the maximum time to hold a task. After that its lease is not renewed; when it
+	// expires, the delivery is marked Lost. It must be longer than queueing plus execution
+	// can take. Defaults to 0, which means no limit.
 	Most time.Duration
-	// Patience is for how long a delivery may wait for the next stage; then all that
-	// wait are given back, for others to run, after Stall has been called. The default,
-	// 0, is without end. The stage has to be added with pipeline.ViaUnbuffered.
+	// Patience is the maximum time a delivery waits for the next stage. After that Stall is
+	// called, and all waiting deliveries are released for other workers. The stage must be
+	// added with pipeline.ViaUnbuffered. Defaults to 0, which disables it.
 	Patience time.Duration
-	// Stall is told of it, such as the Run's. It has to be there with Patience.
+	// Stall is called before the waiting deliveries are released. Pass the Run's Stall. It is
+	// required with Patience.
 	Stall func()
-	// Failed is called once with the source's reason if it goes on refusing to renew
-	// leases (pipeline.ErrRefused): for half of Lease without a renewal in between, or to
-	// the end of a lease. Pass the Run's Fail: what runs may finish within its lease, and
-	// what is begun could not be kept. Default: the refusals are only logged.
+	// Failed is called once, with the source's reason, if the source keeps refusing
+	// renewals (pipeline.ErrRefused): for half of Lease without a successful renewal, or
+	// until a lease expires. It is also called if the renewing panics. Pass the Run's Fail:
+	// running tasks may finish within their leases, but the lease of a new task could not be
+	// renewed. Defaults to nil, which only logs the error.
 	Failed func(error)
-	// Log receives renewals that failed, and leases that were lost.
+	// Log receives failed renewals and lost leases.
 	Log zerolog.Logger
 }
 
-// An Extender keeps the leases of the tasks that pass through its stage, from
-// there until each is settled: while it waits for a slot, runs, and is told of. It
-// renews each lease when about half of it is over, not all at the same moment, and
-// tries again where that fails or is refused, as long as the lease lasts. A lease that has
-// not been renewed by its end, or that the source says is gone, makes the delivery Lost.
+// An Extender renews the leases of the tasks that pass through its stage until each is
+// settled: while it waits for a slot, runs and is reported. It renews a lease when about half
+// of it has passed, with some jitter, and retries failed and refused renewals while the lease
+// holds. If a lease expires, or the source reports that it is lost, the delivery is marked
+// Lost.
 //
-// It is for every source; one whose leases never end costs nothing. A source that
-// renews in batches collects what comes within a few milliseconds.
+// It works with every source; leases that never expire cost nothing. A source that renews in
+// batches collects the renewals of a few milliseconds.
 type Extender struct {
 	opts   ExtendOptions
 	ctx    context.Context // of the renewals; ends with Close
@@ -53,8 +55,8 @@ type Extender struct {
 
 	mu       sync.Mutex
 	closed   bool
-	refused  time.Time // since when renewals are refused; zero: they are not
-	refusal  error     // the last one; nil: likewise
+	refused  time.Time // when renewals began to be refused; zero if they are not
+	refusal  error     // last refusal; nil if renewals are not refused
 	failed   bool      // Failed has been called
 	renewing sync.WaitGroup
 }
@@ -149,12 +151,12 @@ func (x *Extender) keep(d *pipeline.Delivery) {
 	k.schedule(k.untilHalf())
 }
 
-// keeper keeps one lease. Its timer is its only goroutine, while it renews.
+// keeper renews one lease. It has a goroutine, that of its timer, only while it renews.
 type keeper struct {
 	x     *Extender
 	d     *pipeline.Delivery
 	began time.Time
-	tries int // since the last renewal; touched by renew alone
+	tries int // failed attempts since the last renewal; only renew uses it
 
 	mu      sync.Mutex
 	stopped bool
@@ -221,7 +223,7 @@ func (k *keeper) untilAgain() time.Duration {
 	return wait/2 + rand.N(wait)
 }
 
-// renew renews the lease, or finds that it is too late. It is called by the timer.
+// renew renews the lease, or marks the delivery Lost if it has expired. The timer calls it.
 func (k *keeper) renew() {
 	x := k.x
 	x.mu.Lock()
@@ -235,7 +237,7 @@ func (k *keeper) renew() {
 	var after time.Duration
 	var again bool
 	if p := panics.Try(func() { after, again = k.renewOnce() }); p != nil {
-		x.fail(fmt.Errorf("the renewal of leases: %w", p.AsError()))
+		x.fail(fmt.Errorf("renew leases: %w", p.AsError()))
 		return
 	}
 	if again {
@@ -245,15 +247,15 @@ func (k *keeper) renew() {
 	}
 }
 
-// renewOnce renews the lease, and returns after how long it is to be called again, if it is.
+// renewOnce renews the lease. It returns whether to call it again, and after how long.
 func (k *keeper) renewOnce() (after time.Duration, again bool) {
 	x, d := k.x, k.d
-	left := d.Left() // counts time in which this process was stopped, or the machine
+	left := d.Left() // also counts time in which this process or the machine was suspended
 	if over := time.Since(k.began); x.opts.Most > 0 && over > x.opts.Most {
 		if left > 0 {
 			return left, true
 		}
-		k.lose(fmt.Errorf("it was held for %v, which is longer than a task can take", over.Round(time.Second)))
+		k.lose(fmt.Errorf("the task was held for %v, longer than the maximum of %v", over.Round(time.Second), x.opts.Most))
 		return 0, false
 	}
 	ctx, cancel := context.WithTimeout(x.ctx, max(left, 0))
@@ -277,23 +279,23 @@ func (k *keeper) renewOnce() (after time.Duration, again bool) {
 		x.refuse(d, err)
 	}
 	if d.Left() <= 0 {
-		k.lose(fmt.Errorf("it could not be renewed: %w", err))
+		k.lose(fmt.Errorf("could not be renewed: %w", err))
 		return 0, false
 	}
 	if !errors.Is(err, pipeline.ErrRefused) {
-		x.log(d, err).Float64("left_seconds", d.Left().Seconds()).Msg("could not renew the lease; trying again")
+		x.log(d, err).Float64("left_seconds", d.Left().Seconds()).Msg("could not renew the lease; retrying")
 	}
 	return k.untilAgain(), true
 }
 
-// renewed enters that leases can be renewed.
+// renewed records a successful renewal.
 func (x *Extender) renewed() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.refused, x.refusal = time.Time{}, nil
 }
 
-// refuse enters that a renewal was refused, and decides whether that is for good.
+// refuse records a refused renewal, and calls fail if renewals have been refused for too long.
 func (x *Extender) refuse(d *pipeline.Delivery, err error) {
 	now := time.Now()
 	x.mu.Lock()
@@ -304,15 +306,15 @@ func (x *Extender) refuse(d *pipeline.Delivery, err error) {
 	x.refusal = err
 	lasts := now.Sub(x.refused)
 	x.mu.Unlock()
-	if first { // and not for each task and attempt: they all get the same answer
-		x.log(d, err).Msg("lease renewals are refused; trying again while the leases last")
+	if first { // once, because every task gets the same response
+		x.log(d, err).Msg("source refuses lease renewals; retrying while the leases hold")
 	}
 	if lasts >= x.opts.Lease/2 {
 		x.fail(refusedError(err))
 	}
 }
 
-// lapsed enters that a lease was lost.
+// lapsed calls fail if a lease was lost while the source refuses renewals.
 func (x *Extender) lapsed() {
 	x.mu.Lock()
 	refusal := x.refusal
@@ -323,7 +325,7 @@ func (x *Extender) lapsed() {
 }
 
 func refusedError(err error) error {
-	return fmt.Errorf("leases cannot be renewed, so no further task is fetched: %w", err)
+	return fmt.Errorf("source keeps refusing lease renewals: %w", err)
 }
 
 // fail calls Failed, once.
@@ -337,7 +339,7 @@ func (x *Extender) fail(err error) {
 	case x.opts.Failed != nil:
 		x.opts.Failed(err)
 	default:
-		x.opts.Log.Error().Err(err).Msg("leases are not renewed")
+		x.opts.Log.Error().Err(err).Msg("could not renew leases")
 	}
 }
 

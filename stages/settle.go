@@ -44,18 +44,19 @@ const gather = 2 * time.Millisecond
 // fewWrites are never many.
 const fewWrites = 4
 
-// Settle ends a pipeline: it writes the event of each task to sink, and settles
-// the task once the event is durable. An event is only written while the lease on its task
-// is known to hold (see pipeline.Event.Withheld); otherwise the result is discarded and
-// logged, and the task counts as one whose lease was lost. If the sink fails, the run fails
-// and the tasks whose events were not written are released; it also fails if the source
-// refuses a settlement.
+// Settle ends a pipeline: it writes the event of each task to sink, and settles the task once
+// the event is durable. It writes an event only while the lease on the task is known to hold
+// (see pipeline.Event.Withheld). Otherwise it discards the result, logs that, and counts the
+// task as one whose lease was lost.
+//
+// The run fails if the sink fails or the source refuses a settlement. Tasks whose events were
+// not written are released.
 func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Drain[pipeline.Judgment] {
 	return settle(sink, opts, func(j pipeline.Judgment) pipeline.Judgment { return j })
 }
 
 // ClassifyAndSettle is Classify and Settle in one: for a pipeline that has nothing
-// between them, at the price of one hand-over a task less.
+// between them. It saves one channel operation per task.
 func ClassifyAndSettle(sink pipeline.Sink, retry RetryOptions, opts SettleOptions) pipeline.Drain[pipeline.Result] {
 	return settle(sink, opts, retry.judge)
 }
@@ -154,7 +155,7 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 			for _, j := range batch {
 				j.GiveBack()
 			}
-			if ctx.Err() != nil { // no fault of the sink: the run's time is over, and it says what it gave up
+			if ctx.Err() != nil { // the time limit, not the sink; Run.Wait returns the StuckError
 				s.opts.Log.Warn().Err(err).Int("tasks", len(batch)).Msg("results discarded: their events were not written in time")
 				return nil
 			}
@@ -179,13 +180,13 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 	return nil
 }
 
-// write writes events. A panic of the sink is an error.
+// write writes events. A panic in the sink becomes an error.
 func (s *settling) write(ctx context.Context, events []pipeline.Event) (err error) {
 	if p := panics.Try(func() { err = s.sink.Write(ctx, events) }); p != nil {
 		err = p.AsError()
 	}
 	if err != nil {
-		return fmt.Errorf("%d events could not be written: %w", len(events), err)
+		return fmt.Errorf("write %d events: %w", len(events), err)
 	}
 	return nil
 }
@@ -240,10 +241,10 @@ func (s *settling) settle(ctx context.Context, j pipeline.Judgment) {
 	switch k := j.Outcome.Kind; {
 	case j.Withheld() && j.ReportLoss():
 		o.Log.Warn().Err(j.LostCause()).Str("task_id", j.Task.ID).Int("attempt", j.Attempt).
-			Msg("lease lost: the result is discarded, as the task may run elsewhere")
+			Msg("lease lost: result discarded, the task may run elsewhere")
 	case k == pipeline.Interrupted || k == pipeline.LeaseLost:
 		o.Log.Info().Str("task_id", j.Task.ID).Int("attempt", j.Attempt).Stringer("outcome", k).
-			Msg("task not finished; it has no event")
+			Msg("task not finished; no event written")
 	}
 	var err error
 	switch j.Verdict {

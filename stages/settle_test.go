@@ -77,7 +77,7 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// A lease that was lost while the task ran, or before its event was written, has no event.
+// No event is written for a task whose lease was lost while it ran, or before the write.
 func TestSettleAfterTheLeaseWasLost(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
@@ -92,7 +92,7 @@ func TestSettleAfterTheLeaseWasLost(t *testing.T) {
 	if all := j.all(); len(all) != 0 {
 		t.Errorf("%q", all)
 	}
-	if n := strings.Count(log.String(), "the result is discarded"); n != 1 || !strings.Contains(log.String(), `"task_id":"1"`) {
+	if n := strings.Count(log.String(), "result discarded"); n != 1 || !strings.Contains(log.String(), `"task_id":"1"`) {
 		t.Errorf("log %s", log.String())
 	}
 }
@@ -147,7 +147,7 @@ func TestFailingSink(t *testing.T) {
 			results := pipeline.Via(pipeline.From(r, "source", &source{j: j, n: -1, local: local}), "execute", stages.Execute(r, complete))
 			pipeline.To(pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(s, stages.SettleOptions{}))
 			err := r.Wait()
-			if !errors.Is(err, errBoom) || !strings.Contains(err.Error(), "settle: ") || !strings.Contains(err.Error(), "could not be written") {
+			if !errors.Is(err, errBoom) || !strings.Contains(err.Error(), "settle: ") || !strings.Contains(err.Error(), " events: ") {
 				t.Errorf("error %v", err)
 			}
 			for i := range r.Received() {
@@ -367,8 +367,8 @@ type sinkFunc func([]pipeline.Event)
 func (f sinkFunc) Write(_ context.Context, events []pipeline.Event) error { f(events); return nil }
 func (f sinkFunc) Close(context.Context) error                            { return nil }
 
-// waitingSink takes its time before it looks at the events, as one does that cannot be
-// reached, and writes those that are not withheld by then.
+// waitingSink waits before it reads the events, as an unreachable sink does, and writes those
+// that are not withheld by then.
 type waitingSink struct {
 	sink
 	wait func()
@@ -386,9 +386,9 @@ func (s waitingSink) Write(ctx context.Context, events []pipeline.Event) error {
 	return nil
 }
 
-// A lease that ends while its event waits for a slow sink has no event either: the result
-// is discarded, counted as lost, and logged once; the others of the batch are written.
-func TestSettle_DiscardsWhatWasLostWhileTheSinkWaited(t *testing.T) {
+// If a lease expires while its event waits for a slow sink, the event is not written: the
+// result is discarded, counted as lost, and logged once. The rest of the batch is written.
+func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 	t.Parallel()
 	for _, parallel := range []int{1, 4} {
 		synctest.Test(t, func(t *testing.T) {
@@ -417,7 +417,7 @@ func TestSettle_DiscardsWhatWasLostWhileTheSinkWaited(t *testing.T) {
 	}
 }
 
-// endingLease is a lease with an end.
+// endingLease is a lease that expires.
 type endingLease struct {
 	lease
 	expires time.Time
@@ -425,7 +425,7 @@ type endingLease struct {
 
 func (l endingLease) Expires() time.Time { return l.expires }
 
-// A sink that panics fails the run, and the tasks are released.
+// A panic in the sink fails the run, and the tasks are released.
 func TestSettle_SinkThatPanics(t *testing.T) {
 	t.Parallel()
 	for _, parallel := range []int{1, 4} {

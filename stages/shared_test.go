@@ -218,12 +218,12 @@ func TestSettleRefused(t *testing.T) {
 	}
 }
 
-// A renewal that is refused is tried again while the lease lasts; only then the run fails,
-// once, and with the source's reason.
+// A refused renewal is retried while the lease holds. Failed is called after that, once, with
+// the source's reason.
 func TestExtendRefused(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		refusals int // of the first renewals
+		refusals int // number of renewals that are refused, from the first
 		failed   int
 	}{
 		"once":        {1, 0},
@@ -257,7 +257,7 @@ func TestExtendRefused(t *testing.T) {
 				if failed != tc.failed || isClosed(d.Lost()) != (tc.failed > 0) || lostThen {
 					t.Errorf("failed %d times, lost %v, both at the time %v", failed, isClosed(d.Lost()), lostThen)
 				}
-				if n := strings.Count(log.String(), "renewals are refused"); n < 1 || n > 2 {
+				if n := strings.Count(log.String(), "refuses lease renewals"); n < 1 || n > 2 {
 					t.Errorf("%d lines:\n%s", n, log.String())
 				}
 			})
@@ -265,7 +265,7 @@ func TestExtendRefused(t *testing.T) {
 	}
 }
 
-// Refusals add up from task to task where each is done before its lease ends.
+// Refusals count across tasks, also if each task finishes before its lease expires.
 func TestExtendRefusedWhileTasksCome(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

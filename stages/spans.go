@@ -2,14 +2,14 @@ package stages
 
 import "slices"
 
-// spans is a set of numbers, kept as ranges without gaps in ascending order. It is as small
-// as it has gaps: of the numbers of finished tasks, those of the ones that are in flight.
+// spans is a set of integers, stored as disjoint ranges in ascending order. Its size is the
+// number of gaps: for the numbers of finished tasks, at most the number of tasks in flight.
 type spans []span
 
-// span is the numbers from..to-1.
+// span is the range of integers [from, to).
 type span struct{ from, to int64 }
 
-// add adds n, which may be in the set.
+// add adds n, which may be in the set already.
 func (s *spans) add(n int64) {
 	all := *s
 	if last := len(all) - 1; last >= 0 && all[last].to == n { // nearly always
@@ -26,7 +26,7 @@ func (s *spans) add(n int64) {
 	case i < len(all) && all[i].from <= n && n < all[i].to:
 	case i < len(all) && all[i].to == n:
 		all[i].to++
-		if i+1 < len(all) && all[i+1].from == all[i].to { // the gap is closed
+		if i+1 < len(all) && all[i+1].from == all[i].to { // n closed the gap: merge
 			all[i].to = all[i+1].to
 			*s = slices.Delete(all, i+1, i+2)
 		}
@@ -37,8 +37,7 @@ func (s *spans) add(n int64) {
 	}
 }
 
-// after returns the first number from start on that is not in the set, if start is in it,
-// and else start.
+// after returns the smallest number that is at least start and not in the set.
 func (s spans) after(start int64) int64 {
 	for _, sp := range s {
 		if sp.from <= start && start < sp.to {

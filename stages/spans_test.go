@@ -33,7 +33,7 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-// What finishes out of order takes no memory once its gaps are closed.
+// Ranges are merged once the gaps between them are closed.
 func TestSpans_StaySmall(t *testing.T) {
 	t.Parallel()
 	var s spans

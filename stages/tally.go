@@ -68,9 +68,9 @@ func (t *Tally) add(batch []pipeline.Judgment, now time.Time) {
 	}
 }
 
-// Prefix is how many tasks from the start-th delivery of the run on, counted from 0, have an
-// event without one in between that has none. Tasks finish in any order, so others after
-// them may have one as well.
+// Prefix returns the length of the longest unbroken sequence of deliveries with events that
+// begins at delivery start, counted from 0. Tasks finish in any order, so deliveries after the
+// sequence may have events as well.
 func (t *Tally) Prefix(start int64) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()

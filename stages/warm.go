@@ -12,8 +12,7 @@ import (
 // process is known to be done with soon it is handed ahead, and the run is told to
 // fetch as much.
 //
-// Processes that do not start fail the run; the tasks that have not been run are
-// released.
+// The run fails if processes do not start. Tasks that have not been run are released.
 func Warm(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		phases := run.Phases()
