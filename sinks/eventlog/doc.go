@@ -4,19 +4,19 @@
 //
 // # The guarantee
 //
-// When Write returns nil, the events outlive this process, even if it is killed
-// the next moment. Several runs can share a file: each write holds a lock on it
-// (flock(2)), and begins with a line break if the file ends in the middle of a line,
-// as after a process that was killed while writing, or a full disk. Such a line stays
-// incomplete, and never damages the next one. Close makes the events outlive the
-// machine.
+// When Write returns nil, the events survive the end of this process, even by SIGKILL. When
+// Close returns nil, they are on disk and survive a crash of the machine.
 //
-// A reader skips lines that are empty or are not JSON.
+// Several runs can share a file. Each write holds a flock(2) lock on it. If the file ends in
+// the middle of a line, because a process was killed while writing or the disk was full, the
+// write starts with a line break, so that the incomplete line does not corrupt the next one.
 //
-// # What it is not for
+// Readers must skip lines that are empty or not JSON.
 //
-// It does not rotate, compress or read logs, and writes to local paths only. A
-// named pipe that several runs share mixes lines that are longer than PIPE_BUF
-// (pipe(7)). On a file system without locks, lines of several runs can damage each
-// other if one of the runs is killed; a warning says so.
+// # Scope
+//
+// The package does not rotate, compress or read logs, and writes to local paths only. In a
+// named pipe that several runs share, lines longer than PIPE_BUF can be interleaved; see
+// pipe(7). On a file system without locks, runs that share a file can corrupt each other's
+// lines if one of them is killed; the Log warns about such a file system.
 package eventlog

@@ -18,18 +18,18 @@ import (
 // ErrClosed is returned by a Write after Close.
 var ErrClosed = errors.New("event log is closed")
 
-// ErrRemoved is returned if the file was removed while the Log had it open. What was
-// written to it is lost with it.
+// ErrRemoved is returned if the file was removed while the Log had it open. Events that were
+// written to it are lost.
 var ErrRemoved = errors.New("the file was removed during the run")
 
 // A Log appends events to a file, one JSON object a line.
 type Log struct {
 	file   file
-	waits  bool          // a write may wait for a reader, as of a pipe
+	waits  bool          // a write may wait for a reader: not a regular file
 	shared *shared       // nil unless it is a regular file
 	turn   chan struct{} // holds a token while no goroutine writes
 
-	// The rest belongs to the goroutine that has the token.
+	// The fields below belong to the goroutine that has the token.
 	buf    []byte
 	rest   []byte // of a line that a write was interrupted in
 	err    error  // of the first write that failed; none is tried after it
@@ -48,16 +48,15 @@ type file interface {
 // largest buffer that is kept for the next write.
 const chunk = 1 << 20
 
-// Options configure a Log.
+// Options configures a Log.
 type Options struct {
-	// Log gets one warning if the file cannot be locked. The zero value discards it.
+	// Log receives one warning if the file cannot be locked. The zero value discards it.
 	Log zerolog.Logger
 }
 
-// Open opens the log at path for appending, and creates it if it is missing. It
-// writes nothing. A named pipe is opened once a process reads it. Open returns the
-// cause of ctx if ctx ends before the file is open, as it may for a named pipe or a
-// network file system that does not answer.
+// Open opens the log at path for appending, and creates it if it does not exist. It writes
+// nothing. Open blocks for a named pipe until a process reads it, and may block on a network
+// file system. If ctx is done first, it returns the cause of ctx.
 func Open(ctx context.Context, path string, opts Options) (*Log, error) {
 	return startup.Open(ctx, func() (*Log, error) { return open(path, opts) }, func(l *Log) {
 		_ = l.file.Close()
@@ -89,17 +88,16 @@ func newLog(f file) *Log {
 	return l
 }
 
-// Write appends the events in whole lines. A regular file is locked for the time of
-// each write, and a line that another process left incomplete is ended first, so that
-// neither a crash nor another run can damage a line of this one. Write returns once
-// the system has the events, which outlives this process, but not the machine: Close
-// sees to that. A failed Write is final, and so is one to a file that has been
-// removed: every later one returns its error.
+// Write appends the events in whole lines. A regular file is locked during each write, and a
+// line that another process left incomplete is ended first, so neither a crash nor another
+// run can corrupt a line of this run. Write returns once the kernel has the events: they
+// survive this process, but only Close makes them survive a crash of the machine. After an
+// error, such as ErrRemoved, every later Write returns the same error.
 //
-// If ctx ends while a pipe is full or another process holds the lock, Write returns
-// its error, and the events are not written, except for those that the pipe has
-// taken; a line that it has taken in part is ended by the next Write, or by Close. A
-// write to a disk cannot be interrupted.
+// If ctx is done while a pipe is full or another process holds the lock, Write returns the
+// error of ctx. Then the events are not written, except for those that the pipe has accepted;
+// if it has accepted part of a line, the next Write or Close writes the rest of that line.
+// Later Writes work as usual. A write to a disk cannot be interrupted.
 func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := l.lock(ctx); err != nil {
 		return err
@@ -210,7 +208,7 @@ func (l *Log) flush(ctx context.Context) error {
 	return l.err
 }
 
-// write writes the buffer as the only process that does, on a line of its own.
+// write writes the buffer, starting on a new line, while holding the lock of a shared file.
 func (l *Log) write(ctx context.Context) (n int, err error) {
 	if l.shared == nil {
 		return l.file.Write(l.buf)

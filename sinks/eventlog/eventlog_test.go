@@ -140,8 +140,8 @@ func TestOpenKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
-// A line that another process left incomplete is ended by the next write, once no
-// process writes, and never by Open: it may be one that is being written.
+// A line that another process left incomplete is ended by the next write, and never by Open:
+// the other process may still be writing it.
 func TestLog_WritesOnALineOfItsOwn(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")
@@ -179,7 +179,7 @@ func appendTo(t testing.TB, path, text string) {
 	}
 }
 
-// A write waits for another process that is writing, and no longer than its context.
+// A write waits for another process that is writing, at most until its context is done.
 func TestLog_WaitsForTheLock(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")
@@ -219,7 +219,7 @@ func TestLog_WaitsForTheLock(t *testing.T) {
 	closeLog(t, l)
 }
 
-// Opening a pipe that no process reads ends with the context.
+// Open returns when its context is done, also for a pipe that no process reads.
 func TestOpen_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pipe")
@@ -233,12 +233,12 @@ func TestOpen_EndsWithItsContext(t *testing.T) {
 	if l != nil || !errors.Is(err, cause) || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v, error %v", l, err)
 	}
-	end, err := os.OpenFile(path, os.O_RDONLY, 0) // the open that was left behind ends
+	end, err := os.OpenFile(path, os.O_RDONLY, 0) // unblocks the abandoned open
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n, err := end.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
-		t.Errorf("read %d, %v, want the end: what is opened late is closed", n, err)
+		t.Errorf("read %d, %v, want EOF: a file that opens too late is closed", n, err)
 	}
 	_ = end.Close()
 }

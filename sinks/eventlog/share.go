@@ -10,32 +10,31 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// lockWait is how long a write waits for the lock before it goes on without. A process
-// that was stopped in the middle of a write must not stop every other run.
+// lockWait is the maximum time that a write waits for the lock; then it proceeds without. A
+// process that was suspended during a write must not block every other run.
 const lockWait = 5 * time.Second
 
-// shared is a regular file that other processes append to as well. It makes each write
-// the only one, and finds out whether the file ends in the middle of a line: a process
-// that is killed in a large write, or meets a full disk, leaves part of one.
+// shared is a regular file that other processes may append to as well. It serializes writes
+// with a flock(2) lock, and detects whether the file ends in the middle of a line: a process
+// that is killed during a large write, or that fills the disk, leaves part of a line.
 //
-// A flock(2) lock is held for the time of a write only. The kernel drops it when its
-// holder dies.
+// The lock is held during a write only. The kernel releases it when its holder dies.
 type shared struct {
 	file *os.File
 	fd   int
-	// last reads the file's last byte. Nil if the file may only be appended to.
+	// last reads the file's last byte. It is nil if this process may not read the file.
 	last *os.File
-	// size is what the file had after our last write, which ended a line. Negative
-	// before the first one.
+	// size is the size of the file after the last write of this Log, which ended a line.
+	// It is negative before the first write.
 	size int64
 	wait time.Duration
 	log  zerolog.Logger
-	// flock is flock(2); replaced in tests.
+	// flock is syscall.Flock; tests replace it.
 	flock func(fd, how int) error
 
 	stat    syscall.Stat_t
 	locked  bool
-	overdue bool // the last wait for the lock was in vain: the next one is short
+	overdue bool // the last wait for the lock timed out: keep the next one short
 	warned  bool
 }
 
@@ -55,10 +54,9 @@ func newShared(f *os.File, path string, log zerolog.Logger) *shared {
 	return s
 }
 
-// begin waits until no other process writes, and reports whether the file ends in the
-// middle of a line. It returns ErrRemoved if the file has no name any more: then nothing
-// keeps what is written to it. A file that was renamed has one. end has to follow unless
-// there is an error.
+// begin waits until no other process writes, and reports whether the file ends in the middle
+// of a line. It returns ErrRemoved if the file was removed; a file that was only renamed is
+// still written to. The caller must call end unless begin returns an error.
 func (s *shared) begin(ctx context.Context) (torn bool, err error) {
 	if err := s.lock(ctx); err != nil {
 		return false, err
@@ -69,9 +67,9 @@ func (s *shared) begin(ctx context.Context) (torn bool, err error) {
 	return torn, err
 }
 
-// end lets other processes write. written is how many bytes this one has appended.
+// end releases the lock. written is the number of bytes that were appended.
 func (s *shared) end(written int) {
-	s.size = s.stat.Size + int64(written) // or less than it is, if there was no lock
+	s.size = s.stat.Size + int64(written) // too low if another process wrote meanwhile without a lock
 	s.unlock()
 }
 
@@ -86,17 +84,17 @@ func (s *shared) endsInLine() (bool, error) {
 	case size == 0, size == s.size:
 		return false, nil
 	case s.last == nil:
-		return true, nil // an empty line at worst, which readers skip
+		return true, nil // at worst this adds an empty line, which readers skip
 	}
 	var b [1]byte
 	if n, _ := s.last.ReadAt(b[:], size-1); n == 0 {
-		return true, nil // unreadable, or shorter by now
+		return true, nil // unreadable, or truncated meanwhile
 	}
 	return b[0] != '\n', nil
 }
 
-// lock waits for the lock. It returns nil without it if the file system has no locks,
-// or if the holder keeps it for too long.
+// lock waits for the lock. It returns nil without the lock if the file system does not support
+// locks, or if the wait times out.
 func (s *shared) lock(ctx context.Context) error {
 	const firstPause, maxPause = 100 * time.Microsecond, 20 * time.Millisecond
 	wait := s.wait
@@ -113,7 +111,7 @@ func (s *shared) lock(ctx context.Context) error {
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case !errors.Is(err, syscall.EWOULDBLOCK):
-			s.warn("the event log cannot be locked on this file system; runs that share it may damage each other's lines", err)
+			s.warn("event log cannot be locked on this file system: runs that share it may corrupt each other's lines", err)
 			return nil
 		}
 		if began.IsZero() {
@@ -121,7 +119,7 @@ func (s *shared) lock(ctx context.Context) error {
 		}
 		if time.Since(began) >= wait {
 			s.overdue = true
-			s.warn("another process holds the lock on the event log and does not write; going on without the lock", nil)
+			s.warn("event log is locked by another process for too long: continuing without the lock", nil)
 			return nil
 		}
 		timer := time.NewTimer(pause)
@@ -143,7 +141,7 @@ func (s *shared) unlock() {
 	}
 }
 
-// warn warns once.
+// warn logs a warning, once per file.
 func (s *shared) warn(text string, err error) {
 	if !s.warned {
 		s.warned = true

@@ -14,9 +14,9 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A process that holds the lock and never writes, such as one that was stopped, does
-// not keep the events of others.
-func TestLog_GoesOnWithoutALockThatIsNotReleased(t *testing.T) {
+// A process that holds the lock and never writes, such as a suspended one, does not block the
+// events of other processes.
+func TestLog_ContinuesWithoutLockThatIsNotReleased(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")
 	var warnings strings.Builder
@@ -38,7 +38,7 @@ func TestLog_GoesOnWithoutALockThatIsNotReleased(t *testing.T) {
 			t.Fatal(err)
 		}
 		if l.shared.locked {
-			t.Error("it believes that it has the lock")
+			t.Error("locked is true without the lock")
 		}
 	}
 	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_UN); err != nil {
@@ -62,8 +62,8 @@ func TestLog_GoesOnWithoutALockThatIsNotReleased(t *testing.T) {
 	}
 }
 
-// A file system without locks gets one warning, and each write its own line all the same.
-func TestLog_GoesOnWithoutLocks(t *testing.T) {
+// On a file system without locks the Log warns once, and each write still starts on a new line.
+func TestLog_ContinuesWithoutLocks(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")
 	var warnings strings.Builder
@@ -93,8 +93,8 @@ func TestLog_GoesOnWithoutLocks(t *testing.T) {
 	}
 }
 
-// A file that may be appended to and not be read gets a line break if it has grown.
-func TestLog_FileThatCannotBeRead(t *testing.T) {
+// A write to a file that cannot be read starts with a line break if the file has grown.
+func TestLog_StartsNewLineInUnreadableFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")
 	if err := os.WriteFile(path, []byte("{torn"), 0o600); err != nil {
@@ -105,7 +105,7 @@ func TestLog_FileThatCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.shared.close()
-	l.shared.last = nil // as for another user than root
+	l.shared.last = nil // root can read every file
 	for range 2 {
 		if err := l.Write(t.Context(), []pipeline.Event{event("a")}); err != nil {
 			t.Fatal(err)

@@ -78,7 +78,7 @@ func (l Limit) parts(e pipeline.Event) ([]Message, error) {
 		keep := utf8cut.Before(rest, l.Bytes)
 		for ; ; keep = utf8cut.Before(rest, keep/2) {
 			if keep == 0 {
-				return nil, fmt.Errorf("a message of %d bytes that is no task cannot be told of in the queue %q, which takes %d bytes", len(whole), l.Queue, l.Bytes)
+				return nil, fmt.Errorf("malformed message of %d bytes does not fit in an event: queue %q accepts at most %d bytes", len(whole), l.Queue, l.Bytes)
 			}
 			if body := numbered(rest[:keep], len(whole), len(whole)); len(body) <= l.Bytes {
 				break

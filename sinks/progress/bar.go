@@ -12,9 +12,9 @@ import (
 	"golang.org/x/term"
 )
 
-// Bar is a progress bar on a terminal that understands cursor movement. It owns the
-// terminal's last line from StartBar to Stop; what is written to it meanwhile appears
-// above. It is safe for concurrent use. Each method blocks while the terminal does.
+// Bar is a progress bar on a terminal that supports cursor movement. It owns the terminal's
+// last line from StartBar to Stop. Text written to the Bar appears above it. A Bar is safe for
+// concurrent use. Its methods block while writes to the terminal block.
 type Bar struct {
 	w      io.Writer
 	status func() Status
@@ -34,16 +34,17 @@ const (
 	// unknownWidth is the width of a terminal that does not report one, such as a
 	// serial line.
 	unknownWidth = 80
-	// erase goes back to the bar, which ends with a line break, and erases it. It begins
-	// at the line's start, as the terminal may have echoed ^C.
+	// erase moves the cursor up to the bar, which ends with a line break, and erases from
+	// there to the end of the screen. It starts with \r because the terminal may have echoed
+	// ^C.
 	erase = "\r\x1b[1A\x1b[J"
 )
 
 var errStopped = errors.New("progress: the bar has been stopped")
 
-// StartBar draws a bar on w, which is a terminal, until Stop. It is as wide as
-// the terminal allows, and 80 columns if its width is unknown. status is called by one
-// goroutine at a time, and must not write to the Bar.
+// StartBar draws a bar on the terminal w until Stop is called. The bar is as wide as the
+// terminal, or 80 columns if the width is unknown. status is called by one goroutine at a
+// time, and must not write to the Bar.
 func StartBar(w io.Writer, status func() Status) *Bar {
 	b := &Bar{w: w, status: status, stop: make(chan struct{}), ended: make(chan struct{}), meter: newMeter(time.Now)}
 	go b.run()
@@ -66,7 +67,7 @@ func (b *Bar) run() {
 	}
 }
 
-// line is the bar as it is to be drawn now.
+// line returns the text of the bar for the current status.
 func (b *Bar) line() string {
 	s := b.status()
 	rate, left := b.meter.add(s)
@@ -74,8 +75,8 @@ func (b *Bar) line() string {
 	return draw(s, rate, left, widthOf(b.w)-1)
 }
 
-// show replaces the bar by text, which is empty or whole lines, and a bar below it. All
-// is one write, so that nothing comes in between.
+// show replaces the bar by text, which is empty or whole lines, and draws a new bar below it,
+// in a single write.
 func (b *Bar) show(text, bar string) {
 	if text == "" && bar == b.drawn {
 		return
@@ -89,7 +90,7 @@ func (b *Bar) show(text, bar string) {
 	if text == "" {
 		return
 	}
-	_, _ = io.WriteString(b.w, text) // a terminal that is gone
+	_, _ = io.WriteString(b.w, text) // fails only if the terminal is gone
 	b.drawn = bar
 }
 
@@ -104,7 +105,7 @@ func (b *Bar) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Stop removes the bar; what has been written to it stays. A second Stop does nothing.
+// Stop removes the bar. Text that was written above it stays. A second Stop does nothing.
 func (b *Bar) Stop() {
 	b.once.Do(func() { close(b.stop) })
 	<-b.ended

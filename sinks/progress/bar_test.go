@@ -141,7 +141,7 @@ func (s *screen) play(t *testing.T, out string) (before string) {
 	return before
 }
 
-// What the terminal echoes below the bar, such as ^C, goes with it and tears no line.
+// Text that the terminal echoes below the bar, such as ^C, is erased with the bar.
 func TestBar_ErasesAnEcho(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

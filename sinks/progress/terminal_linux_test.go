@@ -46,7 +46,7 @@ func terminal(t *testing.T, columns uint16) (screen, tty *os.File) {
 	return screen, tty
 }
 
-// columnsOf is how wide the bar takes a terminal to be.
+// columnsOf returns the width of the bar on a terminal that reports this many columns.
 func columnsOf(columns uint16) int {
 	if columns == 0 {
 		return unknownWidth

@@ -29,16 +29,16 @@ type Options struct {
 	Region string
 	// ClientOptions are for the clients, such as credentials. Default: see gcp.Connect.
 	ClientOptions []option.ClientOption
-	// ExactlyOnce has a subscription that is created deliver exactly once, and refuses one
-	// that is there and does not.
+	// ExactlyOnce enables exactly-once delivery for a subscription that Open creates. Open
+	// returns an error for an existing subscription without it.
 	ExactlyOnce bool
-	// Linger is how long an event waits for others of other Writes to go with it.
-	// Default 10 ms.
+	// Linger is how long an event waits for events of other Writes, to be sent in one
+	// request. Defaults to 10 ms.
 	Linger time.Duration
-	// Reporter logs requests that fail and are repeated. May be nil.
+	// Reporter logs failed requests that are retried. May be nil.
 	Reporter *again.Reporter
 
-	suspectTime time.Duration // see again.Options; tests have less
+	suspectTime time.Duration // see again.Options; tests shorten it
 }
 
 // A Sink sends events to a queue.
@@ -49,9 +49,10 @@ type Sink struct {
 	closing sync.Once
 }
 
-// Open finds the queue, with the credentials of gcp.Connect, and creates what is
-// missing of it: what is published to a topic without a subscription is lost. A
-// subscription from which the events could not be received is an error.
+// Open looks up the queue, with the credentials of gcp.Connect. It creates the topic and the
+// subscription if they are missing, because messages published to a topic without a
+// subscription are lost. It returns an error if the events could not be received from the
+// subscription.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if opts.Queue == "" {
 		return nil, errors.New("pubsub: no event queue is named")

@@ -26,7 +26,7 @@ type Options struct {
 	// Linger is how long an event waits for others of other Writes to go with it.
 	// Default 10 ms.
 	Linger time.Duration
-	// Reporter logs requests that fail and are repeated. May be nil.
+	// Reporter logs failed requests that are retried. May be nil.
 	Reporter *again.Reporter
 }
 
