@@ -18,7 +18,7 @@ import (
 type capture struct {
 	fd    int                               // our end, until follow or finish; then -1
 	limit int64                             // bytes kept; what comes beyond is read and dropped
-	line  func(line []byte, continued bool) // if set, lines go here and nothing is kept
+	line  func(line []byte, continued bool) // if set, receives each line, and nothing is kept
 	buf   []byte
 	over  bool // there was more than limit
 	cut   bool // the line's beginning has been handed on
@@ -27,8 +27,8 @@ type capture struct {
 	ended chan struct{} // closed when the goroutine has ended
 }
 
-// maxLine bounds a line of a task's standard error; a longer one is passed on
-// in pieces of this size, or up to three bytes less.
+// maxLine is the maximum length of a line of a task's standard error. A longer line is passed
+// on in pieces of this size, or up to three bytes less to keep characters whole.
 const maxLine = 64 << 10
 
 // newCapture returns a capture and the descriptor for the process to write to,
@@ -108,7 +108,7 @@ func (c *capture) take(b []byte) {
 	for len(b) > 0 {
 		line, rest, ended := bytes.Cut(b, []byte{'\n'})
 		if room := maxLine - len(c.buf); len(line) > room {
-			// One byte more shows whether a character ends at the limit.
+			// The next byte shows whether a character ends at the limit.
 			c.buf = append(c.buf, b[:room+1]...)
 			whole := utf8cut.Before(c.buf, maxLine)
 			c.line(c.buf[:whole], c.cut)

@@ -55,15 +55,14 @@ func (s *seat[J]) processDue() time.Time {
 	return s.head.Add(wait)
 }
 
-// mayBeUnclaimed reports whether the process may not even have begun the first task
-// that it was sent.
+// mayBeUnclaimed reports whether the process may not have claimed its first task yet.
 func (s *seat[J]) mayBeUnclaimed() bool {
 	return s.ahead && s.answered == 0 && (s.claim == claimUnknown || s.claim == claimOverdue)
 }
 
-// watchClaim does what is due of a process that may not have claimed its first task,
-// and reports whether that was it. Such a task does not run, so it cannot time out:
-// the process has its start timeout to claim it.
+// watchClaim checks whether the process has claimed its first task, and kills it if it has not
+// done so within StartTimeout. A task that is not claimed does not run, so MaxRuntime does not
+// apply to it. watchClaim returns false if another deadline of the process is due.
 func (s *seat[J]) watchClaim(now time.Time) bool {
 	start, waited := s.c.pool.opts.StartTimeout, now.Sub(s.head)
 	if !s.mayBeUnclaimed() || waited < min(start, s.c.pool.opts.MaxRuntime) {
@@ -75,7 +74,7 @@ func (s *seat[J]) watchClaim(now time.Time) bool {
 		return false
 	case waited < start:
 		s.claim = claimOverdue
-	case waited >= start+stoppedFor: // this program has been stopped, and maybe the process too
+	case waited >= start+stoppedFor: // ctworker was suspended, and perhaps the process as well
 		s.head = now.Add(stoppedFor/2 - start)
 	default:
 		s.claim = neverClaimed
@@ -193,11 +192,11 @@ func (s *seat[J]) processComeDue(now time.Time) {
 	}
 }
 
-// voidedComeDue kills a process that does not answer for what was taken back: nothing
-// can be handed to it before it does.
+// voidedComeDue kills a process that has not returned the tasks that were taken back within
+// StartTimeout: it can get no further tasks before it has.
 func (s *seat[J]) voidedComeDue(now time.Time) {
 	start := s.c.pool.opts.StartTimeout
-	if now.Sub(s.voidedAt) >= start+stoppedFor { // this program has been stopped, and maybe the process too
+	if now.Sub(s.voidedAt) >= start+stoppedFor { // ctworker was suspended, and perhaps the process as well
 		s.voidedAt = now.Add(stoppedFor/2 - start)
 		return
 	}

@@ -34,10 +34,11 @@ type CommandOptions struct {
 	MaxResult int64
 	// Shutdown and Termination are handed to every task. May be nil.
 	Shutdown, Termination *Notice
-	// Stderr receives each line that a task writes to its standard error,
-	// without its line ending, from a goroutine of the task's; the line is
-	// valid during the call only. A line of more than 64 KiB comes in pieces, cut
-	// between characters; continued is true for each piece but the first. Nil: dropped.
+	// Stderr receives each line that a task writes to its standard error, without
+	// the line ending. It is called from a goroutine of the task. The line is valid
+	// during the call only. A line of more than 64 KiB is passed in pieces that end
+	// between characters; continued is true for every piece after the first. If Stderr
+	// is nil, the lines are discarded.
 	Stderr func(task Task, line []byte, continued bool)
 }
 
@@ -98,8 +99,8 @@ const (
 	fdTermination = 5
 )
 
-// keptVars are the variables of ctworker that are for what a task starts: where
-// the command is, and which settings belong to the run.
+// keptVars are the variables of ctworker that tasks inherit: the path of the ctworker program,
+// and the names of the variables that configure the outer run.
 var keptVars = []string{"CTWORKER_BIN", "CTWORKER_OUTER_SETTINGS"}
 
 // withoutOurs leaves out what an engine above this one has set, as a task may

@@ -64,17 +64,17 @@ func Run[J any](p *Pool, jobs Jobs[J], ends Ends) error {
 	return c.err
 }
 
-// guarded calls f, which is the whole of a goroutine. A panic in it, such as one of the
-// caller's functions, fails the run: nothing more is started, and what runs is ended by
-// whoever ends the run.
+// guarded calls f, the body of a goroutine. A panic in f, for example in one of the caller's
+// functions, fails the run: no further task is started, and the caller's Ends end the running
+// tasks.
 func (c *crew[J]) guarded(f func()) {
 	p := panics.Try(f)
 	if p == nil {
 		return
 	}
-	err := fmt.Errorf("the pool of processes: %w", p.AsError())
+	err := fmt.Errorf("process pool: %w", p.AsError())
 	if c.jobs.Failed != nil {
-		c.jobs.Failed(err) // first: it may have held mu when it panicked, so that halt would hang
+		c.jobs.Failed(err) // before halt, which needs mu: f may have panicked while it held mu
 	}
 	for range 100 {
 		if c.mu.TryLock() {

@@ -114,8 +114,8 @@ func RunGuard() {
 	os.Exit(0)
 }
 
-// removeNotices removes the notices' files and their directory. It removes nothing
-// elsewhere if a task has put a link in the directory's place.
+// removeNotices removes the notice files and their directory. If a task has replaced the
+// directory with a symbolic link, it removes nothing.
 func removeNotices(dir string) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

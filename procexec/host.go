@@ -48,7 +48,7 @@ type HostSource struct {
 	Name     string `json:"name"`
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Names and arguments need not be UTF-8.
+// UnmarshalJSON implements json.Unmarshaler. Names and arguments may contain invalid UTF-8.
 func (h *HostHello) UnmarshalJSON(b []byte) error {
 	type plain HostHello
 	var names struct {
@@ -65,7 +65,7 @@ func (h *HostHello) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Names need not be UTF-8.
+// UnmarshalJSON implements json.Unmarshaler. Names may contain invalid UTF-8.
 func (s *HostSource) UnmarshalJSON(b []byte) error {
 	type plain HostSource
 	var names struct {
@@ -95,11 +95,11 @@ type Host struct {
 	mu         sync.Mutex
 	live       map[int64]*fork
 	runID      string        // of the launcher's marks; "" before Begin
-	server     int           // the fork server's pid; 0 before it has reported it
-	killDelay  time.Duration // how long a fork server that is stopped may stay so
-	asked      time.Time     // when the oldest ping that has no answer was sent; zero: there is none
+	server     int           // pid of the fork server; 0 before it has reported it
+	killDelay  time.Duration // HostSetup.KillDelay
+	asked      time.Time     // when the oldest unanswered ping was sent; zero if there is none
 	closing    bool          // Close has been called
-	killedFor  error         // why the fork server was killed; nil: it was not
+	killedFor  error         // why the fork server was killed; nil if it was not
 	over       bool          // a fork has ended since the last sweep
 	gone       bool          // the host has ended
 	lost       chan struct{} // closed then
@@ -163,18 +163,18 @@ func OpenHost(fd int) (*Host, error) {
 
 // HostSetup is what a host has to know before it forks.
 type HostSetup struct {
-	// Launcher marks what the host forks as this run's.
+	// Launcher provides the run's id, with which the host marks its forks.
 	Launcher *Launcher
-	// KillDelay is how long a fork server that is stopped may stay so before it is
-	// killed; at least a second.
+	// KillDelay is how long the fork server may be suspended before it is killed.
+	// Values below one second mean one second.
 	KillDelay time.Duration
 	// Worker is the JSON object of the task protocol's hello.
 	Worker []byte
 	Slots  int
 	// MaxResult and MemoryLimit are in bytes.
 	MaxResult, MemoryLimit int64
-	// Env are variables for the processes. Every other variable of ctworker's, and
-	// of the specification's, is removed there: it belongs to an outer run.
+	// Env are variables for the processes. The host removes all other variables of
+	// ctworker and of the specification, because they belong to an outer run.
 	Env                   []string
 	Shutdown, Termination *Notice
 	// Warn receives what the host wants to be logged.
@@ -226,7 +226,8 @@ func (h *Host) SourceOver() <-chan struct{} { return h.sourceOver }
 // SourceOver is closed.
 func (h *Host) SourceError() error { return h.sourceErr }
 
-// LostError is why the host has ended; once Lost is closed. It Is ErrHostGone.
+// LostError returns why the host has ended. It is valid once Lost is closed, and matches
+// ErrHostGone.
 func (h *Host) LostError() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -236,8 +237,8 @@ func (h *Host) LostError() error {
 	return ErrHostGone
 }
 
-// Close ends the connection, which has the host end what it has forked, and waits
-// for that.
+// Close closes the connection, upon which the host ends its forks, and waits until the fork
+// server has exited.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	h.closing = true
@@ -428,7 +429,7 @@ func (h *Host) hostGone() {
 		}
 	}
 	if !closing {
-		// And what has left the groups, which nobody else knows of any more.
+		// Without the host, only this process can find those that have left the groups.
 		killAllMarked(h.runID)
 	}
 	close(h.lost)

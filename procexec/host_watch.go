@@ -6,36 +6,36 @@ import (
 	"time"
 )
 
-// A task can stop the fork server, its parent, with SIGSTOP. Then nothing can be forked,
-// signalled or reaped any more, whatever the limits of the tasks are, and not even the
-// run's end would come. So the fork server is asked every second whether it is there.
+// A task can suspend the fork server, its parent process, with SIGSTOP. Then no process can be
+// forked, signalled or reaped, time limits have no effect, and the run does not end. Therefore
+// a ping is sent to the fork server every second.
 
-// slowServer is how long a fork server that is not stopped may take to answer: it does one
-// thing at a time, on a machine that may be short of memory.
+// slowServer is the time within which a fork server that is not suspended must answer a ping.
+// It handles one request at a time, and the machine may be short of memory.
 const slowServer = time.Minute
 
-// stoppedError says that the fork server was killed because it did not answer.
+// stoppedError is the reason for killing a fork server that did not answer.
 type stoppedError struct {
 	pid     int
 	stopped bool
 	waited  time.Duration
 }
 
-// Error says what to do.
+// Error returns what happened and how to avoid it.
 func (e *stoppedError) Error() string {
 	if e.stopped {
-		return fmt.Sprintf("the fork server (process %d) was stopped by a signal for %v and has been killed: "+
+		return fmt.Sprintf("fork server (process %d) killed because it was stopped by a signal for %v: "+
 			"a task must not send SIGSTOP to its parent process", e.pid, e.waited.Round(100*time.Millisecond))
 	}
-	return fmt.Sprintf("the fork server (process %d) did not answer for %v and has been killed: "+
+	return fmt.Sprintf("fork server (process %d) killed because it did not answer for %v: "+
 		"the machine may be short of memory", e.pid, e.waited.Round(time.Second))
 }
 
-// Is makes it a kind of ErrHostGone.
+// Is reports whether target is ErrHostGone.
 func (e *stoppedError) Is(target error) bool { return target == ErrHostGone }
 
-// setServer takes the fork server's own pid. It is a sibling of this process, so that
-// another process that has got its pid is not mistaken for it.
+// setServer records the pid that the fork server has reported. It ignores a pid that is not of
+// a sibling of this process, so that no unrelated process is killed.
 func (h *Host) setServer(pid int) {
 	if !isSibling(pid) {
 		return
@@ -45,24 +45,24 @@ func (h *Host) setServer(pid int) {
 	h.mu.Unlock()
 }
 
-// answered takes the answer to a ping.
+// answered records the answer to a ping.
 func (h *Host) answered() {
 	h.mu.Lock()
 	h.asked = time.Time{}
 	h.mu.Unlock()
 }
 
-// watchServer asks the fork server whether it is there, or kills it if it has not
-// answered for too long. It is called every orphanInterval.
+// watchServer sends a ping to the fork server, or kills it if it has not answered for too long.
+// It is called every orphanInterval.
 func (h *Host) watchServer(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	late := time.Since(now) > stoppedFor // this process has been stopped, and maybe the server too
+	late := time.Since(now) > stoppedFor // ctworker was suspended, and perhaps the fork server as well
 	switch {
 	case h.server == 0 || h.gone || h.killedFor != nil:
 	case h.asked.IsZero() && len(h.live) > 0, late:
 		h.asked = time.Now()
-		go func() { _ = h.sendLine(pingLine) }() // it may block for as long as the server does
+		go func() { _ = h.sendLine(pingLine) }() // blocks while the fork server does not read
 	case h.asked.IsZero():
 	default:
 		waited, stopped := now.Sub(h.asked), isStopped(h.server)
@@ -76,8 +76,8 @@ func (h *Host) watchServer(now time.Time) {
 
 var pingLine = []byte("{\"ping\":true}\n")
 
-// awaitServer waits for the fork server's end once the connection has been closed, and
-// kills it if it is stopped, or takes too long to end what it has forked.
+// awaitServer waits until the fork server has exited after the connection was closed. It kills
+// a fork server that is suspended or takes too long to end its forks.
 func (h *Host) awaitServer() {
 	h.mu.Lock()
 	pid, delay := h.server, h.killDelay
@@ -103,8 +103,8 @@ func (h *Host) awaitServer() {
 	}
 }
 
-// killAllMarked kills what bears a run's mark until nothing does, for a while at most: a
-// process that forks while it is looked for is found the next time round.
+// killAllMarked kills all processes with the run's mark. It scans until it finds none, or for
+// closeWait, because a process may fork during a scan.
 func killAllMarked(runID string) {
 	if runID == "" {
 		return

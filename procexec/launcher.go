@@ -109,7 +109,7 @@ func NewLauncher(opts Options) (*Launcher, error) {
 	}
 	if opts.Subreaper || l.guard != nil {
 		if err := l.checkProc(); err != nil {
-			opts.Log.Warn().Err(err).Msg("a process that a task moves to a session of its own may outlive the task and the run")
+			opts.Log.Warn().Err(err).Msg("processes that tasks move to their own session may outlive the run")
 		}
 	}
 	return l, nil

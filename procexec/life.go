@@ -227,13 +227,13 @@ func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
 			failedStart = rubbish
 		case s.starting.IsZero() && s.retired && waiting == 0: // it had nothing to do
 		case s.claim == neverClaimed:
-			failedStart = fmt.Sprintf("process %d reported that it is ready and did not begin a task within %v", s.proc.Pid(), c.pool.opts.StartTimeout)
+			failedStart = fmt.Sprintf("process %d reported that it was ready but did not begin a task within %v", s.proc.Pid(), c.pool.opts.StartTimeout)
 		case s.starting.IsZero():
-			failedStart = "after it had said that it is ready, and before it had begun a task, " + exitText(exit)
+			failedStart = "after it had reported that it was ready, but before it began a task, " + exitText(exit)
 		case s.late:
-			failedStart = fmt.Sprintf("process %d did not say within %v that it is ready", s.proc.Pid(), c.pool.opts.StartTimeout)
+			failedStart = fmt.Sprintf("process %d did not report within %v that it was ready", s.proc.Pid(), c.pool.opts.StartTimeout)
 		default:
-			failedStart = "before it had said that it is ready, " + exitText(exit)
+			failedStart = "before it had reported that it was ready, " + exitText(exit)
 		}
 	} else if begun > 0 {
 		c.failures = 0
@@ -267,10 +267,10 @@ func (s *seat[J]) conclude(sess *session, reading error, gone bool) bool {
 		c.done(e, r)
 	}
 	if deaf {
-		c.pool.opts.Log.Warn().Int("slot", s.slot).Msg("killed a warm process that did not answer for tasks that were taken back")
+		c.pool.opts.Log.Warn().Int("slot", s.slot).Msg("killed a warm process that did not return tasks that were taken back")
 	}
 	if !gone {
-		c.pool.opts.Log.Warn().Int("slot", s.slot).Msg("a process does not even die of SIGKILL; it is left behind")
+		c.pool.opts.Log.Warn().Int("slot", s.slot).Msg("process did not exit after SIGKILL; giving up on it")
 	}
 	c.giveBackIfStopping()
 	c.signal()

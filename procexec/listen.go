@@ -56,7 +56,7 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 		if s.handed.len() == 0 && len(s.voided) > 0 && s.voided[0] == r.id {
 			s.voided = s.voided[1:]
 			idle := len(s.voided) == 0
-			s.voidedAt = time.Now() // the next one has its own time
+			s.voidedAt = time.Now() // each task has its own time limit
 			c.mu.Unlock()
 			if idle {
 				s.caughtUp()
@@ -89,7 +89,7 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 	report.Elapsed = took
 	if r.warning != "" {
 		if log := c.warnings.take(&c.pool.opts.Log, r.id, r.warning); log != nil {
-			defer log() // without the lock
+			defer log() // after mu is unlocked
 		}
 	}
 	if most := c.pool.opts.MaxRuntime; s.end == 0 && took >= most && took < most+stoppedFor {

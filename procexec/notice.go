@@ -11,13 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Notice is something that every process of a run is told once, such as that
-// the worker shuts down: a descriptor that becomes readable, and, for shell
-// scripts, a file that appears.
+// A Notice notifies every process of a run once, for example that the worker shuts down: a
+// descriptor becomes readable, and, for shell scripts, a file appears.
 type Notice struct {
 	r    int // never read here; processes inherit it
 	w    *os.File
-	dir  int // the directory of the file, whatever a task puts at its path
+	dir  int // descriptor of the file's directory; a task may replace what is at its path
 	path string
 	once sync.Once
 	err  error
@@ -26,11 +25,11 @@ type Notice struct {
 	closeErr error
 }
 
-// NewNotice returns a notice that has not been raised. Its file will appear in
-// dir, which is absolute, under name.
+// NewNotice returns a notice that has not been raised. Raise creates the file name in dir, which
+// must be an absolute path.
 func NewNotice(dir, name string) (*Notice, error) {
 	if !filepath.IsAbs(dir) { // a task may have another working directory
-		return nil, fmt.Errorf("notice %s: the directory %q is not absolute", name, dir)
+		return nil, fmt.Errorf("notice %s: directory %q is not an absolute path", name, dir)
 	}
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -53,7 +52,7 @@ func (n *Notice) Path() string { return n.path }
 // Raise gives the notice, once and for good. It does not block.
 func (n *Notice) Raise() error {
 	n.once.Do(func() {
-		// The file first: who is woken by the descriptor shall find it.
+		// The file first: a process that the descriptor wakes must find it.
 		if err := n.createFile(); err != nil {
 			n.err = fmt.Errorf("notice: %s: %w", n.path, err)
 		}
@@ -67,10 +66,10 @@ func (n *Notice) Raise() error {
 	return n.err
 }
 
-// createFile creates the file. A task runs as the same user, so it can put anything
-// at the file's path, or at the directory's: nothing there is opened or followed. The
-// file is made under a name that no task knows, in the directory that was opened
-// before there were tasks, and then moved over what there is.
+// createFile creates the file. Tasks run as the same user, so they can put anything at the path
+// of the file or of its directory; createFile does not open or follow it. It creates the file
+// under a random name in the directory that was opened before any task started, and renames it
+// over whatever is at the path.
 func (n *Notice) createFile() error {
 	name := filepath.Base(n.path)
 	hidden := "." + name + "-" + rand.Text()
@@ -81,7 +80,7 @@ func (n *Notice) createFile() error {
 	_ = unix.Close(fd)
 	err = unix.Renameat(n.dir, hidden, n.dir, name)
 	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		// A directory is in the way: it is moved aside, with what is in it.
+		// A directory is in the way: move it aside with its content.
 		if err = unix.Renameat(n.dir, name, n.dir, hidden+"-moved"); err == nil {
 			err = unix.Renameat(n.dir, hidden, n.dir, name)
 		}

@@ -112,9 +112,9 @@ func TestNoticeNeedsItsDirectory(t *testing.T) {
 	}
 }
 
-// A task runs as the same user, so it can put anything where the file will be.
-// Nothing that it leads to is touched.
-func TestNoticeFollowsNothing(t *testing.T) {
+// Tasks run as the same user, so they can put anything at the path of the file. Raise does not
+// touch what a link there points to.
+func TestNotice_DoesNotFollowLinks(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(path, victim string) error{
 		"link":     func(path, victim string) error { return os.Symlink(victim, path) },
@@ -151,7 +151,7 @@ func TestNoticeFollowsNothing(t *testing.T) {
 			}
 			if name != "linked directory" {
 				if info, err := os.Lstat(n.Path()); err != nil || !info.Mode().IsRegular() || info.Size() != 0 {
-					t.Errorf("the file is %v, error %v", info, err)
+					t.Errorf("file %v, error %v, want an empty regular file", info, err)
 				}
 			}
 			if err := n.Close(); err != nil {
@@ -159,10 +159,10 @@ func TestNoticeFollowsNothing(t *testing.T) {
 			}
 			entries, err := os.ReadDir(outside)
 			if err != nil || len(entries) != 1 {
-				t.Errorf("outside there is %v, error %v", entries, err)
+				t.Errorf("files outside of the directory: %v, error %v, want 1", entries, err)
 			}
 			if content, err := os.ReadFile(victim); err != nil || string(content) != "precious" {
-				t.Errorf("the victim holds %q, error %v", content, err)
+				t.Errorf("the file outside contains %q, error %v, want it unchanged", content, err)
 			}
 		})
 	}

@@ -32,9 +32,9 @@ type PoolOptions struct {
 	// KillDelay is the time between SIGTERM and SIGKILL, and what a process has
 	// to exit by itself; default 5 s, and below 0 none.
 	KillDelay time.Duration
-	// StartTimeout is how long a process may take to be ready, then to claim the
-	// first task that it was sent, and to return tasks that were taken back. A
-	// process that takes longer is killed. Default 60 s.
+	// StartTimeout is the maximum time for each of these: until a process is ready,
+	// until it claims its first task, and until it returns a task that was taken back.
+	// A process that takes longer is killed. Defaults to 60 s.
 	StartTimeout time.Duration
 	// MaxTasks is after how many tasks a process is replaced; 0: never. With 1
 	// each task has a process of its own, and its Report comes when that has

@@ -53,7 +53,7 @@ var warmChildren = map[string]func(args []string){
 	},
 }
 
-// unclaimed says that it is ready, and reads its first task without claiming it.
+// unclaimed reports ready and reads its first task without claiming it.
 func unclaimed(ready string) {
 	w := newWarm(true)
 	_, _ = w.in.ReadBytes('\n')

@@ -9,7 +9,7 @@ import (
 	"github.com/ctworker/ctworker/procexec"
 )
 
-// A panic in a goroutine of the pool fails the run, and does not end this process.
+// A panic in a goroutine of the pool fails the run and does not terminate this process.
 func TestPool_PanicFailsTheRun(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{Slots: 1})
@@ -40,7 +40,7 @@ func TestPool_PanicFailsTheRun(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "a fault in what receives reports") {
 		t.Errorf("Run: %v", err)
 	}
-	if told := <-failed; told == nil {
+	if err := <-failed; err == nil {
 		t.Error("Failed was not called")
 	}
 	if err := pool.Close(); err != nil {

@@ -445,16 +445,16 @@ func TestPoolLeavesTimeToExit(t *testing.T) {
 func TestPoolStartsThatFail(t *testing.T) {
 	t.Parallel()
 	for child, want := range map[string]string{
-		"warm-silent":  "did not say within 300ms that it is ready",
+		"warm-silent":  "did not report within 300ms that it was ready",
 		"warm-early":   "exited with code 7",
 		"warm-old":     "version 7",
 		"warm-rude":    `before the line that says "ready"`,
-		"warm-quitter": "after it had said that it is ready",
+		"warm-quitter": "after it had reported that it was ready",
 		"warm-crasher": "exited with code 1",
 		"warm-deaf":    "did not begin a task within 300ms",
 		"warm-ringing": "did not begin a task within 300ms",
 	} {
-		// A task that was not begun does not time out, however short its time is.
+		// MaxRuntime does not apply to a task that has not begun, however short it is.
 		for _, maxRuntime := range []time.Duration{0, 100 * time.Millisecond} {
 			t.Run(fmt.Sprint(child, maxRuntime), func(t *testing.T) {
 				t.Parallel()

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkProc returns why the processes of tasks cannot be found in /proc, and what to do
-// about it; nil if they can.
+// checkProc returns nil if the processes of tasks can be found in /proc, or else an error with
+// the reason and the remedy.
 func (l *Launcher) checkProc() error {
 	guard := 0
 	if l.guard != nil {
@@ -21,32 +21,32 @@ func (l *Launcher) checkProc() error {
 	return checkProcAt("/proc", os.Getpid(), guard, l.runID)
 }
 
-// checkProcAt is checkProc with the place where /proc is. The guard, which has runID in
-// its environment, stands for any process that this user starts; 0: there is none.
+// checkProcAt is checkProc for a /proc at another path. It checks that the environment of the
+// process guard, which contains runID, can be read; 0 skips that check.
 func checkProcAt(proc string, self, guard int, runID string) error {
 	link, err := os.Readlink(proc + "/self")
 	switch {
 	case err != nil:
-		return fmt.Errorf("/proc is not mounted (%w): mount it, as with \"mount -t proc proc /proc\"", err)
+		return fmt.Errorf("/proc is not mounted (%w): mount it, for example with \"mount -t proc proc /proc\"", err)
 	case link != strconv.Itoa(self):
-		return fmt.Errorf("/proc is that of another PID namespace: this process is %d, and /proc/self is %s: "+
+		return fmt.Errorf("/proc belongs to another PID namespace: this process is %d, but /proc/self is %s: "+
 			"mount the /proc of this namespace, as \"unshare --mount-proc\" does", self, link)
 	case guard == 0:
 		return nil
 	}
 	env, err := os.ReadFile(fmt.Sprintf("%s/%d/environ", proc, guard))
 	if err == nil && !bytes.Contains(env, []byte(runID)) {
-		err = errors.New("it is empty")
+		err = errors.New("environ does not contain the run's id")
 	}
 	if err != nil {
-		return fmt.Errorf("the environment of this user's own processes cannot be read in /proc (%w): "+
-			"mount /proc without hidepid, and have the security module allow it", err)
+		return fmt.Errorf("/proc does not show the environment of this user's processes (%w): "+
+			"mount /proc without hidepid, and let the security module allow reading it", err)
 	}
 	return nil
 }
 
-// isOwnProc reports whether /proc is that of this process's PID namespace: another's
-// numbers are those of other processes here.
+// isOwnProc reports whether /proc belongs to this process's PID namespace. If not, its numbers
+// denote other processes here.
 func isOwnProc() bool {
 	link, err := os.Readlink("/proc/self")
 	return err == nil && link == strconv.Itoa(os.Getpid())
@@ -67,7 +67,7 @@ func childrenOf(pid int) []int {
 type stat struct {
 	parent, group int
 	zombie        bool
-	stopped       bool // by a signal, and not by a debugger
+	stopped       bool // by a signal, not by a debugger
 }
 
 // statOf reads a process's stat, and reports false if there is no such process.
@@ -94,17 +94,18 @@ func parentOf(pid int) int {
 	return st.parent
 }
 
-// isSibling reports whether a process has the same parent as this one, as far as that
-// can be told.
+// isSibling reports whether a process has the same parent as this one. It returns true if /proc
+// belongs to another PID namespace.
 func isSibling(pid int) bool { return parentOf(pid) == os.Getppid() || !isOwnProc() }
 
-// isStopped reports whether a process has been stopped by a signal.
+// isStopped reports whether a process is stopped by a signal. It returns false if /proc belongs
+// to another PID namespace.
 func isStopped(pid int) bool {
 	st, _ := statOf(pid)
 	return st.stopped && isOwnProc()
 }
 
-// isGone reports whether a process has ended, reaped or not.
+// isGone reports whether a process has exited. A zombie counts, if /proc can be read.
 func isGone(pid int) bool {
 	if !isOwnProc() {
 		return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
@@ -113,12 +114,12 @@ func isGone(pid int) bool {
 	return !ok || st.zombie
 }
 
-// mapName is the name of memory that a fork server maps. Its forks have it too, and
-// cannot lose it but by running another program, which has the mark in its environment.
+// mapName is the prefix of the name of a memory mapping of the fork server. Its forks inherit
+// the mapping until they execute another program, which then has the mark in its environment.
 const mapName = "/memfd:ctworker-"
 
-// mapsMemory reports whether a process maps the memory of a run's fork server. A fork of a
-// fork has the environment of the user's program, in which there is no mark.
+// mapsMemory reports whether a process has the mapping of the run's fork server. Forks have the
+// environment of the user's program, which does not contain the mark.
 func mapsMemory(pid int, runID string) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	return err == nil && bytes.Contains(text, []byte(mapName+runID+" "))

@@ -10,24 +10,24 @@ import (
 	"github.com/ctworker/ctworker/procexec"
 )
 
-// What cannot be found in /proc is reported with the reason, and what to do.
+// checkProc reports why /proc cannot be used, and what to do about it.
 func TestCheckProc(t *testing.T) {
 	t.Parallel()
 	const self, guard, run = 12, 34, "0123456789abcdef"
 	for _, c := range []struct {
 		name    string
-		link    string // of /proc/self
-		environ string // of the guard; "-": it is not there
+		link    string // target of /proc/self; "" if it does not exist
+		environ string // environ of the guard; "-" if it does not exist
 		guard   int
 		want    string
 	}{
 		{"whole", "12", "CTWORKER_GUARD=" + run + ":/tmp", guard, ""},
 		{"without a guard", "12", "-", 0, ""},
 		{"not mounted", "", "-", guard, "not mounted"},
-		{"another namespace", "4711", "CTWORKER_GUARD=" + run, guard, "another PID namespace: this process is 12, and /proc/self is 4711"},
+		{"another namespace", "4711", "CTWORKER_GUARD=" + run, guard, "another PID namespace: this process is 12, but /proc/self is 4711"},
 		{"hidden", "12", "-", guard, "hidepid"},
-		{"unreadable", "12", "", guard, "it is empty"},
-		{"another process", "12", "PATH=/bin", guard, "it is empty"},
+		{"unreadable", "12", "", guard, "does not contain the run's id"},
+		{"another process", "12", "PATH=/bin", guard, "does not contain the run's id"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

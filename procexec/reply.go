@@ -26,7 +26,7 @@ type reply struct {
 	failed   bool
 	result   []byte // one JSON value, or nothing
 	text     string // of the exception
-	warning  string // logged once per run
+	warning  string // each text is logged once per run
 }
 
 type readyLine struct {

@@ -129,8 +129,8 @@ func TestResultDescriptor(t *testing.T) {
 	}
 }
 
-// A result on the descriptor, an object on standard output and what standard input has
-// pass byte for byte, whatever the JSON means.
+// Standard input, a result on the descriptor and an object on standard output pass byte for
+// byte, whatever JSON they contain.
 func TestCommandPassesJSONByteForByte(t *testing.T) {
 	t.Parallel()
 	for _, value := range rawjsontest.Corpus() {

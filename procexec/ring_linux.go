@@ -143,7 +143,7 @@ func (r *ring) awake() { r.head.asleep.Store(0) }
 
 func (r *ring) grant(n int) { r.head.claims.Add(int32(n)) }
 
-// unclaimed is how many tasks may still be claimed.
+// unclaimed returns the number of tasks that have been sent and not been claimed.
 func (r *ring) unclaimed() int { return int(r.head.claims.Load()) }
 
 // A Ring is a warm process's side of the memory that it shares with ctworker; see

@@ -39,7 +39,7 @@ type seat[J any] struct {
 	late     bool      // it was not ready in time
 	rubbish  string    // what is wrong with what it said
 	claim    claimState
-	voidedAt time.Time // since when it has only voided to answer for; zero: it has not
+	voidedAt time.Time // since when it has nothing to do but return voided tasks; zero if it has
 	held     *Report   // of its only task, until it has ended
 
 	shortSince time.Time // since when no process could be forked; zero: one could
@@ -47,14 +47,14 @@ type seat[J any] struct {
 	sending sync.Mutex // around what flush sends, so that lines keep their order
 }
 
-// claimState is whether a process that takes tasks ahead has claimed its first one.
+// claimState records whether a process that takes tasks ahead has claimed its first task.
 type claimState uint8
 
 const (
-	claimUnknown claimState = iota // the clock has not looked yet
-	claimOverdue                   // the task's maximum run time was over, and it had not
+	claimUnknown claimState = iota // not checked yet
+	claimOverdue                   // not claimed when MaxRuntime had passed
 	claimed
-	neverClaimed // it is killed for that, or as it does not answer for what was taken back
+	neverClaimed // killed because it did not claim a task, or did not return one that was taken back
 )
 
 func newSeat[J any](c *crew[J], slot int) *seat[J] {
@@ -200,8 +200,8 @@ func (s *seat[J]) takeBack(n int) int {
 	return got
 }
 
-// retireIdle tells a process without work that there will be none. It answers for
-// what was taken back before it comes to the end of its input, or is killed.
+// retireIdle closes the input of a process that has no task. The process returns the tasks that
+// were taken back before it reaches the end of its input, or is killed.
 func (s *seat[J]) retireIdle() {
 	if s.sess == nil || s.retired || !s.starting.IsZero() || s.handed.len()+s.pending.len() > 0 {
 		return

@@ -265,8 +265,8 @@ func (s *session) grant(n int) {
 	}
 }
 
-// unclaimed returns how many of the tasks that the process was sent it has not
-// claimed; 0 if that is not known.
+// unclaimed returns the number of tasks that were sent to the process and that it has not
+// claimed, or 0 if the number is unknown.
 func (s *session) unclaimed() int {
 	switch {
 	case s.rings:

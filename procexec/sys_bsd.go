@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fionread asks how many bytes there are to read.
-const fionread = 0x4004667f // FIONREAD, which x/sys/unix does not have for each of these systems
+// fionread is the ioctl request FIONREAD: the number of bytes that can be read. Package unix
+// does not define it on each of these systems.
+const fionread = 0x4004667f
 
 // maxrssUnit is the unit of ru_maxrss: bytes on macOS (getrusage(2)).
 const maxrssUnit = 1
@@ -83,7 +84,7 @@ func isZombie(int) bool { return false }
 // awaitGroup cannot tell here who is in a group.
 func awaitGroup(int, time.Time) {}
 
-// checkProc has nothing to add to what newOrphans says here.
+// checkProc returns nil: newOrphans already reports that orphans cannot be found here.
 func (*Launcher) checkProc() error { return nil }
 
 type orphans struct{}
@@ -94,16 +95,16 @@ func newOrphans(*Launcher) (*orphans, error) {
 
 func (*orphans) close() error { return nil }
 
-// isStopped cannot tell here.
+// isStopped returns false: the state of a process is not available here.
 func isStopped(int) bool { return false }
 
-// isGone reports whether there is no such process.
+// isGone reports whether the process does not exist.
 func isGone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
-// isSibling cannot tell here.
+// isSibling returns true: the parent of another process is not available here.
 func isSibling(int) bool { return true }
 
-// awaitPid waits for a moment.
+// awaitPid sleeps for up to 10 ms, as it cannot wait for the exit of a process here.
 func awaitPid(_ int, timeout time.Duration) { <-time.After(min(timeout, 10*time.Millisecond)) }
 
 // killMarked can read no other process's environment here.

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fionread asks how many bytes there are to read.
+// fionread is the ioctl request for the number of bytes that can be read.
 const fionread = unix.TIOCINQ
 
 // maxrssUnit is the unit of ru_maxrss: kibibytes (getrusage(2)).

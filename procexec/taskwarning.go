@@ -7,18 +7,18 @@ import (
 )
 
 const (
-	maxTaskWarnings     = 16   // different texts per run, as the text comes from a task
-	maxTaskWarningBytes = 2048 // of one text
+	maxTaskWarnings     = 16   // texts per run; limited because they come from tasks
+	maxTaskWarningBytes = 2048 // length of one text
 )
 
-// taskWarnings logs the warnings that processes add to their replies, each text once.
-// The caller synchronizes calls of take.
+// taskWarnings logs the warnings that processes add to their replies, each text once. It is not
+// safe for concurrent use.
 type taskWarnings struct {
 	seen map[string]bool
 }
 
-// take returns a function that logs the warning of a task, or nil if the same text has
-// been logged before or too many have.
+// take returns a function that logs the warning of a task, or nil if the text or the maximum
+// number of texts has been logged already.
 func (w *taskWarnings) take(log *zerolog.Logger, taskID, text string) func() {
 	text = utf8cut.Start(text, maxTaskWarningBytes)
 	if w.seen[text] || len(w.seen) >= maxTaskWarnings {
@@ -30,6 +30,6 @@ func (w *taskWarnings) take(log *zerolog.Logger, taskID, text string) func() {
 	w.seen[text] = true
 	return func() {
 		log.Warn().Str("first_task_id", taskID).Str("warning", text).
-			Msg("a task's process sent a warning; the same one is not logged again")
+			Msg("task sent a warning; it is logged once per run")
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/ctworker/ctworker/procexec"
 )
 
-// A warning is logged once, with the first task that had it. The number and the length
-// of warnings are bounded, as they come from tasks.
+// A warning is logged once, with the id of the first task that sent it. The number and the
+// length of warnings are limited because they come from tasks.
 func TestPool_LogsEachWarningOnce(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {

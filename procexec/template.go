@@ -89,9 +89,9 @@ func (t template) expand(task Task) (string, error) {
 	s := b.String()
 	switch {
 	case strings.IndexByte(s, 0) >= 0:
-		return "", fmt.Errorf("the argument %q would hold a NUL character, which no argument can", t.text)
+		return "", fmt.Errorf("argument %q: the task's value contains a NUL character, which an argument cannot; read the task from standard input", t.text)
 	case !rawjson.IsUTF8(s) && rawjson.IsUTF8(t.text):
-		return "", fmt.Errorf("the argument %q would hold half of a surrogate pair, which is not a character; the task on standard input has it", t.text)
+		return "", fmt.Errorf("argument %q: the task's value contains half of a surrogate pair, which an argument cannot; read the task from standard input", t.text)
 	}
 	return s, nil
 }
@@ -122,7 +122,7 @@ func lookup(data []byte, key string) (string, error) {
 		return v, nil
 	}
 	if value.Kind() != '"' {
-		compact, _ := rawjson.Compact(value) // it is valid
+		compact, _ := rawjson.Compact(value) // value is valid JSON
 		return string(compact), nil
 	}
 	return rawjson.Unquote(value), nil
