@@ -262,6 +262,9 @@ func (s *settling) settle(ctx context.Context, j pipeline.Judgment) {
 		s.fail(err)
 		return
 	}
+	if o.Tally != nil {
+		o.Tally.failed()
+	}
 	msg := "could not settle the task; it will be delivered again"
 	if errors.Is(err, pipeline.ErrLeaseLost) {
 		msg = "the lease was lost before the task was settled; it may run again elsewhere"

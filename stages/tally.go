@@ -22,6 +22,9 @@ type Counts struct {
 	// Interrupted are the tasks that a shutdown ended, and LeaseLost those
 	// that the source took back: nobody was told of either.
 	Interrupted, LeaseLost int64
+	// SettleFailed are the tasks that could not be acknowledged or released: they are
+	// delivered again.
+	SettleFailed int64
 	// Retry are the tasks that were told of and whose verdict was to try
 	// again.
 	Retry int64
@@ -66,6 +69,13 @@ func (t *Tally) add(batch []pipeline.Judgment, now time.Time) {
 		t.taken.add(now.Sub(j.Received()))
 		t.told.add(j.Number())
 	}
+}
+
+// failed counts a task that could not be settled.
+func (t *Tally) failed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.counts.SettleFailed++
 }
 
 // Prefix returns the length of the longest unbroken sequence of deliveries with events that

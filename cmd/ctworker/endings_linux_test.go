@@ -75,6 +75,18 @@ func (q *oneTask) await(t *testing.T, action string, n int) {
 	}
 }
 
+// awaitShutdown waits until the first signal has been received.
+func (in *invocation) awaitShutdown() {
+	in.t.Helper()
+	for !strings.Contains(in.stderr.String(), "shutting down") {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-in.t.Context().Done():
+			in.t.Fatal("the first signal was not received")
+		}
+	}
+}
+
 // wantFatal fails the test unless the event log ends with a fatal_exception that has text.
 func (in *invocation) wantFatal(text string) {
 	in.t.Helper()
@@ -128,13 +140,7 @@ func TestSecondSignalWhileTheEventQueueHangs(t *testing.T) {
 	in := q.run(t, "--event-log-to-queue", "--keepalive-interval", "0", "--shutdown-grace-period", "1000", "--", "true")
 	q.await(t, "SendMessageBatch", 1)
 	in.signal(syscall.SIGTERM)
-	for !strings.Contains(in.stderr.String(), "shutting down") { // or both would count as one
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-t.Context().Done():
-			t.Fatal("the first signal was not seen")
-		}
-	}
+	in.awaitShutdown() // or both would count as one
 	in.signal(syscall.SIGTERM)
 	in.want(143)
 }
@@ -164,4 +170,45 @@ func TestKeepAliveAtTheStartAndTheEnd(t *testing.T) {
 	if len(sent) != 2 {
 		t.Errorf("%d keep_alive events: %q", len(sent), sent)
 	}
+}
+
+// A run that a signal ended, and whose result could not be settled in the shutdown, has not
+// come to its end.
+func TestSignalAndTheResultIsNotSettled(t *testing.T) {
+	t.Parallel()
+	q := newOneTask(t)
+	stopping := make(chan struct{})
+	t.Cleanup(func() { close(stopping) })
+	q.SetFault(func(w http.ResponseWriter, action string, in map[string]any) bool {
+		if action != "DeleteMessageBatch" {
+			return false
+		}
+		<-stopping
+		entries, _ := in["Entries"].([]any)
+		entry, _ := entries[0].(map[string]any)
+		sqstest.Answer(w, map[string]any{"Successful": []any{}, "Failed": []map[string]any{{"Id": entry["Id"], "Code": "ReceiptHandleIsInvalid", "SenderFault": true}}})
+		return true
+	})
+	in := q.run(t, "--no-event-log-to-queue", "--shutdown-grace-period", "1000", "--", "true")
+	q.await(t, "DeleteMessageBatch", 1)
+	in.signal(syscall.SIGTERM)
+	in.awaitShutdown()
+	stopping <- struct{}{}
+	in.want(143)
+}
+
+// A task whose lease ends in the shutdown was not finished, although others may have it now.
+func TestSignalWhileALeaseEnds(t *testing.T) {
+	t.Parallel()
+	q := newOneTask(t)
+	q.SetFault(func(_ http.ResponseWriter, action string, _ map[string]any) bool {
+		if action == "ChangeMessageVisibilityBatch" {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	in := q.run(t, "--no-event-log-to-queue", "--lease", "2", "--shutdown-grace-period", "1000", "--", "sleep", "1000")
+	q.await(t, "ChangeMessageVisibilityBatch", 1)
+	in.signal(syscall.SIGTERM)
+	in.want(143)
 }

@@ -21,8 +21,13 @@ type Summary struct {
 	// Rest says that there are, or may be, tasks that were to be run and have
 	// not been started.
 	Rest bool
-	// Unsettled are the tasks whose results could not be written or settled in time.
+	// Unsettled are the tasks whose results could not be written or settled before the end
+	// of the shutdown, or whose settlement failed in it.
 	Unsettled int64
+	// LostInShutdown are those of LeaseLost whose leases ended after the run had been told
+	// to end: results that were discarded, not tasks that others took over from a worker
+	// that went on.
+	LostInShutdown int64
 	// LimitReached says that --max-num-tasks was reached.
 	LimitReached bool
 	Elapsed      time.Duration
@@ -47,6 +52,10 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 		Counts: w.tally.Counts(), Elapsed: time.Since(w.began), Own: ownUsage(),
 		Median: w.tally.Latency(0.5), P99: w.tally.Latency(0.99), Unsettled: int64(w.run.Unsettled()),
 	}
+	if stopping := w.stopping.Load(); stopping != nil {
+		s.LostInShutdown = s.LeaseLost - stopping.LeaseLost
+		s.Unsettled += s.SettleFailed - stopping.SettleFailed
+	}
 	over := s.Told() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
 	s.LimitReached = limit >= 0 && over >= limit
@@ -68,9 +77,10 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 }
 
 // CameToItsEnd says that every task there was has been run, or as many as were
-// asked for; of a queue, that none was interrupted: what is left of it others run.
+// asked for; of a queue, that everything that was started was finished and settled, as
+// what is left of it others run.
 func (s Summary) CameToItsEnd() bool {
-	return !s.Rest && s.Interrupted == 0 && s.Unsettled == 0
+	return !s.Rest && s.Interrupted == 0 && s.Unsettled == 0 && s.LostInShutdown == 0
 }
 
 // rate is tasks a second.

@@ -65,6 +65,22 @@ events: events.log
   2 tasks after that one have an event already, and would be run again
 `,
 		}, {
+			"lease lost before the shutdown",
+			Summary{Counts: stages.Counts{Completed: 3, LeaseLost: 1}, Elapsed: time.Minute},
+			true,
+			`3 tasks in 1m00s, 0.050 tasks/s
+  completed           3
+  lease lost          1  (ended here, without an event, as others have them)
+`,
+		}, {
+			"lease lost in the shutdown",
+			Summary{Counts: stages.Counts{Completed: 3, LeaseLost: 1}, Elapsed: time.Minute, LostInShutdown: 1},
+			false,
+			`3 tasks in 1m00s, 0.050 tasks/s
+  completed           3
+  lease lost          1  (ended here, without an event, as others have them)
+`,
+		}, {
 			"limit reached",
 			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute, LimitReached: true},
 			true,

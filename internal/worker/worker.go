@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -76,8 +77,9 @@ type Worker struct {
 	// termination is the notice that the machine will be taken away.
 	termination *procexec.Notice
 	tally       stages.Tally
-	closers     []func() error // of what was opened, in that order
-	detach      func() bool    // from the context of Start
+	stopping    atomic.Pointer[stages.Counts] // when the shutdown began; nil: it has not
+	closers     []func() error                // of what was opened, in that order
+	detach      func() bool                   // from the context of Start
 }
 
 // Start opens what the run needs and starts it. When ctx ends, the run is
@@ -244,6 +246,8 @@ func (w *Worker) logStderr(task procexec.Task, line []byte, continued bool) {
 }
 
 func (w *Worker) giveShutdownNotice(error) {
+	counts := w.tally.Counts()
+	w.stopping.CompareAndSwap(nil, &counts)
 	if err := w.shutdown.Raise(); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not tell the tasks of the shutdown")
 	}
