@@ -42,7 +42,7 @@ type Options struct {
 	// Partial says that a request may bring fewer messages than it could though more
 	// are there.
 	Partial bool
-	// Wait is how long Ask waits for a message at most.
+	// Wait is how long Ask waits for a message at most; see MaxWait.
 	Wait time.Duration
 	// WaitOut has Close wait for the requests under way, as one that is cancelled may take
 	// messages with it. Default: for the time that an answer takes, and no longer.

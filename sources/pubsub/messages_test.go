@@ -17,7 +17,7 @@ import (
 // A message that is no task is told of whole, and then acknowledged.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
-	bad := []string{`no JSON`, `{"data": {}}`, `{"task_id": 5, "data": {}}`, `{"task_id": "x"}`, `[]`, "\xff\x00", ""}
+	bad := []string{`no JSON`, `{"data": {}}`, `{"task_id": 5.5, "data": {}}`, `{"task_id": "x"}`, `[]`, "\xff\x00", ""}
 	srv := newServer(t, nil, append(bad, task)...)
 	var mu sync.Mutex
 	told := map[string]error{}

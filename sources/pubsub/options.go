@@ -29,7 +29,8 @@ type Options struct {
 	Lease time.Duration
 	// Wait is how long a pull waits for a message: 1 s to 90 s. As long may Close take,
 	// since a message that comes as a pull is cancelled is hidden until its deadline.
-	// Default 3 s.
+	// Default 3 s. It is no more than a third of Lease, or of the subscription's deadline if
+	// that is shorter: a lease is counted from the request (see poll.MaxWait).
 	Wait time.Duration
 	// Linger is how long an acknowledgment, release or extension waits for others
 	// to go with it. Default 10 ms.

@@ -9,6 +9,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/ctworker/ctworker/gcp"
+	"github.com/ctworker/ctworker/internal/boottime"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/pipeline/batch"
 	"github.com/ctworker/ctworker/sources/poll"
@@ -47,7 +48,7 @@ func newSource(clients *gcp.Clients, queue *gcp.Queue, deadline time.Duration, o
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.poller = poll.New(poll.Options{
 		Provider: "pubsub", Action: "Pull", Ask: s.ask, Classify: gcp.Classify, Explain: s.explain,
-		Most: pullMost, Partial: true, Wait: opts.Wait, WaitOut: true, Lease: opts.Lease, Raw: opts.Raw, Malformed: opts.Malformed,
+		Most: pullMost, Partial: true, Wait: poll.MaxWait(opts.Wait, s.held()), WaitOut: true, Lease: opts.Lease, Raw: opts.Raw, Malformed: opts.Malformed,
 		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, Limit: opts.limit, Late: opts.late,
 	})
 	s.acks = batch.New(batch.Options[string]{
@@ -99,6 +100,7 @@ func (s *Source) Close(ctx context.Context) (err error) {
 func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) ([]poll.Message, error) {
 	pull, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	sent := boottime.Now()
 	out, err := s.client.Pull(pull, &pubsubpb.PullRequest{Subscription: s.queue.Subscription, MaxMessages: int32(n)})
 	if err != nil && pull.Err() != nil && ctx.Err() == nil {
 		return nil, s.probe(ctx) // there is nothing, or nobody to say so
@@ -110,7 +112,7 @@ func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) (
 		return nil, nil
 	}
 	first := s.extendFirst(out.GetReceivedMessages())
-	expires := time.Now().Add(min(s.deadline, s.opts.Lease))
+	expires := poll.Expires(sent, s.held())
 	messages := make([]poll.Message, len(out.GetReceivedMessages()))
 	for i, m := range out.GetReceivedMessages() {
 		messages[i] = poll.Message{
@@ -120,6 +122,9 @@ func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) (
 	}
 	return messages, nil
 }
+
+// held is how long a message is held at least, before its lease is renewed.
+func (s *Source) held() time.Duration { return min(s.deadline, s.opts.Lease) }
 
 // probe tells a queue that has nothing from a network that is away: a pull that has
 // waited for long enough ends the same way. Any answer will do.

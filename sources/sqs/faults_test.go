@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/boottime"
 	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -212,7 +213,7 @@ func TestRefusedForGood(t *testing.T) {
 // A message that is no task is told of whole, and then deleted.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
-	bad := []string{`no JSON`, `{"data": {}}`, `{"task_id": 5, "data": {}}`, `{"task_id": "", "data": {}}`, `{"task_id": "x"}`, `[]`, `{"task_id": "x", "data": {}} {}`, `{"Task_ID": "x", "data": {}}`}
+	bad := []string{`no JSON`, `{"data": {}}`, `{"task_id": 5.5, "data": {}}`, `{"task_id": "", "data": {}}`, `{"task_id": "x"}`, `[]`, `{"task_id": "x", "data": {}} {}`, `{"Task_ID": "x", "data": {}}`}
 	q := newFakeQueue(t, append(bad, task)...)
 	var mu sync.Mutex
 	told := map[string]error{}
@@ -372,12 +373,12 @@ func TestTheCap(t *testing.T) {
 		}
 		return false
 	})
-	l := &lease{s: s, handle: "0#1", received: time.Now().Add(-MaxHold + time.Minute)}
+	l := &lease{s: s, handle: "0#1", sent: boottime.Now().Add(-MaxHold + time.Minute)}
 	until, err := l.Extend(t.Context(), time.Minute)
 	if got := <-asked; err != nil || got < 25 || got > 30 || time.Until(until) > 30*time.Second {
 		t.Errorf("asked for %d s, until %v: %v", got, until, err)
 	}
-	l.received = l.received.Add(-time.Minute)
+	l.sent = l.sent.Add(-time.Minute)
 	if _, err := l.Extend(t.Context(), time.Minute); !errors.Is(err, pipeline.ErrLeaseLost) {
 		t.Errorf("beyond the cap: %v", err)
 	}

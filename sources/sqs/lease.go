@@ -10,15 +10,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/internal/boottime"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/pipeline/batch"
 )
 
 // lease is a message in flight. It implements pipeline.Lease.
 type lease struct {
-	s                 *Source
-	handle            string
-	received, expires time.Time
+	s       *Source
+	handle  string
+	sent    time.Time // when its receive was, by package boottime
+	expires time.Time
 }
 
 // visibility is a change of a message's visibility timeout.
@@ -50,14 +52,14 @@ func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) 
 	return began.Add(d.Truncate(time.Second)), err
 }
 
-// left is what is left of MaxHold. SQS counts from a moment of its own, which is
-// before ours.
+// left is what is left of MaxHold, at least: SQS counts from a moment after the request
+// was sent.
 func (l *lease) left() time.Duration {
-	return max(MaxHold-time.Since(l.received)-receiveMargin, 0)
+	return max(MaxHold-boottime.Now().Sub(l.sent)-holdMargin, 0)
 }
 
-// receiveMargin is how long an answer to a receive may have been on its way.
-const receiveMargin = 30 * time.Second
+// holdMargin is how long a request to extend a lease may be on its way.
+const holdMargin = 30 * time.Second
 
 func roundUp(d time.Duration) int32 { return aws.Seconds(d + time.Second - 1) }
 

@@ -26,8 +26,9 @@ type Options struct {
 	// Lease is how long a message is asked for at receive, in whole seconds: as long
 	// as it may be until its lease is first renewed. Default 60 s.
 	Lease time.Duration
-	// Wait is how long SQS waits for a message before it says that there is none:
-	// whole seconds, 20 at most, which is the default.
+	// Wait is how long SQS waits for a message before it answers that there is none:
+	// whole seconds, 20 at most, which is the default. It is no more than a third of
+	// Lease, which is counted from the request: see poll.MaxWait.
 	Wait time.Duration
 	// Linger is how long an acknowledgment, release or extension waits for others
 	// to go with it. Default 10 ms.

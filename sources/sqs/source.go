@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/internal/boottime"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/pipeline/batch"
 	"github.com/ctworker/ctworker/sources/poll"
@@ -31,7 +32,7 @@ func newSource(c client, url string, opts Options) *Source {
 	s := &Source{client: c, url: url, opts: opts}
 	s.poller = poll.New(poll.Options{
 		Provider: "sqs", Action: "ReceiveMessage", Ask: s.ask, Classify: aws.Classify, Explain: s.explain,
-		Most: aws.BatchMost, Wait: opts.Wait, Lease: opts.Lease, Raw: opts.Raw, Malformed: opts.Malformed,
+		Most: aws.BatchMost, Wait: poll.MaxWait(opts.Wait, opts.Lease), Lease: opts.Lease, Raw: opts.Raw, Malformed: opts.Malformed,
 		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, Limit: opts.limit, Late: opts.late,
 	})
 	s.deletes = batch.New(batch.Options[string]{Most: aws.BatchMost, Linger: opts.Linger}, s.deleteBatch)
@@ -76,16 +77,17 @@ func (s *Source) ask(ctx context.Context, n int, wait time.Duration, try string)
 	if strings.HasSuffix(s.url, aws.FIFO) { // what an answer that is lost had brought, another try brings again
 		in.ReceiveRequestAttemptId = &try
 	}
+	sent := boottime.Now()
 	out, err := s.client.ReceiveMessage(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	expires := poll.Expires(sent, s.opts.Lease)
 	messages := make([]poll.Message, len(out.Messages))
 	for i, m := range out.Messages {
 		messages[i] = poll.Message{
 			ID: awssdk.ToString(m.MessageId), Body: awssdk.ToString(m.Body), Attempt: attempt(m),
-			Lease: &lease{s: s, handle: awssdk.ToString(m.ReceiptHandle), received: now, expires: now.Add(s.opts.Lease)},
+			Lease: &lease{s: s, handle: awssdk.ToString(m.ReceiptHandle), sent: sent, expires: expires},
 		}
 	}
 	return messages, nil

@@ -1,0 +1,26 @@
+package pubsub
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// A lease is counted from the pull: a process that is stopped meanwhile does not see how
+// old the answer is.
+func TestLeaseIsCountedFromThePull(t *testing.T) {
+	t.Parallel()
+	const lease, late = 2 * time.Second, 500 * time.Millisecond
+	srv := newServer(t, nil, task)
+	s := srv.open(t, Options{Lease: lease})
+	defer closeNow(t, s)
+	srv.setFault(func(_ context.Context, method string, _ any) (bool, error) {
+		if method == "Pull" {
+			<-time.After(late)
+		}
+		return false, nil
+	})
+	if d := receive(t, s, 1)[0]; d.Left() > lease-late {
+		t.Errorf("the lease is taken to last for another %v", d.Left())
+	}
+}
