@@ -185,22 +185,32 @@ func (r *Run) watchIdle(ctx context.Context, source Source) (context.Context, fu
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for {
-			left := r.opts.IdleTimeout - r.idleFor(source)
-			if left <= 0 {
-				cancel(ErrIdle)
-				return
+		if err := recovered(func() error { return r.awaitIdle(ctx, source) }); err != nil {
+			if !errors.Is(err, ErrIdle) {
+				r.Fail(err)
 			}
-			timer := time.NewTimer(left)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				return
-			}
+			cancel(err)
 		}
 	}()
 	return ctx, func() { cancel(nil); <-ended }
+}
+
+// awaitIdle returns ErrIdle once there has been nothing to do for Options.IdleTimeout, and
+// nil if ctx ends first.
+func (r *Run) awaitIdle(ctx context.Context, source Source) error {
+	for {
+		left := r.opts.IdleTimeout - r.idleFor(source)
+		if left <= 0 {
+			return ErrIdle
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+	}
 }
 
 // Via adds a stage.

@@ -82,3 +82,26 @@ func TestMaxDeliveries(t *testing.T) {
 		}
 	})
 }
+
+// A panic in what a source is asked in between is an error of the run.
+func TestIdle_PanicOfTheSource(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, IdleTimeout: time.Minute})
+		pipeline.To(pipeline.Via(pipeline.From(r, "source", &faultySource{}), "complete", complete), "settle", settleByKind)
+		var p *pipeline.PanicError
+		if err := r.Wait(); !errors.As(err, &p) || p.Value != "a fault" {
+			t.Errorf("Wait: %v", err)
+		}
+	})
+}
+
+// faultySource has no task, and panics if it is asked when it last could not be.
+type faultySource struct{ awaySource }
+
+func (*faultySource) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (*faultySource) Unanswered() time.Time { panic("a fault") }

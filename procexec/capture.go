@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sourcegraph/conc/panics"
+
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
@@ -25,6 +27,7 @@ type capture struct {
 
 	r     *os.File      // our end, from follow on
 	ended chan struct{} // closed when the goroutine has ended
+	fault error         // of a panic in line; valid once ended, or after finish
 }
 
 // maxLine is the maximum length of a line of a task's standard error. A longer line is passed
@@ -111,7 +114,7 @@ func (c *capture) take(b []byte) {
 			// The next byte shows whether a character ends at the limit.
 			c.buf = append(c.buf, b[:room+1]...)
 			whole := utf8cut.Before(c.buf, maxLine)
-			c.line(c.buf[:whole], c.cut)
+			c.pass(c.buf[:whole])
 			c.buf, c.cut = c.buf[:copy(c.buf, c.buf[whole:])], true
 			b = b[room+1:]
 			continue
@@ -124,9 +127,20 @@ func (c *capture) take(b []byte) {
 	}
 }
 
+// pass hands on a line. After a panic in what takes it no further line is handed on, and the
+// process can still write.
+func (c *capture) pass(line []byte) {
+	if c.fault != nil {
+		return
+	}
+	if p := panics.Try(func() { c.line(line, c.cut) }); p != nil {
+		c.fault = p.AsError()
+	}
+}
+
 func (c *capture) flushLine() {
 	if line := bytes.TrimSuffix(c.buf, []byte("\r")); len(line) > 0 || !c.cut {
-		c.line(line, c.cut)
+		c.pass(line)
 	}
 	c.buf, c.cut = c.buf[:0], false
 }

@@ -263,3 +263,16 @@ func TestElapsedAndUsage(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// A panic in what takes the lines of standard error is an error of the run.
+func TestCommand_PanicInStderr(t *testing.T) {
+	t.Parallel()
+	c := newCommand(t, newLauncher(t, procexec.Options{Slots: 1}), procexec.CommandOptions{
+		Argv:   sh(`echo x >&2; sleep 0.1; echo y >&2`),
+		Stderr: func(procexec.Task, []byte, bool) { panic("a fault in the log") },
+	})
+	_, err := c.Run(procexec.Task{ID: "a"}, procexec.Ends{})
+	if err == nil || !strings.Contains(err.Error(), "a fault in the log") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/sourcegraph/conc/panics"
 )
 
 // HostVar is the environment variable by which a program that has started this
@@ -209,7 +210,7 @@ func (h *Host) Begin(s HostSetup) error {
 	}
 	h.ended = make(chan struct{})
 	go h.receive()
-	go h.sweepStale()
+	go h.guarded(h.sweepStale)
 	return nil
 }
 
@@ -280,9 +281,34 @@ func (h *Host) sendLine(line []byte, fds ...int) error {
 	return nil
 }
 
-// receive takes what the host says until it says no more.
+// guarded calls f, which is the whole of a goroutine. A panic in it, such as one of
+// HostSetup.Warn, ends the run as the end of the fork server does, with the panic as the
+// reason.
+func (h *Host) guarded(f func()) {
+	p := panics.Try(f)
+	if p == nil {
+		return
+	}
+	h.mu.Lock()
+	if h.killedFor == nil {
+		h.killedFor = fmt.Errorf("%w: the connection to it failed: %w", ErrHostGone, p.AsError())
+	}
+	server := h.server
+	h.mu.Unlock()
+	if server > 1 {
+		_ = syscall.Kill(server, syscall.SIGKILL)
+	}
+	_ = h.conn.Close() // which ends receive, and has the fork server end what it has forked
+}
+
+// receive handles the messages of the host until the connection ends.
 func (h *Host) receive() {
 	defer close(h.ended)
+	h.guarded(h.receiveAll)
+	h.hostGone()
+}
+
+func (h *Host) receiveAll() {
 	for {
 		line, err := h.lines.ReadSlice('\n')
 		if err == nil {
@@ -297,7 +323,6 @@ func (h *Host) receive() {
 				continue
 			}
 		}
-		h.hostGone()
 		return
 	}
 }
@@ -340,7 +365,7 @@ func (h *Host) take(line []byte) {
 		}
 	case m.Ended != nil:
 		if f := h.find(*m.Ended, false); f != nil {
-			go f.lingerAndReap()
+			go h.guarded(f.lingerAndReap)
 		}
 	case m.Exited != nil:
 		if f := h.find(*m.Exited, true); f != nil {
@@ -367,6 +392,7 @@ func (h *Host) take(line []byte) {
 // the mark in their environment, which only a program that was started has. A
 // plain fork of a fork is for the host to find, whose child it becomes.
 func (h *Host) sweepStale() {
+	defer close(h.swept)
 	ticker := time.NewTicker(orphanInterval)
 	defer ticker.Stop()
 	for {
@@ -394,7 +420,6 @@ func (h *Host) sweepStale() {
 			})
 		}
 		if last {
-			close(h.swept)
 			return
 		}
 	}

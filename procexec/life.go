@@ -41,7 +41,7 @@ func (s *seat[J]) life() bool {
 		for {
 			select {
 			case <-s.wants:
-				s.prepare()
+				s.c.guarded(s.prepare)
 			case <-s.proc.Done():
 				// What it has said before its end is still there to be read.
 				sess.interrupt()

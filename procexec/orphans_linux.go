@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sourcegraph/conc/panics"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,6 +48,12 @@ func newOrphans(l *Launcher) (*orphans, error) {
 
 func (o *orphans) run() {
 	defer close(o.ended)
+	if p := panics.Try(o.watch); p != nil { // the tasks go on, and the end of the run looks once more
+		o.launcher.opts.Log.Error().Err(p.AsError()).Msg("processes that tasks leave behind are no longer looked for")
+	}
+}
+
+func (o *orphans) watch() {
 	ticker := time.NewTicker(orphanInterval)
 	defer ticker.Stop()
 	clean := int64(-1) // the last process that a scan has found nothing of

@@ -1,6 +1,10 @@
 package procexec
 
-import "runtime"
+import (
+	"runtime"
+
+	"github.com/sourcegraph/conc/panics"
+)
 
 // thread runs functions on one operating-system thread that stays until close.
 //
@@ -19,7 +23,7 @@ type thread struct {
 
 type threadCall struct {
 	f    func()
-	done chan struct{}
+	done chan *panics.Recovered // receives the panic of f, or nil
 }
 
 func newThread(anyThread bool) *thread {
@@ -35,12 +39,11 @@ func (t *thread) run() {
 	defer close(t.ended)
 	defer runtime.UnlockOSThread()
 	for c := range t.calls {
-		c.f()
-		close(c.done)
+		c.done <- panics.Try(c.f)
 	}
 }
 
-// do runs f on the thread and waits for it.
+// do runs f on the thread and waits for it. A panic in f is one of do.
 func (t *thread) do(f func()) {
 	if t.anyThread {
 		runtime.LockOSThread() // a process that is traced has one thread as its tracer
@@ -48,9 +51,11 @@ func (t *thread) do(f func()) {
 		f()
 		return
 	}
-	c := threadCall{f, make(chan struct{})}
+	c := threadCall{f, make(chan *panics.Recovered, 1)}
 	t.calls <- c
-	<-c.done
+	if p := <-c.done; p != nil {
+		panic(p.Value) // on the goroutine that has asked for it, which may be guarded
+	}
 }
 
 // close ends the thread's goroutine. No do may be under way or follow.

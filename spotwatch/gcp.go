@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sourcegraph/conc"
 )
 
 // GCP watches the metadata server of Compute Engine.
@@ -38,6 +40,10 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 	host := g.host()
 	client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}
 	defer client.CloseIdleConnections()
+	// A panic in report or warn is this goroutine's, as with other watchers: it ends both
+	// watches, and Wait below passes it on.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var mu sync.Mutex
 	tell, complain := &reporter{report: report}, &complaint{warn: warn}
 	watch := func(path string, read func(body string) (Notice, bool)) {
@@ -45,20 +51,24 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 		for hanging := false; ; {
 			began := time.Now()
 			body, tag, err := g.get(ctx, client, host, path, etag, hanging)
-			mu.Lock()
-			switch {
-			case ctx.Err() != nil:
-				mu.Unlock()
+			if ctx.Err() != nil {
 				return
-			case err != nil:
-				complain.say("the metadata server of Compute Engine does not answer as it should; without it this instance's preemption is not seen; outside of Google Cloud leave out --is-spot: " + err.Error())
-			default:
+			}
+			func() {
+				mu.Lock()
+				defer mu.Unlock()
+				if ctx.Err() != nil {
+					return
+				}
+				if err != nil {
+					complain.say("the metadata server of Compute Engine does not answer as it should; without it this instance's preemption is not seen; outside of Google Cloud leave out --is-spot: " + err.Error())
+					return
+				}
 				if n, ok := read(strings.TrimSpace(body)); ok {
 					n.Source = "gcp instance/" + path
 					tell.tell(n)
 				}
-			}
-			mu.Unlock()
+			}()
 			// A server that does not wait for a change is not asked without a pause.
 			pause := time.Duration(0)
 			if hanging && time.Since(began) < gcpPause {
@@ -72,13 +82,15 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 			}
 		}
 	}
-	var both sync.WaitGroup
+	both := conc.NewWaitGroup()
 	both.Go(func() {
+		defer cancel()
 		watch("preempted", func(body string) (Notice, bool) {
 			return Notice{Kind: Termination, Action: "preempted"}, body == "TRUE"
 		})
 	})
 	both.Go(func() {
+		defer cancel()
 		watch("maintenance-event", func(body string) (Notice, bool) {
 			return Notice{Kind: Maintenance, Action: body}, body == "TERMINATE_ON_HOST_MAINTENANCE"
 		})

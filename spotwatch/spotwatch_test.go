@@ -356,3 +356,17 @@ func TestSimulated(t *testing.T) {
 		})
 	}
 }
+
+// A panic in what a notice is reported to is one of Watch, which its caller can recover.
+func TestGCP_PanicIsTheCallers(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.set("/computeMetadata/v1/instance/preempted", "TRUE")
+	s.set("/computeMetadata/v1/instance/maintenance-event", "NONE")
+	defer func() {
+		if v := recover(); v == nil || !strings.Contains(fmt.Sprint(v), "a fault") {
+			t.Errorf("recovered %v", v)
+		}
+	}()
+	spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")}.Watch(t.Context(), func(spotwatch.Notice) { panic("a fault") }, func(string) {})
+}

@@ -17,11 +17,13 @@ package startup
 import (
 	"context"
 	"fmt"
+
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // Open calls open in a goroutine and returns what it returns. If ctx ends first, Open
 // returns an error that wraps the cause of ctx and names what was being done; discard
-// is then called for what open returns later.
+// is then called for what open returns later. A panic in open is an error.
 func Open[T any](ctx context.Context, open func() (T, error), discard func(T), what string) (T, error) {
 	type result struct {
 		value T
@@ -33,7 +35,8 @@ func Open[T any](ctx context.Context, open func() (T, error), discard func(T), w
 	}
 	opened := make(chan result)
 	go func() {
-		v, err := open()
+		var v T
+		err := again.Guard(func() (err error) { v, err = open(); return err })
 		select {
 		case opened <- result{v, err}:
 		case <-ctx.Done():

@@ -147,7 +147,7 @@ func All(n int, wait, do func(i int) error) error {
 		}
 		err := new(error)
 		errs[i] = err
-		more.Go(func() { *err = do(i) })
+		more.Go(func() { *err = Guard(func() error { return do(i) }) })
 	}
 	more.Wait()
 	for i := range n {

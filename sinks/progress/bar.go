@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sourcegraph/conc/panics"
 	"golang.org/x/term"
 )
 
@@ -26,6 +27,7 @@ type Bar struct {
 	meter   *meter
 	drawn   string // the bar on the screen; "" if there is none
 	stopped bool
+	broken  bool // status has panicked
 }
 
 const (
@@ -68,11 +70,20 @@ func (b *Bar) run() {
 }
 
 // line returns the text of the bar for the current status.
-func (b *Bar) line() string {
-	s := b.status()
-	rate, left := b.meter.add(s)
-	// The last column stays free: some terminals wrap once it is used.
-	return draw(s, rate, left, widthOf(b.w)-1)
+// A panic in status removes the bar, and does not end the run.
+func (b *Bar) line() (text string) {
+	if b.broken {
+		return ""
+	}
+	if p := panics.Try(func() {
+		s := b.status()
+		rate, left := b.meter.add(s)
+		// The last column stays free: some terminals wrap once it is used.
+		text = draw(s, rate, left, widthOf(b.w)-1)
+	}); p != nil {
+		b.broken, text = true, ""
+	}
+	return text
 }
 
 // show replaces the bar by text, which is empty or whole lines, and draws a new bar below it,

@@ -156,3 +156,18 @@ func TestBar_ErasesAnEcho(t *testing.T) {
 		b.Stop()
 	})
 }
+
+// A fault in the progress removes the bar, and the log goes on.
+func TestBar_PanicRemovesTheBar(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		b := StartBar(&out, func() Status { panic("a fault") })
+		time.Sleep(time.Second) // of the bubble's time
+		fmt.Fprintln(b, "line")
+		b.Stop()
+		if got := out.String(); got != "line\n" {
+			t.Errorf("written: %q", got)
+		}
+	})
+}

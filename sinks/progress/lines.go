@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/sourcegraph/conc/panics"
 )
 
 // Lines logs how far a run has come, every now and then.
@@ -29,20 +30,27 @@ func StartLines(log zerolog.Logger, interval time.Duration, status func() Status
 				return
 			case <-ticker.C:
 			}
-			s := status()
-			rate, left := m.add(s)
-			e := log.Info().Int64("done", s.Done).Int64("failed", s.Failed).Int64("running", s.Running).
-				RawJSON("tasks_per_second", []byte(Rate(rate)))
-			if s.Total > 0 {
-				e = e.Int64("total", s.Total).Bool("total_is_estimate", s.Estimated)
+			// A fault here must not end the run.
+			if p := panics.Try(func() { logStatus(log, m, status()) }); p != nil {
+				log.Error().Err(p.AsError()).Msg("the progress is no longer reported")
+				return
 			}
-			if left >= 0 {
-				e = e.Str("left", Duration(left))
-			}
-			e.Msg("progress")
 		}
 	}()
 	return l
+}
+
+func logStatus(log zerolog.Logger, m *meter, s Status) {
+	rate, left := m.add(s)
+	e := log.Info().Int64("done", s.Done).Int64("failed", s.Failed).Int64("running", s.Running).
+		RawJSON("tasks_per_second", []byte(Rate(rate)))
+	if s.Total > 0 {
+		e = e.Int64("total", s.Total).Bool("total_is_estimate", s.Estimated)
+	}
+	if left >= 0 {
+		e = e.Str("left", Duration(left))
+	}
+	e.Msg("progress")
 }
 
 // Stop ends the lines, and returns when there will be no more. A second Stop

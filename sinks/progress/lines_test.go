@@ -43,3 +43,17 @@ func TestLines(t *testing.T) {
 		}
 	})
 }
+
+// A fault in the progress does not end the run.
+func TestLines_PanicEndsTheLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l := StartLines(zerolog.New(&out), time.Second, func() Status { panic("a fault") })
+		time.Sleep(time.Minute) // of the bubble's time
+		l.Stop()
+		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "a fault") {
+			t.Errorf("log: %s", got)
+		}
+	})
+}

@@ -333,3 +333,25 @@ func TestAPullThatIsNotAnswered(t *testing.T) {
 		})
 	}
 }
+
+// A panic in Google's library as a lease is first extended is a failed request.
+func TestPanicInTheFirstExtension(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t, func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = 10 }, task)
+	s := srv.open(t, Options{})
+	defer closeNow(t, s)
+	var once sync.Once
+	srv.setFault(func(_ context.Context, method string, _ any) (bool, error) {
+		if method == "ModifyAckDeadline" {
+			once.Do(func() { panic("a nil pointer") })
+		}
+		return false, nil
+	})
+	d := receive(t, s, 1)[0]
+	if _, err := d.Extend(t.Context(), time.Minute); err != nil {
+		t.Errorf("Extend: %v", err)
+	}
+	if err := d.Ack(t.Context()); err != nil {
+		t.Errorf("Ack: %v", err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/ctworker/ctworker/gcp"
 	"github.com/ctworker/ctworker/internal/boottime"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/again"
 	"github.com/ctworker/ctworker/pipeline/batch"
 	"github.com/ctworker/ctworker/sources/poll"
 )
@@ -154,7 +155,9 @@ func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct
 	}
 	s.firsts.Go(func() {
 		defer close(done)
-		for _, err := range s.modify(s.ctx, changes) {
+		var errs []error
+		guarded := again.Guard(func() error { errs = s.modify(s.ctx, changes); return nil })
+		for _, err := range append(errs, guarded) {
 			if err != nil { // there is time for another try, which the renewal is
 				s.opts.Log.Debug().Err(err).Msg("a lease could not be extended as its message came")
 				break

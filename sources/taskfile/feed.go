@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // A feed runs a scan in a goroutine of its own, because reading may block for
@@ -85,19 +87,11 @@ func (f *feed) run(src io.Reader, path string) {
 		}
 	}
 	if f.scan.err == nil {
-		f.scan.begin(&f.in, path, f.handOver)
+		f.guarded(func() { f.scan.begin(&f.in, path, f.handOver) })
 	}
 	defer f.scan.close()
 	for {
-		for f.scan.err == nil && len(f.pending) < f.want {
-			delivery, err := f.scan.step()
-			if delivery != nil {
-				f.pending = append(f.pending, delivery)
-			}
-			if err == nil {
-				f.position = f.scan.position()
-			}
-		}
+		f.guarded(f.fill)
 		if f.want > 0 {
 			f.answer()
 		}
@@ -105,6 +99,30 @@ func (f *feed) run(src io.Reader, path string) {
 			return
 		}
 	}
+}
+
+// fill reads as many tasks as were asked for, up to the first error.
+func (f *feed) fill() {
+	for f.scan.err == nil && len(f.pending) < f.want {
+		delivery, err := f.scan.step()
+		if delivery != nil {
+			f.pending = append(f.pending, delivery)
+		}
+		if err == nil {
+			f.position = f.scan.position()
+		}
+	}
+}
+
+// guarded calls read. A panic in it, as of a decompressor that meets a damaged file, is an
+// error of the file.
+func (f *feed) guarded(read func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			f.scan.err = fmt.Errorf("task file: %w", &again.PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	read()
 }
 
 // wait waits for a question. It returns false when the feed is closed.

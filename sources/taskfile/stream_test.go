@@ -263,3 +263,18 @@ func TestMemoryIsBounded(t *testing.T) { // not parallel: it measures the heap
 		})
 	}
 }
+
+// A panic while a file is read, as of a decompressor, is an error of the file after the tasks
+// before it.
+func TestPanicIsAnError(t *testing.T) {
+	t.Parallel()
+	r := io.MultiReader(strings.NewReader("{\"task_id\": \"a\", \"data\": 1}\n{\"task_id\": \"b\", \"data\": 1}\n"), faulty{})
+	got, err := readAll(t, "-", taskfile.Options{Stdin: r})
+	if len(got) == 0 || err == nil || !strings.Contains(err.Error(), "a fault") {
+		t.Errorf("%d tasks, error %v", len(got), err)
+	}
+}
+
+type faulty struct{}
+
+func (faulty) Read([]byte) (int, error) { panic("a fault") }

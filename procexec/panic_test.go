@@ -1,0 +1,65 @@
+package procexec
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A panic in what a host's message leads to ends the run as the host's end does.
+func TestHost_PanicIsTheEndOfTheHost(t *testing.T) {
+	t.Parallel()
+	ours, theirs := connected(t)
+	h := &Host{
+		conn: ours, lines: bufio.NewReader(ours), log: func(string) { panic("a fault in the log") },
+		live: map[int64]*fork{}, lost: make(chan struct{}), sourceOver: make(chan struct{}),
+		ended: make(chan struct{}), swept: make(chan struct{}),
+	}
+	go h.receive()
+	go h.guarded(h.sweepStale)
+	if _, err := theirs.Write([]byte(`{"warning":"x"}` + "\n")); err != nil {
+		t.Fatal(err)
+	}
+	<-h.Lost()
+	if err := h.LostError(); !errors.Is(err, ErrHostGone) || !strings.Contains(err.Error(), "a fault in the log") {
+		t.Errorf("error %v", err)
+	}
+	_ = h.Close() // the connection is closed already
+}
+
+func connected(t *testing.T) (ours, theirs *net.UnixConn) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var both [2]*net.UnixConn
+	for i, fd := range fds {
+		file := os.NewFile(uintptr(fd), "socket")
+		conn, err := net.FileConn(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = file.Close()
+		both[i], _ = conn.(*net.UnixConn)
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	return both[0], both[1]
+}
+
+// A panic on the thread that starts processes is one of the goroutine that asked for it.
+func TestThread_PanicIsTheCallers(t *testing.T) {
+	t.Parallel()
+	th := newThread(false)
+	defer th.close()
+	defer func() {
+		if v := recover(); v != "a fault" {
+			t.Errorf("recovered %v", v)
+		}
+	}()
+	th.do(func() { panic("a fault") })
+}
