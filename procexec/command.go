@@ -99,8 +99,8 @@ const (
 	fdTermination = 5
 )
 
-// keptVars are the variables of ctworker that tasks inherit: the path of the ctworker program,
-// and the names of the variables that configure the outer run.
+// keptVars are the variables of ctworker that tasks inherit: the path of the ctworker program, and
+// the list of the settings that belong to the outer run.
 var keptVars = []string{"CTWORKER_BIN", "CTWORKER_OUTER_SETTINGS"}
 
 // withoutOurs leaves out what an engine above this one has set, as a task may

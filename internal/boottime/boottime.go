@@ -1,28 +1,27 @@
-// Package boottime tells the time with the time counted in which the machine was
-// suspended.
+// Package boottime provides a clock that keeps running while the machine is suspended.
 //
-// Go's monotonic clock stands still while the machine is suspended, and the clock of
-// whoever holds a lease for us does not. A deadline that somebody else counts has to be
-// compared with this clock.
+// Go's monotonic clock stops while the machine is suspended, but the clock of the provider
+// that grants a lease does not. Use this package for deadlines that another machine enforces.
 //
 //	until := boottime.Now().Add(lease)
 //	…
 //	if boottime.Now().Before(until) { /* the lease holds */ }
 //
-// Times of this package are compared with one another only, and not with those of
-// time.Now. On systems other than Linux and macOS the time suspended is not known and
-// counts as 0. A virtual machine that its host freezes may not know of it either.
+// Compare times of this package only with each other, never with those of time.Now. On systems
+// other than Linux and macOS, suspended time is unknown and counts as 0. A virtual machine may
+// not notice that its host has frozen it.
 package boottime
 
 import "time"
 
-// Now returns the current time, moved forward by Suspended.
+// Now returns time.Now plus Suspended.
 func Now() time.Time {
 	suspended := Suspended()
 	return time.Now().Add(suspended)
 }
 
-// Suspended returns for how long the machine has been suspended since it was booted.
+// Suspended returns the total time that the machine has been suspended since boot, or 0 if it
+// is unknown.
 func Suspended() time.Duration {
 	const (
 		tries   = 10
@@ -36,7 +35,8 @@ func Suspended() time.Duration {
 		if !ok || !known {
 			return 0
 		}
-		// A process that is stopped between the readings would count that time as well.
+		// If this process is stopped between the readings, the difference is too large: keep
+		// the readings that are closest together.
 		if between := after - before; i == 0 || between < width {
 			best, width = all-after, between
 		}

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The clocks of clock_gettime(3) of macOS. Go's own is the one that stands still while
-// the machine sleeps.
+// Clocks of clock_gettime(3) on macOS. Go's monotonic clock is the one that stops while the
+// machine sleeps.
 const (
-	clockMonotonic = 6 // CLOCK_MONOTONIC: counts the time asleep
-	clockUptimeRaw = 8 // CLOCK_UPTIME_RAW: does not
+	clockMonotonic = 6 // CLOCK_MONOTONIC: continues during sleep
+	clockUptimeRaw = 8 // CLOCK_UPTIME_RAW: stops during sleep
 )
 
 func running() (time.Duration, bool)   { return read(clockUptimeRaw) }

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// running reads the clock that stands still while the machine is suspended, which is
-// Go's own, and sinceBoot the one that does not.
+// running reads the clock that stops while the machine is suspended, which Go uses as well.
+// sinceBoot reads the clock that continues.
 // Source: clock_gettime(2).
 func running() (time.Duration, bool)   { return read(unix.CLOCK_MONOTONIC) }
 func sinceBoot() (time.Duration, bool) { return read(unix.CLOCK_BOOTTIME) }

@@ -8,9 +8,9 @@ import (
 	"github.com/ctworker/ctworker/internal/boottime"
 )
 
-// The clock runs as time.Now does while the machine is not suspended, in a bubble of
-// package synctest too.
-func TestNow_RunsAsTheUsualClock(t *testing.T) {
+// The clock advances like time.Now while the machine is not suspended, also in a synctest
+// bubble.
+func TestNow_AdvancesLikeTimeNow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := boottime.Now()

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The command line that is served has no secrets in it.
-func TestCommandLineIsMasked(t *testing.T) {
+// The command line that is served contains no secrets.
+func TestCmdline_HidesSecrets(t *testing.T) {
 	args := os.Args
 	defer func() { os.Args = args }()
 	os.Args = []string{"ctworker", "run", "--task-file", "https://bob:PASSW0RD@h/x?sig=TOPSECRET"}

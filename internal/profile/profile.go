@@ -136,7 +136,7 @@ func (r *Recording) trace(opts Options) error {
 	return r.record("trace", opts.Trace, trace.Start, func(io.Writer) error { trace.Stop(); return nil })
 }
 
-// cmdline is pprof.Cmdline without the secrets of addresses.
+// cmdline is like pprof.Cmdline, but hides the secrets in URLs.
 func cmdline(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -1,17 +1,17 @@
-// Package startup opens what can hang while it is opened, such as a named pipe that no
-// process reads, or a file on a network file system that does not answer.
+// Package startup opens resources whose opening can block, such as a named pipe that no process
+// reads, or a file on a network file system that does not respond.
 //
-//	open in a goroutine ─▶ opened, or the context ends first
+//	open in a goroutine ─▶ result, or the end of the context
 //
 // # The guarantee
 //
-// Open returns soon after its context ends, whatever the operating system does. What
-// is opened later than that is closed again.
+// Open returns soon after its context is done, even if the system call still blocks. If the
+// resource is opened after that, it is closed again.
 //
-// # What it is not for
+// # Scope
 //
-// It cannot end the system call: until that returns, a goroutine and its thread wait
-// for it. Use it only in programs that end after such an error.
+// The package cannot interrupt the system call: a goroutine and its thread remain blocked until
+// it returns. Use it only in programs that exit after such an error.
 package startup
 
 import (
@@ -21,9 +21,10 @@ import (
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
-// Open calls open in a goroutine and returns what it returns. If ctx ends first, Open
-// returns an error that wraps the cause of ctx and names what was being done; discard
-// is then called for what open returns later. A panic in open is an error.
+// Open calls open in a goroutine and returns its result. If ctx is done first, Open returns an
+// error that wraps the cause of ctx and starts with what, which names the operation. If open
+// succeeds after that, discard is called with its value, from the goroutine. A panic in open
+// counts as an error.
 func Open[T any](ctx context.Context, open func() (T, error), discard func(T), what string) (T, error) {
 	type result struct {
 		value T
@@ -41,7 +42,7 @@ func Open[T any](ctx context.Context, open func() (T, error), discard func(T), w
 		case opened <- result{v, err}:
 		case <-ctx.Done():
 			select {
-			case opened <- result{v, err}: // it is being waited for all the same
+			case opened <- result{v, err}: // Open is still receiving
 			default:
 				if err == nil {
 					discard(v)

@@ -8,15 +8,16 @@ import (
 	"github.com/ctworker/ctworker/internal/queue"
 )
 
-// instance is what the provider calls this machine. A pool manager knows it by that name only.
+// instance caches the provider's ID and zone of this machine. A pool manager knows the machine by
+// that ID only.
 type instance struct {
 	mu       sync.Mutex
 	id, zone string // "" until the metadata service has answered
 }
 
-// instance returns what the provider calls this machine, and where it is. While the metadata service
-// does not answer, the name is the host name: that is not kept, as a manager that never hears of an
-// instance by its own name takes it for one that has not started, and terminates it.
+// instance returns the provider's ID of this machine and its zone. While the metadata service does not
+// answer, it returns the host name instead of the ID, but does not cache it: a manager that never sees an
+// instance's ID in an event concludes that the instance did not start, and terminates it.
 func (w *Worker) instance(ctx context.Context) (id, zone string) {
 	known := &w.known
 	known.mu.Lock()

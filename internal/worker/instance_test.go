@@ -10,8 +10,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// A machine whose metadata service has not answered yet is known by its own name as soon as the
-// service does, and no longer by its host name.
+// The host name stands for the instance's ID only until the metadata service answers.
 func TestInstance_AsksAgainAfterNoAnswer(t *testing.T) {
 	var answers atomic.Bool
 	var asked atomic.Int64
@@ -42,7 +41,7 @@ func TestInstance_AsksAgainAfterNoAnswer(t *testing.T) {
 		}
 	}
 	if n := asked.Load(); n != 1 {
-		t.Errorf("the service was asked %d times for a name that is known", n)
+		t.Errorf("%d requests for the ID, want 1", n)
 	}
 	w = &Worker{hostname: "host", opts: Options{Config: &config.Config{}}}
 	if id, _ := w.instance(t.Context()); id != "host" {

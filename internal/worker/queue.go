@@ -58,7 +58,7 @@ func (w *Worker) openQueue(ctx context.Context) error {
 		return err
 	}
 	w.source = source
-	w.onClose(func() error { // unless the run has
+	w.onClose(func() error { // no effect if the run has closed the source
 		ctx, cancel := w.closing()
 		defer cancel()
 		return source.Close(ctx)
@@ -146,8 +146,8 @@ func (w *Worker) parallel() int {
 	return eventsAtOnce
 }
 
-// keepAlive sends a keep_alive event at the start, every interval, and at the end, so that a
-// manager can count the workers.
+// keepAlive starts sending keep_alive events, by which a pool manager counts the workers: one at the
+// start, one per interval, and one at the end.
 func (w *Worker) keepAlive() {
 	every := w.opts.Config.KeepaliveInterval
 	if w.queues.events == nil || every <= 0 {
@@ -172,7 +172,7 @@ func (w *Worker) sendKeepAlives(ctx context.Context, every time.Duration) {
 	for {
 		send(ctx)
 		select {
-		case <-ticks.C: // those that come while one cannot be sent are dropped
+		case <-ticks.C: // ticks during a slow send are dropped
 		case <-ctx.Done():
 			ctx, cancel := w.closing()
 			defer cancel()

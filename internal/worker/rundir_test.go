@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Not parallel: TMPDIR is the process's.
+// Not parallel: TMPDIR and the working directory belong to the process.
 func TestRunDirIsAbsolute(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.Mkdir("tmp", 0o700); err != nil {
@@ -27,11 +27,11 @@ func TestRunDirIsAbsolute(t *testing.T) {
 		t.Error(err)
 	}
 	if entries, err := os.ReadDir("tmp"); err != nil || len(entries) > 0 {
-		t.Errorf("left are %v, error %v", entries, err)
+		t.Errorf("remaining entries %v, error %v", entries, err)
 	}
 }
 
-// What a task has put in the directory's place may be anything of the user's.
+// Close does not remove what a task has put in the directory's place.
 func TestRunDirRemovesOnlyItself(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, replace := range map[string]func(path, precious string) error{

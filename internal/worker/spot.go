@@ -12,8 +12,8 @@ import (
 	"github.com/ctworker/ctworker/spotwatch"
 )
 
-// errNotice is why a run ends whose machine will be taken away.
-var errNotice = errors.New("the provider will take this machine away")
+// errNotice is the cause of a run that ends because of a termination notice.
+var errNotice = errors.New("the provider announced the termination of this machine")
 
 // watchers are what there is to watch for.
 func (w *Worker) watchers() (all []spotwatch.Watcher) {
@@ -68,9 +68,8 @@ func (w *Worker) watchNotices() {
 	w.onClose(func() error { cancel(); ended.Wait(); return nil })
 }
 
-// noticed does what a notice is worth. What is to be done to the machine in days or weeks,
-// as it is to be maintained, is no reason to begin nothing any more: that is only what a
-// task that begins now could run into.
+// noticed handles a notice. For scheduled maintenance, which may be days or weeks ahead, it waits
+// until a task that starts then could still be running at the deadline.
 func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
 	cfg := w.opts.Config
 	begin := n.Deadline.Add(-cfg.MaxRuntime - cfg.KillDelay - cfg.TerminationMargin)
@@ -79,7 +78,7 @@ func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch
 		return
 	}
 	w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source).
-		Time("deadline", n.Deadline).Time("until", begin).Msg("the provider will stop this machine; until then all goes on")
+		Time("deadline", n.Deadline).Time("until", begin).Msg("maintenance of this machine is scheduled: continuing for now")
 	ended.Go(func() {
 		timer := time.NewTimer(time.Until(begin))
 		defer timer.Stop()
@@ -91,20 +90,20 @@ func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch
 	})
 }
 
-// act tells the tasks, has no further one begin, and shortly before the machine is taken
-// away what still runs given back.
+// act stops fetching, notifies the running tasks, and starts endBefore, which kills and releases them
+// shortly before the deadline.
 func (w *Worker) act(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
 	log := w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source)
 	if !n.Deadline.IsZero() {
 		log = log.Time("deadline", n.Deadline)
 	}
 	if n.Kind == spotwatch.Rebalance && w.opts.Config.OnRebalance != "drain" {
-		log.Msg("the provider says that it may take this machine away soon; --on-rebalance drain would begin no further task")
+		log.Msg("rebalance recommendation: continuing; use --on-rebalance drain to stop fetching")
 		return
 	}
-	w.run.Drain(errNotice) // before a task that ends at the notice makes room for another
+	w.run.Drain(errNotice) // first: a task that ends upon the notification must not be replaced
 	if err := w.termination.Raise(); err != nil {
-		w.opts.Log.Warn().Err(err).Msg("could not tell the tasks of the termination notice")
+		w.opts.Log.Warn().Err(err).Msg("could not notify the tasks of the termination notice")
 	}
 	if sig := w.opts.Config.SignalOnTermination; sig != 0 {
 		w.launcher.Signal(sig)
@@ -115,7 +114,7 @@ func (w *Worker) act(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Not
 	if w.opts.OnTermination != nil {
 		w.opts.OnTermination()
 	}
-	log.Msg("the provider will take this machine away: no further task begins, and those that run have been told")
+	log.Msg("instance termination notice: stopped fetching, notified running tasks")
 	ended.Go(func() { w.guarded("spot_termination event", func() { w.tellNotice(n) }) })
 	if n.Kind != spotwatch.Rebalance && !n.Deadline.IsZero() && w.opts.Config.ReleaseAtDeadline {
 		ended.Go(func() { w.guarded("termination deadline", func() { w.endBefore(ctx, n) }) })
@@ -123,18 +122,18 @@ func (w *Worker) act(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Not
 }
 
 const (
-	// noticeTime bounds the writing of the event of a notice.
+	// noticeTime is the time limit for writing the event of a notice.
 	noticeTime = 20 * time.Second
-	// instanceTime bounds how long that event waits for the name of this machine.
+	// instanceTime is the time limit for the instance's ID in that event.
 	instanceTime = 2 * time.Second
 )
 
 func (w *Worker) tellNotice(n spotwatch.Notice) {
-	// Not with the watching: a run that has nothing to do ends at once.
+	// The context of the watchers would end too soon: an idle run ends at once after Drain.
 	ctx, cancel := context.WithTimeout(w.run.Phases().Close, noticeTime)
 	defer cancel()
-	// A manager starts a replacement by the instance's ID; the host name is all that is known
-	// while the metadata service does not give one.
+	// A pool manager replaces the instance by its ID. Until the metadata service answers, only the
+	// host name is known.
 	asking, enough := context.WithTimeout(ctx, instanceTime)
 	id, _ := w.instance(asking)
 	enough()
@@ -144,8 +143,8 @@ func (w *Worker) tellNotice(n spotwatch.Notice) {
 	}
 }
 
-// endBefore kills what still runs before the deadline, so that others get it at once. A
-// made-up machine is taken away to the second.
+// endBefore kills the tasks that still run shortly before the deadline, so that other workers can run
+// them at once. A simulated termination happens exactly at the deadline.
 func (w *Worker) endBefore(ctx context.Context, n spotwatch.Notice) {
 	margin := w.opts.Config.TerminationMargin
 	if w.opts.Config.SimulateSpotTerminationAfter != nil {
@@ -155,7 +154,7 @@ func (w *Worker) endBefore(ctx context.Context, n spotwatch.Notice) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		w.opts.Log.Warn().Int64("running", w.run.Out()).Msg("the machine is about to be taken away: what still runs is killed and given back")
+		w.opts.Log.Warn().Int64("running", w.run.Out()).Msg("termination deadline: killing and releasing running tasks")
 		w.run.Kill(fmt.Errorf("%w, %s", errNotice, n.Action))
 	case <-ctx.Done():
 	}

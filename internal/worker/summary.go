@@ -11,39 +11,36 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// A Summary is what a run came to.
+// A Summary is the outcome of a run.
 type Summary struct {
 	stages.Counts
-	// Next is the --tasks-to-skip with which another run goes on with the first task
-	// that has no event. Tasks finish in any order: Beyond is how many of those after it
-	// have one, and would be run again.
+	// Next is the --tasks-to-skip with which another run continues at the first task
+	// without an event. Tasks finish in any order; Beyond is the number of tasks after
+	// that one that have an event already and would run again.
 	Next, Beyond int64
-	// Rest says that there are, or may be, tasks that were to be run and have
-	// not been started.
+	// Rest reports whether there may be tasks that have not been started.
 	Rest bool
-	// Unsettled are the tasks whose results could not be written or settled before the end
-	// of the shutdown, or whose settlement failed in it.
+	// Unsettled is the number of tasks whose results were not written or settled before the
+	// end of the shutdown, or whose settlement failed during it.
 	Unsettled int64
-	// LostInShutdown are those of LeaseLost whose leases ended after the run had been told
-	// to end: results that were discarded, not tasks that others took over from a worker
-	// that went on.
+	// LostInShutdown is the number of tasks in LeaseLost whose leases expired during the
+	// shutdown, so that their results were discarded.
 	LostInShutdown int64
-	// LimitReached says that --max-num-tasks was reached.
+	// LimitReached reports whether the run ended because of --max-num-tasks.
 	LimitReached bool
 	Elapsed      time.Duration
-	// Median and P99 are the times within which half of the tasks and 99 of 100 were done,
-	// from being received to being told of.
+	// Median and P99 are quantiles of the time from receiving a task to writing its event.
 	Median, P99 time.Duration
-	// Own is what this process used itself.
+	// Own is the resource usage of this process.
 	Own usage
-	// EventFile is where the events are; "" if nowhere.
+	// EventFile is the path of the event log; "" if there is none.
 	EventFile string
-	// Queue is the queue that the tasks came from, and EventQueue the one that has the
-	// events; "" if there is none. What a run leaves in a queue, others do.
+	// Queue is the name of the task queue, and EventQueue that of the event queue; "" if
+	// there is none.
 	Queue, EventQueue string
-	// Stopped says that it was told to end before the queue was empty.
+	// Stopped reports whether the run ended before the queue was empty.
 	Stopped bool
-	// Malformed are the messages of the queue that were no tasks, and were told of.
+	// Malformed is the number of malformed messages that were reported.
 	Malformed int64
 }
 
@@ -76,9 +73,9 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	return s
 }
 
-// CameToItsEnd says that every task there was has been run, or as many as were
-// asked for; of a queue, that everything that was started was finished and settled, as
-// what is left of it others run.
+// CameToItsEnd reports whether the run did all its work. For a task file, all tasks, or
+// --max-num-tasks of them, have been run and reported. For a queue, every task that was started was
+// finished and settled; other workers run what remains in the queue.
 func (s Summary) CameToItsEnd() bool {
 	return !s.Rest && s.Interrupted == 0 && s.Unsettled == 0 && s.LostInShutdown == 0
 }
@@ -117,7 +114,7 @@ func (s Summary) Log(log zerolog.Logger) {
 	e.Str("events", s.EventFile).Msg("run ended")
 }
 
-// Print writes the summary for people.
+// Print writes the summary as text.
 func (s Summary) Print(w io.Writer) error {
 	type row struct {
 		name  string
@@ -129,13 +126,14 @@ func (s Summary) Print(w io.Writer) error {
 		{"exception", s.Exception, ""},
 		{"timed out", s.TimedOut, ""},
 		{"exited", s.Exited, ""},
-		{"interrupted", s.Interrupted, "ended by the shutdown, without an event; run them again"},
-		{"unsettled", s.Unsettled, "could not be reported or settled in time; they run again when their leases end"},
-		{"lease lost", s.LeaseLost, "ended here, without an event, as others have them"},
-		{"malformed", s.Malformed, "messages that are no tasks; non_fatal_exception events have them whole"},
+		{"interrupted", s.Interrupted, "stopped by the shutdown, no event written; run them again"},
+		{"unsettled", s.Unsettled, "events may be missing; run those tasks again"},
+		{"lease lost", s.LeaseLost, "stopped or discarded, no event written; another worker may run them"},
+		{"malformed", s.Malformed, "messages that are not tasks; see their non_fatal_exception events"},
 	}
 	if s.Queue != "" {
-		rows[4].note = "ended by the shutdown, without an event; they are in the queue again"
+		rows[4].note = "stopped by the shutdown, no event written; released to the queue"
+		rows[5].note = "not reported or settled in time; available again when their leases expire"
 	}
 	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Told(), progress.Duration(s.Elapsed), progress.Rate(s.rate()))
 	if s.CPU > 0 {
@@ -154,21 +152,21 @@ func (s Summary) Print(w io.Writer) error {
 	}
 	switch {
 	case s.Retry > 0 && s.Queue != "":
-		text += fmt.Sprintf("  %d of them are in the queue again, to be retried\n", s.Retry)
+		text += fmt.Sprintf("  %d of them were released to the queue for a retry\n", s.Retry)
 	case s.Retry > 0:
-		text += fmt.Sprintf("  %d of them would be worth a retry; from a task file nothing is queued again\n", s.Retry)
+		text += fmt.Sprintf("  %d of them qualify for a retry, but tasks of a task file are not retried\n", s.Retry)
 	}
 	switch {
 	case s.Rest && s.Beyond == 0 && s.Interrupted == 0:
-		text += fmt.Sprintf("  the run ended before all tasks had been started; --tasks-to-skip %d goes on with the next one\n", s.Next)
+		text += fmt.Sprintf("  not all tasks were started; continue with --tasks-to-skip %d\n", s.Next)
 	case s.Rest:
-		text += fmt.Sprintf("  the run ended before all tasks had been started; --tasks-to-skip %d goes on with the first one that has no event\n", s.Next)
+		text += fmt.Sprintf("  not all tasks were started; continue at the first task without an event with --tasks-to-skip %d\n", s.Next)
 		if s.Beyond > 0 {
-			text += fmt.Sprintf("  %d tasks after that one have an event already, and would be run again\n", s.Beyond)
+			text += fmt.Sprintf("  %d later tasks already have an event and would run again\n", s.Beyond)
 		}
 	}
 	if told := s.Told(); told > 0 && s.Own.cpu > 0 {
-		text += fmt.Sprintf("half of the tasks were done within %s of being received, 99 of 100 within %s; ctworker used %s of CPU, %s a task, and %s\n",
+		text += fmt.Sprintf("time from receiving a task to writing its event: p50 %s, p99 %s; ctworker used %s of CPU (%s per task) and at most %s of memory\n",
 			short(s.Median), short(s.P99), short(s.Own.cpu), short(s.Own.cpu/time.Duration(told)), size(s.Own.peak))
 	}
 	if s.EventFile != "" {

@@ -28,7 +28,7 @@ func TestSummary(t *testing.T) {
 			true,
 			`1000 tasks in 2.0s, 500 tasks/s; the tasks used 1.8s of CPU and at most 14 MiB of memory each
   completed        1000
-half of the tasks were done within 12.3ms of being received, 99 of 100 within 2.35s; ctworker used 300ms of CPU, 300µs a task, and 24 MiB
+time from receiving a task to writing its event: p50 12.3ms, p99 2.35s; ctworker used 300ms of CPU (300µs per task) and at most 24 MiB of memory
 events: events.log
 `,
 		}, {
@@ -43,8 +43,8 @@ events: events.log
   exception           2
   timed out           3
   exited              4
-  interrupted         5  (ended by the shutdown, without an event; run them again)
-  6 of them would be worth a retry; from a task file nothing is queued again
+  interrupted         5  (stopped by the shutdown, no event written; run them again)
+  6 of them qualify for a retry, but tasks of a task file are not retried
 `,
 		}, {
 			"stopped",
@@ -52,7 +52,7 @@ events: events.log
 			false,
 			`3 tasks in 1m00s, 0.050 tasks/s
   completed           3
-  the run ended before all tasks had been started; --tasks-to-skip 7 goes on with the next one
+  not all tasks were started; continue with --tasks-to-skip 7
 `,
 		}, {
 			"stopped out of order",
@@ -60,9 +60,9 @@ events: events.log
 			false,
 			`9 tasks in 1m00s, 0.15 tasks/s
   completed           9
-  interrupted         1  (ended by the shutdown, without an event; run them again)
-  the run ended before all tasks had been started; --tasks-to-skip 7 goes on with the first one that has no event
-  2 tasks after that one have an event already, and would be run again
+  interrupted         1  (stopped by the shutdown, no event written; run them again)
+  not all tasks were started; continue at the first task without an event with --tasks-to-skip 7
+  2 later tasks already have an event and would run again
 `,
 		}, {
 			"lease lost before the shutdown",

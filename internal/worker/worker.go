@@ -77,9 +77,9 @@ type Worker struct {
 	// termination is the notice that the machine will be taken away.
 	termination *procexec.Notice
 	tally       stages.Tally
-	stopping    atomic.Pointer[stages.Counts] // when the shutdown began; nil: it has not
+	stopping    atomic.Pointer[stages.Counts] // counts at the start of the shutdown; nil before it
 	closers     []func() error                // of what was opened, in that order
-	detach      func() bool                   // from the context of Start
+	detach      func() bool                   // undoes the AfterFunc on the context of Start
 }
 
 // Start opens what the run needs and starts it. When ctx ends, the run is
@@ -89,7 +89,8 @@ func Start(ctx context.Context, opts Options) (*Worker, error) {
 	if err := w.open(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	// The run does so itself until its Wait returns; this lasts until all is closed.
+	// The run itself stops with ctx only until its Wait returns. A signal must also shorten the
+	// closing after that.
 	w.detach = context.AfterFunc(ctx, func() { w.run.Stop(context.Cause(ctx)) })
 	w.keepAlive()
 	w.assemble()
@@ -202,7 +203,7 @@ func (w *Worker) open(ctx context.Context) error {
 	return w.openSinks(ctx)
 }
 
-// distinct refuses to write the events into the task file.
+// distinct returns an error if the event log is the task file.
 func distinct(ctx context.Context, cfg *config.Config) error {
 	if !cfg.EventLogToFile {
 		return nil
@@ -214,9 +215,9 @@ func distinct(ctx context.Context, cfg *config.Config) error {
 		}
 		events, err := os.Stat(cfg.EventLogFile)
 		return err == nil && tasks.Mode().IsRegular() && os.SameFile(tasks, events), nil
-	}, func(bool) {}, "event log: looking for "+cfg.EventLogFile)
+	}, func(bool) {}, "event log: checking "+cfg.EventLogFile)
 	if err == nil && same {
-		err = &ConfigError{fmt.Errorf("--event-log-file %q is the task file: give another", cfg.EventLogFile)}
+		err = &ConfigError{fmt.Errorf("--event-log-file %q is the task file: use another file", cfg.EventLogFile)}
 	}
 	return err
 }
@@ -253,7 +254,7 @@ func (w *Worker) giveShutdownNotice(error) {
 	}
 }
 
-// giveUpWithout fails the run if the host ends before it does, and kills what it has left.
+// giveUpWithout fails the run and kills its tasks if the host exits before the run ends.
 func (w *Worker) giveUpWithout(host *procexec.Host) {
 	over := make(chan struct{})
 	ended := make(chan struct{})
@@ -269,7 +270,7 @@ func (w *Worker) giveUpWithout(host *procexec.Host) {
 	w.onClose(func() error { close(over); <-ended; return nil })
 }
 
-// Kill ends the run at once, and cuts short what Wait does after the last task.
+// Kill ends the run at once, and shortens what Wait does after the last task.
 func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
 // Status is how far the run has come.
@@ -293,10 +294,10 @@ func (w *Worker) Status() progress.Status {
 	return s
 }
 
-// Wait waits for the end of the run, writes a fatal_exception if it failed, closes
-// everything, and returns the summary. The error is why the run failed: a shutdown that
-// was asked for is none. After a signal all this takes no longer than package pipeline
-// allows (see pipeline.Phases.Close).
+// Wait waits for the end of the run, writes a fatal_exception event if it failed, closes
+// everything, and returns the summary. The error is the reason why the run failed; a requested
+// shutdown is not an error. After Stop or Kill, Wait returns within the time limits of package
+// pipeline (see pipeline.Phases.Close).
 func (w *Worker) Wait() (Summary, error) {
 	err := w.run.Wait()
 	ended := w.run.SourceEnded()
@@ -308,14 +309,14 @@ func (w *Worker) Wait() (Summary, error) {
 	return w.summary(ended), err
 }
 
-// StopCause is why the run ended before its source did, or nil.
+// StopCause returns why the run ended before its source was exhausted, or nil.
 func (w *Worker) StopCause() error { return w.run.StopCause() }
 
-// closeTime bounds what is done once the run has ended.
+// closeTime is the time limit of each step after the run has ended.
 const closeTime = 10 * time.Second
 
-// closing returns a context for what is done once the run has ended, which also ends when
-// the run's shutdown is over.
+// closing returns the context for a step after the run has ended. It also ends with the run's
+// Close phase.
 func (w *Worker) closing() (context.Context, context.CancelFunc) {
 	ctx := context.Background()
 	if w.run != nil {
@@ -324,14 +325,15 @@ func (w *Worker) closing() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, closeTime)
 }
 
-// guarded calls f, which is the whole of a goroutine. A panic in it fails the run.
+// guarded calls f, the body of a goroutine. A panic in f fails the run with an error that starts
+// with what.
 func (w *Worker) guarded(what string, f func()) {
 	if p := panics.Try(f); p != nil {
 		w.run.Fail(fmt.Errorf("%s: %w", what, &pipeline.PanicError{Value: p.Value, Stack: p.Stack}))
 	}
 }
 
-// tellFatal writes the event that says why the run failed.
+// tellFatal writes the fatal_exception event, which contains the reason why the run failed.
 func (w *Worker) tellFatal(cause error) error {
 	ctx, cancel := w.closing()
 	defer cancel()
@@ -340,7 +342,7 @@ func (w *Worker) tellFatal(cause error) error {
 		Exception: cause.Error(), StackTrace: pipeline.ErrorTrace(cause),
 	}
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil && !errors.Is(cause, err) {
-		return fmt.Errorf("the fatal_exception event could not be written: %w", err)
+		return fmt.Errorf("write the fatal_exception event: %w", err)
 	}
 	return nil
 }
