@@ -72,8 +72,8 @@ func (w *worker) parse(args []string) (arguments, error) {
 	return given, errors.Join(faults...)
 }
 
-// misplaced returns a hint if a flag of the worker stands behind the first argument,
-// where flags have ended; else nil.
+// misplaced returns an error if a flag of the worker comes after the first argument, where it is
+// not parsed as a flag.
 func (a arguments) misplaced() error {
 	known := workerFlags()
 	for i, arg := range a.rest {

@@ -153,7 +153,7 @@ func appendReturned(b, quoted []byte) []byte {
 	return append(b, `,"returned":true}`+"\n"...)
 }
 
-// exceptionJSON is text as a JSON string that a line has room for.
+// exceptionJSON returns text as a JSON string, shortened if it does not fit into a line.
 func exceptionJSON(text string, maxResult int64) []byte {
 	b := rawjson.AppendQuote(nil, text)
 	if int64(len(b))-maxText/2 > maxResult {

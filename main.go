@@ -176,8 +176,8 @@ func (w *worker) run(cfg *config.Config, args, rest []string) (int, error) {
 			return 0, err
 		}
 		data.Args = rest
-		// What a task starts finds the settings of this process, and is not to take them
-		// for its own.
+		// A ctworker that a task starts inherits the environment of this process. The variable
+		// tells it to ignore the settings of this run.
 		for _, variable := range cfg.TaskSettings(os.Environ()) {
 			if value, ok := strings.CutPrefix(variable, config.OuterVar+"="); ok {
 				_ = os.Setenv(config.OuterVar, value)

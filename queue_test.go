@@ -8,8 +8,8 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// A program takes its tasks from a queue and sends its events to another one, in both ways
-// of running tasks.
+// A program receives tasks from one queue and sends events to another, in both ways of running
+// tasks.
 func TestMainFromAQueue(t *testing.T) {
 	t.Parallel()
 	endpoint := sqstest.Start(t)
@@ -30,7 +30,7 @@ func TestMainFromAQueue(t *testing.T) {
 			}
 			types[e.Type]++
 		}
-		// The worker reports that it is alive at its start and at its end.
+		// The worker sends one keep_alive event at its start and one at its end.
 		if want := map[string]int{"task_completed": 2, "keep_alive": 2}; !maps.Equal(types, want) {
 			t.Errorf("%s: %v events of each type, want %v: %q", name, types, want, bodies)
 		}

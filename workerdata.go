@@ -20,9 +20,10 @@ type WorkerData struct {
 	EventLogToFile  bool   `json:"event_log_to_file"`
 	EventLogFile    string `json:"event_log_file"`
 	EventLogToQueue bool   `json:"event_log_to_queue"`
-	// EventLogQueueName is the name of the queue of events, empty if none is written to.
+	// EventLogQueueName is the name of the event queue, or empty if events are not written to
+	// a queue.
 	EventLogQueueName string `json:"event_log_queue_name"`
-	// KeepaliveInterval is the time between two keep_alive events; 0 disables them.
+	// KeepaliveInterval is the interval between keep_alive events; 0 disables them.
 	KeepaliveInterval time.Duration `json:"-"`
 
 	// InstanceType and the six fields below it are what the worker was told of
@@ -43,8 +44,8 @@ type WorkerData struct {
 	NumSimultaneousTasks int `json:"num_simultaneous_tasks"`
 	// MaxRuntime is how long a task may run.
 	MaxRuntime time.Duration `json:"-"`
-	// MaxMemoryAllowedPerTask is the limit of a task's address space in GB of 2^30
-	// bytes, nil if there is none.
+	// MaxMemoryAllowedPerTask is the limit on a task's address space in GB (2^30 bytes), or nil
+	// if there is none.
 	MaxMemoryAllowedPerTask *float64 `json:"max_memory_allowed_per_task"`
 	// ShutdownGracePeriod is how long running tasks may go on after a shutdown
 	// request.

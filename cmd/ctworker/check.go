@@ -27,7 +27,7 @@ func (p process) checkCommand(code *int) *cli.Command {
 		Description:     checkDescription,
 		HideHelpCommand: true,
 		Flags: []cli.Flag{&cli.Float64Flag{
-			Name: "timeout", Usage: "wait so many `SECONDS` for each line, and for the end", Value: 10,
+			Name: "timeout", Usage: "wait at most `SECONDS` for each line, and for the exit", Value: 10,
 		}},
 		OnUsageError: wrongFlag("protocol-check", func() []cli.Flag { return []cli.Flag{&cli.Float64Flag{Name: "timeout"}} }),
 		Action: func(c *cli.Context) error {

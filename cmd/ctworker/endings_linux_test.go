@@ -12,7 +12,7 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// oneTask is an SQS that has one task, once.
+// oneTask is a fake SQS that delivers one task, once.
 type oneTask struct {
 	*sqstest.Fake
 	mu    sync.Mutex
@@ -63,19 +63,19 @@ func (q *oneTask) run(t *testing.T, args ...string) *invocation {
 	return in.start()
 }
 
-// await waits until an action has been asked for n times.
+// await waits until an action has been requested n times.
 func (q *oneTask) await(t *testing.T, action string, n int) {
 	t.Helper()
 	for q.Count(action) < n {
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-t.Context().Done():
-			t.Fatalf("%s was not asked for", action)
+			t.Fatalf("%s was not requested", action)
 		}
 	}
 }
 
-// awaitShutdown waits until the first signal has been received.
+// awaitShutdown waits until the worker has handled the first signal.
 func (in *invocation) awaitShutdown() {
 	in.t.Helper()
 	for !strings.Contains(in.stderr.String(), "shutting down") {
@@ -87,7 +87,7 @@ func (in *invocation) awaitShutdown() {
 	}
 }
 
-// wantFatal fails the test unless the event log ends with a fatal_exception that has text.
+// wantFatal fails the test unless the event log ends with a fatal_exception that contains text.
 func (in *invocation) wantFatal(text string) {
 	in.t.Helper()
 	all := in.events()
@@ -96,7 +96,7 @@ func (in *invocation) wantFatal(text string) {
 	}
 }
 
-// A worker that may not renew leases fails with the reason once a lease has ended.
+// A worker that may not renew leases fails with the reason when a lease expires.
 func TestRefusedRenewalsFailTheRun(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
@@ -109,11 +109,11 @@ func TestRefusedRenewalsFailTheRun(t *testing.T) {
 	})
 	in := q.run(t, "--no-event-log-to-queue", "--lease", "2", "--idle-timeout", "60", "--", "sleep", "30")
 	in.want(program.ExitFatal)
-	in.wantError("allow sqs:ChangeMessageVisibility", "no further task starts")
+	in.wantError("allow sqs:ChangeMessageVisibility", "run failed: stopped fetching")
 	in.wantFatal("allow sqs:ChangeMessageVisibility")
 }
 
-// A worker whose provider is away for too long ends, and says so.
+// A worker whose provider is unreachable for too long fails with the reason.
 func TestUnreachableTimeout(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
@@ -140,12 +140,12 @@ func TestSecondSignalWhileTheEventQueueHangs(t *testing.T) {
 	in := q.run(t, "--event-log-to-queue", "--keepalive-interval", "0", "--shutdown-grace-period", "1000", "--", "true")
 	q.await(t, "SendMessageBatch", 1)
 	in.signal(syscall.SIGTERM)
-	in.awaitShutdown() // or both would count as one
+	in.awaitShutdown() // two pending signals would merge into one
 	in.signal(syscall.SIGTERM)
 	in.want(143)
 }
 
-// The first keep_alive comes at once, and the last one at the end.
+// A worker sends a keep_alive event at its start and at its end.
 func TestKeepAliveAtTheStartAndTheEnd(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)

@@ -8,8 +8,8 @@ import (
 	"github.com/ctworker/ctworker/internal/program"
 )
 
-// A ctworker inside a task runs all of its own tasks, writes its own events, and
-// heeds what the task itself has set, whatever the settings of the outer run are.
+// A ctworker that a task starts ignores the settings of the outer run, and obeys the variables that
+// the task itself has set.
 func TestRunInsideATask(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
@@ -21,7 +21,7 @@ func TestRunInsideATask(t *testing.T) {
 		name  string
 		flags []string
 		env   []string
-		want  string // how many events the inner run has written
+		want  string // number of events of the inner run
 	}{
 		{"flags", []string{"--tasks-to-skip", "1", "--max-num-tasks", "1"}, nil, "3"},
 		{"variables", []string{"--tasks-to-skip", "1"}, []string{"RMS_CLOUD_TASKS_MAX_NUM_TASKS=1", "RMS_CLOUD_TASKS_INSTANCE_IS_SPOT=True"}, "3"},
@@ -59,7 +59,7 @@ func TestRunInsideATask(t *testing.T) {
 	})
 }
 
-// readAll returns the contents of the files whose names begin so.
+// readAll returns the contents of the files with this prefix.
 func readAll(t *testing.T, dir, prefix string) (contents []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

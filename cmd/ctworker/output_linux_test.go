@@ -15,7 +15,7 @@ import (
 	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
 )
 
-// A reader of standard error that has stopped reading stops neither the run nor its end.
+// A run and its shutdown do not wait for a reader of standard error that has stopped reading.
 func TestStandardErrorThatIsNotRead(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 32)
@@ -45,7 +45,7 @@ func TestStandardErrorThatIsNotRead(t *testing.T) {
 	_ = ready.Close()
 }
 
-// What hangs while it is opened ends at the first signal, and leaves nothing behind.
+// The first signal ends a start that blocks in an open, and the temporary directory is removed.
 func TestSignalWhileOpening(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
@@ -77,17 +77,17 @@ func TestSignalWhileOpening(t *testing.T) {
 			rest, _ := io.ReadAll(lines)
 			in.want(143)
 			if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-				t.Errorf("it leaves %v, error %v", left, err)
+				t.Errorf("files left in TMPDIR: %v, error %v", left, err)
 			}
 			if name == "event log" && !strings.Contains(string(rest), "event log: opening pipe") {
-				t.Errorf("it does not name what hung:\n%s", rest)
+				t.Errorf("the error does not name the blocked open:\n%s", rest)
 			}
 		})
 	}
 }
 
-// Each JSON value passes from the task file to the event byte for byte, and a task whose
-// argument cannot hold its value fails alone.
+// JSON values pass from the task file to the event byte for byte. A value that an argument cannot
+// hold fails only its own task.
 func TestJSONPassesFromFileToEvent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -413,7 +413,7 @@ func TestQueueRedrive(t *testing.T) { onEach(t, redriveCase) }
 func redriveCase(t *testing.T, j *job) {
 	j.redrive("dead", j.redrives)
 	j.load(2)
-	if in := j.do(1, "queue", "status"); !strings.Contains(in.stdout.String(), fmt.Sprintf("received %d times goes to the queue dead", j.redrives)) || !strings.Contains(in.stdout.String(), "jobs-events  events  not there") {
+	if in := j.do(1, "queue", "status"); !strings.Contains(in.stdout.String(), fmt.Sprintf("received %d times go to the queue dead", j.redrives)) || !strings.Contains(in.stdout.String(), "jobs-events  events  not there") {
 		t.Errorf("%s", in.stdout.String())
 	}
 	j.do(0, "run", "--retry-on-exit", "--idle-timeout", "2", "--", "false")

@@ -118,7 +118,7 @@ func TestBrokenTaskFile(t *testing.T) {
 	}
 }
 
-// A value that YAML 1.1 reads differently is reported once, and read by YAML 1.2.
+// A value whose meaning differs between YAML 1.1 and 1.2 is reported once, and read as YAML 1.2.
 func TestAmbiguousYAML(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -322,7 +322,7 @@ func TestProfiles(t *testing.T) {
 	in := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "2", "--cpu-profile", "cpu.pprof", "--mem-profile", "mem.pprof",
 		"--trace", "trace.out", "--debug-address", "127.0.0.1:0", "--", "/bin/true")
 	in.start().want(0)
-	in.wantError("profiles of ctworker are at http://127.0.0.1:")
+	in.wantError(`"url":"http://127.0.0.1:`, "serving profiles of ctworker")
 	for _, reader := range [][]string{
 		{"pprof", "-top", "cpu.pprof"},
 		{"pprof", "-top", "-sample_index=alloc_space", "mem.pprof"},

@@ -123,7 +123,7 @@ func TestSpotOfTheProvider(t *testing.T) {
 		"AWS says it is not":  {nil, false, noticeOfAWS, "true", []string{`"completed":10`}},
 		"it is retired in years": {[]string{"--is-spot"}, false, func() map[string]func() string {
 			return map[string]func() string{onAWS + "events/maintenance/scheduled": is(`[{"NotBefore": "21 Jan 2099 09:00:43 GMT", "Code": "instance-retirement", "State": "active"}]`)}
-		}, "sleep 0.3", []string{`"completed":10`, "until then all goes on"}},
+		}, "sleep 0.3", []string{`"completed":10`, "maintenance of this machine is scheduled"}},
 		"nobody wants to know it": {[]string{"--no-is-spot"}, false, spotOfAWS, "sleep 0.3", []string{`"completed":10`}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,16 +12,16 @@ import (
 	"github.com/ctworker/ctworker/internal/program"
 )
 
-// usageError is a fault of the command line.
+// usageError is a fault in the command line.
 type usageError struct {
 	reason string
-	help   string // the command that shows what would be right
+	help   string // command that prints the usage
 }
 
 // Error returns the reason.
 func (e *usageError) Error() string { return e.reason }
 
-// usage reports what is wrong with the command line or the configuration.
+// usage writes the faults of the command line or the configuration to standard error.
 func (p process) usage(err error) int {
 	help := runHelp
 	if fault := (*usageError)(nil); errors.As(err, &fault) {
@@ -37,8 +37,8 @@ func helpOf(command string) string {
 	return "ctworker " + command + " --help"
 }
 
-// wrongFlag reports what the library's parser finds wrong with the flags of a command;
-// flags returns those that it has.
+// wrongFlag returns a handler for the errors of the library's flag parser. flags returns the
+// flags of the command.
 func wrongFlag(command string, flags func() []cli.Flag) cli.OnUsageErrorFunc {
 	return func(_ *cli.Context, err error, _ bool) error {
 		return &usageError{explainFlag(err.Error(), flags()), helpOf(command)}
@@ -47,7 +47,7 @@ func wrongFlag(command string, flags func() []cli.Flag) cli.OnUsageErrorFunc {
 
 var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^:]+): `)
 
-// explainFlag rewrites an error of package flag.
+// explainFlag rewrites an error of package flag, with a suggestion if a flag is misspelled.
 func explainFlag(text string, flags []cli.Flag) string {
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
 		names := []string{"help"}
@@ -81,8 +81,8 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// unknownCommand is the fault of a word that is not a command of command, which is ""
-// for ctworker itself.
+// unknownCommand returns the error for a word that is not a subcommand of command. An empty
+// command stands for ctworker itself.
 func unknownCommand(word, command string, commands []*cli.Command) error {
 	whole := strings.TrimSpace("ctworker " + command)
 	var names []string
@@ -97,7 +97,7 @@ func unknownCommand(word, command string, commands []*cli.Command) error {
 	return &usageError{fmt.Sprintf("%q is not a command of %s: give %s", word, whole, list(names)), helpOf(command)}
 }
 
-// unexpected is the fault of an argument that is not a flag.
+// unexpected returns the error for an argument that is not a flag, with a suggestion.
 func unexpected(arg, command string, flags []cli.Flag) error {
 	hint := ""
 	for _, f := range flags {
@@ -114,7 +114,7 @@ func list(names []string) string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-// withHelp makes "ctworker help COMMAND…" into "ctworker COMMAND… --help".
+// withHelp rewrites "ctworker help COMMAND…" to "ctworker COMMAND… --help".
 func withHelp(args []string) []string {
 	if len(args) < 2 || args[1] != "help" {
 		return args

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// A mistyped flag or command is one line that names the one that was meant, and the help
-// of the command at hand.
-func TestUsageNamesWhatWasMeant(t *testing.T) {
+// For a misspelled flag or command, one line suggests the right one and another names the help of
+// the command.
+func TestUsage_SuggestsFlagsAndCommands(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"load --taskfile x":            `--taskfile: unknown flag; did you mean --task-file?|ctworker load --help`,

@@ -19,25 +19,24 @@ import (
 	"github.com/ctworker/ctworker/sinks/progress"
 )
 
-// A display is what a front end shows on standard error: the log, the progress, the
-// summary.
+// A display writes the log, the progress and the summary to standard error.
 //
 //	log, summary ─▶ output (bounded) ─▶ screen ─▶ bar, if there is one ─▶ standard error
 //
-// Nothing on the left waits for the reader of standard error for long.
+// A slow reader of standard error delays the writers on the left only briefly.
 type display struct {
 	stderr *os.File
 	out    *output
 	screen *switchWriter
 	log    zerolog.Logger
-	// terminal says that standard error is a terminal, cursor that it understands cursor
-	// movement, and console that the log is for people.
+	// terminal reports whether standard error is a terminal, cursor whether that terminal
+	// supports cursor movement, and console whether the log is formatted as text.
 	terminal, cursor, console bool
 	hasBar                    atomic.Bool
-	// endBy is until when the end of the program waits for the reader; zero before the end.
+	// endBy is the deadline for the reader at the end of the program; zero before that.
 	endBy time.Time
-	// atEnd receives the signals that come while the program ends: the work is done, so
-	// they end nothing but the wait for the reader.
+	// atEnd receives the signals at the end of the program. The work is done then, so
+	// they only end the wait for the reader.
 	atEnd chan os.Signal
 }
 
@@ -55,13 +54,13 @@ func newDisplay(stderr *os.File, cfg *config.Config) *display {
 	d.out.note = func(dropped int64) []byte {
 		var line bytes.Buffer
 		log := zerolog.New(d.formatted(&line)).With().Timestamp().Logger()
-		log.Warn().Int64("dropped", dropped).Msgf("%d log lines dropped: standard error is not being read", dropped)
+		log.Warn().Int64("dropped", dropped).Msg("log lines dropped: standard error is not being read")
 		return line.Bytes()
 	}
 	return d
 }
 
-// newLog returns a logger that writes to out as d has it.
+// newLog returns a logger that writes to out in the format of d.
 func newLog(d *display, out *output) zerolog.Logger {
 	return zerolog.New(leveled{Writer: d.formatted(out), kept: d.formatted(keeper{out})}).With().Timestamp().Logger()
 }
@@ -85,7 +84,7 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 	return zerolog.ConsoleWriter{
 		Out: w, TimeFormat: format,
 		NoColor: !d.cursor || os.Getenv("NO_COLOR") != "",
-		// Fields are quoted; a message is not, and may have parts of others' data.
+		// ConsoleWriter quotes fields but not the message, which may contain a task's data.
 		FormatPrepare: func(event map[string]any) error {
 			if text, ok := event[zerolog.MessageFieldName].(string); ok {
 				event[zerolog.MessageFieldName] = printable(text)
@@ -95,14 +94,15 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 	}
 }
 
-// leveled keeps what is a warning or worse, whatever else is dropped.
+// leveled is a zerolog.LevelWriter that writes warnings and errors to kept, where they are
+// not dropped.
 type leveled struct {
 	io.Writer
 	kept io.Writer
 }
 
-// WriteLevel implements zerolog.LevelWriter. It returns no error: zerolog would report
-// it on standard error, and wait for the reader.
+// WriteLevel implements zerolog.LevelWriter. It never returns an error, because zerolog would
+// write it to standard error and block.
 func (l leveled) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	w := l.Writer
 	if level >= zerolog.WarnLevel && level != zerolog.NoLevel {
@@ -112,7 +112,7 @@ func (l leveled) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	return len(p), nil
 }
 
-// kept returns a logger none of whose lines is dropped, for the end of a run.
+// kept returns a logger whose lines are not dropped, for the end of a run.
 func (d *display) kept() zerolog.Logger { return d.log.Output(d.formatted(keeper{d.out})) }
 
 type keeper struct{ out *output }
@@ -122,8 +122,8 @@ func (k keeper) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// neutral escapes, in JSON, the control characters that JSON allows in a string and
-// that a terminal obeys.
+// neutral escapes those control characters in JSON that JSON permits in strings and that a
+// terminal would interpret.
 type neutral struct{ w io.Writer }
 
 func (n neutral) Write(p []byte) (int, error) {
@@ -133,9 +133,8 @@ func (n neutral) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// printable returns text with its control and formatting characters escaped, such as
-// those that begin an escape sequence or reverse the order of a line. Line breaks and
-// tabs stay.
+// printable returns text with control and formatting characters escaped, such as those that
+// start an escape sequence or reverse the text direction. Line breaks and tabs are kept.
 func printable(text string) string {
 	if strings.IndexFunc(text, isHostile) < 0 {
 		return text
@@ -161,16 +160,16 @@ func isHostile(r rune) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) && r <= 0xFFFF || r == utf8.RuneError
 }
 
-// cursorTerminals are the beginnings of the names of terminals that understand the
-// cursor movement of ECMA-48.
+// cursorTerminals are prefixes of the names of terminals that support the cursor movement of
+// ECMA-48.
 var cursorTerminals = []string{
 	"alacritty", "ansi", "contour", "cygwin", "eterm", "foot", "ghostty", "gnome", "iterm", "kitty", "konsole", "linux",
 	"mintty", "mlterm", "ms-terminal", "nxterm", "pcansi", "putty", "rio", "rxvt", "screen", "st-", "tmux", "vscode", "vt1", "vt2", "vt3",
 	"vt4", "vt5", "vte", "wezterm", "xterm", "zellij",
 }
 
-// movesCursor reports whether a terminal of this name, as TERM has it, is known to
-// understand cursor movement.
+// movesCursor reports whether the terminal with this name, from TERM, is known to support
+// cursor movement.
 func movesCursor(name string) bool {
 	name = strings.ToLower(name)
 	if name == "st" {
@@ -184,17 +183,18 @@ func movesCursor(name string) bool {
 	return false
 }
 
-// newLine begins a line after the ^C that a terminal has echoed. A bar erases it.
+// newLine starts a new line after the ^C that a terminal has echoed. It does nothing if there is
+// a bar, which erases the echo.
 func (d *display) newLine() {
 	if d.terminal && !d.hasBar.Load() {
 		d.out.Keep([]byte{'\n'})
 	}
 }
 
-// progressInterval is how often progress is logged if no bar is drawn.
+// progressInterval is the interval between log lines about the progress, if no bar is drawn.
 const progressInterval = 10 * time.Second
 
-// showProgress shows how far something has come until what it returns is called.
+// showProgress shows the progress, as a bar if possible, until stop is called.
 func (d *display) showProgress(status func() progress.Status, asBar bool) (stop func()) {
 	if !asBar || !d.cursor || !d.console {
 		return progress.StartLines(d.log, progressInterval, status).Stop
@@ -216,8 +216,8 @@ func (d *display) showProgress(status func() progress.Status, asBar bool) (stop 
 	}
 }
 
-// left is how long the end of the program may still wait for the reader. The first
-// call begins it.
+// left returns how long the end of the program may still wait for the reader. The first call
+// starts the time limit.
 func (d *display) left() time.Duration {
 	if d.endBy.IsZero() {
 		d.endBy = time.Now().Add(outputLinger)
@@ -225,10 +225,10 @@ func (d *display) left() time.Duration {
 	return max(time.Until(d.endBy), 0)
 }
 
-// hurry has the end wait for the reader hardly at all.
+// hurry shortens the time limit for the reader.
 func (d *display) hurry() { d.endBy = time.Now().Add(outputLinger / 10) }
 
-// bounded calls f, and does not wait for it beyond the end's bound.
+// bounded calls f in a goroutine, and waits for it no longer than left.
 func (d *display) bounded(f func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
@@ -240,16 +240,16 @@ func (d *display) bounded(f func()) {
 	}
 }
 
-// print shows text, which is whole lines, such as a summary.
+// print writes text, such as a summary or a prompt, to standard error.
 func (d *display) print(text string) { d.out.Keep([]byte(printable(text))) }
 
-// close writes what is left, if the reader takes it in time.
+// close writes the pending output, if the reader accepts it in time.
 func (d *display) close() {
 	d.out.close(d.left(), d.atEnd)
 	signal.Stop(d.atEnd)
 }
 
-// logError logs each line of an error, as several may have been joined.
+// logError logs one message per line of err, because several errors may have been joined.
 func (d *display) logError(before string, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		d.log.Error().Msg(before + line)

@@ -18,7 +18,7 @@ func TestMovesCursor(t *testing.T) {
 	}
 }
 
-// What tasks and messages hold cannot change what a terminal shows.
+// Text from tasks and messages cannot control the terminal.
 func TestDisplay_EscapesControlCharacters(t *testing.T) {
 	t.Parallel()
 	const hostile = "a\x1b[2Jb\u009b31mc\u202ed\re\x07\u200b\x7f\xff"

@@ -51,7 +51,7 @@ func (t *Tool) Events(opts EventsOptions) int {
 	}
 	follow := queue.StartFollow(t.ctx, source, t.provider.Batch(), lines, opts.Idle, t.log)
 	stopProgress := func() {}
-	if opts.Output != "-" || !t.display.terminal { // or it would stand between the events
+	if opts.Output != "-" || !t.display.terminal { // on a terminal, progress would mix with the events
 		stopProgress = progress.StartLines(t.log, progressInterval, func() progress.Status {
 			_, total := follow.Counts()
 			return progress.Status{Done: total}
@@ -60,7 +60,7 @@ func (t *Tool) Events(opts EventsOptions) int {
 	err = follow.Wait()
 	stopProgress()
 	counts, total := follow.Counts()
-	t.print("%d events have been written and deleted from the queue %s%s\n", total, events.Name(), perType(counts))
+	t.print("%d events written and deleted from the queue %s%s\n", total, events.Name(), perType(counts))
 	t.printRest(events)
 	if err != nil {
 		return t.fail(err)
@@ -68,10 +68,10 @@ func (t *Tool) Events(opts EventsOptions) int {
 	return ExitOK
 }
 
-// restTime bounds the question how much is left.
+// restTime is the time limit for asking how many messages remain.
 const restTime = 5 * time.Second
 
-// printRest prints how many messages the queue still has, if its provider says.
+// printRest prints how many messages remain in the queue, if the provider reports it.
 func (t *Tool) printRest(events queue.Queue) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), restTime)
 	defer cancel()
@@ -79,10 +79,10 @@ func (t *Tool) printRest(events queue.Queue) {
 	if err != nil || s.Uncounted || s.Waiting+s.Held+s.Delayed == 0 {
 		return
 	}
-	t.print("about %d messages are left in it (%d waiting, %d held by others, %d delayed)\n", s.Waiting+s.Held+s.Delayed, s.Waiting, s.Held, s.Delayed)
+	t.print("about %d messages remain in the queue (%d waiting, %d in flight, %d delayed)\n", s.Waiting+s.Held+s.Delayed, s.Waiting, s.Held, s.Delayed)
 }
 
-// perType is the counts in words, or "" without any.
+// perType formats the counts, or returns "" if there are none.
 func perType(counts map[string]int64) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
@@ -94,22 +94,22 @@ func perType(counts map[string]int64) string {
 	return ": " + strings.Join(all, ", ")
 }
 
-// stdoutLinger is how long a write to standard output may go on after a signal.
+// stdoutLinger is how long a write to standard output may block after a signal.
 const stdoutLinger = 2 * time.Second
 
-// stdoutWriter writes lines to standard output. After a signal it does not wait long
-// for a reader that has stopped reading: what was not written then is not deleted.
+// stdoutWriter writes lines to standard output. After a signal it waits only stdoutLinger for a
+// reader that does not read. Events that were not written are not deleted from the queue.
 type stdoutWriter struct {
 	w       io.Writer
-	stopped context.Context // ends at the first signal
+	stopped context.Context // done after the first signal
 }
 
-// WriteLines writes whole lines, with one write. After an error, some of the lines may
-// have been written.
+// WriteLines writes the lines with one write. If it returns an error, some of the lines may have
+// been written.
 func (w stdoutWriter) WriteLines(ctx context.Context, lines [][]byte) error {
 	text := append(bytes.Join(lines, []byte("\n")), '\n')
 	written := make(chan error, 1)
-	go func() { // ends with the process if nothing reads
+	go func() { // remains blocked until the process exits if nothing reads
 		_, err := w.w.Write(text)
 		written <- err
 	}()

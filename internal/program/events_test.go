@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// Events whose reader has stopped reading are not taken for written, and the first signal
-// ends the wait.
+// WriteLines blocks while nothing reads, and returns an error soon after the first signal.
 func TestStdoutWriter_ReaderThatHasStopped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

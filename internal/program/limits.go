@@ -6,11 +6,11 @@ import (
 	"runtime/debug"
 )
 
-// Begin prepares this process for a run or a command. It returns an exit code other than 0
-// if a resource limit leaves too little for it, after writing which.
+// Begin prepares this process for a run or a command. If a resource limit is too low, it
+// writes which one to stderr and returns an exit code other than ExitOK.
 //
-// Go's runtime aborts when it cannot have a thread or memory, with an exit code that means
-// a wrong usage of ctworker; from here on it ends by SIGABRT instead.
+// Go's runtime aborts if it cannot get a thread or memory. By default its exit code is that of
+// a usage error of ctworker; after Begin, the process dies of SIGABRT instead.
 func Begin(stderr io.Writer, name string) int {
 	debug.SetTraceback("crash")
 	warning, err := checkLimits()

@@ -11,18 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Threads and processes of ctworker itself, with its guard, and an address space that is
-// always enough, as measured on amd64 with eight CPUs.
+// ownThreads is the number of threads that ctworker needs for itself and its guard, and
+// addressSpace an address space that is always sufficient. Both were measured on amd64 with
+// eight CPUs.
 const (
 	ownThreads   = 20
 	addressSpace = 4 << 30
 )
 
-// checkLimits returns an error if a limit of this process leaves too little for ctworker
-// itself, and a warning if one may. Go's runtime can only abort once a limit is reached.
+// checkLimits returns an error if a resource limit is too low for ctworker itself, and a warning
+// if it may be. Without the check, Go's runtime would abort when it reaches the limit.
 func checkLimits() (warning string, err error) {
 	var limit unix.Rlimit
-	// The limit on processes does not hold for root; see setrlimit(2).
+	// The limit on processes does not apply to root; see setrlimit(2).
 	if unix.Getrlimit(unix.RLIMIT_NPROC, &limit) == nil && os.Geteuid() != 0 && limit.Cur < math.MaxInt32 {
 		if used := userThreads(os.Getuid()); used > 0 && used+ownThreads > int(limit.Cur)+threads("self") {
 			return "", fmt.Errorf("the limit on processes and threads of this user (ulimit -u, RLIMIT_NPROC) is %d, of which %d are in use: "+
@@ -35,7 +36,7 @@ func checkLimits() (warning string, err error) {
 	return warning, nil
 }
 
-// userThreads is how many threads the processes of a user have, as far as /proc shows them.
+// userThreads returns the number of threads of a user's processes, as far as /proc shows them.
 func userThreads(uid int) (n int) {
 	all, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range all {
@@ -47,7 +48,7 @@ func userThreads(uid int) (n int) {
 	return n
 }
 
-// threads is how many threads a process has, or 0.
+// threads returns the number of threads of a process, or 0 if it is unknown.
 func threads(process string) int {
 	status, err := os.ReadFile(filepath.Join("/proc", process, "status"))
 	if err != nil {

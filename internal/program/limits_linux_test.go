@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitedVariable has this test binary set a limit and call Begin: its value is the limit.
+// limitedVariable makes this test binary set the limit that its value names, and call Begin.
 const limitedVariable = "CTWORKER_TEST_LIMIT"
 
-// A limit that leaves too little is named, with exit code 1; one that may is named as well.
+// Begin names a limit that is too low and returns exit code 1. It only warns about a limit that may
+// be too low.
 func TestBegin_NamesLimits(t *testing.T) {
 	if kind := os.Getenv(limitedVariable); kind != "" {
 		resource, limit := unix.RLIMIT_NPROC, uint64(1)
@@ -52,7 +53,7 @@ func TestBegin_NamesLimits(t *testing.T) {
 	}
 }
 
-// copyOf copies a program to where every user can start it.
+// copyOf copies a program to a directory where every user can start it.
 func copyOf(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)

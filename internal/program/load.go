@@ -55,7 +55,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), queue.LastClose)
 		defer cancel()
-		loader.Close(ctx) // nothing is on its way any more, unless it was given up
+		loader.Close(ctx) // requests are still under way only if the load was aborted
 	}()
 
 	load := queue.NewLoad(loader, file, opts.Limit)
@@ -88,9 +88,9 @@ func (t *Tool) loaded(load *queue.Load, opts LoadOptions, took time.Duration, er
 	if opts.Limit >= 0 {
 		next += fmt.Sprintf(" --limit %d", opts.Limit-in)
 	}
-	t.print("not all have been sent; %s goes on with the next one\n", next)
+	t.print("not all tasks were sent; continue with %s\n", next)
 	if n := load.Beyond(); n > 0 {
-		t.print("%d of those that come after it are in the queue as well, and would be in it twice\n", n)
+		t.print("%d later tasks are in the queue already and would be in it twice\n", n)
 	}
 	if err == nil {
 		return t.interrupted()

@@ -12,42 +12,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The bounds of an output.
+// Limits of an output.
 const (
-	// outputSize is how much is kept while the reader is slow. What does not fit is
-	// dropped.
+	// outputSize is the size of the buffer in bytes. Lines that do not fit are dropped.
 	outputSize = 1 << 20
-	// outputReserve is kept free for what must not be dropped: errors and the summary.
+	// outputReserve is additional space for lines that must not be dropped: warnings,
+	// errors and the summary.
 	outputReserve = 256 << 10
-	// outputPatience is how long a write waits for the reader to take what was there
-	// before. A reader that takes outputSize in this time misses nothing.
+	// outputPatience is how long a Write to a full buffer waits. No line is dropped if the
+	// reader reads outputSize bytes in this time.
 	outputPatience = time.Second
 	// outputLinger is how long the end of the program waits for the reader.
 	outputLinger = 2 * time.Second
 )
 
-// errDropped is returned for what an output has no room for.
-var errDropped = errors.New("the reader is too slow: dropped")
+// errDropped is returned by a Write to a full buffer.
+var errDropped = errors.New("line dropped: the reader is too slow")
 
-// An output is standard error as the log writes to it. One goroutine writes what is
-// collected here, so that a reader that has stopped reading, such as a pager or a stuck
-// log driver, delays nothing and no task for long: what has no room is dropped,
-// counted, and reported once the reader reads again.
+// An output buffers what is written to standard error, so that a reader that has stopped
+// reading, such as a pager or a stuck log driver, does not block the run. One goroutine writes
+// the buffer. Lines that do not fit are dropped and counted; the number is reported when the
+// reader reads again.
 //
-// It is safe for concurrent use. close ends its goroutine, unless that is stuck in a
-// write, which ends with the process.
+// An output is safe for concurrent use. close ends its goroutine, unless the goroutine is
+// blocked in a write; then it remains until the process exits.
 type output struct {
 	w io.Writer
 	// note returns the line that reports how many lines were dropped.
 	note func(dropped int64) []byte
 
 	mu      sync.Mutex
-	pending []byte        // to be written
-	writing bool          // the goroutine is writing what it took
-	takenAt time.Time     // when it took that
-	room    chan struct{} // closed when it takes the next
-	idle    chan struct{} // closed while there is nothing to write; else a channel to wait for
-	dropped int64         // lines since the last note
+	pending []byte        // not yet taken by the goroutine
+	writing bool          // the goroutine is writing
+	takenAt time.Time     // when the goroutine last took the pending bytes
+	room    chan struct{} // closed when the goroutine takes the pending bytes
+	idle    chan struct{} // closed while there is nothing to write
+	dropped int64         // lines dropped since the last note
 	closed  bool
 
 	wake  chan struct{}
@@ -68,9 +68,8 @@ func newOutput(w io.Writer) *output {
 	return o
 }
 
-// Write takes whole lines to be written soon. It waits while the buffer is full, at
-// most as long as outputPatience after the last time that the reader was ready, and
-// then returns errDropped.
+// Write adds whole lines to the buffer. If the buffer is full, it waits until outputPatience after
+// the goroutine last took the buffer, and then returns errDropped.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	for len(o.pending) > 0 && len(o.pending)+len(p) > o.size && !o.closed {
@@ -97,8 +96,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Keep takes what must not be dropped. It never waits, and drops only what the reserve
-// has no room for.
+// Keep adds lines that should not be dropped. It does not block. It drops them only if the
+// reserve is full as well.
 func (o *output) Keep(p []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -125,7 +124,7 @@ func (o *output) add(p []byte) {
 
 func (o *output) drop(p []byte) { o.dropped += max(int64(bytes.Count(p, []byte{'\n'})), 1) }
 
-// run writes until close.
+// run writes the pending bytes until close is called.
 func (o *output) run() {
 	defer close(o.ended)
 	var text []byte
@@ -140,8 +139,8 @@ func (o *output) run() {
 	}
 }
 
-// take returns what is to be written next, or nothing. before is what was written: its
-// buffer is used again.
+// take returns the bytes to write next, or nil. before is the slice that was written last; take
+// reuses its memory.
 func (o *output) take(before []byte) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -158,7 +157,7 @@ func (o *output) take(before []byte) []byte {
 		o.dropped = 0
 	}
 	if cap(before) > outputSize/4 {
-		before = nil // it was much, and need not be so again
+		before = nil // do not retain a large buffer
 	}
 	o.pending = before[:0]
 	o.writing, o.takenAt = true, time.Now()
@@ -167,8 +166,8 @@ func (o *output) take(before []byte) []byte {
 	return text
 }
 
-// flush waits until all is written, at most for the given time and until a signal. It
-// reports whether all was written.
+// flush waits until everything is written, the time is over, or a signal arrives. It reports
+// whether everything was written.
 func (o *output) flush(wait time.Duration, signals <-chan os.Signal) bool {
 	o.mu.Lock()
 	idle := o.idle
@@ -184,7 +183,7 @@ func (o *output) flush(wait time.Duration, signals <-chan os.Signal) bool {
 	return false
 }
 
-// close flushes, and ends the goroutine. What is written later is discarded.
+// close flushes the buffer and ends the goroutine. Later writes are discarded.
 func (o *output) close(wait time.Duration, signals <-chan os.Signal) {
 	flushed := o.flush(wait, signals)
 	o.mu.Lock()
@@ -198,8 +197,9 @@ func (o *output) close(wait time.Duration, signals <-chan os.Signal) {
 	}
 }
 
-// writeAll writes p. An error loses the rest of it: there is no other place for it. A
-// descriptor that another process has made non-blocking is waited for.
+// writeAll writes p. It discards the rest of p after an error, which cannot be reported anywhere
+// else. If another process has made the descriptor non-blocking, writeAll waits until it is
+// writable.
 func writeAll(w io.Writer, p []byte) {
 	for len(p) > 0 {
 		n, err := w.Write(p)

@@ -65,8 +65,8 @@ func TestOutput_WritesInOrder(t *testing.T) {
 	})
 }
 
-// A reader that has stopped costs one wait, and each line that does not fit is counted;
-// what must not be dropped has room of its own.
+// A reader that has stopped delays Write once. Each line that does not fit is counted. Lines of
+// Keep go to the reserve.
 func TestOutput_ReaderThatHasStopped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -88,10 +88,10 @@ func TestOutput_ReaderThatHasStopped(t *testing.T) {
 		o.Keep([]byte("error\n"))
 		o.Keep([]byte(strings.Repeat("y", 100) + "\n"))
 		if time.Since(began) != outputPatience {
-			t.Error("Keep waits")
+			t.Error("Keep blocks")
 		}
 		if o.flush(time.Minute, nil) {
-			t.Error("all is written, it says")
+			t.Error("flush reports that everything was written")
 		}
 		signals := make(chan os.Signal, 1)
 		signals <- os.Interrupt
@@ -114,7 +114,7 @@ func TestOutput_ReaderThatHasStopped(t *testing.T) {
 	})
 }
 
-// A reader that takes all that fits in less than outputPatience misses nothing.
+// No line is dropped if the reader empties the buffer within outputPatience.
 func TestOutput_SlowReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestOutput_SlowReader(t *testing.T) {
 	})
 }
 
-// A line that is larger than the buffer is written all the same.
+// A line that is larger than the buffer is written.
 func TestOutput_LargeLine(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -69,12 +69,12 @@ func Run(cfg *config.Config, opts Options) int {
 		return d.usage(opts.Name, opts.Help, err)
 	}
 	defer func() {
-		if err := recording.Stop(); err != nil { // the run is what it is all the same
+		if err := recording.Stop(); err != nil { // does not change the exit code
 			d.log.Error().Err(err).Msg("could not write profile")
 		}
 	}()
 	if address := recording.Served(); address != "" {
-		d.log.Info().Msgf("profiles of ctworker are at http://%s/debug/pprof/", address)
+		d.log.Info().Str("url", "http://"+address+"/debug/pprof/").Msg("serving profiles of ctworker")
 	}
 	if opts.OwnsProcess && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -146,9 +146,8 @@ func (o Options) hasSource() bool {
 // keepsProcesses reports whether a process is handed task after task.
 func (o Options) keepsProcesses() bool { return o.Warm || o.Host != nil }
 
-// Usage reports what is wrong with the command line or the configuration, one
-// line per fault, and returns the exit code. help is the command that shows what
-// would be right.
+// Usage writes the faults of the command line or the configuration to w, one line per fault,
+// and returns ExitUsage. help is the command that prints the usage.
 func Usage(w io.Writer, name, help string, err error) int {
 	_, _ = io.WriteString(w, usageText(name, help, err))
 	return ExitUsage
@@ -171,11 +170,10 @@ func hint(log zerolog.Logger, cfg *config.Config) {
 	}
 }
 
-// warnWithoutEffect names the settings that were given and do nothing in this
-// version, so that nobody relies on them.
+// warnWithoutEffect warns about settings that have no effect for this kind of run.
 func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 	if cfg.IsSpot && cfg.Provider == "" && cfg.SimulateSpotTerminationAfter == nil && spotwatch.Here(false) == nil {
-		log.Warn().Msg("--is-spot has no effect without --provider: it says whose termination notices are watched for")
+		log.Warn().Msg("--is-spot has no effect without --provider, which selects the termination notices to watch for")
 	}
 	if cfg.SimulateSpotTerminationDelay != nil && cfg.SimulateSpotTerminationAfter == nil {
 		log.Warn().Msg("--simulate-spot-termination-delay has no effect without --simulate-spot-termination-after")

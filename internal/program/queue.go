@@ -44,8 +44,8 @@ type named struct {
 	what string
 }
 
-// Status prints what is in the queues, and returns the exit code: 1 if one is not there,
-// or cannot be used as it is.
+// Status prints the status of the queues, and returns the exit code: 1 if a queue does not
+// exist or has a problem that prevents its use.
 func (t *Tool) Status(opts QueueOptions) int {
 	return t.each(opts, func(all []named) int {
 		code := ExitOK
@@ -76,7 +76,7 @@ func (t *Tool) Status(opts QueueOptions) int {
 				_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t\n", q.Name(), q.what, s.Waiting, s.Held, s.Delayed, keptFor(s.Retention))
 			}
 			if s.DeadLetterQueue != "" {
-				_, _ = fmt.Fprintf(&below, "%s: what has been received %d times goes to the queue %s\n", q.Name(), s.MaxReceives, printable(s.DeadLetterQueue))
+				_, _ = fmt.Fprintf(&below, "%s: messages received %d times go to the queue %s\n", q.Name(), s.MaxReceives, printable(s.DeadLetterQueue))
 			}
 			if s.ExactlyOnce {
 				_, _ = fmt.Fprintf(&below, "%s delivers each message exactly once\n", q.Name())
@@ -86,7 +86,7 @@ func (t *Tool) Status(opts QueueOptions) int {
 			}
 		}
 		if uncounted {
-			below.WriteString("Pub/Sub tells no numbers; Cloud Monitoring has them, a few minutes late, as num_undelivered_messages\n")
+			below.WriteString("Pub/Sub does not report counts; see num_undelivered_messages in Cloud Monitoring, which is a few minutes behind\n")
 		}
 		_ = table.Flush()
 		if !opts.JSON {
@@ -96,7 +96,7 @@ func (t *Tool) Status(opts QueueOptions) int {
 	})
 }
 
-// keptFor is a queue's retention in a table; "-" if the provider does not say.
+// keptFor formats a queue's retention for the table; "-" if the provider does not report it.
 func keptFor(d time.Duration) string {
 	if d <= 0 {
 		return "-"
@@ -104,7 +104,7 @@ func keptFor(d time.Duration) string {
 	return progress.Duration(d)
 }
 
-// printJSON prints a status for programs.
+// printJSON prints a status as JSON.
 func (t *Tool) printJSON(q named, s queue.Status, there bool) {
 	waiting, held, delayed := &s.Waiting, &s.Held, &s.Delayed
 	if s.Uncounted {
@@ -118,14 +118,14 @@ func (t *Tool) printJSON(q named, s queue.Status, there bool) {
 		Queue       string   `json:"queue"`
 		Of          string   `json:"of"`
 		There       bool     `json:"there"`
-		Waiting     *int64   `json:"waiting"` // null if the provider does not say
+		Waiting     *int64   `json:"waiting"` // null if the provider does not report counts, as for Held and Delayed
 		Held        *int64   `json:"held"`
 		Delayed     *int64   `json:"delayed"`
-		Retention   *float64 `json:"retention_seconds"` // likewise
+		Retention   *float64 `json:"retention_seconds"` // null if the provider does not report it
 		ExactlyOnce bool     `json:"exactly_once"`
 		DeadLetter  string   `json:"dead_letter_queue,omitempty"`
 		MaxReceives int      `json:"max_receives,omitempty"`
-		Problem     string   `json:"problem,omitempty"` // why it cannot be used as it is
+		Problem     string   `json:"problem,omitempty"` // what prevents the use of the queue
 	}{q.Name(), q.what, there, waiting, held, delayed, retention, s.ExactlyOnce, s.DeadLetterQueue, s.MaxReceives, s.Problem})
 	if err != nil {
 		panic("program: a queue's status: " + err.Error())
@@ -161,7 +161,7 @@ func (t *Tool) Delete(opts QueueOptions) int {
 	return t.destroy(opts, "delete", "deleted", queue.Queue.Delete)
 }
 
-// destroy does to the queues what cannot be undone, once somebody has said yes.
+// destroy calls do for the queues that exist, after confirmation.
 func (t *Tool) destroy(opts QueueOptions, what, done string, do func(queue.Queue, context.Context) error) int {
 	return t.each(opts, func(all []named) int {
 		var there []named
@@ -178,11 +178,11 @@ func (t *Tool) destroy(opts QueueOptions, what, done string, do func(queue.Queue
 				return t.fail(err)
 			}
 			if s.Uncounted {
-				t.print("%s may have %s in it; Pub/Sub does not say\n", q.Name(), q.what)
+				t.print("%s may contain %s; Pub/Sub does not report how many\n", q.Name(), q.what)
 				there = append(there, q)
 				continue
 			}
-			t.print("%s has about %d %s waiting, %d held and %d delayed\n", q.Name(), s.Waiting, q.what, s.Held, s.Delayed)
+			t.print("%s has about %d %s waiting, %d in flight and %d delayed\n", q.Name(), s.Waiting, q.what, s.Held, s.Delayed)
 			there = append(there, q)
 		}
 		for _, q := range there {
@@ -192,7 +192,7 @@ func (t *Tool) destroy(opts QueueOptions, what, done string, do func(queue.Queue
 					return t.usage(err)
 				}
 				if !sure {
-					t.print("nothing was done to %s\n", q.Name())
+					t.print("%s was not changed\n", q.Name())
 					return ExitFatal
 				}
 			}
@@ -208,7 +208,7 @@ func (t *Tool) destroy(opts QueueOptions, what, done string, do func(queue.Queue
 // ask asks on the terminal.
 func (t *Tool) ask(question string) (yes bool, err error) {
 	if in, ok := t.Stdin.(*os.File); !ok || !term.IsTerminal(int(in.Fd())) {
-		return false, errors.New("nobody is there to be asked: give --yes")
+		return false, errors.New("standard input is not a terminal: give --yes to confirm")
 	}
 	t.display.print(question)
 	answers := bufio.NewScanner(t.Stdin)

@@ -13,9 +13,9 @@ import (
 	"github.com/ctworker/ctworker/internal/worker"
 )
 
-// signals ends a run as a user asks for it: in order at the first signal, at
-// once at the second. A third one has its usual effect. It watches from before
-// anything is opened: what hangs while it is opened ends at the first signal.
+// signals ends a run upon signals: the first one shuts it down, the second one kills the running
+// tasks, and the third one has its default effect. It watches before anything is opened, so that
+// the first signal also ends an open that blocks.
 type signals struct {
 	display *display
 	grace   time.Duration
@@ -27,14 +27,13 @@ type signals struct {
 	ended    chan struct{}
 	once     sync.Once
 	first    syscall.Signal // the first one received; read after ended
-	// second is set at the second signal that counts.
+	// second reports whether a second signal was received. A repeated SIGHUP does not count.
 	second atomic.Bool
-	// startEnded is set once nothing is being opened any more.
+	// startEnded reports whether the start has ended, with or without success.
 	startEnded atomic.Bool
 }
 
-// startBound is how long what was being opened at the first signal may take to be
-// closed again.
+// startBound is the time limit for ending the start after the first signal.
 const startBound = 10 * time.Second
 
 // signalError is why a run was stopped.
@@ -72,17 +71,17 @@ func (s *signals) run() {
 		sig, _ := received.(syscall.Signal)
 		if s.first == 0 {
 			s.first = sig
-			s.stop(signalError{sig}) // first, as the log may make it wait
+			s.stop(signalError{sig}) // before announce: the log may block
 			s.announce(sig)
 			continue
 		}
 		if sig == syscall.SIGHUP {
-			continue // a terminal that closes sends several by itself
+			continue // closing a terminal can send several
 		}
 		s.second.Store(true)
 		signal.Reset(syscall.SIGINT, syscall.SIGTERM)
 		w := s.worker.Load()
-		if w == nil { // it hangs while it opens something
+		if w == nil { // the start blocks
 			os.Exit(128 + int(sig))
 		}
 		w.Kill(signalError{sig})
@@ -93,7 +92,8 @@ func (s *signals) run() {
 	}
 }
 
-// announce reports the first signal.
+// announce logs the first signal. If the worker has not started, it exits the process should the
+// start not end within startBound.
 func (s *signals) announce(sig syscall.Signal) {
 	if sig == syscall.SIGINT {
 		s.display.newLine()
@@ -112,10 +112,10 @@ func (s *signals) announce(sig syscall.Signal) {
 		Msg("shutting down: waiting for running tasks; send the signal again to kill them")
 }
 
-// started hands over what a second signal kills.
+// started sets the worker that a second signal kills.
 func (s *signals) started(w *worker.Worker) { s.worker.Store(w) }
 
-// again reports whether a second signal has been received.
+// again reports whether a second signal was received.
 func (s *signals) again() bool { return s.second.Load() }
 
 // end ends the watching and returns the first signal, or 0.

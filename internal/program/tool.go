@@ -32,8 +32,8 @@ type Tool struct {
 	display  *display
 }
 
-// toolBound is how long a command may take to end after the first signal: what it
-// writes to may not be read.
+// toolBound is the time limit for ending a command after the first signal. The reader of its
+// output may block it.
 const toolBound = 10 * time.Second
 
 // start finds the provider. Its context ends at the first signal; the second one has
@@ -60,7 +60,7 @@ func (t *Tool) start() (stop func(), err error) {
 			if sig == syscall.SIGINT {
 				t.display.newLine()
 			}
-			time.AfterFunc(toolBound, func() { os.Exit(t.interrupted()) }) // the process has ended by then, or hangs
+			time.AfterFunc(toolBound, func() { os.Exit(t.interrupted()) }) // fires only if the command hangs
 		case <-ctx.Done():
 		}
 	}()
@@ -81,18 +81,18 @@ func (t *Tool) usage(err error) int {
 	return t.display.usage(t.Name, t.Help, err)
 }
 
-// print writes text for people to standard error.
+// print formats text and writes it to standard error.
 func (t *Tool) print(format string, args ...any) { t.display.print(fmt.Sprintf(format, args...)) }
 
-// fail reports an error, and returns the exit code: that of the signal if there was one,
-// as it was the cause.
+// fail logs an error and returns the exit code. If a signal was received, that is taken for the
+// cause, and the exit code is the signal's.
 func (t *Tool) fail(err error) int {
 	code := t.interrupted()
 	if code == 0 {
 		t.display.logError("", err)
 		return ExitFatal
 	}
-	t.log.Warn().Err(err).Msg(context.Cause(t.ctx).Error()) // a client may wrap the context's error in one of its own
+	t.log.Warn().Err(err).Msg(context.Cause(t.ctx).Error()) // err need not wrap the context's error: clients return their own
 	return code
 }
 
