@@ -82,7 +82,7 @@ func (in *invocation) awaitShutdown() {
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-in.t.Context().Done():
-			in.t.Fatal("the first signal was not received")
+			in.t.Fatal("the first signal was not handled")
 		}
 	}
 }

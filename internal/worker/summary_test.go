@@ -70,15 +70,15 @@ events: events.log
 			true,
 			`3 tasks in 1m00s, 0.050 tasks/s
   completed           3
-  lease lost          1  (ended here, without an event, as others have them)
+  lease lost          1  (stopped or discarded, no event written; another worker may run them)
 `,
 		}, {
-			"lease lost in the shutdown",
+			"lease lost during the shutdown",
 			Summary{Counts: stages.Counts{Completed: 3, LeaseLost: 1}, Elapsed: time.Minute, LostInShutdown: 1},
 			false,
 			`3 tasks in 1m00s, 0.050 tasks/s
   completed           3
-  lease lost          1  (ended here, without an event, as others have them)
+  lease lost          1  (stopped or discarded, no event written; another worker may run them)
 `,
 		}, {
 			"limit reached",
