@@ -13,13 +13,13 @@ import (
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
-// Config returns the settings that every AWS tool takes: the environment (AWS_PROFILE,
-// AWS_REGION, AWS_ENDPOINT_URL_SQS …), the shared files, the container or the
-// instance. A region that is not empty goes before theirs.
+// Config loads the default AWS configuration: the environment (AWS_PROFILE, AWS_REGION,
+// AWS_ENDPOINT_URL_SQS …), the shared files, and the role of the container or the instance.
+// A non-empty region overrides the configured one.
 //
-// Clients made from it read the credentials anew once AWS has refused them, return a
-// *again.PanicError if the SDK panics on an answer, and read no more than MaxAnswer
-// bytes of an answer other than an object's content.
+// Clients made from the returned configuration load the credentials again once AWS has
+// refused them, return a *again.PanicError if the SDK panics, and read at most MaxAnswer
+// bytes of a response, except for the content of an S3 object.
 func Config(ctx context.Context, region string) (aws.Config, error) {
 	load := func(ctx context.Context) (aws.Config, error) {
 		return config.LoadDefaultConfig(ctx, func(o *config.LoadOptions) error {
@@ -33,7 +33,7 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 	}
 	cfg, err := load(ctx)
 	if err != nil {
-		return aws.Config{}, fmt.Errorf("the AWS settings: %w", err)
+		return aws.Config{}, fmt.Errorf("load AWS configuration: %w", err)
 	}
 	renewed := &renewing{load: load, current: cfg.Credentials}
 	cfg.Credentials = renewed
@@ -41,25 +41,25 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 	return cfg, nil
 }
 
-// RequestTime is how long SQS has for an answer, before the request is given up and made
-// anew.
+// RequestTime is the time limit of one request to SQS. A request that exceeds it is
+// canceled and sent again.
 const RequestTime = 20 * time.Second
 
-// Try says how Again repeats a request. The zero value works.
+// Try configures Again. The zero value is valid.
 type Try struct {
-	// Action is the action of the API, such as "ReceiveMessage".
+	// Action is the API action, such as "ReceiveMessage". It names the request in the log.
 	Action string
-	// Final is an error that is returned at once, besides those that cannot pass.
+	// Final is an additional error after which the request is not repeated.
 	Final error
-	// Reporter logs what fails and is repeated. May be nil.
+	// Reporter logs failed requests that are repeated. May be nil.
 	Reporter *again.Reporter
 	// SuspectTime is as in again.Options.
 	SuspectTime time.Duration
 }
 
-// Again calls do until it succeeds, or fails in a way that another try would only
-// repeat, or in one that Is Final, or ctx ends. Credentials that are refused and answers
-// that are damaged are tried again for minutes.
+// Again calls do until it succeeds, returns a permanent error or an error that Is try.Final,
+// or ctx ends. After refused credentials or a damaged response it calls do again for
+// try.SuspectTime; see Classify.
 func Again(ctx context.Context, try Try, do func() error) error {
 	return again.Do(ctx, try.options(func(err error) again.Class {
 		if IsLost(err) || errors.Is(err, try.Final) {
@@ -73,11 +73,11 @@ func (t Try) options(classify func(error) again.Class) again.Options {
 	return again.Options{Classify: classify, Action: t.Action, Reporter: t.Reporter, SuspectTime: t.SuspectTime}
 }
 
-// lateAnswer is after how long a start says that there is no answer.
+// lateAnswer is the time after which a request at the start is logged as unanswered.
 const lateAnswer = 3 * time.Second
 
-// atStart calls do, with a time limit, until it succeeds, or fails in a way that a second
-// try of a few seconds does not mend.
+// atStart calls do with the time limit RequestTime. It repeats transient errors for a few
+// seconds; see again.AtStart.
 func atStart[T any](ctx context.Context, action string, reporter *again.Reporter, do func(context.Context) (T, error)) (T, error) {
 	opts := Try{Action: action, Reporter: reporter}.options(func(err error) again.Class {
 		if isUnset(err) {

@@ -24,8 +24,8 @@ type QueueFinder interface {
 	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
 }
 
-// QueueURL returns the address of a queue that is given by its name, or by its address.
-// Reporter may be nil.
+// QueueURL returns the URL of a queue. queue is the name of the queue or its URL. reporter
+// may be nil.
 func QueueURL(ctx context.Context, c QueueFinder, queue string, reporter *again.Reporter) (string, error) {
 	if strings.Contains(queue, "://") {
 		return queue, nil
@@ -50,10 +50,10 @@ func queueURL(ctx context.Context, c QueueFinder, queue string, reporter *again.
 	})
 }
 
-// usableURL is an address that SQS has returned.
+// usableURL returns the URL in a response of SQS, or errNoResult if it is malformed.
 func usableURL(text *string) (string, error) {
 	if u, err := url.Parse(aws.ToString(text)); err != nil || u.Host == "" {
-		return "", fmt.Errorf("%w: the address of a queue is %q", errNoResult, aws.ToString(text))
+		return "", fmt.Errorf("%w: invalid queue URL %q", errNoResult, aws.ToString(text))
 	}
 	return *text, nil
 }
@@ -61,11 +61,11 @@ func usableURL(text *string) (string, error) {
 // EntryID is the id of the ith entry of a batch.
 func EntryID(i int) *string { return aws.String(strconv.Itoa(i)) }
 
-// errNoResult is the error of an entry that has no result in a batch's answer, and of an
-// answer that lacks what has to be in it.
-var errNoResult = errors.New("damaged answer: there is no result for this entry in the SQS response")
+// errNoResult is returned for a batch entry that has no result in the response, and for a
+// response without a required value.
+var errNoResult = errors.New("damaged answer: a required value is missing from the SQS response")
 
-// Failed returns the error of each of n entries of a batch that has failed as a whole.
+// Failed returns err once for each of the n entries of a batch that failed as a whole.
 func Failed(n int, err error) []error {
 	errs := make([]error, n)
 	for i := range errs {
@@ -74,9 +74,9 @@ func Failed(n int, err error) []error {
 	return errs
 }
 
-// Answers returns the result of each of n entries of a batch, whose ids are EntryID's. What
-// the answer leaves out has not been done, as far as is known. Ids that were not sent are
-// ignored, and an entry that is reported as done and as failed has failed.
+// Answers returns the error, or nil, of each of the n entries of a batch, whose ids are
+// those of EntryID. An entry that is missing from the response gets errNoResult. Unknown ids
+// are ignored. An entry that is reported both as done and as failed counts as failed.
 func Answers[Done any](n int, done []Done, id func(Done) *string, failed []types.BatchResultErrorEntry) []error {
 	errs := Failed(n, errNoResult)
 	set := func(id *string, err error) {

@@ -8,13 +8,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// reloadPause is how often the settings are read anew at most while AWS refuses what they
-// say: credential_process starts a program each time.
+// reloadPause is the minimum time between two reloads while AWS refuses the credentials:
+// credential_process starts a program each time.
 const reloadPause = 2 * time.Second
 
-// renewing are credentials that are read anew once AWS has refused them. The SDK itself
-// reads those of the shared files once, and keeps those of other providers until the time
-// that they named. It implements aws.CredentialsProvider.
+// renewing provides credentials, and loads them again once AWS has refused them. The SDK
+// itself reads the shared files only once, and keeps the credentials of other providers
+// until they expire. renewing implements aws.CredentialsProvider.
 type renewing struct {
 	load func(context.Context) (aws.Config, error)
 
@@ -24,7 +24,7 @@ type renewing struct {
 	reloaded time.Time
 }
 
-// Refuse says that AWS has refused the credentials.
+// Refuse marks the credentials as refused, so that the next Retrieve loads them again.
 func (r *renewing) Refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -44,7 +44,7 @@ func (r *renewing) provider(ctx context.Context) aws.CredentialsProvider {
 		if cache, ok := r.current.(*aws.CredentialsCache); ok {
 			cache.Invalidate()
 		}
-		// Files that cannot be read at the moment may be in the middle of being written.
+		// Keep the current provider if loading fails: another program may be writing the files.
 		if cfg, err := r.load(ctx); err == nil && cfg.Credentials != nil {
 			r.current, r.refused = cfg.Credentials, false
 		}

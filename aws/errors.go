@@ -12,8 +12,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
-// codes of SQS's answers, and what they mean to us. An entry in a batch is reported with
-// its code alone, so codes are compared and not types.
+// Error codes of SQS by their meaning. The result of a batch entry has only a code, so codes
+// are compared instead of error types.
 // Source: AWS, Amazon SQS API Reference, the errors of each action; Common errors.
 var (
 	lostCodes = map[string]bool{
@@ -33,8 +33,8 @@ var (
 	}
 )
 
-// codeOf is the code of AWS's own answer without a namespace, or "" if there was none.
-// Every comparison of codes uses it.
+// codeOf returns the error code of an AWS response without its namespace, or "" if err is
+// not one. Compare only codes that codeOf returned.
 func codeOf(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -49,12 +49,13 @@ func IsLost(err error) bool { return lostCodes[codeOf(err)] }
 // IsNoQueue reports whether SQS says that there is no such queue.
 func IsNoQueue(err error) bool { return noQueueCodes[codeOf(err)] }
 
-// IsPassing reports whether the same request may succeed later, however long that takes:
-// the network, and what SQS says of itself.
+// IsPassing reports whether err is transient: a network error, throttling, or an error
+// of the service itself.
 func IsPassing(err error) bool { return Classify(err) == again.Transient }
 
-// Classify says whether the same request may succeed later. Refused credentials may be
-// renewed, and a damaged answer may come whole.
+// Classify reports whether the same request may succeed later. Refused credentials and
+// damaged responses are Suspect: the credentials may be renewed, and the next response may
+// be complete.
 func Classify(err error) again.Class {
 	var api smithy.APIError
 	var response *awshttp.ResponseError
@@ -68,24 +69,23 @@ func Classify(err error) again.Class {
 	return again.Permanent
 }
 
-// isRefusal reports whether AWS does not accept the credentials, or there are none at the
-// moment.
+// isRefusal reports whether AWS refused the credentials, or none were found.
 func isRefusal(err error) bool { return keyCodes[codeOf(err)] || HasNoCredentials(err) }
 
-// Explain says in words what to do about an error of an action on a queue.
+// Explain wraps the error of an action on a queue with a message that says what to do.
 func Explain(action, queue string, err error) error {
 	what := ""
 	switch code := codeOf(err); {
 	case noQueueCodes[code]:
 		what = fmt.Sprintf("queue %q does not exist in this account and region; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --region", queue)
 	case deniedCodes[code]:
-		what = fmt.Sprintf("these credentials may not do it: allow sqs:%s on the queue %q in their IAM policy", action, queue)
+		what = fmt.Sprintf("permission denied; allow sqs:%s on the queue %q in the IAM policy of these credentials", action, queue)
 	case keyCodes[code]:
-		what = "AWS does not accept these credentials; renew them (aws sts get-caller-identity shows whose they are)"
+		what = "AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to)"
 	case deletedCodes[code]:
-		what = fmt.Sprintf("a queue %q was deleted less than a minute ago, and SQS takes the name again after 60 s: wait, and create it then", queue)
+		what = fmt.Sprintf("queue %q was deleted less than 60 s ago; wait 60 s, then create it again", queue)
 	case isDamaged(err):
-		what = "the answer cannot be used; look for a proxy that changes it, and at AWS_ENDPOINT_URL if it is set"
+		what = "invalid response; check whether a proxy changes responses, and check AWS_ENDPOINT_URL if it is set"
 	case code == "":
 		what = unreached(err)
 	default:
@@ -94,7 +94,7 @@ func Explain(action, queue string, err error) error {
 	return fmt.Errorf("sqs %s: %s: %w", action, what, err)
 }
 
-// HasNoCredentials reports whether there is nobody to ask as; the SDK has no type for it.
+// HasNoCredentials reports whether the SDK found no credentials. It has no error type for that.
 func HasNoCredentials(err error) bool { return strings.Contains(err.Error(), "get identity: ") }
 
 // isUnset reports whether the environment has to change for another try to do better.
@@ -113,7 +113,7 @@ func unreached(err error) string {
 	case HasNoCredentials(err):
 		return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role"
 	case errors.As(err, &dns):
-		return fmt.Sprintf("there is no host %s; correct the region (--region or AWS_REGION) or AWS_ENDPOINT_URL, or see to the network", dns.Name)
+		return fmt.Sprintf("there is no host %s; correct the region (--region or AWS_REGION) or AWS_ENDPOINT_URL, or check the network", dns.Name)
 	}
-	return "SQS was not reached; see to the network, and to AWS_ENDPOINT_URL if it is set"
+	return "SQS was not reached; check the network, and AWS_ENDPOINT_URL if it is set"
 }

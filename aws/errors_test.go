@@ -90,7 +90,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{api("ExpiredToken", smithy.FaultClient), "renew"},
 		{errors.New("get identity: get credentials: no EC2 IMDS role found"), "AWS_PROFILE"},
 		{fmt.Errorf("dial: %w", &net.DNSError{Name: "sqs.us-west-9.amazonaws.com", IsNotFound: true}), "no host sqs.us-west-9.amazonaws.com; correct the region"},
-		{errors.New("connection refused"), "see to the network"},
+		{errors.New("connection refused"), "check the network"},
 		{api("InvalidAttributeName", smithy.FaultClient), "InvalidAttributeName"},
 	} {
 		err := Explain("SendMessage", "jobs", tc.err)

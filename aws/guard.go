@@ -15,18 +15,18 @@ import (
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
-// MaxAnswer is how many bytes of an answer are read: several times ten messages of the
-// largest size, escaped.
+// MaxAnswer is the maximum size of a response in bytes. It is several times the size of ten
+// messages of the maximum size with all characters escaped.
 const MaxAnswer = 64 << 20
 
-// errLongAnswer says that an answer has no end, or is far larger than any can be.
-var errLongAnswer = fmt.Errorf("the answer has more than %d MiB", MaxAnswer>>20)
+// errLongAnswer is returned for a response of more than MaxAnswer bytes.
+var errLongAnswer = fmt.Errorf("the response is larger than %d MiB", MaxAnswer>>20)
 
-// guard stands around every request of a client, outside of all that the SDK does. It
-// turns a panic into an error, and has refused credentials read anew.
+// guard is the outermost middleware of every request. It turns a panic into an error, and
+// marks refused credentials so that they are loaded again.
 type guard struct{ credentials *renewing }
 
-// addGuard returns an option for clients that adds a guard.
+// addGuard returns a client option that adds a guard.
 func addGuard(credentials *renewing) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error {
 		return stack.Initialize.Add(guard{credentials}, middleware.Before)
@@ -50,7 +50,7 @@ func (g guard) HandleInitialize(ctx context.Context, in middleware.InitializeInp
 	return out, metadata, err
 }
 
-// limit bounds the answers that are read as a whole.
+// limit is a middleware that limits the size of responses, except for streamed content.
 type limit struct{}
 
 func addLimit(stack *middleware.Stack) error { return stack.Deserialize.Add(limit{}, middleware.After) }
@@ -74,7 +74,7 @@ func (limit) HandleDeserialize(ctx context.Context, in middleware.DeserializeInp
 	return out, metadata, err
 }
 
-// limitedBody is a body that ends with an error if it is too long.
+// limitedBody returns errLongAnswer once more than left bytes have been read.
 type limitedBody struct {
 	io.ReadCloser
 	left int64
@@ -89,12 +89,13 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// maxRedirects is how often a server may lead elsewhere. The SDK's own client follows
-// redirects without end.
+// maxRedirects is the maximum number of redirects. The SDK's own client has no maximum.
 const maxRedirects = 5
 
-// Redirected returns a client that follows few redirects, and only those that keep the
-// method. Token of temporary credentials do not go to another host.
+// Redirected returns a client that follows at most maxRedirects redirects, and only those
+// that keep the method (307 and 308). It does not send the session token of temporary
+// credentials to another host. A client that is not an *http.BuildableClient of the SDK is
+// returned unchanged.
 func Redirected(client aws.HTTPClient) aws.HTTPClient {
 	c, ok := client.(*awshttp.BuildableClient)
 	if !ok {
@@ -102,7 +103,7 @@ func Redirected(client aws.HTTPClient) aws.HTTPClient {
 	}
 	return &http.Client{Transport: c.GetTransport(), CheckRedirect: func(to *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects {
-			return fmt.Errorf("the server has redirected the request more than %d times", maxRedirects)
+			return fmt.Errorf("stopped after %d redirects", maxRedirects)
 		}
 		if s := to.Response.StatusCode; s != http.StatusTemporaryRedirect && s != http.StatusPermanentRedirect {
 			return http.ErrUseLastResponse
@@ -114,7 +115,7 @@ func Redirected(client aws.HTTPClient) aws.HTTPClient {
 	}}
 }
 
-// isDamaged reports whether an answer, or a part of it, could not be used.
+// isDamaged reports whether the response, or a part of it, was invalid.
 func isDamaged(err error) bool {
 	return again.IsPanic(err) || errors.Is(err, errNoResult)
 }

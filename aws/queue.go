@@ -52,7 +52,7 @@ func NewClient(ctx context.Context, region string) (*sqs.Client, error) {
 		return nil, errors.New("sqs: no region: give --region, or set AWS_REGION, or one in the profile of AWS_PROFILE")
 	}
 	return sqs.NewFromConfig(cfg, func(o *sqs.Options) {
-		o.Retryer = aws.NopRetryer{} // Again repeats requests, and reports it
+		o.Retryer = aws.NopRetryer{} // Again repeats requests and logs it
 		o.HTTPClient = Redirected(o.HTTPClient)
 	}), nil
 }
@@ -68,8 +68,9 @@ type Queue struct {
 	reporter *again.Reporter
 }
 
-// FindQueue finds a queue. An error that IsNoQueue says that there is none. Reporter logs
-// what fails and is repeated, here and by the Queue; it may be nil.
+// FindQueue looks up a queue by name. If the queue does not exist, it returns an error for
+// which IsNoQueue is true. reporter logs requests that fail and are repeated, also those of
+// the returned Queue; it may be nil.
 func FindQueue(ctx context.Context, c Client, name string, reporter *again.Reporter) (*Queue, error) {
 	url, err := QueueURL(ctx, c, name, reporter)
 	if err != nil {
@@ -78,10 +79,10 @@ func FindQueue(ctx context.Context, c Client, name string, reporter *again.Repor
 	return &Queue{Name: name, URL: url, client: c, reporter: reporter}, nil
 }
 
-// CreateQueue creates a queue, with the longest retention that there is; one whose
-// name ends in FIFO delivers exactly once. One that is there already is taken as it
-// is. A queue is not created next to one of the same name of the other kind: programs
-// that share the job use that one.
+// CreateQueue creates a queue with the maximum retention. A name that ends in FIFO creates
+// a FIFO queue, which delivers exactly once. An existing queue is returned unchanged. If a
+// queue of the same name and of the other kind exists, CreateQueue returns an OtherKindError,
+// because other programs of the job use that queue.
 func CreateQueue(ctx context.Context, c Client, name string, reporter *again.Reporter) (q *Queue, created bool, err error) {
 	var other *OtherKindError
 	if q, err = FindQueue(ctx, c, name, reporter); err == nil || !IsNoQueue(err) || errors.As(err, &other) {
@@ -138,7 +139,7 @@ type Attributes struct {
 	// Visible messages can be received, InFlight ones have been, and Delayed ones
 	// cannot be yet.
 	Visible, InFlight, Delayed int64
-	// Retention is how long a message is kept; 0 if SQS does not say.
+	// Retention is how long a message is kept; 0 if SQS does not report it.
 	Retention time.Duration
 	// MaxBytes is how large a message may be.
 	MaxBytes int
@@ -148,10 +149,11 @@ type Attributes struct {
 	MaxReceives     int
 }
 
-// maxNumber bounds the numbers that a server reports: as seconds they fit a Duration.
+// maxNumber is the maximum accepted for a reported number. That many seconds fit in a
+// time.Duration.
 const maxNumber = 1 << 32
 
-// Attributes asks SQS what it tells of the queue.
+// Attributes requests the attributes of the queue.
 func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 	out, err := atStart(ctx, "GetQueueAttributes", q.reporter, func(ctx context.Context) (*sqs.GetQueueAttributesOutput, error) {
 		return q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{

@@ -27,8 +27,8 @@ type Message struct {
 	// Group and Key are for queues that deliver exactly once: the messages of a group
 	// come in order, and one whose key was in it within five minutes is dropped.
 	Group, Key string
-	// Withheld, if set, is asked before each attempt to send the message; one that is
-	// withheld is not sent, and counts as sent.
+	// Withheld, if set, is called before each attempt to send the message. If it returns
+	// true, the message is not sent, and counts as sent.
 	Withheld func() bool
 }
 
@@ -109,7 +109,7 @@ func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 
 func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	in := sqs.SendMessageBatchInput{QueueUrl: &s.queue.URL}
-	var at []int // which message each entry is
+	var at []int // the index in messages of each entry
 	for i, m := range messages {
 		if m.Withheld != nil && m.Withheld() {
 			continue

@@ -11,17 +11,16 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// scopes are what a token for Pub/Sub is asked for
-// (Google: OAuth 2.0 Scopes for Google APIs, Cloud Pub/Sub).
+// scopes are the OAuth 2.0 scopes of a token for Pub/Sub.
+// Source: Google, OAuth 2.0 Scopes for Google APIs, Cloud Pub/Sub.
 var scopes = []string{"https://www.googleapis.com/auth/cloud-platform", "https://www.googleapis.com/auth/pubsub"}
 
-// reloadPause is how often the credentials are found anew at most while Google refuses
-// them.
+// reloadPause is the minimum time between two reloads while Google refuses the credentials.
 const reloadPause = 2 * time.Second
 
-// renewing are the machine's default credentials, found anew once Google has refused a
-// token of theirs. The library itself keeps a token until it expires, and a file's content
-// for ever. It implements auth.TokenProvider.
+// renewing provides the machine's default credentials, and loads them again once Google has
+// refused one of their tokens. The library itself keeps a token until it expires, and never
+// reads a credentials file again. renewing implements auth.TokenProvider.
 type renewing struct {
 	find func() (*auth.Credentials, error)
 
@@ -40,7 +39,8 @@ func newRenewing() (*renewing, error) {
 	return r, err
 }
 
-// credentials are these, with what else the machine's default ones say.
+// credentials returns credentials whose tokens come from r, and whose other properties are
+// those of the machine's default credentials.
 func (r *renewing) credentials() *auth.Credentials {
 	now := r.current
 	return auth.NewCredentials(&auth.CredentialsOptions{
@@ -59,7 +59,7 @@ func (r *renewing) provider() *auth.Credentials {
 	defer r.mu.Unlock()
 	if r.refused && time.Since(r.reloaded) >= reloadPause {
 		r.reloaded = time.Now()
-		// A file that cannot be read at the moment may be in the middle of being written.
+		// Keep the current credentials if loading fails: another program may be writing the file.
 		if found, err := r.find(); err == nil {
 			r.current, r.refused = found, false
 		}
@@ -67,7 +67,8 @@ func (r *renewing) provider() *auth.Credentials {
 	return r.current
 }
 
-// intercept has the credentials found anew if Google refuses them.
+// intercept is a gRPC interceptor that marks the credentials as refused if the response says
+// so. The next token then comes from credentials that are loaded again.
 func (r *renewing) intercept(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := next(ctx, method, request, answer, conn, opts...)
 	if codeOf(err) == codes.Unauthenticated {

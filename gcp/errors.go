@@ -42,12 +42,13 @@ func IsNoQueue(err error) bool { return codeOf(err) == codes.NotFound }
 // IsDenied reports whether Pub/Sub says that these credentials may not.
 func IsDenied(err error) bool { return codeOf(err) == codes.PermissionDenied }
 
-// IsPassing reports whether the same request may succeed later, however long that takes:
-// the network, and what Pub/Sub says of itself.
+// IsPassing reports whether err is transient: a network error, throttling, or an error
+// of the service itself.
 func IsPassing(err error) bool { return Classify(err) == again.Transient }
 
-// Classify says whether the same request may succeed later. Refused credentials may be
-// renewed, and a damaged answer may come whole.
+// Classify reports whether the same request may succeed later. Refused credentials and
+// damaged responses are Suspect: the credentials may be renewed, and the next response may
+// be complete.
 func Classify(err error) again.Class {
 	var one *ackError
 	switch code := codeOf(err); {
@@ -58,7 +59,7 @@ func Classify(err error) again.Class {
 	case isDamaged(err):
 		return again.Suspect
 	case code == codes.Unauthenticated:
-		// A token is fetched over the network as well.
+		// Fetching a token may fail because of the network.
 		text := err.Error()
 		if strings.Contains(text, localCredentials) && !strings.Contains(text, "invalid_grant") && !strings.Contains(text, "invalid_client") {
 			return again.Transient
@@ -70,11 +71,11 @@ func Classify(err error) again.Class {
 	return again.Permanent
 }
 
-// isDamaged reports whether an answer could not be used.
+// isDamaged reports whether the response was invalid.
 func isDamaged(err error) bool { return again.IsPanic(err) || errors.Is(err, errNoResult) }
 
-// errNoResult is the error of an answer that lacks what has to be in it.
-var errNoResult = errors.New("damaged answer: Pub/Sub has not confirmed every message")
+// errNoResult is returned for a response that does not confirm every message.
+var errNoResult = errors.New("damaged answer: Pub/Sub did not confirm every message")
 
 // codeOf is the code of Pub/Sub's own answer, or codes.Unknown where there was none.
 func codeOf(err error) codes.Code {
@@ -86,7 +87,7 @@ func codeOf(err error) codes.Code {
 func (q *Queue) Explain(action string, err error) error {
 	what := ""
 	if isDamaged(err) {
-		return fmt.Errorf("pubsub %s: the answer cannot be used; look for a proxy that changes it, and at %s if it is set: %w", action, emulator, err)
+		return fmt.Errorf("pubsub %s: invalid response; check whether a proxy changes responses, and check %s if it is set: %w", action, emulator, err)
 	}
 	kind, name := "subscription", q.Subscription
 	if ofTopic[action] {
@@ -101,11 +102,11 @@ func (q *Queue) Explain(action string, err error) error {
 			break
 		}
 		p := permissions[action]
-		what = fmt.Sprintf("these credentials may not do it: allow %s on the %s %q (%s has it)", p[0], kind, name, p[1])
+		what = fmt.Sprintf("permission denied; allow %s on the %s %q (the role %s has it)", p[0], kind, name, p[1])
 	case codes.Unauthenticated:
-		what = "Google does not accept these credentials; renew them (gcloud auth application-default login), or see to the file that GOOGLE_APPLICATION_CREDENTIALS names"
+		what = "Google does not accept these credentials; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS"
 	case codes.Unavailable, codes.DeadlineExceeded:
-		what = "Pub/Sub was not reached; see to the network, to --region, and to " + emulator + " if it is set"
+		what = "Pub/Sub was not reached; check the network, --region, and " + emulator + " if it is set"
 	default:
 		return fmt.Errorf("pubsub %s, %s %q: %w", action, kind, name, err)
 	}

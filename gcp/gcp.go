@@ -38,7 +38,7 @@ type Clients struct {
 	Topics        *pubsub.TopicAdminClient
 	Subscriptions *pubsub.SubscriptionAdminClient
 
-	// Reporter logs requests that fail and are repeated. May be nil.
+	// Reporter logs failed requests that are repeated. May be nil.
 	Reporter *again.Reporter
 	// SuspectTime is as in again.Options.
 	SuspectTime time.Duration
@@ -66,7 +66,7 @@ func Connect(ctx context.Context, place Place, options ...option.ClientOption) (
 	}
 	opts = append(opts, guards()...)
 	if len(options) == 0 && os.Getenv(emulator) == "" {
-		// Without credentials the clients say so below.
+		// If there are no credentials, creating the clients below returns the error.
 		if creds, err := newRenewing(); err == nil {
 			opts = append(opts, option.WithAuthCredentials(creds.credentials()),
 				option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(creds.intercept)))
@@ -95,9 +95,9 @@ func (c *Clients) Close() error {
 	return errors.Join(c.Topics.Close(), c.Subscriptions.Close())
 }
 
-// Again calls do until it succeeds, or fails in a way that another try would only
-// repeat, or in one that Is final, or ctx ends. Credentials that are refused and answers
-// that are damaged are tried again for minutes. action names the request in the log.
+// Again calls do until it succeeds, returns a permanent error or an error that Is final, or
+// ctx ends. After refused credentials or a damaged response it calls do again for
+// c.SuspectTime; see Classify. action names the request in the log.
 func (c *Clients) Again(ctx context.Context, action string, final error, do func() error) error {
 	opts := c.options(action)
 	opts.Classify = func(err error) again.Class {
@@ -113,11 +113,11 @@ func (c *Clients) options(action string) again.Options {
 	return again.Options{Classify: Classify, Action: action, Reporter: c.Reporter, SuspectTime: c.SuspectTime}
 }
 
-// lateAnswer is after how long a start says that there is no answer.
+// lateAnswer is the time after which a request at the start is logged as unanswered.
 const lateAnswer = 3 * time.Second
 
-// atStart calls do with a time limit until it succeeds, or fails in a way that a second
-// try of a few seconds does not mend.
+// atStart calls do with the time limit RequestTime. It repeats transient errors for a few
+// seconds; see again.AtStart.
 func atStart[T any](ctx context.Context, c *Clients, action string, do func(context.Context) (T, error)) (T, error) {
 	opts := c.options(action)
 	opts.Late = lateAnswer

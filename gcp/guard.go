@@ -9,12 +9,12 @@ import (
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
-// MaxAnswer is how many bytes an answer may have. Pub/Sub sends 20 MB at most; the
+// MaxAnswer is the maximum size of a response in bytes. Pub/Sub sends at most 20 MB; the
 // library's own limit is 2 GB.
 const MaxAnswer = 64 << 20
 
-// guards return what stands around every request: a panic in the library, such as on a
-// damaged answer, is an error, and a larger answer than Pub/Sub sends is not read.
+// guards returns client options that turn a panic in the library into an error, and limit
+// the size of responses to MaxAnswer.
 func guards() []option.ClientOption {
 	return []option.ClientOption{
 		option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(guard)),

@@ -48,33 +48,32 @@ func (c *Clients) Queue(name string) *Queue {
 	}
 }
 
-// Info is what Pub/Sub reports of a subscription. It does not report how many messages it
-// has.
+// Info describes a subscription. Pub/Sub does not report how many messages it has.
 type Info struct {
 	// AckDeadline is for how long a message is held at first.
 	AckDeadline time.Duration
-	// Retention is how long a message is kept; 0 if Pub/Sub does not say.
+	// Retention is how long a message is kept; 0 if Pub/Sub does not report it.
 	Retention time.Duration
 	// ExactlyOnce says that it delivers each message exactly once.
 	ExactlyOnce bool
-	// DeadLetterTopic is the name of the topic to which a message goes that has been
-	// delivered MaxDeliveries times; "" if there is none. Deliveries are counted only
-	// if there is one.
+	// DeadLetterTopic is the topic that receives messages which were delivered
+	// MaxDeliveries times; "" if there is none. Pub/Sub counts deliveries only if there is one.
 	DeadLetterTopic string
 	MaxDeliveries   int
-	// Problem is why messages that are published to the queue's topic do not come out of
-	// its subscription, and what to do; "" if they do.
+	// Problem describes why messages published to the queue's topic cannot be pulled from
+	// its subscription, and what to do; "" if they can.
 	Problem string
-	// TopicDeleted says that the subscription is left from a topic that was deleted. What
-	// was published before can still be received.
+	// TopicDeleted reports whether the topic of the subscription was deleted. Messages
+	// published before that can still be received.
 	TopicDeleted bool
 }
 
 // deletedTopic is the topic of a subscription whose own was deleted.
 const deletedTopic = "_deleted-topic_"
 
-// Info asks for the subscription. An error that IsNoQueue says that there is none. One that
-// messages cannot come out of is an error that Is ErrUnusable, and is returned with it.
+// Info requests the subscription. If it does not exist, Info returns an error for which
+// IsNoQueue is true. If messages cannot be pulled from it, Info returns both the Info and
+// an error that Is ErrUnusable.
 func (q *Queue) Info(ctx context.Context) (Info, error) {
 	s, err := atStart(ctx, q.clients, "GetSubscription", func(ctx context.Context) (*pubsubpb.Subscription, error) {
 		return q.clients.Subscriptions.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: q.Subscription})
@@ -95,24 +94,24 @@ func (q *Queue) Info(ctx context.Context) (Info, error) {
 	return info, nil
 }
 
-// ErrUnusable says that a queue exists, but not so that what is sent to it is received
+// ErrUnusable is returned if a queue exists, but messages sent to it cannot be received
 // from it.
 var ErrUnusable = errors.New("the queue cannot be used as it is")
 
 func unusable(problem string) error { return fmt.Errorf("pubsub: %s: %w", problem, ErrUnusable) }
 
-// anew says how to go on if a part of a queue is not as it has to be.
-const anew = "; ctworker queue delete deletes both parts of the queue (--events: of the queue of events), and ctworker queue create creates them anew"
+// anew is the advice for a queue with an unsuitable topic or subscription.
+const anew = "; delete both parts of the queue (ctworker queue delete; with --events the event queue) and create them again (ctworker queue create)"
 
-// problem compares a subscription with what the queue needs.
+// problem returns the Problem of Info for a subscription.
 func (q *Queue) problem(s *pubsubpb.Subscription) string {
 	is := ""
 	switch push := s.GetPushConfig().GetPushEndpoint(); {
 	case s.GetTopic() == deletedTopic:
-		return fmt.Sprintf("the topic of the subscription %q was deleted, so that nothing comes any more to what it still has", q.Subscription) +
-			"; collect what is in it if that is needed (ctworker events)" + anew
+		return fmt.Sprintf("the topic of the subscription %q was deleted, so it receives no more messages", q.Subscription) +
+			"; first collect the remaining messages if you need them (ctworker events)" + anew
 	case s.GetTopic() != q.Topic:
-		is = fmt.Sprintf("belongs to the topic %q and not to %q", s.GetTopic(), q.Topic)
+		is = fmt.Sprintf("belongs to the topic %q instead of %q", s.GetTopic(), q.Topic)
 	case s.GetDetached():
 		is = "is detached from its topic"
 	case s.GetFilter() != "":
@@ -127,8 +126,10 @@ func (q *Queue) problem(s *pubsubpb.Subscription) string {
 	return fmt.Sprintf("the subscription %q %s", q.Subscription, is) + anew
 }
 
-// Find asks whether the queue is there, both parts of it and such that what is published to
-// the one is received from the other. An error that IsNoQueue says that neither is there.
+// Find checks that the topic and the subscription exist, and that messages published to the
+// topic can be pulled from the subscription. If both are missing, it returns an error for
+// which IsNoQueue is true. If only the subscription is missing, the error also Is
+// ErrUnusable.
 func (q *Queue) Find(ctx context.Context) (Info, error) {
 	info, err := q.Info(ctx)
 	if err != nil && !IsNoQueue(err) {
@@ -137,16 +138,17 @@ func (q *Queue) Find(ctx context.Context) (Info, error) {
 	switch fault := q.findTopic(ctx); {
 	case fault == nil && err == nil:
 		return info, nil
-	case fault == nil: // what was published to it until now is lost already
-		return info, &halfError{fmt.Sprintf("the topic %q is there, but its subscription %q is not, so that what is sent is lost: ctworker queue create creates it (--events: in the queue of events)", q.Topic, q.Subscription), err}
+	case fault == nil: // messages published until now are lost
+		return info, &halfError{fmt.Sprintf("the topic %q exists, but its subscription %q does not, so messages sent to it are lost: create it (ctworker queue create)", q.Topic, q.Subscription), err}
 	case !IsNoQueue(fault), err != nil:
 		return info, fault
 	default:
-		return info, unusable(fmt.Sprintf("the subscription %q is there, but its topic %q is not", q.Subscription, q.Topic) + anew)
+		return info, unusable(fmt.Sprintf("the subscription %q exists, but its topic %q does not", q.Subscription, q.Topic) + anew)
 	}
 }
 
-// halfError is the error of a topic without a subscription. It IsNoQueue and Is ErrUnusable.
+// halfError is the error for a topic without a subscription. IsNoQueue is true for it, and it
+// Is ErrUnusable.
 type halfError struct {
 	text string
 	err  error
@@ -166,9 +168,9 @@ func (q *Queue) findTopic(ctx context.Context) error {
 	return nil
 }
 
-// Create creates what is missing of the queue. What is there is not changed; it is an error
-// that Is ErrUnusable if messages would not come out of it, or not exactly once though that
-// is wanted.
+// Create creates the topic and the subscription if they do not exist. It does not change
+// existing ones, but returns an error that Is ErrUnusable if messages cannot be pulled from
+// the subscription, or if exactlyOnce is set and it does not deliver exactly once.
 func (q *Queue) Create(ctx context.Context, exactlyOnce bool) (created bool, err error) {
 	info, err := q.Find(ctx)
 	if err == nil {
@@ -193,7 +195,7 @@ func (q *Queue) Create(ctx context.Context, exactlyOnce bool) (created bool, err
 	switch {
 	case err == nil:
 		return true, nil
-	case codeOf(err) == codes.AlreadyExists: // another worker was faster, or it is not what it should be
+	case codeOf(err) == codes.AlreadyExists: // another worker was faster, or the subscription is unsuitable
 		info, err := q.Info(ctx)
 		if err != nil {
 			return false, err
@@ -210,9 +212,10 @@ func (q *Queue) checkOnce(info Info, exactlyOnce bool) error {
 	return nil
 }
 
-// NotExactlyOnce says that the subscription does not deliver exactly once, and what to do.
+// NotExactlyOnce returns a message that the subscription does not deliver exactly once, with
+// advice.
 func (q *Queue) NotExactlyOnce() string {
-	return fmt.Sprintf("the subscription %q does not deliver exactly once, and is not changed: delete it and create it anew (ctworker queue delete and ctworker queue create --exactly-once-queue), or leave out --exactly-once-queue", q.Subscription)
+	return fmt.Sprintf("the subscription %q does not deliver exactly once: delete it and create it again (ctworker queue delete and ctworker queue create --exactly-once-queue), or leave out --exactly-once-queue", q.Subscription)
 }
 
 // Purge deletes all that was published until now.

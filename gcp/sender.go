@@ -25,8 +25,8 @@ const (
 // A Message is what a Sender sends.
 type Message struct {
 	Data string
-	// Withheld, if set, is asked before each attempt to send the message; one that is
-	// withheld is not sent, and counts as sent.
+	// Withheld, if set, is called before each attempt to send the message. If it returns
+	// true, the message is not sent, and counts as sent.
 	Withheld func() bool
 }
 
@@ -92,7 +92,7 @@ func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 
 func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	in := &pubsubpb.PublishRequest{Topic: s.queue.Topic}
-	var at []int // which message each of the request is
+	var at []int // the index in messages of each message of the request
 	for i, m := range messages {
 		if m.Withheld != nil && m.Withheld() {
 			continue
@@ -109,7 +109,7 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	switch {
 	case err == nil && len(out.GetMessageIds()) == len(at):
 		return nil
-	case err == nil: // which of them are in the topic is not known: they are sent again
+	case err == nil: // it is not known which messages were published, so all are sent again
 		err = fmt.Errorf("%w: %d ids for %d messages", errNoResult, len(out.GetMessageIds()), len(at))
 	}
 	errs := make([]error, len(messages))
