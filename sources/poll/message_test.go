@@ -42,8 +42,8 @@ func TestParse_TaskIDs(t *testing.T) {
 		`{"task_id":1e3,"data":1}`:  "1e3: it must be a string or an integer",
 		`{"task_id":true,"data":1}`: "it must be a string or an integer",
 		`{"task_id":[],"data":1}`:   "it must be a string or an integer",
-		`{"task_id":NaN,"data":1}`:  "the message is no task",
-		`{"task_id":1,"data":NaN}`:  "the message is no task",
+		`{"task_id":NaN,"data":1}`:  "the message is not a task",
+		`{"task_id":1,"data":NaN}`:  "the message is not a task",
 	} {
 		if _, err := parse(body); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", body, err)

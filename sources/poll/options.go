@@ -21,28 +21,28 @@ type Message struct {
 	Lease pipeline.Lease
 }
 
-// Options say what is asked and how. Ask, Classify, Explain, Most, Wait and Lease are
-// required.
+// Options configures a Poller. Ask, Classify, Explain, Most, Wait and Lease are required.
 type Options struct {
-	// Provider begins the errors, such as "sqs".
+	// Provider prefixes errors, such as "sqs".
 	Provider string
 	// Action names the request in the log, such as "ReceiveMessage".
 	Action string
-	// Ask makes one request for up to n messages, which waits for the first for about as
-	// long as wait: from 1 s to Wait. It returns none if none came. If it fails and is
-	// tried again, try is the same. It is called from several goroutines at once.
+	// Ask makes one request for up to n messages. It waits up to about wait, which is
+	// between 1 s and Wait, for the first message, and returns no messages if none arrive.
+	// A repetition of a failed request has the same try. Ask is called from several
+	// goroutines concurrently.
 	Ask func(ctx context.Context, n int, wait time.Duration, try string) ([]Message, error)
-	// Classify says whether a request that failed may succeed later.
+	// Classify reports whether a failed request may succeed later.
 	Classify func(error) again.Class
-	// Explain returns an error after which no request is made any more, with what is
-	// wrong and what to do.
+	// Explain wraps a permanent error of Ask with a message that says what to do. The
+	// Poller makes no more requests after it.
 	Explain func(error) error
 	// Most is how many messages a request brings at most.
 	Most int
 	// Partial says that a request may bring fewer messages than it could though more
 	// are there.
 	Partial bool
-	// Wait is how long Ask waits for a message at most; see MaxWait.
+	// Wait is the maximum time that Ask waits for a message; see MaxWait.
 	Wait time.Duration
 	// WaitOut has Close wait for the requests under way, as one that is cancelled may take
 	// messages with it. Default: for the time that an answer takes, and no longer.
@@ -59,9 +59,9 @@ type Options struct {
 	Malformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger
-	// Reporter logs requests that fail and are repeated. Default: one with Log.
+	// Reporter logs failed requests that are repeated. Defaults to one that writes to Log.
 	Reporter *again.Reporter
-	// SuspectTime is as in again.Options.
+	// SuspectTime is passed to again.Do; see again.Options.
 	SuspectTime time.Duration
 	// Limit is how long an answer may take beside Wait, before the request is given up
 	// and made anew. Default 20 s.

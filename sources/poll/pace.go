@@ -5,25 +5,25 @@ import (
 	"time"
 )
 
-// leastWait is the shortest time that a request is asked to wait for a message.
+// leastWait is the minimum time that a request waits for a message.
 const leastWait = time.Second
 
-// firstPause is the pause after the first answer that was empty and early.
+// firstPause is the pause after the first early empty answer.
 const firstPause = 250 * time.Millisecond
 
-// pace is when the next request is made. Most servers keep an empty answer back for as long
-// as they were asked to; one that does not must not be asked hundreds of times a second.
-// After an early empty answer the pause is short, so that a message that has just
-// arrived is not kept waiting, and it doubles with each further one up to the wait that was
-// asked for. The owner of the Poller's mutex owns it.
+// pace determines when the next request is made. Most servers delay an empty answer until the
+// requested wait is over. A server that answers early must not get hundreds of requests per
+// second. The pause after the first early empty answer is short, so that a new message is
+// received soon. It doubles with each further one, up to the requested wait. The Poller's
+// mutex guards a pace.
 type pace struct {
-	early  int       // how many answers in a row have been empty and early
-	next   time.Time // no request before
-	looked time.Time // when the last answer came that had no message
+	early  int       // number of consecutive early empty answers
+	next   time.Time // earliest time of the next request
+	looked time.Time // time of the last empty answer
 }
 
-// answered enters an answer with n messages, which came that much before the wait that was
-// asked for was over.
+// answered records an answer with n messages that arrived the duration early before the end
+// of the requested wait.
 func (p *pace) answered(now time.Time, early time.Duration, n int) {
 	if n > 0 {
 		p.early, p.next = 0, time.Time{}
@@ -34,7 +34,7 @@ func (p *pace) answered(now time.Time, early time.Duration, n int) {
 		p.early = 0
 		return
 	}
-	if now.Before(p.next) { // another request that was under way at the same time
+	if now.Before(p.next) { // a concurrent request has already set the pause
 		return
 	}
 	pause := min(firstPause<<min(p.early, 20), early)
@@ -42,20 +42,20 @@ func (p *pace) answered(now time.Time, early time.Duration, n int) {
 	p.next = now.Add(pause*3/4 + rand.N(pause/2+1))
 }
 
-// until returns how long to wait before the next request, if no other one ends earlier: 0
-// is to make it now. left is the time after which there has been nothing to do for long
-// enough, and running how many requests are under way. idle says that this is so: a recent
-// answer has shown that the queue is empty.
+// until returns the pause before the next request, which may be cut short by the end of
+// another request; 0 means that the request can be made now. left is the time until the idle
+// timeout, and running the number of open requests. idle reports that the idle timeout has
+// passed and a recent answer has shown that the queue is empty.
 func (p *pace) until(now time.Time, left time.Duration, running int) (pause time.Duration, idle bool) {
-	recent := now.Add(left).Sub(p.looked) // how old the last answer will be, or was
+	recent := now.Add(left).Sub(p.looked) // age of the last empty answer at the idle timeout
 	switch {
-	case left <= 0 && running > 0: // its answer decides
+	case left <= 0 && running > 0: // wait for the open request
 		return leastWait, false
 	case left <= 0 && recent < leastWait:
 		return 0, true
-	case left <= 0: // look once more
+	case left <= 0: // check once more that the queue is empty
 		return 0, false
-	case left < leastWait && recent < leastWait: // a request would outlast the end
+	case left < leastWait && recent < leastWait: // a request would outlast the idle timeout
 		return left, false
 	}
 	return min(p.next.Sub(now), left), false

@@ -12,7 +12,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
-// maxPolls is how many requests are under way at once at most.
+// maxPolls is the maximum number of concurrent requests.
 const maxPolls = 8
 
 // A Poller takes tasks from a queue. It never ends by itself. Make it with New.
@@ -56,10 +56,11 @@ func (p *Poller) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 	return p.ReceiveUntilIdle(ctx, limit, nil)
 }
 
-// ReceiveUntilIdle is Receive, and ends with pipeline.ErrIdle; see pipeline.Idler. No
-// request waits beyond the time that idleAt returns when it begins, but for a second or
-// so, and one that is under way at that time is waited for: a provider may hand a message
-// over to a request that nobody waits for, where nobody has it until its lease is over.
+// ReceiveUntilIdle is like Receive, but returns pipeline.ErrIdle once the queue is idle; see
+// pipeline.Idler. A request never waits more than about a second beyond the time that idleAt
+// returned when the request began. ReceiveUntilIdle waits for open requests before it
+// returns ErrIdle: a provider may deliver a message to a request whose caller is gone, and
+// that message would be unavailable until its lease ends.
 func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -67,7 +68,7 @@ func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 		}
 		left := p.opts.Wait + leastWait
 		if idleAt != nil {
-			left = time.Until(idleAt()) // asks for Unanswered
+			left = time.Until(idleAt()) // calls Unanswered, so mu must not be held
 		}
 		p.mu.Lock()
 		if n := min(len(p.ready), limit); n > 0 {
@@ -97,8 +98,8 @@ func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 	}
 }
 
-// await waits until a poll has ended, or for pause if that is not 0. It reports false if
-// ctx ends first.
+// await waits until a poll has ended or, if pause is positive, until pause is over. It
+// reports false if ctx ends first.
 func (p *Poller) await(ctx context.Context, pause time.Duration) bool {
 	var over <-chan time.Time
 	if pause > 0 {
@@ -142,7 +143,7 @@ func (p *Poller) poll(n int, wait time.Duration) {
 		if reported := again.Guard(func() error { return p.report(got.malformed) }); err == nil {
 			err = reported
 		}
-		// Not before: if no event can be written, no more is received.
+		// Only after report has returned: nothing more is received while events cannot be written.
 		p.mu.Lock()
 		p.running--
 		if err != nil && p.err == nil {
@@ -193,7 +194,7 @@ const releaseTime = 5 * time.Second
 type received struct {
 	tasks     []*pipeline.Delivery
 	malformed []malformed
-	surplus   []*pipeline.Delivery // beyond what was asked for
+	surplus   []*pipeline.Delivery // more than was requested
 }
 
 // malformed is a message that is not a task.
@@ -271,8 +272,8 @@ func (p *Poller) Unanswered() time.Time {
 	return p.fault
 }
 
-// deliveries makes a delivery of each message. A server that sends more than the n that
-// were asked for gets the rest back: they could not start here.
+// deliveries makes a delivery of each message. If the server sent more than the n requested
+// messages, the others are surplus and are released, because there is no slot for them.
 func (p *Poller) deliveries(messages []Message, n int) (got received) {
 	for i, m := range messages {
 		task, fault := pipeline.Task{ID: m.ID, Data: []byte(m.Body)}, error(nil)
@@ -292,10 +293,10 @@ func (p *Poller) deliveries(messages []Message, n int) (got received) {
 	return got
 }
 
-// maxAttempt bounds what a server counts.
+// maxAttempt is the maximum accepted for a receive count that a server reports.
 const maxAttempt = 1 << 30
 
-// report reports malformed messages, and then acknowledges them.
+// report calls Options.Malformed for each message, and acknowledges the reported ones.
 func (p *Poller) report(messages []malformed) error {
 	errs := make([]error, len(messages))
 	var all sync.WaitGroup
@@ -321,12 +322,12 @@ func (p *Poller) reportOne(m malformed) error {
 		if err := m.Ack(ctx); err != nil {
 			p.opts.Log.Warn().Err(err).Msg("malformed message was reported but could not be deleted; it will be reported again")
 		}
-	case ctx.Err() != nil: // its lease is over, or the run is; it comes again
+	case ctx.Err() != nil: // the lease or the run has ended
 		p.opts.Log.Warn().Err(err).Msg("malformed message could not be reported in time; it will be delivered again")
 		release([]*pipeline.Delivery{m.Delivery})
 	default:
 		release([]*pipeline.Delivery{m.Delivery})
-		return fmt.Errorf("%s: a malformed message could not be reported: %w", p.opts.Provider, err)
+		return fmt.Errorf("%s: report malformed message: %w", p.opts.Provider, err)
 	}
 	return nil
 }

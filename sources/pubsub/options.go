@@ -50,11 +50,11 @@ type Options struct {
 	Malformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger
-	// Reporter logs requests that fail and are repeated, together with those of others
-	// that use the same provider. Default: one with Log.
+	// Reporter logs failed requests that are repeated. Share one between all users of the
+	// provider, so that an outage is logged once. Defaults to one that writes to Log.
 	Reporter *again.Reporter
 
-	limit, late, suspectTime time.Duration // see poll.Options; tests have less
+	limit, late, suspectTime time.Duration // see poll.Options; shorter in tests
 }
 
 func (o Options) withDefaults() Options {
@@ -112,8 +112,8 @@ func look(ctx context.Context, queue *gcp.Queue, opts Options) (gcp.Info, error)
 	switch {
 	case gcp.IsDenied(err) && !opts.ExactlyOnce && !opts.CountAttempts:
 		return gcp.Info{AckDeadline: gcp.LeastAckDeadline}, nil
-	case err != nil && opts.Raw && info.TopicDeleted: // what was published before is there
-		opts.Log.Warn().Err(err).Msg("nothing more is sent to this queue")
+	case err != nil && opts.Raw && info.TopicDeleted: // earlier messages can still be received
+		opts.Log.Warn().Err(err).Msg("topic was deleted; receiving the remaining messages of the subscription")
 		return info, nil
 	case err != nil:
 		return info, err

@@ -43,11 +43,11 @@ type Options struct {
 	Malformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger
-	// Reporter logs requests that fail and are repeated, together with those of others
-	// that use the same provider. Default: one with Log.
+	// Reporter logs failed requests that are repeated. Share one between all users of the
+	// provider, so that an outage is logged once. Defaults to one that writes to Log.
 	Reporter *again.Reporter
 
-	limit, late, suspectTime time.Duration // see poll.Options; tests have less
+	limit, late, suspectTime time.Duration // see poll.Options; shorter in tests
 }
 
 func (o Options) withDefaults() Options {

@@ -98,8 +98,7 @@ func (s *Source) explain(err error) error { return aws.Explain("ReceiveMessage",
 // receiveCount is the attribute that counts the receives of a message.
 const receiveCount = types.MessageSystemAttributeNameApproximateReceiveCount
 
-// attempt is how often the message has been received; 0 if SQS does not say, or says what
-// is not a number.
+// attempt returns the receive count of a message, or 0 if SQS reports none or an invalid one.
 func attempt(m types.Message) int {
 	n, err := strconv.Atoi(m.Attributes[string(receiveCount)])
 	if err != nil {

@@ -37,11 +37,11 @@ type content struct {
 	unpack     *zstd.Decoder // nil unless zstd
 }
 
-// contentOptions are how a content is read. The functions may be nil.
+// contentOptions configures openContent. The functions may be nil.
 type contentOptions struct {
-	limit       int64           // bytes that an entry may take
-	beforeRead  func()          // is called before a read that may block
-	onAmbiguous func(Ambiguity) // is called once at most; file and entry are not set
+	limit       int64           // maximum size of an entry in bytes
+	beforeRead  func()          // called before a read that may block
+	onAmbiguous func(Ambiguity) // called at most once; File and Entry are not set
 }
 
 // counter counts the bytes read from a file.

@@ -1,16 +1,16 @@
 // Package taskfile reads tasks from a local file, or from standard input, as a
-// pipeline.Source. Files are streamed: in memory are 64 KiB and one entry,
-// whatever the file's size.
+// pipeline.Source. Files are streamed: whatever their size, only 64 KiB and one entry
+// are in memory.
 //
 //	file ─► gzip, zstd ─► text ─► entries ─► Receive
 //	        content.go    text.go  json.go   taskfile.go
 //	                               yaml*.go
 //
-// YAML takes a few steps more: the text is split into entries (yamlsplit.go,
-// yamlflow.go), those of a chunk are parsed together (yaml.go) after what the parser
-// would misread has been replaced (yamlmask.go), and the nodes become JSON
-// (yamlvalue.go) by the core schema of YAML 1.2 (yamlscalar.go). Values that YAML 1.1
-// reads differently are reported (yaml11.go).
+// YAML takes more steps. The text is split into entries (yamlsplit.go, yamlflow.go).
+// Characters that the parser would misread are replaced (yamlmask.go). The entries of
+// a chunk are parsed together (yaml.go). The nodes are converted to JSON (yamlvalue.go)
+// with the core schema of YAML 1.2 (yamlscalar.go). The first value that YAML 1.1 reads
+// differently is reported (yaml11.go).
 //
 // A task file is a list of objects, each with a task_id, which is a non-empty
 // string, and data, which is any JSON value; other keys are ignored. It is
@@ -27,11 +27,11 @@
 //
 // # Guarantee
 //
-// Data from JSON is delivered byte for byte. Data from YAML, which is read as YAML
-// 1.2, becomes the JSON that means the same: numbers keep their digits, objects the
-// order of their keys; dates are strings. Nothing in a file is executed, and none can
-// take more memory than some multiple of Options.MaxTaskSize: a few times for JSON, and
-// for YAML, whose parser builds a tree, a hundred times or so.
+// Data from JSON is delivered byte for byte. YAML is read as YAML 1.2, and its data is
+// converted to JSON: numbers keep their digits, objects the order of their keys; dates
+// are strings. Nothing in a file is executed. Memory is limited to a multiple of
+// Options.MaxTaskSize: a few times that size for JSON, about a hundred times for YAML,
+// whose parser builds a tree.
 //
 // A broken entry ends the reading with an *Error that says in which file, at
 // which entry and line, and what would be right. The tasks before it are

@@ -159,8 +159,8 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 	return task, nil
 }
 
-// value reads a name or a value. The decoder, which has to accept lone surrogates, also
-// accepts what is not UTF-8.
+// value reads a name or a value, and checks that it is UTF-8: the decoder, which has to
+// accept lone surrogates, does not.
 func (j *jsonEntries) value() (jsontext.Value, error) {
 	value, err := j.dec.ReadValue()
 	if err != nil {

@@ -36,10 +36,10 @@ type Options struct {
 	// YAML, also once its aliases have been expanded. Reading an entry takes a
 	// few times its size in memory. The default is DefaultMaxTaskSize.
 	MaxTaskSize int64
-	// OnAmbiguous, if set, is called for the first value without quotes of a YAML
-	// file that YAML 1.1 reads as another value than this package does, and not
-	// again. It is called while a task is read, by the goroutine that calls Receive
-	// or, unless the file is a regular one, by another. It must not call the Source.
+	// OnAmbiguous, if set, is called for the first unquoted value in a YAML file
+	// that YAML 1.1 reads differently than this package. It is called at most
+	// once. For a regular file it is called from the goroutine that calls Receive,
+	// otherwise from another one. It must not call methods of the Source.
 	OnAmbiguous func(Ambiguity)
 }
 

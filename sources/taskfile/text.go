@@ -120,16 +120,16 @@ func (t *text) skipMark(n int) { t.r, t.base = n, int64(-n) }
 
 func countLines(b []byte) int64 { return int64(bytes.Count(b, []byte{'\n'})) }
 
-// lines reads a text line by line; the last one can be held back. A line that is
-// longer than a chunk comes in pieces.
+// lines reads a text line by line; the last line can be held back. A line that is
+// longer than a chunk is returned in pieces.
 type lines struct {
 	text *text
 
 	line   []byte // the current line with its line end, or a piece of one
 	err    error  // what is wrong with it
 	number int64  // its number, from 1
-	isRest bool   // it continues the piece before it
-	ahead  []byte // the last character of a piece, which begins the next one
+	isRest bool   // line continues the previous piece
+	ahead  []byte // the bytes after a piece that begin the next one
 	start  int64  // its offset
 	held   bool
 	long   []byte // holds a line that spans chunks
@@ -181,7 +181,7 @@ func (l *lines) read() ([]byte, error) {
 		case isWhole:
 			return l.long, valid(l.long)
 		case len(l.long) >= chunkSize:
-			// The last character may not be there as a whole.
+			// The last character may be incomplete.
 			cut := len(l.long) - 1
 			for cut > len(l.long)-utf8.UTFMax && !utf8.RuneStart(l.long[cut]) {
 				cut--
@@ -207,7 +207,8 @@ func (l *lines) isBuffered() bool {
 	return l.held || bytes.IndexByte(l.text.buf[l.text.r:l.text.w], '\n') >= 0
 }
 
-// following is the first byte of the piece after the current one, or a line break.
+// following returns the first byte of the next piece of the line, or a line break if there
+// is none.
 func (l *lines) following() byte {
 	if len(l.ahead) > 0 {
 		return l.ahead[0]

@@ -7,22 +7,21 @@ import (
 	"strings"
 )
 
-// An Ambiguity is a value without quotes that a YAML file gives and that YAML 1.1,
-// which many programs still read (PyYAML among them), takes for another value than
-// YAML 1.2 does. Quoting the value, or writing it in the way that both read alike,
-// removes the ambiguity.
+// An Ambiguity describes an unquoted value in a YAML file that YAML 1.1 and YAML 1.2
+// read differently. Many programs, such as PyYAML, still read YAML 1.1. To remove the
+// ambiguity, quote the value, or write it in a form that both versions read the same way.
 type Ambiguity struct {
 	File  string // as in an Error
 	Entry int64  // the number of the entry, from 1
 	Line  int64  // the line of the value, from 1
-	Value string // the value as it is written; a long one is shortened
+	Value string // the value as written in the file; a long one is truncated
 
-	// Here is what the task gets, and YAML11 what YAML 1.1 reads, in words such
-	// as "the number 100" or "a string".
+	// Here describes the value that the task gets, and YAML11 the value that YAML 1.1
+	// reads, such as "the number 100" or "a string".
 	Here, YAML11 string
 }
 
-// The types that PyYAML's safe_load finds, from its resolver.py. They are those of
+// The scalar types of PyYAML's safe_load, from its resolver.py. They are the types of
 // YAML 1.1 (https://yaml.org/type/), except that y and n are strings.
 var (
 	yaml11Int = regexp.MustCompile(`^(?:[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|` +
@@ -33,8 +32,8 @@ var (
 		`(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)$`)
 )
 
-// differsInYAML11 reports whether YAML 1.1 reads the plain scalar text, which is
-// here, as something else, and what.
+// differsInYAML11 reports whether YAML 1.1 reads the plain scalar text differently than
+// here, which is what this package reads. there describes the value in YAML 1.1.
 func differsInYAML11(text string, here scalar) (there string, differs bool) {
 	switch text[:min(len(text), 1)] {
 	case "y", "Y", "n", "N", "o", "O":
@@ -55,7 +54,7 @@ func differsInYAML11(text string, here scalar) (there string, differs bool) {
 		return "", false
 	}
 	switch {
-	case len(text) > maxDigits: // converting it may take long, and is not worth it
+	case len(text) > maxDigits: // not converted, which could take long
 		isAlike := here.kind == intScalar && text == here.json || here.kind == floatScalar && yaml11Float.MatchString(text)
 		return "another value", !isAlike && (here.kind != stringScalar || yaml11Int.MatchString(text) || yaml11Float.MatchString(text))
 	case yaml11Int.MatchString(text):
@@ -74,8 +73,8 @@ func differsInYAML11(text string, here scalar) (there string, differs bool) {
 	}
 }
 
-// yaml11Value returns the decimal digits of an integer of YAML 1.1, or "" for one
-// without digits, such as 0b_.
+// yaml11Value returns the decimal digits of a YAML 1.1 integer, or "" if it has no digits,
+// such as 0b_.
 func yaml11Value(s string) string {
 	s = strings.ReplaceAll(s, "_", "")
 	sign, number := "", strings.TrimLeft(s, "+-")
@@ -84,7 +83,7 @@ func yaml11Value(s string) string {
 	}
 	n := new(big.Int)
 	switch {
-	case strings.Contains(number, ":"): // to base 60
+	case strings.Contains(number, ":"): // base 60
 		for part := range strings.SplitSeq(number, ":") {
 			digit, _ := new(big.Int).SetString(part, 10)
 			n.Add(n.Mul(n, big.NewInt(60)), digit)

@@ -116,8 +116,8 @@ func (f *gsFile) explain(r *http.Response) error {
 		return finally("there is no file %q in the bucket %q: correct the address: %w", f.key, f.bucket, answer)
 	case f.anonymous && (code == http.StatusUnauthorized || code == http.StatusForbidden):
 		return finally("there are no credentials, and not everybody may read it; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", answer)
-	case code == http.StatusUnauthorized: // a token may have run out, and the next one be good
-		return fmt.Errorf("these credentials are not accepted by Google; renew them (gcloud auth application-default login), or see to the file that GOOGLE_APPLICATION_CREDENTIALS names: %w", answer)
+	case code == http.StatusUnauthorized: // the token may have expired: the next one may be valid
+		return fmt.Errorf("these credentials are not accepted by Google; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS: %w", answer)
 	case code == http.StatusForbidden:
 		return finally("these credentials may not read it: allow storage.objects.get on the bucket %q (roles/storage.objectViewer has it): %w", f.bucket, answer)
 	case again.TransientStatus(code):

@@ -92,7 +92,7 @@ func withoutAddress(err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	return redact.Error(err) // such as that of a proxy's address
+	return redact.Error(err) // it may contain a proxy's password
 }
 
 // begin returns the body at the offset.

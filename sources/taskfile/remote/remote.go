@@ -27,7 +27,7 @@ type Options struct {
 	// Patience is after how long without a byte, on however many connections, the
 	// reading is given up. Default 5 minutes.
 	Patience time.Duration
-	// Log receives warnings: requests that are tried again, and ambiguous YAML values.
+	// Log receives warnings about repeated requests and ambiguous YAML values.
 	Log zerolog.Logger
 }
 
@@ -114,7 +114,7 @@ func Open(ctx context.Context, address string, opts Options) (*Reader, error) {
 	return r, nil
 }
 
-// lateAnswer is after how long a start says that there is no answer.
+// lateAnswer is the time after which a request at the start is logged as unanswered.
 const lateAnswer = 3 * time.Second
 
 func find(ctx context.Context, address string, opts Options) (object, error) {
@@ -140,9 +140,9 @@ func find(ctx context.Context, address string, opts Options) (object, error) {
 	}
 }
 
-// OpenTasks opens a local or a remote task file. ctx applies to the opening alone; its
-// end also ends the wait for a local file system that does not answer. An ambiguous YAML
-// value is logged to opts.Log, unless file.OnAmbiguous is set.
+// OpenTasks opens a local or a remote task file. ctx applies to opening the file, and not to
+// reading from the returned Source. If ctx ends, OpenTasks returns even if a local file system
+// hangs. The first ambiguous YAML value is logged to opts.Log, unless file.OnAmbiguous is set.
 func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Options) (*taskfile.Source, error) {
 	if file.OnAmbiguous == nil {
 		file.OnAmbiguous = func(a taskfile.Ambiguity) {

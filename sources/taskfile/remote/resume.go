@@ -90,7 +90,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	began := time.Now() // hours may have passed since the last Read
+	began := time.Now() // of this call: the caller may have paused for hours
 	var attempt *again.Attempt
 	defer func() {
 		if attempt != nil {
@@ -137,7 +137,7 @@ func (r *Reader) try(p []byte) (int, error) {
 	return n, err
 }
 
-// judge says what an error is for good, or waits before another try and returns nil.
+// judge returns the error that ends the reading, or waits before the next try and returns nil.
 func (r *Reader) judge(attempt *again.Attempt, err error, tries int, began time.Time) error {
 	err = r.cause(err)
 	size := r.obj.size()
@@ -154,13 +154,13 @@ func (r *Reader) judge(attempt *again.Attempt, err error, tries int, began time.
 		where = fmt.Sprintf("after %d of %d bytes", r.offset, size)
 	}
 	if since := time.Since(began); since > r.opts.Patience {
-		return fmt.Errorf("it broke off %s, and could not be read further for %v, in %d tries: %w", where, since.Round(time.Second), tries, err)
+		return fmt.Errorf("download interrupted %s, and not resumed for %v in %d tries: %w", where, since.Round(time.Second), tries, err)
 	}
 	if tries == 1 { // most breaks are over as they come
-		r.opts.Log.Debug().Err(err).Str("file", r.name).Msg("the connection of the task file ended " + where + "; it goes on there")
+		r.opts.Log.Debug().Err(err).Str("file", r.name).Int64("offset", r.offset).Msg("task file connection ended; resuming at the offset")
 		return nil
 	}
-	attempt.Failed(fmt.Errorf("the task file cannot be read further %s: %w", where, err))
+	attempt.Failed(fmt.Errorf("task file download interrupted %s: %w", where, err))
 	if !again.Pause(r.ctx, tries-2) {
 		return ErrClosed
 	}

@@ -123,9 +123,9 @@ func (f *s3File) explain(err error, offset int64) error {
 	case strings.Contains(code, "AccessDenied"), status == http.StatusForbidden && code == "":
 		return finally("these credentials may not read it, or it is not there: allow s3:GetObject on arn:aws:s3:::%s/%s (and s3:ListBucket on the bucket, to be told which): %w", f.bucket, f.key, err)
 	case aws.Classify(err) == again.Suspect: // credentials may be renewed
-		return fmt.Errorf("s3 GetObject: AWS does not accept these credentials, or the answer is damaged; renew them (aws sts get-caller-identity shows whose they are): %w", err)
+		return fmt.Errorf("s3 GetObject: AWS does not accept these credentials, or the response is invalid; renew the credentials (aws sts get-caller-identity shows who they belong to): %w", err)
 	case status == http.StatusForbidden:
-		return finally("AWS does not accept these credentials; renew them (aws sts get-caller-identity shows whose they are): %w", err)
+		return finally("AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to): %w", err)
 	case code == "InvalidObjectState":
 		return finally("the file is archived: restore it first (aws s3api restore-object): %w", err)
 	case aws.IsPassing(err):
