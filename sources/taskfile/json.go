@@ -126,7 +126,7 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 		}
 		key := fieldOf(name)
 		if key == isID && hasID || key == isData && hasData || key == isOther && j.isSeen(name) {
-			return task, at(j.lineAt(j.offset()), nil, "the entry has the key %s twice", name)
+			return task, at(j.lineAt(j.offset()), nil, "duplicate key %s in the entry", name)
 		}
 		value, err := j.value()
 		if err != nil {

@@ -13,22 +13,22 @@ import (
 )
 
 // yamlEntries reads YAML lists. The entries that a splitter finds in a chunk of the
-// file are parsed together, as one list, which costs much less than parsing each.
-// If there is a fault in any of them, each is parsed by itself, so that the error
-// names the right one. What an entry means does not depend on how it is parsed.
+// file are parsed together, as one list, which is much faster than parsing each one.
+// If any of them is invalid, each is parsed separately, so that the error names the
+// right entry. Both ways of parsing give the same values.
 type yamlEntries struct {
 	split yamlSplitter
-	err   error // what the splitter met behind its entries
+	err   error // the splitter's error after the entries
 	index int   // of the next entry
 	last  int64 // the offset in the file after the last entry
 
-	// The entries as nodes, and the line of each in the text that was parsed. A
-	// node is nil if its entry has to be parsed by itself.
+	// The entries as nodes, and the line of each in the parsed text. A node is nil if
+	// its entry has to be parsed separately.
 	nodes    []*yaml.Node
 	lines    []int64
 	isMasked bool
 
-	parsed []byte // the text that was last parsed
+	parsed []byte // the text parsed last
 	values converter
 	slab   slab
 }
@@ -64,7 +64,7 @@ func (y *yamlEntries) next(keep bool) (pipeline.Task, error) {
 	return task, nil
 }
 
-// parseAll parses all entries at once, if they can be.
+// parseAll parses all entries together if they are valid, and otherwise leaves nodes nil.
 func (y *yamlEntries) parseAll() {
 	entries := y.split.entries
 	if cap(y.nodes) < len(entries) {
@@ -80,7 +80,7 @@ func (y *yamlEntries) parseAll() {
 	for i, e := range entries {
 		y.lines[i] = line
 		line += parserLines(y.split.text[e.start:e.end])
-		// A quote that is not closed, say, may swallow the beginning of an entry.
+		// An unclosed quote, for example, may include the beginning of the next entry.
 		if start := int64(list.Content[i].Line); start < y.lines[i] || start >= line && i < len(entries)-1 {
 			clear(y.nodes)
 			return
@@ -93,13 +93,12 @@ func (y *yamlEntries) parseAll() {
 	}
 	for i, node := range y.nodes {
 		if refersBefore(node, y.lines[i]) {
-			y.nodes[i] = nil // it fails by itself
+			y.nodes[i] = nil // parsed separately, which reports the error
 		}
 	}
 }
 
-// parserLines counts line breaks as the parser does, to whom a carriage return by itself
-// is one.
+// parserLines counts line breaks as the parser does: a lone carriage return is one.
 func parserLines(text []byte) int64 {
 	n := countLines(text)
 	if returns := bytes.Count(text, []byte{'\r'}); returns > 0 {
@@ -108,7 +107,7 @@ func parserLines(text []byte) int64 {
 	return n
 }
 
-// refersBefore reports whether an alias below n stands for something above a line.
+// refersBefore reports whether n contains an alias of an anchor above line.
 func refersBefore(n *yaml.Node, line int64) bool {
 	if n.Kind == yaml.AliasNode {
 		return int64(n.Alias.Line) < line
@@ -121,7 +120,7 @@ func refersBefore(n *yaml.Node, line int64) bool {
 	return false
 }
 
-// parse parses the splitter's text[start:end], which has whole entries.
+// parse parses the splitter's text[start:end], which consists of complete entries.
 func (y *yamlEntries) parse(start, end int) (list *yaml.Node, isMasked bool, err error) {
 	y.parsed, isMasked = appendMasked(y.parsed[:0], y.split.text[start:end])
 	if y.split.isFlow {
@@ -144,7 +143,7 @@ func (y *yamlEntries) task(entry yamlEntry, keep bool) (task pipeline.Task, err 
 			return task, y.syntax(entry, err)
 		}
 		if list.Kind != yaml.SequenceNode || len(list.Content) != 1 {
-			return task, at(entry.line, nil, "not one entry of a list: each starts with '- ' on a line of its own, ended by LF or CRLF")
+			return task, at(entry.line, nil, "not one entry of a list: start each entry with '- ' on its own line, and end lines with LF or CRLF")
 		}
 		node = list.Content[0]
 		y.values.reset(entry.textLine-1, isMasked, y.split.limit)
@@ -207,14 +206,14 @@ func (y *yamlEntries) id(entry yamlEntry, id *yaml.Node) (string, error) {
 		id = id.Alias
 	}
 	if id.Kind != yaml.ScalarNode {
-		return "", at(entry.line, nil, "task_id is %s: it must be a string", y.values.typeOf(id))
+		return "", at(entry.line, nil, "task_id is %s: it must be a string or an integer", y.values.typeOf(id))
 	}
 	text, s, err := y.values.scalar(id)
 	switch {
 	case err != nil:
 		return "", err
 	case s.kind == nullScalar:
-		return "", at(entry.line, nil, "task_id is null: it must be a string")
+		return "", at(entry.line, nil, "task_id is null: it must be a string or an integer")
 	case s.kind != stringScalar:
 		if id, ok := pipeline.IntegerID([]byte(text)); ok {
 			return id, nil
@@ -229,10 +228,9 @@ func (y *yamlEntries) id(entry yamlEntry, id *yaml.Node) (string, error) {
 // parseYAML parses one document.
 func parseYAML(r io.Reader) (root *yaml.Node, err error) {
 	defer func() {
-		// The parser panics where it meets a fault of its own. That must not
-		// end a run of a million tasks without a word about which.
+		// A bug in the parser causes a panic. Return it as the error of this entry.
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the YAML parser fails: %v", p)
+			err = fmt.Errorf("panic in the YAML parser: %v", p)
 		}
 	}()
 	decoder := yaml.NewDecoder(r)
@@ -249,20 +247,20 @@ func parseYAML(r io.Reader) (root *yaml.Node, err error) {
 	return document.Content[0], nil
 }
 
-// syntax explains an error of the YAML parser, which has parsed the entry by itself.
+// syntax explains an error of the YAML parser for an entry that was parsed separately.
 func (y *yamlEntries) syntax(entry yamlEntry, err error) error {
 	reason := strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(reason, "line "); ok {
-		// Its line is relative to the entry, and not always the fault's.
+		// This line is relative to the entry, and not always that of the error.
 		_, reason, _ = strings.Cut(rest, ": ")
 	}
-	// The parser has no error types. This is the one message whose words say
-	// nothing to someone who does not know how the file is read.
+	// The parser has no error types. Replace this message, which is misleading to a user
+	// who does not know that entries are parsed separately.
 	if rest, ok := strings.CutPrefix(reason, "unknown anchor '"); ok {
 		name, _, _ := strings.Cut(rest, "'")
 		before := y.parsed[:max(bytes.Index(y.parsed, []byte("*"+name)), 0)]
 		return at(entry.textLine+countLines(before), err,
-			"alias *%s refers to an anchor outside this task: every task must stand on its own", name)
+			"alias *%s refers to an anchor outside this task: define the anchor within the task", name)
 	}
 	if strings.HasPrefix(reason, "exceeded max depth") {
 		return at(entry.line, err, reasonDepth, maxDepth)
@@ -274,26 +272,26 @@ func (y *yamlEntries) syntax(entry yamlEntry, err error) error {
 	case strings.Contains(reason, "a tab character where an indentation space is expected"):
 		reason += "; if a block scalar starts with a tab, give its indentation, such as |2"
 	case bytes.IndexByte(space, '\t') >= 0:
-		reason += "; there is a tab among the spaces that the line starts with"
+		reason += "; there is a tab in the indentation of the line"
 	}
 	return at(line, err, "%s: %s", reasonSyntax, reason)
 }
 
-// The parser does not support all that is valid YAML, and does not tell which it is.
+// The parser does not support all valid YAML, and does not distinguish unsupported from
+// invalid text.
 const (
 	reasonSyntax = "invalid or unsupported YAML"
 	reasonDepth  = "the entry is nested more than %d deep"
 )
 
-// faultLine finds the line at which the parser gives up, by feeding it the
-// entry a byte at a time and seeing how far it gets. A parser that reaches the
-// end, as for a quote that is not closed, knows no better place than the
-// entry's start.
+// faultLine finds the line of a syntax error by feeding the entry to the parser one byte
+// at a time, and counting how much of it the parser reads. If the parser reads all of it,
+// as for an unclosed quote, faultLine returns the line of the entry's start.
 func (y *yamlEntries) faultLine(entry yamlEntry) int64 {
-	const lookahead = 4 // the most that the parser peeks at for no reason
+	const lookahead = 4 // maximum bytes that the parser reads ahead
 	slow := &slowReader{rest: append(bytes.Clone(y.parsed), "\n\n\n\n\n\n\n\n"...)}
 	size := len(slow.rest)
-	_, _ = parseYAML(slow) // it fails again
+	_, _ = parseYAML(slow) // fails with the known error
 	if slow.ended {
 		return entry.line
 	}
@@ -301,7 +299,7 @@ func (y *yamlEntries) faultLine(entry yamlEntry) int64 {
 	return entry.textLine + countLines(y.parsed[:max(read-lookahead, 0)])
 }
 
-// slowReader gives a byte at a time, so that nobody reads ahead.
+// slowReader returns one byte per Read, so that the parser cannot read ahead.
 type slowReader struct {
 	rest  []byte
 	ended bool

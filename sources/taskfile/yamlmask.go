@@ -13,19 +13,19 @@ import (
 //     \ud83d\ude00, both of which JSON has;
 //   - in flow style, a ? within an unquoted scalar (http://host/x?y), and a
 //     ? or : that begins one (::1);
-//   - anchors such as &a:b, of which it would make the value :b, and now refuses;
-//   - U+0085, U+2028 and U+2029, which YAML 1.1 took for line breaks; and
+//   - anchors such as &a:b, which it would read as the anchor a and the value :b; with
+//     the colon masked it rejects them;
+//   - U+0085, U+2028 and U+2029, which are line breaks in YAML 1.1; and
 //   - characters such as DEL that are allowed in quotes only.
 //
-// So mask replaces each of these in the whole text, before it is parsed, by a
-// sequence that the parser reads as letters wherever it stands, and unmask puts it
-// back in the parser's values. What a sequence stands for depends on the style of
-// the value, which the parser has found out: \/ is a slash in double quotes, and a
-// backslash and a slash elsewhere. So mask need not know what is quoted, a comment
-// or a block scalar.
+// appendMasked replaces each of these in the text before it is parsed, with a sequence
+// that the parser reads as letters everywhere. unmask restores them in the parser's
+// values. The meaning of a sequence depends on the style of the value, which the parser
+// reports: \/ is a slash in double quotes, and a backslash and a slash elsewhere.
+// Therefore appendMasked need not know whether text is quoted, a comment or a block scalar.
 //
-// A sequence is maskRune and a letter; some letters have hexadecimal digits after
-// them. maskRune itself, which is for private use, is masked too.
+// A sequence is maskRune and a letter, for some letters followed by hexadecimal digits.
+// maskRune itself, a private-use character, is masked too.
 const (
 	maskRune = '\uE7C7'
 	mask     = string(maskRune)
@@ -42,13 +42,14 @@ const (
 	maskedInQuotes = 'x' // a character that is allowed in quotes only, as four digits
 )
 
-// maskedDigits and escapeLetter are of the codes that stand for an escape.
+// maskedDigits has the number of digits, and escapeLetter the letter, of each code for an
+// escape.
 var (
 	maskedDigits = map[byte]int{maskedEscape: 4, maskedLong: 8}
 	escapeLetter = map[byte]byte{maskedEscape: 'u', maskedLong: 'U'}
 )
 
-// isMaskable has the bytes that what is to be masked starts with.
+// isMaskable has the first bytes of all text that may have to be masked.
 var isMaskable = func() (table [256]bool) {
 	for _, c := range []byte("\\?:\x7F\xC2\xE2\xEE\xEF") {
 		table[c] = true
@@ -56,8 +57,8 @@ var isMaskable = func() (table [256]bool) {
 	return table
 }()
 
-// appendMasked appends text to out with what the parser would misread masked, and
-// reports whether there was anything.
+// appendMasked appends text to out, and masks what the parser would misread. It reports
+// whether it masked anything.
 func appendMasked(out, text []byte) (masked []byte, isMasked bool) {
 	done := 0
 	for i := 0; i < len(text); {
@@ -75,8 +76,8 @@ func appendMasked(out, text []byte) (masked []byte, isMasked bool) {
 	return append(out, text[done:]...), done > 0
 }
 
-// maskable returns how long the unit at text[i] is, and the code that masks it, or
-// "" if it need not be masked.
+// maskable returns the length of the unit at text[i], and the code that masks it, or ""
+// if it need not be masked.
 func maskable(text []byte, i int) (n int, code string) {
 	switch c := text[i]; {
 	case c == '\\':
@@ -113,8 +114,8 @@ func hex4(r rune) string {
 	return "0000"[len(s):] + s
 }
 
-// maskableEscape is maskable for a backslash. One that escapes another is a unit with
-// it, so that what follows a row of them belongs to the last of an odd number.
+// maskableEscape is maskable for a backslash. Two backslashes are one unit, so only the
+// last of an odd number of backslashes can begin an escape.
 func maskableEscape(text []byte, i int) (n int, code string) {
 	switch {
 	case i+1 == len(text):
@@ -144,9 +145,9 @@ func maskableEscape(text []byte, i int) (n int, code string) {
 	return 2 + size, code + digits
 }
 
-// isQuestionOfScalar reports whether the ? at text[i], if it stands in a flow
-// collection, belongs to an unquoted scalar. If it does not stand in one, masking it
-// changes nothing, except that a ? which begins an explicit key must stay.
+// isQuestionOfScalar reports whether the ? at text[i] belongs to an unquoted scalar if it
+// is in a flow collection. Outside of one, masking a ? changes nothing, except for a ? that
+// begins an explicit key, which must not be masked.
 func isQuestionOfScalar(text []byte, i int) bool {
 	if i+1 < len(text) && !isBlank(text[i+1]) && !isFlowIndicator(text[i+1]) {
 		return true
@@ -162,8 +163,8 @@ func isQuestionOfScalar(text []byte, i int) bool {
 	return i >= 0 && !isBlank(text[i]) && !isFlowIndicator(text[i]) && strings.IndexByte(`:?-"'`, text[i]) < 0
 }
 
-// isOfAnchor reports whether the character at text[i] follows the letters of an anchor
-// or an alias, and another one follows it.
+// isOfAnchor reports whether the character at text[i] continues the name of an anchor or an
+// alias.
 func isOfAnchor(text []byte, i int) bool {
 	if i+1 == len(text) || isBlank(text[i+1]) || isFlowIndicator(text[i+1]) {
 		return false
@@ -174,7 +175,7 @@ func isOfAnchor(text []byte, i int) bool {
 }
 
 // startsWithColon reports whether the : at text[i] is the first character of an
-// unquoted scalar, and not what separates a key from its value.
+// unquoted scalar, and does not separate a key from its value.
 func startsWithColon(text []byte, i int) bool {
 	if i+1 == len(text) || isBlank(text[i+1]) || isFlowIndicator(text[i+1]) {
 		return false
@@ -193,7 +194,7 @@ var singleMasks = map[byte]rune{
 	maskedNextLine: '\u0085', maskedLineSep: '\u2028', maskedParaSep: '\u2029',
 }
 
-// unmask returns the text of a scalar that stood in masked text. ok is false if the
+// unmask restores the text of a scalar parsed from masked text. ok is false if the
 // scalar is not quoted and has a character that is allowed in quotes only.
 func unmask(s string, isDoubleQuoted, isQuoted bool) (text string, ok bool) {
 	before, rest, found := strings.Cut(s, mask)
@@ -233,12 +234,12 @@ func unmask(s string, isDoubleQuoted, isQuoted bool) (text string, ok bool) {
 }
 
 func parseHex(digits string) rune {
-	n, _ := strconv.ParseUint(digits, 16, 32) // mask has parsed them before
+	n, _ := strconv.ParseUint(digits, 16, 32) // appendMasked has checked them
 	return rune(n)                            //nolint:gosec // it is at most utf8.MaxRune
 }
 
-// appendRune appends r, which may be a surrogate. The second of a pair makes one
-// character of both. One that is alone becomes three bytes, as package rawjson has it.
+// appendRune appends r, which may be a surrogate. If r completes a surrogate pair, both
+// become one character. A lone surrogate becomes three bytes, as in package rawjson.
 func appendRune(out []byte, r rune) []byte {
 	if !utf16.IsSurrogate(r) {
 		return utf8.AppendRune(out, r)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The tags of YAML's core schema and three of YAML 1.1, as the parser shortens them.
+// The tags of the core schema and three tags of YAML 1.1, in the parser's short form.
 const (
 	nullTag      = "!!null"
 	boolTag      = "!!bool"
@@ -20,8 +20,8 @@ const (
 	mapTag       = "!!map"
 )
 
-// maxDigits bounds the work of converting a hexadecimal or octal number to base
-// ten. A decimal number is not converted and may have any length.
+// maxDigits limits the work of converting a hexadecimal or octal number to decimal.
+// Decimal numbers are not converted and may have any length.
 const maxDigits = 1000
 
 // A scalarKind is the type of a scalar in the core schema of YAML 1.2.
@@ -55,11 +55,11 @@ type scalar struct {
 	json string // except for strings
 }
 
-// resolve is the only place that decides what a scalar is. It follows the core
-// schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema): text is the
-// scalar's content, plain reports that it is not quoted and not a block scalar,
-// and tag is its explicit tag or "". Values with the tags timestamp, binary and
-// merge of YAML 1.1 are strings. The fault says why there is no JSON for it.
+// resolve determines the type and the value of a scalar with the core schema of YAML 1.2
+// (https://yaml.org/spec/1.2.2/#103-core-schema). text is the scalar's content, plain
+// reports that it is neither quoted nor a block scalar, and tag is its explicit tag or "".
+// Values with the YAML 1.1 tags timestamp, binary and merge are strings. If the scalar
+// cannot be converted to JSON, fault is the reason. No other code resolves scalars.
 func resolve(text string, plain bool, tag string) (s scalar, fault string) {
 	switch tag {
 	case "":
@@ -82,7 +82,7 @@ func resolve(text string, plain bool, tag string) (s scalar, fault string) {
 	}
 	switch {
 	case s.kind == nonFiniteScalar:
-		return s, fmt.Sprintf("%s has no JSON: use a number, a string or null", text)
+		return s, fmt.Sprintf("%s cannot be represented in JSON: use a number, a string or null", text)
 	case s.kind == intScalar && s.json == "":
 		return s, fmt.Sprintf("a hexadecimal or octal number of more than %d digits is not supported: quote it, or write it as a decimal number", maxDigits)
 	}
@@ -90,7 +90,7 @@ func resolve(text string, plain bool, tag string) (s scalar, fault string) {
 }
 
 func unknownTag(tag string) string {
-	return fmt.Sprintf("the tag %s is not supported: a task is plain data", excerpt(tag))
+	return fmt.Sprintf("the tag %s is not supported: remove it", excerpt(tag))
 }
 
 func kindOfTag(tag string) scalarKind {
@@ -106,7 +106,7 @@ func kindOfTag(tag string) scalarKind {
 	}
 }
 
-// coreScalar resolves a scalar without a tag.
+// coreScalar resolves a plain scalar without a tag.
 func coreScalar(s string) scalar {
 	switch s {
 	case "", "~", "null", "Null", "NULL":
@@ -147,8 +147,8 @@ func based(s string) (number string, base int) {
 	return "", 0
 }
 
-// decimal writes a decimal number as JSON has it, with all its digits. Leading
-// zeros have no meaning.
+// decimal resolves a decimal number. Its JSON has all its digits except leading zeros. Other
+// text is a string.
 func decimal(s string) scalar {
 	rest, sign := s, ""
 	if rest[0] == '+' || rest[0] == '-' {

@@ -65,8 +65,8 @@ func TestResolveTags(t *testing.T) {
 		{intTag, "1_0", "", "is not a number"}, {floatTag, "3", "3.0", ""}, {floatTag, "3.10", "3.10", ""}, {floatTag, "1e5", "1e5", ""}, {floatTag, "x", "", "is not a number"},
 		{boolTag, "True", "true", ""}, {boolTag, "yes", "", `"yes" is not true or false, as its tag !!bool requires`},
 		{nullTag, "", "null", ""}, {nullTag, "none", "", "is not null"}, {timestampTag, "2024-01-02", "", ""}, {binaryTag, "aGk=", "", ""},
-		{floatTag, ".inf", "", ".inf has no JSON"}, {"!mine", "x", "", "the tag !mine is not supported"}, {"!!omap", "x", "", "the tag !!omap is not supported"},
-		{"", ".nan", "", ".nan has no JSON"}, {"", ".NaN", "", "has no JSON"}, {"", "-.Inf", "", "has no JSON"}, {"", "+.INF", "", "has no JSON"}, {"", ".iNF", "", ""}, {"", "+.nan", "", ""},
+		{floatTag, ".inf", "", ".inf cannot be represented in JSON"}, {"!mine", "x", "", "the tag !mine is not supported"}, {"!!omap", "x", "", "the tag !!omap is not supported"},
+		{"", ".nan", "", ".nan cannot be represented in JSON"}, {"", ".NaN", "", "cannot be represented in JSON"}, {"", "-.Inf", "", "cannot be represented in JSON"}, {"", "+.INF", "", "cannot be represented in JSON"}, {"", ".iNF", "", ""}, {"", "+.nan", "", ""},
 		{"", "0x" + strings.Repeat("F", maxDigits), "", ""}, {"", "0x" + strings.Repeat("F", maxDigits+1), "", "of more than 1000 digits is not supported"},
 		{"", strings.Repeat("9", 100_000), strings.Repeat("9", 100_000), ""},
 	} {

@@ -6,16 +6,16 @@ import (
 	"io"
 )
 
-// A yamlSplitter finds the entries of YAML lists, as the parser holds in memory
-// what it is given:
+// A yamlSplitter finds the entries of YAML lists, because the parser holds its whole
+// input in memory:
 //
 //   - In a block list, an entry starts at a line that has a "-" at the list's
-//     own indentation. YAML wants whatever belongs to an entry, be it a string
-//     of many lines, indented more deeply, so such a line is never inside one.
-//     All other lines go to the entry before them, right or wrong; the parser
-//     decides.
-//   - In a flow list, an entry ends at a comma or at the bracket, which takes
-//     a scan over the characters; see flowScanner.
+//     own indentation. YAML requires all lines of an entry, including those of a
+//     multi-line string, to be indented more deeply, so such a line is never inside
+//     an entry. All other lines belong to the entry before them; the parser reports
+//     invalid ones.
+//   - In a flow list, an entry ends at a comma or at the closing bracket. Finding
+//     them requires a scan of the characters; see flowScanner.
 type yamlSplitter struct {
 	lines  lines
 	limit  int64
@@ -25,15 +25,15 @@ type yamlSplitter struct {
 	flow   flowScanner
 	isFlow bool // the entries are of a flow list
 
-	// The entries found and not yet taken are of one list. They are in text one
-	// after the other, with the beginning of another one behind them.
+	// The entries that the last fill found, all of one list. text has them one after
+	// the other, followed by the beginning of the current entry.
 	text    []byte
 	entries []yamlEntry
-	current yamlEntry // the one that is read
+	current yamlEntry // the entry being read
 }
 
-// A yamlEntry is the place of an entry: text[start:end] holds its lines. An entry of
-// a flow list has a comma before it, and a line end after it.
+// A yamlEntry locates an entry: text[start:end] has its lines. An entry of a flow list
+// has a comma before it, and a line end after it.
 type yamlEntry struct {
 	start, end int
 	textLine   int64 // the line in the file that text[start] is on
@@ -50,12 +50,12 @@ const (
 	afterFlow // a document can hold nothing after its list
 )
 
-// errPaused means that the splitter has found entries, and needs to read from the
-// source, which may block, to find another.
+// errPaused means that the splitter has found entries, and that finding another one
+// requires a read from the source, which may block.
 var errPaused = errors.New("paused")
 
-// fill finds the next entries: those that can be found without reading on, but at
-// least one. The error is met after the entries before it have been taken.
+// fill finds the next entries: at least one, and all further ones that are already
+// buffered. An error applies to the text after these entries.
 func (y *yamlSplitter) fill() error {
 	rest := y.text[y.current.start:]
 	y.text = y.text[:copy(y.text, rest)]
@@ -94,7 +94,7 @@ func (y *yamlSplitter) fill() error {
 	}
 }
 
-// taken is how much of text belongs to entries.
+// taken returns the length of the text that belongs to entries.
 func (y *yamlSplitter) taken() int {
 	if len(y.entries) == 0 {
 		return 0
@@ -102,8 +102,8 @@ func (y *yamlSplitter) taken() int {
 	return y.entries[len(y.entries)-1].end
 }
 
-// nextLine returns the next line, unless there are entries already and it has yet to
-// be read.
+// nextLine returns the next line. If there are entries already and the line is not
+// buffered, it returns errPaused.
 func (y *yamlSplitter) nextLine() ([]byte, error) {
 	if len(y.entries) > 0 && !y.lines.isBuffered() {
 		return nil, errPaused
@@ -111,7 +111,7 @@ func (y *yamlSplitter) nextLine() ([]byte, error) {
 	return y.lines.next()
 }
 
-// explain puts what lines returned in words.
+// explain returns the error of lines with its place in the file.
 func (y *yamlSplitter) explain(err error) error {
 	switch {
 	case errors.Is(err, errTooLarge):
@@ -186,8 +186,8 @@ func (y *yamlSplitter) findList() error {
 
 const reasonTabs = "a tab: YAML is indented with spaces only"
 
-// blockEntry appends the lines from an entry's first to before the next one's
-// to text. It returns false at the list's end.
+// blockEntry appends the lines of the current entry to text. It returns false at the end of
+// the list.
 func (y *yamlSplitter) blockEntry() (bool, error) {
 	for {
 		line, err := y.nextLine()
@@ -228,7 +228,7 @@ func (y *yamlSplitter) startsEntry(line []byte) bool {
 	return len(line)-len(content) == y.indent && startsEntry(content)
 }
 
-// flowEntry appends what is before the next comma or the closing bracket to text. It
+// flowEntry appends the text before the next comma or closing bracket to text. It
 // returns false if there is no entry before the bracket.
 func (y *yamlSplitter) flowEntry() (bool, error) {
 	for {

@@ -8,24 +8,23 @@ import (
 	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
-// maxDepth is how deep a value may be nested, as in JSON files and in the parser.
+// maxDepth is the maximum nesting depth of a value, as in JSON files and in the parser.
 const maxDepth = 10_000
 
-// A converter writes YAML values as JSON. Tags run nothing: those it does not
-// know are errors.
+// A converter converts YAML values to JSON. Unknown tags are errors; tags never execute code.
 type converter struct {
 	out    []byte
-	offset int64 // what to add to a node's line to get the line in the file
+	offset int64 // the line in the file minus the line of the node
 	masked bool  // the nodes are of masked text
 
-	// onAmbiguous, if not nil, is called for the first value that YAML 1.1 reads as
-	// another one. Only data and task_id are checked, not the keys beside them.
+	// onAmbiguous, if not nil, is called for the first value that YAML 1.1 reads
+	// differently. Only task_id and data are checked, not other keys of the entry.
 	onAmbiguous func(Ambiguity)
 	isChecking  bool
 
-	// An alias stands for a copy of its anchor, so a short entry can ask for
-	// more than any memory holds. Both the output and the number of nodes
-	// visited, which may yield no output, stay within limit.
+	// An alias stands for a copy of its anchor, so a short entry can expand to more than
+	// the memory of the machine. limit bounds both the output and the number of visited
+	// nodes, because a node may have no output.
 	limit   int64
 	visited int64
 	depth   int
@@ -117,7 +116,7 @@ func (c *converter) mapping(n *yaml.Node) error {
 	return nil
 }
 
-// enter counts the visit of a node, which leave ends.
+// enter begins the visit of a node, and checks the limits. leave ends the visit.
 func (c *converter) enter(n *yaml.Node) error {
 	c.visited++
 	if c.visited > c.limit || int64(len(c.out)) > c.limit {
@@ -144,9 +143,9 @@ func (c *converter) leave(n *yaml.Node) {
 	}
 }
 
-// fields returns the fields of a mapping in their order, with those that merge
-// keys ("<<") bring in their place. A mapping's own fields come before those
-// it merges, and an earlier merge before a later one.
+// fields returns the fields of a mapping in their order. A merge key ("<<") is replaced
+// by the fields that it merges. The mapping's own fields take precedence over merged
+// ones, and an earlier merge over a later one.
 func (c *converter) fields(n *yaml.Node) ([]yamlField, error) {
 	names := make(map[string]bool, len(n.Content)/2)
 	fields := make([]yamlField, 0, len(n.Content)/2)
@@ -155,7 +154,7 @@ func (c *converter) fields(n *yaml.Node) ([]yamlField, error) {
 		if err := c.checkColon(n, n.Content[i:i+2]...); err != nil {
 			return nil, err
 		}
-		name := mergeTag // no key's name: it names the field to replace below
+		name := mergeTag // a placeholder: the field is replaced below
 		if isMerge(n.Content[i]) {
 			merges = true
 		} else {
@@ -164,7 +163,7 @@ func (c *converter) fields(n *yaml.Node) ([]yamlField, error) {
 				return nil, err
 			}
 			if names[name] {
-				return nil, c.fault(n.Content[i], "the key %q is there twice", name)
+				return nil, c.fault(n.Content[i], "duplicate key %q", name)
 			}
 			names[name] = true
 		}
@@ -195,7 +194,7 @@ func (c *converter) fields(n *yaml.Node) ([]yamlField, error) {
 
 func isMerge(key *yaml.Node) bool { return key.Kind == yaml.ScalarNode && key.Tag == mergeTag }
 
-// merged returns the fields that the value of a merge key brings.
+// merged returns the fields that a merge key with the value n adds.
 func (c *converter) merged(n *yaml.Node) ([]yamlField, error) {
 	sources := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode {
@@ -220,19 +219,19 @@ func (c *converter) merged(n *yaml.Node) ([]yamlField, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.visited += int64(len(fields)) // a merge costs what it copies
+		c.visited += int64(len(fields)) // count the copied fields
 		all = append(all, fields...)
 	}
 	return all, nil
 }
 
-// key returns a key as a string: a number, say, as its JSON.
+// key returns a key as a string. A key that is not a string, such as a number, becomes its JSON.
 func (c *converter) key(n *yaml.Node) (string, error) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
 	if n.Kind != yaml.ScalarNode {
-		return "", c.fault(n, "a key is %s: JSON has only strings for keys", c.typeOf(n))
+		return "", c.fault(n, "a key is %s: keys must be strings, as in JSON", c.typeOf(n))
 	}
 	text, s, err := c.scalar(n)
 	if err != nil || s.kind == stringScalar {
@@ -241,7 +240,7 @@ func (c *converter) key(n *yaml.Node) (string, error) {
 	return s.json, nil
 }
 
-// scalar resolves a scalar, and returns its text too.
+// scalar returns the text of a scalar and its resolved value.
 func (c *converter) scalar(n *yaml.Node) (text string, s scalar, err error) {
 	text, ok := c.text(n)
 	if !ok {
@@ -262,8 +261,9 @@ func (c *converter) scalar(n *yaml.Node) (text string, s scalar, err error) {
 }
 
 // checkColon checks the items of a flow list, or a key and its value in a flow mapping.
-// In flow style the parser takes the colon of a: for a part of the scalar if a comma, a
-// bracket or a brace follows, where YAML 1.2 has it end a key.
+// If a comma, a bracket or a brace follows a: in flow style, the parser reads the colon as
+// part of the scalar. In YAML 1.2 the colon ends a key. checkColon reports such text as
+// unsupported.
 func (c *converter) checkColon(parent *yaml.Node, parts ...*yaml.Node) error {
 	if parent.Style&yaml.FlowStyle == 0 {
 		return nil
@@ -275,12 +275,12 @@ func (c *converter) checkColon(parent *yaml.Node, parts ...*yaml.Node) error {
 			continue
 		}
 		text, _ := c.text(n)
-		return c.fault(n, "unsupported YAML: %s stands before a comma or a bracket: put a space after its colon, or quote it", excerpt(text))
+		return c.fault(n, "unsupported YAML: %s is followed by a comma or a bracket: put a space after its colon, or quote it", excerpt(text))
 	}
 	return nil
 }
 
-// text returns a scalar's text as the file has it.
+// text returns the unmasked text of a scalar; see unmask.
 func (c *converter) text(n *yaml.Node) (text string, ok bool) {
 	if !c.masked {
 		return n.Value, true
@@ -288,8 +288,8 @@ func (c *converter) text(n *yaml.Node) (text string, ok bool) {
 	return unmask(n.Value, n.Style&yaml.DoubleQuotedStyle != 0, n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0)
 }
 
-// tag returns a node's explicit tag. What the parser takes an untagged scalar for
-// is YAML 1.1 in parts, and does not count.
+// tag returns a node's explicit tag, or "". It ignores the tag that the parser assigns to an
+// untagged scalar, which partly follows YAML 1.1.
 func (c *converter) tag(n *yaml.Node) string {
 	if n.Style&yaml.TaggedStyle == 0 {
 		return ""
