@@ -96,7 +96,7 @@ func get(ctx context.Context, client *imds.Client, path string) (text string, er
 	ctx, cancel := context.WithTimeout(ctx, awsTime)
 	defer cancel()
 	defer func() {
-		if p := recover(); p != nil { // the SDK, on a damaged answer: a request that failed
+		if p := recover(); p != nil { // the SDK may panic on a damaged response
 			text, err = "", fmt.Errorf("panic in the AWS SDK: %v", p)
 		}
 	}()

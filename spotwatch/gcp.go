@@ -30,7 +30,7 @@ const (
 	gcpHang  = 60 * time.Second
 	gcpLate  = 10 * time.Second
 	gcpEvery = 5 * time.Second
-	// gcpPause is the pause after a request that was to hang and was answered before it.
+	// gcpPause is the pause after a long poll that was answered within less than this time.
 	gcpPause = time.Second
 )
 
@@ -69,7 +69,7 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 					tell.tell(n)
 				}
 			}()
-			// A server that does not wait for a change is not asked without a pause.
+			// Pause if the server does not wait for a change.
 			pause := time.Duration(0)
 			if hanging && time.Since(began) < gcpPause {
 				pause = gcpPause

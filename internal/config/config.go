@@ -71,8 +71,8 @@ type Config struct {
 	// IdleTimeout is how long an empty queue and an idle worker make the run
 	// end; default 60 s, 0 is never.
 	IdleTimeout time.Duration
-	// UnreachableTimeout is how long the provider of a queue may leave every request
-	// unanswered before the run fails; default 1 h, 0 disables it.
+	// UnreachableTimeout is the time after which the run fails if the provider of a
+	// queue has not answered any request; default 1 h, 0 disables it.
 	UnreachableTimeout time.Duration
 	// TasksToSkip is how many tasks are passed over first; default 0.
 	TasksToSkip int64
@@ -84,8 +84,8 @@ type Config struct {
 	MaxMemoryAllowedPerTask int64
 	// Warm has the command stay and be handed task after task.
 	Warm bool
-	// StartTimeout is how long a warm process may take to be ready, and then to
-	// begin its first task; above 0, default 60 s.
+	// StartTimeout limits how long a warm process may take to become ready, and then
+	// to claim its first task; above 0, default 60 s.
 	StartTimeout time.Duration
 	// MaxTasksPerProcess is after how many tasks a warm process is replaced; 0,
 	// the default, is never.
@@ -145,7 +145,7 @@ type Config struct {
 	InstanceID, Zone string
 
 	origins map[string]Origin // by setting name; all settings have one
-	outer   outer             // what the environment has of a run that this is a task of
+	outer   outer             // the variables inherited from the run that started this task
 }
 
 // Origin says where the value of a setting came from. flag is any name of it,

@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// OuterVar is the variable by which a task knows which RMS_CLOUD_TASKS_* variables
-// are information about the run that it belongs to. A ctworker that a task starts
-// does not take those for its own settings: it would skip the tasks that the outer
-// run skips, and write its events to the outer run's queue. A variable that the
-// task has given another value is the task's own, and is obeyed.
+// OuterVar names the environment variable that lists the RMS_CLOUD_TASKS_* variables
+// of a task. They describe the run that the task belongs to, the outer run. A ctworker
+// that the task starts ignores them: otherwise it would skip the tasks that the outer
+// run skips, and write its events to the outer run's queue. A variable to which the
+// task assigns a different value is used.
 //
-// Its value is a list of NAME=CRC32, separated by commas: each name without its
-// prefix, and the IEEE checksum of the variable's value in hexadecimal digits.
+// The value of OuterVar is a comma-separated list of NAME=CRC32: the name of a variable
+// without its prefix, and the IEEE checksum of its value in hexadecimal digits.
 const OuterVar = "CTWORKER_OUTER_SETTINGS"
 
-// outer has the checksum of each variable's value, by the variable's name.
+// outer maps the name of a variable to the checksum of its value.
 type outer map[string]string
 
-// outerOf reads OuterVar.
+// outerOf parses the value of OuterVar.
 func outerOf(lookup func(string) (string, bool)) outer {
 	if lookup == nil {
 		return nil
@@ -36,7 +36,7 @@ func outerOf(lookup func(string) (string, bool)) outer {
 	return o
 }
 
-// has reports whether a variable still has the value that the outer run gave it.
+// has reports whether the outer run set the variable to this value.
 func (o outer) has(name, value string) bool {
 	sum, ok := o[name]
 	return ok && sum == checksum(value)
@@ -48,8 +48,8 @@ func checksum(value string) string {
 
 // Env returns the specification's RMS_CLOUD_TASKS_* variables with the values
 // of c, each as "NAME=value", for the environment of a task. Booleans are 1 or
-// 0, times are seconds, and a setting without a value is left out. The
-// settings that the specification does not have are left out as well.
+// 0, and times are seconds. Settings without a value, and settings that the
+// specification does not have, are left out.
 func (c *Config) Env() []string {
 	var env []string
 	for _, s := range settings() {
@@ -65,8 +65,8 @@ func (c *Config) Env() []string {
 	return env
 }
 
-// TaskEnv returns the environment of a task: environ, which is that of this
-// process, with TaskSettings in place of the settings in it.
+// TaskEnv returns the environment of a task. environ is the environment of this
+// process; its settings are replaced by those of TaskSettings.
 func (c *Config) TaskEnv(environ []string) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
 		return strings.HasPrefix(variable, prefix) || strings.HasPrefix(variable, OuterVar+"=")
@@ -74,10 +74,10 @@ func (c *Config) TaskEnv(environ []string) []string {
 	return append(env, c.TaskSettings(environ)...)
 }
 
-// TaskSettings returns every RMS_CLOUD_TASKS_* variable of a task: those of environ,
-// which is the environment of this process, with Env over them; and OuterVar, which
-// covers them all. What environ has of an outer run is left out, because it is not
-// about this one.
+// TaskSettings returns the RMS_CLOUD_TASKS_* variables of a task, and OuterVar, which
+// lists all of them. The variables are those of environ, which is the environment of
+// this process, overridden by Env. Variables of an outer run are left out, because they
+// do not describe this run.
 func (c *Config) TaskSettings(environ []string) []string {
 	given := make(map[string]string)
 	for _, variable := range environ {

@@ -105,13 +105,13 @@ func TestTaskEnvOfANestedRun(t *testing.T) {
 	}
 }
 
-// What is missing says why the variable does not count.
-func TestMissingNamesWhatDoesNotCount(t *testing.T) {
+// The error for a missing setting says that an inherited variable is ignored.
+func TestMissingSettingNamesIgnoredVariable(t *testing.T) {
 	t.Parallel()
 	outer := given{args: []string{"--provider=AWS", "--job-id=j"}}.must(t)
 	got := given{env: environOf(outer.TaskEnv(nil))}.faults(t)
-	if len(got) != 2 || !strings.Contains(got[0], "RMS_CLOUD_TASKS_PROVIDER has the value of the run that this is a task of, which does not count") ||
-		!strings.Contains(got[1], "RMS_CLOUD_TASKS_JOB_ID has the value") {
+	if len(got) != 2 || !strings.Contains(got[0], "the value of RMS_CLOUD_TASKS_PROVIDER is ignored, because it belongs to the run that started this task") ||
+		!strings.Contains(got[1], "the value of RMS_CLOUD_TASKS_JOB_ID is ignored") {
 		t.Errorf("got %q", got)
 	}
 }

@@ -35,5 +35,5 @@ func Example() {
 	// --retry-on-exi: unknown flag; did you mean --retry-on-exit?
 	// --max-runtime "ten": not a number of seconds; give one above 0, such as 600
 	// -j "0": out of range; give one from 1 to 65536, or auto for one a usable CPU
-	// RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "maybe": neither true nor false; give 1, true, yes, on, 0, false, no or off
+	// RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "maybe": not a boolean; give 1, true, yes, on, 0, false, no or off
 }

@@ -45,7 +45,7 @@ func TestFileFaults(t *testing.T) {
 		{"job-id:\n  a: b", `worker.yaml:1: job-id: not a plain value; give a text, a number, true or false`},
 		{"job-id: &a x\nqueue-name: *a", `worker.yaml:2: queue-name: not a plain value; give a text, a number, true or false`},
 		{"job-id: !!binary '*'", `worker.yaml:1: job-id "*": not base64; give the text itself`},
-		{"is-spot: None", `worker.yaml:1: is-spot "None": neither true nor false; give 1, true, yes, on, 0, false, no or off`},
+		{"is-spot: None", `worker.yaml:1: is-spot "None": not a boolean; give 1, true, yes, on, 0, false, no or off`},
 		{"num-cpus: 1_0", `worker.yaml:1: num-cpus "1_0": not a whole number; give one from 1 to 65536`},
 		{"- a", `worker.yaml:1: not a mapping; give lines such as max-runtime: 600`},
 		{"\nplain", `worker.yaml:2: not a mapping; give lines such as max-runtime: 600`},

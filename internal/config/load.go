@@ -14,10 +14,10 @@ type Sources struct {
 	Line Line
 	// Faults is what Normalize found. Load reports it first.
 	Faults Faults
-	// LookupEnv looks up a variable, such as os.LookupEnv does; nil is an
-	// empty environment. A variable that is empty or None, which is how Python
-	// spells a missing value, counts as not set. So does a variable that still has
-	// the value that a run gave it for the information of its task; see OuterVar.
+	// LookupEnv looks up an environment variable, like os.LookupEnv; nil is an
+	// empty environment. A variable counts as not set if it is empty, if it is
+	// None (Python's text for a missing value), or if it has the value that an
+	// outer run set; see OuterVar.
 	LookupEnv func(string) (string, bool)
 	// ReadFile reads the config file; by default a file of 1 MiB at most.
 	ReadFile func(string) ([]byte, error)
@@ -27,8 +27,8 @@ type Sources struct {
 	// Queue is true for a command that is about a job's queues, be there a task file
 	// or not.
 	Queue bool
-	// Program is true for a program that is made with an SDK. It has no COMMAND,
-	// so settings about one are ignored.
+	// Program is true for a program made with an SDK. Such a program has no
+	// COMMAND, so settings about one are ignored.
 	Program bool
 	// CPUs is how many CPUs auto stands for; default UsableCPUs.
 	CPUs func() int
@@ -140,11 +140,11 @@ func (l *loader) environment() (faults Faults) {
 	return faults
 }
 
-// none is how Python's str spells a missing value. The specification's pool
-// manager exports it for what its user has not set.
+// none is the text of Python's None. The specification's pool manager exports it
+// for settings that its user has not set.
 const none = "None"
 
-// variable returns the value of a setting's variable, if that counts as set.
+// variable returns the value of a setting's variable, and whether it counts as set.
 func (l *loader) variable(s setting) (raw string, ok bool) {
 	if s.env == "" || l.src.LookupEnv == nil {
 		return "", false
@@ -156,8 +156,7 @@ func (l *loader) variable(s setting) (raw string, ok bool) {
 	return raw, true
 }
 
-// file applies the config file that the command line or the environment names, if
-// either does.
+// file applies the config file, if the command line or the environment names one.
 func (l *loader) file() (faults Faults) {
 	shown := flagged(configFile)
 	name, ok := l.variable(l.known[configFile].setting)

@@ -19,8 +19,7 @@ func passed(name string) bool {
 // The value of an unknown flag cannot be told from the start of the arguments
 // proper. It is taken for a value if a -- is still to come.
 //
-// others are names of further flags, which a program has: a misspelt flag may be meant
-// for one of them.
+// others are the names of a program's own flags. A misspelt flag may be one of them.
 func Normalize(args []string, others ...string) (fixed []string, faults Faults) {
 	known := spellings()
 	fixed = make([]string, 0, len(args))
@@ -98,7 +97,7 @@ func unknownFlag(shown, name, value string, others []string) Fault {
 	}
 	if near := nearest(name, names); near != "" {
 		f.Reason = "unknown flag; did you mean " + flagged(near) + "?"
-		f.about = spellings()[near].setting.name // none for one of others
+		f.about = spellings()[near].setting.name // "" for one of others
 	}
 	return f
 }

@@ -15,8 +15,8 @@ import (
 
 // Print writes every setting as a line of YAML, in the order of help, with the
 // origin of its value in a comment. A setting without a value is a comment.
-// What it writes is a config file that stands for the same settings, but for the
-// secrets of addresses, which are masked: people paste it into reports.
+// The output is a config file with the same settings, except that secrets in addresses
+// are masked, because users paste the output into reports.
 func (c *Config) Print(w io.Writer) error {
 	var b strings.Builder
 	for _, s := range settings() {

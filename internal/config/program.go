@@ -13,9 +13,10 @@ func programSettings() []setting {
 	return slices.DeleteFunc(settings(), func(s setting) bool { return s.command })
 }
 
-// WorkerData returns what the specification's WorkerData has of c, as one JSON
-// object: its attributes' names, times in seconds, sizes in GB, and null for
-// what has no value; and instance_id and zone, which are additions. It is the "worker" of the task protocol.
+// WorkerData returns the settings of the specification's WorkerData as one JSON
+// object: the keys are the names of its attributes, times are in seconds, sizes in
+// GB, and a setting without a value is null. instance_id and zone are additions.
+// The object is the "worker" of the task protocol.
 func (c *Config) WorkerData() []byte {
 	data := struct {
 		Provider             *string         `json:"provider"`
@@ -64,8 +65,8 @@ func (c *Config) WorkerData() []byte {
 	return b
 }
 
-// eventQueueName is the name of the queue of events, "" if none is written to. It has the
-// specification's form, whatever a provider appends to it.
+// eventQueueName returns the name of the event queue, or "" if no events are sent to one.
+// The name has the form of the specification, without a provider's suffix.
 func (c *Config) eventQueueName() string {
 	if !c.EventLogToQueue || c.QueueName == "" {
 		return ""
@@ -73,7 +74,7 @@ func (c *Config) eventQueueName() string {
 	return strings.TrimSuffix(c.QueueName, ".fifo") + "-events"
 }
 
-// gibibytesOrNull is a size in GB of 2^30 bytes, or nil for 0, which is no limit.
+// gibibytesOrNull returns a size in units of 2^30 bytes, or nil for 0, which means no limit.
 func gibibytesOrNull(bytes int64) *float64 {
 	if bytes == 0 {
 		return nil

@@ -87,7 +87,7 @@ func (l *loader) missing(reason string, names ...string) Fault {
 			continue
 		}
 		if raw, ok := l.src.LookupEnv(s.env); ok && l.cfg.outer.has(s.env, raw) {
-			reason += "; " + s.env + " has the value of the run that this is a task of, which does not count"
+			reason += "; the value of " + s.env + " is ignored, because it belongs to the run that started this task"
 		}
 	}
 	return Fault{Setting: shown, Reason: reason, about: names[0], valueless: true}

@@ -291,7 +291,7 @@ func TestSpellingsOfBooleans(t *testing.T) {
 					g = k.setup()
 					k.give(&g, place, raw)
 				}
-				if faults := g.faults(t); !strings.Contains(faults[0], "neither true nor false") {
+				if faults := g.faults(t); !strings.Contains(faults[0], "not a boolean") {
 					t.Errorf("%s from place %d: %q: %q", k.flag, place, raw, faults)
 				}
 			}

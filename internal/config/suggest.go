@@ -2,10 +2,10 @@ package config
 
 import "strings"
 
-// Suggest returns which of the names was most likely meant by word, or "".
+// Suggest returns the name that a user who typed word most likely meant, or "".
 func Suggest(word string, names []string) string { return nearest(word, names) }
 
-// nearest returns the name that a user who wrote word most likely meant: the
+// nearest returns the name that a user who typed word most likely meant: the
 // one that takes the fewest edits, if they are few for its length, or of which
 // word is the beginning. It returns "" if there is none, and the earliest of
 // equals.

@@ -177,9 +177,9 @@ func provider() codec[string] {
 	}
 }
 
-// boolean accepts, in any case, the usual spellings and no others, so that a
-// typing error does not pass for false. The specification has 1, true, 0 and
-// false; its pool manager exports Python's True and False.
+// boolean accepts the usual spellings in upper or lower case. Other text is an error,
+// so that a misspelt value does not count as false. The specification has 1, true, 0
+// and false; its pool manager exports Python's True and False.
 func boolean() codec[bool] {
 	return codec[bool]{
 		parse: func(raw string) (bool, error) {
@@ -189,7 +189,7 @@ func boolean() codec[bool] {
 			case "0", "false", "no", "off":
 				return false, nil
 			default:
-				return false, errors.New("neither true nor false; give 1, true, yes, on, 0, false, no or off")
+				return false, errors.New("not a boolean; give 1, true, yes, on, 0, false, no or off")
 			}
 		},
 		format: strconv.FormatBool,

@@ -3,11 +3,11 @@
 //
 //	go run ./internal/licenses build/ctworker build/licenses
 //
-// It is run in the module that the program was built from. What was linked is read from
-// the program itself, so the texts are those of its versions. A folder for each module,
-// named as the module is, gets the texts at the module's root and those next to the
-// packages that are linked, which cover code that was copied into the module. The folder
-// "go" has those of the standard library. A module without a licence text is an error.
+// Run it in the module that the program was built from. It reads the linked modules and
+// their versions from the program itself. For each module it writes a folder with the
+// module's name. The folder gets the texts at the module's root, and those next to the
+// linked packages, which cover code that was copied into the module. The folder "go" has
+// the texts of the standard library. A module without a licence text is an error.
 package main
 
 import (
@@ -40,8 +40,8 @@ func main() {
 	fmt.Printf("licenses: the texts of %d modules and of Go are in %s\n", n, os.Args[2])
 }
 
-// collect replaces the folder by one with the licence texts of the program, and returns
-// of how many modules they are.
+// collect replaces folder with the licence texts of the program, and returns the number of
+// modules that they belong to.
 func collect(ctx context.Context, program, folder string) (int, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
@@ -70,7 +70,7 @@ func command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "go", args...)
 }
 
-// A pkg is what "go list" prints of a package.
+// A pkg is a package in the output of "go list".
 type pkg struct {
 	ImportPath string
 	Dir        string
@@ -86,7 +86,7 @@ type module struct {
 	Replace *module
 }
 
-// linked returns the packages of a program, for the system that it was built for.
+// linked returns the packages of a program for the GOOS and GOARCH that it was built for.
 func linked(ctx context.Context, info *debug.BuildInfo) ([]pkg, error) {
 	cmd := command(ctx, "list", "-deps", "-json=ImportPath,Dir,Standard,Module", info.Path)
 	cmd.Env = os.Environ()
@@ -113,7 +113,7 @@ func linked(ctx context.Context, info *debug.BuildInfo) ([]pkg, error) {
 	}
 }
 
-// A text is a file with a licence, and its name in the folder of all.
+// A text is a file with a licence text, and its name in the output folder.
 type text struct{ from, name string }
 
 func (t text) copyTo(folder string) error {
@@ -131,7 +131,7 @@ func (t text) copyTo(folder string) error {
 	return os.WriteFile(to, content, 0o644)
 }
 
-// textsOf returns the texts of all modules that the program says it is made of, and of Go.
+// textsOf returns the texts of Go and of all modules in the program's build information.
 func textsOf(ctx context.Context, info *debug.BuildInfo, packages []pkg) ([]text, error) {
 	dirs := make(map[string]string)     // a module's root
 	nested := make(map[string][]string) // the folders of a module's packages
@@ -153,10 +153,10 @@ func textsOf(ctx context.Context, info *debug.BuildInfo, packages []pkg) ([]text
 		dir := dirs[m.Path]
 		switch {
 		case dir == "":
-			faults = errors.Join(faults, fmt.Errorf("%s is in the program and not in the module here: build the program again", m.Path))
+			faults = errors.Join(faults, fmt.Errorf("%s is linked into the program but not required by this module: build the program again", m.Path))
 			continue
 		case m != &info.Main && versions[m.Path] != m.Version:
-			faults = errors.Join(faults, fmt.Errorf("%s has version %s in the program and %s here: build the program again", m.Path, m.Version, versions[m.Path]))
+			faults = errors.Join(faults, fmt.Errorf("%s has version %s in the program and %s in this module: build the program again", m.Path, m.Version, versions[m.Path]))
 			continue
 		}
 		found, err := textsIn(m.Path, dir, nested[m.Path])
@@ -165,7 +165,7 @@ func textsOf(ctx context.Context, info *debug.BuildInfo, packages []pkg) ([]text
 	return texts, faults
 }
 
-// goRoot is the folder of the Go distribution, which has its licence.
+// goRoot returns the root folder of the Go distribution, which has its licence.
 func goRoot(ctx context.Context) (string, error) {
 	out, err := command(ctx, "env", "GOROOT").Output()
 	if err != nil {
@@ -175,14 +175,15 @@ func goRoot(ctx context.Context) (string, error) {
 }
 
 var (
-	// isText matches the names of files that have to be handed on.
+	// isText matches the names of files that have to be distributed with the program.
 	isText = regexp.MustCompile(`(?i)^((un)?licen[cs]e|copying|copyright|notice|patents)([-._].*)?$`)
-	// isLicence matches those that grant something on their own.
+	// isLicence matches the names of files that contain a licence.
 	isLicence = regexp.MustCompile(`(?i)^((un)?licen[cs]e|copying|copyright)`)
 	isCode    = regexp.MustCompile(`(?i)\.(go|s|c|h|py|json|ya?ml|tmpl)$`)
 )
 
-// textsIn returns the texts at a module's root, and from there down to its packages.
+// textsIn returns the texts in a module's root, in the folders of its packages, and in the
+// folders in between.
 func textsIn(module, root string, packages []string) ([]text, error) {
 	seen := map[string]bool{root: true}
 	for _, dir := range packages {

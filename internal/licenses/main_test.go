@@ -43,7 +43,7 @@ func TestTextsOf_RefusesAnotherBuild(t *testing.T) {
 	info := &debug.BuildInfo{Deps: []*debug.Module{{Path: "a.test/gone", Version: "v1.0.0"}, {Path: "a.test/newer", Version: "v1.0.0"}}}
 	packages := []pkg{{Module: &module{Path: "a.test/newer", Version: "v1.1.0", Dir: t.TempDir()}}}
 	_, err := textsOf(t.Context(), info, packages)
-	if err == nil || !strings.Contains(err.Error(), "a.test/gone is in the program") || !strings.Contains(err.Error(), "a.test/newer has version v1.0.0") {
+	if err == nil || !strings.Contains(err.Error(), "a.test/gone is linked into the program") || !strings.Contains(err.Error(), "a.test/newer has version v1.0.0") {
 		t.Error(err)
 	}
 }

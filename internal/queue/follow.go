@@ -37,11 +37,11 @@ type Follow struct {
 // OtherMessages is what messages that are no events count as.
 const OtherMessages = "no event"
 
-// OtherTypes is what events count as whose types are more than a program has.
+// OtherTypes is the name under which events are counted once there are maxTypes types.
 const OtherTypes = "of other types"
 
-// maxTypes bounds how many types are counted, and maxTypeName how long their names are:
-// anybody may send to the queue.
+// maxTypes limits the number of counted types, and maxTypeName the length of their names,
+// because any program may send to the queue.
 const (
 	maxTypes    = 50
 	maxTypeName = 100
@@ -110,10 +110,10 @@ func (f *Follow) write(lines Lines, log zerolog.Logger) pipeline.Drain[*pipeline
 			for _, d := range batch {
 				deleting.Go(func() {
 					err := d.Ack(settle)
-					if errors.Is(err, pipeline.ErrRefused) { // and so for all others
-						f.run.Fail(fmt.Errorf("the events that were written cannot be deleted: %w", err))
+					if errors.Is(err, pipeline.ErrRefused) { // every other deletion would fail too
+						f.run.Fail(fmt.Errorf("delete written events from the queue: %w", err))
 					} else if err != nil {
-						log.Warn().Err(err).Msg("an event was written and could not be deleted; it will come again")
+						log.Warn().Err(err).Msg("event was written but could not be deleted; it will be delivered again")
 					}
 				})
 			}
@@ -133,8 +133,8 @@ func (f *Follow) count(types map[string]int64, n int) {
 	f.total += int64(n)
 }
 
-// next waits for a message and takes those that are there. It reports false once there are
-// no more.
+// next waits for a message, and returns it with all further ones that are available. ok is
+// false once in is closed and empty.
 func next(in <-chan *pipeline.Delivery) (batch []*pipeline.Delivery, ok bool) {
 	d, ok := <-in
 	for ok {
@@ -151,8 +151,8 @@ func next(in <-chan *pipeline.Delivery) (batch []*pipeline.Delivery, ok bool) {
 	return batch, len(batch) > 0
 }
 
-// held returns those of batch whose leases hold. The others come again, or have come to
-// another reader.
+// held returns the deliveries in batch whose leases are valid. The other messages are
+// delivered again, or have been delivered to another reader.
 func held(batch []*pipeline.Delivery) []*pipeline.Delivery {
 	return slices.DeleteFunc(batch, func(d *pipeline.Delivery) bool {
 		if d.Held() {

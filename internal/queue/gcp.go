@@ -122,7 +122,7 @@ func (q *pubsubQueue) Status(ctx context.Context) (s Status, err error) {
 	err = q.with(ctx, func(queue *gcp.Queue) error {
 		info, err := queue.Find(ctx)
 		problem := ""
-		if errors.Is(err, gcp.ErrUnusable) { // a part of it is there
+		if errors.Is(err, gcp.ErrUnusable) { // a part of it exists
 			problem, err = err.Error(), nil
 		}
 		s = Status{

@@ -22,7 +22,7 @@ type Load struct {
 
 	mu      sync.Mutex
 	whole   bool           // there was nothing more to read
-	cut     bool           // what had been read was not all sent
+	cut     bool           // some tasks were read but not sent
 	sent    int64          // tasks that have been given to the loader
 	in      int64          // tasks that are in the queue, without a gap
 	beyond  map[int64]bool // those behind the first gap
@@ -45,8 +45,7 @@ func (l *Load) In() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.in }
 // Beyond is of tasks that are in the queue though one before them is not.
 func (l *Load) Beyond() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.beyond) }
 
-// ReadAll reports whether everything has been read and sent, once Run has ended without an
-// error.
+// ReadAll reports whether all tasks were read and sent. Call it after Run has returned nil.
 func (l *Load) ReadAll() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.whole && !l.cut }
 
 func (l *Load) readAll() {
@@ -58,8 +57,8 @@ func (l *Load) readAll() {
 // Read is how many tasks have been read of the source.
 func (l *Load) Read() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.sent }
 
-// lastSends bounds what is on its way when a load is told to end, and LastClose what
-// Loader.Close may then take.
+// lastSends limits how long Run waits for open requests after its ctx has ended, and
+// LastClose how long Loader.Close may then take.
 const (
 	lastSends = 5 * time.Second
 	LastClose = time.Second
@@ -85,7 +84,7 @@ func (l *Load) Run(ctx context.Context) error {
 		all.Go(func() {
 			defer func() { <-turns }()
 			switch err := guarded(func() error { return send(sends) }); {
-			case err != nil && sends.Err() != nil: // told to end, and so not sent
+			case err != nil && sends.Err() != nil: // canceled by the end of ctx
 				l.mu.Lock()
 				l.cut = true
 				l.mu.Unlock()
@@ -144,7 +143,7 @@ func (l *Load) read(ctx context.Context, send func(n int64, id string, send func
 	}
 }
 
-// guarded calls f and returns a panic in it as an error.
+// guarded calls f, and returns a panic in f as an error.
 func guarded(f func() error) (err error) {
 	if p := panics.Try(func() { err = f() }); p != nil {
 		return p.AsError()

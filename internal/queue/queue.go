@@ -70,9 +70,9 @@ type Status struct {
 	// Waiting messages can be received, Held ones have been and are neither done nor
 	// given back, and Delayed ones cannot be received yet.
 	Waiting, Held, Delayed int64
-	// Retention is how long a message is kept; 0 if the provider does not say.
+	// Retention is how long a message is kept; 0 if the provider does not report it.
 	Retention time.Duration
-	// Problem is why the queue cannot be used as it is, and what to do; "" if it can.
+	// Problem says why the queue cannot be used and what to do; "" if it can be used.
 	Problem string
 	// ExactlyOnce says that it delivers each message exactly once.
 	ExactlyOnce bool
@@ -82,8 +82,8 @@ type Status struct {
 	MaxReceives     int
 }
 
-// Open returns the provider that the settings name. log receives the outages of the
-// provider, in few lines for all that is opened from it.
+// Open returns the provider in the settings. All sources and sinks of the provider share
+// one again.Reporter, which logs an outage to log once.
 func Open(cfg *config.Config, log zerolog.Logger) (Provider, error) {
 	if cfg.Provider == config.GCP {
 		return newGCP(cfg, again.NewReporter(log, "Pub/Sub"))

@@ -1,20 +1,20 @@
-// Package rawjson handles JSON text that is passed on byte for byte. It is the one
-// place that decides which text is JSON.
+// Package rawjson handles JSON text that is passed on byte for byte. It is the only
+// package that decides whether text is valid JSON.
 //
 //	task file, message, reply, result ─▶ IsValid, Compact ─▶ the same bytes
 //	task_id, exception                ─▶ Unquote ─▶ Go string ─▶ AppendQuote
 //
 // # The guarantee
 //
-// Each text of RFC 8259 in UTF-8 is valid, whatever it means: names may repeat,
-// numbers may have any size, and a string may hold a surrogate without its other half,
-// as in "caf\udce9", which is how Python writes a file name that is not UTF-8. Only
-// values that are nested more than 10,000 levels deep are refused.
+// Any JSON text of RFC 8259 in UTF-8 is valid: names may repeat, numbers may have any
+// size, and a string may contain a lone surrogate, as in "caf\udce9", which is how
+// Python writes a file name that is not UTF-8. Only values that are nested more than
+// 10,000 levels deep are invalid.
 //
-// Unquote keeps a lone surrogate as its three bytes in the manner of WTF-8
-// (https://simonsapin.github.io/wtf-8), so that AppendQuote gives back the same
-// string. Such a Go string is not valid UTF-8: IsUTF8 finds out, for places that hold
-// nothing else.
+// Unquote encodes a lone surrogate as three bytes, as WTF-8 does
+// (https://simonsapin.github.io/wtf-8), so that AppendQuote returns the same string
+// again. Such a Go string is not valid UTF-8. Check it with IsUTF8 before you pass it to
+// code that requires UTF-8.
 package rawjson
 
 import (
@@ -28,9 +28,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Options returns the options for package jsontext, and for package json built on it,
-// that accept what this package does. They also accept text that is not UTF-8, which
-// the caller has to check for.
+// Options returns the options with which package jsontext, and package json on top of
+// it, accept the same JSON as this package. With them both packages also accept invalid
+// UTF-8, so the caller must check for that.
 func Options() jsontext.Options { return options }
 
 var options = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
@@ -40,8 +40,8 @@ func IsValid(b []byte) bool {
 	return utf8.Valid(b) && jsontext.Value(b).IsValid(options)
 }
 
-// Compact returns b without the space between its tokens. ok says whether b is one JSON
-// value. b is not changed.
+// Compact returns b without the white space between tokens. ok reports whether b is one
+// JSON value. b is not modified.
 func Compact(b []byte) (compact []byte, ok bool) {
 	if !utf8.Valid(b) {
 		return nil, false
@@ -53,8 +53,8 @@ func Compact(b []byte) (compact []byte, ok bool) {
 	return v, true
 }
 
-// Unquote returns the string that quoted, a valid JSON string, stands for. A lone
-// surrogate becomes three bytes.
+// Unquote decodes quoted, which must be a valid JSON string. A lone surrogate becomes three
+// bytes.
 func Unquote(quoted []byte) string {
 	inner := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {
@@ -97,7 +97,7 @@ func Unquote(quoted []byte) string {
 	return string(b)
 }
 
-// codeUnit reads four hexadecimal digits.
+// codeUnit decodes four hexadecimal digits.
 func codeUnit(b []byte) (r rune, rest []byte) {
 	for _, c := range b[:4] {
 		r <<= 4
@@ -129,7 +129,7 @@ func AppendQuote[T ~string | ~[]byte](b []byte, s T) []byte {
 	b = append(b, '"')
 	for text != "" {
 		i := nextSurrogate(text)
-		part, _ := jsontext.AppendQuote(nil, text[:i]) // an error reports U+FFFD alone
+		part, _ := jsontext.AppendQuote(nil, text[:i]) // the error only reports that U+FFFD was inserted
 		b = append(b, part[1:len(part)-1]...)
 		if i == len(text) {
 			break
@@ -141,7 +141,7 @@ func AppendQuote[T ~string | ~[]byte](b []byte, s T) []byte {
 	return b
 }
 
-// nextSurrogate is where the first lone surrogate of s begins, or the length of s.
+// nextSurrogate returns the index of the first lone surrogate in s, or len(s).
 func nextSurrogate(s string) int {
 	for i := 0; i+2 < len(s); i++ {
 		if s[i] == 0xed && s[i+1]&0xe0 == 0xa0 && s[i+2]&0xc0 == 0x80 {
@@ -151,10 +151,11 @@ func nextSurrogate(s string) int {
 	return len(s)
 }
 
-// IsUTF8 reports whether s, which Unquote returned, has no lone surrogate.
+// IsUTF8 reports whether s is valid UTF-8. A result of Unquote is, unless it has a lone
+// surrogate.
 func IsUTF8(s string) bool { return utf8.ValidString(s) }
 
-// A String is a JSON string that Unquote decodes, as a field for package json.
+// A String is a field type for package json that decodes a JSON string with Unquote.
 type String string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -166,9 +167,9 @@ func (s *String) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// A FileName is a file name or an argument as Python writes it in JSON, as a field for
-// package json: a lone surrogate from U+DC80 to U+DCFF is a byte that is not UTF-8
-// (PEP 383, https://peps.python.org/pep-0383).
+// A FileName is a field type for package json that decodes a file name or an argument
+// written by Python: a lone surrogate from U+DC80 to U+DCFF stands for a byte that is not
+// UTF-8 (PEP 383, https://peps.python.org/pep-0383).
 type FileName string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -196,7 +197,7 @@ func (f *FileName) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// surrogateAt decodes the three bytes at i.
+// surrogateAt decodes the surrogate in the three bytes at text[i].
 func surrogateAt(text string, i int) rune {
 	return rune(text[i]&0x0f)<<12 | rune(text[i+1]&0x3f)<<6 | rune(text[i+2]&0x3f)
 }

@@ -1,14 +1,14 @@
 // Package redact removes credentials from text that is printed, logged or put
 // into an event.
 //
-// A user gives addresses with credentials in them: a name and a password
+// Users pass addresses that contain credentials: a name and a password
 // (https://name:password@host/), or a signature in the query of a pre-signed
 // address (X-Amz-Signature, sig, token). [URL] masks both in one address, and
 // [Text] in every address that a text contains.
 //
-// The guarantee: no user information, no value of a query parameter and no
-// fragment of an address survives. Which parameters are secret differs between
-// services, so the values of all of them are masked; their names are kept.
+// The guarantee: passwords, user information without a password, values of query
+// parameters and fragments are masked. The secret parameters differ between services,
+// so the values of all parameters are masked; their names are kept.
 package redact
 
 import (
@@ -17,14 +17,13 @@ import (
 	"strings"
 )
 
-// Mask is what stands in place of a secret. It is the word that
-// [net/url.URL.Redacted] uses.
+// Mask replaces each secret. [net/url.URL.Redacted] uses the same word.
 const Mask = "xxxxx"
 
-// URL returns address without its secrets: a password, or user information
-// without one, the values of query parameters and the fragment are replaced by
-// [Mask]. What is not an address, and an address without secrets, is returned
-// unchanged. A malformed address is masked as well.
+// URL returns address with its secrets replaced by [Mask]: the password, or user
+// information without a password, the values of query parameters, and the fragment.
+// Text that is not an address, and an address without secrets, are returned unchanged.
+// A malformed address is masked as well.
 func URL(address string) string {
 	scheme, rest, ok := strings.Cut(address, "://")
 	if !ok || !isScheme(scheme) {
@@ -36,8 +35,8 @@ func URL(address string) string {
 	if end < 0 {
 		end = len(rest)
 	}
-	// A password may contain a slash that is not escaped, so the last @ counts
-	// even beyond the first slash if the part before it looks like name:password.
+	// A password may contain an unescaped slash. Therefore an @ after the first slash
+	// ends the user information if the text before it looks like name:password.
 	authority, path := rest[:end], rest[end:]
 	if !strings.Contains(authority, "@") {
 		if at := strings.LastIndexByte(rest, '@'); at >= 0 && isUserinfo(authority, rest[:at]) {
@@ -57,9 +56,9 @@ func URL(address string) string {
 	return masked
 }
 
-// isUserinfo reports whether text, which ends before an @ and begins with what
-// would be the host, is rather a name and a password with a slash in it: then the
-// supposed port is not a number.
+// isUserinfo reports whether text, which ends before an @, is a name and a password that
+// contains a slash. host is the part of text before the first slash. If it were a host,
+// its port would be a number.
 func isUserinfo(host, text string) bool {
 	_, port, ok := strings.Cut(host, ":")
 	return ok && port != "" && strings.Trim(port, "0123456789") != "" && strings.Contains(text, ":")
@@ -70,7 +69,7 @@ func userinfo(text string) string {
 	switch {
 	case text == "":
 		return ""
-	case !ok: // a token is often given as the name
+	case !ok: // a token is often used as the name
 		return Mask
 	case password == "":
 		return Mask + ":"
@@ -135,5 +134,5 @@ func (e *maskedError) Error() string { return e.text }
 
 func (e *maskedError) Unwrap() error { return e.err }
 
-// Is keeps a masked error equal to the error that it stands for.
+// Is reports whether target matches the original error.
 func (e *maskedError) Is(target error) bool { return errors.Is(e.err, target) }

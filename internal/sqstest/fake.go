@@ -75,8 +75,8 @@ func (f *Fake) Client(t testing.TB) *sqs.Client {
 	})
 }
 
-// Setenv sets the variables that lead every AWS client to the server, with credentials,
-// and away from the settings of this machine.
+// Setenv sets the environment variables with which every AWS client uses the server and its
+// credentials, instead of the machine's AWS configuration.
 func (f *Fake) Setenv(t testing.TB) {
 	for name, value := range map[string]string{
 		"AWS_ENDPOINT_URL": f.URL, "AWS_ENDPOINT_URL_SQS": "", "AWS_REGION": "us-east-1", "AWS_PROFILE": "",

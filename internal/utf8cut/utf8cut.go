@@ -1,18 +1,18 @@
-// Package utf8cut cuts text without cutting a character in two.
+// Package utf8cut truncates text without splitting a character.
 //
 // # The guarantee
 //
-// What is cut from valid UTF-8 is valid UTF-8. Text that is not UTF-8 is cut where it
-// was asked to be, or at most three bytes before.
+// A part of valid UTF-8 text is valid UTF-8. Text that is not UTF-8 is cut at the
+// requested length, or at most three bytes away from it.
 //
-// # What it is not for
+// # Limits
 //
-// A character here is a code point: an accent that follows its letter may be cut off.
+// A character here is a code point: a combining accent may be separated from its letter.
 package utf8cut
 
 import "unicode/utf8"
 
-// Before returns the largest length of at most n bytes to which text can be cut.
+// Before returns the largest length, at most n bytes, to which text can be truncated.
 func Before[T ~string | ~[]byte](text T, n int) int {
 	if n <= 0 {
 		return 0
@@ -28,8 +28,7 @@ func Before[T ~string | ~[]byte](text T, n int) int {
 	return n
 }
 
-// After returns the smallest offset of at least n bytes from which the rest of text can
-// be kept.
+// After returns the smallest offset, at least n bytes, at which a character of text begins.
 func After[T ~string | ~[]byte](text T, n int) int {
 	if n <= 0 {
 		return 0
@@ -42,5 +41,5 @@ func After[T ~string | ~[]byte](text T, n int) int {
 	return min(n, len(text))
 }
 
-// Start returns text, or its first bytes, at most n, if it has more.
+// Start returns text truncated to at most n bytes.
 func Start[T ~string | ~[]byte](text T, n int) T { return text[:Before(text, n)] }

@@ -1,10 +1,10 @@
-// Package rawjsontest has JSON values for tests of what passes JSON on.
+// Package rawjsontest has JSON values for tests of code that passes JSON on.
 package rawjsontest
 
 import "strings"
 
-// Corpus returns JSON values that each path has to pass on byte for byte.
-// None has space between its tokens.
+// Corpus returns JSON values that must be passed on byte for byte. None has white space
+// between its tokens.
 func Corpus() []string {
 	return []string{
 		`null`, `true`, `0`, `-0`, `1.50`, `1E+2`, `123456789012345678901234567890`, `1e400`, `0.1000000000000000055511151231257827`,
