@@ -195,8 +195,8 @@ func (r *Run) watchIdle(ctx context.Context, source Source) (context.Context, fu
 	return ctx, func() { cancel(nil); <-ended }
 }
 
-// awaitIdle returns ErrIdle once there has been nothing to do for Options.IdleTimeout, and
-// nil if ctx ends first.
+// awaitIdle returns ErrIdle once there has been nothing to do for Options.IdleTimeout, or nil
+// if ctx is done first.
 func (r *Run) awaitIdle(ctx context.Context, source Source) error {
 	for {
 		left := r.opts.IdleTimeout - r.idleFor(source)

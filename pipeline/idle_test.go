@@ -83,8 +83,8 @@ func TestMaxDeliveries(t *testing.T) {
 	})
 }
 
-// A panic in what a source is asked in between is an error of the run.
-func TestIdle_PanicOfTheSource(t *testing.T) {
+// A panic in Unanswered fails the run.
+func TestIdleTimeout_PanicInUnanswered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, IdleTimeout: time.Minute})
@@ -96,7 +96,7 @@ func TestIdle_PanicOfTheSource(t *testing.T) {
 	})
 }
 
-// faultySource has no task, and panics if it is asked when it last could not be.
+// faultySource has no task, and its Unanswered panics.
 type faultySource struct{ awaySource }
 
 func (*faultySource) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {

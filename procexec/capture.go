@@ -27,7 +27,7 @@ type capture struct {
 
 	r     *os.File      // our end, from follow on
 	ended chan struct{} // closed when the goroutine has ended
-	fault error         // of a panic in line; valid once ended, or after finish
+	fault error         // panic in line; valid once ended is closed, or after finish
 }
 
 // maxLine is the maximum length of a line of a task's standard error. A longer line is passed
@@ -127,8 +127,8 @@ func (c *capture) take(b []byte) {
 	}
 }
 
-// pass hands on a line. After a panic in what takes it no further line is handed on, and the
-// process can still write.
+// pass calls line. After a panic in line, further lines are discarded, so that the process does
+// not block on its output.
 func (c *capture) pass(line []byte) {
 	if c.fault != nil {
 		return

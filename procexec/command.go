@@ -256,7 +256,7 @@ func (c *Command) runOnce(task Task, argv []string, ends Ends) (Report, error) {
 	}
 	io.finish()
 	if err := io.stderr.fault; err != nil {
-		return Report{}, fmt.Errorf("the task's standard error: %w", err)
+		return Report{}, fmt.Errorf("pass on the task's standard error: %w", err)
 	}
 	exit := p.Exit()
 	report := Report{End: end}

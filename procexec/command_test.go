@@ -264,7 +264,7 @@ func TestElapsedAndUsage(t *testing.T) {
 	}
 }
 
-// A panic in what takes the lines of standard error is an error of the run.
+// A panic in CommandOptions.Stderr becomes the error of Run.
 func TestCommand_PanicInStderr(t *testing.T) {
 	t.Parallel()
 	c := newCommand(t, newLauncher(t, procexec.Options{Slots: 1}), procexec.CommandOptions{

@@ -281,9 +281,8 @@ func (h *Host) sendLine(line []byte, fds ...int) error {
 	return nil
 }
 
-// guarded calls f, which is the whole of a goroutine. A panic in it, such as one of
-// HostSetup.Warn, ends the run as the end of the fork server does, with the panic as the
-// reason.
+// guarded calls f, the body of a goroutine. A panic in f, for example in HostSetup.Warn, ends the
+// connection and the fork server; LostError then returns the panic.
 func (h *Host) guarded(f func()) {
 	p := panics.Try(f)
 	if p == nil {
@@ -291,14 +290,14 @@ func (h *Host) guarded(f func()) {
 	}
 	h.mu.Lock()
 	if h.killedFor == nil {
-		h.killedFor = fmt.Errorf("%w: the connection to it failed: %w", ErrHostGone, p.AsError())
+		h.killedFor = fmt.Errorf("%w: its connection failed: %w", ErrHostGone, p.AsError())
 	}
 	server := h.server
 	h.mu.Unlock()
 	if server > 1 {
 		_ = syscall.Kill(server, syscall.SIGKILL)
 	}
-	_ = h.conn.Close() // which ends receive, and has the fork server end what it has forked
+	_ = h.conn.Close() // ends receive, and makes the fork server end its forks
 }
 
 // receive handles the messages of the host until the connection ends.

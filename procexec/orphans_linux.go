@@ -48,8 +48,8 @@ func newOrphans(l *Launcher) (*orphans, error) {
 
 func (o *orphans) run() {
 	defer close(o.ended)
-	if p := panics.Try(o.watch); p != nil { // the tasks go on, and the end of the run looks once more
-		o.launcher.opts.Log.Error().Err(p.AsError()).Msg("processes that tasks leave behind are no longer looked for")
+	if p := panics.Try(o.watch); p != nil { // the run continues; orphans are still killed at its end
+		o.launcher.opts.Log.Error().Err(p.AsError()).Msg("orphan watcher failed: orphaned processes are killed only at the end of the run")
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A panic in what a host's message leads to ends the run as the host's end does.
-func TestHost_PanicIsTheEndOfTheHost(t *testing.T) {
+// A panic while a message of the host is handled is reported as the loss of the host.
+func TestHost_PanicCountsAsLost(t *testing.T) {
 	t.Parallel()
 	ours, theirs := connected(t)
 	h := &Host{
@@ -51,8 +51,8 @@ func connected(t *testing.T) (ours, theirs *net.UnixConn) {
 	return both[0], both[1]
 }
 
-// A panic on the thread that starts processes is one of the goroutine that asked for it.
-func TestThread_PanicIsTheCallers(t *testing.T) {
+// A panic on the thread that starts processes is rethrown in the calling goroutine.
+func TestThread_RethrowsPanicInCaller(t *testing.T) {
 	t.Parallel()
 	th := newThread(false)
 	defer th.close()

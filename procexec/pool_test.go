@@ -463,10 +463,10 @@ func TestPoolStartsThatFail(t *testing.T) {
 				err := r.wait()
 				failed := (*procexec.StartFailedError)(nil)
 				if !errors.As(err, &failed) || failed.Times != 5 || !strings.Contains(err.Error(), want) || !errors.Is(r.failed, err) {
-					t.Errorf("error %v, want %q; told %v", err, want, r.failed)
+					t.Errorf("error %v, want %q; Failed was called with %v", err, want, r.failed)
 				}
 				if len(r.done) > 0 || len(r.back)+len(r.in) != 3 {
-					t.Errorf("%v done, %v given back", r.done, r.back)
+					t.Errorf("%v done, %v released", r.done, r.back)
 				}
 			})
 		}

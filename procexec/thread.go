@@ -43,7 +43,7 @@ func (t *thread) run() {
 	}
 }
 
-// do runs f on the thread and waits for it. A panic in f is one of do.
+// do runs f on the thread and waits for it. A panic in f is rethrown by do.
 func (t *thread) do(f func()) {
 	if t.anyThread {
 		runtime.LockOSThread() // a process that is traced has one thread as its tracer
@@ -54,7 +54,7 @@ func (t *thread) do(f func()) {
 	c := threadCall{f, make(chan *panics.Recovered, 1)}
 	t.calls <- c
 	if p := <-c.done; p != nil {
-		panic(p.Value) // on the goroutine that has asked for it, which may be guarded
+		panic(p.Value) // in the calling goroutine, which may recover it
 	}
 }
 

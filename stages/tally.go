@@ -10,10 +10,10 @@ import (
 // A Tally counts what came of tasks. The zero value is ready, and may be read
 // while it counts.
 type Tally struct {
-	mu     sync.Mutex
-	counts Counts
-	taken  latencies
-	told   spans // the numbers of the tasks with an event; see pipeline.Delivery.Number
+	mu       sync.Mutex
+	counts   Counts
+	taken    latencies
+	reported spans // numbers of the tasks with an event; see pipeline.Delivery.Number
 }
 
 // Counts are a Tally's numbers.
@@ -22,8 +22,8 @@ type Counts struct {
 	// Interrupted are the tasks that a shutdown ended, and LeaseLost those
 	// that the source took back: nobody was told of either.
 	Interrupted, LeaseLost int64
-	// SettleFailed are the tasks that could not be acknowledged or released: they are
-	// delivered again.
+	// SettleFailed is the number of tasks that could not be acknowledged or released. They
+	// are delivered again.
 	SettleFailed int64
 	// Retry are the tasks that were told of and whose verdict was to try
 	// again.
@@ -67,7 +67,7 @@ func (t *Tally) add(batch []pipeline.Judgment, now time.Time) {
 			continue // nobody was told of it
 		}
 		t.taken.add(now.Sub(j.Received()))
-		t.told.add(j.Number())
+		t.reported.add(j.Number())
 	}
 }
 
@@ -84,7 +84,7 @@ func (t *Tally) failed() {
 func (t *Tally) Prefix(start int64) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.told.after(start) - start
+	return t.reported.after(start) - start
 }
 
 func (c *Counts) add(j *pipeline.Judgment) {

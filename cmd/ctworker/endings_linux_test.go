@@ -172,9 +172,9 @@ func TestKeepAliveAtTheStartAndTheEnd(t *testing.T) {
 	}
 }
 
-// A run that a signal ended, and whose result could not be settled in the shutdown, has not
-// come to its end.
-func TestSignalAndTheResultIsNotSettled(t *testing.T) {
+// If a result cannot be settled during a shutdown, the run is not finished and its exit code is that
+// of the signal.
+func TestSignal_ResultIsNotSettled(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
 	stopping := make(chan struct{})
@@ -197,8 +197,9 @@ func TestSignalAndTheResultIsNotSettled(t *testing.T) {
 	in.want(143)
 }
 
-// A task whose lease ends in the shutdown was not finished, although others may have it now.
-func TestSignalWhileALeaseEnds(t *testing.T) {
+// If a lease expires during a shutdown, the run is not finished and its exit code is that of the
+// signal.
+func TestSignal_LeaseExpires(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
 	q.SetFault(func(_ http.ResponseWriter, action string, _ map[string]any) bool {

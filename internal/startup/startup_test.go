@@ -49,7 +49,7 @@ func TestOpen_EndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestOpen_PanicIsAnError(t *testing.T) {
+func TestOpen_ReturnsPanicAsError(t *testing.T) {
 	t.Parallel()
 	_, err := startup.Open(t.Context(), func() (int, error) { panic("a fault") }, func(int) { t.Error("discarded") }, "x")
 	if err == nil || err.Error() != "panic: a fault" {

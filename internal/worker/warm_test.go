@@ -86,7 +86,7 @@ func TestWarmAllocations(t *testing.T) {
 	}
 	count1, size1 := measure(few)
 	count2, size2 := measure(many)
-	// As floats: on a busy machine the small run may allocate more than the large one.
+	// As floats, because on a busy machine the small run may allocate more than the large one.
 	perTask := func(small, large uint64) float64 { return (float64(large) - float64(small)) / (many - few) }
 	count, size := perTask(count1, count2), perTask(size1, size2)
 	t.Logf("%.2f allocations and %.0f bytes a task", count, size)

@@ -117,7 +117,7 @@ func TestDo_TurnsPanicsIntoErrors(t *testing.T) {
 	})
 }
 
-func TestAll_PanicIsAnError(t *testing.T) {
+func TestAll_ReturnsPanicAsError(t *testing.T) {
 	t.Parallel()
 	failed := func(int) error { return errors.New("failed") }
 	if err := again.All(2, failed, func(int) error { panic("a fault") }); !again.IsPanic(err) {

@@ -64,7 +64,7 @@ type Attempt struct {
 func (r *Reporter) Begin(action string) *Attempt { return &Attempt{r: r, action: action} }
 
 // ErrNoAnswer is the failure that Late reports for a request without a response.
-var ErrNoAnswer = errors.New("there is no answer yet")
+var ErrNoAnswer = errors.New("no response yet")
 
 // Late reports ErrNoAnswer to Failed after the given duration, unless stop is called first.
 func (a *Attempt) Late(after time.Duration) (stop func()) {

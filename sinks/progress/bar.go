@@ -70,7 +70,7 @@ func (b *Bar) run() {
 }
 
 // line returns the text of the bar for the current status.
-// A panic in status removes the bar, and does not end the run.
+// After a panic in status, line returns "", which removes the bar.
 func (b *Bar) line() (text string) {
 	if b.broken {
 		return ""

@@ -157,7 +157,7 @@ func TestBar_ErasesAnEcho(t *testing.T) {
 	})
 }
 
-// A fault in the progress removes the bar, and the log goes on.
+// A panic in status removes the bar; text is still written.
 func TestBar_PanicRemovesTheBar(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -30,9 +30,9 @@ func StartLines(log zerolog.Logger, interval time.Duration, status func() Status
 				return
 			case <-ticker.C:
 			}
-			// A fault here must not end the run.
+			// A panic here must not end the run.
 			if p := panics.Try(func() { logStatus(log, m, status()) }); p != nil {
-				log.Error().Err(p.AsError()).Msg("the progress is no longer reported")
+				log.Error().Err(p.AsError()).Msg("progress reporting failed; no further progress is logged")
 				return
 			}
 		}

@@ -44,7 +44,7 @@ func TestLines(t *testing.T) {
 	})
 }
 
-// A fault in the progress does not end the run.
+// A panic in status ends the lines, but not the run.
 func TestLines_PanicEndsTheLines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
