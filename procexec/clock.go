@@ -128,6 +128,15 @@ func (c *crew[J]) clock() {
 	}
 }
 
+// expectBacklog starts the Patience of the jobs that wait for a slot, unless it has started. A job
+// can join the backlog while no other deadline is near, so it sets the timer.
+func (c *crew[J]) expectBacklog() {
+	if c.jobs.Patience > 0 && len(c.backlog) > 0 && c.waits.IsZero() {
+		c.waits = time.Now()
+		c.expect(c.waits.Add(c.jobs.Patience))
+	}
+}
+
 // watchBacklog has what waits for long given back.
 func (c *crew[J]) watchBacklog(now time.Time) {
 	if c.jobs.Patience <= 0 || len(c.backlog) == 0 {

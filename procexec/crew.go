@@ -251,6 +251,7 @@ func (c *crew[J]) feed() {
 			c.mu.Unlock()
 			continue
 		}
+		c.expectBacklog()
 		c.mu.Unlock()
 		if got > 0 {
 			if got == room {

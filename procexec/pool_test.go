@@ -312,7 +312,8 @@ func TestPoolNothingWaitsForALongProcess(t *testing.T) {
 		<-time.After(patience)
 		r.mu.Lock()
 		rested++
-		if len(r.back)+len(r.in) != 1 {
+		// Others may have been given back before, while the first processes started.
+		if !slices.Contains(r.back, "others could") && len(r.in) != 1 {
 			rested = 0
 		}
 		r.mu.Unlock()

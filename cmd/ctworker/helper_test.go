@@ -46,17 +46,36 @@ type invocation struct {
 	cmd    *exec.Cmd
 	stdout bytes.Buffer
 	stderr lockedBuffer
+
+	ended chan struct{} // closed when the process has been waited for
+	err   error         // of waiting, valid once ended
 }
 
+// lockedBuffer is a buffer that can be read while a process writes to it.
 type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	b     bytes.Buffer
+	grown chan struct{} // closed by the next Write; nil unless it is awaited
 }
 
 func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.grown != nil {
+		close(l.grown)
+		l.grown = nil
+	}
 	return l.b.Write(p)
+}
+
+// growth returns the text so far, and a channel that is closed when there is more.
+func (l *lockedBuffer) growth() (text string, grown <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.grown == nil {
+		l.grown = make(chan struct{})
+	}
+	return l.b.String(), l.grown
 }
 
 func (l *lockedBuffer) String() string {
@@ -97,6 +116,11 @@ func (in *invocation) start() *invocation {
 		in.t.Fatal(err)
 	}
 	in.t.Cleanup(func() { _ = in.cmd.Process.Kill() })
+	in.ended = make(chan struct{})
+	go func() {
+		defer close(in.ended)
+		in.err = in.cmd.Wait()
+	}()
 	return in
 }
 
@@ -110,9 +134,9 @@ func (in *invocation) signal(sig os.Signal) {
 // wait returns the exit code, -1 after a signal.
 func (in *invocation) wait() int {
 	in.t.Helper()
-	err := in.cmd.Wait()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		in.t.Fatalf("%v\n%s", err, in.stderr.String())
+	<-in.ended
+	if exit := (*exec.ExitError)(nil); in.err != nil && !errors.As(in.err, &exit) {
+		in.t.Fatalf("%v\n%s", in.err, in.stderr.String())
 	}
 	return in.cmd.ProcessState.ExitCode()
 }

@@ -60,7 +60,7 @@ func instanceCase(t *testing.T, j *job) {
 	in := j.prepare("run", "--warm", "--idle-timeout", "1.5", "--keepalive-interval", "0.3", "--", "sh", "-c", script, "sh", "result=$seen")
 	in.start().want(program.ExitOK)
 	lives := 0
-	for _, e := range j.readEvents() {
+	for _, e := range j.readAllEvents() {
 		b, err := json.Marshal(e)
 		switch {
 		case err != nil:

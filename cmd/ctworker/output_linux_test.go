@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,26 +60,15 @@ func TestSignalWhileOpening(t *testing.T) {
 			tmp := t.TempDir()
 			in := prepare(t, dir, append(append([]string{"run", "--verbose"}, args...), "--", "true")...)
 			in.cmd.Env = append(in.cmd.Env, "TMPDIR="+tmp)
-			in.cmd.Stderr = nil
-			stderr, err := in.cmd.StderrPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
 			in.start()
-			lines := bufio.NewReader(stderr)
-			for line := ""; !strings.Contains(line, "opening event log"); {
-				if line, err = lines.ReadString('\n'); err != nil {
-					t.Fatal(line, err)
-				}
-			}
+			in.awaitLog("opening event log")
 			in.signal(syscall.SIGTERM)
-			rest, _ := io.ReadAll(lines)
 			in.want(143)
 			if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
 				t.Errorf("files left in TMPDIR: %v, error %v", left, err)
 			}
-			if name == "event log" && !strings.Contains(string(rest), "event log: opening pipe") {
-				t.Errorf("the error does not name the blocked open:\n%s", rest)
+			if name == "event log" {
+				in.wantError("event log: opening pipe")
 			}
 		})
 	}

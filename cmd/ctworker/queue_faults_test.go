@@ -14,20 +14,15 @@ import (
 // worker is a "ctworker run" that a goroutine of its own waits for.
 type worker struct {
 	*invocation
-	name  string
-	ended chan struct{} // closed when it has been waited for
+	name string
 }
 
 // work starts a worker whose tasks find its name in WORKER.
 func (j *job) work(name string, args ...string) *worker {
 	j.t.Helper()
-	w := &worker{invocation: j.prepare(append([]string{"run"}, args...)...), name: name, ended: make(chan struct{})}
+	w := &worker{invocation: j.prepare(append([]string{"run"}, args...)...), name: name}
 	w.cmd.Env = append(w.cmd.Env, "WORKER="+name)
 	w.start()
-	go func() {
-		defer close(w.ended)
-		_ = w.cmd.Wait()
-	}()
 	return w
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -72,9 +73,16 @@ func (j *job) load(n int, args ...string) {
 	j.do(0, append([]string{"load", "--task-file", "tasks.jsonl", "--create"}, args...)...)
 }
 
-// readEvents takes the events out of the queue, all of them: on a busy machine the
+// readEvents takes the events out of the queue and returns them, except for those that
+// report that a worker is alive.
+func (j *job) readEvents() []map[string]any {
+	j.t.Helper()
+	return slices.DeleteFunc(j.readAllEvents(), func(e map[string]any) bool { return e["event_type"] == "keep_alive" })
+}
+
+// readAllEvents takes the events out of the queue, all of them: on a busy machine the
 // reader may end before it has been answered.
-func (j *job) readEvents() (all []map[string]any) {
+func (j *job) readAllEvents() (all []map[string]any) {
 	j.t.Helper()
 	for end := time.Now().Add(hanging); ; {
 		all = append(all, j.readSomeEvents()...)
@@ -431,7 +439,7 @@ func keepAliveCase(t *testing.T, j *job) {
 	j.do(0, "run", "--keepalive-interval", "0.5", "--event-log-to-file", "--idle-timeout", "1", "--", "sleep", "2")
 	lives := 0
 	hostname, _ := os.Hostname()
-	for _, e := range j.readEvents() {
+	for _, e := range j.readAllEvents() {
 		if e["event_type"] == "keep_alive" {
 			lives++
 			if e["instance_id"] != hostname || e["hostname"] != hostname {

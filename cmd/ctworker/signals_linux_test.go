@@ -52,7 +52,7 @@ func TestInterruptLeavesNothing(t *testing.T) {
 			in, all := midRun(t, tc.script, tc.flags...)
 			for i, sig := range tc.signals {
 				if i > 0 {
-					in.awaitLog("stopping")
+					in.awaitLog("shutting down")
 				}
 				in.signal(sig)
 			}
@@ -67,12 +67,21 @@ func TestInterruptLeavesNothing(t *testing.T) {
 	}
 }
 
-// awaitLog returns when the log holds text.
+// awaitLog returns when the log holds text, and fails the test if ctworker ends without it.
 func (in *invocation) awaitLog(text string) {
 	in.t.Helper()
-	for !strings.Contains(in.stderr.String(), text) {
-		if in.cmd.Process.Signal(syscall.Signal(0)) != nil {
-			in.t.Fatalf("ctworker ended without %q:\n%s", text, in.stderr.String())
+	for isOver := false; ; {
+		log, grown := in.stderr.growth()
+		if strings.Contains(log, text) {
+			return
+		}
+		if isOver {
+			in.t.Fatalf("ctworker ended without %q:\n%s", text, log)
+		}
+		select {
+		case <-grown:
+		case <-in.ended:
+			isOver = true
 		}
 	}
 }
@@ -134,7 +143,7 @@ func TestInterruptWhileShortOfDescriptors(t *testing.T) {
 	in.start()
 	in.awaitLog("cannot be started now")
 	in.signal(syscall.SIGINT)
-	in.awaitLog("stopping")
+	in.awaitLog("shutting down")
 	in.signal(syscall.SIGINT)
 	in.want(130)
 	if n := len(in.byTask()); n != 0 {
@@ -173,7 +182,7 @@ func TestSeveralHangups(t *testing.T) {
 		`echo $$ > "$1"; while [ ! -e may-end ]; do sleep 0.01; done`, "sh", path).start()
 	all := pids(t, lines, 8)
 	in.signal(syscall.SIGHUP)
-	in.awaitLog("stopping")
+	in.awaitLog("shutting down")
 	in.signal(syscall.SIGHUP)
 	in.signal(syscall.SIGHUP)
 	write(t, dir, "may-end", "")
