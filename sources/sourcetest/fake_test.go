@@ -252,7 +252,7 @@ func (l *lease) change(f func()) error {
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
 	if l.e.attempt != l.attempt {
-		if l.p.features.ReportsLost && l.p.fault != "lost" {
+		if l.p.features.ReportsLost {
 			return pipeline.ErrLeaseLost
 		}
 		return nil

@@ -72,7 +72,6 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"ack", queue, "an acknowledged task does not come again", "nothing was to come"},
 		{"lease", queue, "an unsettled task comes again", "was to come again"},
 		{"extend", queue, "extending keeps the task", "while its lease was extended"},
-		{"lost", queue, "a lost lease is reported", "want ErrLeaseLost"},
 		{"concurrent", queue, "settling concurrently", "came"},
 	} {
 		t.Run(fmt.Sprintf("%s in %s", tc.fault, tc.caught), func(t *testing.T) {
