@@ -5,6 +5,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
 // A worker, or an events command, that ends as planned leaves no request behind that could
@@ -45,5 +48,43 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 		if n := strings.Count(worker.stderr.String(), line); n != 1 {
 			t.Errorf("%d lines with %s; stderr:\n%s", n, line, worker.stderr.String())
 		}
+	}
+}
+
+// The same against a server that takes a message for a request whose client has gone, as SQS
+// may: when the command has ended, no request for messages is open.
+func TestPlannedEndLeavesNoRequestOpen(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"run --idle-timeout":    {"run", "--idle-timeout", "1", "--no-event-log-to-queue", "--", "true"},
+		"run --max-num-tasks":   {"run", "--max-num-tasks", "1", "-j", "4", "--no-event-log-to-queue", "--", "true"},
+		"events --idle-timeout": {"events", "--idle-timeout", "1", "--output", "events.jsonl"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := newOneTask(t)
+			var open, asked atomic.Int32
+			q.SetFault(func(w http.ResponseWriter, action string, in map[string]any) bool {
+				q.mu.Lock()
+				given := q.given
+				q.mu.Unlock()
+				if action != "ReceiveMessage" || !given {
+					return false
+				}
+				asked.Add(1)
+				open.Add(1)
+				seconds, _ := in["WaitTimeSeconds"].(float64)
+				<-time.After(time.Duration(seconds) * time.Second) // whether anybody waits for it or not
+				open.Add(-1)
+				sqstest.Answer(w, map[string]any{})
+				return true
+			})
+			in := prepare(t, t.TempDir(), append(args[:1:1], append([]string{"--provider", "AWS", "--job-id", "j"}, args[1:]...)...)...)
+			in.cmd.Env = append(in.cmd.Env, "AWS_ENDPOINT_URL="+q.URL, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_EC2_METADATA_DISABLED=true")
+			in.start().want(0)
+			if n := open.Load(); n != 0 {
+				t.Errorf("%d of %d requests are open; stderr:\n%s", n, asked.Load(), in.stderr.String())
+			}
+		})
 	}
 }
