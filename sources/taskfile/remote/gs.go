@@ -29,6 +29,8 @@ const (
 // gsFile is a file in Google Cloud Storage. It implements object.
 type gsFile struct {
 	client      *http.Client
+	connect     func(context.Context) (*http.Client, error) // finds the credentials
+	refused     bool                                        // the last answer refused those of client
 	address     string
 	bucket, key string
 	anonymous   bool
@@ -48,7 +50,11 @@ func newGS(ctx context.Context, bucket, key string) (*gsFile, error) {
 	}
 	f := &gsFile{bucket: bucket, key: key, total: -1}
 	f.address = strings.TrimSuffix(endpoint, "/") + "/storage/v1/b/" + url.PathEscape(bucket) + "/o/" + url.PathEscape(key) + "?alt=media"
-	client, _, err := transport.NewClient(ctx, opts...)
+	f.connect = func(ctx context.Context) (*http.Client, error) {
+		client, _, err := transport.NewClient(ctx, opts...)
+		return client, err
+	}
+	client, err := f.connect(ctx)
 	if err != nil && strings.Contains(err.Error(), "could not find default credentials") {
 		f.anonymous = true // there are files that everybody may read
 		client, _, err = transport.NewClient(ctx, option.WithoutAuthentication())
@@ -56,9 +62,27 @@ func newGS(ctx context.Context, bucket, key string) (*gsFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the credentials of Google: %w", err)
 	}
+	f.use(client)
+	return f, nil
+}
+
+func (f *gsFile) use(client *http.Client) {
 	client.CheckRedirect = follow
 	f.client = client
-	return f, nil
+}
+
+// renew finds the machine's credentials anew, because Google has refused those of the client:
+// the library keeps a token until it expires, and the content of a file for ever.
+func (f *gsFile) renew() {
+	f.refused = false
+	// The credentials keep the context, which is not to end with this request.
+	client, err := f.connect(context.Background())
+	if err != nil { // a file that cannot be read at the moment may be in the middle of being written
+		f.refused = true
+		return
+	}
+	f.client.CloseIdleConnections()
+	f.use(client)
 }
 
 func (f *gsFile) size() int64 { return f.total }
@@ -78,6 +102,9 @@ func (f *gsFile) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 	request.Header.Set("Accept-Encoding", "gzip")
 	if offset > 0 {
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+	}
+	if f.refused {
+		f.renew()
 	}
 	response, err := f.client.Do(request)
 	if err != nil {
@@ -117,6 +144,7 @@ func (f *gsFile) explain(r *http.Response) error {
 	case f.anonymous && (code == http.StatusUnauthorized || code == http.StatusForbidden):
 		return finally("there are no credentials, and not everybody may read it; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", answer)
 	case code == http.StatusUnauthorized: // the token may have expired: the next one may be valid
+		f.refused = true
 		return fmt.Errorf("these credentials are not accepted by Google; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS: %w", answer)
 	case code == http.StatusForbidden:
 		return finally("these credentials may not read it: allow storage.objects.get on the bucket %q (roles/storage.objectViewer has it): %w", f.bucket, answer)
