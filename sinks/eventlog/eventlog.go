@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"github.com/ctworker/ctworker/internal/startup"
 	"github.com/ctworker/ctworker/pipeline"
@@ -103,7 +104,12 @@ func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
 		return err
 	}
 	defer func() { l.turn <- struct{}{} }()
-	return l.append(ctx, len(events), func(buf []byte, i int) []byte { return events[i].AppendJSON(buf) })
+	return l.append(ctx, len(events), func(buf []byte, i int) ([]byte, bool) {
+		if e := &events[i]; e.Withheld == nil || !e.Withheld() {
+			return e.AppendJSON(buf), true
+		}
+		return buf, false
+	})
 }
 
 // WriteLines appends lines, without their ends, as Write does events, and returns once
@@ -113,7 +119,7 @@ func (l *Log) WriteLines(ctx context.Context, lines [][]byte) error {
 		return err
 	}
 	defer func() { l.turn <- struct{}{} }()
-	if err := l.append(ctx, len(lines), func(buf []byte, i int) []byte { return append(buf, lines[i]...) }); err != nil {
+	if err := l.append(ctx, len(lines), func(buf []byte, i int) ([]byte, bool) { return append(buf, lines[i]...), true }); err != nil {
 		return err
 	}
 	if err := syncFile(l.file); err != nil {
@@ -123,16 +129,21 @@ func (l *Log) WriteLines(ctx context.Context, lines [][]byte) error {
 	return nil
 }
 
-// append writes n lines; line appends one of them to a buffer. The caller has the turn.
-func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) []byte) error {
+// append writes n lines. line appends one of them to a buffer, or reports false if that line is
+// not to be written. The caller has the turn.
+func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) ([]byte, bool)) error {
 	if l.closed {
 		return ErrClosed
 	}
 	defer l.interruptible(ctx)()
+	l.awaitReader()
 	l.buf = append(l.buf[:0], l.rest...)
 	for i := range n {
-		l.buf = append(line(l.buf, i), '\n')
-		if len(l.buf) < chunk && i < n-1 {
+		var ok bool
+		if l.buf, ok = line(l.buf, i); ok {
+			l.buf = append(l.buf, '\n')
+		}
+		if len(l.buf) == 0 || len(l.buf) < chunk && i < n-1 {
 			continue
 		}
 		if err := l.flush(ctx); err != nil {
@@ -144,6 +155,27 @@ func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) []
 		l.buf = l.buf[:0]
 	}
 	return l.err
+}
+
+// awaitReader waits until a pipe has room, so that the lines are made, and the leases of
+// their tasks looked at, only when they can be written. If the wait fails, so does the write
+// that follows.
+func (l *Log) awaitReader() {
+	if !l.waits {
+		return
+	}
+	f, ok := l.file.(syscall.Conn)
+	if !ok {
+		return
+	}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Write(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0)
+		return n > 0 || err != nil
+	})
 }
 
 // syncFile has the machine keep what was written. A pipe or a terminal has nothing to
