@@ -1,10 +1,10 @@
-"""Put the engine and its licence texts into the wheel, which makes it a wheel for one platform.
+"""Add the engine and its licence texts to the wheel, which is then specific to one platform.
 
-The engine is src/ctworker/bin/ctworker, or the program that CTWORKER_BUILD_BIN names.
-Without either the wheel has Python alone, for any platform, and finds an engine by
-CTWORKER_BIN or on the PATH.
+The engine is the program in CTWORKER_BUILD_BIN, by default src/ctworker/bin/ctworker.
+Without an engine the wheel has only Python code, for any platform; at run time it finds an
+engine with CTWORKER_BIN or on the PATH.
 
-The texts are those in the folder that CTWORKER_BUILD_LICENSES names, by default the folder
+The licence texts are those in the folder CTWORKER_BUILD_LICENSES, by default the folder
 licenses next to the engine. `make licenses` collects them.
 """
 
@@ -30,13 +30,13 @@ TAGS = {
 
 
 def find_engine(root: str) -> str | None:
-    """Return the engine's path; None if the wheel is to have none."""
+    """Return the engine's path; None if there is no engine to add."""
     named = os.environ.get("CTWORKER_BUILD_BIN")
     engine = named or os.path.join(root, "src", "ctworker", "bin", "ctworker")
     if not named and not os.path.exists(engine):
         return None
     if not os.access(engine, os.X_OK):
-        raise RuntimeError(f"CTWORKER_BUILD_BIN={engine} is no program")
+        raise RuntimeError(f"CTWORKER_BUILD_BIN={engine} is not an executable file")
     return os.path.abspath(engine)
 
 
@@ -44,7 +44,7 @@ class LicenseHook(MetadataHookInterface):
     """Called by hatchling as it reads the metadata."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """List the project's own licence, and the texts that the engine needs."""
+        """List the project's licence and the licence texts of the engine."""
         metadata["license-files"] = ["LICENSE"]
         engine = find_engine(self.root)
         if engine is None:
@@ -55,9 +55,9 @@ class LicenseHook(MetadataHookInterface):
         if not os.path.isfile(os.path.join(texts, "go", "LICENSE")):
             raise RuntimeError(
                 f"{texts} does not have the licence texts of the engine: collect them with "
-                "`make licenses`, or name their folder in CTWORKER_BUILD_LICENSES"
+                "`make licenses`, or set CTWORKER_BUILD_LICENSES to their folder"
             )
-        # Files that are listed have to be below the root.
+        # Listed files must be below the root.
         inside = os.path.join(self.root, "licenses")
         shutil.rmtree(inside, ignore_errors=True)
         shutil.copytree(texts, inside)

@@ -53,11 +53,11 @@ def test_completed(lab: Lab, body: str, retry: bool, result: object) -> None:
         ("pass", "the function returned None; return a tuple of two, (retry, result)"),
         ('return "done"', "the function returned a str"),
         ("return 1, 2, 3", "the function returned a tuple of 3"),
-        ('return "done", False', "a str as retry, the first of the tuple"),
+        ('return "done", False', "a str as retry, the first item of the tuple"),
         ('return {"n": 1}, False', "a dict as retry"),
         (
             "class Odd:\n def __bool__(self): raise ValueError('neither')\nreturn Odd(), 1",
-            "which is neither true nor false (neither)",
+            "which cannot be converted to a bool (neither)",
         ),
         ('return {1: 2, "1": 3}', "the function returned a dict"),
         ('return False, {1: 2, "1": 3}', "result has the keys 1 and '1', which are both \"1\""),
@@ -72,8 +72,11 @@ def test_completed(lab: Lab, body: str, retry: bool, result: object) -> None:
             'return False, {"c": {}, 5: {7: {1: 2, "1": 3}}}',
             "result[5][7] has the keys 1 and '1'",
         ),
-        ('return False, {"a": [0, {1}]}', "result['a'][1] is a set, which has no JSON form"),
-        ('return False, float("nan")', "the result is nan, which is no JSON number"),
+        (
+            'return False, {"a": [0, {1}]}',
+            "result['a'][1] is a set, which cannot be represented in JSON",
+        ),
+        ('return False, float("nan")', "the result is nan, which is not a JSON number"),
         ('return False, {"a": [-float("inf")]}', "result['a'][0] is -inf"),
         ("return False, {(1, 2): 3}", "has a key that is a tuple"),
         ("return False, b'x'", "the result is a bytes"),
@@ -130,7 +133,7 @@ def test_truth_values_and_a_list_are_taken_with_one_warning(lab: Lab, isolation:
         (True, "o"),
         (False, "n"),
     ] * 2
-    assert done.err.count("is neither True nor False") == 1, done.err
+    assert done.err.count("is not a bool") == 1, done.err
 
 
 def test_a_list_passes_for_the_tuple_with_one_warning(lab: Lab) -> None:

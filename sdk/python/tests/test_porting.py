@@ -110,7 +110,7 @@ def test_data_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("worker._data.event_log_queue_name = 'x'", "event_log_queue_name cannot be set"),
         ("worker._data.max_num_tasks = None", "cannot be set to None; leave out --max-num-tasks"),
-        ("worker._data = None", "_data is a NoneType; set attributes"),
+        ("worker._data = None", "_data was replaced by a NoneType"),
     ],
 )
 def test_what_cannot_be_set_is_said(lab: Lab, statement: str, words: str) -> None:
@@ -346,11 +346,11 @@ def test_an_archive_can_be_a_program(package: Lab) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-m"], "-m needs the name of a module"),
-        (["-m", "no_such_module"], "-m no_such_module: there is no such module"),
+        (["-m"], "-m requires the name of a module"),
+        (["-m", "no_such_module"], "-m no_such_module: no such module"),
         (["-m", "no_such.module"], "-m no_such.module: No module named 'no_such'"),
-        (["-m", "json"], "or it is a package without __main__"),
-        (["-x"], "-x is no option"),
+        (["-m", "json"], "or a package without __main__"),
+        (["-x"], "unknown option -x"),
     ],
 )
 def test_programs_that_are_not_there(lab: Lab, arguments: list[str], words: str) -> None:

@@ -80,7 +80,7 @@ def test_module_explains_itself(lab: Lab) -> None:
     done = lab.run("-m", "ctworker")
     assert (done.code, "usage:" in done.err) == (2, True)
     done = lab.run("-m", "ctworker", "missing.py")
-    assert (done.code, "missing.py: there is no such program" in done.err) == (2, True)
+    assert (done.code, "missing.py: no such file" in done.err) == (2, True)
 
 
 WORKER_DATA = """

@@ -45,14 +45,14 @@ def main(arguments: list[str]) -> None:
         return
     if arguments[0] == "-m":
         if len(arguments) < 2:
-            raise _usage("-m needs the name of a module")
+            raise _usage("-m requires the name of a module")
         _run_module(arguments[1:])
         return
     program = arguments[0]
     if program.startswith("-"):
-        raise _usage(f"{program} is no option of ctworker")
+        raise _usage(f"unknown option {program}")
     if not os.path.exists(program):
-        raise _usage(f"{program}: there is no such program")
+        raise _usage(f"{program}: no such file")
     _take_name()
     sys.argv = arguments
     if _is_source(program):
@@ -67,7 +67,7 @@ def _usage(message: str) -> SystemExit:
 
 
 def _take_name() -> None:
-    """Have the name cloud_tasks stand for ours."""
+    """Make imports of cloud_tasks find ctworker's modules."""
     # On the path, and not only in sys.modules: processes that a task starts with
     # multiprocessing's spawn are handed the path. Imported now, ours comes first.
     sys.path.insert(0, SHIM)
@@ -90,12 +90,12 @@ def _run_module(arguments: list[str]) -> None:
     except ModuleNotFoundError as error:
         raise _usage(f"-m {name}: {error}") from None
     if found is None:
-        raise _usage(f"-m {name}: there is no such module, or it is a package without __main__")
+        raise _usage(f"-m {name}: no such module, or a package without __main__")
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def _is_source(program: str) -> bool:
-    """Whether a program is Python source, and not a folder, an archive or compiled."""
+    """Report whether a program is Python source, not a folder, an archive or compiled code."""
     if os.path.isdir(program):
         return False
     with open(program, "rb") as file:
@@ -103,7 +103,7 @@ def _is_source(program: str) -> bool:
 
 
 def _run_file(program: str) -> None:
-    """Run a source file as Python itself does, with its name as __file__ made absolute."""
+    """Run a source file as Python does, with an absolute path as __file__."""
     if not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, os.path.dirname(os.path.realpath(program)))
     path = os.path.join(os.getcwd(), program)

@@ -53,7 +53,7 @@ class CommandLine:
         self.engine_flags = engine_flags
         """The worker's options, as `--flag=value`, in the order given."""
         self.values = values
-        """Their values by the settings' first flags; the last one given counts."""
+        """Their values, by the first flag of the setting; the last value given counts."""
         self.isolation = isolation
 
 
@@ -217,19 +217,19 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
 
 
 def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
-    """Parse as parse_args does; a fault is one line, with the option that was meant."""
+    """Parse like parse_args, but report an error in one line that suggests the right option."""
 
     def fault(message: str) -> NoReturn:
         parser.exit(2, f'{parser.prog}: {message}; see "{parser.prog} --help"\n')
 
-    # The usage of a program's own parser shows all of the worker's options. A parser
-    # whose program reports faults in its own way is left alone.
+    # argparse would print the usage, which has all of the worker's options. A parser with
+    # an error method of its own is not changed.
     ours = type(parser).error is argparse.ArgumentParser.error and "error" not in vars(parser)
     if ours:
         parser.error = fault  # type: ignore[method-assign]
     try:
         if type(parser).parse_args is not argparse.ArgumentParser.parse_args:
-            return parser.parse_args(args)  # in the program's own way
+            return parser.parse_args(args)  # overridden by the program
         namespace, unknown = parser.parse_known_args(args)
         if unknown:
             parser.error(_unknown(parser, unknown))
@@ -240,7 +240,7 @@ def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argpa
 
 
 def _unknown(parser: argparse.ArgumentParser, arguments: list[str]) -> str:
-    """Return what is wrong with arguments that the parser does not have."""
+    """Return the error message for arguments that the parser does not know."""
     options = [name for name in parser._option_string_actions if name.startswith("--")]
     for argument in arguments:
         name = argument.partition("=")[0]

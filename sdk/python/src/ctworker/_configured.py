@@ -1,7 +1,7 @@
-"""`Worker._data`: the settings as the program itself can read and set them before the run.
+"""`Worker._data`: the settings, which the program can read and set before the run.
 
-The specification's own system has this attribute, and its programs use it: they read
-`worker._data.args`, and set attributes that their tasks then find in worker_data.
+Programs of the package `cloud_tasks` use this attribute: they read `worker._data.args`, and
+set attributes that their tasks read from worker_data.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _FLAGS = {
     "boot_disk_gb": "--boot-disk",
     "price_per_hour": "--price",
 }
-"""The attributes that are not named after their flag."""
+"""The attributes whose names differ from their flag."""
 
 _BY_FLAG = {setting.flags[0]: setting for setting in SETTINGS}
 
 
 class ConfiguredData(WorkerData):
-    """The settings of the command line and the environment, and what the program sets itself."""
+    """The settings of the command line and the environment, and attributes set by the program."""
 
     _changed: set[str]
 
     def __init__(self, args: Any, given: Mapping[str, Any], *, has_source: bool) -> None:
-        """given has the values of the worker's flags that are on the command line."""
+        """given has the values of the worker's flags on the command line."""
         values: dict[str, Any] = {}
         for name in WorkerData.__annotations__:
             if (setting := _setting_of(name)) is not None:
@@ -51,9 +51,9 @@ class ConfiguredData(WorkerData):
         super().__setattr__(name, value)
 
     def flags(self) -> list[str]:
-        """Return the flags for the settings that the program has set as attributes.
+        """Return the flags for the settings that the program set as attributes.
 
-        Raises ValueError for a setting that follows from another one.
+        Raises ValueError for a setting that is derived from another one, or set to None.
         """
         flags: list[str] = []
         for name in sorted(self._changed):
@@ -61,8 +61,8 @@ class ConfiguredData(WorkerData):
             value = getattr(self, name)
             if name == "event_log_queue_name":
                 raise ValueError(
-                    "_data.event_log_queue_name cannot be set: it is the task queue's name "
-                    "with -events; set _data.queue_name"
+                    "_data.event_log_queue_name cannot be set: it is the name of the task queue "
+                    "with -events appended; set _data.queue_name"
                 )
             if setting is None:
                 continue
@@ -81,7 +81,7 @@ class ConfiguredData(WorkerData):
         return flags
 
     def extra(self) -> dict[str, Any]:
-        """Return what the program has set besides the settings, for its tasks."""
+        """Return the attributes set by the program that are not settings, for its tasks."""
         return {
             name: self.__dict__[name]
             for name in self._changed
@@ -94,7 +94,7 @@ class ConfiguredData(WorkerData):
 
 
 def _plain(state: dict[str, Any]) -> WorkerData:
-    """Return a copy that has passed through pickle: it is for reading."""
+    """Return the unpickled copy, a plain WorkerData that only serves for reading."""
     data = WorkerData()
     data.__dict__.update(state)
     return data
@@ -110,7 +110,7 @@ def _variable(flag: str) -> str | None:
 
 
 def _from_environment(setting: Setting) -> Any:
-    """Return the variable's value, None if it has none; the engine says which are invalid."""
+    """Return the variable's value, or None; the engine reports invalid values."""
     text = setting_variable(setting.env) if setting.env else None
     if text is None:
         return None
@@ -123,7 +123,7 @@ def _from_environment(setting: Setting) -> Any:
 
 
 def _derive(values: dict[str, Any], file: bool) -> None:
-    """Fill in what follows from other settings, as the engine does."""
+    """Set the values that are derived from other settings, as the engine does."""
     if isinstance(provider := values.get("provider"), str):
         values["provider"] = provider.upper()
     if queue := values.setdefault("queue_name", values.get("job_id")):

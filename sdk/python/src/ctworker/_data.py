@@ -58,11 +58,11 @@ class WorkerData:
     """What a task may know of the worker that runs it, and of its own run.
 
     A setting that has no value is None. Times are in seconds, sizes in GB of 2^30
-    bytes. `WorkerData()` has the defaults, for calling a task's function in a test; its
-    attributes can be set. It can be pickled, as when a task hands it to a process of its own.
+    bytes. `WorkerData()` has the defaults, so that a test can call a task's function; its
+    attributes can be set. It can be pickled, for example to pass it to another process.
 
-    `shutdown_event` and `termination_event` are the notices behind the two properties, with
-    `is_set()` and `wait(timeout)`, which returns whether the notice was given in time.
+    `shutdown_event` and `termination_event` are the notifications behind the two properties.
+    They have `is_set()`, and `wait(timeout)`, which returns False if the time is over first.
     """
 
     args: argparse.Namespace | None = None
@@ -76,7 +76,7 @@ class WorkerData:
     event_log_file: str | None = "events.log"
     event_log_to_queue: bool = False
     event_log_queue_name: str | None = None
-    """The name of the queue of events; None if no events are written to one."""
+    """The name of the event queue; None if no events are sent to one."""
     keepalive_interval: float = 60.0
     """The time between two keep_alive events; 0 disables them."""
     instance_type: str | None = None
@@ -94,7 +94,7 @@ class WorkerData:
     num_simultaneous_tasks: int = 1
     max_runtime: float = 600
     max_memory_allowed_per_task: float | None = None
-    """The limit of a task's address space in GB; None if there is none."""
+    """The limit of a task's address space in GB; None if there is no limit."""
     shutdown_grace_period: float = 30
     tasks_to_skip: int = 0
     max_num_tasks: int | None = None
@@ -116,9 +116,9 @@ class WorkerData:
         args: argparse.Namespace | None = None,
         notices: dict[str, Notice] | None = None,
     ) -> None:
-        """Programs pass no arguments. Without notices, none is ever given."""
+        """Create the data; programs pass no arguments. Without notices the events are never set."""
         for name, value in (fields or {}).items():
-            # JSON does not tell 16 from 16.0.
+            # JSON does not distinguish 16 from 16.0.
             self.__dict__[name] = float(value) if name in _FLOATS and type(value) is int else value
         notices = notices or {}
         self.args = args
@@ -138,7 +138,7 @@ class WorkerData:
     def received_termination_notice(self) -> bool:
         """Whether the provider will soon terminate the machine, as it does with spot instances.
 
-        Ask before you commit results to storage. It costs about a microsecond.
+        Check it before you commit results to storage. It takes about a microsecond.
         """
         return _is_set(self.termination_event)
 
@@ -163,7 +163,7 @@ _FLOATS = frozenset(
     simulate_spot_termination_delay
     """.split()
 )
-"""What is a float also if it is a whole number, as in the specification's own system."""
+"""The attributes that are floats even if they are whole numbers, as in `cloud_tasks`."""
 
 
 def _is_set(event: Any) -> bool:
@@ -200,7 +200,7 @@ class Notice:
     is_set = given
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the notice is given, at most timeout seconds; return whether it is."""
+        """Wait at most timeout seconds for the notice; return whether it was given."""
         until = None if timeout is None else time.monotonic() + max(timeout, 0)
         while not self.given():
             left = _PAUSE if until is None else min(until - time.monotonic(), _PAUSE)
@@ -219,7 +219,7 @@ class Notice:
 
 
 _PAUSE = 0.1
-"""How many seconds pass before a file is looked for again."""
+"""The interval in seconds at which a file is checked for."""
 
 
 def notices_from_environment() -> dict[str, Notice]:

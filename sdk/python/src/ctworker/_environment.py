@@ -11,10 +11,10 @@ _KEPT = frozenset({"CTWORKER_BIN"})
 
 
 def setting(name: str) -> str | None:
-    """Return the value of a setting's variable, or None if that does not count as set.
+    """Return the value of a setting's variable, or None if it does not count as set.
 
-    As in the engine, it does not if it is empty, if it is `None`, or if it still has the
-    value that it has for the task of an outer run; see OUTER_VAR in docs/settings.md.
+    As in the engine, a variable counts as not set if it is empty, if it is `None`, or if an
+    outer run set it for its task; see CTWORKER_OUTER_SETTINGS in docs/settings.md.
     """
     value = os.environ.get(name)
     if not value or value == "None" or _is_outer(name, value):
@@ -29,7 +29,7 @@ def _is_outer(name: str, value: str) -> bool:
 
 
 def forget_outer_run() -> None:
-    """Remove what an outer run has exported; the engine sends what is right for this one."""
+    """Remove the variables of an outer run; the engine sends those of this run."""
     for name in list(os.environ):
         if name.startswith(("CTWORKER_", _SETTINGS)) and name not in _KEPT:
             del os.environ[name]

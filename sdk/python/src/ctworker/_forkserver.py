@@ -72,7 +72,7 @@ class ForkServer:
 
     def _find_generators(self) -> None:
         self._generators: Generators | None = None
-        if self._program.isolation != "spawn":  # else only the task source is forked
+        if self._program.isolation != "spawn":  # with spawn only the task source is forked
             self._generators = Generators()
             for text in self._generators.warnings:
                 self._control.say({"warning": text})

@@ -39,15 +39,15 @@ _MAX_PID = 1 << 22
 
 
 def mark_memory(run: str) -> mmap.mmap | None:
-    """Map memory that is named after the run, and return it; None where that cannot be.
+    """Map memory that is named after the run, and return it; None if that is not possible.
 
-    By it the engine and its guard know what is forked from here, in whatever session and
-    though it has no mark in its environment, if this process is killed.
+    If this process is killed, the mapping identifies the processes forked from it to the
+    engine and its guard, even in other sessions and without a mark in the environment.
     """
     try:
         fd = os.memfd_create(f"ctworker-{run}")
     except (AttributeError, OSError):
-        return None  # no Linux, whose /proc alone shows it
+        return None  # not Linux, or refused; the mapping is visible only in Linux's /proc
     try:
         os.ftruncate(fd, mmap.PAGESIZE)
         return mmap.mmap(fd, mmap.PAGESIZE)

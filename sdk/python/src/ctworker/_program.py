@@ -23,10 +23,10 @@ class Program:
     isolation: str
     source: Source | None
     extra: dict[str, Any] = field(default_factory=dict)
-    """The attributes that the program has added to its tasks' worker data."""
+    """The attributes that the program added to the worker data of its tasks."""
 
     def worker_data(self, fields: dict[str, Any], notices: dict[str, Notice]) -> WorkerData:
-        """Return what the engine says of the worker, with what the program has added."""
+        """Return the engine's worker data with the attributes that the program added."""
         data = WorkerData(fields, self.args, notices)
         data.__dict__.update(self.extra)
         return data

@@ -1,12 +1,12 @@
 """Give each fork its own random numbers.
 
-A fork starts with the generators of its parent, in the parent's state, so without this
-every task would draw the same numbers. Python itself seeds the module random anew in a
-fork, and so the rule here is the same for every generator: it gets a new seed from the
-system, whatever its seed was before.
+A fork inherits the state of its parent's generators, so that without reseeding every
+task would draw the same numbers. Python reseeds the global generator of the module
+random in a fork. This module does the same for every other generator: it gets a new seed
+from the system, whatever its seed was before.
 
-The generators are looked for once, in the fork server, among all objects that the
-garbage collector knows. Each fork then only seeds those that were found.
+The fork server searches for generators once, among all objects of the garbage collector.
+Each fork then reseeds those that were found.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from types import ModuleType
 from typing import Any
 
 ADVICE = (
-    "Make it in the task's function, or use --isolation spawn, which runs the program's own "
-    "statements in each process"
+    "Create it in the task's function, or use --isolation spawn, which runs the whole program "
+    "in each process"
 )
 
 _SYSTEM_ENTROPY_BITS = 96
-"""numpy takes 128 bits from the system; a seed of the program's own is nearly always shorter."""
+"""A seed of at most this many bits is the program's own: numpy takes 128 bits from the system."""
 
 
 class Generators:
-    """The random generators of the program that would repeat their numbers in every fork."""
+    """The random generators of the program that have to be reseeded in every fork."""
 
     def __init__(self) -> None:
-        """Find the generators: those of random, numpy and torch, wherever they are held."""
+        """Find the generators of random, numpy and torch, whatever object holds them."""
         self.warnings: list[str] = []
         self._reseeders: list[Callable[[], object]] = []
-        # Only what the program has imported: random costs each fork a new seed.
+        # Import nothing: a module that was not imported needs no new seed in every fork.
         modules = sys.modules
         numpy: Any = modules.get("numpy.random")
         if numpy is not None and hasattr(numpy, "seed"):
@@ -53,7 +53,7 @@ class Generators:
 
     def _find(self, types: _Types) -> None:
         names = _Names(types)
-        gc.unfreeze()  # what is frozen is not listed; the fork server freezes it again
+        gc.unfreeze()  # get_objects omits frozen objects; the fork server freezes them again
         objects = [*gc.get_objects(), *names.objects()]
         kinds: dict[type, Callable[[Any], Callable[[], object]] | None] = {}
         found: dict[int, tuple[Any, Callable[[], object]]] = {}
@@ -65,7 +65,7 @@ class Generators:
                 kinds[kind] = new_reseeder = types.reseeder_of(kind)
             if new_reseeder is not None and id(item) not in types.cared_for:
                 found[id(item)] = item, new_reseeder(item)
-        # A RandomState seeds the bit generator that it has.
+        # Reseeding a RandomState also reseeds its bit generator.
         for item, _ in list(found.values()):
             found.pop(id(getattr(item, "_bit_generator", None)), None)
         for item, reseeder in found.values():
@@ -74,7 +74,7 @@ class Generators:
             except Exception as error:
                 what = f"{type(item).__module__}.{type(item).__qualname__}"
                 self.warnings.append(
-                    f"the random generator {names.of(item)} ({what}) cannot be seeded anew "
+                    f"the random generator {names.of(item)} ({what}) cannot be reseeded "
                     f"({type(error).__name__}: {error}): its numbers are the same in every task. "
                     f"{ADVICE}"
                 )
@@ -88,8 +88,8 @@ class Generators:
             kind = type(item)
             if types.is_a(kind, "SeedSequence"):
                 self.warnings.append(
-                    f"the numpy.random.SeedSequence {name} was made before the tasks: what it "
-                    f"spawns or generates is the same in every task. {ADVICE}"
+                    f"the numpy.random.SeedSequence {name} was created before the tasks: it "
+                    f"spawns and generates the same values in every task. {ADVICE}"
                 )
             elif types.is_a(kind, "Generator"):
                 if _has_own_seed(item.bit_generator):
@@ -98,22 +98,22 @@ class Generators:
                 seeded.append(name)
         if seeded:
             self.warnings.append(
-                f"the program has seeded {', '.join(seeded)}; in every task it has a new seed "
-                "nevertheless, so that no two tasks draw the same numbers. For numbers that can "
-                "be reproduced, make a generator in the task's function, such as "
+                f"the program seeded {', '.join(seeded)}; ctworker reseeds it in every task, so "
+                "that no two tasks draw the same numbers. For reproducible numbers, create a "
+                "generator in the task's function, such as "
                 "numpy.random.default_rng([seed, n]), or use --isolation spawn"
             )
 
 
 class _Types:
-    """Which types are generators, and how each is seeded."""
+    """The types of generators, and how to reseed each."""
 
     def __init__(self, random: Any, numpy: Any, torch: Any) -> None:
         self._random = random
         self._numpy = numpy
         self._torch: Any = getattr(torch, "Generator", None)
         kept = [
-            getattr(random, "_inst", None),  # Python sees to it
+            getattr(random, "_inst", None),  # Python reseeds it
             getattr(getattr(numpy, "mtrand", None), "_rand", None),
             getattr(torch, "default_generator", None),
         ]
@@ -128,7 +128,7 @@ class _Types:
         return isinstance(wanted, type) and issubclass(kind, wanted)
 
     def reseeder_of(self, kind: type) -> Callable[[Any], Callable[[], object]] | None:
-        """Return what makes the function that seeds an object of this type anew."""
+        """Return a factory of reseeding functions for objects of this type; None if it has none."""
         random = self._random
         if random is not None and issubclass(kind, random.Random):
             return None if issubclass(kind, random.SystemRandom) else lambda item: item.seed
@@ -142,28 +142,28 @@ class _Types:
 
 
 def _reseed_bits(bits: Any) -> None:
-    """Seed a numpy BitGenerator anew, and the sequence from which it spawns others."""
+    """Reseed a numpy BitGenerator, and the SeedSequence from which it spawns others."""
     fresh = type(bits)()
     bits.state = fresh.state
     try:
         bits.__setstate__(fresh.__getstate__())
     except (AttributeError, TypeError):
-        pass  # before numpy 1.26 it has its state alone
+        pass  # before numpy 1.26 the state does not include the SeedSequence
 
 
 def _reseed_state(state: Any) -> None:
-    """Seed a numpy RandomState anew; seed() does so with its default bit generator alone."""
+    """Reseed a numpy RandomState; its seed() works with the default bit generator only."""
     try:
         state.seed()
     except TypeError:
         _reseed_bits(state._bit_generator)
         kept = state.get_state(legacy=False)
-        kept["has_gauss"] = 0  # half of the last pair of normal deviates
+        kept["has_gauss"] = 0  # drop the cached second value of a pair of normal deviates
         state.set_state(kept)
 
 
 def _try(item: Any, reseeder: Callable[[], object]) -> None:
-    """Seed a generator, and put its state back: the program's task source may draw from it."""
+    """Reseed a generator and restore its state, because the task source may draw from it."""
     for get, put in (
         ("getstate", "setstate"),  # random
         ("__getstate__", "__setstate__"),  # numpy's bit generators
@@ -182,7 +182,7 @@ def _quietly(seed: Callable[[], object]) -> Callable[[], None]:
         try:
             seed()
         except Exception:
-            pass  # the program has replaced the generator with one that takes no seed
+            pass  # the program has replaced the generator with one that cannot be reseeded
 
     return reseed
 
@@ -213,7 +213,7 @@ class _Names:
         return self._variables
 
     def objects(self) -> Iterator[Any]:
-        """Return what the variables hold, as the collector does not know every type's objects."""
+        """Return the values of the variables, as the collector does not track all types."""
         return (item for _, item in [*self._variables, *self._bits])
 
     def of(self, item: Any) -> str:
@@ -221,11 +221,11 @@ class _Names:
         for name, held in [*self._variables, *self._bits]:
             if held is item:
                 return name
-        return "that is not a module's variable"
+        return "that is not a variable of a module"
 
 
 def _own_modules() -> list[ModuleType]:
-    """Return the program's modules: not the standard library's, an installed package's or ours."""
+    """Return the program's modules: not the standard library, installed packages or ctworker."""
     paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     roots = tuple(root + os.sep for root in (*paths, os.path.dirname(__file__)) if root)
     own = []

@@ -20,17 +20,17 @@ _quote = json.encoder.encode_basestring
 
 
 def _new_encode() -> Callable[[object], str]:
-    """Return json.dumps with what we ask of it.
+    """Return a function that works like json.dumps with the options below.
 
-    It is taken apart where the interpreter lets us: with each call json.dumps makes
-    anew what this makes once, and a fork has all the pages copied that it writes to.
+    Each call of json.dumps creates an encoder. In a fork that copies memory pages. If the
+    interpreter has the C encoder, it is therefore created once, here.
     """
     encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     parts: Any = json.encoder
     make = parts.c_make_encoder
     if make is None:
         return encoder.encode
-    above: dict[int, object] = {}  # for finding what contains itself
+    above: dict[int, object] = {}  # the enclosing containers, to detect cycles
     chunks = make(above, encoder.default, _quote, None, ":", ",", False, False, False)
 
     def encode(value: object) -> str:
@@ -47,22 +47,25 @@ _encode = _new_encode()
 
 
 def encode_text(text: str) -> bytes:
-    """Return any text as a JSON string. A lone surrogate, as in the name of a file that is
-    not UTF-8, becomes its escape, such as \\udce9.
+    """Return text as a JSON string.
+
+    A lone surrogate, as in a file name that is not UTF-8, becomes its escape, such as
+    \\udce9.
     """
     return _quote(text).encode("utf-8", "backslashreplace")
 
 
 def encode_message(text: str) -> bytes:
-    """Return text for people as a JSON string, in which a lone surrogate can be printed."""
+    """Return a message for users as a JSON string; lone surrogates become printable text."""
     return _quote(text.encode("utf-8", "backslashreplace").decode()).encode()
 
 
 def encode_value(value: Any) -> bytes:
-    """Return value as JSON; ValueError, TypeError or RecursionError if it has none.
+    """Return value as JSON.
 
-    Lone surrogates are in strings only, and their escapes are those of JSON.
+    Raises ValueError, TypeError or RecursionError if it cannot be represented in JSON.
     """
+    # Lone surrogates occur in strings only, where backslashreplace writes JSON's escape.
     encoded = _encode(value).encode("utf-8", "backslashreplace")
     if type(value) not in _ATOMS and (fault := _doubled_key(value)):
         raise ValueError(fault)
@@ -70,17 +73,17 @@ def encode_value(value: Any) -> bytes:
 
 
 def _doubled_key(value: object) -> str | None:
-    """Return which keys of a dict in value are the same key in JSON; None if no two are.
+    """Return an error text if a dict in value has two keys that are equal in JSON, else None.
 
-    Python keeps 1 and "1" apart, and the encoder writes both as "1". value has been
-    encoded, so it has no cycles.
+    In Python 1 and "1" are different keys; the encoder writes both as "1". value must have
+    been encoded before, so that it has no cycles.
     """
     pending = [value]
-    for container in pending:  # it grows meanwhile
+    for container in pending:  # the loop appends to pending
         items: Iterable[object]
         if isinstance(container, dict):
             try:
-                _join(container)  # the fastest way to see that all keys are str
+                _join(container)  # the fastest check that all keys are str
             except TypeError:
                 if same := _same_keys(container):
                     return find_fault(value) or f"a dict has {same}"
@@ -100,7 +103,7 @@ _are_atoms = _ATOMS.issuperset
 
 
 def _same_keys(mapping: dict[Any, Any]) -> str | None:
-    """Return two keys of mapping that are one key in JSON, and that key, as text."""
+    """Return a text that names two keys of mapping which are equal in JSON; None if none are."""
     seen: dict[str, Any] = {}
     for key in mapping:
         text = _key_text(key)
@@ -130,47 +133,47 @@ class Return(NamedTuple):
     result: bytes
     """One JSON value."""
     warning: str | None
-    """How the value differs from a valid one although its meaning is clear."""
+    """A warning if the value was invalid, but its meaning is clear."""
 
 
 def encode_return(returned: object, max_size: int) -> Return:
     """Check the tuple (retry, result) that a task's function returned, and encode it.
 
-    A list of two passes for the tuple, and any value of retry is taken as true or
-    false, with a warning. max_size is the maximum size of the JSON in bytes. Raises
-    BadReturnError.
+    With a warning, a list of two items is accepted as the tuple, and a retry that is not a
+    bool is converted to one, unless it is text or a container. max_size is the maximum size
+    of the JSON in bytes. Raises BadReturnError.
     """
     warning = None
     if not isinstance(returned, tuple):
         if type(returned) is not list or len(returned) != 2:
             raise BadReturnError(f"the function returned {_what(returned)}; {RIGHT}")
-        warning = f"the function returned a list, which is taken as the tuple; {RIGHT}"
+        warning = f"the function returned a list instead of a tuple; {RIGHT}"
     if len(returned) != 2:
         raise BadReturnError(f"the function returned a tuple of {len(returned)}; {RIGHT}")
     retry, result = returned
     if retry is not True and retry is not False:
         if isinstance(retry, (str, bytes, dict, list, tuple, set)):
-            # A result in the place of retry, which would have the task retried for ever.
+            # Probably the result, in the place of retry: a true value would retry the task forever.
             raise BadReturnError(
-                f"the function returned {_what(retry)} as retry, the first of the tuple; "
+                f"the function returned {_what(retry)} as retry, the first item of the tuple; "
                 f"it must be True or False: {RIGHT}"
             )
         try:
             truth = bool(retry)
         except Exception as error:
             raise BadReturnError(
-                f"the function returned {_what(retry)} as retry, the first of the tuple, "
-                f"which is neither true nor false ({error}): {RIGHT}"
+                f"the function returned {_what(retry)} as retry, the first item of the tuple, "
+                f"which cannot be converted to a bool ({error}): {RIGHT}"
             ) from None
         warning = (
-            "retry, the first of what the function returned, is neither True nor False; its "
-            f"truth value is taken (0 and None are false): {RIGHT}"
+            "retry, the first item of the tuple that the function returned, is not a bool; its "
+            f"truth value is used (0 and None are false): {RIGHT}"
         )
         retry = truth
     try:
         encoded = encode_value(result)
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        reason = find_fault(result) or f"the result has no JSON form: {error}"
+        reason = find_fault(result) or f"the result cannot be represented in JSON: {error}"
         raise BadReturnError(
             f"{reason}. A result is a str, or a dict of str, int, float, bool, None, list and dict"
         ) from None
@@ -192,7 +195,7 @@ def _what(value: object) -> str:
 
 
 def find_fault(value: object) -> str | None:
-    """Say which part of value has no JSON form, and why; None if it is not found."""
+    """Return which part of value cannot be represented in JSON, and why; None if not found."""
     try:
         return _find(value, "the result", [])
     except RecursionError:
@@ -205,9 +208,9 @@ def _find(value: object, where: str, above: list[object]) -> str | None:
     if isinstance(value, float):
         if math.isfinite(value):
             return None
-        return f"{where} is {value!r}, which is no JSON number; use None or a str instead"
+        return f"{where} is {value!r}, which is not a JSON number; use None or a str instead"
     if not isinstance(value, (dict, list, tuple)):
-        return f"{where} is {_what(value)}, which has no JSON form"
+        return f"{where} is {_what(value)}, which cannot be represented in JSON"
     if any(value is outer for outer in above):
         return f"{where} contains itself"
     above.append(value)

@@ -133,11 +133,9 @@ def _encode(number: int, task: Any) -> bytes:
         raise invalid('has no "task_id"')
     task_id = task["task_id"]
     if isinstance(task_id, Integral) and not isinstance(task_id, bool):
-        task_id = str(int(task_id))  # as an integer in a task file, and one of numpy's too
+        task_id = str(int(task_id))  # as in a task file; numpy's integers too
     if not isinstance(task_id, str) or not task_id:
-        raise invalid(
-            f'has the "task_id" {task_id!r}; it must be a str that is not empty, or an int'
-        )
+        raise invalid(f'has the "task_id" {task_id!r}; it must be a non-empty str or an int')
     if "data" not in task:
         raise invalid(f'({task_id}) has no "data"')
     try:

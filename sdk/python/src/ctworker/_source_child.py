@@ -28,8 +28,8 @@ class SourceChild:
         self._report_reader, self._report_writer = os.pipe()
         self._reader_open = True
         self.name = source.name
-        # The source runs once, so it draws what it would draw in the program; a fork
-        # gives the module random another seed.
+        # The source runs only once, so it gets the random state of the program: Python
+        # reseeds the module random in a fork.
         self._random: Any = sys.modules.get("random")
         self._random_state = self._random and self._random.getstate()
 
@@ -74,7 +74,7 @@ class SourceChild:
         except BlockingIOError:
             report = b""
         if report and report != _ORDERLY:
-            return report.decode("utf-8", "ignore")  # the last character may be cut
+            return report.decode("utf-8", "ignore")  # the last character may be incomplete
         code = os.waitstatus_to_exitcode(ended.status)
         if code < 0:
             return f"its process was killed by signal {-code} ({_name(-code)})"

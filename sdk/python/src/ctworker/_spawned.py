@@ -40,10 +40,10 @@ def take_connection() -> Connection | None:
     if not fd.isdigit():
         return None
     if not _is_socket(int(fd)):
-        # To run as an engine here could start this very program again, without end.
+        # Starting an engine here could start this program again in an endless loop.
         raise fail(
-            f"{FD_VAR}={fd} is not a connected socket: the variable is left over from the "
-            "process that has started this one; unset it"
+            f"{FD_VAR}={fd} is not a connected socket: the variable was inherited from the "
+            "process that started this one; unset it"
         )
     connection = Connection(int(fd), int(claims) if claims.isdigit() else None)
     os.set_inheritable(connection.fd, False)

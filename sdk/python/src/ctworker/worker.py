@@ -71,7 +71,7 @@ class Worker:
         self._connection = take_connection()
         line = _arguments.parse(argparser, args)
         source = new_source(task_source)
-        # The specification's own system has this attribute, and its programs use it.
+        # Programs of the package cloud_tasks use this attribute.
         self._data: WorkerData = ConfiguredData(
             line.args, line.values, has_source=source is not None
         )
@@ -116,11 +116,11 @@ class Worker:
             raise SystemExit(code)
 
     def _take_data(self) -> None:
-        """Take what the program has set as attributes of `_data`."""
+        """Apply the attributes that the program set on `_data`."""
         data = self._data
         if not isinstance(data, ConfiguredData):
             raise TypeError(
-                f"_data is a {type(data).__qualname__}; set attributes of the one that is there"
+                f"_data was replaced by a {type(data).__qualname__}; set its attributes instead"
             )
         self._program = dataclasses.replace(
             self._program,

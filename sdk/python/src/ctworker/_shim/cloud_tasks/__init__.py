@@ -1,7 +1,7 @@
 """The package that existing programs import the worker from; see ctworker.__main__.
 
-It has the modules that worker programs use. Of an installed package of this name, the
-other modules, such as cloud_tasks.queue_manager, can be imported all the same.
+It has the modules that worker programs use. Other modules, such as
+cloud_tasks.queue_manager, are imported from an installed package of this name.
 """
 
 from pkgutil import extend_path

@@ -1,4 +1,4 @@
-"""What worker programs import besides the worker."""
+"""Modules that worker programs import in addition to the worker."""
 
 from pkgutil import extend_path
 

@@ -1,4 +1,4 @@
-"""The format of the log lines, and the root logger's configuration."""
+"""The log format, and the configuration of the root logger."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _LIBRARIES = ("asyncio", "urllib3", "boto", "boto3", "botocore", "google", "azur
 
 
 class MicrosecondFormatter(logging.Formatter):
-    """Formats times with the milliseconds where the format of the time has `.%f`.
+    """Formats times with milliseconds in place of `.%f` in the time format.
 
-    What follows `.%f` is left out. Without a format of the time, there are no fractions.
+    Text after `.%f` is ignored. Without a time format, times have no fraction.
     """
 
     def formatTime(  # noqa: N802
         self, record: logging.LogRecord, datefmt: str | None = None
     ) -> str:
-        """Return the record's local time as datefmt says."""
+        """Return the record's local time in the format datefmt."""
         time = datetime.datetime.fromtimestamp(record.created)
         seconds, fraction, _ = (datefmt or "%Y-%m-%d %H:%M:%S").partition(".%f")
         text = time.strftime(seconds)
@@ -31,10 +31,10 @@ class MicrosecondFormatter(logging.Formatter):
 def configure_logging(
     level: int = logging.INFO, libraries_level: int = logging.CRITICAL
 ) -> logging.Logger:
-    """Give the root logger this level and one handler, to standard error, and return it.
+    """Configure the root logger to log to standard error at this level, and return it.
 
-    Handlers that it has are removed. libraries_level is the level of the loggers of
-    asyncio, urllib3 and the clouds' packages.
+    Existing handlers are removed. libraries_level is the level of the loggers of asyncio,
+    urllib3 and the cloud providers' packages.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -47,24 +47,24 @@ def configure_logging(
 
 
 def prepare() -> None:
-    """Log from level INFO, in this format, as long as the root logger has no handler.
+    """Log at level INFO, in this format, as long as the root logger has no handler.
 
-    The program may still configure logging itself; logging.basicConfig, for one, does
-    nothing once there is a handler.
+    Adding a handler here would prevent the program from configuring logging later:
+    logging.basicConfig, for example, does nothing if there is a handler.
     """
     root = logging.getLogger()
     if root.handlers:
         return
     root.setLevel(logging.INFO)
-    logging.lastResort = _new_handler()  # used where there is no other
+    logging.lastResort = _new_handler()  # used if there is no other handler
     for name in _LIBRARIES:
         library = logging.getLogger(name)
         if library.level == logging.NOTSET:
-            library.setLevel(logging.WARNING)  # requests and credentials found, for each task
+            library.setLevel(logging.WARNING)  # at INFO they log requests and credentials
 
 
 def add_handler() -> None:
-    """Give the root logger a handler if the program has not given it one."""
+    """Add a handler to the root logger if it has none."""
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(logging.lastResort or _new_handler())

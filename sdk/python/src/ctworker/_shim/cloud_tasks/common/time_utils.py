@@ -6,25 +6,25 @@ import datetime
 
 
 def utc_now() -> datetime.datetime:
-    """Return the time now, with the time zone UTC."""
+    """Return the current time in UTC."""
     return datetime.datetime.now(datetime.timezone.utc)
 
 
 def utc_now_iso() -> str:
-    """Return the time now in ISO 8601, with the time zone UTC."""
+    """Return the current time in UTC in ISO 8601 format."""
     return utc_now().isoformat()
 
 
 def parse_utc(s: str | None) -> datetime.datetime | None:
-    """Return the time that an ISO 8601 text states, in UTC; None for None and empty text.
+    """Parse an ISO 8601 time and return it in UTC; None for None and empty text.
 
-    A time without a zone is taken as UTC. Raises ValueError for other text.
+    A time without a zone is interpreted as UTC. Raises ValueError for invalid text.
     """
     text = (s or "").strip()
     if not text:
         return None
     if text[-1] in "Zz":
-        text = text[:-1] + "+00:00"  # Python 3.10 does not read the letter
+        text = text[:-1] + "+00:00"  # Python 3.10 does not support Z
     time = datetime.datetime.fromisoformat(text)
     if time.tzinfo is None:
         return time.replace(tzinfo=datetime.timezone.utc)

@@ -1,4 +1,4 @@
-"""The worker with the logging that programs of the specification's own system rely on."""
+"""The worker with the logging configuration that programs of `cloud_tasks` rely on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..common.logging_config import add_handler, prepare
 
 __all__ = ["TaskData", "Worker", "WorkerData", "logger"]
 
-# There, importing this module configures the root logger.
+# In `cloud_tasks`, importing this module configures the root logger.
 prepare()
 
 logger = logging.getLogger(__name__)
 
 
 class Worker(_worker.Worker):
-    """ctworker.Worker, which also gives the root logger a handler unless the program has."""
+    """ctworker.Worker, which also adds a handler to the root logger if it has none."""
 
     def __init__(
         self,
