@@ -29,10 +29,12 @@ func TestGS_RenewedCredentials(t *testing.T) {
 		_, _ = io.WriteString(w, "tasks")
 	}))
 	t.Cleanup(server.Close)
-	var token atomic.Value
-	token.Store("old")
+	var renewed atomic.Bool
 	f := &gsFile{address: server.URL, total: -1, connect: func(context.Context) (*http.Client, error) {
-		return &http.Client{Transport: bearer(token.Load().(string))}, nil //nolint:errcheck,forcetypeassert // it holds nothing else
+		if renewed.Load() {
+			return &http.Client{Transport: bearer("new")}, nil
+		}
+		return &http.Client{Transport: bearer("old")}, nil
 	}}
 	client, err := f.connect(t.Context())
 	if err != nil {
@@ -44,7 +46,7 @@ func TestGS_RenewedCredentials(t *testing.T) {
 			t.Fatal("the old token is taken")
 		}
 	}
-	token.Store("new")
+	renewed.Store(true)
 	body, err := f.open(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
