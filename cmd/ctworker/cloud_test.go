@@ -68,8 +68,8 @@ type provider struct {
 	redrives int
 	// largest is how many bytes a message can have.
 	largest int
-	// gone and there are in the words about a queue that is not there, and about one that
-	// is to be emptied, with five tasks.
+	// gone is in the error for a queue that does not exist, and there in the text about a queue
+	// with five tasks that is to be purged.
 	gone, there string
 	// connections are how many there are at least through a bad network.
 	connections int
@@ -81,8 +81,8 @@ type provider struct {
 }
 
 var providers = []provider{ //nolint:gochecknoglobals // the table that each case goes by
-	{name: "SQS", send: "SendMessageBatch", remove: "DeleteMessageBatch", fifo: ".fifo", redrives: 2, scheme: "http://", connections: 100, largest: 1 << 20, gone: `no queue \"`, there: "about 5 tasks waiting", start: startSQS},
-	{name: "PubSub", send: "Publish", remove: "Acknowledge", redrives: 5, connections: 30, largest: 10_000_000, gone: "there is no ", there: "may have tasks in it", binary: true, start: startPubSub},
+	{name: "SQS", send: "SendMessageBatch", remove: "DeleteMessageBatch", fifo: ".fifo", redrives: 2, scheme: "http://", connections: 100, largest: 1 << 20, gone: "does not exist", there: "about 5 tasks waiting", start: startSQS},
+	{name: "PubSub", send: "Publish", remove: "Acknowledge", redrives: 5, connections: 30, largest: 10_000_000, gone: "does not exist", there: "may contain tasks", binary: true, start: startPubSub},
 }
 
 // onEach runs a case on each provider.

@@ -47,10 +47,11 @@ type job struct {
 // via has what is started from now on find the server at this address.
 func (j *job) via(address string) { j.vars = j.env(address) }
 
+// prepare prepares an invocation without keep_alive events, unless args set an interval.
 func (j *job) prepare(args ...string) *invocation {
 	j.t.Helper()
 	in := prepare(j.t, j.dir, args...)
-	in.cmd.Env = append(in.cmd.Env, j.vars...)
+	in.cmd.Env = append(append(in.cmd.Env, "RMS_CLOUD_TASKS_KEEPALIVE_INTERVAL=0"), j.vars...)
 	return in
 }
 
@@ -287,7 +288,7 @@ func malformedCase(t *testing.T, j *job) {
 	var bodies []string
 	kinds := []func(i int) string{
 		func(i int) string { return fmt.Sprintf("no JSON %d", i) },
-		func(i int) string { return fmt.Sprintf(`{"task_id": %d, "data": {}}`, i) },
+		func(i int) string { return fmt.Sprintf(`{"task_id": %d.5, "data": {}}`, i) },
 		func(i int) string { return fmt.Sprintf(`{"data": {"n": %d}}`, i) },
 		func(i int) string { return fmt.Sprintf("\u0085\ufffd\U0001f600 \x7f %d", i) },
 		func(i int) string { return fmt.Sprintf(`["a list", %d]`, i) },
