@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/rawjson"
-	"github.com/sourcegraph/conc/panics"
 )
 
 // HostVar is the environment variable by which a program that has started this
@@ -279,25 +278,6 @@ func (h *Host) sendLine(line []byte, fds ...int) error {
 		return fmt.Errorf("%w (%w)", h.LostError(), err)
 	}
 	return nil
-}
-
-// guarded calls f, the body of a goroutine. A panic in f, for example in HostSetup.Warn, ends the
-// connection and the fork server; LostError then returns the panic.
-func (h *Host) guarded(f func()) {
-	p := panics.Try(f)
-	if p == nil {
-		return
-	}
-	h.mu.Lock()
-	if h.killedFor == nil {
-		h.killedFor = fmt.Errorf("%w: its connection failed: %w", ErrHostGone, p.AsError())
-	}
-	server := h.server
-	h.mu.Unlock()
-	if server > 1 {
-		_ = syscall.Kill(server, syscall.SIGKILL)
-	}
-	_ = h.conn.Close() // ends receive, and makes the fork server end its forks
 }
 
 // receive handles the messages of the host until the connection ends.

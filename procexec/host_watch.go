@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/sourcegraph/conc/panics"
 )
 
 // A task can suspend the fork server, its parent process, with SIGSTOP. Then no process can be
@@ -112,4 +114,23 @@ func killAllMarked(runID string) {
 	for deadline := time.Now().Add(closeWait); killMarked(runID) > 0 && time.Now().Before(deadline); {
 		continue
 	}
+}
+
+// guarded calls f, the body of a goroutine. A panic in f, for example in HostSetup.Warn, ends the
+// connection and the fork server; LostError then returns the panic.
+func (h *Host) guarded(f func()) {
+	p := panics.Try(f)
+	if p == nil {
+		return
+	}
+	h.mu.Lock()
+	if h.killedFor == nil {
+		h.killedFor = fmt.Errorf("%w: its connection failed: %w", ErrHostGone, p.AsError())
+	}
+	server := h.server
+	h.mu.Unlock()
+	if server > 1 {
+		_ = syscall.Kill(server, syscall.SIGKILL)
+	}
+	_ = h.conn.Close() // ends receive, and makes the fork server end its forks
 }
