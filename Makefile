@@ -12,7 +12,7 @@ build: ## build the command as one static program, build/ctworker
 	@mkdir -p build
 	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/ctworker
 
-licenses: build ## collect the licence texts of all that is linked into build/ctworker, in build/licenses
+licenses: build ## collect the licence texts of all modules in build/ctworker, in build/licenses
 	@go run ./internal/licenses $(BIN) build/licenses
 
 demo: build ## run 1,000 addition tasks with progress, events and a summary
@@ -27,7 +27,7 @@ test: build ## run all tests, the Python package's too
 	@scripts/test
 	@scripts/test-python
 
-test-interop: build ## run the manager, workers and examples of the specification's own system, rms-cloud-tasks, together with ctworker
+test-interop: build ## test ctworker together with the manager, workers and examples of rms-cloud-tasks
 	@scripts/interop
 
 wheel: licenses ## build the Python package, with the command and its licence texts in it, as a wheel and an sdist in build/dist

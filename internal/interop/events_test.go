@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// eventFields compares the events of both workers, of the same program and tasks: ours have
-// all fields of theirs, with values of the same kind.
+// eventFields runs the same program and tasks with both workers, and compares the events:
+// ours must have all fields of theirs, with values of the same kind.
 func (s *system) eventFields(t *testing.T) {
 	j := s.newJob(t, "AWS")
 	program := filepath.Join(j.testdata, "worker.py")
-	// Its processes take seconds to start, so that a limit may only be set where all reach it.
+	// Its processes take seconds to start, so only the task that must exceed --max-runtime has a short one.
 	start := func(seconds string, orders ...string) (its, our *command) {
 		dir := t.TempDir()
 		j.dir = dir
@@ -77,9 +77,8 @@ func fields(t *testing.T, lines string) map[string]map[string]any {
 	return all
 }
 
-// managerKeepAlive has the manager hear that an instance lives, and that it is going to be
-// terminated, from a worker that runs for a second. It knows instances by the names that the
-// metadata service of their cloud gives them.
+// managerKeepAlive checks that the manager receives the keep_alive and spot_termination
+// events of a worker that runs for a second, with the instance name from the metadata service.
 func (s *system) managerKeepAlive(t *testing.T) {
 	bothProviders(t, func(t *testing.T, provider string) {
 		j := s.newJob(t, provider)

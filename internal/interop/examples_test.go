@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// exampleDir is where its source distribution has the example programs.
+// exampleDir is the folder of the example programs in the source distribution.
 const exampleDir = "examples/parallel_addition"
 
-// examples runs the example programs over files and a function, unchanged.
+// examples runs the unchanged example programs with tasks from files and a function.
 func (s *system) examples(t *testing.T) {
 	file := filepath.Join(s.source, exampleDir, "addition_tasks.json")
 	for name, tc := range map[string]struct {
@@ -97,8 +97,8 @@ func (s *system) examples(t *testing.T) {
 	})
 }
 
-// wantResults fails the test unless each completed task, and no other, has left its file, with
-// the right sum.
+// wantResults fails the test unless each completed task, and no other, has written its file
+// with the right sum.
 func wantResults(t *testing.T, dir string, events []event) {
 	t.Helper()
 	completed := 0
@@ -127,8 +127,8 @@ func wantResults(t *testing.T, dir string, events []event) {
 	}
 }
 
-// exampleJob runs the example's whole job, by its own configuration: loaded and watched
-// by the manager, run by our worker.
+// exampleJob runs the complete job of the example with its own configuration: the manager
+// loads and monitors it, and our worker runs it.
 func (s *system) exampleJob(t *testing.T) {
 	j := s.newJob(t, "GCP")
 	j.id, j.config = "parallel-addition-job", filepath.Join(s.source, exampleDir, "config.yml")

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// malformed has our worker run what the callers of its queue interface can send: some of it is
-// no task, and is reported whole and deleted.
+// malformed lets our worker run what callers of its queue interface can send. Our worker must
+// report malformed messages completely, and delete them.
 func (s *system) malformed(t *testing.T) {
 	tasks := []string{
 		`("object", {"n": 1})`,
@@ -50,8 +50,8 @@ func (s *system) malformed(t *testing.T) {
 	})
 }
 
-// exactlyOnceGCP has our worker run tasks from subscriptions that the manager made to deliver
-// exactly once, with and without the flag: the manager does not export that setting.
+// exactlyOnceGCP lets our worker run tasks from exactly-once subscriptions that the manager
+// created, with and without the flag, because the manager does not export that setting.
 func (s *system) exactlyOnceGCP(t *testing.T) {
 	for name, flags := range map[string][]string{"with the flag": {"--exactly-once-queue"}, "without": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -76,8 +76,8 @@ func (s *system) exactlyOnceGCP(t *testing.T) {
 	}
 }
 
-// exactlyOnceAWS has our worker meet queues that the manager made as ordinary ones, though it
-// was asked for exactly once: it says which ones exist.
+// exactlyOnceAWS checks the error of our worker if the manager created standard queues
+// although exactly once was requested: the error names the existing queues.
 func (s *system) exactlyOnceAWS(t *testing.T) {
 	j := s.newJob(t, "AWS", "exactly_once_queue: true")
 	j.tasks("text", "text")

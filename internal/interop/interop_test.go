@@ -24,7 +24,7 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// timeout is how long a command may take before the test fails with its output.
+// timeout is the time limit of a command. A test fails with the command's output after it.
 const timeout = 4 * time.Minute
 
 // TestInterop runs everything against one server of each kind.
@@ -51,7 +51,7 @@ func TestInterop(t *testing.T) {
 	}
 }
 
-// system is what the tests share.
+// system has the servers and settings that the tests share.
 type system struct {
 	python, manager string // the environment that has rms-cloud-tasks, and its command
 	source          string // its source distribution
@@ -82,7 +82,7 @@ func startSystem(t *testing.T) *system {
 		sqs:      sqstest.Start(t), pubsub: pubsubtest.Start(t),
 	}
 	home := t.TempDir()
-	// Of a user's credentials, those that need no key; the emulator does not look at them.
+	// User credentials, which need no private key; the emulator does not check them.
 	credentials := filepath.Join(home, "credentials.json")
 	write(t, credentials, `{"type": "authorized_user", "client_id": "x", "client_secret": "x", "refresh_token": "x"}`)
 	s.metadata = startMetadata(t)
@@ -118,7 +118,7 @@ func (s *system) command(t *testing.T, dir string, env []string, name string, ar
 	t.Cleanup(cancel)
 	c := &command{t: t, cmd: exec.CommandContext(ctx, name, args...)}
 	c.cmd.Dir, c.cmd.Env, c.cmd.Stderr = dir, append(slices.Clone(s.env), env...), &c.stderr
-	// The group ends with the command: a worker of either system has processes of its own.
+	// Kill the whole process group: the workers of both systems start processes.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.cmd.Cancel = func() error { return syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) }
 	c.cmd.WaitDelay = 10 * time.Second
@@ -138,7 +138,7 @@ func (c *command) begin() {
 	})
 }
 
-// lines starts the command, and yields what it prints by the line until it ends or the caller has seen enough.
+// lines starts the command, and yields its output line by line until it ends or the caller stops.
 func (c *command) lines() iter.Seq[string] {
 	c.t.Helper()
 	out, err := c.cmd.StdoutPipe()
@@ -178,7 +178,7 @@ func (c *command) wait(code int) string {
 	return c.stdout.String()
 }
 
-// run runs a command to its end, which has to be exit code 0.
+// run runs a command, and fails the test unless the exit code is 0.
 func (s *system) run(t *testing.T, dir string, env []string, name string, args ...string) string {
 	t.Helper()
 	return s.start(t, dir, env, name, args...).wait(0)
@@ -209,8 +209,8 @@ func parse(t *testing.T, lines string) (all []event) {
 	return all
 }
 
-// count counts events as "task_completed" or, with a retry, "task_completed retry". Those
-// that only say that a worker lives are left out: their number depends on the time it takes.
+// count counts events as "task_completed" or, with a retry, "task_completed retry". It leaves
+// out keep_alive events: their number depends on the duration of the test.
 func count(all []event) map[string]int {
 	n := map[string]int{}
 	for _, e := range all {

@@ -63,7 +63,7 @@ func (j *job) startManager(command string, args ...string) *command {
 	return j.start(j.t, j.dir, nil, j.manager, all...)
 }
 
-// load has the manager load tasks, each of which is told what to do.
+// load lets the manager load one task for each order.
 func (j *job) load(args ...string) {
 	j.t.Helper()
 	j.manage("load_queue", append([]string{"--task-file", "tasks.json", "--force"}, args...)...)
@@ -105,8 +105,8 @@ func (j *job) collect(args ...string) []event {
 	return parse(j.t, j.ours(append([]string{"events", "--idle-timeout", "2"}, args...)...))
 }
 
-// monitor has the manager's event monitor read the events until every task has ended,
-// and returns its database and the events that it wrote.
+// monitor runs the manager's event monitor until every task has ended, and returns its
+// database and the events that it wrote.
 func (j *job) monitor(args ...string) (db *database, events []event) {
 	j.t.Helper()
 	path := filepath.Join(j.dir, j.id+".db")
@@ -117,7 +117,7 @@ func (j *job) monitor(args ...string) (db *database, events []event) {
 	return j.database(), parse(j.t, read(j.t, filepath.Join(j.dir, "monitored.jsonl")))
 }
 
-// database is what the manager's database says.
+// database is the content of the manager's database.
 type database struct {
 	Status map[string]int   `json:"status"` // number of tasks by status
 	Events map[string]int   `json:"events"` // number of events by type
@@ -145,7 +145,7 @@ func (j *job) database() *database {
 	return &db
 }
 
-// stop ends a process as a user does, and waits for its exit code.
+// stop interrupts a process as a user does, and waits for its exit code.
 func (c *command) stop(signal syscall.Signal, code int) string {
 	c.t.Helper()
 	if err := c.cmd.Process.Signal(signal); err != nil {

@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// The names that the metadata services give to this machine.
+// The names of this machine in the metadata services.
 const (
 	awsInstance = "i-0123456789abcdef0"
 	gcpInstance = "rmscr-interop-0"
 )
 
-// startMetadata starts a server that is the metadata service of both clouds, on a machine
-// that is not going to be terminated, and returns its address.
+// startMetadata starts a server that simulates the metadata services of both clouds, without
+// a termination notice, and returns its address.
 func startMetadata(t *testing.T) (address string) {
 	t.Helper()
 	closed := make(chan struct{})

@@ -21,8 +21,8 @@ func bothProviders(t *testing.T, test func(t *testing.T, provider string)) {
 	}
 }
 
-// managerToWorker has the manager load a queue, our worker run the tasks, and the manager's
-// event monitor read the events until each task has ended, which it decides by the events.
+// managerToWorker lets the manager load a queue, our worker run the tasks, and the manager's
+// event monitor read the events until they show that each task has ended.
 func (s *system) managerToWorker(t *testing.T) {
 	bothProviders(t, func(t *testing.T, provider string) {
 		j := s.newJob(t, provider)
@@ -40,7 +40,7 @@ func (s *system) managerToWorker(t *testing.T) {
 	})
 }
 
-// wantTask fails the test unless the database has of a task what its event says.
+// wantTask fails the test unless the database entry of a task matches its event.
 func wantTask(t *testing.T, task map[string]any) {
 	t.Helper()
 	id := fmt.Sprint(task["task_id"])
@@ -74,7 +74,7 @@ func wantTask(t *testing.T, task map[string]any) {
 	}
 }
 
-// loadToItsWorker has its worker run tasks that ctworker load sent, and ctworker events read
+// loadToItsWorker lets its worker run tasks that ctworker load sent, and ctworker events read
 // the events.
 func (s *system) loadToItsWorker(t *testing.T) {
 	bothProviders(t, func(t *testing.T, provider string) {
@@ -133,7 +133,7 @@ func (s *system) messages(t *testing.T) {
 	}
 }
 
-// queueCommands has each system's commands work on the queues that the other one has made.
+// queueCommands runs the queue commands of each system on the queues created by the other.
 func (s *system) queueCommands(t *testing.T) {
 	bothProviders(t, func(t *testing.T, provider string) {
 		t.Run("ours", func(t *testing.T) {

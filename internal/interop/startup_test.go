@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// startupScripts runs the startup scripts that the manager makes for instances, as an
-// instance does, with our workers as the commands that the user puts into them.
+// startupScripts runs the startup scripts that the manager generates for instances, as an
+// instance does, with our workers as the user's commands.
 //
-// Nothing is exported for a setting that has no value but "None", a boolean is "True" or
-// "False", and a number may be a float.
+// The scripts export a setting without a value as "None", and a boolean as "True" or "False".
+// A number may be a float.
 func (s *system) startupScripts(t *testing.T) {
 	onDemand := []string{}
 	spot := []string{"use_spot: true", "retry_on_exit: true", "retry_on_exception: false", "keepalive_interval: 30", "max_memory_allowed_per_task: 4"}
