@@ -2,6 +2,7 @@ package ctworker
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -33,6 +34,14 @@ func (c *taskContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadl
 // isDue reports whether the deadline has passed.
 func (c *taskContext) isDue() bool {
 	return !c.deadline.IsZero() && !time.Now().Before(c.deadline)
+}
+
+// hasExpired reports whether the context has ended because of its deadline, so that the task
+// may have observed it.
+func (c *taskContext) hasExpired() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return errors.Is(c.err, context.DeadlineExceeded)
 }
 
 func (c *taskContext) Value(any) any { return nil }

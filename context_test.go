@@ -25,7 +25,7 @@ func TestTaskContext(t *testing.T) {
 			}
 			<-ctx.Done()
 			ctx.end(context.Canceled) // too late
-			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			if !ctx.hasExpired() || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				t.Errorf("then %v", ctx.Err())
 			}
 		}
@@ -41,7 +41,7 @@ func TestTaskContext(t *testing.T) {
 				ctx.end(context.Canceled)
 			}
 			<-ctx.Done()
-			if !errors.Is(ctx.Err(), context.Canceled) {
+			if ctx.hasExpired() || !errors.Is(ctx.Err(), context.Canceled) {
 				t.Errorf("ended with %v", ctx.Err())
 			}
 			cancel()

@@ -140,6 +140,9 @@ func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *tas
 	for {
 		select {
 		case <-returned:
+			if kind == 0 && ctx.hasExpired() { // by its own timer, before patience fired
+				kind = pipeline.TimedOut
+			}
 			return kind, false
 		case <-phases.Kill.Done():
 			if kind == 0 {
