@@ -452,14 +452,18 @@ func TestPoolStartsThatFail(t *testing.T) {
 		"warm-rude":    `before the line that says "ready"`,
 		"warm-quitter": "after it had reported that it was ready",
 		"warm-crasher": "exited with code 1",
-		"warm-deaf":    "did not begin a task within 300ms",
-		"warm-ringing": "did not begin a task within 300ms",
+		"warm-deaf":    "did not begin a task within 3s",
+		"warm-ringing": "did not begin a task within 3s",
 	} {
+		start := 3 * time.Second // enough to report that it is ready, on a busy machine
+		if child == "warm-silent" {
+			start = 300 * time.Millisecond
+		}
 		// MaxRuntime does not apply to a task that has not begun, however short it is.
 		for _, maxRuntime := range []time.Duration{0, 100 * time.Millisecond} {
 			t.Run(fmt.Sprint(child, maxRuntime), func(t *testing.T) {
 				t.Parallel()
-				r := startPool(t, child, procexec.PoolOptions{Slots: 2, StartTimeout: 300 * time.Millisecond, MaxRuntime: maxRuntime, KillDelay: -1})
+				r := startPool(t, child, procexec.PoolOptions{Slots: 2, StartTimeout: start, MaxRuntime: maxRuntime, KillDelay: -1})
 				r.put(order{}, order{}, order{})
 				err := r.wait()
 				failed := (*procexec.StartFailedError)(nil)

@@ -165,7 +165,7 @@ func endToEndCase(t *testing.T, j *job) {
 	before := j.counter.All()
 	var workers []*invocation
 	for range 4 {
-		workers = append(workers, j.prepare("run", "-j", "4", "--idle-timeout", "2", "--", "/bin/true").start())
+		workers = append(workers, j.prepare("run", "-j", "4", "--idle-timeout", "4", "--", "/bin/true").start())
 	}
 	for _, w := range workers {
 		w.want(0)
@@ -404,7 +404,7 @@ func exactlyOnceCase(t *testing.T, j *job) {
 	if j.fifo != "" {
 		j.do(0, "load", "--task-file", "tasks.jsonl") // again: within five minutes they are the same
 	}
-	w := j.prepare("run", "-j", "4", "--idle-timeout", "2", "--", "/bin/true").start()
+	w := j.prepare("run", "-j", "4", "--idle-timeout", "4", "--", "/bin/true").start()
 	w.want(0)
 	w.wantError(`"queue":"jobs`+j.fifo+`"`, `"event_queue":"jobs-events`+j.fifo+`"`)
 	if d := j.depth("jobs" + j.fifo); !isEmpty(d) {

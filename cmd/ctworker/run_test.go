@@ -104,7 +104,7 @@ func TestTasksFromStandardInput(t *testing.T) {
 func TestBrokenTaskFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	write(t, dir, "tasks.json", "[{\"task_id\":\"a\",\"data\":1},\n{\"task_id\":\"b\",\"data\":2},\n{\"task_id\":3,\"data\":3},\n{\"task_id\":\"d\",\"data\":4}]")
+	write(t, dir, "tasks.json", "[{\"task_id\":\"a\",\"data\":1},\n{\"task_id\":\"b\",\"data\":2},\n{\"task_id\":3.5,\"data\":3},\n{\"task_id\":\"d\",\"data\":4}]")
 	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
 	in.want(program.ExitFatal)
 	in.wantError("tasks.json", "entry 3", "line 3", "task_id")

@@ -139,7 +139,7 @@ func TestInterruptWhileShortOfDescriptors(t *testing.T) {
 	dir := withTasks(t, 20)
 	in := prepare(t, dir)
 	self := in.cmd.Path
-	in.cmd.Path, in.cmd.Args = "/bin/sh", []string{"sh", "-c", `ulimit -n 16; exec "$@"`, "sh", self, "run", "--task-file", "tasks.json", "-j", "20", "--", "sleep", "1000"}
+	in.cmd.Path, in.cmd.Args = "/bin/sh", []string{"sh", "-c", `ulimit -n 24; exec "$@"`, "sh", self, "run", "--task-file", "tasks.json", "-j", "20", "--", "sleep", "1000"}
 	in.start()
 	in.awaitLog("cannot be started now")
 	in.signal(syscall.SIGINT)

@@ -101,7 +101,7 @@ func toolsCase(t *testing.T, j *job) {
 	}
 	j.do(program.ExitFatal, "queue", "status", "--events")
 	j.do(program.ExitUsage, "queue", "status", "--events=false").wantError("--tasks")
-	j.do(program.ExitUsage, "queue", "statsu").wantError("status, create, purge and delete")
+	j.do(program.ExitUsage, "queue", "statsu").wantError(`did you mean "status"?`)
 	j.do(program.ExitFatal, "events").wantError("no event queue jobs-events")
 	j.do(program.ExitFatal, "run", "--", "true").wantError(j.gone, "jobs", "ctworker queue create")
 }

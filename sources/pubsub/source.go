@@ -97,9 +97,11 @@ func (s *Source) Close(ctx context.Context) (err error) {
 	return err
 }
 
-// ask makes one pull.
+// ask makes one pull. It waits for Options.Wait, also if less is asked for: a pull that is
+// canceled before Pub/Sub has answered can take messages that then stay hidden until their
+// deadline.
 func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) ([]poll.Message, error) {
-	pull, cancel := context.WithTimeout(ctx, wait)
+	pull, cancel := context.WithTimeout(ctx, max(wait, poll.MaxWait(s.opts.Wait, s.held())))
 	defer cancel()
 	sent := boottime.Now()
 	out, err := s.client.Pull(pull, &pubsubpb.PullRequest{Subscription: s.queue.Subscription, MaxMessages: int32(n)})
