@@ -77,6 +77,10 @@ def test_completed(lab: Lab, body: str, retry: bool, result: object) -> None:
             "result['a'][1] is a set, which cannot be represented in JSON",
         ),
         ('return False, float("nan")', "the result is nan, which is not a JSON number"),
+        (
+            'return False, {"a": {float("nan"): 1}}',
+            "result['a'] has the key nan, which is not a JSON",
+        ),
         ('return False, {"a": [-float("inf")]}', "result['a'][0] is -inf"),
         ("return False, {(1, 2): 3}", "has a key that is a tuple"),
         ("return False, b'x'", "the result is a bytes"),

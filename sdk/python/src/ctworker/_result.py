@@ -224,6 +224,8 @@ def _find(value: object, where: str, above: list[object]) -> str | None:
         for key, item in value.items():
             if key is not None and not isinstance(key, (str, int, float, bool)):
                 return f"{where} has a key that is {_what(key)}; keys must be str"
+            if isinstance(key, float) and not math.isfinite(key):
+                return f"{where} has the key {key!r}, which is not a JSON number; use a str instead"
             if fault := _find(item, f"{where}[{key!r}]", above):
                 return fault
     else:
