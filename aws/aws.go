@@ -18,7 +18,7 @@ import (
 // A non-empty region overrides the configured one.
 //
 // Clients made from the returned configuration load the credentials again once AWS has
-// refused them, return a *again.PanicError if the SDK panics, and read at most MaxAnswer
+// refused them, return a *pipeline.PanicError if the SDK panics, and read at most MaxAnswer
 // bytes of a response, except for the content of an S3 object.
 func Config(ctx context.Context, region string) (aws.Config, error) {
 	load := func(ctx context.Context) (aws.Config, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
@@ -35,7 +36,7 @@ func TestClassify_Suspect(t *testing.T) {
 		api("ExpiredToken", smithy.FaultClient), api("com.amazonaws.sqs#InvalidClientTokenId", smithy.FaultClient),
 		api("UnrecognizedClientException", smithy.FaultClient), api("AuthFailure", smithy.FaultClient),
 		api("ExpiredTokenException", smithy.FaultClient), api("RequestExpired", smithy.FaultClient), answered(403, "ExpiredToken"),
-		errors.New("get identity: get credentials: process exited with 1"), &again.PanicError{Value: "nil"}, errNoResult,
+		errors.New("get identity: get credentials: process exited with 1"), &pipeline.PanicError{Value: "nil"}, errNoResult,
 	} {
 		if got := Classify(err); got != again.Suspect {
 			t.Errorf("%v: %v", err, got)
@@ -59,7 +60,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		{answered(504, "Proxy"), true, false},
 		{answered(404, "NotFound"), false, false},
 		{api("com.amazonaws.sqs#ExpiredToken", smithy.FaultClient), false, false}, // suspect
-		{&again.PanicError{Value: "nil"}, false, false},
+		{&pipeline.PanicError{Value: "nil"}, false, false},
 		{errNoResult, false, false},
 		{api("RequestThrottled", smithy.FaultClient), true, false},
 		{api("InternalError", smithy.FaultServer), true, false},

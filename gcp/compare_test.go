@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ctworker/ctworker/gcp"
+	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/pipeline/again"
 )
 
@@ -135,7 +136,7 @@ func TestSender_RepeatsDamagedAnswers(t *testing.T) {
 
 func TestClassify_Suspect(t *testing.T) {
 	t.Parallel()
-	for _, err := range []error{status.Error(codes.Unauthenticated, "no"), &again.PanicError{Value: "nil"}} {
+	for _, err := range []error{status.Error(codes.Unauthenticated, "no"), &pipeline.PanicError{Value: "nil"}} {
 		if gcp.Classify(err) != again.Suspect {
 			t.Errorf("%v: %v", err, gcp.Classify(err))
 		}

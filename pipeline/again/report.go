@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/pipeline"
 )
 
 // When a Reporter logs.
@@ -157,7 +159,7 @@ func (r *Reporter) warn(now time.Time) {
 }
 
 func (r *Reporter) logStack(err error) {
-	var p *PanicError
+	var p *pipeline.PanicError
 	if errors.As(err, &p) {
 		r.log.Debug().Str("provider", r.provider).Bytes("stack", p.Stack).Msg("the provider's SDK panicked")
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/pipeline/again"
 )
 
 // A feed runs a scan in a goroutine of its own, because reading may block for
@@ -119,7 +118,7 @@ func (f *feed) fill() {
 func (f *feed) guarded(read func()) {
 	defer func() {
 		if v := recover(); v != nil {
-			f.scan.err = fmt.Errorf("task file: %w", &again.PanicError{Value: v, Stack: debug.Stack()})
+			f.scan.err = fmt.Errorf("task file: %w", &pipeline.PanicError{Value: v, Stack: debug.Stack()})
 		}
 	}()
 	read()
