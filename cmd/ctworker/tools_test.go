@@ -118,6 +118,7 @@ func TestQueueRefuses(t *testing.T) {
 	}{
 		{aws, []string{"--max-runtime", "43200"}, "give 43165 or less"},
 		{aws, []string{"--lease", "50000"}, "--lease 50000"},
+		{aws, []string{"--retry-delay", "43201"}, "--retry-delay 43201: SQS has 43200 (12 hours) at most"},
 		{aws, []string{"--job-id", "a/b"}, `--job-id "a/b": no name for a queue of SQS`},
 		{aws, []string{"--job-id", strings.Repeat("x", 75)}, "68 at most"},
 		{gcp, []string{"--lease", "601"}, "--lease 601: Pub/Sub has 600"},

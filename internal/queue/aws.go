@@ -67,6 +67,9 @@ func (p *awsProvider) CanLease(d, lease time.Duration) error {
 	if lease > sqssource.MaxHold {
 		return fmt.Errorf("--lease %v: SQS has 43200 (12 hours) at most", lease.Seconds())
 	}
+	if p.cfg.RetryDelay > sqssource.MaxHold {
+		return fmt.Errorf("--retry-delay %v: SQS has 43200 (12 hours) at most", p.cfg.RetryDelay.Seconds())
+	}
 	if most := sqssource.MaxHold - answerMargin; d > most {
 		return fmt.Errorf("--max-runtime %v: SQS lets a task be held for 12 hours in all, and then gives it to another worker; give %v or less, or cut the tasks into smaller ones",
 			p.cfg.MaxRuntime.Seconds(), (p.cfg.MaxRuntime - (d - most)).Seconds())

@@ -42,8 +42,6 @@ func newGCP(cfg *config.Config, reporter *again.Reporter) (*gcpProvider, error) 
 		return nil, fmt.Errorf("%s %q: no name for a queue of Pub/Sub: give a letter, and then letters, digits and -._~+%%, %d at most, and do not begin with goog", whence(cfg), name, longest)
 	case cfg.Region != "" && !nameOfRegion.MatchString(cfg.Region):
 		return nil, fmt.Errorf("--region %q: no region of Google Cloud: give one such as europe-west1", cfg.Region)
-	case cfg.RetryDelay > gcp.MostAckDeadline:
-		return nil, fmt.Errorf("--retry-delay %v: Pub/Sub has 600 (10 minutes) at most", cfg.RetryDelay.Seconds())
 	}
 	place := gcp.Place{Project: cfg.ProjectID, Region: cfg.Region}
 	queue := func(name string) *pubsubQueue {
@@ -59,6 +57,9 @@ func (p *gcpProvider) Batch() int    { return pullBatch }
 func (p *gcpProvider) CanLease(_, lease time.Duration) error {
 	if lease > gcp.MostAckDeadline {
 		return fmt.Errorf("--lease %v: Pub/Sub has 600 (10 minutes) at most", lease.Seconds())
+	}
+	if p.cfg.RetryDelay > gcp.MostAckDeadline {
+		return fmt.Errorf("--retry-delay %v: Pub/Sub has 600 (10 minutes) at most", p.cfg.RetryDelay.Seconds())
 	}
 	return nil
 }

@@ -22,8 +22,8 @@ type Provider interface {
 	OpenSink(ctx context.Context) (pipeline.Sink, error)
 	// Batch is how many messages it hands over at the price of one.
 	Batch() int
-	// CanLease says why a task that may take d, or be held for lease at a time, cannot
-	// be had from its queues.
+	// CanLease returns an error if a task that may take d, the lease, or the retry delay of
+	// the settings exceeds a limit of the provider.
 	CanLease(d, lease time.Duration) error
 }
 
