@@ -71,6 +71,7 @@ type Delivery struct {
 	// The run's books; see ledger.go. A delivery made outside a run has none.
 	books      *ledger
 	hasCredit  bool
+	part       part
 	prev, next *Delivery
 }
 
@@ -139,7 +140,7 @@ func (d *Delivery) Ack(ctx context.Context) error {
 	tell, after, err := d.settle(acked)
 	if err == nil && tell {
 		if d.leased {
-			err = d.ask(func() error { return d.lease.Ack(ctx) })
+			err = d.request(func() error { return d.lease.Ack(ctx) })
 		} else {
 			err = d.lease.Ack(ctx)
 		}
@@ -158,7 +159,7 @@ func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	tell, after, err := d.settle(released)
 	after() // a renewal that came to the source after the release would undo it
 	if err == nil && tell {
-		err = d.ask(func() error { return d.lease.Release(ctx, delay) })
+		err = d.request(func() error { return d.lease.Release(ctx, delay) })
 	}
 	if err != nil && !errors.Is(err, ErrLeaseLost) {
 		return fmt.Errorf("release task %q: %w", d.Task.ID, err)
@@ -265,6 +266,15 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 		return until, d.lostError()
 	}
 	return until, nil
+}
+
+// request is ask for a settlement. The run counts it while it is under way.
+func (d *Delivery) request(settle func() error) error {
+	if d.books != nil {
+		d.books.settling.Add(1)
+		defer d.books.settling.Add(-1)
+	}
+	return d.ask(settle)
 }
 
 // ask sends a request to the source. A panic in the lease's method becomes an error.
@@ -408,6 +418,13 @@ func (d *Delivery) Lose(cause error) bool {
 func (d *Delivery) FreeSlot() {
 	if d.books != nil {
 		d.books.freeSlot(d)
+	}
+}
+
+// taskEnded records that the task no longer runs.
+func (d *Delivery) taskEnded() {
+	if d.books != nil {
+		d.books.taskEnded(d)
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 	killedSettle, killedClose   = time.Second, 2 * time.Second
 	plannedClose                = 10 * time.Second // after settling
 	unwind                      = time.Second      // for stages to return once Settle has ended
+	noticeAfter                 = 2 * time.Second  // until a log line reports what settling waits for
 )
 
 // Stop shuts the run down on request, for example after a signal. It stops fetching, releases
@@ -64,8 +65,21 @@ func (r *Run) Fail(err error) {
 	r.mu.Unlock()
 	r.endFetch(err)
 	if first {
-		r.opts.Log.Error().Err(err).Msg("run failed: stopped fetching, waiting for running tasks")
+		r.announce(err)
 	}
+}
+
+// announce reports the error of the first Fail.
+func (r *Run) announce(err error) {
+	if r.opts.OnFail != nil {
+		r.opts.OnFail(err)
+		return
+	}
+	running, msg := r.Running(), "run failed: stopped fetching"
+	if running > 0 {
+		msg += ", waiting for running tasks"
+	}
+	r.opts.Log.Error().Err(err).Int64("running", running).Msg(msg)
 }
 
 // Kill ends the run like Stop, but kills running tasks at once. It also shortens the time
@@ -89,13 +103,17 @@ func (r *Run) Wait() error {
 	case <-ran:
 	case <-r.phases.Stop.Done():
 		r.stop(ran)
+	case <-r.books.quiet:
+		r.awaitReports(ran)
 	}
 	r.limit()
+	stopNotice := r.startNotice()
 	select {
 	case <-settled:
 	case <-r.phases.Settle.Done():
 		within(unwind, settled, r.phases.Close)
 	}
+	stopNotice()
 	r.endSettle(errOver)
 	r.endKill(errOver) // releases the contexts; no task runs any more
 	r.unhook()
@@ -116,6 +134,29 @@ func (r *Run) watchStages() (ran, settled <-chan struct{}) {
 	noTask, noStage := make(chan struct{}), make(chan struct{})
 	go func() { r.working.Wait(); close(noTask); r.telling.Wait(); close(noStage) }()
 	return noTask, noStage
+}
+
+// awaitReports waits until ran is closed. No task runs any more, but a stage cannot return while
+// the results of its tasks cannot be reported. If that lasts for the time limit of settling, it
+// ends the Settle phase.
+func (r *Run) awaitReports(ran <-chan struct{}) {
+	r.mu.Lock()
+	r.settleBy = newLimit(r.opts.SettleTimeout, func() {
+		if r.Unreported() > 0 {
+			r.giveUp()
+		}
+	})
+	r.mu.Unlock()
+	defer r.startNotice()()
+	select {
+	case <-ran:
+	case <-r.phases.Settle.Done():
+	case <-r.phases.Stop.Done():
+		r.stop(ran)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.settleBy.timer.Stop()
 }
 
 // stop ends the running tasks: it notifies them, waits for the grace period, ends the Work
@@ -183,6 +224,34 @@ func (l *limit) within(d time.Duration) {
 		l.at = at
 		l.timer.Reset(d)
 	}
+}
+
+// startNotice starts a timer that calls announceSettling, and returns a function that ends it.
+func (r *Run) startNotice() (stop func()) {
+	ended := make(chan struct{})
+	timer := time.AfterFunc(noticeAfter, func() { defer close(ended); r.announceSettling() })
+	return func() {
+		if !timer.Stop() {
+			<-ended
+		}
+	}
+}
+
+// announceSettling logs what the run waits for after its last task has ended.
+func (r *Run) announceSettling() {
+	unreported, settling := r.Unreported(), r.books.settling.Load()
+	r.mu.Lock()
+	left := time.Until(r.settleBy.at)
+	r.mu.Unlock()
+	msg := "no task runs: waiting for events to be written"
+	switch {
+	case left <= 0 || unreported+settling == 0:
+		return
+	case unreported == 0:
+		msg = "no task runs: waiting for the source to settle tasks"
+	}
+	r.opts.Log.Info().Int64("events_pending", unreported).Int64("settlements_pending", settling).
+		Float64("limit_seconds", left.Round(100*time.Millisecond).Seconds()).Msg(msg)
 }
 
 // limitClosing starts the time limit of closing after settling has ended.

@@ -91,6 +91,7 @@ func From(r *Run, name string, source Source) Flow[*Delivery] {
 	r.goStage(name, beforeRun, func() error {
 		defer cancel()
 		defer close(out)
+		defer r.books.seal()
 		return recovered(func() error { return r.pump(ctx, source, out) })
 	})
 	return Flow[*Delivery]{run: r, ch: out, stop: cancel}
@@ -276,6 +277,9 @@ func Send[T Carrier](ctx context.Context, out chan<- T, item T) error {
 	case out <- item:
 		return nil
 	default:
+	}
+	if isDelivery[T]() == afterRun {
+		item.delivery().taskEnded() // it waits, and its task no longer runs
 	}
 	select {
 	case out <- item:

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,13 +18,29 @@ type ledger struct {
 	out     int
 	in      int64     // how many there have been in all
 	idle    time.Time // since when none has been out; valid while out is 0
+	ended   int       // how many deliveries are out whose task has ended
+
+	complete bool          // nothing more will be received
+	quiet    chan struct{} // closed once no task runs and none will start
+	isQuiet  bool          // quiet is closed
+
+	settling atomic.Int64 // requests under way that settle a delivery
 
 	giveBack func(*Delivery) // the run's, for Delivery.GiveBack
 	reach    *reach          // reachability of the source's provider
 }
 
+// part is the part of a run that a delivery is in.
+type part uint8
+
+const (
+	partNone   part = iota // not received, or settled
+	partRun                // received: it waits for a slot, or its task runs
+	partSettle             // its task has ended: it waits to be reported and settled
+)
+
 func newLedger(credits int) *ledger {
-	return &ledger{credits: credits, more: make(chan struct{}, 1), idle: time.Now()}
+	return &ledger{credits: credits, more: make(chan struct{}, 1), idle: time.Now(), quiet: make(chan struct{})}
 }
 
 // take blocks until as many as least may be fetched, which may change meanwhile, and
@@ -58,7 +75,7 @@ func (l *ledger) received(ds []*Delivery, granted int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, d := range ds {
-		d.books, d.hasCredit, d.received, d.number = l, true, now, l.in
+		d.books, d.hasCredit, d.part, d.received, d.number = l, true, partRun, now, l.in
 		d.next = l.head
 		if l.head != nil {
 			l.head.prev = d
@@ -101,6 +118,39 @@ func (l *ledger) freeSlot(d *Delivery) {
 		d.hasCredit = false
 		l.put(1)
 	}
+	l.end(d)
+}
+
+// taskEnded records that the task of d has ended.
+func (l *ledger) taskEnded(d *Delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end(d)
+}
+
+// end is taskEnded for a caller that holds l.mu.
+func (l *ledger) end(d *Delivery) {
+	if d.part == partRun {
+		d.part = partSettle
+		l.ended++
+		l.lookQuiet()
+	}
+}
+
+// lookQuiet closes quiet once no task runs and none will start. The caller holds l.mu.
+func (l *ledger) lookQuiet() {
+	if l.complete && l.out == l.ended && !l.isQuiet {
+		l.isQuiet = true
+		close(l.quiet)
+	}
+}
+
+// seal records that nothing more will be received.
+func (l *ledger) seal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.complete = true
+	l.lookQuiet()
 }
 
 // settled strikes d out of the books. Delivery.settle calls it once.
@@ -111,6 +161,10 @@ func (l *ledger) settled(d *Delivery) {
 		d.hasCredit = false
 		l.put(1)
 	}
+	if d.part == partSettle {
+		l.ended--
+	}
+	d.part = partNone
 	if d.prev != nil {
 		d.prev.next = d.next
 	} else {
@@ -123,6 +177,7 @@ func (l *ledger) settled(d *Delivery) {
 	if l.out--; l.out == 0 {
 		l.idle = time.Now()
 	}
+	l.lookQuiet()
 }
 
 // idleFor is for how long no delivery has been out.
@@ -147,6 +202,13 @@ func (l *ledger) outNow() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return int64(l.out)
+}
+
+// counts returns how many deliveries are out whose task has not ended, and how many whose task has.
+func (l *ledger) counts() (unended, ended int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int64(l.out - l.ended), int64(l.ended)
 }
 
 // outstanding returns the deliveries that have not been settled.

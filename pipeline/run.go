@@ -52,6 +52,9 @@ type Options struct {
 	// OnStop is called once when the run is asked to stop, before the grace
 	// period begins; it is where tasks are given notice. May be nil.
 	OnStop func(cause error)
+	// OnFail is called with the error of the first Fail, which Wait returns, instead of
+	// logging it. Defaults to nil, which logs the error.
+	OnFail func(err error)
 	// Log receives what goes wrong and is no reason to end. Default: nowhere.
 	Log zerolog.Logger
 }
@@ -159,6 +162,19 @@ func (r *Run) Received() int64 { return r.books.total() }
 
 // Out is how many deliveries have been received and not been settled.
 func (r *Run) Out() int64 { return r.books.outNow() }
+
+// Running returns how many tasks run. Fetched tasks that are about to start count as running.
+func (r *Run) Running() int64 {
+	unended, _ := r.books.counts()
+	return min(unended, int64(r.opts.Slots))
+}
+
+// Unreported returns how many tasks have ended but are not settled yet, because their events
+// have not been written.
+func (r *Run) Unreported() int64 {
+	_, ended := r.books.counts()
+	return ended
+}
 
 // StopCause returns the argument of the first call of Drain, Stop, Fail or Kill, or nil.
 func (r *Run) StopCause() error {

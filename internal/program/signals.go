@@ -108,6 +108,12 @@ func (s *signals) announce(sig syscall.Signal) {
 		})
 		return
 	}
+	running := s.worker.Load().Status().Running
+	log = log.Int64("running", running)
+	if running == 0 {
+		log.Msg("shutting down: no task runs; send the signal again to end at once")
+		return
+	}
 	log.Float64("grace_seconds", s.grace.Seconds()).
 		Msg("shutting down: waiting for running tasks; send the signal again to kill them")
 }

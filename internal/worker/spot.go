@@ -154,7 +154,7 @@ func (w *Worker) endBefore(ctx context.Context, n spotwatch.Notice) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		w.opts.Log.Warn().Int64("running", w.run.Out()).Msg("termination deadline: killing and releasing running tasks")
+		w.opts.Log.Warn().Int64("running", w.run.Running()).Msg("termination deadline: killing and releasing running tasks")
 		w.run.Kill(fmt.Errorf("%w, %s", errNotice, n.Action))
 	case <-ctx.Done():
 	}

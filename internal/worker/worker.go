@@ -277,7 +277,7 @@ func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 func (w *Worker) Status() progress.Status {
 	c, received := w.tally.Counts(), w.run.Received()
 	s := progress.Status{Done: c.Told(), Failed: c.Failed()}
-	s.Running = min(w.run.Out(), int64(w.run.Slots()))
+	s.Running, s.Unreported = w.run.Running(), w.run.Unreported()
 	cfg := w.opts.Config
 	switch {
 	case w.fromQueue():

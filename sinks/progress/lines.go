@@ -44,6 +44,9 @@ func logStatus(log zerolog.Logger, m *meter, s Status) {
 	rate, left := m.add(s)
 	e := log.Info().Int64("done", s.Done).Int64("failed", s.Failed).Int64("running", s.Running).
 		RawJSON("tasks_per_second", []byte(Rate(rate)))
+	if s.Unreported > 0 {
+		e = e.Int64("events_pending", s.Unreported)
+	}
 	if s.Total > 0 {
 		e = e.Int64("total", s.Total).Bool("total_is_estimate", s.Estimated)
 	}

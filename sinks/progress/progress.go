@@ -9,9 +9,11 @@ import (
 
 // A Status is how far a run has come.
 type Status struct {
-	// Done is how many tasks have been told of, Failed those of them that did
-	// not complete, and Running those that have been fetched and are not over.
+	// Done is how many tasks have an event, Failed is how many of them did not complete, and
+	// Running is how many have been fetched and have not ended.
 	Done, Failed, Running int64
+	// Unreported is how many tasks have ended whose events have not been written yet.
+	Unreported int64
 	// Total is how many tasks there will be, 0 where nobody knows. Where it is
 	// an estimate, Estimated is set.
 	Total     int64

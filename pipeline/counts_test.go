@@ -1,0 +1,124 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// stuck is a last stage that cannot report a result until its context is done.
+func stuck(ctx context.Context, in <-chan pipeline.Result) error {
+	for res := range in {
+		<-ctx.Done()
+		res.GiveBack()
+	}
+	return nil
+}
+
+// A task that has ended does not count as running, whether its result is in a stage, between two
+// stages, or cannot be sent to the next stage. A run that waits only for such tasks ends within the
+// time limit of settling.
+func TestRun_RunningAndUnreported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const buffer = 32 // of a shared source
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, Shared: true})
+		want := func(when string, running, unreported int64) {
+			t.Helper()
+			synctest.Wait()
+			if got, ended := r.Running(), r.Unreported(); got != running || ended != unreported {
+				t.Errorf("%s: %d running and %d unreported, want %d and %d", when, got, ended, running, unreported)
+			}
+		}
+		started := make(chan string, 100)
+		tasks := pipeline.From(r, "source", &source{b: newBooks(), n: 2 * buffer})
+		pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Minute)), "event log", stuck)
+		want("first task", 1, 0)
+		time.Sleep(90 * time.Second) // of the bubble's time
+		want("second task", 1, 1)
+		time.Sleep(time.Hour)
+		want("full buffer", 0, 1+buffer+1)
+		began := time.Now()
+		r.Fail(errors.New("a fault"))
+		var unsettled *pipeline.StuckError
+		if err := r.Wait(); !errors.As(err, &unsettled) || unsettled.Unsettled != 1+buffer+1 {
+			t.Errorf("Wait: %v", err)
+		}
+		if took := time.Since(began); took > 32*time.Second { // the time limit of settling, and a little to return
+			t.Errorf("Wait took %v", took)
+		}
+		want("end", 0, 0)
+	})
+}
+
+// The log of a failed run reports what the run waits for.
+func TestRun_FailReportsWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	const stopped = `"running":0,"message":"run failed: stopped fetching"`
+	for name, tc := range map[string]struct {
+		takes time.Duration // how long the task runs
+		drain pipeline.Drain[pipeline.Result]
+		acks  bool // the acknowledgment gets no response
+		want  []string
+	}{
+		"running task": {time.Hour, ackAll, false, []string{
+			`"running":1,"message":"run failed: stopped fetching, waiting for running tasks"`,
+		}},
+		"event": {0, stuck, false, []string{
+			stopped,
+			`"events_pending":1,"settlements_pending":0,"limit_seconds":28,"message":"no task runs: waiting for events to be written"`,
+		}},
+		"acknowledgment": {0, ackAll, true, []string{
+			stopped,
+			`"events_pending":0,"settlements_pending":1,"limit_seconds":28,"message":"no task runs: waiting for the source to settle tasks"`,
+		}},
+		"nothing": {0, ackAll, false, []string{stopped}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				r := pipeline.New(t.Context(), pipeline.Options{Log: zerolog.New(zerolog.SyncWriter(&log))})
+				tasks := pipeline.From(r, "source", &awaySource{acks: tc.acks})
+				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), make(chan string, 1), tc.takes)), "event log", tc.drain)
+				time.Sleep(time.Second)
+				r.Fail(errors.New("a fault"))
+				_ = r.Wait()
+				lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+				for i, want := range tc.want {
+					if len(lines) != len(tc.want) || !strings.Contains(lines[i], want) {
+						t.Errorf("log:\n%swant\n%s", log.String(), strings.Join(tc.want, "\n"))
+					}
+				}
+			})
+		})
+	}
+}
+
+// With OnFail, the run does not log its failure.
+func TestRun_OnFail(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	var failures []error
+	fault := errors.New("a fault")
+	r := pipeline.New(t.Context(), pipeline.Options{
+		OnFail: func(err error) { failures = append(failures, err) },
+		Log:    zerolog.New(&log),
+	})
+	r.Fail(fault)
+	r.Fail(errors.New("another"))
+	if len(failures) != 1 || !errors.Is(failures[0], fault) || log.Len() > 0 {
+		t.Errorf("OnFail got %v; logged %s", failures, log.String())
+	}
+	if err := r.Wait(); !errors.Is(err, fault) {
+		t.Errorf("Wait: %v", err)
+	}
+}
