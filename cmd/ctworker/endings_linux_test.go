@@ -58,7 +58,13 @@ func newOneTask(t *testing.T) *oneTask {
 // run starts a worker on the queue.
 func (q *oneTask) run(t *testing.T, args ...string) *invocation {
 	t.Helper()
-	in := prepare(t, t.TempDir(), append([]string{"run", "--provider", "AWS", "--job-id", "j", "--event-log-to-file"}, args...)...)
+	return q.start(t, append([]string{"run", "--event-log-to-file"}, args...)...)
+}
+
+// start starts a command on the queue.
+func (q *oneTask) start(t *testing.T, args ...string) *invocation {
+	t.Helper()
+	in := prepare(t, t.TempDir(), append([]string{args[0], "--provider", "AWS", "--job-id", "j"}, args[1:]...)...)
 	in.cmd.Env = append(in.cmd.Env, "AWS_ENDPOINT_URL="+q.URL, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_EC2_METADATA_DISABLED=true")
 	return in.start()
 }
@@ -123,6 +129,41 @@ func TestUnreachableTimeout(t *testing.T) {
 	in.want(program.ExitFatal)
 	in.wantError("could not be reached for 500ms")
 	in.wantFatal("could not be reached for 500ms")
+}
+
+// A worker that cannot write its events reports that it waits for them, and not for running tasks.
+func TestUnreachableTimeout_EventQueue(t *testing.T) {
+	t.Parallel()
+	q := newOneTask(t)
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	q.SetFault(func(_ http.ResponseWriter, action string, _ map[string]any) bool {
+		if action == "SendMessageBatch" {
+			<-over
+		}
+		return false
+	})
+	in := q.run(t, "--event-log-to-queue", "--keepalive-interval", "0", "--unreachable-timeout", "0.5", "--idle-timeout", "600", "--", "true")
+	in.awaitLog("no task runs: waiting for events to be written")
+	in.signal(syscall.SIGTERM) // instead of waiting for the time limit
+	in.want(program.ExitFatal)
+	in.wantError("the event sink could not be reached for 500ms", `"running":0`, `"message":"run failed: stopped fetching"`, `"events_pending":1`, "shutting down: no task runs")
+	if strings.Contains(in.stderr.String(), "waiting for running tasks") {
+		t.Error(in.stderr.String())
+	}
+}
+
+// The errors of "ctworker events" name its own flag and its own recovery.
+func TestEvents_FullDisk(t *testing.T) {
+	t.Parallel()
+	in := newOneTask(t).start(t, "events", "--output", "/dev/full")
+	in.want(program.ExitFatal)
+	in.wantError("the disk is full: free some space or use another --output, then start the command again: events that were not written remain in the queue")
+	for _, wrong := range []string{"--event-log-file", "run failed", "running tasks"} {
+		if strings.Contains(in.stderr.String(), wrong) {
+			t.Errorf("%q in\n%s", wrong, in.stderr.String())
+		}
+	}
 }
 
 // A second signal ends a run whose results cannot be written, without waiting for them.

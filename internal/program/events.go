@@ -42,7 +42,10 @@ func (t *Tool) Events(opts EventsOptions) int {
 	}
 	var lines queue.Lines = stdoutWriter{t.Stdout, t.ctx}
 	if opts.Output != "-" {
-		log, err := eventlog.Open(t.ctx, opts.Output, eventlog.Options{Log: t.log})
+		log, err := eventlog.Open(t.ctx, opts.Output, eventlog.Options{
+			Log: t.log, Flag: "--output",
+			Recovery: "start the command again: events that were not written remain in the queue",
+		})
 		if err != nil {
 			return t.fail(errors.Join(err, source.Close(context.Background())))
 		}

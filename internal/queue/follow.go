@@ -56,7 +56,12 @@ const (
 // idle; 0 is for ever.
 func StartFollow(ctx context.Context, source pipeline.Source, batch int, lines Lines, idle time.Duration, log zerolog.Logger) *Follow {
 	f := &Follow{
-		run:    pipeline.New(ctx, pipeline.Options{Slots: followAhead, Batch: batch, IdleTimeout: idle, Log: log}),
+		run: pipeline.New(ctx, pipeline.Options{
+			Slots: followAhead, Batch: batch, IdleTimeout: idle, Log: log,
+			OnFail: func(error) {
+				log.Info().Msg("stopping because of an error: deleting the written events from the queue")
+			},
+		}),
 		counts: map[string]int64{},
 	}
 	f.leases = stages.NewExtender(stages.ExtendOptions{Log: log, Failed: f.run.Fail})

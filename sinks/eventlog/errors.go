@@ -9,17 +9,17 @@ import (
 	"syscall"
 )
 
-// cannotOpen says why the file at path could not be opened and what to do about
-// it.
-func cannotOpen(path string, err error) error {
-	todo := "give another --event-log-file"
+// cannotOpen returns an error with the reason why the file at path could not be opened and what
+// to do about it.
+func (o Options) cannotOpen(path string, err error) error {
+	todo := "use another " + o.Flag
 	switch dir := filepath.Dir(path); {
 	case errors.Is(err, fs.ErrNotExist) && isMissing(dir):
-		todo = fmt.Sprintf("make the directory %s first, or ", dir) + todo
+		todo = fmt.Sprintf("create the directory %s, or ", dir) + todo
 	case errors.Is(err, syscall.EISDIR):
 		todo = "give the name of a file in it"
 	case errors.Is(err, fs.ErrPermission):
-		todo = "see that it can be written to, or " + todo
+		todo = "make it writable, or " + todo
 	}
 	return fmt.Errorf("event log: %w; %s", err, todo)
 }
@@ -29,19 +29,20 @@ func isMissing(dir string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// explain says what a failed write means and what to do about it.
-func explain(err error, written int) error {
-	todo := "see that it can be written to, and run what has no event again"
+// explain returns an error with the reason for a failed write and what to do about it. written is
+// the number of bytes that were written.
+func (o Options) explain(err error, written int) error {
+	todo := "make the file writable, then " + o.Recovery
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		todo = "the disk is full: free some space, or give another --event-log-file, and run what has no event again"
+		todo = fmt.Sprintf("the disk is full: free some space or use another %s, then %s", o.Flag, o.Recovery)
 	case errors.Is(err, ErrRemoved):
-		return fmt.Errorf("event log: %w; nothing keeps its events now: run all that it told of again, or what has no event in a copy that you have", err)
+		return fmt.Errorf("event log: %w; its events are lost, unless you have a copy; %s", err, o.Recovery)
 	case errors.Is(err, syscall.EFBIG):
-		todo = "the file has reached the largest size that is allowed: give another --event-log-file, and run what has no event again"
+		todo = fmt.Sprintf("the file has reached the maximum allowed size: use another %s, then %s", o.Flag, o.Recovery)
 	}
 	if written > 0 {
-		todo += " (its last line may be cut off)"
+		todo += " (its last line may be incomplete)"
 	}
 	return fmt.Errorf("event log: %w; %s", err, todo)
 }

@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ var ErrRemoved = errors.New("the file was removed during the run")
 
 // A Log appends events to a file, one JSON object a line.
 type Log struct {
+	opts   Options
 	file   file
 	waits  bool          // a write may wait for a reader: not a regular file
 	shared *shared       // nil unless it is a regular file
@@ -49,25 +51,51 @@ type file interface {
 // largest buffer that is kept for the next write.
 const chunk = 1 << 20
 
-// Options configures a Log.
+// Options configures a Log. The zero value has defaults.
 type Options struct {
-	// Log receives one warning if the file cannot be locked. The zero value discards it.
+	// Log receives one warning if the file cannot be locked, and one line if Open waits for a
+	// process that reads a FIFO. The zero value discards them.
 	Log zerolog.Logger
+	// Flag is the command-line flag that names the file, for errors. Defaults to
+	// "--event-log-file".
+	Flag string
+	// Recovery is what the user has to do about the events that were not written, for errors.
+	// Defaults to "run the tasks without an event again".
+	Recovery string
+
+	noticeAfter time.Duration // after which Open reports that it waits; shorter in tests
+}
+
+func (o Options) withDefaults() Options {
+	o.Flag = cmp.Or(o.Flag, "--event-log-file")
+	o.Recovery = cmp.Or(o.Recovery, "run the tasks without an event again")
+	o.noticeAfter = cmp.Or(o.noticeAfter, 2*time.Second)
+	return o
 }
 
 // Open opens the log at path for appending, and creates it if it does not exist. It writes
-// nothing. Open blocks for a named pipe until a process reads it, and may block on a network
-// file system. If ctx is done first, it returns the cause of ctx.
+// nothing. Open blocks for a FIFO until a process reads it, and logs that after two seconds. It
+// may also block on a network file system. If ctx is done first, it returns the cause of ctx.
 func Open(ctx context.Context, path string, opts Options) (*Log, error) {
+	opts = opts.withDefaults()
+	notice := time.AfterFunc(opts.noticeAfter, func() { opts.noticeFIFO(path) })
+	defer notice.Stop()
 	return startup.Open(ctx, func() (*Log, error) { return open(path, opts) }, func(l *Log) {
 		_ = l.file.Close()
 	}, "event log: opening "+path)
 }
 
+// noticeFIFO logs that Open is waiting, if the file is a FIFO.
+func (o Options) noticeFIFO(path string) {
+	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+		o.Log.Info().Str("component", "eventlog").Str("file", path).Msg("waiting for a reader of the FIFO")
+	}
+}
+
 func open(path string, opts Options) (*Log, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, cannotOpen(path, err)
+		return nil, opts.cannotOpen(path, err)
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -75,6 +103,7 @@ func open(path string, opts Options) (*Log, error) {
 		return nil, fmt.Errorf("event log: %w", err)
 	}
 	l := newLog(f)
+	l.opts = opts
 	if info.Mode().IsRegular() {
 		l.shared = newShared(f, path, opts.Log)
 	} else {
@@ -84,7 +113,7 @@ func open(path string, opts Options) (*Log, error) {
 }
 
 func newLog(f file) *Log {
-	l := &Log{file: f, turn: make(chan struct{}, 1)}
+	l := &Log{opts: Options{}.withDefaults(), file: f, turn: make(chan struct{}, 1)}
 	l.turn <- struct{}{}
 	return l
 }
@@ -236,7 +265,7 @@ func (l *Log) flush(ctx context.Context) error {
 		}
 		return ctx.Err()
 	}
-	l.err = explain(err, n)
+	l.err = l.opts.explain(err, n)
 	return l.err
 }
 

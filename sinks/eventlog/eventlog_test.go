@@ -258,9 +258,9 @@ func TestOpenErrors(t *testing.T) {
 		{"a directory", dir, syscall.EISDIR, "is a directory; give the name of a file in it"},
 		{
 			"no directory", filepath.Join(dir, "runs", "events.log"), os.ErrNotExist,
-			"make the directory " + filepath.Join(dir, "runs") + " first, or give another --event-log-file",
+			"create the directory " + filepath.Join(dir, "runs") + ", or use another --event-log-file",
 		},
-		{"in a file", filepath.Join(file, "events.log"), syscall.ENOTDIR, "not a directory; give another --event-log-file"},
+		{"in a file", filepath.Join(file, "events.log"), syscall.ENOTDIR, "not a directory; use another --event-log-file"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

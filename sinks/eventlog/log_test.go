@@ -134,8 +134,8 @@ func TestAFailedWriteIsFinal(t *testing.T) {
 	if !errors.Is(first, syscall.ENOSPC) || second != first || none != first {
 		t.Errorf("errors %v, %v, %v, want the first one each time", first, second, none)
 	}
-	if !strings.Contains(first.Error(), "cut off") {
-		t.Errorf("error %q does not tell of the line that is cut off", first)
+	if !strings.Contains(first.Error(), "last line may be incomplete") {
+		t.Errorf("error %q does not mention the incomplete line", first)
 	}
 	if len(f.text) != 10 {
 		t.Errorf("%d bytes were written, want 10", len(f.text))

@@ -136,8 +136,8 @@ func TestAFileThatMayNotGrow(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")
 	out := strings.Split(run(t, "fill", path), "\n")
-	want := "event log: write " + path + ": file too large; the file has reached the largest size that is allowed: " +
-		"give another --event-log-file, and run what has no event again (its last line may be cut off)"
+	want := "event log: write " + path + ": file too large; the file has reached the maximum allowed size: " +
+		"use another --event-log-file, then run the tasks without an event again (its last line may be incomplete)"
 	if len(out) != 4 || out[0] != "true "+want || out[1] != want || out[2] != "<nil>" {
 		t.Fatalf("the child printed\n%s\nwant twice\n%s", strings.Join(out, "\n"), want)
 	}
