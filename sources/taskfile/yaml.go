@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -21,6 +20,11 @@ type yamlEntries struct {
 	err   error // the splitter's error after the entries
 	index int   // of the next entry
 	last  int64 // the offset in the file after the last entry
+
+	// The entry that next returned last may be followed by broken lines in the text that the
+	// splitter took for the entry's.
+	fault  error // the error of the first such line, or nil
+	unread int64 // bytes of such lines
 
 	// The entries as nodes, and the line of each in the parsed text. A node is nil if
 	// its entry has to be parsed separately.
@@ -44,6 +48,9 @@ func (y *yamlEntries) offset() int64 { return y.last }
 func (y *yamlEntries) line() int64 { return y.split.line() }
 
 func (y *yamlEntries) next(keep bool) (pipeline.Task, error) {
+	if y.fault != nil {
+		return pipeline.Task{}, y.fault
+	}
 	if y.index == len(y.split.entries) {
 		if y.err != nil {
 			return pipeline.Task{}, y.err
@@ -60,7 +67,7 @@ func (y *yamlEntries) next(keep bool) (pipeline.Task, error) {
 		return pipeline.Task{}, err
 	}
 	y.index++
-	y.last = entry.offset
+	y.last = entry.offset - y.unread
 	return task, nil
 }
 
@@ -140,7 +147,9 @@ func (y *yamlEntries) task(entry yamlEntry, keep bool) (task pipeline.Task, err 
 	} else {
 		list, isMasked, err := y.parse(entry.start, entry.end)
 		if err != nil {
-			return task, y.syntax(entry, err)
+			if list, isMasked, err = y.cutEntry(entry, err); err != nil {
+				return task, err
+			}
 		}
 		if list.Kind != yaml.SequenceNode || len(list.Content) != 1 {
 			return task, at(entry.line, nil, "not one entry of a list: start each entry with '- ' on its own line, and end lines with LF or CRLF")
@@ -245,80 +254,4 @@ func parseYAML(r io.Reader) (root *yaml.Node, err error) {
 		return nil, err
 	}
 	return document.Content[0], nil
-}
-
-// syntax explains an error of the YAML parser for an entry that was parsed separately.
-func (y *yamlEntries) syntax(entry yamlEntry, err error) error {
-	reason := strings.TrimPrefix(err.Error(), "yaml: ")
-	if rest, ok := strings.CutPrefix(reason, "line "); ok {
-		// This line is relative to the entry, and not always that of the error.
-		_, reason, _ = strings.Cut(rest, ": ")
-	}
-	// The parser has no error types. Replace this message, which is misleading to a user
-	// who does not know that entries are parsed separately.
-	if rest, ok := strings.CutPrefix(reason, "unknown anchor '"); ok {
-		name, _, _ := strings.Cut(rest, "'")
-		before := y.parsed[:max(bytes.Index(y.parsed, []byte("*"+name)), 0)]
-		return at(entry.textLine+countLines(before), err,
-			"alias *%s refers to an anchor outside this task: define the anchor within the task", name)
-	}
-	if strings.HasPrefix(reason, "exceeded max depth") {
-		return at(entry.line, err, reasonDepth, maxDepth)
-	}
-	line := y.faultLine(entry)
-	switch space := indentation(y.parsed, line-entry.textLine); {
-	case bytes.HasPrefix(space, []byte{'\t'}):
-		return at(line, err, reasonTabs)
-	case strings.Contains(reason, "a tab character where an indentation space is expected"):
-		reason += "; if a block scalar starts with a tab, give its indentation, such as |2"
-	case bytes.IndexByte(space, '\t') >= 0:
-		reason += "; there is a tab in the indentation of the line"
-	}
-	return at(line, err, "%s: %s", reasonSyntax, reason)
-}
-
-// The parser does not support all valid YAML, and does not distinguish unsupported from
-// invalid text.
-const (
-	reasonSyntax = "invalid or unsupported YAML"
-	reasonDepth  = "the entry is nested more than %d deep"
-)
-
-// faultLine finds the line of a syntax error by feeding the entry to the parser one byte
-// at a time, and counting how much of it the parser reads. If the parser reads all of it,
-// as for an unclosed quote, faultLine returns the line of the entry's start.
-func (y *yamlEntries) faultLine(entry yamlEntry) int64 {
-	const lookahead = 4 // maximum bytes that the parser reads ahead
-	slow := &slowReader{rest: append(bytes.Clone(y.parsed), "\n\n\n\n\n\n\n\n"...)}
-	size := len(slow.rest)
-	_, _ = parseYAML(slow) // fails with the known error
-	if slow.ended {
-		return entry.line
-	}
-	read := min(size-len(slow.rest), len(y.parsed))
-	return entry.textLine + countLines(y.parsed[:max(read-lookahead, 0)])
-}
-
-// slowReader returns one byte per Read, so that the parser cannot read ahead.
-type slowReader struct {
-	rest  []byte
-	ended bool
-}
-
-func (s *slowReader) Read(p []byte) (int, error) {
-	if len(s.rest) == 0 {
-		s.ended = true
-		return 0, io.EOF
-	}
-	n := copy(p[:min(1, len(p))], s.rest)
-	s.rest = s.rest[n:]
-	return n, nil
-}
-
-// indentation returns the white space that a line of text, counted from 0, starts with.
-func indentation(text []byte, line int64) []byte {
-	for range line {
-		_, text, _ = bytes.Cut(text, []byte{'\n'})
-	}
-	return text[:len(text)-len(bytes.TrimLeft(text, " \t"))]
 }

@@ -6,6 +6,7 @@ package taskfile
 type flowScanner struct {
 	depth   int // of brackets and braces; the list's own is the first
 	in      flowToken
+	closed  bool // a nested bracket or brace was closed, and no comma or colon has followed
 	escaped bool // in a double-quoted string: the next byte is not special
 	prev    byte
 }
@@ -31,6 +32,7 @@ const (
 	flowComma                     // between two entries
 	flowClose                     // the list's end
 	flowMismatch                  // the list's end, but with the wrong bracket
+	flowNoComma                   // the beginning of an entry without a comma before it
 )
 
 // step takes the next byte, and the one after it.
@@ -85,6 +87,9 @@ func (f *flowScanner) start(c, next byte) flowEvent {
 		return flowGap
 	case '[', '{':
 		f.depth++
+		if f.depth == 2 && f.closed {
+			return flowNoComma
+		}
 	case ']', '}':
 		f.depth--
 		if f.depth == 0 && c == '}' {
@@ -93,7 +98,9 @@ func (f *flowScanner) start(c, next byte) flowEvent {
 		if f.depth == 0 {
 			return flowClose
 		}
+		f.closed = true
 	case ',':
+		f.closed = false
 		if f.depth == 1 {
 			return flowComma
 		}
@@ -109,7 +116,7 @@ func (f *flowScanner) start(c, next byte) flowEvent {
 			f.in = inTag
 		}
 	case ':':
-		// After a quoted key; a token follows.
+		f.closed = false // this was a key; its value follows
 	case '?':
 		if !isBlank(next) {
 			f.in = inPlain
@@ -136,3 +143,46 @@ func (f *flowScanner) quoted(c byte) {
 func isFlowIndicator(c byte) bool {
 	return c == ',' || c == '[' || c == ']' || c == '{' || c == '}'
 }
+
+var closing = map[byte]byte{'[': ']', '{': '}'}
+
+// unclosed returns what is not closed, or is closed with the wrong bracket, in the text of a
+// list's last entry, and the line that it begins on. The text begins on the given line.
+func unclosed(text []byte, line int64) (what string, begins int64) {
+	f := flowScanner{depth: 1}
+	var brackets []byte
+	var lines []int64
+	var quoteLine int64
+	for i, c := range text {
+		next := byte('\n')
+		if i+1 < len(text) {
+			next = text[i+1]
+		}
+		depth, wasQuoted := f.depth, f.isQuoted()
+		f.step(c, next)
+		switch {
+		case f.depth > depth:
+			brackets, lines = append(brackets, c), append(lines, line)
+		case f.depth < depth:
+			last := depth - 2 // the list's own bracket is not in the text
+			if c != closing[brackets[last]] {
+				return "the " + string(brackets[last]), lines[last]
+			}
+			brackets, lines = brackets[:last], lines[:last]
+		case f.isQuoted() && !wasQuoted:
+			quoteLine = line
+		}
+		if c == '\n' {
+			line++
+		}
+	}
+	switch last := len(brackets) - 1; {
+	case f.isQuoted():
+		return "the quoted string that starts", quoteLine
+	case last >= 0:
+		return "the " + string(brackets[last]), lines[last]
+	}
+	return "", 0
+}
+
+func (f *flowScanner) isQuoted() bool { return f.in == inSingle || f.in == inDouble }

@@ -17,13 +17,14 @@ import (
 //   - In a flow list, an entry ends at a comma or at the closing bracket. Finding
 //     them requires a scan of the characters; see flowScanner.
 type yamlSplitter struct {
-	lines  lines
-	limit  int64
-	where  place
-	indent int    // of the block list
-	rest   []byte // of a flow list's line
-	flow   flowScanner
-	isFlow bool // the entries are of a flow list
+	lines   lines
+	limit   int64
+	where   place
+	indent  int    // of the block list
+	rest    []byte // of a flow list's line
+	flow    flowScanner
+	noComma bool // the rest starts an entry of a flow list without a comma before it
+	isFlow  bool // the entries are of a flow list
 
 	// The entries that the last fill found, all of one list. text has them one after
 	// the other, followed by the beginning of the current entry.
@@ -231,6 +232,9 @@ func (y *yamlSplitter) startsEntry(line []byte) bool {
 // flowEntry appends the text before the next comma or closing bracket to text. It
 // returns false if there is no entry before the bracket.
 func (y *yamlSplitter) flowEntry() (bool, error) {
+	if y.noComma {
+		return false, at(y.lines.number, nil, "there is no comma between this entry and the one before it")
+	}
 	for {
 		if len(y.text) == y.current.start {
 			y.text = append(y.text, ',')
@@ -253,6 +257,11 @@ func (y *yamlSplitter) flowEntry() (bool, error) {
 				}
 				y.where = afterFlow
 				return y.current.line > 0, nil
+			case flowNoComma:
+				y.text = append(append(y.text, y.rest[:i]...), '\n')
+				y.rest = y.rest[i:]
+				y.noComma = true
+				return true, nil
 			case flowMismatch:
 				return false, at(y.lines.number, nil, "there is a } where the list's closing ] must be")
 			case flowContent:
@@ -271,13 +280,22 @@ func (y *yamlSplitter) flowEntry() (bool, error) {
 			return false, err
 		}
 		if errors.Is(err, io.EOF) || err == nil && !y.lines.isRest && marker(line) != noMarker {
-			return false, at(y.lines.number, io.ErrUnexpectedEOF, "the list ends before its closing ]: it is cut off")
+			return false, y.cutOff()
 		}
 		if err != nil {
 			return false, err
 		}
 		y.rest = line
 	}
+}
+
+// cutOff returns the error for a flow list that has no end.
+func (y *yamlSplitter) cutOff() error {
+	const reason = "the list ends before its closing ]: "
+	if what, line := unclosed(y.text[y.current.start+1:], y.current.textLine); what != "" {
+		return at(line, io.ErrUnexpectedEOF, reason+"%s on this line is not closed, or the file is cut off", what)
+	}
+	return at(y.lines.number, io.ErrUnexpectedEOF, reason+"it is cut off")
 }
 
 func (y *yamlSplitter) trailing() error {
