@@ -1,12 +1,16 @@
 package taskfile_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
@@ -188,13 +192,97 @@ func TestBrokenCompression(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		})
-		t.Run(how+"/rubbish after", func(t *testing.T) {
-			t.Parallel()
-			packed := compress(t, how, []byte("["+ok1+"]"))
-			path := writeFile(t, "t.json", append(packed, "rubbish, and more of it"...))
-			_, err := readAll(t, path, taskfile.Options{})
-			wantFault(t, err, path, 2, 1, "damaged")
-		})
+	}
+}
+
+// Bytes that follow the compressed data do not look like data that is cut off.
+func TestBytesAfterCompressedData(t *testing.T) {
+	t.Parallel()
+	const text = "[" + ok1 + "]"
+	for how, magic := range map[string]string{"gz": "\x1F\x8B", "zst": "\x28\xB5\x2F\xFD"} {
+		name := map[string]string{"gz": "gzip", "zst": "zstd"}[how]
+		one := compress(t, how, []byte(text))
+		two := slices.Concat(compress(t, how, []byte(text[:9])), compress(t, how, []byte(text[9:])))
+		for _, packed := range [][]byte{one, two} {
+			for _, rest := range []string{"\n", "\x00", "xyz", magic[:1] + "x", "rubbish, and more of it", strings.Repeat("\x00", 100_000)} {
+				for _, stream := range []bool{false, true} {
+					path := writeFile(t, "t.json", slices.Concat(packed, []byte(rest)))
+					opts := taskfile.Options{}
+					if stream {
+						opts.Stream = io.NopCloser(iotest.OneByteReader(bytes.NewReader(slices.Concat(packed, []byte(rest)))))
+					}
+					got, err := readAll(t, path, opts)
+					if len(got) != 1 {
+						t.Errorf("%s, %.10q: %d tasks before the error", how, rest, len(got))
+					}
+					wantFault(t, err, path, 0, 0, fmt.Sprintf("the %s data ends at byte %d of the file, and the bytes after it are not %s", name, len(packed), name))
+				}
+			}
+			for cut := 1; cut <= len(magic); cut++ {
+				path := writeFile(t, "t.json", slices.Concat(packed, []byte(magic[:cut])))
+				_, err := readAll(t, path, taskfile.Options{})
+				if err == nil || !strings.Contains(err.Error(), "the "+name+" file is cut off") {
+					t.Errorf("%s, second part cut at %d: error %v", how, cut, err)
+				}
+			}
+		}
+	}
+}
+
+// All kinds of frames and blocks are read to their end.
+func TestZstdFrames(t *testing.T) {
+	t.Parallel()
+	var random strings.Builder
+	for i := range 50_000 {
+		fmt.Fprintf(&random, "%d,", uint32(i)*2_654_435_761)
+	}
+	skippable := []byte("\x5A\x2A\x4D\x18\x03\x00\x00\x00xyz")
+	for name, value := range map[string]string{
+		"short": "", "incompressible": random.String()[:3000], "many blocks": random.String(), "repeated": strings.Repeat("0,", 1_000_000),
+	} {
+		text := `[{"task_id":"a","data":[` + value + "0]}]"
+		for _, level := range []zstd.EncoderLevel{zstd.SpeedFastest, zstd.SpeedBestCompression} {
+			for _, single := range []bool{false, true} {
+				for _, crc := range []bool{false, true} {
+					w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithSingleSegment(single), zstd.WithEncoderCRC(crc))
+					if err != nil {
+						t.Fatal(err)
+					}
+					whole := w.EncodeAll([]byte(text), nil)
+					var b bytes.Buffer // of unknown size
+					w.Reset(&b)
+					_, err = w.Write([]byte(text))
+					if err := errors.Join(err, w.Close()); err != nil {
+						t.Fatal(err)
+					}
+					for _, packed := range [][]byte{whole, b.Bytes(), slices.Concat(skippable, whole, skippable)} {
+						got, err := readAll(t, writeFile(t, "t.json.zst", packed), taskfile.Options{})
+						if err != nil || len(got) != 1 {
+							t.Errorf("%s: %d tasks, error %v", name, len(got), err)
+						}
+						got, err = readAll(t, writeFile(t, "t.json.zst", append(slices.Clone(packed), 'x')), taskfile.Options{})
+						if err == nil || len(got) != 1 || !strings.Contains(err.Error(), fmt.Sprintf("ends at byte %d", len(packed))) {
+							t.Errorf("%s, and a byte: %d tasks, error %v", name, len(got), err)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// A read error between two parts is not the end of the file.
+func TestReadErrorBetweenCompressedParts(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"gz", "zst"} {
+		for _, fault := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe} {
+			packed := compress(t, how, []byte(ok1+"\n"))
+			stream := io.NopCloser(io.MultiReader(bytes.NewReader(packed), iotest.ErrReader(fault)))
+			got, err := readAll(t, "t.jsonl", taskfile.Options{Stream: stream})
+			if len(got) != 1 || !errors.Is(err, fault) {
+				t.Errorf("%s: %d tasks, error %v, want %v", how, len(got), err, fault)
+			}
+		}
 	}
 }
 

@@ -150,10 +150,10 @@ func (c *content) decompress(promised string) (io.Reader, error) {
 	case c.compressed == "":
 		return c.buffer, nil
 	case c.compressed == "gzip":
-		return gzip.NewReader(c.buffer)
+		return newGzipReader(c)
 	case c.compressed == "zstd":
 		// One goroutine reads, and it is the caller's.
-		c.unpack, err = zstd.NewReader(c.buffer, zstd.WithDecoderConcurrency(1),
+		c.unpack, err = zstd.NewReader(&zstdFrames{content: c}, zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		return c.unpack, err
 	default:
