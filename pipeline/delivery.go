@@ -98,10 +98,12 @@ func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
 }
 
 func (d *Delivery) init(task Task, lease Lease, attempt int) {
+	d.Task, d.Attempt = task, max(attempt, 1)
 	if lease == nil {
-		lease = noLease{}
+		d.lease = noLease{}
+		return
 	}
-	d.Task, d.Attempt, d.lease = task, max(attempt, 1), lease
+	d.lease = lease
 	if until := lease.Expires(); !until.IsZero() {
 		d.leased, d.until = true, until.Add(boottime.Suspended())
 	}

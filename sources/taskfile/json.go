@@ -18,6 +18,7 @@ import (
 // are read as what they contain.
 type jsonEntries struct {
 	text  *text
+	utf8  *utf8Reader
 	dec   *jsontext.Decoder
 	limit int64
 	kind  kind
@@ -36,11 +37,14 @@ const maxSeen = 1024
 
 func newJSON(t *text, k kind, limit int64) *jsonEntries {
 	t.limit = limit
+	checked := newUTF8Reader(t)
 	return &jsonEntries{
 		text: t,
-		// Inside data duplicate names are the task's own affair, and checking
-		// them would cost a third of the speed.
-		dec:   jsontext.NewDecoder(t, rawjson.Options()),
+		utf8: checked,
+		// The decoder has to accept lone surrogates, so it does not check that the text is
+		// UTF-8; checked does. Duplicate names within data are allowed, because checking
+		// for them would cost a third of the speed.
+		dec:   jsontext.NewDecoder(checked, rawjson.Options()),
 		limit: limit,
 		kind:  k,
 		seen:  make(map[string]*int64),
@@ -68,7 +72,11 @@ func (j *jsonEntries) next(keep bool) (pipeline.Task, error) {
 	}
 	switch token.Kind() {
 	case '{':
-		return j.object(keep)
+		task, err := j.object(keep)
+		if j.offset() > j.utf8.invalid {
+			return pipeline.Task{}, at(j.utf8.line, nil, reasonUTF8)
+		}
+		return task, err
 	case ']':
 		return pipeline.Task{}, j.end()
 	default:
@@ -120,17 +128,17 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 	}
 	var hasID, hasData bool
 	for j.dec.PeekKind() == '"' {
-		name, err := j.value()
+		name, err := j.dec.ReadValue()
 		if err != nil {
-			return task, err
+			return task, j.syntax(err)
 		}
 		key := fieldOf(name)
 		if key == isID && hasID || key == isData && hasData || key == isOther && j.isSeen(name) {
 			return task, at(j.lineAt(j.offset()), nil, "duplicate key %s in the entry", name)
 		}
-		value, err := j.value()
+		value, err := j.dec.ReadValue()
 		if err != nil {
-			return task, err
+			return task, j.syntax(err)
 		}
 		switch key {
 		case isID:
@@ -157,28 +165,6 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 		return task, at(j.text.lineOfMark(), nil, reasonNoData)
 	}
 	return task, nil
-}
-
-// value reads a name or a value, and checks that it is UTF-8: the decoder, which has to
-// accept lone surrogates, does not.
-func (j *jsonEntries) value() (jsontext.Value, error) {
-	value, err := j.dec.ReadValue()
-	if err != nil {
-		return nil, j.syntax(err)
-	}
-	if !utf8.Valid(value) {
-		after := len(value)
-		for i := 0; i < len(value); {
-			r, n := utf8.DecodeRune(value[i:])
-			if r == utf8.RuneError && n == 1 {
-				after = i
-				break
-			}
-			i += n
-		}
-		return nil, at(j.lineAt(j.offset())-countLines(value[after:]), nil, reasonUTF8)
-	}
-	return value, nil
 }
 
 // id checks the value of task_id, and makes the string if keep is true.

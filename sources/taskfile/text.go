@@ -48,7 +48,12 @@ func (t *text) lineOfMark() int64 {
 	if t.mark < t.base {
 		return t.markLine
 	}
-	return t.lines + countLines(t.buf[:t.mark-t.base]) + 1
+	return t.lineAt(t.mark)
+}
+
+// lineAt returns the line, from 1, of an offset in the buffer.
+func (t *text) lineAt(offset int64) int64 {
+	return t.lines + countLines(t.buf[:offset-t.base]) + 1
 }
 
 // Read makes text a reader for the JSON decoder. It returns errTooLarge when
