@@ -128,10 +128,11 @@ class WorkerData:
     def for_task(self, task_id: str, attempt: int, slot: int) -> WorkerData:
         """Return a copy for one task, so that no task sees what another has set."""
         copy = WorkerData.__new__(WorkerData)
-        copy.__dict__.update(self.__dict__)
-        copy.task_id = task_id
-        copy.attempt = attempt
-        copy.slot = slot
+        # dict.copy is several times as fast as dict.update.
+        copy.__dict__ = attributes = self.__dict__.copy()
+        attributes["task_id"] = task_id
+        attributes["attempt"] = attempt
+        attributes["slot"] = slot
         return copy
 
     @property
