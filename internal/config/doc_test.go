@@ -57,7 +57,7 @@ retry-on-exit: true
 ` + "`ctworker run --print-config`" + ` prints such a file, with every setting, its value, and where the value
 comes from. It masks passwords and signatures in addresses, as logs and events do. Other users of the
 machine can see a command line, so set such an address in a variable or in the config file. Times are
-in seconds and may have a fraction; 1 GB is 2^30 bytes.
+in seconds and may have a fraction or an exponent (` + "`0.5`, `1e2`" + `); 1 GB is 2^30 bytes.
 
 ctworker logs a warning if a setting has no effect or cannot be met.
 

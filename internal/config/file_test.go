@@ -23,6 +23,22 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// A duration may have an exponent, wherever it is set.
+func TestDurationWithExponent(t *testing.T) {
+	t.Parallel()
+	for _, g := range []given{
+		{args: []string{"--max-runtime", "1e2"}},
+		{env: environ{"RMS_CLOUD_TASKS_MAX_RUNTIME": "1e2"}},
+		{file: "max-runtime: 1e2\n"},
+		{file: "max-runtime: '1.0E+2'\n"},
+	} {
+		g.source = true
+		if got := g.must(t).MaxRuntime; got != 100*time.Second {
+			t.Errorf("%+v: %v", g, got)
+		}
+	}
+}
+
 func TestFileFaults(t *testing.T) {
 	t.Parallel()
 	const nothing = "unknown setting; they are the flags of --help without their dashes"

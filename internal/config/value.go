@@ -238,21 +238,29 @@ func taskCount(most int) codec[int] {
 	return c
 }
 
-// seconds is a decimal number of seconds. It is held exactly, to the
+// seconds is a number of seconds, with an exponent or without. It is held exactly, to the
 // nanosecond, so that what is printed reads back as the same.
 func seconds(want string) codec[time.Duration] {
 	return codec[time.Duration]{
 		parse: func(raw string) (time.Duration, error) {
 			unsigned := strings.TrimPrefix(raw, "-")
-			// What is left between the outer digits of a number is its point.
-			between := strings.Trim(unsigned, "0123456789")
-			if (between != "" && between != ".") || unsigned == "" || unsigned == "." {
+			digits, point, ok := decimal(unsigned)
+			switch {
+			case !ok:
 				return 0, fmt.Errorf("not a number of seconds; %s", want)
-			}
-			if unsigned != raw {
+			case unsigned != raw:
 				return 0, fmt.Errorf("below 0; %s", want)
+			case digits == "":
+				return 0, nil
+			case point > len("9223372036"): // math.MaxInt64 nanoseconds
+				return 0, fmt.Errorf("too large; %s", want)
+			case point <= -len("123456789"): // digits of nanoseconds
+				return 0, fmt.Errorf("below a nanosecond; %s", want)
 			}
-			d, err := time.ParseDuration(raw + "s")
+			// ParseDuration knows no exponent: move the point to between the digits.
+			digits = strings.Repeat("0", max(-point, 0)) + digits + strings.Repeat("0", max(point-len(digits), 0))
+			point = max(point, 0)
+			d, err := time.ParseDuration(digits[:point] + "." + digits[point:] + "s")
 			if err != nil {
 				return 0, fmt.Errorf("too large; %s", want)
 			}
@@ -267,6 +275,33 @@ func seconds(want string) codec[time.Duration] {
 		},
 	}
 }
+
+// decimal parses a number without a sign. The number is 0.DIGITS times 10 to the power of point.
+// The digits of 0 are "", and those of any other number do not begin with 0.
+func decimal(raw string) (digits string, point int, ok bool) {
+	mantissa, exponent, hasExponent := strings.Cut(strings.ToLower(raw), "e")
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits = whole + fraction
+	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return "", 0, false
+	}
+	power := 0
+	if hasExponent {
+		var err error
+		power, err = strconv.Atoi(exponent)
+		if errors.Is(err, strconv.ErrSyntax) {
+			return "", 0, false
+		}
+		// Atoi returns the nearest int if the exponent is out of range.
+		power = min(max(power, -maxPower), maxPower)
+	}
+	significant := strings.TrimLeft(digits, "0")
+	return significant, len(whole) - (len(digits) - len(significant)) + power, true
+}
+
+// maxPower limits an exponent, so that adding to it does not overflow. It is larger than the
+// number of digits of any argument.
+const maxPower = math.MaxInt / 4
 
 // atLeast is c from least on.
 func atLeast(c codec[time.Duration], least time.Duration, want string) codec[time.Duration] {
