@@ -131,7 +131,7 @@ func (s *seat[J]) take(line []byte, over bool) bool {
 // overlong is the reply of a line that is too long to be read whole.
 func overlong(start []byte, expected string) (reply, error) {
 	if !bytes.HasPrefix(start, replyStart) {
-		return reply{}, errors.New("it is no reply, and longer than any may be")
+		return reply{}, errors.New("it is not a reply, and exceeds the maximum length of one")
 	}
 	return reply{id: expected}, nil
 }

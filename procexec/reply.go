@@ -36,6 +36,17 @@ type readyLine struct {
 	Ring    bool   `json:"ring"` // it claims from the ring
 }
 
+// A replyLine is a line of a process as it is encoded.
+type replyLine struct {
+	Ready     *readyLine      `json:"ready"`
+	TaskID    *rawjson.String `json:"task_id"`
+	Retry     *bool           `json:"retry"`
+	Result    jsontext.Value  `json:"result"`
+	Exception *rawjson.String `json:"exception"`
+	Returned  bool            `json:"returned"`
+	Warning   string          `json:"warning"`
+}
+
 // parseReply reads a line. expected is the id of the task at hand; a line that is
 // just what the SDKs write for it is read without a parser.
 func parseReply(line []byte, expected string) (reply, error) {
@@ -45,17 +56,9 @@ func parseReply(line []byte, expected string) (reply, error) {
 	if !utf8.Valid(line) {
 		return reply{}, errors.New("it is not UTF-8")
 	}
-	var say struct {
-		Ready     *readyLine      `json:"ready"`
-		TaskID    *rawjson.String `json:"task_id"`
-		Retry     *bool           `json:"retry"`
-		Result    jsontext.Value  `json:"result"`
-		Exception *rawjson.String `json:"exception"`
-		Returned  bool            `json:"returned"`
-		Warning   string          `json:"warning"`
-	}
+	var say replyLine
 	if err := json.Unmarshal(line, &say, rawjson.Options()); err != nil {
-		return reply{}, fmt.Errorf("it is no reply: %w", err)
+		return reply{}, errors.New("it is not a reply: " + objectFault(line, &say))
 	}
 	if say.Ready != nil {
 		return reply{ready: say.Ready}, nil

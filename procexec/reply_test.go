@@ -1,6 +1,8 @@
 package procexec
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/ctworker/ctworker/internal/rawjson"
@@ -28,5 +30,42 @@ func TestParseReply_PassesJSONByteForByte(t *testing.T) {
 	}
 	if _, err := parseReply([]byte("{\"task_id\":\"a\",\"result\":\"\xff\"}"), "a"); err == nil {
 		t.Error("a reply that is not UTF-8 passes")
+	}
+}
+
+func TestParseReply_NamesTheFault(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		`{"task_id":5}`:                        `it is not a reply: "task_id" is a number; it must be a string`,
+		`{"task_id":"a","retry":"yes"}`:        `it is not a reply: "retry" is a string; it must be true or false`,
+		`{"task_id":"a","exception":["x"]}`:    `it is not a reply: "exception" is an array; it must be a string`,
+		`{"task_id":"a","warning":7}`:          `it is not a reply: "warning" is a number; it must be a string`,
+		`{"task_id":"a","returned":1}`:         `it is not a reply: "returned" is a number; it must be true or false`,
+		`{"ready":true}`:                       `it is not a reply: "ready" is true; it must be an object`,
+		`{"ready":{"version":"1"}}`:            `it is not a reply: "version" is a string; it must be an integer`,
+		`{"ready":{"version":1,"ahead":null}}`: ``,
+		`{"ready":{"version":1,"ring":"yes"}}`: `it is not a reply: "ring" is a string; it must be true or false`,
+		`{"task_id":"a","result":tru}`:         `it is not a reply: it is not valid JSON: invalid character`,
+		`{"task_id":"a"`:                       `it is not a reply: it is not valid JSON: unexpected EOF`,
+		`[]`:                                   `it is not a reply: it is an array, not an object`,
+		`done`:                                 `it is not a reply: it is not valid JSON: invalid character 'd'`,
+		`{}`:                                   `it has neither "task_id" nor "ready"`,
+	} {
+		_, err := parseReply([]byte(line), "a")
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
+			t.Errorf("%s: error %v, want %q", line, err, want)
+		}
+	}
+}
+
+// Each field that a task may write has a type for error messages.
+func TestFieldTypes(t *testing.T) {
+	t.Parallel()
+	for _, object := range []reflect.Type{reflect.TypeFor[replyLine](), reflect.TypeFor[readyLine](), reflect.TypeFor[resultObject]()} {
+		for i := range object.NumField() {
+			if name := object.Field(i).Tag.Get("json"); name != "result" && fieldTypes[name] == "" {
+				t.Errorf("field %q of %v has no type", name, object)
+			}
+		}
 	}
 }

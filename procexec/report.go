@@ -67,6 +67,13 @@ type Report struct {
 // (EX_TEMPFAIL of sysexits(3)).
 const exTempFail = 75
 
+// A resultObject is what a command may write to the descriptor CTWORKER_RESULT_FD.
+type resultObject struct {
+	Retry     *bool           `json:"retry"`
+	Result    json.RawMessage `json:"result"`
+	Exception *rawjson.String `json:"exception"`
+}
+
 // reportOf makes a Report of a command that ended by itself.
 func reportOf(exit Exit, stdout, told *capture) Report {
 	if exit.Code != 0 && exit.Code != exTempFail {
@@ -74,16 +81,13 @@ func reportOf(exit Exit, stdout, told *capture) Report {
 	}
 	r := Report{End: Finished, Retry: exit.Code == exTempFail}
 	if len(told.buf) > 0 {
-		var say struct {
-			Retry     *bool           `json:"retry"`
-			Result    json.RawMessage `json:"result"`
-			Exception *rawjson.String `json:"exception"`
-		}
+		var say resultObject
 		if told.over {
 			return failed("the task wrote more than %d bytes to the descriptor CTWORKER_RESULT_FD; --max-result-size allows no more", told.limit)
 		}
 		if err := json.Unmarshal(told.buf, &say); err != nil || !utf8.Valid(told.buf) || bytes.TrimSpace(told.buf)[0] != '{' {
-			return failed("the task wrote no single JSON object with \"retry\" and \"result\" to the descriptor CTWORKER_RESULT_FD, but %s", quoteStart(told.buf))
+			return failed("the task wrote %s to the descriptor CTWORKER_RESULT_FD instead of one JSON object with \"retry\" and \"result\": %s",
+				quoteStart(told.buf), objectFault(told.buf, &say))
 		}
 		if say.Exception != nil {
 			return failed("%s", string(*say.Exception))
