@@ -63,6 +63,13 @@ func loadFaultsCase(t *testing.T, j *job) {
 	write(t, j.dir, "broken.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b"}`)
 	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl")
 	in.wantError("broken.jsonl", "entry 2", "1 tasks are in the queue jobs", "continue with --start-task 2")
+	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl", "--start-task", "9")
+	in.wantError("no task was sent to the queue jobs: broken.jsonl: entry 2, line 2: data is missing", "repair this entry: the entries before --start-task 9 are not sent, but must be valid")
+	if text := in.stderr.String(); strings.Count(text, "broken.jsonl") != 1 || strings.Contains(text, "continue with") || strings.Contains(text, "are in the queue") {
+		t.Errorf("more than one message: %s", text)
+	}
+	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl", "--start-task", "2")
+	in.wantError("0 tasks are in the queue jobs", "entry 2", "continue with --start-task 2")
 	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl", "--queue-name", "other")
 	in.wantError(j.gone, "other", "ctworker load --create")
 	write(t, j.dir, "ambiguous.yaml", "- {task_id: a, data: 1}\n- {task_id: b, data: 2024_0115}\n")

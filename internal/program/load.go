@@ -2,6 +2,7 @@ package program
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -77,6 +78,11 @@ func (t *Tool) Load(opts LoadOptions) int {
 // loaded says how many tasks are in the queue, and how to go on where that is not all.
 func (t *Tool) loaded(load *queue.Load, opts LoadOptions, took time.Duration, err error) int {
 	in, name := load.In(), t.provider.Tasks().Name()
+	if fault, ok := errors.AsType[*taskfile.Error](err); ok && fault.Entry > 0 && fault.Entry < opts.Start {
+		t.display.logError("", fmt.Errorf("no task was sent to the queue %s: %w; repair this entry: the entries before --start-task %d are not sent, but must be valid",
+			name, fault, opts.Start))
+		return ExitFatal
+	}
 	t.print("%d tasks are in the queue %s, after %s\n", in, name, progress.Duration(took))
 	if err == nil && load.ReadAll() {
 		return ExitOK
