@@ -10,6 +10,7 @@ import (
 type latencies struct {
 	classes [classCount]int64
 	total   int64
+	longest time.Duration
 }
 
 const (
@@ -20,6 +21,7 @@ const (
 func (l *latencies) add(d time.Duration) {
 	l.classes[classOf(d)]++
 	l.total++
+	l.longest = max(l.longest, d)
 }
 
 // classOf is the class of a duration in ns; what is below 1 counts as 1.
@@ -35,7 +37,7 @@ func top(class int) time.Duration {
 	return time.Duration((class-shift<<classBits+1)<<shift - 1)
 }
 
-// quantile is the duration that the given share of all does not exceed.
+// quantile returns a duration that the given share of all does not exceed. It is at most the longest.
 func (l *latencies) quantile(share float64) time.Duration {
 	if l.total == 0 {
 		return 0
@@ -43,8 +45,8 @@ func (l *latencies) quantile(share float64) time.Duration {
 	left := int64(share * float64(l.total))
 	for class, n := range l.classes {
 		if left -= n; left < 0 || left == 0 && share >= 1 {
-			return top(class)
+			return min(top(class), l.longest)
 		}
 	}
-	return top(classCount - 1)
+	return l.longest
 }

@@ -105,7 +105,8 @@ func (s Summary) Log(log zerolog.Logger) {
 		e = e.Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory)
 	}
 	if s.Told() > 0 {
-		e = e.Float64("latency_p50_seconds", s.Median.Seconds()).Float64("latency_p99_seconds", s.P99.Seconds())
+		e = e.Float64("latency_p50_seconds", s.Median.Round(time.Microsecond).Seconds()).
+			Float64("latency_p99_seconds", s.P99.Round(time.Microsecond).Seconds())
 	}
 	e = e.Float64("own_cpu_seconds", s.Own.cpu.Seconds()).Int64("own_peak_memory_bytes", s.Own.peak)
 	if s.EventQueue != "" {
