@@ -82,6 +82,17 @@ def test_completed(lab: Lab, body: str, retry: bool, result: object) -> None:
             "result['a'] has the key nan, which is not a JSON",
         ),
         ('return False, {"a": [-float("inf")]}', "result['a'][0] is -inf"),
+        ("return False, 10**5000", "the result is an int with too many digits (the limit is 4300)"),
+        ('return False, {"a": [0, -(10**5000)]}', "result['a'][1] is an int with too many digits"),
+        (
+            'return False, {"a": {"b": 1, 10**5000: 2}}',
+            "result['a'] has a key that is an int with too many digits",
+        ),
+        (
+            "import enum; return False, [enum.IntEnum('E', {'A': 10**5000}).A]",
+            "result[0] is an int with too many digits",
+        ),
+        ("return False, {(1, 2): 10**5000}", "has a key that is a tuple"),
         ("return False, {(1, 2): 3}", "has a key that is a tuple"),
         ("return False, b'x'", "the result is a bytes"),
         ("a = []; a.append(a); return False, a", "result[0] contains itself"),

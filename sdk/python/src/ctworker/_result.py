@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -201,6 +202,21 @@ def _what(value: object) -> str:
     return f"{article} {module}{kind.__qualname__}"
 
 
+def _long_int(number: object) -> str | None:
+    """Return a text that describes number if it is an int that Python cannot convert to text."""
+    if not isinstance(number, int):
+        return None
+    try:
+        int.__repr__(number)
+    except ValueError:
+        limit = sys.get_int_max_str_digits()
+        return (
+            f"an int with too many digits (the limit is {limit}); use a str instead, or raise "
+            "the limit with sys.set_int_max_str_digits"
+        )
+    return None
+
+
 def find_fault(value: object) -> str | None:
     """Return which part of value cannot be represented in JSON, and why; None if not found."""
     try:
@@ -210,8 +226,10 @@ def find_fault(value: object) -> str | None:
 
 
 def _find(value: object, where: str, above: list[object]) -> str | None:
-    if value is None or isinstance(value, (int, str)):
+    if value is None or isinstance(value, str):
         return None
+    if isinstance(value, int):
+        return f"{where} is {fault}" if (fault := _long_int(value)) else None
     if isinstance(value, float):
         if math.isfinite(value):
             return None
@@ -224,6 +242,8 @@ def _find(value: object, where: str, above: list[object]) -> str | None:
     if where == "the result":
         where = "result"
     if isinstance(value, dict):
+        if fault := next(filter(None, map(_long_int, value)), None):
+            return f"{where} has a key that is {fault}"
         if all(key is None or isinstance(key, (str, int, float)) for key in value) and (
             same := _same_keys(value)
         ):
