@@ -67,7 +67,8 @@ func (c *caller) encoded(result Result, err error) outcome {
 	}
 	c.buf.Reset()
 	if err := c.enc.Encode(result); err != nil {
-		return outcome{exception: fmt.Sprintf("the result, a %T, cannot be encoded as JSON (%v): return a value that encoding/json can encode", result, err)}
+		return outcome{exception: fmt.Sprintf("the result, a %T, cannot be encoded as JSON (%v%s): return a value that encoding/json can encode",
+			result, err, faultPlace(result))}
 	}
 	b := bytes.TrimSuffix(c.buf.Bytes(), []byte("\n"))
 	if int64(len(b)) > c.maxResult {

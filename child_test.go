@@ -186,7 +186,7 @@ func TestReplies(t *testing.T) {
 		{`{"do":"rude error"}`, `{"task_id":"t","exception":"*ctworker_test.rudeError: …not even an error…"}`},
 		{`{"do":"nil error"}`, `{"task_id":"t","exception":"*fmt.wrapError: typed: …*ctworker_test.ownError: …"}`},
 		{`{"do":"channel"}`, `{"task_id":"t","exception":"the result, a chan int, cannot be encoded as JSON …"}`},
-		{`{"do":"nan"}`, `…unsupported value: NaN…`},
+		{`{"do":"nan"}`, `{"task_id":"t","exception":"the result, a map[string]interface {}, cannot be encoded as JSON (json: unsupported value: NaN at \"/x\"): return a value …"}`},
 		{`{"do":"rude result"}`, `…panic: no JSON today\n…rudeResult.MarshalJSON…`},
 		{`{"do":"bad raw"}`, `{"task_id":"t","retry":false,"result":null}`},
 		{`{"do":"large","n":998}`, `{"task_id":"t","retry":false,"result":"xxx…xxx"}`},

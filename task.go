@@ -65,7 +65,7 @@ type Task struct {
 func NewTask(id string, data any) (Task, error) {
 	b, err := json.Marshal(data)
 	if err != nil {
-		return Task{}, fmt.Errorf("data of task %q: %w", id, err)
+		return Task{}, fmt.Errorf("data of task %q: %w%s", id, err, faultPlace(data))
 	}
 	return Task{ID: id, Data: b}, nil
 }
