@@ -74,11 +74,11 @@ func TestRun_FailReportsWhatItWaitsFor(t *testing.T) {
 		}},
 		"event": {0, stuck, false, []string{
 			stopped,
-			`"events_pending":1,"settlements_pending":0,"limit_seconds":28,"message":"no task runs: waiting for events to be written"`,
+			`"events_pending":1,"settlements_pending":0,"limit_seconds":28,"message":"no tasks are running: waiting for events to be written"`,
 		}},
 		"acknowledgment": {0, ackAll, true, []string{
 			stopped,
-			`"events_pending":0,"settlements_pending":1,"limit_seconds":28,"message":"no task runs: waiting for the source to settle tasks"`,
+			`"events_pending":0,"settlements_pending":1,"limit_seconds":28,"message":"no tasks are running: waiting for the source to settle tasks"`,
 		}},
 		"nothing": {0, ackAll, false, []string{stopped}},
 	} {

@@ -243,12 +243,12 @@ func (r *Run) announceSettling() {
 	r.mu.Lock()
 	left := time.Until(r.settleBy.at)
 	r.mu.Unlock()
-	msg := "no task runs: waiting for events to be written"
+	msg := "no tasks are running: waiting for events to be written"
 	switch {
 	case left <= 0 || unreported+settling == 0:
 		return
 	case unreported == 0:
-		msg = "no task runs: waiting for the source to settle tasks"
+		msg = "no tasks are running: waiting for the source to settle tasks"
 	}
 	r.opts.Log.Info().Int64("events_pending", unreported).Int64("settlements_pending", settling).
 		Float64("limit_seconds", left.Round(100*time.Millisecond).Seconds()).Msg(msg)

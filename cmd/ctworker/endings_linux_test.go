@@ -144,10 +144,10 @@ func TestUnreachableTimeout_EventQueue(t *testing.T) {
 		return false
 	})
 	in := q.run(t, "--event-log-to-queue", "--keepalive-interval", "0", "--unreachable-timeout", "0.5", "--idle-timeout", "600", "--", "true")
-	in.awaitLog("no task runs: waiting for events to be written")
+	in.awaitLog("no tasks are running: waiting for events to be written")
 	in.signal(syscall.SIGTERM) // instead of waiting for the time limit
 	in.want(program.ExitFatal)
-	in.wantError("the event sink could not be reached for 500ms", `"running":0`, `"message":"run failed: stopped fetching"`, `"events_pending":1`, "shutting down: no task runs")
+	in.wantError("the event sink could not be reached for 500ms", `"running":0`, `"message":"run failed: stopped fetching"`, `"events_pending":1`, "shutting down: no tasks are running")
 	if strings.Contains(in.stderr.String(), "waiting for running tasks") {
 		t.Error(in.stderr.String())
 	}

@@ -111,7 +111,7 @@ func (s *signals) announce(sig syscall.Signal) {
 	running := s.worker.Load().Status().Running
 	log = log.Int64("running", running)
 	if running == 0 {
-		log.Msg("shutting down: no task runs; send the signal again to end at once")
+		log.Msg("shutting down: no tasks are running; send the signal again to end at once")
 		return
 	}
 	log.Float64("grace_seconds", s.grace.Seconds()).

@@ -78,7 +78,9 @@ func (f *feed) run(src io.Reader, path string) {
 		return
 	}
 	if src == nil {
+		stopNotice := f.startNotice(path)
 		file, err := f.in.open(path)
+		stopNotice()
 		if err != nil {
 			f.scan.err = cannotOpen(path, err)
 		} else {
@@ -96,6 +98,26 @@ func (f *feed) run(src io.Reader, path string) {
 		}
 		if !f.wait() {
 			return
+		}
+	}
+}
+
+// startNotice starts a timer that calls onWait if path is a FIFO, and returns a function that ends it.
+func (f *feed) startNotice(path string) (stop func()) {
+	info, err := os.Stat(path)
+	if f.scan.onWait == nil || err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return func() {}
+	}
+	ended := make(chan struct{})
+	timer := time.AfterFunc(f.scan.waitNotice, func() {
+		defer close(ended)
+		if !f.in.closed.Load() {
+			f.scan.onWait()
+		}
+	})
+	return func() {
+		if !timer.Stop() {
+			<-ended
 		}
 	}
 }

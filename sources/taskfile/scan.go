@@ -3,6 +3,7 @@ package taskfile
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -24,6 +25,9 @@ type scan struct {
 	name  string
 	skip  int64
 	limit int64
+	// onWait is Options.OnWait, to be called after waitNotice.
+	onWait     func()
+	waitNotice time.Duration
 	// onAmbiguous is Options.OnAmbiguous.
 	onAmbiguous func(Ambiguity)
 	content     *content // nil until begin

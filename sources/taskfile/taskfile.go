@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -41,6 +42,11 @@ type Options struct {
 	// once. For a regular file it is called from the goroutine that calls Receive,
 	// otherwise from another one. It must not call methods of the Source.
 	OnAmbiguous func(Ambiguity)
+	// OnWait, if set, is called at most once, from a goroutine of the Source, if opening a FIFO
+	// has taken two seconds because no process has opened it for writing.
+	OnWait func()
+
+	waitNotice time.Duration // the two seconds; shorter in tests
 }
 
 // A Source reads the tasks of one file. It is a pipeline.Source.
@@ -73,7 +79,7 @@ func Open(path string, opts Options) (*Source, error) {
 	if opts.MaxTaskSize <= 0 {
 		opts.MaxTaskSize = DefaultMaxTaskSize
 	}
-	s := &Source{scan: scan{name: path, skip: opts.Skip, limit: opts.MaxTaskSize, onAmbiguous: opts.OnAmbiguous}}
+	s := &Source{scan: scan{name: path, skip: opts.Skip, limit: opts.MaxTaskSize, onAmbiguous: opts.OnAmbiguous, onWait: opts.OnWait, waitNotice: cmp.Or(opts.waitNotice, 2*time.Second)}}
 	if opts.Stream != nil {
 		s.file, s.total = opts.Stream, max(opts.Size, 0)
 		s.feed = startFeed(&s.scan, opts.Stream, path)

@@ -142,7 +142,8 @@ func find(ctx context.Context, address string, opts Options) (object, error) {
 
 // OpenTasks opens a local or a remote task file. ctx applies to opening the file, and not to
 // reading from the returned Source. If ctx ends, OpenTasks returns even if a local file system
-// hangs. The first ambiguous YAML value is logged to opts.Log, unless file.OnAmbiguous is set.
+// hangs. The first ambiguous YAML value is logged to opts.Log, unless file.OnAmbiguous is set, and so
+// is the wait for a writer of a FIFO, unless file.OnWait is set.
 func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Options) (*taskfile.Source, error) {
 	if file.OnAmbiguous == nil {
 		file.OnAmbiguous = func(a taskfile.Ambiguity) {
@@ -150,6 +151,9 @@ func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Opt
 				Str("value", a.Value).Str("read_as", a.Here).Str("yaml_1_1_reads", a.YAML11).
 				Msg("ambiguous YAML value: YAML 1.1 reads it differently; quote it (only the first one is reported)")
 		}
+	}
+	if file.OnWait == nil {
+		file.OnWait = func() { opts.Log.Info().Str("file", path).Msg("waiting for a writer of the FIFO") }
 	}
 	if !Is(path) {
 		return startup.Open(ctx, func() (*taskfile.Source, error) { return taskfile.Open(path, file) },
