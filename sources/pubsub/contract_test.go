@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,21 +15,24 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestContract(t *testing.T) {
-	var last *server
+	var last atomic.Pointer[server]
 	sourcetest.Run(t, sourcetest.Harness{
 		New: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
-			last = newServer(t, countsAttempts, bodies(tasks)...)
-			return last.open(t, Options{Lease: 2 * time.Second, Wait: time.Second})
+			s := newServer(t, countsAttempts, bodies(tasks)...)
+			last.Store(s)
+			return s.open(t, Options{Lease: 3 * time.Second, Wait: time.Second})
 		},
 		Handed: func() int {
-			last.mu.Lock()
-			defer last.mu.Unlock()
-			return len(last.given)
+			s := last.Load()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return len(s.given)
 		},
+		Parallel:         true,
 		IgnoreGoroutines: pubsubtest.Goroutines(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
-			LeaseDuration: 2 * time.Second, MaxData: 1 << 20,
+			LeaseDuration: 3 * time.Second, MaxData: 1 << 20,
 		},
 	})
 }

@@ -29,18 +29,19 @@ func TestContractOnTheEmulator(t *testing.T) {
 			c.Publish("jobs", bodies(tasks)...)
 			s, err := Open(t.Context(), Options{
 				Queue: "jobs", Project: c.Project, ClientOptions: pubsubtest.ClientOptions(address),
-				Lease: 2 * time.Second, Wait: 2 * time.Second,
+				Lease: 3 * time.Second, Wait: 2 * time.Second,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return s
 		},
+		Parallel:         true,
 		Patience:         20 * time.Second,
 		IgnoreGoroutines: pubsubtest.Goroutines(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
-			LeaseDuration: 2 * time.Second, ReportsLost: true, MaxData: 1 << 20,
+			LeaseDuration: 3 * time.Second, ReportsLost: true, MaxData: 1 << 20,
 		},
 	})
 }

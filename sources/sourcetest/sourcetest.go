@@ -32,6 +32,12 @@ type Harness struct {
 	// it nil where reading ahead does no harm, as of a local file.
 	Handed func() int
 
+	// Parallel runs the cases that wait for leases and delays at the same time.
+	// New, NewBlocking and NewBroken are then called concurrently. Handed and
+	// the search for goroutines are unaffected: their cases run first, one after
+	// the other.
+	Parallel bool
+
 	// IgnoreGoroutines are goroutines that may outlive Close, such as those of
 	// a client's idle connections.
 	IgnoreGoroutines []goleak.Option
@@ -100,18 +106,33 @@ func (h Harness) withDefaults() Harness {
 
 // Run runs every case that applies, each as a subtest, one after the other. Call
 // it from a test that is not parallel: the search for goroutines that were left
-// behind would find those of other tests.
+// behind would find those of other tests. With Harness.Parallel, Run marks the
+// test as parallel after that search; then the test must not call t.Setenv or
+// t.Chdir.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if h.New == nil {
 		t.Fatal("sourcetest: Harness.New is not set")
 	}
 	h = h.withDefaults()
-	for _, c := range cases {
-		if c.applies == nil || c.applies(h) {
-			t.Run(c.name, func(t *testing.T) { c.check(t, h) })
+	run := func(t *testing.T, alone bool) {
+		for _, c := range cases {
+			if c.alone != alone || c.applies != nil && !c.applies(h) {
+				continue
+			}
+			t.Run(c.name, func(t *testing.T) {
+				if h.Parallel && !alone {
+					t.Parallel()
+				}
+				c.check(t, h)
+			})
 		}
 	}
+	run(t, true)
+	if h.Parallel {
+		t.Parallel()
+	}
+	run(t, false)
 }
 
 // A testCase is one promise of the contract.
@@ -119,6 +140,7 @@ type testCase struct {
 	name    string
 	applies func(Harness) bool // nil: always
 	run     func(*probe)
+	alone   bool // it observes what other cases would change
 }
 
 // check runs the case against one harness. The tests of the suite call it with a
@@ -131,29 +153,29 @@ func (c testCase) check(t testing.TB, h Harness) {
 }
 
 var cases = []testCase{
-	{"every task comes once", nil, everyTaskComesOnce},
-	{"at most limit at once", nil, atMostLimitAtOnce},
-	{"no more is taken than was asked for", hasHanded, noMoreIsTakenThanWasAskedFor},
-	{"data is kept byte for byte", nil, dataIsKeptByteForByte},
-	{"big data", nil, bigData},
-	{"no tasks", nil, noTasks},
+	{name: "every task comes once", run: everyTaskComesOnce},
+	{name: "at most limit at once", run: atMostLimitAtOnce},
+	{name: "no more is taken than was asked for", applies: hasHanded, run: noMoreIsTakenThanWasAskedFor, alone: true},
+	{name: "data is kept byte for byte", run: dataIsKeptByteForByte},
+	{name: "big data", run: bigData},
+	{name: "no tasks", run: noTasks},
 
-	{"end of file is final", ends, endOfFileIsFinal},
-	{"an error is final", isBreakable, anErrorIsFinal},
-	{"the end of the context ends Receive", blocks, theEndOfTheContextEndsReceive},
-	{"an ended context strands nothing", nil, anEndedContextStrandsNothing},
-	{"close before any Receive", nil, closeBeforeAnyReceive},
-	{"close twice", nil, closeTwice},
-	{"close after a cancelled Receive", nil, closeAfterACancelledReceive},
-	{"no goroutine is left", nil, noGoroutineIsLeft},
+	{name: "end of file is final", applies: ends, run: endOfFileIsFinal},
+	{name: "an error is final", applies: isBreakable, run: anErrorIsFinal},
+	{name: "the end of the context ends Receive", applies: blocks, run: theEndOfTheContextEndsReceive},
+	{name: "an ended context strands nothing", run: anEndedContextStrandsNothing},
+	{name: "close before any Receive", run: closeBeforeAnyReceive},
+	{name: "close twice", run: closeTwice},
+	{name: "close after a cancelled Receive", run: closeAfterACancelledReceive},
+	{name: "no goroutine is left", run: noGoroutineIsLeft, alone: true},
 
-	{"a released task comes again", redelivers, aReleasedTaskComesAgain},
-	{"a release keeps its delay", delays, aReleaseKeepsItsDelay},
-	{"an acknowledged task does not come again", nil, anAcknowledgedTaskDoesNotComeAgain},
-	{"an unsettled task comes again", leases, anUnsettledTaskComesAgain},
-	{"extending keeps the task", leases, extendingKeepsTheTask},
-	{"a lost lease is reported", reportsLost, aLostLeaseIsReported},
-	{"settling concurrently", nil, settlingConcurrently},
+	{name: "a released task comes again", applies: redelivers, run: aReleasedTaskComesAgain},
+	{name: "a release keeps its delay", applies: delays, run: aReleaseKeepsItsDelay},
+	{name: "an acknowledged task does not come again", run: anAcknowledgedTaskDoesNotComeAgain},
+	{name: "an unsettled task comes again", applies: leases, run: anUnsettledTaskComesAgain},
+	{name: "extending keeps the task", applies: leases, run: extendingKeepsTheTask},
+	{name: "a lost lease is reported", applies: reportsLost, run: aLostLeaseIsReported},
+	{name: "settling concurrently", run: settlingConcurrently},
 }
 
 func hasHanded(h Harness) bool   { return h.Handed != nil }

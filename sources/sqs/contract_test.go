@@ -1,6 +1,7 @@
 package sqs
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,21 +11,24 @@ import (
 )
 
 func TestContract(t *testing.T) {
-	var last *fakeQueue
+	var last atomic.Pointer[fakeQueue]
 	sourcetest.Run(t, sourcetest.Harness{
 		New: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
-			last = newFakeQueue(t, bodies(tasks)...)
-			return last.open(t, Options{Lease: 2 * time.Second, Wait: time.Second})
+			q := newFakeQueue(t, bodies(tasks)...)
+			last.Store(q)
+			return q.open(t, Options{Lease: 3 * time.Second, Wait: time.Second})
 		},
 		Handed: func() int {
-			last.mu.Lock()
-			defer last.mu.Unlock()
-			return last.received
+			q := last.Load()
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			return q.received
 		},
+		Parallel:         true,
 		IgnoreGoroutines: sqstest.Connections(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
-			LeaseDuration: 2 * time.Second, ReportsLost: true, MaxData: 1 << 20,
+			LeaseDuration: 3 * time.Second, ReportsLost: true, MaxData: 1 << 20,
 		},
 	})
 }

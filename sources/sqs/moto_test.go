@@ -2,6 +2,7 @@ package sqs
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,24 +19,24 @@ import (
 // receive moto does not show, and so ReportsLost is the fake's to test.
 func TestContractOnMoto(t *testing.T) {
 	endpoint := sqstest.Start(t)
-	queues := 0
+	var queues atomic.Int64
 	sourcetest.Run(t, sourcetest.Harness{
 		New: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
-			queues++
-			name := fmt.Sprintf("jobs-%d", queues)
+			name := fmt.Sprintf("jobs-%d", queues.Add(1))
 			client, url := sqstest.Client(t, endpoint, name)
 			send(t, client, url, bodies(tasks))
-			opts := Options{Queue: name, Lease: 2 * time.Second, Wait: time.Second}.withDefaults()
+			opts := Options{Queue: name, Lease: 3 * time.Second, Wait: time.Second}.withDefaults()
 			s, err := open(t.Context(), client, opts)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return s
 		},
+		Parallel:         true,
 		IgnoreGoroutines: sqstest.Connections(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
-			LeaseDuration: 2 * time.Second, MaxData: 1<<20 - 200,
+			LeaseDuration: 3 * time.Second, MaxData: 1<<20 - 200,
 		},
 	})
 }

@@ -93,7 +93,7 @@ func TestALongTaskIsDeliveredOnce(t *testing.T) {
 	w := start(t, tasks, 4, 0, func(ctx context.Context, task pipeline.Task) (bool, []byte, error) {
 		if task.ID == "t3" {
 			select {
-			case <-time.After(10 * time.Second):
+			case <-time.After(5 * time.Second): // five leases
 			case <-ctx.Done():
 				return false, nil, context.Cause(ctx)
 			}
