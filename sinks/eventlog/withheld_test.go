@@ -2,10 +2,12 @@ package eventlog
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,11 +24,7 @@ func TestWrite_WithheldWhileThePipeIsFull(t *testing.T) {
 	defer func() { _ = r.Close() }()
 	l := newLog(w)
 	l.waits = true
-	if err := w.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
-		t.Fatal(err)
-	}
-	full, _ := w.Write([]byte(strings.Repeat("x", 1<<20)))
-	_ = w.SetWriteDeadline(time.Time{})
+	full := fill(t, w)
 
 	var late atomic.Bool
 	written := make(chan error, 1)
@@ -58,4 +56,29 @@ func TestWrite_WithheldWhileThePipeIsFull(t *testing.T) {
 	if len(lines) != 1 || !strings.Contains(lines[0], "keep_alive") {
 		t.Errorf("written: %q", lines)
 	}
+}
+
+// fill writes to a pipe until it is full, and returns how many bytes it took.
+func fill(t *testing.T, w *os.File) (n int) {
+	t.Helper()
+	raw, err := w.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := []byte(strings.Repeat("x", 4096))
+	if err := raw.Control(func(fd uintptr) { // os.Pipe has made it non-blocking
+		for {
+			written, err := syscall.Write(int(fd), text)
+			if err != nil {
+				if !errors.Is(err, syscall.EAGAIN) {
+					t.Errorf("fill the pipe: %v", err)
+				}
+				return
+			}
+			n += written
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
