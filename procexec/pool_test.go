@@ -203,10 +203,10 @@ func TestPoolReports(t *testing.T) {
 func TestPoolReplaces(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
-		for maxTasks, want := range map[int]int{0: 1, 1: 100, 3: 34, 100: 1} {
+		for maxTasks, want := range map[int]int{0: 1, 1: 31, 3: 11, 31: 1} {
 			t.Run(fmt.Sprint(child, ", ", maxTasks), func(t *testing.T) {
 				t.Parallel()
-				orders := slices.Repeat([]order{{Do: "pid"}}, 100)
+				orders := slices.Repeat([]order{{Do: "pid"}}, 31)
 				pids := map[string]int{}
 				for _, report := range startPool(t, child, procexec.PoolOptions{MaxTasks: maxTasks}).all(orders...) {
 					pids[string(report.Result)]++
@@ -230,7 +230,7 @@ func TestPoolExactCounts(t *testing.T) {
 	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
-			n := 600
+			n := 200
 			var orders []order
 			for i := range n {
 				o := order{Do: "count"}
@@ -242,7 +242,7 @@ func TestPoolExactCounts(t *testing.T) {
 				}
 				orders = append(orders, o)
 			}
-			for i, report := range startPool(t, child, procexec.PoolOptions{Slots: 4, MaxTasks: 50}).all(orders...) {
+			for i, report := range startPool(t, child, procexec.PoolOptions{Slots: 4, MaxTasks: 20}).all(orders...) {
 				want := procexec.Report{End: procexec.Finished}
 				switch i % 10 {
 				case 3:

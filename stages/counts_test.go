@@ -26,7 +26,7 @@ const fullVar = "CTWORKER_FULL"
 // descriptor, no goroutine and no process. It is not parallel, as it looks at
 // the whole process.
 func TestExactCounts(t *testing.T) {
-	n := 3_000
+	n := 1_200
 	if os.Getenv(fullVar) == "1" {
 		n = 20_000
 	}

@@ -217,7 +217,7 @@ func TestMemoryIsBounded(t *testing.T) { // not parallel: it measures the heap
 		count int
 		entry func(i int) string
 	}{
-		{"json lines", 500_000, func(i int) string {
+		{"json lines", 200_000, func(i int) string {
 			return fmt.Sprintf("{\"task_id\":\"task-%d\",\"data\":{\"num1\":%d},\"key-%d\":1}\n", i, i, i)
 		}},
 		{"yaml", 20_000, func(i int) string { return fmt.Sprintf("- task_id: task-%d\n  data:\n    num1: %d\n", i, i) }},
