@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -207,8 +208,9 @@ func TestAWSFaults(t *testing.T) {
 func TestAWSOnTheMock(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "ec2-metadata-mock")
-	build := exec.Command("go", "build", "-modfile=tools/go.mod", "-o", program, "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock")
+	build := exec.Command("go", "build", "-trimpath", "-modfile=tools/go.mod", "-o", program, "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock")
 	build.Dir = ".."
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // shares the build cache of "make build"
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", build, err, out)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -29,8 +30,9 @@ const toxiproxyCommand = "github.com/Shopify/toxiproxy/v2/cmd/server"
 func newToxiproxy(t *testing.T, target string) *toxiproxy {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "toxiproxy")
-	build := exec.Command("go", "build", "-modfile=tools/go.mod", "-o", program, toxiproxyCommand)
+	build := exec.Command("go", "build", "-trimpath", "-modfile=tools/go.mod", "-o", program, toxiproxyCommand)
 	build.Dir = filepath.Join("..", "..")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // shares the build cache of "make build"
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", build, err, out)
 	}

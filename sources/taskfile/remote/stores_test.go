@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -68,8 +69,9 @@ func s3Store(t *testing.T) store {
 func gsStore(t *testing.T) store {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "fake-gcs-server")
-	build := exec.Command("go", "build", "-modfile=tools/go.mod", "-o", program, "github.com/fsouza/fake-gcs-server")
+	build := exec.Command("go", "build", "-trimpath", "-modfile=tools/go.mod", "-o", program, "github.com/fsouza/fake-gcs-server")
 	build.Dir = filepath.Join("..", "..", "..")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // shares the build cache of "make build"
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", build, err, out)
 	}
