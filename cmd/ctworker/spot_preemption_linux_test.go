@@ -106,7 +106,7 @@ func (p preemption) run(t *testing.T) (l lost) {
 	}
 	for _, w := range machines {
 		w.signal(syscall.SIGTERM)
-		w.ends(0)
+		w.endsAfterSignal()
 		end(w)
 	}
 	seen := map[string]bool{}
