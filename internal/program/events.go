@@ -57,7 +57,7 @@ func (t *Tool) Events(opts EventsOptions) int {
 	if opts.Output != "-" || !t.display.terminal { // on a terminal, progress would mix with the events
 		stopProgress = progress.StartLines(t.log, progressInterval, func() progress.Status {
 			_, total := follow.Counts()
-			return progress.Status{Done: total}
+			return progress.Status{Done: total, Moves: "events"}
 		}).Stop
 	}
 	err = follow.Wait()

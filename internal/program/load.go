@@ -62,7 +62,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 	load := queue.NewLoad(loader, file, opts.Limit)
 	began := time.Now()
 	stopProgress := t.display.showProgress(func() progress.Status {
-		s := progress.Status{Done: load.In(), Running: load.Read() - load.In()}
+		s := progress.Status{Done: load.In(), Moves: "tasks"}
 		read, size := file.Progress()
 		s.Total, s.Estimated = progress.Estimate(load.Read(), opts.Start-1, read, size)
 		if opts.Limit >= 0 && (s.Total == 0 || s.Total > opts.Limit) {

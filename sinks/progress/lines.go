@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -42,8 +43,11 @@ func StartLines(log zerolog.Logger, interval time.Duration, status func() Status
 
 func logStatus(log zerolog.Logger, m *meter, s Status) {
 	rate, left := m.add(s)
-	e := log.Info().Int64("done", s.Done).Int64("failed", s.Failed).Int64("running", s.Running).
-		RawJSON("tasks_per_second", []byte(Rate(rate)))
+	e := log.Info().Int64("done", s.Done)
+	if s.Moves == "" {
+		e = e.Int64("failed", s.Failed).Int64("running", s.Running)
+	}
+	e = e.RawJSON(cmp.Or(s.Moves, "tasks")+"_per_second", []byte(Rate(rate)))
 	if s.Unreported > 0 {
 		e = e.Int64("events_pending", s.Unreported)
 	}

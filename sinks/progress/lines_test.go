@@ -22,6 +22,8 @@ func TestLines(t *testing.T) {
 				return Status{}
 			case at == 20*time.Second:
 				return Status{Done: 30, Failed: 2, Running: 4, Total: 90, Estimated: true}
+			case at == 40*time.Second:
+				return Status{Done: 90, Moves: "events"}
 			case at == 30*time.Second:
 				return Status{Done: 60, Failed: 2, Running: 4, Unreported: 7, Total: 90}
 			default:
@@ -29,7 +31,7 @@ func TestLines(t *testing.T) {
 				return Status{}
 			}
 		})
-		time.Sleep(34 * time.Second) // of the bubble's time
+		time.Sleep(44 * time.Second) // of the bubble's time
 		l.Stop()
 		l.Stop()
 		time.Sleep(time.Minute)
@@ -37,6 +39,7 @@ func TestLines(t *testing.T) {
 			`{"level":"info","done":0,"failed":0,"running":0,"tasks_per_second":0.00,"message":"progress"}`,
 			`{"level":"info","done":30,"failed":2,"running":4,"tasks_per_second":1.50,"total":90,"total_is_estimate":true,"left":"40s","message":"progress"}`,
 			`{"level":"info","done":60,"failed":2,"running":4,"tasks_per_second":2.00,"events_pending":7,"total":90,"total_is_estimate":false,"left":"15s","message":"progress"}`,
+			`{"level":"info","done":90,"events_per_second":2.25,"message":"progress"}`,
 		}
 		if diff := cmp.Diff(want, strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")); diff != "" {
 			t.Error(diff)

@@ -18,6 +18,8 @@ type Status struct {
 	// an estimate, Estimated is set.
 	Total     int64
 	Estimated bool
+	// Moves is what a command that runs no tasks moves, "tasks" or "events"; "" for a run.
+	Moves string
 }
 
 // Estimate fills in Total from how much of the input has been read: received

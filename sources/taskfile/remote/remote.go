@@ -42,7 +42,7 @@ func (o Options) withDefaults() Options {
 }
 
 // ErrChanged says that the file is no longer the one whose reading was begun.
-var ErrChanged = errors.New("the file has been changed while it was read: run it again when it is complete, with --tasks-to-skip if its first tasks are the same")
+var ErrChanged = errors.New("the file was changed while it was read: start again when it is complete, and skip its first tasks only if they are the same")
 
 // final is an error after which another try would only meet the same.
 type final struct{ error }
