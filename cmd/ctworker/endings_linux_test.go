@@ -184,6 +184,7 @@ func TestSecondSignalWhileTheEventQueueHangs(t *testing.T) {
 	in.awaitShutdown() // two pending signals would merge into one
 	in.signal(syscall.SIGTERM)
 	in.want(143)
+	in.wantError("shutting down: no tasks are running", "ending without waiting for events and settlements")
 }
 
 // A worker sends a keep_alive event at its start and at its end.

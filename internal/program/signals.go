@@ -84,11 +84,16 @@ func (s *signals) run() {
 		if w == nil { // the start blocks
 			os.Exit(128 + int(sig))
 		}
+		running := w.Status().Running
 		w.Kill(signalError{sig})
 		if sig == syscall.SIGINT {
 			s.display.newLine()
 		}
-		s.display.log.Info().Str("signal", sig.String()).Msg("killing the running tasks")
+		msg := "killing the running tasks"
+		if running == 0 {
+			msg = "ending without waiting for events and settlements"
+		}
+		s.display.log.Info().Str("signal", sig.String()).Int64("running", running).Msg(msg)
 	}
 }
 
