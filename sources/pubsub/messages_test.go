@@ -82,9 +82,8 @@ func TestALatePullIsReleased(t *testing.T) {
 	}()
 	<-arrived
 	cancel()
-	began := time.Now()
-	if err := <-received; !errors.Is(err, context.Canceled) || time.Since(began) > time.Second {
-		t.Errorf("Receive: %v after %v", err, time.Since(began))
+	if err := <-received; !errors.Is(err, context.Canceled) { // the server has not answered
+		t.Errorf("Receive: %v", err)
 	}
 	srv.publish(task)
 	close(answer)

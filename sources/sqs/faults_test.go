@@ -338,7 +338,8 @@ func TestALatePollIsReleased(t *testing.T) {
 	}
 	cancel()
 	began := time.Now()
-	if err := <-received; !errors.Is(err, context.Canceled) || time.Since(began) > time.Second {
+	// The server answers only after longestWait.
+	if err := <-received; !errors.Is(err, context.Canceled) || time.Since(began) > longestWait/2 {
 		t.Errorf("Receive: %v after %v", err, time.Since(began))
 	}
 	q.mu.Lock()
@@ -353,7 +354,7 @@ func TestALatePollIsReleased(t *testing.T) {
 	if all, visible := q.left(); all != 1 || visible != 1 {
 		t.Errorf("%d left, %d visible", all, visible)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > longestWait/2 {
 		t.Errorf("it took %v", took)
 	}
 }
