@@ -71,9 +71,10 @@ func run(tb testing.TB, path string, n, slots int, runner stages.Runner) {
 	}
 }
 
-// A warm task's way from the file to the event log allocates what is kept of it, and
-// little else, as each allocation more costs all tasks. The bounds are a little above
-// what is measured (1.9 and 250; with the race detector 2.4 and 380), and below what one more for each task would be.
+// Each allocation per task slows all tasks down. The bounds are a little above what is measured
+// on an idle machine (1.9 and 250; 2.4 and 380 with the race detector), and below what one more
+// allocation per task would give. On a busy machine replies arrive in smaller batches, which
+// costs more per task, so the test is repeated: one more allocation would show every time.
 func TestWarmAllocations(t *testing.T) {
 	const few, many = 2_000, 42_000
 	measure := func(n int) (count, size uint64) {
@@ -84,15 +85,18 @@ func TestWarmAllocations(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return after.Mallocs - before.Mallocs, after.TotalAlloc - before.TotalAlloc
 	}
-	count1, size1 := measure(few)
-	count2, size2 := measure(many)
 	// As floats, because on a busy machine the small run may allocate more than the large one.
 	perTask := func(small, large uint64) float64 { return (float64(large) - float64(small)) / (many - few) }
-	count, size := perTask(count1, count2), perTask(size1, size2)
-	t.Logf("%.2f allocations and %.0f bytes a task", count, size)
-	if count > 2.8 || size > 450 {
-		t.Errorf("%.2f allocations and %.0f bytes a task: go test -run WarmAllocations -memprofile says of what", count, size)
+	for range 20 {
+		count1, size1 := measure(few)
+		count2, size2 := measure(many)
+		count, size := perTask(count1, count2), perTask(size1, size2)
+		t.Logf("%.2f allocations and %.0f bytes per task", count, size)
+		if count <= 2.8 && size <= 450 {
+			return
+		}
 	}
+	t.Error("too many allocations per task: go test -run WarmAllocations -memprofile lists them")
 }
 
 func BenchmarkWarm(b *testing.B) {
