@@ -27,12 +27,12 @@ func BenchmarkParseTask(b *testing.B) {
 func BenchmarkCall(b *testing.B) {
 	for name, result := range map[string]Result{"word": true, "map": map[string]any{"width": 640, "file": "s3://bucket/out/1.png"}} {
 		b.Run(name, func(b *testing.B) {
-			c := newCaller(func(context.Context, *Task) (Result, error) { return result, nil }, 1<<20)
+			c := newInvoker(func(context.Context, *Task) (Result, error) { return result, nil }, 1<<20)
 			task := &Task{ID: "task-00000001"}
 			var out []byte
 			b.ReportAllocs()
 			for b.Loop() {
-				c.call(b.Context(), task)
+				c.invoke(b.Context(), task)
 				out = appendReply(out[:0], []byte(`"task-00000001"`), c.out, 1<<20)
 			}
 			b.SetBytes(int64(len(out)))

@@ -48,17 +48,17 @@ type child struct {
 	seen int    // up to where it has no end of line
 	out  []byte
 
-	caller *caller
-	worker *WorkerData
+	invoker *invoker
+	worker  *WorkerData
 
 	task    *Task  // at hand
 	quoted  []byte // its id, as JSON
 	state   atomic.Int32
 	current atomic.Pointer[taskContext]
 
-	code int
-	over chan struct{} // closed when code is final
-	left bool          // the serving goroutine ends of itself
+	code     int
+	done     chan struct{} // closed when code is final
+	detached bool          // the serving goroutine ends of itself
 }
 
 // The states of a child. SIGTERM ends it at once between two tasks, and else after
@@ -78,7 +78,7 @@ func isChild() bool { return os.Getenv(taskFDVar) != "" }
 // newChild takes the descriptors over, so that nothing which a task starts takes
 // itself for a child or holds the socket open.
 func newChild() (*child, error) {
-	c := &child{claim: -1, over: make(chan struct{})}
+	c := &child{claim: -1, done: make(chan struct{})}
 	var err error
 	if c.fd, err = fdOf(taskFDVar); err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (c *child) run(f Func, args []string) (int, error) {
 	signal.Notify(signals, syscall.SIGTERM)
 	go c.watch(signals)
 	go c.serve(false)
-	<-c.over
+	<-c.done
 	return c.code, nil
 }
 
@@ -157,7 +157,7 @@ func (c *child) hello(f Func, args []string) error {
 	if maxResult <= 0 {
 		maxResult = math.MaxInt64
 	}
-	c.caller = newCaller(f, maxResult)
+	c.invoker = newInvoker(f, maxResult)
 	ring := ""
 	if c.ring != nil {
 		ring = `"ring":true,`
@@ -187,8 +187,8 @@ func noticeAt(name string) func() bool {
 // concluded by another one, which goes on.
 func (c *child) serve(unfinished bool) {
 	defer func() {
-		if c.left {
-			close(c.over)
+		if c.detached {
+			close(c.done)
 			return
 		}
 		go c.serve(true)
@@ -198,10 +198,10 @@ func (c *child) serve(unfinished bool) {
 		more = c.conclude()
 	}
 	for more && c.begin() {
-		c.caller.call(c.current.Load(), c.task)
+		c.invoker.invoke(c.current.Load(), c.task)
 		more = c.conclude()
 	}
-	c.left = true
+	c.detached = true
 }
 
 // begin takes the next task that is ours to run.
@@ -209,7 +209,7 @@ func (c *child) begin() bool {
 	for {
 		line, err := c.line()
 		if err != nil {
-			return c.leave(endOf(err))
+			return c.exit(exitCodeFor(err))
 		}
 		t, err := parseTask(line)
 		if errors.Is(err, errNoTask) {
@@ -217,15 +217,15 @@ func (c *child) begin() bool {
 		}
 		if err != nil {
 			_, _ = fmt.Fprintf(os.Stderr, "ctworker: %v\n", err)
-			return c.leave(1)
+			return c.exit(1)
 		}
 		// Before the task is ours: one that is not begun costs nobody anything.
 		if !c.state.CompareAndSwap(idle, busy) {
-			return c.leave(exitTerminated)
+			return c.exit(exitTerminated)
 		}
 		if !c.claimTask() {
 			c.out = appendReturned(c.out[:0], t.quoted)
-			if !c.said() {
+			if !c.sendReply() {
 				return false
 			}
 			continue
@@ -245,33 +245,33 @@ func (c *child) begin() bool {
 // another.
 func (c *child) conclude() bool {
 	c.current.Load().end(context.Canceled)
-	c.out = appendReply(c.out[:0], c.quoted, c.caller.out, c.caller.maxResult)
-	return c.said()
+	c.out = appendReply(c.out[:0], c.quoted, c.invoker.out, c.invoker.maxResult)
+	return c.sendReply()
 }
 
 // said writes c.out and ends being busy. It reports whether there may be another
 // task.
-func (c *child) said() bool {
+func (c *child) sendReply() bool {
 	err := c.write(c.out)
 	if cap(c.out) > keptBuffer {
 		c.out = nil
 	}
 	switch {
 	case err != nil:
-		return c.leave(1) // ctworker is gone
+		return c.exit(1) // ctworker is gone
 	case !c.state.CompareAndSwap(busy, idle):
-		return c.leave(exitTerminated)
+		return c.exit(exitTerminated)
 	}
 	return true
 }
 
-func (c *child) leave(code int) bool {
+func (c *child) exit(code int) bool {
 	c.code = code
 	return false
 }
 
 // endOf is the exit code where no more can be read.
-func endOf(err error) int {
+func exitCodeFor(err error) int {
 	if errors.Is(err, io.EOF) {
 		return 0
 	}

@@ -24,31 +24,31 @@ type inProcess struct {
 // seat is a slot.
 type seat struct {
 	worker *WorkerData
-	desk   *desk // nil: one has to be made
+	desk   *goroutineWorker // nil: one has to be made
 }
 
-// desk is a goroutine that calls the function for task after task: a new one for each
+// goroutineWorker is a goroutine that calls the function for task after task: a new one for each
 // would have to grow its stack each time. It ends with the run, or is left behind where
 // the function does not return.
-type desk struct {
-	caller   *caller
-	calls    chan call
+type goroutineWorker struct {
+	invoker  *invoker
+	calls    chan invocation
 	returned chan struct{} // has room, so that one that is left behind does not wait
 	calling  bool
 }
 
-type call struct {
+type invocation struct {
 	ctx  *taskContext
 	task *Task
 }
 
-func newDesk(c *caller, over <-chan struct{}) *desk {
-	d := &desk{caller: c, calls: make(chan call), returned: make(chan struct{}, 1)}
+func newGoroutineWorker(c *invoker, over <-chan struct{}) *goroutineWorker {
+	d := &goroutineWorker{invoker: c, calls: make(chan invocation), returned: make(chan struct{}, 1)}
 	go d.serve(over)
 	return d
 }
 
-func (d *desk) serve(over <-chan struct{}) {
+func (d *goroutineWorker) serve(over <-chan struct{}) {
 	defer func() {
 		if d.calling { // the function has ended its goroutine, which is this one
 			d.calling = false
@@ -60,7 +60,7 @@ func (d *desk) serve(over <-chan struct{}) {
 		select {
 		case next := <-d.calls:
 			d.calling = true
-			d.caller.call(next.ctx, next.task)
+			d.invoker.invoke(next.ctx, next.task)
 			d.calling = false
 			d.returned <- struct{}{}
 		case <-over:
@@ -81,7 +81,7 @@ func (r *inProcess) seat(phases pipeline.Phases, slot int) *seat {
 	if s == nil {
 		data := *r.data
 		data.Slot = slot
-		data.shutdown = func() bool { return phases.Stop.Err() != nil }
+		data.shutdown = func() bool { return phases.Shutdown.Err() != nil }
 		s = &seat{worker: &data}
 		r.seats[slot] = s
 	}
@@ -95,10 +95,10 @@ func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) 
 	began := time.Now()
 	ctx := newTaskContext(s.worker.MaxRuntime)
 	if s.desk == nil {
-		s.desk = newDesk(newCaller(r.f, r.maxResult), phases.Settle.Done())
+		s.desk = newGoroutineWorker(newInvoker(r.f, r.maxResult), phases.Settle.Done())
 	}
-	c := s.desk.caller
-	s.desk.calls <- call{ctx, task}
+	c := s.desk.invoker
+	s.desk.calls <- invocation{ctx, task}
 	kind, left := r.await(phases, d, ctx, s.desk.returned)
 	ctx.end(context.Canceled)
 	if left { // and goes on: what it writes to is its own from now on
@@ -111,31 +111,31 @@ func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) 
 	called := c.out
 	switch {
 	case called.exception == "":
-		out.Kind, out.Retry, out.Result = pipeline.Completed, called.retry, bytes.Clone(called.result)
+		out.Kind, out.RetryRequested, out.Result = pipeline.Completed, called.retry, bytes.Clone(called.result)
 	case kind == 0:
-		out.Kind, out.Exception, out.NoRetry = pipeline.Exception, called.exception, called.final
+		out.Kind, out.Exception, out.Permanent = pipeline.Exception, called.exception, called.final
 	}
 	return out, nil
 }
 
 // await waits until the function has returned, or is not waited for any longer,
 // and says which (left). kind is why its context was ended; 0: it was not.
-func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *taskContext, returned <-chan struct{}) (kind pipeline.Kind, left bool) {
+func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *taskContext, returned <-chan struct{}) (kind pipeline.OutcomeKind, left bool) {
 	runtime.Gosched() // a function that returns at once needs no clock
 	select {
 	case <-returned:
 		return 0, false
 	default:
 	}
-	patience := time.NewTimer(time.Until(ctx.deadline))
-	defer patience.Stop()
-	work, lost := phases.Work.Done(), d.Lost()
-	end := func(why pipeline.Kind, err error) {
+	grace := time.NewTimer(time.Until(ctx.deadline))
+	defer grace.Stop()
+	work, lost := phases.Terminate.Done(), d.Lost()
+	end := func(why pipeline.OutcomeKind, err error) {
 		if kind == 0 {
 			kind = why
 		}
 		ctx.end(err)
-		patience.Reset(r.killDelay)
+		grace.Reset(r.killDelay)
 	}
 	for {
 		select {
@@ -155,7 +155,7 @@ func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *tas
 		case <-lost:
 			lost = nil
 			end(pipeline.LeaseLost, context.Canceled)
-		case <-patience.C:
+		case <-grace.C:
 			if kind != 0 {
 				return kind, true
 			}

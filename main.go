@@ -15,9 +15,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ctworker/ctworker/internal/app"
+	"github.com/ctworker/ctworker/internal/cloudqueue"
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/internal/program"
-	"github.com/ctworker/ctworker/internal/queue"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/sources/function"
@@ -36,51 +36,51 @@ func Main(f Func, opts ...Option) {
 	if f == nil {
 		panic("ctworker: Main was given no function")
 	}
-	p := &worker{f: f, name: filepath.Base(os.Args[0])}
+	p := &application{f: f, name: filepath.Base(os.Args[0])}
 	for _, opt := range opts {
 		opt(p)
 	}
 	if isChild() {
 		os.Exit(p.child(os.Args[1:]))
 	}
-	if code := program.Begin(os.Stderr, p.name); code != program.ExitOK {
+	if code := app.Begin(os.Stderr, p.name); code != app.ExitOK {
 		os.Exit(code)
 	}
 	os.Exit(p.engine(os.Args[1:]))
 }
 
 // An Option changes what Main does.
-type Option func(*worker)
+type Option func(*application)
 
 // WithFlags adds the program's own flags, which may be mixed with the worker's on
 // the command line, and are shown by --help. They are set before the first task is
 // run and before the task source is asked for the first one, in each process.
 // flags may be flag.CommandLine. A flag of the same name as one of the worker's is an
 // error.
-func WithFlags(flags *flag.FlagSet) Option { return func(w *worker) { w.flags = flags } }
+func WithFlags(flags *flag.FlagSet) Option { return func(w *application) { w.flags = flags } }
 
 // WithTasks takes the tasks from a sequence, and not from --task-file, which is
 // ignored, or a queue. The sequence is asked for a task when there is room for one,
 // by one goroutine of the engine, and never in a child; so one without an end costs
 // no memory. An error ends the run, after the tasks before it have been run.
-func WithTasks(tasks iter.Seq2[Task, error]) Option { return func(w *worker) { w.tasks = tasks } }
+func WithTasks(tasks iter.Seq2[Task, error]) Option { return func(w *application) { w.tasks = tasks } }
 
 // InProcess runs the tasks in this process, and starts none: for functions that share
 // something large, or for a debugger. The function is then called by as many
 // goroutines at once as --num-simultaneous-tasks says. It cannot be killed: what
 // does not heed its context is left behind, --kill-delay after the context's end,
 // and goes on; and what ends the process, such as os.Exit, ends the run.
-func InProcess() Option { return func(w *worker) { w.inProcess = true } }
+func InProcess() Option { return func(w *application) { w.inProcess = true } }
 
 // WithName sets what help and messages call the program. Default: the name it was
 // started by.
-func WithName(name string) Option { return func(w *worker) { w.name = name } }
+func WithName(name string) Option { return func(w *application) { w.name = name } }
 
 // WithDescription sets what help says of the program.
-func WithDescription(text string) Option { return func(w *worker) { w.description = text } }
+func WithDescription(text string) Option { return func(w *application) { w.description = text } }
 
 // worker is a worker program.
-type worker struct {
+type application struct {
 	f                 Func
 	name, description string
 	flags             *flag.FlagSet // the program's own; nil: none
@@ -89,7 +89,7 @@ type worker struct {
 }
 
 // child runs tasks that the engine hands over, and returns the exit code.
-func (w *worker) child(args []string) int {
+func (w *application) child(args []string) int {
 	given, err := w.parse(args)
 	if err != nil {
 		return w.usage(err)
@@ -105,16 +105,16 @@ func (w *worker) child(args []string) int {
 	return code
 }
 
-func (w *worker) usage(err error) int {
-	return program.Usage(os.Stderr, w.name, w.name+" --help", err)
+func (w *application) usage(err error) int {
+	return app.Usage(os.Stderr, w.name, w.name+" --help", err)
 }
 
 // engine reads tasks and has them run, and returns the exit code.
-func (w *worker) engine(args []string) int {
-	code := program.ExitOK
+func (w *application) engine(args []string) int {
+	code := app.ExitOK
 	given, faults := w.parse(args)
 	line, wrong := config.Normalize(append(given.worker, "--"), w.ownNames()...)
-	var known config.Line
+	var known config.Flags
 	app := &cli.App{
 		Name:                  w.name,
 		HelpName:              w.name,
@@ -149,7 +149,7 @@ func (w *worker) engine(args []string) int {
 }
 
 // describe is the description that help shows.
-func (w *worker) describe() string {
+func (w *application) describe() string {
 	const settings = `Each setting is taken from the command line, else from its environment variable,
 else from the config file, else it has its default.`
 	if w.description == "" {
@@ -160,8 +160,8 @@ else from the config file, else it has its default.`
 
 // run runs the tasks. args is the whole command line, and rest what follows its
 // flags.
-func (w *worker) run(cfg *config.Config, args, rest []string) (int, error) {
-	opts := program.Options{
+func (w *application) run(cfg *config.Config, args, rest []string) (int, error) {
+	opts := app.Options{
 		Stdin: os.Stdin, Stderr: os.Stderr, Name: w.name, Help: w.name + " --help",
 		// What the user's functions do in this process is not ours to know.
 		OwnsProcess: !w.inProcess && w.tasks == nil,
@@ -170,7 +170,7 @@ func (w *worker) run(cfg *config.Config, args, rest []string) (int, error) {
 		opts.Source = w.source()
 	}
 	if w.inProcess {
-		queue.FindInstance(context.Background(), cfg)
+		cloudqueue.FindInstance(context.Background(), cfg)
 		data, err := parseWorkerData(cfg.WorkerData())
 		if err != nil {
 			return 0, err
@@ -187,18 +187,18 @@ func (w *worker) run(cfg *config.Config, args, rest []string) (int, error) {
 		data.termination = terminated.Load
 		opts.OnTermination = func() { terminated.Store(true) }
 		opts.Runner = newInProcess(w.f, data, cfg.KillDelay, cfg.MaxResultSize)
-		return program.Run(cfg, opts), nil
+		return app.Run(cfg, opts), nil
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return 0, fmt.Errorf("the program that is to be started again: %w", err)
 	}
-	opts.Argv, opts.Warm = append([]string{self}, args...), true
-	return program.Run(cfg, opts), nil
+	opts.Argv, opts.Reuse = append([]string{self}, args...), true
+	return app.Run(cfg, opts), nil
 }
 
 // source is the program's task source.
-func (w *worker) source() pipeline.Source {
+func (w *application) source() pipeline.Source {
 	return function.New(func(yield func(pipeline.Task, error) bool) {
 		for t, err := range w.tasks {
 			if err == nil {

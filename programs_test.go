@@ -124,7 +124,7 @@ func behave(ctx context.Context, t *ctworker.Task) (ctworker.Result, error) {
 	case "error":
 		return "lost", fmt.Errorf("task %s: %w", t.ID, &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT})
 	case "final":
-		return nil, fmt.Errorf("task %s: %w", t.ID, ctworker.NoRetry(&ownError{3}))
+		return nil, fmt.Errorf("task %s: %w", t.ID, ctworker.Permanent(&ownError{3}))
 	case "joined":
 		return nil, fmt.Errorf("both: %w", errors.Join(errors.New("first"), fmt.Errorf("second: %w", &ownError{7})))
 	case "rude error":

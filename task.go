@@ -34,17 +34,17 @@ type retry struct{ result any }
 // that is broken: the task is not attempted again, whatever --retry-on-exception
 // says. The mark holds for every error that wraps it; what is told is the error
 // itself. NoRetry(nil) is nil.
-func NoRetry(err error) error {
+func Permanent(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &finalError{err}
+	return &permanentError{err}
 }
 
 // finalError is the mark. It is left out of what is told.
-type finalError struct{ error }
+type permanentError struct{ error }
 
-func (e *finalError) Unwrap() error { return e.error }
+func (e *permanentError) Unwrap() error { return e.error }
 
 // A Task is what a Func works on. It is the Func's own: it stays as it is after the
 // Func has returned.

@@ -12,7 +12,7 @@ import (
 // endless is a source of n tasks that are there at once.
 type endless struct {
 	left  int
-	batch pipeline.Batch
+	batch pipeline.DeliveryArena
 }
 
 func (s *endless) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
@@ -33,7 +33,7 @@ func (s *endless) Close(context.Context) error { return nil }
 // BenchmarkRun is a pipeline that does nothing: fetching, one hand-over, settling.
 func BenchmarkRun(b *testing.B) {
 	b.ReportAllocs()
-	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Ahead: 128})
+	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Prefetch: 128})
 	tasks := pipeline.From(run, "source", &endless{left: b.N})
 	pipeline.To(tasks, "settle", func(ctx context.Context, in <-chan *pipeline.Delivery) error {
 		for d := range in {
@@ -58,7 +58,7 @@ func BenchmarkDelivery(b *testing.B) {
 	})
 	b.Run("batch", func(b *testing.B) {
 		b.ReportAllocs()
-		var batch pipeline.Batch
+		var batch pipeline.DeliveryArena
 		for b.Loop() {
 			_ = batch.New(task, nil, 1).Ack(b.Context())
 		}
@@ -74,7 +74,7 @@ func BenchmarkEvent(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			d := pipeline.NewDelivery(pipeline.Task{ID: "task-00000001"}, nil, 1)
-			j := pipeline.Judgment{Delivery: d, Outcome: outcome, Verdict: pipeline.Ack}
+			j := pipeline.Decision{Delivery: d, Outcome: outcome, Verdict: pipeline.Ack}
 			var out []byte
 			now := time.Now()
 			b.ReportAllocs()

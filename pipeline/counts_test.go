@@ -18,7 +18,7 @@ import (
 func stuck(ctx context.Context, in <-chan pipeline.Result) error {
 	for res := range in {
 		<-ctx.Done()
-		res.GiveBack()
+		res.ReleaseAsync()
 	}
 	return nil
 }
@@ -30,7 +30,7 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const buffer = 32 // of a shared source
-		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, Shared: true})
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, SharedSource: true})
 		want := func(when string, running, unreported int64) {
 			t.Helper()
 			synctest.Wait()
@@ -48,7 +48,7 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 		want("full buffer", 0, 1+buffer+1)
 		began := time.Now()
 		r.Fail(errors.New("a fault"))
-		var unsettled *pipeline.StuckError
+		var unsettled *pipeline.ShutdownTimeoutError
 		if err := r.Wait(); !errors.As(err, &unsettled) || unsettled.Unsettled != 1+buffer+1 {
 			t.Errorf("Wait: %v", err)
 		}
@@ -65,7 +65,7 @@ func TestRun_FailReportsWhatItWaitsFor(t *testing.T) {
 	const stopped = `"running":0,"message":"run failed: stopped fetching"`
 	for name, tc := range map[string]struct {
 		takes time.Duration // how long the task runs
-		drain pipeline.Drain[pipeline.Result]
+		drain pipeline.Consumer[pipeline.Result]
 		acks  bool // the acknowledgment gets no response
 		want  []string
 	}{

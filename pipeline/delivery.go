@@ -16,14 +16,14 @@ var (
 	// may be running elsewhere, and must be neither acknowledged nor told of.
 	ErrLeaseLost = errors.New("lease lost")
 
-	// ErrRefused is returned if the source refuses a request for a reason that applies to
+	// ErrPermanent is returned if the source refuses a request for a reason that applies to
 	// every task, for example because a permission is missing. A refused settlement fails
 	// the run; a refused extension is retried while the lease holds.
-	ErrRefused = errors.New("refused")
+	ErrPermanent = errors.New("refused")
 
-	// ErrSettled says that a delivery was settled a second time, and in
+	// ErrAlreadySettled says that a delivery was settled a second time, and in
 	// another way. It is a fault in a stage.
-	ErrSettled = errors.New("delivery is settled already")
+	ErrAlreadySettled = errors.New("delivery is settled already")
 )
 
 // A Lease is what a Source holds for us while we have one of its tasks. Its
@@ -41,14 +41,14 @@ type Lease interface {
 	Extend(ctx context.Context, d time.Duration) (time.Time, error)
 	// Expires is when the lease ended or ends, as known when the task was
 	// received; the zero time where it never does.
-	Expires() time.Time
+	ExpiresAt() time.Time
 }
 
 // A Delivery is a Task that a Source has handed over, with the Lease on it.
 //
 // One goroutine owns a Delivery at any time; handing it to a channel hands
 // over ownership. The owner that drops it settles it, with one of Ack, Release
-// and Abandon. That this happens once is enforced here and nowhere else.
+// and LetExpire. That this happens once is enforced here and nowhere else.
 type Delivery struct {
 	Task Task
 	// Attempt counts the task's deliveries, from 1.
@@ -64,12 +64,12 @@ type Delivery struct {
 	withheld bool      // its event was not written because the lease was lost
 	reported bool      // the loss of the lease has been logged
 	settled  settlement
-	lost     chan struct{} // made by the first Lost or Lose
+	lost     chan struct{} // made by the first Lost or MarkLeaseLost
 	cause    error         // why it was lost; nil while it is held
 	after    func()        // what OnSettled was given
 
 	// The run's books; see ledger.go. A delivery made outside a run has none.
-	books      *ledger
+	inFlight   *inFlight
 	hasCredit  bool
 	part       part
 	prev, next *Delivery
@@ -104,7 +104,7 @@ func (d *Delivery) init(task Task, lease Lease, attempt int) {
 		return
 	}
 	d.lease = lease
-	if until := lease.Expires(); !until.IsZero() {
+	if until := lease.ExpiresAt(); !until.IsZero() {
 		d.leased, d.until = true, until.Add(boottime.Suspended())
 	}
 }
@@ -112,22 +112,22 @@ func (d *Delivery) init(task Task, lease Lease, attempt int) {
 // A Batch makes deliveries, many of them in one piece of memory. The zero value is
 // ready. What it makes is kept in memory until all that share the piece are dropped,
 // so that it is for sources that hand over as fast as they can.
-type Batch struct{ left []Delivery }
+type DeliveryArena struct{ left []Delivery }
 
-// batchPiece is how many deliveries share a piece of memory, and batchData how large
+// arenaSize is how many deliveries share a piece of memory, and maxArenaTaskBytes how large
 // a task is at most that is kept by others.
 const (
-	batchPiece = 32
-	batchData  = 4 << 10
+	arenaSize         = 32
+	maxArenaTaskBytes = 4 << 10
 )
 
 // New is NewDelivery.
-func (b *Batch) New(task Task, lease Lease, attempt int) *Delivery {
-	if len(task.Data) > batchData {
+func (b *DeliveryArena) New(task Task, lease Lease, attempt int) *Delivery {
+	if len(task.Data) > maxArenaTaskBytes {
 		return NewDelivery(task, lease, attempt)
 	}
 	if len(b.left) == 0 {
-		b.left = make([]Delivery, batchPiece)
+		b.left = make([]Delivery, arenaSize)
 	}
 	d := &b.left[0]
 	b.left = b.left[1:]
@@ -137,7 +137,7 @@ func (b *Batch) New(task Task, lease Lease, attempt int) *Delivery {
 
 // Ack settles the delivery: the task is over. Where the lease was lost
 // meanwhile it returns ErrLeaseLost and tells the source nothing. Settling
-// again in the same way does nothing; in another it returns ErrSettled.
+// again in the same way does nothing; in another it returns ErrAlreadySettled.
 func (d *Delivery) Ack(ctx context.Context) error {
 	tell, after, err := d.settle(acked)
 	if err == nil && tell {
@@ -169,10 +169,10 @@ func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	return nil
 }
 
-// Abandon settles the delivery without a word to the source: the lease runs
+// LetExpire settles the delivery without a word to the source: the lease runs
 // out by itself. It is for a task that this worker shall not be handed again
 // at once, such as one that is skipped.
-func (d *Delivery) Abandon() error {
+func (d *Delivery) LetExpire() error {
 	_, after, err := d.settle(abandoned)
 	after()
 	if err != nil && !errors.Is(err, ErrLeaseLost) {
@@ -202,17 +202,17 @@ func (d *Delivery) settle(s settlement) (tell bool, after func(), err error) {
 	case was == s:
 		return false, after, nil
 	case was != open:
-		return false, after, fmt.Errorf("%w: it was %v", ErrSettled, was)
+		return false, after, fmt.Errorf("%w: it was %v", ErrAlreadySettled, was)
 	}
-	if d.books != nil {
-		d.books.settled(d)
+	if d.inFlight != nil {
+		d.inFlight.remove(d)
 	}
 	return lost == nil, after, lost
 }
 
 // Received is when the run got the delivery from its source; the zero time for one
 // made outside a run.
-func (d *Delivery) Received() time.Time { return d.received }
+func (d *Delivery) ReceivedAt() time.Time { return d.received }
 
 // Number returns the position of the delivery in the run: 0 for the first one received.
 func (d *Delivery) Number() int64 { return d.number }
@@ -250,11 +250,11 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 	}
 	var until time.Time
 	suspended := boottime.Suspended() // before the request: the machine may be suspended during it
-	err := d.ask(func() (err error) { until, err = d.lease.Extend(ctx, duration); return err })
+	err := d.callSource(func() (err error) { until, err = d.lease.Extend(ctx, duration); return err })
 	if err != nil {
 		err = fmt.Errorf("extend task %q: %w", d.Task.ID, err)
 		if errors.Is(err, ErrLeaseLost) {
-			d.Lose(err)
+			d.MarkLeaseLost(err)
 		}
 		return until, err
 	}
@@ -272,35 +272,35 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 
 // request is ask for a settlement. The run counts it while it is under way.
 func (d *Delivery) request(settle func() error) error {
-	if d.books != nil {
-		d.books.settling.Add(1)
-		defer d.books.settling.Add(-1)
+	if d.inFlight != nil {
+		d.inFlight.settling.Add(1)
+		defer d.inFlight.settling.Add(-1)
 	}
-	return d.ask(settle)
+	return d.callSource(settle)
 }
 
 // ask sends a request to the source. A panic in the lease's method becomes an error.
-func (d *Delivery) ask(request func() error) error {
-	if d.books == nil || d.books.reach == nil || !d.leased {
+func (d *Delivery) callSource(request func() error) error {
+	if d.inFlight == nil || d.inFlight.reach == nil || !d.leased {
 		return recovered(request)
 	}
-	return d.books.reach.during(leaseAnswered, func() error { return recovered(request) })
+	return d.inFlight.reach.during(leaseAnswered, func() error { return recovered(request) })
 }
 
 // leaseAnswered reports whether an error of a Lease is a response of the source. Any other
 // error means that the request was abandoned without a response.
 func leaseAnswered(err error) bool {
-	return errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrRefused)
+	return errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrPermanent)
 }
 
 // Expires is when the lease ends, as known when the task was received; the
 // zero time where it never does.
-func (d *Delivery) Expires() time.Time { return d.lease.Expires() }
+func (d *Delivery) ExpiresAt() time.Time { return d.lease.ExpiresAt() }
 
 // Left returns the remaining time of the lease. Time while the machine is suspended counts.
 // The result is 0 or negative if the lease has expired, and the maximum duration if it never
 // expires.
-func (d *Delivery) Left() time.Duration {
+func (d *Delivery) RemainingLease() time.Duration {
 	if !d.leased {
 		return math.MaxInt64
 	}
@@ -332,7 +332,7 @@ func (d *Delivery) Held() bool {
 	if extended {
 		return d.Held()
 	}
-	d.Lose(fmt.Errorf("it expired %v ago", late.Round(time.Millisecond)))
+	d.MarkLeaseLost(fmt.Errorf("it expired %v ago", late.Round(time.Millisecond)))
 	return false
 }
 
@@ -397,10 +397,10 @@ func (d *Delivery) lostChan() chan struct{} {
 	return d.lost
 }
 
-// Lose marks the delivery Lost because of cause, which is wrapped so that it matches
-// ErrLeaseLost. Calls after the first one, or after settling, have no effect. Lose reports
+// MarkLeaseLost marks the delivery Lost because of cause, which is wrapped so that it matches
+// ErrLeaseLost. Calls after the first one, or after settling, have no effect. MarkLeaseLost reports
 // whether this call had one.
-func (d *Delivery) Lose(cause error) bool {
+func (d *Delivery) MarkLeaseLost(cause error) bool {
 	if !errors.Is(cause, ErrLeaseLost) {
 		cause = fmt.Errorf("%w: %w", ErrLeaseLost, cause)
 	}
@@ -414,23 +414,23 @@ func (d *Delivery) Lose(cause error) bool {
 	return true
 }
 
-// FreeSlot says that the task no longer takes up a slot, so that the source
+// ReleaseSlot says that the task no longer takes up a slot, so that the source
 // may fetch another in its place. The stage that executes calls it; settling a
 // delivery does so too. It counts once.
-func (d *Delivery) FreeSlot() {
-	if d.books != nil {
-		d.books.freeSlot(d)
+func (d *Delivery) ReleaseSlot() {
+	if d.inFlight != nil {
+		d.inFlight.releaseSlot(d)
 	}
 }
 
 // taskEnded records that the task no longer runs.
 func (d *Delivery) taskEnded() {
-	if d.books != nil {
-		d.books.taskEnded(d)
+	if d.inFlight != nil {
+		d.inFlight.taskEnded(d)
 	}
 }
 
-// delivery makes every type that embeds *Delivery a Carrier.
+// delivery makes every type that embeds *Delivery a Item.
 func (d *Delivery) delivery() *Delivery { return d }
 
 // noLease is held on tasks that cannot be taken from us.
@@ -438,7 +438,7 @@ type noLease struct{}
 
 func (noLease) Ack(context.Context) error                    { return nil }
 func (noLease) Release(context.Context, time.Duration) error { return nil }
-func (noLease) Expires() time.Time                           { return time.Time{} }
+func (noLease) ExpiresAt() time.Time                         { return time.Time{} }
 func (noLease) Extend(context.Context, time.Duration) (time.Time, error) {
 	return time.Time{}, nil
 }

@@ -19,7 +19,7 @@ func TestDeliveryIsSettledOnce(t *testing.T) {
 	verbs := map[string]func(*pipeline.Delivery) error{
 		"ack":     func(d *pipeline.Delivery) error { return d.Ack(context.Background()) },
 		"release": func(d *pipeline.Delivery) error { return d.Release(context.Background(), time.Second) },
-		"abandon": func(d *pipeline.Delivery) error { return d.Abandon() },
+		"abandon": func(d *pipeline.Delivery) error { return d.LetExpire() },
 	}
 	for first, f := range verbs {
 		for second, g := range verbs {
@@ -31,7 +31,7 @@ func TestDeliveryIsSettledOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				err := g(d)
-				if same := first == second; same != (err == nil) || !same && !errors.Is(err, pipeline.ErrSettled) {
+				if same := first == second; same != (err == nil) || !same && !errors.Is(err, pipeline.ErrAlreadySettled) {
 					t.Errorf("second settlement: %v", err)
 				}
 				if acked, released := b.counts(); acked+released > 1 {
@@ -78,7 +78,7 @@ func TestLostDelivery(t *testing.T) {
 		t.Fatalf("extend: %v", err)
 	}
 	<-d.Lost()
-	d.Lose(errors.New("again")) // does not panic
+	d.MarkLeaseLost(errors.New("again")) // does not panic
 	if err := d.Ack(context.Background()); !errors.Is(err, pipeline.ErrLeaseLost) {
 		t.Errorf("ack: %v", err)
 	}
@@ -86,7 +86,7 @@ func TestLostDelivery(t *testing.T) {
 		t.Errorf("the source was told of a lost task: %d acks, %d releases", acked, released)
 	}
 	d2 := deliver(b, "y")
-	d2.Lose(errors.New("network"))
+	d2.MarkLeaseLost(errors.New("network"))
 	if err := d2.Release(context.Background(), 0); err != nil {
 		t.Errorf("release of a lost task: %v", err)
 	}
@@ -111,8 +111,8 @@ func TestFailedAckIsReported(t *testing.T) {
 func TestNilLease(t *testing.T) {
 	t.Parallel()
 	d := pipeline.NewDelivery(pipeline.Task{ID: "x"}, nil, 0)
-	if d.Attempt != 1 || !d.Expires().IsZero() {
-		t.Errorf("attempt %d, expires %v", d.Attempt, d.Expires())
+	if d.Attempt != 1 || !d.ExpiresAt().IsZero() {
+		t.Errorf("attempt %d, expires %v", d.Attempt, d.ExpiresAt())
 	}
 	if err := d.Ack(context.Background()); err != nil {
 		t.Error(err)

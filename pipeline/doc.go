@@ -6,12 +6,12 @@
 //	┌────────┐  ┌────────┐   ┌─────────┐   ┌──────────┐  ┌────────┐  ┌───────┐
 //	│ Source │─▶│ window │─▶ │ execute │─▶ │ classify │─▶│ settle │─▶│ Sink  │
 //	└────────┘  └────────┘   └─────────┘   └──────────┘  └────────┘  └───────┘
-//	     *Delivery     *Delivery        Result       Judgment
+//	     *Delivery     *Delivery        Result       Decision
 //
 // # The guarantee
 //
 // Every Delivery that a Source returns is settled exactly once, however the run ends: when
-// the source is exhausted, a stage needs no more deliveries, Drain, Stop, Kill or Fail is
+// the source is exhausted, a stage needs no more deliveries, StopFetching, Stop, Kill or Fail is
 // called, or a stage fails or panics. A task is acknowledged only after its event is durable,
 // so a crash in between can repeat a task but not lose it. An event is written only while the
 // lease on its task is known to hold (see Delivery.Held). Once a lease has expired, the run
@@ -22,7 +22,7 @@
 //
 // # How a run ends
 //
-// Drain is a planned end, Stop is a requested shutdown, and Kill is the second request: after
+// StopFetching is a planned end, Stop is a requested shutdown, and Kill is the second request: after
 // these, Wait returns nil. Fail reports a fault that is not a task's, and Wait returns its
 // error. The phases are contexts. They end in the order of the diagram, and every step after
 // Stop or Kill has a time limit; see end.go and Phases.

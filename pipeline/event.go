@@ -43,7 +43,7 @@ type Event struct {
 	Attempt int
 	Outcome Outcome
 	Retry   bool
-	// NotRetried is why a task that is worth another attempt gets none, or "".
+	// RetryDeniedReason is why a task that is worth another attempt gets none, or "".
 	NotRetried string
 
 	// Exception and StackTrace stand in fatal and non-fatal exceptions.
@@ -72,12 +72,12 @@ type Field struct {
 // NewTaskEvent returns the event that tells of a task. It reports false for an
 // outcome that nobody is told of, because the task goes back as if it had not
 // been taken: Interrupted and LeaseLost.
-func NewTaskEvent(j Judgment, hostname string, now time.Time) (Event, bool) {
+func NewTaskEvent(j Decision, hostname string, now time.Time) (Event, bool) {
 	e := Event{
 		Time: now, Hostname: hostname,
-		TaskID: j.Task.ID, Attempt: j.Attempt, Outcome: j.Outcome, Retry: j.Verdict == Retry, NotRetried: j.NotRetried,
+		TaskID: j.Task.ID, Attempt: j.Attempt, Outcome: j.Outcome, Retry: j.Verdict == Retry, NotRetried: j.RetryDeniedReason,
 	}
-	if !j.Expires().IsZero() {
+	if !j.ExpiresAt().IsZero() {
 		e.Withheld = j.withhold
 	}
 	switch j.Outcome.Kind {
@@ -229,9 +229,9 @@ func (e *Event) appendTask(b []byte) []byte {
 	b = strconv.AppendBool(b, e.Retry)
 	switch e.Type {
 	case TaskCompleted:
-		if e.Outcome.ResultBytes != nil {
+		if e.Outcome.RawResult != nil {
 			b = append(b, `,"result_base64":"`...)
-			b = base64.StdEncoding.AppendEncode(b, e.Outcome.ResultBytes)
+			b = base64.StdEncoding.AppendEncode(b, e.Outcome.RawResult)
 			b = append(b, '"')
 		} else {
 			b = append(b, `,"result":`...)
@@ -246,7 +246,7 @@ func (e *Event) appendTask(b []byte) []byte {
 	b = append(b, `,"slot":`...)
 	b = strconv.AppendInt(b, int64(e.Outcome.Slot), 10)
 	if e.NotRetried != "" {
-		b = append(b, `,"not_retried":`...)
+		b = append(b, `,"retry_denied":`...)
 		b = appendString(b, e.NotRetried)
 	}
 	if u := e.Outcome.Usage; u != nil {

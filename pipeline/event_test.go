@@ -35,7 +35,7 @@ func TestEventJSON(t *testing.T) {
 			head + `"task_completed","task_id":"a\"b","elapsed_time":1.5,"retry":false,"result":{"big":12345678901234567890,"f":1e400},"attempt":2,"slot":3,"usage":{"cpu_seconds":0.02,"peak_memory_bytes":4096}}`,
 		},
 		{
-			"completed without UTF-8", with(func(o *pipeline.Outcome) { o.Kind, o.ResultBytes = pipeline.Completed, []byte{0xff, 0} }), pipeline.Retry,
+			"completed without UTF-8", with(func(o *pipeline.Outcome) { o.Kind, o.RawResult = pipeline.Completed, []byte{0xff, 0} }), pipeline.Retry,
 			head + `"task_completed","task_id":"a\"b","elapsed_time":1.5,"retry":true,"result_base64":"/wA=","attempt":2,"slot":3}`,
 		},
 		{
@@ -53,7 +53,7 @@ func TestEventJSON(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			e, ok := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: tc.outcome, Verdict: tc.verdict}, "host", at)
+			e, ok := pipeline.NewTaskEvent(pipeline.Decision{Delivery: d, Outcome: tc.outcome, Verdict: tc.verdict}, "host", at)
 			if !ok {
 				t.Fatal("no event")
 			}
@@ -68,7 +68,7 @@ func TestEventPassesJSONByteForByte(t *testing.T) {
 	t.Parallel()
 	for _, value := range rawjsontest.Corpus() {
 		d := pipeline.NewDelivery(pipeline.Task{ID: "caf\xed\xb3\xa9"}, nil, 1)
-		e, ok := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(value)}, Verdict: pipeline.Ack}, "h", at)
+		e, ok := pipeline.NewTaskEvent(pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(value)}, Verdict: pipeline.Ack}, "h", at)
 		got := string(e.AppendJSON(nil))
 		if want := `"task_id":"caf\udce9","elapsed_time":0,"retry":false,"result":` + value + `,"attempt"`; !ok || !strings.Contains(got, want) {
 			t.Errorf("%.300s has no %.100s", got, want)
@@ -114,8 +114,8 @@ func TestResultsOfOneWord(t *testing.T) {
 
 func TestNobodyIsToldOfAnInterruptedTask(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []pipeline.Kind{pipeline.Interrupted, pipeline.LeaseLost, 0} {
-		j := pipeline.Judgment{
+	for _, kind := range []pipeline.OutcomeKind{pipeline.Interrupted, pipeline.LeaseLost, 0} {
+		j := pipeline.Decision{
 			Delivery: pipeline.NewDelivery(pipeline.Task{ID: "x"}, nil, 1),
 			Outcome:  pipeline.Outcome{Kind: kind}, Verdict: pipeline.Release,
 		}
@@ -141,7 +141,7 @@ func TestExceptionEvents(t *testing.T) {
 func TestEventOfAnIDThatIsNotUTF8(t *testing.T) {
 	t.Parallel()
 	d := pipeline.NewDelivery(pipeline.Task{ID: "a\xff\xfeb"}, nil, 1)
-	e, _ := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.TimedOut}, Verdict: pipeline.Ack}, "h", at)
+	e, _ := pipeline.NewTaskEvent(pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.TimedOut}, Verdict: pipeline.Ack}, "h", at)
 	if got := string(e.AppendJSON(nil)); !strings.Contains(got, "\"task_id\":\"a\ufffd\ufffdb\"") {
 		t.Errorf("event %s", got)
 	}
@@ -158,7 +158,7 @@ func FuzzEventIsOneLineOfJSON(f *testing.F) {
 			{Kind: pipeline.Completed, Result: []byte(result)},
 			{Kind: pipeline.Exception, Exception: exception},
 		} {
-			e, _ := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: o, Verdict: pipeline.Ack}, id, at)
+			e, _ := pipeline.NewTaskEvent(pipeline.Decision{Delivery: d, Outcome: o, Verdict: pipeline.Ack}, id, at)
 			got := e.AppendJSON(nil)
 			if strings.ContainsAny(string(got), "\n\r") || !json.Valid(got) || !utf8.Valid(got) {
 				t.Fatalf("event is %q", got)

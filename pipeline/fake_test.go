@@ -75,7 +75,7 @@ func (l lease) Extend(context.Context, time.Duration) (time.Time, error) {
 	return time.Time{}, pipeline.ErrLeaseLost
 }
 
-func (l lease) Expires() time.Time { return time.Unix(1<<40, 0) }
+func (l lease) ExpiresAt() time.Time { return time.Unix(1<<40, 0) }
 
 func taskID(i int) string { return fmt.Sprintf("task-%d", i) }
 
@@ -127,7 +127,7 @@ func complete(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipe
 		if pipeline.Send(ctx, out, r) != nil {
 			return nil
 		}
-		d.FreeSlot()
+		d.ReleaseSlot()
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func (l *countedLease) Release(context.Context, time.Duration) error {
 	l.count(&l.releases)
 	return nil
 }
-func (l *countedLease) Expires() time.Time { return l.expires }
+func (l *countedLease) ExpiresAt() time.Time { return l.expires }
 func (l *countedLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
 	l.count(&l.extends)
 	return time.Now().Add(d), nil
@@ -52,7 +52,7 @@ func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					l := &countedLease{expires: time.Now().Add(time.Minute)}
 					d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, l, 1)
-					if !d.Held() || d.Left() > time.Minute {
+					if !d.Held() || d.RemainingLease() > time.Minute {
 						t.Fatal("Held is false before the lease expires")
 					}
 					<-time.After(after)
@@ -82,8 +82,8 @@ func TestDelivery_HeldAfterExtend(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-time.After(50 * time.Second)
-		if !d.Held() || d.Left().Round(time.Second) != 10*time.Second {
-			t.Errorf("held %v, %v left", d.Held(), d.Left())
+		if !d.Held() || d.RemainingLease().Round(time.Second) != 10*time.Second {
+			t.Errorf("held %v, %v left", d.Held(), d.RemainingLease())
 		}
 		<-time.After(20 * time.Second)
 		if d.Held() || !d.ReportLoss() || d.ReportLoss() || !errors.Is(d.LostCause(), pipeline.ErrLeaseLost) {
@@ -96,7 +96,7 @@ func TestDelivery_HeldAfterExtend(t *testing.T) {
 func TestDelivery_HeldWithoutLease(t *testing.T) {
 	t.Parallel()
 	d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, nil, 1)
-	e, _ := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}}, "here", time.Now())
+	e, _ := pipeline.NewTaskEvent(pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}}, "here", time.Now())
 	if !d.Held() || e.Withheld != nil {
 		t.Error("a delivery without a lease is lost or withheld")
 	}

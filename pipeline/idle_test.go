@@ -54,8 +54,8 @@ func TestIdleTimeout_IsLeftToAnIdler(t *testing.T) {
 		s := &idler{tasks: 3, takes: 10 * time.Second}
 		r := pipeline.New(t.Context(), pipeline.Options{IdleTimeout: 3 * time.Second})
 		pipeline.To(pipeline.From(r, "source", s), "ack", ack)
-		if err := r.Wait(); err != nil || r.Received() != 3 || !r.SourceEnded() {
-			t.Errorf("%d received, %v", r.Received(), err)
+		if err := r.Wait(); err != nil || r.ReceivedCount() != 3 || !r.SourceExhausted() {
+			t.Errorf("%d received, %v", r.ReceivedCount(), err)
 		}
 		for _, d := range s.until {
 			if d != 3*time.Second {
@@ -74,8 +74,8 @@ func TestMaxDeliveries(t *testing.T) {
 		s := &idler{tasks: 10}
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 8, IdleTimeout: time.Minute, MaxDeliveries: &most})
 		pipeline.To(pipeline.From(r, "source", s), "ack", ack)
-		if err := r.Wait(); err != nil || r.Received() != 3 || r.SourceEnded() {
-			t.Errorf("%d received, %v", r.Received(), err)
+		if err := r.Wait(); err != nil || r.ReceivedCount() != 3 || r.SourceExhausted() {
+			t.Errorf("%d received, %v", r.ReceivedCount(), err)
 		}
 		if want := []int{3, 2, 1}; len(s.limits) != 3 || s.limits[0] != want[0] || s.limits[1] != want[1] || s.limits[2] != want[2] {
 			t.Errorf("limits %v, want %v", s.limits, want)
@@ -83,7 +83,7 @@ func TestMaxDeliveries(t *testing.T) {
 	})
 }
 
-// A panic in Unanswered fails the run.
+// A panic in LastFailure fails the run.
 func TestIdleTimeout_PanicInUnanswered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestIdleTimeout_PanicInUnanswered(t *testing.T) {
 	})
 }
 
-// faultySource has no task, and its Unanswered panics.
+// faultySource has no task, and its LastFailure panics.
 type faultySource struct{ awaySource }
 
 func (*faultySource) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
@@ -104,4 +104,4 @@ func (*faultySource) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, 
 	return nil, ctx.Err()
 }
 
-func (*faultySource) Unanswered() time.Time { panic("a fault") }
+func (*faultySource) LastFailure() time.Time { panic("a fault") }

@@ -95,7 +95,7 @@ func (r *Run) WatchSink(sink Sink) Sink {
 }
 
 // silence measures for how long a provider has not responded.
-type silence struct {
+type outage struct {
 	what    string
 	reach   *reach
 	away    func() bool
@@ -110,19 +110,19 @@ func (r *Run) watchReach(source Source) (stop func()) {
 	if timeout <= 0 {
 		return func() {}
 	}
-	all := []*silence{{what: "the task source", reach: &r.reach, away: func() bool { return false }}}
-	if p, ok := source.(Prober); ok {
-		all[0].away = func() bool { now := time.Now(); return !p.Unanswered().Before(now) }
+	all := []*outage{{what: "the task source", reach: &r.reach, away: func() bool { return false }}}
+	if p, ok := source.(HealthReporter); ok {
+		all[0].away = func() bool { now := time.Now(); return !p.LastFailure().Before(now) }
 	}
 	r.mu.Lock()
 	for _, s := range r.sinks {
-		all = append(all, &silence{what: "the event sink", reach: &s.reach, away: func() bool { return false }})
+		all = append(all, &outage{what: "the event sink", reach: &s.reach, away: func() bool { return false }})
 	}
 	r.mu.Unlock()
 	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := recovered(func() error { return watchSilence(over, timeout, all) }); err != nil {
+		if err := recovered(func() error { return watchOutages(over, timeout, all) }); err != nil {
 			r.Fail(err)
 		}
 	}()
@@ -132,7 +132,7 @@ func (r *Run) watchReach(source Source) (stop func()) {
 // watchSilence returns an UnreachableError once one of all has been silent for timeout, or nil
 // when over is closed. One tick counts for at most two intervals, so that time in which this
 // process was stopped is not held against the provider.
-func watchSilence(over <-chan struct{}, timeout time.Duration, all []*silence) error {
+func watchOutages(over <-chan struct{}, timeout time.Duration, all []*outage) error {
 	const often, seldom = 20 * time.Millisecond, 5 * time.Second
 	every := min(max(timeout/20, often), seldom)
 	ticks := time.NewTicker(every)

@@ -19,25 +19,25 @@ type Options struct {
 	// Ahead is how many tasks may be fetched beyond Slots, so that a slot that
 	// falls free need not wait for the source. Whoever shares the source with
 	// others leaves it 0 for long tasks. Default 0.
-	Ahead int
+	Prefetch int
 	// Shared says that others take tasks from the same source. Then no more than the
 	// next second's worth is fetched ahead, once tasks have shown to be that short.
-	Shared bool
+	SharedSource bool
 	// Batch is how many deliveries the source hands over at the price of one, such
 	// as 10 where a provider is paid for each request. While enough of them wait for
 	// a slot, no fewer are asked for. Default 1.
-	Batch int
+	FetchBatchSize int
 	// MaxDeliveries is the maximum number of deliveries to fetch, including those that a
 	// stage skips. The run never requests more, so no request is left under way after the
 	// last delivery. Defaults to nil, which means no limit.
 	MaxDeliveries *int64
 	// IdleTimeout ends the run, as if the source were exhausted, after there has been
 	// nothing to do for this long: no delivery is in flight, and the source is reachable
-	// (see Prober) but has none. Defaults to 0, which disables it.
+	// (see HealthReporter) but has none. Defaults to 0, which disables it.
 	IdleTimeout time.Duration
 	// Grace is how long running tasks are left alone after Stop before the
 	// Work phase ends and they are asked to end. Default 0: at once.
-	Grace time.Duration
+	GracePeriod time.Duration
 	// KillDelay is how long they then have before the Kill phase ends too.
 	// Default 0: at once.
 	KillDelay time.Duration
@@ -61,8 +61,8 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Slots = max(o.Slots, 1)
-	o.Ahead = max(o.Ahead, 0)
-	o.Batch = min(max(o.Batch, 1), fetchBatch)
+	o.Prefetch = max(o.Prefetch, 0)
+	o.FetchBatchSize = min(max(o.FetchBatchSize, 1), maxFetch)
 	if o.SettleTimeout <= 0 {
 		o.SettleTimeout = 30 * time.Second
 	}
@@ -74,9 +74,9 @@ type Phases struct {
 	// Fetch: done means take nothing more, and give back what has not started.
 	Fetch context.Context
 	// Stop: done means that the end is asked for, and what runs has the grace period.
-	Stop context.Context
+	Shutdown context.Context
 	// Work: done means ask what runs to end (SIGTERM).
-	Work context.Context
+	Terminate context.Context
 	// Kill: done means kill what runs (SIGKILL).
 	Kill context.Context
 	// Settle: done means abandon reporting and settling.
@@ -96,7 +96,7 @@ type Run struct {
 
 	unhook func() bool // from the parent context
 
-	books       *ledger
+	inFlight    *inFlight
 	demand      demand
 	source      Source
 	sourceEnded atomic.Bool
@@ -109,11 +109,11 @@ type Run struct {
 	mu        sync.Mutex
 	stages    []*stageState
 	waiting   bool
-	failure   error       // first error of Fail
-	urgency   urgency     // see end.go
-	abandoned *StuckError // what was unsettled when the Settle phase reached its time limit
-	settleBy  *limit      // ends the Settle phase; nil while tasks run
-	closeBy   *limit      // ends the Close phase; nil while tasks run
+	failure   error                 // first error of Fail
+	urgency   urgency               // see end.go
+	abandoned *ShutdownTimeoutError // what was unsettled when the Settle phase reached its time limit
+	settleBy  *limit                // ends the Settle phase; nil while tasks run
+	closeBy   *limit                // ends the Close phase; nil while tasks run
 	sinks     []*watchedSink
 }
 
@@ -129,17 +129,17 @@ type stageState struct {
 // canceling ctx.
 func New(ctx context.Context, opts Options) *Run {
 	opts = opts.withDefaults()
-	r := &Run{opts: opts, books: newLedger(opts.Slots + opts.Ahead)}
-	r.books.giveBack = r.giveBack
-	r.books.reach = &r.reach
-	r.demand.ahead.Store(int64(opts.Ahead))
+	r := &Run{opts: opts, inFlight: newInFlight(opts.Slots + opts.Prefetch)}
+	r.inFlight.giveBack = r.releaseAsync
+	r.inFlight.reach = &r.reach
+	r.demand.ahead.Store(int64(opts.Prefetch))
 	values := context.WithoutCancel(ctx)
 	r.phases.Close, r.endClose = context.WithCancelCause(values)
 	r.phases.Settle, r.endSettle = context.WithCancelCause(r.phases.Close)
 	r.phases.Kill, r.endKill = context.WithCancelCause(values)
-	r.phases.Work, r.endWork = context.WithCancelCause(r.phases.Kill)
-	r.phases.Stop, r.endStop = context.WithCancelCause(r.phases.Work)
-	r.phases.Fetch, r.endFetch = context.WithCancelCause(r.phases.Stop)
+	r.phases.Terminate, r.endWork = context.WithCancelCause(r.phases.Kill)
+	r.phases.Shutdown, r.endStop = context.WithCancelCause(r.phases.Terminate)
+	r.phases.Fetch, r.endFetch = context.WithCancelCause(r.phases.Shutdown)
 	r.unhook = context.AfterFunc(ctx, func() { r.Stop(context.Cause(ctx)) })
 	return r
 }
@@ -151,37 +151,37 @@ func (r *Run) Phases() Phases { return r.phases }
 func (r *Run) Slots() int { return r.opts.Slots }
 
 // Shared is Options.Shared.
-func (r *Run) Shared() bool { return r.opts.Shared }
+func (r *Run) Shared() bool { return r.opts.SharedSource }
 
-// SourceEnded reports whether the source said that there will never be another
+// SourceExhausted reports whether the source said that there will never be another
 // task, or had none for Options.IdleTimeout. It may be asked at any time.
-func (r *Run) SourceEnded() bool { return r.sourceEnded.Load() }
+func (r *Run) SourceExhausted() bool { return r.sourceEnded.Load() }
 
 // Received is how many deliveries the source has handed over so far.
-func (r *Run) Received() int64 { return r.books.total() }
+func (r *Run) ReceivedCount() int64 { return r.inFlight.total() }
 
 // Out is how many deliveries have been received and not been settled.
-func (r *Run) Out() int64 { return r.books.outNow() }
+func (r *Run) InFlight() int64 { return r.inFlight.count() }
 
 // Running returns how many tasks run. Fetched tasks that are about to start count as running.
 func (r *Run) Running() int64 {
-	unended, _ := r.books.counts()
+	unended, _ := r.inFlight.counts()
 	return min(unended, int64(r.opts.Slots))
 }
 
 // Unreported returns how many tasks have ended but are not settled yet, because their events
 // have not been written.
 func (r *Run) Unreported() int64 {
-	_, ended := r.books.counts()
+	_, ended := r.inFlight.counts()
 	return ended
 }
 
-// StopCause returns the argument of the first call of Drain, Stop, Fail or Kill, or nil.
+// StopCause returns the argument of the first call of StopFetching, Stop, Fail or Kill, or nil.
 func (r *Run) StopCause() error {
 	if r.phases.Fetch.Err() == nil {
 		return nil
 	}
-	if cause := context.Cause(r.phases.Fetch); !errors.Is(cause, errOver) {
+	if cause := context.Cause(r.phases.Fetch); !errors.Is(cause, errFinished) {
 		return cause
 	}
 	return nil
@@ -191,10 +191,10 @@ func (r *Run) StopCause() error {
 // for the next one to look. Credits bound how many there are before the execution;
 // after it, where a sink that is far away cannot be reached, this does.
 func (r *Run) buffer() int {
-	if r.opts.Shared {
+	if r.opts.SharedSource {
 		return 32
 	}
-	return fetchBatch
+	return maxFetch
 }
 
 func (r *Run) phaseOf(p position) context.Context {
@@ -225,26 +225,26 @@ func (r *Run) goStage(name string, p position, body func() error) {
 	})
 }
 
-// GiveBack has a delivery that will not be run here released, at once and without
+// ReleaseAsync has a delivery that will not be run here released, at once and without
 // waiting for it; the run does. A failure is logged and no more: the lease runs out
 // by itself.
-func (d *Delivery) GiveBack() {
-	if d.books == nil || d.books.giveBack == nil {
+func (d *Delivery) ReleaseAsync() {
+	if d.inFlight == nil || d.inFlight.giveBack == nil {
 		_ = d.Release(context.Background(), 0) // outside a run there is nobody to tell
 		return
 	}
-	d.books.giveBack(d)
+	d.inFlight.giveBack(d)
 }
 
 // giveBack is called by stages alone, so that telling has not come to its end.
-func (r *Run) giveBack(d *Delivery) {
+func (r *Run) releaseAsync(d *Delivery) {
 	release := func() {
 		if err := recovered(func() error { return d.Release(r.phases.Settle, 0) }); err != nil {
 			r.opts.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
 				Msg("could not release the task; it becomes available when its lease expires")
 		}
 	}
-	if d.Expires().IsZero() { // nobody else waits for it
+	if d.ExpiresAt().IsZero() { // nobody else waits for it
 		release()
 		return
 	}
@@ -252,10 +252,10 @@ func (r *Run) giveBack(d *Delivery) {
 }
 
 // errOver is the cause with which Wait ends the phases of a run that is over.
-var errOver = errors.New("the run is over")
+var errFinished = errors.New("the run is over")
 
-// StuckError says what had not ended when a run gave up waiting.
-type StuckError struct {
+// ShutdownTimeoutError says what had not ended when a run gave up waiting.
+type ShutdownTimeoutError struct {
 	// Stages are those that had not returned.
 	Stages []string
 	// Tasks are the ids of up to ten tasks that were not settled; Unsettled is
@@ -265,6 +265,6 @@ type StuckError struct {
 }
 
 // Error names the stages and tasks.
-func (e *StuckError) Error() string {
+func (e *ShutdownTimeoutError) Error() string {
 	return fmt.Sprintf("gave up waiting for %q with %d tasks unsettled (%q)", e.Stages, e.Unsettled, e.Tasks)
 }

@@ -26,8 +26,8 @@ func TestEveryTaskIsSettledOnceWhenTheSourceEnds(t *testing.T) {
 	if acked, _ := b.counts(); acked != 1000 {
 		t.Errorf("acked %d of 1000", acked)
 	}
-	if !r.SourceEnded() || r.Received() != 1000 || b.closed != 1 || r.StopCause() != nil {
-		t.Errorf("ended %v, received %d, closed %d times, stopped by %v", r.SourceEnded(), r.Received(), b.closed, r.StopCause())
+	if !r.SourceExhausted() || r.ReceivedCount() != 1000 || b.closed != 1 || r.StopCause() != nil {
+		t.Errorf("ended %v, received %d, closed %d times, stopped by %v", r.SourceExhausted(), r.ReceivedCount(), b.closed, r.StopCause())
 	}
 }
 
@@ -37,22 +37,22 @@ func TestSourceIsAskedOnlyForWhatCanStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBooks()
 		src := &source{b: b, n: -1}
-		r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Ahead: 2})
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Prefetch: 2})
 		never := func(ctx context.Context, in <-chan *pipeline.Delivery, _ chan<- pipeline.Result) error {
 			var held []*pipeline.Delivery
 			for d := range in {
 				held = append(held, d)
 			}
 			for _, d := range held {
-				d.GiveBack()
+				d.ReleaseAsync()
 			}
 			return nil
 		}
 		tasks := pipeline.Via(pipeline.From(r, "source", src), "pass", pass)
 		pipeline.To(pipeline.Via(tasks, "never", never), "ack", ackAll)
 		synctest.Wait()
-		if r.Received() != 6 || src.mostOut != 6 {
-			t.Errorf("received %d, at most %d at once; want 6", r.Received(), src.mostOut)
+		if r.ReceivedCount() != 6 || src.mostOut != 6 {
+			t.Errorf("received %d, at most %d at once; want 6", r.ReceivedCount(), src.mostOut)
 		}
 		r.Stop(errors.New("enough"))
 		if err := r.Wait(); err != nil {
@@ -99,18 +99,18 @@ func working(phases pipeline.Phases, started chan<- string, d time.Duration) pip
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		for d0 := range in {
 			if ctx.Err() != nil {
-				d0.GiveBack()
+				d0.ReleaseAsync()
 				continue
 			}
 			started <- d0.Task.ID
 			kind := pipeline.Completed
 			select {
 			case <-time.After(d):
-			case <-phases.Work.Done():
+			case <-phases.Terminate.Done():
 				kind = pipeline.Interrupted
 			}
 			_ = pipeline.Send(phases.Settle, out, pipeline.Result{Delivery: d0, Outcome: pipeline.Outcome{Kind: kind}})
-			d0.FreeSlot()
+			d0.ReleaseSlot()
 		}
 		return nil
 	}
@@ -152,7 +152,7 @@ func TestStop(t *testing.T) {
 				b := newBooks()
 				told := 0
 				r := pipeline.New(t.Context(), pipeline.Options{
-					Slots: 4, Grace: 30 * time.Second, KillDelay: 5 * time.Second,
+					Slots: 4, GracePeriod: 30 * time.Second, KillDelay: 5 * time.Second,
 					OnStop: func(error) { told++ },
 				})
 				started := make(chan string, 1)
@@ -178,8 +178,8 @@ func TestStop(t *testing.T) {
 				if took := time.Since(at); took != tc.wantAt {
 					t.Errorf("ended after %v, want %v", took, tc.wantAt)
 				}
-				if acked, released := b.counts(); acked != tc.wantAcked || acked+released != int(r.Received()) {
-					t.Errorf("acked %d, released %d of %d", acked, released, r.Received())
+				if acked, released := b.counts(); acked != tc.wantAcked || acked+released != int(r.ReceivedCount()) {
+					t.Errorf("acked %d, released %d of %d", acked, released, r.ReceivedCount())
 				}
 				if !errors.Is(r.StopCause(), cause) || told != 1 {
 					t.Errorf("stop cause %v, told %d times", r.StopCause(), told)
@@ -207,14 +207,14 @@ func TestDrain(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				b, told := newBooks(), 0
-				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Grace: 30 * time.Second, OnStop: func(error) { told++ }})
+				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, GracePeriod: 30 * time.Second, OnStop: func(error) { told++ }})
 				started := make(chan string, 1)
 				tasks := pipeline.From(r, "source", &source{b: b, n: -1})
 				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Hour)), "settle", settleByKind)
 				<-started
 				synctest.Wait()
 				cause := errors.New("a notice")
-				r.Drain(cause)
+				r.StopFetching(cause)
 				at, done := time.Now(), make(chan error)
 				go func() { done <- r.Wait() }()
 				synctest.Wait()
@@ -228,8 +228,8 @@ func TestDrain(t *testing.T) {
 					t.Fatal(err)
 				}
 				acked, released := b.counts()
-				if took := time.Since(at); took != tc.wantAt || acked != tc.wantAcked || acked+released != int(r.Received()) || told != tc.wantTold {
-					t.Errorf("ended after %v: acked %d, released %d of %d, told %d times", took, acked, released, r.Received(), told)
+				if took := time.Since(at); took != tc.wantAt || acked != tc.wantAcked || acked+released != int(r.ReceivedCount()) || told != tc.wantTold {
+					t.Errorf("ended after %v: acked %d, released %d of %d, told %d times", took, acked, released, r.ReceivedCount(), told)
 				}
 				if !errors.Is(r.StopCause(), cause) {
 					t.Errorf("%v", r.StopCause())
@@ -277,8 +277,8 @@ func TestStageThatNeedsNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	acked, released := b.counts()
-	if acked != 3 || acked+released != int(r.Received()) {
-		t.Errorf("acked %d and released %d of %d; want 3 acked", acked, released, r.Received())
+	if acked != 3 || acked+released != int(r.ReceivedCount()) {
+		t.Errorf("acked %d and released %d of %d; want 3 acked", acked, released, r.ReceivedCount())
 	}
 }
 
@@ -308,7 +308,7 @@ func TestFailingStage(t *testing.T) {
 					i := 0
 					for d := range in {
 						if err := at("first", i); err != nil {
-							d.GiveBack()
+							d.ReleaseAsync()
 							return err
 						}
 						if i++; pipeline.Send(ctx, out, d) != nil {
@@ -327,7 +327,7 @@ func TestFailingStage(t *testing.T) {
 						if pipeline.Send(r.Phases().Settle, out, pipeline.Result{Delivery: d}) != nil {
 							return nil
 						}
-						d.FreeSlot()
+						d.ReleaseSlot()
 					}
 					return nil
 				}
@@ -357,7 +357,7 @@ func TestFailingStage(t *testing.T) {
 				} else if p != nil && !strings.Contains(string(p.Stack), "run_test.go") {
 					t.Errorf("the stack does not name the place:\n%s", p.Stack)
 				}
-				if err := b.once(int(r.Received())); err != nil {
+				if err := b.once(int(r.ReceivedCount())); err != nil {
 					t.Error(err)
 				}
 			})
@@ -388,8 +388,8 @@ func TestSourceErrorAfterTasks(t *testing.T) {
 	tasks := pipeline.From(r, "file", &source{b: b, n: 5, err: broken})
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	err := r.Wait()
-	if !errors.Is(err, broken) || r.SourceEnded() {
-		t.Fatalf("error %v, ended %v", err, r.SourceEnded())
+	if !errors.Is(err, broken) || r.SourceExhausted() {
+		t.Fatalf("error %v, ended %v", err, r.SourceExhausted())
 	}
 	if acked, _ := b.counts(); acked != 5 {
 		t.Errorf("%d of the 5 tasks before the error were acked", acked)
@@ -406,7 +406,7 @@ func TestStuckStageIsNamed(t *testing.T) {
 		hang := func(_ context.Context, in <-chan pipeline.Result) error {
 			<-release
 			for res := range in {
-				res.GiveBack()
+				res.ReleaseAsync()
 			}
 			return nil
 		}
@@ -414,7 +414,7 @@ func TestStuckStageIsNamed(t *testing.T) {
 		pipeline.To(pipeline.Via(tasks, "complete", complete), "event log", hang)
 		start := time.Now()
 		err := r.Wait()
-		var stuck *pipeline.StuckError
+		var stuck *pipeline.ShutdownTimeoutError
 		if !errors.As(err, &stuck) {
 			t.Fatalf("error %v, want a StuckError", err)
 		}

@@ -27,13 +27,13 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
-// A Prober is a Source that can report that its provider is unreachable. A Run uses it for
+// A HealthReporter is a Source that can report that its provider is unreachable. A Run uses it for
 // Options.IdleTimeout, to distinguish an empty source from an unreachable one, and for
 // Options.UnreachableTimeout.
-type Prober interface {
-	// Unanswered returns the last time at which requests for tasks failed: the current
+type HealthReporter interface {
+	// LastFailure returns the last time at which requests for tasks failed: the current
 	// time if they fail now, and the zero time if none ever failed.
-	Unanswered() time.Time
+	LastFailure() time.Time
 }
 
 // ErrIdle is returned by an Idler that has been idle until the time that idleAt returns.

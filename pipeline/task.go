@@ -44,13 +44,13 @@ func (t Task) AppendJSON(b []byte) []byte {
 }
 
 // Kind says how a task's execution ended.
-type Kind uint8
+type OutcomeKind uint8
 
 // The ways an execution can end. The zero Kind is invalid, so that an Outcome
 // that nobody filled in cannot pass for a success.
 const (
 	// Completed: the task returned a result and said whether it wants a retry.
-	Completed Kind = iota + 1
+	Completed OutcomeKind = iota + 1
 	// Exception: the task's code raised, or its result could not be used.
 	Exception
 	// TimedOut: the task ran longer than the maximum runtime and was killed.
@@ -67,7 +67,7 @@ const (
 )
 
 // String returns the kind's name in lower case, such as "timed out".
-func (k Kind) String() string {
+func (k OutcomeKind) String() string {
 	switch k {
 	case Completed:
 		return "completed"
@@ -97,24 +97,24 @@ type Usage struct {
 
 // An Outcome is what came of running a task once.
 type Outcome struct {
-	Kind Kind
+	Kind OutcomeKind
 	// Slot is the unit of concurrency that ran the task, from 0.
 	Slot int
 	// Elapsed is the time the task took, process creation and destruction
 	// included.
 	Elapsed time.Duration
 	// Retry is what a Completed task asked for.
-	Retry bool
+	RetryRequested bool
 	// Result is a Completed task's result: one JSON value.
 	Result json.RawMessage
-	// ResultBytes stands in for Result where the result is not UTF-8 and so
+	// RawResult stands in for Result where the result is not UTF-8 and so
 	// cannot be told as JSON text.
-	ResultBytes []byte
+	RawResult []byte
 	// Exception is the stack trace or message of an Exception.
 	Exception string
 	// NoRetry is set for an Exception that another attempt would only repeat,
 	// as the task's process knows, such as one for lack of memory.
-	NoRetry bool
+	Permanent bool
 	// ExitCode is set for Exited: the process's exit code, or minus the number
 	// of the signal that ended it.
 	ExitCode int
@@ -158,11 +158,11 @@ type Result struct {
 	Outcome Outcome
 }
 
-// A Judgment is a Result with the Verdict on it.
-type Judgment struct {
+// A Decision is a Result with the Verdict on it.
+type Decision struct {
 	*Delivery
 	Outcome Outcome
 	Verdict Verdict
-	// NotRetried is why a task that is worth another attempt gets none, or "".
-	NotRetried string
+	// RetryDeniedReason is why a task that is worth another attempt gets none, or "".
+	RetryDeniedReason string
 }

@@ -70,7 +70,7 @@ func engine(args []string) {
 	check(err)
 	l, err := procexec.NewLauncher(procexec.Options{Slots: 3, Guard: []string{self}, Subreaper: true, Dir: args[1]})
 	check(err)
-	notice, err := procexec.NewNotice(args[1], procexec.ShutdownFile)
+	notice, err := procexec.NewNotification(args[1], procexec.ShutdownFile)
 	check(err)
 	check(notice.Raise())
 	ready := make(chan struct{})
@@ -87,9 +87,9 @@ func engine(args []string) {
 		Stderr:   func(procexec.Task, []byte, bool) { ready <- struct{}{} },
 	})
 	check(err)
-	for slot := range 3 {
+	for slotIndex := range 3 {
 		go func() {
-			_, _ = c.Run(procexec.Task{ID: "t", Data: []byte("{}"), Attempt: 1, Slot: slot}, procexec.Ends{})
+			_, _ = c.Run(procexec.Task{ID: "t", Data: []byte("{}"), Attempt: 1, Slot: slotIndex}, procexec.StopSignals{})
 		}()
 	}
 	for range 3 {

@@ -33,7 +33,7 @@ type CommandOptions struct {
 	// MaxResult bounds a result in bytes; default 16 MiB.
 	MaxResult int64
 	// Shutdown and Termination are handed to every task. May be nil.
-	Shutdown, Termination *Notice
+	Shutdown, Termination *Notification
 	// Stderr receives each line that a task writes to its standard error, without
 	// the line ending. It is called from a goroutine of the task. The line is valid
 	// during the call only. A line of more than 64 KiB is passed in pieces that end
@@ -48,7 +48,7 @@ type Command struct {
 	launcher *Launcher
 	opts     CommandOptions
 	path     string
-	args     []template
+	args     []placeholders
 	env      []string
 }
 
@@ -87,8 +87,8 @@ func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 	for _, arg := range opts.Argv {
 		c.args = append(c.args, parseTemplate(arg))
 	}
-	c.env = append(withoutOurs(opts.Env), "CTWORKER_RESULT_FD="+strconv.Itoa(fdResult))
-	c.env = append(c.env, noticeEnv(opts.Shutdown, opts.Termination, fdShutdown, fdTermination)...)
+	c.env = append(stripEngineVars(opts.Env), "CTWORKER_RESULT_FD="+strconv.Itoa(fdResult))
+	c.env = append(c.env, notificationEnv(opts.Shutdown, opts.Termination, fdShutdown, fdTermination)...)
 	return c, nil
 }
 
@@ -106,7 +106,7 @@ var keptVars = []string{"CTWORKER_BIN", "CTWORKER_OUTER_SETTINGS"}
 // withoutOurs leaves out what an engine above this one has set, as a task may
 // itself run ctworker; and of a variable that stands twice, the first, as a
 // program reads the first and whoever appended the second meant it.
-func withoutOurs(env []string) []string {
+func stripEngineVars(env []string) []string {
 	kept := make([]string, 0, len(env))
 	seen := make(map[string]bool, len(env))
 	for _, v := range slices.Backward(env) {
@@ -122,28 +122,28 @@ func withoutOurs(env []string) []string {
 }
 
 // Ends are what ends a task early. A nil channel never does.
-type Ends struct {
+type StopSignals struct {
 	// Term: SIGTERM, and SIGKILL after the kill delay.
-	Term <-chan struct{}
+	Terminate <-chan struct{}
 	// Kill: SIGKILL.
 	Kill <-chan struct{}
 	// Drop: SIGKILL; the task is no longer ours.
-	Drop <-chan struct{}
+	LeaseLost <-chan struct{}
 	// Stop: a task that could not be started yet is not started any more.
-	Stop <-chan struct{}
+	NoNewTasks <-chan struct{}
 }
 
 // Run runs one task to its end. The error, a *StartError or of the operating
 // system, says that no process could be started for a reason that is not the
 // task's; the task has not run then.
-func (c *Command) Run(task Task, ends Ends) (Report, error) {
+func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	argv, err := c.argv(task)
 	if err != nil {
-		return Report{End: Failed, Exception: err.Error()}, nil
+		return TaskResult{Kind: Failed, Exception: err.Error()}, nil
 	}
 	began := time.Now()
 	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
-		report, err := c.runOnce(task, argv, ends)
+		report, err := c.runOnce(task, argv, signals)
 		switch {
 		case err == nil:
 			report.Elapsed = time.Since(began)
@@ -152,21 +152,21 @@ func (c *Command) Run(task Task, ends Ends) (Report, error) {
 			return failed("the command's arguments and environment are too long for this system with this task's values in them; "+
 				"let the command read the task from its standard input instead (%v)", err), nil
 		case !isShortage(err):
-			return Report{}, err
+			return TaskResult{}, err
 		case time.Since(began) > retryFor:
-			return Report{}, &shortageError{err}
+			return TaskResult{}, &shortageError{err}
 		}
 		c.launcher.warnShort(err)
 		select {
 		case <-time.After(delay):
-		case <-ends.Stop:
-			return Report{End: Ended}, nil
-		case <-ends.Term:
-			return Report{End: Ended}, nil
-		case <-ends.Kill:
-			return Report{End: Ended}, nil
-		case <-ends.Drop:
-			return Report{End: Dropped}, nil
+		case <-signals.NoNewTasks:
+			return TaskResult{Kind: Interrupted}, nil
+		case <-signals.Terminate:
+			return TaskResult{Kind: Interrupted}, nil
+		case <-signals.Kill:
+			return TaskResult{Kind: Interrupted}, nil
+		case <-signals.LeaseLost:
+			return TaskResult{Kind: LeaseLost}, nil
 		}
 	}
 }
@@ -227,10 +227,10 @@ func (c *Command) argv(task Task) ([]string, error) {
 	return argv, nil
 }
 
-func (c *Command) runOnce(task Task, argv []string, ends Ends) (Report, error) {
+func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskResult, error) {
 	io, err := c.openStreams(task)
 	if err != nil {
-		return Report{}, err
+		return TaskResult{}, err
 	}
 	defer io.finish()
 	p, err := c.launcher.Start(Spec{
@@ -242,25 +242,25 @@ func (c *Command) runOnce(task Task, argv []string, ends Ends) (Report, error) {
 	})
 	io.handedOver()
 	if err != nil {
-		return Report{}, err
+		return TaskResult{}, err
 	}
-	end := Finished
+	end := Completed
 	if !p.awaitBriefly(min(brief, c.opts.MaxRuntime)) {
 		io.follow()
-		end = await(p, ends, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
+		end = await(p, signals, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
 		if !isClosed(p.Done()) {
 			// Not even SIGKILL has ended it: it hangs in the kernel. The
 			// Launcher goes on waiting for it.
-			return Report{End: end}, nil
+			return TaskResult{Kind: end}, nil
 		}
 	}
 	io.finish()
 	if err := io.stderr.fault; err != nil {
-		return Report{}, fmt.Errorf("pass on the task's standard error: %w", err)
+		return TaskResult{}, fmt.Errorf("pass on the task's standard error: %w", err)
 	}
 	exit := p.Exit()
-	report := Report{End: end}
-	if end == Finished {
+	report := TaskResult{Kind: end}
+	if end == Completed {
 		report = reportOf(exit, io.stdout, io.told)
 	}
 	report.CPU, report.PeakMemory = exit.CPU, exit.PeakMemory
@@ -277,7 +277,7 @@ func (c *Command) files(io *streams) []uintptr {
 	for _, fd := range io.theirs {
 		files = append(files, uintptr(fd))
 	}
-	for _, n := range []*Notice{c.opts.Shutdown, c.opts.Termination} {
+	for _, n := range []*Notification{c.opts.Shutdown, c.opts.Termination} {
 		fd := noFile
 		if n != nil {
 			fd = n.FD()
@@ -295,26 +295,26 @@ const lastWait = 10 * time.Second
 
 // await waits for the process to end and ends it where it has to be. It returns
 // Finished where it ended by itself.
-func await(p *Process, ends Ends, maxRuntime, killDelay time.Duration) End {
+func await(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration) ExitKind {
 	timer := time.NewTimer(maxRuntime - time.Since(p.Started()))
 	defer timer.Stop()
-	end := Finished
+	end := Completed
 	select {
 	case <-p.Done():
 	case <-timer.C:
 		end = TimedOut
-	case <-ends.Term:
-		end = Ended
-	case <-ends.Kill:
-		end = Ended
+	case <-signals.Terminate:
+		end = Interrupted
+	case <-signals.Kill:
+		end = Interrupted
 		killDelay = 0
-	case <-ends.Drop:
-		end = Dropped
+	case <-signals.LeaseLost:
+		end = LeaseLost
 		killDelay = 0
 	}
 	if p.hasEnded() { // by itself, whatever else has come meanwhile
 		<-p.Done()
-		return Finished
+		return Completed
 	}
 	if killDelay > 0 {
 		p.Terminate(killDelay)
@@ -323,8 +323,8 @@ func await(p *Process, ends Ends, maxRuntime, killDelay time.Duration) End {
 		case <-p.Done():
 			return end
 		case <-timer.C:
-		case <-ends.Kill:
-		case <-ends.Drop:
+		case <-signals.Kill:
+		case <-signals.LeaseLost:
 		}
 	}
 	p.Kill()

@@ -35,7 +35,7 @@ func TestInput(t *testing.T) {
 				tc.want = `{"task_id":"` + tc.task.ID + `","data":` + string(tc.task.Data) + "}\n"
 			}
 			file := filepath.Join(t.TempDir(), "input")
-			if r := run(t, procexec.CommandOptions{Argv: sh(`cat >"$1"`, file)}, tc.task); r.End != procexec.Finished {
+			if r := run(t, procexec.CommandOptions{Argv: sh(`cat >"$1"`, file)}, tc.task); r.Kind != procexec.Completed {
 				t.Fatalf("%+v", r)
 			}
 			got, err := os.ReadFile(file)
@@ -66,7 +66,7 @@ func TestInputThatIsNotRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if r := run(t, procexec.CommandOptions{Argv: sh(script)}, sized(5<<20)); r.End != procexec.Finished || string(r.Result) != `"ok"` {
+			if r := run(t, procexec.CommandOptions{Argv: sh(script)}, sized(5<<20)); r.Kind != procexec.Completed || string(r.Result) != `"ok"` {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -122,14 +122,14 @@ func TestPlaceholders(t *testing.T) {
 			r := run(t, procexec.CommandOptions{Argv: sh(`printf '%s|' "$@" >"$OUT"; cat "$OUT"`, tc.arg, "end"), Env: append(os.Environ(), "OUT="+filepath.Join(t.TempDir(), "out"))},
 				procexec.Task{ID: "-id $x", Data: []byte(data)})
 			if tc.exception != "" {
-				if r.End != procexec.Failed || !strings.Contains(r.Exception, tc.exception) {
-					t.Errorf("%v %q, want %q", r.End, r.Exception, tc.exception)
+				if r.Kind != procexec.Failed || !strings.Contains(r.Exception, tc.exception) {
+					t.Errorf("%v %q, want %q", r.Kind, r.Exception, tc.exception)
 				}
 				return
 			}
 			want := resultString(tc.want + "|end|")
-			if r.End != procexec.Finished || string(r.Result) != want {
-				t.Errorf("%v %s %s, want %s", r.End, r.Result, r.Exception, want)
+			if r.Kind != procexec.Completed || string(r.Result) != want {
+				t.Errorf("%v %s %s, want %s", r.Kind, r.Result, r.Exception, want)
 			}
 		})
 	}
@@ -144,13 +144,13 @@ func TestPlaceholderInDataThatIsNoObject(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{`null`, `[{"key":1}]`, `"key"`, `7`, ` `, ``} {
 		r := run(t, procexec.CommandOptions{Argv: sh(`:`, "{data.key}")}, procexec.Task{ID: "a", Data: []byte(data)})
-		if r.End != procexec.Failed || !strings.Contains(r.Exception, "not an object") {
-			t.Errorf("%q: %v %q", data, r.End, r.Exception)
+		if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "not an object") {
+			t.Errorf("%q: %v %q", data, r.Kind, r.Exception)
 		}
 	}
 	r := run(t, procexec.CommandOptions{Argv: sh(`:`, "{data.key}")}, procexec.Task{ID: "a", Data: []byte(`{"key":`)})
-	if r.End != procexec.Failed || !strings.Contains(r.Exception, "cannot be read") {
-		t.Errorf("%v %q", r.End, r.Exception)
+	if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "cannot be read") {
+		t.Errorf("%v %q", r.Kind, r.Exception)
 	}
 }
 
@@ -195,8 +195,8 @@ func TestTaskThatCannotStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := run(t, procexec.CommandOptions{Argv: tc.argv}, tc.task)
-			if r.End != procexec.Failed || !strings.Contains(r.Exception, tc.want) {
-				t.Errorf("%v %q", r.End, r.Exception)
+			if r.Kind != procexec.Failed || !strings.Contains(r.Exception, tc.want) {
+				t.Errorf("%v %q", r.Kind, r.Exception)
 			}
 		})
 	}
@@ -242,13 +242,13 @@ func TestCommandThatIsGone(t *testing.T) {
 	}
 	l := newLauncher(t, procexec.Options{})
 	c := newCommand(t, l, procexec.CommandOptions{Argv: []string{program}})
-	if r := runWith(t, c, task, procexec.Ends{}); string(r.Result) != `"ran"` {
+	if r := runWith(t, c, task, procexec.StopSignals{}); string(r.Result) != `"ran"` {
 		t.Fatalf("%+v", r)
 	}
 	if err := os.Remove(program); err != nil {
 		t.Fatal(err)
 	}
-	_, err := c.Run(task, procexec.Ends{})
+	_, err := c.Run(task, procexec.StopSignals{})
 	var start *procexec.StartError
 	if !errors.As(err, &start) || start.Path != program || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
@@ -271,7 +271,7 @@ func TestCommand_PanicInStderr(t *testing.T) {
 		Argv:   sh(`echo x >&2; sleep 0.1; echo y >&2`),
 		Stderr: func(procexec.Task, []byte, bool) { panic("a fault in the log") },
 	})
-	_, err := c.Run(procexec.Task{ID: "a"}, procexec.Ends{})
+	_, err := c.Run(procexec.Task{ID: "a"}, procexec.StopSignals{})
 	if err == nil || !strings.Contains(err.Error(), "a fault in the log") {
 		t.Errorf("error %v", err)
 	}

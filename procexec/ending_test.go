@@ -29,8 +29,8 @@ func TestEnding(t *testing.T) {
 		name   string
 		script string
 		opts   procexec.CommandOptions
-		ends   func(ready, term <-chan struct{}) procexec.Ends
-		want   procexec.End
+		ends   func(ready, term <-chan struct{}) procexec.StopSignals
+		want   procexec.ExitKind
 	}{
 		{
 			name:   "a time-out, and SIGTERM is enough",
@@ -56,51 +56,57 @@ func TestEnding(t *testing.T) {
 			name:   "term, and SIGTERM is enough",
 			script: `exec 9>"$1"; echo ready >&2; sleep 1000`,
 			opts:   procexec.CommandOptions{KillDelay: never},
-			ends:   func(ready, _ <-chan struct{}) procexec.Ends { return procexec.Ends{Term: ready} },
-			want:   procexec.Ended,
+			ends:   func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Terminate: ready} },
+			want:   procexec.Interrupted,
 		}, {
 			name: "term, and a command that finishes first",
 			// The grandchild says when it is past the shell's fork, in which a signal can be lost.
 			script: `exec 9>"$1"; trap 'exit 0' TERM; while :; do sh -c 'echo ready >&2; exec sleep 1000' & wait; done`,
 			opts:   procexec.CommandOptions{KillDelay: never},
-			ends:   func(ready, _ <-chan struct{}) procexec.Ends { return procexec.Ends{Term: ready} },
-			want:   procexec.Ended,
+			ends:   func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Terminate: ready} },
+			want:   procexec.Interrupted,
 		}, {
 			name:   "term, and SIGTERM is ignored",
 			script: stubborn,
 			opts:   procexec.CommandOptions{KillDelay: 100 * time.Millisecond},
-			ends:   func(ready, _ <-chan struct{}) procexec.Ends { return procexec.Ends{Term: ready} },
-			want:   procexec.Ended,
+			ends:   func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Terminate: ready} },
+			want:   procexec.Interrupted,
 		}, {
 			name:   "kill during the kill delay",
 			script: stubborn,
 			opts:   procexec.CommandOptions{KillDelay: never},
-			ends:   func(ready, term <-chan struct{}) procexec.Ends { return procexec.Ends{Term: ready, Kill: term} },
-			want:   procexec.Ended,
+			ends: func(ready, term <-chan struct{}) procexec.StopSignals {
+				return procexec.StopSignals{Terminate: ready, Kill: term}
+			},
+			want: procexec.Interrupted,
 		}, {
 			name:   "drop during the kill delay",
 			script: stubborn,
 			opts:   procexec.CommandOptions{KillDelay: never},
-			ends:   func(ready, term <-chan struct{}) procexec.Ends { return procexec.Ends{Term: ready, Drop: term} },
-			want:   procexec.Ended,
+			ends: func(ready, term <-chan struct{}) procexec.StopSignals {
+				return procexec.StopSignals{Terminate: ready, LeaseLost: term}
+			},
+			want: procexec.Interrupted,
 		}, {
 			name:   "kill",
 			script: stubborn,
 			opts:   procexec.CommandOptions{KillDelay: never},
-			ends:   func(ready, _ <-chan struct{}) procexec.Ends { return procexec.Ends{Kill: ready} },
-			want:   procexec.Ended,
+			ends:   func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Kill: ready} },
+			want:   procexec.Interrupted,
 		}, {
 			name:   "drop",
 			script: stubborn,
 			opts:   procexec.CommandOptions{KillDelay: never},
-			ends:   func(ready, _ <-chan struct{}) procexec.Ends { return procexec.Ends{Drop: ready} },
-			want:   procexec.Dropped,
+			ends:   func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{LeaseLost: ready} },
+			want:   procexec.LeaseLost,
 		}, {
 			name:   "term and kill before it starts",
 			script: stubborn,
 			opts:   procexec.CommandOptions{KillDelay: never},
-			ends:   func(_, _ <-chan struct{}) procexec.Ends { return procexec.Ends{Term: closed(), Kill: closed()} },
-			want:   procexec.Ended,
+			ends: func(_, _ <-chan struct{}) procexec.StopSignals {
+				return procexec.StopSignals{Terminate: closed(), Kill: closed()}
+			},
+			want: procexec.Interrupted,
 		}, {
 			name:   "a process that has stopped itself",
 			script: `exec 9>"$1"; echo ready >&2; kill -STOP $$`,
@@ -118,16 +124,16 @@ func TestEnding(t *testing.T) {
 				}
 				bomb 50`,
 			opts: procexec.CommandOptions{KillDelay: never},
-			ends: func(ready, _ <-chan struct{}) procexec.Ends { return procexec.Ends{Kill: ready} },
-			want: procexec.Ended,
+			ends: func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Kill: ready} },
+			want: procexec.Interrupted,
 		}, {
 			name:   "by itself, and a grandchild holds everything open",
 			script: `exec 9>"$1"; trap '' TERM; sleep 1000 & echo out; exit 0`,
-			want:   procexec.Finished,
+			want:   procexec.Completed,
 		}, {
 			name:   "by itself, and a grandchild prints without end",
 			script: `exec 9>"$1"; (while :; do echo x; echo y >&2; done) & exit 0`,
-			want:   procexec.Finished,
+			want:   procexec.Completed,
 		}, {
 			name:   "a crash, and a grandchild holds everything open",
 			script: `exec 9>"$1"; sleep 1000 & kill -9 $$`,
@@ -150,16 +156,16 @@ func TestEnding(t *testing.T) {
 					}
 				}
 			}
-			var ends procexec.Ends
+			var signals procexec.StopSignals
 			if tc.ends != nil {
-				ends = tc.ends(ready, term)
+				signals = tc.ends(ready, term)
 			}
 			l := newLauncher(t, procexec.Options{})
-			r := receive(t, async(t, newCommand(t, l, tc.opts), task, ends), "the report")
-			if r.End != tc.want {
+			r := receive(t, async(t, newCommand(t, l, tc.opts), task, signals), "the report")
+			if r.Kind != tc.want {
 				t.Errorf("%+v, want end %v", r, tc.want)
 			}
-			if r.End != procexec.Finished && (r.Result != nil || r.ResultBytes != nil || r.Retry) {
+			if r.Kind != procexec.Completed && (r.Result != nil || r.ResultBytes != nil || r.RetryRequested) {
 				t.Errorf("a result without an end: %+v", r)
 			}
 			life.over(t)
@@ -176,8 +182,8 @@ func TestNothingWrittenIsLost(t *testing.T) {
 		Argv:   sh(`sleep 1000 & i=0; while [ $i -lt 1000 ]; do echo line >&2; i=$((i+1)); done; dd if=/dev/zero bs=60000 count=1 2>/dev/null; printf tail >&2`),
 		Stderr: said.take,
 	}, task)
-	if r.End != procexec.Finished || len(r.Result) != 6*60000+2 {
-		t.Errorf("%v, a result of %d bytes", r.End, len(r.Result))
+	if r.Kind != procexec.Completed || len(r.Result) != 6*60000+2 {
+		t.Errorf("%v, a result of %d bytes", r.Kind, len(r.Result))
 	}
 	if n := len(said.all); n != 1001 || said.all[n-1] != "tail" {
 		t.Errorf("%d lines of standard error", n)

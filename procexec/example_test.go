@@ -24,11 +24,11 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	report, err := command.Run(procexec.Task{ID: "task-1", Data: []byte(`{"file":"$(a) b.txt"}`), Attempt: 1}, procexec.Ends{})
+	report, err := command.Run(procexec.Task{ID: "task-1", Data: []byte(`{"file":"$(a) b.txt"}`), Attempt: 1}, procexec.StopSignals{})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(report.End == procexec.Finished, string(report.Result))
+	fmt.Println(report.Kind == procexec.Completed, string(report.Result))
 	// Output: true "task-1: $(a) b.txt"
 }

@@ -42,7 +42,7 @@ func TestKilledEngineLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := handle(t, guardPid)
+	guard := process(t, guardPid)
 	life.goesOn(t)
 	if _, err := os.Stat(filepath.Join(dir, procexec.ShutdownFile)); err != nil {
 		t.Fatal(err)
@@ -70,9 +70,9 @@ func TestGuardDoesNothingInANormalEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := handle(t, procexec.GuardPid(l))
+	guard := process(t, procexec.GuardPid(l))
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ok`)})
-	if r := runWith(t, c, task, procexec.Ends{}); string(r.Result) != `"ok"` {
+	if r := runWith(t, c, task, procexec.StopSignals{}); string(r.Result) != `"ok"` {
 		t.Errorf("%+v", r)
 	}
 	if poll(t, []unix.PollFd{{Fd: int32(guard.Fd()), Events: unix.POLLIN}}) {
@@ -97,7 +97,7 @@ func TestGuardAndSignals(t *testing.T) {
 			t.Fatal(err)
 		}
 		pid := procexec.GuardPid(l)
-		guard := handle(t, pid)
+		guard := process(t, pid)
 		if sid, err := unix.Getsid(pid); err != nil || sid == 0 {
 			t.Errorf("session %d, %v", sid, err)
 		}
@@ -109,7 +109,7 @@ func TestGuardAndSignals(t *testing.T) {
 			t.Errorf("logged %q", line)
 		}
 		c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ok`)})
-		if r := runWith(t, c, task, procexec.Ends{}); string(r.Result) != `"ok"` {
+		if r := runWith(t, c, task, procexec.StopSignals{}); string(r.Result) != `"ok"` {
 			t.Errorf("%+v", r)
 		}
 		if err := l.Close(); err != nil {
@@ -134,7 +134,7 @@ func TestNoGuard(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{Guard: []string{"/nowhere/at/all"}})
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ok`)})
-	if r := runWith(t, c, task, procexec.Ends{}); string(r.Result) != `"ok"` {
+	if r := runWith(t, c, task, procexec.StopSignals{}); string(r.Result) != `"ok"` {
 		t.Errorf("%+v", r)
 	}
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // start starts a script without a standard stream.
-func start(l *procexec.Launcher, slot int, script string, args ...string) (*procexec.Process, error) {
-	return l.Start(procexec.Spec{Path: "/bin/sh", Args: sh(script, args...), Slot: slot})
+func start(l *procexec.Launcher, slotIndex int, script string, args ...string) (*procexec.Process, error) {
+	return l.Start(procexec.Spec{Path: "/bin/sh", Args: sh(script, args...), Slot: slotIndex})
 }
 
 func TestExit(t *testing.T) {
@@ -37,9 +37,9 @@ func TestCloseKillsWhatRuns(t *testing.T) {
 	l := newLauncher(t, procexec.Options{Slots: 3})
 	said := newLines()
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(stubborn, life.path), Stderr: said.take})
-	var all []<-chan procexec.Report
-	for slot := range 3 {
-		all = append(all, async(t, c, procexec.Task{ID: "t", Data: []byte("1"), Slot: slot}, procexec.Ends{}))
+	var all []<-chan procexec.TaskResult
+	for slotIndex := range 3 {
+		all = append(all, async(t, c, procexec.Task{ID: "t", Data: []byte("1"), Slot: slotIndex}, procexec.StopSignals{}))
 	}
 	for range all {
 		said.next(t, "ready")
@@ -50,7 +50,7 @@ func TestCloseKillsWhatRuns(t *testing.T) {
 		}
 	}
 	for _, reports := range all {
-		if r := receive(t, reports, "a killed task"); r.End != procexec.Exited || r.ExitCode != -9 {
+		if r := receive(t, reports, "a killed task"); r.Kind != procexec.Exited || r.ExitCode != -9 {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -58,7 +58,7 @@ func TestCloseKillsWhatRuns(t *testing.T) {
 	if _, err := start(l, 0, `:`); !errors.Is(err, procexec.ErrClosed) {
 		t.Errorf("a start after Close: %v", err)
 	}
-	if _, err := c.Run(task, procexec.Ends{}); !errors.Is(err, procexec.ErrClosed) {
+	if _, err := c.Run(task, procexec.StopSignals{}); !errors.Is(err, procexec.ErrClosed) {
 		t.Errorf("a run after Close: %v", err)
 	}
 }
@@ -72,11 +72,11 @@ func TestCloseWhileStarting(t *testing.T) {
 		l := newLauncher(t, procexec.Options{Slots: 8})
 		var starts sync.WaitGroup
 		began := make(chan struct{}, 8)
-		for slot := range 8 {
+		for slotIndex := range 8 {
 			starts.Go(func() {
 				began <- struct{}{}
 				for {
-					p, err := start(l, slot, `exec 9>"$1"; exec sleep 1000`, life.path)
+					p, err := start(l, slotIndex, `exec 9>"$1"; exec sleep 1000`, life.path)
 					if errors.Is(err, procexec.ErrClosed) {
 						return
 					}
@@ -84,7 +84,7 @@ func TestCloseWhileStarting(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					if slot%2 == 0 {
+					if slotIndex%2 == 0 {
 						p.Kill()
 					}
 					if p.Exit().Code == 0 {

@@ -33,21 +33,21 @@ func TestProgramOfAShellHasTheKillDelay(t *testing.T) {
 		Argv: sh(`echo $$ >&2; sh -c "$1" sh "$2" & wait`, program, path), KillDelay: time.Hour, Stderr: said.take,
 	})
 	term, kill := make(chan struct{}), make(chan struct{})
-	reports := async(t, c, procexec.Task{ID: "t", Data: []byte("1")}, procexec.Ends{Term: term, Kill: kill})
+	reports := async(t, c, procexec.Task{ID: "t", Data: []byte("1")}, procexec.StopSignals{Terminate: term, Kill: kill})
 	defer close(kill)
 	pid, err := strconv.Atoi(receive(t, said.ch, "the shell's id"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	said.next(t, "ready")
-	shell := handle(t, pid)
+	shell := process(t, pid)
 	close(term)
 	awaitEnd(t, shell)
 	if _, err := mayClean.WriteString("\n"); err != nil {
 		t.Fatal(err)
 	}
 	said.next(t, "cleaned up")
-	if r := receive(t, reports, "the end"); r.End != procexec.Ended {
-		t.Errorf("ended as %v", r.End)
+	if r := receive(t, reports, "the end"); r.Kind != procexec.Interrupted {
+		t.Errorf("ended as %v", r.Kind)
 	}
 }

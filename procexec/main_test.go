@@ -101,15 +101,15 @@ func sh(script string, args ...string) []string {
 var task = procexec.Task{ID: "task-1", Data: []byte(`{}`), Attempt: 1}
 
 // run runs one task in a Launcher of its own.
-func run(t *testing.T, opts procexec.CommandOptions, task procexec.Task) procexec.Report {
+func run(t *testing.T, opts procexec.CommandOptions, task procexec.Task) procexec.TaskResult {
 	t.Helper()
 	l := newLauncher(t, procexec.Options{Slots: task.Slot + 1})
-	return runWith(t, newCommand(t, l, opts), task, procexec.Ends{})
+	return runWith(t, newCommand(t, l, opts), task, procexec.StopSignals{})
 }
 
-func runWith(t *testing.T, c *procexec.Command, task procexec.Task, ends procexec.Ends) procexec.Report {
+func runWith(t *testing.T, c *procexec.Command, task procexec.Task, signals procexec.StopSignals) procexec.TaskResult {
 	t.Helper()
-	r, err := c.Run(task, ends)
+	r, err := c.Run(task, signals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,13 +117,13 @@ func runWith(t *testing.T, c *procexec.Command, task procexec.Task, ends procexe
 }
 
 // async runs one task in the background.
-func async(t *testing.T, c *procexec.Command, task procexec.Task, ends procexec.Ends) <-chan procexec.Report {
+func async(t *testing.T, c *procexec.Command, task procexec.Task, signals procexec.StopSignals) <-chan procexec.TaskResult {
 	t.Helper()
-	reports := make(chan procexec.Report, 1)
+	reports := make(chan procexec.TaskResult, 1)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if r, err := c.Run(task, ends); err != nil {
+		if r, err := c.Run(task, signals); err != nil {
 			t.Errorf("run: %v", err)
 		} else {
 			reports <- r

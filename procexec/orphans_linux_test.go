@@ -25,7 +25,7 @@ func TestOrphanIsKilledWhenItsTaskIsOver(t *testing.T) {
 				said := newLines()
 				l := newLauncher(t, procexec.Options{Subreaper: true})
 				c := newCommand(t, l, procexec.CommandOptions{Argv: sh(leave, self(t), life.path, kind, "1"), Stderr: said.take})
-				if r := runWith(t, c, task, procexec.Ends{}); r.End != procexec.Finished {
+				if r := runWith(t, c, task, procexec.StopSignals{}); r.Kind != procexec.Completed {
 					t.Fatalf("%+v", r)
 				}
 				said.next(t, "ready")
@@ -48,18 +48,18 @@ func TestOrphanLivesWhileItsTaskRuns(t *testing.T) {
 				echo ready >&2; exec sleep 1000`, self(t), marked.path, unmarked.path),
 			Stderr: said.take, KillDelay: -1,
 		})
-		reports := async(t, c, task, procexec.Ends{Kill: end})
+		reports := async(t, c, task, procexec.StopSignals{Kill: end})
 		said.next(t, "ready")
 		other := newCommand(t, l, procexec.CommandOptions{Argv: sh(leave, self(t), others.path, "marked", "1"), Stderr: said.take})
 		for range 2 {
-			runWith(t, other, procexec.Task{ID: "2", Data: []byte("1"), Slot: 1}, procexec.Ends{})
+			runWith(t, other, procexec.Task{ID: "2", Data: []byte("1"), Slot: 1}, procexec.StopSignals{})
 			said.next(t, "ready")
 			others.over(t)
 		}
 		marked.goesOn(t)
 		unmarked.goesOn(t)
 		close(end)
-		if r := receive(t, reports, "the report"); r.End != procexec.Ended {
+		if r := receive(t, reports, "the report"); r.Kind != procexec.Interrupted {
 			t.Errorf("%+v", r)
 		}
 		marked.over(t)
@@ -76,17 +76,17 @@ func TestZombiesAreReapedWhileTasksRun(t *testing.T) {
 		end := make(chan struct{})
 		l := newLauncher(t, procexec.Options{Slots: 2, Subreaper: true})
 		longTask := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ready >&2; exec sleep 1000`), Stderr: said.take, KillDelay: -1})
-		reports := async(t, longTask, task, procexec.Ends{Kill: end})
+		reports := async(t, longTask, task, procexec.StopSignals{Kill: end})
 		said.next(t, "ready")
 		short := newCommand(t, l, procexec.CommandOptions{Argv: sh(`sleep 1000 & sleep 1000 & echo $!`)})
 		var zombie int
-		r := runWith(t, short, procexec.Task{ID: "2", Data: []byte("1"), Slot: 1}, procexec.Ends{})
+		r := runWith(t, short, procexec.Task{ID: "2", Data: []byte("1"), Slot: 1}, procexec.StopSignals{})
 		if _, err := fmt.Sscanf(string(r.Result), `"%d"`, &zombie); err != nil {
 			t.Fatalf("%+v", r)
 		}
 		other := newCommand(t, l, procexec.CommandOptions{Argv: sh(leave, self(t), life.path, "marked", "1"), Stderr: said.take})
 		for range 2 { // orphans are looked for twice
-			runWith(t, other, procexec.Task{ID: "3", Data: []byte("1"), Slot: 1}, procexec.Ends{})
+			runWith(t, other, procexec.Task{ID: "3", Data: []byte("1"), Slot: 1}, procexec.StopSignals{})
 			said.next(t, "ready")
 			life.over(t)
 		}
@@ -106,7 +106,7 @@ func TestCloseKillsOrphans(t *testing.T) {
 			said := newLines()
 			l := newLauncher(t, procexec.Options{Subreaper: true})
 			c := newCommand(t, l, procexec.CommandOptions{Argv: sh(leave+`; exec sleep 1000`, self(t), life.path, "unmarked", "5"), Stderr: said.take})
-			reports := async(t, c, task, procexec.Ends{})
+			reports := async(t, c, task, procexec.StopSignals{})
 			said.next(t, "ready")
 			if err := l.Close(); err != nil {
 				t.Error(err)
@@ -134,7 +134,7 @@ func TestOlderChildrenAreLeftAlone(t *testing.T) {
 		said := newLines()
 		l := newLauncher(t, procexec.Options{Subreaper: true})
 		c := newCommand(t, l, procexec.CommandOptions{Argv: sh(leave, self(t), life.path, "marked", "1"), Stderr: said.take})
-		runWith(t, c, task, procexec.Ends{})
+		runWith(t, c, task, procexec.StopSignals{})
 		said.next(t, "ready")
 		life.over(t)
 		if err := l.Close(); err != nil {
@@ -143,7 +143,7 @@ func TestOlderChildrenAreLeftAlone(t *testing.T) {
 		if left := childProcesses(t); len(left) != 1 || left[0] != sleeper.Pid {
 			t.Errorf("children %v, want %d", left, sleeper.Pid)
 		}
-		if fds := []unix.PollFd{{Fd: int32(handle(t, sleeper.Pid).Fd()), Events: unix.POLLIN}}; poll(t, fds) {
+		if fds := []unix.PollFd{{Fd: int32(process(t, sleeper.Pid).Fd()), Events: unix.POLLIN}}; poll(t, fds) {
 			t.Error("it was killed")
 		}
 	})
@@ -169,10 +169,10 @@ func TestScanLeavesOwnProcessesAlone(t *testing.T) {
 			}
 		}()
 		var slots sync.WaitGroup
-		for slot := range 2 { // so few that there often is none
+		for slotIndex := range 2 { // so few that there often is none
 			slots.Go(func() {
 				for range 500 {
-					p, err := start(l, slot, `exit 7`)
+					p, err := start(l, slotIndex, `exit 7`)
 					if err != nil {
 						t.Error(err)
 						return

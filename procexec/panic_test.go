@@ -14,7 +14,7 @@ import (
 func TestHost_PanicCountsAsLost(t *testing.T) {
 	t.Parallel()
 	ours, theirs := connected(t)
-	h := &Host{
+	h := &ForkServer{
 		conn: ours, lines: bufio.NewReader(ours), log: func(string) { panic("a fault in the log") },
 		live: map[int64]*fork{}, lost: make(chan struct{}), sourceOver: make(chan struct{}),
 		ended: make(chan struct{}), swept: make(chan struct{}),
@@ -25,7 +25,7 @@ func TestHost_PanicCountsAsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-h.Lost()
-	if err := h.LostError(); !errors.Is(err, ErrHostGone) || !strings.Contains(err.Error(), "a fault in the log") {
+	if err := h.LostError(); !errors.Is(err, ErrForkServerExited) || !strings.Contains(err.Error(), "a fault in the log") {
 		t.Errorf("error %v", err)
 	}
 	_ = h.Close() // the connection is closed already

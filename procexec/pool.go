@@ -21,7 +21,7 @@ type PoolOptions struct {
 	// taken as they are.
 	Argv []string
 	// Host, if set, forks the processes in place of Argv.
-	Host *Host
+	ForkServer *ForkServer
 	// Env is the environment of processes started by Argv. Default: this
 	// process's.
 	Env []string
@@ -47,7 +47,7 @@ type PoolOptions struct {
 	MaxResult int64
 	// Shutdown and Termination are handed to processes started by Argv. May be
 	// nil.
-	Shutdown, Termination *Notice
+	Shutdown, Termination *Notification
 	// Log receives what went wrong and is no reason to end.
 	Log zerolog.Logger
 }
@@ -89,7 +89,7 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 		opts.Env = os.Environ()
 	}
 	p := &Pool{launcher: l, opts: opts}
-	if opts.Host != nil {
+	if opts.ForkServer != nil {
 		return p, nil
 	}
 	if len(opts.Argv) == 0 || opts.Argv[0] == "" {
@@ -102,21 +102,21 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	if p.path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("the command cannot be run: %w", err)
 	}
-	p.env = withoutOurs(opts.Env)
+	p.env = stripEngineVars(opts.Env)
 	p.env = append(p.env, "CTWORKER_FD="+strconv.Itoa(fdTasks))
 	if p.claims() {
 		p.env = append(p.env, "CTWORKER_CLAIM_FD="+strconv.Itoa(fdClaim))
 	}
-	p.env = append(p.env, noticeEnv(opts.Shutdown, opts.Termination, fdWarmShutdown, fdWarmTermination)...)
+	p.env = append(p.env, notificationEnv(opts.Shutdown, opts.Termination, fdWarmShutdown, fdWarmTermination)...)
 	if p.null, err = os.Open(os.DevNull); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// NoPlaceholders returns an error if an argument of a warm command holds a
+// CheckNoPlaceholders returns an error if an argument of a warm command holds a
 // placeholder, which whoever wrote it expects to be replaced.
-func NoPlaceholders(argv []string) error {
+func CheckNoPlaceholders(argv []string) error {
 	for _, arg := range argv {
 		if parseTemplate(arg).parts != nil {
 			return fmt.Errorf("the argument %q holds a placeholder: a warm process is started before it has a task, "+
@@ -144,7 +144,7 @@ const (
 )
 
 // noticeEnv tells a process of the notices.
-func noticeEnv(shutdown, termination *Notice, shutdownFD, terminationFD int) (env []string) {
+func notificationEnv(shutdown, termination *Notification, shutdownFD, terminationFD int) (env []string) {
 	if shutdown != nil {
 		env = append(env, "CTWORKER_SHUTDOWN_FD="+strconv.Itoa(shutdownFD), "CTWORKER_SHUTDOWN_FILE="+shutdown.Path())
 	}
@@ -160,12 +160,12 @@ func (p *Pool) claims() bool { return p.opts.MaxTasks != 1 }
 
 // forksAhead reports whether the next process of a slot is forked while the one before
 // runs its only task.
-func (p *Pool) forksAhead() bool { return p.opts.Host != nil && !p.claims() }
+func (p *Pool) forksAhead() bool { return p.opts.ForkServer != nil && !p.claims() }
 
 // handle is a process of a pool, whoever started it.
-type handle interface {
+type process interface {
 	// Terminate sends SIGTERM to the group, Kill SIGKILL.
-	Terminate(patience time.Duration)
+	Terminate(grace time.Duration)
 	Kill()
 	// Done is closed when the process has ended and has been reaped.
 	Done() <-chan struct{}
@@ -175,8 +175,8 @@ type handle interface {
 
 // start starts a process for a slot, with its end of the socket, and of the pipe of
 // claims and the shared memory, if not -1. It does not close them.
-func (p *Pool) start(slot, socket, claim, shared int) (handle, error) {
-	fdOr := func(n *Notice) uintptr {
+func (p *Pool) start(slotIndex, socket, claim, shared int) (process, error) {
+	fdOr := func(n *Notification) uintptr {
 		if n == nil {
 			return noFile
 		}
@@ -186,12 +186,12 @@ func (p *Pool) start(slot, socket, claim, shared int) (handle, error) {
 	if claim >= 0 {
 		claimFile = uintptr(claim)
 	}
-	env, sharedFile := append(p.env[:len(p.env):len(p.env)], "CTWORKER_SLOT="+strconv.Itoa(slot)), noFile
+	env, sharedFile := append(p.env[:len(p.env):len(p.env)], "CTWORKER_SLOT="+strconv.Itoa(slotIndex)), noFile
 	if shared >= 0 {
 		env, sharedFile = append(env, "CTWORKER_RING_FD="+strconv.Itoa(fdRing)), uintptr(shared)
 	}
 	proc, err := p.launcher.Start(Spec{
-		Path: p.path, Args: p.opts.Argv, Slot: slot, MemoryLimit: p.opts.MemoryLimit, Env: env,
+		Path: p.path, Args: p.opts.Argv, Slot: slotIndex, MemoryLimit: p.opts.MemoryLimit, Env: env,
 		Files: []uintptr{
 			p.null.Fd(), 1, 2, uintptr(socket), claimFile,
 			fdOr(p.opts.Shutdown), fdOr(p.opts.Termination), sharedFile,
@@ -205,8 +205,8 @@ func (p *Pool) start(slot, socket, claim, shared int) (handle, error) {
 
 // name is what the processes are called in messages.
 func (p *Pool) name() string {
-	if p.opts.Host != nil {
-		return p.opts.Host.Hello.Program
+	if p.opts.ForkServer != nil {
+		return p.opts.ForkServer.Hello.Program
 	}
 	name := p.opts.Argv[0]
 	if len(p.opts.Argv) > 1 {

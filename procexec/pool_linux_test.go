@@ -31,7 +31,7 @@ func TestPoolSpoiledRing(t *testing.T) {
 	r := startPool(t, "warm-spoiler", procexec.PoolOptions{})
 	reports := r.all(order{}, order{})
 	for id, report := range reports {
-		if report.End != procexec.Failed || !strings.Contains(report.Exception, "CTWORKER_RING_FD") {
+		if report.Kind != procexec.Failed || !strings.Contains(report.Exception, "CTWORKER_RING_FD") {
 			t.Errorf("task %d: %+v", id, report)
 		}
 	}

@@ -26,17 +26,17 @@ func TestPool_PanicFailsTheRun(t *testing.T) {
 	in := make(chan procexec.Task, 1)
 	in <- procexec.Task{ID: "t", Attempt: 1, Data: data}
 	failed := make(chan error, 1)
-	err = procexec.Run(pool, procexec.Jobs[procexec.Task]{
-		In: in, Task: func(task procexec.Task) procexec.Task { return task },
-		Done:     func(procexec.Task, procexec.Report) { panic("a fault in what receives reports") },
-		GiveBack: func(procexec.Task) {},
-		Failed: func(err error) {
+	err = procexec.Run(pool, procexec.RunConfig[procexec.Task]{
+		Jobs: in, Task: func(task procexec.Task) procexec.Task { return task },
+		OnDone:    func(procexec.Task, procexec.TaskResult) { panic("a fault in what receives reports") },
+		OnRelease: func(procexec.Task) {},
+		OnError: func(err error) {
 			select {
 			case failed <- err:
 			default:
 			}
 		},
-	}, procexec.Ends{})
+	}, procexec.StopSignals{})
 	if err == nil || !strings.Contains(err.Error(), "a fault in what receives reports") {
 		t.Errorf("Run: %v", err)
 	}

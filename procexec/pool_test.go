@@ -26,7 +26,7 @@ type poolRun struct {
 	lost map[string]chan struct{}
 
 	mu     sync.Mutex
-	done   map[string]procexec.Report
+	done   map[string]procexec.TaskResult
 	order  []string
 	back   []string
 	failed error
@@ -40,7 +40,7 @@ func startPool(t *testing.T, child string, opts procexec.PoolOptions) *poolRun {
 	return startImpatientPool(t, child, opts, 0)
 }
 
-func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, patience time.Duration) *poolRun {
+func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, grace time.Duration) *poolRun {
 	t.Helper()
 	l := newLauncher(t, procexec.Options{Slots: max(opts.Slots, 1)})
 	opts.Argv = []string{self(t)}
@@ -52,7 +52,7 @@ func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, p
 	r := &poolRun{
 		t: t, in: make(chan procexec.Task, 10_000), err: make(chan error, 1),
 		stop: make(chan struct{}), term: make(chan struct{}), kill: make(chan struct{}),
-		lost: map[string]chan struct{}{}, done: map[string]procexec.Report{}, news: make(chan string, 10_000),
+		lost: map[string]chan struct{}{}, done: map[string]procexec.TaskResult{}, news: make(chan string, 10_000),
 	}
 	t.Cleanup(func() {
 		if err := pool.Close(); err != nil {
@@ -60,8 +60,8 @@ func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, p
 		}
 	})
 	go func() {
-		r.err <- procexec.Run(pool, procexec.Jobs[procexec.Task]{
-			In: r.in, Task: func(task procexec.Task) procexec.Task { return task },
+		r.err <- procexec.Run(pool, procexec.RunConfig[procexec.Task]{
+			Jobs: r.in, Task: func(task procexec.Task) procexec.Task { return task },
 			Lost: func(task procexec.Task) <-chan struct{} {
 				r.mu.Lock()
 				defer r.mu.Unlock()
@@ -70,7 +70,7 @@ func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, p
 				}
 				return nil
 			},
-			Done: func(task procexec.Task, report procexec.Report) {
+			OnDone: func(task procexec.Task, report procexec.TaskResult) {
 				r.mu.Lock()
 				if _, twice := r.done[task.ID]; twice {
 					t.Errorf("%s is done twice", task.ID)
@@ -80,16 +80,16 @@ func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, p
 				r.mu.Unlock()
 				r.news <- task.ID
 			},
-			GiveBack: func(task procexec.Task) {
+			OnRelease: func(task procexec.Task) {
 				r.mu.Lock()
 				r.back = append(r.back, task.ID)
 				r.mu.Unlock()
 				r.news <- task.ID
 			},
-			Patience: patience,
-			Stall:    func() { r.mu.Lock(); r.stalls++; r.mu.Unlock() },
-			Failed:   func(err error) { r.mu.Lock(); r.failed = err; r.mu.Unlock() },
-		}, procexec.Ends{Stop: r.stop, Term: r.term, Kill: r.kill})
+			MaxQueueTime: grace,
+			OnStall:      func() { r.mu.Lock(); r.stalls++; r.mu.Unlock() },
+			OnError:      func(err error) { r.mu.Lock(); r.failed = err; r.mu.Unlock() },
+		}, procexec.StopSignals{NoNewTasks: r.stop, Terminate: r.term, Kill: r.kill})
 	}()
 	return r
 }
@@ -124,14 +124,14 @@ func (r *poolRun) wait() error {
 }
 
 // all runs orders to their end and returns the reports.
-func (r *poolRun) all(orders ...order) []procexec.Report {
+func (r *poolRun) all(orders ...order) []procexec.TaskResult {
 	r.t.Helper()
 	r.put(orders...)
 	close(r.in)
 	if err := r.wait(); err != nil {
 		r.t.Fatal(err)
 	}
-	var reports []procexec.Report
+	var reports []procexec.TaskResult
 	for i := range orders {
 		report, ok := r.done[fmt.Sprintf("t%d", i)]
 		if !ok {
@@ -149,48 +149,48 @@ func TestPoolReports(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		do   order
-		want procexec.Report
+		want procexec.TaskResult
 		text string // in the exception
 	}{
-		{name: "a result", do: order{Do: "count"}, want: procexec.Report{End: procexec.Finished, Result: []byte("1")}},
-		{name: "no result", do: order{}, want: procexec.Report{End: procexec.Finished, Result: []byte("null")}},
-		{name: "retry", do: order{Do: "retry", Arg: "é\n"}, want: procexec.Report{End: procexec.Finished, Retry: true, Result: []byte(`"é\n"`)}},
-		{name: "the attempt", do: order{Do: "attempt"}, want: procexec.Report{End: procexec.Finished, Result: []byte("1")}},
-		{name: "an exception", do: order{Do: "raise", Arg: "boom\nat x"}, want: procexec.Report{End: procexec.Failed, Exception: "boom\nat x"}},
-		{name: "an exception for good", do: order{Do: "raise for good", Arg: "oom"}, want: procexec.Report{End: procexec.Failed, Exception: "oom", NoRetry: true}},
-		{name: "an exit", do: order{Do: "exit", N: 3}, want: procexec.Report{End: procexec.Exited, ExitCode: 3}},
-		{name: "an exit with 0", do: order{Do: "exit"}, want: procexec.Report{End: procexec.Exited}},
-		{name: "a signal", do: order{Do: "kill"}, want: procexec.Report{End: procexec.Exited, ExitCode: -9}},
-		{name: "a large result", do: order{Do: "big", N: 1000}, want: procexec.Report{End: procexec.Finished, Result: []byte(`"` + strings.Repeat("x", 1000) + `"`)}},
-		{name: "a result that is too large", do: order{Do: "big", N: 2000}, want: procexec.Report{End: procexec.Failed}, text: "larger than 1024 bytes"},
-		{name: "one that is far too large", do: order{Do: "big", N: 3 << 20}, want: procexec.Report{End: procexec.Failed}, text: "larger than 1024 bytes"},
-		{name: "rubbish", do: order{Do: "say", Arg: "Traceback (most recent call last)\n"}, want: procexec.Report{End: procexec.Failed}, text: `"Traceback (most recent call last)"`},
-		{name: "endless rubbish", do: order{Do: "say", Arg: strings.Repeat("y", 1<<20)}, want: procexec.Report{End: procexec.Failed}, text: `"yyyyy`},
-		{name: "another task's reply", do: order{Do: "say", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.Report{End: procexec.Failed}, text: `another task than "t0"`},
-		{name: "a return that was not asked for", do: order{Do: "say", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.Report{End: procexec.Failed}, text: "taken back"},
-		{name: "a second ready", do: order{Do: "say", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.Report{End: procexec.Failed}, text: "second time"},
-		{name: "a time-out", do: order{Do: "hang", Arg: os.DevNull}, want: procexec.Report{End: procexec.TimedOut}},
-		{name: "a grandchild that holds the socket", do: order{Do: "grandchild and exit", N: 4}, want: procexec.Report{End: procexec.Exited, ExitCode: 4}},
+		{name: "a result", do: order{Do: "count"}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("1")}},
+		{name: "no result", do: order{}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("null")}},
+		{name: "retry", do: order{Do: "retry", Arg: "é\n"}, want: procexec.TaskResult{Kind: procexec.Completed, RetryRequested: true, Result: []byte(`"é\n"`)}},
+		{name: "the attempt", do: order{Do: "attempt"}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("1")}},
+		{name: "an exception", do: order{Do: "raise", Arg: "boom\nat x"}, want: procexec.TaskResult{Kind: procexec.Failed, Exception: "boom\nat x"}},
+		{name: "an exception for good", do: order{Do: "raise for good", Arg: "oom"}, want: procexec.TaskResult{Kind: procexec.Failed, Exception: "oom", Permanent: true}},
+		{name: "an exit", do: order{Do: "exit", N: 3}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 3}},
+		{name: "an exit with 0", do: order{Do: "exit"}, want: procexec.TaskResult{Kind: procexec.Exited}},
+		{name: "a signal", do: order{Do: "kill"}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: -9}},
+		{name: "a large result", do: order{Do: "big", N: 1000}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte(`"` + strings.Repeat("x", 1000) + `"`)}},
+		{name: "a result that is too large", do: order{Do: "big", N: 2000}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "larger than 1024 bytes"},
+		{name: "one that is far too large", do: order{Do: "big", N: 3 << 20}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "larger than 1024 bytes"},
+		{name: "rubbish", do: order{Do: "say", Arg: "Traceback (most recent call last)\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"Traceback (most recent call last)"`},
+		{name: "endless rubbish", do: order{Do: "say", Arg: strings.Repeat("y", 1<<20)}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"yyyyy`},
+		{name: "another task's reply", do: order{Do: "say", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `another task than "t0"`},
+		{name: "a return that was not asked for", do: order{Do: "say", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "taken back"},
+		{name: "a second ready", do: order{Do: "say", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "second time"},
+		{name: "a time-out", do: order{Do: "hang", Arg: os.DevNull}, want: procexec.TaskResult{Kind: procexec.TimedOut}},
+		{name: "a grandchild that holds the socket", do: order{Do: "grandchild and exit", N: 4}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 4}},
 	} {
 		for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
 			for _, maxTasks := range []int{0, 1, 2} {
 				t.Run(fmt.Sprint(tc.name, ", ", child, ", ", maxTasks), func(t *testing.T) {
 					t.Parallel()
 					opts := procexec.PoolOptions{MaxTasks: maxTasks, MaxResult: 1024, KillDelay: 100 * time.Millisecond}
-					if tc.want.End == procexec.TimedOut {
+					if tc.want.Kind == procexec.TimedOut {
 						opts.MaxRuntime = 300 * time.Millisecond
 					}
 					r := startPool(t, child, opts)
 					reports := r.all(tc.do, order{Do: "pid"}) // and another one is run after it
 					got := reports[0]
-					if got.End != tc.want.End || got.Retry != tc.want.Retry || got.NoRetry != tc.want.NoRetry || got.ExitCode != tc.want.ExitCode ||
+					if got.Kind != tc.want.Kind || got.RetryRequested != tc.want.RetryRequested || got.Permanent != tc.want.Permanent || got.ExitCode != tc.want.ExitCode ||
 						string(got.Result) != string(tc.want.Result) || tc.text == "" && got.Exception != tc.want.Exception || !strings.Contains(got.Exception, tc.text) {
 						t.Errorf("%+v, want %+v", got, tc.want)
 					}
 					if got.Elapsed <= 0 || (maxTasks == 1) != (got.PeakMemory > 0) {
 						t.Errorf("elapsed %v, peak memory %d", got.Elapsed, got.PeakMemory)
 					}
-					if reports[1].End != procexec.Finished {
+					if reports[1].Kind != procexec.Completed {
 						t.Errorf("the next task: %+v", reports[1])
 					}
 				})
@@ -243,14 +243,14 @@ func TestPoolExactCounts(t *testing.T) {
 				orders = append(orders, o)
 			}
 			for i, report := range startPool(t, child, procexec.PoolOptions{Slots: 4, MaxTasks: 20}).all(orders...) {
-				want := procexec.Report{End: procexec.Finished}
+				want := procexec.TaskResult{Kind: procexec.Completed}
 				switch i % 10 {
 				case 3:
-					want = procexec.Report{End: procexec.Exited, ExitCode: -9}
+					want = procexec.TaskResult{Kind: procexec.Exited, ExitCode: -9}
 				case 7:
-					want = procexec.Report{End: procexec.Exited, ExitCode: 5}
+					want = procexec.TaskResult{Kind: procexec.Exited, ExitCode: 5}
 				}
-				if report.End != want.End || report.ExitCode != want.ExitCode {
+				if report.Kind != want.Kind || report.ExitCode != want.ExitCode {
 					t.Errorf("t%d: %+v", i, report)
 				}
 			}
@@ -285,7 +285,7 @@ func TestPoolNothingWaitsBehindALongTask(t *testing.T) {
 			if err := r.wait(); err != nil {
 				t.Error(err)
 			}
-			if r.done["long"].End != procexec.Finished || len(r.done) != short+1 {
+			if r.done["long"].Kind != procexec.Completed || len(r.done) != short+1 {
 				t.Errorf("%+v of %d", r.done["long"], len(r.done))
 			}
 		})
@@ -296,9 +296,9 @@ func TestPoolNothingWaitsBehindALongTask(t *testing.T) {
 // of its own; and with no slot idle, it is given back.
 func TestPoolNothingWaitsForALongProcess(t *testing.T) {
 	t.Parallel()
-	const patience = 100 * time.Millisecond
+	const grace = 100 * time.Millisecond
 	file := filepath.Join(t.TempDir(), "go on")
-	r := startImpatientPool(t, "warm", procexec.PoolOptions{Slots: 2, MaxTasks: 1}, patience)
+	r := startImpatientPool(t, "warm", procexec.PoolOptions{Slots: 2, MaxTasks: 1}, grace)
 	r.putAs("long0", order{Do: "await", Arg: file})
 	const short = 8
 	for i := range short {
@@ -309,7 +309,7 @@ func TestPoolNothingWaitsForALongProcess(t *testing.T) {
 	awaitFile(t, file+".begun")
 	r.putAs("others could", order{Do: "await", Arg: file})
 	for rested := 0; rested < 3; { // given back, or never taken
-		<-time.After(patience)
+		<-time.After(grace)
 		r.mu.Lock()
 		rested++
 		// Others may have been given back before, while the first processes started.
@@ -329,8 +329,8 @@ func TestPoolNothingWaitsForALongProcess(t *testing.T) {
 func TestPoolPatience(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "go on")
-	const short, waiting, patience = 3000, 50, 100 * time.Millisecond
-	r := startImpatientPool(t, "warm-ring", procexec.PoolOptions{Slots: 2}, patience)
+	const short, waiting, grace = 3000, 50, 100 * time.Millisecond
+	r := startImpatientPool(t, "warm-ring", procexec.PoolOptions{Slots: 2}, grace)
 	for i := range short {
 		r.putAs(fmt.Sprintf("t%d", i), order{})
 	}
@@ -341,7 +341,7 @@ func TestPoolPatience(t *testing.T) {
 	// What has been handed ahead comes back, as nothing ends; the others stay where they
 	// are. On a slow machine nothing is handed ahead.
 	for rested := 0; rested < 3; {
-		<-time.After(patience)
+		<-time.After(grace)
 		r.mu.Lock()
 		rested++
 		if len(r.back)+len(r.in) != waiting-2 {
@@ -394,7 +394,7 @@ func TestPoolStop(t *testing.T) {
 			if err := r.wait(); err != nil {
 				t.Error(err)
 			}
-			if r.done["long"].End != procexec.Finished || len(r.done) != before+1 || late+len(r.in) == 0 || len(r.back)+len(r.in) != 100 {
+			if r.done["long"].Kind != procexec.Completed || len(r.done) != before+1 || late+len(r.in) == 0 || len(r.back)+len(r.in) != 100 {
 				t.Errorf("%+v; %d done, %d given back, %d never taken", r.done["long"], len(r.done), len(r.back), len(r.in))
 			}
 		})
@@ -407,11 +407,11 @@ func TestPoolEnds(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		end  func(*poolRun)
-		want procexec.End
+		want procexec.ExitKind
 	}{
-		{"term", func(r *poolRun) { close(r.term) }, procexec.Ended},
-		{"kill", func(r *poolRun) { close(r.kill) }, procexec.Ended},
-		{"lost", func(r *poolRun) { close(r.lost["t0"]); close(r.in) }, procexec.Dropped},
+		{"term", func(r *poolRun) { close(r.term) }, procexec.Interrupted},
+		{"kill", func(r *poolRun) { close(r.kill) }, procexec.Interrupted},
+		{"lost", func(r *poolRun) { close(r.lost["t0"]); close(r.in) }, procexec.LeaseLost},
 	} {
 		for _, maxTasks := range []int{0, 1} {
 			t.Run(fmt.Sprint(tc.name, maxTasks), func(t *testing.T) {
@@ -425,7 +425,7 @@ func TestPoolEnds(t *testing.T) {
 				if err := r.wait(); err != nil {
 					t.Error(err)
 				}
-				if got := r.done["t0"]; got.End != tc.want {
+				if got := r.done["t0"]; got.Kind != tc.want {
 					t.Errorf("%+v", got)
 				}
 			})
@@ -437,7 +437,7 @@ func TestPoolEnds(t *testing.T) {
 func TestPoolLeavesTimeToExit(t *testing.T) {
 	t.Parallel()
 	reports := startPool(t, "warm", procexec.PoolOptions{MaxTasks: 1, KillDelay: 200 * time.Millisecond}).all(order{Do: "reply and hang"})
-	if r := reports[0]; r.End != procexec.Finished || string(r.Result) != `"before"` || r.Elapsed < 200*time.Millisecond {
+	if r := reports[0]; r.Kind != procexec.Completed || string(r.Result) != `"before"` || r.Elapsed < 200*time.Millisecond {
 		t.Errorf("%+v", r)
 	}
 }
@@ -480,10 +480,10 @@ func TestPoolStartsThatFail(t *testing.T) {
 
 func TestNoPlaceholders(t *testing.T) {
 	t.Parallel()
-	if err := procexec.NoPlaceholders([]string{"sh", "{task_id}"}); err == nil || !strings.Contains(err.Error(), "--warm") {
+	if err := procexec.CheckNoPlaceholders([]string{"sh", "{task_id}"}); err == nil || !strings.Contains(err.Error(), "--warm") {
 		t.Errorf("error %v", err)
 	}
-	if err := procexec.NoPlaceholders([]string{"sh", "{id}"}); err != nil {
+	if err := procexec.CheckNoPlaceholders([]string{"sh", "{id}"}); err != nil {
 		t.Error(err)
 	}
 }

@@ -65,9 +65,9 @@ func (p *Process) Exit() Exit {
 // Terminate asks the whole group to end, with SIGTERM. Where the leader is the
 // first to end, as a shell is that waits for a program, the others have until
 // patience is over before they are killed (Linux; elsewhere they have not).
-func (p *Process) Terminate(patience time.Duration) {
+func (p *Process) Terminate(grace time.Duration) {
 	p.mu.Lock()
-	p.linger = time.Now().Add(patience)
+	p.linger = time.Now().Add(grace)
 	p.mu.Unlock()
 	p.signalGroup(syscall.SIGTERM)
 }

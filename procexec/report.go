@@ -21,12 +21,12 @@ type Task struct {
 }
 
 // End says how a task's execution ended.
-type End uint8
+type ExitKind uint8
 
 // The ends. The zero End is invalid.
 const (
 	// Finished: the task returned a result.
-	Finished End = iota + 1
+	Completed ExitKind = iota + 1
 	// Failed: the task raised, or its result is of no use; see Report.Exception.
 	Failed
 	// TimedOut: it was killed for running too long.
@@ -34,24 +34,24 @@ const (
 	// Exited: its process ended without a result; see Report.ExitCode.
 	Exited
 	// Ended: it was ended because Ends.Term or Ends.Kill said so.
-	Ended
+	Interrupted
 	// Dropped: it was killed because Ends.Drop said so.
-	Dropped
+	LeaseLost
 )
 
 // A Report is what came of a task.
-type Report struct {
-	End End
+type TaskResult struct {
+	Kind ExitKind
 	// Retry, and Result (one JSON value) or ResultBytes (where it is no UTF-8),
 	// are set for Finished.
-	Retry       bool
-	Result      []byte
-	ResultBytes []byte
+	RetryRequested bool
+	Result         []byte
+	ResultBytes    []byte
 	// Exception is set for Failed.
 	Exception string
 	// NoRetry is set for Failed where another attempt would fail in the same
 	// way, as the process knows.
-	NoRetry bool
+	Permanent bool
 	// ExitCode is set for Exited: minus the signal's number after a signal.
 	ExitCode int
 	// Slot is where a Pool ran it.
@@ -75,11 +75,11 @@ type resultObject struct {
 }
 
 // reportOf makes a Report of a command that ended by itself.
-func reportOf(exit Exit, stdout, told *capture) Report {
+func reportOf(exit Exit, stdout, told *pipeReader) TaskResult {
 	if exit.Code != 0 && exit.Code != exTempFail {
-		return Report{End: Exited, ExitCode: exit.Code}
+		return TaskResult{Kind: Exited, ExitCode: exit.Code}
 	}
-	r := Report{End: Finished, Retry: exit.Code == exTempFail}
+	r := TaskResult{Kind: Completed, RetryRequested: exit.Code == exTempFail}
 	if len(told.buf) > 0 {
 		var say resultObject
 		if told.over {
@@ -93,7 +93,7 @@ func reportOf(exit Exit, stdout, told *capture) Report {
 			return failed("%s", string(*say.Exception))
 		}
 		if say.Retry != nil {
-			r.Retry = *say.Retry
+			r.RetryRequested = *say.Retry
 		}
 		if len(say.Result) > 0 {
 			r.Result = say.Result
@@ -107,8 +107,8 @@ func reportOf(exit Exit, stdout, told *capture) Report {
 	return r
 }
 
-func failed(format string, args ...any) Report {
-	return Report{End: Failed, Exception: fmt.Sprintf(format, args...)}
+func failed(format string, args ...any) TaskResult {
+	return TaskResult{Kind: Failed, Exception: fmt.Sprintf(format, args...)}
 }
 
 // resultOf makes a result of what a command wrote: a JSON object as it is;

@@ -61,13 +61,13 @@ func TestResult(t *testing.T) {
 			t.Parallel()
 			r := run(t, procexec.CommandOptions{Argv: sh(write, file(t, tc.out)), MaxResult: limit}, task)
 			if tc.exception != "" {
-				if r.End != procexec.Failed || !strings.Contains(r.Exception, tc.exception) || r.Result != nil {
-					t.Errorf("%v %q", r.End, r.Exception)
+				if r.Kind != procexec.Failed || !strings.Contains(r.Exception, tc.exception) || r.Result != nil {
+					t.Errorf("%v %q", r.Kind, r.Exception)
 				}
 				return
 			}
-			if r.End != procexec.Finished || r.Retry || string(r.Result) != tc.want || string(r.ResultBytes) != tc.raw {
-				t.Errorf("%v %s %q, want %s %q", r.End, r.Result, r.ResultBytes, tc.want, tc.raw)
+			if r.Kind != procexec.Completed || r.RetryRequested || string(r.Result) != tc.want || string(r.ResultBytes) != tc.raw {
+				t.Errorf("%v %s %q, want %s %q", r.Kind, r.Result, r.ResultBytes, tc.want, tc.raw)
 			}
 		})
 	}
@@ -78,17 +78,17 @@ func TestResult(t *testing.T) {
 func TestResultDescriptor(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
-	finished := func(retry bool, result string) procexec.Report {
-		return procexec.Report{End: procexec.Finished, Retry: retry, Result: []byte(result)}
+	finished := func(retry bool, result string) procexec.TaskResult {
+		return procexec.TaskResult{Kind: procexec.Completed, RetryRequested: retry, Result: []byte(result)}
 	}
 	for _, tc := range []struct {
 		name, told string
 		code       int
-		want       procexec.Report // Exception: a part of it
+		want       procexec.TaskResult // Exception: a part of it
 	}{
 		{"nothing", ``, 0, finished(false, `"out"`)},
 		{"nothing, retry", ``, 75, finished(true, `"out"`)},
-		{"nothing, exit", ``, 1, procexec.Report{End: procexec.Exited, ExitCode: 1}},
+		{"nothing, exit", ``, 1, procexec.TaskResult{Kind: procexec.Exited, ExitCode: 1}},
 		{"empty object", `{}`, 0, finished(false, `"out"`)},
 		{"empty object, retry", `{}`, 75, finished(true, `"out"`)},
 		{"retry", `{"retry":true}`, 0, finished(true, `"out"`)},
@@ -97,26 +97,26 @@ func TestResultDescriptor(t *testing.T) {
 		{"result null", `{"result":null}`, 0, finished(false, `null`)},
 		{"both", `{"retry":true,"result":"x"}`, 0, finished(true, `"x"`)},
 		{"both, against the exit code", `{"retry":false,"result":"x"}`, 75, finished(false, `"x"`)},
-		{"both, and an exit", `{"retry":true,"result":"x"}`, 1, procexec.Report{End: procexec.Exited, ExitCode: 1}},
+		{"both, and an exit", `{"retry":true,"result":"x"}`, 1, procexec.TaskResult{Kind: procexec.Exited, ExitCode: 1}},
 		{"unknown members", `{"result":1,"more":2}`, 0, finished(false, `1`)},
-		{"exception", `{"exception":"it\nbroke"}`, 0, procexec.Report{End: procexec.Failed, Exception: "it\nbroke"}},
-		{"exception, retry", `{"exception":"%d"}`, 75, procexec.Report{End: procexec.Failed, Exception: "%d"}},
-		{"exception, exit", `{"exception":"x"}`, 1, procexec.Report{End: procexec.Exited, ExitCode: 1}},
-		{"malformed", `{"retry":tru`, 0, procexec.Report{End: procexec.Failed, Exception: `wrote "{\"retry\":tru" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
-		{"no object", `[]`, 0, procexec.Report{End: procexec.Failed, Exception: `wrote "[]" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is an array, not an object`}},
-		{"null", `null`, 0, procexec.Report{End: procexec.Failed, Exception: `wrote "null" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not an object`}},
-		{"blank", " \n", 0, procexec.Report{End: procexec.Failed, Exception: `wrote " \n" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
-		{"retry is no boolean", `{"retry":"yes"}`, 0, procexec.Report{End: procexec.Failed, Exception: `: "retry" is a string; it must be true or false`}},
-		{"retry is a number", `{"result":"x","Retry":1}`, 0, procexec.Report{End: procexec.Failed, Exception: `: "Retry" is a number; it must be true or false`}},
-		{"exception is no string", `{"exception":{"text":"x"}}`, 0, procexec.Report{End: procexec.Failed, Exception: `: "exception" is an object; it must be a string`}},
-		{"exception is a number", `{"retry":false,"exception":1}`, 0, procexec.Report{End: procexec.Failed, Exception: `: "exception" is a number; it must be a string`}},
-		{"string", `"done"`, 0, procexec.Report{End: procexec.Failed, Exception: `: it is a string, not an object`}},
-		{"text", "done\n", 0, procexec.Report{End: procexec.Failed, Exception: `: it is not valid JSON: invalid character 'd'`}},
-		{"two objects", "{}\n{}\n", 0, procexec.Report{End: procexec.Failed, Exception: `: it is not valid JSON: invalid character '{' after top-level value`}},
-		{"no UTF-8", "{\"result\":\"\xff\"}", 0, procexec.Report{End: procexec.Failed, Exception: `: it is not UTF-8`}},
-		{"long and malformed", strings.Repeat("x", 500), 0, procexec.Report{End: procexec.Failed, Exception: `and 300 more bytes`}},
+		{"exception", `{"exception":"it\nbroke"}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: "it\nbroke"}},
+		{"exception, retry", `{"exception":"%d"}`, 75, procexec.TaskResult{Kind: procexec.Failed, Exception: "%d"}},
+		{"exception, exit", `{"exception":"x"}`, 1, procexec.TaskResult{Kind: procexec.Exited, ExitCode: 1}},
+		{"malformed", `{"retry":tru`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "{\"retry\":tru" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
+		{"no object", `[]`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "[]" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is an array, not an object`}},
+		{"null", `null`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "null" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not an object`}},
+		{"blank", " \n", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote " \n" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
+		{"retry is no boolean", `{"retry":"yes"}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "retry" is a string; it must be true or false`}},
+		{"retry is a number", `{"result":"x","Retry":1}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "Retry" is a number; it must be true or false`}},
+		{"exception is no string", `{"exception":{"text":"x"}}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "exception" is an object; it must be a string`}},
+		{"exception is a number", `{"retry":false,"exception":1}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "exception" is a number; it must be a string`}},
+		{"string", `"done"`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is a string, not an object`}},
+		{"text", "done\n", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not valid JSON: invalid character 'd'`}},
+		{"two objects", "{}\n{}\n", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not valid JSON: invalid character '{' after top-level value`}},
+		{"no UTF-8", "{\"result\":\"\xff\"}", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not UTF-8`}},
+		{"long and malformed", strings.Repeat("x", 500), 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `and 300 more bytes`}},
 		{"at the limit", `{"result":"` + strings.Repeat("x", limit-13) + `"}`, 0, finished(false, `"`+strings.Repeat("x", limit-13)+`"`)},
-		{"over the limit", `{"result":"` + strings.Repeat("x", limit-12) + `"}`, 0, procexec.Report{End: procexec.Failed, Exception: "more than 1000 bytes to the descriptor"}},
+		{"over the limit", `{"result":"` + strings.Repeat("x", limit-12) + `"}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: "more than 1000 bytes to the descriptor"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -146,14 +146,14 @@ func TestCommandPassesJSONByteForByte(t *testing.T) {
 			"descriptor":      `(printf '{"result":'; cat; printf '}') | eval "cat >&$CTWORKER_RESULT_FD"`,
 		} {
 			r := run(t, procexec.CommandOptions{Argv: sh(script)}, given)
-			if r.End != procexec.Finished || strings.TrimSpace(string(r.Result)) != want {
-				t.Errorf("%s: %v, result %.100s, want %.100s", name, r.End, r.Result, want)
+			if r.Kind != procexec.Completed || strings.TrimSpace(string(r.Result)) != want {
+				t.Errorf("%s: %v, result %.100s, want %.100s", name, r.Kind, r.Result, want)
 			}
 		}
 	}
 	r := run(t, procexec.CommandOptions{Argv: sh(`eval "cat \"\$1\" >&$CTWORKER_RESULT_FD"`, file(t, `{"exception":"caf\udce9"}`))}, task)
-	if r.End != procexec.Failed || r.Exception != "caf\xed\xb3\xa9" {
-		t.Errorf("%v, exception %q", r.End, r.Exception)
+	if r.Kind != procexec.Failed || r.Exception != "caf\xed\xb3\xa9" {
+		t.Errorf("%v, exception %q", r.Kind, r.Exception)
 	}
 }
 
@@ -161,12 +161,12 @@ func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		script string
-		end    procexec.End
+		end    procexec.ExitKind
 		retry  bool
 		code   int
 	}{
-		{`exit 0`, procexec.Finished, false, 0},
-		{`exit 75`, procexec.Finished, true, 0},
+		{`exit 0`, procexec.Completed, false, 0},
+		{`exit 75`, procexec.Completed, true, 0},
 		{`exit 1`, procexec.Exited, false, 1},
 		{`exit 74`, procexec.Exited, false, 74},
 		{`exit 137`, procexec.Exited, false, 137},
@@ -179,7 +179,7 @@ func TestExitCodes(t *testing.T) {
 		t.Run(tc.script, func(t *testing.T) {
 			t.Parallel()
 			r := run(t, procexec.CommandOptions{Argv: sh(`echo out; ` + tc.script)}, task)
-			if r.End != tc.end || r.Retry != tc.retry || r.ExitCode != tc.code || (r.Result != nil) != (tc.end == procexec.Finished) {
+			if r.Kind != tc.end || r.RetryRequested != tc.retry || r.ExitCode != tc.code || (r.Result != nil) != (tc.end == procexec.Completed) {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -198,8 +198,8 @@ func TestOutputIsBounded(t *testing.T) {
 		Stderr:    func(_ procexec.Task, line []byte, _ bool) { said += len(line) },
 	}, task)
 	runtime.ReadMemStats(&after)
-	if r.End != procexec.Failed || !strings.Contains(r.Exception, "larger than 1048576 bytes") {
-		t.Errorf("%v %q", r.End, r.Exception)
+	if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "larger than 1048576 bytes") {
+		t.Errorf("%v %q", r.Kind, r.Exception)
 	}
 	if said != 50<<20 {
 		t.Errorf("%d bytes of standard error", said)
@@ -238,7 +238,7 @@ func TestStderrLines(t *testing.T) {
 			t.Parallel()
 			said := newLines()
 			r := run(t, procexec.CommandOptions{Argv: sh(write+" >&2", file(t, tc.text)), Stderr: said.take}, task)
-			if r.End != procexec.Finished || string(r.Result) != `""` {
+			if r.Kind != procexec.Completed || string(r.Result) != `""` {
 				t.Fatalf("%+v", r)
 			}
 			if diff := cmp.Diff(tc.want, said.all); diff != "" {
@@ -273,10 +273,10 @@ func TestStderrIsLive(t *testing.T) {
 			said.take(got, line, continued)
 		},
 	})
-	reports := async(t, c, task, procexec.Ends{Kill: kill})
+	reports := async(t, c, task, procexec.StopSignals{Kill: kill})
 	said.next(t, "first")
 	close(kill)
-	if r := receive(t, reports, "the report"); r.End != procexec.Ended {
+	if r := receive(t, reports, "the report"); r.Kind != procexec.Interrupted {
 		t.Errorf("%+v", r)
 	}
 }

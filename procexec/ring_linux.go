@@ -112,7 +112,7 @@ func (r *ring) used() bool { return r.head.written.Load() > 0 }
 func (r *ring) read(b []byte) (int, error) {
 	have := r.head.written.Load() - r.taken
 	if have > ringSize {
-		return 0, errRing
+		return 0, errCorruptRing
 	}
 	n := min(int(have), len(b))
 	from := int(r.taken % ringSize)
@@ -232,8 +232,8 @@ const (
 	futexOpWake = 1
 )
 
-func futexWait(word *atomic.Uint32, while uint32, patience time.Duration) {
-	limit := unix.NsecToTimespec(patience.Nanoseconds())
+func futexWait(word *atomic.Uint32, while uint32, grace time.Duration) {
+	limit := unix.NsecToTimespec(grace.Nanoseconds())
 	_, _, _ = syscall.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexOpWait, uintptr(while), uintptr(unsafe.Pointer(&limit)), 0, 0)
 }
 

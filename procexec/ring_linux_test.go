@@ -14,7 +14,7 @@ import (
 )
 
 // bothEnds are a session with a ring and the process's side of it, in one process.
-func bothEnds(t *testing.T) (*session, *Ring, int) {
+func bothEnds(t *testing.T) (*conn, *Ring, int) {
 	t.Helper()
 	s, theirs, _, err := socketPair(1<<20, true)
 	if err != nil {
@@ -132,7 +132,7 @@ func TestRingUnusedAndSpoiled(t *testing.T) {
 	}
 	for _, lie := range []uint64{ringSize + 1, 1 << 63, ^uint64(0)} {
 		w.shared.head.written.Store(lie)
-		if line, err := s.next(); !errors.Is(err, errRing) {
+		if line, err := s.next(); !errors.Is(err, errCorruptRing) {
 			t.Errorf("%d bytes written: %q, error %v", lie, line, err)
 		}
 	}
@@ -179,19 +179,19 @@ func TestRingClaims(t *testing.T) {
 	})
 	both.Go(func() {
 		for i := range n {
-			s.grant(1)
+			s.addPermits(1)
 			if i%7 == 0 {
-				back += s.takeBack(3)
+				back += s.revoke(3)
 			}
 		}
 	})
 	both.Wait()
-	left := s.takeBack(n)
+	left := s.revoke(n)
 	if claimed+back+left != n || w.Claim() {
 		t.Errorf("%d claimed, %d taken back and %d left of %d", claimed, back, left, n)
 	}
 	w.shared.head.claims.Store(-5)
-	if s.takeBack(3) != 0 || w.Claim() {
+	if s.revoke(3) != 0 || w.Claim() {
 		t.Error("fewer than no claims are some")
 	}
 }

@@ -50,7 +50,7 @@ func childProcesses(t *testing.T) []int {
 }
 
 // handle returns a descriptor that becomes readable when a process ends.
-func handle(t *testing.T, pid int) *os.File {
+func process(t *testing.T, pid int) *os.File {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -103,10 +103,10 @@ func TestDescriptorsOfAProcess(t *testing.T) {
 			tc.opts.Argv = sh(list)
 			want := `"` + tc.want + others + `"`
 			var all sync.WaitGroup
-			for slot := range 8 {
+			for slotIndex := range 8 {
 				all.Go(func() {
 					c := newCommand(t, l, tc.opts)
-					if r, err := c.Run(procexec.Task{ID: "t", Data: []byte("1"), Slot: slot}, procexec.Ends{}); err != nil || string(r.Result) != want {
+					if r, err := c.Run(procexec.Task{ID: "t", Data: []byte("1"), Slot: slotIndex}, procexec.StopSignals{}); err != nil || string(r.Result) != want {
 						t.Errorf("%s %v, want %s", r.Result, err, want)
 					}
 				})
@@ -125,17 +125,17 @@ func TestMemoryLimit(t *testing.T) {
 	limited := newCommand(t, l, procexec.CommandOptions{Argv: sh(`(ulimit -v); ulimit -v`), MemoryLimit: 1 << 30})
 	free := newCommand(t, l, procexec.CommandOptions{Argv: sh(`ulimit -v`)})
 	var all sync.WaitGroup
-	for slot := range slots {
+	for slotIndex := range slots {
 		all.Go(func() {
 			for range 10 {
-				if r, err := limited.Run(procexec.Task{ID: "t", Data: []byte("1"), Slot: slot}, procexec.Ends{}); err != nil || string(r.Result) != `"1048576\n1048576"` {
+				if r, err := limited.Run(procexec.Task{ID: "t", Data: []byte("1"), Slot: slotIndex}, procexec.StopSignals{}); err != nil || string(r.Result) != `"1048576\n1048576"` {
 					t.Errorf("limited: %+v %v", r, err)
 				}
 			}
 		})
 	}
 	all.Wait()
-	if r := runWith(t, free, task, procexec.Ends{}); string(r.Result) == `"1048576"` {
+	if r := runWith(t, free, task, procexec.StopSignals{}); string(r.Result) == `"1048576"` {
 		t.Errorf("without a limit: %s", r.Result)
 	}
 }
@@ -145,7 +145,7 @@ func TestMemoryLimitThatIsTooSmall(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{})
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`exit 0`), MemoryLimit: 4096})
-	if r := receive(t, async(t, c, task, procexec.Ends{}), "the report"); r.End != procexec.Exited {
+	if r := receive(t, async(t, c, task, procexec.StopSignals{}), "the report"); r.Kind != procexec.Exited {
 		t.Errorf("%+v", r)
 	}
 }
@@ -158,10 +158,10 @@ func TestMemoryLimitAndKill(t *testing.T) {
 	said := newLines()
 	kill := make(chan struct{})
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(stubborn, life.path), MemoryLimit: 1 << 30, Stderr: said.take})
-	reports := async(t, c, task, procexec.Ends{Kill: kill})
+	reports := async(t, c, task, procexec.StopSignals{Kill: kill})
 	said.next(t, "ready")
 	close(kill)
-	if r := receive(t, reports, "the report"); r.End != procexec.Ended {
+	if r := receive(t, reports, "the report"); r.Kind != procexec.Interrupted {
 		t.Errorf("%+v", r)
 	}
 	life.over(t)
@@ -189,17 +189,17 @@ func TestConcurrentStartsLeaveNothing(t *testing.T) {
 			c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`sleep 1000 & echo "$CTWORKER_TASK_ID"; exit $1`, "{data.code}")})
 			var all sync.WaitGroup
 			var ran atomic.Int64
-			for slot := range slots {
+			for slotIndex := range slots {
 				all.Go(func() {
 					for i := range each {
-						want := procexec.Report{End: procexec.Finished, Result: []byte(`"t"`)}
+						want := procexec.TaskResult{Kind: procexec.Completed, Result: []byte(`"t"`)}
 						data := `{"code":0}`
 						if i%2 == 1 {
-							want = procexec.Report{End: procexec.Exited, ExitCode: 7}
+							want = procexec.TaskResult{Kind: procexec.Exited, ExitCode: 7}
 							data = `{"code":7}`
 						}
-						r, err := c.Run(procexec.Task{ID: "t", Data: []byte(data), Slot: slot}, procexec.Ends{})
-						if err != nil || r.End != want.End || r.ExitCode != want.ExitCode || string(r.Result) != string(want.Result) {
+						r, err := c.Run(procexec.Task{ID: "t", Data: []byte(data), Slot: slotIndex}, procexec.StopSignals{})
+						if err != nil || r.Kind != want.Kind || r.ExitCode != want.ExitCode || string(r.Result) != string(want.Result) {
 							t.Errorf("%+v, error %v", r, err)
 						}
 						ran.Add(1)
@@ -215,7 +215,7 @@ func TestConcurrentStartsLeaveNothing(t *testing.T) {
 			}
 		}
 		warm := newLauncher(t, procexec.Options{}) // what the runtime opens once is opened now
-		runWith(t, newCommand(t, warm, procexec.CommandOptions{Argv: sh(`:`)}), task, procexec.Ends{})
+		runWith(t, newCommand(t, warm, procexec.CommandOptions{Argv: sh(`:`)}), task, procexec.StopSignals{})
 		if err := warm.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ func TestPool_LogsEachWarningOnce(t *testing.T) {
 			}
 			r := startPool(t, child, procexec.PoolOptions{Log: zerolog.New(zerolog.SyncWriter(&log))})
 			for i, report := range r.all(orders...) {
-				if report.End != procexec.Finished {
+				if report.Kind != procexec.Completed {
 					t.Errorf("t%d: %+v", i, report)
 				}
 			}

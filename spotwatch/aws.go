@@ -28,10 +28,10 @@ type AWS struct {
 // How often is asked. AWS recommends every 5 s; a notice is two minutes, of which the
 // tasks are to have all. What is not a termination can wait.
 const (
-	awsEvery  = 1250 * time.Millisecond
-	awsOthers = 5 * time.Second
-	awsTime   = 2 * time.Second // for an answer
-	awsAgain  = 5 * time.Second // after one that was none
+	awsPollInterval     = 1250 * time.Millisecond
+	awsSlowPollInterval = 5 * time.Second
+	awsRequestTimeout   = 2 * time.Second // for an answer
+	awsErrorBackoff     = 5 * time.Second // after one that was none
 )
 
 // awsPath is a category of metadata, and what makes notices of it.
@@ -45,7 +45,7 @@ type awsPath struct {
 // Watch implements Watcher.
 func (a AWS) Watch(ctx context.Context, report func(Notice), warn func(string)) {
 	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled, Endpoint: a.endpoint(), Retryer: aws.NopRetryer{}})
-	tell, complain := &reporter{report: report}, &complaint{warn: warn}
+	tell, complain := &dedup{report: report}, &warnOnce{warn: warn}
 	often := []awsPath{{"spot/instance-action", readAction}}
 	rarely := []awsPath{{"events/maintenance/scheduled", readScheduled}, {"autoscaling/target-lifecycle-state", readLifecycle}, {"spot/termination-time", readTerminationTime}}
 	rebalance := awsPath{"events/recommendations/rebalance", readRebalance}
@@ -60,9 +60,9 @@ func (a AWS) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 		if !time.Now().Before(next) {
 			paths = append(paths[:len(paths):len(paths)], rarely[turn%len(rarely)])
 			turn++
-			next = time.Now().Add(awsOthers)
+			next = time.Now().Add(awsSlowPollInterval)
 		}
-		wait := awsEvery
+		wait := awsPollInterval
 		for _, p := range paths {
 			body, err := get(ctx, client, p.path)
 			switch {
@@ -70,14 +70,14 @@ func (a AWS) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 				return
 			case err != nil:
 				if faults++; faults > 1 { // a token may have run out, once
-					complain.say(explainAWS(err))
+					complain.once(explainAWS(err))
 				}
-				wait = awsAgain
+				wait = awsErrorBackoff
 			default:
 				faults = 0
 				if n, ok := p.read(body); ok {
 					n.Source = "aws " + p.path
-					tell.tell(n)
+					tell.reportChange(n)
 				}
 			}
 		}
@@ -93,7 +93,7 @@ func (a AWS) endpoint() string {
 
 // get returns a category, or "" where there is none.
 func get(ctx context.Context, client *imds.Client, path string) (text string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, awsTime)
+	ctx, cancel := context.WithTimeout(ctx, awsRequestTimeout)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil { // the SDK may panic on a damaged response

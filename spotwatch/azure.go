@@ -31,7 +31,7 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)
 	endpoint := a.endpoint()
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	tell, complain := &reporter{report: report}, &complaint{warn: warn}
+	tell, complain := &dedup{report: report}, &warnOnce{warn: warn}
 	name := ""
 	for {
 		wait := azureEvery
@@ -51,11 +51,11 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			complain.say("Azure's instance metadata service does not answer as it should; without it this machine's eviction is not seen: " + err.Error())
+			complain.once("Azure's instance metadata service does not answer as it should; without it this machine's eviction is not seen: " + err.Error())
 			wait = azureAgain
 		}
 		for _, n := range notices {
-			tell.tell(n)
+			tell.reportChange(n)
 		}
 		if !sleep(ctx, wait) {
 			return

@@ -14,7 +14,7 @@ const azureTag = "7783-7084-3265-9085-8269-3286-77"
 
 // Here is the Watcher of the provider whose machine this shows itself to be, or nil. It
 // asks nobody. A variable that names a metadata service shows it too.
-func Here(rebalance bool) Watcher {
+func Detect(rebalance bool) Watcher {
 	says := func(file, text string) bool {
 		b, err := os.ReadFile(dmi + file)
 		return err == nil && strings.HasPrefix(string(b), text)

@@ -27,9 +27,9 @@ type GCP struct {
 // gcpLate after that never will be. Where hanging does not work, the server is asked every
 // gcpEvery. Google's own client does not bound a request that hangs, so it is not used.
 const (
-	gcpHang  = 60 * time.Second
-	gcpLate  = 10 * time.Second
-	gcpEvery = 5 * time.Second
+	gcpLongPollTimeout = 60 * time.Second
+	gcpRequestTimeout  = 10 * time.Second
+	gcpEvery           = 5 * time.Second
 	// gcpPause is the pause after a long poll that was answered within less than this time.
 	gcpPause = time.Second
 )
@@ -45,7 +45,7 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex
-	tell, complain := &reporter{report: report}, &complaint{warn: warn}
+	tell, complain := &dedup{report: report}, &warnOnce{warn: warn}
 	watch := func(path string, read func(body string) (Notice, bool)) {
 		etag := ""
 		for hanging := false; ; {
@@ -61,12 +61,12 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 					return
 				}
 				if err != nil {
-					complain.say("the metadata server of Compute Engine does not answer as it should; without it this instance's preemption is not seen; outside of Google Cloud leave out --is-spot: " + err.Error())
+					complain.once("the metadata server of Compute Engine does not answer as it should; without it this instance's preemption is not seen; outside of Google Cloud leave out --is-spot: " + err.Error())
 					return
 				}
 				if n, ok := read(strings.TrimSpace(body)); ok {
 					n.Source = "gcp instance/" + path
-					tell.tell(n)
+					tell.reportChange(n)
 				}
 			}()
 			// Pause if the server does not wait for a change.
@@ -105,10 +105,10 @@ func (g GCP) host() string {
 // get returns a value with its tag; hanging, once it has another tag than etag.
 func (g GCP) get(ctx context.Context, client *http.Client, host, path, etag string, hanging bool) (body, tag string, err error) {
 	address := "http://" + host + "/computeMetadata/v1/instance/" + path
-	limit := gcpLate
+	limit := gcpRequestTimeout
 	if hanging {
-		address += fmt.Sprintf("?wait_for_change=true&last_etag=%s&timeout_sec=%d", url.QueryEscape(etag), int(gcpHang.Seconds()))
-		limit += gcpHang
+		address += fmt.Sprintf("?wait_for_change=true&last_etag=%s&timeout_sec=%d", url.QueryEscape(etag), int(gcpLongPollTimeout.Seconds()))
+		limit += gcpLongPollTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -26,7 +26,7 @@ const identityTime = 2 * time.Second
 func Identify(ctx context.Context, w Watcher) (i Identity) {
 	ctx, cancel := context.WithTimeout(ctx, identityTime)
 	defer cancel()
-	ask := questions(ctx, w)
+	ask := metadataClient(ctx, w)
 	if ask == nil {
 		return i
 	}
@@ -52,7 +52,7 @@ func Identify(ctx context.Context, w Watcher) (i Identity) {
 func IsSpot(ctx context.Context, w Watcher) bool {
 	ctx, cancel := context.WithTimeout(ctx, identityTime)
 	defer cancel()
-	ask := questions(ctx, w)
+	ask := metadataClient(ctx, w)
 	switch w.(type) {
 	case AWS:
 		return ask("instance-life-cycle") == "spot"
@@ -65,7 +65,7 @@ func IsSpot(ctx context.Context, w Watcher) bool {
 }
 
 // questions is what answers with a value of the instance's, or "".
-func questions(ctx context.Context, w Watcher) func(path string) string {
+func metadataClient(ctx context.Context, w Watcher) func(path string) string {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	switch w := w.(type) {
 	case AWS:

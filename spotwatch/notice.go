@@ -74,12 +74,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // reporter reports a notice once.
-type reporter struct {
+type dedup struct {
 	report func(Notice)
 	seen   map[Notice]bool
 }
 
-func (r *reporter) tell(n Notice) {
+func (r *dedup) reportChange(n Notice) {
 	key := n
 	key.Deadline = n.Deadline.UTC().Truncate(time.Second)
 	if r.seen == nil {
@@ -92,12 +92,12 @@ func (r *reporter) tell(n Notice) {
 }
 
 // complaint tells once what is wrong.
-type complaint struct {
+type warnOnce struct {
 	warn func(string)
 	said bool
 }
 
-func (c *complaint) say(text string) {
+func (c *warnOnce) once(text string) {
 	if !c.said {
 		c.said = true
 		c.warn(text)

@@ -16,7 +16,7 @@ func feed[In any](b *testing.B, lease pipeline.Lease, item func(*pipeline.Delive
 	in := make(chan In, 256)
 	go func() {
 		defer close(in)
-		var batch pipeline.Batch
+		var batch pipeline.DeliveryArena
 		for range b.N {
 			in <- item(batch.New(pipeline.Task{ID: "task-00000001", Data: []byte("{}")}, lease, 1))
 		}
@@ -25,7 +25,7 @@ func feed[In any](b *testing.B, lease pipeline.Lease, item func(*pipeline.Delive
 }
 
 // benchStage has b.N items pass a stage.
-func benchStage[In, Out pipeline.Carrier](b *testing.B, stage pipeline.Stage[In, Out], in <-chan In) {
+func benchStage[In, Out pipeline.Item](b *testing.B, stage pipeline.Stage[In, Out], in <-chan In) {
 	b.Helper()
 	b.ReportAllocs()
 	out := make(chan Out, 256)
@@ -50,7 +50,7 @@ func finished(d *pipeline.Delivery) pipeline.Result {
 	return pipeline.Result{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte("true"), Elapsed: time.Millisecond}}
 }
 
-func BenchmarkWindow(b *testing.B) { benchStage(b, stages.Window(0, -1), feed(b, nil, same)) }
+func BenchmarkWindow(b *testing.B) { benchStage(b, stages.SkipLimit(0, -1), feed(b, nil, same)) }
 
 func BenchmarkClassify(b *testing.B) {
 	benchStage(b, stages.Classify(stages.RetryOptions{OnExit: true}), feed(b, nil, finished))
@@ -61,13 +61,13 @@ type held struct{ until time.Time }
 
 func (h held) Ack(context.Context) error                    { return nil }
 func (h held) Release(context.Context, time.Duration) error { return nil }
-func (h held) Expires() time.Time                           { return h.until }
+func (h held) ExpiresAt() time.Time                         { return h.until }
 func (h held) Extend(_ context.Context, d time.Duration) (time.Time, error) {
 	return time.Now().Add(d), nil
 }
 
 func BenchmarkExtend(b *testing.B) {
-	e := stages.NewExtender(stages.ExtendOptions{Lease: time.Minute})
+	e := stages.NewExtender(stages.ExtendOptions{LeaseDuration: time.Minute})
 	defer e.Close()
 	in := feed(b, held{time.Now().Add(time.Minute)}, same)
 	stage := e.Stage()
@@ -99,10 +99,10 @@ func BenchmarkSettle(b *testing.B) {
 	}{{"file", nil, 1}, {"queue", held{time.Now().Add(time.Hour)}, 64}} {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
-			var tally stages.Tally
+			var tally stages.Stats
 			in := feed(b, bench.lease, finished)
 			b.ResetTimer()
-			if err := stages.ClassifyAndSettle(null{}, stages.RetryOptions{}, stages.SettleOptions{Tally: &tally, Parallel: bench.parallel})(b.Context(), in); err != nil {
+			if err := stages.ClassifyAndSettle(null{}, stages.RetryOptions{}, stages.SettleOptions{Tally: &tally, MaxConcurrentWrites: bench.parallel})(b.Context(), in); err != nil {
 				b.Fatal(err)
 			}
 			if n := tally.Counts().Completed; n != int64(b.N) {
@@ -115,7 +115,7 @@ func BenchmarkSettle(b *testing.B) {
 // there is a source of n tasks that are there at once.
 type there struct {
 	n     int
-	batch pipeline.Batch
+	batch pipeline.DeliveryArena
 }
 
 func (s *there) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
@@ -136,7 +136,7 @@ func (s *there) Close(context.Context) error { return nil }
 // BenchmarkExecute is a whole pipeline whose tasks are functions that do nothing.
 func BenchmarkExecute(b *testing.B) {
 	b.ReportAllocs()
-	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Ahead: 128})
+	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Prefetch: 128})
 	tasks := pipeline.From(run, "source", &there{n: b.N})
 	runner := stages.RunnerFunc(func(context.Context, pipeline.Task) (bool, []byte, error) { return false, []byte("true"), nil })
 	results := pipeline.Via(tasks, "execute", stages.Execute(run, runner))

@@ -20,13 +20,13 @@ type RetryOptions struct {
 
 // Judge says what to do with a task after an outcome. It is a pure function; an
 // invalid outcome is released, so that nothing is lost by it.
-func Judge(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
+func Decide(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 	retry := false
 	switch o.Kind {
 	case pipeline.Completed:
-		retry = o.Retry
+		retry = o.RetryRequested
 	case pipeline.Exception:
-		retry = opts.OnException && !o.NoRetry
+		retry = opts.OnException && !o.Permanent
 	case pipeline.TimedOut:
 		retry = opts.OnTimeout
 	case pipeline.Exited:
@@ -41,10 +41,10 @@ func Judge(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 }
 
 // Classify puts the verdict on each result.
-func Classify(opts RetryOptions) pipeline.Stage[pipeline.Result, pipeline.Judgment] {
-	return func(ctx context.Context, in <-chan pipeline.Result, out chan<- pipeline.Judgment) error {
+func Classify(opts RetryOptions) pipeline.Stage[pipeline.Result, pipeline.Decision] {
+	return func(ctx context.Context, in <-chan pipeline.Result, out chan<- pipeline.Decision) error {
 		for r := range in {
-			if err := pipeline.Send(ctx, out, opts.judge(r)); err != nil {
+			if err := pipeline.Send(ctx, out, opts.decide(r)); err != nil {
 				return nil // given back; the run's time is over
 			}
 		}
@@ -53,11 +53,11 @@ func Classify(opts RetryOptions) pipeline.Stage[pipeline.Result, pipeline.Judgme
 }
 
 // judge puts the verdict on a result.
-func (o RetryOptions) judge(r pipeline.Result) pipeline.Judgment {
-	j := pipeline.Judgment{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: Judge(r.Outcome, o)}
+func (o RetryOptions) decide(r pipeline.Result) pipeline.Decision {
+	j := pipeline.Decision{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: Decide(r.Outcome, o)}
 	if j.Verdict == pipeline.Retry && o.MaxAttempts > 0 && r.Attempt >= o.MaxAttempts {
 		j.Verdict = pipeline.Ack
-		j.NotRetried = fmt.Sprintf("this was attempt %d, and %d are allowed", r.Attempt, o.MaxAttempts)
+		j.RetryDeniedReason = fmt.Sprintf("this was attempt %d, and %d are allowed", r.Attempt, o.MaxAttempts)
 	}
 	return j
 }

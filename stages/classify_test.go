@@ -12,10 +12,10 @@ import (
 func TestJudgeNoRetry(t *testing.T) {
 	t.Parallel()
 	all := stages.RetryOptions{OnExit: true, OnException: true, OnTimeout: true}
-	for kind, want := range map[pipeline.Kind]pipeline.Verdict{
+	for kind, want := range map[pipeline.OutcomeKind]pipeline.Verdict{
 		pipeline.Exception: pipeline.Ack, pipeline.Exited: pipeline.Retry, pipeline.TimedOut: pipeline.Retry, pipeline.Interrupted: pipeline.Release,
 	} {
-		if got := stages.Judge(pipeline.Outcome{Kind: kind, NoRetry: true}, all); got != want {
+		if got := stages.Decide(pipeline.Outcome{Kind: kind, Permanent: true}, all); got != want {
 			t.Errorf("%v: %v, want %v", kind, got, want)
 		}
 	}
@@ -42,7 +42,7 @@ func TestJudge(t *testing.T) {
 		{OnExit: true, OnException: true, OnTimeout: true},
 	}
 	for _, tc := range []struct {
-		kind pipeline.Kind
+		kind pipeline.OutcomeKind
 		wish bool
 		want [8]pipeline.Verdict
 		//        none     exit, exception, timeout, all but: timeout, exception, exit; all
@@ -65,9 +65,9 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tc.kind, " ", tc.wish), func(t *testing.T) {
 			t.Parallel()
-			outcome := pipeline.Outcome{Kind: tc.kind, Retry: tc.wish, ExitCode: 7, Exception: "x", Result: []byte("1")}
+			outcome := pipeline.Outcome{Kind: tc.kind, RetryRequested: tc.wish, ExitCode: 7, Exception: "x", Result: []byte("1")}
 			for i, opts := range options {
-				if got := stages.Judge(outcome, opts); got != tc.want[i] {
+				if got := stages.Decide(outcome, opts); got != tc.want[i] {
 					t.Errorf("%+v: %v, want %v", opts, got, tc.want[i])
 				}
 				judged := through(t, stages.Classify(opts), []pipeline.Result{{Delivery: deliveries(&journal{}, 1)[0], Outcome: outcome}})

@@ -13,7 +13,7 @@ type command struct{ c *procexec.Command }
 func (c command) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error) {
 	report, err := c.c.Run(
 		procexec.Task{ID: d.Task.ID, Data: d.Task.Data, Attempt: d.Attempt, Slot: slot},
-		procexec.Ends{Term: phases.Work.Done(), Kill: phases.Kill.Done(), Drop: d.Lost(), Stop: phases.Fetch.Done()},
+		procexec.StopSignals{Terminate: phases.Terminate.Done(), Kill: phases.Kill.Done(), LeaseLost: d.Lost(), NoNewTasks: phases.Fetch.Done()},
 	)
 	if err != nil {
 		return pipeline.Outcome{}, err
@@ -22,16 +22,16 @@ func (c command) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pi
 }
 
 // outcomeOf is a report in the pipeline's words.
-func outcomeOf(report procexec.Report) pipeline.Outcome {
+func outcomeOf(report procexec.TaskResult) pipeline.Outcome {
 	o := pipeline.Outcome{
-		Kind:        kinds[report.End],
-		Elapsed:     report.Elapsed,
-		Retry:       report.Retry,
-		Result:      report.Result,
-		ResultBytes: report.ResultBytes,
-		Exception:   report.Exception,
-		NoRetry:     report.NoRetry,
-		ExitCode:    report.ExitCode,
+		Kind:           kinds[report.Kind],
+		Elapsed:        report.Elapsed,
+		RetryRequested: report.RetryRequested,
+		Result:         report.Result,
+		RawResult:      report.ResultBytes,
+		Exception:      report.Exception,
+		Permanent:      report.Permanent,
+		ExitCode:       report.ExitCode,
 	}
 	if report.PeakMemory > 0 { // it had a process of its own
 		o.Usage = &pipeline.Usage{CPU: report.CPU, PeakMemory: report.PeakMemory}
@@ -40,11 +40,11 @@ func outcomeOf(report procexec.Report) pipeline.Outcome {
 }
 
 // kinds are procexec's ends in the pipeline's words.
-var kinds = map[procexec.End]pipeline.Kind{
-	procexec.Finished: pipeline.Completed,
-	procexec.Failed:   pipeline.Exception,
-	procexec.TimedOut: pipeline.TimedOut,
-	procexec.Exited:   pipeline.Exited,
-	procexec.Ended:    pipeline.Interrupted,
-	procexec.Dropped:  pipeline.LeaseLost,
+var kinds = map[procexec.ExitKind]pipeline.OutcomeKind{
+	procexec.Completed:   pipeline.Completed,
+	procexec.Failed:      pipeline.Exception,
+	procexec.TimedOut:    pipeline.TimedOut,
+	procexec.Exited:      pipeline.Exited,
+	procexec.Interrupted: pipeline.Interrupted,
+	procexec.LeaseLost:   pipeline.LeaseLost,
 }

@@ -25,8 +25,8 @@ func TestCommand(t *testing.T) {
 		want   pipeline.Outcome
 	}{
 		{name: "completed", script: `echo '{"a":1}'`, want: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(`{"a":1}`)}},
-		{name: "completed, retry", script: `echo a; exit 75`, want: pipeline.Outcome{Kind: pipeline.Completed, Retry: true, Result: []byte(`"a"`)}},
-		{name: "no UTF-8", script: `printf '\377'`, want: pipeline.Outcome{Kind: pipeline.Completed, ResultBytes: []byte("\xff")}},
+		{name: "completed, retry", script: `echo a; exit 75`, want: pipeline.Outcome{Kind: pipeline.Completed, RetryRequested: true, Result: []byte(`"a"`)}},
+		{name: "no UTF-8", script: `printf '\377'`, want: pipeline.Outcome{Kind: pipeline.Completed, RawResult: []byte("\xff")}},
 		{name: "exception", script: `echo '{"exception":"bad"}' >&3`, want: pipeline.Outcome{Kind: pipeline.Exception, Exception: "bad"}},
 		{name: "exited", script: `exit 4`, want: pipeline.Outcome{Kind: pipeline.Exited, ExitCode: 4}},
 		{name: "timed out", script: hang, max: 50 * time.Millisecond, want: pipeline.Outcome{Kind: pipeline.TimedOut}},
@@ -46,19 +46,19 @@ func TestCommand(t *testing.T) {
 				Argv: []string{"/bin/sh", "-c", tc.script}, MaxRuntime: tc.max, KillDelay: time.Hour,
 				Stderr: func(procexec.Task, []byte, bool) {
 					if tc.ready != nil {
-						tc.ready(ends{endWork, endKill, func() { d.Lose(errBoom) }})
+						tc.ready(ends{endWork, endKill, func() { d.MarkLeaseLost(errBoom) }})
 					}
 				},
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := stages.Command(c).Run(pipeline.Phases{Fetch: context.Background(), Work: work, Kill: kill}, 0, d)
+			got, err := stages.Command(c).Run(pipeline.Phases{Fetch: context.Background(), Terminate: work, Kill: kill}, 0, d)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Kind != tc.want.Kind || got.Retry != tc.want.Retry || got.ExitCode != tc.want.ExitCode || got.Exception != tc.want.Exception ||
-				string(got.Result) != string(tc.want.Result) || string(got.ResultBytes) != string(tc.want.ResultBytes) {
+			if got.Kind != tc.want.Kind || got.RetryRequested != tc.want.RetryRequested || got.ExitCode != tc.want.ExitCode || got.Exception != tc.want.Exception ||
+				string(got.Result) != string(tc.want.Result) || string(got.RawResult) != string(tc.want.RawResult) {
 				t.Errorf("%+v, want %+v", got, tc.want)
 			}
 			if got.Elapsed <= 0 || got.Usage == nil || got.Usage.PeakMemory <= 0 {

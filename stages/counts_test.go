@@ -47,8 +47,8 @@ func TestExactCounts(t *testing.T) {
 	}
 	work := func(n int) (*journal, stages.Counts) {
 		j := &journal{}
-		var tally stages.Tally
-		r := pipeline.New(t.Context(), pipeline.Options{Slots: 256, Ahead: 64})
+		var tally stages.Stats
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 256, Prefetch: 64})
 		l, err := procexec.NewLauncher(procexec.Options{Slots: 256, Guard: []string{guard}, Subreaper: true})
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestExactCounts(t *testing.T) {
 		return third
 	}
 	counts.CPU, counts.PeakMemory = 0, 0
-	if diff := cmp.Diff(stages.Counts{Completed: of(0), TimedOut: of(1), Exited: of(2), Retry: of(1)}, counts); diff != "" {
+	if diff := cmp.Diff(stages.Counts{Completed: of(0), TimedOut: of(1), Exited: of(2), Retried: of(1)}, counts); diff != "" {
 		t.Error(diff)
 	}
 	lines := make(map[string]int)

@@ -28,7 +28,7 @@ func Example() {
 	})
 
 	tasks := pipeline.From(run, "source", &source{j: &journal{}, n: 10})
-	tasks = pipeline.Via(tasks, "window", stages.Window(1, 2))
+	tasks = pipeline.Via(tasks, "window", stages.SkipLimit(1, 2))
 	results := pipeline.Via(tasks, "execute", stages.Execute(run, echo))
 	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
 	pipeline.To(judged, "settle", stages.Settle(printer{}, stages.SettleOptions{}))

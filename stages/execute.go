@@ -38,7 +38,7 @@ func RunnerFunc(f func(ctx context.Context, task pipeline.Task) (retry bool, res
 type runnerFunc func(ctx context.Context, task pipeline.Task) (bool, []byte, error)
 
 func (f runnerFunc) Run(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
-	ctx, cancel := context.WithCancelCause(phases.Work)
+	ctx, cancel := context.WithCancelCause(phases.Terminate)
 	defer cancel(nil)
 	lost := d.Lost()
 	watched := make(chan struct{})
@@ -55,14 +55,14 @@ func (f runnerFunc) Run(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pi
 	began := time.Now()
 	out := pipeline.Outcome{Kind: pipeline.Completed}
 	var err error
-	if p := panics.Try(func() { out.Retry, out.Result, err = f(ctx, d.Task) }); p != nil {
+	if p := panics.Try(func() { out.RetryRequested, out.Result, err = f(ctx, d.Task) }); p != nil {
 		err = p.AsError()
 	}
 	out.Elapsed = time.Since(began)
 	switch {
 	case isClosed(lost):
 		return pipeline.Outcome{Kind: pipeline.LeaseLost, Elapsed: out.Elapsed}, nil
-	case err != nil && phases.Work.Err() != nil:
+	case err != nil && phases.Terminate.Err() != nil:
 		return pipeline.Outcome{Kind: pipeline.Interrupted, Elapsed: out.Elapsed}, nil
 	case err != nil:
 		return pipeline.Outcome{Kind: pipeline.Exception, Exception: err.Error(), Elapsed: out.Elapsed}, nil
@@ -77,7 +77,7 @@ func (f runnerFunc) Run(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pi
 // error ends the run. Outcome.Slot is filled in here.
 func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
-		e := execution{run: run, phases: run.Phases(), runner: runner, out: out}
+		e := executor{run: run, phases: run.Phases(), runner: runner, out: out}
 		var slots sync.WaitGroup
 		for slot := range run.Slots() {
 			slots.Go(func() {
@@ -94,7 +94,7 @@ func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery
 }
 
 // execution is what the slots of one Execute share.
-type execution struct {
+type executor struct {
 	run    *pipeline.Run
 	phases pipeline.Phases
 	runner Runner
@@ -106,7 +106,7 @@ type execution struct {
 
 // slot takes tasks, one after the other, until there are no more, ctx ends, or
 // a task cannot be run.
-func (e *execution) slot(ctx context.Context, slot int, in <-chan *pipeline.Delivery) {
+func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Delivery) {
 	for {
 		var d *pipeline.Delivery
 		select {
@@ -119,7 +119,7 @@ func (e *execution) slot(ctx context.Context, slot int, in <-chan *pipeline.Deli
 			d = next
 		}
 		if ctx.Err() != nil {
-			d.GiveBack()
+			d.ReleaseAsync()
 			return
 		}
 		outcome, err := pipeline.Outcome{Kind: pipeline.LeaseLost}, error(nil)
@@ -128,23 +128,23 @@ func (e *execution) slot(ctx context.Context, slot int, in <-chan *pipeline.Deli
 		}
 		if err != nil {
 			e.fail(fmt.Errorf("task %q: %w", d.Task.ID, err))
-			d.GiveBack() // after fail, or this run could fetch it again
+			d.ReleaseAsync() // after fail, or this run could fetch it again
 			return
 		}
 		outcome.Slot = slot
-		e.run.Observe(outcome.Elapsed)
+		e.run.ObserveDuration(outcome.Elapsed)
 		// The run is told to settle what has been run, whatever else ends: only
 		// the end of the Settle phase makes it give the task back.
 		if pipeline.Send(e.phases.Settle, e.out, pipeline.Result{Delivery: d, Outcome: outcome}) != nil {
 			return
 		}
-		d.FreeSlot()
+		d.ReleaseSlot()
 	}
 }
 
 // fail fails the run, which cancels ctx in every slot, and starts the grace period of the tasks
 // that run in other slots.
-func (e *execution) fail(err error) {
+func (e *executor) fail(err error) {
 	e.mu.Lock()
 	if e.err == nil {
 		e.err = err
@@ -155,7 +155,7 @@ func (e *execution) fail(err error) {
 }
 
 // runTask runs one task. A panic becomes its outcome.
-func (e *execution) runTask(slot int, d *pipeline.Delivery) (outcome pipeline.Outcome, err error) {
+func (e *executor) runTask(slot int, d *pipeline.Delivery) (outcome pipeline.Outcome, err error) {
 	began := time.Now()
 	if p := panics.Try(func() { outcome, err = e.runner.Run(e.phases, slot, d) }); p != nil {
 		return pipeline.Outcome{

@@ -29,7 +29,7 @@ func execute(r *pipeline.Run, src *source, run stages.Runner) *[]pipeline.Outcom
 		for res := range in {
 			*outcomes = append(*outcomes, res.Outcome)
 			if res.Outcome.Kind == pipeline.Interrupted {
-				res.GiveBack()
+				res.ReleaseAsync()
 			} else if err := res.Ack(ctx); err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ func TestSlotsRunOneTaskAtATime(t *testing.T) {
 	t.Parallel()
 	const slots, n = 5, 500
 	j := &journal{}
-	r := pipeline.New(t.Context(), pipeline.Options{Slots: slots, Ahead: 3})
+	r := pipeline.New(t.Context(), pipeline.Options{Slots: slots, Prefetch: 3})
 	var busy [slots]atomic.Bool
 	all := make(chan struct{}) // closed once every slot has had a task at once
 	var running atomic.Int32
@@ -106,7 +106,7 @@ func TestRunnerError(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
 		runtime     time.Duration
-		want        pipeline.Kind
+		want        pipeline.OutcomeKind
 		acked, back int
 	}{
 		{"within the grace", 20 * time.Second, pipeline.Completed, 2, 3},
@@ -116,7 +116,7 @@ func TestRunnerError(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				j := &journal{}
-				r := pipeline.New(t.Context(), pipeline.Options{Slots: 3, Ahead: 2, Grace: 30 * time.Second, KillDelay: 5 * time.Second})
+				r := pipeline.New(t.Context(), pipeline.Options{Slots: 3, Prefetch: 2, GracePeriod: 30 * time.Second, KillDelay: 5 * time.Second})
 				var running atomic.Int32
 				outcomes := execute(r, &source{j: j, n: -1}, runner(func(phases pipeline.Phases, _ int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
 					if running.Add(1) == 3 {
@@ -125,7 +125,7 @@ func TestRunnerError(t *testing.T) {
 					select {
 					case <-time.After(tc.runtime):
 						return pipeline.Outcome{Kind: pipeline.Completed}, nil
-					case <-phases.Work.Done():
+					case <-phases.Terminate.Done():
 						return pipeline.Outcome{Kind: pipeline.Interrupted}, nil
 					}
 				}))
@@ -144,8 +144,8 @@ func TestRunnerError(t *testing.T) {
 						back++
 					}
 				}
-				if acked != tc.acked || back != tc.back || r.Received() != 5 {
-					t.Errorf("acked %d, given back %d of %d", acked, back, r.Received())
+				if acked != tc.acked || back != tc.back || r.ReceivedCount() != 5 {
+					t.Errorf("acked %d, given back %d of %d", acked, back, r.ReceivedCount())
 				}
 			})
 		})
@@ -203,7 +203,7 @@ func TestRunnerFunc(t *testing.T) {
 		cause error // of its context
 	}{
 		{name: "a result", f: func(context.Context) result { return result{json: `{"a":1e400}`} }, want: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(`{"a":1e400}`)}},
-		{name: "a retry", f: func(context.Context) result { return result{retry: true, json: `"x"`} }, want: pipeline.Outcome{Kind: pipeline.Completed, Retry: true, Result: []byte(`"x"`)}},
+		{name: "a retry", f: func(context.Context) result { return result{retry: true, json: `"x"`} }, want: pipeline.Outcome{Kind: pipeline.Completed, RetryRequested: true, Result: []byte(`"x"`)}},
 		{name: "an error", f: func(context.Context) result { return result{err: errBoom} }, want: pipeline.Outcome{Kind: pipeline.Exception, Exception: "boom"}},
 		{name: "a panic", f: func(context.Context) result { panic("so bad") }, want: pipeline.Outcome{Kind: pipeline.Exception, Exception: "so bad"}},
 		{name: "interrupted", work: true, f: wait, want: pipeline.Outcome{Kind: pipeline.Interrupted}, cause: errBoom},
@@ -224,7 +224,7 @@ func TestRunnerFunc(t *testing.T) {
 					endWork(errBoom)
 				}
 				if tc.lose {
-					d.Lose(errors.New("gone"))
+					d.MarkLeaseLost(errors.New("gone"))
 				}
 				res := tc.f(ctx)
 				if tc.cause != nil && !errors.Is(context.Cause(ctx), tc.cause) {
@@ -232,11 +232,11 @@ func TestRunnerFunc(t *testing.T) {
 				}
 				return res.retry, []byte(res.json), res.err
 			})
-			got, err := run.Run(pipeline.Phases{Work: work}, 0, d)
+			got, err := run.Run(pipeline.Phases{Terminate: work}, 0, d)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Kind != tc.want.Kind || got.Retry != tc.want.Retry || string(got.Result) != string(tc.want.Result) || !strings.Contains(got.Exception, tc.want.Exception) {
+			if got.Kind != tc.want.Kind || got.RetryRequested != tc.want.RetryRequested || string(got.Result) != string(tc.want.Result) || !strings.Contains(got.Exception, tc.want.Exception) {
 				t.Errorf("%+v, want %+v", got, tc.want)
 			}
 			if strings.Contains(tc.name, "panic") && !strings.Contains(got.Exception, "execute_test.go") {

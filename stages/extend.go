@@ -18,24 +18,24 @@ import (
 type ExtendOptions struct {
 	// Lease is the duration of a lease after each renewal. If the worker dies, its tasks
 	// become available again within this time. Defaults to 60 s.
-	Lease time.Duration
+	LeaseDuration time.Duration
 	// Most is the maximum time to hold a task. After that its lease is not renewed; when it
 	// expires, the delivery is marked Lost. It must be longer than queueing plus execution
 	// can take. Defaults to 0, which means no limit.
-	Most time.Duration
+	MaxHold time.Duration
 	// Patience is the maximum time a delivery waits for the next stage. After that Stall is
 	// called, and all waiting deliveries are released for other workers. The stage must be
 	// added with pipeline.ViaUnbuffered. Defaults to 0, which disables it.
-	Patience time.Duration
+	MaxQueueTime time.Duration
 	// Stall is called before the waiting deliveries are released. Pass the Run's Stall. It is
 	// required with Patience.
-	Stall func()
+	OnStall func()
 	// Failed is called once, with the source's reason, if the source keeps refusing
 	// renewals (pipeline.ErrRefused): for half of Lease without a successful renewal, or
 	// until a lease expires. It is also called if the renewing panics. Pass the Run's Fail:
 	// running tasks may finish within their leases, but the lease of a new task could not be
 	// renewed. Defaults to nil, which only logs the error.
-	Failed func(error)
+	OnPermanentError func(error)
 	// Log receives failed renewals and lost leases.
 	Log zerolog.Logger
 }
@@ -64,8 +64,8 @@ type Extender struct {
 // NewExtender returns an Extender. Close it when the run has ended: leases are kept
 // to the very end.
 func NewExtender(opts ExtendOptions) *Extender {
-	if opts.Lease <= 0 {
-		opts.Lease = time.Minute
+	if opts.LeaseDuration <= 0 {
+		opts.LeaseDuration = time.Minute
 	}
 	x := &Extender{opts: opts}
 	x.ctx, x.cancel = context.WithCancel(context.Background())
@@ -89,16 +89,16 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 		var waiting []*pipeline.Delivery
 		giveBack := func() {
 			for _, d := range waiting {
-				d.GiveBack()
+				d.ReleaseAsync()
 			}
 			waiting = nil
 		}
 		defer giveBack()
-		patience := time.NewTimer(time.Hour)
-		defer patience.Stop()
+		maxWait := time.NewTimer(time.Hour)
+		defer maxWait.Stop()
 		progress := func() { // nothing has been waiting for long
-			if x.opts.Patience > 0 {
-				patience.Reset(x.opts.Patience)
+			if x.opts.MaxQueueTime > 0 {
+				maxWait.Reset(x.opts.MaxQueueTime)
 			}
 		}
 		for in != nil || len(waiting) > 0 {
@@ -121,10 +121,10 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 				waiting[0] = nil
 				waiting = waiting[1:]
 				progress()
-			case <-patience.C:
-				if x.opts.Patience > 0 && len(waiting) > 0 {
+			case <-maxWait.C:
+				if x.opts.MaxQueueTime > 0 && len(waiting) > 0 {
 					x.opts.Log.Debug().Int("tasks", len(waiting)).Msg("released prefetched tasks: running tasks are slow")
-					x.opts.Stall()
+					x.opts.OnStall()
 					giveBack()
 				}
 			case <-ctx.Done():
@@ -137,22 +137,22 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 
 // Patience is how long what has been fetched ahead of a shared source waits for a
 // slot: longer than a run that goes as it has gone would have it wait.
-const Patience = 5 * time.Second
+const MaxQueueTime = 5 * time.Second
 
 // keep keeps a delivery's lease until it is settled.
 func (x *Extender) keep(d *pipeline.Delivery) {
-	if d.Expires().IsZero() {
+	if d.ExpiresAt().IsZero() {
 		return
 	}
-	k := &keeper{x: x, d: d, began: time.Now()}
+	k := &leaseRenewer{x: x, d: d, began: time.Now()}
 	d.OnSettled(k.stop)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.schedule(k.untilHalf())
+	k.schedule(k.renewDelay())
 }
 
-// keeper renews one lease. It has a goroutine, that of its timer, only while it renews.
-type keeper struct {
+// leaseRenewer renews one lease. It has a goroutine, that of its timer, only while it renews.
+type leaseRenewer struct {
 	x     *Extender
 	d     *pipeline.Delivery
 	began time.Time
@@ -167,7 +167,7 @@ type keeper struct {
 
 // stop ends the keeping, and returns when no renewal is under way: one that came to
 // the source after what follows, such as a release, would undo it.
-func (k *keeper) stop() {
+func (k *leaseRenewer) stop() {
 	k.mu.Lock()
 	k.stopped = true
 	if k.timer != nil {
@@ -182,7 +182,7 @@ func (k *keeper) stop() {
 }
 
 // begin says that a renewal is under way, unless the keeping has ended.
-func (k *keeper) begin(cancel context.CancelFunc) bool {
+func (k *leaseRenewer) begin(cancel context.CancelFunc) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.stopped {
@@ -192,7 +192,7 @@ func (k *keeper) begin(cancel context.CancelFunc) bool {
 	return true
 }
 
-func (k *keeper) end() {
+func (k *leaseRenewer) end() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	close(k.ended)
@@ -200,7 +200,7 @@ func (k *keeper) end() {
 }
 
 // schedule has it renewed after a while. The caller holds mu.
-func (k *keeper) schedule(after time.Duration) {
+func (k *leaseRenewer) schedule(after time.Duration) {
 	if !k.stopped {
 		k.timer = time.AfterFunc(after, k.renew)
 	}
@@ -208,23 +208,23 @@ func (k *keeper) schedule(after time.Duration) {
 
 // untilHalf is the time to the next renewal, where all is well: between 40 and 60 %
 // of what is left of the lease.
-func (k *keeper) untilHalf() time.Duration {
-	return max(time.Duration((0.4+0.2*rand.Float64())*float64(k.d.Left())), 0)
+func (k *leaseRenewer) renewDelay() time.Duration {
+	return max(time.Duration((0.4+0.2*rand.Float64())*float64(k.d.RemainingLease())), 0)
 }
 
-// firstAgain is about how long after a renewal that failed the next one is tried;
+// initialRetryDelay is about how long after a renewal that failed the next one is tried;
 // then twice as long, and so on, but at least four times before the lease's end.
-const firstAgain = 250 * time.Millisecond
+const initialRetryDelay = 250 * time.Millisecond
 
-func (k *keeper) untilAgain() time.Duration {
+func (k *leaseRenewer) retryDelay() time.Duration {
 	k.tries++
-	wait := firstAgain << min(k.tries-1, 10)
-	wait = min(wait, max(k.d.Left()/4, firstAgain))
+	wait := initialRetryDelay << min(k.tries-1, 10)
+	wait = min(wait, max(k.d.RemainingLease()/4, initialRetryDelay))
 	return wait/2 + rand.N(wait)
 }
 
 // renew renews the lease, or marks the delivery Lost if it has expired. The timer calls it.
-func (k *keeper) renew() {
+func (k *leaseRenewer) renew() {
 	x := k.x
 	x.mu.Lock()
 	if x.closed {
@@ -248,14 +248,14 @@ func (k *keeper) renew() {
 }
 
 // renewOnce renews the lease. It returns whether to call it again, and after how long.
-func (k *keeper) renewOnce() (after time.Duration, again bool) {
+func (k *leaseRenewer) renewOnce() (after time.Duration, again bool) {
 	x, d := k.x, k.d
-	left := d.Left() // also counts time in which this process or the machine was suspended
-	if over := time.Since(k.began); x.opts.Most > 0 && over > x.opts.Most {
+	left := d.RemainingLease() // also counts time in which this process or the machine was suspended
+	if over := time.Since(k.began); x.opts.MaxHold > 0 && over > x.opts.MaxHold {
 		if left > 0 {
 			return left, true
 		}
-		k.lose(fmt.Errorf("the task was held for %v, longer than the maximum of %v", over.Round(time.Second), x.opts.Most))
+		k.lose(fmt.Errorf("the task was held for %v, longer than the maximum of %v", over.Round(time.Second), x.opts.MaxHold))
 		return 0, false
 	}
 	ctx, cancel := context.WithTimeout(x.ctx, max(left, 0))
@@ -264,28 +264,28 @@ func (k *keeper) renewOnce() (after time.Duration, again bool) {
 		return 0, false
 	}
 	defer k.end()
-	_, err := d.Extend(ctx, x.opts.Lease)
+	_, err := d.Extend(ctx, x.opts.LeaseDuration)
 	switch {
 	case d.Settled() && err != nil || x.ctx.Err() != nil:
 		return 0, false
 	case err == nil:
 		x.renewed()
 		k.tries = 0
-		return k.untilHalf(), true
+		return k.renewDelay(), true
 	case errors.Is(err, pipeline.ErrLeaseLost):
 		k.lose(err)
 		return 0, false
-	case errors.Is(err, pipeline.ErrRefused):
+	case errors.Is(err, pipeline.ErrPermanent):
 		x.refuse(d, err)
 	}
-	if d.Left() <= 0 {
+	if d.RemainingLease() <= 0 {
 		k.lose(fmt.Errorf("could not be renewed: %w", err))
 		return 0, false
 	}
-	if !errors.Is(err, pipeline.ErrRefused) {
-		x.log(d, err).Float64("left_seconds", d.Left().Seconds()).Msg("could not renew the lease; retrying")
+	if !errors.Is(err, pipeline.ErrPermanent) {
+		x.log(d, err).Float64("left_seconds", d.RemainingLease().Seconds()).Msg("could not renew the lease; retrying")
 	}
-	return k.untilAgain(), true
+	return k.retryDelay(), true
 }
 
 // renewed records a successful renewal.
@@ -309,7 +309,7 @@ func (x *Extender) refuse(d *pipeline.Delivery, err error) {
 	if first { // once, because every task gets the same response
 		x.log(d, err).Msg("source refuses lease renewals; retrying while the leases hold")
 	}
-	if lasts >= x.opts.Lease/2 {
+	if lasts >= x.opts.LeaseDuration/2 {
 		x.fail(refusedError(err))
 	}
 }
@@ -336,15 +336,15 @@ func (x *Extender) fail(err error) {
 	x.mu.Unlock()
 	switch {
 	case !first:
-	case x.opts.Failed != nil:
-		x.opts.Failed(err)
+	case x.opts.OnPermanentError != nil:
+		x.opts.OnPermanentError(err)
 	default:
 		x.opts.Log.Error().Err(err).Msg("could not renew leases")
 	}
 }
 
-func (k *keeper) lose(cause error) {
-	k.d.Lose(cause)
+func (k *leaseRenewer) lose(cause error) {
+	k.d.MarkLeaseLost(cause)
 	if k.d.ReportLoss() {
 		k.x.log(k.d, cause).Msg("lease lost: the task may run elsewhere and is stopped here")
 	}

@@ -29,7 +29,7 @@ func newKept(lasts time.Duration, answer func(context.Context, int) error) *kept
 	return &kept{received: now, expires: now.Add(lasts), answer: answer}
 }
 
-func (k *kept) Expires() time.Time { return k.received.Add(k.expires.Sub(k.received)) }
+func (k *kept) ExpiresAt() time.Time { return k.received.Add(k.expires.Sub(k.received)) }
 
 func (k *kept) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
 	k.mu.Lock()
@@ -234,7 +234,7 @@ func TestExtendLetsGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKept(leaseTime, nil)
 		d := delivery("a", k)
-		pass(t, stages.ExtendOptions{Most: 10 * time.Minute}, d)
+		pass(t, stages.ExtendOptions{MaxHold: 10 * time.Minute}, d)
 		later(10 * time.Minute)
 		if isLost(d) || !k.held() {
 			t.Fatal("it is lost too early")

@@ -79,7 +79,7 @@ func (l lease) Extend(context.Context, time.Duration) (time.Time, error) {
 	return time.Time{}, pipeline.ErrLeaseLost
 }
 
-func (l lease) Expires() time.Time {
+func (l lease) ExpiresAt() time.Time {
 	if l.local {
 		return time.Time{}
 	}
@@ -149,7 +149,7 @@ func (s sink) Write(ctx context.Context, events []pipeline.Event) error {
 func (s sink) Close(context.Context) error { return nil }
 
 // through runs one stage on items, outside of a run, and returns what comes out.
-func through[In, Out pipeline.Carrier](t *testing.T, stage pipeline.Stage[In, Out], items []In) []Out {
+func through[In, Out pipeline.Item](t *testing.T, stage pipeline.Stage[In, Out], items []In) []Out {
 	t.Helper()
 	in, out := make(chan In, len(items)), make(chan Out, len(items))
 	for _, item := range items {

@@ -37,7 +37,7 @@ func TestWholePipeline(t *testing.T) {
 		j := &journal{}
 		held := make(map[string]*pipeline.Delivery)
 		src := &source{j: j, n: n, local: local, each: func(_ int, d *pipeline.Delivery) { held[d.Task.ID] = d }}
-		r := pipeline.New(context.Background(), pipeline.Options{Slots: rapid.IntRange(1, 5).Draw(t, "slots"), Ahead: rapid.IntRange(0, 5).Draw(t, "ahead")})
+		r := pipeline.New(context.Background(), pipeline.Options{Slots: rapid.IntRange(1, 5).Draw(t, "slots"), Prefetch: rapid.IntRange(0, 5).Draw(t, "ahead")})
 		run := runner(func(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
 			var i int
 			if _, err := fmt.Sscan(d.Task.ID, &i); err != nil {
@@ -45,7 +45,7 @@ func TestWholePipeline(t *testing.T) {
 			}
 			switch acts[i] {
 			case "retry":
-				return pipeline.Outcome{Kind: pipeline.Completed, Retry: true}, nil
+				return pipeline.Outcome{Kind: pipeline.Completed, RetryRequested: true}, nil
 			case "exception":
 				return pipeline.Outcome{Kind: pipeline.Exception}, nil
 			case "timed out":
@@ -55,10 +55,10 @@ func TestWholePipeline(t *testing.T) {
 			case "panic":
 				panic("task")
 			case "lose":
-				d.Lose(errBoom)
+				d.MarkLeaseLost(errBoom)
 				return pipeline.Outcome{Kind: pipeline.LeaseLost}, nil
 			case "lose late":
-				d.Lose(errBoom)
+				d.MarkLeaseLost(errBoom)
 			case "fail":
 				return pipeline.Outcome{}, errBoom
 			case "stop":
@@ -79,9 +79,9 @@ func TestWholePipeline(t *testing.T) {
 			}
 			return nil
 		}}
-		var tally stages.Tally
+		var tally stages.Stats
 
-		tasks := pipeline.Via(pipeline.From(r, "source", src), "window", stages.Window(skip, limit))
+		tasks := pipeline.Via(pipeline.From(r, "source", src), "window", stages.SkipLimit(skip, limit))
 		results := pipeline.Via(tasks, "execute", stages.Execute(r, run))
 		judgments := pipeline.Via(results, "classify", stages.Classify(opts))
 		pipeline.To(judgments, "settle", stages.Settle(s, stages.SettleOptions{Tally: &tally}))
@@ -93,7 +93,7 @@ func TestWholePipeline(t *testing.T) {
 		if failed && err == nil {
 			t.Fatal("the sink failed, and there is no error")
 		}
-		if told := tally.Counts().Told(); int64(len(j.events)) != told {
+		if told := tally.Counts().Reported(); int64(len(j.events)) != told {
 			t.Errorf("%d events, %d told", len(j.events), told)
 		}
 		events := make(map[string]pipeline.Event)
@@ -138,8 +138,8 @@ func TestWholePipeline(t *testing.T) {
 				t.Errorf("task %s (%s, told %v): settled by %q, want %q", id, acts[i], told, settled[id], want)
 			}
 		}
-		if limit >= 0 && tally.Counts().Told() > limit {
-			t.Errorf("%d told, limit %d", tally.Counts().Told(), limit)
+		if limit >= 0 && tally.Counts().Reported() > limit {
+			t.Errorf("%d told, limit %d", tally.Counts().Reported(), limit)
 		}
 		if j.closed != 1 {
 			t.Errorf("the source was closed %d times", j.closed)

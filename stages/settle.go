@@ -24,9 +24,9 @@ type SettleOptions struct {
 	// Parallel is how many Writes to the sink may be under way at once. A sink that is
 	// far away has its events gathered into full batches by that; one that writes to
 	// a file gains nothing. Default 1.
-	Parallel int
-	// Tally, if set, counts each task once its event is durable.
-	Tally *Tally
+	MaxConcurrentWrites int
+	// Stats, if set, counts each task once its event is durable.
+	Tally *Stats
 	// Now is the clock of the events. Default time.Now.
 	Now func() time.Time
 	// Log receives settlements that failed: the task will be delivered again.
@@ -51,51 +51,51 @@ const fewWrites = 4
 //
 // The run fails if the sink fails or the source refuses a settlement. Tasks whose events were
 // not written are released.
-func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Drain[pipeline.Judgment] {
-	return settle(sink, opts, func(j pipeline.Judgment) pipeline.Judgment { return j })
+func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Consumer[pipeline.Decision] {
+	return settle(sink, opts, func(j pipeline.Decision) pipeline.Decision { return j })
 }
 
 // ClassifyAndSettle is Classify and Settle in one: for a pipeline that has nothing
 // between them. It saves one channel operation per task.
-func ClassifyAndSettle(sink pipeline.Sink, retry RetryOptions, opts SettleOptions) pipeline.Drain[pipeline.Result] {
-	return settle(sink, opts, retry.judge)
+func ClassifyAndSettle(sink pipeline.Sink, retry RetryOptions, opts SettleOptions) pipeline.Consumer[pipeline.Result] {
+	return settle(sink, opts, retry.decide)
 }
 
-func settle[In pipeline.Carrier](sink pipeline.Sink, opts SettleOptions, judge func(In) pipeline.Judgment) pipeline.Drain[In] {
+func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, judge func(In) pipeline.Decision) pipeline.Consumer[In] {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	opts.Parallel = max(opts.Parallel, 1)
+	opts.MaxConcurrentWrites = max(opts.MaxConcurrentWrites, 1)
 	return func(ctx context.Context, in <-chan In) error {
-		s := settling{opts: opts, sink: sink, turns: make(chan struct{}, opts.Parallel), broken: make(chan struct{})}
+		s := settler{opts: opts, sink: sink, sem: make(chan struct{}, opts.MaxConcurrentWrites), failed: make(chan struct{})}
 		// Settling over a network takes its time, and the next events do not
 		// wait for it.
 		defer s.tasks.Wait()
-		if opts.Parallel == 1 { // without a goroutine, and with the same memory again
-			batch := make([]pipeline.Judgment, 0, settleBatch)
+		if opts.MaxConcurrentWrites == 1 { // without a goroutine, and with the same memory again
+			batch := make([]pipeline.Decision, 0, settleBatch)
 			for {
-				if batch = nextBatch(in, judge, s.broken, batch[:0], 0); len(batch) == 0 {
+				if batch = nextBatch(in, judge, s.failed, batch[:0], 0); len(batch) == 0 {
 					return s.failure()
 				}
-				if err := s.tell(ctx, batch); err != nil {
+				if err := s.writeBatch(ctx, batch); err != nil {
 					return err
 				}
 			}
 		}
 		defer s.writes.Wait()
 		for {
-			s.turns <- struct{}{}
+			s.sem <- struct{}{}
 			linger := time.Duration(0)
-			if len(s.turns)-1 >= max(opts.Parallel/4, fewWrites) { // or all would soon be taken, with an event each
+			if len(s.sem)-1 >= max(opts.MaxConcurrentWrites/4, fewWrites) { // or all would soon be taken, with an event each
 				linger = gather
 			}
-			batch := nextBatch(in, judge, s.broken, nil, linger)
+			batch := nextBatch(in, judge, s.failed, nil, linger)
 			if len(batch) == 0 {
 				break
 			}
 			s.writes.Go(func() {
-				defer func() { <-s.turns }()
-				if err := s.tell(ctx, batch); err != nil {
+				defer func() { <-s.sem }()
+				if err := s.writeBatch(ctx, batch); err != nil {
 					s.fail(err)
 				}
 			})
@@ -106,41 +106,41 @@ func settle[In pipeline.Carrier](sink pipeline.Sink, opts SettleOptions, judge f
 }
 
 // settling is the state of one Settle.
-type settling struct {
+type settler struct {
 	opts   SettleOptions
 	sink   pipeline.Sink
 	events []pipeline.Event // the memory of the last batch, where there is one at a time
-	turns  chan struct{}    // a token for each batch that is being told of
+	sem    chan struct{}    // a token for each batch that is being told of
 	writes conc.WaitGroup   // of batches
 	tasks  conc.WaitGroup   // that are being settled
 
 	once   sync.Once
-	broken chan struct{} // closed when a Write has failed, or a settlement is refused
+	failed chan struct{} // closed when a Write has failed, or a settlement is refused
 	err    error         // of it; valid once broken is closed
 }
 
 // failure is the error that ends the stage, or nil.
-func (s *settling) failure() error {
+func (s *settler) failure() error {
 	s.tasks.Wait()
 	select {
-	case <-s.broken:
+	case <-s.failed:
 		return s.err
 	default:
 		return nil
 	}
 }
 
-func (s *settling) fail(err error) {
+func (s *settler) fail(err error) {
 	s.once.Do(func() {
 		s.err = err
-		close(s.broken)
+		close(s.failed)
 	})
 }
 
 // tell writes the events of a batch, and then settles its tasks.
-func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
+func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) error {
 	var events []pipeline.Event
-	if s.opts.Parallel == 1 {
+	if s.opts.MaxConcurrentWrites == 1 {
 		events = s.events[:0]
 		defer func() { s.events = events }()
 	}
@@ -153,7 +153,7 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 	if len(events) > 0 {
 		if err := s.write(ctx, events); err != nil {
 			for _, j := range batch {
-				j.GiveBack()
+				j.ReleaseAsync()
 			}
 			if ctx.Err() != nil { // the time limit, not the sink; Run.Wait returns the StuckError
 				s.opts.Log.Warn().Err(err).Int("tasks", len(batch)).Msg("results discarded: their events were not written in time")
@@ -171,7 +171,7 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 		s.opts.Tally.add(batch, time.Now())
 	}
 	for _, j := range batch {
-		if j.Expires().IsZero() { // a local task: nothing to wait for
+		if j.ExpiresAt().IsZero() { // a local task: nothing to wait for
 			s.settle(ctx, j)
 			continue
 		}
@@ -181,7 +181,7 @@ func (s *settling) tell(ctx context.Context, batch []pipeline.Judgment) error {
 }
 
 // write writes events. A panic in the sink becomes an error.
-func (s *settling) write(ctx context.Context, events []pipeline.Event) (err error) {
+func (s *settler) write(ctx context.Context, events []pipeline.Event) (err error) {
 	if p := panics.Try(func() { err = s.sink.Write(ctx, events) }); p != nil {
 		err = p.AsError()
 	}
@@ -192,13 +192,13 @@ func (s *settling) write(ctx context.Context, events []pipeline.Event) (err erro
 }
 
 // settleLater settles over a network, which the next events do not wait for.
-func (s *settling) settleLater(ctx context.Context, j pipeline.Judgment) {
+func (s *settler) settleLater(ctx context.Context, j pipeline.Decision) {
 	s.tasks.Go(func() { s.settle(ctx, j) })
 }
 
 // nextBatch waits for one item and takes those that are there already, or come within
 // linger. Without items, in or broken is closed.
-func nextBatch[In any](in <-chan In, judge func(In) pipeline.Judgment, broken <-chan struct{}, batch []pipeline.Judgment, linger time.Duration) []pipeline.Judgment {
+func nextBatch[In any](in <-chan In, judge func(In) pipeline.Decision, broken <-chan struct{}, batch []pipeline.Decision, linger time.Duration) []pipeline.Decision {
 	var item In
 	var ok bool
 	select {
@@ -236,7 +236,7 @@ func nextBatch[In any](in <-chan In, judge func(In) pipeline.Judgment, broken <-
 	return batch
 }
 
-func (s *settling) settle(ctx context.Context, j pipeline.Judgment) {
+func (s *settler) settle(ctx context.Context, j pipeline.Decision) {
 	o := &s.opts
 	switch k := j.Outcome.Kind; {
 	case j.Withheld() && j.ReportLoss():
@@ -258,7 +258,7 @@ func (s *settling) settle(ctx context.Context, j pipeline.Judgment) {
 	if err == nil {
 		return
 	}
-	if errors.Is(err, pipeline.ErrRefused) { // and run again and again, this task and all others
+	if errors.Is(err, pipeline.ErrPermanent) { // and run again and again, this task and all others
 		s.fail(err)
 		return
 	}

@@ -19,15 +19,15 @@ import (
 )
 
 // judged is a delivery with an outcome of that kind and a verdict on it.
-func judged(l lease, kind pipeline.Kind, verdict pipeline.Verdict) pipeline.Judgment {
+func judged(l lease, kind pipeline.OutcomeKind, verdict pipeline.Verdict) pipeline.Decision {
 	d := pipeline.NewDelivery(pipeline.Task{ID: l.id, Data: []byte(`{}`)}, l, 1)
-	return pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: kind}, Verdict: verdict}
+	return pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: kind}, Verdict: verdict}
 }
 
 // settle runs Settle on js, which are all there when it begins.
-func settle(t *testing.T, s pipeline.Sink, opts stages.SettleOptions, js ...pipeline.Judgment) error {
+func settle(t *testing.T, s pipeline.Sink, opts stages.SettleOptions, js ...pipeline.Decision) error {
 	t.Helper()
-	in := make(chan pipeline.Judgment, len(js))
+	in := make(chan pipeline.Decision, len(js))
 	for _, j := range js {
 		in <- j
 	}
@@ -39,7 +39,7 @@ func settle(t *testing.T, s pipeline.Sink, opts stages.SettleOptions, js ...pipe
 func TestSettle(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		kind    pipeline.Kind
+		kind    pipeline.OutcomeKind
 		verdict pipeline.Verdict
 		want    []string
 	}{
@@ -83,9 +83,9 @@ func TestSettleAfterTheLeaseWasLost(t *testing.T) {
 	j := &journal{}
 	var log bytes.Buffer
 	lost := judged(lease{j: j, id: "0"}, pipeline.LeaseLost, pipeline.Release)
-	lost.Lose(errors.New("gone"))
+	lost.MarkLeaseLost(errors.New("gone"))
 	late := judged(lease{j: j, id: "1"}, pipeline.Completed, pipeline.Ack)
-	late.Lose(errors.New("gone"))
+	late.MarkLeaseLost(errors.New("gone"))
 	if err := settle(t, sink{j: j}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))}, lost, late); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestFailingSink(t *testing.T) {
 				}
 				return nil
 			}}
-			r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Ahead: 4})
+			r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Prefetch: 4})
 			complete := runner(func(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome, error) {
 				return pipeline.Outcome{Kind: pipeline.Completed}, nil
 			})
@@ -150,7 +150,7 @@ func TestFailingSink(t *testing.T) {
 			if !errors.Is(err, errBoom) || !strings.Contains(err.Error(), "settle: ") || !strings.Contains(err.Error(), " events: ") {
 				t.Errorf("error %v", err)
 			}
-			for i := range r.Received() {
+			for i := range r.ReceivedCount() {
 				events, acks, backs := j.count(fmt.Sprint("event ", i, " task_completed")), j.count(fmt.Sprint("ack ", i)), j.count(fmt.Sprint("release ", i, " 0s"))
 				if acks+backs != 1 || acks != events {
 					t.Errorf("task %d: %d events, %d acks, %d times given back", i, events, acks, backs)
@@ -175,13 +175,13 @@ func TestEventsAreWrittenInBatches(t *testing.T) {
 			}
 			return nil
 		}}
-		in := make(chan pipeline.Judgment, 1000)
-		var tally stages.Tally
+		in := make(chan pipeline.Decision, 1000)
+		var tally stages.Stats
 		done := make(chan error)
 		go func() { done <- stages.Settle(s, stages.SettleOptions{Tally: &tally})(t.Context(), in) }()
 		in <- judged(lease{j: j, id: "0", hang: hang}, pipeline.Completed, pipeline.Ack)
 		synctest.Wait()
-		if told := tally.Counts().Told(); told != 0 {
+		if told := tally.Counts().Reported(); told != 0 {
 			t.Errorf("%d are counted before their events are durable", told)
 		}
 		for i := 1; i <= 300; i++ {
@@ -208,7 +208,7 @@ func TestEventsAreWrittenInBatches(t *testing.T) {
 				t.Errorf("task %d: %s, %d acks", i, lines[i], j.count(fmt.Sprint("ack ", i)))
 			}
 		}
-		if told := tally.Counts().Told(); told != 301 {
+		if told := tally.Counts().Reported(); told != 301 {
 			t.Errorf("%d counted", told)
 		}
 	})
@@ -218,7 +218,7 @@ func TestEventsAreWrittenInBatches(t *testing.T) {
 func TestLocalTasksAreSettledInLine(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
-	in := make(chan pipeline.Judgment)
+	in := make(chan pipeline.Decision)
 	done := make(chan error)
 	go func() { done <- stages.Settle(sink{j: j}, stages.SettleOptions{})(t.Context(), in) }()
 	var want []string
@@ -260,7 +260,7 @@ func TestSettleWhenItsTimeIsOver(t *testing.T) {
 		results := pipeline.Via(pipeline.From(r, "source", &source{j: j, n: 2}), "execute", stages.Execute(r, complete))
 		pipeline.To(pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(hang, stages.SettleOptions{}))
 		err := r.Wait()
-		var stuck *pipeline.StuckError
+		var stuck *pipeline.ShutdownTimeoutError
 		if !errors.As(err, &stuck) || !slices.Contains(stuck.Stages, "settle") {
 			t.Errorf("error %v", err)
 		}
@@ -273,9 +273,9 @@ func TestSettleWhenItsTimeIsOver(t *testing.T) {
 func TestTally(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
-	var tally stages.Tally
-	var js []pipeline.Judgment
-	add := func(n int, kind pipeline.Kind, v pipeline.Verdict, usage *pipeline.Usage) {
+	var tally stages.Stats
+	var js []pipeline.Decision
+	add := func(n int, kind pipeline.OutcomeKind, v pipeline.Verdict, usage *pipeline.Usage) {
 		for range n {
 			jd := judged(lease{j: j, id: fmt.Sprint(len(js))}, kind, v)
 			jd.Outcome.Usage = usage
@@ -293,16 +293,16 @@ func TestTally(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := stages.Counts{
-		Completed: 3, Exception: 3, TimedOut: 4, Exited: 5, Interrupted: 6, LeaseLost: 7, Retry: 6,
+		Completed: 3, Exception: 3, TimedOut: 4, Exited: 5, Interrupted: 6, LeaseLost: 7, Retried: 6,
 		CPU: 4*time.Minute + 5*time.Second, PeakMemory: 9,
 	}
 	if diff := cmp.Diff(want, tally.Counts()); diff != "" {
 		t.Error(diff)
 	}
-	if c := tally.Counts(); c.Told() != 15 || c.Failed() != 12 {
-		t.Errorf("told %d, failed %d", c.Told(), c.Failed())
+	if c := tally.Counts(); c.Reported() != 15 || c.NotCompleted() != 12 {
+		t.Errorf("told %d, failed %d", c.Reported(), c.NotCompleted())
 	}
-	if told := int64(len(j.events)); told != tally.Counts().Told() {
+	if told := int64(len(j.events)); told != tally.Counts().Reported() {
 		t.Errorf("%d events", told)
 	}
 }
@@ -314,7 +314,7 @@ func TestClassifyAndSettle(t *testing.T) {
 	results := func() (all []pipeline.Result) {
 		for _, o := range []pipeline.Outcome{
 			{Kind: pipeline.Completed, Result: []byte("1")}, {Kind: pipeline.Exited, ExitCode: 3}, {Kind: pipeline.Interrupted},
-			{Kind: pipeline.Exception, Exception: "no"}, {Kind: pipeline.Completed, Retry: true},
+			{Kind: pipeline.Exception, Exception: "no"}, {Kind: pipeline.Completed, RetryRequested: true},
 		} {
 			for attempt := 1; attempt <= 2; attempt++ {
 				d := pipeline.NewDelivery(pipeline.Task{ID: fmt.Sprintf("%d-%d", o.Kind, attempt)}, nil, attempt)
@@ -350,7 +350,7 @@ func TestClassifyAndSettle(t *testing.T) {
 		return stages.ClassifyAndSettle(sink, retry, stages.SettleOptions{Now: now})(t.Context(), in)
 	})
 	two := told(func(sink pipeline.Sink, in <-chan pipeline.Result) error {
-		between := make(chan pipeline.Judgment, 100)
+		between := make(chan pipeline.Decision, 100)
 		if err := stages.Classify(retry)(t.Context(), in, between); err != nil {
 			return err
 		}
@@ -394,13 +394,13 @@ func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			j := &journal{}
 			var log bytes.Buffer
-			var tally stages.Tally
-			of := func(id string, lasts time.Duration) pipeline.Judgment {
+			var tally stages.Stats
+			of := func(id string, lasts time.Duration) pipeline.Decision {
 				d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, endingLease{lease{j: j, id: id}, time.Now().Add(lasts)}, 2)
-				return pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}, Verdict: pipeline.Ack}
+				return pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}, Verdict: pipeline.Ack}
 			}
 			slow := waitingSink{sink{j: j}, func() { <-time.After(time.Minute) }}
-			opts := stages.SettleOptions{Parallel: parallel, Tally: &tally, Log: zerolog.New(zerolog.SyncWriter(&log))}
+			opts := stages.SettleOptions{MaxConcurrentWrites: parallel, Tally: &tally, Log: zerolog.New(zerolog.SyncWriter(&log))}
 			if err := settle(t, slow, opts, of("short", 30*time.Second), of("long", time.Hour)); err != nil {
 				t.Fatal(err)
 			}
@@ -423,7 +423,7 @@ type endingLease struct {
 	expires time.Time
 }
 
-func (l endingLease) Expires() time.Time { return l.expires }
+func (l endingLease) ExpiresAt() time.Time { return l.expires }
 
 // A panic in the sink fails the run, and the tasks are released.
 func TestSettle_SinkThatPanics(t *testing.T) {
@@ -431,7 +431,7 @@ func TestSettle_SinkThatPanics(t *testing.T) {
 	for _, parallel := range []int{1, 4} {
 		j := &journal{}
 		panics := sink{j: j, write: func([]pipeline.Event) error { panic("a nil pointer in the sink") }}
-		err := settle(t, panics, stages.SettleOptions{Parallel: parallel}, judged(lease{j: j, id: "0"}, pipeline.Completed, pipeline.Ack))
+		err := settle(t, panics, stages.SettleOptions{MaxConcurrentWrites: parallel}, judged(lease{j: j, id: "0"}, pipeline.Completed, pipeline.Ack))
 		if err == nil || !strings.Contains(err.Error(), "a nil pointer in the sink") {
 			t.Errorf("%v", err)
 		}

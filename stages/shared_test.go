@@ -62,7 +62,7 @@ type sharedLease struct{ q *sharedQueue }
 
 func (l sharedLease) Ack(context.Context) error                    { l.q.ended(false); return nil }
 func (l sharedLease) Release(context.Context, time.Duration) error { l.q.ended(true); return nil }
-func (l sharedLease) Expires() time.Time                           { return time.Now().Add(time.Minute) }
+func (l sharedLease) ExpiresAt() time.Time                         { return time.Now().Add(time.Minute) }
 func (l sharedLease) Extend(context.Context, time.Duration) (time.Time, error) {
 	return time.Now().Add(time.Minute), nil
 }
@@ -74,8 +74,8 @@ func TestAheadOfASharedSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots = 4
 		q := &sharedQueue{n: 100_000, long: 4000}
-		run := pipeline.New(t.Context(), pipeline.Options{Slots: slots, Shared: true, Batch: 10})
-		leases := stages.NewExtender(stages.ExtendOptions{Patience: stages.Patience, Stall: run.Stall})
+		run := pipeline.New(t.Context(), pipeline.Options{Slots: slots, SharedSource: true, FetchBatchSize: 10})
+		leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: stages.MaxQueueTime, OnStall: run.ResetPrefetch})
 		defer leases.Close()
 		var mu sync.Mutex
 		began := 0
@@ -97,7 +97,7 @@ func TestAheadOfASharedSource(t *testing.T) {
 		kept := pipeline.ViaUnbuffered(pipeline.From(run, "source", q), "extend", leases.Stage())
 		results := pipeline.Via(kept, "execute", stages.Execute(run, work))
 		judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-		pipeline.To(judged, "settle", stages.Settle(sink{j: &journal{}}, stages.SettleOptions{Parallel: 4}))
+		pipeline.To(judged, "settle", stages.Settle(sink{j: &journal{}}, stages.SettleOptions{MaxConcurrentWrites: 4}))
 
 		<-time.After(9 * time.Second) // of 10 s of short tasks
 		q.mu.Lock()
@@ -132,7 +132,7 @@ func TestMaxAttempts(t *testing.T) {
 	opts := stages.RetryOptions{OnExit: true, MaxAttempts: 3}
 	for _, tc := range []struct {
 		attempt int
-		kind    pipeline.Kind
+		kind    pipeline.OutcomeKind
 		want    pipeline.Verdict
 		why     string
 	}{
@@ -147,12 +147,12 @@ func TestMaxAttempts(t *testing.T) {
 	} {
 		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, nil, tc.attempt)
 		got := through(t, stages.Classify(opts), []pipeline.Result{{Delivery: d, Outcome: pipeline.Outcome{Kind: tc.kind}}})[0]
-		if got.Verdict != tc.want || (tc.why == "") != (got.NotRetried == "") || !strings.Contains(got.NotRetried, tc.why) {
-			t.Errorf("attempt %d, %v: %v, %q", tc.attempt, tc.kind, got.Verdict, got.NotRetried)
+		if got.Verdict != tc.want || (tc.why == "") != (got.RetryDeniedReason == "") || !strings.Contains(got.RetryDeniedReason, tc.why) {
+			t.Errorf("attempt %d, %v: %v, %q", tc.attempt, tc.kind, got.Verdict, got.RetryDeniedReason)
 		}
 		if e, ok := pipeline.NewTaskEvent(got, "here", time.Now()); ok {
 			body := string(e.AppendJSON(nil))
-			if strings.Contains(body, `"not_retried"`) != (tc.why != "") {
+			if strings.Contains(body, `"retry_denied"`) != (tc.why != "") {
 				t.Error(body)
 			}
 		}
@@ -166,10 +166,10 @@ func TestSettleSideBySide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &journal{}
 		slow := sink{j: j, write: func([]pipeline.Event) error { <-time.After(time.Second); return nil }}
-		in := make(chan pipeline.Judgment)
+		in := make(chan pipeline.Decision)
 		ended := make(chan error)
 		began := time.Now()
-		go func() { ended <- stages.Settle(slow, stages.SettleOptions{Parallel: 3})(t.Context(), in) }()
+		go func() { ended <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), in) }()
 		for _, id := range []string{"0", "1", "2", "3"} {
 			in <- judged(lease{j: j, id: id}, pipeline.Completed, pipeline.Ack)
 			synctest.Wait()
@@ -192,9 +192,9 @@ func TestSettleSideBySideFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &journal{}
 		broken := sink{j: j, write: func([]pipeline.Event) error { <-time.After(time.Second); return errBoom }}
-		in := make(chan pipeline.Judgment, 1)
+		in := make(chan pipeline.Decision, 1)
 		in <- judged(lease{j: j, id: "0"}, pipeline.Completed, pipeline.Ack)
-		err := stages.Settle(broken, stages.SettleOptions{Parallel: 3})(t.Context(), in)
+		err := stages.Settle(broken, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), in)
 		if !errors.Is(err, errBoom) || j.count("release 0 0s") != 1 || j.count("ack 0") != 0 {
 			t.Errorf("%v, %q", err, j.all())
 		}
@@ -208,10 +208,10 @@ func TestSettleRefused(t *testing.T) {
 	for _, parallel := range []int{1, 4} {
 		synctest.Test(t, func(t *testing.T) {
 			j := &journal{}
-			in := make(chan pipeline.Judgment, 1)
-			in <- judged(lease{j: j, id: "0", ackErr: pipeline.ErrRefused}, pipeline.Completed, pipeline.Ack)
-			err := stages.Settle(sink{j: j}, stages.SettleOptions{Parallel: parallel})(t.Context(), in)
-			if !errors.Is(err, pipeline.ErrRefused) || j.count("event 0 task_completed") != 1 {
+			in := make(chan pipeline.Decision, 1)
+			in <- judged(lease{j: j, id: "0", ackErr: pipeline.ErrPermanent}, pipeline.Completed, pipeline.Ack)
+			err := stages.Settle(sink{j: j}, stages.SettleOptions{MaxConcurrentWrites: parallel})(t.Context(), in)
+			if !errors.Is(err, pipeline.ErrPermanent) || j.count("event 0 task_completed") != 1 {
 				t.Errorf("%v, %q", err, j.all())
 			}
 		})
@@ -237,13 +237,13 @@ func TestExtendRefused(t *testing.T) {
 					if n > tc.refusals {
 						return nil
 					}
-					return fmt.Errorf("%w: allow sqs:ChangeMessageVisibility", pipeline.ErrRefused)
+					return fmt.Errorf("%w: allow sqs:ChangeMessageVisibility", pipeline.ErrPermanent)
 				})
 				d, other := pipeline.NewDelivery(pipeline.Task{ID: "t"}, k, 1), pipeline.NewDelivery(pipeline.Task{ID: "u"}, newKept(time.Minute, k.answer), 1)
 				var log bytes.Buffer
 				failed, lostThen := 0, false
-				pass(t, stages.ExtendOptions{Lease: time.Minute, Log: zerolog.New(zerolog.SyncWriter(&log)), Failed: func(err error) {
-					if !errors.Is(err, pipeline.ErrRefused) || !strings.Contains(err.Error(), "allow sqs:ChangeMessageVisibility") {
+				pass(t, stages.ExtendOptions{LeaseDuration: time.Minute, Log: zerolog.New(zerolog.SyncWriter(&log)), OnPermanentError: func(err error) {
+					if !errors.Is(err, pipeline.ErrPermanent) || !strings.Contains(err.Error(), "allow sqs:ChangeMessageVisibility") {
 						t.Error(err)
 					}
 					failed++
@@ -270,10 +270,10 @@ func TestExtendRefusedWhileTasksCome(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		failed := 0
-		x := stages.NewExtender(stages.ExtendOptions{Lease: 10 * time.Second, Failed: func(error) { failed++ }})
+		x := stages.NewExtender(stages.ExtendOptions{LeaseDuration: 10 * time.Second, OnPermanentError: func(error) { failed++ }})
 		defer x.Close()
 		for range 3 { // 7 seconds each
-			d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, newKept(10*time.Second, func(context.Context, int) error { return pipeline.ErrRefused }), 1)
+			d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, newKept(10*time.Second, func(context.Context, int) error { return pipeline.ErrPermanent }), 1)
 			in, out := make(chan *pipeline.Delivery, 1), make(chan *pipeline.Delivery, 1)
 			in <- d
 			close(in)
@@ -316,9 +316,9 @@ func TestSettleGathers(t *testing.T) {
 			<-time.After(30 * time.Millisecond)
 			return nil
 		}}
-		in := make(chan pipeline.Judgment)
+		in := make(chan pipeline.Decision)
 		ended := make(chan error)
-		go func() { ended <- stages.Settle(slow, stages.SettleOptions{Parallel: 32})(t.Context(), in) }()
+		go func() { ended <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 32})(t.Context(), in) }()
 		const n = 10_000
 		began := time.Now()
 		for i := range n { // 20 a millisecond

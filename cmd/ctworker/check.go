@@ -6,8 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ctworker/ctworker/internal/program"
-	"github.com/ctworker/ctworker/internal/protocolcheck"
+	"github.com/ctworker/ctworker/internal/app"
+	"github.com/ctworker/ctworker/internal/conformance"
 )
 
 const checkDescription = `Run COMMAND through the task protocol, as "ctworker run --warm" would, and say what is
@@ -38,7 +38,7 @@ func (p process) checkCommand(code *int) *cli.Command {
 			case c.NArg() == 0:
 				return &usageError{"no command: give it after --, as in: ctworker protocol-check -- perl worker.pl", helpOf("protocol-check")}
 			}
-			fine, err := protocolcheck.Run(c.Args().Slice(), timeout, func(f protocolcheck.Finding) {
+			fine, err := conformance.Run(c.Args().Slice(), timeout, func(f conformance.Finding) {
 				if f.Err == nil {
 					_, _ = fmt.Fprintf(p.stdout, "ok     %s\n", f.Case)
 					return
@@ -49,7 +49,7 @@ func (p process) checkCommand(code *int) *cli.Command {
 				return fmt.Errorf("the command cannot be run: %w", err)
 			}
 			if !fine {
-				*code = program.ExitFatal
+				*code = app.ExitFatal
 			}
 			return nil
 		},

@@ -16,8 +16,8 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/ctworker/ctworker/aws"
 	"github.com/ctworker/ctworker/internal/pubsubtest"
+	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
@@ -104,11 +104,11 @@ type sqsCloud struct {
 	t      *testing.T
 	server string // moto's own address
 	proxy  *sqstest.Counter
-	queues map[string]*aws.Queue
+	queues map[string]*sqsapi.Queue
 }
 
 func startSQS(t *testing.T) (cloud, string) {
-	c := &sqsCloud{t: t, server: sqstest.Start(t), queues: map[string]*aws.Queue{}}
+	c := &sqsCloud{t: t, server: sqstest.Start(t), queues: map[string]*sqsapi.Queue{}}
 	c.proxy = sqstest.Count(t, c.server)
 	return c, c.proxy.URL
 }
@@ -131,7 +131,7 @@ func (c *sqsCloud) depth(queue string) depth {
 	q := c.queues[queue]
 	if q == nil {
 		client := sqstest.NewClient(c.server)
-		found, err := aws.FindQueue(c.t.Context(), client, queue, nil)
+		found, err := sqsapi.FindQueue(c.t.Context(), client, queue, nil)
 		if err != nil {
 			return depth{}
 		}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
@@ -114,7 +114,7 @@ func TestRefusedRenewalsFailTheRun(t *testing.T) {
 		return true
 	})
 	in := q.run(t, "--no-event-log-to-queue", "--lease", "2", "--idle-timeout", "60", "--", "sleep", "30")
-	in.want(program.ExitFatal)
+	in.want(app.ExitFatal)
 	in.wantError("allow sqs:ChangeMessageVisibility", "run failed: stopped fetching")
 	in.wantFatal("allow sqs:ChangeMessageVisibility")
 }
@@ -126,7 +126,7 @@ func TestUnreachableTimeout(t *testing.T) {
 	in := q.run(t, "--no-event-log-to-queue", "--unreachable-timeout", "0.5", "--idle-timeout", "600", "--", "true")
 	q.await(t, "DeleteMessageBatch", 1)
 	q.SetFault(func(http.ResponseWriter, string, map[string]any) bool { panic(http.ErrAbortHandler) })
-	in.want(program.ExitFatal)
+	in.want(app.ExitFatal)
 	in.wantError("could not be reached for 500ms")
 	in.wantFatal("could not be reached for 500ms")
 }
@@ -146,7 +146,7 @@ func TestUnreachableTimeout_EventQueue(t *testing.T) {
 	in := q.run(t, "--event-log-to-queue", "--keepalive-interval", "0", "--unreachable-timeout", "0.5", "--idle-timeout", "600", "--", "true")
 	in.awaitLog("no tasks are running: waiting for events to be written")
 	in.signal(syscall.SIGTERM) // instead of waiting for the time limit
-	in.want(program.ExitFatal)
+	in.want(app.ExitFatal)
 	in.wantError("the event sink could not be reached for 500ms", `"running":0`, `"message":"run failed: stopped fetching"`, `"events_pending":1`, "shutting down: no tasks are running")
 	if strings.Contains(in.stderr.String(), "waiting for running tasks") {
 		t.Error(in.stderr.String())
@@ -157,7 +157,7 @@ func TestUnreachableTimeout_EventQueue(t *testing.T) {
 func TestEvents_FullDisk(t *testing.T) {
 	t.Parallel()
 	in := newOneTask(t).start(t, "events", "--output", "/dev/full")
-	in.want(program.ExitFatal)
+	in.want(app.ExitFatal)
 	in.wantError("the disk is full: free some space or use another --output, then start the command again: events that were not written remain in the queue")
 	for _, wrong := range []string{"--event-log-file", "run failed", "running tasks"} {
 		if strings.Contains(in.stderr.String(), wrong) {
@@ -206,7 +206,7 @@ func TestKeepAliveAtTheStartAndTheEnd(t *testing.T) {
 		}
 		return false
 	})
-	q.run(t, "--event-log-to-queue", "--keepalive-interval", "3600", "--idle-timeout", "1", "--", "true").want(program.ExitOK)
+	q.run(t, "--event-log-to-queue", "--keepalive-interval", "3600", "--idle-timeout", "1", "--", "true").want(app.ExitOK)
 	mu.Lock()
 	defer mu.Unlock()
 	if len(sent) != 2 {

@@ -8,8 +8,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/internal/program"
 	"github.com/ctworker/ctworker/procexec"
 )
 
@@ -17,8 +17,8 @@ const engineDescription = `The Python package starts this, to have the tasks of 
 of that program. There is nothing in it for a user: run the program itself, as in
 "python3 worker.py --task-file tasks.json", or a command with "ctworker run".`
 
-func (p process) engineCommand(faults config.Faults, code *int) *cli.Command {
-	var line config.Line
+func (p process) engineCommand(faults config.Errors, code *int) *cli.Command {
+	var line config.Flags
 	return &cli.Command{
 		Name:               "engine",
 		Usage:              "run the tasks of a Python program, which starts this",
@@ -35,7 +35,7 @@ func (p process) engineCommand(faults config.Faults, code *int) *cli.Command {
 				err = fmt.Errorf("%q is no flag", c.Args().First())
 			}
 			if err != nil {
-				*code = program.Usage(p.stderr, "ctworker", "ctworker engine --help", err)
+				*code = app.Usage(p.stderr, "ctworker", "ctworker engine --help", err)
 				return nil
 			}
 			*code = p.engine(host, line, faults)
@@ -45,41 +45,41 @@ func (p process) engineCommand(faults config.Faults, code *int) *cli.Command {
 }
 
 // engine runs the tasks of the host's program.
-func (p process) engine(host *procexec.Host, line config.Line, faults config.Faults) int {
+func (p process) engine(host *procexec.ForkServer, line config.Flags, faults config.Errors) int {
 	help := host.Hello.Program + " --help"
 	source := host.Hello.Source
 	cfg, err := config.Load(config.Sources{
 		Line: line, Faults: faults, LookupEnv: os.LookupEnv, TaskSource: source != nil, Program: true,
 	})
 	if err != nil {
-		return program.Usage(p.stderr, "ctworker", help, err)
+		return app.Usage(p.stderr, "ctworker", help, err)
 	}
 	if cfg.PrintConfig {
 		if err := cfg.Print(p.stdout); err != nil {
-			return program.Usage(p.stderr, "ctworker", help, err)
+			return app.Usage(p.stderr, "ctworker", help, err)
 		}
-		return program.ExitOK
+		return app.ExitOK
 	}
 	if source != nil {
 		cfg.TaskFile = source.File
 	}
-	return program.Run(cfg, program.Options{
-		Host: host, OwnsProcess: true,
+	return app.Run(cfg, app.Options{
+		ForkServer: host, OwnsProcess: true,
 		Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: help,
 	})
 }
 
 // openHost takes over the connection to the program that has started this one.
 // What this process starts shall not take itself for started by it too.
-func openHost() (*procexec.Host, error) {
-	text := os.Getenv(procexec.HostVar)
+func openHost() (*procexec.ForkServer, error) {
+	text := os.Getenv(procexec.ControlFDVar)
 	if text == "" {
 		return nil, errors.New(`"ctworker engine" is for the Python package, which starts it for a program that uses it: run that program, or "ctworker run"`)
 	}
-	_ = os.Unsetenv(procexec.HostVar)
+	_ = os.Unsetenv(procexec.ControlFDVar)
 	fd, err := strconv.Atoi(text)
 	if err != nil || fd < 0 {
-		return nil, fmt.Errorf("%s %q: not a descriptor", procexec.HostVar, text)
+		return nil, fmt.Errorf("%s %q: not a descriptor", procexec.ControlFDVar, text)
 	}
-	return procexec.OpenHost(fd)
+	return procexec.OpenForkServer(fd)
 }

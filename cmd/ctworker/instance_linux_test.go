@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
 )
 
 // metadataServer answers as the metadata service of EC2 and of Compute Engine.
@@ -59,7 +59,7 @@ func instanceCase(t *testing.T, j *job) {
 	// run reports whether the task knew the instance.
 	run := func() (known bool) {
 		j.load(1)
-		j.do(program.ExitOK, "run", "--warm", "--idle-timeout", "1.5", "--keepalive-interval", "0.3", "--", "sh", "-c", script, "sh", "result=$seen")
+		j.do(app.ExitOK, "run", "--warm", "--idle-timeout", "1.5", "--keepalive-interval", "0.3", "--", "sh", "-c", script, "sh", "result=$seen")
 		lives := 0
 		for _, e := range j.readAllEvents() {
 			b, err := json.Marshal(e)

@@ -9,14 +9,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ctworker/ctworker"
+	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/internal/program"
 	"github.com/ctworker/ctworker/procexec"
 )
 
 func main() {
 	procexec.RunGuard() // does not return in the process that is the guard
-	if code := program.Begin(os.Stderr, "ctworker"); code != program.ExitOK {
+	if code := app.Begin(os.Stderr, "ctworker"); code != app.ExitOK {
 		os.Exit(code)
 	}
 	os.Exit(process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}.main(os.Args))
@@ -30,7 +30,7 @@ type process struct {
 
 // main runs the command line and returns the exit code.
 func (p process) main(args []string) int {
-	code := program.ExitOK
+	code := app.ExitOK
 	args, faults := normalized(withHelp(args))
 	var app *cli.App
 	app = &cli.App{
@@ -62,7 +62,7 @@ func (p process) main(args []string) int {
 
 // normalized prepares the arguments of "run" and "engine" for the flag parser,
 // and returns what is wrong with them.
-func normalized(args []string) ([]string, config.Faults) {
+func normalized(args []string) ([]string, config.Errors) {
 	if len(args) < 2 || args[1] != "run" && args[1] != "engine" {
 		return args, nil
 	}

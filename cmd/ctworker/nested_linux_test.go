@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
 )
 
 // A ctworker that a task starts ignores the settings of the outer run, and obeys the variables that
@@ -32,7 +32,7 @@ func TestRunInsideATask(t *testing.T) {
 			args := append([]string{"run", "--task-file", "tasks.json", "--event-log-file", "outer"}, c.flags...)
 			in := prepare(t, withTasks(t, 3), append(args, "--", "sh", "-c", inner+` > result-$1`, self, "{task_id}")...)
 			in.cmd.Env = append(in.cmd.Env, c.env...)
-			in.start().want(program.ExitOK)
+			in.start().want(app.ExitOK)
 			results := readAll(t, in.dir, "result-")
 			if len(results) != 1 || strings.TrimSpace(results[0]) != c.want {
 				t.Errorf("the inner runs wrote %q events, want %s; %s", results, c.want, readAll(t, in.dir, "inner-"))
@@ -43,7 +43,7 @@ func TestRunInsideATask(t *testing.T) {
 		t.Parallel()
 		in := prepare(t, withTasks(t, 3), "run", "--task-file", "tasks.json", "--event-log-file", "outer", "--max-num-tasks", "1", "--",
 			"sh", "-c", `export RMS_CLOUD_TASKS_MAX_NUM_TASKS=2; `+inner+` > result-$1`, self, "{task_id}")
-		in.start().want(program.ExitOK)
+		in.start().want(app.ExitOK)
 		if results := readAll(t, in.dir, "result-"); len(results) != 1 || strings.TrimSpace(results[0]) != "2" {
 			t.Errorf("the inner run wrote %q events, want 2", results)
 		}
@@ -52,7 +52,7 @@ func TestRunInsideATask(t *testing.T) {
 		t.Parallel()
 		in := prepare(t, withTasks(t, 3), "run", "--warm", "--task-file", "tasks.json", "--event-log-file", "outer", "--max-num-tasks", "1", "--",
 			"sh", "-c", shellWorker, self, strings.ReplaceAll(inner, "$1", "0")+` > result-0`)
-		in.start().want(program.ExitOK)
+		in.start().want(app.ExitOK)
 		if results := readAll(t, in.dir, "result-"); len(results) != 1 || strings.TrimSpace(results[0]) != "3" {
 			t.Errorf("the inner run wrote %q events, want 3; %s", results, readAll(t, in.dir, "inner-"))
 		}

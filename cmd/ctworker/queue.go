@@ -8,8 +8,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/internal/program"
 )
 
 const loadDescription = `Send the tasks of a task file to the task queue of a job, in batches, several at once.
@@ -33,8 +33,8 @@ func (p process) loadCommand(code *int) *cli.Command {
 		&cli.BoolFlag{Name: "create", Usage: "create the queue if it is not there"},
 		&cli.Int64Flag{Name: "start-task", Usage: "begin with task `N` of the file, the first being 1", Value: 1},
 		&cli.Int64Flag{Name: "limit", Usage: "send `N` tasks at most", DefaultText: "no limit", Value: -1},
-	}, func(c *cli.Context, t *program.Tool) (int, error) {
-		opts := program.LoadOptions{Create: c.Bool("create"), Start: c.Int64("start-task"), Limit: c.Int64("limit")}
+	}, func(c *cli.Context, t *app.Tool) (int, error) {
+		opts := app.LoadOptions{Create: c.Bool("create"), Start: c.Int64("start-task"), Limit: c.Int64("limit")}
 		switch {
 		case t.Config.TaskFile == "":
 			return 0, errors.New("--task-file: give the file that has the tasks")
@@ -64,7 +64,7 @@ func (p process) eventsCommand(code *int) *cli.Command {
 	}, nil, []cli.Flag{
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "append the events to `FILE`; - is standard output", Value: "-"},
 		&cli.Float64Flag{Name: "idle-timeout", Usage: "exit after `SECONDS` without an event; 0 disables it"},
-	}, func(c *cli.Context, t *program.Tool) (int, error) {
+	}, func(c *cli.Context, t *app.Tool) (int, error) {
 		idle := c.Float64("idle-timeout")
 		if !(idle >= 0 && idle < 1e9) {
 			return 0, fmt.Errorf("--idle-timeout %v: give a number of seconds, 0 or more", idle)
@@ -72,7 +72,7 @@ func (p process) eventsCommand(code *int) *cli.Command {
 		if c.String("output") == "" {
 			return 0, errors.New("--output: give the name of a file, or - for standard output")
 		}
-		return t.Events(program.EventsOptions{Output: c.String("output"), Idle: time.Duration(idle * float64(time.Second))}), nil
+		return t.Events(app.EventsOptions{Output: c.String("output"), Idle: time.Duration(idle * float64(time.Second))}), nil
 	})
 }
 
@@ -86,11 +86,11 @@ func (p process) queueCommand(code *int) *cli.Command {
 		}
 	}
 	yes := &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
-	sub := func(name, usage, description string, flags []cli.Flag, do func(*program.Tool, program.QueueOptions) int) *cli.Command {
+	sub := func(name, usage, description string, flags []cli.Flag, do func(*app.Tool, app.QueueOptions) int) *cli.Command {
 		return p.tool(code, "queue "+name, &cli.Command{
 			Name: name, Usage: usage, UsageText: "ctworker queue " + name + " [flags]", Description: description,
-		}, nil, flags, func(c *cli.Context, t *program.Tool) (int, error) {
-			opts := program.QueueOptions{Tasks: c.Bool("tasks"), Events: c.Bool("events"), Yes: c.Bool("yes"), JSON: c.Bool("json")}
+		}, nil, flags, func(c *cli.Context, t *app.Tool) (int, error) {
+			opts := app.QueueOptions{Tasks: c.Bool("tasks"), Events: c.Bool("events"), Yes: c.Bool("yes"), JSON: c.Bool("json")}
 			if c.IsSet("tasks") != c.IsSet("events") { // one is named: that one is meant
 				opts.Tasks, opts.Events = c.IsSet("tasks") && opts.Tasks, c.IsSet("events") && opts.Events
 			}
@@ -106,10 +106,10 @@ func (p process) queueCommand(code *int) *cli.Command {
 		Subcommands: []*cli.Command{
 			sub("status", "show how many messages are in the queues",
 				"The numbers are approximate. HELD messages are with a worker. The exit code is 1 if a\nqueue is not there.",
-				append(which(true), &cli.BoolFlag{Name: "json", Usage: "print a JSON object for each queue"}), (*program.Tool).Status),
-			sub("create", "create the queues", "A queue that is there stays as it is. One that is created keeps its messages for the\nlongest time that the provider has.", which(true), (*program.Tool).Create),
-			sub("purge", "delete everything in the queue of tasks, or of events", "What a worker holds at the moment is deleted as well. Without --yes, it asks.", append(which(false), yes), (*program.Tool).Purge),
-			sub("delete", "delete the queue of tasks, or of events", "Without --yes, it asks.", append(which(false), yes), (*program.Tool).Delete),
+				append(which(true), &cli.BoolFlag{Name: "json", Usage: "print a JSON object for each queue"}), (*app.Tool).Status),
+			sub("create", "create the queues", "A queue that is there stays as it is. One that is created keeps its messages for the\nlongest time that the provider has.", which(true), (*app.Tool).Create),
+			sub("purge", "delete everything in the queue of tasks, or of events", "What a worker holds at the moment is deleted as well. Without --yes, it asks.", append(which(false), yes), (*app.Tool).Purge),
+			sub("delete", "delete the queue of tasks, or of events", "Without --yes, it asks.", append(which(false), yes), (*app.Tool).Delete),
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
@@ -123,8 +123,8 @@ func (p process) queueCommand(code *int) *cli.Command {
 
 // tool completes the command of this name, which is about a job's queues: with its
 // settings, and those named beside, and flags of its own.
-func (p process) tool(code *int, name string, cmd *cli.Command, beside []string, flags []cli.Flag, do func(*cli.Context, *program.Tool) (int, error)) *cli.Command {
-	var line config.Line
+func (p process) tool(code *int, name string, cmd *cli.Command, beside []string, flags []cli.Flag, do func(*cli.Context, *app.Tool) (int, error)) *cli.Command {
+	var line config.Flags
 	cmd.Flags = append(flags, config.QueueFlags(&line, beside...)...)
 	cmd.HideHelpCommand = true
 	cmd.CustomHelpTemplate = config.HelpTemplate
@@ -136,12 +136,12 @@ func (p process) tool(code *int, name string, cmd *cli.Command, beside []string,
 		}
 		cfg, err := config.Load(config.Sources{Line: line, LookupEnv: os.LookupEnv, Queue: true})
 		if err != nil {
-			*code = program.Usage(p.stderr, "ctworker", help, err)
+			*code = app.Usage(p.stderr, "ctworker", help, err)
 			return nil
 		}
-		t := &program.Tool{Config: cfg, Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Name: "ctworker", Help: help}
+		t := &app.Tool{Config: cfg, Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Name: "ctworker", Help: help}
 		if *code, err = do(c, t); err != nil {
-			*code = program.Usage(p.stderr, "ctworker", help, err)
+			*code = app.Usage(p.stderr, "ctworker", help, err)
 		}
 		return nil
 	}

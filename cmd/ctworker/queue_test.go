@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
 )
 
 // full reports whether tests run at the size that CI has.
@@ -266,7 +266,7 @@ func retryCase(t *testing.T, j *job) {
 		id, _ := e["task_id"].(string)
 		attempt, _ := e["attempt"].(float64)
 		seen[id]++
-		why, _ := e["not_retried"].(string)
+		why, _ := e["retry_denied"].(string)
 		if e["event_type"] != "task_exited" || e["exit_code"] != 7.0 || e["retry"] != (attempt < 3) || strings.Contains(why, "attempt 3") != (attempt == 3) {
 			t.Errorf("%v", e)
 		}
@@ -458,7 +458,7 @@ func TestQueueFatalException(t *testing.T) { onEach(t, fatalExceptionCase) }
 
 func fatalExceptionCase(t *testing.T, j *job) {
 	j.load(1)
-	j.do(program.ExitFatal, "run", "--warm", "--", "/bin/false")
+	j.do(app.ExitFatal, "run", "--warm", "--", "/bin/false")
 	var fatal map[string]any
 	for _, e := range j.readEvents() {
 		if e["event_type"] == "fatal_exception" {

@@ -19,8 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/ctworker/ctworker/internal/cuttest"
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
+	"github.com/ctworker/ctworker/internal/netfault"
 )
 
 // records is a task file that is made as it is read: n tasks of recordBytes each.
@@ -89,13 +89,13 @@ func TestRemoteLargeFile(t *testing.T) {
 		}
 	}
 	address := serveHTTP(t, map[string]func() io.ReadSeeker{"/tasks.jsonl": func() io.ReadSeeker { return &records{n: n} }})
-	network := cuttest.Before(t, address, n*recordBytes/(cuts+1), cuts)
+	network := netfault.NewProxy(t, address, n*recordBytes/(cuts+1), cuts)
 	in := prepare(t, dir, "run", "--task-file", "http://"+network.Address+"/tasks.jsonl", "-j", "2", "--warm", "--", "./worker")
 	in.cmd.Path, in.cmd.Args[0] = filepath.Join(dir, "ctworker"), "ctworker"
 	began := time.Now()
 	in.start()
 	peak := watchMemory(t, in.cmd.Process.Pid)
-	in.want(program.ExitOK)
+	in.want(app.ExitOK)
 	most := peak()
 	all := in.byTask()
 	for id, e := range all {
@@ -153,16 +153,16 @@ func TestRemoteFaults(t *testing.T) {
 		}
 		return in
 	}
-	run(program.ExitFatal, "/broken.jsonl").wantError("http://"+address+"/broken.jsonl", "entry 2", "line 2", "data is missing")
+	run(app.ExitFatal, "/broken.jsonl").wantError("http://"+address+"/broken.jsonl", "entry 2", "line 2", "data is missing")
 	if log := readFile(t, dir, "events.log"); !bytes.Contains(log, []byte("task_completed")) || !bytes.Contains(log, []byte("fatal_exception")) || bytes.Contains(log, []byte("secret")) {
 		t.Errorf("%s", log)
 	}
-	run(program.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"tasks":1`, "ambiguous YAML value", `/tasks.yaml","entry":2,"line":3,"value":"0o10"`)
-	run(program.ExitUsage, "/none.json").wantError("there is no such file")
-	run(program.ExitFatal, "/not.json.gz").wantError("the name says gzip")
-	run(program.ExitUsage, "/tasks.yaml", "--event-log-file", "s3://bucket/events.log").wantError("--event-log-file", "local file")
+	run(app.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"tasks":1`, "ambiguous YAML value", `/tasks.yaml","entry":2,"line":3,"value":"0o10"`)
+	run(app.ExitUsage, "/none.json").wantError("there is no such file")
+	run(app.ExitFatal, "/not.json.gz").wantError("the name says gzip")
+	run(app.ExitUsage, "/tasks.yaml", "--event-log-file", "s3://bucket/events.log").wantError("--event-log-file", "local file")
 	in := prepare(t, dir, "run", "--task-file", "ftp://host/tasks.json", "--", "true").start()
-	in.want(program.ExitUsage)
+	in.want(app.ExitUsage)
 	in.wantError("ftp:// cannot be read")
 }
 
@@ -207,7 +207,7 @@ func TestRemoteLoad(t *testing.T) {
 	if _, err := client.PutObject(context.Background(), &s3.PutObjectInput{Bucket: awssdk.String("bucket"), Key: awssdk.String("dir/tasks.jsonl"), Body: bytes.NewReader(content)}); err != nil {
 		t.Fatal(err)
 	}
-	network := cuttest.Before(t, c.address(), 200_000, 3)
+	network := netfault.NewProxy(t, c.address(), 200_000, 3)
 	j.via(address)
 	j.vars = append(j.vars, "AWS_ENDPOINT_URL_S3=http://"+network.Address)
 	j.do(0, "load", "--task-file", "s3://bucket/dir/tasks.jsonl", "--create", "--start-task", "51").wantError("250 tasks are in the queue")

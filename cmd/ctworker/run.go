@@ -7,8 +7,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/internal/program"
 )
 
 const runDescription = `Run COMMAND once for each task, --num-simultaneous-tasks at a time.
@@ -29,14 +29,14 @@ Examples:
    ctworker run --provider AWS --job-id images -j auto -- ./process {task_id}
    ctworker run --config worker.yaml --print-config`
 
-func (p process) runCommand(faults config.Faults, code *int) *cli.Command {
-	var line config.Line
+func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
+	var line config.Flags
 	return &cli.Command{
 		Name:               "run",
 		Usage:              "run a command for each task of a task file or of a queue",
 		UsageText:          "ctworker run [flags] -- COMMAND [ARGS…]",
 		Description:        runDescription,
-		Flags:              config.Flags(&line),
+		Flags:              config.FlagsOf(&line),
 		HideHelpCommand:    true, // or a COMMAND named help would show this help
 		CustomHelpTemplate: config.HelpTemplate,
 		OnUsageError:       func(_ *cli.Context, err error, _ bool) error { return err },
@@ -54,10 +54,10 @@ func (p process) runCommand(faults config.Faults, code *int) *cli.Command {
 				return cfg.Print(p.stdout)
 			}
 			if !cfg.Warm {
-				giveStartsAProcessor()
+				addSchedulerProc()
 			}
-			*code = program.Run(cfg, program.Options{
-				Argv: argv, Warm: cfg.Warm, OwnsProcess: true,
+			*code = app.Run(cfg, app.Options{
+				Argv: argv, Reuse: cfg.Warm, OwnsProcess: true,
 				Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: runHelp,
 			})
 			return nil
@@ -68,7 +68,7 @@ func (p process) runCommand(faults config.Faults, code *int) *cli.Command {
 // giveStartsAProcessor makes up for the processor of the scheduler that is held
 // while a process is being started (vfork): there is one more than CPUs, by which
 // a fifth is gained for short tasks.
-func giveStartsAProcessor() {
+func addSchedulerProc() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}

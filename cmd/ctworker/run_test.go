@@ -11,12 +11,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
 )
 
 func TestRunsEveryTask(t *testing.T) {
 	t.Parallel()
-	in := run(t, 50, program.ExitOK, "run", "--task-file", "tasks.json", "-j", "4", "--", "sh", "-c", "cat; echo hello >&2")
+	in := run(t, 50, app.ExitOK, "run", "--task-file", "tasks.json", "-j", "4", "--", "sh", "-c", "cat; echo hello >&2")
 	all := in.byTask()
 	if len(all) != 50 {
 		t.Fatalf("%d tasks have an event, want 50", len(all))
@@ -43,7 +43,7 @@ func TestOutcomes(t *testing.T) {
 	write(t, dir, "tasks.jsonl", lines.String())
 	args := []string{"run", "--task-file", "tasks.jsonl", "-j4", "--max-runtime", "3", "--kill-delay", "1"}
 	in := prepare(t, dir, append(args, "--strict", "--retry-on-exit", "--", "sh", "-c", "{data.script}")...).start()
-	in.want(program.ExitStrict)
+	in.want(app.ExitStrict)
 	all := in.byTask()
 	for script, want := range map[string]event{
 		"exit 0":                      {Type: "task_completed"},
@@ -59,7 +59,7 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 	// The same without --strict is a run that came to its end.
-	prepare(t, dir, append(args, "--", "sh", "-c", "{data.script}")...).start().want(program.ExitOK)
+	prepare(t, dir, append(args, "--", "sh", "-c", "{data.script}")...).start().want(app.ExitOK)
 }
 
 func TestSkipAndLimit(t *testing.T) {
@@ -78,7 +78,7 @@ func TestSkipAndLimit(t *testing.T) {
 	} {
 		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
 			t.Parallel()
-			in := run(t, 10, program.ExitOK, append(append([]string{"run", "--task-file", "tasks.json", "--strict"}, tc.args...), "--", "true")...)
+			in := run(t, 10, app.ExitOK, append(append([]string{"run", "--task-file", "tasks.json", "--strict"}, tc.args...), "--", "true")...)
 			var ids []string
 			for _, e := range in.events() {
 				ids = append(ids, e.TaskID)
@@ -94,7 +94,7 @@ func TestTasksFromStandardInput(t *testing.T) {
 	t.Parallel()
 	in := prepare(t, t.TempDir(), "run", "--task-file", "-", "--", "printf", "%s", "{task_id}")
 	in.cmd.Stdin = strings.NewReader("- task_id: a\n  data: {}\n- task_id: b\n  data: 1\n")
-	in.start().want(program.ExitOK)
+	in.start().want(app.ExitOK)
 	if all := in.byTask(); len(all) != 2 || string(all["b"].Result) != `"b"` {
 		t.Errorf("events: %+v", all)
 	}
@@ -106,7 +106,7 @@ func TestBrokenTaskFile(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "tasks.json", "[{\"task_id\":\"a\",\"data\":1},\n{\"task_id\":\"b\",\"data\":2},\n{\"task_id\":3.5,\"data\":3},\n{\"task_id\":\"d\",\"data\":4}]")
 	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
-	in.want(program.ExitFatal)
+	in.want(app.ExitFatal)
 	in.wantError("tasks.json", "entry 3", "line 3", "task_id")
 	events := in.events()
 	if len(events) != 3 || events[0].TaskID != "a" || events[1].TaskID != "b" {
@@ -124,7 +124,7 @@ func TestAmbiguousYAML(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "tasks.yaml", "- {task_id: a, data: 100}\n- task_id: b\n  data:\n    frame: 0100\n- {task_id: c, data: [on, 0b1]}\n")
 	in := prepare(t, dir, "run", "--task-file", "tasks.yaml", "--", "cat").start()
-	in.want(program.ExitOK)
+	in.want(app.ExitOK)
 	in.wantError("ambiguous YAML value", `"file":"tasks.yaml","entry":2,"line":4,"value":"0100","read_as":"the number 100","yaml_1_1_reads":"the number 64"`)
 	if n := strings.Count(in.stderr.String(), "ambiguous"); n != 1 {
 		t.Errorf("%d warnings: %s", n, in.stderr.String())
@@ -138,7 +138,7 @@ func TestAmbiguousYAML(t *testing.T) {
 // A full disk ends the run, in words, and no further task is started.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	in := run(t, 1000, program.ExitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "/dev/full", "--", "sh", "-c", "echo x >> ran")
+	in := run(t, 1000, app.ExitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "/dev/full", "--", "sh", "-c", "echo x >> ran")
 	in.wantError("no space left on device", "--event-log-file")
 	ran, err := os.ReadFile(filepath.Join(in.dir, "ran"))
 	if err != nil {
@@ -152,7 +152,7 @@ func TestFullDisk(t *testing.T) {
 
 func TestUnwritableEventLog(t *testing.T) {
 	t.Parallel()
-	in := run(t, 3, program.ExitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "no/such/dir/events.log", "--", "touch", "ran")
+	in := run(t, 3, app.ExitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "no/such/dir/events.log", "--", "touch", "ran")
 	in.wantError("no/such/dir/events.log")
 	if _, err := os.Stat(filepath.Join(in.dir, "ran")); err == nil {
 		t.Error("a task was run")
@@ -161,7 +161,7 @@ func TestUnwritableEventLog(t *testing.T) {
 
 func TestEventsToNobody(t *testing.T) {
 	t.Parallel()
-	in := run(t, 3, program.ExitOK, "run", "--task-file", "tasks.json", "--no-event-log-to-file", "--", "true")
+	in := run(t, 3, app.ExitOK, "run", "--task-file", "tasks.json", "--no-event-log-to-file", "--", "true")
 	if _, err := os.Stat(filepath.Join(in.dir, "events.log")); err == nil {
 		t.Error("there is an event log")
 	}
@@ -172,8 +172,8 @@ func TestRunsShareAnEventLog(t *testing.T) {
 	dir := withTasks(t, 40)
 	a := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
 	b := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "true").start()
-	a.want(program.ExitOK)
-	b.want(program.ExitOK)
+	a.want(app.ExitOK)
+	b.want(app.ExitOK)
 	if n := len(a.events()); n != 80 {
 		t.Errorf("%d events, want 80", n)
 	}
@@ -197,7 +197,7 @@ func TestLogReaderGoesAway(t *testing.T) {
 	}
 	_ = r.Close()
 	pids(t, lines, 20)
-	in.want(program.ExitOK)
+	in.want(app.ExitOK)
 	if n := len(in.byTask()); n != 20 {
 		t.Errorf("%d events, want 20", n)
 	}
@@ -236,7 +236,7 @@ func TestUsage(t *testing.T) {
 			if tc.env != "" {
 				in.cmd.Env = append(in.cmd.Env, tc.env)
 			}
-			in.start().want(program.ExitUsage)
+			in.start().want(app.ExitUsage)
 			in.wantError(tc.want...)
 			for line := range strings.Lines(in.stderr.String()) {
 				if !strings.HasPrefix(line, "ctworker: ") {
@@ -254,7 +254,7 @@ func TestPrintConfigIsAConfigFile(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 1)
 	first := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "3", "--retry-on-exit", "--print-config").start()
-	first.want(program.ExitOK)
+	first.want(app.ExitOK)
 	for _, want := range []string{"num-simultaneous-tasks: 3", "# command line", "max-runtime: 600", "# default", "retry-on-exit: true"} {
 		if !strings.Contains(first.stdout.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, first.stdout.String())
@@ -262,11 +262,11 @@ func TestPrintConfigIsAConfigFile(t *testing.T) {
 	}
 	write(t, dir, "worker.yaml", first.stdout.String())
 	second := prepare(t, dir, "run", "--config", "worker.yaml", "--", "true").start()
-	second.want(program.ExitOK)
+	second.want(app.ExitOK)
 	if n := len(second.byTask()); n != 1 {
 		t.Errorf("%d events", n)
 	}
-	prepare(t, dir, "run", "--print-config").start().want(program.ExitOK) // whoever only asks need not have everything
+	prepare(t, dir, "run", "--print-config").start().want(app.ExitOK) // whoever only asks need not have everything
 }
 
 func TestHelpAndVersion(t *testing.T) {
@@ -280,7 +280,7 @@ func TestHelpAndVersion(t *testing.T) {
 		{[]string{"--version"}, []string{"0.1.0"}},
 	} {
 		in := prepare(t, t.TempDir(), tc.args...).start()
-		in.want(program.ExitOK)
+		in.want(app.ExitOK)
 		for _, want := range tc.want {
 			if !strings.Contains(in.stdout.String(), want) {
 				t.Errorf("%v lacks %q:\n%s", tc.args, want, in.stdout.String())
@@ -299,7 +299,7 @@ func TestCommandNamedHelp(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "./help", "--verbose", "-j", "{data.n}")
-	in.start().want(program.ExitOK)
+	in.start().want(app.ExitOK)
 	if got := string(in.byTask()["t0"].Result); got != `"--verbose -j 0"` {
 		t.Errorf("result %s", got)
 	}
@@ -307,7 +307,7 @@ func TestCommandNamedHelp(t *testing.T) {
 
 func TestSettingsReachTheTask(t *testing.T) {
 	t.Parallel()
-	in := run(t, 1, program.ExitOK, "run", "--task-file", "tasks.json", "--num-cpus", "7", "--is-spot", "--max-runtime", "44", "--",
+	in := run(t, 1, app.ExitOK, "run", "--task-file", "tasks.json", "--num-cpus", "7", "--is-spot", "--max-runtime", "44", "--",
 		"sh", "-c", `echo "$RMS_CLOUD_TASKS_INSTANCE_NUM_VCPUS $RMS_CLOUD_TASKS_INSTANCE_IS_SPOT $RMS_CLOUD_TASKS_MAX_RUNTIME $CTWORKER_TASK_ID $CTWORKER_ATTEMPT"`)
 	if got := string(in.byTask()["t0"].Result); got != `"7 1 44 t0 1"` {
 		t.Errorf("result %s", got)

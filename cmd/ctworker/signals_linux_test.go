@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
 )
 
 // sleeper is a task that reports its own id and that of a grandchild, and then
@@ -125,8 +125,8 @@ func TestInterruptLetsTasksFinish(t *testing.T) {
 
 	// Another run goes on where this one stopped: no task is left out, and none
 	// is run twice.
-	in.wantError(`"next_tasks_to_skip":8`)
-	prepare(t, in.dir, "run", "--task-file", "tasks.json", "--tasks-to-skip", "8", "--", "true").start().want(program.ExitOK)
+	in.wantError(`"resume_tasks_to_skip":8`)
+	prepare(t, in.dir, "run", "--task-file", "tasks.json", "--tasks-to-skip", "8", "--", "true").start().want(app.ExitOK)
 	if n := len(in.byTask()); n != 20 {
 		t.Errorf("%d tasks were run, want 20", n)
 	}
@@ -166,7 +166,7 @@ func TestTaskEndsWhileStopped(t *testing.T) {
 	gone(t, all)
 	<-time.After(maxRuntime) // has to pass, while nothing runs
 	in.signal(syscall.SIGCONT)
-	in.want(program.ExitOK)
+	in.want(app.ExitOK)
 	if e := in.byTask()["t0"]; e.Type != "task_completed" {
 		t.Errorf("event %+v", e)
 	}
@@ -202,7 +202,7 @@ func TestInterruptAtTheVeryEnd(t *testing.T) {
 		`echo $$ > "$1"; while [ ! -e "$CTWORKER_SHUTDOWN_FILE" ]; do :; done`, "sh", path).start()
 	pids(t, lines, 2)
 	in.signal(syscall.SIGTERM)
-	in.want(program.ExitOK)
+	in.want(app.ExitOK)
 	if n := len(in.byTask()); n != 2 {
 		t.Errorf("%d events", n)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
 )
 
 // untilNotice is a task that runs until it has seen the termination notice.
@@ -34,7 +34,7 @@ func TestSpotNotice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := prepared()
-			in.start().want(program.ExitOK)
+			in.start().want(app.ExitOK)
 			var tasks, notices int
 			for _, e := range in.events() {
 				switch {
@@ -49,7 +49,7 @@ func TestSpotNotice(t *testing.T) {
 			if tasks != 2 || notices != 1 {
 				t.Errorf("%d tasks, %d notices", tasks, notices)
 			}
-			in.wantError(`"kind":"termination"`, `"source":"simulation"`, `"next_tasks_to_skip":2`)
+			in.wantError(`"kind":"termination"`, `"source":"simulation"`, `"resume_tasks_to_skip":2`)
 		})
 	}
 }
@@ -62,12 +62,12 @@ func spotDeadlineCase(t *testing.T, j *job) {
 	j.load(5)
 	args := []string{"run", "-j", "2", "--simulate-spot-termination-after", "1", "--simulate-spot-termination-delay", "1"}
 	began := time.Now()
-	j.do(program.ExitOK, append(args, "--", "sleep", "60")...).wantError(`"interrupted":2`)
+	j.do(app.ExitOK, append(args, "--", "sleep", "60")...).wantError(`"interrupted":2`)
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	j.wantTasks(5, 0)
-	j.do(program.ExitOK, append(args, "--no-release-at-deadline", "--", "sleep", "4")...).wantError(`"completed":2`)
+	j.do(app.ExitOK, append(args, "--no-release-at-deadline", "--", "sleep", "4")...).wantError(`"completed":2`)
 	j.wantTasks(3, 0)
 	notices := 0
 	for _, e := range j.readEvents() {
@@ -135,7 +135,7 @@ func TestSpotOfTheProvider(t *testing.T) {
 			if tc.google {
 				in.cmd.Env = append(in.cmd.Env, "AWS_EC2_METADATA_SERVICE_ENDPOINT=", "GCE_METADATA_HOST="+strings.TrimPrefix(url, "http://"))
 			}
-			in.start().want(program.ExitOK)
+			in.start().want(app.ExitOK)
 			in.wantError(tc.want...)
 		})
 	}
@@ -168,9 +168,9 @@ func TestSpotSettings(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"--is-spot"}, program.ExitOK, "--provider"},
-		{[]string{"--simulate-spot-termination-delay", "5"}, program.ExitOK, "--simulate-spot-termination-after"},
-		{[]string{"--on-rebalance", "panic"}, program.ExitUsage, "ignore or drain"},
+		{[]string{"--is-spot"}, app.ExitOK, "--provider"},
+		{[]string{"--simulate-spot-termination-delay", "5"}, app.ExitOK, "--simulate-spot-termination-after"},
+		{[]string{"--on-rebalance", "panic"}, app.ExitUsage, "ignore or drain"},
 	} {
 		in := prepare(t, dir, append(append([]string{"run", "--task-file", "tasks.json"}, tc.args...), "--", "true")...).start()
 		in.want(tc.code)

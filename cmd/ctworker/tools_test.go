@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
 )
 
 // A load that is interrupted says how to go on, and nothing is in twice.
@@ -58,25 +58,25 @@ func TestLoadFaults(t *testing.T) { onEach(t, loadFaultsCase) }
 func loadFaultsCase(t *testing.T, j *job) {
 	j.load(0)
 	write(t, j.dir, "large.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b","data":"`+strings.Repeat("x", j.largest)+`"}`+"\n"+`{"task_id":"c","data":1}`)
-	in := j.do(program.ExitFatal, "load", "--task-file", "large.jsonl")
+	in := j.do(app.ExitFatal, "load", "--task-file", "large.jsonl")
 	in.wantError(`task 2, \"b\"`, "too large", "1 tasks are in the queue jobs", "continue with --start-task 2")
 	write(t, j.dir, "broken.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b"}`)
-	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl")
+	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl")
 	in.wantError("broken.jsonl", "entry 2", "1 tasks are in the queue jobs", "continue with --start-task 2")
-	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl", "--start-task", "9")
+	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--start-task", "9")
 	in.wantError("no task was sent to the queue jobs: broken.jsonl: entry 2, line 2: data is missing", "repair this entry: the entries before --start-task 9 are not sent, but must be valid")
 	if text := in.stderr.String(); strings.Count(text, "broken.jsonl") != 1 || strings.Contains(text, "continue with") || strings.Contains(text, "are in the queue") {
 		t.Errorf("more than one message: %s", text)
 	}
-	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl", "--start-task", "2")
+	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--start-task", "2")
 	in.wantError("0 tasks are in the queue jobs", "entry 2", "continue with --start-task 2")
-	in = j.do(program.ExitFatal, "load", "--task-file", "broken.jsonl", "--queue-name", "other")
+	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--queue-name", "other")
 	in.wantError(j.gone, "other", "ctworker load --create")
 	write(t, j.dir, "ambiguous.yaml", "- {task_id: a, data: 1}\n- {task_id: b, data: 2024_0115}\n")
 	in = j.do(0, "load", "--task-file", "ambiguous.yaml")
 	in.wantError("ambiguous YAML value", `"entry":2`, `"value":"2024_0115"`)
 	for _, args := range [][]string{{"--start-task", "0"}, {"--limit", "-3"}, {"--queue-name", "a b"}} {
-		in := j.do(program.ExitUsage, append([]string{"load", "--task-file", "broken.jsonl"}, args...)...)
+		in := j.do(app.ExitUsage, append([]string{"load", "--task-file", "broken.jsonl"}, args...)...)
 		in.wantError(args[0], "ctworker load --help")
 	}
 }
@@ -85,7 +85,7 @@ func loadFaultsCase(t *testing.T, j *job) {
 func TestQueueTools(t *testing.T) { onEach(t, toolsCase) }
 
 func toolsCase(t *testing.T, j *job) {
-	in := j.do(program.ExitFatal, "queue", "status")
+	in := j.do(app.ExitFatal, "queue", "status")
 	if n := strings.Count(in.stdout.String(), "not there"); n != 2 {
 		t.Error(in.stdout.String())
 	}
@@ -95,7 +95,7 @@ func toolsCase(t *testing.T, j *job) {
 	}
 	j.load(5)
 	for _, what := range []string{"purge", "delete"} {
-		in := j.do(program.ExitUsage, "queue", what)
+		in := j.do(app.ExitUsage, "queue", what)
 		in.wantError("--yes", j.there)
 	}
 	if in := j.do(0, "queue", "purge", "--yes"); in.stdout.String() != "deleted everything in jobs\n" {
@@ -106,11 +106,11 @@ func toolsCase(t *testing.T, j *job) {
 	if in := j.do(0, "queue", "delete", "--yes"); in.stdout.String() != "jobs is not there\n" {
 		t.Error(in.stdout.String())
 	}
-	j.do(program.ExitFatal, "queue", "status", "--events")
-	j.do(program.ExitUsage, "queue", "status", "--events=false").wantError("--tasks")
-	j.do(program.ExitUsage, "queue", "statsu").wantError(`did you mean "status"?`)
-	j.do(program.ExitFatal, "events").wantError("no event queue jobs-events")
-	j.do(program.ExitFatal, "run", "--", "true").wantError(j.gone, "jobs", "ctworker queue create")
+	j.do(app.ExitFatal, "queue", "status", "--events")
+	j.do(app.ExitUsage, "queue", "status", "--events=false").wantError("--tasks")
+	j.do(app.ExitUsage, "queue", "statsu").wantError(`did you mean "status"?`)
+	j.do(app.ExitFatal, "events").wantError("no event queue jobs-events")
+	j.do(app.ExitFatal, "run", "--", "true").wantError(j.gone, "jobs", "ctworker queue create")
 }
 
 // What could not be leased is refused before anything runs.
@@ -137,7 +137,7 @@ func TestQueueRefuses(t *testing.T) {
 	} {
 		args := append([]string{"run", "--job-id", "jobs"}, append(tc.provider, tc.args...)...)
 		in := prepare(t, dir, append(args, "--", "true")...).start()
-		in.want(program.ExitUsage)
+		in.want(app.ExitUsage)
 		in.wantError(tc.text)
 	}
 }

@@ -8,8 +8,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/internal/program"
 )
 
 // usageError is a fault in the command line.
@@ -27,7 +27,7 @@ func (p process) usage(err error) int {
 	if fault := (*usageError)(nil); errors.As(err, &fault) {
 		help = fault.help
 	}
-	return program.Usage(p.stderr, "ctworker", help, err)
+	return app.Usage(p.stderr, "ctworker", help, err)
 }
 
 func helpOf(command string) string {

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/program"
+	"github.com/ctworker/ctworker/internal/app"
 )
 
 // shellWorker is a warm process in plain shell: it runs $1 for each task, whose id
@@ -31,7 +31,7 @@ func warmly(t *testing.T, n int, script string, flags ...string) *invocation {
 func TestWarmCommand(t *testing.T) {
 	t.Parallel()
 	in := warmly(t, 100, `result=\"$CTWORKER_SLOT$RMS_CLOUD_TASKS_MAX_RUNTIME$CTWORKER_TASK_ID\"`, "-j", "3", "--max-runtime", "44")
-	in.start().want(program.ExitOK)
+	in.start().want(app.ExitOK)
 	all := in.byTask()
 	if len(all) != 100 {
 		t.Errorf("%d events", len(all))
@@ -60,7 +60,7 @@ func TestPerlWorker(t *testing.T) {
 	tasks.WriteString(`{"task_id":"bad","data":{}}` + "\n")
 	write(t, dir, "tasks.jsonl", tasks.String())
 	in := prepare(t, dir, "run", "--task-file", "tasks.jsonl", "-j", "2", "--warm", "--", "perl", path)
-	in.start().want(program.ExitOK)
+	in.start().want(app.ExitOK)
 	all := in.byTask()
 	if len(all) != 2001 || string(all["t7"].Result) != `{"sum":14}` || all["bad"].Type != "task_exception" {
 		t.Errorf("%d events, %+v, %+v", len(all), all["t7"], all["bad"])
@@ -73,7 +73,7 @@ func TestWarmPrints(t *testing.T) {
 	t.Parallel()
 	in := warmly(t, 2, `head -c 1G /dev/zero`)
 	in.cmd.Stdout = nil
-	in.start().want(program.ExitOK)
+	in.start().want(app.ExitOK)
 	for id, e := range in.byTask() {
 		if e.Type != "task_completed" {
 			t.Errorf("%s: %+v", id, e)
@@ -109,9 +109,9 @@ func TestWarmEndsWithTheEngine(t *testing.T) {
 func TestWarmThatIsNone(t *testing.T) {
 	t.Parallel()
 	in := prepare(t, withTasks(t, 3), "run", "--task-file", "tasks.json", "--warm", "--", "sh", "-c", "exit 3")
-	in.start().want(program.ExitFatal)
-	in.wantError("5 starts", "exited with code 3", "protocol-check", `"next_tasks_to_skip":0`)
-	prepare(t, withTasks(t, 1), "run", "--task-file", "tasks.json", "--warm", "--", "echo", "{task_id}").start().want(program.ExitUsage)
+	in.start().want(app.ExitFatal)
+	in.wantError("5 starts", "exited with code 3", "protocol-check", `"resume_tasks_to_skip":0`)
+	prepare(t, withTasks(t, 1), "run", "--task-file", "tasks.json", "--warm", "--", "echo", "{task_id}").start().want(app.ExitUsage)
 }
 
 func TestProtocolCheck(t *testing.T) {
@@ -121,15 +121,15 @@ func TestProtocolCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := prepare(t, t.TempDir(), "protocol-check", "--", "perl", path)
-	in.start().want(program.ExitOK)
+	in.start().want(app.ExitOK)
 	if strings.Contains(in.stdout.String(), "WRONG") || strings.Count(in.stdout.String(), "ok ") < 8 {
 		t.Error(in.stdout.String())
 	}
 	in = prepare(t, t.TempDir(), "protocol-check", "--", "true")
-	in.start().want(program.ExitFatal)
+	in.start().want(app.ExitFatal)
 	if !strings.Contains(in.stdout.String(), "WRONG") {
 		t.Error(in.stdout.String())
 	}
-	prepare(t, t.TempDir(), "protocol-check").start().want(program.ExitUsage)
-	prepare(t, t.TempDir(), "protocol-check", "--timeout", "-1", "--", "true").start().want(program.ExitUsage)
+	prepare(t, t.TempDir(), "protocol-check").start().want(app.ExitUsage)
+	prepare(t, t.TempDir(), "protocol-check", "--timeout", "-1", "--", "true").start().want(app.ExitUsage)
 }

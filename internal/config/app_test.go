@@ -18,7 +18,7 @@ import (
 func run(t *testing.T, args ...string) (cfg *config.Config, err error, command []string, output string) {
 	t.Helper()
 	var b strings.Builder
-	var line config.Line
+	var line config.Flags
 	fixed, faults := config.Normalize(args)
 	app := &cli.App{
 		Name:      "ctworker",
@@ -26,7 +26,7 @@ func run(t *testing.T, args ...string) (cfg *config.Config, err error, command [
 		ErrWriter: &b,
 		Commands: []*cli.Command{{
 			Name:               "run",
-			Flags:              config.Flags(&line),
+			Flags:              config.FlagsOf(&line),
 			HideHelpCommand:    true,
 			CustomHelpTemplate: config.HelpTemplate,
 			Action: func(ctx *cli.Context) error {
@@ -137,8 +137,8 @@ func TestLoadByDefaultReadsFilesOfTheSystem(t *testing.T) {
 }
 
 func TestFlagsDescribeThemselves(t *testing.T) {
-	line := config.Line{{Name: "verbose", Value: "true"}}
-	for _, f := range config.Flags(&line) {
+	line := config.Flags{{Name: "verbose", Value: "true"}}
+	for _, f := range config.FlagsOf(&line) {
 		doc, ok := f.(cli.DocGenerationFlag)
 		if !ok {
 			t.Fatalf("%v is no DocGenerationFlag", f.Names())
@@ -150,7 +150,7 @@ func TestFlagsDescribeThemselves(t *testing.T) {
 			t.Errorf("%v: IsSet is %v, want %v", f.Names(), got, want)
 		}
 	}
-	if err := (&cli.App{Writer: io.Discard, Flags: config.Flags(&line)}).Run([]string{"ctworker", "--help"}); err != nil {
+	if err := (&cli.App{Writer: io.Discard, Flags: config.FlagsOf(&line)}).Run([]string{"ctworker", "--help"}); err != nil {
 		t.Errorf("help without the template: %v", err)
 	}
 }

@@ -152,5 +152,5 @@ type Config struct {
 // with or without dashes. For a name that is no setting's it returns the zero
 // Origin.
 func (c *Config) Origin(flag string) Origin {
-	return c.origins[spellings()[strings.TrimLeft(flag, "-")].setting.name]
+	return c.origins[aliases()[strings.TrimLeft(flag, "-")].setting.name]
 }

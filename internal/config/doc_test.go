@@ -145,7 +145,7 @@ func settingsOfPython() []byte {
 	for _, s := range programSettings() {
 		flags, negated := "", ""
 		for _, name := range s.names() {
-			if s.pair && name == negation+s.name {
+			if s.negatable && name == negation+s.name {
 				negated = flagged(name)
 				continue
 			}

@@ -54,7 +54,7 @@ func (c *Config) Env() []string {
 	var env []string
 	for _, s := range settings() {
 		text := s.at(c).text()
-		if s.env == "" || s.ours || text == "" {
+		if s.env == "" || s.extension || text == "" {
 			continue
 		}
 		if s.isBool() {

@@ -12,9 +12,9 @@ import (
 func Example() {
 	args := []string{"--task-file=tasks.json", "--max-runtime", "ten", "-j0", "--retry-on-exi", "--", "sh", "-c", "true"}
 
-	var line config.Line
+	var line config.Flags
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	for _, f := range config.Flags(&line) { // a cli.Command takes them as they are
+	for _, f := range config.FlagsOf(&line) { // a cli.Command takes them as they are
 		if err := f.Apply(flags); err != nil {
 			panic(err)
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 // A Fault is one thing that is wrong with the settings.
-type Fault struct {
+type Error struct {
 	// Setting is what its user wrote: "--max-runtime",
 	// "RMS_CLOUD_TASKS_MAX_RUNTIME" or "worker.yaml:3: max-runtime".
 	Setting string
@@ -27,7 +27,7 @@ type Fault struct {
 }
 
 // String returns the fault as one line, whatever the parts of it hold.
-func (f Fault) String() string {
+func (f Error) String() string {
 	line := f.Setting
 	if !f.valueless {
 		line += " " + strconv.Quote(redact.Text(f.Value))
@@ -37,10 +37,10 @@ func (f Fault) String() string {
 
 // Faults is everything that is wrong with the settings. As an error it is
 // never empty.
-type Faults []Fault
+type Errors []Error
 
 // Error returns one line a fault, without a newline at the end.
-func (f Faults) Error() string {
+func (f Errors) Error() string {
 	lines := make([]string, len(f))
 	for i, fault := range f {
 		lines[i] = fault.String()

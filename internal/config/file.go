@@ -17,7 +17,7 @@ type entry struct {
 	value   string
 	shown   string // file, line and key, as a fault shows them
 	line    int
-	fault   *Fault
+	fault   *Error
 }
 
 // parseFile reads a config file: one YAML mapping from the names of settings,
@@ -29,7 +29,7 @@ func parseFile(name string, content []byte) []entry {
 		if line > 0 {
 			shown += ":" + strconv.Itoa(line)
 		}
-		return entry{fault: &Fault{Setting: shown, Reason: reason, valueless: true}}
+		return entry{fault: &Error{Setting: shown, Reason: reason, valueless: true}}
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var doc, second yaml.Node
@@ -80,11 +80,11 @@ func parseMapping(name string, mapping *yaml.Node) (entries []entry) {
 			reason, about = unknownKey(key.Value)
 		case first[s.name] > 0:
 			reason = "already on line " + strconv.Itoa(first[s.name]) + "; leave one of them"
-		case s.lineOnly:
+		case s.flagOnly:
 			reason = "not for a file; give " + flagged(s.name) + " on the command line"
 		}
 		if reason != "" {
-			e.fault = &Fault{
+			e.fault = &Error{
 				Setting: e.shown, Value: raw, Reason: reason, about: about, valueless: val.Kind != yaml.ScalarNode,
 			}
 		}
@@ -126,7 +126,7 @@ func plain(node *yaml.Node) (raw, reason string) {
 func unknownKey(key string) (reason, about string) {
 	var names []string
 	for _, s := range settings() {
-		if !s.lineOnly {
+		if !s.flagOnly {
 			names = append(names, s.name)
 		}
 	}

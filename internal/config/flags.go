@@ -11,30 +11,30 @@ import (
 // A Line is the flags of a command line in the order they were given, which is
 // what decides between --x and --no-x. It holds them as text: what is wrong
 // with one is for Load to say, together with everything else that is wrong.
-type Line []Given
+type Flags []Flag
 
 // Given is one flag as it was given.
-type Given struct {
+type Flag struct {
 	Name  string // without dashes
 	Value string // "true" for a boolean flag without a value
 }
 
 // Flags returns every flag of "ctworker run", in the order of help, as flags that
 // add to line what they are given. They never fail themselves.
-func Flags(line *Line) []cli.Flag { return flagsOf(line, settings()) }
+func FlagsOf(line *Flags) []cli.Flag { return flagsOf(line, settings()) }
 
 // ProgramFlags returns the flags of a program that is made with an SDK: all but
 // those that are about a COMMAND.
-func ProgramFlags(line *Line) []cli.Flag { return flagsOf(line, programSettings()) }
+func ProgramFlags(line *Flags) []cli.Flag { return flagsOf(line, programSettings()) }
 
 // QueueFlags returns the flags of a command that is about a job's queues and runs
 // nothing, with those of the settings named beside.
-func QueueFlags(line *Line, beside ...string) []cli.Flag {
-	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", "log-format", configFile}, beside...)
+func QueueFlags(line *Flags, extra ...string) []cli.Flag {
+	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", "log-format", configFile}, extra...)
 	return flagsOf(line, slices.DeleteFunc(settings(), func(s setting) bool { return !slices.Contains(names, s.name) }))
 }
 
-func flagsOf(line *Line, all []setting) []cli.Flag {
+func flagsOf(line *Flags, all []setting) []cli.Flag {
 	var flags []cli.Flag
 	for _, s := range all {
 		for _, name := range s.names() {
@@ -68,7 +68,7 @@ OPTIONS:{{$category := "none"}}{{range .VisibleFlags}}{{if ne .GetCategory $cate
 type option struct {
 	setting setting
 	name    string
-	line    *Line
+	line    *Flags
 }
 
 var (
@@ -133,7 +133,7 @@ func (o *option) GetDefaultText() string {
 	switch {
 	case o.setting.defHelp != "":
 		return o.setting.defHelp
-	case o.setting.isBool() && !o.setting.pair:
+	case o.setting.isBool() && !o.setting.negatable:
 		return ""
 	default:
 		return o.setting.def
@@ -163,7 +163,7 @@ type recorder struct {
 // Set implements flag.Value.
 func (r *recorder) Set(raw string) error {
 	r.last = raw
-	*r.option.line = append(*r.option.line, Given{Name: r.option.name, Value: raw})
+	*r.option.line = append(*r.option.line, Flag{Name: r.option.name, Value: raw})
 	return nil
 }
 

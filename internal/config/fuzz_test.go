@@ -22,10 +22,10 @@ func FuzzLoad(f *testing.F) {
 	f.Add("---\n--=\n-\n-j", "RMS_CLOUD_TASKS_JOB_ID=\xff", "- \"\\x00\"\n---\n", true)
 	f.Fuzz(func(t *testing.T, args, env, file string, source bool) {
 		fixed, faults := config.Normalize(strings.Split(args, "\n"))
-		var line config.Line
+		var line config.Flags
 		set := flag.NewFlagSet("run", flag.ContinueOnError)
 		set.SetOutput(io.Discard)
-		for _, f := range config.Flags(&line) {
+		for _, f := range config.FlagsOf(&line) {
 			if err := f.Apply(set); err != nil {
 				t.Fatal(err)
 			}
@@ -40,9 +40,9 @@ func FuzzLoad(f *testing.F) {
 			k, v, _ := strings.Cut(kv, "=")
 			vars[k] = v
 		}
-		load := func(line config.Line, faults config.Faults, file string) (*config.Config, error) {
+		load := func(line config.Flags, faults config.Errors, file string) (*config.Config, error) {
 			return config.Load(config.Sources{
-				Line:       append(line, config.Given{Name: "config", Value: "worker.yaml"}),
+				Line:       append(line, config.Flag{Name: "config", Value: "worker.yaml"}),
 				Faults:     faults,
 				LookupEnv:  vars.lookup,
 				ReadFile:   func(string) ([]byte, error) { return []byte(file), nil },
@@ -52,7 +52,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		c, err := load(line, faults, file)
 		if err != nil {
-			all, ok := errors.AsType[config.Faults](err)
+			all, ok := errors.AsType[config.Errors](err)
 			if !ok || len(all) == 0 || c != nil {
 				t.Fatalf("Config %v and error %#v", c, err)
 			}

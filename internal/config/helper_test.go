@@ -12,11 +12,11 @@ import (
 )
 
 // parse does with the arguments of a command what the command does.
-func parse(t *testing.T, args ...string) (line config.Line, faults config.Faults, rest []string) {
+func parse(t *testing.T, args ...string) (line config.Flags, faults config.Errors, rest []string) {
 	t.Helper()
 	fixed, faults := config.Normalize(args)
 	set := flag.NewFlagSet("run", flag.ContinueOnError)
-	for _, f := range config.Flags(&line) {
+	for _, f := range config.FlagsOf(&line) {
 		if err := f.Apply(set); err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func (g given) must(t *testing.T) *config.Config {
 func (g given) faults(t *testing.T) []string {
 	t.Helper()
 	c, err := g.load(t)
-	faults, ok := errors.AsType[config.Faults](err)
+	faults, ok := errors.AsType[config.Errors](err)
 	if !ok || len(faults) == 0 {
 		t.Fatalf("Load returned the error %v, want Faults", err)
 	}

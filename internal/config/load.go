@@ -11,9 +11,9 @@ import (
 // Sources is where Load takes settings from. The zero value has defaults only.
 type Sources struct {
 	// Line is the flags of the command line, as those of Flags record them.
-	Line Line
+	Line Flags
 	// Faults is what Normalize found. Load reports it first.
-	Faults Faults
+	Faults Errors
 	// LookupEnv looks up an environment variable, like os.LookupEnv; nil is an
 	// empty environment. A variable counts as not set if it is empty, if it is
 	// None (Python's text for a missing value), or if it has the value that an
@@ -40,14 +40,14 @@ type Sources struct {
 // better place overrides are checked as well.
 func Load(src Sources) (*Config, error) {
 	l := loader{
-		src:   src,
-		cfg:   &Config{origins: make(map[string]Origin), outer: outerOf(src.LookupEnv)},
-		table: settings(),
-		known: spellings(),
-		meant: make(map[string]bool),
+		src:           src,
+		cfg:           &Config{origins: make(map[string]Origin), outer: outerOf(src.LookupEnv)},
+		table:         settings(),
+		known:         aliases(),
+		explicitlySet: make(map[string]bool),
 	}
 	for _, f := range src.Faults {
-		l.meant[f.about] = true
+		l.explicitlySet[f.about] = true
 	}
 	l.defaults()
 	// From the weakest place to the strongest, each over the one before.
@@ -68,9 +68,9 @@ type loader struct {
 	src   Sources
 	cfg   *Config
 	table []setting
-	known map[string]spelling
+	known map[string]alias
 	// meant has the settings that somebody gave, be it badly.
-	meant map[string]bool
+	explicitlySet map[string]bool
 }
 
 func (l *loader) defaults() {
@@ -86,15 +86,15 @@ func (l *loader) defaults() {
 }
 
 // apply gives a setting a value. shown is the setting as its user wrote it.
-func (l *loader) apply(spelt spelling, raw, shown string, from Origin) Faults {
-	s := spelt.setting
-	l.meant[s.name] = true
+func (l *loader) apply(spelled alias, raw, shown string, from Origin) Errors {
+	s := spelled.setting
+	l.explicitlySet[s.name] = true
 	given := raw
-	if spelt.negated {
+	if spelled.negated {
 		given = opposite(raw)
 	}
 	if err := s.at(l.cfg).set(given); err != nil {
-		return Faults{{Setting: shown, Value: raw, Reason: err.Error(), about: s.name}}
+		return Errors{{Setting: shown, Value: raw, Reason: err.Error(), about: s.name}}
 	}
 	l.cfg.origins[s.name] = from
 	return nil
@@ -109,32 +109,32 @@ func opposite(raw string) string {
 	return boolean().format(!b)
 }
 
-func (l *loader) line() (faults Faults) {
+func (l *loader) line() (faults Errors) {
 	for _, g := range l.src.Line {
-		spelt, ok := l.known[g.Name]
+		spelled, ok := l.known[g.Name]
 		if !ok {
 			f := unknownFlag(flagged(g.Name), g.Name, g.Value, nil)
-			l.meant[f.about] = true
+			l.explicitlySet[f.about] = true
 			faults = append(faults, f)
 			continue
 		}
 		from := Origin{Place: CommandLine}
-		if g.Name != spelt.setting.name {
+		if g.Name != spelled.setting.name {
 			from.Name = flagged(g.Name)
 		}
-		faults = append(faults, l.apply(spelt, g.Value, flagged(g.Name), from)...)
+		faults = append(faults, l.apply(spelled, g.Value, flagged(g.Name), from)...)
 	}
 	return faults
 }
 
-func (l *loader) environment() (faults Faults) {
+func (l *loader) environment() (faults Errors) {
 	if l.src.LookupEnv == nil {
 		return nil
 	}
 	for _, s := range l.table {
 		if raw, ok := l.variable(s); ok {
 			from := Origin{Place: Environment, Name: s.env}
-			faults = append(faults, l.apply(spelling{setting: s}, raw, s.env, from)...)
+			faults = append(faults, l.apply(alias{setting: s}, raw, s.env, from)...)
 		}
 	}
 	return faults
@@ -157,7 +157,7 @@ func (l *loader) variable(s setting) (raw string, ok bool) {
 }
 
 // file applies the config file, if the command line or the environment names one.
-func (l *loader) file() (faults Faults) {
+func (l *loader) file() (faults Errors) {
 	shown := flagged(configFile)
 	name, ok := l.variable(l.known[configFile].setting)
 	if ok {
@@ -177,16 +177,16 @@ func (l *loader) file() (faults Faults) {
 	}
 	content, err := read(name)
 	if err != nil {
-		return Faults{{Setting: shown, Value: name, Reason: cannotRead(err), about: configFile}}
+		return Errors{{Setting: shown, Value: name, Reason: cannotRead(err), about: configFile}}
 	}
 	for _, e := range parseFile(name, content) {
 		if e.fault != nil {
-			l.meant[e.fault.about] = true
+			l.explicitlySet[e.fault.about] = true
 			faults = append(faults, *e.fault)
 			continue
 		}
 		from := Origin{Place: File, Name: name, Line: e.line}
-		faults = append(faults, l.apply(spelling{setting: e.setting}, e.value, e.shown, from)...)
+		faults = append(faults, l.apply(alias{setting: e.setting}, e.value, e.shown, from)...)
 	}
 	return faults
 }

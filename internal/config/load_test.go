@@ -198,7 +198,7 @@ func TestAutoIsWithinRange(t *testing.T) {
 	t.Parallel()
 	for cpus, want := range map[int]int{-1: 1, 0: 1, 7: 7, math.MaxInt: 65536} {
 		c, err := config.Load(config.Sources{
-			Line:       config.Line{{Name: "j", Value: "auto"}},
+			Line:       config.Flags{{Name: "j", Value: "auto"}},
 			TaskSource: true,
 			CPUs:       func() int { return cpus },
 		})
@@ -245,7 +245,7 @@ func TestOriginStrings(t *testing.T) {
 func TestProgramsOwnLine(t *testing.T) {
 	t.Parallel()
 	_, err := config.Load(config.Sources{
-		Line:       config.Line{{Name: "max-runtimes", Value: "5"}, {Name: "strict", Value: "true"}},
+		Line:       config.Flags{{Name: "max-runtimes", Value: "5"}, {Name: "strict", Value: "true"}},
 		TaskSource: true,
 	})
 	if want := `--max-runtimes "5": unknown flag; did you mean --max-runtime?`; err == nil || err.Error() != want {
@@ -256,7 +256,7 @@ func TestProgramsOwnLine(t *testing.T) {
 func TestReadsTheFileOfTheLastConfigFlag(t *testing.T) {
 	t.Parallel()
 	c, err := config.Load(config.Sources{
-		Line:       config.Line{{Name: "config", Value: "3"}, {Name: "config", Value: "4"}},
+		Line:       config.Flags{{Name: "config", Value: "3"}, {Name: "config", Value: "4"}},
 		ReadFile:   func(name string) ([]byte, error) { return []byte("max-runtime: " + name), nil },
 		TaskSource: true,
 	})
@@ -268,11 +268,11 @@ func TestReadsTheFileOfTheLastConfigFlag(t *testing.T) {
 // A command that is about the queues needs to know which, also with a task file.
 func TestQueueIsRequired(t *testing.T) {
 	t.Parallel()
-	_, err := config.Load(config.Sources{Queue: true, Line: config.Line{{Name: "task-file", Value: "tasks.json"}}})
+	_, err := config.Load(config.Sources{Queue: true, Line: config.Flags{{Name: "task-file", Value: "tasks.json"}}})
 	if err == nil || !strings.Contains(err.Error(), "--provider (RMS_CLOUD_TASKS_PROVIDER): required; give AWS or GCP") || !strings.Contains(err.Error(), "--job-id (RMS_CLOUD_TASKS_JOB_ID) or --queue-name") {
 		t.Errorf("%v", err)
 	}
-	if _, err := config.Load(config.Sources{Queue: true, Line: config.Line{{Name: "provider", Value: "AWS"}, {Name: "queue-name", Value: "q"}}}); err != nil {
+	if _, err := config.Load(config.Sources{Queue: true, Line: config.Flags{{Name: "provider", Value: "AWS"}, {Name: "queue-name", Value: "q"}}}); err != nil {
 		t.Error(err)
 	}
 }

@@ -20,22 +20,22 @@ func passed(name string) bool {
 // proper. It is taken for a value if a -- is still to come.
 //
 // others are the names of a program's own flags. A misspelt flag may be one of them.
-func Normalize(args []string, others ...string) (fixed []string, faults Faults) {
-	known := spellings()
+func Normalize(args []string, others ...string) (fixed []string, faults Errors) {
+	known := aliases()
 	fixed = make([]string, 0, len(args))
 	for len(args) > 0 && isFlag(args[0]) {
 		arg := args[0]
 		args = args[1:]
 		name, value, hasValue := split(arg)
-		spelt, ok := known[name]
+		spelled, ok := known[name]
 		switch {
-		case passed(name), ok && (hasValue || spelt.setting.isBool()):
+		case passed(name), ok && (hasValue || spelled.setting.isBool()):
 			fixed = append(fixed, arg)
 		case ok && lacksValue(args, known):
-			faults = append(faults, Fault{
+			faults = append(faults, Error{
 				Setting: flagged(name),
-				Reason:  "no value; give one, as in " + flagged(name) + " " + spelt.setting.arg,
-				about:   spelt.setting.name,
+				Reason:  "no value; give one, as in " + flagged(name) + " " + spelled.setting.arg,
+				about:   spelled.setting.name,
 			})
 		case ok:
 			fixed = append(fixed, arg, args[0])
@@ -67,7 +67,7 @@ func split(arg string) (name, value string, hasValue bool) {
 // lacksValue reports whether there is no value at the start of rest. A known
 // flag is not taken for one: --job-id --verbose is a job ID that somebody
 // forgot, and the flag package would call the job --verbose.
-func lacksValue(rest []string, known map[string]spelling) bool {
+func lacksValue(rest []string, known map[string]alias) bool {
 	if len(rest) == 0 || rest[0] == "--" {
 		return true
 	}
@@ -81,7 +81,7 @@ func lacksValue(rest []string, known map[string]spelling) bool {
 
 // isGlued reports whether arg is a flag of one letter, such as -j, and its
 // value in one.
-func isGlued(arg string, known map[string]spelling) bool {
+func isGlued(arg string, known map[string]alias) bool {
 	if len(arg) < 3 || arg[1] == '-' {
 		return false
 	}
@@ -89,15 +89,15 @@ func isGlued(arg string, known map[string]spelling) bool {
 	return ok && (arg[2:] == "auto" || strings.Contains("0123456789+-", arg[2:3]))
 }
 
-func unknownFlag(shown, name, value string, others []string) Fault {
-	f := Fault{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are", valueless: value == ""}
+func unknownFlag(shown, name, value string, others []string) Error {
+	f := Error{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are", valueless: value == ""}
 	names := slices.Clone(others)
 	for _, s := range settings() {
 		names = append(names, s.names()...)
 	}
 	if near := nearest(name, names); near != "" {
 		f.Reason = "unknown flag; did you mean " + flagged(near) + "?"
-		f.about = spellings()[near].setting.name // "" for one of others
+		f.about = aliases()[near].setting.name // "" for one of others
 	}
 	return f
 }

@@ -116,7 +116,7 @@ func TestFaultsAreOneLineEach(t *testing.T) {
 	t.Parallel()
 	_, faults := config.Normalize([]string{"--a\nb=c\nd", "--x\x1b[31m\u2028\xff"})
 	_, err := config.Load(config.Sources{Faults: faults, TaskSource: true})
-	got, ok := errors.AsType[config.Faults](err)
+	got, ok := errors.AsType[config.Errors](err)
 	if !ok || len(got) != 2 {
 		t.Fatalf("Load returned %v, want two Faults", err)
 	}

@@ -20,7 +20,7 @@ import (
 func (c *Config) Print(w io.Writer) error {
 	var b strings.Builder
 	for _, s := range settings() {
-		if s.lineOnly {
+		if s.flagOnly {
 			continue
 		}
 		v := s.at(c)

@@ -170,7 +170,7 @@ func TestPrintExactNumbers(t *testing.T) {
 func TestPrintOriginIsOneLine(t *testing.T) {
 	t.Parallel()
 	c, err := config.Load(config.Sources{
-		Line:       config.Line{{Name: "config", Value: "a\nb.yaml"}},
+		Line:       config.Flags{{Name: "config", Value: "a\nb.yaml"}},
 		ReadFile:   func(string) ([]byte, error) { return []byte("price: 1"), nil },
 		TaskSource: true,
 	})

@@ -8,18 +8,18 @@ import (
 
 // A setting is everything there is to say about one setting.
 type setting struct {
-	name     string // the flag without its dashes, and the key in a file
-	short    string // another flag for the same, of one letter
-	env      string // the variable
-	category string // where help shows it
-	arg      string // what help calls the value; none makes it a boolean
-	usage    string // one sentence
-	def      string // the default as text, if it has one
-	defHelp  string // what help says of the default, where that is not def
-	pair     bool   // a boolean that also has the flag --no-name
-	ours     bool   // an addition to the specification, or its variable is
-	lineOnly bool   // about the command line: not in files, nor printed
-	command  bool   // of "ctworker run" alone, and not of programs made with an SDK
+	name      string // the flag without its dashes, and the key in a file
+	short     string // another flag for the same, of one letter
+	env       string // the variable
+	category  string // where help shows it
+	arg       string // what help calls the value; none makes it a boolean
+	usage     string // one sentence
+	def       string // the default as text, if it has one
+	defHelp   string // what help says of the default, where that is not def
+	negatable bool   // a boolean that also has the flag --no-name
+	extension bool   // an addition to the specification, or its variable is
+	flagOnly  bool   // about the command line: not in files, nor printed
+	command   bool   // of "ctworker run" alone, and not of programs made with an SDK
 
 	at func(*Config) value
 }
@@ -29,7 +29,7 @@ func (s setting) isBool() bool { return s.arg == "" }
 // names returns the setting's flags without dashes, its own name first.
 func (s setting) names() []string {
 	names := []string{s.name}
-	if s.pair {
+	if s.negatable {
 		names = append(names, negation+s.name)
 	}
 	if s.short != "" {
@@ -82,7 +82,7 @@ const (
 func settings() []setting {
 	return []setting{
 		{
-			name: taskFile, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", ours: true,
+			name: taskFile, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", extension: true,
 			usage: "Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or http(s):// address, " +
 				"and not from a queue",
 			at: func(c *Config) value { return field[string]{&c.TaskFile, text("the name of a file")} },
@@ -108,17 +108,17 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[string]{&c.QueueName, text("the name of a queue")} },
 		},
 		{
-			name: "region", env: prefix + "REGION", category: inQueue, arg: "REGION", defHelp: "as the provider's own tools find it", ours: true,
+			name: "region", env: prefix + "REGION", category: inQueue, arg: "REGION", defHelp: "as the provider's own tools find it", extension: true,
 			usage: "The region that has the queues; exactly-once queues of GCP have to be asked in theirs",
 			at:    func(c *Config) value { return field[string]{&c.Region, text("a region, such as us-east-1")} },
 		},
 		{
-			name: "exactly-once-queue", env: prefix + "EXACTLY_ONCE_QUEUE", category: inQueue, pair: true, def: "false",
+			name: "exactly-once-queue", env: prefix + "EXACTLY_ONCE_QUEUE", category: inQueue, negatable: true, def: "false",
 			usage: "Use task and event queues that deliver every message exactly once",
 			at:    func(c *Config) value { return field[bool]{&c.ExactlyOnceQueue, boolean()} },
 		},
 		{
-			name: "lease", env: prefix + "LEASE", category: inQueue, arg: "SECONDS", def: "60", ours: true,
+			name: "lease", env: prefix + "LEASE", category: inQueue, arg: "SECONDS", def: "60", extension: true,
 			usage: "Hold a task for this long at a time; others get it so long after this worker has died",
 			at: func(c *Config) value {
 				const want = "give 1 or more, such as 60"
@@ -131,20 +131,20 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[string]{&c.EventLogFile, localFile()} },
 		},
 		{
-			name: eventLogToFile, env: prefix + "EVENT_LOG_TO_FILE", category: inEvents, pair: true,
+			name: eventLogToFile, env: prefix + "EVENT_LOG_TO_FILE", category: inEvents, negatable: true,
 			defHelp: "true with a task file",
 			usage:   "Write events to the file of --" + eventLogFile,
 			at:      func(c *Config) value { return field[bool]{&c.EventLogToFile, boolean()} },
 		},
 		{
-			name: eventLogToQueue, env: prefix + "EVENT_LOG_TO_QUEUE", category: inEvents, pair: true,
+			name: eventLogToQueue, env: prefix + "EVENT_LOG_TO_QUEUE", category: inEvents, negatable: true,
 			defHelp: "true without a task file",
 			usage:   "Write events to a queue of the provider",
 			at:      func(c *Config) value { return field[bool]{&c.EventLogToQueue, boolean()} },
 		},
 		{
 			name: "keepalive-interval", env: prefix + "KEEPALIVE_INTERVAL", category: inEvents, arg: "SECONDS",
-			def: "60", ours: true,
+			def: "60", extension: true,
 			usage: "Send a keep_alive event to the event queue this often; 0 disables it",
 			at:    func(c *Config) value { return field[time.Duration]{&c.KeepaliveInterval, seconds(wantSeconds)} },
 		},
@@ -174,7 +174,7 @@ func settings() []setting {
 			at:    func(c *Config) value { return optional[float64]{&c.BootDiskGB, quantity("a number of GB", wantGB)} },
 		},
 		{
-			name: "is-spot", env: prefix + "INSTANCE_IS_SPOT", category: inInstance, pair: true, def: "false",
+			name: "is-spot", env: prefix + "INSTANCE_IS_SPOT", category: inInstance, negatable: true, def: "false",
 			usage: "This computer is a spot instance, which the provider may terminate",
 			at:    func(c *Config) value { return field[bool]{&c.IsSpot, boolean()} },
 		},
@@ -206,17 +206,17 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[time.Duration]{&c.ShutdownGracePeriod, seconds(wantSeconds)} },
 		},
 		{
-			name: "kill-delay", env: prefix + "KILL_DELAY", category: inRunning, arg: "SECONDS", def: "5", ours: true,
+			name: "kill-delay", env: prefix + "KILL_DELAY", category: inRunning, arg: "SECONDS", def: "5", extension: true,
 			usage: "When a task is killed, wait this long from SIGTERM to SIGKILL",
 			at:    func(c *Config) value { return field[time.Duration]{&c.KillDelay, seconds(wantSeconds)} },
 		},
 		{
-			name: "idle-timeout", env: prefix + "IDLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", ours: true,
+			name: "idle-timeout", env: prefix + "IDLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", extension: true,
 			usage: "Exit once the queue has been empty and no task has run for this long; 0 disables it",
 			at:    func(c *Config) value { return field[time.Duration]{&c.IdleTimeout, seconds(wantSeconds)} },
 		},
 		{
-			name: "unreachable-timeout", env: prefix + "UNREACHABLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "3600", ours: true,
+			name: "unreachable-timeout", env: prefix + "UNREACHABLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "3600", extension: true,
 			usage: "Stop fetching and exit with code 1 once the provider of a queue has not answered for this long; 0 disables it",
 			at:    func(c *Config) value { return field[time.Duration]{&c.UnreachableTimeout, seconds(wantSeconds)} },
 		},
@@ -232,7 +232,7 @@ func settings() []setting {
 		},
 		{
 			name: "max-memory-allowed-per-task", env: prefix + "MAX_MEMORY_ALLOWED_PER_TASK", category: inRunning,
-			arg: "GB", defHelp: "no limit", ours: true,
+			arg: "GB", defHelp: "no limit", extension: true,
 			usage: "Let a process have no more memory than this (RLIMIT_AS; 1 GB is 2^30 bytes)",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 4 or 0.5"
@@ -240,12 +240,12 @@ func settings() []setting {
 			},
 		},
 		{
-			name: "warm", env: prefix + "WARM", category: inRunning, def: "false", ours: true, command: true,
+			name: "warm", env: prefix + "WARM", category: inRunning, def: "false", extension: true, command: true,
 			usage: "Start COMMAND once per slot and send it task after task over the task protocol (docs/protocol.md)",
 			at:    func(c *Config) value { return field[bool]{&c.Warm, boolean()} },
 		},
 		{
-			name: "start-timeout", env: prefix + "START_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", ours: true,
+			name: "start-timeout", env: prefix + "START_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", extension: true,
 			usage: "Kill a warm process that is not ready within this time after its start, or does not claim its first task within this time",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 60"
@@ -253,12 +253,12 @@ func settings() []setting {
 			},
 		},
 		{
-			name: "max-tasks-per-process", env: prefix + "MAX_TASKS_PER_PROCESS", category: inRunning, arg: "N", def: "0", ours: true,
+			name: "max-tasks-per-process", env: prefix + "MAX_TASKS_PER_PROCESS", category: inRunning, arg: "N", def: "0", extension: true,
 			usage: "Replace a warm process after this many tasks; 0 disables it",
 			at:    func(c *Config) value { return field[int]{&c.MaxTasksPerProcess, integer(0, math.MaxInt32)} },
 		},
 		{
-			name: "max-result-size", env: prefix + "MAX_RESULT_SIZE", category: inRunning, arg: "BYTES", def: "16MiB", ours: true,
+			name: "max-result-size", env: prefix + "MAX_RESULT_SIZE", category: inRunning, arg: "BYTES", def: "16MiB", extension: true,
 			usage: "Refuse a task's result that is larger than this; KiB, MiB and GiB may follow the number",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 65536 or 16MiB"
@@ -266,27 +266,27 @@ func settings() []setting {
 			},
 		},
 		{
-			name: "retry-on-exit", env: prefix + "RETRY_ON_EXIT", category: inRetry, pair: true, def: "false",
+			name: "retry-on-exit", env: prefix + "RETRY_ON_EXIT", category: inRetry, negatable: true, def: "false",
 			usage: "Retry a task whose process ends before the task does",
 			at:    func(c *Config) value { return field[bool]{&c.RetryOnExit, boolean()} },
 		},
 		{
-			name: "retry-on-exception", env: prefix + "RETRY_ON_EXCEPTION", category: inRetry, pair: true, def: "false",
+			name: "retry-on-exception", env: prefix + "RETRY_ON_EXCEPTION", category: inRetry, negatable: true, def: "false",
 			usage: "Retry a task that raises an exception and does not handle it",
 			at:    func(c *Config) value { return field[bool]{&c.RetryOnException, boolean()} },
 		},
 		{
-			name: "retry-on-timeout", env: prefix + "RETRY_ON_TIMEOUT", category: inRetry, pair: true, def: "false",
+			name: "retry-on-timeout", env: prefix + "RETRY_ON_TIMEOUT", category: inRetry, negatable: true, def: "false",
 			usage: "Retry a task that runs longer than --" + maxRuntime,
 			at:    func(c *Config) value { return field[bool]{&c.RetryOnTimeout, boolean()} },
 		},
 		{
-			name: "retry-delay", env: prefix + "RETRY_DELAY", category: inRetry, arg: "SECONDS", def: "0", ours: true,
+			name: "retry-delay", env: prefix + "RETRY_DELAY", category: inRetry, arg: "SECONDS", def: "0", extension: true,
 			usage: "Keep a task that is to be retried back for this long",
 			at:    func(c *Config) value { return field[time.Duration]{&c.RetryDelay, seconds(wantSeconds)} },
 		},
 		{
-			name: "max-attempts", env: prefix + "MAX_ATTEMPTS", category: inRetry, arg: "N", def: "0", ours: true,
+			name: "max-attempts", env: prefix + "MAX_ATTEMPTS", category: inRetry, arg: "N", def: "0", extension: true,
 			usage: "Do not retry a task that has been received this often; 0 is no limit",
 			at:    func(c *Config) value { return field[int]{&c.MaxAttempts, integer(0, math.MaxInt32)} },
 		},
@@ -307,67 +307,67 @@ func settings() []setting {
 			},
 		},
 		{
-			name: "on-rebalance", env: prefix + "ON_REBALANCE", category: inSpot, arg: "ignore|drain", def: "ignore", ours: true,
+			name: "on-rebalance", env: prefix + "ON_REBALANCE", category: inSpot, arg: "ignore|drain", def: "ignore", extension: true,
 			usage: "At a notice that AWS may soon take this spot instance, go on, or begin no further task",
 			at:    func(c *Config) value { return field[string]{&c.OnRebalance, oneOf("ignore", "drain")} },
 		},
 		{
-			name: "termination-margin", env: prefix + "TERMINATION_MARGIN", category: inSpot, arg: "SECONDS", def: "5", ours: true,
+			name: "termination-margin", env: prefix + "TERMINATION_MARGIN", category: inSpot, arg: "SECONDS", def: "5", extension: true,
 			usage: "Kill what still runs this long before the machine is taken away, for others to run",
 			at:    func(c *Config) value { return field[time.Duration]{&c.TerminationMargin, seconds(wantSeconds)} },
 		},
 		{
-			name: "release-at-deadline", env: prefix + "RELEASE_AT_DEADLINE", category: inSpot, pair: true, def: "true", ours: true,
+			name: "release-at-deadline", env: prefix + "RELEASE_AT_DEADLINE", category: inSpot, negatable: true, def: "true", extension: true,
 			usage: "Kill what still runs before the machine is taken away; without it, others get it once its lease is over",
 			at:    func(c *Config) value { return field[bool]{&c.ReleaseAtDeadline, boolean()} },
 		},
 		{
-			name: "signal-on-termination", env: prefix + "SIGNAL_ON_TERMINATION", category: inSpot, arg: "SIGNAL", ours: true,
+			name: "signal-on-termination", env: prefix + "SIGNAL_ON_TERMINATION", category: inSpot, arg: "SIGNAL", extension: true,
 			usage: "Send this signal, such as USR1, to all running tasks at a termination notice",
 			at:    func(c *Config) value { return field[syscall.Signal]{&c.SignalOnTermination, signalName()} },
 		},
 		{
-			name: "cpu-profile", env: prefix + "CPU_PROFILE", category: inProfile, arg: "FILE", ours: true,
+			name: "cpu-profile", env: prefix + "CPU_PROFILE", category: inProfile, arg: "FILE", extension: true,
 			usage: "Write a CPU profile of ctworker itself, without its tasks, to this file, for \"go tool pprof\"",
 			at:    func(c *Config) value { return field[string]{&c.CPUProfile, localFile()} },
 		},
 		{
-			name: "mem-profile", env: prefix + "MEM_PROFILE", category: inProfile, arg: "FILE", ours: true,
+			name: "mem-profile", env: prefix + "MEM_PROFILE", category: inProfile, arg: "FILE", extension: true,
 			usage: "Write a profile of ctworker's memory at the end to this file, for \"go tool pprof\"",
 			at:    func(c *Config) value { return field[string]{&c.MemProfile, localFile()} },
 		},
 		{
-			name: "trace", env: prefix + "TRACE", category: inProfile, arg: "FILE", ours: true,
+			name: "trace", env: prefix + "TRACE", category: inProfile, arg: "FILE", extension: true,
 			usage: "Write an execution trace of ctworker to this file, for \"go tool trace\"; some 10 MB a second",
 			at:    func(c *Config) value { return field[string]{&c.Trace, localFile()} },
 		},
 		{
-			name: "debug-address", env: prefix + "DEBUG_ADDRESS", category: inProfile, arg: "HOST:PORT", ours: true,
+			name: "debug-address", env: prefix + "DEBUG_ADDRESS", category: inProfile, arg: "HOST:PORT", extension: true,
 			usage: "Serve Go's profiles of ctworker at this address, such as 127.0.0.1:6060, under /debug/pprof/; anyone who can connect to the address can read them",
 			at:    func(c *Config) value { return field[string]{&c.DebugAddress, hostPort()} },
 		},
 		{
-			name: "verbose", short: "v", env: prefix + "VERBOSE", category: inOutput, def: "false", ours: true,
+			name: "verbose", short: "v", env: prefix + "VERBOSE", category: inOutput, def: "false", extension: true,
 			usage: "Log at level DEBUG instead of INFO",
 			at:    func(c *Config) value { return field[bool]{&c.Verbose, boolean()} },
 		},
 		{
-			name: "log-format", env: prefix + "LOG_FORMAT", category: inOutput, arg: "auto|console|json", def: "auto", ours: true,
+			name: "log-format", env: prefix + "LOG_FORMAT", category: inOutput, arg: "auto|console|json", def: "auto", extension: true,
 			usage: "Write the log as readable text or as JSON lines; auto writes text to a terminal and JSON lines elsewhere",
 			at:    func(c *Config) value { return field[string]{&c.LogFormat, oneOf("auto", "console", "json")} },
 		},
 		{
-			name: "strict", env: prefix + "STRICT", category: inOutput, def: "false", ours: true,
+			name: "strict", env: prefix + "STRICT", category: inOutput, def: "false", extension: true,
 			usage: "Exit with code 3 if any task did not complete",
 			at:    func(c *Config) value { return field[bool]{&c.Strict, boolean()} },
 		},
 		{
-			name: configFile, env: prefix + "CONFIG", category: inOutput, arg: "FILE", ours: true, lineOnly: true,
+			name: configFile, env: prefix + "CONFIG", category: inOutput, arg: "FILE", extension: true, flagOnly: true,
 			usage: "Take settings from this YAML file; its keys are these flags without dashes",
 			at:    func(c *Config) value { return field[string]{&c.File, text("the name of a file")} },
 		},
 		{
-			name: "print-config", category: inOutput, def: "false", ours: true, lineOnly: true,
+			name: "print-config", category: inOutput, def: "false", extension: true, flagOnly: true,
 			usage: "Print every setting, its value and where that came from, and exit",
 			at:    func(c *Config) value { return field[bool]{&c.PrintConfig, boolean()} },
 		},
@@ -375,17 +375,17 @@ func settings() []setting {
 }
 
 // A spelling is one name for a setting.
-type spelling struct {
+type alias struct {
 	setting setting
 	negated bool // the name is that of the setting's opposite
 }
 
 // spellings returns what each flag, without its dashes, stands for.
-func spellings() map[string]spelling {
-	all := make(map[string]spelling)
+func aliases() map[string]alias {
+	all := make(map[string]alias)
 	for _, s := range settings() {
 		for _, name := range s.names() {
-			all[name] = spelling{setting: s, negated: s.pair && name == negation+s.name}
+			all[name] = alias{setting: s, negated: s.negatable && name == negation+s.name}
 		}
 	}
 	return all

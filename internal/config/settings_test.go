@@ -155,9 +155,9 @@ func (k known) setup() given {
 
 func TestEveryFlagIsInTheTable(t *testing.T) {
 	t.Parallel()
-	var line config.Line
+	var line config.Flags
 	var have, want []string
-	for _, f := range config.Flags(&line) {
+	for _, f := range config.FlagsOf(&line) {
 		have = append(have, f.Names()...)
 	}
 	for _, k := range every {
@@ -306,8 +306,8 @@ var withoutVariable = map[string]string{
 
 func TestEveryFlagHasAVariable(t *testing.T) {
 	t.Parallel()
-	var line config.Line
-	for _, f := range config.Flags(&line) {
+	var line config.Flags
+	for _, f := range config.FlagsOf(&line) {
 		doc, ok := f.(interface{ GetEnvVars() []string })
 		if !ok {
 			t.Fatalf("%v does not say what its variable is", f.Names())

@@ -52,7 +52,7 @@ func Start(opts Options) (*Recording, error) {
 }
 
 // Served is the address at which profiles are served, or empty.
-func (r *Recording) Served() string { return r.served }
+func (r *Recording) Address() string { return r.served }
 
 // Stop ends the recording and writes what has been recorded.
 func (r *Recording) Stop() error {

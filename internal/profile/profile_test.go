@@ -32,7 +32,7 @@ func TestRecording(t *testing.T) {
 		"/debug/pprof/": "heap", "/debug/pprof/goroutine?debug=1": "TestRecording", "/debug/pprof/cmdline": os.Args[0],
 	} {
 		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-		answer, err := client.Get("http://" + r.Served() + path)
+		answer, err := client.Get("http://" + r.Address() + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,15 +53,15 @@ func TestRecording(t *testing.T) {
 			t.Errorf("%s: error %v, begins with %.20q, want %q", name, err, text, magic)
 		}
 	}
-	if _, err := net.Dial("tcp", r.Served()); err == nil {
+	if _, err := net.Dial("tcp", r.Address()); err == nil {
 		t.Error("the address still answers after Stop")
 	}
 }
 
 func TestNothingAskedFor(t *testing.T) {
 	r, err := profile.Start(profile.Options{})
-	if err != nil || r.Served() != "" || r.Stop() != nil {
-		t.Errorf("Start: %v, served at %q", err, r.Served())
+	if err != nil || r.Address() != "" || r.Stop() != nil {
+		t.Errorf("Start: %v, served at %q", err, r.Address())
 	}
 }
 

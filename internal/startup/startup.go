@@ -18,7 +18,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/ctworker/ctworker/pipeline/again"
+	"github.com/ctworker/ctworker/internal/retry"
 )
 
 // Open calls open in a goroutine and returns its result. If ctx is done first, Open returns an
@@ -37,7 +37,7 @@ func Open[T any](ctx context.Context, open func() (T, error), discard func(T), w
 	opened := make(chan result)
 	go func() {
 		var v T
-		err := again.Guard(func() (err error) { v, err = open(); return err })
+		err := retry.Guard(func() (err error) { v, err = open(); return err })
 		select {
 		case opened <- result{v, err}:
 		case <-ctx.Done():

@@ -20,10 +20,10 @@ func (w *Worker) openExecution() error {
 		w.execute = stages.Execute(w.run, opts.Runner)
 		return nil
 	case opts.Host != nil:
-		return w.openHost()
+		return w.openForkServer()
 	case opts.Warm:
 		if cfg.Warm { // of "ctworker run"; a program's own arguments are its own business
-			if err := procexec.NoPlaceholders(opts.Argv); err != nil {
+			if err := procexec.CheckNoPlaceholders(opts.Argv); err != nil {
 				return &ConfigError{err}
 			}
 		}
@@ -31,7 +31,7 @@ func (w *Worker) openExecution() error {
 	}
 	command, err := procexec.NewCommand(w.launcher, procexec.CommandOptions{
 		Argv: opts.Argv, Env: cfg.TaskEnv(os.Environ()),
-		MaxRuntime: cfg.MaxRuntime, KillDelay: orNone(cfg.KillDelay),
+		MaxRuntime: cfg.MaxRuntime, KillDelay: durationOrNone(cfg.KillDelay),
 		MemoryLimit: cfg.MaxMemoryAllowedPerTask, MaxResult: cfg.MaxResultSize,
 		Shutdown: w.shutdown, Termination: w.termination, Stderr: w.logStderr,
 	})
@@ -44,29 +44,29 @@ func (w *Worker) openExecution() error {
 
 // openHost has the program above this one fork the processes, or start it again
 // for each.
-func (w *Worker) openHost() error {
+func (w *Worker) openForkServer() error {
 	cfg, host := w.opts.Config, w.opts.Host
 	w.onClose(host.Close)
-	err := host.Begin(procexec.HostSetup{
+	err := host.Begin(procexec.ForkServerConfig{
 		Launcher: w.launcher, KillDelay: cfg.KillDelay,
 		Worker: cfg.WorkerData(), Slots: cfg.NumSimultaneousTasks,
 		MaxResult: cfg.MaxResultSize, MemoryLimit: cfg.MaxMemoryAllowedPerTask,
 		Env: cfg.TaskSettings(os.Environ()), Shutdown: w.shutdown, Termination: w.termination,
-		Warn: func(text string) { w.opts.Log.Warn().Msg(text) },
+		OnWarning: func(text string) { w.opts.Log.Warn().Msg(text) },
 	})
 	if err != nil {
 		return err
 	}
-	w.giveUpWithout(host)
+	w.killWhenForkServerExits(host)
 	// A fresh process for each task is what isolation is about; another number
 	// can be asked for.
 	maxTasks := cfg.MaxTasksPerProcess
 	if host.Hello.Isolation != "reuse" && cfg.Origin("max-tasks-per-process").Place == config.Default {
 		maxTasks = 1
 	}
-	pool := procexec.PoolOptions{Host: host, MaxTasks: maxTasks}
+	pool := procexec.PoolOptions{ForkServer: host, MaxTasks: maxTasks}
 	if host.Hello.Isolation == "spawn" {
-		pool.Host, pool.Argv = nil, host.Hello.Argv
+		pool.ForkServer, pool.Argv = nil, host.Hello.Argv
 	}
 	return w.openPool(pool)
 }
@@ -77,7 +77,7 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 	opts.Slots = cfg.NumSimultaneousTasks
 	opts.Env = cfg.TaskEnv(os.Environ())
 	opts.WorkerData = cfg.WorkerData()
-	opts.MaxRuntime, opts.KillDelay, opts.StartTimeout = cfg.MaxRuntime, orNone(cfg.KillDelay), cfg.StartTimeout
+	opts.MaxRuntime, opts.KillDelay, opts.StartTimeout = cfg.MaxRuntime, durationOrNone(cfg.KillDelay), cfg.StartTimeout
 	opts.MemoryLimit, opts.MaxResult = cfg.MaxMemoryAllowedPerTask, cfg.MaxResultSize
 	opts.Shutdown, opts.Termination = w.shutdown, w.termination
 	opts.Log = w.opts.Log.With().Str("component", "pool").Logger()
@@ -86,7 +86,7 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 		return &ConfigError{err}
 	}
 	w.onClose(pool.Close)
-	w.execute = stages.Warm(w.run, pool)
+	w.execute = stages.ExecutePool(w.run, pool)
 	return nil
 }
 
@@ -94,7 +94,7 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 func (w *Worker) openSource(ctx context.Context) error {
 	cfg := w.opts.Config
 	path, opts := cfg.TaskFile, taskfile.Options{Skip: cfg.TasksToSkip, Stdin: w.opts.Stdin}
-	var from *procexec.HostSource
+	var from *procexec.ForkServerSource
 	var pipe *sourcePipe
 	if w.opts.Host != nil {
 		from = w.opts.Host.Hello.Source
@@ -122,7 +122,7 @@ func (w *Worker) openSource(ctx context.Context) error {
 	w.file, w.source = file, file
 	w.onClose(func() error { return file.Close(context.Background()) }) // unless the run has
 	if pipe != nil {
-		w.source = &hostSource{Source: file, host: w.opts.Host, pipe: pipe}
+		w.source = &forkServerSource{Source: file, host: w.opts.Host, pipe: pipe}
 		return w.opts.Host.StartSource()
 	}
 	return nil

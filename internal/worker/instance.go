@@ -5,7 +5,7 @@ import (
 	"context"
 	"sync"
 
-	"github.com/ctworker/ctworker/internal/queue"
+	"github.com/ctworker/ctworker/internal/cloudqueue"
 )
 
 // instance caches the provider's ID and zone of this machine. A pool manager knows the machine by
@@ -26,7 +26,7 @@ func (w *Worker) instance(ctx context.Context) (id, zone string) {
 	if id != "" || w.opts.Config.Provider == "" {
 		return cmp.Or(id, w.hostname), zone
 	}
-	if id, zone = queue.AskInstance(ctx, w.opts.Config.Provider); id == "" {
+	if id, zone = cloudqueue.AskInstance(ctx, w.opts.Config.Provider); id == "" {
 		return w.hostname, zone
 	}
 	known.mu.Lock()

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/queue"
+	"github.com/ctworker/ctworker/internal/cloudqueue"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/eventlog"
 	"github.com/ctworker/ctworker/stages"
@@ -15,7 +15,7 @@ import (
 
 // queues are what a worker has of a provider's queues.
 type queues struct {
-	provider queue.Provider
+	provider cloudqueue.Provider
 	events   pipeline.Sink    // the queue of events; nil: none
 	leases   *stages.Extender // of the queue of tasks; nil: they come from elsewhere
 	// malformed counts the messages that were no tasks, and have been told of.
@@ -28,12 +28,12 @@ func (w *Worker) fromQueue() bool {
 }
 
 // openProvider finds whose queues are meant, if any are.
-func (w *Worker) openProvider() error {
+func (w *Worker) connectProvider() error {
 	cfg := w.opts.Config
 	if !w.fromQueue() && !cfg.EventLogToQueue {
 		return nil
 	}
-	provider, err := queue.Open(cfg, w.opts.Log.With().Str("component", "queue").Logger())
+	provider, err := cloudqueue.Open(cfg, w.opts.Log.With().Str("component", "queue").Logger())
 	if err != nil {
 		return &ConfigError{err}
 	}
@@ -41,7 +41,7 @@ func (w *Worker) openProvider() error {
 	if !w.fromQueue() {
 		return nil
 	}
-	if err := provider.CanLease(cfg.MaxRuntime+cfg.KillDelay, cfg.Lease); err != nil {
+	if err := provider.ValidateLease(cfg.MaxRuntime+cfg.KillDelay, cfg.Lease); err != nil {
 		return &ConfigError{err}
 	}
 	return nil
@@ -51,8 +51,8 @@ func (w *Worker) openProvider() error {
 // somebody to tell of a message that is none.
 func (w *Worker) openQueue(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
-	source, err := w.queues.provider.OpenSource(ctx, queue.SourceOptions{
-		Malformed: w.tellMalformed, Log: log.With().Str("component", "source").Logger(),
+	source, err := w.queues.provider.OpenSource(ctx, cloudqueue.SourceOptions{
+		Malformed: w.reportMalformed, Log: log.With().Str("component", "source").Logger(),
 	})
 	if err != nil {
 		return err
@@ -64,7 +64,7 @@ func (w *Worker) openQueue(ctx context.Context) error {
 		return source.Close(ctx)
 	})
 	w.queues.leases = stages.NewExtender(stages.ExtendOptions{
-		Lease: cfg.Lease, Most: w.longestHold(), Patience: stages.Patience, Stall: w.run.Stall, Failed: w.run.Fail,
+		LeaseDuration: cfg.Lease, MaxHold: w.longestHold(), MaxQueueTime: stages.MaxQueueTime, OnStall: w.run.ResetPrefetch, OnPermanentError: w.run.Fail,
 		Log: log.With().Str("component", "extend").Logger(),
 	})
 	w.onClose(func() error { w.queues.leases.Close(); return nil })
@@ -79,7 +79,7 @@ func (w *Worker) longestHold() time.Duration {
 	return cfg.MaxRuntime + cfg.KillDelay + cfg.ShutdownGracePeriod + margin
 }
 
-func (w *Worker) tellMalformed(ctx context.Context, body string, reason error) error {
+func (w *Worker) reportMalformed(ctx context.Context, body string, reason error) error {
 	w.opts.Log.Warn().Err(reason).Int("bytes", len(body)).Msg("a message in the queue is no task; an event has it whole")
 	err := w.sink.Write(ctx, []pipeline.Event{pipeline.NewMalformedEvent(body, reason, w.hostname, time.Now())})
 	if err == nil {

@@ -26,7 +26,7 @@ func (w *Worker) watchers() (all []spotwatch.Watcher) {
 		return all
 	}
 	rebalance := cfg.OnRebalance == "drain"
-	here := spotwatch.Here(rebalance)
+	here := spotwatch.Detect(rebalance)
 	switch {
 	case cfg.IsSpot && cfg.Provider == config.AWS:
 		all = append(all, spotwatch.AWS{Rebalance: rebalance})
@@ -61,7 +61,7 @@ func (w *Worker) watchNotices() {
 	for _, watcher := range all {
 		ended.Go(func() {
 			w.guarded("termination notices", func() {
-				watcher.Watch(ctx, func(n spotwatch.Notice) { w.noticed(ctx, &ended, n) }, func(text string) { log.Warn().Msg(text) })
+				watcher.Watch(ctx, func(n spotwatch.Notice) { w.onNotice(ctx, &ended, n) }, func(text string) { log.Warn().Msg(text) })
 			})
 		})
 	}
@@ -70,11 +70,11 @@ func (w *Worker) watchNotices() {
 
 // noticed handles a notice. For scheduled maintenance, which may be days or weeks ahead, it waits
 // until a task that starts then could still be running at the deadline.
-func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
+func (w *Worker) onNotice(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
 	cfg := w.opts.Config
 	begin := n.Deadline.Add(-cfg.MaxRuntime - cfg.KillDelay - cfg.TerminationMargin)
 	if n.Kind != spotwatch.Maintenance || n.Deadline.IsZero() || !time.Now().Before(begin) {
-		w.act(ctx, ended, n)
+		w.beginTermination(ctx, ended, n)
 		return
 	}
 	w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source).
@@ -84,7 +84,7 @@ func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			w.guarded("termination notices", func() { w.act(ctx, ended, n) })
+			w.guarded("termination notices", func() { w.beginTermination(ctx, ended, n) })
 		case <-ctx.Done():
 		}
 	})
@@ -92,7 +92,7 @@ func (w *Worker) noticed(ctx context.Context, ended *sync.WaitGroup, n spotwatch
 
 // act stops fetching, notifies the running tasks, and starts endBefore, which kills and releases them
 // shortly before the deadline.
-func (w *Worker) act(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
+func (w *Worker) beginTermination(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
 	log := w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source)
 	if !n.Deadline.IsZero() {
 		log = log.Time("deadline", n.Deadline)
@@ -101,7 +101,7 @@ func (w *Worker) act(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Not
 		log.Msg("rebalance recommendation: continuing; use --on-rebalance drain to stop fetching")
 		return
 	}
-	w.run.Drain(errNotice) // first: a task that ends upon the notification must not be replaced
+	w.run.StopFetching(errNotice) // first: a task that ends upon the notification must not be replaced
 	if err := w.termination.Raise(); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not notify the tasks of the termination notice")
 	}
@@ -115,9 +115,9 @@ func (w *Worker) act(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Not
 		w.opts.OnTermination()
 	}
 	log.Msg("instance termination notice: stopped fetching, notified running tasks")
-	ended.Go(func() { w.guarded("spot_termination event", func() { w.tellNotice(n) }) })
+	ended.Go(func() { w.guarded("spot_termination event", func() { w.reportNotice(n) }) })
 	if n.Kind != spotwatch.Rebalance && !n.Deadline.IsZero() && w.opts.Config.ReleaseAtDeadline {
-		ended.Go(func() { w.guarded("termination deadline", func() { w.endBefore(ctx, n) }) })
+		ended.Go(func() { w.guarded("termination deadline", func() { w.killBeforeDeadline(ctx, n) }) })
 	}
 }
 
@@ -128,7 +128,7 @@ const (
 	instanceTime = 2 * time.Second
 )
 
-func (w *Worker) tellNotice(n spotwatch.Notice) {
+func (w *Worker) reportNotice(n spotwatch.Notice) {
 	// The context of the watchers would end too soon: an idle run ends at once after Drain.
 	ctx, cancel := context.WithTimeout(w.run.Phases().Close, noticeTime)
 	defer cancel()
@@ -145,7 +145,7 @@ func (w *Worker) tellNotice(n spotwatch.Notice) {
 
 // endBefore kills the tasks that still run shortly before the deadline, so that other workers can run
 // them at once. A simulated termination happens exactly at the deadline.
-func (w *Worker) endBefore(ctx context.Context, n spotwatch.Notice) {
+func (w *Worker) killBeforeDeadline(ctx context.Context, n spotwatch.Notice) {
 	margin := w.opts.Config.TerminationMargin
 	if w.opts.Config.SimulateSpotTerminationAfter != nil {
 		margin = 0

@@ -7,7 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/ctworker/ctworker/sinks/progress"
+	"github.com/ctworker/ctworker/internal/progress"
 	"github.com/ctworker/ctworker/stages"
 )
 
@@ -17,9 +17,9 @@ type Summary struct {
 	// Next is the --tasks-to-skip with which another run continues at the first task
 	// without an event. Tasks finish in any order; Beyond is the number of tasks after
 	// that one that have an event already and would run again.
-	Next, Beyond int64
+	ResumeAt, Beyond int64
 	// Rest reports whether there may be tasks that have not been started.
-	Rest bool
+	Incomplete bool
 	// Unsettled is the number of tasks whose results were not written or settled before the
 	// end of the shutdown, or whose settlement failed during it.
 	Unsettled int64
@@ -32,7 +32,7 @@ type Summary struct {
 	// Median and P99 are quantiles of the time from receiving a task to writing its event.
 	Median, P99 time.Duration
 	// Own is the resource usage of this process.
-	Own usage
+	Self usage
 	// EventFile is the path of the event log; "" if there is none.
 	EventFile string
 	// Queue is the name of the task queue, and EventQueue that of the event queue; "" if
@@ -46,23 +46,23 @@ type Summary struct {
 
 func (w *Worker) summary(sourceEnded bool) Summary {
 	s := Summary{
-		Counts: w.tally.Counts(), Elapsed: time.Since(w.began), Own: ownUsage(),
-		Median: w.tally.Latency(0.5), P99: w.tally.Latency(0.99), Unsettled: int64(w.run.Unsettled()),
+		Counts: w.tally.Counts(), Elapsed: time.Since(w.began), Self: ownUsage(),
+		Median: w.tally.LatencyQuantile(0.5), P99: w.tally.LatencyQuantile(0.99), Unsettled: int64(w.run.Unsettled()),
 	}
 	if stopping := w.stopping.Load(); stopping != nil {
 		s.LostInShutdown = s.LeaseLost - stopping.LeaseLost
 		s.Unsettled += s.SettleFailed - stopping.SettleFailed
 	}
-	over := s.Told() + s.Interrupted + s.LeaseLost
+	over := s.Reported() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
 	s.LimitReached = limit >= 0 && over >= limit
 	prefix := w.tally.Prefix(w.skip())
-	s.Next, s.Beyond = w.opts.Config.TasksToSkip+prefix, s.Told()-prefix
+	s.ResumeAt, s.Beyond = w.opts.Config.TasksToSkip+prefix, s.Reported()-prefix
 	if w.fromQueue() {
 		s.Stopped = !s.LimitReached && !sourceEnded
 		s.Queue, s.Malformed = w.queues.provider.Tasks().Name(), w.queues.malformed.Load()
 	} else {
-		s.Rest = !s.LimitReached && (!sourceEnded || w.run.Received() > over)
+		s.Incomplete = !s.LimitReached && (!sourceEnded || w.run.ReceivedCount() > over)
 	}
 	if w.queues.events != nil {
 		s.EventQueue = w.queues.provider.Events().Name()
@@ -76,8 +76,8 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 // CameToItsEnd reports whether the run did all its work. For a task file, all tasks, or
 // --max-num-tasks of them, have been run and reported. For a queue, every task that was started was
 // finished and settled; other workers run what remains in the queue.
-func (s Summary) CameToItsEnd() bool {
-	return !s.Rest && s.Interrupted == 0 && s.Unsettled == 0 && s.LostInShutdown == 0
+func (s Summary) Finished() bool {
+	return !s.Incomplete && s.Interrupted == 0 && s.Unsettled == 0 && s.LostInShutdown == 0
 }
 
 // rate is tasks a second.
@@ -85,30 +85,30 @@ func (s Summary) rate() float64 {
 	if s.Elapsed <= 0 {
 		return 0
 	}
-	return float64(s.Told()) / s.Elapsed.Seconds()
+	return float64(s.Reported()) / s.Elapsed.Seconds()
 }
 
 // Log logs the summary as one line.
 func (s Summary) Log(log zerolog.Logger) {
 	e := log.Info().
-		Int64("tasks", s.Told()).Int64("completed", s.Completed).Int64("exception", s.Exception).
-		Int64("timed_out", s.TimedOut).Int64("exited", s.Exited).Int64("retry", s.Retry).
+		Int64("tasks", s.Reported()).Int64("completed", s.Completed).Int64("exception", s.Exception).
+		Int64("timed_out", s.TimedOut).Int64("exited", s.Exited).Int64("retry", s.Retried).
 		Int64("interrupted", s.Interrupted).Int64("unsettled", s.Unsettled).
-		Bool("came_to_its_end", s.CameToItsEnd() && !s.Stopped)
+		Bool("finished", s.Finished() && !s.Stopped)
 	if s.Queue != "" {
 		e = e.Int64("lease_lost", s.LeaseLost).Int64("malformed", s.Malformed).Str("queue", s.Queue)
 	} else {
-		e = e.Int64("next_tasks_to_skip", s.Next).Int64("finished_beyond", s.Beyond)
+		e = e.Int64("resume_tasks_to_skip", s.ResumeAt).Int64("finished_beyond", s.Beyond)
 	}
 	e = e.Float64("elapsed_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(progress.Rate(s.rate())))
 	if s.CPU > 0 { // of a process that runs many tasks it is not known
 		e = e.Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory)
 	}
-	if s.Told() > 0 {
+	if s.Reported() > 0 {
 		e = e.Float64("latency_p50_seconds", s.Median.Round(time.Microsecond).Seconds()).
 			Float64("latency_p99_seconds", s.P99.Round(time.Microsecond).Seconds())
 	}
-	e = e.Float64("own_cpu_seconds", s.Own.cpu.Seconds()).Int64("own_peak_memory_bytes", s.Own.peak)
+	e = e.Float64("engine_cpu_seconds", s.Self.cpu.Seconds()).Int64("engine_peak_memory_bytes", s.Self.peak)
 	if s.EventQueue != "" {
 		e = e.Str("event_queue", s.EventQueue)
 	}
@@ -136,7 +136,7 @@ func (s Summary) Print(w io.Writer) error {
 		rows[4].note = "stopped by the shutdown, no event written; released to the queue"
 		rows[5].note = "not reported or settled in time; available again when their leases expire"
 	}
-	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Told(), progress.Duration(s.Elapsed), progress.Rate(s.rate()))
+	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Reported(), progress.Duration(s.Elapsed), progress.Rate(s.rate()))
 	if s.CPU > 0 {
 		text += fmt.Sprintf("; the tasks used %s of CPU and at most %s of memory each", progress.Duration(s.CPU), size(s.PeakMemory))
 	}
@@ -152,23 +152,23 @@ func (s Summary) Print(w io.Writer) error {
 		text += line + "\n"
 	}
 	switch {
-	case s.Retry > 0 && s.Queue != "":
-		text += fmt.Sprintf("  %d of them were released to the queue for a retry\n", s.Retry)
-	case s.Retry > 0:
-		text += fmt.Sprintf("  %d of them qualify for a retry, but tasks of a task file are not retried\n", s.Retry)
+	case s.Retried > 0 && s.Queue != "":
+		text += fmt.Sprintf("  %d of them were released to the queue for a retry\n", s.Retried)
+	case s.Retried > 0:
+		text += fmt.Sprintf("  %d of them qualify for a retry, but tasks of a task file are not retried\n", s.Retried)
 	}
 	switch {
-	case s.Rest && s.Beyond == 0 && s.Interrupted == 0:
-		text += fmt.Sprintf("  not all tasks were started; continue with --tasks-to-skip %d\n", s.Next)
-	case s.Rest:
-		text += fmt.Sprintf("  not all tasks were started; continue at the first task without an event with --tasks-to-skip %d\n", s.Next)
+	case s.Incomplete && s.Beyond == 0 && s.Interrupted == 0:
+		text += fmt.Sprintf("  not all tasks were started; continue with --tasks-to-skip %d\n", s.ResumeAt)
+	case s.Incomplete:
+		text += fmt.Sprintf("  not all tasks were started; continue at the first task without an event with --tasks-to-skip %d\n", s.ResumeAt)
 		if s.Beyond > 0 {
 			text += fmt.Sprintf("  %d later tasks already have an event and would run again\n", s.Beyond)
 		}
 	}
-	if told := s.Told(); told > 0 && s.Own.cpu > 0 {
+	if told := s.Reported(); told > 0 && s.Self.cpu > 0 {
 		text += fmt.Sprintf("time from receiving a task to writing its event: p50 %s, p99 %s; ctworker used %s of CPU (%s per task) and at most %s of memory\n",
-			short(s.Median), short(s.P99), short(s.Own.cpu), short(s.Own.cpu/time.Duration(told)), size(s.Own.peak))
+			short(s.Median), short(s.P99), short(s.Self.cpu), short(s.Self.cpu/time.Duration(told)), size(s.Self.peak))
 	}
 	if s.EventFile != "" {
 		text += "events: " + s.EventFile + "\n"

@@ -23,7 +23,7 @@ func TestSummary(t *testing.T) {
 			Summary{
 				Counts:  stages.Counts{Completed: 1000, CPU: 1800 * time.Millisecond, PeakMemory: 14 << 20},
 				Elapsed: 2 * time.Second, EventFile: "events.log",
-				Median: 12345 * time.Microsecond, P99: 2345 * time.Millisecond, Own: usage{cpu: 300 * time.Millisecond, peak: 24 << 20},
+				Median: 12345 * time.Microsecond, P99: 2345 * time.Millisecond, Self: usage{cpu: 300 * time.Millisecond, peak: 24 << 20},
 			},
 			true,
 			`1000 tasks in 2.0s, 500 tasks/s; the tasks used 1.8s of CPU and at most 14 MiB of memory each
@@ -34,7 +34,7 @@ events: events.log
 		}, {
 			"one of each",
 			Summary{
-				Counts:  stages.Counts{Completed: 1, Exception: 2, TimedOut: 3, Exited: 4, Interrupted: 5, Retry: 6},
+				Counts:  stages.Counts{Completed: 1, Exception: 2, TimedOut: 3, Exited: 4, Interrupted: 5, Retried: 6},
 				Elapsed: 10 * time.Second,
 			},
 			false,
@@ -48,7 +48,7 @@ events: events.log
 `,
 		}, {
 			"stopped",
-			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute, Rest: true, Next: 7},
+			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute, Incomplete: true, ResumeAt: 7},
 			false,
 			`3 tasks in 1m00s, 0.050 tasks/s
   completed           3
@@ -56,7 +56,7 @@ events: events.log
 `,
 		}, {
 			"stopped out of order",
-			Summary{Counts: stages.Counts{Completed: 9, Interrupted: 1}, Elapsed: time.Minute, Rest: true, Next: 7, Beyond: 2},
+			Summary{Counts: stages.Counts{Completed: 9, Interrupted: 1}, Elapsed: time.Minute, Incomplete: true, ResumeAt: 7, Beyond: 2},
 			false,
 			`9 tasks in 1m00s, 0.15 tasks/s
   completed           9
@@ -98,7 +98,7 @@ events: events.log
 			if b.String() != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", b.String(), tc.want)
 			}
-			if got := tc.summary.CameToItsEnd(); got != tc.ended {
+			if got := tc.summary.Finished(); got != tc.ended {
 				t.Errorf("came to its end: %v", got)
 			}
 		})
@@ -107,11 +107,11 @@ events: events.log
 
 func TestSummaryLog(t *testing.T) {
 	t.Parallel()
-	s := Summary{Counts: stages.Counts{Completed: 3}, Elapsed: 2 * time.Second, Next: 3, Median: time.Millisecond, P99: 250 * time.Millisecond, Own: usage{time.Second / 2, 4096}}
+	s := Summary{Counts: stages.Counts{Completed: 3}, Elapsed: 2 * time.Second, ResumeAt: 3, Median: time.Millisecond, P99: 250 * time.Millisecond, Self: usage{time.Second / 2, 4096}}
 	var b strings.Builder
 	s.Log(zerolog.New(&b))
 	// A process that runs many tasks does not tell what each of them has used.
-	if got := b.String(); strings.Contains(got, `"cpu_seconds"`) || !strings.Contains(got, `"tasks_per_second":1.50,"latency_p50_seconds":0.001,"latency_p99_seconds":0.25,"own_cpu_seconds":0.5,"own_peak_memory_bytes":4096,"events"`) {
+	if got := b.String(); strings.Contains(got, `"cpu_seconds"`) || !strings.Contains(got, `"tasks_per_second":1.50,"latency_p50_seconds":0.001,"latency_p99_seconds":0.25,"engine_cpu_seconds":0.5,"engine_peak_memory_bytes":4096,"events"`) {
 		t.Errorf("got %s", got)
 	}
 	s.CPU, s.PeakMemory = time.Second, 5

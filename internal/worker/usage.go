@@ -25,7 +25,7 @@ func ownUsage() usage {
 	if runtime.GOOS == "linux" {
 		u.peak *= 1 << 10
 	}
-	if peak, ok := highWater(); ok {
+	if peak, ok := peakMemory(); ok {
 		u.peak = peak
 	}
 	return u
@@ -33,7 +33,7 @@ func ownUsage() usage {
 
 // highWater is the most memory that this process has had. The system's account of
 // usage has that of the process that started it too (Linux), where it was more.
-func highWater() (int64, bool) {
+func peakMemory() (int64, bool) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0, false

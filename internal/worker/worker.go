@@ -13,10 +13,10 @@ import (
 	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/progress"
 	"github.com/ctworker/ctworker/internal/startup"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/procexec"
-	"github.com/ctworker/ctworker/sinks/progress"
 	"github.com/ctworker/ctworker/sources/taskfile"
 	"github.com/ctworker/ctworker/stages"
 )
@@ -30,7 +30,7 @@ type Options struct {
 	Warm bool
 	// Host is the program that forks a process for each task, or for each slot.
 	// Start takes it over.
-	Host *procexec.Host
+	Host *procexec.ForkServer
 	// Runner runs tasks in this process, in place of Argv and Host.
 	Runner stages.Runner
 	// Source is where tasks come from. Default: the host's source, or else the
@@ -73,10 +73,10 @@ type Worker struct {
 	queues   queues
 	launcher *procexec.Launcher
 	execute  pipeline.Stage[*pipeline.Delivery, pipeline.Result]
-	shutdown *procexec.Notice
+	shutdown *procexec.Notification
 	// termination is the notice that the machine will be taken away.
-	termination *procexec.Notice
-	tally       stages.Tally
+	termination *procexec.Notification
+	tally       stages.Stats
 	stopping    atomic.Pointer[stages.Counts] // counts at the start of the shutdown; nil before it
 	closers     []func() error                // of what was opened, in that order
 	detach      func() bool                   // undoes the AfterFunc on the context of Start
@@ -104,7 +104,7 @@ func (w *Worker) assemble() {
 
 	tasks := pipeline.From(w.run, "source", w.source)
 	if w.skip() > 0 || limitOf(cfg) >= 0 {
-		tasks = pipeline.Via(tasks, "window", stages.Window(w.skip(), limitOf(cfg)))
+		tasks = pipeline.Via(tasks, "window", stages.SkipLimit(w.skip(), limitOf(cfg)))
 	}
 	if w.queues.leases != nil {
 		tasks = pipeline.ViaUnbuffered(tasks, "extend", w.queues.leases.Stage())
@@ -114,7 +114,7 @@ func (w *Worker) assemble() {
 		OnExit: cfg.RetryOnExit, OnException: cfg.RetryOnException, OnTimeout: cfg.RetryOnTimeout,
 		MaxAttempts: cfg.MaxAttempts,
 	}, stages.SettleOptions{
-		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, Parallel: w.parallel(), Tally: &w.tally,
+		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, MaxConcurrentWrites: w.parallel(), Tally: &w.tally,
 		Log: w.opts.Log.With().Str("component", "settle").Logger(),
 	}))
 }
@@ -144,7 +144,7 @@ const readAhead = 4
 // close, also after an error.
 func (w *Worker) open(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
-	if err := w.openProvider(); err != nil {
+	if err := w.connectProvider(); err != nil {
 		return err
 	}
 	var err error
@@ -171,13 +171,13 @@ func (w *Worker) open(ctx context.Context) error {
 	}
 	w.onClose(w.launcher.Close)
 	opts := pipeline.Options{
-		Slots: cfg.NumSimultaneousTasks, Ahead: readAhead,
-		Grace: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay, UnreachableTimeout: cfg.UnreachableTimeout,
-		OnStop: w.giveShutdownNotice,
+		Slots: cfg.NumSimultaneousTasks, Prefetch: readAhead,
+		GracePeriod: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay, UnreachableTimeout: cfg.UnreachableTimeout,
+		OnStop: w.notifyShutdown,
 		Log:    log.With().Str("component", "pipeline").Logger(),
 	}
 	if w.fromQueue() {
-		opts.Ahead, opts.Shared, opts.Batch, opts.IdleTimeout = 0, true, w.queues.provider.Batch(), cfg.IdleTimeout
+		opts.Prefetch, opts.SharedSource, opts.FetchBatchSize, opts.IdleTimeout = 0, true, w.queues.provider.MaxBatchSize(), cfg.IdleTimeout
 		if limit := limitOf(cfg); limit >= 0 {
 			most := cfg.TasksToSkip + limit
 			opts.MaxDeliveries = &most
@@ -197,14 +197,14 @@ func (w *Worker) open(ctx context.Context) error {
 	if err := w.openSource(ctx); err != nil {
 		return err
 	}
-	if err := distinct(ctx, cfg); err != nil {
+	if err := checkDistinctFiles(ctx, cfg); err != nil {
 		return err
 	}
 	return w.openSinks(ctx)
 }
 
 // distinct returns an error if the event log is the task file.
-func distinct(ctx context.Context, cfg *config.Config) error {
+func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
 	if !cfg.EventLogToFile {
 		return nil
 	}
@@ -223,15 +223,15 @@ func distinct(ctx context.Context, cfg *config.Config) error {
 }
 
 // orNone is d, or what NewCommand takes for no delay at all.
-func orNone(d time.Duration) time.Duration {
+func durationOrNone(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
 	}
 	return d
 }
 
-func (w *Worker) notice(dir, name string) (*procexec.Notice, error) {
-	n, err := procexec.NewNotice(dir, name)
+func (w *Worker) notice(dir, name string) (*procexec.Notification, error) {
+	n, err := procexec.NewNotification(dir, name)
 	if err == nil {
 		w.onClose(n.Close)
 	}
@@ -246,7 +246,7 @@ func (w *Worker) logStderr(task procexec.Task, line []byte, continued bool) {
 	e.Msg("stderr")
 }
 
-func (w *Worker) giveShutdownNotice(error) {
+func (w *Worker) notifyShutdown(error) {
 	counts := w.tally.Counts()
 	w.stopping.CompareAndSwap(nil, &counts)
 	if err := w.shutdown.Raise(); err != nil {
@@ -255,7 +255,7 @@ func (w *Worker) giveShutdownNotice(error) {
 }
 
 // giveUpWithout fails the run and kills its tasks if the host exits before the run ends.
-func (w *Worker) giveUpWithout(host *procexec.Host) {
+func (w *Worker) killWhenForkServerExits(host *procexec.ForkServer) {
 	over := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
@@ -275,13 +275,13 @@ func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
 // Status is how far the run has come.
 func (w *Worker) Status() progress.Status {
-	c, received := w.tally.Counts(), w.run.Received()
-	s := progress.Status{Done: c.Told(), Failed: c.Failed()}
+	c, received := w.tally.Counts(), w.run.ReceivedCount()
+	s := progress.Status{Done: c.Reported(), Failed: c.NotCompleted()}
 	s.Running, s.Unreported = w.run.Running(), w.run.Unreported()
 	cfg := w.opts.Config
 	switch {
 	case w.fromQueue():
-	case w.run.SourceEnded():
+	case w.run.SourceExhausted():
 		s.Total = received
 	case w.file != nil:
 		read, size := w.file.Progress()
@@ -300,9 +300,9 @@ func (w *Worker) Status() progress.Status {
 // pipeline (see pipeline.Phases.Close).
 func (w *Worker) Wait() (Summary, error) {
 	err := w.run.Wait()
-	ended := w.run.SourceEnded()
+	ended := w.run.SourceExhausted()
 	if err != nil {
-		err = errors.Join(err, w.tellFatal(err))
+		err = errors.Join(err, w.reportFatal(err))
 	}
 	err = errors.Join(err, w.close())
 	w.detach()
@@ -334,7 +334,7 @@ func (w *Worker) guarded(what string, f func()) {
 }
 
 // tellFatal writes the fatal_exception event, which contains the reason why the run failed.
-func (w *Worker) tellFatal(cause error) error {
+func (w *Worker) reportFatal(cause error) error {
 	ctx, cancel := w.closing()
 	defer cancel()
 	e := pipeline.Event{

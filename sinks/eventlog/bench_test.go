@@ -11,7 +11,7 @@ import (
 
 func BenchmarkWrite(b *testing.B) {
 	d := pipeline.NewDelivery(pipeline.Task{ID: "task-00000001"}, nil, 1)
-	e, _ := pipeline.NewTaskEvent(pipeline.Judgment{Delivery: d, Outcome: pipeline.Outcome{
+	e, _ := pipeline.NewTaskEvent(pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{
 		Kind: pipeline.Completed, Result: []byte("true"), Elapsed: time.Millisecond,
 	}}, "host", time.Now())
 	for _, n := range []int{1, 16, 256} {

@@ -29,7 +29,7 @@ type Log struct {
 	opts   Options
 	file   file
 	waits  bool          // a write may wait for a reader: not a regular file
-	shared *shared       // nil unless it is a regular file
+	shared *appender     // nil unless it is a regular file
 	turn   chan struct{} // holds a token while no goroutine writes
 
 	// The fields below belong to the goroutine that has the token.

@@ -19,7 +19,7 @@ const lockWait = 5 * time.Second
 // that is killed during a large write, or that fills the disk, leaves part of a line.
 //
 // The lock is held during a write only. The kernel releases it when its holder dies.
-type shared struct {
+type appender struct {
 	file *os.File
 	fd   int
 	// last reads the file's last byte. It is nil if this process may not read the file.
@@ -38,8 +38,8 @@ type shared struct {
 	warned  bool
 }
 
-func newShared(f *os.File, path string, log zerolog.Logger) *shared {
-	s := &shared{file: f, fd: int(f.Fd()), size: -1, wait: lockWait, log: log, flock: syscall.Flock}
+func newShared(f *os.File, path string, log zerolog.Logger) *appender {
+	s := &appender{file: f, fd: int(f.Fd()), size: -1, wait: lockWait, log: log, flock: syscall.Flock}
 	last, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return s
@@ -57,7 +57,7 @@ func newShared(f *os.File, path string, log zerolog.Logger) *shared {
 // begin waits until no other process writes, and reports whether the file ends in the middle
 // of a line. It returns ErrRemoved if the file was removed; a file that was only renamed is
 // still written to. The caller must call end unless begin returns an error.
-func (s *shared) begin(ctx context.Context) (torn bool, err error) {
+func (s *appender) begin(ctx context.Context) (torn bool, err error) {
 	if err := s.lock(ctx); err != nil {
 		return false, err
 	}
@@ -68,12 +68,12 @@ func (s *shared) begin(ctx context.Context) (torn bool, err error) {
 }
 
 // end releases the lock. written is the number of bytes that were appended.
-func (s *shared) end(written int) {
+func (s *appender) end(written int) {
 	s.size = s.stat.Size + int64(written) // too low if another process wrote meanwhile without a lock
 	s.unlock()
 }
 
-func (s *shared) endsInLine() (bool, error) {
+func (s *appender) endsInLine() (bool, error) {
 	if err := syscall.Fstat(s.fd, &s.stat); err != nil {
 		return false, os.NewSyscallError("fstat", err)
 	}
@@ -95,7 +95,7 @@ func (s *shared) endsInLine() (bool, error) {
 
 // lock waits for the lock. It returns nil without the lock if the file system does not support
 // locks, or if the wait times out.
-func (s *shared) lock(ctx context.Context) error {
+func (s *appender) lock(ctx context.Context) error {
 	const firstPause, maxPause = 100 * time.Microsecond, 20 * time.Millisecond
 	wait := s.wait
 	if s.overdue {
@@ -132,7 +132,7 @@ func (s *shared) lock(ctx context.Context) error {
 	}
 }
 
-func (s *shared) unlock() {
+func (s *appender) unlock() {
 	if !s.locked {
 		return
 	}
@@ -142,14 +142,14 @@ func (s *shared) unlock() {
 }
 
 // warn logs a warning, once per file.
-func (s *shared) warn(text string, err error) {
+func (s *appender) warn(text string, err error) {
 	if !s.warned {
 		s.warned = true
 		s.log.Warn().Str("component", "eventlog").Str("file", s.file.Name()).AnErr("err", err).Msg(text)
 	}
 }
 
-func (s *shared) close() {
+func (s *appender) close() {
 	if s.last != nil {
 		_ = s.last.Close()
 	}

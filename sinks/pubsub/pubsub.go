@@ -9,10 +9,10 @@ import (
 
 	"google.golang.org/api/option"
 
-	"github.com/ctworker/ctworker/gcp"
+	"github.com/ctworker/ctworker/internal/eventsize"
+	"github.com/ctworker/ctworker/internal/pubsubapi"
+	"github.com/ctworker/ctworker/internal/retry"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/pipeline/again"
-	"github.com/ctworker/ctworker/sinks/fit"
 )
 
 // ErrClosed says that the Sink was closed.
@@ -36,16 +36,16 @@ type Options struct {
 	// request. Defaults to 10 ms.
 	Linger time.Duration
 	// Reporter logs failed requests that are retried. May be nil.
-	Reporter *again.Reporter
+	Reporter *retry.Reporter
 
 	suspectTime time.Duration // see again.Options; tests shorten it
 }
 
 // A Sink sends events to a queue.
 type Sink struct {
-	clients *gcp.Clients
-	limit   fit.Limit
-	sends   *gcp.Sender
+	clients *pubsubapi.Clients
+	limit   eventsize.Encoder
+	sends   *pubsubapi.Sender
 	closing sync.Once
 }
 
@@ -57,7 +57,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if opts.Queue == "" {
 		return nil, errors.New("pubsub: no event queue is named")
 	}
-	clients, err := gcp.Connect(ctx, gcp.Place{Project: opts.Project, Region: opts.Region}, opts.ClientOptions...)
+	clients, err := pubsubapi.NewClients(ctx, pubsubapi.Location{Project: opts.Project, Region: opts.Region}, opts.ClientOptions...)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	}
 	return &Sink{
 		clients: clients, sends: queue.NewSender(opts.Linger),
-		limit: fit.Limit{Queue: opts.Queue, Bytes: gcp.MostBytes, Text: text},
+		limit: eventsize.Encoder{Queue: opts.Queue, MaxBytes: pubsubapi.MaxMessageBytes, Render: text},
 	}, nil
 }
 
@@ -77,20 +77,20 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	messages := make([]gcp.Message, 0, len(events))
+	messages := make([]pubsubapi.Message, 0, len(events))
 	for i := range events {
-		all, err := s.limit.Messages(events[i])
+		all, err := s.limit.Encode(events[i])
 		if err != nil {
 			return fmt.Errorf("pubsub: %w", err)
 		}
 		for _, m := range all {
-			messages = append(messages, gcp.Message{Data: m.Body, Withheld: events[i].Withheld})
+			messages = append(messages, pubsubapi.Message{Data: m.Body, Withheld: events[i].Withheld})
 		}
 	}
 	switch err := s.sends.SendAll(ctx, messages); {
 	case err == nil:
 		return nil
-	case errors.Is(err, gcp.ErrSenderClosed):
+	case errors.Is(err, pubsubapi.ErrSenderClosed):
 		return ErrClosed
 	case ctx.Err() != nil:
 		return ctx.Err()

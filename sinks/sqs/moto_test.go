@@ -7,7 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/sinktest"
@@ -25,7 +25,7 @@ func TestContractOnMoto(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			queue, err := aws.FindQueue(t.Context(), client, s.queue, nil)
+			queue, err := sqsapi.FindQueue(t.Context(), client, s.queue, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

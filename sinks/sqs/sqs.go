@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/internal/eventsize"
+	"github.com/ctworker/ctworker/internal/retry"
+	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/pipeline/again"
-	"github.com/ctworker/ctworker/sinks/fit"
 )
 
 // ErrClosed says that the Sink was closed.
@@ -27,14 +27,14 @@ type Options struct {
 	// Default 10 ms.
 	Linger time.Duration
 	// Reporter logs failed requests that are retried. May be nil.
-	Reporter *again.Reporter
+	Reporter *retry.Reporter
 }
 
 // A Sink sends events to a queue.
 type Sink struct {
 	queue string
-	limit fit.Limit
-	sends *aws.Sender
+	limit eventsize.Encoder
+	sends *sqsapi.Sender
 }
 
 // Open finds the queue, with the credentials, region and endpoint of aws.Config, and
@@ -43,15 +43,15 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if opts.Queue == "" {
 		return nil, errors.New("sqs: no event queue is named")
 	}
-	c, err := aws.NewClient(ctx, opts.Region)
+	c, err := sqsapi.NewClient(ctx, opts.Region)
 	if err != nil {
 		return nil, err
 	}
 	return open(ctx, c, opts)
 }
 
-func open(ctx context.Context, c aws.Client, opts Options) (*Sink, error) {
-	queue, _, err := aws.CreateQueue(ctx, c, opts.Queue, opts.Reporter)
+func open(ctx context.Context, c sqsapi.Client, opts Options) (*Sink, error) {
+	queue, _, err := sqsapi.CreateQueue(ctx, c, opts.Queue, opts.Reporter)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +60,8 @@ func open(ctx context.Context, c aws.Client, opts Options) (*Sink, error) {
 		return nil, err
 	}
 	return &Sink{
-		queue: opts.Queue, limit: fit.Limit{Queue: opts.Queue, Bytes: limit, Text: text},
-		sends: aws.NewSender(queue, limit, opts.Linger),
+		queue: opts.Queue, limit: eventsize.Encoder{Queue: opts.Queue, MaxBytes: limit, Render: text},
+		sends: sqsapi.NewSender(queue, limit, opts.Linger),
 	}, nil
 }
 
@@ -70,20 +70,20 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var messages []aws.Message
+	var messages []sqsapi.Message
 	for i := range events {
-		all, err := s.limit.Messages(events[i])
+		all, err := s.limit.Encode(events[i])
 		if err != nil {
 			return fmt.Errorf("sqs: %w", err)
 		}
 		for _, m := range all {
-			messages = append(messages, aws.Message{Body: m.Body, Group: cmp.Or(events[i].TaskID, events[i].Hostname), Key: m.Key, Withheld: events[i].Withheld})
+			messages = append(messages, sqsapi.Message{Body: m.Body, Group: cmp.Or(events[i].TaskID, events[i].Hostname), Key: m.Key, Withheld: events[i].Withheld})
 		}
 	}
 	switch err := s.sends.SendAll(ctx, messages); {
 	case err == nil:
 		return nil
-	case errors.Is(err, aws.ErrSenderClosed):
+	case errors.Is(err, sqsapi.ErrSenderClosed):
 		return ErrClosed
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -99,4 +99,4 @@ func (s *Sink) Close(ctx context.Context) error {
 }
 
 // text is the event's JSON as SQS takes it.
-func text(e *pipeline.Event) string { return aws.Text(e.AppendJSON(nil)) }
+func text(e *pipeline.Event) string { return sqsapi.Text(e.AppendJSON(nil)) }

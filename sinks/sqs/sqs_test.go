@@ -149,7 +149,7 @@ func TestLargeEventsAreCut(t *testing.T) {
 	failed := completed("b", nil)
 	failed.Type, failed.Outcome = pipeline.TaskException, pipeline.Outcome{Kind: pipeline.Exception, Exception: long}
 	raw := completed("c", nil)
-	raw.Outcome.ResultBytes = []byte(long)
+	raw.Outcome.RawResult = []byte(long)
 	if err := write(t, s, completed("a", result), failed, raw, completed("d", []byte(`"short"`))); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ type Source struct {
 	asked   int // tasks that have been asked for and not been received
 	n       int64
 	err     error // final
-	batch   pipeline.Batch
+	batch   pipeline.DeliveryArena
 
 	want  chan int
 	got   chan item

@@ -52,8 +52,8 @@ func TestContract(t *testing.T) { // not parallel: it looks for goroutines
 				yield(pipeline.Task{}, errors.New("no connection"))
 			})
 		},
-		Handed:   func() int { return int(pulled.Load()) },
-		Features: sourcetest.Features{Ends: true, Ordered: true},
+		Delivered: func() int { return int(pulled.Load()) },
+		Features:  sourcetest.Features{Finite: true, Ordered: true},
 	})
 }
 
@@ -138,7 +138,7 @@ func TestARunAsksForWhatCanStart(t *testing.T) {
 					held = append(held, d)
 				}
 				for _, d := range held {
-					d.GiveBack()
+					d.ReleaseAsync()
 				}
 				return nil
 			})

@@ -22,7 +22,7 @@ func TestContract(t *testing.T) {
 			last.Store(s)
 			return s.open(t, Options{Lease: 3 * time.Second, Wait: time.Second})
 		},
-		Handed: func() int {
+		Delivered: func() int {
 			s := last.Load()
 			s.mu.Lock()
 			defer s.mu.Unlock()

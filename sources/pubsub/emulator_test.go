@@ -37,11 +37,11 @@ func TestContractOnTheEmulator(t *testing.T) {
 			return s
 		},
 		Parallel:         true,
-		Patience:         20 * time.Second,
+		Timeout:          20 * time.Second,
 		IgnoreGoroutines: pubsubtest.Goroutines(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
-			LeaseDuration: 3 * time.Second, ReportsLost: true, MaxData: 1 << 20,
+			LeaseDuration: 3 * time.Second, DetectsLostLease: true, MaxData: 1 << 20,
 		},
 	})
 }

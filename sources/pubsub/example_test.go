@@ -23,8 +23,8 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	run := pipeline.New(ctx, pipeline.Options{Slots: 4, Shared: true, Batch: 100, IdleTimeout: time.Minute})
-	leases := stages.NewExtender(stages.ExtendOptions{Patience: stages.Patience, Stall: run.Stall, Failed: run.Fail})
+	run := pipeline.New(ctx, pipeline.Options{Slots: 4, SharedSource: true, FetchBatchSize: 100, IdleTimeout: time.Minute})
+	leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: stages.MaxQueueTime, OnStall: run.ResetPrefetch, OnPermanentError: run.Fail})
 	received := pipeline.From(run, "source", tasks)
 	kept := pipeline.ViaUnbuffered(received, "extend", leases.Stage())
 	results := pipeline.Via(kept, "execute", stages.Execute(run, stages.RunnerFunc(
@@ -32,7 +32,7 @@ func Example() {
 			return false, task.Data, nil
 		})))
 	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{Parallel: 8}))
+	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 8}))
 	if err := run.Wait(); err != nil {
 		log.Print(err)
 	}

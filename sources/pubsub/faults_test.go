@@ -114,10 +114,10 @@ func TestRefusedForGood(t *testing.T) {
 	srv.setFault(func(context.Context, string, any) (bool, error) {
 		return true, status.Error(codes.PermissionDenied, "no")
 	})
-	if _, err := d.Extend(t.Context(), time.Minute); !errors.Is(err, pipeline.ErrRefused) || !strings.Contains(err.Error(), "ModifyAckDeadline") {
+	if _, err := d.Extend(t.Context(), time.Minute); !errors.Is(err, pipeline.ErrPermanent) || !strings.Contains(err.Error(), "ModifyAckDeadline") {
 		t.Errorf("Extend: %v", err)
 	}
-	if err := d.Ack(t.Context()); !errors.Is(err, pipeline.ErrRefused) || !strings.Contains(err.Error(), "pubsub.subscriptions.consume") {
+	if err := d.Ack(t.Context()); !errors.Is(err, pipeline.ErrPermanent) || !strings.Contains(err.Error(), "pubsub.subscriptions.consume") {
 		t.Errorf("Ack: %v", err)
 	}
 }
@@ -242,7 +242,7 @@ func TestTheFirstExtension(t *testing.T) {
 			srv := newServer(t, func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = tc.deadline }, task, task, task)
 			s := srv.open(t, Options{Lease: tc.lease})
 			ds := all(t, s, 3)
-			if left := time.Until(ds[0].Expires()); left > min(tc.lease, time.Duration(tc.deadline)*time.Second) || left <= 0 {
+			if left := time.Until(ds[0].ExpiresAt()); left > min(tc.lease, time.Duration(tc.deadline)*time.Second) || left <= 0 {
 				t.Errorf("the lease ends in %v", left)
 			}
 			release := func(d *pipeline.Delivery) { _ = d.Release(t.Context(), 0) }
@@ -323,7 +323,7 @@ func TestAPullThatIsNotAnswered(t *testing.T) {
 			if _, err := s.Receive(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Receive: %v", err)
 			}
-			if at := s.Unanswered(); at.IsZero() == away {
+			if at := s.LastFailure(); at.IsZero() == away {
 				t.Errorf("it could not be asked at %v", at)
 			}
 			if n := srv.count("GetSubscription"); n < 2 {

@@ -8,9 +8,9 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/ctworker/ctworker/gcp"
+	"github.com/ctworker/ctworker/internal/batch"
+	"github.com/ctworker/ctworker/internal/pubsubapi"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/pipeline/batch"
 )
 
 // lease is a message that has been pulled. It implements pipeline.Lease.
@@ -27,10 +27,10 @@ type change struct {
 	after int32 // seconds until it can be pulled again
 }
 
-func (l *lease) Expires() time.Time { return l.expires }
+func (l *lease) ExpiresAt() time.Time { return l.expires }
 
 func (l *lease) Ack(ctx context.Context) error {
-	return l.s.again(ctx, "Acknowledge", func() error { return l.s.acks.Do(ctx, l.id) })
+	return l.s.retry(ctx, "Acknowledge", func() error { return l.s.acks.Do(ctx, l.id) })
 }
 
 // Release has it pulled again after the delay, or after ten minutes.
@@ -38,17 +38,17 @@ func (l *lease) Release(ctx context.Context, delay time.Duration) error {
 	if err := l.wait(ctx); err != nil {
 		return err
 	}
-	c := change{id: l.id, after: gcp.Seconds(min(delay+time.Second-1, gcp.MostAckDeadline))}
-	return l.s.again(ctx, "ModifyAckDeadline", func() error { return l.s.releases.Do(ctx, c) })
+	c := change{id: l.id, after: pubsubapi.Seconds(min(delay+time.Second-1, pubsubapi.MaxAckDeadline))}
+	return l.s.retry(ctx, "ModifyAckDeadline", func() error { return l.s.releases.Do(ctx, c) })
 }
 
 func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
 	if err := l.wait(ctx); err != nil {
 		return time.Time{}, err
 	}
-	d = min(d, gcp.MostAckDeadline).Truncate(time.Second)
+	d = min(d, pubsubapi.MaxAckDeadline).Truncate(time.Second)
 	began := time.Now() // the answer may take its time
-	err := l.s.again(ctx, "ModifyAckDeadline", func() error { return l.s.extends.Do(ctx, change{l.id, gcp.Seconds(d)}) })
+	err := l.s.retry(ctx, "ModifyAckDeadline", func() error { return l.s.extends.Do(ctx, change{l.id, pubsubapi.Seconds(d)}) })
 	return began.Add(d), err
 }
 
@@ -63,20 +63,20 @@ func (l *lease) wait(ctx context.Context) error {
 }
 
 // again does what is worth another try until ctx ends.
-func (s *Source) again(ctx context.Context, action string, do func() error) error {
+func (s *Source) retry(ctx context.Context, action string, do func() error) error {
 	err := s.clients.Again(ctx, action, batch.ErrClosed, do)
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, batch.ErrClosed):
 		return err
-	case gcp.IsLost(err):
+	case pubsubapi.IsAckIDExpired(err):
 		return fmt.Errorf("%w: %w", pipeline.ErrLeaseLost, err)
 	}
-	return fmt.Errorf("%w: %w", pipeline.ErrRefused, s.queue.Explain(action, err))
+	return fmt.Errorf("%w: %w", pipeline.ErrPermanent, s.queue.Explain(action, err))
 }
 
 func (s *Source) acknowledge(ctx context.Context, ids []string) []error {
 	return s.each(ids, func(ids []string) error {
-		ctx, cancel := context.WithTimeout(ctx, gcp.RequestTime)
+		ctx, cancel := context.WithTimeout(ctx, pubsubapi.RequestTimeout)
 		defer cancel()
 		return s.client.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: s.queue.Subscription, AckIds: ids})
 	})
@@ -95,7 +95,7 @@ func (s *Source) modify(ctx context.Context, changes []change) []error {
 			ids[n] = changes[i].id
 		}
 		came := s.each(ids, func(ids []string) error {
-			ctx, cancel := context.WithTimeout(ctx, gcp.RequestTime)
+			ctx, cancel := context.WithTimeout(ctx, pubsubapi.RequestTimeout)
 			defer cancel()
 			return s.client.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{Subscription: s.queue.Subscription, AckIds: ids, AckDeadlineSeconds: after})
 		})
@@ -112,9 +112,9 @@ func (s *Source) each(ids []string, request func(ids []string) error) []error {
 	began := time.Now()
 	err := request(ids)
 	if err == nil {
-		s.poller.Answered(time.Since(began))
+		s.poller.ObserveLatency(time.Since(began))
 	}
-	errs, each := gcp.Answers(ids, err)
+	errs, each := pubsubapi.AckErrors(ids, err)
 	if half := len(ids) / 2; each {
 		return append(s.each(ids[:half], request), s.each(ids[half:], request)...)
 	}

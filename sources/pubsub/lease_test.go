@@ -20,7 +20,7 @@ func TestLeaseIsCountedFromThePull(t *testing.T) {
 		}
 		return false, nil
 	})
-	if d := receive(t, s, 1)[0]; d.Left() > lease-late {
-		t.Errorf("the lease is taken to last for another %v", d.Left())
+	if d := receive(t, s, 1)[0]; d.RemainingLease() > lease-late {
+		t.Errorf("the lease is taken to last for another %v", d.RemainingLease())
 	}
 }

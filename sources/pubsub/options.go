@@ -9,8 +9,8 @@ import (
 	"github.com/rs/zerolog"
 	"google.golang.org/api/option"
 
-	"github.com/ctworker/ctworker/gcp"
-	"github.com/ctworker/ctworker/pipeline/again"
+	"github.com/ctworker/ctworker/internal/pubsubapi"
+	"github.com/ctworker/ctworker/internal/retry"
 )
 
 // Options say which subscription. Only Queue and Project are required.
@@ -52,14 +52,14 @@ type Options struct {
 	Log zerolog.Logger
 	// Reporter logs failed requests that are repeated. Share one between all users of the
 	// provider, so that an outage is logged once. Defaults to one that writes to Log.
-	Reporter *again.Reporter
+	Reporter *retry.Reporter
 
 	limit, late, suspectTime time.Duration // see poll.Options; shorter in tests
 }
 
 func (o Options) withDefaults() Options {
 	if o.Reporter == nil {
-		o.Reporter = again.NewReporter(o.Log, "Pub/Sub")
+		o.Reporter = retry.NewReporter(o.Log, "Pub/Sub")
 	}
 	if o.Lease <= 0 {
 		o.Lease = time.Minute
@@ -77,7 +77,7 @@ func (o Options) validate() error {
 	if o.Queue == "" {
 		errs = append(errs, errors.New("no queue is named"))
 	}
-	if o.Lease < time.Second || o.Lease > gcp.MostAckDeadline {
+	if o.Lease < time.Second || o.Lease > pubsubapi.MaxAckDeadline {
 		errs = append(errs, fmt.Errorf("a lease of %v: Pub/Sub has from 1 s to 10 min", o.Lease))
 	}
 	if o.Wait < time.Second || o.Wait > longestWait {
@@ -92,7 +92,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("pubsub: %w", err)
 	}
-	clients, err := gcp.Connect(ctx, gcp.Place{Project: opts.Project, Region: opts.Region}, opts.ClientOptions...)
+	clients, err := pubsubapi.NewClients(ctx, pubsubapi.Location{Project: opts.Project, Region: opts.Region}, opts.ClientOptions...)
 	if err != nil {
 		return nil, err
 	}
@@ -107,11 +107,11 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 
 // look asks for the subscription, and says where it is not as it has to be. Who may
 // pull need not be one who may ask: then the shortest deadline is taken for granted.
-func look(ctx context.Context, queue *gcp.Queue, opts Options) (gcp.Info, error) {
+func look(ctx context.Context, queue *pubsubapi.Queue, opts Options) (pubsubapi.Info, error) {
 	info, err := queue.Info(ctx)
 	switch {
-	case gcp.IsDenied(err) && !opts.ExactlyOnce && !opts.CountAttempts:
-		return gcp.Info{AckDeadline: gcp.LeastAckDeadline}, nil
+	case pubsubapi.IsDenied(err) && !opts.ExactlyOnce && !opts.CountAttempts:
+		return pubsubapi.Info{AckDeadline: pubsubapi.MinAckDeadline}, nil
 	case err != nil && opts.Raw && info.TopicDeleted: // earlier messages can still be received
 		opts.Log.Warn().Err(err).Msg("topic was deleted; receiving the remaining messages of the subscription")
 		return info, nil

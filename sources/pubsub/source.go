@@ -5,15 +5,15 @@ import (
 	"sync"
 	"time"
 
-	pubsubapi "cloud.google.com/go/pubsub/v2/apiv1"
+	apiv1 "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/ctworker/ctworker/gcp"
+	"github.com/ctworker/ctworker/internal/batch"
 	"github.com/ctworker/ctworker/internal/boottime"
+	"github.com/ctworker/ctworker/internal/pubsubapi"
+	"github.com/ctworker/ctworker/internal/queuepoll"
+	"github.com/ctworker/ctworker/internal/retry"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/pipeline/again"
-	"github.com/ctworker/ctworker/pipeline/batch"
-	"github.com/ctworker/ctworker/sources/poll"
 )
 
 // pullMost is how many messages a pull asks for at most. Pub/Sub often returns fewer
@@ -28,12 +28,12 @@ const (
 
 // A Source takes tasks from a subscription. It never ends by itself.
 type Source struct {
-	clients  *gcp.Clients
-	client   *pubsubapi.SubscriptionAdminClient
-	queue    *gcp.Queue
+	clients  *pubsubapi.Clients
+	client   *apiv1.SubscriptionAdminClient
+	queue    *pubsubapi.Queue
 	deadline time.Duration // the subscription's own
 	opts     Options
-	poller   *poll.Poller
+	poller   *queuepoll.Poller
 
 	acks              *batch.Batcher[string]
 	extends, releases *batch.Batcher[change]
@@ -44,19 +44,19 @@ type Source struct {
 	closing sync.Once
 }
 
-func newSource(clients *gcp.Clients, queue *gcp.Queue, deadline time.Duration, opts Options) *Source {
+func newSource(clients *pubsubapi.Clients, queue *pubsubapi.Queue, deadline time.Duration, opts Options) *Source {
 	s := &Source{clients: clients, client: clients.Subscriptions, queue: queue, deadline: deadline, opts: opts}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.poller = poll.New(poll.Options{
-		Provider: "pubsub", Action: "Pull", Ask: s.ask, Classify: gcp.Classify, Explain: s.explain,
-		Most: pullMost, Partial: true, Wait: poll.MaxWait(opts.Wait, s.held()), WaitOut: true, Lease: opts.Lease, Raw: opts.Raw, Malformed: opts.Malformed,
-		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, Limit: opts.limit, Late: opts.late,
+	s.poller = queuepoll.New(queuepoll.Options{
+		Provider: "pubsub", Action: "Pull", Receive: s.ask, Classify: pubsubapi.Classify, Explain: s.explain,
+		MaxBatchSize: pullMost, PartialBatches: true, Wait: queuepoll.MaxWait(opts.Wait, s.held()), WaitForOpenPolls: true, Lease: opts.Lease, Raw: opts.Raw, OnMalformed: opts.Malformed,
+		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.limit, SlowAfter: opts.late,
 	})
 	s.acks = batch.New(batch.Options[string]{
-		Most: idsMost, MostBytes: idsBytes, Size: func(id string) int { return len(id) }, Linger: opts.Linger,
+		MaxItems: idsMost, MaxBytes: idsBytes, Size: func(id string) int { return len(id) }, Linger: opts.Linger,
 	}, s.acknowledge)
 	changes := batch.Options[change]{
-		Most: idsMost, MostBytes: idsBytes, Size: func(c change) int { return len(c.id) }, Linger: opts.Linger,
+		MaxItems: idsMost, MaxBytes: idsBytes, Size: func(c change) int { return len(c.id) }, Linger: opts.Linger,
 	}
 	s.extends = batch.New(changes, s.modify)
 	s.releases = batch.New(changes, s.modify)
@@ -78,7 +78,7 @@ func (s *Source) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 }
 
 // Unanswered is when Pub/Sub last could not be asked; see pipeline.Prober.
-func (s *Source) Unanswered() time.Time { return s.poller.Unanswered() }
+func (s *Source) LastFailure() time.Time { return s.poller.LastFailure() }
 
 // Close ends the polls, and returns once what they have brought has been released
 // and what is to be settled has been. Close again does nothing.
@@ -100,8 +100,8 @@ func (s *Source) Close(ctx context.Context) (err error) {
 // ask makes one pull. It waits for Options.Wait, also if less is asked for: a pull that is
 // canceled before Pub/Sub has answered can take messages that then stay hidden until their
 // deadline.
-func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) ([]poll.Message, error) {
-	pull, cancel := context.WithTimeout(ctx, max(wait, poll.MaxWait(s.opts.Wait, s.held())))
+func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) ([]queuepoll.Message, error) {
+	pull, cancel := context.WithTimeout(ctx, max(wait, queuepoll.MaxWait(s.opts.Wait, s.held())))
 	defer cancel()
 	sent := boottime.Now()
 	out, err := s.client.Pull(pull, &pubsubpb.PullRequest{Subscription: s.queue.Subscription, MaxMessages: int32(n)})
@@ -115,10 +115,10 @@ func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) (
 		return nil, nil
 	}
 	first := s.extendFirst(out.GetReceivedMessages())
-	expires := poll.Expires(sent, s.held())
-	messages := make([]poll.Message, len(out.GetReceivedMessages()))
+	expires := queuepoll.ExpiresAt(sent, s.held())
+	messages := make([]queuepoll.Message, len(out.GetReceivedMessages()))
 	for i, m := range out.GetReceivedMessages() {
-		messages[i] = poll.Message{
+		messages[i] = queuepoll.Message{
 			ID: m.GetMessage().GetMessageId(), Body: string(m.GetMessage().GetData()), Attempt: int(m.GetDeliveryAttempt()),
 			Lease: &lease{s: s, id: m.GetAckId(), first: first, expires: expires},
 		}
@@ -132,10 +132,10 @@ func (s *Source) held() time.Duration { return min(s.deadline, s.opts.Lease) }
 // probe tells a queue that has nothing from a network that is away: a pull that has
 // waited for long enough ends the same way. Any answer will do.
 func (s *Source) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, gcp.RequestTime)
+	ctx, cancel := context.WithTimeout(ctx, pubsubapi.RequestTimeout)
 	defer cancel()
 	_, err := s.client.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: s.queue.Subscription})
-	if gcp.IsDenied(err) {
+	if pubsubapi.IsDenied(err) {
 		return nil
 	}
 	return err
@@ -153,12 +153,12 @@ func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct
 	}
 	changes := make([]change, len(messages))
 	for i, m := range messages {
-		changes[i] = change{id: m.GetAckId(), after: gcp.Seconds(s.opts.Lease)}
+		changes[i] = change{id: m.GetAckId(), after: pubsubapi.Seconds(s.opts.Lease)}
 	}
 	s.firsts.Go(func() {
 		defer close(done)
 		var errs []error
-		guarded := again.Guard(func() error { errs = s.modify(s.ctx, changes); return nil })
+		guarded := retry.Guard(func() error { errs = s.modify(s.ctx, changes); return nil })
 		for _, err := range append(errs, guarded) {
 			if err != nil { // there is time for another try, which the renewal is
 				s.opts.Log.Debug().Err(err).Msg("a lease could not be extended as its message came")

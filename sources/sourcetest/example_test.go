@@ -15,7 +15,7 @@ func Example() {
 			New: func(_ testing.TB, tasks []pipeline.Task) pipeline.Source {
 				return function.Of(tasks...)
 			},
-			Features: sourcetest.Features{Ends: true, Ordered: true},
+			Features: sourcetest.Features{Finite: true, Ordered: true},
 		})
 	}
 }

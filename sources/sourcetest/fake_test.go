@@ -70,7 +70,7 @@ func harness(f fault, features Features) Harness {
 		NewBroken: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
 			return open(t, tasks, errors.New("line 7 is broken"))
 		},
-		Handed: func() int {
+		Delivered: func() int {
 			last.mu.Lock()
 			defer last.mu.Unlock()
 			return last.handed
@@ -169,7 +169,7 @@ func (p *provider) take(limit int) (ds []*pipeline.Delivery, wait time.Duration)
 		if d := p.features.LeaseDuration; d > 0 && p.fault != "lease" {
 			e.visible = now.Add(d)
 		}
-		e.acked = p.features.Ends // nobody else is told of it
+		e.acked = p.features.Finite // nobody else is told of it
 		p.handed++
 		d := p.deliver(e, now)
 		if ds = append(ds, d); p.fault == "twice" && i == 3 && e.attempt == 1 {
@@ -183,7 +183,7 @@ func (p *provider) take(limit int) (ds []*pipeline.Delivery, wait time.Duration)
 	if p.fault == "made up" && len(p.entries) == 0 {
 		return []*pipeline.Delivery{pipeline.NewDelivery(pipeline.Task{ID: "made up", Data: []byte("1")}, nil, 1)}, 0
 	}
-	if p.broken != nil || left == 0 && p.features.Ends {
+	if p.broken != nil || left == 0 && p.features.Finite {
 		wait = -1
 	}
 	return ds, wait
@@ -233,7 +233,7 @@ type lease struct {
 	expires time.Time
 }
 
-func (l *lease) Expires() time.Time { return l.expires }
+func (l *lease) ExpiresAt() time.Time { return l.expires }
 
 // change changes the entry, while the lease is held.
 func (l *lease) change(f func()) error {
@@ -252,7 +252,7 @@ func (l *lease) change(f func()) error {
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
 	if l.e.attempt != l.attempt {
-		if l.p.features.ReportsLost {
+		if l.p.features.DetectsLostLease {
 			return pipeline.ErrLeaseLost
 		}
 		return nil

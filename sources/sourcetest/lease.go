@@ -54,7 +54,7 @@ func anUnsettledTaskComesAgain(p *probe) {
 	p.open(p.h.New, makeTasks(1))
 	began := time.Now()
 	first := p.next(1)[0]
-	second := p.again(first, p.silence()+p.h.Patience)
+	second := p.again(first, p.silence()+p.h.Timeout)
 	// Half of it, as a provider counts from a moment of its own.
 	if took := time.Since(began); took < p.h.Features.LeaseDuration/2 {
 		p.Errorf("the task came again after %v; its lease is one of %v", took, p.h.Features.LeaseDuration)
@@ -103,7 +103,7 @@ func extendingKeepsTheTask(p *probe) {
 
 func aLostLeaseIsReported(p *probe) {
 	p.open(p.h.New, makeTasks(2))
-	ctx, cancel := context.WithTimeout(p.Context(), 10*p.h.Patience)
+	ctx, cancel := context.WithTimeout(p.Context(), 10*p.h.Timeout)
 	defer cancel()
 	old := map[string]*pipeline.Delivery{}
 	for _, d := range p.collect(2, 2) {
@@ -111,7 +111,7 @@ func aLostLeaseIsReported(p *probe) {
 	}
 	var second []*pipeline.Delivery
 	for len(second) < 2 {
-		ds, err := p.receive(p.silence()+p.h.Patience, 2-len(second))
+		ds, err := p.receive(p.silence()+p.h.Timeout, 2-len(second))
 		if err != nil {
 			p.Fatalf("Receive returned %v; the tasks were to come again", err)
 		}

@@ -42,7 +42,7 @@ func (p *probe) finish() {
 	}
 	for _, d := range p.received {
 		if !d.Settled() {
-			_ = d.Abandon() // cannot fail: nobody else settles it
+			_ = d.LetExpire() // cannot fail: nobody else settles it
 		}
 	}
 	p.received = nil
@@ -60,7 +60,7 @@ func (p *probe) close() error {
 }
 
 func (p *probe) closeSource(src pipeline.Source) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.Context()), p.h.Patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.Context()), p.h.Timeout)
 	defer cancel()
 	var err error
 	if late := p.within("Close", 0, func() { err = src.Close(ctx) }); late != nil {
@@ -82,13 +82,13 @@ func (p *probe) within(what string, d time.Duration, f func()) error {
 		}()
 		f()
 	}()
-	timer := time.NewTimer(d + p.h.Patience)
+	timer := time.NewTimer(d + p.h.Timeout)
 	defer timer.Stop()
 	select {
 	case err := <-ended:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("%s had not returned %v after it had to", what, p.h.Patience)
+		return fmt.Errorf("%s had not returned %v after it had to", what, p.h.Timeout)
 	}
 }
 
@@ -114,7 +114,7 @@ func (p *probe) receive(d time.Duration, limit int) ([]*pipeline.Delivery, error
 		p.Fatal("Receive returned io.EOF together with deliveries; it comes alone")
 	case errors.Is(err, io.EOF) && err != io.EOF:
 		p.Errorf("Receive returned an error that wraps io.EOF: %v", err)
-	case errors.Is(err, io.EOF) && !p.h.Features.Ends:
+	case errors.Is(err, io.EOF) && !p.h.Features.Finite:
 		p.Fatal("Receive returned io.EOF; Features.Ends is not set")
 	}
 	for _, d := range ds {
@@ -140,7 +140,7 @@ func (p *probe) inspect(d *pipeline.Delivery) {
 	case d.Settled():
 		p.Errorf("task %q was settled before it came", d.Task.ID)
 	}
-	expires := d.Expires()
+	expires := d.ExpiresAt()
 	if leases := p.h.Features.LeaseDuration > 0; leases == expires.IsZero() {
 		p.Errorf("task %q: the lease ends at %v; Features.LeaseDuration is %v", d.Task.ID, expires, p.h.Features.LeaseDuration)
 	}
@@ -156,7 +156,7 @@ func abridge(data []byte) string {
 // next receives between 1 and limit deliveries.
 func (p *probe) next(limit int) []*pipeline.Delivery {
 	p.Helper()
-	ds, err := p.receive(p.h.Patience, limit)
+	ds, err := p.receive(p.h.Timeout, limit)
 	if err != nil {
 		p.Fatalf("Receive returned %v where a task was to come", err)
 	}
@@ -180,8 +180,8 @@ func (p *probe) nothing(d time.Duration) {
 	switch {
 	case len(ds) > 0:
 		p.Fatalf("task %q came, attempt %d, where nothing was to come", ds[0].Task.ID, ds[0].Attempt)
-	case p.h.Features.Ends && errors.Is(err, io.EOF):
-	case p.h.Features.Ends:
+	case p.h.Features.Finite && errors.Is(err, io.EOF):
+	case p.h.Features.Finite:
 		p.Fatalf("Receive returned %v, want io.EOF", err)
 	case !errors.Is(err, context.DeadlineExceeded):
 		p.Fatalf("Receive returned %v, want its context's error", err)
@@ -189,15 +189,15 @@ func (p *probe) nothing(d time.Duration) {
 }
 
 // silence is for how long nothing comes of what is settled.
-func (p *probe) silence() time.Duration { return p.h.Quiet + 3*p.h.Features.LeaseDuration/2 }
+func (p *probe) silence() time.Duration { return p.h.QuietPeriod + 3*p.h.Features.LeaseDuration/2 }
 
 // soon is within what time a task comes that is available: before the end of a
 // lease can have made it so.
 func (p *probe) soon() time.Duration {
 	if lease := p.h.Features.LeaseDuration; lease > 0 {
-		return min(p.h.Patience, 3*lease/4)
+		return min(p.h.Timeout, 3*lease/4)
 	}
-	return p.h.Patience
+	return p.h.Timeout
 }
 
 // ack acknowledges deliveries.
@@ -211,7 +211,7 @@ func (p *probe) ack(ds ...*pipeline.Delivery) {
 // settled calls a settlement, which has to succeed.
 func (p *probe) settled(settle func(context.Context) error) {
 	p.Helper()
-	ctx, cancel := context.WithTimeout(p.Context(), p.h.Patience)
+	ctx, cancel := context.WithTimeout(p.Context(), p.h.Timeout)
 	defer cancel()
 	var err error
 	if late := p.within("settling", 0, func() { err = settle(ctx) }); late != nil {

@@ -22,7 +22,7 @@ func everyTaskComesOnce(p *probe) {
 		p.ack(ds...)
 		all = append(all, ds...)
 	}
-	p.nothing(p.h.Quiet)
+	p.nothing(p.h.QuietPeriod)
 	p.once(tasks, all)
 }
 
@@ -39,7 +39,7 @@ func atMostLimitAtOnce(p *probe) {
 
 func noMoreIsTakenThanWasAskedFor(p *probe) {
 	p.open(p.h.New, makeTasks(40))
-	if n := p.h.Handed(); n != 0 {
+	if n := p.h.Delivered(); n != 0 {
 		p.Fatalf("%d tasks were taken before any was asked for", n)
 	}
 	received := 0
@@ -47,7 +47,7 @@ func noMoreIsTakenThanWasAskedFor(p *probe) {
 		ds := p.next(limit)
 		received += len(ds)
 		p.ack(ds...)
-		if n := p.h.Handed(); n != received {
+		if n := p.h.Delivered(); n != received {
 			p.Fatalf("%d tasks were taken of the provider; Receive has returned %d", n, received)
 		}
 	}
@@ -86,7 +86,7 @@ func bigData(p *probe) {
 
 func noTasks(p *probe) {
 	p.open(p.h.New, nil)
-	p.nothing(p.h.Quiet)
+	p.nothing(p.h.QuietPeriod)
 }
 
 func endOfFileIsFinal(p *probe) {
@@ -94,7 +94,7 @@ func endOfFileIsFinal(p *probe) {
 	p.open(p.h.New, tasks)
 	p.ack(p.collect(len(tasks), 10)...)
 	for range 3 {
-		if _, err := p.receive(p.h.Patience, 10); err != io.EOF {
+		if _, err := p.receive(p.h.Timeout, 10); err != io.EOF {
 			p.Fatalf("Receive returned %v after the last task, want io.EOF each time", err)
 		}
 	}
@@ -107,7 +107,7 @@ func anErrorIsFinal(p *probe) {
 	var first error
 	for first == nil {
 		var ds []*pipeline.Delivery
-		ds, first = p.receive(p.h.Patience, 2)
+		ds, first = p.receive(p.h.Timeout, 2)
 		p.ack(ds...)
 		all = append(all, ds...)
 	}
@@ -116,7 +116,7 @@ func anErrorIsFinal(p *probe) {
 		p.Fatalf("Receive returned %v; NewBroken's source was to fail", first)
 	}
 	for range 2 {
-		ds, err := p.receive(p.h.Patience, 2)
+		ds, err := p.receive(p.h.Timeout, 2)
 		if len(ds) > 0 || err == nil || err.Error() != first.Error() {
 			p.Fatalf("Receive returned %d deliveries and error %q after error %q; it was to stay", len(ds), err, first)
 		}
@@ -127,7 +127,7 @@ func theEndOfTheContextEndsReceive(p *probe) {
 	tasks := makeTasks(2)
 	p.open(p.h.NewBlocking, tasks)
 	p.ack(p.collect(len(tasks), 1)...)
-	for _, d := range []time.Duration{0, p.h.Quiet, p.h.Quiet} {
+	for _, d := range []time.Duration{0, p.h.QuietPeriod, p.h.QuietPeriod} {
 		ds, err := p.receive(d, 5) // checks that it returns in time
 		if len(ds) > 0 || !errors.Is(err, context.DeadlineExceeded) {
 			p.Fatalf("Receive returned %d deliveries and error %v, want its context's error", len(ds), err)
@@ -158,7 +158,7 @@ func anEndedContextStrandsNothing(p *probe) {
 		p.ack(ds...)
 	}
 	// Contexts that have ended, and that end somewhere on the way.
-	for d := time.Duration(1); d < p.h.Quiet; d *= 4 {
+	for d := time.Duration(1); d < p.h.QuietPeriod; d *= 4 {
 		receive(0, 1)
 		receive(d, 1)
 	}
@@ -171,7 +171,7 @@ func anEndedContextStrandsNothing(p *probe) {
 		}
 		receive(left, 10)
 	}
-	p.nothing(p.h.Quiet)
+	p.nothing(p.h.QuietPeriod)
 }
 
 func closeBeforeAnyReceive(p *probe) {
@@ -199,7 +199,7 @@ func closeAfterACancelledReceive(p *probe) {
 		newSource = p.h.New
 	}
 	p.open(newSource, tasks)
-	for _, d := range []time.Duration{0, p.h.Quiet} {
+	for _, d := range []time.Duration{0, p.h.QuietPeriod} {
 		ds, _ := p.receive(d, 1)
 		p.ack(ds...)
 	}
@@ -222,11 +222,11 @@ func noGoroutineIsLeft(p *probe) {
 		{"closed after the last task", func() {
 			p.open(p.h.New, makeTasks(3))
 			p.ack(p.collect(3, 3)...)
-			p.nothing(p.h.Quiet)
+			p.nothing(p.h.QuietPeriod)
 		}},
 		{"closed after a cancelled Receive", func() {
 			p.open(newBlocking, nil)
-			_, _ = p.receive(p.h.Quiet, 1)
+			_, _ = p.receive(p.h.QuietPeriod, 1)
 		}},
 	} {
 		ignored := append([]goleak.Option{goleak.IgnoreCurrent()}, p.h.IgnoreGoroutines...)

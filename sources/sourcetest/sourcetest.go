@@ -30,7 +30,7 @@ type Harness struct {
 	// Handed returns how many tasks have left the provider for the source that
 	// New returned last, whether Receive has returned them yet or not. Leave
 	// it nil where reading ahead does no harm, as of a local file.
-	Handed func() int
+	Delivered func() int
 
 	// Parallel runs the cases that wait for leases and delays at the same time.
 	// New, NewBlocking and NewBroken are then called concurrently. Handed and
@@ -45,11 +45,11 @@ type Harness struct {
 	// Patience is how long a call may take that has no reason to wait, and how
 	// long a task may take to come. It bounds failures alone, so be generous.
 	// Default 10 s.
-	Patience time.Duration
+	Timeout time.Duration
 
 	// Quiet is for how long nothing must come before the suite believes that
 	// nothing will. A source that Ends says so itself. Default 100 ms.
-	Quiet time.Duration
+	QuietPeriod time.Duration
 
 	Features Features
 }
@@ -59,7 +59,7 @@ type Harness struct {
 type Features struct {
 	// Ends: Receive returns io.EOF after the last task, as for a file. Without
 	// it, Receive waits for ever, as for a queue.
-	Ends bool
+	Finite bool
 
 	// Ordered: tasks come in the order in which New was given them.
 	Ordered bool
@@ -81,7 +81,7 @@ type Features struct {
 	// ReportsLost: where a task has come again after its lease, the earlier
 	// delivery's Extend and Ack return an error that Is
 	// pipeline.ErrLeaseLost.
-	ReportsLost bool
+	DetectsLostLease bool
 
 	// MaxData is the size in bytes of the largest data that a task may have.
 	// Default 1 MiB, which is also the most that is tried.
@@ -89,14 +89,14 @@ type Features struct {
 }
 
 func (h Harness) withDefaults() Harness {
-	if h.NewBlocking == nil && !h.Features.Ends {
+	if h.NewBlocking == nil && !h.Features.Finite {
 		h.NewBlocking = h.New
 	}
-	if h.Patience <= 0 {
-		h.Patience = 10 * time.Second
+	if h.Timeout <= 0 {
+		h.Timeout = 10 * time.Second
 	}
-	if h.Quiet <= 0 {
-		h.Quiet = 100 * time.Millisecond
+	if h.QuietPeriod <= 0 {
+		h.QuietPeriod = 100 * time.Millisecond
 	}
 	if h.Features.MaxData <= 0 {
 		h.Features.MaxData = 1 << 20
@@ -178,11 +178,11 @@ var cases = []testCase{
 	{name: "settling concurrently", run: settlingConcurrently},
 }
 
-func hasHanded(h Harness) bool   { return h.Handed != nil }
-func ends(h Harness) bool        { return h.Features.Ends }
+func hasHanded(h Harness) bool   { return h.Delivered != nil }
+func ends(h Harness) bool        { return h.Features.Finite }
 func isBreakable(h Harness) bool { return h.NewBroken != nil }
 func blocks(h Harness) bool      { return h.NewBlocking != nil }
 func redelivers(h Harness) bool  { return h.Features.Redelivers }
 func delays(h Harness) bool      { return h.Features.Redelivers && h.Features.ReleaseDelay > 0 }
 func leases(h Harness) bool      { return h.Features.LeaseDuration > 0 }
-func reportsLost(h Harness) bool { return leases(h) && h.Features.ReportsLost }
+func reportsLost(h Harness) bool { return leases(h) && h.Features.DetectsLostLease }

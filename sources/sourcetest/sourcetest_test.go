@@ -13,9 +13,9 @@ import (
 var (
 	queue = Features{
 		Ordered: true, Redelivers: true, CountsAttempts: true,
-		ReleaseDelay: time.Second, LeaseDuration: 2 * time.Second, ReportsLost: true,
+		ReleaseDelay: time.Second, LeaseDuration: 2 * time.Second, DetectsLostLease: true,
 	}
-	list = Features{Ends: true, Ordered: true}
+	list = Features{Finite: true, Ordered: true}
 )
 
 func TestListPasses(t *testing.T) { Run(t, harness("", list)) }

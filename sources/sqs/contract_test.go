@@ -18,7 +18,7 @@ func TestContract(t *testing.T) {
 			last.Store(q)
 			return q.open(t, Options{Lease: 3 * time.Second, Wait: time.Second})
 		},
-		Handed: func() int {
+		Delivered: func() int {
 			q := last.Load()
 			q.mu.Lock()
 			defer q.mu.Unlock()
@@ -28,7 +28,7 @@ func TestContract(t *testing.T) {
 		IgnoreGoroutines: sqstest.Connections(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
-			LeaseDuration: 3 * time.Second, ReportsLost: true, MaxData: 1 << 20,
+			LeaseDuration: 3 * time.Second, DetectsLostLease: true, MaxData: 1 << 20,
 		},
 	})
 }

@@ -27,8 +27,8 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	run := pipeline.New(ctx, pipeline.Options{Slots: 8, Shared: true, Batch: 10, IdleTimeout: time.Minute})
-	leases := stages.NewExtender(stages.ExtendOptions{Patience: stages.Patience, Stall: run.Stall})
+	run := pipeline.New(ctx, pipeline.Options{Slots: 8, SharedSource: true, FetchBatchSize: 10, IdleTimeout: time.Minute})
+	leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: stages.MaxQueueTime, OnStall: run.ResetPrefetch})
 	defer leases.Close()
 
 	work := stages.RunnerFunc(func(_ context.Context, task pipeline.Task) (bool, []byte, error) {
@@ -38,7 +38,7 @@ func Example() {
 	kept := pipeline.ViaUnbuffered(received, "extend", leases.Stage())
 	results := pipeline.Via(kept, "execute", stages.Execute(run, work))
 	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{Parallel: 32}))
+	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 32}))
 	if err := run.Wait(); err != nil {
 		log.Print(err)
 	}

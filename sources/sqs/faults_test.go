@@ -202,10 +202,10 @@ func TestRefusedForGood(t *testing.T) {
 		sqstest.Refuse(w, http.StatusForbidden, "AccessDeniedException", action)
 		return true
 	})
-	if _, err := d.Extend(t.Context(), time.Minute); !errors.Is(err, pipeline.ErrRefused) || !strings.Contains(err.Error(), "sqs:ChangeMessageVisibility") {
+	if _, err := d.Extend(t.Context(), time.Minute); !errors.Is(err, pipeline.ErrPermanent) || !strings.Contains(err.Error(), "sqs:ChangeMessageVisibility") {
 		t.Errorf("Extend: %v", err)
 	}
-	if err := d.Ack(t.Context()); !errors.Is(err, pipeline.ErrRefused) || !strings.Contains(err.Error(), "sqs:DeleteMessage") {
+	if err := d.Ack(t.Context()); !errors.Is(err, pipeline.ErrPermanent) || !strings.Contains(err.Error(), "sqs:DeleteMessage") {
 		t.Errorf("Ack: %v", err)
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/internal/batch"
 	"github.com/ctworker/ctworker/internal/boottime"
+	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/pipeline/batch"
 )
 
 // lease is a message in flight. It implements pipeline.Lease.
@@ -29,84 +29,84 @@ type visibility struct {
 	after  int32 // seconds until it can be received again
 }
 
-func (l *lease) Expires() time.Time { return l.expires }
+func (l *lease) ExpiresAt() time.Time { return l.expires }
 
 func (l *lease) Ack(ctx context.Context) error {
-	return l.s.again(ctx, "DeleteMessage", func() error { return l.s.deletes.Do(ctx, l.handle) })
+	return l.s.retry(ctx, "DeleteMessage", func() error { return l.s.deletes.Do(ctx, l.handle) })
 }
 
 func (l *lease) Release(ctx context.Context, delay time.Duration) error {
-	change := visibility{handle: l.handle, after: roundUp(min(delay, l.left()))}
-	return l.s.again(ctx, "ChangeMessageVisibility", func() error { return l.s.releases.Do(ctx, change) })
+	change := visibility{handle: l.handle, after: roundUp(min(delay, l.remaining()))}
+	return l.s.retry(ctx, "ChangeMessageVisibility", func() error { return l.s.releases.Do(ctx, change) })
 }
 
 // Extend asks for d from now, or for what is left of MaxHold.
 func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
-	d = min(d, l.left())
+	d = min(d, l.remaining())
 	if d < time.Second {
 		return time.Time{}, fmt.Errorf("%w: SQS lets no message be held for longer than %v", pipeline.ErrLeaseLost, MaxHold)
 	}
 	began := time.Now() // the answer may take its time
-	change := visibility{handle: l.handle, after: aws.Seconds(d)}
-	err := l.s.again(ctx, "ChangeMessageVisibility", func() error { return l.s.extends.Do(ctx, change) })
+	change := visibility{handle: l.handle, after: sqsapi.Seconds(d)}
+	err := l.s.retry(ctx, "ChangeMessageVisibility", func() error { return l.s.extends.Do(ctx, change) })
 	return began.Add(d.Truncate(time.Second)), err
 }
 
 // left is what is left of MaxHold, at least: SQS counts from a moment after the request
 // was sent.
-func (l *lease) left() time.Duration {
+func (l *lease) remaining() time.Duration {
 	return max(MaxHold-boottime.Now().Sub(l.sent)-holdMargin, 0)
 }
 
 // holdMargin is how long a request to extend a lease may be on its way.
 const holdMargin = 30 * time.Second
 
-func roundUp(d time.Duration) int32 { return aws.Seconds(d + time.Second - 1) }
+func roundUp(d time.Duration) int32 { return sqsapi.Seconds(d + time.Second - 1) }
 
 // again does what is worth another try until ctx ends.
-func (s *Source) again(ctx context.Context, action string, do func() error) error {
-	err := aws.Again(ctx, aws.Try{Action: action, Final: batch.ErrClosed, Reporter: s.opts.Reporter, SuspectTime: s.opts.suspectTime}, do)
+func (s *Source) retry(ctx context.Context, action string, do func() error) error {
+	err := sqsapi.Retry(ctx, sqsapi.Try{Action: action, Final: batch.ErrClosed, Reporter: s.opts.Reporter, SuspectTime: s.opts.suspectTime}, do)
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, batch.ErrClosed):
 		return err
-	case aws.IsLost(err):
+	case sqsapi.IsReceiptExpired(err):
 		return fmt.Errorf("%w: %w", pipeline.ErrLeaseLost, err)
 	}
-	return fmt.Errorf("%w: %w", pipeline.ErrRefused, aws.Explain(action, s.opts.Queue, err))
+	return fmt.Errorf("%w: %w", pipeline.ErrPermanent, sqsapi.DescribeError(action, s.opts.Queue, err))
 }
 
 func (s *Source) deleteBatch(ctx context.Context, handles []string) []error {
 	in := sqs.DeleteMessageBatchInput{QueueUrl: &s.url}
 	for i, handle := range handles {
-		in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: aws.EntryID(i), ReceiptHandle: &handle})
+		in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: sqsapi.EntryID(i), ReceiptHandle: &handle})
 	}
-	ctx, cancel := context.WithTimeout(ctx, aws.RequestTime)
+	ctx, cancel := context.WithTimeout(ctx, sqsapi.RequestTimeout)
 	defer cancel()
 	began := time.Now()
 	out, err := s.client.DeleteMessageBatch(ctx, &in)
 	if err != nil {
-		return aws.Failed(len(handles), err)
+		return sqsapi.RepeatError(len(handles), err)
 	}
-	s.poller.Answered(time.Since(began))
+	s.poller.ObserveLatency(time.Since(began))
 	id := func(e types.DeleteMessageBatchResultEntry) *string { return e.Id }
-	return aws.Answers(len(handles), out.Successful, id, out.Failed)
+	return sqsapi.BatchErrors(len(handles), out.Successful, id, out.Failed)
 }
 
 func (s *Source) changeBatch(ctx context.Context, changes []visibility) []error {
 	in := sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &s.url}
 	for i, c := range changes {
 		in.Entries = append(in.Entries, types.ChangeMessageVisibilityBatchRequestEntry{
-			Id: aws.EntryID(i), ReceiptHandle: &c.handle, VisibilityTimeout: c.after,
+			Id: sqsapi.EntryID(i), ReceiptHandle: &c.handle, VisibilityTimeout: c.after,
 		})
 	}
-	ctx, cancel := context.WithTimeout(ctx, aws.RequestTime)
+	ctx, cancel := context.WithTimeout(ctx, sqsapi.RequestTimeout)
 	defer cancel()
 	began := time.Now()
 	out, err := s.client.ChangeMessageVisibilityBatch(ctx, &in)
 	if err != nil {
-		return aws.Failed(len(changes), err)
+		return sqsapi.RepeatError(len(changes), err)
 	}
-	s.poller.Answered(time.Since(began))
+	s.poller.ObserveLatency(time.Since(began))
 	id := func(e types.ChangeMessageVisibilityBatchResultEntry) *string { return e.Id }
-	return aws.Answers(len(changes), out.Successful, id, out.Failed)
+	return sqsapi.BatchErrors(len(changes), out.Successful, id, out.Failed)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/sourcetest"
@@ -45,13 +45,13 @@ func TestContractOnMoto(t *testing.T) {
 func send(t testing.TB, client *sqs.Client, url string, bodies []string) {
 	t.Helper()
 	for len(bodies) > 0 {
-		n := min(len(bodies), aws.BatchMost)
+		n := min(len(bodies), sqsapi.MaxBatchSize)
 		if len(bodies[0]) > 100_000 {
 			n = 1
 		}
 		in := sqs.SendMessageBatchInput{QueueUrl: &url}
 		for i, body := range bodies[:n] {
-			in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{Id: aws.EntryID(i), MessageBody: &body})
+			in.Entries = append(in.Entries, types.SendMessageBatchRequestEntry{Id: sqsapi.EntryID(i), MessageBody: &body})
 		}
 		out, err := client.SendMessageBatch(t.Context(), &in)
 		if err != nil || len(out.Failed) > 0 {

@@ -9,8 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/rs/zerolog"
 
-	"github.com/ctworker/ctworker/aws"
-	"github.com/ctworker/ctworker/pipeline/again"
+	"github.com/ctworker/ctworker/internal/retry"
+	"github.com/ctworker/ctworker/internal/sqsapi"
 )
 
 // MaxHold is for how long SQS lets a message be held in all, from its receive
@@ -45,14 +45,14 @@ type Options struct {
 	Log zerolog.Logger
 	// Reporter logs failed requests that are repeated. Share one between all users of the
 	// provider, so that an outage is logged once. Defaults to one that writes to Log.
-	Reporter *again.Reporter
+	Reporter *retry.Reporter
 
 	limit, late, suspectTime time.Duration // see poll.Options; shorter in tests
 }
 
 func (o Options) withDefaults() Options {
 	if o.Reporter == nil {
-		o.Reporter = again.NewReporter(o.Log, "SQS")
+		o.Reporter = retry.NewReporter(o.Log, "SQS")
 	}
 	if o.Lease <= 0 {
 		o.Lease = time.Minute
@@ -85,7 +85,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("sqs: %w", err)
 	}
-	c, err := aws.NewClient(ctx, opts.Region)
+	c, err := sqsapi.NewClient(ctx, opts.Region)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 
 // client is what a Source needs of the SDK's *sqs.Client.
 type client interface {
-	aws.QueueFinder
+	sqsapi.QueueFinder
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
 	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput, ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
 	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
@@ -102,7 +102,7 @@ type client interface {
 
 // open finds the queue. opts has its defaults.
 func open(ctx context.Context, c client, opts Options) (*Source, error) {
-	url, err := aws.QueueURL(ctx, c, opts.Queue, opts.Reporter)
+	url, err := sqsapi.QueueURL(ctx, c, opts.Queue, opts.Reporter)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ func TestUnansweredWhileSQSIsAway(t *testing.T) {
 	q := newFakeQueue(t, task)
 	s := q.open(t, Options{})
 	defer closeNow(t, s)
-	if at := s.Unanswered(); !at.IsZero() {
+	if at := s.LastFailure(); !at.IsZero() {
 		t.Errorf("it could not be asked at %v", at)
 	}
 	var away atomic.Bool
@@ -28,19 +28,19 @@ func TestUnansweredWhileSQSIsAway(t *testing.T) {
 	})
 	got := make(chan int)
 	go func() { got <- len(receive(t, s, 1)) }()
-	for s.Unanswered().IsZero() {
+	for s.LastFailure().IsZero() {
 		<-time.After(time.Millisecond)
 	}
 	<-time.After(50 * time.Millisecond)
 	asked := time.Now()
-	if at := s.Unanswered(); at.Before(asked) {
+	if at := s.LastFailure(); at.Before(asked) {
 		t.Errorf("it could last not be asked %v ago", asked.Sub(at))
 	}
 	away.Store(false)
 	if <-got != 1 {
 		t.Error("no task")
 	}
-	if at := s.Unanswered(); at.IsZero() || time.Since(at) > patience {
+	if at := s.LastFailure(); at.IsZero() || time.Since(at) > patience {
 		t.Errorf("it could last not be asked at %v", at)
 	}
 }
@@ -66,7 +66,7 @@ func TestAReceiveThatIsNeverAnswered(t *testing.T) {
 	})
 	got := make(chan int)
 	go func() { got <- len(receive(t, s, 1)) }()
-	for s.Unanswered().IsZero() {
+	for s.LastFailure().IsZero() {
 		<-time.After(time.Millisecond)
 	}
 	if <-got != 1 {

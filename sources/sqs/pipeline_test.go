@@ -62,9 +62,9 @@ func start(t *testing.T, tasks, slots, ahead int, f func(ctx context.Context, ta
 	if err != nil {
 		t.Fatal(err)
 	}
-	leases := stages.NewExtender(stages.ExtendOptions{Lease: 2 * time.Second})
+	leases := stages.NewExtender(stages.ExtendOptions{LeaseDuration: 2 * time.Second})
 	t.Cleanup(leases.Close)
-	w.run = pipeline.New(t.Context(), pipeline.Options{Slots: slots, Ahead: ahead, Grace: time.Minute})
+	w.run = pipeline.New(t.Context(), pipeline.Options{Slots: slots, Prefetch: ahead, GracePeriod: time.Minute})
 	received := pipeline.From(w.run, "source", src)
 	kept := pipeline.Via(received, "extend", leases.Stage())
 	results := pipeline.Via(kept, "execute", stages.Execute(w.run, stages.RunnerFunc(f)))

@@ -10,11 +10,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/ctworker/ctworker/aws"
+	"github.com/ctworker/ctworker/internal/batch"
 	"github.com/ctworker/ctworker/internal/boottime"
+	"github.com/ctworker/ctworker/internal/queuepoll"
+	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/pipeline/batch"
-	"github.com/ctworker/ctworker/sources/poll"
 )
 
 // A Source takes tasks from a queue. It never ends by itself.
@@ -22,7 +22,7 @@ type Source struct {
 	client client
 	url    string
 	opts   Options
-	poller *poll.Poller
+	poller *queuepoll.Poller
 
 	deletes           *batch.Batcher[string]
 	extends, releases *batch.Batcher[visibility]
@@ -30,14 +30,14 @@ type Source struct {
 
 func newSource(c client, url string, opts Options) *Source {
 	s := &Source{client: c, url: url, opts: opts}
-	s.poller = poll.New(poll.Options{
-		Provider: "sqs", Action: "ReceiveMessage", Ask: s.ask, Classify: aws.Classify, Explain: s.explain,
-		Most: aws.BatchMost, Wait: poll.MaxWait(opts.Wait, opts.Lease), Lease: opts.Lease, Raw: opts.Raw, Malformed: opts.Malformed,
-		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, Limit: opts.limit, Late: opts.late,
+	s.poller = queuepoll.New(queuepoll.Options{
+		Provider: "sqs", Action: "ReceiveMessage", Receive: s.ask, Classify: sqsapi.Classify, Explain: s.explain,
+		MaxBatchSize: sqsapi.MaxBatchSize, Wait: queuepoll.MaxWait(opts.Wait, opts.Lease), Lease: opts.Lease, Raw: opts.Raw, OnMalformed: opts.Malformed,
+		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.limit, SlowAfter: opts.late,
 	})
-	s.deletes = batch.New(batch.Options[string]{Most: aws.BatchMost, Linger: opts.Linger}, s.deleteBatch)
-	s.extends = batch.New(batch.Options[visibility]{Most: aws.BatchMost, Linger: opts.Linger}, s.changeBatch)
-	s.releases = batch.New(batch.Options[visibility]{Most: aws.BatchMost, Linger: opts.Linger}, s.changeBatch)
+	s.deletes = batch.New(batch.Options[string]{MaxItems: sqsapi.MaxBatchSize, Linger: opts.Linger}, s.deleteBatch)
+	s.extends = batch.New(batch.Options[visibility]{MaxItems: sqsapi.MaxBatchSize, Linger: opts.Linger}, s.changeBatch)
+	s.releases = batch.New(batch.Options[visibility]{MaxItems: sqsapi.MaxBatchSize, Linger: opts.Linger}, s.changeBatch)
 	return s
 }
 
@@ -56,7 +56,7 @@ func (s *Source) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 }
 
 // Unanswered is when SQS last could not be asked; see pipeline.Prober.
-func (s *Source) Unanswered() time.Time { return s.poller.Unanswered() }
+func (s *Source) LastFailure() time.Time { return s.poller.LastFailure() }
 
 // Close ends the polls, and returns once what they have brought has been released
 // and what is to be settled has been. Close again does nothing.
@@ -69,12 +69,12 @@ func (s *Source) Close(ctx context.Context) error {
 }
 
 // ask makes one receive.
-func (s *Source) ask(ctx context.Context, n int, wait time.Duration, try string) ([]poll.Message, error) {
+func (s *Source) ask(ctx context.Context, n int, wait time.Duration, try string) ([]queuepoll.Message, error) {
 	in := &sqs.ReceiveMessageInput{
-		QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: aws.Seconds(wait),
-		VisibilityTimeout: aws.Seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
+		QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: sqsapi.Seconds(wait),
+		VisibilityTimeout: sqsapi.Seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
 	}
-	if strings.HasSuffix(s.url, aws.FIFO) { // what an answer that is lost had brought, another try brings again
+	if strings.HasSuffix(s.url, sqsapi.FIFOSuffix) { // what an answer that is lost had brought, another try brings again
 		in.ReceiveRequestAttemptId = &try
 	}
 	sent := boottime.Now()
@@ -82,10 +82,10 @@ func (s *Source) ask(ctx context.Context, n int, wait time.Duration, try string)
 	if err != nil {
 		return nil, err
 	}
-	expires := poll.Expires(sent, s.opts.Lease)
-	messages := make([]poll.Message, len(out.Messages))
+	expires := queuepoll.ExpiresAt(sent, s.opts.Lease)
+	messages := make([]queuepoll.Message, len(out.Messages))
 	for i, m := range out.Messages {
-		messages[i] = poll.Message{
+		messages[i] = queuepoll.Message{
 			ID: awssdk.ToString(m.MessageId), Body: awssdk.ToString(m.Body), Attempt: attempt(m),
 			Lease: &lease{s: s, handle: awssdk.ToString(m.ReceiptHandle), sent: sent, expires: expires},
 		}
@@ -93,7 +93,9 @@ func (s *Source) ask(ctx context.Context, n int, wait time.Duration, try string)
 	return messages, nil
 }
 
-func (s *Source) explain(err error) error { return aws.Explain("ReceiveMessage", s.opts.Queue, err) }
+func (s *Source) explain(err error) error {
+	return sqsapi.DescribeError("ReceiveMessage", s.opts.Queue, err)
+}
 
 // receiveCount is the attribute that counts the receives of a message.
 const receiveCount = types.MessageSystemAttributeNameApproximateReceiveCount

@@ -47,7 +47,7 @@ func TestContract(t *testing.T) { // not parallel: it looks for goroutines
 			go func() { _, _ = w.Write(append(jsonOf(tasks, ""), '\n')) }()
 			return open(t, "-", taskfile.Options{Stdin: r})
 		},
-		Features: sourcetest.Features{Ends: true, Ordered: true},
+		Features: sourcetest.Features{Finite: true, Ordered: true},
 	})
 }
 

@@ -33,7 +33,7 @@ type scan struct {
 	content     *content // nil until begin
 
 	read  int64 // entries
-	batch pipeline.Batch
+	batch pipeline.DeliveryArena
 	err   error // what the scan ended with; it stays
 }
 

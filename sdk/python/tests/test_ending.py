@@ -436,7 +436,7 @@ def test_strict(lab: Lab) -> None:
 
 def test_without_pidfd(lab: Lab) -> None:
     program = """
-    import ctworker._poller as p, ctworker._host as h, ctworker._forkserver as s
+    import ctworker._poller as p, ctworker._supervisor as h, ctworker._forkserver as s
     h.new_poller = s.new_poller = p.SigchldPoller
     def f(i, d, w): return False, 1
     """

@@ -171,7 +171,7 @@ def test_children_do_not_pass_for_workers(lab: Lab, isolation: str) -> None:
     program = """
     import subprocess
     def f(i, d, w):
-        names = [n for n in os.environ if n in ("CTWORKER_FD", "CTWORKER_CLAIM_FD", "CTWORKER_HOST_FD")]
+        names = [n for n in os.environ if n in ("CTWORKER_FD", "CTWORKER_CLAIM_FD", "CTWORKER_CONTROL_FD")]
         fds = subprocess.check_output(["ls", "-l", "/proc/self/fd"], close_fds=False, text=True)
         try: Worker(f)
         except RuntimeError as error: return False, [names, "socket" in fds, str(error)[:13]]

@@ -92,7 +92,7 @@ def test_tasks_from_a_queue(lab: Lab, aws: dict[str, str], isolation: str) -> No
     for n in range(20):
         assert len(of[n]) == {7: 3, 8: 2}.get(n, 1), of[n]
     assert [e["retry"] for e in of[7]] == [True, True, False]
-    assert "attempt 3" in of[7][2]["not_retried"]
+    assert "attempt 3" in of[7][2]["retry_denied"]
     assert "ValueError: seven" in of[7][2]["exception"]
     assert [e["result"]["attempt"] for e in of[8]] == [1, 2]
     assert of[0][0]["result"] == {"n": 0, "queue": f"jobs-{isolation}", "attempt": 1}

@@ -29,7 +29,7 @@ func Example() {
 		ds, err := tasks.Receive(ctx, 10)
 		for _, d := range ds {
 			fmt.Println(d.Task.ID, string(d.Task.Data))
-			_ = d.Abandon()
+			_ = d.LetExpire()
 		}
 		if err != nil {
 			return // io.EOF

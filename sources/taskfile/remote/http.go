@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/redact"
-	"github.com/ctworker/ctworker/pipeline/again"
+	"github.com/ctworker/ctworker/internal/retry"
 )
 
 // mostRedirects is how often a server may send us elsewhere.
@@ -122,7 +122,7 @@ func (f *httpFile) begin(r *http.Response, offset int64) (io.ReadCloser, error) 
 		return nil, finally("there is no such file (%s): correct the address", r.Status)
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
 		return nil, finally("the server does not let us read it (%s): give a signed address, or one with a name and a password (https://name:password@host/…)", r.Status)
-	case again.TransientStatus(code):
+	case retry.TransientStatus(code):
 		return nil, fmt.Errorf("the server answers %s", r.Status)
 	}
 	return nil, finally("the server answers %s, and not with a file", r.Status)

@@ -18,7 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/ctworker/ctworker/internal/cuttest"
+	"github.com/ctworker/ctworker/internal/netfault"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -81,7 +81,7 @@ func TestHTTPGoesOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, f)
-			cut := cuttest.Before(t, s.Listener.Addr().String(), 100_000, 20)
+			cut := netfault.NewProxy(t, s.Listener.Addr().String(), 100_000, 20)
 			got, err := read(t, "http://"+cut.Address+"/tasks.jsonl", Options{})
 			if err != nil || !bytes.Equal(got, f.content) || cut.Cuts() != 20 {
 				t.Errorf("%d bytes of %d, %d cuts: %v", len(got), len(f.content), cut.Cuts(), err)
@@ -99,7 +99,7 @@ func TestHTTPWithoutRanges(t *testing.T) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(content)))
 		_, _ = w.Write(content)
 	}))
-	cut := cuttest.Before(t, s.Listener.Addr().String(), 200_000, 3)
+	cut := netfault.NewProxy(t, s.Listener.Addr().String(), 200_000, 3)
 	got, err := read(t, "http://"+cut.Address+"/", Options{})
 	if err != nil || !bytes.Equal(got, content) || cut.Cuts() != 3 {
 		t.Errorf("%d bytes, %d cuts: %v", len(got), cut.Cuts(), err)

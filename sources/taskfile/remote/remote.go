@@ -11,8 +11,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/ctworker/ctworker/internal/retry"
 	"github.com/ctworker/ctworker/internal/startup"
-	"github.com/ctworker/ctworker/pipeline/again"
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
@@ -104,9 +104,9 @@ func Open(ctx context.Context, address string, opts Options) (*Reader, error) {
 	}
 	r := newReader(Name(address), obj, opts)
 	defer context.AfterFunc(ctx, r.cancel)()
-	attempts := again.Transients(isPassing)
+	attempts := retry.Transients(isPassing)
 	attempts.Reporter, attempts.Action, attempts.Late = r.reporter, "open", lateAnswer
-	_, err = again.AtStart(r.ctx, attempts, func() (struct{}, error) { return struct{}{}, r.connect() })
+	_, err = retry.AtStart(r.ctx, attempts, func() (struct{}, error) { return struct{}{}, r.connect() })
 	if err != nil {
 		_ = r.Close() // it has not been read
 		return nil, fmt.Errorf("%s: %w", r.name, err)

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ctworker/ctworker/pipeline/again"
+	"github.com/ctworker/ctworker/internal/retry"
 )
 
 // ErrClosed says that the Reader was closed.
@@ -20,7 +20,7 @@ type Reader struct {
 	name     string
 	obj      object
 	opts     Options
-	reporter *again.Reporter
+	reporter *retry.Reporter
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -35,7 +35,7 @@ type Reader struct {
 }
 
 func newReader(name string, obj object, opts Options) *Reader {
-	r := &Reader{name: name, obj: obj, opts: opts, reporter: again.NewReporter(opts.Log, name)}
+	r := &Reader{name: name, obj: obj, opts: opts, reporter: retry.NewReporter(opts.Log, name)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -52,7 +52,7 @@ func (r *Reader) connect() error {
 	stall := time.AfterFunc(r.opts.Stall, drop)
 	defer stall.Stop()
 	var body io.ReadCloser
-	err := again.Guard(func() (err error) { body, err = r.obj.open(ctx, r.offset); return err })
+	err := retry.Guard(func() (err error) { body, err = r.obj.open(ctx, r.offset); return err })
 	if err != nil {
 		drop()
 		return r.cause(err)
@@ -91,7 +91,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	began := time.Now() // of this call: the caller may have paused for hours
-	var attempt *again.Attempt
+	var attempt *retry.Attempt
 	defer func() {
 		if attempt != nil {
 			attempt.End(r.err)
@@ -132,13 +132,13 @@ func (r *Reader) try(p []byte) (int, error) {
 	}
 	r.stall.Reset(r.opts.Stall)
 	var n int
-	err := again.Guard(func() (err error) { n, err = r.body.Read(p); return err })
+	err := retry.Guard(func() (err error) { n, err = r.body.Read(p); return err })
 	r.stall.Stop()
 	return n, err
 }
 
 // judge returns the error that ends the reading, or waits before the next try and returns nil.
-func (r *Reader) judge(attempt *again.Attempt, err error, tries int, began time.Time) error {
+func (r *Reader) judge(attempt *retry.Attempt, err error, tries int, began time.Time) error {
 	err = r.cause(err)
 	size := r.obj.size()
 	switch {
@@ -161,7 +161,7 @@ func (r *Reader) judge(attempt *again.Attempt, err error, tries int, began time.
 		return nil
 	}
 	attempt.Failed(fmt.Errorf("task file download interrupted %s: %w", where, err))
-	if !again.Pause(r.ctx, tries-2) {
+	if !retry.Pause(r.ctx, tries-2) {
 		return ErrClosed
 	}
 	return nil

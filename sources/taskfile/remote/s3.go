@@ -13,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
-	"github.com/ctworker/ctworker/aws"
-	"github.com/ctworker/ctworker/pipeline/again"
+	"github.com/ctworker/ctworker/internal/retry"
+	"github.com/ctworker/ctworker/internal/sqsapi"
 )
 
 // anyRegion is asked where nobody names one; it knows each bucket's own.
@@ -31,7 +31,7 @@ type s3File struct {
 }
 
 func newS3(ctx context.Context, bucket, key, region string) (*s3File, error) {
-	cfg, err := aws.Config(ctx, region)
+	cfg, err := sqsapi.Config(ctx, region)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func newS3(ctx context.Context, bucket, key, region string) (*s3File, error) {
 	}
 	f := &s3File{bucket: bucket, key: key, total: -1}
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
-		cfg.HTTPClient = aws.Redirected(c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = headerTime }))
+		cfg.HTTPClient = sqsapi.Redirected(c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = headerTime }))
 	}
 	f.cfg = cfg
 	f.connect()
@@ -118,17 +118,17 @@ func (f *s3File) explain(err error, offset int64) error {
 		return finally("there is no bucket %q: correct the address: %w", f.bucket, err)
 	case status == http.StatusNotFound:
 		return finally("there is no file %q in the bucket: correct the address: %w", f.key, err)
-	case aws.HasNoCredentials(err) && offset == 0:
+	case sqsapi.HasNoCredentials(err) && offset == 0:
 		return finally("there are no credentials of AWS; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role: %w", err)
 	case strings.Contains(code, "AccessDenied"), status == http.StatusForbidden && code == "":
 		return finally("these credentials may not read it, or it is not there: allow s3:GetObject on arn:aws:s3:::%s/%s (and s3:ListBucket on the bucket, to be told which): %w", f.bucket, f.key, err)
-	case aws.Classify(err) == again.Suspect: // credentials may be renewed
+	case sqsapi.Classify(err) == retry.Suspect: // credentials may be renewed
 		return fmt.Errorf("s3 GetObject: AWS does not accept these credentials, or the response is invalid; renew the credentials (aws sts get-caller-identity shows who they belong to): %w", err)
 	case status == http.StatusForbidden:
 		return finally("AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to): %w", err)
 	case code == "InvalidObjectState":
 		return finally("the file is archived: restore it first (aws s3api restore-object): %w", err)
-	case aws.IsPassing(err):
+	case sqsapi.IsRetryable(err):
 		return fmt.Errorf("s3 GetObject: %w", err)
 	}
 	return finally("s3 GetObject: %w", err)

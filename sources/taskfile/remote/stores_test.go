@@ -19,7 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/klauspost/compress/gzip"
 
-	"github.com/ctworker/ctworker/internal/cuttest"
+	"github.com/ctworker/ctworker/internal/netfault"
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
@@ -27,7 +27,7 @@ import (
 // may break.
 type store struct {
 	scheme  string
-	network *cuttest.Proxy
+	network *netfault.Proxy
 	put     func(key string, content []byte)
 }
 
@@ -52,7 +52,7 @@ func s3Store(t *testing.T) store {
 	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: awssdk.String("bucket")}); err != nil {
 		t.Fatal(err)
 	}
-	network := cuttest.Before(t, strings.TrimPrefix(endpoint, "http://"), cutEvery, 0)
+	network := netfault.NewProxy(t, strings.TrimPrefix(endpoint, "http://"), cutEvery, 0)
 	t.Setenv("AWS_ENDPOINT_URL_S3", "http://"+network.Address)
 	return store{
 		scheme: "s3", network: network,
@@ -82,7 +82,7 @@ func gsStore(t *testing.T) store {
 	address := l.Addr().String()
 	_ = l.Close()
 	_, port, _ := net.SplitHostPort(address)
-	network := cuttest.Before(t, address, cutEvery, 0)
+	network := netfault.NewProxy(t, address, cutEvery, 0)
 	cmd := exec.Command(program, "-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory", "-public-host", network.Address)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 BIN_VAR = "CTWORKER_BIN"
-HOST_FD_VAR = "CTWORKER_HOST_FD"
+HOST_FD_VAR = "CTWORKER_CONTROL_FD"
 
 
 def fail(message: str, code: int = 2) -> SystemExit:

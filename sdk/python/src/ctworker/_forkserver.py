@@ -14,17 +14,17 @@ import traceback
 from typing import Any, NoReturn
 
 from ctworker._children import Children
+from ctworker._config import Program
 from ctworker._control import Control
 from ctworker._data import SHUTDOWN, TERMINATION, WorkerData, notices_from_environment
-from ctworker._detach import Detacher, Shedder, adopt_orphans, set_variable
 from ctworker._environment import forget_outer_run
-from ctworker._leave import leave_after
+from ctworker._exit import leave_after
 from ctworker._orphans import Begun, Orphans, mark_memory
 from ctworker._poller import new_poller
-from ctworker._program import Program
+from ctworker._postfork import Detacher, Shedder, adopt_orphans, set_variable
 from ctworker._randomness import Generators
 from ctworker._serve import Lines, serve, warm_up
-from ctworker._source_child import SourceChild
+from ctworker._source_process import SourceChild
 from ctworker._task import TaskRunner
 
 LAST_SWEEPS = 5.0

@@ -7,7 +7,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-from ctworker._detach import PASSED_ON
+from ctworker._postfork import PASSED_ON
 
 
 class Forwarder:

@@ -9,7 +9,7 @@ from typing import Any, Union
 
 from ctworker._result import encode_value, find_fault
 from ctworker._serve import write_all
-from ctworker._trace import describe
+from ctworker._traceback import describe
 
 
 class FileSource:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ctworker._data import TaskData, WorkerData
 from ctworker._result import BadReturnError, encode_message, encode_return, encode_text
-from ctworker._trace import describe
+from ctworker._traceback import describe
 
 Function = Callable[..., Any]
 

@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ctworker import _arguments, _detach, _engine
+from ctworker import _arguments, _engine, _postfork
+from ctworker._config import Program
 from ctworker._configured import ConfiguredData
 from ctworker._data import TaskData, WorkerData
-from ctworker._host import Host
-from ctworker._program import Program
 from ctworker._source import new_source
-from ctworker._spawned import serve_spawned, take_connection
+from ctworker._spawn_child import serve_spawned, take_connection
+from ctworker._supervisor import Host
 
 __all__ = ["TaskData", "Worker", "WorkerData"]
 
@@ -58,7 +58,7 @@ class Worker:
         is kept and the worker's has its environment variable alone), RuntimeError within a task. As argparse
         has it, --help and unknown options end the program.
         """
-        if _detach.in_child():
+        if _postfork.in_child():
             raise RuntimeError(
                 "a task cannot make a Worker of its own; put the program's main part under "
                 'if __name__ == "__main__":'
@@ -93,7 +93,7 @@ class Worker:
         completed, 130 and 143 after a signal. RuntimeError if it is called twice, or
         not on the main thread.
         """
-        if _detach.in_child():
+        if _postfork.in_child():
             raise RuntimeError("a task cannot start a Worker")
         if self._started:
             raise RuntimeError("start() was called before; a Worker runs once")

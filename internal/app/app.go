@@ -1,0 +1,211 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/cloudqueue"
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/profile"
+	"github.com/ctworker/ctworker/internal/worker"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/spotwatch"
+	"github.com/ctworker/ctworker/stages"
+)
+
+// The exit codes. Beside them, a run that a signal interrupted ends with 128 and
+// the signal's number: 130 for SIGINT, 143 for SIGTERM.
+const (
+	ExitOK     = 0 // the run came to its end, whatever the tasks said
+	ExitFatal  = 1 // a fatal error, or broken input
+	ExitUsage  = 2 // the command line or the configuration
+	ExitStrict = 3 // with --strict: not every task completed
+)
+
+// Options are what a front end brings along. What runs the tasks, and where they
+// come from, are as in worker.Options.
+type Options struct {
+	Argv       []string
+	Reuse      bool
+	ForkServer *procexec.ForkServer
+	Runner     stages.Runner
+	Source     pipeline.Source
+	// OnTermination is as in worker.Options.
+	OnTermination func()
+	// OwnsProcess says that nothing else in this process starts children or ends
+	// threads.
+	OwnsProcess bool
+
+	Stdin  io.Reader
+	Stderr *os.File
+	// Name begins the lines about a usage that is wrong, and Help is the command
+	// that shows the right one.
+	Name, Help string
+}
+
+// gcPercent has the memory collected half as often as is usual: what is in use is a few
+// megabytes, so that it is a few more, and a sixth less CPU for short tasks.
+const gcPercent = 200
+
+// Run runs the tasks and returns the exit code.
+func Run(cfg *config.Config, opts Options) int {
+	d := newDisplay(opts.Stderr, cfg)
+	defer d.close()
+	if d.terminal {
+		suggestParallelism(d.log, cfg)
+	}
+	warnWithoutEffect(d.log, cfg, opts)
+
+	recording, err := profile.Start(profile.Options{CPU: cfg.CPUProfile, Memory: cfg.MemProfile, Trace: cfg.Trace, Address: cfg.DebugAddress})
+	if err != nil {
+		return d.usage(opts.Name, opts.Help, err)
+	}
+	defer func() {
+		if err := recording.Stop(); err != nil { // does not change the exit code
+			d.log.Error().Err(err).Msg("could not write profile")
+		}
+	}()
+	if address := recording.Address(); address != "" {
+		d.log.Info().Str("url", "http://"+address+"/debug/pprof/").Msg("serving profiles of ctworker")
+	}
+	if opts.OwnsProcess && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	ctx, signals := watchSignals(d, cfg.ShutdownGracePeriod)
+	w, err := start(ctx, d, cfg, opts)
+	if err != nil {
+		sig := signals.end()
+		asConfig := (*worker.ConfigError)(nil)
+		switch {
+		case sig != 0:
+			d.logError("", err)
+			return 128 + int(sig)
+		case errors.As(err, &asConfig):
+			return d.usage(opts.Name, opts.Help, err)
+		}
+		d.logError("the run failed: ", err)
+		return ExitFatal
+	}
+	signals.started(w)
+	stopProgress := d.showProgress(w.Status, opts.hasTerminal())
+	summary, err := w.Wait()
+	if signals.isSecond() {
+		d.hurry()
+	}
+	stopProgress()
+	sig := signals.end()
+	if d.console {
+		var text strings.Builder
+		_ = summary.Print(&text) // a Builder does not fail
+		d.print(text.String())
+	} else {
+		summary.Log(d.kept())
+	}
+	switch {
+	case err != nil:
+		d.logError("the run failed: ", err)
+		return ExitFatal
+	case sig != 0 && !summary.Finished():
+		return 128 + int(sig)
+	case cfg.Strict && (summary.NotCompleted() > 0 || summary.Malformed > 0 || !summary.Finished()):
+		return ExitStrict
+	}
+	return ExitOK
+}
+
+// start opens what the run needs and starts it.
+func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*worker.Worker, error) {
+	var guard []string
+	if self, err := os.Executable(); err == nil {
+		guard = []string{self}
+	}
+	cloudqueue.FindInstance(ctx, cfg)
+	return worker.Start(ctx, worker.Options{
+		Config: cfg, Argv: opts.Argv, Warm: opts.Reuse, Host: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OnTermination: opts.OnTermination,
+		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
+	})
+}
+
+// hasTerminal reports whether nobody but ctworker writes to the terminal. A
+// command's output is captured; a function's goes there, and would tear the bar.
+func (o Options) hasTerminal() bool { return !o.keepsProcesses() && o.Runner == nil }
+
+// hasSource reports whether the program brings the tasks along.
+func (o Options) hasSource() bool {
+	return o.Source != nil || o.ForkServer != nil && o.ForkServer.Hello.Source != nil
+}
+
+// keepsProcesses reports whether a process is handed task after task.
+func (o Options) keepsProcesses() bool { return o.Reuse || o.ForkServer != nil }
+
+// Usage writes the faults of the command line or the configuration to w, one line per fault,
+// and returns ExitUsage. help is the command that prints the usage.
+func Usage(w io.Writer, name, help string, err error) int {
+	_, _ = io.WriteString(w, usageText(name, help, err))
+	return ExitUsage
+}
+
+func usageText(name, help string, err error) string {
+	var b strings.Builder
+	for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
+		_, _ = fmt.Fprintf(&b, "%s: %s\n", name, line)
+	}
+	_, _ = fmt.Fprintf(&b, "%s: nothing was run; see %q\n", name, help)
+	return b.String()
+}
+
+// hint says how to use the whole machine to somebody who uses one CPU of it.
+func suggestParallelism(log zerolog.Logger, cfg *config.Config) {
+	cpus := config.UsableCPUs()
+	if cfg.Origin("num-simultaneous-tasks").Place == config.Default && cfg.NumSimultaneousTasks < cpus {
+		log.Info().Msgf("running %d task at a time; -j auto would use all %d CPUs of this machine", cfg.NumSimultaneousTasks, cpus)
+	}
+}
+
+// warnWithoutEffect warns about settings that have no effect for this kind of run.
+func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
+	if cfg.IsSpot && cfg.Provider == "" && cfg.SimulateSpotTerminationAfter == nil && spotwatch.Detect(false) == nil {
+		log.Warn().Msg("--is-spot has no effect without --provider, which selects the termination notices to watch for")
+	}
+	if cfg.SimulateSpotTerminationDelay != nil && cfg.SimulateSpotTerminationAfter == nil {
+		log.Warn().Msg("--simulate-spot-termination-delay has no effect without --simulate-spot-termination-after")
+	}
+	if local := cfg.TaskFile != "" || opts.hasSource(); local {
+		without := []string{"idle-timeout", "lease", "retry-delay", "max-attempts"}
+		if !cfg.EventLogToQueue {
+			without = append(without, "exactly-once-queue", "keepalive-interval", "region", "unreachable-timeout")
+		}
+		if given := explicitlySet(cfg, without); len(given) > 0 {
+			log.Warn().Strs("settings", given).Msg("these settings have no effect for tasks that do not come from a queue")
+		}
+	}
+	var idle []string
+	why := ""
+	switch {
+	case opts.Runner != nil:
+		idle, why = []string{"max-tasks-per-process", "start-timeout", "max-memory-allowed-per-task"}, "tasks run in this process: these settings have no effect"
+	case !opts.keepsProcesses():
+		idle, why = []string{"max-tasks-per-process", "start-timeout"}, "without --warm these settings have no effect"
+	}
+	if given := explicitlySet(cfg, idle); len(given) > 0 {
+		log.Warn().Strs("settings", given).Msg(why)
+	}
+}
+
+// givenOf returns which of the settings somebody gave, as flags.
+func explicitlySet(cfg *config.Config, names []string) (given []string) {
+	for _, name := range names {
+		if cfg.Origin(name).Place != config.Default {
+			given = append(given, "--"+name)
+		}
+	}
+	return given
+}

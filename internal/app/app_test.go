@@ -1,0 +1,76 @@
+package app
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/stages"
+)
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	code := Usage(&b, "mine", "mine --help", errors.Join(errors.New("first"), errors.New("second\n")))
+	if want := "mine: first\nmine: second\nmine: nothing was run; see \"mine --help\"\n"; code != ExitUsage || b.String() != want {
+		t.Errorf("code %d, %q, want %q", code, b.String(), want)
+	}
+}
+
+type noRunner struct{}
+
+func (noRunner) Run(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome, error) {
+	return pipeline.Outcome{}, nil
+}
+
+var _ stages.Runner = noRunner{}
+
+// Whoever gives a setting that does nothing where the tasks run is told so, and
+// nobody else.
+func TestSettingsWithoutEffect(t *testing.T) {
+	t.Parallel()
+	warm, host, inProcess := Options{Reuse: true}, Options{ForkServer: &procexec.ForkServer{}}, Options{Runner: noRunner{}}
+	for _, tc := range []struct {
+		flag string
+		opts Options
+		told bool
+	}{
+		{"max-tasks-per-process", Options{}, true},
+		{"max-tasks-per-process", warm, false},
+		{"max-tasks-per-process", host, false},
+		{"max-tasks-per-process", inProcess, true},
+		{"start-timeout", Options{}, true},
+		{"start-timeout", warm, false},
+		{"max-memory-allowed-per-task", Options{}, false},
+		{"max-memory-allowed-per-task", inProcess, true},
+		{"max-runtime", Options{}, false},
+	} {
+		cfg, err := config.Load(config.Sources{TaskSource: true, Line: config.Flags{{Name: tc.flag, Value: "1"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		warnWithoutEffect(zerolog.New(&log), cfg, tc.opts)
+		if told := strings.Contains(log.String(), "--"+tc.flag); told != tc.told {
+			t.Errorf("--%s with %+v: told %v, want %v: %s", tc.flag, tc.opts, told, tc.told, log.String())
+		}
+	}
+}
+
+// Where tasks print to the terminal too, no bar is drawn on it.
+func TestBarNeedsTheTerminalForItself(t *testing.T) {
+	t.Parallel()
+	for _, opts := range []Options{{Reuse: true}, {ForkServer: &procexec.ForkServer{}}, {Runner: noRunner{}}} {
+		if opts.hasTerminal() {
+			t.Errorf("%+v draws a bar", opts)
+		}
+	}
+	if !(Options{}).hasTerminal() {
+		t.Error("a command whose output is captured draws none")
+	}
+}

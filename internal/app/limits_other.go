@@ -1,0 +1,5 @@
+//go:build !linux
+
+package app
+
+func checkLimits() (warning string, err error) { return "", nil }

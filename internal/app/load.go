@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/cloudqueue"
+	"github.com/ctworker/ctworker/internal/progress"
+	"github.com/ctworker/ctworker/sources/taskfile"
+	"github.com/ctworker/ctworker/sources/taskfile/remote"
+)
+
+// LoadOptions are what "ctworker load" takes beside the settings.
+type LoadOptions struct {
+	// Create has the queue created where it is missing.
+	Create bool
+	// Start is the number of the first task that is sent, from 1.
+	Start int64
+	// Limit is how many are sent at most; below 0 is no limit.
+	Limit int64
+}
+
+// Load sends the tasks of the task file to the queue, and returns the exit code.
+func (t *Tool) Load(opts LoadOptions) int {
+	stop, err := t.start()
+	if err != nil {
+		return t.usage(err)
+	}
+	defer stop()
+	file, err := remote.OpenTasks(t.ctx, t.Config.TaskFile, remote.Options{Region: t.Config.Region, Log: t.log},
+		taskfile.Options{Skip: opts.Start - 1, Stdin: t.Stdin})
+	switch {
+	case err != nil && t.interrupted() != 0:
+		t.display.logError("", err)
+		return t.interrupted()
+	case err != nil:
+		return t.usage(fmt.Errorf("--task-file: %w", err))
+	}
+	defer func() { _ = file.Close(context.Background()) }()
+	tasks := t.provider.Tasks()
+	if opts.Create {
+		created, err := tasks.Create(t.ctx)
+		if err != nil {
+			return t.fail(err)
+		}
+		if created {
+			t.log.Info().Str("queue", tasks.Name()).Msg("created the queue")
+		}
+	}
+	loader, err := tasks.OpenLoader(t.ctx)
+	if err != nil {
+		return t.fail(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cloudqueue.LastClose)
+		defer cancel()
+		loader.Close(ctx) // requests are still under way only if the load was aborted
+	}()
+
+	load := cloudqueue.NewLoad(loader, file, opts.Limit)
+	began := time.Now()
+	stopProgress := t.display.showProgress(func() progress.Status {
+		s := progress.Status{Done: load.Loaded(), Moves: "tasks"}
+		read, size := file.Progress()
+		s.Total, s.Estimated = progress.Estimate(load.Read(), opts.Start-1, read, size)
+		if opts.Limit >= 0 && (s.Total == 0 || s.Total > opts.Limit) {
+			s.Total, s.Estimated = opts.Limit, s.Total == 0
+		}
+		return s
+	}, true)
+	err = load.Run(t.ctx)
+	stopProgress()
+	return t.loaded(load, opts, time.Since(began), err)
+}
+
+// loaded says how many tasks are in the queue, and how to go on where that is not all.
+func (t *Tool) loaded(load *cloudqueue.Load, opts LoadOptions, took time.Duration, err error) int {
+	in, name := load.Loaded(), t.provider.Tasks().Name()
+	if fault, ok := errors.AsType[*taskfile.Error](err); ok && fault.Entry > 0 && fault.Entry < opts.Start {
+		t.display.logError("", fmt.Errorf("no task was sent to the queue %s: %w; repair this entry: the entries before --start-task %d are not sent, but must be valid",
+			name, fault, opts.Start))
+		return ExitFatal
+	}
+	t.print("%d tasks are in the queue %s, after %s\n", in, name, progress.Duration(took))
+	if err == nil && load.Exhausted() {
+		return ExitOK
+	}
+	if err != nil {
+		t.display.logError("", err)
+	}
+	next := fmt.Sprintf("--start-task %d", opts.Start+in)
+	if opts.Limit >= 0 {
+		next += fmt.Sprintf(" --limit %d", opts.Limit-in)
+	}
+	t.print("not all tasks were sent; continue with %s\n", next)
+	if n := load.OutOfOrder(); n > 0 {
+		t.print("%d later tasks are in the queue already and would be in it twice\n", n)
+	}
+	if err == nil {
+		return t.interrupted()
+	}
+	return ExitFatal
+}

@@ -1,0 +1,108 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/cloudqueue"
+	"github.com/ctworker/ctworker/internal/config"
+)
+
+// A Tool is a command around a job's queues.
+type Tool struct {
+	Config *config.Config
+	Stdin  io.Reader
+	Stdout *os.File
+	Stderr *os.File
+	// Name begins the lines about a usage that is wrong, and Help is the command that
+	// shows the right one.
+	Name, Help string
+
+	ctx      context.Context
+	provider cloudqueue.Provider
+	log      zerolog.Logger
+	display  *display
+}
+
+// toolBound is the time limit for ending a command after the first signal. The reader of its
+// output may block it.
+const toolBound = 10 * time.Second
+
+// start finds the provider. Its context ends at the first signal; the second one has
+// its usual effect.
+func (t *Tool) start() (stop func(), err error) {
+	t.display = newDisplay(t.Stderr, t.Config)
+	t.log = t.display.log
+	if t.provider, err = cloudqueue.Open(t.Config, t.log); err != nil {
+		t.display.close()
+		t.display = nil
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	t.ctx = ctx
+	incoming := make(chan os.Signal, 1)
+	notify(incoming)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case sig := <-incoming:
+			signal.Stop(incoming)
+			cancel(signalError{sig})
+			if sig == syscall.SIGINT {
+				t.display.newLine()
+			}
+			time.AfterFunc(toolBound, func() { os.Exit(t.interrupted()) }) // fires only if the command hangs
+		case <-ctx.Done():
+		}
+	}()
+	return func() {
+		notify(t.display.atEnd)
+		signal.Stop(incoming)
+		cancel(nil)
+		<-ended
+		t.display.close()
+	}, nil
+}
+
+// usage reports what is wrong with the command line.
+func (t *Tool) usage(err error) int {
+	if t.display == nil {
+		return Usage(t.Stderr, t.Name, t.Help, err)
+	}
+	return t.display.usage(t.Name, t.Help, err)
+}
+
+// print formats text and writes it to standard error.
+func (t *Tool) print(format string, args ...any) { t.display.print(fmt.Sprintf(format, args...)) }
+
+// fail logs an error and returns the exit code. If a signal was received, that is taken for the
+// cause, and the exit code is the signal's.
+func (t *Tool) fail(err error) int {
+	code := t.interrupted()
+	if code == 0 {
+		t.display.logError("", err)
+		return ExitFatal
+	}
+	t.log.Warn().Err(err).Msg(context.Cause(t.ctx).Error()) // err need not wrap the context's error: clients return their own
+	return code
+}
+
+// interrupted is the exit code of a tool that a signal has ended before its work was
+// done, or 0.
+func (t *Tool) interrupted() int {
+	var by signalError
+	if !errors.As(context.Cause(t.ctx), &by) {
+		return 0
+	}
+	sig, _ := by.signal.(syscall.Signal)
+	return 128 + int(sig)
+}

@@ -1,0 +1,143 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/worker"
+)
+
+// signals ends a run upon signals: the first one shuts it down, the second one kills the running
+// tasks, and the third one has its default effect. It watches before anything is opened, so that
+// the first signal also ends an open that blocks.
+type signals struct {
+	display *display
+	grace   time.Duration
+	stop    context.CancelCauseFunc
+	// worker is what a second signal kills, once there is one.
+	worker atomic.Pointer[worker.Worker]
+
+	incoming chan os.Signal
+	ended    chan struct{}
+	once     sync.Once
+	first    syscall.Signal // the first one received; read after ended
+	// second reports whether a second signal was received. A repeated SIGHUP does not count.
+	second atomic.Bool
+	// startEnded reports whether the start has ended, with or without success.
+	startEnded atomic.Bool
+}
+
+// startBound is the time limit for ending the start after the first signal.
+const startBound = 10 * time.Second
+
+// signalError is why a run was stopped.
+type signalError struct{ signal os.Signal }
+
+// Error names the signal.
+func (e signalError) Error() string { return fmt.Sprintf("received signal %q", e.signal) }
+
+// watchSignals returns a context that ends at the first signal.
+func watchSignals(d *display, grace time.Duration) (context.Context, *signals) {
+	ctx, stop := context.WithCancelCause(context.Background())
+	s := &signals{display: d, grace: grace, stop: stop, incoming: make(chan os.Signal, 4), ended: make(chan struct{})}
+	notify(s.incoming)
+	go s.run()
+	return ctx, s
+}
+
+// notify has the signals that ask for an end delivered to incoming.
+func notify(incoming chan<- os.Signal) {
+	wanted := []os.Signal{syscall.SIGTERM}
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if !signal.Ignored(sig) { // a background job of a script, nohup: that stands
+			wanted = append(wanted, sig)
+		}
+	}
+	signal.Notify(incoming, wanted...)
+	// A reader of the log that goes away must not take the run with it: with
+	// this, a write to a broken pipe is an error and no longer the end.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+}
+
+func (s *signals) run() {
+	defer close(s.ended)
+	for received := range s.incoming {
+		sig, _ := received.(syscall.Signal)
+		if s.first == 0 {
+			s.first = sig
+			s.stop(signalError{sig}) // before announce: the log may block
+			s.announce(sig)
+			continue
+		}
+		if sig == syscall.SIGHUP {
+			continue // closing a terminal can send several
+		}
+		s.second.Store(true)
+		signal.Reset(syscall.SIGINT, syscall.SIGTERM)
+		w := s.worker.Load()
+		if w == nil { // the start blocks
+			os.Exit(128 + int(sig))
+		}
+		running := w.Status().Running
+		w.Kill(signalError{sig})
+		if sig == syscall.SIGINT {
+			s.display.newLine()
+		}
+		msg := "killing the running tasks"
+		if running == 0 {
+			msg = "ending without waiting for events and settlements"
+		}
+		s.display.log.Info().Str("signal", sig.String()).Int64("running", running).Msg(msg)
+	}
+}
+
+// announce logs the first signal. If the worker has not started, it exits the process should the
+// start not end within startBound.
+func (s *signals) announce(sig syscall.Signal) {
+	if sig == syscall.SIGINT {
+		s.display.newLine()
+	}
+	log := s.display.log.Info().Str("signal", sig.String())
+	if s.worker.Load() == nil {
+		log.Msg("stopping before the first task")
+		time.AfterFunc(startBound, func() {
+			if s.worker.Load() == nil && !s.startEnded.Load() {
+				os.Exit(128 + int(sig))
+			}
+		})
+		return
+	}
+	running := s.worker.Load().Status().Running
+	log = log.Int64("running", running)
+	if running == 0 {
+		log.Msg("shutting down: no tasks are running; send the signal again to end at once")
+		return
+	}
+	log.Float64("grace_seconds", s.grace.Seconds()).
+		Msg("shutting down: waiting for running tasks; send the signal again to kill them")
+}
+
+// started sets the worker that a second signal kills.
+func (s *signals) started(w *worker.Worker) { s.worker.Store(w) }
+
+// again reports whether a second signal was received.
+func (s *signals) isSecond() bool { return s.second.Load() }
+
+// end ends the watching and returns the first signal, or 0.
+func (s *signals) end() syscall.Signal {
+	s.startEnded.Store(true)
+	s.once.Do(func() {
+		notify(s.display.atEnd)
+		signal.Stop(s.incoming)
+		close(s.incoming)
+	})
+	<-s.ended
+	s.stop(nil)
+	return s.first
+}

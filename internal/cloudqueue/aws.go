@@ -1,0 +1,213 @@
+package cloudqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/retry"
+	"github.com/ctworker/ctworker/internal/sqsapi"
+	"github.com/ctworker/ctworker/pipeline"
+	sqssink "github.com/ctworker/ctworker/sinks/sqs"
+	sqssource "github.com/ctworker/ctworker/sources/sqs"
+)
+
+// ErrMissing says that a queue is not there.
+var ErrNotFound = errors.New("there is no such queue")
+
+// How long a request waits for others to go with it. Nothing waits for an event or a
+// deletion but the task's own end, which so costs a tenth of the requests.
+const (
+	eventLinger  = 100 * time.Millisecond
+	settleLinger = 30 * time.Millisecond
+	loadLinger   = 5 * time.Millisecond
+)
+
+// awsProvider has the queues of AWS SQS.
+type awsProvider struct {
+	cfg           *config.Config
+	reporter      *retry.Reporter
+	tasks, events *sqsQueue
+}
+
+// nameOfSQS is what SQS takes for a name, beside its ending.
+var nameOfSQS = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+const longestName = 80
+
+func newAWS(cfg *config.Config, reporter *retry.Reporter) (*awsProvider, error) {
+	name, ending := strings.TrimSuffix(cfg.QueueName, sqsapi.FIFOSuffix), ""
+	if cfg.ExactlyOnceQueue || name != cfg.QueueName {
+		ending = sqsapi.FIFOSuffix
+	}
+	const events = "-events"
+	if !nameOfSQS.MatchString(name) || len(name)+len(events)+len(ending) > longestName {
+		return nil, fmt.Errorf("%s %q: no name for a queue of SQS: give letters, digits, - and _, %d at most", nameSetting(cfg), cfg.QueueName, longestName-len(events)-len(sqsapi.FIFOSuffix))
+	}
+	queue := func(name string) *sqsQueue {
+		return &sqsQueue{name: name + ending, region: cfg.Region, linger: loadLinger, reporter: reporter}
+	}
+	return &awsProvider{cfg: cfg, reporter: reporter, tasks: queue(name), events: queue(name + events)}, nil
+}
+
+func (p *awsProvider) Tasks() Queue      { return p.tasks }
+func (p *awsProvider) Events() Queue     { return p.events }
+func (p *awsProvider) MaxBatchSize() int { return sqsapi.MaxBatchSize }
+
+// answerMargin is how much earlier than we see it SQS may begin to count.
+const answerMargin = 30 * time.Second
+
+func (p *awsProvider) ValidateLease(d, lease time.Duration) error {
+	if lease > sqssource.MaxHold {
+		return fmt.Errorf("--lease %v: SQS has 43200 (12 hours) at most", lease.Seconds())
+	}
+	if p.cfg.RetryDelay > sqssource.MaxHold {
+		return fmt.Errorf("--retry-delay %v: SQS has 43200 (12 hours) at most", p.cfg.RetryDelay.Seconds())
+	}
+	if most := sqssource.MaxHold - answerMargin; d > most {
+		return fmt.Errorf("--max-runtime %v: SQS lets a task be held for 12 hours in all, and then gives it to another worker; give %v or less, or cut the tasks into smaller ones",
+			p.cfg.MaxRuntime.Seconds(), (p.cfg.MaxRuntime - (d - most)).Seconds())
+	}
+	return nil
+}
+
+func (p *awsProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error) {
+	s, err := sqssource.Open(ctx, sqssource.Options{
+		Queue: p.tasks.name, Region: p.cfg.Region, Lease: p.cfg.Lease, Linger: settleLinger,
+		Malformed: opts.Malformed, Log: opts.Log, Reporter: p.reporter,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (p *awsProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
+	s, err := sqssink.Open(ctx, sqssink.Options{Queue: p.events.name, Region: p.cfg.Region, Linger: eventLinger, Reporter: p.reporter})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// sqsQueue is one queue.
+type sqsQueue struct {
+	name, region string
+	linger       time.Duration
+	reporter     *retry.Reporter
+	client       sqsapi.Client // once there is one
+}
+
+func (q *sqsQueue) Name() string { return q.name }
+
+func (q *sqsQueue) connect(ctx context.Context) error {
+	if q.client != nil {
+		return nil
+	}
+	c, err := sqsapi.NewClient(ctx, q.region)
+	if err == nil {
+		q.client = c
+	}
+	return err
+}
+
+func (q *sqsQueue) find(ctx context.Context) (*sqsapi.Queue, error) {
+	if err := q.connect(ctx); err != nil {
+		return nil, err
+	}
+	found, err := sqsapi.FindQueue(ctx, q.client, q.name, q.reporter)
+	return found, notFound(err)
+}
+
+// missing makes an error that says so Is ErrMissing.
+func notFound(err error) error {
+	if err != nil && sqsapi.IsNotFound(err) {
+		return notFoundError{err}
+	}
+	return err
+}
+
+type notFoundError struct{ error }
+
+func (e notFoundError) Unwrap() []error { return []error{ErrNotFound, e.error} }
+
+func (q *sqsQueue) Status(ctx context.Context) (Status, error) {
+	found, err := q.find(ctx)
+	var other *sqsapi.OtherKindError
+	switch {
+	case errors.As(err, &other):
+		return Status{Problem: other.Error()}, err
+	case err != nil:
+		return Status{}, err
+	}
+	a, err := found.Attributes(ctx)
+	if err != nil {
+		return Status{}, notFound(err)
+	}
+	return Status{
+		Waiting: a.Visible, InFlight: a.InFlight, Delayed: a.Delayed, Retention: a.Retention,
+		ExactlyOnce: found.IsFIFO(), DeadLetterQueue: a.DeadLetterQueue, MaxReceives: a.MaxReceives,
+	}, nil
+}
+
+func (q *sqsQueue) Create(ctx context.Context) (bool, error) {
+	if err := q.connect(ctx); err != nil {
+		return false, err
+	}
+	_, created, err := sqsapi.CreateQueue(ctx, q.client, q.name, q.reporter)
+	return created, err
+}
+
+func (q *sqsQueue) Purge(ctx context.Context) error {
+	found, err := q.find(ctx)
+	if err != nil {
+		return err
+	}
+	return notFound(found.Purge(ctx))
+}
+
+func (q *sqsQueue) Delete(ctx context.Context) error {
+	found, err := q.find(ctx)
+	if err != nil {
+		return err
+	}
+	return notFound(found.Delete(ctx))
+}
+
+func (q *sqsQueue) OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error) {
+	s, err := sqssource.Open(ctx, sqssource.Options{Queue: q.name, Region: q.region, Raw: true, Linger: settleLinger, Log: log, Reporter: q.reporter})
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return s, nil
+}
+
+func (q *sqsQueue) OpenLoader(ctx context.Context) (Loader, error) {
+	found, err := q.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := found.Limit(ctx)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return sqsLoader{sqsapi.NewSender(found, limit, q.linger)}, nil
+}
+
+// sqsLoader sends tasks as other programs that load the same queues do: the body, and
+// the attribute TaskId.
+type sqsLoader struct{ *sqsapi.Sender }
+
+func (l sqsLoader) Prepare(task pipeline.Task) (func(context.Context) error, error) {
+	m := sqsapi.Message{Body: sqsapi.Text(task.AppendJSON(nil)), TaskID: task.ID, Group: task.ID, Key: task.ID}
+	if err := l.Check(m); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return l.Send(ctx, m) }, nil
+}

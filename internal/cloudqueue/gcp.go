@@ -1,0 +1,202 @@
+package cloudqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/pubsubapi"
+	"github.com/ctworker/ctworker/internal/retry"
+	"github.com/ctworker/ctworker/pipeline"
+	pubsubsink "github.com/ctworker/ctworker/sinks/pubsub"
+	pubsubsource "github.com/ctworker/ctworker/sources/pubsub"
+)
+
+// pullBatch is how many messages are worth a request: Pub/Sub counts bytes and not
+// requests, but each takes its time.
+const pullBatch = 100
+
+// gcpProvider has the queues of Google Pub/Sub.
+type gcpProvider struct {
+	cfg           *config.Config
+	reporter      *retry.Reporter
+	tasks, events *pubsubQueue
+}
+
+// nameOfPubSub is what Pub/Sub takes for a name (Google: Pub/Sub, Create a topic).
+var nameOfPubSub = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]*$`)
+
+// nameOfRegion is what becomes a part of a host's name.
+var nameOfRegion = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
+
+func newGCP(cfg *config.Config, reporter *retry.Reporter) (*gcpProvider, error) {
+	const events, longest = "-events", 255 - len("-events-subscription")
+	name := cfg.QueueName
+	switch {
+	case !nameOfPubSub.MatchString(name) || len(name) > longest || len(name) > 3 && name[:4] == "goog":
+		return nil, fmt.Errorf("%s %q: no name for a queue of Pub/Sub: give a letter, and then letters, digits and -._~+%%, %d at most, and do not begin with goog", nameSetting(cfg), name, longest)
+	case cfg.Region != "" && !nameOfRegion.MatchString(cfg.Region):
+		return nil, fmt.Errorf("--region %q: no region of Google Cloud: give one such as europe-west1", cfg.Region)
+	}
+	place := pubsubapi.Location{Project: cfg.ProjectID, Region: cfg.Region}
+	queue := func(name string) *pubsubQueue {
+		return &pubsubQueue{name: name, place: place, exactlyOnce: cfg.ExactlyOnceQueue, reporter: reporter}
+	}
+	return &gcpProvider{cfg: cfg, reporter: reporter, tasks: queue(name), events: queue(name + events)}, nil
+}
+
+func (p *gcpProvider) Tasks() Queue      { return p.tasks }
+func (p *gcpProvider) Events() Queue     { return p.events }
+func (p *gcpProvider) MaxBatchSize() int { return pullBatch }
+
+func (p *gcpProvider) ValidateLease(_, lease time.Duration) error {
+	if lease > pubsubapi.MaxAckDeadline {
+		return fmt.Errorf("--lease %v: Pub/Sub has 600 (10 minutes) at most", lease.Seconds())
+	}
+	if p.cfg.RetryDelay > pubsubapi.MaxAckDeadline {
+		return fmt.Errorf("--retry-delay %v: Pub/Sub has 600 (10 minutes) at most", p.cfg.RetryDelay.Seconds())
+	}
+	return nil
+}
+
+func (p *gcpProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error) {
+	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
+		Queue: p.tasks.name, Project: p.cfg.ProjectID, Region: p.cfg.Region, Lease: p.cfg.Lease, Linger: settleLinger,
+		ExactlyOnce: p.cfg.ExactlyOnceQueue, CountAttempts: p.cfg.MaxAttempts > 0,
+		Malformed: opts.Malformed, Log: opts.Log, Reporter: p.reporter,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (p *gcpProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
+	s, err := pubsubsink.Open(ctx, pubsubsink.Options{
+		Queue: p.events.name, Project: p.cfg.ProjectID, Region: p.cfg.Region,
+		ExactlyOnce: p.cfg.ExactlyOnceQueue, Linger: eventLinger, Reporter: p.reporter,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// pubsubQueue is one queue.
+type pubsubQueue struct {
+	name        string
+	place       pubsubapi.Location
+	exactlyOnce bool // if it is created
+	reporter    *retry.Reporter
+}
+
+func (q *pubsubQueue) Name() string { return q.name }
+
+func (q *pubsubQueue) connect(ctx context.Context) (*pubsubapi.Clients, error) {
+	clients, err := pubsubapi.NewClients(ctx, q.place)
+	if err != nil {
+		return nil, err
+	}
+	clients.Reporter = q.reporter
+	return clients, nil
+}
+
+// with does something to the queue, with connections of its own.
+func (q *pubsubQueue) with(ctx context.Context, do func(*pubsubapi.Queue) error) error {
+	clients, err := q.connect(ctx)
+	if err != nil {
+		return err
+	}
+	err = do(clients.Queue(q.name))
+	if err != nil && pubsubapi.IsNotFound(err) {
+		err = notFoundError{err}
+	}
+	return errors.Join(err, clients.Close())
+}
+
+func (q *pubsubQueue) Status(ctx context.Context) (s Status, err error) {
+	err = q.with(ctx, func(queue *pubsubapi.Queue) error {
+		info, err := queue.Find(ctx)
+		problem := ""
+		if errors.Is(err, pubsubapi.ErrUnusable) { // a part of it exists
+			problem, err = err.Error(), nil
+		}
+		s = Status{
+			Problem:           problem,
+			CountsUnavailable: true, Retention: info.Retention, ExactlyOnce: info.ExactlyOnce,
+			DeadLetterQueue: info.DeadLetterTopic, MaxReceives: info.MaxDeliveries,
+		}
+		return err
+	})
+	return s, err
+}
+
+func (q *pubsubQueue) Create(ctx context.Context) (created bool, err error) {
+	err = q.with(ctx, func(queue *pubsubapi.Queue) error {
+		created, err = queue.Create(ctx, q.exactlyOnce)
+		return err
+	})
+	return created, err
+}
+
+func (q *pubsubQueue) Purge(ctx context.Context) error {
+	return q.with(ctx, func(queue *pubsubapi.Queue) error { return queue.Purge(ctx) })
+}
+
+func (q *pubsubQueue) Delete(ctx context.Context) error {
+	return q.with(ctx, func(queue *pubsubapi.Queue) error { return queue.Delete(ctx) })
+}
+
+func (q *pubsubQueue) OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error) {
+	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
+		Queue: q.name, Project: q.place.Project, Region: q.place.Region, Raw: true, Linger: settleLinger, Log: log,
+		Reporter: q.reporter,
+	})
+	switch {
+	case err != nil && pubsubapi.IsNotFound(err):
+		return nil, notFoundError{err}
+	case err != nil:
+		return nil, err
+	}
+	return s, nil
+}
+
+func (q *pubsubQueue) OpenLoader(ctx context.Context) (Loader, error) {
+	clients, err := q.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	queue := clients.Queue(q.name)
+	if _, err := queue.Find(ctx); err != nil {
+		if pubsubapi.IsNotFound(err) {
+			err = notFoundError{err}
+		}
+		return nil, errors.Join(err, clients.Close())
+	}
+	return pubsubLoader{queue.NewSender(loadLinger), clients}, nil
+}
+
+// pubsubLoader sends tasks as other programs that load the same queues do: the body
+// alone.
+type pubsubLoader struct {
+	*pubsubapi.Sender
+	clients *pubsubapi.Clients
+}
+
+func (l pubsubLoader) Prepare(task pipeline.Task) (func(context.Context) error, error) {
+	body := string(task.AppendJSON(nil))
+	if err := l.Check(pubsubapi.Message{Data: body}); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return l.Send(ctx, pubsubapi.Message{Data: body}) }, nil
+}
+
+func (l pubsubLoader) Close(ctx context.Context) {
+	l.Sender.Close(ctx)
+	_ = l.clients.Close() // there is nothing on its way any more
+}

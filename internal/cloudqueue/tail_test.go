@@ -1,0 +1,152 @@
+package cloudqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// messages is a queue of messages.
+type messages struct {
+	mu       sync.Mutex
+	waiting  []string
+	deleted  map[string]int
+	released int
+	written  *lines
+	t        *testing.T
+}
+
+func (m *messages) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
+	m.mu.Lock()
+	var ds []*pipeline.Delivery
+	for ; len(ds) < min(limit, 10) && len(m.waiting) > 0; m.waiting = m.waiting[1:] {
+		d := pipeline.Task{ID: "m", Data: []byte(m.waiting[0])}
+		ds = append(ds, pipeline.NewDelivery(d, messageLease{m, m.waiting[0]}, 1))
+	}
+	m.mu.Unlock()
+	if len(ds) > 0 {
+		return ds, nil
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (*messages) Close(context.Context) error { return nil }
+
+type messageLease struct {
+	m    *messages
+	body string
+}
+
+func (l messageLease) Ack(context.Context) error {
+	if !l.m.written.has(l.body) {
+		l.m.t.Errorf("%s is deleted before it is written", l.body)
+	}
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	l.m.deleted[l.body]++
+	return nil
+}
+
+func (l messageLease) Release(context.Context, time.Duration) error {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	l.m.released++
+	return nil
+}
+
+func (messageLease) ExpiresAt() time.Time { return time.Now().Add(time.Minute) }
+func (messageLease) Extend(context.Context, time.Duration) (time.Time, error) {
+	return time.Now().Add(time.Minute), nil
+}
+
+// lines is a file that is full after so many lines.
+type lines struct {
+	mu   sync.Mutex
+	all  map[string]bool
+	most int
+}
+
+func (l *lines) WriteLines(_ context.Context, lines [][]byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.all)+len(lines) > l.most {
+		return errors.New("no space left")
+	}
+	for _, line := range lines {
+		l.all[string(line)] = true
+	}
+	return nil
+}
+
+func (l *lines) has(line string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all[line]
+}
+
+func follow(t *testing.T, n, most int) (*messages, *Tail) {
+	t.Helper()
+	written := &lines{all: map[string]bool{}, most: most}
+	m := &messages{deleted: map[string]int{}, written: written, t: t}
+	for i := range n {
+		m.waiting = append(m.waiting, fmt.Sprintf(`{"event_type":"task_completed","n":%d}`, i))
+	}
+	return m, StartTail(t.Context(), m, 10, written, time.Minute, zerolog.Nop())
+}
+
+// Each event is written, and then deleted.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, f := follow(t, 1000, 1000)
+		if err := f.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		counts, total := f.Counts()
+		if total != 1000 || counts["task_completed"] != 1000 || len(m.deleted) != 1000 || m.released != 0 {
+			t.Errorf("%v, %d written, %d deleted, %d released", counts, total, len(m.deleted), m.released)
+		}
+	})
+}
+
+// What cannot be written stays in the queue.
+func TestFollowToAFullDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, f := follow(t, 1000, 300)
+		err := f.Wait()
+		if err == nil || !strings.Contains(err.Error(), "no space left") {
+			t.Fatal(err)
+		}
+		_, total := f.Counts()
+		if int(total) != len(m.deleted) || total > 300 || len(m.waiting)+m.released+len(m.deleted) != 1000 {
+			t.Errorf("%d written, %d deleted, %d released, %d left", total, len(m.deleted), m.released, len(m.waiting))
+		}
+	})
+}
+
+func TestLine(t *testing.T) {
+	t.Parallel()
+	for message, want := range map[string][2]string{
+		"{\n \"event_type\": \"keep_alive\" }": {`{"event_type":"keep_alive"}`, "keep_alive"},
+		`{"a": 1}`:                             {`{"a":1}`, OtherMessages},
+		"two\nlines":                           {`"two\nlines"`, OtherMessages},
+		`{"event_type": 5}`:                    {`{"event_type":5}`, OtherMessages},
+		"":                                     {`""`, OtherMessages},
+	} {
+		text, name := line([]byte(message))
+		if string(text) != want[0] || name != want[1] {
+			t.Errorf("%q: %s, %s", message, text, name)
+		}
+	}
+}

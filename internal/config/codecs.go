@@ -1,0 +1,330 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A value is one field of a Config, seen as text.
+type value interface {
+	// set parses raw into the field. On an error, which says what is wrong and
+	// what would be right, the field stays as it was.
+	set(raw string) error
+	// text returns what set would parse to the same value, and "" where the
+	// field holds no value.
+	text() string
+}
+
+// A codec is the textual form of a T. Only format may return "", and it does
+// so for the T that stands for no value.
+type codec[T any] struct {
+	parse  func(raw string) (T, error)
+	format func(T) string
+}
+
+// field is a value that is held by the Config itself.
+type field[T any] struct {
+	at *T
+	codec[T]
+}
+
+func (f field[T]) set(raw string) error {
+	v, err := f.parse(raw)
+	if err != nil {
+		return err
+	}
+	*f.at = v
+	return nil
+}
+
+func (f field[T]) text() string { return f.format(*f.at) }
+
+// optional is a value that may be missing, without a T that stands for that.
+type optional[T any] struct {
+	at **T
+	codec[T]
+}
+
+func (o optional[T]) set(raw string) error {
+	v, err := o.parse(raw)
+	if err != nil {
+		return err
+	}
+	*o.at = &v
+	return nil
+}
+
+func (o optional[T]) text() string {
+	if *o.at == nil {
+		return ""
+	}
+	return o.format(**o.at)
+}
+
+// text is any text at all but the empty one: --job-id "$JOB" with an unset JOB
+// is a mistake to report, not a way to say nothing. want is "a job ID".
+func text(want string) codec[string] {
+	return codec[string]{
+		parse: func(raw string) (string, error) {
+			if raw == "" {
+				return "", fmt.Errorf("empty; give %s", want)
+			}
+			if strings.ContainsRune(raw, 0) { // no environment can hold it
+				return "", fmt.Errorf("has a NUL byte; give %s", want)
+			}
+			return raw, nil
+		},
+		format: func(s string) string { return s },
+	}
+}
+
+// localFile is the name of a file on this machine.
+func localFile() codec[string] {
+	const want = "the name of a file"
+	c := text(want)
+	parse := c.parse
+	c.parse = func(raw string) (string, error) {
+		if strings.Contains(raw, "://") {
+			return "", fmt.Errorf("an address; it is written to a local file: give %s on this machine, and copy it when the run has ended", want)
+		}
+		return parse(raw)
+	}
+	return c
+}
+
+// hostPort is an address to listen at.
+func hostPort() codec[string] {
+	const want = "give HOST:PORT, such as 127.0.0.1:6060"
+	return codec[string]{
+		parse: func(raw string) (string, error) {
+			host, port, err := net.SplitHostPort(raw)
+			if err != nil {
+				return "", fmt.Errorf("not an address; %s", want)
+			}
+			if host == "" {
+				return "", fmt.Errorf("has no host, which would be every network of this machine; %s", want)
+			}
+			if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+				return "", fmt.Errorf("%q is no port; %s", port, want)
+			}
+			return raw, nil
+		},
+		format: func(s string) string { return s },
+	}
+}
+
+// signalName is a signal by its name, with SIG before it or without.
+func signalName() codec[syscall.Signal] {
+	return codec[syscall.Signal]{
+		parse: func(raw string) (syscall.Signal, error) {
+			sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(raw), "SIG"))
+			if sig == 0 {
+				return 0, errors.New("no signal of this system; give one such as USR1 or TERM")
+			}
+			return sig, nil
+		},
+		format: func(sig syscall.Signal) string {
+			if sig == 0 {
+				return ""
+			}
+			return strings.TrimPrefix(unix.SignalName(sig), "SIG")
+		},
+	}
+}
+
+// oneOf is one of some words.
+func oneOf(words ...string) codec[string] {
+	return codec[string]{
+		parse: func(raw string) (string, error) {
+			if slices.Contains(words, raw) {
+				return raw, nil
+			}
+			return "", fmt.Errorf("give %s", alternatives(words))
+		},
+		format: func(s string) string { return s },
+	}
+}
+
+// alternatives joins words as in "a, b or c".
+func alternatives(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+func provider() codec[string] {
+	return codec[string]{
+		parse: func(raw string) (string, error) {
+			for _, known := range []string{AWS, GCP} {
+				if strings.EqualFold(raw, known) {
+					return known, nil
+				}
+			}
+			return "", fmt.Errorf("not a provider; give %s or %s", AWS, GCP)
+		},
+		format: func(s string) string { return s },
+	}
+}
+
+// boolean accepts the usual spellings in upper or lower case. Other text is an error,
+// so that a misspelt value does not count as false. The specification has 1, true, 0
+// and false; its pool manager exports Python's True and False.
+func boolean() codec[bool] {
+	return codec[bool]{
+		parse: func(raw string) (bool, error) {
+			switch strings.ToLower(raw) {
+			case "1", "true", "yes", "on":
+				return true, nil
+			case "0", "false", "no", "off":
+				return false, nil
+			default:
+				return false, errors.New("not a boolean; give 1, true, yes, on, 0, false, no or off")
+			}
+		},
+		format: strconv.FormatBool,
+	}
+}
+
+// integer is a whole number from least to most.
+func integer[T int | int64](minimum, maximum T) codec[T] {
+	want := fmt.Sprintf("give one from %d to %d", minimum, maximum)
+	if int64(maximum) == math.MaxInt64 {
+		want = fmt.Sprintf("give one from %d", minimum)
+	}
+	return codec[T]{
+		parse: func(raw string) (T, error) {
+			n, err := strconv.ParseInt(raw, 10, 64)
+			switch {
+			case errors.Is(err, strconv.ErrSyntax):
+				return 0, fmt.Errorf("not a whole number; %s", want)
+			case err != nil || n < int64(minimum) || n > int64(maximum):
+				return 0, fmt.Errorf("out of range; %s", want)
+			}
+			return T(n), nil
+		},
+		format: func(n T) string { return strconv.FormatInt(int64(n), 10) },
+	}
+}
+
+// autoTasks is the number of tasks that stands for "as many as there are usable
+// CPUs" until Load puts their number in its place.
+const autoTasks = -1
+
+// taskCount is a number of simultaneous tasks or the word auto.
+func taskCount(maximum int) codec[int] {
+	c := integer(1, maximum)
+	parse := c.parse
+	c.parse = func(raw string) (int, error) {
+		if raw == "auto" {
+			return autoTasks, nil
+		}
+		n, err := parse(raw)
+		if err != nil {
+			return 0, fmt.Errorf("%w, or auto for one a usable CPU", err)
+		}
+		return n, nil
+	}
+	return c
+}
+
+// seconds is a number of seconds, with an exponent or without. It is held exactly, to the
+// nanosecond, so that what is printed reads back as the same.
+func seconds(want string) codec[time.Duration] {
+	return codec[time.Duration]{
+		parse: func(raw string) (time.Duration, error) {
+			unsigned := strings.TrimPrefix(raw, "-")
+			digits, point, ok := decimal(unsigned)
+			switch {
+			case !ok:
+				return 0, fmt.Errorf("not a number of seconds; %s", want)
+			case unsigned != raw:
+				return 0, fmt.Errorf("below 0; %s", want)
+			case digits == "":
+				return 0, nil
+			case point > len("9223372036"): // math.MaxInt64 nanoseconds
+				return 0, fmt.Errorf("too large; %s", want)
+			case point <= -len("123456789"): // digits of nanoseconds
+				return 0, fmt.Errorf("below a nanosecond; %s", want)
+			}
+			// ParseDuration knows no exponent: move the point to between the digits.
+			digits = strings.Repeat("0", max(-point, 0)) + digits + strings.Repeat("0", max(point-len(digits), 0))
+			point = max(point, 0)
+			d, err := time.ParseDuration(digits[:point] + "." + digits[point:] + "s")
+			if err != nil {
+				return 0, fmt.Errorf("too large; %s", want)
+			}
+			return d, nil
+		},
+		format: func(d time.Duration) string {
+			whole, rest := d/time.Second, d%time.Second
+			if rest == 0 {
+				return strconv.FormatInt(int64(whole), 10)
+			}
+			return strings.TrimRight(fmt.Sprintf("%d.%09d", whole, rest), "0")
+		},
+	}
+}
+
+// decimal parses a number without a sign. The number is 0.DIGITS times 10 to the power of point.
+// The digits of 0 are "", and those of any other number do not begin with 0.
+func decimal(raw string) (digits string, point int, ok bool) {
+	mantissa, exponent, hasExponent := strings.Cut(strings.ToLower(raw), "e")
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits = whole + fraction
+	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return "", 0, false
+	}
+	power := 0
+	if hasExponent {
+		var err error
+		power, err = strconv.Atoi(exponent)
+		if errors.Is(err, strconv.ErrSyntax) {
+			return "", 0, false
+		}
+		// Atoi returns the nearest int if the exponent is out of range.
+		power = min(max(power, -maxPower), maxPower)
+	}
+	significant := strings.TrimLeft(digits, "0")
+	return significant, len(whole) - (len(digits) - len(significant)) + power, true
+}
+
+// maxPower limits an exponent, so that adding to it does not overflow. It is larger than the
+// number of digits of any argument.
+const maxPower = math.MaxInt / 4
+
+// atLeast is c from least on.
+func atLeast(c codec[time.Duration], minimum time.Duration, want string) codec[time.Duration] {
+	parse := c.parse
+	c.parse = func(raw string) (time.Duration, error) {
+		v, err := parse(raw)
+		if err == nil && v < minimum {
+			return 0, fmt.Errorf("below %v; %s", minimum.Seconds(), want)
+		}
+		return v, err
+	}
+	return c
+}
+
+// positive is c without 0.
+func positive[T int64 | time.Duration](c codec[T], want string) codec[T] {
+	parse := c.parse
+	c.parse = func(raw string) (T, error) {
+		v, err := parse(raw)
+		if err == nil && v <= 0 {
+			return 0, fmt.Errorf("not above 0; %s", want)
+		}
+		return v, err
+	}
+	return c
+}

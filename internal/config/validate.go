@@ -1,0 +1,94 @@
+package config
+
+// derive fills in what follows from other settings, where nobody gave it. What
+// somebody gave badly is left alone; the fault says enough.
+func (l *loader) derive() {
+	c := l.cfg
+	if l.src.Program {
+		c.Warm = false
+	}
+	if l.src.TaskSource {
+		c.TaskFile = ""
+		c.origins[taskFile] = Origin{Place: Default}
+	}
+	if c.QueueName == "" && c.JobID != "" {
+		c.QueueName = c.JobID
+		c.origins[queueName] = Origin{Place: Derived}
+	}
+	if !l.explicitlySet[eventLogToFile] {
+		c.EventLogToFile = l.local()
+		c.origins[eventLogToFile] = Origin{Place: Derived}
+	}
+	if !l.explicitlySet[eventLogToQueue] {
+		c.EventLogToQueue = !l.local()
+		c.origins[eventLogToQueue] = Origin{Place: Derived}
+	}
+	switch {
+	case c.NumSimultaneousTasks == autoTasks:
+		cpus := l.src.CPUs
+		if cpus == nil {
+			cpus = UsableCPUs
+		}
+		c.NumSimultaneousTasks = min(max(cpus(), 1), maxTasks)
+	case l.explicitlySet[numTasks]:
+	case c.NumCPUs != nil:
+		c.NumSimultaneousTasks = *c.NumCPUs
+		c.origins[numTasks] = Origin{Place: Derived}
+	default:
+		c.NumSimultaneousTasks = 1
+	}
+}
+
+// local reports whether tasks come from a file or from the program, and not
+// from a queue.
+func (l *loader) local() bool {
+	return l.src.TaskSource || l.explicitlySet[taskFile]
+}
+
+// rules returns what is missing, given the rest. Whoever only asks what the
+// settings are need not have them all.
+func (l *loader) rules() (faults Errors) {
+	if l.cfg.PrintConfig {
+		return nil
+	}
+	reason := "required if neither a task file nor a task source is specified; give "
+	alternative := ", or a task file with " + flagged(taskFile)
+	if l.src.Queue {
+		reason, alternative = "required; give ", ""
+	} else if l.local() {
+		if !l.cfg.EventLogToQueue {
+			return nil // no queue is used
+		}
+		reason = "required by " + flagged(eventLogToQueue) + "; give "
+		alternative = ", or " + flagged(negation+eventLogToQueue)
+	}
+	if !l.explicitlySet[providerName] {
+		faults = append(faults, l.missing(reason+AWS+" or "+GCP+alternative, providerName))
+	}
+	if !l.explicitlySet[jobID] && !l.explicitlySet[queueName] {
+		faults = append(faults, l.missing(reason+"the ID of a job or the name of a queue"+alternative, jobID, queueName))
+	}
+	if l.cfg.Provider == GCP && !l.explicitlySet[projectID] {
+		faults = append(faults, l.missing("required for GCP; give the ID of the project that has the queue", projectID))
+	}
+	return faults
+}
+
+// missing returns the fault of settings one of which should have been given.
+func (l *loader) missing(reason string, names ...string) Error {
+	var shown string
+	for i, name := range names {
+		if i > 0 {
+			shown += " or "
+		}
+		s := l.known[name].setting
+		shown += flagged(name) + " (" + s.env + ")"
+		if l.src.LookupEnv == nil {
+			continue
+		}
+		if raw, ok := l.src.LookupEnv(s.env); ok && l.cfg.outer.has(s.env, raw) {
+			reason += "; the value of " + s.env + " is ignored, because it belongs to the run that started this task"
+		}
+	}
+	return Error{Setting: shown, Reason: reason, about: names[0], valueless: true}
+}

@@ -1,0 +1,80 @@
+package pubsubapi
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/auth"
+	"cloud.google.com/go/auth/credentials"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+)
+
+// scopes are the OAuth 2.0 scopes of a token for Pub/Sub.
+// Source: Google, OAuth 2.0 Scopes for Google APIs, Cloud Pub/Sub.
+var scopes = []string{"https://www.googleapis.com/auth/cloud-platform", "https://www.googleapis.com/auth/pubsub"}
+
+// reloadPause is the minimum time between two reloads while Google refuses the credentials.
+const reloadPause = 2 * time.Second
+
+// renewing provides the machine's default credentials, and loads them again once Google has
+// refused one of their tokens. The library itself keeps a token until it expires, and never
+// reads a credentials file again. renewing implements auth.TokenProvider.
+type renewing struct {
+	find func() (*auth.Credentials, error)
+
+	mu       sync.Mutex
+	current  *auth.Credentials
+	refused  bool
+	reloaded time.Time
+}
+
+func newRenewing() (*renewing, error) {
+	r := &renewing{find: func() (*auth.Credentials, error) {
+		return credentials.DetectDefault(&credentials.DetectOptions{Scopes: scopes, UseSelfSignedJWT: true})
+	}}
+	var err error
+	r.current, err = r.find()
+	return r, err
+}
+
+// credentials returns credentials whose tokens come from r, and whose other properties are
+// those of the machine's default credentials.
+func (r *renewing) credentials() *auth.Credentials {
+	now := r.current
+	return auth.NewCredentials(&auth.CredentialsOptions{
+		TokenProvider: r, JSON: now.JSON(), ProjectIDProvider: auth.CredentialsPropertyFunc(now.ProjectID),
+		QuotaProjectIDProvider: auth.CredentialsPropertyFunc(now.QuotaProjectID), UniverseDomainProvider: auth.CredentialsPropertyFunc(now.UniverseDomain),
+	})
+}
+
+// Token returns a token.
+func (r *renewing) Token(ctx context.Context) (*auth.Token, error) {
+	return r.provider().Token(ctx)
+}
+
+func (r *renewing) provider() *auth.Credentials {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refused && time.Since(r.reloaded) >= reloadPause {
+		r.reloaded = time.Now()
+		// Keep the current credentials if loading fails: another program may be writing the file.
+		if found, err := r.find(); err == nil {
+			r.current, r.refused = found, false
+		}
+	}
+	return r.current
+}
+
+// intercept is a gRPC interceptor that marks the credentials as refused if the response says
+// so. The next token then comes from credentials that are loaded again.
+func (r *renewing) intercept(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := next(ctx, method, request, answer, conn, opts...)
+	if codeOf(err) == codes.Unauthenticated {
+		r.mu.Lock()
+		r.refused = true
+		r.mu.Unlock()
+	}
+	return err
+}

@@ -1,0 +1,256 @@
+package pubsubapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Retention is how long a subscription that is created here keeps what nobody
+// acknowledges.
+const Retention = 7 * 24 * time.Hour
+
+// AckDeadline is for how long a subscription that is created here holds a message for
+// whoever has pulled it, unless that is changed.
+const AckDeadline = time.Minute
+
+// MinAckDeadline is the shortest that a subscription can have, and MaxAckDeadline the
+// longest, which is also the longest that can be asked for a message
+// (Google: Pub/Sub, Lease management).
+const (
+	MinAckDeadline = 10 * time.Second
+	MaxAckDeadline = 10 * time.Minute
+)
+
+// A Queue is a topic and its subscription, which need not be there.
+type Queue struct {
+	// Name is the queue's name: the topic's and the subscription's without their endings.
+	Name string
+	// Topic and Subscription are the full names, projects/…
+	Topic, Subscription string
+
+	clients *Clients
+}
+
+// Queue is the queue of a name.
+func (c *Clients) Queue(name string) *Queue {
+	project := "projects/" + c.place.Project
+	return &Queue{
+		Name: name, Topic: project + "/topics/" + name + "-topic",
+		Subscription: project + "/subscriptions/" + name + "-subscription", clients: c,
+	}
+}
+
+// Info describes a subscription. Pub/Sub does not report how many messages it has.
+type Info struct {
+	// AckDeadline is for how long a message is held at first.
+	AckDeadline time.Duration
+	// Retention is how long a message is kept; 0 if Pub/Sub does not report it.
+	Retention time.Duration
+	// ExactlyOnce says that it delivers each message exactly once.
+	ExactlyOnce bool
+	// DeadLetterTopic is the topic that receives messages which were delivered
+	// MaxDeliveries times; "" if there is none. Pub/Sub counts deliveries only if there is one.
+	DeadLetterTopic string
+	MaxDeliveries   int
+	// Problem describes why messages published to the queue's topic cannot be pulled from
+	// its subscription, and what to do; "" if they can.
+	Problem string
+	// TopicDeleted reports whether the topic of the subscription was deleted. Messages
+	// published before that can still be received.
+	TopicDeleted bool
+}
+
+// deletedTopic is the topic of a subscription whose own was deleted.
+const deletedTopic = "_deleted-topic_"
+
+// Info requests the subscription. If it does not exist, Info returns an error for which
+// IsNotFound is true. If messages cannot be pulled from it, Info returns both the Info and
+// an error that Is ErrUnusable.
+func (q *Queue) Info(ctx context.Context) (Info, error) {
+	s, err := atStart(ctx, q.clients, "GetSubscription", func(ctx context.Context) (*pubsubpb.Subscription, error) {
+		return q.clients.Subscriptions.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: q.Subscription})
+	})
+	if err != nil {
+		return Info{}, q.Explain("GetSubscription", err)
+	}
+	dead := s.GetDeadLetterPolicy()
+	info := Info{
+		AckDeadline: time.Duration(s.GetAckDeadlineSeconds()) * time.Second, Retention: s.GetMessageRetentionDuration().AsDuration(),
+		ExactlyOnce: s.GetEnableExactlyOnceDelivery(), MaxDeliveries: int(dead.GetMaxDeliveryAttempts()),
+		DeadLetterTopic: dead.GetDeadLetterTopic()[strings.LastIndex(dead.GetDeadLetterTopic(), "/")+1:],
+		TopicDeleted:    s.GetTopic() == deletedTopic, Problem: q.problem(s),
+	}
+	if info.Problem != "" {
+		return info, unusable(info.Problem)
+	}
+	return info, nil
+}
+
+// ErrUnusable is returned if a queue exists, but messages sent to it cannot be received
+// from it.
+var ErrUnusable = errors.New("the queue cannot be used as it is")
+
+func unusable(problem string) error { return fmt.Errorf("pubsub: %s: %w", problem, ErrUnusable) }
+
+// anew is the advice for a queue with an unsuitable topic or subscription.
+const recreateAdvice = "; delete both parts of the queue (ctworker queue delete; with --events the event queue) and create them again (ctworker queue create)"
+
+// problem returns the Problem of Info for a subscription.
+func (q *Queue) problem(s *pubsubpb.Subscription) string {
+	is := ""
+	switch push := s.GetPushConfig().GetPushEndpoint(); {
+	case s.GetTopic() == deletedTopic:
+		return fmt.Sprintf("the topic of the subscription %q was deleted, so it receives no more messages", q.Subscription) +
+			"; first collect the remaining messages if you need them (ctworker events)" + recreateAdvice
+	case s.GetTopic() != q.Topic:
+		is = fmt.Sprintf("belongs to the topic %q instead of %q", s.GetTopic(), q.Topic)
+	case s.GetDetached():
+		is = "is detached from its topic"
+	case s.GetFilter() != "":
+		is = fmt.Sprintf("has the filter %q, which drops messages that ctworker sends", s.GetFilter())
+	case push != "":
+		is = "pushes its messages to an address, so that they cannot be pulled"
+	case s.GetBigqueryConfig().GetTable() != "", s.GetCloudStorageConfig().GetBucket() != "":
+		is = "exports its messages, so that they cannot be pulled"
+	default:
+		return ""
+	}
+	return fmt.Sprintf("the subscription %q %s", q.Subscription, is) + recreateAdvice
+}
+
+// Find checks that the topic and the subscription exist, and that messages published to the
+// topic can be pulled from the subscription. If both are missing, it returns an error for
+// which IsNotFound is true. If only the subscription is missing, the error also Is
+// ErrUnusable.
+func (q *Queue) Find(ctx context.Context) (Info, error) {
+	info, err := q.Info(ctx)
+	if err != nil && !IsNotFound(err) {
+		return info, err
+	}
+	switch fault := q.findTopic(ctx); {
+	case fault == nil && err == nil:
+		return info, nil
+	case fault == nil: // messages published until now are lost
+		return info, &halfError{fmt.Sprintf("the topic %q exists, but its subscription %q does not, so messages sent to it are lost: create it (ctworker queue create)", q.Topic, q.Subscription), err}
+	case !IsNotFound(fault), err != nil:
+		return info, fault
+	default:
+		return info, unusable(fmt.Sprintf("the subscription %q exists, but its topic %q does not", q.Subscription, q.Topic) + recreateAdvice)
+	}
+}
+
+// halfError is the error for a topic without a subscription. IsNotFound is true for it, and it
+// Is ErrUnusable.
+type halfError struct {
+	text string
+	err  error
+}
+
+func (e *halfError) Error() string { return "pubsub: " + e.text }
+
+func (e *halfError) Unwrap() []error { return []error{e.err, ErrUnusable} }
+
+func (q *Queue) findTopic(ctx context.Context) error {
+	_, err := atStart(ctx, q.clients, "GetTopic", func(ctx context.Context) (*pubsubpb.Topic, error) {
+		return q.clients.Topics.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: q.Topic})
+	})
+	if err != nil {
+		return q.Explain("GetTopic", err)
+	}
+	return nil
+}
+
+// Create creates the topic and the subscription if they do not exist. It does not change
+// existing ones, but returns an error that Is ErrUnusable if messages cannot be pulled from
+// the subscription, or if exactlyOnce is set and it does not deliver exactly once.
+func (q *Queue) Create(ctx context.Context, exactlyOnce bool) (created bool, err error) {
+	info, err := q.Find(ctx)
+	if err == nil {
+		return false, q.checkOnce(info, exactlyOnce)
+	}
+	if !IsNotFound(err) {
+		return false, err
+	}
+	_, err = atStart(ctx, q.clients, "CreateTopic", func(ctx context.Context) (*pubsubpb.Topic, error) {
+		return q.clients.Topics.CreateTopic(ctx, &pubsubpb.Topic{Name: q.Topic})
+	})
+	if err != nil && codeOf(err) != codes.AlreadyExists {
+		return false, q.Explain("CreateTopic", err)
+	}
+	_, err = atStart(ctx, q.clients, "CreateSubscription", func(ctx context.Context) (*pubsubpb.Subscription, error) {
+		return q.clients.Subscriptions.CreateSubscription(ctx, &pubsubpb.Subscription{
+			Name: q.Subscription, Topic: q.Topic, AckDeadlineSeconds: Seconds(AckDeadline),
+			MessageRetentionDuration: durationpb.New(Retention), EnableExactlyOnceDelivery: exactlyOnce,
+			ExpirationPolicy: &pubsubpb.ExpirationPolicy{}, // never: its default deletes what nobody has asked for in a month
+		})
+	})
+	switch {
+	case err == nil:
+		return true, nil
+	case codeOf(err) == codes.AlreadyExists: // another worker was faster, or the subscription is unsuitable
+		info, err := q.Info(ctx)
+		if err != nil {
+			return false, err
+		}
+		return false, q.checkOnce(info, exactlyOnce)
+	}
+	return false, q.Explain("CreateSubscription", err)
+}
+
+func (q *Queue) checkOnce(info Info, exactlyOnce bool) error {
+	if exactlyOnce && !info.ExactlyOnce {
+		return unusable(q.NotExactlyOnce())
+	}
+	return nil
+}
+
+// NotExactlyOnce returns a message that the subscription does not deliver exactly once, with
+// advice.
+func (q *Queue) NotExactlyOnce() string {
+	return fmt.Sprintf("the subscription %q does not deliver exactly once: delete it and create it again (ctworker queue delete and ctworker queue create --exactly-once-queue), or leave out --exactly-once-queue", q.Subscription)
+}
+
+// Purge deletes all that was published until now.
+func (q *Queue) Purge(ctx context.Context) error {
+	_, err := atStart(ctx, q.clients, "Seek", func(ctx context.Context) (*pubsubpb.SeekResponse, error) {
+		return q.clients.Subscriptions.Seek(ctx, &pubsubpb.SeekRequest{
+			Subscription: q.Subscription, Target: &pubsubpb.SeekRequest_Time{Time: timestamppb.Now()},
+		})
+	})
+	if err != nil {
+		return q.Explain("Seek", err)
+	}
+	return nil
+}
+
+// Delete deletes the subscription, with all that is in it, and the topic. An error that
+// IsNotFound says that neither was there.
+func (q *Queue) Delete(ctx context.Context) error {
+	_, err := atStart(ctx, q.clients, "DeleteSubscription", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, q.clients.Subscriptions.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: q.Subscription})
+	})
+	if err != nil && !IsNotFound(err) {
+		return q.Explain("DeleteSubscription", err)
+	}
+	_, fault := atStart(ctx, q.clients, "DeleteTopic", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, q.clients.Topics.DeleteTopic(ctx, &pubsubpb.DeleteTopicRequest{Topic: q.Topic})
+	})
+	if fault != nil && (!IsNotFound(fault) || err != nil) {
+		return q.Explain("DeleteTopic", fault)
+	}
+	return nil
+}
+
+// ErrTooLarge says that a message is larger than Pub/Sub takes.
+var ErrTooLarge = errors.New("it is too large for the queue")
+
+// Seconds is d in whole seconds, rounded down.
+func Seconds(d time.Duration) int32 { return int32(d / time.Second) }

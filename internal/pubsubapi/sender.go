@@ -1,0 +1,123 @@
+package pubsubapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/ctworker/ctworker/internal/batch"
+	"github.com/ctworker/ctworker/internal/retry"
+)
+
+// What a request to publish takes: messages, and bytes in all. A little is left for what
+// goes with the messages (Google: Pub/Sub quotas and limits, 10 MB and 1,000 messages).
+const (
+	maxMessages  = 1000
+	requestBytes = 10_000_000
+	perMessage   = 64
+	// MaxMessageBytes is how large a message may be.
+	MaxMessageBytes = requestBytes - 10_000
+)
+
+// A Message is what a Sender sends.
+type Message struct {
+	Data string
+	// Withheld, if set, is called before each attempt to send the message. If it returns
+	// true, the message is not sent, and counts as sent.
+	Withheld func() bool
+}
+
+// A Sender publishes messages in batches.
+type Sender struct {
+	queue *Queue
+	sends *batch.Batcher[Message]
+}
+
+// ErrSenderClosed says that the Sender was closed.
+var ErrSenderClosed = errors.New("pubsub: the sender is closed")
+
+// NewSender returns a sender to the queue. A message waits linger for others to go with
+// it; default 10 ms.
+func (q *Queue) NewSender(linger time.Duration) *Sender {
+	s := &Sender{queue: q}
+	s.sends = batch.New(batch.Options[Message]{
+		MaxItems: maxMessages, MaxBytes: MaxMessageBytes + perMessage, Size: func(m Message) int { return len(m.Data) + perMessage }, Linger: linger,
+	}, s.send)
+	return s
+}
+
+// Check says where a message is larger than Pub/Sub takes.
+func (s *Sender) Check(m Message) error {
+	if len(m.Data) > MaxMessageBytes {
+		return fmt.Errorf("%w: %d bytes, and Pub/Sub takes %d", ErrTooLarge, len(m.Data), MaxMessageBytes)
+	}
+	return nil
+}
+
+// Send publishes a message, and returns once Pub/Sub has it. What another try can mend
+// is tried until ctx ends; a message whose answer was lost is so in the queue twice.
+func (s *Sender) Send(ctx context.Context, message Message) error {
+	if err := s.Check(message); err != nil {
+		return err
+	}
+	err := s.queue.clients.Again(ctx, "Publish", batch.ErrClosed, func() error { return s.sends.Do(ctx, message) })
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errors.Is(err, batch.ErrClosed):
+		return ErrSenderClosed
+	}
+	return s.queue.Explain("Publish", err)
+}
+
+// SendAll sends messages, and returns once Pub/Sub has them all, or one cannot be sent;
+// see Send.
+func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
+	for _, m := range messages {
+		if err := s.Check(m); err != nil {
+			return err
+		}
+	}
+	on := make([]batch.Pending[Message], len(messages))
+	for i, m := range messages {
+		on[i] = s.sends.Put(m)
+	}
+	return retry.All(len(messages), func(i int) error {
+		return on[i].Wait(ctx)
+	}, func(i int) error { return s.Send(ctx, messages[i]) })
+}
+
+func (s *Sender) send(ctx context.Context, messages []Message) []error {
+	in := &pubsubpb.PublishRequest{Topic: s.queue.Topic}
+	var at []int // the index in messages of each message of the request
+	for i, m := range messages {
+		if m.Withheld != nil && m.Withheld() {
+			continue
+		}
+		in.Messages = append(in.Messages, &pubsubpb.PubsubMessage{Data: []byte(m.Data)})
+		at = append(at, i)
+	}
+	if len(at) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	out, err := s.queue.clients.Topics.Publish(ctx, in)
+	switch {
+	case err == nil && len(out.GetMessageIds()) == len(at):
+		return nil
+	case err == nil: // it is not known which messages were published, so all are sent again
+		err = fmt.Errorf("%w: %d ids for %d messages", errNoResult, len(out.GetMessageIds()), len(at))
+	}
+	errs := make([]error, len(messages))
+	for _, i := range at {
+		errs[i] = err
+	}
+	return errs
+}
+
+// Close sends what is on its way. Send then fails.
+func (s *Sender) Close(ctx context.Context) { s.sends.Close(ctx) }

@@ -1,0 +1,40 @@
+package queuepoll_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/boottime"
+	"github.com/ctworker/ctworker/internal/queuepoll"
+)
+
+// A request leaves most of the lease of a message that comes at its end.
+func TestMaxWait(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ wait, lease, want time.Duration }{
+		{20 * time.Second, 60 * time.Second, 20 * time.Second},
+		{20 * time.Second, 59 * time.Second, 19 * time.Second},
+		{20 * time.Second, 10 * time.Second, 3 * time.Second},
+		{20 * time.Second, 4 * time.Second, time.Second},
+		{20 * time.Second, time.Second, time.Second}, // no request waits for less
+		{3 * time.Second, 600 * time.Second, 3 * time.Second},
+	} {
+		if got := queuepoll.MaxWait(tc.wait, tc.lease); got != tc.want {
+			t.Errorf("wait %v, lease %v: got %v, want %v", tc.wait, tc.lease, got, tc.want)
+		}
+	}
+}
+
+// A lease is counted from the request, however late the answer comes.
+func TestExpires(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sent := boottime.Now()
+		want := time.Now().Add(time.Minute)
+		<-time.After(90 * time.Second) // the bubble's clock
+		if got := queuepoll.ExpiresAt(sent, time.Minute); got.Sub(want).Abs() > time.Second {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}

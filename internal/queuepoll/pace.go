@@ -1,0 +1,62 @@
+package queuepoll
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// minWait is the minimum time that a request waits for a message.
+const minWait = time.Second
+
+// firstPause is the pause after the first early empty answer.
+const firstPause = 250 * time.Millisecond
+
+// pace determines when the next request is made. Most servers delay an empty answer until the
+// requested wait is over. A server that answers early must not get hundreds of requests per
+// second. The pause after the first early empty answer is short, so that a new message is
+// received soon. It doubles with each further one, up to the requested wait. The Poller's
+// mutex guards a pace.
+type pace struct {
+	early  int       // number of consecutive early empty answers
+	next   time.Time // earliest time of the next request
+	looked time.Time // time of the last empty answer
+}
+
+// answered records an answer with n messages that arrived the duration early before the end
+// of the requested wait.
+func (p *pace) answered(now time.Time, early time.Duration, n int) {
+	if n > 0 {
+		p.early, p.next = 0, time.Time{}
+		return
+	}
+	p.looked = now
+	if early <= 0 {
+		p.early = 0
+		return
+	}
+	if now.Before(p.next) { // a concurrent request has already set the pause
+		return
+	}
+	pause := min(firstPause<<min(p.early, 20), early)
+	p.early++
+	p.next = now.Add(pause*3/4 + rand.N(pause/2+1))
+}
+
+// until returns the pause before the next request, which may be cut short by the end of
+// another request; 0 means that the request can be made now. left is the time until the idle
+// timeout, and running the number of open requests. idle reports that the idle timeout has
+// passed and a recent answer has shown that the queue is empty.
+func (p *pace) until(now time.Time, left time.Duration, running int) (pause time.Duration, idle bool) {
+	recent := now.Add(left).Sub(p.looked) // age of the last empty answer at the idle timeout
+	switch {
+	case left <= 0 && running > 0: // wait for the open request
+		return minWait, false
+	case left <= 0 && recent < minWait:
+		return 0, true
+	case left <= 0: // check once more that the queue is empty
+		return 0, false
+	case left < minWait && recent < minWait: // a request would outlast the idle timeout
+		return left, false
+	}
+	return min(p.next.Sub(now), left), false
+}

@@ -1,0 +1,202 @@
+package queuepoll_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/queuepoll"
+	"github.com/ctworker/ctworker/internal/retry"
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+// queue is a queue that has messages, each request for which takes its time.
+type queue struct {
+	mu                sync.Mutex
+	waiting, released int
+	gives             int // messages a request, at most
+	takes             time.Duration
+	running, most     int
+	err               error
+}
+
+type lease struct{ q *queue }
+
+func (lease) Ack(context.Context) error { return nil }
+
+func (l lease) Release(context.Context, time.Duration) error {
+	l.q.mu.Lock()
+	defer l.q.mu.Unlock()
+	l.q.released++
+	return nil
+}
+
+func (lease) ExpiresAt() time.Time { return time.Now().Add(time.Hour) }
+
+func (lease) Extend(context.Context, time.Duration) (time.Time, error) {
+	return time.Now().Add(time.Hour), nil
+}
+
+func (q *queue) ask(ctx context.Context, n int, wait time.Duration, _ string) (all []queuepoll.Message, err error) {
+	q.mu.Lock()
+	q.running++
+	q.most = max(q.most, q.running)
+	q.mu.Unlock()
+
+	select {
+	case <-time.After(q.takes):
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.running--
+	if err == nil {
+		err = q.err
+	}
+	for err == nil && len(all) < min(n, q.gives) && q.waiting > 0 {
+		q.waiting--
+		all = append(all, queuepoll.Message{ID: "m", Body: `{"task_id": "a", "data": 1}`, Lease: lease{q}})
+	}
+	return all, err
+}
+
+func (q *queue) poller(opts queuepoll.Options) *queuepoll.Poller {
+	opts.Provider, opts.Receive, opts.MaxBatchSize, opts.Wait, opts.Lease = "test", q.ask, 10, 20*time.Second, time.Minute
+	opts.Classify = func(err error) retry.Class {
+		if errors.Is(err, errFinal) {
+			return retry.Permanent
+		}
+		return retry.Transient
+	}
+	opts.Explain = func(err error) error { return err }
+	return queuepoll.New(opts)
+}
+
+var errFinal = errors.New("there is no such queue")
+
+// More is asked for at once only where it pays: while requests come full, or, of a queue
+// that gives fewer than it has, while they bring anything.
+func TestRequestsAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		gives   int
+		partial bool
+		most    int
+	}{
+		"they come full":        {10, false, 8},
+		"they do not":           {4, false, 1},
+		"they need not be full": {4, true, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				q := &queue{waiting: 500, gives: tc.gives, takes: time.Second}
+				p := q.poller(queuepoll.Options{PartialBatches: tc.partial})
+				for got := 0; got < 500; {
+					ds, err := p.Receive(t.Context(), 100)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got += len(ds)
+				}
+				p.Close(t.Context())
+				if q.most != tc.most {
+					t.Errorf("%d at once, want %d", q.most, tc.most)
+				}
+			})
+		})
+	}
+}
+
+// No more is asked for than may be returned.
+func TestNoMoreThanAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &queue{waiting: 100, gives: 10, takes: time.Second}
+		p := q.poller(queuepoll.Options{})
+		for range 5 {
+			if ds, err := p.Receive(t.Context(), 3); err != nil || len(ds) != 3 {
+				t.Fatalf("%d tasks, %v", len(ds), err)
+			}
+		}
+		p.Close(t.Context())
+		if q.waiting != 85 || q.released != 0 {
+			t.Errorf("%d wait, %d released", q.waiting, q.released)
+		}
+	})
+}
+
+// At the end a request has a moment to bring what it brings, which is released; where a
+// request that is cancelled takes messages with it, as long as it takes.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		takes             time.Duration
+		waitOut           bool
+		after             time.Duration
+		waiting, released int
+	}{
+		"it comes soon":    {200 * time.Millisecond, false, 200 * time.Millisecond, 0, 1},
+		"it does not":      {10 * time.Second, false, 250 * time.Millisecond, 1, 0},
+		"it is waited out": {10 * time.Second, true, 10 * time.Second, 0, 1},
+		"not for ever":     {time.Hour, true, 20*time.Second + 250*time.Millisecond, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				q := &queue{waiting: 1, gives: 10, takes: tc.takes}
+				p := q.poller(queuepoll.Options{WaitForOpenPolls: tc.waitOut})
+				ctx, cancel := context.WithCancel(t.Context())
+				began := time.Now()
+				go func() {
+					synctest.Wait()
+					cancel()
+				}()
+				if _, err := p.Receive(ctx, 5); !errors.Is(err, context.Canceled) {
+					t.Errorf("Receive: %v", err)
+				}
+				p.Close(t.Context())
+				if took := time.Since(began); took != tc.after || q.waiting != tc.waiting || q.released != tc.released {
+					t.Errorf("after %v: %d wait, %d released", took, q.waiting, q.released)
+				}
+			})
+		})
+	}
+}
+
+// An error that is final ends it; another is tried again, and known to meanwhile.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &queue{waiting: 1, gives: 10, err: errors.New("no route to host")}
+		p := q.poller(queuepoll.Options{})
+		got := make(chan []*pipeline.Delivery)
+		go func() {
+			ds, _ := p.Receive(t.Context(), 5)
+			got <- ds
+		}()
+		<-time.After(30 * time.Second)
+		if at := p.LastFailure(); at != time.Now() {
+			t.Errorf("it could last not be asked at %v", at)
+		}
+		q.mu.Lock()
+		q.err = nil
+		q.mu.Unlock()
+		if ds := <-got; len(ds) != 1 {
+			t.Errorf("%d tasks", len(ds))
+		}
+		q.mu.Lock()
+		q.err = errFinal
+		q.mu.Unlock()
+		for range 2 {
+			if _, err := p.Receive(t.Context(), 5); !errors.Is(err, errFinal) {
+				t.Errorf("%v", err)
+			}
+		}
+		p.Close(t.Context())
+	})
+}

@@ -1,0 +1,64 @@
+package retry
+
+import (
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+)
+
+// TransientStatus reports whether a request that got this HTTP status may succeed later. It
+// is the only such table, for all providers and for remote files.
+// Source: RFC 9110, section 15; RFC 6585 (429); RFC 8470 (425).
+func TransientStatus(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return false
+	}
+	return status >= http.StatusInternalServerError
+}
+
+// transientCodes are the transient error codes of the providers' HTTP services, in lower
+// case.
+// Source: AWS, Common errors; Amazon SQS and Amazon S3 API References; the codes that the
+// AWS SDKs retry (aws/retry, DefaultThrottleErrorCodes and DefaultRetryableErrorCodes).
+var transientCodes = map[string]bool{
+	"throttling": true, "throttlingexception": true, "throttledexception": true, "throttlederror": true,
+	"requestthrottled": true, "requestthrottledexception": true, "requestlimitexceeded": true,
+	"toomanyrequests": true, "toomanyrequestsexception": true, "bandwidthlimitexceeded": true,
+	"limitexceededexception": true, "provisionedthroughputexceededexception": true,
+	"priorrequestnotcomplete": true, "transactioninprogressexception": true, "slowdown": true, "ec2throttledexception": true,
+	"overlimit": true, "aws.simplequeueservice.overlimit": true, "kmsthrottled": true, "kms.throttlingexception": true,
+	"aws.simplequeueservice.kmsthrottled": true, "requesttimeout": true, "requesttimeoutexception": true,
+	"serviceunavailable": true, "serviceunavailableexception": true, "internalfailure": true, "internalerror": true,
+	"internalservererror": true, "internalserverexception": true, "internalserviceerror": true,
+	"internalserviceexception": true, "operationaborted": true,
+}
+
+// TransientCode reports whether a request that was rejected with this error code may succeed
+// later. A namespace before the code is ignored; see BareCode.
+func TransientCode(code string) bool { return transientCodes[strings.ToLower(BareCode(code))] }
+
+// BareCode strips the additions of some servers from an error code: a namespace before "#",
+// as in "com.amazonaws.sqs#QueueDoesNotExist", and a URI after ":".
+// Source: AWS JSON protocol, Operation error serialization.
+func BareCode(code string) string {
+	code = code[strings.LastIndexByte(code, '#')+1:]
+	code, _, _ = strings.Cut(code, ":")
+	return strings.TrimSpace(code)
+}
+
+// TransientGRPC reports whether a request that ended with this gRPC code may succeed later.
+// codes.Unknown is transient because status.Code returns it for errors from outside gRPC,
+// such as network failures.
+// Source: Google, Pub/Sub error codes, and the codes that its own clients retry.
+func TransientGRPC(code codes.Code) bool {
+	switch code {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown,
+		codes.Canceled:
+		return true
+	}
+	return false
+}

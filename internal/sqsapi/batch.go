@@ -1,0 +1,98 @@
+package sqsapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/ctworker/ctworker/internal/retry"
+)
+
+// MaxBatchSize is the most that SQS takes and gives at once.
+const MaxBatchSize = 10
+
+// A QueueFinder is what QueueURL needs of the SDK's *sqs.Client.
+type QueueFinder interface {
+	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
+}
+
+// QueueURL returns the URL of a queue. queue is the name of the queue or its URL. reporter
+// may be nil.
+func QueueURL(ctx context.Context, c QueueFinder, queue string, reporter *retry.Reporter) (string, error) {
+	if strings.Contains(queue, "://") {
+		return queue, nil
+	}
+	url, err := queueURL(ctx, c, queue, reporter)
+	if err != nil {
+		if IsNotFound(err) {
+			return "", missingQueue(ctx, c, queue, err)
+		}
+		return "", DescribeError("GetQueueUrl", queue, err)
+	}
+	return url, nil
+}
+
+func queueURL(ctx context.Context, c QueueFinder, queue string, reporter *retry.Reporter) (string, error) {
+	return atStart(ctx, "GetQueueUrl", reporter, func(ctx context.Context) (string, error) {
+		out, err := c.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &queue})
+		if err != nil {
+			return "", err
+		}
+		return usableURL(out.QueueUrl)
+	})
+}
+
+// usableURL returns the URL in a response of SQS, or errNoResult if it is malformed.
+func usableURL(text *string) (string, error) {
+	if u, err := url.Parse(aws.ToString(text)); err != nil || u.Host == "" {
+		return "", fmt.Errorf("%w: invalid queue URL %q", errNoResult, aws.ToString(text))
+	}
+	return *text, nil
+}
+
+// EntryID is the id of the ith entry of a batch.
+func EntryID(i int) *string { return aws.String(strconv.Itoa(i)) }
+
+// errNoResult is returned for a batch entry that has no result in the response, and for a
+// response without a required value.
+var errNoResult = errors.New("damaged answer: a required value is missing from the SQS response")
+
+// Failed returns err once for each of the n entries of a batch that failed as a whole.
+func RepeatError(n int, err error) []error {
+	errs := make([]error, n)
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// Answers returns the error, or nil, of each of the n entries of a batch, whose ids are
+// those of EntryID. An entry that is missing from the response gets errNoResult. Unknown ids
+// are ignored. An entry that is reported both as done and as failed counts as failed.
+func BatchErrors[Done any](n int, done []Done, id func(Done) *string, failed []types.BatchResultErrorEntry) []error {
+	errs := RepeatError(n, errNoResult)
+	set := func(id *string, err error) {
+		if i, fault := strconv.Atoi(aws.ToString(id)); fault == nil && i >= 0 && i < n {
+			errs[i] = err
+		}
+	}
+	for _, d := range done {
+		set(id(d), nil)
+	}
+	for _, f := range failed {
+		fault := smithy.FaultServer
+		if f.SenderFault {
+			fault = smithy.FaultClient
+		}
+		set(f.Id, &smithy.GenericAPIError{Code: aws.ToString(f.Code), Message: aws.ToString(f.Message), Fault: fault})
+	}
+	return errs
+}

@@ -1,0 +1,119 @@
+package sqsapi
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+
+	"github.com/ctworker/ctworker/internal/retry"
+)
+
+// Error codes of SQS by their meaning. The result of a batch entry has only a code, so codes
+// are compared instead of error types.
+// Source: AWS, Amazon SQS API Reference, the errors of each action; Common errors.
+var (
+	lostCodes = map[string]bool{
+		"ReceiptHandleIsInvalid": true, "AWS.SimpleQueueService.ReceiptHandleIsInvalid": true,
+		"MessageNotInflight": true, "AWS.SimpleQueueService.MessageNotInflight": true,
+		"InvalidParameterValue": true, // "… Reason: Message does not exist or is not available for visibility timeout change"
+	}
+	noQueueCodes = map[string]bool{"QueueDoesNotExist": true, "AWS.SimpleQueueService.NonExistentQueue": true}
+	deletedCodes = map[string]bool{"QueueDeletedRecently": true, "AWS.SimpleQueueService.QueueDeletedRecently": true}
+	deniedCodes  = map[string]bool{"AccessDenied": true, "AccessDeniedException": true, "KmsAccessDenied": true, "KMS.AccessDeniedException": true}
+	keyCodes     = map[string]bool{
+		"InvalidClientTokenId": true, "UnrecognizedClientException": true, "SignatureDoesNotMatch": true,
+		"InvalidAccessKeyId": true, "ExpiredToken": true, "ExpiredTokenException": true, "IncompleteSignature": true,
+		"InvalidSignatureException": true, "AuthFailure": true, "InvalidToken": true, "TokenRefreshRequired": true,
+		"RequestExpired": true, "RequestTimeTooSkewed": true, "MissingAuthenticationToken": true,
+		"MissingAuthenticationTokenException": true, "InvalidSecurity": true, "NotAuthorized": true,
+	}
+)
+
+// codeOf returns the error code of an AWS response without its namespace, or "" if err is
+// not one. Compare only codes that codeOf returned.
+func codeOf(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return retry.BareCode(api.ErrorCode())
+	}
+	return ""
+}
+
+// IsLost reports whether SQS says that a message is no longer held for us.
+func IsReceiptExpired(err error) bool { return lostCodes[codeOf(err)] }
+
+// IsNotFound reports whether SQS says that there is no such queue.
+func IsNotFound(err error) bool { return noQueueCodes[codeOf(err)] }
+
+// IsRetryable reports whether err is transient: a network error, throttling, or an error
+// of the service itself.
+func IsRetryable(err error) bool { return Classify(err) == retry.Transient }
+
+// Classify reports whether the same request may succeed later. Refused credentials and
+// damaged responses are Suspect: the credentials may be renewed, and the next response may
+// be complete.
+func Classify(err error) retry.Class {
+	var api smithy.APIError
+	var response *awshttp.ResponseError
+	switch {
+	case isDamaged(err), isRefusal(err):
+		return retry.Suspect
+	case !errors.As(err, &api), retry.TransientCode(api.ErrorCode()), api.ErrorFault() == smithy.FaultServer,
+		errors.As(err, &response) && retry.TransientStatus(response.HTTPStatusCode()):
+		return retry.Transient
+	}
+	return retry.Permanent
+}
+
+// isRefusal reports whether AWS refused the credentials, or none were found.
+func isRefusal(err error) bool { return keyCodes[codeOf(err)] || HasNoCredentials(err) }
+
+// Explain wraps the error of an action on a queue with a message that says what to do.
+func DescribeError(action, queue string, err error) error {
+	what := ""
+	switch code := codeOf(err); {
+	case noQueueCodes[code]:
+		what = fmt.Sprintf("queue %q does not exist in this account and region; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --region", queue)
+	case deniedCodes[code]:
+		what = fmt.Sprintf("permission denied; allow sqs:%s on the queue %q in the IAM policy of these credentials", action, queue)
+	case keyCodes[code]:
+		what = "AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to)"
+	case deletedCodes[code]:
+		what = fmt.Sprintf("queue %q was deleted less than 60 s ago; wait 60 s, then create it again", queue)
+	case isDamaged(err):
+		what = "invalid response; check whether a proxy changes responses, and check AWS_ENDPOINT_URL if it is set"
+	case code == "":
+		what = unreached(err)
+	default:
+		return fmt.Errorf("sqs %s, queue %q: %w", action, queue, err)
+	}
+	return fmt.Errorf("sqs %s: %s: %w", action, what, err)
+}
+
+// HasNoCredentials reports whether the SDK found no credentials. It has no error type for that.
+func HasNoCredentials(err error) bool { return strings.Contains(err.Error(), "get identity: ") }
+
+// isUnset reports whether the environment has to change for another try to do better.
+func isUnset(err error) bool {
+	var dns *net.DNSError
+	return HasNoCredentials(err) || errors.As(err, &dns) && dns.IsNotFound
+}
+
+// isDenied reports whether SQS says that these credentials may not.
+func isDenied(err error) bool { return deniedCodes[codeOf(err)] }
+
+// unreached says what to do where SQS has not answered.
+func unreached(err error) string {
+	var dns *net.DNSError
+	switch {
+	case HasNoCredentials(err):
+		return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role"
+	case errors.As(err, &dns):
+		return fmt.Sprintf("there is no host %s; correct the region (--region or AWS_REGION) or AWS_ENDPOINT_URL, or check the network", dns.Name)
+	}
+	return "SQS was not reached; check the network, and AWS_ENDPOINT_URL if it is set"
+}

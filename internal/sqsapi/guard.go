@@ -1,0 +1,121 @@
+package sqsapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/ctworker/ctworker/internal/retry"
+)
+
+// MaxResponseBytes is the maximum size of a response in bytes. It is several times the size of ten
+// messages of the maximum size with all characters escaped.
+const MaxResponseBytes = 64 << 20
+
+// errResponseTooLarge is returned for a response of more than MaxResponseBytes bytes.
+var errResponseTooLarge = fmt.Errorf("the response is larger than %d MiB", MaxResponseBytes>>20)
+
+// guard is the outermost middleware of every request. It turns a panic into an error, and
+// marks refused credentials so that they are loaded again.
+type guard struct{ credentials *renewing }
+
+// addGuard returns a client option that adds a guard.
+func addGuard(credentials *renewing) func(*middleware.Stack) error {
+	return func(stack *middleware.Stack) error {
+		return stack.Initialize.Add(guard{credentials}, middleware.Before)
+	}
+}
+
+// ID implements middleware.InitializeMiddleware.
+func (guard) ID() string { return "ctworker guard" }
+
+// HandleInitialize implements middleware.InitializeMiddleware.
+func (g guard) HandleInitialize(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
+	out middleware.InitializeOutput, metadata middleware.Metadata, err error,
+) {
+	err = retry.Guard(func() (err error) {
+		out, metadata, err = next.HandleInitialize(ctx, in)
+		return err
+	})
+	if err != nil && isRefusal(err) {
+		g.credentials.Refuse()
+	}
+	return out, metadata, err
+}
+
+// limit is a middleware that limits the size of responses, except for streamed content.
+type limit struct{}
+
+func addLimit(stack *middleware.Stack) error { return stack.Deserialize.Add(limit{}, middleware.After) }
+
+// ID implements middleware.DeserializeMiddleware.
+func (limit) ID() string { return "ctworker limit" }
+
+// HandleDeserialize implements middleware.DeserializeMiddleware.
+func (limit) HandleDeserialize(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
+	out middleware.DeserializeOutput, metadata middleware.Metadata, err error,
+) {
+	out, metadata, err = next.HandleDeserialize(ctx, in)
+	response, ok := out.RawResponse.(*smithyhttp.Response)
+	if !ok || response == nil || response.Response == nil || response.Body == nil {
+		return out, metadata, err
+	}
+	streamed := middleware.GetOperationName(ctx) == "GetObject" && response.StatusCode < http.StatusMultipleChoices
+	if !streamed {
+		response.Body = &limitedBody{ReadCloser: response.Body, left: MaxResponseBytes}
+	}
+	return out, metadata, err
+}
+
+// limitedBody returns errResponseTooLarge once more than left bytes have been read.
+type limitedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errResponseTooLarge
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// maxRedirects is the maximum number of redirects. The SDK's own client has no maximum.
+const maxRedirects = 5
+
+// Redirected returns a client that follows at most maxRedirects redirects, and only those
+// that keep the method (307 and 308). It does not send the session token of temporary
+// credentials to another host. A client that is not an *http.BuildableClient of the SDK is
+// returned unchanged.
+func Redirected(client aws.HTTPClient) aws.HTTPClient {
+	c, ok := client.(*awshttp.BuildableClient)
+	if !ok {
+		return client
+	}
+	return &http.Client{Transport: c.GetTransport(), CheckRedirect: func(to *http.Request, via []*http.Request) error {
+		if len(via) > maxRedirects {
+			return fmt.Errorf("stopped after %d redirects", maxRedirects)
+		}
+		if s := to.Response.StatusCode; s != http.StatusTemporaryRedirect && s != http.StatusPermanentRedirect {
+			return http.ErrUseLastResponse
+		}
+		if via[len(via)-1].URL.Host != to.URL.Host {
+			to.Header.Del("X-Amz-Security-Token")
+		}
+		return nil
+	}}
+}
+
+// isDamaged reports whether the response, or a part of it, was invalid.
+func isDamaged(err error) bool {
+	return retry.IsPanic(err) || errors.Is(err, errNoResult)
+}

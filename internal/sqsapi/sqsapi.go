@@ -1,0 +1,97 @@
+package sqsapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
+
+	"github.com/ctworker/ctworker/internal/retry"
+)
+
+// Config loads the default AWS configuration: the environment (AWS_PROFILE, AWS_REGION,
+// AWS_ENDPOINT_URL_SQS …), the shared files, and the role of the container or the instance.
+// A non-empty region overrides the configured one.
+//
+// Clients made from the returned configuration load the credentials again once AWS has
+// refused them, return a *pipeline.PanicError if the SDK panics, and read at most MaxResponseBytes
+// bytes of a response, except for the content of an S3 object.
+func Config(ctx context.Context, region string) (aws.Config, error) {
+	load := func(ctx context.Context) (aws.Config, error) {
+		return config.LoadDefaultConfig(ctx, func(o *config.LoadOptions) error {
+			if region != "" {
+				o.Region = region
+			}
+			o.Logger = logging.Nop{} // what matters is returned as an error
+			o.APIOptions = append(o.APIOptions, addLimit)
+			return nil
+		})
+	}
+	cfg, err := load(ctx)
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("load AWS configuration: %w", err)
+	}
+	renewed := &renewing{load: load, current: cfg.Credentials}
+	cfg.Credentials = renewed
+	cfg.APIOptions = append(cfg.APIOptions, addGuard(renewed))
+	return cfg, nil
+}
+
+// RequestTimeout is the time limit of one request to SQS. A request that exceeds it is
+// canceled and sent again.
+const RequestTimeout = 20 * time.Second
+
+// Try configures Again. The zero value is valid.
+type Try struct {
+	// Action is the API action, such as "ReceiveMessage". It names the request in the log.
+	Action string
+	// Final is an additional error after which the request is not repeated.
+	Final error
+	// Reporter logs failed requests that are repeated. May be nil.
+	Reporter *retry.Reporter
+	// SuspectTime is as in again.Options.
+	SuspectTime time.Duration
+}
+
+// Again calls do until it succeeds, returns a permanent error or an error that Is try.Final,
+// or ctx ends. After refused credentials or a damaged response it calls do again for
+// try.SuspectTime; see Classify.
+func Retry(ctx context.Context, try Try, do func() error) error {
+	return retry.Do(ctx, try.options(func(err error) retry.Class {
+		if IsReceiptExpired(err) || errors.Is(err, try.Final) {
+			return retry.Permanent
+		}
+		return Classify(err)
+	}), do)
+}
+
+func (t Try) options(classify func(error) retry.Class) retry.Options {
+	return retry.Options{Classify: classify, Action: t.Action, Reporter: t.Reporter, SuspectTime: t.SuspectTime}
+}
+
+// slowAfter is the time after which a request at the start is logged as unanswered.
+const slowAfter = 3 * time.Second
+
+// atStart calls do with the time limit RequestTimeout. It repeats transient errors for a few
+// seconds; see again.AtStart.
+func atStart[T any](ctx context.Context, action string, reporter *retry.Reporter, do func(context.Context) (T, error)) (T, error) {
+	opts := Try{Action: action, Reporter: reporter}.options(func(err error) retry.Class {
+		if isUnset(err) {
+			return retry.Permanent
+		}
+		return Classify(err)
+	})
+	opts.Late = slowAfter
+	return retry.AtStart(ctx, opts, func() (T, error) {
+		ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+		defer cancel()
+		return do(ctx)
+	})
+}
+
+// Seconds is d in whole seconds, rounded down.
+func Seconds(d time.Duration) int32 { return int32(d / time.Second) }

@@ -1,0 +1,229 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+var errFault = errors.New("a fault")
+
+// Wait returns only the error of Fail, also if StopFetching, Stop or Kill is called before or after
+// it.
+func TestRun_WaitReturnsOnlyTheErrorOfFail(t *testing.T) {
+	t.Parallel()
+	asked := errors.New("asked for")
+	stop := func(r *pipeline.Run) { r.Stop(asked) }
+	drain := func(r *pipeline.Run) { r.StopFetching(asked) }
+	kill := func(r *pipeline.Run) { r.Kill(asked) }
+	fail := func(r *pipeline.Run) { r.Fail(errFault) }
+	for name, tc := range map[string]struct {
+		calls []func(*pipeline.Run)
+		want  error
+		at    time.Duration
+	}{
+		"a signal":                  {[]func(*pipeline.Run){stop}, nil, 30 * time.Second},
+		"a notice":                  {[]func(*pipeline.Run){drain}, nil, time.Hour},
+		"two signals":               {[]func(*pipeline.Run){stop, kill}, nil, 0},
+		"a fault":                   {[]func(*pipeline.Run){fail}, errFault, time.Hour},
+		"a fault after a signal":    {[]func(*pipeline.Run){stop, fail}, errFault, 30 * time.Second},
+		"a fault after a notice":    {[]func(*pipeline.Run){drain, fail}, errFault, time.Hour},
+		"a signal after a fault":    {[]func(*pipeline.Run){fail, stop}, errFault, 30 * time.Second},
+		"killed because of a fault": {[]func(*pipeline.Run){fail, kill}, errFault, 0},
+		"a fault twice":             {[]func(*pipeline.Run){fail, fail}, errFault, time.Hour},
+		"a fault after two signals": {[]func(*pipeline.Run){stop, kill, fail}, errFault, 0},
+		"no fault":                  {[]func(*pipeline.Run){func(r *pipeline.Run) { r.Fail(nil) }, stop}, nil, 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBooks()
+				var log bytes.Buffer
+				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, GracePeriod: 30 * time.Second, Log: zerolog.New(zerolog.SyncWriter(&log))})
+				started := make(chan string, 1)
+				tasks := pipeline.From(r, "source", &source{b: b, n: -1})
+				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Hour)), "settle", settleByKind)
+				<-started
+				synctest.Wait()
+				at := time.Now()
+				for _, call := range tc.calls {
+					call(r)
+				}
+				err := r.Wait()
+				if !errors.Is(err, tc.want) || tc.want == nil && err != nil || tc.want != nil && strings.Count(err.Error(), "a fault") != 1 {
+					t.Errorf("Wait: %v", err)
+				}
+				if took := time.Since(at); took != tc.at {
+					t.Errorf("it took %v, want %v", took, tc.at)
+				}
+				if n := strings.Count(log.String(), "run failed"); (n == 1) != (tc.want != nil) {
+					t.Errorf("log: %s", log.String())
+				}
+			})
+		})
+	}
+}
+
+// A run ends within its time limits even if requests never return: after Stop, after Kill, and
+// if one of them is called during a planned end.
+func TestRun_EndsWithinTimeLimits(t *testing.T) {
+	t.Parallel()
+	asked := errors.New("asked for")
+	hang := func(ctx context.Context, in <-chan pipeline.Result) error {
+		for res := range in {
+			<-ctx.Done() // the provider does not respond
+			res.ReleaseAsync()
+		}
+		return nil
+	}
+	for name, tc := range map[string]struct {
+		stop, kill time.Duration // when, from the start; below 0: never
+		settled    time.Duration
+		closed     time.Duration
+		stuck      bool
+	}{
+		"planned":             {-1, -1, 30 * time.Second, 40 * time.Second, true},
+		"stopped":             {time.Second, -1, 6 * time.Second, 8 * time.Second, true},
+		"stopped later":       {10 * time.Second, -1, 15 * time.Second, 17 * time.Second, true},
+		"stopped at its end":  {28 * time.Second, -1, 30 * time.Second, 35 * time.Second, true},
+		"killed":              {time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, false},
+		"killed while closed": {-1, 31 * time.Second, 30 * time.Second, 33 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBooks()
+				r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, GracePeriod: time.Hour})
+				began := time.Now()
+				if tc.stop >= 0 {
+					time.AfterFunc(tc.stop, func() { r.Stop(asked) })
+				}
+				if tc.kill >= 0 {
+					time.AfterFunc(tc.kill, func() { r.Kill(asked) })
+				}
+				tasks := pipeline.From(r, "source", &source{b: b, n: 2})
+				pipeline.To(pipeline.Via(tasks, "complete", complete), "event log", hang)
+				err := r.Wait()
+				settled := time.Since(began)
+				var stuck *pipeline.ShutdownTimeoutError
+				if errors.As(err, &stuck) != tc.stuck || !tc.stuck && err != nil {
+					t.Errorf("Wait: %v", err)
+				}
+				<-r.Phases().Close.Done()
+				closed := time.Since(began)
+				if (settled-tc.settled).Abs() > time.Second || (closed-tc.closed).Abs() > 2*time.Second {
+					t.Errorf("settled after %v, closed after %v; want %v and %v", settled, closed, tc.settled, tc.closed)
+				}
+			})
+		})
+	}
+}
+
+// A run fails if its provider answers no request for UnreachableTimeout, and not if it answers
+// any.
+func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		away   bool // the source is unreachable
+		acks   bool // acknowledgments get no response
+		writes bool // the sink does not accept events
+		want   string
+	}{
+		"all is well":     {false, false, false, ""},
+		"the source":      {true, false, false, "the task source"},
+		"acknowledgments": {false, true, false, "the task source"},
+		"events":          {false, false, true, "the event sink"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, IdleTimeout: 3 * time.Hour, UnreachableTimeout: time.Hour})
+				began := time.Now()
+				away := &awaySource{away: tc.away, acks: tc.acks}
+				sink := r.WatchSink(hangingSink(tc.writes))
+				tasks := pipeline.From(r, "source", away)
+				pipeline.To(pipeline.Via(tasks, "complete", complete), "settle", func(ctx context.Context, in <-chan pipeline.Result) error {
+					for res := range in {
+						if err := sink.Write(ctx, nil); err != nil {
+							res.ReleaseAsync()
+							continue
+						}
+						_ = res.Ack(ctx)
+					}
+					return nil
+				})
+				failed := make(chan time.Duration, 1)
+				go func() { <-r.Phases().Fetch.Done(); failed <- time.Since(began) }()
+				err := r.Wait()
+				var unreachable *pipeline.UnreachableError
+				if errors.As(err, &unreachable) != (tc.want != "") || tc.want != "" && (unreachable.What != tc.want || !strings.Contains(err.Error(), "1h0m0s")) {
+					t.Fatalf("Wait: %v", err)
+				}
+				if at := <-failed; tc.want != "" && (at < time.Hour || at > time.Hour+time.Minute) {
+					t.Errorf("after %v", at)
+				}
+			})
+		})
+	}
+}
+
+// awaySource returns one task and then none.
+type awaySource struct {
+	away, acks, given bool
+}
+
+func (s *awaySource) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
+	if !s.given && !s.away {
+		s.given = true
+		return []*pipeline.Delivery{pipeline.NewDelivery(pipeline.Task{ID: "t"}, ackLease{s.acks, time.Now().Add(24 * time.Hour)}, 1)}, nil
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (s *awaySource) LastFailure() time.Time {
+	if s.away {
+		return time.Now()
+	}
+	return time.Time{}
+}
+
+func (s *awaySource) Close(context.Context) error { return nil }
+
+// ackLease is a lease whose source may leave an acknowledgment unanswered.
+type ackLease struct {
+	hangs   bool
+	expires time.Time
+}
+
+func (l ackLease) Ack(ctx context.Context) error {
+	if l.hangs {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+func (ackLease) Release(context.Context, time.Duration) error { return nil }
+func (l ackLease) ExpiresAt() time.Time                       { return l.expires }
+func (ackLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
+	return time.Now().Add(d), nil
+}
+
+type hangingSink bool
+
+func (s hangingSink) Write(ctx context.Context, _ []pipeline.Event) error {
+	if s {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+func (hangingSink) Close(context.Context) error { return nil }

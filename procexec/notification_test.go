@@ -1,0 +1,202 @@
+package procexec_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ctworker/ctworker/procexec"
+)
+
+// readable reports whether a process that polls descriptor fd is woken.
+func readable(t *testing.T, fd uintptr) bool {
+	t.Helper()
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if _, err := unix.Poll(fds, 0); err != nil {
+		t.Fatal(err)
+	}
+	return fds[0].Revents&(unix.POLLIN|unix.POLLHUP) != 0
+}
+
+func newNotice(t *testing.T) *procexec.Notification {
+	t.Helper()
+	n, err := procexec.NewNotification(t.TempDir(), procexec.ShutdownFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	return n
+}
+
+func TestNoticeIsForGood(t *testing.T) {
+	t.Parallel()
+	n := newNotice(t)
+	if readable(t, n.FD()) {
+		t.Error("readable before it was raised")
+	}
+	if _, err := os.Stat(n.Path()); err == nil {
+		t.Error("the file is there before it was raised")
+	}
+	for range 2 {
+		if err := n.Raise(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		if !readable(t, n.FD()) {
+			t.Errorf("not readable after %d reads", i)
+		}
+		if _, err := unix.Read(int(n.FD()), make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(n.Path()); err != nil {
+		t.Error(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(n.Path()); err == nil {
+		t.Error("Close has left the file")
+	}
+}
+
+func TestNoticeCloseDoesNotRaise(t *testing.T) {
+	t.Parallel()
+	n := newNotice(t)
+	for range 2 { // closing twice must not close somebody else's descriptor
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := n.Raise(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(n.Path()); err == nil {
+		t.Error("raised")
+	}
+}
+
+func TestNoticeThatCannotMakeItsFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/removed"
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n, err := procexec.NewNotification(dir, procexec.ShutdownFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = n.Close() }()
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if first, second := n.Raise(), n.Raise(); first == nil || second == nil {
+		t.Error("no error")
+	}
+	if !readable(t, n.FD()) {
+		t.Error("the descriptor was not raised")
+	}
+}
+
+func TestNoticeNeedsItsDirectory(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{t.TempDir() + "/none", ".", "relative"} {
+		if n, err := procexec.NewNotification(dir, procexec.ShutdownFile); err == nil {
+			t.Errorf("%q: no error", dir)
+			_ = n.Close()
+		}
+	}
+}
+
+// Tasks run as the same user, so they can put anything at the path of the file. Raise does not
+// touch what a link there points to.
+func TestNotice_DoesNotFollowLinks(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(path, victim string) error{
+		"link":     func(path, victim string) error { return os.Symlink(victim, path) },
+		"dangling": func(path, victim string) error { return os.Symlink(victim+"-none", path) },
+		"hardlink": func(path, victim string) error { return os.Link(victim, path) },
+		"fifo":     func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"folder":   func(path, _ string) error { return os.MkdirAll(path+"/full", 0o700) },
+		"file":     func(path, _ string) error { return os.WriteFile(path, []byte("task's"), 0o600) },
+		"linked directory": func(path, victim string) error {
+			dir := filepath.Dir(path)
+			return errors.Join(os.Rename(dir, dir+"-moved"), os.Symlink(filepath.Dir(victim), dir))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			outside := t.TempDir()
+			victim := filepath.Join(outside, procexec.ShutdownFile)
+			if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(t.TempDir(), "run")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			n, err := procexec.NewNotification(dir, procexec.ShutdownFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(n.Path(), victim); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Raise(); err != nil {
+				t.Error(err)
+			}
+			if name != "linked directory" {
+				if info, err := os.Lstat(n.Path()); err != nil || !info.Mode().IsRegular() || info.Size() != 0 {
+					t.Errorf("file %v, error %v, want an empty regular file", info, err)
+				}
+			}
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+			entries, err := os.ReadDir(outside)
+			if err != nil || len(entries) != 1 {
+				t.Errorf("files outside of the directory: %v, error %v, want 1", entries, err)
+			}
+			if content, err := os.ReadFile(victim); err != nil || string(content) != "precious" {
+				t.Errorf("the file outside contains %q, error %v, want it unchanged", content, err)
+			}
+		})
+	}
+}
+
+// Two processes are told, and a third that starts after one of them has read
+// the notice away.
+func TestNoticeReachesEveryProcess(t *testing.T) {
+	t.Parallel()
+	n, other := newNotice(t), newNotice(t)
+	said := newLines()
+	l := newLauncher(t, procexec.Options{Slots: 2})
+	c := newCommand(t, l, procexec.CommandOptions{
+		Argv: sh(`
+			[ -e "$CTWORKER_SHUTDOWN_FILE" ] && echo there
+			[ -e "$CTWORKER_TERMINATION_FILE" ] && echo wrong
+			echo waiting >&2
+			read x <&"$CTWORKER_SHUTDOWN_FD"
+			[ "$CTWORKER_SHUTDOWN_FD $CTWORKER_TERMINATION_FD" = "4 5" ] || echo "$CTWORKER_TERMINATION_FD"
+			exit 0`),
+		Shutdown: n, Termination: other, Stderr: said.take,
+	})
+	first, second := async(t, c, task, procexec.StopSignals{}), async(t, c, procexec.Task{ID: "2", Data: []byte("{}"), Slot: 1}, procexec.StopSignals{})
+	said.next(t, "waiting")
+	said.next(t, "waiting")
+	if err := n.Raise(); err != nil {
+		t.Fatal(err)
+	}
+	for _, reports := range []<-chan procexec.TaskResult{first, second} {
+		if r := receive(t, reports, "a task"); r.Kind != procexec.Completed || string(r.Result) != `""` {
+			t.Errorf("%v %s", r.Kind, r.Result)
+		}
+	}
+	if r := runWith(t, c, task, procexec.StopSignals{}); string(r.Result) != `"there"` {
+		t.Errorf("a late process: %s", r.Result)
+	}
+}

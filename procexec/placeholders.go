@@ -1,0 +1,129 @@
+package procexec
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
+)
+
+// template is an argument in which {task_id} and {data.KEY} stand for a task's
+// own values. Any other brace is itself.
+type placeholders struct {
+	text  string
+	parts []part // nil: text as it is
+}
+
+type part struct {
+	literal string
+	taskID  bool
+	key     string // of data, if not ""
+}
+
+func parseTemplate(text string) placeholders {
+	t := placeholders{text: text}
+	rest, found := text, false
+	for rest != "" {
+		i := strings.IndexByte(rest, '{')
+		if i < 0 {
+			break
+		}
+		end := strings.IndexByte(rest[i:], '}')
+		if end < 0 {
+			break
+		}
+		name := rest[i+1 : i+end]
+		key, isKey := strings.CutPrefix(name, "data.")
+		isID := name == "task_id"
+		if !isID && (!isKey || key == "") {
+			t.parts = append(t.parts, part{literal: rest[:i+1]})
+			rest = rest[i+1:]
+			continue
+		}
+		found = true
+		if i > 0 {
+			t.parts = append(t.parts, part{literal: rest[:i]})
+		}
+		if isID {
+			t.parts = append(t.parts, part{taskID: true})
+		} else {
+			t.parts = append(t.parts, part{key: key})
+		}
+		rest = rest[i+end+1:]
+	}
+	if !found {
+		t.parts = nil
+		return t
+	}
+	if rest != "" {
+		t.parts = append(t.parts, part{literal: rest})
+	}
+	return t
+}
+
+// expand fills in a task's values. What comes out is one argument whatever the
+// values hold: no shell sees it.
+func (t placeholders) expand(task Task) (string, error) {
+	if t.parts == nil {
+		return t.text, nil
+	}
+	var b strings.Builder
+	for _, p := range t.parts {
+		switch {
+		case p.taskID:
+			b.WriteString(task.ID)
+		case p.key != "":
+			v, err := lookup(task.Data, p.key)
+			if err != nil {
+				return "", fmt.Errorf("the argument %q asks for {data.%s}, but %w", t.text, p.key, err)
+			}
+			b.WriteString(v)
+		default:
+			b.WriteString(p.literal)
+		}
+	}
+	s := b.String()
+	switch {
+	case strings.IndexByte(s, 0) >= 0:
+		return "", fmt.Errorf("argument %q: the task's value contains a NUL character, which an argument cannot; read the task from standard input", t.text)
+	case !rawjson.IsUTF8(s) && rawjson.IsUTF8(t.text):
+		return "", fmt.Errorf("argument %q: the task's value contains half of a surrogate pair, which an argument cannot; read the task from standard input", t.text)
+	}
+	return s, nil
+}
+
+// lookup finds key in data, which is raw JSON: as a name, or else as a path of
+// names joined by dots. A string is returned as what it says, anything else as
+// its JSON.
+func lookup(data []byte, key string) (string, error) {
+	if jsontext.Value(data).Kind() != '{' {
+		return "", errors.New("the task's data is not an object")
+	}
+	var object map[string]jsontext.Value
+	err := json.Unmarshal(data, &object, rawjson.Options())
+	if err != nil {
+		return "", fmt.Errorf("the task's data cannot be read: %w", err)
+	}
+	value, ok := object[key]
+	if !ok {
+		first, rest, dotted := strings.Cut(key, ".")
+		inner, ok := object[first]
+		if !dotted || !ok {
+			return "", fmt.Errorf("the task's data has no %q", first)
+		}
+		v, err := lookup(inner, rest)
+		if err != nil {
+			return "", fmt.Errorf("in %q: %w", first, err)
+		}
+		return v, nil
+	}
+	if value.Kind() != '"' {
+		compact, _ := rawjson.Compact(value) // value is valid JSON
+		return string(compact), nil
+	}
+	return rawjson.Unquote(value), nil
+}

@@ -1,0 +1,46 @@
+package stages
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+func TestLatencyClasses(t *testing.T) {
+	t.Parallel()
+	last := -1
+	for _, d := range []time.Duration{-5, 0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 1000, time.Microsecond, time.Millisecond, time.Second, time.Hour, math.MaxInt64} {
+		class := classOf(d)
+		if class < last || class >= classCount {
+			t.Fatalf("%d is in class %d, after class %d of %d", d, class, last, classCount)
+		}
+		last = class
+		if most := top(class); most < d || d > 8 && float64(most) > float64(d)*1.126 {
+			t.Errorf("class %d of %d goes up to %d", class, d, most)
+		}
+		if got := classOf(top(class)); got != class {
+			t.Errorf("the top of class %d is in class %d", class, got)
+		}
+		if top(class) < math.MaxInt64 && classOf(top(class)+1) != class+1 {
+			t.Errorf("the one after class %d's top is in class %d", class, classOf(top(class)+1))
+		}
+	}
+}
+
+func TestLatencyQuantiles(t *testing.T) {
+	t.Parallel()
+	var l histogram
+	if got := l.quantile(0.5); got != 0 {
+		t.Errorf("of nothing: %v", got)
+	}
+	for i := range 1000 {
+		l.add(time.Duration(i+1) * time.Millisecond)
+	}
+	for share, want := range map[float64]time.Duration{
+		0: time.Millisecond, 0.5: 500 * time.Millisecond, 0.99: 990 * time.Millisecond, 1: 1000 * time.Millisecond,
+	} {
+		if got := l.quantile(share); float64(got) < float64(want) || float64(got) > float64(want)*1.14 || got > time.Second {
+			t.Errorf("quantile %v: %v, want %v", share, got, want)
+		}
+	}
+}
