@@ -233,18 +233,18 @@ func TestBytesAfterCompressedData(t *testing.T) {
 func TestZstdFrames(t *testing.T) {
 	t.Parallel()
 	var random strings.Builder
-	for i := range 50_000 {
+	for i := range 30_000 { // more than a block
 		fmt.Fprintf(&random, "%d,", uint32(i)*2_654_435_761)
 	}
 	skippable := []byte("\x5A\x2A\x4D\x18\x03\x00\x00\x00xyz")
 	for name, value := range map[string]string{
-		"short": "", "incompressible": random.String()[:3000], "many blocks": random.String(), "repeated": strings.Repeat("0,", 1_000_000),
+		"short": "", "incompressible": random.String()[:3000], "many blocks": random.String(), "repeated": strings.Repeat("0,", 200_000),
 	} {
 		text := `[{"task_id":"a","data":[` + value + "0]}]"
-		for _, level := range []zstd.EncoderLevel{zstd.SpeedFastest, zstd.SpeedBestCompression} {
+		for _, level := range []zstd.EncoderLevel{zstd.SpeedFastest, zstd.SpeedDefault} {
 			for _, single := range []bool{false, true} {
 				for _, crc := range []bool{false, true} {
-					w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithSingleSegment(single), zstd.WithEncoderCRC(crc))
+					w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level), zstd.WithSingleSegment(single), zstd.WithEncoderCRC(crc))
 					if err != nil {
 						t.Fatal(err)
 					}
