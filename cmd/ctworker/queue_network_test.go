@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -181,7 +182,7 @@ func throughABadNetworkCase(t *testing.T, j *job) {
 	b.await(tasks, 0)
 	took := time.Since(began)
 	j.await("jobs", hanging, isEmpty)
-	stop(workers)
+	stopOnBadNetwork(workers)
 	j.via(j.home)
 	n := j.wantAll(tasks)
 
@@ -198,6 +199,21 @@ func throughABadNetworkCase(t *testing.T, j *job) {
 	t.Logf("%d tasks began more than once; %d events; %d connections, of which a tenth was to be reset", again, n, connections)
 	if connections < j.connections { // with as many it is all but sure that some were reset
 		t.Errorf("there were only %d connections", connections)
+	}
+}
+
+// stopOnBadNetwork ends workers whose requests may still fail. The pause between two attempts
+// can be longer than a stopped worker waits for settlements; then it exits with 1.
+func stopOnBadNetwork(workers []*worker) {
+	for _, w := range workers {
+		w.signal(syscall.SIGTERM)
+	}
+	for _, w := range workers {
+		code := w.exitCode()
+		unsettled := code == 1 && strings.Contains(w.stderr.String(), "gave up waiting for")
+		if code != 0 && !unsettled {
+			w.t.Errorf("worker %s: exit code %d, want 0; stderr:\n%s", w.name, code, w.stderr.String())
+		}
 	}
 }
 
