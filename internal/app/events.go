@@ -40,7 +40,7 @@ func (t *Tool) Events(opts EventsOptions) int {
 	if err != nil {
 		return t.fail(err)
 	}
-	var lines cloudqueue.Lines = stdoutWriter{t.Stdout, t.ctx}
+	var lines cloudqueue.LineWriter = stdoutWriter{t.Stdout, t.ctx}
 	if opts.Output != "-" {
 		log, err := eventlog.Open(t.ctx, opts.Output, eventlog.Options{
 			Log: t.log, Flag: "--output",
@@ -79,10 +79,10 @@ func (t *Tool) printRest(events cloudqueue.Queue) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), restTime)
 	defer cancel()
 	s, err := events.Status(ctx)
-	if err != nil || s.CountsUnavailable || s.Waiting+s.InFlight+s.Delayed == 0 {
+	if err != nil || s.CountsUnavailable || s.Visible+s.InFlight+s.Delayed == 0 {
 		return
 	}
-	t.print("about %d messages remain in the queue (%d waiting, %d in flight, %d delayed)\n", s.Waiting+s.InFlight+s.Delayed, s.Waiting, s.InFlight, s.Delayed)
+	t.print("about %d messages remain in the queue (%d waiting, %d in flight, %d delayed)\n", s.Visible+s.InFlight+s.Delayed, s.Visible, s.InFlight, s.Delayed)
 }
 
 // perType formats the counts, or returns "" if there are none.

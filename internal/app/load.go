@@ -54,7 +54,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 		return t.fail(err)
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cloudqueue.LastClose)
+		ctx, cancel := context.WithTimeout(context.Background(), cloudqueue.CloseTimeout)
 		defer cancel()
 		loader.Close(ctx) // requests are still under way only if the load was aborted
 	}()
@@ -64,7 +64,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 	stopProgress := t.display.showProgress(func() progress.Status {
 		s := progress.Status{Done: load.Loaded(), Moves: "tasks"}
 		read, size := file.Progress()
-		s.Total, s.Estimated = progress.Estimate(load.Read(), opts.Start-1, read, size)
+		s.Total, s.Estimated = progress.EstimateTotal(load.ReadCount(), opts.Start-1, read, size)
 		if opts.Limit >= 0 && (s.Total == 0 || s.Total > opts.Limit) {
 			s.Total, s.Estimated = opts.Limit, s.Total == 0
 		}
@@ -83,7 +83,7 @@ func (t *Tool) loaded(load *cloudqueue.Load, opts LoadOptions, took time.Duratio
 			name, fault, opts.Start))
 		return ExitFatal
 	}
-	t.print("%d tasks are in the queue %s, after %s\n", in, name, progress.Duration(took))
+	t.print("%d tasks are in the queue %s, after %s\n", in, name, progress.FormatDuration(took))
 	if err == nil && load.Exhausted() {
 		return ExitOK
 	}

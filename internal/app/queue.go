@@ -73,7 +73,7 @@ func (t *Tool) Status(opts QueueOptions) int {
 				_, _ = fmt.Fprintf(table, "%s\t%s\t?\t?\t?\t%s\t\n", q.Name(), q.what, keptFor(s.Retention))
 				uncounted = true
 			default:
-				_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t\n", q.Name(), q.what, s.Waiting, s.InFlight, s.Delayed, keptFor(s.Retention))
+				_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t\n", q.Name(), q.what, s.Visible, s.InFlight, s.Delayed, keptFor(s.Retention))
 			}
 			if s.DeadLetterQueue != "" {
 				_, _ = fmt.Fprintf(&below, "%s: messages received %d times go to the queue %s\n", q.Name(), s.MaxReceives, printable(s.DeadLetterQueue))
@@ -101,12 +101,12 @@ func keptFor(d time.Duration) string {
 	if d <= 0 {
 		return "-"
 	}
-	return progress.Duration(d)
+	return progress.FormatDuration(d)
 }
 
 // printJSON prints a status as JSON.
 func (t *Tool) printJSON(q named, s cloudqueue.Status, there bool) {
-	waiting, held, delayed := &s.Waiting, &s.InFlight, &s.Delayed
+	waiting, held, delayed := &s.Visible, &s.InFlight, &s.Delayed
 	if s.CountsUnavailable {
 		waiting, held, delayed = nil, nil, nil
 	}
@@ -182,7 +182,7 @@ func (t *Tool) destroy(opts QueueOptions, what, done string, do func(cloudqueue.
 				there = append(there, q)
 				continue
 			}
-			t.print("%s has about %d %s waiting, %d in flight and %d delayed\n", q.Name(), s.Waiting, q.what, s.InFlight, s.Delayed)
+			t.print("%s has about %d %s waiting, %d in flight and %d delayed\n", q.Name(), s.Visible, q.what, s.InFlight, s.Delayed)
 			there = append(there, q)
 		}
 		for _, q := range there {

@@ -38,11 +38,11 @@ type Batcher[T any] struct {
 	send   func(ctx context.Context, items []T) []error
 	ctx    context.Context
 	cancel context.CancelFunc
-	turns  chan struct{}
+	sem    chan struct{}
 
 	mu      sync.Mutex
 	closed  bool
-	batch   *pendingBatch[T] // to which items are added; nil: none is begun
+	pending *pendingBatch[T] // to which items are added; nil: none is begun
 	sending sync.WaitGroup
 }
 
@@ -69,7 +69,7 @@ func New[T any](opts Options[T], send func(ctx context.Context, items []T) []err
 	if opts.MaxConcurrent <= 0 {
 		opts.MaxConcurrent = 8
 	}
-	b := &Batcher[T]{opts: opts, send: send, turns: make(chan struct{}, opts.MaxConcurrent)}
+	b := &Batcher[T]{opts: opts, send: send, sem: make(chan struct{}, opts.MaxConcurrent)}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	return b
 }
@@ -117,46 +117,46 @@ func (b *Batcher[T]) Put(item T) Pending[T] {
 	if b.opts.Size != nil {
 		size = b.opts.Size(item)
 	}
-	if b.batch != nil && b.opts.Size != nil && b.batch.bytes+size > b.opts.MaxBytes {
+	if b.pending != nil && b.opts.Size != nil && b.pending.bytes+size > b.opts.MaxBytes {
 		b.dispatch()
 	}
-	g := b.batch
-	if g == nil {
-		g = &pendingBatch[T]{done: make(chan struct{})}
-		g.timer = time.AfterFunc(b.opts.Linger, func() { b.linger(g) })
-		b.batch = g
+	p := b.pending
+	if p == nil {
+		p = &pendingBatch[T]{done: make(chan struct{})}
+		p.timer = time.AfterFunc(b.opts.Linger, func() { b.linger(p) })
+		b.pending = p
 	}
-	i := len(g.items)
-	g.items = append(g.items, item)
-	g.bytes += size
-	if len(g.items) == b.opts.MaxItems || b.opts.Size != nil && g.bytes >= b.opts.MaxBytes {
+	i := len(p.items)
+	p.items = append(p.items, item)
+	p.bytes += size
+	if len(p.items) == b.opts.MaxItems || b.opts.Size != nil && p.bytes >= b.opts.MaxBytes {
 		b.dispatch()
 	}
-	return Pending[T]{g, i}
+	return Pending[T]{p, i}
 }
 
 // linger sends a batch that nobody has sent.
-func (b *Batcher[T]) linger(g *pendingBatch[T]) {
+func (b *Batcher[T]) linger(p *pendingBatch[T]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.batch == g {
+	if b.pending == p {
 		b.dispatch()
 	}
 }
 
 // dispatch has the batch at hand sent. The caller holds mu.
 func (b *Batcher[T]) dispatch() {
-	g := b.batch
-	b.batch = nil
-	g.timer.Stop()
+	p := b.pending
+	b.pending = nil
+	p.timer.Stop()
 	b.sending.Go(func() {
-		b.turns <- struct{}{}
-		defer func() { <-b.turns }()
-		defer close(g.done)
-		if err := retry.Guard(func() error { g.errs = b.send(b.ctx, g.items); return nil }); err != nil {
-			g.errs = make([]error, len(g.items))
-			for i := range g.errs {
-				g.errs[i] = err
+		b.sem <- struct{}{}
+		defer func() { <-b.sem }()
+		defer close(p.done)
+		if err := retry.Guard(func() error { p.errs = b.send(b.ctx, p.items); return nil }); err != nil {
+			p.errs = make([]error, len(p.items))
+			for i := range p.errs {
+				p.errs[i] = err
 			}
 		}
 	})
@@ -167,7 +167,7 @@ func (b *Batcher[T]) dispatch() {
 func (b *Batcher[T]) Close(ctx context.Context) {
 	b.mu.Lock()
 	b.closed = true
-	if b.batch != nil {
+	if b.pending != nil {
 		b.dispatch()
 	}
 	b.mu.Unlock()

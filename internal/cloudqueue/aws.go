@@ -37,9 +37,9 @@ type awsProvider struct {
 }
 
 // nameOfSQS is what SQS takes for a name, beside its ending.
-var nameOfSQS = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+var sqsName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-const longestName = 80
+const maxNameLength = 80
 
 func newAWS(cfg *config.Config, reporter *retry.Reporter) (*awsProvider, error) {
 	name, ending := strings.TrimSuffix(cfg.QueueName, sqsapi.FIFOSuffix), ""
@@ -47,8 +47,8 @@ func newAWS(cfg *config.Config, reporter *retry.Reporter) (*awsProvider, error) 
 		ending = sqsapi.FIFOSuffix
 	}
 	const events = "-events"
-	if !nameOfSQS.MatchString(name) || len(name)+len(events)+len(ending) > longestName {
-		return nil, fmt.Errorf("%s %q: no name for a queue of SQS: give letters, digits, - and _, %d at most", nameSetting(cfg), cfg.QueueName, longestName-len(events)-len(sqsapi.FIFOSuffix))
+	if !sqsName.MatchString(name) || len(name)+len(events)+len(ending) > maxNameLength {
+		return nil, fmt.Errorf("%s %q: no name for a queue of SQS: give letters, digits, - and _, %d at most", nameSetting(cfg), cfg.QueueName, maxNameLength-len(events)-len(sqsapi.FIFOSuffix))
 	}
 	queue := func(name string) *sqsQueue {
 		return &sqsQueue{name: name + ending, region: cfg.Region, linger: loadLinger, reporter: reporter}
@@ -61,7 +61,7 @@ func (p *awsProvider) Events() Queue     { return p.events }
 func (p *awsProvider) MaxBatchSize() int { return sqsapi.MaxBatchSize }
 
 // answerMargin is how much earlier than we see it SQS may begin to count.
-const answerMargin = 30 * time.Second
+const holdMargin = 30 * time.Second
 
 func (p *awsProvider) ValidateLease(d, lease time.Duration) error {
 	if lease > sqssource.MaxHold {
@@ -70,9 +70,9 @@ func (p *awsProvider) ValidateLease(d, lease time.Duration) error {
 	if p.cfg.RetryDelay > sqssource.MaxHold {
 		return fmt.Errorf("--retry-delay %v: SQS has 43200 (12 hours) at most", p.cfg.RetryDelay.Seconds())
 	}
-	if most := sqssource.MaxHold - answerMargin; d > most {
+	if maxDuration := sqssource.MaxHold - holdMargin; d > maxDuration {
 		return fmt.Errorf("--max-runtime %v: SQS lets a task be held for 12 hours in all, and then gives it to another worker; give %v or less, or cut the tasks into smaller ones",
-			p.cfg.MaxRuntime.Seconds(), (p.cfg.MaxRuntime - (d - most)).Seconds())
+			p.cfg.MaxRuntime.Seconds(), (p.cfg.MaxRuntime - (d - maxDuration)).Seconds())
 	}
 	return nil
 }
@@ -80,7 +80,7 @@ func (p *awsProvider) ValidateLease(d, lease time.Duration) error {
 func (p *awsProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error) {
 	s, err := sqssource.Open(ctx, sqssource.Options{
 		Queue: p.tasks.name, Region: p.cfg.Region, Lease: p.cfg.Lease, Linger: settleLinger,
-		Malformed: opts.Malformed, Log: opts.Log, Reporter: p.reporter,
+		OnMalformed: opts.OnMalformed, Log: opts.Log, Reporter: p.reporter,
 	})
 	if err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func (q *sqsQueue) Status(ctx context.Context) (Status, error) {
 		return Status{}, notFound(err)
 	}
 	return Status{
-		Waiting: a.Visible, InFlight: a.InFlight, Delayed: a.Delayed, Retention: a.Retention,
+		Visible: a.Visible, InFlight: a.InFlight, Delayed: a.Delayed, Retention: a.Retention,
 		ExactlyOnce: found.IsFIFO(), DeadLetterQueue: a.DeadLetterQueue, MaxReceives: a.MaxReceives,
 	}, nil
 }

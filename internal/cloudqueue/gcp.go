@@ -19,7 +19,7 @@ import (
 
 // pullBatch is how many messages are worth a request: Pub/Sub counts bytes and not
 // requests, but each takes its time.
-const pullBatch = 100
+const fetchBatchSize = 100
 
 // gcpProvider has the queues of Google Pub/Sub.
 type gcpProvider struct {
@@ -29,30 +29,30 @@ type gcpProvider struct {
 }
 
 // nameOfPubSub is what Pub/Sub takes for a name (Google: Pub/Sub, Create a topic).
-var nameOfPubSub = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]*$`)
+var pubsubName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]*$`)
 
 // nameOfRegion is what becomes a part of a host's name.
-var nameOfRegion = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
+var regionName = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
 
 func newGCP(cfg *config.Config, reporter *retry.Reporter) (*gcpProvider, error) {
-	const events, longest = "-events", 255 - len("-events-subscription")
+	const events, maxLength = "-events", 255 - len("-events-subscription")
 	name := cfg.QueueName
 	switch {
-	case !nameOfPubSub.MatchString(name) || len(name) > longest || len(name) > 3 && name[:4] == "goog":
-		return nil, fmt.Errorf("%s %q: no name for a queue of Pub/Sub: give a letter, and then letters, digits and -._~+%%, %d at most, and do not begin with goog", nameSetting(cfg), name, longest)
-	case cfg.Region != "" && !nameOfRegion.MatchString(cfg.Region):
+	case !pubsubName.MatchString(name) || len(name) > maxLength || len(name) > 3 && name[:4] == "goog":
+		return nil, fmt.Errorf("%s %q: no name for a queue of Pub/Sub: give a letter, and then letters, digits and -._~+%%, %d at most, and do not begin with goog", nameSetting(cfg), name, maxLength)
+	case cfg.Region != "" && !regionName.MatchString(cfg.Region):
 		return nil, fmt.Errorf("--region %q: no region of Google Cloud: give one such as europe-west1", cfg.Region)
 	}
-	place := pubsubapi.Location{Project: cfg.ProjectID, Region: cfg.Region}
+	location := pubsubapi.Location{Project: cfg.ProjectID, Region: cfg.Region}
 	queue := func(name string) *pubsubQueue {
-		return &pubsubQueue{name: name, place: place, exactlyOnce: cfg.ExactlyOnceQueue, reporter: reporter}
+		return &pubsubQueue{name: name, location: location, exactlyOnce: cfg.ExactlyOnceQueue, reporter: reporter}
 	}
 	return &gcpProvider{cfg: cfg, reporter: reporter, tasks: queue(name), events: queue(name + events)}, nil
 }
 
 func (p *gcpProvider) Tasks() Queue      { return p.tasks }
 func (p *gcpProvider) Events() Queue     { return p.events }
-func (p *gcpProvider) MaxBatchSize() int { return pullBatch }
+func (p *gcpProvider) MaxBatchSize() int { return fetchBatchSize }
 
 func (p *gcpProvider) ValidateLease(_, lease time.Duration) error {
 	if lease > pubsubapi.MaxAckDeadline {
@@ -68,7 +68,7 @@ func (p *gcpProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipel
 	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
 		Queue: p.tasks.name, Project: p.cfg.ProjectID, Region: p.cfg.Region, Lease: p.cfg.Lease, Linger: settleLinger,
 		ExactlyOnce: p.cfg.ExactlyOnceQueue, CountAttempts: p.cfg.MaxAttempts > 0,
-		Malformed: opts.Malformed, Log: opts.Log, Reporter: p.reporter,
+		OnMalformed: opts.OnMalformed, Log: opts.Log, Reporter: p.reporter,
 	})
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (p *gcpProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
 // pubsubQueue is one queue.
 type pubsubQueue struct {
 	name        string
-	place       pubsubapi.Location
+	location    pubsubapi.Location
 	exactlyOnce bool // if it is created
 	reporter    *retry.Reporter
 }
@@ -98,7 +98,7 @@ type pubsubQueue struct {
 func (q *pubsubQueue) Name() string { return q.name }
 
 func (q *pubsubQueue) connect(ctx context.Context) (*pubsubapi.Clients, error) {
-	clients, err := pubsubapi.NewClients(ctx, q.place)
+	clients, err := pubsubapi.NewClients(ctx, q.location)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (q *pubsubQueue) Delete(ctx context.Context) error {
 
 func (q *pubsubQueue) OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error) {
 	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
-		Queue: q.name, Project: q.place.Project, Region: q.place.Region, Raw: true, Linger: settleLinger, Log: log,
+		Queue: q.name, Project: q.location.Project, Region: q.location.Region, Raw: true, Linger: settleLinger, Log: log,
 		Reporter: q.reporter,
 	})
 	switch {

@@ -12,7 +12,7 @@ import (
 
 // startTime is how long a start waits for the metadata service, which is on the machine
 // itself: one that does not answer at once holds nothing up.
-const startTime = 100 * time.Millisecond
+const metadataTimeout = 100 * time.Millisecond
 
 // FindInstance enters into cfg what this machine is to its provider. It asks only where
 // the machine shows itself to be the provider's, so that it takes no time elsewhere.
@@ -21,7 +21,7 @@ func FindInstance(ctx context.Context, cfg *config.Config) {
 	if here == nil || cfg.InstanceID != "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
 	i := spotwatch.Identify(ctx, here)
 	cfg.InstanceID, cfg.Zone = i.ID, i.Zone
@@ -32,7 +32,7 @@ func FindInstance(ctx context.Context, cfg *config.Config) {
 
 // AskInstance asks the provider's metadata service, which takes seconds to answer where
 // there is none. What it does not say is "".
-func AskInstance(ctx context.Context, provider string) (id, zone string) {
+func QueryInstance(ctx context.Context, provider string) (id, zone string) {
 	var w spotwatch.Watcher = spotwatch.AWS{}
 	switch {
 	case provider == config.GCP:

@@ -20,18 +20,18 @@ type Load struct {
 	source pipeline.Source
 	limit  int64 // < 0: none
 
-	mu         sync.Mutex
-	whole      bool           // there was nothing more to read
-	cut        bool           // some tasks were read but not sent
-	sent       int64          // tasks that have been given to the loader
-	loaded     int64          // tasks that are in the queue, without a gap
-	outOfOrder map[int64]bool // those behind the first gap
-	failure    error          // the first
-	failed     chan struct{}  // closed with it
+	mu          sync.Mutex
+	sourceDone  bool           // there was nothing more to read
+	interrupted bool           // some tasks were read but not sent
+	sent        int64          // tasks that have been given to the loader
+	loaded      int64          // tasks that are in the queue, without a gap
+	outOfOrder  map[int64]bool // those behind the first gap
+	failure     error          // the first
+	failed      chan struct{}  // closed with it
 }
 
 // loadAtOnce is how many tasks are on their way at once.
-const loadAtOnce = 160
+const maxConcurrentSends = 160
 
 // NewLoad returns a load of no more than limit tasks; below 0 is no limit.
 func NewLoad(loader Loader, source pipeline.Source, limit int64) *Load {
@@ -46,22 +46,26 @@ func (l *Load) Loaded() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.loade
 func (l *Load) OutOfOrder() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.outOfOrder) }
 
 // ReadAll reports whether all tasks were read and sent. Call it after Run has returned nil.
-func (l *Load) Exhausted() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.whole && !l.cut }
-
-func (l *Load) readAll() {
+func (l *Load) Exhausted() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.whole = true
+	return l.sourceDone && !l.interrupted
+}
+
+func (l *Load) markSourceDone() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sourceDone = true
 }
 
 // Read is how many tasks have been read of the source.
-func (l *Load) Read() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.sent }
+func (l *Load) ReadCount() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.sent }
 
 // lastSends limits how long Run waits for open requests after its ctx has ended, and
-// LastClose how long Loader.Close may then take.
+// CloseTimeout how long Loader.Close may then take.
 const (
-	lastSends = 5 * time.Second
-	LastClose = time.Second
+	sendGrace    = 5 * time.Second
+	CloseTimeout = time.Second
 )
 
 // Run sends the tasks until there are no more, ctx ends, or one cannot be sent. What is
@@ -69,24 +73,24 @@ const (
 func (l *Load) Run(ctx context.Context) error {
 	sends, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastSends, func() { cancel(context.Cause(ctx)) }) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(sendGrace, func() { cancel(context.Cause(ctx)) }) })
 	defer stop()
-	turns := make(chan struct{}, loadAtOnce)
+	sem := make(chan struct{}, maxConcurrentSends)
 	var all sync.WaitGroup
 	err := l.read(ctx, func(n int64, id string, send func(context.Context) error) bool {
 		select {
-		case turns <- struct{}{}:
+		case sem <- struct{}{}:
 		case <-ctx.Done():
 			return false
 		case <-l.failed:
 			return false
 		}
 		all.Go(func() {
-			defer func() { <-turns }()
+			defer func() { <-sem }()
 			switch err := guarded(func() error { return send(sends) }); {
 			case err != nil && sends.Err() != nil: // canceled by the end of ctx
 				l.mu.Lock()
-				l.cut = true
+				l.interrupted = true
 				l.mu.Unlock()
 			case err != nil:
 				l.fail(fmt.Errorf("task %d, %q: %w", n+1, id, err))
@@ -104,28 +108,28 @@ func (l *Load) Run(ctx context.Context) error {
 
 // read hands over each task with its number, from 0, until send reports false.
 func (l *Load) read(ctx context.Context, send func(n int64, id string, send func(context.Context) error) bool) error {
-	const portion = 10
+	const batchSize = 10
 	for n := int64(0); ; {
-		want := int64(portion)
+		want := int64(batchSize)
 		if l.limit >= 0 {
 			want = min(want, l.limit-n)
 		}
 		if want == 0 {
-			l.readAll()
+			l.markSourceDone()
 			return nil
 		}
 		ds, err := l.source.Receive(ctx, int(want))
 		for i, d := range ds {
-			prepared, fault := l.loader.Prepare(d.Task)
-			if fault != nil {
-				abandon(ds[i:])
-				return fmt.Errorf("task %d, %.100q: %w", n+1, d.Task.ID, fault)
+			prepared, prepareErr := l.loader.Prepare(d.Task)
+			if prepareErr != nil {
+				letExpire(ds[i:])
+				return fmt.Errorf("task %d, %.100q: %w", n+1, d.Task.ID, prepareErr)
 			}
 			if !send(n, d.Task.ID, prepared) {
-				abandon(ds[i:])
+				letExpire(ds[i:])
 				return nil
 			}
-			abandon(ds[i : i+1]) // a file's: nobody else has it
+			letExpire(ds[i : i+1]) // a file's: nobody else has it
 			n++
 			l.mu.Lock()
 			l.sent = n
@@ -133,7 +137,7 @@ func (l *Load) read(ctx context.Context, send func(n int64, id string, send func
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			l.readAll()
+			l.markSourceDone()
 			return nil
 		case err != nil && ctx.Err() != nil:
 			return nil
@@ -144,14 +148,14 @@ func (l *Load) read(ctx context.Context, send func(n int64, id string, send func
 }
 
 // guarded calls f, and returns a panic in f as an error.
-func guarded(f func() error) (err error) {
-	if p := panics.Try(func() { err = f() }); p != nil {
+func guarded(t func() error) (err error) {
+	if p := panics.Try(func() { err = t() }); p != nil {
 		return p.AsError()
 	}
 	return err
 }
 
-func abandon(ds []*pipeline.Delivery) {
+func letExpire(ds []*pipeline.Delivery) {
 	for _, d := range ds {
 		_ = d.LetExpire()
 	}

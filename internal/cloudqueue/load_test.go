@@ -149,7 +149,7 @@ func TestLoad_EndsWhileRequestsHang(t *testing.T) {
 		var asked time.Time
 		time.AfterFunc(time.Minute, func() { asked = time.Now(); stop() })
 		err := l.Run(ctx)
-		if took := time.Since(asked); err != nil || asked.IsZero() || took != lastSends {
+		if took := time.Since(asked); err != nil || asked.IsZero() || took != sendGrace {
 			t.Errorf("%v, %v after it was told to end", err, took)
 		}
 		if l.Loaded() != 7 || l.OutOfOrder() != 42 || l.Exhausted() {

@@ -30,8 +30,8 @@ type Provider interface {
 // SourceOptions are what a source of tasks is told beside the settings.
 type SourceOptions struct {
 	// Malformed is told of each message that is no task; see sources/sqs.Options.
-	Malformed func(ctx context.Context, body string, reason error) error
-	Log       zerolog.Logger
+	OnMalformed func(ctx context.Context, body string, reason error) error
+	Log         zerolog.Logger
 }
 
 // A Queue is one queue, which need not be there.
@@ -69,7 +69,7 @@ type Status struct {
 	CountsUnavailable bool
 	// Waiting messages can be received, Held ones have been and are neither done nor
 	// given back, and Delayed ones cannot be received yet.
-	Waiting, InFlight, Delayed int64
+	Visible, InFlight, Delayed int64
 	// Retention is how long a message is kept; 0 if the provider does not report it.
 	Retention time.Duration
 	// Problem says why the queue cannot be used and what to do; "" if it can be used.

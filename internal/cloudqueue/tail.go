@@ -20,7 +20,7 @@ import (
 )
 
 // Lines are where events are written to: one a line, durable when it returns.
-type Lines interface {
+type LineWriter interface {
 	WriteLines(ctx context.Context, lines [][]byte) error
 }
 
@@ -48,50 +48,50 @@ const (
 )
 
 const (
-	followBatch = 256
-	followAhead = 500
+	tailBatchSize = 256
+	tailPrefetch  = 500
 )
 
 // StartFollow follows the events until ctx ends, or until there have been none for
 // idle; 0 is for ever.
-func StartTail(ctx context.Context, source pipeline.Source, batch int, lines Lines, idle time.Duration, log zerolog.Logger) *Tail {
-	f := &Tail{
+func StartTail(ctx context.Context, source pipeline.Source, batch int, lines LineWriter, idle time.Duration, log zerolog.Logger) *Tail {
+	t := &Tail{
 		run: pipeline.New(ctx, pipeline.Options{
-			Slots: followAhead, FetchBatchSize: batch, IdleTimeout: idle, Log: log,
+			Slots: tailPrefetch, FetchBatchSize: batch, IdleTimeout: idle, Log: log,
 			OnFail: func(error) {
 				log.Info().Msg("stopping because of an error: deleting the written events from the queue")
 			},
 		}),
 		counts: map[string]int64{},
 	}
-	f.leases = stages.NewExtender(stages.ExtendOptions{Log: log, OnPermanentError: f.run.Fail})
-	events := pipeline.From(f.run, "events", source)
-	events = pipeline.Via(events, "extend", f.leases.Stage())
-	pipeline.To(events, "write", f.write(lines, log))
-	return f
+	t.leases = stages.NewExtender(stages.ExtendOptions{Log: log, OnPermanentError: t.run.Fail})
+	events := pipeline.From(t.run, "events", source)
+	events = pipeline.Via(events, "extend", t.leases.Stage())
+	pipeline.To(events, "write", t.write(lines, log))
+	return t
 }
 
 // Wait waits for the end.
-func (f *Tail) Wait() error {
-	defer f.leases.Close()
-	return f.run.Wait()
+func (t *Tail) Wait() error {
+	defer t.leases.Close()
+	return t.run.Wait()
 }
 
 // Counts are the events that have been written, by type, and in all.
-func (f *Tail) Counts() (byType map[string]int64, total int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return maps.Clone(f.counts), f.total
+func (t *Tail) Counts() (byType map[string]int64, total int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.counts), t.total
 }
 
 // write is the stage that writes and deletes.
-func (f *Tail) write(lines Lines, log zerolog.Logger) pipeline.Consumer[*pipeline.Delivery] {
+func (t *Tail) write(lines LineWriter, log zerolog.Logger) pipeline.Consumer[*pipeline.Delivery] {
 	return func(_ context.Context, in <-chan *pipeline.Delivery) error {
-		settle := f.run.Phases().Settle
+		settle := t.run.Phases().Settle
 		var deleting conc.WaitGroup
 		defer deleting.Wait()
 		for {
-			batch, ok := next(in)
+			batch, ok := nextBatch(in)
 			if !ok {
 				return nil
 			}
@@ -102,7 +102,7 @@ func (f *Tail) write(lines Lines, log zerolog.Logger) pipeline.Consumer[*pipelin
 			types := map[string]int64{}
 			for i, d := range batch {
 				var name string
-				text[i], name = line(d.Task.Data)
+				text[i], name = formatLine(d.Task.Data)
 				types[name]++
 			}
 			if err := lines.WriteLines(settle, text); err != nil {
@@ -111,12 +111,12 @@ func (f *Tail) write(lines Lines, log zerolog.Logger) pipeline.Consumer[*pipelin
 				}
 				return err
 			}
-			f.count(types, len(batch))
+			t.count(types, len(batch))
 			for _, d := range batch {
 				deleting.Go(func() {
 					err := d.Ack(settle)
 					if errors.Is(err, pipeline.ErrPermanent) { // every other deletion would fail too
-						f.run.Fail(fmt.Errorf("delete written events from the queue: %w", err))
+						t.run.Fail(fmt.Errorf("delete written events from the queue: %w", err))
 					} else if err != nil {
 						log.Warn().Err(err).Msg("event was written but could not be deleted; it will be delivered again")
 					}
@@ -126,25 +126,25 @@ func (f *Tail) write(lines Lines, log zerolog.Logger) pipeline.Consumer[*pipelin
 	}
 }
 
-func (f *Tail) count(types map[string]int64, n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (t *Tail) count(types map[string]int64, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for name, n := range types {
-		if _, known := f.counts[name]; !known && len(f.counts) >= maxTypes {
+		if _, known := t.counts[name]; !known && len(t.counts) >= maxTypes {
 			name = OtherTypes
 		}
-		f.counts[name] += n
+		t.counts[name] += n
 	}
-	f.total += int64(n)
+	t.total += int64(n)
 }
 
 // next waits for a message, and returns it with all further ones that are available. ok is
 // false once in is closed and empty.
-func next(in <-chan *pipeline.Delivery) (batch []*pipeline.Delivery, ok bool) {
+func nextBatch(in <-chan *pipeline.Delivery) (batch []*pipeline.Delivery, ok bool) {
 	d, ok := <-in
 	for ok {
 		batch = append(batch, d)
-		if len(batch) == followBatch {
+		if len(batch) == tailBatchSize {
 			return batch, true
 		}
 		select {
@@ -170,7 +170,7 @@ func held(batch []*pipeline.Delivery) []*pipeline.Delivery {
 
 // line is a message on one line, and its event_type. One that is no JSON object becomes
 // a string.
-func line(message []byte) (text []byte, name string) {
+func formatLine(message []byte) (text []byte, name string) {
 	var e struct {
 		Type string `json:"event_type"`
 	}

@@ -94,9 +94,9 @@ func (l *lines) has(line string) bool {
 	return l.all[line]
 }
 
-func follow(t *testing.T, n, most int) (*messages, *Tail) {
+func follow(t *testing.T, n, maxLines int) (*messages, *Tail) {
 	t.Helper()
-	written := &lines{all: map[string]bool{}, most: most}
+	written := &lines{all: map[string]bool{}, most: maxLines}
 	m := &messages{deleted: map[string]int{}, written: written, t: t}
 	for i := range n {
 		m.waiting = append(m.waiting, fmt.Sprintf(`{"event_type":"task_completed","n":%d}`, i))
@@ -108,11 +108,11 @@ func follow(t *testing.T, n, most int) (*messages, *Tail) {
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m, f := follow(t, 1000, 1000)
-		if err := f.Wait(); err != nil {
+		m, tail := follow(t, 1000, 1000)
+		if err := tail.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		counts, total := f.Counts()
+		counts, total := tail.Counts()
 		if total != 1000 || counts["task_completed"] != 1000 || len(m.deleted) != 1000 || m.released != 0 {
 			t.Errorf("%v, %d written, %d deleted, %d released", counts, total, len(m.deleted), m.released)
 		}
@@ -123,12 +123,12 @@ func TestFollow(t *testing.T) {
 func TestFollowToAFullDisk(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m, f := follow(t, 1000, 300)
-		err := f.Wait()
+		m, tail := follow(t, 1000, 300)
+		err := tail.Wait()
 		if err == nil || !strings.Contains(err.Error(), "no space left") {
 			t.Fatal(err)
 		}
-		_, total := f.Counts()
+		_, total := tail.Counts()
 		if int(total) != len(m.deleted) || total > 300 || len(m.waiting)+m.released+len(m.deleted) != 1000 {
 			t.Errorf("%d written, %d deleted, %d released, %d left", total, len(m.deleted), m.released, len(m.waiting))
 		}
@@ -144,7 +144,7 @@ func TestLine(t *testing.T) {
 		`{"event_type": 5}`:                    {`{"event_type":5}`, OtherMessages},
 		"":                                     {`""`, OtherMessages},
 	} {
-		text, name := line([]byte(message))
+		text, name := formatLine([]byte(message))
 		if string(text) != want[0] || name != want[1] {
 			t.Errorf("%q: %s, %s", message, text, name)
 		}

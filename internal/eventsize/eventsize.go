@@ -63,32 +63,32 @@ func key(e *pipeline.Event) string {
 
 // parts are the events that together tell of a message that is no task.
 func (l Encoder) split(e pipeline.Event) ([]Message, error) {
-	whole, extra := e.Message, e.Extra[:len(e.Extra):len(e.Extra)]
+	message, extra := e.Message, e.Extra[:len(e.Extra):len(e.Extra)]
 	var pieces []string
-	numbered := func(piece string, part, parts int) string {
+	renderPart := func(piece string, part, parts int) string {
 		p := e
 		p.Message = piece
 		p.Extra = append(extra,
 			pipeline.Field{Name: "message_part", Value: json.RawMessage(strconv.Itoa(part))},
 			pipeline.Field{Name: "message_parts", Value: json.RawMessage(strconv.Itoa(parts))},
-			pipeline.Field{Name: "message_bytes", Value: json.RawMessage(strconv.Itoa(len(whole)))})
+			pipeline.Field{Name: "message_bytes", Value: json.RawMessage(strconv.Itoa(len(message)))})
 		return l.Render(&p)
 	}
-	for rest := whole; rest != ""; {
-		keep := utf8cut.Before(rest, l.MaxBytes)
-		for ; ; keep = utf8cut.Before(rest, keep/2) {
+	for remaining := message; remaining != ""; {
+		keep := utf8cut.Before(remaining, l.MaxBytes)
+		for ; ; keep = utf8cut.Before(remaining, keep/2) {
 			if keep == 0 {
-				return nil, fmt.Errorf("malformed message of %d bytes does not fit in an event: queue %q accepts at most %d bytes", len(whole), l.Queue, l.MaxBytes)
+				return nil, fmt.Errorf("malformed message of %d bytes does not fit in an event: queue %q accepts at most %d bytes", len(message), l.Queue, l.MaxBytes)
 			}
-			if body := numbered(rest[:keep], len(whole), len(whole)); len(body) <= l.MaxBytes {
+			if body := renderPart(remaining[:keep], len(message), len(message)); len(body) <= l.MaxBytes {
 				break
 			}
 		}
-		pieces, rest = append(pieces, rest[:keep]), rest[keep:]
+		pieces, remaining = append(pieces, remaining[:keep]), remaining[keep:]
 	}
 	var all []Message
 	for i, piece := range pieces {
-		body := numbered(piece, i+1, len(pieces))
+		body := renderPart(piece, i+1, len(pieces))
 		all = append(all, Message{body, fmt.Sprintf("%s part %d", key(&e), i+1)})
 	}
 	return all, nil

@@ -55,7 +55,7 @@ func TestParts(t *testing.T) {
 	if err != nil || len(all) < 6 {
 		t.Fatalf("%d messages, %v", len(all), err)
 	}
-	whole, keys := "", map[string]bool{}
+	joined, keys := "", map[string]bool{}
 	for i, m := range all {
 		var e struct {
 			Message string
@@ -64,11 +64,11 @@ func TestParts(t *testing.T) {
 		if err := json.Unmarshal([]byte(m.Body), &e); err != nil || e.Part != i+1 || len(m.Body) > 1000 {
 			t.Errorf("part %d: %.200s, %v", i+1, m.Body, err)
 		}
-		whole += e.Message
+		joined += e.Message
 		keys[m.Key] = true
 	}
-	if whole != message || len(keys) != len(all) {
-		t.Errorf("%d of %d bytes, %d keys of %d", len(whole), len(message), len(keys), len(all))
+	if joined != message || len(keys) != len(all) {
+		t.Errorf("%d of %d bytes, %d keys of %d", len(joined), len(message), len(keys), len(all))
 	}
 }
 

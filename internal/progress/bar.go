@@ -77,9 +77,9 @@ func (b *Bar) line() (text string) {
 	}
 	if p := panics.Try(func() {
 		s := b.status()
-		rate, left := b.meter.add(s)
+		rate, remaining := b.meter.add(s)
 		// The last column stays free: some terminals wrap once it is used.
-		text = draw(s, rate, left, widthOf(b.w)-1)
+		text = draw(s, rate, remaining, widthOf(b.w)-1)
 	}); p != nil {
 		b.broken, text = true, ""
 	}
@@ -139,22 +139,22 @@ func widthOf(w io.Writer) int {
 
 // draw returns the bar's line, in width columns at most. Where they are few, it
 // leaves out what matters least.
-func draw(s Status, rate float64, left time.Duration, width int) string {
+func draw(s Status, rate float64, remaining time.Duration, width int) string {
 	done := fmt.Sprintf("%d/%s", s.Done, total(s))
-	var speed, remaining, failed string
+	var speed, timeLeft, failed string
 	if rate > 0 {
-		speed = "  " + Rate(rate) + "/s"
+		speed = "  " + FormatRate(rate) + "/s"
 	}
-	if left >= 0 {
-		remaining = "  " + Duration(left) + " left"
+	if remaining >= 0 {
+		timeLeft = "  " + FormatDuration(remaining) + " left"
 	}
 	if s.Failed > 0 {
 		failed = fmt.Sprintf("  %d failed", s.Failed)
 	}
 	head := fmt.Sprintf("%4s ", percent(s))
 	for _, text := range []string{
-		done + " tasks" + speed + remaining + failed,
-		done + remaining + failed,
+		done + " tasks" + speed + timeLeft + failed,
+		done + timeLeft + failed,
 		done + failed,
 		done,
 	} {

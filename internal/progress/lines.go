@@ -42,20 +42,20 @@ func StartLines(log zerolog.Logger, interval time.Duration, status func() Status
 }
 
 func logStatus(log zerolog.Logger, m *meter, s Status) {
-	rate, left := m.add(s)
+	rate, remaining := m.add(s)
 	e := log.Info().Int64("done", s.Done)
 	if s.Moves == "" {
 		e = e.Int64("failed", s.Failed).Int64("running", s.Running)
 	}
-	e = e.RawJSON(cmp.Or(s.Moves, "tasks")+"_per_second", []byte(Rate(rate)))
+	e = e.RawJSON(cmp.Or(s.Moves, "tasks")+"_per_second", []byte(FormatRate(rate)))
 	if s.Unreported > 0 {
 		e = e.Int64("events_pending", s.Unreported)
 	}
 	if s.Total > 0 {
 		e = e.Int64("total", s.Total).Bool("total_is_estimate", s.Estimated)
 	}
-	if left >= 0 {
-		e = e.Str("left", Duration(left))
+	if remaining >= 0 {
+		e = e.Str("left", FormatDuration(remaining))
 	}
 	e.Msg("progress")
 }

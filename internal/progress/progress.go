@@ -24,7 +24,7 @@ type Status struct {
 
 // Estimate fills in Total from how much of the input has been read: received
 // tasks beside the skipped ones took read of size bytes.
-func Estimate(received, skipped, read, size int64) (total int64, ok bool) {
+func EstimateTotal(received, skipped, read, size int64) (total int64, ok bool) {
 	if read <= 0 || size <= 0 || received <= 0 {
 		return 0, false
 	}
@@ -39,17 +39,17 @@ const (
 	rateTasks  = 10
 	// rateInterval is how often it is worked out anew: a figure that changes
 	// more often cannot be read.
-	rateInterval = time.Second
+	updateInterval = time.Second
 )
 
 // meter turns statuses into a rate and a time left. It is not safe for use by
 // several goroutines.
 type meter struct {
-	now     func() time.Time
-	samples []sample // oldest first, each with more done than the one before
-	at      time.Time
-	rate    float64 // at that time
-	left    time.Duration
+	now       func() time.Time
+	samples   []sample // oldest first, each with more done than the one before
+	at        time.Time
+	rate      float64 // at that time
+	remaining time.Duration
 }
 
 type sample struct {
@@ -59,15 +59,15 @@ type sample struct {
 
 func newMeter(now func() time.Time) *meter {
 	began := now()
-	return &meter{now: now, samples: []sample{{at: began}}, at: began, left: -1}
+	return &meter{now: now, samples: []sample{{at: began}}, at: began, remaining: -1}
 }
 
 // add takes a status and returns tasks a second, and the time left, which is
 // negative where it cannot be told.
-func (m *meter) add(s Status) (rate float64, left time.Duration) {
+func (m *meter) add(s Status) (rate float64, remaining time.Duration) {
 	now := sample{m.now(), s.Done}
-	if now.at.Sub(m.at) < rateInterval {
-		return m.rate, m.left
+	if now.at.Sub(m.at) < updateInterval {
+		return m.rate, m.remaining
 	}
 	m.at = now.at
 	if now.done > m.samples[len(m.samples)-1].done {
@@ -78,8 +78,8 @@ func (m *meter) add(s Status) (rate float64, left time.Duration) {
 	}
 	first := m.samples[0]
 	m.rate = float64(now.done-first.done) / now.at.Sub(first.at).Seconds()
-	m.left = timeLeft(s, m.rate)
-	return m.rate, m.left
+	m.remaining = timeLeft(s, m.rate)
+	return m.rate, m.remaining
 }
 
 // timeLeft is negative where it cannot be told, or is ten years or more.
@@ -95,7 +95,7 @@ func timeLeft(s Status, rate float64) time.Duration {
 }
 
 // Rate formats a number of tasks a second with three digits or so.
-func Rate(r float64) string {
+func FormatRate(r float64) string {
 	switch {
 	case r >= 99.95:
 		return strconv.FormatFloat(r, 'f', 0, 64)
@@ -109,7 +109,7 @@ func Rate(r float64) string {
 }
 
 // Duration formats d for people: 2.5s, 3m20s, 4h05m, 3d2h.
-func Duration(d time.Duration) string {
+func FormatDuration(d time.Duration) string {
 	seconds := int64(d.Round(time.Second).Seconds())
 	switch {
 	case d < 9950*time.Millisecond:

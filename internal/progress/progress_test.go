@@ -25,7 +25,7 @@ func TestEstimate(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got, ok := Estimate(tc.received, tc.skipped, tc.read, tc.size); got != tc.want || ok != tc.ok {
+			if got, ok := EstimateTotal(tc.received, tc.skipped, tc.read, tc.size); got != tc.want || ok != tc.ok {
 				t.Errorf("got %d, %v, want %d, %v", got, ok, tc.want, tc.ok)
 			}
 		})
@@ -51,7 +51,7 @@ func TestRate(t *testing.T) {
 		{99.96, "100"},
 		{123456.7, "123457"},
 	} {
-		if got := Rate(tc.rate); got != tc.want {
+		if got := FormatRate(tc.rate); got != tc.want {
 			t.Errorf("Rate(%v) is %q, want %q", tc.rate, got, tc.want)
 		}
 	}
@@ -76,7 +76,7 @@ func TestDuration(t *testing.T) {
 		{48 * time.Hour, "2d0h"},
 		{74 * time.Hour, "3d2h"},
 	} {
-		if got := Duration(tc.d); got != tc.want {
+		if got := FormatDuration(tc.d); got != tc.want {
 			t.Errorf("Duration(%v) is %q, want %q", tc.d, got, tc.want)
 		}
 	}
@@ -122,16 +122,16 @@ func TestMeter(t *testing.T) {
 			c := &clock{}
 			m := newMeter(c.now)
 			var rate float64
-			var left time.Duration
+			var remaining time.Duration
 			for at := time.Duration(0); at <= tc.at; at += tc.every {
 				c.at = time.Time{}.Add(at)
-				rate, left = m.add(Status{Done: tc.done(at), Total: tc.total})
+				rate, remaining = m.add(Status{Done: tc.done(at), Total: tc.total})
 			}
 			if math.Abs(rate-tc.rate) > 0.01*tc.rate {
 				t.Errorf("rate is %v, want %v", rate, tc.rate)
 			}
-			if off := left - tc.left; off.Abs() > max(tc.left/50, 0) {
-				t.Errorf("left is %v, want %v", left, tc.left)
+			if off := remaining - tc.left; off.Abs() > max(tc.left/50, 0) {
+				t.Errorf("left is %v, want %v", remaining, tc.left)
 			}
 		})
 	}

@@ -18,10 +18,10 @@ var scopes = []string{"https://www.googleapis.com/auth/cloud-platform", "https:/
 // reloadPause is the minimum time between two reloads while Google refuses the credentials.
 const reloadPause = 2 * time.Second
 
-// renewing provides the machine's default credentials, and loads them again once Google has
+// credentialsReloader provides the machine's default credentials, and loads them again once Google has
 // refused one of their tokens. The library itself keeps a token until it expires, and never
-// reads a credentials file again. renewing implements auth.TokenProvider.
-type renewing struct {
+// reads a credentials file again. credentialsReloader implements auth.TokenProvider.
+type credentialsReloader struct {
 	find func() (*auth.Credentials, error)
 
 	mu       sync.Mutex
@@ -30,8 +30,8 @@ type renewing struct {
 	reloaded time.Time
 }
 
-func newRenewing() (*renewing, error) {
-	r := &renewing{find: func() (*auth.Credentials, error) {
+func newCredentialsReloader() (*credentialsReloader, error) {
+	r := &credentialsReloader{find: func() (*auth.Credentials, error) {
 		return credentials.DetectDefault(&credentials.DetectOptions{Scopes: scopes, UseSelfSignedJWT: true})
 	}}
 	var err error
@@ -41,7 +41,7 @@ func newRenewing() (*renewing, error) {
 
 // credentials returns credentials whose tokens come from r, and whose other properties are
 // those of the machine's default credentials.
-func (r *renewing) credentials() *auth.Credentials {
+func (r *credentialsReloader) credentials() *auth.Credentials {
 	now := r.current
 	return auth.NewCredentials(&auth.CredentialsOptions{
 		TokenProvider: r, JSON: now.JSON(), ProjectIDProvider: auth.CredentialsPropertyFunc(now.ProjectID),
@@ -50,11 +50,11 @@ func (r *renewing) credentials() *auth.Credentials {
 }
 
 // Token returns a token.
-func (r *renewing) Token(ctx context.Context) (*auth.Token, error) {
+func (r *credentialsReloader) Token(ctx context.Context) (*auth.Token, error) {
 	return r.provider().Token(ctx)
 }
 
-func (r *renewing) provider() *auth.Credentials {
+func (r *credentialsReloader) provider() *auth.Credentials {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refused && time.Since(r.reloaded) >= reloadPause {
@@ -69,7 +69,7 @@ func (r *renewing) provider() *auth.Credentials {
 
 // intercept is a gRPC interceptor that marks the credentials as refused if the response says
 // so. The next token then comes from credentials that are loaded again.
-func (r *renewing) intercept(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (r *credentialsReloader) intercept(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := next(ctx, method, request, answer, conn, opts...)
 	if codeOf(err) == codes.Unauthenticated {
 		r.mu.Lock()

@@ -21,7 +21,7 @@ func TestRenewing(t *testing.T) {
 	find := func() (*auth.Credentials, error) {
 		return auth.NewCredentials(&auth.CredentialsOptions{TokenProvider: fixed(now)}), nil
 	}
-	r := &renewing{find: find}
+	r := &credentialsReloader{find: find}
 	r.current, _ = find()
 	now = "new"
 	for _, step := range []struct {

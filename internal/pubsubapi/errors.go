@@ -29,12 +29,12 @@ var permissions = map[string][2]string{
 	"DeleteTopic":        {"pubsub.topics.delete", "roles/pubsub.editor"},
 }
 
-// ofTopic are the actions on a topic; the others are on a subscription.
-var ofTopic = map[string]bool{"Publish": true, "GetTopic": true, "CreateTopic": true, "DeleteTopic": true}
+// topicActions are the actions on a topic; the others are on a subscription.
+var topicActions = map[string]bool{"Publish": true, "GetTopic": true, "CreateTopic": true, "DeleteTopic": true}
 
 // localCredentials is in the error of a request that was not sent, as a token for it
 // could not be had (gRPC: http2_client.go).
-const localCredentials = "per-RPC creds failed"
+const tokenErrorText = "per-RPC creds failed"
 
 // IsNotFound reports whether Pub/Sub says that there is no such topic or subscription.
 func IsNotFound(err error) bool { return codeOf(err) == codes.NotFound }
@@ -50,10 +50,10 @@ func IsRetryable(err error) bool { return Classify(err) == retry.Transient }
 // damaged responses are Suspect: the credentials may be renewed, and the next response may
 // be complete.
 func Classify(err error) retry.Class {
-	var one *ackError
+	var ack *ackError
 	switch code := codeOf(err); {
-	case errors.As(err, &one):
-		if one.passing {
+	case errors.As(err, &ack):
+		if ack.transient {
 			return retry.Transient
 		}
 	case isDamaged(err):
@@ -61,7 +61,7 @@ func Classify(err error) retry.Class {
 	case code == codes.Unauthenticated:
 		// Fetching a token may fail because of the network.
 		text := err.Error()
-		if strings.Contains(text, localCredentials) && !strings.Contains(text, "invalid_grant") && !strings.Contains(text, "invalid_client") {
+		if strings.Contains(text, tokenErrorText) && !strings.Contains(text, "invalid_grant") && !strings.Contains(text, "invalid_client") {
 			return retry.Transient
 		}
 		return retry.Suspect
@@ -72,10 +72,10 @@ func Classify(err error) retry.Class {
 }
 
 // isDamaged reports whether the response was invalid.
-func isDamaged(err error) bool { return retry.IsPanic(err) || errors.Is(err, errNoResult) }
+func isDamaged(err error) bool { return retry.IsPanic(err) || errors.Is(err, errIncompleteResponse) }
 
-// errNoResult is returned for a response that does not confirm every message.
-var errNoResult = errors.New("damaged answer: Pub/Sub did not confirm every message")
+// errIncompleteResponse is returned for a response that does not confirm every message.
+var errIncompleteResponse = errors.New("damaged answer: Pub/Sub did not confirm every message")
 
 // codeOf is the code of Pub/Sub's own answer, or codes.Unknown where there was none.
 func codeOf(err error) codes.Code {
@@ -84,33 +84,33 @@ func codeOf(err error) codes.Code {
 }
 
 // Explain says in words what to do about an error of an action on a queue.
-func (q *Queue) Explain(action string, err error) error {
-	what := ""
+func (q *Queue) DescribeError(action string, err error) error {
+	advice := ""
 	if isDamaged(err) {
-		return fmt.Errorf("pubsub %s: invalid response; check whether a proxy changes responses, and check %s if it is set: %w", action, emulator, err)
+		return fmt.Errorf("pubsub %s: invalid response; check whether a proxy changes responses, and check %s if it is set: %w", action, emulatorVar, err)
 	}
 	kind, name := "subscription", q.Subscription
-	if ofTopic[action] {
+	if topicActions[action] {
 		kind, name = "topic", q.Topic
 	}
 	switch codeOf(err) {
 	case codes.NotFound:
-		what = fmt.Sprintf("the %s %q does not exist; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --project-id", kind, name)
+		advice = fmt.Sprintf("the %s %q does not exist; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --project-id", kind, name)
 	case codes.PermissionDenied:
 		if reasonOf(err) == "SERVICE_DISABLED" {
-			what = fmt.Sprintf("Pub/Sub is not enabled in the project; gcloud services enable pubsub.googleapis.com --project %s does so", q.clients.place.Project)
+			advice = fmt.Sprintf("Pub/Sub is not enabled in the project; gcloud services enable pubsub.googleapis.com --project %s does so", q.clients.location.Project)
 			break
 		}
 		p := permissions[action]
-		what = fmt.Sprintf("permission denied; allow %s on the %s %q (the role %s has it)", p[0], kind, name, p[1])
+		advice = fmt.Sprintf("permission denied; allow %s on the %s %q (the role %s has it)", p[0], kind, name, p[1])
 	case codes.Unauthenticated:
-		what = "Google does not accept these credentials; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS"
+		advice = "Google does not accept these credentials; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS"
 	case codes.Unavailable, codes.DeadlineExceeded:
-		what = "Pub/Sub was not reached; check the network, --region, and " + emulator + " if it is set"
+		advice = "Pub/Sub was not reached; check the network, --region, and " + emulatorVar + " if it is set"
 	default:
 		return fmt.Errorf("pubsub %s, %s %q: %w", action, kind, name, err)
 	}
-	return fmt.Errorf("pubsub %s: %s: %w", action, what, err)
+	return fmt.Errorf("pubsub %s: %s: %w", action, advice, err)
 }
 
 func reasonOf(err error) string {
@@ -121,7 +121,7 @@ func reasonOf(err error) string {
 }
 
 // explainConnect says in words what to do where there is nobody to ask as.
-func explainConnect(err error) error {
+func describeConnectError(err error) error {
 	if strings.Contains(err.Error(), "could not find default credentials") {
 		return fmt.Errorf("pubsub: there are no credentials; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", err)
 	}
@@ -134,22 +134,22 @@ func explainConnect(err error) error {
 // ackError is what Pub/Sub says of one message of a request for many, where it delivers
 // exactly once.
 type ackError struct {
-	code    string
-	passing bool
+	code      string
+	transient bool
 }
 
 func (e *ackError) Error() string { return "Pub/Sub says " + e.code }
 
 // IsLost reports whether Pub/Sub says that a message is no longer held for us.
 func IsAckIDExpired(err error) bool {
-	var one *ackError
-	return errors.As(err, &one) && !one.passing
+	var ack *ackError
+	return errors.As(err, &ack) && !ack.transient
 }
 
 const (
-	transient = "TRANSIENT_"
+	transientPrefix = "TRANSIENT_"
 	// permanent is also what a message gets whose id Pub/Sub does not know at all.
-	permanent = "PERMANENT_FAILURE_INVALID_ACK_ID"
+	invalidAckIDCode = "PERMANENT_FAILURE_INVALID_ACK_ID"
 )
 
 // Answers is what came of each of the messages that a request for all of them was
@@ -158,31 +158,31 @@ const (
 // Source: Google, Pub/Sub, Exactly-once delivery, and ErrorInfo's metadata.
 //
 // each is whether err may be about one of several messages, and does not say which.
-func AckErrors(ids []string, err error) (errs []error, each bool) {
+func AckErrors(ids []string, err error) (errs []error, split bool) {
 	errs = make([]error, len(ids))
 	if err == nil {
 		return errs, false
 	}
-	var of map[string]string
+	var ackCodes map[string]string
 	if a, ok := apierror.FromError(err); ok {
-		of = a.Metadata()
+		ackCodes = a.Metadata()
 	}
 	told := false
 	for i, id := range ids {
-		if code, ok := of[id]; ok {
+		if code, ok := ackCodes[id]; ok {
 			told = true
-			errs[i] = &ackError{code: code, passing: strings.HasPrefix(code, transient)}
+			errs[i] = &ackError{code: code, transient: strings.HasPrefix(code, transientPrefix)}
 		}
 	}
 	if told {
 		return errs, false
 	}
-	each = codeOf(err) == codes.InvalidArgument
-	if each && len(ids) == 1 {
-		err = &ackError{code: permanent}
+	split = codeOf(err) == codes.InvalidArgument
+	if split && len(ids) == 1 {
+		err = &ackError{code: invalidAckIDCode}
 	}
 	for i := range errs {
 		errs[i] = err
 	}
-	return errs, each && len(ids) > 1
+	return errs, split && len(ids) > 1
 }

@@ -20,7 +20,7 @@ import (
 const RequestTimeout = 20 * time.Second
 
 // emulator is the variable that has the emulator's address, without a scheme.
-const emulator = "PUBSUB_EMULATOR_HOST"
+const emulatorVar = "PUBSUB_EMULATOR_HOST"
 
 // A Place is where queues are. Only Project is required.
 type Location struct {
@@ -43,15 +43,15 @@ type Clients struct {
 	// SuspectTime is as in again.Options.
 	SuspectTime time.Duration
 
-	place Location
+	location Location
 }
 
 // Connect finds the credentials, as every tool of Google's does: the file that
 // GOOGLE_APPLICATION_CREDENTIALS names, those of gcloud, or the machine's own. With
 // PUBSUB_EMULATOR_HOST none are needed. Options, such as credentials of one's own, go
 // before what is found. Nothing is asked yet.
-func NewClients(ctx context.Context, place Location, options ...option.ClientOption) (*Clients, error) {
-	if place.Project == "" {
+func NewClients(ctx context.Context, location Location, options ...option.ClientOption) (*Clients, error) {
+	if location.Project == "" {
 		return nil, errors.New("pubsub: no project: give --project-id, or set RMS_CLOUD_TASKS_PROJECT_ID")
 	}
 	opts := []option.ClientOption{
@@ -65,29 +65,29 @@ func NewClients(ctx context.Context, place Location, options ...option.ClientOpt
 		option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: 20 * time.Second})),
 	}
 	opts = append(opts, guards()...)
-	if len(options) == 0 && os.Getenv(emulator) == "" {
+	if len(options) == 0 && os.Getenv(emulatorVar) == "" {
 		// If there are no credentials, creating the clients below returns the error.
-		if creds, err := newRenewing(); err == nil {
+		if creds, err := newCredentialsReloader(); err == nil {
 			opts = append(opts, option.WithAuthCredentials(creds.credentials()),
 				option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(creds.intercept)))
 		}
 	}
-	if place.Region != "" && os.Getenv(emulator) == "" {
-		opts = append(opts, option.WithEndpoint(place.Region+"-pubsub.googleapis.com:443"))
+	if location.Region != "" && os.Getenv(emulatorVar) == "" {
+		opts = append(opts, option.WithEndpoint(location.Region+"-pubsub.googleapis.com:443"))
 	}
 	opts = append(opts, options...)
 	subscriptions, err := pubsub.NewSubscriptionAdminClient(ctx, opts...)
 	if err != nil {
-		return nil, explainConnect(err)
+		return nil, describeConnectError(err)
 	}
 	topics, err := pubsub.NewTopicAdminClient(ctx, opts...)
 	if err != nil {
-		return nil, errors.Join(explainConnect(err), subscriptions.Close())
+		return nil, errors.Join(describeConnectError(err), subscriptions.Close())
 	}
 	// The library's own second tries last as long as their ctx, and keep to themselves
 	// what they meet.
 	subscriptions.CallOptions, topics.CallOptions = &pubsub.SubscriptionAdminCallOptions{}, &pubsub.TopicAdminCallOptions{}
-	return &Clients{Topics: topics, Subscriptions: subscriptions, place: place}, nil
+	return &Clients{Topics: topics, Subscriptions: subscriptions, location: location}, nil
 }
 
 // Close ends the connections.
@@ -98,7 +98,7 @@ func (c *Clients) Close() error {
 // Again calls do until it succeeds, returns a permanent error or an error that Is final, or
 // ctx ends. After refused credentials or a damaged response it calls do again for
 // c.SuspectTime; see Classify. action names the request in the log.
-func (c *Clients) Again(ctx context.Context, action string, final error, do func() error) error {
+func (c *Clients) Retry(ctx context.Context, action string, final error, do func() error) error {
 	opts := c.options(action)
 	opts.Classify = func(err error) retry.Class {
 		if errors.Is(err, final) {
@@ -120,7 +120,7 @@ const slowAfter = 3 * time.Second
 // seconds; see again.AtStart.
 func atStart[T any](ctx context.Context, c *Clients, action string, do func(context.Context) (T, error)) (T, error) {
 	opts := c.options(action)
-	opts.Late = slowAfter
+	opts.SlowAfter = slowAfter
 	return retry.AtStart(ctx, opts, func() (T, error) {
 		ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 		defer cancel()

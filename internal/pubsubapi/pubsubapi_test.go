@@ -115,12 +115,12 @@ func TestErrorsInWords(t *testing.T) {
 		{"Pull", status.Error(codes.Unavailable, "dial"), "PUBSUB_EMULATOR_HOST"},
 		{"Pull", status.Error(codes.FailedPrecondition, "odd"), "odd"},
 	} {
-		if err := q.Explain(tc.action, tc.err); !strings.Contains(err.Error(), tc.want) || !errors.Is(err, tc.err) {
+		if err := q.DescribeError(tc.action, tc.err); !strings.Contains(err.Error(), tc.want) || !errors.Is(err, tc.err) {
 			t.Errorf("%s, %v: %v", tc.action, tc.err, err)
 		}
 	}
 	for _, action := range []string{"Pull", "Acknowledge", "ModifyAckDeadline", "Seek", "GetSubscription", "CreateSubscription", "DeleteSubscription", "Publish", "GetTopic", "CreateTopic", "DeleteTopic"} {
-		if err := q.Explain(action, status.Error(codes.PermissionDenied, "")); !strings.Contains(err.Error(), "roles/pubsub.") {
+		if err := q.DescribeError(action, status.Error(codes.PermissionDenied, "")); !strings.Contains(err.Error(), "roles/pubsub.") {
 			t.Errorf("%v", err)
 		}
 	}

@@ -41,7 +41,7 @@ type Queue struct {
 
 // Queue is the queue of a name.
 func (c *Clients) Queue(name string) *Queue {
-	project := "projects/" + c.place.Project
+	project := "projects/" + c.location.Project
 	return &Queue{
 		Name: name, Topic: project + "/topics/" + name + "-topic",
 		Subscription: project + "/subscriptions/" + name + "-subscription", clients: c,
@@ -79,7 +79,7 @@ func (q *Queue) Info(ctx context.Context) (Info, error) {
 		return q.clients.Subscriptions.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: q.Subscription})
 	})
 	if err != nil {
-		return Info{}, q.Explain("GetSubscription", err)
+		return Info{}, q.DescribeError("GetSubscription", err)
 	}
 	dead := s.GetDeadLetterPolicy()
 	info := Info{
@@ -105,25 +105,25 @@ const recreateAdvice = "; delete both parts of the queue (ctworker queue delete;
 
 // problem returns the Problem of Info for a subscription.
 func (q *Queue) problem(s *pubsubpb.Subscription) string {
-	is := ""
+	fault := ""
 	switch push := s.GetPushConfig().GetPushEndpoint(); {
 	case s.GetTopic() == deletedTopic:
 		return fmt.Sprintf("the topic of the subscription %q was deleted, so it receives no more messages", q.Subscription) +
 			"; first collect the remaining messages if you need them (ctworker events)" + recreateAdvice
 	case s.GetTopic() != q.Topic:
-		is = fmt.Sprintf("belongs to the topic %q instead of %q", s.GetTopic(), q.Topic)
+		fault = fmt.Sprintf("belongs to the topic %q instead of %q", s.GetTopic(), q.Topic)
 	case s.GetDetached():
-		is = "is detached from its topic"
+		fault = "is detached from its topic"
 	case s.GetFilter() != "":
-		is = fmt.Sprintf("has the filter %q, which drops messages that ctworker sends", s.GetFilter())
+		fault = fmt.Sprintf("has the filter %q, which drops messages that ctworker sends", s.GetFilter())
 	case push != "":
-		is = "pushes its messages to an address, so that they cannot be pulled"
+		fault = "pushes its messages to an address, so that they cannot be pulled"
 	case s.GetBigqueryConfig().GetTable() != "", s.GetCloudStorageConfig().GetBucket() != "":
-		is = "exports its messages, so that they cannot be pulled"
+		fault = "exports its messages, so that they cannot be pulled"
 	default:
 		return ""
 	}
-	return fmt.Sprintf("the subscription %q %s", q.Subscription, is) + recreateAdvice
+	return fmt.Sprintf("the subscription %q %s", q.Subscription, fault) + recreateAdvice
 }
 
 // Find checks that the topic and the subscription exist, and that messages published to the
@@ -139,7 +139,7 @@ func (q *Queue) Find(ctx context.Context) (Info, error) {
 	case fault == nil && err == nil:
 		return info, nil
 	case fault == nil: // messages published until now are lost
-		return info, &halfError{fmt.Sprintf("the topic %q exists, but its subscription %q does not, so messages sent to it are lost: create it (ctworker queue create)", q.Topic, q.Subscription), err}
+		return info, &missingSubscriptionError{fmt.Sprintf("the topic %q exists, but its subscription %q does not, so messages sent to it are lost: create it (ctworker queue create)", q.Topic, q.Subscription), err}
 	case !IsNotFound(fault), err != nil:
 		return info, fault
 	default:
@@ -147,23 +147,23 @@ func (q *Queue) Find(ctx context.Context) (Info, error) {
 	}
 }
 
-// halfError is the error for a topic without a subscription. IsNotFound is true for it, and it
+// missingSubscriptionError is the error for a topic without a subscription. IsNotFound is true for it, and it
 // Is ErrUnusable.
-type halfError struct {
+type missingSubscriptionError struct {
 	text string
 	err  error
 }
 
-func (e *halfError) Error() string { return "pubsub: " + e.text }
+func (e *missingSubscriptionError) Error() string { return "pubsub: " + e.text }
 
-func (e *halfError) Unwrap() []error { return []error{e.err, ErrUnusable} }
+func (e *missingSubscriptionError) Unwrap() []error { return []error{e.err, ErrUnusable} }
 
 func (q *Queue) findTopic(ctx context.Context) error {
 	_, err := atStart(ctx, q.clients, "GetTopic", func(ctx context.Context) (*pubsubpb.Topic, error) {
 		return q.clients.Topics.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: q.Topic})
 	})
 	if err != nil {
-		return q.Explain("GetTopic", err)
+		return q.DescribeError("GetTopic", err)
 	}
 	return nil
 }
@@ -174,7 +174,7 @@ func (q *Queue) findTopic(ctx context.Context) error {
 func (q *Queue) Create(ctx context.Context, exactlyOnce bool) (created bool, err error) {
 	info, err := q.Find(ctx)
 	if err == nil {
-		return false, q.checkOnce(info, exactlyOnce)
+		return false, q.checkExactlyOnce(info, exactlyOnce)
 	}
 	if !IsNotFound(err) {
 		return false, err
@@ -183,7 +183,7 @@ func (q *Queue) Create(ctx context.Context, exactlyOnce bool) (created bool, err
 		return q.clients.Topics.CreateTopic(ctx, &pubsubpb.Topic{Name: q.Topic})
 	})
 	if err != nil && codeOf(err) != codes.AlreadyExists {
-		return false, q.Explain("CreateTopic", err)
+		return false, q.DescribeError("CreateTopic", err)
 	}
 	_, err = atStart(ctx, q.clients, "CreateSubscription", func(ctx context.Context) (*pubsubpb.Subscription, error) {
 		return q.clients.Subscriptions.CreateSubscription(ctx, &pubsubpb.Subscription{
@@ -200,12 +200,12 @@ func (q *Queue) Create(ctx context.Context, exactlyOnce bool) (created bool, err
 		if err != nil {
 			return false, err
 		}
-		return false, q.checkOnce(info, exactlyOnce)
+		return false, q.checkExactlyOnce(info, exactlyOnce)
 	}
-	return false, q.Explain("CreateSubscription", err)
+	return false, q.DescribeError("CreateSubscription", err)
 }
 
-func (q *Queue) checkOnce(info Info, exactlyOnce bool) error {
+func (q *Queue) checkExactlyOnce(info Info, exactlyOnce bool) error {
 	if exactlyOnce && !info.ExactlyOnce {
 		return unusable(q.NotExactlyOnce())
 	}
@@ -226,7 +226,7 @@ func (q *Queue) Purge(ctx context.Context) error {
 		})
 	})
 	if err != nil {
-		return q.Explain("Seek", err)
+		return q.DescribeError("Seek", err)
 	}
 	return nil
 }
@@ -238,13 +238,13 @@ func (q *Queue) Delete(ctx context.Context) error {
 		return struct{}{}, q.clients.Subscriptions.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: q.Subscription})
 	})
 	if err != nil && !IsNotFound(err) {
-		return q.Explain("DeleteSubscription", err)
+		return q.DescribeError("DeleteSubscription", err)
 	}
 	_, fault := atStart(ctx, q.clients, "DeleteTopic", func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, q.clients.Topics.DeleteTopic(ctx, &pubsubpb.DeleteTopicRequest{Topic: q.Topic})
 	})
 	if fault != nil && (!IsNotFound(fault) || err != nil) {
-		return q.Explain("DeleteTopic", fault)
+		return q.DescribeError("DeleteTopic", fault)
 	}
 	return nil
 }

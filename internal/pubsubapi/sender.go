@@ -32,8 +32,8 @@ type Message struct {
 
 // A Sender publishes messages in batches.
 type Sender struct {
-	queue *Queue
-	sends *batch.Batcher[Message]
+	queue   *Queue
+	batcher *batch.Batcher[Message]
 }
 
 // ErrSenderClosed says that the Sender was closed.
@@ -43,7 +43,7 @@ var ErrSenderClosed = errors.New("pubsub: the sender is closed")
 // it; default 10 ms.
 func (q *Queue) NewSender(linger time.Duration) *Sender {
 	s := &Sender{queue: q}
-	s.sends = batch.New(batch.Options[Message]{
+	s.batcher = batch.New(batch.Options[Message]{
 		MaxItems: maxMessages, MaxBytes: MaxMessageBytes + perMessage, Size: func(m Message) int { return len(m.Data) + perMessage }, Linger: linger,
 	}, s.send)
 	return s
@@ -63,14 +63,14 @@ func (s *Sender) Send(ctx context.Context, message Message) error {
 	if err := s.Check(message); err != nil {
 		return err
 	}
-	err := s.queue.clients.Again(ctx, "Publish", batch.ErrClosed, func() error { return s.sends.Do(ctx, message) })
+	err := s.queue.clients.Retry(ctx, "Publish", batch.ErrClosed, func() error { return s.batcher.Do(ctx, message) })
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err
 	case errors.Is(err, batch.ErrClosed):
 		return ErrSenderClosed
 	}
-	return s.queue.Explain("Publish", err)
+	return s.queue.DescribeError("Publish", err)
 }
 
 // SendAll sends messages, and returns once Pub/Sub has them all, or one cannot be sent;
@@ -83,7 +83,7 @@ func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 	}
 	on := make([]batch.Pending[Message], len(messages))
 	for i, m := range messages {
-		on[i] = s.sends.Put(m)
+		on[i] = s.batcher.Put(m)
 	}
 	return retry.All(len(messages), func(i int) error {
 		return on[i].Wait(ctx)
@@ -110,7 +110,7 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	case err == nil && len(out.GetMessageIds()) == len(at):
 		return nil
 	case err == nil: // it is not known which messages were published, so all are sent again
-		err = fmt.Errorf("%w: %d ids for %d messages", errNoResult, len(out.GetMessageIds()), len(at))
+		err = fmt.Errorf("%w: %d ids for %d messages", errIncompleteResponse, len(out.GetMessageIds()), len(at))
 	}
 	errs := make([]error, len(messages))
 	for _, i := range at {
@@ -120,4 +120,4 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 }
 
 // Close sends what is on its way. Send then fails.
-func (s *Sender) Close(ctx context.Context) { s.sends.Close(ctx) }
+func (s *Sender) Close(ctx context.Context) { s.batcher.Close(ctx) }

@@ -32,10 +32,10 @@ func (a *asked) ask(ctx context.Context, n int, wait time.Duration, _ string) ([
 		defer a.mu.Unlock()
 		a.open--
 	}()
-	came, err := a.answer(ctx, n, wait)
+	count, err := a.answer(ctx, n, wait)
 	q := &queue{}
 	var all []queuepoll.Message
-	for range came {
+	for range count {
 		all = append(all, queuepoll.Message{ID: "m", Body: `{"task_id": "a", "data": 1}`, Lease: counted{lease{q}, a}})
 	}
 	return all, err

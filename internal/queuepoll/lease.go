@@ -13,13 +13,13 @@ import (
 // a lease only, so that most of the lease is left when a message comes at the end of it.
 
 // leaseShare is the part of a lease that a request may wait for a message.
-const leaseShare = 3
+const waitsPerLease = 3
 
 // MaxWait is how long a request waits for a message at most if it is to wait no longer
 // than wait, and a message is held for lease at first: a third of the lease, and at least
 // 1 s.
 func MaxWait(wait, lease time.Duration) time.Duration {
-	return min(wait, max((lease/leaseShare).Truncate(time.Second), minWait))
+	return min(wait, max((lease/waitsPerLease).Truncate(time.Second), minWait))
 }
 
 // Expires is when the lease on a message ends, at the earliest, that came with the answer

@@ -17,19 +17,19 @@ const firstPause = 250 * time.Millisecond
 // received soon. It doubles with each further one, up to the requested wait. The Poller's
 // mutex guards a pace.
 type pace struct {
-	early  int       // number of consecutive early empty answers
-	next   time.Time // earliest time of the next request
-	looked time.Time // time of the last empty answer
+	early     int       // number of consecutive early empty answers
+	next      time.Time // earliest time of the next request
+	lastEmpty time.Time // time of the last empty answer
 }
 
 // answered records an answer with n messages that arrived the duration early before the end
 // of the requested wait.
-func (p *pace) answered(now time.Time, early time.Duration, n int) {
+func (p *pace) record(now time.Time, early time.Duration, n int) {
 	if n > 0 {
 		p.early, p.next = 0, time.Time{}
 		return
 	}
-	p.looked = now
+	p.lastEmpty = now
 	if early <= 0 {
 		p.early = 0
 		return
@@ -47,7 +47,7 @@ func (p *pace) answered(now time.Time, early time.Duration, n int) {
 // timeout, and running the number of open requests. idle reports that the idle timeout has
 // passed and a recent answer has shown that the queue is empty.
 func (p *pace) until(now time.Time, left time.Duration, running int) (pause time.Duration, idle bool) {
-	recent := now.Add(left).Sub(p.looked) // age of the last empty answer at the idle timeout
+	recent := now.Add(left).Sub(p.lastEmpty) // age of the last empty answer at the idle timeout
 	switch {
 	case left <= 0 && running > 0: // wait for the open request
 		return minWait, false

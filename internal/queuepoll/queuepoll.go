@@ -23,7 +23,7 @@ type Poller struct {
 	cancel context.CancelFunc
 	polls  sync.WaitGroup
 
-	pollEnded chan struct{} // holds a token when a poll has ended
+	wake chan struct{} // holds a token when a poll has ended
 
 	mu             sync.Mutex
 	receiving      bool // what arrives is for Receive, now or the next time; else it is released
@@ -42,7 +42,7 @@ type Poller struct {
 
 // New returns a Poller.
 func New(opts Options) *Poller {
-	p := &Poller{opts: opts.withDefaults(), pollEnded: make(chan struct{}, 1), maxRunning: 1}
+	p := &Poller{opts: opts.withDefaults(), wake: make(chan struct{}, 1), maxRunning: 1}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -92,7 +92,7 @@ func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 		}
 		p.mu.Unlock()
 		if !p.await(ctx, pause) {
-			p.giveUp()
+			p.stopReceiving()
 			return nil, ctx.Err()
 		}
 	}
@@ -101,15 +101,15 @@ func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 // await waits until a poll has ended or, if pause is positive, until pause is over. It
 // reports false if ctx ends first.
 func (p *Poller) await(ctx context.Context, pause time.Duration) bool {
-	var over <-chan time.Time
+	var timeout <-chan time.Time
 	if pause > 0 {
 		timer := time.NewTimer(pause)
 		defer timer.Stop()
-		over = timer.C
+		timeout = timer.C
 	}
 	select {
-	case <-p.pollEnded:
-	case <-over:
+	case <-p.wake:
+	case <-timeout:
 	case <-ctx.Done():
 		return false
 	}
@@ -125,7 +125,7 @@ func (p *Poller) poll(n int, wait time.Duration) {
 		err := retry.Guard(func() (err error) { got, err = p.receive(n, wait); return err })
 		p.mu.Lock()
 		p.requested -= n
-		if came := len(got.tasks) + len(got.malformed); came == n || came > 0 && p.opts.PartialBatches { // there may be more
+		if count := len(got.tasks) + len(got.malformed); count == n || count > 0 && p.opts.PartialBatches { // there may be more
 			p.maxRunning = min(p.maxRunning+1, maxPolls)
 		} else {
 			p.maxRunning = 1
@@ -135,7 +135,7 @@ func (p *Poller) poll(n int, wait time.Duration) {
 			p.ready = append(p.ready, got.tasks...)
 		}
 		p.mu.Unlock()
-		p.arrive()
+		p.notify()
 		if !wanted {
 			release(got.tasks)
 		}
@@ -150,21 +150,21 @@ func (p *Poller) poll(n int, wait time.Duration) {
 			p.err = err
 		}
 		p.mu.Unlock()
-		p.arrive()
+		p.notify()
 	})
 }
 
 // arrive has Receive look again.
-func (p *Poller) arrive() {
+func (p *Poller) notify() {
 	select {
-	case p.pollEnded <- struct{}{}:
+	case p.wake <- struct{}{}:
 	default:
 	}
 }
 
 // giveUp has nobody wait for what the polls may bring: it is released as it comes,
 // and so is what has come.
-func (p *Poller) giveUp() {
+func (p *Poller) stopReceiving() {
 	p.mu.Lock()
 	if p.receiving {
 		p.receiving, p.stoppedAt = false, time.Now()
@@ -180,7 +180,7 @@ func release(ds []*pipeline.Delivery) {
 	var all sync.WaitGroup
 	for _, d := range ds {
 		all.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+			ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 			defer cancel()
 			_ = d.Release(ctx, 0) // else its lease runs out
 		})
@@ -188,7 +188,7 @@ func release(ds []*pipeline.Delivery) {
 	all.Wait()
 }
 
-const releaseTime = 5 * time.Second
+const releaseTimeout = 5 * time.Second
 
 // received is what one request has brought.
 type received struct {
@@ -206,15 +206,15 @@ type malformed struct {
 
 // receive is one request, tried again until it succeeds, or cannot.
 func (p *Poller) receive(n int, wait time.Duration) (got received, err error) {
-	heard := func() {}
-	defer func() { heard() }()
+	recovered := func() {}
+	defer func() { recovered() }()
 	attempt, failed := rand.Text(), false
-	opts := retry.Options{Classify: p.opts.Classify, Action: p.opts.Action, Reporter: p.opts.Reporter, SuspectTime: p.opts.SuspectTime, Late: wait + p.opts.SlowAfter}
+	opts := retry.Options{Classify: p.opts.Classify, Action: p.opts.Action, Reporter: p.opts.Reporter, SuspectTime: p.opts.SuspectTime, SlowAfter: wait + p.opts.SlowAfter}
 	var messages []Message
 	err = retry.Do(p.ctx, opts, func() error {
 		var err error
-		if messages, err = p.ask(n, wait, attempt); err != nil && !failed && p.ctx.Err() == nil {
-			heard, failed = p.notHeard(), true
+		if messages, err = p.request(n, wait, attempt); err != nil && !failed && p.ctx.Err() == nil {
+			recovered, failed = p.markUnreachable(), true
 		}
 		return err
 	})
@@ -228,21 +228,21 @@ func (p *Poller) receive(n int, wait time.Duration) (got received, err error) {
 }
 
 // ask makes one request. One that is not answered in time is given up.
-func (p *Poller) ask(n int, wait time.Duration, attempt string) (messages []Message, err error) {
+func (p *Poller) request(n int, wait time.Duration, attempt string) (messages []Message, err error) {
 	ctx, cancel := context.WithTimeout(p.ctx, wait+p.opts.ReceiveTimeout)
 	defer cancel()
-	heard := make(chan func(), 1)
-	late := time.AfterFunc(wait+p.opts.SlowAfter, func() { heard <- p.notHeard() })
+	recovered := make(chan func(), 1)
+	slow := time.AfterFunc(wait+p.opts.SlowAfter, func() { recovered <- p.markUnreachable() })
 	defer func() {
-		if !late.Stop() {
-			(<-heard)()
+		if !slow.Stop() {
+			(<-recovered)()
 		}
 	}()
 	began := time.Now()
 	err = retry.Guard(func() (err error) { messages, err = p.opts.Receive(ctx, n, wait, attempt); return err })
 	if err == nil {
 		p.mu.Lock()
-		p.pace.answered(time.Now(), wait-time.Since(began), len(messages))
+		p.pace.record(time.Now(), wait-time.Since(began), len(messages))
 		p.mu.Unlock()
 	}
 	return messages, err
@@ -250,7 +250,7 @@ func (p *Poller) ask(n int, wait time.Duration, attempt string) (messages []Mess
 
 // notHeard says that a request cannot be made at the moment, until what it returns is
 // called.
-func (p *Poller) notHeard() (heard func()) {
+func (p *Poller) markUnreachable() (recovered func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unreachable++
@@ -276,18 +276,18 @@ func (p *Poller) LastFailure() time.Time {
 // messages, the others are surplus and are released, because there is no slot for them.
 func (p *Poller) deliveries(messages []Message, n int) (got received) {
 	for i, m := range messages {
-		task, fault := pipeline.Task{ID: m.ID, Data: []byte(m.Body)}, error(nil)
+		task, reason := pipeline.Task{ID: m.ID, Data: []byte(m.Body)}, error(nil)
 		if i < n && !p.opts.Raw {
-			task, fault = parse(m.Body)
+			task, reason = parse(m.Body)
 		}
 		d := pipeline.NewDelivery(task, m.Lease, min(max(m.Attempt, 1), maxAttempt))
 		switch {
 		case i >= n:
 			got.surplus = append(got.surplus, d)
-		case fault == nil:
+		case reason == nil:
 			got.tasks = append(got.tasks, d)
 		default:
-			got.malformed = append(got.malformed, malformed{d, m.Body, fault})
+			got.malformed = append(got.malformed, malformed{d, m.Body, reason})
 		}
 	}
 	return got
@@ -338,24 +338,24 @@ func (p *Poller) Close(ctx context.Context) {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.giveUp()
-	p.endPolls(ctx)
+	p.stopReceiving()
+	p.stopPolls(ctx)
 }
 
 // endPolls ends the polls. An answer that is on its way has some time to come: what
 // it brings would else be hidden from others until its lease runs out.
-func (p *Poller) endPolls(ctx context.Context) {
+func (p *Poller) stopPolls(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		p.polls.Wait()
 	}()
 	p.mu.Lock()
-	patience := min(max(2*p.averageLatency, minSlowAfter), maxSlowAfter)
+	wait := min(max(2*p.averageLatency, minSlowAfter), maxSlowAfter)
 	if p.opts.WaitForOpenPolls {
-		patience += p.opts.Wait
+		wait += p.opts.Wait
 	}
-	grace := time.NewTimer(time.Until(p.stoppedAt.Add(patience)))
+	grace := time.NewTimer(time.Until(p.stoppedAt.Add(wait)))
 	p.mu.Unlock()
 	defer grace.Stop()
 	select {

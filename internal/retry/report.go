@@ -18,9 +18,9 @@ const (
 	// shorter.
 	firstWarning = time.Second
 	// secondWarning is the interval between the first line and the second one. The interval
-	// doubles with each line, up to longestSilence.
+	// doubles with each line, up to maxQuietPeriod.
 	secondWarning  = time.Minute
-	longestSilence = 15 * time.Minute
+	maxQuietPeriod = 15 * time.Minute
 	// newCause is the minimum interval between two lines with different causes.
 	newCause = 10 * time.Second
 	// manyFailures is the number of short failures after which one line is logged.
@@ -35,18 +35,18 @@ type Reporter struct {
 	log      zerolog.Logger
 	provider string
 
-	mu       sync.Mutex
-	failing  int           // attempts that have failed and not ended
-	failures int           // failures in this outage
-	since    time.Time     // when this outage began
-	first    *time.Timer   // logs the first line
-	warned   bool          // a line was logged about this outage
-	last     time.Time     // when the last line was logged
-	silence  time.Duration // minimum interval until the next line
-	cause    string        // cause in the last line
-	err      error         // last failure
-	action   string        // action of the last failure
-	passed   int           // failures in outages that ended before their first line
+	mu            sync.Mutex
+	failing       int           // attempts that have failed and not ended
+	failures      int           // failures in this outage
+	since         time.Time     // when this outage began
+	first         *time.Timer   // logs the first line
+	warned        bool          // a line was logged about this outage
+	last          time.Time     // when the last line was logged
+	quietPeriod   time.Duration // minimum interval until the next line
+	cause         string        // cause in the last line
+	err           error         // last failure
+	action        string        // action of the last failure
+	briefFailures int           // failures in outages that ended before their first line
 }
 
 // NewReporter returns a Reporter that logs to log. provider is the provider's name in the
@@ -65,15 +65,15 @@ type Attempt struct {
 // Begin starts an Attempt at the action. The caller must call End.
 func (r *Reporter) Begin(action string) *Attempt { return &Attempt{r: r, action: action} }
 
-// ErrNoAnswer is the failure that Late reports for a request without a response.
-var ErrNoAnswer = errors.New("no response yet")
+// ErrNoResponse is the failure that ReportIfSlow reports for a request without a response.
+var ErrNoResponse = errors.New("no response yet")
 
-// Late reports ErrNoAnswer to Failed after the given duration, unless stop is called first.
-func (a *Attempt) Late(after time.Duration) (stop func()) {
+// ReportIfSlow reports ErrNoResponse to Failed after the given duration, unless stop is called first.
+func (a *Attempt) ReportIfSlow(after time.Duration) (stop func()) {
 	if a.r == nil || after <= 0 {
 		return func() {}
 	}
-	timer := time.AfterFunc(after, func() { a.Failed(ErrNoAnswer) })
+	timer := time.AfterFunc(after, func() { a.Failed(ErrNoResponse) })
 	return func() { timer.Stop() }
 }
 
@@ -85,7 +85,7 @@ func (a *Attempt) Failed(err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a.ended { // the timer of Late fired while the attempt ended
+	if a.ended { // the timer of ReportIfSlow fired while the attempt ended
 		return
 	}
 	now := time.Now()
@@ -101,9 +101,9 @@ func (a *Attempt) Failed(err error) {
 	r.err, r.action = err, a.action
 	r.logStack(err)
 	cause := causeOf(err)
-	if quiet := now.Sub(r.last); r.warned && (quiet >= r.silence || cause != r.cause && quiet >= newCause) {
+	if quiet := now.Sub(r.last); r.warned && (quiet >= r.quietPeriod || cause != r.cause && quiet >= newCause) {
 		r.warn(now)
-		r.silence = min(2*r.silence, longestSilence)
+		r.quietPeriod = min(2*r.quietPeriod, maxQuietPeriod)
 	}
 }
 
@@ -132,10 +132,10 @@ func (a *Attempt) End(err error) {
 			Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests succeed again")
 	case !r.warned:
 		r.log.Debug().Err(r.err).Str("provider", r.provider).Str("action", r.action).Msg("request failed and was retried")
-		if r.passed += r.failures; r.passed >= manyFailures && now.Sub(r.last) >= secondWarning {
-			r.log.Warn().Err(r.err).Str("provider", r.provider).Str("action", r.action).Int("failures", r.passed).
+		if r.briefFailures += r.failures; r.briefFailures >= manyFailures && now.Sub(r.last) >= secondWarning {
+			r.log.Warn().Err(r.err).Str("provider", r.provider).Str("action", r.action).Int("failures", r.briefFailures).
 				Msg("many requests fail and succeed when retried")
-			r.last, r.passed = now, 0
+			r.last, r.briefFailures = now, 0
 		}
 	}
 	r.failures, r.warned = 0, false
@@ -146,7 +146,7 @@ func (r *Reporter) warnFirst() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failing > 0 && !r.warned {
-		r.warned, r.silence, r.passed = true, secondWarning, 0
+		r.warned, r.quietPeriod, r.briefFailures = true, secondWarning, 0
 		r.warn(time.Now())
 	}
 }
@@ -173,12 +173,12 @@ func causeOf(err error) string {
 	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
 		err = next
 	}
-	const most = 300
+	const maxLen = 300
 	text := err.Error()
 	return strings.Map(func(c rune) rune {
 		if unicode.IsDigit(c) {
 			return -1
 		}
 		return c
-	}, text[:min(len(text), most)])
+	}, text[:min(len(text), maxLen)])
 }

@@ -162,7 +162,7 @@ func TestReporter_LogsAMissingResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b buffer
 		opts := retry.Transients(passing)
-		opts.Reporter, opts.Late, opts.Action = retry.NewReporter(zerolog.New(&b).Level(zerolog.InfoLevel), "SQS"), 3*time.Second, "GetQueueUrl"
+		opts.Reporter, opts.SlowAfter, opts.Action = retry.NewReporter(zerolog.New(&b).Level(zerolog.InfoLevel), "SQS"), 3*time.Second, "GetQueueUrl"
 		if _, err := retry.AtStart(t.Context(), opts, func() (int, error) { <-time.After(time.Minute); return 1, nil }); err != nil {
 			t.Error(err)
 		}

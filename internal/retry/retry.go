@@ -41,9 +41,9 @@ type Options struct {
 	// SuspectTime limits how long a call is retried while every attempt fails with a
 	// Suspect error. Defaults to the constant SuspectTime.
 	SuspectTime time.Duration
-	// Late is the time without a response after which a call is reported as failing, while
+	// SlowAfter is the time without a response after which a call is reported as failing, while
 	// it is still waited for. Defaults to 0, which disables it.
-	Late time.Duration
+	SlowAfter time.Duration
 }
 
 // Transients returns Options that classify an error as Transient if transient reports true,
@@ -65,14 +65,14 @@ func Do(ctx context.Context, opts Options, do func() error) error {
 	return err
 }
 
-// roundsAtStart is the maximum number of calls that AtStart makes: a user is waiting, and
+// maxCallsAtStart is the maximum number of calls that AtStart makes: a user is waiting, and
 // may have mistyped a name.
-const roundsAtStart = 4
+const maxCallsAtStart = 4
 
 // AtStart is like Do, for calls that a command needs before it can start, such as looking up
 // a queue's address. It gives up after a few seconds.
 func AtStart[T any](ctx context.Context, opts Options, do func() (T, error)) (T, error) {
-	return run(ctx, opts, roundsAtStart, do)
+	return run(ctx, opts, maxCallsAtStart, do)
 }
 
 // run calls do at most rounds times; 0 means no limit.
@@ -81,9 +81,9 @@ func run[T any](ctx context.Context, opts Options, rounds int, do func() (T, err
 	defer func() { attempt.End(err) }()
 	var suspectSince time.Time
 	for try := 0; ; try++ {
-		answered := attempt.Late(opts.Late)
+		stopTimer := attempt.ReportIfSlow(opts.SlowAfter)
 		err = Guard(func() (err error) { out, err = do(); return err })
-		answered()
+		stopTimer()
 		if err == nil || ctx.Err() != nil || try+1 == rounds {
 			return out, err
 		}
@@ -124,8 +124,8 @@ func (o Options) suspectTime() time.Duration {
 // Pause waits before the next attempt, from about half a second to about ten seconds,
 // growing with try. It returns false if ctx is done first.
 func Pause(ctx context.Context, try int) bool {
-	most := min(time.Second<<min(try, 10), 10*time.Second)
-	timer := time.NewTimer(most/2 + rand.N(most/2))
+	maxPause := min(time.Second<<min(try, 10), 10*time.Second)
+	timer := time.NewTimer(maxPause/2 + rand.N(maxPause/2))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -139,7 +139,7 @@ func Pause(ctx context.Context, try int) bool {
 // for those that failed. It returns the error of the first operation, by index, that failed
 // in do as well.
 func All(n int, wait, do func(i int) error) error {
-	var more sync.WaitGroup
+	var retries sync.WaitGroup
 	errs := map[int]*error{}
 	for i := range n {
 		if wait(i) == nil {
@@ -147,9 +147,9 @@ func All(n int, wait, do func(i int) error) error {
 		}
 		err := new(error)
 		errs[i] = err
-		more.Go(func() { *err = Guard(func() error { return do(i) }) })
+		retries.Go(func() { *err = Guard(func() error { return do(i) }) })
 	}
-	more.Wait()
+	retries.Wait()
 	for i := range n {
 		if err := errs[i]; err != nil && *err != nil {
 			return *err

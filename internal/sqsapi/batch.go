@@ -50,10 +50,10 @@ func queueURL(ctx context.Context, c QueueFinder, queue string, reporter *retry.
 	})
 }
 
-// usableURL returns the URL in a response of SQS, or errNoResult if it is malformed.
+// usableURL returns the URL in a response of SQS, or errIncompleteResponse if it is malformed.
 func usableURL(text *string) (string, error) {
 	if u, err := url.Parse(aws.ToString(text)); err != nil || u.Host == "" {
-		return "", fmt.Errorf("%w: invalid queue URL %q", errNoResult, aws.ToString(text))
+		return "", fmt.Errorf("%w: invalid queue URL %q", errIncompleteResponse, aws.ToString(text))
 	}
 	return *text, nil
 }
@@ -61,9 +61,9 @@ func usableURL(text *string) (string, error) {
 // EntryID is the id of the ith entry of a batch.
 func EntryID(i int) *string { return aws.String(strconv.Itoa(i)) }
 
-// errNoResult is returned for a batch entry that has no result in the response, and for a
+// errIncompleteResponse is returned for a batch entry that has no result in the response, and for a
 // response without a required value.
-var errNoResult = errors.New("damaged answer: a required value is missing from the SQS response")
+var errIncompleteResponse = errors.New("damaged answer: a required value is missing from the SQS response")
 
 // Failed returns err once for each of the n entries of a batch that failed as a whole.
 func RepeatError(n int, err error) []error {
@@ -75,10 +75,10 @@ func RepeatError(n int, err error) []error {
 }
 
 // Answers returns the error, or nil, of each of the n entries of a batch, whose ids are
-// those of EntryID. An entry that is missing from the response gets errNoResult. Unknown ids
+// those of EntryID. An entry that is missing from the response gets errIncompleteResponse. Unknown ids
 // are ignored. An entry that is reported both as done and as failed counts as failed.
 func BatchErrors[Done any](n int, done []Done, id func(Done) *string, failed []types.BatchResultErrorEntry) []error {
-	errs := RepeatError(n, errNoResult)
+	errs := RepeatError(n, errIncompleteResponse)
 	set := func(id *string, err error) {
 		if i, fault := strconv.Atoi(aws.ToString(id)); fault == nil && i >= 0 && i < n {
 			errs[i] = err

@@ -52,7 +52,7 @@ func TestAnswers_Damaged(t *testing.T) {
 				switch {
 				case err == nil:
 					got += "d"
-				case errors.Is(err, errNoResult) && Classify(err) == retry.Suspect:
+				case errors.Is(err, errIncompleteResponse) && Classify(err) == retry.Suspect:
 					got += "-"
 				case strings.Contains(err.Error(), "InternalError"):
 					got += "f"

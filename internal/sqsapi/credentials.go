@@ -12,10 +12,10 @@ import (
 // credential_process starts a program each time.
 const reloadPause = 2 * time.Second
 
-// renewing provides credentials, and loads them again once AWS has refused them. The SDK
+// credentialsReloader provides credentials, and loads them again once AWS has refused them. The SDK
 // itself reads the shared files only once, and keeps the credentials of other providers
-// until they expire. renewing implements aws.CredentialsProvider.
-type renewing struct {
+// until they expire. credentialsReloader implements aws.CredentialsProvider.
+type credentialsReloader struct {
 	load func(context.Context) (aws.Config, error)
 
 	mu       sync.Mutex
@@ -25,18 +25,18 @@ type renewing struct {
 }
 
 // Refuse marks the credentials as refused, so that the next Retrieve loads them again.
-func (r *renewing) Refuse() {
+func (r *credentialsReloader) Refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refused = true
 }
 
 // Retrieve returns the credentials.
-func (r *renewing) Retrieve(ctx context.Context) (aws.Credentials, error) {
+func (r *credentialsReloader) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return r.provider(ctx).Retrieve(ctx)
 }
 
-func (r *renewing) provider(ctx context.Context) aws.CredentialsProvider {
+func (r *credentialsReloader) provider(ctx context.Context) aws.CredentialsProvider {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refused && time.Since(r.reloaded) >= reloadPause {

@@ -74,31 +74,31 @@ func isRefusal(err error) bool { return keyCodes[codeOf(err)] || HasNoCredential
 
 // Explain wraps the error of an action on a queue with a message that says what to do.
 func DescribeError(action, queue string, err error) error {
-	what := ""
+	advice := ""
 	switch code := codeOf(err); {
 	case noQueueCodes[code]:
-		what = fmt.Sprintf("queue %q does not exist in this account and region; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --region", queue)
+		advice = fmt.Sprintf("queue %q does not exist in this account and region; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --region", queue)
 	case deniedCodes[code]:
-		what = fmt.Sprintf("permission denied; allow sqs:%s on the queue %q in the IAM policy of these credentials", action, queue)
+		advice = fmt.Sprintf("permission denied; allow sqs:%s on the queue %q in the IAM policy of these credentials", action, queue)
 	case keyCodes[code]:
-		what = "AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to)"
+		advice = "AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to)"
 	case deletedCodes[code]:
-		what = fmt.Sprintf("queue %q was deleted less than 60 s ago; wait 60 s, then create it again", queue)
+		advice = fmt.Sprintf("queue %q was deleted less than 60 s ago; wait 60 s, then create it again", queue)
 	case isDamaged(err):
-		what = "invalid response; check whether a proxy changes responses, and check AWS_ENDPOINT_URL if it is set"
+		advice = "invalid response; check whether a proxy changes responses, and check AWS_ENDPOINT_URL if it is set"
 	case code == "":
-		what = unreached(err)
+		advice = describeUnreachable(err)
 	default:
 		return fmt.Errorf("sqs %s, queue %q: %w", action, queue, err)
 	}
-	return fmt.Errorf("sqs %s: %s: %w", action, what, err)
+	return fmt.Errorf("sqs %s: %s: %w", action, advice, err)
 }
 
 // HasNoCredentials reports whether the SDK found no credentials. It has no error type for that.
 func HasNoCredentials(err error) bool { return strings.Contains(err.Error(), "get identity: ") }
 
-// isUnset reports whether the environment has to change for another try to do better.
-func isUnset(err error) bool {
+// isMisconfigured reports whether the environment has to change for another try to do better.
+func isMisconfigured(err error) bool {
 	var dns *net.DNSError
 	return HasNoCredentials(err) || errors.As(err, &dns) && dns.IsNotFound
 }
@@ -106,8 +106,8 @@ func isUnset(err error) bool {
 // isDenied reports whether SQS says that these credentials may not.
 func isDenied(err error) bool { return deniedCodes[codeOf(err)] }
 
-// unreached says what to do where SQS has not answered.
-func unreached(err error) string {
+// describeUnreachable says what to do where SQS has not answered.
+func describeUnreachable(err error) string {
 	var dns *net.DNSError
 	switch {
 	case HasNoCredentials(err):

@@ -36,7 +36,7 @@ func TestClassify_Suspect(t *testing.T) {
 		api("ExpiredToken", smithy.FaultClient), api("com.amazonaws.sqs#InvalidClientTokenId", smithy.FaultClient),
 		api("UnrecognizedClientException", smithy.FaultClient), api("AuthFailure", smithy.FaultClient),
 		api("ExpiredTokenException", smithy.FaultClient), api("RequestExpired", smithy.FaultClient), answered(403, "ExpiredToken"),
-		errors.New("get identity: get credentials: process exited with 1"), &pipeline.PanicError{Value: "nil"}, errNoResult,
+		errors.New("get identity: get credentials: process exited with 1"), &pipeline.PanicError{Value: "nil"}, errIncompleteResponse,
 	} {
 		if got := Classify(err); got != retry.Suspect {
 			t.Errorf("%v: %v", err, got)
@@ -61,7 +61,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		{answered(404, "NotFound"), false, false},
 		{api("com.amazonaws.sqs#ExpiredToken", smithy.FaultClient), false, false}, // suspect
 		{&pipeline.PanicError{Value: "nil"}, false, false},
-		{errNoResult, false, false},
+		{errIncompleteResponse, false, false},
 		{api("RequestThrottled", smithy.FaultClient), true, false},
 		{api("InternalError", smithy.FaultServer), true, false},
 		{api("SomethingNew", smithy.FaultServer), true, false},
@@ -86,7 +86,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{api("com.amazonaws.sqs#AWS.SimpleQueueService.NonExistentQueue", smithy.FaultClient), `queue "jobs" does not exist`},
 		{api("com.amazonaws.sqs#AccessDenied", smithy.FaultClient), "sqs:SendMessage"},
 		{api("AWS.SimpleQueueService.QueueDeletedRecently", smithy.FaultClient), "60 s"},
-		{errNoResult, "proxy"},
+		{errIncompleteResponse, "proxy"},
 		{api("AccessDenied", smithy.FaultClient), "allow sqs:SendMessage on the queue \"jobs\""},
 		{api("ExpiredToken", smithy.FaultClient), "renew"},
 		{errors.New("get identity: get credentials: no EC2 IMDS role found"), "AWS_PROFILE"},
@@ -118,7 +118,7 @@ func TestAgain(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				calls := 0
-				err := Retry(t.Context(), Try{Final: final}, func() error {
+				err := Retry(t.Context(), RetryOptions{Final: final}, func() error {
 					calls++
 					if calls <= len(tc.errs) {
 						return tc.errs[calls-1]

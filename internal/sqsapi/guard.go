@@ -24,10 +24,10 @@ var errResponseTooLarge = fmt.Errorf("the response is larger than %d MiB", MaxRe
 
 // guard is the outermost middleware of every request. It turns a panic into an error, and
 // marks refused credentials so that they are loaded again.
-type guard struct{ credentials *renewing }
+type guard struct{ credentials *credentialsReloader }
 
 // addGuard returns a client option that adds a guard.
-func addGuard(credentials *renewing) func(*middleware.Stack) error {
+func addGuard(credentials *credentialsReloader) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error {
 		return stack.Initialize.Add(guard{credentials}, middleware.Before)
 	}
@@ -69,7 +69,7 @@ func (limit) HandleDeserialize(ctx context.Context, in middleware.DeserializeInp
 	}
 	streamed := middleware.GetOperationName(ctx) == "GetObject" && response.StatusCode < http.StatusMultipleChoices
 	if !streamed {
-		response.Body = &limitedBody{ReadCloser: response.Body, left: MaxResponseBytes}
+		response.Body = &limitedBody{ReadCloser: response.Body, remaining: MaxResponseBytes}
 	}
 	return out, metadata, err
 }
@@ -77,15 +77,15 @@ func (limit) HandleDeserialize(ctx context.Context, in middleware.DeserializeInp
 // limitedBody returns errResponseTooLarge once more than left bytes have been read.
 type limitedBody struct {
 	io.ReadCloser
-	left int64
+	remaining int64
 }
 
 func (b *limitedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
+	if b.remaining <= 0 {
 		return 0, errResponseTooLarge
 	}
-	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.remaining)])
+	b.remaining -= int64(n)
 	return n, err
 }
 
@@ -117,5 +117,5 @@ func Redirected(client aws.HTTPClient) aws.HTTPClient {
 
 // isDamaged reports whether the response, or a part of it, was invalid.
 func isDamaged(err error) bool {
-	return retry.IsPanic(err) || errors.Is(err, errNoResult)
+	return retry.IsPanic(err) || errors.Is(err, errIncompleteResponse)
 }

@@ -96,11 +96,11 @@ func CreateQueue(ctx context.Context, c Client, name string, reporter *retry.Rep
 		attributes[string(types.QueueAttributeNameFifoThroughputLimit)] = "perMessageGroupId"
 	}
 	url, err := atStart(ctx, "CreateQueue", reporter, func(ctx context.Context) (string, error) {
-		made, err := c.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
+		out, err := c.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
 		if err != nil {
 			return "", err
 		}
-		return usableURL(made.QueueUrl)
+		return usableURL(out.QueueUrl)
 	})
 	if err != nil {
 		return nil, false, DescribeError("CreateQueue", name, err)
@@ -180,8 +180,8 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 			Most   json.Number `json:"maxReceiveCount"` // a number, or one as a string
 		}
 		if json.Unmarshal([]byte(policy), &p) == nil {
-			most, _ := p.Most.Int64()
-			a.DeadLetterQueue, a.MaxReceives = p.Target[strings.LastIndex(p.Target, ":")+1:], int(most)
+			count, _ := p.Most.Int64()
+			a.DeadLetterQueue, a.MaxReceives = p.Target[strings.LastIndex(p.Target, ":")+1:], int(count)
 		}
 	}
 	return a, nil
@@ -203,6 +203,6 @@ func (q *Queue) Limit(ctx context.Context) (int, error) {
 // ErrTooLarge says that a message is larger than the queue takes.
 var ErrTooLarge = errors.New("it is too large for the queue")
 
-func tooLarge(size, limit int) error {
+func tooLargeError(size, limit int) error {
 	return fmt.Errorf("%w: %d bytes, and the queue takes %d", ErrTooLarge, size, limit)
 }

@@ -34,10 +34,10 @@ type Message struct {
 
 // A Sender sends messages in batches.
 type Sender struct {
-	queue *Queue
-	limit int
-	fifo  bool
-	sends *batch.Batcher[Message]
+	queue   *Queue
+	limit   int
+	fifo    bool
+	batcher *batch.Batcher[Message]
 }
 
 // ErrSenderClosed says that the Sender was closed.
@@ -47,7 +47,7 @@ var ErrSenderClosed = errors.New("sqs: the sender is closed")
 // waits linger for others to go with it; default 10 ms.
 func NewSender(q *Queue, limit int, linger time.Duration) *Sender {
 	s := &Sender{queue: q, limit: limit, fifo: q.IsFIFO()}
-	s.sends = batch.New(batch.Options[Message]{MaxItems: MaxBatchSize, MaxBytes: MaxMessageBytes, Size: sizeOf, Linger: linger}, s.send)
+	s.batcher = batch.New(batch.Options[Message]{MaxItems: MaxBatchSize, MaxBytes: MaxMessageBytes, Size: sizeOf, Linger: linger}, s.send)
 	return s
 }
 
@@ -69,7 +69,7 @@ const (
 // Check says where a message is larger than the queue takes.
 func (s *Sender) Check(m Message) error {
 	if n := sizeOf(m); n > s.limit {
-		return tooLarge(n, s.limit)
+		return tooLargeError(n, s.limit)
 	}
 	return nil
 }
@@ -80,7 +80,7 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	if err := s.Check(m); err != nil {
 		return err
 	}
-	err := Retry(ctx, Try{Action: "SendMessage", Final: batch.ErrClosed, Reporter: s.queue.reporter}, func() error { return s.sends.Do(ctx, m) })
+	err := Retry(ctx, RetryOptions{Action: "SendMessage", Final: batch.ErrClosed, Reporter: s.queue.reporter}, func() error { return s.batcher.Do(ctx, m) })
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err
@@ -100,7 +100,7 @@ func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 	}
 	on := make([]batch.Pending[Message], len(messages))
 	for i, m := range messages {
-		on[i] = s.sends.Put(m)
+		on[i] = s.batcher.Put(m)
 	}
 	return retry.All(len(messages), func(i int) error {
 		return on[i].Wait(ctx)
@@ -131,22 +131,22 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
-	var came []error
+	var results []error
 	if out, err := s.queue.client.SendMessageBatch(ctx, &in); err != nil {
-		came = RepeatError(len(at), err)
+		results = RepeatError(len(at), err)
 	} else {
 		id := func(e types.SendMessageBatchResultEntry) *string { return e.Id }
-		came = BatchErrors(len(at), out.Successful, id, out.Failed)
+		results = BatchErrors(len(at), out.Successful, id, out.Failed)
 	}
 	errs := make([]error, len(messages))
 	for n, i := range at {
-		errs[i] = came[n]
+		errs[i] = results[n]
 	}
 	return errs
 }
 
 // Close sends what is on its way. Send then fails.
-func (s *Sender) Close(ctx context.Context) { s.sends.Close(ctx) }
+func (s *Sender) Close(ctx context.Context) { s.batcher.Close(ctx) }
 
 // token is text as SQS takes it for a group and a deduplication id: up to 128 letters,
 // digits and signs of ASCII. What is none is told by its hash.

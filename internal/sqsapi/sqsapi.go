@@ -35,7 +35,7 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("load AWS configuration: %w", err)
 	}
-	renewed := &renewing{load: load, current: cfg.Credentials}
+	renewed := &credentialsReloader{load: load, current: cfg.Credentials}
 	cfg.Credentials = renewed
 	cfg.APIOptions = append(cfg.APIOptions, addGuard(renewed))
 	return cfg, nil
@@ -46,7 +46,7 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 const RequestTimeout = 20 * time.Second
 
 // Try configures Again. The zero value is valid.
-type Try struct {
+type RetryOptions struct {
 	// Action is the API action, such as "ReceiveMessage". It names the request in the log.
 	Action string
 	// Final is an additional error after which the request is not repeated.
@@ -60,7 +60,7 @@ type Try struct {
 // Again calls do until it succeeds, returns a permanent error or an error that Is try.Final,
 // or ctx ends. After refused credentials or a damaged response it calls do again for
 // try.SuspectTime; see Classify.
-func Retry(ctx context.Context, try Try, do func() error) error {
+func Retry(ctx context.Context, try RetryOptions, do func() error) error {
 	return retry.Do(ctx, try.options(func(err error) retry.Class {
 		if IsReceiptExpired(err) || errors.Is(err, try.Final) {
 			return retry.Permanent
@@ -69,7 +69,7 @@ func Retry(ctx context.Context, try Try, do func() error) error {
 	}), do)
 }
 
-func (t Try) options(classify func(error) retry.Class) retry.Options {
+func (t RetryOptions) options(classify func(error) retry.Class) retry.Options {
 	return retry.Options{Classify: classify, Action: t.Action, Reporter: t.Reporter, SuspectTime: t.SuspectTime}
 }
 
@@ -79,13 +79,13 @@ const slowAfter = 3 * time.Second
 // atStart calls do with the time limit RequestTimeout. It repeats transient errors for a few
 // seconds; see again.AtStart.
 func atStart[T any](ctx context.Context, action string, reporter *retry.Reporter, do func(context.Context) (T, error)) (T, error) {
-	opts := Try{Action: action, Reporter: reporter}.options(func(err error) retry.Class {
-		if isUnset(err) {
+	opts := RetryOptions{Action: action, Reporter: reporter}.options(func(err error) retry.Class {
+		if isMisconfigured(err) {
 			return retry.Permanent
 		}
 		return Classify(err)
 	})
-	opts.Late = slowAfter
+	opts.SlowAfter = slowAfter
 	return retry.AtStart(ctx, opts, func() (T, error) {
 		ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 		defer cancel()

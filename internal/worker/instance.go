@@ -26,7 +26,7 @@ func (w *Worker) instance(ctx context.Context) (id, zone string) {
 	if id != "" || w.opts.Config.Provider == "" {
 		return cmp.Or(id, w.hostname), zone
 	}
-	if id, zone = cloudqueue.AskInstance(ctx, w.opts.Config.Provider); id == "" {
+	if id, zone = cloudqueue.QueryInstance(ctx, w.opts.Config.Provider); id == "" {
 		return w.hostname, zone
 	}
 	known.mu.Lock()

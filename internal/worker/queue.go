@@ -52,7 +52,7 @@ func (w *Worker) connectProvider() error {
 func (w *Worker) openQueue(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
 	source, err := w.queues.provider.OpenSource(ctx, cloudqueue.SourceOptions{
-		Malformed: w.reportMalformed, Log: log.With().Str("component", "source").Logger(),
+		OnMalformed: w.reportMalformed, Log: log.With().Str("component", "source").Logger(),
 	})
 	if err != nil {
 		return err

@@ -100,7 +100,7 @@ func (s Summary) Log(log zerolog.Logger) {
 	} else {
 		e = e.Int64("resume_tasks_to_skip", s.ResumeAt).Int64("finished_beyond", s.Beyond)
 	}
-	e = e.Float64("elapsed_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(progress.Rate(s.rate())))
+	e = e.Float64("elapsed_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(progress.FormatRate(s.rate())))
 	if s.CPU > 0 { // of a process that runs many tasks it is not known
 		e = e.Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory)
 	}
@@ -136,9 +136,9 @@ func (s Summary) Print(w io.Writer) error {
 		rows[4].note = "stopped by the shutdown, no event written; released to the queue"
 		rows[5].note = "not reported or settled in time; available again when their leases expire"
 	}
-	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Reported(), progress.Duration(s.Elapsed), progress.Rate(s.rate()))
+	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Reported(), progress.FormatDuration(s.Elapsed), progress.FormatRate(s.rate()))
 	if s.CPU > 0 {
-		text += fmt.Sprintf("; the tasks used %s of CPU and at most %s of memory each", progress.Duration(s.CPU), size(s.PeakMemory))
+		text += fmt.Sprintf("; the tasks used %s of CPU and at most %s of memory each", progress.FormatDuration(s.CPU), size(s.PeakMemory))
 	}
 	text += "\n"
 	for _, r := range rows {

@@ -285,7 +285,7 @@ func (w *Worker) Status() progress.Status {
 		s.Total = received
 	case w.file != nil:
 		read, size := w.file.Progress()
-		s.Total, s.Estimated = progress.Estimate(received, cfg.TasksToSkip, read, size)
+		s.Total, s.Estimated = progress.EstimateTotal(received, cfg.TasksToSkip, read, size)
 	}
 	if limit := limitOf(cfg); limit >= 0 && (s.Total == 0 || s.Total > limit) {
 		s.Estimated = s.Total == 0 // the file may hold fewer

@@ -11,17 +11,17 @@ import (
 
 // cannotOpen returns an error with the reason why the file at path could not be opened and what
 // to do about it.
-func (o Options) cannotOpen(path string, err error) error {
-	todo := "use another " + o.Flag
+func (o Options) openError(path string, err error) error {
+	advice := "use another " + o.Flag
 	switch dir := filepath.Dir(path); {
 	case errors.Is(err, fs.ErrNotExist) && isMissing(dir):
-		todo = fmt.Sprintf("create the directory %s, or ", dir) + todo
+		advice = fmt.Sprintf("create the directory %s, or ", dir) + advice
 	case errors.Is(err, syscall.EISDIR):
-		todo = "give the name of a file in it"
+		advice = "give the name of a file in it"
 	case errors.Is(err, fs.ErrPermission):
-		todo = "make it writable, or " + todo
+		advice = "make it writable, or " + advice
 	}
-	return fmt.Errorf("event log: %w; %s", err, todo)
+	return fmt.Errorf("event log: %w; %s", err, advice)
 }
 
 func isMissing(dir string) bool {
@@ -31,18 +31,18 @@ func isMissing(dir string) bool {
 
 // explain returns an error with the reason for a failed write and what to do about it. written is
 // the number of bytes that were written.
-func (o Options) explain(err error, written int) error {
-	todo := "make the file writable, then " + o.Recovery
+func (o Options) writeError(err error, written int) error {
+	advice := "make the file writable, then " + o.Recovery
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		todo = fmt.Sprintf("the disk is full: free some space or use another %s, then %s", o.Flag, o.Recovery)
+		advice = fmt.Sprintf("the disk is full: free some space or use another %s, then %s", o.Flag, o.Recovery)
 	case errors.Is(err, ErrRemoved):
 		return fmt.Errorf("event log: %w; its events are lost, unless you have a copy; %s", err, o.Recovery)
 	case errors.Is(err, syscall.EFBIG):
-		todo = fmt.Sprintf("the file has reached the maximum allowed size: use another %s, then %s", o.Flag, o.Recovery)
+		advice = fmt.Sprintf("the file has reached the maximum allowed size: use another %s, then %s", o.Flag, o.Recovery)
 	}
 	if written > 0 {
-		todo += " (its last line may be incomplete)"
+		advice += " (its last line may be incomplete)"
 	}
-	return fmt.Errorf("event log: %w; %s", err, todo)
+	return fmt.Errorf("event log: %w; %s", err, advice)
 }

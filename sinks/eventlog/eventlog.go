@@ -26,17 +26,17 @@ var ErrRemoved = errors.New("the file was removed during the run")
 
 // A Log appends events to a file, one JSON object a line.
 type Log struct {
-	opts   Options
-	file   file
-	waits  bool          // a write may wait for a reader: not a regular file
-	shared *appender     // nil unless it is a regular file
-	turn   chan struct{} // holds a token while no goroutine writes
+	opts     Options
+	file     file
+	mayBlock bool          // a write may wait for a reader: not a regular file
+	appender *appender     // nil unless it is a regular file
+	turn     chan struct{} // holds a token while no goroutine writes
 
 	// The fields below belong to the goroutine that has the token.
-	buf    []byte
-	rest   []byte // of a line that a write was interrupted in
-	err    error  // of the first write that failed; none is tried after it
-	closed bool
+	buf       []byte
+	remainder []byte // of a line that a write was interrupted in
+	err       error  // of the first write that failed; none is tried after it
+	closed    bool
 }
 
 // file is what a Log needs of an *os.File.
@@ -95,7 +95,7 @@ func (o Options) noticeFIFO(path string) {
 func open(path string, opts Options) (*Log, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, opts.cannotOpen(path, err)
+		return nil, opts.openError(path, err)
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -105,9 +105,9 @@ func open(path string, opts Options) (*Log, error) {
 	l := newLog(f)
 	l.opts = opts
 	if info.Mode().IsRegular() {
-		l.shared = newShared(f, path, opts.Log)
+		l.appender = newAppender(f, path, opts.Log)
 	} else {
-		l.waits = true
+		l.mayBlock = true
 	}
 	return l, nil
 }
@@ -166,7 +166,7 @@ func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) ([
 	}
 	defer l.interruptible(ctx)()
 	l.awaitReader()
-	l.buf = append(l.buf[:0], l.rest...)
+	l.buf = append(l.buf[:0], l.remainder...)
 	for i := range n {
 		var ok bool
 		if l.buf, ok = line(l.buf, i); ok {
@@ -190,7 +190,7 @@ func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) ([
 // their tasks looked at, only when they can be written. If the wait fails, so does the write
 // that follows.
 func (l *Log) awaitReader() {
-	if !l.waits {
+	if !l.mayBlock {
 		return
 	}
 	f, ok := l.file.(syscall.Conn)
@@ -233,7 +233,7 @@ func (l *Log) lock(ctx context.Context) error {
 // interruptible makes the end of ctx end a write that waits, until the function
 // that it returns is called.
 func (l *Log) interruptible(ctx context.Context) func() {
-	if !l.waits {
+	if !l.mayBlock {
 		return func() {}
 	}
 	ended := make(chan struct{})
@@ -257,40 +257,40 @@ func (l *Log) flush(ctx context.Context) error {
 	n, err := l.write(ctx)
 	switch {
 	case err == nil:
-		l.rest = nil
+		l.remainder = nil
 		return nil
 	case ctx.Err() != nil && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ctx.Err())):
 		if n > 0 {
-			l.rest = restOfLine(l.buf, n)
+			l.remainder = remainingLine(l.buf, n)
 		}
 		return ctx.Err()
 	}
-	l.err = l.opts.explain(err, n)
+	l.err = l.opts.writeError(err, n)
 	return l.err
 }
 
 // write writes the buffer, starting on a new line, while holding the lock of a shared file.
 func (l *Log) write(ctx context.Context) (n int, err error) {
-	if l.shared == nil {
+	if l.appender == nil {
 		return l.file.Write(l.buf)
 	}
-	torn, err := l.shared.begin(ctx)
+	torn, err := l.appender.begin(ctx)
 	if err != nil {
 		return 0, err
 	}
-	breaks := 0
+	prefix := 0
 	if torn {
-		breaks, err = l.file.Write([]byte{'\n'})
+		prefix, err = l.file.Write([]byte{'\n'})
 	}
 	if err == nil {
 		n, err = l.file.Write(l.buf)
 	}
-	l.shared.end(breaks + n)
+	l.appender.end(prefix + n)
 	return n, err
 }
 
 // restOfLine is what is left of the line that was cut after n bytes.
-func restOfLine(buf []byte, n int) []byte {
+func remainingLine(buf []byte, n int) []byte {
 	if n == 0 || buf[n-1] == '\n' {
 		return nil
 	}
@@ -307,30 +307,30 @@ func (l *Log) Close(ctx context.Context) error {
 		return nil
 	}
 	l.closed = true
-	var cut error
-	if len(l.rest) > 0 && l.err == nil {
+	var tornErr error
+	if len(l.remainder) > 0 && l.err == nil {
 		reset := l.interruptible(ctx)
-		l.buf = append(l.buf[:0], l.rest...)
+		l.buf = append(l.buf[:0], l.remainder...)
 		if err := l.flush(ctx); err != nil {
-			cut = fmt.Errorf("event log: the last line is cut off: %w", err)
+			tornErr = fmt.Errorf("event log: the last line is cut off: %w", err)
 		}
 		reset()
 	}
 	synced := make(chan error, 1)
 	go func() {
 		err := syncFile(l.file)
-		if l.shared != nil {
-			l.shared.close()
+		if l.appender != nil {
+			l.appender.close()
 		}
 		synced <- errors.Join(err, l.file.Close())
 	}()
 	select {
 	case err := <-synced:
 		if err != nil {
-			return errors.Join(cut, fmt.Errorf("event log: %w", err))
+			return errors.Join(tornErr, fmt.Errorf("event log: %w", err))
 		}
 	case <-ctx.Done():
-		return errors.Join(cut, fmt.Errorf("event log: its last events may not outlive a crash of the machine: %w", ctx.Err()))
+		return errors.Join(tornErr, fmt.Errorf("event log: its last events may not outlive a crash of the machine: %w", ctx.Err()))
 	}
-	return cut
+	return tornErr
 }

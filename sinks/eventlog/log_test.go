@@ -164,7 +164,7 @@ func TestAnInterruptedLineIsEnded(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake(tc.room)
 				l := newLog(f)
-				l.waits = true
+				l.mayBlock = true
 				for range 2 { // and nothing gets worse where it happens again
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 					err := l.Write(ctx, []pipeline.Event{a, b})

@@ -32,13 +32,13 @@ type appender struct {
 	// flock is syscall.Flock; tests replace it.
 	flock func(fd, how int) error
 
-	stat    syscall.Stat_t
-	locked  bool
-	overdue bool // the last wait for the lock timed out: keep the next one short
-	warned  bool
+	stat     syscall.Stat_t
+	locked   bool
+	timedOut bool // the last wait for the lock timed out: keep the next one short
+	warned   bool
 }
 
-func newShared(f *os.File, path string, log zerolog.Logger) *appender {
+func newAppender(f *os.File, path string, log zerolog.Logger) *appender {
 	s := &appender{file: f, fd: int(f.Fd()), size: -1, wait: lockWait, log: log, flock: syscall.Flock}
 	last, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *appender) endsInLine() (bool, error) {
 func (s *appender) lock(ctx context.Context) error {
 	const firstPause, maxPause = 100 * time.Microsecond, 20 * time.Millisecond
 	wait := s.wait
-	if s.overdue {
+	if s.timedOut {
 		wait /= 50
 	}
 	var began time.Time
@@ -106,7 +106,7 @@ func (s *appender) lock(ctx context.Context) error {
 		err := s.flock(s.fd, syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:
-			s.locked, s.overdue = true, false
+			s.locked, s.timedOut = true, false
 			return nil
 		case errors.Is(err, syscall.EINTR):
 			continue
@@ -118,7 +118,7 @@ func (s *appender) lock(ctx context.Context) error {
 			began = time.Now()
 		}
 		if time.Since(began) >= wait {
-			s.overdue = true
+			s.timedOut = true
 			s.warn("event log is locked by another process for too long: continuing without the lock", nil)
 			return nil
 		}

@@ -24,7 +24,7 @@ func TestLog_ContinuesWithoutLockThatIsNotReleased(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.shared.wait = 10 * time.Millisecond
+	l.appender.wait = 10 * time.Millisecond
 	other, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestLog_ContinuesWithoutLockThatIsNotReleased(t *testing.T) {
 		if err := l.Write(t.Context(), []pipeline.Event{event("a")}); err != nil {
 			t.Fatal(err)
 		}
-		if l.shared.locked {
+		if l.appender.locked {
 			t.Error("locked is true without the lock")
 		}
 	}
@@ -47,8 +47,8 @@ func TestLog_ContinuesWithoutLockThatIsNotReleased(t *testing.T) {
 	if err := l.Write(t.Context(), []pipeline.Event{event("b")}); err != nil {
 		t.Fatal(err)
 	}
-	if l.shared.overdue || l.shared.locked {
-		t.Errorf("overdue %v, locked %v after the lock was free", l.shared.overdue, l.shared.locked)
+	if l.appender.timedOut || l.appender.locked {
+		t.Errorf("overdue %v, locked %v after the lock was free", l.appender.timedOut, l.appender.locked)
 	}
 	if err := l.Close(t.Context()); err != nil {
 		t.Error(err)
@@ -71,8 +71,8 @@ func TestLog_ContinuesWithoutLocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd := l.shared.fd
-	l.shared.flock = func(int, int) error { return syscall.ENOLCK }
+	fd := l.appender.fd
+	l.appender.flock = func(int, int) error { return syscall.ENOLCK }
 	for range 2 {
 		if err := l.Write(t.Context(), []pipeline.Event{event("a")}); err != nil {
 			t.Fatal(err)
@@ -104,8 +104,8 @@ func TestLog_StartsNewLineInUnreadableFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.shared.close()
-	l.shared.last = nil // root can read every file
+	l.appender.close()
+	l.appender.last = nil // root can read every file
 	for range 2 {
 		if err := l.Write(t.Context(), []pipeline.Event{event("a")}); err != nil {
 			t.Fatal(err)

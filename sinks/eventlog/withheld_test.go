@@ -23,7 +23,7 @@ func TestWrite_WithheldWhileThePipeIsFull(t *testing.T) {
 	}
 	defer func() { _ = r.Close() }()
 	l := newLog(w)
-	l.waits = true
+	l.mayBlock = true
 	full := fill(t, w)
 
 	var late atomic.Bool

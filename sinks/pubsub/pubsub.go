@@ -44,8 +44,8 @@ type Options struct {
 // A Sink sends events to a queue.
 type Sink struct {
 	clients *pubsubapi.Clients
-	limit   eventsize.Encoder
-	sends   *pubsubapi.Sender
+	encoder eventsize.Encoder
+	sender  *pubsubapi.Sender
 	closing sync.Once
 }
 
@@ -67,8 +67,8 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 		return nil, errors.Join(err, clients.Close())
 	}
 	return &Sink{
-		clients: clients, sends: queue.NewSender(opts.Linger),
-		limit: eventsize.Encoder{Queue: opts.Queue, MaxBytes: pubsubapi.MaxMessageBytes, Render: text},
+		clients: clients, sender: queue.NewSender(opts.Linger),
+		encoder: eventsize.Encoder{Queue: opts.Queue, MaxBytes: pubsubapi.MaxMessageBytes, Render: text},
 	}, nil
 }
 
@@ -79,7 +79,7 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	}
 	messages := make([]pubsubapi.Message, 0, len(events))
 	for i := range events {
-		all, err := s.limit.Encode(events[i])
+		all, err := s.encoder.Encode(events[i])
 		if err != nil {
 			return fmt.Errorf("pubsub: %w", err)
 		}
@@ -87,7 +87,7 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 			messages = append(messages, pubsubapi.Message{Data: m.Body, Withheld: events[i].Withheld})
 		}
 	}
-	switch err := s.sends.SendAll(ctx, messages); {
+	switch err := s.sender.SendAll(ctx, messages); {
 	case err == nil:
 		return nil
 	case errors.Is(err, pubsubapi.ErrSenderClosed):
@@ -102,7 +102,7 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 // Close sends what is on its way; see pipeline.Sink. Close again does nothing.
 func (s *Sink) Close(ctx context.Context) (err error) {
 	s.closing.Do(func() {
-		s.sends.Close(ctx)
+		s.sender.Close(ctx)
 		err = s.clients.Close()
 	})
 	return err

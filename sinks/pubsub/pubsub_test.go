@@ -253,7 +253,7 @@ func TestALargeEventIsCut(t *testing.T) {
 	srv := newServer(t)
 	s := srv.mustOpen(t)
 	defer closeNow(t, s)
-	s.limit.MaxBytes = 4096
+	s.encoder.MaxBytes = 4096
 	long, _ := json.Marshal(strings.Repeat("x", 10_000))
 	if err := write(t, s, completed("a", long)); err != nil {
 		t.Fatal(err)

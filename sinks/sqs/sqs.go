@@ -32,9 +32,9 @@ type Options struct {
 
 // A Sink sends events to a queue.
 type Sink struct {
-	queue string
-	limit eventsize.Encoder
-	sends *sqsapi.Sender
+	queue   string
+	encoder eventsize.Encoder
+	sender  *sqsapi.Sender
 }
 
 // Open finds the queue, with the credentials, region and endpoint of aws.Config, and
@@ -60,8 +60,8 @@ func open(ctx context.Context, c sqsapi.Client, opts Options) (*Sink, error) {
 		return nil, err
 	}
 	return &Sink{
-		queue: opts.Queue, limit: eventsize.Encoder{Queue: opts.Queue, MaxBytes: limit, Render: text},
-		sends: sqsapi.NewSender(queue, limit, opts.Linger),
+		queue: opts.Queue, encoder: eventsize.Encoder{Queue: opts.Queue, MaxBytes: limit, Render: text},
+		sender: sqsapi.NewSender(queue, limit, opts.Linger),
 	}, nil
 }
 
@@ -72,7 +72,7 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	}
 	var messages []sqsapi.Message
 	for i := range events {
-		all, err := s.limit.Encode(events[i])
+		all, err := s.encoder.Encode(events[i])
 		if err != nil {
 			return fmt.Errorf("sqs: %w", err)
 		}
@@ -80,7 +80,7 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 			messages = append(messages, sqsapi.Message{Body: m.Body, Group: cmp.Or(events[i].TaskID, events[i].Hostname), Key: m.Key, Withheld: events[i].Withheld})
 		}
 	}
-	switch err := s.sends.SendAll(ctx, messages); {
+	switch err := s.sender.SendAll(ctx, messages); {
 	case err == nil:
 		return nil
 	case errors.Is(err, sqsapi.ErrSenderClosed):
@@ -94,7 +94,7 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 
 // Close sends what is on its way; see pipeline.Sink. Close again does nothing.
 func (s *Sink) Close(ctx context.Context) error {
-	s.sends.Close(ctx)
+	s.sender.Close(ctx)
 	return nil
 }
 

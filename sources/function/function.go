@@ -18,18 +18,18 @@ import (
 type Source struct {
 	tasks iter.Seq2[pipeline.Task, error]
 
-	started bool
-	asked   int // tasks that have been asked for and not been received
-	n       int64
-	err     error // final
-	batch   pipeline.DeliveryArena
+	started   bool
+	requested int // tasks that have been asked for and not been received
+	n         int64
+	err       error // final
+	batch     pipeline.DeliveryArena
 
-	want  chan int
-	got   chan item
-	quit  chan struct{}
-	ended chan struct{}
-	left  error // of an iterator that panicked once it was told to end; read after ended
-	close sync.Once
+	demand   chan int
+	items    chan item
+	quit     chan struct{}
+	ended    chan struct{}
+	closeErr error // of an iterator that panicked once it was told to end; read after ended
+	close    sync.Once
 }
 
 type item struct {
@@ -38,7 +38,7 @@ type item struct {
 }
 
 // mostAsked is how many tasks are asked for at once.
-const mostAsked = 64
+const maxRequest = 64
 
 // New returns a source of the tasks that tasks yields. It is asked for as many only
 // as slots can run, from one goroutine at a time, so a sequence
@@ -50,8 +50,8 @@ const mostAsked = 64
 // run ends, Close gives up on it.
 func New(tasks iter.Seq2[pipeline.Task, error]) *Source {
 	return &Source{
-		tasks: tasks,
-		want:  make(chan int), got: make(chan item, mostAsked),
+		tasks:  tasks,
+		demand: make(chan int), items: make(chan item, maxRequest),
 		quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -79,20 +79,20 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 		s.started = true
 		go s.run()
 	}
-	if s.asked == 0 {
-		n := min(limit, mostAsked)
+	if s.requested == 0 {
+		n := min(limit, maxRequest)
 		select {
-		case s.want <- n:
-			s.asked = n
+		case s.demand <- n:
+			s.requested = n
 		case <-s.ended: // without a task, so it has ended or panicked
-			s.asked = 1
+			s.requested = 1
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 	select {
-	case it, ok := <-s.got:
-		return s.take(it, ok, limit)
+	case it, ok := <-s.items:
+		return s.collect(it, ok, limit)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -100,10 +100,10 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 
 // take makes deliveries of an item and of those that are there already. What is wrong
 // with one comes after the tasks before it.
-func (s *Source) take(it item, ok bool, limit int) ([]*pipeline.Delivery, error) {
-	ds := make([]*pipeline.Delivery, 0, min(limit, s.asked))
+func (s *Source) collect(it item, ok bool, limit int) ([]*pipeline.Delivery, error) {
+	ds := make([]*pipeline.Delivery, 0, min(limit, s.requested))
 	for {
-		s.asked--
+		s.requested--
 		s.n++
 		if s.err = check(s.n, it, ok); s.err != nil {
 			if len(ds) > 0 {
@@ -112,11 +112,11 @@ func (s *Source) take(it item, ok bool, limit int) ([]*pipeline.Delivery, error)
 			return nil, s.err
 		}
 		ds = append(ds, s.batch.New(it.task, nil, 1))
-		if s.asked == 0 || len(ds) == limit {
+		if s.requested == 0 || len(ds) == limit {
 			return ds, nil
 		}
 		select {
-		case it, ok = <-s.got:
+		case it, ok = <-s.items:
 		default:
 			return ds, nil
 		}
@@ -141,16 +141,16 @@ func check(n int64, it item, ok bool) error {
 // run runs the iterator, which makes as many tasks as are asked for.
 func (s *Source) run() {
 	defer close(s.ended)
-	defer close(s.got)
+	defer close(s.items)
 	wanted := s.awaitDemand()
 	if wanted == 0 {
 		return
 	}
 	// A function that ends its goroutine has not come to its end.
-	fault := errGoexit
+	panicErr := errGoexit
 	defer func() {
-		if fault != nil && !s.send(item{err: fault}) {
-			s.left = fault
+		if panicErr != nil && !s.send(item{err: panicErr}) {
+			s.closeErr = panicErr
 		}
 	}()
 	p := panics.Try(func() {
@@ -166,16 +166,16 @@ func (s *Source) run() {
 			}
 		}
 	})
-	fault = nil
+	panicErr = nil
 	if p != nil {
-		fault = &pipeline.PanicError{Value: p.Value, Stack: p.Stack}
+		panicErr = &pipeline.PanicError{Value: p.Value, Stack: p.Stack}
 	}
 }
 
 // awaitDemand returns how many tasks are wanted; 0: no more.
 func (s *Source) awaitDemand() int {
 	select {
-	case n := <-s.want:
+	case n := <-s.demand:
 		return n
 	case <-s.quit:
 		return 0
@@ -189,7 +189,7 @@ func (s *Source) send(it item) bool {
 	default:
 	}
 	select {
-	case s.got <- it:
+	case s.items <- it:
 		return true
 	case <-s.quit:
 		return false
@@ -224,8 +224,8 @@ func (s *Source) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("the function that makes the tasks has not returned: %w", ctx.Err())
 	}
-	if s.left != nil {
-		return fmt.Errorf("the function that makes the tasks: %w", s.left)
+	if s.closeErr != nil {
+		return fmt.Errorf("the function that makes the tasks: %w", s.closeErr)
 	}
 	return nil
 }

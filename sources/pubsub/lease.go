@@ -15,10 +15,10 @@ import (
 
 // lease is a message that has been pulled. It implements pipeline.Lease.
 type lease struct {
-	s       *Source
-	id      string
-	first   <-chan struct{} // closed when its first extension is over
-	expires time.Time
+	s              *Source
+	id             string
+	firstExtension <-chan struct{} // closed when its first extension is over
+	expires        time.Time
 }
 
 // change is a change of a message's deadline.
@@ -35,7 +35,7 @@ func (l *lease) Ack(ctx context.Context) error {
 
 // Release has it pulled again after the delay, or after ten minutes.
 func (l *lease) Release(ctx context.Context, delay time.Duration) error {
-	if err := l.wait(ctx); err != nil {
+	if err := l.awaitFirstExtension(ctx); err != nil {
 		return err
 	}
 	c := change{id: l.id, after: pubsubapi.Seconds(min(delay+time.Second-1, pubsubapi.MaxAckDeadline))}
@@ -43,7 +43,7 @@ func (l *lease) Release(ctx context.Context, delay time.Duration) error {
 }
 
 func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
-	if err := l.wait(ctx); err != nil {
+	if err := l.awaitFirstExtension(ctx); err != nil {
 		return time.Time{}, err
 	}
 	d = min(d, pubsubapi.MaxAckDeadline).Truncate(time.Second)
@@ -53,9 +53,9 @@ func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) 
 }
 
 // wait waits for the first extension: one that came after what follows would undo it.
-func (l *lease) wait(ctx context.Context) error {
+func (l *lease) awaitFirstExtension(ctx context.Context) error {
 	select {
-	case <-l.first:
+	case <-l.firstExtension:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -64,18 +64,18 @@ func (l *lease) wait(ctx context.Context) error {
 
 // again does what is worth another try until ctx ends.
 func (s *Source) retry(ctx context.Context, action string, do func() error) error {
-	err := s.clients.Again(ctx, action, batch.ErrClosed, do)
+	err := s.clients.Retry(ctx, action, batch.ErrClosed, do)
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, batch.ErrClosed):
 		return err
 	case pubsubapi.IsAckIDExpired(err):
 		return fmt.Errorf("%w: %w", pipeline.ErrLeaseLost, err)
 	}
-	return fmt.Errorf("%w: %w", pipeline.ErrPermanent, s.queue.Explain(action, err))
+	return fmt.Errorf("%w: %w", pipeline.ErrPermanent, s.queue.DescribeError(action, err))
 }
 
 func (s *Source) acknowledge(ctx context.Context, ids []string) []error {
-	return s.each(ids, func(ids []string) error {
+	return s.requestEach(ids, func(ids []string) error {
 		ctx, cancel := context.WithTimeout(ctx, pubsubapi.RequestTimeout)
 		defer cancel()
 		return s.client.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: s.queue.Subscription, AckIds: ids})
@@ -94,13 +94,13 @@ func (s *Source) modify(ctx context.Context, changes []change) []error {
 		for n, i := range indexes {
 			ids[n] = changes[i].id
 		}
-		came := s.each(ids, func(ids []string) error {
+		results := s.requestEach(ids, func(ids []string) error {
 			ctx, cancel := context.WithTimeout(ctx, pubsubapi.RequestTimeout)
 			defer cancel()
 			return s.client.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{Subscription: s.queue.Subscription, AckIds: ids, AckDeadlineSeconds: after})
 		})
 		for n, i := range indexes {
-			errs[i] = came[n]
+			errs[i] = results[n]
 		}
 	}
 	return errs
@@ -108,15 +108,15 @@ func (s *Source) modify(ctx context.Context, changes []change) []error {
 
 // each is what came of each message of a request for all. Where one of them may be why
 // all of it was refused, and it is not said which, it makes a request for each half.
-func (s *Source) each(ids []string, request func(ids []string) error) []error {
+func (s *Source) requestEach(ids []string, request func(ids []string) error) []error {
 	began := time.Now()
 	err := request(ids)
 	if err == nil {
 		s.poller.ObserveLatency(time.Since(began))
 	}
-	errs, each := pubsubapi.AckErrors(ids, err)
-	if half := len(ids) / 2; each {
-		return append(s.each(ids[:half], request), s.each(ids[half:], request)...)
+	errs, split := pubsubapi.AckErrors(ids, err)
+	if half := len(ids) / 2; split {
+		return append(s.requestEach(ids[:half], request), s.requestEach(ids[half:], request)...)
 	}
 	return errs
 }

@@ -21,7 +21,7 @@ func TestMalformed(t *testing.T) {
 	srv := newServer(t, nil, append(bad, task)...)
 	var mu sync.Mutex
 	told := map[string]error{}
-	s := srv.open(t, Options{Malformed: func(_ context.Context, body string, reason error) error {
+	s := srv.open(t, Options{OnMalformed: func(_ context.Context, body string, reason error) error {
 		if !slices.Contains(srv.left(), body) {
 			t.Errorf("%q is acknowledged before it was told of", body)
 		}
@@ -133,7 +133,7 @@ func TestBatches(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if pulls, acks := srv.count("Pull"), srv.count("Acknowledge"); pulls > n/pullMost+9 || acks > pulls+9 {
+	if pulls, acks := srv.count("Pull"), srv.count("Acknowledge"); pulls > n/maxPullMessages+9 || acks > pulls+9 {
 		t.Errorf("%d pulls, %d requests to acknowledge", pulls, acks)
 	}
 	if left := srv.left(); len(left) != 0 {

@@ -47,14 +47,14 @@ type Options struct {
 	// with it. It is acknowledged once Malformed has returned nil. Default: the message
 	// is left in the queue, and an error ends the run. It may be called from
 	// several goroutines at once; its ctx ends with the message's lease.
-	Malformed func(ctx context.Context, body string, reason error) error
+	OnMalformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger
 	// Reporter logs failed requests that are repeated. Share one between all users of the
 	// provider, so that an outage is logged once. Defaults to one that writes to Log.
 	Reporter *retry.Reporter
 
-	limit, late, suspectTime time.Duration // see poll.Options; shorter in tests
+	receiveTimeout, slowAfter, suspectTime time.Duration // see poll.Options; shorter in tests
 }
 
 func (o Options) withDefaults() Options {
@@ -70,7 +70,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-const longestWait = 90 * time.Second
+const maxWait = 90 * time.Second
 
 func (o Options) validate() error {
 	var errs []error
@@ -80,7 +80,7 @@ func (o Options) validate() error {
 	if o.Lease < time.Second || o.Lease > pubsubapi.MaxAckDeadline {
 		errs = append(errs, fmt.Errorf("a lease of %v: Pub/Sub has from 1 s to 10 min", o.Lease))
 	}
-	if o.Wait < time.Second || o.Wait > longestWait {
+	if o.Wait < time.Second || o.Wait > maxWait {
 		errs = append(errs, fmt.Errorf("a wait of %v: give from 1 s to 90 s", o.Wait))
 	}
 	return errors.Join(errs...)
@@ -98,7 +98,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	}
 	clients.Reporter, clients.SuspectTime = opts.Reporter, opts.suspectTime
 	queue := clients.Queue(opts.Queue)
-	info, err := look(ctx, queue, opts)
+	info, err := checkSubscription(ctx, queue, opts)
 	if err != nil {
 		return nil, errors.Join(err, clients.Close())
 	}
@@ -107,7 +107,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 
 // look asks for the subscription, and says where it is not as it has to be. Who may
 // pull need not be one who may ask: then the shortest deadline is taken for granted.
-func look(ctx context.Context, queue *pubsubapi.Queue, opts Options) (pubsubapi.Info, error) {
+func checkSubscription(ctx context.Context, queue *pubsubapi.Queue, opts Options) (pubsubapi.Info, error) {
 	info, err := queue.Info(ctx)
 	switch {
 	case pubsubapi.IsDenied(err) && !opts.ExactlyOnce && !opts.CountAttempts:

@@ -16,14 +16,14 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// pullMost is how many messages a pull asks for at most. Pub/Sub often returns fewer
+// maxPullMessages is how many messages a pull asks for at most. Pub/Sub often returns fewer
 // than there are, so that several at once get more than one that asks for all.
-const pullMost = 100
+const maxPullMessages = 100
 
 // What a request about messages takes (Google: Pub/Sub quotas and limits, 512 KiB).
 const (
-	idsMost  = 1000
-	idsBytes = 500_000
+	maxRequestIDs     = 1000
+	maxRequestIDBytes = 500_000
 )
 
 // A Source takes tasks from a subscription. It never ends by itself.
@@ -38,25 +38,25 @@ type Source struct {
 	acks              *batch.Batcher[string]
 	extends, releases *batch.Batcher[change]
 
-	firsts  sync.WaitGroup     // extensions of what has just come
-	ctx     context.Context    // of those
-	cancel  context.CancelFunc // ends with Close
-	closing sync.Once
+	firstExtensions sync.WaitGroup     // extensions of what has just come
+	ctx             context.Context    // of those
+	cancel          context.CancelFunc // ends with Close
+	closing         sync.Once
 }
 
 func newSource(clients *pubsubapi.Clients, queue *pubsubapi.Queue, deadline time.Duration, opts Options) *Source {
 	s := &Source{clients: clients, client: clients.Subscriptions, queue: queue, deadline: deadline, opts: opts}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.poller = queuepoll.New(queuepoll.Options{
-		Provider: "pubsub", Action: "Pull", Receive: s.ask, Classify: pubsubapi.Classify, Explain: s.explain,
-		MaxBatchSize: pullMost, PartialBatches: true, Wait: queuepoll.MaxWait(opts.Wait, s.held()), WaitForOpenPolls: true, Lease: opts.Lease, Raw: opts.Raw, OnMalformed: opts.Malformed,
-		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.limit, SlowAfter: opts.late,
+		Provider: "pubsub", Action: "Pull", Receive: s.pull, Classify: pubsubapi.Classify, Explain: s.describeError,
+		MaxBatchSize: maxPullMessages, PartialBatches: true, Wait: queuepoll.MaxWait(opts.Wait, s.initialLease()), WaitForOpenPolls: true, Lease: opts.Lease, Raw: opts.Raw, OnMalformed: opts.OnMalformed,
+		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.receiveTimeout, SlowAfter: opts.slowAfter,
 	})
 	s.acks = batch.New(batch.Options[string]{
-		MaxItems: idsMost, MaxBytes: idsBytes, Size: func(id string) int { return len(id) }, Linger: opts.Linger,
+		MaxItems: maxRequestIDs, MaxBytes: maxRequestIDBytes, Size: func(id string) int { return len(id) }, Linger: opts.Linger,
 	}, s.acknowledge)
 	changes := batch.Options[change]{
-		MaxItems: idsMost, MaxBytes: idsBytes, Size: func(c change) int { return len(c.id) }, Linger: opts.Linger,
+		MaxItems: maxRequestIDs, MaxBytes: maxRequestIDBytes, Size: func(c change) int { return len(c.id) }, Linger: opts.Linger,
 	}
 	s.extends = batch.New(changes, s.modify)
 	s.releases = batch.New(changes, s.modify)
@@ -86,7 +86,7 @@ func (s *Source) Close(ctx context.Context) (err error) {
 	s.closing.Do(func() {
 		s.poller.Close(ctx)
 		stop := context.AfterFunc(ctx, s.cancel)
-		s.firsts.Wait()
+		s.firstExtensions.Wait()
 		stop()
 		s.cancel()
 		s.acks.Close(ctx)
@@ -100,8 +100,8 @@ func (s *Source) Close(ctx context.Context) (err error) {
 // ask makes one pull. It waits for Options.Wait, also if less is asked for: a pull that is
 // canceled before Pub/Sub has answered can take messages that then stay hidden until their
 // deadline.
-func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) ([]queuepoll.Message, error) {
-	pull, cancel := context.WithTimeout(ctx, max(wait, queuepoll.MaxWait(s.opts.Wait, s.held())))
+func (s *Source) pull(ctx context.Context, n int, wait time.Duration, _ string) ([]queuepoll.Message, error) {
+	pull, cancel := context.WithTimeout(ctx, max(wait, queuepoll.MaxWait(s.opts.Wait, s.initialLease())))
 	defer cancel()
 	sent := boottime.Now()
 	out, err := s.client.Pull(pull, &pubsubpb.PullRequest{Subscription: s.queue.Subscription, MaxMessages: int32(n)})
@@ -115,19 +115,19 @@ func (s *Source) ask(ctx context.Context, n int, wait time.Duration, _ string) (
 		return nil, nil
 	}
 	first := s.extendFirst(out.GetReceivedMessages())
-	expires := queuepoll.ExpiresAt(sent, s.held())
+	expires := queuepoll.ExpiresAt(sent, s.initialLease())
 	messages := make([]queuepoll.Message, len(out.GetReceivedMessages()))
 	for i, m := range out.GetReceivedMessages() {
 		messages[i] = queuepoll.Message{
 			ID: m.GetMessage().GetMessageId(), Body: string(m.GetMessage().GetData()), Attempt: int(m.GetDeliveryAttempt()),
-			Lease: &lease{s: s, id: m.GetAckId(), first: first, expires: expires},
+			Lease: &lease{s: s, id: m.GetAckId(), firstExtension: first, expires: expires},
 		}
 	}
 	return messages, nil
 }
 
 // held is how long a message is held at least, before its lease is renewed.
-func (s *Source) held() time.Duration { return min(s.deadline, s.opts.Lease) }
+func (s *Source) initialLease() time.Duration { return min(s.deadline, s.opts.Lease) }
 
 // probe tells a queue that has nothing from a network that is away: a pull that has
 // waited for long enough ends the same way. Any answer will do.
@@ -155,7 +155,7 @@ func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct
 	for i, m := range messages {
 		changes[i] = change{id: m.GetAckId(), after: pubsubapi.Seconds(s.opts.Lease)}
 	}
-	s.firsts.Go(func() {
+	s.firstExtensions.Go(func() {
 		defer close(done)
 		var errs []error
 		guarded := retry.Guard(func() error { errs = s.modify(s.ctx, changes); return nil })
@@ -169,4 +169,4 @@ func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct
 	return done
 }
 
-func (s *Source) explain(err error) error { return s.queue.Explain("Pull", err) }
+func (s *Source) describeError(err error) error { return s.queue.DescribeError("Pull", err) }

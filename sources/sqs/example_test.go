@@ -20,7 +20,7 @@ func Example() {
 	}
 	tasks, err := sqs.Open(ctx, sqs.Options{
 		Queue: "jobs",
-		Malformed: func(ctx context.Context, body string, reason error) error {
+		OnMalformed: func(ctx context.Context, body string, reason error) error {
 			return events.Write(ctx, []pipeline.Event{pipeline.NewMalformedEvent(body, reason, "here", time.Now())})
 		},
 	})

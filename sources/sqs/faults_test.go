@@ -217,7 +217,7 @@ func TestMalformed(t *testing.T) {
 	q := newFakeQueue(t, append(bad, task)...)
 	var mu sync.Mutex
 	told := map[string]error{}
-	s := q.open(t, Options{Malformed: func(_ context.Context, body string, reason error) error {
+	s := q.open(t, Options{OnMalformed: func(_ context.Context, body string, reason error) error {
 		if !q.has(body) {
 			t.Errorf("%s is deleted before it was told of", body)
 		}
@@ -246,7 +246,7 @@ func TestMalformed(t *testing.T) {
 func TestMalformedWhileNobodyCanBeTold(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task, `no JSON`, `no JSON`)
-	s := q.open(t, Options{Lease: 2 * time.Second, Malformed: func(ctx context.Context, _ string, _ error) error {
+	s := q.open(t, Options{Lease: 2 * time.Second, OnMalformed: func(ctx context.Context, _ string, _ error) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}})
@@ -311,7 +311,7 @@ func TestLostAnswerToAReceiveOfAFIFOQueue(t *testing.T) {
 func TestMalformedThatCannotBeToldOf(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, `no JSON`)
-	s := q.open(t, Options{Malformed: func(context.Context, string, error) error { return errors.New("disk full") }})
+	s := q.open(t, Options{OnMalformed: func(context.Context, string, error) error { return errors.New("disk full") }})
 	defer closeNow(t, s)
 	if _, err := s.Receive(t.Context(), 10); err == nil || !strings.Contains(err.Error(), "disk full") {
 		t.Errorf("Receive: %v", err)
@@ -339,7 +339,7 @@ func TestALatePollIsReleased(t *testing.T) {
 	cancel()
 	began := time.Now()
 	// The server answers only after longestWait.
-	if err := <-received; !errors.Is(err, context.Canceled) || time.Since(began) > longestWait/2 {
+	if err := <-received; !errors.Is(err, context.Canceled) || time.Since(began) > maxWait/2 {
 		t.Errorf("Receive: %v after %v", err, time.Since(began))
 	}
 	q.mu.Lock()
@@ -354,7 +354,7 @@ func TestALatePollIsReleased(t *testing.T) {
 	if all, visible := q.left(); all != 1 || visible != 1 {
 		t.Errorf("%d left, %d visible", all, visible)
 	}
-	if took := time.Since(began); took > longestWait/2 {
+	if took := time.Since(began); took > maxWait/2 {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -65,7 +65,7 @@ func roundUp(d time.Duration) int32 { return sqsapi.Seconds(d + time.Second - 1)
 
 // again does what is worth another try until ctx ends.
 func (s *Source) retry(ctx context.Context, action string, do func() error) error {
-	err := sqsapi.Retry(ctx, sqsapi.Try{Action: action, Final: batch.ErrClosed, Reporter: s.opts.Reporter, SuspectTime: s.opts.suspectTime}, do)
+	err := sqsapi.Retry(ctx, sqsapi.RetryOptions{Action: action, Final: batch.ErrClosed, Reporter: s.opts.Reporter, SuspectTime: s.opts.suspectTime}, do)
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, batch.ErrClosed):
 		return err

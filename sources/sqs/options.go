@@ -40,14 +40,14 @@ type Options struct {
 	// with it. It is deleted once Malformed has returned nil. Default: the message
 	// is left in the queue, and an error ends the run. It may be called from
 	// several goroutines at once; its ctx ends with the message's lease.
-	Malformed func(ctx context.Context, body string, reason error) error
+	OnMalformed func(ctx context.Context, body string, reason error) error
 	// Log receives what goes wrong and is tried again.
 	Log zerolog.Logger
 	// Reporter logs failed requests that are repeated. Share one between all users of the
 	// provider, so that an outage is logged once. Defaults to one that writes to Log.
 	Reporter *retry.Reporter
 
-	limit, late, suspectTime time.Duration // see poll.Options; shorter in tests
+	receiveTimeout, slowAfter, suspectTime time.Duration // see poll.Options; shorter in tests
 }
 
 func (o Options) withDefaults() Options {
@@ -58,12 +58,12 @@ func (o Options) withDefaults() Options {
 		o.Lease = time.Minute
 	}
 	if o.Wait <= 0 {
-		o.Wait = longestWait
+		o.Wait = maxWait
 	}
 	return o
 }
 
-const longestWait = 20 * time.Second
+const maxWait = 20 * time.Second
 
 func (o Options) validate() error {
 	var errs []error
@@ -73,7 +73,7 @@ func (o Options) validate() error {
 	if o.Lease < time.Second || o.Lease > MaxHold {
 		errs = append(errs, fmt.Errorf("a lease of %v: SQS has from 1 s to 12 h", o.Lease))
 	}
-	if o.Wait < time.Second || o.Wait > longestWait {
+	if o.Wait < time.Second || o.Wait > maxWait {
 		errs = append(errs, fmt.Errorf("a wait of %v: SQS has from 1 s to 20 s", o.Wait))
 	}
 	return errors.Join(errs...)

@@ -49,7 +49,7 @@ func TestUnansweredWhileSQSIsAway(t *testing.T) {
 func TestAReceiveThatIsNeverAnswered(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
-	s := q.open(t, Options{Wait: time.Second, limit: time.Second, late: 10 * time.Millisecond})
+	s := q.open(t, Options{Wait: time.Second, receiveTimeout: time.Second, slowAfter: 10 * time.Millisecond})
 	defer closeNow(t, s)
 	silent := make(chan struct{})
 	defer close(silent)

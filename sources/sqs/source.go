@@ -31,9 +31,9 @@ type Source struct {
 func newSource(c client, url string, opts Options) *Source {
 	s := &Source{client: c, url: url, opts: opts}
 	s.poller = queuepoll.New(queuepoll.Options{
-		Provider: "sqs", Action: "ReceiveMessage", Receive: s.ask, Classify: sqsapi.Classify, Explain: s.explain,
-		MaxBatchSize: sqsapi.MaxBatchSize, Wait: queuepoll.MaxWait(opts.Wait, opts.Lease), Lease: opts.Lease, Raw: opts.Raw, OnMalformed: opts.Malformed,
-		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.limit, SlowAfter: opts.late,
+		Provider: "sqs", Action: "ReceiveMessage", Receive: s.receive, Classify: sqsapi.Classify, Explain: s.describeError,
+		MaxBatchSize: sqsapi.MaxBatchSize, Wait: queuepoll.MaxWait(opts.Wait, opts.Lease), Lease: opts.Lease, Raw: opts.Raw, OnMalformed: opts.OnMalformed,
+		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.receiveTimeout, SlowAfter: opts.slowAfter,
 	})
 	s.deletes = batch.New(batch.Options[string]{MaxItems: sqsapi.MaxBatchSize, Linger: opts.Linger}, s.deleteBatch)
 	s.extends = batch.New(batch.Options[visibility]{MaxItems: sqsapi.MaxBatchSize, Linger: opts.Linger}, s.changeBatch)
@@ -69,7 +69,7 @@ func (s *Source) Close(ctx context.Context) error {
 }
 
 // ask makes one receive.
-func (s *Source) ask(ctx context.Context, n int, wait time.Duration, try string) ([]queuepoll.Message, error) {
+func (s *Source) receive(ctx context.Context, n int, wait time.Duration, try string) ([]queuepoll.Message, error) {
 	in := &sqs.ReceiveMessageInput{
 		QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: sqsapi.Seconds(wait),
 		VisibilityTimeout: sqsapi.Seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
@@ -93,7 +93,7 @@ func (s *Source) ask(ctx context.Context, n int, wait time.Duration, try string)
 	return messages, nil
 }
 
-func (s *Source) explain(err error) error {
+func (s *Source) describeError(err error) error {
 	return sqsapi.DescribeError("ReceiveMessage", s.opts.Queue, err)
 }
 

@@ -16,15 +16,15 @@ import (
 // A feed runs a scan in a goroutine of its own, because reading may block for
 // longer than the context of a Receive lasts. The goroutine reads only when
 // asked, and hands over what it has before each read that may block.
-type feed struct {
-	scan *scan
-	ask  chan int   // how many tasks are wanted; one question at a time
-	got  chan batch // its answer; has room for it, so that answering never blocks
-	stop chan struct{}
-	done chan struct{} // closed when the goroutine has ended
-	in   guarded
+type asyncReader struct {
+	scan     *scan
+	requests chan int   // how many tasks are wanted; one question at a time
+	batches  chan batch // its answer; has room for it, so that answering never blocks
+	stop     chan struct{}
+	done     chan struct{} // closed when the goroutine has ended
+	src      interruptible
 
-	asked bool // Receive's: a question is open
+	requested bool // Receive's: a question is open
 
 	// The goroutine's own.
 	want     int                  // 0 while no question is open
@@ -40,15 +40,15 @@ type batch struct {
 
 // startFeed starts the goroutine; close ends it. A nil src means that path is
 // to be opened, which blocks for a named pipe.
-func startFeed(s *scan, src io.Reader, path string) *feed {
-	f := &feed{
-		scan: s,
-		ask:  make(chan int, 1),
-		got:  make(chan batch, 1),
-		stop: make(chan struct{}),
-		done: make(chan struct{}),
+func startReader(s *scan, src io.Reader, path string) *asyncReader {
+	f := &asyncReader{
+		scan:     s,
+		requests: make(chan int, 1),
+		batches:  make(chan batch, 1),
+		stop:     make(chan struct{}),
+		done:     make(chan struct{}),
 	}
-	f.in.src = src
+	f.src.src = src
 	go func() {
 		defer close(f.done)
 		f.run(src, path)
@@ -57,14 +57,14 @@ func startFeed(s *scan, src io.Reader, path string) *feed {
 }
 
 // receive asks for tasks unless an earlier call did, and waits for the answer.
-func (f *feed) receive(ctx context.Context, limit int) (batch, error) {
-	if !f.asked {
-		f.ask <- limit
-		f.asked = true
+func (f *asyncReader) receive(ctx context.Context, limit int) (batch, error) {
+	if !f.requested {
+		f.requests <- limit
+		f.requested = true
 	}
 	select {
-	case b := <-f.got:
-		f.asked = false
+	case b := <-f.batches:
+		f.requested = false
 		return b, nil
 	case <-f.done:
 		return batch{}, errClosed
@@ -73,22 +73,22 @@ func (f *feed) receive(ctx context.Context, limit int) (batch, error) {
 	}
 }
 
-func (f *feed) run(src io.Reader, path string) {
+func (f *asyncReader) run(src io.Reader, path string) {
 	if !f.wait() {
 		return
 	}
 	if src == nil {
 		stopNotice := f.startNotice(path)
-		file, err := f.in.open(path)
+		file, err := f.src.open(path)
 		stopNotice()
 		if err != nil {
-			f.scan.err = cannotOpen(path, err)
+			f.scan.err = openError(path, err)
 		} else {
 			defer func() { _ = file.Close() }() // it was only read from
 		}
 	}
 	if f.scan.err == nil {
-		f.guarded(func() { f.scan.begin(&f.in, path, f.handOver) })
+		f.guarded(func() { f.scan.begin(&f.src, path, f.handOver) })
 	}
 	defer f.scan.close()
 	for {
@@ -103,7 +103,7 @@ func (f *feed) run(src io.Reader, path string) {
 }
 
 // startNotice starts a timer that calls onWait if path is a FIFO, and returns a function that ends it.
-func (f *feed) startNotice(path string) (stop func()) {
+func (f *asyncReader) startNotice(path string) (stop func()) {
 	info, err := os.Stat(path)
 	if f.scan.onWait == nil || err != nil || info.Mode()&os.ModeNamedPipe == 0 {
 		return func() {}
@@ -111,7 +111,7 @@ func (f *feed) startNotice(path string) (stop func()) {
 	ended := make(chan struct{})
 	timer := time.AfterFunc(f.scan.waitNotice, func() {
 		defer close(ended)
-		if !f.in.closed.Load() {
+		if !f.src.closed.Load() {
 			f.scan.onWait()
 		}
 	})
@@ -123,7 +123,7 @@ func (f *feed) startNotice(path string) (stop func()) {
 }
 
 // fill reads as many tasks as were asked for, up to the first error.
-func (f *feed) fill() {
+func (f *asyncReader) fill() {
 	for f.scan.err == nil && len(f.pending) < f.want {
 		delivery, err := f.scan.step()
 		if delivery != nil {
@@ -137,7 +137,7 @@ func (f *feed) fill() {
 
 // guarded calls read. A panic in it, as of a decompressor that meets a damaged file, is an
 // error of the file.
-func (f *feed) guarded(read func()) {
+func (f *asyncReader) guarded(read func()) {
 	defer func() {
 		if v := recover(); v != nil {
 			f.scan.err = fmt.Errorf("task file: %w", &pipeline.PanicError{Value: v, Stack: debug.Stack()})
@@ -147,9 +147,9 @@ func (f *feed) guarded(read func()) {
 }
 
 // wait waits for a question. It returns false when the feed is closed.
-func (f *feed) wait() bool {
+func (f *asyncReader) wait() bool {
 	select {
-	case f.want = <-f.ask:
+	case f.want = <-f.requests:
 		return true
 	case <-f.stop:
 		return false
@@ -157,41 +157,41 @@ func (f *feed) wait() bool {
 }
 
 // handOver answers with what there is, before a read that may block.
-func (f *feed) handOver() {
+func (f *asyncReader) handOver() {
 	if len(f.pending) > 0 && f.want > 0 {
 		f.answer()
 	}
 }
 
-func (f *feed) answer() {
+func (f *asyncReader) answer() {
 	b := batch{deliveries: f.pending, err: f.scan.err, position: f.position}
 	if b.err != nil {
 		b.position = f.scan.position()
 	}
 	f.pending, f.want = nil, 0
-	f.got <- b
+	f.batches <- b
 }
 
 // close ends the goroutine, and waits for it unless it is in a read that
 // cannot be ended.
-func (f *feed) close(ctx context.Context) error {
+func (f *asyncReader) close(ctx context.Context) error {
 	close(f.stop)
-	if !f.in.interrupt() {
+	if !f.src.interrupt() {
 		return nil
 	}
 	select {
 	case <-f.done:
-		return f.in.restore()
+		return f.src.restore()
 	case <-ctx.Done():
 		return fmt.Errorf("close task file: a read does not end: %w", ctx.Err())
 	}
 }
 
 // guarded is a reader whose blocked Read another goroutine can end.
-type guarded struct {
+type interruptible struct {
 	mu       sync.Mutex // guards the following
 	src      io.Reader  // nil until it has been opened
-	own      bool       // opened here
+	opened   bool       // opened here
 	deadline bool       // set by interrupt
 
 	reading, closed atomic.Bool
@@ -201,7 +201,7 @@ type deadliner interface{ SetReadDeadline(time.Time) error }
 
 // open opens a file that need not be regular. For a named pipe it waits for
 // someone to open it for writing.
-func (g *guarded) open(path string) (*os.File, error) {
+func (g *interruptible) open(path string) (*os.File, error) {
 	g.reading.Store(true)
 	defer g.reading.Store(false)
 	file, err := os.Open(path)
@@ -210,11 +210,11 @@ func (g *guarded) open(path string) (*os.File, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.src, g.own = file, true
+	g.src, g.opened = file, true
 	return file, nil
 }
 
-func (g *guarded) Read(p []byte) (int, error) {
+func (g *interruptible) Read(p []byte) (int, error) {
 	// Either this sees that the reader is closed, or interrupt sees that this
 	// is reading.
 	g.reading.Store(true)
@@ -227,7 +227,7 @@ func (g *guarded) Read(p []byte) (int, error) {
 
 // interrupt ends a blocked Read, and all Reads to come. It returns false if
 // there may be one that it could not end.
-func (g *guarded) interrupt() bool {
+func (g *interruptible) interrupt() bool {
 	g.closed.Store(true)
 	if !g.reading.Load() {
 		return true
@@ -246,11 +246,11 @@ func (g *guarded) interrupt() bool {
 }
 
 // restore takes back what interrupt did to a reader that is not ours.
-func (g *guarded) restore() error {
+func (g *interruptible) restore() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	d, ok := g.src.(deadliner)
-	if !ok || !g.deadline || g.own {
+	if !ok || !g.deadline || g.opened {
 		return nil
 	}
 	if err := d.SetReadDeadline(time.Time{}); err != nil {

@@ -14,10 +14,10 @@ import (
 )
 
 // kind is how the tasks are written down.
-type kind uint8
+type fileKind uint8
 
 const (
-	unknown kind = iota // to be seen from the first byte
+	unknownKind fileKind = iota // to be seen from the first byte
 	jsonArray
 	jsonLines
 	yamlList
@@ -30,11 +30,11 @@ const maxWindow = 128 << 20
 // content is what is inside a task file, ready to read.
 type content struct {
 	format     format
-	mark       int64         // bytes of byte order mark before the text
+	bomLength  int64         // bytes of byte order mark before the text
 	compressed string        // "gzip", "zstd" or ""
 	raw        *counter      // the file
 	buffer     *bufio.Reader // on raw
-	unpack     *zstd.Decoder // nil unless zstd
+	zstd       *zstd.Decoder // nil unless zstd
 }
 
 // contentOptions configures openContent. The functions may be nil.
@@ -69,8 +69,8 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 	t := newText(plain)
 	switch start := t.peek(3); {
 	case bytes.HasPrefix(start, []byte{0xEF, 0xBB, 0xBF}):
-		c.mark = 3
-		t.skipMark(3)
+		c.bomLength = 3
+		t.skipBOM(3)
 	case bytes.HasPrefix(start, []byte{0xFE, 0xFF}), bytes.HasPrefix(start, []byte{0xFF, 0xFE}),
 		len(start) >= 2 && (start[0] == 0 || start[1] == 0):
 		return c, &Error{Reason: "the file is UTF-16 or UTF-32 text: save it as UTF-8"}
@@ -78,7 +78,7 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 	if t.r == t.w && t.err != nil && !errors.Is(t.err, io.EOF) {
 		return c, t.err
 	}
-	if kind == unknown {
+	if kind == unknownKind {
 		kind = sniff(t)
 	}
 	t.beforeRead = opts.beforeRead
@@ -91,7 +91,7 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 }
 
 // kindOf says what a file's name promises: its kind and its compression.
-func kindOf(path string) (k kind, compression string) {
+func kindOf(path string) (k fileKind, compression string) {
 	name := strings.ToLower(filepath.Base(path))
 	switch filepath.Ext(name) {
 	case ".gz", ".gzip":
@@ -115,7 +115,7 @@ func kindOf(path string) (k kind, compression string) {
 
 // sniff tells the kind by the first byte that is not white space. It reads no
 // further than to that byte, since a pipe may not have more to give yet.
-func sniff(t *text) kind {
+func sniff(t *text) fileKind {
 	for {
 		start := bytes.TrimLeft(t.buf[t.r:t.w], jsonSpace)
 		switch {
@@ -153,9 +153,9 @@ func (c *content) decompress(promised string) (io.Reader, error) {
 		return newGzipReader(c)
 	case c.compressed == "zstd":
 		// One goroutine reads, and it is the caller's.
-		c.unpack, err = zstd.NewReader(&zstdFrames{content: c}, zstd.WithDecoderConcurrency(1),
+		c.zstd, err = zstd.NewReader(&zstdFrames{content: c}, zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-		return c.unpack, err
+		return c.zstd, err
 	default:
 		return nil, &Error{Reason: fmt.Sprintf("the file is %s: of the compressed formats only gzip and zstd can be read", c.compressed)}
 	}
@@ -181,7 +181,7 @@ func compression(start []byte) string {
 }
 
 // unreadable puts in words that the file could not be read.
-func (c *content) unreadable(err error) string {
+func (c *content) describeError(err error) string {
 	switch {
 	case c == nil || c.compressed == "":
 		return "cannot be read: " + err.Error()
@@ -206,12 +206,12 @@ func (c *content) position(ended bool) int64 {
 	case c.compressed != "":
 		return c.raw.n - int64(c.buffer.Buffered())
 	default:
-		return c.mark + c.format.offset()
+		return c.bomLength + c.format.offset()
 	}
 }
 
 func (c *content) close() {
-	if c.unpack != nil {
-		c.unpack.Close()
+	if c.zstd != nil {
+		c.zstd.Close()
 	}
 }

@@ -21,7 +21,7 @@ type jsonEntries struct {
 	utf8  *utf8Reader
 	dec   *jsontext.Decoder
 	limit int64
-	kind  kind
+	kind  fileKind
 	begun bool
 	slab  slab
 
@@ -35,7 +35,7 @@ type jsonEntries struct {
 // maxSeen bounds seen for files whose entries each have keys of their own.
 const maxSeen = 1024
 
-func newJSON(t *text, k kind, limit int64) *jsonEntries {
+func newJSON(t *text, k fileKind, limit int64) *jsonEntries {
 	t.limit = limit
 	checked := newUTF8Reader(t)
 	return &jsonEntries{
@@ -68,7 +68,7 @@ func (j *jsonEntries) next(keep bool) (pipeline.Task, error) {
 		return pipeline.Task{}, io.EOF
 	}
 	if err != nil {
-		return pipeline.Task{}, j.syntax(err)
+		return pipeline.Task{}, j.syntaxError(err)
 	}
 	switch token.Kind() {
 	case '{':
@@ -101,7 +101,7 @@ func (j *jsonEntries) begin() error {
 		if errors.Is(err, io.EOF) {
 			return &Error{Reason: "the file is empty: a JSON file with no tasks is []"}
 		}
-		return j.syntax(err)
+		return j.syntaxError(err)
 	default:
 		return at(j.lineOfNext(), nil, "the file starts with %s: the tasks must be a list, [{...}, {...}]", jsonType(kind))
 	}
@@ -116,7 +116,7 @@ func (j *jsonEntries) end() error {
 	if errors.Is(err, io.EOF) {
 		return io.EOF
 	}
-	return j.syntax(err)
+	return j.syntaxError(err)
 }
 
 // object reads an entry whose { has been read.
@@ -130,7 +130,7 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 	for j.dec.PeekKind() == '"' {
 		name, err := j.dec.ReadValue()
 		if err != nil {
-			return task, j.syntax(err)
+			return task, j.syntaxError(err)
 		}
 		key := fieldOf(name)
 		if key == isID && hasID || key == isData && hasData || key == isOther && j.isSeen(name) {
@@ -138,7 +138,7 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 		}
 		value, err := j.dec.ReadValue()
 		if err != nil {
-			return task, j.syntax(err)
+			return task, j.syntaxError(err)
 		}
 		switch key {
 		case isID:
@@ -149,12 +149,12 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 		case isData:
 			hasData = true
 			if keep {
-				task.Data = j.slab.keep(value)
+				task.Data = j.slab.copy(value)
 			}
 		}
 	}
 	if _, err := j.dec.ReadToken(); err != nil { // the }, or what stands in its place
-		return task, j.syntax(err)
+		return task, j.syntaxError(err)
 	}
 	switch {
 	case j.dec.InputOffset()-j.text.mark > j.limit:
@@ -264,7 +264,7 @@ func (j *jsonEntries) lineOfNext() int64 {
 }
 
 // syntax puts an error of the decoder in words.
-func (j *jsonEntries) syntax(err error) error {
+func (j *jsonEntries) syntaxError(err error) error {
 	fault, ok := errors.AsType[*jsontext.SyntacticError](err)
 	if !ok { // the text could not be read
 		if errors.Is(j.text.err, errTooLarge) {

@@ -121,7 +121,7 @@ func (t *text) peek(n int) []byte {
 }
 
 // skipMark takes the n bytes of a byte order mark out of the text.
-func (t *text) skipMark(n int) { t.r, t.base = n, int64(-n) }
+func (t *text) skipBOM(n int) { t.r, t.base = n, int64(-n) }
 
 func countLines(b []byte) int64 { return int64(bytes.Count(b, []byte{'\n'})) }
 
@@ -130,28 +130,28 @@ func countLines(b []byte) int64 { return int64(bytes.Count(b, []byte{'\n'})) }
 type lines struct {
 	text *text
 
-	line   []byte // the current line with its line end, or a piece of one
-	err    error  // what is wrong with it
-	number int64  // its number, from 1
-	isRest bool   // line continues the previous piece
-	ahead  []byte // the bytes after a piece that begin the next one
-	start  int64  // its offset
-	held   bool
-	long   []byte // holds a line that spans chunks
+	line           []byte // the current line with its line end, or a piece of one
+	err            error  // what is wrong with it
+	number         int64  // its number, from 1
+	isContinuation bool   // line continues the previous piece
+	carry          []byte // the bytes after a piece that begin the next one
+	start          int64  // its offset
+	pushedBack     bool
+	long           []byte // holds a line that spans chunks
 }
 
 // next returns the next line, with its line end where it has one. It is valid
 // until the following call. It returns io.EOF after the last one, and with any
 // other error as much of the line as there is.
 func (l *lines) next() ([]byte, error) {
-	if l.held {
-		l.held = false
+	if l.pushedBack {
+		l.pushedBack = false
 		return l.line, l.err
 	}
-	l.isRest = len(l.ahead) > 0
+	l.isContinuation = len(l.carry) > 0
 	l.start = l.offset()
 	l.line, l.err = l.read()
-	if !errors.Is(l.err, io.EOF) && !l.isRest {
+	if !errors.Is(l.err, io.EOF) && !l.isContinuation {
 		l.number++
 	}
 	return l.line, l.err
@@ -159,8 +159,8 @@ func (l *lines) next() ([]byte, error) {
 
 func (l *lines) read() ([]byte, error) {
 	t := l.text
-	l.long = append(l.long[:0], l.ahead...)
-	l.ahead = l.ahead[:0]
+	l.long = append(l.long[:0], l.carry...)
+	l.carry = l.carry[:0]
 	for {
 		if t.r == t.w {
 			err := t.fill()
@@ -191,7 +191,7 @@ func (l *lines) read() ([]byte, error) {
 			for cut > len(l.long)-utf8.UTFMax && !utf8.RuneStart(l.long[cut]) {
 				cut--
 			}
-			l.ahead = append(l.ahead, l.long[cut:]...)
+			l.carry = append(l.carry, l.long[cut:]...)
 			return l.long[:cut], valid(l.long[:cut])
 		}
 	}
@@ -205,26 +205,26 @@ func valid(line []byte) error {
 }
 
 // hold makes next return the current line again.
-func (l *lines) hold() { l.held = true }
+func (l *lines) pushBack() { l.pushedBack = true }
 
 // isBuffered reports whether next returns a line without reading from the source.
 func (l *lines) isBuffered() bool {
-	return l.held || bytes.IndexByte(l.text.buf[l.text.r:l.text.w], '\n') >= 0
+	return l.pushedBack || bytes.IndexByte(l.text.buf[l.text.r:l.text.w], '\n') >= 0
 }
 
 // following returns the first byte of the next piece of the line, or a line break if there
 // is none.
 func (l *lines) following() byte {
-	if len(l.ahead) > 0 {
-		return l.ahead[0]
+	if len(l.carry) > 0 {
+		return l.carry[0]
 	}
 	return '\n'
 }
 
 // offset is how much of the text has been read, not counting a line held back.
 func (l *lines) offset() int64 {
-	if l.held {
+	if l.pushedBack {
 		return l.start
 	}
-	return l.text.offset() - int64(len(l.ahead))
+	return l.text.offset() - int64(len(l.carry))
 }

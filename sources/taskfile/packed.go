@@ -89,10 +89,10 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 // distinguish a cut off frame from bytes that are not a frame, and a read error between
 // frames from the end.
 type zstdFrames struct {
-	content  *content
-	left     int64 // bytes to read before the next header
-	inFrame  bool
-	checksum bool // the frame ends with one
+	content   *content
+	remaining int64 // bytes to read before the next header
+	inFrame   bool
+	checksum  bool // the frame ends with one
 }
 
 const (
@@ -111,7 +111,7 @@ var zstdMagics = func() []string {
 }()
 
 func (z *zstdFrames) Read(p []byte) (int, error) {
-	for z.left == 0 {
+	for z.remaining == 0 {
 		if !z.inFrame {
 			isEnd, err := z.content.atEnd(zstdMagics...)
 			if isEnd {
@@ -128,8 +128,8 @@ func (z *zstdFrames) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := z.content.buffer.Read(p[:min(int64(len(p)), z.left)])
-	z.left -= int64(n)
+	n, err := z.content.buffer.Read(p[:min(int64(len(p)), z.remaining)])
+	z.remaining -= int64(n)
 	return n, err
 }
 
@@ -153,13 +153,13 @@ func (z *zstdFrames) header() error {
 	case err != nil && !errors.Is(err, io.EOF):
 		return err
 	case err != nil:
-		z.left = math.MaxInt64 // cut off, which the decoder reports
+		z.remaining = math.MaxInt64 // cut off, which the decoder reports
 	case z.inFrame:
 		z.block(uint32(header[0]) | uint32(header[1])<<8 | uint32(header[2])<<16)
 	case size == zstdHeader:
 		z.frame(header[4])
 	default:
-		z.left = 8 + int64(binary.LittleEndian.Uint32(header[4:]))
+		z.remaining = 8 + int64(binary.LittleEndian.Uint32(header[4:]))
 	}
 	return nil
 }
@@ -167,9 +167,9 @@ func (z *zstdFrames) header() error {
 // frame sets left to the size of the header of a frame with the given descriptor.
 func (z *zstdFrames) frame(descriptor byte) {
 	isSingle := descriptor&0x20 != 0 // has no window descriptor
-	z.left = zstdHeader + [4]int64{0, 1, 2, 4}[descriptor&3] + [4]int64{0, 2, 4, 8}[descriptor>>6]
+	z.remaining = zstdHeader + [4]int64{0, 1, 2, 4}[descriptor&3] + [4]int64{0, 2, 4, 8}[descriptor>>6]
 	if !isSingle || descriptor>>6 == 0 {
-		z.left++ // the window descriptor, or the content size
+		z.remaining++ // the window descriptor, or the content size
 	}
 	z.inFrame, z.checksum = true, descriptor&4 != 0
 }
@@ -177,14 +177,14 @@ func (z *zstdFrames) frame(descriptor byte) {
 // block sets left to the size of a block with the given header, and of what follows the
 // last one.
 func (z *zstdFrames) block(header uint32) {
-	z.left = 3 + int64(header>>3)
+	z.remaining = 3 + int64(header>>3)
 	if header>>1&3 == 1 {
-		z.left = 3 + 1 // one byte, which is repeated
+		z.remaining = 3 + 1 // one byte, which is repeated
 	}
 	if header&1 != 0 {
 		z.inFrame = false
 		if z.checksum {
-			z.left += 4
+			z.remaining += 4
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (s *scan) begin(src io.Reader, path string, beforeRead func()) {
 	}
 	s.content, s.err = openContent(src, path, opts)
 	if s.err != nil {
-		s.err = s.explain(s.err)
+		s.err = s.locate(s.err)
 	}
 }
 
@@ -60,7 +60,7 @@ func (s *scan) step() (*pipeline.Delivery, error) {
 	keep := s.read >= s.skip
 	task, err := s.content.format.next(keep)
 	if err != nil {
-		s.err = s.explain(err)
+		s.err = s.locate(err)
 		return nil, s.err
 	}
 	s.read++
@@ -72,13 +72,13 @@ func (s *scan) step() (*pipeline.Delivery, error) {
 
 // explain adds file and entry to err, and puts a fault of the stream, such as
 // a compressed file that is cut off, in words.
-func (s *scan) explain(err error) error {
+func (s *scan) locate(err error) error {
 	if errors.Is(err, io.EOF) {
 		return err
 	}
 	fault, ok := errors.AsType[*Error](err)
 	if !ok {
-		fault = &Error{Reason: s.content.unreadable(err), Err: err}
+		fault = &Error{Reason: s.content.describeError(err), Err: err}
 		if s.content != nil && s.content.format != nil {
 			fault.Line = s.content.format.line()
 		}
@@ -110,7 +110,7 @@ type slab []byte
 
 const slabSize = 4 << 10
 
-func (s *slab) keep(b []byte) []byte {
+func (s *slab) copy(b []byte) []byte {
 	n := len(b)
 	if n > slabSize/4 {
 		return append(make([]byte, 0, n), b...)

@@ -55,10 +55,10 @@ type Options struct {
 // pipe or a terminal, may block for longer than a context lasts, so there a
 // goroutine reads, which the Source owns: Open starts it and Close ends it.
 type Source struct {
-	scan  scan                 // where Receive reads
-	feed  *feed                // else nil
-	spare []*pipeline.Delivery // what feed gave beyond a later call's limit
-	file  io.Closer            // nil where there is nothing of ours to close
+	scan    scan                 // where Receive reads
+	reader  *asyncReader         // else nil
+	surplus []*pipeline.Delivery // what feed gave beyond a later call's limit
+	file    io.Closer            // nil where there is nothing of ours to close
 
 	read  atomic.Int64
 	total int64
@@ -82,7 +82,7 @@ func Open(path string, opts Options) (*Source, error) {
 	s := &Source{scan: scan{name: path, skip: opts.Skip, limit: opts.MaxTaskSize, onAmbiguous: opts.OnAmbiguous, onWait: opts.OnWait, waitNotice: cmp.Or(opts.waitNotice, 2*time.Second)}}
 	if opts.Stream != nil {
 		s.file, s.total = opts.Stream, max(opts.Size, 0)
-		s.feed = startFeed(&s.scan, opts.Stream, path)
+		s.reader = startReader(&s.scan, opts.Stream, path)
 		return s, nil
 	}
 	var src io.Reader
@@ -103,7 +103,7 @@ func Open(path string, opts Options) (*Source, error) {
 	} else {
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, cannotOpen(path, err)
+			return nil, openError(path, err)
 		}
 		if info.IsDir() {
 			return nil, &Error{File: path, Reason: "is a directory, not a file"}
@@ -111,13 +111,13 @@ func Open(path string, opts Options) (*Source, error) {
 		if regular = info.Mode().IsRegular(); regular {
 			file, err := os.Open(path)
 			if err != nil {
-				return nil, cannotOpen(path, err)
+				return nil, openError(path, err)
 			}
 			src, s.file, s.total = file, file, info.Size()
 		}
 	}
 	if !regular {
-		s.feed = startFeed(&s.scan, src, path)
+		s.reader = startReader(&s.scan, src, path)
 		return s, nil
 	}
 	s.scan.begin(src, path, nil)
@@ -130,7 +130,7 @@ func Open(path string, opts Options) (*Source, error) {
 	return s, nil
 }
 
-func cannotOpen(path string, err error) *Error {
+func openError(path string, err error) *Error {
 	reason := "cannot be opened: " + err.Error()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -142,7 +142,7 @@ func cannotOpen(path string, err error) *Error {
 }
 
 // checkEvery is how many entries are read between two looks at the context.
-const checkEvery = 256
+const ctxCheckInterval = 256
 
 // Receive returns the next tasks, at most limit: all there are of a regular
 // file, and of a pipe those that have arrived, but at least one. It returns
@@ -155,12 +155,12 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if s.feed != nil {
+	if s.reader != nil {
 		return s.receive(ctx, limit)
 	}
 	var out []*pipeline.Delivery
 	for n := 1; len(out) < limit; n++ {
-		if n%checkEvery == 0 && ctx.Err() != nil {
+		if n%ctxCheckInterval == 0 && ctx.Err() != nil {
 			if len(out) == 0 {
 				return nil, ctx.Err()
 			}
@@ -169,13 +169,13 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 		delivery, err := s.scan.step()
 		if err != nil {
 			s.read.Store(s.scan.position())
-			return together(out, err)
+			return result(out, err)
 		}
 		if delivery == nil {
 			continue // skipped
 		}
 		if out == nil {
-			out = make([]*pipeline.Delivery, 0, min(limit, checkEvery))
+			out = make([]*pipeline.Delivery, 0, min(limit, ctxCheckInterval))
 		}
 		out = append(out, delivery)
 	}
@@ -185,27 +185,27 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 
 // receive is Receive where a goroutine reads.
 func (s *Source) receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
-	if len(s.spare) == 0 {
-		b, err := s.feed.receive(ctx, limit)
+	if len(s.surplus) == 0 {
+		b, err := s.reader.receive(ctx, limit)
 		if err != nil {
 			return nil, err
 		}
 		s.read.Store(b.position)
 		if len(b.deliveries) <= limit {
-			return together(b.deliveries, b.err)
+			return result(b.deliveries, b.err)
 		}
 		// The batch was asked for by an earlier call that did not wait for it.
 		// Its error, if it has one, comes again with the next.
-		s.spare = b.deliveries
+		s.surplus = b.deliveries
 	}
-	n := min(limit, len(s.spare))
-	out := s.spare[:n:n]
-	s.spare = s.spare[n:]
+	n := min(limit, len(s.surplus))
+	out := s.surplus[:n:n]
+	s.surplus = s.surplus[n:]
 	return out, nil
 }
 
 // together keeps io.EOF for a call of its own: the contract has it come alone.
-func together(out []*pipeline.Delivery, err error) ([]*pipeline.Delivery, error) {
+func result(out []*pipeline.Delivery, err error) ([]*pipeline.Delivery, error) {
 	if errors.Is(err, io.EOF) && len(out) > 0 {
 		return out, nil
 	}
@@ -231,8 +231,8 @@ func (s *Source) Progress() (read, total int64) {
 // writing.
 func (s *Source) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() {
-		if s.feed != nil {
-			s.closeErr = s.feed.close(ctx)
+		if s.reader != nil {
+			s.closeErr = s.reader.close(ctx)
 			if s.file != nil {
 				s.closeErr = errors.Join(s.closeErr, s.file.Close())
 			}

@@ -47,6 +47,6 @@ func TestOnWait(t *testing.T) {
 		t.Error("OnWait was called again")
 	}
 
-	f := &feed{scan: &scan{onWait: func() { t.Error("OnWait was called for a device") }, waitNotice: time.Nanosecond}}
+	f := &asyncReader{scan: &scan{onWait: func() { t.Error("OnWait was called for a device") }, waitNotice: time.Nanosecond}}
 	f.startNotice(os.DevNull)()
 }

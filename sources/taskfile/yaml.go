@@ -171,7 +171,7 @@ func (y *yamlEntries) task(entry yamlEntry, keep bool) (task pipeline.Task, err 
 	}
 	if keep {
 		task.ID = name
-		task.Data = y.slab.keep(y.values.out)
+		task.Data = y.slab.copy(y.values.out)
 	}
 	return task, nil
 }

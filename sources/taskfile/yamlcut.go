@@ -23,7 +23,7 @@ const (
 // belong to the entry, and cutEntry returns an error. err is the parser's error, which
 // cutEntry explains if there is no such line.
 func (y *yamlEntries) cutEntry(entry yamlEntry, err error) (list *yaml.Node, isMasked bool, _ error) {
-	explained := y.syntax(entry, err)
+	explained := y.syntaxError(entry, err)
 	if y.split.isFlow {
 		return nil, false, explained
 	}

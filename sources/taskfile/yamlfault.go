@@ -15,7 +15,7 @@ const (
 )
 
 // syntax explains an error of the YAML parser for an entry that was parsed separately.
-func (y *yamlEntries) syntax(entry yamlEntry, err error) error {
+func (y *yamlEntries) syntaxError(entry yamlEntry, err error) error {
 	reason, _ := parserReason(err)
 	// The parser has no error types. Replace this message, which is misleading to a user
 	// who does not know that entries are parsed separately.

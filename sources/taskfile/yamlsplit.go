@@ -19,7 +19,7 @@ import (
 type yamlSplitter struct {
 	lines   lines
 	limit   int64
-	where   place
+	state   splitState
 	indent  int    // of the block list
 	rest    []byte // of a flow list's line
 	flow    flowScanner
@@ -42,10 +42,10 @@ type yamlEntry struct {
 	offset     int64 // the offset in the file where it ends
 }
 
-type place uint8
+type splitState uint8
 
 const (
-	betweenLists place = iota // before a document's first line of content
+	betweenLists splitState = iota // before a document's first line of content
 	inBlock
 	inFlow
 	afterFlow // a document can hold nothing after its list
@@ -62,27 +62,27 @@ func (y *yamlSplitter) fill() error {
 	y.text = y.text[:copy(y.text, rest)]
 	y.current.start = 0
 	y.entries = y.entries[:0]
-	y.isFlow = y.where == inFlow
+	y.isFlow = y.state == inFlow
 	for {
 		var found bool
 		var err error
 		switch {
-		case y.where == inBlock:
+		case y.state == inBlock:
 			found, err = y.blockEntry()
-		case y.where == inFlow:
+		case y.state == inFlow:
 			found, err = y.flowEntry()
 		case len(y.entries) > 0: // the list has ended
 			return nil
 		default:
 			err = y.findList()
-			y.isFlow = y.where == inFlow
+			y.isFlow = y.state == inFlow
 		}
 		if found {
 			y.current.end = len(y.text)
 			y.current.offset = y.lines.offset() - int64(len(y.rest))
 			y.entries = append(y.entries, y.current)
 		}
-		if found || y.where != inBlock && y.where != inFlow {
+		if found || y.state != inBlock && y.state != inFlow {
 			y.text = y.text[:y.taken()]
 			y.current = yamlEntry{start: len(y.text)}
 		}
@@ -137,7 +137,7 @@ func (y *yamlSplitter) findList() error {
 		if err != nil {
 			return err
 		}
-		if y.lines.isRest {
+		if y.lines.isContinuation {
 			if isComment {
 				continue
 			}
@@ -147,13 +147,13 @@ func (y *yamlSplitter) findList() error {
 		content := line
 		switch marker(line) {
 		case documentStart:
-			y.where = betweenLists
+			y.state = betweenLists
 			content = line[len("---"):]
 		case documentEnd:
-			y.where = betweenLists
+			y.state = betweenLists
 			continue
 		default:
-			if line[0] == '%' && y.where == betweenLists {
+			if line[0] == '%' && y.state == betweenLists {
 				continue // a directive
 			}
 		}
@@ -162,16 +162,16 @@ func (y *yamlSplitter) findList() error {
 		switch {
 		case isBlankLine(content):
 			continue
-		case y.where == afterFlow:
+		case y.state == afterFlow:
 			return y.trailing()
 		case content[0] == '[':
-			y.where = inFlow
+			y.state = inFlow
 			y.flow = flowScanner{depth: 1}
 			y.rest = content[1:]
 			return nil
 		case startsEntry(content) && marker(line) == noMarker:
-			y.where, y.indent = inBlock, indent
-			y.lines.hold()
+			y.state, y.indent = inBlock, indent
+			y.lines.pushBack()
 			return nil
 		case content[0] == '\t':
 			return at(y.lines.number, nil, reasonTabs)
@@ -199,21 +199,21 @@ func (y *yamlSplitter) blockEntry() (bool, error) {
 		if isFirst {
 			y.current.textLine, y.current.line = y.lines.number, y.lines.number
 		}
-		startsLine := !y.lines.isRest
+		startsLine := !y.lines.isContinuation
 		switch {
 		case errors.Is(err, io.EOF) && !isFirst:
-			y.where = betweenLists
+			y.state = betweenLists
 			return true, nil
 		case errors.Is(err, io.EOF):
 			return false, err
 		case !isFirst && startsLine && y.startsEntry(line): // even if it is broken
-			y.lines.hold()
+			y.lines.pushBack()
 			return true, nil
 		case err != nil:
 			return false, err
 		case startsLine && marker(line) != noMarker:
-			y.where = betweenLists
-			y.lines.hold()
+			y.state = betweenLists
+			y.lines.pushBack()
 			return !isFirst, nil
 		}
 		y.text = append(y.text, line...)
@@ -255,7 +255,7 @@ func (y *yamlSplitter) flowEntry() (bool, error) {
 					}
 					return true, nil
 				}
-				y.where = afterFlow
+				y.state = afterFlow
 				return y.current.line > 0, nil
 			case flowNoComma:
 				y.text = append(append(y.text, y.rest[:i]...), '\n')
@@ -279,7 +279,7 @@ func (y *yamlSplitter) flowEntry() (bool, error) {
 		if errors.Is(err, errPaused) {
 			return false, err
 		}
-		if errors.Is(err, io.EOF) || err == nil && !y.lines.isRest && marker(line) != noMarker {
+		if errors.Is(err, io.EOF) || err == nil && !y.lines.isContinuation && marker(line) != noMarker {
 			return false, y.cutOff()
 		}
 		if err != nil {

@@ -21,13 +21,13 @@ import (
 // a worker that is written in Go with it; what is needed of it is one request.
 // Source: Google, Cloud Storage JSON API, Objects: get, with alt=media.
 const (
-	gsEndpoint = "https://storage.googleapis.com"
-	gsScope    = "https://www.googleapis.com/auth/devstorage.read_only"
-	gsEmulator = "STORAGE_EMULATOR_HOST"
+	gcsEndpoint    = "https://storage.googleapis.com"
+	gcsScope       = "https://www.googleapis.com/auth/devstorage.read_only"
+	gcsEmulatorVar = "STORAGE_EMULATOR_HOST"
 )
 
 // gsFile is a file in Google Cloud Storage. It implements object.
-type gsFile struct {
+type gcsFile struct {
 	client      *http.Client
 	connect     func(context.Context) (*http.Client, error) // finds the credentials
 	refused     bool                                        // the last answer refused those of client
@@ -39,16 +39,16 @@ type gsFile struct {
 	generation string // the version that was found; "": none yet
 }
 
-func newGS(ctx context.Context, bucket, key string) (*gsFile, error) {
-	endpoint := gsEndpoint
-	opts := []option.ClientOption{option.WithScopes(gsScope)}
-	if host := os.Getenv(gsEmulator); host != "" {
+func newGCS(ctx context.Context, bucket, key string) (*gcsFile, error) {
+	endpoint := gcsEndpoint
+	opts := []option.ClientOption{option.WithScopes(gcsScope)}
+	if host := os.Getenv(gcsEmulatorVar); host != "" {
 		if endpoint = host; !strings.Contains(host, "://") {
 			endpoint = "http://" + host
 		}
 		opts = []option.ClientOption{option.WithoutAuthentication()}
 	}
-	f := &gsFile{bucket: bucket, key: key, total: -1}
+	f := &gcsFile{bucket: bucket, key: key, total: -1}
 	f.address = strings.TrimSuffix(endpoint, "/") + "/storage/v1/b/" + url.PathEscape(bucket) + "/o/" + url.PathEscape(key) + "?alt=media"
 	f.connect = func(ctx context.Context) (*http.Client, error) {
 		client, _, err := transport.NewClient(ctx, opts...)
@@ -66,14 +66,14 @@ func newGS(ctx context.Context, bucket, key string) (*gsFile, error) {
 	return f, nil
 }
 
-func (f *gsFile) use(client *http.Client) {
+func (f *gcsFile) use(client *http.Client) {
 	client.CheckRedirect = follow
 	f.client = client
 }
 
 // renew finds the machine's credentials anew, because Google has refused those of the client:
 // the library keeps a token until it expires, and the content of a file for ever.
-func (f *gsFile) renew() {
+func (f *gcsFile) renew() {
 	f.refused = false
 	// The credentials keep the context, which is not to end with this request.
 	client, err := f.connect(context.Background())
@@ -85,18 +85,18 @@ func (f *gsFile) renew() {
 	f.use(client)
 }
 
-func (f *gsFile) size() int64 { return f.total }
+func (f *gcsFile) size() int64 { return f.total }
 
-func (f *gsFile) close() { f.client.CloseIdleConnections() }
+func (f *gcsFile) close() { f.client.CloseIdleConnections() }
 
-func (f *gsFile) open(ctx context.Context, offset int64) (io.ReadCloser, error) {
+func (f *gcsFile) open(ctx context.Context, offset int64) (io.ReadCloser, error) {
 	address := f.address
 	if f.generation != "" {
 		address += "&generation=" + url.QueryEscape(f.generation)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, finally("this is no address of a file")
+		return nil, permanentf("this is no address of a file")
 	}
 	// What is stored as gzip comes so: unpacked on the way, it would have no offsets.
 	request.Header.Set("Accept-Encoding", "gzip")
@@ -118,7 +118,7 @@ func (f *gsFile) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 }
 
 // check takes in what the first answer says, and looks whether another fits to it.
-func (f *gsFile) check(r *http.Response, offset int64) error {
+func (f *gcsFile) check(r *http.Response, offset int64) error {
 	switch {
 	case r.StatusCode == http.StatusOK && offset == 0:
 		f.generation, f.total = r.Header.Get("X-Goog-Generation"), r.ContentLength
@@ -129,27 +129,27 @@ func (f *gsFile) check(r *http.Response, offset int64) error {
 	case r.StatusCode == http.StatusPartialContent:
 		return checkRange(r, offset, f.total)
 	}
-	return f.explain(r)
+	return f.describeError(r)
 }
 
 // explain says in words what to do about an answer.
-func (f *gsFile) explain(r *http.Response) error {
+func (f *gcsFile) describeError(r *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(r.Body, 1000)) // for what it is worth
 	answer := errors.New("Cloud Storage answers " + r.Status + ": " + cmp.Or(strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "")), " "), "nothing more"))
 	switch code := r.StatusCode; {
 	case code == http.StatusNotFound && f.generation != "", code == http.StatusPreconditionFailed, code == http.StatusRequestedRangeNotSatisfiable:
 		return ErrChanged
 	case code == http.StatusNotFound:
-		return finally("there is no file %q in the bucket %q: correct the address: %w", f.key, f.bucket, answer)
+		return permanentf("there is no file %q in the bucket %q: correct the address: %w", f.key, f.bucket, answer)
 	case f.anonymous && (code == http.StatusUnauthorized || code == http.StatusForbidden):
-		return finally("there are no credentials, and not everybody may read it; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", answer)
+		return permanentf("there are no credentials, and not everybody may read it; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", answer)
 	case code == http.StatusUnauthorized: // the token may have expired: the next one may be valid
 		f.refused = true
 		return fmt.Errorf("these credentials are not accepted by Google; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS: %w", answer)
 	case code == http.StatusForbidden:
-		return finally("these credentials may not read it: allow storage.objects.get on the bucket %q (roles/storage.objectViewer has it): %w", f.bucket, answer)
+		return permanentf("these credentials may not read it: allow storage.objects.get on the bucket %q (roles/storage.objectViewer has it): %w", f.bucket, answer)
 	case retry.TransientStatus(code):
 		return answer
 	}
-	return final{answer}
+	return permanentError{answer}
 }

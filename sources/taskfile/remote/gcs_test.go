@@ -30,7 +30,7 @@ func TestGS_RenewedCredentials(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	var renewed atomic.Bool
-	f := &gsFile{address: server.URL, total: -1, connect: func(context.Context) (*http.Client, error) {
+	f := &gcsFile{address: server.URL, total: -1, connect: func(context.Context) (*http.Client, error) {
 		if renewed.Load() {
 			return &http.Client{Transport: bearer("new")}, nil
 		}

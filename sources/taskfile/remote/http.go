@@ -16,10 +16,10 @@ import (
 )
 
 // mostRedirects is how often a server may send us elsewhere.
-const mostRedirects = 10
+const maxRedirects = 10
 
 // headerTime is how long a server may take to begin its answer.
-const headerTime = 30 * time.Second
+const headerTimeout = 30 * time.Second
 
 // httpFile is a file on a server. It implements object.
 type httpFile struct {
@@ -34,7 +34,7 @@ type httpFile struct {
 }
 
 func newHTTP(u *url.URL) *httpFile {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: headerTime, TLSHandshakeTimeout: headerTime,
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: headerTimeout, TLSHandshakeTimeout: headerTimeout,
 		DisableCompression: true, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Second}
 	return &httpFile{url: u, total: -1, client: &http.Client{Transport: transport, CheckRedirect: follow}}
 }
@@ -43,14 +43,14 @@ func newHTTP(u *url.URL) *httpFile {
 // not go along: the library drops the credentials itself, for another host.
 func follow(to *http.Request, via []*http.Request) error {
 	to.Header.Del("Referer") // has the query
-	if len(via) > mostRedirects {
-		return finally("the server has sent us elsewhere more than %d times: give the address where the file is", mostRedirects)
+	if len(via) > maxRedirects {
+		return permanentf("the server has sent us elsewhere more than %d times: give the address where the file is", maxRedirects)
 	}
 	if from := via[len(via)-1]; from.URL.Scheme == "https" && to.URL.Scheme != "https" {
-		return finally("the server sends us from https:// to %s://, where anybody on the way could change the file: give that address yourself if that is meant", to.URL.Scheme)
+		return permanentf("the server sends us from https:// to %s://, where anybody on the way could change the file: give that address yourself if that is meant", to.URL.Scheme)
 	}
 	if s := to.URL.Scheme; s != "http" && s != "https" {
-		return finally("the server sends us to an address of %s://", s)
+		return permanentf("the server sends us to an address of %s://", s)
 	}
 	return nil
 }
@@ -62,13 +62,13 @@ func (f *httpFile) close() { f.client.CloseIdleConnections() }
 func (f *httpFile) open(ctx context.Context, offset int64) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url.String(), nil)
 	if err != nil {
-		return nil, finally("this is no address of a file")
+		return nil, permanentf("this is no address of a file")
 	}
 	request.Header.Set("Accept-Encoding", "identity") // offsets are of the file as it is
 	if offset > 0 {
 		validator := f.validator()
 		if validator == "" {
-			return nil, finally("the connection broke after %d bytes, and the server gives neither an ETag nor a date by which to know the file again: copy the file here, and give the copy", offset)
+			return nil, permanentf("the connection broke after %d bytes, and the server gives neither an ETag nor a date by which to know the file again: copy the file here, and give the copy", offset)
 		}
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 		request.Header.Set("If-Range", validator)
@@ -99,7 +99,7 @@ func withoutAddress(err error) error {
 func (f *httpFile) begin(r *http.Response, offset int64) (io.ReadCloser, error) {
 	switch code := r.StatusCode; {
 	case code == http.StatusOK && offset == 0:
-		return r.Body, f.learn(r)
+		return r.Body, f.remember(r)
 	case code == http.StatusOK: // it has no ranges, or the file has changed
 		if !f.same(r) {
 			return nil, ErrChanged
@@ -119,21 +119,21 @@ func (f *httpFile) begin(r *http.Response, offset int64) (io.ReadCloser, error) 
 		if offset > 0 {
 			return nil, ErrChanged
 		}
-		return nil, finally("there is no such file (%s): correct the address", r.Status)
+		return nil, permanentf("there is no such file (%s): correct the address", r.Status)
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return nil, finally("the server does not let us read it (%s): give a signed address, or one with a name and a password (https://name:password@host/…)", r.Status)
+		return nil, permanentf("the server does not let us read it (%s): give a signed address, or one with a name and a password (https://name:password@host/…)", r.Status)
 	case retry.TransientStatus(code):
 		return nil, fmt.Errorf("the server answers %s", r.Status)
 	}
-	return nil, finally("the server answers %s, and not with a file", r.Status)
+	return nil, permanentf("the server answers %s, and not with a file", r.Status)
 }
 
 // learn takes in what is to be the same from now on.
-func (f *httpFile) learn(r *http.Response) error {
+func (f *httpFile) remember(r *http.Response) error {
 	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
 	case "", "identity", "gzip", "x-gzip", "zstd": // which the content shows by itself
 	default:
-		return finally("the server sends the file packed as %s, though nobody asked for it: only gzip and zstd can be read", encoding)
+		return permanentf("the server sends the file packed as %s, though nobody asked for it: only gzip and zstd can be read", encoding)
 	}
 	if f.found && !f.same(r) {
 		return ErrChanged
@@ -165,7 +165,7 @@ func checkRange(r *http.Response, offset, total int64) error {
 	from, _, dash := strings.Cut(part, "-")
 	start, err := strconv.ParseInt(from, 10, 64)
 	if !unit || !cut || !dash || err != nil || start != offset {
-		return finally("the server was asked for the bytes from %d on, and sends %q: copy the file here, and give the copy", offset, text)
+		return permanentf("the server was asked for the bytes from %d on, and sends %q: copy the file here, and give the copy", offset, text)
 	}
 	if n, err := strconv.ParseInt(of, 10, 64); err == nil && total >= 0 && n != total {
 		return ErrChanged

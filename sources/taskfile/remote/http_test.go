@@ -166,7 +166,7 @@ func TestHTTPBreaksOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, tc.handler)
-			got, err := read(t, s.URL, Options{Patience: 2 * time.Second})
+			got, err := read(t, s.URL, Options{GiveUpAfter: 2 * time.Second})
 			if err == nil || !strings.Contains(err.Error(), tc.want) || !bytes.Equal(got, content[:100_000]) {
 				t.Errorf("%d bytes, %v", len(got), err)
 			}
@@ -273,7 +273,7 @@ func TestHTTPStalls(t *testing.T) {
 		}
 	}))
 	defer close(silent)
-	got, err := read(t, s.URL, Options{Stall: 300 * time.Millisecond})
+	got, err := read(t, s.URL, Options{StallTimeout: 300 * time.Millisecond})
 	if err != nil || !bytes.Equal(got, f.content) || asked.Load() != 3 {
 		t.Errorf("%d bytes in %d requests: %v", len(got), asked.Load(), err)
 	}
@@ -330,7 +330,7 @@ func TestNames(t *testing.T) {
 		"https://me:pa@ss@host:1/a/b.json?x=y#z": "https://host:1/a/b.json", "http://host": "http://host", "S3://b/k?1": "s3://b/k?1",
 		"https://host/a@b": "https://host/a@b",
 	} {
-		if got := Name(address); got != want || !Is(address) {
+		if got := Redact(address); got != want || !Is(address) {
 			t.Errorf("%s: %s", address, got)
 		}
 	}

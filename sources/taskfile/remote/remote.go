@@ -23,20 +23,20 @@ type Options struct {
 	Region string
 	// Stall is after how long without a byte a connection is given up and made anew.
 	// Default 60 s.
-	Stall time.Duration
+	StallTimeout time.Duration
 	// Patience is after how long without a byte, on however many connections, the
 	// reading is given up. Default 5 minutes.
-	Patience time.Duration
+	GiveUpAfter time.Duration
 	// Log receives warnings about repeated requests and ambiguous YAML values.
 	Log zerolog.Logger
 }
 
 func (o Options) withDefaults() Options {
-	if o.Stall <= 0 {
-		o.Stall = time.Minute
+	if o.StallTimeout <= 0 {
+		o.StallTimeout = time.Minute
 	}
-	if o.Patience <= 0 {
-		o.Patience = 5 * time.Minute
+	if o.GiveUpAfter <= 0 {
+		o.GiveUpAfter = 5 * time.Minute
 	}
 	return o
 }
@@ -45,13 +45,15 @@ func (o Options) withDefaults() Options {
 var ErrChanged = errors.New("the file was changed while it was read: start again when it is complete, and skip its first tasks only if they are the same")
 
 // final is an error after which another try would only meet the same.
-type final struct{ error }
+type permanentError struct{ error }
 
-func (e final) Unwrap() error { return e.error }
+func (e permanentError) Unwrap() error { return e.error }
 
-func finally(format string, args ...any) error { return final{fmt.Errorf(format, args...)} }
+func permanentf(format string, args ...any) error { return permanentError{fmt.Errorf(format, args...)} }
 
-func isPassing(err error) bool { return !errors.As(err, new(final)) && !errors.Is(err, ErrChanged) }
+func isTransient(err error) bool {
+	return !errors.As(err, new(permanentError)) && !errors.Is(err, ErrChanged)
+}
 
 // An object is one version of a file: the one that the first open has found.
 type object interface {
@@ -80,7 +82,7 @@ func Is(path string) bool {
 
 // Name is an address as it may be told: without a password, and without what is behind
 // its "?", where signed addresses have theirs.
-func Name(address string) string {
+func Redact(address string) string {
 	scheme, rest, _ := strings.Cut(address, "://")
 	if scheme = strings.ToLower(scheme); scheme == "http" || scheme == "https" {
 		rest, _, _ = strings.Cut(rest, "#")
@@ -98,14 +100,14 @@ func Name(address string) string {
 // few times. ctx is Open's alone: the Reader reads until it is closed.
 func Open(ctx context.Context, address string, opts Options) (*Reader, error) {
 	opts = opts.withDefaults()
-	obj, err := find(context.WithoutCancel(ctx), address, opts)
+	obj, err := newObject(context.WithoutCancel(ctx), address, opts)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", Name(address), err)
+		return nil, fmt.Errorf("%s: %w", Redact(address), err)
 	}
-	r := newReader(Name(address), obj, opts)
+	r := newReader(Redact(address), obj, opts)
 	defer context.AfterFunc(ctx, r.cancel)()
-	attempts := retry.Transients(isPassing)
-	attempts.Reporter, attempts.Action, attempts.Late = r.reporter, "open", lateAnswer
+	attempts := retry.Transients(isTransient)
+	attempts.Reporter, attempts.Action, attempts.SlowAfter = r.reporter, "open", slowAfter
 	_, err = retry.AtStart(r.ctx, attempts, func() (struct{}, error) { return struct{}{}, r.connect() })
 	if err != nil {
 		_ = r.Close() // it has not been read
@@ -115,9 +117,9 @@ func Open(ctx context.Context, address string, opts Options) (*Reader, error) {
 }
 
 // lateAnswer is the time after which a request at the start is logged as unanswered.
-const lateAnswer = 3 * time.Second
+const slowAfter = 3 * time.Second
 
-func find(ctx context.Context, address string, opts Options) (object, error) {
+func newObject(ctx context.Context, address string, opts Options) (object, error) {
 	scheme, rest, _ := strings.Cut(address, "://")
 	switch scheme := strings.ToLower(scheme); scheme {
 	case "http", "https":
@@ -134,7 +136,7 @@ func find(ctx context.Context, address string, opts Options) (object, error) {
 		if scheme == "s3" {
 			return newS3(ctx, bucket, key, opts.Region)
 		}
-		return newGS(ctx, bucket, key)
+		return newGCS(ctx, bucket, key)
 	default:
 		return nil, fmt.Errorf("files from %s:// cannot be read: give one on https://, http://, s3:// or gs://, or a local one", scheme)
 	}

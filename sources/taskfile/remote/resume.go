@@ -25,13 +25,13 @@ type Reader struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	mu     sync.Mutex // held by Read, and by Close once that has ended
-	body   io.ReadCloser
-	drop   context.CancelFunc // ends the connection
-	stall  *time.Timer        // does so as well
-	offset int64
-	closed bool
-	err    error // for good
+	mu            sync.Mutex // held by Read, and by Close once that has ended
+	body          io.ReadCloser
+	disconnectNow context.CancelFunc // ends the connection
+	stall         *time.Timer        // does so as well
+	offset        int64
+	closed        bool
+	err           error // for good
 }
 
 func newReader(name string, obj object, opts Options) *Reader {
@@ -49,7 +49,7 @@ func (r *Reader) Size() int64 { return r.obj.size() }
 // connect begins a connection at the byte that is next.
 func (r *Reader) connect() error {
 	ctx, drop := context.WithCancel(r.ctx)
-	stall := time.AfterFunc(r.opts.Stall, drop)
+	stall := time.AfterFunc(r.opts.StallTimeout, drop)
 	defer stall.Stop()
 	var body io.ReadCloser
 	err := retry.Guard(func() (err error) { body, err = r.obj.open(ctx, r.offset); return err })
@@ -57,7 +57,7 @@ func (r *Reader) connect() error {
 		drop()
 		return r.cause(err)
 	}
-	r.body, r.drop, r.stall = body, drop, stall
+	r.body, r.disconnectNow, r.stall = body, drop, stall
 	return nil
 }
 
@@ -77,7 +77,7 @@ func (r *Reader) cause(err error) error {
 func (r *Reader) disconnect() {
 	if r.body != nil {
 		_ = r.body.Close() // it was only read from
-		r.drop()
+		r.disconnectNow()
 		r.body = nil
 	}
 }
@@ -98,7 +98,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 	}()
 	for tries := 1; r.err == nil; tries++ {
-		n, err := r.try(p)
+		n, err := r.readOnce(p)
 		if n > 0 {
 			r.offset += int64(n)
 			if err != nil {
@@ -111,14 +111,14 @@ func (r *Reader) Read(p []byte) (int, error) {
 			if attempt == nil {
 				attempt = r.reporter.Begin("read")
 			}
-			r.err = r.judge(attempt, err, tries, began)
+			r.err = r.onError(attempt, err, tries, began)
 		}
 	}
 	return 0, r.err
 }
 
 // try reads from the connection that there is, or from a new one.
-func (r *Reader) try(p []byte) (int, error) {
+func (r *Reader) readOnce(p []byte) (int, error) {
 	if r.ctx.Err() != nil {
 		return 0, ErrClosed
 	}
@@ -130,7 +130,7 @@ func (r *Reader) try(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	r.stall.Reset(r.opts.Stall)
+	r.stall.Reset(r.opts.StallTimeout)
 	var n int
 	err := retry.Guard(func() (err error) { n, err = r.body.Read(p); return err })
 	r.stall.Stop()
@@ -138,11 +138,11 @@ func (r *Reader) try(p []byte) (int, error) {
 }
 
 // judge returns the error that ends the reading, or waits before the next try and returns nil.
-func (r *Reader) judge(attempt *retry.Attempt, err error, tries int, began time.Time) error {
+func (r *Reader) onError(attempt *retry.Attempt, err error, tries int, began time.Time) error {
 	err = r.cause(err)
 	size := r.obj.size()
 	switch {
-	case errors.Is(err, ErrClosed), !isPassing(err):
+	case errors.Is(err, ErrClosed), !isTransient(err):
 		return err
 	case errors.Is(err, io.EOF) && (size < 0 || r.offset == size):
 		return io.EOF
@@ -153,7 +153,7 @@ func (r *Reader) judge(attempt *retry.Attempt, err error, tries int, began time.
 	if size >= 0 {
 		where = fmt.Sprintf("after %d of %d bytes", r.offset, size)
 	}
-	if since := time.Since(began); since > r.opts.Patience {
+	if since := time.Since(began); since > r.opts.GiveUpAfter {
 		return fmt.Errorf("download interrupted %s, and not resumed for %v in %d tries: %w", where, since.Round(time.Second), tries, err)
 	}
 	if tries == 1 { // most breaks are over as they come

@@ -18,7 +18,7 @@ import (
 )
 
 // anyRegion is asked where nobody names one; it knows each bucket's own.
-const anyRegion = "us-east-1"
+const defaultRegion = "us-east-1"
 
 // s3File is a file in Amazon S3. It implements object.
 type s3File struct {
@@ -36,11 +36,11 @@ func newS3(ctx context.Context, bucket, key, region string) (*s3File, error) {
 		return nil, err
 	}
 	if cfg.Region == "" {
-		cfg.Region = anyRegion
+		cfg.Region = defaultRegion
 	}
 	f := &s3File{bucket: bucket, key: key, total: -1}
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
-		cfg.HTTPClient = sqsapi.Redirected(c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = headerTime }))
+		cfg.HTTPClient = sqsapi.Redirected(c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = headerTimeout }))
 	}
 	f.cfg = cfg
 	f.connect()
@@ -78,7 +78,7 @@ func (f *s3File) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 		}
 	}
 	if err != nil {
-		return nil, f.explain(err, offset)
+		return nil, f.describeError(err, offset)
 	}
 	if offset == 0 {
 		f.total, f.etag, f.version = awssdk.ToInt64(out.ContentLength), out.ETag, out.VersionId
@@ -86,7 +86,7 @@ func (f *s3File) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 	}
 	if want := fmt.Sprintf("bytes %d-%d/%d", offset, f.total-1, f.total); awssdk.ToString(out.ContentRange) != want {
 		_ = out.Body.Close()
-		return nil, finally("S3 was asked for %q, and sends %q: copy the file here, and give the copy", want, awssdk.ToString(out.ContentRange))
+		return nil, permanentf("S3 was asked for %q, and sends %q: copy the file here, and give the copy", want, awssdk.ToString(out.ContentRange))
 	}
 	return out.Body, nil
 }
@@ -101,7 +101,7 @@ func bucketRegion(err error) string {
 }
 
 // explain says in words what to do about an error.
-func (f *s3File) explain(err error, offset int64) error {
+func (f *s3File) describeError(err error, offset int64) error {
 	code, status := "", 0
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -115,21 +115,21 @@ func (f *s3File) explain(err error, offset int64) error {
 	case status == http.StatusPreconditionFailed, status == http.StatusRequestedRangeNotSatisfiable, offset > 0 && status == http.StatusNotFound:
 		return ErrChanged
 	case code == "NoSuchBucket":
-		return finally("there is no bucket %q: correct the address: %w", f.bucket, err)
+		return permanentf("there is no bucket %q: correct the address: %w", f.bucket, err)
 	case status == http.StatusNotFound:
-		return finally("there is no file %q in the bucket: correct the address: %w", f.key, err)
+		return permanentf("there is no file %q in the bucket: correct the address: %w", f.key, err)
 	case sqsapi.HasNoCredentials(err) && offset == 0:
-		return finally("there are no credentials of AWS; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role: %w", err)
+		return permanentf("there are no credentials of AWS; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role: %w", err)
 	case strings.Contains(code, "AccessDenied"), status == http.StatusForbidden && code == "":
-		return finally("these credentials may not read it, or it is not there: allow s3:GetObject on arn:aws:s3:::%s/%s (and s3:ListBucket on the bucket, to be told which): %w", f.bucket, f.key, err)
+		return permanentf("these credentials may not read it, or it is not there: allow s3:GetObject on arn:aws:s3:::%s/%s (and s3:ListBucket on the bucket, to be told which): %w", f.bucket, f.key, err)
 	case sqsapi.Classify(err) == retry.Suspect: // credentials may be renewed
 		return fmt.Errorf("s3 GetObject: AWS does not accept these credentials, or the response is invalid; renew the credentials (aws sts get-caller-identity shows who they belong to): %w", err)
 	case status == http.StatusForbidden:
-		return finally("AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to): %w", err)
+		return permanentf("AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to): %w", err)
 	case code == "InvalidObjectState":
-		return finally("the file is archived: restore it first (aws s3api restore-object): %w", err)
+		return permanentf("the file is archived: restore it first (aws s3api restore-object): %w", err)
 	case sqsapi.IsRetryable(err):
 		return fmt.Errorf("s3 GetObject: %w", err)
 	}
-	return finally("s3 GetObject: %w", err)
+	return permanentf("s3 GetObject: %w", err)
 }

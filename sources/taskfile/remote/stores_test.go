@@ -117,7 +117,7 @@ func gsStore(t *testing.T) store {
 			t.Fatalf("fake-gcs-server: %v", err)
 		}
 	}
-	t.Setenv(gsEmulator, network.Address)
+	t.Setenv(gcsEmulatorVar, network.Address)
 	return store{
 		scheme: "gs", network: network,
 		put: func(key string, content []byte) {
