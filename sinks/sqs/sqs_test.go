@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/sinktest"
 	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
 // fakeQueue is a queue of a fake server.

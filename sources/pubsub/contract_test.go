@@ -8,8 +8,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ctworker/ctworker/internal/pubsubtest"
+	"github.com/ctworker/ctworker/internal/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

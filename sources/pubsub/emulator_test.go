@@ -9,8 +9,8 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/ctworker/ctworker/internal/pubsubtest"
+	"github.com/ctworker/ctworker/internal/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
 // The contract, kept against the emulator, with a subscription that delivers exactly

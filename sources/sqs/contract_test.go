@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/sourcetest"
 	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
 func TestContract(t *testing.T) {

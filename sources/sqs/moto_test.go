@@ -9,10 +9,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/ctworker/ctworker/internal/sourcetest"
 	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
 // The contract, kept against moto. That a handle is no longer good after another

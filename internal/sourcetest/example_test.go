@@ -3,9 +3,9 @@ package sourcetest_test
 import (
 	"testing"
 
+	"github.com/ctworker/ctworker/internal/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/function"
-	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
 // The test of a source that hands out a list and ends.

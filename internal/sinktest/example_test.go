@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/ctworker/ctworker/internal/sinktest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/eventlog"
-	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
 // The test of a sink that writes a file of lines.
