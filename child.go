@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 // The variables of the task protocol; see docs/protocol.md.

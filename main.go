@@ -18,8 +18,8 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/cloudqueue"
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/sources/function"
 )
 

@@ -17,7 +17,7 @@ import (
 	"testing"
 
 	"github.com/ctworker/ctworker"
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 // programVar makes the test binary be one of programs.

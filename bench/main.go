@@ -23,7 +23,7 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 func main() {

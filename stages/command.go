@@ -1,8 +1,8 @@
 package stages
 
 import (
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/procexec"
 )
 
 // Command is a Runner that runs each task as a process of its own.

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/stages"
 )
 

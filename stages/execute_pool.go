@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/procexec"
 )
 
 // Warm runs the tasks it takes in the warm processes of a pool, one a slot. What a

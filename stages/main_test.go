@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 func TestMain(m *testing.M) {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 const engineDescription = `The Python package starts this, to have the tasks of a Python program run in forks

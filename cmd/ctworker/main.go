@@ -11,7 +11,7 @@ import (
 	"github.com/ctworker/ctworker"
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 func main() {

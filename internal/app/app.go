@@ -13,10 +13,10 @@ import (
 
 	"github.com/ctworker/ctworker/internal/cloudqueue"
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/profile"
 	"github.com/ctworker/ctworker/internal/worker"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/spotwatch"
 	"github.com/ctworker/ctworker/stages"
 )

@@ -6,7 +6,7 @@ import (
 	"os"
 
 	"github.com/ctworker/ctworker/internal/config"
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/sources/taskfile"
 	"github.com/ctworker/ctworker/sources/taskfile/remote"
 	"github.com/ctworker/ctworker/stages"

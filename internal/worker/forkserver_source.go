@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 

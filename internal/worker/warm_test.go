@@ -15,9 +15,9 @@ import (
 
 	"github.com/ctworker/ctworker"
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/worker"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/stages"
 )
 

@@ -13,10 +13,10 @@ import (
 	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/progress"
 	"github.com/ctworker/ctworker/internal/startup"
 	"github.com/ctworker/ctworker/pipeline"
-	"github.com/ctworker/ctworker/procexec"
 	"github.com/ctworker/ctworker/sources/taskfile"
 	"github.com/ctworker/ctworker/stages"
 )

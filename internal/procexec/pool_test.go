@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 // poolRun is one run of a pool, with what came of its tasks.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 // start starts a script without a standard stream.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
-	"github.com/ctworker/ctworker/procexec"
 )
 
 // write is a script that writes the file $1 to its standard output.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 func closed() <-chan struct{} {

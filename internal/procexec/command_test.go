@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/procexec"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 // The task arrives on standard input byte for byte, whatever its size.
