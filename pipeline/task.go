@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"bytes"
 	"encoding/json"
 	"time"
 )
@@ -15,22 +14,6 @@ type Task struct {
 	// Data is the task's input as raw JSON, byte for byte as the source had
 	// it. No stage decodes it on the way.
 	Data json.RawMessage
-}
-
-// IntegerID returns the task id for an integer in a source: its decimal digits. It returns
-// false if text is not a decimal integer in JSON notation. Examples are 1.0, 1e3 and 007,
-// which have no unambiguous digits.
-func IntegerID(text []byte) (string, bool) {
-	digits := bytes.TrimPrefix(text, []byte("-"))
-	if len(digits) == 0 || len(digits) > 1 && digits[0] == '0' {
-		return "", false
-	}
-	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return "", false
-		}
-	}
-	return string(text), true
 }
 
 // AppendJSON appends the task as queues have it, {"task_id": "...", "data": ...}, on

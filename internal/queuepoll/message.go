@@ -29,7 +29,7 @@ func parse(body string) (pipeline.Task, error) {
 	case m.TaskID == nil:
 		return pipeline.Task{}, errors.New("the message has no task_id")
 	case m.TaskID.Kind() == '0':
-		integer, ok := pipeline.IntegerID(m.TaskID)
+		integer, ok := rawjson.IntegerID(m.TaskID)
 		if !ok {
 			return pipeline.Task{}, fmt.Errorf("the message's task_id is %.40s: it must be a string or an integer", m.TaskID)
 		}

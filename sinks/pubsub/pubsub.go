@@ -15,8 +15,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ErrClosed says that the Sink was closed.
-var ErrClosed = errors.New("pubsub: the event queue is closed")
+// errClosed says that the Sink was closed.
+var errClosed = errors.New("pubsub: the event queue is closed")
 
 // Options say which queue. Only Queue and Project are required.
 type Options struct {
@@ -91,7 +91,7 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, pubsubapi.ErrSenderClosed):
-		return ErrClosed
+		return errClosed
 	case ctx.Err() != nil:
 		return ctx.Err()
 	default:

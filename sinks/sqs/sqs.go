@@ -13,8 +13,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ErrClosed says that the Sink was closed.
-var ErrClosed = errors.New("sqs: the event queue is closed")
+// errClosed says that the Sink was closed.
+var errClosed = errors.New("sqs: the event queue is closed")
 
 // Options say which queue. Only Queue is required.
 type Options struct {
@@ -84,7 +84,7 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, sqsapi.ErrSenderClosed):
-		return ErrClosed
+		return errClosed
 	case ctx.Err() != nil:
 		return ctx.Err()
 	default:

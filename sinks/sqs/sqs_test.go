@@ -387,7 +387,7 @@ func TestManyEventsGoInBatches(t *testing.T) {
 		t.Errorf("%d events in %d requests", n, r)
 	}
 	closeNow(t, s)
-	if err := write(t, s, events[0]); !errors.Is(err, ErrClosed) {
+	if err := write(t, s, events[0]); !errors.Is(err, errClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }

@@ -171,7 +171,7 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 func (j *jsonEntries) id(v jsontext.Value, keep bool) (string, error) {
 	switch {
 	case v.Kind() == '0':
-		id, ok := pipeline.IntegerID(v)
+		id, ok := rawjson.IntegerID(v)
 		if !ok {
 			return "", at(j.text.lineOfMark(), nil, "task_id is %.40s, a number: it must be a string or an integer", v)
 		}

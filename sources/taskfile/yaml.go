@@ -8,6 +8,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -224,7 +225,7 @@ func (y *yamlEntries) id(entry yamlEntry, id *yaml.Node) (string, error) {
 	case s.kind == nullScalar:
 		return "", at(entry.line, nil, "task_id is null: it must be a string or an integer")
 	case s.kind != stringScalar:
-		if id, ok := pipeline.IntegerID([]byte(text)); ok {
+		if id, ok := rawjson.IntegerID([]byte(text)); ok {
 			return id, nil
 		}
 		return "", at(entry.line, nil, "task_id is %s: it must be a string, so put it in quotes: \"%s\"", s.kind, excerpt(text))

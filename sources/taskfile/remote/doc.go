@@ -1,7 +1,7 @@
 // Package remote reads a file that is elsewhere, from its first byte to its last: over
 // https:// or http://, in Amazon S3 (s3://) or in Google Cloud Storage (gs://).
 //
-//	Open ─▶ object (http.go, s3.go, gs.go) ─▶ Reader (resume.go) ─▶ the bytes
+//	Open ─▶ object (http.go, s3.go, gs.go) ─▶ reader (resume.go) ─▶ the bytes
 //	            ▲                                │ the connection broke, or stalls
 //	            └──── the rest, of the same ─────┘
 //

@@ -138,7 +138,7 @@ func (f *gcsFile) describeError(r *http.Response) error {
 	answer := errors.New("Cloud Storage answers " + r.Status + ": " + cmp.Or(strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "")), " "), "nothing more"))
 	switch code := r.StatusCode; {
 	case code == http.StatusNotFound && f.generation != "", code == http.StatusPreconditionFailed, code == http.StatusRequestedRangeNotSatisfiable:
-		return ErrChanged
+		return errChanged
 	case code == http.StatusNotFound:
 		return permanentf("there is no file %q in the bucket %q: correct the address: %w", f.key, f.bucket, answer)
 	case f.anonymous && (code == http.StatusUnauthorized || code == http.StatusForbidden):

@@ -102,7 +102,7 @@ func (f *httpFile) begin(r *http.Response, offset int64) (io.ReadCloser, error) 
 		return r.Body, f.remember(r)
 	case code == http.StatusOK: // it has no ranges, or the file has changed
 		if !f.same(r) {
-			return nil, ErrChanged
+			return nil, errChanged
 		}
 		if _, err := io.CopyN(io.Discard, r.Body, offset); err != nil {
 			return nil, err
@@ -110,14 +110,14 @@ func (f *httpFile) begin(r *http.Response, offset int64) (io.ReadCloser, error) 
 		return r.Body, nil
 	case code == http.StatusPartialContent:
 		if tag := r.Header.Get("ETag"); tag != "" && tag != f.etag {
-			return nil, ErrChanged
+			return nil, errChanged
 		}
 		return r.Body, checkRange(r, offset, f.total)
 	case code == http.StatusRequestedRangeNotSatisfiable, code == http.StatusPreconditionFailed:
-		return nil, ErrChanged
+		return nil, errChanged
 	case code == http.StatusNotFound, code == http.StatusGone:
 		if offset > 0 {
-			return nil, ErrChanged
+			return nil, errChanged
 		}
 		return nil, permanentf("there is no such file (%s): correct the address", r.Status)
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
@@ -136,7 +136,7 @@ func (f *httpFile) remember(r *http.Response) error {
 		return permanentf("the server sends the file packed as %s, though nobody asked for it: only gzip and zstd can be read", encoding)
 	}
 	if f.found && !f.same(r) {
-		return ErrChanged
+		return errChanged
 	}
 	f.found, f.total = true, r.ContentLength
 	f.etag, f.modified = r.Header.Get("ETag"), r.Header.Get("Last-Modified")
@@ -168,7 +168,7 @@ func checkRange(r *http.Response, offset, total int64) error {
 		return permanentf("the server was asked for the bytes from %d on, and sends %q: copy the file here, and give the copy", offset, text)
 	}
 	if n, err := strconv.ParseInt(of, 10, 64); err == nil && total >= 0 && n != total {
-		return ErrChanged
+		return errChanged
 	}
 	return nil
 }

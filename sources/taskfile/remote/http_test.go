@@ -59,7 +59,7 @@ func serve(t *testing.T, h http.Handler) *httptest.Server {
 
 func read(t *testing.T, address string, opts Options) ([]byte, error) {
 	t.Helper()
-	r, err := Open(t.Context(), address, opts)
+	r, err := open(t.Context(), address, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func TestHTTPAtStart(t *testing.T) {
 		"ftp://host/file": "ftp:// cannot be read", "https://": "this is no address", "http://user:secret@[::1/x": "this is no address",
 		"s3://bucket": "s3://bucket/tasks.json", "gs:///x": "gs://bucket/tasks.json",
 	} {
-		if _, err := Open(t.Context(), address, Options{}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+		if _, err := open(t.Context(), address, Options{}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -291,7 +291,7 @@ func TestCloseEndsARead(t *testing.T) {
 		<-silent
 	}))
 	defer close(silent)
-	r, err := Open(t.Context(), s.URL+"/", Options{})
+	r, err := open(t.Context(), s.URL+"/", Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,15 +306,15 @@ func TestCloseEndsARead(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := <-ended; !errors.Is(err, ErrClosed) {
+	if err := <-ended; !errors.Is(err, errClosed) {
 		t.Errorf("%v", err)
 	}
-	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, ErrClosed) {
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, errClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		_, err := Open(ctx, s.URL+"/hangs", Options{})
+		_, err := open(ctx, s.URL+"/hangs", Options{})
 		ended <- err
 	}()
 	<-asked
@@ -330,12 +330,12 @@ func TestNames(t *testing.T) {
 		"https://me:pa@ss@host:1/a/b.json?x=y#z": "https://host:1/a/b.json", "http://host": "http://host", "S3://b/k?1": "s3://b/k?1",
 		"https://host/a@b": "https://host/a@b",
 	} {
-		if got := Redact(address); got != want || !Is(address) {
+		if got := redactAddress(address); got != want || !isRemote(address) {
 			t.Errorf("%s: %s", address, got)
 		}
 	}
 	for _, path := range []string{"tasks.json", "/a/b", "://x", "a b://c", "C:\\x", "-", "1a://x"} {
-		if Is(path) {
+		if isRemote(path) {
 			t.Errorf("%s is an address", path)
 		}
 	}

@@ -41,8 +41,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// ErrChanged says that the file is no longer the one whose reading was begun.
-var ErrChanged = errors.New("the file was changed while it was read: start again when it is complete, and skip its first tasks only if they are the same")
+// errChanged says that the file is no longer the one whose reading was begun.
+var errChanged = errors.New("the file was changed while it was read: start again when it is complete, and skip its first tasks only if they are the same")
 
 // final is an error after which another try would only meet the same.
 type permanentError struct{ error }
@@ -52,12 +52,12 @@ func (e permanentError) Unwrap() error { return e.error }
 func permanentf(format string, args ...any) error { return permanentError{fmt.Errorf(format, args...)} }
 
 func isTransient(err error) bool {
-	return !errors.As(err, new(permanentError)) && !errors.Is(err, ErrChanged)
+	return !errors.As(err, new(permanentError)) && !errors.Is(err, errChanged)
 }
 
 // An object is one version of a file: the one that the first open has found.
 type object interface {
-	// open begins to read at an offset. An error that is neither final nor ErrChanged
+	// open begins to read at an offset. An error that is neither final nor errChanged
 	// may be another the next time. ctx is of the body as well.
 	open(ctx context.Context, offset int64) (body io.ReadCloser, err error)
 	// size is the file's, once it has been opened; -1 where that is not known.
@@ -66,8 +66,8 @@ type object interface {
 	close()
 }
 
-// Is reports whether a path is an address, of whatever kind, and not of a local file.
-func Is(path string) bool {
+// isRemote reports whether a path is an address, of whatever kind, and not of a local file.
+func isRemote(path string) bool {
 	scheme, _, ok := strings.Cut(path, "://")
 	if !ok || scheme == "" {
 		return false
@@ -82,7 +82,7 @@ func Is(path string) bool {
 
 // Name is an address as it may be told: without a password, and without what is behind
 // its "?", where signed addresses have theirs.
-func Redact(address string) string {
+func redactAddress(address string) string {
 	scheme, rest, _ := strings.Cut(address, "://")
 	if scheme = strings.ToLower(scheme); scheme == "http" || scheme == "https" {
 		rest, _, _ = strings.Cut(rest, "#")
@@ -97,14 +97,14 @@ func Redact(address string) string {
 }
 
 // Open finds the file, and begins to read it. What the network keeps from it is tried a
-// few times. ctx is Open's alone: the Reader reads until it is closed.
-func Open(ctx context.Context, address string, opts Options) (*Reader, error) {
+// few times. ctx is Open's alone: the reader reads until it is closed.
+func open(ctx context.Context, address string, opts Options) (*reader, error) {
 	opts = opts.withDefaults()
 	obj, err := newObject(context.WithoutCancel(ctx), address, opts)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", Redact(address), err)
+		return nil, fmt.Errorf("%s: %w", redactAddress(address), err)
 	}
-	r := newReader(Redact(address), obj, opts)
+	r := newReader(redactAddress(address), obj, opts)
 	defer context.AfterFunc(ctx, r.cancel)()
 	attempts := retry.Transients(isTransient)
 	attempts.Reporter, attempts.Action, attempts.SlowAfter = r.reporter, "open", slowAfter
@@ -157,11 +157,11 @@ func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Opt
 	if file.OnWait == nil {
 		file.OnWait = func() { opts.Log.Info().Str("file", path).Msg("waiting for a writer of the FIFO") }
 	}
-	if !Is(path) {
+	if !isRemote(path) {
 		return startup.Open(ctx, func() (*taskfile.Source, error) { return taskfile.Open(path, file) },
 			func(s *taskfile.Source) { _ = s.Close(context.Background()) }, "opening "+path)
 	}
-	r, err := Open(ctx, path, opts)
+	r, err := open(ctx, path, opts)
 	if err != nil {
 		return nil, err
 	}

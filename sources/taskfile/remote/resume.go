@@ -11,12 +11,12 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// ErrClosed says that the Reader was closed.
-var ErrClosed = errors.New("the file is closed")
+// errClosed says that the reader was closed.
+var errClosed = errors.New("the file is closed")
 
-// A Reader reads a file to its end, over as many connections as it takes. One goroutine
+// A reader reads a file to its end, over as many connections as it takes. One goroutine
 // reads.
-type Reader struct {
+type reader struct {
 	name     string
 	obj      object
 	opts     Options
@@ -34,20 +34,20 @@ type Reader struct {
 	err           error // for good
 }
 
-func newReader(name string, obj object, opts Options) *Reader {
-	r := &Reader{name: name, obj: obj, opts: opts, reporter: retry.NewReporter(opts.Log, name)}
+func newReader(name string, obj object, opts Options) *reader {
+	r := &reader{name: name, obj: obj, opts: opts, reporter: retry.NewReporter(opts.Log, name)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
 
 // Name is the file's address, as it may be told.
-func (r *Reader) Name() string { return r.name }
+func (r *reader) Name() string { return r.name }
 
 // Size is how many bytes the file has, or -1 where nobody says.
-func (r *Reader) Size() int64 { return r.obj.size() }
+func (r *reader) Size() int64 { return r.obj.size() }
 
 // connect begins a connection at the byte that is next.
-func (r *Reader) connect() error {
+func (r *reader) connect() error {
 	ctx, drop := context.WithCancel(r.ctx)
 	stall := time.AfterFunc(r.opts.StallTimeout, drop)
 	defer stall.Stop()
@@ -64,17 +64,17 @@ func (r *Reader) connect() error {
 var errStalled = errors.New("nothing has come for too long")
 
 // cause is why a connection ended, where we have ended it ourselves.
-func (r *Reader) cause(err error) error {
+func (r *reader) cause(err error) error {
 	switch {
 	case r.ctx.Err() != nil:
-		return ErrClosed
+		return errClosed
 	case errors.Is(err, context.Canceled):
 		return errStalled
 	}
 	return err
 }
 
-func (r *Reader) disconnect() {
+func (r *reader) disconnect() {
 	if r.body != nil {
 		_ = r.body.Close() // it was only read from
 		r.disconnectNow()
@@ -84,7 +84,7 @@ func (r *Reader) disconnect() {
 
 // Read reads the next bytes. Where the connection breaks, it waits for another, for as
 // long as Options.Patience says. Its error is io.EOF, or else for good.
-func (r *Reader) Read(p []byte) (int, error) {
+func (r *reader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(p) == 0 {
@@ -118,9 +118,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 }
 
 // try reads from the connection that there is, or from a new one.
-func (r *Reader) readOnce(p []byte) (int, error) {
+func (r *reader) readOnce(p []byte) (int, error) {
 	if r.ctx.Err() != nil {
-		return 0, ErrClosed
+		return 0, errClosed
 	}
 	if size := r.obj.size(); size >= 0 && r.offset >= size {
 		return 0, io.EOF
@@ -138,11 +138,11 @@ func (r *Reader) readOnce(p []byte) (int, error) {
 }
 
 // judge returns the error that ends the reading, or waits before the next try and returns nil.
-func (r *Reader) onError(attempt *retry.Attempt, err error, tries int, began time.Time) error {
+func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began time.Time) error {
 	err = r.cause(err)
 	size := r.obj.size()
 	switch {
-	case errors.Is(err, ErrClosed), !isTransient(err):
+	case errors.Is(err, errClosed), !isTransient(err):
 		return err
 	case errors.Is(err, io.EOF) && (size < 0 || r.offset == size):
 		return io.EOF
@@ -162,19 +162,19 @@ func (r *Reader) onError(attempt *retry.Attempt, err error, tries int, began tim
 	}
 	attempt.Failed(fmt.Errorf("task file download interrupted %s: %w", where, err))
 	if !retry.Pause(r.ctx, tries-2) {
-		return ErrClosed
+		return errClosed
 	}
 	return nil
 }
 
 // Close ends the reading, also one that is under way. Close again does nothing.
-func (r *Reader) Close() error {
+func (r *reader) Close() error {
 	r.cancel()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.disconnect()
 	if !r.closed {
-		r.closed, r.err = true, ErrClosed
+		r.closed, r.err = true, errClosed
 		r.obj.close()
 	}
 	return nil

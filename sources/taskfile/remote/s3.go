@@ -113,7 +113,7 @@ func (f *s3File) describeError(err error, offset int64) error {
 	}
 	switch {
 	case status == http.StatusPreconditionFailed, status == http.StatusRequestedRangeNotSatisfiable, offset > 0 && status == http.StatusNotFound:
-		return ErrChanged
+		return errChanged
 	case code == "NoSuchBucket":
 		return permanentf("there is no bucket %q: correct the address: %w", f.bucket, err)
 	case status == http.StatusNotFound:

@@ -159,7 +159,7 @@ func testStore(t *testing.T, s store) {
 	}
 
 	cut.Cut(1)
-	r, err := Open(t.Context(), address, Options{})
+	r, err := open(t.Context(), address, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func testStore(t *testing.T, s store) {
 		t.Errorf("its size is %d", r.Size())
 	}
 	s.put(key, append([]byte("x"), content[1:]...)) // as long as before
-	if _, err = io.ReadAll(r); !errors.Is(err, ErrChanged) {
+	if _, err = io.ReadAll(r); !errors.Is(err, errChanged) {
 		t.Errorf("changed meanwhile: %v", err)
 	}
 	if err := r.Close(); err != nil {

@@ -1,0 +1,19 @@
+package rawjson
+
+import "bytes"
+
+// IntegerID returns the task id for an integer in a source: its decimal digits. It returns
+// false if text is not a decimal integer in JSON notation. Examples are 1.0, 1e3 and 007,
+// which have no unambiguous digits.
+func IntegerID(text []byte) (string, bool) {
+	digits := bytes.TrimPrefix(text, []byte("-"))
+	if len(digits) == 0 || len(digits) > 1 && digits[0] == '0' {
+		return "", false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return "", false
+		}
+	}
+	return string(text), true
+}
