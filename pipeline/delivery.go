@@ -12,63 +12,63 @@ import (
 )
 
 var (
-	// ErrLeaseLost says that the source no longer holds the task for us: it
-	// may be running elsewhere, and must be neither acknowledged nor told of.
+	// ErrLeaseLost is returned if the lease on a task has ended. Another worker may have
+	// received the task, so it must be neither acknowledged nor reported.
 	ErrLeaseLost = errors.New("lease lost")
 
 	// ErrPermanent is returned if the source refuses a request for a reason that applies to
 	// every task, for example because a permission is missing. A refused settlement fails
-	// the run; a refused extension is retried while the lease holds.
+	// the run; a refused lease extension is retried while the lease holds.
 	ErrPermanent = errors.New("refused")
 
-	// ErrAlreadySettled says that a delivery was settled a second time, and in
-	// another way. It is a fault in a stage.
-	ErrAlreadySettled = errors.New("delivery is settled already")
+	// ErrAlreadySettled is returned if a delivery is settled a second time and in a
+	// different way. It indicates a bug in a stage.
+	ErrAlreadySettled = errors.New("delivery already settled")
 )
 
-// A Lease is what a Source holds for us while we have one of its tasks. Its
-// methods may block on the network, and may be called from any goroutine; a
-// Delivery calls Ack or Release at most once, and neither after the other.
-// They retry transient errors themselves, until ctx is done. A panic in one of them counts as
-// an error.
+// Lease is a source's temporary exclusive claim on a task for one worker. Its methods may
+// block on the network and may be called from any goroutine. They retry transient errors
+// until ctx is done. A panic in one of them counts as an error.
+//
+// A Delivery calls at most one of Ack and Release, and only once.
 type Lease interface {
-	// Ack says that the task is done and must not be delivered again.
+	// Ack removes the task from the source, so that it is not delivered again.
 	Ack(ctx context.Context) error
-	// Release makes the task available again after delay (0: at once).
+	// Release makes the task available again after delay, or at once if delay is 0.
 	Release(ctx context.Context, delay time.Duration) error
-	// Extend asks that the lease last d from now, and returns when it will
-	// end. It returns an error that Is ErrLeaseLost where the lease is gone.
+	// Extend extends the lease until d from now and returns when it will expire. It returns
+	// an error that wraps ErrLeaseLost if the lease has ended.
 	Extend(ctx context.Context, d time.Duration) (time.Time, error)
-	// Expires is when the lease ended or ends, as known when the task was
-	// received; the zero time where it never does.
+	// ExpiresAt returns when the lease expires, as known when the task was received. The
+	// zero time means that it never expires.
 	ExpiresAt() time.Time
 }
 
-// A Delivery is a Task that a Source has handed over, with the Lease on it.
+// Delivery is a Task received from a Source, and the Lease on it.
 //
-// One goroutine owns a Delivery at any time; handing it to a channel hands
-// over ownership. The owner that drops it settles it, with one of Ack, Release
-// and LetExpire. That this happens once is enforced here and nowhere else.
+// One goroutine owns a Delivery at any time. Sending it on a channel transfers the
+// ownership. Before the owner drops the Delivery, it settles it with exactly one of Ack,
+// Release and LetExpire; Delivery enforces that.
 type Delivery struct {
 	Task Task
-	// Attempt counts the task's deliveries, from 1.
+	// Attempt is the number of times the task has been delivered, from 1.
 	Attempt int
 
 	lease    Lease
-	received time.Time // when the run got it
+	received time.Time // when the run received it
 	number   int64     // position in the run, from 0
 	leased   bool      // the lease can expire
 
-	mu       sync.Mutex
-	until    time.Time // when the lease expires, on the clock of package boottime; valid if leased
-	withheld bool      // its event was not written because the lease was lost
-	reported bool      // the loss of the lease has been logged
-	settled  settlement
-	lost     chan struct{} // made by the first Lost or MarkLeaseLost
-	cause    error         // why it was lost; nil while it is held
-	after    func()        // what OnSettled was given
+	mu        sync.Mutex
+	until     time.Time // when the lease expires, on the clock of package boottime; valid if leased
+	withheld  bool      // its event was not written because the lease was lost
+	reported  bool      // the loss of the lease has been logged
+	settled   settlement
+	lost      chan struct{} // created by the first call of Lost or MarkLeaseLost
+	cause     error         // why the lease was lost, or nil
+	onSettled func()        // argument of OnSettled
 
-	// The run's books; see ledger.go. A delivery made outside a run has none.
+	// The run's tracker, or nil if the delivery was created outside a run. See inflight.go.
 	inFlight   *inFlight
 	hasCredit  bool
 	part       part
@@ -81,16 +81,15 @@ const (
 	open settlement = iota
 	acked
 	released
-	abandoned
+	expires
 )
 
 func (s settlement) String() string {
-	return [...]string{"open", "acknowledged", "released", "abandoned"}[s]
+	return [...]string{"open", "acknowledged", "released", "left to expire"}[s]
 }
 
-// NewDelivery returns an unsettled delivery. A nil lease is one that never
-// ends and whose methods do nothing, as for a local file. An attempt below 1
-// counts as 1.
+// NewDelivery returns an unsettled delivery. A nil lease never expires, and its methods do
+// nothing, as for a local file. An attempt below 1 counts as 1.
 func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
 	d := new(Delivery)
 	d.init(task, lease, attempt)
@@ -109,58 +108,55 @@ func (d *Delivery) init(task Task, lease Lease, attempt int) {
 	}
 }
 
-// A Batch makes deliveries, many of them in one piece of memory. The zero value is
-// ready. What it makes is kept in memory until all that share the piece are dropped,
-// so that it is for sources that hand over as fast as they can.
-type DeliveryArena struct{ left []Delivery }
+// DeliveryArena allocates deliveries in blocks of 32. A block is freed only when all its
+// deliveries have been dropped, so use it for sources that produce tasks as fast as they
+// can. The zero value is ready to use. It is not safe for concurrent use.
+type DeliveryArena struct{ free []Delivery }
 
-// arenaSize is how many deliveries share a piece of memory, and maxArenaTaskBytes how large
-// a task is at most that is kept by others.
 const (
-	arenaSize         = 32
-	maxArenaTaskBytes = 4 << 10
+	arenaSize         = 32      // deliveries per block
+	maxArenaTaskBytes = 4 << 10 // larger tasks are allocated alone, to be freed earlier
 )
 
-// New is NewDelivery.
+// New is like NewDelivery.
 func (b *DeliveryArena) New(task Task, lease Lease, attempt int) *Delivery {
 	if len(task.Data) > maxArenaTaskBytes {
 		return NewDelivery(task, lease, attempt)
 	}
-	if len(b.left) == 0 {
-		b.left = make([]Delivery, arenaSize)
+	if len(b.free) == 0 {
+		b.free = make([]Delivery, arenaSize)
 	}
-	d := &b.left[0]
-	b.left = b.left[1:]
+	d := &b.free[0]
+	b.free = b.free[1:]
 	d.init(task, lease, attempt)
 	return d
 }
 
-// Ack settles the delivery: the task is over. Where the lease was lost
-// meanwhile it returns ErrLeaseLost and tells the source nothing. Settling
-// again in the same way does nothing; in another it returns ErrAlreadySettled.
+// Ack settles the delivery: the task is finished. If the lease was lost, it returns
+// ErrLeaseLost and sends no request to the source. A repeated call does nothing. If the
+// delivery was settled in a different way, Ack returns ErrAlreadySettled.
 func (d *Delivery) Ack(ctx context.Context) error {
-	tell, after, err := d.settle(acked)
-	if err == nil && tell {
+	notifySource, onSettled, err := d.settle(acked)
+	if err == nil && notifySource {
 		if d.leased {
 			err = d.request(func() error { return d.lease.Ack(ctx) })
 		} else {
 			err = d.lease.Ack(ctx)
 		}
 	}
-	after() // an acknowledgment may take long, and be tried again: the lease is kept meanwhile
+	onSettled() // after the request, because the lease must be extended while Ack is retried
 	if err != nil {
 		return fmt.Errorf("ack task %q: %w", d.Task.ID, err)
 	}
 	return nil
 }
 
-// Release settles the delivery: the task becomes available again after delay.
-// Where the lease was lost meanwhile there is nothing to give back, and it
-// returns nil.
+// Release settles the delivery: the task becomes available again after delay. If the lease
+// was lost, there is nothing to release, and Release returns nil.
 func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
-	tell, after, err := d.settle(released)
-	after() // a renewal that came to the source after the release would undo it
-	if err == nil && tell {
+	notifySource, onSettled, err := d.settle(released)
+	onSettled() // before the request, because a later lease extension would undo the release
+	if err == nil && notifySource {
 		err = d.request(func() error { return d.lease.Release(ctx, delay) })
 	}
 	if err != nil && !errors.Is(err, ErrLeaseLost) {
@@ -169,66 +165,67 @@ func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	return nil
 }
 
-// LetExpire settles the delivery without a word to the source: the lease runs
-// out by itself. It is for a task that this worker shall not be handed again
-// at once, such as one that is skipped.
+// LetExpire settles the delivery without a request to the source: the task becomes
+// available when its lease expires. Use it for a task that must not be delivered to this
+// worker again at once, such as one that is skipped.
 func (d *Delivery) LetExpire() error {
-	_, after, err := d.settle(abandoned)
-	after()
+	_, onSettled, err := d.settle(expires)
+	onSettled()
 	if err != nil && !errors.Is(err, ErrLeaseLost) {
-		return fmt.Errorf("abandon task %q: %w", d.Task.ID, err)
+		return fmt.Errorf("let lease of task %q expire: %w", d.Task.ID, err)
 	}
 	return nil
 }
 
-// settle moves the delivery from open to s and takes it out of the run's books.
-// It reports whether the source is to be told: by the first call alone, and only
-// while the lease is held. after is what OnSettled was given, to be called once.
-func (d *Delivery) settle(s settlement) (tell bool, after func(), err error) {
+// settle changes the state of the delivery from open to s and removes it from the run's
+// tracker. notifySource is true on the first call, if the lease is held: then the caller
+// sends the request to the source. onSettled is the argument of OnSettled on the first
+// call, and a no-op otherwise.
+func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), err error) {
 	if d.leased {
-		d.Held() // or it is lost
+		d.Held() // marks an expired lease as lost
 	}
-	after = func() {}
+	onSettled = func() {}
 	d.mu.Lock()
 	was, lost := d.settled, d.cause
 	if was == open {
 		d.settled = s
-		if d.after != nil {
-			after, d.after = d.after, nil
+		if d.onSettled != nil {
+			onSettled, d.onSettled = d.onSettled, nil
 		}
 	}
 	d.mu.Unlock()
 	switch {
 	case was == s:
-		return false, after, nil
+		return false, onSettled, nil
 	case was != open:
-		return false, after, fmt.Errorf("%w: it was %v", ErrAlreadySettled, was)
+		return false, onSettled, fmt.Errorf("%w: it was %v", ErrAlreadySettled, was)
 	}
 	if d.inFlight != nil {
 		d.inFlight.remove(d)
 	}
-	return lost == nil, after, lost
+	return lost == nil, onSettled, lost
 }
 
-// Received is when the run got the delivery from its source; the zero time for one
-// made outside a run.
+// ReceivedAt returns when the run received the delivery from its source. It is zero for a
+// delivery created outside a run.
 func (d *Delivery) ReceivedAt() time.Time { return d.received }
 
 // Number returns the position of the delivery in the run: 0 for the first one received.
 func (d *Delivery) Number() int64 { return d.number }
 
-// OnSettled has f called once the lease need not be kept any longer: before a
-// release is told to the source, and after an acknowledgment has been; at once if
-// the delivery has been settled. It is for the one stage that keeps leases: a second
-// call takes the place of the first.
+// OnSettled registers f to be called once when the lease need no longer be extended: before
+// a release is sent to the source, and after an acknowledgment. If the delivery has been
+// settled already, f is called at once. OnSettled is for the one stage that extends leases;
+// a second call replaces f.
 func (d *Delivery) OnSettled(f func()) {
 	d.mu.Lock()
-	over := d.settled != open
-	if !over {
-		d.after = f
+	settled := d.settled != open
+	if !settled {
+		d.onSettled = f
 	}
 	d.mu.Unlock()
-	if over {
+	if settled {
 		f()
 	}
 }
@@ -240,10 +237,10 @@ func (d *Delivery) Settled() bool {
 	return d.settled != open
 }
 
-// Extend asks the source to extend the lease until duration from now, and returns when it
-// will expire. If the source reports that the lease is lost, the delivery is marked Lost. A
-// lease that has expired is not extended, because the source may have delivered the task to
-// another worker; Extend then returns an error that wraps ErrLeaseLost.
+// Extend extends the lease until duration from now, and returns when it will expire. If the
+// source reports that the lease is lost, the delivery is marked lost. A lease that has
+// expired is not extended, because the source may have delivered the task to another
+// worker; Extend then returns an error that wraps ErrLeaseLost.
 func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Time, error) {
 	if !d.Held() {
 		return time.Time{}, d.lostError()
@@ -270,7 +267,7 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 	return until, nil
 }
 
-// request is ask for a settlement. The run counts it while it is under way.
+// request is callSource for a settlement. The run counts the settlements in flight.
 func (d *Delivery) request(settle func() error) error {
 	if d.inFlight != nil {
 		d.inFlight.settling.Add(1)
@@ -279,27 +276,28 @@ func (d *Delivery) request(settle func() error) error {
 	return d.callSource(settle)
 }
 
-// ask sends a request to the source. A panic in the lease's method becomes an error.
+// callSource calls request, which calls a method of the lease. A panic in it becomes an
+// error.
 func (d *Delivery) callSource(request func() error) error {
 	if d.inFlight == nil || d.inFlight.reach == nil || !d.leased {
 		return recovered(request)
 	}
-	return d.inFlight.reach.during(leaseAnswered, func() error { return recovered(request) })
+	return d.inFlight.reach.observe(isSourceResponse, func() error { return recovered(request) })
 }
 
-// leaseAnswered reports whether an error of a Lease is a response of the source. Any other
-// error means that the request was abandoned without a response.
-func leaseAnswered(err error) bool {
+// isSourceResponse reports whether an error of a Lease is a response of the source. Any
+// other error means that the request ended without a response.
+func isSourceResponse(err error) bool {
 	return errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrPermanent)
 }
 
-// Expires is when the lease ends, as known when the task was received; the
-// zero time where it never does.
+// ExpiresAt returns when the lease expires, as known when the task was received. It is zero
+// if the lease never expires.
 func (d *Delivery) ExpiresAt() time.Time { return d.lease.ExpiresAt() }
 
-// Left returns the remaining time of the lease. Time while the machine is suspended counts.
-// The result is 0 or negative if the lease has expired, and the maximum duration if it never
-// expires.
+// RemainingLease returns the remaining time of the lease. It includes time in which the
+// machine is suspended. The result is 0 or negative if the lease has expired, and the
+// maximum duration if it never expires.
 func (d *Delivery) RemainingLease() time.Duration {
 	if !d.leased {
 		return math.MaxInt64
@@ -310,8 +308,8 @@ func (d *Delivery) RemainingLease() time.Duration {
 	return until.Sub(boottime.Now())
 }
 
-// Held reports whether the lease is known to hold now. If it has expired, for example because
-// the process was stopped for a long time, Held marks the delivery Lost.
+// Held reports whether the lease is known to hold now. If it has expired, for example
+// because the process was stopped for a long time, Held marks the delivery lost.
 func (d *Delivery) Held() bool {
 	d.mu.Lock()
 	until, cause := d.until, d.cause
@@ -322,8 +320,8 @@ func (d *Delivery) Held() bool {
 	case !d.leased:
 		return true
 	}
-	late := boottime.Now().Sub(until)
-	if late < 0 {
+	overdue := boottime.Now().Sub(until)
+	if overdue < 0 {
 		return true
 	}
 	d.mu.Lock()
@@ -332,7 +330,7 @@ func (d *Delivery) Held() bool {
 	if extended {
 		return d.Held()
 	}
-	d.MarkLeaseLost(fmt.Errorf("it expired %v ago", late.Round(time.Millisecond)))
+	d.MarkLeaseLost(fmt.Errorf("it expired %v ago", overdue.Round(time.Millisecond)))
 	return false
 }
 
@@ -357,8 +355,8 @@ func (d *Delivery) withhold() bool {
 	return true
 }
 
-// ReportLoss reports whether the caller must log the loss of the lease. It returns true on
-// the first call only, so that the loss is logged once.
+// ReportLoss reports whether the caller must log the loss of the lease. Only the first call
+// returns true, so that the loss is logged once.
 func (d *Delivery) ReportLoss() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -375,15 +373,16 @@ func (d *Delivery) LostCause() error {
 	return d.cause
 }
 
-// Withheld reports whether the delivery's event was not written; see Event.Withheld.
+// Withheld reports whether the delivery's event was not written because its lease was lost;
+// see Event.Withheld.
 func (d *Delivery) Withheld() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.withheld
 }
 
-// Lost is closed when the lease is gone: then the task's process is killed and
-// nothing is acknowledged.
+// Lost returns a channel that is closed when the lease is lost. Then the task must be
+// killed and must not be acknowledged.
 func (d *Delivery) Lost() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -397,9 +396,9 @@ func (d *Delivery) lostChan() chan struct{} {
 	return d.lost
 }
 
-// MarkLeaseLost marks the delivery Lost because of cause, which is wrapped so that it matches
-// ErrLeaseLost. Calls after the first one, or after settling, have no effect. MarkLeaseLost reports
-// whether this call had one.
+// MarkLeaseLost marks the delivery lost because of cause, which is wrapped so that it
+// matches ErrLeaseLost. Only the first call has an effect, and only before the delivery is
+// settled. MarkLeaseLost reports whether this call had an effect.
 func (d *Delivery) MarkLeaseLost(cause error) bool {
 	if !errors.Is(cause, ErrLeaseLost) {
 		cause = fmt.Errorf("%w: %w", ErrLeaseLost, cause)
@@ -414,9 +413,9 @@ func (d *Delivery) MarkLeaseLost(cause error) bool {
 	return true
 }
 
-// ReleaseSlot says that the task no longer takes up a slot, so that the source
-// may fetch another in its place. The stage that executes calls it; settling a
-// delivery does so too. It counts once.
+// ReleaseSlot reports that the task no longer occupies a slot, so that another task may be
+// fetched. The stage that executes tasks calls it; settling a delivery has the same effect.
+// Repeated calls do nothing.
 func (d *Delivery) ReleaseSlot() {
 	if d.inFlight != nil {
 		d.inFlight.releaseSlot(d)
@@ -430,10 +429,10 @@ func (d *Delivery) taskEnded() {
 	}
 }
 
-// delivery makes every type that embeds *Delivery a Item.
+// delivery implements Item, also for types that embed *Delivery.
 func (d *Delivery) delivery() *Delivery { return d }
 
-// noLease is held on tasks that cannot be taken from us.
+// noLease is the lease on a task that cannot be lost.
 type noLease struct{}
 
 func (noLease) Ack(context.Context) error                    { return nil }

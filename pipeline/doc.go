@@ -1,35 +1,46 @@
-// Package pipeline is the language that ctworker's stages speak: what a task,
-// a delivery, an outcome, a verdict and an event are; what a Source, a Stage and
-// a Sink promise; and the Run that joins them and brings them to an end.
+// Package pipeline defines the types that ctworker's stages exchange (Task, Delivery, Outcome,
+// Verdict, Event), the contracts of Source, Stage and Sink, and the Run that connects stages
+// to a pipeline and shuts it down.
 //
-//	 Fetch                 Stop, Work, Kill         Settle             Close
-//	┌────────┐  ┌────────┐   ┌─────────┐   ┌──────────┐  ┌────────┐  ┌───────┐
-//	│ Source │─▶│ window │─▶ │ execute │─▶ │ classify │─▶│ settle │─▶│ Sink  │
-//	└────────┘  └────────┘   └─────────┘   └──────────┘  └────────┘  └───────┘
-//	     *Delivery     *Delivery        Result       Decision
+//	┌────────┐  ┌───────────┐  ┌────────┐  ┌─────────┐  ┌──────────┐  ┌────────┐  ┌──────┐
+//	│ Source │─▶│ skip/limit│─▶│ extend │─▶│ execute │─▶│ classify │─▶│ settle │─▶│ Sink │
+//	└────────┘  └───────────┘  └────────┘  └─────────┘  └──────────┘  └────────┘  └──────┘
+//	       *Delivery      *Delivery   *Delivery      Result       Decision      Event
 //
-// # The guarantee
+// The stages in the diagram are those of package stages. A pipeline may have others.
+//
+// # Guarantees
 //
 // Every Delivery that a Source returns is settled exactly once, however the run ends: when
-// the source is exhausted, a stage needs no more deliveries, StopFetching, Stop, Kill or Fail is
-// called, or a stage fails or panics. A task is acknowledged only after its event is durable,
-// so a crash in between can repeat a task but not lose it. An event is written only while the
-// lease on its task is known to hold (see Delivery.Held). Once a lease has expired, the run
-// sends no request for it to the source.
+// the source is exhausted, a stage needs no more deliveries, StopFetching, Stop, Kill or Fail
+// is called, or a stage fails or panics. A task is acknowledged only after its event is
+// durable, so a crash in between can repeat a task but not lose it. An event is written only
+// while the lease on its task is known to hold (see Delivery.Held). Once a lease has expired,
+// the run sends no request for it to the source.
 //
-// A Source is asked only for what can start: Options.Slots deliveries, and
-// Options.Ahead beyond them, are out at a time.
+// A Source is asked only for deliveries that can start soon: at most Options.Slots plus
+// Options.Prefetch deliveries wait for a slot or run.
 //
-// # How a run ends
+// # Shutdown
 //
-// StopFetching is a planned end, Stop is a requested shutdown, and Kill is the second request: after
-// these, Wait returns nil. Fail reports a fault that is not a task's, and Wait returns its
-// error. The phases are contexts. They end in the order of the diagram, and every step after
-// Stop or Kill has a time limit; see end.go and Phases.
+// Five contexts control a run (see Phases). They end in this order, marked by ■:
+//
+//	Stop()     ├─ GracePeriod ─┼─ KillDelay ─┼─ up to 5 s ─┤
+//	Fetch      ■ release what has not started│             │
+//	Shutdown   ■ notify tasks  │             │             │
+//	Terminate                  ■ SIGTERM     │             │
+//	Kill                                     ■ SIGKILL     │
+//	Settle                                    report, ack  ■ abandon
+//
+// Each wait is skipped once no task runs. Kill ends the first four contexts at once.
+// StopFetching and Fail end Fetch only: running tasks may finish. Then the time to report and
+// settle is Options.SettleTimeout. A sixth context, Close, bounds the time to close the source
+// and the sinks.
+//
+// Wait returns nil after StopFetching, Stop and Kill, and the error of Fail after Fail.
 //
 // # Scope
 //
-// The package does not know file formats, clouds, processes or signals; the packages that
-// import it do. It does not reorder, join or fan out deliveries: a Run is a single line of
-// stages.
+// Package pipeline has no knowledge of file formats, clouds, processes or signals. It does
+// not reorder, join or fan out deliveries: a Run is a single line of stages.
 package pipeline

@@ -13,7 +13,7 @@ import (
 	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
-// EventType is the event_type of the specification.
+// EventType is an event_type of the specification.
 type EventType string
 
 // The event types.
@@ -28,59 +28,59 @@ const (
 	KeepAlive         EventType = "keep_alive"
 )
 
-// An Event is what is told to the outside: one JSON object. Make one for a task
-// with NewTaskEvent; fill in Type, Time and Hostname for any other.
+// Event is one JSON object that reports an outcome, or something else about the run.
+// NewTaskEvent returns the event of a task. For any other event, set Type, Time and
+// Hostname.
 type Event struct {
-	// Time is when it happened; it is told in UTC with microseconds.
+	// Time is when the event happened. It is written in UTC with microseconds.
 	Time time.Time
-	// Hostname is the machine's.
+	// Hostname is the host name of this machine.
 	Hostname string
 	Type     EventType
 
-	// TaskID, Attempt, Outcome and Retry stand in the four task events. Retry
-	// says what was decided for the task, not what it asked for.
+	// TaskID, Attempt, Outcome and Retry are the fields of the four task events. Retry
+	// reports whether the task will be retried, not whether it requested that.
 	TaskID  string
 	Attempt int
 	Outcome Outcome
 	Retry   bool
-	// RetryDeniedReason is why a task that is worth another attempt gets none, or "".
+	// NotRetried is the reason why a task that qualifies for a retry is not retried, or "".
 	NotRetried string
 
-	// Exception and StackTrace stand in fatal and non-fatal exceptions.
+	// Exception and StackTrace are fields of fatal and non-fatal exceptions.
 	Exception  string
 	StackTrace string
-	// Message is a message that is no task, whole, in the exception that tells of it.
+	// Message is the complete malformed message, in the exception that reports it.
 	Message string
 
-	// Extra are further fields, told last and in order.
+	// Extra are additional fields. They are written last, in order.
 	Extra []Field
 
-	// Withheld reports whether the event must not be written because the lease on its task
+	// Withheld reports whether the event must not be written, because the lease on its task
 	// is not known to hold now: another worker may have received the task and will report
-	// it. It is nil for events of tasks without a lease and for all other events, which can
-	// always be written. See Sink.
+	// it. It is nil for events that can always be written: those of tasks whose lease never
+	// expires, and those that are not about a task. See Sink.
 	Withheld func() bool
 }
 
-// A Field is a further field of an Event.
+// Field is an additional field of an Event.
 type Field struct {
 	Name string
 	// Value is one JSON value.
 	Value json.RawMessage
 }
 
-// NewTaskEvent returns the event that tells of a task. It reports false for an
-// outcome that nobody is told of, because the task goes back as if it had not
-// been taken: Interrupted and LeaseLost.
-func NewTaskEvent(j Decision, hostname string, now time.Time) (Event, bool) {
+// NewTaskEvent returns the event that reports the outcome of a task. It returns false if
+// the outcome is not reported, because the task is released: Interrupted and LeaseLost.
+func NewTaskEvent(d Decision, hostname string, now time.Time) (Event, bool) {
 	e := Event{
 		Time: now, Hostname: hostname,
-		TaskID: j.Task.ID, Attempt: j.Attempt, Outcome: j.Outcome, Retry: j.Verdict == Retry, NotRetried: j.RetryDeniedReason,
+		TaskID: d.Task.ID, Attempt: d.Attempt, Outcome: d.Outcome, Retry: d.Verdict == Retry, NotRetried: d.RetryDeniedReason,
 	}
-	if !j.ExpiresAt().IsZero() {
-		e.Withheld = j.withhold
+	if !d.ExpiresAt().IsZero() {
+		e.Withheld = d.withhold
 	}
-	switch j.Outcome.Kind {
+	switch d.Outcome.Kind {
 	case Completed:
 		e.Type = TaskCompleted
 	case Exception:
@@ -95,9 +95,9 @@ func NewTaskEvent(j Decision, hostname string, now time.Time) (Event, bool) {
 	return e, true
 }
 
-// appendTime appends t as the specification has it: ISO 8601 with microseconds and
-// no zone, which is UTC. Formatting costs more than all else in an event that says
-// little, so that what the events of one second have in common is kept.
+// appendTime appends t in UTC as the specification requires: ISO 8601 with microseconds and
+// without a zone. Formatting the time dominates the cost of a small event, so the text of
+// the last second is cached.
 func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	at := lastSecond.Load()
@@ -113,7 +113,7 @@ func appendTime(b []byte, t time.Time) []byte {
 	return b
 }
 
-// lastSecond is the second that an event was told of last.
+// lastSecond is the cached second of appendTime.
 var lastSecond atomic.Pointer[second]
 
 type second struct {
@@ -149,7 +149,7 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// NewMalformedEvent returns the event that tells of a message that is no task.
+// NewMalformedEvent returns the event that reports a malformed message.
 func NewMalformedEvent(message string, reason error, hostname string, now time.Time) Event {
 	return Event{
 		Time: now, Hostname: hostname, Type: NonFatalException,
@@ -157,10 +157,10 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 	}
 }
 
-// NewSpotTerminationEvent returns the event that reports a provider's termination notice for
-// this machine. instance is the provider's name of the machine, action the provider's word
-// for what it will do, and source where the notice was read. deadline is zero if the provider
-// states none.
+// NewSpotTerminationEvent returns the event that reports a termination notice of the
+// provider for this machine. instance is the provider's name of the machine, action the
+// provider's term for what will happen to it, and source the origin of the notice. deadline
+// is zero if the provider states none.
 func NewSpotTerminationEvent(instance, kind, action, source string, deadline time.Time, hostname string, now time.Time) Event {
 	e := Event{Time: now, Hostname: hostname, Type: SpotTermination}
 	add := func(name, text string) {
@@ -177,8 +177,8 @@ func NewSpotTerminationEvent(instance, kind, action, source string, deadline tim
 	return e
 }
 
-// NewKeepAliveEvent returns the event that tells that a worker lives, on the instance
-// of this name in this zone, which may be "".
+// NewKeepAliveEvent returns the event that reports that the worker on the given instance is
+// alive. zone may be "".
 func NewKeepAliveEvent(instance, zone, hostname string, now time.Time) Event {
 	id := rawjson.AppendQuote(nil, instance)
 	e := Event{Time: now, Hostname: hostname, Type: KeepAlive, Extra: []Field{{Name: "instance_id", Value: id}}}
@@ -189,8 +189,8 @@ func NewKeepAliveEvent(instance, zone, hostname string, now time.Time) Event {
 	return e
 }
 
-// ErrorTrace is the stack of the panic that caused err, or else the chain of errors
-// that led to it, outermost first: a Go error has no stack.
+// ErrorTrace returns the stack of the panic that caused err. For any other error, which has
+// no stack, it returns the chain of wrapped errors, outermost first.
 func ErrorTrace(err error) string {
 	var p *PanicError
 	if errors.As(err, &p) {
@@ -203,7 +203,7 @@ func ErrorTrace(err error) string {
 	return text
 }
 
-// appendMessage appends a message that is no task, in base64 if it is no text.
+// appendMessage appends the malformed message, in base64 if it is not valid UTF-8.
 func (e *Event) appendMessage(b []byte) []byte {
 	switch {
 	case e.Message == "":
@@ -264,17 +264,17 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, d.Round(time.Microsecond).Seconds(), 'f', -1, 64)
 }
 
-// appendString appends s as a JSON string. Invalid UTF-8 becomes U+FFFD, and an encoded lone
-// surrogate becomes its \u escape.
+// appendString appends s as a JSON string. Invalid UTF-8 becomes U+FFFD, and an encoded
+// lone surrogate becomes its \u escape.
 func appendString(b []byte, s string) []byte { return rawjson.AppendQuote(b, s) }
 
 // appendValue appends v as a JSON value on one line. An empty v becomes null. Invalid JSON
-// becomes a string, so that the event log stays readable.
+// becomes a string, so that the event log remains readable.
 func appendValue(b []byte, v json.RawMessage) []byte {
 	switch {
 	case len(v) == 0:
 		return append(b, "null"...)
-	case isWord(v):
+	case isTrivial(v):
 		return append(b, v...)
 	}
 	c, ok := rawjson.Compact(v)
@@ -284,8 +284,8 @@ func appendValue(b []byte, v json.RawMessage) []byte {
 	return append(b, c...)
 }
 
-// isWord reports whether v is a JSON value that needs no parser to be seen as one.
-func isWord(v []byte) bool {
+// isTrivial reports whether v is a JSON value that is recognized without a parser.
+func isTrivial(v []byte) bool {
 	switch string(v) {
 	case "null", "true", "false", "0", `""`, "{}", "[]":
 		return true

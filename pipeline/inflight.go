@@ -7,54 +7,54 @@ import (
 	"time"
 )
 
-// ledger is a run's books: which deliveries are out, and how many more may be
-// fetched. It is what makes two promises checkable: that a source is never
-// asked for more than can start, and that no delivery is dropped unsettled.
+// inFlight tracks the deliveries of a run that are in flight, and the number of credits:
+// how many more may be fetched. It ensures that a source is never asked for more deliveries
+// than can start, and that no delivery is dropped unsettled.
 type inFlight struct {
-	mu      sync.Mutex
-	credits int           // how many deliveries may be fetched now; below 0 after a resize
-	more    chan struct{} // holds one token when credits may have come
-	head    *Delivery     // the deliveries that are out, newest first
-	out     int
-	in      int64     // how many there have been in all
-	idle    time.Time // since when none has been out; valid while out is 0
-	ended   int       // how many deliveries are out whose task has ended
+	mu        sync.Mutex
+	credits   int           // number of deliveries that may be fetched now; can be negative after resize
+	more      chan struct{} // holds one token if credits may have been added
+	head      *Delivery     // list of the deliveries in flight, newest first
+	n         int           // number of deliveries in flight
+	received  int64         // total number of deliveries
+	idleSince time.Time     // valid if n is 0
+	ended     int           // number of deliveries in flight whose task has ended
 
 	complete bool          // nothing more will be received
 	quiet    chan struct{} // closed once no task runs and none will start
 	isQuiet  bool          // quiet is closed
 
-	settling atomic.Int64 // requests under way that settle a delivery
+	settling atomic.Int64 // number of settlements in flight
 
-	giveBack func(*Delivery) // the run's, for Delivery.ReleaseAsync
-	reach    *reach          // reachability of the source's provider
+	releaseAsync func(*Delivery) // the run's, for Delivery.ReleaseAsync
+	reach        *reachability   // reachability of the source's provider
 }
 
-// part is the part of a run that a delivery is in.
+// part is the part of a run in which a delivery is.
 type part uint8
 
 const (
 	partNone   part = iota // not received, or settled
-	partRun                // received: it waits for a slot, or its task runs
-	partSettle             // its task has ended: it waits to be reported and settled
+	partRun                // waits for a slot, or its task runs
+	partSettle             // its task has ended, and it waits to be reported and settled
 )
 
 func newInFlight(credits int) *inFlight {
-	return &inFlight{credits: credits, more: make(chan struct{}, 1), idle: time.Now(), quiet: make(chan struct{})}
+	return &inFlight{credits: credits, more: make(chan struct{}, 1), idleSince: time.Now(), quiet: make(chan struct{})}
 }
 
-// take blocks until as many as least may be fetched, which may change meanwhile, and
-// takes up to most credits.
-func (l *inFlight) acquire(ctx context.Context, least func() int, most int) (int, error) {
+// acquire waits until at least minCredits() credits are available and takes up to
+// maxCredits of them. minCredits is called again whenever credits may have been added.
+func (l *inFlight) acquire(ctx context.Context, minCredits func() int, maxCredits int) (int, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		want := max(least(), 1)
+		want := max(minCredits(), 1)
 		l.mu.Lock()
 		n := 0
 		if l.credits >= want {
-			n = min(l.credits, most)
+			n = min(l.credits, maxCredits)
 			l.credits -= n
 		}
 		l.mu.Unlock()
@@ -68,26 +68,26 @@ func (l *inFlight) acquire(ctx context.Context, least func() int, most int) (int
 	}
 }
 
-// received enters what a Receive for granted deliveries has returned, and puts
-// back the credits it did not use.
+// add adds the deliveries of a Receive that was granted a number of credits, and returns
+// the unused credits.
 func (l *inFlight) add(ds []*Delivery, granted int) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, d := range ds {
-		d.inFlight, d.hasCredit, d.part, d.received, d.number = l, true, partRun, now, l.in
+		d.inFlight, d.hasCredit, d.part, d.received, d.number = l, true, partRun, now, l.received
 		d.next = l.head
 		if l.head != nil {
 			l.head.prev = d
 		}
 		l.head = d
-		l.out++
-		l.in++
+		l.n++
+		l.received++
 	}
 	l.addCredits(granted - len(ds))
 }
 
-// put returns n credits; the caller holds l.mu.
+// addCredits adds n credits. The caller holds l.mu.
 func (l *inFlight) addCredits(n int) {
 	if n <= 0 {
 		return
@@ -99,7 +99,7 @@ func (l *inFlight) addCredits(n int) {
 	}
 }
 
-// resize changes by how much may be out in all.
+// resize adds by credits, or removes -by credits if by is negative.
 func (l *inFlight) resize(by int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +110,7 @@ func (l *inFlight) resize(by int) {
 	}
 }
 
-// freeSlot returns d's credit, once.
+// releaseSlot returns the credit of d, unless it has been returned already.
 func (l *inFlight) releaseSlot(d *Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,28 +118,28 @@ func (l *inFlight) releaseSlot(d *Delivery) {
 		d.hasCredit = false
 		l.addCredits(1)
 	}
-	l.end(d)
+	l.markEnded(d)
 }
 
 // taskEnded records that the task of d has ended.
 func (l *inFlight) taskEnded(d *Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.end(d)
+	l.markEnded(d)
 }
 
-// end is taskEnded for a caller that holds l.mu.
-func (l *inFlight) end(d *Delivery) {
+// markEnded is taskEnded for a caller that holds l.mu.
+func (l *inFlight) markEnded(d *Delivery) {
 	if d.part == partRun {
 		d.part = partSettle
 		l.ended++
-		l.checkIdle()
+		l.checkQuiet()
 	}
 }
 
-// lookQuiet closes quiet once no task runs and none will start. The caller holds l.mu.
-func (l *inFlight) checkIdle() {
-	if l.complete && l.out == l.ended && !l.isQuiet {
+// checkQuiet closes quiet once no task runs and none will start. The caller holds l.mu.
+func (l *inFlight) checkQuiet() {
+	if l.complete && l.n == l.ended && !l.isQuiet {
 		l.isQuiet = true
 		close(l.quiet)
 	}
@@ -150,10 +150,10 @@ func (l *inFlight) seal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.complete = true
-	l.checkIdle()
+	l.checkQuiet()
 }
 
-// settled strikes d out of the books. Delivery.settle calls it once.
+// remove removes d. Delivery.settle calls it once.
 func (l *inFlight) remove(d *Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,48 +174,49 @@ func (l *inFlight) remove(d *Delivery) {
 		d.next.prev = d.prev
 	}
 	d.prev, d.next = nil, nil
-	if l.out--; l.out == 0 {
-		l.idle = time.Now()
+	if l.n--; l.n == 0 {
+		l.idleSince = time.Now()
 	}
-	l.checkIdle()
+	l.checkQuiet()
 }
 
-// idleFor is for how long no delivery has been out.
+// idleFor returns how long no delivery has been in flight.
 func (l *inFlight) idleFor() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.out > 0 {
+	if l.n > 0 {
 		return 0
 	}
-	return time.Since(l.idle)
+	return time.Since(l.idleSince)
 }
 
-// total returns how many deliveries have been received in all.
+// total returns the total number of deliveries received.
 func (l *inFlight) total() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.in
+	return l.received
 }
 
-// outNow returns how many deliveries are out.
+// count returns the number of deliveries in flight.
 func (l *inFlight) count() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return int64(l.out)
+	return int64(l.n)
 }
 
-// counts returns how many deliveries are out whose task has not ended, and how many whose task has.
+// counts returns the number of deliveries in flight whose task has not ended, and of those
+// whose task has.
 func (l *inFlight) counts() (unended, ended int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return int64(l.out - l.ended), int64(l.ended)
+	return int64(l.n - l.ended), int64(l.ended)
 }
 
-// outstanding returns the deliveries that have not been settled.
+// unsettled returns the deliveries that have not been settled.
 func (l *inFlight) unsettled() []*Delivery {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ds := make([]*Delivery, 0, l.out)
+	ds := make([]*Delivery, 0, l.n)
 	for d := l.head; d != nil; d = d.next {
 		ds = append(ds, d)
 	}

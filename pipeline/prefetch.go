@@ -6,27 +6,26 @@ import (
 	"time"
 )
 
-// demand is how many tasks a run fetches ahead of its slots, and in what portions.
-type demand struct {
-	ahead atomic.Int64
+// prefetch decides how many tasks a run fetches in addition to its slots.
+type prefetch struct {
+	target atomic.Int64
 
-	// What is known of the tasks, where the source is shared.
+	// Statistics of the tasks, collected if the source is shared.
 	mu      sync.Mutex
-	ran     int
+	samples int
 	average time.Duration
 }
 
-// maxPrefetch is how many tasks of a shared source are fetched ahead at most, however
-// short they are.
+// maxPrefetch is the maximum number of prefetched tasks of a shared source.
 const maxPrefetch = 1024
 
-// steady is after how many tasks their average is believed.
+// minSamples is the number of tasks after which their average duration is used.
 const minSamples = 8
 
-// SetPrefetch changes Options.Ahead, but to no less than that was: how many tasks can
-// be put to use beyond one for each slot depends on how short they are, and only
-// the stage that executes them sees that. What has been fetched already stays. Of a
-// shared source the run decides by itself, and this does nothing.
+// SetPrefetch changes Options.Prefetch to n, but not below its initial value. The stage
+// that executes tasks calls it, because only that stage can tell how many tasks per slot
+// are useful. Tasks that have been prefetched already are kept. SetPrefetch does nothing if
+// the source is shared, because then the Run decides.
 func (r *Run) SetPrefetch(n int) {
 	if !r.opts.SharedSource {
 		r.setPrefetch(n)
@@ -35,54 +34,55 @@ func (r *Run) SetPrefetch(n int) {
 
 func (r *Run) setPrefetch(n int) {
 	n = max(n, r.opts.Prefetch)
-	r.inFlight.resize(n - int(r.demand.ahead.Swap(int64(n))))
+	r.inFlight.resize(n - int(r.prefetch.target.Swap(int64(n))))
 }
 
-// Observe tells the run how long a task has taken a slot. The stage that executes
+// ObserveDuration records how long a task occupied its slot. The stage that executes tasks
 // calls it.
-func (r *Run) ObserveDuration(took time.Duration) {
+func (r *Run) ObserveDuration(duration time.Duration) {
 	if !r.opts.SharedSource {
 		return
 	}
-	d := &r.demand
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	p := &r.prefetch
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	const weight = 16
-	if d.ran++; d.ran == 1 {
-		d.average = took
+	if p.samples++; p.samples == 1 {
+		p.average = duration
 	} else {
-		d.average += (took - d.average) / weight
+		p.average += (duration - p.average) / weight
 	}
-	if d.ran < minSamples {
+	if p.samples < minSamples {
 		return
 	}
 	perSecond := maxPrefetch
-	if d.average > 0 {
-		perSecond = int(min(maxPrefetch, time.Duration(r.opts.Slots)*time.Second/d.average))
+	if p.average > 0 {
+		perSecond = int(min(maxPrefetch, time.Duration(r.opts.Slots)*time.Second/p.average))
 	}
-	if perSecond < r.opts.Slots { // of tasks that take longer than a second, none
+	if perSecond < r.opts.Slots { // do not prefetch tasks that take longer than a second
 		perSecond = 0
 	}
-	if perSecond != int(d.ahead.Load()) {
+	if perSecond != int(p.target.Load()) {
 		r.setPrefetch(perSecond)
 	}
 }
 
-// Stall says that what has been fetched ahead waits for long: the tasks that run now
-// are not as short as the ones before. Nothing is fetched ahead until the tasks have
-// shown to be short again.
+// ResetPrefetch stops prefetching from a shared source until tasks have proved to be short
+// again. Call it if prefetched tasks wait for a long time because running tasks take longer
+// than before.
 func (r *Run) ResetPrefetch() {
 	if !r.opts.SharedSource {
 		return
 	}
-	r.demand.mu.Lock()
-	defer r.demand.mu.Unlock()
-	r.demand.ran = 0
+	r.prefetch.mu.Lock()
+	defer r.prefetch.mu.Unlock()
+	r.prefetch.samples = 0
 	r.setPrefetch(0)
 }
 
-// least is how many deliveries are worth a request: a whole batch, where half of
-// what may wait is as many, so that slots do not run dry meanwhile.
+// minFetch returns the minimum number of deliveries to request: a full batch, but at most
+// half of the prefetched tasks, so that slots do not run dry while the request is in
+// flight.
 func (r *Run) minFetch() int {
-	return min(r.opts.FetchBatchSize, max(int(r.demand.ahead.Load())/2, 1))
+	return min(r.opts.FetchBatchSize, max(int(r.prefetch.target.Load())/2, 1))
 }

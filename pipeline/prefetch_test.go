@@ -121,11 +121,11 @@ func TestStopBeforeNothingToDo(t *testing.T) {
 // slot that falls free asks.
 func TestDemandInBatches(t *testing.T) {
 	t.Parallel()
-	for _, tc := range []struct{ ahead, least int }{{0, 1}, {4, 2}, {40, 10}, {1000, 10}} {
+	for _, tc := range []struct{ prefetch, minFetch int }{{0, 1}, {4, 2}, {40, 10}, {1000, 10}} {
 		synctest.Test(t, func(t *testing.T) {
 			b, q := newBooks(), &queue{tasks: make(chan *pipeline.Delivery, 5000)}
 			q.put(b, 5000)
-			r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, Prefetch: tc.ahead, FetchBatchSize: 10, IdleTimeout: time.Minute})
+			r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, Prefetch: tc.prefetch, FetchBatchSize: 10, IdleTimeout: time.Minute})
 			slowly := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 				for d := range in {
 					<-time.After(time.Second)
@@ -140,12 +140,12 @@ func TestDemandInBatches(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, n := range q.asked {
-				if n < tc.least {
-					t.Fatalf("ahead %d: call %d asked for %d", tc.ahead, i, n)
+				if n < tc.minFetch {
+					t.Fatalf("prefetch %d: call %d asked for %d", tc.prefetch, i, n)
 				}
 			}
-			if calls := len(q.asked); calls > 5000/tc.least+10 {
-				t.Errorf("ahead %d: %d calls", tc.ahead, calls)
+			if calls := len(q.asked); calls > 5000/tc.minFetch+10 {
+				t.Errorf("prefetch %d: %d calls", tc.prefetch, calls)
 			}
 		})
 	}

@@ -12,50 +12,50 @@ import (
 	"github.com/sourcegraph/conc"
 )
 
-// Options say how a Run fetches and how it ends. The zero value works.
+// Options configures a Run. The zero value works.
 type Options struct {
-	// Slots is how many tasks can run at once. Default 1.
+	// Slots is the maximum number of tasks that run at the same time. Defaults to 1.
 	Slots int
-	// Ahead is how many tasks may be fetched beyond Slots, so that a slot that
-	// falls free need not wait for the source. Whoever shares the source with
-	// others leaves it 0 for long tasks. Default 0.
+	// Prefetch is the number of tasks to fetch in addition to Slots, so that a free slot
+	// need not wait for the source. Leave it 0 if other workers consume the same source and
+	// tasks are long. Defaults to 0.
 	Prefetch int
-	// Shared says that others take tasks from the same source. Then no more than the
-	// next second's worth is fetched ahead, once tasks have shown to be that short.
+	// SharedSource reports that other workers consume the same source. Then the Run adjusts
+	// the prefetch itself: to at most one second's worth of tasks once tasks have proved to
+	// be short, and to Prefetch otherwise.
 	SharedSource bool
-	// Batch is how many deliveries the source hands over at the price of one, such
-	// as 10 where a provider is paid for each request. While enough of them wait for
-	// a slot, no fewer are asked for. Default 1.
+	// FetchBatchSize is the number of deliveries that the source can return for the price
+	// of one request, such as 10 for SQS. If enough fetched tasks wait for a slot, the Run
+	// does not request fewer. Defaults to 1.
 	FetchBatchSize int
 	// MaxDeliveries is the maximum number of deliveries to fetch, including those that a
-	// stage skips. The run never requests more, so no request is left under way after the
-	// last delivery. Defaults to nil, which means no limit.
+	// stage skips. The Run never requests more, so no request is in flight after the last
+	// delivery. Defaults to nil, which means no limit.
 	MaxDeliveries *int64
-	// IdleTimeout ends the run, as if the source were exhausted, after there has been
-	// nothing to do for this long: no delivery is in flight, and the source is reachable
-	// (see HealthReporter) but has none. Defaults to 0, which disables it.
+	// IdleTimeout ends the run, as if the source were exhausted, after the run has been
+	// idle for this long: no delivery is in flight, and the source is reachable (see
+	// HealthReporter) but has no tasks. Defaults to 0, which disables it.
 	IdleTimeout time.Duration
-	// Grace is how long running tasks are left alone after Stop before the
-	// Work phase ends and they are asked to end. Default 0: at once.
+	// GracePeriod is how long running tasks may continue after Stop before the Terminate
+	// phase ends. Defaults to 0.
 	GracePeriod time.Duration
-	// KillDelay is how long they then have before the Kill phase ends too.
-	// Default 0: at once.
+	// KillDelay is the time from the end of the Terminate phase to the end of the Kill
+	// phase. Defaults to 0.
 	KillDelay time.Duration
-	// SettleTimeout limits the time for reporting and settling after the last task has
-	// ended. After Stop the limit is at most 5 s, and after Kill at most 1 s. Defaults to
-	// 30 s.
+	// SettleTimeout limits the time to report and settle after the last task has ended.
+	// After Stop the limit is at most 5 s, and after Kill at most 1 s. Defaults to 30 s.
 	SettleTimeout time.Duration
 	// UnreachableTimeout fails the run with an UnreachableError after the provider of the
-	// source, or of a sink passed to WatchSink, has answered no request for this long.
-	// Defaults to 0, which disables it.
+	// source, or of a sink passed to WatchSink, has not responded to any request for this
+	// long. Defaults to 0, which disables it.
 	UnreachableTimeout time.Duration
-	// OnStop is called once when the run is asked to stop, before the grace
-	// period begins; it is where tasks are given notice. May be nil.
+	// OnStop is called once with the cause when the run is stopped, before the grace
+	// period. Use it to notify running tasks. May be nil.
 	OnStop func(cause error)
-	// OnFail is called with the error of the first Fail, which Wait returns, instead of
-	// logging it. Defaults to nil, which logs the error.
+	// OnFail is called with the error of the first Fail, which Wait also returns. Defaults
+	// to nil, which logs the error.
 	OnFail func(err error)
-	// Log receives what goes wrong and is no reason to end. Default: nowhere.
+	// Log receives errors that do not end the run. Defaults to a disabled logger.
 	Log zerolog.Logger
 }
 
@@ -69,76 +69,79 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Phases are the contexts of a run. Each outlives the one before.
+// Phases are the contexts of a run. They end in the order of the fields.
 type Phases struct {
-	// Fetch: done means take nothing more, and give back what has not started.
+	// Fetch is done when the run stops fetching. Deliveries that have not started are
+	// released.
 	Fetch context.Context
-	// Stop: done means that the end is asked for, and what runs has the grace period.
+	// Shutdown is done when a shutdown is requested. The grace period of running tasks
+	// begins.
 	Shutdown context.Context
-	// Work: done means ask what runs to end (SIGTERM).
+	// Terminate is done when running tasks must be terminated (SIGTERM).
 	Terminate context.Context
-	// Kill: done means kill what runs (SIGKILL).
+	// Kill is done when running tasks must be killed (SIGKILL).
 	Kill context.Context
-	// Settle: done means abandon reporting and settling.
+	// Settle is done when reporting and settling must be abandoned.
 	Settle context.Context
-	// Close: done means abandon closing the source and the sinks. It remains open after
-	// Wait, for what the caller closes. Its time limit starts when the last task has ended.
+	// Close is done when closing the source and the sinks must be abandoned. It stays open
+	// after Wait, for what the caller closes. Its time limit starts when the last task has
+	// ended.
 	Close context.Context
 }
 
-// A Run is one pipeline from its start to its end. Make it with New, add its
-// stages with From, Via and To, then call Wait.
+// Run is one execution of a pipeline. Create it with New, add its stages with From, Via and
+// To, then call Wait.
 type Run struct {
 	opts   Options
 	phases Phases
-	// end* end the phase of that name; the cause is kept with the context.
-	endFetch, endStop, endWork, endKill, endSettle, endClose context.CancelCauseFunc
+	// end* cancel the phase of that name.
+	endFetch, endShutdown, endTerminate, endKill, endSettle, endClose context.CancelCauseFunc
 
-	unhook func() bool // from the parent context
+	unhook func() bool // detaches the run from the parent context
 
 	inFlight    *inFlight
-	demand      demand
+	prefetch    prefetch
 	source      Source
 	sourceEnded atomic.Bool
 
-	working conc.WaitGroup // the stages that take deliveries not yet run
-	telling conc.WaitGroup // the stages after them
+	executing conc.WaitGroup // the stages before and including the execution
+	reporting conc.WaitGroup // the stages after the execution, and asynchronous releases
 
-	reach reach // reachability of the source's provider
+	reach reachability // reachability of the source's provider
 
 	mu        sync.Mutex
 	stages    []*stageState
 	waiting   bool
 	failure   error                 // first error of Fail
-	urgency   urgency               // see end.go
-	abandoned *ShutdownTimeoutError // what was unsettled when the Settle phase reached its time limit
+	urgency   urgency               // see shutdown.go
+	abandoned *ShutdownTimeoutError // what had not ended at the time limit of the Settle phase
 	settleBy  *limit                // ends the Settle phase; nil while tasks run
 	closeBy   *limit                // ends the Close phase; nil while tasks run
 	sinks     []*watchedSink
 }
 
-// stageState is what is known of one stage, for the report at the end.
+// stageState is the state of one stage.
 type stageState struct {
 	name string
 	done atomic.Bool
 	err  error // valid once done
 }
 
-// New returns a run without stages. The run is stopped, as by Stop, when ctx is done. The
-// values of ctx are passed to the stages. To end the run with an error, call Fail instead of
-// canceling ctx.
+// New returns a run without stages. If ctx is done, the run is stopped as by Stop. The
+// values of ctx are passed to the stages. To end the run with an error, call Fail instead
+// of canceling ctx.
 func New(ctx context.Context, opts Options) *Run {
 	opts = opts.withDefaults()
 	r := &Run{opts: opts, inFlight: newInFlight(opts.Slots + opts.Prefetch)}
-	r.inFlight.giveBack = r.releaseAsync
+	r.inFlight.releaseAsync = r.releaseAsync
 	r.inFlight.reach = &r.reach
-	r.demand.ahead.Store(int64(opts.Prefetch))
+	r.prefetch.target.Store(int64(opts.Prefetch))
 	values := context.WithoutCancel(ctx)
 	r.phases.Close, r.endClose = context.WithCancelCause(values)
 	r.phases.Settle, r.endSettle = context.WithCancelCause(r.phases.Close)
 	r.phases.Kill, r.endKill = context.WithCancelCause(values)
-	r.phases.Terminate, r.endWork = context.WithCancelCause(r.phases.Kill)
-	r.phases.Shutdown, r.endStop = context.WithCancelCause(r.phases.Terminate)
+	r.phases.Terminate, r.endTerminate = context.WithCancelCause(r.phases.Kill)
+	r.phases.Shutdown, r.endShutdown = context.WithCancelCause(r.phases.Terminate)
 	r.phases.Fetch, r.endFetch = context.WithCancelCause(r.phases.Shutdown)
 	r.unhook = context.AfterFunc(ctx, func() { r.Stop(context.Cause(ctx)) })
 	return r
@@ -147,23 +150,24 @@ func New(ctx context.Context, opts Options) *Run {
 // Phases returns the run's contexts, for the stage that executes tasks.
 func (r *Run) Phases() Phases { return r.phases }
 
-// Slots is how many tasks can run at once.
+// Slots returns the maximum number of tasks that run at the same time.
 func (r *Run) Slots() int { return r.opts.Slots }
 
-// Shared is Options.Shared.
+// Shared returns Options.SharedSource.
 func (r *Run) Shared() bool { return r.opts.SharedSource }
 
-// SourceExhausted reports whether the source said that there will never be another
-// task, or had none for Options.IdleTimeout. It may be asked at any time.
+// SourceExhausted reports whether the source has no further tasks, or was idle for
+// Options.IdleTimeout. It may be called at any time.
 func (r *Run) SourceExhausted() bool { return r.sourceEnded.Load() }
 
-// Received is how many deliveries the source has handed over so far.
+// ReceivedCount returns the number of deliveries received from the source so far.
 func (r *Run) ReceivedCount() int64 { return r.inFlight.total() }
 
-// Out is how many deliveries have been received and not been settled.
+// InFlight returns the number of deliveries that have been received but not settled.
 func (r *Run) InFlight() int64 { return r.inFlight.count() }
 
-// Running returns how many tasks run. Fetched tasks that are about to start count as running.
+// Running returns the number of running tasks. Fetched tasks that are about to start count
+// as running.
 func (r *Run) Running() int64 {
 	unended, _ := r.inFlight.counts()
 	return min(unended, int64(r.opts.Slots))
@@ -187,9 +191,9 @@ func (r *Run) StopCause() error {
 	return nil
 }
 
-// buffer is how many items may wait between two stages: with it, no stage waits
-// for the next one to look. Credits bound how many there are before the execution;
-// after it, where a sink that is far away cannot be reached, this does.
+// buffer returns the capacity of the channel between two stages. It is large enough that
+// stages rarely block on each other. Credits limit the number of items before the
+// execution. After it, this capacity does, for example if the sink is unreachable.
 func (r *Run) buffer() int {
 	if r.opts.SharedSource {
 		return 32
@@ -197,14 +201,14 @@ func (r *Run) buffer() int {
 	return maxFetch
 }
 
-func (r *Run) phaseOf(p position) context.Context {
+func (r *Run) contextFor(p position) context.Context {
 	if p == beforeRun {
 		return r.phases.Fetch
 	}
 	return r.phases.Settle
 }
 
-// goStage runs body as the stage of that name.
+// goStage runs body as the stage with the given name.
 func (r *Run) goStage(name string, p position, body func() error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -213,9 +217,9 @@ func (r *Run) goStage(name string, p position, body func() error) {
 	}
 	st := &stageState{name: name}
 	r.stages = append(r.stages, st)
-	group := &r.telling
+	group := &r.reporting
 	if p == beforeRun {
-		group = &r.working
+		group = &r.executing
 	}
 	group.Go(func() {
 		defer st.done.Store(true)
@@ -225,18 +229,19 @@ func (r *Run) goStage(name string, p position, body func() error) {
 	})
 }
 
-// ReleaseAsync has a delivery that will not be run here released, at once and without
-// waiting for it; the run does. A failure is logged and no more: the lease runs out
-// by itself.
+// ReleaseAsync releases a delivery that will not be executed here, without blocking; the
+// run waits for the release. A failed release is logged, and the task becomes available
+// when its lease expires.
 func (d *Delivery) ReleaseAsync() {
-	if d.inFlight == nil || d.inFlight.giveBack == nil {
-		_ = d.Release(context.Background(), 0) // outside a run there is nobody to tell
+	if d.inFlight == nil || d.inFlight.releaseAsync == nil {
+		_ = d.Release(context.Background(), 0) // no run: the error cannot be logged
 		return
 	}
-	d.inFlight.giveBack(d)
+	d.inFlight.releaseAsync(d)
 }
 
-// giveBack is called by stages alone, so that telling has not come to its end.
+// releaseAsync implements Delivery.ReleaseAsync. Only stages call it, so Wait cannot have
+// finished waiting for reporting.
 func (r *Run) releaseAsync(d *Delivery) {
 	release := func() {
 		if err := recovered(func() error { return d.Release(r.phases.Settle, 0) }); err != nil {
@@ -244,27 +249,27 @@ func (r *Run) releaseAsync(d *Delivery) {
 				Msg("could not release the task; it becomes available when its lease expires")
 		}
 	}
-	if d.ExpiresAt().IsZero() { // nobody else waits for it
+	if d.ExpiresAt().IsZero() { // a trivial lease: Release does not block
 		release()
 		return
 	}
-	r.telling.Go(release)
+	r.reporting.Go(release)
 }
 
-// errOver is the cause with which Wait ends the phases of a run that is over.
-var errFinished = errors.New("the run is over")
+// errFinished is the cause with which Wait cancels the phases of a run that has ended.
+var errFinished = errors.New("run has ended")
 
-// ShutdownTimeoutError says what had not ended when a run gave up waiting.
+// ShutdownTimeoutError reports what had not ended at the time limit of a run.
 type ShutdownTimeoutError struct {
-	// Stages are those that had not returned.
+	// Stages are the names of the stages that had not returned.
 	Stages []string
-	// Tasks are the ids of up to ten tasks that were not settled; Unsettled is
-	// how many there were in all.
+	// Tasks are the IDs of up to ten tasks that were not settled. Unsettled is their total
+	// number.
 	Tasks     []string
 	Unsettled int
 }
 
-// Error names the stages and tasks.
+// Error returns the names of the stages and the IDs of the tasks.
 func (e *ShutdownTimeoutError) Error() string {
-	return fmt.Sprintf("gave up waiting for %q with %d tasks unsettled (%q)", e.Stages, e.Unsettled, e.Tasks)
+	return fmt.Sprintf("gave up waiting for stages %q with %d tasks unsettled (%q)", e.Stages, e.Unsettled, e.Tasks)
 }

@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// The shutdown of a run. Its phases end in this order, each by a call or by its time limit:
+// The shutdown of a run. The phases end in this order, each by a call or by its time limit:
 //
-//	Stop or Kill          Grace          KillDelay       settling         closing
-//	Fetch, Stop end ───▶ Work ends ───▶ Kill ends ───▶ Settle ends ───▶ Close ends
-//	tasks are notified    SIGTERM        SIGKILL      unsettled tasks   open resources
-//	                                                  are abandoned     are abandoned
+//	Stop or Kill        GracePeriod    KillDelay    settling         closing
+//	Fetch, Shutdown ──▶ Terminate ───▶ Kill ──────▶ Settle ────────▶ Close
+//	tasks are notified  SIGTERM        SIGKILL      unsettled tasks  open resources
+//	                                                are abandoned    are abandoned
 //
-// A phase that has nothing left to do is skipped. Once no task runs, urgency limits the time
-// for settling and closing: after Stop a run ends within Grace + KillDelay + 7 s, and after
+// A phase that has nothing to do is skipped. Once no task runs, urgency limits the time for
+// settling and closing: after Stop a run ends within GracePeriod + KillDelay + 7 s, and after
 // Kill within 2 s, even if a request never returns.
 
 // urgency determines the time limits that apply once no task runs.
 type urgency int
 
 const (
-	planned urgency = iota // the source has ended, or StopFetching or Fail was called
+	planned urgency = iota // the source is exhausted, or StopFetching or Fail was called
 	stopped
 	killed
 )
@@ -32,27 +32,27 @@ const (
 	stoppedSettle, stoppedClose = 5 * time.Second, 7 * time.Second
 	killedSettle, killedClose   = time.Second, 2 * time.Second
 	plannedClose                = 10 * time.Second // after settling
-	unwind                      = time.Second      // for stages to return once Settle has ended
+	unwind                      = time.Second      // for stages to return after the Settle phase
 	noticeAfter                 = 2 * time.Second  // until a log line reports what settling waits for
 )
 
-// Stop shuts the run down on request, for example after a signal. It stops fetching, releases
-// the tasks that have not started, and gives running tasks the grace period. Only the cause
-// of the first call is kept. Wait does not return it as an error. Stop does not block.
+// Stop shuts the run down, for example after a signal. It stops fetching, releases the
+// tasks that have not started, and gives running tasks the grace period. Only the cause of
+// the first call is kept. Wait does not return it as an error. Stop does not block.
 func (r *Run) Stop(cause error) {
-	r.endStop(cause)
-	r.advanceTo(stopped)
+	r.endShutdown(cause)
+	r.raiseUrgency(stopped)
 }
 
-// StopFetching stops fetching, releases the tasks that have not started, and ends the run once the
-// running tasks have ended, without a time limit. It is for an end that was planned or that
-// the provider announced; Wait does not return cause as an error. Stop, Fail and Kill may
-// follow. StopFetching does not block.
+// StopFetching stops fetching, releases the tasks that have not started, and ends the run
+// once the running tasks have ended, without a time limit. Use it for a planned end, or an
+// end announced by the provider. Wait does not return cause as an error. Stop, Fail and
+// Kill may follow. StopFetching does not block.
 func (r *Run) StopFetching(cause error) { r.endFetch(cause) }
 
-// Fail ends the run like StopFetching, because of an error that is not a task's, and makes Wait
-// return err. Running tasks may finish. Only the first error is kept. Stop or Kill may
-// follow. Fail does not block, and does nothing if err is nil.
+// Fail ends the run like StopFetching, because of an error that is not the error of a task,
+// and makes Wait return err. Running tasks may finish. Only the first error is kept. Stop
+// or Kill may follow. Fail does not block. It does nothing if err is nil.
 func (r *Run) Fail(err error) {
 	if err == nil {
 		return
@@ -86,27 +86,28 @@ func (r *Run) announce(err error) {
 // limits of settling and closing. Wait does not return cause as an error. Kill does not
 // block.
 func (r *Run) Kill(cause error) {
-	r.endKill(cause) // and with it the phases before
-	r.advanceTo(killed)
+	r.endKill(cause) // also ends the phases before it
+	r.raiseUrgency(killed)
 }
 
-// Wait waits for the end of the run and returns the error of Fail and those of its stages, or
-// nil. Ending the run with Stop, StopFetching or Kill is not an error. Wait is called once, after
-// the last stage has been added. When it returns, every delivery has been settled, the source
-// is closed, and every stage has returned, except for what a ShutdownTimeoutError names. After Kill, a
-// ShutdownTimeoutError is logged instead of returned.
+// Wait waits for the end of the run. It returns the error of Fail and those of the stages,
+// or nil. Ending the run with Stop, StopFetching or Kill is not an error. Call Wait once,
+// after adding the last stage. When Wait returns, every delivery has been settled, the
+// source is closed, and every stage has returned. Exceptions are returned as a
+// ShutdownTimeoutError; after Kill, that error is logged instead.
 //
-// Phases.Close remains open after Wait, for what the caller has to close, such as a sink.
+// Phases.Close remains open after Wait, for resources that the caller closes, such as a
+// sink.
 func (r *Run) Wait() error {
-	ran, settled := r.watchStages()
+	executed, settled := r.watchStages()
 	select {
-	case <-ran:
+	case <-executed:
 	case <-r.phases.Shutdown.Done():
-		r.stop(ran)
+		r.stop(executed)
 	case <-r.inFlight.quiet:
-		r.awaitReports(ran)
+		r.awaitReports(executed)
 	}
-	r.limit()
+	r.startLimits()
 	stopNotice := r.startNotice()
 	select {
 	case <-settled:
@@ -115,88 +116,89 @@ func (r *Run) Wait() error {
 	}
 	stopNotice()
 	r.endSettle(errFinished)
-	r.endKill(errFinished) // releases the contexts; no task runs any more
+	r.endKill(errFinished) // frees the contexts; no task runs any more
 	r.unhook()
 	r.limitClosing()
-	errs := []error{r.stuckError(), r.failed()}
+	errs := []error{r.timeoutError(), r.failed()}
 	if isDone(settled) {
-		errs = append(errs, r.sweep(), r.closeSource())
+		errs = append(errs, r.releaseDropped(), r.closeSource())
 	}
 	return errors.Join(errs...)
 }
 
-// watchStages returns two channels: ran is closed when the stages up to the execution have
-// returned, settled when all stages have.
-func (r *Run) watchStages() (ran, settled <-chan struct{}) {
+// watchStages returns two channels: executed is closed when the stages up to the execution
+// have returned, settled when all stages have.
+func (r *Run) watchStages() (executed, settled <-chan struct{}) {
 	r.mu.Lock()
 	r.waiting = true
 	r.mu.Unlock()
 	noTask, noStage := make(chan struct{}), make(chan struct{})
-	go func() { r.working.Wait(); close(noTask); r.telling.Wait(); close(noStage) }()
+	go func() { r.executing.Wait(); close(noTask); r.reporting.Wait(); close(noStage) }()
 	return noTask, noStage
 }
 
-// awaitReports waits until ran is closed. No task runs any more, but a stage cannot return while
-// the results of its tasks cannot be reported. If that lasts for the time limit of settling, it
-// ends the Settle phase.
-func (r *Run) awaitReports(ran <-chan struct{}) {
+// awaitReports waits until executed is closed. No task runs any more, but a stage cannot
+// return until the outcomes of its tasks have been reported. If that takes longer than the
+// time limit of settling, awaitReports ends the Settle phase.
+func (r *Run) awaitReports(executed <-chan struct{}) {
 	r.mu.Lock()
 	r.settleBy = newLimit(r.opts.SettleTimeout, func() {
 		if r.Unreported() > 0 {
-			r.stopWaiting()
+			r.abandon()
 		}
 	})
 	r.mu.Unlock()
 	defer r.startNotice()()
 	select {
-	case <-ran:
+	case <-executed:
 	case <-r.phases.Settle.Done():
 	case <-r.phases.Shutdown.Done():
-		r.stop(ran)
+		r.stop(executed)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.settleBy.timer.Stop()
 }
 
-// stop ends the running tasks: it notifies them, waits for the grace period, ends the Work
-// phase, waits for the kill delay, and ends the Kill phase.
-func (r *Run) stop(ran <-chan struct{}) {
+// stop ends the running tasks. It notifies them, waits for the grace period, ends the
+// Terminate phase, waits for the kill delay, and ends the Kill phase.
+func (r *Run) stop(executed <-chan struct{}) {
 	if r.opts.OnStop != nil {
 		if err := recovered(func() error { r.opts.OnStop(context.Cause(r.phases.Shutdown)); return nil }); err != nil {
 			r.Fail(err)
 		}
 	}
-	if within(r.opts.GracePeriod, ran, r.phases.Terminate) {
+	if within(r.opts.GracePeriod, executed, r.phases.Terminate) {
 		return
 	}
-	r.endWork(context.DeadlineExceeded)
-	if !within(r.opts.KillDelay, ran, r.phases.Kill) {
+	r.endTerminate(context.DeadlineExceeded)
+	if !within(r.opts.KillDelay, executed, r.phases.Kill) {
 		r.endKill(context.DeadlineExceeded)
 	}
 }
 
-// limit starts the time limits of settling and closing.
-func (r *Run) limit() {
+// startLimits starts the time limits of settling and closing.
+func (r *Run) startLimits() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.settleBy = newLimit(r.opts.SettleTimeout, r.stopWaiting)
+	r.settleBy = newLimit(r.opts.SettleTimeout, r.abandon)
 	r.closeBy = newLimit(r.opts.SettleTimeout+plannedClose, func() { r.endClose(context.DeadlineExceeded) })
-	r.shortenGrace()
+	r.shortenLimits()
 }
 
-// hurry makes the run at least as urgent as u. It also works after Wait has returned.
-func (r *Run) advanceTo(u urgency) {
+// raiseUrgency makes the run at least as urgent as u. It also works after Wait has
+// returned.
+func (r *Run) raiseUrgency(u urgency) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if u > r.urgency {
 		r.urgency = u
-		r.shortenGrace()
+		r.shortenLimits()
 	}
 }
 
-// shorten applies the limits of the run's urgency. The caller holds mu.
-func (r *Run) shortenGrace() {
+// shortenLimits applies the time limits of the run's urgency. The caller holds mu.
+func (r *Run) shortenLimits() {
 	if r.closeBy == nil || r.urgency == planned { // closeBy is nil while tasks run
 		return
 	}
@@ -208,7 +210,7 @@ func (r *Run) shortenGrace() {
 	r.closeBy.within(closing)
 }
 
-// limit is a timer that can only be brought forward.
+// limit is a timer that can only be shortened.
 type limit struct {
 	timer *time.Timer
 	at    time.Time
@@ -218,7 +220,7 @@ func newLimit(d time.Duration, end func()) *limit {
 	return &limit{time.AfterFunc(d, end), time.Now().Add(d)}
 }
 
-// within brings the limit forward to d from now, unless it is earlier already.
+// within shortens the limit to d from now, unless it is shorter already.
 func (l *limit) within(d time.Duration) {
 	if at := time.Now().Add(d); at.Before(l.at) && l.timer.Stop() {
 		l.at = at
@@ -226,7 +228,8 @@ func (l *limit) within(d time.Duration) {
 	}
 }
 
-// startNotice starts a timer that calls announceSettling, and returns a function that ends it.
+// startNotice starts a timer that calls announceSettling, and returns a function that stops
+// it.
 func (r *Run) startNotice() (stop func()) {
 	ended := make(chan struct{})
 	timer := time.AfterFunc(noticeAfter, func() { defer close(ended); r.announceSettling() })
@@ -241,20 +244,20 @@ func (r *Run) startNotice() (stop func()) {
 func (r *Run) announceSettling() {
 	unreported, settling := r.Unreported(), r.inFlight.settling.Load()
 	r.mu.Lock()
-	left := time.Until(r.settleBy.at)
+	remaining := time.Until(r.settleBy.at)
 	r.mu.Unlock()
 	msg := "no tasks are running: waiting for events to be written"
 	switch {
-	case left <= 0 || unreported+settling == 0:
+	case remaining <= 0 || unreported+settling == 0:
 		return
 	case unreported == 0:
 		msg = "no tasks are running: waiting for the source to settle tasks"
 	}
 	r.opts.Log.Info().Int64("events_pending", unreported).Int64("settlements_pending", settling).
-		Float64("limit_seconds", left.Round(100*time.Millisecond).Seconds()).Msg(msg)
+		Float64("limit_seconds", remaining.Round(100*time.Millisecond).Seconds()).Msg(msg)
 }
 
-// limitClosing starts the time limit of closing after settling has ended.
+// limitClosing starts the time limit of closing, after settling has ended.
 func (r *Run) limitClosing() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -262,29 +265,29 @@ func (r *Run) limitClosing() {
 	r.closeBy.within(plannedClose)
 }
 
-// giveUp ends the Settle phase at its time limit and records what was abandoned.
-func (r *Run) stopWaiting() {
-	stuck := r.stuck()
+// abandon ends the Settle phase at its time limit and records what had not ended.
+func (r *Run) abandon() {
+	unfinished := r.unfinished()
 	r.mu.Lock()
-	r.abandoned = stuck
+	r.abandoned = unfinished
 	r.mu.Unlock()
 	r.endSettle(context.DeadlineExceeded)
 }
 
-// stuckError returns what the run abandoned, or nil. After Kill it logs that instead, because
-// the user asked not to wait.
-func (r *Run) stuckError() error {
+// timeoutError returns what the run abandoned, or nil. After Kill it is logged instead,
+// because the user asked not to wait.
+func (r *Run) timeoutError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	stuck := r.abandoned
-	if stuck == nil || len(stuck.Stages) == 0 && stuck.Unsettled == 0 {
+	abandoned := r.abandoned
+	if abandoned == nil || len(abandoned.Stages) == 0 && abandoned.Unsettled == 0 {
 		return nil
 	}
 	if r.urgency == killed {
-		r.opts.Log.Warn().Err(stuck).Msg("tasks left unsettled; they become available when their leases expire")
+		r.opts.Log.Warn().Err(abandoned).Msg("tasks remaining unsettled; they become available when their leases expire")
 		return nil
 	}
-	return stuck
+	return abandoned
 }
 
 // Unsettled returns the number of tasks that were not settled within the time limit. Their
@@ -299,7 +302,7 @@ func (r *Run) Unsettled() int {
 	return r.abandoned.Unsettled
 }
 
-// failed returns the errors of Fail and of the stages, each once.
+// failed returns the errors of Fail and of the stages, without duplicates.
 func (r *Run) failed() error {
 	err := r.stageErrors()
 	r.mu.Lock()
@@ -310,7 +313,7 @@ func (r *Run) failed() error {
 	return errors.Join(r.failure, err)
 }
 
-// within reports whether done is closed within d, and before ctx ends.
+// within reports whether done is closed within d and before ctx is done.
 func within(d time.Duration, done <-chan struct{}, ctx context.Context) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -332,12 +335,12 @@ func isDone(done <-chan struct{}) bool {
 	}
 }
 
-// sweep releases what a stage dropped unsettled, which only a stage that
-// panicked may do.
-func (r *Run) sweep() error {
+// releaseDropped releases the deliveries that a stage dropped without settling them, which
+// can happen only if the stage panicked.
+func (r *Run) releaseDropped() error {
 	for _, d := range r.inFlight.unsettled() {
 		r.opts.Log.Warn().Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
-			Msg("releasing a task that a stage dropped")
+			Msg("releasing a task that a stage dropped unsettled")
 		if err := d.Release(r.phases.Close, 0); err != nil {
 			return err
 		}
@@ -345,8 +348,8 @@ func (r *Run) sweep() error {
 	return nil
 }
 
-// closeSource closes the source. It uses part of the time limit only, to leave time for what
-// the caller closes afterwards.
+// closeSource closes the source. It uses only part of the time limit, to leave time for
+// what the caller closes afterwards.
 func (r *Run) closeSource() error {
 	if r.source == nil {
 		return nil
@@ -378,7 +381,7 @@ func (r *Run) stageErrors() error {
 	return errors.Join(errs...)
 }
 
-func (r *Run) stuck() *ShutdownTimeoutError {
+func (r *Run) unfinished() *ShutdownTimeoutError {
 	e := &ShutdownTimeoutError{}
 	r.mu.Lock()
 	for _, st := range r.stages {

@@ -6,47 +6,50 @@ import (
 	"time"
 )
 
-// A Source is where tasks come from.
+// Source provides tasks.
 type Source interface {
-	// Receive returns between one and limit deliveries, and blocks until there
-	// is at least one. It returns io.EOF, and no deliveries, once there will
-	// never be another. When ctx ends it returns ctx's error promptly; what it
-	// had taken from the provider by then it either returns, with a nil error,
-	// or releases: it strands nothing.
+	// Receive returns between one and limit deliveries. It blocks until at least one is
+	// available. After the last delivery it returns io.EOF and no deliveries.
 	//
-	// Deliveries that come with an error are valid and are processed before
-	// the error is acted on. Any error but io.EOF and ctx's own ends the run.
+	// If ctx is done, Receive returns ctx's error promptly. Deliveries that it has already
+	// received from the provider must not be stranded: it returns them with a nil error, or
+	// releases them.
 	//
-	// One goroutine calls Receive. The caller owns what it returns, and
-	// settles each delivery once.
+	// Deliveries returned along with an error are valid and are processed before the error.
+	// Any error other than io.EOF and ctx's error ends the run.
+	//
+	// Receive is called from one goroutine. The caller owns the deliveries and settles each
+	// of them once.
 	Receive(ctx context.Context, limit int) ([]*Delivery, error)
 
-	// Close releases what the Source holds. It is called once, after the last
-	// Receive has returned and every delivery has been settled. ctx bounds how
-	// long it may take.
+	// Close releases the resources of the Source. It is called once, after the last Receive
+	// has returned and every delivery has been settled. It returns when ctx is done, at the
+	// latest.
 	Close(ctx context.Context) error
 }
 
-// A HealthReporter is a Source that can report that its provider is unreachable. A Run uses it for
-// Options.IdleTimeout, to distinguish an empty source from an unreachable one, and for
-// Options.UnreachableTimeout.
+// HealthReporter is a Source that can report that its provider is unreachable. A Run uses
+// it for Options.IdleTimeout, to distinguish an empty source from an unreachable one, and
+// for Options.UnreachableTimeout.
 type HealthReporter interface {
 	// LastFailure returns the last time at which requests for tasks failed: the current
-	// time if they fail now, and the zero time if none ever failed.
+	// time if they fail now, and the zero time if none ever failed. It may be called from
+	// any goroutine.
 	LastFailure() time.Time
 }
 
-// ErrIdle is returned by an Idler that has been idle until the time that idleAt returns.
-var ErrIdle = errors.New("there has been nothing to do")
+// ErrIdle is returned by Idler.ReceiveUntilIdle when the source is idle.
+var ErrIdle = errors.New("source is idle")
 
-// An Idler is a Source whose requests wait for a task on the provider's side. A Run with an
-// IdleTimeout lets such a Source decide when it is idle, for two reasons: a late response does
-// not mean that there is no task, and an abandoned request may take a task with it.
+// Idler is a Source whose provider holds a request open until a task arrives (long
+// polling). A Run with an IdleTimeout lets such a Source decide when it is idle, for two
+// reasons: a late response does not mean that there are no tasks, and canceling a request
+// may lose a task that is being delivered.
 type Idler interface {
-	// ReceiveUntilIdle is like Receive, but returns ErrIdle and no deliveries once the
-	// source is idle: a request that was answered at about the time that idleAt returns,
-	// or later, brought no task, and no other request is under way. It blocks beyond that
-	// time while there is no response. idleAt may return a later time with each call. It
-	// is called by the goroutine that called ReceiveUntilIdle.
+	// ReceiveUntilIdle is like Receive, but returns ErrIdle and no deliveries when the
+	// source is idle: a request that returned at about idleAt() or later brought no task,
+	// and no other request is in flight. It may block past idleAt() while a response is
+	// outstanding. Each call of idleAt may return a later time; it is called from the
+	// goroutine that called ReceiveUntilIdle.
 	ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*Delivery, error)
 }

@@ -10,80 +10,79 @@ import (
 	"github.com/sourcegraph/conc/panics"
 )
 
-// A Item is what flows through a pipeline: a *Delivery, or a type of your
-// own that embeds one, as Result and Decision do.
+// Item is a value that flows through a pipeline: a *Delivery, or a type that embeds one,
+// such as Result and Decision.
 type Item interface {
 	delivery() *Delivery
 }
 
-// A Stage takes items from in and sends items to out, until one of three:
+// Stage receives items from in and sends items to out, until one of these happens:
 //
-//   - in is closed: it finishes what it holds and returns;
-//   - ctx ends: it gives back what it holds and returns. Send does that for an
-//     item that could not be sent; the pipeline gives back what is still in in;
-//   - it needs no more: it returns nil. Everything before it ends, and what has
-//     been fetched beyond is given back.
+//   - in is closed: the stage finishes its items and returns.
+//   - ctx is done: the stage releases its items and returns. Send releases an item that
+//     could not be sent, and the pipeline releases the items that remain in the channel.
+//   - The stage needs no more items and returns nil. The stages before it are stopped, and
+//     the remaining fetched items are released.
 //
-// An error or a panic fails the run as Run.Fail does. In a stage after the execution it also
-// stops the run, because running tasks can no longer be reported. A Stage closes neither
-// channel, may start goroutines but has waited for them when it returns, and
-// settles each delivery that it does not pass on.
+// An error or a panic fails the run as Run.Fail does. In a stage after the execution it
+// also stops the run, because the outcomes of running tasks can no longer be reported.
 //
-// Its ctx is the run's Fetch phase where In is *Delivery (nothing has been run
-// yet), and otherwise its Settle phase.
+// A Stage closes neither channel. It may start goroutines, but waits for them before it
+// returns. It settles each delivery that it does not pass on.
+//
+// ctx is the run's Fetch phase if In is *Delivery (the task has not been executed yet), and
+// the Settle phase otherwise.
 type Stage[In, Out Item] func(ctx context.Context, in <-chan In, out chan<- Out) error
 
-// A StopFetching is the last stage: it settles what it takes.
+// Consumer is the last stage. It settles the items it receives.
 type Consumer[In Item] func(ctx context.Context, in <-chan In) error
 
-// A Flow is what comes out of one stage, on its way to the next. Each Flow goes
-// into exactly one Via or To.
+// Flow is the output of a stage. Pass each Flow to exactly one Via or To.
 type Flow[T Item] struct {
 	run  *Run
 	ch   <-chan T
-	stop func() // ends everything up to here
+	stop func() // stops the stages up to this one
 }
 
-// StageError is the error of a run that a stage ended.
+// StageError is the error of a run that failed in a stage.
 type StageError struct {
-	// Stage is the name that the stage was given.
+	// Stage is the name of the stage.
 	Stage string
 	Err   error
 }
 
-// Error names the stage.
+// Error returns the name of the stage and its error.
 func (e *StageError) Error() string { return fmt.Sprintf("%s: %v", e.Stage, e.Err) }
 
-// Unwrap returns the stage's own error.
+// Unwrap returns the error of the stage.
 func (e *StageError) Unwrap() error { return e.Err }
 
-// PanicError is what a panic in a stage is turned into.
+// PanicError is the error that a panic in a stage, a source or a sink is converted to.
 type PanicError struct {
-	// Value is what was passed to panic.
+	// Value is the argument of panic.
 	Value any
 	// Stack is the stack of the goroutine that panicked.
 	Stack []byte
 }
 
-// Error returns the panic's value; the stack is left to those who print it.
+// Error returns the value of the panic without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// Unwrap returns the panic's value where it was an error.
+// Unwrap returns the value of the panic if it is an error.
 func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err
 }
 
-// maxFetch is how many deliveries are asked for at once at most: enough to
-// fill any provider's batch, small enough not to matter in memory.
+// maxFetch is the maximum number of deliveries per Receive: larger than the batch of any
+// provider, and small enough not to matter in memory.
 const maxFetch = 256
 
-// From starts the pipeline: it fetches from source for as many deliveries as
-// Options.Slots and Options.Ahead allow to be out, and sends them on. The run
-// closes source at its end. A run has one From.
+// From starts the pipeline. It fetches deliveries from source, as many as Options.Slots and
+// Options.Prefetch allow, and sends them to the next stage. The run closes source at its
+// end. A run has one From.
 //
-// An error of the source ends the fetching, but not what has been fetched:
-// those tasks are run first.
+// An error of the source stops fetching. Tasks that have been fetched already are executed.
 func From(r *Run, name string, source Source) Flow[*Delivery] {
 	ctx, cancel := context.WithCancel(r.phases.Fetch)
 	out := make(chan *Delivery, r.buffer())
@@ -97,16 +96,18 @@ func From(r *Run, name string, source Source) Flow[*Delivery] {
 	return Flow[*Delivery]{run: r, ch: out, stop: cancel}
 }
 
+// pump fetches deliveries from source and sends them to out until the source is exhausted,
+// ctx is done or an error occurs.
 func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) error {
 	ctx, receive, done := r.receiver(ctx, source)
 	defer done()
 	defer r.watchReach(source)()
 	for {
-		most := r.maxFetch()
-		if most == 0 {
+		limit := r.fetchLimit()
+		if limit == 0 {
 			return nil
 		}
-		granted, err := r.inFlight.acquire(ctx, func() int { return min(r.minFetch(), most) }, most)
+		granted, err := r.inFlight.acquire(ctx, func() int { return min(r.minFetch(), limit) }, limit)
 		if err != nil {
 			return r.fetchEndReason(ctx, nil)
 		}
@@ -114,7 +115,7 @@ func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) err
 		ds, err := receive(ctx, granted)
 		r.reach.setReceiving(false)
 		if len(ds) > 0 {
-			r.reach.answered()
+			r.reach.responded()
 		}
 		r.inFlight.add(ds, granted)
 		for i, d := range ds {
@@ -135,8 +136,8 @@ func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) err
 	}
 }
 
-// fetchMost returns the maximum number of deliveries for the next request.
-func (r *Run) maxFetch() int {
+// fetchLimit returns the maximum number of deliveries for the next request.
+func (r *Run) fetchLimit() int {
 	if r.opts.MaxDeliveries == nil {
 		return maxFetch
 	}
@@ -154,8 +155,8 @@ func (r *Run) receiver(ctx context.Context, source Source) (context.Context, fun
 	return ctx, source.Receive, done
 }
 
-// idleFor returns for how long there has been nothing to do. Time in which the source was
-// unreachable does not count.
+// idleFor returns how long the run has been idle. Time in which the source was unreachable
+// does not count.
 func (r *Run) idleFor(source Source) time.Duration {
 	idle := r.inFlight.idleFor()
 	if p, ok := source.(HealthReporter); ok {
@@ -164,8 +165,8 @@ func (r *Run) idleFor(source Source) time.Duration {
 	return max(idle, 0)
 }
 
-// over returns the error with which the pump ends: err, or nil if ctx was canceled, by the
-// run or because the source was idle.
+// fetchEndReason returns the error with which pump ends: err, or nil if ctx was canceled by
+// the run or because the source was idle.
 func (r *Run) fetchEndReason(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() == nil || err != nil && !errors.Is(err, ctx.Err()):
@@ -176,7 +177,7 @@ func (r *Run) fetchEndReason(ctx context.Context, err error) error {
 	return nil
 }
 
-// watchIdle returns a context that is canceled once there has been nothing to do for
+// watchIdle returns a context that is canceled once the run has been idle for
 // Options.IdleTimeout, and a function that stops watching.
 func (r *Run) watchIdle(ctx context.Context, source Source) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -196,15 +197,15 @@ func (r *Run) watchIdle(ctx context.Context, source Source) (context.Context, fu
 	return ctx, func() { cancel(nil); <-ended }
 }
 
-// awaitIdle returns ErrIdle once there has been nothing to do for Options.IdleTimeout, or nil
-// if ctx is done first.
+// awaitIdle returns ErrIdle once the run has been idle for Options.IdleTimeout, or nil if
+// ctx is done first.
 func (r *Run) awaitIdle(ctx context.Context, source Source) error {
 	for {
-		left := r.opts.IdleTimeout - r.idleFor(source)
-		if left <= 0 {
+		remaining := r.opts.IdleTimeout - r.idleFor(source)
+		if remaining <= 0 {
 			return ErrIdle
 		}
-		timer := time.NewTimer(left)
+		timer := time.NewTimer(remaining)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -214,44 +215,44 @@ func (r *Run) awaitIdle(ctx context.Context, source Source) error {
 	}
 }
 
-// Via adds a stage.
+// Via adds a stage with a buffered output.
 func Via[In, Out Item](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
 	return via(in, name, stage, in.run.buffer())
 }
 
-// ViaUnbuffered adds a stage that keeps what it has until the next stage takes it,
-// such as one that looks after what waits.
+// ViaUnbuffered adds a stage with an unbuffered output. The stage keeps an item until the
+// next stage receives it. Use it for a stage that manages waiting items.
 func ViaUnbuffered[In, Out Item](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
 	return via(in, name, stage, 0)
 }
 
 func via[In, Out Item](in Flow[In], name string, stage Stage[In, Out], buffer int) Flow[Out] {
 	r := in.run
-	ctx, cancel := context.WithCancel(r.phaseOf(isDelivery[In]()))
+	ctx, cancel := context.WithCancel(r.contextFor(positionOf[In]()))
 	out := make(chan Out, buffer)
-	r.goStage(name, isDelivery[In](), func() error {
+	r.goStage(name, positionOf[In](), func() error {
 		defer close(out)
 		return runStage(ctx, cancel, in, r, func() error { return stage(ctx, in.ch, out) })
 	})
 	return Flow[Out]{run: r, ch: out, stop: func() { cancel(); in.stop() }}
 }
 
-// To ends the pipeline.
-func To[In Item](in Flow[In], name string, drain Consumer[In]) {
+// To adds the last stage.
+func To[In Item](in Flow[In], name string, consume Consumer[In]) {
 	r := in.run
-	ctx, cancel := context.WithCancel(r.phaseOf(isDelivery[In]()))
-	r.goStage(name, isDelivery[In](), func() error {
-		return runStage(ctx, cancel, in, r, func() error { return drain(ctx, in.ch) })
+	ctx, cancel := context.WithCancel(r.contextFor(positionOf[In]()))
+	r.goStage(name, positionOf[In](), func() error {
+		return runStage(ctx, cancel, in, r, func() error { return consume(ctx, in.ch) })
 	})
 }
 
-// runStage runs one stage to its end, and sees to what it leaves in its input.
+// runStage runs one stage and then releases the items that it left in its input.
 func runStage[In Item](ctx context.Context, cancel context.CancelFunc, in Flow[In], r *Run, stage func() error) error {
-	// Items are given back as soon as ctx ends, and not only when the stage has
-	// returned: one that executes tasks may take its whole grace period to.
-	drained := make(chan struct{})
+	// Items are released as soon as ctx is done. The stage may return much later: one that
+	// executes tasks may use the whole grace period.
+	released := make(chan struct{})
 	go func() {
-		defer close(drained)
+		defer close(released)
 		<-ctx.Done()
 		for item := range in.ch {
 			r.releaseAsync(item.delivery())
@@ -260,26 +261,26 @@ func runStage[In Item](ctx context.Context, cancel context.CancelFunc, in Flow[I
 	err := recovered(stage)
 	if err != nil {
 		r.Fail(err)
-		if isDelivery[In]() == afterRun {
-			r.endStop(err) // running tasks can no longer be reported
+		if positionOf[In]() == afterRun {
+			r.endShutdown(err) // the outcomes of running tasks can no longer be reported
 		}
 	}
 	in.stop()
 	cancel()
-	<-drained
+	<-released
 	return err
 }
 
-// Send sends item, or gives it back if ctx ends first; then it returns ctx's
-// error. A stage sends with nothing else.
+// Send sends item to out. If ctx is done first, it releases item and returns ctx's error.
+// Stages must use Send instead of a channel send.
 func Send[T Item](ctx context.Context, out chan<- T, item T) error {
 	select {
 	case out <- item:
 		return nil
 	default:
 	}
-	if isDelivery[T]() == afterRun {
-		item.delivery().taskEnded() // it waits, and its task no longer runs
+	if positionOf[T]() == afterRun {
+		item.delivery().taskEnded() // the send blocks, but the task no longer runs
 	}
 	select {
 	case out <- item:
@@ -290,15 +291,15 @@ func Send[T Item](ctx context.Context, out chan<- T, item T) error {
 	}
 }
 
-// isDelivery reports whether T is *Delivery, and so whether a stage that takes
-// T stands before the execution.
-func isDelivery[T Item]() position {
+// positionOf returns the position of a stage that receives T: before the execution if T is
+// *Delivery, and after it otherwise.
+func positionOf[T Item]() position {
 	var zero T
 	_, ok := any(zero).(*Delivery)
 	return position(ok)
 }
 
-// position tells on which side of the execution a stage stands.
+// position is the side of the execution on which a stage is.
 type position bool
 
 const (
@@ -306,7 +307,7 @@ const (
 	afterRun  position = false
 )
 
-// recovered calls f and turns a panic in it into a PanicError.
+// recovered calls f and converts a panic to a PanicError.
 func recovered(f func() error) error {
 	var err error
 	if p := panics.Try(func() { err = f() }); p != nil {

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// A Task is one unit of work: a name and its input. It is immutable: nothing
-// in a pipeline writes to Data, and whoever made the Task does not either once
-// it has been handed over.
+// Task is one unit of work. It is immutable: once a Task has been passed to a Delivery,
+// nothing may write to Data.
 type Task struct {
 	// ID is the task_id of the specification. It is never empty.
 	ID string
-	// Data is the task's input as raw JSON, byte for byte as the source had
-	// it. No stage decodes it on the way.
+	// Data is the task's input as raw JSON, byte for byte as the source provided it. No
+	// stage decodes it.
 	Data json.RawMessage
 }
 
-// AppendJSON appends the task as queues have it, {"task_id": "...", "data": ...}, on
-// one line, and returns the extended buffer. Data that is no JSON becomes a string.
+// AppendJSON appends the task as {"task_id": "...", "data": ...}, the format of task
+// queues, on one line, and returns the extended buffer. Data that is not valid JSON becomes
+// a string.
 func (t Task) AppendJSON(b []byte) []byte {
 	b = append(b, `{"task_id":`...)
 	b = appendString(b, t.ID)
@@ -26,26 +26,26 @@ func (t Task) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// Kind says how a task's execution ended.
+// OutcomeKind is the way in which a task's execution ended.
 type OutcomeKind uint8
 
-// The ways an execution can end. The zero Kind is invalid, so that an Outcome
-// that nobody filled in cannot pass for a success.
+// The kinds of outcomes. The zero OutcomeKind is invalid, so that an Outcome that was not
+// filled in does not count as a success.
 const (
-	// Completed: the task returned a result and said whether it wants a retry.
+	// Completed: the task returned a result and did or did not request a retry.
 	Completed OutcomeKind = iota + 1
-	// Exception: the task's code raised, or its result could not be used.
+	// Exception: the task's code raised an exception, or its result was invalid.
 	Exception
-	// TimedOut: the task ran longer than the maximum runtime and was killed.
+	// TimedOut: the task exceeded the maximum runtime and was killed.
 	TimedOut
-	// Exited: the task's process ended without a result: an exit code that
-	// means failure, or a signal.
+	// Exited: the task's process ended without a result, with an exit code that means
+	// failure or by a signal.
 	Exited
-	// Interrupted: the worker was shutting down and ended the task. Nothing is
-	// known of what it would have come to.
+	// Interrupted: the task was terminated because the worker shut down. Its result is
+	// unknown.
 	Interrupted
-	// LeaseLost: the source took the task back while it ran, so the process
-	// was killed. Another worker has the task.
+	// LeaseLost: the lease was lost while the task ran, so its process was killed. Another
+	// worker may run the task.
 	LeaseLost
 )
 
@@ -69,8 +69,7 @@ func (k OutcomeKind) String() string {
 	}
 }
 
-// Usage is what a task's process, and the children it waited for, used of the
-// machine.
+// Usage is the resource usage of a task's process and the children it waited for.
 type Usage struct {
 	// CPU is user plus system time.
 	CPU time.Duration
@@ -78,46 +77,43 @@ type Usage struct {
 	PeakMemory int64
 }
 
-// An Outcome is what came of running a task once.
+// Outcome is the result of executing a task once.
 type Outcome struct {
 	Kind OutcomeKind
-	// Slot is the unit of concurrency that ran the task, from 0.
+	// Slot is the slot that ran the task, from 0.
 	Slot int
-	// Elapsed is the time the task took, process creation and destruction
-	// included.
+	// Elapsed is the duration of the execution, including process creation and destruction.
 	Elapsed time.Duration
-	// Retry is what a Completed task asked for.
+	// RetryRequested reports whether a Completed task requested a retry.
 	RetryRequested bool
-	// Result is a Completed task's result: one JSON value.
+	// Result is the result of a Completed task: one JSON value.
 	Result json.RawMessage
-	// RawResult stands in for Result where the result is not UTF-8 and so
-	// cannot be told as JSON text.
+	// RawResult replaces Result if the result is not valid UTF-8, which JSON cannot
+	// represent.
 	RawResult []byte
 	// Exception is the stack trace or message of an Exception.
 	Exception string
-	// NoRetry is set for an Exception that another attempt would only repeat,
-	// as the task's process knows, such as one for lack of memory.
+	// Permanent reports that a retry of an Exception would fail in the same way, according
+	// to the task's process. For example, it ran out of memory.
 	Permanent bool
-	// ExitCode is set for Exited: the process's exit code, or minus the number
-	// of the signal that ended it.
+	// ExitCode is set for Exited: the exit code of the process, or the negated number of
+	// the signal that killed it.
 	ExitCode int
-	// Usage is nil where the runner cannot tell it, as for tasks that share a
-	// process.
+	// Usage is nil if the usage is unknown, for example for tasks that share a process.
 	Usage *Usage
 }
 
-// A Verdict is what is to be done with a task after its Outcome.
+// Verdict is the action to take on a task after its Outcome.
 type Verdict uint8
 
 // The verdicts. The zero Verdict is invalid.
 const (
-	// Ack: the task is over and must not be delivered again.
+	// Ack: the task is finished and must not be delivered again.
 	Ack Verdict = iota + 1
-	// Retry: the task is over here and is to be made available for another
-	// attempt.
+	// Retry: this attempt is finished, and the task is released for another attempt.
 	Retry
-	// Release: the task was not run to an end and is to be made available
-	// again as if it had not been taken. No event tells of it.
+	// Release: the task did not finish and is released as if it had not been received. No
+	// event is written.
 	Release
 )
 
@@ -135,17 +131,18 @@ func (v Verdict) String() string {
 	}
 }
 
-// A Result is a Delivery that has been run, with what came of it.
+// Result is a Delivery that has been executed, and its Outcome.
 type Result struct {
 	*Delivery
 	Outcome Outcome
 }
 
-// A Decision is a Result with the Verdict on it.
+// Decision is a Result and the Verdict on it.
 type Decision struct {
 	*Delivery
 	Outcome Outcome
 	Verdict Verdict
-	// RetryDeniedReason is why a task that is worth another attempt gets none, or "".
+	// RetryDeniedReason is the reason why a task that qualifies for a retry is not retried,
+	// or "".
 	RetryDeniedReason string
 }
