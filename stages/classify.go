@@ -7,19 +7,19 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// RetryOptions say which failures are worth another attempt. The zero value is
-// the specification's default: none but those that a task asks for itself.
+// RetryOptions selects the failures to retry. The zero value is the default of the
+// specification: retry only tasks that request it.
 type RetryOptions struct {
 	OnExit, OnException, OnTimeout bool
-	// MaxAttempts is how often a task may be delivered: one that fails at this
-	// attempt, or a later one, is not tried again, and its event says so. An attempt
-	// that came to no end, as its worker went away, counts too, but is always made up
-	// for. Default 0: without end.
+	// MaxAttempts is the maximum number of times a task is delivered. A task that fails at
+	// this attempt or a later one is not retried, and its event contains the reason. An
+	// attempt that did not finish, for example because its worker died, counts as well, but
+	// is always repeated. Defaults to 0, which means no limit.
 	MaxAttempts int
 }
 
-// Judge says what to do with a task after an outcome. It is a pure function; an
-// invalid outcome is released, so that nothing is lost by it.
+// Decide returns the action to take on a task after an outcome. It is a pure function. An
+// invalid outcome is released, so that the task is not lost.
 func Decide(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 	retry := false
 	switch o.Kind {
@@ -40,24 +40,24 @@ func Decide(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 	return pipeline.Ack
 }
 
-// Classify puts the verdict on each result.
+// Classify returns a stage that decides on the verdict of each result.
 func Classify(opts RetryOptions) pipeline.Stage[pipeline.Result, pipeline.Decision] {
 	return func(ctx context.Context, in <-chan pipeline.Result, out chan<- pipeline.Decision) error {
 		for r := range in {
 			if err := pipeline.Send(ctx, out, opts.decide(r)); err != nil {
-				return nil // given back; the run's time is over
+				return nil // released; the Settle phase has ended
 			}
 		}
 		return nil
 	}
 }
 
-// judge puts the verdict on a result.
+// decide returns the decision on a result.
 func (o RetryOptions) decide(r pipeline.Result) pipeline.Decision {
-	j := pipeline.Decision{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: Decide(r.Outcome, o)}
-	if j.Verdict == pipeline.Retry && o.MaxAttempts > 0 && r.Attempt >= o.MaxAttempts {
-		j.Verdict = pipeline.Ack
-		j.RetryDeniedReason = fmt.Sprintf("this was attempt %d, and %d are allowed", r.Attempt, o.MaxAttempts)
+	d := pipeline.Decision{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: Decide(r.Outcome, o)}
+	if d.Verdict == pipeline.Retry && o.MaxAttempts > 0 && r.Attempt >= o.MaxAttempts {
+		d.Verdict = pipeline.Ack
+		d.RetryDeniedReason = fmt.Sprintf("attempt %d: at most %d attempts are allowed", r.Attempt, o.MaxAttempts)
 	}
-	return j
+	return d
 }

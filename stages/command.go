@@ -5,7 +5,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// Command is a Runner that runs each task as a process of its own.
+// Command returns a Runner that runs each task as a process of its own.
 func Command(c *procexec.Command) Runner { return command{c} }
 
 type command struct{ c *procexec.Command }
@@ -21,7 +21,7 @@ func (c command) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pi
 	return outcomeOf(report), nil
 }
 
-// outcomeOf is a report in the pipeline's words.
+// outcomeOf converts a result of procexec to an Outcome.
 func outcomeOf(report procexec.TaskResult) pipeline.Outcome {
 	o := pipeline.Outcome{
 		Kind:           kinds[report.Kind],
@@ -33,13 +33,13 @@ func outcomeOf(report procexec.TaskResult) pipeline.Outcome {
 		Permanent:      report.Permanent,
 		ExitCode:       report.ExitCode,
 	}
-	if report.PeakMemory > 0 { // it had a process of its own
+	if report.PeakMemory > 0 { // the task had a process of its own
 		o.Usage = &pipeline.Usage{CPU: report.CPU, PeakMemory: report.PeakMemory}
 	}
 	return o
 }
 
-// kinds are procexec's ends in the pipeline's words.
+// kinds maps exit kinds of procexec to outcome kinds.
 var kinds = map[procexec.ExitKind]pipeline.OutcomeKind{
 	procexec.Completed:   pipeline.Completed,
 	procexec.Failed:      pipeline.Exception,

@@ -1,22 +1,21 @@
-// Package stages has the stages that ctworker's own pipeline is made of. Each is
-// one file, named after it.
+// Package stages provides the stages of ctworker's own pipeline, one per file.
 //
-//	source ─▶ Window ─▶ Extender ─▶ Execute ─▶ Classify ─▶ Settle ─▶ sink
-//	          skip,     keeps the   a Runner   what to     event first,
-//	          limit     leases      per slot   do now      then ack
+//	Source ─▶ SkipLimit ─▶ Extender ─▶ Execute ─▶ Classify ─▶ Settle ─▶ Sink
+//	          skip and     extends     one        maps an     writes the
+//	          limit        leases      Runner     Outcome to  event, then
+//	          tasks                    per slot   a Verdict   acks or releases
 //
-// Warm takes the place of Execute where processes stay. A source whose leases
-// never end, such as a file, needs no Extender.
+// ExecutePool replaces Execute if processes run more than one task. A source whose leases
+// never expire, such as a file, needs no Extender.
 //
-// # The guarantee
+// # Guarantees
 //
-// Each stage keeps the contract of pipeline.Stage: it settles what it does not
-// pass on, and gives back what it holds when its context ends. Settle never
-// acknowledges a task whose event is not durable.
+// Each stage fulfills the contract of pipeline.Stage: it settles the deliveries that it does
+// not pass on, and releases the others when its context is done. Settle acknowledges a task
+// only after its event is durable.
 //
-// # What it is not for
+// # Scope
 //
-// A stage decides nothing that is another's: Execute does not know what a retry
-// is, Classify does not know what a queue is. How a process is started and ended
-// is package procexec's.
+// Each stage has one responsibility: Execute has no notion of retries, and Classify none of
+// queues. Package procexec starts and ends the processes.
 package stages

@@ -11,26 +11,24 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Runner runs tasks. Package stages has Command; a function of yours becomes
-// one with RunnerFunc.
+// Runner executes tasks. Command and RunnerFunc return Runners.
 type Runner interface {
-	// Run runs one task in a slot, numbered from 0, and returns what came of
-	// it. It is called by one goroutine a slot, and owns the delivery only to
-	// look at it: it does not settle it.
+	// Run executes one task in a slot, numbered from 0, and returns its outcome. It blocks
+	// until the task has ended. It is called from one goroutine per slot. It may read the
+	// delivery but must not settle it.
 	//
-	// It ends the task early when phases.Work ends (politely), when
-	// phases.Kill ends (at once) and when the delivery is Lost, and then
-	// returns Interrupted or LeaseLost.
+	// Run ends the task early and returns Interrupted or LeaseLost: it terminates the task
+	// when phases.Terminate is done, and kills it when phases.Kill is done or the delivery
+	// is lost.
 	//
-	// An error means that the task was not run, for a reason other than the task
+	// An error means that the task could not be executed, for a reason other than the task
 	// itself. It fails the run, and the task is released.
 	Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error)
 }
 
-// RunnerFunc makes a Runner of a function that runs a task in this process. The
-// function's context ends with the Work phase or when the lease is lost; a panic
-// in it is the task's exception, with its stack, and a result that it returns is
-// one JSON value.
+// RunnerFunc returns a Runner that calls f in this process. The context of f is done at the
+// end of the Terminate phase or when the lease is lost. The result of f is one JSON value.
+// A panic in f becomes an exception of the task, with its stack.
 func RunnerFunc(f func(ctx context.Context, task pipeline.Task) (retry bool, result []byte, err error)) Runner {
 	return runnerFunc(f)
 }
@@ -70,11 +68,11 @@ func (f runnerFunc) Run(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pi
 	return out, nil
 }
 
-// Execute runs the tasks it takes, in as many slots as run has. Each slot has one
-// goroutine, which owns a delivery from when it takes it until it passes it on.
+// Execute returns a stage that runs tasks in as many slots as run has. Each slot has one
+// goroutine, which owns a delivery until it passes it on.
 //
-// A Runner that panics has its task end as an exception; one that returns an
-// error ends the run. Outcome.Slot is filled in here.
+// If a Runner panics, its task ends with an exception. If a Runner returns an error, the
+// run fails. Execute sets Outcome.Slot.
 func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		e := executor{run: run, phases: run.Phases(), runner: runner, out: out}
@@ -93,7 +91,7 @@ func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery
 	}
 }
 
-// execution is what the slots of one Execute share.
+// executor is the state that the slots of one Execute stage share.
 type executor struct {
 	run    *pipeline.Run
 	phases pipeline.Phases
@@ -101,11 +99,11 @@ type executor struct {
 	out    chan<- pipeline.Result
 
 	mu  sync.Mutex
-	err error // the first Runner error
+	err error // first error of the Runner
 }
 
-// slot takes tasks, one after the other, until there are no more, ctx ends, or
-// a task cannot be run.
+// slot executes tasks, one at a time, until the input is closed, ctx is done, or a task
+// cannot be executed.
 func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Delivery) {
 	for {
 		var d *pipeline.Delivery
@@ -128,13 +126,13 @@ func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Deliv
 		}
 		if err != nil {
 			e.fail(fmt.Errorf("task %q: %w", d.Task.ID, err))
-			d.ReleaseAsync() // after fail, or this run could fetch it again
+			d.ReleaseAsync() // after fail; otherwise this run could fetch the task again
 			return
 		}
 		outcome.Slot = slot
 		e.run.ObserveDuration(outcome.Elapsed)
-		// The run is told to settle what has been run, whatever else ends: only
-		// the end of the Settle phase makes it give the task back.
+		// A task that has been executed is passed on until the end of the Settle phase, even
+		// if ctx is done.
 		if pipeline.Send(e.phases.Settle, e.out, pipeline.Result{Delivery: d, Outcome: outcome}) != nil {
 			return
 		}
@@ -142,8 +140,8 @@ func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Deliv
 	}
 }
 
-// fail fails the run, which cancels ctx in every slot, and starts the grace period of the tasks
-// that run in other slots.
+// fail fails the run, which cancels ctx in every slot, and starts the grace period of the
+// tasks in the other slots.
 func (e *executor) fail(err error) {
 	e.mu.Lock()
 	if e.err == nil {
@@ -154,7 +152,7 @@ func (e *executor) fail(err error) {
 	e.run.Stop(err)
 }
 
-// runTask runs one task. A panic becomes its outcome.
+// runTask executes one task. A panic becomes its outcome.
 func (e *executor) runTask(slot int, d *pipeline.Delivery) (outcome pipeline.Outcome, err error) {
 	began := time.Now()
 	if p := panics.Try(func() { outcome, err = e.runner.Run(e.phases, slot, d) }); p != nil {

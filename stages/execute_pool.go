@@ -8,11 +8,11 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// Warm runs the tasks it takes in the warm processes of a pool, one a slot. What a
-// process is known to be done with soon it is handed ahead, and the run is told to
-// fetch as much.
+// ExecutePool returns a stage that runs tasks in the processes of a pool, one process per
+// slot. Short tasks are sent to a process in advance, and the prefetch of run is adjusted
+// to their number.
 //
-// The run fails if processes do not start. Tasks that have not been run are released.
+// The run fails if processes do not start. Tasks that have not been executed are released.
 func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		phases := run.Phases()
@@ -26,7 +26,7 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 				return procexec.Task{ID: d.Task.ID, Data: d.Task.Data, Attempt: d.Attempt}
 			},
 			Lost: func(d *pipeline.Delivery) <-chan struct{} {
-				if d.ExpiresAt().IsZero() { // nobody can take it from us
+				if d.ExpiresAt().IsZero() { // the lease cannot be lost
 					return nil
 				}
 				return d.Lost()
@@ -35,7 +35,7 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 				outcome := outcomeOf(report)
 				outcome.Slot = report.Slot
 				run.ObserveDuration(outcome.Elapsed)
-				// As in Execute: what has been run is told, whatever else ends.
+				// As in Execute, use the Settle phase: an executed task must be passed on.
 				if pipeline.Send(phases.Settle, out, pipeline.Result{Delivery: d, Outcome: outcome}) == nil {
 					d.ReleaseSlot()
 				}

@@ -16,53 +16,54 @@ import (
 
 // ExtendOptions configures an Extender. The zero value works.
 type ExtendOptions struct {
-	// Lease is the duration of a lease after each renewal. If the worker dies, its tasks
-	// become available again within this time. Defaults to 60 s.
+	// LeaseDuration is the duration of a lease after each extension. If the worker dies,
+	// its tasks become available again within this time. Defaults to 60 s.
 	LeaseDuration time.Duration
-	// Most is the maximum time to hold a task. After that its lease is not renewed; when it
-	// expires, the delivery is marked Lost. It must be longer than queueing plus execution
-	// can take. Defaults to 0, which means no limit.
+	// MaxHold is the maximum time to hold a task. After that its lease is not extended;
+	// when it expires, the delivery is marked lost. MaxHold must be longer than queueing
+	// plus execution can take. Defaults to 0, which means no limit.
 	MaxHold time.Duration
-	// Patience is the maximum time a delivery waits for the next stage. After that Stall is
-	// called, and all waiting deliveries are released for other workers. The stage must be
-	// added with pipeline.ViaUnbuffered. Defaults to 0, which disables it.
+	// MaxQueueTime is the maximum time that deliveries wait while the next stage receives
+	// none. After that OnStall is called, and all waiting deliveries are released for other
+	// workers. The stage must be added with pipeline.ViaUnbuffered. Defaults to 0, which
+	// disables it.
 	MaxQueueTime time.Duration
-	// Stall is called before the waiting deliveries are released. Pass the Run's Stall. It is
-	// required with Patience.
+	// OnStall is called before the waiting deliveries are released. Pass Run.ResetPrefetch.
+	// It is required with MaxQueueTime.
 	OnStall func()
-	// Failed is called once, with the source's reason, if the source keeps refusing
-	// renewals (pipeline.ErrRefused): for half of Lease without a successful renewal, or
-	// until a lease expires. It is also called if the renewing panics. Pass the Run's Fail:
-	// running tasks may finish within their leases, but the lease of a new task could not be
-	// renewed. Defaults to nil, which only logs the error.
+	// OnPermanentError is called once, with the source's reason, if the source keeps
+	// refusing lease extensions (pipeline.ErrPermanent): for half of LeaseDuration without
+	// a successful extension, or until a lease expires. It is also called if the Extender
+	// panics. Pass Run.Fail: running tasks may finish within their leases, but the lease of
+	// a new task could not be extended. Defaults to nil, which only logs the error.
 	OnPermanentError func(error)
-	// Log receives failed renewals and lost leases.
+	// Log receives failed extensions and lost leases.
 	Log zerolog.Logger
 }
 
-// An Extender renews the leases of the tasks that pass through its stage until each is
-// settled: while it waits for a slot, runs and is reported. It renews a lease when about half
-// of it has passed, with some jitter, and retries failed and refused renewals while the lease
-// holds. If a lease expires, or the source reports that it is lost, the delivery is marked
-// Lost.
+// Extender extends the leases of the tasks that pass through its stage until each task is
+// settled, which includes the time that it waits for a slot, runs and is reported. It
+// extends a lease when about half of it has passed, with jitter, and retries failed and
+// refused extensions while the lease holds. If a lease expires, or the source reports that
+// it is lost, the delivery is marked lost.
 //
-// It works with every source; leases that never expire cost nothing. A source that renews in
-// batches collects the renewals of a few milliseconds.
+// An Extender works with every source. Leases that never expire cost nothing. A source that
+// extends leases in batches collects the requests of a few milliseconds.
 type Extender struct {
 	opts   ExtendOptions
-	ctx    context.Context // of the renewals; ends with Close
+	ctx    context.Context // of the extensions; done after Close
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	closed   bool
-	refused  time.Time // when renewals began to be refused; zero if they are not
-	refusal  error     // last refusal; nil if renewals are not refused
-	failed   bool      // Failed has been called
-	renewing sync.WaitGroup
+	mu        sync.Mutex
+	closed    bool
+	refused   time.Time // since when extensions are refused; zero if they are not
+	refusal   error     // last refusal; nil if extensions are not refused
+	reported  bool      // OnPermanentError has been called
+	extending sync.WaitGroup
 }
 
-// NewExtender returns an Extender. Close it when the run has ended: leases are kept
-// to the very end.
+// NewExtender returns an Extender. Close it when the run has ended, because leases are
+// extended until the last task is settled.
 func NewExtender(opts ExtendOptions) *Extender {
 	if opts.LeaseDuration <= 0 {
 		opts.LeaseDuration = time.Minute
@@ -72,31 +73,32 @@ func NewExtender(opts ExtendOptions) *Extender {
 	return x
 }
 
-// Close ends the renewing, and returns when none is under way.
+// Close stops extending leases. It waits until no extension is in flight.
 func (x *Extender) Close() {
 	x.mu.Lock()
 	x.closed = true
 	x.mu.Unlock()
 	x.cancel()
-	x.renewing.Wait()
+	x.extending.Wait()
 }
 
-// Stage passes tasks on in their order, and keeps their leases from then on. It
-// takes each at once, however long it waits behind it, so that none waits with a
-// lease that nobody keeps: how many there can be is the run's to bound.
+// Stage returns the stage, which passes deliveries on in order and extends their leases
+// from then on. It receives each delivery at once, even if the next stage is not ready,
+// because the lease of a delivery that waits in a channel would not be extended. The run
+// limits how many can wait.
 func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 		var waiting []*pipeline.Delivery
-		giveBack := func() {
+		releaseAll := func() {
 			for _, d := range waiting {
 				d.ReleaseAsync()
 			}
 			waiting = nil
 		}
-		defer giveBack()
+		defer releaseAll()
 		maxWait := time.NewTimer(time.Hour)
 		defer maxWait.Stop()
-		progress := func() { // nothing has been waiting for long
+		resetMaxWait := func() {
 			if x.opts.MaxQueueTime > 0 {
 				maxWait.Reset(x.opts.MaxQueueTime)
 			}
@@ -113,19 +115,19 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 					in = nil
 					continue
 				}
-				x.keep(d)
+				x.track(d)
 				if waiting = append(waiting, d); len(waiting) == 1 {
-					progress()
+					resetMaxWait()
 				}
 			case send <- next:
 				waiting[0] = nil
 				waiting = waiting[1:]
-				progress()
+				resetMaxWait()
 			case <-maxWait.C:
 				if x.opts.MaxQueueTime > 0 && len(waiting) > 0 {
 					x.opts.Log.Debug().Int("tasks", len(waiting)).Msg("released prefetched tasks: running tasks are slow")
 					x.opts.OnStall()
-					giveBack()
+					releaseAll()
 				}
 			case <-ctx.Done():
 				return nil
@@ -135,39 +137,40 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 	}
 }
 
-// Patience is how long what has been fetched ahead of a shared source waits for a
-// slot: longer than a run that goes as it has gone would have it wait.
+// MaxQueueTime is how long prefetched tasks of a shared source wait for a slot before they
+// are released. It is longer than a task waits at a steady throughput.
 const MaxQueueTime = 5 * time.Second
 
-// keep keeps a delivery's lease until it is settled.
-func (x *Extender) keep(d *pipeline.Delivery) {
+// track extends the lease of a delivery until it is settled.
+func (x *Extender) track(d *pipeline.Delivery) {
 	if d.ExpiresAt().IsZero() {
 		return
 	}
-	k := &leaseRenewer{x: x, d: d, began: time.Now()}
+	k := &trackedLease{x: x, d: d, began: time.Now()}
 	d.OnSettled(k.stop)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.schedule(k.renewDelay())
+	k.schedule(k.extendDelay())
 }
 
-// leaseRenewer renews one lease. It has a goroutine, that of its timer, only while it renews.
-type leaseRenewer struct {
+// trackedLease extends one lease. It has a goroutine, that of its timer, only during an
+// extension.
+type trackedLease struct {
 	x     *Extender
 	d     *pipeline.Delivery
 	began time.Time
-	tries int // failed attempts since the last renewal; only renew uses it
+	tries int // failed attempts since the last extension; only extend uses it
 
 	mu      sync.Mutex
 	stopped bool
-	timer   *time.Timer        // the next renewal
-	cancel  context.CancelFunc // of the one that is under way; nil: none is
-	ended   chan struct{}      // closed when that has returned
+	timer   *time.Timer        // the next extension
+	cancel  context.CancelFunc // cancels the extension in flight; nil if there is none
+	ended   chan struct{}      // closed when the extension in flight has ended
 }
 
-// stop ends the keeping, and returns when no renewal is under way: one that came to
-// the source after what follows, such as a release, would undo it.
-func (k *leaseRenewer) stop() {
+// stop stops extending the lease and waits until no extension is in flight. Otherwise an
+// extension could reach the source after a release and undo it.
+func (k *trackedLease) stop() {
 	k.mu.Lock()
 	k.stopped = true
 	if k.timer != nil {
@@ -181,8 +184,8 @@ func (k *leaseRenewer) stop() {
 	}
 }
 
-// begin says that a renewal is under way, unless the keeping has ended.
-func (k *leaseRenewer) begin(cancel context.CancelFunc) bool {
+// begin records that an extension is in flight. It returns false if stop has been called.
+func (k *trackedLease) begin(cancel context.CancelFunc) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.stopped {
@@ -192,73 +195,75 @@ func (k *leaseRenewer) begin(cancel context.CancelFunc) bool {
 	return true
 }
 
-func (k *leaseRenewer) end() {
+func (k *trackedLease) end() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	close(k.ended)
 	k.cancel = nil
 }
 
-// schedule has it renewed after a while. The caller holds mu.
-func (k *leaseRenewer) schedule(after time.Duration) {
+// schedule schedules the next extension. The caller holds mu.
+func (k *trackedLease) schedule(after time.Duration) {
 	if !k.stopped {
-		k.timer = time.AfterFunc(after, k.renew)
+		k.timer = time.AfterFunc(after, k.extend)
 	}
 }
 
-// untilHalf is the time to the next renewal, where all is well: between 40 and 60 %
-// of what is left of the lease.
-func (k *leaseRenewer) renewDelay() time.Duration {
+// extendDelay returns the time to the next extension after a successful one: between 40 and
+// 60 % of the remaining lease.
+func (k *trackedLease) extendDelay() time.Duration {
 	return max(time.Duration((0.4+0.2*rand.Float64())*float64(k.d.RemainingLease())), 0)
 }
 
-// initialRetryDelay is about how long after a renewal that failed the next one is tried;
-// then twice as long, and so on, but at least four times before the lease's end.
+// initialRetryDelay is the delay after the first failed extension. It doubles with each
+// failure, but never exceeds a quarter of the remaining lease.
 const initialRetryDelay = 250 * time.Millisecond
 
-func (k *leaseRenewer) retryDelay() time.Duration {
+func (k *trackedLease) retryDelay() time.Duration {
 	k.tries++
 	wait := initialRetryDelay << min(k.tries-1, 10)
 	wait = min(wait, max(k.d.RemainingLease()/4, initialRetryDelay))
 	return wait/2 + rand.N(wait)
 }
 
-// renew renews the lease, or marks the delivery Lost if it has expired. The timer calls it.
-func (k *leaseRenewer) renew() {
+// extend extends the lease, or marks the delivery lost if its lease has expired. The timer
+// calls it.
+func (k *trackedLease) extend() {
 	x := k.x
 	x.mu.Lock()
 	if x.closed {
 		x.mu.Unlock()
 		return
 	}
-	x.renewing.Add(1)
+	x.extending.Add(1)
 	x.mu.Unlock()
-	defer x.renewing.Done()
+	defer x.extending.Done()
 	var after time.Duration
-	var again bool
-	if p := panics.Try(func() { after, again = k.renewOnce() }); p != nil {
-		x.fail(fmt.Errorf("renew leases: %w", p.AsError()))
+	var retry bool
+	if p := panics.Try(func() { after, retry = k.extendOnce() }); p != nil {
+		x.fail(fmt.Errorf("extend leases: %w", p.AsError()))
 		return
 	}
-	if again {
+	if retry {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.schedule(after)
 	}
 }
 
-// renewOnce renews the lease. It returns whether to call it again, and after how long.
-func (k *leaseRenewer) renewOnce() (after time.Duration, again bool) {
+// extendOnce extends the lease once. It returns whether to schedule another call, and the
+// delay before it.
+func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 	x, d := k.x, k.d
-	left := d.RemainingLease() // also counts time in which this process or the machine was suspended
-	if over := time.Since(k.began); x.opts.MaxHold > 0 && over > x.opts.MaxHold {
-		if left > 0 {
-			return left, true
+	remaining := d.RemainingLease() // includes time in which this process or the machine was suspended
+	if held := time.Since(k.began); x.opts.MaxHold > 0 && held > x.opts.MaxHold {
+		if remaining > 0 {
+			return remaining, true
 		}
-		k.lose(fmt.Errorf("the task was held for %v, longer than the maximum of %v", over.Round(time.Second), x.opts.MaxHold))
+		k.markLost(fmt.Errorf("task was held for %v, longer than the maximum of %v", held.Round(time.Second), x.opts.MaxHold))
 		return 0, false
 	}
-	ctx, cancel := context.WithTimeout(x.ctx, max(left, 0))
+	ctx, cancel := context.WithTimeout(x.ctx, max(remaining, 0))
 	defer cancel()
 	if !k.begin(cancel) {
 		return 0, false
@@ -269,33 +274,34 @@ func (k *leaseRenewer) renewOnce() (after time.Duration, again bool) {
 	case d.Settled() && err != nil || x.ctx.Err() != nil:
 		return 0, false
 	case err == nil:
-		x.renewed()
+		x.extended()
 		k.tries = 0
-		return k.renewDelay(), true
+		return k.extendDelay(), true
 	case errors.Is(err, pipeline.ErrLeaseLost):
-		k.lose(err)
+		k.markLost(err)
 		return 0, false
 	case errors.Is(err, pipeline.ErrPermanent):
 		x.refuse(d, err)
 	}
 	if d.RemainingLease() <= 0 {
-		k.lose(fmt.Errorf("could not be renewed: %w", err))
+		k.markLost(fmt.Errorf("could not be extended: %w", err))
 		return 0, false
 	}
 	if !errors.Is(err, pipeline.ErrPermanent) {
-		x.log(d, err).Float64("left_seconds", d.RemainingLease().Seconds()).Msg("could not renew the lease; retrying")
+		x.log(d, err).Float64("remaining_seconds", d.RemainingLease().Seconds()).Msg("could not extend lease: retrying")
 	}
 	return k.retryDelay(), true
 }
 
-// renewed records a successful renewal.
-func (x *Extender) renewed() {
+// extended records a successful extension.
+func (x *Extender) extended() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.refused, x.refusal = time.Time{}, nil
 }
 
-// refuse records a refused renewal, and calls fail if renewals have been refused for too long.
+// refuse records a refused extension. It calls fail if extensions have been refused for too
+// long.
 func (x *Extender) refuse(d *pipeline.Delivery, err error) {
 	now := time.Now()
 	x.mu.Lock()
@@ -304,51 +310,51 @@ func (x *Extender) refuse(d *pipeline.Delivery, err error) {
 		x.refused = now
 	}
 	x.refusal = err
-	lasts := now.Sub(x.refused)
+	duration := now.Sub(x.refused)
 	x.mu.Unlock()
-	if first { // once, because every task gets the same response
-		x.log(d, err).Msg("source refuses lease renewals; retrying while the leases hold")
+	if first { // log once, because every task gets the same response
+		x.log(d, err).Msg("source refuses lease extensions: retrying while the leases hold")
 	}
-	if lasts >= x.opts.LeaseDuration/2 {
-		x.fail(refusedError(err))
+	if duration >= x.opts.LeaseDuration/2 {
+		x.fail(refusalError(err))
 	}
 }
 
-// lapsed calls fail if a lease was lost while the source refuses renewals.
-func (x *Extender) lapsed() {
+// onLeaseLost calls fail if a lease was lost while the source refuses extensions.
+func (x *Extender) onLeaseLost() {
 	x.mu.Lock()
 	refusal := x.refusal
 	x.mu.Unlock()
 	if refusal != nil {
-		x.fail(refusedError(refusal))
+		x.fail(refusalError(refusal))
 	}
 }
 
-func refusedError(err error) error {
-	return fmt.Errorf("source keeps refusing lease renewals: %w", err)
+func refusalError(err error) error {
+	return fmt.Errorf("source keeps refusing lease extensions: %w", err)
 }
 
-// fail calls Failed, once.
+// fail calls OnPermanentError, once.
 func (x *Extender) fail(err error) {
 	x.mu.Lock()
-	first := !x.failed
-	x.failed = true
+	first := !x.reported
+	x.reported = true
 	x.mu.Unlock()
 	switch {
 	case !first:
 	case x.opts.OnPermanentError != nil:
 		x.opts.OnPermanentError(err)
 	default:
-		x.opts.Log.Error().Err(err).Msg("could not renew leases")
+		x.opts.Log.Error().Err(err).Msg("could not extend leases")
 	}
 }
 
-func (k *leaseRenewer) lose(cause error) {
+func (k *trackedLease) markLost(cause error) {
 	k.d.MarkLeaseLost(cause)
 	if k.d.ReportLoss() {
-		k.x.log(k.d, cause).Msg("lease lost: the task may run elsewhere and is stopped here")
+		k.x.log(k.d, cause).Msg("lease lost: stopping the task here, another worker may run it")
 	}
-	k.x.lapsed()
+	k.x.onLeaseLost()
 }
 
 func (x *Extender) log(d *pipeline.Delivery, err error) *zerolog.Event {

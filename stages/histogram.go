@@ -5,47 +5,47 @@ import (
 	"time"
 )
 
-// latencies counts durations by their size, eight classes to a power of two: enough for
-// quantiles, in the same memory for any number of tasks.
+// histogram counts durations in buckets, eight per power of two. Its size does not depend
+// on the number of durations.
 type histogram struct {
-	buckets [classCount]int64
+	buckets [bucketCount]int64
 	total   int64
 	longest time.Duration
 }
 
 const (
-	classBits  = 3 // of a class within its power of two
-	classCount = (64 - classBits) << classBits
+	bucketBits  = 3 // bits of the index of a bucket within its power of two
+	bucketCount = (64 - bucketBits) << bucketBits
 )
 
 func (l *histogram) add(d time.Duration) {
-	l.buckets[classOf(d)]++
+	l.buckets[bucketOf(d)]++
 	l.total++
 	l.longest = max(l.longest, d)
 }
 
-// classOf is the class of a duration in ns; what is below 1 counts as 1.
-func classOf(d time.Duration) int {
+// bucketOf returns the bucket of a duration in ns. Durations below 1 ns count as 1 ns.
+func bucketOf(d time.Duration) int {
 	n := uint64(max(d, 1))
-	shift := max(bits.Len64(n)-classBits-1, 0)
-	return shift<<classBits + int(n>>shift)
+	shift := max(bits.Len64(n)-bucketBits-1, 0)
+	return shift<<bucketBits + int(n>>shift)
 }
 
-// top is the largest duration of a class.
-func top(class int) time.Duration {
-	shift := max(class>>classBits-1, 0)
-	return time.Duration((class-shift<<classBits+1)<<shift - 1)
+// upperBound returns the largest duration of a bucket.
+func upperBound(bucket int) time.Duration {
+	shift := max(bucket>>bucketBits-1, 0)
+	return time.Duration((bucket-shift<<bucketBits+1)<<shift - 1)
 }
 
-// quantile returns a duration that the given share of all does not exceed. It is at most the longest.
-func (l *histogram) quantile(share float64) time.Duration {
+// quantile returns an upper bound of the q-quantile. It is at most the longest duration.
+func (l *histogram) quantile(q float64) time.Duration {
 	if l.total == 0 {
 		return 0
 	}
-	left := int64(share * float64(l.total))
-	for class, n := range l.buckets {
-		if left -= n; left < 0 || left == 0 && share >= 1 {
-			return min(top(class), l.longest)
+	remaining := int64(q * float64(l.total))
+	for bucket, n := range l.buckets {
+		if remaining -= n; remaining < 0 || remaining == 0 && q >= 1 {
+			return min(upperBound(bucket), l.longest)
 		}
 	}
 	return l.longest

@@ -10,19 +10,19 @@ func TestLatencyClasses(t *testing.T) {
 	t.Parallel()
 	last := -1
 	for _, d := range []time.Duration{-5, 0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 1000, time.Microsecond, time.Millisecond, time.Second, time.Hour, math.MaxInt64} {
-		class := classOf(d)
-		if class < last || class >= classCount {
-			t.Fatalf("%d is in class %d, after class %d of %d", d, class, last, classCount)
+		bucket := bucketOf(d)
+		if bucket < last || bucket >= bucketCount {
+			t.Fatalf("%d is in bucket %d, after bucket %d of %d", d, bucket, last, bucketCount)
 		}
-		last = class
-		if most := top(class); most < d || d > 8 && float64(most) > float64(d)*1.126 {
-			t.Errorf("class %d of %d goes up to %d", class, d, most)
+		last = bucket
+		if most := upperBound(bucket); most < d || d > 8 && float64(most) > float64(d)*1.126 {
+			t.Errorf("bucket %d of %d goes up to %d", bucket, d, most)
 		}
-		if got := classOf(top(class)); got != class {
-			t.Errorf("the top of class %d is in class %d", class, got)
+		if got := bucketOf(upperBound(bucket)); got != bucket {
+			t.Errorf("the upperBound of bucket %d is in bucket %d", bucket, got)
 		}
-		if top(class) < math.MaxInt64 && classOf(top(class)+1) != class+1 {
-			t.Errorf("the one after class %d's top is in class %d", class, classOf(top(class)+1))
+		if upperBound(bucket) < math.MaxInt64 && bucketOf(upperBound(bucket)+1) != bucket+1 {
+			t.Errorf("the one after bucket %d's upperBound is in bucket %d", bucket, bucketOf(upperBound(bucket)+1))
 		}
 	}
 }

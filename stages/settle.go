@@ -14,67 +14,67 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// SettleOptions say how Settle tells and settles. The zero value works.
+// SettleOptions configures Settle. The zero value works.
 type SettleOptions struct {
-	// Hostname stands in every event.
+	// Hostname is the hostname in the events.
 	Hostname string
-	// RetryDelay is how long a task that is to be retried stays hidden.
-	// Default 0: it is available at once.
+	// RetryDelay is the delay after which a task to be retried becomes available. Defaults
+	// to 0.
 	RetryDelay time.Duration
-	// Parallel is how many Writes to the sink may be under way at once. A sink that is
-	// far away has its events gathered into full batches by that; one that writes to
-	// a file gains nothing. Default 1.
+	// MaxConcurrentWrites is the maximum number of concurrent Writes to the sink. More than
+	// one lets a remote sink collect events into full batches; a sink that writes to a file
+	// does not benefit. Defaults to 1.
 	MaxConcurrentWrites int
-	// Stats, if set, counts each task once its event is durable.
+	// Tally, if set, counts each task once its event is durable.
 	Tally *Stats
-	// Now is the clock of the events. Default time.Now.
+	// Now returns the time for the events. Defaults to time.Now.
 	Now func() time.Time
-	// Log receives settlements that failed: the task will be delivered again.
+	// Log receives failed settlements, whose tasks will be delivered again.
 	Log zerolog.Logger
 }
 
-// settleBatch is how many events are written at once at most: as many as have
-// come while the last ones were written.
+// settleBatch is the maximum number of events per Write. A Write includes the events that
+// have arrived during the last one.
 const settleBatch = 256
 
-// gather is how long is waited for more events to go into a Write while many are under
-// way.
-const gather = 2 * time.Millisecond
+// lingerTime is how long to wait for more events before a Write while many Writes are in
+// flight.
+const lingerTime = 2 * time.Millisecond
 
-// fewWrites are never many.
-const fewWrites = 4
+// minConcurrentWrites is the number of Writes in flight below which events are written
+// without waiting for more.
+const minConcurrentWrites = 4
 
-// Settle ends a pipeline: it writes the event of each task to sink, and settles the task once
-// the event is durable. It writes an event only while the lease on the task is known to hold
-// (see pipeline.Event.Withheld). Otherwise it discards the result, logs that, and counts the
-// task as one whose lease was lost.
+// Settle returns the last stage of a pipeline: it writes the event of each task to sink,
+// and settles the task once the event is durable. It writes an event only while the lease
+// on the task is known to hold (see pipeline.Event.Withheld). Otherwise it discards the
+// result, logs that, and counts the task as one whose lease was lost.
 //
-// The run fails if the sink fails or the source refuses a settlement. Tasks whose events were
-// not written are released.
+// The run fails if the sink fails or the source refuses a settlement. Tasks whose events
+// were not written are released.
 func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Consumer[pipeline.Decision] {
-	return settle(sink, opts, func(j pipeline.Decision) pipeline.Decision { return j })
+	return settle(sink, opts, func(d pipeline.Decision) pipeline.Decision { return d })
 }
 
-// ClassifyAndSettle is Classify and Settle in one: for a pipeline that has nothing
-// between them. It saves one channel operation per task.
+// ClassifyAndSettle is Classify and Settle in one stage, which saves one channel operation
+// per task.
 func ClassifyAndSettle(sink pipeline.Sink, retry RetryOptions, opts SettleOptions) pipeline.Consumer[pipeline.Result] {
 	return settle(sink, opts, retry.decide)
 }
 
-func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, judge func(In) pipeline.Decision) pipeline.Consumer[In] {
+func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, decide func(In) pipeline.Decision) pipeline.Consumer[In] {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
 	opts.MaxConcurrentWrites = max(opts.MaxConcurrentWrites, 1)
 	return func(ctx context.Context, in <-chan In) error {
 		s := settler{opts: opts, sink: sink, sem: make(chan struct{}, opts.MaxConcurrentWrites), failed: make(chan struct{})}
-		// Settling over a network takes its time, and the next events do not
-		// wait for it.
+		// Settling over a network is slow, so it runs concurrently with the next Writes.
 		defer s.tasks.Wait()
-		if opts.MaxConcurrentWrites == 1 { // without a goroutine, and with the same memory again
+		if opts.MaxConcurrentWrites == 1 { // no goroutine per batch, and one buffer for all batches
 			batch := make([]pipeline.Decision, 0, settleBatch)
 			for {
-				if batch = nextBatch(in, judge, s.failed, batch[:0], 0); len(batch) == 0 {
+				if batch = nextBatch(in, decide, s.failed, batch[:0], 0); len(batch) == 0 {
 					return s.failure()
 				}
 				if err := s.writeBatch(ctx, batch); err != nil {
@@ -86,10 +86,10 @@ func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, judge func
 		for {
 			s.sem <- struct{}{}
 			linger := time.Duration(0)
-			if len(s.sem)-1 >= max(opts.MaxConcurrentWrites/4, fewWrites) { // or all would soon be taken, with an event each
-				linger = gather
+			if len(s.sem)-1 >= max(opts.MaxConcurrentWrites/4, minConcurrentWrites) { // otherwise all slots would soon be in use, with one event each
+				linger = lingerTime
 			}
-			batch := nextBatch(in, judge, s.failed, nil, linger)
+			batch := nextBatch(in, decide, s.failed, nil, linger)
 			if len(batch) == 0 {
 				break
 			}
@@ -105,21 +105,21 @@ func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, judge func
 	}
 }
 
-// settling is the state of one Settle.
+// settler is the state of one Settle stage.
 type settler struct {
 	opts   SettleOptions
 	sink   pipeline.Sink
-	events []pipeline.Event // the memory of the last batch, where there is one at a time
-	sem    chan struct{}    // a token for each batch that is being told of
-	writes conc.WaitGroup   // of batches
-	tasks  conc.WaitGroup   // that are being settled
+	events []pipeline.Event // buffer, used if MaxConcurrentWrites is 1
+	sem    chan struct{}    // semaphore: one token per Write in flight
+	writes conc.WaitGroup   // Writes in flight
+	tasks  conc.WaitGroup   // settlements in flight
 
 	once   sync.Once
-	failed chan struct{} // closed when a Write has failed, or a settlement is refused
-	err    error         // of it; valid once broken is closed
+	failed chan struct{} // closed when a Write has failed or a settlement was refused
+	err    error         // valid once failed is closed
 }
 
-// failure is the error that ends the stage, or nil.
+// failure returns the error that ends the stage, or nil.
 func (s *settler) failure() error {
 	s.tasks.Wait()
 	select {
@@ -137,7 +137,7 @@ func (s *settler) fail(err error) {
 	})
 }
 
-// tell writes the events of a batch, and then settles its tasks.
+// writeBatch writes the events of a batch, and then settles its tasks.
 func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) error {
 	var events []pipeline.Event
 	if s.opts.MaxConcurrentWrites == 1 {
@@ -145,37 +145,37 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 		defer func() { s.events = events }()
 	}
 	now := s.opts.Now()
-	for _, j := range batch {
-		if e, ok := pipeline.NewTaskEvent(j, s.opts.Hostname, now); ok && (e.Withheld == nil || !e.Withheld()) {
+	for _, d := range batch {
+		if e, ok := pipeline.NewTaskEvent(d, s.opts.Hostname, now); ok && (e.Withheld == nil || !e.Withheld()) {
 			events = append(events, e)
 		}
 	}
 	if len(events) > 0 {
 		if err := s.write(ctx, events); err != nil {
-			for _, j := range batch {
-				j.ReleaseAsync()
+			for _, d := range batch {
+				d.ReleaseAsync()
 			}
-			if ctx.Err() != nil { // the time limit, not the sink; Run.Wait returns the StuckError
-				s.opts.Log.Warn().Err(err).Int("tasks", len(batch)).Msg("results discarded: their events were not written in time")
+			if ctx.Err() != nil { // the time limit, not the sink; Run.Wait returns the ShutdownTimeoutError
+				s.opts.Log.Warn().Err(err).Int("tasks", len(batch)).Msg("discarded results: their events were not written in time")
 				return nil
 			}
 			return err
 		}
 	}
 	for i := range batch {
-		if j := &batch[i]; j.Withheld() {
-			j.Outcome.Kind, j.Verdict = pipeline.LeaseLost, pipeline.Release
+		if d := &batch[i]; d.Withheld() {
+			d.Outcome.Kind, d.Verdict = pipeline.LeaseLost, pipeline.Release
 		}
 	}
 	if s.opts.Tally != nil {
 		s.opts.Tally.add(batch, time.Now())
 	}
-	for _, j := range batch {
-		if j.ExpiresAt().IsZero() { // a local task: nothing to wait for
-			s.settle(ctx, j)
+	for _, d := range batch {
+		if d.ExpiresAt().IsZero() { // a local task: settling does not block
+			s.settle(ctx, d)
 			continue
 		}
-		s.settleLater(ctx, j)
+		s.settleLater(ctx, d)
 	}
 	return nil
 }
@@ -191,25 +191,25 @@ func (s *settler) write(ctx context.Context, events []pipeline.Event) (err error
 	return nil
 }
 
-// settleLater settles over a network, which the next events do not wait for.
-func (s *settler) settleLater(ctx context.Context, j pipeline.Decision) {
-	s.tasks.Go(func() { s.settle(ctx, j) })
+// settleLater settles a task concurrently, because its source is remote.
+func (s *settler) settleLater(ctx context.Context, d pipeline.Decision) {
+	s.tasks.Go(func() { s.settle(ctx, d) })
 }
 
-// nextBatch waits for one item and takes those that are there already, or come within
-// linger. Without items, in or broken is closed.
-func nextBatch[In any](in <-chan In, judge func(In) pipeline.Decision, broken <-chan struct{}, batch []pipeline.Decision, linger time.Duration) []pipeline.Decision {
+// nextBatch waits for one item, and adds the items that are available or arrive within
+// linger. It returns an empty batch if in or failed is closed.
+func nextBatch[In any](in <-chan In, decide func(In) pipeline.Decision, failed <-chan struct{}, batch []pipeline.Decision, linger time.Duration) []pipeline.Decision {
 	var item In
 	var ok bool
 	select {
 	case item, ok = <-in:
-	case <-broken:
+	case <-failed:
 	}
 	if !ok {
 		return batch
 	}
-	batch = append(batch, judge(item))
-	var over <-chan time.Time
+	batch = append(batch, decide(item))
+	var expired <-chan time.Time
 	for len(batch) < settleBatch {
 		select {
 		case item, ok = <-in:
@@ -217,57 +217,57 @@ func nextBatch[In any](in <-chan In, judge func(In) pipeline.Decision, broken <-
 			if linger <= 0 {
 				return batch
 			}
-			if over == nil {
+			if expired == nil {
 				timer := time.NewTimer(linger)
 				defer timer.Stop()
-				over = timer.C
+				expired = timer.C
 			}
 			select {
 			case item, ok = <-in:
-			case <-over:
+			case <-expired:
 				return batch
 			}
 		}
 		if !ok {
 			return batch
 		}
-		batch = append(batch, judge(item))
+		batch = append(batch, decide(item))
 	}
 	return batch
 }
 
-func (s *settler) settle(ctx context.Context, j pipeline.Decision) {
+func (s *settler) settle(ctx context.Context, d pipeline.Decision) {
 	o := &s.opts
-	switch k := j.Outcome.Kind; {
-	case j.Withheld() && j.ReportLoss():
-		o.Log.Warn().Err(j.LostCause()).Str("task_id", j.Task.ID).Int("attempt", j.Attempt).
-			Msg("lease lost: result discarded, the task may run elsewhere")
-	case k == pipeline.Interrupted || k == pipeline.LeaseLost:
-		o.Log.Info().Str("task_id", j.Task.ID).Int("attempt", j.Attempt).Stringer("outcome", k).
-			Msg("task not finished; no event written")
+	switch kind := d.Outcome.Kind; {
+	case d.Withheld() && d.ReportLoss():
+		o.Log.Warn().Err(d.LostCause()).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
+			Msg("lease lost: result discarded, another worker may run the task")
+	case kind == pipeline.Interrupted || kind == pipeline.LeaseLost:
+		o.Log.Info().Str("task_id", d.Task.ID).Int("attempt", d.Attempt).Stringer("outcome", kind).
+			Msg("task not finished: no event written")
 	}
 	var err error
-	switch j.Verdict {
+	switch d.Verdict {
 	case pipeline.Ack:
-		err = j.Ack(ctx)
+		err = d.Ack(ctx)
 	case pipeline.Retry:
-		err = j.Release(ctx, o.RetryDelay)
+		err = d.Release(ctx, o.RetryDelay)
 	default:
-		err = j.Release(ctx, 0)
+		err = d.Release(ctx, 0)
 	}
 	if err == nil {
 		return
 	}
-	if errors.Is(err, pipeline.ErrPermanent) { // and run again and again, this task and all others
+	if errors.Is(err, pipeline.ErrPermanent) { // every task would be run again and again
 		s.fail(err)
 		return
 	}
 	if o.Tally != nil {
 		o.Tally.failed()
 	}
-	msg := "could not settle the task; it will be delivered again"
+	msg := "could not settle task: it will be delivered again"
 	if errors.Is(err, pipeline.ErrLeaseLost) {
-		msg = "the lease was lost before the task was settled; it may run again elsewhere"
+		msg = "lease lost before the task was settled: another worker may run it again"
 	}
-	o.Log.Warn().Err(err).Str("task_id", j.Task.ID).Int("attempt", j.Attempt).Msg(msg)
+	o.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).Msg(msg)
 }

@@ -138,8 +138,8 @@ func TestMaxAttempts(t *testing.T) {
 	}{
 		{1, pipeline.Exited, pipeline.Retry, ""},
 		{2, pipeline.Exited, pipeline.Retry, ""},
-		{3, pipeline.Exited, pipeline.Ack, "attempt 3, and 3 are allowed"},
-		{7, pipeline.Exited, pipeline.Ack, "attempt 7, and 3 are allowed"},
+		{3, pipeline.Exited, pipeline.Ack, "attempt 3: at most 3 attempts are allowed"},
+		{7, pipeline.Exited, pipeline.Ack, "attempt 7: at most 3 attempts are allowed"},
 		{7, pipeline.Exception, pipeline.Ack, ""}, // would not have been retried anyway
 		{7, pipeline.Completed, pipeline.Ack, ""},
 		{7, pipeline.Interrupted, pipeline.Release, ""},
@@ -257,7 +257,7 @@ func TestExtendRefused(t *testing.T) {
 				if failed != tc.failed || isClosed(d.Lost()) != (tc.failed > 0) || lostThen {
 					t.Errorf("failed %d times, lost %v, both at the time %v", failed, isClosed(d.Lost()), lostThen)
 				}
-				if n := strings.Count(log.String(), "refuses lease renewals"); n < 1 || n > 2 {
+				if n := strings.Count(log.String(), "refuses lease extensions"); n < 1 || n > 2 {
 					t.Errorf("%d lines:\n%s", n, log.String())
 				}
 			})

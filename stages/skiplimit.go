@@ -6,11 +6,11 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// Window passes on the tasks after the first skip, and ends the run after limit
-// of them; a negative limit is none.
+// SkipLimit returns a stage that skips the first skip tasks, passes limit tasks on, and
+// then ends the run. A negative limit means no limit.
 //
-// A skipped task is neither run nor acknowledged, and its lease runs out by
-// itself: given back at once, this worker would only be handed it again.
+// A skipped task is neither executed nor acknowledged, and its lease is left to expire. If
+// it were released, this worker would receive it again at once.
 func SkipLimit(skip, limit int64) pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 		var seen, passed int64
@@ -25,7 +25,7 @@ func SkipLimit(skip, limit int64) pipeline.Stage[*pipeline.Delivery, *pipeline.D
 				continue
 			}
 			if err := pipeline.Send(ctx, out, d); err != nil {
-				return nil // given back; the run is stopping
+				return nil // released; the run is stopping
 			}
 			if passed++; passed == limit {
 				return nil

@@ -12,7 +12,7 @@ type span struct{ from, to int64 }
 // add adds n, which may be in the set already.
 func (s *spans) add(n int64) {
 	all := *s
-	if last := len(all) - 1; last >= 0 && all[last].to == n { // nearly always
+	if last := len(all) - 1; last >= 0 && all[last].to == n { // the common case
 		all[last].to++
 		return
 	}

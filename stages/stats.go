@@ -7,56 +7,55 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Stats counts what came of tasks. The zero value is ready, and may be read
-// while it counts.
+// Stats counts the outcomes of tasks. The zero value is ready to use. Its methods may be
+// called concurrently.
 type Stats struct {
-	mu       sync.Mutex
-	counts   Counts
-	taken    histogram
-	reported spans // numbers of the tasks with an event; see pipeline.Delivery.Number
+	mu        sync.Mutex
+	counts    Counts
+	latencies histogram
+	reported  spans // numbers of the tasks with an event; see pipeline.Delivery.Number
 }
 
-// Counts are a Stats's numbers.
+// Counts are the numbers of a Stats.
 type Counts struct {
 	Completed, Exception, TimedOut, Exited int64
-	// Interrupted are the tasks that a shutdown ended, and LeaseLost those
-	// that the source took back: nobody was told of either.
+	// Interrupted is the number of tasks that a shutdown ended, and LeaseLost the number of
+	// tasks whose lease was lost. No events were written for them.
 	Interrupted, LeaseLost int64
 	// SettleFailed is the number of tasks that could not be acknowledged or released. They
 	// are delivered again.
 	SettleFailed int64
-	// Retry are the tasks that were told of and whose verdict was to try
-	// again.
+	// Retried is the number of reported tasks whose verdict was Retry.
 	Retried int64
-	// CPU is the time that the tasks' processes used, PeakMemory the largest
-	// of them in bytes.
+	// CPU is the total CPU time of the tasks' processes, and PeakMemory the largest peak
+	// memory of one of them, in bytes.
 	CPU        time.Duration
 	PeakMemory int64
 }
 
-// Told is the number of tasks that an event tells of.
+// Reported returns the number of tasks with an event.
 func (c Counts) Reported() int64 { return c.Completed + c.Exception + c.TimedOut + c.Exited }
 
-// Failed is the number of tasks that were told of and did not complete.
+// NotCompleted returns the number of tasks with an event other than task_completed.
 func (c Counts) NotCompleted() int64 { return c.Exception + c.TimedOut + c.Exited }
 
-// Counts returns the numbers so far.
+// Counts returns the current numbers.
 func (t *Stats) Counts() Counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.counts
 }
 
-// Latency is the time within which the given share of the tasks that were told of was
-// done, from being received to being told of: 0.5 is the median. It is exact to an
-// eighth, and 0 where no task has been told of.
-func (t *Stats) LatencyQuantile(share float64) time.Duration {
+// LatencyQuantile returns the q-quantile of the time from receiving a task to writing its
+// event; 0.5 is the median. The result is accurate to 1/8. It is 0 if no event has been
+// written.
+func (t *Stats) LatencyQuantile(q float64) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.taken.quantile(share)
+	return t.latencies.quantile(q)
 }
 
-// add counts what has been told of at a time.
+// add counts a batch of tasks whose events were written at now.
 func (t *Stats) add(batch []pipeline.Decision, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -64,9 +63,9 @@ func (t *Stats) add(batch []pipeline.Decision, now time.Time) {
 		j := &batch[i]
 		t.counts.add(j)
 		if k := j.Outcome.Kind; k == pipeline.Interrupted || k == pipeline.LeaseLost || j.ReceivedAt().IsZero() {
-			continue // nobody was told of it
+			continue // no event was written
 		}
-		t.taken.add(now.Sub(j.ReceivedAt()))
+		t.latencies.add(now.Sub(j.ReceivedAt()))
 		t.reported.add(j.Number())
 	}
 }
