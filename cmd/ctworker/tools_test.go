@@ -123,16 +123,16 @@ func TestQueueRefuses(t *testing.T) {
 		provider, args []string
 		text           string
 	}{
-		{aws, []string{"--max-runtime", "43200"}, "give 43165 or less"},
+		{aws, []string{"--max-runtime", "43200"}, "use 43165 or less"},
 		{aws, []string{"--lease", "50000"}, "--lease 50000"},
-		{aws, []string{"--retry-delay", "43201"}, "--retry-delay 43201: SQS has 43200 (12 hours) at most"},
-		{aws, []string{"--job-id", "a/b"}, `--job-id "a/b": no name for a queue of SQS`},
-		{aws, []string{"--job-id", strings.Repeat("x", 75)}, "68 at most"},
-		{gcp, []string{"--lease", "601"}, "--lease 601: Pub/Sub has 600"},
-		{gcp, []string{"--retry-delay", "3600"}, "--retry-delay 3600: Pub/Sub has 600"},
-		{gcp, []string{"--queue-name", "1a"}, `--queue-name "1a": no name for a queue of Pub/Sub`},
+		{aws, []string{"--retry-delay", "43201"}, "--retry-delay 43201: the maximum of SQS is 43200 (12 hours)"},
+		{aws, []string{"--job-id", "a/b"}, `--job-id "a/b": invalid SQS queue name`},
+		{aws, []string{"--job-id", strings.Repeat("x", 75)}, "at most 68 letters"},
+		{gcp, []string{"--lease", "601"}, "--lease 601: the maximum of Pub/Sub is 600"},
+		{gcp, []string{"--retry-delay", "3600"}, "--retry-delay 3600: the maximum of Pub/Sub is 600"},
+		{gcp, []string{"--queue-name", "1a"}, `--queue-name "1a": invalid Pub/Sub queue name`},
 		{gcp, []string{"--region", "evil.example.com/"}, "--region"},
-		{gcp, []string{"--job-id", "google"}, "do not begin with goog"},
+		{gcp, []string{"--job-id", "google"}, "not with goog"},
 		{gcp[:2], nil, "--project-id"},
 	} {
 		args := append([]string{"run", "--job-id", "jobs"}, append(tc.provider, tc.args...)...)

@@ -1,8 +1,7 @@
-// Package batch gathers what is asked for one by one, such as acknowledgments, into
-// the batches in which a cloud provider takes it.
+// Package batch collects single operations, such as acknowledgments, into the batches that a
+// cloud provider accepts.
 //
-// Each caller waits for what came of its own item, and for no batch but the one
-// that has it.
+// Each caller waits only for the batch that has its item, and gets the result of its item.
 package batch
 
 import (
@@ -14,25 +13,27 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// ErrClosed says that the Batcher was closed before.
+// ErrClosed is returned for an item that is added after Close.
 var ErrClosed = errors.New("batch: closed")
 
-// Options say how items are gathered.
+// Options configures a Batcher. The zero value has defaults.
 type Options[T any] struct {
-	// Most is how many items a batch has at most. Default 10.
+	// MaxItems is the maximum number of items per batch. Defaults to 10.
 	MaxItems int
-	// MostBytes is how much Size may come to in a batch, if Size is set. An item that
-	// is larger goes alone.
+	// MaxBytes is the maximum sum of the sizes in a batch. It is used only if Size is set.
+	// A larger item is sent in a batch of its own.
 	MaxBytes int
-	// Size is the size of an item in bytes.
+	// Size returns the size of an item in bytes. Defaults to nil, which disables MaxBytes.
 	Size func(T) int
-	// Linger is how long the first item of a batch waits for others. Default 10 ms.
+	// Linger is how long the first item of a batch waits for others. Defaults to 10ms.
 	Linger time.Duration
-	// Parallel is how many batches are sent at once; others wait. Default 8.
+	// MaxConcurrent is the maximum number of batches that are sent concurrently. Defaults
+	// to 8.
 	MaxConcurrent int
 }
 
-// A Batcher gathers items. It has no goroutine while there are none.
+// A Batcher collects items into batches. It has no goroutines while it has no items. It is
+// safe for concurrent use.
 type Batcher[T any] struct {
 	opts   Options[T]
 	send   func(ctx context.Context, items []T) []error
@@ -42,11 +43,11 @@ type Batcher[T any] struct {
 
 	mu      sync.Mutex
 	closed  bool
-	pending *pendingBatch[T] // to which items are added; nil: none is begun
+	pending *pendingBatch[T] // the batch that items are added to; may be nil
 	sending sync.WaitGroup
 }
 
-// gathering is one batch.
+// pendingBatch is a batch that is being collected or sent.
 type pendingBatch[T any] struct {
 	items []T
 	bytes int
@@ -74,8 +75,8 @@ func New[T any](opts Options[T], send func(ctx context.Context, items []T) []err
 	return b
 }
 
-// Do has item sent with others, and returns what came of it. When ctx ends it
-// returns ctx's error; the item may be sent all the same.
+// Do adds item to a batch, waits until the batch has been sent, and returns the item's
+// error. If ctx ends first, Do returns the error of ctx; the item may still be sent.
 func (b *Batcher[T]) Do(ctx context.Context, item T) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -83,14 +84,14 @@ func (b *Batcher[T]) Do(ctx context.Context, item T) error {
 	return b.Put(item).Wait(ctx)
 }
 
-// A Pending is an item that is on its way.
+// A Pending is an item that was added to a batch by Put.
 type Pending[T any] struct {
-	batch *pendingBatch[T] // nil: it is not; the Batcher was closed
+	batch *pendingBatch[T] // nil if the Batcher was closed
 	i     int
 }
 
-// Wait returns what came of the item. When ctx ends it returns ctx's error; the item
-// may be sent all the same.
+// Wait waits until the item has been sent, and returns its error. If ctx ends first, Wait
+// returns the error of ctx; the item may still be sent.
 func (p Pending[T]) Wait(ctx context.Context) error {
 	if p.batch == nil {
 		return ErrClosed
@@ -106,7 +107,8 @@ func (p Pending[T]) Wait(ctx context.Context) error {
 	return p.batch.errs[p.i]
 }
 
-// Put has item sent with others and does not wait: for whoever has several.
+// Put adds item to a batch without waiting, so that a caller can add several items. After
+// Close, Wait returns ErrClosed for the item.
 func (b *Batcher[T]) Put(item T) Pending[T] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -135,7 +137,7 @@ func (b *Batcher[T]) Put(item T) Pending[T] {
 	return Pending[T]{p, i}
 }
 
-// linger sends a batch that nobody has sent.
+// linger sends the batch p when its linger time is over, unless it has been sent already.
 func (b *Batcher[T]) linger(p *pendingBatch[T]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -144,7 +146,7 @@ func (b *Batcher[T]) linger(p *pendingBatch[T]) {
 	}
 }
 
-// dispatch has the batch at hand sent. The caller holds mu.
+// dispatch starts to send the pending batch. The caller holds mu.
 func (b *Batcher[T]) dispatch() {
 	p := b.pending
 	b.pending = nil
@@ -162,8 +164,8 @@ func (b *Batcher[T]) dispatch() {
 	})
 }
 
-// Close sends what is there and returns once nothing is under way. When ctx ends,
-// so does the ctx of what is being sent. Do then fails.
+// Close sends the pending batch, and returns once all batches have been sent. If ctx ends
+// first, the contexts of the open sends are canceled.
 func (b *Batcher[T]) Close(ctx context.Context) {
 	b.mu.Lock()
 	b.closed = true

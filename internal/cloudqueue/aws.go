@@ -18,25 +18,26 @@ import (
 	sqssource "github.com/ctworker/ctworker/sources/sqs"
 )
 
-// ErrMissing says that a queue is not there.
-var ErrNotFound = errors.New("there is no such queue")
+// ErrNotFound is returned if a queue does not exist.
+var ErrNotFound = errors.New("the queue does not exist")
 
-// How long a request waits for others to go with it. Nothing waits for an event or a
-// deletion but the task's own end, which so costs a tenth of the requests.
+// How long an event, a settlement or a task waits for others, to be sent in one request. Only
+// the end of a task waits for its event and settlement, so these linger longer; full batches
+// need a tenth of the requests.
 const (
 	eventLinger  = 100 * time.Millisecond
 	settleLinger = 30 * time.Millisecond
 	loadLinger   = 5 * time.Millisecond
 )
 
-// awsProvider has the queues of AWS SQS.
+// awsProvider implements Provider for AWS SQS.
 type awsProvider struct {
 	cfg           *config.Config
 	reporter      *retry.Reporter
 	tasks, events *sqsQueue
 }
 
-// nameOfSQS is what SQS takes for a name, beside its ending.
+// sqsName matches the names that SQS accepts, without the suffix.
 var sqsName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 const maxNameLength = 80
@@ -48,7 +49,7 @@ func newAWS(cfg *config.Config, reporter *retry.Reporter) (*awsProvider, error) 
 	}
 	const events = "-events"
 	if !sqsName.MatchString(name) || len(name)+len(events)+len(ending) > maxNameLength {
-		return nil, fmt.Errorf("%s %q: no name for a queue of SQS: give letters, digits, - and _, %d at most", nameSetting(cfg), cfg.QueueName, maxNameLength-len(events)-len(sqsapi.FIFOSuffix))
+		return nil, fmt.Errorf("%s %q: invalid SQS queue name: use at most %d letters, digits, - and _", nameSetting(cfg), cfg.QueueName, maxNameLength-len(events)-len(sqsapi.FIFOSuffix))
 	}
 	queue := func(name string) *sqsQueue {
 		return &sqsQueue{name: name + ending, region: cfg.Region, linger: loadLinger, reporter: reporter}
@@ -60,18 +61,18 @@ func (p *awsProvider) Tasks() Queue      { return p.tasks }
 func (p *awsProvider) Events() Queue     { return p.events }
 func (p *awsProvider) MaxBatchSize() int { return sqsapi.MaxBatchSize }
 
-// answerMargin is how much earlier than we see it SQS may begin to count.
+// holdMargin allows for SQS starting the 12 hours before the response arrives here.
 const holdMargin = 30 * time.Second
 
 func (p *awsProvider) ValidateLease(d, lease time.Duration) error {
 	if lease > sqssource.MaxHold {
-		return fmt.Errorf("--lease %v: SQS has 43200 (12 hours) at most", lease.Seconds())
+		return fmt.Errorf("--lease %v: the maximum of SQS is 43200 (12 hours)", lease.Seconds())
 	}
 	if p.cfg.RetryDelay > sqssource.MaxHold {
-		return fmt.Errorf("--retry-delay %v: SQS has 43200 (12 hours) at most", p.cfg.RetryDelay.Seconds())
+		return fmt.Errorf("--retry-delay %v: the maximum of SQS is 43200 (12 hours)", p.cfg.RetryDelay.Seconds())
 	}
 	if maxDuration := sqssource.MaxHold - holdMargin; d > maxDuration {
-		return fmt.Errorf("--max-runtime %v: SQS lets a task be held for 12 hours in all, and then gives it to another worker; give %v or less, or cut the tasks into smaller ones",
+		return fmt.Errorf("--max-runtime %v: SQS delivers a task to another worker 12 hours after its receive; use %v or less, or split the tasks into smaller ones",
 			p.cfg.MaxRuntime.Seconds(), (p.cfg.MaxRuntime - (d - maxDuration)).Seconds())
 	}
 	return nil
@@ -101,7 +102,7 @@ type sqsQueue struct {
 	name, region string
 	linger       time.Duration
 	reporter     *retry.Reporter
-	client       sqsapi.Client // once there is one
+	client       sqsapi.Client // nil until connect has succeeded
 }
 
 func (q *sqsQueue) Name() string { return q.name }
@@ -125,7 +126,8 @@ func (q *sqsQueue) find(ctx context.Context) (*sqsapi.Queue, error) {
 	return found, notFound(err)
 }
 
-// missing makes an error that says so Is ErrMissing.
+// notFound returns err, wrapped so that it Is ErrNotFound if it says that a queue does not
+// exist.
 func notFound(err error) error {
 	if err != nil && sqsapi.IsNotFound(err) {
 		return notFoundError{err}
@@ -200,8 +202,8 @@ func (q *sqsQueue) OpenLoader(ctx context.Context) (Loader, error) {
 	return sqsLoader{sqsapi.NewSender(found, limit, q.linger)}, nil
 }
 
-// sqsLoader sends tasks as other programs that load the same queues do: the body, and
-// the attribute TaskId.
+// sqsLoader implements Loader. Like the other programs that load the same queues, it sends the
+// body and the attribute TaskId.
 type sqsLoader struct{ *sqsapi.Sender }
 
 func (l sqsLoader) Prepare(task pipeline.Task) (func(context.Context) error, error) {

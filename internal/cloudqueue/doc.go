@@ -1,10 +1,8 @@
-// Package queue is what the command needs of a provider's queues, whichever provider
-// it is.
+// Package cloudqueue gives the command uniform access to the queues of all providers.
 //
 //	config ─▶ Open ─▶ Provider ─┬▶ the source and the sink of a worker
 //	                            └▶ Queue: load, events, status, create, purge, delete
 //
-// # What it is not for
-//
-// It speaks to no cloud itself: packages aws, sources/… and sinks/… do.
+// The requests to a provider are sent by the packages sqsapi, pubsubapi, sources/… and
+// sinks/….
 package cloudqueue

@@ -17,21 +17,21 @@ import (
 	pubsubsource "github.com/ctworker/ctworker/sources/pubsub"
 )
 
-// pullBatch is how many messages are worth a request: Pub/Sub counts bytes and not
-// requests, but each takes its time.
+// fetchBatchSize is the number of messages to fetch per request. Pub/Sub bills bytes instead
+// of requests, but each request takes time.
 const fetchBatchSize = 100
 
-// gcpProvider has the queues of Google Pub/Sub.
+// gcpProvider implements Provider for Google Pub/Sub.
 type gcpProvider struct {
 	cfg           *config.Config
 	reporter      *retry.Reporter
 	tasks, events *pubsubQueue
 }
 
-// nameOfPubSub is what Pub/Sub takes for a name (Google: Pub/Sub, Create a topic).
+// pubsubName matches the names that Pub/Sub accepts (Google: Pub/Sub, Create a topic).
 var pubsubName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]*$`)
 
-// nameOfRegion is what becomes a part of a host's name.
+// regionName matches the names of regions. The name becomes part of a host name.
 var regionName = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
 
 func newGCP(cfg *config.Config, reporter *retry.Reporter) (*gcpProvider, error) {
@@ -39,9 +39,9 @@ func newGCP(cfg *config.Config, reporter *retry.Reporter) (*gcpProvider, error) 
 	name := cfg.QueueName
 	switch {
 	case !pubsubName.MatchString(name) || len(name) > maxLength || len(name) > 3 && name[:4] == "goog":
-		return nil, fmt.Errorf("%s %q: no name for a queue of Pub/Sub: give a letter, and then letters, digits and -._~+%%, %d at most, and do not begin with goog", nameSetting(cfg), name, maxLength)
+		return nil, fmt.Errorf("%s %q: invalid Pub/Sub queue name: use at most %d letters, digits and -._~+%%, starting with a letter and not with goog", nameSetting(cfg), name, maxLength)
 	case cfg.Region != "" && !regionName.MatchString(cfg.Region):
-		return nil, fmt.Errorf("--region %q: no region of Google Cloud: give one such as europe-west1", cfg.Region)
+		return nil, fmt.Errorf("--region %q: not a Google Cloud region: use one such as europe-west1", cfg.Region)
 	}
 	location := pubsubapi.Location{Project: cfg.ProjectID, Region: cfg.Region}
 	queue := func(name string) *pubsubQueue {
@@ -56,10 +56,10 @@ func (p *gcpProvider) MaxBatchSize() int { return fetchBatchSize }
 
 func (p *gcpProvider) ValidateLease(_, lease time.Duration) error {
 	if lease > pubsubapi.MaxAckDeadline {
-		return fmt.Errorf("--lease %v: Pub/Sub has 600 (10 minutes) at most", lease.Seconds())
+		return fmt.Errorf("--lease %v: the maximum of Pub/Sub is 600 (10 minutes)", lease.Seconds())
 	}
 	if p.cfg.RetryDelay > pubsubapi.MaxAckDeadline {
-		return fmt.Errorf("--retry-delay %v: Pub/Sub has 600 (10 minutes) at most", p.cfg.RetryDelay.Seconds())
+		return fmt.Errorf("--retry-delay %v: the maximum of Pub/Sub is 600 (10 minutes)", p.cfg.RetryDelay.Seconds())
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (p *gcpProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
 type pubsubQueue struct {
 	name        string
 	location    pubsubapi.Location
-	exactlyOnce bool // if it is created
+	exactlyOnce bool // for Create
 	reporter    *retry.Reporter
 }
 
@@ -106,7 +106,8 @@ func (q *pubsubQueue) connect(ctx context.Context) (*pubsubapi.Clients, error) {
 	return clients, nil
 }
 
-// with does something to the queue, with connections of its own.
+// with calls do with the queue, using clients that exist for this call only. The error Is
+// ErrNotFound if do returns an error which says that the queue does not exist.
 func (q *pubsubQueue) with(ctx context.Context, do func(*pubsubapi.Queue) error) error {
 	clients, err := q.connect(ctx)
 	if err != nil {
@@ -181,8 +182,8 @@ func (q *pubsubQueue) OpenLoader(ctx context.Context) (Loader, error) {
 	return pubsubLoader{queue.NewSender(loadLinger), clients}, nil
 }
 
-// pubsubLoader sends tasks as other programs that load the same queues do: the body
-// alone.
+// pubsubLoader implements Loader. Like the other programs that load the same queues, it sends
+// only the body.
 type pubsubLoader struct {
 	*pubsubapi.Sender
 	clients *pubsubapi.Clients
@@ -198,5 +199,5 @@ func (l pubsubLoader) Prepare(task pipeline.Task) (func(context.Context) error, 
 
 func (l pubsubLoader) Close(ctx context.Context) {
 	l.Sender.Close(ctx)
-	_ = l.clients.Close() // there is nothing on its way any more
+	_ = l.clients.Close() // no request is open any more
 }

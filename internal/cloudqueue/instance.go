@@ -10,12 +10,13 @@ import (
 	"github.com/ctworker/ctworker/spotwatch"
 )
 
-// startTime is how long a start waits for the metadata service, which is on the machine
-// itself: one that does not answer at once holds nothing up.
+// metadataTimeout is how long the start of a run waits for the metadata service. The service
+// runs on the machine itself and responds within milliseconds.
 const metadataTimeout = 100 * time.Millisecond
 
-// FindInstance enters into cfg what this machine is to its provider. It asks only where
-// the machine shows itself to be the provider's, so that it takes no time elsewhere.
+// FindInstance sets the instance id, zone and instance type in cfg from the metadata service.
+// It sends no request unless the machine looks like an instance of a provider, so that it
+// takes no time on other machines.
 func FindInstance(ctx context.Context, cfg *config.Config) {
 	here := spotwatch.Detect(false)
 	if here == nil || cfg.InstanceID != "" {
@@ -30,14 +31,14 @@ func FindInstance(ctx context.Context, cfg *config.Config) {
 	}
 }
 
-// AskInstance asks the provider's metadata service, which takes seconds to answer where
-// there is none. What it does not say is "".
+// QueryInstance requests the instance id and zone from the provider's metadata service.
+// Unknown values are "". It takes seconds if there is no metadata service.
 func QueryInstance(ctx context.Context, provider string) (id, zone string) {
 	var w spotwatch.Watcher = spotwatch.AWS{}
 	switch {
 	case provider == config.GCP:
 		w = spotwatch.GCP{}
-	case strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true"): // nobody is to be asked
+	case strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true"):
 		return "", ""
 	}
 	i := spotwatch.Identify(ctx, w)

@@ -13,39 +13,40 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Load sends the tasks of a source to a queue, in their order as far as it can be
-// told: several batches are on their way at once. Make it with NewLoad and call Run.
+// A Load sends the tasks of a source to a queue. It sends several batches concurrently, so
+// the order in the queue can differ slightly. Create it with NewLoad, then call Run.
 type Load struct {
 	loader Loader
 	source pipeline.Source
-	limit  int64 // < 0: none
+	limit  int64 // negative: no limit
 
 	mu          sync.Mutex
-	sourceDone  bool           // there was nothing more to read
+	sourceDone  bool           // the source is exhausted, or the limit reached
 	interrupted bool           // some tasks were read but not sent
-	sent        int64          // tasks that have been given to the loader
-	loaded      int64          // tasks that are in the queue, without a gap
-	outOfOrder  map[int64]bool // those behind the first gap
-	failure     error          // the first
-	failed      chan struct{}  // closed with it
+	sent        int64          // tasks that have been passed to the loader
+	loaded      int64          // number of leading tasks that are all in the queue
+	outOfOrder  map[int64]bool // tasks in the queue after the first one that is not
+	failure     error          // the first error of a send
+	failed      chan struct{}  // closed when failure is set
 }
 
-// loadAtOnce is how many tasks are on their way at once.
+// maxConcurrentSends is the maximum number of tasks that are being sent.
 const maxConcurrentSends = 160
 
-// NewLoad returns a load of no more than limit tasks; below 0 is no limit.
+// NewLoad returns a Load of at most limit tasks. A negative limit means no limit.
 func NewLoad(loader Loader, source pipeline.Source, limit int64) *Load {
 	return &Load{loader: loader, source: source, limit: limit, outOfOrder: map[int64]bool{}, failed: make(chan struct{})}
 }
 
-// In is how many tasks are in the queue, from the first on without a gap, and Beyond how
-// many more of those that come behind the first that is not, once Run has ended.
+// Loaded returns the number of leading tasks that are all in the queue: the position at which
+// a later load can continue. It is exact once Run has returned.
 func (l *Load) Loaded() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.loaded }
 
-// Beyond is of tasks that are in the queue though one before them is not.
+// OutOfOrder returns the number of tasks that are in the queue although an earlier one is not.
+// They are not included in Loaded. It is exact once Run has returned.
 func (l *Load) OutOfOrder() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.outOfOrder) }
 
-// ReadAll reports whether all tasks were read and sent. Call it after Run has returned nil.
+// Exhausted reports whether all tasks were read and sent. Call it after Run has returned nil.
 func (l *Load) Exhausted() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,18 +59,18 @@ func (l *Load) markSourceDone() {
 	l.sourceDone = true
 }
 
-// Read is how many tasks have been read of the source.
+// ReadCount returns the number of tasks that have been read from the source.
 func (l *Load) ReadCount() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.sent }
 
-// lastSends limits how long Run waits for open requests after its ctx has ended, and
-// CloseTimeout how long Loader.Close may then take.
+// sendGrace is how long Run waits for open requests after its ctx has ended. CloseTimeout is
+// how long Loader.Close may take after that.
 const (
 	sendGrace    = 5 * time.Second
 	CloseTimeout = time.Second
 )
 
-// Run sends the tasks until there are no more, ctx ends, or one cannot be sent. What is
-// on its way then is waited for, so that In is exact.
+// Run sends the tasks until the source is exhausted, ctx ends, or a task cannot be sent. Before
+// it returns, it waits for open requests, so that Loaded is exact.
 func (l *Load) Run(ctx context.Context) error {
 	sends, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -106,7 +107,8 @@ func (l *Load) Run(ctx context.Context) error {
 	return errors.Join(l.failure, err)
 }
 
-// read hands over each task with its number, from 0, until send reports false.
+// read reads the tasks and calls send with each task's number, from 0, until send returns
+// false. The caller's send must not block after ctx has ended.
 func (l *Load) read(ctx context.Context, send func(n int64, id string, send func(context.Context) error) bool) error {
 	const batchSize = 10
 	for n := int64(0); ; {

@@ -11,79 +11,80 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Provider has a job's two queues.
+// A Provider gives access to the two queues of a job.
 type Provider interface {
-	// Tasks is the queue of tasks, and Events that of the events that tell of them.
+	// Tasks returns the task queue, and Events the event queue.
 	Tasks() Queue
 	Events() Queue
-	// OpenSource opens the queue of tasks, which has to be there.
+	// OpenSource opens the task queue, which must exist.
 	OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error)
-	// OpenSink opens the queue of events, and creates it where it is missing.
+	// OpenSink opens the event queue, and creates it if it does not exist.
 	OpenSink(ctx context.Context) (pipeline.Sink, error)
-	// Batch is how many messages it hands over at the price of one.
+	// MaxBatchSize returns the number of messages that should be fetched per request.
 	MaxBatchSize() int
-	// CanLease returns an error if a task that may take d, the lease, or the retry delay of
-	// the settings exceeds a limit of the provider.
+	// ValidateLease returns an error if d, the maximum time that a task may take, or lease,
+	// or the configured retry delay exceeds a limit of the provider.
 	ValidateLease(d, lease time.Duration) error
 }
 
-// SourceOptions are what a source of tasks is told beside the settings.
+// SourceOptions configures the source that OpenSource opens, in addition to the settings.
 type SourceOptions struct {
-	// Malformed is told of each message that is no task; see sources/sqs.Options.
+	// OnMalformed is called for each malformed message; see sources/sqs.Options.
 	OnMalformed func(ctx context.Context, body string, reason error) error
 	Log         zerolog.Logger
 }
 
-// A Queue is one queue, which need not be there.
+// A Queue is one queue. It may not exist: then the methods that need it return an error that
+// Is ErrNotFound.
 type Queue interface {
-	// Name is the queue's name with the provider.
+	// Name returns the name that the queue has at the provider.
 	Name() string
-	// Status asks what is in it. An error that Is ErrMissing says that it is not there.
+	// Status requests the state of the queue.
 	Status(ctx context.Context) (Status, error)
-	// Create creates it, unless it is there.
+	// Create creates the queue if it does not exist.
 	Create(ctx context.Context) (created bool, err error)
-	// Purge deletes what is in it.
+	// Purge deletes all messages in the queue.
 	Purge(ctx context.Context) error
-	// Delete deletes the queue, with what is in it.
+	// Delete deletes the queue and all its messages.
 	Delete(ctx context.Context) error
-	// OpenLoader opens it to send tasks to.
+	// OpenLoader opens the queue for sending tasks.
 	OpenLoader(ctx context.Context) (Loader, error)
-	// OpenReader opens it to read its messages as they are: each is the Data of a task.
+	// OpenReader opens the queue for reading its messages unparsed. The Data of each task
+	// is the body of a message.
 	OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error)
 }
 
 // A Loader sends tasks to a queue.
 type Loader interface {
-	// Prepare returns what sends a task, and says where the queue cannot take it. What
-	// it returns returns once the provider has the task; it may be called from several
-	// goroutines at once, whose tasks go in batches.
+	// Prepare returns a function that sends the task, or an error if the queue cannot
+	// accept it. send returns once the provider has stored the task. It may be called from
+	// several goroutines concurrently, whose tasks are sent in batches.
 	Prepare(task pipeline.Task) (send func(ctx context.Context) error, err error)
-	// Close sends what is on its way.
+	// Close sends the tasks that are waiting, and frees the resources.
 	Close(ctx context.Context)
 }
 
-// Status is what is in a queue. The numbers of messages are approximate where the
-// provider's are.
+// Status describes a queue. The numbers of messages are approximate on SQS.
 type Status struct {
-	// Uncounted says that the provider tells no numbers.
+	// CountsUnavailable reports that the provider does not report numbers of messages.
 	CountsUnavailable bool
-	// Waiting messages can be received, Held ones have been and are neither done nor
-	// given back, and Delayed ones cannot be received yet.
+	// Visible, InFlight and Delayed are numbers of messages: those that can be received,
+	// those that have been received and not settled, and those that cannot be received yet.
 	Visible, InFlight, Delayed int64
 	// Retention is how long a message is kept; 0 if the provider does not report it.
 	Retention time.Duration
-	// Problem says why the queue cannot be used and what to do; "" if it can be used.
+	// Problem describes why the queue cannot be used and what to do; "" if it can be used.
 	Problem string
-	// ExactlyOnce says that it delivers each message exactly once.
+	// ExactlyOnce reports whether the queue delivers each message exactly once.
 	ExactlyOnce bool
-	// DeadLetterQueue has the messages that were received MaxReceives times; "" if
-	// there is none.
+	// DeadLetterQueue is the name of the queue that gets messages which were received
+	// MaxReceives times; "" if there is none.
 	DeadLetterQueue string
 	MaxReceives     int
 }
 
 // Open returns the provider in the settings. All sources and sinks of the provider share
-// one again.Reporter, which logs an outage to log once.
+// one retry.Reporter, so that an outage is logged once.
 func Open(cfg *config.Config, log zerolog.Logger) (Provider, error) {
 	if cfg.Provider == config.GCP {
 		return newGCP(cfg, retry.NewReporter(log, "Pub/Sub"))
@@ -91,7 +92,7 @@ func Open(cfg *config.Config, log zerolog.Logger) (Provider, error) {
 	return newAWS(cfg, retry.NewReporter(log, "SQS"))
 }
 
-// whence is the setting that the queue's name comes from.
+// nameSetting returns the setting that the queue name comes from, for errors.
 func nameSetting(cfg *config.Config) string {
 	if cfg.Origin("queue-name").Place == config.Derived {
 		return "--job-id"

@@ -19,12 +19,13 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// Lines are where events are written to: one a line, durable when it returns.
+// A LineWriter writes lines. The lines are durable once WriteLines has returned nil.
 type LineWriter interface {
 	WriteLines(ctx context.Context, lines [][]byte) error
 }
 
-// A Follow writes the events of a queue to lines, and deletes what it has written.
+// A Tail writes the events in a queue to a LineWriter, and deletes the written events from the
+// queue.
 type Tail struct {
 	run    *pipeline.Run
 	leases *stages.Extender
@@ -34,7 +35,7 @@ type Tail struct {
 	total  int64
 }
 
-// OtherMessages is what messages that are no events count as.
+// OtherMessages is the name under which messages that are not events are counted.
 const OtherMessages = "no event"
 
 // OtherTypes is the name under which events are counted once there are maxTypes types.
@@ -52,8 +53,8 @@ const (
 	tailPrefetch  = 500
 )
 
-// StartFollow follows the events until ctx ends, or until there have been none for
-// idle; 0 is for ever.
+// StartTail starts to write the events until ctx ends or, if idle is not 0, until no event has
+// arrived for idle.
 func StartTail(ctx context.Context, source pipeline.Source, batch int, lines LineWriter, idle time.Duration, log zerolog.Logger) *Tail {
 	t := &Tail{
 		run: pipeline.New(ctx, pipeline.Options{
@@ -71,20 +72,20 @@ func StartTail(ctx context.Context, source pipeline.Source, batch int, lines Lin
 	return t
 }
 
-// Wait waits for the end.
+// Wait waits until the Tail has ended, and returns its error.
 func (t *Tail) Wait() error {
 	defer t.leases.Close()
 	return t.run.Wait()
 }
 
-// Counts are the events that have been written, by type, and in all.
+// Counts returns the numbers of events that have been written, by type and in total.
 func (t *Tail) Counts() (byType map[string]int64, total int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.counts), t.total
 }
 
-// write is the stage that writes and deletes.
+// write returns the stage that writes events and then deletes them from the queue.
 func (t *Tail) write(lines LineWriter, log zerolog.Logger) pipeline.Consumer[*pipeline.Delivery] {
 	return func(_ context.Context, in <-chan *pipeline.Delivery) error {
 		settle := t.run.Phases().Settle
@@ -168,8 +169,8 @@ func held(batch []*pipeline.Delivery) []*pipeline.Delivery {
 	})
 }
 
-// line is a message on one line, and its event_type. One that is no JSON object becomes
-// a string.
+// formatLine returns a message on one line, and its event_type. A message that is not valid
+// JSON becomes a JSON string.
 func formatLine(message []byte) (text []byte, name string) {
 	var e struct {
 		Type string `json:"event_type"`

@@ -1,8 +1,9 @@
-// Package fit has events told in a queue whose messages have a limit.
+// Package eventsize encodes events into messages of limited size. It truncates or splits an
+// event that is too large.
 //
-//	Event ─▶ Limit.Messages ─┬▶ one message, whole
-//	                         ├▶ one message, its longest text cut and marked as such
-//	                         └▶ several, which have a message that is no task in parts
+//	Event ─▶ Encoder.Encode ─┬▶ one message with the complete event
+//	                         ├▶ one message whose longest text is truncated and marked as truncated
+//	                         └▶ several messages with the parts of a malformed message
 package eventsize
 
 import (
@@ -16,30 +17,31 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Limit is how large a queue's messages may be.
+// An Encoder encodes events for one queue. All fields are required.
 type Encoder struct {
-	// Queue is its name, for errors.
+	// Queue is the name of the queue, for errors.
 	Queue string
-	// Bytes is how large a message may be.
+	// MaxBytes is the maximum size of a message in bytes.
 	MaxBytes int
-	// Text is an event's JSON as the queue takes it.
+	// Render returns the JSON of an event in the form that the queue accepts.
 	Render func(*pipeline.Event) string
 }
 
-// A Message is what a queue is sent.
+// A Message is the body of a queue message and its deduplication key.
 type Message struct {
 	Body string
-	// Key is the same for the same event: of the events of a task there is one of a type
-	// for each attempt.
+	// Key identifies the event. A task has at most one event per type and attempt, so their
+	// keys differ.
 	Key string
 }
 
-// Messages are an event as messages, each of as many bytes at most as the queue takes:
-// one, but where the event tells of a message that is no task and is larger. That is
-// the only copy there is, and so it is told in parts.
+// Encode encodes an event into messages of at most MaxBytes bytes each. It returns one
+// message, or several if the event reports a malformed message that is too large: its body
+// is split, because the event has the only copy.
 //
-// Of any other event that is larger the longest text is cut: result_truncated (or
-// exception_truncated, stack_trace_truncated) is true then, and result_bytes its size.
+// In any other event that is too large, the longest text is truncated. Then the field
+// result_truncated (or exception_truncated, stack_trace_truncated) is true, and result_bytes
+// has the original size.
 func (l Encoder) Encode(e pipeline.Event) ([]Message, error) {
 	if body := l.Render(&e); len(body) <= l.MaxBytes {
 		return []Message{{body, key(&e)}}, nil
@@ -61,7 +63,7 @@ func key(e *pipeline.Event) string {
 	return fmt.Sprintf("%s %d %s", e.TaskID, e.Attempt, e.Type)
 }
 
-// parts are the events that together tell of a message that is no task.
+// split encodes an event that reports a malformed message, in several parts.
 func (l Encoder) split(e pipeline.Event) ([]Message, error) {
 	message, extra := e.Message, e.Extra[:len(e.Extra):len(e.Extra)]
 	var pieces []string
@@ -94,9 +96,9 @@ func (l Encoder) split(e pipeline.Event) ([]Message, error) {
 	return all, nil
 }
 
-// cut is the event with as many of its texts cut as it takes, the longest first. A
-// task_id comes last; but an event that cannot be told would end every worker that
-// meets it.
+// truncate encodes an event with as many of its texts truncated as needed, in the order of
+// texts. It truncates even the task_id, as the last text: otherwise the event would stop
+// every worker that gets the task.
 func (l Encoder) truncate(e pipeline.Event) (string, error) {
 	e.Extra = e.Extra[:len(e.Extra):len(e.Extra)]
 	size := 0
@@ -104,7 +106,7 @@ func (l Encoder) truncate(e pipeline.Event) (string, error) {
 		e.Extra = append(e.Extra,
 			pipeline.Field{Name: t.name + "_truncated", Value: json.RawMessage("true")},
 			pipeline.Field{Name: t.name + "_bytes", Value: json.RawMessage(strconv.Itoa(t.size))})
-		// What a text takes as JSON is not known before: half as much, until it fits.
+		// The size of a truncated text in JSON is not known in advance: halve until it fits.
 		for keep := min(len(t.whole), l.MaxBytes); ; keep /= 2 {
 			t.set(utf8cut.Start(t.whole, keep))
 			body := l.Render(&e)
@@ -117,10 +119,10 @@ func (l Encoder) truncate(e pipeline.Event) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("an event takes %d bytes with all texts cut, and the queue %q takes %d", size, l.Queue, l.MaxBytes)
+	return "", fmt.Errorf("event of %d bytes is too large even with all texts truncated: queue %q accepts at most %d bytes", size, l.Queue, l.MaxBytes)
 }
 
-// A truncatable is a text of an event.
+// A truncatable is a text of an event that can be truncated.
 type truncatable struct {
 	name, whole string
 	size        int
@@ -133,7 +135,7 @@ func texts(e *pipeline.Event) []truncatable {
 		return truncatable{name, *at, len(*at), func(cut string) { *at = cut }}
 	}
 	switch {
-	case e.Type == pipeline.TaskCompleted && o.RawResult != nil: // base64, which cannot be cut anywhere
+	case e.Type == pipeline.TaskCompleted && o.RawResult != nil: // base64, which cannot be truncated at any byte
 		none := func(string) { o.Result, o.RawResult = json.RawMessage(`""`), nil }
 		return []truncatable{{"result", "", len(o.RawResult), none}, plain("task_id", &e.TaskID)}
 	case e.Type == pipeline.TaskCompleted:

@@ -137,8 +137,8 @@ func widthOf(w io.Writer) int {
 	return unknownWidth
 }
 
-// draw returns the bar's line, in width columns at most. Where they are few, it
-// leaves out what matters least.
+// draw returns the line of the bar, which has at most width columns. On a narrow terminal it
+// omits the least important parts.
 func draw(s Status, rate float64, remaining time.Duration, width int) string {
 	done := fmt.Sprintf("%d/%s", s.Done, total(s))
 	var speed, timeLeft, failed string
@@ -165,10 +165,10 @@ func draw(s Status, rate float64, remaining time.Duration, width int) string {
 	return head[:min(len(head), max(width, 0))]
 }
 
-// bar is a bar of space columns at most, and a space behind it, or nothing.
+// bar returns a bar and a space, together at most space columns wide, or "" if they do not
+// fit.
 func bar(s Status, space int) string {
-	// Few widths, so that it does not change its own with every digit of what
-	// stands behind it.
+	// A few fixed widths, so that the width does not change with each digit after the bar.
 	for _, width := range []int{24, 16, 8} {
 		if space < width+3 {
 			continue

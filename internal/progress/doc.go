@@ -1,14 +1,8 @@
-// Package progress shows how far a run has come: as a bar on a terminal, or as a
-// line in the log every now and then.
+// Package progress shows the progress of a run, either as a bar on a terminal or as log lines
+// at regular intervals.
 //
-//	status() ─▶ meter (rate, time left) ─▶ Bar on a terminal | Lines in the log
+//	status() ─▶ meter (rate, remaining time) ─▶ Bar on a terminal, or Lines in the log
 //
-// # The guarantee
-//
-// It only looks: it asks for a Status when it draws, and neither delays nor
-// counts a task.
-//
-// # What it is not for
-//
-// It is no record: what came of each task is in the events.
+// It calls status only when it draws or logs, and never delays a task. It does not record
+// outcomes; the events do.
 package progress

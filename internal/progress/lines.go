@@ -9,15 +9,15 @@ import (
 	"github.com/sourcegraph/conc/panics"
 )
 
-// Lines logs how far a run has come, every now and then.
+// Lines logs the progress of a run at regular intervals.
 type Lines struct {
 	once  sync.Once
 	stop  chan struct{}
 	ended chan struct{}
 }
 
-// StartLines logs a line with the message "progress" every interval, until
-// Stop.
+// StartLines logs a line with the message "progress" every interval, until Stop is called or
+// status panics. status is called by one goroutine.
 func StartLines(log zerolog.Logger, interval time.Duration, status func() Status) *Lines {
 	l := &Lines{stop: make(chan struct{}), ended: make(chan struct{})}
 	m := newMeter(time.Now)
@@ -60,8 +60,7 @@ func logStatus(log zerolog.Logger, m *meter, s Status) {
 	e.Msg("progress")
 }
 
-// Stop ends the lines, and returns when there will be no more. A second Stop
-// does nothing.
+// Stop stops the logging. No line is logged after Stop has returned. A second Stop does nothing.
 func (l *Lines) Stop() {
 	l.once.Do(func() { close(l.stop) })
 	<-l.ended

@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// A Status is how far a run has come.
+// A Status is the progress of a run.
 type Status struct {
-	// Done is how many tasks have an event, Failed is how many of them did not complete, and
-	// Running is how many have been fetched and have not ended.
+	// Done is the number of tasks with an event, Failed is the number of those that did not
+	// complete, and Running is the number of tasks that have been fetched and have not ended.
 	Done, Failed, Running int64
-	// Unreported is how many tasks have ended whose events have not been written yet.
+	// Unreported is the number of ended tasks whose events have not been written yet.
 	Unreported int64
-	// Total is how many tasks there will be, 0 where nobody knows. Where it is
-	// an estimate, Estimated is set.
+	// Total is the number of tasks in the run; 0 if it is unknown. Estimated reports whether
+	// it is an estimate.
 	Total     int64
 	Estimated bool
-	// Moves is what a command that runs no tasks moves, "tasks" or "events"; "" for a run.
+	// Moves is "tasks" or "events" for a command that transfers those; "" for a run.
 	Moves string
 }
 
-// Estimate fills in Total from how much of the input has been read: received
-// tasks beside the skipped ones took read of size bytes.
+// EstimateTotal estimates Status.Total: the received and skipped tasks together took read of
+// the size bytes of the input. ok is false if there is no basis for an estimate.
 func EstimateTotal(received, skipped, read, size int64) (total int64, ok bool) {
 	if read <= 0 || size <= 0 || received <= 0 {
 		return 0, false
@@ -32,18 +32,18 @@ func EstimateTotal(received, skipped, read, size int64) (total int64, ok bool) {
 	return max(int64(all)-skipped, received), true
 }
 
-// The rate looks back far enough to be steady and not so far as to hide a change:
-// over rateWindow, and longer for slow tasks, so that rateTasks have ended in it.
+// The rate is an average over rateWindow, or over a longer time if fewer than rateTasks ended
+// within it. It is steady, and still follows changes.
 const (
 	rateWindow = 30 * time.Second
 	rateTasks  = 10
-	// rateInterval is how often it is worked out anew: a figure that changes
-	// more often cannot be read.
+	// updateInterval is how often the rate is recalculated. A number that changes more often
+	// is hard to read.
 	updateInterval = time.Second
 )
 
-// meter turns statuses into a rate and a time left. It is not safe for use by
-// several goroutines.
+// meter calculates the rate and the remaining time from statuses. It is not safe for concurrent
+// use.
 type meter struct {
 	now       func() time.Time
 	samples   []sample // oldest first, each with more done than the one before
@@ -62,8 +62,8 @@ func newMeter(now func() time.Time) *meter {
 	return &meter{now: now, samples: []sample{{at: began}}, at: began, remaining: -1}
 }
 
-// add takes a status and returns tasks a second, and the time left, which is
-// negative where it cannot be told.
+// add adds a status. It returns the rate in tasks per second, and the remaining time, which is
+// negative if it is unknown.
 func (m *meter) add(s Status) (rate float64, remaining time.Duration) {
 	now := sample{m.now(), s.Done}
 	if now.at.Sub(m.at) < updateInterval {
@@ -82,7 +82,7 @@ func (m *meter) add(s Status) (rate float64, remaining time.Duration) {
 	return m.rate, m.remaining
 }
 
-// timeLeft is negative where it cannot be told, or is ten years or more.
+// timeLeft returns the remaining time. It is negative if it is unknown or more than ten years.
 func timeLeft(s Status, rate float64) time.Duration {
 	if s.Total <= 0 || rate <= 0 {
 		return -1
@@ -94,7 +94,7 @@ func timeLeft(s Status, rate float64) time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// Rate formats a number of tasks a second with three digits or so.
+// FormatRate formats a number of tasks per second with about three digits.
 func FormatRate(r float64) string {
 	switch {
 	case r >= 99.95:
@@ -103,12 +103,12 @@ func FormatRate(r float64) string {
 		return strconv.FormatFloat(r, 'f', 1, 64)
 	case r >= 0.095 || r < 0.000001:
 		return strconv.FormatFloat(r, 'f', 2, 64)
-	default: // a task an hour is 0.00028
+	default: // for example, one task per hour is 0.00028
 		return strconv.FormatFloat(r, 'f', 1-int(math.Floor(math.Log10(r))), 64)
 	}
 }
 
-// Duration formats d for people: 2.5s, 3m20s, 4h05m, 3d2h.
+// FormatDuration formats d for humans, such as 2.5s, 3m20s, 4h05m or 3d2h.
 func FormatDuration(d time.Duration) string {
 	seconds := int64(d.Round(time.Second).Seconds())
 	switch {

@@ -1,13 +1,11 @@
-// Package gcp is what the packages that speak to Google Cloud have in common: finding
-// the account, its errors in words, second tries, and the queues of Pub/Sub.
+// Package pubsubapi has what the packages that call Google Pub/Sub share: finding
+// credentials, classifying and describing errors, retrying requests, and managing queues.
 //
 //	sources/pubsub ─┐
-//	sinks/pubsub   ─┴▶ gcp ─▶ cloud.google.com/go/pubsub/v2
+//	sinks/pubsub   ─┴▶ pubsubapi ─▶ cloud.google.com/go/pubsub/v2
 //
-// A queue is a topic and its one subscription: what is published to the one is
-// received from the other.
+// A queue is a topic with one subscription. Messages are published to the topic and
+// received from the subscription.
 //
-// # What it is not for
-//
-// It knows no task and no event.
+// The package is independent of tasks and events.
 package pubsubapi

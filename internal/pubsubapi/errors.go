@@ -13,7 +13,7 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// permissions are what an action needs, and the role that has it.
+// permissions has the permission that each action needs, and a role that includes it.
 // Source: Google, Pub/Sub, Access control with IAM.
 var permissions = map[string][2]string{
 	"Pull":               {"pubsub.subscriptions.consume", "roles/pubsub.subscriber"},
@@ -29,17 +29,17 @@ var permissions = map[string][2]string{
 	"DeleteTopic":        {"pubsub.topics.delete", "roles/pubsub.editor"},
 }
 
-// topicActions are the actions on a topic; the others are on a subscription.
+// topicActions has the actions on a topic. All other actions are on a subscription.
 var topicActions = map[string]bool{"Publish": true, "GetTopic": true, "CreateTopic": true, "DeleteTopic": true}
 
-// localCredentials is in the error of a request that was not sent, as a token for it
-// could not be had (gRPC: http2_client.go).
+// tokenErrorText is part of the error of a request that was not sent because fetching a token
+// failed (gRPC: http2_client.go).
 const tokenErrorText = "per-RPC creds failed"
 
-// IsNotFound reports whether Pub/Sub says that there is no such topic or subscription.
+// IsNotFound reports whether err says that a topic or subscription does not exist.
 func IsNotFound(err error) bool { return codeOf(err) == codes.NotFound }
 
-// IsDenied reports whether Pub/Sub says that these credentials may not.
+// IsDenied reports whether err says that these credentials lack a permission.
 func IsDenied(err error) bool { return codeOf(err) == codes.PermissionDenied }
 
 // IsRetryable reports whether err is transient: a network error, throttling, or an error
@@ -47,7 +47,7 @@ func IsDenied(err error) bool { return codeOf(err) == codes.PermissionDenied }
 func IsRetryable(err error) bool { return Classify(err) == retry.Transient }
 
 // Classify reports whether the same request may succeed later. Refused credentials and
-// damaged responses are Suspect: the credentials may be renewed, and the next response may
+// invalid responses are Suspect: the credentials may be renewed, and the next response may
 // be complete.
 func Classify(err error) retry.Class {
 	var ack *ackError
@@ -75,15 +75,16 @@ func Classify(err error) retry.Class {
 func isDamaged(err error) bool { return retry.IsPanic(err) || errors.Is(err, errIncompleteResponse) }
 
 // errIncompleteResponse is returned for a response that does not confirm every message.
-var errIncompleteResponse = errors.New("damaged answer: Pub/Sub did not confirm every message")
+var errIncompleteResponse = errors.New("incomplete response: Pub/Sub did not confirm every message")
 
-// codeOf is the code of Pub/Sub's own answer, or codes.Unknown where there was none.
+// codeOf returns the gRPC code of err, or codes.Unknown if err is not a gRPC error.
 func codeOf(err error) codes.Code {
 	s, _ := status.FromError(err)
 	return s.Code()
 }
 
-// Explain says in words what to do about an error of an action on a queue.
+// DescribeError wraps the error of an action on the queue with a message that says what to
+// do.
 func (q *Queue) DescribeError(action string, err error) error {
 	advice := ""
 	if isDamaged(err) {
@@ -98,15 +99,15 @@ func (q *Queue) DescribeError(action string, err error) error {
 		advice = fmt.Sprintf("the %s %q does not exist; create it (ctworker queue create, or ctworker load --create), or correct --queue-name, --job-id or --project-id", kind, name)
 	case codes.PermissionDenied:
 		if reasonOf(err) == "SERVICE_DISABLED" {
-			advice = fmt.Sprintf("Pub/Sub is not enabled in the project; gcloud services enable pubsub.googleapis.com --project %s does so", q.clients.location.Project)
+			advice = fmt.Sprintf("Pub/Sub is not enabled in the project; enable it (gcloud services enable pubsub.googleapis.com --project %s)", q.clients.location.Project)
 			break
 		}
 		p := permissions[action]
-		advice = fmt.Sprintf("permission denied; allow %s on the %s %q (the role %s has it)", p[0], kind, name, p[1])
+		advice = fmt.Sprintf("permission denied; allow %s on the %s %q (the role %s includes it)", p[0], kind, name, p[1])
 	case codes.Unauthenticated:
 		advice = "Google does not accept these credentials; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS"
 	case codes.Unavailable, codes.DeadlineExceeded:
-		advice = "Pub/Sub was not reached; check the network, --region, and " + emulatorVar + " if it is set"
+		advice = "Pub/Sub is unreachable; check the network, --region, and " + emulatorVar + " if it is set"
 	default:
 		return fmt.Errorf("pubsub %s, %s %q: %w", action, kind, name, err)
 	}
@@ -120,27 +121,28 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// explainConnect says in words what to do where there is nobody to ask as.
+// describeConnectError wraps an error of creating the clients with a message that says what
+// to do about the credentials.
 func describeConnectError(err error) error {
 	if strings.Contains(err.Error(), "could not find default credentials") {
-		return fmt.Errorf("pubsub: there are no credentials; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", err)
+		return fmt.Errorf("pubsub: no credentials found; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key file, or assign a service account to the machine: %w", err)
 	}
 	if file := os.Getenv("GOOGLE_APPLICATION_CREDENTIALS"); file != "" {
-		return fmt.Errorf("pubsub: the file %q, which GOOGLE_APPLICATION_CREDENTIALS names, has no credentials that can be used: %w", file, err)
+		return fmt.Errorf("pubsub: no usable credentials in the file %q (GOOGLE_APPLICATION_CREDENTIALS): %w", file, err)
 	}
-	return fmt.Errorf("pubsub: there are no credentials that can be used; renew them (gcloud auth application-default login): %w", err)
+	return fmt.Errorf("pubsub: no usable credentials; renew them (gcloud auth application-default login): %w", err)
 }
 
-// ackError is what Pub/Sub says of one message of a request for many, where it delivers
-// exactly once.
+// ackError is the error of one message in an Acknowledge or ModifyAckDeadline request on a
+// subscription with exactly-once delivery.
 type ackError struct {
 	code      string
 	transient bool
 }
 
-func (e *ackError) Error() string { return "Pub/Sub says " + e.code }
+func (e *ackError) Error() string { return "Pub/Sub rejected the ack id: " + e.code }
 
-// IsLost reports whether Pub/Sub says that a message is no longer held for us.
+// IsAckIDExpired reports whether err says that the lease on a message has expired.
 func IsAckIDExpired(err error) bool {
 	var ack *ackError
 	return errors.As(err, &ack) && !ack.transient
@@ -148,16 +150,17 @@ func IsAckIDExpired(err error) bool {
 
 const (
 	transientPrefix = "TRANSIENT_"
-	// permanent is also what a message gets whose id Pub/Sub does not know at all.
+	// invalidAckIDCode is also used for a single ack id that Pub/Sub rejects as malformed.
 	invalidAckIDCode = "PERMANENT_FAILURE_INVALID_ACK_ID"
 )
 
-// Answers is what came of each of the messages that a request for all of them was
-// about, which ended with err. Where Pub/Sub delivers exactly once, it says of some
-// of them what is wrong; the request has done its work on the others.
+// AckErrors returns the error, or nil, of each ack id of a request that returned err. With
+// exactly-once delivery, err lists the ack ids that failed, and the request succeeded for the
+// others.
 // Source: Google, Pub/Sub, Exactly-once delivery, and ErrorInfo's metadata.
 //
-// each is whether err may be about one of several messages, and does not say which.
+// split reports that one of several ack ids may have caused err, but err does not say which
+// one. Then the caller should send the ids in smaller requests.
 func AckErrors(ids []string, err error) (errs []error, split bool) {
 	errs = make([]error, len(ids))
 	if err == nil {
@@ -167,14 +170,14 @@ func AckErrors(ids []string, err error) (errs []error, split bool) {
 	if a, ok := apierror.FromError(err); ok {
 		ackCodes = a.Metadata()
 	}
-	told := false
+	listed := false
 	for i, id := range ids {
 		if code, ok := ackCodes[id]; ok {
-			told = true
+			listed = true
 			errs[i] = &ackError{code: code, transient: strings.HasPrefix(code, transientPrefix)}
 		}
 	}
-	if told {
+	if listed {
 		return errs, false
 	}
 	split = codeOf(err) == codes.InvalidArgument

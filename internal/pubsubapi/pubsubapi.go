@@ -15,53 +15,52 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// RequestTimeout is how long Pub/Sub has for an answer, before the request is given up
-// and made anew.
+// RequestTimeout is the time limit of one request to Pub/Sub. A request that exceeds it is
+// canceled and sent again.
 const RequestTimeout = 20 * time.Second
 
-// emulator is the variable that has the emulator's address, without a scheme.
+// emulatorVar is the environment variable with the address of the emulator, as HOST:PORT.
 const emulatorVar = "PUBSUB_EMULATOR_HOST"
 
-// A Place is where queues are. Only Project is required.
+// A Location is the project and the region of queues. Only Project is required.
 type Location struct {
-	// Project is the project's id.
+	// Project is the project id.
 	Project string
-	// Region is the region, such as "europe-west1", whose endpoint is asked. Default:
-	// the global endpoint, which asks the nearest region. A subscription delivers
-	// exactly once to those alone who ask the same region
-	// (Google: Pub/Sub, Exactly-once delivery).
+	// Region is the region, such as "europe-west1", whose endpoint is used. Defaults to
+	// the global endpoint, which uses the nearest region. Exactly-once delivery requires
+	// that all subscribers use the same region (Google: Pub/Sub, Exactly-once delivery).
 	Region string
 }
 
-// Clients are connections to Pub/Sub. They have an owner that closes them.
+// Clients are the API clients for Pub/Sub. The caller of NewClients must close them.
 type Clients struct {
 	Topics        *pubsub.TopicAdminClient
 	Subscriptions *pubsub.SubscriptionAdminClient
 
-	// Reporter logs failed requests that are repeated. May be nil.
+	// Reporter logs failed requests that are retried. May be nil.
 	Reporter *retry.Reporter
-	// SuspectTime is as in again.Options.
+	// SuspectTime is as in retry.Options.
 	SuspectTime time.Duration
 
 	location Location
 }
 
-// Connect finds the credentials, as every tool of Google's does: the file that
-// GOOGLE_APPLICATION_CREDENTIALS names, those of gcloud, or the machine's own. With
-// PUBSUB_EMULATOR_HOST none are needed. Options, such as credentials of one's own, go
-// before what is found. Nothing is asked yet.
+// NewClients returns clients with the Application Default Credentials: the file in
+// GOOGLE_APPLICATION_CREDENTIALS, the credentials of gcloud, or those of the machine. None
+// are needed if PUBSUB_EMULATOR_HOST is set. options, such as other credentials, take
+// precedence. NewClients sends no requests to Pub/Sub.
 func NewClients(ctx context.Context, location Location, options ...option.ClientOption) (*Clients, error) {
 	if location.Project == "" {
-		return nil, errors.New("pubsub: no project: give --project-id, or set RMS_CLOUD_TASKS_PROJECT_ID")
+		return nil, errors.New("pubsub: no project is configured: pass --project-id, or set RMS_CLOUD_TASKS_PROJECT_ID")
 	}
 	opts := []option.ClientOption{
 		option.WithGRPCDialOption(grpc.WithConnectParams(grpc.ConnectParams{
-			// gRPC's own longest pause is 2 minutes: as long would a worker stand still
-			// after the network is back.
+			// The default maximum is 2 minutes, which a worker would lose after the network
+			// has recovered.
 			Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: 10 * time.Second,
 		})),
-		// A connection that is dead is given up after Timeout.
+		// A connection that does not respond to a ping within Timeout is closed.
 		option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: 20 * time.Second})),
 	}
 	opts = append(opts, guards()...)
@@ -84,8 +83,7 @@ func NewClients(ctx context.Context, location Location, options ...option.Client
 	if err != nil {
 		return nil, errors.Join(describeConnectError(err), subscriptions.Close())
 	}
-	// The library's own second tries last as long as their ctx, and keep to themselves
-	// what they meet.
+	// Disable the retries of the library: they last as long as ctx and do not surface errors.
 	subscriptions.CallOptions, topics.CallOptions = &pubsub.SubscriptionAdminCallOptions{}, &pubsub.TopicAdminCallOptions{}
 	return &Clients{Topics: topics, Subscriptions: subscriptions, location: location}, nil
 }
@@ -95,9 +93,9 @@ func (c *Clients) Close() error {
 	return errors.Join(c.Topics.Close(), c.Subscriptions.Close())
 }
 
-// Again calls do until it succeeds, returns a permanent error or an error that Is final, or
-// ctx ends. After refused credentials or a damaged response it calls do again for
-// c.SuspectTime; see Classify. action names the request in the log.
+// Retry calls do until it succeeds, returns a permanent error or an error that Is final, or
+// ctx ends. Refused credentials and invalid responses are retried for c.SuspectTime; see
+// Classify. action names the request in the log.
 func (c *Clients) Retry(ctx context.Context, action string, final error, do func() error) error {
 	opts := c.options(action)
 	opts.Classify = func(err error) retry.Class {
@@ -116,8 +114,8 @@ func (c *Clients) options(action string) retry.Options {
 // slowAfter is the time after which a request at the start is logged as unanswered.
 const slowAfter = 3 * time.Second
 
-// atStart calls do with the time limit RequestTimeout. It repeats transient errors for a few
-// seconds; see again.AtStart.
+// atStart calls do with the time limit RequestTimeout. It retries transient errors for a few
+// seconds; see retry.AtStart.
 func atStart[T any](ctx context.Context, c *Clients, action string, do func(context.Context) (T, error)) (T, error) {
 	opts := c.options(action)
 	opts.SlowAfter = slowAfter

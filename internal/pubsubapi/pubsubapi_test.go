@@ -143,7 +143,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 func TestAtStart(t *testing.T) {
 	t.Parallel()
 	_, clients := connect(t, pstest.WithErrorInjection("GetTopic", codes.Unavailable, "away"))
-	if _, err := clients.Queue("jobs").Find(t.Context()); err == nil || !strings.Contains(err.Error(), "was not reached") {
+	if _, err := clients.Queue("jobs").Find(t.Context()); err == nil || !strings.Contains(err.Error(), "is unreachable") {
 		t.Errorf("%v", err)
 	}
 }

@@ -13,25 +13,23 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Retention is how long a subscription that is created here keeps what nobody
-// acknowledges.
+// Retention is how long a subscription that Create creates keeps unacknowledged messages.
 const Retention = 7 * 24 * time.Hour
 
-// AckDeadline is for how long a subscription that is created here holds a message for
-// whoever has pulled it, unless that is changed.
+// AckDeadline is the ack deadline of a subscription that Create creates.
 const AckDeadline = time.Minute
 
-// MinAckDeadline is the shortest that a subscription can have, and MaxAckDeadline the
-// longest, which is also the longest that can be asked for a message
-// (Google: Pub/Sub, Lease management).
+// MinAckDeadline and MaxAckDeadline are the limits for the ack deadline of a subscription.
+// MaxAckDeadline is also the limit for one extension (Google: Pub/Sub, Lease management).
 const (
 	MinAckDeadline = 10 * time.Second
 	MaxAckDeadline = 10 * time.Minute
 )
 
-// A Queue is a topic and its subscription, which need not be there.
+// A Queue is a topic and its subscription. They may not exist.
 type Queue struct {
-	// Name is the queue's name: the topic's and the subscription's without their endings.
+	// Name is the name of the queue. The names of the topic and the subscription are Name
+	// with a suffix.
 	Name string
 	// Topic and Subscription are the full names, projects/…
 	Topic, Subscription string
@@ -39,7 +37,7 @@ type Queue struct {
 	clients *Clients
 }
 
-// Queue is the queue of a name.
+// Queue returns the queue with the given name. It sends no requests.
 func (c *Clients) Queue(name string) *Queue {
 	project := "projects/" + c.location.Project
 	return &Queue{
@@ -50,11 +48,11 @@ func (c *Clients) Queue(name string) *Queue {
 
 // Info describes a subscription. Pub/Sub does not report how many messages it has.
 type Info struct {
-	// AckDeadline is for how long a message is held at first.
+	// AckDeadline is the ack deadline of the subscription, the initial lease of a message.
 	AckDeadline time.Duration
 	// Retention is how long a message is kept; 0 if Pub/Sub does not report it.
 	Retention time.Duration
-	// ExactlyOnce says that it delivers each message exactly once.
+	// ExactlyOnce reports whether exactly-once delivery is enabled.
 	ExactlyOnce bool
 	// DeadLetterTopic is the topic that receives messages which were delivered
 	// MaxDeliveries times; "" if there is none. Pub/Sub counts deliveries only if there is one.
@@ -68,7 +66,7 @@ type Info struct {
 	TopicDeleted bool
 }
 
-// deletedTopic is the topic of a subscription whose own was deleted.
+// deletedTopic is the topic that Pub/Sub reports for a subscription whose topic was deleted.
 const deletedTopic = "_deleted-topic_"
 
 // Info requests the subscription. If it does not exist, Info returns an error for which
@@ -100,7 +98,7 @@ var ErrUnusable = errors.New("the queue cannot be used as it is")
 
 func unusable(problem string) error { return fmt.Errorf("pubsub: %s: %w", problem, ErrUnusable) }
 
-// anew is the advice for a queue with an unsuitable topic or subscription.
+// recreateAdvice is the advice for a queue with an unsuitable topic or subscription.
 const recreateAdvice = "; delete both parts of the queue (ctworker queue delete; with --events the event queue) and create them again (ctworker queue create)"
 
 // problem returns the Problem of Info for a subscription.
@@ -189,7 +187,7 @@ func (q *Queue) Create(ctx context.Context, exactlyOnce bool) (created bool, err
 		return q.clients.Subscriptions.CreateSubscription(ctx, &pubsubpb.Subscription{
 			Name: q.Subscription, Topic: q.Topic, AckDeadlineSeconds: Seconds(AckDeadline),
 			MessageRetentionDuration: durationpb.New(Retention), EnableExactlyOnceDelivery: exactlyOnce,
-			ExpirationPolicy: &pubsubpb.ExpirationPolicy{}, // never: its default deletes what nobody has asked for in a month
+			ExpirationPolicy: &pubsubpb.ExpirationPolicy{}, // never expires; by default, Pub/Sub deletes it after 31 days without use
 		})
 	})
 	switch {
@@ -218,7 +216,7 @@ func (q *Queue) NotExactlyOnce() string {
 	return fmt.Sprintf("the subscription %q does not deliver exactly once: delete it and create it again (ctworker queue delete and ctworker queue create --exactly-once-queue), or leave out --exactly-once-queue", q.Subscription)
 }
 
-// Purge deletes all that was published until now.
+// Purge deletes all messages that were published until now.
 func (q *Queue) Purge(ctx context.Context) error {
 	_, err := atStart(ctx, q.clients, "Seek", func(ctx context.Context) (*pubsubpb.SeekResponse, error) {
 		return q.clients.Subscriptions.Seek(ctx, &pubsubpb.SeekRequest{
@@ -231,8 +229,8 @@ func (q *Queue) Purge(ctx context.Context) error {
 	return nil
 }
 
-// Delete deletes the subscription, with all that is in it, and the topic. An error that
-// IsNotFound says that neither was there.
+// Delete deletes the subscription, with all its messages, and the topic. If neither exists,
+// it returns an error for which IsNotFound is true.
 func (q *Queue) Delete(ctx context.Context) error {
 	_, err := atStart(ctx, q.clients, "DeleteSubscription", func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, q.clients.Subscriptions.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: q.Subscription})
@@ -249,8 +247,8 @@ func (q *Queue) Delete(ctx context.Context) error {
 	return nil
 }
 
-// ErrTooLarge says that a message is larger than Pub/Sub takes.
-var ErrTooLarge = errors.New("it is too large for the queue")
+// ErrTooLarge is returned for a message that is larger than Pub/Sub accepts.
+var ErrTooLarge = errors.New("message is too large for the queue")
 
-// Seconds is d in whole seconds, rounded down.
+// Seconds returns d in whole seconds, rounded down.
 func Seconds(d time.Duration) int32 { return int32(d / time.Second) }

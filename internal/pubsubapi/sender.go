@@ -12,17 +12,18 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// What a request to publish takes: messages, and bytes in all. A little is left for what
-// goes with the messages (Google: Pub/Sub quotas and limits, 10 MB and 1,000 messages).
+// The limits of a Publish request (Google: Pub/Sub quotas and limits, 10 MB and 1,000
+// messages). perMessage is added to the size of each message for its encoding.
 const (
 	maxMessages  = 1000
 	requestBytes = 10_000_000
 	perMessage   = 64
-	// MaxMessageBytes is how large a message may be.
+	// MaxMessageBytes is the maximum size of a message in bytes. It leaves some space for
+	// the rest of the request.
 	MaxMessageBytes = requestBytes - 10_000
 )
 
-// A Message is what a Sender sends.
+// A Message is a message for a Sender.
 type Message struct {
 	Data string
 	// Withheld, if set, is called before each attempt to send the message. If it returns
@@ -36,11 +37,11 @@ type Sender struct {
 	batcher *batch.Batcher[Message]
 }
 
-// ErrSenderClosed says that the Sender was closed.
+// ErrSenderClosed is returned by Send and SendAll after Close.
 var ErrSenderClosed = errors.New("pubsub: the sender is closed")
 
-// NewSender returns a sender to the queue. A message waits linger for others to go with
-// it; default 10 ms.
+// NewSender returns a Sender for the queue. linger is how long a message waits for others, to
+// be sent in one request; 0 means 10ms.
 func (q *Queue) NewSender(linger time.Duration) *Sender {
 	s := &Sender{queue: q}
 	s.batcher = batch.New(batch.Options[Message]{
@@ -49,16 +50,16 @@ func (q *Queue) NewSender(linger time.Duration) *Sender {
 	return s
 }
 
-// Check says where a message is larger than Pub/Sub takes.
+// Check returns an error that Is ErrTooLarge if the message is too large.
 func (s *Sender) Check(m Message) error {
 	if len(m.Data) > MaxMessageBytes {
-		return fmt.Errorf("%w: %d bytes, and Pub/Sub takes %d", ErrTooLarge, len(m.Data), MaxMessageBytes)
+		return fmt.Errorf("%w: %d bytes, but at most %d are accepted", ErrTooLarge, len(m.Data), MaxMessageBytes)
 	}
 	return nil
 }
 
-// Send publishes a message, and returns once Pub/Sub has it. What another try can mend
-// is tried until ctx ends; a message whose answer was lost is so in the queue twice.
+// Send publishes a message, and returns once Pub/Sub has stored it. Transient errors are
+// retried until ctx ends. If a response is lost, the message is published twice.
 func (s *Sender) Send(ctx context.Context, message Message) error {
 	if err := s.Check(message); err != nil {
 		return err
@@ -73,8 +74,8 @@ func (s *Sender) Send(ctx context.Context, message Message) error {
 	return s.queue.DescribeError("Publish", err)
 }
 
-// SendAll sends messages, and returns once Pub/Sub has them all, or one cannot be sent;
-// see Send.
+// SendAll sends messages, and returns once Pub/Sub has stored all of them. It returns the
+// first error; see Send.
 func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 	for _, m := range messages {
 		if err := s.Check(m); err != nil {
@@ -119,5 +120,5 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	return errs
 }
 
-// Close sends what is on its way. Send then fails.
+// Close sends the messages that are waiting. Later calls of Send return ErrSenderClosed.
 func (s *Sender) Close(ctx context.Context) { s.batcher.Close(ctx) }

@@ -1,18 +1,17 @@
-// Package poll takes tasks from a queue that has to be asked for them, whichever
-// provider's it is: it asks for what may start, several times at once where that pays,
-// and keeps apart what is no task.
+// Package queuepoll receives tasks from a queue that has to be polled, independently of the
+// provider. It requests as many messages as tasks can start, with several concurrent
+// requests if the queue is full enough, and separates malformed messages from tasks.
 //
-//	Receive ─▶ polls, side by side ─▶ Options.Ask ─▶ Message ─┬▶ Delivery
-//	                                                          └▶ no task: Options.Malformed, then Ack
+//	Receive ─▶ concurrent polls ─▶ Options.Receive ─▶ Message ─┬▶ Delivery
+//	                                                           └▶ malformed: Options.OnMalformed, then Ack
 //
-// # The guarantee
+// # Guarantee
 //
-// What a poll has brought is returned by Receive, or released: also where Receive is
-// told to end while a poll is under way. A message that is no task is told of before
-// it is acknowledged.
+// Every received message is either returned by Receive or released, even if the context of
+// Receive ends during a poll. A malformed message is reported before it is acknowledged.
 //
-// # What it is not for
+// # Scope
 //
-// It speaks to no provider and keeps no lease: packages sources/sqs and sources/pubsub
-// do the one, stages.Extender the other.
+// The package does not call a provider (sources/sqs and sources/pubsub do) and does not
+// extend leases (stages.Extender does).
 package queuepoll

@@ -10,64 +10,66 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Message is what a queue hands over.
+// A Message is a received queue message.
 type Message struct {
-	// ID is the provider's name for it.
+	// ID is the message id that the provider assigned.
 	ID   string
 	Body string
-	// Attempt is how often it has been handed over, from 1.
+	// Attempt is the receive count, from 1.
 	Attempt int
-	// Lease is the hold on it. Its Ack deletes the message.
+	// Lease is the lease on the message. Its Ack deletes the message.
 	Lease pipeline.Lease
 }
 
-// Options configures a Poller. Ask, Classify, Explain, Most, Wait and Lease are required.
+// Options configures a Poller. Receive, Classify, Explain, MaxBatchSize, Wait and Lease are
+// required.
 type Options struct {
 	// Provider prefixes errors, such as "sqs".
 	Provider string
 	// Action names the request in the log, such as "ReceiveMessage".
 	Action string
-	// Ask makes one request for up to n messages. It waits up to about wait, which is
+	// Receive sends one request for up to n messages. It waits up to about wait, which is
 	// between 1 s and Wait, for the first message, and returns no messages if none arrive.
-	// A repetition of a failed request has the same try. Ask is called from several
-	// goroutines concurrently.
+	// try identifies the request; retries of it have the same value. Receive is called from
+	// several goroutines concurrently.
 	Receive func(ctx context.Context, n int, wait time.Duration, try string) ([]Message, error)
 	// Classify reports whether a failed request may succeed later.
 	Classify func(error) retry.Class
-	// Explain wraps a permanent error of Ask with a message that says what to do. The
-	// Poller makes no more requests after it.
+	// Explain wraps a permanent error of Receive with a message that says what to do. The
+	// Poller sends no more requests after it.
 	Explain func(error) error
-	// Most is how many messages a request brings at most.
+	// MaxBatchSize is the maximum number of messages per request.
 	MaxBatchSize int
-	// Partial says that a request may bring fewer messages than it could though more
-	// are there.
+	// PartialBatches reports that a response may have fewer messages than requested even
+	// if the queue has more.
 	PartialBatches bool
-	// Wait is the maximum time that Ask waits for a message; see MaxWait.
+	// Wait is the maximum time that Receive waits for a message; see MaxWait.
 	Wait time.Duration
-	// WaitOut has Close wait for the requests under way, as one that is cancelled may take
-	// messages with it. Default: for the time that an answer takes, and no longer.
+	// WaitForOpenPolls makes Close wait up to Wait longer for open requests, because
+	// messages that the provider sends to a canceled request stay in flight until their
+	// lease expires. Otherwise Close waits for about twice the usual response time.
 	WaitForOpenPolls bool
-	// Lease is how long a message is held at first.
+	// Lease is the initial lease duration of a message.
 	Lease time.Duration
-	// Raw has every message handed over as it is: Task.ID is the message's id, and
-	// Task.Data its body, which need not be JSON.
+	// Raw disables parsing: Task.ID is the message id, and Task.Data is the body, which
+	// need not be JSON.
 	Raw bool
-	// Malformed is told of each message that is no task: its body, and what is wrong
-	// with it. It is acknowledged once Malformed has returned nil. Default: the message
-	// is left in the queue, and an error ends the run. It may be called from
-	// several goroutines at once; its ctx ends with the message's lease.
+	// OnMalformed is called with the body of each malformed message and the reason. The
+	// message is acknowledged once OnMalformed has returned nil. It may be called from
+	// several goroutines concurrently; its ctx ends with the message's lease. Defaults to
+	// nil: then a malformed message is released, and Receive returns an error.
 	OnMalformed func(ctx context.Context, body string, reason error) error
-	// Log receives what goes wrong and is tried again.
+	// Log receives warnings about malformed messages that could not be reported or deleted.
 	Log zerolog.Logger
-	// Reporter logs failed requests that are repeated. Defaults to one that writes to Log.
+	// Reporter logs failed requests that are retried. Defaults to one that writes to Log.
 	Reporter *retry.Reporter
-	// SuspectTime is passed to again.Do; see again.Options.
+	// SuspectTime is passed to retry.Do; see retry.Options.
 	SuspectTime time.Duration
-	// Limit is how long an answer may take beside Wait, before the request is given up
-	// and made anew. Default 20 s.
+	// ReceiveTimeout is how long a response may take in addition to the wait. Then the
+	// request is canceled and retried. Defaults to 20s.
 	ReceiveTimeout time.Duration
-	// Late is how much longer than Wait an answer may take, before it is taken for one
-	// that does not come. Default 3 s.
+	// SlowAfter is how long a response may take in addition to the wait before the queue
+	// counts as unreachable. Defaults to 3s.
 	SlowAfter time.Duration
 }
 

@@ -53,7 +53,7 @@ func (p *pace) until(now time.Time, left time.Duration, running int) (pause time
 		return minWait, false
 	case left <= 0 && recent < minWait:
 		return 0, true
-	case left <= 0: // check once more that the queue is empty
+	case left <= 0: // check again that the queue is empty
 		return 0, false
 	case left < minWait && recent < minWait: // a request would outlast the idle timeout
 		return left, false

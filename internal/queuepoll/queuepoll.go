@@ -15,28 +15,28 @@ import (
 // maxPolls is the maximum number of concurrent requests.
 const maxPolls = 8
 
-// A Poller takes tasks from a queue. It never ends by itself. Make it with New.
+// A Poller receives tasks from a queue. It is never exhausted. Create it with New.
 type Poller struct {
 	opts Options
 
-	ctx    context.Context // of the polls; ends with Close
+	ctx    context.Context // of the polls; canceled by Close
 	cancel context.CancelFunc
 	polls  sync.WaitGroup
 
-	wake chan struct{} // holds a token when a poll has ended
+	wake chan struct{} // has a token after the state below has changed
 
 	mu             sync.Mutex
-	receiving      bool // what arrives is for Receive, now or the next time; else it is released
-	requested      int  // messages that the polls under way may bring
-	maxRunning     int  // how many polls pay
-	running        int  // how many are under way
+	receiving      bool // keep arriving deliveries for Receive instead of releasing them
+	requested      int  // maximum number of messages that the open polls may return
+	maxRunning     int  // maximum number of concurrent polls at the moment
+	running        int  // number of open polls
 	ready          []*pipeline.Delivery
-	err            error // for good
+	err            error // permanent
 	closed         bool
-	stoppedAt      time.Time     // when receiving ended
-	unreachable    int           // requests that cannot be made, or wait for too long
-	lastFailureAt  time.Time     // when a request last was one of them
-	averageLatency time.Duration // how long one takes that does not wait, on average
+	stoppedAt      time.Time     // when receiving became false
+	unreachable    int           // number of requests that fail or are slow
+	lastFailureAt  time.Time     // when unreachable was last decremented
+	averageLatency time.Duration // moving average of the response time of requests that do not wait
 	pace           pace
 }
 
@@ -47,11 +47,12 @@ func New(opts Options) *Poller {
 	return p
 }
 
-// Receive returns the tasks of the next messages; see pipeline.Source. It asks for as
-// many as it may return, Options.Most at once, and for more at once while there are any.
+// Receive returns the tasks of the next messages; see pipeline.Source. It requests up to
+// limit messages, at most Options.MaxBatchSize per request, and sends more concurrent
+// requests as long as the queue returns messages.
 //
-// An error that is final, such as of a queue that is not there, ends it for good.
-// Any other is tried again.
+// Transient errors are retried. After a permanent error, such as a missing queue, this and
+// all further calls return that error.
 func (p *Poller) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	return p.ReceiveUntilIdle(ctx, limit, nil)
 }
@@ -59,8 +60,8 @@ func (p *Poller) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 // ReceiveUntilIdle is like Receive, but returns pipeline.ErrIdle once the queue is idle; see
 // pipeline.Idler. A request never waits more than about a second beyond the time that idleAt
 // returned when the request began. ReceiveUntilIdle waits for open requests before it
-// returns ErrIdle: a provider may deliver a message to a request whose caller is gone, and
-// that message would be unavailable until its lease ends.
+// returns ErrIdle: a provider may deliver a message to a canceled request, and that message
+// would be unavailable until its lease expires.
 func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -68,7 +69,7 @@ func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 		}
 		left := p.opts.Wait + minWait
 		if idleAt != nil {
-			left = time.Until(idleAt()) // calls Unanswered, so mu must not be held
+			left = time.Until(idleAt()) // calls LastFailure, so mu must not be held
 		}
 		p.mu.Lock()
 		if n := min(len(p.ready), limit); n > 0 {
@@ -98,8 +99,8 @@ func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 	}
 }
 
-// await waits until a poll has ended or, if pause is positive, until pause is over. It
-// reports false if ctx ends first.
+// await waits for a wake-up by notify or, if pause is positive, until pause has passed. It
+// returns false if ctx ends first.
 func (p *Poller) await(ctx context.Context, pause time.Duration) bool {
 	var timeout <-chan time.Time
 	if pause > 0 {
@@ -143,7 +144,8 @@ func (p *Poller) poll(n int, wait time.Duration) {
 		if reported := retry.Guard(func() error { return p.report(got.malformed) }); err == nil {
 			err = reported
 		}
-		// Only after report has returned: nothing more is received while events cannot be written.
+		// Decrement running only now: while events cannot be written, report blocks, and no
+		// further messages are received.
 		p.mu.Lock()
 		p.running--
 		if err != nil && p.err == nil {
@@ -154,7 +156,7 @@ func (p *Poller) poll(n int, wait time.Duration) {
 	})
 }
 
-// arrive has Receive look again.
+// notify wakes up Receive.
 func (p *Poller) notify() {
 	select {
 	case p.wake <- struct{}{}:
@@ -162,8 +164,8 @@ func (p *Poller) notify() {
 	}
 }
 
-// giveUp has nobody wait for what the polls may bring: it is released as it comes,
-// and so is what has come.
+// stopReceiving releases the deliveries that are ready, and makes the polls release those
+// that arrive later.
 func (p *Poller) stopReceiving() {
 	p.mu.Lock()
 	if p.receiving {
@@ -175,14 +177,14 @@ func (p *Poller) stopReceiving() {
 	release(left)
 }
 
-// release gives deliveries back that nobody has been handed.
+// release releases deliveries that Receive has not returned.
 func release(ds []*pipeline.Delivery) {
 	var all sync.WaitGroup
 	for _, d := range ds {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 			defer cancel()
-			_ = d.Release(ctx, 0) // else its lease runs out
+			_ = d.Release(ctx, 0) // on an error, the lease expires
 		})
 	}
 	all.Wait()
@@ -190,21 +192,22 @@ func release(ds []*pipeline.Delivery) {
 
 const releaseTimeout = 5 * time.Second
 
-// received is what one request has brought.
+// received is the result of one request.
 type received struct {
 	tasks     []*pipeline.Delivery
 	malformed []malformed
 	surplus   []*pipeline.Delivery // more than was requested
 }
 
-// malformed is a message that is not a task.
+// malformed is a malformed message.
 type malformed struct {
-	*pipeline.Delivery // without a task
+	*pipeline.Delivery // its Task is empty
 	body               string
 	reason             error
 }
 
-// receive is one request, tried again until it succeeds, or cannot.
+// receive sends one request, and retries it until it succeeds or fails with a permanent
+// error. It returns no error if Close cancels it.
 func (p *Poller) receive(n int, wait time.Duration) (got received, err error) {
 	recovered := func() {}
 	defer func() { recovered() }()
@@ -227,7 +230,7 @@ func (p *Poller) receive(n int, wait time.Duration) (got received, err error) {
 	return received{}, p.opts.Explain(err)
 }
 
-// ask makes one request. One that is not answered in time is given up.
+// request sends one request, and cancels it after wait plus ReceiveTimeout.
 func (p *Poller) request(n int, wait time.Duration, attempt string) (messages []Message, err error) {
 	ctx, cancel := context.WithTimeout(p.ctx, wait+p.opts.ReceiveTimeout)
 	defer cancel()
@@ -248,8 +251,8 @@ func (p *Poller) request(n int, wait time.Duration, attempt string) (messages []
 	return messages, err
 }
 
-// notHeard says that a request cannot be made at the moment, until what it returns is
-// called.
+// markUnreachable records that a request fails or is slow. The caller must call recovered
+// once the request has ended.
 func (p *Poller) markUnreachable() (recovered func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -262,7 +265,8 @@ func (p *Poller) markUnreachable() (recovered func()) {
 	}
 }
 
-// Unanswered is when the queue last could not be asked; see pipeline.Prober.
+// LastFailure returns the time at which the queue was last unreachable; see
+// pipeline.HealthReporter.
 func (p *Poller) LastFailure() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -272,7 +276,7 @@ func (p *Poller) LastFailure() time.Time {
 	return p.lastFailureAt
 }
 
-// deliveries makes a delivery of each message. If the server sent more than the n requested
+// deliveries converts the messages to deliveries. If the server sent more than the n requested
 // messages, the others are surplus and are released, because there is no slot for them.
 func (p *Poller) deliveries(messages []Message, n int) (got received) {
 	for i, m := range messages {
@@ -296,7 +300,7 @@ func (p *Poller) deliveries(messages []Message, n int) (got received) {
 // maxAttempt is the maximum accepted for a receive count that a server reports.
 const maxAttempt = 1 << 30
 
-// report calls Options.Malformed for each message, and acknowledges the reported ones.
+// report calls Options.OnMalformed for each message, and acknowledges the reported ones.
 func (p *Poller) report(messages []malformed) error {
 	errs := make([]error, len(messages))
 	var all sync.WaitGroup
@@ -332,8 +336,9 @@ func (p *Poller) reportOne(m malformed) error {
 	return nil
 }
 
-// Close ends the polls, and returns once what they have brought has been released.
-// Close again does nothing.
+// Close stops the polls and releases the messages that Receive has not returned. It waits a
+// short time for open requests; see Options.WaitForOpenPolls. If ctx ends first, they are
+// canceled. A second Close does nothing.
 func (p *Poller) Close(ctx context.Context) {
 	p.mu.Lock()
 	p.closed = true
@@ -342,8 +347,8 @@ func (p *Poller) Close(ctx context.Context) {
 	p.stopPolls(ctx)
 }
 
-// endPolls ends the polls. An answer that is on its way has some time to come: what
-// it brings would else be hidden from others until its lease runs out.
+// stopPolls waits for open requests for a short time, and then cancels them. A message in a
+// response that arrives after the cancellation would be unavailable until its lease expires.
 func (p *Poller) stopPolls(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() {
@@ -367,14 +372,13 @@ func (p *Poller) stopPolls(ctx context.Context) {
 	<-ended
 }
 
-// An answer to a request that finds something has twice as long to come as others have
-// taken, within these bounds.
+// Close waits for an open request for twice the average response time, within these bounds.
 const (
 	minSlowAfter = 250 * time.Millisecond
 	maxSlowAfter = 3 * time.Second
 )
 
-// Answered enters how long the queue has taken to answer what does not wait.
+// ObserveLatency records the response time of a request that does not wait for messages.
 func (p *Poller) ObserveLatency(took time.Duration) {
 	const weight = 8
 	p.mu.Lock()

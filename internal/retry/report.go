@@ -38,7 +38,7 @@ type Reporter struct {
 	mu            sync.Mutex
 	failing       int           // attempts that have failed and not ended
 	failures      int           // failures in this outage
-	since         time.Time     // when this outage began
+	since         time.Time     // start of this outage
 	first         *time.Timer   // logs the first line
 	warned        bool          // a line was logged about this outage
 	last          time.Time     // when the last line was logged
@@ -62,13 +62,15 @@ type Attempt struct {
 	failed, ended bool // guarded by r.mu
 }
 
-// Begin starts an Attempt at the action. The caller must call End.
+// Begin returns a new Attempt. action names the request in the log. The caller must call
+// End.
 func (r *Reporter) Begin(action string) *Attempt { return &Attempt{r: r, action: action} }
 
 // ErrNoResponse is the failure that ReportIfSlow reports for a request without a response.
 var ErrNoResponse = errors.New("no response yet")
 
-// ReportIfSlow reports ErrNoResponse to Failed after the given duration, unless stop is called first.
+// ReportIfSlow calls Failed with ErrNoResponse after the given duration, unless stop is
+// called first. A duration of 0 disables it.
 func (a *Attempt) ReportIfSlow(after time.Duration) (stop func()) {
 	if a.r == nil || after <= 0 {
 		return func() {}

@@ -1,7 +1,7 @@
-// Package again retries a function with exponential backoff while it fails with a transient
-// error, such as an unreachable provider. It also holds the table of transient status and
-// error codes, converts panics in a provider's SDK into errors, and logs an outage in a few
-// lines.
+// Package retry calls a function again, with exponential backoff, while it fails with a
+// transient error, such as an unreachable provider. It also has the table of transient status
+// and error codes, converts panics in a provider's SDK into errors, and logs an outage in a
+// few lines.
 package retry
 
 import (
@@ -135,9 +135,8 @@ func Pause(ctx context.Context, try int) bool {
 	}
 }
 
-// All calls wait for each of n operations that have been started, and calls do, concurrently,
-// for those that failed. It returns the error of the first operation, by index, that failed
-// in do as well.
+// All calls wait for each of n operations that have been started. It calls do, concurrently,
+// for those that failed, and returns the first error of do by index.
 func All(n int, wait, do func(i int) error) error {
 	var retries sync.WaitGroup
 	errs := map[int]*error{}

@@ -16,10 +16,10 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// MaxBatchSize is the most that SQS takes and gives at once.
+// MaxBatchSize is the maximum number of messages per SQS request, for all actions.
 const MaxBatchSize = 10
 
-// A QueueFinder is what QueueURL needs of the SDK's *sqs.Client.
+// A QueueFinder has the method of the SDK's *sqs.Client that QueueURL needs.
 type QueueFinder interface {
 	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
 }
@@ -58,14 +58,14 @@ func usableURL(text *string) (string, error) {
 	return *text, nil
 }
 
-// EntryID is the id of the ith entry of a batch.
+// EntryID returns the id of the ith entry of a batch.
 func EntryID(i int) *string { return aws.String(strconv.Itoa(i)) }
 
 // errIncompleteResponse is returned for a batch entry that has no result in the response, and for a
 // response without a required value.
-var errIncompleteResponse = errors.New("damaged answer: a required value is missing from the SQS response")
+var errIncompleteResponse = errors.New("incomplete response: a required value is missing from the SQS response")
 
-// Failed returns err once for each of the n entries of a batch that failed as a whole.
+// RepeatError returns err for each of the n entries of a batch whose request failed.
 func RepeatError(n int, err error) []error {
 	errs := make([]error, n)
 	for i := range errs {
@@ -74,7 +74,7 @@ func RepeatError(n int, err error) []error {
 	return errs
 }
 
-// Answers returns the error, or nil, of each of the n entries of a batch, whose ids are
+// BatchErrors returns the error, or nil, of each of the n entries of a batch, whose ids are
 // those of EntryID. An entry that is missing from the response gets errIncompleteResponse. Unknown ids
 // are ignored. An entry that is reported both as done and as failed counts as failed.
 func BatchErrors[Done any](n int, done []Done, id func(Done) *string, failed []types.BatchResultErrorEntry) []error {

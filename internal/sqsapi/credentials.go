@@ -8,8 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// reloadPause is the minimum time between two reloads while AWS refuses the credentials:
-// credential_process starts a program each time.
+// reloadPause is the minimum time between two reloads while AWS refuses the credentials,
+// because each reload may start the program in credential_process.
 const reloadPause = 2 * time.Second
 
 // credentialsReloader provides credentials, and loads them again once AWS has refused them. The SDK

@@ -1,10 +1,8 @@
-// Package aws is what the packages that speak to AWS have in common: finding the
-// account, telling its errors in words, and trying again.
+// Package sqsapi has what the packages that call AWS share: loading the configuration,
+// classifying and describing errors, retrying requests, and managing SQS queues.
 //
 //	sources/sqs ─┐
-//	sinks/sqs   ─┴▶ aws ─▶ aws-sdk-go-v2
+//	sinks/sqs   ─┴▶ sqsapi ─▶ aws-sdk-go-v2
 //
-// # What it is not for
-//
-// It knows no task and no event.
+// The package is independent of tasks and events.
 package sqsapi

@@ -43,10 +43,10 @@ func codeOf(err error) string {
 	return ""
 }
 
-// IsLost reports whether SQS says that a message is no longer held for us.
+// IsReceiptExpired reports whether err says that the lease on a message has expired.
 func IsReceiptExpired(err error) bool { return lostCodes[codeOf(err)] }
 
-// IsNotFound reports whether SQS says that there is no such queue.
+// IsNotFound reports whether err says that a queue does not exist.
 func IsNotFound(err error) bool { return noQueueCodes[codeOf(err)] }
 
 // IsRetryable reports whether err is transient: a network error, throttling, or an error
@@ -54,7 +54,7 @@ func IsNotFound(err error) bool { return noQueueCodes[codeOf(err)] }
 func IsRetryable(err error) bool { return Classify(err) == retry.Transient }
 
 // Classify reports whether the same request may succeed later. Refused credentials and
-// damaged responses are Suspect: the credentials may be renewed, and the next response may
+// invalid responses are Suspect: the credentials may be renewed, and the next response may
 // be complete.
 func Classify(err error) retry.Class {
 	var api smithy.APIError
@@ -72,7 +72,7 @@ func Classify(err error) retry.Class {
 // isRefusal reports whether AWS refused the credentials, or none were found.
 func isRefusal(err error) bool { return keyCodes[codeOf(err)] || HasNoCredentials(err) }
 
-// Explain wraps the error of an action on a queue with a message that says what to do.
+// DescribeError wraps the error of an action on a queue with a message that says what to do.
 func DescribeError(action, queue string, err error) error {
 	advice := ""
 	switch code := codeOf(err); {
@@ -97,23 +97,24 @@ func DescribeError(action, queue string, err error) error {
 // HasNoCredentials reports whether the SDK found no credentials. It has no error type for that.
 func HasNoCredentials(err error) bool { return strings.Contains(err.Error(), "get identity: ") }
 
-// isMisconfigured reports whether the environment has to change for another try to do better.
+// isMisconfigured reports whether err has a cause that retries cannot fix within seconds:
+// missing credentials, or an unknown host.
 func isMisconfigured(err error) bool {
 	var dns *net.DNSError
 	return HasNoCredentials(err) || errors.As(err, &dns) && dns.IsNotFound
 }
 
-// isDenied reports whether SQS says that these credentials may not.
+// isDenied reports whether err says that these credentials lack a permission.
 func isDenied(err error) bool { return deniedCodes[codeOf(err)] }
 
-// describeUnreachable says what to do where SQS has not answered.
+// describeUnreachable returns a message for a request without a response.
 func describeUnreachable(err error) string {
 	var dns *net.DNSError
 	switch {
 	case HasNoCredentials(err):
-		return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role"
+		return "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or assign a role to the instance or the container"
 	case errors.As(err, &dns):
-		return fmt.Sprintf("there is no host %s; correct the region (--region or AWS_REGION) or AWS_ENDPOINT_URL, or check the network", dns.Name)
+		return fmt.Sprintf("host %s not found; correct the region (--region or AWS_REGION) or AWS_ENDPOINT_URL, or check the network", dns.Name)
 	}
-	return "SQS was not reached; check the network, and AWS_ENDPOINT_URL if it is set"
+	return "SQS is unreachable; check the network, and AWS_ENDPOINT_URL if it is set"
 }

@@ -90,7 +90,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{api("AccessDenied", smithy.FaultClient), "allow sqs:SendMessage on the queue \"jobs\""},
 		{api("ExpiredToken", smithy.FaultClient), "renew"},
 		{errors.New("get identity: get credentials: no EC2 IMDS role found"), "AWS_PROFILE"},
-		{fmt.Errorf("dial: %w", &net.DNSError{Name: "sqs.us-west-9.amazonaws.com", IsNotFound: true}), "no host sqs.us-west-9.amazonaws.com; correct the region"},
+		{fmt.Errorf("dial: %w", &net.DNSError{Name: "sqs.us-west-9.amazonaws.com", IsNotFound: true}), "host sqs.us-west-9.amazonaws.com not found; correct the region"},
 		{errors.New("connection refused"), "check the network"},
 		{api("InvalidAttributeName", smithy.FaultClient), "InvalidAttributeName"},
 	} {

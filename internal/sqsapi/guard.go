@@ -22,7 +22,7 @@ const MaxResponseBytes = 64 << 20
 // errResponseTooLarge is returned for a response of more than MaxResponseBytes bytes.
 var errResponseTooLarge = fmt.Errorf("the response is larger than %d MiB", MaxResponseBytes>>20)
 
-// guard is the outermost middleware of every request. It turns a panic into an error, and
+// guard is the outermost middleware of every request. It converts a panic to an error, and
 // marks refused credentials so that they are loaded again.
 type guard struct{ credentials *credentialsReloader }
 

@@ -16,23 +16,23 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// FIFO is what the name of a queue ends with that delivers each message exactly
+// FIFOSuffix is the suffix of the name of a FIFO queue, which delivers each message exactly
 // once, and in order within a group.
 const FIFOSuffix = ".fifo"
 
-// Retention is how long a queue that is created here keeps what nobody reads: the
-// longest that SQS knows.
+// Retention is the message retention period of queues that CreateQueue creates. It is the
+// maximum of SQS.
 const Retention = 14 * 24 * time.Hour
 
-// MaxMessageBytes is how large a message, and all of a batch, may be in any queue; a queue
-// may have a lower limit for a message (AWS: Amazon SQS message quotas).
+// MaxMessageBytes is the maximum size of a message and of a batch in bytes. A queue may have
+// a lower limit for a message (AWS: Amazon SQS message quotas).
 const MaxMessageBytes = 1 << 20
 
-// defaultMaxMessageBytes is the limit that every queue had before there was MaxMessageBytes, for one
-// that does not say.
+// defaultMaxMessageBytes is the limit for a queue that does not report one. It is the former
+// maximum of SQS, which every queue accepts.
 const defaultMaxMessageBytes = 256 << 10
 
-// A Client is what a Queue needs of the SDK's *sqs.Client.
+// A Client has the methods of the SDK's *sqs.Client that a Queue needs.
 type Client interface {
 	QueueFinder
 	CreateQueue(context.Context, *sqs.CreateQueueInput, ...func(*sqs.Options)) (*sqs.CreateQueueOutput, error)
@@ -42,26 +42,27 @@ type Client interface {
 	SendMessageBatch(context.Context, *sqs.SendMessageBatchInput, ...func(*sqs.Options)) (*sqs.SendMessageBatchOutput, error)
 }
 
-// NewClient returns a client with the settings of Config, which have to have a region.
+// NewClient returns a client with the configuration of Config. It returns an error if no
+// region is configured. The client does not retry requests.
 func NewClient(ctx context.Context, region string) (*sqs.Client, error) {
 	cfg, err := Config(ctx, region)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.Region == "" {
-		return nil, errors.New("sqs: no region: give --region, or set AWS_REGION, or one in the profile of AWS_PROFILE")
+		return nil, errors.New("sqs: no AWS region is configured: pass --region, set AWS_REGION, or set a region in the profile of AWS_PROFILE")
 	}
 	return sqs.NewFromConfig(cfg, func(o *sqs.Options) {
-		o.Retryer = aws.NopRetryer{} // Again repeats requests and logs it
+		o.Retryer = aws.NopRetryer{} // Retry and atStart retry requests, and log that
 		o.HTTPClient = Redirected(o.HTTPClient)
 	}), nil
 }
 
-// A Queue is a queue of SQS that is there.
+// A Queue is an existing SQS queue.
 type Queue struct {
-	// Name is the name, or the address, by which it was asked for.
+	// Name is the name or URL that was passed to FindQueue or CreateQueue.
 	Name string
-	// URL is its address.
+	// URL is the URL of the queue.
 	URL string
 
 	client   Client
@@ -69,8 +70,8 @@ type Queue struct {
 }
 
 // FindQueue looks up a queue by name. If the queue does not exist, it returns an error for
-// which IsNotFound is true. reporter logs requests that fail and are repeated, also those of
-// the returned Queue; it may be nil.
+// which IsNotFound is true. reporter logs failed requests that are retried, including those
+// of the returned Queue; it may be nil.
 func FindQueue(ctx context.Context, c Client, name string, reporter *retry.Reporter) (*Queue, error) {
 	url, err := QueueURL(ctx, c, name, reporter)
 	if err != nil {
@@ -91,7 +92,7 @@ func CreateQueue(ctx context.Context, c Client, name string, reporter *retry.Rep
 	attributes := map[string]string{string(types.QueueAttributeNameMessageRetentionPeriod): strconv.Itoa(int(Seconds(Retention)))}
 	if strings.HasSuffix(name, FIFOSuffix) {
 		attributes[string(types.QueueAttributeNameFifoQueue)] = "true"
-		// Each task is a group of its own, and so the rate need not be the queue's.
+		// Each task has its own message group, so the higher limits per group apply.
 		attributes[string(types.QueueAttributeNameDeduplicationScope)] = "messageGroup"
 		attributes[string(types.QueueAttributeNameFifoThroughputLimit)] = "perMessageGroupId"
 	}
@@ -108,10 +109,10 @@ func CreateQueue(ctx context.Context, c Client, name string, reporter *retry.Rep
 	return &Queue{Name: name, URL: url, client: c, reporter: reporter}, true, nil
 }
 
-// IsFIFO reports whether the queue delivers exactly once.
+// IsFIFO reports whether the queue is a FIFO queue.
 func (q *Queue) IsFIFO() bool { return strings.HasSuffix(q.URL, FIFOSuffix) }
 
-// Delete deletes the queue, with all that is in it.
+// Delete deletes the queue and all its messages.
 func (q *Queue) Delete(ctx context.Context) error {
 	_, err := atStart(ctx, "DeleteQueue", q.reporter, func(ctx context.Context) (*sqs.DeleteQueueOutput, error) {
 		return q.client.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: &q.URL})
@@ -122,8 +123,8 @@ func (q *Queue) Delete(ctx context.Context) error {
 	return nil
 }
 
-// Purge deletes all that is in the queue. SQS takes up to a minute for it, and takes
-// no other purge meanwhile.
+// Purge deletes all messages in the queue. This takes SQS up to a minute; meanwhile it
+// rejects further purges.
 func (q *Queue) Purge(ctx context.Context) error {
 	_, err := atStart(ctx, "PurgeQueue", q.reporter, func(ctx context.Context) (*sqs.PurgeQueueOutput, error) {
 		return q.client.PurgeQueue(ctx, &sqs.PurgeQueueInput{QueueUrl: &q.URL})
@@ -134,17 +135,17 @@ func (q *Queue) Purge(ctx context.Context) error {
 	return nil
 }
 
-// Attributes are what SQS tells of a queue. The numbers of messages are approximate.
+// Attributes describes a queue. The numbers of messages are approximate.
 type Attributes struct {
-	// Visible messages can be received, InFlight ones have been, and Delayed ones
-	// cannot be yet.
+	// Visible, InFlight and Delayed are numbers of messages: those that can be received,
+	// those that have been received and not settled, and those that cannot be received yet.
 	Visible, InFlight, Delayed int64
 	// Retention is how long a message is kept; 0 if SQS does not report it.
 	Retention time.Duration
-	// MaxBytes is how large a message may be.
+	// MaxBytes is the maximum size of a message; 0 if SQS does not report it.
 	MaxBytes int
-	// DeadLetterQueue is the name of the queue to which a message goes that has been
-	// received MaxReceives times; "" if there is none.
+	// DeadLetterQueue is the name of the queue that gets messages which were received
+	// MaxReceives times; "" if there is none.
 	DeadLetterQueue string
 	MaxReceives     int
 }
@@ -177,7 +178,7 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 	if policy := out.Attributes[string(types.QueueAttributeNameRedrivePolicy)]; policy != "" {
 		var p struct {
 			Target string      `json:"deadLetterTargetArn"`
-			Most   json.Number `json:"maxReceiveCount"` // a number, or one as a string
+			Most   json.Number `json:"maxReceiveCount"` // a number or a string
 		}
 		if json.Unmarshal([]byte(policy), &p) == nil {
 			count, _ := p.Most.Int64()
@@ -187,8 +188,8 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 	return a, nil
 }
 
-// Limit is how large a message may be, in bytes. Who may send to a queue need not be
-// one who may ask: then it is what every queue takes.
+// Limit returns the maximum size of a message in bytes. If these credentials have no
+// permission to read the queue's attributes, it returns a size that every queue accepts.
 func (q *Queue) Limit(ctx context.Context) (int, error) {
 	a, err := q.Attributes(ctx)
 	switch {
@@ -200,9 +201,9 @@ func (q *Queue) Limit(ctx context.Context) (int, error) {
 	return min(a.MaxBytes, MaxMessageBytes), nil
 }
 
-// ErrTooLarge says that a message is larger than the queue takes.
-var ErrTooLarge = errors.New("it is too large for the queue")
+// ErrTooLarge is returned for a message that is larger than the queue accepts.
+var ErrTooLarge = errors.New("message is too large for the queue")
 
 func tooLargeError(size, limit int) error {
-	return fmt.Errorf("%w: %d bytes, and the queue takes %d", ErrTooLarge, size, limit)
+	return fmt.Errorf("%w: %d bytes, but at most %d are accepted", ErrTooLarge, size, limit)
 }

@@ -17,15 +17,16 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// A Message is what a Sender sends.
+// A Message is a message for a Sender.
 type Message struct {
-	// Body is text that SQS takes; see Text.
+	// Body may only have characters that SQS accepts; see Text.
 	Body string
-	// TaskID, if set, is the attribute of that name; one that SQS does not take as text
-	// is left out.
+	// TaskID, if set, is the value of the message attribute TaskId. The attribute is omitted
+	// if the id has characters that SQS does not accept.
 	TaskID string
-	// Group and Key are for queues that deliver exactly once: the messages of a group
-	// come in order, and one whose key was in it within five minutes is dropped.
+	// Group and Key are used for FIFO queues only, as message group id and deduplication id:
+	// the messages of a group are delivered in order, and SQS drops a message whose key was
+	// sent within the last five minutes.
 	Group, Key string
 	// Withheld, if set, is called before each attempt to send the message. If it returns
 	// true, the message is not sent, and counts as sent.
@@ -40,19 +41,19 @@ type Sender struct {
 	batcher *batch.Batcher[Message]
 }
 
-// ErrSenderClosed says that the Sender was closed.
+// ErrSenderClosed is returned by Send and SendAll after Close.
 var ErrSenderClosed = errors.New("sqs: the sender is closed")
 
-// NewSender returns a sender to a queue that takes messages of limit bytes. A message
-// waits linger for others to go with it; default 10 ms.
+// NewSender returns a Sender for a queue that accepts messages of up to limit bytes. linger is
+// how long a message waits for others, to be sent in one request; 0 means 10ms.
 func NewSender(q *Queue, limit int, linger time.Duration) *Sender {
 	s := &Sender{queue: q, limit: limit, fifo: q.IsFIFO()}
 	s.batcher = batch.New(batch.Options[Message]{MaxItems: MaxBatchSize, MaxBytes: MaxMessageBytes, Size: sizeOf, Linger: linger}, s.send)
 	return s
 }
 
-// sizeOf is what counts against the limits: the body, and the attributes' names,
-// types and values (AWS: Amazon SQS message quotas).
+// sizeOf returns the size that SQS compares with its limits: the body, and the names, types
+// and values of the attributes (AWS: Amazon SQS message quotas).
 func sizeOf(m Message) int {
 	n := len(m.Body)
 	if m.TaskID != "" {
@@ -66,7 +67,7 @@ const (
 	stringType = "String"
 )
 
-// Check says where a message is larger than the queue takes.
+// Check returns an error that Is ErrTooLarge if the message is too large for the queue.
 func (s *Sender) Check(m Message) error {
 	if n := sizeOf(m); n > s.limit {
 		return tooLargeError(n, s.limit)
@@ -74,8 +75,8 @@ func (s *Sender) Check(m Message) error {
 	return nil
 }
 
-// Send sends a message, and returns once SQS has it. What another try can mend is
-// tried until ctx ends.
+// Send sends a message, and returns once SQS has stored it. Transient errors are retried
+// until ctx ends.
 func (s *Sender) Send(ctx context.Context, m Message) error {
 	if err := s.Check(m); err != nil {
 		return err
@@ -90,8 +91,8 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	return DescribeError("SendMessage", s.queue.Name, err)
 }
 
-// SendAll sends messages, and returns once SQS has them all, or one cannot be sent; see
-// Send.
+// SendAll sends messages, and returns once SQS has stored all of them. It returns the first
+// error; see Send.
 func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 	for _, m := range messages {
 		if err := s.Check(m); err != nil {
@@ -145,11 +146,11 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	return errs
 }
 
-// Close sends what is on its way. Send then fails.
+// Close sends the messages that are waiting. Later calls of Send return ErrSenderClosed.
 func (s *Sender) Close(ctx context.Context) { s.batcher.Close(ctx) }
 
-// token is text as SQS takes it for a group and a deduplication id: up to 128 letters,
-// digits and signs of ASCII. What is none is told by its hash.
+// token converts text to a valid group or deduplication id, which has 1 to 128 printable
+// ASCII characters without spaces. Other text is replaced by its hash.
 // Source: AWS, SendMessage, MessageGroupId and MessageDeduplicationId.
 func token(text string) *string {
 	plain := len(text) > 0 && len(text) <= 128
@@ -163,21 +164,21 @@ func token(text string) *string {
 	return &text
 }
 
-// isText reports whether SQS takes it: characters of XML 1.0.
+// isText reports whether SQS accepts text, which may only have characters of XML 1.0.
 func isText(text string) bool {
 	for _, r := range text {
 		switch {
 		case r == '\t' || r == '\n' || r == '\r', r >= ' ' && r < utf8.RuneError, r > utf8.RuneError && r != 0xfffe && r != 0xffff:
-		default: // U+FFFD also stands for what is not UTF-8
+		default: // U+FFFD is what range yields for invalid UTF-8
 			return false
 		}
 	}
 	return true
 }
 
-// Text is JSON in the characters that SQS takes: XML 1.0 knows no U+FFFE and U+FFFF,
-// and JSON no character that cannot be escaped within a string. What is below a space
-// JSON has escaped already. What is not UTF-8 becomes U+FFFD.
+// Text converts JSON to text that SQS accepts. U+FFFE and U+FFFF, which are not characters of
+// XML 1.0, are escaped; in JSON they can occur in strings only. JSON has already escaped the
+// control characters. Invalid UTF-8 becomes U+FFFD.
 func Text(json []byte) string {
 	return escape.Replace(strings.ToValidUTF8(string(json), "\ufffd"))
 }

@@ -17,8 +17,8 @@ import (
 // AWS_ENDPOINT_URL_SQS …), the shared files, and the role of the container or the instance.
 // A non-empty region overrides the configured one.
 //
-// Clients made from the returned configuration load the credentials again once AWS has
-// refused them, return a *pipeline.PanicError if the SDK panics, and read at most MaxResponseBytes
+// Clients with the returned configuration load the credentials again after AWS has refused
+// them, return a *pipeline.PanicError if the SDK panics, and read at most MaxResponseBytes
 // bytes of a response, except for the content of an S3 object.
 func Config(ctx context.Context, region string) (aws.Config, error) {
 	load := func(ctx context.Context) (aws.Config, error) {
@@ -45,21 +45,21 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 // canceled and sent again.
 const RequestTimeout = 20 * time.Second
 
-// Try configures Again. The zero value is valid.
+// RetryOptions configures Retry. The zero value is valid.
 type RetryOptions struct {
 	// Action is the API action, such as "ReceiveMessage". It names the request in the log.
 	Action string
-	// Final is an additional error after which the request is not repeated.
+	// Final is an additional error that is permanent.
 	Final error
-	// Reporter logs failed requests that are repeated. May be nil.
+	// Reporter logs failed requests that are retried. May be nil.
 	Reporter *retry.Reporter
-	// SuspectTime is as in again.Options.
+	// SuspectTime is as in retry.Options.
 	SuspectTime time.Duration
 }
 
-// Again calls do until it succeeds, returns a permanent error or an error that Is try.Final,
-// or ctx ends. After refused credentials or a damaged response it calls do again for
-// try.SuspectTime; see Classify.
+// Retry calls do until it succeeds, returns a permanent error or an error that Is try.Final,
+// or ctx ends. Refused credentials and invalid responses are retried for try.SuspectTime;
+// see Classify.
 func Retry(ctx context.Context, try RetryOptions, do func() error) error {
 	return retry.Do(ctx, try.options(func(err error) retry.Class {
 		if IsReceiptExpired(err) || errors.Is(err, try.Final) {
@@ -76,8 +76,8 @@ func (t RetryOptions) options(classify func(error) retry.Class) retry.Options {
 // slowAfter is the time after which a request at the start is logged as unanswered.
 const slowAfter = 3 * time.Second
 
-// atStart calls do with the time limit RequestTimeout. It repeats transient errors for a few
-// seconds; see again.AtStart.
+// atStart calls do with the time limit RequestTimeout. It retries transient errors for a few
+// seconds; see retry.AtStart.
 func atStart[T any](ctx context.Context, action string, reporter *retry.Reporter, do func(context.Context) (T, error)) (T, error) {
 	opts := RetryOptions{Action: action, Reporter: reporter}.options(func(err error) retry.Class {
 		if isMisconfigured(err) {
@@ -93,5 +93,5 @@ func atStart[T any](ctx context.Context, action string, reporter *retry.Reporter
 	})
 }
 
-// Seconds is d in whole seconds, rounded down.
+// Seconds returns d in whole seconds, rounded down.
 func Seconds(d time.Duration) int32 { return int32(d / time.Second) }
