@@ -80,6 +80,6 @@ def test_notices(tmp_path: Path) -> None:
 
 def test_each_task_has_its_own_worker_data() -> None:
     worker = WorkerData({"provider": "AWS"}, argparse.Namespace(), {})
-    first, second = worker.for_task("a", 1, 0), worker.for_task("b", 2, 1)
+    first, second = worker._for_task("a", 1, 0), worker.for_task("b", 2, 1)
     first.provider = "GCP"
     assert (second.provider, second.task_id, second.attempt, second.slot) == ("AWS", "b", 2, 1)

@@ -35,7 +35,7 @@ def test_attributes_of_data_reach_the_tasks(lab: Lab, isolation: str) -> None:
     class Cache:
         def __init__(self, path): self.path = path
     def f(i, d, w):
-        return False, [w.results_root, w.cache.path, w.args.mine, w.args.more, w.max_runtime, w.retry_on_exit, w.num_cpus]
+        return False, [w.results_root, w.cache.path, w.args.mine, w.args.more, w.max_runtime, w.retry_on_exit, w.num_cpus, w.extra, w.flags, w.for_task]
     """
     main = """
 if __name__ == "__main__":
@@ -49,6 +49,10 @@ if __name__ == "__main__":
     worker._data.args.more = [1]
     worker._data.max_runtime = 7
     worker._data.retry_on_exit = True
+    # These names must not collide with methods of ours.
+    worker._data.extra = "e"
+    worker._data.flags = "f"
+    worker._data.for_task = "t"
     asyncio.run(worker.start())
 """
     program = "import argparse\n" + program.replace("\n    ", "\n")
@@ -63,7 +67,18 @@ if __name__ == "__main__":
         main=main,
     )
     assert done.code == 0, done.err
-    assert done.of("t0").get("result") == ["m/results", "there", "m", [1], 7, True, 3], done.events
+    assert done.of("t0").get("result") == [
+        "m/results",
+        "there",
+        "m",
+        [1],
+        7,
+        True,
+        3,
+        "e",
+        "f",
+        "t",
+    ], done.events
 
 
 def test_settings_of_data_are_in_force(lab: Lab) -> None:

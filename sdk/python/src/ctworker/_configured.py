@@ -50,7 +50,7 @@ class ConfiguredData(WorkerData):
         self._changed.add(name)
         super().__setattr__(name, value)
 
-    def flags(self) -> list[str]:
+    def _flags(self) -> list[str]:
         """Return the flags for the settings that the program set as attributes.
 
         Raises ValueError for a setting that is derived from another one, or set to None.
@@ -80,7 +80,7 @@ class ConfiguredData(WorkerData):
                 flags.append(setting.negated or f"{flag}=false")
         return flags
 
-    def extra(self) -> dict[str, Any]:
+    def _extra(self) -> dict[str, Any]:
         """Return the attributes set by the program that are not settings, for its tasks."""
         return {
             name: self.__dict__[name]

@@ -125,7 +125,7 @@ class WorkerData:
         self.shutdown_event: Any = notices.get(SHUTDOWN) or Notice(None, None)
         self.termination_event: Any = notices.get(TERMINATION) or Notice(None, None)
 
-    def for_task(self, task_id: str, attempt: int, slot: int) -> WorkerData:
+    def _for_task(self, task_id: str, attempt: int, slot: int) -> WorkerData:
         """Return a copy for one task, so that no task sees what another has set."""
         copy = WorkerData.__new__(WorkerData)
         # dict.copy is several times as fast as dict.update.

@@ -60,7 +60,7 @@ class TaskRunner:
         if task.fault is not None:
             raise task.fault
         data = TaskData(task.id, task.data) if type(task.data) is dict else task.data
-        worker = self._worker.for_task(task.id, task.attempt, self.slot)
+        worker = self._worker._for_task(task.id, task.attempt, self.slot)
         returned = self._function(task.id, data, worker)
         if type(returned) is CoroutineType:
             returned = asyncio.run(returned)

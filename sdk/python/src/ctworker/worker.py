@@ -125,6 +125,6 @@ class Worker:
         self._program = dataclasses.replace(
             self._program,
             args=data.args or self._program.args,
-            engine_flags=[*self._program.engine_flags, *data.flags()],
-            extra=data.extra(),
+            engine_flags=[*self._program.engine_flags, *data._flags()],
+            extra=data._extra(),
         )
