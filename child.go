@@ -19,7 +19,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// The variables of the task protocol; see docs/protocol.md.
+// The environment variables of the task protocol; see docs/protocol.md.
 const (
 	taskFDVar        = "CTWORKER_FD"
 	claimFDVar       = "CTWORKER_CLAIM_FD"
@@ -30,76 +30,77 @@ const (
 
 const protocolVersion = 1
 
-// child is this process as one that is handed task after task. One goroutine
-// serves; it is replaced where a task ends it.
+// child is the child process of a worker program. One goroutine runs the tasks. If a task
+// ends that goroutine (runtime.Goexit), another one replaces it.
 //
-// The descriptors are read and written directly: what waits in a read is waited
-// for by nobody else, so that the runtime's poller would only cost time.
+// The file descriptors are read and written directly, without the poller of the Go runtime,
+// which would only add latency: nothing else happens while a read blocks.
 type child struct {
 	fd    int
-	claim int // -1: tasks are handed over one at a time
-	// ring is where replies go and claims come from, in place of the socket and the
-	// pipe; nil: it is not there.
+	claim int // pipe for claims; -1 if tasks arrive one at a time
+	// ring replaces the socket for replies and the pipe for claims. It is nil if shared
+	// memory is unavailable.
 	ring *procexec.Ring
 	one  [1]byte
 
-	buf  []byte // what has been read and not been taken
-	at   int    // of the next line in buf
-	seen int    // up to where it has no end of line
-	out  []byte
+	buf     []byte // bytes that have been read but not consumed
+	next    int    // start of the next line in buf
+	scanned int    // buf[next:scanned] contains no end of line
+	out     []byte
 
 	invoker *invoker
 	worker  *WorkerData
 
-	task    *Task  // at hand
-	quoted  []byte // its id, as JSON
+	task    *Task  // the current task
+	quoted  []byte // its ID as a JSON string
 	state   atomic.Int32
 	current atomic.Pointer[taskContext]
 
-	code     int
-	done     chan struct{} // closed when code is final
-	detached bool          // the serving goroutine ends of itself
+	code    int
+	done    chan struct{} // closed when code is final
+	exiting bool          // serve returns because there are no more tasks
 }
 
-// The states of a child. SIGTERM ends it at once between two tasks, and else after
-// the one at hand.
+// The states of a child. SIGTERM ends an idle child at once, and a busy one after the current
+// task.
 const (
 	idle int32 = iota
 	busy
-	ending
+	terminating
 )
 
 // exitTerminated is the exit code after SIGTERM.
 const exitTerminated = 128 + int(syscall.SIGTERM)
 
-// isChild reports whether the environment says that this process is a child.
+// isChild reports whether this process is a child, according to the environment.
 func isChild() bool { return os.Getenv(taskFDVar) != "" }
 
-// newChild takes the descriptors over, so that nothing which a task starts takes
-// itself for a child or holds the socket open.
+// newChild takes ownership of the descriptors of the task protocol. It unsets their
+// variables and sets close-on-exec, so that a process started by a task neither acts as a
+// child nor keeps the socket open.
 func newChild() (*child, error) {
 	c := &child{claim: -1, done: make(chan struct{})}
 	var err error
-	if c.fd, err = fdOf(taskFDVar); err != nil {
+	if c.fd, err = descriptorFrom(taskFDVar); err != nil {
 		return nil, err
 	}
 	if kind, err := syscall.GetsockoptInt(c.fd, syscall.SOL_SOCKET, syscall.SO_TYPE); err != nil || kind != syscall.SOCK_STREAM {
-		return nil, fmt.Errorf("%s=%d is no connected socket: the variable is left over from the process that has started this one; unset it", taskFDVar, c.fd)
+		return nil, fmt.Errorf("%s=%d is not a connected socket: the variable was inherited from another process; unset it", taskFDVar, c.fd)
 	}
 	syscall.CloseOnExec(c.fd)
 	_ = syscall.SetNonblock(c.fd, false)
 	if os.Getenv(claimFDVar) != "" {
-		if c.claim, err = fdOf(claimFDVar); err != nil {
+		if c.claim, err = descriptorFrom(claimFDVar); err != nil {
 			return nil, err
 		}
 		syscall.CloseOnExec(c.claim)
 	}
 	if os.Getenv(ringFDVar) != "" && c.claim >= 0 {
-		fd, err := fdOf(ringFDVar)
+		fd, err := descriptorFrom(ringFDVar)
 		if err != nil {
 			return nil, err
 		}
-		c.ring, _ = procexec.OpenRing(fd, c.fd) // without it, it goes as it goes without
+		c.ring, _ = procexec.OpenRing(fd, c.fd) // fall back to the socket and the pipe
 	}
 	_ = os.Unsetenv(taskFDVar)
 	_ = os.Unsetenv(claimFDVar)
@@ -107,15 +108,15 @@ func newChild() (*child, error) {
 	return c, nil
 }
 
-func fdOf(name string) (int, error) {
+func descriptorFrom(name string) (int, error) {
 	fd, err := strconv.Atoi(os.Getenv(name))
 	if err != nil || fd < 0 {
-		return -1, fmt.Errorf("%s=%q is no descriptor", name, os.Getenv(name))
+		return -1, fmt.Errorf("%s=%q is not a file descriptor", name, os.Getenv(name))
 	}
 	return fd, nil
 }
 
-// run serves until there are no more tasks, and returns the exit code.
+// run runs tasks until there are no more, and returns the exit code.
 func (c *child) run(f Func, args []string) (int, error) {
 	if err := c.hello(f, args); err != nil {
 		return 1, err
@@ -128,11 +129,11 @@ func (c *child) run(f Func, args []string) (int, error) {
 	return c.code, nil
 }
 
-// hello reads the first line and answers it.
+// hello reads the hello message and replies to it.
 func (c *child) hello(f Func, args []string) error {
-	line, err := c.line()
+	line, err := c.readLine()
 	if err != nil {
-		return fmt.Errorf("ctworker said nothing: %w", err)
+		return fmt.Errorf("read hello message of ctworker: %w", err)
 	}
 	var first struct {
 		Hello *struct {
@@ -143,16 +144,16 @@ func (c *child) hello(f Func, args []string) error {
 		} `json:"hello"`
 	}
 	if err := json.Unmarshal(line, &first); err != nil || first.Hello == nil {
-		return errors.New("the first line of ctworker is no hello")
+		return errors.New("first line of ctworker is not a hello message")
 	}
 	if v := first.Hello.Version; v != protocolVersion {
-		return fmt.Errorf("ctworker speaks version %d of the task protocol, and this program version %d: build it with the ctworker that runs it", v, protocolVersion)
+		return fmt.Errorf("ctworker uses version %d of the task protocol, this program version %d: build the program with the version of ctworker that runs it", v, protocolVersion)
 	}
 	if c.worker, err = parseWorkerData(first.Hello.Worker); err != nil {
 		return err
 	}
 	c.worker.Slot, c.worker.Args = first.Hello.Slot, args
-	c.worker.shutdown, c.worker.termination = noticeAt(shutdownFDVar), noticeAt(terminationFDVar)
+	c.worker.shutdown, c.worker.termination = pollNotification(shutdownFDVar), pollNotification(terminationFDVar)
 	maxResult := first.Hello.MaxResultSize
 	if maxResult <= 0 {
 		maxResult = math.MaxInt64
@@ -166,10 +167,11 @@ func (c *child) hello(f Func, args []string) error {
 	return c.write(ready)
 }
 
-// noticeAt asks for the notice whose descriptor a variable names. Nothing is ever
-// read from it: it is every process's.
-func noticeAt(name string) func() bool {
-	fd, err := fdOf(name)
+// pollNotification returns a function that reports whether the notification has been raised
+// whose descriptor is in the variable name. It polls without reading, because all processes
+// share the descriptor.
+func pollNotification(name string) func() bool {
+	fd, err := descriptorFrom(name)
 	if err != nil {
 		return nil
 	}
@@ -183,11 +185,11 @@ func noticeAt(name string) func() bool {
 	}
 }
 
-// serve runs tasks until there are no more. A task that ends its goroutine is
-// concluded by another one, which goes on.
+// serve runs tasks until there are no more. If a task ends the goroutine, a new one
+// finishes that task and continues.
 func (c *child) serve(unfinished bool) {
 	defer func() {
-		if c.detached {
+		if c.exiting {
 			close(c.done)
 			return
 		}
@@ -195,31 +197,31 @@ func (c *child) serve(unfinished bool) {
 	}()
 	more := true
 	if unfinished {
-		more = c.conclude()
+		more = c.finishTask()
 	}
-	for more && c.begin() {
+	for more && c.nextTask() {
 		c.invoker.invoke(c.current.Load(), c.task)
-		more = c.conclude()
+		more = c.finishTask()
 	}
-	c.detached = true
+	c.exiting = true
 }
 
-// begin takes the next task that is ours to run.
-func (c *child) begin() bool {
+// nextTask receives the next task and claims it. It returns false if there is none.
+func (c *child) nextTask() bool {
 	for {
-		line, err := c.line()
+		line, err := c.readLine()
 		if err != nil {
 			return c.exit(exitCodeFor(err))
 		}
 		t, err := parseTask(line)
-		if errors.Is(err, errNoTask) {
+		if errors.Is(err, errNotATask) {
 			continue
 		}
 		if err != nil {
 			_, _ = fmt.Fprintf(os.Stderr, "ctworker: %v\n", err)
 			return c.exit(1)
 		}
-		// Before the task is ours: one that is not begun costs nobody anything.
+		// Check for SIGTERM before claiming the task, so that an unclaimed task can run elsewhere.
 		if !c.state.CompareAndSwap(idle, busy) {
 			return c.exit(exitTerminated)
 		}
@@ -234,31 +236,31 @@ func (c *child) begin() bool {
 		c.task = &Task{ID: string(t.id), Data: bytes.Clone(t.data), Attempt: t.attempt, worker: c.worker}
 		ctx := newTaskContext(c.worker.MaxRuntime)
 		c.current.Store(ctx)
-		if c.state.Load() == ending { // watch may have looked before it was there
+		if c.state.Load() == terminating { // watch may have run before the context was stored
 			ctx.end(context.Canceled)
 		}
 		return true
 	}
 }
 
-// conclude tells what came of the task at hand. It reports whether there may be
-// another.
-func (c *child) conclude() bool {
+// finishTask sends the outcome of the current task. It reports whether another task may
+// follow.
+func (c *child) finishTask() bool {
 	c.current.Load().end(context.Canceled)
 	c.out = appendReply(c.out[:0], c.quoted, c.invoker.out, c.invoker.maxResult)
 	return c.sendReply()
 }
 
-// said writes c.out and ends being busy. It reports whether there may be another
-// task.
+// sendReply writes c.out and sets the state to idle. It reports whether another task may
+// follow.
 func (c *child) sendReply() bool {
 	err := c.write(c.out)
-	if cap(c.out) > keptBuffer {
+	if cap(c.out) > maxKeptBuffer {
 		c.out = nil
 	}
 	switch {
 	case err != nil:
-		return c.exit(1) // ctworker is gone
+		return c.exit(1) // the engine has exited
 	case !c.state.CompareAndSwap(busy, idle):
 		return c.exit(exitTerminated)
 	}
@@ -270,7 +272,7 @@ func (c *child) exit(code int) bool {
 	return false
 }
 
-// endOf is the exit code where no more can be read.
+// exitCodeFor returns the exit code after a read error.
 func exitCodeFor(err error) int {
 	if errors.Is(err, io.EOF) {
 		return 0
@@ -278,24 +280,24 @@ func exitCodeFor(err error) int {
 	return 1
 }
 
-// watch acts on SIGTERM.
+// watch handles SIGTERM.
 func (c *child) watch(signals <-chan os.Signal) {
 	<-signals
-	for !c.state.CompareAndSwap(busy, ending) {
-		if c.state.CompareAndSwap(idle, ending) {
+	for !c.state.CompareAndSwap(busy, terminating) {
+		if c.state.CompareAndSwap(idle, terminating) {
 			os.Exit(exitTerminated)
 		}
 	}
 	if ctx := c.current.Load(); ctx != nil {
-		why := context.Canceled
-		if ctx.isDue() {
-			why = context.DeadlineExceeded
+		reason := context.Canceled
+		if ctx.isPastDeadline() {
+			reason = context.DeadlineExceeded
 		}
-		ctx.end(why)
+		ctx.end(reason)
 	}
 }
 
-// claimTask reports whether the next task is ours to run.
+// claimTask reports whether the next task may be run by this process.
 func (c *child) claimTask() bool {
 	if c.claim < 0 {
 		return true
@@ -311,28 +313,28 @@ func (c *child) claimTask() bool {
 	}
 }
 
-// readRoom is how much room there is at least for a read.
-const readRoom = 32 << 10
+// minReadSize is the minimum free space in the buffer for a read.
+const minReadSize = 32 << 10
 
-// line returns the next line without its end; it is valid until the next call.
-func (c *child) line() ([]byte, error) {
+// readLine returns the next line without its line feed. It is valid until the next call.
+func (c *child) readLine() ([]byte, error) {
 	for {
-		if i := bytes.IndexByte(c.buf[c.seen:], '\n'); i >= 0 {
-			line := c.buf[c.at : c.seen+i]
-			c.at = c.seen + i + 1
-			c.seen = c.at
+		if i := bytes.IndexByte(c.buf[c.scanned:], '\n'); i >= 0 {
+			line := c.buf[c.next : c.scanned+i]
+			c.next = c.scanned + i + 1
+			c.scanned = c.next
 			return line, nil
 		}
-		c.seen = len(c.buf)
-		if c.at > 0 {
-			n := copy(c.buf, c.buf[c.at:])
-			c.buf, c.seen, c.at = c.buf[:n], n, 0
+		c.scanned = len(c.buf)
+		if c.next > 0 {
+			n := copy(c.buf, c.buf[c.next:])
+			c.buf, c.scanned, c.next = c.buf[:n], n, 0
 		}
-		if len(c.buf) == 0 && cap(c.buf) > keptBuffer {
-			c.buf = nil // a large task has passed
+		if len(c.buf) == 0 && cap(c.buf) > maxKeptBuffer {
+			c.buf = nil // free the memory of a large task
 		}
-		if cap(c.buf)-len(c.buf) < readRoom {
-			c.buf = append(make([]byte, 0, max(2*readRoom, 2*cap(c.buf))), c.buf...)
+		if cap(c.buf)-len(c.buf) < minReadSize {
+			c.buf = append(make([]byte, 0, max(2*minReadSize, 2*cap(c.buf))), c.buf...)
 		}
 		n, err := syscall.Read(c.fd, c.buf[len(c.buf):cap(c.buf)])
 		switch {

@@ -185,13 +185,13 @@ func TestReplies(t *testing.T) {
 		{`{"do":"joined"}`, `{"task_id":"t","exception":"*fmt.wrapError: both: first\n  second: code 7\n*errors.joinError: first\n  second: code 7\n  *errors.errorString: first\n  *fmt.wrapError: second: code 7\n  *ctworker_test.ownError: code 7"}`},
 		{`{"do":"rude error"}`, `{"task_id":"t","exception":"*ctworker_test.rudeError: …not even an error…"}`},
 		{`{"do":"nil error"}`, `{"task_id":"t","exception":"*fmt.wrapError: typed: …*ctworker_test.ownError: …"}`},
-		{`{"do":"channel"}`, `{"task_id":"t","exception":"the result, a chan int, cannot be encoded as JSON …"}`},
-		{`{"do":"nan"}`, `{"task_id":"t","exception":"the result, a map[string]interface {}, cannot be encoded as JSON (json: unsupported value: NaN at \"/x\"): return a value …"}`},
+		{`{"do":"channel"}`, `{"task_id":"t","exception":"result of type chan int cannot be encoded as JSON …"}`},
+		{`{"do":"nan"}`, `{"task_id":"t","exception":"result of type map[string]interface {} cannot be encoded as JSON (json: unsupported value: NaN at \"/x\"): return a value …"}`},
 		{`{"do":"rude result"}`, `…panic: no JSON today\n…rudeResult.MarshalJSON…`},
 		{`{"do":"bad raw"}`, `{"task_id":"t","retry":false,"result":null}`},
 		{`{"do":"large","n":998}`, `{"task_id":"t","retry":false,"result":"xxx…xxx"}`},
-		{`{"do":"large","n":999}`, `{"task_id":"t","exception":"the result takes 1001 bytes as JSON, and --max-result-size is 1000…"}`},
-		{`{"do":"goexit"}`, `{"task_id":"t","exception":"the function ended its goroutine (runtime.Goexit)…"}`},
+		{`{"do":"large","n":999}`, `{"task_id":"t","exception":"result takes 1001 bytes as JSON, more than the limit of 1000: raise --max-result-size…"}`},
+		{`{"do":"goexit"}`, `{"task_id":"t","exception":"the function called runtime.Goexit…"}`},
 		{`{"do":"print"}`, `{"task_id":"t","retry":false,"result":"printed"}`},
 		{`{"do":"worker"}`, `{"task_id":"t","retry":false,"result":"j 4 \u003cnil\u003e 250ms 30s true 3 events.log 1.5s j-events 2.5s true"}`},
 		{`{"do":"deadline"}`, `{"task_id":"t","retry":false,"result":"true context deadline exceeded"}`},
@@ -430,7 +430,7 @@ func TestUnusualLines(t *testing.T) {
 		}
 	}
 	e.send("no JSON\n")
-	if code := e.wait(); code != 1 || !strings.Contains(e.stderr.String(), "not understood") {
+	if code := e.wait(); code != 1 || !strings.Contains(e.stderr.String(), "malformed line") {
 		t.Errorf("exit code %d; standard error: %s", code, e.stderr.String())
 	}
 }
@@ -467,8 +467,8 @@ func TestRefusedStart(t *testing.T) {
 		want string
 	}{
 		{"another version", engineOptions{hello: `{"hello":{"version":2}}`}, 1, "version 2"},
-		{"no hello", engineOptions{hello: `{"task_id":"t"}`}, 1, "no hello"},
-		{"no socket", engineOptions{env: []string{"CTWORKER_FD=4"}}, 2, "no connected socket"},
+		{"no hello", engineOptions{hello: `{"task_id":"t"}`}, 1, "not a hello message"},
+		{"no socket", engineOptions{env: []string{"CTWORKER_FD=4"}}, 2, "is not a connected socket"},
 		{"no number", engineOptions{env: []string{"CTWORKER_FD=x"}}, 2, `"x"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -11,38 +11,38 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// taskLine is one line of the task protocol that holds a task. It points into the
-// line.
+// taskLine is a parsed task message of the task protocol. Its fields refer to the memory of
+// the line.
 type taskLine struct {
-	quoted  []byte // the id as JSON
+	quoted  []byte // the ID as a JSON string
 	id      []byte
 	attempt int
 	data    []byte
 }
 
-// errNoTask says that a line holds no task, and is to be ignored.
-var errNoTask = errors.New("no task")
+// errNotATask is returned for a line that is not a task and must be ignored.
+var errNotATask = errors.New("no task")
 
-// parseTask reads a line. One that is just what ctworker writes is read without a
-// parser.
+// parseTask parses a line. A line in the exact format that ctworker writes is parsed
+// without encoding/json.
 func parseTask(line []byte) (taskLine, error) {
-	if t, ok := plainTask(line); ok {
+	if t, ok := parsePlainTask(line); ok {
 		return t, nil
 	}
-	var say struct {
+	var msg struct {
 		TaskID  *rawjson.String `json:"task_id"`
 		Attempt *int            `json:"attempt"`
 		Data    json.RawMessage `json:"data"`
 	}
-	if err := json.Unmarshal(line, &say); err != nil {
-		return taskLine{}, fmt.Errorf("a line of ctworker is not understood: %w", err)
+	if err := json.Unmarshal(line, &msg); err != nil {
+		return taskLine{}, fmt.Errorf("malformed line from ctworker: %w", err)
 	}
-	if say.TaskID == nil {
-		return taskLine{}, errNoTask
+	if msg.TaskID == nil {
+		return taskLine{}, errNotATask
 	}
-	t := taskLine{quoted: rawjson.AppendQuote(nil, *say.TaskID), id: []byte(*say.TaskID), attempt: 1, data: say.Data}
-	if say.Attempt != nil {
-		t.attempt = *say.Attempt
+	t := taskLine{quoted: rawjson.AppendQuote(nil, *msg.TaskID), id: []byte(*msg.TaskID), attempt: 1, data: msg.Data}
+	if msg.Attempt != nil {
+		t.attempt = *msg.Attempt
 	}
 	if len(t.data) == 0 {
 		t.data = []byte("null")
@@ -50,10 +50,10 @@ func parseTask(line []byte) (taskLine, error) {
 	return t, nil
 }
 
-// plainTask reads {"task_id":"ID","attempt":N,"data":VALUE} where it is written in
-// just this way and the id is the same quoted. The line is known to be valid JSON,
-// so where VALUE ends is all there is to find out.
-func plainTask(line []byte) (t taskLine, ok bool) {
+// parsePlainTask parses {"task_id":"ID","attempt":N,"data":VALUE} if the line has exactly
+// this format and ID contains no escapes. The line is known to be valid JSON, so it only
+// checks where VALUE ends.
+func parsePlainTask(line []byte) (t taskLine, ok bool) {
 	const head, attempt, data = `{"task_id":`, `,"attempt":`, `,"data":`
 	if len(line) < len(head)+2 || string(line[:len(head)]) != head || line[len(head)] != '"' {
 		return t, false
@@ -90,8 +90,8 @@ func plainTask(line []byte) (t taskLine, ok bool) {
 	return t, isOneValue(t.data)
 }
 
-// isOneValue reports whether b, which is the beginning of valid JSON, is one value
-// and nothing after it.
+// isOneValue reports whether b, which is a prefix of valid JSON, consists of exactly one
+// value.
 func isOneValue(b []byte) bool {
 	depth := 0
 	for i := 0; i < len(b); i++ {
@@ -115,7 +115,7 @@ func isOneValue(b []byte) bool {
 				}
 				i += next
 				slashes := 0
-				for b[i-1-slashes] == '\\' { // the opening quote stops it
+				for b[i-1-slashes] == '\\' { // the opening quote ends the loop
 					slashes++
 				}
 				if slashes%2 == 0 {
@@ -127,14 +127,14 @@ func isOneValue(b []byte) bool {
 	return depth == 0
 }
 
-// appendReply appends the reply to a task whose id, as JSON, is quoted.
+// appendReply appends the reply to a task. quoted is its ID as a JSON string.
 func appendReply(b, quoted []byte, out outcome, maxResult int64) []byte {
 	b = append(b, `{"task_id":`...)
 	b = append(b, quoted...)
 	if out.exception != "" {
 		b = append(b, `,"exception":`...)
 		b = append(b, exceptionJSON(out.exception, maxResult)...)
-		if out.final {
+		if out.permanent {
 			b = append(b, `,"retry":false`...)
 		}
 		return append(b, "}\n"...)
@@ -146,18 +146,19 @@ func appendReply(b, quoted []byte, out outcome, maxResult int64) []byte {
 	return append(b, "}\n"...)
 }
 
-// appendReturned appends the reply to a task that was taken back.
+// appendReturned appends the reply to a task that the engine has revoked.
 func appendReturned(b, quoted []byte) []byte {
 	b = append(b, `{"task_id":`...)
 	b = append(b, quoted...)
 	return append(b, `,"returned":true}`+"\n"...)
 }
 
-// exceptionJSON returns text as a JSON string, shortened if it does not fit into a line.
+// exceptionJSON returns text as a JSON string, truncated if it would exceed the maximum
+// length of a line.
 func exceptionJSON(text string, maxResult int64) []byte {
 	b := rawjson.AppendQuote(nil, text)
 	if int64(len(b))-maxText/2 > maxResult {
-		b = rawjson.AppendQuote(b[:0], utf8cut.Start(text, maxText/16)+" … (shortened)")
+		b = rawjson.AppendQuote(b[:0], utf8cut.Start(text, maxText/16)+" … (truncated)")
 	}
 	return b
 }

@@ -38,7 +38,7 @@ func TestParseTask(t *testing.T) {
 		if err != nil || string(got.id) != tc.id || string(got.quoted) != tc.quoted || string(got.data) != tc.value || got.attempt != tc.attempt {
 			t.Errorf("%s: got %q %s %s %d %v", tc.line, got.id, got.quoted, got.data, got.attempt, err)
 		}
-		if _, plain := plainTask([]byte(tc.line)); plain != tc.plain {
+		if _, plain := parsePlainTask([]byte(tc.line)); plain != tc.plain {
 			t.Errorf("%s: plain %v", tc.line, plain)
 		}
 	}
@@ -50,11 +50,11 @@ func TestParseTask(t *testing.T) {
 			}
 		}
 	}
-	if _, err := parseTask([]byte(`{"later":1}`)); !errors.Is(err, errNoTask) {
+	if _, err := parseTask([]byte(`{"later":1}`)); !errors.Is(err, errNotATask) {
 		t.Errorf("no task: %v", err)
 	}
 	for _, line := range []string{``, `{`, `{"task_id":1}`, `[]`, `{"task_id":"a","attempt":1,"data":}`} {
-		if _, err := parseTask([]byte(line)); err == nil || errors.Is(err, errNoTask) {
+		if _, err := parseTask([]byte(line)); err == nil || errors.Is(err, errNotATask) {
 			t.Errorf("%q: %v", line, err)
 		}
 	}
@@ -74,7 +74,7 @@ func FuzzPlainTask(f *testing.F) {
 		if !json.Valid([]byte(line)) || strings.Contains(data, "task_id") {
 			return
 		}
-		got, plain := plainTask([]byte(line))
+		got, plain := parsePlainTask([]byte(line))
 		if !plain {
 			return
 		}
@@ -96,7 +96,7 @@ func FuzzPlainTask(f *testing.F) {
 func TestLongException(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{strings.Repeat("x", 10<<20), strings.Repeat("\x01", 1<<20), strings.Repeat("é", 1<<20), "\xff"} {
-		b := exceptionJSON(bounded(text), 100)
+		b := exceptionJSON(truncated(text), 100)
 		if len(b) > maxText/2+200 || !json.Valid(b) {
 			t.Errorf("%q… takes %d bytes", text[:1], len(b))
 		}

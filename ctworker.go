@@ -1,6 +1,6 @@
-// Package ctworker makes a complete worker program of a Go function: it runs the
-// function over a very large set of tasks, in parallel, in processes of its own,
-// and loses none of them.
+// Package ctworker turns a Go function into a complete worker program. The program runs the
+// function for each task of a very large set, in parallel, in separate processes, without
+// losing a task.
 //
 //	func main() { ctworker.Main(process) }
 //
@@ -12,36 +12,33 @@
 //		return map[string]any{"pixels": 4711}, nil
 //	}
 //
-// The program has all flags and variables of a worker, and a --help that shows
-// them:
+// The program has all flags and environment variables of a worker; --help lists them:
 //
 //	go run . --task-file tasks.json -j auto
 //
 // # How it works
 //
-// The program is two things in one binary. Started by a user it is the engine: it
-// reads tasks, writes events, and starts itself again, once a slot. Started by the
-// engine it is a child, which is handed task after task over a socket; the
-// protocol is in docs/protocol.md.
+// The binary has two roles. Started by a user, it is the engine: it reads tasks, writes
+// events, and starts one child process per slot from the same binary. A child receives one
+// task after another over a socket. The protocol is described in docs/protocol.md.
 //
 //	tasks ─▶ engine ─▶ child: f(task) ─▶ engine ─▶ events
 //	           └─────▶ child: f(task) ─▶ ┘
 //
-// So what a function does to its process, it does to no other: a crash, an
-// os.Exit or a kill costs the one task that was running.
+// A crash, an os.Exit or a kill in the function therefore affects only the task that was
+// running in that process.
 //
-// # What you can rely on
+// # Guarantees
 //
-// Each task is told of exactly once it is over: its result, its error with the
-// chain that led to it, its panic with the stack, its exit code, or that it ran
-// longer than --max-runtime. All that a child has started ends with it.
+// Each task that has ended is reported by an event: its result, its error and the errors that
+// it wraps, its panic with the stack, its exit code, or that it exceeded --max-runtime. All
+// processes that a child has started end with it.
 //
-// # What it is not for
+// # Scope
 //
-// Use the command "ctworker run" to run a command for each task, and package
-// pipeline, with stages, sources and sinks, to put a worker together that works in
-// another way.
+// To run a command for each task, use "ctworker run". To build a worker that works in a
+// different way, use package pipeline with stages, sources and sinks.
 package ctworker
 
-// Version is the version of this module, by semantic versioning.
+// Version is the semantic version of this module.
 const Version = "0.1.0-dev"

@@ -12,51 +12,50 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// arguments is a command line taken apart.
+// arguments is a parsed command line.
 type arguments struct {
-	worker []string // the worker's flags, and those that nobody knows
-	rest   []string // what follows the flags
+	engine []string // flags of the worker, and unknown flags
+	args   []string // arguments after the flags
 }
 
-// parse takes a command line apart and sets the program's own flags. Flags end at
-// -- or at the first argument that is neither a flag nor a flag's value. The error
-// has a line a fault of the program's own flags; the worker's are for package config
-// to judge.
+// parse splits a command line and sets the program's own flags. Flags end at -- or at the
+// first argument that is neither a flag nor the value of one. The error has one line per
+// error in the program's own flags. Package config validates the flags of the worker.
 func (w *application) parse(args []string) (arguments, error) {
-	var given arguments
-	known := workerFlags()
+	var parsed arguments
+	known := engineFlags()
 	if err := w.conflicts(known); err != nil {
-		return given, err
+		return parsed, err
 	}
-	var faults []error
+	var errs []error
 	for len(args) > 0 && isFlag(args[0]) {
 		arg := args[0]
 		args = args[1:]
 		name, value, hasValue := splitFlag(arg)
 		own := w.own(name)
-		takesValue, theirs := known[name]
+		takesValue, isEngineFlag := known[name]
 		switch {
 		case own != nil && (hasValue || isSwitch(own)):
 			if !hasValue {
 				value = "true"
 			}
-			faults = append(faults, w.set(arg, name, value))
-		case own != nil || theirs && takesValue && !hasValue:
+			errs = append(errs, w.set(arg, name, value))
+		case own != nil || isEngineFlag && takesValue && !hasValue:
 			if len(args) == 0 || args[0] == "--" || w.isKnown(args[0], known) {
-				faults = append(faults, fmt.Errorf("%s: no value; give one", arg))
+				errs = append(errs, fmt.Errorf("%s: no value; give one", arg))
 				continue
 			}
 			if own != nil {
-				faults = append(faults, w.set(arg, name, args[0]))
+				errs = append(errs, w.set(arg, name, args[0]))
 			} else {
-				given.worker = append(given.worker, arg, args[0])
+				parsed.engine = append(parsed.engine, arg, args[0])
 			}
 			args = args[1:]
 		default:
-			given.worker = append(given.worker, arg)
-			// The value of an unknown flag, if the flags end elsewhere.
-			if !theirs && !hasValue && len(args) > 0 && !strings.HasPrefix(args[0], "-") && slices.Contains(args[1:], "--") {
-				given.worker = append(given.worker, args[0])
+			parsed.engine = append(parsed.engine, arg)
+			// Assume that this is the value of the unknown flag, because a later -- ends the flags.
+			if !isEngineFlag && !hasValue && len(args) > 0 && !strings.HasPrefix(args[0], "-") && slices.Contains(args[1:], "--") {
+				parsed.engine = append(parsed.engine, args[0])
 				args = args[1:]
 			}
 		}
@@ -64,22 +63,22 @@ func (w *application) parse(args []string) (arguments, error) {
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
-	given.rest = args
+	parsed.args = args
 	if w.flags != nil {
-		// So that the set counts as parsed, and has the arguments.
-		faults = append(faults, w.flags.Parse(append([]string{"--"}, args...)))
+		// Mark the flag set as parsed, and set its arguments.
+		errs = append(errs, w.flags.Parse(append([]string{"--"}, args...)))
 	}
-	return given, errors.Join(faults...)
+	return parsed, errors.Join(errs...)
 }
 
-// misplaced returns an error if a flag of the worker comes after the first argument, where it is
-// not parsed as a flag.
+// misplaced returns an error if a flag of the worker follows the first argument, where it
+// is not parsed as a flag.
 func (a arguments) misplaced() error {
-	known := workerFlags()
-	for i, arg := range a.rest {
+	known := engineFlags()
+	for i, arg := range a.args {
 		if name, _, _ := splitFlag(arg); i > 0 && isFlag(arg) {
 			if _, ok := known[name]; ok {
-				return fmt.Errorf("%s: flags come before the program's own arguments, which begin with %q", arg, a.rest[0])
+				return fmt.Errorf("%s: flags must precede the program's own arguments, which begin with %q", arg, a.args[0])
 			}
 		}
 	}
@@ -94,9 +93,9 @@ func (w *application) ownNames() (names []string) {
 	return names
 }
 
-// workerFlags returns the worker's flags, without dashes, and whether each takes a
+// engineFlags returns the flags of the worker without dashes, and whether each takes a
 // value.
-func workerFlags() map[string]bool {
+func engineFlags() map[string]bool {
 	known := map[string]bool{"h": false, "help": false}
 	for _, f := range config.ProgramFlags(&config.Flags{}) {
 		withValue, ok := f.(cli.DocGenerationFlag)
@@ -107,7 +106,7 @@ func workerFlags() map[string]bool {
 	return known
 }
 
-// conflicts refuses flags of the program that are the worker's already.
+// conflicts returns an error if a flag of the program has the name of a flag of the worker.
 func (w *application) conflicts(known map[string]bool) error {
 	if w.flags == nil {
 		return nil
@@ -115,7 +114,7 @@ func (w *application) conflicts(known map[string]bool) error {
 	var errs []error
 	w.flags.VisitAll(func(f *flag.Flag) {
 		if _, both := known[f.Name]; both {
-			errs = append(errs, fmt.Errorf("the program's own flag %s is one of the worker's too: it has to be given another name in the program", dashed(f.Name)))
+			errs = append(errs, fmt.Errorf("flag %s of the program conflicts with a flag of the worker: rename it in the program", dashed(f.Name)))
 		}
 	})
 	return errors.Join(errs...)
@@ -128,14 +127,14 @@ func (w *application) own(name string) *flag.Flag {
 	return w.flags.Lookup(name)
 }
 
-// isKnown reports whether an argument is a flag of the worker or the program.
+// isKnown reports whether arg is a flag of the worker or the program.
 func (w *application) isKnown(arg string, known map[string]bool) bool {
 	if !isFlag(arg) {
 		return false
 	}
 	name, _, _ := splitFlag(arg)
-	_, theirs := known[name]
-	return theirs || w.own(name) != nil
+	_, isEngineFlag := known[name]
+	return isEngineFlag || w.own(name) != nil
 }
 
 // set sets one of the program's own flags. Its error is one line.
@@ -147,15 +146,15 @@ func (w *application) set(shown, name, value string) error {
 	return nil
 }
 
-// isFlag reports whether package flag would take arg for one.
+// isFlag reports whether package flag would parse arg as a flag.
 func isFlag(arg string) bool { return len(arg) > 1 && arg[0] == '-' && arg != "--" }
 
-// splitFlag takes a flag apart: one dash or two, its name and its value.
+// splitFlag splits a flag with one dash or two into its name and value.
 func splitFlag(arg string) (name, value string, hasValue bool) {
 	return strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 }
 
-// isSwitch reports whether a flag needs no value.
+// isSwitch reports whether a flag is boolean and needs no value.
 func isSwitch(f *flag.Flag) bool {
 	b, ok := f.Value.(interface{ IsBoolFlag() bool })
 	return ok && b.IsBoolFlag()
@@ -168,7 +167,7 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// ownFlags returns the program's own flags for help to show.
+// ownFlags returns the program's own flags for help.
 func (w *application) ownFlags() (flags []cli.Flag) {
 	if w.flags == nil {
 		return nil
@@ -177,7 +176,7 @@ func (w *application) ownFlags() (flags []cli.Flag) {
 	return flags
 }
 
-// ownFlag is one of the program's own flags as help shows it. It is parsed elsewhere.
+// ownFlag shows one of the program's own flags in help. Method parse parses it.
 type ownFlag struct{ f *flag.Flag }
 
 // Apply implements cli.Flag.
@@ -195,8 +194,8 @@ func (ownFlag) IsVisible() bool { return true }
 // GetCategory implements cli.CategorizableFlag.
 func (ownFlag) GetCategory() string { return "This program" }
 
-// String implements cli.Flag with the line of help, whose columns the library aligns
-// at the tab.
+// String implements cli.Flag. It returns the line for help; the cli package aligns its
+// columns at the tab.
 func (o ownFlag) String() string {
 	value, usage := flag.UnquoteUsage(o.f)
 	text := dashed(o.f.Name)

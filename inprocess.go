@@ -13,27 +13,27 @@ import (
 // inProcess runs tasks in this process. It is a stages.Runner.
 type inProcess struct {
 	f         Func
-	data      *WorkerData // of slot 0
+	data      *WorkerData // copied for each slot
 	killDelay time.Duration
 	maxResult int64
 
 	mu    sync.Mutex
-	seats map[int]*seat
+	slots map[int]*slotState
 }
 
-// seat is a slot.
-type seat struct {
-	worker *WorkerData
-	desk   *goroutineWorker // nil: one has to be made
+// slotState is the state of one slot.
+type slotState struct {
+	data      *WorkerData
+	goroutine *goroutineWorker // nil if the next task needs a new one
 }
 
-// goroutineWorker is a goroutine that calls the function for task after task: a new one for each
-// would have to grow its stack each time. It ends with the run, or is left behind where
-// the function does not return.
+// goroutineWorker is a goroutine that calls the function for one task after another; a new
+// goroutine per task would grow its stack each time. It ends with the run, or is abandoned
+// if the function does not return.
 type goroutineWorker struct {
 	invoker  *invoker
 	calls    chan invocation
-	returned chan struct{} // has room, so that one that is left behind does not wait
+	returned chan struct{} // buffered, so that an abandoned goroutine does not block
 	calling  bool
 }
 
@@ -42,18 +42,18 @@ type invocation struct {
 	task *Task
 }
 
-func newGoroutineWorker(c *invoker, over <-chan struct{}) *goroutineWorker {
+func newGoroutineWorker(c *invoker, done <-chan struct{}) *goroutineWorker {
 	d := &goroutineWorker{invoker: c, calls: make(chan invocation), returned: make(chan struct{}, 1)}
-	go d.serve(over)
+	go d.serve(done)
 	return d
 }
 
-func (d *goroutineWorker) serve(over <-chan struct{}) {
+func (d *goroutineWorker) serve(done <-chan struct{}) {
 	defer func() {
-		if d.calling { // the function has ended its goroutine, which is this one
+		if d.calling { // the function has called runtime.Goexit
 			d.calling = false
 			d.returned <- struct{}{}
-			go d.serve(over)
+			go d.serve(done)
 		}
 	}()
 	for {
@@ -63,65 +63,65 @@ func (d *goroutineWorker) serve(over <-chan struct{}) {
 			d.invoker.invoke(next.ctx, next.task)
 			d.calling = false
 			d.returned <- struct{}{}
-		case <-over:
+		case <-done:
 			return
 		}
 	}
 }
 
 func newInProcess(f Func, data *WorkerData, killDelay time.Duration, maxResult int64) *inProcess {
-	return &inProcess{f: f, data: data, killDelay: killDelay, maxResult: maxResult, seats: map[int]*seat{}}
+	return &inProcess{f: f, data: data, killDelay: killDelay, maxResult: maxResult, slots: map[int]*slotState{}}
 }
 
-// seat returns a slot's seat; it is called by one goroutine a slot.
-func (r *inProcess) seat(phases pipeline.Phases, slot int) *seat {
+// slot returns the state of a slot. It is called from one goroutine per slot.
+func (r *inProcess) slot(phases pipeline.Phases, slot int) *slotState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.seats[slot]
+	s := r.slots[slot]
 	if s == nil {
 		data := *r.data
 		data.Slot = slot
 		data.shutdown = func() bool { return phases.Shutdown.Err() != nil }
-		s = &seat{worker: &data}
-		r.seats[slot] = s
+		s = &slotState{data: &data}
+		r.slots[slot] = s
 	}
 	return s
 }
 
 // Run implements stages.Runner.
 func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error) {
-	s := r.seat(phases, slot)
-	task := &Task{ID: d.Task.ID, Data: bytes.Clone(d.Task.Data), Attempt: d.Attempt, worker: s.worker}
+	s := r.slot(phases, slot)
+	task := &Task{ID: d.Task.ID, Data: bytes.Clone(d.Task.Data), Attempt: d.Attempt, worker: s.data}
 	began := time.Now()
-	ctx := newTaskContext(s.worker.MaxRuntime)
-	if s.desk == nil {
-		s.desk = newGoroutineWorker(newInvoker(r.f, r.maxResult), phases.Settle.Done())
+	ctx := newTaskContext(s.data.MaxRuntime)
+	if s.goroutine == nil {
+		s.goroutine = newGoroutineWorker(newInvoker(r.f, r.maxResult), phases.Settle.Done())
 	}
-	c := s.desk.invoker
-	s.desk.calls <- invocation{ctx, task}
-	kind, left := r.await(phases, d, ctx, s.desk.returned)
+	c := s.goroutine.invoker
+	s.goroutine.calls <- invocation{ctx, task}
+	kind, abandoned := r.await(phases, d, ctx, s.goroutine.returned)
 	ctx.end(context.Canceled)
-	if left { // and goes on: what it writes to is its own from now on
-		s.desk = nil
+	if abandoned { // it still uses its goroutine and its invoker
+		s.goroutine = nil
 	}
 	out := pipeline.Outcome{Kind: kind, Elapsed: time.Since(began)}
-	if left || kind == pipeline.TimedOut || kind == pipeline.LeaseLost {
+	if abandoned || kind == pipeline.TimedOut || kind == pipeline.LeaseLost {
 		return out, nil
 	}
-	called := c.out
+	result := c.out
 	switch {
-	case called.exception == "":
-		out.Kind, out.RetryRequested, out.Result = pipeline.Completed, called.retry, bytes.Clone(called.result)
+	case result.exception == "":
+		out.Kind, out.RetryRequested, out.Result = pipeline.Completed, result.retry, bytes.Clone(result.result)
 	case kind == 0:
-		out.Kind, out.Exception, out.Permanent = pipeline.Exception, called.exception, called.final
+		out.Kind, out.Exception, out.Permanent = pipeline.Exception, result.exception, result.permanent
 	}
 	return out, nil
 }
 
-// await waits until the function has returned, or is not waited for any longer,
-// and says which (left). kind is why its context was ended; 0: it was not.
-func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *taskContext, returned <-chan struct{}) (kind pipeline.OutcomeKind, left bool) {
-	runtime.Gosched() // a function that returns at once needs no clock
+// await waits until the function has returned, or is abandoned because it did not return in
+// time. kind is the reason why its context was ended, or 0.
+func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *taskContext, returned <-chan struct{}) (kind pipeline.OutcomeKind, abandoned bool) {
+	runtime.Gosched() // avoid the timer if the function returns at once
 	select {
 	case <-returned:
 		return 0, false
@@ -129,10 +129,10 @@ func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *tas
 	}
 	grace := time.NewTimer(time.Until(ctx.deadline))
 	defer grace.Stop()
-	work, lost := phases.Terminate.Done(), d.Lost()
-	end := func(why pipeline.OutcomeKind, err error) {
+	terminate, lost := phases.Terminate.Done(), d.Lost()
+	end := func(reason pipeline.OutcomeKind, err error) {
 		if kind == 0 {
-			kind = why
+			kind = reason
 		}
 		ctx.end(err)
 		grace.Reset(r.killDelay)
@@ -140,7 +140,7 @@ func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *tas
 	for {
 		select {
 		case <-returned:
-			if kind == 0 && ctx.hasExpired() { // by its own timer, before patience fired
+			if kind == 0 && ctx.hasExpired() { // the timer of ctx fired before grace
 				kind = pipeline.TimedOut
 			}
 			return kind, false
@@ -149,8 +149,8 @@ func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *tas
 				kind = pipeline.Interrupted
 			}
 			return kind, true
-		case <-work:
-			work = nil
+		case <-terminate:
+			terminate = nil
 			end(pipeline.Interrupted, context.Canceled)
 		case <-lost:
 			lost = nil

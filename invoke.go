@@ -12,24 +12,24 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// caller calls the function for a task at a time and makes something that can be
-// told of whatever it does.
+// invoker calls the function for one task at a time and converts whatever it does to an
+// outcome.
 type invoker struct {
 	f         Func
 	maxResult int64
 
 	buf bytes.Buffer
 	enc *json.Encoder
-	out outcome // of the last call
+	out outcome // outcome of the last call
 }
 
-// outcome is what came of a call.
+// outcome is the outcome of one call.
 type outcome struct {
 	result []byte // one JSON value on one line; valid until the next call
 	retry  bool
-	// exception is why there is no result; "" where there is one.
+	// exception is the reason why there is no result, or "" if there is one.
 	exception string
-	final     bool // an exception that is not to be retried
+	permanent bool // the exception must not be retried
 }
 
 func newInvoker(f Func, maxResult int64) *invoker {
@@ -39,11 +39,11 @@ func newInvoker(f Func, maxResult int64) *invoker {
 	return c
 }
 
-// call calls the function and leaves what came of it in c.out. It does not return
-// where the function ends its goroutine by runtime.Goexit, as t.FailNow of package
-// testing does; c.out says so then.
+// invoke calls the function and stores the outcome in c.out. It does not return if the
+// function ends its goroutine with runtime.Goexit, as t.FailNow of package testing does;
+// c.out reports that as an exception.
 func (c *invoker) invoke(ctx context.Context, t *Task) {
-	c.out = outcome{exception: "the function ended its goroutine (runtime.Goexit) and returned nothing"}
+	c.out = outcome{exception: "the function called runtime.Goexit and returned no result"}
 	defer func() {
 		if v := recover(); v != nil {
 			c.out = outcome{exception: panicText(v)}
@@ -53,76 +53,76 @@ func (c *invoker) invoke(ctx context.Context, t *Task) {
 	c.out = c.encodeResult(result, err)
 }
 
-// encoded is the outcome of a function that has returned.
+// encodeResult returns the outcome of a call that has returned.
 func (c *invoker) encodeResult(result Result, err error) outcome {
 	if err != nil {
-		return outcome{exception: errorText(err), final: isFinal(err)}
+		return outcome{exception: errorText(err), permanent: isPermanent(err)}
 	}
-	again, asked := result.(retry)
-	if asked {
-		result = again.result
+	retried, isRetry := result.(retry)
+	if isRetry {
+		result = retried.result
 	}
-	if c.buf.Cap() > keptBuffer {
-		c.buf = bytes.Buffer{} // a large result has passed
+	if c.buf.Cap() > maxKeptBuffer {
+		c.buf = bytes.Buffer{} // free the memory of a large result
 	}
 	c.buf.Reset()
 	if err := c.enc.Encode(result); err != nil {
-		return outcome{exception: fmt.Sprintf("the result, a %T, cannot be encoded as JSON (%v%s): return a value that encoding/json can encode",
-			result, err, faultPlace(result))}
+		return outcome{exception: fmt.Sprintf("result of type %T cannot be encoded as JSON (%v%s): return a value that encoding/json can encode",
+			result, err, faultPath(result))}
 	}
 	b := bytes.TrimSuffix(c.buf.Bytes(), []byte("\n"))
 	if int64(len(b)) > c.maxResult {
-		return outcome{exception: fmt.Sprintf("the result takes %d bytes as JSON, and --max-result-size is %d: raise it, or write the result to a file and return the file's name",
+		return outcome{exception: fmt.Sprintf("result takes %d bytes as JSON, more than the limit of %d: raise --max-result-size, or write the result to a file and return the file's name",
 			len(b), c.maxResult)}
 	}
-	return outcome{result: b, retry: asked}
+	return outcome{result: b, retry: isRetry}
 }
 
-// keptBuffer is how large a buffer is kept for the next task.
-const keptBuffer = 1 << 20
+// maxKeptBuffer is the maximum size of a buffer that is kept for the next task.
+const maxKeptBuffer = 1 << 20
 
-// The bounds of what is told of an exception.
+// The limits of the text of an exception.
 const (
 	maxFrames = 64
 	maxChain  = 64
 	maxText   = 64 << 10
 )
 
-// errorText is the error and what it wraps, outermost first, a line each.
+// errorText returns err and the errors that it wraps, outermost first, one per line.
 func errorText(err error) (text string) {
 	var b strings.Builder
 	defer func() {
-		_ = recover() // an Unwrap that panics ends the chain
-		text = bounded(strings.TrimSuffix(b.String(), "\n"))
+		_ = recover() // a panic in an Unwrap method ends the chain
+		text = truncated(strings.TrimSuffix(b.String(), "\n"))
 	}()
-	left := maxChain
-	writeChain(&b, err, "", &left)
+	remaining := maxChain
+	writeChain(&b, err, "", &remaining)
 	return ""
 }
 
-// isFinal reports whether NoRetry has marked the error. An error of the user's may
-// panic when it is asked; then it has not.
-func isFinal(err error) bool {
+// isPermanent reports whether the error has been marked by Permanent. If a method of the
+// user's error panics, it returns false.
+func isPermanent(err error) bool {
 	defer func() { _ = recover() }()
 	return errors.As(err, new(*permanentError))
 }
 
-func writeChain(b *strings.Builder, err error, indent string, left *int) {
-	for ; err != nil && *left > 0; *left-- {
-		// The mark itself, and not an error that wraps it.
+func writeChain(b *strings.Builder, err error, indent string, remaining *int) {
+	for ; err != nil && *remaining > 0; *remaining-- {
+		// Omit the marker itself, but not an error that wraps it.
 		if marked, ok := any(err).(*permanentError); ok {
 			err = marked.error
 		}
-		// Formatting survives an Error method that panics.
+		// Package fmt recovers a panic in an Error method.
 		line := fmt.Sprintf("%T: %v", err, err)
 		b.WriteString(indent + strings.ReplaceAll(line, "\n", "\n"+indent+"  ") + "\n")
-		switch wraps := any(err).(type) {
+		switch wrapper := any(err).(type) {
 		case interface{ Unwrap() error }:
-			err = wraps.Unwrap()
+			err = wrapper.Unwrap()
 		case interface{ Unwrap() []error }:
-			*left--
-			for _, each := range wraps.Unwrap() {
-				writeChain(b, each, indent+"  ", left)
+			*remaining--
+			for _, each := range wrapper.Unwrap() {
+				writeChain(b, each, indent+"  ", remaining)
 			}
 			return
 		default:
@@ -131,14 +131,14 @@ func writeChain(b *strings.Builder, err error, indent string, left *int) {
 	}
 }
 
-// panicText is what was passed to panic, and the stack of the goroutine that
-// panics: of the user's frames, from the panic to the function itself.
+// panicText returns the argument of panic and the stack of the panicking goroutine, limited
+// to the user's frames: from the panic to the function itself.
 func panicText(v any) string {
 	text := "panic: "
 	if err, ok := v.(error); ok {
 		text += errorText(err)
 	} else {
-		text += bounded(fmt.Sprint(v))
+		text += truncated(fmt.Sprint(v))
 	}
 	pcs := make([]uintptr, 512)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
@@ -150,8 +150,8 @@ func panicText(v any) string {
 		switch {
 		case !panicking:
 			panicking = name == "runtime.gopanic"
-		case shown == 0 && strings.HasPrefix(name, "runtime."): // how it came to panic
-		case strings.HasPrefix(name, invokerPrefix): // from here on it is ours
+		case shown == 0 && strings.HasPrefix(name, "runtime."): // internal frames of the panic
+		case strings.HasPrefix(name, invokerPrefix): // the remaining frames are ctworker's
 			more = false
 		case shown == maxFrames:
 			b.WriteString("\n…")
@@ -166,13 +166,13 @@ func panicText(v any) string {
 	}
 }
 
-// invokerPrefix begins the names of caller's methods.
+// invokerPrefix is the prefix of the names of invoker's methods.
 const invokerPrefix = "github.com/ctworker/ctworker.(*invoker)."
 
-// bounded is text, or its beginning if it is very long.
-func bounded(text string) string {
+// truncated returns text, or its beginning if text is longer than maxText.
+func truncated(text string) string {
 	if len(text) <= maxText {
 		return text
 	}
-	return utf8cut.Start(text, maxText) + " … (shortened)"
+	return utf8cut.Start(text, maxText) + " … (truncated)"
 }

@@ -23,18 +23,18 @@ import (
 	"github.com/ctworker/ctworker/sources/function"
 )
 
-// Main is the whole of a worker program: it reads the command line, runs f for each
-// task, and ends the process with the run's exit code. It does not return.
+// Main runs a worker program: it parses the command line, runs f for each task, and exits
+// with the exit code of the run. It does not return.
 //
-// Call it first thing in main: what comes before it is run by each child as well.
-// The exit codes are those of the command: 0 when the run came to its end,
-// whatever the tasks said; 1 for a fatal error or broken input; 2 for a command
-// line or settings that cannot be used; 3 with --strict if a task did not complete;
+// Call Main at the start of the main function, because each child process executes the code
+// before it as well. The exit codes are those of the command ctworker: 0 if the run
+// finished, whatever the outcomes of the tasks; 1 for a fatal error or broken input; 2 for
+// an invalid command line or invalid settings; 3 with --strict if a task did not complete;
 // 130 or 143 after SIGINT or SIGTERM.
 func Main(f Func, opts ...Option) {
-	procexec.RunGuard() // does not return in the process that is the guard
+	procexec.RunGuard() // does not return in the guard process
 	if f == nil {
-		panic("ctworker: Main was given no function")
+		panic("ctworker: Main called with a nil function")
 	}
 	p := &application{f: f, name: filepath.Base(os.Args[0])}
 	for _, opt := range opts {
@@ -49,48 +49,47 @@ func Main(f Func, opts ...Option) {
 	os.Exit(p.engine(os.Args[1:]))
 }
 
-// An Option changes what Main does.
+// Option is an option of Main.
 type Option func(*application)
 
-// WithFlags adds the program's own flags, which may be mixed with the worker's on
-// the command line, and are shown by --help. They are set before the first task is
-// run and before the task source is asked for the first one, in each process.
-// flags may be flag.CommandLine. A flag of the same name as one of the worker's is an
-// error.
+// WithFlags adds the program's own flags. On the command line they may be mixed with the
+// flags of the worker, and --help lists them. They are set in each process before the first
+// task runs and before the first task is requested from the task source. flags may be
+// flag.CommandLine. A flag with the name of a flag of the worker is an error.
 func WithFlags(flags *flag.FlagSet) Option { return func(w *application) { w.flags = flags } }
 
-// WithTasks takes the tasks from a sequence, and not from --task-file, which is
-// ignored, or a queue. The sequence is asked for a task when there is room for one,
-// by one goroutine of the engine, and never in a child; so one without an end costs
-// no memory. An error ends the run, after the tasks before it have been run.
+// WithTasks reads the tasks from a sequence instead of a queue or --task-file, which is
+// ignored. One goroutine of the engine requests a task when there is room for it, so an
+// infinite sequence needs no memory. The sequence is never read in a child process. An
+// error ends the run after the tasks before it have run.
 func WithTasks(tasks iter.Seq2[Task, error]) Option { return func(w *application) { w.tasks = tasks } }
 
-// InProcess runs the tasks in this process, and starts none: for functions that share
-// something large, or for a debugger. The function is then called by as many
-// goroutines at once as --num-simultaneous-tasks says. It cannot be killed: what
-// does not heed its context is left behind, --kill-delay after the context's end,
-// and goes on; and what ends the process, such as os.Exit, ends the run.
+// InProcess runs the tasks in this process instead of child processes, for functions that
+// share large data, or for debugging. The function is then called concurrently from as many
+// goroutines as --num-simultaneous-tasks. It cannot be killed: a function that does not
+// return within --kill-delay after its context is done is abandoned and continues in the
+// background. Whatever ends the process, such as os.Exit, ends the run.
 func InProcess() Option { return func(w *application) { w.inProcess = true } }
 
-// WithName sets what help and messages call the program. Default: the name it was
-// started by.
+// WithName sets the name of the program in help and messages. Defaults to the base name of
+// os.Args[0].
 func WithName(name string) Option { return func(w *application) { w.name = name } }
 
-// WithDescription sets what help says of the program.
+// WithDescription sets the description of the program in help.
 func WithDescription(text string) Option { return func(w *application) { w.description = text } }
 
-// worker is a worker program.
+// application is a worker program.
 type application struct {
 	f                 Func
 	name, description string
-	flags             *flag.FlagSet // the program's own; nil: none
+	flags             *flag.FlagSet // the program's own flags, or nil
 	tasks             iter.Seq2[Task, error]
 	inProcess         bool
 }
 
-// child runs tasks that the engine hands over, and returns the exit code.
+// child runs the tasks that the engine sends, and returns the exit code.
 func (w *application) child(args []string) int {
-	given, err := w.parse(args)
+	parsed, err := w.parse(args)
 	if err != nil {
 		return w.usage(err)
 	}
@@ -98,7 +97,7 @@ func (w *application) child(args []string) int {
 	if err != nil {
 		return w.usage(err)
 	}
-	code, err := c.run(w.f, given.rest)
+	code, err := c.run(w.f, parsed.args)
 	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", w.name, err)
 	}
@@ -109,11 +108,11 @@ func (w *application) usage(err error) int {
 	return app.Usage(os.Stderr, w.name, w.name+" --help", err)
 }
 
-// engine reads tasks and has them run, and returns the exit code.
+// engine runs the engine and returns the exit code.
 func (w *application) engine(args []string) int {
 	code := app.ExitOK
-	given, faults := w.parse(args)
-	line, wrong := config.Normalize(append(given.worker, "--"), w.ownNames()...)
+	parsed, faults := w.parse(args)
+	line, wrong := config.Normalize(append(parsed.engine, "--"), w.ownNames()...)
 	var known config.Flags
 	app := &cli.App{
 		Name:                  w.name,
@@ -133,12 +132,12 @@ func (w *application) engine(args []string) int {
 				Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.tasks != nil, Program: true,
 			})
 			if err := errors.Join(faults, err); err != nil {
-				return errors.Join(err, given.misplaced())
+				return errors.Join(err, parsed.misplaced())
 			}
 			if cfg.PrintConfig {
 				return cfg.Print(os.Stdout)
 			}
-			code, err = w.run(cfg, args, given.rest)
+			code, err = w.run(cfg, args, parsed.args)
 			return err
 		},
 	}
@@ -148,7 +147,7 @@ func (w *application) engine(args []string) int {
 	return code
 }
 
-// describe is the description that help shows.
+// describe returns the description for help.
 func (w *application) describe() string {
 	const settings = `Each setting is taken from the command line, else from its environment variable,
 else from the config file, else it has its default.`
@@ -158,12 +157,12 @@ else from the config file, else it has its default.`
 	return w.description + "\n\n" + settings
 }
 
-// run runs the tasks. args is the whole command line, and rest what follows its
+// run runs the tasks. args is the whole command line, and taskArgs the arguments after its
 // flags.
-func (w *application) run(cfg *config.Config, args, rest []string) (int, error) {
+func (w *application) run(cfg *config.Config, args, taskArgs []string) (int, error) {
 	opts := app.Options{
 		Stdin: os.Stdin, Stderr: os.Stderr, Name: w.name, Help: w.name + " --help",
-		// What the user's functions do in this process is not ours to know.
+		// The user's functions may start processes in this one.
 		OwnsProcess: !w.inProcess && w.tasks == nil,
 	}
 	if w.tasks != nil {
@@ -175,7 +174,7 @@ func (w *application) run(cfg *config.Config, args, rest []string) (int, error) 
 		if err != nil {
 			return 0, err
 		}
-		data.Args = rest
+		data.Args = taskArgs
 		// A ctworker that a task starts inherits the environment of this process. The variable
 		// tells it to ignore the settings of this run.
 		for _, variable := range cfg.TaskSettings(os.Environ()) {
@@ -191,13 +190,13 @@ func (w *application) run(cfg *config.Config, args, rest []string) (int, error) 
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return 0, fmt.Errorf("the program that is to be started again: %w", err)
+		return 0, fmt.Errorf("path of this executable: %w", err)
 	}
 	opts.Argv, opts.Reuse = append([]string{self}, args...), true
 	return app.Run(cfg, opts), nil
 }
 
-// source is the program's task source.
+// source returns the source for WithTasks.
 func (w *application) source() pipeline.Source {
 	return function.New(func(yield func(pipeline.Task, error) bool) {
 		for t, err := range w.tasks {
@@ -211,13 +210,13 @@ func (w *application) source() pipeline.Source {
 	})
 }
 
-// check says what the task source's own check does not find.
+// check returns an error for an invalid task that package function does not detect.
 func (t *Task) check() error {
 	switch {
 	case !utf8.ValidString(t.ID):
-		return fmt.Errorf("task %q: the ID is not UTF-8", t.ID)
+		return fmt.Errorf("task %q: ID is not valid UTF-8", t.ID)
 	case len(t.Data) > 0 && !json.Valid(t.Data):
-		return fmt.Errorf("task %q: Data is not JSON; NewTask encodes a value as it", t.ID)
+		return fmt.Errorf("task %q: Data is not valid JSON; use NewTask to encode a value", t.ID)
 	}
 	return nil
 }

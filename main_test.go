@@ -200,7 +200,7 @@ func TestSource(t *testing.T) {
 	}
 	p = startProgram(t, t.TempDir(), "bad-data")
 	p.want(1)
-	if !strings.Contains(p.stderr.String(), "Data is not JSON") {
+	if !strings.Contains(p.stderr.String(), "Data is not valid JSON") {
 		t.Errorf("standard error: %s", p.stderr.String())
 	}
 }
@@ -245,9 +245,9 @@ func TestUsage(t *testing.T) {
 		{"flags", "--warm --task-file t", []string{"warm"}},
 		{"behave", "--max-runtim 5 --task-file t", []string{"did you mean --max-runtime"}},
 		{"flags", "--task-file t --thresold 3 -- x", []string{"--thresold", "did you mean --threshold?"}},
-		{"flags", "run --task-file t", []string{`--task-file: flags come before the program's own arguments, which begin with "run"`}},
+		{"flags", "run --task-file t", []string{`--task-file: flags must precede the program's own arguments, which begin with "run"`}},
 		{"behave", "", []string{"--task-file", "--provider"}},
-		{"conflict", "--task-file t", []string{"--max-runtime is one of the worker's", "--help is one of the worker's"}},
+		{"conflict", "--task-file t", []string{"flag --max-runtime of the program conflicts", "flag --help of the program conflicts"}},
 		{"in-process", "--task-file none.json", []string{"none.json"}},
 	} {
 		t.Run(tc.program+" "+tc.args, func(t *testing.T) {

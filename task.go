@@ -6,34 +6,34 @@ import (
 	"fmt"
 )
 
-// A Func runs one task. It is called by one goroutine at a time in a process,
-// unless Main was given InProcess.
+// Func runs one task. It is called from one goroutine at a time in each process, unless the
+// option InProcess is used.
 //
-// What it returns is the task's result, which is encoded by encoding/json: nil, a
-// text, a number, a map or a struct, say. Return Retry(result) to ask for another
-// attempt. An error is told as task_exception, with the chain of errors that it
-// wraps; so is a panic, with its stack, and a result that cannot be encoded. A call
-// of os.Exit or log.Fatal is told as task_exited.
+// It returns the result of the task, which is encoded with encoding/json: for example nil,
+// a string, a number, a map or a struct. To request another attempt, return Retry(result).
+// An error is reported as task_exception, with the chain of errors that it wraps. So are a
+// panic, with its stack, and a result that cannot be encoded. A call of os.Exit or
+// log.Fatal is reported as task_exited.
 //
-// ctx ends when the task has run for --max-runtime, and when the worker has to end
-// it for another reason; soon after that the process is killed, with all that it
-// has started. It also ends when the function has returned.
+// ctx is done when the task has run for --max-runtime, when the worker terminates it for
+// another reason, and after Func has returned. If Func does not return soon after that, its
+// process is killed, along with all processes that it has started.
 type Func func(ctx context.Context, t *Task) (Result, error)
 
-// A Result is what a Func returns: any value that encoding/json can encode, or what
-// Retry makes of one.
+// Result is the result of a Func: any value that encoding/json can encode, or the return
+// value of Retry.
 type Result any
 
-// Retry returns a result that asks for the task to be attempted again. A task from
-// a file is not queued again; its event says that it would have been worth it.
+// Retry returns a result that requests another attempt of the task. A task from a file is
+// not retried; its event contains the request.
 func Retry(result any) Result { return retry{result} }
 
 type retry struct{ result any }
 
-// NoRetry marks an error that another attempt would only meet again, such as input
-// that is broken: the task is not attempted again, whatever --retry-on-exception
-// says. The mark holds for every error that wraps it; what is told is the error
-// itself. NoRetry(nil) is nil.
+// Permanent marks err as an error that another attempt would repeat, such as invalid input:
+// the task is not retried, even with --retry-on-exception. The mark also applies to errors
+// that wrap the returned error, and is not part of the reported error. Permanent(nil)
+// returns nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -41,36 +41,37 @@ func Permanent(err error) error {
 	return &permanentError{err}
 }
 
-// finalError is the mark. It is left out of what is told.
+// permanentError marks a permanent error. It is omitted from the reported chain of errors.
 type permanentError struct{ error }
 
 func (e *permanentError) Unwrap() error { return e.error }
 
-// A Task is what a Func works on. It is the Func's own: it stays as it is after the
-// Func has returned.
+// Task is the task that a Func runs. The Func owns it: it does not change after the Func
+// has returned.
 type Task struct {
 	// ID is the task_id. It is never empty.
 	ID string
-	// Data is the task's input: one JSON value, with the digits and keys that
-	// the task file has.
+	// Data is the input of the task: one JSON value. Numbers and keys are unchanged from
+	// the task source.
 	Data json.RawMessage
-	// Attempt counts the attempts, from 1.
+	// Attempt is the number of this attempt, from 1.
 	Attempt int
 
 	worker *WorkerData
 }
 
-// NewTask returns a task for a task source (see WithTasks); data is encoded by
-// encoding/json. Its results fit a yield: yield(ctworker.NewTask(id, data)).
+// NewTask returns a task for a task source (see WithTasks). It encodes data with
+// encoding/json. Its results can be passed to yield directly: yield(ctworker.NewTask(id,
+// data)).
 func NewTask(id string, data any) (Task, error) {
 	b, err := json.Marshal(data)
 	if err != nil {
-		return Task{}, fmt.Errorf("data of task %q: %w%s", id, err, faultPlace(data))
+		return Task{}, fmt.Errorf("data of task %q: %w%s", id, err, faultPath(data))
 	}
 	return Task{ID: id, Data: b}, nil
 }
 
-// Decode decodes Data into v, as json.Unmarshal does.
+// Decode decodes Data into v as json.Unmarshal does.
 func (t *Task) Decode(v any) error {
 	if err := json.Unmarshal(t.Data, v); err != nil {
 		return fmt.Errorf("data of task %q: %w", t.ID, err)
@@ -78,7 +79,6 @@ func (t *Task) Decode(v any) error {
 	return nil
 }
 
-// Worker returns what there is to know of the worker that runs the task. It is the
-// same for all tasks of a slot; do not write to it. It is nil for a task that no
-// worker runs.
+// Worker returns a description of the worker that runs the task. All tasks of a slot share
+// it; do not modify it. It is nil for a task that is not run by a worker.
 func (t *Task) Worker() *WorkerData { return t.worker }

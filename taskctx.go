@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// taskContext is the context of one task. It costs a task that does not wait for
-// it next to nothing: its channel and its timer are made when they are asked for.
+// taskContext is the context of one task. Its channel and timer are created only when Done
+// is called, so a task that does not use them costs almost nothing.
 type taskContext struct {
-	deadline time.Time // zero: none
+	deadline time.Time // zero if there is none
 
 	mu    sync.Mutex
-	err   error         // why it ended; nil: it has not
-	done  chan struct{} // made by the first Done
-	timer *time.Timer   // runs while done is waited for
+	err   error         // why the context ended, or nil
+	done  chan struct{} // created by the first call of Done
+	timer *time.Timer   // ends the context at the deadline; nil before the first call of Done
 }
 
 var _ context.Context = (*taskContext)(nil)
 
-// newTaskContext returns the context of a task that may run for d from now; 0 is
-// for ever.
+// newTaskContext returns the context of a task that may run for d from now. If d is 0,
+// there is no limit.
 func newTaskContext(d time.Duration) *taskContext {
 	if d <= 0 {
 		return &taskContext{}
@@ -31,13 +31,13 @@ func newTaskContext(d time.Duration) *taskContext {
 
 func (c *taskContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
 
-// isDue reports whether the deadline has passed.
-func (c *taskContext) isDue() bool {
+// isPastDeadline reports whether the deadline has passed.
+func (c *taskContext) isPastDeadline() bool {
 	return !c.deadline.IsZero() && !time.Now().Before(c.deadline)
 }
 
-// hasExpired reports whether the context has ended because of its deadline, so that the task
-// may have observed it.
+// hasExpired reports whether the context has ended because of its deadline, so that the
+// task may have observed it.
 func (c *taskContext) hasExpired() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,24 +64,24 @@ func (c *taskContext) Done() <-chan struct{} {
 func (c *taskContext) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err == nil && c.isDue() {
+	if c.err == nil && c.isPastDeadline() {
 		c.endLocked(context.DeadlineExceeded)
 	}
 	return c.err
 }
 
-// end ends the context. Only the first call counts.
-func (c *taskContext) end(why error) {
+// end ends the context. Calls after the first one have no effect.
+func (c *taskContext) end(reason error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.endLocked(why)
+	c.endLocked(reason)
 }
 
-func (c *taskContext) endLocked(why error) {
+func (c *taskContext) endLocked(reason error) {
 	if c.err != nil {
 		return
 	}
-	c.err = why
+	c.err = reason
 	if c.timer != nil {
 		c.timer.Stop()
 	}

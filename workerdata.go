@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// WorkerData describes the worker that runs a task: the specification's attributes
-// of the same names. A text that was not given is empty, and a pointer nil.
+// WorkerData describes the worker that runs a task. Its fields have the names of the
+// specification's attributes. A string that is not set is empty, and a pointer is nil.
 type WorkerData struct {
-	// Provider is AWS, GCP or empty.
+	// Provider is "AWS", "GCP" or empty.
 	Provider  string `json:"provider"`
 	ProjectID string `json:"project_id"`
 	JobID     string `json:"job_id"`
-	// QueueName is the task queue's; default JobID.
+	// QueueName is the name of the task queue. Defaults to JobID.
 	QueueName        string `json:"queue_name"`
 	ExactlyOnceQueue bool   `json:"exactly_once_queue"`
 
@@ -26,8 +26,8 @@ type WorkerData struct {
 	// KeepaliveInterval is the interval between keep_alive events; 0 disables them.
 	KeepaliveInterval time.Duration `json:"-"`
 
-	// InstanceType and the six fields below it are what the worker was told of
-	// the computer.
+	// InstanceType, NumCPUs, MemoryGB, LocalSSDGB, BootDiskGB, IsSpot and PricePerHour
+	// describe this machine as configured.
 	InstanceType string   `json:"instance_type"`
 	NumCPUs      *int     `json:"num_cpus"`
 	MemoryGB     *float64 `json:"memory_gb"`
@@ -36,22 +36,22 @@ type WorkerData struct {
 	IsSpot       bool     `json:"is_spot"`
 	// PricePerHour is in USD.
 	PricePerHour *float64 `json:"price_per_hour"`
-	// InstanceID and Zone are what the provider calls this machine and where it is, such
-	// as i-0123456789abcdef0 in us-east-1a, or on GCP the instance's name; empty where its metadata service does not say.
+	// InstanceID and Zone are the provider's ID of this machine and its zone, such as
+	// i-0123456789abcdef0 and us-east-1a. On GCP, the ID is the name of the instance. They
+	// are empty if the metadata service does not provide them.
 	InstanceID string `json:"instance_id"`
 	Zone       string `json:"zone"`
 
 	NumSimultaneousTasks int `json:"num_simultaneous_tasks"`
-	// MaxRuntime is how long a task may run.
+	// MaxRuntime is the maximum runtime of a task.
 	MaxRuntime time.Duration `json:"-"`
 	// MaxMemoryAllowedPerTask is the limit on a task's address space in GB (2^30 bytes), or nil
 	// if there is none.
 	MaxMemoryAllowedPerTask *float64 `json:"max_memory_allowed_per_task"`
-	// ShutdownGracePeriod is how long running tasks may go on after a shutdown
-	// request.
+	// ShutdownGracePeriod is how long running tasks may continue after a shutdown request.
 	ShutdownGracePeriod time.Duration `json:"-"`
 	TasksToSkip         int64         `json:"tasks_to_skip"`
-	// MaxNumTasks is nil where there is no limit.
+	// MaxNumTasks is the maximum number of tasks, or nil if there is no limit.
 	MaxNumTasks *int64 `json:"max_num_tasks"`
 
 	RetryOnExit      bool `json:"retry_on_exit"`
@@ -61,26 +61,26 @@ type WorkerData struct {
 	SimulateSpotTerminationAfter *time.Duration `json:"-"`
 	SimulateSpotTerminationDelay *time.Duration `json:"-"`
 
-	// Slot is which of the simultaneous tasks this is, from 0: a number by which
-	// to pick a GPU, say.
+	// Slot is the number of the slot that runs the task, from 0. It can be used to select a
+	// GPU, for example.
 	Slot int `json:"-"`
-	// Args are the program's arguments after its flags.
+	// Args are the arguments of the program after its flags.
 	Args []string `json:"-"`
 
 	shutdown, termination func() bool
 }
 
-// ReceivedShutdownRequest reports whether the worker has been asked to end, as by
-// Ctrl-C. The task may go on for ShutdownGracePeriod, and may end early. It costs
-// about a microsecond.
+// ReceivedShutdownRequest reports whether a shutdown of the worker has been requested, for
+// example by Ctrl-C. The task may continue for ShutdownGracePeriod, or end early. A call
+// takes about a microsecond.
 func (d *WorkerData) ReceivedShutdownRequest() bool { return d.shutdown != nil && d.shutdown() }
 
-// ReceivedTerminationNotice reports whether the provider has said that it will take
-// the machine away. Ask before you begin what should not be interrupted. It costs
+// ReceivedTerminationNotice reports whether the provider has announced the termination of
+// this machine. Call it before starting work that should not be interrupted. A call takes
 // about a microsecond.
 func (d *WorkerData) ReceivedTerminationNotice() bool { return d.termination != nil && d.termination() }
 
-// parseWorkerData reads the "worker" of the task protocol.
+// parseWorkerData parses the "worker" field of the task protocol.
 func parseWorkerData(b []byte) (*WorkerData, error) {
 	d := &WorkerData{}
 	var times struct {
@@ -108,11 +108,11 @@ func parseWorkerData(b []byte) (*WorkerData, error) {
 	return d, nil
 }
 
-// seconds is s seconds. More than a Duration holds is as long as one can be.
+// seconds converts s to a Duration, saturating at the maximum.
 func seconds(s float64) time.Duration {
-	const most = 1<<63 - 1
-	if ns := s * float64(time.Second); ns < most {
+	const maximum = 1<<63 - 1
+	if ns := s * float64(time.Second); ns < maximum {
 		return time.Duration(ns)
 	}
-	return most
+	return maximum
 }
