@@ -1,4 +1,4 @@
-// Package eventlog writes events to a file, one JSON object a line.
+// Package eventlog writes events to a file, one JSON object per line.
 //
 //	events ─▶ Write ─▶ lock, whole lines, unlock ─▶ file ◀─ other runs
 //

@@ -17,29 +17,29 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ErrClosed is returned by a Write after Close.
+// ErrClosed is returned by Write after Close.
 var ErrClosed = errors.New("event log is closed")
 
 // ErrRemoved is returned if the file was removed while the Log had it open. Events that were
 // written to it are lost.
 var ErrRemoved = errors.New("the file was removed during the run")
 
-// A Log appends events to a file, one JSON object a line.
+// A Log appends events to a file, one JSON object per line. It is safe for concurrent use.
 type Log struct {
 	opts     Options
 	file     file
-	mayBlock bool          // a write may wait for a reader: not a regular file
+	mayBlock bool          // not a regular file: a write may wait for a reader
 	appender *appender     // nil unless it is a regular file
 	turn     chan struct{} // holds a token while no goroutine writes
 
 	// The fields below belong to the goroutine that has the token.
 	buf       []byte
-	remainder []byte // of a line that a write was interrupted in
-	err       error  // of the first write that failed; none is tried after it
+	remainder []byte // the rest of a line of which an interrupted write has written a part
+	err       error  // the first write error; there are no further writes after it
 	closed    bool
 }
 
-// file is what a Log needs of an *os.File.
+// file has the methods of *os.File that a Log needs.
 type file interface {
 	Write([]byte) (int, error)
 	SetWriteDeadline(time.Time) error
@@ -47,8 +47,8 @@ type file interface {
 	Close() error
 }
 
-// chunk is how many bytes are collected before they are written, and the
-// largest buffer that is kept for the next write.
+// chunk is the number of bytes that are collected before a write, and the maximum size of a
+// buffer that is kept for the next write.
 const chunk = 1 << 20
 
 // Options configures a Log. The zero value has defaults.
@@ -141,8 +141,9 @@ func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
 	})
 }
 
-// WriteLines appends lines, without their ends, as Write does events, and returns once
-// they outlive the machine too: it is for what nobody else has any more.
+// WriteLines appends lines, which have no line ends, like Write appends events. It returns once
+// the lines are on disk and survive a crash of the machine: the caller may then delete the only
+// other copy.
 func (l *Log) WriteLines(ctx context.Context, lines [][]byte) error {
 	if err := l.lock(ctx); err != nil {
 		return err
@@ -158,8 +159,8 @@ func (l *Log) WriteLines(ctx context.Context, lines [][]byte) error {
 	return nil
 }
 
-// append writes n lines. line appends one of them to a buffer, or reports false if that line is
-// not to be written. The caller has the turn.
+// append writes n lines. line appends the ith line to a buffer, or returns false if that line
+// must not be written. The caller holds the token of turn.
 func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) ([]byte, bool)) error {
 	if l.closed {
 		return ErrClosed
@@ -186,9 +187,9 @@ func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) ([
 	return l.err
 }
 
-// awaitReader waits until a pipe has room, so that the lines are made, and the leases of
-// their tasks looked at, only when they can be written. If the wait fails, so does the write
-// that follows.
+// awaitReader waits until a pipe has room. Only then are the lines generated and the leases of
+// their tasks checked, so that both are current. If the wait fails, the following write returns
+// the error.
 func (l *Log) awaitReader() {
 	if !l.mayBlock {
 		return
@@ -207,8 +208,7 @@ func (l *Log) awaitReader() {
 	})
 }
 
-// syncFile has the machine keep what was written. A pipe or a terminal has nothing to
-// keep.
+// syncFile flushes the file to disk. It does nothing for a pipe or a terminal.
 func syncFile(f file) error {
 	err := f.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
@@ -217,7 +217,7 @@ func syncFile(f file) error {
 	return err
 }
 
-// lock waits for its turn.
+// lock takes the token of turn.
 func (l *Log) lock(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -230,8 +230,8 @@ func (l *Log) lock(ctx context.Context) error {
 	}
 }
 
-// interruptible makes the end of ctx end a write that waits, until the function
-// that it returns is called.
+// interruptible makes a blocked write return when ctx ends, until the returned function is
+// called.
 func (l *Log) interruptible(ctx context.Context) func() {
 	if !l.mayBlock {
 		return func() {}
@@ -239,7 +239,7 @@ func (l *Log) interruptible(ctx context.Context) func() {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
-		_ = l.file.SetWriteDeadline(time.Unix(1, 0)) // what has no deadline never waits long
+		_ = l.file.SetWriteDeadline(time.Unix(1, 0)) // files that do not support deadlines do not block for long
 	})
 	return func() {
 		if !stop() {
@@ -249,7 +249,7 @@ func (l *Log) interruptible(ctx context.Context) func() {
 	}
 }
 
-// flush writes the buffer, which ends with a line's end.
+// flush writes the buffer, which ends with a line break.
 func (l *Log) flush(ctx context.Context) error {
 	if l.err != nil {
 		return l.err
@@ -289,7 +289,8 @@ func (l *Log) write(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// restOfLine is what is left of the line that was cut after n bytes.
+// remainingLine returns the rest of the line of which the first n bytes of buf include a part, or
+// nil if they end with a line break.
 func remainingLine(buf []byte, n int) []byte {
 	if n == 0 || buf[n-1] == '\n' {
 		return nil
@@ -297,9 +298,9 @@ func remainingLine(buf []byte, n int) []byte {
 	return bytes.Clone(buf[n : n+bytes.IndexByte(buf[n:], '\n')+1])
 }
 
-// Close makes the file durable against a crash of the machine, and closes it.
-// Where that takes longer than ctx lasts, it returns an error and leaves it to
-// the system. A second Close does nothing.
+// Close flushes the file to disk, so that it survives a crash of the machine, and closes it. If
+// ctx ends first, Close returns an error, and the flush continues in the background. A second
+// Close does nothing.
 func (l *Log) Close(ctx context.Context) error {
 	<-l.turn
 	defer func() { l.turn <- struct{}{} }()
@@ -312,7 +313,7 @@ func (l *Log) Close(ctx context.Context) error {
 		reset := l.interruptible(ctx)
 		l.buf = append(l.buf[:0], l.remainder...)
 		if err := l.flush(ctx); err != nil {
-			tornErr = fmt.Errorf("event log: the last line is cut off: %w", err)
+			tornErr = fmt.Errorf("event log: the last line is incomplete: %w", err)
 		}
 		reset()
 	}
@@ -330,7 +331,7 @@ func (l *Log) Close(ctx context.Context) error {
 			return errors.Join(tornErr, fmt.Errorf("event log: %w", err))
 		}
 	case <-ctx.Done():
-		return errors.Join(tornErr, fmt.Errorf("event log: its last events may not outlive a crash of the machine: %w", ctx.Err()))
+		return errors.Join(tornErr, fmt.Errorf("event log: flushing the file to disk did not finish in time; the last events may be lost if the machine crashes: %w", ctx.Err()))
 	}
 	return tornErr
 }

@@ -14,7 +14,7 @@ import (
 // process that was suspended during a write must not block every other run.
 const lockWait = 5 * time.Second
 
-// shared is a regular file that other processes may append to as well. It serializes writes
+// An appender is a regular file that other processes may append to as well. It serializes writes
 // with a flock(2) lock, and detects whether the file ends in the middle of a line: a process
 // that is killed during a large write, or that fills the disk, leaves part of a line.
 //
@@ -34,7 +34,7 @@ type appender struct {
 
 	stat     syscall.Stat_t
 	locked   bool
-	timedOut bool // the last wait for the lock timed out: keep the next one short
+	timedOut bool // the last wait for the lock timed out, so the next one is shorter
 	warned   bool
 }
 

@@ -1,13 +1,13 @@
-// Package pubsub sends events to a topic of Google Pub/Sub.
+// Package pubsub sends events to a Google Pub/Sub topic.
 //
-//	Write ─▶ 1,000 events or 10 MB each ─▶ Publish
+//	Write ─▶ batches of up to 1,000 events or 10 MB ─▶ Publish
 //
-// # The guarantee
+// # Guarantee
 //
-// Write returns nil once Pub/Sub has every event, and a subscription that keeps them.
-// While Pub/Sub cannot be reached, Write tries again until its ctx ends: whoever writes
-// waits, and so nothing is acknowledged that was not told.
+// Write returns nil once Pub/Sub has stored every event for the subscription. While Pub/Sub is
+// unreachable, Write retries until its ctx ends. The caller waits, so no task is acknowledged
+// before its event is stored.
 //
-// An event is told whole, or, where it is larger than Pub/Sub takes, with its
-// result or exception cut and marked as such.
+// If an event is larger than Pub/Sub accepts, its result or exception is truncated, and marked
+// as truncated.
 package pubsub

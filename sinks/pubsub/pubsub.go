@@ -15,19 +15,20 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// errClosed says that the Sink was closed.
+// ErrClosed is returned by Write after Close.
 var errClosed = errors.New("pubsub: the event queue is closed")
 
-// Options say which queue. Only Queue and Project are required.
+// Options configures a Sink. Only Queue and Project are required.
 type Options struct {
-	// Queue is the queue's name; the topic's is the same with "-topic", and its
-	// subscription's with "-subscription".
+	// Queue is the name of the queue. The names of the topic and the subscription are Queue
+	// with the suffixes "-topic" and "-subscription".
 	Queue string
-	// Project is the id of the project.
+	// Project is the project id.
 	Project string
-	// Region is the region whose endpoint is asked; see gcp.Place.
+	// Region is the region whose endpoint is used. Defaults to the global endpoint.
 	Region string
-	// ClientOptions are for the clients, such as credentials. Default: see gcp.Connect.
+	// ClientOptions are options for the API clients, such as credentials. Defaults to
+	// Application Default Credentials.
 	ClientOptions []option.ClientOption
 	// ExactlyOnce enables exactly-once delivery for a subscription that Open creates. Open
 	// returns an error for an existing subscription without it.
@@ -38,7 +39,7 @@ type Options struct {
 	// Reporter logs failed requests that are retried. May be nil.
 	Reporter *retry.Reporter
 
-	suspectTime time.Duration // see again.Options; tests shorten it
+	suspectTime time.Duration // see retry.Options; tests shorten it
 }
 
 // A Sink sends events to a queue.
@@ -49,13 +50,12 @@ type Sink struct {
 	closing sync.Once
 }
 
-// Open looks up the queue, with the credentials of gcp.Connect. It creates the topic and the
-// subscription if they are missing, because messages published to a topic without a
-// subscription are lost. It returns an error if the events could not be received from the
-// subscription.
+// Open looks up the queue. It creates the topic and the subscription if they are missing,
+// because messages published to a topic without a subscription are lost. It returns an error if
+// the events could not be received from the subscription. The caller must close the Sink.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if opts.Queue == "" {
-		return nil, errors.New("pubsub: no event queue is named")
+		return nil, errors.New("pubsub: the name of the event queue is empty")
 	}
 	clients, err := pubsubapi.NewClients(ctx, pubsubapi.Location{Project: opts.Project, Region: opts.Region}, opts.ClientOptions...)
 	if err != nil {
@@ -72,7 +72,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	}, nil
 }
 
-// Write sends events, and returns once Pub/Sub has them all; see pipeline.Sink.
+// Write sends events, and returns once Pub/Sub has stored all of them; see pipeline.Sink.
 func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -99,7 +99,8 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	}
 }
 
-// Close sends what is on its way; see pipeline.Sink. Close again does nothing.
+// Close sends the events that are waiting, and closes the clients; see pipeline.Sink. A second
+// Close does nothing.
 func (s *Sink) Close(ctx context.Context) (err error) {
 	s.closing.Do(func() {
 		s.sender.Close(ctx)

@@ -1,13 +1,12 @@
-// Package sqs sends events to a queue of AWS SQS.
+// Package sqs sends events to an AWS SQS queue.
 //
-//	Write ─▶ 10 events or 1 MiB each ─▶ SendMessageBatch
+//	Write ─▶ batches of up to 10 events or 1 MiB ─▶ SendMessageBatch
 //
-// # The guarantee
+// # Guarantee
 //
-// Write returns nil once SQS has every event. While SQS cannot be reached, Write
-// tries again until its ctx ends: whoever writes waits, and so nothing is
-// acknowledged that was not told.
+// Write returns nil once SQS has stored every event. While SQS is unreachable, Write retries
+// until its ctx ends. The caller waits, so no task is acknowledged before its event is stored.
 //
-// An event is told whole, or, where it is larger than the queue takes, with its
-// result or exception cut and marked as such.
+// If an event is larger than the queue accepts, its result or exception is truncated, and
+// marked as truncated.
 package sqs

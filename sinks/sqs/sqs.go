@@ -13,18 +13,18 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// errClosed says that the Sink was closed.
+// ErrClosed is returned by Write after Close.
 var errClosed = errors.New("sqs: the event queue is closed")
 
-// Options say which queue. Only Queue is required.
+// Options configures a Sink. Only Queue is required.
 type Options struct {
-	// Queue is the queue's name, or its address (https://…). To one whose name ends in
-	// aws.FIFO each event is sent exactly once.
+	// Queue is the name or the URL of the queue. A FIFO queue, whose name ends in ".fifo",
+	// gets each event exactly once.
 	Queue string
-	// Region is the queue's region. Default: as the AWS command line finds it.
+	// Region is the region of the queue. Defaults to the region in the AWS configuration.
 	Region string
-	// Linger is how long an event waits for others of other Writes to go with it.
-	// Default 10 ms.
+	// Linger is how long an event waits for events of other Writes, to be sent in one
+	// request. Defaults to 10ms.
 	Linger time.Duration
 	// Reporter logs failed requests that are retried. May be nil.
 	Reporter *retry.Reporter
@@ -37,11 +37,12 @@ type Sink struct {
 	sender  *sqsapi.Sender
 }
 
-// Open finds the queue, with the credentials, region and endpoint of aws.Config, and
-// creates it where it is missing.
+// Open looks up the queue, with the default AWS configuration (the environment, the shared
+// files, and the role of the container or the instance). It creates the queue if it does not
+// exist. The caller must close the Sink.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if opts.Queue == "" {
-		return nil, errors.New("sqs: no event queue is named")
+		return nil, errors.New("sqs: the name of the event queue is empty")
 	}
 	c, err := sqsapi.NewClient(ctx, opts.Region)
 	if err != nil {
@@ -65,7 +66,7 @@ func open(ctx context.Context, c sqsapi.Client, opts Options) (*Sink, error) {
 	}, nil
 }
 
-// Write sends events, and returns once SQS has them all; see pipeline.Sink.
+// Write sends events, and returns once SQS has stored all of them; see pipeline.Sink.
 func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -92,11 +93,11 @@ func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	}
 }
 
-// Close sends what is on its way; see pipeline.Sink. Close again does nothing.
+// Close sends the events that are waiting; see pipeline.Sink. A second Close does nothing.
 func (s *Sink) Close(ctx context.Context) error {
 	s.sender.Close(ctx)
 	return nil
 }
 
-// text is the event's JSON as SQS takes it.
+// text returns the JSON of the event as text that SQS accepts.
 func text(e *pipeline.Event) string { return sqsapi.Text(e.AppendJSON(nil)) }

@@ -1,14 +1,13 @@
-// Package function is a source whose tasks come from a Go iterator.
+// Package function provides a source whose tasks come from a Go iterator.
 //
-//	iter.Seq2[Task, error] ─▶ Receive, as slots fall free ─▶ deliveries
+//	iter.Seq2[Task, error] ─▶ Receive, as slots become free ─▶ deliveries
 //
-// # The guarantee
+// # Guarantee
 //
-// Nothing is asked of the iterator before a slot can run it, and it runs in one
-// goroutine at a time.
+// The iterator is asked only for tasks that a slot can run, and runs in one goroutine.
 //
-// # What it is not for
+// # Scope
 //
-// Its tasks cannot be given back: a task that is interrupted or retried is gone
-// when the program ends, as with any local source.
+// As with any local source, tasks cannot be released to another worker: an interrupted task is
+// lost when the program ends.
 package function

@@ -13,13 +13,13 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Source takes tasks from a Go iterator, which runs in a goroutine that the
-// Source owns from the first Receive until Close.
+// A Source receives tasks from a Go iterator. The iterator runs in a goroutine that the Source
+// owns, from the first Receive until Close.
 type Source struct {
 	tasks iter.Seq2[pipeline.Task, error]
 
 	started   bool
-	requested int // tasks that have been asked for and not been received
+	requested int // number of tasks that were requested and have not been received
 	n         int64
 	err       error // final
 	batch     pipeline.DeliveryArena
@@ -28,7 +28,7 @@ type Source struct {
 	items    chan item
 	quit     chan struct{}
 	ended    chan struct{}
-	closeErr error // of an iterator that panicked once it was told to end; read after ended
+	closeErr error // from an iterator that panicked during Close; read after ended is closed
 	close    sync.Once
 }
 
@@ -37,17 +37,16 @@ type item struct {
 	err  error
 }
 
-// mostAsked is how many tasks are asked for at once.
+// maxRequest is the maximum number of tasks per request.
 const maxRequest = 64
 
-// New returns a source of the tasks that tasks yields. It is asked for as many only
-// as slots can run, from one goroutine at a time, so a sequence
-// without an end costs no memory. An error that it yields ends the run, after
-// the tasks before it have been run; so does a task without an ID or whose Data
-// is empty.
+// New returns a Source of the tasks that the iterator yields. The iterator is asked only for
+// tasks that slots can run, so an infinite sequence is possible. It runs in one goroutine. If it
+// yields an error, a task without an ID, or a task with empty Data, the run ends with an error
+// after the tasks before it have been run.
 //
-// An iterator that blocks delays nobody but itself; if it still blocks when the
-// run ends, Close gives up on it.
+// A blocked iterator delays no running task. If it still blocks at the end of the run, Close
+// returns an error and abandons its goroutine.
 func New(tasks iter.Seq2[pipeline.Task, error]) *Source {
 	return &Source{
 		tasks:  tasks,
@@ -56,7 +55,7 @@ func New(tasks iter.Seq2[pipeline.Task, error]) *Source {
 	}
 }
 
-// Of returns a source of the tasks given.
+// Of returns a Source of the given tasks.
 func Of(tasks ...pipeline.Task) *Source {
 	return New(func(yield func(pipeline.Task, error) bool) {
 		for _, t := range tasks {
@@ -67,7 +66,7 @@ func Of(tasks ...pipeline.Task) *Source {
 	})
 }
 
-// Receive returns the next tasks, as soon as there is one; see pipeline.Source.
+// Receive returns the next tasks; see pipeline.Source. It waits until there is at least one.
 func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	if s.err != nil {
 		return nil, s.err
@@ -84,7 +83,7 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 		select {
 		case s.demand <- n:
 			s.requested = n
-		case <-s.ended: // without a task, so it has ended or panicked
+		case <-s.ended: // the iterator has ended, and items has its error or is closed
 			s.requested = 1
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -98,8 +97,8 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 	}
 }
 
-// take makes deliveries of an item and of those that are there already. What is wrong
-// with one comes after the tasks before it.
+// collect converts the item, and further items that are available, to deliveries. The error of
+// an invalid item is returned after the tasks before it.
 func (s *Source) collect(it item, ok bool, limit int) ([]*pipeline.Delivery, error) {
 	ds := make([]*pipeline.Delivery, 0, min(limit, s.requested))
 	for {
@@ -123,7 +122,7 @@ func (s *Source) collect(it item, ok bool, limit int) ([]*pipeline.Delivery, err
 	}
 }
 
-// check says whether the nth item ends the source.
+// check returns an error if the nth item is invalid, and io.EOF after the last one.
 func check(n int64, it item, ok bool) error {
 	switch {
 	case !ok:
@@ -138,7 +137,7 @@ func check(n int64, it item, ok bool) error {
 	return nil
 }
 
-// run runs the iterator, which makes as many tasks as are asked for.
+// run runs the iterator, which continues only while tasks are requested.
 func (s *Source) run() {
 	defer close(s.ended)
 	defer close(s.items)
@@ -146,7 +145,7 @@ func (s *Source) run() {
 	if wanted == 0 {
 		return
 	}
-	// A function that ends its goroutine has not come to its end.
+	// The error if the iterator calls runtime.Goexit; cleared below if it returns or panics.
 	panicErr := errGoexit
 	defer func() {
 		if panicErr != nil && !s.send(item{err: panicErr}) {
@@ -172,7 +171,8 @@ func (s *Source) run() {
 	}
 }
 
-// awaitDemand returns how many tasks are wanted; 0: no more.
+// awaitDemand waits for the next request, and returns its number of tasks. It returns 0 after
+// Close.
 func (s *Source) awaitDemand() int {
 	select {
 	case n := <-s.demand:
@@ -184,7 +184,7 @@ func (s *Source) awaitDemand() int {
 
 func (s *Source) send(it item) bool {
 	select {
-	case <-s.quit: // also where there is room: nobody would receive it
+	case <-s.quit: // even if the channel has room, because the item would not be received
 		return false
 	default:
 	}
@@ -198,15 +198,14 @@ func (s *Source) send(it item) bool {
 
 var (
 	errNoID   = errors.New("the task has no ID")
-	errNoData = errors.New("the task has no Data; it is raw JSON, such as null or {}")
-	errGoexit = errors.New("it ended its goroutine (runtime.Goexit), and so before its last task")
-	errClosed = errors.New("the function was ended by Close")
+	errNoData = errors.New("the task has no Data; set it to raw JSON, such as null or {}")
+	errGoexit = errors.New("the function called runtime.Goexit before its last task")
+	errClosed = errors.New("function source is closed")
 )
 
-// Close ends the iterator: where it waits in yield, that returns false, and its
-// deferred functions run. A panic in them is Close's error. Where it has not
-// returned when ctx ends, Close returns an error and leaves it behind. A second
-// Close does nothing.
+// Close stops the iterator: yield returns false, and the iterator's deferred functions run. If
+// they panic, Close returns the panic as an error. If the iterator has not returned when ctx
+// ends, Close returns an error and abandons its goroutine. A second Close does nothing.
 func (s *Source) Close(ctx context.Context) error {
 	first := false
 	s.close.Do(func() { first = true; close(s.quit) })
@@ -214,7 +213,7 @@ func (s *Source) Close(ctx context.Context) error {
 		return nil
 	}
 	if s.err == nil {
-		s.err = errClosed // a Receive after Close is a fault; it shall not hang
+		s.err = errClosed // so that a Receive after Close returns instead of blocking
 	}
 	if !s.started {
 		return nil
@@ -222,10 +221,10 @@ func (s *Source) Close(ctx context.Context) error {
 	select {
 	case <-s.ended:
 	case <-ctx.Done():
-		return fmt.Errorf("the function that makes the tasks has not returned: %w", ctx.Err())
+		return fmt.Errorf("the function that generates the tasks has not returned: %w", ctx.Err())
 	}
 	if s.closeErr != nil {
-		return fmt.Errorf("the function that makes the tasks: %w", s.closeErr)
+		return fmt.Errorf("the function that generates the tasks: %w", s.closeErr)
 	}
 	return nil
 }

@@ -172,7 +172,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"no Data", func(yield func(pipeline.Task, error) bool) { yield(pipeline.Task{ID: "x"}, nil) },
-			nil, `task 3 of the function, "x": the task has no Data; it is raw JSON, such as null or {}`,
+			nil, `task 3 of the function, "x": the task has no Data; set it to raw JSON, such as null or {}`,
 		},
 		{
 			"a panic", func(func(pipeline.Task, error) bool) { panic(boom) },
@@ -180,7 +180,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"the end of its goroutine", func(func(pipeline.Task, error) bool) { runtime.Goexit() },
-			nil, "task 3 of the function: it ended its goroutine (runtime.Goexit), and so before its last task",
+			nil, "task 3 of the function: the function called runtime.Goexit before its last task",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -1,20 +1,19 @@
-// Package pubsub takes tasks from a subscription of Google Pub/Sub.
+// Package pubsub receives tasks from a Google Pub/Sub subscription.
 //
 //	Receive ─▶ polls (Pull, 100 messages each) ─▶ Delivery
-//	Ack     ─▶ Acknowledge, 1,000 at once
+//	Ack     ─▶ Acknowledge, 1,000 messages per request
 //	Release ─▶ ModifyAckDeadline to 0 or the delay
 //	Extend  ─▶ ModifyAckDeadline
 //
-// # The guarantee
+// # Guarantee
 //
-// What has been received is returned by Receive, or released: also where Receive is
-// told to end while a poll is under way. A message that is no task is told of by
-// Options.Malformed before it is acknowledged. Where the subscription delivers exactly
-// once, an acknowledgment that succeeds is final, and one that comes too late is
-// reported as a lease that is lost. A subscription that is there is never changed.
+// Every received message is either returned by Receive or released, even if the context of
+// Receive ends during a poll. A malformed message is passed to Options.OnMalformed before it is
+// acknowledged. With exactly-once delivery, a successful acknowledgment is final, and a late
+// one returns pipeline.ErrLeaseLost. The subscription is never changed.
 //
-// # What it is not for
+// # Scope
 //
-// It keeps no lease by itself (stages.Extender does), knows no retry, and creates no
-// queue.
+// The package does not extend leases on its own (stages.Extender does), does not decide about
+// retries of tasks, and does not create queues.
 package pubsub

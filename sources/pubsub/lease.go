@@ -17,14 +17,14 @@ import (
 type lease struct {
 	s              *Source
 	id             string
-	firstExtension <-chan struct{} // closed when its first extension is over
+	firstExtension <-chan struct{} // closed when the request of extendFirst has ended
 	expires        time.Time
 }
 
-// change is a change of a message's deadline.
+// change is a change of the ack deadline of a message.
 type change struct {
 	id    string
-	after int32 // seconds until it can be pulled again
+	after int32 // seconds until the message can be pulled again
 }
 
 func (l *lease) ExpiresAt() time.Time { return l.expires }
@@ -33,7 +33,7 @@ func (l *lease) Ack(ctx context.Context) error {
 	return l.s.retry(ctx, "Acknowledge", func() error { return l.s.acks.Do(ctx, l.id) })
 }
 
-// Release has it pulled again after the delay, or after ten minutes.
+// Release makes the message available again after delay, but at most after ten minutes.
 func (l *lease) Release(ctx context.Context, delay time.Duration) error {
 	if err := l.awaitFirstExtension(ctx); err != nil {
 		return err
@@ -47,12 +47,13 @@ func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) 
 		return time.Time{}, err
 	}
 	d = min(d, pubsubapi.MaxAckDeadline).Truncate(time.Second)
-	began := time.Now() // the answer may take its time
+	began := time.Now() // count from before the request, because the response may be slow
 	err := l.s.retry(ctx, "ModifyAckDeadline", func() error { return l.s.extends.Do(ctx, change{l.id, pubsubapi.Seconds(d)}) })
 	return began.Add(d), err
 }
 
-// wait waits for the first extension: one that came after what follows would undo it.
+// awaitFirstExtension waits for the request of extendFirst: it would undo a later change of the
+// deadline if it arrived after it.
 func (l *lease) awaitFirstExtension(ctx context.Context) error {
 	select {
 	case <-l.firstExtension:
@@ -62,7 +63,8 @@ func (l *lease) awaitFirstExtension(ctx context.Context) error {
 	}
 }
 
-// again does what is worth another try until ctx ends.
+// retry calls do, and retries transient errors until ctx ends. A lost lease is returned as
+// ErrLeaseLost, and any other permanent error as ErrPermanent.
 func (s *Source) retry(ctx context.Context, action string, do func() error) error {
 	err := s.clients.Retry(ctx, action, batch.ErrClosed, do)
 	switch {
@@ -82,7 +84,7 @@ func (s *Source) acknowledge(ctx context.Context, ids []string) []error {
 	})
 }
 
-// modify makes a request for each of the deadlines that are asked for: as a rule one.
+// modify sends one request per distinct deadline in changes. Usually there is only one.
 func (s *Source) modify(ctx context.Context, changes []change) []error {
 	errs := make([]error, len(changes))
 	at := map[int32][]int{}
@@ -106,8 +108,9 @@ func (s *Source) modify(ctx context.Context, changes []change) []error {
 	return errs
 }
 
-// each is what came of each message of a request for all. Where one of them may be why
-// all of it was refused, and it is not said which, it makes a request for each half.
+// requestEach sends a request with all ids, and returns the error of each. If Pub/Sub rejects
+// the request because of one id and does not say which, requestEach sends one request for each
+// half.
 func (s *Source) requestEach(ids []string, request func(ids []string) error) []error {
 	began := time.Now()
 	err := request(ids)

@@ -13,48 +13,53 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// Options say which subscription. Only Queue and Project are required.
+// Options configures a Source. Only Queue and Project are required.
 type Options struct {
-	// Queue is the queue's name; the subscription's is the same with "-subscription".
+	// Queue is the name of the queue. The name of the subscription is Queue with the suffix
+	// "-subscription".
 	Queue string
-	// Project is the id of the project.
+	// Project is the project id.
 	Project string
-	// Region is the region whose endpoint is asked; see gcp.Place.
+	// Region is the region whose endpoint is used. Defaults to the global endpoint.
+	// Exactly-once delivery requires that all workers use the same region.
 	Region string
-	// ClientOptions are for the clients, such as credentials. Default: see gcp.Connect.
+	// ClientOptions are options for the API clients, such as credentials. Defaults to
+	// Application Default Credentials.
 	ClientOptions []option.ClientOption
-	// Lease is how long a message is asked for once it has come: whole seconds, 600 at
-	// most. Where the subscription's own deadline is another, a first extension goes
-	// out at once. Default 60 s.
+	// Lease is the ack deadline of a received message, in whole seconds from 1 s to 600 s. If
+	// the subscription has a different deadline, a first extension is sent immediately.
+	// Defaults to 60s.
 	Lease time.Duration
-	// Wait is how long a pull waits for a message: 1 s to 90 s. As long may Close take,
-	// since a message that comes as a pull is cancelled is hidden until its deadline.
-	// Default 3 s. It is no more than a third of Lease, or of the subscription's deadline if
-	// that is shorter: a lease is counted from the request (see poll.MaxWait).
+	// Wait is how long a pull waits for a message, from 1 s to 90 s. Close can take that
+	// long, because messages that Pub/Sub sends to a canceled pull are unavailable until their
+	// deadline. Wait is limited to a third of Lease, and of the subscription's deadline,
+	// because a lease is counted from the request. Defaults to 3s.
 	Wait time.Duration
-	// Linger is how long an acknowledgment, release or extension waits for others
-	// to go with it. Default 10 ms.
+	// Linger is how long an acknowledgment, release or extension waits for others, to be sent
+	// in one request. Defaults to 10ms.
 	Linger time.Duration
-	// ExactlyOnce refuses a subscription that does not deliver exactly once.
+	// ExactlyOnce makes Open return an error for a subscription without exactly-once
+	// delivery.
 	ExactlyOnce bool
-	// CountAttempts refuses a subscription that does not count how often it delivers a
-	// message: those do that have a dead-letter policy. Else each attempt is the first.
+	// CountAttempts makes Open return an error for a subscription without a dead-letter
+	// policy, because Pub/Sub counts deliveries only if there is one. Otherwise every attempt
+	// has the number 1.
 	CountAttempts bool
-	// Raw has every message handed over as it is: Task.ID is the message's id, and
-	// Task.Data its body, which need not be JSON.
+	// Raw disables parsing: Task.ID is the message id, and Task.Data is the body, which need
+	// not be JSON.
 	Raw bool
-	// Malformed is told of each message that is no task: its body, and what is wrong
-	// with it. It is acknowledged once Malformed has returned nil. Default: the message
-	// is left in the queue, and an error ends the run. It may be called from
-	// several goroutines at once; its ctx ends with the message's lease.
+	// OnMalformed is called with the body of each malformed message and the reason. The
+	// message is acknowledged once OnMalformed has returned nil. It may be called from several
+	// goroutines concurrently; its ctx ends with the message's lease. Defaults to nil: then a
+	// malformed message is released, and Receive returns an error.
 	OnMalformed func(ctx context.Context, body string, reason error) error
-	// Log receives what goes wrong and is tried again.
+	// Log receives warnings about malformed messages that could not be reported or deleted.
 	Log zerolog.Logger
-	// Reporter logs failed requests that are repeated. Share one between all users of the
+	// Reporter logs failed requests that are retried. Share one between all users of the
 	// provider, so that an outage is logged once. Defaults to one that writes to Log.
 	Reporter *retry.Reporter
 
-	receiveTimeout, slowAfter, suspectTime time.Duration // see poll.Options; shorter in tests
+	receiveTimeout, slowAfter, suspectTime time.Duration // see queuepoll.Options; tests shorten them
 }
 
 func (o Options) withDefaults() Options {
@@ -75,18 +80,19 @@ const maxWait = 90 * time.Second
 func (o Options) validate() error {
 	var errs []error
 	if o.Queue == "" {
-		errs = append(errs, errors.New("no queue is named"))
+		errs = append(errs, errors.New("the queue name is empty"))
 	}
 	if o.Lease < time.Second || o.Lease > pubsubapi.MaxAckDeadline {
-		errs = append(errs, fmt.Errorf("a lease of %v: Pub/Sub has from 1 s to 10 min", o.Lease))
+		errs = append(errs, fmt.Errorf("lease of %v: Pub/Sub accepts 1 s to 10 min", o.Lease))
 	}
 	if o.Wait < time.Second || o.Wait > maxWait {
-		errs = append(errs, fmt.Errorf("a wait of %v: give from 1 s to 90 s", o.Wait))
+		errs = append(errs, fmt.Errorf("wait of %v: use 1 s to 90 s", o.Wait))
 	}
 	return errors.Join(errs...)
 }
 
-// Open finds the subscription, with the credentials of gcp.Connect.
+// Open looks up the subscription, with the Application Default Credentials unless
+// Options.ClientOptions has others. The caller must close the Source.
 func Open(ctx context.Context, opts Options) (*Source, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -105,8 +111,8 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	return newSource(clients, queue, info.AckDeadline, opts), nil
 }
 
-// look asks for the subscription, and says where it is not as it has to be. Who may
-// pull need not be one who may ask: then the shortest deadline is taken for granted.
+// checkSubscription requests the subscription and checks that it has the required properties. If
+// the credentials have no permission to read it, the minimum ack deadline is assumed.
 func checkSubscription(ctx context.Context, queue *pubsubapi.Queue, opts Options) (pubsubapi.Info, error) {
 	info, err := queue.Info(ctx)
 	switch {

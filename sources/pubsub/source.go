@@ -16,31 +16,32 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// maxPullMessages is how many messages a pull asks for at most. Pub/Sub often returns fewer
-// than there are, so that several at once get more than one that asks for all.
+// maxPullMessages is the maximum number of messages per Pull request. Pub/Sub often returns
+// fewer messages than it has, so several concurrent pulls get more than a large one.
 const maxPullMessages = 100
 
-// What a request about messages takes (Google: Pub/Sub quotas and limits, 512 KiB).
+// The limits of an Acknowledge or ModifyAckDeadline request, in ack ids and their bytes
+// (Google: Pub/Sub quotas and limits, 512 KiB).
 const (
 	maxRequestIDs     = 1000
 	maxRequestIDBytes = 500_000
 )
 
-// A Source takes tasks from a subscription. It never ends by itself.
+// A Source receives tasks from a subscription. It is never exhausted.
 type Source struct {
 	clients  *pubsubapi.Clients
 	client   *apiv1.SubscriptionAdminClient
 	queue    *pubsubapi.Queue
-	deadline time.Duration // the subscription's own
+	deadline time.Duration // the ack deadline of the subscription
 	opts     Options
 	poller   *queuepoll.Poller
 
 	acks              *batch.Batcher[string]
 	extends, releases *batch.Batcher[change]
 
-	firstExtensions sync.WaitGroup     // extensions of what has just come
-	ctx             context.Context    // of those
-	cancel          context.CancelFunc // ends with Close
+	firstExtensions sync.WaitGroup     // open requests of extendFirst
+	ctx             context.Context    // of those requests
+	cancel          context.CancelFunc // called by Close
 	closing         sync.Once
 }
 
@@ -63,11 +64,12 @@ func newSource(clients *pubsubapi.Clients, queue *pubsubapi.Queue, deadline time
 	return s
 }
 
-// Receive returns the tasks of the next messages; see pipeline.Source. It asks for as
-// many as it may return, a hundred at once, and for more at once while there are any.
+// Receive returns the tasks of the next messages; see pipeline.Source. It requests up to limit
+// messages, at most 100 per request, and sends more concurrent requests as long as messages
+// arrive.
 //
-// An error that another try would only meet again, such as a subscription that is not
-// there, ends it for good. Whatever else Pub/Sub or the network answers is tried again.
+// Transient errors are retried. After a permanent error, such as a missing subscription, this
+// and all further calls return that error.
 func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	return s.poller.Receive(ctx, limit)
 }
@@ -77,11 +79,12 @@ func (s *Source) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 	return s.poller.ReceiveUntilIdle(ctx, limit, idleAt)
 }
 
-// Unanswered is when Pub/Sub last could not be asked; see pipeline.Prober.
+// LastFailure returns the time at which Pub/Sub was last unreachable; see
+// pipeline.HealthReporter.
 func (s *Source) LastFailure() time.Time { return s.poller.LastFailure() }
 
-// Close ends the polls, and returns once what they have brought has been released
-// and what is to be settled has been. Close again does nothing.
+// Close stops the polls, releases the messages that Receive has not returned, waits for the
+// open settlements, and closes the clients. A second Close does nothing.
 func (s *Source) Close(ctx context.Context) (err error) {
 	s.closing.Do(func() {
 		s.poller.Close(ctx)
@@ -97,21 +100,20 @@ func (s *Source) Close(ctx context.Context) (err error) {
 	return err
 }
 
-// ask makes one pull. It waits for Options.Wait, also if less is asked for: a pull that is
-// canceled before Pub/Sub has answered can take messages that then stay hidden until their
-// deadline.
+// pull sends one Pull request. It waits for Options.Wait even if wait is shorter: messages
+// that Pub/Sub sends to a canceled pull are unavailable until their ack deadline.
 func (s *Source) pull(ctx context.Context, n int, wait time.Duration, _ string) ([]queuepoll.Message, error) {
 	pull, cancel := context.WithTimeout(ctx, max(wait, queuepoll.MaxWait(s.opts.Wait, s.initialLease())))
 	defer cancel()
 	sent := boottime.Now()
 	out, err := s.client.Pull(pull, &pubsubpb.PullRequest{Subscription: s.queue.Subscription, MaxMessages: int32(n)})
 	if err != nil && pull.Err() != nil && ctx.Err() == nil {
-		return nil, s.probe(ctx) // there is nothing, or nobody to say so
+		return nil, s.probe(ctx) // there are no messages, or Pub/Sub is unreachable
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(out.GetReceivedMessages()) == 0 { // it need not have waited
+	if len(out.GetReceivedMessages()) == 0 { // Pub/Sub may respond before the wait is over
 		return nil, nil
 	}
 	first := s.extendFirst(out.GetReceivedMessages())
@@ -126,11 +128,11 @@ func (s *Source) pull(ctx context.Context, n int, wait time.Duration, _ string) 
 	return messages, nil
 }
 
-// held is how long a message is held at least, before its lease is renewed.
+// initialLease returns the minimum duration of a lease before it is first extended.
 func (s *Source) initialLease() time.Duration { return min(s.deadline, s.opts.Lease) }
 
-// probe tells a queue that has nothing from a network that is away: a pull that has
-// waited for long enough ends the same way. Any answer will do.
+// probe checks that Pub/Sub is reachable. A pull that times out ends in the same way whether
+// the queue is empty or the network is down. Any response, even a denied one, is sufficient.
 func (s *Source) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pubsubapi.RequestTimeout)
 	defer cancel()
@@ -141,10 +143,10 @@ func (s *Source) probe(ctx context.Context) error {
 	return err
 }
 
-// extendFirst asks for the messages for as long as the lease is to be, where they are
-// held for another time: one that is shorter could be over before the lease is first
-// renewed, and one that is longer would keep the tasks of a worker that dies. It does
-// not wait for it; what it returns is closed when it has been done.
+// extendFirst sets the ack deadline of new messages to Options.Lease if the subscription has a
+// different one. A shorter deadline could pass before the lease is first extended; a longer one
+// would delay the redelivery of the tasks of a crashed worker. extendFirst does not wait for
+// the request; the returned channel is closed when it has ended.
 func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct{} {
 	done := make(chan struct{})
 	if s.deadline == s.opts.Lease {
@@ -160,8 +162,8 @@ func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct
 		var errs []error
 		guarded := retry.Guard(func() error { errs = s.modify(s.ctx, changes); return nil })
 		for _, err := range append(errs, guarded) {
-			if err != nil { // there is time for another try, which the renewal is
-				s.opts.Log.Debug().Err(err).Msg("a lease could not be extended as its message came")
+			if err != nil { // the next extension retries it in time
+				s.opts.Log.Debug().Err(err).Msg("could not extend the lease of a new message")
 				break
 			}
 		}

@@ -1,19 +1,18 @@
-// Package sqs takes tasks from a queue of AWS SQS.
+// Package sqs receives tasks from an AWS SQS queue.
 //
 //	Receive ─▶ polls (10 messages each) ─▶ Delivery
 //	Ack     ─▶ DeleteMessageBatch
 //	Release ─▶ ChangeMessageVisibilityBatch, 0 or the delay
 //	Extend  ─▶ ChangeMessageVisibilityBatch
 //
-// # The guarantee
+// # Guarantee
 //
-// What has been received is returned by Receive, or released: also where Receive is
-// told to end while a poll is under way. A message that is no task is told of by
-// Options.Malformed before it is deleted. The receives, deletions, releases and
-// extensions wait for none of each other.
+// Every received message is either returned by Receive or released, even if the context of
+// Receive ends during a poll. A malformed message is passed to Options.OnMalformed before it is
+// deleted. Receives, deletions, releases and extensions do not wait for each other.
 //
-// # What it is not for
+// # Scope
 //
-// It keeps no lease by itself (stages.Extender does), knows no retry, and creates no
-// queue.
+// The package does not extend leases on its own (stages.Extender does), does not decide about
+// retries of tasks, and does not create queues.
 package sqs

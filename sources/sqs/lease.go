@@ -19,14 +19,14 @@ import (
 type lease struct {
 	s       *Source
 	handle  string
-	sent    time.Time // when its receive was, by package boottime
+	sent    time.Time // time of the receive request, by package boottime
 	expires time.Time
 }
 
-// visibility is a change of a message's visibility timeout.
+// visibility is a change of the visibility timeout of a message.
 type visibility struct {
 	handle string
-	after  int32 // seconds until it can be received again
+	after  int32 // seconds until the message can be received again
 }
 
 func (l *lease) ExpiresAt() time.Time { return l.expires }
@@ -40,30 +40,31 @@ func (l *lease) Release(ctx context.Context, delay time.Duration) error {
 	return l.s.retry(ctx, "ChangeMessageVisibility", func() error { return l.s.releases.Do(ctx, change) })
 }
 
-// Extend asks for d from now, or for what is left of MaxHold.
+// Extend extends the lease to d from now, limited to the remaining part of MaxHold.
 func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
 	d = min(d, l.remaining())
 	if d < time.Second {
-		return time.Time{}, fmt.Errorf("%w: SQS lets no message be held for longer than %v", pipeline.ErrLeaseLost, MaxHold)
+		return time.Time{}, fmt.Errorf("%w: SQS keeps a message in flight for at most %v", pipeline.ErrLeaseLost, MaxHold)
 	}
-	began := time.Now() // the answer may take its time
+	began := time.Now() // count from before the request, because the response may be slow
 	change := visibility{handle: l.handle, after: sqsapi.Seconds(d)}
 	err := l.s.retry(ctx, "ChangeMessageVisibility", func() error { return l.s.extends.Do(ctx, change) })
 	return began.Add(d.Truncate(time.Second)), err
 }
 
-// left is what is left of MaxHold, at least: SQS counts from a moment after the request
-// was sent.
+// remaining returns the minimum remaining part of MaxHold: SQS counts from a moment after the
+// receive request was sent.
 func (l *lease) remaining() time.Duration {
 	return max(MaxHold-boottime.Now().Sub(l.sent)-holdMargin, 0)
 }
 
-// holdMargin is how long a request to extend a lease may be on its way.
+// holdMargin is the time reserved for a request that extends the lease.
 const holdMargin = 30 * time.Second
 
 func roundUp(d time.Duration) int32 { return sqsapi.Seconds(d + time.Second - 1) }
 
-// again does what is worth another try until ctx ends.
+// retry calls do, and retries transient errors until ctx ends. A lost lease is returned as
+// ErrLeaseLost, and any other permanent error as ErrPermanent.
 func (s *Source) retry(ctx context.Context, action string, do func() error) error {
 	err := sqsapi.Retry(ctx, sqsapi.RetryOptions{Action: action, Final: batch.ErrClosed, Reporter: s.opts.Reporter, SuspectTime: s.opts.suspectTime}, do)
 	switch {

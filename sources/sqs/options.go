@@ -13,41 +13,42 @@ import (
 	"github.com/ctworker/ctworker/internal/sqsapi"
 )
 
-// MaxHold is for how long SQS lets a message be held in all, from its receive
+// MaxHold is the maximum total time that SQS keeps a message in flight, from its receive
 // (AWS: Amazon SQS visibility timeout).
 const MaxHold = 12 * time.Hour
 
-// Options say which queue. Only Queue is required.
+// Options configures a Source. Only Queue is required.
 type Options struct {
-	// Queue is the queue's name, or its address (https://…).
+	// Queue is the name or the URL of the queue.
 	Queue string
-	// Region is the queue's region. Default: as the AWS command line finds it.
+	// Region is the region of the queue. Defaults to the region in the AWS configuration.
 	Region string
-	// Lease is how long a message is asked for at receive, in whole seconds: as long
-	// as it may be until its lease is first renewed. Default 60 s.
+	// Lease is the visibility timeout of a received message, in whole seconds from 1 s to
+	// MaxHold. The lease must be extended for the first time before it expires. Defaults to
+	// 60s.
 	Lease time.Duration
-	// Wait is how long SQS waits for a message before it answers that there is none:
-	// whole seconds, 20 at most, which is the default. It is no more than a third of
-	// Lease, which is counted from the request: see poll.MaxWait.
+	// Wait is how long a request waits for a message, in whole seconds from 1 s to 20 s.
+	// Defaults to 20s. It is limited to a third of Lease, because a lease is counted from the
+	// request.
 	Wait time.Duration
-	// Linger is how long an acknowledgment, release or extension waits for others
-	// to go with it. Default 10 ms.
+	// Linger is how long an acknowledgment, release or extension waits for others, to be sent
+	// in one request. Defaults to 10ms.
 	Linger time.Duration
-	// Raw has every message handed over as it is: Task.ID is the message's id, and
-	// Task.Data its body, which need not be JSON.
+	// Raw disables parsing: Task.ID is the message id, and Task.Data is the body, which need
+	// not be JSON.
 	Raw bool
-	// Malformed is told of each message that is no task: its body, and what is wrong
-	// with it. It is deleted once Malformed has returned nil. Default: the message
-	// is left in the queue, and an error ends the run. It may be called from
-	// several goroutines at once; its ctx ends with the message's lease.
+	// OnMalformed is called with the body of each malformed message and the reason. The
+	// message is deleted once OnMalformed has returned nil. It may be called from several
+	// goroutines concurrently; its ctx ends with the message's lease. Defaults to nil: then a
+	// malformed message is released, and Receive returns an error.
 	OnMalformed func(ctx context.Context, body string, reason error) error
-	// Log receives what goes wrong and is tried again.
+	// Log receives warnings about malformed messages that could not be reported or deleted.
 	Log zerolog.Logger
-	// Reporter logs failed requests that are repeated. Share one between all users of the
+	// Reporter logs failed requests that are retried. Share one between all users of the
 	// provider, so that an outage is logged once. Defaults to one that writes to Log.
 	Reporter *retry.Reporter
 
-	receiveTimeout, slowAfter, suspectTime time.Duration // see poll.Options; shorter in tests
+	receiveTimeout, slowAfter, suspectTime time.Duration // see queuepoll.Options; tests shorten them
 }
 
 func (o Options) withDefaults() Options {
@@ -68,18 +69,19 @@ const maxWait = 20 * time.Second
 func (o Options) validate() error {
 	var errs []error
 	if o.Queue == "" {
-		errs = append(errs, errors.New("no queue is named"))
+		errs = append(errs, errors.New("the queue name is empty"))
 	}
 	if o.Lease < time.Second || o.Lease > MaxHold {
-		errs = append(errs, fmt.Errorf("a lease of %v: SQS has from 1 s to 12 h", o.Lease))
+		errs = append(errs, fmt.Errorf("lease of %v: SQS accepts 1 s to 12 h", o.Lease))
 	}
 	if o.Wait < time.Second || o.Wait > maxWait {
-		errs = append(errs, fmt.Errorf("a wait of %v: SQS has from 1 s to 20 s", o.Wait))
+		errs = append(errs, fmt.Errorf("wait of %v: SQS accepts 1 s to 20 s", o.Wait))
 	}
 	return errors.Join(errs...)
 }
 
-// Open finds the queue, with the credentials, region and endpoint of aws.Config.
+// Open looks up the queue, with the default AWS configuration (the environment, the shared
+// files, and the role of the container or the instance). The caller must close the Source.
 func Open(ctx context.Context, opts Options) (*Source, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -92,7 +94,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	return open(ctx, c, opts)
 }
 
-// client is what a Source needs of the SDK's *sqs.Client.
+// client has the methods of the SDK's *sqs.Client that a Source needs.
 type client interface {
 	sqsapi.QueueFinder
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
@@ -100,7 +102,7 @@ type client interface {
 	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
 }
 
-// open finds the queue. opts has its defaults.
+// open looks up the queue. The defaults of opts have been applied.
 func open(ctx context.Context, c client, opts Options) (*Source, error) {
 	url, err := sqsapi.QueueURL(ctx, c, opts.Queue, opts.Reporter)
 	if err != nil {

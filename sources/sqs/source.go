@@ -17,7 +17,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Source takes tasks from a queue. It never ends by itself.
+// A Source receives tasks from a queue. It is never exhausted.
 type Source struct {
 	client client
 	url    string
@@ -41,11 +41,12 @@ func newSource(c client, url string, opts Options) *Source {
 	return s
 }
 
-// Receive returns the tasks of the next messages; see pipeline.Source. It asks for as
-// many as it may return, ten at once, and for more tens at once while they come full.
+// Receive returns the tasks of the next messages; see pipeline.Source. It requests up to limit
+// messages, at most ten per request, and sends more concurrent requests as long as the
+// responses are full.
 //
-// An error that another try would only meet again, such as a queue that is not
-// there, ends it for good. Whatever else SQS or the network answers is tried again.
+// Transient errors are retried. After a permanent error, such as a missing queue, this and all
+// further calls return that error.
 func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	return s.poller.Receive(ctx, limit)
 }
@@ -55,11 +56,12 @@ func (s *Source) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 	return s.poller.ReceiveUntilIdle(ctx, limit, idleAt)
 }
 
-// Unanswered is when SQS last could not be asked; see pipeline.Prober.
+// LastFailure returns the time at which SQS was last unreachable; see
+// pipeline.HealthReporter.
 func (s *Source) LastFailure() time.Time { return s.poller.LastFailure() }
 
-// Close ends the polls, and returns once what they have brought has been released
-// and what is to be settled has been. Close again does nothing.
+// Close stops the polls, releases the messages that Receive has not returned, and waits for
+// the open settlements. A second Close does nothing.
 func (s *Source) Close(ctx context.Context) error {
 	s.poller.Close(ctx)
 	s.deletes.Close(ctx)
@@ -68,13 +70,13 @@ func (s *Source) Close(ctx context.Context) error {
 	return nil
 }
 
-// ask makes one receive.
+// receive sends one ReceiveMessage request.
 func (s *Source) receive(ctx context.Context, n int, wait time.Duration, try string) ([]queuepoll.Message, error) {
 	in := &sqs.ReceiveMessageInput{
 		QueueUrl: &s.url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: sqsapi.Seconds(wait),
 		VisibilityTimeout: sqsapi.Seconds(s.opts.Lease), MessageSystemAttributeNames: []types.MessageSystemAttributeName{receiveCount},
 	}
-	if strings.HasSuffix(s.url, sqsapi.FIFOSuffix) { // what an answer that is lost had brought, another try brings again
+	if strings.HasSuffix(s.url, sqsapi.FIFOSuffix) { // if the response is lost, the retry gets the same messages
 		in.ReceiveRequestAttemptId = &try
 	}
 	sent := boottime.Now()
