@@ -16,6 +16,8 @@ import (
 type arguments struct {
 	engine []string // flags of the worker, and unknown flags
 	args   []string // arguments after the flags
+	// version is true if the version was asked for.
+	version bool
 }
 
 // parse splits a command line and sets the program's own flags. Flags end at -- or at the
@@ -35,6 +37,8 @@ func (w *application) parse(args []string) (arguments, error) {
 		own := w.own(name)
 		takesValue, isEngineFlag := known[name]
 		switch {
+		case own == nil && name == versionFlag && !hasValue:
+			parsed.version = true
 		case own != nil && (hasValue || isSwitch(own)):
 			if !hasValue {
 				value = "true"
@@ -165,48 +169,4 @@ func dashed(name string) string {
 		return "-" + name
 	}
 	return "--" + name
-}
-
-// ownFlags returns the program's own flags for help.
-func (w *application) ownFlags() (flags []cli.Flag) {
-	if w.flags == nil {
-		return nil
-	}
-	w.flags.VisitAll(func(f *flag.Flag) { flags = append(flags, ownFlag{f}) })
-	return flags
-}
-
-// ownFlag shows one of the program's own flags in help. Method parse parses it.
-type ownFlag struct{ f *flag.Flag }
-
-// Apply implements cli.Flag.
-func (ownFlag) Apply(*flag.FlagSet) error { return nil }
-
-// Names implements cli.Flag.
-func (o ownFlag) Names() []string { return []string{o.f.Name} }
-
-// IsSet implements cli.Flag.
-func (ownFlag) IsSet() bool { return false }
-
-// IsVisible implements cli.VisibleFlag.
-func (ownFlag) IsVisible() bool { return true }
-
-// GetCategory implements cli.CategorizableFlag.
-func (ownFlag) GetCategory() string { return "This program" }
-
-// String implements cli.Flag. It returns the line for help; the cli package aligns its
-// columns at the tab.
-func (o ownFlag) String() string {
-	value, usage := flag.UnquoteUsage(o.f)
-	text := dashed(o.f.Name)
-	if value != "" && !isSwitch(o.f) {
-		text += " " + value
-	}
-	text += "\t" + strings.ReplaceAll(usage, "\n", " ")
-	switch o.f.DefValue {
-	case "", "0", "0s", "false":
-	default:
-		text += " (default: " + o.f.DefValue + ")"
-	}
-	return text
 }

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
@@ -18,6 +19,7 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/cloudqueue"
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/help"
 	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/function"
@@ -112,49 +114,52 @@ func (w *application) usage(err error) int {
 func (w *application) engine(args []string) int {
 	code := app.ExitOK
 	parsed, faults := w.parse(args)
-	line, wrong := config.Normalize(append(parsed.engine, "--"), w.ownNames()...)
+	line, wrong := config.Normalize(append(parsed.engine, "--"), append(w.ownNames(), versionFlag)...)
 	var known config.Flags
-	app := &cli.App{
-		Name:                  w.name,
-		HelpName:              w.name,
-		UsageText:             w.name + " [flags] [ARGS…]",
-		Description:           w.describe(),
-		Flags:                 append(w.ownFlags(), config.ProgramFlags(&known)...),
-		HideHelpCommand:       true,
-		HideVersion:           true,
-		CustomAppHelpTemplate: config.HelpTemplate,
-		Writer:                os.Stdout,
-		ErrWriter:             os.Stderr,
-		ExitErrHandler:        func(*cli.Context, error) {},
-		OnUsageError:          func(_ *cli.Context, err error, _ bool) error { return err },
-		Action: func(*cli.Context) error {
-			cfg, err := config.Load(config.Sources{
-				Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.tasks != nil, Program: true,
-			})
-			if err := errors.Join(faults, err); err != nil {
-				return errors.Join(err, parsed.misplaced())
-			}
-			if cfg.PrintConfig {
-				return cfg.Print(os.Stdout)
-			}
-			code, err = w.run(cfg, args, parsed.args)
-			return err
-		},
+	asked := questions{version: parsed.version}
+	a := &cli.App{
+		Name:           w.name,
+		HelpName:       w.name,
+		Usage:          summary,
+		UsageText:      w.name + " [flags] [ARGS…]",
+		Description:    w.describe(),
+		Flags:          slices.Concat(w.ownFlags(), config.ProgramFlags(&known), w.questionFlags(&asked)),
+		HideHelp:       true,
+		HideVersion:    true,
+		Writer:         os.Stdout,
+		ErrWriter:      os.Stderr,
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return err },
 	}
-	if err := app.Run(append([]string{w.name}, line...)); err != nil {
+	if shell, ok := completionShell(args); ok {
+		text, err := help.OfApp(a).Completion(shell, w.name)
+		if err != nil {
+			return w.usage(err)
+		}
+		return w.print(text)
+	}
+	a.Action = func(*cli.Context) error {
+		if text := w.answer(asked, a); text != "" {
+			code = w.print(text)
+			return nil
+		}
+		cfg, err := config.Load(config.Sources{
+			Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.tasks != nil, Program: true,
+		})
+		if err := errors.Join(faults, err); err != nil {
+			return errors.Join(err, parsed.misplaced())
+		}
+		if cfg.PrintConfig {
+			code = w.written(cfg.Print(os.Stdout))
+			return nil
+		}
+		code, err = w.run(cfg, args, parsed.args)
+		return err
+	}
+	if err := a.Run(append([]string{w.name}, line...)); err != nil {
 		return w.usage(err)
 	}
 	return code
-}
-
-// describe returns the description for help.
-func (w *application) describe() string {
-	const settings = `Each setting is taken from the command line, else from its environment variable,
-else from the config file, else it has its default.`
-	if w.description == "" {
-		return settings
-	}
-	return w.description + "\n\n" + settings
 }
 
 // run runs the tasks. args is the whole command line, and taskArgs the arguments after its

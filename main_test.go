@@ -268,28 +268,6 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-func TestHelp(t *testing.T) {
-	t.Parallel()
-	p := startProgram(t, t.TempDir(), "flags", "--loud", "--help")
-	p.want(0)
-	for _, want := range []string{
-		"flags [flags]", "Cut things off.", "This program", "--threshold value", "cut off below this value (default: 0.5)", "-o file", "--loud ",
-		"--max-runtime SECONDS", "RMS_CLOUD_TASKS_MAX_RUNTIME", "--max-tasks-per-process",
-	} {
-		if !strings.Contains(p.stdout.String(), want) {
-			t.Errorf("lacks %q:\n%s", want, p.stdout.String())
-		}
-	}
-	if strings.Contains(p.stdout.String(), "--warm") {
-		t.Error("shows a flag that is about a COMMAND")
-	}
-	p = startProgram(t, t.TempDir(), "behave", "--print-config", "-j", "7")
-	p.want(0)
-	if !strings.Contains(p.stdout.String(), "num-simultaneous-tasks: 7") {
-		t.Errorf("printed %s", p.stdout.String())
-	}
-}
-
 // A shutdown request reaches the tasks, which may finish.
 func TestShutdown(t *testing.T) {
 	t.Parallel()

@@ -52,6 +52,11 @@ var programs = map[string]func(){
 		flags.Bool("help", false, "")
 		ctworker.Main(behave, ctworker.WithFlags(flags))
 	},
+	"own-version": func() {
+		flags := flag.NewFlagSet("", flag.ExitOnError)
+		flags.String("version", "1", "the data's version")
+		ctworker.Main(behave, ctworker.WithFlags(flags))
+	},
 	"source":            func() { ctworker.Main(behave, ctworker.WithTasks(numbers)) },
 	"source-in-process": func() { ctworker.Main(behave, ctworker.WithTasks(numbers), ctworker.InProcess()) },
 	"broken-source": func() {

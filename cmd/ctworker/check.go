@@ -21,15 +21,13 @@ Example:
 
 func (p process) checkCommand(code *int) *cli.Command {
 	return &cli.Command{
-		Name:            "protocol-check",
-		Usage:           "check a program that speaks the task protocol",
-		UsageText:       "ctworker protocol-check [--timeout SECONDS] -- COMMAND [ARGS…]",
-		Description:     checkDescription,
-		HideHelpCommand: true,
+		Name:        "protocol-check",
+		Usage:       "check a program that speaks the task protocol",
+		UsageText:   "ctworker protocol-check [--timeout SECONDS] -- COMMAND [ARGS…]",
+		Description: checkDescription,
 		Flags: []cli.Flag{&cli.Float64Flag{
 			Name: "timeout", Usage: "wait at most `SECONDS` for each line, and for the exit", Value: 10,
 		}},
-		OnUsageError: wrongFlag("protocol-check", func() []cli.Flag { return []cli.Flag{&cli.Float64Flag{Name: "timeout"}} }),
 		Action: func(c *cli.Context) error {
 			timeout := time.Duration(c.Float64("timeout") * float64(time.Second))
 			switch {

@@ -20,22 +20,20 @@ of that program. There is nothing in it for a user: run the program itself, as i
 func (p process) engineCommand(faults config.Errors, code *int) *cli.Command {
 	var line config.Flags
 	return &cli.Command{
-		Name:               "engine",
-		Usage:              "run the tasks of a Python program, which starts this",
-		UsageText:          "ctworker engine [flags]",
-		Description:        engineDescription,
-		Hidden:             true,
-		Flags:              config.ProgramFlags(&line),
-		HideHelpCommand:    true,
-		CustomHelpTemplate: config.HelpTemplate,
-		OnUsageError:       func(_ *cli.Context, err error, _ bool) error { return err },
+		Name:         "engine",
+		Usage:        "run the tasks of a Python program, which starts this",
+		UsageText:    "ctworker engine [flags]",
+		Description:  engineDescription,
+		Hidden:       true,
+		Flags:        config.ProgramFlags(&line),
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(c *cli.Context) error {
 			host, err := openHost()
 			if err == nil && c.NArg() > 0 {
 				err = fmt.Errorf("%q is no flag", c.Args().First())
 			}
 			if err != nil {
-				*code = app.Usage(p.stderr, "ctworker", "ctworker engine --help", err)
+				*code = app.Usage(p.stderr, "ctworker", helpOf("engine"), err)
 				return nil
 			}
 			*code = p.engine(host, line, faults)
@@ -55,8 +53,8 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 		return app.Usage(p.stderr, "ctworker", help, err)
 	}
 	if cfg.PrintConfig {
-		if err := cfg.Print(p.stdout); err != nil {
-			return app.Usage(p.stderr, "ctworker", help, err)
+		if err := p.printConfig(cfg); err != nil {
+			return p.failed(err)
 		}
 		return app.ExitOK
 	}

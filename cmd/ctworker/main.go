@@ -1,5 +1,5 @@
 // Command ctworker runs a command over a very large set of tasks, in parallel,
-// each in a process of its own. See the README, or "ctworker run --help".
+// each in a process of its own. See the README, or "ctworker help".
 package main
 
 import (
@@ -8,9 +8,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ctworker/ctworker"
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/help"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -31,33 +31,57 @@ type process struct {
 // main runs the command line and returns the exit code.
 func (p process) main(args []string) int {
 	code := app.ExitOK
-	args, faults := normalized(withHelp(args))
-	var app *cli.App
-	app = &cli.App{
-		Name:            "ctworker",
-		Usage:           "run a command over a very large set of tasks, and lose none of them",
-		Version:         ctworker.Version,
-		Writer:          p.stdout,
-		ErrWriter:       p.stderr,
-		HideHelpCommand: true,
-		Commands: []*cli.Command{
-			p.runCommand(faults, &code), p.loadCommand(&code), p.eventsCommand(&code), p.queueCommand(&code),
-			p.engineCommand(faults, &code), p.checkCommand(&code),
-		},
-		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   wrongFlag("", func() []cli.Flag { return app.Flags }),
-		Action: func(c *cli.Context) error {
-			if c.NArg() > 0 {
-				return unknownCommand(c.Args().First(), "", c.App.Commands)
-			}
-			_ = cli.ShowAppHelp(c)
-			return &usageError{"no command was given", helpOf("")}
-		},
-	}
-	if err := app.Run(args); err != nil {
-		return p.usage(err)
+	args, faults := normalized(args)
+	if err := p.app(faults, &code).Run(args); err != nil {
+		return p.failed(err)
 	}
 	return code
+}
+
+const description = `A set of tasks is a file or a queue of AWS or GCP. "ctworker run" runs a command for each
+task. "ctworker load", "ctworker events" and "ctworker queue" fill a queue, collect the
+results, and manage the queues of a job.
+
+The documentation is in the folder docs: commands.md, settings.md, queues.md and others.
+
+Examples:
+   ctworker run --task-file tasks.json -j auto -- ./process {task_id}
+   ctworker load --provider AWS --job-id demo --task-file tasks.json --create
+   ctworker run --provider AWS --job-id demo -j auto -- ./process {task_id}`
+
+// app returns all commands. The command that is run stores its exit code in code. Faults are
+// those that normalized found.
+func (p process) app(faults config.Errors, code *int) *cli.App {
+	var showVersion bool
+	app := &cli.App{
+		Name:        "ctworker",
+		Usage:       "run a command over a very large set of tasks, and lose none of them",
+		Description: description,
+		Commands: []*cli.Command{
+			p.runCommand(faults, code), p.loadCommand(code), p.eventsCommand(code), p.queueCommand(code),
+			p.engineCommand(faults, code), p.checkCommand(code),
+		},
+		Flags: []cli.Flag{&help.Switch{
+			Flag: help.Flag{Names: []string{"version", "v"}, Usage: "Print the version", Category: "Help"}, Set: &showVersion,
+		}},
+		Writer:         p.stdout,
+		ErrWriter:      p.stderr,
+		HideHelp:       true,
+		HideVersion:    true,
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+	app.Commands = append(app.Commands, p.helpCommand(app), p.completionCommand(app), p.versionCommand())
+	app.Action = func(c *cli.Context) error {
+		switch {
+		case showVersion:
+			return p.print(versionText())
+		case c.NArg() > 0:
+			return unknownCommand(c.Args().First(), "", app.Commands)
+		}
+		return &usageError{"no command was given: give " + list(visible(app.Commands)), helpOf("")}
+	}
+	p.addHelp(app)
+	return app
 }
 
 // normalized prepares the arguments of "run" and "engine" for the flag parser,
@@ -69,6 +93,3 @@ func normalized(args []string) ([]string, config.Errors) {
 	fixed, faults := config.Normalize(args[2:])
 	return append(append([]string(nil), args[:2]...), fixed...), faults
 }
-
-// runHelp is the command that shows what "run" takes.
-const runHelp = "ctworker run --help"

@@ -101,8 +101,7 @@ func (p process) queueCommand(code *int) *cli.Command {
 		})
 	}
 	return &cli.Command{
-		Name: "queue", Usage: "show, create, empty or delete a job's queues", Description: queueDescription, HideHelpCommand: true,
-		OnUsageError: wrongFlag("queue", func() []cli.Flag { return nil }),
+		Name: "queue", Usage: "show, create, empty or delete a job's queues", Description: queueDescription,
 		Subcommands: []*cli.Command{
 			sub("status", "show how many messages are in the queues",
 				"The numbers are approximate. HELD messages are with a worker. The exit code is 1 if a\nqueue is not there.",
@@ -112,10 +111,12 @@ func (p process) queueCommand(code *int) *cli.Command {
 			sub("delete", "delete the queue of tasks, or of events", "Without --yes, it asks.", append(which(false), yes), (*app.Tool).Delete),
 		},
 		Action: func(c *cli.Context) error {
-			if c.NArg() > 0 {
+			switch {
+			case c.Args().First() == "help":
+				return p.helpAbout(c.App, append([]string{"queue"}, c.Args().Tail()...))
+			case c.NArg() > 0:
 				return unknownCommand(c.Args().First(), "queue", c.Command.Subcommands)
 			}
-			_ = cli.ShowSubcommandHelp(c)
 			return &usageError{"no command was given: status, create, purge or delete", helpOf("queue")}
 		},
 	}
@@ -126,9 +127,6 @@ func (p process) queueCommand(code *int) *cli.Command {
 func (p process) tool(code *int, name string, cmd *cli.Command, beside []string, flags []cli.Flag, do func(*cli.Context, *app.Tool) (int, error)) *cli.Command {
 	var line config.Flags
 	cmd.Flags = append(flags, config.QueueFlags(&line, beside...)...)
-	cmd.HideHelpCommand = true
-	cmd.CustomHelpTemplate = config.HelpTemplate
-	cmd.OnUsageError = wrongFlag(name, func() []cli.Flag { return cmd.Flags })
 	cmd.Action = func(c *cli.Context) error {
 		help := helpOf(name)
 		if c.NArg() > 0 {

@@ -32,14 +32,12 @@ Examples:
 func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 	var line config.Flags
 	return &cli.Command{
-		Name:               "run",
-		Usage:              "run a command for each task of a task file or of a queue",
-		UsageText:          "ctworker run [flags] -- COMMAND [ARGS…]",
-		Description:        runDescription,
-		Flags:              config.FlagsOf(&line),
-		HideHelpCommand:    true, // or a COMMAND named help would show this help
-		CustomHelpTemplate: config.HelpTemplate,
-		OnUsageError:       func(_ *cli.Context, err error, _ bool) error { return err },
+		Name:         "run",
+		Usage:        "run a command for each task of a task file or of a queue",
+		UsageText:    "ctworker run [flags] -- COMMAND [ARGS…]",
+		Description:  runDescription,
+		Flags:        config.FlagsOf(&line),
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(c *cli.Context) error {
 			cfg, err := config.Load(config.Sources{Line: line, Faults: faults, LookupEnv: os.LookupEnv})
 			argv := c.Args().Slice()
@@ -47,18 +45,17 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 				err = errors.Join(err, errors.New("no command: give it after the flags, as in: ctworker run --task-file tasks.json -- ./process"))
 			}
 			if err != nil {
-				*code = p.usage(err)
-				return nil
+				return err
 			}
 			if cfg.PrintConfig {
-				return cfg.Print(p.stdout)
+				return p.printConfig(cfg)
 			}
 			if !cfg.Warm {
 				addSchedulerProc()
 			}
 			*code = app.Run(cfg, app.Options{
 				Argv: argv, Reuse: cfg.Warm, OwnsProcess: true,
-				Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: runHelp,
+				Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: helpOf("run"),
 			})
 			return nil
 		},

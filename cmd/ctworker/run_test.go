@@ -269,26 +269,6 @@ func TestPrintConfigIsAConfigFile(t *testing.T) {
 	prepare(t, dir, "run", "--print-config").start().want(app.ExitOK) // whoever only asks need not have everything
 }
 
-func TestHelpAndVersion(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		args []string
-		want []string
-	}{
-		{[]string{"--help"}, []string{"run", "lose none"}},
-		{[]string{"run", "--help"}, []string{"COMMAND", "--max-runtime", "RMS_CLOUD_TASKS_MAX_RUNTIME", "600", "--retry-on-exit, --no-retry-on-exit", "--config"}},
-		{[]string{"--version"}, []string{"0.1.0"}},
-	} {
-		in := prepare(t, t.TempDir(), tc.args...).start()
-		in.want(app.ExitOK)
-		for _, want := range tc.want {
-			if !strings.Contains(in.stdout.String(), want) {
-				t.Errorf("%v lacks %q:\n%s", tc.args, want, in.stdout.String())
-			}
-		}
-	}
-}
-
 // A command whose name is one of the flag library's is run, not taken for a
 // question.
 func TestCommandNamedHelp(t *testing.T) {

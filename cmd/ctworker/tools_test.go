@@ -77,7 +77,7 @@ func loadFaultsCase(t *testing.T, j *job) {
 	in.wantError("ambiguous YAML value", `"entry":2`, `"value":"2024_0115"`)
 	for _, args := range [][]string{{"--start-task", "0"}, {"--limit", "-3"}, {"--queue-name", "a b"}} {
 		in := j.do(app.ExitUsage, append([]string{"load", "--task-file", "broken.jsonl"}, args...)...)
-		in.wantError(args[0], "ctworker load --help")
+		in.wantError(args[0], "ctworker help load")
 	}
 }
 

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/help"
 )
 
 // usageError is a fault in the command line.
@@ -23,19 +25,16 @@ func (e *usageError) Error() string { return e.reason }
 
 // usage writes the faults of the command line or the configuration to standard error.
 func (p process) usage(err error) int {
-	help := runHelp
+	help := helpOf("run")
 	if fault := (*usageError)(nil); errors.As(err, &fault) {
 		help = fault.help
 	}
 	return app.Usage(p.stderr, "ctworker", help, err)
 }
 
-func helpOf(command string) string {
-	if command == "" {
-		return "ctworker --help"
-	}
-	return "ctworker " + command + " --help"
-}
+// helpOf returns the command that prints the complete help of a command, such as "queue status",
+// or of ctworker if command is empty.
+func helpOf(command string) string { return strings.TrimSpace("ctworker help " + command) }
 
 // wrongFlag returns a handler for the errors of the library's flag parser. flags returns the
 // flags of the command.
@@ -50,7 +49,7 @@ var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?
 // explainFlag rewrites an error of package flag, with a suggestion if a flag is misspelled.
 func explainFlag(text string, flags []cli.Flag) string {
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
-		names := []string{"help"}
+		var names []string
 		for _, f := range flags {
 			names = append(names, f.Names()...)
 		}
@@ -65,7 +64,7 @@ func explainFlag(text string, flags []cli.Flag) string {
 	if m := invalidValue.FindStringSubmatch(text); m != nil {
 		kind := "number"
 		for _, f := range flags {
-			if value, ok := f.(cli.DocGenerationFlag); ok && f.Names()[0] == m[2] && !value.TakesValue() {
+			if slices.Contains(f.Names(), m[2]) && help.DescribeFlag(f).Arg == "" {
 				kind = "boolean; give true or false"
 			}
 		}
@@ -85,16 +84,21 @@ func dashed(name string) string {
 // command stands for ctworker itself.
 func unknownCommand(word, command string, commands []*cli.Command) error {
 	whole := strings.TrimSpace("ctworker " + command)
-	var names []string
+	names := visible(commands)
+	if near := config.Suggest(word, names); near != "" {
+		return &usageError{fmt.Sprintf("%q is not a command of %s; did you mean %q?", word, whole, near), helpOf(command)}
+	}
+	return &usageError{fmt.Sprintf("%q is not a command of %s: give %s", word, whole, list(names)), helpOf(command)}
+}
+
+// visible returns the names of the commands that are not hidden.
+func visible(commands []*cli.Command) (names []string) {
 	for _, c := range commands {
 		if !c.Hidden {
 			names = append(names, c.Name)
 		}
 	}
-	if near := config.Suggest(word, names); near != "" {
-		return &usageError{fmt.Sprintf("%q is not a command of %s; did you mean %q?", word, whole, near), helpOf(command)}
-	}
-	return &usageError{fmt.Sprintf("%q is not a command of %s: give %s", word, whole, list(names)), helpOf(command)}
+	return names
 }
 
 // unexpected returns the error for an argument that is not a flag, with a suggestion.
@@ -112,13 +116,4 @@ func unexpected(arg, command string, flags []cli.Flag) error {
 func list(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
-}
-
-// withHelp rewrites "ctworker help COMMAND…" to "ctworker COMMAND… --help".
-func withHelp(args []string) []string {
-	if len(args) < 2 || args[1] != "help" {
-		return args
-	}
-	rest := args[2:]
-	return append(append([]string{args[0]}, rest...), "--help")
 }

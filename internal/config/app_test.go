@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/help"
 )
 
 // run drives the flags through a real app, as the command does, and returns
@@ -25,10 +26,9 @@ func run(t *testing.T, args ...string) (cfg *config.Config, err error, command [
 		Writer:    &b,
 		ErrWriter: &b,
 		Commands: []*cli.Command{{
-			Name:               "run",
-			Flags:              config.FlagsOf(&line),
-			HideHelpCommand:    true,
-			CustomHelpTemplate: config.HelpTemplate,
+			Name:            "run",
+			Flags:           config.FlagsOf(&line),
+			HideHelpCommand: true,
 			Action: func(ctx *cli.Context) error {
 				command = ctx.Args().Slice()
 				cfg, err = config.Load(config.Sources{Line: line, Faults: faults})
@@ -70,54 +70,53 @@ func TestInAnAppAllFaults(t *testing.T) {
 	}
 }
 
+// The help has every setting, in the order of the table, with its default and variable.
 func TestHelp(t *testing.T) {
-	cfg, _, _, help := run(t, "--task-file", "t", "--help", "--nonsense")
-	if cfg != nil {
-		t.Error("the command ran")
-	}
-	// The columns are the app's; what is in them is ours.
-	var lines []string
-	for line := range strings.Lines(help) {
-		lines = append(lines, strings.Join(strings.Fields(line), " "))
-	}
-	at := -1
+	var line config.Flags
+	c := help.OfCommand("ctworker", &cli.Command{Name: "run", Flags: config.FlagsOf(&line)})
+	text := strings.Join(strings.Fields(c.Full(80)), " ")
+	at := 0
 	for _, want := range []string{ // in this order
-		"Tasks",
-		"--task-file FILE Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or http(s):// address, " +
+		"Flags (tasks): --task-file FILE Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or http(s):// address, " +
 			"and not from a queue [$RMS_CLOUD_TASKS_TASK_FILE]",
-		"Queue",
+		"Flags (queue):",
 		"--queue-name NAME The name of the task queue (default: the job ID) [$RMS_CLOUD_TASKS_QUEUE_NAME]",
-		"Events",
-		"Instance",
-		"Running",
-		"--num-simultaneous-tasks N|auto, -j N|auto Run this many tasks at once; auto is one a usable CPU " +
-			"(default: --num-cpus, else 1) [$RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE]",
+		"Flags (events):",
+		"Flags (instance):",
+		"Flags (running): --num-simultaneous-tasks, -j N|auto ",
 		"--max-runtime SECONDS Kill a task that runs longer than this (default: 600) [$RMS_CLOUD_TASKS_MAX_RUNTIME]",
-		"--kill-delay SECONDS When a task is killed, wait this long from SIGTERM to SIGKILL (default: 5) [$RMS_CLOUD_TASKS_KILL_DELAY]",
-		"Retry",
-		"--retry-on-exit, --no-retry-on-exit Retry a task whose process ends before the task does (default: false) " +
+		"Flags (retry): --retry-on-exit, --no-retry-on-exit Retry a task whose process ends before the task does (default: false) " +
 			"[$RMS_CLOUD_TASKS_RETRY_ON_EXIT]",
-		"Spot",
-		"Output",
-		"--verbose, -v Log at level DEBUG instead of INFO [$RMS_CLOUD_TASKS_VERBOSE]",
-		"--help, -h show help",
+		"Flags (spot):",
+		"Flags (output): --verbose, -v Log at level DEBUG instead of INFO [$RMS_CLOUD_TASKS_VERBOSE]",
 	} {
-		found := slices.Index(lines, want)
-		if found < 0 {
-			t.Fatalf("no line %q in\n%s", want, help)
+		i := strings.Index(text[at:], want)
+		if i < 0 {
+			t.Fatalf("%q is missing or out of order in\n%s", want, text)
 		}
-		if found <= at {
-			t.Errorf("line %q is out of order in\n%s", want, help)
-		}
-		at = found
+		at += i + len(want)
 	}
 	for _, k := range every {
-		if strings.Count(help, "\n   --"+k.flag+" ")+strings.Count(help, "\n   --"+k.flag+",") != 1 {
-			t.Errorf("--%s does not have one line in\n%s", k.flag, help)
+		if strings.Count(text, " --"+k.flag+" ")+strings.Count(text, " --"+k.flag+", ") < 1 {
+			t.Errorf("--%s is missing in\n%s", k.flag, text)
 		}
-		if k.env != "" && strings.Count(help, "[$"+k.env+"]") != 1 {
-			t.Errorf("%s is not in one line of\n%s", k.env, help)
+		if k.env != "" && strings.Count(text, "[$"+k.env+"]") != 1 {
+			t.Errorf("%s is not once in\n%s", k.env, text)
 		}
+	}
+}
+
+// The short help has about ten settings, which are enough for most users.
+func TestHelp_CommonFlagsAreFew(t *testing.T) {
+	t.Parallel()
+	n := 0
+	for _, f := range config.FlagsOf(&config.Flags{}) {
+		if d := help.DescribeFlag(f); d.Common && d.Names[0] == f.Names()[0] {
+			n++
+		}
+	}
+	if n < 8 || n > 12 {
+		t.Errorf("%d common settings, want 8 to 12", n)
 	}
 }
 

@@ -3,9 +3,10 @@ package config
 import (
 	"flag"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ctworker/ctworker/internal/help"
 )
 
 // A Line is the flags of a command line in the order they were given, which is
@@ -44,24 +45,6 @@ func flagsOf(line *Flags, all []setting) []cli.Flag {
 	return flags
 }
 
-// HelpTemplate is a cli.Command's CustomHelpTemplate that shows flags in their
-// own order, under their categories. The library's own sorts both by name.
-const HelpTemplate = `NAME:
-   {{template "helpNameTemplate" .}}
-
-USAGE:
-   {{template "usageTemplate" .}}{{if .Description}}
-
-DESCRIPTION:
-   {{template "descriptionTemplate" .}}{{end}}
-
-OPTIONS:{{$category := "none"}}{{range .VisibleFlags}}{{if ne .GetCategory $category}}{{$category = .GetCategory}}
-{{with $category}}
-   {{.}}
-{{end}}{{end}}
-   {{.}}{{end}}
-`
-
 // option is one name of one setting, as a flag. Each name is an option of its
 // own, as the library refuses two names of one flag on the same line. Only the
 // setting's own name is visible; its line of help speaks for all of them.
@@ -74,6 +57,7 @@ type option struct {
 var (
 	_ cli.DocGenerationFlag = (*option)(nil)
 	_ cli.CategorizableFlag = (*option)(nil)
+	_ help.Describer        = (*option)(nil)
 )
 
 // Apply implements cli.Flag.
@@ -95,27 +79,18 @@ func (o *option) IsSet() bool {
 	return false
 }
 
-// String implements cli.Flag with the line of help, whose columns the library
-// aligns at the tab.
+// String implements cli.Flag.
 func (o *option) String() string {
-	var b strings.Builder
-	for i, name := range o.setting.names() {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(flagged(name))
-		if !o.setting.isBool() {
-			b.WriteString(" " + o.setting.arg)
-		}
+	d := o.Describe()
+	return d.Synopsis() + "\t" + d.Text(true)
+}
+
+// Describe implements help.Describer.
+func (o *option) Describe() help.Flag {
+	return help.Flag{
+		Names: o.setting.names(), Arg: o.setting.arg, Usage: o.setting.usage, Default: o.GetDefaultText(),
+		Env: o.setting.env, Category: o.setting.category, Common: o.setting.common,
 	}
-	b.WriteString("\t" + o.setting.usage)
-	if def := o.GetDefaultText(); def != "" {
-		b.WriteString(" (default: " + def + ")")
-	}
-	if o.setting.env != "" {
-		b.WriteString(" [$" + o.setting.env + "]")
-	}
-	return b.String()
 }
 
 // TakesValue implements cli.DocGenerationFlag.

@@ -5,10 +5,8 @@ import (
 	"strings"
 )
 
-// passed are the flags that are the library's and not ours.
-func passed(name string) bool {
-	return name == "h" || name == "help" || name == "generate-bash-completion"
-}
+// passed reports whether a flag asks for help. Such a flag is not a setting.
+func passed(name string) bool { return name == "h" || name == "help" }
 
 // Normalize makes the arguments of a command, without the command itself, fit
 // for a parser that gives up at the first flag it does not know or that lacks
@@ -90,7 +88,7 @@ func isGlued(arg string, known map[string]alias) bool {
 }
 
 func unknownFlag(shown, name, value string, others []string) Error {
-	f := Error{Setting: shown, Value: value, Reason: "unknown flag; --help shows those there are", valueless: value == ""}
+	f := Error{Setting: shown, Value: value, Reason: "unknown flag; --help lists all flags", valueless: value == ""}
 	names := slices.Clone(others)
 	for _, s := range settings() {
 		names = append(names, s.names()...)

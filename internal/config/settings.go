@@ -17,6 +17,7 @@ type setting struct {
 	def       string // the default as text, if it has one
 	defHelp   string // what help says of the default, where that is not def
 	negatable bool   // a boolean that also has the flag --no-name
+	common    bool   // shown by the short help: about ten of all
 	extension bool   // an addition to the specification, or its variable is
 	flagOnly  bool   // about the command line: not in files, nor printed
 	command   bool   // of "ctworker run" alone, and not of programs made with an SDK
@@ -82,23 +83,23 @@ const (
 func settings() []setting {
 	return []setting{
 		{
-			name: taskFile, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", extension: true,
+			name: taskFile, common: true, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", extension: true,
 			usage: "Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or http(s):// address, " +
 				"and not from a queue",
 			at: func(c *Config) value { return field[string]{&c.TaskFile, text("the name of a file")} },
 		},
 		{
-			name: providerName, env: prefix + "PROVIDER", category: inQueue, arg: "AWS|GCP",
+			name: providerName, common: true, env: prefix + "PROVIDER", category: inQueue, arg: "AWS|GCP",
 			usage: "The cloud whose queues and spot termination notices are used; required without a task file",
 			at:    func(c *Config) value { return field[string]{&c.Provider, provider()} },
 		},
 		{
-			name: jobID, env: prefix + "JOB_ID", category: inQueue, arg: "ID",
+			name: jobID, common: true, env: prefix + "JOB_ID", category: inQueue, arg: "ID",
 			usage: "The job, after which the task queue is named; required without a task file or --queue-name",
 			at:    func(c *Config) value { return field[string]{&c.JobID, text("the ID of a job")} },
 		},
 		{
-			name: projectID, env: prefix + "PROJECT_ID", category: inQueue, arg: "ID",
+			name: projectID, common: true, env: prefix + "PROJECT_ID", category: inQueue, arg: "ID",
 			usage: "The project that has the queues; required for GCP",
 			at:    func(c *Config) value { return field[string]{&c.ProjectID, text("the ID of a project")} },
 		},
@@ -126,7 +127,7 @@ func settings() []setting {
 			},
 		},
 		{
-			name: eventLogFile, env: prefix + "EVENT_LOG_FILE", category: inEvents, arg: "FILE", def: "events.log",
+			name: eventLogFile, common: true, env: prefix + "EVENT_LOG_FILE", category: inEvents, arg: "FILE", def: "events.log",
 			usage: "The local file that events are written to with --" + eventLogToFile,
 			at:    func(c *Config) value { return field[string]{&c.EventLogFile, localFile()} },
 		},
@@ -186,13 +187,13 @@ func settings() []setting {
 			},
 		},
 		{
-			name: numTasks, short: "j", env: prefix + "NUM_TASKS_PER_INSTANCE", category: inRunning, arg: "N|auto",
+			name: numTasks, common: true, short: "j", env: prefix + "NUM_TASKS_PER_INSTANCE", category: inRunning, arg: "N|auto",
 			defHelp: "--" + numCPUs + ", else 1",
 			usage:   "Run this many tasks at once; auto is one a usable CPU",
 			at:      func(c *Config) value { return field[int]{&c.NumSimultaneousTasks, taskCount(maxTasks)} },
 		},
 		{
-			name: maxRuntime, env: prefix + "MAX_RUNTIME", category: inRunning, arg: "SECONDS", def: "600",
+			name: maxRuntime, common: true, env: prefix + "MAX_RUNTIME", category: inRunning, arg: "SECONDS", def: "600",
 			usage: "Kill a task that runs longer than this",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 600"
@@ -221,7 +222,7 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[time.Duration]{&c.UnreachableTimeout, seconds(wantSeconds)} },
 		},
 		{
-			name: "tasks-to-skip", env: prefix + "TO_SKIP", category: inRunning, arg: "N", def: "0",
+			name: "tasks-to-skip", common: true, env: prefix + "TO_SKIP", category: inRunning, arg: "N", def: "0",
 			usage: "Pass over this many tasks before the first is processed",
 			at:    func(c *Config) value { return field[int64]{&c.TasksToSkip, integer[int64](0, math.MaxInt64)} },
 		},
@@ -266,7 +267,7 @@ func settings() []setting {
 			},
 		},
 		{
-			name: "retry-on-exit", env: prefix + "RETRY_ON_EXIT", category: inRetry, negatable: true, def: "false",
+			name: "retry-on-exit", common: true, env: prefix + "RETRY_ON_EXIT", category: inRetry, negatable: true, def: "false",
 			usage: "Retry a task whose process ends before the task does",
 			at:    func(c *Config) value { return field[bool]{&c.RetryOnExit, boolean()} },
 		},
@@ -362,7 +363,7 @@ func settings() []setting {
 			at:    func(c *Config) value { return field[bool]{&c.Strict, boolean()} },
 		},
 		{
-			name: configFile, env: prefix + "CONFIG", category: inOutput, arg: "FILE", extension: true, flagOnly: true,
+			name: configFile, common: true, env: prefix + "CONFIG", category: inOutput, arg: "FILE", extension: true, flagOnly: true,
 			usage: "Take settings from this YAML file; its keys are these flags without dashes",
 			at:    func(c *Config) value { return field[string]{&c.File, text("the name of a file")} },
 		},
