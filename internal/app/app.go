@@ -129,7 +129,7 @@ func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*
 	}
 	cloudqueue.FindInstance(ctx, cfg)
 	return worker.Start(ctx, worker.Options{
-		Config: cfg, Argv: opts.Argv, Warm: opts.Reuse, Host: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OnTermination: opts.OnTermination,
+		Config: cfg, Argv: opts.Argv, Reuse: opts.Reuse, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OnTermination: opts.OnTermination,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
 	})
 }

@@ -1,15 +1,18 @@
-// Package worker puts a worker together from its settings: it opens what a run
-// needs, joins the stages in one function that reads from top to bottom, and
-// closes everything again.
+// Package worker builds and runs a worker from its configuration. It opens the resources of
+// the run, connects the stages in one function that reads from top to bottom, watches for
+// termination notices, and closes everything.
 //
-//	config.Config ─▶ Start ─▶ source → window → execute → classify → settle ─▶ Summary
+//	config.Config ─▶ Start ─▶ source ─▶ skip/limit ─▶ extend ─▶ execute ─▶ settle ─▶ Wait ─▶ Summary
 //
-// # The guarantee
+// The stages skip/limit and extend are left out if they have nothing to do, and settle
+// includes classify.
 //
-// Whatever Start has opened is closed when it fails or when Wait returns: no
-// process, descriptor, goroutine or file of the run's own is left.
+// # Guarantee
 //
-// # What it is not for
+// Everything that Start opens is closed when Start fails or Wait returns: no process, file
+// descriptor, goroutine or temporary file of the run remains.
 //
-// It reads no flags and handles no signals; package main does.
+// # Scope
+//
+// The package parses no flags and handles no signals; package app does.
 package worker

@@ -12,17 +12,17 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// openExecution makes the stage that runs the tasks.
+// openExecution creates the stage that executes the tasks.
 func (w *Worker) openExecution() error {
 	cfg, opts := w.opts.Config, w.opts
 	switch {
 	case opts.Runner != nil:
 		w.execute = stages.Execute(w.run, opts.Runner)
 		return nil
-	case opts.Host != nil:
+	case opts.ForkServer != nil:
 		return w.openForkServer()
-	case opts.Warm:
-		if cfg.Warm { // of "ctworker run"; a program's own arguments are its own business
+	case opts.Reuse:
+		if cfg.Warm { // "ctworker run"; in other programs, braces in arguments have no special meaning
 			if err := procexec.CheckNoPlaceholders(opts.Argv); err != nil {
 				return &ConfigError{err}
 			}
@@ -42,12 +42,13 @@ func (w *Worker) openExecution() error {
 	return nil
 }
 
-// openHost has the program above this one fork the processes, or start it again
-// for each.
+// openForkServer creates a pool whose processes are forked by the program that started
+// ctworker. With isolation "spawn", ctworker starts that program again for each process
+// instead.
 func (w *Worker) openForkServer() error {
-	cfg, host := w.opts.Config, w.opts.Host
-	w.onClose(host.Close)
-	err := host.Begin(procexec.ForkServerConfig{
+	cfg, forkServer := w.opts.Config, w.opts.ForkServer
+	w.onClose(forkServer.Close)
+	err := forkServer.Begin(procexec.ForkServerConfig{
 		Launcher: w.launcher, KillDelay: cfg.KillDelay,
 		Worker: cfg.WorkerData(), Slots: cfg.NumSimultaneousTasks,
 		MaxResult: cfg.MaxResultSize, MemoryLimit: cfg.MaxMemoryAllowedPerTask,
@@ -57,21 +58,20 @@ func (w *Worker) openForkServer() error {
 	if err != nil {
 		return err
 	}
-	w.killWhenForkServerExits(host)
-	// A fresh process for each task is what isolation is about; another number
-	// can be asked for.
+	w.killWhenForkServerExits(forkServer)
+	// Unless set explicitly, isolation means one process per task.
 	maxTasks := cfg.MaxTasksPerProcess
-	if host.Hello.Isolation != "reuse" && cfg.Origin("max-tasks-per-process").Place == config.Default {
+	if forkServer.Hello.Isolation != "reuse" && cfg.Origin("max-tasks-per-process").Place == config.Default {
 		maxTasks = 1
 	}
-	pool := procexec.PoolOptions{ForkServer: host, MaxTasks: maxTasks}
-	if host.Hello.Isolation == "spawn" {
-		pool.ForkServer, pool.Argv = nil, host.Hello.Argv
+	pool := procexec.PoolOptions{ForkServer: forkServer, MaxTasks: maxTasks}
+	if forkServer.Hello.Isolation == "spawn" {
+		pool.ForkServer, pool.Argv = nil, forkServer.Hello.Argv
 	}
 	return w.openPool(pool)
 }
 
-// openPool makes a pool of warm processes; opts says how they come about.
+// openPool creates a pool of processes. opts specifies how to start them.
 func (w *Worker) openPool(opts procexec.PoolOptions) error {
 	cfg := w.opts.Config
 	opts.Slots = cfg.NumSimultaneousTasks
@@ -90,14 +90,14 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 	return nil
 }
 
-// openSource opens what the tasks come from.
+// openSource opens the source of the tasks.
 func (w *Worker) openSource(ctx context.Context) error {
 	cfg := w.opts.Config
 	path, opts := cfg.TaskFile, taskfile.Options{Skip: cfg.TasksToSkip, Stdin: w.opts.Stdin}
 	var from *procexec.ForkServerSource
 	var pipe *sourcePipe
-	if w.opts.Host != nil {
-		from = w.opts.Host.Hello.Source
+	if w.opts.ForkServer != nil {
+		from = w.opts.ForkServer.Hello.Source
 	}
 	switch {
 	case w.opts.Source != nil:
@@ -107,7 +107,7 @@ func (w *Worker) openSource(ctx context.Context) error {
 		path = from.File
 	case from != nil:
 		var err error
-		if pipe, err = openSourcePipe(w.opts.Host, from); err != nil {
+		if pipe, err = openSourcePipe(w.opts.ForkServer, from); err != nil {
 			return err
 		}
 		w.onClose(pipe.Close)
@@ -120,10 +120,10 @@ func (w *Worker) openSource(ctx context.Context) error {
 		return &ConfigError{fmt.Errorf("--task-file: %w", err)}
 	}
 	w.file, w.source = file, file
-	w.onClose(func() error { return file.Close(context.Background()) }) // unless the run has
+	w.onClose(func() error { return file.Close(context.Background()) }) // no effect if the run has closed it
 	if pipe != nil {
-		w.source = &forkServerSource{Source: file, host: w.opts.Host, pipe: pipe}
-		return w.opts.Host.StartSource()
+		w.source = &forkServerSource{Source: file, forkServer: w.opts.ForkServer, pipe: pipe}
+		return w.opts.ForkServer.StartSource()
 	}
 	return nil
 }

@@ -15,36 +15,37 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// hostSource is what a host's task source writes to a pipe. The pipe's end is the
-// source's only if the source says so: its process may have died.
+// forkServerSource reads the tasks that the task source of a fork server writes to a pipe.
+// The end of the pipe is the end of the tasks only if the fork server confirms it, because
+// the process that writes may have died.
 type forkServerSource struct {
 	*taskfile.Source
-	host *procexec.ForkServer
-	pipe *sourcePipe
-	err  error
+	forkServer *procexec.ForkServer
+	pipe       *sourcePipe
+	err        error
 }
 
-// Receive returns the next tasks; see pipeline.Source.
+// Receive implements pipeline.Source.
 func (s *forkServerSource) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
 	ds, err := s.Source.Receive(ctx, limit)
-	broken := (*taskfile.Error)(nil)
-	if !errors.Is(err, io.EOF) && !errors.As(err, &broken) {
+	syntaxErr := (*taskfile.Error)(nil)
+	if !errors.Is(err, io.EOF) && !errors.As(err, &syntaxErr) {
 		return ds, err
 	}
-	// Why the pipe has ended, or ends in the middle of a task, the host knows
-	// better. A source that would go on is told that nobody reads any more.
+	// The pipe has ended, possibly in the middle of a task. The fork server knows the
+	// reason. Closing the pipe stops a source that is still writing.
 	_ = s.pipe.Close()
 	select {
-	case <-s.host.SourceOver():
+	case <-s.forkServer.SourceOver():
 		s.err = err
-		if ended := s.host.SourceError(); ended != nil {
-			s.err = fmt.Errorf("the task source has failed: %w", ended)
+		if sourceErr := s.forkServer.SourceError(); sourceErr != nil {
+			s.err = fmt.Errorf("task source failed: %w", sourceErr)
 		}
-	case <-s.host.Lost():
-		s.err = s.host.LostError()
+	case <-s.forkServer.Lost():
+		s.err = s.forkServer.LostError()
 	case <-ctx.Done():
 		if len(ds) > 0 {
 			return ds, nil
@@ -54,29 +55,29 @@ func (s *forkServerSource) Receive(ctx context.Context, limit int) ([]*pipeline.
 	return ds, s.err
 }
 
-// sourcePipe is the pipe that a host's task source writes to. It ends when the source
-// has, though something that the source has left behind may still hold it open.
+// sourcePipe is the pipe that the task source of a fork server writes to. It ends when the
+// source has ended, even if a process left behind by the source still holds the pipe open.
 type sourcePipe struct {
 	*os.File
-	over   <-chan struct{} // the host's SourceOver
-	close  sync.Once
-	closed chan struct{}
-	ended  chan struct{} // closed when the goroutine that waits for the source has
+	sourceDone <-chan struct{} // the fork server's SourceOver
+	close      sync.Once
+	closed     chan struct{}
+	ended      chan struct{} // closed when the goroutine that waits for sourceDone has ended
 }
 
-func openSourcePipe(host *procexec.ForkServer, from *procexec.ForkServerSource) (*sourcePipe, error) {
-	// So that a read can be woken up.
+func openSourcePipe(forkServer *procexec.ForkServer, from *procexec.ForkServerSource) (*sourcePipe, error) {
+	// Nonblocking mode makes it possible to interrupt a read.
 	if err := syscall.SetNonblock(from.StreamFD, true); err != nil {
-		return nil, fmt.Errorf("the task source's descriptor %d: %w", from.StreamFD, err)
+		return nil, fmt.Errorf("file descriptor %d of the task source: %w", from.StreamFD, err)
 	}
 	p := &sourcePipe{
-		File: os.NewFile(uintptr(from.StreamFD), from.Name), over: host.SourceOver(),
+		File: os.NewFile(uintptr(from.StreamFD), from.Name), sourceDone: forkServer.SourceOver(),
 		closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go func() {
 		defer close(p.ended)
 		select {
-		case <-p.over:
+		case <-p.sourceDone:
 			_ = p.SetReadDeadline(time.Unix(1, 0))
 		case <-p.closed:
 		}
@@ -84,27 +85,27 @@ func openSourcePipe(host *procexec.ForkServer, from *procexec.ForkServerSource) 
 	return p, nil
 }
 
-// Read reads until the source has ended, and then what is left.
+// Read reads until the source has ended, and then the remaining data.
 func (p *sourcePipe) Read(b []byte) (int, error) {
 	n, err := p.File.Read(b)
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, err
 	}
 	select {
-	case <-p.over:
-	default: // the reader's owner wants it back
+	case <-p.sourceDone:
+	default: // the deadline was set by the reader
 		return n, err
 	}
 	conn, err := p.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
-	if over := conn.Control(func(fd uintptr) {
+	if controlErr := conn.Control(func(fd uintptr) {
 		for n, err = syscall.Read(int(fd), b); errors.Is(err, syscall.EINTR); {
 			n, err = syscall.Read(int(fd), b)
 		}
-	}); over != nil {
-		return 0, over
+	}); controlErr != nil {
+		return 0, controlErr
 	}
 	if n <= 0 && (err == nil || errors.Is(err, syscall.EAGAIN)) {
 		return 0, io.EOF
@@ -112,7 +113,7 @@ func (p *sourcePipe) Read(b []byte) (int, error) {
 	return max(n, 0), err
 }
 
-// Close closes it; what was only read from has nothing to report.
+// Close closes the pipe. It always returns nil.
 func (p *sourcePipe) Close() error {
 	p.close.Do(func() {
 		close(p.closed)

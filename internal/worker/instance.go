@@ -8,16 +8,17 @@ import (
 	"github.com/ctworker/ctworker/internal/cloudqueue"
 )
 
-// instance caches the provider's ID and zone of this machine. A pool manager knows the machine by
-// that ID only.
+// instance caches the provider's ID and zone of this machine. A pool manager knows the
+// machine only by that ID.
 type instance struct {
 	mu       sync.Mutex
-	id, zone string // "" until the metadata service has answered
+	id, zone string // "" until the metadata service has responded
 }
 
-// instance returns the provider's ID of this machine and its zone. While the metadata service does not
-// answer, it returns the host name instead of the ID, but does not cache it: a manager that never sees an
-// instance's ID in an event concludes that the instance did not start, and terminates it.
+// instance returns the provider's ID of this machine and its zone. While the metadata
+// service does not respond, it returns the host name instead of the ID, but does not cache
+// it: a manager that never sees the ID of an instance in an event concludes that the
+// instance did not start, and terminates it.
 func (w *Worker) instance(ctx context.Context) (id, zone string) {
 	known := &w.known
 	known.mu.Lock()

@@ -13,21 +13,21 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// queues are what a worker has of a provider's queues.
+// queues holds the worker's connections to the queues of a provider.
 type queues struct {
 	provider cloudqueue.Provider
-	events   pipeline.Sink    // the queue of events; nil: none
-	leases   *stages.Extender // of the queue of tasks; nil: they come from elsewhere
-	// malformed counts the messages that were no tasks, and have been told of.
+	events   pipeline.Sink    // the event queue, or nil
+	leases   *stages.Extender // of the task queue; nil if tasks do not come from a queue
+	// malformed counts the malformed messages that were reported.
 	malformed atomic.Int64
 }
 
 // fromQueue reports whether tasks come from a queue.
 func (w *Worker) fromQueue() bool {
-	return w.opts.Config.TaskFile == "" && w.opts.Source == nil && (w.opts.Host == nil || w.opts.Host.Hello.Source == nil)
+	return w.opts.Config.TaskFile == "" && w.opts.Source == nil && (w.opts.ForkServer == nil || w.opts.ForkServer.Hello.Source == nil)
 }
 
-// openProvider finds whose queues are meant, if any are.
+// connectProvider connects to the provider of the queues, if the worker uses any.
 func (w *Worker) connectProvider() error {
 	cfg := w.opts.Config
 	if !w.fromQueue() && !cfg.EventLogToQueue {
@@ -47,8 +47,8 @@ func (w *Worker) connectProvider() error {
 	return nil
 }
 
-// openQueue opens the queue of tasks. Nothing is received of it before there is
-// somebody to tell of a message that is none.
+// openQueue opens the task queue. It does not receive messages yet, because the sink that a
+// malformed message is reported to is opened later.
 func (w *Worker) openQueue(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
 	source, err := w.queues.provider.OpenSource(ctx, cloudqueue.SourceOptions{
@@ -64,23 +64,23 @@ func (w *Worker) openQueue(ctx context.Context) error {
 		return source.Close(ctx)
 	})
 	w.queues.leases = stages.NewExtender(stages.ExtendOptions{
-		LeaseDuration: cfg.Lease, MaxHold: w.longestHold(), MaxQueueTime: stages.MaxQueueTime, OnStall: w.run.ResetPrefetch, OnPermanentError: w.run.Fail,
+		LeaseDuration: cfg.Lease, MaxHold: w.maxHold(), MaxQueueTime: stages.MaxQueueTime, OnStall: w.run.ResetPrefetch, OnPermanentError: w.run.Fail,
 		Log: log.With().Str("component", "extend").Logger(),
 	})
 	w.onClose(func() error { w.queues.leases.Close(); return nil })
 	return nil
 }
 
-// longestHold is for how long a task can be held at most, unless something is stuck:
-// it waits, runs, is ended, and told of once somebody can be.
-func (w *Worker) longestHold() time.Duration {
+// maxHold returns the maximum time to hold a task: while it waits, runs, is terminated and
+// is reported, with a margin.
+func (w *Worker) maxHold() time.Duration {
 	cfg := w.opts.Config
 	const margin = 10 * time.Minute
 	return cfg.MaxRuntime + cfg.KillDelay + cfg.ShutdownGracePeriod + margin
 }
 
 func (w *Worker) reportMalformed(ctx context.Context, body string, reason error) error {
-	w.opts.Log.Warn().Err(reason).Int("bytes", len(body)).Msg("a message in the queue is no task; an event has it whole")
+	w.opts.Log.Warn().Err(reason).Int("bytes", len(body)).Msg("malformed message in the task queue: writing it to an event")
 	err := w.sink.Write(ctx, []pipeline.Event{pipeline.NewMalformedEvent(body, reason, w.hostname, time.Now())})
 	if err == nil {
 		w.queues.malformed.Add(1)
@@ -88,7 +88,7 @@ func (w *Worker) reportMalformed(ctx context.Context, body string, reason error)
 	return err
 }
 
-// openSinks opens what events are written to: the file first, then the queue.
+// openSinks opens the event log, and then the event queue.
 func (w *Worker) openSinks(ctx context.Context) error {
 	cfg := w.opts.Config
 	var all sinks
@@ -113,10 +113,11 @@ func (w *Worker) openSinks(ctx context.Context) error {
 	return nil
 }
 
-// sinks are several sinks as one; none is one that tells nobody.
+// sinks combines any number of sinks into one.
 type sinks []pipeline.Sink
 
-// Write writes to one after the other: an event is in the file before others see it.
+// Write writes events to one sink after another, so that the event log has an event before
+// the readers of the event queue.
 func (s *sinks) Write(ctx context.Context, events []pipeline.Event) error {
 	for _, sink := range *s {
 		if err := sink.Write(ctx, events); err != nil {
@@ -126,7 +127,7 @@ func (s *sinks) Write(ctx context.Context, events []pipeline.Event) error {
 	return nil
 }
 
-// Close closes them all.
+// Close closes all sinks.
 func (s *sinks) Close(ctx context.Context) error {
 	var errs []error
 	for _, sink := range *s {
@@ -135,19 +136,19 @@ func (s *sinks) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// eventsAtOnce is how many batches of events may be on their way to a queue.
-const eventsAtOnce = 32
+// maxConcurrentEventWrites is the maximum number of concurrent writes to the event queue.
+const maxConcurrentEventWrites = 32
 
-// parallel is how many writes of events go on at once.
-func (w *Worker) parallel() int {
+// maxConcurrentWrites returns the maximum number of concurrent writes to the sinks.
+func (w *Worker) maxConcurrentWrites() int {
 	if w.queues.events == nil {
 		return 1
 	}
-	return eventsAtOnce
+	return maxConcurrentEventWrites
 }
 
-// keepAlive starts sending keep_alive events, by which a pool manager counts the workers: one at the
-// start, one per interval, and one at the end.
+// keepAlive starts sending keep_alive events, which a pool manager uses to count workers:
+// one at the start, one per interval, and one at the end.
 func (w *Worker) keepAlive() {
 	every := w.opts.Config.KeepaliveInterval
 	if w.queues.events == nil || every <= 0 {

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 )
 
-// runDir is the run's own temporary directory, which contains the files that notify its tasks.
-// Its path is absolute because a task may have another working directory.
+// runDir is the temporary directory of the run. It contains the files that notify tasks.
+// Its path is absolute, because a task may have a different working directory.
 type runDir struct {
 	path string
 	info os.FileInfo
@@ -30,8 +30,9 @@ func newRunDir() (runDir, error) {
 	return runDir{path, info}, nil
 }
 
-// Close removes the directory, including any files that tasks have created in it. If a task has
-// replaced the directory, Close removes nothing: the replacement may be the user's own data.
+// Close removes the directory, including any files that tasks have created in it. If a task
+// has replaced the directory, Close removes nothing, because the replacement may contain
+// the user's data.
 func (d runDir) Close() error {
 	info, err := os.Lstat(d.path)
 	if err != nil || !os.SameFile(d.info, info) {

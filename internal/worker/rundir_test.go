@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Not parallel: TMPDIR and the working directory belong to the process.
-func TestRunDirIsAbsolute(t *testing.T) {
+// Not parallel, because it changes TMPDIR and the working directory of the process.
+func TestRunDir_PathIsAbsolute(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.Mkdir("tmp", 0o700); err != nil {
 		t.Fatal(err)
@@ -18,7 +18,7 @@ func TestRunDirIsAbsolute(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !filepath.IsAbs(dir.path) {
-		t.Errorf("the path is %q", dir.path)
+		t.Errorf("path %q is not absolute", dir.path)
 	}
 	if err := os.WriteFile(dir.path+"/left", nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -31,8 +31,8 @@ func TestRunDirIsAbsolute(t *testing.T) {
 	}
 }
 
-// Close does not remove what a task has put in the directory's place.
-func TestRunDirRemovesOnlyItself(t *testing.T) {
+// Close does not remove what a task has replaced the directory with.
+func TestRunDir_CloseKeepsReplacement(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, replace := range map[string]func(path, precious string) error{
 		"moved":  func(path, precious string) error { return os.Rename(precious, path) },

@@ -15,32 +15,28 @@ import (
 // errNotice is the cause of a run that ends because of a termination notice.
 var errNotice = errors.New("the provider announced the termination of this machine")
 
-// watchers are what there is to watch for.
+// watchers returns the watchers for termination notices of this machine.
 func (w *Worker) watchers() (all []spotwatch.Watcher) {
 	cfg := w.opts.Config
-	simulated := cfg.SimulateSpotTerminationAfter
-	if simulated != nil {
-		all = append(all, spotwatch.Simulated{After: *simulated, Delay: cfg.SimulateSpotTerminationDelay})
-	}
-	if simulated != nil { // it stands for the real one
-		return all
+	if after := cfg.SimulateSpotTerminationAfter; after != nil { // replaces the real watchers
+		return []spotwatch.Watcher{spotwatch.Simulated{After: *after, Delay: cfg.SimulateSpotTerminationDelay}}
 	}
 	rebalance := cfg.OnRebalance == "drain"
-	here := spotwatch.Detect(rebalance)
+	detected := spotwatch.Detect(rebalance)
 	switch {
 	case cfg.IsSpot && cfg.Provider == config.AWS:
 		all = append(all, spotwatch.AWS{Rebalance: rebalance})
 	case cfg.IsSpot && cfg.Provider == config.GCP:
 		all = append(all, spotwatch.GCP{})
-	case cfg.IsSpot && here != nil:
-		all = append(all, here)
-	case here != nil && cfg.Origin("is-spot").Place == config.Default:
-		all = append(all, ifSpot{here})
+	case cfg.IsSpot && detected != nil:
+		all = append(all, detected)
+	case detected != nil && cfg.Origin("is-spot").Place == config.Default:
+		all = append(all, ifSpot{detected})
 	}
 	return all
 }
 
-// ifSpot watches where the machine's metadata says that it is one that may be taken away.
+// ifSpot watches only if this machine is a spot instance according to its metadata.
 type ifSpot struct{ spotwatch.Watcher }
 
 func (w ifSpot) Watch(ctx context.Context, report func(spotwatch.Notice), warn func(string)) {
@@ -49,7 +45,7 @@ func (w ifSpot) Watch(ctx context.Context, report func(spotwatch.Notice), warn f
 	}
 }
 
-// watchNotices watches for notices until the worker is closed.
+// watchNotices watches for termination notices until the worker is closed.
 func (w *Worker) watchNotices() {
 	all := w.watchers()
 	if len(all) == 0 {
@@ -68,8 +64,9 @@ func (w *Worker) watchNotices() {
 	w.onClose(func() error { cancel(); ended.Wait(); return nil })
 }
 
-// noticed handles a notice. For scheduled maintenance, which may be days or weeks ahead, it waits
-// until a task that starts then could still be running at the deadline.
+// onNotice handles a termination notice. For scheduled maintenance, which may be days or
+// weeks ahead, it waits until a task that starts then could still be running at the
+// deadline.
 func (w *Worker) onNotice(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
 	cfg := w.opts.Config
 	begin := n.Deadline.Add(-cfg.MaxRuntime - cfg.KillDelay - cfg.TerminationMargin)
@@ -78,7 +75,7 @@ func (w *Worker) onNotice(ctx context.Context, ended *sync.WaitGroup, n spotwatc
 		return
 	}
 	w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source).
-		Time("deadline", n.Deadline).Time("until", begin).Msg("maintenance of this machine is scheduled: continuing for now")
+		Time("deadline", n.Deadline).Time("drain_at", begin).Msg("maintenance of this machine is scheduled: continuing for now")
 	ended.Go(func() {
 		timer := time.NewTimer(time.Until(begin))
 		defer timer.Stop()
@@ -90,8 +87,8 @@ func (w *Worker) onNotice(ctx context.Context, ended *sync.WaitGroup, n spotwatc
 	})
 }
 
-// act stops fetching, notifies the running tasks, and starts endBefore, which kills and releases them
-// shortly before the deadline.
+// beginTermination stops fetching, notifies the running tasks, and starts
+// killBeforeDeadline.
 func (w *Worker) beginTermination(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
 	log := w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source)
 	if !n.Deadline.IsZero() {
@@ -101,14 +98,14 @@ func (w *Worker) beginTermination(ctx context.Context, ended *sync.WaitGroup, n 
 		log.Msg("rebalance recommendation: continuing; use --on-rebalance drain to stop fetching")
 		return
 	}
-	w.run.StopFetching(errNotice) // first: a task that ends upon the notification must not be replaced
+	w.run.StopFetching(errNotice) // before the notification, so that no task replaces one that ends because of it
 	if err := w.termination.Raise(); err != nil {
-		w.opts.Log.Warn().Err(err).Msg("could not notify the tasks of the termination notice")
+		w.opts.Log.Warn().Err(err).Msg("could not notify tasks of the termination notice")
 	}
 	if sig := w.opts.Config.SignalOnTermination; sig != 0 {
 		w.launcher.Signal(sig)
-		if w.opts.Host != nil {
-			w.opts.Host.Signal(sig)
+		if w.opts.ForkServer != nil {
+			w.opts.ForkServer.Signal(sig)
 		}
 	}
 	if w.opts.OnTermination != nil {
@@ -122,29 +119,31 @@ func (w *Worker) beginTermination(ctx context.Context, ended *sync.WaitGroup, n 
 }
 
 const (
-	// noticeTime is the time limit for writing the event of a notice.
-	noticeTime = 20 * time.Second
-	// instanceTime is the time limit for the instance's ID in that event.
-	instanceTime = 2 * time.Second
+	// noticeTimeout is the time limit for writing the spot_termination event.
+	noticeTimeout = 20 * time.Second
+	// instanceTimeout is the time limit for querying the ID of the instance for that event.
+	instanceTimeout = 2 * time.Second
 )
 
 func (w *Worker) reportNotice(n spotwatch.Notice) {
-	// The context of the watchers would end too soon: an idle run ends at once after Drain.
-	ctx, cancel := context.WithTimeout(w.run.Phases().Close, noticeTime)
+	// The context of the watchers may be done too early: an idle run ends at once after
+	// StopFetching.
+	ctx, cancel := context.WithTimeout(w.run.Phases().Close, noticeTimeout)
 	defer cancel()
-	// A pool manager replaces the instance by its ID. Until the metadata service answers, only the
-	// host name is known.
-	asking, enough := context.WithTimeout(ctx, instanceTime)
-	id, _ := w.instance(asking)
-	enough()
+	// A pool manager identifies the instance to replace by its ID. Until the metadata service
+	// responds, only the host name is known.
+	queryCtx, cancelQuery := context.WithTimeout(ctx, instanceTimeout)
+	id, _ := w.instance(queryCtx)
+	cancelQuery()
 	e := pipeline.NewSpotTerminationEvent(id, string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil {
-		w.opts.Log.Warn().Err(err).Msg("could not write the spot_termination event")
+		w.opts.Log.Warn().Err(err).Msg("could not write spot_termination event")
 	}
 }
 
-// endBefore kills the tasks that still run shortly before the deadline, so that other workers can run
-// them at once. A simulated termination happens exactly at the deadline.
+// killBeforeDeadline kills and releases the running tasks shortly before the deadline, so
+// that other workers can run them at once. A simulated termination happens exactly at the
+// deadline.
 func (w *Worker) killBeforeDeadline(ctx context.Context, n spotwatch.Notice) {
 	margin := w.opts.Config.TerminationMargin
 	if w.opts.Config.SimulateSpotTerminationAfter != nil {

@@ -11,14 +11,14 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// A Summary is the outcome of a run.
+// Summary is the outcome of a run.
 type Summary struct {
 	stages.Counts
-	// Next is the --tasks-to-skip with which another run continues at the first task
-	// without an event. Tasks finish in any order; Beyond is the number of tasks after
-	// that one that have an event already and would run again.
+	// ResumeAt is the value of --tasks-to-skip with which another run continues at the
+	// first task without an event. Tasks finish in any order; Beyond is the number of later
+	// tasks that already have an event and would run again.
 	ResumeAt, Beyond int64
-	// Rest reports whether there may be tasks that have not been started.
+	// Incomplete reports whether there may be tasks that have not been started.
 	Incomplete bool
 	// Unsettled is the number of tasks whose results were not written or settled before the
 	// end of the shutdown, or whose settlement failed during it.
@@ -31,7 +31,7 @@ type Summary struct {
 	Elapsed      time.Duration
 	// Median and P99 are quantiles of the time from receiving a task to writing its event.
 	Median, P99 time.Duration
-	// Own is the resource usage of this process.
+	// Self is the resource usage of this process.
 	Self usage
 	// EventFile is the path of the event log; "" if there is none.
 	EventFile string
@@ -46,23 +46,23 @@ type Summary struct {
 
 func (w *Worker) summary(sourceEnded bool) Summary {
 	s := Summary{
-		Counts: w.tally.Counts(), Elapsed: time.Since(w.began), Self: ownUsage(),
+		Counts: w.tally.Counts(), Elapsed: time.Since(w.began), Self: selfUsage(),
 		Median: w.tally.LatencyQuantile(0.5), P99: w.tally.LatencyQuantile(0.99), Unsettled: int64(w.run.Unsettled()),
 	}
 	if stopping := w.stopping.Load(); stopping != nil {
 		s.LostInShutdown = s.LeaseLost - stopping.LeaseLost
 		s.Unsettled += s.SettleFailed - stopping.SettleFailed
 	}
-	over := s.Reported() + s.Interrupted + s.LeaseLost
+	ended := s.Reported() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
-	s.LimitReached = limit >= 0 && over >= limit
+	s.LimitReached = limit >= 0 && ended >= limit
 	prefix := w.tally.Prefix(w.skip())
 	s.ResumeAt, s.Beyond = w.opts.Config.TasksToSkip+prefix, s.Reported()-prefix
 	if w.fromQueue() {
 		s.Stopped = !s.LimitReached && !sourceEnded
 		s.Queue, s.Malformed = w.queues.provider.Tasks().Name(), w.queues.malformed.Load()
 	} else {
-		s.Incomplete = !s.LimitReached && (!sourceEnded || w.run.ReceivedCount() > over)
+		s.Incomplete = !s.LimitReached && (!sourceEnded || w.run.ReceivedCount() > ended)
 	}
 	if w.queues.events != nil {
 		s.EventQueue = w.queues.provider.Events().Name()
@@ -73,14 +73,15 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	return s
 }
 
-// CameToItsEnd reports whether the run did all its work. For a task file, all tasks, or
-// --max-num-tasks of them, have been run and reported. For a queue, every task that was started was
-// finished and settled; other workers run what remains in the queue.
+// Finished reports whether the run did all its work. For a task file, all tasks, or
+// --max-num-tasks of them, have been executed and reported. For a queue, every task that
+// was started was finished and settled; other workers execute the remaining tasks of the
+// queue.
 func (s Summary) Finished() bool {
 	return !s.Incomplete && s.Interrupted == 0 && s.Unsettled == 0 && s.LostInShutdown == 0
 }
 
-// rate is tasks a second.
+// rate returns the number of tasks per second.
 func (s Summary) rate() float64 {
 	if s.Elapsed <= 0 {
 		return 0
@@ -101,7 +102,7 @@ func (s Summary) Log(log zerolog.Logger) {
 		e = e.Int64("resume_tasks_to_skip", s.ResumeAt).Int64("finished_beyond", s.Beyond)
 	}
 	e = e.Float64("elapsed_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(progress.FormatRate(s.rate())))
-	if s.CPU > 0 { // of a process that runs many tasks it is not known
+	if s.CPU > 0 { // unknown if a process runs several tasks
 		e = e.Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory)
 	}
 	if s.Reported() > 0 {
@@ -166,9 +167,9 @@ func (s Summary) Print(w io.Writer) error {
 			text += fmt.Sprintf("  %d later tasks already have an event and would run again\n", s.Beyond)
 		}
 	}
-	if told := s.Reported(); told > 0 && s.Self.cpu > 0 {
+	if reported := s.Reported(); reported > 0 && s.Self.cpu > 0 {
 		text += fmt.Sprintf("time from receiving a task to writing its event: p50 %s, p99 %s; ctworker used %s of CPU (%s per task) and at most %s of memory\n",
-			short(s.Median), short(s.P99), short(s.Self.cpu), short(s.Self.cpu/time.Duration(told)), size(s.Self.peak))
+			short(s.Median), short(s.P99), short(s.Self.cpu), short(s.Self.cpu/time.Duration(reported)), size(s.Self.peak))
 	}
 	if s.EventFile != "" {
 		text += "events: " + s.EventFile + "\n"
@@ -180,7 +181,7 @@ func (s Summary) Print(w io.Writer) error {
 	return err
 }
 
-// short formats a time to three digits.
+// short formats a duration with three significant digits.
 func short(d time.Duration) string {
 	unit := time.Duration(1)
 	for d >= 1000*unit {
@@ -189,7 +190,7 @@ func short(d time.Duration) string {
 	return d.Round(unit).String()
 }
 
-// size formats a number of bytes for people.
+// size formats a number of bytes with a binary unit.
 func size(n int64) string {
 	switch {
 	case n >= 1<<30:

@@ -10,13 +10,13 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-func TestSummary(t *testing.T) {
+func TestSummary_Print(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		name    string
-		summary Summary
-		ended   bool
-		want    string
+		name     string
+		summary  Summary
+		finished bool
+		want     string
 	}{
 		{
 			"all completed",
@@ -98,8 +98,8 @@ events: events.log
 			if b.String() != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", b.String(), tc.want)
 			}
-			if got := tc.summary.Finished(); got != tc.ended {
-				t.Errorf("came to its end: %v", got)
+			if got := tc.summary.Finished(); got != tc.finished {
+				t.Errorf("Finished() = %v", got)
 			}
 		})
 	}
@@ -110,7 +110,7 @@ func TestSummaryLog(t *testing.T) {
 	s := Summary{Counts: stages.Counts{Completed: 3}, Elapsed: 2 * time.Second, ResumeAt: 3, Median: time.Millisecond, P99: 250 * time.Millisecond, Self: usage{time.Second / 2, 4096}}
 	var b strings.Builder
 	s.Log(zerolog.New(&b))
-	// A process that runs many tasks does not tell what each of them has used.
+	// The resource usage of the tasks is unknown if a process runs several of them.
 	if got := b.String(); strings.Contains(got, `"cpu_seconds"`) || !strings.Contains(got, `"tasks_per_second":1.50,"latency_p50_seconds":0.001,"latency_p99_seconds":0.25,"engine_cpu_seconds":0.5,"engine_peak_memory_bytes":4096,"events"`) {
 		t.Errorf("got %s", got)
 	}
@@ -122,10 +122,10 @@ func TestSummaryLog(t *testing.T) {
 	}
 }
 
-// The high-water mark is this process's, and not that of the one that started it.
-func TestOwnUsage(t *testing.T) {
+// The peak memory is that of this process, not of its parent process.
+func TestSelfUsage(t *testing.T) {
 	t.Parallel()
-	u := ownUsage()
+	u := selfUsage()
 	if u.cpu <= 0 || u.peak < 1<<20 || u.peak > 4<<30 {
 		t.Errorf("%v of CPU and %d bytes", u.cpu, u.peak)
 	}

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// usage is what a process has used.
+// usage is the resource usage of a process.
 type usage struct {
 	cpu  time.Duration
-	peak int64 // bytes of memory at most
+	peak int64 // peak memory in bytes
 }
 
-// ownUsage is what this process has used, without its children.
-func ownUsage() usage {
+// selfUsage returns the resource usage of this process without its children.
+func selfUsage() usage {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		return usage{}
@@ -31,8 +31,8 @@ func ownUsage() usage {
 	return u
 }
 
-// highWater is the most memory that this process has had. The system's account of
-// usage has that of the process that started it too (Linux), where it was more.
+// peakMemory returns the peak memory of this process. On Linux, it replaces ru_maxrss of
+// getrusage, which a process inherits from its parent on exec.
 func peakMemory() (int64, bool) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {

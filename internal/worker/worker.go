@@ -21,36 +21,36 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// Options are what a worker is made of.
+// Options configures a Worker.
 type Options struct {
 	Config *config.Config
-	// Argv is the command that each task runs, or with Warm that each slot runs.
+	// Argv is the command that each task runs. With Reuse, each slot runs it once for many
+	// tasks.
 	Argv []string
-	// Warm has Argv stay and be handed task after task.
-	Warm bool
-	// Host is the program that forks a process for each task, or for each slot.
-	// Start takes it over.
-	Host *procexec.ForkServer
-	// Runner runs tasks in this process, in place of Argv and Host.
+	// Reuse keeps the processes of Argv running and sends them one task after another.
+	Reuse bool
+	// ForkServer forks a process for each task, or for each slot. Start takes ownership of
+	// it. It replaces Argv.
+	ForkServer *procexec.ForkServer
+	// Runner executes tasks in this process. It replaces Argv and ForkServer.
 	Runner stages.Runner
-	// Source is where tasks come from. Default: the host's source, or else the
-	// task file.
+	// Source provides the tasks. Defaults to the source of ForkServer, if it has one, or
+	// else the task file or the task queue.
 	Source pipeline.Source
-	// Stdin is what the task file "-" reads; default os.Stdin.
+	// Stdin is read for the task file "-". Defaults to os.Stdin.
 	Stdin io.Reader
-	// OnTermination is called when the machine will be taken away, for a Runner; the tasks
-	// of processes have their own notice. May be nil.
+	// OnTermination is called on a termination notice, to notify the tasks of Runner; the
+	// tasks of processes are notified otherwise. May be nil.
 	OnTermination func()
 	// Guard is a command that calls procexec.RunGuard, or nil.
 	Guard []string
-	// OwnsProcess says that nothing else in this process starts children or ends
+	// OwnsProcess reports that nothing else in this process starts child processes or ends
 	// threads.
 	OwnsProcess bool
 	Log         zerolog.Logger
 }
 
-// ConfigError is a setting or an argument that cannot be used. Nothing has been
-// run then.
+// ConfigError is an invalid setting or argument. No task has been run.
 type ConfigError struct{ Err error }
 
 // Error returns the reason.
@@ -59,38 +59,37 @@ func (e *ConfigError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// A Worker is a run with all that it needs. Make it with Start and call Wait.
+// Worker is a run and its resources. Create it with Start and call Wait.
 type Worker struct {
 	opts     Options
 	hostname string
 	known    instance
 	began    time.Time
 
-	run      *pipeline.Run
-	source   pipeline.Source
-	file     *taskfile.Source // the source, where it is a file
-	sink     pipeline.Sink
-	queues   queues
-	launcher *procexec.Launcher
-	execute  pipeline.Stage[*pipeline.Delivery, pipeline.Result]
-	shutdown *procexec.Notification
-	// termination is the notice that the machine will be taken away.
+	run         *pipeline.Run
+	source      pipeline.Source
+	file        *taskfile.Source // the source if it is a file, otherwise nil
+	sink        pipeline.Sink
+	queues      queues
+	launcher    *procexec.Launcher
+	execute     pipeline.Stage[*pipeline.Delivery, pipeline.Result]
+	shutdown    *procexec.Notification
 	termination *procexec.Notification
 	tally       stages.Stats
 	stopping    atomic.Pointer[stages.Counts] // counts at the start of the shutdown; nil before it
-	closers     []func() error                // of what was opened, in that order
-	detach      func() bool                   // undoes the AfterFunc on the context of Start
+	closers     []func() error                // close functions of the open resources, in the order of opening
+	detach      func() bool                   // removes the AfterFunc on the context of Start
 }
 
-// Start opens what the run needs and starts it. When ctx ends, the run is
-// stopped as by Stop. An error that Is a *ConfigError is the user's to mend.
+// Start opens the resources of the run and starts it. When ctx is done, the run is stopped
+// as by pipeline.Run.Stop. If a setting is invalid, it returns a *ConfigError.
 func Start(ctx context.Context, opts Options) (*Worker, error) {
 	w := &Worker{opts: opts, began: time.Now()}
 	if err := w.open(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	// The run itself stops with ctx only until its Wait returns. A signal must also shorten the
-	// closing after that.
+	// The run observes ctx only until its Wait returns, but a signal must also shorten the
+	// closing of resources after that.
 	w.detach = context.AfterFunc(ctx, func() { w.run.Stop(context.Cause(ctx)) })
 	w.keepAlive()
 	w.assemble()
@@ -98,13 +97,13 @@ func Start(ctx context.Context, opts Options) (*Worker, error) {
 	return w, nil
 }
 
-// assemble puts the pipeline together.
+// assemble builds the pipeline.
 func (w *Worker) assemble() {
 	cfg := w.opts.Config
 
 	tasks := pipeline.From(w.run, "source", w.source)
 	if w.skip() > 0 || limitOf(cfg) >= 0 {
-		tasks = pipeline.Via(tasks, "window", stages.SkipLimit(w.skip(), limitOf(cfg)))
+		tasks = pipeline.Via(tasks, "skip/limit", stages.SkipLimit(w.skip(), limitOf(cfg)))
 	}
 	if w.queues.leases != nil {
 		tasks = pipeline.ViaUnbuffered(tasks, "extend", w.queues.leases.Stage())
@@ -114,13 +113,13 @@ func (w *Worker) assemble() {
 		OnExit: cfg.RetryOnExit, OnException: cfg.RetryOnException, OnTimeout: cfg.RetryOnTimeout,
 		MaxAttempts: cfg.MaxAttempts,
 	}, stages.SettleOptions{
-		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, MaxConcurrentWrites: w.parallel(), Tally: &w.tally,
+		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, MaxConcurrentWrites: w.maxConcurrentWrites(), Tally: &w.tally,
 		Log: w.opts.Log.With().Str("component", "settle").Logger(),
 	}))
 }
 
-// skip is how many tasks the window passes over. A task file does so while
-// reading, without making a task of each entry.
+// skip returns the number of tasks for stage SkipLimit to skip. A task file skips tasks
+// itself, without parsing them into deliveries.
 func (w *Worker) skip() int64 {
 	if w.file != nil {
 		return 0
@@ -128,7 +127,7 @@ func (w *Worker) skip() int64 {
 	return w.opts.Config.TasksToSkip
 }
 
-// limitOf is --max-num-tasks as Window has it.
+// limitOf returns --max-num-tasks as the limit of stage SkipLimit.
 func limitOf(cfg *config.Config) int64 {
 	if cfg.MaxNumTasks == nil {
 		return -1
@@ -136,12 +135,12 @@ func limitOf(cfg *config.Config) int64 {
 	return *cfg.MaxNumTasks
 }
 
-// readAhead is how many tasks of a local file are ready for a slot that falls
-// free. Nobody else waits for them, but each may be tens of megabytes.
-const readAhead = 4
+// filePrefetch is the prefetch of a local file. No other worker waits for the prefetched
+// tasks, but each may have tens of megabytes.
+const filePrefetch = 4
 
-// open opens everything, cheapest check first. What it has opened is closed by
-// close, also after an error.
+// open opens the resources, those with the cheapest checks first. close closes them, also
+// after an error.
 func (w *Worker) open(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
 	if err := w.connectProvider(); err != nil {
@@ -156,10 +155,10 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	w.onClose(dir.Close)
-	if w.shutdown, err = w.notice(dir.path, procexec.ShutdownFile); err != nil {
+	if w.shutdown, err = w.newNotification(dir.path, procexec.ShutdownFile); err != nil {
 		return err
 	}
-	if w.termination, err = w.notice(dir.path, procexec.TerminationFile); err != nil {
+	if w.termination, err = w.newNotification(dir.path, procexec.TerminationFile); err != nil {
 		return err
 	}
 	w.launcher, err = procexec.NewLauncher(procexec.Options{
@@ -171,7 +170,7 @@ func (w *Worker) open(ctx context.Context) error {
 	}
 	w.onClose(w.launcher.Close)
 	opts := pipeline.Options{
-		Slots: cfg.NumSimultaneousTasks, Prefetch: readAhead,
+		Slots: cfg.NumSimultaneousTasks, Prefetch: filePrefetch,
 		GracePeriod: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay, UnreachableTimeout: cfg.UnreachableTimeout,
 		OnStop: w.notifyShutdown,
 		Log:    log.With().Str("component", "pipeline").Logger(),
@@ -188,7 +187,7 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	if w.fromQueue() {
-		// Before the queue of events, which would be made where the name is wrong.
+		// Open the task queue first: opening the event queue creates it, even if the name is wrong.
 		if err := w.openQueue(ctx); err != nil {
 			return err
 		}
@@ -203,7 +202,7 @@ func (w *Worker) open(ctx context.Context) error {
 	return w.openSinks(ctx)
 }
 
-// distinct returns an error if the event log is the task file.
+// checkDistinctFiles returns an error if the event log is the task file.
 func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
 	if !cfg.EventLogToFile {
 		return nil
@@ -222,7 +221,8 @@ func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
 	return err
 }
 
-// orNone is d, or what NewCommand takes for no delay at all.
+// durationOrNone returns d in the convention of package procexec, where a negative delay
+// means none.
 func durationOrNone(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
@@ -230,7 +230,7 @@ func durationOrNone(d time.Duration) time.Duration {
 	return d
 }
 
-func (w *Worker) notice(dir, name string) (*procexec.Notification, error) {
+func (w *Worker) newNotification(dir, name string) (*procexec.Notification, error) {
 	n, err := procexec.NewNotification(dir, name)
 	if err == nil {
 		w.onClose(n.Close)
@@ -250,30 +250,31 @@ func (w *Worker) notifyShutdown(error) {
 	counts := w.tally.Counts()
 	w.stopping.CompareAndSwap(nil, &counts)
 	if err := w.shutdown.Raise(); err != nil {
-		w.opts.Log.Warn().Err(err).Msg("could not tell the tasks of the shutdown")
+		w.opts.Log.Warn().Err(err).Msg("could not notify tasks of the shutdown")
 	}
 }
 
-// giveUpWithout fails the run and kills its tasks if the host exits before the run ends.
-func (w *Worker) killWhenForkServerExits(host *procexec.ForkServer) {
-	over := make(chan struct{})
-	ended := make(chan struct{})
+// killWhenForkServerExits fails the run and kills its tasks if the fork server exits before
+// the run ends.
+func (w *Worker) killWhenForkServerExits(forkServer *procexec.ForkServer) {
+	stop := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(done)
 		select {
-		case <-host.Lost():
-			w.run.Fail(host.LostError())
-			w.run.Kill(host.LostError())
-		case <-over:
+		case <-forkServer.Lost():
+			w.run.Fail(forkServer.LostError())
+			w.run.Kill(forkServer.LostError())
+		case <-stop:
 		}
 	}()
-	w.onClose(func() error { close(over); <-ended; return nil })
+	w.onClose(func() error { close(stop); <-done; return nil })
 }
 
-// Kill ends the run at once, and shortens what Wait does after the last task.
+// Kill ends the run at once, and shortens the time that Wait takes after the last task.
 func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
-// Status is how far the run has come.
+// Status returns the progress of the run.
 func (w *Worker) Status() progress.Status {
 	c, received := w.tally.Counts(), w.run.ReceivedCount()
 	s := progress.Status{Done: c.Reported(), Failed: c.NotCompleted()}
@@ -295,45 +296,46 @@ func (w *Worker) Status() progress.Status {
 }
 
 // Wait waits for the end of the run, writes a fatal_exception event if it failed, closes
-// everything, and returns the summary. The error is the reason why the run failed; a requested
-// shutdown is not an error. After Stop or Kill, Wait returns within the time limits of package
-// pipeline (see pipeline.Phases.Close).
+// all resources, and returns the summary. The error is the reason why the run failed; a
+// requested shutdown is not an error. After Stop or Kill, Wait returns within the time
+// limits of package pipeline (see pipeline.Phases.Close).
 func (w *Worker) Wait() (Summary, error) {
 	err := w.run.Wait()
-	ended := w.run.SourceExhausted()
+	exhausted := w.run.SourceExhausted()
 	if err != nil {
 		err = errors.Join(err, w.reportFatal(err))
 	}
 	err = errors.Join(err, w.close())
 	w.detach()
-	return w.summary(ended), err
+	return w.summary(exhausted), err
 }
 
 // StopCause returns why the run ended before its source was exhausted, or nil.
 func (w *Worker) StopCause() error { return w.run.StopCause() }
 
-// closeTime is the time limit of each step after the run has ended.
-const closeTime = 10 * time.Second
+// closeTimeout is the time limit of each step after the end of the run.
+const closeTimeout = 10 * time.Second
 
-// closing returns the context for a step after the run has ended. It also ends with the run's
-// Close phase.
+// closing returns the context for a step after the end of the run. It is also done at the
+// end of the run's Close phase.
 func (w *Worker) closing() (context.Context, context.CancelFunc) {
 	ctx := context.Background()
 	if w.run != nil {
 		ctx = w.run.Phases().Close
 	}
-	return context.WithTimeout(ctx, closeTime)
+	return context.WithTimeout(ctx, closeTimeout)
 }
 
-// guarded calls f, the body of a goroutine. A panic in f fails the run with an error that starts
-// with what.
+// guarded calls f, the body of a goroutine. A panic in f fails the run with an error that
+// starts with what.
 func (w *Worker) guarded(what string, f func()) {
 	if p := panics.Try(f); p != nil {
 		w.run.Fail(fmt.Errorf("%s: %w", what, &pipeline.PanicError{Value: p.Value, Stack: p.Stack}))
 	}
 }
 
-// tellFatal writes the fatal_exception event, which contains the reason why the run failed.
+// reportFatal writes the fatal_exception event, which contains the reason why the run
+// failed.
 func (w *Worker) reportFatal(cause error) error {
 	ctx, cancel := w.closing()
 	defer cancel()
@@ -342,14 +344,14 @@ func (w *Worker) reportFatal(cause error) error {
 		Exception: cause.Error(), StackTrace: pipeline.ErrorTrace(cause),
 	}
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil && !errors.Is(cause, err) {
-		return fmt.Errorf("write the fatal_exception event: %w", err)
+		return fmt.Errorf("write fatal_exception event: %w", err)
 	}
 	return nil
 }
 
 func (w *Worker) onClose(f func() error) { w.closers = append(w.closers, f) }
 
-// close closes what was opened, last first.
+// close closes the resources in the reverse order of opening.
 func (w *Worker) close() error {
 	var errs []error
 	for len(w.closers) > 0 {

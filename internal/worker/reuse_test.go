@@ -46,7 +46,7 @@ func taskFile(tb testing.TB, n int) string {
 	return f.Name()
 }
 
-// run runs the n tasks of a file, in warm processes if runner is nil.
+// run runs the n tasks of a file: in processes that run many tasks if runner is nil.
 func run(tb testing.TB, path string, n, slots int, runner stages.Runner) {
 	tb.Helper()
 	settings := map[string]string{
@@ -61,7 +61,7 @@ func run(tb testing.TB, path string, n, slots int, runner stages.Runner) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w, err := worker.Start(tb.Context(), worker.Options{Config: cfg, Argv: []string{self}, Warm: true, Runner: runner, Log: zerolog.Nop()})
+	w, err := worker.Start(tb.Context(), worker.Options{Config: cfg, Argv: []string{self}, Reuse: true, Runner: runner, Log: zerolog.Nop()})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -71,11 +71,12 @@ func run(tb testing.TB, path string, n, slots int, runner stages.Runner) {
 	}
 }
 
-// Each allocation per task slows all tasks down. The bounds are a little above what is measured
-// on an idle machine (1.9 and 250; 2.4 and 380 with the race detector), and below what one more
-// allocation per task would give. On a busy machine replies arrive in smaller batches, which
-// costs more per task, so the test is repeated: one more allocation would show every time.
-func TestWarmAllocations(t *testing.T) {
+// Each allocation per task slows all tasks down. The limits are slightly above the values
+// measured on an idle machine (1.9 and 250; 2.4 and 380 with the race detector), and less
+// than one allocation per task above them. On a busy machine replies arrive in smaller
+// batches, which needs more allocations, so the measurement is repeated: an additional
+// allocation per task would exceed the limit every time.
+func TestReuse_Allocations(t *testing.T) {
 	const few, many = 2_000, 42_000
 	measure := func(n int) (count, size uint64) {
 		path := taskFile(t, n)
@@ -85,7 +86,7 @@ func TestWarmAllocations(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return after.Mallocs - before.Mallocs, after.TotalAlloc - before.TotalAlloc
 	}
-	// As floats, because on a busy machine the small run may allocate more than the large one.
+	// Floats, because on a busy machine the small run may allocate more than the large one.
 	perTask := func(small, large uint64) float64 { return (float64(large) - float64(small)) / (many - few) }
 	for range 20 {
 		count1, size1 := measure(few)
@@ -96,10 +97,10 @@ func TestWarmAllocations(t *testing.T) {
 			return
 		}
 	}
-	t.Error("too many allocations per task: go test -run WarmAllocations -memprofile lists them")
+	t.Error("too many allocations per task: go test -run TestReuse_Allocations -memprofile lists them")
 }
 
-func BenchmarkWarm(b *testing.B) {
+func BenchmarkReuse(b *testing.B) {
 	for _, slots := range []int{1, 2} {
 		b.Run(fmt.Sprintf("slots=%d", slots), func(b *testing.B) {
 			path := taskFile(b, b.N)
