@@ -45,7 +45,7 @@ bench: build ## rate, cost and latency by mode, source and slots, beside the mac
 
 bench-peers: build ## the same work by xargs, GNU parallel, concurrent.futures, dask and Celery (5 minutes)
 	@scripts/peers
-	go run ./bench -only peers
+	go run ./bench -run peers
 
 bench-go: ## Go benchmarks of each stage and parser, with allocations
 	go test -run '^$$' -bench . . ./pipeline ./stages ./procexec ./sources/taskfile ./sinks/eventlog ./internal/worker

@@ -4,12 +4,12 @@
 // fails anything.
 //
 //	go run ./bench                 everything but the peers, with build/ctworker
-//	go run ./bench -only matrix    how tasks run × where they come from × slots
-//	go run ./bench -only start     from the command line to the first task
-//	go run ./bench -only read      reading a file of 10,000,000 tasks, of which 10 are run
-//	go run ./bench -only growth    cost from 1 to 10,000,000 tasks, and from 1 to 256 slots
-//	go run ./bench -only waiting   256 slots that wait, and a worker on an empty queue
-//	go run ./bench -only peers     the same work by xargs, GNU parallel, Celery and others
+//	go run ./bench -run matrix    how tasks run × where they come from × slots
+//	go run ./bench -run start     from the command line to the first task
+//	go run ./bench -run read      reading a file of 10,000,000 tasks, of which 10 are run
+//	go run ./bench -run growth    cost from 1 to 10,000,000 tasks, and from 1 to 256 slots
+//	go run ./bench -run waiting   256 slots that wait, and a worker on an empty queue
+//	go run ./bench -run peers     the same work by xargs, GNU parallel, Celery and others
 //
 // What it found is printed, and written to bench/results as JSON with the machine,
 // the versions and the commit. See docs/performance.md.
@@ -33,22 +33,25 @@ func main() {
 		return
 	}
 	b := bench{report: newReport()}
-	only := flag.String("only", "matrix start read growth waiting", "what to measure, with spaces between")
-	flag.StringVar(&b.binary, "ctworker", "build/ctworker", "the program")
-	flag.IntVar(&b.rounds, "rounds", 3, "how often each command is run, in turn")
-	flag.Int64Var(&b.tasks, "tasks", 10_000_000, "how many tasks the largest files have")
-	flag.StringVar(&b.modes, "modes", "", "of the matrix, those that have this in their names")
-	flag.StringVar(&b.sources, "sources", "", "of the matrix, those that have this in their names")
-	out := flag.String("out", "bench/results", "the folder for the JSON file; empty: none")
-	pictures := flag.String("pictures", "", "draw the plots of a JSON file that is there, and the flame graph of -profile, into this folder, and measure nothing")
-	results := flag.String("results", "", "the JSON file that -pictures are of")
-	profile := flag.String("profile", "", "the CPU profile of -pictures' flame graph")
-	profiled := flag.Float64("profiled", 1_000_000, "how many tasks -profile is of")
+	only := flag.String("run", "matrix start read growth waiting", "the measurements to make, separated by spaces")
+	flag.StringVar(&b.binary, "ctworker", "build/ctworker", "the program to measure")
+	flag.IntVar(&b.rounds, "rounds", 3, "the number of rounds; each round runs each command once")
+	flag.Int64Var(&b.tasks, "tasks", 10_000_000, "the number of tasks in the largest files")
+	flag.StringVar(&b.modes, "modes", "", "limit the matrix to modes whose names contain this text")
+	flag.StringVar(&b.sources, "sources", "", "limit the matrix to sources whose names contain this text")
+	out := flag.String("out", "bench/results", "the folder for the JSON file of the results; none if empty")
+	svg := flag.String("svg", "", "measure nothing; plot the growth measurements of -results into this folder")
+	results := flag.String("results", "", "the JSON file that -svg plots")
+	profile := flag.String("profile", "", "measure nothing; print which parts of ctworker take the time of this CPU profile")
+	profileTasks := flag.Float64("profile-tasks", 1_000_000, "the number of tasks of the run that -profile is of")
 	flag.Parse()
-	err := error(nil)
-	if *pictures != "" {
-		err = draw(*pictures, *results, *profile, *profiled)
-	} else {
+	var err error
+	switch {
+	case *svg != "":
+		err = plotGrowth(*svg, *results)
+	case *profile != "":
+		err = breakdown(*profile, *profileTasks)
+	default:
 		err = b.run(strings.Fields(*only), *out)
 	}
 	if err != nil {
@@ -82,7 +85,7 @@ func (b *bench) run(what []string, out string) (err error) {
 	}
 	for _, name := range what {
 		if measures[name] == nil {
-			return fmt.Errorf("-only %s: there are matrix, start, read, growth, waiting and peers", name)
+			return fmt.Errorf("-run %s: there are matrix, start, read, growth, waiting and peers", name)
 		}
 	}
 	m := b.report.Machine

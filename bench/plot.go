@@ -1,103 +1,106 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
-	"math"
-	"strconv"
-	"strings"
+	"image/color"
+	"os"
+	"path/filepath"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
 )
 
-// plot is a plot with both axes logarithmic.
-type plot struct {
+// plotGrowth writes the plots of docs/performance.md, from a file of results, into dir.
+func plotGrowth(dir, results string) error {
+	if results == "" {
+		return errors.New("-svg: -results is missing, the JSON file to plot")
+	}
+	text, err := os.ReadFile(results)
+	if err != nil {
+		return err
+	}
+	var r report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return fmt.Errorf("%s: %w", results, err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // a folder of the checkout
+		return err
+	}
+	for name, p := range growthPlots(&r) {
+		path := filepath.Join(dir, name)
+		if err := p.save(path); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		fmt.Println(path)
+	}
+	return nil
+}
+
+// A growthPlot is a plot with two logarithmic axes.
+type growthPlot struct {
 	title, x, y string
-	lines       []line
+	series      []series
 }
 
-type line struct {
+type series struct {
 	name   string
-	points []point
+	points plotter.XYs
 }
 
-type point struct{ x, y float64 }
-
-// colours are told apart by most people (Okabe and Ito).
-var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7"} //nolint:gochecknoglobals // a table
-
-func (p *plot) svg() string {
-	const width, height, left, right, top, bottom = 760.0, 420.0, 60.0, 20.0, 60.0, 50.0
-	var xs, ys []float64
-	for _, l := range p.lines {
-		for _, at := range l.points {
-			xs, ys = append(xs, at.x), append(ys, at.y)
+// growthPlots returns the plots of how cost grows, by file name.
+func growthPlots(r *report) map[string]growthPlot {
+	var wall, cpu, peak, overhead, memory plotter.XYs
+	for _, row := range r.Rows {
+		mib := float64(row.PeakMemory) / (1 << 20)
+		switch row.Section {
+		case "growth of tasks":
+			n := float64(row.Tasks)
+			wall, cpu, peak = append(wall, plotter.XY{X: n, Y: row.Wall}), append(cpu, plotter.XY{X: n, Y: row.CPU}), append(peak, plotter.XY{X: n, Y: mib})
+		case "growth of slots":
+			n := float64(row.Slots)
+			overhead, memory = append(overhead, plotter.XY{X: n, Y: row.Overhead}), append(memory, plotter.XY{X: n, Y: mib})
 		}
 	}
-	xFrom, xTo := decades(xs)
-	yFrom, yTo := decades(ys)
-	px := func(x float64) float64 {
-		return left + (math.Log10(x)-xFrom)/(xTo-xFrom)*(width-left-right)
+	all := map[string]growthPlot{}
+	if len(wall) > 1 {
+		all["growth-tasks.svg"] = growthPlot{"More tasks (reused Go process, empty tasks, 2 slots)", "tasks", "seconds; MiB", []series{
+			{"time from start to end, s", wall}, {"CPU time, s", cpu}, {"peak memory of ctworker, MiB", peak},
+		}}
 	}
-	py := func(y float64) float64 {
-		return height - bottom - (math.Log10(y)-yFrom)/(yTo-yFrom)*(height-top-bottom)
+	if len(overhead) > 1 {
+		all["growth-slots.svg"] = growthPlot{"More slots (400,000 empty tasks of reused Go processes)", "slots", "µs of CPU per task; MiB", []series{
+			{"CPU per task, µs", overhead}, {"peak memory of ctworker, MiB", memory},
+		}}
 	}
-	var b strings.Builder
-	b.WriteString(svgHead(width, height))
-	b.WriteString(text(left, 20, "start", "#000", p.title))
-	for e := yFrom; e <= yTo; e++ {
-		y := py(math.Pow(10, e))
-		fmt.Fprintf(&b, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#ddd"/>`+"\n", left, y, width-right, y)
-		b.WriteString(text(left-6, y+4, "end", "#444", short(math.Pow(10, e))))
-	}
-	seen := map[float64]bool{}
-	for _, x := range xs {
-		if seen[x] {
-			continue
-		}
-		seen[x] = true
-		fmt.Fprintf(&b, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#eee"/>`+"\n", px(x), top, px(x), height-bottom)
-		b.WriteString(text(px(x), height-bottom+16, "middle", "#444", short(x)))
-	}
-	b.WriteString(text((left+width-right)/2, height-12, "middle", "#444", p.x))
-	b.WriteString(text(left, top-8, "end", "#444", ""))
-	for i, l := range p.lines {
-		colour := colours[i%len(colours)]
-		var path strings.Builder
-		for j, at := range l.points {
-			command := "L"
-			if j == 0 {
-				command = "M"
-			}
-			fmt.Fprintf(&path, "%s%.1f %.1f", command, px(at.x), py(at.y))
-			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"><title>%s at %s: %.3g</title></circle>`+"\n", px(at.x), py(at.y), colour, escaper.Replace(l.name), short(at.x), at.y)
-		}
-		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", path.String(), colour)
-		x := left + float64(i)*235
-		fmt.Fprintf(&b, `<rect x="%.1f" y="32" width="14" height="4" fill="%s"/>`+"\n", x, colour)
-		b.WriteString(text(x+20, 38, "start", "#000", l.name))
-	}
-	b.WriteString("</svg>\n")
-	return b.String()
+	return all
 }
 
-// decades are the powers of ten around values above 0.
-func decades(values []float64) (from, to float64) {
-	least, most := math.Inf(1), math.Inf(-1)
-	for _, v := range values {
-		least, most = min(least, v), max(most, v)
-	}
-	from, to = math.Floor(math.Log10(least)), math.Ceil(math.Log10(most))
-	if from == to {
-		to++
-	}
-	return from, to
+// colors of Okabe and Ito, which colorblind readers can distinguish.
+var colors = []color.RGBA{ //nolint:gochecknoglobals // a table
+	{R: 0x00, G: 0x72, B: 0xb2, A: 0xff}, {R: 0xd5, G: 0x5e, B: 0x00, A: 0xff}, {R: 0x00, G: 0x9e, B: 0x73, A: 0xff},
 }
 
-// short writes 1000 as 1k.
-func short(v float64) string {
-	switch {
-	case v >= 1e6:
-		return strconv.FormatFloat(v/1e6, 'g', 3, 64) + "M"
-	case v >= 1e3:
-		return strconv.FormatFloat(v/1e3, 'g', 3, 64) + "k"
+func (g growthPlot) save(path string) error {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = g.title, g.x, g.y
+	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
+	p.X.Tick.Marker, p.Y.Tick.Marker = plot.LogTicks{Prec: -1}, plot.LogTicks{Prec: -1}
+	p.Legend.Top, p.Legend.Left = true, true
+	p.Add(plotter.NewGrid())
+	for i, s := range g.series {
+		line, points, err := plotter.NewLinePoints(s.points)
+		if err != nil {
+			return err
+		}
+		line.Color, points.Color = colors[i%len(colors)], colors[i%len(colors)]
+		line.Width = vg.Points(1.5)
+		p.Add(line, points)
+		p.Legend.Add(s.name, line, points)
 	}
-	return strconv.FormatFloat(v, 'g', 3, 64)
+	p.Y.Max *= 5 // room for the legend
+	p.Title.Padding = vg.Points(6)
+	return p.Save(8*vg.Inch, 4.5*vg.Inch, path)
 }

@@ -9,12 +9,14 @@ import (
 	"strings"
 )
 
-// UsableCPUs returns how many CPUs this process can keep busy: those it may run
-// on, or fewer if a control group limits its CPU time; at least 1. A limit of
-// two and a half CPUs counts as three. Where there are no control groups, or
-// their files cannot be read, there is no such limit.
+// UsableCPUs returns how many CPUs this process can keep busy: the CPUs it may run on, or fewer
+// if a control group limits its CPU time; at least 1. A limit of 2.5 CPUs counts as 3. Without
+// control groups, or if their files cannot be read, there is no limit.
+//
+// The default of GOMAXPROCS is no substitute: it is never below 2 if a control group sets the
+// limit, and the user can change it (https://pkg.go.dev/runtime#GOMAXPROCS).
 func UsableCPUs() int {
-	// NumCPU honours the CPU affinity, and does not know of control groups.
+	// NumCPU respects the CPU affinity but not control groups.
 	return usableCPUs(os.DirFS("/"), runtime.NumCPU())
 }
 
