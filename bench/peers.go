@@ -49,7 +49,7 @@ func (b *bench) peers() error {
 		return err
 	}
 	if err := b.besides("Python functions that do nothing, in processes that stay", reuse,
-		peer("concurrent.futures", "futures.py", 40_000), peer("dask.distributed", "dasked.py", 10_000), peer("Celery, redis", "celeried.py", 10_000)); err != nil {
+		peer("concurrent.futures", "futures.py", 40_000), peer("dask.distributed", "dask_peer.py", 10_000), peer("Celery, redis", "celery_peer.py", 10_000)); err != nil {
 		return err
 	}
 	return b.besides("Python functions that do nothing, a process for each", fork,

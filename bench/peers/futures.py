@@ -1,4 +1,4 @@
-"""N calls that do nothing in a pool of processes: futures.py N SLOTS [fresh]."""
+"""Run N calls that do nothing in a pool of processes: futures.py N SLOTS [fresh]."""
 
 import multiprocessing
 import sys
@@ -11,7 +11,7 @@ def process(task_id, data):
 
 if __name__ == "__main__":
     n, slots = int(sys.argv[1]), int(sys.argv[2])
-    # A process for each task is "max_tasks_per_child", which no fork may serve.
+    # With "fresh", one process per task: max_tasks_per_child does not work with the start method fork.
     more = {"max_tasks_per_child": 1, "mp_context": multiprocessing.get_context("forkserver")} if sys.argv[3:] else {}
     with ProcessPoolExecutor(slots, **more) as pool:
         futures = [pool.submit(process, f"task-{i:08}", {"num1": i, "num2": 2 * i}) for i in range(n)]

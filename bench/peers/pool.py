@@ -1,4 +1,4 @@
-"""N calls that do nothing, each in a fork of its own: pool.py N SLOTS."""
+"""Run N calls that do nothing, each in its own fork: pool.py N SLOTS."""
 
 import multiprocessing
 import sys

@@ -1,5 +1,5 @@
-// Command addition is an example of a command that ctworker runs for each task:
-// it adds two numbers. "addition generate N" makes a task file of N tasks.
+// Command addition is an example of a command that ctworker runs once per task. It adds two
+// numbers. "addition generate N" prints a task file with N tasks.
 //
 //	addition generate 1000 > tasks.json
 //	ctworker run --task-file tasks.json -j auto -- addition
@@ -36,12 +36,11 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "addition:", err)
-		os.Exit(1) // anything but 0 is told as task_exited
+		os.Exit(1) // reported in a task_exited event
 	}
 }
 
-// add runs one task: it is read from in, and its result, here a JSON object, is
-// what is written to out.
+// add reads one task from in and writes its result, a JSON object, to out.
 func add(in io.Reader, out io.Writer) error {
 	var t task
 	if err := json.NewDecoder(in).Decode(&t); err != nil {
@@ -54,7 +53,7 @@ func add(in io.Reader, out io.Writer) error {
 func generate(out io.Writer, count string) error {
 	n, err := strconv.Atoi(count)
 	if err != nil || n < 0 {
-		return fmt.Errorf("%q is no number of tasks", count)
+		return fmt.Errorf("invalid number of tasks %q: must be 0 or more", count)
 	}
 	w := bufio.NewWriter(out)
 	_, _ = fmt.Fprintln(w, "[")
@@ -66,5 +65,5 @@ func generate(out io.Writer, count string) error {
 		_, _ = fmt.Fprintf(w, `  {"task_id": "addition-task-%06d", "data": {"num1": %d, "num2": %d}}%s`+"\n", i, i, 2*i, comma)
 	}
 	_, _ = fmt.Fprintln(w, "]")
-	return w.Flush() // reports an error of any write before it
+	return w.Flush() // returns the error of any earlier write
 }

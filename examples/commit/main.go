@@ -1,6 +1,6 @@
-// Command commit is a worker whose tasks do not begin to write their results when the
-// machine is about to be taken away: a write that is cut off would leave half a result.
-// What such a task has not written, it asks to be run again elsewhere.
+// Command commit is a worker whose tasks do not write their results after a termination notice:
+// if the machine stopped during the write, the result would be incomplete. Such a task requests a
+// retry, so that it runs again on another machine.
 //
 //	go build -o commit ./examples/commit
 //	./commit --task-file tasks.json --simulate-spot-termination-after 2
@@ -22,14 +22,15 @@ import (
 func main() { ctworker.Main(work) }
 
 func work(_ context.Context, t *ctworker.Task) (ctworker.Result, error) {
-	<-time.After(time.Second) // the work; nothing is written meanwhile
+	<-time.After(time.Second) // the work; it writes nothing
 	if t.Worker().ReceivedTerminationNotice() {
-		return ctworker.Retry("the machine is about to be taken away: nothing was written"), nil
+		return ctworker.Retry("termination notice received: nothing was written"), nil
 	}
 	return "written", commit(t.ID + ".result")
 }
 
-// commit writes under another name first, so that nobody ever sees half a file.
+// commit writes to a temporary name and renames the file, so that readers never see an incomplete
+// file.
 func commit(name string) error {
 	name = filepath.Base(name)
 	if err := os.WriteFile(name+".part", []byte("the result\n"), 0o600); err != nil {

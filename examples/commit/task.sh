@@ -1,13 +1,13 @@
 #!/bin/sh
-# A task that does not begin to write when the machine is about to be taken away:
+# A task that does not write its result after a termination notice:
 # ctworker run --task-file tasks.json --simulate-spot-termination-after 2 -- sh task.sh
 set -eu
-sleep 1 # the work; nothing is written meanwhile
+sleep 1 # the work; it writes nothing
 if [ -e "$CTWORKER_TERMINATION_FILE" ]; then
-    echo "the machine is about to be taken away: nothing was written"
-    exit 75 # to be retried, elsewhere
+    echo "termination notice received: nothing was written"
+    exit 75 # requests a retry, on another machine
 fi
 name=$(basename -- "$CTWORKER_TASK_ID").result
-echo "the result" > "$name.part" # so that nobody ever sees half a file
+echo "the result" > "$name.part" # readers never see an incomplete file
 mv -- "$name.part" "$name"
 echo written

@@ -1,4 +1,4 @@
-"""A worker whose tasks do not begin to write when the machine is about to be taken away.
+"""A worker whose tasks do not write their results after a termination notice.
 
 python3 worker.py --task-file tasks.json --simulate-spot-termination-after 2
 """
@@ -12,11 +12,11 @@ from ctworker import Worker, WorkerData
 
 
 def work(task_id: str, task_data: dict, worker: WorkerData):
-    time.sleep(1)  # the work; nothing is written meanwhile
+    time.sleep(1)  # the work; it writes nothing
     if worker.received_termination_notice:
-        return True, "the machine is about to be taken away: nothing was written"
+        return True, "termination notice received: nothing was written"
     name = os.path.basename(task_id) + ".result"
-    with open(name + ".part", "w") as part:  # so that nobody ever sees half a file
+    with open(name + ".part", "w") as part:  # readers never see an incomplete file
         part.write("the result\n")
     os.rename(name + ".part", name)
     return False, "written"

@@ -1,13 +1,12 @@
-// Command go-source is a worker program with flags and a task source of its own: it
-// looks for the words of a list in files, a file a task.
+// Command go-source is a worker program with its own flags and its own task source. It counts
+// words in files, with one task per file.
 //
 //	go build -o go-source ./examples/go-source
 //	./go-source --words TODO,FIXME --dir . -j auto --event-log-file found.log
 //
-// The tasks come from a function, which is asked for the next file when there is room
-// for it, so a tree of any size costs no memory. They run in one process, as
-// --num-simultaneous-tasks goroutines: leave out ctworker.InProcess, and each slot has
-// a process of its own.
+// The tasks come from an iterator. It is advanced only when a slot needs a task, so a tree of any
+// size needs constant memory. The tasks run in one process, in --num-simultaneous-tasks goroutines.
+// Without ctworker.InProcess, each slot would have its own process.
 package main
 
 import (
@@ -23,25 +22,25 @@ import (
 )
 
 func main() {
-	dir := flag.String("dir", ".", "look in the files below this `directory`")
-	words := flag.String("words", "TODO", "look for these `words`, with commas between them")
+	dir := flag.String("dir", ".", "search the files below this `directory`")
+	words := flag.String("words", "TODO", "count these `words`, separated by commas")
 
-	look := func(ctx context.Context, t *ctworker.Task) (ctworker.Result, error) {
+	search := func(ctx context.Context, t *ctworker.Task) (ctworker.Result, error) {
 		var path string
 		if err := t.Decode(&path); err != nil {
 			return nil, err
 		}
 		return count(ctx, path, strings.Split(*words, ","))
 	}
-	ctworker.Main(look,
+	ctworker.Main(search,
 		ctworker.WithFlags(flag.CommandLine), // parsed by Main, with the worker's flags
 		ctworker.WithTasks(func(yield func(ctworker.Task, error) bool) { files(*dir, yield) }),
 		ctworker.InProcess(),
-		ctworker.WithDescription("Count words in files, a file a task."),
+		ctworker.WithDescription("Count words in files, one task per file."),
 	)
 }
 
-// files yields a task for each regular file. An error that it yields ends the run.
+// files yields one task per regular file. An error that it yields ends the run.
 func files(dir string, yield func(ctworker.Task, error) bool) {
 	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -49,13 +48,13 @@ func files(dir string, yield func(ctworker.Task, error) bool) {
 			yield(ctworker.Task{}, err)
 			return fs.SkipAll
 		case entry.Type().IsRegular() && !yield(ctworker.NewTask(path, path)):
-			return fs.SkipAll // the run is over
+			return fs.SkipAll // the run is stopping
 		}
 		return nil
 	})
 }
 
-// count counts the lines of a file that hold each word.
+// count returns the number of lines of a file that contain each word.
 func count(ctx context.Context, path string, words []string) (map[string]int, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -71,7 +70,7 @@ func count(ctx context.Context, path string, words []string) (map[string]int, er
 				found[word]++
 			}
 		}
-		if err != nil { // its end: what cannot be read has no words
+		if err != nil { // the end of the file, or a read error, which counts as the end
 			return found, ctx.Err()
 		}
 	}

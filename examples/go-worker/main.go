@@ -1,12 +1,10 @@
-// Command go-worker is a complete worker program made of a Go function: it adds two
-// numbers.
+// Command go-worker is a complete worker program made from a Go function that adds two numbers.
 //
 //	go run ./examples/addition generate 1000 > tasks.json
 //	go build -o go-worker ./examples/go-worker
 //	./go-worker --task-file tasks.json -j auto
 //
-// Each task's sum is in events.log then. "./go-worker --help" shows what else it can
-// do; nothing of that is written here.
+// The sums are then in events.log. "./go-worker --help" lists the flags, which ctworker.Main adds.
 package main
 
 import (
@@ -25,12 +23,12 @@ type addition struct {
 	Num2 float64 `json:"num2"`
 }
 
-// sum is the result of one.
+// sum is the result of a task.
 type sum struct {
 	Sum float64 `json:"sum"`
 }
 
-// add runs one task. An error is told as the task's exception.
+// add runs one task. An error is reported in a task_exception event.
 func add(_ context.Context, t *ctworker.Task) (ctworker.Result, error) {
 	var in addition
 	if err := t.Decode(&in); err != nil {

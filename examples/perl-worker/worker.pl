@@ -1,5 +1,5 @@
 #!/usr/bin/env perl
-# A warm process without an SDK, written from docs/protocol.md: it adds two numbers.
+# A worker process that adds two numbers. It uses no SDK; docs/protocol.md describes the protocol.
 #
 #   ctworker run --task-file tasks.json -j auto --warm -- perl worker.pl
 #   ctworker protocol-check -- perl worker.pl
@@ -12,7 +12,7 @@ use JSON::PP;
 
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 
-# The socket, and the pipe of claims. Programs that a task starts do not get them.
+# The socket and the claim pipe. Close-on-exec keeps them from programs that a task starts.
 open(my $socket, '+<&=', $ENV{CTWORKER_FD}) or die "CTWORKER_FD: $!; run this with ctworker run --warm\n";
 binmode($socket);
 my $claims;
@@ -21,8 +21,8 @@ for my $handle (grep { defined } $socket, $claims) {
     fcntl($handle, F_SETFD, fcntl($handle, F_GETFD, 0) | FD_CLOEXEC);
 }
 
-# say_line writes one line, in one piece.
-sub say_line {
+# write_line writes one value as a line of JSON.
+sub write_line {
     my $line = $json->encode($_[0]) . "\n";
     my $done = 0;
     while ($done < length $line) {
@@ -33,7 +33,7 @@ sub say_line {
     }
 }
 
-# claim reports whether a task is ours to run: it is if there is a byte to be read.
+# claim reports whether this process may run the task: it may if there is a byte in the pipe.
 sub claim {
     return 1 if !defined $claims;
     my $n;
@@ -41,7 +41,7 @@ sub claim {
     return defined $n && $n == 1;
 }
 
-# run_task is what this worker is for.
+# run_task returns the result of a task.
 sub run_task {
     my ($task) = @_;
     my $data = $task->{data};
@@ -50,20 +50,20 @@ sub run_task {
 }
 
 my $hello = $json->decode(scalar readline($socket) // exit 0)->{hello};
-die "this worker does not know version $hello->{version} of the task protocol\n" if $hello->{version} != 1;
-say_line({ ready => { version => 1, ahead => defined $claims ? JSON::PP::true : JSON::PP::false, sdk => 'perl example' } });
+die "this worker does not support version $hello->{version} of the task protocol\n" if $hello->{version} != 1;
+write_line({ ready => { version => 1, ahead => defined $claims ? JSON::PP::true : JSON::PP::false, sdk => 'perl example' } });
 
 while (defined(my $line = readline($socket))) {
     my $task = $json->decode($line);
-    next if !defined $task->{task_id};    # something of a later version
+    next if !defined $task->{task_id};    # a line of a later protocol version
     if (!claim()) {
-        say_line({ task_id => $task->{task_id}, returned => JSON::PP::true });
+        write_line({ task_id => $task->{task_id}, returned => JSON::PP::true });
         next;
     }
     my $result = eval { run_task($task) };
     if ($@) {
-        say_line({ task_id => $task->{task_id}, exception => "$@" });
+        write_line({ task_id => $task->{task_id}, exception => "$@" });
         next;
     }
-    say_line({ task_id => $task->{task_id}, retry => JSON::PP::false, result => $result });
+    write_line({ task_id => $task->{task_id}, retry => JSON::PP::false, result => $result });
 }

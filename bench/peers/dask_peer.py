@@ -1,4 +1,4 @@
-"""N calls that do nothing on dask.distributed's own cluster of processes: dasked.py N SLOTS."""
+"""Run N calls that do nothing on a local cluster of dask.distributed: dask_peer.py N SLOTS."""
 
 import sys
 

