@@ -13,23 +13,23 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A feed runs a scan in a goroutine of its own, because reading may block for
-// longer than the context of a Receive lasts. The goroutine reads only when
-// asked, and hands over what it has before each read that may block.
+// An asyncReader runs a scan in its own goroutine, because a read can block after the context
+// of Receive has ended. The goroutine reads only on request, and returns the tasks that it has
+// before each read that may block.
 type asyncReader struct {
 	scan     *scan
-	requests chan int   // how many tasks are wanted; one question at a time
-	batches  chan batch // its answer; has room for it, so that answering never blocks
+	requests chan int   // number of requested tasks; at most one request is open
+	batches  chan batch // the responses; buffered, so that sending never blocks
 	stop     chan struct{}
 	done     chan struct{} // closed when the goroutine has ended
 	src      interruptible
 
-	requested bool // Receive's: a question is open
+	requested bool // a request is open; used by receive only
 
-	// The goroutine's own.
-	want     int                  // 0 while no question is open
-	pending  []*pipeline.Delivery // never more than want, or one if that is 0
-	position int64                // after the last of them
+	// The fields below belong to the goroutine.
+	want     int                  // number of requested tasks; 0 if no request is open
+	pending  []*pipeline.Delivery // at most want deliveries, or one if want is 0
+	position int64                // position in the file after the last of them
 }
 
 type batch struct {
@@ -38,8 +38,8 @@ type batch struct {
 	position   int64
 }
 
-// startFeed starts the goroutine; close ends it. A nil src means that path is
-// to be opened, which blocks for a named pipe.
+// startReader starts the goroutine, which close stops. If src is nil, the goroutine opens path,
+// which blocks for a named pipe.
 func startReader(s *scan, src io.Reader, path string) *asyncReader {
 	f := &asyncReader{
 		scan:     s,
@@ -56,7 +56,8 @@ func startReader(s *scan, src io.Reader, path string) *asyncReader {
 	return f
 }
 
-// receive asks for tasks unless an earlier call did, and waits for the answer.
+// receive sends a request, unless the request of an earlier call is open, and waits for its
+// response.
 func (f *asyncReader) receive(ctx context.Context, limit int) (batch, error) {
 	if !f.requested {
 		f.requests <- limit
@@ -84,7 +85,7 @@ func (f *asyncReader) run(src io.Reader, path string) {
 		if err != nil {
 			f.scan.err = openError(path, err)
 		} else {
-			defer func() { _ = file.Close() }() // it was only read from
+			defer func() { _ = file.Close() }() // opened for reading only
 		}
 	}
 	if f.scan.err == nil {
@@ -102,7 +103,8 @@ func (f *asyncReader) run(src io.Reader, path string) {
 	}
 }
 
-// startNotice starts a timer that calls onWait if path is a FIFO, and returns a function that ends it.
+// startNotice starts a timer that calls onWait if path is a FIFO, and returns a function that
+// stops it.
 func (f *asyncReader) startNotice(path string) (stop func()) {
 	info, err := os.Stat(path)
 	if f.scan.onWait == nil || err != nil || info.Mode()&os.ModeNamedPipe == 0 {
@@ -122,7 +124,7 @@ func (f *asyncReader) startNotice(path string) (stop func()) {
 	}
 }
 
-// fill reads as many tasks as were asked for, up to the first error.
+// fill reads the requested number of tasks, up to the first error.
 func (f *asyncReader) fill() {
 	for f.scan.err == nil && len(f.pending) < f.want {
 		delivery, err := f.scan.step()
@@ -135,8 +137,8 @@ func (f *asyncReader) fill() {
 	}
 }
 
-// guarded calls read. A panic in it, as of a decompressor that meets a damaged file, is an
-// error of the file.
+// guarded calls read, and converts a panic, for example of a decompressor that reads a damaged
+// file, to an error of the file.
 func (f *asyncReader) guarded(read func()) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -146,7 +148,7 @@ func (f *asyncReader) guarded(read func()) {
 	read()
 }
 
-// wait waits for a question. It returns false when the feed is closed.
+// wait waits for a request. It returns false once the reader is closed.
 func (f *asyncReader) wait() bool {
 	select {
 	case f.want = <-f.requests:
@@ -156,7 +158,7 @@ func (f *asyncReader) wait() bool {
 	}
 }
 
-// handOver answers with what there is, before a read that may block.
+// handOver responds with the tasks that have been read, before a read that may block.
 func (f *asyncReader) handOver() {
 	if len(f.pending) > 0 && f.want > 0 {
 		f.answer()
@@ -172,8 +174,8 @@ func (f *asyncReader) answer() {
 	f.batches <- b
 }
 
-// close ends the goroutine, and waits for it unless it is in a read that
-// cannot be ended.
+// close stops the goroutine, and waits for it unless it is blocked in a read that cannot be
+// ended.
 func (f *asyncReader) close(ctx context.Context) error {
 	close(f.stop)
 	if !f.src.interrupt() {
@@ -183,24 +185,24 @@ func (f *asyncReader) close(ctx context.Context) error {
 	case <-f.done:
 		return f.src.restore()
 	case <-ctx.Done():
-		return fmt.Errorf("close task file: a read does not end: %w", ctx.Err())
+		return fmt.Errorf("close task file: the open read does not return: %w", ctx.Err())
 	}
 }
 
-// guarded is a reader whose blocked Read another goroutine can end.
+// interruptible is a reader whose blocked Read can be ended from another goroutine.
 type interruptible struct {
 	mu       sync.Mutex // guards the following
-	src      io.Reader  // nil until it has been opened
-	opened   bool       // opened here
-	deadline bool       // set by interrupt
+	src      io.Reader  // nil until it is open
+	opened   bool       // open has opened it
+	deadline bool       // interrupt has set a read deadline
 
 	reading, closed atomic.Bool
 }
 
 type deadliner interface{ SetReadDeadline(time.Time) error }
 
-// open opens a file that need not be regular. For a named pipe it waits for
-// someone to open it for writing.
+// open opens a file of any type. For a named pipe, it blocks until a process opens the pipe for
+// writing.
 func (g *interruptible) open(path string) (*os.File, error) {
 	g.reading.Store(true)
 	defer g.reading.Store(false)
@@ -215,8 +217,7 @@ func (g *interruptible) open(path string) (*os.File, error) {
 }
 
 func (g *interruptible) Read(p []byte) (int, error) {
-	// Either this sees that the reader is closed, or interrupt sees that this
-	// is reading.
+	// Store before Load: either Read sees closed, or interrupt sees reading.
 	g.reading.Store(true)
 	defer g.reading.Store(false)
 	if g.closed.Load() {
@@ -225,8 +226,8 @@ func (g *interruptible) Read(p []byte) (int, error) {
 	return g.src.Read(p)
 }
 
-// interrupt ends a blocked Read, and all Reads to come. It returns false if
-// there may be one that it could not end.
+// interrupt ends a blocked Read, and makes later Reads fail. It returns false if a Read may
+// still be blocked.
 func (g *interruptible) interrupt() bool {
 	g.closed.Store(true)
 	if !g.reading.Load() {
@@ -245,7 +246,8 @@ func (g *interruptible) interrupt() bool {
 	}
 }
 
-// restore takes back what interrupt did to a reader that is not ours.
+// restore removes the read deadline that interrupt has set on a reader that the caller of Open
+// owns.
 func (g *interruptible) restore() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -13,28 +13,28 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// kind is how the tasks are written down.
+// fileKind is the format of a task file, without its compression.
 type fileKind uint8
 
 const (
-	unknownKind fileKind = iota // to be seen from the first byte
+	unknownKind fileKind = iota // determined from the first byte
 	jsonArray
 	jsonLines
 	yamlList
 )
 
-// maxWindow is how far back a zstd file may refer, and so about the memory that
-// reading it takes. zstd's own limit at its default settings is the same.
+// maxWindow is the maximum window size of a zstd file, which is about the memory that reading it
+// needs. It is the default limit of the zstd command.
 const maxWindow = 128 << 20
 
-// content is what is inside a task file, ready to read.
+// content is the content of an open task file.
 type content struct {
 	format     format
-	bomLength  int64         // bytes of byte order mark before the text
+	bomLength  int64         // size of the byte order mark before the text
 	compressed string        // "gzip", "zstd" or ""
 	raw        *counter      // the file
-	buffer     *bufio.Reader // on raw
-	zstd       *zstd.Decoder // nil unless zstd
+	buffer     *bufio.Reader // reads from raw
+	zstd       *zstd.Decoder // nil unless compressed is "zstd"
 }
 
 // contentOptions configures openContent. The functions may be nil.
@@ -56,8 +56,8 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// openContent finds out what src holds, by its first bytes and its name. It
-// returns a content with every error, so that the error can be put in words.
+// openContent determines the format of src from its first bytes and its name. It returns a
+// content even with an error, because describeError needs it.
 func openContent(src io.Reader, path string, opts contentOptions) (*content, error) {
 	c := &content{raw: &counter{src: src}}
 	c.buffer = bufio.NewReaderSize(c.raw, chunkSize)
@@ -90,7 +90,7 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 	return c, nil
 }
 
-// kindOf says what a file's name promises: its kind and its compression.
+// kindOf returns the kind and the compression that the extensions of a file name stand for.
 func kindOf(path string) (k fileKind, compression string) {
 	name := strings.ToLower(filepath.Base(path))
 	switch filepath.Ext(name) {
@@ -113,8 +113,8 @@ func kindOf(path string) (k fileKind, compression string) {
 	return k, compression
 }
 
-// sniff tells the kind by the first byte that is not white space. It reads no
-// further than to that byte, since a pipe may not have more to give yet.
+// sniff determines the kind from the first byte that is not white space. It does not read
+// further than that byte, because a read from a pipe may block.
 func sniff(t *text) fileKind {
 	for {
 		start := bytes.TrimLeft(t.buf[t.r:t.w], jsonSpace)
@@ -132,8 +132,8 @@ func sniff(t *text) fileKind {
 	}
 }
 
-// decompress returns the plain text. The first bytes decide; the name may
-// promise a compression, and must then be right.
+// decompress returns a reader for the decompressed text. The first bytes determine the
+// compression. It returns an error if the file name promises a different one.
 func (c *content) decompress(promised string) (io.Reader, error) {
 	start, err := c.buffer.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -152,7 +152,7 @@ func (c *content) decompress(promised string) (io.Reader, error) {
 	case c.compressed == "gzip":
 		return newGzipReader(c)
 	case c.compressed == "zstd":
-		// One goroutine reads, and it is the caller's.
+		// Concurrency 1 makes the decoder read in the caller's goroutine.
 		c.zstd, err = zstd.NewReader(&zstdFrames{content: c}, zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		return c.zstd, err
@@ -161,7 +161,7 @@ func (c *content) decompress(promised string) (io.Reader, error) {
 	}
 }
 
-// compression names the format that starts with these bytes, "" for none.
+// compression returns the name of the compressed format that starts with these bytes, or "".
 func compression(start []byte) string {
 	switch {
 	case bytes.HasPrefix(start, []byte{0x1F, 0x8B}):
@@ -180,7 +180,7 @@ func compression(start []byte) string {
 	return ""
 }
 
-// unreadable puts in words that the file could not be read.
+// describeError returns the reason for a failed read.
 func (c *content) describeError(err error) string {
 	switch {
 	case c == nil || c.compressed == "":
@@ -196,7 +196,8 @@ func (c *content) describeError(err error) string {
 	}
 }
 
-// position is how much of the file has been read; ended says that all has.
+// position returns the number of bytes of the file that have been read. If ended is true, the
+// whole file has been read.
 func (c *content) position(ended bool) int64 {
 	switch {
 	case ended:

@@ -1,10 +1,10 @@
-// Package taskfile reads tasks from a local file, or from standard input, as a
-// pipeline.Source. Files are streamed: whatever their size, only 64 KiB and one entry
-// are in memory.
+// Package taskfile reads tasks from a local file or from standard input, as a
+// pipeline.Source. Files are streamed: only 64 KiB and one entry are in memory, whatever the
+// size of the file.
 //
-//	file ─► gzip, zstd ─► text ─► entries ─► Receive
-//	        content.go    text.go  json.go   taskfile.go
-//	                               yaml*.go
+//	file ─► gzip, zstd ────► text ─────────► entries ─► Receive
+//	        decompress.go    linereader.go   json.go    taskfile.go
+//	                                         yaml*.go
 //
 // YAML takes more steps. The text is split into entries (yamlsplit.go, yamlflow.go).
 // Characters that the parser would misread are replaced (yamlmask.go). The entries of
@@ -21,9 +21,9 @@
 //     that each hold one; anchors are known within one task, and
 //   - any of these compressed with gzip or zstd.
 //
-// The name decides the format; where it does not say, the first byte does: "["
-// begins a JSON array, "{" JSON lines, and anything else YAML. Compression is
-// recognised by the content. Text is UTF-8.
+// The file name determines the format. If its extension is unknown, the first byte does: "["
+// starts a JSON array, "{" JSON lines, and anything else YAML. Compression is detected from
+// the content. Text is UTF-8.
 //
 // # Guarantee
 //
@@ -33,14 +33,12 @@
 // Options.MaxTaskSize: a few times that size for JSON, about a hundred times for YAML,
 // whose parser builds a tree.
 //
-// A broken entry ends the reading with an *Error that says in which file, at
-// which entry and line, and what would be right. The tasks before it are
-// delivered. No entry is passed over in silence.
+// An invalid entry ends the reading with an *Error, which has the file, the entry, the line and
+// the reason. The tasks before it are delivered. No entry is skipped silently.
 //
-// # What it is not for
+// # Scope
 //
-// It opens no file that is elsewhere (package remote does), and it does not remember what was done: a
-// file read again yields the same tasks again, unless Options.Skip says where
-// to begin. A list is read once; to draw tasks from code, see the function
-// source.
+// Package remote reads remote files. This package does not record which tasks have been done:
+// each reading of a file yields the same tasks, except for Options.Skip. To generate tasks in
+// code, use package function.
 package taskfile

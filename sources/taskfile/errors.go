@@ -6,20 +6,19 @@ import (
 	"strings"
 )
 
-// An Error says what is wrong with a task file, where, and what would be right.
+// An Error describes what is wrong with a task file, where, and what to do.
 type Error struct {
-	// File is the path as it was given to Open, or "standard input".
+	// File is the path that was passed to Open, or "standard input".
 	File string
-	// Entry is the number of the broken entry, from 1, counting skipped ones;
-	// 0 where the fault is the whole file's, such as a missing one.
+	// Entry is the number of the invalid entry, from 1, including skipped entries. It is 0
+	// if the error concerns the whole file, such as a missing one.
 	Entry int64
-	// Line is where the fault is, from 1, in the decompressed text: the line of
-	// the fault itself where it has one, else the line on which the entry
-	// starts; 0 where the fault is the whole file's.
+	// Line is the line of the error in the decompressed text, from 1, or the first line of the
+	// entry if the exact line is unknown. It is 0 if the error concerns the whole file.
 	Line int64
-	// Reason is the fault in words.
+	// Reason is the message without the position.
 	Reason string
-	// Err is the cause, where another package reported one.
+	// Err is the error of another package that caused this one; may be nil.
 	Err error
 }
 
@@ -43,15 +42,14 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// The causes that this package adds of its own; they reach the user as an
-// Error's reason.
+// Internal errors. The user gets them as the reason of an Error.
 var (
 	errTooLarge = errors.New("entry is too large")
 	errNotUTF8  = errors.New("invalid UTF-8")
 	errClosed   = errors.New("source is closed")
 )
 
-// What an entry lacks is told in the same words whatever the format.
+// Reasons that are the same for all formats.
 const (
 	wantObject   = `an entry is an object with "task_id" and "data"`
 	reasonNoID   = "task_id is missing: " + wantObject
@@ -60,7 +58,7 @@ const (
 	reasonUTF8   = "invalid UTF-8: a task file is UTF-8 text"
 )
 
-// at makes an Error that lacks only what scan.explain adds: file and entry.
+// at returns an Error without file and entry, which scan.locate adds.
 func at(line int64, err error, format string, args ...any) *Error {
 	return &Error{Line: line, Err: err, Reason: fmt.Sprintf(format, args...)}
 }
@@ -69,7 +67,7 @@ func tooLarge(line, limit int64) *Error {
 	return at(line, errTooLarge, "the entry takes more than %s, which is the limit for one task", size(limit))
 }
 
-// size writes a number of bytes as people say it.
+// size formats a number of bytes for humans.
 func size(n int64) string {
 	switch {
 	case n >= 1<<20 && n%(1<<20) == 0:

@@ -13,9 +13,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// jsonEntries reads a JSON array, or JSON objects one after the other, token
-// by token in a single pass. Objects need not stand on a line each: JSON lines
-// are read as what they contain.
+// jsonEntries reads a JSON array, or a sequence of JSON objects, token by token in a single
+// pass. The objects need not be on separate lines.
 type jsonEntries struct {
 	text  *text
 	utf8  *utf8Reader
@@ -25,14 +24,14 @@ type jsonEntries struct {
 	begun bool
 	slab  slab
 
-	// seen finds duplicate keys: it holds the keys other than ours, and the
-	// number of the entry that each was last in, so that nothing is allocated
-	// for an entry with the same keys as others before it.
+	// seen detects duplicate keys. It maps each key other than task_id and data to the number
+	// of the last entry that had it. An entry with the same keys as earlier entries therefore
+	// needs no allocation.
 	seen  map[string]*int64
 	entry int64
 }
 
-// maxSeen bounds seen for files whose entries each have keys of their own.
+// maxSeen limits the size of seen, for files whose entries all have different keys.
 const maxSeen = 1024
 
 func newJSON(t *text, k fileKind, limit int64) *jsonEntries {
@@ -84,7 +83,7 @@ func (j *jsonEntries) next(keep bool) (pipeline.Task, error) {
 	}
 }
 
-// begin finds out whether the file is an array or a row of objects.
+// begin determines whether the file is an array or a sequence of objects.
 func (j *jsonEntries) begin() error {
 	if j.kind == jsonLines {
 		return nil
@@ -119,7 +118,7 @@ func (j *jsonEntries) end() error {
 	return j.syntaxError(err)
 }
 
-// object reads an entry whose { has been read.
+// object reads the rest of an entry after its {.
 func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 	j.text.mark = j.dec.InputOffset() - 1
 	j.entry++
@@ -153,7 +152,7 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 			}
 		}
 	}
-	if _, err := j.dec.ReadToken(); err != nil { // the }, or what stands in its place
+	if _, err := j.dec.ReadToken(); err != nil { // the closing } is expected here
 		return task, j.syntaxError(err)
 	}
 	switch {
@@ -186,7 +185,7 @@ func (j *jsonEntries) id(v jsontext.Value, keep bool) (string, error) {
 	return unquote(v), nil
 }
 
-// isSeen reports whether the entry had this key before, and notes that it has.
+// isSeen reports whether the entry has had this key before, and records the key.
 func (j *jsonEntries) isSeen(quoted []byte) bool {
 	if bytes.IndexByte(quoted, '\\') >= 0 {
 		quoted = []byte(`"` + unquote(quoted) + `"`) // "\u0061" is "a"
@@ -227,7 +226,7 @@ func fieldOf(quoted []byte) field {
 	return isOther
 }
 
-// unquote decodes a JSON string that the decoder has found valid.
+// unquote decodes a JSON string that the decoder has checked.
 func unquote(quoted []byte) string { return rawjson.Unquote(quoted) }
 
 func jsonType(k jsontext.Kind) string {
@@ -249,21 +248,21 @@ func jsonType(k jsontext.Kind) string {
 
 const jsonSpace = " \t\r\n"
 
-// lineAt is the line of an offset that the decoder has not gone beyond.
+// lineAt returns the line of an offset in the decoder's unread buffer.
 func (j *jsonEntries) lineAt(offset int64) int64 {
 	unread := j.dec.UnreadBuffer()
 	i := min(max(offset-j.dec.InputOffset(), 0), int64(len(unread)))
 	return j.text.linesRead() - countLines(unread[i:]) + 1
 }
 
-// lineOfNext is the line of the next token.
+// lineOfNext returns the line of the next token.
 func (j *jsonEntries) lineOfNext() int64 {
 	unread := j.dec.UnreadBuffer()
 	space := len(unread) - len(bytes.TrimLeft(unread, jsonSpace))
 	return j.lineAt(j.dec.InputOffset() + int64(space))
 }
 
-// syntax puts an error of the decoder in words.
+// syntaxError converts an error of the decoder to an *Error.
 func (j *jsonEntries) syntaxError(err error) error {
 	fault, ok := errors.AsType[*jsontext.SyntacticError](err)
 	if !ok { // the text could not be read

@@ -10,26 +10,25 @@ import (
 
 const chunkSize = 64 << 10
 
-// text is the decompressed file, read a chunk at a time. It can tell the line
-// of a place after the fact, so that nobody counts lines as long as all is
-// well: newlines are counted once a chunk, when the chunk is let go.
+// text is the decompressed file, read in chunks. It determines the line of an offset only when
+// an error needs it: line breaks are counted once per chunk, when the chunk is dropped.
 //
-// Offsets are counted from the first byte after a byte order mark.
+// Offsets start at the first byte after a byte order mark.
 type text struct {
 	src io.Reader
-	// beforeRead, where set, is called before src is read, which may block.
+	// beforeRead, if not nil, is called before each read from src, which may block.
 	beforeRead func()
 
 	buf   []byte
 	r, w  int   // buf[r:w] is unread
 	base  int64 // the offset of buf[0]
-	lines int64 // newlines before buf[0]
-	err   error // what src ended with
+	lines int64 // line breaks before buf[0]
+	err   error // the error with which src ended
 
-	// mark is the offset of something whose line may be wanted later; markLine
-	// is its line once it has left the buffer.
+	// mark is an offset whose line may be needed later. markLine is its line once the offset
+	// is no longer in the buffer.
 	mark, markLine int64
-	// limit is how far Read goes beyond mark.
+	// limit is the maximum number of bytes that Read reads beyond mark.
 	limit int64
 }
 
@@ -37,13 +36,13 @@ func newText(src io.Reader) *text {
 	return &text{src: src, buf: make([]byte, chunkSize), markLine: 1, limit: math.MaxInt64}
 }
 
-// offset is that of the next byte to read.
+// offset returns the offset of the next byte to read.
 func (t *text) offset() int64 { return t.base + int64(t.r) }
 
-// linesRead counts the newlines before offset.
+// linesRead returns the number of line breaks before offset.
 func (t *text) linesRead() int64 { return t.lines + countLines(t.buf[:t.r]) }
 
-// lineOfMark is the line, from 1, that mark is on.
+// lineOfMark returns the line, from 1, of mark.
 func (t *text) lineOfMark() int64 {
 	if t.mark < t.base {
 		return t.markLine
@@ -56,8 +55,8 @@ func (t *text) lineAt(offset int64) int64 {
 	return t.lines + countLines(t.buf[:offset-t.base]) + 1
 }
 
-// Read makes text a reader for the JSON decoder. It returns errTooLarge when
-// that has gone on reading further than limit beyond the mark.
+// Read implements io.Reader for the JSON decoder. It returns errTooLarge if the decoder reads
+// more than limit bytes beyond the mark.
 func (t *text) Read(p []byte) (int, error) {
 	if t.r == t.w {
 		if err := t.fill(); err != nil {
@@ -73,7 +72,7 @@ func (t *text) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill lets the buffer go, which must have been read, and reads another.
+// fill drops the buffer, all of which must have been read, and reads the next chunk.
 func (t *text) fill() error {
 	if t.err != nil {
 		return t.err
@@ -90,15 +89,15 @@ func (t *text) fill() error {
 	return t.more()
 }
 
-// more reads into what is left of the buffer.
+// more reads into the free part of the buffer.
 func (t *text) more() error {
 	for range 100 {
 		n, err := t.src.Read(t.buf[t.w:])
 		t.w += n
 		if errors.Is(err, io.EOF) && err != io.EOF { //nolint:errorlint // the two differ, and that is the point
-			err = errors.New(err.Error()) // a Reader's end of input is io.EOF itself
+			err = errors.New(err.Error()) // only io.EOF itself means the end of input
 		}
-		t.err = err // an error that comes with bytes is met at the next fill
+		t.err = err // if there are bytes too, the next fill returns the error
 		if n > 0 {
 			return nil
 		}
@@ -110,7 +109,8 @@ func (t *text) more() error {
 	return t.err
 }
 
-// peek returns up to n bytes of the start, which stay unread, or all there are.
+// peek returns the first n bytes of the text, or fewer at the end of the input, without reading
+// them.
 func (t *text) peek(n int) []byte {
 	for t.w < n && t.err == nil {
 		if t.more() != nil {
@@ -120,29 +120,29 @@ func (t *text) peek(n int) []byte {
 	return t.buf[t.r:min(t.w, n)]
 }
 
-// skipMark takes the n bytes of a byte order mark out of the text.
+// skipBOM removes the n bytes of a byte order mark from the text.
 func (t *text) skipBOM(n int) { t.r, t.base = n, int64(-n) }
 
 func countLines(b []byte) int64 { return int64(bytes.Count(b, []byte{'\n'})) }
 
-// lines reads a text line by line; the last line can be held back. A line that is
-// longer than a chunk is returned in pieces.
+// lines reads a text line by line. The last line can be pushed back. A line that is longer than
+// a chunk is returned in pieces.
 type lines struct {
 	text *text
 
 	line           []byte // the current line with its line end, or a piece of one
-	err            error  // what is wrong with it
-	number         int64  // its number, from 1
+	err            error  // the error of line, such as errNotUTF8
+	number         int64  // the number of line, from 1
 	isContinuation bool   // line continues the previous piece
-	carry          []byte // the bytes after a piece that begin the next one
-	start          int64  // its offset
+	carry          []byte // bytes that have been read for the next piece
+	start          int64  // the offset of line
 	pushedBack     bool
-	long           []byte // holds a line that spans chunks
+	long           []byte // buffer for a line that spans chunks
 }
 
-// next returns the next line, with its line end where it has one. It is valid
-// until the following call. It returns io.EOF after the last one, and with any
-// other error as much of the line as there is.
+// next returns the next line, including its line break if it has one. The line is valid until
+// the next call. next returns io.EOF after the last line, and with any other error the part of
+// the line that it has read.
 func (l *lines) next() ([]byte, error) {
 	if l.pushedBack {
 		l.pushedBack = false
@@ -204,7 +204,7 @@ func valid(line []byte) error {
 	return nil
 }
 
-// hold makes next return the current line again.
+// pushBack makes next return the current line again.
 func (l *lines) pushBack() { l.pushedBack = true }
 
 // isBuffered reports whether next returns a line without reading from the source.
@@ -221,7 +221,7 @@ func (l *lines) following() byte {
 	return '\n'
 }
 
-// offset is how much of the text has been read, not counting a line held back.
+// offset returns the offset of the first byte that next has not returned.
 func (l *lines) offset() int64 {
 	if l.pushedBack {
 		return l.start

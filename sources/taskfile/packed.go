@@ -11,8 +11,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// trailing returns the error for bytes after the compressed data. Called when the buffer has
-// been read up to them.
+// trailing returns the error for bytes after the compressed data. The buffer must have been
+// read up to them.
 func (c *content) trailing() error {
 	return &Error{Reason: fmt.Sprintf("the %s data ends at byte %d of the file, and the bytes after it are not %s: the tasks before them were read; remove these bytes",
 		c.compressed, c.raw.n-int64(c.buffer.Buffered()), c.compressed)}

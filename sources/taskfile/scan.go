@@ -10,17 +10,17 @@ import (
 
 // A format reads the entries of one kind of file.
 type format interface {
-	// next reads the next entry and checks it. The task is made only if keep
-	// is true. It returns io.EOF after the last entry; any other error is an
-	// *Error without file and entry, or what reading the file came to.
+	// next reads and checks the next entry. It returns its task if keep is true, and else an
+	// empty task. It returns io.EOF after the last entry. Any other error is an *Error
+	// without file and entry, or a read error.
 	next(keep bool) (pipeline.Task, error)
-	// offset is the text's offset after the last entry.
+	// offset returns the offset in the text after the last entry.
 	offset() int64
-	// line is how far the text has been read, from 1.
+	// line returns the line, from 1, up to which the text has been read.
 	line() int64
 }
 
-// A scan walks the entries of one open file. One goroutine uses it.
+// A scan reads the entries of one open file. It is not safe for concurrent use.
 type scan struct {
 	name  string
 	skip  int64
@@ -34,10 +34,10 @@ type scan struct {
 
 	read  int64 // entries
 	batch pipeline.DeliveryArena
-	err   error // what the scan ended with; it stays
+	err   error // the error with which the scan ended
 }
 
-// begin starts to read src, which may block.
+// begin starts to read src. It may block.
 func (s *scan) begin(src io.Reader, path string, beforeRead func()) {
 	opts := contentOptions{limit: s.limit, beforeRead: beforeRead}
 	if s.onAmbiguous != nil {
@@ -52,7 +52,7 @@ func (s *scan) begin(src io.Reader, path string, beforeRead func()) {
 	}
 }
 
-// step reads one entry. It returns nil for one that is skipped.
+// step reads one entry. It returns nil for a skipped entry.
 func (s *scan) step() (*pipeline.Delivery, error) {
 	if s.err != nil {
 		return nil, s.err
@@ -70,8 +70,8 @@ func (s *scan) step() (*pipeline.Delivery, error) {
 	return s.batch.New(task, nil, 1), nil
 }
 
-// explain adds file and entry to err, and puts a fault of the stream, such as
-// a compressed file that is cut off, in words.
+// locate adds the file and the entry to err. It converts a read error, such as that of a
+// truncated gzip file, to an *Error.
 func (s *scan) locate(err error) error {
 	if errors.Is(err, io.EOF) {
 		return err
@@ -90,7 +90,7 @@ func (s *scan) locate(err error) error {
 	return fault
 }
 
-// position is how much of the file has been read.
+// position returns the number of bytes of the file that have been read.
 func (s *scan) position() int64 {
 	if s.content == nil {
 		return 0
@@ -104,8 +104,8 @@ func (s *scan) close() {
 	}
 }
 
-// A slab makes the copies that tasks keep. Small ones share an allocation; it
-// is small enough that a long task does not hold much by holding it.
+// A slab copies the data of tasks. Small copies share an allocation, which is small, so that a
+// long-running task does not keep much memory alive.
 type slab []byte
 
 const slabSize = 4 << 10

@@ -18,24 +18,24 @@ import (
 // DefaultMaxTaskSize is the default of Options.MaxTaskSize.
 const DefaultMaxTaskSize = 64 << 20
 
-// Options are how a task file is read. The zero value is good.
+// Options configures Open. The zero value has defaults.
 type Options struct {
-	// Skip is how many entries to read past. They are checked like any other,
-	// but no task is made of them.
+	// Skip is the number of entries to skip. They are checked like all others, but not
+	// delivered.
 	Skip int64
-	// Stdin is what the path "-" reads. The default is os.Stdin.
+	// Stdin is the reader for the path "-". Defaults to os.Stdin.
 	Stdin io.Reader
-	// Name is what errors call the path "-". The default is "standard input".
+	// Name is the name of the path "-" in errors. Defaults to "standard input".
 	Name string
-	// Stream, if set, is read in place of a file; the path is then what errors call it,
-	// and its ending says the format. The Source takes it over: Close closes it, also
-	// to end a read that blocks.
+	// Stream, if set, is read instead of a file. The path is then used for errors, and its
+	// extension determines the format. The Source owns Stream: Close closes it, which must
+	// end a blocked Read.
 	Stream io.ReadCloser
-	// Size is how many bytes Stream has; 0 or less is unknown.
+	// Size is the size of Stream in bytes; 0 or less means unknown.
 	Size int64
-	// MaxTaskSize is how many bytes one entry may take in the file, and, for
-	// YAML, also once its aliases have been expanded. Reading an entry takes a
-	// few times its size in memory. The default is DefaultMaxTaskSize.
+	// MaxTaskSize is the maximum size of an entry in bytes, in the file and, for YAML, also
+	// after its aliases have been expanded. Reading an entry needs a few times its size in
+	// memory. Defaults to DefaultMaxTaskSize.
 	MaxTaskSize int64
 	// OnAmbiguous, if set, is called for the first unquoted value in a YAML file
 	// that YAML 1.1 reads differently than this package. It is called at most
@@ -46,14 +46,14 @@ type Options struct {
 	// has taken two seconds because no process has opened it for writing.
 	OnWait func()
 
-	waitNotice time.Duration // the two seconds; shorter in tests
+	waitNotice time.Duration // delay of OnWait; tests shorten it
 }
 
-// A Source reads the tasks of one file. It is a pipeline.Source.
+// A Source reads the tasks of one file. It implements pipeline.Source.
 //
-// The caller of Receive reads a regular file itself. Anything else, such as a
-// pipe or a terminal, may block for longer than a context lasts, so there a
-// goroutine reads, which the Source owns: Open starts it and Close ends it.
+// Receive reads a regular file in the caller's goroutine. Any other file, such as a pipe or a
+// terminal, can block after the context has ended, so it is read in a goroutine that the Source
+// owns: Open starts it, and Close stops it.
 type Source struct {
 	scan    scan                 // where Receive reads
 	reader  *asyncReader         // else nil
@@ -69,9 +69,9 @@ type Source struct {
 
 var _ pipeline.Source = (*Source)(nil)
 
-// Open opens a task file; the path "-" is standard input. It reports a file
-// that is not there, or whose start shows that it cannot be a task file, with
-// an *Error. Of anything but a regular file it reads nothing yet.
+// Open opens a task file. The path "-" means standard input. Open returns an *Error if the file
+// does not exist, or if its start shows that it is not a task file. It reads only from regular
+// files. The caller must close the Source.
 func Open(path string, opts Options) (*Source, error) {
 	if opts.Stdin == nil {
 		opts.Stdin = os.Stdin
@@ -141,15 +141,15 @@ func openError(path string, err error) *Error {
 	return &Error{File: path, Reason: reason, Err: err}
 }
 
-// checkEvery is how many entries are read between two looks at the context.
+// ctxCheckInterval is the number of entries between two checks of the context.
 const ctxCheckInterval = 256
 
-// Receive returns the next tasks, at most limit: all there are of a regular
-// file, and of a pipe those that have arrived, but at least one. It returns
-// io.EOF after the last, and an *Error for a broken entry, together with the
-// tasks before it. Either error then comes of every later call.
+// Receive returns the next tasks, at most limit. It reads up to limit tasks from a regular file.
+// From a pipe it returns the tasks that have arrived, but waits for at least one. It returns
+// io.EOF after the last task, and an *Error for an invalid entry, together with the tasks before
+// it. All further calls return the same error.
 //
-// Where ctx ends first, nothing is lost: a later call goes on from there.
+// If ctx ends first, no task is lost: the next call continues at the same position.
 func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	limit = max(limit, 1)
 	if err := ctx.Err(); err != nil {
@@ -183,7 +183,7 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 	return out, nil
 }
 
-// receive is Receive where a goroutine reads.
+// receive implements Receive for files that are read in a goroutine.
 func (s *Source) receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	if len(s.surplus) == 0 {
 		b, err := s.reader.receive(ctx, limit)
@@ -194,8 +194,8 @@ func (s *Source) receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 		if len(b.deliveries) <= limit {
 			return result(b.deliveries, b.err)
 		}
-		// The batch was asked for by an earlier call that did not wait for it.
-		// Its error, if it has one, comes again with the next.
+		// An earlier call with a higher limit requested the batch, and did not wait for it.
+		// If the batch has an error, the next batch has the same error.
 		s.surplus = b.deliveries
 	}
 	n := min(limit, len(s.surplus))
@@ -204,7 +204,7 @@ func (s *Source) receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 	return out, nil
 }
 
-// together keeps io.EOF for a call of its own: the contract has it come alone.
+// result returns io.EOF only without tasks, as pipeline.Source requires.
 func result(out []*pipeline.Delivery, err error) ([]*pipeline.Delivery, error) {
 	if errors.Is(err, io.EOF) && len(out) > 0 {
 		return out, nil
@@ -212,23 +212,22 @@ func result(out []*pipeline.Delivery, err error) ([]*pipeline.Delivery, error) {
 	return out, err
 }
 
-// Progress says how many bytes of the file the tasks delivered so far take up,
-// and its size; 0 where that is not known, as for a pipe. Of a compressed file
-// they are compressed bytes, and read runs ahead by what is being unpacked. It
-// may be called from any goroutine.
+// Progress returns the number of bytes of the file that the delivered tasks take up, and the
+// size of the file, or 0 if it is unknown, as for a pipe. For a compressed file, both are
+// compressed bytes, and read may be ahead by the size of a decompression buffer. Progress is
+// safe for concurrent use.
 func (s *Source) Progress() (read, total int64) {
 	return s.read.Load(), s.total
 }
 
-// Close closes the file. It may be called more than once. Standard input is
-// left open, except that an Options.Stdin which is blocked in a read and has a
-// Close method, but no read deadline, is closed to end the read.
+// Close closes the file. A second Close does nothing. It does not close standard input, except
+// if a Read of Options.Stdin blocks and can only be ended by its Close method, because it does
+// not support read deadlines.
 //
-// A blocked read of a terminal or of an inherited pipe cannot be ended by any
-// means that leaves it usable for other processes. Then Close returns all the
-// same, and the goroutine ends with the next byte, the end of the input, or
-// the process. The same holds for a named pipe that nobody has opened for
-// writing.
+// A blocked read from a terminal or an inherited pipe cannot be ended in a way that leaves the
+// file usable for other processes. Then Close returns anyway, and the reading goroutine ends at
+// the next byte, at the end of the input, or with the process. The same applies to a named pipe
+// that no process has opened for writing.
 func (s *Source) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() {
 		if s.reader != nil {

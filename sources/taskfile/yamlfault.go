@@ -14,7 +14,8 @@ const (
 	reasonDepth  = "the entry is nested more than %d deep"
 )
 
-// syntax explains an error of the YAML parser for an entry that was parsed separately.
+// syntaxError converts an error of the YAML parser, for an entry that was parsed separately, to
+// an *Error.
 func (y *yamlEntries) syntaxError(entry yamlEntry, err error) error {
 	reason, _ := parserReason(err)
 	// The parser has no error types. Replace this message, which is misleading to a user
@@ -153,8 +154,8 @@ func contextLine(text []byte) int64 {
 	return max(line-1, 0)
 }
 
-// stopLine finds about the line where the parser stops, by feeding the entry to it one byte at a
-// time, and counting how much of it the parser reads. If the parser reads all of it, as for
+// stopLine finds approximately the line where the parser stops. It passes the entry to the parser
+// byte by byte, and counts the bytes that the parser reads. If the parser reads all of it, as for
 // an unclosed quote, ended is true, and the line is the last one that is not blank.
 func (y *yamlEntries) stopLine(entry yamlEntry) (line int64, ended bool) {
 	const lookahead = 4 // maximum bytes that the parser reads ahead

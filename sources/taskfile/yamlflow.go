@@ -1,8 +1,7 @@
 package taskfile
 
-// A flowScanner finds the commas between the entries of a flow list, and its
-// end. It knows just enough of YAML to tell them from those inside strings,
-// comments and nested collections.
+// A flowScanner finds the commas between the entries of a flow list, and the end of the list. It
+// distinguishes them from commas and brackets in strings, comments and nested collections.
 type flowScanner struct {
 	depth   int // of brackets and braces; the list's own is the first
 	in      flowToken
@@ -19,11 +18,11 @@ const (
 	inSingle                   // '...'
 	inDouble                   // "..."
 	inWord                     // a tag, an anchor or an alias
-	inTag                      // !<...>, which may hold a comma
+	inTag                      // !<...>, which may contain a comma
 	inComment                  // to the end of the line
 )
 
-// A flowEvent is what a byte means to the list itself.
+// A flowEvent is the meaning of a byte for the list.
 type flowEvent uint8
 
 const (
@@ -35,7 +34,7 @@ const (
 	flowNoComma                   // the beginning of an entry without a comma before it
 )
 
-// step takes the next byte, and the one after it.
+// step processes the byte c. next is the byte after it.
 func (f *flowScanner) step(c, next byte) flowEvent {
 	prev := f.prev
 	f.prev = c
@@ -76,7 +75,7 @@ func (f *flowScanner) step(c, next byte) flowEvent {
 	return f.start(c, next)
 }
 
-// start takes a byte where a token may start.
+// start processes a byte at a position where a token may start.
 func (f *flowScanner) start(c, next byte) flowEvent {
 	f.in = inGap
 	switch c {
@@ -127,8 +126,8 @@ func (f *flowScanner) start(c, next byte) flowEvent {
 	return flowContent
 }
 
-// quoted takes a byte of a quoted string. A quote that is written twice in a
-// single-quoted one ends it and starts another, which comes to the same here.
+// quoted processes a byte of a quoted string. A doubled quote in a single-quoted string counts
+// as the end of one string and the start of another, which gives the same result.
 func (f *flowScanner) quoted(c byte) {
 	switch {
 	case f.escaped:

@@ -21,9 +21,9 @@ type yamlSplitter struct {
 	limit   int64
 	state   splitState
 	indent  int    // of the block list
-	rest    []byte // of a flow list's line
+	rest    []byte // the unread part of a flow list's line
 	flow    flowScanner
-	noComma bool // the rest starts an entry of a flow list without a comma before it
+	noComma bool // rest starts an entry of a flow list without a comma before it
 	isFlow  bool // the entries are of a flow list
 
 	// The entries that the last fill found, all of one list. text has them one after
@@ -48,7 +48,7 @@ const (
 	betweenLists splitState = iota // before a document's first line of content
 	inBlock
 	inFlow
-	afterFlow // a document can hold nothing after its list
+	afterFlow // a document must not have anything after its list
 )
 
 // errPaused means that the splitter has found entries, and that finding another one
@@ -112,7 +112,7 @@ func (y *yamlSplitter) nextLine() ([]byte, error) {
 	return y.lines.next()
 }
 
-// explain returns the error of lines with its place in the file.
+// explain converts an error of lines to an *Error.
 func (y *yamlSplitter) explain(err error) error {
 	switch {
 	case errors.Is(err, errTooLarge):
@@ -310,8 +310,8 @@ const (
 	documentEnd
 )
 
-// marker tells "---" and "...", which end a document wherever they are, even
-// in the middle of a string.
+// marker returns the document marker of a line, "---" or "...". These end a document anywhere,
+// even in the middle of a string.
 func marker(line []byte) documentMarker {
 	if len(line) > 3 && !isBlank(line[3]) || len(line) < 3 {
 		return noMarker
@@ -331,7 +331,7 @@ func startsEntry(content []byte) bool {
 	return len(content) > 0 && content[0] == '-' && (len(content) == 1 || isBlank(content[1]))
 }
 
-// isBlankLine reports whether a line, or what is left of it, says nothing.
+// isBlankLine reports whether a line, or the rest of one, has only white space and a comment.
 func isBlankLine(content []byte) bool {
 	content = bytes.TrimLeft(content, jsonSpace)
 	return len(content) == 0 || content[0] == '#'

@@ -1,21 +1,21 @@
-// Package remote reads a file that is elsewhere, from its first byte to its last: over
-// https:// or http://, in Amazon S3 (s3://) or in Google Cloud Storage (gs://).
+// Package remote reads remote task files from https:// or http://, Amazon S3 (s3://) or Google
+// Cloud Storage (gs://).
 //
-//	Open ─▶ object (http.go, s3.go, gs.go) ─▶ reader (resume.go) ─▶ the bytes
-//	            ▲                                │ the connection broke, or stalls
-//	            └──── the rest, of the same ─────┘
+//	OpenTasks ─▶ object (http.go, s3.go, gcs.go) ─▶ reader (resume.go) ─▶ package taskfile
+//	                ▲                                  │ the connection fails or stalls
+//	                └── continue the same version ─────┘
 //
-// # The guarantee
+// # Guarantee
 //
-// What is read are the bytes of one version of the file. Where a connection breaks, the
-// reading goes on at the byte where it was; where the file has been changed meanwhile,
-// or nobody can tell whether it has, it ends with an error. Nothing is kept on disk, and
-// of the file no more than a few kilobytes in memory.
+// All bytes come from one version of the file. If the connection fails, reading continues at
+// the same offset. If the file has changed meanwhile, or the server cannot tell whether it has,
+// reading ends with an error. Nothing is stored on disk, and only a few kilobytes are held in
+// memory.
 //
-// A password in an address, and what is behind its "?", are in no error and in no name,
-// and are sent to no other host.
+// The password and the query of a URL do not appear in errors and names, and are not sent to
+// other hosts.
 //
-// # What it is not for
+// # Scope
 //
-// It does not unpack, and knows no tasks: package taskfile does.
+// Decompressing and parsing are the job of package taskfile.
 package remote

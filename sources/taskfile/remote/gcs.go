@@ -17,8 +17,8 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// Cloud Storage's own client would make this program twice as large, and each process of
-// a worker that is written in Go with it; what is needed of it is one request.
+// The Cloud Storage client library would double the size of this program, and only one request
+// is needed.
 // Source: Google, Cloud Storage JSON API, Objects: get, with alt=media.
 const (
 	gcsEndpoint    = "https://storage.googleapis.com"
@@ -29,14 +29,14 @@ const (
 // gsFile is a file in Google Cloud Storage. It implements object.
 type gcsFile struct {
 	client      *http.Client
-	connect     func(context.Context) (*http.Client, error) // finds the credentials
-	refused     bool                                        // the last answer refused those of client
+	connect     func(context.Context) (*http.Client, error) // returns a client with new credentials
+	refused     bool                                        // the last response refused the credentials of client
 	address     string
 	bucket, key string
 	anonymous   bool
 
 	total      int64
-	generation string // the version that was found; "": none yet
+	generation string // the version in the first response; "" before that
 }
 
 func newGCS(ctx context.Context, bucket, key string) (*gcsFile, error) {
@@ -56,11 +56,11 @@ func newGCS(ctx context.Context, bucket, key string) (*gcsFile, error) {
 	}
 	client, err := f.connect(ctx)
 	if err != nil && strings.Contains(err.Error(), "could not find default credentials") {
-		f.anonymous = true // there are files that everybody may read
+		f.anonymous = true // the file may be public
 		client, _, err = transport.NewClient(ctx, option.WithoutAuthentication())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the credentials of Google: %w", err)
+		return nil, fmt.Errorf("load Google credentials: %w", err)
 	}
 	f.use(client)
 	return f, nil
@@ -71,13 +71,13 @@ func (f *gcsFile) use(client *http.Client) {
 	f.client = client
 }
 
-// renew finds the machine's credentials anew, because Google has refused those of the client:
-// the library keeps a token until it expires, and the content of a file for ever.
+// renew loads the machine's credentials again, after Google has refused those of the client: the
+// library keeps a token until it expires, and never reads a credentials file again.
 func (f *gcsFile) renew() {
 	f.refused = false
-	// The credentials keep the context, which is not to end with this request.
+	// The credentials keep the context, so it must not end with this request.
 	client, err := f.connect(context.Background())
-	if err != nil { // a file that cannot be read at the moment may be in the middle of being written
+	if err != nil { // another program may be writing the file
 		f.refused = true
 		return
 	}
@@ -96,9 +96,9 @@ func (f *gcsFile) open(ctx context.Context, offset int64) (io.ReadCloser, error)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, permanentf("this is no address of a file")
+		return nil, permanentf("invalid URL")
 	}
-	// What is stored as gzip comes so: unpacked on the way, it would have no offsets.
+	// Files that are stored as gzip are sent as gzip: decompressed, they could not be resumed.
 	request.Header.Set("Accept-Encoding", "gzip")
 	if offset > 0 {
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
@@ -117,13 +117,13 @@ func (f *gcsFile) open(ctx context.Context, offset int64) (io.ReadCloser, error)
 	return response.Body, nil
 }
 
-// check takes in what the first answer says, and looks whether another fits to it.
+// check stores the version from the first response, and compares later responses with it.
 func (f *gcsFile) check(r *http.Response, offset int64) error {
 	switch {
 	case r.StatusCode == http.StatusOK && offset == 0:
 		f.generation, f.total = r.Header.Get("X-Goog-Generation"), r.ContentLength
 		return nil
-	case r.StatusCode == http.StatusOK && f.generation != "": // of that version, from its start
+	case r.StatusCode == http.StatusOK && f.generation != "": // the same version, from its start
 		_, err := io.CopyN(io.Discard, r.Body, offset)
 		return err
 	case r.StatusCode == http.StatusPartialContent:
@@ -132,22 +132,22 @@ func (f *gcsFile) check(r *http.Response, offset int64) error {
 	return f.describeError(r)
 }
 
-// explain says in words what to do about an answer.
+// describeError returns an error for the response, with a message that says what to do.
 func (f *gcsFile) describeError(r *http.Response) error {
-	text, _ := io.ReadAll(io.LimitReader(r.Body, 1000)) // for what it is worth
-	answer := errors.New("Cloud Storage answers " + r.Status + ": " + cmp.Or(strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "")), " "), "nothing more"))
+	text, _ := io.ReadAll(io.LimitReader(r.Body, 1000)) // the text is optional
+	answer := errors.New("Cloud Storage responded with " + r.Status + ": " + cmp.Or(strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "")), " "), "no details"))
 	switch code := r.StatusCode; {
 	case code == http.StatusNotFound && f.generation != "", code == http.StatusPreconditionFailed, code == http.StatusRequestedRangeNotSatisfiable:
 		return errChanged
 	case code == http.StatusNotFound:
-		return permanentf("there is no file %q in the bucket %q: correct the address: %w", f.key, f.bucket, answer)
+		return permanentf("the bucket %[2]q has no file %[1]q: correct the URL: %[3]w", f.key, f.bucket, answer)
 	case f.anonymous && (code == http.StatusUnauthorized || code == http.StatusForbidden):
-		return permanentf("there are no credentials, and not everybody may read it; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or give the machine a service account: %w", answer)
+		return permanentf("no credentials found, and the file is not public; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key file, or assign a service account to the machine: %w", answer)
 	case code == http.StatusUnauthorized: // the token may have expired: the next one may be valid
 		f.refused = true
-		return fmt.Errorf("these credentials are not accepted by Google; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS: %w", answer)
+		return fmt.Errorf("Google does not accept these credentials; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS: %w", answer)
 	case code == http.StatusForbidden:
-		return permanentf("these credentials may not read it: allow storage.objects.get on the bucket %q (roles/storage.objectViewer has it): %w", f.bucket, answer)
+		return permanentf("permission denied: allow storage.objects.get on the bucket %q (the role roles/storage.objectViewer includes it): %w", f.bucket, answer)
 	case retry.TransientStatus(code):
 		return answer
 	}

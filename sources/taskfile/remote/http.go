@@ -15,21 +15,20 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// mostRedirects is how often a server may send us elsewhere.
+// maxRedirects is the maximum number of redirects per request.
 const maxRedirects = 10
 
-// headerTime is how long a server may take to begin its answer.
+// headerTimeout is the maximum time until the response headers arrive.
 const headerTimeout = 30 * time.Second
 
-// httpFile is a file on a server. It implements object.
+// httpFile is a file on an HTTP server. It implements object.
 type httpFile struct {
 	url    *url.URL
 	client *http.Client
 
-	found bool // it has been opened
+	found bool // a request has succeeded
 	total int64
-	// What tells one version from another: of the two headers the one that the server
-	// gives, the tag first.
+	// The headers ETag and Last-Modified, which identify the version.
 	etag, modified string
 }
 
@@ -39,18 +38,18 @@ func newHTTP(u *url.URL) *httpFile {
 	return &httpFile{url: u, total: -1, client: &http.Client{Transport: transport, CheckRedirect: follow}}
 }
 
-// follow says whether a redirect is followed. What an address has that is secret does
-// not go along: the library drops the credentials itself, for another host.
+// follow implements http.Client.CheckRedirect. It removes the query, which may be secret; the
+// http package itself removes credentials if the host changes.
 func follow(to *http.Request, via []*http.Request) error {
-	to.Header.Del("Referer") // has the query
+	to.Header.Del("Referer") // contains the query
 	if len(via) > maxRedirects {
-		return permanentf("the server has sent us elsewhere more than %d times: give the address where the file is", maxRedirects)
+		return permanentf("more than %d redirects: use the URL of the file itself", maxRedirects)
 	}
 	if from := via[len(via)-1]; from.URL.Scheme == "https" && to.URL.Scheme != "https" {
-		return permanentf("the server sends us from https:// to %s://, where anybody on the way could change the file: give that address yourself if that is meant", to.URL.Scheme)
+		return permanentf("insecure redirect from https:// to %s://: pass that URL yourself if this is intended", to.URL.Scheme)
 	}
 	if s := to.URL.Scheme; s != "http" && s != "https" {
-		return permanentf("the server sends us to an address of %s://", s)
+		return permanentf("redirect to the unsupported scheme %s://", s)
 	}
 	return nil
 }
@@ -62,13 +61,13 @@ func (f *httpFile) close() { f.client.CloseIdleConnections() }
 func (f *httpFile) open(ctx context.Context, offset int64) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url.String(), nil)
 	if err != nil {
-		return nil, permanentf("this is no address of a file")
+		return nil, permanentf("invalid URL")
 	}
-	request.Header.Set("Accept-Encoding", "identity") // offsets are of the file as it is
+	request.Header.Set("Accept-Encoding", "identity") // so that offsets are those of the file
 	if offset > 0 {
 		validator := f.validator()
 		if validator == "" {
-			return nil, permanentf("the connection broke after %d bytes, and the server gives neither an ETag nor a date by which to know the file again: copy the file here, and give the copy", offset)
+			return nil, permanentf("the connection failed after %d bytes and cannot be resumed, because the server sends neither ETag nor Last-Modified: download the file and use the local copy", offset)
 		}
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 		request.Header.Set("If-Range", validator)
@@ -85,22 +84,21 @@ func (f *httpFile) open(ctx context.Context, offset int64) (io.ReadCloser, error
 	return body, nil
 }
 
-// withoutAddress is an error of the client's without the address, which may have a
-// password in it.
+// withoutAddress removes the URL, which may contain a password, from an error of the client.
 func withoutAddress(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	return redact.Error(err) // it may contain a proxy's password
+	return redact.Error(err) // the error may contain the password of a proxy
 }
 
-// begin returns the body at the offset.
+// begin checks the response, and returns its body, positioned at the offset.
 func (f *httpFile) begin(r *http.Response, offset int64) (io.ReadCloser, error) {
 	switch code := r.StatusCode; {
 	case code == http.StatusOK && offset == 0:
 		return r.Body, f.remember(r)
-	case code == http.StatusOK: // it has no ranges, or the file has changed
+	case code == http.StatusOK: // the server does not support ranges, or the file has changed
 		if !f.same(r) {
 			return nil, errChanged
 		}
@@ -119,21 +117,21 @@ func (f *httpFile) begin(r *http.Response, offset int64) (io.ReadCloser, error) 
 		if offset > 0 {
 			return nil, errChanged
 		}
-		return nil, permanentf("there is no such file (%s): correct the address", r.Status)
+		return nil, permanentf("the file does not exist (%s): correct the URL", r.Status)
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return nil, permanentf("the server does not let us read it (%s): give a signed address, or one with a name and a password (https://name:password@host/…)", r.Status)
+		return nil, permanentf("access denied (%s): use a signed URL, or one with a user name and a password (https://name:password@host/…)", r.Status)
 	case retry.TransientStatus(code):
-		return nil, fmt.Errorf("the server answers %s", r.Status)
+		return nil, fmt.Errorf("the server responded with %s", r.Status)
 	}
-	return nil, permanentf("the server answers %s, and not with a file", r.Status)
+	return nil, permanentf("the server responded with %s instead of the file", r.Status)
 }
 
-// learn takes in what is to be the same from now on.
+// remember stores the properties that identify the version, from the first response.
 func (f *httpFile) remember(r *http.Response) error {
 	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
-	case "", "identity", "gzip", "x-gzip", "zstd": // which the content shows by itself
+	case "", "identity", "gzip", "x-gzip", "zstd": // package taskfile detects these
 	default:
-		return permanentf("the server sends the file packed as %s, though nobody asked for it: only gzip and zstd can be read", encoding)
+		return permanentf("the server sends the file with the unsupported Content-Encoding %s: only gzip and zstd can be read", encoding)
 	}
 	if f.found && !f.same(r) {
 		return errChanged
@@ -143,7 +141,7 @@ func (f *httpFile) remember(r *http.Response) error {
 	return nil
 }
 
-// validator is what If-Range takes: a tag that is not weak, or a date (RFC 9110, 13.1.5).
+// validator returns the value for If-Range: a strong ETag, or else the date (RFC 9110, 13.1.5).
 func (f *httpFile) validator() string {
 	if f.etag != "" && !strings.HasPrefix(f.etag, "W/") {
 		return f.etag
@@ -151,13 +149,14 @@ func (f *httpFile) validator() string {
 	return f.modified
 }
 
-// same reports whether the answer is about the version that was found.
+// same reports whether the response is about the version of the first response.
 func (f *httpFile) same(r *http.Response) bool {
 	return r.Header.Get("ETag") == f.etag && r.Header.Get("Last-Modified") == f.modified &&
 		(r.StatusCode == http.StatusPartialContent || r.ContentLength == f.total)
 }
 
-// checkRange checks that a part of a file of total bytes is the one that was asked for.
+// checkRange checks that a partial response starts at the offset, and that the size of the file
+// is still total.
 func checkRange(r *http.Response, offset, total int64) error {
 	text := r.Header.Get("Content-Range")
 	rest, unit := strings.CutPrefix(text, "bytes ")
@@ -165,7 +164,7 @@ func checkRange(r *http.Response, offset, total int64) error {
 	from, _, dash := strings.Cut(part, "-")
 	start, err := strconv.ParseInt(from, 10, 64)
 	if !unit || !cut || !dash || err != nil || start != offset {
-		return permanentf("the server was asked for the bytes from %d on, and sends %q: copy the file here, and give the copy", offset, text)
+		return permanentf("the server sent the wrong range %q, where the bytes from %d on were requested: download the file and use the local copy", text, offset)
 	}
 	if n, err := strconv.ParseInt(of, 10, 64); err == nil && total >= 0 && n != total {
 		return errChanged

@@ -16,16 +16,16 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// Options say how a file is read. The zero value is good.
+// Options configures Open and OpenTasks. The zero value has defaults.
 type Options struct {
-	// Region is the region of AWS for s3://. Default: as AWS's own tools find it, and
-	// then the bucket's own.
+	// Region is the AWS region for s3://. Defaults to the region in the AWS configuration. If
+	// the bucket is in another region, that one is used.
 	Region string
-	// Stall is after how long without a byte a connection is given up and made anew.
-	// Default 60 s.
+	// StallTimeout is the time without a byte after which a connection is replaced. Defaults
+	// to 60s.
 	StallTimeout time.Duration
-	// Patience is after how long without a byte, on however many connections, the
-	// reading is given up. Default 5 minutes.
+	// GiveUpAfter is the time without a byte, over all connections, after which Read returns
+	// an error. Defaults to 5m.
 	GiveUpAfter time.Duration
 	// Log receives warnings about repeated requests and ambiguous YAML values.
 	Log zerolog.Logger
@@ -41,10 +41,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// errChanged says that the file is no longer the one whose reading was begun.
-var errChanged = errors.New("the file was changed while it was read: start again when it is complete, and skip its first tasks only if they are the same")
+// errChanged is returned if the file changes while it is read.
+var errChanged = errors.New("the file was changed while it was read: start again when it is complete, and skip its first tasks only if they are unchanged")
 
-// final is an error after which another try would only meet the same.
+// permanentError is an error that is not retried.
 type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
@@ -55,18 +55,18 @@ func isTransient(err error) bool {
 	return !errors.As(err, new(permanentError)) && !errors.Is(err, errChanged)
 }
 
-// An object is one version of a file: the one that the first open has found.
+// An object is one version of a file: the version that the first call of open finds.
 type object interface {
-	// open begins to read at an offset. An error that is neither final nor errChanged
-	// may be another the next time. ctx is of the body as well.
+	// open starts to read at the offset. An error is transient unless it is a permanentError
+	// or errChanged. When ctx ends, reading from body fails.
 	open(ctx context.Context, offset int64) (body io.ReadCloser, err error)
-	// size is the file's, once it has been opened; -1 where that is not known.
+	// size returns the size of the file, or -1 if it is unknown or open has not succeeded yet.
 	size() int64
-	// close ends what idle connections there are.
+	// close closes idle connections.
 	close()
 }
 
-// isRemote reports whether a path is an address, of whatever kind, and not of a local file.
+// isRemote reports whether a path is a URL with any scheme, as opposed to the path of a local file.
 func isRemote(path string) bool {
 	scheme, _, ok := strings.Cut(path, "://")
 	if !ok || scheme == "" {
@@ -80,8 +80,8 @@ func isRemote(path string) bool {
 	return true
 }
 
-// Name is an address as it may be told: without a password, and without what is behind
-// its "?", where signed addresses have theirs.
+// redactAddress returns a URL without its password, and without the query, which has the signature of
+// a signed URL.
 func redactAddress(address string) string {
 	scheme, rest, _ := strings.Cut(address, "://")
 	if scheme = strings.ToLower(scheme); scheme == "http" || scheme == "https" {
@@ -96,8 +96,8 @@ func redactAddress(address string) string {
 	return scheme + "://" + rest
 }
 
-// Open finds the file, and begins to read it. What the network keeps from it is tried a
-// few times. ctx is Open's alone: the reader reads until it is closed.
+// open opens the file at address and connects to its server. It retries transient errors
+// for a few seconds. ctx applies to the opening only. The caller must close the reader.
 func open(ctx context.Context, address string, opts Options) (*reader, error) {
 	opts = opts.withDefaults()
 	obj, err := newObject(context.WithoutCancel(ctx), address, opts)
@@ -125,20 +125,20 @@ func newObject(ctx context.Context, address string, opts Options) (object, error
 	case "http", "https":
 		u, err := url.Parse(address)
 		if err != nil || u.Host == "" {
-			return nil, errors.New("this is no address: give one such as https://host/path/tasks.json") // the error would tell its password
+			return nil, errors.New("invalid URL: use one such as https://host/path/tasks.json") // err is omitted because it contains the password
 		}
 		return newHTTP(u), nil
 	case "s3", "gs":
 		bucket, key, _ := strings.Cut(rest, "/")
 		if bucket == "" || key == "" {
-			return nil, fmt.Errorf("give the bucket and the file's name, such as %s://bucket/tasks.json", scheme)
+			return nil, fmt.Errorf("invalid URL: it needs a bucket and a file name, such as %s://bucket/tasks.json", scheme)
 		}
 		if scheme == "s3" {
 			return newS3(ctx, bucket, key, opts.Region)
 		}
 		return newGCS(ctx, bucket, key)
 	default:
-		return nil, fmt.Errorf("files from %s:// cannot be read: give one on https://, http://, s3:// or gs://, or a local one", scheme)
+		return nil, fmt.Errorf("unsupported scheme %s://: use https://, http://, s3:// or gs://, or a local file", scheme)
 	}
 }
 

@@ -11,27 +11,27 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// errClosed says that the reader was closed.
+// errClosed is returned by Read after Close.
 var errClosed = errors.New("the file is closed")
 
-// A reader reads a file to its end, over as many connections as it takes. One goroutine
-// reads.
+// A reader reads a file to its end, and replaces failed connections. Read must not be called
+// concurrently; Close may be called from any goroutine.
 type reader struct {
 	name     string
 	obj      object
 	opts     Options
 	reporter *retry.Reporter
 
-	ctx    context.Context // ends with Close
+	ctx    context.Context // canceled by Close
 	cancel context.CancelFunc
 
-	mu            sync.Mutex // held by Read, and by Close once that has ended
+	mu            sync.Mutex // held by Read, and by Close after it has interrupted Read
 	body          io.ReadCloser
-	disconnectNow context.CancelFunc // ends the connection
-	stall         *time.Timer        // does so as well
+	disconnectNow context.CancelFunc // cancels the request
+	stall         *time.Timer        // calls disconnectNow
 	offset        int64
 	closed        bool
-	err           error // for good
+	err           error // permanent
 }
 
 func newReader(name string, obj object, opts Options) *reader {
@@ -40,13 +40,13 @@ func newReader(name string, obj object, opts Options) *reader {
 	return r
 }
 
-// Name is the file's address, as it may be told.
+// Name returns the redacted URL of the file; see redactAddress.
 func (r *reader) Name() string { return r.name }
 
-// Size is how many bytes the file has, or -1 where nobody says.
+// Size returns the size of the file in bytes, or -1 if the server does not report it.
 func (r *reader) Size() int64 { return r.obj.size() }
 
-// connect begins a connection at the byte that is next.
+// connect opens a connection at the current offset.
 func (r *reader) connect() error {
 	ctx, drop := context.WithCancel(r.ctx)
 	stall := time.AfterFunc(r.opts.StallTimeout, drop)
@@ -61,9 +61,9 @@ func (r *reader) connect() error {
 	return nil
 }
 
-var errStalled = errors.New("nothing has come for too long")
+var errStalled = errors.New("the connection stalled: no data arrived in time")
 
-// cause is why a connection ended, where we have ended it ourselves.
+// cause returns the reason why this Reader canceled the connection, or else err.
 func (r *reader) cause(err error) error {
 	switch {
 	case r.ctx.Err() != nil:
@@ -82,15 +82,15 @@ func (r *reader) disconnect() {
 	}
 }
 
-// Read reads the next bytes. Where the connection breaks, it waits for another, for as
-// long as Options.Patience says. Its error is io.EOF, or else for good.
+// Read reads the next bytes. If the connection fails, Read reconnects, for up to
+// Options.GiveUpAfter. After io.EOF or another error, all further calls return that error.
 func (r *reader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(p) == 0 {
 		return 0, nil
 	}
-	began := time.Now() // of this call: the caller may have paused for hours
+	began := time.Now() // GiveUpAfter is per call, because the caller may pause for hours between calls
 	var attempt *retry.Attempt
 	defer func() {
 		if attempt != nil {
@@ -102,7 +102,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		if n > 0 {
 			r.offset += int64(n)
 			if err != nil {
-				r.disconnect() // it is looked into if there is more to be read
+				r.disconnect() // the next Read reconnects, and gets the error again if it persists
 			}
 			return n, nil
 		}
@@ -117,7 +117,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return 0, r.err
 }
 
-// try reads from the connection that there is, or from a new one.
+// readOnce reads from the current connection, or opens one.
 func (r *reader) readOnce(p []byte) (int, error) {
 	if r.ctx.Err() != nil {
 		return 0, errClosed
@@ -137,7 +137,8 @@ func (r *reader) readOnce(p []byte) (int, error) {
 	return n, err
 }
 
-// judge returns the error that ends the reading, or waits before the next try and returns nil.
+// onError returns the error with which reading ends, or waits before the next try and returns
+// nil.
 func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began time.Time) error {
 	err = r.cause(err)
 	size := r.obj.size()
@@ -156,7 +157,7 @@ func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began tim
 	if since := time.Since(began); since > r.opts.GiveUpAfter {
 		return fmt.Errorf("download interrupted %s, and not resumed for %v in %d tries: %w", where, since.Round(time.Second), tries, err)
 	}
-	if tries == 1 { // most breaks are over as they come
+	if tries == 1 { // most interruptions are brief
 		r.opts.Log.Debug().Err(err).Str("file", r.name).Int64("offset", r.offset).Msg("task file connection ended; resuming at the offset")
 		return nil
 	}
@@ -167,7 +168,7 @@ func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began tim
 	return nil
 }
 
-// Close ends the reading, also one that is under way. Close again does nothing.
+// Close closes the file. A blocked Read returns ErrClosed. A second Close does nothing.
 func (r *reader) Close() error {
 	r.cancel()
 	r.mu.Lock()

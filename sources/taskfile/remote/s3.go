@@ -17,7 +17,7 @@ import (
 	"github.com/ctworker/ctworker/internal/sqsapi"
 )
 
-// anyRegion is asked where nobody names one; it knows each bucket's own.
+// defaultRegion is used if no region is configured. S3 responds with the region of the bucket.
 const defaultRegion = "us-east-1"
 
 // s3File is a file in Amazon S3. It implements object.
@@ -27,7 +27,7 @@ type s3File struct {
 	bucket, key string
 
 	total         int64
-	etag, version *string // of the version that was found
+	etag, version *string // from the first response
 }
 
 func newS3(ctx context.Context, bucket, key, region string) (*s3File, error) {
@@ -49,9 +49,9 @@ func newS3(ctx context.Context, bucket, key, region string) (*s3File, error) {
 
 func (f *s3File) connect() {
 	f.client = s3.NewFromConfig(f.cfg, func(o *s3.Options) {
-		o.UsePathStyle = o.BaseEndpoint != nil // a server that stands in for S3 has one name
+		o.UsePathStyle = o.BaseEndpoint != nil // S3-compatible servers often have no host names per bucket
 		o.Retryer = awssdk.NopRetryer{}
-		// A part has no checksum, and we may read parts.
+		// Partial responses have no checksum.
 		o.ResponseChecksumValidation = awssdk.ResponseChecksumValidationWhenRequired
 	})
 }
@@ -86,12 +86,12 @@ func (f *s3File) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 	}
 	if want := fmt.Sprintf("bytes %d-%d/%d", offset, f.total-1, f.total); awssdk.ToString(out.ContentRange) != want {
 		_ = out.Body.Close()
-		return nil, permanentf("S3 was asked for %q, and sends %q: copy the file here, and give the copy", want, awssdk.ToString(out.ContentRange))
+		return nil, permanentf("S3 sent the wrong range %[2]q instead of %[1]q: download the file and use the local copy", want, awssdk.ToString(out.ContentRange))
 	}
 	return out.Body, nil
 }
 
-// bucketRegion is the region that the bucket is in, where S3 says so; "" else.
+// bucketRegion returns the region of the bucket from an error response of S3, or "".
 func bucketRegion(err error) string {
 	var response *awshttp.ResponseError
 	if errors.As(err, &response) && response.Response != nil {
@@ -100,7 +100,7 @@ func bucketRegion(err error) string {
 	return ""
 }
 
-// explain says in words what to do about an error.
+// describeError wraps the error with a message that says what to do.
 func (f *s3File) describeError(err error, offset int64) error {
 	code, status := "", 0
 	var api smithy.APIError
@@ -115,13 +115,13 @@ func (f *s3File) describeError(err error, offset int64) error {
 	case status == http.StatusPreconditionFailed, status == http.StatusRequestedRangeNotSatisfiable, offset > 0 && status == http.StatusNotFound:
 		return errChanged
 	case code == "NoSuchBucket":
-		return permanentf("there is no bucket %q: correct the address: %w", f.bucket, err)
+		return permanentf("the bucket %q does not exist: correct the URL: %w", f.bucket, err)
 	case status == http.StatusNotFound:
-		return permanentf("there is no file %q in the bucket: correct the address: %w", f.key, err)
+		return permanentf("the bucket has no file %q: correct the URL: %w", f.key, err)
 	case sqsapi.HasNoCredentials(err) && offset == 0:
-		return permanentf("there are no credentials of AWS; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the instance or the container a role: %w", err)
+		return permanentf("no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or assign a role to the instance or the container: %w", err)
 	case strings.Contains(code, "AccessDenied"), status == http.StatusForbidden && code == "":
-		return permanentf("these credentials may not read it, or it is not there: allow s3:GetObject on arn:aws:s3:::%s/%s (and s3:ListBucket on the bucket, to be told which): %w", f.bucket, f.key, err)
+		return permanentf("permission denied, or the file does not exist: allow s3:GetObject on arn:aws:s3:::%s/%s (and s3:ListBucket on the bucket, to see which of the two): %w", f.bucket, f.key, err)
 	case sqsapi.Classify(err) == retry.Suspect: // credentials may be renewed
 		return fmt.Errorf("s3 GetObject: AWS does not accept these credentials, or the response is invalid; renew the credentials (aws sts get-caller-identity shows who they belong to): %w", err)
 	case status == http.StatusForbidden:
