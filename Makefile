@@ -3,7 +3,7 @@
 
 BIN := build/ctworker
 
-.PHONY: help build licenses demo queue-demo test test-interop wheel lint check bench bench-peers bench-go fuzz clean
+.PHONY: help build licenses man demo queue-demo test test-interop wheel lint check bench bench-peers bench-go fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -14,6 +14,9 @@ build: ## build the command as one static program, build/ctworker
 
 licenses: build ## collect the license texts of all modules in build/ctworker in build/licenses
 	@go run ./internal/licenses $(BIN) build/licenses
+
+man: build ## write the manual pages, build/man/*.1
+	@go run ./internal/man $(BIN) build/man
 
 demo: build ## run 1,000 addition tasks with progress, events and a summary
 	@CGO_ENABLED=0 go build -trimpath -o build/addition ./examples/addition

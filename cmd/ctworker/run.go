@@ -23,6 +23,10 @@ the log.
 Each setting is taken from the command line, else from its environment variable,
 else from the config file, else it has its default.
 
+The exit code is 0 if the run finished, whatever the outcomes of its tasks; 1 after a fatal
+error; 2 if the command line or a setting is invalid; 3 with --strict if a task did not
+complete; 128 plus the number of the signal that stopped the run.
+
 Examples:
    ctworker run --task-file tasks.json -j auto -- ./process {task_id}
    zcat tasks.jsonl.gz | ctworker run --task-file - -- python3 process.py
