@@ -101,7 +101,7 @@ func (w *application) ownNames() (names []string) {
 // value.
 func engineFlags() map[string]bool {
 	known := map[string]bool{"h": false, "help": false}
-	for _, f := range config.ProgramFlags(&config.Flags{}) {
+	for _, f := range config.ProgramFlags(&config.Flags{}, config.Go) {
 		withValue, ok := f.(cli.DocGenerationFlag)
 		for _, name := range f.Names() {
 			known[name] = ok && withValue.TakesValue()

@@ -123,7 +123,7 @@ func (w *application) engine(args []string) int {
 		Usage:          summary,
 		UsageText:      w.name + " [flags] [ARGS…]",
 		Description:    w.describe(),
-		Flags:          slices.Concat(w.ownFlags(), config.ProgramFlags(&known), w.questionFlags(&asked)),
+		Flags:          slices.Concat(w.ownFlags(), config.ProgramFlags(&known, config.Go), w.questionFlags(&asked)),
 		HideHelp:       true,
 		HideVersion:    true,
 		Writer:         os.Stdout,
@@ -144,7 +144,7 @@ func (w *application) engine(args []string) int {
 			return nil
 		}
 		cfg, err := config.Load(config.Sources{
-			Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.tasks != nil, Program: true,
+			Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.tasks != nil, SDK: config.Go,
 		})
 		if err := errors.Join(faults, err); err != nil {
 			return errors.Join(err, parsed.misplaced())
@@ -197,7 +197,7 @@ func (w *application) run(cfg *config.Config, args, taskArgs []string) (int, err
 	if err != nil {
 		return 0, fmt.Errorf("path of this executable: %w", err)
 	}
-	opts.Argv, opts.Reuse = append([]string{self}, args...), true
+	opts.Argv, opts.TaskProtocol = append([]string{self}, args...), true
 	return app.Run(cfg, opts), nil
 }
 

@@ -103,14 +103,14 @@ func (b *bench) yamlFile(name string, n int64) error {
 	return err
 }
 
-// growth measures how the cost of warm tasks grows with their number and with that of
+// growth measures how the cost of tasks in worker processes grows with their number and with that of
 // slots.
 func (b *bench) growth() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	warm := func(n int64, slots int) (*contender, error) {
+	reused := func(n int64, slots int) (*contender, error) {
 		file := fmt.Sprintf("tasks-%d.json", n)
 		if err := b.taskFile(file, n); err != nil {
 			return nil, err
@@ -122,10 +122,10 @@ func (b *bench) growth() error {
 	}
 	rounds := b.rounds
 	defer func() { b.rounds = rounds }()
-	fmt.Print("\nwarm Go tasks that do nothing: more of them\n")
+	fmt.Print("\nGo tasks that do nothing, in worker processes: more of them\n")
 	header()
 	for n := int64(1); n <= b.tasks; n *= 10 {
-		c, err := warm(n, slotCounts()[1])
+		c, err := reused(n, slotCounts()[1])
 		if err != nil {
 			return err
 		}
@@ -140,10 +140,10 @@ func (b *bench) growth() error {
 	}
 	b.rounds = rounds
 	const n = 400_000
-	fmt.Printf("\n%d warm Go tasks that do nothing: more slots\n", n)
+	fmt.Printf("\n%d Go tasks that do nothing, in worker processes: more slots\n", n)
 	header()
 	for slots := 1; slots <= 256; slots *= 2 {
-		c, err := warm(n, slots)
+		c, err := reused(n, slots)
 		if err != nil {
 			return err
 		}

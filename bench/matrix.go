@@ -39,7 +39,7 @@ func (b *bench) allModes() ([]mode, error) {
 	ping := func(n int64, slots int) *contender {
 		return &contender{
 			name: fmt.Sprintf("socket alone, %d", slots), tasks: n, env: []string{roleVar + "=ping"},
-			argv: []string{self, strconv.FormatInt(n, 10), strconv.Itoa(slots), strconv.Itoa(warmDepth)},
+			argv: []string{self, strconv.FormatInt(n, 10), strconv.Itoa(slots), strconv.Itoa(pipelineDepth)},
 		}
 	}
 	fork := func(n int64, slots int) *contender {
@@ -59,7 +59,7 @@ func (b *bench) allModes() ([]mode, error) {
 			name: "in process, Go", local: 400_000, queued: 2000, faster: 10, argv: []string{self},
 			env: []string{roleVar + "=worker", inProcessVar + "=1"}, generate: generateGo,
 		},
-		{name: "warm Go", local: 400_000, queued: 2000, faster: 10, argv: []string{self}, env: []string{roleVar + "=worker"}, generate: generateGo, ceiling: ping},
+		{name: "Go worker process", local: 400_000, queued: 2000, faster: 10, argv: []string{self}, env: []string{roleVar + "=worker"}, generate: generateGo, ceiling: ping},
 		{
 			name: "Python, reuse", local: 100_000, queued: 2000, faster: 10, argv: []string{python, "noop.py"}, env: env,
 			tail: []string{"--isolation", "reuse"}, generate: generatePython, ceiling: ping,

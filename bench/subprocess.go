@@ -106,11 +106,11 @@ func execLoop(count, slots int) error {
 	return errors.Join(errs...)
 }
 
-// warmDepth is how many lines are under way to a process at once, as procexec has
+// pipelineDepth is how many lines are under way to a process at once, as procexec has
 // it for the shortest of tasks.
-const warmDepth = 256
+const pipelineDepth = 256
 
-// ping is the ceiling of warm processes: it sends count lines of a task's length
+// ping is the ceiling of worker processes: it sends count lines of a task's length
 // over a socket to each of slots processes, with depth of them under way, and
 // reads a line for each.
 func ping(count, slots, depth int) error {

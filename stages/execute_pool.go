@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ExecutePool returns a stage that runs tasks in the processes of a pool, one process per
+// ExecutePool returns a stage that runs tasks in the worker processes of a pool, one per
 // slot. Short tasks are sent to a process in advance, and the prefetch of run is adjusted
 // to their number.
 //

@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/internal/conformance"
 )
 
-const checkDescription = `Run COMMAND through the task protocol, as "ctworker run --warm" would, and say what is
+const checkDescription = `Run COMMAND through the task protocol, as "ctworker run --isolation reuse" would, and say what is
 wrong with it in words. The tasks are made up: an exception is as good a reply as a
 result. docs/protocol.md has the protocol.
 

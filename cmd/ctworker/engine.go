@@ -25,7 +25,7 @@ func (p process) engineCommand(faults config.Errors, code *int) *cli.Command {
 		UsageText:    "ctworker engine [flags]",
 		Description:  engineDescription,
 		Hidden:       true,
-		Flags:        config.ProgramFlags(&line),
+		Flags:        config.ProgramFlags(&line, config.Python),
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(c *cli.Context) error {
 			host, err := openHost()
@@ -47,7 +47,7 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 	help := host.Hello.Program + " --help"
 	source := host.Hello.Source
 	cfg, err := config.Load(config.Sources{
-		Line: line, Faults: faults, LookupEnv: os.LookupEnv, TaskSource: source != nil, Program: true,
+		Line: line, Faults: faults, LookupEnv: os.LookupEnv, TaskSource: source != nil, SDK: config.Python,
 	})
 	if err != nil {
 		return app.Usage(p.stderr, "ctworker", help, err)

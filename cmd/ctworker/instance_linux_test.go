@@ -54,12 +54,12 @@ func instanceCase(t *testing.T, j *job) {
 	}
 	want := map[string]string{"SQS": `"instance_id":"i-0123","zone":"us-east-1a"`, "PubSub": `"instance_id":"worker-7","zone":"europe-west1-b"`}[j.name]
 	kind := map[string]string{"SQS": `"instance_type":"m5.large"`, "PubSub": `"instance_type":"n2-standard-4"`}[j.name]
-	// The hello of a warm process has the worker's data.
+	// The hello of a worker process has the worker's data.
 	script := strings.Replace(shellWorker, "echo '{", `case $hello in *'`+kind+`'*'`+want+`'*) seen=true ;; *) seen=false ;; esac; echo '{`, 1)
 	// run reports whether the task knew the instance.
 	run := func() (known bool) {
 		j.load(1)
-		j.do(app.ExitOK, "run", "--warm", "--idle-timeout", "1.5", "--keepalive-interval", "0.3", "--", "sh", "-c", script, "sh", "result=$seen")
+		j.do(app.ExitOK, "run", "--isolation", "reuse", "--idle-timeout", "1.5", "--keepalive-interval", "0.3", "--", "sh", "-c", script, "sh", "result=$seen")
 		lives := 0
 		for _, e := range j.readAllEvents() {
 			b, err := json.Marshal(e)

@@ -48,9 +48,9 @@ func TestRunInsideATask(t *testing.T) {
 			t.Errorf("the inner run wrote %q events, want 2", results)
 		}
 	})
-	t.Run("warm", func(t *testing.T) {
+	t.Run("reuse", func(t *testing.T) {
 		t.Parallel()
-		in := prepare(t, withTasks(t, 3), "run", "--warm", "--task-file", "tasks.json", "--event-log-file", "outer", "--max-num-tasks", "1", "--",
+		in := prepare(t, withTasks(t, 3), "run", "--isolation", "reuse", "--task-file", "tasks.json", "--event-log-file", "outer", "--max-num-tasks", "1", "--",
 			"sh", "-c", shellWorker, self, strings.ReplaceAll(inner, "$1", "0")+` > result-0`)
 		in.start().want(app.ExitOK)
 		if results := readAll(t, in.dir, "result-"); len(results) != 1 || strings.TrimSpace(results[0]) != "3" {

@@ -458,7 +458,7 @@ func TestQueueFatalException(t *testing.T) { onEach(t, fatalExceptionCase) }
 
 func fatalExceptionCase(t *testing.T, j *job) {
 	j.load(1)
-	j.do(app.ExitFatal, "run", "--warm", "--", "/bin/false")
+	j.do(app.ExitFatal, "run", "--isolation", "reuse", "--", "/bin/false")
 	var fatal map[string]any
 	for _, e := range j.readEvents() {
 		if e["event_type"] == "fatal_exception" {

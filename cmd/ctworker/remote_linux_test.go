@@ -90,7 +90,7 @@ func TestRemoteLargeFile(t *testing.T) {
 	}
 	address := serveHTTP(t, map[string]func() io.ReadSeeker{"/tasks.jsonl": func() io.ReadSeeker { return &records{n: n} }})
 	network := netfault.NewProxy(t, address, n*recordBytes/(cuts+1), cuts)
-	in := prepare(t, dir, "run", "--task-file", "http://"+network.Address+"/tasks.jsonl", "-j", "2", "--warm", "--", "./worker")
+	in := prepare(t, dir, "run", "--task-file", "http://"+network.Address+"/tasks.jsonl", "-j", "2", "--isolation", "reuse", "--", "./worker")
 	in.cmd.Path, in.cmd.Args[0] = filepath.Join(dir, "ctworker"), "ctworker"
 	began := time.Now()
 	in.start()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/procexec"
 )
 
 const runDescription = `Run COMMAND once for each task, --num-simultaneous-tasks at a time.
@@ -54,11 +55,14 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 			if cfg.PrintConfig {
 				return p.printConfig(cfg)
 			}
-			if !cfg.Warm {
+			reuse := cfg.Isolation == config.IsolationReuse
+			if !reuse {
 				addSchedulerProc()
+			} else if err := procexec.CheckNoPlaceholders(argv); err != nil {
+				return err
 			}
 			*code = app.Run(cfg, app.Options{
-				Argv: argv, Reuse: cfg.Warm, OwnsProcess: true,
+				Argv: argv, TaskProtocol: reuse, OwnsProcess: true,
 				Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: helpOf("run"),
 			})
 			return nil

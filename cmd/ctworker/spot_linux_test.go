@@ -27,8 +27,8 @@ func TestSpotNotice(t *testing.T) {
 			return prepare(t, withTasks(t, 10), "run", "--task-file", "tasks.json", "-j", "2", "--simulate-spot-termination-after", "1", "--signal-on-termination", "USR1", "--",
 				"sh", "-c", `trap "echo seen; exit 0" USR1; while true; do sleep 0.05; done`)
 		},
-		"warm": func() *invocation {
-			return warmly(t, 10, `[ "$(`+untilNotice+`)" = seen ] && result=true`, "-j", "2", "--simulate-spot-termination-after", "1")
+		"reuse": func() *invocation {
+			return overReused(t, 10, `[ "$(`+untilNotice+`)" = seen ] && result=true`, "-j", "2", "--simulate-spot-termination-after", "1")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env perl
 # A worker process that adds two numbers. It uses no SDK; docs/protocol.md describes the protocol.
 #
-#   ctworker run --task-file tasks.json -j auto --warm -- perl worker.pl
+#   ctworker run --task-file tasks.json -j auto --isolation reuse -- perl worker.pl
 #   ctworker protocol-check -- perl worker.pl
 use strict;
 use warnings;
@@ -13,7 +13,7 @@ use JSON::PP;
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 
 # The socket and the claim pipe. Close-on-exec keeps them from programs that a task starts.
-open(my $socket, '+<&=', $ENV{CTWORKER_FD}) or die "CTWORKER_FD: $!; run this with ctworker run --warm\n";
+open(my $socket, '+<&=', $ENV{CTWORKER_FD}) or die "CTWORKER_FD: $!; run this with ctworker run --isolation reuse\n";
 binmode($socket);
 my $claims;
 open($claims, '<&=', $ENV{CTWORKER_CLAIM_FD}) or die "CTWORKER_CLAIM_FD: $!\n" if defined $ENV{CTWORKER_CLAIM_FD};

@@ -33,11 +33,11 @@ const (
 // Options are what a front end brings along. What runs the tasks, and where they
 // come from, are as in worker.Options.
 type Options struct {
-	Argv       []string
-	Reuse      bool
-	ForkServer *procexec.ForkServer
-	Runner     stages.Runner
-	Source     pipeline.Source
+	Argv         []string
+	TaskProtocol bool
+	ForkServer   *procexec.ForkServer
+	Runner       stages.Runner
+	Source       pipeline.Source
 	// OnTermination is as in worker.Options.
 	OnTermination func()
 	// OwnsProcess says that nothing else in this process starts children or ends
@@ -129,22 +129,22 @@ func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*
 	}
 	cloudqueue.FindInstance(ctx, cfg)
 	return worker.Start(ctx, worker.Options{
-		Config: cfg, Argv: opts.Argv, Reuse: opts.Reuse, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OnTermination: opts.OnTermination,
+		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OnTermination: opts.OnTermination,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
 	})
 }
 
 // hasTerminal reports whether nobody but ctworker writes to the terminal. A
 // command's output is captured; a function's goes there, and would tear the bar.
-func (o Options) hasTerminal() bool { return !o.keepsProcesses() && o.Runner == nil }
+func (o Options) hasTerminal() bool { return !o.usesPool() && o.Runner == nil }
 
 // hasSource reports whether the program brings the tasks along.
 func (o Options) hasSource() bool {
 	return o.Source != nil || o.ForkServer != nil && o.ForkServer.Hello.Source != nil
 }
 
-// keepsProcesses reports whether a process is handed task after task.
-func (o Options) keepsProcesses() bool { return o.Reuse || o.ForkServer != nil }
+// usesPool reports whether tasks run in processes that speak the task protocol.
+func (o Options) usesPool() bool { return o.TaskProtocol || o.ForkServer != nil }
 
 // Usage writes the faults of the command line or the configuration to w, one line per fault,
 // and returns ExitUsage. help is the command that prints the usage.
@@ -191,9 +191,11 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 	why := ""
 	switch {
 	case opts.Runner != nil:
-		idle, why = []string{"max-tasks-per-process", "start-timeout", "max-memory-allowed-per-task"}, "tasks run in this process: these settings have no effect"
-	case !opts.keepsProcesses():
-		idle, why = []string{"max-tasks-per-process", "start-timeout"}, "without --warm these settings have no effect"
+		idle, why = []string{"isolation", "max-tasks-per-process", "start-timeout", "max-memory-allowed-per-task"}, "tasks run in this process: these settings have no effect"
+	case !opts.usesPool():
+		idle, why = []string{"max-tasks-per-process", "start-timeout"}, "without --isolation reuse these settings have no effect"
+	case opts.TaskProtocol && cfg.Isolation == config.IsolationTask:
+		idle, why = []string{"max-tasks-per-process"}, "with --isolation task these settings have no effect"
 	}
 	if given := explicitlySet(cfg, idle); len(given) > 0 {
 		log.Warn().Strs("settings", given).Msg(why)

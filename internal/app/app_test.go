@@ -34,23 +34,35 @@ var _ stages.Runner = noRunner{}
 // nobody else.
 func TestSettingsWithoutEffect(t *testing.T) {
 	t.Parallel()
-	warm, host, inProcess := Options{Reuse: true}, Options{ForkServer: &procexec.ForkServer{}}, Options{Runner: noRunner{}}
+	pool, host, inProcess := Options{TaskProtocol: true}, Options{ForkServer: &procexec.ForkServer{}}, Options{Runner: noRunner{}}
 	for _, tc := range []struct {
 		flag string
 		opts Options
 		told bool
 	}{
 		{"max-tasks-per-process", Options{}, true},
-		{"max-tasks-per-process", warm, false},
+		{"max-tasks-per-process", pool, false},
 		{"max-tasks-per-process", host, false},
+		{"isolation", Options{}, false},
+		{"isolation", pool, false},
+		{"isolation", host, false},
+		{"isolation", inProcess, true},
 		{"max-tasks-per-process", inProcess, true},
 		{"start-timeout", Options{}, true},
-		{"start-timeout", warm, false},
+		{"start-timeout", pool, false},
 		{"max-memory-allowed-per-task", Options{}, false},
 		{"max-memory-allowed-per-task", inProcess, true},
 		{"max-runtime", Options{}, false},
 	} {
-		cfg, err := config.Load(config.Sources{TaskSource: true, Line: config.Flags{{Name: tc.flag, Value: "1"}}})
+		value := "1"
+		if tc.flag == "isolation" {
+			value = config.IsolationReuse
+		}
+		sdk := config.NoSDK
+		if tc.opts.TaskProtocol {
+			sdk = config.Go
+		}
+		cfg, err := config.Load(config.Sources{TaskSource: true, SDK: sdk, Line: config.Flags{{Name: tc.flag, Value: value}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +77,7 @@ func TestSettingsWithoutEffect(t *testing.T) {
 // Where tasks print to the terminal too, no bar is drawn on it.
 func TestBarNeedsTheTerminalForItself(t *testing.T) {
 	t.Parallel()
-	for _, opts := range []Options{{Reuse: true}, {ForkServer: &procexec.ForkServer{}}, {Runner: noRunner{}}} {
+	for _, opts := range []Options{{TaskProtocol: true}, {ForkServer: &procexec.ForkServer{}}, {Runner: noRunner{}}} {
 		if opts.hasTerminal() {
 			t.Errorf("%+v draws a bar", opts)
 		}

@@ -82,12 +82,14 @@ type Config struct {
 	// MaxMemoryAllowedPerTask is in bytes (RLIMIT_AS); 0, the default, is no
 	// limit.
 	MaxMemoryAllowedPerTask int64
-	// Warm has the command stay and be handed task after task.
-	Warm bool
-	// StartTimeout limits how long a warm process may take to become ready, and then
+	// Isolation is how tasks are kept apart: IsolationTask (the default), IsolationReuse, and
+	// for Python programs IsolationFork or IsolationSpawn. A Go program defaults to
+	// IsolationReuse, a Python program to IsolationFork (IsolationSpawn on macOS).
+	Isolation string
+	// StartTimeout limits how long a worker process may take to become ready, and then
 	// to claim its first task; above 0, default 60 s.
 	StartTimeout time.Duration
-	// MaxTasksPerProcess is after how many tasks a warm process is replaced; 0,
+	// MaxTasksPerProcess is after how many tasks a worker process is replaced; 0,
 	// the default, is never.
 	MaxTasksPerProcess int
 	// MaxResultSize is in bytes; default 16 MiB.

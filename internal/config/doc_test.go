@@ -94,11 +94,15 @@ func settingsDoc() []byte {
 		if s.env != "" {
 			env = "`" + s.env + "`"
 		}
+		usage := s.usage
+		if s.name == isolationName {
+			usage += ". A Go program has reuse (default) and task; a Python program has fork (default; spawn on macOS), reuse and spawn"
+		}
 		def := s.def
 		if s.defHelp != "" {
 			def = s.defHelp
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", escaped(names), env, def, escaped(s.usage))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", escaped(names), env, def, escaped(usage))
 	}
 	return b.Bytes()
 }
@@ -142,7 +146,7 @@ SETTINGS: tuple[Setting, ...] = (
 func settingsOfPython() []byte {
 	var b bytes.Buffer
 	b.WriteString(pythonHead)
-	for _, s := range programSettings() {
+	for _, s := range settingsOf(Python) {
 		flags, negated := "", ""
 		for _, name := range s.names() {
 			if s.negatable && name == negation+s.name {
@@ -169,7 +173,11 @@ func settingsOfPython() []byte {
 		fmt.Fprintf(&b, "    Setting(\n        flags=(%s),\n        negated=%s,\n        metavar=%s,\n        help=%q,\n        env=%s,\n        default=%s,\n        category=%q,\n        kind=%q,\n    ),\n",
 			strings.TrimSuffix(flags, " "), orNone(negated), orNone(s.arg), s.usage, orNone(s.env), orNone((&option{setting: s}).GetDefaultText()), s.category, kind)
 	}
-	b.WriteString(")\n")
+	b.WriteString(")\n\nREMOVED = {\n")
+	for _, r := range removals() {
+		fmt.Fprintf(&b, "    %q: %q,\n", flagged(r.name), r.flag())
+	}
+	b.WriteString("}\n\"\"\"The flags of earlier versions, and what replaces each.\"\"\"\n")
 	return b.Bytes()
 }
 

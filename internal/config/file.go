@@ -124,6 +124,9 @@ func plain(node *yaml.Node) (raw, reason string) {
 
 // unknownKey says what is wrong with key, and which setting it may stand for.
 func unknownKey(key string) (reason, about string) {
+	if r, ok := removed(strings.ReplaceAll(key, "_", "-")); ok {
+		return "unknown setting; use " + r.key(), r.setting
+	}
 	var names []string
 	for _, s := range settings() {
 		if !s.flagOnly {

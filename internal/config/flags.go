@@ -24,9 +24,8 @@ type Flag struct {
 // add to line what they are given. They never fail themselves.
 func FlagsOf(line *Flags) []cli.Flag { return flagsOf(line, settings()) }
 
-// ProgramFlags returns the flags of a program that is made with an SDK: all but
-// those that are about a COMMAND.
-func ProgramFlags(line *Flags) []cli.Flag { return flagsOf(line, programSettings()) }
+// ProgramFlags returns the flags of a program that is made with an SDK.
+func ProgramFlags(line *Flags, sdk SDK) []cli.Flag { return flagsOf(line, settingsOf(sdk)) }
 
 // QueueFlags returns the flags of a command that is about a job's queues and runs
 // nothing, with those of the settings named beside.

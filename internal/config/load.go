@@ -27,9 +27,9 @@ type Sources struct {
 	// Queue is true for a command that is about a job's queues, be there a task file
 	// or not.
 	Queue bool
-	// Program is true for a program made with an SDK. Such a program has no
-	// COMMAND, so settings about one are ignored.
-	Program bool
+	// SDK is the kit that the program is made with. It determines the values and the default
+	// of --isolation.
+	SDK SDK
 	// CPUs is how many CPUs auto stands for; default UsableCPUs.
 	CPUs func() int
 }
@@ -39,11 +39,15 @@ type Sources struct {
 // top to bottom, and what is missing or does not go together. Values that a
 // better place overrides are checked as well.
 func Load(src Sources) (*Config, error) {
+	if src.Queue {
+		src.SDK = anySDK
+	}
+	table := settingsOf(src.SDK)
 	l := loader{
 		src:           src,
 		cfg:           &Config{origins: make(map[string]Origin), outer: outerOf(src.LookupEnv)},
-		table:         settings(),
-		known:         aliases(),
+		table:         table,
+		known:         aliasesOf(table),
 		explicitlySet: make(map[string]bool),
 	}
 	for _, f := range src.Faults {
@@ -131,6 +135,11 @@ func (l *loader) environment() (faults Errors) {
 	if l.src.LookupEnv == nil {
 		return nil
 	}
+	for _, r := range removals() {
+		if raw, ok := l.variable(setting{env: r.env}); ok {
+			faults = append(faults, Error{Setting: r.env, Value: raw, Reason: "unknown variable; use " + r.variable(), about: r.setting})
+		}
+	}
 	for _, s := range l.table {
 		if raw, ok := l.variable(s); ok {
 			from := Origin{Place: Environment, Name: s.env}
@@ -186,7 +195,7 @@ func (l *loader) file() (faults Errors) {
 			continue
 		}
 		from := Origin{Place: File, Name: name, Line: e.line}
-		faults = append(faults, l.apply(alias{setting: e.setting}, e.value, e.shown, from)...)
+		faults = append(faults, l.apply(l.known[e.setting.name], e.value, e.shown, from)...)
 	}
 	return faults
 }

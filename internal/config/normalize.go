@@ -89,6 +89,10 @@ func isGlued(arg string, known map[string]alias) bool {
 
 func unknownFlag(shown, name, value string, others []string) Error {
 	f := Error{Setting: shown, Value: value, Reason: "unknown flag; --help lists all flags", valueless: value == ""}
+	if r, ok := removed(name); ok {
+		f.Reason, f.about = "unknown flag; use "+r.flag(), r.setting
+		return f
+	}
 	names := slices.Clone(others)
 	for _, s := range settings() {
 		names = append(names, s.names()...)

@@ -55,7 +55,7 @@ unreachable-timeout: 3600  # default
 tasks-to-skip: 0  # default
 # max-num-tasks: (not set)
 # max-memory-allowed-per-task: (not set)
-warm: false  # default
+isolation: task  # default
 start-timeout: 60  # default
 max-tasks-per-process: 0  # default
 max-result-size: 16MiB  # default

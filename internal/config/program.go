@@ -2,16 +2,10 @@ package config
 
 import (
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// programSettings returns the settings of a program that is made with an SDK.
-func programSettings() []setting {
-	return slices.DeleteFunc(settings(), func(s setting) bool { return s.command })
-}
 
 // WorkerData returns the settings of the specification's WorkerData as one JSON
 // object: the keys are the names of its attributes, times are in seconds, sizes in

@@ -20,7 +20,6 @@ type setting struct {
 	common    bool   // shown by the short help: about ten of all
 	extension bool   // an addition to the specification, or its variable is
 	flagOnly  bool   // about the command line: not in files, nor printed
-	command   bool   // of "ctworker run" alone, and not of programs made with an SDK
 
 	at func(*Config) value
 }
@@ -56,6 +55,7 @@ const (
 	numTasks        = "num-simultaneous-tasks"
 	maxRuntime      = "max-runtime"
 	configFile      = "config"
+	isolationName   = "isolation"
 )
 
 // Categories, in the order of help.
@@ -78,9 +78,12 @@ const (
 	wantGB      = "give 0 or more, such as 16 or 0.5"
 )
 
-// settings returns the table of all settings: the specification's, in its
-// order, and ours next to those they are kin to.
-func settings() []setting {
+// settings returns the table of the settings of "ctworker run".
+func settings() []setting { return settingsOf(NoSDK) }
+
+// settingsOf returns the table of all settings: the specification's, in its order, and ours
+// next to related ones. It depends on the SDK only in which values of --isolation are valid.
+func settingsOf(sdk SDK) []setting {
 	return []setting{
 		{
 			name: taskFile, common: true, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", extension: true,
@@ -240,14 +243,10 @@ func settings() []setting {
 				return field[int64]{&c.MaxMemoryAllowedPerTask, positive(memory(want), want)}
 			},
 		},
-		{
-			name: "warm", env: prefix + "WARM", category: inRunning, def: "false", extension: true, command: true,
-			usage: "Start COMMAND once per slot and send it task after task over the task protocol (docs/protocol.md)",
-			at:    func(c *Config) value { return field[bool]{&c.Warm, boolean()} },
-		},
+		sdk.isolation(),
 		{
 			name: "start-timeout", env: prefix + "START_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", extension: true,
-			usage: "Kill a warm process that is not ready within this time after its start, or does not claim its first task within this time",
+			usage: "Kill a worker process that is not ready within this time after its start, or does not claim its first task within this time",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 60"
 				return field[time.Duration]{&c.StartTimeout, positive(seconds(want), want)}
@@ -255,7 +254,7 @@ func settings() []setting {
 		},
 		{
 			name: "max-tasks-per-process", env: prefix + "MAX_TASKS_PER_PROCESS", category: inRunning, arg: "N", def: "0", extension: true,
-			usage: "Replace a warm process after this many tasks; 0 disables it",
+			usage: "Replace a worker process after this many tasks; 0 disables it",
 			at:    func(c *Config) value { return field[int]{&c.MaxTasksPerProcess, integer(0, math.MaxInt32)} },
 		},
 		{
@@ -381,10 +380,12 @@ type alias struct {
 	negated bool // the name is that of the setting's opposite
 }
 
-// spellings returns what each flag, without its dashes, stands for.
-func aliases() map[string]alias {
+// aliases returns the meaning of each flag of "ctworker run"; the keys have no dashes.
+func aliases() map[string]alias { return aliasesOf(settings()) }
+
+func aliasesOf(table []setting) map[string]alias {
 	all := make(map[string]alias)
-	for _, s := range settings() {
+	for _, s := range table {
 		for _, name := range s.names() {
 			all[name] = alias{setting: s, negated: s.negatable && name == negation+s.name}
 		}

@@ -78,7 +78,7 @@ var every = []known{
 		[2]string{"10", "0"}, [2]any{int64(10), int64(0)}},
 	{"max-memory-allowed-per-task", "RMS_CLOUD_TASKS_MAX_MEMORY_ALLOWED_PER_TASK", "MaxMemoryAllowedPerTask", int64(0),
 		[2]string{"2", "0.5"}, [2]any{int64(2 << 30), int64(512 << 20)}},
-	{"warm", "RMS_CLOUD_TASKS_WARM", "Warm", false, bools, bothBools},
+	{"isolation", "RMS_CLOUD_TASKS_ISOLATION", "Isolation", "task", [2]string{"reuse", "task"}, [2]any{"reuse", "task"}},
 	{"start-timeout", "RMS_CLOUD_TASKS_START_TIMEOUT", "StartTimeout", 60 * sec,
 		[2]string{"5", "0.5"}, [2]any{5 * sec, 500 * time.Millisecond}},
 	{"max-tasks-per-process", "RMS_CLOUD_TASKS_MAX_TASKS_PER_PROCESS", "MaxTasksPerProcess", 0,

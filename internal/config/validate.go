@@ -4,9 +4,6 @@ package config
 // somebody gave badly is left alone; the fault says enough.
 func (l *loader) derive() {
 	c := l.cfg
-	if l.src.Program {
-		c.Warm = false
-	}
 	if l.src.TaskSource {
 		c.TaskFile = ""
 		c.origins[taskFile] = Origin{Place: Default}

@@ -1,4 +1,4 @@
-// Package protocolcheck runs a candidate for a warm process through the task
+// Package protocolcheck runs a candidate for a worker process through the task
 // protocol (docs/protocol.md), case by case, and says in words what is wrong.
 //
 //	Run ─▶ a case ─▶ candidate (a fresh process) ─▶ Finding

@@ -28,10 +28,9 @@ const ControlFDVar = "CTWORKER_CONTROL_FD"
 type Handshake struct {
 	Version int    `json:"version"`
 	SDK     string `json:"sdk"`
-	// Isolation is fork, reuse or spawn. With spawn the host forks nothing, and
-	// Argv starts its program again.
-	Isolation string   `json:"isolation"`
-	Argv      []string `json:"argv"`
+	// Argv starts the program again. It is empty if the program was read from standard
+	// input.
+	Argv []string `json:"argv"`
 	// Program is what the program is called in messages.
 	Program string `json:"program"`
 	// Ahead says that forked processes take tasks ahead.
@@ -171,6 +170,9 @@ type ForkServerConfig struct {
 	// Worker is the JSON object of the task protocol's hello.
 	Worker []byte
 	Slots  int
+	// Isolation is fork, reuse or spawn. With spawn, tasks run in processes started by Argv of
+	// the Handshake; the fork server forks only the task source.
+	Isolation string
 	// MaxResult and MemoryLimit are in bytes.
 	MaxResult, MemoryLimit int64
 	// Env are variables for the processes. The host removes all other variables of
@@ -201,7 +203,7 @@ func (h *ForkServer) Begin(s ForkServerConfig) error {
 	}
 	h.runID, h.killDelay = s.Launcher.runID, max(s.KillDelay, time.Second)
 	err := h.send(map[string]any{
-		"run": h.runID, "worker": json.RawMessage(s.Worker), "slots": s.Slots, "max_result_size": s.MaxResult,
+		"run": h.runID, "worker": json.RawMessage(s.Worker), "slots": s.Slots, "isolation": s.Isolation, "max_result_size": s.MaxResult,
 		"memory_limit": s.MemoryLimit, "env": env,
 	}, int(s.Shutdown.FD()), int(s.Termination.FD()))
 	if err != nil {

@@ -22,7 +22,7 @@ const childVar = "PROCEXEC_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	procexec.RunGuard()
-	maps.Copy(children, warmChildren)
+	maps.Copy(children, workerChildren)
 	if name := os.Getenv(childVar); name != "" {
 		_ = os.Unsetenv(childVar)
 		children[name](os.Args[1:])

@@ -52,7 +52,7 @@ type PoolOptions struct {
 	Log zerolog.Logger
 }
 
-// A Pool runs tasks in warm processes, one a slot: each is started when it has
+// A Pool runs tasks in worker processes, one a slot: each is started when it has
 // something to do, and handed task after task over the task protocol. Run uses
 // it.
 type Pool struct {
@@ -107,20 +107,20 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	if p.claims() {
 		p.env = append(p.env, "CTWORKER_CLAIM_FD="+strconv.Itoa(fdClaim))
 	}
-	p.env = append(p.env, notificationEnv(opts.Shutdown, opts.Termination, fdWarmShutdown, fdWarmTermination)...)
+	p.env = append(p.env, notificationEnv(opts.Shutdown, opts.Termination, fdPoolShutdown, fdPoolTermination)...)
 	if p.null, err = os.Open(os.DevNull); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// CheckNoPlaceholders returns an error if an argument of a warm command holds a
+// CheckNoPlaceholders returns an error if an argument of the command of a worker process holds a
 // placeholder, which whoever wrote it expects to be replaced.
 func CheckNoPlaceholders(argv []string) error {
 	for _, arg := range argv {
 		if parseTemplate(arg).parts != nil {
-			return fmt.Errorf("the argument %q holds a placeholder: a warm process is started before it has a task, "+
-				"and finds its tasks at the descriptor CTWORKER_FD; leave out --warm to start the command once for each task", arg)
+			return fmt.Errorf("the argument %q holds a placeholder: with --isolation reuse a process is started before it has a task, "+
+				"and reads its tasks from the descriptor CTWORKER_FD; leave out --isolation reuse to start the command once per task", arg)
 		}
 	}
 	return nil
@@ -134,12 +134,12 @@ func (p *Pool) Close() error {
 	return p.null.Close()
 }
 
-// The descriptors that a warm process finds beside the standard streams.
+// The descriptors that a worker process finds beside the standard streams.
 const (
 	fdTasks           = 3
 	fdClaim           = 4
-	fdWarmShutdown    = 5
-	fdWarmTermination = 6
+	fdPoolShutdown    = 5
+	fdPoolTermination = 6
 	fdRing            = 7
 )
 
@@ -230,7 +230,7 @@ type StartFailedError struct {
 // Error says what to do.
 func (e *StartFailedError) Error() string {
 	return fmt.Sprintf("%d starts of %q in a row have failed, the last because %s; "+
-		"a warm process says that it is ready as docs/protocol.md has it, and \"ctworker protocol-check -- COMMAND\" checks one", e.Times, e.Command, e.Reason)
+		"a worker process says that it is ready as docs/protocol.md has it, and \"ctworker protocol-check -- COMMAND\" checks one", e.Times, e.Command, e.Reason)
 }
 
 // exitText says how a process ended.

@@ -14,9 +14,9 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// warm is a warm process as a stranger might write it. Its tasks say what to do;
+// workerProcess is a worker process as a stranger might write it. Its tasks say what to do;
 // its arguments how it replies: "ring", or not.
-type warm struct {
+type workerProcess struct {
 	in    *bufio.Reader
 	out   *os.File
 	ring  *procexec.Ring // in place of out and claim, if there
@@ -24,44 +24,44 @@ type warm struct {
 	ahead bool
 }
 
-// order is the data of a task for warm.
+// order is the data of a task for a worker process.
 type order struct {
 	Do  string
 	N   int
 	Arg string
 }
 
-// warmChildren are the warm processes that the test binary can be.
-var warmChildren = map[string]func(args []string){
-	"warm":         func(args []string) { warmMain(args, false) },
-	"warm-ahead":   func(args []string) { warmMain(args, true) },
-	"warm-ring":    func([]string) { warmMain([]string{"ring"}, true) },
-	"warm-spoiler": spoil,
-	"warm-silent":  func([]string) { select {} },
-	"warm-early":   func([]string) { os.Exit(7) },
-	"warm-quitter": func([]string) { _, _ = newWarm(false).out.WriteString(`{"ready":{"version":1}}` + "\n") },
-	"warm-deaf":    func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); select {} },
-	"warm-ringing": func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true,"ring":true}}`); select {} },
-	"warm-crasher": func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); os.Exit(1) },
-	"warm-old": func([]string) {
-		_, _ = newWarm(false).out.WriteString(`{"ready":{"version":7}}` + "\n")
+// workerChildren are the worker processes that the test binary can be.
+var workerChildren = map[string]func(args []string){
+	"worker":         func(args []string) { workerMain(args, false) },
+	"worker-ahead":   func(args []string) { workerMain(args, true) },
+	"worker-ring":    func([]string) { workerMain([]string{"ring"}, true) },
+	"worker-spoiler": spoil,
+	"worker-silent":  func([]string) { select {} },
+	"worker-early":   func([]string) { os.Exit(7) },
+	"worker-quitter": func([]string) { _, _ = newWorkerProcess(false).out.WriteString(`{"ready":{"version":1}}` + "\n") },
+	"worker-deaf":    func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); select {} },
+	"worker-ringing": func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true,"ring":true}}`); select {} },
+	"worker-crasher": func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); os.Exit(1) },
+	"worker-old": func([]string) {
+		_, _ = newWorkerProcess(false).out.WriteString(`{"ready":{"version":7}}` + "\n")
 		select {}
 	},
-	"warm-rude": func([]string) {
-		_, _ = newWarm(false).out.WriteString(`{"task_id":"t0","result":1}` + "\n")
+	"worker-rude": func([]string) {
+		_, _ = newWorkerProcess(false).out.WriteString(`{"task_id":"t0","result":1}` + "\n")
 		select {}
 	},
 }
 
 // unclaimed reports ready and reads its first task without claiming it.
 func unclaimed(ready string) {
-	w := newWarm(true)
+	w := newWorkerProcess(true)
 	_, _ = w.in.ReadBytes('\n')
 	_, _ = w.out.WriteString(ready + "\n")
 	_, _ = w.in.ReadBytes('\n')
 }
 
-func newWarm(ahead bool) *warm {
+func newWorkerProcess(ahead bool) *workerProcess {
 	fd, _ := strconv.Atoi(os.Getenv("CTWORKER_FD"))
 	claim, err := strconv.Atoi(os.Getenv("CTWORKER_CLAIM_FD"))
 	if err != nil {
@@ -69,11 +69,11 @@ func newWarm(ahead bool) *warm {
 	}
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "socket")
-	return &warm{in: bufio.NewReader(f), out: f, claim: claim, ahead: ahead && claim >= 0}
+	return &workerProcess{in: bufio.NewReader(f), out: f, claim: claim, ahead: ahead && claim >= 0}
 }
 
 // ringing has it use the memory that it shares with ctworker.
-func (w *warm) ringing() {
+func (w *workerProcess) ringing() {
 	fd, err := strconv.Atoi(os.Getenv("CTWORKER_RING_FD"))
 	if err == nil {
 		w.ring, err = procexec.OpenRing(fd, int(w.out.Fd()))
@@ -86,7 +86,7 @@ func (w *warm) ringing() {
 
 // spoil writes nonsense into the shared memory where a reply is due.
 func spoil([]string) {
-	w := newWarm(true)
+	w := newWorkerProcess(true)
 	fd, _ := strconv.Atoi(os.Getenv("CTWORKER_RING_FD"))
 	f := os.NewFile(uintptr(fd), "ring")
 	_, _ = w.in.ReadString('\n')
@@ -98,7 +98,7 @@ func spoil([]string) {
 }
 
 // write writes to wherever replies go.
-func (w *warm) write(b []byte) {
+func (w *workerProcess) write(b []byte) {
 	if w.ring != nil {
 		_ = w.ring.Write(b)
 		return
@@ -106,7 +106,7 @@ func (w *warm) write(b []byte) {
 	_, _ = w.out.Write(b)
 }
 
-func (w *warm) claims() bool {
+func (w *workerProcess) claims() bool {
 	if w.ring != nil {
 		return w.ring.Claim()
 	}
@@ -114,8 +114,8 @@ func (w *warm) claims() bool {
 	return got == 1
 }
 
-func warmMain(args []string, ahead bool) {
-	w := newWarm(ahead)
+func workerMain(args []string, ahead bool) {
+	w := newWorkerProcess(ahead)
 	if len(args) > 0 && os.Getenv("CTWORKER_RING_FD") != "" { // where each has one task, there is none
 		w.ringing()
 	}
@@ -149,14 +149,14 @@ func warmMain(args []string, ahead bool) {
 	}
 }
 
-func (w *warm) say(v any) {
+func (w *workerProcess) say(v any) {
 	b, _ := json.Marshal(v)
 	w.write(append(b, '\n'))
 }
 
 // run does what the task says, and replies unless it does not come to that. n
 // counts this process's tasks.
-func (w *warm) run(id string, attempt int, o order, n int) {
+func (w *workerProcess) run(id string, attempt int, o order, n int) {
 	var result any
 	switch o.Do {
 	case "":

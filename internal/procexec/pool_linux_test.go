@@ -13,7 +13,7 @@ func TestPoolLeavesNothing(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		work := func(n int) {
 			orders := slices.Repeat([]order{{Do: "count"}, {Do: "kill"}, {Do: "exit"}}, n)
-			startPool(t, "warm-ring", procexec.PoolOptions{Slots: 3, MaxTasks: 2}).all(orders...)
+			startPool(t, "worker-ring", procexec.PoolOptions{Slots: 3, MaxTasks: 2}).all(orders...)
 		}
 		work(2)
 		before := descriptors(t)
@@ -28,7 +28,7 @@ func TestPoolLeavesNothing(t *testing.T) {
 // of with what it did, and the others run.
 func TestPoolSpoiledRing(t *testing.T) {
 	t.Parallel()
-	r := startPool(t, "warm-spoiler", procexec.PoolOptions{})
+	r := startPool(t, "worker-spoiler", procexec.PoolOptions{})
 	reports := r.all(order{}, order{})
 	for id, report := range reports {
 		if report.Kind != procexec.Failed || !strings.Contains(report.Exception, "CTWORKER_RING_FD") {

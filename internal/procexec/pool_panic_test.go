@@ -14,7 +14,7 @@ func TestPool_PanicFailsTheRun(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{Slots: 1})
 	pool, err := procexec.NewPool(l, procexec.PoolOptions{
-		Argv: []string{self(t)}, Env: append(os.Environ(), childVar+"=warm", "GORACE=atexit_sleep_ms=0"),
+		Argv: []string{self(t)}, Env: append(os.Environ(), childVar+"=worker", "GORACE=atexit_sleep_ms=0"),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -490,7 +490,7 @@ func (c *scheduler[J]) startFailed(reason string) bool {
 	c.failures++
 	times := c.failures
 	c.mu.Unlock()
-	c.pool.opts.Log.Warn().Str("command", c.pool.name()).Int("consecutive_failures", times).Str("reason", reason).Msg("a warm process has not started")
+	c.pool.opts.Log.Warn().Str("command", c.pool.name()).Int("consecutive_failures", times).Str("reason", reason).Msg("a worker process has not started")
 	if times < startFailures {
 		return true
 	}

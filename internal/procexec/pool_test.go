@@ -34,7 +34,7 @@ type poolRun struct {
 	news   chan string // an id for each task that is over
 }
 
-// startPool runs the test binary as a warm process in a pool.
+// startPool runs the test binary as a worker process in a pool.
 func startPool(t *testing.T, child string, opts procexec.PoolOptions) *poolRun {
 	t.Helper()
 	return startImpatientPool(t, child, opts, 0)
@@ -172,7 +172,7 @@ func TestPoolReports(t *testing.T) {
 		{name: "a time-out", do: order{Do: "hang", Arg: os.DevNull}, want: procexec.TaskResult{Kind: procexec.TimedOut}},
 		{name: "a grandchild that holds the socket", do: order{Do: "grandchild and exit", N: 4}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 4}},
 	} {
-		for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
+		for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 			for _, maxTasks := range []int{0, 1, 2} {
 				t.Run(fmt.Sprint(tc.name, ", ", child, ", ", maxTasks), func(t *testing.T) {
 					t.Parallel()
@@ -202,7 +202,7 @@ func TestPoolReports(t *testing.T) {
 // A process runs task after task, as many as it may.
 func TestPoolReplaces(t *testing.T) {
 	t.Parallel()
-	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
+	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 		for maxTasks, want := range map[int]int{0: 1, 1: 31, 3: 11, 31: 1} {
 			t.Run(fmt.Sprint(child, ", ", maxTasks), func(t *testing.T) {
 				t.Parallel()
@@ -227,7 +227,7 @@ func TestPoolReplaces(t *testing.T) {
 // Whatever dies, every task is told of once, in the right way.
 func TestPoolExactCounts(t *testing.T) {
 	t.Parallel()
-	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
+	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			n := 200
@@ -262,7 +262,7 @@ func TestPoolExactCounts(t *testing.T) {
 // already.
 func TestPoolNothingWaitsBehindALongTask(t *testing.T) {
 	t.Parallel()
-	for child, slots := range map[string]int{"warm-ahead": 2, "warm-ring": 3} {
+	for child, slots := range map[string]int{"worker-ahead": 2, "worker-ring": 3} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "go on")
@@ -298,7 +298,7 @@ func TestPoolNothingWaitsForALongProcess(t *testing.T) {
 	t.Parallel()
 	const grace = 100 * time.Millisecond
 	file := filepath.Join(t.TempDir(), "go on")
-	r := startImpatientPool(t, "warm", procexec.PoolOptions{Slots: 2, MaxTasks: 1}, grace)
+	r := startImpatientPool(t, "worker", procexec.PoolOptions{Slots: 2, MaxTasks: 1}, grace)
 	r.putAs("long0", order{Do: "await", Arg: file})
 	const short = 8
 	for i := range short {
@@ -330,7 +330,7 @@ func TestPoolPatience(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "go on")
 	const short, waiting, grace = 3000, 50, 100 * time.Millisecond
-	r := startImpatientPool(t, "warm-ring", procexec.PoolOptions{Slots: 2}, grace)
+	r := startImpatientPool(t, "worker-ring", procexec.PoolOptions{Slots: 2}, grace)
 	for i := range short {
 		r.putAs(fmt.Sprintf("t%d", i), order{})
 	}
@@ -364,7 +364,7 @@ func TestPoolPatience(t *testing.T) {
 // A stop gives back at once what has not begun, and lets run what has.
 func TestPoolStop(t *testing.T) {
 	t.Parallel()
-	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
+	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "go on")
@@ -417,7 +417,7 @@ func TestPoolEnds(t *testing.T) {
 			t.Run(fmt.Sprint(tc.name, maxTasks), func(t *testing.T) {
 				t.Parallel()
 				begun := filepath.Join(t.TempDir(), "begun")
-				r := startPool(t, "warm-ring", procexec.PoolOptions{MaxTasks: maxTasks, KillDelay: time.Second})
+				r := startPool(t, "worker-ring", procexec.PoolOptions{MaxTasks: maxTasks, KillDelay: time.Second})
 				r.lost["t0"] = make(chan struct{})
 				r.put(order{Do: "hang", Arg: begun})
 				awaitFile(t, begun)
@@ -436,7 +436,7 @@ func TestPoolEnds(t *testing.T) {
 // A process that has replied has the kill delay to exit, and its reply stands.
 func TestPoolLeavesTimeToExit(t *testing.T) {
 	t.Parallel()
-	reports := startPool(t, "warm", procexec.PoolOptions{MaxTasks: 1, KillDelay: 200 * time.Millisecond}).all(order{Do: "reply and hang"})
+	reports := startPool(t, "worker", procexec.PoolOptions{MaxTasks: 1, KillDelay: 200 * time.Millisecond}).all(order{Do: "reply and hang"})
 	if r := reports[0]; r.Kind != procexec.Completed || string(r.Result) != `"before"` || r.Elapsed < 200*time.Millisecond {
 		t.Errorf("%+v", r)
 	}
@@ -446,17 +446,17 @@ func TestPoolLeavesTimeToExit(t *testing.T) {
 func TestPoolStartsThatFail(t *testing.T) {
 	t.Parallel()
 	for child, want := range map[string]string{
-		"warm-silent":  "did not report within 300ms that it was ready",
-		"warm-early":   "exited with code 7",
-		"warm-old":     "version 7",
-		"warm-rude":    `before the line that says "ready"`,
-		"warm-quitter": "after it had reported that it was ready",
-		"warm-crasher": "exited with code 1",
-		"warm-deaf":    "did not begin a task within 3s",
-		"warm-ringing": "did not begin a task within 3s",
+		"worker-silent":  "did not report within 300ms that it was ready",
+		"worker-early":   "exited with code 7",
+		"worker-old":     "version 7",
+		"worker-rude":    `before the line that says "ready"`,
+		"worker-quitter": "after it had reported that it was ready",
+		"worker-crasher": "exited with code 1",
+		"worker-deaf":    "did not begin a task within 3s",
+		"worker-ringing": "did not begin a task within 3s",
 	} {
 		start := 3 * time.Second // enough to report that it is ready, on a busy machine
-		if child == "warm-silent" {
+		if child == "worker-silent" {
 			start = 300 * time.Millisecond
 		}
 		// MaxRuntime does not apply to a task that has not begun, however short it is.
@@ -480,7 +480,7 @@ func TestPoolStartsThatFail(t *testing.T) {
 
 func TestNoPlaceholders(t *testing.T) {
 	t.Parallel()
-	if err := procexec.CheckNoPlaceholders([]string{"sh", "{task_id}"}); err == nil || !strings.Contains(err.Error(), "--warm") {
+	if err := procexec.CheckNoPlaceholders([]string{"sh", "{task_id}"}); err == nil || !strings.Contains(err.Error(), "--isolation reuse") {
 		t.Errorf("error %v", err)
 	}
 	if err := procexec.CheckNoPlaceholders([]string{"sh", "{id}"}); err != nil {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The ring is memory that ctworker shares with one warm process, in which the process
+// The ring is memory that ctworker shares with one worker process, in which the process
 // leaves its replies, and claims its tasks: what would be two system calls a task is
 // none. It outlives the process, so that what has been said before a crash is there to
 // be read, as with a socket. docs/protocol.md has the layout, which is that of ringHead.
@@ -146,7 +146,7 @@ func (r *ring) grant(n int) { r.head.claims.Add(int32(n)) }
 // unclaimed returns the number of tasks that have been sent and not been claimed.
 func (r *ring) unclaimed() int { return int(r.head.claims.Load()) }
 
-// A Ring is a warm process's side of the memory that it shares with ctworker; see
+// A Ring is a worker process's side of the memory that it shares with ctworker; see
 // docs/protocol.md. One goroutine writes; any may claim.
 type Ring struct {
 	shared  *sharedRing

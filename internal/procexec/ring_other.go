@@ -18,7 +18,7 @@ func (*ring) unclaimed() int           { return 0 }
 func (*ring) claim(int) int            { return 0 }
 func (*ring) close()                   {}
 
-// A Ring is a warm process's side of the memory that it shares with ctworker (Linux);
+// A Ring is a worker process's side of the memory that it shares with ctworker (Linux);
 // see docs/protocol.md.
 type Ring struct{}
 

@@ -267,7 +267,7 @@ func (s *slot[J]) finishProcess(sess *conn, reading error, gone bool) bool {
 		c.finishJob(e, r)
 	}
 	if deaf {
-		c.pool.opts.Log.Warn().Int("slot", s.index).Msg("killed a warm process that did not return tasks that were taken back")
+		c.pool.opts.Log.Warn().Int("slot", s.index).Msg("killed a worker process that did not return tasks that were taken back")
 	}
 	if !gone {
 		c.pool.opts.Log.Warn().Int("slot", s.index).Msg("process did not exit after SIGKILL; giving up on it")

@@ -214,9 +214,9 @@ func TestConcurrentStartsLeaveNothing(t *testing.T) {
 				t.Errorf("%d ran", ran.Load())
 			}
 		}
-		warm := newLauncher(t, procexec.Options{}) // what the runtime opens once is opened now
-		runWith(t, newCommand(t, warm, procexec.CommandOptions{Argv: sh(`:`)}), task, procexec.StopSignals{})
-		if err := warm.Close(); err != nil {
+		first := newLauncher(t, procexec.Options{}) // what the runtime opens once is opened now
+		runWith(t, newCommand(t, first, procexec.CommandOptions{Argv: sh(`:`)}), task, procexec.StopSignals{})
+		if err := first.Close(); err != nil {
 			t.Fatal(err)
 		}
 		before := descriptors(t)

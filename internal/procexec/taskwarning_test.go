@@ -15,7 +15,7 @@ import (
 // length of warnings are limited because they come from tasks.
 func TestPool_LogsEachWarningOnce(t *testing.T) {
 	t.Parallel()
-	for _, child := range []string{"warm", "warm-ahead", "warm-ring"} {
+	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer

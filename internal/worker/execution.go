@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -21,13 +22,12 @@ func (w *Worker) openExecution() error {
 		return nil
 	case opts.ForkServer != nil:
 		return w.openForkServer()
-	case opts.Reuse:
-		if cfg.Warm { // "ctworker run"; in other programs, braces in arguments have no special meaning
-			if err := procexec.CheckNoPlaceholders(opts.Argv); err != nil {
-				return &ConfigError{err}
-			}
+	case opts.TaskProtocol:
+		maxTasks := cfg.MaxTasksPerProcess
+		if cfg.Isolation == config.IsolationTask {
+			maxTasks = 1
 		}
-		return w.openPool(procexec.PoolOptions{Argv: opts.Argv, MaxTasks: cfg.MaxTasksPerProcess})
+		return w.openPool(procexec.PoolOptions{Argv: opts.Argv, MaxTasks: maxTasks})
 	}
 	command, err := procexec.NewCommand(w.launcher, procexec.CommandOptions{
 		Argv: opts.Argv, Env: cfg.TaskEnv(os.Environ()),
@@ -48,9 +48,12 @@ func (w *Worker) openExecution() error {
 func (w *Worker) openForkServer() error {
 	cfg, forkServer := w.opts.Config, w.opts.ForkServer
 	w.onClose(forkServer.Close)
+	if cfg.Isolation == config.IsolationSpawn && len(forkServer.Hello.Argv) == 0 {
+		return &ConfigError{errors.New("--isolation spawn starts the program again for each task, which is impossible for a program read from standard input; save it in a file")}
+	}
 	err := forkServer.Begin(procexec.ForkServerConfig{
 		Launcher: w.launcher, KillDelay: cfg.KillDelay,
-		Worker: cfg.WorkerData(), Slots: cfg.NumSimultaneousTasks,
+		Worker: cfg.WorkerData(), Slots: cfg.NumSimultaneousTasks, Isolation: cfg.Isolation,
 		MaxResult: cfg.MaxResultSize, MemoryLimit: cfg.MaxMemoryAllowedPerTask,
 		Env: cfg.TaskSettings(os.Environ()), Shutdown: w.shutdown, Termination: w.termination,
 		OnWarning: func(text string) { w.opts.Log.Warn().Msg(text) },
@@ -61,17 +64,17 @@ func (w *Worker) openForkServer() error {
 	w.killWhenForkServerExits(forkServer)
 	// Unless set explicitly, isolation means one process per task.
 	maxTasks := cfg.MaxTasksPerProcess
-	if forkServer.Hello.Isolation != "reuse" && cfg.Origin("max-tasks-per-process").Place == config.Default {
+	if cfg.Isolation != config.IsolationReuse && cfg.Origin("max-tasks-per-process").Place == config.Default {
 		maxTasks = 1
 	}
 	pool := procexec.PoolOptions{ForkServer: forkServer, MaxTasks: maxTasks}
-	if forkServer.Hello.Isolation == "spawn" {
+	if cfg.Isolation == config.IsolationSpawn {
 		pool.ForkServer, pool.Argv = nil, forkServer.Hello.Argv
 	}
 	return w.openPool(pool)
 }
 
-// openPool creates a pool of processes. opts specifies how to start them.
+// openPool creates a pool of worker processes. opts specifies how to start them.
 func (w *Worker) openPool(opts procexec.PoolOptions) error {
 	cfg := w.opts.Config
 	opts.Slots = cfg.NumSimultaneousTasks

@@ -53,7 +53,7 @@ func run(tb testing.TB, path string, n, slots int, runner stages.Runner) {
 		"RMS_CLOUD_TASKS_TASK_FILE": path, "RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": strconv.Itoa(slots),
 		"RMS_CLOUD_TASKS_EVENT_LOG_FILE": filepath.Join(tb.TempDir(), "events.log"),
 	}
-	cfg, err := config.Load(config.Sources{LookupEnv: func(name string) (string, bool) { v, ok := settings[name]; return v, ok }})
+	cfg, err := config.Load(config.Sources{SDK: config.Go, LookupEnv: func(name string) (string, bool) { v, ok := settings[name]; return v, ok }})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func run(tb testing.TB, path string, n, slots int, runner stages.Runner) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w, err := worker.Start(tb.Context(), worker.Options{Config: cfg, Argv: []string{self}, Reuse: true, Runner: runner, Log: zerolog.Nop()})
+	w, err := worker.Start(tb.Context(), worker.Options{Config: cfg, Argv: []string{self}, TaskProtocol: true, Runner: runner, Log: zerolog.Nop()})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -24,11 +24,12 @@ import (
 // Options configures a Worker.
 type Options struct {
 	Config *config.Config
-	// Argv is the command that each task runs. With Reuse, each slot runs it once for many
-	// tasks.
+	// Argv is the command that runs tasks.
 	Argv []string
-	// Reuse keeps the processes of Argv running and sends them one task after another.
-	Reuse bool
+	// TaskProtocol reports whether Argv speaks the task protocol. Such a process is sent one
+	// task after another, unless the isolation is "task". Otherwise Argv is started once per
+	// task.
+	TaskProtocol bool
 	// ForkServer forks a process for each task, or for each slot. Start takes ownership of
 	// it. It replaces Argv.
 	ForkServer *procexec.ForkServer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import zlib
 from pathlib import Path
 from typing import NoReturn
@@ -10,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from conftest import Lab
-from ctworker._arguments import SPECIFIED, default_isolation, parse
+from ctworker._arguments import SPECIFIED, parse
 from ctworker._settings import SETTINGS
 
 
@@ -34,7 +35,7 @@ def test_flags_are_recorded_as_given() -> None:
             "auto",
             "--price",
             "-5",
-            "--max-runt=7.5",
+            "--max-runtime=7.5",
         ],
     )
     assert line.engine_flags == [
@@ -111,7 +112,7 @@ def test_a_program_keeps_its_options_that_the_specification_does_not_have() -> N
     )
     args = line.args
     assert (args.config, args.j, args.isolation, args.no_strict, args.warm) == tuple("abcde")
-    assert (line.engine_flags, line.isolation) == (["--strict"], "fork")
+    assert line.engine_flags == ["--strict"]
     assert parse(mine, ["--num-simultaneous-tasks=3", "x"]).engine_flags == [
         "--num-simultaneous-tasks=3"
     ]
@@ -121,19 +122,11 @@ def test_every_specified_option_is_ours() -> None:
     assert {s.flags[0] for s in SETTINGS} >= SPECIFIED
 
 
-def test_faults_of_the_command_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for arguments in (["--what"], ["--job-id"], ["--isolation", "none"]):
+def test_faults_of_the_command_line() -> None:
+    for arguments in (["--what"], ["--job-id"]):
         with pytest.raises(SystemExit) as raised:
             parse(None, arguments)
         assert raised.value.code == 2
-    monkeypatch.setenv("RMS_CLOUD_TASKS_ISOLATION", "none")
-    with pytest.raises(SystemExit):
-        parse(None, [])
-    assert (
-        "RMS_CLOUD_TASKS_ISOLATION=none: choose from fork, spawn, reuse" in capsys.readouterr().err
-    )
 
 
 @pytest.mark.parametrize(
@@ -143,6 +136,14 @@ def test_faults_of_the_command_line(
         ("-max-runtime", "-max-runtime: unknown option; did you mean --max-runtime?"),
         ("--threshhold", "--threshhold: unknown option; did you mean --threshold?"),
         ("--xyzzy", "--xyzzy: unknown option"),
+        ("--warm", "--warm: unknown option; use --isolation reuse"),
+        ("--task-fil", "--task-fil: unknown option; did you mean --task-file?"),
+        ("--task-fil=t.json", "--task-fil: unknown option; did you mean --task-file?"),
+        ("--verb", "--verb: unknown option; did you mean --verbose?"),
+        (
+            "--max-memory-allowed",
+            "--max-memory-allowed: unknown option; did you mean --max-memory-allowed-per-task?",
+        ),
         ("extra", "unrecognized arguments: extra"),
     ],
 )
@@ -227,16 +228,62 @@ def test_engine_is_looked_for(lab: Lab, tmp_path: Path) -> None:
     assert (done.code, "cannot be started" in done.err) == (2, True)
 
 
-def test_unset_spellings_of_the_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abbreviations(capsys: pytest.CaptureFixture[str]) -> None:
+    mine = parser("--threshold")
+    assert parse(mine, ["--thr", "3"]).args.threshold == "3", "the program's own options may be"
+    assert mine.parse_args(["--job", "a"]).job_id == "a", "the parser is the program's own again"
+    with pytest.raises(SystemExit):
+        parse(None, ["--task-fil", "t.json"])
+    assert "--task-fil: unknown option; did you mean --task-file?" in capsys.readouterr().err
+
+
+def isolation_of(lab: Lab, *arguments: str, **env: str) -> str:
+    """Return the line of --print-config."""
+    program = lab.write("def f(i, d, w): return False, 1")
+    done = lab.run(program, "--task-file=t", "--print-config", *arguments, env=env)
+    assert done.code == 0, done.err
+    (line,) = [line for line in done.out.splitlines() if line.startswith("isolation: ")]
+    return line.removeprefix("isolation: ")
+
+
+def test_isolation_from_every_place(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "worker.yaml"
+    file.write_text("isolation: reuse\n")
+    variable = "RMS_CLOUD_TASKS_ISOLATION"
+    default = "spawn" if sys.platform == "darwin" else "fork"
     for unset in ("", "None"):
-        monkeypatch.setenv("RMS_CLOUD_TASKS_ISOLATION", unset)
-        assert parse(None, []).isolation == default_isolation()
+        assert isolation_of(lab, **{variable: unset}) == f"{default}  # default"
+    assert isolation_of(lab, f"--config={file}") == f"reuse  # {file}, line 1"
+    assert isolation_of(lab, f"--config={file}", **{variable: "spawn"}) == f"spawn  # {variable}"
+    assert isolation_of(lab, "--isolation=fork", **{variable: "spawn"}) == "fork  # command line"
+    outer = f"X=1,ISOLATION={zlib.crc32(b'reuse'):08x}"
+    env = {variable: "reuse", "CTWORKER_OUTER_SETTINGS": outer}
+    assert isolation_of(lab, **env) == f"{default}  # default"
 
 
-def test_isolation_of_an_outer_run_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RMS_CLOUD_TASKS_ISOLATION", "reuse")
-    assert parse(None, []).isolation == "reuse"
-    monkeypatch.setenv("CTWORKER_OUTER_SETTINGS", f"X=1,ISOLATION={zlib.crc32(b'reuse'):08x}")
-    assert parse(None, []).isolation == default_isolation()
-    monkeypatch.setenv("RMS_CLOUD_TASKS_ISOLATION", "spawn")
-    assert parse(None, []).isolation == "spawn"
+def test_isolation_of_the_config_file_counts(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "worker.yaml"
+    program = "def f(i, d, w): return False, str(os.getpid())"
+    for isolation, processes in (("fork", 3), ("reuse", 1)):
+        file.write_text(f"isolation: {isolation}\n")
+        done = lab.over(program, [0, 1, 2], "--config", str(file))
+        assert done.code == 0, done.err
+        assert len({event["result"] for event in done.events[-3:]}) == processes
+
+
+def test_faults_of_the_isolation(lab: Lab) -> None:
+    program = "def f(i, d, w): return False, 1"
+    for isolation, words in (
+        ("none", '--isolation "none": give fork, reuse or spawn'),
+        ("task", "not for programs made with the Python package; give fork, reuse or spawn"),
+    ):
+        done = lab.over(program, [0], "--isolation", isolation)
+        assert done.code == 2
+        assert words in done.err
+
+
+def test_a_program_from_standard_input_cannot_be_spawned(lab: Lab) -> None:
+    with lab.write("def f(i, d, w): return False, 1").open() as program:
+        done = lab.run("-", "--task-file=none.json", "--isolation=spawn", stdin=program)
+    assert done.code == 2
+    assert "save it in a file" in done.err

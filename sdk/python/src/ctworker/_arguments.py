@@ -9,21 +9,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ctworker._environment import setting as setting_variable
-from ctworker._settings import SETTINGS, Setting
-
-ISOLATIONS = ("fork", "spawn", "reuse")
-ISOLATION_VAR = "RMS_CLOUD_TASKS_ISOLATION"
-
-_ISOLATION_HELP = (
-    "How tasks are kept apart: fork (each in a fresh fork of this program), reuse "
-    "(forks that run task after task), spawn (the program is started anew for each)"
-)
-
+from ctworker._settings import REMOVED, SETTINGS, Setting
 
 SPECIFIED = frozenset(
     """
@@ -47,14 +36,12 @@ class CommandLine:
         args: argparse.Namespace,
         engine_flags: list[str],
         values: dict[str, Any],
-        isolation: str,
     ) -> None:
         self.args = args
         self.engine_flags = engine_flags
         """The worker's options, as `--flag=value`, in the order given."""
         self.values = values
         """Their values, by the first flag of the setting; the last value given counts."""
-        self.isolation = isolation
 
 
 class _Recorder:
@@ -63,7 +50,6 @@ class _Recorder:
     def __init__(self) -> None:
         self.flags: list[str] = []
         self.values: dict[str, Any] = {}
-        self.has_isolation = False  # and not the program an option of that name
 
 
 class _Record(argparse.Action):
@@ -82,13 +68,12 @@ class _Record(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        # argparse lets options be shortened; the engine does not.
-        flag = option_string if option_string in self.option_strings else self.option_strings[0]
+        flag = option_string or self.option_strings[0]
         if self._value is None:
             self._recorder.flags.append(f"{flag}={values}")
             value = _typed(values, self._setting.kind)
         else:
-            self._recorder.flags.append(str(flag))
+            self._recorder.flags.append(flag)
             value = self._value
         self._recorder.values[self._setting.flags[0]] = value
         setattr(namespace, self.dest, value)
@@ -154,13 +139,6 @@ def add_options(parser: argparse.ArgumentParser) -> _Recorder:
                 help=f"The opposite of {setting.flags[0]}",
                 **shared,
             )
-    if not theirs & {"--isolation", "isolation"}:
-        groups["Running"].add_argument(
-            "--isolation",
-            choices=ISOLATIONS,
-            help=f"{_ISOLATION_HELP} (default: {default_isolation()}) [or {ISOLATION_VAR}]",
-        )
-        recorder.has_isolation = True
     parser._ctworker_recorder = recorder  # type: ignore[attr-defined]
     return recorder
 
@@ -188,11 +166,6 @@ def _refuse_conflicts(parser: argparse.ArgumentParser) -> None:
             )
 
 
-def default_isolation() -> str:
-    """Return spawn on macOS, whose system libraries do not take forks, and else fork."""
-    return "spawn" if os.uname().sysname == "Darwin" else "fork"
-
-
 def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) -> CommandLine:
     """Parse the command line, args or else that of the process.
 
@@ -203,17 +176,13 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
         parser = argparse.ArgumentParser(
             usage="%(prog)s [options]",
             description="Run this program's function over tasks, each in a process of its own.",
+            allow_abbrev=False,
         )
     recorder = add_options(parser)
     recorder.values.clear()
     recorder.flags.clear()  # the program may have parsed with it before
     namespace = _parse(parser, args)
-    flags = list(recorder.flags)
-    chosen = namespace.isolation if recorder.has_isolation else None
-    isolation = _isolation(parser, chosen)
-    if recorder.has_isolation:
-        namespace.isolation = isolation
-    return CommandLine(namespace, flags, dict(recorder.values), isolation)
+    return CommandLine(namespace, list(recorder.flags), dict(recorder.values))
 
 
 def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
@@ -227,6 +196,14 @@ def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argpa
     ours = type(parser).error is argparse.ArgumentParser.error and "error" not in vars(parser)
     if ours:
         parser.error = fault  # type: ignore[method-assign]
+    abbreviations = parser._get_option_tuples
+
+    def own_abbreviations(option: str) -> Any:
+        return [found for found in abbreviations(option) if not isinstance(found[0], _Record)]
+
+    # The program's own options may be abbreviated as before; the worker's may not, like those
+    # of the command. That also keeps an abbreviation valid if the worker gets new options.
+    parser._get_option_tuples = own_abbreviations  # type: ignore[method-assign,assignment]
     try:
         if type(parser).parse_args is not argparse.ArgumentParser.parse_args:
             return parser.parse_args(args)  # overridden by the program
@@ -235,6 +212,7 @@ def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argpa
             parser.error(_unknown(parser, unknown))
         return namespace
     finally:
+        del parser._get_option_tuples
         if ours:
             del parser.error
 
@@ -244,15 +222,16 @@ def _unknown(parser: argparse.ArgumentParser, arguments: list[str]) -> str:
     options = [name for name in parser._option_string_actions if name.startswith("--")]
     for argument in arguments:
         name = argument.partition("=")[0]
+        if name in REMOVED:
+            return f"{name}: unknown option; use {REMOVED[name]}"
         if name.startswith("-"):
-            near = difflib.get_close_matches("--" + name.lstrip("-"), options, 1, 0.75)
-            return f"{name}: unknown option" + (f"; did you mean {near[0]}?" if near else "")
+            near = _nearest("--" + name.lstrip("-"), options)
+            return f"{name}: unknown option" + (f"; did you mean {near}?" if near else "")
     return f"unrecognized arguments: {' '.join(arguments)}"
 
 
-def _isolation(parser: argparse.ArgumentParser, chosen: str | None) -> str:
-    if chosen is None:
-        chosen = setting_variable(ISOLATION_VAR) or default_isolation()
-        if chosen not in ISOLATIONS:
-            parser.error(f"{ISOLATION_VAR}={chosen}: choose from {', '.join(ISOLATIONS)}")
-    return chosen
+def _nearest(name: str, options: list[str]) -> str | None:
+    """Return the option that name most likely stands for: a misspelling or an abbreviation."""
+    if near := difflib.get_close_matches(name, options, 1, 0.75):
+        return near[0]
+    return next((o for o in options if len(name) > 4 and o.startswith(name)), None)

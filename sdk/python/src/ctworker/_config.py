@@ -20,7 +20,6 @@ class Program:
     function: Function
     args: argparse.Namespace
     engine_flags: list[str]
-    isolation: str
     source: Source | None
     extra: dict[str, Any] = field(default_factory=dict)
     """The attributes that the program added to the worker data of its tasks."""
@@ -38,5 +37,10 @@ class Program:
 
 
 def start_again() -> list[str]:
-    """Return the command that starts this very program again, with its arguments."""
+    """Return the command that starts this program again, with its arguments.
+
+    It is empty if the program was read from standard input.
+    """
+    if sys.argv[0] in ("", "-"):
+        return []
     return [sys.executable, *sys.orig_argv[1:]]

@@ -35,13 +35,24 @@ class ForkServer:
     """Made by the program, which forks; run in the fork."""
 
     def __init__(
-        self, program: Program, control: Control, source: SourceChild | None, alive: int
+        self,
+        program: Program,
+        control: Control,
+        source: SourceChild | None,
+        alive: int,
+        threads: list[str],
     ) -> None:
-        """alive is a pipe that ends when the program does."""
+        """Prepare a fork server, which does not start until run is called.
+
+        alive is a pipe that ends when the program does. threads has the names of the
+        program's threads besides the main one.
+        """
         self._program = program
         self._control = control
         self._source = source
         self._alive = alive
+        self._threads = threads
+        self._generators: Generators | None = None
         self._shedder = Shedder()
         self._pids: dict[int, int] = {}  # by the engine's number for the child
         self._ids: dict[int, int] = {}
@@ -56,7 +67,6 @@ class ForkServer:
             self._shedder.shed()
             adopt_orphans()
             gc.collect()
-            self._find_generators()
             self._poller = new_poller()
             self._children = Children(self._poller)
             try:
@@ -70,9 +80,17 @@ class ForkServer:
         finally:
             os._exit(code)
 
-    def _find_generators(self) -> None:
-        self._generators: Generators | None = None
-        if self._program.isolation != "spawn":  # with spawn only the task source is forked
+    def _prepare_forks(self, isolation: str) -> None:
+        """Warn about what a fork does not keep, and find the generators to reseed."""
+        spawn = isolation == "spawn"  # then only the task source is forked
+        if self._threads and (not spawn or self._source is not None):
+            text = (
+                f"the program has threads besides the main one ({', '.join(self._threads)}) as "
+                "its fork server is forked; the tasks do not have them, and a lock that one of "
+                "them holds stays locked. Start them in the task, or use --isolation spawn"
+            )
+            self._control.say({"warning": text})
+        if not spawn:
             self._generators = Generators()
             for text in self._generators.warnings:
                 self._control.say({"warning": text})
@@ -115,6 +133,7 @@ class ForkServer:
     def _set_up(self, message: dict[str, Any]) -> None:
         memory_limit: int = message["memory_limit"]
         self._control.say({"server": os.getpid()})
+        self._prepare_forks(message["isolation"])
         self._mark = mark_memory(message["run"])
         forget_outer_run()
         for name, fd in zip((SHUTDOWN, TERMINATION), self._control.take_fds()):

@@ -307,10 +307,20 @@ SETTINGS: tuple[Setting, ...] = (
         kind="float",
     ),
     Setting(
+        flags=("--isolation",),
+        negated=None,
+        metavar="fork|reuse|spawn",
+        help="Run each task in a new fork of this program, or tasks in forks that stay and run task after task, or start the program again for each task",
+        env="RMS_CLOUD_TASKS_ISOLATION",
+        default="fork; spawn on macOS",
+        category="Running",
+        kind="str",
+    ),
+    Setting(
         flags=("--start-timeout",),
         negated=None,
         metavar="SECONDS",
-        help="Kill a warm process that is not ready within this time after its start, or does not claim its first task within this time",
+        help="Kill a worker process that is not ready within this time after its start, or does not claim its first task within this time",
         env="RMS_CLOUD_TASKS_START_TIMEOUT",
         default="60",
         category="Running",
@@ -320,7 +330,7 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--max-tasks-per-process",),
         negated=None,
         metavar="N",
-        help="Replace a warm process after this many tasks; 0 disables it",
+        help="Replace a worker process after this many tasks; 0 disables it",
         env="RMS_CLOUD_TASKS_MAX_TASKS_PER_PROCESS",
         default="0",
         category="Running",
@@ -537,3 +547,8 @@ SETTINGS: tuple[Setting, ...] = (
         kind="bool",
     ),
 )
+
+REMOVED = {
+    "--warm": "--isolation reuse",
+}
+"""The flags of earlier versions, and what replaces each."""

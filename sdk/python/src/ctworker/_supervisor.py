@@ -92,7 +92,6 @@ class Host:
         hello = {
             "version": 1,
             "sdk": f"ctworker-python {__version__}",
-            "isolation": self._program.isolation,
             "ahead": True,
             "argv": start_again(),
             "program": self._program.name,
@@ -102,9 +101,9 @@ class Host:
         return engine
 
     async def _start_server(self) -> None:
-        server = ForkServer(self._program, self._control, self._source, self._alive_reader)
-        if self._program.isolation != "spawn" or self._source is not None:
-            self._warn_of_threads()
+        server = ForkServer(
+            self._program, self._control, self._source, self._alive_reader, other_threads()
+        )
         flush_standard_streams()  # else the children would print what is in the buffers too
         began, delay = time.monotonic(), 0.01
         while True:
@@ -122,15 +121,6 @@ class Host:
         self._server = pid
         # From here on they are the fork server's.
         self._close_shared()
-
-    def _warn_of_threads(self) -> None:
-        if names := other_threads():
-            text = (
-                f"the program has threads besides the main one ({', '.join(names)}) as its fork "
-                "server is forked; the tasks do not have them, and a lock that one of them holds "
-                "stays locked. Start them in the task, or use --isolation spawn"
-            )
-            self._control.say({"warning": text})
 
     async def _until_over(self) -> None:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -79,7 +78,6 @@ class Worker:
             function=user_worker_function,
             args=line.args,
             engine_flags=line.engine_flags,
-            isolation=line.isolation,
             source=source,
         )
         self._started = False
@@ -106,11 +104,6 @@ class Worker:
         self._take_data()
         if self._connection is not None:
             await serve_spawned(self._program, self._connection)
-        if self._program.isolation == "spawn" and sys.argv[0] in ("", "-"):
-            raise _engine.fail(
-                "--isolation spawn starts the program again for its tasks, which cannot be done "
-                "with one that is read from standard input; put it into a file"
-            )
         code = await Host(self._program, _engine.find_engine()).run()
         if code != 0:
             raise SystemExit(code)

@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// shellWorker is a warm process in plain shell: it runs $1 for each task, whose id
+// shellWorker is a worker process in plain shell: it runs $1 for each task, whose id
 // is in $id, and replies with what $result holds then.
 const shellWorker = `
 	read -r hello <&3
@@ -21,16 +21,16 @@ const shellWorker = `
 		printf '{"task_id":"%s","result":%s}\n' "$id" "$result" >&3
 	done`
 
-// warmly runs ctworker over n tasks in a shell worker.
-func warmly(t *testing.T, n int, script string, flags ...string) *invocation {
+// overReused runs ctworker over n tasks in a shell worker.
+func overReused(t *testing.T, n int, script string, flags ...string) *invocation {
 	t.Helper()
-	args := append([]string{"run", "--task-file", "tasks.json", "--warm"}, flags...)
+	args := append([]string{"run", "--task-file", "tasks.json", "--isolation", "reuse"}, flags...)
 	return prepare(t, withTasks(t, n), append(args, "--", "sh", "-c", shellWorker, "sh", script)...)
 }
 
-func TestWarmCommand(t *testing.T) {
+func TestReuse_Command(t *testing.T) {
 	t.Parallel()
-	in := warmly(t, 100, `result=\"$CTWORKER_SLOT$RMS_CLOUD_TASKS_MAX_RUNTIME$CTWORKER_TASK_ID\"`, "-j", "3", "--max-runtime", "44")
+	in := overReused(t, 100, `result=\"$CTWORKER_SLOT$RMS_CLOUD_TASKS_MAX_RUNTIME$CTWORKER_TASK_ID\"`, "-j", "3", "--max-runtime", "44")
 	in.start().want(app.ExitOK)
 	all := in.byTask()
 	if len(all) != 100 {
@@ -59,7 +59,7 @@ func TestPerlWorker(t *testing.T) {
 	}
 	tasks.WriteString(`{"task_id":"bad","data":{}}` + "\n")
 	write(t, dir, "tasks.jsonl", tasks.String())
-	in := prepare(t, dir, "run", "--task-file", "tasks.jsonl", "-j", "2", "--warm", "--", "perl", path)
+	in := prepare(t, dir, "run", "--task-file", "tasks.jsonl", "-j", "2", "--isolation", "reuse", "--", "perl", path)
 	in.start().want(app.ExitOK)
 	all := in.byTask()
 	if len(all) != 2001 || string(all["t7"].Result) != `{"sum":14}` || all["bad"].Type != "task_exception" {
@@ -69,9 +69,9 @@ func TestPerlWorker(t *testing.T) {
 
 // A gigabyte on standard output is nobody's result, and delays nothing but the task
 // that writes it.
-func TestWarmPrints(t *testing.T) {
+func TestReuse_CapturesOutput(t *testing.T) {
 	t.Parallel()
-	in := warmly(t, 2, `head -c 1G /dev/zero`)
+	in := overReused(t, 2, `head -c 1G /dev/zero`)
 	in.cmd.Stdout = nil
 	in.start().want(app.ExitOK)
 	for id, e := range in.byTask() {
@@ -81,16 +81,16 @@ func TestWarmPrints(t *testing.T) {
 	}
 }
 
-// When ctworker is interrupted or killed, warm processes go with it, and with all
+// When ctworker is interrupted or killed, worker processes go with it, and with all
 // that they have started.
-func TestWarmEndsWithTheEngine(t *testing.T) {
+func TestReuse_ProcessesEndWithTheEngine(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
 			dir := withTasks(t, 20)
 			path, lines := fifo(t, dir)
-			in := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "4", "--warm", "--shutdown-grace-period", "0", "--kill-delay", "0.2", "--",
+			in := prepare(t, dir, "run", "--task-file", "tasks.json", "-j", "4", "--isolation", "reuse", "--shutdown-grace-period", "0", "--kill-delay", "0.2", "--",
 				"sh", "-c", shellWorker, "sh", `trap "" TERM; sleep 1000 & echo $! > `+path+`; echo $$ > `+path+`; wait`).start()
 			all := pids(t, lines, 8)
 			in.signal(sig)
@@ -106,12 +106,12 @@ func TestWarmEndsWithTheEngine(t *testing.T) {
 }
 
 // What does not speak the protocol is told so, and no task is lost.
-func TestWarmThatIsNone(t *testing.T) {
+func TestReuse_CommandWithoutTheProtocol(t *testing.T) {
 	t.Parallel()
-	in := prepare(t, withTasks(t, 3), "run", "--task-file", "tasks.json", "--warm", "--", "sh", "-c", "exit 3")
+	in := prepare(t, withTasks(t, 3), "run", "--task-file", "tasks.json", "--isolation", "reuse", "--", "sh", "-c", "exit 3")
 	in.start().want(app.ExitFatal)
 	in.wantError("5 starts", "exited with code 3", "protocol-check", `"resume_tasks_to_skip":0`)
-	prepare(t, withTasks(t, 1), "run", "--task-file", "tasks.json", "--warm", "--", "echo", "{task_id}").start().want(app.ExitUsage)
+	prepare(t, withTasks(t, 1), "run", "--task-file", "tasks.json", "--isolation", "reuse", "--", "echo", "{task_id}").start().want(app.ExitUsage)
 }
 
 func TestProtocolCheck(t *testing.T) {

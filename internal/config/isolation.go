@@ -1,0 +1,82 @@
+package config
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// Values of Config.Isolation.
+const (
+	IsolationTask  = "task"  // a new process for each task
+	IsolationReuse = "reuse" // one process per slot, which runs task after task
+	IsolationFork  = "fork"  // a new fork of a Python program for each task
+	IsolationSpawn = "spawn" // a new Python interpreter for each task
+)
+
+// SDK is the kit that a worker program is made with.
+type SDK uint8
+
+// The kits. NoSDK stands for ctworker itself, which runs a COMMAND.
+const (
+	NoSDK SDK = iota
+	Go
+	Python
+	anySDK // any of the above, for a command that runs no tasks
+)
+
+// isolations returns the values of Config.Isolation that a program can have. The first one is
+// the default.
+func (k SDK) isolations() []string {
+	switch {
+	case k == Go:
+		return []string{IsolationReuse, IsolationTask}
+	case k == Python && runtime.GOOS == "darwin": // whose system libraries do not survive a fork
+		return []string{IsolationSpawn, IsolationFork, IsolationReuse}
+	case k == Python:
+		return []string{IsolationFork, IsolationReuse, IsolationSpawn}
+	case k == anySDK:
+		return []string{IsolationTask, IsolationReuse, IsolationFork, IsolationSpawn}
+	default:
+		return []string{IsolationTask, IsolationReuse}
+	}
+}
+
+// isolation returns the setting of a program that is made with k.
+func (k SDK) isolation() setting {
+	usage := map[SDK]string{
+		NoSDK: "Start COMMAND for each task, or once per slot and send it task after task over the task protocol (docs/protocol.md)",
+		Go:    "Run tasks in processes that stay and run task after task, or each task in a new process",
+		Python: "Run each task in a new fork of this program, or tasks in forks that stay and run task after task, " +
+			"or start the program again for each task",
+	}[k]
+	s := setting{
+		name: isolationName, env: prefix + "ISOLATION", category: inRunning, extension: true,
+		arg: strings.Join(k.isolations(), "|"), def: k.isolations()[0], usage: usage,
+		at: func(c *Config) value { return field[string]{&c.Isolation, k.isolationCodec()} },
+	}
+	if k == Python {
+		s.arg, s.defHelp = "fork|reuse|spawn", "fork; spawn on macOS"
+	}
+	return s
+}
+
+// isolationCodec returns the codec of one of the values of k.
+func (k SDK) isolationCodec() codec[string] {
+	c := oneOf(k.isolations()...)
+	parse := c.parse
+	c.parse = func(raw string) (string, error) {
+		v, err := parse(raw)
+		switch {
+		case err == nil:
+			return v, nil
+		case k == NoSDK && slices.Contains(Python.isolations(), raw):
+			return "", fmt.Errorf("only for programs made with the Python package; %w", err)
+		case k == Python && raw == IsolationTask:
+			return "", fmt.Errorf("not for programs made with the Python package; %w", err)
+		}
+		return "", err
+	}
+	return c
+}
