@@ -9,14 +9,14 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// endless is a source of n tasks that are there at once.
-type endless struct {
-	left  int
-	batch pipeline.DeliveryArena
+// readySource is a source of n tasks that are available at once.
+type readySource struct {
+	remaining int
+	batch     pipeline.DeliveryArena
 }
 
-func (s *endless) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
-	n := min(limit, s.left)
+func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
+	n := min(limit, s.remaining)
 	if n == 0 {
 		return nil, io.EOF
 	}
@@ -24,17 +24,18 @@ func (s *endless) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, e
 	for i := range ds {
 		ds[i] = s.batch.New(pipeline.Task{ID: "task", Data: []byte("{}")}, nil, 1)
 	}
-	s.left -= n
+	s.remaining -= n
 	return ds, nil
 }
 
-func (s *endless) Close(context.Context) error { return nil }
+func (s *readySource) Close(context.Context) error { return nil }
 
-// BenchmarkRun is a pipeline that does nothing: fetching, one hand-over, settling.
+// BenchmarkRun measures a pipeline that does nothing: it fetches, sends each delivery over
+// one channel, and settles it.
 func BenchmarkRun(b *testing.B) {
 	b.ReportAllocs()
 	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Prefetch: 128})
-	tasks := pipeline.From(run, "source", &endless{left: b.N})
+	tasks := pipeline.From(run, "source", &readySource{remaining: b.N})
 	pipeline.To(tasks, "settle", func(ctx context.Context, in <-chan *pipeline.Delivery) error {
 		for d := range in {
 			if err := d.Ack(ctx); err != nil {
@@ -50,7 +51,7 @@ func BenchmarkRun(b *testing.B) {
 
 func BenchmarkDelivery(b *testing.B) {
 	task := pipeline.Task{ID: "task", Data: []byte("{}")}
-	b.Run("alone", func(b *testing.B) {
+	b.Run("single", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			_ = pipeline.NewDelivery(task, nil, 1).Ack(b.Context())
@@ -73,13 +74,13 @@ func BenchmarkEvent(b *testing.B) {
 		"exit":      {Kind: pipeline.Exited, ExitCode: -9, Elapsed: time.Second, Usage: &pipeline.Usage{CPU: time.Second, PeakMemory: 1 << 20}},
 	} {
 		b.Run(name, func(b *testing.B) {
-			d := pipeline.NewDelivery(pipeline.Task{ID: "task-00000001"}, nil, 1)
-			j := pipeline.Decision{Delivery: d, Outcome: outcome, Verdict: pipeline.Ack}
+			delivery := pipeline.NewDelivery(pipeline.Task{ID: "task-00000001"}, nil, 1)
+			d := pipeline.Decision{Delivery: delivery, Outcome: outcome, Verdict: pipeline.Ack}
 			var out []byte
 			now := time.Now()
 			b.ReportAllocs()
 			for b.Loop() {
-				e, _ := pipeline.NewTaskEvent(j, "host", now)
+				e, _ := pipeline.NewTaskEvent(d, "host", now)
 				out = e.AppendJSON(out[:0])
 			}
 			b.SetBytes(int64(len(out)))

@@ -23,9 +23,9 @@ func stuck(ctx context.Context, in <-chan pipeline.Result) error {
 	return nil
 }
 
-// A task that has ended does not count as running, whether its result is in a stage, between two
-// stages, or cannot be sent to the next stage. A run that waits only for such tasks ends within the
-// time limit of settling.
+// A task that has ended does not count as running, whether its result is in a stage,
+// between two stages, or cannot be sent to the next stage. A run that waits only for such
+// tasks ends within the time limit of settling.
 func TestRun_RunningAndUnreported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -39,10 +39,10 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 			}
 		}
 		started := make(chan string, 100)
-		tasks := pipeline.From(r, "source", &source{b: newBooks(), n: 2 * buffer})
+		tasks := pipeline.From(r, "source", &source{rec: newRecorder(), n: 2 * buffer})
 		pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Minute)), "event log", stuck)
 		want("first task", 1, 0)
-		time.Sleep(90 * time.Second) // of the bubble's time
+		time.Sleep(90 * time.Second) // in synctest's time
 		want("second task", 1, 1)
 		time.Sleep(time.Hour)
 		want("full buffer", 0, 1+buffer+1)
@@ -52,22 +52,22 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 		if err := r.Wait(); !errors.As(err, &unsettled) || unsettled.Unsettled != 1+buffer+1 {
 			t.Errorf("Wait: %v", err)
 		}
-		if took := time.Since(began); took > 32*time.Second { // the time limit of settling, and a little to return
-			t.Errorf("Wait took %v", took)
+		if took := time.Since(began); took > 32*time.Second { // the time limit of settling, and time to return
+			t.Errorf("Wait took %v, want at most 32s", took)
 		}
 		want("end", 0, 0)
 	})
 }
 
 // The log of a failed run reports what the run waits for.
-func TestRun_FailReportsWhatItWaitsFor(t *testing.T) {
+func TestRun_FailLogsPendingWork(t *testing.T) {
 	t.Parallel()
 	const stopped = `"running":0,"message":"run failed: stopped fetching"`
 	for name, tc := range map[string]struct {
-		takes time.Duration // how long the task runs
-		drain pipeline.Consumer[pipeline.Result]
-		acks  bool // the acknowledgment gets no response
-		want  []string
+		runtime  time.Duration // how long the task runs
+		consume  pipeline.Consumer[pipeline.Result]
+		ackHangs bool // the acknowledgment gets no response
+		want     []string
 	}{
 		"running task": {time.Hour, ackAll, false, []string{
 			`"running":1,"message":"run failed: stopped fetching, waiting for running tasks"`,
@@ -87,8 +87,8 @@ func TestRun_FailReportsWhatItWaitsFor(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
 				r := pipeline.New(t.Context(), pipeline.Options{Log: zerolog.New(zerolog.SyncWriter(&log))})
-				tasks := pipeline.From(r, "source", &awaySource{acks: tc.acks})
-				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), make(chan string, 1), tc.takes)), "event log", tc.drain)
+				tasks := pipeline.From(r, "source", &unresponsiveSource{ackHangs: tc.ackHangs})
+				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), make(chan string, 1), tc.runtime)), "event log", tc.consume)
 				time.Sleep(time.Second)
 				r.Fail(errors.New("a fault"))
 				_ = r.Wait()

@@ -10,23 +10,23 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-func deliver(b *books, id string) *pipeline.Delivery {
-	return pipeline.NewDelivery(pipeline.Task{ID: id}, lease{b: b, id: id}, 0)
+func deliver(rec *recorder, id string) *pipeline.Delivery {
+	return pipeline.NewDelivery(pipeline.Task{ID: id}, lease{rec: rec, id: id}, 0)
 }
 
-func TestDeliveryIsSettledOnce(t *testing.T) {
+func TestDelivery_SettlesOnce(t *testing.T) {
 	t.Parallel()
-	verbs := map[string]func(*pipeline.Delivery) error{
-		"ack":     func(d *pipeline.Delivery) error { return d.Ack(context.Background()) },
-		"release": func(d *pipeline.Delivery) error { return d.Release(context.Background(), time.Second) },
-		"abandon": func(d *pipeline.Delivery) error { return d.LetExpire() },
+	settlements := map[string]func(*pipeline.Delivery) error{
+		"ack":        func(d *pipeline.Delivery) error { return d.Ack(context.Background()) },
+		"release":    func(d *pipeline.Delivery) error { return d.Release(context.Background(), time.Second) },
+		"let expire": func(d *pipeline.Delivery) error { return d.LetExpire() },
 	}
-	for first, f := range verbs {
-		for second, g := range verbs {
+	for first, f := range settlements {
+		for second, g := range settlements {
 			t.Run(first+" then "+second, func(t *testing.T) {
 				t.Parallel()
-				b := newBooks()
-				d := deliver(b, "x")
+				rec := newRecorder()
+				d := deliver(rec, "x")
 				if err := f(d); err != nil {
 					t.Fatal(err)
 				}
@@ -34,21 +34,21 @@ func TestDeliveryIsSettledOnce(t *testing.T) {
 				if same := first == second; same != (err == nil) || !same && !errors.Is(err, pipeline.ErrAlreadySettled) {
 					t.Errorf("second settlement: %v", err)
 				}
-				if acked, released := b.counts(); acked+released > 1 {
-					t.Errorf("the source was told %d times", acked+released)
+				if acked, released := rec.counts(); acked+released > 1 {
+					t.Errorf("%d requests to the source, want at most 1", acked+released)
 				}
 				if !d.Settled() {
-					t.Error("not settled")
+					t.Error("Settled() = false after settling")
 				}
 			})
 		}
 	}
 }
 
-func TestConcurrentSettlementsReachTheSourceOnce(t *testing.T) {
+func TestDelivery_ConcurrentSettlementsSendOneRequest(t *testing.T) {
 	t.Parallel()
-	b := newBooks()
-	d := deliver(b, "x")
+	rec := newRecorder()
+	d := deliver(rec, "x")
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
@@ -60,18 +60,18 @@ func TestConcurrentSettlementsReachTheSourceOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if acked, released := b.counts(); acked+released != 1 {
-		t.Errorf("acked %d, released %d; want one of both", acked, released)
+	if acked, released := rec.counts(); acked+released != 1 {
+		t.Errorf("acked %d, released %d; want one request", acked, released)
 	}
 }
 
-func TestLostDelivery(t *testing.T) {
+func TestDelivery_LeaseLost(t *testing.T) {
 	t.Parallel()
-	b := newBooks()
-	d := deliver(b, "x")
+	rec := newRecorder()
+	d := deliver(rec, "x")
 	select {
 	case <-d.Lost():
-		t.Fatal("lost from the start")
+		t.Fatal("a new delivery is lost")
 	default:
 	}
 	if _, err := d.Extend(context.Background(), time.Minute); !errors.Is(err, pipeline.ErrLeaseLost) {
@@ -82,24 +82,24 @@ func TestLostDelivery(t *testing.T) {
 	if err := d.Ack(context.Background()); !errors.Is(err, pipeline.ErrLeaseLost) {
 		t.Errorf("ack: %v", err)
 	}
-	if acked, released := b.counts(); acked+released != 0 {
-		t.Errorf("the source was told of a lost task: %d acks, %d releases", acked, released)
+	if acked, released := rec.counts(); acked+released != 0 {
+		t.Errorf("requests for a lost task: %d acks, %d releases", acked, released)
 	}
-	d2 := deliver(b, "y")
+	d2 := deliver(rec, "y")
 	d2.MarkLeaseLost(errors.New("network"))
 	if err := d2.Release(context.Background(), 0); err != nil {
 		t.Errorf("release of a lost task: %v", err)
 	}
-	if _, released := b.counts(); released != 0 {
-		t.Error("the source was told of a lost task")
+	if _, released := rec.counts(); released != 0 {
+		t.Error("the source received a release of a lost task")
 	}
 }
 
-func TestFailedAckIsReported(t *testing.T) {
+func TestDelivery_AckReturnsError(t *testing.T) {
 	t.Parallel()
-	b := newBooks()
+	rec := newRecorder()
 	broken := errors.New("network")
-	d := pipeline.NewDelivery(pipeline.Task{ID: "x"}, lease{b: b, id: "x", ackErr: broken}, 3)
+	d := pipeline.NewDelivery(pipeline.Task{ID: "x"}, lease{rec: rec, id: "x", ackErr: broken}, 3)
 	if err := d.Ack(context.Background()); !errors.Is(err, broken) {
 		t.Errorf("ack: %v", err)
 	}
@@ -108,7 +108,7 @@ func TestFailedAckIsReported(t *testing.T) {
 	}
 }
 
-func TestNilLease(t *testing.T) {
+func TestDelivery_NilLease(t *testing.T) {
 	t.Parallel()
 	d := pipeline.NewDelivery(pipeline.Task{ID: "x"}, nil, 0)
 	if d.Attempt != 1 || !d.ExpiresAt().IsZero() {

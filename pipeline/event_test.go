@@ -15,7 +15,7 @@ import (
 
 var at = time.Date(2025, 5, 26, 3, 56, 26, 321172999, time.FixedZone("x", 7200))
 
-func TestEventJSON(t *testing.T) {
+func TestEvent_AppendJSON(t *testing.T) {
 	t.Parallel()
 	d := pipeline.NewDelivery(pipeline.Task{ID: `a"b`}, nil, 2)
 	base := pipeline.Outcome{Slot: 3, Elapsed: 1500 * time.Millisecond}
@@ -55,7 +55,7 @@ func TestEventJSON(t *testing.T) {
 			t.Parallel()
 			e, ok := pipeline.NewTaskEvent(pipeline.Decision{Delivery: d, Outcome: tc.outcome, Verdict: tc.verdict}, "host", at)
 			if !ok {
-				t.Fatal("no event")
+				t.Fatal("NewTaskEvent returned no event")
 			}
 			if got := string(e.AppendJSON(nil)); got != tc.want {
 				t.Errorf("got  %s\nwant %s", got, tc.want)
@@ -64,7 +64,7 @@ func TestEventJSON(t *testing.T) {
 	}
 }
 
-func TestEventPassesJSONByteForByte(t *testing.T) {
+func TestEvent_KeepsJSONUnchanged(t *testing.T) {
 	t.Parallel()
 	for _, value := range rawjsontest.Corpus() {
 		d := pipeline.NewDelivery(pipeline.Task{ID: "caf\xed\xb3\xa9"}, nil, 1)
@@ -98,7 +98,7 @@ func TestEventTime(t *testing.T) {
 	}
 }
 
-func TestResultsOfOneWord(t *testing.T) {
+func TestEvent_TrivialResults(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"true": "true", "null": "null", "0": "0", "42": "42", "{}": "{}", `""`: `""`,
@@ -112,7 +112,7 @@ func TestResultsOfOneWord(t *testing.T) {
 	}
 }
 
-func TestNobodyIsToldOfAnInterruptedTask(t *testing.T) {
+func TestNewTaskEvent_UnreportedOutcomes(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []pipeline.OutcomeKind{pipeline.Interrupted, pipeline.LeaseLost, 0} {
 		j := pipeline.Decision{
@@ -120,12 +120,12 @@ func TestNobodyIsToldOfAnInterruptedTask(t *testing.T) {
 			Outcome:  pipeline.Outcome{Kind: kind}, Verdict: pipeline.Release,
 		}
 		if e, ok := pipeline.NewTaskEvent(j, "host", at); ok {
-			t.Errorf("%v: an event %+v", kind, e)
+			t.Errorf("%v: got event %+v, want none", kind, e)
 		}
 	}
 }
 
-func TestExceptionEvents(t *testing.T) {
+func TestEvent_FatalException(t *testing.T) {
 	t.Parallel()
 	e := pipeline.Event{
 		Time: at, Hostname: "h", Type: pipeline.FatalException, Exception: "x", StackTrace: "y",
@@ -137,8 +137,8 @@ func TestExceptionEvents(t *testing.T) {
 	}
 }
 
-// What is no UTF-8 in a name is told as U+FFFD, byte for byte.
-func TestEventOfAnIDThatIsNotUTF8(t *testing.T) {
+// Each byte of an ID that is not valid UTF-8 becomes U+FFFD.
+func TestEvent_InvalidUTF8InID(t *testing.T) {
 	t.Parallel()
 	d := pipeline.NewDelivery(pipeline.Task{ID: "a\xff\xfeb"}, nil, 1)
 	e, _ := pipeline.NewTaskEvent(pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.TimedOut}, Verdict: pipeline.Ack}, "h", at)
@@ -147,7 +147,7 @@ func TestEventOfAnIDThatIsNotUTF8(t *testing.T) {
 	}
 }
 
-// Whatever a task says, its event is one line of JSON.
+// An event is one line of JSON, whatever the task returns.
 func FuzzEventIsOneLineOfJSON(f *testing.F) {
 	f.Add("id", "result", "exception")
 	f.Add("\xff\n", "{\"a\":\n1}", "\u2028\x00")

@@ -11,8 +11,7 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// dropDrafts is a stage of its own: a function. It settles what it does not pass
-// on.
+// dropDrafts is a custom stage: a function. It settles what it does not pass on.
 func dropDrafts(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 	for d := range in {
 		if strings.HasPrefix(d.Task.ID, "draft-") {
@@ -22,25 +21,25 @@ func dropDrafts(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *p
 			continue
 		}
 		if err := pipeline.Send(ctx, out, d); err != nil {
-			return nil // given back: the run is stopping
+			return nil // Send has released d: the run is stopping
 		}
 	}
 	return nil
 }
 
-// printed is a sink.
-type printed struct{}
+// printer is a sink that prints events.
+type printer struct{}
 
-func (printed) Write(_ context.Context, events []pipeline.Event) error {
+func (printer) Write(_ context.Context, events []pipeline.Event) error {
 	for _, e := range events {
 		fmt.Printf("%s %s: %s%s\n", e.TaskID, e.Type, e.Outcome.Result, e.Outcome.Exception)
 	}
 	return nil
 }
 
-func (printed) Close(context.Context) error { return nil }
+func (printer) Close(context.Context) error { return nil }
 
-// A pipeline with a stage of its own between the source and the execution.
+// A pipeline with a custom stage between the source and the execution.
 func Example() {
 	source := function.Of(
 		pipeline.Task{ID: "letter-1", Data: []byte(`"hello"`)},
@@ -49,7 +48,7 @@ func Example() {
 	)
 	shout := func(_ context.Context, task pipeline.Task) (retry bool, result []byte, err error) {
 		if string(task.Data) == `""` {
-			return false, nil, errors.New("nothing to say")
+			return false, nil, errors.New("empty letter")
 		}
 		return false, []byte(strings.ToUpper(string(task.Data))), nil
 	}
@@ -58,12 +57,12 @@ func Example() {
 	tasks := pipeline.From(run, "source", source)
 	tasks = pipeline.Via(tasks, "drop drafts", dropDrafts)
 	results := pipeline.Via(tasks, "execute", stages.Execute(run, stages.RunnerFunc(shout)))
-	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(judged, "settle", stages.Settle(printed{}, stages.SettleOptions{}))
+	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(decisions, "settle", stages.Settle(printer{}, stages.SettleOptions{}))
 	if err := run.Wait(); err != nil {
 		fmt.Println(err)
 	}
 	// Output:
 	// letter-1 task_completed: "HELLO"
-	// letter-3 task_exception: nothing to say
+	// letter-3 task_exception: empty letter
 }

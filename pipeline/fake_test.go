@@ -10,43 +10,43 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// books is what a fake provider knows of each task.
-type books struct {
+// recorder records the requests that a fake provider receives for each task.
+type recorder struct {
 	mu       sync.Mutex
 	acked    map[string]int
 	released map[string]int
 	closed   int
 }
 
-func newBooks() *books { return &books{acked: map[string]int{}, released: map[string]int{}} }
+func newRecorder() *recorder { return &recorder{acked: map[string]int{}, released: map[string]int{}} }
 
-func (b *books) counts() (acked, released int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, n := range b.acked {
+func (rec *recorder) counts() (acked, released int) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for _, n := range rec.acked {
 		acked += n
 	}
-	for _, n := range b.released {
+	for _, n := range rec.released {
 		released += n
 	}
 	return acked, released
 }
 
-// once reports every task that was not settled exactly once among ids.
-func (b *books) once(n int) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// once returns an error for the first of n tasks that was not settled exactly once.
+func (rec *recorder) once(n int) error {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
 	for i := range n {
 		id := taskID(i)
-		if got := b.acked[id] + b.released[id]; got != 1 {
-			return fmt.Errorf("task %s was settled %d times (%d acks)", id, got, b.acked[id])
+		if got := rec.acked[id] + rec.released[id]; got != 1 {
+			return fmt.Errorf("task %s was settled %d times (%d acks)", id, got, rec.acked[id])
 		}
 	}
 	return nil
 }
 
 type lease struct {
-	b      *books
+	rec    *recorder
 	id     string
 	ackErr error
 }
@@ -55,9 +55,9 @@ func (l lease) Ack(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	l.b.mu.Lock()
-	defer l.b.mu.Unlock()
-	l.b.acked[l.id]++
+	l.rec.mu.Lock()
+	defer l.rec.mu.Unlock()
+	l.rec.acked[l.id]++
 	return l.ackErr
 }
 
@@ -65,9 +65,9 @@ func (l lease) Release(ctx context.Context, _ time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	l.b.mu.Lock()
-	defer l.b.mu.Unlock()
-	l.b.released[l.id]++
+	l.rec.mu.Lock()
+	defer l.rec.mu.Unlock()
+	l.rec.released[l.id]++
 	return nil
 }
 
@@ -79,26 +79,26 @@ func (l lease) ExpiresAt() time.Time { return time.Unix(1<<40, 0) }
 
 func taskID(i int) string { return fmt.Sprintf("task-%d", i) }
 
-// source hands out n tasks; n < 0 is without end.
+// source returns n tasks, or an infinite number of tasks if n is negative.
 type source struct {
-	b        *books
+	rec      *recorder
 	n        int
-	err      error // instead of io.EOF
+	err      error // returned instead of io.EOF
 	received int
-	mostOut  int // the most that was ever asked for at once
-	hang     bool
+	maxLimit int  // largest limit of a Receive
+	hang     bool // blocks after the last task instead of returning an error
 }
 
 func (s *source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	s.mostOut = max(s.mostOut, limit)
+	s.maxLimit = max(s.maxLimit, limit)
 	var ds []*pipeline.Delivery
 	for len(ds) < limit && (s.n < 0 || s.received < s.n) {
 		id := taskID(s.received)
 		s.received++
-		ds = append(ds, pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, lease{b: s.b, id: id}, 1))
+		ds = append(ds, pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, lease{rec: s.rec, id: id}, 1))
 	}
 	if len(ds) > 0 {
 		return ds, nil
@@ -114,13 +114,13 @@ func (s *source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 }
 
 func (s *source) Close(context.Context) error {
-	s.b.mu.Lock()
-	defer s.b.mu.Unlock()
-	s.b.closed++
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	s.rec.closed++
 	return nil
 }
 
-// complete is an execution that completes every task at once.
+// complete is an execution stage that completes every task at once.
 func complete(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 	for d := range in {
 		r := pipeline.Result{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}}
@@ -132,7 +132,7 @@ func complete(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipe
 	return nil
 }
 
-// ackAll settles every result.
+// ackAll acknowledges every result.
 func ackAll(ctx context.Context, in <-chan pipeline.Result) error {
 	for r := range in {
 		if err := r.Ack(ctx); err != nil {
@@ -142,7 +142,7 @@ func ackAll(ctx context.Context, in <-chan pipeline.Result) error {
 	return nil
 }
 
-// pass hands everything on.
+// pass is a stage that passes all deliveries on.
 func pass(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 	for d := range in {
 		if pipeline.Send(ctx, out, d) != nil {

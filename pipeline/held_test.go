@@ -10,27 +10,27 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// countedLease counts the requests to its source.
-type countedLease struct {
+// countingLease counts the requests to its source.
+type countingLease struct {
 	expires                 time.Time
 	acks, releases, extends int
 	panics                  bool
 }
 
-func (l *countedLease) count(n *int) {
+func (l *countingLease) count(n *int) {
 	*n++
 	if l.panics {
 		panic("a nil pointer in the provider's SDK")
 	}
 }
 
-func (l *countedLease) Ack(context.Context) error { l.count(&l.acks); return nil }
-func (l *countedLease) Release(context.Context, time.Duration) error {
+func (l *countingLease) Ack(context.Context) error { l.count(&l.acks); return nil }
+func (l *countingLease) Release(context.Context, time.Duration) error {
 	l.count(&l.releases)
 	return nil
 }
-func (l *countedLease) ExpiresAt() time.Time { return l.expires }
-func (l *countedLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
+func (l *countingLease) ExpiresAt() time.Time { return l.expires }
+func (l *countingLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
 	l.count(&l.extends)
 	return time.Now().Add(d), nil
 }
@@ -50,7 +50,7 @@ func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 			t.Run(name+" after "+after.String(), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					l := &countedLease{expires: time.Now().Add(time.Minute)}
+					l := &countingLease{expires: time.Now().Add(time.Minute)}
 					d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, l, 1)
 					if !d.Held() || d.RemainingLease() > time.Minute {
 						t.Fatal("Held is false before the lease expires")
@@ -64,7 +64,7 @@ func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 						t.Errorf("%v", err)
 					}
 					if isClosed(d.Lost()) != lost {
-						t.Errorf("lost: %v", !lost)
+						t.Errorf("lost = %v", !lost)
 					}
 				})
 			})
@@ -76,14 +76,14 @@ func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 func TestDelivery_HeldAfterExtend(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, &countedLease{expires: time.Now().Add(time.Minute)}, 1)
+		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, &countingLease{expires: time.Now().Add(time.Minute)}, 1)
 		<-time.After(50 * time.Second)
 		if _, err := d.Extend(t.Context(), time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(50 * time.Second)
 		if !d.Held() || d.RemainingLease().Round(time.Second) != 10*time.Second {
-			t.Errorf("held %v, %v left", d.Held(), d.RemainingLease())
+			t.Errorf("held %v, remaining lease %v", d.Held(), d.RemainingLease())
 		}
 		<-time.After(20 * time.Second)
 		if d.Held() || !d.ReportLoss() || d.ReportLoss() || !errors.Is(d.LostCause(), pipeline.ErrLeaseLost) {
@@ -106,17 +106,17 @@ func TestDelivery_HeldWithoutLease(t *testing.T) {
 func TestDelivery_RecoversPanicsOfLease(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	made := func() *pipeline.Delivery {
-		return pipeline.NewDelivery(pipeline.Task{ID: "t"}, &countedLease{expires: time.Now().Add(time.Hour), panics: true}, 1)
+	newDelivery := func() *pipeline.Delivery {
+		return pipeline.NewDelivery(pipeline.Task{ID: "t"}, &countingLease{expires: time.Now().Add(time.Hour), panics: true}, 1)
 	}
 	var p *pipeline.PanicError
-	if err := made().Ack(ctx); !errors.As(err, &p) {
+	if err := newDelivery().Ack(ctx); !errors.As(err, &p) {
 		t.Errorf("Ack: %v", err)
 	}
-	if err := made().Release(ctx, 0); !errors.As(err, &p) {
+	if err := newDelivery().Release(ctx, 0); !errors.As(err, &p) {
 		t.Errorf("Release: %v", err)
 	}
-	d := made()
+	d := newDelivery()
 	if _, err := d.Extend(ctx, time.Minute); !errors.As(err, &p) || !d.Held() {
 		t.Errorf("Extend: %v, held %v", err, d.Held())
 	}

@@ -10,12 +10,12 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// idler is a Source whose requests wait for a task.
+// idler is a source whose requests wait for a task.
 type idler struct {
 	limits []int
-	until  []time.Duration // how long it was to the end at each call
+	until  []time.Duration // time until idleAt at each call
 	tasks  int
-	takes  time.Duration // for an answer
+	takes  time.Duration // duration of a request
 }
 
 func (s *idler) Receive(context.Context, int) ([]*pipeline.Delivery, error) {
@@ -47,32 +47,33 @@ func ack(ctx context.Context, in <-chan *pipeline.Delivery) error {
 	return nil
 }
 
-// The run leaves the idle timeout to an Idler: a source whose responses are late is not idle.
-func TestIdleTimeout_IsLeftToAnIdler(t *testing.T) {
+// The run delegates the idle timeout to an Idler: a source whose responses are late is not
+// idle.
+func TestIdleTimeout_IsDelegatedToIdler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &idler{tasks: 3, takes: 10 * time.Second}
 		r := pipeline.New(t.Context(), pipeline.Options{IdleTimeout: 3 * time.Second})
 		pipeline.To(pipeline.From(r, "source", s), "ack", ack)
 		if err := r.Wait(); err != nil || r.ReceivedCount() != 3 || !r.SourceExhausted() {
-			t.Errorf("%d received, %v", r.ReceivedCount(), err)
+			t.Errorf("received %d, error %v", r.ReceivedCount(), err)
 		}
 		for _, d := range s.until {
 			if d != 3*time.Second {
-				t.Errorf("%v to the end", s.until)
+				t.Errorf("times until idleAt %v, want 3s each", s.until)
 			}
 		}
 	})
 }
 
-// MaxDeliveries limits how many deliveries a request asks for, and no request follows the last
-// delivery.
-func TestMaxDeliveries(t *testing.T) {
+// MaxDeliveries limits the number of deliveries per request, and no request follows the
+// last delivery.
+func TestRun_MaxDeliveries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		most := int64(3)
+		limit := int64(3)
 		s := &idler{tasks: 10}
-		r := pipeline.New(t.Context(), pipeline.Options{Slots: 8, IdleTimeout: time.Minute, MaxDeliveries: &most})
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 8, IdleTimeout: time.Minute, MaxDeliveries: &limit})
 		pipeline.To(pipeline.From(r, "source", s), "ack", ack)
 		if err := r.Wait(); err != nil || r.ReceivedCount() != 3 || r.SourceExhausted() {
 			t.Errorf("%d received, %v", r.ReceivedCount(), err)
@@ -84,7 +85,7 @@ func TestMaxDeliveries(t *testing.T) {
 }
 
 // A panic in LastFailure fails the run.
-func TestIdleTimeout_PanicInUnanswered(t *testing.T) {
+func TestIdleTimeout_PanicInLastFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, IdleTimeout: time.Minute})
@@ -96,8 +97,8 @@ func TestIdleTimeout_PanicInUnanswered(t *testing.T) {
 	})
 }
 
-// faultySource has no task, and its LastFailure panics.
-type faultySource struct{ awaySource }
+// faultySource has no tasks, and its LastFailure panics.
+type faultySource struct{ unresponsiveSource }
 
 func (*faultySource) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
 	<-ctx.Done()

@@ -11,17 +11,17 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// queue is a source that never ends: it hands over what is put in.
+// queue is an infinite source. It returns the tasks that are put in.
 type queue struct {
 	mu     sync.Mutex
-	asked  []int // the limits of the calls
+	limits []int // the limits of the calls
 	tasks  chan *pipeline.Delivery
 	closed bool
 }
 
 func (q *queue) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	q.mu.Lock()
-	q.asked = append(q.asked, limit)
+	q.limits = append(q.limits, limit)
 	q.mu.Unlock()
 	select {
 	case d := <-q.tasks:
@@ -37,20 +37,21 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, e
 
 func (q *queue) Close(context.Context) error { q.closed = true; return nil }
 
-func (q *queue) put(b *books, n int) {
+func (q *queue) put(rec *recorder, n int) {
 	for i := range n {
-		q.tasks <- pipeline.NewDelivery(pipeline.Task{ID: taskID(i)}, lease{b: b, id: taskID(i)}, 1)
+		q.tasks <- pipeline.NewDelivery(pipeline.Task{ID: taskID(i)}, lease{rec: rec, id: taskID(i)}, 1)
 	}
 }
 
-// A queue that stays empty ends the run, once nothing has been out for long either.
-func TestNothingToDoEndsTheRun(t *testing.T) {
+// A queue that stays empty ends the run, but only after no delivery has been in flight for
+// the idle timeout either.
+func TestIdleTimeout_EndsRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b, q := newBooks(), &queue{tasks: make(chan *pipeline.Delivery, 10)}
+		rec, q := newRecorder(), &queue{tasks: make(chan *pipeline.Delivery, 10)}
 		began := time.Now()
 		r := pipeline.New(t.Context(), pipeline.Options{IdleTimeout: time.Minute})
-		longer := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
+		slow := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 			for d := range in {
 				<-time.After(5 * time.Minute)
 				if pipeline.Send(ctx, out, pipeline.Result{Delivery: d}) != nil {
@@ -59,43 +60,43 @@ func TestNothingToDoEndsTheRun(t *testing.T) {
 			}
 			return nil
 		}
-		pipeline.To(pipeline.Via(pipeline.From(r, "source", q), "longer", longer), "ack", ackAll)
+		pipeline.To(pipeline.Via(pipeline.From(r, "source", q), "slow", slow), "ack", ackAll)
 		go func() {
 			<-time.After(50 * time.Second)
-			q.put(b, 1)
+			q.put(rec, 1)
 		}()
 		if err := r.Wait(); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took != 50*time.Second+5*time.Minute+time.Minute {
-			t.Errorf("it took %v", took)
+			t.Errorf("the run took %v, want 6m50s", took)
 		}
-		if acked, _ := b.counts(); acked != 1 || !r.SourceExhausted() || r.StopCause() != nil || !q.closed {
-			t.Errorf("acked %d, ended %v, stopped by %v", acked, r.SourceExhausted(), r.StopCause())
+		if acked, _ := rec.counts(); acked != 1 || !r.SourceExhausted() || r.StopCause() != nil || !q.closed {
+			t.Errorf("acked %d, source exhausted %v, stop cause %v", acked, r.SourceExhausted(), r.StopCause())
 		}
 	})
 }
 
-// away is a queue that cannot be asked until a moment.
-type away struct {
+// unreachableQueue is a queue that is unreachable until a point in time.
+type unreachableQueue struct {
 	*queue
 	until time.Time
 }
 
-func (a away) LastFailure() time.Time {
+func (a unreachableQueue) LastFailure() time.Time {
 	if now := time.Now(); now.Before(a.until) {
 		return now
 	}
 	return a.until
 }
 
-// That a source cannot be asked does not mean that there is nothing to do.
-func TestASourceThatIsAwayIsNotEmpty(t *testing.T) {
+// An unreachable source is not idle.
+func TestIdleTimeout_UnreachableSourceIsNotIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		r := pipeline.New(t.Context(), pipeline.Options{IdleTimeout: time.Minute})
-		q := away{&queue{}, began.Add(time.Hour)}
+		q := unreachableQueue{&queue{}, began.Add(time.Hour)}
 		pipeline.To(pipeline.Via(pipeline.From(r, "source", q), "complete", complete), "ack", ackAll)
 		if err := r.Wait(); err != nil || time.Since(began) != time.Hour+time.Minute {
 			t.Errorf("%v after %v", err, time.Since(began))
@@ -103,8 +104,8 @@ func TestASourceThatIsAwayIsNotEmpty(t *testing.T) {
 	})
 }
 
-// A run that is stopped while it waits has not come to its end.
-func TestStopBeforeNothingToDo(t *testing.T) {
+// If a run is stopped before the idle timeout, its source does not count as exhausted.
+func TestIdleTimeout_StopBefore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := &queue{}
@@ -112,21 +113,21 @@ func TestStopBeforeNothingToDo(t *testing.T) {
 		pipeline.To(pipeline.Via(pipeline.From(r, "source", q), "complete", complete), "ack", ackAll)
 		time.AfterFunc(time.Second, func() { r.Stop(errors.New("signal")) })
 		if err := r.Wait(); err != nil || r.SourceExhausted() {
-			t.Errorf("%v, ended %v", err, r.SourceExhausted())
+			t.Errorf("error %v, source exhausted %v", err, r.SourceExhausted())
 		}
 	})
 }
 
-// While tasks wait for a slot, a whole batch is asked for or none; without any, each
-// slot that falls free asks.
-func TestDemandInBatches(t *testing.T) {
+// While tasks wait for a slot, only full batches are requested. Without prefetching, each
+// free slot causes a request.
+func TestPrefetch_RequestsFullBatches(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ prefetch, minFetch int }{{0, 1}, {4, 2}, {40, 10}, {1000, 10}} {
 		synctest.Test(t, func(t *testing.T) {
-			b, q := newBooks(), &queue{tasks: make(chan *pipeline.Delivery, 5000)}
-			q.put(b, 5000)
+			rec, q := newRecorder(), &queue{tasks: make(chan *pipeline.Delivery, 5000)}
+			q.put(rec, 5000)
 			r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, Prefetch: tc.prefetch, FetchBatchSize: 10, IdleTimeout: time.Minute})
-			slowly := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
+			slow := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 				for d := range in {
 					<-time.After(time.Second)
 					if pipeline.Send(ctx, out, pipeline.Result{Delivery: d}) != nil {
@@ -135,17 +136,17 @@ func TestDemandInBatches(t *testing.T) {
 				}
 				return nil
 			}
-			pipeline.To(pipeline.Via(pipeline.From(r, "source", q), "slowly", slowly), "ack", ackAll)
+			pipeline.To(pipeline.Via(pipeline.From(r, "source", q), "slow", slow), "ack", ackAll)
 			if err := r.Wait(); err != nil {
 				t.Fatal(err)
 			}
-			for i, n := range q.asked {
+			for i, n := range q.limits {
 				if n < tc.minFetch {
-					t.Fatalf("prefetch %d: call %d asked for %d", tc.prefetch, i, n)
+					t.Fatalf("prefetch %d: request %d was for %d deliveries, want at least %d", tc.prefetch, i, n, tc.minFetch)
 				}
 			}
-			if calls := len(q.asked); calls > 5000/tc.minFetch+10 {
-				t.Errorf("prefetch %d: %d calls", tc.prefetch, calls)
+			if calls := len(q.limits); calls > 5000/tc.minFetch+10 {
+				t.Errorf("prefetch %d: %d requests, want fewer", tc.prefetch, calls)
 			}
 		})
 	}

@@ -11,32 +11,32 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-func TestEveryTaskIsSettledOnceWhenTheSourceEnds(t *testing.T) {
+func TestRun_SettlesEveryTaskOnce(t *testing.T) {
 	t.Parallel()
-	b := newBooks()
+	rec := newRecorder()
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: 3})
-	tasks := pipeline.Via(pipeline.From(r, "source", &source{b: b, n: 1000}), "pass", pass)
+	tasks := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: 1000}), "pass", pass)
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.once(1000); err != nil {
+	if err := rec.once(1000); err != nil {
 		t.Error(err)
 	}
-	if acked, _ := b.counts(); acked != 1000 {
+	if acked, _ := rec.counts(); acked != 1000 {
 		t.Errorf("acked %d of 1000", acked)
 	}
-	if !r.SourceExhausted() || r.ReceivedCount() != 1000 || b.closed != 1 || r.StopCause() != nil {
-		t.Errorf("ended %v, received %d, closed %d times, stopped by %v", r.SourceExhausted(), r.ReceivedCount(), b.closed, r.StopCause())
+	if !r.SourceExhausted() || r.ReceivedCount() != 1000 || rec.closed != 1 || r.StopCause() != nil {
+		t.Errorf("source exhausted %v, received %d, closed %d times, stop cause %v", r.SourceExhausted(), r.ReceivedCount(), rec.closed, r.StopCause())
 	}
 }
 
-// A source is asked for what can start and for no more, even if nothing ends.
-func TestSourceIsAskedOnlyForWhatCanStart(t *testing.T) {
+// The run requests only as many deliveries as can start, even if no task ends.
+func TestRun_FetchesOnlyWhatCanStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBooks()
-		src := &source{b: b, n: -1}
+		rec := newRecorder()
+		src := &source{rec: rec, n: -1}
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Prefetch: 2})
 		never := func(ctx context.Context, in <-chan *pipeline.Delivery, _ chan<- pipeline.Result) error {
 			var held []*pipeline.Delivery
@@ -51,24 +51,24 @@ func TestSourceIsAskedOnlyForWhatCanStart(t *testing.T) {
 		tasks := pipeline.Via(pipeline.From(r, "source", src), "pass", pass)
 		pipeline.To(pipeline.Via(tasks, "never", never), "ack", ackAll)
 		synctest.Wait()
-		if r.ReceivedCount() != 6 || src.mostOut != 6 {
-			t.Errorf("received %d, at most %d at once; want 6", r.ReceivedCount(), src.mostOut)
+		if r.ReceivedCount() != 6 || src.maxLimit != 6 {
+			t.Errorf("received %d, requested at most %d; want 6", r.ReceivedCount(), src.maxLimit)
 		}
 		r.Stop(errors.New("enough"))
 		if err := r.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		if acked, released := b.counts(); acked != 0 || released != 6 {
+		if acked, released := rec.counts(); acked != 0 || released != 6 {
 			t.Errorf("acked %d, released %d; want 0 and 6", acked, released)
 		}
 	})
 }
 
-// A task that has left its slot makes room for the next, settled or not.
-func TestFreeSlotMakesRoomBeforeSettling(t *testing.T) {
+// A free slot causes the next fetch, even if its last task is not settled.
+func TestReleaseSlot_FetchesBeforeSettling(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBooks()
+		rec := newRecorder()
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1})
 		slowAck := func(ctx context.Context, in <-chan pipeline.Result) error {
 			var all []pipeline.Result
@@ -82,41 +82,41 @@ func TestFreeSlotMakesRoomBeforeSettling(t *testing.T) {
 			}
 			return nil
 		}
-		tasks := pipeline.From(r, "source", &source{b: b, n: 10})
+		tasks := pipeline.From(r, "source", &source{rec: rec, n: 10})
 		pipeline.To(pipeline.Via(tasks, "complete", complete), "slow ack", slowAck)
 		if err := r.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.once(10); err != nil {
+		if err := rec.once(10); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// working returns an execution whose tasks run until work says so, and the
-// number that were interrupted.
+// working returns an execution stage whose tasks run for d, or until the Terminate phase
+// ends. It sends the ID of each task to started.
 func working(phases pipeline.Phases, started chan<- string, d time.Duration) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
-		for d0 := range in {
+		for delivery := range in {
 			if ctx.Err() != nil {
-				d0.ReleaseAsync()
+				delivery.ReleaseAsync()
 				continue
 			}
-			started <- d0.Task.ID
+			started <- delivery.Task.ID
 			kind := pipeline.Completed
 			select {
 			case <-time.After(d):
 			case <-phases.Terminate.Done():
 				kind = pipeline.Interrupted
 			}
-			_ = pipeline.Send(phases.Settle, out, pipeline.Result{Delivery: d0, Outcome: pipeline.Outcome{Kind: kind}})
-			d0.ReleaseSlot()
+			_ = pipeline.Send(phases.Settle, out, pipeline.Result{Delivery: delivery, Outcome: pipeline.Outcome{Kind: kind}})
+			delivery.ReleaseSlot()
 		}
 		return nil
 	}
 }
 
-// settleByKind acks what completed and releases the rest.
+// settleByKind acknowledges completed tasks and releases the others.
 func settleByKind(ctx context.Context, in <-chan pipeline.Result) error {
 	for r := range in {
 		if r.Outcome.Kind == pipeline.Completed {
@@ -132,31 +132,31 @@ func settleByKind(ctx context.Context, in <-chan pipeline.Result) error {
 	return nil
 }
 
-func TestStop(t *testing.T) {
+func TestRun_Stop(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name            string
 		runtime         time.Duration
 		kill            bool
 		wantAcked       int
-		wantAt          time.Duration // from Stop to the end
-		wantReleasedNow int           // at once: what had not started
+		wantAt          time.Duration // time from Stop to the end
+		wantReleasedNow int           // tasks that had not started
 	}{
-		{"the running task finishes within the grace", 20 * time.Second, false, 1, 20 * time.Second, 3},
-		{"the running task outlasts the grace", time.Hour, false, 0, 30 * time.Second, 3},
-		{"a second signal ends it at once", time.Hour, true, 0, 0, 3},
+		{"the running task finishes within the grace period", 20 * time.Second, false, 1, 20 * time.Second, 3},
+		{"the running task exceeds the grace period", time.Hour, false, 0, 30 * time.Second, 3},
+		{"a second signal kills the task", time.Hour, true, 0, 0, 3},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b := newBooks()
-				told := 0
+				rec := newRecorder()
+				notified := 0
 				r := pipeline.New(t.Context(), pipeline.Options{
 					Slots: 4, GracePeriod: 30 * time.Second, KillDelay: 5 * time.Second,
-					OnStop: func(error) { told++ },
+					OnStop: func(error) { notified++ },
 				})
 				started := make(chan string, 1)
-				tasks := pipeline.From(r, "source", &source{b: b, n: -1})
+				tasks := pipeline.From(r, "source", &source{rec: rec, n: -1})
 				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, tc.runtime)), "settle", settleByKind)
 				<-started
 				synctest.Wait()
@@ -169,7 +169,7 @@ func TestStop(t *testing.T) {
 				done := make(chan error)
 				go func() { done <- r.Wait() }()
 				synctest.Wait()
-				if _, released := b.counts(); released < tc.wantReleasedNow {
+				if _, released := rec.counts(); released < tc.wantReleasedNow {
 					t.Errorf("%d released at once, want %d", released, tc.wantReleasedNow)
 				}
 				if err := <-done; err != nil {
@@ -178,38 +178,38 @@ func TestStop(t *testing.T) {
 				if took := time.Since(at); took != tc.wantAt {
 					t.Errorf("ended after %v, want %v", took, tc.wantAt)
 				}
-				if acked, released := b.counts(); acked != tc.wantAcked || acked+released != int(r.ReceivedCount()) {
+				if acked, released := rec.counts(); acked != tc.wantAcked || acked+released != int(r.ReceivedCount()) {
 					t.Errorf("acked %d, released %d of %d", acked, released, r.ReceivedCount())
 				}
-				if !errors.Is(r.StopCause(), cause) || told != 1 {
-					t.Errorf("stop cause %v, told %d times", r.StopCause(), told)
+				if !errors.Is(r.StopCause(), cause) || notified != 1 {
+					t.Errorf("stop cause %v, OnStop called %d times", r.StopCause(), notified)
 				}
 			})
 		})
 	}
 }
 
-// A run that is drained lets what runs go on for as long as it takes, and gives back at
-// once what has not started; Stop and Kill end it all the same.
-func TestDrain(t *testing.T) {
+// StopFetching lets running tasks finish without a time limit, and releases at once the
+// tasks that have not started. Stop and Kill still end the run.
+func TestRun_StopFetching(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		then      func(*pipeline.Run, error)
-		wantAcked int
-		wantAt    time.Duration
-		wantTold  int
+		then         func(*pipeline.Run, error)
+		wantAcked    int
+		wantAt       time.Duration
+		wantNotified int
 	}{
-		"the task takes its time": {nil, 1, time.Hour, 0},
-		"it is stopped":           {(*pipeline.Run).Stop, 0, 30 * time.Second, 1},
-		"it is killed":            {(*pipeline.Run).Kill, 0, 0, 1},
+		"the task finishes": {nil, 1, time.Hour, 0},
+		"then Stop":         {(*pipeline.Run).Stop, 0, 30 * time.Second, 1},
+		"then Kill":         {(*pipeline.Run).Kill, 0, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b, told := newBooks(), 0
-				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, GracePeriod: 30 * time.Second, OnStop: func(error) { told++ }})
+				rec, notified := newRecorder(), 0
+				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, GracePeriod: 30 * time.Second, OnStop: func(error) { notified++ }})
 				started := make(chan string, 1)
-				tasks := pipeline.From(r, "source", &source{b: b, n: -1})
+				tasks := pipeline.From(r, "source", &source{rec: rec, n: -1})
 				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Hour)), "settle", settleByKind)
 				<-started
 				synctest.Wait()
@@ -218,7 +218,7 @@ func TestDrain(t *testing.T) {
 				at, done := time.Now(), make(chan error)
 				go func() { done <- r.Wait() }()
 				synctest.Wait()
-				if _, released := b.counts(); released < 3 {
+				if _, released := rec.counts(); released < 3 {
 					t.Errorf("%d released at once", released)
 				}
 				if tc.then != nil {
@@ -227,40 +227,40 @@ func TestDrain(t *testing.T) {
 				if err := <-done; err != nil {
 					t.Fatal(err)
 				}
-				acked, released := b.counts()
-				if took := time.Since(at); took != tc.wantAt || acked != tc.wantAcked || acked+released != int(r.ReceivedCount()) || told != tc.wantTold {
-					t.Errorf("ended after %v: acked %d, released %d of %d, told %d times", took, acked, released, r.ReceivedCount(), told)
+				acked, released := rec.counts()
+				if took := time.Since(at); took != tc.wantAt || acked != tc.wantAcked || acked+released != int(r.ReceivedCount()) || notified != tc.wantNotified {
+					t.Errorf("ended after %v: acked %d, released %d of %d, OnStop called %d times", took, acked, released, r.ReceivedCount(), notified)
 				}
 				if !errors.Is(r.StopCause(), cause) {
-					t.Errorf("%v", r.StopCause())
+					t.Errorf("stop cause %v, want %v", r.StopCause(), cause)
 				}
 			})
 		})
 	}
 }
 
-func TestCancellingTheParentStops(t *testing.T) {
+func TestRun_StopsWithParentContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
-	b := newBooks()
+	rec := newRecorder()
 	r := pipeline.New(ctx, pipeline.Options{})
-	tasks := pipeline.From(r, "source", &source{b: b, hang: true})
+	tasks := pipeline.From(r, "source", &source{rec: rec, hang: true})
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
-	why := errors.New("why")
-	cancel(why)
+	cause := errors.New("cause")
+	cancel(cause)
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if !errors.Is(r.StopCause(), why) {
+	if !errors.Is(r.StopCause(), cause) {
 		t.Errorf("stop cause %v", r.StopCause())
 	}
 }
 
-// A stage that returns early ends what is before it, and what it has passed on
-// is still run.
-func TestStageThatNeedsNoMore(t *testing.T) {
+// A stage that returns early stops the stages before it. The tasks that it has passed on
+// still run.
+func TestStage_ReturnsEarly(t *testing.T) {
 	t.Parallel()
-	b := newBooks()
+	rec := newRecorder()
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: 8})
 	three := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 		for range 3 {
@@ -270,21 +270,21 @@ func TestStageThatNeedsNoMore(t *testing.T) {
 		}
 		return nil
 	}
-	tasks := pipeline.Via(pipeline.From(r, "source", &source{b: b, n: -1}), "before", pass)
+	tasks := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: -1}), "before", pass)
 	tasks = pipeline.Via(pipeline.Via(tasks, "three", three), "after", pass)
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	acked, released := b.counts()
+	acked, released := rec.counts()
 	if acked != 3 || acked+released != int(r.ReceivedCount()) {
 		t.Errorf("acked %d and released %d of %d; want 3 acked", acked, released, r.ReceivedCount())
 	}
 }
 
-// Whatever stage fails, and however, the run ends, names it, and settles every
+// If any stage fails, the run ends with an error that names the stage, and settles every
 // task once.
-func TestFailingStage(t *testing.T) {
+func TestStage_Fails(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	fails := map[string]func() error{
@@ -295,7 +295,7 @@ func TestFailingStage(t *testing.T) {
 		for _, where := range []string{"source", "first", "execute", "last"} {
 			t.Run(where+" "+how, func(t *testing.T) {
 				t.Parallel()
-				b := newBooks()
+				rec := newRecorder()
 				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4})
 				at := func(stage string, i int) error {
 					if stage == where && i == 5 {
@@ -303,7 +303,7 @@ func TestFailingStage(t *testing.T) {
 					}
 					return nil
 				}
-				src := &failingSource{source: source{b: b, n: -1}, at: func(i int) error { return at("source", i) }}
+				src := &failingSource{source: source{rec: rec, n: -1}, at: func(i int) error { return at("source", i) }}
 				first := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 					i := 0
 					for d := range in {
@@ -321,7 +321,7 @@ func TestFailingStage(t *testing.T) {
 					i := 0
 					for d := range in {
 						if err := at("execute", i); err != nil {
-							return err // drops d: the run must give it back
+							return err // drops d: the run must release it
 						}
 						i++
 						if pipeline.Send(r.Phases().Settle, out, pipeline.Result{Delivery: d}) != nil {
@@ -349,15 +349,15 @@ func TestFailingStage(t *testing.T) {
 				err := r.Wait()
 				var stage *pipeline.StageError
 				if !errors.As(err, &stage) || stage.Stage != where || !errors.Is(err, boom) {
-					t.Fatalf("error %v; want one of stage %q that is %v", err, where, boom)
+					t.Fatalf("error %v; want an error of stage %q that wraps %v", err, where, boom)
 				}
 				var p *pipeline.PanicError
 				if errors.As(err, &p) != (how == "panic") {
 					t.Errorf("panic error: %v", p)
 				} else if p != nil && !strings.Contains(string(p.Stack), "run_test.go") {
-					t.Errorf("the stack does not name the place:\n%s", p.Stack)
+					t.Errorf("the stack does not contain this file:\n%s", p.Stack)
 				}
-				if err := b.once(int(r.ReceivedCount())); err != nil {
+				if err := rec.once(int(r.ReceivedCount())); err != nil {
 					t.Error(err)
 				}
 			})
@@ -379,28 +379,28 @@ func (s *failingSource) Receive(ctx context.Context, limit int) ([]*pipeline.Del
 	return s.source.Receive(ctx, limit)
 }
 
-// Deliveries that come with an error are run before the error ends the run.
-func TestSourceErrorAfterTasks(t *testing.T) {
+// Deliveries returned along with an error are executed before the error ends the run.
+func TestSource_ErrorAfterTasks(t *testing.T) {
 	t.Parallel()
-	b := newBooks()
+	rec := newRecorder()
 	broken := errors.New("line 7 is broken")
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: 2})
-	tasks := pipeline.From(r, "file", &source{b: b, n: 5, err: broken})
+	tasks := pipeline.From(r, "file", &source{rec: rec, n: 5, err: broken})
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	err := r.Wait()
 	if !errors.Is(err, broken) || r.SourceExhausted() {
-		t.Fatalf("error %v, ended %v", err, r.SourceExhausted())
+		t.Fatalf("error %v, source exhausted %v", err, r.SourceExhausted())
 	}
-	if acked, _ := b.counts(); acked != 5 {
+	if acked, _ := rec.counts(); acked != 5 {
 		t.Errorf("%d of the 5 tasks before the error were acked", acked)
 	}
 }
 
-// What hangs is named, and Wait does not wait for it for ever.
-func TestStuckStageIsNamed(t *testing.T) {
+// If a stage hangs, Wait returns an error that names it.
+func TestRun_NamesHangingStage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBooks()
+		rec := newRecorder()
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, SettleTimeout: 20 * time.Second})
 		release := make(chan struct{})
 		hang := func(_ context.Context, in <-chan pipeline.Result) error {
@@ -410,16 +410,16 @@ func TestStuckStageIsNamed(t *testing.T) {
 			}
 			return nil
 		}
-		tasks := pipeline.From(r, "source", &source{b: b, n: 2})
+		tasks := pipeline.From(r, "source", &source{rec: rec, n: 2})
 		pipeline.To(pipeline.Via(tasks, "complete", complete), "event log", hang)
 		start := time.Now()
 		err := r.Wait()
-		var stuck *pipeline.ShutdownTimeoutError
-		if !errors.As(err, &stuck) {
-			t.Fatalf("error %v, want a StuckError", err)
+		var timeout *pipeline.ShutdownTimeoutError
+		if !errors.As(err, &timeout) {
+			t.Fatalf("error %v, want a ShutdownTimeoutError", err)
 		}
-		if len(stuck.Stages) != 1 || stuck.Stages[0] != "event log" || stuck.Unsettled != 2 || len(stuck.Tasks) != 2 {
-			t.Errorf("stuck: %+v", stuck)
+		if len(timeout.Stages) != 1 || timeout.Stages[0] != "event log" || timeout.Unsettled != 2 || len(timeout.Tasks) != 2 {
+			t.Errorf("got %+v", timeout)
 		}
 		if took := time.Since(start); took < 20*time.Second || took > 25*time.Second {
 			t.Errorf("gave up after %v", took)
@@ -428,10 +428,10 @@ func TestStuckStageIsNamed(t *testing.T) {
 	})
 }
 
-func TestAddingAStageAfterWaitPanics(t *testing.T) {
+func TestRun_PanicsOnStageAfterWait(t *testing.T) {
 	t.Parallel()
 	r := pipeline.New(t.Context(), pipeline.Options{})
-	tasks := pipeline.From(r, "source", &source{b: newBooks()})
+	tasks := pipeline.From(r, "source", &source{rec: newRecorder()})
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
@@ -441,5 +441,5 @@ func TestAddingAStageAfterWaitPanics(t *testing.T) {
 			t.Error("no panic")
 		}
 	}()
-	pipeline.From(r, "late", &source{b: newBooks()})
+	pipeline.From(r, "late", &source{rec: newRecorder()})
 }

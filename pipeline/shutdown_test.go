@@ -16,14 +16,14 @@ import (
 
 var errFault = errors.New("a fault")
 
-// Wait returns only the error of Fail, also if StopFetching, Stop or Kill is called before or after
-// it.
-func TestRun_WaitReturnsOnlyTheErrorOfFail(t *testing.T) {
+// Wait returns only the error of Fail, even if StopFetching, Stop or Kill is called before
+// or after it.
+func TestRun_WaitReturnsOnlyErrorOfFail(t *testing.T) {
 	t.Parallel()
-	asked := errors.New("asked for")
-	stop := func(r *pipeline.Run) { r.Stop(asked) }
-	drain := func(r *pipeline.Run) { r.StopFetching(asked) }
-	kill := func(r *pipeline.Run) { r.Kill(asked) }
+	cause := errors.New("requested")
+	stop := func(r *pipeline.Run) { r.Stop(cause) }
+	stopFetching := func(r *pipeline.Run) { r.StopFetching(cause) }
+	kill := func(r *pipeline.Run) { r.Kill(cause) }
 	fail := func(r *pipeline.Run) { r.Fail(errFault) }
 	for name, tc := range map[string]struct {
 		calls []func(*pipeline.Run)
@@ -31,11 +31,11 @@ func TestRun_WaitReturnsOnlyTheErrorOfFail(t *testing.T) {
 		at    time.Duration
 	}{
 		"a signal":                  {[]func(*pipeline.Run){stop}, nil, 30 * time.Second},
-		"a notice":                  {[]func(*pipeline.Run){drain}, nil, time.Hour},
+		"a notice":                  {[]func(*pipeline.Run){stopFetching}, nil, time.Hour},
 		"two signals":               {[]func(*pipeline.Run){stop, kill}, nil, 0},
 		"a fault":                   {[]func(*pipeline.Run){fail}, errFault, time.Hour},
 		"a fault after a signal":    {[]func(*pipeline.Run){stop, fail}, errFault, 30 * time.Second},
-		"a fault after a notice":    {[]func(*pipeline.Run){drain, fail}, errFault, time.Hour},
+		"a fault after a notice":    {[]func(*pipeline.Run){stopFetching, fail}, errFault, time.Hour},
 		"a signal after a fault":    {[]func(*pipeline.Run){fail, stop}, errFault, 30 * time.Second},
 		"killed because of a fault": {[]func(*pipeline.Run){fail, kill}, errFault, 0},
 		"a fault twice":             {[]func(*pipeline.Run){fail, fail}, errFault, time.Hour},
@@ -45,11 +45,11 @@ func TestRun_WaitReturnsOnlyTheErrorOfFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b := newBooks()
+				rec := newRecorder()
 				var log bytes.Buffer
 				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, GracePeriod: 30 * time.Second, Log: zerolog.New(zerolog.SyncWriter(&log))})
 				started := make(chan string, 1)
-				tasks := pipeline.From(r, "source", &source{b: b, n: -1})
+				tasks := pipeline.From(r, "source", &source{rec: rec, n: -1})
 				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Hour)), "settle", settleByKind)
 				<-started
 				synctest.Wait()
@@ -62,7 +62,7 @@ func TestRun_WaitReturnsOnlyTheErrorOfFail(t *testing.T) {
 					t.Errorf("Wait: %v", err)
 				}
 				if took := time.Since(at); took != tc.at {
-					t.Errorf("it took %v, want %v", took, tc.at)
+					t.Errorf("the run took %v, want %v", took, tc.at)
 				}
 				if n := strings.Count(log.String(), "run failed"); (n == 1) != (tc.want != nil) {
 					t.Errorf("log: %s", log.String())
@@ -72,11 +72,11 @@ func TestRun_WaitReturnsOnlyTheErrorOfFail(t *testing.T) {
 	}
 }
 
-// A run ends within its time limits even if requests never return: after Stop, after Kill, and
-// if one of them is called during a planned end.
+// A run ends within its time limits even if requests never return: after Stop, after Kill,
+// and if one of them is called during a planned end.
 func TestRun_EndsWithinTimeLimits(t *testing.T) {
 	t.Parallel()
-	asked := errors.New("asked for")
+	cause := errors.New("requested")
 	hang := func(ctx context.Context, in <-chan pipeline.Result) error {
 		for res := range in {
 			<-ctx.Done() // the provider does not respond
@@ -85,7 +85,7 @@ func TestRun_EndsWithinTimeLimits(t *testing.T) {
 		return nil
 	}
 	for name, tc := range map[string]struct {
-		stop, kill time.Duration // when, from the start; below 0: never
+		stop, kill time.Duration // time from the start; never if negative
 		settled    time.Duration
 		closed     time.Duration
 		stuck      bool
@@ -100,16 +100,16 @@ func TestRun_EndsWithinTimeLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b := newBooks()
+				rec := newRecorder()
 				r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, GracePeriod: time.Hour})
 				began := time.Now()
 				if tc.stop >= 0 {
-					time.AfterFunc(tc.stop, func() { r.Stop(asked) })
+					time.AfterFunc(tc.stop, func() { r.Stop(cause) })
 				}
 				if tc.kill >= 0 {
-					time.AfterFunc(tc.kill, func() { r.Kill(asked) })
+					time.AfterFunc(tc.kill, func() { r.Kill(cause) })
 				}
-				tasks := pipeline.From(r, "source", &source{b: b, n: 2})
+				tasks := pipeline.From(r, "source", &source{rec: rec, n: 2})
 				pipeline.To(pipeline.Via(tasks, "complete", complete), "event log", hang)
 				err := r.Wait()
 				settled := time.Since(began)
@@ -127,17 +127,16 @@ func TestRun_EndsWithinTimeLimits(t *testing.T) {
 	}
 }
 
-// A run fails if its provider answers no request for UnreachableTimeout, and not if it answers
-// any.
+// A run fails if its provider does not respond to any request for UnreachableTimeout.
 func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		away   bool // the source is unreachable
-		acks   bool // acknowledgments get no response
-		writes bool // the sink does not accept events
-		want   string
+		unreachable bool // the source is unreachable
+		ackHangs    bool // acknowledgments get no response
+		writes      bool // the sink does not accept events
+		want        string
 	}{
-		"all is well":     {false, false, false, ""},
+		"reachable":       {false, false, false, ""},
 		"the source":      {true, false, false, "the task source"},
 		"acknowledgments": {false, true, false, "the task source"},
 		"events":          {false, false, true, "the event sink"},
@@ -147,9 +146,9 @@ func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, IdleTimeout: 3 * time.Hour, UnreachableTimeout: time.Hour})
 				began := time.Now()
-				away := &awaySource{away: tc.away, acks: tc.acks}
+				src := &unresponsiveSource{unreachable: tc.unreachable, ackHangs: tc.ackHangs}
 				sink := r.WatchSink(hangingSink(tc.writes))
-				tasks := pipeline.From(r, "source", away)
+				tasks := pipeline.From(r, "source", src)
 				pipeline.To(pipeline.Via(tasks, "complete", complete), "settle", func(ctx context.Context, in <-chan pipeline.Result) error {
 					for res := range in {
 						if err := sink.Write(ctx, nil); err != nil {
@@ -168,37 +167,37 @@ func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
 					t.Fatalf("Wait: %v", err)
 				}
 				if at := <-failed; tc.want != "" && (at < time.Hour || at > time.Hour+time.Minute) {
-					t.Errorf("after %v", at)
+					t.Errorf("failed after %v, want about 1h", at)
 				}
 			})
 		})
 	}
 }
 
-// awaySource returns one task and then none.
-type awaySource struct {
-	away, acks, given bool
+// unresponsiveSource returns one task and then none.
+type unresponsiveSource struct {
+	unreachable, ackHangs, delivered bool
 }
 
-func (s *awaySource) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
-	if !s.given && !s.away {
-		s.given = true
-		return []*pipeline.Delivery{pipeline.NewDelivery(pipeline.Task{ID: "t"}, ackLease{s.acks, time.Now().Add(24 * time.Hour)}, 1)}, nil
+func (s *unresponsiveSource) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
+	if !s.delivered && !s.unreachable {
+		s.delivered = true
+		return []*pipeline.Delivery{pipeline.NewDelivery(pipeline.Task{ID: "t"}, ackLease{s.ackHangs, time.Now().Add(24 * time.Hour)}, 1)}, nil
 	}
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
 
-func (s *awaySource) LastFailure() time.Time {
-	if s.away {
+func (s *unresponsiveSource) LastFailure() time.Time {
+	if s.unreachable {
 		return time.Now()
 	}
 	return time.Time{}
 }
 
-func (s *awaySource) Close(context.Context) error { return nil }
+func (s *unresponsiveSource) Close(context.Context) error { return nil }
 
-// ackLease is a lease whose source may leave an acknowledgment unanswered.
+// ackLease is a lease whose acknowledgment may get no response.
 type ackLease struct {
 	hangs   bool
 	expires time.Time
@@ -217,6 +216,7 @@ func (ackLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
 	return time.Now().Add(d), nil
 }
 
+// hangingSink is a sink that accepts no events if it is true.
 type hangingSink bool
 
 func (s hangingSink) Write(ctx context.Context, _ []pipeline.Event) error {
