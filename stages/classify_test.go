@@ -8,8 +8,8 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// An exception that would only be repeated is not retried, whatever is wished.
-func TestJudgeNoRetry(t *testing.T) {
+// A permanent exception is not retried, whatever the options are.
+func TestDecide_PermanentException(t *testing.T) {
 	t.Parallel()
 	all := stages.RetryOptions{OnExit: true, OnException: true, OnTimeout: true}
 	for kind, want := range map[pipeline.OutcomeKind]pipeline.Verdict{
@@ -21,10 +21,10 @@ func TestJudgeNoRetry(t *testing.T) {
 	}
 }
 
-// The specification's section "Returning a Result", every row of it: each kind
-// with and without the task's own wish, under each combination of the three
-// options (exit, exception, timeout).
-func TestJudge(t *testing.T) {
+// This is the section "Returning a Result" of the specification: each kind, with and
+// without a requested retry, for each combination of the three options (exit, exception,
+// timeout).
+func TestDecide(t *testing.T) {
 	t.Parallel()
 	const (
 		a = pipeline.Ack
@@ -42,9 +42,9 @@ func TestJudge(t *testing.T) {
 		{OnExit: true, OnException: true, OnTimeout: true},
 	}
 	for _, tc := range []struct {
-		kind pipeline.OutcomeKind
-		wish bool
-		want [8]pipeline.Verdict
+		kind           pipeline.OutcomeKind
+		retryRequested bool
+		want           [8]pipeline.Verdict
 		//        none     exit, exception, timeout, all but: timeout, exception, exit; all
 	}{
 		{pipeline.Completed, false, [8]pipeline.Verdict{a, a, a, a, a, a, a, a}},
@@ -63,16 +63,16 @@ func TestJudge(t *testing.T) {
 		{0, true, [8]pipeline.Verdict{l, l, l, l, l, l, l, l}},
 		{pipeline.LeaseLost + 1, true, [8]pipeline.Verdict{l, l, l, l, l, l, l, l}},
 	} {
-		t.Run(fmt.Sprint(tc.kind, " ", tc.wish), func(t *testing.T) {
+		t.Run(fmt.Sprint(tc.kind, " ", tc.retryRequested), func(t *testing.T) {
 			t.Parallel()
-			outcome := pipeline.Outcome{Kind: tc.kind, RetryRequested: tc.wish, ExitCode: 7, Exception: "x", Result: []byte("1")}
+			outcome := pipeline.Outcome{Kind: tc.kind, RetryRequested: tc.retryRequested, ExitCode: 7, Exception: "x", Result: []byte("1")}
 			for i, opts := range options {
 				if got := stages.Decide(outcome, opts); got != tc.want[i] {
 					t.Errorf("%+v: %v, want %v", opts, got, tc.want[i])
 				}
-				judged := through(t, stages.Classify(opts), []pipeline.Result{{Delivery: deliveries(&journal{}, 1)[0], Outcome: outcome}})
-				if len(judged) != 1 || judged[0].Verdict != tc.want[i] || judged[0].Outcome.Kind != tc.kind || judged[0].Task.ID != "0" {
-					t.Errorf("%+v: classified %+v, want %v", opts, judged, tc.want[i])
+				decisions := through(t, stages.Classify(opts), []pipeline.Result{{Delivery: deliveries(&recorder{}, 1)[0], Outcome: outcome}})
+				if len(decisions) != 1 || decisions[0].Verdict != tc.want[i] || decisions[0].Outcome.Kind != tc.kind || decisions[0].Task.ID != "0" {
+					t.Errorf("%+v: classified %+v, want %v", opts, decisions, tc.want[i])
 				}
 			}
 		})

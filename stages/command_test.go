@@ -12,48 +12,48 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// What a command's end is called in the pipeline, and how it is brought about.
-func TestCommand(t *testing.T) {
+// Each way in which a command can end becomes an outcome.
+func TestCommand_Outcomes(t *testing.T) {
 	t.Parallel()
 	const hang = `echo ready >&2; exec sleep 1000`
-	type ends struct{ work, kill, lost func() }
+	type stops struct{ terminate, kill, lost func() }
 	for _, tc := range []struct {
 		name   string
 		script string
 		max    time.Duration
-		ready  func(ends) // what the task's first line on standard error brings about
+		ready  func(stops) // called on the first line of the task on standard error
 		want   pipeline.Outcome
 	}{
 		{name: "completed", script: `echo '{"a":1}'`, want: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(`{"a":1}`)}},
 		{name: "completed, retry", script: `echo a; exit 75`, want: pipeline.Outcome{Kind: pipeline.Completed, RetryRequested: true, Result: []byte(`"a"`)}},
-		{name: "no UTF-8", script: `printf '\377'`, want: pipeline.Outcome{Kind: pipeline.Completed, RawResult: []byte("\xff")}},
+		{name: "invalid UTF-8", script: `printf '\377'`, want: pipeline.Outcome{Kind: pipeline.Completed, RawResult: []byte("\xff")}},
 		{name: "exception", script: `echo '{"exception":"bad"}' >&3`, want: pipeline.Outcome{Kind: pipeline.Exception, Exception: "bad"}},
 		{name: "exited", script: `exit 4`, want: pipeline.Outcome{Kind: pipeline.Exited, ExitCode: 4}},
 		{name: "timed out", script: hang, max: 50 * time.Millisecond, want: pipeline.Outcome{Kind: pipeline.TimedOut}},
-		{name: "work ends", script: hang, ready: func(e ends) { e.work() }, want: pipeline.Outcome{Kind: pipeline.Interrupted}},
-		{name: "kill", script: `trap '' TERM; ` + hang, ready: func(e ends) { e.kill() }, want: pipeline.Outcome{Kind: pipeline.Interrupted}},
-		{name: "lease lost", script: `trap '' TERM; ` + hang, ready: func(e ends) { e.lost() }, want: pipeline.Outcome{Kind: pipeline.LeaseLost}},
+		{name: "terminate", script: hang, ready: func(e stops) { e.terminate() }, want: pipeline.Outcome{Kind: pipeline.Interrupted}},
+		{name: "kill", script: `trap '' TERM; ` + hang, ready: func(e stops) { e.kill() }, want: pipeline.Outcome{Kind: pipeline.Interrupted}},
+		{name: "lease lost", script: `trap '' TERM; ` + hang, ready: func(e stops) { e.lost() }, want: pipeline.Outcome{Kind: pipeline.LeaseLost}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			kill, endKill := context.WithCancel(t.Context())
 			defer endKill()
-			work, endWork := context.WithCancel(kill)
-			defer endWork()
-			d := deliveries(&journal{}, 1)[0]
+			terminate, endTerminate := context.WithCancel(kill)
+			defer endTerminate()
+			d := deliveries(&recorder{}, 1)[0]
 			l := newLauncher(t)
 			c, err := procexec.NewCommand(l, procexec.CommandOptions{
 				Argv: []string{"/bin/sh", "-c", tc.script}, MaxRuntime: tc.max, KillDelay: time.Hour,
 				Stderr: func(procexec.Task, []byte, bool) {
 					if tc.ready != nil {
-						tc.ready(ends{endWork, endKill, func() { d.MarkLeaseLost(errBoom) }})
+						tc.ready(stops{endTerminate, endKill, func() { d.MarkLeaseLost(errBoom) }})
 					}
 				},
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := stages.Command(c).Run(pipeline.Phases{Fetch: context.Background(), Terminate: work, Kill: kill}, 0, d)
+			got, err := stages.Command(c).Run(pipeline.Phases{Fetch: context.Background(), Terminate: terminate, Kill: kill}, 0, d)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,10 +68,10 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// A command that cannot be started any more ends the run; the task is given back.
-func TestCommandThatCannotBeStarted(t *testing.T) {
+// A command that cannot be started fails the run, and the task is released.
+func TestCommand_StartFails(t *testing.T) {
 	t.Parallel()
-	j := &journal{}
+	rec := &recorder{}
 	l := newLauncher(t)
 	c, err := procexec.NewCommand(l, procexec.CommandOptions{Argv: []string{"/bin/sh"}})
 	if err != nil {
@@ -81,12 +81,12 @@ func TestCommandThatCannotBeStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := pipeline.New(t.Context(), pipeline.Options{})
-	execute(r, &source{j: j, n: 3}, stages.Command(c))
+	execute(r, &source{rec: rec, n: 3}, stages.Command(c))
 	if err := r.Wait(); !errors.Is(err, procexec.ErrClosed) || !strings.Contains(err.Error(), `task "0"`) {
 		t.Errorf("error %v", err)
 	}
-	if j.count("release 0 0s") != 1 {
-		t.Errorf("%q", j.all())
+	if rec.count("release 0 0s") != 1 {
+		t.Errorf("requests %q, want a release of task 0", rec.all())
 	}
 }
 

@@ -18,19 +18,18 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// fullVar asks for the project's whole count.
+// fullVar is the environment variable that selects the full number of tasks.
 const fullVar = "CTWORKER_FULL"
 
-// A third of the tasks crash, by exit code or by SIGKILL, a third time out and a
-// third complete. Each is told of once, in the right way, and they leave no
-// descriptor, no goroutine and no process. It is not parallel, as it looks at
-// the whole process.
+// A third of the tasks crash, by exit code or by SIGKILL, a third time out and a third
+// complete. Each is reported exactly once and correctly, and no descriptor, goroutine or
+// process remains. The test is not parallel, because it inspects the whole process.
 func TestExactCounts(t *testing.T) {
 	n := 1_200
 	if os.Getenv(fullVar) == "1" {
 		n = 20_000
 	}
-	blocked := filepath.Join(t.TempDir(), "fifo") // a reader waits for a writer, and there is none
+	blocked := filepath.Join(t.TempDir(), "fifo") // a reader blocks, because there is no writer
 	if err := syscall.Mkfifo(blocked, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +44,8 @@ func TestExactCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	work := func(n int) (*journal, stages.Counts) {
-		j := &journal{}
+	work := func(n int) (*recorder, stages.Counts) {
+		rec := &recorder{}
 		var tally stages.Stats
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 256, Prefetch: 64})
 		l, err := procexec.NewLauncher(procexec.Options{Slots: 256, Guard: []string{guard}, Subreaper: true})
@@ -59,25 +58,25 @@ func TestExactCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		results := pipeline.Via(pipeline.From(r, "source", &source{j: j, n: n}), "execute", stages.Execute(r, stages.Command(c)))
-		judgments := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{OnTimeout: true}))
-		pipeline.To(judgments, "settle", stages.Settle(sink{j: j}, stages.SettleOptions{Tally: &tally}))
+		results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: n}), "execute", stages.Execute(r, stages.Command(c)))
+		decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{OnTimeout: true}))
+		pipeline.To(decisions, "settle", stages.Settle(sink{rec: rec}, stages.SettleOptions{Tally: &tally}))
 		if err := r.Wait(); err != nil {
 			t.Error(err)
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
-		return j, tally.Counts()
+		return rec, tally.Counts()
 	}
-	work(6) // what the runtime opens once is opened now
-	before := leftovers(t)
+	work(6) // makes the runtime open what it opens only once
+	before := countResources(t)
 	began := time.Now()
-	j, counts := work(n)
+	rec, counts := work(n)
 	t.Logf("%d tasks in %v", n, time.Since(began).Round(time.Millisecond))
 
 	third := int64(n / 3)
-	of := func(rest int) int64 { // how many of the last, incomplete three
+	of := func(rest int) int64 { // number of tasks whose ID modulo 3 is rest
 		if n%3 > rest {
 			return third + 1
 		}
@@ -88,7 +87,7 @@ func TestExactCounts(t *testing.T) {
 		t.Error(diff)
 	}
 	lines := make(map[string]int)
-	for _, line := range j.all() {
+	for _, line := range rec.all() {
 		lines[line]++
 	}
 	for i := range n {
@@ -99,14 +98,14 @@ func TestExactCounts(t *testing.T) {
 		case 2:
 			event = "task_exited"
 		}
-		if told := fmt.Sprintf("event %d %s", i, event); lines[told] != 1 || lines[settled] != 1 {
-			t.Errorf("%d of %q, %d of %q", lines[told], told, lines[settled], settled)
+		if reported := fmt.Sprintf("event %d %s", i, event); lines[reported] != 1 || lines[settled] != 1 {
+			t.Errorf("%d times %q and %d times %q, want once each", lines[reported], reported, lines[settled], settled)
 		}
 	}
 	if len(lines) != 2*n {
 		t.Errorf("%d lines, want %d", len(lines), 2*n)
 	}
-	for _, e := range j.events {
+	for _, e := range rec.events {
 		i, _ := strconv.Atoi(e.TaskID)
 		want := pipeline.Outcome{Kind: pipeline.TimedOut}
 		switch i % 6 {
@@ -121,23 +120,23 @@ func TestExactCounts(t *testing.T) {
 			t.Errorf("task %d: %+v, want %+v", i, o, want)
 		}
 	}
-	after := leftovers(t)
-	for deadline := time.Now().Add(10 * time.Second); after.goroutines > before.goroutines && time.Now().Before(deadline); after = leftovers(t) {
-		runtime.Gosched() // one that has done its work may not be gone yet
+	after := countResources(t)
+	for deadline := time.Now().Add(10 * time.Second); after.goroutines > before.goroutines && time.Now().Before(deadline); after = countResources(t) {
+		runtime.Gosched() // a finished goroutine may not have exited yet
 	}
-	after.goroutines = max(after.goroutines, before.goroutines) // as before, where one was not gone yet
+	after.goroutines = max(after.goroutines, before.goroutines) // fewer is not an error
 	if after != before {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 }
 
-// left is what a run may leave behind in this process. Where there is no /proc,
-// only the goroutines are known.
-type left struct{ goroutines, descriptors, children int }
+// resources counts the resources of this process. Without /proc, only the goroutines are
+// counted.
+type resources struct{ goroutines, descriptors, children int }
 
-func leftovers(t *testing.T) left {
+func countResources(t *testing.T) resources {
 	t.Helper()
-	l := left{goroutines: runtime.NumGoroutine()}
+	l := resources{goroutines: runtime.NumGoroutine()}
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return l
@@ -150,7 +149,7 @@ func leftovers(t *testing.T) left {
 	for _, stat := range stats {
 		b, err := os.ReadFile(stat)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		if fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]); string(fields[1]) == strconv.Itoa(os.Getpid()) {
 			l.children++

@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// printer is a sink that prints.
+// printer is a sink that prints events.
 type printer struct{}
 
 func (printer) Write(_ context.Context, events []pipeline.Event) error {
@@ -20,22 +20,22 @@ func (printer) Write(_ context.Context, events []pipeline.Event) error {
 
 func (printer) Close(context.Context) error { return nil }
 
-// Run a function over the second and third task of a source, and tell of each.
+// Run a function for the second and third task of a source, and print the events.
 func Example() {
 	run := pipeline.New(context.Background(), pipeline.Options{Slots: 1})
 	echo := stages.RunnerFunc(func(_ context.Context, task pipeline.Task) (retry bool, result []byte, err error) {
-		return false, fmt.Appendf(nil, `"task %s was given %s"`, task.ID, task.Data), nil
+		return false, fmt.Appendf(nil, `"task %s has data %s"`, task.ID, task.Data), nil
 	})
 
-	tasks := pipeline.From(run, "source", &source{j: &journal{}, n: 10})
-	tasks = pipeline.Via(tasks, "window", stages.SkipLimit(1, 2))
+	tasks := pipeline.From(run, "source", &source{rec: &recorder{}, n: 10})
+	tasks = pipeline.Via(tasks, "skip/limit", stages.SkipLimit(1, 2))
 	results := pipeline.Via(tasks, "execute", stages.Execute(run, echo))
-	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(judged, "settle", stages.Settle(printer{}, stages.SettleOptions{}))
+	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(decisions, "settle", stages.Settle(printer{}, stages.SettleOptions{}))
 	if err := run.Wait(); err != nil {
 		fmt.Println(err)
 	}
 	// Output:
-	// 1 task_completed "task 1 was given {}"
-	// 2 task_completed "task 2 was given {}"
+	// 1 task_completed "task 1 has data {}"
+	// 2 task_completed "task 2 has data {}"
 }

@@ -14,14 +14,15 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// runner is a Runner made of a function.
+// runner is a Runner made from a function.
 type runner func(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error)
 
 func (f runner) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error) {
 	return f(phases, slot, d)
 }
 
-// execute adds an execution and a drain that keeps the outcomes, and acks.
+// execute adds a stage that executes tasks, and a consumer that records and acknowledges
+// the outcomes.
 func execute(r *pipeline.Run, src *source, run stages.Runner) *[]pipeline.Outcome {
 	outcomes := &[]pipeline.Outcome{}
 	results := pipeline.Via(pipeline.From(r, "source", src), "execute", stages.Execute(r, run))
@@ -39,17 +40,17 @@ func execute(r *pipeline.Run, src *source, run stages.Runner) *[]pipeline.Outcom
 	return outcomes
 }
 
-func TestSlotsRunOneTaskAtATime(t *testing.T) {
+func TestExecute_RunsOneTaskPerSlot(t *testing.T) {
 	t.Parallel()
 	const slots, n = 5, 500
-	j := &journal{}
+	rec := &recorder{}
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: slots, Prefetch: 3})
 	var busy [slots]atomic.Bool
-	all := make(chan struct{}) // closed once every slot has had a task at once
+	all := make(chan struct{}) // closed once all slots run a task at the same time
 	var running atomic.Int32
-	outcomes := execute(r, &source{j: j, n: n}, runner(func(_ pipeline.Phases, slot int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
+	outcomes := execute(r, &source{rec: rec, n: n}, runner(func(_ pipeline.Phases, slot int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
 		if !busy[slot].CompareAndSwap(false, true) {
-			t.Errorf("two tasks in slot %d", slot)
+			t.Errorf("two concurrent tasks in slot %d", slot)
 		}
 		if running.Add(1) == slots {
 			close(all)
@@ -75,13 +76,13 @@ func TestSlotsRunOneTaskAtATime(t *testing.T) {
 	}
 }
 
-func TestRunnerThatPanics(t *testing.T) {
+func TestExecute_RunnerPanics(t *testing.T) {
 	t.Parallel()
-	j := &journal{}
+	rec := &recorder{}
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: 2})
-	outcomes := execute(r, &source{j: j, n: 10}, runner(func(_ pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
+	outcomes := execute(r, &source{rec: rec, n: 10}, runner(func(_ pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
 		if d.Task.ID == "3" {
-			panic("such a bad task")
+			panic("bad task")
 		}
 		return pipeline.Outcome{Kind: pipeline.Completed}, nil
 	}))
@@ -92,33 +93,33 @@ func TestRunnerThatPanics(t *testing.T) {
 	if len(panicked) != 1 || panicked[0].Kind != pipeline.Exception {
 		t.Fatalf("%+v", panicked)
 	}
-	for _, part := range []string{"such a bad task", "execute_test.go"} {
+	for _, part := range []string{"bad task", "execute_test.go"} {
 		if !strings.Contains(panicked[0].Exception, part) {
-			t.Errorf("%q is not in the exception\n%s", part, panicked[0].Exception)
+			t.Errorf("%q is missing in the exception\n%s", part, panicked[0].Exception)
 		}
 	}
 }
 
-// An error of the Runner ends the run in order: its task is given back, those
-// that run may finish, and those that have not started are given back.
-func TestRunnerError(t *testing.T) {
+// An error of the Runner fails the run: its task and those that have not started are
+// released, and running tasks may finish.
+func TestExecute_RunnerError(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		name        string
-		runtime     time.Duration
-		want        pipeline.OutcomeKind
-		acked, back int
+		name            string
+		runtime         time.Duration
+		want            pipeline.OutcomeKind
+		acked, released int
 	}{
-		{"within the grace", 20 * time.Second, pipeline.Completed, 2, 3},
-		{"beyond the grace", time.Hour, pipeline.Interrupted, 0, 5},
+		{"within the grace period", 20 * time.Second, pipeline.Completed, 2, 3},
+		{"beyond the grace period", time.Hour, pipeline.Interrupted, 0, 5},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				j := &journal{}
+				rec := &recorder{}
 				r := pipeline.New(t.Context(), pipeline.Options{Slots: 3, Prefetch: 2, GracePeriod: 30 * time.Second, KillDelay: 5 * time.Second})
 				var running atomic.Int32
-				outcomes := execute(r, &source{j: j, n: -1}, runner(func(phases pipeline.Phases, _ int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
+				outcomes := execute(r, &source{rec: rec, n: -1}, runner(func(phases pipeline.Phases, _ int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
 					if running.Add(1) == 3 {
 						return pipeline.Outcome{}, errBoom
 					}
@@ -136,42 +137,42 @@ func TestRunnerError(t *testing.T) {
 				if len(*outcomes) != 2 || (*outcomes)[0].Kind != tc.want || (*outcomes)[1].Kind != tc.want {
 					t.Errorf("%+v", *outcomes)
 				}
-				acked, back := 0, 0
-				for _, line := range j.all() {
+				acked, released := 0, 0
+				for _, line := range rec.all() {
 					if strings.HasPrefix(line, "ack") {
 						acked++
 					} else {
-						back++
+						released++
 					}
 				}
-				if acked != tc.acked || back != tc.back || r.ReceivedCount() != 5 {
-					t.Errorf("acked %d, given back %d of %d", acked, back, r.ReceivedCount())
+				if acked != tc.acked || released != tc.released || r.ReceivedCount() != 5 {
+					t.Errorf("acked %d, released %d of %d", acked, released, r.ReceivedCount())
 				}
 			})
 		})
 	}
 }
 
-// A task that a slot takes after Stop is given back and not run.
-func TestTaskAfterStopIsNotRun(t *testing.T) {
+// A task that a slot receives after Stop is released instead of executed.
+func TestExecute_ReleasesTasksAfterStop(t *testing.T) {
 	t.Parallel()
 	for range 50 {
-		j := &journal{}
+		rec := &recorder{}
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 4})
 		r.Stop(errBoom)
 		in := make(chan *pipeline.Delivery, 4)
-		for _, d := range deliveries(j, 4) {
+		for _, d := range deliveries(rec, 4) {
 			in <- d
 		}
 		stage := stages.Execute(r, runner(func(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome, error) {
-			t.Error("a task was run")
+			t.Error("a task was executed after Stop")
 			return pipeline.Outcome{}, nil
 		}))
 		if err := stage(r.Phases().Fetch, in, nil); err != nil {
 			t.Fatal(err)
 		}
-		if taken := 4 - len(in); len(j.all()) != taken {
-			t.Errorf("%d were taken, and %q", taken, j.all())
+		if taken := 4 - len(in); len(rec.all()) != taken {
+			t.Errorf("%d deliveries received, requests %q", taken, rec.all())
 		}
 		if err := r.Wait(); err != nil {
 			t.Fatal(err)
@@ -179,14 +180,14 @@ func TestTaskAfterStopIsNotRun(t *testing.T) {
 	}
 }
 
-// result is what a function returns for a task.
+// result is the return value of a function.
 type result struct {
 	retry bool
 	json  string
 	err   error
 }
 
-// wait is a task that ends when it is asked to.
+// wait is a function that returns when its context is done.
 func wait(ctx context.Context) result {
 	<-ctx.Done()
 	return result{err: ctx.Err()}
@@ -195,44 +196,44 @@ func wait(ctx context.Context) result {
 func TestRunnerFunc(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		name  string
-		f     func(ctx context.Context) result
-		work  bool // the Work phase ends while it runs
-		lose  bool // the lease is lost while it runs
-		want  pipeline.Outcome
-		cause error // of its context
+		name      string
+		f         func(ctx context.Context) result
+		terminate bool // the Terminate phase ends while it runs
+		loseLease bool // the lease is lost while it runs
+		want      pipeline.Outcome
+		cause     error // cause of the function's context
 	}{
 		{name: "a result", f: func(context.Context) result { return result{json: `{"a":1e400}`} }, want: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(`{"a":1e400}`)}},
 		{name: "a retry", f: func(context.Context) result { return result{retry: true, json: `"x"`} }, want: pipeline.Outcome{Kind: pipeline.Completed, RetryRequested: true, Result: []byte(`"x"`)}},
 		{name: "an error", f: func(context.Context) result { return result{err: errBoom} }, want: pipeline.Outcome{Kind: pipeline.Exception, Exception: "boom"}},
-		{name: "a panic", f: func(context.Context) result { panic("so bad") }, want: pipeline.Outcome{Kind: pipeline.Exception, Exception: "so bad"}},
-		{name: "interrupted", work: true, f: wait, want: pipeline.Outcome{Kind: pipeline.Interrupted}, cause: errBoom},
-		{name: "finished all the same", work: true, f: func(ctx context.Context) result { <-ctx.Done(); return result{json: "1"} }, want: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte("1")}, cause: errBoom},
-		{name: "lease lost", lose: true, f: wait, want: pipeline.Outcome{Kind: pipeline.LeaseLost}, cause: pipeline.ErrLeaseLost},
-		{name: "lease lost, and finished all the same", lose: true, f: func(ctx context.Context) result { <-ctx.Done(); return result{json: "1"} }, want: pipeline.Outcome{Kind: pipeline.LeaseLost}, cause: pipeline.ErrLeaseLost},
+		{name: "a panic", f: func(context.Context) result { panic("panic value") }, want: pipeline.Outcome{Kind: pipeline.Exception, Exception: "panic value"}},
+		{name: "interrupted", terminate: true, f: wait, want: pipeline.Outcome{Kind: pipeline.Interrupted}, cause: errBoom},
+		{name: "completed after the Terminate phase", terminate: true, f: func(ctx context.Context) result { <-ctx.Done(); return result{json: "1"} }, want: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte("1")}, cause: errBoom},
+		{name: "lease lost", loseLease: true, f: wait, want: pipeline.Outcome{Kind: pipeline.LeaseLost}, cause: pipeline.ErrLeaseLost},
+		{name: "completed after the lease was lost", loseLease: true, f: func(ctx context.Context) result { <-ctx.Done(); return result{json: "1"} }, want: pipeline.Outcome{Kind: pipeline.LeaseLost}, cause: pipeline.ErrLeaseLost},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			work, endWork := context.WithCancelCause(t.Context())
-			defer endWork(nil)
-			d := deliveries(&journal{}, 1)[0]
+			terminate, endTerminate := context.WithCancelCause(t.Context())
+			defer endTerminate(nil)
+			d := deliveries(&recorder{}, 1)[0]
 			run := stages.RunnerFunc(func(ctx context.Context, task pipeline.Task) (bool, []byte, error) {
 				if task.ID != "0" {
 					t.Errorf("task %q", task.ID)
 				}
-				if tc.work {
-					endWork(errBoom)
+				if tc.terminate {
+					endTerminate(errBoom)
 				}
-				if tc.lose {
+				if tc.loseLease {
 					d.MarkLeaseLost(errors.New("gone"))
 				}
 				res := tc.f(ctx)
 				if tc.cause != nil && !errors.Is(context.Cause(ctx), tc.cause) {
-					t.Errorf("the context's cause is %v", context.Cause(ctx))
+					t.Errorf("context cause %v", context.Cause(ctx))
 				}
 				return res.retry, []byte(res.json), res.err
 			})
-			got, err := run.Run(pipeline.Phases{Terminate: work}, 0, d)
+			got, err := run.Run(pipeline.Phases{Terminate: terminate}, 0, d)
 			if err != nil {
 				t.Fatal(err)
 			}

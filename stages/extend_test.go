@@ -13,31 +13,31 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// kept is a lease whose renewals a test decides on.
-type kept struct {
+// controlledLease is a lease for which a test controls the responses.
+type controlledLease struct {
 	mu       sync.Mutex
 	received time.Time
-	expires  time.Time // as the source has it
-	extended []time.Duration
-	answer   func(ctx context.Context, n int) error // to the n-th renewal, from 1; nil: it succeeds
-	released time.Duration                          // when, since received
-	ack      func()                                 // an acknowledgment waits for it
+	expires  time.Time                              // according to the source
+	extended []time.Duration                        // time from receiving to each extension
+	respond  func(ctx context.Context, n int) error // returns the error of the n-th extension, from 1; nil means success
+	released time.Duration                          // time from receiving to releasing
+	ack      func()                                 // called by Ack; may block
 }
 
-func newKept(lasts time.Duration, answer func(context.Context, int) error) *kept {
+func newControlledLease(duration time.Duration, respond func(context.Context, int) error) *controlledLease {
 	now := time.Now()
-	return &kept{received: now, expires: now.Add(lasts), answer: answer}
+	return &controlledLease{received: now, expires: now.Add(duration), respond: respond}
 }
 
-func (k *kept) ExpiresAt() time.Time { return k.received.Add(k.expires.Sub(k.received)) }
+func (k *controlledLease) ExpiresAt() time.Time { return k.received.Add(k.expires.Sub(k.received)) }
 
-func (k *kept) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
+func (k *controlledLease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
 	k.mu.Lock()
 	k.extended = append(k.extended, time.Since(k.received))
 	n := len(k.extended)
 	k.mu.Unlock()
-	if k.answer != nil {
-		if err := k.answer(ctx, n); err != nil {
+	if k.respond != nil {
+		if err := k.respond(ctx, n); err != nil {
 			return time.Time{}, err
 		}
 	}
@@ -47,14 +47,14 @@ func (k *kept) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
 	return k.expires, nil
 }
 
-func (k *kept) Ack(context.Context) error {
+func (k *controlledLease) Ack(context.Context) error {
 	if k.ack != nil {
 		k.ack()
 	}
 	return nil
 }
 
-func (k *kept) Release(context.Context, time.Duration) error {
+func (k *controlledLease) Release(context.Context, time.Duration) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.released = time.Since(k.received)
@@ -62,20 +62,20 @@ func (k *kept) Release(context.Context, time.Duration) error {
 	return nil
 }
 
-func (k *kept) renewals() []time.Duration {
+func (k *controlledLease) extensions() []time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return append([]time.Duration(nil), k.extended...)
 }
 
-func (k *kept) held() bool {
+func (k *controlledLease) isHeld() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return time.Now().Before(k.expires)
 }
 
-// pass passes deliveries through an Extender's stage, to nobody, in a bubble of
-// package synctest: time passes when all wait for it.
+// pass sends deliveries through the stage of an Extender and drops the output. It is called
+// in a synctest bubble.
 func pass(t *testing.T, opts stages.ExtendOptions, ds ...*pipeline.Delivery) *stages.Extender {
 	t.Helper()
 	x := stages.NewExtender(opts)
@@ -96,8 +96,8 @@ func pass(t *testing.T, opts stages.ExtendOptions, ds ...*pipeline.Delivery) *st
 	return x
 }
 
-// later lets time pass, and what comes of it, in a bubble.
-func later(d time.Duration) {
+// advance waits for d, and until everything else in the synctest bubble is blocked.
+func advance(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
@@ -108,65 +108,64 @@ func delivery(id string, l pipeline.Lease) *pipeline.Delivery {
 
 const leaseTime = time.Minute
 
-// A task that takes many leases keeps its own, and each renewal comes well before
-// the end of the one before.
-func TestExtendKeepsALongTask(t *testing.T) {
+// The lease of a long task is extended again and again, each time well before it expires.
+func TestExtender_ExtendsLeaseOfLongTask(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKept(30*time.Second, nil)
+		k := newControlledLease(30*time.Second, nil)
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
 		for range 600 {
-			later(time.Second)
-			if !k.held() {
-				t.Fatal("the lease has run out")
+			advance(time.Second)
+			if !k.isHeld() {
+				t.Fatal("the lease has expired")
 			}
 		}
 		if isLost(d) {
-			t.Error("it counts as lost")
+			t.Error("the delivery is lost")
 		}
-		n := len(k.renewals())
+		n := len(k.extensions())
 		if n < 600/36 || n > 600/24+2 {
-			t.Errorf("%d renewals in 10 minutes of a lease of 1", n)
+			t.Errorf("%d extensions of a lease of 1 minute in 10 minutes", n)
 		}
 		if err := d.Ack(t.Context()); err != nil {
 			t.Error(err)
 		}
-		later(time.Hour)
-		if after := len(k.renewals()); after != n {
-			t.Errorf("%d renewals after the end", after-n)
+		advance(time.Hour)
+		if after := len(k.extensions()); after != n {
+			t.Errorf("%d extensions after settling", after-n)
 		}
 	})
 }
 
-// Many leases that began together are not renewed together for ever.
-func TestExtendSpreadsRenewals(t *testing.T) {
+// Leases that begin at the same time are extended at different times.
+func TestExtender_SpreadsExtensions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var ds []*pipeline.Delivery
-		var ks []*kept
+		var ks []*controlledLease
 		for i := range 50 {
-			k := newKept(leaseTime, nil)
+			k := newControlledLease(leaseTime, nil)
 			ks, ds = append(ks, k), append(ds, delivery(fmt.Sprint(i), k))
 		}
 		pass(t, stages.ExtendOptions{}, ds...)
-		later(37 * time.Second)
+		advance(37 * time.Second)
 		first, last := time.Hour, time.Duration(0)
 		for _, k := range ks {
-			at := k.renewals()[0]
+			at := k.extensions()[0]
 			first, last = min(first, at), max(last, at)
 		}
 		if first < 24*time.Second || last > 36*time.Second || last-first < 6*time.Second {
-			t.Errorf("the first renewals came between %v and %v", first, last)
+			t.Errorf("the first extensions were between %v and %v", first, last)
 		}
 	})
 }
 
-// What fails is tried again, and the task is not lost by it.
-func TestExtendTriesAgain(t *testing.T) {
+// A failed extension is retried and does not lose the lease.
+func TestExtender_RetriesFailedExtensions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKept(leaseTime, func(_ context.Context, n int) error {
+		k := newControlledLease(leaseTime, func(_ context.Context, n int) error {
 			if n < 5 {
 				return errors.New("no route to host")
 			}
@@ -174,126 +173,127 @@ func TestExtendTriesAgain(t *testing.T) {
 		})
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
-		later(2 * leaseTime)
-		if isLost(d) || !k.held() {
-			t.Errorf("lost after %v", k.renewals())
+		advance(2 * leaseTime)
+		if isLost(d) || !k.isHeld() {
+			t.Errorf("lost after extensions at %v", k.extensions())
 		}
 	})
 }
 
-// A lease that cannot be renewed is lost at its end and not before, also where the
-// source does not answer at all.
-func TestExtendLosesAtTheEnd(t *testing.T) {
+// If a lease cannot be extended, the delivery is lost when the lease expires and not
+// before, even if the source does not respond.
+func TestExtender_LosesLeaseWhenItExpires(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]func(context.Context, int) error{
+	for name, respond := range map[string]func(context.Context, int) error{
 		"errors": func(context.Context, int) error { return errors.New("no route to host") },
 		"hangs":  func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				k := newKept(leaseTime, answer)
+				k := newControlledLease(leaseTime, respond)
 				d := delivery("a", k)
 				pass(t, stages.ExtendOptions{}, d)
-				later(leaseTime - time.Second)
+				advance(leaseTime - time.Second)
 				if isLost(d) {
-					t.Fatal("it is lost before the end of its lease")
+					t.Fatal("lost before the lease expired")
 				}
-				later(2 * time.Second)
+				advance(2 * time.Second)
 				if !isLost(d) {
-					t.Fatalf("it is not lost, %v after the end of its lease", time.Second)
+					t.Fatalf("not lost %v after the lease expired", time.Second)
 				}
-				if n := len(k.renewals()); n > 40 {
-					t.Errorf("%d attempts", n)
+				if n := len(k.extensions()); n > 40 {
+					t.Errorf("%d attempts, want at most 40", n)
 				}
 			})
 		})
 	}
 }
 
-func TestExtendLosesWhatTheSourceHasTakenBack(t *testing.T) {
+// If the source reports that a lease is lost, the delivery is lost.
+func TestExtender_LosesLeaseThatSourceReportsLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKept(leaseTime, func(context.Context, int) error { return fmt.Errorf("gone: %w", pipeline.ErrLeaseLost) })
+		k := newControlledLease(leaseTime, func(context.Context, int) error { return fmt.Errorf("gone: %w", pipeline.ErrLeaseLost) })
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
-		later(37 * time.Second)
+		advance(37 * time.Second)
 		if !isLost(d) {
-			t.Fatal("it is not lost")
+			t.Fatal("the delivery is not lost")
 		}
-		later(time.Hour)
-		if n := len(k.renewals()); n != 1 {
-			t.Errorf("%d renewals", n)
+		advance(time.Hour)
+		if n := len(k.extensions()); n != 1 {
+			t.Errorf("%d extensions, want 1", n)
 		}
 	})
 }
 
-// What is held longer than a task can take is let go, for somebody else.
-func TestExtendLetsGo(t *testing.T) {
+// After MaxHold the lease is left to expire.
+func TestExtender_MaxHold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKept(leaseTime, nil)
+		k := newControlledLease(leaseTime, nil)
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{MaxHold: 10 * time.Minute}, d)
-		later(10 * time.Minute)
-		if isLost(d) || !k.held() {
-			t.Fatal("it is lost too early")
+		advance(10 * time.Minute)
+		if isLost(d) || !k.isHeld() {
+			t.Fatal("the delivery is lost too early")
 		}
-		later(2 * time.Minute)
-		if !isLost(d) || k.held() {
-			t.Error("it is still held")
+		advance(2 * time.Minute)
+		if !isLost(d) || k.isHeld() {
+			t.Error("the lease is still held")
 		}
 	})
 }
 
-// A renewal that is under way when the task is released does not come after it.
-func TestExtendDoesNotUndoARelease(t *testing.T) {
+// A release waits for an extension in flight, which would undo it.
+func TestExtender_NoExtensionAfterRelease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ended := false
-		k := newKept(leaseTime, func(ctx context.Context, _ int) error {
+		k := newControlledLease(leaseTime, func(ctx context.Context, _ int) error {
 			<-ctx.Done()
-			<-time.After(time.Second) // as long as the network takes to see that
+			<-time.After(time.Second) // the network reports the cancellation late
 			ended = true
 			return ctx.Err()
 		})
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
-		later(37 * time.Second)
+		advance(37 * time.Second)
 		if err := d.Release(t.Context(), 0); err != nil || !ended {
-			t.Errorf("released (%v), and the renewal has ended: %v", err, ended)
+			t.Errorf("release error %v, extension ended %v", err, ended)
 		}
 		if k.released < 38*time.Second || isLost(d) {
-			t.Errorf("released after %v; lost: %v", k.released, isLost(d))
+			t.Errorf("released after %v, lost %v", k.released, isLost(d))
 		}
 	})
 }
 
-// An acknowledgment that takes longer than the lease does not lose the task.
-func TestExtendKeepsWhatIsBeingAcknowledged(t *testing.T) {
+// The lease is extended during an acknowledgment that takes longer than the lease.
+func TestExtender_ExtendsLeaseDuringAck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKept(leaseTime, nil)
+		k := newControlledLease(leaseTime, nil)
 		k.ack = func() { <-time.After(5 * leaseTime) }
 		d := delivery("a", k)
 		pass(t, stages.ExtendOptions{}, d)
 		if err := d.Ack(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if !k.held() {
-			t.Error("the lease ran out meanwhile")
+		if !k.isHeld() {
+			t.Error("the lease expired during the acknowledgment")
 		}
-		n := len(k.renewals())
-		later(time.Hour)
-		if len(k.renewals()) != n {
-			t.Error("it is renewed after the end")
+		n := len(k.extensions())
+		advance(time.Hour)
+		if len(k.extensions()) != n {
+			t.Error("the lease was extended after settling")
 		}
 	})
 }
 
-// What waits for a slot is renewed too, however much it is, and goes back when the
-// stage is told to end.
-func TestExtendKeepsWhatWaits(t *testing.T) {
+// The leases of waiting tasks are extended, whatever their number, and the tasks are
+// released when the stage ends.
+func TestExtender_ExtendsLeasesOfWaitingTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		x := stages.NewExtender(stages.ExtendOptions{})
@@ -302,15 +302,15 @@ func TestExtendKeepsWhatWaits(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- x.Stage()(ctx, in, out) }()
-		var ks []*kept
-		for i := range 100 { // nobody takes them
-			ks = append(ks, newKept(leaseTime, nil))
+		var ks []*controlledLease
+		for i := range 100 { // the output is not received
+			ks = append(ks, newControlledLease(leaseTime, nil))
 			in <- delivery(fmt.Sprint(i), ks[i])
 		}
-		later(10 * leaseTime)
+		advance(10 * leaseTime)
 		for i, k := range ks {
-			if !k.held() {
-				t.Fatalf("task %d has run out", i)
+			if !k.isHeld() {
+				t.Fatalf("the lease of task %d has expired", i)
 			}
 		}
 		if first := <-out; first.Task.ID != "0" {
@@ -321,25 +321,25 @@ func TestExtendKeepsWhatWaits(t *testing.T) {
 			t.Error(err)
 		}
 		for i, k := range ks[1:] {
-			if k.released == 0 || k.held() {
+			if k.released == 0 || k.isHeld() {
 				t.Errorf("task %d was not released", i+1)
 			}
 		}
 	})
 }
 
-// Close returns when no renewal is under way, and there is none after it.
-func TestExtendClose(t *testing.T) {
+// Close waits until no extension is in flight, and none follows.
+func TestExtender_Close(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKept(leaseTime, func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() })
+		k := newControlledLease(leaseTime, func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() })
 		d := delivery("a", k)
 		x := pass(t, stages.ExtendOptions{}, d, delivery("local", nil))
-		later(37 * time.Second)
+		advance(37 * time.Second)
 		x.Close()
-		later(time.Hour)
-		if n := len(k.renewals()); n != 1 || isLost(d) {
-			t.Errorf("%d renewals, lost: %v", n, isLost(d))
+		advance(time.Hour)
+		if n := len(k.extensions()); n != 1 || isLost(d) {
+			t.Errorf("%d extensions, want 1; lost %v", n, isLost(d))
 		}
 	})
 }

@@ -12,31 +12,31 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// journal is what a fake provider and a fake sink were told, in order.
-type journal struct {
+// recorder records the requests to a fake provider and the events in a fake sink, in order.
+type recorder struct {
 	mu     sync.Mutex
 	lines  []string
 	events []pipeline.Event
 	closed int
 }
 
-func (j *journal) add(format string, args ...any) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.lines = append(j.lines, fmt.Sprintf(format, args...))
+func (rec *recorder) add(format string, args ...any) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.lines = append(rec.lines, fmt.Sprintf(format, args...))
 }
 
-// all returns the lines so far.
-func (j *journal) all() []string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return append([]string(nil), j.lines...)
+// all returns the recorded lines.
+func (rec *recorder) all() []string {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return append([]string(nil), rec.lines...)
 }
 
-// count is how often line was told.
-func (j *journal) count(line string) int {
+// count returns how often line was recorded.
+func (rec *recorder) count(line string) int {
 	n := 0
-	for _, l := range j.all() {
+	for _, l := range rec.all() {
 		if l == line {
 			n++
 		}
@@ -44,13 +44,13 @@ func (j *journal) count(line string) int {
 	return n
 }
 
-// lease writes to a journal what becomes of its task.
+// lease records the requests for its task.
 type lease struct {
-	j      *journal
+	rec    *recorder
 	id     string
 	local  bool // never expires
 	ackErr error
-	hang   <-chan struct{} // an ack that takes until then
+	hang   <-chan struct{} // Ack blocks until it is closed
 }
 
 func (l lease) Ack(ctx context.Context) error {
@@ -63,7 +63,7 @@ func (l lease) Ack(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	l.j.add("ack %s", l.id)
+	l.rec.add("ack %s", l.id)
 	return l.ackErr
 }
 
@@ -71,7 +71,7 @@ func (l lease) Release(ctx context.Context, delay time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	l.j.add("release %s %v", l.id, delay)
+	l.rec.add("release %s %v", l.id, delay)
 	return l.ackErr
 }
 
@@ -86,9 +86,9 @@ func (l lease) ExpiresAt() time.Time {
 	return time.Unix(1<<40, 0)
 }
 
-// source hands out n tasks, or without end for n < 0.
+// source returns n tasks, or an infinite number of tasks if n is negative.
 type source struct {
-	j        *journal
+	rec      *recorder
 	n        int
 	local    bool
 	received int
@@ -102,7 +102,7 @@ func (s *source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 	var ds []*pipeline.Delivery
 	for len(ds) < limit && (s.n < 0 || s.received < s.n) {
 		id := fmt.Sprint(s.received)
-		d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, lease{j: s.j, id: id, local: s.local}, 1)
+		d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, lease{rec: s.rec, id: id, local: s.local}, 1)
 		if s.each != nil {
 			s.each(s.received, d)
 		}
@@ -116,15 +116,15 @@ func (s *source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 }
 
 func (s *source) Close(context.Context) error {
-	s.j.mu.Lock()
-	defer s.j.mu.Unlock()
-	s.j.closed++
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	s.rec.closed++
 	return nil
 }
 
-// sink keeps events, and writes to the journal which.
+// sink records events.
 type sink struct {
-	j     *journal
+	rec   *recorder
 	write func(events []pipeline.Event) error // may be nil
 }
 
@@ -137,18 +137,18 @@ func (s sink) Write(ctx context.Context, events []pipeline.Event) error {
 			return err
 		}
 	}
-	s.j.mu.Lock()
-	defer s.j.mu.Unlock()
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
 	for _, e := range events {
-		s.j.lines = append(s.j.lines, fmt.Sprintf("event %s %s", e.TaskID, e.Type))
-		s.j.events = append(s.j.events, e)
+		s.rec.lines = append(s.rec.lines, fmt.Sprintf("event %s %s", e.TaskID, e.Type))
+		s.rec.events = append(s.rec.events, e)
 	}
 	return nil
 }
 
 func (s sink) Close(context.Context) error { return nil }
 
-// through runs one stage on items, outside of a run, and returns what comes out.
+// through runs one stage on items, outside of a run, and returns its output.
 func through[In, Out pipeline.Item](t *testing.T, stage pipeline.Stage[In, Out], items []In) []Out {
 	t.Helper()
 	in, out := make(chan In, len(items)), make(chan Out, len(items))
@@ -167,12 +167,12 @@ func through[In, Out pipeline.Item](t *testing.T, stage pipeline.Stage[In, Out],
 	return got
 }
 
-// deliveries returns n deliveries on one journal.
-func deliveries(j *journal, n int) []*pipeline.Delivery {
+// deliveries returns n deliveries whose leases use the same recorder.
+func deliveries(rec *recorder, n int) []*pipeline.Delivery {
 	ds := make([]*pipeline.Delivery, n)
 	for i := range ds {
 		id := fmt.Sprint(i)
-		ds[i] = pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, lease{j: j, id: id}, 1)
+		ds[i] = pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, lease{rec: rec, id: id}, 1)
 	}
 	return ds
 }

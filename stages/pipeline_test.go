@@ -13,37 +13,36 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// Whatever the tasks come to, and however the run ends, each delivery is settled
-// once, in the way that its event says, and there is an event for each task that
-// is counted as told.
-func TestWholePipeline(t *testing.T) {
+// Whatever the tasks do, and however the run ends, each delivery is settled once and
+// consistently with its event, and each task that is counted as reported has an event.
+func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 60).Draw(t, "tasks")
 		local := rapid.Bool().Draw(t, "local")
 		skip := rapid.Int64Range(0, 10).Draw(t, "skip")
 		limit := rapid.Int64Range(-1, 60).Draw(t, "limit")
-		// What each task does: a kind, or lose, panic, fail, stop or kill.
-		acts := rapid.SliceOfN(rapid.SampledFrom([]string{
+		// The action of each task: an outcome, or lose, panic, fail, stop or kill.
+		actions := rapid.SliceOfN(rapid.SampledFrom([]string{
 			"completed", "completed", "retry", "exception", "timed out", "exited", "panic", "lose", "lose late",
 			"completed", "completed", "retry", "exception", "timed out", "exited", "panic", "lose", "lose late",
 			"fail", "stop", "kill",
-		}), n, n).Draw(t, "acts")
+		}), n, n).Draw(t, "actions")
 		sinkFailsAt := rapid.IntRange(0, 200).Draw(t, "sink fails at")
 		opts := stages.RetryOptions{
 			OnExit: rapid.Bool().Draw(t, "on exit"), OnException: rapid.Bool().Draw(t, "on exception"), OnTimeout: rapid.Bool().Draw(t, "on timeout"),
 		}
 
-		j := &journal{}
-		held := make(map[string]*pipeline.Delivery)
-		src := &source{j: j, n: n, local: local, each: func(_ int, d *pipeline.Delivery) { held[d.Task.ID] = d }}
-		r := pipeline.New(context.Background(), pipeline.Options{Slots: rapid.IntRange(1, 5).Draw(t, "slots"), Prefetch: rapid.IntRange(0, 5).Draw(t, "ahead")})
+		rec := &recorder{}
+		received := make(map[string]*pipeline.Delivery)
+		src := &source{rec: rec, n: n, local: local, each: func(_ int, d *pipeline.Delivery) { received[d.Task.ID] = d }}
+		r := pipeline.New(context.Background(), pipeline.Options{Slots: rapid.IntRange(1, 5).Draw(t, "slots"), Prefetch: rapid.IntRange(0, 5).Draw(t, "prefetch")})
 		run := runner(func(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
 			var i int
 			if _, err := fmt.Sscan(d.Task.ID, &i); err != nil {
 				return pipeline.Outcome{}, err
 			}
-			switch acts[i] {
+			switch actions[i] {
 			case "retry":
 				return pipeline.Outcome{Kind: pipeline.Completed, RetryRequested: true}, nil
 			case "exception":
@@ -72,7 +71,7 @@ func TestWholePipeline(t *testing.T) {
 		})
 		written := 0
 		failed := false
-		s := sink{j: j, write: func(events []pipeline.Event) error {
+		s := sink{rec: rec, write: func(events []pipeline.Event) error {
 			if written += len(events); written > sinkFailsAt {
 				failed = true
 				return errBoom
@@ -81,30 +80,30 @@ func TestWholePipeline(t *testing.T) {
 		}}
 		var tally stages.Stats
 
-		tasks := pipeline.Via(pipeline.From(r, "source", src), "window", stages.SkipLimit(skip, limit))
+		tasks := pipeline.Via(pipeline.From(r, "source", src), "skip/limit", stages.SkipLimit(skip, limit))
 		results := pipeline.Via(tasks, "execute", stages.Execute(r, run))
-		judgments := pipeline.Via(results, "classify", stages.Classify(opts))
-		pipeline.To(judgments, "settle", stages.Settle(s, stages.SettleOptions{Tally: &tally}))
+		decisions := pipeline.Via(results, "classify", stages.Classify(opts))
+		pipeline.To(decisions, "settle", stages.Settle(s, stages.SettleOptions{Tally: &tally}))
 		err := r.Wait()
 
 		if err != nil && !errors.Is(err, errBoom) {
 			t.Fatalf("error %v", err)
 		}
 		if failed && err == nil {
-			t.Fatal("the sink failed, and there is no error")
+			t.Fatal("the sink failed, but Wait returned no error")
 		}
-		if told := tally.Counts().Reported(); int64(len(j.events)) != told {
-			t.Errorf("%d events, %d told", len(j.events), told)
+		if reported := tally.Counts().Reported(); int64(len(rec.events)) != reported {
+			t.Errorf("%d events, %d tasks counted as reported", len(rec.events), reported)
 		}
 		events := make(map[string]pipeline.Event)
-		for _, e := range j.events {
+		for _, e := range rec.events {
 			if _, twice := events[e.TaskID]; twice {
-				t.Errorf("two events tell of task %s", e.TaskID)
+				t.Errorf("two events for task %s", e.TaskID)
 			}
 			events[e.TaskID] = e
 		}
 		settled := make(map[string]string)
-		for i, line := range j.all() {
+		for i, line := range rec.all() {
 			words := strings.Fields(line)
 			if words[0] == "event" {
 				continue
@@ -113,36 +112,36 @@ func TestWholePipeline(t *testing.T) {
 				t.Errorf("task %s: %s, then %s", words[1], before, words[0])
 			}
 			settled[words[1]] = words[0]
-			if e, ok := events[words[1]]; ok && indexOf(j.all(), "event "+words[1]+" "+string(e.Type)) > i {
-				t.Errorf("task %s was settled before it was told of", words[1])
+			if e, ok := events[words[1]]; ok && indexOf(rec.all(), "event "+words[1]+" "+string(e.Type)) > i {
+				t.Errorf("task %s was settled before it was reported", words[1])
 			}
 		}
-		for id, d := range held {
+		for id, d := range received {
 			if !d.Settled() {
 				t.Errorf("task %s is not settled", id)
 			}
 			var i int64
 			_, _ = fmt.Sscan(id, &i)
-			e, told := events[id]
-			want := "" // lost or skipped: the source is told nothing
-			switch lost := strings.HasPrefix(acts[i], "lose") && isLost(d); {
-			case told && lost, lost:
-			case told && e.Retry, !told && settled[id] != "":
+			e, reported := events[id]
+			want := "" // lost or skipped: no request to the source
+			switch lost := strings.HasPrefix(actions[i], "lose") && isLost(d); {
+			case reported && lost, lost:
+			case reported && e.Retry, !reported && settled[id] != "":
 				want = "release"
-			case told:
+			case reported:
 				want = "ack"
 			case i >= skip:
 				want = "release"
 			}
 			if settled[id] != want {
-				t.Errorf("task %s (%s, told %v): settled by %q, want %q", id, acts[i], told, settled[id], want)
+				t.Errorf("task %s (%s, reported %v): settled by %q, want %q", id, actions[i], reported, settled[id], want)
 			}
 		}
 		if limit >= 0 && tally.Counts().Reported() > limit {
-			t.Errorf("%d told, limit %d", tally.Counts().Reported(), limit)
+			t.Errorf("%d tasks reported, limit %d", tally.Counts().Reported(), limit)
 		}
-		if j.closed != 1 {
-			t.Errorf("the source was closed %d times", j.closed)
+		if rec.closed != 1 {
+			t.Errorf("the source was closed %d times", rec.closed)
 		}
 	})
 }

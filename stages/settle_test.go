@@ -18,25 +18,25 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// judged is a delivery with an outcome of that kind and a verdict on it.
-func judged(l lease, kind pipeline.OutcomeKind, verdict pipeline.Verdict) pipeline.Decision {
+// decision returns a delivery with an outcome and a verdict.
+func decision(l lease, kind pipeline.OutcomeKind, verdict pipeline.Verdict) pipeline.Decision {
 	d := pipeline.NewDelivery(pipeline.Task{ID: l.id, Data: []byte(`{}`)}, l, 1)
 	return pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: kind}, Verdict: verdict}
 }
 
-// settle runs Settle on js, which are all there when it begins.
-func settle(t *testing.T, s pipeline.Sink, opts stages.SettleOptions, js ...pipeline.Decision) error {
+// settle runs Settle on ds, which are all in the input channel at the start.
+func settle(t *testing.T, s pipeline.Sink, opts stages.SettleOptions, ds ...pipeline.Decision) error {
 	t.Helper()
-	in := make(chan pipeline.Decision, len(js))
-	for _, j := range js {
-		in <- j
+	in := make(chan pipeline.Decision, len(ds))
+	for _, d := range ds {
+		in <- d
 	}
 	close(in)
 	return stages.Settle(s, opts)(t.Context(), in)
 }
 
-// What is told, then what is settled: never the other way round.
-func TestSettle(t *testing.T) {
+// The event is always written before the task is settled.
+func TestSettle_EventBeforeSettlement(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		kind    pipeline.OutcomeKind
@@ -58,16 +58,16 @@ func TestSettle(t *testing.T) {
 		for _, local := range []bool{false, true} {
 			t.Run(fmt.Sprint(tc.kind, " ", tc.verdict, " local ", local), func(t *testing.T) {
 				t.Parallel()
-				j := &journal{}
+				rec := &recorder{}
 				now := time.Unix(1000, 0)
 				opts := stages.SettleOptions{Hostname: "here", RetryDelay: 7 * time.Second, Now: func() time.Time { return now }}
-				if err := settle(t, sink{j: j}, opts, judged(lease{j: j, id: "0", local: local}, tc.kind, tc.verdict)); err != nil {
+				if err := settle(t, sink{rec: rec}, opts, decision(lease{rec: rec, id: "0", local: local}, tc.kind, tc.verdict)); err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(tc.want, j.all()); diff != "" {
+				if diff := cmp.Diff(tc.want, rec.all()); diff != "" {
 					t.Error(diff)
 				}
-				for _, e := range j.events {
+				for _, e := range rec.events {
 					if e.Hostname != "here" || !e.Time.Equal(now) || e.Retry != (tc.verdict == pipeline.Retry) || e.Attempt != 1 {
 						t.Errorf("%+v", e)
 					}
@@ -77,19 +77,19 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// No event is written for a task whose lease was lost while it ran, or before the write.
-func TestSettleAfterTheLeaseWasLost(t *testing.T) {
+// No event is written for a task whose lease was lost while it ran or before the write.
+func TestSettle_NoEventAfterLeaseLost(t *testing.T) {
 	t.Parallel()
-	j := &journal{}
+	rec := &recorder{}
 	var log bytes.Buffer
-	lost := judged(lease{j: j, id: "0"}, pipeline.LeaseLost, pipeline.Release)
+	lost := decision(lease{rec: rec, id: "0"}, pipeline.LeaseLost, pipeline.Release)
 	lost.MarkLeaseLost(errors.New("gone"))
-	late := judged(lease{j: j, id: "1"}, pipeline.Completed, pipeline.Ack)
+	late := decision(lease{rec: rec, id: "1"}, pipeline.Completed, pipeline.Ack)
 	late.MarkLeaseLost(errors.New("gone"))
-	if err := settle(t, sink{j: j}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))}, lost, late); err != nil {
+	if err := settle(t, sink{rec: rec}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))}, lost, late); err != nil {
 		t.Fatal(err)
 	}
-	if all := j.all(); len(all) != 0 {
+	if all := rec.all(); len(all) != 0 {
 		t.Errorf("%q", all)
 	}
 	if n := strings.Count(log.String(), "result discarded"); n != 1 || !strings.Contains(log.String(), `"task_id":"1"`) {
@@ -97,26 +97,26 @@ func TestSettleAfterTheLeaseWasLost(t *testing.T) {
 	}
 }
 
-// A settlement that fails is logged, and the others go on.
-func TestFailingAckIsLogged(t *testing.T) {
+// A failed settlement is logged, and the others are not affected.
+func TestSettle_LogsFailedSettlement(t *testing.T) {
 	t.Parallel()
 	for _, local := range []bool{false, true} {
-		j := &journal{}
+		rec := &recorder{}
 		var log bytes.Buffer
-		err := settle(t, sink{j: j}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))},
-			judged(lease{j: j, id: "0", local: local}, pipeline.Completed, pipeline.Ack),
-			judged(lease{j: j, id: "1", local: local, ackErr: errBoom}, pipeline.Completed, pipeline.Ack),
-			judged(lease{j: j, id: "2", local: local, ackErr: errBoom}, pipeline.Exited, pipeline.Retry),
-			judged(lease{j: j, id: "3", local: local}, pipeline.Completed, pipeline.Ack))
+		err := settle(t, sink{rec: rec}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))},
+			decision(lease{rec: rec, id: "0", local: local}, pipeline.Completed, pipeline.Ack),
+			decision(lease{rec: rec, id: "1", local: local, ackErr: errBoom}, pipeline.Completed, pipeline.Ack),
+			decision(lease{rec: rec, id: "2", local: local, ackErr: errBoom}, pipeline.Exited, pipeline.Retry),
+			decision(lease{rec: rec, id: "3", local: local}, pipeline.Completed, pipeline.Ack))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := j.all(); len(got) != 8 {
+		if got := rec.all(); len(got) != 8 {
 			t.Errorf("%q", got)
 		}
 		for _, id := range []string{"1", "2"} {
 			if !strings.Contains(log.String(), `"task_id":"`+id+`"`) {
-				t.Errorf("task %s is not in the log %s", id, log.String())
+				t.Errorf("task %s is missing in the log %s", id, log.String())
 			}
 		}
 		if strings.Count(log.String(), "\n") != 2 || strings.Count(log.String(), "boom") != 2 {
@@ -125,17 +125,17 @@ func TestFailingAckIsLogged(t *testing.T) {
 	}
 }
 
-// Events that cannot be written end the run with an error that says so; the
-// tasks that they tell of are given back, and those told of before are not.
-func TestFailingSink(t *testing.T) {
+// If events cannot be written, the run fails with the error of the sink. Their tasks are
+// released; tasks whose events were written are not.
+func TestSettle_SinkFails(t *testing.T) {
 	t.Parallel()
 	for _, local := range []bool{false, true} {
 		t.Run(fmt.Sprint("local ", local), func(t *testing.T) {
 			t.Parallel()
-			j := &journal{}
-			told := 0
-			s := sink{j: j, write: func(events []pipeline.Event) error {
-				if told += len(events); told > 20 {
+			rec := &recorder{}
+			reported := 0
+			s := sink{rec: rec, write: func(events []pipeline.Event) error {
+				if reported += len(events); reported > 20 {
 					return errBoom
 				}
 				return nil
@@ -144,31 +144,31 @@ func TestFailingSink(t *testing.T) {
 			complete := runner(func(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome, error) {
 				return pipeline.Outcome{Kind: pipeline.Completed}, nil
 			})
-			results := pipeline.Via(pipeline.From(r, "source", &source{j: j, n: -1, local: local}), "execute", stages.Execute(r, complete))
+			results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: -1, local: local}), "execute", stages.Execute(r, complete))
 			pipeline.To(pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(s, stages.SettleOptions{}))
 			err := r.Wait()
 			if !errors.Is(err, errBoom) || !strings.Contains(err.Error(), "settle: ") || !strings.Contains(err.Error(), " events: ") {
 				t.Errorf("error %v", err)
 			}
 			for i := range r.ReceivedCount() {
-				events, acks, backs := j.count(fmt.Sprint("event ", i, " task_completed")), j.count(fmt.Sprint("ack ", i)), j.count(fmt.Sprint("release ", i, " 0s"))
-				if acks+backs != 1 || acks != events {
-					t.Errorf("task %d: %d events, %d acks, %d times given back", i, events, acks, backs)
+				events, acks, releases := rec.count(fmt.Sprint("event ", i, " task_completed")), rec.count(fmt.Sprint("ack ", i)), rec.count(fmt.Sprint("release ", i, " 0s"))
+				if acks+releases != 1 || acks != events {
+					t.Errorf("task %d: %d events, %d acks, %d releases", i, events, acks, releases)
 				}
 			}
 		})
 	}
 }
 
-// What has come while events were written goes out together, in order, and an
-// ack that takes its time keeps no event waiting.
-func TestEventsAreWrittenInBatches(t *testing.T) {
+// Events that arrive during a write are written together, in order. A slow acknowledgment
+// does not delay events.
+func TestSettle_WritesEventsInBatches(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		j := &journal{}
+		rec := &recorder{}
 		var sizes []int
 		first, hang := make(chan struct{}), make(chan struct{})
-		s := sink{j: j, write: func(events []pipeline.Event) error {
+		s := sink{rec: rec, write: func(events []pipeline.Event) error {
 			sizes = append(sizes, len(events))
 			if len(sizes) == 1 {
 				<-first
@@ -179,15 +179,15 @@ func TestEventsAreWrittenInBatches(t *testing.T) {
 		var tally stages.Stats
 		done := make(chan error)
 		go func() { done <- stages.Settle(s, stages.SettleOptions{Tally: &tally})(t.Context(), in) }()
-		in <- judged(lease{j: j, id: "0", hang: hang}, pipeline.Completed, pipeline.Ack)
+		in <- decision(lease{rec: rec, id: "0", hang: hang}, pipeline.Completed, pipeline.Ack)
 		synctest.Wait()
-		if told := tally.Counts().Reported(); told != 0 {
-			t.Errorf("%d are counted before their events are durable", told)
+		if reported := tally.Counts().Reported(); reported != 0 {
+			t.Errorf("%d tasks were counted before their events were durable", reported)
 		}
 		for i := 1; i <= 300; i++ {
-			in <- judged(lease{j: j, id: fmt.Sprint(i), hang: hang}, pipeline.Completed, pipeline.Ack)
+			in <- decision(lease{rec: rec, id: fmt.Sprint(i), hang: hang}, pipeline.Completed, pipeline.Ack)
 		}
-		if got := j.all(); len(got) != 0 {
+		if got := rec.all(); len(got) != 0 {
 			t.Errorf("%q before the first event was durable", got)
 		}
 		close(first)
@@ -195,7 +195,7 @@ func TestEventsAreWrittenInBatches(t *testing.T) {
 		if !slices.Equal(sizes, []int{1, 256, 44}) {
 			t.Errorf("batches of %v", sizes)
 		}
-		if got := j.all(); len(got) != 301 || slices.ContainsFunc(got, func(l string) bool { return !strings.HasPrefix(l, "event") }) {
+		if got := rec.all(); len(got) != 301 || slices.ContainsFunc(got, func(l string) bool { return !strings.HasPrefix(l, "event") }) {
 			t.Errorf("%d lines", len(got))
 		}
 		close(hang)
@@ -204,35 +204,35 @@ func TestEventsAreWrittenInBatches(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 301 {
-			if lines := j.all(); lines[i] != fmt.Sprint("event ", i, " task_completed") || j.count(fmt.Sprint("ack ", i)) != 1 {
-				t.Errorf("task %d: %s, %d acks", i, lines[i], j.count(fmt.Sprint("ack ", i)))
+			if lines := rec.all(); lines[i] != fmt.Sprint("event ", i, " task_completed") || rec.count(fmt.Sprint("ack ", i)) != 1 {
+				t.Errorf("task %d: %s, %d acks", i, lines[i], rec.count(fmt.Sprint("ack ", i)))
 			}
 		}
-		if told := tally.Counts().Reported(); told != 301 {
-			t.Errorf("%d counted", told)
+		if reported := tally.Counts().Reported(); reported != 301 {
+			t.Errorf("%d tasks counted, want 301", reported)
 		}
 	})
 }
 
-// A local task, whose lease never ends, is settled before the next is looked at.
-func TestLocalTasksAreSettledInLine(t *testing.T) {
+// A local task, whose lease never expires, is settled before the next batch is written.
+func TestSettle_LocalTasksInOrder(t *testing.T) {
 	t.Parallel()
-	j := &journal{}
+	rec := &recorder{}
 	in := make(chan pipeline.Decision)
 	done := make(chan error)
-	go func() { done <- stages.Settle(sink{j: j}, stages.SettleOptions{})(t.Context(), in) }()
+	go func() { done <- stages.Settle(sink{rec: rec}, stages.SettleOptions{})(t.Context(), in) }()
 	var want []string
 	for i := range 20 {
 		id := fmt.Sprint(i)
-		in <- judged(lease{j: j, id: id, local: true}, pipeline.Completed, pipeline.Ack)
+		in <- decision(lease{rec: rec, id: id, local: true}, pipeline.Completed, pipeline.Ack)
 		want = append(want, "event "+id+" task_completed", "ack "+id)
 	}
 	close(in)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	// Two may have been taken at once; each one's event still comes first.
-	got := j.all()
+	// Two tasks may have been in one batch; the event of each still comes first.
+	got := rec.all()
 	if len(got) != len(want) {
 		t.Fatalf("%q", got)
 	}
@@ -244,42 +244,42 @@ func TestLocalTasksAreSettledInLine(t *testing.T) {
 	}
 }
 
-// A sink whose time is over leaves nothing acknowledged.
-func TestSettleWhenItsTimeIsOver(t *testing.T) {
+// If the sink does not respond until the end of the Settle phase, no task is acknowledged.
+func TestSettle_SinkHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		j := &journal{}
+		rec := &recorder{}
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, SettleTimeout: 5 * time.Second})
-		hang := sink{j: j, write: func([]pipeline.Event) error {
+		hang := sink{rec: rec, write: func([]pipeline.Event) error {
 			<-r.Phases().Settle.Done()
 			return r.Phases().Settle.Err()
 		}}
 		complete := runner(func(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome, error) {
 			return pipeline.Outcome{Kind: pipeline.Completed}, nil
 		})
-		results := pipeline.Via(pipeline.From(r, "source", &source{j: j, n: 2}), "execute", stages.Execute(r, complete))
+		results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: 2}), "execute", stages.Execute(r, complete))
 		pipeline.To(pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(hang, stages.SettleOptions{}))
 		err := r.Wait()
-		var stuck *pipeline.ShutdownTimeoutError
-		if !errors.As(err, &stuck) || !slices.Contains(stuck.Stages, "settle") {
+		var timeout *pipeline.ShutdownTimeoutError
+		if !errors.As(err, &timeout) || !slices.Contains(timeout.Stages, "settle") {
 			t.Errorf("error %v", err)
 		}
-		if got := j.all(); len(got) != 0 {
+		if got := rec.all(); len(got) != 0 {
 			t.Errorf("%q", got)
 		}
 	})
 }
 
-func TestTally(t *testing.T) {
+func TestStats_Counts(t *testing.T) {
 	t.Parallel()
-	j := &journal{}
+	rec := &recorder{}
 	var tally stages.Stats
-	var js []pipeline.Decision
+	var ds []pipeline.Decision
 	add := func(n int, kind pipeline.OutcomeKind, v pipeline.Verdict, usage *pipeline.Usage) {
 		for range n {
-			jd := judged(lease{j: j, id: fmt.Sprint(len(js))}, kind, v)
-			jd.Outcome.Usage = usage
-			js = append(js, jd)
+			d := decision(lease{rec: rec, id: fmt.Sprint(len(ds))}, kind, v)
+			d.Outcome.Usage = usage
+			ds = append(ds, d)
 		}
 	}
 	add(1, pipeline.Completed, pipeline.Ack, nil)
@@ -289,7 +289,7 @@ func TestTally(t *testing.T) {
 	add(5, pipeline.Exited, pipeline.Ack, nil)
 	add(6, pipeline.Interrupted, pipeline.Release, nil)
 	add(7, pipeline.LeaseLost, pipeline.Release, nil)
-	if err := settle(t, sink{j: j}, stages.SettleOptions{Tally: &tally}, js...); err != nil {
+	if err := settle(t, sink{rec: rec}, stages.SettleOptions{Tally: &tally}, ds...); err != nil {
 		t.Fatal(err)
 	}
 	want := stages.Counts{
@@ -300,14 +300,14 @@ func TestTally(t *testing.T) {
 		t.Error(diff)
 	}
 	if c := tally.Counts(); c.Reported() != 15 || c.NotCompleted() != 12 {
-		t.Errorf("told %d, failed %d", c.Reported(), c.NotCompleted())
+		t.Errorf("Reported() = %d, NotCompleted() = %d, want 15 and 12", c.Reported(), c.NotCompleted())
 	}
-	if told := int64(len(j.events)); told != tally.Counts().Reported() {
-		t.Errorf("%d events", told)
+	if reported := int64(len(rec.events)); reported != tally.Counts().Reported() {
+		t.Errorf("%d events", reported)
 	}
 }
 
-// ClassifyAndSettle does to each task what the two stages do.
+// ClassifyAndSettle has the same effect as the two stages.
 func TestClassifyAndSettle(t *testing.T) {
 	t.Parallel()
 	retry := stages.RetryOptions{OnExit: true, MaxAttempts: 2}
@@ -324,7 +324,7 @@ func TestClassifyAndSettle(t *testing.T) {
 		return all
 	}
 	now := func() time.Time { return time.Unix(1, 0) }
-	told := func(run func(sink pipeline.Sink, in <-chan pipeline.Result) error) (events []string) {
+	eventsOf := func(run func(sink pipeline.Sink, in <-chan pipeline.Result) error) (events []string) {
 		in := make(chan pipeline.Result, 100)
 		all := results()
 		for _, r := range all {
@@ -341,15 +341,15 @@ func TestClassifyAndSettle(t *testing.T) {
 		}
 		for _, r := range all {
 			if !r.Settled() {
-				t.Errorf("task %s has not been settled", r.Task.ID)
+				t.Errorf("task %s is not settled", r.Task.ID)
 			}
 		}
 		return events
 	}
-	one := told(func(sink pipeline.Sink, in <-chan pipeline.Result) error {
+	one := eventsOf(func(sink pipeline.Sink, in <-chan pipeline.Result) error {
 		return stages.ClassifyAndSettle(sink, retry, stages.SettleOptions{Now: now})(t.Context(), in)
 	})
-	two := told(func(sink pipeline.Sink, in <-chan pipeline.Result) error {
+	two := eventsOf(func(sink pipeline.Sink, in <-chan pipeline.Result) error {
 		between := make(chan pipeline.Decision, 100)
 		if err := stages.Classify(retry)(t.Context(), in, between); err != nil {
 			return err
@@ -358,7 +358,7 @@ func TestClassifyAndSettle(t *testing.T) {
 		return stages.Settle(sink, stages.SettleOptions{Now: now})(t.Context(), between)
 	})
 	if len(one) != 8 || !slices.Equal(one, two) {
-		t.Errorf("in one\n%s\nand in two\n%s", strings.Join(one, "\n"), strings.Join(two, "\n"))
+		t.Errorf("one stage:\n%s\ntwo stages:\n%s", strings.Join(one, "\n"), strings.Join(two, "\n"))
 	}
 }
 
@@ -367,8 +367,8 @@ type sinkFunc func([]pipeline.Event)
 func (f sinkFunc) Write(_ context.Context, events []pipeline.Event) error { f(events); return nil }
 func (f sinkFunc) Close(context.Context) error                            { return nil }
 
-// waitingSink waits before it reads the events, as an unreachable sink does, and writes those
-// that are not withheld by then.
+// waitingSink waits before it reads the events, like an unreachable sink, and then writes
+// those that are not withheld.
 type waitingSink struct {
 	sink
 	wait func()
@@ -392,19 +392,19 @@ func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 	t.Parallel()
 	for _, parallel := range []int{1, 4} {
 		synctest.Test(t, func(t *testing.T) {
-			j := &journal{}
+			rec := &recorder{}
 			var log bytes.Buffer
 			var tally stages.Stats
-			of := func(id string, lasts time.Duration) pipeline.Decision {
-				d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, endingLease{lease{j: j, id: id}, time.Now().Add(lasts)}, 2)
+			completed := func(id string, duration time.Duration) pipeline.Decision {
+				d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, expiringLease{lease{rec: rec, id: id}, time.Now().Add(duration)}, 2)
 				return pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}, Verdict: pipeline.Ack}
 			}
-			slow := waitingSink{sink{j: j}, func() { <-time.After(time.Minute) }}
+			slow := waitingSink{sink{rec: rec}, func() { <-time.After(time.Minute) }}
 			opts := stages.SettleOptions{MaxConcurrentWrites: parallel, Tally: &tally, Log: zerolog.New(zerolog.SyncWriter(&log))}
-			if err := settle(t, slow, opts, of("short", 30*time.Second), of("long", time.Hour)); err != nil {
+			if err := settle(t, slow, opts, completed("short", 30*time.Second), completed("long", time.Hour)); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff([]string{"event long task_completed", "ack long"}, j.all()); diff != "" {
+			if diff := cmp.Diff([]string{"event long task_completed", "ack long"}, rec.all()); diff != "" {
 				t.Error(diff)
 			}
 			if c := tally.Counts(); c.Completed != 1 || c.LeaseLost != 1 {
@@ -417,25 +417,25 @@ func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 	}
 }
 
-// endingLease is a lease that expires.
-type endingLease struct {
+// expiringLease is a lease that expires.
+type expiringLease struct {
 	lease
 	expires time.Time
 }
 
-func (l endingLease) ExpiresAt() time.Time { return l.expires }
+func (l expiringLease) ExpiresAt() time.Time { return l.expires }
 
 // A panic in the sink fails the run, and the tasks are released.
-func TestSettle_SinkThatPanics(t *testing.T) {
+func TestSettle_SinkPanics(t *testing.T) {
 	t.Parallel()
 	for _, parallel := range []int{1, 4} {
-		j := &journal{}
-		panics := sink{j: j, write: func([]pipeline.Event) error { panic("a nil pointer in the sink") }}
-		err := settle(t, panics, stages.SettleOptions{MaxConcurrentWrites: parallel}, judged(lease{j: j, id: "0"}, pipeline.Completed, pipeline.Ack))
+		rec := &recorder{}
+		panics := sink{rec: rec, write: func([]pipeline.Event) error { panic("a nil pointer in the sink") }}
+		err := settle(t, panics, stages.SettleOptions{MaxConcurrentWrites: parallel}, decision(lease{rec: rec, id: "0"}, pipeline.Completed, pipeline.Ack))
 		if err == nil || !strings.Contains(err.Error(), "a nil pointer in the sink") {
-			t.Errorf("%v", err)
+			t.Errorf("error %v, want the panic of the sink", err)
 		}
-		if diff := cmp.Diff([]string{"release 0 0s"}, j.all()); diff != "" {
+		if diff := cmp.Diff([]string{"release 0 0s"}, rec.all()); diff != "" {
 			t.Error(diff)
 		}
 	}

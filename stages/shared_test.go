@@ -17,14 +17,14 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// sharedQueue is a queue that others take tasks from as well: n tasks, of which those
-// from long on take an hour. A task that is released goes to others, after a second.
+// sharedQueue is a queue that other workers consume too. It has n tasks. Those after the
+// first long tasks take an hour. A released task goes to another worker.
 type sharedQueue struct {
 	mu       sync.Mutex
 	n, long  int
 	next     int
-	out      int // received, and neither run nor released
-	mostOut  int
+	out      int // received, but neither settled nor released
+	maxOut   int
 	calls    int
 	released int
 }
@@ -38,7 +38,7 @@ func (q *sharedQueue) Receive(ctx context.Context, limit int) ([]*pipeline.Deliv
 		q.next++
 	}
 	q.out += len(ds)
-	q.mostOut = max(q.mostOut, q.out)
+	q.maxOut = max(q.maxOut, q.out)
 	q.mu.Unlock()
 	if len(ds) == 0 {
 		<-ctx.Done()
@@ -49,7 +49,7 @@ func (q *sharedQueue) Receive(ctx context.Context, limit int) ([]*pipeline.Deliv
 
 func (q *sharedQueue) Close(context.Context) error { return nil }
 
-func (q *sharedQueue) ended(released bool) {
+func (q *sharedQueue) settle(released bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.out--
@@ -60,16 +60,16 @@ func (q *sharedQueue) ended(released bool) {
 
 type sharedLease struct{ q *sharedQueue }
 
-func (l sharedLease) Ack(context.Context) error                    { l.q.ended(false); return nil }
-func (l sharedLease) Release(context.Context, time.Duration) error { l.q.ended(true); return nil }
+func (l sharedLease) Ack(context.Context) error                    { l.q.settle(false); return nil }
+func (l sharedLease) Release(context.Context, time.Duration) error { l.q.settle(true); return nil }
 func (l sharedLease) ExpiresAt() time.Time                         { return time.Now().Add(time.Minute) }
 func (l sharedLease) Extend(context.Context, time.Duration) (time.Time, error) {
 	return time.Now().Add(time.Minute), nil
 }
 
-// Short tasks are fetched ahead in whole batches; once they take long, what waits is
-// left to others, and no more is taken than can start.
-func TestAheadOfASharedSource(t *testing.T) {
+// Short tasks are prefetched in full batches. Once tasks take long, waiting tasks are
+// released for other workers, and only as many tasks as can start are fetched.
+func TestPrefetch_SharedSource(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const slots = 4
@@ -78,44 +78,44 @@ func TestAheadOfASharedSource(t *testing.T) {
 		leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: stages.MaxQueueTime, OnStall: run.ResetPrefetch})
 		defer leases.Close()
 		var mu sync.Mutex
-		began := 0
+		started := 0
 		work := stages.RunnerFunc(func(ctx context.Context, _ pipeline.Task) (bool, []byte, error) {
 			mu.Lock()
-			began++
-			takes := 10 * time.Millisecond
-			if began > q.long {
-				takes = time.Hour
+			started++
+			runtime := 10 * time.Millisecond
+			if started > q.long {
+				runtime = time.Hour
 			}
 			mu.Unlock()
 			select {
-			case <-time.After(takes):
+			case <-time.After(runtime):
 				return false, nil, nil
 			case <-ctx.Done():
 				return false, nil, ctx.Err()
 			}
 		})
-		kept := pipeline.ViaUnbuffered(pipeline.From(run, "source", q), "extend", leases.Stage())
-		results := pipeline.Via(kept, "execute", stages.Execute(run, work))
-		judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-		pipeline.To(judged, "settle", stages.Settle(sink{j: &journal{}}, stages.SettleOptions{MaxConcurrentWrites: 4}))
+		extended := pipeline.ViaUnbuffered(pipeline.From(run, "source", q), "extend", leases.Stage())
+		results := pipeline.Via(extended, "execute", stages.Execute(run, work))
+		decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+		pipeline.To(decisions, "settle", stages.Settle(sink{rec: &recorder{}}, stages.SettleOptions{MaxConcurrentWrites: 4}))
 
-		<-time.After(9 * time.Second) // of 10 s of short tasks
+		<-time.After(9 * time.Second) // of about 10 s of short tasks
 		q.mu.Lock()
-		if q.calls > 500 || q.mostOut < 300 || q.mostOut > slots+400+10 {
-			t.Errorf("%d calls for %d tasks, %d out at most", q.calls, q.next, q.mostOut)
+		if q.calls > 500 || q.maxOut < 300 || q.maxOut > slots+400+10 {
+			t.Errorf("%d requests for %d tasks, at most %d in flight", q.calls, q.next, q.maxOut)
 		}
 		q.mu.Unlock()
 		<-time.After(20 * time.Second)
 		q.mu.Lock()
 		if q.out != slots || q.released == 0 {
-			t.Errorf("%d out while %d tasks run; %d released", q.out, slots, q.released)
+			t.Errorf("%d in flight while %d tasks run; %d released", q.out, slots, q.released)
 		}
 		released := q.released
 		q.mu.Unlock()
 		<-time.After(2 * time.Hour)
 		q.mu.Lock()
 		if q.out != slots || q.released != released {
-			t.Errorf("%d out while %d tasks run; %d more released; next %d began %d", q.out, slots, q.released-released, q.next, began)
+			t.Errorf("%d in flight while %d tasks run; %d more released; next %d, started %d", q.out, slots, q.released-released, q.next, started)
 		}
 		q.mu.Unlock()
 		run.Kill(errors.New("enough"))
@@ -125,16 +125,16 @@ func TestAheadOfASharedSource(t *testing.T) {
 	})
 }
 
-// A task that fails once too often is not tried again, and is told why; one that was
-// interrupted always is.
-func TestMaxAttempts(t *testing.T) {
+// A task that fails at the last attempt is not retried, and its event contains the reason.
+// An interrupted task is always released.
+func TestClassify_MaxAttempts(t *testing.T) {
 	t.Parallel()
 	opts := stages.RetryOptions{OnExit: true, MaxAttempts: 3}
 	for _, tc := range []struct {
 		attempt int
 		kind    pipeline.OutcomeKind
 		want    pipeline.Verdict
-		why     string
+		reason  string
 	}{
 		{1, pipeline.Exited, pipeline.Retry, ""},
 		{2, pipeline.Exited, pipeline.Retry, ""},
@@ -147,115 +147,115 @@ func TestMaxAttempts(t *testing.T) {
 	} {
 		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, nil, tc.attempt)
 		got := through(t, stages.Classify(opts), []pipeline.Result{{Delivery: d, Outcome: pipeline.Outcome{Kind: tc.kind}}})[0]
-		if got.Verdict != tc.want || (tc.why == "") != (got.RetryDeniedReason == "") || !strings.Contains(got.RetryDeniedReason, tc.why) {
+		if got.Verdict != tc.want || (tc.reason == "") != (got.RetryDeniedReason == "") || !strings.Contains(got.RetryDeniedReason, tc.reason) {
 			t.Errorf("attempt %d, %v: %v, %q", tc.attempt, tc.kind, got.Verdict, got.RetryDeniedReason)
 		}
 		if e, ok := pipeline.NewTaskEvent(got, "here", time.Now()); ok {
 			body := string(e.AppendJSON(nil))
-			if strings.Contains(body, `"retry_denied"`) != (tc.why != "") {
+			if strings.Contains(body, `"retry_denied"`) != (tc.reason != "") {
 				t.Error(body)
 			}
 		}
 	}
 }
 
-// Events go to a slow sink side by side, and each task is settled when its own is
-// there.
-func TestSettleSideBySide(t *testing.T) {
+// Events are written to a slow sink concurrently, and each task is settled when its own
+// event has been written.
+func TestSettle_ConcurrentWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		j := &journal{}
-		slow := sink{j: j, write: func([]pipeline.Event) error { <-time.After(time.Second); return nil }}
+		rec := &recorder{}
+		slow := sink{rec: rec, write: func([]pipeline.Event) error { <-time.After(time.Second); return nil }}
 		in := make(chan pipeline.Decision)
-		ended := make(chan error)
+		done := make(chan error)
 		began := time.Now()
-		go func() { ended <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), in) }()
+		go func() { done <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), in) }()
 		for _, id := range []string{"0", "1", "2", "3"} {
-			in <- judged(lease{j: j, id: id}, pipeline.Completed, pipeline.Ack)
+			in <- decision(lease{rec: rec, id: id}, pipeline.Completed, pipeline.Ack)
 			synctest.Wait()
 		}
 		close(in)
-		if err := <-ended; err != nil || time.Since(began) != 2*time.Second {
-			t.Errorf("%v after %v", err, time.Since(began))
+		if err := <-done; err != nil || time.Since(began) != 2*time.Second {
+			t.Errorf("error %v after %v, want none after 2s", err, time.Since(began))
 		}
 		for _, id := range []string{"0", "1", "2", "3"} {
-			if j.count("ack "+id) != 1 || j.count("event "+id+" task_completed") != 1 {
-				t.Errorf("%q", j.all())
+			if rec.count("ack "+id) != 1 || rec.count("event "+id+" task_completed") != 1 {
+				t.Errorf("%q", rec.all())
 			}
 		}
 	})
 }
 
-// A Write that fails ends the stage, though nothing more comes.
-func TestSettleSideBySideFails(t *testing.T) {
+// A failed Write ends the stage, even if no more items arrive.
+func TestSettle_ConcurrentWriteFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		j := &journal{}
-		broken := sink{j: j, write: func([]pipeline.Event) error { <-time.After(time.Second); return errBoom }}
+		rec := &recorder{}
+		broken := sink{rec: rec, write: func([]pipeline.Event) error { <-time.After(time.Second); return errBoom }}
 		in := make(chan pipeline.Decision, 1)
-		in <- judged(lease{j: j, id: "0"}, pipeline.Completed, pipeline.Ack)
+		in <- decision(lease{rec: rec, id: "0"}, pipeline.Completed, pipeline.Ack)
 		err := stages.Settle(broken, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), in)
-		if !errors.Is(err, errBoom) || j.count("release 0 0s") != 1 || j.count("ack 0") != 0 {
-			t.Errorf("%v, %q", err, j.all())
+		if !errors.Is(err, errBoom) || rec.count("release 0 0s") != 1 || rec.count("ack 0") != 0 {
+			t.Errorf("%v, %q", err, rec.all())
 		}
 	})
 }
 
-// A source that refuses a settlement for good would have every task run again and
-// again: the run ends.
-func TestSettleRefused(t *testing.T) {
+// A permanent error of a settlement ends the run, because every task would be run again and
+// again.
+func TestSettle_PermanentError(t *testing.T) {
 	t.Parallel()
 	for _, parallel := range []int{1, 4} {
 		synctest.Test(t, func(t *testing.T) {
-			j := &journal{}
+			rec := &recorder{}
 			in := make(chan pipeline.Decision, 1)
-			in <- judged(lease{j: j, id: "0", ackErr: pipeline.ErrPermanent}, pipeline.Completed, pipeline.Ack)
-			err := stages.Settle(sink{j: j}, stages.SettleOptions{MaxConcurrentWrites: parallel})(t.Context(), in)
-			if !errors.Is(err, pipeline.ErrPermanent) || j.count("event 0 task_completed") != 1 {
-				t.Errorf("%v, %q", err, j.all())
+			in <- decision(lease{rec: rec, id: "0", ackErr: pipeline.ErrPermanent}, pipeline.Completed, pipeline.Ack)
+			err := stages.Settle(sink{rec: rec}, stages.SettleOptions{MaxConcurrentWrites: parallel})(t.Context(), in)
+			if !errors.Is(err, pipeline.ErrPermanent) || rec.count("event 0 task_completed") != 1 {
+				t.Errorf("%v, %q", err, rec.all())
 			}
 		})
 	}
 }
 
-// A refused renewal is retried while the lease holds. Failed is called after that, once, with
-// the source's reason.
-func TestExtendRefused(t *testing.T) {
+// A refused extension is retried while the lease holds. If the source keeps refusing,
+// OnPermanentError is called once with the source's reason.
+func TestExtender_RefusedExtensions(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		refusals int // number of renewals that are refused, from the first
+		refusals int // number of extensions that are refused, from the first
 		failed   int
 	}{
 		"once":        {1, 0},
 		"a few times": {5, 0},
-		"for good":    {1 << 30, 1},
+		"always":      {1 << 30, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				k := newKept(time.Minute, func(_ context.Context, n int) error {
+				k := newControlledLease(time.Minute, func(_ context.Context, n int) error {
 					if n > tc.refusals {
 						return nil
 					}
 					return fmt.Errorf("%w: allow sqs:ChangeMessageVisibility", pipeline.ErrPermanent)
 				})
-				d, other := pipeline.NewDelivery(pipeline.Task{ID: "t"}, k, 1), pipeline.NewDelivery(pipeline.Task{ID: "u"}, newKept(time.Minute, k.answer), 1)
+				d, other := pipeline.NewDelivery(pipeline.Task{ID: "t"}, k, 1), pipeline.NewDelivery(pipeline.Task{ID: "u"}, newControlledLease(time.Minute, k.respond), 1)
 				var log bytes.Buffer
-				failed, lostThen := 0, false
+				failed, bothLost := 0, false
 				pass(t, stages.ExtendOptions{LeaseDuration: time.Minute, Log: zerolog.New(zerolog.SyncWriter(&log)), OnPermanentError: func(err error) {
 					if !errors.Is(err, pipeline.ErrPermanent) || !strings.Contains(err.Error(), "allow sqs:ChangeMessageVisibility") {
 						t.Error(err)
 					}
 					failed++
-					lostThen = isClosed(d.Lost()) && isClosed(other.Lost())
+					bothLost = isClosed(d.Lost()) && isClosed(other.Lost())
 				}}, d, other)
-				later(37 * time.Second) // the first renewals have been refused
-				if failed != 0 || isClosed(d.Lost()) || len(k.renewals()) == 0 {
-					t.Errorf("failed %d times, lost %v, after %v", failed, isClosed(d.Lost()), k.renewals())
+				advance(37 * time.Second) // the first extensions have been refused
+				if failed != 0 || isClosed(d.Lost()) || len(k.extensions()) == 0 {
+					t.Errorf("OnPermanentError called %d times, lost %v, extensions at %v", failed, isClosed(d.Lost()), k.extensions())
 				}
-				later(2 * time.Minute)
-				if failed != tc.failed || isClosed(d.Lost()) != (tc.failed > 0) || lostThen {
-					t.Errorf("failed %d times, lost %v, both at the time %v", failed, isClosed(d.Lost()), lostThen)
+				advance(2 * time.Minute)
+				if failed != tc.failed || isClosed(d.Lost()) != (tc.failed > 0) || bothLost {
+					t.Errorf("OnPermanentError called %d times, lost %v, both lost at the call %v", failed, isClosed(d.Lost()), bothLost)
 				}
 				if n := strings.Count(log.String(), "refuses lease extensions"); n < 1 || n > 2 {
 					t.Errorf("%d lines:\n%s", n, log.String())
@@ -265,28 +265,28 @@ func TestExtendRefused(t *testing.T) {
 	}
 }
 
-// Refusals count across tasks, also if each task finishes before its lease expires.
-func TestExtendRefusedWhileTasksCome(t *testing.T) {
+// Refusals count across tasks, even if each task finishes before its lease expires.
+func TestExtender_CountsRefusalsAcrossTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		failed := 0
 		x := stages.NewExtender(stages.ExtendOptions{LeaseDuration: 10 * time.Second, OnPermanentError: func(error) { failed++ }})
 		defer x.Close()
 		for range 3 { // 7 seconds each
-			d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, newKept(10*time.Second, func(context.Context, int) error { return pipeline.ErrPermanent }), 1)
+			d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, newControlledLease(10*time.Second, func(context.Context, int) error { return pipeline.ErrPermanent }), 1)
 			in, out := make(chan *pipeline.Delivery, 1), make(chan *pipeline.Delivery, 1)
 			in <- d
 			close(in)
 			if err := x.Stage()(t.Context(), in, out); err != nil {
 				t.Fatal(err)
 			}
-			later(7 * time.Second)
+			advance(7 * time.Second)
 			if err := d.Ack(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}
 		if failed != 1 {
-			t.Errorf("failed %d times", failed)
+			t.Errorf("OnPermanentError called %d times, want once", failed)
 		}
 	})
 }
@@ -300,39 +300,39 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// While many writes are under way, events go together: a slow sink is not the bound of
-// many short tasks.
-func TestSettleGathers(t *testing.T) {
+// While many writes are in flight, events are collected into larger batches, so that a slow
+// sink does not limit the throughput of short tasks.
+func TestSettle_LingersForMoreEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		j := &journal{}
+		rec := &recorder{}
 		var mu sync.Mutex
-		writes, most := 0, 0
-		slow := sink{j: j, write: func(events []pipeline.Event) error {
+		writes, largest := 0, 0
+		slow := sink{rec: rec, write: func(events []pipeline.Event) error {
 			mu.Lock()
 			writes++
-			most = max(most, len(events))
+			largest = max(largest, len(events))
 			mu.Unlock()
 			<-time.After(30 * time.Millisecond)
 			return nil
 		}}
 		in := make(chan pipeline.Decision)
-		ended := make(chan error)
-		go func() { ended <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 32})(t.Context(), in) }()
+		done := make(chan error)
+		go func() { done <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 32})(t.Context(), in) }()
 		const n = 10_000
 		began := time.Now()
-		for i := range n { // 20 a millisecond
-			in <- judged(lease{j: j, id: fmt.Sprint(i)}, pipeline.Completed, pipeline.Ack)
+		for i := range n { // 20 per millisecond
+			in <- decision(lease{rec: rec, id: fmt.Sprint(i)}, pipeline.Completed, pipeline.Ack)
 			if i%20 == 19 {
 				<-time.After(time.Millisecond)
 			}
 		}
 		close(in)
-		if err := <-ended; err != nil {
+		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took > 600*time.Millisecond || writes > n/20 || most > 256 {
-			t.Errorf("%v for what came within 500ms, in %d writes of up to %d events", took, writes, most)
+		if took := time.Since(began); took > 600*time.Millisecond || writes > n/20 || largest > 256 {
+			t.Errorf("%v for the events of 500ms, in %d writes of up to %d events", took, writes, largest)
 		}
 	})
 }

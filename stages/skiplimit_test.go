@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-func TestWindow(t *testing.T) {
+func TestSkipLimit(t *testing.T) {
 	t.Parallel()
 	const all = -1
 	for _, tc := range []struct {
@@ -36,7 +36,7 @@ func TestWindow(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("skip %d limit %d of %d", tc.skip, tc.limit, tc.n), func(t *testing.T) {
 			t.Parallel()
-			j := &journal{}
+			rec := &recorder{}
 			r := pipeline.New(t.Context(), pipeline.Options{Slots: 3, Prefetch: 2})
 			var passed []string
 			take := func(ctx context.Context, in <-chan *pipeline.Delivery) error {
@@ -48,36 +48,36 @@ func TestWindow(t *testing.T) {
 				}
 				return nil
 			}
-			held := make(map[string]*pipeline.Delivery)
-			src := &source{j: j, n: tc.n, each: func(_ int, d *pipeline.Delivery) { held[d.Task.ID] = d }}
-			pipeline.To(pipeline.Via(pipeline.From(r, "source", src), "window", stages.SkipLimit(tc.skip, tc.limit)), "take", taken(r, take))
+			received := make(map[string]*pipeline.Delivery)
+			src := &source{rec: rec, n: tc.n, each: func(_ int, d *pipeline.Delivery) { received[d.Task.ID] = d }}
+			pipeline.To(pipeline.Via(pipeline.From(r, "source", src), "skip/limit", stages.SkipLimit(tc.skip, tc.limit)), "take", taken(r, take))
 			if err := r.Wait(); err != nil {
 				t.Fatal(err)
 			}
 			if got := strings.Join(passed, " "); got != tc.want {
 				t.Errorf("passed %q, want %q", got, tc.want)
 			}
-			for id, d := range held {
+			for id, d := range received {
 				if !d.Settled() {
 					t.Errorf("task %s is not settled", id)
 				}
 			}
-			// A skipped task is neither acknowledged nor given back, unless it
-			// was never looked at.
+			// A skipped task is neither acknowledged nor released, unless the stage never received it.
 			for i := range tc.skip {
 				id := fmt.Sprint(i)
-				if n := j.count("ack " + id); n > 0 {
+				if n := rec.count("ack " + id); n > 0 {
 					t.Errorf("skipped task %s was acknowledged", id)
 				}
-				if n := j.count("release " + id + " 0s"); n > 0 && tc.limit != 0 {
-					t.Errorf("skipped task %s was given back", id)
+				if n := rec.count("release " + id + " 0s"); n > 0 && tc.limit != 0 {
+					t.Errorf("skipped task %s was released", id)
 				}
 			}
 		})
 	}
 }
 
-// taken makes a drain that takes what has been passed on though the run stops.
+// taken returns a consumer that receives all items that were passed on, even if the run
+// stops.
 func taken(r *pipeline.Run, f func(context.Context, <-chan *pipeline.Delivery) error) pipeline.Consumer[*pipeline.Delivery] {
 	return func(_ context.Context, in <-chan *pipeline.Delivery) error { return f(r.Phases().Settle, in) }
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestSpans(t *testing.T) {
+func TestSpans_After(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -21,7 +21,7 @@ func TestSpans(t *testing.T) {
 					want++
 				}
 				if got := s.after(start); got != want {
-					t.Fatalf("seed %d: after %d comes %d, want %d; %v", seed, start, got, want, s)
+					t.Fatalf("seed %d: after(%d) = %d, want %d; spans %v", seed, start, got, want, s)
 				}
 			}
 			for i := 1; i < len(s); i++ {
@@ -33,8 +33,8 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-// Ranges are merged once the gaps between them are closed.
-func TestSpans_StaySmall(t *testing.T) {
+// Ranges are merged when the gaps between them are closed.
+func TestSpans_MergesRanges(t *testing.T) {
 	t.Parallel()
 	var s spans
 	for i := int64(0); i < 100_000; i += 8 {
