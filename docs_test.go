@@ -65,10 +65,9 @@ func TestFlagsInDocumentsExist(t *testing.T) {
 	flagName := regexp.MustCompile(`--[a-z][a-z0-9-]*[a-z0-9]`)
 	known := map[string]bool{
 		"--help": true, "--version": true, "--x": true, "--no-x": true, "--retry-on": true, "--no": true,
-		"--isolation": true, // of a program in Python
 		"--threshold": true, // of an example
 		// Of the tools around a queue.
-		"--create": true, "--start-task": true, "--limit": true, "--output": true, "--events": true, "--yes": true, "--json": true,
+		"--create": true, "--output": true, "--events": true, "--yes": true, "--json": true,
 		// Of other programs: jq, git, pip.
 		"--rawfile": true, "--file": true, "--depth": true, "--no-deps": true,
 	}

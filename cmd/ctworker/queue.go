@@ -17,11 +17,11 @@ The file is one that "ctworker run" takes: JSON, JSON lines or YAML, also compre
 for standard input.
 
 When it ends before all are in, by a signal, a broken entry or a task that the queue does
-not take, it says how many are, and the --start-task with which to go on.
+not take, it reports how many are, and the --tasks-to-skip with which to continue.
 
 Examples:
    ctworker load --provider AWS --job-id demo --task-file tasks.json --create
-   ctworker load --provider AWS --job-id demo --task-file tasks.json --start-task 5001 --limit 1000`
+   ctworker load --provider AWS --job-id demo --task-file tasks.json --tasks-to-skip 5000 --max-num-tasks 1000`
 
 func (p process) loadCommand(code *int) *cli.Command {
 	return p.tool(code, "load", &cli.Command{
@@ -31,17 +31,17 @@ func (p process) loadCommand(code *int) *cli.Command {
 		Description: loadDescription,
 	}, []string{"task-file"}, []cli.Flag{
 		&cli.BoolFlag{Name: "create", Usage: "create the queue if it is not there"},
-		&cli.Int64Flag{Name: "start-task", Usage: "begin with task `N` of the file, the first being 1", Value: 1},
-		&cli.Int64Flag{Name: "limit", Usage: "send `N` tasks at most", DefaultText: "no limit", Value: -1},
+		&cli.Int64Flag{Name: "tasks-to-skip", Usage: "skip the first `N` tasks of the file"},
+		&cli.Int64Flag{Name: "max-num-tasks", Usage: "send at most `N` tasks", DefaultText: "no limit", Value: -1},
 	}, func(c *cli.Context, t *app.Tool) (int, error) {
-		opts := app.LoadOptions{Create: c.Bool("create"), Start: c.Int64("start-task"), Limit: c.Int64("limit")}
+		opts := app.LoadOptions{Create: c.Bool("create"), TasksToSkip: c.Int64("tasks-to-skip"), MaxNumTasks: c.Int64("max-num-tasks")}
 		switch {
 		case t.Config.TaskFile == "":
 			return 0, errors.New("--task-file: give the file that has the tasks")
-		case opts.Start < 1:
-			return 0, fmt.Errorf("--start-task %d: the first task is 1", opts.Start)
-		case c.IsSet("limit") && opts.Limit < 0:
-			return 0, fmt.Errorf("--limit %d: give 0 or more", opts.Limit)
+		case opts.TasksToSkip < 0:
+			return 0, fmt.Errorf("--tasks-to-skip %d: give 0 or more", opts.TasksToSkip)
+		case c.IsSet("max-num-tasks") && opts.MaxNumTasks < 0:
+			return 0, fmt.Errorf("--max-num-tasks %d: give 0 or more", opts.MaxNumTasks)
 		}
 		return t.Load(opts), nil
 	})

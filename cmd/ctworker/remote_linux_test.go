@@ -210,7 +210,7 @@ func TestRemoteLoad(t *testing.T) {
 	network := netfault.NewProxy(t, c.address(), 200_000, 3)
 	j.via(address)
 	j.vars = append(j.vars, "AWS_ENDPOINT_URL_S3=http://"+network.Address)
-	j.do(0, "load", "--task-file", "s3://bucket/dir/tasks.jsonl", "--create", "--start-task", "51").wantError("250 tasks are in the queue")
+	j.do(0, "load", "--task-file", "s3://bucket/dir/tasks.jsonl", "--create", "--tasks-to-skip", "50").wantError("250 tasks are in the queue")
 	j.wantTasks(250, 0)
 	if network.Cuts() != 3 {
 		t.Errorf("%d cuts", network.Cuts())

@@ -42,11 +42,11 @@ func loadGoesOnCase(t *testing.T, j *job) {
 	if _, err := fmt.Sscanf(in.stderr.String(), "%d tasks are in the queue jobs", &sent); err != nil || sent < 30 || sent > 35 {
 		t.Fatalf("%v: %s", err, in.stderr.String())
 	}
-	_, rest, _ := strings.Cut(in.stderr.String(), "--start-task ")
-	if _, err := fmt.Sscanf(rest, "%d", &next); err != nil || next != sent+1 {
+	_, rest, _ := strings.Cut(in.stderr.String(), "--tasks-to-skip ")
+	if _, err := fmt.Sscanf(rest, "%d", &next); err != nil || next != sent {
 		t.Fatalf("%v: %s", err, in.stderr.String())
 	}
-	j.do(0, "load", "--task-file", "tasks.jsonl", "--start-task", fmt.Sprint(next))
+	j.do(0, "load", "--task-file", "tasks.jsonl", "--tasks-to-skip", fmt.Sprint(next))
 	if s := j.depth("jobs"); s.Waiting != 100 {
 		t.Errorf("%d tasks are in the queue", s.Waiting)
 	}
@@ -59,23 +59,23 @@ func loadFaultsCase(t *testing.T, j *job) {
 	j.load(0)
 	write(t, j.dir, "large.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b","data":"`+strings.Repeat("x", j.largest)+`"}`+"\n"+`{"task_id":"c","data":1}`)
 	in := j.do(app.ExitFatal, "load", "--task-file", "large.jsonl")
-	in.wantError(`task 2, \"b\"`, "too large", "1 tasks are in the queue jobs", "continue with --start-task 2")
+	in.wantError(`task 2, \"b\"`, "too large", "1 tasks are in the queue jobs", "continue with --tasks-to-skip 1")
 	write(t, j.dir, "broken.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b"}`)
 	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl")
-	in.wantError("broken.jsonl", "entry 2", "1 tasks are in the queue jobs", "continue with --start-task 2")
-	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--start-task", "9")
-	in.wantError("no task was sent to the queue jobs: broken.jsonl: entry 2, line 2: data is missing", "repair this entry: the entries before --start-task 9 are not sent, but must be valid")
+	in.wantError("broken.jsonl", "entry 2", "1 tasks are in the queue jobs", "continue with --tasks-to-skip 1")
+	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--tasks-to-skip", "8")
+	in.wantError("no task was sent to the queue jobs: broken.jsonl: entry 2, line 2: data is missing", "repair this entry: the entries that --tasks-to-skip 8 skips are not sent, but must be valid")
 	if text := in.stderr.String(); strings.Count(text, "broken.jsonl") != 1 || strings.Contains(text, "continue with") || strings.Contains(text, "are in the queue") {
 		t.Errorf("more than one message: %s", text)
 	}
-	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--start-task", "2")
-	in.wantError("0 tasks are in the queue jobs", "entry 2", "continue with --start-task 2")
+	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--tasks-to-skip", "1")
+	in.wantError("0 tasks are in the queue jobs", "entry 2", "continue with --tasks-to-skip 1")
 	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--queue-name", "other")
 	in.wantError(j.gone, "other", "ctworker load --create")
 	write(t, j.dir, "ambiguous.yaml", "- {task_id: a, data: 1}\n- {task_id: b, data: 2024_0115}\n")
 	in = j.do(0, "load", "--task-file", "ambiguous.yaml")
 	in.wantError("ambiguous YAML value", `"entry":2`, `"value":"2024_0115"`)
-	for _, args := range [][]string{{"--start-task", "0"}, {"--limit", "-3"}, {"--queue-name", "a b"}} {
+	for _, args := range [][]string{{"--tasks-to-skip", "-1"}, {"--max-num-tasks", "-3"}, {"--queue-name", "a b"}} {
 		in := j.do(app.ExitUsage, append([]string{"load", "--task-file", "broken.jsonl"}, args...)...)
 		in.wantError(args[0], "ctworker help load")
 	}

@@ -49,6 +49,9 @@ var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?
 // explainFlag rewrites an error of package flag, with a suggestion if a flag is misspelled.
 func explainFlag(text string, flags []cli.Flag) string {
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		if instead := replacement(name); instead != "" {
+			return fmt.Sprintf("%s: unknown flag; use %s", dashed(name), instead)
+		}
 		var names []string
 		for _, f := range flags {
 			names = append(names, f.Names()...)
@@ -71,6 +74,18 @@ func explainFlag(text string, flags []cli.Flag) string {
 		return fmt.Sprintf("%s %s: not a %s", dashed(m[2]), m[1], kind)
 	}
 	return text
+}
+
+// replacement returns what replaces a flag of an earlier version, or "".
+func replacement(name string) string {
+	switch name {
+	case "start-task": // counted from 1
+		return "--tasks-to-skip, which is one less: --tasks-to-skip 5000 instead of --start-task 5001"
+	case "limit":
+		return "--max-num-tasks"
+	default:
+		return config.RemovedFlag(name)
+	}
 }
 
 func dashed(name string) string {

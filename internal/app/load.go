@@ -16,10 +16,11 @@ import (
 type LoadOptions struct {
 	// Create has the queue created where it is missing.
 	Create bool
-	// Start is the number of the first task that is sent, from 1.
-	Start int64
-	// Limit is how many are sent at most; below 0 is no limit.
-	Limit int64
+	// TasksToSkip is the number of tasks at the start of the file that are not sent.
+	TasksToSkip int64
+	// MaxNumTasks is the maximum number of tasks that are sent; a negative value means no
+	// limit.
+	MaxNumTasks int64
 }
 
 // Load sends the tasks of the task file to the queue, and returns the exit code.
@@ -30,7 +31,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 	}
 	defer stop()
 	file, err := remote.OpenTasks(t.ctx, t.Config.TaskFile, remote.Options{Region: t.Config.Region, Log: t.log},
-		taskfile.Options{Skip: opts.Start - 1, Stdin: t.Stdin})
+		taskfile.Options{Skip: opts.TasksToSkip, Stdin: t.Stdin})
 	switch {
 	case err != nil && t.interrupted() != 0:
 		t.display.logError("", err)
@@ -59,14 +60,14 @@ func (t *Tool) Load(opts LoadOptions) int {
 		loader.Close(ctx) // requests are still under way only if the load was aborted
 	}()
 
-	load := cloudqueue.NewLoad(loader, file, opts.Limit)
+	load := cloudqueue.NewLoad(loader, file, opts.MaxNumTasks)
 	began := time.Now()
 	stopProgress := t.display.showProgress(func() progress.Status {
 		s := progress.Status{Done: load.Loaded(), Moves: "tasks"}
 		read, size := file.Progress()
-		s.Total, s.Estimated = progress.EstimateTotal(load.ReadCount(), opts.Start-1, read, size)
-		if opts.Limit >= 0 && (s.Total == 0 || s.Total > opts.Limit) {
-			s.Total, s.Estimated = opts.Limit, s.Total == 0
+		s.Total, s.Estimated = progress.EstimateTotal(load.ReadCount(), opts.TasksToSkip, read, size)
+		if opts.MaxNumTasks >= 0 && (s.Total == 0 || s.Total > opts.MaxNumTasks) {
+			s.Total, s.Estimated = opts.MaxNumTasks, s.Total == 0
 		}
 		return s
 	}, true)
@@ -78,9 +79,9 @@ func (t *Tool) Load(opts LoadOptions) int {
 // loaded says how many tasks are in the queue, and how to go on where that is not all.
 func (t *Tool) loaded(load *cloudqueue.Load, opts LoadOptions, took time.Duration, err error) int {
 	in, name := load.Loaded(), t.provider.Tasks().Name()
-	if fault, ok := errors.AsType[*taskfile.Error](err); ok && fault.Entry > 0 && fault.Entry < opts.Start {
-		t.display.logError("", fmt.Errorf("no task was sent to the queue %s: %w; repair this entry: the entries before --start-task %d are not sent, but must be valid",
-			name, fault, opts.Start))
+	if fault, ok := errors.AsType[*taskfile.Error](err); ok && fault.Entry > 0 && fault.Entry <= opts.TasksToSkip {
+		t.display.logError("", fmt.Errorf("no task was sent to the queue %s: %w; repair this entry: the entries that --tasks-to-skip %d skips are not sent, but must be valid",
+			name, fault, opts.TasksToSkip))
 		return ExitFatal
 	}
 	t.print("%d tasks are in the queue %s, after %s\n", in, name, progress.FormatDuration(took))
@@ -90,9 +91,9 @@ func (t *Tool) loaded(load *cloudqueue.Load, opts LoadOptions, took time.Duratio
 	if err != nil {
 		t.display.logError("", err)
 	}
-	next := fmt.Sprintf("--start-task %d", opts.Start+in)
-	if opts.Limit >= 0 {
-		next += fmt.Sprintf(" --limit %d", opts.Limit-in)
+	next := fmt.Sprintf("--tasks-to-skip %d", opts.TasksToSkip+in)
+	if opts.MaxNumTasks >= 0 {
+		next += fmt.Sprintf(" --max-num-tasks %d", opts.MaxNumTasks-in)
 	}
 	t.print("not all tasks were sent; continue with %s\n", next)
 	if n := load.OutOfOrder(); n > 0 {
