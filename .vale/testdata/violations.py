@@ -1,0 +1,3 @@
+"""Docstrings are read: nobody is excepted."""
+
+told = "strings: in words"  # comments: anew
