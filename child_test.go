@@ -261,7 +261,7 @@ func TestPanic(t *testing.T) {
 			}
 			at += i
 		}
-		for _, ours := range []string{"(*invoker)", "(*child)", "runtime.", "invoke.go"} {
+		for _, ours := range []string{"(*invoker)", "(*child)", "runtime.", "invoke.go", "ctworker.Func"} {
 			if strings.Contains(strings.ReplaceAll(reply.Exception, "runtime.boundsError", ""), "\n"+ours) || strings.Contains(reply.Exception, "ctworker.(") {
 				t.Errorf("%s: holds %s:\n%s", tc.data, ours, reply.Exception)
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+
+	"github.com/ctworker/ctworker/internal/sdk"
 )
 
 // Func runs one task. It is called from one goroutine at a time in each process, unless the
@@ -26,9 +28,7 @@ type Result any
 
 // Retry returns a result that requests another attempt of the task. A task from a file is
 // not retried; its event contains the request.
-func Retry(result any) Result { return retry{result} }
-
-type retry struct{ result any }
+func Retry(result any) Result { return sdk.Retry{Result: result} }
 
 // Permanent marks err as an error that another attempt would repeat, such as invalid input:
 // the task is not retried, even with --retry-on-exception. The mark also applies to errors
@@ -38,13 +38,8 @@ func Permanent(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &permanentError{err}
+	return &sdk.PermanentError{Err: err}
 }
-
-// permanentError marks a permanent error. It is omitted from the reported chain of errors.
-type permanentError struct{ error }
-
-func (e *permanentError) Unwrap() error { return e.error }
 
 // Task is the task that a Func runs. The Func owns it: it does not change after the Func
 // has returned.
@@ -66,7 +61,7 @@ type Task struct {
 func NewTask(id string, data any) (Task, error) {
 	b, err := json.Marshal(data)
 	if err != nil {
-		return Task{}, fmt.Errorf("data of task %q: %w%s", id, err, faultPath(data))
+		return Task{}, fmt.Errorf("data of task %q: %w%s", id, err, sdk.FaultPath(data))
 	}
 	return Task{ID: id, Data: b}, nil
 }

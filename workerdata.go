@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/sdk"
 )
 
 // WorkerData describes the worker that runs a task. Its fields have the names of the
@@ -80,9 +82,9 @@ func (d *WorkerData) ReceivedShutdownRequest() bool { return d.shutdown != nil &
 // about a microsecond.
 func (d *WorkerData) ReceivedTerminationNotice() bool { return d.termination != nil && d.termination() }
 
-// parseWorkerData parses the "worker" field of the task protocol.
-func parseWorkerData(b []byte) (*WorkerData, error) {
-	d := &WorkerData{}
+// newWorkerData parses the "worker" field of the task protocol into a *WorkerData.
+func newWorkerData(info sdk.WorkerInfo) (any, error) {
+	d := &WorkerData{Slot: info.Slot, Args: info.Args, shutdown: info.Shutdown, termination: info.Termination}
 	var times struct {
 		MaxRuntime          float64  `json:"max_runtime"`
 		KeepaliveInterval   float64  `json:"keepalive_interval"`
@@ -91,28 +93,19 @@ func parseWorkerData(b []byte) (*WorkerData, error) {
 		Delay               *float64 `json:"simulate_spot_termination_delay"`
 	}
 	for _, v := range []any{d, &times} {
-		if err := json.Unmarshal(b, v); err != nil {
+		if err := json.Unmarshal(info.JSON, v); err != nil {
 			return nil, fmt.Errorf("worker data: %w", err)
 		}
 	}
-	d.MaxRuntime, d.ShutdownGracePeriod = seconds(times.MaxRuntime), seconds(times.ShutdownGracePeriod)
-	d.KeepaliveInterval = seconds(times.KeepaliveInterval)
+	d.MaxRuntime, d.ShutdownGracePeriod = sdk.Seconds(times.MaxRuntime), sdk.Seconds(times.ShutdownGracePeriod)
+	d.KeepaliveInterval = sdk.Seconds(times.KeepaliveInterval)
 	for from, to := range map[*float64]**time.Duration{
 		times.After: &d.SimulateSpotTerminationAfter, times.Delay: &d.SimulateSpotTerminationDelay,
 	} {
 		if from != nil {
-			t := seconds(*from)
+			t := sdk.Seconds(*from)
 			*to = &t
 		}
 	}
 	return d, nil
-}
-
-// seconds converts s to a Duration, saturating at the maximum.
-func seconds(s float64) time.Duration {
-	const maximum = 1<<63 - 1
-	if ns := s * float64(time.Second); ns < maximum {
-		return time.Duration(ns)
-	}
-	return maximum
 }

@@ -1,4 +1,4 @@
-package ctworker
+package sdk
 
 import (
 	"errors"
@@ -23,7 +23,7 @@ type arguments struct {
 // parse splits a command line and sets the program's own flags. Flags end at -- or at the
 // first argument that is neither a flag nor the value of one. The error has one line per
 // error in the program's own flags. Package config validates the flags of the worker.
-func (w *application) parse(args []string) (arguments, error) {
+func (w *Program) parse(args []string) (arguments, error) {
 	var parsed arguments
 	known := engineFlags()
 	if err := w.conflicts(known); err != nil {
@@ -68,9 +68,9 @@ func (w *application) parse(args []string) (arguments, error) {
 		args = args[1:]
 	}
 	parsed.args = args
-	if w.flags != nil {
+	if w.Flags != nil {
 		// Mark the flag set as parsed, and set its arguments.
-		errs = append(errs, w.flags.Parse(append([]string{"--"}, args...)))
+		errs = append(errs, w.Flags.Parse(append([]string{"--"}, args...)))
 	}
 	return parsed, errors.Join(errs...)
 }
@@ -90,9 +90,9 @@ func (a arguments) misplaced() error {
 }
 
 // ownNames returns the names of the program's own flags.
-func (w *application) ownNames() (names []string) {
-	if w.flags != nil {
-		w.flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+func (w *Program) ownNames() (names []string) {
+	if w.Flags != nil {
+		w.Flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
 	}
 	return names
 }
@@ -111,12 +111,12 @@ func engineFlags() map[string]bool {
 }
 
 // conflicts returns an error if a flag of the program has the name of a flag of the worker.
-func (w *application) conflicts(known map[string]bool) error {
-	if w.flags == nil {
+func (w *Program) conflicts(known map[string]bool) error {
+	if w.Flags == nil {
 		return nil
 	}
 	var errs []error
-	w.flags.VisitAll(func(f *flag.Flag) {
+	w.Flags.VisitAll(func(f *flag.Flag) {
 		if _, both := known[f.Name]; both {
 			errs = append(errs, fmt.Errorf("flag %s of the program conflicts with a flag of the worker: rename it in the program", dashed(f.Name)))
 		}
@@ -124,15 +124,15 @@ func (w *application) conflicts(known map[string]bool) error {
 	return errors.Join(errs...)
 }
 
-func (w *application) own(name string) *flag.Flag {
-	if w.flags == nil {
+func (w *Program) own(name string) *flag.Flag {
+	if w.Flags == nil {
 		return nil
 	}
-	return w.flags.Lookup(name)
+	return w.Flags.Lookup(name)
 }
 
 // isKnown reports whether arg is a flag of the worker or the program.
-func (w *application) isKnown(arg string, known map[string]bool) bool {
+func (w *Program) isKnown(arg string, known map[string]bool) bool {
 	if !isFlag(arg) {
 		return false
 	}
@@ -142,8 +142,8 @@ func (w *application) isKnown(arg string, known map[string]bool) bool {
 }
 
 // set sets one of the program's own flags. Its error is one line.
-func (w *application) set(shown, name, value string) error {
-	if err := w.flags.Set(name, value); err != nil {
+func (w *Program) set(shown, name, value string) error {
+	if err := w.Flags.Set(name, value); err != nil {
 		flagPart, _, _ := strings.Cut(shown, "=")
 		return fmt.Errorf("%s %q: %s", flagPart, value, strings.ReplaceAll(err.Error(), "\n", " "))
 	}

@@ -1,4 +1,4 @@
-package ctworker
+package sdk
 
 import (
 	"context"
@@ -25,10 +25,10 @@ func BenchmarkParseTask(b *testing.B) {
 }
 
 func BenchmarkCall(b *testing.B) {
-	for name, result := range map[string]Result{"word": true, "map": map[string]any{"width": 640, "file": "s3://bucket/out/1.png"}} {
+	for name, result := range map[string]any{"word": true, "map": map[string]any{"width": 640, "file": "s3://bucket/out/1.png"}} {
 		b.Run(name, func(b *testing.B) {
-			c := newInvoker(func(context.Context, *Task) (Result, error) { return result, nil }, 1<<20)
-			task := &Task{ID: "task-00000001"}
+			c := newInvoker(func(context.Context, Task) (any, error) { return result, nil }, 1<<20)
+			task := Task{ID: "task-00000001"}
 			var out []byte
 			b.ReportAllocs()
 			for b.Loop() {

@@ -1,4 +1,4 @@
-package ctworker
+package sdk
 
 import (
 	"flag"
@@ -16,17 +16,17 @@ import (
 const summary = "run a function of this program for each task of a task file or of a queue"
 
 // describe returns the description that help shows.
-func (w *application) describe() string {
+func (w *Program) describe() string {
 	const settings = `Tasks run in parallel, each in a process of its own unless the program decides otherwise.
 The flags before ARGS are those of ctworker. Each setting is taken from the command line, else from
 its environment variable, else from the config file, and is otherwise its default.`
-	examples := "\n\nExamples:\n   " + w.name + " --task-file tasks.json -j auto\n   " + w.name + " --provider AWS --job-id demo -j auto"
-	if w.tasks != nil {
-		examples = "\n\nExample:\n   " + w.name + " -j auto" // the program itself has the tasks
+	examples := "\n\nExamples:\n   " + w.Name + " --task-file tasks.json -j auto\n   " + w.Name + " --provider AWS --job-id demo -j auto"
+	if w.Tasks != nil {
+		examples = "\n\nExample:\n   " + w.Name + " -j auto" // the program itself has the tasks
 	}
 	text := settings + examples
-	if w.description != "" {
-		text = w.description + "\n\n" + text
+	if w.Description != "" {
+		text = w.Description + "\n\n" + text
 	}
 	return text
 }
@@ -41,7 +41,7 @@ type questions struct {
 const versionFlag = "version"
 
 // questionFlags returns -h, --help and, unless the program has a flag of that name, --version.
-func (w *application) questionFlags(asked *questions) []cli.Flag {
+func (w *Program) questionFlags(asked *questions) []cli.Flag {
 	flags := asked.help.Flags()
 	if w.own(versionFlag) == nil {
 		flags = append(flags, &help.Switch{
@@ -52,12 +52,12 @@ func (w *application) questionFlags(asked *questions) []cli.Flag {
 }
 
 // answer returns the text that was asked for, or "".
-func (w *application) answer(asked questions, a *cli.App) string {
+func (w *Program) answer(asked questions, a *cli.App) string {
 	switch width := help.Width(os.Stdout); {
 	case asked.help.Full:
 		return help.OfApp(a).Full(width)
 	case asked.help.Short:
-		return help.OfApp(a).Short(width, w.name+" --help")
+		return help.OfApp(a).Short(width, w.Name+" --help")
 	case asked.version:
 		return w.version() + "\n"
 	}
@@ -65,12 +65,12 @@ func (w *application) answer(asked questions, a *cli.App) string {
 }
 
 // version returns the program's name, its version if its module has one, and ctworker's.
-func (w *application) version() string {
-	text := w.name
+func (w *Program) version() string {
+	text := w.Name
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		text += " " + info.Main.Version
 	}
-	return text + " (ctworker " + Version + ")"
+	return text + " (ctworker " + w.Version + ")"
 }
 
 // completionShell returns the shell of the command line "completion SHELL".
@@ -86,23 +86,23 @@ func completionShell(args []string) (shell string, ok bool) {
 }
 
 // print writes text to standard output, and returns the exit code.
-func (w *application) print(text string) int { return w.written(help.Write(os.Stdout, text)) }
+func (w *Program) print(text string) int { return w.written(help.Write(os.Stdout, text)) }
 
 // written reports a failed write to standard output, and returns the exit code.
-func (w *application) written(err error) int {
+func (w *Program) written(err error) int {
 	if err == nil {
 		return app.ExitOK
 	}
-	_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", w.name, err)
+	_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", w.Name, err)
 	return app.ExitFatal
 }
 
 // ownFlags returns the program's own flags for help to show.
-func (w *application) ownFlags() (flags []cli.Flag) {
-	if w.flags == nil {
+func (w *Program) ownFlags() (flags []cli.Flag) {
+	if w.Flags == nil {
 		return nil
 	}
-	w.flags.VisitAll(func(f *flag.Flag) { flags = append(flags, ownFlag{f}) })
+	w.Flags.VisitAll(func(f *flag.Flag) { flags = append(flags, ownFlag{f}) })
 	return flags
 }
 

@@ -1,4 +1,4 @@
-package ctworker
+package sdk
 
 import (
 	"bytes"
@@ -7,15 +7,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
 // inProcess runs tasks in this process. It is a stages.Runner.
 type inProcess struct {
-	f         Func
-	data      *WorkerData // copied for each slot
-	killDelay time.Duration
-	maxResult int64
+	program *Program
+	info    WorkerInfo
+	cfg     *config.Config
 
 	mu    sync.Mutex
 	slots map[int]*slotState
@@ -23,7 +23,7 @@ type inProcess struct {
 
 // slotState is the state of one slot.
 type slotState struct {
-	data      *WorkerData
+	worker    any              // of Program.NewWorker
 	goroutine *goroutineWorker // nil if the next task needs a new one
 }
 
@@ -39,7 +39,7 @@ type goroutineWorker struct {
 
 type invocation struct {
 	ctx  *taskContext
-	task *Task
+	task Task
 }
 
 func newGoroutineWorker(c *invoker, done <-chan struct{}) *goroutineWorker {
@@ -69,33 +69,40 @@ func (d *goroutineWorker) serve(done <-chan struct{}) {
 	}
 }
 
-func newInProcess(f Func, data *WorkerData, killDelay time.Duration, maxResult int64) *inProcess {
-	return &inProcess{f: f, data: data, killDelay: killDelay, maxResult: maxResult, slots: map[int]*slotState{}}
+func newInProcess(p *Program, info WorkerInfo, cfg *config.Config) *inProcess {
+	return &inProcess{program: p, info: info, cfg: cfg, slots: map[int]*slotState{}}
 }
 
 // slot returns the state of a slot. It is called from one goroutine per slot.
-func (r *inProcess) slot(phases pipeline.Phases, slot int) *slotState {
+func (r *inProcess) slot(phases pipeline.Phases, slot int) (*slotState, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.slots[slot]
 	if s == nil {
-		data := *r.data
-		data.Slot = slot
-		data.shutdown = func() bool { return phases.Shutdown.Err() != nil }
-		s = &slotState{data: &data}
+		info := r.info
+		info.Slot = slot
+		info.Shutdown = func() bool { return phases.Shutdown.Err() != nil }
+		worker, err := r.program.NewWorker(info)
+		if err != nil {
+			return nil, err
+		}
+		s = &slotState{worker: worker}
 		r.slots[slot] = s
 	}
-	return s
+	return s, nil
 }
 
 // Run implements stages.Runner.
 func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error) {
-	s := r.slot(phases, slot)
-	task := &Task{ID: d.Task.ID, Data: bytes.Clone(d.Task.Data), Attempt: d.Attempt, worker: s.data}
+	s, err := r.slot(phases, slot)
+	if err != nil {
+		return pipeline.Outcome{}, err
+	}
+	task := Task{ID: d.Task.ID, Data: bytes.Clone(d.Task.Data), Attempt: d.Attempt, Worker: s.worker}
 	began := time.Now()
-	ctx := newTaskContext(s.data.MaxRuntime)
+	ctx := newTaskContext(r.cfg.MaxRuntime)
 	if s.goroutine == nil {
-		s.goroutine = newGoroutineWorker(newInvoker(r.f, r.maxResult), phases.Settle.Done())
+		s.goroutine = newGoroutineWorker(newInvoker(r.program.Func, r.cfg.MaxResultSize), phases.Settle.Done())
 	}
 	c := s.goroutine.invoker
 	s.goroutine.calls <- invocation{ctx, task}
@@ -135,7 +142,7 @@ func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *tas
 			kind = reason
 		}
 		ctx.end(err)
-		grace.Reset(r.killDelay)
+		grace.Reset(r.cfg.KillDelay)
 	}
 	for {
 		select {

@@ -1,4 +1,4 @@
-package ctworker
+package sdk
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,10 +49,12 @@ type child struct {
 	scanned int    // buf[next:scanned] contains no end of line
 	out     []byte
 
-	invoker *invoker
-	worker  *WorkerData
+	program    *Program
+	invoker    *invoker
+	worker     any // of Program.NewWorker
+	maxRuntime time.Duration
 
-	task    *Task  // the current task
+	task    Task   // the current task
 	quoted  []byte // its ID as a JSON string
 	state   atomic.Int32
 	current atomic.Pointer[taskContext]
@@ -78,8 +81,8 @@ func isChild() bool { return os.Getenv(taskFDVar) != "" }
 // newChild takes ownership of the descriptors of the task protocol. It unsets their
 // variables and sets close-on-exec, so that a process started by a task neither acts as a
 // child nor keeps the socket open.
-func newChild() (*child, error) {
-	c := &child{claim: -1, done: make(chan struct{})}
+func newChild(p *Program) (*child, error) {
+	c := &child{program: p, claim: -1, done: make(chan struct{})}
 	var err error
 	if c.fd, err = descriptorFrom(taskFDVar); err != nil {
 		return nil, err
@@ -117,8 +120,8 @@ func descriptorFrom(name string) (int, error) {
 }
 
 // run runs tasks until there are no more, and returns the exit code.
-func (c *child) run(f Func, args []string) (int, error) {
-	if err := c.hello(f, args); err != nil {
+func (c *child) run(args []string) (int, error) {
+	if err := c.hello(args); err != nil {
 		return 1, err
 	}
 	signals := make(chan os.Signal, 1)
@@ -130,7 +133,7 @@ func (c *child) run(f Func, args []string) (int, error) {
 }
 
 // hello reads the hello message and replies to it.
-func (c *child) hello(f Func, args []string) error {
+func (c *child) hello(args []string) error {
 	line, err := c.readLine()
 	if err != nil {
 		return fmt.Errorf("read hello message of ctworker: %w", err)
@@ -149,21 +152,26 @@ func (c *child) hello(f Func, args []string) error {
 	if v := first.Hello.Version; v != protocolVersion {
 		return fmt.Errorf("ctworker uses version %d of the task protocol, this program version %d: build the program with the version of ctworker that runs it", v, protocolVersion)
 	}
-	if c.worker, err = parseWorkerData(first.Hello.Worker); err != nil {
+	if c.maxRuntime, err = maxRuntimeOf(first.Hello.Worker); err != nil {
 		return err
 	}
-	c.worker.Slot, c.worker.Args = first.Hello.Slot, args
-	c.worker.shutdown, c.worker.termination = pollNotification(shutdownFDVar), pollNotification(terminationFDVar)
+	c.worker, err = c.program.NewWorker(WorkerInfo{
+		JSON: first.Hello.Worker, Slot: first.Hello.Slot, Args: args,
+		Shutdown: pollNotification(shutdownFDVar), Termination: pollNotification(terminationFDVar),
+	})
+	if err != nil {
+		return err
+	}
 	maxResult := first.Hello.MaxResultSize
 	if maxResult <= 0 {
 		maxResult = math.MaxInt64
 	}
-	c.invoker = newInvoker(f, maxResult)
+	c.invoker = newInvoker(c.program.Func, maxResult)
 	ring := ""
 	if c.ring != nil {
 		ring = `"ring":true,`
 	}
-	ready := fmt.Appendf(nil, `{"ready":{"version":%d,"ahead":%t,%s"sdk":"ctworker-go %s"}}`+"\n", protocolVersion, c.claim >= 0, ring, Version)
+	ready := fmt.Appendf(nil, `{"ready":{"version":%d,"ahead":%t,%s"sdk":"ctworker-go %s"}}`+"\n", protocolVersion, c.claim >= 0, ring, c.program.Version)
 	return c.write(ready)
 }
 
@@ -233,8 +241,8 @@ func (c *child) nextTask() bool {
 			continue
 		}
 		c.quoted = append(c.quoted[:0], t.quoted...)
-		c.task = &Task{ID: string(t.id), Data: bytes.Clone(t.data), Attempt: t.attempt, worker: c.worker}
-		ctx := newTaskContext(c.worker.MaxRuntime)
+		c.task = Task{ID: string(t.id), Data: bytes.Clone(t.data), Attempt: t.attempt, Worker: c.worker}
+		ctx := newTaskContext(c.maxRuntime)
 		c.current.Store(ctx)
 		if c.state.Load() == terminating { // watch may have run before the context was stored
 			ctx.end(context.Canceled)
@@ -361,4 +369,25 @@ func (c *child) write(b []byte) error {
 		b = b[max(n, 0):]
 	}
 	return nil
+}
+
+// maxRuntimeOf returns the maximum runtime of a task from the "worker" field of the task
+// protocol.
+func maxRuntimeOf(worker json.RawMessage) (time.Duration, error) {
+	var w struct {
+		MaxRuntime float64 `json:"max_runtime"`
+	}
+	if err := json.Unmarshal(worker, &w); err != nil {
+		return 0, fmt.Errorf("worker data: %w", err)
+	}
+	return Seconds(w.MaxRuntime), nil
+}
+
+// Seconds converts s to a Duration, saturating at the maximum.
+func Seconds(s float64) time.Duration {
+	const maximum = 1<<63 - 1
+	if ns := s * float64(time.Second); ns < maximum {
+		return time.Duration(ns)
+	}
+	return maximum
 }

@@ -1,4 +1,4 @@
-package ctworker
+package sdk
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package ctworker
+package sdk
 
 import (
 	"errors"
@@ -10,11 +10,11 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// faultPath returns the location of the part of value that encoding/json cannot encode,
+// FaultPath returns the location of the part of value that encoding/json cannot encode,
 // such as ` at "/pixels/0"`, a JSON pointer (RFC 6901). It returns "" if value itself is
 // that part, or the location is unknown. It calls the MarshalJSON and MarshalText methods
 // of value a second time.
-func faultPath(value any) (path string) {
+func FaultPath(value any) (path string) {
 	defer func() {
 		if recover() != nil { // one of these methods panicked
 			path = ""

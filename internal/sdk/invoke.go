@@ -1,4 +1,4 @@
-package ctworker
+package sdk
 
 import (
 	"bytes"
@@ -42,7 +42,7 @@ func newInvoker(f Func, maxResult int64) *invoker {
 // invoke calls the function and stores the outcome in c.out. It does not return if the
 // function ends its goroutine with runtime.Goexit, as t.FailNow of package testing does;
 // c.out reports that as an exception.
-func (c *invoker) invoke(ctx context.Context, t *Task) {
+func (c *invoker) invoke(ctx context.Context, t Task) {
 	c.out = outcome{exception: "the function called runtime.Goexit and returned no result"}
 	defer func() {
 		if v := recover(); v != nil {
@@ -54,13 +54,13 @@ func (c *invoker) invoke(ctx context.Context, t *Task) {
 }
 
 // encodeResult returns the outcome of a call that has returned.
-func (c *invoker) encodeResult(result Result, err error) outcome {
+func (c *invoker) encodeResult(result any, err error) outcome {
 	if err != nil {
 		return outcome{exception: errorText(err), permanent: isPermanent(err)}
 	}
-	retried, isRetry := result.(retry)
+	retried, isRetry := result.(Retry)
 	if isRetry {
-		result = retried.result
+		result = retried.Result
 	}
 	if c.buf.Cap() > maxKeptBuffer {
 		c.buf = bytes.Buffer{} // free the memory of a large result
@@ -68,7 +68,7 @@ func (c *invoker) encodeResult(result Result, err error) outcome {
 	c.buf.Reset()
 	if err := c.enc.Encode(result); err != nil {
 		return outcome{exception: fmt.Sprintf("result of type %T cannot be encoded as JSON (%v%s): return a value that encoding/json can encode",
-			result, err, faultPath(result))}
+			result, err, FaultPath(result))}
 	}
 	b := bytes.TrimSuffix(c.buf.Bytes(), []byte("\n"))
 	if int64(len(b)) > c.maxResult {
@@ -100,18 +100,18 @@ func errorText(err error) (text string) {
 	return ""
 }
 
-// isPermanent reports whether the error has been marked by Permanent. If a method of the
+// isPermanent reports whether the error has been marked with PermanentError. If a method of the
 // user's error panics, it returns false.
 func isPermanent(err error) bool {
 	defer func() { _ = recover() }()
-	return errors.As(err, new(*permanentError))
+	return errors.As(err, new(*PermanentError))
 }
 
 func writeChain(b *strings.Builder, err error, indent string, remaining *int) {
 	for ; err != nil && *remaining > 0; *remaining-- {
 		// Omit the marker itself, but not an error that wraps it.
-		if marked, ok := any(err).(*permanentError); ok {
-			err = marked.error
+		if marked, ok := any(err).(*PermanentError); ok {
+			err = marked.Err
 		}
 		// Package fmt recovers a panic in an Error method.
 		line := fmt.Sprintf("%T: %v", err, err)
@@ -151,7 +151,7 @@ func panicText(v any) string {
 		case !panicking:
 			panicking = name == "runtime.gopanic"
 		case shown == 0 && strings.HasPrefix(name, "runtime."): // internal frames of the panic
-		case strings.HasPrefix(name, invokerPrefix): // the remaining frames are ctworker's
+		case strings.HasPrefix(name, invokerPrefix), strings.HasPrefix(name, adapterPrefix): // the remaining frames are ctworker's
 			more = false
 		case shown == maxFrames:
 			b.WriteString("\n…")
@@ -166,8 +166,12 @@ func panicText(v any) string {
 	}
 }
 
-// invokerPrefix is the prefix of the names of invoker's methods.
-const invokerPrefix = "github.com/ctworker/ctworker.(*invoker)."
+// The prefixes of the names of invoker's methods, and of the function of package ctworker that
+// adapts a user's function.
+const (
+	invokerPrefix = "github.com/ctworker/ctworker/internal/sdk.(*invoker)."
+	adapterPrefix = "github.com/ctworker/ctworker.Func.run"
+)
 
 // truncated returns text, or its beginning if text is longer than maxText.
 func truncated(text string) string {

@@ -1,0 +1,216 @@
+package sdk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ctworker/ctworker/internal/app"
+	"github.com/ctworker/ctworker/internal/cloudqueue"
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/help"
+	"github.com/ctworker/ctworker/internal/procexec"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/function"
+)
+
+// Func runs one task. A result of type Retry requests another attempt.
+type Func func(ctx context.Context, t Task) (result any, err error)
+
+// Task is the task that a Func runs.
+type Task struct {
+	ID      string
+	Data    json.RawMessage
+	Attempt int
+	// Worker is the value that Program.NewWorker has returned for the slot.
+	Worker any
+}
+
+// Retry is a result that requests another attempt.
+type Retry struct{ Result any }
+
+// PermanentError marks an error that another attempt would repeat. It is omitted from the
+// reported chain of errors.
+type PermanentError struct{ Err error }
+
+func (e *PermanentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the marked error.
+func (e *PermanentError) Unwrap() error { return e.Err }
+
+// WorkerInfo describes the worker to NewWorker.
+type WorkerInfo struct {
+	// JSON is the "worker" field of the task protocol.
+	JSON json.RawMessage
+	Slot int
+	// Args are the arguments of the program after its flags.
+	Args []string
+	// Shutdown and Termination report whether these notifications have been raised. Either
+	// may be nil.
+	Shutdown, Termination func() bool
+}
+
+// Program is a worker program. Func, NewWorker and Name are required.
+type Program struct {
+	Func Func
+	// NewWorker is called once per process, or with InProcess once per slot.
+	NewWorker         func(WorkerInfo) (any, error)
+	Name, Description string
+	Version           string                 // of ctworker
+	Flags             *flag.FlagSet          // the program's own flags, or nil
+	Tasks             iter.Seq2[Task, error] // nil to read tasks from a queue or --task-file
+	InProcess         bool                   // run tasks in this process
+}
+
+// Main runs the program and exits with the exit code of the run. It does not return.
+func (w *Program) Main() {
+	procexec.RunGuard() // does not return in the guard process
+	if isChild() {
+		os.Exit(w.child(os.Args[1:]))
+	}
+	if code := app.Begin(os.Stderr, w.Name); code != app.ExitOK {
+		os.Exit(code)
+	}
+	os.Exit(w.engine(os.Args[1:]))
+}
+
+// child runs the tasks that the engine sends, and returns the exit code.
+func (w *Program) child(args []string) int {
+	parsed, err := w.parse(args)
+	if err != nil {
+		return w.usage(err)
+	}
+	c, err := newChild(w)
+	if err != nil {
+		return w.usage(err)
+	}
+	code, err := c.run(parsed.args)
+	if err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", w.Name, err)
+	}
+	return code
+}
+
+func (w *Program) usage(err error) int {
+	return app.Usage(os.Stderr, w.Name, w.Name+" --help", err)
+}
+
+// engine runs the engine and returns the exit code.
+func (w *Program) engine(args []string) int {
+	code := app.ExitOK
+	parsed, faults := w.parse(args)
+	line, wrong := config.Normalize(append(parsed.engine, "--"), append(w.ownNames(), versionFlag)...)
+	var known config.Flags
+	asked := questions{version: parsed.version}
+	a := &cli.App{
+		Name:           w.Name,
+		HelpName:       w.Name,
+		Usage:          summary,
+		UsageText:      w.Name + " [flags] [ARGS…]",
+		Description:    w.describe(),
+		Flags:          slices.Concat(w.ownFlags(), config.ProgramFlags(&known, config.Go), w.questionFlags(&asked)),
+		HideHelp:       true,
+		HideVersion:    true,
+		Writer:         os.Stdout,
+		ErrWriter:      os.Stderr,
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return err },
+	}
+	if shell, ok := completionShell(args); ok {
+		text, err := help.OfApp(a).Completion(shell, w.Name)
+		if err != nil {
+			return w.usage(err)
+		}
+		return w.print(text)
+	}
+	a.Action = func(*cli.Context) error {
+		if text := w.answer(asked, a); text != "" {
+			code = w.print(text)
+			return nil
+		}
+		cfg, err := config.Load(config.Sources{
+			Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.Tasks != nil, SDK: config.Go,
+		})
+		if err := errors.Join(faults, err); err != nil {
+			return errors.Join(err, parsed.misplaced())
+		}
+		if cfg.PrintConfig {
+			code = w.written(cfg.Print(os.Stdout))
+			return nil
+		}
+		code, err = w.run(cfg, args, parsed.args)
+		return err
+	}
+	if err := a.Run(append([]string{w.Name}, line...)); err != nil {
+		return w.usage(err)
+	}
+	return code
+}
+
+// run runs the tasks. args is the whole command line, and taskArgs the arguments after its
+// flags.
+func (w *Program) run(cfg *config.Config, args, taskArgs []string) (int, error) {
+	opts := app.Options{
+		Stdin: os.Stdin, Stderr: os.Stderr, Name: w.Name, Help: w.Name + " --help",
+		// The user's functions may start processes in this one.
+		OwnsProcess: !w.InProcess && w.Tasks == nil,
+	}
+	if w.Tasks != nil {
+		opts.Source = w.source()
+	}
+	if w.InProcess {
+		cloudqueue.FindInstance(context.Background(), cfg)
+		// A ctworker that a task starts inherits the environment of this process. The variable
+		// tells it to ignore the settings of this run.
+		for _, variable := range cfg.TaskSettings(os.Environ()) {
+			if value, ok := strings.CutPrefix(variable, config.OuterVar+"="); ok {
+				_ = os.Setenv(config.OuterVar, value)
+			}
+		}
+		var terminated atomic.Bool
+		opts.OnTermination = func() { terminated.Store(true) }
+		opts.Runner = newInProcess(w, WorkerInfo{JSON: cfg.WorkerData(), Args: taskArgs, Termination: terminated.Load}, cfg)
+		return app.Run(cfg, opts), nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return 0, fmt.Errorf("path of this executable: %w", err)
+	}
+	opts.Argv, opts.TaskProtocol = append([]string{self}, args...), true
+	return app.Run(cfg, opts), nil
+}
+
+// source returns the source for WithTasks.
+func (w *Program) source() pipeline.Source {
+	return function.New(func(yield func(pipeline.Task, error) bool) {
+		for t, err := range w.Tasks {
+			if err == nil {
+				err = t.check()
+			}
+			if !yield(pipeline.Task{ID: t.ID, Data: t.Data}, err) {
+				return
+			}
+		}
+	})
+}
+
+// check returns an error for an invalid task that package function does not detect.
+func (t *Task) check() error {
+	switch {
+	case !utf8.ValidString(t.ID):
+		return fmt.Errorf("task %q: ID is not valid UTF-8", t.ID)
+	case len(t.Data) > 0 && !json.Valid(t.Data):
+		return fmt.Errorf("task %q: Data is not valid JSON; use NewTask to encode a value", t.ID)
+	}
+	return nil
+}
