@@ -36,11 +36,7 @@ test-interop: build ## run the tests with the pool manager, workers and examples
 wheel: licenses ## build a wheel of the Python package, which contains ctworker and the license texts, and an sdist, in build/dist
 	@scripts/wheel
 
-<<<<<<< Updated upstream
-lint: ## vet, lint and check the formatting (the first run builds the linter, which takes a few minutes)
-=======
-lint: ## vet, lint, check the formatting and the language (builds the linters once, a few minutes)
->>>>>>> Stashed changes
+lint: ## vet, lint, and check the formatting and the language (the first run builds the linters, which takes a few minutes)
 	go vet -tags interop ./...
 	GOOS=darwin go vet -tags interop ./...
 	go tool -modfile=tools/go.mod golangci-lint run ./...
