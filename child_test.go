@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// engine is the other side of a child, as docs/protocol.md has it.
+// engine is the peer of a child process, as described in docs/protocol.md.
 type engine struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -22,23 +22,23 @@ type engine struct {
 	stderr bytes.Buffer
 	conn   net.Conn
 	lines  *bufio.Reader
-	// grants is the pipe of claims: what is written to it may be claimed.
+	// grants is the writing end of the pipe for claims: each byte permits one task.
 	claims, grants        *os.File
-	shutdown, termination *os.File // raise a notice
+	shutdown, termination *os.File // writing ends of the notification pipes
 }
 
 type engineOptions struct {
-	program string
-	args    []string
-	alone   bool // without a pipe of claims
-	hello   string
-	env     []string
+	program  string
+	args     []string
+	noClaims bool // do not pass a pipe for claims
+	hello    string
+	env      []string
 }
 
-const plainHello = `{"hello":{"version":1,"slot":3,"max_result_size":1000,"later":true,"worker":{"provider":null,"job_id":"j","num_cpus":4,"max_runtime":0.25,"keepalive_interval":2.5,"event_log_queue_name":"j-events","max_memory_allowed_per_task":0.5,` +
+const defaultHello = `{"hello":{"version":1,"slot":3,"max_result_size":1000,"later":true,"worker":{"provider":null,"job_id":"j","num_cpus":4,"max_runtime":0.25,"keepalive_interval":2.5,"event_log_queue_name":"j-events","max_memory_allowed_per_task":0.5,` +
 	`"shutdown_grace_period":30,"retry_on_exit":true,"event_log_file":"events.log","simulate_spot_termination_after":1.5,"simulate_spot_termination_delay":null}}}`
 
-// startChild starts a child and says hello.
+// startChild starts a child and sends the hello message.
 func startChild(t *testing.T, opts engineOptions) *engine {
 	t.Helper()
 	self, err := os.Executable()
@@ -47,9 +47,9 @@ func startChild(t *testing.T, opts engineOptions) *engine {
 	}
 	e := &engine{t: t, cmd: exec.Command(self, opts.args...)}
 	fds, pipes := descriptors(t)
-	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
-	defer func() { _ = ours.Close(); _ = theirs.Close() }()
-	if e.conn, err = net.FileConn(ours); err != nil {
+	local, remote := os.NewFile(uintptr(fds[0]), "local"), os.NewFile(uintptr(fds[1]), "remote")
+	defer func() { _ = local.Close(); _ = remote.Close() }()
+	if e.conn, err = net.FileConn(local); err != nil {
 		t.Fatal(err)
 	}
 	e.lines = bufio.NewReader(e.conn)
@@ -68,28 +68,28 @@ func startChild(t *testing.T, opts engineOptions) *engine {
 	}
 	e.cmd.Env = append(withoutSettings(os.Environ()), programVar+"="+program, "GORACE=atexit_sleep_ms=0", "CTWORKER_SLOT=3",
 		"CTWORKER_FD=3", "CTWORKER_SHUTDOWN_FD=5", "CTWORKER_TERMINATION_FD=6")
-	if !opts.alone {
+	if !opts.noClaims {
 		e.cmd.Env = append(e.cmd.Env, "CTWORKER_CLAIM_FD=4")
 	}
 	e.cmd.Env = append(e.cmd.Env, opts.env...)
-	e.cmd.ExtraFiles = []*os.File{theirs, e.claims, shutdown, termination}
+	e.cmd.ExtraFiles = []*os.File{remote, e.claims, shutdown, termination}
 	e.cmd.Stdout, e.cmd.Stderr = &e.stdout, &e.stderr
 	if err := e.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.cmd.Process.Kill(); _ = e.conn.Close() })
-	if err := e.conn.SetDeadline(time.Now().Add(long)); err != nil {
+	if err := e.conn.SetDeadline(time.Now().Add(testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	if opts.hello == "" {
-		opts.hello = plainHello
+		opts.hello = defaultHello
 	}
 	e.send(opts.hello + "\n")
 	return e
 }
 
-// descriptors returns a pair of sockets, and pipes that do not block, none of which
-// another test's child inherits.
+// descriptors returns a pair of sockets and three nonblocking pipes, which no other child
+// inherits.
 func descriptors(t *testing.T) (pair [2]int, pipes [3][2]int) {
 	t.Helper()
 	syscall.ForkLock.RLock()
@@ -114,11 +114,11 @@ func descriptors(t *testing.T) (pair [2]int, pipes [3][2]int) {
 	return pair, pipes
 }
 
-// ready starts a child and takes its first line.
+// ready starts a child and reads its ready message.
 func ready(t *testing.T, opts engineOptions) *engine {
 	t.Helper()
 	e := startChild(t, opts)
-	want := fmt.Sprintf(`{"ready":{"version":1,"ahead":%t,"sdk":"ctworker-go `, !opts.alone)
+	want := fmt.Sprintf(`{"ready":{"version":1,"ahead":%t,"sdk":"ctworker-go `, !opts.noClaims)
 	if line := e.line(); !strings.HasPrefix(line, want) {
 		t.Fatalf("first line %q, want %q", line, want)
 	}
@@ -148,7 +148,7 @@ func (e *engine) grant(n int) {
 	}
 }
 
-// run has one task run and returns the reply.
+// run sends one task and returns the reply.
 func (e *engine) run(id, data string) string {
 	e.t.Helper()
 	e.grant(1)
@@ -156,7 +156,7 @@ func (e *engine) run(id, data string) string {
 	return e.line()
 }
 
-// end ends the connection and returns the exit code.
+// end closes the connection and returns the exit code.
 func (e *engine) end() int {
 	e.t.Helper()
 	_ = e.conn.Close()
@@ -164,17 +164,17 @@ func (e *engine) end() int {
 }
 
 func (e *engine) wait() int {
-	timer := time.AfterFunc(long, func() { _ = e.cmd.Process.Kill() })
+	timer := time.AfterFunc(testTimeout, func() { _ = e.cmd.Process.Kill() })
 	defer timer.Stop()
 	_ = e.cmd.Wait()
 	return e.cmd.ProcessState.ExitCode()
 }
 
-func TestReplies(t *testing.T) {
+func TestChild_Replies(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		data string
-		want string // the whole reply, or with … what it begins and ends with
+		want string // the reply; … stands for any text
 	}{
 		{`{"do":"echo","n":12345678901234567890123,"x":[{"y":"}],\"{"}]}`, `…cannot unmarshal number…`},
 		{`{"do":"echo","x":[{"y":"}],\"{"},12345678901234567890123.50]}`, `{"task_id":"t","retry":false,"result":{"do":"echo","x":[{"y":"}],\"{"},12345678901234567890123.50]}}`},
@@ -183,11 +183,11 @@ func TestReplies(t *testing.T) {
 		{`{"do":"retry","n":3}`, `{"task_id":"t","retry":true,"result":{"n":3}}`},
 		{`{"do":"error"}`, `{"task_id":"t","exception":"*fmt.wrapError: task t: open x: no such file or directory\n*fs.PathError: open x: no such file or directory\nsyscall.Errno: no such file or directory"}`},
 		{`{"do":"joined"}`, `{"task_id":"t","exception":"*fmt.wrapError: both: first\n  second: code 7\n*errors.joinError: first\n  second: code 7\n  *errors.errorString: first\n  *fmt.wrapError: second: code 7\n  *ctworker_test.ownError: code 7"}`},
-		{`{"do":"rude error"}`, `{"task_id":"t","exception":"*ctworker_test.rudeError: …not even an error…"}`},
+		{`{"do":"panicking error"}`, `{"task_id":"t","exception":"*ctworker_test.panickingError: …not even an error…"}`},
 		{`{"do":"nil error"}`, `{"task_id":"t","exception":"*fmt.wrapError: typed: …*ctworker_test.ownError: …"}`},
 		{`{"do":"channel"}`, `{"task_id":"t","exception":"result of type chan int cannot be encoded as JSON …"}`},
 		{`{"do":"nan"}`, `{"task_id":"t","exception":"result of type map[string]interface {} cannot be encoded as JSON (json: unsupported value: NaN at \"/x\"): return a value …"}`},
-		{`{"do":"rude result"}`, `…panic: no JSON today\n…rudeResult.MarshalJSON…`},
+		{`{"do":"panicking result"}`, `…panic: no JSON today\n…panickingResult.MarshalJSON…`},
 		{`{"do":"bad raw"}`, `{"task_id":"t","retry":false,"result":null}`},
 		{`{"do":"large","n":998}`, `{"task_id":"t","retry":false,"result":"xxx…xxx"}`},
 		{`{"do":"large","n":999}`, `{"task_id":"t","exception":"result takes 1001 bytes as JSON, more than the limit of 1000: raise --max-result-size…"}`},
@@ -201,7 +201,7 @@ func TestReplies(t *testing.T) {
 		t.Run(tc.data, func(t *testing.T) {
 			t.Parallel()
 			e := ready(t, engineOptions{})
-			// The same process goes on after each of them.
+			// The process can run another task after each of them.
 			for range 2 {
 				if got := strings.ReplaceAll(e.run("t", tc.data), "<nil>", `\u003cnil\u003e`); !matches(got, tc.want) {
 					t.Errorf("replied %s\nwant %s", got, tc.want)
@@ -214,7 +214,7 @@ func TestReplies(t *testing.T) {
 	}
 }
 
-// matches reports whether text is what pattern says, where … is anything.
+// matches reports whether text matches pattern, in which … stands for any text.
 func matches(text, pattern string) bool {
 	parts := strings.Split(pattern, "…")
 	if len(parts) == 1 {
@@ -236,8 +236,8 @@ func matches(text, pattern string) bool {
 	return true
 }
 
-// A panic is told with the stack of the user's frames, and nothing of ours.
-func TestPanic(t *testing.T) {
+// A panic is reported with the stack of the user's frames only.
+func TestChild_ReportsPanic(t *testing.T) {
 	t.Parallel()
 	e := ready(t, engineOptions{})
 	for _, tc := range []struct {
@@ -256,21 +256,21 @@ func TestPanic(t *testing.T) {
 		for _, want := range tc.want {
 			i := strings.Index(reply.Exception[at:], want)
 			if i < 0 {
-				t.Errorf("%s: lacks %q in its place:\n%s", tc.data, want, reply.Exception)
+				t.Errorf("%s: %q is missing or out of order:\n%s", tc.data, want, reply.Exception)
 				continue
 			}
 			at += i
 		}
-		for _, ours := range []string{"(*invoker)", "(*child)", "runtime.", "invoke.go", "ctworker.Func"} {
-			if strings.Contains(strings.ReplaceAll(reply.Exception, "runtime.boundsError", ""), "\n"+ours) || strings.Contains(reply.Exception, "ctworker.(") {
-				t.Errorf("%s: holds %s:\n%s", tc.data, ours, reply.Exception)
+		for _, internal := range []string{"(*invoker)", "(*child)", "runtime.", "invoke.go", "ctworker.Func"} {
+			if strings.Contains(strings.ReplaceAll(reply.Exception, "runtime.boundsError", ""), "\n"+internal) || strings.Contains(reply.Exception, "ctworker.(") {
+				t.Errorf("%s: contains the internal frame %s:\n%s", tc.data, internal, reply.Exception)
 			}
 		}
 	}
 }
 
-// What ends the process ends it without a reply.
-func TestProcessEndsInTask(t *testing.T) {
+// If a task ends the process, no reply is sent.
+func TestChild_ExitsDuringTask(t *testing.T) {
 	t.Parallel()
 	for data, want := range map[string]int{`{"do":"exit","n":7}`: 7, `{"do":"exit","n":0}`: 0, `{"do":"kill"}`: -1} {
 		e := ready(t, engineOptions{})
@@ -285,8 +285,9 @@ func TestProcessEndsInTask(t *testing.T) {
 	}
 }
 
-// Tasks are run in their order, one at a time, and each is claimed when it begins.
-func TestClaims(t *testing.T) {
+// Tasks run one at a time in the order of their arrival, and each is claimed when it
+// starts.
+func TestChild_ClaimsTasks(t *testing.T) {
 	t.Parallel()
 	e := ready(t, engineOptions{})
 	e.grant(2)
@@ -304,7 +305,7 @@ func TestClaims(t *testing.T) {
 	if got, want := e.line(), `{"task_id":"e","retry":false,"result":3}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	// End of file is no byte either.
+	// At the end of file, a task cannot be claimed either.
 	_ = e.grants.Close()
 	e.send(tasks("f"))
 	if got, want := e.line(), `{"task_id":"f","returned":true}`; got != want {
@@ -320,18 +321,18 @@ func tasks(ids ...string) string {
 	return text
 }
 
-// A task that waits behind another one is not claimed before that one has been
-// replied to: it can be taken back.
-func TestTakenBackWhileAnotherRuns(t *testing.T) {
+// A waiting task is claimed only after the reply to the previous task, so that it can be
+// revoked.
+func TestChild_DoesNotClaimWaitingTask(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	began := fifo(t, dir, "began")
-	e := startChildIn(t, dir, strings.Replace(plainHello, `"max_runtime":0.25`, `"max_runtime":1000`, 1))
+	started := fifo(t, dir, "started")
+	e := startChildIn(t, dir, strings.Replace(defaultHello, `"max_runtime":0.25`, `"max_runtime":1000`, 1))
 	e.grant(2)
 	e.send(`{"task_id":"a","attempt":1,"data":{"do":"await shutdown"}}` + "\n" + tasks("b"))
-	began()
+	started()
 	if n, err := e.claims.Read(make([]byte, 8)); n != 1 || err != nil {
-		t.Errorf("%d claims are left (%v), want 1", n, err)
+		t.Errorf("%d claims remain (error %v), want 1", n, err)
 	}
 	_, _ = e.shutdown.Write([]byte("x"))
 	for _, want := range []string{`{"task_id":"a","retry":false,"result":"saw it"}`, `{"task_id":"b","returned":true}`} {
@@ -350,39 +351,39 @@ func startChildIn(t *testing.T, dir, hello string) *engine {
 	return e
 }
 
-// SIGTERM ends the context of the task at hand, and the process after it; between
-// tasks it ends the process at once.
-func TestSIGTERM(t *testing.T) {
+// SIGTERM ends the context of the current task, and the process after that task. It ends an
+// idle process at once.
+func TestChild_SIGTERM(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	began := fifo(t, dir, "began")
-	e := startChildIn(t, dir, strings.Replace(plainHello, `"max_runtime":0.25`, `"max_runtime":1000`, 1))
+	started := fifo(t, dir, "started")
+	e := startChildIn(t, dir, strings.Replace(defaultHello, `"max_runtime":0.25`, `"max_runtime":1000`, 1))
 	e.grant(2)
 	e.send(`{"task_id":"a","attempt":1,"data":{"do":"await end"}}` + "\n" + tasks("b"))
-	began()
+	started()
 	_ = e.cmd.Process.Signal(syscall.SIGTERM)
 	if got, want := e.line(), `{"task_id":"a","retry":false,"result":"in time"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if line, err := e.lines.ReadString('\n'); err == nil {
-		t.Errorf("went on: %s", line)
+		t.Errorf("ran another task: %s", line)
 	}
 	if code := e.wait(); code != 143 {
 		t.Errorf("exit code %d", code)
 	}
 	if n, err := e.claims.Read(make([]byte, 8)); n != 1 || err != nil {
-		t.Errorf("%d claims are left (%v), want 1", n, err)
+		t.Errorf("%d claims remain (error %v), want 1", n, err)
 	}
 
 	idle := ready(t, engineOptions{})
 	idle.run("t", `{"do":"nil"}`)
 	_ = idle.cmd.Process.Signal(syscall.SIGTERM)
 	if code := idle.wait(); code != 143 {
-		t.Errorf("exit code %d between tasks", code)
+		t.Errorf("exit code %d of an idle process, want 143", code)
 	}
 }
 
-func TestNotices(t *testing.T) {
+func TestChild_Notifications(t *testing.T) {
 	t.Parallel()
 	e := ready(t, engineOptions{})
 	for _, step := range []struct {
@@ -392,7 +393,7 @@ func TestNotices(t *testing.T) {
 		{func() {}, `[false,false]`},
 		{func() { _, _ = e.termination.Write([]byte("x")) }, `[false,true]`},
 		{func() { _ = e.shutdown.Close() }, `[true,true]`},
-		{func() {}, `[true,true]`}, // nothing was read
+		{func() {}, `[true,true]`}, // the notifications have not been consumed
 	} {
 		step.raise()
 		if got, want := e.run("t", `{"do":"notices"}`), `{"task_id":"t","retry":false,"result":`+step.want+`}`; got != want {
@@ -401,21 +402,21 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// What a task starts does not find the protocol's descriptors.
-func TestTasksPrograms(t *testing.T) {
+// A process started by a task does not inherit the descriptors of the task protocol.
+func TestChild_HidesDescriptors(t *testing.T) {
 	t.Parallel()
-	for _, alone := range []bool{false, true} {
-		e := ready(t, engineOptions{alone: alone})
-		if got, want := e.run("t", `{"do":"env"}`), `{"task_id":"t","retry":false,"result":":3\n`; !strings.HasPrefix(got, want) || strings.Contains(got, "held") && !alone {
-			t.Errorf("alone %v: got %s, want %s", alone, got, want)
+	for _, noClaims := range []bool{false, true} {
+		e := ready(t, engineOptions{noClaims: noClaims})
+		if got, want := e.run("t", `{"do":"env"}`), `{"task_id":"t","retry":false,"result":":3\n`; !strings.HasPrefix(got, want) || strings.Contains(got, "held") && !noClaims {
+			t.Errorf("without claims %v: got %s, want %s", noClaims, got, want)
 		}
 	}
 }
 
-// Lines that are not as ctworker writes them are read all the same.
-func TestUnusualLines(t *testing.T) {
+// Lines in another format than ctworker's are parsed as well.
+func TestChild_UnusualLines(t *testing.T) {
 	t.Parallel()
-	e := ready(t, engineOptions{alone: true})
+	e := ready(t, engineOptions{noClaims: true})
 	for _, tc := range []struct{ line, want string }{
 		{`{"task_id":"ä\"\u00e9\\\n","attempt":2,"data":{"do":"nil"}}`, `{"task_id":"ä\"é\\\n","retry":false,"result":null}`},
 		{` { "data" : {"do":"echo"} , "attempt":3, "new":[1], "task_id" : "t" } `, `{"task_id":"t","retry":false,"result":{"do":"echo"}}`},
@@ -435,15 +436,15 @@ func TestUnusualLines(t *testing.T) {
 	}
 }
 
-// Answers what came before the end of file.
-func TestEndOfFile(t *testing.T) {
+// The tasks received before the end of file are run.
+func TestChild_RepliesBeforeEndOfFile(t *testing.T) {
 	t.Parallel()
 	e := ready(t, engineOptions{})
 	e.grant(3)
 	e.send(tasks("a", "b", "c"))
 	unix, ok := e.conn.(*net.UnixConn)
 	if !ok {
-		t.Fatal("no Unix socket")
+		t.Fatal("not a Unix socket")
 	}
 	if err := unix.CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -458,7 +459,7 @@ func TestEndOfFile(t *testing.T) {
 	}
 }
 
-func TestRefusedStart(t *testing.T) {
+func TestChild_StartErrors(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string
@@ -481,8 +482,8 @@ func TestRefusedStart(t *testing.T) {
 	}
 }
 
-// The program's own flags and arguments are there in the child too.
-func TestFlagsInChild(t *testing.T) {
+// The program's own flags and arguments are available in a child process.
+func TestChild_Flags(t *testing.T) {
 	t.Parallel()
 	e := ready(t, engineOptions{program: "flags", args: []string{"-j", "4", "--threshold", "0.25", "--max-runtime=7", "-loud", "-o=x", "a", "--b"}})
 	if got, want := e.run("t", `0`), `{"task_id":"t","retry":false,"result":"0.25 true x [a --b] [a --b]"}`; got != want {

@@ -36,10 +36,10 @@ func TestProgramsInDocumentsCompile(t *testing.T) {
 		for _, m := range block.FindAllStringSubmatch(text, -1) {
 			n++
 			if !strings.HasPrefix(m[1], "package ") {
-				t.Errorf("%s: a Go block is no whole program:\n%s", name, m[1])
+				t.Errorf("%s: a Go block is not a complete program:\n%s", name, m[1])
 				continue
 			}
-			// Inside the module, so that its packages are found.
+			// The directory is inside the module, so that its packages are found.
 			dir, err := os.MkdirTemp(".", "docs-test-")
 			if err != nil {
 				t.Fatal(err)
@@ -54,11 +54,11 @@ func TestProgramsInDocumentsCompile(t *testing.T) {
 		}
 	}
 	if n == 0 {
-		t.Error("no Go program was found")
+		t.Error("found no Go program")
 	}
 }
 
-// Each flag that the documents name exists.
+// Each flag mentioned in the documents exists.
 func TestFlagsInDocumentsExist(t *testing.T) {
 	t.Parallel()
 	all := documents(t)
@@ -77,13 +77,13 @@ func TestFlagsInDocumentsExist(t *testing.T) {
 	for name, text := range all {
 		for _, f := range flagName.FindAllString(text, -1) {
 			if !known[f] {
-				t.Errorf("%s names %s, which docs/settings.md does not have", name, f)
+				t.Errorf("%s mentions %s, which is missing in docs/settings.md", name, f)
 			}
 		}
 	}
 }
 
-// Each link between the documents leads somewhere.
+// The targets of the links between the documents exist.
 func TestLinksInDocuments(t *testing.T) {
 	t.Parallel()
 	all := documents(t)
@@ -96,11 +96,11 @@ func TestLinksInDocuments(t *testing.T) {
 				target = filepath.Join(filepath.Dir(name), path)
 			}
 			if _, err := os.Stat(target); err != nil {
-				t.Errorf("%s links to %s, which is not there", name, m[1])
+				t.Errorf("%s links to %s, which does not exist", name, m[1])
 				continue
 			}
 			if anchor != "" && !strings.Contains(anchors(all[target]), " "+anchor+" ") {
-				t.Errorf("%s links to %s, which has no such heading", name, m[1])
+				t.Errorf("%s links to %s, but the document has no such heading", name, m[1])
 			}
 		}
 	}

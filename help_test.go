@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// printed returns what a worker program prints in place of a run.
+// printed returns the output of a worker program that exits without a run.
 func printed(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	p := startProgram(t, t.TempDir(), program, args...)
@@ -23,7 +23,7 @@ func wantAll(t *testing.T, text string, wants ...string) {
 	t.Helper()
 	for _, want := range wants {
 		if !strings.Contains(text, want) {
-			t.Errorf("lacks %q:\n%s", want, text)
+			t.Errorf("%q is missing in:\n%s", want, text)
 		}
 	}
 }
@@ -37,7 +37,7 @@ func TestHelp(t *testing.T) {
 		"--max-runtime SECONDS", "RMS_CLOUD_TASKS_MAX_RUNTIME", "--max-tasks-per-process", "--version", "flags --task-file tasks.json",
 	)
 	if !strings.Contains(full, "--isolation reuse|task") {
-		t.Errorf("--help-full lacks the values of --isolation:\n%s", full)
+		t.Errorf("--help does not list the values of --isolation:\n%s", full)
 	}
 	short := printed(t, "flags", "-h")
 	wantAll(t, short, "flags: run a function", "--threshold value", "--max-runtime SECONDS", `"flags --help" lists all`)
@@ -64,7 +64,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// bash completes a worker program's flags and the worker's.
+// In bash, the flags of the program and those of the worker are completed.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	script := printed(t, "flags", "completion", "bash")
@@ -88,8 +88,8 @@ func TestCompletion(t *testing.T) {
 	wantAll(t, printed(t, "flags", "completion", "fish"), "complete -c flags", "-l threshold")
 }
 
-// Output that cannot be written is an error.
-func TestHelp_OutputThatCannotBeWritten(t *testing.T) {
+// A failed write of the output is an error.
+func TestHelp_WriteError(t *testing.T) {
 	t.Parallel()
 	for _, arg := range []string{"--help", "-h", "--version", "--print-config"} {
 		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// long is how long a test waits for what ought to come at once.
-const long = time.Minute
+// testTimeout is how long a test waits for something that should happen at once.
+const testTimeout = time.Minute
 
 func withoutSettings(env []string) []string {
 	var kept []string
@@ -30,15 +30,15 @@ func write(t *testing.T, dir, name, content string) {
 	}
 }
 
-// fifo makes a named pipe through which tasks report, and returns a function that
-// waits for one report.
+// fifo creates a named pipe to which tasks write, and returns a function that waits for one
+// line.
 func fifo(t *testing.T, dir, name string) (await func()) {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0) // never at its end
+	f, err := os.OpenFile(path, os.O_RDWR, 0) // opened for writing too, so that reads never return EOF
 	if err != nil {
 		t.Fatal(err)
 	}

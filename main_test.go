@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// program is a worker program under test, in a directory of its own.
+// program is a worker program under test in its own directory.
 type program struct {
 	t              *testing.T
 	dir            string
@@ -39,7 +39,7 @@ func startProgram(t *testing.T, dir, name string, args ...string) *program {
 	return startProgramIn(t, dir, name, nil, args...)
 }
 
-// startProgramIn starts it with further variables.
+// startProgramIn starts a program with additional environment variables.
 func startProgramIn(t *testing.T, dir, name string, env []string, args ...string) *program {
 	t.Helper()
 	self, err := os.Executable()
@@ -58,10 +58,10 @@ func startProgramIn(t *testing.T, dir, name string, env []string, args ...string
 	return p
 }
 
-// want waits for the end and fails the test unless the exit code is code.
+// want waits for the program to exit and fails the test if its exit code is not code.
 func (p *program) want(code int) {
 	p.t.Helper()
-	timer := time.AfterFunc(long, func() { _ = p.cmd.Process.Signal(syscall.SIGQUIT) })
+	timer := time.AfterFunc(testTimeout, func() { _ = p.cmd.Process.Signal(syscall.SIGQUIT) })
 	defer timer.Stop()
 	err := p.cmd.Wait()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
@@ -72,7 +72,8 @@ func (p *program) want(code int) {
 	}
 }
 
-// events returns the one event of each task, and those of none under "".
+// events returns the event of each task, by task ID. An event without a task has the key
+// "".
 func (p *program) events() map[string]event {
 	p.t.Helper()
 	f, err := os.Open(filepath.Join(p.dir, "events.log"))
@@ -94,29 +95,29 @@ func (p *program) events() map[string]event {
 	return all
 }
 
-// withTasks makes a directory with a task file in which each order is a task of
-// its own name.
-func withTasks(t *testing.T, orders ...string) (dir string) {
+// withTasks creates a directory with a task file. Each action is one task; its ID is the
+// action.
+func withTasks(t *testing.T, actions ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	var b strings.Builder
-	for _, o := range orders {
-		do, n, _ := strings.Cut(o, ":")
+	for _, a := range actions {
+		do, n, _ := strings.Cut(a, ":")
 		if n == "" {
 			n = "0"
 		}
-		fmt.Fprintf(&b, `{"task_id":%q,"data":{"do":%q,"n":%s}}`+"\n", o, do, n)
+		fmt.Fprintf(&b, `{"task_id":%q,"data":{"do":%q,"n":%s}}`+"\n", a, do, n)
 	}
 	write(t, dir, "tasks.jsonl", b.String())
 	return dir
 }
 
-func TestProgram(t *testing.T) {
+func TestMain_Outcomes(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"behave", "in-process"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := withTasks(t, "nil", "text", "retry:4", "error", "final", "panic:5", "goexit", "nan", "echo:1", "large:2000", "stubborn", "deadline")
+			dir := withTasks(t, "nil", "text", "retry:4", "error", "permanent", "panic:5", "goexit", "nan", "echo:1", "large:2000", "stubborn", "deadline")
 			p := startProgram(t, dir, name, "--task-file", "tasks.jsonl", "-j2", "--max-runtime", "1", "--kill-delay", "0.5", "--retry-on-timeout", "--retry-on-exception", "--max-result-size", "1000")
 			p.want(0)
 			all := p.events()
@@ -125,7 +126,7 @@ func TestProgram(t *testing.T) {
 				"retry:4":    {Type: "task_completed", Result: []byte(`{"n":4}`), Retry: true},
 				"echo:1":     {Type: "task_completed", Result: []byte(`{"do":"echo","n":1}`)},
 				"error":      {Type: "task_exception", Exception: "fs.PathError: open x: no such file", Retry: true},
-				"final":      {Type: "task_exception", Exception: "*fmt.wrapError: task final: code 3\n*ctworker_test.ownError: code 3"},
+				"permanent":  {Type: "task_exception", Exception: "*fmt.wrapError: task permanent: code 3\n*ctworker_test.ownError: code 3"},
 				"panic:5":    {Type: "task_exception", Exception: "ctworker_test.panics\n\t", Retry: true},
 				"goexit":     {Type: "task_exception", Exception: "runtime.Goexit", Retry: true},
 				"nan":        {Type: "task_exception", Exception: "NaN", Retry: true},
@@ -142,8 +143,8 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// A task sees the termination notice, and is not asked to end.
-func TestTerminationNotice(t *testing.T) {
+// A task observes a termination notice, and no shutdown is requested.
+func TestMain_TerminationNotice(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"behave", "in-process"} {
 		t.Run(name, func(t *testing.T) {
@@ -158,14 +159,14 @@ func TestTerminationNotice(t *testing.T) {
 				}
 			}
 			if done != 1 {
-				t.Errorf("%d tasks", done)
+				t.Errorf("%d tasks completed, want 1", done)
 			}
 		})
 	}
 }
 
-// What a task does to its process costs that task alone.
-func TestCrashes(t *testing.T) {
+// A crash affects only the task that was running in the process.
+func TestMain_Crashes(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t, withTasks(t, "echo:1", "exit:3", "kill", "echo:2", "echo:3"), "behave", "--task-file", "tasks.jsonl", "--strict")
 	p.want(3)
@@ -180,7 +181,7 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
-func TestSource(t *testing.T) {
+func TestWithTasks(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"source", "source-in-process"} {
 		t.Run(name, func(t *testing.T) {
@@ -205,9 +206,8 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// The program's own flags may be anywhere among the worker's, and a worker's flag
-// means what it means.
-func TestOwnFlags(t *testing.T) {
+// The program's own flags may be mixed with the flags of the worker.
+func TestWithFlags(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		args string
@@ -231,7 +231,7 @@ func TestOwnFlags(t *testing.T) {
 	}
 }
 
-func TestUsage(t *testing.T) {
+func TestMain_UsageErrors(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		program, args string
@@ -257,53 +257,53 @@ func TestUsage(t *testing.T) {
 			p.want(2)
 			for _, want := range tc.want {
 				if !strings.Contains(p.stderr.String(), want) {
-					t.Errorf("lacks %q:\n%s", want, p.stderr.String())
+					t.Errorf("%q is missing in:\n%s", want, p.stderr.String())
 				}
 			}
 			for line := range strings.Lines(p.stderr.String()) {
 				if !strings.Contains(line, ": ") || strings.HasPrefix(line, "panic") {
-					t.Errorf("not one fault a line: %q", line)
+					t.Errorf("not one error per line: %q", line)
 				}
 			}
 		})
 	}
 }
 
-// A shutdown request reaches the tasks, which may finish.
-func TestShutdown(t *testing.T) {
+// Tasks observe a shutdown request and may finish.
+func TestMain_Shutdown(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"behave", "in-process"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			orders := []string{"await shutdown"}
+			actions := []string{"await shutdown"}
 			for i := range 100 {
-				orders = append(orders, fmt.Sprint("echo:", i))
+				actions = append(actions, fmt.Sprint("echo:", i))
 			}
-			dir := withTasks(t, orders...)
-			began := fifo(t, dir, "began")
+			dir := withTasks(t, actions...)
+			started := fifo(t, dir, "started")
 			p := startProgram(t, dir, name, "--task-file", "tasks.jsonl")
-			began()
+			started()
 			_ = p.cmd.Process.Signal(syscall.SIGINT)
 			p.want(130)
 			all := p.events()
-			// A task may just be starting when the request comes.
+			// A few tasks may start at the time of the request.
 			if got := all["await shutdown"]; len(all) > 10 || string(got.Result) != `"saw it"` {
-				t.Errorf("%d events, of it: %+v", len(all), got)
+				t.Errorf("%d events; the waiting task: %+v", len(all), got)
 			}
 		})
 	}
 }
 
-// The end of the grace period ends a task's context, and then the task.
-func TestShutdownEndsTasks(t *testing.T) {
+// At the end of the grace period, the context of a task ends, and then the task is killed.
+func TestMain_ShutdownTerminatesTasks(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"behave", "in-process"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := withTasks(t, "await end", "stubborn")
-			began := fifo(t, dir, "began")
+			started := fifo(t, dir, "started")
 			p := startProgram(t, dir, name, "--task-file", "tasks.jsonl", "-j2", "--shutdown-grace-period", "0.1", "--kill-delay", "0.3")
-			began()
+			started()
 			_ = p.cmd.Process.Signal(syscall.SIGTERM)
 			p.want(143)
 		})

@@ -20,19 +20,20 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// programVar makes the test binary be one of programs.
+// programVar is the environment variable that selects the program which the test binary
+// runs.
 const programVar = "TEST_BE_PROGRAM"
 
 func TestMain(m *testing.M) {
-	procexec.RunGuard() // which is this binary started again
+	procexec.RunGuard() // the guard process is this binary
 	if name := os.Getenv(programVar); name != "" {
 		programs[name]()
-		panic("Main has returned")
+		panic("Main returned")
 	}
 	os.Exit(m.Run())
 }
 
-// programs are worker programs as their users might write them.
+// programs are worker programs like those of users.
 var programs = map[string]func(){
 	"behave": func() { ctworker.Main(behave, ctworker.WithName("behave")) },
 	"chdir": func() {
@@ -61,7 +62,7 @@ var programs = map[string]func(){
 	"source-in-process": func() { ctworker.Main(behave, ctworker.WithTasks(numbers), ctworker.InProcess()) },
 	"broken-source": func() {
 		ctworker.Main(behave, ctworker.WithTasks(func(yield func(ctworker.Task, error) bool) {
-			_ = yield(ctworker.NewTask("a", order{Do: "worker"})) && yield(ctworker.Task{}, errors.New("the list is gone"))
+			_ = yield(ctworker.NewTask("a", action{Do: "worker"})) && yield(ctworker.Task{}, errors.New("the list is gone"))
 		}))
 	},
 	"bad-data": func() {
@@ -71,11 +72,11 @@ var programs = map[string]func(){
 	},
 }
 
-// withFlags is a program with flags of its own.
+// withFlags is a program with its own flags.
 func withFlags(opts ...ctworker.Option) {
 	flags := flag.NewFlagSet("flags", flag.ExitOnError)
 	threshold := flags.Float64("threshold", 0.5, "cut off below this `value`")
-	loud := flags.Bool("loud", false, "say more")
+	loud := flags.Bool("loud", false, "be verbose")
 	out := flags.String("o", "", "write to this `file`")
 	show := func(_ context.Context, t *ctworker.Task) (ctworker.Result, error) {
 		return spaced(*threshold, *loud, *out, t.Worker().Args, flags.Args()), nil
@@ -83,36 +84,36 @@ func withFlags(opts ...ctworker.Option) {
 	ctworker.Main(show, append(opts, ctworker.WithFlags(flags), ctworker.WithName("flags"), ctworker.WithDescription("Cut things off."))...)
 }
 
-// numbers is a task source without an end.
+// numbers is an infinite task source.
 func numbers(yield func(ctworker.Task, error) bool) {
-	for i := 0; yield(ctworker.NewTask(fmt.Sprint("n", i), order{Do: "echo", N: i})); i++ {
+	for i := 0; yield(ctworker.NewTask(fmt.Sprint("n", i), action{Do: "echo", N: i})); i++ {
 	}
 }
 
-// order is the data of a task for behave.
-type order struct {
+// action is the data of a task of the function behave.
+type action struct {
 	Do string
 	N  int
 }
 
-// calls counts the calls in one process.
+// calls is the number of calls in this process.
 var calls atomic.Int64
 
 type ownError struct{ code int }
 
 func (e *ownError) Error() string { return "code " + strconv.Itoa(e.code) }
 
-type rudeError struct{}
+type panickingError struct{}
 
-func (*rudeError) Error() string { panic("not even an error") }
+func (*panickingError) Error() string { panic("not even an error") }
 
-type rudeResult struct{}
+type panickingResult struct{}
 
-func (rudeResult) MarshalJSON() ([]byte, error) { panic("no JSON today") }
+func (panickingResult) MarshalJSON() ([]byte, error) { panic("no JSON today") }
 
-// behave does what its task says.
+// behave performs the action of its task.
 func behave(ctx context.Context, t *ctworker.Task) (ctworker.Result, error) {
-	var o order
+	var o action
 	if err := t.Decode(&o); err != nil {
 		return nil, err
 	}
@@ -128,12 +129,12 @@ func behave(ctx context.Context, t *ctworker.Task) (ctworker.Result, error) {
 		return ctworker.Retry(map[string]int{"n": o.N}), nil
 	case "error":
 		return "lost", fmt.Errorf("task %s: %w", t.ID, &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT})
-	case "final":
+	case "permanent":
 		return nil, fmt.Errorf("task %s: %w", t.ID, ctworker.Permanent(&ownError{3}))
 	case "joined":
 		return nil, fmt.Errorf("both: %w", errors.Join(errors.New("first"), fmt.Errorf("second: %w", &ownError{7})))
-	case "rude error":
-		return nil, &rudeError{}
+	case "panicking error":
+		return nil, &panickingError{}
 	case "nil error":
 		var e *ownError
 		return nil, fmt.Errorf("typed: %w", e)
@@ -154,8 +155,8 @@ func behave(ctx context.Context, t *ctworker.Task) (ctworker.Result, error) {
 		return make(chan int), nil
 	case "nan":
 		return map[string]any{"x": math.NaN()}, nil
-	case "rude result":
-		return rudeResult{}, nil
+	case "panicking result":
+		return panickingResult{}, nil
 	case "bad raw":
 		return ctworker.Result([]byte(nil)), nil
 	case "large":
@@ -190,17 +191,17 @@ func behave(ctx context.Context, t *ctworker.Task) (ctworker.Result, error) {
 		}
 		return t.Worker().ReceivedShutdownRequest(), nil
 	case "await shutdown":
-		touch("began")
+		touch("started")
 		for !t.Worker().ReceivedShutdownRequest() {
 			runtime.Gosched()
 		}
 		return "saw it", nil
 	case "await end":
-		touch("began")
+		touch("started")
 		<-ctx.Done()
 		return "in time", nil
 	}
-	return nil, fmt.Errorf("what is %q?", o.Do)
+	return nil, fmt.Errorf("unknown action %q", o.Do)
 }
 
 func panics(n int) {
@@ -210,7 +211,7 @@ func panics(n int) {
 
 func spaced(values ...any) string { return strings.TrimSpace(fmt.Sprintln(values...)) }
 
-// touch tells the test that a task has come so far.
+// touch notifies the test through a named pipe.
 func touch(name string) {
 	if f, err := os.OpenFile(name, os.O_WRONLY, 0); err == nil {
 		_, _ = f.WriteString("x\n")
@@ -218,5 +219,5 @@ func touch(name string) {
 	}
 }
 
-// nilMap keeps a linter from seeing through the test of a panic of the runtime.
+// nilMap prevents a linter from detecting the intended panic.
 func nilMap() map[string]int { return nil }

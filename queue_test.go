@@ -8,9 +8,9 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// A program receives tasks from one queue and sends events to another, in both ways of running
-// tasks.
-func TestMainFromAQueue(t *testing.T) {
+// A program receives tasks from one queue and sends events to another, with child processes
+// and in-process.
+func TestMain_Queue(t *testing.T) {
 	t.Parallel()
 	endpoint := sqstest.Start(t)
 	for _, name := range []string{"behave", "in-process"} {

@@ -8,6 +8,7 @@ import (
 	"time"
 )
 
+// oncePanic is a value that cannot be encoded. Its method panics in the second call.
 type oncePanic struct{ called *bool }
 
 func (p oncePanic) MarshalJSON() ([]byte, error) {
@@ -18,7 +19,7 @@ func (p oncePanic) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("not today")
 }
 
-func TestNewTask_NamesThePlaceOfAFault(t *testing.T) {
+func TestNewTask_ReportsPathOfFault(t *testing.T) {
 	t.Parallel()
 	type inner struct {
 		Named chan int `json:"name"`

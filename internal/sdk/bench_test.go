@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// What a child does for each task, beside reading and writing.
+// The benchmarks measure what a child process does for each task, except for reading and
+// writing.
 
 func BenchmarkParseTask(b *testing.B) {
 	for name, line := range map[string]string{
@@ -24,7 +25,7 @@ func BenchmarkParseTask(b *testing.B) {
 	}
 }
 
-func BenchmarkCall(b *testing.B) {
+func BenchmarkInvoke(b *testing.B) {
 	for name, result := range map[string]any{"word": true, "map": map[string]any{"width": 640, "file": "s3://bucket/out/1.png"}} {
 		b.Run(name, func(b *testing.B) {
 			c := newInvoker(func(context.Context, Task) (any, error) { return result, nil }, 1<<20)

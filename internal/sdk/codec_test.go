@@ -39,7 +39,7 @@ func TestParseTask(t *testing.T) {
 			t.Errorf("%s: got %q %s %s %d %v", tc.line, got.id, got.quoted, got.data, got.attempt, err)
 		}
 		if _, plain := parsePlainTask([]byte(tc.line)); plain != tc.plain {
-			t.Errorf("%s: plain %v", tc.line, plain)
+			t.Errorf("%s: parsed by parsePlainTask: %v", tc.line, plain)
 		}
 	}
 	for _, value := range rawjsontest.Corpus() {
@@ -51,7 +51,7 @@ func TestParseTask(t *testing.T) {
 		}
 	}
 	if _, err := parseTask([]byte(`{"later":1}`)); !errors.Is(err, errNotATask) {
-		t.Errorf("no task: %v", err)
+		t.Errorf("a line that is not a task: error %v, want errNotATask", err)
 	}
 	for _, line := range []string{``, `{`, `{"task_id":1}`, `[]`, `{"task_id":"a","attempt":1,"data":}`} {
 		if _, err := parseTask([]byte(line)); err == nil || errors.Is(err, errNotATask) {
@@ -60,8 +60,8 @@ func TestParseTask(t *testing.T) {
 	}
 }
 
-// Whatever a valid line holds, the quick way finds what a parser finds.
-func FuzzPlainTask(f *testing.F) {
+// For every valid line that parsePlainTask accepts, it returns the same as encoding/json.
+func FuzzParsePlainTask(f *testing.F) {
 	for _, data := range []string{`1`, `"x"`, `{"a":"\\\""}`, `[[],{}]`, `1,"data":2`, `{},"x":{}`, ` "a" `} {
 		f.Add("id", 1, data)
 	}
@@ -92,8 +92,8 @@ func FuzzPlainTask(f *testing.F) {
 	})
 }
 
-// An exception has room on a line whatever is in it.
-func TestLongException(t *testing.T) {
+// An exception never exceeds the maximum length of a line.
+func TestExceptionJSON_Truncates(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{strings.Repeat("x", 10<<20), strings.Repeat("\x01", 1<<20), strings.Repeat("é", 1<<20), "\xff"} {
 		b := exceptionJSON(truncated(text), 100)
@@ -106,6 +106,6 @@ func TestLongException(t *testing.T) {
 		deep = fmt.Errorf("%w", deep)
 	}
 	if lines := strings.Count(errorText(deep), "\n"); lines > maxChain {
-		t.Errorf("%d lines", lines)
+		t.Errorf("%d lines, want at most %d", lines, maxChain)
 	}
 }

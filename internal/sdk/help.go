@@ -12,17 +12,17 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// summary describes any worker program in one line.
+// summary describes every worker program in one line.
 const summary = "run a function of this program for each task of a task file or of a queue"
 
-// describe returns the description that help shows.
+// describe returns the description for help.
 func (w *Program) describe() string {
 	const settings = `Tasks run in parallel, each in a process of its own unless the program decides otherwise.
 The flags before ARGS are those of ctworker. Each setting is taken from the command line, else from
 its environment variable, else from the config file, and is otherwise its default.`
 	examples := "\n\nExamples:\n   " + w.Name + " --task-file tasks.json -j auto\n   " + w.Name + " --provider AWS --job-id demo -j auto"
 	if w.Tasks != nil {
-		examples = "\n\nExample:\n   " + w.Name + " -j auto" // the program itself has the tasks
+		examples = "\n\nExample:\n   " + w.Name + " -j auto" // the program provides the tasks itself
 	}
 	text := settings + examples
 	if w.Description != "" {
@@ -31,40 +31,43 @@ its environment variable, else from the config file, and is otherwise its defaul
 	return text
 }
 
-// questions are the flags that print something in place of a run.
-type questions struct {
+// infoRequest holds the flags that print information instead of starting a run.
+type infoRequest struct {
 	help    help.Request
 	version bool
 }
 
-// versionFlag is the flag that prints the version. A program's own flag of this name replaces it.
+// versionFlag is the flag that prints the version. A flag of the program with this name
+// replaces it.
 const versionFlag = "version"
 
-// questionFlags returns -h, --help and, unless the program has a flag of that name, --version.
-func (w *Program) questionFlags(asked *questions) []cli.Flag {
-	flags := asked.help.Flags()
+// infoFlags returns -h, --help and, unless the program has a flag with that name,
+// --version.
+func (w *Program) infoFlags(request *infoRequest) []cli.Flag {
+	flags := request.help.Flags()
 	if w.own(versionFlag) == nil {
 		flags = append(flags, &help.Switch{
-			Flag: help.Flag{Names: []string{versionFlag}, Usage: "Print the version of the program and of ctworker", Category: "Help"}, Set: &asked.version,
+			Flag: help.Flag{Names: []string{versionFlag}, Usage: "Print the version of the program and of ctworker", Category: "Help"}, Set: &request.version,
 		})
 	}
 	return flags
 }
 
-// answer returns the text that was asked for, or "".
-func (w *Program) answer(asked questions, a *cli.App) string {
+// infoText returns the requested information, or "" if none was requested.
+func (w *Program) infoText(request infoRequest, a *cli.App) string {
 	switch width := help.Width(os.Stdout); {
-	case asked.help.Full:
+	case request.help.Full:
 		return help.OfApp(a).Full(width)
-	case asked.help.Short:
+	case request.help.Short:
 		return help.OfApp(a).Short(width, w.Name+" --help")
-	case asked.version:
+	case request.version:
 		return w.version() + "\n"
 	}
 	return ""
 }
 
-// version returns the program's name, its version if its module has one, and ctworker's.
+// version returns the name of the program, its version if its module has one, and the
+// version of ctworker.
 func (w *Program) version() string {
 	text := w.Name
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
@@ -73,7 +76,8 @@ func (w *Program) version() string {
 	return text + " (ctworker " + w.Version + ")"
 }
 
-// completionShell returns the shell of the command line "completion SHELL".
+// completionShell returns the shell if the command line is "completion SHELL" and SHELL is
+// supported.
 func completionShell(args []string) (shell string, ok bool) {
 	if len(args) == 2 && args[0] == "completion" {
 		for _, known := range help.Shells() {
@@ -97,7 +101,7 @@ func (w *Program) written(err error) int {
 	return app.ExitFatal
 }
 
-// ownFlags returns the program's own flags for help to show.
+// ownFlags returns the program's own flags for help.
 func (w *Program) ownFlags() (flags []cli.Flag) {
 	if w.Flags == nil {
 		return nil
@@ -106,7 +110,7 @@ func (w *Program) ownFlags() (flags []cli.Flag) {
 	return flags
 }
 
-// ownFlag is one of the program's own flags as help shows it. It is parsed elsewhere.
+// ownFlag shows one of the program's own flags in help. Method parse parses it.
 type ownFlag struct{ f *flag.Flag }
 
 // Apply implements cli.Flag.
@@ -127,7 +131,7 @@ func (o ownFlag) String() string {
 	return d.Synopsis() + "\t" + d.Text(true)
 }
 
-// Describe implements help.Describer. The program's own flags are in the short help, too.
+// Describe implements help.Describer. The short help includes the program's own flags.
 func (o ownFlag) Describe() help.Flag {
 	value, usage := flag.UnquoteUsage(o.f)
 	d := help.Flag{Names: []string{o.f.Name}, Usage: usage, Category: "This program", Common: true}

@@ -32,7 +32,7 @@ type Task struct {
 	ID      string
 	Data    json.RawMessage
 	Attempt int
-	// Worker is the value that Program.NewWorker has returned for the slot.
+	// Worker is the return value of Program.NewWorker for the slot.
 	Worker any
 }
 
@@ -111,14 +111,14 @@ func (w *Program) engine(args []string) int {
 	parsed, faults := w.parse(args)
 	line, wrong := config.Normalize(append(parsed.engine, "--"), append(w.ownNames(), versionFlag)...)
 	var known config.Flags
-	asked := questions{version: parsed.version}
+	request := infoRequest{version: parsed.version}
 	a := &cli.App{
 		Name:           w.Name,
 		HelpName:       w.Name,
 		Usage:          summary,
 		UsageText:      w.Name + " [flags] [ARGS…]",
 		Description:    w.describe(),
-		Flags:          slices.Concat(w.ownFlags(), config.ProgramFlags(&known, config.Go), w.questionFlags(&asked)),
+		Flags:          slices.Concat(w.ownFlags(), config.ProgramFlags(&known, config.Go), w.infoFlags(&request)),
 		HideHelp:       true,
 		HideVersion:    true,
 		Writer:         os.Stdout,
@@ -134,7 +134,7 @@ func (w *Program) engine(args []string) int {
 		return w.print(text)
 	}
 	a.Action = func(*cli.Context) error {
-		if text := w.answer(asked, a); text != "" {
+		if text := w.infoText(request, a); text != "" {
 			code = w.print(text)
 			return nil
 		}

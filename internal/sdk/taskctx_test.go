@@ -11,26 +11,26 @@ import (
 func TestTaskContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		// Whichever method is asked first, the deadline ends it.
+		// The deadline ends the context, whichever method is called first.
 		first := newTaskContext(time.Second)
 		<-first.Done()
 		second := newTaskContext(time.Second)
 		if second.Err() != nil {
-			t.Error("ended early")
+			t.Error("the context ended before its deadline")
 		}
 		<-time.After(time.Second)
 		for _, ctx := range []*taskContext{first, second} {
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				t.Errorf("ended with %v", ctx.Err())
+				t.Errorf("Err() = %v after the deadline", ctx.Err())
 			}
 			<-ctx.Done()
-			ctx.end(context.Canceled) // too late
+			ctx.end(context.Canceled) // no effect after the deadline
 			if !ctx.hasExpired() || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				t.Errorf("then %v", ctx.Err())
+				t.Errorf("Err() = %v after a second end", ctx.Err())
 			}
 		}
 
-		// The end comes before the deadline, with somebody waiting or not.
+		// The context ends before the deadline, while a goroutine waits for it or not.
 		for _, waits := range []bool{false, true} {
 			ctx := newTaskContext(time.Hour)
 			derived, cancel := context.WithCancel(context.WithValue(ctx, t, 1))
@@ -42,18 +42,18 @@ func TestTaskContext(t *testing.T) {
 			}
 			<-ctx.Done()
 			if ctx.hasExpired() || !errors.Is(ctx.Err(), context.Canceled) {
-				t.Errorf("ended with %v", ctx.Err())
+				t.Errorf("Err() = %v, want context canceled", ctx.Err())
 			}
 			cancel()
 		}
 
-		// None has none.
-		forEver := newTaskContext(0)
-		if _, has := forEver.Deadline(); has || forEver.Err() != nil {
-			t.Error("has a deadline")
+		// A context without a limit has no deadline.
+		unlimited := newTaskContext(0)
+		if _, has := unlimited.Deadline(); has || unlimited.Err() != nil {
+			t.Error("a context without a limit has a deadline")
 		}
-		done := forEver.Done()
-		forEver.end(context.Canceled)
+		done := unlimited.Done()
+		unlimited.end(context.Canceled)
 		<-done
 	})
 }
