@@ -138,6 +138,8 @@ class Setting(NamedTuple):
     category: str
     kind: str
     """"str", "int", "float" or "bool"."""
+    common: bool
+    """True if the short help has it."""
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -170,8 +172,8 @@ func settingsOfPython() []byte {
 		case "max-memory-allowed-per-task":
 			kind = "float"
 		}
-		fmt.Fprintf(&b, "    Setting(\n        flags=(%s),\n        negated=%s,\n        metavar=%s,\n        help=%q,\n        env=%s,\n        default=%s,\n        category=%q,\n        kind=%q,\n    ),\n",
-			strings.TrimSuffix(flags, " "), orNone(negated), orNone(s.arg), s.usage, orNone(s.env), orNone((&option{setting: s}).GetDefaultText()), s.category, kind)
+		fmt.Fprintf(&b, "    Setting(\n        flags=(%s),\n        negated=%s,\n        metavar=%s,\n        help=%q,\n        env=%s,\n        default=%s,\n        category=%q,\n        kind=%q,\n        common=%s,\n    ),\n",
+			strings.TrimSuffix(flags, " "), orNone(negated), orNone(s.arg), s.usage, orNone(s.env), orNone((&option{setting: s}).GetDefaultText()), s.category, kind, pythonBool(s.common))
 	}
 	b.WriteString(")\n\nREMOVED = {\n")
 	for _, r := range removals() {
@@ -179,6 +181,14 @@ func settingsOfPython() []byte {
 	}
 	b.WriteString("}\n\"\"\"The flags of earlier versions, and what replaces each.\"\"\"\n")
 	return b.Bytes()
+}
+
+// pythonBool returns b as Python writes it.
+func pythonBool(b bool) string {
+	if b {
+		return "True"
+	}
+	return "False"
 }
 
 // orNone is text as Python has it.

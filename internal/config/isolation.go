@@ -52,7 +52,7 @@ func (k SDK) isolation() setting {
 			"or start the program again for each task",
 	}[k]
 	s := setting{
-		name: isolationName, env: prefix + "ISOLATION", category: inRunning, extension: true,
+		name: isolationName, env: prefix + "ISOLATION", category: inRunning, extension: true, common: true,
 		arg: strings.Join(k.isolations(), "|"), def: k.isolations()[0], usage: usage,
 		at: func(c *Config) value { return field[string]{&c.Isolation, k.isolationCodec()} },
 	}

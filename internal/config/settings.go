@@ -225,7 +225,7 @@ func settingsOf(sdk SDK) []setting {
 			at:    func(c *Config) value { return field[time.Duration]{&c.UnreachableTimeout, seconds(wantSeconds)} },
 		},
 		{
-			name: "tasks-to-skip", common: true, env: prefix + "TO_SKIP", category: inRunning, arg: "N", def: "0",
+			name: "tasks-to-skip", env: prefix + "TO_SKIP", category: inRunning, arg: "N", def: "0",
 			usage: "Pass over this many tasks before the first is processed",
 			at:    func(c *Config) value { return field[int64]{&c.TasksToSkip, integer[int64](0, math.MaxInt64)} },
 		},

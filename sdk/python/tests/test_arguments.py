@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+import types
 import zlib
 from pathlib import Path
 from typing import NoReturn
@@ -287,3 +289,65 @@ def test_a_program_from_standard_input_cannot_be_spawned(lab: Lab) -> None:
         done = lab.run("-", "--task-file=none.json", "--isolation=spawn", stdin=program)
     assert done.code == 2
     assert "save it in a file" in done.err
+
+
+def help_of(mine: argparse.ArgumentParser, flag: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as raised:
+        parse(mine, [flag])
+    assert raised.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_short_help_has_own_and_common_options(capsys: pytest.CaptureFixture[str]) -> None:
+    mine = parser("--own", help="what I want")
+    short = help_of(mine, "-h", capsys)
+    for text in ("what I want", "--task-file FILE", "--job-id ID", '"mine --help" lists all'):
+        assert text in short
+    for text in ("--boot-disk", "--no-retry-on-exit", "RMS_CLOUD_TASKS"):
+        assert text not in short
+    complete = help_of(mine, "--help", capsys)
+    for text in ("what I want", "--task-file FILE", "--boot-disk", "RMS_CLOUD_TASKS_JOB_ID"):
+        assert text in complete
+    assert len(short.splitlines()) < 60
+
+
+def test_short_help_of_the_program_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    mine = argparse.ArgumentParser(prog="mine", add_help=False)
+    mine.add_argument("-h", "--height", type=int)
+    assert parse(mine, ["-h", "5"]).args.height == 5
+    assert "--boot-disk" in help_of(parser(), "--help", capsys)
+
+
+def test_help_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as raised:
+            parse(parser(), ["-h"])
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert raised.value.code == 1
+    assert capsys.readouterr().err == "mine: write to standard output: No space left on device\n"
+
+
+def test_argcomplete_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is called before the command line is parsed, and finds the values of the options."""
+    found: dict[str, object] = {}
+
+    def autocomplete(mine: argparse.ArgumentParser) -> None:
+        for action in mine._actions:
+            completer = getattr(action, "completer", None)
+            found[action.option_strings[0]] = completer and completer()
+        raise SystemExit(0)
+
+    fake = types.SimpleNamespace(autocomplete=autocomplete)
+    monkeypatch.setitem(sys.modules, "argcomplete", fake)  # type: ignore[arg-type]
+    parse(parser(), [])  # not a completion
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    with pytest.raises(SystemExit):
+        parse(parser(), ["--prov"])
+    assert found["--provider"] == ["AWS", "GCP"]
+    assert found["--num-simultaneous-tasks"] == ["auto"]
+    assert (found["--task-file"], found["--job-id"]) == (None, [])

@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ctworker._help import complete, completer, split_help
 from ctworker._settings import REMOVED, SETTINGS, Setting
 
 SPECIFIED = frozenset(
@@ -60,6 +61,9 @@ class _Record(argparse.Action):
         self._recorder = recorder
         self._setting = setting
         self._value = value
+        common = setting.common and value is not False
+        self.short_help = _help(setting, full=False) if common else argparse.SUPPRESS
+        self.completer = completer(setting.metavar)
 
     def __call__(
         self,
@@ -91,11 +95,11 @@ def _dest(setting: Setting) -> str:
     return setting.flags[0].lstrip("-").replace("-", "_")
 
 
-def _help(setting: Setting) -> str:
+def _help(setting: Setting, *, full: bool = True) -> str:
     text = setting.help
     if setting.default and setting.default != "false":
         text += f" (default: {setting.default})"
-    if setting.env:
+    if full and setting.env:
         text += f" [or {setting.env}]"
     return text.replace("%", "%%")
 
@@ -139,6 +143,7 @@ def add_options(parser: argparse.ArgumentParser) -> _Recorder:
                 help=f"The opposite of {setting.flags[0]}",
                 **shared,
             )
+    split_help(parser)
     parser._ctworker_recorder = recorder  # type: ignore[attr-defined]
     return recorder
 
@@ -179,6 +184,7 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
             allow_abbrev=False,
         )
     recorder = add_options(parser)
+    complete(parser)
     recorder.values.clear()
     recorder.flags.clear()  # the program may have parsed with it before
     namespace = _parse(parser, args)

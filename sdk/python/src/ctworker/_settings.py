@@ -23,6 +23,8 @@ class Setting(NamedTuple):
     category: str
     kind: str
     """"str", "int", "float" or "bool"."""
+    common: bool
+    """True if the short help has it."""
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -35,6 +37,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Tasks",
         kind="str",
+        common=True,
     ),
     Setting(
         flags=("--provider",),
@@ -45,6 +48,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Queue",
         kind="str",
+        common=True,
     ),
     Setting(
         flags=("--job-id",),
@@ -55,6 +59,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Queue",
         kind="str",
+        common=True,
     ),
     Setting(
         flags=("--project-id",),
@@ -65,6 +70,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Queue",
         kind="str",
+        common=True,
     ),
     Setting(
         flags=("--queue-name",),
@@ -75,6 +81,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="the job ID",
         category="Queue",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--region",),
@@ -85,6 +92,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="as the provider's own tools find it",
         category="Queue",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--exactly-once-queue",),
@@ -95,6 +103,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="false",
         category="Queue",
         kind="bool",
+        common=False,
     ),
     Setting(
         flags=("--lease",),
@@ -105,6 +114,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="60",
         category="Queue",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--event-log-file",),
@@ -115,6 +125,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="events.log",
         category="Events",
         kind="str",
+        common=True,
     ),
     Setting(
         flags=("--event-log-to-file",),
@@ -125,6 +136,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="true with a task file",
         category="Events",
         kind="bool",
+        common=False,
     ),
     Setting(
         flags=("--event-log-to-queue",),
@@ -135,6 +147,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="true without a task file",
         category="Events",
         kind="bool",
+        common=False,
     ),
     Setting(
         flags=("--keepalive-interval",),
@@ -145,6 +158,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="60",
         category="Events",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--instance-type",),
@@ -155,6 +169,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Instance",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--num-cpus",),
@@ -165,6 +180,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Instance",
         kind="int",
+        common=False,
     ),
     Setting(
         flags=("--memory",),
@@ -175,6 +191,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Instance",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--local-ssd",),
@@ -185,6 +202,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Instance",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--boot-disk",),
@@ -195,6 +213,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Instance",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--is-spot",),
@@ -205,6 +224,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="false",
         category="Instance",
         kind="bool",
+        common=False,
     ),
     Setting(
         flags=("--price",),
@@ -215,6 +235,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Instance",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--num-simultaneous-tasks", "-j",),
@@ -225,6 +246,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="--num-cpus, else 1",
         category="Running",
         kind="int",
+        common=True,
     ),
     Setting(
         flags=("--max-runtime",),
@@ -235,6 +257,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="600",
         category="Running",
         kind="float",
+        common=True,
     ),
     Setting(
         flags=("--shutdown-grace-period",),
@@ -245,6 +268,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="30",
         category="Running",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--kill-delay",),
@@ -255,6 +279,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="5",
         category="Running",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--idle-timeout",),
@@ -265,6 +290,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="60",
         category="Running",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--unreachable-timeout",),
@@ -275,6 +301,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="3600",
         category="Running",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--tasks-to-skip",),
@@ -285,6 +312,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="0",
         category="Running",
         kind="int",
+        common=False,
     ),
     Setting(
         flags=("--max-num-tasks",),
@@ -295,6 +323,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="no limit",
         category="Running",
         kind="int",
+        common=False,
     ),
     Setting(
         flags=("--max-memory-allowed-per-task",),
@@ -305,6 +334,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="no limit",
         category="Running",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--isolation",),
@@ -315,6 +345,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="fork; spawn on macOS",
         category="Running",
         kind="str",
+        common=True,
     ),
     Setting(
         flags=("--start-timeout",),
@@ -325,6 +356,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="60",
         category="Running",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--max-tasks-per-process",),
@@ -335,6 +367,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="0",
         category="Running",
         kind="int",
+        common=False,
     ),
     Setting(
         flags=("--max-result-size",),
@@ -345,6 +378,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="16MiB",
         category="Running",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--retry-on-exit",),
@@ -355,6 +389,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="false",
         category="Retry",
         kind="bool",
+        common=True,
     ),
     Setting(
         flags=("--retry-on-exception",),
@@ -365,6 +400,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="false",
         category="Retry",
         kind="bool",
+        common=False,
     ),
     Setting(
         flags=("--retry-on-timeout",),
@@ -375,6 +411,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="false",
         category="Retry",
         kind="bool",
+        common=False,
     ),
     Setting(
         flags=("--retry-delay",),
@@ -385,6 +422,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="0",
         category="Retry",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--max-attempts",),
@@ -395,6 +433,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="0",
         category="Retry",
         kind="int",
+        common=False,
     ),
     Setting(
         flags=("--simulate-spot-termination-after",),
@@ -405,6 +444,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Spot",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--simulate-spot-termination-delay",),
@@ -415,6 +455,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Spot",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--on-rebalance",),
@@ -425,6 +466,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="ignore",
         category="Spot",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--termination-margin",),
@@ -435,6 +477,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="5",
         category="Spot",
         kind="float",
+        common=False,
     ),
     Setting(
         flags=("--release-at-deadline",),
@@ -445,6 +488,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="true",
         category="Spot",
         kind="bool",
+        common=False,
     ),
     Setting(
         flags=("--signal-on-termination",),
@@ -455,6 +499,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Spot",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--cpu-profile",),
@@ -465,6 +510,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Profiles",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--mem-profile",),
@@ -475,6 +521,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Profiles",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--trace",),
@@ -485,6 +532,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Profiles",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--debug-address",),
@@ -495,6 +543,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Profiles",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--verbose", "-v",),
@@ -505,6 +554,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Output",
         kind="bool",
+        common=False,
     ),
     Setting(
         flags=("--log-format",),
@@ -515,6 +565,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="auto",
         category="Output",
         kind="str",
+        common=False,
     ),
     Setting(
         flags=("--strict",),
@@ -525,6 +576,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Output",
         kind="bool",
+        common=False,
     ),
     Setting(
         flags=("--config",),
@@ -535,6 +587,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Output",
         kind="str",
+        common=True,
     ),
     Setting(
         flags=("--print-config",),
@@ -545,6 +598,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=None,
         category="Output",
         kind="bool",
+        common=False,
     ),
 )
 

@@ -1,0 +1,74 @@
+"""The short help of a program, and completion of its command line in a shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+
+class ShortHelp(argparse.Action):
+    """Prints the program's own options and the common ones of the worker, and exits."""
+
+    def __init__(self, option_strings: list[str], dest: str = argparse.SUPPRESS, **kw: Any):
+        super().__init__(
+            option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **kw
+        )
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        complete_help = [(action, action.help) for action in parser._actions]
+        for action, text in complete_help:
+            action.help = getattr(action, "short_help", text)
+        try:
+            page = parser.format_help()
+        finally:
+            for action, text in complete_help:
+                action.help = text
+        try:
+            sys.stdout.write(f'{page}\n"{parser.prog} --help" lists all options.\n')
+            sys.stdout.flush()
+        except OSError as error:
+            parser.exit(1, f"{parser.prog}: write to standard output: {error.strerror}\n")
+        parser.exit()
+
+
+def split_help(parser: argparse.ArgumentParser) -> None:
+    """Make -h short, if it is argparse's own -h; --help stays complete."""
+    action = parser._option_string_actions.get("-h")
+    if not isinstance(action, argparse._HelpAction) or "--help" not in action.option_strings:
+        return
+    action.option_strings = [name for name in action.option_strings if name != "-h"]
+    action.help = "show all options and exit"
+    del parser._option_string_actions["-h"]
+    parser.add_argument("-h", action=ShortHelp, help="show the most important options and exit")
+
+
+def completer(metavar: str | None) -> Any:
+    """Return the attribute `completer` of an option, for argcomplete.
+
+    The metavar of an option whose values are words has all of them: AWS|GCP, or N|auto, in which
+    N stands for a number. None means files, which is the default of argcomplete.
+    """
+    if metavar == "FILE":
+        return None
+    words = [word for word in (metavar or "").split("|") if len(word) > 1]
+    words = words if metavar and "|" in metavar else []
+    return lambda **_: words
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Print the candidates and exit if argcomplete started this program to get them."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    try:
+        import argcomplete  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return
+    argcomplete.autocomplete(parser)
