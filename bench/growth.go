@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// start measures from the start of the command until its first task runs. The
-// task is "date", whose clock is this machine's too.
+// start measures the time from the start of the command to its first task. The task is "date", which
+// uses the same clock.
 func (b *bench) start() error {
 	if err := b.taskFile("one.json", 1); err != nil {
 		return err
@@ -33,14 +33,14 @@ func (b *bench) start() error {
 		}
 		var nanos int64
 		if _, err := fmt.Sscan(string(text), &nanos); err != nil {
-			return fmt.Errorf("date said %q: %w", text, err)
+			return fmt.Errorf("date printed %q: %w", text, err)
 		}
 		if i > 0 {
 			first = append(first, time.Unix(0, nanos).Sub(began))
 			whole = append(whole, took)
 		}
 	}
-	fmt.Printf("\nfrom the start to the first task: %.1f ms (median of %d); the whole run of one task: %.1f ms\n",
+	fmt.Printf("\ntime to the first task: %.1f ms (median of %d); whole run of one task: %.1f ms\n",
 		ms(median(first)), len(first), ms(median(whole)))
 	b.report.Rows = append(b.report.Rows,
 		row{Section: "start", Name: "to the first task", Tasks: 1, Wall: median(first).Seconds()},
@@ -50,8 +50,7 @@ func (b *bench) start() error {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// read has large task files read and runs the last ten tasks of each, so that all
-// but the reading is a small part.
+// read runs the last ten tasks of large task files, so that most of the time is spent reading.
 func (b *bench) read() error {
 	const few = 10
 	var cs []*contender
@@ -79,7 +78,7 @@ func (b *bench) read() error {
 	if err := b.inTurn(cs); err != nil {
 		return err
 	}
-	fmt.Printf("\nreading a file, of which the last %d tasks are run, %d rounds\n", few, b.rounds)
+	fmt.Printf("\nread a file and run its last %d tasks, %d rounds\n", few, b.rounds)
 	for _, c := range cs {
 		r := b.report.add(row{Section: "read"}, c, nil)
 		fmt.Printf("%-12s %8.0f MB %8.2f s %8.0f MB/s   peak memory %5.1f MiB\n", c.name, sizes[c.name], r.Wall, sizes[c.name]/r.Wall, float64(r.PeakMemory)/(1<<20))
@@ -88,7 +87,7 @@ func (b *bench) read() error {
 	return nil
 }
 
-// yamlFile writes a YAML list of n tasks in blocks.
+// yamlFile writes a YAML list of n tasks in block style.
 func (b *bench) yamlFile(name string, n int64) error {
 	f, err := os.Create(filepath.Join(b.dir, name))
 	if err != nil {
@@ -103,8 +102,7 @@ func (b *bench) yamlFile(name string, n int64) error {
 	return err
 }
 
-// growth measures how the cost of tasks in worker processes grows with their number and with that of
-// slots.
+// growth measures how the cost of tasks in worker processes grows with the number of tasks and of slots.
 func (b *bench) growth() error {
 	self, err := os.Executable()
 	if err != nil {
@@ -122,7 +120,7 @@ func (b *bench) growth() error {
 	}
 	rounds := b.rounds
 	defer func() { b.rounds = rounds }()
-	fmt.Print("\nGo tasks that do nothing, in worker processes: more of them\n")
+	fmt.Print("\nGo tasks that do nothing, in worker processes, by number of tasks\n")
 	header()
 	for n := int64(1); n <= b.tasks; n *= 10 {
 		c, err := reused(n, slotCounts()[1])
@@ -140,7 +138,7 @@ func (b *bench) growth() error {
 	}
 	b.rounds = rounds
 	const n = 400_000
-	fmt.Printf("\n%d Go tasks that do nothing, in worker processes: more slots\n", n)
+	fmt.Printf("\n%d Go tasks that do nothing, in worker processes, by number of slots\n", n)
 	header()
 	for slots := 1; slots <= 256; slots *= 2 {
 		c, err := reused(n, slots)
@@ -155,7 +153,7 @@ func (b *bench) growth() error {
 	return nil
 }
 
-// waiting measures what ctworker costs while there is nothing for it to do but wait.
+// waiting measures the CPU time that ctworker uses while it waits.
 func (b *bench) waiting() error {
 	if err := b.sleepers(); err != nil {
 		return err
@@ -168,7 +166,7 @@ func (b *bench) waiting() error {
 	return nil
 }
 
-// sleepers are 256 slots whose tasks sleep for a second.
+// sleepers measures 256 slots whose tasks sleep for a second.
 func (b *bench) sleepers() error {
 	const slots, rounds = 256, 20
 	self, err := os.Executable()
@@ -187,17 +185,17 @@ func (b *bench) sleepers() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	const from, to = 5 * time.Second, 15 * time.Second // all processes are there, and none has ended
-	time.Sleep(from)                                   //nolint:forbidigo // the time that is measured begins then
+	const from, to = 5 * time.Second, 15 * time.Second // all processes have started, and none has ended
+	time.Sleep(from)                                   //nolint:forbidigo // start of the measurement
 	cpu := cpuOf(cmd.Process.Pid)
-	time.Sleep(to - from) //nolint:forbidigo // the time that is measured
+	time.Sleep(to - from) //nolint:forbidigo // duration of the measurement
 	cpu = cpuOf(cmd.Process.Pid) - cpu
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("%w: %s", err, log.Bytes())
 	}
 	whole := time.Since(began)
 	var s sample
-	if err := s.hear(log.Bytes(), slots*rounds); err != nil {
+	if err := s.parseLog(log.Bytes(), slots*rounds); err != nil {
 		return err
 	}
 	steady, err := b.steadyRate(slots)
@@ -206,15 +204,15 @@ func (b *bench) sleepers() error {
 	}
 	share := cpu.Seconds() / (to - from).Seconds()
 	b.report.Rows = append(b.report.Rows, row{
-		Section: "waiting", Name: "256 × sleep 1 s, once all processes are there", Slots: slots, Tasks: slots * rounds,
+		Section: "waiting", Name: "256 × sleep 1 s, once all processes have started", Slots: slots, Tasks: slots * rounds,
 		Wall: whole.Seconds(), Rate: steady, OwnCPU: share, PeakMemory: s.peak,
 	})
-	fmt.Printf("\n%d slots, tasks that sleep for 1 s: %.0f tasks/s with the start of %d processes; after it %.1f tasks/s, for which ctworker itself uses %.1f %% of a CPU; %.1f MiB\n",
+	fmt.Printf("\n%d slots, tasks that sleep for 1 s: %.0f tasks/s including the start of %d processes; %.1f tasks/s after it, with %.1f %% of a CPU for ctworker itself; %.1f MiB\n",
 		slots, slots*rounds/whole.Seconds(), slots, steady, 100*share, float64(s.peak)/(1<<20))
 	return nil
 }
 
-// steadyRate is the rate between the events after the first two rounds and before the last.
+// steadyRate returns the number of tasks per second without the first two rounds and the last round.
 func (b *bench) steadyRate(slots int) (float64, error) {
 	times, err := eventTimes(filepath.Join(b.dir, "events.log"))
 	if err != nil {
@@ -224,7 +222,7 @@ func (b *bench) steadyRate(slots int) (float64, error) {
 	return float64(last-first) / times[last].Sub(times[first]).Seconds(), nil
 }
 
-// idle is a worker on an empty queue, for a minute.
+// idle measures a worker on an empty queue for a minute.
 func (b *bench) idle(name string) error {
 	const span = time.Minute
 	at, err := startServer(name)
@@ -243,17 +241,17 @@ func (b *bench) idle(name string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	// What the start costs is not what idling does.
-	time.Sleep(2 * time.Second) //nolint:forbidigo // nothing happens that could be waited for
+	// Exclude the cost of the start.
+	time.Sleep(2 * time.Second) //nolint:forbidigo // there is no event to wait for
 	cpu, requests := cpuOf(cmd.Process.Pid), at.requests()
-	time.Sleep(span) //nolint:forbidigo // the time that is measured
+	time.Sleep(span) //nolint:forbidigo // duration of the measurement
 	cpu, requests = cpuOf(cmd.Process.Pid)-cpu, at.requests()-requests
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	_ = cmd.Wait() // 143
+	_ = cmd.Wait() // exits with 143
 	share := cpu.Seconds() / span.Seconds()
-	fmt.Printf("a worker on an empty queue, %s: %.2f %% of a CPU, %d requests a minute\n", name, 100*share, requests)
+	fmt.Printf("a worker on an empty queue, %s: %.2f %% of a CPU, %d requests per minute\n", name, 100*share, requests)
 	b.report.Rows = append(b.report.Rows, row{Section: "idle", Name: name, Source: name, Wall: span.Seconds(), CPU: cpu.Seconds(), RequestsPerTask: math.Round(float64(requests))})
 	return nil
 }

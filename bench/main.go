@@ -1,18 +1,17 @@
-// Command bench measures ctworker beside what a user would take instead, and
-// beside the least that the machine needs for the same, in one run and in turn:
-// the machines it runs on are noisy, and a single time says little. No figure
-// fails anything.
+// Command bench measures the throughput, CPU time and latency of ctworker. It alternates between
+// ctworker and a baseline, the minimum work that the machine must do, or another tool, because a
+// single measurement on a noisy machine means little. The exit code does not depend on the results.
 //
-//	go run ./bench                 everything but the peers, with build/ctworker
-//	go run ./bench -run matrix    how tasks run × where they come from × slots
-//	go run ./bench -run start     from the command line to the first task
-//	go run ./bench -run read      reading a file of 10,000,000 tasks, of which 10 are run
-//	go run ./bench -run growth    cost from 1 to 10,000,000 tasks, and from 1 to 256 slots
+//	go run ./bench                everything except the peers, with build/ctworker
+//	go run ./bench -run matrix    each mode × each source × each number of slots
+//	go run ./bench -run start     time from the command line to the first task
+//	go run ./bench -run read      read a file of 10,000,000 tasks and run the last 10
+//	go run ./bench -run growth    cost of 1 to 10,000,000 tasks, and with 1 to 256 slots
 //	go run ./bench -run waiting   256 slots that wait, and a worker on an empty queue
-//	go run ./bench -run peers     the same work by xargs, GNU parallel, Celery and others
+//	go run ./bench -run peers     the same work with xargs, GNU parallel, Celery and others
 //
-// What it found is printed, and written to bench/results as JSON with the machine,
-// the versions and the commit. See docs/performance.md.
+// The results are printed, and written as JSON to bench/results together with the machine, the
+// versions and the commit. See docs/performance.md.
 package main
 
 import (
@@ -74,7 +73,7 @@ func (b *bench) run(what []string, out string) (err error) {
 		return err
 	}
 	if _, err := os.Stat(b.binary); err != nil {
-		return fmt.Errorf("%w (make build makes it)", err)
+		return fmt.Errorf("%w; run \"make build\"", err)
 	}
 	if b.dir, err = os.MkdirTemp("", "ctworker-bench-"); err != nil {
 		return err
@@ -85,7 +84,7 @@ func (b *bench) run(what []string, out string) (err error) {
 	}
 	for _, name := range what {
 		if measures[name] == nil {
-			return fmt.Errorf("-run %s: there are matrix, start, read, growth, waiting and peers", name)
+			return fmt.Errorf("-run %s: unknown measurement; must be matrix, start, read, growth, waiting or peers", name)
 		}
 	}
 	m := b.report.Machine
@@ -97,7 +96,7 @@ func (b *bench) run(what []string, out string) (err error) {
 		}
 		b.report.Noise = append(b.report.Noise, spin())
 	}
-	fmt.Printf("\nthe same loop took this machine %s: the rest of its noise is in the spread of the ratios\n", spread(b.report.Noise))
+	fmt.Printf("\nnoise of this machine: a fixed loop took %s\n", spread(b.report.Noise))
 	if out == "" {
 		return nil
 	}
@@ -108,7 +107,7 @@ func (b *bench) run(what []string, out string) (err error) {
 	return err
 }
 
-// slotCounts are the numbers of slots that are measured.
+// slotCounts returns the numbers of slots to measure.
 func slotCounts() []int {
 	if n := runtime.NumCPU(); n > 1 {
 		return []int{1, n, 2 * n}

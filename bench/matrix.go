@@ -9,22 +9,23 @@ import (
 	"strings"
 )
 
-// mode is how a task is run.
+// A mode is a way to run tasks.
 type mode struct {
 	name string
-	// local and queued are how many tasks are run from a file, and from a queue, which
-	// has faster times as many in the faster server's.
+	// local and queued are the numbers of tasks from a file and from an SQS queue. A Pub/Sub
+	// queue, whose server is faster, has queued*faster tasks.
 	local, queued, faster int64
-	// argv and env run them; the flags of ctworker follow.
+	// argv and env are the command without the flags of ctworker.
 	argv, env []string
-	tail      []string // after the flags
-	// generate has n tasks made up by the program; nil: they come on standard input.
+	tail      []string // arguments after the flags
+	// generate returns the environment with which the program generates n tasks itself. If nil,
+	// the tasks are written to its standard input.
 	generate func(n int64) []string
-	// ceiling runs the least that the machine needs for n such tasks; nil: nothing says.
-	ceiling func(n int64, slots int) *contender
+	// baseline returns a contender that does the minimum work for n tasks. May be nil.
+	baseline func(n int64, slots int) *contender
 }
 
-// allModes are the ways in which a task can be run.
+// allModes returns all modes.
 func (b *bench) allModes() ([]mode, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -38,7 +39,7 @@ func (b *bench) allModes() ([]mode, error) {
 	generatePython := func(n int64) []string { return []string{"GENERATE=" + strconv.FormatInt(n, 10)} }
 	ping := func(n int64, slots int) *contender {
 		return &contender{
-			name: fmt.Sprintf("socket alone, %d", slots), tasks: n, env: []string{roleVar + "=ping"},
+			name: fmt.Sprintf("socket only, %d", slots), tasks: n, env: []string{roleVar + "=ping"},
 			argv: []string{self, strconv.FormatInt(n, 10), strconv.Itoa(slots), strconv.Itoa(pipelineDepth)},
 		}
 	}
@@ -59,16 +60,16 @@ func (b *bench) allModes() ([]mode, error) {
 			name: "in process, Go", local: 400_000, queued: 2000, faster: 10, argv: []string{self},
 			env: []string{roleVar + "=worker", inProcessVar + "=1"}, generate: generateGo,
 		},
-		{name: "Go worker process", local: 400_000, queued: 2000, faster: 10, argv: []string{self}, env: []string{roleVar + "=worker"}, generate: generateGo, ceiling: ping},
+		{name: "Go worker process", local: 400_000, queued: 2000, faster: 10, argv: []string{self}, env: []string{roleVar + "=worker"}, generate: generateGo, baseline: ping},
 		{
 			name: "Python, reuse", local: 100_000, queued: 2000, faster: 10, argv: []string{python, "noop.py"}, env: env,
-			tail: []string{"--isolation", "reuse"}, generate: generatePython, ceiling: ping,
+			tail: []string{"--isolation", "reuse"}, generate: generatePython, baseline: ping,
 		},
 		{
 			name: "Python, fork", local: 2000, queued: 1000, faster: 2, argv: []string{python, "noop.py"}, env: env,
-			tail: []string{"--isolation", "fork"}, generate: generatePython, ceiling: fork,
+			tail: []string{"--isolation", "fork"}, generate: generatePython, baseline: fork,
 		},
-		{name: "command", local: 2000, queued: 1000, faster: 2, argv: []string{b.binary, "run"}, tail: []string{"--", "/bin/true"}, ceiling: execs},
+		{name: "command", local: 2000, queued: 1000, faster: 2, argv: []string{b.binary, "run"}, tail: []string{"--", "/bin/true"}, baseline: execs},
 	}, nil
 }
 
@@ -99,9 +100,9 @@ func (b *bench) fromSource(source string, modes []mode) error {
 		defer at.close()
 	}
 	for _, slots := range slotCounts() {
-		fmt.Printf("\ntasks that do nothing, %s, %d slots, %d rounds in turn\n", sourceNames[source], slots, b.rounds)
+		fmt.Printf("\ntasks that do nothing, %s, %d slots, %d rounds\n", sourceNames[source], slots, b.rounds)
 		var cs []*contender
-		beside := map[*contender]*contender{}
+		baselines := map[*contender]*contender{}
 		base := map[*contender]row{}
 		loops := map[int64]*contender{}
 		for _, m := range modes {
@@ -113,21 +114,21 @@ func (b *bench) fromSource(source string, modes []mode) error {
 				return err
 			}
 			cs = append(cs, c)
-			var ceiling *contender
+			var baseline *contender
 			switch {
 			case at != nil:
-				if ceiling = loops[c.tasks]; ceiling == nil {
-					if ceiling, err = b.loop(at, c.tasks); err != nil {
+				if baseline = loops[c.tasks]; baseline == nil {
+					if baseline, err = b.loop(at, c.tasks); err != nil {
 						return err
 					}
-					loops[c.tasks] = ceiling
-					cs = append(cs, ceiling)
+					loops[c.tasks] = baseline
+					cs = append(cs, baseline)
 				}
-			case m.ceiling != nil:
-				ceiling = m.ceiling(c.tasks, slots)
-				cs = append(cs, ceiling)
+			case m.baseline != nil:
+				baseline = m.baseline(c.tasks, slots)
+				cs = append(cs, baseline)
 			}
-			beside[c] = ceiling
+			baselines[c] = baseline
 			base[c] = row{Section: "matrix", Mode: m.name, Source: source, Slots: slots}
 		}
 		if err := b.inTurn(cs); err != nil {
@@ -137,26 +138,26 @@ func (b *bench) fromSource(source string, modes []mode) error {
 		for _, c := range cs {
 			r, ok := base[c]
 			if !ok {
-				r = row{Section: "ceiling", Source: source, Slots: slots}
+				r = row{Section: "baseline", Source: source, Slots: slots}
 			}
-			b.report.add(r, c, beside[c]).print()
+			b.report.add(r, c, baselines[c]).print()
 		}
 	}
 	return nil
 }
 
-// sourceNames are what sources are called in headlines.
+// sourceNames describe the sources in headings.
 var sourceNames = map[string]string{ //nolint:gochecknoglobals // a table
-	"generated": "made up by the program", "file": "from a JSON file", "SQS": "from a queue of moto (SQS)", "PubSub": "from a queue of the Pub/Sub emulator",
+	"generated": "generated by the program", "file": "from a JSON file", "SQS": "from a queue of moto (SQS)", "PubSub": "from a queue of the Pub/Sub emulator",
 }
 
-// cell is a mode with a source.
+// cell returns the contender for a mode and a source. at is the server of a queue, else nil.
 func (b *bench) cell(m mode, source string, slots int, at *server) (*contender, error) {
 	c := &contender{name: m.name + ", -j " + strconv.Itoa(slots), tasks: m.local, env: m.env}
 	flags := []string{"-j", strconv.Itoa(slots)}
 	switch {
 	case at != nil:
-		c.tasks, c.untilTold = m.queued, true
+		c.tasks, c.untilLastEvent = m.queued, true
 		if at.name == "PubSub" {
 			c.tasks *= m.faster
 		}
@@ -187,7 +188,7 @@ func (b *bench) cell(m mode, source string, slots int, at *server) (*contender, 
 	return c, nil
 }
 
-// loop is the ceiling of a source: its SDK in a bare loop.
+// loop returns the baseline of a queue: loops that call the provider's SDK directly.
 func (b *bench) loop(at *server, n int64) (*contender, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -222,15 +223,15 @@ if __name__ == "__main__":
     asyncio.run(Worker(process, task_source=source, args=sys.argv[1:]).start())
 `
 
-// bareFork is the ceiling of a fork for each task: nothing but forks, of a process
-// that has imported what the worker has.
+// bareFork is the baseline of one fork per task: a process with the same imports as the worker
+// forks and waits.
 const bareFork = `
 import asyncio, os, sys
 from ctworker import Worker
-n, most = int(sys.argv[1]), int(sys.argv[2])
+n, max_live = int(sys.argv[1]), int(sys.argv[2])
 live = 0
 for _ in range(n):
-    if live == most:
+    if live == max_live:
         os.wait()
         live -= 1
     if os.fork() == 0:
@@ -241,13 +242,13 @@ while live:
     live -= 1
 `
 
-// python writes the Python programs, and returns the interpreter and its environment.
+// python writes the Python programs and returns the interpreter and its environment.
 func (b *bench) python() (python string, env []string, err error) {
 	sdk, err := filepath.Abs("sdk/python/src")
 	if err != nil {
 		return "", nil, err
 	}
-	// The interpreter itself, and not a script that looks for one.
+	// Use the interpreter itself: python3 can be a wrapper script, whose start would be measured too.
 	out, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
 	if err != nil {
 		return "", nil, fmt.Errorf("python3: %w", err)

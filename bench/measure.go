@@ -14,30 +14,30 @@ import (
 	"time"
 )
 
-// contender is one way to do some work.
+// A contender is a command to measure.
 type contender struct {
 	name string
 	argv []string
-	env  []string // beside this program's
-	// tasks is how many it runs.
+	env  []string // in addition to the environment of this program
+	// tasks is the number of tasks that it runs.
 	tasks int64
-	// stdin writes what it reads; nil: nothing.
+	// stdin writes its standard input. May be nil.
 	stdin func(io.Writer) error
-	// before and after surround each run, unmeasured; requests is how many requests a
-	// server has had so far. Any may be nil.
+	// before and after are called before and after each run and are not measured. requests
+	// returns the number of requests that the server has received. Any may be nil.
 	before, after func() error
 	requests      func() int
-	// untilTold has the time end with the last event and not with the process, which
-	// waits for an open request to a queue that it must not leave behind.
-	untilTold bool
-	runs      []sample
+	// untilLastEvent measures until the last event instead of the exit of the process, which
+	// first waits for its open receive request.
+	untilLastEvent bool
+	runs           []sample
 }
 
-// sample is one run.
+// A sample is the measurement of one run.
 type sample struct {
-	wall, cpu time.Duration // cpu: with all children
-	// What ctworker says of itself: its own CPU time and peak memory, and how long
-	// tasks took from being received to being told of. Zero where it is another program.
+	wall, cpu time.Duration // cpu includes all child processes
+	// CPU time and peak memory of ctworker itself, and the latency from receiving a task to
+	// writing its event, from the log of ctworker. Zero for other programs.
 	own      time.Duration
 	peak     int64
 	p50, p99 time.Duration
@@ -46,8 +46,7 @@ type sample struct {
 
 func (c *contender) rate(s sample) float64 { return float64(c.tasks) / s.wall.Seconds() }
 
-// inTurn runs the contenders one after the other, once to warm up and then as many
-// rounds as are asked for.
+// inTurn runs the contenders one after the other: one warm-up round, then b.rounds rounds.
 func (b *bench) inTurn(cs []*contender) error {
 	for round := range b.rounds + 1 {
 		for _, c := range cs {
@@ -82,7 +81,7 @@ func (b *bench) once(c *contender) (s sample, err error) {
 		}
 		go func() {
 			w := bufio.NewWriterSize(pipe, 64<<10)
-			_ = c.stdin(w) // whoever reads it says what is missing
+			_ = c.stdin(w) // the command reports missing input
 			_ = w.Flush()
 			_ = pipe.Close()
 		}()
@@ -100,10 +99,10 @@ func (b *bench) once(c *contender) (s sample, err error) {
 		s.requests += c.requests()
 	}
 	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	if err := s.hear(out.Bytes(), c.tasks); err != nil {
+	if err := s.parseLog(out.Bytes(), c.tasks); err != nil {
 		return s, err
 	}
-	if c.untilTold {
+	if c.untilLastEvent {
 		times, err := eventTimes(filepath.Join(b.dir, "events.log"))
 		if err != nil {
 			return s, err
@@ -116,33 +115,33 @@ func (b *bench) once(c *contender) (s sample, err error) {
 	return s, nil
 }
 
-// hear takes what ctworker says of the run from its log.
-func (s *sample) hear(log []byte, tasks int64) error {
+// parseLog reads the summary of the run from the log of ctworker.
+func (s *sample) parseLog(log []byte, tasks int64) error {
 	for line := range bytes.Lines(log) {
 		if !bytes.Contains(line, []byte(`"message":"run ended"`)) {
 			continue
 		}
-		var said struct {
+		var summary struct {
 			Completed int64   `json:"completed"`
 			P50       float64 `json:"latency_p50_seconds"`
 			P99       float64 `json:"latency_p99_seconds"`
 			CPU       float64 `json:"engine_cpu_seconds"`
 			Peak      int64   `json:"engine_peak_memory_bytes"`
 		}
-		if err := json.Unmarshal(line, &said); err != nil {
+		if err := json.Unmarshal(line, &summary); err != nil {
 			return fmt.Errorf("%s: %w", line, err)
 		}
-		if said.Completed != tasks {
-			return fmt.Errorf("%d of %d tasks completed: %s", said.Completed, tasks, log)
+		if summary.Completed != tasks {
+			return fmt.Errorf("%d of %d tasks completed: %s", summary.Completed, tasks, log)
 		}
-		s.own, s.peak, s.p50, s.p99 = seconds(said.CPU), said.Peak, seconds(said.P50), seconds(said.P99)
+		s.own, s.peak, s.p50, s.p99 = seconds(summary.CPU), summary.Peak, seconds(summary.P50), seconds(summary.P99)
 	}
 	return nil
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// spin is how long a fixed amount of work takes, as a measure of the machine's mood.
+// spin returns the time of a fixed amount of work, a measure of the noise of the machine.
 func spin() time.Duration {
 	began := time.Now()
 	x := uint64(1)
@@ -151,7 +150,7 @@ func spin() time.Duration {
 		x ^= x >> 7
 		x ^= x << 17
 	}
-	if x == 0 { // never, but the loop is not left out
+	if x == 0 { // never true; keeps the compiler from removing the loop
 		fmt.Println(x)
 	}
 	return time.Since(began)
@@ -189,7 +188,7 @@ func (b *bench) taskFile(name string, n int64) error {
 		_, err = fmt.Fprintf(w, "%s%s", separator, taskText(i))
 		separator = ",\n"
 	}
-	_, _ = w.WriteString("\n]\n") // an error is kept
+	_, _ = w.WriteString("\n]\n") // Flush returns the error
 	if flush := w.Flush(); err == nil {
 		err = flush
 	}
@@ -215,11 +214,11 @@ func lines(n int64) func(io.Writer) error {
 	}
 }
 
-// output is what a command prints, or what is wrong with it.
+// output returns the first line that a command prints.
 func output(argv ...string) string {
 	out, err := exec.Command(argv[0], argv[1:]...).Output()
 	if err != nil {
-		return "not there"
+		return "not available"
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	return first

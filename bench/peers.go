@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// peers has the same work done by what is installed, or is in build/peers, where
-// scripts/peers puts it.
+// peers compares ctworker with other tools that are installed on the machine or, by
+// scripts/peers, in build/peers.
 func (b *bench) peers() error {
 	python, env, err := b.python()
 	if err != nil {
 		return err
 	}
 	slots := runtime.NumCPU()
-	fmt.Printf("\nbeside ctworker: %s\n", strings.Join(peerVersions(), ", "))
+	fmt.Printf("\ncompared with ctworker: %s\n", strings.Join(peerVersions(), ", "))
 	if err := b.commandPeers(slots); err != nil {
 		return err
 	}
@@ -48,29 +48,29 @@ func (b *bench) peers() error {
 	if err != nil {
 		return err
 	}
-	if err := b.besides("Python functions that do nothing, in processes that stay", reuse,
+	if err := b.compare("Python functions that do nothing, in worker processes", reuse,
 		peer("concurrent.futures", "futures.py", 40_000), peer("dask.distributed", "dask_peer.py", 10_000), peer("Celery, redis", "celery_peer.py", 10_000)); err != nil {
 		return err
 	}
-	return b.besides("Python functions that do nothing, a process for each", fork,
-		peer("multiprocessing, 1 task a child", "pool.py", 3000), peer("concurrent.futures, 1 task a child", "futures.py", 200, "fresh"))
+	return b.compare("Python functions that do nothing, one process per task", fork,
+		peer("multiprocessing, 1 task per child", "pool.py", 3000), peer("concurrent.futures, 1 task per child", "futures.py", 200, "fresh"))
 }
 
-// besides runs ours and the peers in turn. Programs that start slowly have their start
-// counted, as it is in ours; the number of tasks is each one's own.
-func (b *bench) besides(title string, ours *contender, peers ...*contender) error {
+// compare runs ctworker and its peers in turn. The time includes the start of each program. The
+// contenders may have different numbers of tasks.
+func (b *bench) compare(title string, ours *contender, peers ...*contender) error {
 	all := append([]*contender{ours}, peers...)
 	if err := b.inTurn(all); err != nil {
 		return err
 	}
-	fmt.Printf("\n%s, %d rounds in turn, starts included\n", title, b.rounds)
+	fmt.Printf("\n%s, %d rounds, including the start of each program\n", title, b.rounds)
 	header()
 	for _, c := range all {
-		beside := ours
+		baseline := ours
 		if c == ours {
-			beside = nil
+			baseline = nil
 		}
-		b.report.add(row{Section: "peers", Slots: runtime.NumCPU()}, c, beside).print()
+		b.report.add(row{Section: "peers", Slots: runtime.NumCPU()}, c, baseline).print()
 	}
 	return nil
 }
@@ -90,15 +90,15 @@ func (b *bench) commandPeers(slots int) error {
 		{name: "xargs -n1", tasks: n, argv: []string{"xargs", "-P", j, "-n1", "/bin/true"}, stdin: lines(n)},
 		{name: "bare exec in Go", tasks: n, env: []string{roleVar + "=exec"}, argv: []string{self, strconv.Itoa(n), j}},
 	}
-	// xargs has a line for each task, quoted as it wants it.
+	// -d makes xargs pass each line as one argument, without interpreting quotes.
 	peers[0].argv = append([]string{"xargs", "-d", "\n"}, peers[0].argv[1:]...)
 	if parallel := gnuParallel(); parallel != "" {
 		peers = append(peers, &contender{name: "GNU parallel", tasks: n / 5, argv: []string{"perl", parallel, "--will-cite", "-j", j, "/bin/true"}, stdin: lines(n / 5)})
 	}
-	return b.besides("commands that do nothing (/bin/true)", ours, peers...)
+	return b.compare("commands that do nothing (/bin/true)", ours, peers...)
 }
 
-// gnuParallel is where GNU parallel is; "" if it is not.
+// gnuParallel returns the path of GNU parallel, or "" if it is not installed.
 func gnuParallel() string {
 	if path, err := exec.LookPath("parallel"); err == nil {
 		return path
@@ -110,7 +110,7 @@ func gnuParallel() string {
 	return path
 }
 
-// peerVersions are what the peers call themselves.
+// peerVersions returns the versions of the peers.
 func peerVersions() []string {
 	all := []string{output("xargs", "--version")}
 	if parallel := gnuParallel(); parallel != "" {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// cpuOf is the CPU time that a process has used (Linux).
+// cpuOf returns the CPU time that a process has used so far (Linux only).
 func cpuOf(pid int) time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -26,7 +26,7 @@ func cpuOf(pid int) time.Duration {
 	return time.Duration(ticks) * (time.Second / 100)
 }
 
-// eventTimes are the times of a file's events, in order.
+// eventTimes returns the timestamps of the events in a file, sorted.
 func eventTimes(path string) ([]time.Time, error) {
 	f, err := os.Open(path)
 	if err != nil {

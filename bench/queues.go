@@ -22,7 +22,7 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// harness is what the servers of the tests are started with, as there is no test here.
+// A harness replaces testing.TB for the test servers, because this is not a test.
 type harness struct {
 	testing.TB
 	closers []func()
@@ -48,18 +48,18 @@ func (h *harness) close() {
 	}
 }
 
-// server is a server of queues with what it has been asked for.
+// A server is a queue server with a proxy that counts requests.
 type server struct {
 	*harness
 	name     string
-	env      []string // for those that are to be counted
-	home     []string // for those that are not
+	env      []string // of clients whose requests are counted
+	direct   []string // of clients whose requests are not counted
 	requests func() int
-	address  string // counted
+	address  string // of the proxy
 	project  string
 }
 
-// startServer starts one; an error says what is missing.
+// startServer starts the server of the named queue system, SQS or PubSub.
 func startServer(name string) (s *server, err error) {
 	s = &server{harness: &harness{}, name: name}
 	defer func() {
@@ -78,7 +78,7 @@ func startServer(name string) (s *server, err error) {
 		common := []string{"AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true", "RMS_CLOUD_TASKS_PROVIDER=aws"}
 		s.address, s.requests = counter.URL, counter.All
 		s.env = append([]string{"AWS_ENDPOINT_URL=" + counter.URL}, common...)
-		s.home = append([]string{"AWS_ENDPOINT_URL=" + home}, common...)
+		s.direct = append([]string{"AWS_ENDPOINT_URL=" + home}, common...)
 		return s, nil
 	}
 	s.project = "p-" + strings.ToLower(rand.Text())
@@ -87,11 +87,11 @@ func startServer(name string) (s *server, err error) {
 	s.address, s.requests = proxy.Address, proxy.All
 	common := []string{"RMS_CLOUD_TASKS_PROVIDER=gcp", "RMS_CLOUD_TASKS_PROJECT_ID=" + s.project}
 	s.env = append([]string{"PUBSUB_EMULATOR_HOST=" + proxy.Address}, common...)
-	s.home = append([]string{"PUBSUB_EMULATOR_HOST=" + home}, common...)
+	s.direct = append([]string{"PUBSUB_EMULATOR_HOST=" + home}, common...)
 	return s, nil
 }
 
-// fill makes a queue with the tasks of a file, and one for its events.
+// fill creates a task queue with the tasks of a file, and its event queue.
 func (s *server) fill(binary, dir, queue, file string) error {
 	for _, args := range [][]string{{"queue", "create"}, {"queue", "create", "--events"}, {"load", "--task-file", file}} {
 		if err := s.tool(binary, dir, queue, args...); err != nil {
@@ -101,26 +101,26 @@ func (s *server) fill(binary, dir, queue, file string) error {
 	return nil
 }
 
-// drop deletes a queue and that of its events.
+// drop deletes a task queue and its event queue.
 func (s *server) drop(binary, dir, queue string) error {
 	return errors.Join(s.tool(binary, dir, queue, "queue", "delete", "--yes"), s.tool(binary, dir, queue, "queue", "delete", "--events", "--yes"))
 }
 
 func (s *server) tool(binary, dir, queue string, args ...string) error {
 	cmd := exec.Command(binary, append(args, "--queue-name", queue)...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), s.home...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), s.direct...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("ctworker %s: %w: %s", strings.Join(args, " "), err, out)
 	}
 	return nil
 }
 
-// sdkLoops is how many loops take from a queue at once: more are no faster against
-// these servers.
+// sdkLoops is the number of concurrent loops on a queue. With these servers, more loops are not
+// faster.
 const sdkLoops = 4
 
-// sdkLoop runs loops of work until count tasks are through; work returns how many it
-// has had.
+// sdkLoop calls work repeatedly, in the given number of loops, until it has processed count tasks.
+// work returns the number of tasks that it has processed.
 func sdkLoop(count, loops int, work func(context.Context) (int, error)) error {
 	var all sync.WaitGroup
 	var through atomic.Int64
@@ -132,7 +132,7 @@ func sdkLoop(count, loops int, work func(context.Context) (int, error)) error {
 			for through.Load() < int64(count) && errs[i] == nil {
 				n, err := work(ctx)
 				if through.Add(int64(n)) >= int64(count) {
-					cancel() // a receive that waits for nothing
+					cancel() // ends the receive requests of the other loops
 					return
 				}
 				errs[i] = err
@@ -143,8 +143,8 @@ func sdkLoop(count, loops int, work func(context.Context) (int, error)) error {
 	return errors.Join(errs...)
 }
 
-// sqsLoop is the ceiling of tasks from SQS: their messages are received, an event of each
-// is sent, and they are deleted.
+// sqsLoop is the baseline of tasks from SQS: it receives messages, sends one event per message and
+// deletes the messages.
 func sqsLoop(endpoint string, count, loops int) error {
 	client := sqstest.NewClient(endpoint)
 	urls := [2]string{}
@@ -180,7 +180,7 @@ func sqsLoop(endpoint string, count, loops int) error {
 	})
 }
 
-// pubsubLoop is the ceiling of tasks from Pub/Sub.
+// pubsubLoop is the baseline of tasks from Pub/Sub.
 func pubsubLoop(address, project string, count, loops int) (err error) {
 	h := &harness{}
 	defer h.close()
@@ -211,7 +211,7 @@ func pubsubLoop(address, project string, count, loops int) (err error) {
 	})
 }
 
-// ignoreEnd is err, unless the loop has ended.
+// ignoreEnd returns err, or nil if the loop has ended.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, io.EOF) {
 		return nil
@@ -219,5 +219,5 @@ func ignoreEnd(ctx context.Context, err error) error {
 	return err
 }
 
-// eventText is as long as a task's event.
+// eventText has the length of a typical task event.
 const eventText = `{"timestamp":"2026-11-23T08:48:06.495375","hostname":"lab","event_type":"task_completed","task_id":"task-00000001","elapsed_time":0.000021,"retry":false,"result":true,"attempt":1,"slot":0}`

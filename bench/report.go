@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// report is everything that was measured, as its JSON file has it. Times are in
-// seconds unless they say otherwise, memory is in bytes.
+// A report has all measurements of a run. It is written as a JSON file. Times are in seconds unless
+// stated otherwise, memory is in bytes.
 type report struct {
 	Machine machine
-	// Noise is how long the same loop took, between the measurements.
+	// Noise has the times of a fixed loop, run between the measurements, in nanoseconds.
 	Noise []time.Duration
 	Rows  []row
 }
@@ -27,24 +27,25 @@ type machine struct {
 	Time               time.Time
 }
 
-// row is what came of a contender: medians over the rounds.
+// A row has the results of a contender, as medians of the rounds.
 type row struct {
 	Section, Name   string
 	Mode, Source    string `json:",omitempty"`
 	Slots           int    `json:",omitempty"`
 	Tasks           int64
 	Wall, CPU       float64
-	Rate            float64 // tasks a second
-	RatePerCPU      float64 // tasks a second of CPU time used, children included
-	Overhead        float64 // µs of CPU a task, children included
-	OwnCPU          float64 // of ctworker alone
-	P50, P99        float64 // from being received to being told of
-	PeakMemory      int64   // of ctworker itself; 0: another program
+	Rate            float64 // tasks per second
+	RatePerCPU      float64 // tasks per second of CPU time, including child processes
+	Overhead        float64 // µs of CPU time per task, including child processes
+	OwnCPU          float64 // CPU time of ctworker itself
+	P50, P99        float64 // latency from receiving a task to writing its event
+	PeakMemory      int64   // of ctworker itself; 0 for other programs
 	RequestsPerTask float64 `json:",omitempty"`
-	// Beside is what the ratios are to: each round's rate over that of Beside.
-	Beside string    `json:",omitempty"`
-	Ratios []float64 `json:",omitempty"`
-	// CPURatio is Beside's CPU time a task over this one's.
+	// Baseline is the name of the row that this one is compared with. Ratios has, for each round,
+	// the rate of this row divided by that of the baseline.
+	Baseline string    `json:",omitempty"`
+	Ratios   []float64 `json:",omitempty"`
+	// CPURatio is the baseline's CPU time per task divided by that of this row.
 	CPURatio float64 `json:",omitempty"`
 }
 
@@ -67,8 +68,9 @@ func cpuName() string {
 	return "unknown CPU"
 }
 
-// add enters a contender; beside may be nil.
-func (r *report) add(base row, c, beside *contender) row {
+// add adds a row for a contender and returns it. base has the fields that identify the row; baseline
+// may be nil.
+func (r *report) add(base row, c, baseline *contender) row {
 	row := base
 	row.Name, row.Tasks = c.name, c.tasks
 	row.Wall = median(column(c.runs, func(s sample) time.Duration { return s.wall })).Seconds()
@@ -80,13 +82,13 @@ func (r *report) add(base row, c, beside *contender) row {
 	row.RequestsPerTask = float64(median(column(c.runs, func(s sample) int { return s.requests }))) / float64(c.tasks)
 	n := float64(c.tasks)
 	row.Rate, row.RatePerCPU, row.Overhead = n/row.Wall, n/row.CPU, row.CPU/n*1e6
-	if beside != nil {
-		row.Beside = beside.name
+	if baseline != nil {
+		row.Baseline = baseline.name
 		var cpu []float64
 		for i, s := range c.runs {
-			other := beside.runs[i]
-			row.Ratios = append(row.Ratios, c.rate(s)/beside.rate(other))
-			cpu = append(cpu, other.cpu.Seconds()/float64(beside.tasks)/(s.cpu.Seconds()/n))
+			other := baseline.runs[i]
+			row.Ratios = append(row.Ratios, c.rate(s)/baseline.rate(other))
+			cpu = append(cpu, other.cpu.Seconds()/float64(baseline.tasks)/(s.cpu.Seconds()/n))
 		}
 		row.CPURatio = median(cpu)
 	}
@@ -95,7 +97,7 @@ func (r *report) add(base row, c, beside *contender) row {
 }
 
 func header() {
-	fmt.Printf("%-34s %9s %10s %8s %9s %9s %8s %8s  %s\n", "", "tasks/s", "per vCPU", "µs/task", "p50 ms", "p99 ms", "MiB", "req/task", "rate beside")
+	fmt.Printf("%-34s %9s %10s %8s %9s %9s %8s %8s  %s\n", "", "tasks/s", "per vCPU", "µs/task", "p50 ms", "p99 ms", "MiB", "req/task", "ratio to baseline")
 }
 
 func (r row) print() {
@@ -105,22 +107,22 @@ func (r row) print() {
 		}
 		return fmt.Sprintf("%.3g", s*1000)
 	}
-	requests, beside := "–", ""
+	requests, ratio := "–", ""
 	if r.RequestsPerTask > 0 {
 		requests = fmt.Sprintf("%.3f", r.RequestsPerTask)
 	}
-	if r.Beside != "" {
-		beside = fmt.Sprintf("%.2f (%.2f–%.2f) × %s", median(r.Ratios), slices.Min(r.Ratios), slices.Max(r.Ratios), r.Beside)
+	if r.Baseline != "" {
+		ratio = fmt.Sprintf("%.2f (%.2f–%.2f) × %s", median(r.Ratios), slices.Min(r.Ratios), slices.Max(r.Ratios), r.Baseline)
 	}
-	memory := "–" // of others it is not known: the system counts that of the program that starts them
+	memory := "–" // unknown for other programs: the system includes the memory of the process that starts them
 	if r.PeakMemory > 0 {
 		memory = fmt.Sprintf("%.1f", float64(r.PeakMemory)/(1<<20))
 	}
 	fmt.Printf("%-34s %9.0f %10.0f %8.1f %9s %9s %8s %8s  %s\n", r.Name, r.Rate, r.RatePerCPU, r.Overhead,
-		latency(r.P50), latency(r.P99), memory, requests, beside)
+		latency(r.P50), latency(r.P99), memory, requests, ratio)
 }
 
-// write writes the report into a folder, and returns the file's name.
+// write writes the report into dir and returns the path of the file.
 func (r *report) write(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // a folder of the checkout
 		return "", err
@@ -130,5 +132,5 @@ func (r *report) write(dir string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, fmt.Sprintf("%s-%s.json", r.Machine.Time.Format("20060102-150405"), r.Machine.Commit))
-	return path, os.WriteFile(path, append(text, '\n'), 0o644) //nolint:gosec // for anybody to read
+	return path, os.WriteFile(path, append(text, '\n'), 0o644) //nolint:gosec // world-readable
 }

@@ -19,17 +19,17 @@ import (
 	"github.com/ctworker/ctworker"
 )
 
-// roleVar makes this program be what is measured, in place of what measures.
+// roleVar selects a role: this program then runs as a worker or baseline to be measured.
 const roleVar = "BENCH_ROLE"
 
-// inProcessVar and generateVar say how the worker's tasks run, and how many it makes
-// up itself.
+// If inProcessVar is set, the worker runs its tasks in its own process. generateVar is the number of
+// tasks that it generates itself.
 const (
 	inProcessVar = "BENCH_IN_PROCESS"
 	generateVar  = "BENCH_GENERATE"
 )
 
-// roles are what this program can be: a worker, and the ceilings.
+// roles returns the workers and baselines that this program can run as.
 func roles() map[string]func() {
 	return map[string]func(){
 		"worker": func() {
@@ -57,7 +57,7 @@ func check(err error) {
 	}
 }
 
-// worker is one that runs f.
+// worker runs f for each task.
 func worker(f ctworker.Func) {
 	var opts []ctworker.Option
 	if os.Getenv(inProcessVar) != "" {
@@ -69,7 +69,7 @@ func worker(f ctworker.Func) {
 	ctworker.Main(f, opts...)
 }
 
-// sleep is a task of a second.
+// sleep is a task that sleeps for a second.
 func sleep(ctx context.Context, _ *ctworker.Task) (ctworker.Result, error) {
 	select {
 	case <-time.After(time.Second):
@@ -90,8 +90,8 @@ func generated(n int64) iter.Seq2[ctworker.Task, error] {
 	}
 }
 
-// execLoop is the ceiling of a command for each task: it starts count processes, slots
-// at a time, and waits for each.
+// execLoop is the baseline of one command per task: it starts count processes, slots at a time, and
+// waits for each.
 func execLoop(count, slots int) error {
 	var all sync.WaitGroup
 	errs := make([]error, slots)
@@ -106,13 +106,13 @@ func execLoop(count, slots int) error {
 	return errors.Join(errs...)
 }
 
-// pipelineDepth is how many lines are under way to a process at once, as procexec has
-// it for the shortest of tasks.
+// pipelineDepth is the number of lines in flight per process, the same as in procexec for the shortest
+// tasks.
 const pipelineDepth = 256
 
-// ping is the ceiling of worker processes: it sends count lines of a task's length
-// over a socket to each of slots processes, with depth of them under way, and
-// reads a line for each.
+// ping is the baseline of worker processes: it divides count lines of the length of a task among slots
+// processes, sends them over sockets with depth lines in flight per process, and reads one line for
+// each.
 func ping(count, slots, depth int) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -150,8 +150,8 @@ func ping(count, slots, depth int) error {
 	return errors.Join(errs...)
 }
 
-// pingOne sends as many lines at once as have been answered, half the depth at a
-// time.
+// pingOne sends count lines and reads a line for each. At most depth lines are in flight; it sends
+// the next lines when half of them have been answered.
 func pingOne(f *os.File, line []byte, count, depth int) error {
 	batch := slices.Repeat(line, depth)
 	in := bufio.NewReaderSize(f, 64<<10)
@@ -172,8 +172,8 @@ func pingOne(f *os.File, line []byte, count, depth int) error {
 	return nil
 }
 
-// pong answers each line with one of a reply's length, a write each, as the task
-// protocol asks for.
+// pong answers each line with a line of the length of a reply, with one write per line, as the task
+// protocol requires.
 func pong() error {
 	f := os.NewFile(3, "socket")
 	in := bufio.NewReaderSize(f, 64<<10)
