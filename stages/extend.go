@@ -125,7 +125,7 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 				resetMaxWait()
 			case <-maxWait.C:
 				if x.opts.MaxQueueTime > 0 && len(waiting) > 0 {
-					x.opts.Log.Debug().Int("tasks", len(waiting)).Msg("released prefetched tasks: running tasks are slow")
+					x.opts.Log.Debug().Int("task_count", len(waiting)).Msg("released prefetched tasks: running tasks are slow")
 					x.opts.OnStall()
 					releaseAll()
 				}

@@ -156,7 +156,7 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 				d.ReleaseAsync()
 			}
 			if ctx.Err() != nil { // the time limit, not the sink; Run.Wait returns the ShutdownTimeoutError
-				s.opts.Log.Warn().Err(err).Int("tasks", len(batch)).Msg("discarded results: their events were not written in time")
+				s.opts.Log.Warn().Err(err).Int("task_count", len(batch)).Msg("discarded results: their events were not written in time")
 				return nil
 			}
 			return err

@@ -104,7 +104,7 @@ func (p process) queueCommand(code *int) *cli.Command {
 		Name: "queue", Usage: "show, create, empty or delete a job's queues", Description: queueDescription,
 		Subcommands: []*cli.Command{
 			sub("status", "show how many messages are in the queues",
-				"The numbers are approximate. HELD messages are with a worker. The exit code is 1 if a\nqueue is not there.",
+				"The numbers are approximate. IN FLIGHT messages are with a worker. The exit code is 1 if a\nqueue is not there.",
 				append(which(true), &cli.BoolFlag{Name: "json", Usage: "print a JSON object for each queue"}), (*app.Tool).Status),
 			sub("create", "create the queues", "A queue that is there stays as it is. One that is created keeps its messages for the\nlongest time that the provider has.", which(true), (*app.Tool).Create),
 			sub("purge", "delete everything in the queue of tasks, or of events", "What a worker holds at the moment is deleted as well. Without --yes, it asks.", append(which(false), yes), (*app.Tool).Purge),

@@ -109,7 +109,7 @@ func TestQueuePubSubRefuses(t *testing.T) {
 	j.do(0, "queue", "create", "--exactly-once-queue")
 	j.do(0, "run", "--exactly-once-queue", "--idle-timeout", "1", "--", "true")
 	status := j.do(0, "queue", "status", "--json").stdout.String()
-	if want := `"waiting":null,"held":null,"delayed":null,"retention_seconds":604800,"exactly_once":true`; strings.Count(status, want) != 2 {
+	if want := `"visible":null,"in_flight":null,"delayed":null,"retention_seconds":604800,"exactly_once":true`; strings.Count(status, want) != 2 {
 		t.Error(status)
 	}
 }

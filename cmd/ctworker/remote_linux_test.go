@@ -157,7 +157,7 @@ func TestRemoteFaults(t *testing.T) {
 	if log := readFile(t, dir, "events.log"); !bytes.Contains(log, []byte("task_completed")) || !bytes.Contains(log, []byte("fatal_exception")) || bytes.Contains(log, []byte("secret")) {
 		t.Errorf("%s", log)
 	}
-	run(app.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"tasks":1`, "ambiguous YAML value", `/tasks.yaml","entry":2,"line":3,"value":"0o10"`)
+	run(app.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"task_count":1`, "ambiguous YAML value", `/tasks.yaml","entry":2,"line":3,"value":"0o10"`)
 	run(app.ExitUsage, "/none.json").wantError("there is no such file")
 	run(app.ExitFatal, "/not.json.gz").wantError("the name says gzip")
 	run(app.ExitUsage, "/tasks.yaml", "--event-log-file", "s3://bucket/events.log").wantError("--event-log-file", "local file")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/cloudqueue"
 	"github.com/ctworker/ctworker/internal/progress"
+	"github.com/ctworker/ctworker/internal/units"
 	"github.com/ctworker/ctworker/sources/taskfile"
 	"github.com/ctworker/ctworker/sources/taskfile/remote"
 )
@@ -84,7 +85,7 @@ func (t *Tool) loaded(load *cloudqueue.Load, opts LoadOptions, took time.Duratio
 			name, fault, opts.TasksToSkip))
 		return ExitFatal
 	}
-	t.print("%d tasks are in the queue %s, after %s\n", in, name, progress.FormatDuration(took))
+	t.print("%d tasks are in the queue %s, after %s\n", in, name, units.Duration(took))
 	if err == nil && load.Exhausted() {
 		return ExitOK
 	}

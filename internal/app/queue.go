@@ -15,7 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ctworker/ctworker/internal/cloudqueue"
-	"github.com/ctworker/ctworker/internal/progress"
+	"github.com/ctworker/ctworker/internal/units"
 )
 
 // QueueOptions are what the commands of "ctworker queue" take beside the settings.
@@ -51,7 +51,7 @@ func (t *Tool) Status(opts QueueOptions) int {
 		code := ExitOK
 		table := tabwriter.NewWriter(t.Stdout, 0, 0, 2, ' ', 0)
 		if !opts.JSON {
-			_, _ = fmt.Fprintln(table, "QUEUE\tOF\tWAITING\tHELD\tDELAYED\tKEPT FOR\t")
+			_, _ = fmt.Fprintln(table, "QUEUE\tTYPE\tVISIBLE\tIN FLIGHT\tDELAYED\tRETENTION\t")
 		}
 		var below strings.Builder
 		uncounted := false
@@ -70,10 +70,10 @@ func (t *Tool) Status(opts QueueOptions) int {
 			case missing:
 				_, _ = fmt.Fprintf(table, "%s\t%s\tnot there\t\t\t\t\n", q.Name(), q.what)
 			case s.CountsUnavailable:
-				_, _ = fmt.Fprintf(table, "%s\t%s\t?\t?\t?\t%s\t\n", q.Name(), q.what, keptFor(s.Retention))
+				_, _ = fmt.Fprintf(table, "%s\t%s\t?\t?\t?\t%s\t\n", q.Name(), q.what, formatRetention(s.Retention))
 				uncounted = true
 			default:
-				_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t\n", q.Name(), q.what, s.Visible, s.InFlight, s.Delayed, keptFor(s.Retention))
+				_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t\n", q.Name(), q.what, s.Visible, s.InFlight, s.Delayed, formatRetention(s.Retention))
 			}
 			if s.DeadLetterQueue != "" {
 				_, _ = fmt.Fprintf(&below, "%s: messages received %d times go to the queue %s\n", q.Name(), s.MaxReceives, printable(s.DeadLetterQueue))
@@ -96,19 +96,19 @@ func (t *Tool) Status(opts QueueOptions) int {
 	})
 }
 
-// keptFor formats a queue's retention for the table; "-" if the provider does not report it.
-func keptFor(d time.Duration) string {
+// formatRetention formats a queue's retention for the table; "-" if the provider does not report it.
+func formatRetention(d time.Duration) string {
 	if d <= 0 {
 		return "-"
 	}
-	return progress.FormatDuration(d)
+	return units.Duration(d)
 }
 
 // printJSON prints a status as JSON.
-func (t *Tool) printJSON(q named, s cloudqueue.Status, there bool) {
-	waiting, held, delayed := &s.Visible, &s.InFlight, &s.Delayed
+func (t *Tool) printJSON(q named, s cloudqueue.Status, exists bool) {
+	visible, inFlight, delayed := &s.Visible, &s.InFlight, &s.Delayed
 	if s.CountsUnavailable {
-		waiting, held, delayed = nil, nil, nil
+		visible, inFlight, delayed = nil, nil, nil
 	}
 	var retention *float64
 	if seconds := s.Retention.Seconds(); seconds > 0 {
@@ -116,17 +116,17 @@ func (t *Tool) printJSON(q named, s cloudqueue.Status, there bool) {
 	}
 	b, err := json.Marshal(struct {
 		Queue       string   `json:"queue"`
-		Of          string   `json:"of"`
-		There       bool     `json:"there"`
-		Waiting     *int64   `json:"waiting"` // null if the provider does not report counts, as for Held and Delayed
-		Held        *int64   `json:"held"`
+		Type        string   `json:"type"`
+		Exists      bool     `json:"exists"`
+		Visible     *int64   `json:"visible"` // null if the provider does not report counts, as for InFlight and Delayed
+		InFlight    *int64   `json:"in_flight"`
 		Delayed     *int64   `json:"delayed"`
 		Retention   *float64 `json:"retention_seconds"` // null if the provider does not report it
 		ExactlyOnce bool     `json:"exactly_once"`
 		DeadLetter  string   `json:"dead_letter_queue,omitempty"`
 		MaxReceives int      `json:"max_receives,omitempty"`
 		Problem     string   `json:"problem,omitempty"` // what prevents the use of the queue
-	}{q.Name(), q.what, there, waiting, held, delayed, retention, s.ExactlyOnce, s.DeadLetterQueue, s.MaxReceives, s.Problem})
+	}{q.Name(), q.what, exists, visible, inFlight, delayed, retention, s.ExactlyOnce, s.DeadLetterQueue, s.MaxReceives, s.Problem})
 	if err != nil {
 		panic("program: a queue's status: " + err.Error())
 	}

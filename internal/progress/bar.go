@@ -11,6 +11,8 @@ import (
 
 	"github.com/sourcegraph/conc/panics"
 	"golang.org/x/term"
+
+	"github.com/ctworker/ctworker/internal/units"
 )
 
 // Bar is a progress bar on a terminal that supports cursor movement. It owns the terminal's
@@ -143,10 +145,10 @@ func draw(s Status, rate float64, remaining time.Duration, width int) string {
 	done := fmt.Sprintf("%d/%s", s.Done, total(s))
 	var speed, timeLeft, failed string
 	if rate > 0 {
-		speed = "  " + FormatRate(rate) + "/s"
+		speed = "  " + units.Rate(rate) + "/s"
 	}
 	if remaining >= 0 {
-		timeLeft = "  " + FormatDuration(remaining) + " left"
+		timeLeft = "  " + units.Duration(remaining) + " left"
 	}
 	if s.Failed > 0 {
 		failed = fmt.Sprintf("  %d failed", s.Failed)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/sourcegraph/conc/panics"
+
+	"github.com/ctworker/ctworker/internal/units"
 )
 
 // Lines logs the progress of a run at regular intervals.
@@ -47,7 +49,7 @@ func logStatus(log zerolog.Logger, m *meter, s Status) {
 	if s.Moves == "" {
 		e = e.Int64("failed", s.Failed).Int64("running", s.Running)
 	}
-	e = e.RawJSON(cmp.Or(s.Moves, "tasks")+"_per_second", []byte(FormatRate(rate)))
+	e = e.RawJSON(cmp.Or(s.Moves, "tasks")+"_per_second", []byte(units.Rate(rate)))
 	if s.Unreported > 0 {
 		e = e.Int64("events_pending", s.Unreported)
 	}
@@ -55,7 +57,7 @@ func logStatus(log zerolog.Logger, m *meter, s Status) {
 		e = e.Int64("total", s.Total).Bool("total_is_estimate", s.Estimated)
 	}
 	if remaining >= 0 {
-		e = e.Str("left", FormatDuration(remaining))
+		e = e.Float64("eta_seconds", remaining.Round(time.Second).Seconds())
 	}
 	e.Msg("progress")
 }

@@ -37,8 +37,8 @@ func TestLines(t *testing.T) {
 		time.Sleep(time.Minute)
 		want := []string{
 			`{"level":"info","done":0,"failed":0,"running":0,"tasks_per_second":0.00,"message":"progress"}`,
-			`{"level":"info","done":30,"failed":2,"running":4,"tasks_per_second":1.50,"total":90,"total_is_estimate":true,"left":"40s","message":"progress"}`,
-			`{"level":"info","done":60,"failed":2,"running":4,"tasks_per_second":2.00,"events_pending":7,"total":90,"total_is_estimate":false,"left":"15s","message":"progress"}`,
+			`{"level":"info","done":30,"failed":2,"running":4,"tasks_per_second":1.50,"total":90,"total_is_estimate":true,"eta_seconds":40,"message":"progress"}`,
+			`{"level":"info","done":60,"failed":2,"running":4,"tasks_per_second":2.00,"events_pending":7,"total":90,"total_is_estimate":false,"eta_seconds":15,"message":"progress"}`,
 			`{"level":"info","done":90,"events_per_second":2.25,"message":"progress"}`,
 		}
 		if diff := cmp.Diff(want, strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")); diff != "" {

@@ -1,11 +1,6 @@
 package progress
 
-import (
-	"fmt"
-	"math"
-	"strconv"
-	"time"
-)
+import "time"
 
 // A Status is the progress of a run.
 type Status struct {
@@ -92,35 +87,4 @@ func timeLeft(s Status, rate float64) time.Duration {
 		return -1
 	}
 	return time.Duration(seconds * float64(time.Second))
-}
-
-// FormatRate formats a number of tasks per second with about three digits.
-func FormatRate(r float64) string {
-	switch {
-	case r >= 99.95:
-		return strconv.FormatFloat(r, 'f', 0, 64)
-	case r >= 9.995:
-		return strconv.FormatFloat(r, 'f', 1, 64)
-	case r >= 0.095 || r < 0.000001:
-		return strconv.FormatFloat(r, 'f', 2, 64)
-	default: // for example, one task per hour is 0.00028
-		return strconv.FormatFloat(r, 'f', 1-int(math.Floor(math.Log10(r))), 64)
-	}
-}
-
-// FormatDuration formats d for humans, such as 2.5s, 3m20s, 4h05m or 3d2h.
-func FormatDuration(d time.Duration) string {
-	seconds := int64(d.Round(time.Second).Seconds())
-	switch {
-	case d < 9950*time.Millisecond:
-		return fmt.Sprintf("%.1fs", d.Seconds())
-	case seconds < 60:
-		return fmt.Sprintf("%ds", seconds)
-	case seconds < 60*60:
-		return fmt.Sprintf("%dm%02ds", seconds/60, seconds%60)
-	case seconds < 48*60*60:
-		return fmt.Sprintf("%dh%02dm", seconds/3600, seconds/60%60)
-	default:
-		return fmt.Sprintf("%dd%dh", seconds/86400, seconds/3600%24)
-	}
 }

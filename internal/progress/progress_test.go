@@ -32,56 +32,6 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-func TestRate(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		rate float64
-		want string
-	}{
-		{0, "0.00"},
-		{1e-9, "0.00"},
-		{1.0 / 3600, "0.00028"},
-		{1.0 / 120, "0.0083"},
-		{0.0949, "0.095"},
-		{0.096, "0.10"},
-		{0.5, "0.50"},
-		{9.994, "9.99"},
-		{9.996, "10.0"},
-		{12.34, "12.3"},
-		{99.96, "100"},
-		{123456.7, "123457"},
-	} {
-		if got := FormatRate(tc.rate); got != tc.want {
-			t.Errorf("Rate(%v) is %q, want %q", tc.rate, got, tc.want)
-		}
-	}
-}
-
-func TestDuration(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		d    time.Duration
-		want string
-	}{
-		{0, "0.0s"},
-		{2500 * time.Millisecond, "2.5s"},
-		{9940 * time.Millisecond, "9.9s"},
-		{9960 * time.Millisecond, "10s"},
-		{59400 * time.Millisecond, "59s"},
-		{59600 * time.Millisecond, "1m00s"},
-		{3*time.Minute + 20*time.Second, "3m20s"},
-		{59*time.Minute + 59600*time.Millisecond, "1h00m"},
-		{4*time.Hour + 5*time.Minute, "4h05m"},
-		{47*time.Hour + 59*time.Minute, "47h59m"},
-		{48 * time.Hour, "2d0h"},
-		{74 * time.Hour, "3d2h"},
-	} {
-		if got := FormatDuration(tc.d); got != tc.want {
-			t.Errorf("Duration(%v) is %q, want %q", tc.d, got, tc.want)
-		}
-	}
-}
-
 // clock is a meter's clock that the test moves on.
 type clock struct{ at time.Time }
 

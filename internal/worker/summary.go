@@ -7,7 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/ctworker/ctworker/internal/progress"
+	"github.com/ctworker/ctworker/internal/units"
 	"github.com/ctworker/ctworker/stages"
 )
 
@@ -92,7 +92,7 @@ func (s Summary) rate() float64 {
 // Log logs the summary as one line.
 func (s Summary) Log(log zerolog.Logger) {
 	e := log.Info().
-		Int64("tasks", s.Reported()).Int64("completed", s.Completed).Int64("exception", s.Exception).
+		Int64("task_count", s.Reported()).Int64("completed", s.Completed).Int64("exception", s.Exception).
 		Int64("timed_out", s.TimedOut).Int64("exited", s.Exited).Int64("retry", s.Retried).
 		Int64("interrupted", s.Interrupted).Int64("unsettled", s.Unsettled).
 		Bool("finished", s.Finished() && !s.Stopped)
@@ -101,7 +101,7 @@ func (s Summary) Log(log zerolog.Logger) {
 	} else {
 		e = e.Int64("resume_tasks_to_skip", s.ResumeAt).Int64("finished_beyond", s.Beyond)
 	}
-	e = e.Float64("elapsed_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(progress.FormatRate(s.rate())))
+	e = e.Float64("duration_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(units.Rate(s.rate())))
 	if s.CPU > 0 { // unknown if a process runs several tasks
 		e = e.Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory)
 	}
@@ -113,7 +113,7 @@ func (s Summary) Log(log zerolog.Logger) {
 	if s.EventQueue != "" {
 		e = e.Str("event_queue", s.EventQueue)
 	}
-	e.Str("events", s.EventFile).Msg("run ended")
+	e.Str("event_log_file", s.EventFile).Msg("run ended")
 }
 
 // Print writes the summary as text.
@@ -137,9 +137,9 @@ func (s Summary) Print(w io.Writer) error {
 		rows[4].note = "stopped by the shutdown, no event written; released to the queue"
 		rows[5].note = "not reported or settled in time; available again when their leases expire"
 	}
-	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Reported(), progress.FormatDuration(s.Elapsed), progress.FormatRate(s.rate()))
+	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Reported(), units.Duration(s.Elapsed), units.Rate(s.rate()))
 	if s.CPU > 0 {
-		text += fmt.Sprintf("; the tasks used %s of CPU and at most %s of memory each", progress.FormatDuration(s.CPU), size(s.PeakMemory))
+		text += fmt.Sprintf("; the tasks used %s of CPU and at most %s of memory each", units.Duration(s.CPU), units.Size(s.PeakMemory))
 	}
 	text += "\n"
 	for _, r := range rows {
@@ -169,7 +169,7 @@ func (s Summary) Print(w io.Writer) error {
 	}
 	if reported := s.Reported(); reported > 0 && s.Self.cpu > 0 {
 		text += fmt.Sprintf("time from receiving a task to writing its event: p50 %s, p99 %s; ctworker used %s of CPU (%s per task) and at most %s of memory\n",
-			short(s.Median), short(s.P99), short(s.Self.cpu), short(s.Self.cpu/time.Duration(reported)), size(s.Self.peak))
+			units.Latency(s.Median), units.Latency(s.P99), units.Latency(s.Self.cpu), units.Latency(s.Self.cpu/time.Duration(reported)), units.Size(s.Self.peak))
 	}
 	if s.EventFile != "" {
 		text += "events: " + s.EventFile + "\n"
@@ -179,25 +179,4 @@ func (s Summary) Print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, text)
 	return err
-}
-
-// short formats a duration with three significant digits.
-func short(d time.Duration) string {
-	unit := time.Duration(1)
-	for d >= 1000*unit {
-		unit *= 10
-	}
-	return d.Round(unit).String()
-}
-
-// size formats a number of bytes with a binary unit.
-func size(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20))
-	default:
-		return fmt.Sprintf("%.0f KiB", float64(n)/(1<<10))
-	}
 }

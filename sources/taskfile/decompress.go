@@ -11,6 +11,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/ctworker/ctworker/internal/units"
 )
 
 // fileKind is the format of a task file, without its compression.
@@ -188,7 +190,7 @@ func (c *content) describeError(err error) string {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return "the " + c.compressed + " file is cut off: it ends before its data does"
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		return "the zstd file needs a window of more than " + size(maxWindow) + ": compress it without --long, or with --long=27 at most"
+		return "the zstd file needs a window of more than " + units.Size(maxWindow) + ": compress it without --long, or with --long=27 at most"
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
 		return "the gzip file is damaged: " + err.Error()
 	default:

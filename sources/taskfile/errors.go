@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/ctworker/ctworker/internal/units"
 )
 
 // An Error describes what is wrong with a task file, where, and what to do.
@@ -64,17 +66,5 @@ func at(line int64, err error, format string, args ...any) *Error {
 }
 
 func tooLarge(line, limit int64) *Error {
-	return at(line, errTooLarge, "the entry takes more than %s, which is the limit for one task", size(limit))
-}
-
-// size formats a number of bytes for humans.
-func size(n int64) string {
-	switch {
-	case n >= 1<<20 && n%(1<<20) == 0:
-		return fmt.Sprintf("%d MiB", n>>20)
-	case n >= 1<<10 && n%(1<<10) == 0:
-		return fmt.Sprintf("%d KiB", n>>10)
-	default:
-		return fmt.Sprintf("%d bytes", n)
-	}
+	return at(line, errTooLarge, "the entry takes more than %s, which is the limit for one task", units.Size(limit))
 }

@@ -192,7 +192,7 @@ func TestYAMLMergeWork(t *testing.T) {
 	text := "- task_id: x\n  data: {a: &a {" + keys.String() + "}, b: {<<: [" + strings.Repeat("*a, ", 1000) + "]}}\n"
 	path := writeFile(t, "t.yaml", []byte(text))
 	_, err := readAll(t, path, taskfile.Options{MaxTaskSize: 50_000})
-	wantFault(t, err, path, 1, 2, "more than 50000 bytes")
+	wantFault(t, err, path, 1, 2, "more than 49 KiB")
 }
 
 func TestYAMLDepth(t *testing.T) {
