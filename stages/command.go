@@ -28,7 +28,7 @@ func outcomeOf(report procexec.TaskResult) pipeline.Outcome {
 		Elapsed:        report.Elapsed,
 		RetryRequested: report.RetryRequested,
 		Result:         report.Result,
-		RawResult:      report.ResultBytes,
+		RawResult:      report.RawResult,
 		Exception:      report.Exception,
 		Permanent:      report.Permanent,
 		ExitCode:       report.ExitCode,

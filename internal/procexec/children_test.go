@@ -21,10 +21,10 @@ var children = map[string]func(args []string){
 // hold the life.
 func daemon(args []string) {
 	depth, _ := strconv.Atoi(args[0])
-	started, told, err := os.Pipe()
+	started, resultFD, err := os.Pipe()
 	check(err)
 	attr := &os.ProcAttr{
-		Files: []*os.File{nil, nil, nil, told},
+		Files: []*os.File{nil, nil, nil, resultFD},
 		Env:   []string{childVar + "=daemon"},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
@@ -43,7 +43,7 @@ func daemon(args []string) {
 		check(err)
 		_, err = os.StartProcess(self, []string{self, strconv.Itoa(depth - 1), args[1], args[2], "inner"}, attr)
 		check(err)
-		check(told.Close())
+		check(resultFD.Close())
 		buf := make([]byte, 1)
 		_, err = started.Read(buf)
 		check(err)

@@ -16,27 +16,27 @@ import (
 // ProtocolVersion is the version of the task protocol; see docs/protocol.md.
 const ProtocolVersion = 1
 
-// A reply is one line of a process: that it is ready, or what came of a task.
+// reply is one line from a process: that the process is ready, or the result of a task.
 type reply struct {
-	ready    *readyLine
-	id       string
-	retry    bool
-	never    bool // not to be retried, whatever the options say
-	returned bool // it was not started
-	failed   bool
-	result   []byte // one JSON value, or nothing
-	text     string // of the exception
-	warning  string // each text is logged once per run
+	ready     *readyLine
+	id        string
+	retry     bool
+	permanent bool // never retry, whatever the retry options are
+	returned  bool // the task was revoked and has not been started
+	failed    bool
+	result    []byte // one JSON value, or empty
+	exception string // text of the exception, if failed
+	warning   string // logged once per run
 }
 
 type readyLine struct {
 	Version int    `json:"version"`
 	Ahead   bool   `json:"ahead"`
 	SDK     string `json:"sdk"`
-	Ring    bool   `json:"ring"` // it claims from the ring
+	Ring    bool   `json:"ring"` // the process uses the shared ring
 }
 
-// A replyLine is a line of a process as it is encoded.
+// replyLine is the JSON encoding of a reply.
 type replyLine struct {
 	Ready     *readyLine      `json:"ready"`
 	TaskID    *rawjson.String `json:"task_id"`
@@ -47,41 +47,40 @@ type replyLine struct {
 	Warning   string          `json:"warning"`
 }
 
-// parseReply reads a line. expected is the id of the task at hand; a line that is
-// just what the SDKs write for it is read without a parser.
+// parseReply parses a line. expected is the id of the running task. parseFastReply parses the
+// line without a JSON parser if it has exactly the form that the SDKs write for that task.
 func parseReply(line []byte, expected string) (reply, error) {
-	if r, ok := plainReply(line, expected); ok {
+	if r, ok := parseFastReply(line, expected); ok {
 		return r, nil
 	}
 	if !utf8.Valid(line) {
 		return reply{}, errors.New("it is not UTF-8")
 	}
-	var say replyLine
-	if err := json.Unmarshal(line, &say, rawjson.Options()); err != nil {
-		return reply{}, errors.New("it is not a reply: " + objectFault(line, &say))
+	var object replyLine
+	if err := json.Unmarshal(line, &object, rawjson.Options()); err != nil {
+		return reply{}, errors.New("it is not a reply: " + objectFault(line, &object))
 	}
-	if say.Ready != nil {
-		return reply{ready: say.Ready}, nil
+	if object.Ready != nil {
+		return reply{ready: object.Ready}, nil
 	}
-	if say.TaskID == nil {
+	if object.TaskID == nil {
 		return reply{}, errors.New(`it has neither "task_id" nor "ready"`)
 	}
-	r := reply{id: string(*say.TaskID), returned: say.Returned, result: say.Result, warning: say.Warning}
-	if say.Retry != nil {
-		r.retry = *say.Retry
+	r := reply{id: string(*object.TaskID), returned: object.Returned, result: object.Result, warning: object.Warning}
+	if object.Retry != nil {
+		r.retry = *object.Retry
 	}
-	if say.Exception != nil {
-		r.failed, r.text = true, string(*say.Exception)
-		r.never, r.retry = say.Retry != nil && !*say.Retry, false
+	if object.Exception != nil {
+		r.failed, r.exception = true, string(*object.Exception)
+		r.permanent, r.retry = object.Retry != nil && !*object.Retry, false
 	}
 	return r, nil
 }
 
-// plainReply reads {"task_id":ID,"retry":false,"result":VALUE} where it is
-// written in just this way.
-func plainReply(line []byte, id string) (reply, bool) {
+// parseFastReply parses {"task_id":ID,"retry":false,"result":VALUE}, written exactly like this.
+func parseFastReply(line []byte, id string) (reply, bool) {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"task_id":"`))
-	if !ok || len(rest) < len(id) || string(rest[:len(id)]) != id || !isPlain(id) {
+	if !ok || len(rest) < len(id) || string(rest[:len(id)]) != id || !needsNoEscape(id) {
 		return reply{}, false
 	}
 	rest, ok = bytes.CutPrefix(rest[len(id):], []byte(`","retry":false,"result":`))
@@ -89,16 +88,16 @@ func plainReply(line []byte, id string) (reply, bool) {
 		return reply{}, false
 	}
 	value := rest[:len(rest)-1]
-	// An object that ends early and a second field would pass for a value: {},"x":{}.
+	// The value may be followed by further fields: {},"x":{}.
 	if !rawjson.IsValid(value) {
 		return reply{}, false
 	}
 	return reply{id: id, result: bytes.Clone(value)}, true
 }
 
-// isPlain reports whether s is the same quoted: printable ASCII without what JSON
-// escapes.
-func isPlain(s string) bool {
+// needsNoEscape reports whether s consists of printable ASCII characters that JSON does not
+// escape.
+func needsNoEscape(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
 			return false
@@ -107,11 +106,11 @@ func isPlain(s string) bool {
 	return true
 }
 
-// report is the outcome that a reply tells of.
-func (r reply) report(maxResult int64) TaskResult {
+// taskResult converts the reply to a TaskResult.
+func (r reply) taskResult(maxResult int64) TaskResult {
 	switch {
 	case r.failed:
-		return TaskResult{Kind: Failed, Exception: r.text, Permanent: r.never}
+		return TaskResult{Kind: Failed, Exception: r.exception, Permanent: r.permanent}
 	case int64(len(r.result)) > maxResult:
 		return tooLarge(maxResult)
 	case len(r.result) == 0:
@@ -121,10 +120,10 @@ func (r reply) report(maxResult int64) TaskResult {
 }
 
 func tooLarge(maxResult int64) TaskResult {
-	return failed("the result is larger than %d bytes; raise --max-result-size, or write the result to a file and return the file's name", maxResult)
+	return failed("result exceeds %d bytes: raise --max-result-size, or write the result to a file and return its name", maxResult)
 }
 
-// appendTask appends a task as the protocol has it, on one line.
+// appendTask appends the line that sends a task to a process.
 func appendTask(b []byte, task Task) []byte {
 	b = append(b, `{"task_id":`...)
 	b = rawjson.AppendQuote(b, task.ID)
@@ -136,7 +135,7 @@ func appendTask(b []byte, task Task) []byte {
 	}
 	start := len(b)
 	b = append(b, task.Data...)
-	// A line break can stand between two JSON tokens only, where a space will do.
+	// Line breaks occur only between JSON tokens, where a space is equivalent.
 	for i, c := range b[start:] {
 		if c == '\n' || c == '\r' {
 			b[start+i] = ' '
@@ -145,7 +144,7 @@ func appendTask(b []byte, task Task) []byte {
 	return append(b, '}', '\n')
 }
 
-// hello is the first line to a process.
+// hello returns the first line that is sent to a process.
 func hello(slotIndex int, maxResult int64, worker []byte) []byte {
 	if len(worker) == 0 {
 		worker = []byte("{}")

@@ -25,7 +25,7 @@ func TestParseReply_PassesJSONByteForByte(t *testing.T) {
 		}
 	}
 	r, err := parseReply([]byte(`{"task_id":"a","exception":"caf\udce9"}`), "a")
-	if err != nil || !r.failed || r.text != "caf\xed\xb3\xa9" {
+	if err != nil || !r.failed || r.exception != "caf\xed\xb3\xa9" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if _, err := parseReply([]byte("{\"task_id\":\"a\",\"result\":\"\xff\"}"), "a"); err == nil {

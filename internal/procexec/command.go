@@ -15,24 +15,24 @@ import (
 	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
-// CommandOptions say how a Command runs.
+// CommandOptions configures a Command.
 type CommandOptions struct {
-	// Argv is the command and its arguments, in which {task_id} and {data.KEY}
-	// are replaced. The command itself is looked up in PATH once.
+	// Argv is the program and its arguments, in which {task_id} and {data.KEY} are replaced.
+	// NewCommand searches PATH for the program.
 	Argv []string
-	// Env is the environment that every task gets. Default: this process's.
+	// Env is the environment of all tasks. Defaults to the environment of this process.
 	Env []string
-	// MaxRuntime bounds one task; default 10 minutes.
+	// MaxRuntime is the maximum run time of a task. Defaults to 10 minutes.
 	MaxRuntime time.Duration
-	// KillDelay is the time between SIGTERM and SIGKILL; default 5 s, and
-	// below 0 none.
+	// KillDelay is the time between SIGTERM and SIGKILL. Defaults to 5s; a negative value
+	// disables the delay.
 	KillDelay time.Duration
-	// MemoryLimit bounds the address space of each process in bytes (Linux);
-	// 0: no bound.
+	// MemoryLimit is the maximum address space of each process in bytes (Linux). 0 means no
+	// limit.
 	MemoryLimit int64
-	// MaxResult bounds a result in bytes; default 16 MiB.
+	// MaxResult is the maximum size of a result in bytes. Defaults to 16 MiB.
 	MaxResult int64
-	// Shutdown and Termination are handed to every task. May be nil.
+	// Shutdown and Termination are inherited by all tasks. May be nil.
 	Shutdown, Termination *Notification
 	// Stderr receives each line that a task writes to its standard error, without
 	// the line ending. It is called from a goroutine of the task. The line is valid
@@ -42,8 +42,7 @@ type CommandOptions struct {
 	Stderr func(task Task, line []byte, continued bool)
 }
 
-// A Command runs each task as a process of its own. It may be used from several
-// goroutines, and owns nothing.
+// A Command runs one process per task. It is safe for concurrent use, and need not be closed.
 type Command struct {
 	launcher *Launcher
 	opts     CommandOptions
@@ -52,21 +51,21 @@ type Command struct {
 	env      []string
 }
 
-// NewCommand checks opts and finds the command. The error says what is wrong
-// with the command line.
+// NewCommand checks opts, finds the program in PATH, and returns a Command that starts its
+// processes with l.
 func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 	if len(opts.Argv) == 0 || opts.Argv[0] == "" {
-		return nil, errors.New("no command was given")
+		return nil, errors.New("no command given")
 	}
-	if parseTemplate(opts.Argv[0]).parts != nil {
-		return nil, fmt.Errorf("the command %q holds a placeholder: which program is run may not depend on a task; placeholders are for arguments", opts.Argv[0])
+	if parsePlaceholders(opts.Argv[0]).parts != nil {
+		return nil, fmt.Errorf("command %q contains a placeholder: the program must not depend on the task; use placeholders in arguments only", opts.Argv[0])
 	}
 	path, err := exec.LookPath(opts.Argv[0])
 	if err != nil {
-		return nil, fmt.Errorf("the command cannot be run: %w", err)
+		return nil, fmt.Errorf("command: %w", err)
 	}
 	if path, err = filepath.Abs(path); err != nil {
-		return nil, fmt.Errorf("the command cannot be run: %w", err)
+		return nil, fmt.Errorf("command: %w", err)
 	}
 	if opts.Env == nil {
 		opts.Env = os.Environ()
@@ -85,27 +84,27 @@ func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 	}
 	c := &Command{launcher: l, opts: opts, path: path}
 	for _, arg := range opts.Argv {
-		c.args = append(c.args, parseTemplate(arg))
+		c.args = append(c.args, parsePlaceholders(arg))
 	}
 	c.env = append(stripEngineVars(opts.Env), "CTWORKER_RESULT_FD="+strconv.Itoa(fdResult))
 	c.env = append(c.env, notificationEnv(opts.Shutdown, opts.Termination, fdShutdown, fdTermination)...)
 	return c, nil
 }
 
-// The descriptors that a command finds beside the standard streams.
+// The descriptors of a task, in addition to the standard streams.
 const (
 	fdResult      = 3
 	fdShutdown    = 4
 	fdTermination = 5
 )
 
-// keptVars are the variables of ctworker that tasks inherit: the path of the ctworker program, and
-// the list of the settings that belong to the outer run.
+// keptVars are the variables of ctworker that tasks inherit: the path of the ctworker program,
+// and the list of the settings that belong to the outer run.
 var keptVars = []string{"CTWORKER_BIN", "CTWORKER_OUTER_SETTINGS"}
 
-// withoutOurs leaves out what an engine above this one has set, as a task may
-// itself run ctworker; and of a variable that stands twice, the first, as a
-// program reads the first and whoever appended the second meant it.
+// stripEngineVars removes the variables that an outer ctworker has set, because a task may
+// itself run ctworker. Of a variable that occurs twice, it keeps the last, as os/exec does: a
+// program may read the first.
 func stripEngineVars(env []string) []string {
 	kept := make([]string, 0, len(env))
 	seen := make(map[string]bool, len(env))
@@ -121,42 +120,42 @@ func stripEngineVars(env []string) []string {
 	return kept
 }
 
-// Ends are what ends a task early. A nil channel never does.
+// StopSignals end tasks early when they are closed. A nil channel never does.
 type StopSignals struct {
-	// Term: SIGTERM, and SIGKILL after the kill delay.
+	// Terminate ends running tasks with SIGTERM, and with SIGKILL after the kill delay.
 	Terminate <-chan struct{}
-	// Kill: SIGKILL.
+	// Kill ends running tasks with SIGKILL.
 	Kill <-chan struct{}
-	// Drop: SIGKILL; the task is no longer ours.
+	// LeaseLost ends the task with SIGKILL because its lease is lost.
 	LeaseLost <-chan struct{}
-	// Stop: a task that could not be started yet is not started any more.
+	// NoNewTasks prevents further tasks from starting.
 	NoNewTasks <-chan struct{}
 }
 
-// Run runs one task to its end. The error, a *StartError or of the operating
-// system, says that no process could be started for a reason that is not the
-// task's; the task has not run then.
+// Run runs one task and waits until it ends. It returns an error, a *StartError or one of the
+// operating system, if no process could be started for a reason that is independent of the
+// task. The task has not run then.
 func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	argv, err := c.argv(task)
 	if err != nil {
 		return TaskResult{Kind: Failed, Exception: err.Error()}, nil
 	}
 	began := time.Now()
-	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
 		report, err := c.runOnce(task, argv, signals)
 		switch {
 		case err == nil:
 			report.Elapsed = time.Since(began)
 			return report, nil
 		case errors.Is(err, syscall.E2BIG):
-			return failed("the command's arguments and environment are too long for this system with this task's values in them; "+
-				"let the command read the task from its standard input instead (%v)", err), nil
+			return failed("the command's arguments and environment are too long for this system with the values of this task: "+
+				"read the task from standard input instead (%v)", err), nil
 		case !isShortage(err):
 			return TaskResult{}, err
-		case time.Since(began) > retryFor:
+		case time.Since(began) > maxRetryTime:
 			return TaskResult{}, &shortageError{err}
 		}
-		c.launcher.warnShort(err)
+		c.launcher.warnShortage(err)
 		select {
 		case <-time.After(delay):
 		case <-signals.NoNewTasks:
@@ -171,18 +170,18 @@ func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	}
 }
 
-// A start that fails because the machine is short of something is tried again
-// for a while: other tasks end and give it back.
+// If the machine is short of a resource when a process is to be started, the start is repeated,
+// with exponential backoff, until maxRetryTime has passed: other tasks end and free resources.
 const (
-	firstRetry = 20 * time.Millisecond
-	lastRetry  = time.Second
-	retryFor   = 30 * time.Second
+	initialRetryDelay = 20 * time.Millisecond
+	maxRetryDelay     = time.Second
+	maxRetryTime      = 30 * time.Second
 )
 
-// shortageError is what the machine has been short of for too long.
+// shortageError is returned if the machine was short of a resource for maxRetryTime.
 type shortageError struct{ err error }
 
-// Error says what to do about it.
+// Error returns the operating system's error and what to do.
 func (e *shortageError) Error() string {
 	todo := "run fewer tasks at once, or use a larger machine"
 	switch {
@@ -191,19 +190,19 @@ func (e *shortageError) Error() string {
 	case errors.Is(e.err, syscall.EAGAIN):
 		todo = "raise the limit on processes (ulimit -u, or pids.max of the cgroup), or run fewer tasks at once"
 	case errors.Is(e.err, syscall.ETXTBSY):
-		todo = "some process is still writing the command's file"
+		todo = "another process is still writing the program's file"
 	}
-	return fmt.Sprintf("%v, for %v now: %s", e.err, retryFor, todo)
+	return fmt.Sprintf("%v for %v: %s", e.err, maxRetryTime, todo)
 }
 
 // Unwrap returns the operating system's error.
 func (e *shortageError) Unwrap() error { return e.err }
 
-// isShortage reports whether err may pass by itself.
+// isShortage reports whether err is caused by a temporary shortage of a resource.
 func isShortage(err error) bool {
 	for _, shortage := range []error{
 		syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE,
-		syscall.EBADF,   // of dup3(2) beyond the limit on open files, as Go starts a process
+		syscall.EBADF,   // from dup3(2) beyond the limit on open files, when Go starts a process
 		syscall.ETXTBSY, // the program is still being written
 	} {
 		if errors.Is(err, shortage) {
@@ -213,6 +212,7 @@ func isShortage(err error) bool {
 	return false
 }
 
+// argv returns the arguments of the command for a task.
 func (c *Command) argv(task Task) ([]string, error) {
 	argv := make([]string, len(c.args))
 	for i, t := range c.args {
@@ -222,63 +222,64 @@ func (c *Command) argv(task Task) ([]string, error) {
 		}
 	}
 	if strings.IndexByte(task.ID, 0) >= 0 {
-		return nil, errors.New("the task_id holds a NUL character, which CTWORKER_TASK_ID cannot")
+		return nil, errors.New("the task_id contains a NUL character, which the variable CTWORKER_TASK_ID cannot")
 	}
 	return argv, nil
 }
 
+// runOnce is Run without repeated starts. It leaves Elapsed to Run.
 func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskResult, error) {
-	io, err := c.openStreams(task)
+	std, err := c.openStdio(task)
 	if err != nil {
 		return TaskResult{}, err
 	}
-	defer io.finish()
+	defer std.finish()
 	p, err := c.launcher.Start(Spec{
-		Path: c.path, Args: argv, Files: c.files(io), Slot: task.Slot, MemoryLimit: c.opts.MemoryLimit,
+		Path: c.path, Args: argv, Files: c.files(std), Slot: task.Slot, MemoryLimit: c.opts.MemoryLimit,
 		Env: append(c.env[:len(c.env):len(c.env)],
 			"CTWORKER_TASK_ID="+task.ID,
 			"CTWORKER_ATTEMPT="+strconv.Itoa(task.Attempt),
 			"CTWORKER_SLOT="+strconv.Itoa(task.Slot)),
 	})
-	io.handedOver()
+	std.closeChildFDs()
 	if err != nil {
 		return TaskResult{}, err
 	}
 	end := Completed
-	if !p.awaitBriefly(min(brief, c.opts.MaxRuntime)) {
-		io.follow()
-		end = await(p, signals, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
+	if !p.waitFast(min(fastPathTime, c.opts.MaxRuntime)) {
+		std.startReading()
+		end = waitOrStop(p, signals, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
 		if !isClosed(p.Done()) {
-			// Not even SIGKILL has ended it: it hangs in the kernel. The
-			// Launcher goes on waiting for it.
+			// The process did not exit after SIGKILL: it is blocked in the
+			// kernel. The Launcher continues to wait for it.
 			return TaskResult{Kind: end}, nil
 		}
 	}
-	io.finish()
-	if err := io.stderr.fault; err != nil {
-		return TaskResult{}, fmt.Errorf("pass on the task's standard error: %w", err)
+	std.finish()
+	if err := std.stderr.lineErr; err != nil {
+		return TaskResult{}, fmt.Errorf("CommandOptions.Stderr: %w", err)
 	}
 	exit := p.Exit()
 	report := TaskResult{Kind: end}
 	if end == Completed {
-		report = reportOf(exit, io.stdout, io.told)
+		report = commandResult(exit, std.stdout, std.resultFD)
 	}
 	report.CPU, report.PeakMemory = exit.CPU, exit.PeakMemory
 	return report, nil
 }
 
-// brief is how long a task is waited for before anything is set up for a long
-// one: its output waits in the pipes for so long, and a shutdown is not seen.
-const brief = 5 * time.Millisecond
+// fastPathTime is how long Run waits for a task to end before it starts reading the output and
+// watching the stop signals. Until then, the output stays in the pipes.
+const fastPathTime = 5 * time.Millisecond
 
-// files are the descriptors of a process, in their order.
-func (c *Command) files(io *streams) []uintptr {
+// files returns the descriptors of a process, in the order of their numbers in it.
+func (c *Command) files(std *stdio) []uintptr {
 	files := make([]uintptr, 0, fdTermination+1)
-	for _, fd := range io.theirs {
+	for _, fd := range std.childFDs {
 		files = append(files, uintptr(fd))
 	}
 	for _, n := range []*Notification{c.opts.Shutdown, c.opts.Termination} {
-		fd := noFile
+		fd := closedFD
 		if n != nil {
 			fd = n.FD()
 		}
@@ -287,15 +288,15 @@ func (c *Command) files(io *streams) []uintptr {
 	return files
 }
 
-// noFile leaves a descriptor of the process closed.
-const noFile = ^uintptr(0)
+// closedFD as an element of Spec.Files leaves a descriptor of the process closed.
+const closedFD = ^uintptr(0)
 
-// lastWait bounds the wait for a process that was sent SIGKILL.
-const lastWait = 10 * time.Second
+// sigkillTimeout is the maximum time to wait for a process after SIGKILL.
+const sigkillTimeout = 10 * time.Second
 
-// await waits for the process to end and ends it where it has to be. It returns
-// Finished where it ended by itself.
-func await(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration) ExitKind {
+// waitOrStop waits until the process ends, and terminates it after maxRuntime or at a stop
+// signal. It returns Completed if the process exited on its own.
+func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration) ExitKind {
 	timer := time.NewTimer(maxRuntime - time.Since(p.Started()))
 	defer timer.Stop()
 	end := Completed
@@ -312,7 +313,7 @@ func await(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration)
 		end = LeaseLost
 		killDelay = 0
 	}
-	if p.hasEnded() { // by itself, whatever else has come meanwhile
+	if p.hasExited() { // on its own, even if a signal arrived at the same time
 		<-p.Done()
 		return Completed
 	}
@@ -328,7 +329,7 @@ func await(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration)
 		}
 	}
 	p.Kill()
-	timer.Reset(lastWait)
+	timer.Reset(sigkillTimeout)
 	select {
 	case <-p.Done():
 	case <-timer.C:
@@ -336,8 +337,8 @@ func await(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration)
 	return end
 }
 
-// taskLine is the task as a command reads it.
-func taskLine(task Task) []byte {
+// stdinLine returns the line that a command reads from its standard input.
+func stdinLine(task Task) []byte {
 	b := make([]byte, 0, len(task.ID)+len(task.Data)+32)
 	b = append(b, `{"task_id":`...)
 	b = rawjson.AppendQuote(b, task.ID)

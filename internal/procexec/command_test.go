@@ -110,7 +110,7 @@ func TestPlaceholders(t *testing.T) {
 		{arg: "task_id}", want: "task_id}"},
 		{arg: "{x}{task_id}{", want: "{x}-id $x{"},
 		{arg: "", want: ""},
-		{arg: "{data.none}", exception: `the argument "{data.none}" asks for {data.none}, but the task's data has no "none"`},
+		{arg: "{data.none}", exception: `argument "{data.none}": no value for {data.none}: the task's data has no "none"`},
 		{arg: "{data.Key}", exception: `no "Key"`},
 		{arg: "{data.o.none}", exception: `in "o": the task's data has no "none"`},
 		{arg: "{data.key.x}", exception: `in "key": the task's data is not an object`},
@@ -149,7 +149,7 @@ func TestPlaceholderInDataThatIsNoObject(t *testing.T) {
 		}
 	}
 	r := run(t, procexec.CommandOptions{Argv: sh(`:`, "{data.key}")}, procexec.Task{ID: "a", Data: []byte(`{"key":`)})
-	if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "cannot be read") {
+	if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "not valid JSON") {
 		t.Errorf("%v %q", r.Kind, r.Exception)
 	}
 }
@@ -214,8 +214,8 @@ func TestCommandThatCannotBeRun(t *testing.T) {
 		argv []string
 		want string
 	}{
-		"none":                {nil, "no command was given"},
-		"empty":               {[]string{""}, "no command was given"},
+		"none":                {nil, "no command given"},
+		"empty":               {[]string{""}, "no command given"},
 		"not found":           {[]string{"no-such-command-anywhere"}, "not found"},
 		"no such file":        {[]string{dir + "/none"}, "no such file"},
 		"not executable":      {[]string{file}, "permission denied"},

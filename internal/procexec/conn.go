@@ -12,36 +12,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// session is our end of the socket to one process, with the pipe of claims. Its
-// owner closes it. One goroutine reads; several may write.
+// conn is this process's end of the connection to one worker process: the socket, the pipe
+// of permits and the ring. One goroutine reads; several may write. The owner closes it.
 type conn struct {
-	f     *os.File
-	limit int64 // bytes of a line
+	f       *os.File
+	maxLine int64 // in bytes
 
-	// claims is the pipe that holds a byte for each task that the process may
-	// still claim: its reading end, which the process has too, and ours to
-	// write to. Both are -1 where there is none.
-	permits, permitsOut int
+	// The pipe of permits holds one byte per task that the process may still claim. The process
+	// reads from permitsRead, too. Both are -1 if there is no pipe.
+	permitsRead, permitsWrite int
 
-	ring  *ring // of replies that do not come over the socket; nil: none
-	rings bool  // the process claims from the ring, and not from the pipe
+	ring       *engineRing // replies that do not arrive over the socket; nil if there is none
+	ringActive bool        // the process takes permits from the ring instead of the pipe
 
-	buf       []byte // what has been read and not been taken
-	lineStart int    // of the next line in buf
-	scanned   int    // up to where it has no end of line
-	truncated bool   // the line has exceeded the limit; the rest is dropped
+	buf       []byte // data read and not yet returned
+	lineStart int    // start of the next line in buf
+	scanned   int    // buf[lineStart:scanned] contains no newline
+	truncated bool   // the line exceeds maxLine; the remainder is discarded
 
-	mu        sync.Mutex
-	fd        int    // for writes that shall not block; -1 once closed
-	unwritten []byte // what could not be written at once
-	unsent    bool   // something could not be written at all
-	finish    bool   // end our side once rest is written
-	writing   chan struct{}
+	mu               sync.Mutex
+	fd               int    // for non-blocking writes; -1 once closed
+	unwritten        []byte // data that the socket did not accept yet
+	writeFailed      bool   // a write has failed
+	closeWhenWritten bool   // close our side for writing once unwritten is empty
+	writing          chan struct{}
 }
 
-// socketPair returns our end as a session and the process's end, which the
-// caller closes. withClaims adds the pipe, whose end is claim, or else -1.
-func socketPair(limit int64, withClaims bool) (s *conn, theirs, claim int, err error) {
+// socketPair returns a connection, and the process's end of its socket, which the caller
+// closes. If withPermits is true, the connection has a pipe of permits, and permitsFD is the
+// process's end of it; otherwise permitsFD is -1.
+func socketPair(limit int64, withPermits bool) (s *conn, childFD, permitsFD int, err error) {
 	fds, err := unixPair()
 	if err != nil {
 		return nil, -1, -1, err
@@ -51,11 +51,11 @@ func socketPair(limit int64, withClaims bool) (s *conn, theirs, claim int, err e
 		closeFD(fds[1])
 		return nil, -1, -1, os.NewSyscallError("fcntl", err)
 	}
-	s = &conn{limit: limit, fd: fds[0], permits: -1, permitsOut: -1}
-	if withClaims {
-		if s.permits, s.permitsOut, err = pipe(); err == nil {
-			// The flag is that of the open file, and so the process's too.
-			err = errors.Join(syscall.SetNonblock(s.permits, true), syscall.SetNonblock(s.permitsOut, true))
+	s = &conn{maxLine: limit, fd: fds[0], permitsRead: -1, permitsWrite: -1}
+	if withPermits {
+		if s.permitsRead, s.permitsWrite, err = pipe(); err == nil {
+			// The flag belongs to the open file description, so it applies to the process, too.
+			err = errors.Join(syscall.SetNonblock(s.permitsRead, true), syscall.SetNonblock(s.permitsWrite, true))
 		}
 		if err != nil {
 			s.closePipe()
@@ -65,17 +65,17 @@ func socketPair(limit int64, withClaims bool) (s *conn, theirs, claim int, err e
 		}
 	}
 	s.f = os.NewFile(uintptr(fds[0]), "task socket")
-	return s, fds[1], s.permits, nil
+	return s, fds[1], s.permitsRead, nil
 }
 
-// errRing says that the process has written nonsense where it says how much it has written.
-var errCorruptRing = errors.New("the process has spoiled the memory that it shares with ctworker (CTWORKER_RING_FD)")
+// errCorruptRing is returned if the write position in the ring is out of range.
+var errCorruptRing = errors.New("corrupt shared ring: the process stored an invalid write position (CTWORKER_RING_FD)")
 
-// errOver says that a line is longer than it may be.
-var errLineTooLong = errors.New("the line is too long")
+// errLineTooLong is returned if a line exceeds maxLine.
+var errLineTooLong = errors.New("line too long")
 
-// next returns the next line without its end; it is valid until the next call. A
-// line that exceeds the limit is returned as its beginning with errOver.
+// next returns the next line without its newline. It is valid until the next call. Of a line
+// that exceeds maxLine, next returns the beginning and errLineTooLong.
 func (s *conn) next() ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(s.buf[s.scanned:], '\n'); i >= 0 {
@@ -89,50 +89,50 @@ func (s *conn) next() ([]byte, error) {
 			return line, nil
 		}
 		s.scanned = len(s.buf)
-		if int64(s.scanned-s.lineStart) > s.limit {
+		if int64(s.scanned-s.lineStart) > s.maxLine {
 			s.truncated = true
 		}
 		if s.truncated && !bytes.HasPrefix(s.buf[s.lineStart:], replyStart) {
-			return s.buf[s.lineStart:][:truncatedSize], errLineTooLong // and it may never end
+			return s.buf[s.lineStart:][:truncatedSize], errLineTooLong // now, because the line may never end
 		}
 		if s.truncated && s.scanned-s.lineStart > truncatedSize {
-			s.buf = s.buf[:s.lineStart+truncatedSize] // enough to say what it is
+			s.buf = s.buf[:s.lineStart+truncatedSize] // enough for an error message
 			s.scanned = len(s.buf)
 		}
-		if err := s.fill(); err != nil {
+		if err := s.readMore(); err != nil {
 			return s.buf[s.lineStart:], err
 		}
 	}
 }
 
-// replyStart is what a reply begins with; of one that is too long to be kept, no
-// more is looked at.
+// replyStart is the first byte of a reply. It is all that is checked of a reply that is too
+// long.
 var replyStart = []byte("{")
 
-// overStart is how much is kept of a line that is too long.
+// truncatedSize is the number of bytes that are kept of a line that is too long.
 const truncatedSize = 4 << 10
 
-// sessionBuffer is what is read at once of many replies, and oneReply where one is all
-// that will come.
+// readBufferSize is the size of the read buffer. smallReadBufferSize is its size if the process
+// sends only one reply.
 const (
-	sessionBuffer = 64 << 10
-	oneReply      = 4 << 10
+	readBufferSize      = 64 << 10
+	smallReadBufferSize = 4 << 10
 )
 
-// fill reads more.
-func (s *conn) fill() error {
+// readMore reads more data into buf.
+func (s *conn) readMore() error {
 	if s.lineStart > 0 {
 		n := copy(s.buf, s.buf[s.lineStart:])
 		s.buf, s.scanned, s.lineStart = s.buf[:n], s.scanned-s.lineStart, 0
 	}
-	least := sessionBuffer
-	if s.permits < 0 {
-		least = oneReply
+	least := readBufferSize
+	if s.permitsRead < 0 {
+		least = smallReadBufferSize
 	}
 	if cap(s.buf)-len(s.buf) < least/4 {
 		s.buf = append(make([]byte, 0, max(least, 2*cap(s.buf))), s.buf...)
-	} else if cap(s.buf) > 16*sessionBuffer && len(s.buf) == 0 {
-		s.buf = make([]byte, 0, sessionBuffer) // a large result has passed
+	} else if cap(s.buf) > 16*readBufferSize && len(s.buf) == 0 {
+		s.buf = make([]byte, 0, readBufferSize) // shrink it after a large result
 	}
 	room := s.buf[len(s.buf):cap(s.buf)]
 	if s.ring != nil {
@@ -143,7 +143,7 @@ func (s *conn) fill() error {
 	}
 	n, err := s.f.Read(room)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		// The process has ended. What it has said is read all the same.
+		// The process has exited. Read what it wrote before.
 		var rawErr error
 		if n, rawErr = syscall.Read(s.fd, room); n <= 0 {
 			n = 0
@@ -153,10 +153,10 @@ func (s *conn) fill() error {
 		}
 	}
 	if s.ring != nil {
-		s.ring.awake()
-		if s.ring.used() {
-			// What comes over the socket only wakes; and what has been said before its
-			// end comes first.
+		s.ring.endWait()
+		if s.ring.inUse() {
+			// Data on the socket only wakes this side. The replies that the process wrote
+			// before it exited come before the end of the file.
 			had := n
 			if n, err2 := s.ring.read(room); n > 0 || err2 != nil {
 				s.buf = s.buf[:len(s.buf)+n]
@@ -176,27 +176,27 @@ func (s *conn) fill() error {
 	return err
 }
 
-// fillFromRing reads what the process has left there. It returns nothing once the
-// process knows that the socket is waited at.
+// fillFromRing reads from the ring. If it returns no data, the process knows that this side
+// waits for data on the socket.
 func (s *conn) fillFromRing(room []byte) (int, error) {
 	for {
 		n, err := s.ring.read(room)
-		if n > 0 || err != nil || s.ring.sleep() {
+		if n > 0 || err != nil || s.ring.prepareWait() {
 			return n, err
 		}
 	}
 }
 
-// unread reports whether the process has closed its end without reading all that
-// was sent to it; err is what reading ended with.
+// unread reports whether the process closed its end without reading everything that was sent to
+// it. err is the error of the last read.
 func (s *conn) unread(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unsent || errors.Is(err, syscall.ECONNRESET)
+	return s.writeFailed || errors.Is(err, syscall.ECONNRESET)
 }
 
-// write sends b, without blocking: what the socket does not take at once is
-// written by a goroutine. A socket that is broken is the reader's to find.
+// write sends b without blocking. A goroutine writes what the socket does not accept
+// immediately. Errors are left to the reader, who finds the socket broken.
 func (s *conn) write(b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -209,7 +209,7 @@ func (s *conn) write(b []byte) {
 			return
 		}
 		if err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR) {
-			s.unsent = true
+			s.writeFailed = true
 			return
 		}
 		b = b[max(n, 0):]
@@ -221,13 +221,14 @@ func (s *conn) write(b []byte) {
 	s.unwritten = append(s.unwritten, b...)
 }
 
+// writeRest writes unwritten until it is empty.
 func (s *conn) writeRest() {
 	var b []byte
 	for {
 		s.mu.Lock()
 		b, s.unwritten = s.unwritten, nil
 		if len(b) == 0 || s.fd < 0 {
-			if s.finish && s.fd >= 0 {
+			if s.closeWhenWritten && s.fd >= 0 {
 				_ = syscall.Shutdown(s.fd, syscall.SHUT_WR)
 			}
 			close(s.writing)
@@ -238,30 +239,31 @@ func (s *conn) writeRest() {
 		s.mu.Unlock()
 		if _, err := s.f.Write(b); err != nil {
 			s.mu.Lock()
-			s.unwritten, s.unsent = nil, true
+			s.unwritten, s.writeFailed = nil, true
 			s.mu.Unlock()
 		}
 	}
 }
 
-// end says that nothing more will be sent.
+// closeWrite closes the socket for writing once everything is written.
 func (s *conn) closeWrite() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.finish = true
+	s.closeWhenWritten = true
 	if s.fd >= 0 && s.writing == nil {
 		_ = syscall.Shutdown(s.fd, syscall.SHUT_WR)
 	}
 }
 
-// grant lets the process claim n more tasks. It comes before their lines.
+// addPermits lets the process claim n more tasks. It must be called before their lines are
+// sent.
 func (s *conn) addPermits(n int) {
-	if s.rings {
-		s.ring.grant(n)
+	if s.ringActive {
+		s.ring.addPermits(n)
 		return
 	}
-	if s.permitsOut >= 0 && n > 0 {
-		_, _ = syscall.Write(s.permitsOut, make([]byte, n)) // a pipe has room for thousands
+	if s.permitsWrite >= 0 && n > 0 {
+		_, _ = syscall.Write(s.permitsWrite, make([]byte, n)) // does not block: a pipe has room for thousands of bytes
 	}
 }
 
@@ -269,29 +271,29 @@ func (s *conn) addPermits(n int) {
 // claimed, or 0 if the number is unknown.
 func (s *conn) unclaimed() int {
 	switch {
-	case s.rings:
+	case s.ringActive:
 		return s.ring.unclaimed()
-	case s.permits < 0:
+	case s.permitsRead < 0:
 		return 0
 	}
-	n, err := unix.IoctlGetInt(s.permits, fionread)
+	n, err := unix.IoctlGetInt(s.permitsRead, fionread)
 	if err != nil {
 		return 0
 	}
 	return n
 }
 
-// takeBack takes up to n claims back and returns how many it got: so many of the
-// tasks that were handed over last will not be started.
+// revoke takes back up to n permits and returns how many it got. The process will not start
+// that many of the tasks that were sent last.
 func (s *conn) revoke(n int) int {
-	if s.permits < 0 || n <= 0 {
+	if s.permitsRead < 0 || n <= 0 {
 		return 0
 	}
-	if s.rings {
+	if s.ringActive {
 		return s.ring.claim(n)
 	}
 	for {
-		got, err := syscall.Read(s.permits, make([]byte, n))
+		got, err := syscall.Read(s.permitsRead, make([]byte, n))
 		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
@@ -299,16 +301,16 @@ func (s *conn) revoke(n int) int {
 	}
 }
 
-// interrupt ends a read that waits, now or later.
+// interrupt ends the current or the next read that blocks.
 func (s *conn) interrupt() { _ = s.f.SetReadDeadline(time.Unix(1, 0)) }
 
-// close releases everything. No read may be under way.
+// close releases all resources. It must not be called during a read.
 func (s *conn) close() {
 	s.mu.Lock()
 	s.fd = -1
 	writing := s.writing
 	s.mu.Unlock()
-	_ = s.f.Close() // ends a write that waits
+	_ = s.f.Close() // ends a blocked write
 	if writing != nil {
 		<-writing
 	}
@@ -319,7 +321,7 @@ func (s *conn) close() {
 }
 
 func (s *conn) closePipe() {
-	for _, fd := range []*int{&s.permits, &s.permitsOut} {
+	for _, fd := range []*int{&s.permitsRead, &s.permitsWrite} {
 		if *fd >= 0 {
 			closeFD(*fd)
 			*fd = -1

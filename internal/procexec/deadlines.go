@@ -2,7 +2,7 @@ package procexec
 
 import "time"
 
-// due is when the clock has to look at the seat next; zero: never.
+// deadline returns the earliest deadline of the slot, or the zero time if it has none.
 func (s *slot[J]) deadline() time.Time {
 	if s.proc == nil {
 		return time.Time{}
@@ -14,18 +14,20 @@ func (s *slot[J]) deadline() time.Time {
 	return due
 }
 
-// longDue is when nothing is to wait for the next process any more.
+// longTaskAt returns the time from which no job may wait for the next process any more, or the
+// zero time.
 func (s *slot[J]) longTaskAt() time.Time {
-	if !s.retired || s.longTask {
+	if !s.inputClosed || s.longTask {
 		return time.Time{}
 	}
-	return s.head.Add(longTaskThreshold)
+	return s.headStartedAt.Add(longTaskThreshold)
 }
 
-// expired reports whether what is due at a time, if at all, is due by now.
+// expired reports whether a deadline, if not zero, has passed.
 func expired(due, now time.Time) bool { return !due.IsZero() && !due.After(now) }
 
-// processDue is when something is to be done to its process.
+// processDeadline returns the earliest deadline of the slot's process, or the zero time.
+// onProcessDeadline applies it.
 func (s *slot[J]) processDeadline() time.Time {
 	if !s.abandonAt.IsZero() {
 		return s.abandonAt
@@ -36,10 +38,10 @@ func (s *slot[J]) processDeadline() time.Time {
 	if !s.readyBy.IsZero() {
 		return s.readyBy
 	}
-	if s.handed.len() == 0 && len(s.revoked) > 0 && s.ending == 0 && !s.revokedAt.IsZero() {
+	if s.sent.len() == 0 && len(s.revoked) > 0 && s.stopReason == 0 && !s.revokedAt.IsZero() {
 		return s.revokedAt.Add(s.c.pool.opts.StartTimeout)
 	}
-	if s.handed.len() == 0 || s.ending != 0 {
+	if s.sent.len() == 0 || s.stopReason != 0 {
 		return time.Time{}
 	}
 	wait := s.c.pool.opts.MaxRuntime
@@ -49,33 +51,33 @@ func (s *slot[J]) processDeadline() time.Time {
 	if s.claim == claimOverdue {
 		wait = s.c.pool.opts.StartTimeout
 	}
-	if s.ahead && s.handed.len() > 1 {
+	if s.prefetches && s.sent.len() > 1 {
 		wait = min(wait, longTaskThreshold)
 	}
-	return s.head.Add(wait)
+	return s.headStartedAt.Add(wait)
 }
 
 // mayBeUnclaimed reports whether the process may not have claimed its first task yet.
 func (s *slot[J]) mayBeUnclaimed() bool {
-	return s.ahead && s.replies == 0 && (s.claim == claimUnknown || s.claim == claimOverdue)
+	return s.prefetches && s.replies == 0 && (s.claim == claimUnknown || s.claim == claimOverdue)
 }
 
 // watchClaim checks whether the process has claimed its first task, and kills it if it has not
 // done so within StartTimeout. A task that is not claimed does not run, so MaxRuntime does not
 // apply to it. watchClaim returns false if another deadline of the process is due.
 func (s *slot[J]) watchClaim(now time.Time) bool {
-	start, waited := s.c.pool.opts.StartTimeout, now.Sub(s.head)
+	start, waited := s.c.pool.opts.StartTimeout, now.Sub(s.headStartedAt)
 	if !s.mayBeUnclaimed() || waited < min(start, s.c.pool.opts.MaxRuntime) {
 		return false
 	}
 	switch {
-	case s.conn.unclaimed() < s.handed.len():
+	case s.conn.unclaimed() < s.sent.len():
 		s.claim = claimed
 		return false
 	case waited < start:
 		s.claim = claimOverdue
 	case waited >= start+suspensionThreshold: // ctworker was suspended, and perhaps the process as well
-		s.head = now.Add(suspensionThreshold/2 - start)
+		s.headStartedAt = now.Add(suspensionThreshold/2 - start)
 	default:
 		s.claim = neverClaimed
 		s.kill()
@@ -83,7 +85,7 @@ func (s *slot[J]) watchClaim(now time.Time) bool {
 	return true
 }
 
-// expect has the clock look at t, if it would not by then.
+// armTimer makes runTimers check the deadlines at t, unless it will do so earlier.
 func (c *scheduler[J]) armTimer(t time.Time) {
 	if t.IsZero() || !c.nextDeadline.IsZero() && !t.Before(c.nextDeadline) {
 		return
@@ -95,8 +97,8 @@ func (c *scheduler[J]) armTimer(t time.Time) {
 	}
 }
 
-// clock does what comes due, for all seats: one timer serves them all, and costs
-// a task nothing.
+// runTimers applies the deadlines of all slots with a single timer, which causes no cost per
+// task.
 func (c *scheduler[J]) runTimers() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -128,40 +130,40 @@ func (c *scheduler[J]) runTimers() {
 	}
 }
 
-// expectBacklog starts the Patience of the jobs that wait for a slot, unless it has started. A job
-// can join the backlog while no other deadline is near, so it sets the timer.
+// armBacklogTimer starts the MaxQueueTime of the jobs in the backlog, unless it has started. A
+// job can join the backlog while no other deadline is near, so armBacklogTimer arms the timer.
 func (c *scheduler[J]) armBacklogTimer() {
-	if c.jobs.MaxQueueTime > 0 && len(c.backlog) > 0 && c.waitingSince.IsZero() {
+	if c.config.MaxQueueTime > 0 && len(c.backlog) > 0 && c.waitingSince.IsZero() {
 		c.waitingSince = time.Now()
-		c.armTimer(c.waitingSince.Add(c.jobs.MaxQueueTime))
+		c.armTimer(c.waitingSince.Add(c.config.MaxQueueTime))
 	}
 }
 
-// watchBacklog has what waits for long given back.
+// checkBacklog requests the release of the backlog if it has been stuck for MaxQueueTime.
 func (c *scheduler[J]) checkBacklog(now time.Time) {
-	if c.jobs.MaxQueueTime <= 0 || len(c.backlog) == 0 {
+	if c.config.MaxQueueTime <= 0 || len(c.backlog) == 0 {
 		c.waitingSince = time.Time{}
 		return
 	}
 	if c.waitingSince.IsZero() {
 		c.waitingSince = now
 	}
-	due := c.waitingSince.Add(c.jobs.MaxQueueTime)
+	due := c.waitingSince.Add(c.config.MaxQueueTime)
 	switch {
 	case now.Before(due):
 		if c.nextDeadline.IsZero() || due.Before(c.nextDeadline) {
 			c.nextDeadline = due
 		}
 	case !c.stopping:
-		c.waitingSince, c.overdue = time.Time{}, true
+		c.waitingSince, c.backlogOverdue = time.Time{}, true
 		c.requestSchedule()
 	}
 }
 
-// comeDue does what has come due.
+// onDeadline applies the deadlines of the slot that have passed.
 func (s *slot[J]) onDeadline(now time.Time) {
 	if expired(s.longTaskAt(), now) {
-		s.longTask = true // what would wait for the next process is for whichever slot falls free
+		s.longTask = true // jobs that wait for the next process go to the next free slot instead
 		if s.pending.len() > 0 {
 			s.unassign()
 			s.c.requestSchedule()
@@ -172,37 +174,38 @@ func (s *slot[J]) onDeadline(now time.Time) {
 	}
 }
 
-// processComeDue does what is to be done to its process.
+// onProcessDeadline applies the deadline of the slot's process. Its cases are in the order of
+// processDeadline.
 func (s *slot[J]) onProcessDeadline(now time.Time) {
 	switch {
 	case !s.abandonAt.IsZero():
-		s.abandonAt = now.Add(lastWait)
+		s.abandonAt = now.Add(sigkillTimeout)
 		if s.conn != nil {
-			s.conn.interrupt() // somebody else may hold the socket open
+			s.conn.interrupt() // another process may hold the socket open
 		}
 	case !s.killAt.IsZero():
 		s.kill()
 	case !s.readyBy.IsZero():
 		s.startTimedOut = true
 		s.kill()
-	case s.handed.len() == 0:
+	case s.sent.len() == 0:
 		s.onRevokedDeadline(now)
 	case s.watchClaim(now):
-	case now.Sub(s.head) >= s.c.pool.opts.MaxRuntime+suspensionThreshold:
-		// This program has been stopped, as by Ctrl-Z. The task may have ended in
-		// time, and its reply be there to be read.
-		s.head = now.Add(suspensionThreshold/2 - s.c.pool.opts.MaxRuntime)
-	case now.Sub(s.head) >= s.c.pool.opts.MaxRuntime:
+	case now.Sub(s.headStartedAt) >= s.c.pool.opts.MaxRuntime+suspensionThreshold:
+		// ctworker was suspended, for example by Ctrl-Z. The task may have finished in
+		// time, so its reply is read first.
+		s.headStartedAt = now.Add(suspensionThreshold/2 - s.c.pool.opts.MaxRuntime)
+	case now.Sub(s.headStartedAt) >= s.c.pool.opts.MaxRuntime:
 		s.terminate(TimedOut)
-	default: // it runs for long: others need not wait behind it
-		if s.revoke(s.handed.len()-1) > 0 {
+	default: // the task runs for long: no other task may wait behind it
+		if s.revoke(s.sent.len()-1) > 0 {
 			s.c.requestSchedule()
 		}
 	}
 }
 
-// voidedComeDue kills a process that has not returned the tasks that were taken back within
-// StartTimeout: it can get no further tasks before it has.
+// onRevokedDeadline kills a process that has not returned the revoked tasks within
+// StartTimeout. It gets no further tasks before it has returned them.
 func (s *slot[J]) onRevokedDeadline(now time.Time) {
 	start := s.c.pool.opts.StartTimeout
 	if now.Sub(s.revokedAt) >= start+suspensionThreshold { // ctworker was suspended, and perhaps the process as well
@@ -213,6 +216,6 @@ func (s *slot[J]) onRevokedDeadline(now time.Time) {
 	s.kill()
 }
 
-// suspensionThreshold is by how much a time-out has to be noticed late for it to count as
-// unnoticed because this program did not run.
+// suspensionThreshold is how late a time-out must be noticed to conclude that this program was
+// suspended.
 const suspensionThreshold = 500 * time.Millisecond

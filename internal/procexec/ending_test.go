@@ -146,8 +146,8 @@ func TestEnding(t *testing.T) {
 			ready, term := make(chan struct{}), make(chan struct{})
 			tc.opts.Argv = sh(tc.script, life.path)
 			tc.opts.Stderr = func(_ procexec.Task, line []byte, _ bool) {
-				for say, c := range map[string]chan struct{}{"ready": ready, "term": term} {
-					if string(line) == say {
+				for object, c := range map[string]chan struct{}{"ready": ready, "term": term} {
+					if string(line) == object {
 						select {
 						case <-c:
 						default:
@@ -165,7 +165,7 @@ func TestEnding(t *testing.T) {
 			if r.Kind != tc.want {
 				t.Errorf("%+v, want end %v", r, tc.want)
 			}
-			if r.Kind != procexec.Completed && (r.Result != nil || r.ResultBytes != nil || r.RetryRequested) {
+			if r.Kind != procexec.Completed && (r.Result != nil || r.RawResult != nil || r.RetryRequested) {
 				t.Errorf("a result without an end: %+v", r)
 			}
 			life.over(t)

@@ -11,5 +11,5 @@ func AddLive(l *Launcher) (remove func()) {
 	l.nextID++
 	p := &Process{launcher: l, id: l.nextID, done: make(chan struct{})}
 	l.live[p.id] = p
-	return func() { l.table.clear(0, 1); l.forget(p) }
+	return func() { l.table.clear(0, 1); l.remove(p) }
 }

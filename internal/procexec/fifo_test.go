@@ -31,7 +31,7 @@ func TestFIFO(t *testing.T) {
 			},
 			"cut": func(t *rapid.T) {
 				n := rapid.IntRange(0, len(model)).Draw(t, "n")
-				if got := q.cut(n); !slices.Equal(got, model[len(model)-n:]) {
+				if got := q.takeLast(n); !slices.Equal(got, model[len(model)-n:]) {
 					t.Fatalf("cut(%d) took others", n)
 				}
 				model = model[:len(model)-n]
@@ -43,7 +43,7 @@ func TestFIFO(t *testing.T) {
 				if len(model) > 0 && *q.first() != model[0] {
 					t.Fatal("first is another")
 				}
-				for _, item := range q.items[:q.taken] {
+				for _, item := range q.items[:q.head] {
 					if item != nil {
 						t.Fatal("what has been taken is kept in memory")
 					}

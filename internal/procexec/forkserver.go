@@ -10,121 +10,63 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
-// ControlFDVar is the environment variable by which a program that has started this
-// one, to have its tasks run in forks of itself, names the descriptor of its
-// control socket.
+// ControlFDVar is the environment variable that contains the descriptor of the control socket,
+// if a fork server has started this process.
 const ControlFDVar = "CTWORKER_CONTROL_FD"
 
-// Handshake is what a host says of itself.
-type Handshake struct {
-	Version int    `json:"version"`
-	SDK     string `json:"sdk"`
-	// Argv starts the program again. It is empty if the program was read from standard
-	// input.
-	Argv []string `json:"argv"`
-	// Program is what the program is called in messages.
-	Program string `json:"program"`
-	// Ahead says that forked processes take tasks ahead.
-	Ahead bool `json:"ahead"`
-	// Source is where the program takes its tasks from; nil: from the settings.
-	Source *ForkServerSource `json:"source"`
-}
-
-// ForkServerSource is a host's task source: a file, or what it writes to a pipe that
-// this process has inherited.
-type ForkServerSource struct {
-	File     string `json:"file"`
-	StreamFD int    `json:"stream_fd"`
-	Name     string `json:"name"`
-}
-
-// UnmarshalJSON implements json.Unmarshaler. Names and arguments may contain invalid UTF-8.
-func (h *Handshake) UnmarshalJSON(b []byte) error {
-	type plain Handshake
-	var names struct {
-		Argv    []rawjson.FileName `json:"argv"`
-		Program rawjson.FileName   `json:"program"`
-	}
-	if err := errors.Join(json.Unmarshal(b, (*plain)(h)), json.Unmarshal(b, &names)); err != nil {
-		return err
-	}
-	h.Program = string(names.Program)
-	for i, arg := range names.Argv {
-		h.Argv[i] = string(arg)
-	}
-	return nil
-}
-
-// UnmarshalJSON implements json.Unmarshaler. Names may contain invalid UTF-8.
-func (s *ForkServerSource) UnmarshalJSON(b []byte) error {
-	type plain ForkServerSource
-	var names struct {
-		File rawjson.FileName `json:"file"`
-		Name rawjson.FileName `json:"name"`
-	}
-	if err := errors.Join(json.Unmarshal(b, (*plain)(s)), json.Unmarshal(b, &names)); err != nil {
-		return err
-	}
-	s.File, s.Name = string(names.File), string(names.Name)
-	return nil
-}
-
-// A Host is the program that has started this one, which forks processes for a
-// Pool: it has the user's function loaded. This process is its child, so what it
-// forks are siblings, which it alone can wait for and signal safely. They talk
-// over a control socket, whose lines are private to ctworker and its SDKs.
+// A ForkServer is the program that has started this process, and forks processes for a Pool. It
+// has loaded the user's function. Its forks are siblings of this process, so only the fork
+// server can wait for them and signal them safely. Messages on the control socket are private
+// to ctworker and its SDKs.
 type ForkServer struct {
 	Hello Handshake
 
-	conn  *net.UnixConn
-	lines *bufio.Reader
-	log   func(warning string)
+	conn      *net.UnixConn
+	lines     *bufio.Reader
+	onWarning func(warning string)
 
-	sending sync.Mutex
+	writeMu sync.Mutex
 
-	mu         sync.Mutex
-	live       map[int64]*fork
-	runID      string        // of the launcher's marks; "" before Begin
-	server     int           // pid of the fork server; 0 before it has reported it
-	killDelay  time.Duration // ForkServerConfig.KillDelay
-	asked      time.Time     // when the oldest unanswered ping was sent; zero if there is none
-	closing    bool          // Close has been called
-	killedFor  error         // why the fork server was killed; nil if it was not
-	over       bool          // a fork has ended since the last sweep
-	gone       bool          // the host has ended
-	lost       chan struct{} // closed then
-	sourceErr  error         // why the source did not come to its end; valid once sourceOver is closed
-	sourceOver chan struct{}
-	ended      chan struct{} // closed when receive has returned; nil before Begin
-	swept      chan struct{} // closed when sweepStale has
+	mu           sync.Mutex
+	live         map[int64]*forkedProcess
+	runID        string        // Launcher's run id; "" before Start
+	pid          int           // pid of the fork server; 0 before it has reported it
+	killDelay    time.Duration // ForkServerConfig.KillDelay
+	pingSentAt   time.Time     // when the oldest unanswered ping was sent; zero if there is none
+	closing      bool          // Close has been called
+	killReason   error         // why the fork server was killed; nil if it was not
+	sweepNeeded  bool          // a fork has exited since the last sweep
+	exited       bool          // the fork server has exited
+	exitedCh     chan struct{} // closed when the fork server has exited
+	sourceErr    error         // why the source failed, or nil; valid once sourceDone is closed
+	sourceDone   chan struct{}
+	receiverDone chan struct{} // closed when receive has returned; nil before Start
+	sweeperDone  chan struct{} // closed when sweepOrphans has returned
 }
 
-// ErrForkServerExited says that the program that has started this one has ended.
-var ErrForkServerExited = errors.New("the program that the tasks belong to has ended")
+// ErrForkServerExited is returned if the fork server, the program that has started this
+// process, has exited.
+var ErrForkServerExited = errors.New("fork server exited: the program that started ctworker has ended")
 
-// orphanInterval is how often orphans are looked for. A scan reads a line for
-// each process of the machine, about a millisecond for two hundred.
+// orphanInterval is the time between two scans for orphans. A scan reads a line per process of
+// the machine, which takes about a millisecond for 200 processes.
 const orphanInterval = time.Second
 
-// hostVersion is the version of the control socket's lines.
-const hostVersion = 1
+// controlVersion is the version of the messages on the control socket.
+const controlVersion = 1
 
-// OpenForkServer takes over the control socket fd and reads what the host says of
-// itself. Close it.
+// OpenForkServer takes over the control socket fd and reads the fork server's handshake. Call
+// Close on the result.
 func OpenForkServer(fd int) (*ForkServer, error) {
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "control socket")
 	if f == nil {
-		return nil, fmt.Errorf("%s: %d is no descriptor", ControlFDVar, fd)
+		return nil, fmt.Errorf("%s: %d is not a file descriptor", ControlFDVar, fd)
 	}
 	conn, err := net.FileConn(f)
 	_ = f.Close() // conn is a duplicate
@@ -134,40 +76,40 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%s: descriptor %d is no Unix socket", ControlFDVar, fd)
+		return nil, fmt.Errorf("%s: descriptor %d is not a Unix socket", ControlFDVar, fd)
 	}
 	h := &ForkServer{
 		conn: unixConn, lines: bufio.NewReader(unixConn),
-		live: map[int64]*fork{}, lost: make(chan struct{}), sourceOver: make(chan struct{}), swept: make(chan struct{}),
+		live: map[int64]*forkedProcess{}, exitedCh: make(chan struct{}), sourceDone: make(chan struct{}), sweeperDone: make(chan struct{}),
 	}
 	line, err := h.lines.ReadBytes('\n')
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%s: the program that started ctworker said nothing: %w", ControlFDVar, err)
+		return nil, fmt.Errorf("%s: no handshake from the program that started ctworker: %w", ControlFDVar, err)
 	}
 	var first struct{ Host Handshake }
-	if err := json.Unmarshal(line, &first); err != nil || first.Host.Version != hostVersion {
+	if err := json.Unmarshal(line, &first); err != nil || first.Host.Version != controlVersion {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%s: the program that started ctworker speaks another version of its protocol: "+
-			"it said %s; use the ctworker program that came with the package", ControlFDVar, quoteStart(line))
+		return nil, fmt.Errorf("%s: incompatible handshake from the program that started ctworker: "+
+			"it sent %s; use the ctworker program that is part of the package", ControlFDVar, quoteStart(line))
 	}
 	h.Hello = first.Host
 	if from := h.Hello.Source; from != nil && from.File == "" {
-		// The guard, and whatever else is started, is not to hold the pipe open: its
-		// writer has to see when nobody reads any more.
+		// No child process may hold the pipe open: the writer must notice when this
+		// process stops reading.
 		syscall.CloseOnExec(from.StreamFD)
 	}
 	return h, nil
 }
 
-// ForkServerConfig is what a host has to know before it forks.
+// ForkServerConfig configures a ForkServer.
 type ForkServerConfig struct {
-	// Launcher provides the run's id, with which the host marks its forks.
+	// Launcher provides the run's id, which is part of the marker of each fork.
 	Launcher *Launcher
 	// KillDelay is how long the fork server may be suspended before it is killed.
 	// Values below one second mean one second.
 	KillDelay time.Duration
-	// Worker is the JSON object of the task protocol's hello.
+	// Worker is the JSON object "worker" of the task protocol's hello.
 	Worker []byte
 	Slots  int
 	// Isolation is fork, reuse or spawn. With spawn, tasks run in processes started by Argv of
@@ -175,16 +117,16 @@ type ForkServerConfig struct {
 	Isolation string
 	// MaxResult and MemoryLimit are in bytes.
 	MaxResult, MemoryLimit int64
-	// Env are variables for the processes. The host removes all other variables of
-	// ctworker and of the specification, because they belong to an outer run.
+	// Env are additional variables for the forks. The fork server removes all other variables
+	// of ctworker and of the specification, because they belong to an outer run.
 	Env                   []string
 	Shutdown, Termination *Notification
-	// Warn receives what the host wants to be logged.
+	// OnWarning receives the warnings of the fork server. It is called from one goroutine.
 	OnWarning func(text string)
 }
 
-// Begin tells the host what it has to know, and listens to it from then on.
-func (h *ForkServer) Begin(s ForkServerConfig) error {
+// Start sends the configuration to the fork server and starts handling its messages.
+func (h *ForkServer) Start(s ForkServerConfig) error {
 	env := map[string]string{}
 	for _, v := range append(s.Env, notificationEnv(s.Shutdown, s.Termination, 0, 0)...) {
 		for i := range v {
@@ -194,12 +136,12 @@ func (h *ForkServer) Begin(s ForkServerConfig) error {
 			}
 		}
 	}
-	// The host knows the descriptors' numbers better.
+	// The fork server sets the numbers of the descriptors in its forks.
 	delete(env, "CTWORKER_SHUTDOWN_FD")
 	delete(env, "CTWORKER_TERMINATION_FD")
-	h.log = s.OnWarning
-	if h.log == nil {
-		h.log = func(string) {}
+	h.onWarning = s.OnWarning
+	if h.onWarning == nil {
+		h.onWarning = func(string) {}
 	}
 	h.runID, h.killDelay = s.Launcher.runID, max(s.KillDelay, time.Second)
 	err := h.send(map[string]any{
@@ -209,52 +151,52 @@ func (h *ForkServer) Begin(s ForkServerConfig) error {
 	if err != nil {
 		return err
 	}
-	h.ended = make(chan struct{})
+	h.receiverDone = make(chan struct{})
 	go h.receive()
-	go h.guarded(h.sweepStale)
+	go h.guarded(h.sweepOrphans)
 	return nil
 }
 
-// Lost is closed when the host has ended.
-func (h *ForkServer) Lost() <-chan struct{} { return h.lost }
+// Exited returns a channel that is closed when the fork server has exited.
+func (h *ForkServer) Exited() <-chan struct{} { return h.exitedCh }
 
-// StartSource has the host start its task source, which writes to the pipe.
+// StartSource makes the fork server start its task source, which writes to the pipe.
 func (h *ForkServer) StartSource() error { return h.send(map[string]any{"start_source": true}) }
 
-// SourceOver is closed when the task source has ended.
-func (h *ForkServer) SourceOver() <-chan struct{} { return h.sourceOver }
+// SourceDone returns a channel that is closed when the task source has ended.
+func (h *ForkServer) SourceDone() <-chan struct{} { return h.sourceDone }
 
-// SourceError is why the task source did not come to its end, or nil; once
-// SourceOver is closed.
+// SourceError returns why the task source failed, or nil if it is exhausted. It is valid once
+// SourceDone is closed.
 func (h *ForkServer) SourceError() error { return h.sourceErr }
 
-// LostError returns why the host has ended. It is valid once Lost is closed, and matches
-// ErrForkServerExited.
-func (h *ForkServer) LostError() error {
+// ExitError returns why the fork server has exited. It is valid once Exited is closed, and
+// matches ErrForkServerExited.
+func (h *ForkServer) ExitError() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.killedFor != nil {
-		return h.killedFor
+	if h.killReason != nil {
+		return h.killReason
 	}
 	return ErrForkServerExited
 }
 
-// Close closes the connection, upon which the host ends its forks, and waits until the fork
-// server has exited.
+// Close closes the connection, which makes the fork server kill its forks and exit, and waits
+// until it has exited.
 func (h *ForkServer) Close() error {
 	h.mu.Lock()
 	h.closing = true
 	h.mu.Unlock()
 	err := h.conn.Close()
-	if h.ended != nil {
-		<-h.ended
-		<-h.swept
-		h.awaitServer()
+	if h.receiverDone != nil {
+		<-h.receiverDone
+		<-h.sweeperDone
+		h.awaitExit()
 	}
 	return err
 }
 
-// send sends one line, with descriptors that stay the caller's.
+// send sends one message. The descriptors fds remain the caller's.
 func (h *ForkServer) send(message any, fds ...int) error {
 	line, err := json.Marshal(message)
 	if err != nil {
@@ -268,8 +210,8 @@ func (h *ForkServer) sendLine(line []byte, fds ...int) error {
 	if len(fds) > 0 {
 		rights = syscall.UnixRights(fds...)
 	}
-	h.sending.Lock()
-	defer h.sending.Unlock()
+	h.writeMu.Lock()
+	defer h.writeMu.Unlock()
 	n, _, err := h.conn.WriteMsgUnix(line, rights, nil)
 	for err == nil && n < len(line) {
 		var more int
@@ -277,30 +219,30 @@ func (h *ForkServer) sendLine(line []byte, fds ...int) error {
 		n += more
 	}
 	if err != nil {
-		return fmt.Errorf("%w (%w)", h.LostError(), err)
+		return fmt.Errorf("%w (%w)", h.ExitError(), err)
 	}
 	return nil
 }
 
-// receive handles the messages of the host until the connection ends.
+// receive handles messages from the fork server until the connection ends.
 func (h *ForkServer) receive() {
-	defer close(h.ended)
+	defer close(h.receiverDone)
 	h.guarded(h.receiveAll)
-	h.hostGone()
+	h.onExit()
 }
 
 func (h *ForkServer) receiveAll() {
 	for {
 		line, err := h.lines.ReadSlice('\n')
 		if err == nil {
-			h.take(line)
+			h.onMessage(line)
 			continue
 		}
-		if errors.Is(err, bufio.ErrBufferFull) { // a long traceback
+		if errors.Is(err, bufio.ErrBufferFull) { // a long line, such as a traceback
 			long := bytes.Clone(line) // before the buffer is read into again
 			rest, err := h.lines.ReadBytes('\n')
 			if err == nil {
-				h.take(append(long, rest...))
+				h.onMessage(append(long, rest...))
 				continue
 			}
 		}
@@ -308,7 +250,8 @@ func (h *ForkServer) receiveAll() {
 	}
 }
 
-func (h *ForkServer) take(line []byte) {
+// onMessage handles one message from the fork server.
+func (h *ForkServer) onMessage(line []byte) {
 	var m struct {
 		Forked      *int64
 		Pid         int
@@ -326,18 +269,18 @@ func (h *ForkServer) take(line []byte) {
 		Pong        bool
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
-		h.log("the program that started ctworker said something that is not understood: " + quoteStart(line))
+		h.onWarning("ignored an unknown message from the program that started ctworker: " + quoteStart(line))
 		return
 	}
 	switch {
 	case m.Pong:
-		h.answered()
+		h.onPong()
 	case m.Server > 1:
-		h.setServer(m.Server)
+		h.setPid(m.Server)
 	case m.Forked != nil:
 		if f := h.find(*m.Forked, false); f != nil {
 			f.pid.Store(int64(m.Pid))
-			f.launcher.table.set(f.place, m.Pid)
+			f.launcher.table.set(f.tableIndex, m.Pid)
 		}
 	case m.Failed != nil:
 		if f := h.find(*m.Failed, true); f != nil {
@@ -355,45 +298,45 @@ func (h *ForkServer) take(line []byte) {
 			if status.Signaled() {
 				f.exit.Code = -int(status.Signal())
 			}
-			f.launcher.table.clear(f.place, f.Pid())
+			f.launcher.table.clear(f.tableIndex, f.Pid())
 			close(f.done)
 		}
-	case m.SourceEnded != nil && !isClosed(h.sourceOver):
+	case m.SourceEnded != nil && !isClosed(h.sourceDone):
 		if m.SourceEnded.Error != nil {
 			h.sourceErr = errors.New(*m.SourceEnded.Error)
 		}
-		close(h.sourceOver)
+		close(h.sourceDone)
 	case m.Warning != "":
-		h.log(m.Warning)
+		h.onWarning(m.Warning)
 	}
 }
 
-// sweepStale kills what forks have left behind outside of their groups, such as in
-// a session of its own. They are no children of this process, so it knows them by
-// the mark in their environment, which only a program that was started has. A
-// plain fork of a fork is for the host to find, whose child it becomes.
-func (h *ForkServer) sweepStale() {
-	defer close(h.swept)
+// sweepOrphans kills processes that forks have left behind outside of their groups, for example
+// in a session of their own. They are not children of this process. Those that executed another
+// program have the marker in their environment. The others become children of the fork server,
+// which finds them.
+func (h *ForkServer) sweepOrphans() {
+	defer close(h.sweeperDone)
 	ticker := time.NewTicker(orphanInterval)
 	defer ticker.Stop()
 	for {
 		last := false
 		select {
 		case now := <-ticker.C:
-			h.watchServer(now)
-		case <-h.ended:
+			h.checkResponsive(now)
+		case <-h.receiverDone:
 			last = true
 		}
 		h.mu.Lock()
-		runID, over := h.runID, h.over || last
-		h.over = false
+		runID, sweep := h.runID, h.sweepNeeded || last
+		h.sweepNeeded = false
 		h.mu.Unlock()
-		if over && !last {
-			// Orphans without a mark become the host's children.
+		if sweep && !last {
+			// Orphans without a marker are children of the fork server.
 			_ = h.send(map[string]any{"sweep": true})
 		}
-		if over {
-			killStale(runID, func(id int64) bool {
+		if sweep {
+			killOrphaned(runID, func(id int64) bool {
 				h.mu.Lock()
 				defer h.mu.Unlock()
 				_, live := h.live[id]
@@ -406,94 +349,47 @@ func (h *ForkServer) sweepStale() {
 	}
 }
 
-// find returns the fork of that id, and forgets it if it is over.
-func (h *ForkServer) find(id int64, over bool) *fork {
+// find returns the fork with that id, or nil. If remove is true, it also removes the fork,
+// because it has exited.
+func (h *ForkServer) find(id int64, remove bool) *forkedProcess {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f := h.live[id]
-	if over {
+	if remove {
 		delete(h.live, id)
-		h.over = true
+		h.sweepNeeded = true
 	}
 	return f
 }
 
-// hostGone ends what the host has forked, as it can no longer do so itself.
-func (h *ForkServer) hostGone() {
+// onExit kills the processes that the fork server has forked, which it can no longer do itself.
+func (h *ForkServer) onExit() {
 	h.mu.Lock()
-	h.gone = true
-	left, closing := h.live, h.closing
-	h.live = map[int64]*fork{}
+	h.exited = true
+	live, closing := h.live, h.closing
+	h.live = map[int64]*forkedProcess{}
 	h.mu.Unlock()
-	for _, f := range left {
-		// The leader has died of its parent's death. What it has left has its
-		// group, whose id no other process can have got yet, as it is in use; and
-		// if it has left nothing, that only just.
+	for _, f := range live {
+		// The parent-death signal has killed the leader. While other processes are in its
+		// group, the id of the group cannot be reused. If there are none, the leader exited
+		// so recently that its id has not been reused either.
 		if pid := f.Pid(); pid > 1 {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
-			f.launcher.table.clear(f.place, pid)
+			f.launcher.table.clear(f.tableIndex, pid)
 		}
 	}
 	if !closing {
-		// Without the host, only this process can find those that have left the groups.
+		// Without the fork server, only this process can find processes outside of the groups.
 		killAllMarked(h.runID)
 	}
-	close(h.lost)
-	for _, f := range left {
-		f.exit, f.lost = Exit{Code: -int(syscall.SIGKILL)}, true
+	close(h.exitedCh)
+	for _, f := range live {
+		f.exit, f.forkServerDied = Exit{Code: -int(syscall.SIGKILL)}, true
 		close(f.done)
 	}
 }
 
-// fork is a process that the host has forked, or is about to.
-type fork struct {
-	host     *ForkServer
-	launcher *Launcher
-	id       int64
-	place    int          // in the guard's table
-	pid      atomic.Int64 // 0 until the host has said
-	patience atomic.Int64 // nanoseconds that what outlives the leader has
-
-	done chan struct{}
-	exit Exit  // valid once done
-	err  error // why there was no process
-	lost bool  // it has died with its host, or is about to; valid once done
-}
-
-// fork asks for a process, and does not wait for it: the task is sent meanwhile.
-func (h *ForkServer) fork(l *Launcher, slotIndex, place, socket, claim int) (*fork, error) {
-	id, mark := l.mark()
-	f := &fork{host: h, launcher: l, id: id, place: place, done: make(chan struct{})}
-	h.mu.Lock()
-	if h.gone {
-		h.mu.Unlock()
-		return nil, h.LostError()
-	}
-	h.live[id] = f
-	h.mu.Unlock()
-	fds := []int{socket}
-	if claim >= 0 {
-		fds = append(fds, claim)
-	}
-	line := make([]byte, 0, 128)
-	line = append(line, `{"fork":`...)
-	line = strconv.AppendInt(line, id, 10)
-	line = append(line, `,"slot":`...)
-	line = strconv.AppendInt(line, int64(slotIndex), 10)
-	line = append(line, `,"last":`...)
-	line = strconv.AppendBool(line, claim < 0)
-	line = append(line, `,"mark":"`...)
-	line = append(line, mark...)
-	line = append(line, "\"}\n"...)
-	if err := h.sendLine(line, fds...); err != nil {
-		if h.find(id, true) != nil {
-			return nil, err
-		}
-	}
-	return f, nil
-}
-
-// Signal sends a signal to each process that the host has forked, and its group.
+// Signal sends sig to the process groups of all forks.
 func (h *ForkServer) Signal(sig syscall.Signal) {
 	h.mu.Lock()
 	live := slices.Collect(maps.Values(h.live))
@@ -501,34 +397,4 @@ func (h *ForkServer) Signal(sig syscall.Signal) {
 	for _, f := range live {
 		f.signal(sig)
 	}
-}
-
-func (f *fork) Pid() int              { return int(f.pid.Load()) }
-func (f *fork) Done() <-chan struct{} { return f.done }
-func (f *fork) Exit() Exit            { <-f.done; return f.exit }
-
-// diedWithHost reports whether it ended for no reason of its own.
-func (f *fork) diedWithHost() bool { <-f.done; return f.lost }
-
-// startError is why there was no process.
-func (f *fork) startError() error { <-f.done; return f.err }
-
-func (f *fork) Terminate(grace time.Duration) {
-	f.patience.Store(int64(grace))
-	f.signal(syscall.SIGTERM)
-}
-
-func (f *fork) Kill() { f.signal(syscall.SIGKILL) }
-
-// signal asks the host, which alone knows whether the pid is still the child's.
-// It does not block: the caller may hold a lock.
-func (f *fork) signal(sig syscall.Signal) {
-	go func() { _ = f.host.send(map[string]any{"signal": f.id, "sig": int(sig)}) }()
-}
-
-// lingerAndReap lets what a terminated leader has left in its group end, as
-// Process.Terminate does, before it is killed.
-func (f *fork) lingerAndReap() {
-	awaitGroup(f.Pid(), time.Now().Add(time.Duration(f.patience.Load())))
-	_ = f.host.send(map[string]any{"reap": f.id})
 }

@@ -15,28 +15,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guardVar tells a program that it is to be the guard: the run's id, a colon,
-// and the run's directory.
+// guardVar is the environment variable that makes a program the guard. Its value is the run's
+// id, a colon, and the run's directory.
 const guardVar = "CTWORKER_GUARD"
 
-// The descriptors that a guard finds.
+// The descriptors of the guard.
 const (
-	guardTable = 3 // the table of running groups
-	guardLife  = 4 // reads end-of-file when the engine is gone
+	guardTable    = 3 // the table of running process groups
+	guardLifeline = 4 // reaches the end of the file when the worker has exited
 )
 
-// guard is the process that outlives this one if this one is killed by SIGKILL,
-// and then kills what the tasks have left. It shares a table of the process
-// groups that run, so keeping it informed costs a store into memory.
+// guard is a process that survives if this process is killed by SIGKILL, and then kills all
+// tasks. The two share a table of the running process groups, so an update costs only a store
+// into memory.
 type guard struct {
-	process *os.Process
-	life    *os.File // never written to: the guard waits for its end
-	ending  atomic.Bool
-	waited  chan error // receives what waiting for it came to
+	process  *os.Process
+	lifeline *os.File // never written to; closed by the kernel when this process exits
+	stopping atomic.Bool
+	waitErr  chan error // receives the error of Process.Wait
 }
 
-// startGuard starts the guard. Its standard streams lead nowhere, and it has a
-// session of its own, so that neither a Ctrl-C nor a closing terminal ends it.
+// startGuard starts the guard. The guard has its own session, and its standard streams are
+// /dev/null, so that neither Ctrl-C nor a closing terminal ends it.
 func (l *Launcher) startGuard(command []string) (*guard, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -50,7 +50,7 @@ func (l *Launcher) startGuard(command []string) (*guard, error) {
 	}
 	defer func() { _ = null.Close() }()
 	var p *os.Process
-	l.thread.do(func() {
+	l.spawnThread.do(func() {
 		p, err = os.StartProcess(command[0], command, &os.ProcAttr{
 			Dir:   "/",
 			Env:   []string{guardVar + "=" + l.runID + ":" + l.opts.Dir, "GOMAXPROCS=1"},
@@ -62,45 +62,44 @@ func (l *Launcher) startGuard(command []string) (*guard, error) {
 		_ = w.Close()
 		return nil, fmt.Errorf("guard: %w", err)
 	}
-	g := &guard{process: p, life: w, waited: make(chan error, 1)}
+	g := &guard{process: p, lifeline: w, waitErr: make(chan error, 1)}
 	go g.watch(l.opts.Log)
 	return g, nil
 }
 
-// watch waits for the guard's end, which is not to come before end.
+// watch waits until the guard exits, which must not happen before stop.
 func (g *guard) watch(log zerolog.Logger) {
 	_, err := g.process.Wait()
-	if !g.ending.Load() {
-		log.Warn().Msg("the guard has been killed: if this process is killed too, what tasks have started may live on")
+	if !g.stopping.Load() {
+		log.Warn().Msg("guard exited: processes that tasks started may continue if this process is killed")
 	}
-	g.waited <- err
+	g.waitErr <- err
 }
 
-// end ends the guard when there is nothing left to guard.
-func (g *guard) end() error {
-	g.ending.Store(true)
+// stop stops the guard. It is called when no process is running.
+func (g *guard) stop() error {
+	g.stopping.Store(true)
 	err := g.process.Kill()
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
 	}
-	return errors.Join(err, <-g.waited, g.life.Close())
+	return errors.Join(err, <-g.waitErr, g.lifeline.Close())
 }
 
-// RunGuard is the guard's whole life. A program whose path is given as
-// Options.Guard calls it first thing in main: where the program was not started
-// as a guard it returns at once, otherwise never.
+// RunGuard runs the guard of Options.Guard and does not return, if this process is a guard.
+// Otherwise it returns immediately. Call it first in main.
 func RunGuard() {
-	mark, ok := os.LookupEnv(guardVar)
+	value, ok := os.LookupEnv(guardVar)
 	if !ok {
 		return
 	}
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	runID, dir, _ := strings.Cut(mark, ":")
-	groups, err := mapTable(guardTable)
+	runID, dir, _ := strings.Cut(value, ":")
+	groups, err := mapGroupTable(guardTable)
 	if err != nil || runID == "" {
 		os.Exit(1)
 	}
-	_, _ = io.Copy(io.Discard, os.NewFile(guardLife, "life"))
+	_, _ = io.Copy(io.Discard, os.NewFile(guardLifeline, "life"))
 
 	for i := range groups {
 		if pgid := atomic.LoadInt32(&groups[i]); pgid > 1 {
@@ -109,14 +108,14 @@ func RunGuard() {
 	}
 	killAllMarked(runID)
 	if dir != "" {
-		removeNotices(dir)
+		removeNotificationFiles(dir)
 	}
 	os.Exit(0)
 }
 
-// removeNotices removes the notice files and their directory. If a task has replaced the
-// directory with a symbolic link, it removes nothing.
-func removeNotices(dir string) {
+// removeNotificationFiles removes the files of the notifications and their directory. If a task
+// has replaced the directory with a symbolic link, it removes nothing.
+func removeNotificationFiles(dir string) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
@@ -128,34 +127,34 @@ func removeNotices(dir string) {
 	_ = unix.Rmdir(dir)
 }
 
-// The names of the notices' files in a run's directory.
+// The names of the files that notifications create in the run's directory.
 const (
 	ShutdownFile    = "shutdown"
 	TerminationFile = "termination"
 )
 
-// table is the memory shared with the guard: the process group that runs in each
-// place, or 0. A slot has two places.
-type table struct {
+// groupTable is the memory shared with the guard: the ids of the running process groups, or 0.
+// Each slot has two entries.
+type groupTable struct {
 	file   *os.File
 	groups []int32
 }
 
-func newTable(places int) (*table, error) {
-	f, err := sharedMemory("ctworker-groups", int64(places)*int64(unsafe.Sizeof(int32(0))))
+func newGroupTable(entries int) (*groupTable, error) {
+	f, err := sharedMemory("ctworker-groups", int64(entries)*int64(unsafe.Sizeof(int32(0))))
 	if err != nil {
 		return nil, fmt.Errorf("table of processes: %w", err)
 	}
-	groups, err := mapTable(int(f.Fd()))
+	groups, err := mapGroupTable(int(f.Fd()))
 	if err != nil {
 		_ = f.Close()
 		return nil, err
 	}
-	return &table{file: f, groups: groups}, nil
+	return &groupTable{file: f, groups: groups}, nil
 }
 
-// mapTable maps the whole of the table at descriptor fd.
-func mapTable(fd int) ([]int32, error) {
+// mapGroupTable maps the whole table of descriptor fd.
+func mapGroupTable(fd int) ([]int32, error) {
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("table of processes: %w", err)
@@ -167,20 +166,20 @@ func mapTable(fd int) ([]int32, error) {
 	return unsafe.Slice((*int32)(unsafe.Pointer(&b[0])), len(b)/4), nil
 }
 
-func (t *table) set(place, pid int) {
-	if place >= 0 && place < len(t.groups) {
-		atomic.StoreInt32(&t.groups[place], int32(pid))
+func (t *groupTable) set(tableIndex, pid int) {
+	if tableIndex >= 0 && tableIndex < len(t.groups) {
+		atomic.StoreInt32(&t.groups[tableIndex], int32(pid))
 	}
 }
 
-// clear takes pid out of its place, unless the next process is there already.
-func (t *table) clear(place, pid int) {
-	if place >= 0 && place < len(t.groups) {
-		atomic.CompareAndSwapInt32(&t.groups[place], int32(pid), 0)
+// clear removes pid from its entry, unless the next process has already replaced it.
+func (t *groupTable) clear(tableIndex, pid int) {
+	if tableIndex >= 0 && tableIndex < len(t.groups) {
+		atomic.CompareAndSwapInt32(&t.groups[tableIndex], int32(pid), 0)
 	}
 }
 
-func (t *table) close() error {
+func (t *groupTable) close() error {
 	b := unsafe.Slice((*byte)(unsafe.Pointer(&t.groups[0])), len(t.groups)*4)
 	return errors.Join(syscall.Munmap(b), t.file.Close())
 }

@@ -105,7 +105,7 @@ func TestGuardAndSignals(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitEnd(t, guard)
-		if line := receive(t, logged, "a warning"); !strings.Contains(line, "the guard has been killed") {
+		if line := receive(t, logged, "a warning"); !strings.Contains(line, "guard exited") {
 			t.Errorf("logged %q", line)
 		}
 		c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ok`)})

@@ -16,57 +16,55 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// ErrClosed says that the Launcher was closed.
+// ErrClosed is returned by a Launcher that has been closed.
 var ErrClosed = errors.New("launcher is closed")
 
-// Options are a Launcher's settings. The zero value works.
+// Options configures a Launcher. The zero value is valid.
 type Options struct {
-	// Slots is how many processes run at once at most, and so the range of
-	// Spec.Slot. Default 1.
+	// Slots is the maximum number of concurrent processes; Spec.Slot must be less. Defaults to
+	// 1.
 	Slots int
-	// Guard is a command that calls RunGuard, such as this program itself. It
-	// is started once and kills what is left if this process dies of SIGKILL.
-	// Nil: without a guard, only the processes themselves are killed then
-	// (Linux), not what they started.
+	// Guard is a command that calls RunGuard first in main, for example this program itself.
+	// NewLauncher starts it once. If this process is killed by SIGKILL, the guard kills all
+	// tasks and what they started. If Guard is nil, only the tasks themselves are killed then
+	// (Linux).
 	Guard []string
-	// Subreaper makes this process adopt what its tasks leave behind, even in
-	// a session of its own, so that it can be killed (Linux). Every child that
-	// this process gets from NewLauncher to Close, and that the Launcher did
-	// not start, is then taken for such an orphan: do not set it in a program
-	// that starts processes of its own.
+	// Subreaper makes this process adopt and kill the processes that tasks leave behind outside
+	// of their process groups (Linux). From NewLauncher to Close, every child of this process
+	// that the Launcher did not start is treated as such an orphan: do not set Subreaper in a
+	// program that starts processes of its own.
 	Subreaper bool
-	// StableThreads says that no goroutine of this program ends while it is
-	// locked to its thread, so that no thread ends before the program does.
-	// Processes are then started from any thread, which saves a tenth of the
-	// cost of a short one; see thread.
+	// StableThreads declares that no goroutine of this program ends while it is locked to its
+	// thread, so that no thread ends before the program does. Processes are then started from
+	// any thread, which saves a tenth of the cost of a short process. See spawnThread.
 	StableThreads bool
-	// Dir is a directory of this run's that the guard removes if it has to
-	// clean up: the notices' files and then the directory itself.
+	// Dir is a directory that belongs to this run. If the guard has to clean up, it removes the
+	// files of the notifications from Dir, and then Dir.
 	Dir string
-	// Log receives what went wrong and is no reason to end.
+	// Log receives warnings about errors that do not end the run.
 	Log zerolog.Logger
 }
 
-// A Launcher starts processes and knows all that it has started. It owns the
-// thread they are started from, the guard, and the adopted orphans.
+// A Launcher starts processes and keeps track of those that are running. It owns the thread
+// they are started from, the guard, and the adopted orphans. It is safe for concurrent use.
 type Launcher struct {
 	opts  Options
-	runID string // stands in every process's environment; see processVar
+	runID string // part of every process's environment; see envMarkerVar
 
-	thread  *thread
-	table   *table
-	guard   *guard
-	orphans *orphans
+	spawnThread *spawnThread
+	table       *groupTable
+	guard       *guard
+	orphans     *orphans
 
-	// births is held for reading while a child is started or reaped, and for
-	// writing to tell which children are the Launcher's own: between the two
-	// its books are behind the system's.
-	births sync.RWMutex
+	// spawnMu is held for reading while a process is started or reaped, because live and the
+	// children of this process then differ. It is held for writing to find out which children
+	// the Launcher has started.
+	spawnMu sync.RWMutex
 
-	// brief has a place for each thread that may block to wait for a process.
-	brief chan struct{}
+	// fastPathSlots limits the number of threads that block in Process.waitFast.
+	fastPathSlots chan struct{}
 
-	short sync.Once // around the one warning that the machine is short of something
+	shortageOnce sync.Once // logs the shortage warning once
 
 	mu     sync.Mutex
 	nextID int64
@@ -75,12 +73,11 @@ type Launcher struct {
 	idle   chan struct{} // closed when closed and live is empty
 }
 
-// processVar is the environment variable by which a process, and all that comes
-// from it, is known as one of a run's: the run's id, a dot, and the process's
-// number.
-const processVar = "CTWORKER_PROCESS"
+// envMarkerVar is the environment variable that marks a process, and its descendants, as part
+// of a run. Its value is the run's id, a dot, and the process's number.
+const envMarkerVar = "CTWORKER_PROCESS"
 
-// NewLauncher returns a Launcher; Close it.
+// NewLauncher returns a Launcher. Close it when no process is needed any more.
 func NewLauncher(opts Options) (*Launcher, error) {
 	opts.Slots = max(opts.Slots, 1)
 	var id [8]byte
@@ -90,21 +87,21 @@ func NewLauncher(opts Options) (*Launcher, error) {
 	l := &Launcher{
 		opts: opts, runID: hex.EncodeToString(id[:]),
 		live: map[int64]*Process{}, idle: make(chan struct{}),
-		brief: make(chan struct{}, 2*runtime.NumCPU()),
+		fastPathSlots: make(chan struct{}, 2*runtime.NumCPU()),
 	}
 	var err error
-	if l.table, err = newTable(2 * opts.Slots); err != nil { // a slot may have a spare
+	if l.table, err = newGroupTable(2 * opts.Slots); err != nil { // a slot may have a preforked process
 		return nil, err
 	}
-	l.thread = newThread(opts.StableThreads)
+	l.spawnThread = newSpawnThread(opts.StableThreads)
 	if len(opts.Guard) > 0 {
 		if l.guard, err = l.startGuard(opts.Guard); err != nil {
-			opts.Log.Warn().Err(err).Msg("no guard: if this process is killed, what tasks have started may live on")
+			opts.Log.Warn().Err(err).Msg("no guard: processes that tasks started may continue if this process is killed")
 		}
 	}
 	if opts.Subreaper {
 		if l.orphans, err = newOrphans(l); err != nil {
-			opts.Log.Warn().Err(err).Msg("processes that leave their task's group cannot be caught")
+			opts.Log.Warn().Err(err).Msg("processes that leave the process group of their task may outlive it")
 		}
 	}
 	if opts.Subreaper || l.guard != nil {
@@ -115,40 +112,40 @@ func NewLauncher(opts Options) (*Launcher, error) {
 	return l, nil
 }
 
-// A Spec says what to start.
+// A Spec specifies a process to start.
 type Spec struct {
-	// Path is the program, absolute or with a slash; PATH is not searched.
+	// Path is the program's path. It must contain a slash; PATH is not searched.
 	Path string
-	// Args are the arguments, the program's name first.
+	// Args are the arguments, beginning with the program's name.
 	Args []string
-	// Env is the whole environment, to which the Launcher adds its own mark.
+	// Env is the complete environment. The Launcher adds its own variable.
 	Env []string
-	// Dir is the working directory; "" is this process's.
+	// Dir is the working directory. Defaults to the working directory of this process.
 	Dir string
-	// Files are descriptors of this process that become 0, 1, 2, … of the new
-	// one. Start does not close them.
+	// Files are descriptors of this process that become the descriptors 0, 1, 2, … of the new
+	// process. Start does not close them.
 	Files []uintptr
-	// Slot is the unit of concurrency that the process runs in, from 0.
+	// Slot is the slot that the process runs in, from 0.
 	Slot int
-	// MemoryLimit bounds the process's address space in bytes; 0: no bound.
+	// MemoryLimit is the maximum address space of the process in bytes. 0 means no limit.
 	MemoryLimit int64
 }
 
-// StartError says that a process could not be started.
+// A StartError is returned if a process cannot be started.
 type StartError struct {
 	Path string
 	Err  error
 }
 
-// Error names the program and the reason.
+// Error returns the program's path and the reason.
 func (e *StartError) Error() string { return fmt.Sprintf("start %s: %v", e.Path, e.Err) }
 
 // Unwrap returns the operating system's error.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// Start starts a process in a process group of its own. Its end is noticed from
-// the first call of Exit, Done or Close on. Start may be called from several
-// goroutines.
+// Start starts a process in a new process group. The exit of the process is handled only after
+// the first call of Exit, Done or Close. Start is safe for concurrent use. It returns a
+// *StartError, or ErrClosed.
 func (l *Launcher) Start(spec Spec) (*Process, error) {
 	p := &Process{launcher: l, slot: spec.Slot, pidfd: -1, done: make(chan struct{})}
 	l.mu.Lock()
@@ -161,43 +158,43 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 	l.live[p.id] = p
 	l.mu.Unlock()
 
-	mark := processVar + "=" + l.runID + "." + strconv.FormatInt(p.id, 10)
-	env := append(spec.Env[:len(spec.Env):len(spec.Env)], mark)
+	marker := envMarkerVar + "=" + l.runID + "." + strconv.FormatInt(p.id, 10)
+	env := append(spec.Env[:len(spec.Env):len(spec.Env)], marker)
 	var err error
-	l.thread.do(func() {
-		l.births.RLock()
-		defer l.births.RUnlock()
-		p.started = time.Now() // not before: many may wait for the thread
+	l.spawnThread.do(func() {
+		l.spawnMu.RLock()
+		defer l.spawnMu.RUnlock()
+		p.started = time.Now() // after the wait for the thread
 		if err = p.start(&spec, env); err == nil {
 			l.table.set(p.slot, p.Pid())
 		}
 	})
 	if err != nil {
-		l.forget(p)
+		l.remove(p)
 		return nil, &StartError{Path: spec.Path, Err: err}
 	}
-	p.begin()
+	p.setRunning()
 	return p, nil
 }
 
-// mark returns the next number of a process, and the mark for one that somebody
-// else starts.
-func (l *Launcher) mark() (id int64, mark string) {
+// nextEnvMarker returns the number and the value of envMarkerVar for a process that the fork
+// server starts.
+func (l *Launcher) nextEnvMarker() (id int64, marker string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.nextID++
 	return l.nextID, l.runID + "." + strconv.FormatInt(l.nextID, 10)
 }
 
-// warnShort says, once, why nothing seems to happen.
-func (l *Launcher) warnShort(err error) {
-	l.short.Do(func() {
-		l.opts.Log.Warn().Err(err).Msg("a task cannot be started now; trying again as others end")
+// warnShortage logs, once, that tasks cannot be started now.
+func (l *Launcher) warnShortage(err error) {
+	l.shortageOnce.Do(func() {
+		l.opts.Log.Warn().Err(err).Msg("cannot start a process now: trying again as other tasks end")
 	})
 }
 
-// forget takes p out of the books.
-func (l *Launcher) forget(p *Process) {
+// remove removes p from the running processes.
+func (l *Launcher) remove(p *Process) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.live, p.id)
@@ -206,8 +203,8 @@ func (l *Launcher) forget(p *Process) {
 	}
 }
 
-// oldest returns the lowest number of a live process, and the number that the
-// next one will exceed.
+// oldest returns the lowest number of a running process, and the number of the last process
+// that was started. If no process is running, lowest is last+1.
 func (l *Launcher) oldest() (lowest, last int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -218,7 +215,7 @@ func (l *Launcher) oldest() (lowest, last int64) {
 	return lowest, l.nextID
 }
 
-// isLive reports whether process id is running.
+// isLive reports whether the process with number id is running.
 func (l *Launcher) isLive(id int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -226,7 +223,7 @@ func (l *Launcher) isLive(id int64) bool {
 	return ok
 }
 
-// Signal sends a signal to each process and its group.
+// Signal sends sig to the process groups of all running processes.
 func (l *Launcher) Signal(sig syscall.Signal) {
 	l.mu.Lock()
 	live := slices.Collect(maps.Values(l.live))
@@ -236,12 +233,12 @@ func (l *Launcher) Signal(sig syscall.Signal) {
 	}
 }
 
-// closeWait bounds the wait for processes that Close had to kill.
-const closeWait = 5 * time.Second
+// closeTimeout is the maximum time that Close waits for the processes that it killed.
+const closeTimeout = 5 * time.Second
 
-// Close kills every process that still runs, waits for it, kills what was
-// adopted, and ends the guard and the thread. It returns an error if a process
-// cannot be killed; only the first call does anything.
+// Close kills all running processes and adopted orphans, waits for them, and stops the guard
+// and the thread. It returns an error if a process does not exit within 5 seconds. Only the
+// first call has an effect.
 func (l *Launcher) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -249,45 +246,45 @@ func (l *Launcher) Close() error {
 		return nil
 	}
 	l.closed = true
-	left := make([]*Process, 0, len(l.live))
+	live := make([]*Process, 0, len(l.live))
 	for _, p := range l.live {
-		left = append(left, p)
+		live = append(live, p)
 	}
-	if len(left) == 0 {
+	if len(live) == 0 {
 		close(l.idle)
 	}
 	l.mu.Unlock()
 
-	for _, p := range left {
-		p.doom()
+	for _, p := range live {
+		p.killWhenStarted()
 	}
-	timer := time.NewTimer(closeWait)
+	timer := time.NewTimer(closeTimeout)
 	defer timer.Stop()
 	select {
 	case <-l.idle:
 	case <-timer.C:
-		err := errors.Join(l.stuck(), l.closeOrphans(), l.endGuard())
-		go func() { <-l.idle; _ = l.release() }() // they still use it
+		err := errors.Join(l.stuckError(), l.closeOrphans(), l.stopGuard())
+		go func() { <-l.idle; _ = l.release() }() // the remaining processes still use the thread and the table
 		return err
 	}
-	return errors.Join(l.closeOrphans(), l.endGuard(), l.release())
+	return errors.Join(l.closeOrphans(), l.stopGuard(), l.release())
 }
 
-// release gives up what only processes need.
+// release releases the thread and the table of process groups.
 func (l *Launcher) release() error {
-	l.thread.close()
+	l.spawnThread.close()
 	return l.table.close()
 }
 
-// stuck is the error of a Close that some processes have outlived.
-func (l *Launcher) stuck() error {
+// stuckError returns the error about the processes that are still running.
+func (l *Launcher) stuckError() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pids := make([]int, 0, len(l.live))
 	for _, p := range l.live {
 		pids = append(pids, p.Pid())
 	}
-	return fmt.Errorf("processes %v did not die of SIGKILL within %v", pids, closeWait)
+	return fmt.Errorf("processes %v did not exit within %v after SIGKILL", pids, closeTimeout)
 }
 
 func (l *Launcher) closeOrphans() error {
@@ -297,11 +294,11 @@ func (l *Launcher) closeOrphans() error {
 	return l.orphans.close()
 }
 
-func (l *Launcher) endGuard() error {
+func (l *Launcher) stopGuard() error {
 	if l.guard == nil {
 		return nil
 	}
-	return l.guard.end()
+	return l.guard.stop()
 }
 
 func isClosed(c <-chan struct{}) bool {

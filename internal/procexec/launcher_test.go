@@ -112,7 +112,7 @@ func TestCloseThatSomethingOutlives(t *testing.T) {
 		t.Fatal(err)
 	}
 	remove := procexec.AddLive(l)
-	if err := l.Close(); err == nil || !strings.Contains(err.Error(), "did not die of SIGKILL") {
+	if err := l.Close(); err == nil || !strings.Contains(err.Error(), "after SIGKILL") {
 		t.Errorf("error %v", err)
 	}
 	remove()

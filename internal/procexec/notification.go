@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Notice notifies every process of a run once, for example that the worker shuts down: a
-// descriptor becomes readable, and, for shell scripts, a file appears.
+// A Notification notifies all processes of a run once, for example that the worker is shutting
+// down: a descriptor becomes readable, and, for shell scripts, a file appears.
 type Notification struct {
-	r    int // never read here; processes inherit it
+	r    int // inherited by processes; never read here
 	w    *os.File
 	dir  int // descriptor of the file's directory; a task may replace what is at its path
 	path string
@@ -25,41 +25,42 @@ type Notification struct {
 	closeErr error
 }
 
-// NewNotification returns a notice that has not been raised. Raise creates the file name in dir, which
-// must be an absolute path.
+// NewNotification creates a Notification. Raise creates the file name in dir, which must be an
+// absolute path. Close it after the last task.
 func NewNotification(dir, name string) (*Notification, error) {
 	if !filepath.IsAbs(dir) { // a task may have another working directory
-		return nil, fmt.Errorf("notice %s: directory %q is not an absolute path", name, dir)
+		return nil, fmt.Errorf("notification %s: directory %q is not an absolute path", name, dir)
 	}
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("notice %s: directory %s: %w", name, dir, err)
+		return nil, fmt.Errorf("notification %s: directory %s: %w", name, dir, err)
 	}
 	r, w, err := pipe()
 	if err != nil {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("notice %s: %w", name, err)
+		return nil, fmt.Errorf("notification %s: %w", name, err)
 	}
 	return &Notification{r: r, w: os.NewFile(uintptr(w), name), dir: fd, path: filepath.Join(dir, name)}, nil
 }
 
-// FD is the descriptor for processes to inherit. It stays the Notice's.
+// FD returns the descriptor for processes to inherit. The Notification closes it.
 func (n *Notification) FD() uintptr { return uintptr(n.r) }
 
-// Path is the file that appears.
+// Path returns the path of the file that appears.
 func (n *Notification) Path() string { return n.path }
 
-// Raise gives the notice, once and for good. It does not block.
+// Raise notifies the processes. It does not block. Further calls have no effect and return the
+// same error.
 func (n *Notification) Raise() error {
 	n.once.Do(func() {
 		// The file first: a process that the descriptor wakes must find it.
 		if err := n.createFile(); err != nil {
-			n.err = fmt.Errorf("notice: %s: %w", n.path, err)
+			n.err = fmt.Errorf("notification: %s: %w", n.path, err)
 		}
-		// A byte makes the pipe readable; closing it keeps it so even after a
-		// process has, against the rule, read the byte.
+		// A byte makes the pipe readable. Closing it keeps it readable after a
+		// process has read the byte, although it should not.
 		if _, err := n.w.Write([]byte{'\n'}); err != nil {
-			n.err = fmt.Errorf("notice %s: %w", n.path, err)
+			n.err = fmt.Errorf("notification %s: %w", n.path, err)
 		}
 		_ = n.w.Close()
 	})
@@ -91,8 +92,8 @@ func (n *Notification) createFile() error {
 	return err
 }
 
-// Close releases the descriptors and removes the file. It does not raise, and
-// nor does a Raise that comes after it.
+// Close releases the descriptors and removes the file. It does not notify the processes. Calls
+// of Raise after Close have no effect.
 func (n *Notification) Close() error {
 	n.closing.Do(func() {
 		n.once.Do(func() { _ = n.w.Close() })

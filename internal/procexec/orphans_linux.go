@@ -12,22 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// orphans catches what tasks leave behind outside of their process group. As
-// child subreaper (prctl(2)) this process becomes the parent of every orphan
-// among its descendants; one whose task is over is killed, and each is reaped.
+// orphans kills processes that tasks leave behind outside of their process group. As child
+// subreaper (prctl(2)), this process becomes the parent of every orphan among its descendants.
+// An orphan whose task has ended is killed, and every orphan is reaped.
 //
-// An orphan tells what it came from by the mark in its environment. Without a
-// mark (env -i) it may belong to any process that ran when it was first seen,
-// and is left alone until they have all ended.
+// The marker in an orphan's environment identifies its task. An orphan without a marker (env
+// -i) may belong to any process that was running when the orphan was first seen, so it is left
+// alone until all of those have exited.
 type orphans struct {
 	launcher *Launcher
 	self     int
 	stop     chan struct{}
 	ended    chan struct{}
-	// before are the children that this process had already, from what it was
-	// before exec, such as a shell's background jobs. They are none of ours.
+	// before holds the children that this process already had, from the program that it was
+	// before exec, such as a shell's background jobs. They are ignored.
 	before   map[int]bool
-	unmarked map[int]int64 // orphan without a mark → the last process started when it was first seen
+	unmarked map[int]int64 // orphan without a marker → number of the last process started when it was first seen
 }
 
 func newOrphans(l *Launcher) (*orphans, error) {
@@ -56,7 +56,7 @@ func (o *orphans) run() {
 func (o *orphans) watch() {
 	ticker := time.NewTicker(orphanInterval)
 	defer ticker.Stop()
-	clean := int64(-1) // the last process that a scan has found nothing of
+	clean := int64(-1) // number of the last process for which a scan has found no orphans
 	for {
 		select {
 		case <-o.stop:
@@ -65,28 +65,28 @@ func (o *orphans) watch() {
 		}
 		lowest, last := o.launcher.oldest()
 		if last == clean {
-			continue // nothing has run since
+			continue // nothing was started since
 		}
-		killed, left := o.scan(false)
-		// What has been killed may have had children, which are orphans now.
+		killed, others := o.scan(false)
+		// The killed processes may have had children, which are orphans now.
 		for len(killed) > 0 && !isClosed(o.stop) {
 			awaitPid(killed[0], orphanInterval)
-			killed, left = o.scan(false)
+			killed, others = o.scan(false)
 		}
-		if lowest > last && left == 0 {
+		if lowest > last && others == 0 {
 			clean = last
 		}
 	}
 }
 
-// scan reaps adopted children that have ended and kills those whose task is
-// over, or all. It returns those that it has killed, and how many others there
-// were. The children of one that was reaped may be seen by the next scan only.
+// scan reaps adopted children that have exited, and kills those whose task has ended, or all.
+// It returns the killed ones, and the number of the others. The children of a reaped process
+// may appear only in the next scan.
 func (o *orphans) scan(all bool) (killed []int, others int) {
 	lowest, _ := o.launcher.oldest()
 	seen := map[int]bool{}
 	for _, pid := range o.adopted() {
-		// What has ended is reaped, whoever it was: it has no mark any more.
+		// Reap zombies unconditionally: their environment, and so the marker, is gone.
 		if done, err := syscall.Wait4(pid, nil, syscall.WNOHANG, nil); done == pid || errors.Is(err, syscall.ECHILD) {
 			others++
 			continue
@@ -107,41 +107,41 @@ func (o *orphans) scan(all bool) (killed []int, others int) {
 	return killed, others
 }
 
-// adopted returns the children that the Launcher has not started. They stay
-// what they are, zombies included, until they are reaped here.
+// adopted returns the children that the Launcher has not started. They remain children, zombies
+// included, until they are reaped here.
 func (o *orphans) adopted() []int {
 	isAdopted := func(pid int) bool { return !o.before[pid] && !o.launcher.isOwn(pid) }
 	pids := slices.DeleteFunc(childrenOf(o.self), func(pid int) bool { return !isAdopted(pid) })
 	if len(pids) == 0 {
 		return nil
 	}
-	// One of them may have been started, or reaped, just now. With births and
-	// deaths stopped for a moment, what they are is certain.
-	o.launcher.births.Lock()
-	defer o.launcher.births.Unlock()
+	// One of them may have been started or reaped just now. While no process can be
+	// started or reaped, check again.
+	o.launcher.spawnMu.Lock()
+	defer o.launcher.spawnMu.Unlock()
 	return slices.DeleteFunc(pids, func(pid int) bool { return parentOf(pid) != o.self || !isAdopted(pid) })
 }
 
 // isOver reports whether nothing can need the orphan any more.
 func (o *orphans) isOver(pid int, lowest int64) bool {
-	if id, marked := markOf(pid, o.launcher.runID); marked {
+	if id, marked := envMarkerOf(pid, o.launcher.runID); marked {
 		return !o.launcher.isLive(id)
 	}
 	since, known := o.unmarked[pid]
 	if !known {
-		// A process that has been started since lowest was found may have
-		// left it.
+		// The orphan may belong to a process that was started after lowest was
+		// determined.
 		_, since = o.launcher.oldest()
 		o.unmarked[pid] = since
 	}
 	return lowest > since
 }
 
-// close kills and reaps every adopted child.
+// close kills and reaps all adopted children.
 func (o *orphans) close() error {
 	close(o.stop)
 	<-o.ended
-	deadline := time.Now().Add(closeWait)
+	deadline := time.Now().Add(closeTimeout)
 	killed, others := o.scan(true)
 	for len(killed)+others > 0 && time.Now().Before(deadline) {
 		if len(killed) > 0 {
@@ -151,12 +151,12 @@ func (o *orphans) close() error {
 	}
 	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	if len(killed) > 0 {
-		err = errors.Join(err, fmt.Errorf("processes %v, which tasks left behind, did not die of SIGKILL", killed))
+		err = errors.Join(err, fmt.Errorf("orphaned processes %v of tasks did not exit after SIGKILL", killed))
 	}
 	return err
 }
 
-// awaitPid returns when pid has ended, or after timeout at the latest.
+// awaitPid waits until the process pid has exited, for at most timeout.
 func awaitPid(pid int, timeout time.Duration) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -167,7 +167,7 @@ func awaitPid(pid int, timeout time.Duration) {
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(timeout.Milliseconds()))
 }
 
-// isOwn reports whether pid is a process that the Launcher waits for itself.
+// isOwn reports whether pid is a process that the Launcher has started and waits for.
 func (l *Launcher) isOwn(pid int) bool {
 	if l.guard != nil && l.guard.process.Pid == pid {
 		return true

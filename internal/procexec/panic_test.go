@@ -13,25 +13,25 @@ import (
 // A panic while a message of the host is handled is reported as the loss of the host.
 func TestHost_PanicCountsAsLost(t *testing.T) {
 	t.Parallel()
-	ours, theirs := connected(t)
+	ours, childFD := connected(t)
 	h := &ForkServer{
-		conn: ours, lines: bufio.NewReader(ours), log: func(string) { panic("a fault in the log") },
-		live: map[int64]*fork{}, lost: make(chan struct{}), sourceOver: make(chan struct{}),
-		ended: make(chan struct{}), swept: make(chan struct{}),
+		conn: ours, lines: bufio.NewReader(ours), onWarning: func(string) { panic("a fault in the log") },
+		live: map[int64]*forkedProcess{}, exitedCh: make(chan struct{}), sourceDone: make(chan struct{}),
+		receiverDone: make(chan struct{}), sweeperDone: make(chan struct{}),
 	}
 	go h.receive()
-	go h.guarded(h.sweepStale)
-	if _, err := theirs.Write([]byte(`{"warning":"x"}` + "\n")); err != nil {
+	go h.guarded(h.sweepOrphans)
+	if _, err := childFD.Write([]byte(`{"warning":"x"}` + "\n")); err != nil {
 		t.Fatal(err)
 	}
-	<-h.Lost()
-	if err := h.LostError(); !errors.Is(err, ErrForkServerExited) || !strings.Contains(err.Error(), "a fault in the log") {
+	<-h.Exited()
+	if err := h.ExitError(); !errors.Is(err, ErrForkServerExited) || !strings.Contains(err.Error(), "a fault in the log") {
 		t.Errorf("error %v", err)
 	}
 	_ = h.Close() // the connection is closed already
 }
 
-func connected(t *testing.T) (ours, theirs *net.UnixConn) {
+func connected(t *testing.T) (ours, childFD *net.UnixConn) {
 	t.Helper()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -54,7 +54,7 @@ func connected(t *testing.T) (ours, theirs *net.UnixConn) {
 // A panic on the thread that starts processes is rethrown in the calling goroutine.
 func TestThread_RethrowsPanicInCaller(t *testing.T) {
 	t.Parallel()
-	th := newThread(false)
+	th := newSpawnThread(false)
 	defer th.close()
 	defer func() {
 		if v := recover(); v != "a fault" {

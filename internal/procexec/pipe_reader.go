@@ -14,63 +14,63 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// capture takes what a process writes to one pipe. A process that is soon over
-// has put it all into the pipe, from where finish takes it. For one that goes on,
-// follow starts a goroutine that reads, and ends in finish.
+// pipeReader reads what a process writes to one pipe. finish reads the output of a short
+// process from the pipe after the process has exited. For a longer process, start starts a
+// goroutine that reads while the process runs; it ends in finish.
 type pipeReader struct {
-	fd    int                               // our end, until follow or finish; then -1
-	limit int64                             // bytes kept; what comes beyond is read and dropped
-	line  func(line []byte, continued bool) // if set, receives each line, and nothing is kept
-	buf   []byte
-	over  bool // there was more than limit
-	cut   bool // the line's beginning has been handed on
+	fd        int                               // our end, until start or finish; then -1
+	limit     int64                             // number of bytes kept; further bytes are read and discarded
+	onLine    func(line []byte, continued bool) // if not nil, receives each line, and nothing is kept
+	buf       []byte
+	truncated bool // the output exceeds limit
+	continued bool // the beginning of the line has been passed to onLine
 
-	r     *os.File      // our end, from follow on
-	ended chan struct{} // closed when the goroutine has ended
-	fault error         // panic in line; valid once ended is closed, or after finish
+	r       *os.File      // our end, after start
+	done    chan struct{} // closed when the goroutine has ended
+	lineErr error         // panic in line; valid once ended is closed, or after finish
 }
 
 // maxLine is the maximum length of a line of a task's standard error. A longer line is passed
 // on in pieces of this size, or up to three bytes less to keep characters whole.
 const maxLine = 64 << 10
 
-// newCapture returns a capture and the descriptor for the process to write to,
-// which the caller closes.
-func newCapture(limit int64, line func([]byte, bool)) (c *pipeReader, w int, err error) {
+// newPipeReader returns a pipeReader, and the descriptor for the process to write to, which the
+// caller closes.
+func newPipeReader(limit int64, line func([]byte, bool)) (c *pipeReader, w int, err error) {
 	r, w, err := pipe()
 	if err != nil {
 		return nil, -1, err
 	}
-	// Only our end may not block: the process is owed an ordinary pipe.
+	// Only our end is non-blocking: programs expect a blocking pipe.
 	if err := syscall.SetNonblock(r, true); err != nil {
 		closeFD(r)
 		closeFD(w)
 		return nil, -1, os.NewSyscallError("fcntl", err)
 	}
-	return &pipeReader{fd: r, limit: limit, line: line}, w, nil
+	return &pipeReader{fd: r, limit: limit, onLine: line}, w, nil
 }
 
-// follow reads on as the process writes.
-func (c *pipeReader) follow() {
+// start starts a goroutine that reads while the process runs.
+func (c *pipeReader) start() {
 	c.r, c.fd = os.NewFile(uintptr(c.fd), "pipe"), -1
-	c.ended = make(chan struct{})
+	c.done = make(chan struct{})
 	go c.run()
 }
 
 func (c *pipeReader) run() {
-	defer close(c.ended)
+	defer close(c.done)
 	chunk := make([]byte, 4<<10)
 	for {
 		n, err := c.r.Read(chunk)
-		c.take(chunk[:n])
+		c.add(chunk[:n])
 		switch {
 		case err == nil:
 			if n == len(chunk) && n < maxLine {
-				chunk = make([]byte, 16*len(chunk)) // it has much to say
+				chunk = make([]byte, 16*len(chunk)) // the process writes a lot
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if conn, err := c.r.SyscallConn(); err == nil {
-				_ = conn.Control(func(fd uintptr) { c.drain(int(fd), chunk) })
+				_ = conn.Control(func(fd uintptr) { c.readAvailable(int(fd), chunk) })
 			}
 			c.flush()
 			return
@@ -81,10 +81,10 @@ func (c *pipeReader) run() {
 	}
 }
 
-// drain takes what is in the pipe now, and waits for nothing: a process that
-// lives on may hold the other end.
-func (c *pipeReader) drain(fd int, chunk []byte) {
-	const capacity = 1 << 20 // of a pipe, at most, for an ordinary user
+// readAvailable reads what is in the pipe, without blocking. A process that is still running
+// may hold the other end.
+func (c *pipeReader) readAvailable(fd int, chunk []byte) {
+	const capacity = 1 << 20 // maximum size of a pipe of an unprivileged user; pipe(7)
 	for total := 0; total < capacity; {
 		n, err := syscall.Read(fd, chunk)
 		if errors.Is(err, syscall.EINTR) {
@@ -94,15 +94,16 @@ func (c *pipeReader) drain(fd int, chunk []byte) {
 			return
 		}
 		total += n
-		c.take(chunk[:n])
+		c.add(chunk[:n])
 	}
 }
 
-func (c *pipeReader) take(b []byte) {
-	if c.line == nil {
+// add handles data that was read: it keeps it, or passes its lines to onLine.
+func (c *pipeReader) add(b []byte) {
+	if c.onLine == nil {
 		room := c.limit - int64(len(c.buf))
 		if int64(len(b)) > room {
-			c.over = true
+			c.truncated = true
 			b = b[:max(room, 0)]
 		}
 		c.buf = append(c.buf, b...)
@@ -114,8 +115,8 @@ func (c *pipeReader) take(b []byte) {
 			// The next byte shows whether a character ends at the limit.
 			c.buf = append(c.buf, b[:room+1]...)
 			whole := utf8cut.Before(c.buf, maxLine)
-			c.pass(c.buf[:whole])
-			c.buf, c.cut = c.buf[:copy(c.buf, c.buf[whole:])], true
+			c.emitLine(c.buf[:whole])
+			c.buf, c.continued = c.buf[:copy(c.buf, c.buf[whole:])], true
 			b = b[room+1:]
 			continue
 		}
@@ -127,56 +128,57 @@ func (c *pipeReader) take(b []byte) {
 	}
 }
 
-// pass calls line. After a panic in line, further lines are discarded, so that the process does
-// not block on its output.
-func (c *pipeReader) pass(line []byte) {
-	if c.fault != nil {
+// emitLine calls onLine. After a panic in onLine, further lines are discarded, so that the
+// process does not block on its output.
+func (c *pipeReader) emitLine(line []byte) {
+	if c.lineErr != nil {
 		return
 	}
-	if p := panics.Try(func() { c.line(line, c.cut) }); p != nil {
-		c.fault = p.AsError()
+	if p := panics.Try(func() { c.onLine(line, c.continued) }); p != nil {
+		c.lineErr = p.AsError()
 	}
 }
 
 func (c *pipeReader) flushLine() {
-	if line := bytes.TrimSuffix(c.buf, []byte("\r")); len(line) > 0 || !c.cut {
-		c.pass(line)
+	if line := bytes.TrimSuffix(c.buf, []byte("\r")); len(line) > 0 || !c.continued {
+		c.emitLine(line)
 	}
-	c.buf, c.cut = c.buf[:0], false
+	c.buf, c.continued = c.buf[:0], false
 }
 
-// flush hands on a last line without a newline.
+// flush passes on a last line without a newline.
 func (c *pipeReader) flush() {
-	if c.line != nil && len(c.buf) > 0 {
+	if c.onLine != nil && len(c.buf) > 0 {
 		c.flushLine()
 	}
 }
 
-// finish takes what the process, which has ended, has left in the pipe, and
-// releases it. A second call does nothing.
+// finish reads what is left in the pipe after the process has exited, and closes the pipe.
+// Further calls have no effect.
 func (c *pipeReader) finish() {
 	switch {
 	case c.fd >= 0:
-		chunk := chunks.Get().(*[]byte) //nolint:errcheck // it holds nothing else
-		c.drain(c.fd, *chunk)
-		chunks.Put(chunk)
+		chunk := chunkPool.Get().(*[]byte) //nolint:errcheck // it holds nothing else
+		c.readAvailable(c.fd, *chunk)
+		chunkPool.Put(chunk)
 		c.flush()
 		closeFD(c.fd)
 		c.fd = -1
 	case c.r != nil:
-		if !isClosed(c.ended) {
+		if !isClosed(c.done) {
 			_ = c.r.SetReadDeadline(time.Unix(1, 0))
-			<-c.ended
+			<-c.done
 		}
 		_ = c.r.Close()
 	}
 }
 
-// chunks are buffers to read into.
-var chunks = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+// chunkPool holds read buffers.
+var chunkPool = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
 
-// input returns a descriptor from which a process can read content, for the
-// caller to close, and what finishes the writing of it.
+// stdinPipe returns a descriptor from which a process can read content, and which the caller
+// closes, and a function that stops writing. The caller must call it after the process has
+// exited.
 func stdinPipe(content []byte) (r int, finish func(), err error) {
 	r, w, err := pipe()
 	if err != nil {
@@ -187,7 +189,7 @@ func stdinPipe(content []byte) (r int, finish func(), err error) {
 		closeFD(w)
 		return -1, nil, os.NewSyscallError("fcntl", err)
 	}
-	// Almost every task fits into the pipe, and is in it before the process
+	// Almost every task fits into the pipe, and is written before the process
 	// starts.
 	n, err := syscall.Write(w, content)
 	if n < 0 || err != nil {
@@ -201,7 +203,7 @@ func stdinPipe(content []byte) (r int, finish func(), err error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_, _ = io.Copy(f, bytes.NewReader(content[n:])) // EPIPE: it did not want to know
+		_, _ = io.Copy(f, bytes.NewReader(content[n:])) // EPIPE: the process did not read everything
 		_ = f.Close()
 	}()
 	return r, func() {
@@ -210,7 +212,7 @@ func stdinPipe(content []byte) (r int, finish func(), err error) {
 	}, nil
 }
 
-// pipe returns a pipe whose ends no other process inherits. They block.
+// pipe returns a blocking pipe with the close-on-exec flag set.
 func pipe() (r, w int, err error) {
 	var p [2]int
 	if err := pipe2(p[:]); err != nil {

@@ -11,20 +11,21 @@ import (
 	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
-// template is an argument in which {task_id} and {data.KEY} stand for a task's
-// own values. Any other brace is itself.
+// placeholders is an argument in which {task_id} and {data.KEY} are replaced by values of the
+// task. Any other brace is literal.
 type placeholders struct {
 	text  string
-	parts []part // nil: text as it is
+	parts []part // nil if text contains no placeholders
 }
 
 type part struct {
 	literal string
 	taskID  bool
-	key     string // of data, if not ""
+	key     string // path of a value in data, or ""
 }
 
-func parseTemplate(text string) placeholders {
+// parsePlaceholders parses an argument.
+func parsePlaceholders(text string) placeholders {
 	t := placeholders{text: text}
 	rest, found := text, false
 	for rest != "" {
@@ -65,8 +66,8 @@ func parseTemplate(text string) placeholders {
 	return t
 }
 
-// expand fills in a task's values. What comes out is one argument whatever the
-// values hold: no shell sees it.
+// expand replaces the placeholders by values of the task. The result is one argument, whatever
+// the values contain: no shell parses it.
 func (t placeholders) expand(task Task) (string, error) {
 	if t.parts == nil {
 		return t.text, nil
@@ -79,7 +80,7 @@ func (t placeholders) expand(task Task) (string, error) {
 		case p.key != "":
 			v, err := lookup(task.Data, p.key)
 			if err != nil {
-				return "", fmt.Errorf("the argument %q asks for {data.%s}, but %w", t.text, p.key, err)
+				return "", fmt.Errorf("argument %q: no value for {data.%s}: %w", t.text, p.key, err)
 			}
 			b.WriteString(v)
 		default:
@@ -96,9 +97,9 @@ func (t placeholders) expand(task Task) (string, error) {
 	return s, nil
 }
 
-// lookup finds key in data, which is raw JSON: as a name, or else as a path of
-// names joined by dots. A string is returned as what it says, anything else as
-// its JSON.
+// lookup returns the value of key in data, which is raw JSON. It searches for key as a name,
+// and then as a path of names joined by dots. A string is returned unquoted, any other value as
+// JSON.
 func lookup(data []byte, key string) (string, error) {
 	if jsontext.Value(data).Kind() != '{' {
 		return "", errors.New("the task's data is not an object")
@@ -106,7 +107,7 @@ func lookup(data []byte, key string) (string, error) {
 	var object map[string]jsontext.Value
 	err := json.Unmarshal(data, &object, rawjson.Options())
 	if err != nil {
-		return "", fmt.Errorf("the task's data cannot be read: %w", err)
+		return "", fmt.Errorf("the task's data is not valid JSON: %w", err)
 	}
 	value, ok := object[key]
 	if !ok {

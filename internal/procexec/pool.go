@@ -13,48 +13,46 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// PoolOptions say how a Pool's processes come about and what they may do.
+// PoolOptions configures a Pool.
 type PoolOptions struct {
-	// Slots is how many processes there are at once at most. Default 1.
+	// Slots is the maximum number of concurrent processes. Defaults to 1.
 	Slots int
-	// Argv starts a process, which speaks the task protocol. Its arguments are
-	// taken as they are.
+	// Argv is the command that starts a process, which speaks the task protocol. Placeholders
+	// are not replaced. Not used with ForkServer.
 	Argv []string
-	// Host, if set, forks the processes in place of Argv.
+	// ForkServer, if not nil, forks the processes.
 	ForkServer *ForkServer
-	// Env is the environment of processes started by Argv. Default: this
-	// process's.
+	// Env is the environment of processes started by Argv. Defaults to the environment of this
+	// process.
 	Env []string
-	// WorkerData is the JSON object that hello calls "worker".
+	// WorkerData is the JSON object "worker" of the task protocol's hello. Defaults to {}.
 	WorkerData []byte
-	// MaxRuntime bounds one task; default 10 minutes.
+	// MaxRuntime is the maximum run time of a task. Defaults to 10 minutes.
 	MaxRuntime time.Duration
-	// KillDelay is the time between SIGTERM and SIGKILL, and what a process has
-	// to exit by itself; default 5 s, and below 0 none.
+	// KillDelay is the time between SIGTERM and SIGKILL, and the time a process has to exit
+	// after its last task. Defaults to 5s; a negative value disables the delay.
 	KillDelay time.Duration
-	// StartTimeout is the maximum time for each of these: until a process is ready,
-	// until it claims its first task, and until it returns a task that was taken back.
-	// A process that takes longer is killed. Defaults to 60 s.
+	// StartTimeout is the maximum time for each of these steps: until a process is ready, until
+	// it claims its first task, and until it returns a revoked task. A process that takes
+	// longer is killed. Defaults to 60s.
 	StartTimeout time.Duration
-	// MaxTasks is after how many tasks a process is replaced; 0: never. With 1
-	// each task has a process of its own, and its Report comes when that has
-	// ended, with its use of CPU and memory.
+	// MaxTasks is the number of tasks after which a process is replaced; 0 means no limit. If
+	// it is 1, each task has a process of its own, and its TaskResult, which then includes CPU
+	// time and peak memory, is reported when the process has exited.
 	MaxTasks int
-	// MemoryLimit bounds the address space of processes started by Argv, in
-	// bytes (Linux); 0: no bound. A Host limits its own.
+	// MemoryLimit is the maximum address space, in bytes, of a process started by Argv (Linux).
+	// 0 means no limit. A ForkServer limits its forks itself.
 	MemoryLimit int64
-	// MaxResult bounds a result in bytes; default 16 MiB.
+	// MaxResult is the maximum size of a result, in bytes. Defaults to 16 MiB.
 	MaxResult int64
-	// Shutdown and Termination are handed to processes started by Argv. May be
-	// nil.
+	// Shutdown and Termination are inherited by processes started by Argv. May be nil.
 	Shutdown, Termination *Notification
-	// Log receives what went wrong and is no reason to end.
+	// Log receives warnings about errors that do not end the run.
 	Log zerolog.Logger
 }
 
-// A Pool runs tasks in worker processes, one a slot: each is started when it has
-// something to do, and handed task after task over the task protocol. Run uses
-// it.
+// A Pool runs tasks in worker processes, one per slot. A worker process is started when its slot
+// has a task, and is sent task after task over the task protocol. Run runs jobs in a Pool.
 type Pool struct {
 	launcher *Launcher
 	opts     PoolOptions
@@ -63,11 +61,12 @@ type Pool struct {
 	null     *os.File
 }
 
-// startFailures is how many starts may fail in a row, in all slots.
-const startFailures = 5
+// maxStartFailures is the number of consecutive failed starts, over all slots, that ends the
+// run.
+const maxStartFailures = 5
 
-// NewPool checks opts and finds the command; Close the pool. The error says what
-// is wrong with the command line.
+// NewPool checks opts, finds the program in PATH, and returns a Pool that starts its processes
+// with l. Close the pool when its run has ended.
 func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	if opts.Slots <= 0 {
 		opts.Slots = 1
@@ -93,19 +92,19 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 		return p, nil
 	}
 	if len(opts.Argv) == 0 || opts.Argv[0] == "" {
-		return nil, errors.New("no command was given")
+		return nil, errors.New("no command given")
 	}
 	path, err := exec.LookPath(opts.Argv[0])
 	if err != nil {
-		return nil, fmt.Errorf("the command cannot be run: %w", err)
+		return nil, fmt.Errorf("command: %w", err)
 	}
 	if p.path, err = filepath.Abs(path); err != nil {
-		return nil, fmt.Errorf("the command cannot be run: %w", err)
+		return nil, fmt.Errorf("command: %w", err)
 	}
 	p.env = stripEngineVars(opts.Env)
 	p.env = append(p.env, "CTWORKER_FD="+strconv.Itoa(fdTasks))
-	if p.claims() {
-		p.env = append(p.env, "CTWORKER_CLAIM_FD="+strconv.Itoa(fdClaim))
+	if p.usesPermits() {
+		p.env = append(p.env, "CTWORKER_CLAIM_FD="+strconv.Itoa(fdPermits))
 	}
 	p.env = append(p.env, notificationEnv(opts.Shutdown, opts.Termination, fdPoolShutdown, fdPoolTermination)...)
 	if p.null, err = os.Open(os.DevNull); err != nil {
@@ -114,19 +113,19 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	return p, nil
 }
 
-// CheckNoPlaceholders returns an error if an argument of the command of a worker process holds a
-// placeholder, which whoever wrote it expects to be replaced.
+// CheckNoPlaceholders returns an error if an argument of a command contains a placeholder. A
+// Pool does not replace placeholders.
 func CheckNoPlaceholders(argv []string) error {
 	for _, arg := range argv {
-		if parseTemplate(arg).parts != nil {
-			return fmt.Errorf("the argument %q holds a placeholder: with --isolation reuse a process is started before it has a task, "+
-				"and reads its tasks from the descriptor CTWORKER_FD; leave out --isolation reuse to start the command once per task", arg)
+		if parsePlaceholders(arg).parts != nil {
+			return fmt.Errorf("argument %q contains a placeholder: with --isolation reuse, a process is started before it has a task, "+
+				"and reads its tasks from the descriptor CTWORKER_FD; omit --isolation reuse to start the command once per task", arg)
 		}
 	}
 	return nil
 }
 
-// Close releases what the pool holds. No Run may be under way.
+// Close releases the pool's descriptor. Run must have returned.
 func (p *Pool) Close() error {
 	if p.null == nil {
 		return nil
@@ -134,16 +133,17 @@ func (p *Pool) Close() error {
 	return p.null.Close()
 }
 
-// The descriptors that a worker process finds beside the standard streams.
+// The descriptors of a worker process, in addition to the standard streams.
 const (
 	fdTasks           = 3
-	fdClaim           = 4
+	fdPermits         = 4
 	fdPoolShutdown    = 5
 	fdPoolTermination = 6
 	fdRing            = 7
 )
 
-// noticeEnv tells a process of the notices.
+// notificationEnv returns the environment variables that describe the notifications to a
+// process.
 func notificationEnv(shutdown, termination *Notification, shutdownFD, terminationFD int) (env []string) {
 	if shutdown != nil {
 		env = append(env, "CTWORKER_SHUTDOWN_FD="+strconv.Itoa(shutdownFD), "CTWORKER_SHUTDOWN_FILE="+shutdown.Path())
@@ -154,47 +154,47 @@ func notificationEnv(shutdown, termination *Notification, shutdownFD, terminatio
 	return env
 }
 
-// claims reports whether processes are given the pipe of claims: where each has
-// one task, nothing is handed over ahead.
-func (p *Pool) claims() bool { return p.opts.MaxTasks != 1 }
+// usesPermits reports whether processes may prefetch tasks, and so need permits. A process that
+// runs only one task never prefetches.
+func (p *Pool) usesPermits() bool { return p.opts.MaxTasks != 1 }
 
-// forksAhead reports whether the next process of a slot is forked while the one before
-// runs its only task.
-func (p *Pool) forksAhead() bool { return p.opts.ForkServer != nil && !p.claims() }
+// preforks reports whether the next process of a slot is forked while the current one runs its
+// only task.
+func (p *Pool) preforks() bool { return p.opts.ForkServer != nil && !p.usesPermits() }
 
-// handle is a process of a pool, whoever started it.
+// process is a process of a pool, started by the Launcher or forked by the fork server.
 type process interface {
-	// Terminate sends SIGTERM to the group, Kill SIGKILL.
+	// Terminate sends SIGTERM to the process group. See Process.Terminate.
 	Terminate(grace time.Duration)
 	Kill()
-	// Done is closed when the process has ended and has been reaped.
+	// Done returns a channel that is closed when the process has exited and has been reaped.
 	Done() <-chan struct{}
 	Exit() Exit
 	Pid() int
 }
 
-// start starts a process for a slot, with its end of the socket, and of the pipe of
-// claims and the shared memory, if not -1. It does not close them.
-func (p *Pool) start(slotIndex, socket, claim, shared int) (process, error) {
+// start starts a process for a slot. The process inherits the descriptors socket, permitsFD and
+// ringFD, of which the last two may be -1. start does not close them.
+func (p *Pool) start(slotIndex, socket, permitsFD, ringFD int) (process, error) {
 	fdOr := func(n *Notification) uintptr {
 		if n == nil {
-			return noFile
+			return closedFD
 		}
 		return n.FD()
 	}
-	claimFile := noFile
-	if claim >= 0 {
-		claimFile = uintptr(claim)
+	permitsFile := closedFD
+	if permitsFD >= 0 {
+		permitsFile = uintptr(permitsFD)
 	}
-	env, sharedFile := append(p.env[:len(p.env):len(p.env)], "CTWORKER_SLOT="+strconv.Itoa(slotIndex)), noFile
-	if shared >= 0 {
-		env, sharedFile = append(env, "CTWORKER_RING_FD="+strconv.Itoa(fdRing)), uintptr(shared)
+	env, ringFile := append(p.env[:len(p.env):len(p.env)], "CTWORKER_SLOT="+strconv.Itoa(slotIndex)), closedFD
+	if ringFD >= 0 {
+		env, ringFile = append(env, "CTWORKER_RING_FD="+strconv.Itoa(fdRing)), uintptr(ringFD)
 	}
 	proc, err := p.launcher.Start(Spec{
 		Path: p.path, Args: p.opts.Argv, Slot: slotIndex, MemoryLimit: p.opts.MemoryLimit, Env: env,
 		Files: []uintptr{
-			p.null.Fd(), 1, 2, uintptr(socket), claimFile,
-			fdOr(p.opts.Shutdown), fdOr(p.opts.Termination), sharedFile,
+			p.null.Fd(), 1, 2, uintptr(socket), permitsFile,
+			fdOr(p.opts.Shutdown), fdOr(p.opts.Termination), ringFile,
 		},
 	})
 	if err != nil {
@@ -203,7 +203,7 @@ func (p *Pool) start(slotIndex, socket, claim, shared int) (process, error) {
 	return proc, nil
 }
 
-// name is what the processes are called in messages.
+// name returns the name of the processes in messages.
 func (p *Pool) name() string {
 	if p.opts.ForkServer != nil {
 		return p.opts.ForkServer.Hello.Program
@@ -215,28 +215,28 @@ func (p *Pool) name() string {
 	return name
 }
 
-// lineLimit is how long a reply may be: the largest result, the longest id that
-// is likely, and the rest.
+// lineLimit returns the maximum length of a reply: the largest result, plus 64 KiB for the task
+// id and the other fields.
 func (p *Pool) lineLimit() int64 { return p.opts.MaxResult + 64<<10 }
 
-// StartFailedError says that processes of a Pool do not start.
+// A StartFailedError is returned if several processes of a Pool in a row did not become ready.
 type StartFailedError struct {
-	// Command is the command, Reason what came of the last start.
+	// Command is the command. Reason is why the last process did not become ready.
 	Command, Reason string
-	// Times is how many starts have failed in a row.
+	// Times is the number of consecutive failures.
 	Times int
 }
 
-// Error says what to do.
+// Error returns the reason and what to do.
 func (e *StartFailedError) Error() string {
-	return fmt.Sprintf("%d starts of %q in a row have failed, the last because %s; "+
-		"a worker process says that it is ready as docs/protocol.md has it, and \"ctworker protocol-check -- COMMAND\" checks one", e.Times, e.Command, e.Reason)
+	return fmt.Sprintf("%d consecutive starts of %q failed: %s; "+
+		"a worker process must report that it is ready, as docs/protocol.md specifies; check it with \"ctworker protocol-check -- COMMAND\"", e.Times, e.Command, e.Reason)
 }
 
-// exitText says how a process ended.
+// exitText describes how a process exited, for messages.
 func exitText(e Exit) string {
 	if e.Code < 0 {
-		return fmt.Sprintf("it was killed by signal %d (%v)", -e.Code, syscall.Signal(-e.Code))
+		return fmt.Sprintf("the process was killed by signal %d (%v)", -e.Code, syscall.Signal(-e.Code))
 	}
-	return fmt.Sprintf("it exited with code %d", e.Code)
+	return fmt.Sprintf("the process exited with code %d", e.Code)
 }

@@ -63,13 +63,13 @@ func unclaimed(ready string) {
 
 func newWorkerProcess(ahead bool) *workerProcess {
 	fd, _ := strconv.Atoi(os.Getenv("CTWORKER_FD"))
-	claim, err := strconv.Atoi(os.Getenv("CTWORKER_CLAIM_FD"))
+	permitsFD, err := strconv.Atoi(os.Getenv("CTWORKER_CLAIM_FD"))
 	if err != nil {
-		claim = -1
+		permitsFD = -1
 	}
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "socket")
-	return &workerProcess{in: bufio.NewReader(f), out: f, claim: claim, ahead: ahead && claim >= 0}
+	return &workerProcess{in: bufio.NewReader(f), out: f, claim: permitsFD, ahead: ahead && permitsFD >= 0}
 }
 
 // ringing has it use the memory that it shares with ctworker.

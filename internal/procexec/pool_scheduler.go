@@ -8,50 +8,51 @@ import (
 	"github.com/sourcegraph/conc/panics"
 )
 
-// Jobs are what Run runs, and what it says of them. J is the caller's own: what
-// it hands over, it gets back. None of the functions is called twice for a job,
-// but for Task and Lost.
+// RunConfig configures Run. J is the caller's job type; it is passed back unchanged to the
+// callbacks. For each job, exactly one of OnDone and OnRelease is called, once.
 type RunConfig[J any] struct {
-	// In hands over jobs until it is closed.
+	// Jobs is the source of jobs. Run returns after it is closed and all jobs are done.
 	Jobs <-chan J
-	// Task is what is to be run.
+	// Task returns the task of a job.
 	Task func(J) Task
-	// Lost is closed when the job is no longer ours; nil: never. May be nil.
+	// Lost returns a channel that is closed when the lease of the job is lost, or nil if that
+	// cannot happen. Lost itself may be nil.
 	Lost func(J) <-chan struct{}
-	// Done receives what came of a job. It is called from several goroutines,
-	// and may block: then its slot waits.
+	// OnDone receives the result of a job. It is called concurrently from several goroutines.
+	// While it blocks, the slot of the job waits.
 	OnDone func(J, TaskResult)
-	// GiveBack receives a job that will not be run.
+	// OnRelease receives a job that was not started and will not be.
 	OnRelease func(J)
-	// Patience is how long jobs may wait for a process while every one of them runs
-	// a task; then those that wait are given back, after Stall has been told. The
-	// default, 0, is without end.
+	// MaxQueueTime is the maximum time that jobs wait for a slot while all slots are busy.
+	// After it, OnStall is called and the waiting jobs are released. 0 disables it.
 	MaxQueueTime time.Duration
-	// Stall is told of it. It has to be there with Patience.
+	// OnStall is called before waiting jobs are released because of MaxQueueTime. It is
+	// required if MaxQueueTime is set.
 	OnStall func()
-	// Ahead is told how many jobs beyond one for each slot can be put to use,
-	// when that changes. May be nil.
+	// OnPrefetch is called with the useful number of jobs beyond one per slot, whenever it
+	// changes. It is called with an internal lock held, so it must not block. May be nil.
 	OnPrefetch func(n int)
-	// Failed is told at once of the error that Run will return, so that nothing
-	// more is handed over. May be nil.
+	// OnError is called immediately with the error that Run will return, so that the caller can
+	// stop sending jobs. May be nil.
 	OnError func(error)
 }
 
-// Run runs jobs in the pool's processes until jobs.In is closed and all are done,
-// or ends say otherwise. It returns when every process has ended. The error says
-// that processes cannot be started; jobs that have not been run are given back.
-func Run[J any](p *Pool, jobs RunConfig[J], signals StopSignals) error {
+// Run runs jobs in the pool's processes until config.Jobs is closed and all jobs are done, or
+// until signals end the run. It returns when every process has exited. It returns a
+// *StartFailedError or another error if processes cannot be started; jobs that were not started
+// are released.
+func Run[J any](p *Pool, config RunConfig[J], signals StopSignals) error {
 	c := &scheduler[J]{
-		pool: p, jobs: jobs, noMore: signals.NoNewTasks, schedule: make(chan struct{}, 1), timerReset: make(chan struct{}, 1),
+		pool: p, config: config, noMore: signals.NoNewTasks, schedule: make(chan struct{}, 1), timerReset: make(chan struct{}, 1),
 		done: make(chan struct{}), stop: make(chan struct{}), idle: make(chan struct{}),
 	}
 	c.slots = make([]*slot[J], p.opts.Slots)
 	for i := range c.slots {
 		c.slots[i] = newSlot(c, i)
 	}
-	var rest sync.WaitGroup
-	rest.Go(func() { c.guarded(func() { c.watchStopSignals(signals) }) })
-	rest.Go(func() { c.guarded(c.runTimers) })
+	var helpers sync.WaitGroup
+	helpers.Go(func() { c.guarded(func() { c.watchStopSignals(signals) }) })
+	helpers.Go(func() { c.guarded(c.runTimers) })
 	var slots sync.WaitGroup
 	for _, s := range c.slots {
 		slots.Go(func() { c.guarded(s.run) })
@@ -59,22 +60,21 @@ func Run[J any](p *Pool, jobs RunConfig[J], signals StopSignals) error {
 	c.feed()
 	slots.Wait()
 	close(c.done)
-	rest.Wait()
+	helpers.Wait()
 	c.releaseBacklog()
 	return c.err
 }
 
-// guarded calls f, the body of a goroutine. A panic in f, for example in one of the caller's
-// functions, fails the run: no further task is started, and the caller's Ends end the running
-// tasks.
+// guarded calls f, the body of a goroutine. A panic in f, for example in a callback, fails the
+// run: no further task is started, and the caller's StopSignals end the running tasks.
 func (c *scheduler[J]) guarded(f func()) {
 	p := panics.Try(f)
 	if p == nil {
 		return
 	}
 	err := fmt.Errorf("process pool: %w", p.AsError())
-	if c.jobs.OnError != nil {
-		c.jobs.OnError(err) // before halt, which needs mu: f may have panicked while it held mu
+	if c.config.OnError != nil {
+		c.config.OnError(err) // before halt, which locks mu: f may have panicked while it held mu
 	}
 	for range 100 {
 		if c.mu.TryLock() {
@@ -86,61 +86,57 @@ func (c *scheduler[J]) guarded(f func()) {
 	}
 }
 
-// crew is one Run: the seats, what waits for one, and the feeder that assigns.
-//
-//	In ─▶ feed ─▶ seat.pending ─▶ seat.handed ─▶ process ─▶ Done
-//	       ▲  backlog ◀── taken back, or left by a process that ended
-//
-// mu guards everything in it and in the seats but what says otherwise. A job is
-// in exactly one of the backlog, a seat's pending and a seat's handed.
+// scheduler is the state of one Run. mu guards all fields of the scheduler and of the slots,
+// except those with a comment to the contrary. A job is in exactly one of backlog, slot.pending
+// and slot.sent. See the package documentation for a diagram.
 type scheduler[J any] struct {
-	pool *Pool
-	jobs RunConfig[J]
+	pool   *Pool
+	config RunConfig[J]
 
-	noMore <-chan struct{} // Ends.Stop
+	noMore <-chan struct{} // StopSignals.NoNewTasks
 
-	schedule   chan struct{} // holds a token when a seat may want something
-	timerReset chan struct{} // holds a token when the clock is to look again
-	stop       chan struct{} // closed when nothing more is to be started
-	idle       chan struct{} // closed when nothing is left to do
-	done       chan struct{} // closed when the seats have ended
+	schedule   chan struct{} // holds a token if a slot may need jobs
+	timerReset chan struct{} // holds a token if runTimers must recompute its timer
+	stop       chan struct{} // closed when no further task may start
+	idle       chan struct{} // closed when feed has returned
+	done       chan struct{} // closed when the goroutines of all slots have returned
 
-	mu           sync.Mutex
-	slots        []*slot[J]
-	backlog      []job[J]
-	waitingSince time.Time // since when nothing has been assigned of the backlog; zero: nobody knows
-	overdue      bool      // it has been too long
-	open         int       // jobs that have been taken in and not been done or given back
-	inClosed     bool      // jobs.In is closed
-	stopping     bool
-	killed       bool
-	closing      bool  // processes end as they run out of work
-	err          error // why the run failed
-	failures     int   // starts that have failed in a row
-	nextDeadline time.Time
-	warnings     taskWarnings
+	mu             sync.Mutex
+	slots          []*slot[J]
+	backlog        []job[J]
+	waitingSince   time.Time // when the backlog last became stuck; zero if it is not known to be
+	backlogOverdue bool      // the backlog has been stuck for MaxQueueTime
+	openJobs       int       // jobs accepted, and neither done nor released
+	inClosed       bool      // config.Jobs is closed
+	stopping       bool
+	killed         bool
+	closing        bool  // idle processes are retired
+	err            error // what Run returns
+	failures       int   // consecutive failed starts
+	nextDeadline   time.Time
+	warnings       taskWarnings
 
-	tasks    int64         // replies, for the averages
-	average  time.Duration // of a task
-	size     int           // bytes of a task, on average
-	prefetch int           // what jobs.Ahead was last told
+	replyCount  int64         // number of replies
+	avgDuration time.Duration // running average of the duration of a task
+	avgSize     int           // running average of the size of a task in bytes
+	prefetch    int           // last argument of OnPrefetch
 }
 
-// entry is a job on its way.
+// job is a job on its way through the scheduler.
 type job[J any] struct {
 	value J
 	task  Task
 	lost  <-chan struct{}
-	done  chan struct{} // closed when it is, if lost is not nil
+	done  chan struct{} // closed when the job is finished; nil if lost is nil
 }
 
-// longTaskThreshold is how long a task may run before those that wait behind it are
-// taken back, for whichever slot falls free.
+// longTaskThreshold is the run time after which the tasks that wait behind a task are revoked,
+// and assigned to the next free slot.
 const longTaskThreshold = 20 * time.Millisecond
 
-// maxPrefetchTime is how much work is handed over at once, and maxPerProcess and maxPrefetchBytes how many
-// tasks and bytes to a process; and where there are many processes, maxPrefetched to all of
-// them, but minPerProcess to each.
+// Limits of prefetching. maxPrefetchTime is the amount of work, maxPerProcess the number of
+// tasks and maxPrefetchBytes the number of bytes that a process holds. maxPrefetched is the
+// number of tasks that all processes hold together, except that each may hold minPerProcess.
 const (
 	maxPrefetchTime  = 2 * time.Millisecond
 	maxPerProcess    = 256
@@ -149,73 +145,74 @@ const (
 	maxPrefetchBytes = 64 << 10
 )
 
-// depth is how many tasks a process may have that takes them ahead.
+// prefetchDepth returns the number of tasks that a process that prefetches may hold.
 func (c *scheduler[J]) prefetchDepth() int {
-	if c.tasks < 8 {
+	if c.replyCount < 8 {
 		return 1
 	}
 	n := min(maxPerProcess, max(minPerProcess, maxPrefetched/len(c.slots)))
-	if c.average > 0 {
-		n = min(n, int(maxPrefetchTime/c.average))
+	if c.avgDuration > 0 {
+		n = min(n, int(maxPrefetchTime/c.avgDuration))
 	}
-	if c.size > 0 {
-		n = min(n, maxPrefetchBytes/c.size)
+	if c.avgSize > 0 {
+		n = min(n, maxPrefetchBytes/c.avgSize)
 	}
 	return max(n, 1)
 }
 
-// observe enters a reply into the averages.
+// observe updates the running averages with a reply, and calls OnPrefetch if its argument
+// changes.
 func (c *scheduler[J]) observe(took time.Duration, size int) {
-	c.tasks++
+	c.replyCount++
 	const weight = 16
-	if c.tasks == 1 {
-		c.average, c.size = took, size
+	if c.replyCount == 1 {
+		c.avgDuration, c.avgSize = took, size
 	} else {
-		c.average += (took - c.average) / weight
-		c.size += (size - c.size) / weight
+		c.avgDuration += (took - c.avgDuration) / weight
+		c.avgSize += (size - c.avgSize) / weight
 	}
-	if c.tasks%64 != 0 && c.prefetch != 0 || c.jobs.OnPrefetch == nil {
+	if c.replyCount%64 != 0 && c.prefetch != 0 || c.config.OnPrefetch == nil {
 		return
 	}
-	ahead := len(c.slots)
+	prefetch := len(c.slots)
 	if d := c.prefetchDepth(); d > 1 {
-		ahead = 2 * d * len(c.slots)
+		prefetch = 2 * d * len(c.slots)
 	}
-	if ahead != c.prefetch {
-		c.prefetch = ahead
-		c.jobs.OnPrefetch(ahead)
+	if prefetch != c.prefetch {
+		c.prefetch = prefetch
+		c.config.OnPrefetch(prefetch)
 	}
 }
 
-// feed assigns jobs to seats until there are no more.
+// feed assigns jobs to slots until there are no more.
 func (c *scheduler[J]) feed() {
-	var ready []*slot[J] // seats that have been assigned something
+	var ready []*slot[J] // slots with new pending jobs
 	flush := func() {
 		for _, s := range ready {
 			s.sendPending()
 		}
 		ready = ready[:0]
 	}
-	in := c.jobs.Jobs
+	in := c.config.Jobs
 	for {
 		c.mu.Lock()
-		if c.stopping || c.inClosed && c.open == 0 {
+		if c.stopping || c.inClosed && c.openJobs == 0 {
 			c.closing = true
 			close(c.idle)
 			for _, s := range c.slots {
 				s.cond.Broadcast()
-				s.dismiss()
+				s.stopIdle()
 			}
 			c.mu.Unlock()
 			flush()
-			c.releaseBacklog() // what has come while others were being given back
+			c.releaseBacklog() // jobs that were added while others were being released
 			return
 		}
-		if c.overdue {
-			c.overdue = false
+		if c.backlogOverdue {
+			c.backlogOverdue = false
 			c.mu.Unlock()
 			flush()
-			c.jobs.OnStall()
+			c.config.OnStall()
 			c.releaseBacklog()
 			continue
 		}
@@ -230,7 +227,7 @@ func (c *scheduler[J]) feed() {
 				c.waitingSince = time.Time{}
 			}
 			for got < room && in != nil {
-				value, open, ok := poll(in)
+				value, open, ok := tryReceive(in)
 				if !ok {
 					break
 				}
@@ -245,8 +242,8 @@ func (c *scheduler[J]) feed() {
 				ready = append(ready, s)
 			}
 		}
-		// What has been assigned is sent before a seat that has nothing takes from
-		// others, or two idle ones would take it from each other for ever.
+		// Pending jobs are sent before an idle slot steals, or two idle slots would steal the
+		// same job from each other for ever.
 		if s != nil && got == 0 && len(ready) == 0 && s.isIdle() && c.stealWork() {
 			c.mu.Unlock()
 			continue
@@ -286,9 +283,9 @@ func (c *scheduler[J]) feed() {
 	}
 }
 
-// poll takes a job if there is one. It reports ok if there was, or if in is
-// closed.
-func poll[J any](in <-chan J) (value J, open, ok bool) {
+// tryReceive receives a job without blocking. ok is true if it received one, or if in is closed; open
+// is false if in is closed.
+func tryReceive[J any](in <-chan J) (value J, open, ok bool) {
 	select {
 	case value, open = <-in:
 		return value, open, true
@@ -297,12 +294,12 @@ func poll[J any](in <-chan J) (value J, open, ok bool) {
 	}
 }
 
-// enter makes an entry of a new job, and watches over it if it can be lost.
+// accept wraps a new job, and watches for the loss of its lease.
 func (c *scheduler[J]) accept(value J) job[J] {
-	c.open++
-	e := job[J]{value: value, task: c.jobs.Task(value)}
-	if c.jobs.Lost != nil {
-		e.lost = c.jobs.Lost(value)
+	c.openJobs++
+	e := job[J]{value: value, task: c.config.Task(value)}
+	if c.config.Lost != nil {
+		e.lost = c.config.Lost(value)
 	}
 	if e.lost != nil {
 		e.done = make(chan struct{})
@@ -317,8 +314,9 @@ func (c *scheduler[J]) accept(value J) job[J] {
 	return e
 }
 
-// hungriest returns the seat that wants tasks most, and how many: one that has
-// nothing at all comes first, and one whose process has yet to end comes last.
+// neediestSlot returns the slot with the highest demand, and that demand. It prefers a slot
+// whose process has no task, and returns a slot whose process is about to exit only if there is
+// no other.
 func (c *scheduler[J]) neediestSlot() (best *slot[J], room int) {
 	bestBusy := false
 	for _, s := range c.slots {
@@ -326,7 +324,7 @@ func (c *scheduler[J]) neediestSlot() (best *slot[J], room int) {
 		if want <= 0 {
 			continue
 		}
-		if s.handed.len()+s.pending.len() == 0 && s.conn != nil {
+		if s.sent.len()+s.pending.len() == 0 && s.conn != nil {
 			return s, want
 		}
 		busy := s.isRetiring()
@@ -337,18 +335,18 @@ func (c *scheduler[J]) neediestSlot() (best *slot[J], room int) {
 	return best, room
 }
 
-// steal takes for an idle seat what waits behind another's task, and reports
-// whether it got anything. What it takes is in the backlog then.
+// stealWork moves jobs that wait behind other tasks of a slot to the backlog, for an idle slot.
+// It reports whether it moved any.
 func (c *scheduler[J]) stealWork() bool {
 	var from *slot[J]
-	most := 0
+	maxJobs := 0
 	for _, s := range c.slots {
 		n := s.pending.len()
-		if s.ahead {
-			n += max(s.handed.len()-1, 0)
+		if s.prefetches {
+			n += max(s.sent.len()-1, 0)
 		}
-		if n > most {
-			from, most = s, n
+		if n > maxJobs {
+			from, maxJobs = s, n
 		}
 	}
 	if from == nil {
@@ -358,46 +356,47 @@ func (c *scheduler[J]) stealWork() bool {
 		from.unassign()
 		return true
 	}
-	return from.revoke((most+1)/2) > 0
+	return from.revoke((maxJobs+1)/2) > 0
 }
 
-// settle strikes a job out of the books.
+// finish removes a job from the in-flight count.
 func (c *scheduler[J]) finish(e job[J]) {
 	if e.done != nil {
 		close(e.done)
 	}
 	c.mu.Lock()
-	c.open--
-	last := c.open == 0
+	c.openJobs--
+	last := c.openJobs == 0
 	c.mu.Unlock()
 	if last {
 		c.requestSchedule()
 	}
 }
 
+// finishJob reports the result of a job and finishes it.
 func (c *scheduler[J]) finishJob(e job[J], r TaskResult) {
-	c.jobs.OnDone(e.value, r)
+	c.config.OnDone(e.value, r)
 	c.finish(e)
 }
 
-// lose drops a job that is no longer ours.
+// dropLost kills the process of a job whose lease is lost. If the job has not started, it is in
+// the backlog or pending then, and sendPending reports it as lost.
 func (c *scheduler[J]) dropLost(e job[J]) {
 	c.mu.Lock()
 	for _, s := range c.slots {
 		if !s.has(e) {
 			continue
 		}
-		if s.revoke(s.handed.len()); s.handed.len() > 0 && s.handed.first().done == e.done {
+		if s.revoke(s.sent.len()); s.sent.len() > 0 && s.sent.first().done == e.done {
 			s.terminate(LeaseLost)
 		}
 	}
-	// What has not been started is in the backlog, or pending, and is dropped by
-	// whoever comes to hand it over.
+
 	c.mu.Unlock()
 	c.requestSchedule()
 }
 
-// signal has the feeder look again.
+// requestSchedule makes feed check the slots again. It does not block.
 func (c *scheduler[J]) requestSchedule() {
 	select {
 	case c.schedule <- struct{}{}:
@@ -405,7 +404,7 @@ func (c *scheduler[J]) requestSchedule() {
 	}
 }
 
-// watchEnds brings about what ends say.
+// watchStopSignals applies the stop signals until the run ends.
 func (c *scheduler[J]) watchStopSignals(signals StopSignals) {
 	stop, term, kill := signals.NoNewTasks, signals.Terminate, signals.Kill
 	for {
@@ -416,29 +415,30 @@ func (c *scheduler[J]) watchStopSignals(signals StopSignals) {
 		case <-term:
 			term = nil
 			c.halt(nil)
-			c.endAll(func(s *slot[J]) { s.terminate(Interrupted) })
+			c.forEachSlot(func(s *slot[J]) { s.terminate(Interrupted) })
 		case <-kill:
 			kill = nil
 			c.halt(nil)
 			c.mu.Lock()
 			c.killed = true
 			c.mu.Unlock()
-			c.endAll(func(s *slot[J]) { s.terminate(Interrupted); s.kill() })
+			c.forEachSlot(func(s *slot[J]) { s.terminate(Interrupted); s.kill() })
 		case <-c.done:
 			return
 		}
 	}
 }
 
-func (c *scheduler[J]) endAll(end func(*slot[J])) {
+func (c *scheduler[J]) forEachSlot(f func(*slot[J])) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.slots {
-		end(s)
+		f(s)
 	}
 }
 
-// halt has nothing more started, and gives back what has not been.
+// halt prevents further tasks from starting, and releases the jobs that have not started. If
+// err is not nil, Run returns it.
 func (c *scheduler[J]) halt(err error) {
 	c.mu.Lock()
 	if err != nil && c.err == nil {
@@ -449,14 +449,14 @@ func (c *scheduler[J]) halt(err error) {
 		close(c.stop)
 	}
 	for _, s := range c.slots {
-		s.revoke(s.handed.len())
+		s.revoke(s.sent.len())
 		s.unassign()
 		s.cond.Broadcast()
-		s.dismiss()
+		s.stopIdle()
 	}
 	c.mu.Unlock()
-	if err != nil && c.jobs.OnError != nil {
-		c.jobs.OnError(err)
+	if err != nil && c.config.OnError != nil {
+		c.config.OnError(err)
 	}
 	c.releaseBacklog()
 	c.requestSchedule()
@@ -468,30 +468,30 @@ func (c *scheduler[J]) releaseIfStopping() {
 	}
 }
 
-// giveBackAll gives back what waits for a seat.
+// releaseBacklog releases the jobs in the backlog.
 func (c *scheduler[J]) releaseBacklog() {
 	c.mu.Lock()
 	all := c.backlog
 	c.backlog = nil
 	c.mu.Unlock()
 	for _, e := range all {
-		c.jobs.OnRelease(e.value)
+		c.config.OnRelease(e.value)
 		c.finish(e)
 	}
 }
 
-// startFailed counts a start that failed, and reports whether to go on.
+// startFailed counts a failed start. It reports whether the slot may start another process.
 func (c *scheduler[J]) startFailed(reason string) bool {
 	c.mu.Lock()
-	if c.stopping { // it may have failed because of that
+	if c.stopping { // the process may have been terminated because of that
 		c.mu.Unlock()
 		return false
 	}
 	c.failures++
 	times := c.failures
 	c.mu.Unlock()
-	c.pool.opts.Log.Warn().Str("command", c.pool.name()).Int("consecutive_failures", times).Str("reason", reason).Msg("a worker process has not started")
-	if times < startFailures {
+	c.pool.opts.Log.Warn().Str("command", c.pool.name()).Int("consecutive_failures", times).Str("reason", reason).Msg("worker process did not become ready")
+	if times < maxStartFailures {
 		return true
 	}
 	c.halt(&StartFailedError{Command: c.pool.name(), Reason: reason, Times: times})

@@ -162,13 +162,13 @@ func TestPoolReports(t *testing.T) {
 		{name: "an exit with 0", do: order{Do: "exit"}, want: procexec.TaskResult{Kind: procexec.Exited}},
 		{name: "a signal", do: order{Do: "kill"}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: -9}},
 		{name: "a large result", do: order{Do: "big", N: 1000}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte(`"` + strings.Repeat("x", 1000) + `"`)}},
-		{name: "a result that is too large", do: order{Do: "big", N: 2000}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "larger than 1024 bytes"},
-		{name: "one that is far too large", do: order{Do: "big", N: 3 << 20}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "larger than 1024 bytes"},
+		{name: "a result that is too large", do: order{Do: "big", N: 2000}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "exceeds 1024 bytes"},
+		{name: "one that is far too large", do: order{Do: "big", N: 3 << 20}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "exceeds 1024 bytes"},
 		{name: "rubbish", do: order{Do: "say", Arg: "Traceback (most recent call last)\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"Traceback (most recent call last)"`},
 		{name: "endless rubbish", do: order{Do: "say", Arg: strings.Repeat("y", 1<<20)}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"yyyyy`},
-		{name: "another task's reply", do: order{Do: "say", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `another task than "t0"`},
-		{name: "a return that was not asked for", do: order{Do: "say", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "taken back"},
-		{name: "a second ready", do: order{Do: "say", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "second time"},
+		{name: "another task's reply", do: order{Do: "say", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `must be for the task "t0"`},
+		{name: "a return that was not asked for", do: order{Do: "say", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "no revoked task with that id"},
+		{name: "a second ready", do: order{Do: "say", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `second "ready"`},
 		{name: "a time-out", do: order{Do: "hang", Arg: os.DevNull}, want: procexec.TaskResult{Kind: procexec.TimedOut}},
 		{name: "a grandchild that holds the socket", do: order{Do: "grandchild and exit", N: 4}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 4}},
 	} {
@@ -446,11 +446,11 @@ func TestPoolLeavesTimeToExit(t *testing.T) {
 func TestPoolStartsThatFail(t *testing.T) {
 	t.Parallel()
 	for child, want := range map[string]string{
-		"worker-silent":  "did not report within 300ms that it was ready",
+		"worker-silent":  "did not become ready within 300ms",
 		"worker-early":   "exited with code 7",
 		"worker-old":     "version 7",
-		"worker-rude":    `before the line that says "ready"`,
-		"worker-quitter": "after it had reported that it was ready",
+		"worker-rude":    `the first line must be "ready"`,
+		"worker-quitter": "after it was ready",
 		"worker-crasher": "exited with code 1",
 		"worker-deaf":    "did not begin a task within 3s",
 		"worker-ringing": "did not begin a task within 3s",

@@ -2,10 +2,10 @@ package procexec
 
 import "time"
 
-// A seat whose process runs its only task has the next one forked ahead, by a host: its
-// spare. That waits for its task's line, and ends by itself where there will be none.
+// With a fork server and one task per process, a slot preforks its next process while the
+// current one runs. The preforked process waits for its task, and exits if it gets none.
 
-// wantSpare has prepare called, if a process runs.
+// requestPrefork makes runProcess call startPrefork. It does not block.
 func (s *slot[J]) requestPrefork() {
 	select {
 	case s.preforkRequests <- struct{}{}:
@@ -13,45 +13,45 @@ func (s *slot[J]) requestPrefork() {
 	}
 }
 
-// prepare has the spare forked, if there is a task for it. Without one all goes on as
-// well: what stands in the way is found when a process is needed.
+// startPrefork forks the next process if a job is waiting. It ignores errors: if they persist,
+// they are reported when the process is needed.
 func (s *slot[J]) startPrefork() {
 	c := s.c
 	c.mu.Lock()
-	wanted := s.prefork == nil && s.retired && s.pending.len() > 0 && !c.stopping && !c.closing
+	wanted := s.preforked == nil && s.inputClosed && s.pending.len() > 0 && !c.stopping && !c.closing
 	c.mu.Unlock()
 	if !wanted {
 		return
 	}
-	if next, err := s.start(); err == nil {
-		s.prefork = next
+	if next, err := s.spawn(); err == nil {
+		s.preforked = next
 	}
 }
 
-// takeSpare returns the spare, if there is one that lives.
+// takePrefork returns the preforked process, or nil if there is none or it has exited.
 func (s *slot[J]) takePrefork() *started {
-	next := s.prefork
-	s.prefork = nil
+	next := s.preforked
+	s.preforked = nil
 	if next != nil && isClosed(next.proc.Done()) {
-		next.sess.close()
+		next.conn.close()
 		return nil
 	}
 	return next
 }
 
-// discardSpare ends the spare.
+// discardPrefork kills the preforked process, if there is one, and waits for its exit.
 func (s *slot[J]) discardPrefork() {
-	next := s.prefork
+	next := s.preforked
 	if next == nil {
 		return
 	}
-	s.prefork = nil
-	next.sess.close()
+	s.preforked = nil
+	next.conn.close()
 	next.proc.Kill()
-	timer := time.NewTimer(lastWait)
+	timer := time.NewTimer(sigkillTimeout)
 	defer timer.Stop()
 	select {
 	case <-next.proc.Done():
-	case <-timer.C: // the host ends it, if it still can
+	case <-timer.C: // the fork server ends it when the connection is closed
 	}
 }

@@ -63,21 +63,21 @@ func childrenOf(pid int) []int {
 	return children
 }
 
-// stat is what is known of a process.
+// stat holds fields of /proc/PID/stat; see proc(5).
 type stat struct {
 	parent, group int
 	zombie        bool
 	stopped       bool // by a signal, not by a debugger
 }
 
-// statOf reads a process's stat, and reports false if there is no such process.
+// statOf reads the stat of a process. It returns false if the process does not exist.
 func statOf(pid int) (stat, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return stat{}, false
 	}
-	// pid (command) state ppid pgrp …; the command may hold anything, so count
-	// from its last parenthesis.
+	// pid (command) state ppid pgrp …; the command may contain any character, so
+	// parse from the last parenthesis on.
 	rest := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(rest) < 3 {
 		return stat{}, false
@@ -114,25 +114,27 @@ func isGone(pid int) bool {
 	return !ok || st.zombie
 }
 
-// mapName is the prefix of the name of a memory mapping of the fork server. Its forks inherit
-// the mapping until they execute another program, which then has the mark in its environment.
-const mapName = "/memfd:ctworker-"
+// forkServerMapping is the prefix of the name of a memory mapping of the fork server. Its forks
+// inherit the mapping until they execute another program, which then has the marker in its
+// environment.
+const forkServerMapping = "/memfd:ctworker-"
 
 // mapsMemory reports whether a process has the mapping of the run's fork server. Forks have the
-// environment of the user's program, which does not contain the mark.
+// environment of the user's program, which does not contain the marker.
 func mapsMemory(pid int, runID string) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	return err == nil && bytes.Contains(text, []byte(mapName+runID+" "))
+	return err == nil && bytes.Contains(text, []byte(forkServerMapping+runID+" "))
 }
 
-// markOf returns the number in a process's mark of a run.
-func markOf(pid int, runID string) (id int64, ok bool) {
+// envMarkerOf returns the process number in the marker of a process, if the process has a
+// marker of the run.
+func envMarkerOf(pid int, runID string) (id int64, ok bool) {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
 		return 0, false
 	}
 	for v := range bytes.SplitSeq(env, []byte{0}) {
-		if number, found := bytes.CutPrefix(v, []byte(processVar+"="+runID+".")); found {
+		if number, found := bytes.CutPrefix(v, []byte(envMarkerVar+"="+runID+".")); found {
 			id, err := strconv.ParseInt(string(number), 10, 64)
 			return id, err == nil
 		}
@@ -140,14 +142,13 @@ func markOf(pid int, runID string) (id int64, ok bool) {
 	return 0, false
 }
 
-// killMarked kills every process that bears the run's mark and returns how many
-// it found alive.
+// killMarked kills all processes that belong to the run, and returns their number.
 func killMarked(runID string) (found int) {
 	forEachProcess(func(pid int) {
 		if pid == os.Getpid() {
 			return
 		}
-		_, ok := markOf(pid, runID)
+		_, ok := envMarkerOf(pid, runID)
 		if ok || mapsMemory(pid, runID) {
 			found++
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -156,16 +157,18 @@ func killMarked(runID string) (found int) {
 	return found
 }
 
-// killStale kills every process that bears the run's mark and comes from a process
-// that is over, as isLive says of its number.
-func killStale(runID string, isLive func(id int64) bool) {
+// killOrphaned kills the processes of the run whose task has ended: those with a marker whose
+// number isLive does not accept.
+func killOrphaned(runID string, isLive func(id int64) bool) {
 	forEachProcess(func(pid int) {
-		if id, ok := markOf(pid, runID); ok && !isLive(id) {
+		if id, ok := envMarkerOf(pid, runID); ok && !isLive(id) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	})
 }
 
+// forEachProcess calls f for all processes that /proc shows. It does nothing if /proc belongs
+// to another PID namespace.
 func forEachProcess(f func(pid int)) {
 	if !isOwnProc() {
 		return
@@ -183,7 +186,7 @@ func forEachProcess(f func(pid int)) {
 	}
 }
 
-// sharedMemory returns a file of size bytes that exists in memory only.
+// sharedMemory returns a file of size bytes that exists only in memory.
 func sharedMemory(name string, size int64) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {

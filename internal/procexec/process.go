@@ -8,20 +8,19 @@ import (
 	"time"
 )
 
-// An Exit is how a process ended.
+// An Exit describes how a process exited.
 type Exit struct {
-	// Code is the exit code, or minus the number of the signal that ended it.
+	// Code is the exit code, or minus the number of the signal that killed the process.
 	Code int
-	// CPU is the user and system time of the process and of the children it
-	// waited for.
+	// CPU is the user and system time of the process and of the children that it waited for.
 	CPU time.Duration
-	// PeakMemory is the largest resident set size, in bytes, of the process or
-	// one of those children. The system counts from before the program was
-	// loaded, so it is never below this process's own at the time.
+	// PeakMemory is the largest resident set size, in bytes, of the process or of one of those
+	// children. The kernel includes the time before exec, so it is never below the size of the
+	// process that started it.
 	PeakMemory int64
 }
 
-// A Process is a running child, and the leader of a process group.
+// A Process is a child process, and the leader of a process group.
 type Process struct {
 	launcher *Launcher
 	id       int64
@@ -30,79 +29,79 @@ type Process struct {
 	started  time.Time
 	pidfd    int // on Linux, or -1
 
-	mu      sync.Mutex
-	running bool      // it has been started and not been reaped: the pid is its own
-	doomed  bool      // it was killed before it was started
-	linger  time.Time // until when the rest of the group may outlive the leader
+	mu            sync.Mutex
+	running       bool      // started and not reaped yet, so the pid is valid
+	killRequested bool      // kill the process as soon as it is started
+	lingerUntil   time.Time // until when the other processes of the group may outlive the leader
 
-	wait    sync.Mutex // held by whoever waits for the end, to whom pidfd belongs
-	reaping sync.Once  // starts a goroutine that does
-	exit    Exit
-	done    chan struct{}
+	waitMu   sync.Mutex // held by the goroutine that waits for the exit, which owns pidfd
+	reapOnce sync.Once  // starts the goroutine of reap
+	exit     Exit
+	done     chan struct{}
 }
 
-// Pid is the process's id, which is its group's too.
+// Pid returns the id of the process, which is also the id of its group.
 func (p *Process) Pid() int { return int(p.pid.Load()) }
 
-// Started is when the start began.
+// Started returns the time when the process was started.
 func (p *Process) Started() time.Time { return p.started }
 
-// Done is closed once the process has ended, its group has been killed and it
-// has been reaped.
+// Done returns a channel that is closed once the process has exited, its group has been killed,
+// and it has been reaped.
 func (p *Process) Done() <-chan struct{} {
 	if !isClosed(p.done) {
-		p.reaping.Do(func() { go p.reap() })
+		p.reapOnce.Do(func() { go p.reap() })
 	}
 	return p.done
 }
 
-// Exit waits for the end of the process and returns how it ended.
+// Exit waits until Done is closed, and returns how the process exited.
 func (p *Process) Exit() Exit {
 	<-p.Done()
 	return p.exit
 }
 
-// Terminate asks the whole group to end, with SIGTERM. Where the leader is the
-// first to end, as a shell is that waits for a program, the others have until
-// patience is over before they are killed (Linux; elsewhere they have not).
+// Terminate sends SIGTERM to the process group. If the leader exits first, as a shell does that
+// waits for a program, the other processes of the group are killed only after the grace period
+// (Linux), or immediately (other systems).
 func (p *Process) Terminate(grace time.Duration) {
 	p.mu.Lock()
-	p.linger = time.Now().Add(grace)
+	p.lingerUntil = time.Now().Add(grace)
 	p.mu.Unlock()
 	p.signalGroup(syscall.SIGTERM)
 }
 
-// Kill kills the whole group, with SIGKILL.
+// Kill sends SIGKILL to the process group.
 func (p *Process) Kill() { p.signalGroup(syscall.SIGKILL) }
 
-// signalGroup sends sig to the group, unless the leader has been reaped: until
-// then its id cannot have been given to another process.
+// signalGroup sends sig to the group, unless the leader has been reaped. Until then, its id
+// cannot be reused.
 func (p *Process) signalGroup(sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running {
-		_ = syscall.Kill(-p.Pid(), sig) // ESRCH: it has just gone
+		_ = syscall.Kill(-p.Pid(), sig) // ESRCH: the group has just exited
 	}
 }
 
-// doom kills the process and has it reaped, also if it is only just being
-// started: it has no id then, and 0 would name the group of this process.
-func (p *Process) doom() {
+// killWhenStarted kills and reaps the process, immediately or as soon as it is started. A
+// process that is not started has the id 0, which as a group means the group of this process.
+func (p *Process) killWhenStarted() {
 	p.mu.Lock()
-	p.doomed = true
+	p.killRequested = true
 	running := p.running
 	p.mu.Unlock()
 	if running {
 		p.Kill()
-		p.Done() // whoever started it may not wait for it
+		p.Done() // reap it even if the caller of Start does not wait for it
 	}
 }
 
-// begin says that the process has been started, and can be signalled.
-func (p *Process) begin() {
+// setRunning records that the process has been started and can be signalled.
+func (p *Process) setRunning() {
 	p.mu.Lock()
 	p.running = true
-	doomed := p.doomed
+	doomed := p.killRequested
 	p.mu.Unlock()
 	if doomed {
 		p.Kill()
@@ -110,9 +109,9 @@ func (p *Process) begin() {
 	}
 }
 
-// hasEnded reports whether the process has ended by now, even if nobody has
-// noticed: this program may have been stopped for long.
-func (p *Process) hasEnded() bool {
+// hasExited reports whether the process has exited, even if that has not been handled yet, for
+// example because this program was suspended.
+func (p *Process) hasExited() bool {
 	if isClosed(p.done) {
 		return true
 	}
@@ -121,68 +120,67 @@ func (p *Process) hasEnded() bool {
 	return !p.running || isZombie(p.Pid())
 }
 
-// reap waits for the process's end and clears up after it.
+// reap waits until the process exits and cleans up after it.
 func (p *Process) reap() {
-	p.wait.Lock()
-	defer p.wait.Unlock()
+	p.waitMu.Lock()
+	defer p.waitMu.Unlock()
 	if !isClosed(p.done) {
 		p.awaitExit()
-		p.clearUp()
+		p.cleanUp()
 	}
 }
 
-// awaitBriefly waits for the process's end for up to d, in the caller's
-// goroutine, and reports whether it has come: most of what is to be gained for
-// tasks that are over in a millisecond is not to wake anybody for them. Where
-// enough threads wait in this way already, it returns at once.
-func (p *Process) awaitBriefly(d time.Duration) bool {
+// waitFast waits up to d for the process to exit, in the caller's goroutine, and reports
+// whether it did. For tasks of a millisecond, waking no other goroutine is most of what can be
+// saved. If too many threads already wait in waitFast, it returns false immediately.
+func (p *Process) waitFast(d time.Duration) bool {
 	select {
-	case p.launcher.brief <- struct{}{}:
+	case p.launcher.fastPathSlots <- struct{}{}:
 	default:
 		return false
 	}
-	defer func() { <-p.launcher.brief }()
-	p.wait.Lock()
-	defer p.wait.Unlock()
+	defer func() { <-p.launcher.fastPathSlots }()
+	p.waitMu.Lock()
+	defer p.waitMu.Unlock()
 	if !isClosed(p.done) {
-		if !p.awaitExitBriefly(d) {
+		if !p.pollExit(d) {
 			return false
 		}
-		p.clearUp()
+		p.cleanUp()
 	}
 	return true
 }
 
-// clearUp kills what the process, which has ended, has left in its group, and
-// reaps it. It runs once.
-func (p *Process) clearUp() {
+// cleanUp kills the remaining processes of the group after the leader has exited, and reaps the
+// leader. It is called once.
+func (p *Process) cleanUp() {
 	p.mu.Lock()
-	linger := p.linger
+	linger := p.lingerUntil
 	p.mu.Unlock()
 	if !linger.IsZero() {
 		awaitGroup(p.Pid(), linger)
 	}
-	p.launcher.births.RLock()
+	p.launcher.spawnMu.RLock()
 	p.mu.Lock()
-	// The leader is a zombie now, which keeps its id and the group's from being
-	// used again: what it left running in the group can be killed safely, and
-	// is, so that a task is over when its process is.
+	// The leader is a zombie now, so its id and that of the group cannot be reused.
+	// The remaining processes of the group can be killed safely, so that a task
+	// ends when its process does.
 	_ = syscall.Kill(-p.Pid(), syscall.SIGKILL)
 	p.launcher.table.clear(p.slot, p.Pid())
-	p.exit = p.collect()
+	p.exit = p.reapZombie()
 	p.running = false
 	p.mu.Unlock()
-	p.launcher.forget(p)
-	p.launcher.births.RUnlock()
+	p.launcher.remove(p)
+	p.launcher.spawnMu.RUnlock()
 	close(p.done)
 }
 
-// statusUnknown is the exit code of a process that somebody else has reaped,
-// which this program must not do. It is taken for a failure.
+// statusUnknown is the exit code of a process that other code in this program has reaped, which
+// it must not do. It counts as a failure.
 const statusUnknown = 255
 
-// collect reaps the process, which has ended.
-func (p *Process) collect() Exit {
+// reapZombie reaps the process, which has exited, and returns how it exited.
+func (p *Process) reapZombie() Exit {
 	if p.pidfd >= 0 {
 		defer closeFD(p.pidfd)
 	}
@@ -199,7 +197,7 @@ func (p *Process) collect() Exit {
 	}
 }
 
-// exitOf turns what wait reports into an Exit.
+// exitOf converts the results of wait4(2) to an Exit.
 func exitOf(status syscall.WaitStatus, usage *syscall.Rusage) Exit {
 	code := status.ExitStatus()
 	if status.Signaled() {

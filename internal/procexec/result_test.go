@@ -55,7 +55,7 @@ func TestResult(t *testing.T) {
 		{name: "no UTF-8", out: "a\xff\n", raw: "a\xff\n"},
 		{name: "no UTF-8 in an object", out: "{\"a\":\"\xff\"}", raw: "{\"a\":\"\xff\"}"},
 		{name: "at the limit", out: strings.Repeat("x", limit), want: `"` + strings.Repeat("x", limit) + `"`},
-		{name: "one over the limit", out: strings.Repeat("x", limit) + "\n", exception: "larger than 1000 bytes"},
+		{name: "one over the limit", out: strings.Repeat("x", limit) + "\n", exception: "exceeds 1000 bytes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -66,8 +66,8 @@ func TestResult(t *testing.T) {
 				}
 				return
 			}
-			if r.Kind != procexec.Completed || r.RetryRequested || string(r.Result) != tc.want || string(r.ResultBytes) != tc.raw {
-				t.Errorf("%v %s %q, want %s %q", r.Kind, r.Result, r.ResultBytes, tc.want, tc.raw)
+			if r.Kind != procexec.Completed || r.RetryRequested || string(r.Result) != tc.want || string(r.RawResult) != tc.raw {
+				t.Errorf("%v %s %q, want %s %q", r.Kind, r.Result, r.RawResult, tc.want, tc.raw)
 			}
 		})
 	}
@@ -198,7 +198,7 @@ func TestOutputIsBounded(t *testing.T) {
 		Stderr:    func(_ procexec.Task, line []byte, _ bool) { said += len(line) },
 	}, task)
 	runtime.ReadMemStats(&after)
-	if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "larger than 1048576 bytes") {
+	if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "exceeds 1048576 bytes") {
 		t.Errorf("%v %q", r.Kind, r.Exception)
 	}
 	if said != 50<<20 {

@@ -16,11 +16,11 @@ import (
 // bothEnds are a session with a ring and the process's side of it, in one process.
 func bothEnds(t *testing.T) (*conn, *Ring, int) {
 	t.Helper()
-	s, theirs, _, err := socketPair(1<<20, true)
+	s, childFD, _, err := socketPair(1<<20, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, fd, err := newRing()
+	r, fd, err := newEngineRing()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,12 +30,12 @@ func bothEnds(t *testing.T) (*conn, *Ring, int) {
 		t.Fatal(err)
 	}
 	closeFD(fd)
-	w, err := OpenRing(dup, theirs)
+	w, err := OpenRing(dup, childFD)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.close(); w.shared.close() })
-	return s, w, theirs
+	return s, w, childFD
 }
 
 // Whatever is written comes, once and in order, however long the lines are and whoever
@@ -45,7 +45,7 @@ func TestRingCarries(t *testing.T) {
 	for _, pace := range []string{"as fast as can be", "slow writer", "slow reader"} {
 		t.Run(pace, func(t *testing.T) {
 			t.Parallel()
-			s, w, theirs := bothEnds(t)
+			s, w, childFD := bothEnds(t)
 			const n = 30_000
 			text := func(i int) []byte {
 				size := i % 50
@@ -56,7 +56,7 @@ func TestRingCarries(t *testing.T) {
 			}
 			var both sync.WaitGroup
 			both.Go(func() {
-				defer closeFD(theirs)
+				defer closeFD(childFD)
 				for i := range n {
 					if pace == "slow writer" && rand.IntN(100) == 0 {
 						pause()
@@ -93,11 +93,11 @@ func pause() {
 // What a process has said before it died is read, and so is the half of a line.
 func TestRingOutlivesProcess(t *testing.T) {
 	t.Parallel()
-	s, w, theirs := bothEnds(t)
+	s, w, childFD := bothEnds(t)
 	if err := w.Write([]byte("one\ntwo\nthr")); err != nil {
 		t.Fatal(err)
 	}
-	closeFD(theirs)
+	closeFD(childFD)
 	for _, want := range []string{"one", "two"} {
 		if line, err := s.next(); err != nil || string(line) != want {
 			t.Errorf("%q, error %v, want %q", line, err, want)
@@ -123,22 +123,22 @@ func TestRingWithoutReader(t *testing.T) {
 // Processes that speak another protocol, or lie, are told apart.
 func TestRingUnusedAndSpoiled(t *testing.T) {
 	t.Parallel()
-	s, w, theirs := bothEnds(t)
-	if _, err := syscall.Write(theirs, []byte("over the socket\n")); err != nil {
+	s, w, childFD := bothEnds(t)
+	if _, err := syscall.Write(childFD, []byte("over the socket\n")); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := s.next(); err != nil || string(line) != "over the socket" {
 		t.Errorf("%q, error %v", line, err)
 	}
 	for _, lie := range []uint64{ringSize + 1, 1 << 63, ^uint64(0)} {
-		w.shared.head.written.Store(lie)
+		w.shared.head.writePos.Store(lie)
 		if line, err := s.next(); !errors.Is(err, errCorruptRing) {
 			t.Errorf("%d bytes written: %q, error %v", lie, line, err)
 		}
 	}
 	// Words that are ctworker's own are of no use to a liar.
-	w.shared.head.written.Store(4)
-	w.shared.head.taken.Store(1 << 60)
+	w.shared.head.writePos.Store(4)
+	w.shared.head.readPos.Store(1 << 60)
 	copy(w.shared.data, "abc\n")
 	if line, err := s.next(); err != nil || string(line) != "abc" {
 		t.Errorf("%q, error %v", line, err)
@@ -148,7 +148,7 @@ func TestRingUnusedAndSpoiled(t *testing.T) {
 // A process cannot make the memory smaller, which would end ctworker.
 func TestRingIsSealed(t *testing.T) {
 	t.Parallel()
-	r, fd, err := newRing()
+	r, fd, err := newEngineRing()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestRingIsSealed(t *testing.T) {
 func TestRingClaims(t *testing.T) {
 	t.Parallel()
 	s, w, _ := bothEnds(t)
-	s.rings = true
+	s.ringActive = true
 	const n = 10_000
 	var both sync.WaitGroup
 	claimed, back := 0, 0
@@ -190,7 +190,7 @@ func TestRingClaims(t *testing.T) {
 	if claimed+back+left != n || w.Claim() {
 		t.Errorf("%d claimed, %d taken back and %d left of %d", claimed, back, left, n)
 	}
-	w.shared.head.claims.Store(-5)
+	w.shared.head.permits.Store(-5)
 	if s.revoke(3) != 0 || w.Claim() {
 		t.Error("fewer than no claims are some")
 	}

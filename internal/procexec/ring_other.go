@@ -4,29 +4,29 @@ package procexec
 
 import "errors"
 
-// ring is not there on this system: replies go over the socket, and claims over the pipe.
-type ring struct{}
+// engineRing does not exist on this system: replies arrive over the socket, and permits are in
+// the pipe.
+type engineRing struct{}
 
-func newRing() (*ring, int, error) { return nil, -1, nil }
+func newEngineRing() (*engineRing, int, error) { return nil, -1, nil }
 
-func (*ring) used() bool               { return false }
-func (*ring) read([]byte) (int, error) { return 0, nil }
-func (*ring) sleep() bool              { return true }
-func (*ring) awake()                   {}
-func (*ring) grant(int)                {}
-func (*ring) unclaimed() int           { return 0 }
-func (*ring) claim(int) int            { return 0 }
-func (*ring) close()                   {}
+func (*engineRing) inUse() bool              { return false }
+func (*engineRing) read([]byte) (int, error) { return 0, nil }
+func (*engineRing) prepareWait() bool        { return true }
+func (*engineRing) endWait()                 {}
+func (*engineRing) addPermits(int)           {}
+func (*engineRing) unclaimed() int           { return 0 }
+func (*engineRing) claim(int) int            { return 0 }
+func (*engineRing) close()                   {}
 
-// A Ring is a worker process's side of the memory that it shares with ctworker (Linux);
-// see docs/protocol.md.
+// A Ring is the side of the ring of a worker process (Linux only). See docs/protocol.md.
 type Ring struct{}
 
 // OpenRing returns an error on this system.
-func OpenRing(int, int) (*Ring, error) { return nil, errors.New("no memory is shared on this system") }
+func OpenRing(int, int) (*Ring, error) { return nil, errors.New("shared ring needs Linux") }
 
-// Claim reports whether the next task is this process's to run.
+// Claim reports whether this process may run the next task.
 func (*Ring) Claim() bool { return false }
 
-// Write leaves b to be read.
-func (*Ring) Write([]byte) error { return errors.New("no memory is shared on this system") }
+// Write returns an error on this system.
+func (*Ring) Write([]byte) error { return errors.New("shared ring needs Linux") }

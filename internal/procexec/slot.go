@@ -5,96 +5,99 @@ import (
 	"time"
 )
 
-// seat is one slot of a crew: the process that it has, if any, and the jobs that
-// are meant for it. One goroutine, run, owns its processes. The crew's mu guards
-// the fields.
+// slot is one unit of concurrency: its process, if it has one, and the jobs assigned to it. The
+// goroutine of run owns the process. The scheduler's mu guards the fields, except as noted.
 type slot[J any] struct {
 	c     *scheduler[J]
 	index int
-	cond  *sync.Cond // something has come for run
+	cond  *sync.Cond // signals run that it has work, or must return
 
-	pending fifo[job[J]] // not sent yet
-	handed  fifo[job[J]] // sent, in the order of the replies; the first one runs
-	revoked []string     // sent and taken back: the process still has to say so
-	out     []byte       // lines that flush sends; guarded by sending
+	pending fifo[job[J]] // assigned and not sent yet
+	sent    fifo[job[J]] // sent, in the order of the replies; the process runs the first one
+	revoked []string     // ids of tasks that were revoked and that the process has yet to return
+	outBuf  []byte       // lines that sendPending writes; guarded by writeMu
 
-	prefork         *started      // the spare, forked ahead; the goroutine that owns the processes alone
-	forks           int           // how many have been asked for; likewise
-	preforkRequests chan struct{} // holds a token when there may be a task for a spare
+	preforked       *started      // the next process, forked in advance; used only by the goroutine that owns the process
+	forkCount       int           // number of forks requested; used only by that goroutine
+	preforkRequests chan struct{} // holds a token if there may be a task for a preforked process
 
-	conn           *conn // of a process that tasks can be sent to
+	conn           *conn // connection to the process; nil if there is no process
 	proc           process
-	ahead          bool      // it takes tasks ahead
-	tasksRemaining int       // how many tasks it may still be sent; below 0: any number
-	replies        int       // how many tasks it has said something of
-	retired        bool      // it has been told that there will be no more
-	began          time.Time // its start
-	head           time.Time // when handed[0] began to run
-	longTask       bool      // its only task runs for long, so nothing is to wait for the next process
+	prefetches     bool      // the process accepts tasks while it runs another
+	tasksRemaining int       // how many more tasks may be sent to the process; negative if unlimited
+	replies        int       // number of replies of the process
+	inputClosed    bool      // no more tasks will be sent: our side of the socket is closed for writing
+	startedAt      time.Time // when the process was started
+	headStartedAt  time.Time // when the first task of sent began to run
+	longTask       bool      // the last task runs for long, so no job must wait for the next process
 
-	readyBy       time.Time // until when it has to be ready; zero: it is
-	ending        ExitKind  // why it is being ended; 0: it is not
-	killAt        time.Time // when it will be killed; zero: not
-	abandonAt     time.Time // when it is no longer waited for; zero: not
-	startTimedOut bool      // it was not ready in time
-	protocolErr   string    // what is wrong with what it said
+	readyBy       time.Time // when the process must be ready; zero once it is
+	stopReason    ExitKind  // why the process is terminated; 0 if it is not
+	killAt        time.Time // when the process will be killed; zero if it will not be
+	abandonAt     time.Time // when to stop waiting for the killed process; zero if it was not killed
+	startTimedOut bool      // the process was killed because it was not ready by readyBy
+	protocolErr   string    // how the process violated the task protocol; "" if it did not
 	claim         claimState
-	revokedAt     time.Time   // since when it has nothing to do but return voided tasks; zero if it has
-	finalReport   *TaskResult // of its only task, until it has ended
+	revokedAt     time.Time   // since when the process only has to return revoked tasks; zero if it runs a task
+	finalResult   *TaskResult // result of the only task of the process, until the process has exited
 
-	shortSince time.Time // since when no process could be forked; zero: one could
+	shortageSince time.Time // since when forks have failed for lack of resources; zero if the last one succeeded
 
-	sending sync.Mutex // around what flush sends, so that lines keep their order
+	writeMu sync.Mutex // held while sendPending writes, so that lines keep their order
 }
 
-// claimState records whether a process that takes tasks ahead has claimed its first task.
+// claimState records whether a process that prefetches tasks has claimed its first task.
 type claimState uint8
 
 const (
 	claimUnknown claimState = iota // not checked yet
 	claimOverdue                   // not claimed when MaxRuntime had passed
 	claimed
-	neverClaimed // killed because it did not claim a task, or did not return one that was taken back
+	neverClaimed // killed because it did not claim a task, or did not return a revoked one
 )
 
 func newSlot[J any](c *scheduler[J], slotIndex int) *slot[J] {
 	return &slot[J]{c: c, index: slotIndex, cond: sync.NewCond(&c.mu), preforkRequests: make(chan struct{}, 1)}
 }
 
-// isReady reports whether it has a process that takes tasks.
+// isReady reports whether the slot has a process that can be sent tasks.
 func (s *slot[J]) isReady() bool {
-	return s.conn != nil && s.readyBy.IsZero() && !s.retired && s.ending == 0 && s.protocolErr == ""
+	return s.conn != nil && s.readyBy.IsZero() && !s.inputClosed && s.stopReason == 0 && s.protocolErr == ""
 }
 
-// isBusy reports whether what it is assigned waits for the end of its process.
+// isRetiring reports whether the slot's process gets no more tasks and has not exited, so that
+// pending jobs wait for the next process.
 func (s *slot[J]) isRetiring() bool { return s.conn != nil && !s.isReady() && s.readyBy.IsZero() }
 
+// isIdle reports whether the slot's process is ready and has nothing to do.
 func (s *slot[J]) isIdle() bool {
-	return s.isReady() && s.handed.len()+s.pending.len()+len(s.revoked) == 0
+	return s.isReady() && s.sent.len()+s.pending.len()+len(s.revoked) == 0
 }
 
-// want is how many more tasks it is to be assigned.
+// demand returns how many more jobs should be assigned to the slot.
 func (s *slot[J]) demand() int {
-	if !s.isReady() || !s.ahead || len(s.revoked) > 0 {
-		busy := s.handed.len()
-		if (s.retired || s.ending != 0) && !s.longTask {
-			busy = 0 // the next process can start as soon as this one has ended
+	if !s.isReady() || !s.prefetches || len(s.revoked) > 0 {
+		busy := s.sent.len()
+		if (s.inputClosed || s.stopReason != 0) && !s.longTask {
+			busy = 0 // the next process can start as soon as this one has exited
 		}
 		return 1 - busy - s.pending.len()
 	}
-	have := s.handed.len() + s.pending.len()
+	have := s.sent.len() + s.pending.len()
 	want := s.c.prefetchDepth()
 	if s.tasksRemaining >= 0 {
-		want = min(want, s.tasksRemaining+s.handed.len())
+		want = min(want, s.tasksRemaining+s.sent.len())
 	}
 	if have > want/2 {
-		return 0 // not yet: a few at a time cost as much as many
+		return 0 // sending a few tasks costs as much as sending many
 	}
 	return want - have
 }
 
+// has reports whether a job was sent to the slot's process. The job must have a lease that can
+// be lost.
 func (s *slot[J]) has(e job[J]) bool {
-	for _, h := range s.handed.list() {
+	for _, h := range s.sent.list() {
 		if h.done == e.done {
 			return true
 		}
@@ -102,117 +105,119 @@ func (s *slot[J]) has(e job[J]) bool {
 	return false
 }
 
-// assign gives it a job; flush sends it.
+// assign adds a job to pending. sendPending sends it.
 func (s *slot[J]) assign(e job[J]) {
 	s.pending.push(e)
 	switch {
 	case s.conn == nil:
 		s.cond.Broadcast()
-	case s.retired && s.c.pool.forksAhead():
+	case s.inputClosed && s.c.pool.preforks():
 		s.requestPrefork()
 	}
 }
 
-// flush sends what the process may have now.
+// sendPending sends pending jobs to the process, as many as it may hold. It does not block on
+// the process.
 func (s *slot[J]) sendPending() {
-	s.sending.Lock()
-	defer s.sending.Unlock()
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
 	c := s.c
 	var lost []job[J]
 	c.mu.Lock()
-	// What is not to be begun any more is given back as soon as watchEnds has a turn.
+	// After NoNewTasks, watchStopSignals releases the pending jobs as soon as it runs.
 	if !s.isReady() || len(s.revoked) > 0 || isClosed(c.noMore) {
 		c.mu.Unlock()
 		return
 	}
-	most := 1
-	if s.ahead {
-		most = max(c.prefetchDepth(), 1)
+	maxSent := 1
+	if s.prefetches {
+		maxSent = max(c.prefetchDepth(), 1)
 	}
-	s.out = s.out[:0]
+	s.outBuf = s.outBuf[:0]
 	n := 0
-	for s.pending.len() > 0 && s.handed.len() < most && s.tasksRemaining != 0 {
+	for s.pending.len() > 0 && s.sent.len() < maxSent && s.tasksRemaining != 0 {
 		e := s.pending.pop()
 		if e.lost != nil && isClosed(e.lost) {
 			lost = append(lost, e)
 			continue
 		}
-		if s.handed.len() == 0 {
-			s.head = time.Now()
+		if s.sent.len() == 0 {
+			s.headStartedAt = time.Now()
 		}
-		s.handed.push(e)
+		s.sent.push(e)
 		s.tasksRemaining--
-		s.out = appendTask(s.out, e.task)
+		s.outBuf = appendTask(s.outBuf, e.task)
 		n++
 	}
-	sess, last := s.conn, s.tasksRemaining == 0
+	conn, last := s.conn, s.tasksRemaining == 0
 	if n > 0 {
-		// A process may read a claim as soon as it has read the line, so the
-		// claims come first; under mu, so that they agree with handed.
-		if s.ahead {
-			sess.addPermits(n)
+		// The permits come before the lines, because a process may claim a task as soon as it
+		// has read the line. They are added under mu, so that their number matches sent.
+		if s.prefetches {
+			conn.addPermits(n)
 		}
 		if last {
-			s.retired = true
+			s.inputClosed = true
 		}
 		c.armTimer(s.deadline())
 	}
 	c.mu.Unlock()
 	if n > 0 {
-		sess.write(s.out)
+		conn.write(s.outBuf)
 		if last {
-			sess.closeWrite()
+			conn.closeWrite()
 		}
 	}
-	if cap(s.out) > 16*maxPrefetchBytes {
-		s.out = nil
+	if cap(s.outBuf) > 16*maxPrefetchBytes {
+		s.outBuf = nil
 	}
 	for _, e := range lost {
 		c.finishJob(e, TaskResult{Kind: LeaseLost, Slot: s.index})
 	}
 }
 
-// takeBack takes back up to n of the tasks that the process has not begun. They
-// are in the backlog then.
+// revoke moves up to n of the last tasks that the process has not claimed to the backlog. It
+// returns their number.
 func (s *slot[J]) revoke(n int) int {
-	if s.conn == nil || !s.ahead || s.handed.len() == 0 {
+	if s.conn == nil || !s.prefetches || s.sent.len() == 0 {
 		return 0
 	}
-	got := min(s.conn.revoke(min(n, s.handed.len())), s.handed.len())
+	got := min(s.conn.revoke(min(n, s.sent.len())), s.sent.len())
 	if got == 0 {
 		return 0
 	}
-	back := s.handed.cut(got)
-	// They come before those that were taken back earlier.
-	voided := make([]string, 0, got+len(s.revoked))
-	for _, e := range back {
-		voided = append(voided, e.task.ID)
+	revoked := s.sent.takeLast(got)
+	// They come before the tasks that were revoked earlier.
+	ids := make([]string, 0, got+len(s.revoked))
+	for _, e := range revoked {
+		ids = append(ids, e.task.ID)
 	}
-	s.revoked = append(voided, s.revoked...)
+	s.revoked = append(ids, s.revoked...)
 	if s.tasksRemaining >= 0 {
 		s.tasksRemaining += got
 	}
-	s.c.backlog = append(back, s.c.backlog...)
-	if s.handed.len() == 0 {
+	s.c.backlog = append(revoked, s.c.backlog...)
+	if s.sent.len() == 0 {
 		s.revokedAt = time.Now()
 		s.c.armTimer(s.deadline())
 	}
 	return got
 }
 
-// retireIdle closes the input of a process that has no task. The process returns the tasks that
-// were taken back before it reaches the end of its input, or is killed.
+// retireIdle closes the input of a process that has no task. The process returns the revoked
+// tasks before it reaches the end of its input, or is killed.
 func (s *slot[J]) retireIdle() {
-	if s.conn == nil || s.retired || !s.readyBy.IsZero() || s.handed.len()+s.pending.len() > 0 {
+	if s.conn == nil || s.inputClosed || !s.readyBy.IsZero() || s.sent.len()+s.pending.len() > 0 {
 		return
 	}
-	s.retired = true
-	s.killLater(time.Now())
+	s.inputClosed = true
+	s.scheduleKill(time.Now())
 	s.conn.closeWrite()
 }
 
-// dismiss ends a process that has no work, and will not have any.
-func (s *slot[J]) dismiss() {
+// stopIdle terminates a process that is starting without a job, and retires one that is idle.
+// It is called when no more jobs will be assigned.
+func (s *slot[J]) stopIdle() {
 	if !s.readyBy.IsZero() && s.pending.len() == 0 {
 		s.terminate(Interrupted)
 		return
@@ -220,46 +225,48 @@ func (s *slot[J]) dismiss() {
 	s.retireIdle()
 }
 
-// ended has the process end for a reason that is not its own.
-func (s *slot[J]) terminate(why ExitKind) {
-	if s.proc == nil || s.ending != 0 {
+// terminate sends SIGTERM to the process, and SIGKILL after the kill delay, or SIGKILL
+// immediately if the lease is lost. A process that has no task is retired instead. reason
+// becomes the outcome of the running task.
+func (s *slot[J]) terminate(reason ExitKind) {
+	if s.proc == nil || s.stopReason != 0 {
 		return
 	}
-	if s.finalReport == nil && s.handed.len() > 0 || !s.readyBy.IsZero() {
-		s.ending = why
+	if s.finalResult == nil && s.sent.len() > 0 || !s.readyBy.IsZero() {
+		s.stopReason = reason
 	}
-	if why == LeaseLost || s.c.pool.opts.KillDelay == 0 {
+	if reason == LeaseLost || s.c.pool.opts.KillDelay == 0 {
 		s.kill()
 		return
 	}
-	if s.ending == 0 { // it has nothing to do: let it go
+	if s.stopReason == 0 { // the process has no task
 		s.retireIdle()
 		return
 	}
-	s.killLater(time.Now())
+	s.scheduleKill(time.Now())
 	s.proc.Terminate(s.c.pool.opts.KillDelay)
 }
 
-// killLater has the process killed, unless it ends within the kill delay.
-func (s *slot[J]) killLater(now time.Time) {
+// scheduleKill makes runTimers kill the process, unless it exits within the kill delay.
+func (s *slot[J]) scheduleKill(now time.Time) {
 	s.killAt = now.Add(s.c.pool.opts.KillDelay)
 	s.c.armTimer(s.killAt)
 }
 
-// unassign puts what has not been sent back into the backlog.
+// unassign moves the pending jobs to the backlog.
 func (s *slot[J]) unassign() {
 	s.c.backlog = append(s.c.backlog, s.pending.list()...)
 	s.pending = fifo[job[J]]{}
 }
 
-// kill kills the process.
+// kill sends SIGKILL to the process.
 func (s *slot[J]) kill() {
 	if s.proc == nil {
 		return
 	}
 	s.killAt = time.Time{}
 	if s.abandonAt.IsZero() {
-		s.abandonAt = time.Now().Add(lastWait)
+		s.abandonAt = time.Now().Add(sigkillTimeout)
 		s.c.armTimer(s.abandonAt)
 	}
 	s.proc.Kill()

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// run starts a process whenever there is something to do, and serves it until it
-// ends.
+// run starts a process whenever the slot has a job and no process, until the run ends.
 func (s *slot[J]) run() {
 	c := s.c
 	defer s.discardPrefork()
@@ -16,17 +15,18 @@ func (s *slot[J]) run() {
 		for s.pending.len() == 0 && !c.closing && !c.stopping {
 			s.cond.Wait()
 		}
-		over := s.pending.len() == 0 || c.stopping
+		finished := s.pending.len() == 0 || c.stopping
 		c.mu.Unlock()
-		if over || !s.life() {
+		if finished || !s.runProcess() {
 			return
 		}
 	}
 }
 
-// life is that of one process. It reports whether there may be another.
-func (s *slot[J]) life() bool {
-	sess, err := s.open()
+// runProcess starts one process and serves it until it has exited. It reports whether the slot
+// may start another.
+func (s *slot[J]) runProcess() bool {
+	conn, err := s.startProcess()
 	if err != nil {
 		if errors.Is(err, errStopped) {
 			return false
@@ -43,45 +43,46 @@ func (s *slot[J]) life() bool {
 			case <-s.preforkRequests:
 				s.c.guarded(s.startPrefork)
 			case <-s.proc.Done():
-				// What it has said before its end is still there to be read.
-				sess.interrupt()
+				// The reader still reads what the process wrote before it exited.
+				conn.interrupt()
 				return
 			case <-reaped:
 				return
 			}
 		}
 	}()
-	if s.sendPending(); s.c.pool.forksAhead() {
+	if s.sendPending(); s.c.pool.preforks() {
 		s.requestPrefork()
-		s.c.requestSchedule() // it has all that it will have: there may be a task for the next
+		s.c.requestSchedule() // the process gets no more tasks: there may be a job for the next one
 	}
-	reading := s.read(sess)
-	gone := s.awaitEnd()
+	readErr := s.read(conn)
+	exited := s.awaitExit()
 	close(reaped)
 	<-watched
-	again := s.finishProcess(sess, reading, gone)
-	sess.close()
-	return again
+	another := s.finishProcess(conn, readErr, exited)
+	conn.close()
+	return another
 }
 
-// errStopped says that the run ended before the process was started.
+// errStopped is returned if the run ended before the process was started.
 var errStopped = errors.New("the run ends")
 
-// open starts a process, and waits where the machine is short of something.
-func (s *slot[J]) open() (*conn, error) {
+// startProcess starts a process. While the machine is short of a resource, it waits and tries
+// again.
+func (s *slot[J]) startProcess() (*conn, error) {
 	c, p := s.c, s.c.pool
 	began := time.Now()
-	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
-		sess, err := s.openOnce()
+	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
+		conn, err := s.tryStart()
 		switch {
 		case err == nil:
-			return sess, nil
+			return conn, nil
 		case !isShortage(err):
 			return nil, err
-		case time.Since(began) > retryFor:
+		case time.Since(began) > maxRetryTime:
 			return nil, &shortageError{err}
 		}
-		p.launcher.warnShort(err)
+		p.launcher.warnShortage(err)
 		select {
 		case <-time.After(delay):
 		case <-c.stop:
@@ -92,90 +93,91 @@ func (s *slot[J]) open() (*conn, error) {
 	}
 }
 
-func (s *slot[J]) openOnce() (*conn, error) {
+func (s *slot[J]) tryStart() (*conn, error) {
 	c, p := s.c, s.c.pool
 	forked := p.opts.ForkServer != nil
 	began := time.Now()
-	now := s.takePrefork()
-	if now == nil {
+	proc := s.takePrefork()
+	if proc == nil {
 		var err error
-		if now, err = s.start(); err != nil {
+		if proc, err = s.spawn(); err != nil {
 			return nil, err
 		}
 	}
 	c.mu.Lock()
-	s.conn, s.proc, s.began = now.sess, now.proc, began
-	s.ahead, s.tasksRemaining, s.replies, s.retired, s.longTask = false, -1, 0, false, false
-	s.ending, s.killAt, s.abandonAt, s.startTimedOut, s.protocolErr, s.finalReport = 0, time.Time{}, time.Time{}, false, "", nil
+	s.conn, s.proc, s.startedAt = proc.conn, proc.proc, began
+	s.prefetches, s.tasksRemaining, s.replies, s.inputClosed, s.longTask = false, -1, 0, false, false
+	s.stopReason, s.killAt, s.abandonAt, s.startTimedOut, s.protocolErr, s.finalResult = 0, time.Time{}, time.Time{}, false, "", nil
 	s.claim, s.revokedAt = claimUnknown, time.Time{}
 	s.readyBy = began.Add(p.opts.StartTimeout)
 	if p.opts.MaxTasks > 0 {
 		s.tasksRemaining = p.opts.MaxTasks
 	}
-	if forked { // it is there as soon as it has been forked
-		s.readyBy, s.ahead = time.Time{}, p.opts.ForkServer.Hello.Ahead && p.claims()
+	if forked { // ready from the start
+		s.readyBy, s.prefetches = time.Time{}, p.opts.ForkServer.Hello.Ahead && p.usesPermits()
 	}
 	c.armTimer(s.deadline())
 	if c.stopping || c.closing {
-		s.dismiss()
+		s.stopIdle()
 	}
 	if c.killed {
 		s.kill()
 	}
 	c.mu.Unlock()
-	return now.sess, nil
+	return proc.conn, nil
 }
 
-// started is a process with our end of its socket.
+// started is a process, and the connection to it.
 type started struct {
-	sess *conn
+	conn *conn
 	proc process
 }
 
-// start starts a process, or asks the host for one.
-func (s *slot[J]) start() (*started, error) {
+// spawn starts a process, or requests one from the fork server.
+func (s *slot[J]) spawn() (*started, error) {
 	p := s.c.pool
-	sess, theirs, claim, err := socketPair(p.lineLimit(), p.claims())
+	conn, childFD, permitsFD, err := socketPair(p.lineLimit(), p.usesPermits())
 	if err != nil {
 		return nil, err
 	}
-	defer closeFD(theirs)
+	defer closeFD(childFD)
 	var proc process
 	if p.opts.ForkServer != nil {
-		// Two forks of a seat live at once at most, so they take turns in the guard's table.
-		place := s.index + s.forks%2*p.opts.Slots
-		s.forks++
-		proc, err = p.opts.ForkServer.fork(p.launcher, s.index, place, theirs, claim)
+		// At most two forks of a slot are alive at once. They alternate between the two entries
+		// of the slot in the guard's table.
+		tableIndex := s.index + s.forkCount%2*p.opts.Slots
+		s.forkCount++
+		proc, err = p.opts.ForkServer.fork(p.launcher, s.index, tableIndex, childFD, permitsFD)
 	} else {
-		sess.write(hello(s.index, p.opts.MaxResult, p.opts.WorkerData))
-		shared := -1
-		if p.claims() {
-			// Without it all is as it is with processes that do not know of it.
-			if r, fd, err := newRing(); err == nil {
-				sess.ring, shared = r, fd
+		conn.write(hello(s.index, p.opts.MaxResult, p.opts.WorkerData))
+		ringFD := -1
+		if p.usesPermits() {
+			// Without a ring, the process uses the socket and the pipe.
+			if r, fd, err := newEngineRing(); err == nil {
+				conn.ring, ringFD = r, fd
 				defer closeFD(fd)
 			}
 		}
-		proc, err = p.start(s.index, theirs, claim, shared)
+		proc, err = p.start(s.index, childFD, permitsFD, ringFD)
 	}
 	if err != nil {
-		sess.close()
+		conn.close()
 		return nil, err
 	}
-	return &started{sess, proc}, nil
+	return &started{conn, proc}, nil
 }
 
-// awaitEnd waits for the end of a process that says no more, and reports false
-// where not even SIGKILL has brought it about.
-func (s *slot[J]) awaitEnd() bool {
+// awaitExit waits until a process that sends nothing more has exited. It returns false if the
+// process did not exit even after SIGKILL.
+func (s *slot[J]) awaitExit() bool {
 	c := s.c
 	c.mu.Lock()
 	if s.killAt.IsZero() && s.abandonAt.IsZero() {
-		s.killLater(time.Now())
+		s.scheduleKill(time.Now())
 	}
 	c.mu.Unlock()
 	for {
-		timer := time.NewTimer(lastWait + c.pool.opts.KillDelay)
+		timer := time.NewTimer(sigkillTimeout + c.pool.opts.KillDelay)
 		select {
 		case <-s.proc.Done():
 			timer.Stop()
@@ -183,127 +185,128 @@ func (s *slot[J]) awaitEnd() bool {
 		case <-timer.C:
 		}
 		c.mu.Lock()
-		hopeless := !s.abandonAt.IsZero() && time.Now().After(s.abandonAt)
+		abandon := !s.abandonAt.IsZero() && time.Now().After(s.abandonAt)
 		c.mu.Unlock()
-		if hopeless {
+		if abandon {
 			return false
 		}
 	}
 }
 
-// conclude tells what came of the task that the process was running, and keeps
-// those that it had not begun. It reports whether there may be another process.
-func (s *slot[J]) finishProcess(sess *conn, reading error, gone bool) bool {
+// finishProcess reports the results of the tasks that the process was running, and keeps the
+// jobs that it had not claimed for the next process. It reports whether the slot may start
+// another process.
+func (s *slot[J]) finishProcess(conn *conn, readErr error, exited bool) bool {
 	c := s.c
 	exit := Exit{}
-	if gone {
+	if exited {
 		exit = s.proc.Exit()
 	}
-	f, forked := s.proc.(*fork)
-	if forked && gone && f.startError() != nil {
+	f, forked := s.proc.(*forkedProcess)
+	if forked && exited && f.startError() != nil {
 		return s.forkFailed(f.startError())
 	}
 	c.mu.Lock()
-	if forked && gone && f.diedWithHost() && s.ending == 0 {
-		s.ending = Interrupted
+	if forked && exited && f.diedWithForkServer() && s.stopReason == 0 {
+		s.stopReason = Interrupted
 	}
-	begun := s.handed.len()
+	begun := s.sent.len()
 	switch {
-	case s.finalReport != nil:
-	case s.ahead:
-		begun -= min(sess.revoke(s.handed.len()), begun)
-	case !s.readyBy.IsZero() || sess.unread(reading):
-		begun = 0 // it has not even read it
+	case s.finalResult != nil:
+	case s.prefetches:
+		begun -= min(conn.revoke(s.sent.len()), begun)
+	case !s.readyBy.IsZero() || conn.unread(readErr):
+		begun = 0 // the process did not read the task
 	}
-	waiting := s.handed.len()
-	kept := append(s.handed.cut(waiting-begun), s.pending.list()...)
-	ran := s.handed.list()
-	s.handed, s.revoked, s.pending = fifo[job[J]]{}, nil, fifo[job[J]]{items: kept}
-	end, rubbish, held := s.ending, s.protocolErr, s.finalReport
+	waiting := s.sent.len()
+	kept := append(s.sent.takeLast(waiting-begun), s.pending.list()...)
+	ran := s.sent.list()
+	s.sent, s.revoked, s.pending = fifo[job[J]]{}, nil, fifo[job[J]]{items: kept}
+	reason, protocolErr, finalResult := s.stopReason, s.protocolErr, s.finalResult
 	failedStart := ""
-	if end == 0 && !c.stopping && begun == 0 && s.replies == 0 && held == nil {
+	if reason == 0 && !c.stopping && begun == 0 && s.replies == 0 && finalResult == nil {
 		switch {
-		case rubbish != "":
-			failedStart = rubbish
-		case s.readyBy.IsZero() && s.retired && waiting == 0: // it had nothing to do
+		case protocolErr != "":
+			failedStart = protocolErr
+		case s.readyBy.IsZero() && s.inputClosed && waiting == 0: // the process was retired
 		case s.claim == neverClaimed:
-			failedStart = fmt.Sprintf("process %d reported that it was ready but did not begin a task within %v", s.proc.Pid(), c.pool.opts.StartTimeout)
+			failedStart = fmt.Sprintf("process %d was ready but did not begin a task within %v", s.proc.Pid(), c.pool.opts.StartTimeout)
 		case s.readyBy.IsZero():
-			failedStart = "after it had reported that it was ready, but before it began a task, " + exitText(exit)
+			failedStart = exitText(exit) + " after it was ready and before it began a task"
 		case s.startTimedOut:
-			failedStart = fmt.Sprintf("process %d did not report within %v that it was ready", s.proc.Pid(), c.pool.opts.StartTimeout)
+			failedStart = fmt.Sprintf("process %d did not become ready within %v", s.proc.Pid(), c.pool.opts.StartTimeout)
 		default:
-			failedStart = "before it had reported that it was ready, " + exitText(exit)
+			failedStart = exitText(exit) + " before it was ready"
 		}
 	} else if begun > 0 {
 		c.failures = 0
 	}
-	deaf := s.claim == neverClaimed && failedStart == ""
-	s.conn, s.proc, s.readyBy, s.shortSince = nil, nil, time.Time{}, time.Time{}
+	unresponsive := s.claim == neverClaimed && failedStart == ""
+	s.conn, s.proc, s.readyBy, s.shortageSince = nil, nil, time.Time{}, time.Time{}
 	if c.stopping {
 		s.unassign()
 	}
-	elapsed := time.Since(s.began)
-	head := time.Since(s.head)
+	elapsed := time.Since(s.startedAt)
+	headElapsed := time.Since(s.headStartedAt)
 	c.mu.Unlock()
 
 	for i, e := range ran {
 		var r TaskResult
 		switch {
-		case held != nil && i == 0:
-			r = *held
-		case end != 0:
-			r = TaskResult{Kind: end}
-		case rubbish != "":
-			r = failed("%s", rubbish)
+		case finalResult != nil && i == 0:
+			r = *finalResult
+		case reason != 0:
+			r = TaskResult{Kind: reason}
+		case protocolErr != "":
+			r = failed("%s", protocolErr)
 		default:
 			r = TaskResult{Kind: Exited, ExitCode: exit.Code}
 		}
-		r.Elapsed, r.Slot = head, s.index
+		r.Elapsed, r.Slot = headElapsed, s.index
 		if c.pool.opts.MaxTasks == 1 {
 			r.Elapsed = elapsed
 			r.CPU, r.PeakMemory = exit.CPU, exit.PeakMemory
 		}
 		c.finishJob(e, r)
 	}
-	if deaf {
-		c.pool.opts.Log.Warn().Int("slot", s.index).Msg("killed a worker process that did not return tasks that were taken back")
+	if unresponsive {
+		c.pool.opts.Log.Warn().Int("slot", s.index).Msg("killed a worker process that did not return revoked tasks")
 	}
-	if !gone {
-		c.pool.opts.Log.Warn().Int("slot", s.index).Msg("process did not exit after SIGKILL; giving up on it")
+	if !exited {
+		c.pool.opts.Log.Warn().Int("slot", s.index).Msg("process did not exit after SIGKILL: no longer waiting for it")
 	}
 	c.releaseIfStopping()
 	c.requestSchedule()
 	return failedStart == "" || c.startFailed(failedStart)
 }
 
-// forkFailed keeps what was meant for a process that there never was, and waits
-// where the machine is short of something.
+// forkFailed keeps the jobs of a process that could not be forked. If the machine is short of a
+// resource, it waits. It reports whether to try again.
 func (s *slot[J]) forkFailed(err error) bool {
 	c := s.c
 	c.mu.Lock()
-	s.pending = fifo[job[J]]{items: append(s.handed.cut(s.handed.len()), s.pending.list()...)}
+	s.pending = fifo[job[J]]{items: append(s.sent.takeLast(s.sent.len()), s.pending.list()...)}
 	s.conn, s.proc = nil, nil
 	if c.stopping {
 		s.unassign()
 	}
-	if s.shortSince.IsZero() {
-		s.shortSince = time.Now()
+	if s.shortageSince.IsZero() {
+		s.shortageSince = time.Now()
 	}
-	short := time.Since(s.shortSince)
+	shortFor := time.Since(s.shortageSince)
 	c.mu.Unlock()
 	c.releaseIfStopping()
 	switch {
 	case !isShortage(err):
 		c.halt(err)
 		return false
-	case short > retryFor:
+	case shortFor > maxRetryTime:
 		c.halt(&shortageError{err})
 		return false
 	}
-	c.pool.launcher.warnShort(err)
+	c.pool.launcher.warnShortage(err)
 	select {
-	case <-time.After(min(lastRetry, firstRetry+short/4)):
+	case <-time.After(min(maxRetryDelay, initialRetryDelay+shortFor/4)):
 		return true
 	case <-c.stop:
 		return false

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// read takes what the process says until it says no more, and returns why.
-func (s *slot[J]) read(sess *conn) error {
+// read handles the lines of the process until there are no more. It returns the error of the
+// last read, or nil after a protocol violation or the end of the only task.
+func (s *slot[J]) read(conn *conn) error {
 	for {
-		line, err := sess.next()
+		line, err := conn.next()
 		if errors.Is(err, errCorruptRing) {
 			s.c.mu.Lock()
 			s.protocolErr = err.Error()
@@ -26,20 +27,20 @@ func (s *slot[J]) read(sess *conn) error {
 	}
 }
 
-// take takes one line. It returns false where no more is to be read.
-func (s *slot[J]) onLine(line []byte, over bool) bool {
+// onLine handles one line. It returns false if no more lines are to be read.
+func (s *slot[J]) onLine(line []byte, truncated bool) bool {
 	c := s.c
 	c.mu.Lock()
 	expected := ""
-	if s.handed.len() > 0 {
-		expected = s.handed.first().task.ID
+	if s.sent.len() > 0 {
+		expected = s.sent.first().task.ID
 	}
 	c.mu.Unlock()
-	// Only this goroutine takes the first of handed out while a process runs, but
-	// for what is taken back, which cannot have been begun.
+	// Only this goroutine removes the first task of sent while the process runs, except for
+	// revoke, which removes only tasks that the process has not claimed.
 	var r reply
 	var err error
-	if over {
+	if truncated {
 		r, err = parseTruncated(line, expected)
 	} else {
 		r, err = parseReply(line, expected)
@@ -51,9 +52,9 @@ func (s *slot[J]) onLine(line []byte, over bool) bool {
 	switch {
 	case err != nil:
 	case !s.readyBy.IsZero():
-		err = errors.New("it came before the line that says \"ready\"")
+		err = errors.New("the first line must be \"ready\"")
 	case r.returned:
-		if s.handed.len() == 0 && len(s.revoked) > 0 && s.revoked[0] == r.id {
+		if s.sent.len() == 0 && len(s.revoked) > 0 && s.revoked[0] == r.id {
 			s.revoked = s.revoked[1:]
 			idle := len(s.revoked) == 0
 			s.revokedAt = time.Now() // each task has its own time limit
@@ -63,88 +64,88 @@ func (s *slot[J]) onLine(line []byte, over bool) bool {
 			}
 			return true
 		}
-		err = errors.New("no task with that id has been taken back")
-	case s.handed.len() == 0:
-		err = errors.New("no task is under way")
-	case r.id != s.handed.first().task.ID:
-		err = fmt.Errorf("it is of another task than %q, which is next", s.handed.first().task.ID)
+		err = errors.New("no revoked task with that id is to be returned next")
+	case s.sent.len() == 0:
+		err = errors.New("no task is running")
+	case r.id != s.sent.first().task.ID:
+		err = fmt.Errorf("the next reply must be for the task %q", s.sent.first().task.ID)
 	}
 	if err != nil {
-		s.protocolErr = fmt.Sprintf("the process spoke no task protocol: it sent %s: %v", quoteStart(line), err)
+		s.protocolErr = fmt.Sprintf("the process violated the task protocol: it sent %s: %v", quoteStart(line), err)
 		s.kill()
 		c.mu.Unlock()
 		return false
 	}
-	e := s.handed.pop()
+	e := s.sent.pop()
 	now := time.Now()
-	took := now.Sub(s.head)
-	s.head = now
+	took := now.Sub(s.headStartedAt)
+	s.headStartedAt = now
 	s.replies++
 	c.failures = 0
 	c.observe(took, len(e.task.Data)+64)
-	report := r.report(c.pool.opts.MaxResult)
-	if over {
-		report = tooLarge(c.pool.opts.MaxResult)
+	result := r.taskResult(c.pool.opts.MaxResult)
+	if truncated {
+		result = tooLarge(c.pool.opts.MaxResult)
 	}
-	report.Elapsed = took
+	result.Elapsed = took
 	if r.warning != "" {
 		if log := c.warnings.take(&c.pool.opts.Log, r.id, r.warning); log != nil {
 			defer log() // after mu is unlocked
 		}
 	}
-	if most := c.pool.opts.MaxRuntime; s.ending == 0 && took >= most && took < most+suspensionThreshold {
-		s.ending = TimedOut // the clock was about to say so
-		s.killLater(now)
+	if limit := c.pool.opts.MaxRuntime; s.stopReason == 0 && took >= limit && took < limit+suspensionThreshold {
+		s.stopReason = TimedOut // runTimers was about to set it
+		s.scheduleKill(now)
 		s.proc.Terminate(c.pool.opts.KillDelay)
 	}
 	switch {
-	case s.ending != 0: // it was told to stop before it had a result
-		report = TaskResult{Kind: s.ending, Elapsed: took}
+	case s.stopReason != 0: // the process was terminated before it sent the result
+		result = TaskResult{Kind: s.stopReason, Elapsed: took}
 	case c.pool.opts.MaxTasks == 1:
-		held := report // report itself would be on the heap for every task
-		s.finalReport = &held
-		s.handed.push(e) // until it has ended
-		s.killLater(now)
+		finalResult := result // result itself would be allocated on the heap for every task
+		s.finalResult = &finalResult
+		s.sent.push(e) // until the process has exited
+		s.scheduleKill(now)
 		c.mu.Unlock()
 		return true
 	}
-	if s.tasksRemaining == 0 && s.handed.len() == 0 {
-		s.killLater(now)
+	if s.tasksRemaining == 0 && s.sent.len() == 0 {
+		s.scheduleKill(now)
 	}
-	waits := s.pending.len() > 0 && s.handed.len() <= c.prefetchDepth()/2
-	hungry := s.demand() > 0
+	mustSend := s.pending.len() > 0 && s.sent.len() <= c.prefetchDepth()/2
+	hasDemand := s.demand() > 0
 	if c.closing || c.stopping {
 		s.retireIdle()
 	}
 	c.mu.Unlock()
-	report.Slot = s.index
-	c.finishJob(e, report)
-	if waits {
+	result.Slot = s.index
+	c.finishJob(e, result)
+	if mustSend {
 		s.sendPending()
 	}
-	if hungry {
+	if hasDemand {
 		c.requestSchedule()
 	}
 	return true
 }
 
-// overlong is the reply of a line that is too long to be read whole.
+// parseTruncated returns the reply that a line which exceeds the maximum length starts.
 func parseTruncated(start []byte, expected string) (reply, error) {
 	if !bytes.HasPrefix(start, replyStart) {
-		return reply{}, errors.New("it is not a reply, and exceeds the maximum length of one")
+		return reply{}, errors.New("the line is too long, and is not a JSON object")
 	}
 	return reply{id: expected}, nil
 }
 
-// becomeReady takes the process's first line.
+// onReady handles the first line of the process.
 func (s *slot[J]) onReady(r *readyLine) bool {
 	c := s.c
 	c.mu.Lock()
 	switch {
 	case s.readyBy.IsZero():
-		s.protocolErr = "the process spoke no task protocol: it said a second time that it is ready"
+		s.protocolErr = "the process violated the task protocol: it sent a second \"ready\""
 	case r.Version != ProtocolVersion:
-		s.protocolErr = fmt.Sprintf("the process speaks version %d of the task protocol, and ctworker version %d", r.Version, ProtocolVersion)
+		s.protocolErr = fmt.Sprintf("the process uses version %d of the task protocol, but this ctworker supports only version %d", r.Version, ProtocolVersion)
 	}
 	if s.protocolErr != "" {
 		s.kill()
@@ -152,8 +153,8 @@ func (s *slot[J]) onReady(r *readyLine) bool {
 		return false
 	}
 	s.readyBy = time.Time{}
-	s.ahead = r.Ahead && c.pool.claims()
-	s.conn.rings = r.Ring && s.conn.ring != nil
+	s.prefetches = r.Ahead && c.pool.usesPermits()
+	s.conn.ringActive = r.Ring && s.conn.ring != nil
 	if c.closing || c.stopping {
 		s.retireIdle()
 	}
@@ -163,8 +164,8 @@ func (s *slot[J]) onReady(r *readyLine) bool {
 	return true
 }
 
-// caughtUp goes on when the process has said of every task that was taken back
-// that it has not been run.
+// onRevoked is called when the process has returned all revoked tasks. The slot can be sent
+// tasks again.
 func (s *slot[J]) onRevoked() {
 	s.c.mu.Lock()
 	if s.c.closing || s.c.stopping {

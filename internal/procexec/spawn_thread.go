@@ -6,35 +6,35 @@ import (
 	"github.com/sourcegraph/conc/panics"
 )
 
-// thread runs functions on one operating-system thread that stays until close.
+// spawnThread runs functions on one operating-system thread that exists until close.
 //
-// Linux sends a parent-death signal when the THREAD that started a process
-// ends, not when the process does (prctl(2), PR_SET_PDEATHSIG). A goroutine may
-// run on any thread, and one that is locked to its thread takes the thread with
-// it when it returns, so processes are started from here and nowhere else.
+// Linux sends the parent-death signal when the thread that started a process ends, not when the
+// program does (prctl(2), PR_SET_PDEATHSIG). A goroutine may run on any thread, and one that is
+// locked to its thread ends the thread when it returns. So processes are started only from
+// here.
 //
-// A thread that is anyThread is whichever thread do is called on, for programs
-// whose threads all stay.
-type thread struct {
+// If anyThread is set, do runs functions on the thread of its caller. This is for programs
+// whose threads do not end.
+type spawnThread struct {
 	anyThread bool
-	calls     chan threadCall
+	calls     chan spawnCall
 	ended     chan struct{}
 }
 
-type threadCall struct {
+type spawnCall struct {
 	f    func()
 	done chan *panics.Recovered // receives the panic of f, or nil
 }
 
-func newThread(anyThread bool) *thread {
-	t := &thread{anyThread: anyThread, calls: make(chan threadCall), ended: make(chan struct{})}
+func newSpawnThread(anyThread bool) *spawnThread {
+	t := &spawnThread{anyThread: anyThread, calls: make(chan spawnCall), ended: make(chan struct{})}
 	if !anyThread {
 		go t.run()
 	}
 	return t
 }
 
-func (t *thread) run() {
+func (t *spawnThread) run() {
 	runtime.LockOSThread()
 	defer close(t.ended)
 	defer runtime.UnlockOSThread()
@@ -43,23 +43,24 @@ func (t *thread) run() {
 	}
 }
 
-// do runs f on the thread and waits for it. A panic in f is rethrown by do.
-func (t *thread) do(f func()) {
+// do runs f on the thread and waits for it. A panic in f is raised again in the caller's
+// goroutine.
+func (t *spawnThread) do(f func()) {
 	if t.anyThread {
-		runtime.LockOSThread() // a process that is traced has one thread as its tracer
+		runtime.LockOSThread() // the tracer of a process is one thread
 		defer runtime.UnlockOSThread()
 		f()
 		return
 	}
-	c := threadCall{f, make(chan *panics.Recovered, 1)}
+	c := spawnCall{f, make(chan *panics.Recovered, 1)}
 	t.calls <- c
 	if p := <-c.done; p != nil {
-		panic(p.Value) // in the calling goroutine, which may recover it
+		panic(p.Value) // the caller may recover it
 	}
 }
 
-// close ends the thread's goroutine. No do may be under way or follow.
-func (t *thread) close() {
+// close ends the thread. No call of do may be running or follow.
+func (t *spawnThread) close() {
 	if t.anyThread {
 		return
 	}

@@ -1,62 +1,62 @@
 package procexec
 
-// streams are one process's standard input, output and error, and the pipe for
-// its result. Whoever opened them finishes them.
-type streams struct {
-	stdout, stderr, told *pipeReader
-	finishInput          func()
-	// theirs are the process's ends, in the order of its descriptors, until
-	// handedOver.
-	theirs []int
+// stdio is the parent's side of the standard streams of one process, and of the pipe for its
+// result. The caller of openStdio calls finish.
+type stdio struct {
+	stdout, stderr, resultFD *pipeReader
+	closeInput               func()
+	// childFDs are the process's ends, in the order of their numbers in the process, until
+	// closeChildFDs.
+	childFDs []int
 }
 
-// openStreams opens the pipes for a task and puts the task into the first.
-func (c *Command) openStreams(task Task) (*streams, error) {
-	io := &streams{theirs: make([]int, 0, fdResult+1)}
-	fd, finish, err := stdinPipe(taskLine(task))
+// openStdio opens the pipes for a task, and writes the task to its standard input.
+func (c *Command) openStdio(task Task) (*stdio, error) {
+	std := &stdio{childFDs: make([]int, 0, fdResult+1)}
+	fd, finish, err := stdinPipe(stdinLine(task))
 	if err != nil {
 		return nil, err
 	}
-	io.finishInput = finish
-	io.theirs = append(io.theirs, fd)
+	std.closeInput = finish
+	std.childFDs = append(std.childFDs, fd)
 	for _, open := range []struct {
 		to    **pipeReader
 		limit int64
 		line  func([]byte, bool)
 	}{
-		{&io.stdout, c.opts.MaxResult, nil},
-		{&io.stderr, 0, func(line []byte, continued bool) { c.opts.Stderr(task, line, continued) }},
-		{&io.told, c.opts.MaxResult, nil},
+		{&std.stdout, c.opts.MaxResult, nil},
+		{&std.stderr, 0, func(line []byte, continued bool) { c.opts.Stderr(task, line, continued) }},
+		{&std.resultFD, c.opts.MaxResult, nil},
 	} {
-		if *open.to, fd, err = newCapture(open.limit, open.line); err != nil {
-			io.handedOver()
-			io.finish()
+		if *open.to, fd, err = newPipeReader(open.limit, open.line); err != nil {
+			std.closeChildFDs()
+			std.finish()
 			return nil, err
 		}
-		io.theirs = append(io.theirs, fd)
+		std.childFDs = append(std.childFDs, fd)
 	}
-	return io, nil
+	return std, nil
 }
 
-// handedOver closes the process's ends in this process.
-func (s *streams) handedOver() {
-	for _, fd := range s.theirs {
+// closeChildFDs closes the process's ends in this process.
+func (s *stdio) closeChildFDs() {
+	for _, fd := range s.childFDs {
 		closeFD(fd)
 	}
-	s.theirs = nil
+	s.childFDs = nil
 }
 
-// follow reads on as the process writes.
-func (s *streams) follow() {
-	for _, c := range []*pipeReader{s.stdout, s.stderr, s.told} {
-		c.follow()
+// startReading starts goroutines that read the output while the process runs.
+func (s *stdio) startReading() {
+	for _, c := range []*pipeReader{s.stdout, s.stderr, s.resultFD} {
+		c.start()
 	}
 }
 
-// finish takes what is left and releases everything. A second call does nothing.
-func (s *streams) finish() {
-	s.finishInput()
-	for _, c := range []*pipeReader{s.stdout, s.stderr, s.told} {
+// finish reads the remaining output and releases all resources. Further calls have no effect.
+func (s *stdio) finish() {
+	s.closeInput()
+	for _, c := range []*pipeReader{s.stdout, s.stderr, s.resultFD} {
 		if c != nil {
 			c.finish()
 		}

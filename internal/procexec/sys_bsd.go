@@ -19,11 +19,11 @@ const fionread = 0x4004667f
 // maxrssUnit is the unit of ru_maxrss: bytes on macOS (getrusage(2)).
 const maxrssUnit = 1
 
-// errNoMemoryLimit says that RLIMIT_AS of another process cannot be set here.
-var errNoMemoryLimit = errors.New("a limit on a task's memory needs Linux")
+// errNoMemoryLimit is returned because RLIMIT_AS of another process cannot be set here.
+var errNoMemoryLimit = errors.New("a memory limit for tasks needs Linux")
 
-// start starts the process. There is no parent-death signal here: the guard
-// alone ends the tasks of an engine that was killed.
+// start starts the process. There is no parent-death signal here: only the guard kills the
+// tasks of a worker that was killed.
 func (p *Process) start(spec *Spec, env []string) error {
 	if spec.MemoryLimit > 0 {
 		return errNoMemoryLimit
@@ -41,21 +41,21 @@ func (p *Process) start(spec *Spec, env []string) error {
 	return nil
 }
 
-// awaitExitBriefly cannot wait briefly here.
-func (p *Process) awaitExitBriefly(time.Duration) bool { return false }
+// pollExit returns false: a short wait is not implemented here.
+func (p *Process) pollExit(time.Duration) bool { return false }
 
-// awaitExit returns when the process has ended, and leaves it to be reaped.
+// awaitExit waits until the process has exited, and does not reap it.
 func (p *Process) awaitExit() {
-	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
 		if p.awaitExitEvent() {
 			return
 		}
-		<-time.After(delay) // to return now would have a running task killed
+		<-time.After(delay) // the caller would kill a running task if awaitExit returned now
 	}
 }
 
-// awaitExitEvent reports whether the process has ended, or false if the system
-// is short of what it takes to wait for that.
+// awaitExitEvent reports whether the process has exited. It returns false if the machine is
+// short of the resources for waiting.
 func (p *Process) awaitExitEvent() bool {
 	kq, err := unix.Kqueue()
 	if err != nil {
@@ -72,16 +72,16 @@ func (p *Process) awaitExitEvent() bool {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.ENOMEM):
 			return false
-		default: // it has ended; ESRCH: a while ago
+		default: // it has exited; ESRCH: before the call
 			return true
 		}
 	}
 }
 
-// isZombie cannot tell here.
+// isZombie returns false: the state of a process is not available here.
 func isZombie(int) bool { return false }
 
-// awaitGroup cannot tell here who is in a group.
+// awaitGroup returns immediately: the members of a group are not available here.
 func awaitGroup(int, time.Time) {}
 
 // checkProc returns nil: newOrphans already reports that orphans cannot be found here.
@@ -107,11 +107,11 @@ func isSibling(int) bool { return true }
 // awaitPid sleeps for up to 10 ms, as it cannot wait for the exit of a process here.
 func awaitPid(_ int, timeout time.Duration) { <-time.After(min(timeout, 10*time.Millisecond)) }
 
-// killMarked can read no other process's environment here.
+// killMarked does nothing: the environment of another process is not available here.
 func killMarked(string) int { return 0 }
 
-// killStale can read no other process's environment here.
-func killStale(string, func(int64) bool) {}
+// killOrphaned does nothing: the environment of another process is not available here.
+func killOrphaned(string, func(int64) bool) {}
 
 // sharedMemory returns a file of size bytes without a name.
 func sharedMemory(name string, size int64) (*os.File, error) {
@@ -137,7 +137,7 @@ func pipe2(p []int) error {
 	return nil
 }
 
-// unixPair returns two connected stream sockets that no other process inherits.
+// unixPair returns a pair of connected stream sockets with the close-on-exec flag set.
 func unixPair() ([2]int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fionread is the ioctl request for the number of bytes that can be read.
+// fionread is the ioctl request FIONREAD: the number of bytes that can be read.
 const fionread = unix.TIOCINQ
 
 // maxrssUnit is the unit of ru_maxrss: kibibytes (getrusage(2)).
 const maxrssUnit = 1024
 
-// start starts the process. It runs on the Launcher's thread.
+// start starts the process. It runs on the Launcher's spawnThread.
 func (p *Process) start(spec *Spec, env []string) error {
 	pidfd := -1
 	attr := &syscall.ProcAttr{
@@ -25,14 +25,14 @@ func (p *Process) start(spec *Spec, env []string) error {
 		Files: spec.Files,
 		Sys: &syscall.SysProcAttr{
 			Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd,
-			// A limit counts from the first instruction and for each child:
-			// a traced process stops where its program would begin.
+			// The limit must apply to the first instruction and to each child:
+			// a traced process stops before its program begins.
 			Ptrace: spec.MemoryLimit > 0,
 		},
 	}
 	pid, _, err := syscall.StartProcess(spec.Path, spec.Args, attr)
 	if attr.Sys.Ptrace && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS)) {
-		// Tracing is forbidden here, so the limit comes an instant late.
+		// Tracing is forbidden here, so the limit is set shortly after the start.
 		attr.Sys.Ptrace = false
 		pid, _, err = syscall.StartProcess(spec.Path, spec.Args, attr)
 	}
@@ -45,15 +45,15 @@ func (p *Process) start(spec *Spec, env []string) error {
 		if err := limitMemory(pid, uint64(spec.MemoryLimit), attr.Sys.Ptrace); err != nil {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
 			p.awaitExit()
-			p.collect()
+			p.reapZombie()
 			return fmt.Errorf("limit memory: %w", err)
 		}
 	}
 	return nil
 }
 
-// limitMemory bounds the address space of a process that has just been started.
-// A stopped one is let go.
+// limitMemory limits the address space of a process that has just been started. A stopped
+// process is continued.
 func limitMemory(pid int, bytes uint64, stopped bool) error {
 	if stopped {
 		waitid(unix.P_PID, pid, unix.WEXITED|unix.WSTOPPED)
@@ -63,14 +63,14 @@ func limitMemory(pid int, bytes uint64, stopped bool) error {
 		err = errors.Join(err, unix.PtraceDetach(pid))
 	}
 	if errors.Is(err, unix.ESRCH) {
-		return nil // it has been killed meanwhile
+		return nil // the process was killed in the meantime
 	}
 	return err
 }
 
-// awaitExitBriefly reports whether the process ends within d. It blocks a thread,
-// which is what wakes up fastest, so few may do it at a time.
-func (p *Process) awaitExitBriefly(d time.Duration) bool {
+// pollExit reports whether the process exits within d. It blocks a thread, because a blocked
+// thread wakes up fastest; so the number of concurrent calls must be limited.
+func (p *Process) pollExit(d time.Duration) bool {
 	if p.pidfd < 0 {
 		return false
 	}
@@ -78,13 +78,13 @@ func (p *Process) awaitExitBriefly(d time.Duration) bool {
 	return n == 1 && err == nil
 }
 
-// awaitExit returns when the process has ended, and leaves it to be reaped.
+// awaitExit waits until the process has exited, and does not reap it.
 func (p *Process) awaitExit() {
-	// A descriptor that does not block is waited for by the runtime's poller;
-	// one that does would take up a thread for each process.
+	// The runtime's poller waits for a non-blocking descriptor. A blocking one
+	// would occupy a thread per process.
 	if p.pidfd >= 0 && unix.SetNonblock(p.pidfd, true) == nil {
 		f := os.NewFile(uintptr(p.pidfd), "pidfd")
-		p.pidfd = -1 // it is f's now
+		p.pidfd = -1 // f owns it now
 		defer func() { _ = f.Close() }()
 		conn, err := f.SyscallConn()
 		if err == nil {
@@ -99,10 +99,10 @@ func (p *Process) awaitExit() {
 	waitid(unix.P_PID, p.Pid(), unix.WEXITED) // no pidfd (Linux before 5.4): wait on a thread
 }
 
-// isZombie reports whether a child has ended and not been reaped.
+// isZombie reports whether a child process has exited and not been reaped.
 func isZombie(pid int) bool { return waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG) }
 
-// awaitGroup returns when no process of the group lives, or at until.
+// awaitGroup waits until no process of the group is alive, for at most until the time until.
 func awaitGroup(pgid int, until time.Time) {
 	for time.Now().Before(until) {
 		alive := 0
@@ -118,8 +118,8 @@ func awaitGroup(pgid int, until time.Time) {
 	}
 }
 
-// waitid waits for what flags say of the process, and leaves it to be waited
-// for. It reports whether that has happened, or never will.
+// waitid waits for the state change of a process that flags specify, without reaping the
+// process. It reports whether the change has happened, or can never happen.
 func waitid(idType, id, flags int) bool {
 	for {
 		var info unix.Siginfo
@@ -138,7 +138,7 @@ func waitid(idType, id, flags int) bool {
 
 func pipe2(p []int) error { return syscall.Pipe2(p, syscall.O_CLOEXEC) }
 
-// unixPair returns two connected stream sockets that no other process inherits.
+// unixPair returns a pair of connected stream sockets with the close-on-exec flag set.
 func unixPair() ([2]int, error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	return fds, os.NewSyscallError("socketpair", err)

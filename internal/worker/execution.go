@@ -51,7 +51,7 @@ func (w *Worker) openForkServer() error {
 	if cfg.Isolation == config.IsolationSpawn && len(forkServer.Hello.Argv) == 0 {
 		return &ConfigError{errors.New("--isolation spawn starts the program again for each task, which is impossible for a program read from standard input; save it in a file")}
 	}
-	err := forkServer.Begin(procexec.ForkServerConfig{
+	err := forkServer.Start(procexec.ForkServerConfig{
 		Launcher: w.launcher, KillDelay: cfg.KillDelay,
 		Worker: cfg.WorkerData(), Slots: cfg.NumSimultaneousTasks, Isolation: cfg.Isolation,
 		MaxResult: cfg.MaxResultSize, MemoryLimit: cfg.MaxMemoryAllowedPerTask,

@@ -39,13 +39,13 @@ func (s *forkServerSource) Receive(ctx context.Context, limit int) ([]*pipeline.
 	// reason. Closing the pipe stops a source that is still writing.
 	_ = s.pipe.Close()
 	select {
-	case <-s.forkServer.SourceOver():
+	case <-s.forkServer.SourceDone():
 		s.err = err
 		if sourceErr := s.forkServer.SourceError(); sourceErr != nil {
 			s.err = fmt.Errorf("task source failed: %w", sourceErr)
 		}
-	case <-s.forkServer.Lost():
-		s.err = s.forkServer.LostError()
+	case <-s.forkServer.Exited():
+		s.err = s.forkServer.ExitError()
 	case <-ctx.Done():
 		if len(ds) > 0 {
 			return ds, nil
@@ -59,7 +59,7 @@ func (s *forkServerSource) Receive(ctx context.Context, limit int) ([]*pipeline.
 // source has ended, even if a process left behind by the source still holds the pipe open.
 type sourcePipe struct {
 	*os.File
-	sourceDone <-chan struct{} // the fork server's SourceOver
+	sourceDone <-chan struct{} // the fork server's SourceDone
 	close      sync.Once
 	closed     chan struct{}
 	ended      chan struct{} // closed when the goroutine that waits for sourceDone has ended
@@ -71,7 +71,7 @@ func openSourcePipe(forkServer *procexec.ForkServer, from *procexec.ForkServerSo
 		return nil, fmt.Errorf("file descriptor %d of the task source: %w", from.StreamFD, err)
 	}
 	p := &sourcePipe{
-		File: os.NewFile(uintptr(from.StreamFD), from.Name), sourceDone: forkServer.SourceOver(),
+		File: os.NewFile(uintptr(from.StreamFD), from.Name), sourceDone: forkServer.SourceDone(),
 		closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go func() {

@@ -263,9 +263,9 @@ func (w *Worker) killWhenForkServerExits(forkServer *procexec.ForkServer) {
 	go func() {
 		defer close(done)
 		select {
-		case <-forkServer.Lost():
-			w.run.Fail(forkServer.LostError())
-			w.run.Kill(forkServer.LostError())
+		case <-forkServer.Exited():
+			w.run.Fail(forkServer.ExitError())
+			w.run.Kill(forkServer.ExitError())
 		case <-stop:
 		}
 	}()

@@ -260,7 +260,7 @@ def test_the_fork_server_is_killed(lab: Lab, wait_gone: Callable[[int], None]) -
     for isolation in ("fork", "reuse") * rounds:
         done = lab.over(program, list(range(20)), "-j", "4", "--isolation", isolation)
         assert done.code == 1
-        assert "the program that the tasks belong to has ended" in done.err
+        assert "the program that started ctworker has ended" in done.err
         # Nobody is told that the tasks which died with it had exited.
         assert set(done.types()) <= {"task_completed", "fatal_exception"}
         assert done.events[-1]["event_type"] == "fatal_exception"

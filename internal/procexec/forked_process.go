@@ -1,0 +1,89 @@
+package procexec
+
+import (
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// forkedProcess is a process that the fork server has forked, or is about to fork.
+type forkedProcess struct {
+	server     *ForkServer
+	launcher   *Launcher
+	id         int64
+	tableIndex int          // entry in the guard's table of process groups
+	pid        atomic.Int64 // 0 until the fork server has reported it
+	grace      atomic.Int64 // nanoseconds for which the other processes of the group may outlive the leader
+
+	done           chan struct{}
+	exit           Exit  // valid once done is closed
+	err            error // why the process could not be forked; valid once done is closed
+	forkServerDied bool  // the fork server exited before the process did; valid once done is closed
+}
+
+// fork requests a process and does not wait for it, so that its task can be sent in the
+// meantime.
+func (h *ForkServer) fork(l *Launcher, slotIndex, tableIndex, socket, permitsFD int) (*forkedProcess, error) {
+	id, marker := l.nextEnvMarker()
+	f := &forkedProcess{server: h, launcher: l, id: id, tableIndex: tableIndex, done: make(chan struct{})}
+	h.mu.Lock()
+	if h.exited {
+		h.mu.Unlock()
+		return nil, h.ExitError()
+	}
+	h.live[id] = f
+	h.mu.Unlock()
+	fds := []int{socket}
+	if permitsFD >= 0 {
+		fds = append(fds, permitsFD)
+	}
+	line := make([]byte, 0, 128)
+	line = append(line, `{"fork":`...)
+	line = strconv.AppendInt(line, id, 10)
+	line = append(line, `,"slot":`...)
+	line = strconv.AppendInt(line, int64(slotIndex), 10)
+	line = append(line, `,"last":`...)
+	line = strconv.AppendBool(line, permitsFD < 0)
+	line = append(line, `,"mark":"`...)
+	line = append(line, marker...)
+	line = append(line, "\"}\n"...)
+	if err := h.sendLine(line, fds...); err != nil {
+		if h.find(id, true) != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (f *forkedProcess) Pid() int              { return int(f.pid.Load()) }
+func (f *forkedProcess) Done() <-chan struct{} { return f.done }
+func (f *forkedProcess) Exit() Exit            { <-f.done; return f.exit }
+
+// diedWithForkServer reports whether the process was killed because the fork server exited. It
+// waits for the process.
+func (f *forkedProcess) diedWithForkServer() bool { <-f.done; return f.forkServerDied }
+
+// startError returns why the process could not be forked, or nil. It waits for the process.
+func (f *forkedProcess) startError() error { <-f.done; return f.err }
+
+func (f *forkedProcess) Terminate(grace time.Duration) {
+	f.grace.Store(int64(grace))
+	f.signal(syscall.SIGTERM)
+}
+
+func (f *forkedProcess) Kill() { f.signal(syscall.SIGKILL) }
+
+// signal makes the fork server send sig, because only the fork server knows whether the pid is
+// still that of its child. It does not block, so it may be called with a lock held.
+func (f *forkedProcess) signal(sig syscall.Signal) {
+	go func() { _ = f.server.send(map[string]any{"signal": f.id, "sig": int(sig)}) }()
+}
+
+// lingerAndReap waits until the other processes of a terminated leader's group have exited or
+// the grace period is over, as Process.Terminate does. Then it makes the fork server kill the
+// group and reap the leader.
+func (f *forkedProcess) lingerAndReap() {
+	awaitGroup(f.Pid(), time.Now().Add(time.Duration(f.grace.Load())))
+	_ = f.server.send(map[string]any{"reap": f.id})
+}

@@ -1,0 +1,61 @@
+package procexec
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
+)
+
+// Handshake is the first message from the fork server.
+type Handshake struct {
+	Version int    `json:"version"`
+	SDK     string `json:"sdk"`
+	// Argv starts the program again. It is empty if the program was read from standard input.
+	Argv []string `json:"argv"`
+	// Program is the program's name in messages.
+	Program string `json:"program"`
+	// Ahead is true if forked processes prefetch tasks.
+	Ahead bool `json:"ahead"`
+	// Source is the program's task source; nil means that the settings specify the source.
+	Source *ForkServerSource `json:"source"`
+}
+
+// ForkServerSource is the task source of a fork server: a file, or a pipe that this process has
+// inherited.
+type ForkServerSource struct {
+	File     string `json:"file"`
+	StreamFD int    `json:"stream_fd"`
+	Name     string `json:"name"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Names and arguments may contain invalid UTF-8.
+func (h *Handshake) UnmarshalJSON(b []byte) error {
+	type plain Handshake
+	var names struct {
+		Argv    []rawjson.FileName `json:"argv"`
+		Program rawjson.FileName   `json:"program"`
+	}
+	if err := errors.Join(json.Unmarshal(b, (*plain)(h)), json.Unmarshal(b, &names)); err != nil {
+		return err
+	}
+	h.Program = string(names.Program)
+	for i, arg := range names.Argv {
+		h.Argv[i] = string(arg)
+	}
+	return nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Names may contain invalid UTF-8.
+func (s *ForkServerSource) UnmarshalJSON(b []byte) error {
+	type plain ForkServerSource
+	var names struct {
+		File rawjson.FileName `json:"file"`
+		Name rawjson.FileName `json:"name"`
+	}
+	if err := errors.Join(json.Unmarshal(b, (*plain)(s)), json.Unmarshal(b, &names)); err != nil {
+		return err
+	}
+	s.File, s.Name = string(names.File), string(names.Name)
+	return nil
+}

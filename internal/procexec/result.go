@@ -1,0 +1,143 @@
+package procexec
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/utf8cut"
+)
+
+// A Task is one task as a process receives it.
+type Task struct {
+	ID string
+	// Data is raw JSON.
+	Data []byte
+	// Attempt counts from 1, Slot from 0.
+	Attempt, Slot int
+}
+
+// ExitKind is how the execution of a task ended.
+type ExitKind uint8
+
+// The values of ExitKind. The zero value is invalid.
+const (
+	// Completed: the task returned a result.
+	Completed ExitKind = iota + 1
+	// Failed: the task raised an exception, or its result is invalid; see TaskResult.Exception.
+	Failed
+	// TimedOut: the task was killed because it exceeded MaxRuntime.
+	TimedOut
+	// Exited: the process exited without a result; see TaskResult.ExitCode.
+	Exited
+	// Interrupted: the task was terminated because of StopSignals.Terminate or
+	// StopSignals.Kill.
+	Interrupted
+	// LeaseLost: the task was killed because its lease was lost.
+	LeaseLost
+)
+
+// A TaskResult is the result of the execution of a task.
+type TaskResult struct {
+	Kind ExitKind
+	// RetryRequested and Result (one JSON value), or RawResult (if the result is not UTF-8),
+	// are set if Kind is Completed.
+	RetryRequested bool
+	Result         []byte
+	RawResult      []byte
+	// Exception is the exception's text. It is set if Kind is Failed.
+	Exception string
+	// Permanent may be set if Kind is Failed. It means that the process has reported that
+	// another attempt would fail as well.
+	Permanent bool
+	// ExitCode is set if Kind is Exited: the exit code, or minus the number of the signal that
+	// killed the process.
+	ExitCode int
+	// Slot is the slot of a Pool that ran the task.
+	Slot int
+	// Elapsed is the time from before the process was started until it was reaped. In a Pool
+	// whose processes run several tasks, it is the time until the reply.
+	Elapsed time.Duration
+	// CPU and PeakMemory are those of the process; see Exit.
+	CPU        time.Duration
+	PeakMemory int64
+}
+
+// exTempFail is the exit code with which a command requests a retry (EX_TEMPFAIL of
+// sysexits(3)).
+const exTempFail = 75
+
+// resultObject is the JSON object that a command may write to the descriptor
+// CTWORKER_RESULT_FD.
+type resultObject struct {
+	Retry     *bool           `json:"retry"`
+	Result    json.RawMessage `json:"result"`
+	Exception *rawjson.String `json:"exception"`
+}
+
+// commandResult returns the result of a command that exited on its own.
+func commandResult(exit Exit, stdout, resultFD *pipeReader) TaskResult {
+	if exit.Code != 0 && exit.Code != exTempFail {
+		return TaskResult{Kind: Exited, ExitCode: exit.Code}
+	}
+	r := TaskResult{Kind: Completed, RetryRequested: exit.Code == exTempFail}
+	if len(resultFD.buf) > 0 {
+		var object resultObject
+		if resultFD.truncated {
+			return failed("the task wrote more than %d bytes to the descriptor CTWORKER_RESULT_FD: raise --max-result-size, or write the result to a file and return its name", resultFD.limit)
+		}
+		if err := json.Unmarshal(resultFD.buf, &object); err != nil || !utf8.Valid(resultFD.buf) || bytes.TrimSpace(resultFD.buf)[0] != '{' {
+			return failed("the task wrote %s to the descriptor CTWORKER_RESULT_FD instead of one JSON object with \"retry\" and \"result\": %s",
+				quoteStart(resultFD.buf), objectFault(resultFD.buf, &object))
+		}
+		if object.Exception != nil {
+			return failed("%s", string(*object.Exception))
+		}
+		if object.Retry != nil {
+			r.RetryRequested = *object.Retry
+		}
+		if len(object.Result) > 0 {
+			r.Result = object.Result
+			return r
+		}
+	}
+	if stdout.truncated {
+		return failed("result exceeds %d bytes: the command wrote more to its standard output; raise --max-result-size, or write the result to a file and print its name", stdout.limit)
+	}
+	r.Result, r.RawResult = parseOutput(stdout.buf)
+	return r
+}
+
+// failed returns a TaskResult of kind Failed.
+func failed(format string, args ...any) TaskResult {
+	return TaskResult{Kind: Failed, Exception: fmt.Sprintf(format, args...)}
+}
+
+// parseOutput converts the standard output of a command to a result: a JSON object unchanged,
+// other text as a string without its last newline, and anything that is not UTF-8 as raw bytes.
+func parseOutput(out []byte) (value, raw []byte) {
+	if !utf8.Valid(out) {
+		return nil, out
+	}
+	trimmed := bytes.TrimSpace(out)
+	if len(trimmed) > 0 && trimmed[0] == '{' && rawjson.IsValid(trimmed) {
+		return trimmed, nil
+	}
+	text, cut := bytes.CutSuffix(out, []byte("\n"))
+	if cut {
+		text = bytes.TrimSuffix(text, []byte("\r"))
+	}
+	return rawjson.AppendQuote(nil, text), nil
+}
+
+// quoteStart quotes the first bytes of b for an error message.
+func quoteStart(b []byte) string {
+	const most = 200
+	if start := utf8cut.Start(b, most); len(start) < len(b) {
+		return fmt.Sprintf("%q and %d more bytes", start, len(b)-len(start))
+	}
+	return fmt.Sprintf("%q", b)
+}
