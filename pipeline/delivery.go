@@ -295,9 +295,9 @@ func isSourceResponse(err error) bool {
 // if the lease never expires.
 func (d *Delivery) ExpiresAt() time.Time { return d.lease.ExpiresAt() }
 
-// RemainingLease returns the remaining time of the lease. It includes time in which the
-// machine is suspended. The result is 0 or negative if the lease has expired, and the
-// maximum duration if it never expires.
+// RemainingLease returns the remaining time of the lease. Time for which the machine was
+// suspended counts as elapsed. The result is 0 or negative if the lease has expired, and
+// the maximum duration if it never expires.
 func (d *Delivery) RemainingLease() time.Duration {
 	if !d.leased {
 		return math.MaxInt64

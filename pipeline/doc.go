@@ -18,12 +18,12 @@
 // while the lease on its task is known to hold (see Delivery.Held). Once a lease has expired,
 // the run sends no request for it to the source.
 //
-// A Source is asked only for deliveries that can start soon: at most Options.Slots plus
+// The run requests only as many deliveries as can start soon: at most Options.Slots plus
 // Options.Prefetch deliveries wait for a slot or run.
 //
 // # Shutdown
 //
-// Five contexts control a run (see Phases). They end in this order, marked by ■:
+// Five contexts control a run (see Phases). They end in this order; ■ marks the end of each:
 //
 //	Stop()     ├─ GracePeriod ─┼─ KillDelay ─┼─ up to 5 s ─┤
 //	Fetch      ■ release what has not started│             │

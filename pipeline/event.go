@@ -121,8 +121,8 @@ type second struct {
 	text string
 }
 
-// AppendJSON appends the event as one JSON object without a line break, and
-// returns the extended buffer.
+// AppendJSON appends the event as one JSON object without a line break, and returns the
+// extended buffer.
 func (e *Event) AppendJSON(b []byte) []byte {
 	b = append(b, `{"timestamp":"`...)
 	b = appendTime(b, e.Time)
@@ -259,7 +259,7 @@ func (e *Event) appendTask(b []byte) []byte {
 	return b
 }
 
-// appendSeconds appends d in seconds with microseconds.
+// appendSeconds appends d in seconds, rounded to microseconds.
 func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, d.Round(time.Microsecond).Seconds(), 'f', -1, 64)
 }

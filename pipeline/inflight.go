@@ -99,14 +99,14 @@ func (l *inFlight) addCredits(n int) {
 	}
 }
 
-// resize adds by credits, or removes -by credits if by is negative.
-func (l *inFlight) resize(by int) {
+// resize adds n credits, or removes -n credits if n is negative.
+func (l *inFlight) resize(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if by > 0 {
-		l.addCredits(by)
+	if n > 0 {
+		l.addCredits(n)
 	} else {
-		l.credits += by
+		l.credits += n
 	}
 }
 

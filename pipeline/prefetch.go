@@ -23,7 +23,7 @@ const maxPrefetch = 1024
 const minSamples = 8
 
 // SetPrefetch changes Options.Prefetch to n, but not below its initial value. The stage
-// that executes tasks calls it, because only that stage can tell how many tasks per slot
+// that executes tasks calls it, because only that stage knows how many tasks per slot
 // are useful. Tasks that have been prefetched already are kept. SetPrefetch does nothing if
 // the source is shared, because then the Run decides.
 func (r *Run) SetPrefetch(n int) {

@@ -20,13 +20,13 @@ type Options struct {
 	// need not wait for the source. Leave it 0 if other workers consume the same source and
 	// tasks are long. Defaults to 0.
 	Prefetch int
-	// SharedSource reports that other workers consume the same source. Then the Run adjusts
-	// the prefetch itself: to at most one second's worth of tasks once tasks have proved to
-	// be short, and to Prefetch otherwise.
+	// SharedSource reports that other workers consume the same source. Then the Run sets
+	// the prefetch itself: one second's worth of tasks if tasks have proved to be short,
+	// and Prefetch otherwise.
 	SharedSource bool
 	// FetchBatchSize is the number of deliveries that the source can return for the price
-	// of one request, such as 10 for SQS. If enough fetched tasks wait for a slot, the Run
-	// does not request fewer. Defaults to 1.
+	// of one request, such as 10 for SQS. While enough prefetched tasks keep the slots
+	// busy, the Run requests at least that many. Defaults to 1.
 	FetchBatchSize int
 	// MaxDeliveries is the maximum number of deliveries to fetch, including those that a
 	// stage skips. The Run never requests more, so no request is in flight after the last
@@ -192,8 +192,8 @@ func (r *Run) StopCause() error {
 }
 
 // buffer returns the capacity of the channel between two stages. It is large enough that
-// stages rarely block on each other. Credits limit the number of items before the
-// execution. After it, this capacity does, for example if the sink is unreachable.
+// stages rarely block on each other. The number of items is limited by credits before the
+// execution, and by this capacity after it, for example while the sink is unreachable.
 func (r *Run) buffer() int {
 	if r.opts.SharedSource {
 		return 32
@@ -240,8 +240,8 @@ func (d *Delivery) ReleaseAsync() {
 	d.inFlight.releaseAsync(d)
 }
 
-// releaseAsync implements Delivery.ReleaseAsync. Only stages call it, so Wait cannot have
-// finished waiting for reporting.
+// releaseAsync implements Delivery.ReleaseAsync. Only stages call it, so the wait for the
+// group reporting has not ended.
 func (r *Run) releaseAsync(d *Delivery) {
 	release := func() {
 		if err := recovered(func() error { return d.Release(r.phases.Settle, 0) }); err != nil {

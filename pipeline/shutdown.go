@@ -93,8 +93,8 @@ func (r *Run) Kill(cause error) {
 // Wait waits for the end of the run. It returns the error of Fail and those of the stages,
 // or nil. Ending the run with Stop, StopFetching or Kill is not an error. Call Wait once,
 // after adding the last stage. When Wait returns, every delivery has been settled, the
-// source is closed, and every stage has returned. Exceptions are returned as a
-// ShutdownTimeoutError; after Kill, that error is logged instead.
+// source is closed, and every stage has returned. If the time limits were too short for
+// that, Wait returns a ShutdownTimeoutError; after Kill, it logs that error instead.
 //
 // Phases.Close remains open after Wait, for resources that the caller closes, such as a
 // sink.
@@ -291,8 +291,8 @@ func (r *Run) timeoutError() error {
 }
 
 // Unsettled returns the number of tasks that were not settled within the time limit. Their
-// outcomes may be lost, and they become available when their leases expire. It is valid after
-// Wait has returned.
+// outcomes may be lost, and the tasks become available when their leases expire. It is
+// valid after Wait has returned.
 func (r *Run) Unsettled() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

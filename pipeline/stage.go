@@ -299,7 +299,7 @@ func positionOf[T Item]() position {
 	return position(ok)
 }
 
-// position is the side of the execution on which a stage is.
+// position is the position of a stage relative to the execution.
 type position bool
 
 const (

@@ -99,13 +99,13 @@ func BenchmarkSettle(b *testing.B) {
 	}{{"file", nil, 1}, {"queue", queueLease{time.Now().Add(time.Hour)}, 64}} {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
-			var tally stages.Stats
+			var counted stages.Stats
 			in := feed(b, bench.lease, finished)
 			b.ResetTimer()
-			if err := stages.ClassifyAndSettle(nullSink{}, stages.RetryOptions{}, stages.SettleOptions{Tally: &tally, MaxConcurrentWrites: bench.parallel})(b.Context(), in); err != nil {
+			if err := stages.ClassifyAndSettle(nullSink{}, stages.RetryOptions{}, stages.SettleOptions{Stats: &counted, MaxConcurrentWrites: bench.parallel})(b.Context(), in); err != nil {
 				b.Fatal(err)
 			}
-			if n := tally.Counts().Completed; n != int64(b.N) {
+			if n := counted.Counts().Completed; n != int64(b.N) {
 				b.Fatalf("%d of %d tasks", n, b.N)
 			}
 		})

@@ -46,7 +46,7 @@ func TestExactCounts(t *testing.T) {
 	}
 	work := func(n int) (*recorder, stages.Counts) {
 		rec := &recorder{}
-		var tally stages.Stats
+		var counted stages.Stats
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 256, Prefetch: 64})
 		l, err := procexec.NewLauncher(procexec.Options{Slots: 256, Guard: []string{guard}, Subreaper: true})
 		if err != nil {
@@ -60,14 +60,14 @@ func TestExactCounts(t *testing.T) {
 		}
 		results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: n}), "execute", stages.Execute(r, stages.Command(c)))
 		decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{OnTimeout: true}))
-		pipeline.To(decisions, "settle", stages.Settle(sink{rec: rec}, stages.SettleOptions{Tally: &tally}))
+		pipeline.To(decisions, "settle", stages.Settle(sink{rec: rec}, stages.SettleOptions{Stats: &counted}))
 		if err := r.Wait(); err != nil {
 			t.Error(err)
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
-		return rec, tally.Counts()
+		return rec, counted.Counts()
 	}
 	work(6) // makes the runtime open what it opens only once
 	before := countResources(t)

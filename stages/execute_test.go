@@ -199,7 +199,7 @@ func TestRunnerFunc(t *testing.T) {
 		name      string
 		f         func(ctx context.Context) result
 		terminate bool // the Terminate phase ends while it runs
-		loseLease bool // the lease is lost while it runs
+		leaseLost bool // the lease is lost while it runs
 		want      pipeline.Outcome
 		cause     error // cause of the function's context
 	}{
@@ -209,8 +209,8 @@ func TestRunnerFunc(t *testing.T) {
 		{name: "a panic", f: func(context.Context) result { panic("panic value") }, want: pipeline.Outcome{Kind: pipeline.Exception, Exception: "panic value"}},
 		{name: "interrupted", terminate: true, f: wait, want: pipeline.Outcome{Kind: pipeline.Interrupted}, cause: errBoom},
 		{name: "completed after the Terminate phase", terminate: true, f: func(ctx context.Context) result { <-ctx.Done(); return result{json: "1"} }, want: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte("1")}, cause: errBoom},
-		{name: "lease lost", loseLease: true, f: wait, want: pipeline.Outcome{Kind: pipeline.LeaseLost}, cause: pipeline.ErrLeaseLost},
-		{name: "completed after the lease was lost", loseLease: true, f: func(ctx context.Context) result { <-ctx.Done(); return result{json: "1"} }, want: pipeline.Outcome{Kind: pipeline.LeaseLost}, cause: pipeline.ErrLeaseLost},
+		{name: "lease lost", leaseLost: true, f: wait, want: pipeline.Outcome{Kind: pipeline.LeaseLost}, cause: pipeline.ErrLeaseLost},
+		{name: "completed after the lease was lost", leaseLost: true, f: func(ctx context.Context) result { <-ctx.Done(); return result{json: "1"} }, want: pipeline.Outcome{Kind: pipeline.LeaseLost}, cause: pipeline.ErrLeaseLost},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -224,7 +224,7 @@ func TestRunnerFunc(t *testing.T) {
 				if tc.terminate {
 					endTerminate(errBoom)
 				}
-				if tc.loseLease {
+				if tc.leaseLost {
 					d.MarkLeaseLost(errors.New("gone"))
 				}
 				res := tc.f(ctx)

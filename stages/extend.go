@@ -56,7 +56,7 @@ type Extender struct {
 
 	mu        sync.Mutex
 	closed    bool
-	refused   time.Time // since when extensions are refused; zero if they are not
+	refused   time.Time // when extensions began to be refused; zero if they are not
 	refusal   error     // last refusal; nil if extensions are not refused
 	reported  bool      // OnPermanentError has been called
 	extending sync.WaitGroup
@@ -215,8 +215,9 @@ func (k *trackedLease) extendDelay() time.Duration {
 	return max(time.Duration((0.4+0.2*rand.Float64())*float64(k.d.RemainingLease())), 0)
 }
 
-// initialRetryDelay is the delay after the first failed extension. It doubles with each
-// failure, but never exceeds a quarter of the remaining lease.
+// initialRetryDelay is the average delay after the first failed extension. The delay
+// doubles with each further failure, up to a quarter of the remaining lease. Jitter changes
+// it by up to half.
 const initialRetryDelay = 250 * time.Millisecond
 
 func (k *trackedLease) retryDelay() time.Duration {

@@ -78,12 +78,12 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 			}
 			return nil
 		}}
-		var tally stages.Stats
+		var counted stages.Stats
 
 		tasks := pipeline.Via(pipeline.From(r, "source", src), "skip/limit", stages.SkipLimit(skip, limit))
 		results := pipeline.Via(tasks, "execute", stages.Execute(r, run))
 		decisions := pipeline.Via(results, "classify", stages.Classify(opts))
-		pipeline.To(decisions, "settle", stages.Settle(s, stages.SettleOptions{Tally: &tally}))
+		pipeline.To(decisions, "settle", stages.Settle(s, stages.SettleOptions{Stats: &counted}))
 		err := r.Wait()
 
 		if err != nil && !errors.Is(err, errBoom) {
@@ -92,7 +92,7 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 		if failed && err == nil {
 			t.Fatal("the sink failed, but Wait returned no error")
 		}
-		if reported := tally.Counts().Reported(); int64(len(rec.events)) != reported {
+		if reported := counted.Counts().Reported(); int64(len(rec.events)) != reported {
 			t.Errorf("%d events, %d tasks counted as reported", len(rec.events), reported)
 		}
 		events := make(map[string]pipeline.Event)
@@ -137,8 +137,8 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 				t.Errorf("task %s (%s, reported %v): settled by %q, want %q", id, actions[i], reported, settled[id], want)
 			}
 		}
-		if limit >= 0 && tally.Counts().Reported() > limit {
-			t.Errorf("%d tasks reported, limit %d", tally.Counts().Reported(), limit)
+		if limit >= 0 && counted.Counts().Reported() > limit {
+			t.Errorf("%d tasks reported, limit %d", counted.Counts().Reported(), limit)
 		}
 		if rec.closed != 1 {
 			t.Errorf("the source was closed %d times", rec.closed)

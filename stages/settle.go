@@ -25,8 +25,8 @@ type SettleOptions struct {
 	// one lets a remote sink collect events into full batches; a sink that writes to a file
 	// does not benefit. Defaults to 1.
 	MaxConcurrentWrites int
-	// Tally, if set, counts each task once its event is durable.
-	Tally *Stats
+	// Stats, if set, counts each task once its event is durable.
+	Stats *Stats
 	// Now returns the time for the events. Defaults to time.Now.
 	Now func() time.Time
 	// Log receives failed settlements, whose tasks will be delivered again.
@@ -167,8 +167,8 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 			d.Outcome.Kind, d.Verdict = pipeline.LeaseLost, pipeline.Release
 		}
 	}
-	if s.opts.Tally != nil {
-		s.opts.Tally.add(batch, time.Now())
+	if s.opts.Stats != nil {
+		s.opts.Stats.add(batch, time.Now())
 	}
 	for _, d := range batch {
 		if d.ExpiresAt().IsZero() { // a local task: settling does not block
@@ -262,8 +262,8 @@ func (s *settler) settle(ctx context.Context, d pipeline.Decision) {
 		s.fail(err)
 		return
 	}
-	if o.Tally != nil {
-		o.Tally.failed()
+	if o.Stats != nil {
+		o.Stats.failed()
 	}
 	msg := "could not settle task: it will be delivered again"
 	if errors.Is(err, pipeline.ErrLeaseLost) {

@@ -84,9 +84,9 @@ func TestSettle_NoEventAfterLeaseLost(t *testing.T) {
 	var log bytes.Buffer
 	lost := decision(lease{rec: rec, id: "0"}, pipeline.LeaseLost, pipeline.Release)
 	lost.MarkLeaseLost(errors.New("gone"))
-	late := decision(lease{rec: rec, id: "1"}, pipeline.Completed, pipeline.Ack)
-	late.MarkLeaseLost(errors.New("gone"))
-	if err := settle(t, sink{rec: rec}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))}, lost, late); err != nil {
+	expired := decision(lease{rec: rec, id: "1"}, pipeline.Completed, pipeline.Ack)
+	expired.MarkLeaseLost(errors.New("gone"))
+	if err := settle(t, sink{rec: rec}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))}, lost, expired); err != nil {
 		t.Fatal(err)
 	}
 	if all := rec.all(); len(all) != 0 {
@@ -176,12 +176,12 @@ func TestSettle_WritesEventsInBatches(t *testing.T) {
 			return nil
 		}}
 		in := make(chan pipeline.Decision, 1000)
-		var tally stages.Stats
+		var counted stages.Stats
 		done := make(chan error)
-		go func() { done <- stages.Settle(s, stages.SettleOptions{Tally: &tally})(t.Context(), in) }()
+		go func() { done <- stages.Settle(s, stages.SettleOptions{Stats: &counted})(t.Context(), in) }()
 		in <- decision(lease{rec: rec, id: "0", hang: hang}, pipeline.Completed, pipeline.Ack)
 		synctest.Wait()
-		if reported := tally.Counts().Reported(); reported != 0 {
+		if reported := counted.Counts().Reported(); reported != 0 {
 			t.Errorf("%d tasks were counted before their events were durable", reported)
 		}
 		for i := 1; i <= 300; i++ {
@@ -208,7 +208,7 @@ func TestSettle_WritesEventsInBatches(t *testing.T) {
 				t.Errorf("task %d: %s, %d acks", i, lines[i], rec.count(fmt.Sprint("ack ", i)))
 			}
 		}
-		if reported := tally.Counts().Reported(); reported != 301 {
+		if reported := counted.Counts().Reported(); reported != 301 {
 			t.Errorf("%d tasks counted, want 301", reported)
 		}
 	})
@@ -273,7 +273,7 @@ func TestSettle_SinkHangs(t *testing.T) {
 func TestStats_Counts(t *testing.T) {
 	t.Parallel()
 	rec := &recorder{}
-	var tally stages.Stats
+	var counted stages.Stats
 	var ds []pipeline.Decision
 	add := func(n int, kind pipeline.OutcomeKind, v pipeline.Verdict, usage *pipeline.Usage) {
 		for range n {
@@ -289,20 +289,20 @@ func TestStats_Counts(t *testing.T) {
 	add(5, pipeline.Exited, pipeline.Ack, nil)
 	add(6, pipeline.Interrupted, pipeline.Release, nil)
 	add(7, pipeline.LeaseLost, pipeline.Release, nil)
-	if err := settle(t, sink{rec: rec}, stages.SettleOptions{Tally: &tally}, ds...); err != nil {
+	if err := settle(t, sink{rec: rec}, stages.SettleOptions{Stats: &counted}, ds...); err != nil {
 		t.Fatal(err)
 	}
 	want := stages.Counts{
 		Completed: 3, Exception: 3, TimedOut: 4, Exited: 5, Interrupted: 6, LeaseLost: 7, Retried: 6,
 		CPU: 4*time.Minute + 5*time.Second, PeakMemory: 9,
 	}
-	if diff := cmp.Diff(want, tally.Counts()); diff != "" {
+	if diff := cmp.Diff(want, counted.Counts()); diff != "" {
 		t.Error(diff)
 	}
-	if c := tally.Counts(); c.Reported() != 15 || c.NotCompleted() != 12 {
+	if c := counted.Counts(); c.Reported() != 15 || c.NotCompleted() != 12 {
 		t.Errorf("Reported() = %d, NotCompleted() = %d, want 15 and 12", c.Reported(), c.NotCompleted())
 	}
-	if reported := int64(len(rec.events)); reported != tally.Counts().Reported() {
+	if reported := int64(len(rec.events)); reported != counted.Counts().Reported() {
 		t.Errorf("%d events", reported)
 	}
 }
@@ -394,20 +394,20 @@ func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			rec := &recorder{}
 			var log bytes.Buffer
-			var tally stages.Stats
+			var counted stages.Stats
 			completed := func(id string, duration time.Duration) pipeline.Decision {
 				d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, expiringLease{lease{rec: rec, id: id}, time.Now().Add(duration)}, 2)
 				return pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}, Verdict: pipeline.Ack}
 			}
 			slow := waitingSink{sink{rec: rec}, func() { <-time.After(time.Minute) }}
-			opts := stages.SettleOptions{MaxConcurrentWrites: parallel, Tally: &tally, Log: zerolog.New(zerolog.SyncWriter(&log))}
+			opts := stages.SettleOptions{MaxConcurrentWrites: parallel, Stats: &counted, Log: zerolog.New(zerolog.SyncWriter(&log))}
 			if err := settle(t, slow, opts, completed("short", 30*time.Second), completed("long", time.Hour)); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff([]string{"event long task_completed", "ack long"}, rec.all()); diff != "" {
 				t.Error(diff)
 			}
-			if c := tally.Counts(); c.Completed != 1 || c.LeaseLost != 1 {
+			if c := counted.Counts(); c.Completed != 1 || c.LeaseLost != 1 {
 				t.Errorf("%+v", c)
 			}
 			if n := strings.Count(log.String(), `"level":"warn"`); n != 1 || !strings.Contains(log.String(), `"task_id":"short","attempt":2`) {

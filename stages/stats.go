@@ -40,50 +40,50 @@ func (c Counts) Reported() int64 { return c.Completed + c.Exception + c.TimedOut
 func (c Counts) NotCompleted() int64 { return c.Exception + c.TimedOut + c.Exited }
 
 // Counts returns the current numbers.
-func (t *Stats) Counts() Counts {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.counts
+func (s *Stats) Counts() Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counts
 }
 
 // LatencyQuantile returns the q-quantile of the time from receiving a task to writing its
 // event; 0.5 is the median. The result is accurate to 1/8. It is 0 if no event has been
 // written.
-func (t *Stats) LatencyQuantile(q float64) time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.latencies.quantile(q)
+func (s *Stats) LatencyQuantile(q float64) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.latencies.quantile(q)
 }
 
 // add counts a batch of tasks whose events were written at now.
-func (t *Stats) add(batch []pipeline.Decision, now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (s *Stats) add(batch []pipeline.Decision, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := range batch {
 		j := &batch[i]
-		t.counts.add(j)
+		s.counts.add(j)
 		if k := j.Outcome.Kind; k == pipeline.Interrupted || k == pipeline.LeaseLost || j.ReceivedAt().IsZero() {
 			continue // no event was written
 		}
-		t.latencies.add(now.Sub(j.ReceivedAt()))
-		t.reported.add(j.Number())
+		s.latencies.add(now.Sub(j.ReceivedAt()))
+		s.reported.add(j.Number())
 	}
 }
 
 // failed counts a task that could not be settled.
-func (t *Stats) failed() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.counts.SettleFailed++
+func (s *Stats) failed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.SettleFailed++
 }
 
-// Prefix returns the length of the longest unbroken sequence of deliveries with events that
-// begins at delivery start, counted from 0. Tasks finish in any order, so deliveries after the
-// sequence may have events as well.
-func (t *Stats) Prefix(start int64) int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.reported.after(start) - start
+// Prefix returns the number of consecutive deliveries, from delivery start on, that have an
+// event. Deliveries are counted from 0. Tasks finish in any order, so later deliveries may
+// have events as well.
+func (s *Stats) Prefix(start int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reported.after(start) - start
 }
 
 func (c *Counts) add(j *pipeline.Decision) {

@@ -16,7 +16,7 @@ import (
 type arguments struct {
 	engine []string // flags of the worker, and unknown flags
 	args   []string // arguments after the flags
-	// version is true if the version was asked for.
+	// version is true if --version is set.
 	version bool
 }
 

@@ -171,7 +171,7 @@ func (w *Program) run(cfg *config.Config, args, taskArgs []string) (int, error) 
 	if w.InProcess {
 		cloudqueue.FindInstance(context.Background(), cfg)
 		// A ctworker that a task starts inherits the environment of this process. The variable
-		// tells it to ignore the settings of this run.
+		// makes it ignore the settings of this run.
 		for _, variable := range cfg.TaskSettings(os.Environ()) {
 			if value, ok := strings.CutPrefix(variable, config.OuterVar+"="); ok {
 				_ = os.Setenv(config.OuterVar, value)

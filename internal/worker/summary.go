@@ -46,8 +46,8 @@ type Summary struct {
 
 func (w *Worker) summary(sourceEnded bool) Summary {
 	s := Summary{
-		Counts: w.tally.Counts(), Elapsed: time.Since(w.began), Self: selfUsage(),
-		Median: w.tally.LatencyQuantile(0.5), P99: w.tally.LatencyQuantile(0.99), Unsettled: int64(w.run.Unsettled()),
+		Counts: w.stats.Counts(), Elapsed: time.Since(w.began), Self: selfUsage(),
+		Median: w.stats.LatencyQuantile(0.5), P99: w.stats.LatencyQuantile(0.99), Unsettled: int64(w.run.Unsettled()),
 	}
 	if stopping := w.stopping.Load(); stopping != nil {
 		s.LostInShutdown = s.LeaseLost - stopping.LeaseLost
@@ -56,7 +56,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	ended := s.Reported() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
 	s.LimitReached = limit >= 0 && ended >= limit
-	prefix := w.tally.Prefix(w.skip())
+	prefix := w.stats.Prefix(w.skip())
 	s.ResumeAt, s.Beyond = w.opts.Config.TasksToSkip+prefix, s.Reported()-prefix
 	if w.fromQueue() {
 		s.Stopped = !s.LimitReached && !sourceEnded

@@ -76,7 +76,7 @@ type Worker struct {
 	execute     pipeline.Stage[*pipeline.Delivery, pipeline.Result]
 	shutdown    *procexec.Notification
 	termination *procexec.Notification
-	tally       stages.Stats
+	stats       stages.Stats
 	stopping    atomic.Pointer[stages.Counts] // counts at the start of the shutdown; nil before it
 	closers     []func() error                // close functions of the open resources, in the order of opening
 	detach      func() bool                   // removes the AfterFunc on the context of Start
@@ -114,7 +114,7 @@ func (w *Worker) assemble() {
 		OnExit: cfg.RetryOnExit, OnException: cfg.RetryOnException, OnTimeout: cfg.RetryOnTimeout,
 		MaxAttempts: cfg.MaxAttempts,
 	}, stages.SettleOptions{
-		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, MaxConcurrentWrites: w.maxConcurrentWrites(), Tally: &w.tally,
+		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, MaxConcurrentWrites: w.maxConcurrentWrites(), Stats: &w.stats,
 		Log: w.opts.Log.With().Str("component", "settle").Logger(),
 	}))
 }
@@ -179,8 +179,8 @@ func (w *Worker) open(ctx context.Context) error {
 	if w.fromQueue() {
 		opts.Prefetch, opts.SharedSource, opts.FetchBatchSize, opts.IdleTimeout = 0, true, w.queues.provider.MaxBatchSize(), cfg.IdleTimeout
 		if limit := limitOf(cfg); limit >= 0 {
-			most := cfg.TasksToSkip + limit
-			opts.MaxDeliveries = &most
+			maximum := cfg.TasksToSkip + limit
+			opts.MaxDeliveries = &maximum
 		}
 	}
 	w.run = pipeline.New(ctx, opts)
@@ -248,7 +248,7 @@ func (w *Worker) logStderr(task procexec.Task, line []byte, continued bool) {
 }
 
 func (w *Worker) notifyShutdown(error) {
-	counts := w.tally.Counts()
+	counts := w.stats.Counts()
 	w.stopping.CompareAndSwap(nil, &counts)
 	if err := w.shutdown.Raise(); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not notify tasks of the shutdown")
@@ -277,7 +277,7 @@ func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
 // Status returns the progress of the run.
 func (w *Worker) Status() progress.Status {
-	c, received := w.tally.Counts(), w.run.ReceivedCount()
+	c, received := w.stats.Counts(), w.run.ReceivedCount()
 	s := progress.Status{Done: c.Reported(), Failed: c.NotCompleted()}
 	s.Running, s.Unreported = w.run.Running(), w.run.Unreported()
 	cfg := w.opts.Config
