@@ -52,7 +52,7 @@ func (r *recorder) send(ctx context.Context, items []int) []error {
 	return errs
 }
 
-// do asks for items all at once and returns what came of each.
+// do calls b.Do for all items at the same time and returns the error of each call.
 func do(t *testing.T, b *batch.Batcher[int], items ...int) []error {
 	errs := make([]error, len(items))
 	var all sync.WaitGroup

@@ -126,8 +126,8 @@ func (q *sqsQueue) find(ctx context.Context) (*sqsapi.Queue, error) {
 	return found, notFound(err)
 }
 
-// notFound returns err, wrapped so that it Is ErrNotFound if it says that a queue does not
-// exist.
+// notFound returns err. If err means that a queue does not exist, the result also wraps
+// ErrNotFound.
 func notFound(err error) error {
 	if err != nil && sqsapi.IsNotFound(err) {
 		return notFoundError{err}

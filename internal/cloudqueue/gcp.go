@@ -107,7 +107,7 @@ func (q *pubsubQueue) connect(ctx context.Context) (*pubsubapi.Clients, error) {
 }
 
 // with calls do with the queue, using clients that exist for this call only. The error Is
-// ErrNotFound if do returns an error which says that the queue does not exist.
+// ErrNotFound if do fails because the queue does not exist.
 func (q *pubsubQueue) with(ctx context.Context, do func(*pubsubapi.Queue) error) error {
 	clients, err := q.connect(ctx)
 	if err != nil {

@@ -131,7 +131,7 @@ func (l *Load) read(ctx context.Context, send func(n int64, id string, send func
 				letExpire(ds[i:])
 				return nil
 			}
-			letExpire(ds[i : i+1]) // a file's: nobody else has it
+			letExpire(ds[i : i+1]) // tasks of a file have no other reader
 			n++
 			l.mu.Lock()
 			l.sent = n

@@ -93,7 +93,7 @@ func TestLoad(t *testing.T) {
 			ctx: stopped,
 			loader: &loader{send: func(_ context.Context, id string) error {
 				if id == "300" {
-					stop() // what is on its way goes on
+					stop() // requests in flight continue
 				}
 				return nil
 			}}, n: -1, limit: -1, in: -1,
@@ -121,7 +121,7 @@ func TestLoad(t *testing.T) {
 				t.Errorf("%d beyond", b)
 			}
 			if int64(len(tc.loader.in)) != l.Loaded()+int64(l.OutOfOrder()) {
-				t.Errorf("%d are in, and it says %d and %d", len(tc.loader.in), l.Loaded(), l.OutOfOrder())
+				t.Errorf("%d are in, but Loaded is %d and OutOfOrder %d", len(tc.loader.in), l.Loaded(), l.OutOfOrder())
 			}
 			for i := range l.Loaded() {
 				if tc.loader.in[fmt.Sprint(i)] != 1 {
@@ -132,8 +132,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// A load that is told to end while requests hang ends all the same, and counts what has
-// arrived.
+// If a load is stopped while requests hang, Run returns after the grace period, and the load
+// counts the tasks that have arrived.
 func TestLoad_EndsWhileRequestsHang(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestLoad_EndsWhileRequestsHang(t *testing.T) {
 		time.AfterFunc(time.Minute, func() { asked = time.Now(); stop() })
 		err := l.Run(ctx)
 		if took := time.Since(asked); err != nil || asked.IsZero() || took != sendGrace {
-			t.Errorf("%v, %v after it was told to end", err, took)
+			t.Errorf("Run returned %v, %v after the stop", err, took)
 		}
 		if l.Loaded() != 7 || l.OutOfOrder() != 42 || l.Exhausted() {
 			t.Errorf("%d are in, and %d beyond", l.Loaded(), l.OutOfOrder())

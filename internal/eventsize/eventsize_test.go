@@ -23,7 +23,8 @@ func completed(id string, result any) pipeline.Event {
 	}
 }
 
-// What fits is told as it is, and what does not has its longest text cut, and says so.
+// An event that fits is encoded unchanged. In a larger one the longest text is truncated and
+// marked as such.
 func TestMessages(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("é", 5000)
@@ -47,7 +48,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// A message that is no task is told whole, in parts with keys of their own.
+// A malformed message that does not fit in one event is split into parts with different keys.
 func TestParts(t *testing.T) {
 	t.Parallel()
 	message := strings.Repeat("0123456789", 500)

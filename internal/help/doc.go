@@ -1,4 +1,4 @@
-// Package help renders what a program says about its command line: help pages, shell
+// Package help renders the documentation of a program's command line: help pages, shell
 // completion scripts and, with internal/man, manual pages.
 //
 //	config's table of settings ─┐                   ┌─▶ Short, Full ─▶ a terminal

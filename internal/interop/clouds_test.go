@@ -75,7 +75,7 @@ func (j *job) wantEmpty() {
 	if j.provider == "GCP" {
 		c := pubsubtest.NewClient(j.t, j.pubsub, j.project)
 		defer c.Close()
-		//nolint:staticcheck // Pub/Sub itself may say so too early; the emulator does not
+		//nolint:staticcheck // Pub/Sub itself may return an empty response too early; the emulator does not
 		out, err := c.Subscriptions.Pull(j.t.Context(), &pubsubpb.PullRequest{Subscription: c.Subscription(j.id), MaxMessages: 100, ReturnImmediately: true})
 		if err != nil {
 			j.t.Fatal(err)

@@ -23,7 +23,7 @@ import (
 	"github.com/ctworker/ctworker/internal/redact"
 )
 
-// Options say what is recorded. The zero value is nothing.
+// Options select the profiles to record. The zero value records nothing.
 type Options struct {
 	// CPU, Memory and Trace are the files that `go tool pprof` and `go tool trace`
 	// read; empty is none. Each is overwritten.
@@ -65,8 +65,8 @@ func (r *Recording) Stop() error {
 	return errors.Join(errs...)
 }
 
-// output is the file of a setting. It keeps the first error, as Go's profilers do
-// not tell of what they could not write.
+// output is the file of a setting. It keeps the first error, because Go's profilers do not
+// return write errors.
 type output struct {
 	setting string
 	file    *os.File
@@ -173,7 +173,7 @@ func (r *Recording) serve(opts Options) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
 		err := server.Shutdown(ctx)
-		if errors.Is(err, ctx.Err()) { // somebody is still reading a profile of a run that is over
+		if errors.Is(err, ctx.Err()) { // a client is still reading a profile of the finished run
 			err = server.Close()
 		}
 		<-ended

@@ -46,7 +46,7 @@ func TestRecording(t *testing.T) {
 		t.Error(err)
 	}
 	if err := r.Stop(); err != nil {
-		t.Errorf("once more: %v", err)
+		t.Errorf("second Stop: %v", err)
 	}
 	for name, magic := range map[string]string{opts.CPU: "\x1f\x8b", opts.Memory: "\x1f\x8b", opts.Trace: "go 1."} {
 		if text, err := os.ReadFile(name); err != nil || !bytes.HasPrefix(text, []byte(magic)) {

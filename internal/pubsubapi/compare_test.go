@@ -74,7 +74,7 @@ func TestCreate_ComparesWhatIsThere(t *testing.T) {
 				t.Errorf("deleted: %v", info.TopicDeleted)
 			}
 			if _, err := clients.Topics.GetTopic(t.Context(), &pubsubpb.GetTopicRequest{Topic: topic}); tc.drop && !tc.recreated && !pubsubapi.IsNotFound(err) {
-				t.Errorf("the topic was created anew, whose messages nobody receives: %v", err)
+				t.Errorf("the topic was created again, but it has no subscription: %v", err)
 			}
 			if err := q.Delete(t.Context()); err != nil {
 				t.Errorf("Delete: %v", err)

@@ -14,7 +14,7 @@ type fixed string
 
 func (f fixed) Token(context.Context) (*auth.Token, error) { return &auth.Token{Value: string(f)}, nil }
 
-// Credentials that Google refuses are found anew, and no others.
+// Only credentials that Google rejects are loaded again.
 func TestRenewing(t *testing.T) {
 	t.Parallel()
 	now := "old"

@@ -159,8 +159,8 @@ const (
 // others.
 // Source: Google, Pub/Sub, Exactly-once delivery, and ErrorInfo's metadata.
 //
-// split reports that one of several ack ids may have caused err, but err does not say which
-// one. Then the caller should send the ids in smaller requests.
+// split reports that one of several ack ids may have caused err, which does not name it. Then
+// the caller should send the ids in smaller requests.
 func AckErrors(ids []string, err error) (errs []error, split bool) {
 	errs = make([]error, len(ids))
 	if err == nil {

@@ -67,9 +67,9 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-// Of a queue half of which is gone the other half can be deleted, and a subscription
-// whose topic is gone is told of.
-func TestHalfAQueue(t *testing.T) {
+// If only the topic or only the subscription of a queue exists, Delete deletes it. Info
+// returns an error for a subscription without a topic.
+func TestDelete_OfHalfAQueue(t *testing.T) {
 	t.Parallel()
 	_, clients := connect(t)
 	q := clients.Queue("jobs")
@@ -93,7 +93,7 @@ func TestHalfAQueue(t *testing.T) {
 	}
 }
 
-func TestErrorsInWords(t *testing.T) {
+func TestDescribeError(t *testing.T) {
 	t.Parallel()
 	_, clients := connect(t)
 	q := clients.Queue("jobs")
@@ -139,8 +139,8 @@ func TestWhatIsTriedAgain(t *testing.T) {
 	}
 }
 
-// What cannot be reached is tried a few times at a start, and told of.
-func TestAtStart(t *testing.T) {
+// Find returns an error if Pub/Sub remains unreachable after a few attempts.
+func TestFind_ReportsAnUnreachableProvider(t *testing.T) {
 	t.Parallel()
 	_, clients := connect(t, pstest.WithErrorInjection("GetTopic", codes.Unavailable, "away"))
 	if _, err := clients.Queue("jobs").Find(t.Context()); err == nil || !strings.Contains(err.Error(), "is unreachable") {
@@ -173,7 +173,7 @@ func TestRegion(t *testing.T) {
 		c, err := pubsubapi.NewClients(t.Context(), pubsubapi.Location{Project: "test", Region: region}, option.WithoutAuthentication(),
 			option.WithGRPCDialOption(grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, conn *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
 				asked = conn.Target()
-				return status.Error(codes.PermissionDenied, "nobody is asked")
+				return status.Error(codes.PermissionDenied, "no request is sent")
 			})))
 		if err != nil {
 			t.Fatal(err)

@@ -169,7 +169,7 @@ func TestIdle_WaitsForALateAnswer(t *testing.T) {
 	})
 }
 
-// While there is no answer there is no end: nobody knows whether there is something.
+// Without an answer the source does not become idle: there may be tasks in the queue.
 func TestIdle_NotWhileThereIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// An answer to a batch, however damaged, says of an entry that it is done only if it
-// names it.
+// An entry of a batch counts as successful only if the response, however damaged, names it
+// as such.
 func TestAnswers_Damaged(t *testing.T) {
 	t.Parallel()
 	done := func(ids ...string) (all []types.DeleteMessageBatchResultEntry) {

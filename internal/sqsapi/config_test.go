@@ -137,7 +137,8 @@ func TestConfig_BoundsAnswers(t *testing.T) {
 	}
 }
 
-// A queue of the other kind is named, and not taken or created beside it.
+// If there is a queue of the other kind (standard or FIFO), the error names it. The queue is
+// neither used nor is a second one created.
 func TestCreateQueue_NamesTheOtherKind(t *testing.T) {
 	t.Parallel()
 	for want, exists := range map[string]string{"jobs.fifo": "jobs", "jobs": "jobs.fifo"} {

@@ -74,7 +74,7 @@ func (limit) HandleDeserialize(ctx context.Context, in middleware.DeserializeInp
 	return out, metadata, err
 }
 
-// limitedBody returns errResponseTooLarge once more than left bytes have been read.
+// limitedBody returns errResponseTooLarge after more than left bytes have been read.
 type limitedBody struct {
 	io.ReadCloser
 	remaining int64

@@ -97,7 +97,7 @@ func TestBrokenJSON(t *testing.T) {
 		{"bad escape", "t.jsonl", ok1 + "\n" + `{"task_id":"x","data":"\q"}`, 1, 2, "escape"},
 		{"newline in string", "t.jsonl", ok1 + "\n{\"task_id\":\"x\n\",\"data\":1}", 1, 2, "not valid JSON"},
 		{"comment", "t.jsonl", ok1 + "\n// no", 1, 2, "not valid JSON"},
-		{"rubbish", "t.json", start2 + ok1 + "]\n\n]", 2, 5, "more after the closing ]"},
+		{"garbage", "t.json", start2 + ok1 + "]\n\n]", 2, 5, "more after the closing ]"},
 		{"second array", "t.json", "[" + ok1 + "]\n[" + ok1 + "]", 1, 2, "more after the closing ]"},
 		{"no comma", "t.json", "[" + ok1 + "\n" + ok1 + "]", 1, 2, "expecting ','"},
 		{"no comma in entry", "t.json", start2 + "{\"task_id\":\"x\"\n\"data\":1}]", 1, 4, "expecting ','"},
@@ -204,7 +204,7 @@ func TestBytesAfterCompressedData(t *testing.T) {
 		one := compress(t, how, []byte(text))
 		two := slices.Concat(compress(t, how, []byte(text[:9])), compress(t, how, []byte(text[9:])))
 		for _, packed := range [][]byte{one, two} {
-			for _, rest := range []string{"\n", "\x00", "xyz", magic[:1] + "x", "rubbish, and more of it", strings.Repeat("\x00", 100_000)} {
+			for _, rest := range []string{"\n", "\x00", "xyz", magic[:1] + "x", "garbage, and more of it", strings.Repeat("\x00", 100_000)} {
 				for _, stream := range []bool{false, true} {
 					path := writeFile(t, "t.json", slices.Concat(packed, []byte(rest)))
 					opts := taskfile.Options{}

@@ -40,7 +40,7 @@ func TestContract(t *testing.T) { // not parallel: it looks for goroutines
 	sourcetest.Run(t, sourcetest.Harness{
 		New: func(t testing.TB, tasks []pipeline.Task) pipeline.Source { return file(t, jsonOf(tasks, "]")) },
 		NewBroken: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
-			return file(t, jsonOf(tasks, ", rubbish"))
+			return file(t, jsonOf(tasks, ", garbage"))
 		},
 		NewBlocking: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
 			r, w := io.Pipe()

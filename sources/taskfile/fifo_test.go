@@ -28,7 +28,7 @@ func TestNamedPipe(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := src.Receive(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("nobody writes: error %v", err)
+		t.Errorf("no writer: error %v", err)
 	}
 	if err := os.WriteFile(path, []byte(formats()["tasks.json"]), 0o600); err != nil {
 		t.Fatal(err)

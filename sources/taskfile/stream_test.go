@@ -17,8 +17,8 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// Both kinds of pipe hand over what has arrived, and neither keeps a Receive
-// from ending with its context, nor a Close from returning.
+// A source that reads either kind of pipe returns the tasks that have arrived. Receive
+// returns when its context ends, and Close does not block.
 func TestBlockedPipe(t *testing.T) {
 	t.Parallel()
 	inMemory := func(*testing.T) (io.Reader, io.WriteCloser) { return io.Pipe() }

@@ -136,7 +136,7 @@ func TestFormatsAndCompression(t *testing.T) {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				t.Parallel()
 				packed := compress(t, how, []byte(text))
-				names := []string{name, "renamed"} // the content tells as well as the name does
+				names := []string{name, "renamed"} // the format is recognized by name or content
 				if how != "" {
 					names = append(names, name+"."+how)
 				}

@@ -58,7 +58,7 @@ func TestYAMLStructure(t *testing.T) {
 		"documents":           "%YAML 1.2\n%TAG !e! tag:e,2000:\n---\n- task_id: a\n  data: 1\n...\n%YAML 1.1\n---\n---\n# c\n- task_id: b\n  data: '- x, ]'\n---\n",
 		"documents and flow":  "--- [{task_id: a, data: 1}] # c\n--- # c\n- {task_id: b, data: \"- x, ]\"}\n",
 		"tab after dash":      "-\ttask_id: a\n \tdata: 1\n",
-		"marker is no dash":   "---\n- task_id: a\n  data: 1\n--- \n- task_id: b\n  data: '- x, ]'\n",
+		"marker, not a dash":  "---\n- task_id: a\n  data: 1\n--- \n- task_id: b\n  data: '- x, ]'\n",
 		"lenient brackets":    "- {\n\"task_id\": \"a\",\n\"data\": 1\n}\n- {task_id: b,\ndata: '- x, ]'\n}\n",
 		"merge in entry":      "- <<: {data: 1, task_id: c}\n  task_id: a\n- {<<: [{task_id: b}, {data: '- x, ]'}]}\n",
 		"alias for id":        "- {data: &x 1, task_id: a}\n- {x: &i b, task_id: *i, data: '- x, ]'}\n",
@@ -77,7 +77,7 @@ func TestYAMLStructure(t *testing.T) {
 			path := writeFile(t, "t.yaml", []byte(text))
 			got, err := readAll(t, path, taskfile.Options{})
 			switch name {
-			case "tab after dash": // YAML may or may not take it; one task, or an error in words
+			case "tab after dash": // YAML may or may not allow it: want one task, or an error with a message
 				if err == nil && fmt.Sprint(got) != "["+a+"]" {
 					t.Errorf("got %v, error %v", got, err)
 				}
@@ -162,15 +162,15 @@ func TestBrokenYAML(t *testing.T) {
 		{"scalar", "t.yaml", "\n--- word\n", 0, 2, "the top level is not a list"},
 		{"list on marker's line", "t.yaml", "--- - word\n", 0, 1, "the top level is not a list"},
 		{"mapping in second document", "t.yaml", yaml1 + "---\na: b\n", 1, 4, "the top level is a mapping"},
-		{"other task's anchor, in a key beside data", "t.yaml", "- {task_id: a, data: &x 1}\n- task_id: b\n  data: 1\n  z: [*x]\n", 1, 4, "alias *x refers to an anchor outside this task"},
+		{"other task's anchor, in a key next to data", "t.yaml", "- {task_id: a, data: &x 1}\n- task_id: b\n  data: 1\n  z: [*x]\n", 1, 4, "alias *x refers to an anchor outside this task"},
 		{"too large", "t.yaml", yaml1 + "- task_id: x\n  data: " + strings.Repeat("x", 1000) + "\n", 1, 3, "more than 1000 bytes"},
 		{"too many lines", "t.yaml", yaml1 + "- task_id: x\n" + strings.Repeat("  # comment\n", 100), 1, 3, "more than 1000 bytes"},
 		{"far too large", "t.yaml", yaml1 + "- " + strings.Repeat("x", 100_000) + "\n", 1, 3, "more than 1000 bytes"},
 		{"CR only", "t.yaml", "- {task_id: a, data: 1}\r- {task_id: b, data: 1}\r", 0, 1, "not one entry of a list"},
 		{"flow: cut off", "t.yaml", "---\n[{task_id: a, data: 1},\n{task_id: b,\n", 1, 3, "before its closing ]: the { on this line is not closed, or the file is cut off"},
 		{"flow: cut off by document", "t.yaml", "---\n[{task_id: a, data: 1},\n---\n", 1, 3, "it is cut off"},
-		{"flow: rubbish", "t.yaml", "[{task_id: a, data: 1}] x", 1, 1, "more after the closing ]"},
-		{"flow: rubbish below", "t.yaml", "[{task_id: a, data: 1}]\n\n- x", 1, 3, "more after the closing ]"},
+		{"flow: garbage", "t.yaml", "[{task_id: a, data: 1}] x", 1, 1, "more after the closing ]"},
+		{"flow: garbage below", "t.yaml", "[{task_id: a, data: 1}]\n\n- x", 1, 3, "more after the closing ]"},
 		{"flow: two commas", "t.yaml", "[{task_id: a, data: 1},\n ,{task_id: b, data: 1}]", 1, 2, "a comma where an entry must start"},
 		{"flow: no comma", "t.yaml", "[{task_id: a, data: 1}\n{task_id: b, data: 1}]", 1, 2, "there is no comma between this entry and the one before it"},
 		{"flow: wrong bracket", "t.yaml", "[{task_id: a, data: 1}}", 0, 1, "closing ] must be"},

@@ -19,7 +19,7 @@ func FuzzMask(f *testing.F) {
 		}
 		masked, isMasked := appendMasked(nil, []byte(text))
 		if !isMasked && string(masked) != text {
-			t.Fatalf("%q is masked as %q, and nobody knows", text, masked)
+			t.Fatalf("%q is masked as %q, but not reported as masked", text, masked)
 		}
 		if got, _ := unmask(string(masked), false, true); got != text {
 			t.Fatalf("%q is masked as %q, and that is %q", text, masked, got)

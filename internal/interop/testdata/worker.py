@@ -1,4 +1,4 @@
-"""A worker program for rms-cloud-tasks: each task says how it ends."""
+"""A worker program for rms-cloud-tasks. The data of each task selects its outcome."""
 
 import asyncio
 import os

@@ -174,7 +174,8 @@ func TestHTTPBreaksOff(t *testing.T) {
 	}
 }
 
-// What is wrong at the start is told in words; what may pass is tried a few times.
+// A permanent error at the start has a message that explains it. A transient one is retried
+// a few times.
 func TestHTTPAtStart(t *testing.T) {
 	t.Parallel()
 	tries := atomic.Int32{}
@@ -225,7 +226,7 @@ func TestHTTPRedirects(t *testing.T) {
 	other := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for k, v := range r.Header {
 			if strings.Contains(strings.Join(v, ""), "secret") || k == "Authorization" || k == "Referer" {
-				t.Errorf("another host was told %s: %v", k, v)
+				t.Errorf("another host received the header %s: %v", k, v)
 			}
 		}
 		_, _ = io.WriteString(w, "the file")
@@ -234,7 +235,7 @@ func TestHTTPRedirects(t *testing.T) {
 	elsewhere := strings.Replace(other.URL, "127.0.0.1", "localhost", 1)
 	first := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, ok := r.BasicAuth(); !ok || user != "me" || password != "secret" {
-			t.Errorf("the host itself was told %q, %q", user, password)
+			t.Errorf("the host itself received the credentials %q, %q", user, password)
 		}
 		http.Redirect(w, r, elsewhere, http.StatusFound)
 	}))
@@ -341,7 +342,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// What the HTTP client says of an address, such as a proxy's, has no secrets in it.
+// Errors of the HTTP client do not contain the secrets of an address, such as a proxy's.
 func TestErrorsOfTheClientAreMasked(t *testing.T) {
 	t.Parallel()
 	cause := errors.New(`invalid proxy address "http://bob:PASSW0RD@proxy:99999": parse error`)
