@@ -1,4 +1,4 @@
-"""What the tests share: a worker program is written to a file and run with the engine."""
+"""Fixtures that write a worker program to a file and run it with the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-TIMEOUT = 60  # of a program that hangs; no test comes near it
+TIMEOUT = 60  # seconds after which a program counts as hanging
 
 HEAD = """
 import asyncio, os, signal, sys, time
@@ -29,47 +29,49 @@ if __name__ == "__main__":
 
 
 @dataclass
-class Done:
-    """A program that has ended."""
+class CompletedRun:
+    """The exit code, output and events of a program that has exited."""
 
     code: int
     out: str
     err: str
     events: list[dict[str, Any]]
 
-    def of(self, task_id: str) -> dict[str, Any]:
-        """The one event of a task."""
+    def event_of(self, task_id: str) -> dict[str, Any]:
+        """Return the only event of a task."""
         (event,) = [e for e in self.events if e.get("task_id") == task_id]
         return event
 
     def types(self) -> dict[str, int]:
+        """Return the number of events by event type."""
         kinds: dict[str, int] = {}
         for event in self.events:
             kinds[event["event_type"]] = kinds.get(event["event_type"], 0) + 1
         return kinds
 
 
-class Lab:
-    """A folder with a program, its tasks and its events."""
+class Runner:
+    """Runs worker programs in a folder, which has their task file and event log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: list[subprocess.Popen[str]] = []
 
-    def write(self, program: str, *, head: str = HEAD, main: str = MAIN) -> Path:
+    def write_program(self, program: str, *, head: str = HEAD, main: str = MAIN) -> Path:
         path = self.folder / "worker.py"
         path.write_text(head + textwrap.dedent(program) + main)
         return path
 
-    def tasks(self, data: list[Any]) -> Path:
-        """Write a task file; the tasks are t0, t1, …"""
+    def write_tasks(self, data: list[Any]) -> Path:
+        """Write a task file with the tasks t0, t1, …"""
         path = self.folder / "tasks.json"
         path.write_text(json.dumps([{"task_id": f"t{i}", "data": d} for i, d in enumerate(data)]))
         return path
 
     def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
         environment = {
-            # Unbuffered, a line is written in two pieces, between which others' can come.
+            # With unbuffered output print writes a line in two parts, which can interleave with
+            # the output of other processes.
             **{k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
             "PYTHONPATH": str(SOURCE),
             **options.pop("env", {}),
@@ -87,37 +89,39 @@ class Lab:
         self.running.append(started)
         return started
 
-    def finish(self, started: subprocess.Popen[str]) -> Done:
+    def finish(self, started: subprocess.Popen[str]) -> CompletedRun:
         out, err = started.communicate(timeout=TIMEOUT)
-        return Done(started.returncode, out, err, self.events())
+        return CompletedRun(started.returncode, out, err, self.events())
 
     def events(self) -> list[dict[str, Any]]:
         path = self.folder / "events.log"
         return [json.loads(line) for line in path.open()] if path.exists() else []
 
-    def run(self, *arguments: str | Path, **options: Any) -> Done:
+    def run(self, *arguments: str | Path, **options: Any) -> CompletedRun:
         return self.finish(self.start(*arguments, **options))
 
-    def over(self, program: str, data: list[Any], *arguments: str, **options: Any) -> Done:
-        """Run a program with the function f over tasks with these data."""
-        source = self.write(
+    def run_tasks(
+        self, program: str, data: list[Any], *arguments: str, **options: Any
+    ) -> CompletedRun:
+        """Run a program that defines the function f over tasks with these data."""
+        source = self.write_program(
             program, **{k: options.pop(k) for k in ("head", "main") if k in options}
         )
-        return self.run(source, "--task-file", self.tasks(data), *arguments, **options)
+        return self.run(source, "--task-file", self.write_tasks(data), *arguments, **options)
 
-    def outcome(self, body: str, *arguments: str, data: Any = None) -> dict[str, Any]:
-        """The event of one task whose function has this body."""
+    def run_body(self, body: str, *arguments: str, data: Any = None) -> dict[str, Any]:
+        """Run one task whose function has this body, and return its event."""
         program = "def f(task_id, data, worker):\n" + textwrap.indent(textwrap.dedent(body), "    ")
-        done = self.over(program, [data or {}], *arguments)
+        done = self.run_tasks(program, [data or {}], *arguments)
         assert done.code == 0, done.err
-        return done.of("t0")
+        return done.event_of("t0")
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    lab = Lab(tmp_path)
-    yield lab
-    for started in lab.running:
+def runner(tmp_path: Path) -> Iterator[Runner]:
+    runner = Runner(tmp_path)
+    yield runner
+    for started in runner.running:
         if started.poll() is None:
             started.kill()
             started.wait()
@@ -132,11 +136,11 @@ def isolation(request: pytest.FixtureRequest) -> str:
 def _engine() -> None:
     binary = os.environ.get("CTWORKER_BIN", "")
     if not os.access(binary, os.X_OK):
-        pytest.exit("set CTWORKER_BIN to the engine, which `make build` makes", returncode=1)
+        pytest.exit("set CTWORKER_BIN to the engine; `make build` builds it", returncode=1)
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Return whether a process exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -146,7 +150,7 @@ def alive(pid: int) -> bool:
 
 @pytest.fixture
 def wait_gone() -> Callable[[int], None]:
-    """Wait for the end of a process that is not our child."""
+    """Wait until a process has exited that is not a child of this one."""
 
     def wait(pid: int) -> None:
         try:
@@ -157,7 +161,7 @@ def wait_gone() -> Callable[[int], None]:
 
         try:
             gone, _, _ = select.select([pidfd], [], [], TIMEOUT)
-            assert gone, f"process {pid} is still there"
+            assert gone, f"process {pid} has not exited"
         finally:
             os.close(pidfd)
 
@@ -166,12 +170,12 @@ def wait_gone() -> Callable[[int], None]:
 
 @pytest.fixture
 def wait_for() -> Callable[[Callable[[], bool]], None]:
-    """Look again and again for what nobody tells of."""
+    """Poll until a condition is true."""
 
     def wait(condition: Callable[[], bool]) -> None:
-        until = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
-            assert time.monotonic() < until, "it has not come about"
+            assert time.monotonic() < deadline, f"the condition is not true after {TIMEOUT} seconds"
             time.sleep(0.01)
 
     return wait

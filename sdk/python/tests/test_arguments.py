@@ -1,4 +1,4 @@
-"""The command line: the program's own options beside the worker's."""
+"""The command line: the worker's options next to the program's own."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import NoReturn
 
 import pytest
 
-from conftest import Lab
+from conftest import Runner
 from ctworker._arguments import SPECIFIED, parse
 from ctworker._settings import SETTINGS
 
 
-def parser(*flags: str, **options: str) -> argparse.ArgumentParser:
+def new_parser(*flags: str, **options: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="mine")
     if flags:
         made.add_argument(*flags, **options)  # type: ignore[arg-type]
     return made
 
 
-def test_flags_are_recorded_as_given() -> None:
+def test_flags_are_recorded_in_order() -> None:
     line = parse(
-        parser("--own"),
+        new_parser("--own"),
         [
             "--max-runtime",
             "5",
@@ -53,15 +53,15 @@ def test_flags_are_recorded_as_given() -> None:
     assert (args.num_simultaneous_tasks, args.num_cpus) == ("auto", None)
 
 
-def test_verbose_has_a_short_form() -> None:
+def test_verbose_short_form() -> None:
     line = parse(None, ["-v"])
     assert (line.engine_flags, line.args.verbose) == (["-v"], True)
-    own = parser("-v", action="count")  # an older program's
+    own = new_parser("-v", action="count")  # defined by the program
     line = parse(own, ["-vv", "--verbose"])
     assert (line.engine_flags, line.args.v, line.args.verbose) == (["--verbose"], 2, True)
 
 
-def test_a_parser_with_its_own_parse_args_is_asked() -> None:
+def test_overridden_parse_args_is_called() -> None:
     class Own(argparse.ArgumentParser):
         def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
             return super().parse_args(["--job-id=x", *args], namespace)
@@ -69,8 +69,8 @@ def test_a_parser_with_its_own_parse_args_is_asked() -> None:
     assert parse(Own(), ["--price=1"]).engine_flags == ["--job-id=x", "--price=1"]
 
 
-def test_a_parser_can_be_used_twice() -> None:
-    mine = parser()
+def test_parser_can_be_used_twice() -> None:
+    mine = new_parser()
     assert parse(mine, ["--job-id", "a"]).engine_flags == ["--job-id=a"]
     mine.parse_args(["--job-id", "b"])
     assert parse(mine, ["--job-id", "c"]).engine_flags == ["--job-id=c"]
@@ -86,26 +86,28 @@ def test_every_setting_is_an_option() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "options", "words"),
+    ("flags", "options", "text"),
     [
-        (["--verbose"], {}, "--verbose, which the worker has too"),
-        (["--no-is-spot"], {}, "--no-is-spot, which the worker has too"),
+        (["--verbose"], {}, "--verbose, which the worker also defines"),
+        (["--no-is-spot"], {}, "--no-is-spot, which the worker also defines"),
         (
             ["--ram"],
             {"dest": "memory"},
-            "--ram is stored as args.memory, where the worker's --memory is",
+            "--ram is stored as args.memory, like the worker's --memory",
         ),
         (["provider"], {}, "provider is stored as args.provider"),
     ],
 )
-def test_conflicts_are_named(flags: list[str], options: dict[str, str], words: str) -> None:
+def test_conflict_error_names_the_option(
+    flags: list[str], options: dict[str, str], text: str
+) -> None:
     with pytest.raises(ValueError, match=r"the program's own") as raised:
-        parse(parser(*flags, **options), [])
-    assert words in str(raised.value)
+        parse(new_parser(*flags, **options), [])
+    assert text in str(raised.value)
 
 
-def test_a_program_keeps_its_options_that_the_specification_does_not_have() -> None:
-    mine = parser("--config")
+def test_program_options_replace_unspecified_worker_options() -> None:
+    mine = new_parser("--config")
     for flag in ("-j", "--isolation", "--no-strict"):
         mine.add_argument(flag)
     mine.add_argument("warm")
@@ -120,11 +122,11 @@ def test_a_program_keeps_its_options_that_the_specification_does_not_have() -> N
     ]
 
 
-def test_every_specified_option_is_ours() -> None:
+def test_specified_options_are_settings() -> None:
     assert {s.flags[0] for s in SETTINGS} >= SPECIFIED
 
 
-def test_faults_of_the_command_line() -> None:
+def test_invalid_command_line() -> None:
     for arguments in (["--what"], ["--job-id"]):
         with pytest.raises(SystemExit) as raised:
             parse(None, arguments)
@@ -149,44 +151,44 @@ def test_faults_of_the_command_line() -> None:
         ("extra", "unrecognized arguments: extra"),
     ],
 )
-def test_a_misspelt_option_is_one_line(
+def test_misspelled_option_is_reported_in_one_line(
     capsys: pytest.CaptureFixture[str], argument: str, line: str
 ) -> None:
-    mine = parser("--threshold")
+    mine = new_parser("--threshold")
     with pytest.raises(SystemExit) as raised:
         parse(mine, [argument])
     assert raised.value.code == 2
     assert capsys.readouterr().err == f'mine: {line}; see "mine --help"\n'
     with pytest.raises(SystemExit):
         mine.parse_args(["--xyzzy"])
-    assert "usage:" in capsys.readouterr().err, "the parser is the program's own again"
+    assert "usage:" in capsys.readouterr().err, "the program's parser was not restored"
 
 
-class OwnFaults(argparse.ArgumentParser):
+class OwnError(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
-def test_a_parser_that_reports_faults_itself_does_so() -> None:
+def test_overridden_error_is_called() -> None:
     with pytest.raises(ValueError, match="--max-runtme: unknown option"):
-        parse(OwnFaults(), ["--max-runtme"])
+        parse(OwnError(), ["--max-runtme"])
 
 
-def test_help_shows_both(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_program_and_worker_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse(parser("--own", help="what I want"), ["--help"])
+        parse(new_parser("--own", help="my option"), ["--help"])
     out = " ".join(capsys.readouterr().out.split())
-    for words in (
-        "what I want",
+    for text in (
+        "my option",
         "--task-file FILE",
         "[or RMS_CLOUD_TASKS_MAX_RUNTIME]",
         "--isolation",
     ):
-        assert words in out
+        assert text in out
 
 
-def test_the_engine_checks_the_values(lab: Lab) -> None:
-    done = lab.over(
+def test_engine_validates_values(runner: Runner) -> None:
+    done = runner.run_tasks(
         "def f(i, d, w): return False, 1",
         [0],
         "--max-runtime",
@@ -200,8 +202,8 @@ def test_the_engine_checks_the_values(lab: Lab) -> None:
     assert done.events == []
 
 
-def test_print_config(lab: Lab) -> None:
-    program = lab.write(
+def test_print_config(runner: Runner) -> None:
+    program = runner.write_program(
         "def f(i, d, w): return False, 1",
         main="""
 if __name__ == "__main__":
@@ -209,84 +211,90 @@ if __name__ == "__main__":
     print("after")
 """,
     )
-    done = lab.run(program, "--print-config", "--job-id", "seven")
+    done = runner.run(program, "--print-config", "--job-id", "seven")
     assert done.code == 0, done.err
     assert "job-id: seven" in done.out
     assert done.out.endswith("after\n")
 
 
-def test_engine_is_looked_for(lab: Lab, tmp_path: Path) -> None:
-    program = lab.write("def f(i, d, w): return False, 1")
-    done = lab.run(program, env={"CTWORKER_BIN": "", "PATH": str(tmp_path)})
+def test_engine_not_found(runner: Runner, tmp_path: Path) -> None:
+    program = runner.write_program("def f(i, d, w): return False, 1")
+    done = runner.run(program, env={"CTWORKER_BIN": "", "PATH": str(tmp_path)})
     assert done.code == 2
-    for words in ("CTWORKER_BIN", "bin/ctworker", "on the PATH", "make build"):
-        assert words in done.err
-    done = lab.run(program, env={"CTWORKER_BIN": "/nowhere/ctworker"})
-    assert (done.code, "/nowhere/ctworker is no program" in done.err) == (2, True)
+    for text in ("CTWORKER_BIN", "bin/ctworker", "ctworker on the PATH", "make build"):
+        assert text in done.err
+    done = runner.run(program, env={"CTWORKER_BIN": "/nowhere/ctworker"})
+    assert (done.code, "/nowhere/ctworker is not an executable file" in done.err) == (2, True)
     broken = tmp_path / "ctworker"
     broken.write_bytes(b"\x7fELF broken")
     broken.chmod(0o755)
-    done = lab.run(program, env={"CTWORKER_BIN": str(broken)})
-    assert (done.code, "cannot be started" in done.err) == (2, True)
+    done = runner.run(program, env={"CTWORKER_BIN": str(broken)})
+    assert (done.code, "cannot start the engine" in done.err) == (2, True)
 
 
-def test_abbreviations(capsys: pytest.CaptureFixture[str]) -> None:
-    mine = parser("--threshold")
-    assert parse(mine, ["--thr", "3"]).args.threshold == "3", "the program's own options may be"
-    assert mine.parse_args(["--job", "a"]).job_id == "a", "the parser is the program's own again"
+def test_only_program_options_can_be_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    mine = new_parser("--threshold")
+    assert parse(mine, ["--thr", "3"]).args.threshold == "3", (
+        "the program's options can be abbreviated"
+    )
+    assert mine.parse_args(["--job", "a"]).job_id == "a", "the program's parser was not restored"
     with pytest.raises(SystemExit):
         parse(None, ["--task-fil", "t.json"])
     assert "--task-fil: unknown option; did you mean --task-file?" in capsys.readouterr().err
 
 
-def isolation_of(lab: Lab, *arguments: str, **env: str) -> str:
-    """Return the line of --print-config."""
-    program = lab.write("def f(i, d, w): return False, 1")
-    done = lab.run(program, "--task-file=t", "--print-config", *arguments, env=env)
+def print_isolation(runner: Runner, *arguments: str, **env: str) -> str:
+    """Return the isolation and its origin as --print-config prints them."""
+    program = runner.write_program("def f(i, d, w): return False, 1")
+    done = runner.run(program, "--task-file=t", "--print-config", *arguments, env=env)
     assert done.code == 0, done.err
     (line,) = [line for line in done.out.splitlines() if line.startswith("isolation: ")]
     return line.removeprefix("isolation: ")
 
 
-def test_isolation_from_every_place(lab: Lab, tmp_path: Path) -> None:
+def test_isolation_by_origin(runner: Runner, tmp_path: Path) -> None:
     file = tmp_path / "worker.yaml"
     file.write_text("isolation: reuse\n")
     variable = "RMS_CLOUD_TASKS_ISOLATION"
     default = "spawn" if sys.platform == "darwin" else "fork"
     for unset in ("", "None"):
-        assert isolation_of(lab, **{variable: unset}) == f"{default}  # default"
-    assert isolation_of(lab, f"--config={file}") == f"reuse  # {file}, line 1"
-    assert isolation_of(lab, f"--config={file}", **{variable: "spawn"}) == f"spawn  # {variable}"
-    assert isolation_of(lab, "--isolation=fork", **{variable: "spawn"}) == "fork  # command line"
+        assert print_isolation(runner, **{variable: unset}) == f"{default}  # default"
+    assert print_isolation(runner, f"--config={file}") == f"reuse  # {file}, line 1"
+    assert (
+        print_isolation(runner, f"--config={file}", **{variable: "spawn"}) == f"spawn  # {variable}"
+    )
+    assert (
+        print_isolation(runner, "--isolation=fork", **{variable: "spawn"}) == "fork  # command line"
+    )
     outer = f"X=1,ISOLATION={zlib.crc32(b'reuse'):08x}"
     env = {variable: "reuse", "CTWORKER_OUTER_SETTINGS": outer}
-    assert isolation_of(lab, **env) == f"{default}  # default"
+    assert print_isolation(runner, **env) == f"{default}  # default"
 
 
-def test_isolation_of_the_config_file_counts(lab: Lab, tmp_path: Path) -> None:
+def test_isolation_from_the_config_file(runner: Runner, tmp_path: Path) -> None:
     file = tmp_path / "worker.yaml"
     program = "def f(i, d, w): return False, str(os.getpid())"
     for isolation, processes in (("fork", 3), ("reuse", 1)):
         file.write_text(f"isolation: {isolation}\n")
-        done = lab.over(program, [0, 1, 2], "--config", str(file))
+        done = runner.run_tasks(program, [0, 1, 2], "--config", str(file))
         assert done.code == 0, done.err
         assert len({event["result"] for event in done.events[-3:]}) == processes
 
 
-def test_faults_of_the_isolation(lab: Lab) -> None:
+def test_invalid_isolation(runner: Runner) -> None:
     program = "def f(i, d, w): return False, 1"
-    for isolation, words in (
+    for isolation, text in (
         ("none", '--isolation "none": give fork, reuse or spawn'),
         ("task", "not for programs made with the Python package; give fork, reuse or spawn"),
     ):
-        done = lab.over(program, [0], "--isolation", isolation)
+        done = runner.run_tasks(program, [0], "--isolation", isolation)
         assert done.code == 2
-        assert words in done.err
+        assert text in done.err
 
 
-def test_a_program_from_standard_input_cannot_be_spawned(lab: Lab) -> None:
-    with lab.write("def f(i, d, w): return False, 1").open() as program:
-        done = lab.run("-", "--task-file=none.json", "--isolation=spawn", stdin=program)
+def test_program_from_standard_input_cannot_be_spawned(runner: Runner) -> None:
+    with runner.write_program("def f(i, d, w): return False, 1").open() as program:
+        done = runner.run("-", "--task-file=none.json", "--isolation=spawn", stdin=program)
     assert done.code == 2
     assert "save it in a file" in done.err
 
@@ -298,33 +306,33 @@ def help_of(mine: argparse.ArgumentParser, flag: str, capsys: pytest.CaptureFixt
     return capsys.readouterr().out
 
 
-def test_short_help_has_own_and_common_options(capsys: pytest.CaptureFixture[str]) -> None:
-    mine = parser("--own", help="what I want")
+def test_short_help_has_program_and_common_options(capsys: pytest.CaptureFixture[str]) -> None:
+    mine = new_parser("--own", help="my option")
     short = help_of(mine, "-h", capsys)
-    for text in ("what I want", "--task-file FILE", "--job-id ID", '"mine --help" lists all'):
+    for text in ("my option", "--task-file FILE", "--job-id ID", '"mine --help" lists all'):
         assert text in short
     for text in ("--boot-disk", "--no-retry-on-exit", "RMS_CLOUD_TASKS"):
         assert text not in short
     complete = help_of(mine, "--help", capsys)
-    for text in ("what I want", "--task-file FILE", "--boot-disk", "RMS_CLOUD_TASKS_JOB_ID"):
+    for text in ("my option", "--task-file FILE", "--boot-disk", "RMS_CLOUD_TASKS_JOB_ID"):
         assert text in complete
     assert len(short.splitlines()) < 60
 
 
-def test_short_help_of_the_program_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+def test_program_option_h_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     mine = argparse.ArgumentParser(prog="mine", add_help=False)
     mine.add_argument("-h", "--height", type=int)
     assert parse(mine, ["-h", "5"]).args.height == 5
-    assert "--boot-disk" in help_of(parser(), "--help", capsys)
+    assert "--boot-disk" in help_of(new_parser(), "--help", capsys)
 
 
-def test_help_that_cannot_be_written(
+def test_help_write_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open("/dev/full", "w", buffering=1) as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(SystemExit) as raised:
-            parse(parser(), ["-h"])
+            parse(new_parser(), ["-h"])
         monkeypatch.undo()
         with contextlib.suppress(OSError):
             full.close()
@@ -333,7 +341,7 @@ def test_help_that_cannot_be_written(
 
 
 def test_argcomplete_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is called before the command line is parsed, and finds the values of the options."""
+    """argcomplete runs before the command line is parsed, and completes values of options."""
     found: dict[str, object] = {}
 
     def autocomplete(mine: argparse.ArgumentParser) -> None:
@@ -344,10 +352,10 @@ def test_argcomplete_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
 
     fake = types.SimpleNamespace(autocomplete=autocomplete)
     monkeypatch.setitem(sys.modules, "argcomplete", fake)  # type: ignore[arg-type]
-    parse(parser(), [])  # not a completion
+    parse(new_parser(), [])  # not a completion
     monkeypatch.setenv("_ARGCOMPLETE", "1")
     with pytest.raises(SystemExit):
-        parse(parser(), ["--prov"])
+        parse(new_parser(), ["--prov"])
     assert found["--provider"] == ["AWS", "GCP"]
     assert found["--num-simultaneous-tasks"] == ["auto"]
     assert (found["--task-file"], found["--job-id"]) == (None, [])

@@ -1,4 +1,4 @@
-"""TaskData and the notices, without an engine."""
+"""TaskData and notifications, without an engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctworker import TaskData, WorkerData
-from ctworker._data import SHUTDOWN, TERMINATION, Notice
+from ctworker._data import SHUTDOWN, TERMINATION, Notification
 
 
 def test_task_data_is_the_data() -> None:
@@ -38,19 +38,19 @@ def test_task_data_has_the_fields_of_the_specification() -> None:
         data["other"]
 
 
-def test_a_key_of_the_data_comes_first() -> None:
+def test_keys_of_the_data_take_precedence() -> None:
     data = TaskData("t1", {"task_id": 5, "data": [1]})
     assert (data["task_id"], data["data"], data.get("task_id")) == (5, [1], 5)
 
 
 @pytest.mark.parametrize(
-    "again", [copy.copy, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))]
+    "copy_data", [copy.copy, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))]
 )
-def test_task_data_can_be_copied(again: object) -> None:
+def test_task_data_can_be_copied(copy_data: object) -> None:
     data = TaskData("t1", {"num1": 1, "gone": 2})
     data["more"] = 3
     del data["gone"]
-    other = again(data)  # type: ignore[operator]
+    other = copy_data(data)  # type: ignore[operator]
     assert (dict(other), other["task_id"], other["data"]) == (
         dict(data),
         "t1",
@@ -58,28 +58,30 @@ def test_task_data_can_be_copied(again: object) -> None:
     )
 
 
-def test_notices(tmp_path: Path) -> None:
+def test_notifications(tmp_path: Path) -> None:
     r, w = os.pipe()
     file = tmp_path / "termination"
     worker = WorkerData(
-        {}, argparse.Namespace(), {SHUTDOWN: Notice(None, None), TERMINATION: Notice(r, str(file))}
+        {},
+        argparse.Namespace(),
+        {SHUTDOWN: Notification(None, None), TERMINATION: Notification(r, str(file))},
     )
-    elsewhere: WorkerData = pickle.loads(pickle.dumps(worker))
-    for seen in (worker, elsewhere):
+    unpickled: WorkerData = pickle.loads(pickle.dumps(worker))
+    for seen in (worker, unpickled):
         assert (seen.received_termination_notice, seen.received_shutdown_request) == (False, False)
     os.write(w, b"\n")
     assert worker.received_termination_notice
-    assert not elsewhere.received_termination_notice  # the descriptor is not its own
+    assert not unpickled.received_termination_notice  # it checks only the file
     file.touch()
-    assert elsewhere.received_termination_notice
-    assert os.read(r, 9) == b"\n"  # it was only looked at
-    assert worker.received_termination_notice  # for good
+    assert unpickled.received_termination_notice
+    assert os.read(r, 9) == b"\n"  # checking does not read it
+    assert worker.received_termination_notice  # permanently
     os.close(r)
     os.close(w)
 
 
-def test_each_task_has_its_own_worker_data() -> None:
+def test_tasks_do_not_share_worker_data() -> None:
     worker = WorkerData({"provider": "AWS"}, argparse.Namespace(), {})
-    first, second = worker._for_task("a", 1, 0), worker.for_task("b", 2, 1)
+    first, second = worker._for_task("a", 1, 0), worker._for_task("b", 2, 1)
     first.provider = "GCP"
     assert (second.provider, second.task_id, second.attempt, second.slot) == ("AWS", "b", 2, 1)

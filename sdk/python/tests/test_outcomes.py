@@ -1,4 +1,4 @@
-"""What a function does, and what is told of it."""
+"""Outcomes of tasks: results, exceptions and exits, and the events that report them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from conftest import Lab
+from conftest import Runner
 from ctworker._data import WorkerData
 from ctworker._result import _key_text, encode_value
 from ctworker._task import Task, TaskRunner
@@ -38,8 +38,8 @@ from ctworker._task import Task, TaskRunner
         ("return False, 10**5000 == int('1' + '0' * 4000) * 10**1000", False, True),
     ],
 )
-def test_completed(lab: Lab, body: str, retry: bool, result: object) -> None:
-    event = lab.outcome(body, data={"n": 7})
+def test_completed(runner: Runner, body: str, retry: bool, result: object) -> None:
+    event = runner.run_body(body, data={"n": 7})
     assert (event["event_type"], event["retry"], event["result"]) == (
         "task_completed",
         retry,
@@ -48,7 +48,7 @@ def test_completed(lab: Lab, body: str, retry: bool, result: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "text"),
     [
         ("pass", "the function returned None; return a tuple of two, (retry, result)"),
         ('return "done"', "the function returned a str"),
@@ -103,21 +103,21 @@ def test_completed(lab: Lab, body: str, retry: bool, result: object) -> None:
         ("return False, 'x' * (17 << 20)", "raise --max-result-size"),
     ],
 )
-def test_what_cannot_be_passed_on_is_said(lab: Lab, body: str, words: str) -> None:
-    event = lab.outcome(body)
+def test_invalid_return_value_is_an_exception(runner: Runner, body: str, text: str) -> None:
+    event = runner.run_body(body)
     assert event["event_type"] == "task_exception"
-    assert words in event["exception"]
+    assert text in event["exception"]
 
 
-def test_doubled_keys_are_found_without_a_fork(lab: Lab, isolation: str) -> None:
+def test_duplicate_keys(runner: Runner, isolation: str) -> None:
     program = 'def f(i, data, w): return False, [{"1": 2, data: 3}]'
-    done = lab.over(program, [1, 2, "1"], "--isolation", isolation)
-    assert "result[0] has the keys '1' and 1" in done.of("t0")["exception"]
-    assert done.of("t1")["result"] == [{"1": 2, "2": 3}]
-    assert done.of("t2")["result"] == [{"1": 3}]
+    done = runner.run_tasks(program, [1, 2, "1"], "--isolation", isolation)
+    assert "result[0] has the keys '1' and 1" in done.event_of("t0")["exception"]
+    assert done.event_of("t1")["result"] == [{"1": 2, "2": 3}]
+    assert done.event_of("t2")["result"] == [{"1": 3}]
 
 
-def test_keys_are_what_the_encoder_writes() -> None:
+def test_key_text_matches_the_encoder() -> None:
     class Text(str):
         def __str__(self) -> str:
             return "other"
@@ -130,7 +130,7 @@ def test_keys_are_what_the_encoder_writes() -> None:
         assert list(json.loads(encode_value({key: 0}))) == [_key_text(key)]
 
 
-TRUTHS = """
+RETRY_VALUES = """
 def f(i, data, w):
     match data:
         case "zero": return 0, "z"
@@ -140,10 +140,14 @@ def f(i, data, w):
 """
 
 
-def test_truth_values_and_a_list_are_taken_with_one_warning(lab: Lab, isolation: str) -> None:
+def test_truth_values_are_accepted_with_one_warning(runner: Runner, isolation: str) -> None:
     data = "zero one none zero one none".split()
-    done = lab.over(TRUTHS, data, "--isolation", isolation, "--max-tasks-per-process", "2")
-    assert [(done.of(f"t{i}")["retry"], done.of(f"t{i}")["result"]) for i in range(6)] == [
+    done = runner.run_tasks(
+        RETRY_VALUES, data, "--isolation", isolation, "--max-tasks-per-process", "2"
+    )
+    assert [
+        (done.event_of(f"t{i}")["retry"], done.event_of(f"t{i}")["result"]) for i in range(6)
+    ] == [
         (False, "z"),
         (True, "o"),
         (False, "n"),
@@ -151,71 +155,71 @@ def test_truth_values_and_a_list_are_taken_with_one_warning(lab: Lab, isolation:
     assert done.err.count("is not a bool") == 1, done.err
 
 
-def test_a_list_passes_for_the_tuple_with_one_warning(lab: Lab) -> None:
-    done = lab.over(TRUTHS, ["list"] * 3)
+def test_list_is_accepted_with_one_warning(runner: Runner) -> None:
+    done = runner.run_tasks(RETRY_VALUES, ["list"] * 3)
     assert {(e["event_type"], e["retry"], e["result"]) for e in done.events} == {
         ("task_completed", False, "l")
     }
     assert done.err.count("the function returned a list") == 1, done.err
 
 
-def test_half_of_a_surrogate_pair_is_passed_on(lab: Lab) -> None:
-    """As in the name of a file that is not UTF-8, which json.dumps escapes."""
-    (lab.folder / "tasks.json").write_text(
+def test_lone_surrogate_is_preserved(runner: Runner) -> None:
+    """A file name that is not UTF-8 contains one; json.dumps escapes it."""
+    (runner.folder / "tasks.json").write_text(
         r'[{"task_id": "a\udce9", "data": {"file": "caf\udce9"}}]'
     )
-    program = lab.write(
+    program = runner.write_program(
         "def f(i, data, w): return False, {'id': i, data['file']: [os.fsencode(data['file']) == b'caf\\xe9']}"
     )
-    event = lab.run(program, "--task-file", "tasks.json").of("a\udce9")
+    event = runner.run(program, "--task-file", "tasks.json").event_of("a\udce9")
     assert event["result"] == {"id": "a\udce9", "caf\udce9": [True]}
 
 
-def test_names_that_are_not_utf8(lab: Lab, isolation: str) -> None:
-    program = lab.write("def f(i, data, w): return False, data")
+def test_names_that_are_not_utf8(runner: Runner, isolation: str) -> None:
+    program = runner.write_program("def f(i, data, w): return False, data")
     program = program.rename(program.with_name(os.fsdecode(b"w\xe9.py")))
-    tasks = lab.folder / os.fsdecode(b"t\xe9.jsonl")
+    tasks = runner.folder / os.fsdecode(b"t\xe9.jsonl")
     tasks.write_text('{"task_id": "a", "data": 1}')
-    done = lab.run(program, "--task-file", tasks, "--isolation", isolation)
-    assert done.of("a")["result"] == 1, done.err
+    done = runner.run(program, "--task-file", tasks, "--isolation", isolation)
+    assert done.event_of("a")["result"] == 1, done.err
 
 
-def test_ten_megabytes(lab: Lab) -> None:
-    assert lab.outcome("return False, 'x' * 10_000_000")["result"] == "x" * 10_000_000
+def test_ten_megabytes(runner: Runner) -> None:
+    assert runner.run_body("return False, 'x' * 10_000_000")["result"] == "x" * 10_000_000
 
 
-def test_data_of_thousands_of_digits(lab: Lab) -> None:
-    (lab.folder / "tasks.json").write_text(
+def test_data_of_thousands_of_digits(runner: Runner) -> None:
+    (runner.folder / "tasks.json").write_text(
         '[{"task_id": "t0", "data": {"n": 1' + "0" * 6000 + "}}]"
     )
-    program = lab.write("def f(i, data, w): return False, data['n'] == 10**6000")
-    assert lab.run(program, "--task-file", "tasks.json").of("t0")["result"] is True
+    program = runner.write_program("def f(i, data, w): return False, data['n'] == 10**6000")
+    assert runner.run(program, "--task-file", "tasks.json").event_of("t0")["result"] is True
 
 
-def test_data_that_python_cannot_read_is_told_of_its_task() -> None:
+def test_unparsable_data_is_reported() -> None:
     runner = TaskRunner(lambda *_: (False, 1), WorkerData({}, argparse.Namespace(), {}), 100)
     deep = b"[" * 200_000 + b"]" * 200_000
     line = b'{"task_id":"a\\u00e4\\"","attempt":1,"data":%b}' % deep
     reply = json.loads(runner.run(Task(line)))
     assert reply["task_id"] == 'aä"'
-    assert "the task's data cannot be read: maximum recursion depth" in reply["exception"]
+    assert "the task's data cannot be parsed: maximum recursion depth" in reply["exception"]
 
 
 @pytest.mark.parametrize(
     "line", [b"", b"{}", b"[]", b'{"hello":{}}', b'{"task_id":5}', b"nonsense", b"\xff"]
 )
-def test_a_line_that_is_no_task(line: bytes) -> None:
+def test_line_without_a_task(line: bytes) -> None:
     with pytest.raises(ValueError, match="the line"):
         Task(line)
 
 
 @pytest.mark.parametrize("data", [[1, 2], "text", 5, None, True])
-def test_data_that_is_no_object(lab: Lab, data: object) -> None:
-    done = lab.over("def f(i, data, w): return False, [data]", [data])
-    assert done.of("t0")["result"] == [data]
+def test_data_that_is_not_an_object(runner: Runner, data: object) -> None:
+    done = runner.run_tasks("def f(i, data, w): return False, [data]", [data])
+    assert done.event_of("t0")["result"] == [data]
 
 
-TRACES = """
+EXCEPTIONS = """
 class Mine(BaseException): pass
 class Odd(Exception):
     def __str__(self): raise RuntimeError("odd")
@@ -241,45 +245,45 @@ def f(task_id, data, worker):
 """
 
 
-def test_exceptions(lab: Lab) -> None:
+def test_exceptions(runner: Runner) -> None:
     data = "value cause mine keyboard generator odd odder recursion surrogate long".split()
-    done = lab.over(TRACES, data)
+    done = runner.run_tasks(EXCEPTIONS, data)
     assert done.types() == {"task_exception": len(data)}
-    told = {d: done.of(f"t{i}")["exception"] for i, d in enumerate(data)}
-    worker = str(lab.folder / "worker.py")
-    lines = told["value"].splitlines()
+    texts = {d: done.event_of(f"t{i}")["exception"] for i, d in enumerate(data)}
+    worker = str(runner.folder / "worker.py")
+    lines = texts["value"].splitlines()
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[1].startswith(f'  File "{worker}", line ')
     assert lines[1].endswith(", in f")
     assert lines[-1] == "ValueError: first"
-    assert "direct cause" in told["cause"]
-    assert told["mine"].endswith("Mine: third")
-    assert told["keyboard"].endswith("KeyboardInterrupt")
-    assert "Odd" in told["odd"]
-    assert "Odder" in told["odder"]
-    assert "RecursionError" in told["recursion"]
-    assert r"ValueError: \udcff" in told["surrogate"]
-    assert "characters are left out" in told["long"]
-    for text in told.values():
+    assert "direct cause" in texts["cause"]
+    assert texts["mine"].endswith("Mine: third")
+    assert texts["keyboard"].endswith("KeyboardInterrupt")
+    assert "Odd" in texts["odd"]
+    assert "Odder" in texts["odder"]
+    assert "RecursionError" in texts["recursion"]
+    assert r"ValueError: \udcff" in texts["surrogate"]
+    assert "characters omitted" in texts["long"]
+    for text in texts.values():
         assert "ctworker/_" not in text
         assert len(text) < 1 << 20
 
 
-def test_coroutine_function(lab: Lab) -> None:
+def test_coroutine_function(runner: Runner) -> None:
     program = """
     async def f(task_id, data, worker):
         await asyncio.sleep(0)
         if data: raise ValueError("inside")
         return False, "async"
     """
-    done = lab.over(program, [0, 1])
-    assert done.of("t0")["result"] == "async"
-    trace = done.of("t1")["exception"].splitlines()
+    done = runner.run_tasks(program, [0, 1])
+    assert done.event_of("t0")["result"] == "async"
+    trace = done.event_of("t1")["exception"].splitlines()
     assert trace[1].endswith("in f")
     assert trace[-1] == "ValueError: inside"
 
 
-def test_memory_error_is_told_and_never_retried(lab: Lab, isolation: str) -> None:
+def test_memory_error_is_reported_and_not_retried(runner: Runner, isolation: str) -> None:
     program = """
     def f(task_id, data, worker):
         if data:
@@ -287,18 +291,18 @@ def test_memory_error_is_told_and_never_retried(lab: Lab, isolation: str) -> Non
             while True: full.append(bytearray(1 << 16))
         return False, "small"
     """
-    done = lab.over(
+    done = runner.run_tasks(
         program,
         [1, 0],
         "--max-memory-allowed-per-task=0.5",
         "--retry-on-exception",
         f"--isolation={isolation}",
     )
-    event = done.of("t0")
+    event = done.event_of("t0")
     assert event["event_type"] == "task_exception", event
     assert event["retry"] is False
     assert event["exception"].endswith("MemoryError")
-    assert done.of("t1")["result"] == "small"
+    assert done.event_of("t1")["result"] == "small"
 
 
 @pytest.mark.parametrize(
@@ -314,11 +318,14 @@ def test_memory_error_is_told_and_never_retried(lab: Lab, isolation: str) -> Non
         ("asyncio.run(asyncio.to_thread(os._exit, 5))", 5),
     ],
 )
-def test_exits(lab: Lab, body: str, code: int) -> None:
-    event = lab.outcome(body)
+def test_exits(runner: Runner, body: str, code: int) -> None:
+    event = runner.run_body(body)
     assert (event["event_type"], event["exit_code"]) == ("task_exited", code)
 
 
-def test_exit_in_coroutine(lab: Lab) -> None:
-    done = lab.over("async def f(i, d, w): sys.exit(6)", [0])
-    assert (done.of("t0")["event_type"], done.of("t0")["exit_code"]) == ("task_exited", 6)
+def test_exit_in_coroutine(runner: Runner) -> None:
+    done = runner.run_tasks("async def f(i, d, w): sys.exit(6)", [0])
+    assert (done.event_of("t0")["event_type"], done.event_of("t0")["exit_code"]) == (
+        "task_exited",
+        6,
+    )

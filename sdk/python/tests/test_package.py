@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import HEAD, MAIN, Lab
+from conftest import HEAD, MAIN, Runner
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +46,7 @@ ENGINE = os.environ.get("CTWORKER_BIN", "")
 
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The licence texts of the engine."""
+    """Collect the licence texts of the engine, and return their folder."""
     folder = tmp_path_factory.mktemp("build") / "licenses"
     subprocess.run(
         ["go", "run", "./internal/licenses", ENGINE, str(folder)], cwd=ROOT.parents[1], check=True
@@ -54,8 +54,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names of Linux")
-def test_a_wheel_has_the_engine(lab: Lab, tmp_path: Path, texts: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the test expects the name of a Linux wheel")
+def test_wheel_contains_the_engine(runner: Runner, tmp_path: Path, texts: Path) -> None:
     wheel = build(
         tmp_path / "wheel",
         "--wheel",
@@ -77,14 +77,14 @@ def test_a_wheel_has_the_engine(lab: Lab, tmp_path: Path, texts: Path) -> None:
     assert "ctworker/_shim/cloud_tasks/worker/worker.py" in names
     assert not [n for n in names if n.startswith(("tests", "ctworker/__pycache__"))]
     (site / "ctworker/bin/ctworker").chmod(0o755)  # as installers do
-    (lab.folder / "worker.py").write_text(HEAD + "def f(i, d, w): return False, 1" + MAIN)
+    (runner.folder / "worker.py").write_text(HEAD + "def f(i, d, w): return False, 1" + MAIN)
     environment = {"PYTHONPATH": str(site), "CTWORKER_BIN": "", "PATH": ""}
-    done = lab.run("worker.py", "--task-file", lab.tasks([0]), env=environment)
+    done = runner.run("worker.py", "--task-file", runner.write_tasks([0]), env=environment)
     assert (done.code, done.types()) == (0, {"task_completed": 1}), done.err
 
 
 def check_licences(wheel: zipfile.ZipFile) -> None:
-    """The wheel has the text of each module of the engine, of Go and its own, and lists them."""
+    """Check that the wheel contains and lists the licences of ctworker, Go and each Go module."""
     (info,) = {n.split("/")[0] for n in wheel.namelist() if ".dist-info/" in n}
     listed = email.message_from_bytes(wheel.read(f"{info}/METADATA")).get_all("License-File", [])
     files = {n.removeprefix(f"{info}/licenses/") for n in wheel.namelist() if "/licenses/" in n}
@@ -100,7 +100,7 @@ def check_licences(wheel: zipfile.ZipFile) -> None:
         assert len(wheel.read(f"{info}/licenses/{text[0]}")) > 500
 
 
-def test_an_engine_without_licence_texts_fails_the_build(tmp_path: Path) -> None:
+def test_build_fails_without_licence_texts(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(subprocess.CalledProcessError) as raised:
         build(
@@ -114,7 +114,7 @@ def test_an_engine_without_licence_texts_fails_the_build(tmp_path: Path) -> None
     )
 
 
-def test_a_source_distribution_has_no_engine(tmp_path: Path) -> None:
+def test_source_distribution_has_no_engine(tmp_path: Path) -> None:
     sdist = build(tmp_path / "sdist", "--sdist")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
@@ -129,10 +129,10 @@ def test_a_source_distribution_has_no_engine(tmp_path: Path) -> None:
     assert "LICENSE" in names
 
 
-def test_a_wheel_without_an_engine_is_for_any_platform(tmp_path: Path) -> None:
+def test_wheel_without_engine_is_for_any_platform(tmp_path: Path) -> None:
     assert build(tmp_path / "wheel", "--wheel").name.endswith("-py3-none-any.whl")
 
 
-def test_a_missing_engine_fails_the_build(tmp_path: Path) -> None:
+def test_build_fails_without_the_named_engine(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         build(tmp_path / "wheel", "--wheel", CTWORKER_BUILD_BIN="/nowhere/ctworker")

@@ -1,4 +1,4 @@
-"""What programs of the specification's own system use beyond its page; see docs/porting.md."""
+"""Features that programs written for rms-cloud-tasks use; see docs/porting.md."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathlib import Path
 
 import pytest
 
-from conftest import HEAD, SOURCE, Lab
+from conftest import HEAD, SOURCE, Runner
 from ctworker import Worker, WorkerData
-from ctworker._data import SHUTDOWN, Notice
+from ctworker._data import SHUTDOWN, Notification
 
-OLD = HEAD.replace("from ctworker import", "from cloud_tasks.worker import")
-
-
-def run_old(lab: Lab, program: str, *arguments: str, **options: object):  # type: ignore[no-untyped-def]
-    """Run a program that imports cloud_tasks over one task, by python -m ctworker."""
-    path = lab.write(program, head=OLD, **options)  # type: ignore[arg-type]
-    return lab.run("-m", "ctworker", path, "--task-file", lab.tasks([0]), *arguments)
+SHIMMED = HEAD.replace("from ctworker import", "from cloud_tasks.worker import")
 
 
-# _data
+def run_shimmed(runner: Runner, program: str, *arguments: str, **options: object):  # type: ignore[no-untyped-def]
+    """Run a program that imports cloud_tasks over one task with python -m ctworker."""
+    path = runner.write_program(program, head=SHIMMED, **options)  # type: ignore[arg-type]
+    return runner.run("-m", "ctworker", path, "--task-file", runner.write_tasks([0]), *arguments)
 
 
-def test_attributes_of_data_reach_the_tasks(lab: Lab, isolation: str) -> None:
+# Worker._data
+
+
+def test_data_attributes_reach_the_tasks(runner: Runner, isolation: str) -> None:
     program = """
     class Cache:
         def __init__(self, path): self.path = path
@@ -56,7 +56,7 @@ if __name__ == "__main__":
     asyncio.run(worker.start())
 """
     program = "import argparse\n" + program.replace("\n    ", "\n")
-    done = lab.over(
+    done = runner.run_tasks(
         program,
         [0],
         "--mine=m",
@@ -67,7 +67,7 @@ if __name__ == "__main__":
         main=main,
     )
     assert done.code == 0, done.err
-    assert done.of("t0").get("result") == [
+    assert done.event_of("t0").get("result") == [
         "m/results",
         "there",
         "m",
@@ -81,7 +81,7 @@ if __name__ == "__main__":
     ], done.events
 
 
-def test_settings_of_data_are_in_force(lab: Lab) -> None:
+def test_data_settings_take_effect(runner: Runner) -> None:
     main = """
 if __name__ == "__main__":
     worker = Worker(f, args=sys.argv[1:])
@@ -90,10 +90,10 @@ if __name__ == "__main__":
     worker._data.event_log_file = "other.log"
     asyncio.run(worker.start())
 """
-    done = lab.over("def f(i, d, w): time.sleep(60)", [0], "--max-runtime=50", main=main)
+    done = runner.run_tasks("def f(i, d, w): time.sleep(60)", [0], "--max-runtime=50", main=main)
     assert (done.code, done.events) == (0, []), done.err
-    assert '"task_timed_out"' in (lab.folder / "other.log").read_text()
-    assert '"retry":true' in (lab.folder / "other.log").read_text()
+    assert '"task_timed_out"' in (runner.folder / "other.log").read_text()
+    assert '"retry":true' in (runner.folder / "other.log").read_text()
 
 
 def test_data_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_data_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.event_log_queue_name == "job-events"
     assert (data.is_spot, data.memory_gb, data.price_per_hour) == (True, 8.0, None)
     assert (data.num_cpus, data.num_simultaneous_tasks, data.retry_on_exit) == (2, 2, False)
-    assert data.max_num_tasks == "nonsense"  # of which the engine complains
+    assert data.max_num_tasks == "nonsense"  # the engine will reject it
     assert not data.received_shutdown_request
     assert type(pickle.loads(pickle.dumps(data))) is WorkerData
     data = Worker(print, ["--task-file=x", "-j", "auto"])._data
@@ -121,26 +121,29 @@ def test_data_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "words"),
+    ("statement", "text"),
     [
         ("worker._data.event_log_queue_name = 'x'", "event_log_queue_name cannot be set"),
-        ("worker._data.max_num_tasks = None", "cannot be set to None; leave out --max-num-tasks"),
+        (
+            "worker._data.max_num_tasks = None",
+            "cannot be set to None; leave out --max-num-tasks",
+        ),
         ("worker._data = None", "_data was replaced by a NoneType"),
     ],
 )
-def test_what_cannot_be_set_is_said(lab: Lab, statement: str, words: str) -> None:
+def test_invalid_data_attributes_are_rejected(runner: Runner, statement: str, text: str) -> None:
     main = f"""
 if __name__ == "__main__":
     worker = Worker(f, args=sys.argv[1:])
     {statement}
     asyncio.run(worker.start())
 """
-    done = lab.over("def f(i, d, w): return False, 1", [0], main=main)
+    done = runner.run_tasks("def f(i, d, w): return False, 1", [0], main=main)
     assert (done.code, done.events) == (1, [])
-    assert words in done.err
+    assert text in done.err
 
 
-def test_worker_data_for_a_test_of_a_function() -> None:
+def test_worker_data_without_a_worker() -> None:
     worker = WorkerData()
     assert (worker.args, worker.provider, worker.max_runtime) == (None, None, 600)
     assert (worker.keepalive_interval, worker.num_simultaneous_tasks) == (60.0, 1)
@@ -154,47 +157,47 @@ def test_worker_data_for_a_test_of_a_function() -> None:
     assert not worker.received_shutdown_request
 
 
-def test_sizes_are_floats_and_events_can_be_waited_for(
-    lab: Lab, isolation: str, wait_for: Callable[[Callable[[], bool]], None]
+def test_sizes_are_floats_and_shutdown_event_can_be_awaited(
+    runner: Runner, isolation: str, wait_for: Callable[[Callable[[], bool]], None]
 ) -> None:
     program = """
     import pickle
     def f(i, d, w):
         floats = [w.memory_gb, w.local_ssd_gb, w.boot_disk_gb, w.price_per_hour, w.keepalive_interval, w.max_memory_allowed_per_task]
         before = [w.shutdown_event.is_set(), w.shutdown_event.wait(0.01)]
-        open("begun", "w").close()
+        open("started", "w").close()
         after = [w.shutdown_event.wait(60), pickle.loads(pickle.dumps(w.shutdown_event)).wait(60), w.termination_event.wait(0)]
         return False, [all(type(x) is float for x in floats), floats, before, after, type(w.max_runtime) is int]
     """
     arguments = "--memory 16 --local-ssd 2 --boot-disk 10 --price 1 --keepalive-interval 30 --max-memory-allowed-per-task 8"
-    path, tasks = lab.write(program), lab.tasks([0])
-    started = lab.start(path, "--task-file", tasks, *arguments.split(), "--isolation", isolation)
-    wait_for((lab.folder / "begun").exists)
+    path, tasks = runner.write_program(program), runner.write_tasks([0])
+    started = runner.start(path, "--task-file", tasks, *arguments.split(), "--isolation", isolation)
+    wait_for((runner.folder / "started").exists)
     started.terminate()
-    done = lab.finish(started)
+    done = runner.finish(started)
     floats = [16.0, 2.0, 10.0, 1.0, 30.0, 8.0]
     expected = [True, floats, [False, False], [True, True, False], True]
-    assert done.of("t0").get("result") == expected, done.events
+    assert done.event_of("t0").get("result") == expected, done.events
 
 
-def test_a_notice_is_waited_for(tmp_path: Path) -> None:
+def test_notification_wait(tmp_path: Path) -> None:
     r, w = os.pipe()
     file = tmp_path / "shutdown"
-    worker = WorkerData({}, None, {SHUTDOWN: Notice(r, str(file))})
+    worker = WorkerData({}, None, {SHUTDOWN: Notification(r, str(file))})
     assert not worker.shutdown_event.wait(0)
-    elsewhere = pickle.loads(pickle.dumps(worker)).shutdown_event
-    assert not elsewhere.wait(0.01)
+    unpickled = pickle.loads(pickle.dumps(worker)).shutdown_event
+    assert not unpickled.wait(0.01)
     os.write(w, b"\n")
     file.touch()
     assert worker.shutdown_event.wait()
-    assert elsewhere.wait()
+    assert unpickled.wait()
     os.close(r)
     os.close(w)
 
 
 # Logging
 
-LOGS = """
+LOGGING = """
 import logging
 logger = logging.getLogger("mine")
 {before}
@@ -206,8 +209,8 @@ def f(i, d, w):
 """
 
 
-def test_tasks_log_at_level_info(lab: Lab, isolation: str) -> None:
-    done = run_old(lab, LOGS.format(before=""), "--isolation", isolation)
+def test_tasks_log_at_level_info(runner: Runner, isolation: str) -> None:
+    done = run_shimmed(runner, LOGGING.format(before=""), "--isolation", isolation)
     assert done.types() == {"task_completed": 1}
     lines = [line for line in done.err.splitlines() if line.endswith(" INFO - in t0")]
     assert len(lines) == 1, done.err
@@ -217,8 +220,8 @@ def test_tasks_log_at_level_info(lab: Lab, isolation: str) -> None:
     assert "detail" not in done.err
 
 
-def test_verbose_logs_at_level_debug(lab: Lab) -> None:
-    assert " DEBUG - detail" in run_old(lab, LOGS.format(before=""), "-v").err
+def test_verbose_logs_at_level_debug(runner: Runner) -> None:
+    assert " DEBUG - detail" in run_shimmed(runner, LOGGING.format(before=""), "-v").err
 
 
 @pytest.mark.parametrize(
@@ -228,20 +231,20 @@ def test_verbose_logs_at_level_debug(lab: Lab) -> None:
         "h = logging.StreamHandler(sys.stdout); h.setFormatter(logging.Formatter('MINE %(message)s')); logging.getLogger().addHandler(h)",
     ],
 )
-def test_a_program_may_configure_logging(lab: Lab, before: str) -> None:
-    done = run_old(lab, LOGS.format(before=before))
+def test_program_can_configure_logging(runner: Runner, before: str) -> None:
+    done = run_shimmed(runner, LOGGING.format(before=before))
     assert "MINE in t0" in done.out, done.err
     assert "INFO - in t0" not in done.err
-    # Before it imports the worker, too.
-    head = "import logging, sys\n" + before + "\n" + OLD
-    path = lab.write(LOGS.format(before=""), head=head)
-    done = lab.run("-m", "ctworker", path, "--task-file", lab.tasks([0]))
+    # Configure logging before the worker is imported.
+    head = "import logging, sys\n" + before + "\n" + SHIMMED
+    path = runner.write_program(LOGGING.format(before=""), head=head)
+    done = runner.run("-m", "ctworker", path, "--task-file", runner.write_tasks([0]))
     assert "MINE in t0" in done.out, done.err
     assert "INFO - in t0" not in done.err
 
 
-def test_a_program_of_ctworker_logs_as_it_says(lab: Lab) -> None:
-    done = lab.over(LOGS.format(before=""), [0])
+def test_logging_is_unchanged_without_the_shim(runner: Runner) -> None:
+    done = runner.run_tasks(LOGGING.format(before=""), [0])
     assert "in t0" not in done.err
 
 
@@ -261,9 +264,9 @@ def f(i, d, w):
 """
 
 
-def test_names_that_programs_import(lab: Lab) -> None:
-    done = run_old(lab, NAMES)
-    assert done.of("t0").get("result") == [
+def test_imports_of_cloud_tasks(runner: Runner) -> None:
+    done = run_shimmed(runner, NAMES)
+    assert done.event_of("t0").get("result") == [
         "2025-05-26T01:56:26.321172+00:00",
         "2025-05-26T01:56:26+00:00",
         "2025-05-26T01:56:26+00:00",
@@ -275,12 +278,12 @@ def test_names_that_programs_import(lab: Lab) -> None:
     assert " INFO - configured" in done.err
 
 
-def test_other_modules_of_an_installed_package_are_found(lab: Lab) -> None:
-    site = lab.folder / "site" / "cloud_tasks"
+def test_other_modules_of_an_installed_package_are_found(runner: Runner) -> None:
+    site = runner.folder / "site" / "cloud_tasks"
     for name, text in {
-        "__init__.py": "raise ImportError('the wrong one')",
-        "queue_manager.py": "NAME = 'theirs'",
-        "common/__init__.py": "raise ImportError('the wrong one')",
+        "__init__.py": "raise ImportError('wrong module')",
+        "queue_manager.py": "NAME = 'installed'",
+        "common/__init__.py": "raise ImportError('wrong module')",
         "common/config.py": "from .time_utils import utc_now\nNAME = 'config'",
     }.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
@@ -290,76 +293,78 @@ from cloud_tasks.queue_manager import NAME
 from cloud_tasks.common.config import NAME as CONFIG
 def f(i, d, w): return False, [NAME, CONFIG]
 """
-    path = lab.write(program, head=OLD)
-    paths = f"{SOURCE}{os.pathsep}{lab.folder / 'site'}"
-    done = lab.run("-m", "ctworker", path, "--task-file", lab.tasks([0]), env={"PYTHONPATH": paths})
-    assert done.of("t0").get("result") == ["theirs", "config"], done.err
+    path = runner.write_program(program, head=SHIMMED)
+    paths = f"{SOURCE}{os.pathsep}{runner.folder / 'site'}"
+    done = runner.run(
+        "-m", "ctworker", path, "--task-file", runner.write_tasks([0]), env={"PYTHONPATH": paths}
+    )
+    assert done.event_of("t0").get("result") == ["installed", "config"], done.err
 
 
-# How a program is run
+# How python -m ctworker runs a program
 
-WHERE = """
+SHOW_CONTEXT = """
 import os, sys
 from cloud_tasks.worker import Worker
 def f(i, d, w):
     os.chdir("/")
-    return False, [os.path.exists(__file__), os.path.isabs(__file__), __name__, __doc__, __spec__ and __spec__.name, sys.argv[0], beside.NAME]
-import beside
+    return False, [os.path.exists(__file__), os.path.isabs(__file__), __name__, __doc__, __spec__ and __spec__.name, sys.argv[0], sibling.NAME]
+import sibling
 if __name__ == "__main__":
     import asyncio
-    os.chdir(beside.FOLDER if "fork" in sys.argv else ".")
+    os.chdir(sibling.FSHIMMEDER if "fork" in sys.argv else ".")
     asyncio.run(Worker(f, args=sys.argv[1:]).start())
 """
 
 
 @pytest.fixture
-def package(lab: Lab) -> Lab:
-    folder = lab.folder / "pkg"
+def package(runner: Runner) -> Runner:
+    folder = runner.folder / "pkg"
     folder.mkdir()
-    for path in (lab.folder / "w.py", folder / "mod.py", folder / "__main__.py"):
-        path.write_text(WHERE)
+    for path in (runner.folder / "w.py", folder / "mod.py", folder / "__main__.py"):
+        path.write_text(SHOW_CONTEXT)
     (folder / "__init__.py").write_text("")
-    (lab.folder / "beside.py").write_text(f"NAME, FOLDER = 'b', {str(lab.folder)!r}\n")
-    lab.tasks([0])
-    (lab.folder / "sub").mkdir()
-    (lab.folder / "sub" / "tasks.json").write_bytes((lab.folder / "tasks.json").read_bytes())
-    return lab
+    (runner.folder / "sibling.py").write_text(f"NAME, FSHIMMEDER = 'b', {str(runner.folder)!r}\n")
+    runner.write_tasks([0])
+    (runner.folder / "sub").mkdir()
+    (runner.folder / "sub" / "tasks.json").write_bytes((runner.folder / "tasks.json").read_bytes())
+    return runner
 
 
-def run_in(lab: Lab, folder: Path, *arguments: str) -> list[object]:
-    log = lab.folder / "events.log"
+def run_in(runner: Runner, folder: Path, *arguments: str) -> list[object]:
+    log = runner.folder / "events.log"
     command = [sys.executable, "-m", "ctworker", *arguments, "--task-file=tasks.json"]
     command.append(f"--event-log-file={log}")
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return lab.events()[-1]["result"]  # type: ignore[no-any-return]
+    return runner.events()[-1]["result"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("isolation", ["fork", "spawn"])
-def test_a_program_is_run_as_python_runs_it(package: Lab, isolation: str) -> None:
-    lab = package
-    sub = lab.folder / "sub"
-    found = run_in(lab, sub, "../w.py", "--isolation", isolation)
+def test_program_runs_as_in_python(package: Runner, isolation: str) -> None:
+    runner = package
+    sub = runner.folder / "sub"
+    found = run_in(runner, sub, "../w.py", "--isolation", isolation)
     assert found == [True, True, "__main__", None, None, "../w.py", "b"]
-    # A link's folder is that of what it leads to.
+    # For a link, Python searches the folder of its target for modules.
     (sub / "link.py").symlink_to("../w.py")
-    assert run_in(lab, sub, "link.py", "--isolation", isolation)[-2:] == ["link.py", "b"]
+    assert run_in(runner, sub, "link.py", "--isolation", isolation)[-2:] == ["link.py", "b"]
     for name, full in (("pkg.mod", "pkg.mod"), ("pkg", "pkg.__main__")):
-        found = run_in(lab, lab.folder, "-m", name, "--isolation", isolation)
+        found = run_in(runner, runner.folder, "-m", name, "--isolation", isolation)
         assert found[:5] == [True, True, "__main__", None, full]
         assert os.path.isabs(str(found[5]))
 
 
-def test_an_archive_can_be_a_program(package: Lab) -> None:
+def test_archive_can_be_a_program(package: Runner) -> None:
     with zipfile.ZipFile(package.folder / "app.pyz", "w") as archive:
-        archive.writestr("__main__.py", WHERE)
-        archive.write(package.folder / "beside.py", "beside.py")
+        archive.writestr("__main__.py", SHOW_CONTEXT)
+        archive.write(package.folder / "sibling.py", "sibling.py")
     assert run_in(package, package.folder, "app.pyz")[-1] == "b"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "text"),
     [
         (["-m"], "-m requires the name of a module"),
         (["-m", "no_such_module"], "-m no_such_module: no such module"),
@@ -368,14 +373,14 @@ def test_an_archive_can_be_a_program(package: Lab) -> None:
         (["-x"], "unknown option -x"),
     ],
 )
-def test_programs_that_are_not_there(lab: Lab, arguments: list[str], words: str) -> None:
-    done = lab.run("-m", "ctworker", *arguments)
+def test_missing_programs(runner: Runner, arguments: list[str], text: str) -> None:
+    done = runner.run("-m", "ctworker", *arguments)
     assert done.code == 2
-    assert words in done.err
+    assert text in done.err
     assert "Traceback" not in done.err
 
 
-def test_integer_ids_of_a_task_source(lab: Lab) -> None:
+def test_integer_task_ids(runner: Runner) -> None:
     program = """
     import numpy as np
     def tasks():
@@ -387,6 +392,6 @@ def test_integer_ids_of_a_task_source(lab: Lab) -> None:
 if __name__ == "__main__":
     asyncio.run(Worker(f, args=sys.argv[1:], task_source=tasks).start())
 """
-    done = lab.run(lab.write(program, main=main))
+    done = runner.run(runner.write_program(program, main=main))
     assert [e["result"] for e in done.events] == ["5", "-6"], done.err
     assert [e["task_id"] for e in done.events] == ["5", "-6"]

@@ -1,4 +1,4 @@
-"""The process that a task finds: whole, fresh, and no part of its parent."""
+"""The process of a task: complete, fresh and independent of its parent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conftest import Lab, alive
+from conftest import Runner, alive
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,14 @@ from conftest import Lab, alive
         "import subprocess\nreturn False, [int(n) for n in subprocess.check_output(['echo', '1 2']).split()]",
     ],
 )
-def test_a_task_may_start_what_it_likes(lab: Lab, isolation: str, body: str) -> None:
-    event = lab.outcome(body, "--isolation", isolation)
+def test_task_can_start_processes_threads_and_loops(
+    runner: Runner, isolation: str, body: str
+) -> None:
+    event = runner.run_body(body, "--isolation", isolation)
     assert event.get("result") == [1, 2], event.get("exception")
 
 
-def test_multiprocessing_where_the_parent_uses_it_too(lab: Lab) -> None:
+def test_multiprocessing_in_the_program_and_in_tasks(runner: Runner) -> None:
     main = """
 if __name__ == "__main__":
     import multiprocessing as m, concurrent.futures, tempfile
@@ -49,17 +51,17 @@ if __name__ == "__main__":
         with m.Pool(1) as p, concurrent.futures.ThreadPoolExecutor(1) as t:
             return False, [p.apply(abs, [-1]), t.submit(abs, -2).result()]
     """
-    done = lab.over(program, [0, 0], main=main)
+    done = runner.run_tasks(program, [0, 0], main=main)
     assert done.code == 0, done.err
     assert [e.get("result") for e in done.events] == [[1, 2]] * 2, done.events
     assert "still there: True 3" in done.out
     kept = [line.split()[1] for line in done.out.splitlines() if line.startswith("kept")]
     assert len(kept) == 2
     assert not [name for name in kept if os.path.exists(name)]
-    assert "threads besides the main one" in done.err
+    assert "the program has started threads" in done.err
 
 
-def test_a_warning_names_the_threads(lab: Lab) -> None:
+def test_warning_names_the_threads(runner: Runner) -> None:
     program = """
     import threading
     def f(i, d, w): return False, threading.active_count()
@@ -71,12 +73,12 @@ if __name__ == "__main__":
     asyncio.run(Worker(f, args=sys.argv[1:]).start())
     stop.set()
 """
-    done = lab.over(program, [0, 0], main=main)
+    done = runner.run_tasks(program, [0, 0], main=main)
     assert [e["result"] for e in done.events] == [1, 1]
     assert done.err.count("my-thread") == 1, done.err
 
 
-def test_other_coroutines_go_on(lab: Lab) -> None:
+def test_other_coroutines_continue(runner: Runner) -> None:
     program = """
     def f(i, d, w):
         while not os.path.exists("ticked"): time.sleep(0.01)
@@ -87,11 +89,11 @@ def test_other_coroutines_go_on(lab: Lab) -> None:
     async def both():
         await asyncio.gather(Worker(f, args=sys.argv[1:]).start(), tick())
     """
-    done = lab.over(program, [0], main='\nif __name__ == "__main__": asyncio.run(both())')
-    assert (done.code, done.of("t0")["result"]) == (0, "seen")
+    done = runner.run_tasks(program, [0], main='\nif __name__ == "__main__": asyncio.run(both())')
+    assert (done.code, done.event_of("t0")["result"]) == (0, "seen")
 
 
-def test_hooks_and_output(lab: Lab) -> None:
+def test_exit_hooks_and_output(runner: Runner) -> None:
     program = """
     import atexit, weakref, threading, logging
     logging.basicConfig(filename="task.log", level="INFO")
@@ -114,29 +116,29 @@ def test_hooks_and_output(lab: Lab) -> None:
         sys.exit(3) if data else None
         return False, sys.stdin.read() + str(os.read(0, 9))
     """
-    done = lab.over(program, [0, 1])
-    assert done.of("t0")["result"] == "b''"
-    assert done.of("t1")["exit_code"] == 3
+    done = runner.run_tasks(program, [0, 1])
+    assert done.event_of("t0")["result"] == "b''"
+    assert done.event_of("t1")["exit_code"] == 3
     for once in ("loaded", "half a line", "parent's hook", "parent's finalizer"):
         assert done.out.count(once) == 1, done.out
     for twice in ("printed", "thread's end", "task's hook", "task's finalizer"):
         assert done.out.count(twice) == 2, done.out
     assert done.out.index("thread's end") < done.out.index("task's hook")
     assert done.err.count("half an error") == 1
-    assert (lab.folder / "task.log").read_text().count("logged") == 2
+    assert (runner.folder / "task.log").read_text().count("logged") == 2
 
 
-def test_randomness_differs(lab: Lab) -> None:
+def test_random_numbers_differ(runner: Runner) -> None:
     program = """
     import random, uuid
     def f(i, d, w): return False, [random.random(), str(uuid.uuid4()), os.urandom(8).hex()]
     """
-    done = lab.over(program, [0] * 5)
+    done = runner.run_tasks(program, [0] * 5)
     for values in zip(*(e["result"] for e in done.events)):
         assert len(set(values)) == 5
 
 
-def test_numpy_is_seeded_anew(lab: Lab) -> None:
+def test_numpy_is_reseeded(runner: Runner) -> None:
     program = """
     import types
     numpy_random = types.ModuleType("numpy.random")
@@ -144,16 +146,16 @@ def test_numpy_is_seeded_anew(lab: Lab) -> None:
     sys.modules["numpy.random"] = numpy_random
     def f(i, d, w): return False, getattr(numpy_random, "seeded", False)
     """
-    done = lab.over(program, [0])
-    assert done.of("t0")["result"] is True
+    done = runner.run_tasks(program, [0])
+    assert done.event_of("t0")["result"] is True
 
 
-def test_signals_and_descriptors_are_the_tasks_own(lab: Lab) -> None:
+def test_signals_and_descriptors_are_reset(runner: Runner) -> None:
     program = """
     def kinds():
         for name in os.listdir("/proc/self/fd"):
             try: yield os.readlink(f"/proc/self/fd/{name}").split(":")[0]
-            except OSError: pass  # that of the listing
+            except OSError: pass  # the descriptor of the listing
     def f(i, d, w):
         handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
         assert handlers == [signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL]
@@ -162,12 +164,12 @@ def test_signals_and_descriptors_are_the_tasks_own(lab: Lab) -> None:
         fds = list(kinds())
         return False, [fds.count("socket"), fds.count("anon_inode")]
     """
-    done = lab.over(program, [0] * 4, "-j", "2")
-    # The task's own socket, and what the program's event loop had: its pair and its epoll.
+    done = runner.run_tasks(program, [0] * 4, "-j", "2")
+    # The task socket, and the socket pair and epoll of the program's event loop.
     assert [e.get("result") for e in done.events] == [[3, 1]] * 4, done.events
 
 
-def test_children_do_not_pass_for_workers(lab: Lab, isolation: str) -> None:
+def test_children_do_not_inherit_the_connection(runner: Runner, isolation: str) -> None:
     program = """
     import subprocess
     def f(i, d, w):
@@ -176,43 +178,43 @@ def test_children_do_not_pass_for_workers(lab: Lab, isolation: str) -> None:
         try: Worker(f)
         except RuntimeError as error: return False, [names, "socket" in fds, str(error)[:13]]
     """
-    done = lab.over(program, [0], "--isolation", isolation)
-    assert done.of("t0").get("result") == [[], False, "a task cannot"], done.events
+    done = runner.run_tasks(program, [0], "--isolation", isolation)
+    assert done.event_of("t0").get("result") == [[], False, "a task cannot"], done.events
 
 
-def test_slots_and_marks(lab: Lab, isolation: str) -> None:
+def test_slot_and_process_variables(runner: Runner, isolation: str) -> None:
     program = """
     def f(i, d, w): return False, [os.environ["CTWORKER_SLOT"] == str(w.slot), w.slot, bool(os.environ["CTWORKER_PROCESS"])]
     """
-    done = lab.over(program, [0] * 6, "-j", "2", "--isolation", isolation)
+    done = runner.run_tasks(program, [0] * 6, "-j", "2", "--isolation", isolation)
     for event in done.events:
         assert event["result"] == [True, event["slot"], True]
 
 
-def test_each_task_starts_afresh(lab: Lab) -> None:
+def test_each_task_has_a_fresh_process(runner: Runner) -> None:
     program = (
         "def f(i, d, w): global n; n = globals().get('n', 0) + 1; return False, [n, os.getpid()]"
     )
-    done = lab.over(program, [0] * 20)
+    done = runner.run_tasks(program, [0] * 20)
     results = [e["result"] for e in done.events]
     assert {n for n, _ in results} == {1}
     assert len({pid for _, pid in results}) == 20
 
 
-def test_the_next_process_is_forked_ahead(lab: Lab, wait_gone: Callable[[int], None]) -> None:
-    # It is killed meanwhile: no task is lost, as it had none.
+def test_killed_prefork_loses_no_task(runner: Runner, wait_gone: Callable[[int], None]) -> None:
+    # The task kills the process that was forked for the next task.
     program = """
     def forked():
         with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as f:
             return {int(p) for p in f.read().split()} - {os.getpid()}
     def f(i, d, w):
         if d:
-            while not (spares := forked()): time.sleep(0.001)
-            for p in spares: os.kill(p, signal.SIGKILL)
-            return False, [os.getpid(), *spares]
+            while not (preforked := forked()): time.sleep(0.001)
+            for p in preforked: os.kill(p, signal.SIGKILL)
+            return False, [os.getpid(), *preforked]
         return False, [os.getpid()]
     """
-    done = lab.over(program, [1, 1, 1, 0], "-j", "1")
+    done = runner.run_tasks(program, [1, 1, 1, 0], "-j", "1")
     assert done.types() == {"task_completed": 4}, done.err
     pids = [pid for e in done.events for pid in e["result"]]
     assert len(set(pids)) == len(pids) == 7
@@ -220,73 +222,75 @@ def test_the_next_process_is_forked_ahead(lab: Lab, wait_gone: Callable[[int], N
         wait_gone(pid)
 
 
-def test_reuse_keeps_the_process(lab: Lab) -> None:
+def test_reuse_runs_many_tasks_per_process(runner: Runner) -> None:
     program = "def f(i, d, w): sys.exit(3) if d else None; global n; n = globals().get('n', 0) + 1; return False, n"
-    done = lab.over(program, [0] * 500 + [1] + [0] * 500, "--isolation", "reuse")
+    done = runner.run_tasks(program, [0] * 500 + [1] + [0] * 500, "--isolation", "reuse")
     assert done.types() == {"task_completed": 1000, "task_exited": 1}
-    assert done.of("t500")["exit_code"] == 3
+    assert done.event_of("t500")["exit_code"] == 3
     assert max(e.get("result", 0) for e in done.events) > 100
 
 
-def test_max_tasks_per_process(lab: Lab, isolation: str) -> None:
+def test_max_tasks_per_process(runner: Runner, isolation: str) -> None:
     program = "def f(i, d, w): global n; n = globals().get('n', 0) + 1; return False, n"
-    done = lab.over(program, [0] * 10, "--isolation", isolation, "--max-tasks-per-process", "5")
+    done = runner.run_tasks(
+        program, [0] * 10, "--isolation", isolation, "--max-tasks-per-process", "5"
+    )
     assert sorted(e["result"] for e in done.events) == sorted([1, 2, 3, 4, 5] * 2)
 
 
-def test_what_a_task_leaves_is_killed(
-    lab: Lab, isolation: str, wait_gone: Callable[[int], None]
+def test_processes_left_by_a_task_are_killed(
+    runner: Runner, isolation: str, wait_gone: Callable[[int], None]
 ) -> None:
     program = """
     import subprocess
     def f(i, d, w): return False, subprocess.Popen(["sleep", "600"]).pid
     """
-    done = lab.over(program, [0], "--isolation", isolation)
-    wait_gone(done.of("t0")["result"])
-    assert not alive(done.of("t0")["result"])
+    done = runner.run_tasks(program, [0], "--isolation", isolation)
+    wait_gone(done.event_of("t0")["result"])
+    assert not alive(done.event_of("t0")["result"])
 
 
-def test_too_long_and_deaf(lab: Lab, isolation: str) -> None:
+def test_time_out_kills_a_task_that_ignores_sigterm(runner: Runner, isolation: str) -> None:
     program = """
     def f(i, d, w):
         if d: return False, 1
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True: signal.pause()
     """
-    done = lab.over(
+    done = runner.run_tasks(
         program, [0, 1], "--max-runtime", "0.3", "--kill-delay", "0.1", "--isolation", isolation
     )
-    assert done.of("t0")["event_type"] == "task_timed_out"
-    assert done.of("t1")["event_type"] == "task_completed"
+    assert done.event_of("t0")["event_type"] == "task_timed_out"
+    assert done.event_of("t1")["event_type"] == "task_completed"
 
 
-def test_time_out_gives_sigterm_to_the_whole_group(lab: Lab) -> None:
+def test_time_out_terminates_the_process_group(runner: Runner) -> None:
     program = """
     import subprocess
     def f(i, d, w):
-        code = "import signal, sys; signal.signal(15, lambda *a: (open('told', 'w').close(), sys.exit())); print(flush=True); signal.pause()"
+        code = "import signal, sys; signal.signal(15, lambda *a: (open('terminated', 'w').close(), sys.exit())); print(flush=True); signal.pause()"
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE).stdout.readline()
         signal.pause()
     """
-    done = lab.over(program, [0], "--max-runtime", "2", "--kill-delay", "10")
-    assert done.of("t0")["event_type"] == "task_timed_out"
-    assert (lab.folder / "told").exists()
+    done = runner.run_tasks(program, [0], "--max-runtime", "2", "--kill-delay", "10")
+    assert done.event_of("t0")["event_type"] == "task_timed_out"
+    assert (runner.folder / "terminated").exists()
 
 
-def test_a_fork_that_returns_answers_for_nobody(lab: Lab, isolation: str) -> None:
+def test_fork_that_returns_sends_no_reply(runner: Runner, isolation: str) -> None:
     program = """
     def f(i, d, w):
         if d == "fork": os.fork()
         return False, d
     """
-    done = lab.over(program, ["fork", "a", "fork", "b"], "--isolation", isolation)
+    done = runner.run_tasks(program, ["fork", "a", "fork", "b"], "--isolation", isolation)
     assert (done.code, done.types()) == (0, {"task_completed": 4}), done.err
-    assert done.of("t1")["result"] == "a"
+    assert done.event_of("t1")["result"] == "a"
 
 
-def test_worker_inside_a_task(lab: Lab, isolation: str) -> None:
-    """It runs all of its tasks, and finds nothing of the outer run in its own environment."""
-    inner = lab.folder / "inner.py"
+def test_worker_inside_a_task(runner: Runner, isolation: str) -> None:
+    """The inner worker ignores the settings of the outer run and does not pass them on."""
+    inner = runner.folder / "inner.py"
     inner.write_text(
         textwrap.dedent(
             """
@@ -309,7 +313,7 @@ def test_worker_inside_a_task(lab: Lab, isolation: str) -> None:
         return False, open("inner").read()
     """
     flags = ("--isolation", isolation, "--tasks-to-skip", "2", "--max-num-tasks", "1")
-    done = lab.over(program, [0] * 4, *flags)
+    done = runner.run_tasks(program, [0] * 4, *flags)
     (event,) = [e for e in done.events if e["event_type"] == "task_completed"]
-    inners = [json.loads(line) for line in event["result"].splitlines()]
-    assert [e["result"] for e in inners] == [["0", None, None]] * 4, inners
+    inner_events = [json.loads(line) for line in event["result"].splitlines()]
+    assert [e["result"] for e in inner_events] == [["0", None, None]] * 4, inner_events

@@ -1,4 +1,4 @@
-"""Tasks from a queue: a server stands in for AWS SQS."""
+"""Tasks from a queue, with a fake SQS server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Lab
+from conftest import Runner
 
 SERVER = Path(__file__).parents[3] / "internal" / "sqstest" / "server.py"
 
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[dict[str, str]]:
-    """The environment in which the server is AWS."""
+    """Start a fake SQS server, and return the environment variables that select it."""
     server = subprocess.Popen(
         [sys.executable, SERVER, "-H", "127.0.0.1", "-p", "0"], stderr=subprocess.PIPE, text=True
     )
@@ -43,10 +43,10 @@ def aws() -> Iterator[dict[str, str]]:
         server.communicate()
 
 
-def ctworker(lab: Lab, env: dict[str, str], *arguments: str) -> None:
+def ctworker(runner: Runner, env: dict[str, str], *arguments: str) -> None:
     subprocess.run(
         [os.environ["CTWORKER_BIN"], *arguments],
-        cwd=lab.folder,
+        cwd=runner.folder,
         env={**os.environ, **env},
         check=True,
         capture_output=True,
@@ -54,11 +54,11 @@ def ctworker(lab: Lab, env: dict[str, str], *arguments: str) -> None:
     )
 
 
-def test_tasks_from_a_queue(lab: Lab, aws: dict[str, str], isolation: str) -> None:
+def test_tasks_from_a_queue(runner: Runner, aws: dict[str, str], isolation: str) -> None:
     env = {**aws, "RMS_CLOUD_TASKS_JOB_ID": f"jobs-{isolation}"}
-    lab.tasks([{"n": n} for n in range(20)])
-    ctworker(lab, env, "load", "--task-file", "tasks.json", "--create")
-    program = lab.write(
+    runner.write_tasks([{"n": n} for n in range(20)])
+    ctworker(runner, env, "load", "--task-file", "tasks.json", "--create")
+    program = runner.write_program(
         """
         def f(task_id, data, worker):
             if data["n"] == 7:
@@ -67,7 +67,7 @@ def test_tasks_from_a_queue(lab: Lab, aws: dict[str, str], isolation: str) -> No
             return retry, {"n": data["n"], "queue": worker.queue_name, "attempt": worker.attempt}
         """
     )
-    done = lab.run(
+    done = runner.run(
         program,
         "-j",
         "2",
@@ -81,26 +81,26 @@ def test_tasks_from_a_queue(lab: Lab, aws: dict[str, str], isolation: str) -> No
         env=env,
     )
     assert done.code == 0, done.err
-    assert not done.events  # they are in the queue
-    ctworker(lab, env, "events", "--output", "queue.jsonl", "--idle-timeout", "1")
-    everything = [json.loads(line) for line in (lab.folder / "queue.jsonl").open()]
+    assert not done.events  # the events are in the queue
+    ctworker(runner, env, "events", "--output", "queue.jsonl", "--idle-timeout", "1")
+    everything = [json.loads(line) for line in (runner.folder / "queue.jsonl").open()]
     events = [e for e in everything if "task_id" in e]
     others = [e["event_type"] for e in everything if "task_id" not in e]
     assert others == ["keep_alive"] * 2  # at the start and at the end
     events.sort(key=lambda e: e["attempt"])  # a queue has no order
-    of = {n: [e for e in events if e["task_id"] == f"t{n}"] for n in range(20)}
+    events_of = {n: [e for e in events if e["task_id"] == f"t{n}"] for n in range(20)}
     for n in range(20):
-        assert len(of[n]) == {7: 3, 8: 2}.get(n, 1), of[n]
-    assert [e["retry"] for e in of[7]] == [True, True, False]
-    assert "attempt 3" in of[7][2]["retry_denied"]
-    assert "ValueError: seven" in of[7][2]["exception"]
-    assert [e["result"]["attempt"] for e in of[8]] == [1, 2]
-    assert of[0][0]["result"] == {"n": 0, "queue": f"jobs-{isolation}", "attempt": 1}
+        assert len(events_of[n]) == {7: 3, 8: 2}.get(n, 1), events_of[n]
+    assert [e["retry"] for e in events_of[7]] == [True, True, False]
+    assert "attempt 3" in events_of[7][2]["retry_denied"]
+    assert "ValueError: seven" in events_of[7][2]["exception"]
+    assert [e["result"]["attempt"] for e in events_of[8]] == [1, 2]
+    assert events_of[0][0]["result"] == {"n": 0, "queue": f"jobs-{isolation}", "attempt": 1}
 
 
-def test_a_queue_that_is_not_there(lab: Lab, aws: dict[str, str]) -> None:
-    program = lab.write("def f(task_id, data, worker): return False, 1")
-    done = lab.run(program, "--job-id", "nowhere", env=aws)
+def test_missing_queue(runner: Runner, aws: dict[str, str]) -> None:
+    program = runner.write_program("def f(task_id, data, worker): return False, 1")
+    done = runner.run(program, "--job-id", "nowhere", env=aws)
     assert done.code == 1
     assert "does not exist" in done.err
     assert "ctworker queue create" in done.err

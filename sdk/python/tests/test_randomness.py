@@ -1,26 +1,26 @@
-"""Random numbers: each task has its own, whatever holds the generator."""
+"""Random numbers: every task draws its own, whatever object holds the generator."""
 
 from __future__ import annotations
 
 import pytest
 
-from conftest import Lab
+from conftest import Runner
 
-# Each draws from a generator that was made before the tasks.
-HELD = {
+# Each function draws from a generator that was created before the tasks.
+GENERATORS = {
     "random.Random()": "G = random.Random()\ndef draw(): return G.random()",
     "a seeded random.Random": "G = random.Random(7)\ndef draw(): return G.random()",
-    "its second normal deviate": "G = random.Random(); G.gauss()\ndef draw(): return G.gauss()",
+    "the second normal deviate": "G = random.Random(); G.gauss()\ndef draw(): return G.gauss()",
     "the module random": "random.seed(7)\ndef draw(): return random.random()",
     "default_rng()": "G = np.random.default_rng()\ndef draw(): return G.random()",
-    "half of a word that was drawn": "G = np.random.default_rng(); G.integers(9, dtype=np.uint32)\n"
+    "a buffered half word": "G = np.random.default_rng(); G.integers(9, dtype=np.uint32)\n"
     "def draw(): return [int(n) for n in G.integers(2**32, size=3, dtype=np.uint32)]",
-    "the streams it spawns": "G = np.random.default_rng()\ndef draw(): return G.bit_generator.seed_seq.spawn(1)[0].generate_state(4).tolist()",
+    "spawned seed sequences": "G = np.random.default_rng()\ndef draw(): return G.bit_generator.seed_seq.spawn(1)[0].generate_state(4).tolist()",
     "another bit generator": "G = np.random.Generator(np.random.Philox())\ndef draw(): return G.random()",
     "a bit generator": "G = np.random.SFC64()\ndef draw(): return int(G.random_raw())",
     "RandomState()": "G = np.random.RandomState()\ndef draw(): return G.random_sample()",
     "the second deviate of a RandomState": "G = np.random.RandomState(); G.randn()\ndef draw(): return G.randn()",
-    "that of one with PCG64": "G = np.random.RandomState(np.random.PCG64()); G.randn()\ndef draw(): return [G.randn(), G.randn()]",
+    "the second deviate of a RandomState with PCG64": "G = np.random.RandomState(np.random.PCG64()); G.randn()\ndef draw(): return [G.randn(), G.randn()]",
     "the functions of numpy.random": "np.random.seed(7); np.random.randn()\ndef draw(): return np.random.randn()",
     "a list of generators": "G = [{'a': random.Random()}]\ndef draw(): return G[0]['a'].random()",
     "an attribute": "class C:\n    def __init__(self): self.g = np.random.default_rng()\n"
@@ -29,38 +29,38 @@ HELD = {
     "a default argument": "def draw(g=np.random.default_rng()): return g.random()",
     "a closure": "def outer():\n    g = random.Random()\n    return lambda: g.random()\ndraw = outer()",
     "a subclass": "class Mine(random.Random): pass\nG = Mine()\ndef draw(): return G.random()",
-    "another module": "import beside\ndef draw(): return beside.rng.random()",
-    "what was frozen": "import gc\nG = np.random.default_rng(); gc.freeze()\ndef draw(): return G.random()",
+    "another module": "import sibling\ndef draw(): return sibling.rng.random()",
+    "a frozen object": "import gc\nG = np.random.default_rng(); gc.freeze()\ndef draw(): return G.random()",
 }
 
 
 @pytest.mark.parametrize("isolation", ["fork", "reuse"])
-def test_each_fork_draws_its_own_numbers(lab: Lab, isolation: str) -> None:
-    (lab.folder / "beside.py").write_text("import random\nrng = random.Random()\n")
+def test_each_fork_draws_its_own_numbers(runner: Runner, isolation: str) -> None:
+    (runner.folder / "sibling.py").write_text("import random\nrng = random.Random()\n")
     program = ""
-    for i, code in enumerate(HELD.values()):
-        (lab.folder / f"part{i}.py").write_text(f"import random\nimport numpy as np\n{code}\n")
+    for i, code in enumerate(GENERATORS.values()):
+        (runner.folder / f"part{i}.py").write_text(f"import random\nimport numpy as np\n{code}\n")
         program += f"import part{i}\n"
     program += f"""
-def f(i, d, w): return False, [sys.modules[f"part{{n}}"].draw() for n in range({len(HELD)})]
+def f(i, d, w): return False, [sys.modules[f"part{{n}}"].draw() for n in range({len(GENERATORS)})]
 """
-    done = lab.over(program, [0] * 3, "--isolation", isolation, "--max-tasks-per-process=1")
+    done = runner.run_tasks(program, [0] * 3, "--isolation", isolation, "--max-tasks-per-process=1")
     assert done.types() == {"task_completed": 3}, done.events
-    for name, *drawn in zip(HELD, *(e["result"] for e in done.events)):
+    for name, *drawn in zip(GENERATORS, *(e["result"] for e in done.events)):
         assert len({str(value) for value in drawn}) == 3, f"{name}: {drawn}"
 
 
-def test_spawn_keeps_the_programs_seeds(lab: Lab) -> None:
+def test_spawn_keeps_seeds(runner: Runner) -> None:
     program = """
     import random
     G = random.Random(7)
     def f(i, d, w): return False, G.random()
     """
-    done = lab.over(program, [0] * 2, "--isolation", "spawn", "--max-tasks-per-process=1")
+    done = runner.run_tasks(program, [0] * 2, "--isolation", "spawn", "--max-tasks-per-process=1")
     assert len({e["result"] for e in done.events}) == 1, done.events
 
 
-def test_the_task_source_draws_what_the_program_would(lab: Lab) -> None:
+def test_task_source_has_the_generators_of_the_program(runner: Runner) -> None:
     program = """
     import random
     import numpy as np
@@ -76,12 +76,12 @@ if __name__ == "__main__":
     asyncio.run(Worker(f, args=sys.argv[1:], task_source=tasks).start())
     print(draw())
 """
-    done = lab.run(lab.write(program, main=main))
+    done = runner.run(runner.write_program(program, main=main))
     assert done.code == 0, done.err
-    assert str(done.of("t0")["result"]) == done.out.strip()
+    assert str(done.event_of("t0")["result"]) == done.out.strip()
 
 
-def test_what_repeats_and_what_was_seeded_is_named_once(lab: Lab) -> None:
+def test_warnings_about_repeating_and_seeded_generators(runner: Runner) -> None:
     program = """
     import random
     import numpy as np
@@ -98,7 +98,7 @@ def test_what_repeats_and_what_was_seeded_is_named_once(lab: Lab) -> None:
     system = random.SystemRandom()
     def f(i, d, w): return False, [fixed.random(), mine.random(), system.random()]
     """
-    done = lab.over(program, [0] * 4, "-j", "2")
+    done = runner.run_tasks(program, [0] * 4, "-j", "2")
     assert done.types() == {"task_completed": 4}
     drawn = list(zip(*(e["result"] for e in done.events)))
     assert [len(set(values)) for values in drawn] == [1, 4, 4]
@@ -111,7 +111,7 @@ def test_what_repeats_and_what_was_seeded_is_named_once(lab: Lab) -> None:
         assert f"__main__.{name}" not in done.err
 
 
-def test_objects_that_pretend_are_left_alone(lab: Lab) -> None:
+def test_objects_that_fake_their_class_are_ignored(runner: Runner) -> None:
     program = """
     import random
     from unittest import mock
@@ -123,13 +123,13 @@ def test_objects_that_pretend_are_left_alone(lab: Lab) -> None:
     pretends = mock.MagicMock(spec=random.Random)
     def f(i, d, w): return False, pretends.seed.call_count
     """
-    done = lab.over(program, [0])
-    assert done.of("t0").get("result") == 0, done.events
+    done = runner.run_tasks(program, [0])
+    assert done.event_of("t0").get("result") == 0, done.events
     assert "cannot be reseeded" not in done.err
 
 
-def test_torch_is_seeded_anew(lab: Lab) -> None:
-    # In the place of torch, which is large: the names that are relied upon.
+def test_torch_is_reseeded(runner: Runner) -> None:
+    # A fake torch, which is large, with the names that ctworker uses.
     program = """
     import types
     class Generator:
@@ -143,4 +143,4 @@ def test_torch_is_seeded_anew(lab: Lab) -> None:
     own = Generator()
     def f(i, d, w): return False, [torch.default_generator.seeded, own.seeded]
     """
-    assert lab.over(program, [0]).of("t0")["result"] == [1, 1]
+    assert runner.run_tasks(program, [0]).event_of("t0")["result"] == [1, 1]

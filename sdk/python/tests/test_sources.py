@@ -1,4 +1,4 @@
-"""Tasks from the program itself: paths, remote files and functions."""
+"""Task sources: paths, remote files, iterables and functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conftest import Lab
+from conftest import Runner
 
 F = """
 def f(task_id, data, worker): return False, data
@@ -33,7 +33,7 @@ if __name__ == "__main__":
         "Remote('tasks.json')",
     ],
 )
-def test_files(lab: Lab, source: str) -> None:
+def test_files(runner: Runner, source: str) -> None:
     program = (
         F
         + """
@@ -43,14 +43,14 @@ class Remote:
     def open(self, mode="r"): return open(self.name.rsplit("/")[-1], mode)
     """
     )
-    lab.tasks([1, 2, 3])
-    worker = lab.write(program, main=main(source))
-    done = lab.run(worker, "--task-file", "this-is-ignored.json", "--event-log-to-file")
+    runner.write_tasks([1, 2, 3])
+    worker = runner.write_program(program, main=main(source))
+    done = runner.run(worker, "--task-file", "this-is-ignored.json", "--event-log-to-file")
     assert done.code == 0, done.err
     assert sorted(e["result"] for e in done.events) == [1, 2, 3]
 
 
-def test_a_remote_file_is_read_in_the_format_of_its_name(lab: Lab) -> None:
+def test_format_of_a_remote_file_follows_its_name(runner: Runner) -> None:
     program = (
         F
         + """
@@ -60,16 +60,18 @@ class Remote:
     def open(self, mode="r"): return io.BytesIO(b"- {task_id: a, data: 1}\\n" * 10000)
     """
     )
-    done = lab.run(
-        lab.write(program, main=main("Remote()")), "--event-log-to-file", "--isolation=reuse"
+    done = runner.run(
+        runner.write_program(program, main=main("Remote()")),
+        "--event-log-to-file",
+        "--isolation=reuse",
     )
     assert (done.code, done.types()) == (0, {"task_completed": 10000}), done.err
 
 
 @contextlib.contextmanager
-def served(lab: Lab) -> Iterator[str]:
-    """Serve the lab's folder, and yield the address."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=lab.folder)
+def served(runner: Runner) -> Iterator[str]:
+    """Serve the runner's folder by HTTP, and yield the address."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=runner.folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -80,15 +82,15 @@ def served(lab: Lab) -> Iterator[str]:
             thread.join()
 
 
-def test_an_address_is_read_by_the_engine(lab: Lab) -> None:
-    lab.tasks([1, 2, 3])
-    with served(lab) as address:
-        worker = lab.write(F, main=main(repr(f"{address}/tasks.json")))
-        done = lab.run(worker, "--event-log-to-file")
+def test_url_is_read_by_the_engine(runner: Runner) -> None:
+    runner.write_tasks([1, 2, 3])
+    with served(runner) as address:
+        worker = runner.write_program(F, main=main(repr(f"{address}/tasks.json")))
+        done = runner.run(worker, "--event-log-to-file")
         assert done.code == 0, done.err
         assert sorted(e["result"] for e in done.events) == [1, 2, 3]
-        worker = lab.write(F, main=main(repr(f"{address}/none.json")))
-        done = lab.run(worker, "--event-log-to-file")
+        worker = runner.write_program(F, main=main(repr(f"{address}/none.json")))
+        done = runner.run(worker, "--event-log-to-file")
         assert done.code == 2
         assert "none.json: there is no such file" in done.err
 
@@ -102,49 +104,52 @@ def test_an_address_is_read_by_the_engine(lab: Lab) -> None:
         "[{'task_id': f't{i}', 'data': i} for i in range(1, 4)]",
     ],
 )
-def test_functions(lab: Lab, source: str, isolation: str) -> None:
-    worker = lab.write(F, main=main(source))
-    done = lab.run(worker, "--event-log-to-file", "--isolation", isolation)
+def test_functions(runner: Runner, source: str, isolation: str) -> None:
+    worker = runner.write_program(F, main=main(source))
+    done = runner.run(worker, "--event-log-to-file", "--isolation", isolation)
     assert done.code == 0, done.err
     assert sorted(e["result"] for e in done.events) == [1, 2, 3]
 
 
-def test_no_tasks_at_all(lab: Lab) -> None:
+def test_no_tasks(runner: Runner) -> None:
     for source in ("lambda: None", "lambda: []"):
-        done = lab.run(lab.write(F, main=main(source)), "--event-log-to-file")
+        done = runner.run(runner.write_program(F, main=main(source)), "--event-log-to-file")
         assert (done.code, done.events) == (0, []), done.err
 
 
-def test_a_source_is_asked_for_no_more_than_is_run(lab: Lab) -> None:
+def test_source_is_read_only_as_fast_as_tasks_run(runner: Runner) -> None:
     program = (
         F
         + """
 import resource
 def endless():
     n = 0
-    asked = open("asked", "w")
+    produced = open("produced", "w")
     while True:
-        print(f"{n:9}", end="", file=asked, flush=True)  # in place: it may be killed here
-        asked.seek(0)
+        print(f"{n:9}", end="", file=produced, flush=True)  # overwrites the previous number, as the process may be killed at any time
+        produced.seek(0)
         yield {"task_id": f"t{n}", "data": "x" * 10_000}
         n += 1
     """
     )
-    done = lab.run(
-        lab.write(program, main=main("endless")), "--event-log-to-file", "--max-num-tasks", "50"
+    done = runner.run(
+        runner.write_program(program, main=main("endless")),
+        "--event-log-to-file",
+        "--max-num-tasks",
+        "50",
     )
     assert (done.code, done.types()) == (0, {"task_completed": 50}), done.err
-    # What fits into the pipe and the engine's buffers, and no more.
-    assert int((lab.folder / "asked").read_text()) < 500
+    # The pipe and the engine's buffers hold the tasks in excess of 50.
+    assert int((runner.folder / "produced").read_text()) < 500
 
 
-BEFORE = "[{'task_id': 'ok', 'data': 1}] + "
+VALID = "[{'task_id': 'ok', 'data': 1}] + "
 
 
 @pytest.mark.parametrize(
-    ("tasks", "words"),
+    ("tasks", "text"),
     [
-        ("['x']", "task 2 of the task source is no dict, but a str"),
+        ("['x']", "task 2 of the task source is a str, not a dict"),
         ("[{'data': 1}]", 'task 2 of the task source has no "task_id"'),
         ("[{'task_id': 5.0, 'data': 1}]", 'has the "task_id" 5.0'),
         ("[{'task_id': True, 'data': 1}]", 'has the "task_id" True'),
@@ -161,11 +166,13 @@ BEFORE = "[{'task_id': 'ok', 'data': 1}] + "
         ("[{'task_id': 'b', 'data': float('nan')}]", "cannot be written as JSON: its data is nan"),
     ],
 )
-def test_invalid_tasks_are_named(lab: Lab, tasks: str, words: str) -> None:
-    done = lab.run(lab.write(F, main=main(f"lambda: {BEFORE}{tasks}")), "--event-log-to-file")
+def test_invalid_task_error_names_the_task(runner: Runner, tasks: str, text: str) -> None:
+    done = runner.run(
+        runner.write_program(F, main=main(f"lambda: {VALID}{tasks}")), "--event-log-to-file"
+    )
     assert done.code == 1
-    assert done.of("ok")["result"] == 1
-    assert words in done.err.encode().decode("unicode_escape"), done.err
+    assert done.event_of("ok")["result"] == 1
+    assert text in done.err.encode().decode("unicode_escape"), done.err
 
 
 FAILING = """
@@ -176,53 +183,54 @@ def fail():
 
 
 @pytest.mark.parametrize(
-    ("end", "words"),
+    ("end", "text"),
     [
         ("raise ValueError('no more')", "ValueError: no more"),
         ("os.kill(os.getpid(), 9)", "its process was killed by signal 9 (SIGKILL)"),
-        ("os._exit(0)", "its process ended before it, with exit code 0"),
-        ("os._exit(7)", "its process ended before it, with exit code 7"),
+        ("os._exit(0)", "its process exited before the end of the source, with exit code 0"),
+        ("os._exit(7)", "its process exited before the end of the source, with exit code 7"),
         ("sys.exit(0)", "the task source called sys.exit(0)"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("raise ValueError('x' * 100_000)", "ValueError: xxx"),
     ],
 )
-def test_sources_that_fail(lab: Lab, end: str, words: str) -> None:
-    done = lab.run(
-        lab.write(F + FAILING.replace("END", end), main=main("fail")), "--event-log-to-file"
+def test_failing_sources(runner: Runner, end: str, text: str) -> None:
+    done = runner.run(
+        runner.write_program(F + FAILING.replace("END", end), main=main("fail")),
+        "--event-log-to-file",
     )
     assert done.code == 1
-    assert done.of("ok")["result"] == 1
-    assert words in done.err, done.err
+    assert done.event_of("ok")["result"] == 1
+    assert text in done.err, done.err
     assert "ctworker/_" not in done.err
 
 
 @pytest.mark.parametrize("source", ["5", "b'x'", "{}"])
-def test_what_is_no_source(lab: Lab, source: str) -> None:
-    done = lab.run(lab.write(F, main=main(source)))
+def test_invalid_source(runner: Runner, source: str) -> None:
+    done = runner.run(runner.write_program(F, main=main(source)))
     assert (done.code, "TypeError: task_source must be" in done.err) == (1, True)
 
 
-def test_a_function_that_returns_nonsense(lab: Lab) -> None:
-    done = lab.run(lab.write(F, main=main("lambda: 5")), "--event-log-to-file")
+def test_invalid_return_value_of_a_function(runner: Runner) -> None:
+    done = runner.run(runner.write_program(F, main=main("lambda: 5")), "--event-log-to-file")
     assert (done.code, "must return an iterator of tasks" in done.err) == (1, True)
 
 
-def test_a_task_that_is_too_large(lab: Lab) -> None:
+def test_too_large_task(runner: Runner) -> None:
     program = """
     def f(i, d, w): return False, len(d)
     def source():
         yield {"task_id": "a", "data": "x"}
         yield {"task_id": "b", "data": "x" * (70 << 20)}
     """
-    done = lab.run(lab.write(program, main=main("source")))
+    done = runner.run(runner.write_program(program, main=main("source")))
     assert done.code == 1
     assert "task_source: entry 2" in done.err
     assert "64 MiB" in done.err
     assert done.types() == {"task_completed": 1, "fatal_exception": 1}
 
 
-def test_a_source_that_leaves_a_daemon_behind_has_ended(lab: Lab) -> None:
+def test_source_that_leaves_a_daemon_has_ended(runner: Runner) -> None:
     program = """
     def f(i, d, w): return False, d
     def source():
@@ -232,5 +240,5 @@ def test_a_source_that_leaves_a_daemon_behind_has_ended(lab: Lab) -> None:
             time.sleep(600)
         yield {"task_id": "b", "data": 2}
     """
-    done = lab.run(lab.write(program, main=main("source")))
+    done = runner.run(runner.write_program(program, main=main("source")))
     assert (done.code, done.types()) == (0, {"task_completed": 2}), done.err

@@ -1,12 +1,12 @@
-"""The specification's own program, and what programs written for it rely on."""
+"""The specification's own program, and the features that programs written for it use."""
 
 from __future__ import annotations
 
 import pytest
 
-from conftest import Lab
+from conftest import Runner
 
-# Basic Usage, to the letter, below the imports that it lacks.
+# The specification's section "Basic Usage", verbatim, after the imports that it lacks.
 BASIC_USAGE = '''import asyncio
 from {package} import WorkerData
 import sys
@@ -43,11 +43,11 @@ if __name__ == "__main__":
 '''
 
 
-def test_basic_usage_over_a_thousand_tasks(lab: Lab) -> None:
-    program = lab.folder / "worker.py"
+def test_basic_usage_over_a_thousand_tasks(runner: Runner) -> None:
+    program = runner.folder / "worker.py"
     program.write_text(BASIC_USAGE.format(package="ctworker"))
-    tasks = lab.tasks([{"n": i} for i in range(1000)])
-    done = lab.run(program, "--task-file", tasks, "-j", "2")
+    tasks = runner.write_tasks([{"n": i} for i in range(1000)])
+    done = runner.run(program, "--task-file", tasks, "-j", "2")
     assert done.code == 0, done.err
     assert sorted(e["task_id"] for e in done.events) == sorted(f"t{i}" for i in range(1000))
     assert {(e["event_type"], e["retry"], e["result"]) for e in done.events} == {
@@ -60,26 +60,26 @@ def test_basic_usage_over_a_thousand_tasks(lab: Lab) -> None:
     )
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
-def test_unchanged_program_by_its_older_name(lab: Lab, how: str) -> None:
-    (lab.folder / "there").mkdir()
-    program = lab.folder / "there" / "worker.py"
-    # Beside it a cloud_tasks that is not ours, and must not be taken, and a module that is to be.
-    (lab.folder / "there" / "cloud_tasks.py").write_text("raise ImportError('the wrong one')")
-    (lab.folder / "there" / "beside.py").write_text("")
-    program.write_text("import beside\n" + BASIC_USAGE.format(package="cloud_tasks.worker"))
-    tasks = lab.tasks([{"n": i} for i in range(4)])
-    done = lab.run("-m", "ctworker", program, "--task-file", tasks, "--isolation", how)
+@pytest.mark.parametrize("isolation", ["fork", "spawn"])
+def test_unchanged_program_that_imports_cloud_tasks(runner: Runner, isolation: str) -> None:
+    (runner.folder / "folder").mkdir()
+    program = runner.folder / "folder" / "worker.py"
+    # The folder has a module cloud_tasks, which must not be imported, and a module that must be.
+    (runner.folder / "folder" / "cloud_tasks.py").write_text("raise ImportError('wrong module')")
+    (runner.folder / "folder" / "sibling.py").write_text("")
+    program.write_text("import sibling\n" + BASIC_USAGE.format(package="cloud_tasks.worker"))
+    tasks = runner.write_tasks([{"n": i} for i in range(4)])
+    done = runner.run("-m", "ctworker", program, "--task-file", tasks, "--isolation", isolation)
     assert done.code == 0, done.err
     assert done.types() == {"task_completed": 4}
 
 
-def test_module_explains_itself(lab: Lab) -> None:
-    done = lab.run("-m", "ctworker", "--help")
+def test_module_help(runner: Runner) -> None:
+    done = runner.run("-m", "ctworker", "--help")
     assert (done.code, "unchanged" in done.out) == (0, True)
-    done = lab.run("-m", "ctworker")
+    done = runner.run("-m", "ctworker")
     assert (done.code, "usage:" in done.err) == (2, True)
-    done = lab.run("-m", "ctworker", "missing.py")
+    done = runner.run("-m", "ctworker", "missing.py")
     assert (done.code, "missing.py: no such file" in done.err) == (2, True)
 
 
@@ -88,8 +88,8 @@ import dataclasses, pickle
 def f(task_id, data, worker):
     worker = pickle.loads(pickle.dumps(worker))
     names = [n for n in WorkerData.__annotations__ if n != "args"]
-    notices = [worker.received_termination_notice, worker.received_shutdown_request]
-    return False, {n: getattr(worker, n) for n in names} | {"mine": worker.args.mine, "notices": notices}
+    notifications = [worker.received_termination_notice, worker.received_shutdown_request]
+    return False, {n: getattr(worker, n) for n in names} | {"mine": worker.args.mine, "notifications": notifications}
 """
 WITH_PARSER = """
 if __name__ == "__main__":
@@ -134,11 +134,11 @@ EXPECTED = {
     "attempt": 1,
     "task_id": "t0",
     "mine": 7,
-    "notices": [False, False],
+    "notifications": [False, False],
 }
 
 
-def test_worker_data(lab: Lab, isolation: str) -> None:
+def test_worker_data(runner: Runner, isolation: str) -> None:
     arguments = (
         "--provider AWS --project-id p --job-id j --queue-name q --exactly-once-queue --event-log-to-file "
         "--no-event-log-to-queue --instance-type t3 --num-cpus 3 --memory 1.5 --local-ssd 2.5 --boot-disk 10 "
@@ -146,19 +146,21 @@ def test_worker_data(lab: Lab, isolation: str) -> None:
         "--retry-on-exit --no-retry-on-exception --retry-on-timeout --mine 7 "
         "--simulate-spot-termination-after 1000 --simulate-spot-termination-delay 2000"
     ).split()
-    done = lab.over(WORKER_DATA, [{}], *arguments, "--isolation", isolation, main=WITH_PARSER)
+    done = runner.run_tasks(
+        WORKER_DATA, [{}], *arguments, "--isolation", isolation, main=WITH_PARSER
+    )
     assert done.code == 0, done.err
-    assert done.of("t0")["result"] == EXPECTED
+    assert done.event_of("t0")["result"] == EXPECTED
 
 
-def test_settings_from_the_environment(lab: Lab) -> None:
-    program = lab.write(WORKER_DATA, main=WITH_PARSER)
+def test_settings_from_the_environment(runner: Runner) -> None:
+    program = runner.write_program(WORKER_DATA, main=WITH_PARSER)
     environment = {
-        "RMS_CLOUD_TASKS_TASK_FILE": str(lab.tasks([{}])),
+        "RMS_CLOUD_TASKS_TASK_FILE": str(runner.write_tasks([{}])),
         "RMS_CLOUD_TASKS_INSTANCE_NUM_VCPUS": "2",
         "RMS_CLOUD_TASKS_INSTANCE_IS_SPOT": "1",
         "RMS_CLOUD_TASKS_ISOLATION": "reuse",
     }
-    done = lab.run(program, "--mine", "1", "--num-cpus", "3", env=environment)
-    result = done.of("t0")["result"]
+    done = runner.run(program, "--mine", "1", "--num-cpus", "3", env=environment)
+    result = done.event_of("t0")["result"]
     assert (result["num_cpus"], result["is_spot"]) == (3, True)

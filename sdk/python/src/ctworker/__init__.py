@@ -1,4 +1,4 @@
-"""Run a Python function over a very large set of tasks, each in a process of its own.
+"""Run a Python function over a very large set of tasks, in separate processes.
 
 A whole worker program:
 
@@ -16,17 +16,18 @@ A whole worker program:
 
 Run it as `python3 worker.py --task-file tasks.json -j auto`.
 
-What happens: `start()` starts the engine, the program `ctworker`, as a child of this
-process. The engine takes the tasks from their source, says when a process is to be
-forked, hands it its task, and writes the events. This process only forks, and so has
-the program's imports loaded once, for all tasks.
+`start()` starts the engine, the program `ctworker`, as a child of this process, and forks the
+fork server. The engine reads the tasks from their source, requests a fork for each task,
+sends the task to the fork, and writes the events. The program's imports are loaded once: each
+fork starts from a copy of the program's memory.
 
-    source ─▶ engine ─▶ task socket ─▶ forked child: your function
-                │  ▲                       ▲
-                ▼  └── control socket ──▶ this process (forks, reaps)
+    source ─▶ engine ─▶ task socket ──▶ forked process: your function
+                │  ▲                        ▲
+                ▼  └─ control socket ─▶ fork server (forks, reaps)
               events
 
-It is not for tasks that share state: each runs in a process that forgets.
+Tasks cannot share state: by default each runs in its own process, whose memory is discarded
+after the task.
 """
 
 from ctworker._data import TaskData, WorkerData

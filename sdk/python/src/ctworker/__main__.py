@@ -1,4 +1,4 @@
-"""Run an existing worker program unchanged: python -m ctworker worker.py ARGUMENTS."""
+"""Run an existing program unchanged: `python -m ctworker worker.py ARGUMENTS`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ HELP = """\
 usage: python -m ctworker PROGRAM.py [ARGUMENTS...]
        python -m ctworker -m MODULE [ARGUMENTS...]
 
-Runs a worker program that says
+Runs a worker program unchanged that contains
 
     from cloud_tasks.worker import Worker, WorkerData
 
-unchanged: the name cloud_tasks stands for ctworker while it runs, whether or not a
-package of that name is installed. A program that imports ctworker itself needs none of
-this: run it as python PROGRAM.py.
+The import then loads ctworker, even if a package cloud_tasks is installed. Run a program
+that imports ctworker itself with python PROGRAM.py.
 
-  python -m ctworker worker.py --help                    what the program understands
+  python -m ctworker worker.py --help                    show the program's options
   python -m ctworker worker.py --task-file tasks.json    run it over a task file
   python -m ctworker -m package.module                   run a module, as python -m does
   python -m ctworker --version                           print the version
@@ -34,7 +33,7 @@ SHIM = str(Path(__file__).parent / "_shim")
 
 
 def main(arguments: list[str]) -> None:
-    """Run the program that arguments begin with, as Python itself would run it."""
+    """Run the program that the first arguments name, as Python itself would run it."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="", file=sys.stdout if arguments else sys.stderr)
         raise SystemExit(0 if arguments else 2)
@@ -53,7 +52,7 @@ def main(arguments: list[str]) -> None:
         raise _usage(f"unknown option {program}")
     if not os.path.exists(program):
         raise _usage(f"{program}: no such file")
-    _take_name()
+    _install_shim()
     sys.argv = arguments
     if _is_source(program):
         _run_file(program)
@@ -62,14 +61,15 @@ def main(arguments: list[str]) -> None:
 
 
 def _usage(message: str) -> SystemExit:
+    """Print a usage error, and return the SystemExit for the caller to raise."""
     print(f"ctworker: {message}; see python -m ctworker --help", file=sys.stderr)
     return SystemExit(2)
 
 
-def _take_name() -> None:
-    """Make imports of cloud_tasks find ctworker's modules."""
-    # On the path, and not only in sys.modules: processes that a task starts with
-    # multiprocessing's spawn are handed the path. Imported now, ours comes first.
+def _install_shim() -> None:
+    """Make imports of cloud_tasks load ctworker's modules."""
+    # The path is changed, and not only sys.modules, because multiprocessing passes the path to
+    # the processes that it spawns. The import here ensures that ctworker's modules are used.
     sys.path.insert(0, SHIM)
     for name in [n for n in sys.modules if n.split(".")[0] == "cloud_tasks"]:
         del sys.modules[name]
@@ -79,7 +79,7 @@ def _take_name() -> None:
 def _run_module(arguments: list[str]) -> None:
     """Run a module as `python -m` does."""
     name = arguments[0]
-    _take_name()
+    _install_shim()
     if not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, os.getcwd())
     sys.argv = arguments
@@ -95,7 +95,7 @@ def _run_module(arguments: list[str]) -> None:
 
 
 def _is_source(program: str) -> bool:
-    """Report whether a program is Python source, not a folder, an archive or compiled code."""
+    """Return whether a program is Python source, not a folder, an archive or compiled code."""
     if os.path.isdir(program):
         return False
     with open(program, "rb") as file:
@@ -122,7 +122,7 @@ def _run_file(program: str) -> None:
 
 
 if __name__ == "__main__":
-    # Python has put the current directory in front, which is not the program's.
+    # Python has inserted the current directory, which is not the program's directory.
     if sys.path and not getattr(sys.flags, "safe_path", False):
         del sys.path[0]
     main(sys.argv[1:])

@@ -1,8 +1,8 @@
-"""The worker's command line: the settings as argparse options beside the program's own.
+"""The command line: the worker's settings as argparse options, next to the program's own.
 
-The engine alone understands and checks the worker's options. Here they are recorded in
-the order given and handed to it as they are; the Namespace gets their values as far as
-they can be read.
+Only the engine validates the worker's options. This module records them in order and passes
+them to the engine unchanged. The Namespace contains their values, converted to the setting's
+type if possible.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ SPECIFIED = frozenset(
     --simulate-spot-termination-delay --verbose
     """.split()
 )
-"""What a worker of the specification has. A program cannot have its own of these; of the
-others it may, as one that was written before they came, and then its own is meant."""
+"""The options of the specification's worker. A program must not define options of these names.
+
+It may define any other option of the worker, for example because it was written before
+ctworker had that option. The program's option then replaces the worker's."""
 
 
 class CommandLine:
-    """A command line that has been parsed."""
+    """A parsed command line."""
 
     def __init__(
         self,
@@ -40,13 +42,13 @@ class CommandLine:
     ) -> None:
         self.args = args
         self.engine_flags = engine_flags
-        """The worker's options, as `--flag=value`, in the order given."""
+        """The worker's options, as `--flag=value`, in the order of the command line."""
         self.values = values
-        """Their values, by the first flag of the setting; the last value given counts."""
+        """Their values, by the first flag of the setting. The last value wins."""
 
 
 class _Recorder:
-    """Takes down the worker's options as argparse comes by them."""
+    """Collects the worker's options while argparse parses them."""
 
     def __init__(self) -> None:
         self.flags: list[str] = []
@@ -54,7 +56,7 @@ class _Recorder:
 
 
 class _Record(argparse.Action):
-    """Records an option for the engine and keeps its value for the program."""
+    """Records an option for the engine, and stores its value in the Namespace."""
 
     def __init__(self, *, recorder: _Recorder, setting: Setting, value: Any = None, **kw: Any):
         super().__init__(default=None, nargs=None if value is None else 0, **kw)
@@ -84,7 +86,7 @@ class _Record(argparse.Action):
 
 
 def _typed(text: str, kind: str) -> Any:
-    """Return text as its kind; as it is if it is not of that kind, which the engine says."""
+    """Return text converted to kind; unchanged if it is invalid, which the engine reports."""
     try:
         return {"int": int, "float": float}.get(kind, str)(text)
     except ValueError:
@@ -105,22 +107,22 @@ def _help(setting: Setting, *, full: bool = True) -> str:
 
 
 def add_options(parser: argparse.ArgumentParser) -> _Recorder:
-    """Add the worker's options to parser, in groups; once, however often it is called.
+    """Add the worker's options to parser, in groups, unless they were added before.
 
-    Raises ValueError that names them if the program has options of the same name as one
-    that is SPECIFIED; of any other the program's own is kept, and the worker's left out.
+    If the program has an option of the same name as one of the worker, the worker's option is
+    not added. Raises ValueError with the conflicting names if such an option is SPECIFIED.
     """
-    known = getattr(parser, "_ctworker_recorder", None)
-    if isinstance(known, _Recorder):
-        return known
-    _refuse_conflicts(parser)
-    theirs = _names(parser)
+    added = getattr(parser, "_ctworker_recorder", None)
+    if isinstance(added, _Recorder):
+        return added
+    _check_conflicts(parser)
+    program_names = _names(parser)
     recorder = _Recorder()
     groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in SETTINGS:
-        flags = [flag for flag in setting.flags if flag not in theirs]
-        if setting.flags[0] in theirs or _dest(setting) in theirs:
-            continue  # its environment variable is left
+        flags = [flag for flag in setting.flags if flag not in program_names]
+        if setting.flags[0] in program_names or _dest(setting) in program_names:
+            continue  # it can still be set by its environment variable
         if setting.category not in groups:
             groups[setting.category] = parser.add_argument_group(f"worker: {setting.category}")
         group = groups[setting.category]
@@ -135,7 +137,7 @@ def add_options(parser: argparse.ArgumentParser) -> _Recorder:
             )
             continue
         group.add_argument(*flags, action=_Record, value=True, help=_help(setting), **shared)
-        if setting.negated and setting.negated not in theirs:
+        if setting.negated and setting.negated not in program_names:
             group.add_argument(
                 setting.negated,
                 action=_Record,
@@ -149,44 +151,44 @@ def add_options(parser: argparse.ArgumentParser) -> _Recorder:
 
 
 def _names(parser: argparse.ArgumentParser) -> set[str]:
-    """Return the flags of the program's own parser, and where their values are stored."""
+    """Return the flags of the program's own options, and the attributes that store their values."""
     return {*parser._option_string_actions, *(action.dest for action in parser._actions)}
 
 
-def _refuse_conflicts(parser: argparse.ArgumentParser) -> None:
+def _check_conflicts(parser: argparse.ArgumentParser) -> None:
     settings = [s for s in SETTINGS if s.flags[0] in SPECIFIED]
-    ours = {flag for s in settings for flag in (s.flags[0], s.negated) if flag}
-    if both := sorted(ours & parser._option_string_actions.keys()):
+    flags = {flag for s in settings for flag in (s.flags[0], s.negated) if flag}
+    if conflicts := sorted(flags & parser._option_string_actions.keys()):
         raise ValueError(
-            f"the program's own argparser has {', '.join(both)}, which the worker has too; "
-            "give the program's option another name"
+            f"the program's own argparser defines {', '.join(conflicts)}, which the worker also "
+            "defines; rename the program's option"
         )
     dests = {_dest(s): s.flags[0] for s in settings}
     for action in parser._actions:
         if action.dest in dests:
             name = "/".join(action.option_strings) or action.dest
             raise ValueError(
-                f"the program's own argument {name} is stored as args.{action.dest}, where the "
-                f"worker's {dests[action.dest]} is; give it another name, or another dest="
+                f"the program's own argument {name} is stored as args.{action.dest}, like the "
+                f"worker's {dests[action.dest]}; rename it, or change its dest="
             )
 
 
 def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) -> CommandLine:
-    """Parse the command line, args or else that of the process.
+    """Parse args, by default the command line of the process.
 
-    As argparse has it, help and faults that it finds end the program.
+    Raises SystemExit for --help and for invalid arguments, as argparse does.
     """
     if parser is None:
-        # The worker's fifty options would drown the usage line.
+        # With the worker's fifty options the usage line would be unreadable.
         parser = argparse.ArgumentParser(
             usage="%(prog)s [options]",
-            description="Run this program's function over tasks, each in a process of its own.",
+            description="Run this program's function over tasks, in separate processes.",
             allow_abbrev=False,
         )
     recorder = add_options(parser)
     complete(parser)
-    recorder.values.clear()
-    recorder.flags.clear()  # the program may have parsed with it before
+    recorder.values.clear()  # the program may have used the parser before
+    recorder.flags.clear()
     namespace = _parse(parser, args)
     return CommandLine(namespace, list(recorder.flags), dict(recorder.values))
 
@@ -194,22 +196,22 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
 def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
     """Parse like parse_args, but report an error in one line that suggests the right option."""
 
-    def fault(message: str) -> NoReturn:
+    def report(message: str) -> NoReturn:
         parser.exit(2, f'{parser.prog}: {message}; see "{parser.prog} --help"\n')
 
-    # argparse would print the usage, which has all of the worker's options. A parser with
-    # an error method of its own is not changed.
-    ours = type(parser).error is argparse.ArgumentParser.error and "error" not in vars(parser)
-    if ours:
-        parser.error = fault  # type: ignore[method-assign]
+    # argparse would print the usage with all of the worker's options. A parser that overrides
+    # the method error is not changed.
+    replace = type(parser).error is argparse.ArgumentParser.error and "error" not in vars(parser)
+    if replace:
+        parser.error = report  # type: ignore[method-assign]
     abbreviations = parser._get_option_tuples
 
-    def own_abbreviations(option: str) -> Any:
+    def program_abbreviations(option: str) -> Any:
         return [found for found in abbreviations(option) if not isinstance(found[0], _Record)]
 
-    # The program's own options may be abbreviated as before; the worker's may not, like those
-    # of the command. That also keeps an abbreviation valid if the worker gets new options.
-    parser._get_option_tuples = own_abbreviations  # type: ignore[method-assign,assignment]
+    # Only the program's own options may be abbreviated, as without ctworker. An abbreviation
+    # thus stays valid if the worker gets new options.
+    parser._get_option_tuples = program_abbreviations  # type: ignore[method-assign,assignment]
     try:
         if type(parser).parse_args is not argparse.ArgumentParser.parse_args:
             return parser.parse_args(args)  # overridden by the program
@@ -219,12 +221,12 @@ def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argpa
         return namespace
     finally:
         del parser._get_option_tuples
-        if ours:
+        if replace:
             del parser.error
 
 
 def _unknown(parser: argparse.ArgumentParser, arguments: list[str]) -> str:
-    """Return the error message for arguments that the parser does not know."""
+    """Return the error message for unknown arguments."""
     options = [name for name in parser._option_string_actions if name.startswith("--")]
     for argument in arguments:
         name = argument.partition("=")[0]
@@ -237,7 +239,7 @@ def _unknown(parser: argparse.ArgumentParser, arguments: list[str]) -> str:
 
 
 def _nearest(name: str, options: list[str]) -> str | None:
-    """Return the option that name most likely stands for: a misspelling or an abbreviation."""
+    """Return the option of which name is probably a misspelling or an abbreviation, or None."""
     if near := difflib.get_close_matches(name, options, 1, 0.75):
         return near[0]
     return next((o for o in options if len(name) > 4 and o.startswith(name)), None)

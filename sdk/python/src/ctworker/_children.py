@@ -1,4 +1,4 @@
-"""Fork children, signal them and reap them."""
+"""Fork, signal and reap child processes."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ from ctworker._poller import Poller
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
-class Ended:
-    """How a child ended."""
+class ChildExit:
+    """The exit status and resource usage of a child."""
 
     def __init__(self, status: int, cpu: float, maxrss: int) -> None:
         self.status = status
-        """As wait has it."""
+        """The status as returned by wait."""
         self.cpu = cpu
-        """User and system time, in seconds."""
+        """User and system CPU time in seconds."""
         self.maxrss = maxrss
-        """In bytes."""
+        """Peak memory in bytes."""
 
 
 class Children:
-    """This process's forked children, each the leader of a process group."""
+    """The forked children of this process, each the leader of its own process group."""
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
-        self._watched: dict[int, bool] = {}  # pid: whether the poller has it
+        self._watched: dict[int, bool] = {}  # pid: whether the poller watches it
 
     def fork(self) -> int:
-        """Return the child's pid, and 0 in the child. OSError if there can be none."""
+        """Fork, and return the child's pid; 0 in the child.
+
+        Raises OSError if the process cannot be created or watched.
+        """
         pid = os.fork()
         if pid == 0:
             return 0
         try:
-            os.setpgid(pid, pid)  # the child does it too; who is first, is first
+            os.setpgid(pid, pid)  # the child does the same, because either may run first
         except OSError:
-            pass  # it has, or has ended
+            pass  # the child has already done it, or has exited
         try:
             self._poller.add_child(pid)
         except OSError:
@@ -53,44 +56,45 @@ class Children:
         """Return the children that have not been reaped."""
         return set(self._watched)
 
-    def kill(self, pid: int, sig: int) -> None:
-        """Signal the group of a child that has not been reaped."""
+    def signal_group(self, pid: int, sig: int) -> None:
+        """Signal the process group of a child that has not been reaped."""
         try:
             os.killpg(pid, sig)
         except (ProcessLookupError, PermissionError):
-            pass  # zombies alone, which some systems refuse to signal
+            pass  # only zombies are left, which some systems refuse to signal
 
-    def watches(self, pid: int) -> bool:
-        """Whether the end of a child is still to be heard of."""
+    def is_watched(self, pid: int) -> bool:
+        """Return whether the poller will still report the child's exit."""
         return self._watched[pid]
 
     def unwatch(self, pid: int) -> None:
-        """Hear no more of a child that has ended, and will be reaped later."""
+        """Stop watching a child that has exited and will be reaped later."""
         if self._watched[pid]:
             self._poller.remove_child(pid)
             self._watched[pid] = False
 
-    def reap(self, pid: int) -> Ended:
-        """Kill what is left of a child's group, and then the child itself, and reap it.
+    def reap(self, pid: int) -> ChildExit:
+        """Kill the child's process group with SIGKILL, and reap the child.
 
-        The child is a zombie until then, so that its group's id is still its own.
+        Until it is reaped, a child that has exited is a zombie, so its process group id
+        cannot be reused by another group.
         """
-        self.kill(pid, signal.SIGKILL)
+        self.signal_group(pid, signal.SIGKILL)
         self.unwatch(pid)
         del self._watched[pid]
         try:
             _, status, usage = os.wait4(pid, 0)
-        except ChildProcessError:  # the program has waited for any child there is
-            return Ended(0, 0.0, 0)
-        return _ended(status, usage)
+        except ChildProcessError:  # other code of the program has reaped it
+            return ChildExit(0, 0.0, 0)
+        return _child_exit(status, usage)
 
     def reap_all(self) -> None:
-        """Kill and reap all that live."""
+        """Kill and reap all children."""
         for pid in list(self._watched):
-            self.kill(pid, signal.SIGKILL)
+            self.signal_group(pid, signal.SIGKILL)
         for pid in list(self._watched):
             self.reap(pid)
 
 
-def _ended(status: int, usage: resource.struct_rusage) -> Ended:
-    return Ended(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _MAXRSS_UNIT)
+def _child_exit(status: int, usage: resource.struct_rusage) -> ChildExit:
+    return ChildExit(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _MAXRSS_UNIT)

@@ -1,4 +1,4 @@
-"""The user's program, as the other modules need it."""
+"""The user's program and its configuration."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctworker._data import Notice, WorkerData
+from ctworker._data import Notification, WorkerData
 from ctworker._source import Source
 from ctworker._task import Function
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a Worker was made with."""
+    """The function, command line and task source of a Worker."""
 
     function: Function
     args: argparse.Namespace
@@ -24,20 +24,22 @@ class Program:
     extra: dict[str, Any] = field(default_factory=dict)
     """The attributes that the program added to the worker data of its tasks."""
 
-    def worker_data(self, fields: dict[str, Any], notices: dict[str, Notice]) -> WorkerData:
+    def worker_data(
+        self, fields: dict[str, Any], notifications: dict[str, Notification]
+    ) -> WorkerData:
         """Return the engine's worker data with the attributes that the program added."""
-        data = WorkerData(fields, self.args, notices)
+        data = WorkerData(fields, self.args, notifications)
         data.__dict__.update(self.extra)
         return data
 
     @property
     def name(self) -> str:
-        """What messages call the program."""
+        """The program's name in messages."""
         return os.path.basename(sys.argv[0] or "worker")
 
 
-def start_again() -> list[str]:
-    """Return the command that starts this program again, with its arguments.
+def restart_command() -> list[str]:
+    """Return the command that starts this program again with the same arguments.
 
     It is empty if the program was read from standard input.
     """

@@ -1,7 +1,7 @@
-"""`Worker._data`: the settings, which the program can read and set before the run.
+"""`Worker._data`: the settings, which the program can read and change before the run.
 
-Programs of the package `cloud_tasks` use this attribute: they read `worker._data.args`, and
-set attributes that their tasks read from worker_data.
+Programs written for the package `cloud_tasks` use this attribute: they read
+`worker._data.args`, and set attributes that their tasks read from worker_data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FLAGS = {
     "boot_disk_gb": "--boot-disk",
     "price_per_hour": "--price",
 }
-"""The attributes whose names differ from their flag."""
+"""The flags of the attributes whose name differs from the flag."""
 
 _BY_FLAG = {setting.flags[0]: setting for setting in SETTINGS}
 
@@ -30,18 +30,20 @@ class ConfiguredData(WorkerData):
 
     _changed: set[str]
 
-    def __init__(self, args: Any, given: Mapping[str, Any], *, has_source: bool) -> None:
-        """given has the values of the worker's flags on the command line."""
+    def __init__(self, args: Any, flag_values: Mapping[str, Any], *, has_source: bool) -> None:
+        """Combine flags and environment. flag_values has the values of the worker's flags."""
         values: dict[str, Any] = {}
         for name in WorkerData.__annotations__:
             if (setting := _setting_of(name)) is not None:
-                value = given.get(setting.flags[0])
+                value = flag_values.get(setting.flags[0])
                 if value is None:
                     value = _from_environment(setting)
                 if value is not None:
                     values[name] = value
-        file = has_source or bool(given.get("--task-file") or _variable("--task-file"))
-        _derive(values, file)
+        has_task_file = has_source or bool(
+            flag_values.get("--task-file") or _variable("--task-file")
+        )
+        _derive(values, has_task_file)
         self.__dict__["_changed"] = set()
         super().__init__(values, args)
         self._changed.clear()
@@ -53,7 +55,7 @@ class ConfiguredData(WorkerData):
     def _flags(self) -> list[str]:
         """Return the flags for the settings that the program set as attributes.
 
-        Raises ValueError for a setting that is derived from another one, or set to None.
+        Raises ValueError for a setting that is derived from another one or is None.
         """
         flags: list[str] = []
         for name in sorted(self._changed):
@@ -81,7 +83,7 @@ class ConfiguredData(WorkerData):
         return flags
 
     def _extra(self) -> dict[str, Any]:
-        """Return the attributes set by the program that are not settings, for its tasks."""
+        """Return the attributes that the program set for its tasks and that are not settings."""
         return {
             name: self.__dict__[name]
             for name in self._changed
@@ -94,7 +96,7 @@ class ConfiguredData(WorkerData):
 
 
 def _plain(state: dict[str, Any]) -> WorkerData:
-    """Return the unpickled copy, a plain WorkerData that only serves for reading."""
+    """Return the unpickled copy. It is a plain WorkerData, as changes would have no effect."""
     data = WorkerData()
     data.__dict__.update(state)
     return data
@@ -110,7 +112,7 @@ def _variable(flag: str) -> str | None:
 
 
 def _from_environment(setting: Setting) -> Any:
-    """Return the variable's value, or None; the engine reports invalid values."""
+    """Return the value of the setting's variable, or None. The engine reports invalid values."""
     text = setting_variable(setting.env) if setting.env else None
     if text is None:
         return None
@@ -122,14 +124,14 @@ def _from_environment(setting: Setting) -> Any:
         return text
 
 
-def _derive(values: dict[str, Any], file: bool) -> None:
+def _derive(values: dict[str, Any], has_task_file: bool) -> None:
     """Set the values that are derived from other settings, as the engine does."""
     if isinstance(provider := values.get("provider"), str):
         values["provider"] = provider.upper()
     if queue := values.setdefault("queue_name", values.get("job_id")):
         queue = str(queue).removesuffix(".fifo")
-    values.setdefault("event_log_to_file", file)
-    values.setdefault("event_log_to_queue", not file)
+    values.setdefault("event_log_to_file", has_task_file)
+    values.setdefault("event_log_to_queue", not has_task_file)
     if values["event_log_to_queue"] and queue:
         values["event_log_queue_name"] = f"{queue}-events"
     tasks = values.setdefault("num_simultaneous_tasks", values.get("num_cpus") or 1)

@@ -1,4 +1,7 @@
-"""The control socket between this process and the engine: lines of JSON, with descriptors."""
+"""The control socket between the program and the engine: JSON lines, some with descriptors.
+
+The lines are private to ctworker and its SDKs; see procexec/forkserver.go.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,19 @@ _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 _decoder: Any = json.JSONDecoder()
 _scan = _decoder.scan_once
-"""The heart of json.loads, which touches fewer pages."""
+"""The core of json.loads. Calling it directly touches fewer memory pages."""
 
 
 def _read(line: bytes) -> dict[str, Any]:
     try:
         message: dict[str, Any] = _scan(line.decode(), 0)[0]
     except (StopIteration, ValueError):
-        raise RuntimeError(f"the engine said what is no JSON: {line[:100]!r}") from None
+        raise RuntimeError(f"the engine sent a line that is not JSON: {line[:100]!r}") from None
     return message
 
 
 class Control:
-    """One end of the socket. What is said is sent with the next flush."""
+    """One end of the control socket. Writes are buffered until flush."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -37,20 +40,20 @@ class Control:
     def fileno(self) -> int:
         return self._fd
 
-    def say(self, message: dict[str, Any]) -> None:
-        """Put a line up for the next flush."""
-        self.say_line(json.dumps(message).encode() + b"\n")
+    def write(self, message: dict[str, Any]) -> None:
+        """Buffer a message."""
+        self.write_line(json.dumps(message).encode() + b"\n")
 
-    def say_line(self, line: bytes) -> None:
-        """Put up a line that is JSON already, with its end.
+    def write_line(self, line: bytes) -> None:
+        """Buffer a line that is already encoded, including its newline.
 
-        For what is said of each task: json.dumps writes to more pages than a fork
-        can afford to have copied.
+        Messages that are sent for every task use it: json.dumps writes to memory pages that
+        would then be copied in every fork.
         """
         self._unsent.append(line)
 
     def flush(self) -> None:
-        """Send what has been put up. If the engine is gone, receive says so."""
+        """Send the buffered lines. Do nothing if the engine has exited; receive reports that."""
         if not self._unsent:
             return
         data = b"".join(self._unsent)
@@ -61,7 +64,7 @@ class Control:
             pass
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """Return the lines that have come; None at the end. It does not block."""
+        """Return the messages received so far; None at end of file. It does not block."""
         try:
             data, ancillary, _, _ = self._socket.recvmsg(
                 1 << 16, socket.CMSG_SPACE(_MAX_FDS * 4), socket.MSG_DONTWAIT | _CLOEXEC
@@ -70,8 +73,8 @@ class Control:
             return []
         except ConnectionResetError:
             return None
-        # The system gives what one sendmsg sent with its line, in one piece: so the
-        # groups of descriptors come in the order of the lines that need them.
+        # One recvmsg returns the descriptors of at most one sendmsg, so the groups of
+        # descriptors are received in the order of the lines that they belong to.
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._fds.append(_descriptors(payload))
@@ -80,19 +83,25 @@ class Control:
         *lines, self._partial = (self._partial + data).split(b"\n")
         return [_read(line) for line in lines]
 
-    def take_fds(self) -> list[int]:
-        """Return the descriptors of the line at hand; empty if there was no room for them."""
+    def next_fds(self) -> list[int]:
+        """Return the descriptors of the current message; the caller owns them.
+
+        The list is empty if this process had no free descriptors to receive them.
+        """
         return self._fds.popleft() if self._fds else []
 
     def descriptors(self) -> list[int]:
-        """Return the socket and what has come and not been taken, for a child to close."""
+        """Return the socket and the received descriptors that next_fds has not returned.
+
+        A forked child closes them.
+        """
         fds = [self._fd]
         for group in self._fds:
             fds += group
         return fds
 
     def close(self) -> None:
-        """Close the socket and what has come and not been taken."""
+        """Close the socket and the received descriptors that next_fds has not returned."""
         self._socket.close()
         for group in self._fds:
             for fd in group:

@@ -1,4 +1,4 @@
-"""What a task's function is handed: the task's data, and what it may know of the worker."""
+"""The arguments of a task's function: the task's data, and information about the worker."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TERMINATION = "TERMINATION"
 class TaskData(dict[str, Any]):
     """A task's data: a dict with the items of the task's `data`.
 
-    The specification says that this dict has the fields "task_id" and "data", and
-    existing programs use it as the data itself. Both work: `["task_id"]` and
-    `["data"]`, also with `get`, answer with the task's id and the plain data, unless
-    the data has a key of that name itself. Neither counts as an item.
+    The specification says that this dict has the fields "task_id" and "data", but existing
+    programs use it as the data itself. Both work: `["task_id"]` and `["data"]`, also with
+    `get`, return the task's id and the plain data, unless the data has a key of that name.
+    Neither counts as an item.
     """
 
     __slots__ = ("_data", "_task_id")
@@ -36,14 +36,14 @@ class TaskData(dict[str, Any]):
         raise KeyError(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the item, and default if there is none."""
+        """Return the item with this key, or default if there is none."""
         try:
             return self[key]
         except KeyError:
             return default
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The items are those of now, which need not be those of data any more.
+        # The program may have changed the items, so they can differ from the plain data.
         return _restore_task_data, (self._task_id, self._data, dict(self))
 
 
@@ -55,14 +55,15 @@ def _restore_task_data(task_id: str, data: dict[str, Any], items: dict[str, Any]
 
 
 class WorkerData:
-    """What a task may know of the worker that runs it, and of its own run.
+    """Information for a task: the worker's settings, and the task's id, attempt and slot.
 
-    A setting that has no value is None. Times are in seconds, sizes in GB of 2^30
-    bytes. `WorkerData()` has the defaults, so that a test can call a task's function; its
+    A setting without a value is None. Times are in seconds, sizes in GB of 2^30 bytes.
+    `WorkerData()` has the default values, for tests that call a task's function; all
     attributes can be set. It can be pickled, for example to pass it to another process.
 
-    `shutdown_event` and `termination_event` are the notifications behind the two properties.
-    They have `is_set()`, and `wait(timeout)`, which returns False if the time is over first.
+    `shutdown_event` and `termination_event` are the notifications that the two properties
+    report. Their method `is_set()` does not block; `wait(timeout)` blocks until the
+    notification, and returns False after timeout seconds without one.
     """
 
     args: argparse.Namespace | None = None
@@ -76,9 +77,9 @@ class WorkerData:
     event_log_file: str | None = "events.log"
     event_log_to_queue: bool = False
     event_log_queue_name: str | None = None
-    """The name of the event queue; None if no events are sent to one."""
+    """The name of the event queue; None if events are not sent to a queue."""
     keepalive_interval: float = 60.0
-    """The time between two keep_alive events; 0 disables them."""
+    """The time between two keep_alive events; 0 disables keep_alive events."""
     instance_type: str | None = None
     num_cpus: int | None = None
     memory_gb: float | None = None
@@ -88,13 +89,13 @@ class WorkerData:
     price_per_hour: float | None = None
     """In US dollars."""
     instance_id: str | None = None
-    """What the provider calls this machine; None where its metadata does not say."""
+    """The provider's id of this machine; None if the metadata service does not report it."""
     zone: str | None = None
-    """Where this machine is, such as us-east-1a; None where its metadata does not say."""
+    """The zone, such as us-east-1a; None if the metadata service does not report it."""
     num_simultaneous_tasks: int = 1
     max_runtime: float = 600
     max_memory_allowed_per_task: float | None = None
-    """The limit of a task's address space in GB; None if there is no limit."""
+    """The maximum address space of a task in GB; None means no limit."""
     shutdown_grace_period: float = 30
     tasks_to_skip: int = 0
     max_num_tasks: int | None = None
@@ -105,28 +106,31 @@ class WorkerData:
     simulate_spot_termination_delay: float | None = None
 
     slot: int = 0
-    """Which of the simultaneous processes this is, from 0: for picking a GPU, say."""
+    """The number of this process among the simultaneous ones, from 0, for example to select a GPU."""
     attempt: int = 1
-    """Which attempt at the task this is, from 1."""
+    """The number of this attempt at the task, from 1."""
     task_id: str = ""
 
     def __init__(
         self,
         fields: dict[str, Any] | None = None,
         args: argparse.Namespace | None = None,
-        notices: dict[str, Notice] | None = None,
+        notifications: dict[str, Notification] | None = None,
     ) -> None:
-        """Create the data; programs pass no arguments. Without notices the events are never set."""
+        """Create worker data with these settings. Programs pass no arguments.
+
+        Without notifications the two events are never set.
+        """
         for name, value in (fields or {}).items():
             # JSON does not distinguish 16 from 16.0.
             self.__dict__[name] = float(value) if name in _FLOATS and type(value) is int else value
-        notices = notices or {}
+        notifications = notifications or {}
         self.args = args
-        self.shutdown_event: Any = notices.get(SHUTDOWN) or Notice(None, None)
-        self.termination_event: Any = notices.get(TERMINATION) or Notice(None, None)
+        self.shutdown_event: Any = notifications.get(SHUTDOWN) or Notification(None, None)
+        self.termination_event: Any = notifications.get(TERMINATION) or Notification(None, None)
 
     def _for_task(self, task_id: str, attempt: int, slot: int) -> WorkerData:
-        """Return a copy for one task, so that no task sees what another has set."""
+        """Return a copy for one task, so that tasks do not see attributes set by other tasks."""
         copy = WorkerData.__new__(WorkerData)
         # dict.copy is several times as fast as dict.update.
         copy.__dict__ = attributes = self.__dict__.copy()
@@ -137,17 +141,17 @@ class WorkerData:
 
     @property
     def received_termination_notice(self) -> bool:
-        """Whether the provider will soon terminate the machine, as it does with spot instances.
+        """Whether the provider has announced that it will terminate this machine.
 
-        Check it before you commit results to storage. It takes about a microsecond.
+        Check it before you commit results to storage. The check takes about a microsecond.
         """
         return _is_set(self.termination_event)
 
     @property
     def received_shutdown_request(self) -> bool:
-        """Whether the worker has been asked to end (SIGINT, SIGTERM, Ctrl-C).
+        """Whether the worker is shutting down, after SIGINT (Ctrl-C), SIGTERM or SIGHUP.
 
-        The task then has `shutdown_grace_period` seconds to finish. It costs about a
+        The task then has `shutdown_grace_period` seconds to finish. The check takes about a
         microsecond.
         """
         return _is_set(self.shutdown_event)
@@ -171,63 +175,67 @@ def _is_set(event: Any) -> bool:
     return event is not None and bool(event.is_set())
 
 
-class Notice:
-    """A notice: a descriptor that becomes readable, and a file that appears.
+class Notification:
+    """A notification to tasks: a descriptor that becomes readable, or a file that appears.
 
-    The descriptor is never read from, so that one byte reaches all processes.
+    The descriptor is never read, so that a single byte notifies all processes.
     """
 
-    __slots__ = ("_fd", "_file", "_given", "_poll")
+    __slots__ = ("_fd", "_file", "_poll", "_received")
 
     def __init__(self, fd: int | None, file: str | None) -> None:
+        """Create a notification. file is used if fd is None; without both it is never set."""
         self._fd = fd
         self._file = file
-        self._given = False
+        self._received = False
         self._poll: select.poll | None = None
 
-    def given(self) -> bool:
-        """Whether it has been given. Once it is, it stays so."""
-        if self._given:
+    def is_set(self) -> bool:
+        """Return whether the notification was sent. It does not block."""
+        if self._received:
             return True
         if self._fd is not None:
             if self._poll is None:
                 self._poll = select.poll()
                 self._poll.register(self._fd, select.POLLIN)
-            self._given = any(events & select.POLLIN for _, events in self._poll.poll(0))
+            self._received = any(events & select.POLLIN for _, events in self._poll.poll(0))
         elif self._file:
-            self._given = os.path.exists(self._file)
-        return self._given
-
-    is_set = given
+            self._received = os.path.exists(self._file)
+        return self._received
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait at most timeout seconds for the notice; return whether it was given."""
-        until = None if timeout is None else time.monotonic() + max(timeout, 0)
-        while not self.given():
-            left = _PAUSE if until is None else min(until - time.monotonic(), _PAUSE)
-            if left <= 0:
+        """Wait for the notification for at most timeout seconds; return whether it was sent.
+
+        Without a timeout, wait until it is sent.
+        """
+        deadline = None if timeout is None else time.monotonic() + max(timeout, 0)
+        while not self.is_set():
+            pause = _POLL_INTERVAL
+            if deadline is not None:
+                pause = min(deadline - time.monotonic(), _POLL_INTERVAL)
+            if pause <= 0:
                 return False
             if self._poll is not None:
-                self._poll.poll(left * 1000)
+                self._poll.poll(pause * 1000)
             else:
-                time.sleep(left)
+                time.sleep(pause)
         return True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Another process may have something else at the descriptor's number, so it
-        # looks for the file.
-        return Notice, (None, self._file)
+        # In another process the descriptor's number may belong to something else, so the copy
+        # checks only the file.
+        return Notification, (None, self._file)
 
 
-_PAUSE = 0.1
-"""The interval in seconds at which a file is checked for."""
+_POLL_INTERVAL = 0.1
+"""The interval in seconds at which wait checks whether the file exists."""
 
 
-def notices_from_environment() -> dict[str, Notice]:
-    """Return the notices that the environment names."""
-    notices = {}
+def notifications_from_environment() -> dict[str, Notification]:
+    """Return the notifications whose descriptors or files the environment names."""
+    notifications = {}
     for name in (SHUTDOWN, TERMINATION):
         fd = os.environ.get(f"CTWORKER_{name}_FD", "")
         file = os.environ.get(f"CTWORKER_{name}_FILE")
-        notices[name] = Notice(int(fd) if fd.isdigit() else None, file)
-    return notices
+        notifications[name] = Notification(int(fd) if fd.isdigit() else None, file)
+    return notifications

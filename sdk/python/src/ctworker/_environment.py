@@ -1,4 +1,4 @@
-"""The variables that a run exports to its tasks, as a worker inside such a task reads them."""
+"""The environment variables of settings, also in a worker that runs inside a task."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def _is_outer(name: str, value: str) -> bool:
     return item in os.environ.get(OUTER_VAR, "").split(",")
 
 
-def forget_outer_run() -> None:
-    """Remove the variables of an outer run; the engine sends those of this run."""
+def remove_outer_settings() -> None:
+    """Remove the variables of an outer run; the engine provides those of this run."""
     for name in list(os.environ):
         if name.startswith(("CTWORKER_", _SETTINGS)) and name not in _KEPT:
             del os.environ[name]

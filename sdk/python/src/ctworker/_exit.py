@@ -1,4 +1,4 @@
-"""End a child as the interpreter would end: what the task registered for the end runs."""
+"""Exit a child process as the interpreter would, running the exit hooks of its tasks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ctworker._serve import EngineGoneError, flush_standard_streams
+from ctworker._serve import EngineDisconnectedError, flush_standard_streams
 
 
-def leave(code: int) -> NoReturn:
-    """End the process with code, after threads and exit hooks, in the interpreter's order.
+def exit_process(code: int) -> NoReturn:
+    """Wait for threads, run exit hooks in the interpreter's order, and exit with code.
 
-    The interpreter itself is not torn down: that takes longer than most tasks.
+    The interpreter itself is not finalized, because that takes longer than most tasks.
     """
     try:
         threads: Any = threading
@@ -27,26 +27,29 @@ def leave(code: int) -> NoReturn:
         if (util := modules.get("multiprocessing.util")) is not None:
             _try(util._exit_function)
         if (logging := modules.get("logging")) is not None and len(logging._handlerList) > 1:
-            _try(logging.shutdown)  # the one is that of last resort
+            _try(logging.shutdown)  # if there are handlers in addition to logging.lastResort
         flush_standard_streams()
     finally:
         os._exit(code)
 
 
-def leave_after(tasks: Callable[..., None], *args: Any) -> NoReturn:
-    """Call tasks(*args), which runs tasks, and end the process as it and they would have it."""
+def run_and_exit(run_tasks: Callable[..., None], *args: Any) -> NoReturn:
+    """Call run_tasks(*args), and exit with the code that it requests by SystemExit.
+
+    Without SystemExit the code is 0, or 1 if run_tasks raises another exception.
+    """
     code = 1
     try:
-        tasks(*args)
+        run_tasks(*args)
         code = 0
     except SystemExit as exit:
         code = exit_code(exit)
-    except EngineGoneError:
+    except EngineDisconnectedError:
         pass
     except BaseException:
         traceback.print_exc()
     finally:
-        leave(code)
+        exit_process(code)
 
 
 def _try(step: Callable[[], object]) -> None:
@@ -59,7 +62,7 @@ def _try(step: Callable[[], object]) -> None:
 
 
 def exit_code(exit: SystemExit) -> int:
-    """Return the exit code that sys.exit asked for; a text is printed, as Python does."""
+    """Return the exit code of a SystemExit; print its message if it has one, as Python does."""
     code = exit.code
     if code is None:
         return 0

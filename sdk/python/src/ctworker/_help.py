@@ -1,4 +1,4 @@
-"""The short help of a program, and completion of its command line in a shell."""
+"""The short help of a program, and shell completion of its command line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class ShortHelp(argparse.Action):
 
 
 def split_help(parser: argparse.ArgumentParser) -> None:
-    """Make -h short, if it is argparse's own -h; --help stays complete."""
+    """Let -h print the short help and --help the complete one.
+
+    A -h that the program defined itself is not changed.
+    """
     action = parser._option_string_actions.get("-h")
     if not isinstance(action, argparse._HelpAction) or "--help" not in action.option_strings:
         return
@@ -51,10 +54,10 @@ def split_help(parser: argparse.ArgumentParser) -> None:
 
 
 def completer(metavar: str | None) -> Any:
-    """Return the attribute `completer` of an option, for argcomplete.
+    """Return the attribute `completer` of an option, which argcomplete calls.
 
-    The metavar of an option whose values are words has all of them: AWS|GCP, or N|auto, in which
-    N stands for a number. None means files, which is the default of argcomplete.
+    A metavar such as AWS|GCP lists the values to complete. A single letter, as in N|auto, stands
+    for a number. None completes file names, which is the default of argcomplete.
     """
     if metavar == "FILE":
         return None
@@ -64,7 +67,7 @@ def completer(metavar: str | None) -> Any:
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Print the candidates and exit if argcomplete started this program to get them."""
+    """Print the completions and exit, if argcomplete runs this program to complete a command line."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     try:

@@ -1,7 +1,8 @@
-"""What tasks leave behind outside of their process groups, such as in a session of its own.
+"""Find and kill processes that tasks leave behind outside of their process groups.
 
-The system makes the fork server its parent. It may be of any task that ran when it was
-first seen, and is killed once those have all ended.
+An example is a daemon that a task started in a session of its own. When its parent exits,
+the system makes it a child of the fork server. It may belong to any task that was running
+when it was first seen, so it is killed once all of those tasks have ended.
 """
 
 from __future__ import annotations
@@ -12,37 +13,38 @@ import signal
 from collections.abc import Iterable
 
 
-class Begun:
-    """Which children have begun a task: one may be forked long before there is any.
+class StartedTasks:
+    """Records which children have received a task.
 
-    Each says so itself, by a byte of memory that all of them share.
+    A child may be forked long before there is a task for it. Each child sets its own flag,
+    a byte of memory that it shares with the fork server.
     """
 
     def __init__(self) -> None:
-        self._bytes = mmap.mmap(-1, _MAX_PID)  # a page of it exists once it is written to
+        self._bytes = mmap.mmap(-1, _MAX_PID)  # a page uses memory only once it is written to
 
-    def begin(self) -> None:
-        """Say, in a child, that it has begun."""
+    def mark(self) -> None:
+        """Set the flag of the calling process, a child."""
         self._bytes[os.getpid()] = 1
 
-    def forget(self, pid: int) -> None:
-        """Forget a child that is about to be reaped, whose pid another may get."""
+    def clear(self, pid: int) -> None:
+        """Clear the flag of a child before it is reaped and its pid can be reused."""
         self._bytes[pid] = 0
 
-    def of(self, pids: Iterable[int]) -> set[int]:
-        """Return those of pids that have begun."""
+    def among(self, pids: Iterable[int]) -> set[int]:
+        """Return the pids whose flag is set."""
         return {pid for pid in pids if self._bytes[pid]}
 
 
 _MAX_PID = 1 << 22
-"""That of Linux; other systems' is lower."""
+"""The maximum pid of Linux. Other systems have lower limits."""
 
 
 def mark_memory(run: str) -> mmap.mmap | None:
     """Map memory that is named after the run, and return it; None if that is not possible.
 
     If this process is killed, the mapping identifies the processes forked from it to the
-    engine and its guard, even in other sessions and without a mark in the environment.
+    engine and its guard, even in other sessions and without a marker in the environment.
     """
     try:
         fd = os.memfd_create(f"ctworker-{run}")
@@ -56,31 +58,31 @@ def mark_memory(run: str) -> mmap.mmap | None:
 
 
 class Orphans:
-    """The fork server's children that it has not forked."""
+    """The children of the fork server that it adopted, as opposed to those it forked."""
 
     def __init__(self) -> None:
-        self._parents: dict[int, set[int]] = {}  # pid: the tasks' processes it may be of
+        self._owners: dict[int, set[int]] = {}  # pid: the task processes it may belong to
 
-    def sweep(self, known: set[int], begun: set[int]) -> int:
-        """Reap those that have ended, and kill those whose time is over.
+    def sweep(self, forked: set[int], running: set[int]) -> int:
+        """Reap orphans that have exited, and kill those whose tasks have ended.
 
-        known are the pids that this process has forked, begun those that have begun a task
-        and have not ended. Returns how many there are left.
+        forked are the unreaped children that this process forked; running are those of them
+        that have received a task. Returns the number of orphans that have not exited.
         """
-        left = 0
-        for pid in _children() - known:
+        remaining = 0
+        for pid in _children() - forked:
             try:
                 if os.waitpid(pid, os.WNOHANG)[0] == pid:
-                    self._parents.pop(pid, None)
+                    self._owners.pop(pid, None)
                     continue
             except ChildProcessError:
                 continue
-            left += 1
-            parents = self._parents.setdefault(pid, set(begun))
-            parents &= begun
-            if not parents:
+            remaining += 1
+            owners = self._owners.setdefault(pid, set(running))
+            owners &= running
+            if not owners:
                 _kill(pid)
-        return left
+        return remaining
 
 
 def _children() -> set[int]:
@@ -89,11 +91,11 @@ def _children() -> set[int]:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as children:
             return {int(child) for child in children.read().split()}
     except OSError:
-        return set()  # no Linux, or one without that file
+        return set()  # not Linux, or a kernel without this file
 
 
 def _kill(pid: int) -> None:
-    """Kill a child that has not been reaped, with its group if it leads one."""
+    """Kill an unreaped child, and its process group if it leads one."""
     try:
         if os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)

@@ -1,8 +1,7 @@
-"""Wait for descriptors to become readable and for children to end, on one descriptor.
+"""Wait for readable descriptors and for exits of children, with a single descriptor.
 
-That descriptor is registered with the user's event loop, which so needs to know one
-thing alone. Ended children are not reaped here: until they are, their process group's
-id cannot become another's.
+Only that descriptor is registered with the program's event loop. The poller does not reap
+children: until a child is reaped, its process group id cannot be reused.
 """
 
 from __future__ import annotations
@@ -16,34 +15,38 @@ from typing import Any, Protocol
 
 
 class Poller(Protocol):
-    """What _host needs; all implementations belong to one process and one thread."""
+    """Reports readable descriptors and exits of children. Not safe for concurrent use."""
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when poll has something."""
+        """Return the descriptor that is readable when poll has something to report."""
 
-    def add(self, fd: int) -> None: ...
+    def add(self, fd: int) -> None:
+        """Watch a descriptor."""
 
-    def remove(self, fd: int) -> None: ...
+    def remove(self, fd: int) -> None:
+        """Stop watching a descriptor."""
 
     def add_child(self, pid: int) -> None:
-        """Watch a child that has not been reaped; OSError if that cannot be."""
+        """Watch a child that has not been reaped. Raises OSError if it cannot be watched."""
 
-    def remove_child(self, pid: int) -> None: ...
+    def remove_child(self, pid: int) -> None:
+        """Stop watching a child."""
 
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
-        """Return the descriptors that are readable and the pids that ended.
+        """Return the readable descriptors and the pids of children that have exited.
 
-        It waits for timeout seconds if there are none yet.
+        If there are none, wait for at most timeout seconds; -1 means no limit.
         """
 
     def descriptors(self) -> list[int]:
-        """Return all of its own descriptors, for a forked child to close."""
+        """Return the poller's own descriptors, which a forked child closes."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the poller's own descriptors."""
 
 
 class _EpollPoller:
-    """What the two for Linux have in common."""
+    """The common part of the two pollers for Linux."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -60,7 +63,7 @@ class _EpollPoller:
 
 
 class PidfdPoller(_EpollPoller):
-    """For Linux 5.3 and later."""
+    """The poller for Linux 5.3 and later."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class PidfdPoller(_EpollPoller):
     def remove_child(self, pid: int) -> None:
         pidfd = self._pidfds.pop(pid)
         del self._pids[pidfd]
-        # Closing is not enough: a child that was forked meanwhile may hold it too.
+        # Closing is not enough, because a child forked in the meantime may also hold it.
         self._epoll.unregister(pidfd)
         os.close(pidfd)
 
@@ -101,7 +104,7 @@ class PidfdPoller(_EpollPoller):
 
 
 class SigchldPoller(_EpollPoller):
-    """For systems that tell of an ended child by signal only."""
+    """The poller for systems that report the exit of a child only by SIGCHLD."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,23 +112,23 @@ class SigchldPoller(_EpollPoller):
         self._r, self._w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._epoll.register(self._r, select.EPOLLIN)
         self._pid = os.getpid()
-        self._before = signal.signal(signal.SIGCHLD, self._on_signal)
+        self._previous = signal.signal(signal.SIGCHLD, self._on_signal)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._wake()
-        if callable(self._before):
-            self._before(signum, frame)
+        if callable(self._previous):
+            self._previous(signum, frame)
 
     def _wake(self) -> None:
         if os.getpid() == self._pid:
             try:
                 os.write(self._w, b"\0")
             except BlockingIOError:
-                pass  # it is readable as it is
+                pass  # the pipe is full, and so readable
 
     def add_child(self, pid: int) -> None:
         self._pids.add(pid)
-        self._wake()  # its signal may have come before
+        self._wake()  # the child's SIGCHLD may have arrived already
 
     def remove_child(self, pid: int) -> None:
         self._pids.discard(pid)
@@ -136,20 +139,20 @@ class SigchldPoller(_EpollPoller):
             return fds, []
         fds.remove(self._r)
         os.read(self._r, 1 << 16)
-        return fds, [pid for pid in self._pids if _has_ended(pid)]
+        return fds, [pid for pid in self._pids if _has_exited(pid)]
 
     def descriptors(self) -> list[int]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return [self._fd, self._r, self._w]
 
     def close(self) -> None:
-        signal.signal(signal.SIGCHLD, self._before)
+        signal.signal(signal.SIGCHLD, self._previous)
         self._epoll.close()
         os.close(self._r)
         os.close(self._w)
 
 
-def _has_ended(pid: int) -> bool:
+def _has_exited(pid: int) -> bool:
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
@@ -157,14 +160,12 @@ def _has_ended(pid: int) -> bool:
 
 
 class KqueuePoller:
-    """For macOS and the BSDs."""
+    """The poller for macOS and the BSDs."""
 
     def __init__(self) -> None:
-        select_any: Any = select  # kqueue is unknown to type checkers elsewhere
+        select_any: Any = select  # type checkers on other systems do not know kqueue
         self._select = select_any
         self._kqueue = select_any.kqueue()
-        self._missed: list[int] = []
-        self._closed = False
 
     def fileno(self) -> int:
         return int(self._kqueue.fileno())
@@ -191,7 +192,7 @@ class KqueuePoller:
         try:
             self._change(pid, self._select.KQ_FILTER_PROC, self._select.KQ_EV_DELETE)
         except OSError:
-            pass  # told already, and so gone
+            pass  # reported already, which removed it
 
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
         fds: list[int] = []
@@ -209,7 +210,7 @@ class KqueuePoller:
 
 
 def new_poller() -> Poller:
-    """Return the best that this system has."""
+    """Return the best poller that this system supports."""
     if hasattr(select, "kqueue") and not sys.platform.startswith("linux"):
         return KqueuePoller()
     if hasattr(os, "pidfd_open"):
@@ -217,5 +218,5 @@ def new_poller() -> Poller:
             os.close(os.pidfd_open(os.getpid()))
             return PidfdPoller()
         except OSError:
-            pass  # an old kernel, or a sandbox that forbids it
+            pass  # an old kernel, or a sandbox that forbids pidfd_open
     return SigchldPoller()

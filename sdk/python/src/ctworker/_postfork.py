@@ -1,4 +1,4 @@
-"""Make a fork a process of its own: shed what is the parent's."""
+"""Make a forked process independent of its parent: signals, event loop, hooks, process group."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The signals that the program has handlers for while it runs."""
+FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that the program forwards to the engine during a run."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -23,46 +23,50 @@ _in_child = False
 
 
 def in_child() -> bool:
-    """Whether this process has been forked to run a task or a task source."""
+    """Return whether this process was started or forked to run tasks or a task source."""
     return _in_child
 
 
-def take_over() -> None:
-    """Make a process that the engine has started ready for tasks, within asyncio.run."""
+def set_up_spawned() -> None:
+    """Prepare a process that the engine spawned to run tasks, within asyncio.run."""
     global _in_child
     _in_child = True
     signal.set_wakeup_fd(-1)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    _forget_event_loop()
+    _reset_event_loop()
 
 
-class _Fork:
-    """Prepared in the parent, as a fork has to know that it still lives."""
+class _ForkSetup:
+    """The part of the setup that all forks share.
+
+    It is created in the parent, because the fork must know its parent's pid to notice that
+    the parent has already died.
+    """
 
     def __init__(self) -> None:
         self._parent = os.getpid()
-        self._die_with_parent = _death_signal()
+        self._die_with_parent = _parent_death_signal()
 
-    def stand_alone(self) -> None:
-        """Make this process, a fork, lead a group of its own, and end with its parent."""
+    def start_process_group(self) -> None:
+        """Make this fork the leader of a process group, to be killed if its parent dies."""
         os.setpgid(0, 0)
         self._die_with_parent()
         if os.getppid() != self._parent:
-            os._exit(1)  # it died before that was set up
+            os._exit(1)  # the parent died before the death signal was set
 
 
-class Shedder(_Fork):
-    """Makes a fork of the program a process of its own."""
+class ForkServerSetup(_ForkSetup):
+    """Makes the fork server, a fork of the program, independent of the program."""
 
-    def shed(self) -> None:
-        """Shed what is the program's: its signals, event loop, exit hooks and input."""
+    def apply(self) -> None:
+        """Reset the signal handlers, event loop, exit hooks and standard input."""
         global _in_child
         _in_child = True
-        # In a group of its own: Ctrl-C is for the program, which passes it on.
-        self.stand_alone()
+        # In its own process group it does not receive Ctrl-C; the program forwards it.
+        self.start_process_group()
         signal.set_wakeup_fd(-1)
-        for sig in (*PASSED_ON, signal.SIGTSTP):
+        for sig in (*FORWARDED_SIGNALS, signal.SIGTSTP):
             if signal.getsignal(sig) is not signal.SIG_IGN:
                 default: Any = signal.SIG_DFL
                 signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else default)
@@ -70,30 +74,31 @@ class Shedder(_Fork):
         os.dup2(null, 0)
         os.close(null)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
-        _forget_event_loop()
-        _forget_exit_hooks()
-        _forget_multiprocessing()
+        _reset_event_loop()
+        _clear_exit_hooks()
+        _reset_multiprocessing()
 
 
-class Detacher(_Fork):
-    """Makes each of the fork server's children a process of its own.
+class ChildSetup(_ForkSetup):
+    """Makes a child of the fork server independent of the fork server.
 
-    It is prepared once in the server, as each child is to do as little as possible: a
-    page that a child writes to is copied first, so time goes by what is touched.
+    It is created once, in the fork server, so that each child has little to do. A child's
+    start-up time depends on the number of memory pages that it writes to, because each is
+    copied first.
     """
 
     def __init__(self, memory_limit: int) -> None:
-        """memory_limit is RLIMIT_AS in bytes; 0 is none."""
+        """Prepare the setup. memory_limit is RLIMIT_AS in bytes; 0 means no limit."""
         super().__init__()
         self._memory_limit = memory_limit
         modules = sys.modules
-        self._after_fork: Any = modules.get("multiprocessing.util")
+        self._multiprocessing_util: Any = modules.get("multiprocessing.util")
 
-    def detach(self) -> None:
-        """Detach this process, a child."""
-        self.stand_alone()
-        if self._after_fork is not None:
-            self._after_fork._run_after_forkers()
+    def apply(self) -> None:
+        """Set up the calling process, a child."""
+        self.start_process_group()
+        if self._multiprocessing_util is not None:
+            self._multiprocessing_util._run_after_forkers()
         if self._memory_limit:
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
             limit = self._memory_limit
@@ -106,7 +111,7 @@ _environ: Any = getattr(os.environ, "_data", None)
 
 
 def set_variable(name: bytes, value: bytes) -> None:
-    """Set a variable of the environment, as os.environ does by way of three functions more."""
+    """Set an environment variable like os.environ, but with fewer function calls."""
     if type(_environ) is dict:
         os.putenv(name, value)
         _environ[name] = value
@@ -115,7 +120,7 @@ def set_variable(name: bytes, value: bytes) -> None:
 
 
 def _prctl() -> Any:
-    """Return prctl(2), or None where there is none that can be called."""
+    """Return prctl(2), or None if it is not available."""
     if not sys.platform.startswith("linux"):
         return None
     try:
@@ -129,36 +134,39 @@ def _prctl() -> Any:
     return prctl
 
 
-def _death_signal() -> Callable[[], object]:
-    """Return what has this process killed when its parent ends; nothing if that cannot be."""
+def _parent_death_signal() -> Callable[[], object]:
+    """Return a function that makes the kernel kill this process when its parent dies.
+
+    Without prctl the function does nothing.
+    """
     prctl = _prctl()
     if prctl is None:
-        return lambda: None  # the engine kills the groups when it sees the host go
+        return lambda: None  # the engine kills the process groups if the fork server exits
     sigkill = int(signal.SIGKILL)
     return lambda: prctl(_PR_SET_PDEATHSIG, sigkill)
 
 
 def adopt_orphans() -> None:
-    """Have what the children leave behind become children of this process, on Linux."""
+    """Make orphaned descendants become children of this process, on Linux."""
     prctl = _prctl()
     if prctl is not None:
         prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def _forget_event_loop() -> None:
-    """Undo that an event loop is running, so that a task can run its own."""
+def _reset_event_loop() -> None:
+    """Clear the running event loop, so that a task can run its own."""
     asyncio._set_running_loop(None)
     sys.set_asyncgen_hooks(None, None)
     if sys.version_info < (3, 12):
-        # What asyncio keeps of this thread's loop; later versions see to it themselves.
+        # The event loop policy's state for this thread; later versions reset it themselves.
         state: Any = getattr(asyncio.get_event_loop_policy(), "_local", None)
         if state is not None:
             state._loop = None
             state._set_called = False
 
 
-def _forget_exit_hooks() -> None:
-    """Forget what the parent has to do at its end, such as to delete its temporary folder."""
+def _clear_exit_hooks() -> None:
+    """Remove the parent's exit hooks, such as the removal of a temporary folder."""
     atexit._clear()
     finalize: Any = weakref.finalize
     if finalize._registered_with_atexit:
@@ -174,8 +182,8 @@ def _forget_exit_hooks() -> None:
             getattr(module, table, {}).clear()
 
 
-def _forget_multiprocessing() -> None:
-    """Give multiprocessing the state that it has in a child of its own."""
+def _reset_multiprocessing() -> None:
+    """Reset multiprocessing to the state that it has in a child that it starts itself."""
     modules = sys.modules
     process: Any = modules.get("multiprocessing.process")
     if process is None:
@@ -187,7 +195,8 @@ def _forget_multiprocessing() -> None:
         util._finalizer_registry.clear()
     forkserver: Any = modules.get("multiprocessing.forkserver")
     if forkserver is not None and forkserver._forkserver._forkserver_pid is not None:
-        # What it would start would be in no process group of this task.
+        # Processes started by the parent's fork server of multiprocessing would not belong
+        # to the task's process group.
         server = forkserver._forkserver
         os.close(server._forkserver_alive_fd)
         server._forkserver_pid = None

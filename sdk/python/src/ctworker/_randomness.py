@@ -1,7 +1,7 @@
 """Give each fork its own random numbers.
 
-A fork inherits the state of its parent's generators, so that without reseeding every
-task would draw the same numbers. Python reseeds the global generator of the module
+A fork inherits the state of its parent's generators: without reseeding, every task would
+draw the same numbers. Python reseeds the global generator of the module
 random in a fork. This module does the same for every other generator: it gets a new seed
 from the system, whatever its seed was before.
 
@@ -25,7 +25,7 @@ ADVICE = (
 )
 
 _SYSTEM_ENTROPY_BITS = 96
-"""A seed of at most this many bits is the program's own: numpy takes 128 bits from the system."""
+"""A seed of at most this many bits was set by the program; numpy's own seeds have 128 bits."""
 
 
 class Generators:
@@ -39,10 +39,10 @@ class Generators:
         modules = sys.modules
         numpy: Any = modules.get("numpy.random")
         if numpy is not None and hasattr(numpy, "seed"):
-            self._reseeders.append(_quietly(numpy.seed))  # the functions of the module
+            self._reseeders.append(_ignore_errors(numpy.seed))  # the functions of the module
         torch: Any = modules.get("torch")
         if (default := getattr(torch, "default_generator", None)) is not None:
-            self._reseeders.append(_quietly(default.seed))
+            self._reseeders.append(_ignore_errors(default.seed))
         if self._reseeders or "random" in modules:
             self._find(_Types(modules.get("random"), numpy, torch))
 
@@ -63,7 +63,7 @@ class Generators:
                 new_reseeder = kinds[kind]
             else:
                 kinds[kind] = new_reseeder = types.reseeder_of(kind)
-            if new_reseeder is not None and id(item) not in types.cared_for:
+            if new_reseeder is not None and id(item) not in types.handled:
                 found[id(item)] = item, new_reseeder(item)
         # Reseeding a RandomState also reseeds its bit generator.
         for item, _ in list(found.values()):
@@ -117,10 +117,10 @@ class _Types:
             getattr(getattr(numpy, "mtrand", None), "_rand", None),
             getattr(torch, "default_generator", None),
         ]
-        self.cared_for = {id(item) for item in kept if item is not None}
+        self.handled = {id(item) for item in kept if item is not None}
         global_state: Any = kept[1]
         if (bits := getattr(global_state, "_bit_generator", None)) is not None:
-            self.cared_for.add(id(bits))
+            self.handled.add(id(bits))
 
     def is_a(self, kind: type, name: str) -> bool:
         """Whether kind is numpy.random's class of this name, or derived from it."""
@@ -163,7 +163,10 @@ def _reseed_state(state: Any) -> None:
 
 
 def _try(item: Any, reseeder: Callable[[], object]) -> None:
-    """Reseed a generator and restore its state, because the task source may draw from it."""
+    """Check that a generator can be reseeded, and restore its state.
+
+    The state is restored because the task source may use the generator.
+    """
     for get, put in (
         ("getstate", "setstate"),  # random
         ("__getstate__", "__setstate__"),  # numpy's bit generators
@@ -177,7 +180,7 @@ def _try(item: Any, reseeder: Callable[[], object]) -> None:
     reseeder()
 
 
-def _quietly(seed: Callable[[], object]) -> Callable[[], None]:
+def _ignore_errors(seed: Callable[[], object]) -> Callable[[], None]:
     def reseed() -> None:
         try:
             seed()

@@ -11,10 +11,10 @@ from typing import Any
 
 
 class BadReturnError(Exception):
-    """The function returned a value that has no valid form; the text says what is valid."""
+    """The function returned an invalid value; the message says what is valid."""
 
 
-RIGHT = (
+EXPECTED = (
     'return a tuple of two, (retry, result), such as (False, "done") or (False, {"pixels": 4711})'
 )
 
@@ -32,14 +32,14 @@ def _new_encode() -> Callable[[object], str]:
     make = parts.c_make_encoder
     if make is None:
         return encoder.encode
-    above: dict[int, object] = {}  # the enclosing containers, to detect cycles
-    chunks = make(above, encoder.default, _quote, None, ":", ",", False, False, False)
+    enclosing: dict[int, object] = {}  # the enclosing containers, to detect cycles
+    chunks = make(enclosing, encoder.default, _quote, None, ":", ",", False, False, False)
 
     def encode(value: object) -> str:
         try:
             return "".join(chunks(value, 0))
         except BaseException:
-            above.clear()
+            enclosing.clear()
             raise
 
     return encode
@@ -74,7 +74,7 @@ def encode_value(value: Any) -> bytes:
             "".join(value)  # the fastest check that all keys are str
         except TypeError:
             brace = 1
-    if brace > 0 and _find_number_key(text) and (fault := _doubled_key(value)):
+    if brace > 0 and _find_number_key(text) and (fault := _duplicate_key(value)):
         raise ValueError(fault)
     try:
         return text.encode()  # as in _utf8, whose call would cost a tenth of this function's time
@@ -91,7 +91,7 @@ def _utf8(text: str) -> bytes:
         return text.encode("utf-8", "backslashreplace")
 
 
-def _doubled_key(value: object) -> str | None:
+def _duplicate_key(value: object) -> str | None:
     """Return an error text if a dict in value has two keys that are equal in JSON, else None.
 
     In Python 1 and "1" are different keys; the encoder writes both as "1". value must have
@@ -154,28 +154,28 @@ def encode_return(returned: object, max_size: int) -> tuple[bool, bytes, str | N
     warning = None
     if not isinstance(returned, tuple):
         if type(returned) is not list or len(returned) != 2:
-            raise BadReturnError(f"the function returned {_what(returned)}; {RIGHT}")
-        warning = f"the function returned a list instead of a tuple; {RIGHT}"
+            raise BadReturnError(f"the function returned {_what(returned)}; {EXPECTED}")
+        warning = f"the function returned a list instead of a tuple; {EXPECTED}"
     if len(returned) != 2:
-        raise BadReturnError(f"the function returned a tuple of {len(returned)}; {RIGHT}")
+        raise BadReturnError(f"the function returned a tuple of {len(returned)}; {EXPECTED}")
     retry, result = returned
     if retry is not True and retry is not False:
         if isinstance(retry, (str, bytes, dict, list, tuple, set)):
             # Probably the result, in the place of retry: a true value would retry the task forever.
             raise BadReturnError(
                 f"the function returned {_what(retry)} as retry, the first item of the tuple; "
-                f"it must be True or False: {RIGHT}"
+                f"it must be True or False: {EXPECTED}"
             )
         try:
             truth = bool(retry)
         except Exception as error:
             raise BadReturnError(
                 f"the function returned {_what(retry)} as retry, the first item of the tuple, "
-                f"which cannot be converted to a bool ({error}): {RIGHT}"
+                f"which cannot be converted to a bool ({error}): {EXPECTED}"
             ) from None
         warning = (
             "retry, the first item of the tuple that the function returned, is not a bool; its "
-            f"truth value is used (0 and None are false): {RIGHT}"
+            f"truth value is used (0 and None are false): {EXPECTED}"
         )
         retry = truth
     try:
@@ -187,8 +187,8 @@ def encode_return(returned: object, max_size: int) -> tuple[bool, bytes, str | N
         ) from None
     if len(encoded) > max_size:
         raise BadReturnError(
-            f"the result takes {len(encoded)} bytes as JSON, and may take {max_size}; "
-            "raise --max-result-size, or write the result to a file and return the file's name"
+            f"the result has {len(encoded)} bytes as JSON, but the maximum is {max_size}; raise "
+            "--max-result-size, or write the result to a file and return the file's name"
         )
     return retry, encoded, warning
 
@@ -225,7 +225,7 @@ def find_fault(value: object) -> str | None:
         return "the result is nested too deeply for JSON"
 
 
-def _find(value: object, where: str, above: list[object]) -> str | None:
+def _find(value: object, where: str, enclosing: list[object]) -> str | None:
     if value is None or isinstance(value, str):
         return None
     if isinstance(value, int):
@@ -236,9 +236,9 @@ def _find(value: object, where: str, above: list[object]) -> str | None:
         return f"{where} is {value!r}, which is not a JSON number; use None or a str instead"
     if not isinstance(value, (dict, list, tuple)):
         return f"{where} is {_what(value)}, which cannot be represented in JSON"
-    if any(value is outer for outer in above):
+    if any(value is outer for outer in enclosing):
         return f"{where} contains itself"
-    above.append(value)
+    enclosing.append(value)
     if where == "the result":
         where = "result"
     if isinstance(value, dict):
@@ -253,11 +253,11 @@ def _find(value: object, where: str, above: list[object]) -> str | None:
                 return f"{where} has a key that is {_what(key)}; keys must be str"
             if isinstance(key, float) and not math.isfinite(key):
                 return f"{where} has the key {key!r}, which is not a JSON number; use a str instead"
-            if fault := _find(item, f"{where}[{key!r}]", above):
+            if fault := _find(item, f"{where}[{key!r}]", enclosing):
                 return fault
     else:
         for i, item in enumerate(value):
-            if fault := _find(item, f"{where}[{i}]", above):
+            if fault := _find(item, f"{where}[{i}]", enclosing):
                 return fault
-    above.pop()
+    enclosing.pop()
     return None

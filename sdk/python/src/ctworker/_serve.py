@@ -1,4 +1,4 @@
-"""Serve tasks over the task protocol; see docs/protocol.md."""
+"""Run tasks from the task protocol; see docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from ctworker._result import encode_text
 from ctworker._task import Task, TaskRunner
 
 
-class EngineGoneError(Exception):
-    """There is nobody to reply to: the engine has ended, or this process is not its own."""
+class EngineDisconnectedError(Exception):
+    """A reply cannot be sent.
+
+    Either the engine has exited, or this process is a fork that the task's function made.
+    """
 
 
-class Lines:
+class LineReader:
     """Reads lines from a descriptor."""
 
-    def __init__(self, fd: int, begin: Callable[[], None] | None = None) -> None:
-        """begin is called when something has come, before it is returned."""
+    def __init__(self, fd: int, on_first_data: Callable[[], None] | None = None) -> None:
+        """Prepare to read from fd. on_first_data is called once, when the first data is read."""
         self.fd = fd
-        self._begin = begin
+        self._on_first_data = on_first_data
         self._ready: list[bytes] = []  # complete lines, the next one last
-        self._parts: list[bytes] = []  # of the line that is incomplete
+        self._parts: list[bytes] = []  # the parts of the incomplete line
 
     def next(self) -> bytes | None:
-        """Return the next line without its end; None at end of file. It blocks."""
+        """Return the next line without its newline; None at end of file. It blocks."""
         while not self._ready:
             try:
                 chunk = os.read(self.fd, 1 << 16)
@@ -34,52 +37,52 @@ class Lines:
                 return None
             if not chunk:
                 return None
-            if self._begin is not None:
-                self._begin()
-                self._begin = None
-            *lines, rest = chunk.split(b"\n")
+            if self._on_first_data is not None:
+                self._on_first_data()
+                self._on_first_data = None
+            *lines, remainder = chunk.split(b"\n")
             if lines and self._parts:
                 lines[0] = b"".join([*self._parts, lines[0]])
                 self._parts = []
-            if rest:
-                self._parts.append(rest)
+            if remainder:
+                self._parts.append(remainder)
             lines.reverse()
             self._ready = lines
         return self._ready.pop()
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of data, in one call as long as the system takes it."""
+    """Write all of data, in a single system call if possible."""
     written = os.write(fd, data)
     if written < len(data):
-        rest = memoryview(data)[written:]
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        remaining = memoryview(data)[written:]
+        while remaining:
+            remaining = remaining[os.write(fd, remaining) :]
 
 
-def serve(lines: Lines, claims: int | None, runner: TaskRunner, *, once: bool = False) -> None:
-    """Run task after task until end of file; once: one task, which is known to be all.
+def serve(lines: LineReader, claims: int | None, runner: TaskRunner, *, once: bool = False) -> None:
+    """Run tasks until end of file; with once, return after the first task.
 
-    claims is the pipe from which each task is claimed, if there is one. SystemExit of
-    a task is passed on; EngineGoneError says that nobody listens any more.
+    claims is the pipe from which each task is claimed; None if tasks need not be claimed.
+    A task's SystemExit is passed on. Raises EngineDisconnectedError if a reply cannot be sent.
     """
     process = os.getpid()
     while (line := lines.next()) is not None:
         try:
             task = Task(line)
         except ValueError:
-            continue  # a line of a later version
+            continue  # a message of a later protocol version
         if claims is None or _claim(claims):
             reply = runner.run(task)
             if os.getpid() != process:
-                raise EngineGoneError  # a fork that the function made and returned in, too
+                raise EngineDisconnectedError  # the function returned in a fork that it made
             flush_standard_streams()
         else:
             reply = b'{"task_id":%b,"returned":true}\n' % encode_text(task.id)
         try:
             write_all(lines.fd, reply)
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise EngineGoneError from error
+            raise EngineDisconnectedError from error
         if once:
             return
 
@@ -92,7 +95,7 @@ def _claim(pipe: int) -> bool:
 
 
 def flush_standard_streams() -> None:
-    """Flush what has been printed; a stream that is broken or closed is no fault here."""
+    """Flush standard output and standard error, and ignore closed or broken streams."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -101,27 +104,27 @@ def flush_standard_streams() -> None:
 
 
 def warm_up(runner: TaskRunner) -> None:
-    """Run some tasks in this process, so that its forks find the interpreter's caches full.
+    """Run some tasks in this process, to fill the interpreter's caches before it forks.
 
-    Code that has run a few times is specialized, and methods that were looked up are
-    remembered, by writing to pages that each fork would have to copy first: a third
-    of the time that a fork takes with a task that does nothing.
+    After a few runs CPython specializes code and caches method lookups, which writes to
+    memory pages. Without this warm-up each fork would have to copy these pages: a third of
+    the total time of a fork with a task that does nothing.
     """
-    ours, theirs = socket.socketpair()
-    claimable, claims = os.pipe()
+    engine_end, task_end = socket.socketpair()
+    claims, permits = os.pipe()
     try:
-        lines = Lines(theirs.fileno())
+        lines = LineReader(task_end.fileno())
         for _ in range(_ROUNDS):
-            os.write(claims, b"\0")
-            ours.sendall(b'{"task_id":"warm-up","attempt":1,"data":{"a":"b"}}\n')
-            serve(lines, claimable, runner, once=True)
-            ours.recv(1 << 12)
+            os.write(permits, b"\0")
+            engine_end.sendall(b'{"task_id":"warm-up","attempt":1,"data":{"a":"b"}}\n')
+            serve(lines, claims, runner, once=True)
+            engine_end.recv(1 << 12)
     finally:
-        ours.close()
-        theirs.close()
+        engine_end.close()
+        task_end.close()
+        os.close(permits)
         os.close(claims)
-        os.close(claimable)
 
 
 _ROUNDS = 20
-"""CPython specializes code after 8 calls at most, and by a few more rounds where it first fails."""
+"""CPython specializes code after at most 8 calls; a failed specialization takes a few more."""

@@ -1,4 +1,4 @@
-"""The program's own task source: a file for the engine, or a child that writes to a pipe."""
+"""Task sources of the program: a file that the engine reads, or tasks written to a pipe."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from ctworker._traceback import describe
 
 
 class FileSource:
-    """A path or address that the engine opens itself."""
+    """A task file that the engine opens itself, given by its path or URL."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
 
 class StreamSource:
-    """Tasks that this program writes to a pipe, in a child of its own."""
+    """Tasks that a process of this program writes to a pipe."""
 
     def __init__(self, origin: Any, *, is_file: bool) -> None:
         self._origin = origin
         self._is_file = is_file
-        # The engine tells the format by the name, as with --task-file.
+        # The engine determines the format from the name, as with --task-file.
         self.name = str(origin) if is_file else "task_source"
 
     def run(self, pipe: int) -> str | None:
-        """Write all tasks to pipe; return None, or what went wrong, in words.
+        """Write all tasks to pipe; return None, or an error message.
 
-        That nobody reads any more is an orderly end. SystemExit is passed on.
+        It is not an error if the engine closes the pipe before the end. No exception is
+        passed on.
         """
         try:
             for line in self._lines():
@@ -60,15 +61,18 @@ Source = Union[FileSource, StreamSource]
 
 
 class InvalidTaskError(Exception):
-    """The source has produced what is no task; the text says which and why."""
+    """The source returned an invalid task; the message says which one and why."""
 
 
 class _PipeClosedError(Exception):
-    pass
+    """The engine has closed the pipe."""
 
 
 def new_source(task_source: Any) -> Source | None:
-    """Return the source that the argument of Worker stands for; TypeError if none."""
+    """Return the source for the argument task_source of Worker; None for None.
+
+    Raises TypeError if the argument is not a task source.
+    """
     if task_source is None:
         return None
     if isinstance(task_source, str):
@@ -84,15 +88,15 @@ def new_source(task_source: Any) -> Source | None:
         return StreamSource(task_source, is_file=False)
     raise TypeError(
         "task_source must be the name or path of a task file, or a function that returns an "
-        f"iterator of tasks, and not a {type(task_source).__qualname__}"
+        f"iterator of tasks, not a {type(task_source).__qualname__}"
     )
 
 
 def _tasks(origin: Any) -> Iterator[Any]:
     """Return the tasks of a function, or of an iterable.
 
-    A function is called once if it returns an iterable; one that returns a single
-    task is called again until it returns None.
+    A function that returns an iterable is called once. A function that returns a single
+    task is called until it returns None.
     """
     if not callable(origin):
         yield from origin
@@ -106,14 +110,14 @@ def _tasks(origin: Any) -> Iterator[Any]:
         yield from produced
     elif produced is not None:
         raise InvalidTaskError(
-            "the function given as task_source must return an iterator of tasks, or one task "
-            f"at a time and at last None; it returned a {type(produced).__qualname__}"
+            "the function task_source must return an iterator of tasks, or one task per call "
+            f"and finally None; it returned a {type(produced).__qualname__}"
         )
 
 
 def _write(pipe: int, line: bytes) -> None:
-    # At once, as a task must not wait for the next one to be made. A full pipe blocks,
-    # so that no more are made than can be run.
+    # Unbuffered, because a task must not wait until the source produces the next one. A full
+    # pipe blocks, so that the source is never far ahead of the tasks that run.
     try:
         write_all(pipe, line)
     except BrokenPipeError:
@@ -128,7 +132,7 @@ def _encode(number: int, task: Any) -> bytes:
         )
 
     if not isinstance(task, dict):
-        raise invalid(f"is no dict, but a {type(task).__qualname__}")
+        raise invalid(f"is a {type(task).__qualname__}, not a dict")
     if "task_id" not in task:
         raise invalid('has no "task_id"')
     task_id = task["task_id"]

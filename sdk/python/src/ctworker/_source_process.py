@@ -1,4 +1,4 @@
-"""The child that runs the program's task source, and the pipes to and from it."""
+"""The process that runs the program's task source, and the pipes to and from it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ctworker._children import Ended
-from ctworker._exit import leave
+from ctworker._children import ChildExit
+from ctworker._exit import exit_process
 from ctworker._serve import write_all
 from ctworker._source import StreamSource
 
-_ORDERLY = b"\0"
-_MAX_REPORT = 32 << 10  # what any pipe takes at once, so that the child need not wait
+_SUCCESS = b"\0"
+_MAX_REPORT = 32 << 10  # fits into the buffer of any pipe, so that the process never blocks
 
 
-class SourceChild:
-    """Owns the pipe of tasks and the pipe on which the child says how it ended."""
+class SourceProcess:
+    """The process of a task source.
+
+    It owns the pipe of tasks, and the pipe on which the process reports whether the source
+    succeeded.
+    """
 
     def __init__(self, source: StreamSource) -> None:
+        """Create the pipes. The fork server forks the process later."""
         self._source = source
         self.pid: int | None = None
         self._tasks: int | None
@@ -34,56 +39,57 @@ class SourceChild:
         self._random_state = self._random and self._random.getstate()
 
     def close_reader(self) -> None:
-        """The engine has it."""
+        """Close the read end of the pipe of tasks, once the engine has inherited it."""
         self._reader_open = False
         os.close(self.reader)
 
     def close_writer(self) -> None:
+        """Close the write end of the pipe of tasks, unless it is closed."""
         if self._tasks is not None:
             os.close(self._tasks)
             self._tasks = None
 
-    def started(self, pid: int) -> None:
-        """The child has been forked: its end of the pipe is its own now."""
+    def on_forked(self, pid: int) -> None:
+        """Store the pid of the process, and close the pipe end that it has inherited."""
         self.pid = pid
         self.close_writer()
 
-    def be_child(self, shed: Callable[[], None]) -> NoReturn:
-        """Run the source, in the forked child."""
+    def run_child(self, set_up: Callable[[], None]) -> NoReturn:
+        """Run the source, in the forked process."""
         code = 1
         try:
-            shed()
+            set_up()
             if self._random is not None:
                 self._random.setstate(self._random_state)
             os.close(self._report_reader)
             assert self._tasks is not None
             error = self._source.run(self._tasks)
             os.close(self._tasks)
-            report = _ORDERLY if error is None else error.encode("utf-8", "backslashreplace")
+            report = _SUCCESS if error is None else error.encode("utf-8", "backslashreplace")
             write_all(self._report_writer, report[:_MAX_REPORT])
             code = 0
         finally:
-            leave(code)
+            exit_process(code)
 
-    def ended(self, ended: Ended) -> str | None:
-        """Return what went wrong, of a child that has ended; None if nothing did."""
+    def error_of(self, exited: ChildExit) -> str | None:
+        """Return the error of the source after its process has exited; None on success."""
         self.pid = None
         os.set_blocking(self._report_reader, False)
         try:
             report = os.read(self._report_reader, _MAX_REPORT)
         except BlockingIOError:
             report = b""
-        if report and report != _ORDERLY:
+        if report and report != _SUCCESS:
             return report.decode("utf-8", "ignore")  # the last character may be incomplete
-        code = os.waitstatus_to_exitcode(ended.status)
+        code = os.waitstatus_to_exitcode(exited.status)
         if code < 0:
             return f"its process was killed by signal {-code} ({_name(-code)})"
         if code > 0 or not report:
-            return f"its process ended before it, with exit code {code}"
+            return f"its process exited before the end of the source, with exit code {code}"
         return None
 
     def close(self) -> None:
-        """Close what is still open."""
+        """Close the descriptors that are still open."""
         self.close_writer()
         if self._reader_open:
             self.close_reader()

@@ -1,4 +1,4 @@
-"""Be a process that the engine has started to run tasks: see docs/protocol.md."""
+"""A process that the engine spawned to run tasks; see docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import NoReturn
 
 from ctworker import _postfork
 from ctworker._config import Program
-from ctworker._data import notices_from_environment
-from ctworker._engine import fail
-from ctworker._exit import leave_after
-from ctworker._serve import Lines, serve, write_all
+from ctworker._data import notifications_from_environment
+from ctworker._engine import fatal
+from ctworker._exit import run_and_exit
+from ctworker._serve import LineReader, serve, write_all
 from ctworker._task import TaskRunner
 from ctworker._version import __version__
 
@@ -23,17 +23,20 @@ CLAIM_FD_VAR = "CTWORKER_CLAIM_FD"
 
 
 class Connection:
-    """The descriptors that the engine has given this process."""
+    """The descriptors that this process has inherited from the engine."""
 
     def __init__(self, fd: int, claims: int | None) -> None:
+        """Store the descriptors: fd is the task socket, claims the pipe of claims if any."""
         self.fd = fd
         self.claims = claims
 
 
-def take_connection() -> Connection | None:
-    """Return the connection to the engine, and leave no trace of it; None if there is none.
+def inherited_connection() -> Connection | None:
+    """Return the connection to the engine; None if the engine did not start this process.
 
-    What a task starts must not take itself for a child of the engine.
+    The connection's variables are removed from the environment and its descriptors are not
+    inherited, so that a program started by a task does not use them. If the variable does not
+    name a socket, print an error and raise SystemExit(2).
     """
     fd = os.environ.pop(FD_VAR, "")
     claims = os.environ.pop(CLAIM_FD_VAR, "")
@@ -41,9 +44,9 @@ def take_connection() -> Connection | None:
         return None
     if not _is_socket(int(fd)):
         # Starting an engine here could start this program again in an endless loop.
-        raise fail(
-            f"{FD_VAR}={fd} is not a connected socket: the variable was inherited from the "
-            "process that started this one; unset it"
+        raise fatal(
+            f"{FD_VAR}={fd} is not a connected socket: unset the variable, which was inherited "
+            "from the process that started this one"
         )
     connection = Connection(int(fd), int(claims) if claims.isdigit() else None)
     os.set_inheritable(connection.fd, False)
@@ -60,36 +63,36 @@ def _is_socket(fd: int) -> bool:
 
 
 async def serve_spawned(program: Program, connection: Connection) -> NoReturn:
-    """Run tasks until there are no more, and end the process."""
-    # Not within this coroutine: where one runs, a task could not run its own loop.
+    """Run tasks until end of file, and exit the process."""
+    # Not within this coroutine: a task could not run its own event loop inside a coroutine.
     loop = asyncio.get_running_loop()
-    loop.call_soon(leave_after, _run_tasks, program, connection)
+    loop.call_soon(run_and_exit, _run_tasks, program, connection)
     await loop.create_future()
     raise AssertionError("unreachable")
 
 
 def _run_tasks(program: Program, connection: Connection) -> None:
-    _postfork.take_over()
-    lines = Lines(connection.fd)
-    runner = _greet(program, lines, ahead=connection.claims is not None)
+    _postfork.set_up_spawned()
+    lines = LineReader(connection.fd)
+    runner = _handshake(program, lines, ahead=connection.claims is not None)
     if runner is not None:
         serve(lines, connection.claims, runner)
 
 
-def _greet(program: Program, lines: Lines, *, ahead: bool) -> TaskRunner | None:
-    """Read hello and say ready; None if the engine ends before."""
+def _handshake(program: Program, lines: LineReader, *, ahead: bool) -> TaskRunner | None:
+    """Read the engine's hello and reply ready; return None if the engine exits before."""
     line = lines.next()
     if line is None:
         return None
     hello = json.loads(line)["hello"]
     if hello["version"] != 1:
         raise SystemExit(
-            f"ctworker: the engine speaks version {hello['version']} of the task protocol, and "
-            f"the Python package {__version__} version 1; use the two that came together"
+            f"ctworker: the engine uses version {hello['version']} of the task protocol, but the "
+            f"Python package {__version__} uses version 1; use the engine that the package contains"
         )
     ready = {"version": 1, "ahead": ahead, "sdk": f"ctworker-python {__version__}"}
     write_all(lines.fd, json.dumps({"ready": ready}).encode() + b"\n")
-    worker = program.worker_data(hello["worker"], notices_from_environment())
+    worker = program.worker_data(hello["worker"], notifications_from_environment())
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     runner = TaskRunner(
         program.function,

@@ -1,4 +1,4 @@
-"""Run one task: a line of the task protocol in, a line out."""
+"""Run one task: read a line of the task protocol, and return the line of the reply."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ctworker._traceback import describe
 
 Function = Callable[..., Any]
 
-RESERVE = 16 << 20
-"""How many bytes of address space are kept for telling of a MemoryError."""
+MEMORY_RESERVE = 16 << 20
+"""The address space in bytes that is reserved for reporting a MemoryError."""
 
 
 class TaskRunner:
@@ -28,16 +28,20 @@ class TaskRunner:
     def __init__(
         self, function: Function, worker: WorkerData, max_result: int, memory_limit: int = 0
     ) -> None:
-        """memory_limit is the RLIMIT_AS that is or will be in force; 0 is none."""
+        """Store the arguments.
+
+        max_result is the maximum size of a result in bytes. memory_limit is the RLIMIT_AS in
+        bytes that applies when tasks run; 0 means no limit.
+        """
         self._function = function
         self._worker = worker
         self._max_result = max_result
         self._limited = memory_limit > 0
-        self._reserve = _reserve() if self._limited else None
+        self._reserve = _reserve_memory() if self._limited else None
         self.slot = 0
 
     def run(self, task: Task) -> bytes:
-        """Return the reply. SystemExit alone is passed on: it is to end the process."""
+        """Run a task and return the reply. Only SystemExit is passed on; it ends the process."""
         try:
             returned = self._call(task)
             retry, result, warning = encode_return(returned, self._max_result)
@@ -53,7 +57,7 @@ class TaskRunner:
             return _failure(task.id, str(fault))
         except MemoryError as exception:
             return self._out_of_memory(task.id, exception)
-        except BaseException as exception:  # also KeyboardInterrupt, and the user's own
+        except BaseException as exception:  # also KeyboardInterrupt and subclasses of the user
             return _failure(task.id, describe(exception))
 
     def _call(self, task: Task) -> object:
@@ -74,7 +78,7 @@ class TaskRunner:
         except MemoryError:
             text = "MemoryError"
         try:
-            # The frames hold what has filled the memory.
+            # The local variables of the frames may hold most of the memory.
             traceback.clear_frames(exception.__traceback__)
         except Exception:
             pass
@@ -83,15 +87,15 @@ class TaskRunner:
             encode_message(text),
         )
         if self._limited:
-            self._reserve = _reserve()
+            self._reserve = _reserve_memory()
         return reply
 
 
-def _reserve() -> mmap.mmap | None:
+def _reserve_memory() -> mmap.mmap | None:
     try:
-        return mmap.mmap(-1, RESERVE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return mmap.mmap(-1, MEMORY_RESERVE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, ValueError):
-        return None  # the limit is below what the program has taken already
+        return None  # the limit is below what the program uses already
 
 
 def _failure(task_id: str, text: str) -> bytes:
@@ -99,20 +103,23 @@ def _failure(task_id: str, text: str) -> bytes:
 
 
 class Task:
-    """A task as it has come."""
+    """A received task."""
 
     __slots__ = ("attempt", "data", "fault", "id")
 
     def __init__(self, line: bytes) -> None:
-        """Read a line; ValueError if it is no task. Data that Python cannot read is a fault."""
+        """Parse a line. Raises ValueError if it is not a task.
+
+        Data that Python cannot parse is stored as fault, which the task then raises.
+        """
         self.fault: Exception | None = None
         try:
             fields = _loads(line)
         except (ValueError, RecursionError, MemoryError) as fault:
-            # What is in the data is no reason to lose the task.
-            self.id, self.attempt = _head(line)
+            # The task must be answered, whatever its data contain.
+            self.id, self.attempt = _parse_prefix(line)
             self.data: Any = None
-            self.fault = ValueError(f"the task's data cannot be read: {fault}")
+            self.fault = ValueError(f"the task's data cannot be parsed: {fault}")
             return
         if not isinstance(fields, dict) or not isinstance(fields.get("task_id"), str):
             raise ValueError("the line has no task_id")
@@ -123,7 +130,7 @@ class Task:
 
 _decoder: Any = json.JSONDecoder()
 _scan = _decoder.scan_once
-"""What json.loads comes to, without its care for other encodings and white space."""
+"""The core of json.loads, without its support for other encodings and white space."""
 
 
 def _loads(line: bytes) -> Any:
@@ -136,19 +143,19 @@ def _loads(line: bytes) -> Any:
         limit = getattr(sys, "get_int_max_str_digits", int)()
         if not limit:
             raise
-        sys.set_int_max_str_digits(0)  # a number of thousands of digits is data too
+        sys.set_int_max_str_digits(0)  # accept numbers with thousands of digits
         try:
             return json.loads(line)
         finally:
             sys.set_int_max_str_digits(limit)
 
 
-_HEAD = re.compile(rb'\{"task_id":("(?:[^"\\]|\\.)*"),"attempt":(\d+),"data":')
+_PREFIX = re.compile(rb'\{"task_id":("(?:[^"\\]|\\.)*"),"attempt":(\d+),"data":')
 
 
-def _head(line: bytes) -> tuple[str, int]:
-    """Return task_id and attempt from the beginning of a line as the engine writes it."""
-    found = _HEAD.match(line)
+def _parse_prefix(line: bytes) -> tuple[str, int]:
+    """Return task_id and attempt from the beginning of a line in the engine's format."""
+    found = _PREFIX.match(line)
     if not found:
-        raise ValueError("the line is no task")
+        raise ValueError("the line is not a task")
     return json.loads(found[1]), int(found[2])

@@ -1,4 +1,4 @@
-"""Tell of an exception as its user wants to read it: from their function down."""
+"""Format an exception of a task with its traceback, starting at the user's function."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import traceback
 from collections.abc import Iterable
 
 MAX_TEXT = 256 << 10
-"""How many characters are told of one exception: its beginning and its end."""
+"""The maximum length of a formatted exception in characters. Longer texts lose their middle."""
 
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _ASYNCIO = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
 
 
 def describe(exception: BaseException) -> str:
-    """Return the exception's stack trace, with its causes, without frames of ours.
+    """Return the exception's traceback, with its causes, without frames of ctworker.
 
-    It never raises, however odd the exception.
+    If formatting raises an exception, return the names of both exceptions. Only MemoryError
+    is passed on.
     """
     try:
-        told = traceback.TracebackException(
+        trace = traceback.TracebackException(
             type(exception), exception, exception.__traceback__, lookup_lines=False
         )
-        _trim(told, set())
-        text = "".join(told.format())
+        _trim(trace, set())
+        text = "".join(trace.format())
     except BaseException as second:
         if isinstance(second, MemoryError):
             raise
-        text = f"{_name(exception)} (it cannot be told in full: that raised {_name(second)})"
+        text = f"{_name(exception)} (formatting this exception raised {_name(second)})"
     return shorten(text.rstrip("\n"))
 
 
@@ -36,32 +37,32 @@ def _name(exception: BaseException) -> str:
     return type(exception).__qualname__
 
 
-def _trim(told: traceback.TracebackException, seen: set[int]) -> None:
-    """Drop what comes before the user's frames, here and in all causes."""
-    if id(told) in seen:
+def _trim(trace: traceback.TracebackException, seen: set[int]) -> None:
+    """Remove the frames above the user's, here and in all causes and contexts."""
+    if id(trace) in seen:
         return
-    seen.add(id(told))
-    del told.stack[: _foreign(frame.filename for frame in told.stack)]
-    others = [told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())]
+    seen.add(id(trace))
+    del trace.stack[: _count_internal(frame.filename for frame in trace.stack)]
+    others = [trace.__cause__, trace.__context__, *(getattr(trace, "exceptions", None) or ())]
     for other in others:
         if other is not None:
             _trim(other, seen)
 
 
-def _foreign(files: Iterable[str]) -> int:
-    """Return how many leading frames are ours, or those of asyncio.run."""
+def _count_internal(files: Iterable[str]) -> int:
+    """Return the number of leading frames that belong to ctworker, asyncio or runpy."""
     count = 0
     for file in files:
-        if not file.startswith((_OURS, _ASYNCIO)) and "runpy" not in file:
+        if not file.startswith((_PACKAGE, _ASYNCIO)) and "runpy" not in file:
             break
         count += 1
     return count
 
 
 def shorten(text: str) -> str:
-    """Return text without its middle if it is very long."""
-    left_out = len(text) - MAX_TEXT
-    if left_out <= 0:
+    """Return text, without its middle if it is longer than MAX_TEXT."""
+    omitted = len(text) - MAX_TEXT
+    if omitted <= 0:
         return text
     half = MAX_TEXT // 2
-    return f"{text[:half]}\n… {left_out} characters are left out …\n{text[-half:]}"
+    return f"{text[:half]}\n… {omitted} characters omitted …\n{text[-half:]}"
