@@ -10,11 +10,11 @@ import (
 	"github.com/ctworker/ctworker/internal/conformance"
 )
 
-const checkDescription = `Run COMMAND through the task protocol, as "ctworker run --isolation reuse" would, and say what is
-wrong with it in words. The tasks are made up: an exception is as good a reply as a
-result. docs/protocol.md has the protocol.
+const checkDescription = `Run COMMAND through the task protocol, as "ctworker run --isolation reuse" would, and report
+each violation. The tasks are simulated: an exception is as good a reply as a result. The
+protocol is described in docs/protocol.md.
 
-The exit code is 0 if nothing is wrong, and 1 otherwise.
+The exit code is 0 if there is no violation, and 1 otherwise.
 
 Example:
    ctworker protocol-check -- perl worker.pl`
@@ -26,7 +26,7 @@ func (p process) checkCommand(code *int) *cli.Command {
 		UsageText:   "ctworker protocol-check [--timeout SECONDS] -- COMMAND [ARGS…]",
 		Description: checkDescription,
 		Flags: []cli.Flag{&cli.Float64Flag{
-			Name: "timeout", Usage: "wait at most `SECONDS` for each line, and for the exit", Value: 10,
+			Name: "timeout", Usage: "Wait at most `SECONDS` for each line, and for the exit", Value: 10,
 		}},
 		Action: func(c *cli.Context) error {
 			timeout := time.Duration(c.Float64("timeout") * float64(time.Second))

@@ -115,7 +115,7 @@ func (p process) helpCommand(a *cli.App) *cli.Command {
 		UsageText:   "ctworker help [COMMAND…]",
 		Description: helpDescription,
 		Flags: []cli.Flag{&help.Switch{
-			Flag: help.Flag{Names: []string{"json"}, Usage: "Print the description of all commands as JSON, as \"make man\" uses it", Category: "Help"}, Set: &asJSON,
+			Flag: help.Flag{Names: []string{"json"}, Usage: "Print the description of all commands as JSON, as \"make man\" uses it", Category: help.CategoryHelp}, Set: &asJSON,
 		}},
 		Action: func(c *cli.Context) error {
 			if asJSON {
@@ -186,8 +186,9 @@ func (p process) completionCommand(a *cli.App) *cli.Command {
 
 func (p process) versionCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "version",
-		Usage: "print the version",
+		Name:      "version",
+		Usage:     "print the version",
+		UsageText: "ctworker version",
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
 				return unexpected(c.Args().First(), "version", nil)

@@ -42,7 +42,7 @@ const description = `A set of tasks is a file or a queue of AWS or GCP. "ctworke
 task. "ctworker load", "ctworker events" and "ctworker queue" fill a queue, collect the
 results, and manage the queues of a job.
 
-The documentation is in the folder docs: commands.md, settings.md, queues.md and others.
+Documentation: https://github.com/ctworker/ctworker
 
 Examples:
    ctworker run --task-file tasks.json -j auto -- ./process {task_id}
@@ -62,7 +62,7 @@ func (p process) app(faults config.Errors, code *int) *cli.App {
 			p.engineCommand(faults, code), p.checkCommand(code),
 		},
 		Flags: []cli.Flag{&help.Switch{
-			Flag: help.Flag{Names: []string{"version", "v"}, Usage: "Print the version", Category: "Help"}, Set: &showVersion,
+			Flag: help.Flag{Names: []string{"version", "v"}, Usage: "Print the version", Category: help.CategoryHelp}, Set: &showVersion,
 		}},
 		Writer:         p.stdout,
 		ErrWriter:      p.stderr,

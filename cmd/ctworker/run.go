@@ -14,15 +14,14 @@ import (
 
 const runDescription = `Run COMMAND once for each task, --num-simultaneous-tasks at a time.
 
-COMMAND finds its task as one JSON object, {"task_id": …, "data": …}, on its
-standard input; in ARGS, {task_id} and {data.KEY} are replaced by the task's own
-values. No shell is involved. Exit code 0 completes the task, 75 completes it and
-asks for a retry, anything else is told as task_exited. What COMMAND writes to its
-standard output is the task's result; what it writes to its standard error goes to
-the log.
+COMMAND reads its task from standard input as one JSON object,
+{"task_id": …, "data": …}. In ARGS, {task_id} and {data.KEY} are replaced by the values of
+the task. No shell is used. Exit code 0 completes the task, 75 completes it and requests a
+retry, and any other code is reported as task_exited. Standard output is the result of the
+task; standard error goes to the log.
 
-Each setting is taken from the command line, else from its environment variable,
-else from the config file, else it has its default.
+The value of a setting is taken from the command line, then from its environment variable,
+then from the config file, and is otherwise its default.
 
 The exit code is 0 if the run finished, whatever the outcomes of its tasks; 1 after a fatal
 error; 2 if the command line or a setting is invalid; 3 with --strict if a task did not

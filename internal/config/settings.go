@@ -87,43 +87,42 @@ func settingsOf(sdk SDK) []setting {
 	return []setting{
 		{
 			name: taskFile, common: true, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", extension: true,
-			usage: "Take the tasks from this JSON or YAML file, which may be a gs://, s3:// or http(s):// address, " +
-				"and not from a queue",
-			at: func(c *Config) value { return field[string]{&c.TaskFile, text("the name of a file")} },
+			usage: "Run the tasks in this JSON or YAML file instead of a queue; local, or a gs://, s3:// or http(s):// address",
+			at:    func(c *Config) value { return field[string]{&c.TaskFile, text("the name of a file")} },
 		},
 		{
 			name: providerName, common: true, env: prefix + "PROVIDER", category: inQueue, arg: "AWS|GCP",
-			usage: "The cloud whose queues and spot termination notices are used; required without a task file",
+			usage: "Use the queues and termination notices of this cloud; required without a task file",
 			at:    func(c *Config) value { return field[string]{&c.Provider, provider()} },
 		},
 		{
 			name: jobID, common: true, env: prefix + "JOB_ID", category: inQueue, arg: "ID",
-			usage: "The job, after which the task queue is named; required without a task file or --queue-name",
+			usage: "Use the task queue of this job; required without a task file or --queue-name",
 			at:    func(c *Config) value { return field[string]{&c.JobID, text("the ID of a job")} },
 		},
 		{
 			name: projectID, common: true, env: prefix + "PROJECT_ID", category: inQueue, arg: "ID",
-			usage: "The project that has the queues; required for GCP",
+			usage: "Use queues in this project; required for GCP",
 			at:    func(c *Config) value { return field[string]{&c.ProjectID, text("the ID of a project")} },
 		},
 		{
 			name: queueName, env: prefix + "QUEUE_NAME", category: inQueue, arg: "NAME", defHelp: "the job ID",
-			usage: "The name of the task queue",
+			usage: "Use the task queue with this name",
 			at:    func(c *Config) value { return field[string]{&c.QueueName, text("the name of a queue")} },
 		},
 		{
-			name: "region", env: prefix + "REGION", category: inQueue, arg: "REGION", defHelp: "as the provider's own tools find it", extension: true,
-			usage: "The region that has the queues; exactly-once queues of GCP have to be asked in theirs",
+			name: "region", env: prefix + "REGION", category: inQueue, arg: "REGION", defHelp: "that of the provider's own tools", extension: true,
+			usage: "Use queues in this region; an exactly-once queue of GCP must be accessed in its own",
 			at:    func(c *Config) value { return field[string]{&c.Region, text("a region, such as us-east-1")} },
 		},
 		{
 			name: "exactly-once-queue", env: prefix + "EXACTLY_ONCE_QUEUE", category: inQueue, negatable: true, def: "false",
-			usage: "Use task and event queues that deliver every message exactly once",
+			usage: "Use task and event queues that deliver each message exactly once",
 			at:    func(c *Config) value { return field[bool]{&c.ExactlyOnceQueue, boolean()} },
 		},
 		{
 			name: "lease", env: prefix + "LEASE", category: inQueue, arg: "SECONDS", def: "60", extension: true,
-			usage: "Hold a task for this long at a time; others get it so long after this worker has died",
+			usage: "Lease a task for this long at a time; after a crash, it is redelivered when the lease ends",
 			at: func(c *Config) value {
 				const want = "give 1 or more, such as 60"
 				return field[time.Duration]{&c.Lease, atLeast(seconds(want), time.Second, want)}
@@ -131,7 +130,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: eventLogFile, common: true, env: prefix + "EVENT_LOG_FILE", category: inEvents, arg: "FILE", def: "events.log",
-			usage: "The local file that events are written to with --" + eventLogToFile,
+			usage: "Write events to this local file, with --" + eventLogToFile,
 			at:    func(c *Config) value { return field[string]{&c.EventLogFile, localFile()} },
 		},
 		{
@@ -149,42 +148,42 @@ func settingsOf(sdk SDK) []setting {
 		{
 			name: "keepalive-interval", env: prefix + "KEEPALIVE_INTERVAL", category: inEvents, arg: "SECONDS",
 			def: "60", extension: true,
-			usage: "Send a keep_alive event to the event queue this often; 0 disables it",
+			usage: "Send a keep_alive event to the event queue at this interval; 0 disables it",
 			at:    func(c *Config) value { return field[time.Duration]{&c.KeepaliveInterval, seconds(wantSeconds)} },
 		},
 		{
 			name: "instance-type", env: prefix + "INSTANCE_TYPE", category: inInstance, arg: "TYPE",
-			usage: "This computer's instance type, as information for tasks",
+			usage: "Instance type of this machine, for information",
 			at:    func(c *Config) value { return field[string]{&c.InstanceType, text("an instance type")} },
 		},
 		{
 			name: numCPUs, env: prefix + "INSTANCE_NUM_VCPUS", category: inInstance, arg: "N",
-			usage: "This computer's number of vCPUs, as information for tasks and the default of --" + numTasks,
+			usage: "Number of vCPUs of this machine; the default of --" + numTasks,
 			at:    func(c *Config) value { return optional[int]{&c.NumCPUs, integer(1, maxTasks)} },
 		},
 		{
 			name: "memory", env: prefix + "INSTANCE_MEM_GB", category: inInstance, arg: "GB",
-			usage: "This computer's memory, as information for tasks",
+			usage: "Memory of this machine, for information",
 			at:    func(c *Config) value { return optional[float64]{&c.MemoryGB, quantity("a number of GB", wantGB)} },
 		},
 		{
 			name: "local-ssd", env: prefix + "INSTANCE_SSD_GB", category: inInstance, arg: "GB",
-			usage: "This computer's local SSD, as information for tasks",
+			usage: "Size of the local SSD of this machine, for information",
 			at:    func(c *Config) value { return optional[float64]{&c.LocalSSDGB, quantity("a number of GB", wantGB)} },
 		},
 		{
 			name: "boot-disk", env: prefix + "INSTANCE_BOOT_DISK_GB", category: inInstance, arg: "GB",
-			usage: "This computer's boot disk, as information for tasks",
+			usage: "Size of the boot disk of this machine, for information",
 			at:    func(c *Config) value { return optional[float64]{&c.BootDiskGB, quantity("a number of GB", wantGB)} },
 		},
 		{
 			name: "is-spot", env: prefix + "INSTANCE_IS_SPOT", category: inInstance, negatable: true, def: "false",
-			usage: "This computer is a spot instance, which the provider may terminate",
+			usage: "This machine is a spot instance; watch for termination notices",
 			at:    func(c *Config) value { return field[bool]{&c.IsSpot, boolean()} },
 		},
 		{
 			name: "price", env: prefix + "INSTANCE_PRICE", category: inInstance, arg: "USD",
-			usage: "This computer's price an hour, as information for tasks",
+			usage: "Price of this machine per hour, for information",
 			at: func(c *Config) value {
 				return optional[float64]{&c.PricePerHour, quantity("a price", "give USD an hour, such as 0.34")}
 			},
@@ -192,7 +191,7 @@ func settingsOf(sdk SDK) []setting {
 		{
 			name: numTasks, common: true, short: "j", env: prefix + "NUM_TASKS_PER_INSTANCE", category: inRunning, arg: "N|auto",
 			defHelp: "--" + numCPUs + ", else 1",
-			usage:   "Run this many tasks at once; auto is one a usable CPU",
+			usage:   "Number of concurrent tasks; auto means one per usable CPU",
 			at:      func(c *Config) value { return field[int]{&c.NumSimultaneousTasks, taskCount(maxTasks)} },
 		},
 		{
@@ -206,38 +205,38 @@ func settingsOf(sdk SDK) []setting {
 		{
 			name: "shutdown-grace-period", env: prefix + "SHUTDOWN_GRACE_PERIOD", category: inRunning, arg: "SECONDS",
 			def:   "30",
-			usage: "After SIGINT or SIGTERM, give running tasks this long to finish before they are killed",
+			usage: "After SIGINT or SIGTERM, kill tasks that still run after this time",
 			at:    func(c *Config) value { return field[time.Duration]{&c.ShutdownGracePeriod, seconds(wantSeconds)} },
 		},
 		{
 			name: "kill-delay", env: prefix + "KILL_DELAY", category: inRunning, arg: "SECONDS", def: "5", extension: true,
-			usage: "When a task is killed, wait this long from SIGTERM to SIGKILL",
+			usage: "Time from SIGTERM to SIGKILL when a task is killed",
 			at:    func(c *Config) value { return field[time.Duration]{&c.KillDelay, seconds(wantSeconds)} },
 		},
 		{
 			name: "idle-timeout", env: prefix + "IDLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", extension: true,
-			usage: "Exit once the queue has been empty and no task has run for this long; 0 disables it",
+			usage: "Exit after the queue was empty and no task ran for this long; 0 disables it",
 			at:    func(c *Config) value { return field[time.Duration]{&c.IdleTimeout, seconds(wantSeconds)} },
 		},
 		{
 			name: "unreachable-timeout", env: prefix + "UNREACHABLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "3600", extension: true,
-			usage: "Stop fetching and exit with code 1 once the provider of a queue has not answered for this long; 0 disables it",
+			usage: "Stop fetching and exit with code 1 after a provider has not responded for this long; 0 disables it",
 			at:    func(c *Config) value { return field[time.Duration]{&c.UnreachableTimeout, seconds(wantSeconds)} },
 		},
 		{
 			name: "tasks-to-skip", env: prefix + "TO_SKIP", category: inRunning, arg: "N", def: "0",
-			usage: "Pass over this many tasks before the first is processed",
+			usage: "Skip this many tasks at the start",
 			at:    func(c *Config) value { return field[int64]{&c.TasksToSkip, integer[int64](0, math.MaxInt64)} },
 		},
 		{
 			name: "max-num-tasks", env: prefix + "MAX_NUM_TASKS", category: inRunning, arg: "N", defHelp: "no limit",
-			usage: "Process at most this many tasks",
+			usage: "Run at most this many tasks",
 			at:    func(c *Config) value { return optional[int64]{&c.MaxNumTasks, integer[int64](0, math.MaxInt64)} },
 		},
 		{
 			name: "max-memory-allowed-per-task", env: prefix + "MAX_MEMORY_ALLOWED_PER_TASK", category: inRunning,
 			arg: "GB", defHelp: "no limit", extension: true,
-			usage: "Let a process have no more memory than this (RLIMIT_AS; 1 GB is 2^30 bytes)",
+			usage: "Limit the address space of each task process (RLIMIT_AS; 1 GB is 2^30 bytes)",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 4 or 0.5"
 				return field[int64]{&c.MaxMemoryAllowedPerTask, positive(memory(want), want)}
@@ -246,7 +245,7 @@ func settingsOf(sdk SDK) []setting {
 		sdk.isolation(),
 		{
 			name: "start-timeout", env: prefix + "START_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", extension: true,
-			usage: "Kill a worker process that is not ready within this time after its start, or does not claim its first task within this time",
+			usage: "Kill a worker process that is not ready, or does not claim its first task, within this time",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 60"
 				return field[time.Duration]{&c.StartTimeout, positive(seconds(want), want)}
@@ -259,7 +258,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "max-result-size", env: prefix + "MAX_RESULT_SIZE", category: inRunning, arg: "BYTES", def: "16MiB", extension: true,
-			usage: "Refuse a task's result that is larger than this; KiB, MiB and GiB may follow the number",
+			usage: "Reject results that are larger than this; the units KiB, MiB and GiB are allowed",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 65536 or 16MiB"
 				return field[int64]{&c.MaxResultSize, positive(size(want), want)}
@@ -267,12 +266,12 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "retry-on-exit", common: true, env: prefix + "RETRY_ON_EXIT", category: inRetry, negatable: true, def: "false",
-			usage: "Retry a task whose process ends before the task does",
+			usage: "Retry a task whose process exits before the task finishes",
 			at:    func(c *Config) value { return field[bool]{&c.RetryOnExit, boolean()} },
 		},
 		{
 			name: "retry-on-exception", env: prefix + "RETRY_ON_EXCEPTION", category: inRetry, negatable: true, def: "false",
-			usage: "Retry a task that raises an exception and does not handle it",
+			usage: "Retry a task that fails with an unhandled exception",
 			at:    func(c *Config) value { return field[bool]{&c.RetryOnException, boolean()} },
 		},
 		{
@@ -282,18 +281,18 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "retry-delay", env: prefix + "RETRY_DELAY", category: inRetry, arg: "SECONDS", def: "0", extension: true,
-			usage: "Keep a task that is to be retried back for this long",
+			usage: "Wait this long before a task is retried",
 			at:    func(c *Config) value { return field[time.Duration]{&c.RetryDelay, seconds(wantSeconds)} },
 		},
 		{
 			name: "max-attempts", env: prefix + "MAX_ATTEMPTS", category: inRetry, arg: "N", def: "0", extension: true,
-			usage: "Do not retry a task that has been received this often; 0 is no limit",
+			usage: "Do not retry a task after this many attempts; 0 means no limit",
 			at:    func(c *Config) value { return field[int]{&c.MaxAttempts, integer(0, math.MaxInt32)} },
 		},
 		{
 			name: "simulate-spot-termination-after", env: prefix + "SIMULATE_SPOT_TERMINATION_AFTER", category: inSpot,
 			arg:   "SECONDS",
-			usage: "Make up a spot termination notice this long after the start",
+			usage: "Simulate a termination notice this long after the start",
 			at: func(c *Config) value {
 				return optional[time.Duration]{&c.SimulateSpotTerminationAfter, seconds(wantSeconds)}
 			},
@@ -301,49 +300,49 @@ func settingsOf(sdk SDK) []setting {
 		{
 			name: "simulate-spot-termination-delay", env: prefix + "SIMULATE_SPOT_TERMINATION_DELAY", category: inSpot,
 			arg:   "SECONDS",
-			usage: "Kill all running tasks this long after the made-up notice",
+			usage: "Kill all running tasks this long after the simulated notice",
 			at: func(c *Config) value {
 				return optional[time.Duration]{&c.SimulateSpotTerminationDelay, seconds(wantSeconds)}
 			},
 		},
 		{
 			name: "on-rebalance", env: prefix + "ON_REBALANCE", category: inSpot, arg: "ignore|drain", def: "ignore", extension: true,
-			usage: "At a notice that AWS may soon take this spot instance, go on, or begin no further task",
+			usage: "When AWS recommends a rebalance, ignore it, or finish running tasks and start no others",
 			at:    func(c *Config) value { return field[string]{&c.OnRebalance, oneOf("ignore", "drain")} },
 		},
 		{
 			name: "termination-margin", env: prefix + "TERMINATION_MARGIN", category: inSpot, arg: "SECONDS", def: "5", extension: true,
-			usage: "Kill what still runs this long before the machine is taken away, for others to run",
+			usage: "Kill and release running tasks this long before the machine is terminated",
 			at:    func(c *Config) value { return field[time.Duration]{&c.TerminationMargin, seconds(wantSeconds)} },
 		},
 		{
 			name: "release-at-deadline", env: prefix + "RELEASE_AT_DEADLINE", category: inSpot, negatable: true, def: "true", extension: true,
-			usage: "Kill what still runs before the machine is taken away; without it, others get it once its lease is over",
+			usage: "Kill and release running tasks before the machine is terminated; otherwise, they are redelivered when their leases end",
 			at:    func(c *Config) value { return field[bool]{&c.ReleaseAtDeadline, boolean()} },
 		},
 		{
 			name: "signal-on-termination", env: prefix + "SIGNAL_ON_TERMINATION", category: inSpot, arg: "SIGNAL", extension: true,
-			usage: "Send this signal, such as USR1, to all running tasks at a termination notice",
+			usage: "Send this signal, such as USR1, to all running tasks on a termination notice",
 			at:    func(c *Config) value { return field[syscall.Signal]{&c.SignalOnTermination, signalName()} },
 		},
 		{
 			name: "cpu-profile", env: prefix + "CPU_PROFILE", category: inProfile, arg: "FILE", extension: true,
-			usage: "Write a CPU profile of ctworker itself, without its tasks, to this file, for \"go tool pprof\"",
+			usage: "Write a CPU profile of ctworker, without its tasks, to this file; for \"go tool pprof\"",
 			at:    func(c *Config) value { return field[string]{&c.CPUProfile, localFile()} },
 		},
 		{
 			name: "mem-profile", env: prefix + "MEM_PROFILE", category: inProfile, arg: "FILE", extension: true,
-			usage: "Write a profile of ctworker's memory at the end to this file, for \"go tool pprof\"",
+			usage: "Write a memory profile of ctworker to this file at the end; for \"go tool pprof\"",
 			at:    func(c *Config) value { return field[string]{&c.MemProfile, localFile()} },
 		},
 		{
 			name: "trace", env: prefix + "TRACE", category: inProfile, arg: "FILE", extension: true,
-			usage: "Write an execution trace of ctworker to this file, for \"go tool trace\"; some 10 MB a second",
+			usage: "Write an execution trace of ctworker to this file; for \"go tool trace\", about 10 MB per second",
 			at:    func(c *Config) value { return field[string]{&c.Trace, localFile()} },
 		},
 		{
 			name: "debug-address", env: prefix + "DEBUG_ADDRESS", category: inProfile, arg: "HOST:PORT", extension: true,
-			usage: "Serve Go's profiles of ctworker at this address, such as 127.0.0.1:6060, under /debug/pprof/; anyone who can connect to the address can read them",
+			usage: "Serve profiles of ctworker at this address, under /debug/pprof/; anyone who can connect can read them",
 			at:    func(c *Config) value { return field[string]{&c.DebugAddress, hostPort()} },
 		},
 		{
@@ -353,7 +352,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "log-format", env: prefix + "LOG_FORMAT", category: inOutput, arg: "auto|console|json", def: "auto", extension: true,
-			usage: "Write the log as readable text or as JSON lines; auto writes text to a terminal and JSON lines elsewhere",
+			usage: "Format of the log; auto means text on a terminal and JSON lines elsewhere",
 			at:    func(c *Config) value { return field[string]{&c.LogFormat, oneOf("auto", "console", "json")} },
 		},
 		{
@@ -363,12 +362,12 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: configFile, common: true, env: prefix + "CONFIG", category: inOutput, arg: "FILE", extension: true, flagOnly: true,
-			usage: "Take settings from this YAML file; its keys are these flags without dashes",
+			usage: "Read settings from this YAML file; its keys are the names of flags without dashes",
 			at:    func(c *Config) value { return field[string]{&c.File, text("the name of a file")} },
 		},
 		{
 			name: "print-config", category: inOutput, def: "false", extension: true, flagOnly: true,
-			usage: "Print every setting, its value and where that came from, and exit",
+			usage: "Print all settings with their values and origins, and exit",
 			at:    func(c *Config) value { return field[bool]{&c.PrintConfig, boolean()} },
 		},
 	}

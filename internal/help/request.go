@@ -7,6 +7,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// CategoryHelp is the category of flags that print something instead of running the command.
+const CategoryHelp = "Help"
+
 // A Request records which help a command line asks for.
 type Request struct {
 	Short, Full bool
@@ -19,8 +22,8 @@ func (r *Request) Asked() bool { return r.Short || r.Full }
 // it is a global variable, ignores write errors, and has one page only.
 func (r *Request) Flags() []cli.Flag {
 	return []cli.Flag{
-		&Switch{Flag: Flag{Names: []string{"h"}, Usage: "Show the most important flags", Category: "Help"}, Set: &r.Short},
-		&Switch{Flag: Flag{Names: []string{"help"}, Usage: "Show everything", Category: "Help"}, Set: &r.Full},
+		&Switch{Flag: Flag{Names: []string{"h"}, Usage: "Show the most important flags", Category: CategoryHelp}, Set: &r.Short},
+		&Switch{Flag: Flag{Names: []string{"help"}, Usage: "Show everything", Category: CategoryHelp}, Set: &r.Full},
 	}
 }
 

@@ -14,29 +14,28 @@ const (
 )
 
 // Short returns the help of c for most users, wrapped to width columns: its usage, its common
-// flags and examples. more is the command that prints the full help.
-func (c Command) Short(width int, more string) string {
+// flags and examples. command prints the full help.
+func (c Command) Short(width int, command string) string {
 	p := page{width: width}
 	p.head(c)
 	p.commands(c.Commands)
 	var common []Flag
-	rest := 0
+	more := false // flags that are not shown here, except those for help
 	for _, f := range c.Flags {
 		if f.Common {
 			common = append(common, f)
-		} else {
-			rest++
 		}
+		more = more || !f.Common && f.Category != CategoryHelp
 	}
 	p.flags("Common flags", common, false)
 	p.examples(c.Examples)
 	switch {
 	case len(c.Commands) > 0:
-		p.paragraph(fmt.Sprintf("%q describes a command, and %q prints more about all of them.", more+" COMMAND", more))
-	case rest > 0:
-		p.paragraph(fmt.Sprintf("%q lists all %d flags.", more, len(c.Flags)))
+		p.paragraph(fmt.Sprintf("%q describes a command, and %q prints more about all of them.", command+" COMMAND", command))
+	case more:
+		p.paragraph(fmt.Sprintf("%q lists all %d flags.", command, len(c.Flags)))
 	default:
-		p.paragraph(fmt.Sprintf("%q prints more.", more))
+		p.paragraph(fmt.Sprintf("%q prints more.", command))
 	}
 	return p.String()
 }

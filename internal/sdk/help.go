@@ -17,9 +17,9 @@ const summary = "run a function of this program for each task of a task file or 
 
 // describe returns the description for help.
 func (w *Program) describe() string {
-	const settings = `Tasks run in parallel, each in a process of its own unless the program decides otherwise.
-The flags before ARGS are those of ctworker. Each setting is taken from the command line, else from
-its environment variable, else from the config file, and is otherwise its default.`
+	const settings = `Tasks run in parallel. ARGS are passed to the function. The value of a setting is taken from
+the command line, then from its environment variable, then from the config file, and is otherwise its
+default.`
 	examples := "\n\nExamples:\n   " + w.Name + " --task-file tasks.json -j auto\n   " + w.Name + " --provider AWS --job-id demo -j auto"
 	if w.Tasks != nil {
 		examples = "\n\nExample:\n   " + w.Name + " -j auto" // the program provides the tasks itself
@@ -47,7 +47,7 @@ func (w *Program) infoFlags(request *infoRequest) []cli.Flag {
 	flags := request.help.Flags()
 	if w.own(versionFlag) == nil {
 		flags = append(flags, &help.Switch{
-			Flag: help.Flag{Names: []string{versionFlag}, Usage: "Print the version of the program and of ctworker", Category: "Help"}, Set: &request.version,
+			Flag: help.Flag{Names: []string{versionFlag}, Usage: "Print the version of the program and of ctworker", Category: help.CategoryHelp}, Set: &request.version,
 		})
 	}
 	return flags
