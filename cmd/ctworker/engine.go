@@ -13,15 +13,15 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-const engineDescription = `The Python package starts this, to have the tasks of a Python program run in forks
-of that program. There is nothing in it for a user: run the program itself, as in
+const engineDescription = `The Python package starts this command to run the tasks of a Python program in forks of
+that program. Do not start it yourself: run the program, as in
 "python3 worker.py --task-file tasks.json", or a command with "ctworker run".`
 
 func (p process) engineCommand(faults config.Errors, code *int) *cli.Command {
 	var line config.Flags
 	return &cli.Command{
 		Name:         "engine",
-		Usage:        "run the tasks of a Python program, which starts this",
+		Usage:        "run the tasks of a Python program, which starts this command",
 		UsageText:    "ctworker engine [flags]",
 		Description:  engineDescription,
 		Hidden:       true,

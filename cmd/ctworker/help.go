@@ -159,7 +159,7 @@ const completionDescription = `Print a script that completes commands, flags and
 shell starts, in ~/.bashrc or ~/.zshrc, or write it to a file for fish.
 
 Examples:
-   source <(ctworker completion bash)
+   eval "$(ctworker completion bash)"
    source <(ctworker completion zsh)
    ctworker completion fish > ~/.config/fish/completions/ctworker.fish`
 

@@ -12,12 +12,13 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-const loadDescription = `Send the tasks of a task file to the task queue of a job, in batches, several at once.
-The file is one that "ctworker run" takes: JSON, JSON lines or YAML, also compressed, or -
-for standard input.
+const loadDescription = `Send the tasks of a task file to the task queue of a job, in concurrent batches. The file
+can have any format that "ctworker run" reads: JSON, JSON lines or YAML, also compressed, or
+- for standard input.
 
-When it ends before all are in, by a signal, a broken entry or a task that the queue does
-not take, it reports how many are, and the --tasks-to-skip with which to continue.
+If loading stops early, because of a signal, a malformed entry or a task that the queue
+rejects, the number of loaded tasks is reported, and the value of --tasks-to-skip with which
+to continue.
 
 Examples:
    ctworker load --provider AWS --job-id demo --task-file tasks.json --create
@@ -30,9 +31,9 @@ func (p process) loadCommand(code *int) *cli.Command {
 		UsageText:   "ctworker load --task-file FILE [flags]",
 		Description: loadDescription,
 	}, []string{"task-file"}, []cli.Flag{
-		&cli.BoolFlag{Name: "create", Usage: "create the queue if it is not there"},
-		&cli.Int64Flag{Name: "tasks-to-skip", Usage: "skip the first `N` tasks of the file"},
-		&cli.Int64Flag{Name: "max-num-tasks", Usage: "send at most `N` tasks", DefaultText: "no limit", Value: -1},
+		&cli.BoolFlag{Name: "create", Usage: "Create the queue if it does not exist"},
+		&cli.Int64Flag{Name: "tasks-to-skip", Usage: "Skip the first `N` tasks of the file"},
+		&cli.Int64Flag{Name: "max-num-tasks", Usage: "Send at most `N` tasks", DefaultText: "no limit", Value: -1},
 	}, func(c *cli.Context, t *app.Tool) (int, error) {
 		opts := app.LoadOptions{Create: c.Bool("create"), TasksToSkip: c.Int64("tasks-to-skip"), MaxNumTasks: c.Int64("max-num-tasks")}
 		switch {
@@ -47,10 +48,10 @@ func (p process) loadCommand(code *int) *cli.Command {
 	})
 }
 
-const eventsDescription = `Write the events of a job to a file, or to standard output, one JSON object a line, and
-delete each from the event queue once it is written: of several that run at once, each
-gets a part. It goes on until a signal ends it, or, with --idle-timeout, until there has
-been nothing for so long. At its end it says how many there were of each type.
+const eventsDescription = `Write the events of a job to a file or to standard output, one JSON object per line. Each
+event is deleted from the event queue after it is written, so concurrent instances share the
+events. The command runs until it receives a signal or, with --idle-timeout, until no event
+arrives for that time. It then reports the number of events of each type.
 
 Example:
    ctworker events --provider AWS --job-id demo --output results.jsonl`
@@ -58,12 +59,12 @@ Example:
 func (p process) eventsCommand(code *int) *cli.Command {
 	return p.tool(code, "events", &cli.Command{
 		Name:        "events",
-		Usage:       "follow the events of a job",
+		Usage:       "write the events of a job to a file",
 		UsageText:   "ctworker events [flags]",
 		Description: eventsDescription,
 	}, nil, []cli.Flag{
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "append the events to `FILE`; - is standard output", Value: "-"},
-		&cli.Float64Flag{Name: "idle-timeout", Usage: "exit after `SECONDS` without an event; 0 disables it"},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "Append the events to `FILE`; - means standard output", Value: "-"},
+		&cli.Float64Flag{Name: "idle-timeout", Usage: "Exit after `SECONDS` without an event; 0 disables it"},
 	}, func(c *cli.Context, t *app.Tool) (int, error) {
 		idle := c.Float64("idle-timeout")
 		if !(idle >= 0 && idle < 1e9) {
@@ -76,26 +77,26 @@ func (p process) eventsCommand(code *int) *cli.Command {
 	})
 }
 
-const queueDescription = `A job has two queues: one of its tasks, and one of the events that tell of them.`
+const queueDescription = `A job has two queues: one for its tasks, and one for the events that report their outcomes.`
 
 func (p process) queueCommand(code *int) *cli.Command {
 	which := func(events bool) []cli.Flag {
 		return []cli.Flag{
-			&cli.BoolFlag{Name: "tasks", Usage: "the queue of tasks", Value: true},
-			&cli.BoolFlag{Name: "events", Usage: "the queue of events", Value: events},
+			&cli.BoolFlag{Name: "tasks", Usage: "Select the task queue", Value: true},
+			&cli.BoolFlag{Name: "events", Usage: "Select the event queue", Value: events},
 		}
 	}
-	yes := &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
+	yes := &cli.BoolFlag{Name: "yes", Usage: "Do not ask for confirmation"}
 	sub := func(name, usage, description string, flags []cli.Flag, do func(*app.Tool, app.QueueOptions) int) *cli.Command {
 		return p.tool(code, "queue "+name, &cli.Command{
 			Name: name, Usage: usage, UsageText: "ctworker queue " + name + " [flags]", Description: description,
 		}, nil, flags, func(c *cli.Context, t *app.Tool) (int, error) {
 			opts := app.QueueOptions{Tasks: c.Bool("tasks"), Events: c.Bool("events"), Yes: c.Bool("yes"), JSON: c.Bool("json")}
-			if c.IsSet("tasks") != c.IsSet("events") { // one is named: that one is meant
+			if c.IsSet("tasks") != c.IsSet("events") { // only the named queue is selected
 				opts.Tasks, opts.Events = c.IsSet("tasks") && opts.Tasks, c.IsSet("events") && opts.Events
 			}
 			if !opts.Tasks && !opts.Events {
-				return 0, errors.New("no queue is left: give --tasks, --events or both")
+				return 0, errors.New("no queue is selected: give --tasks, --events or both")
 			}
 			return do(t, opts), nil
 		})
@@ -104,11 +105,11 @@ func (p process) queueCommand(code *int) *cli.Command {
 		Name: "queue", Usage: "show, create, empty or delete a job's queues", Description: queueDescription,
 		Subcommands: []*cli.Command{
 			sub("status", "show how many messages are in the queues",
-				"The numbers are approximate. IN FLIGHT messages are with a worker. The exit code is 1 if a\nqueue is not there.",
-				append(which(true), &cli.BoolFlag{Name: "json", Usage: "print a JSON object for each queue"}), (*app.Tool).Status),
-			sub("create", "create the queues", "A queue that is there stays as it is. One that is created keeps its messages for the\nlongest time that the provider has.", which(true), (*app.Tool).Create),
-			sub("purge", "delete everything in the queue of tasks, or of events", "What a worker holds at the moment is deleted as well. Without --yes, it asks.", append(which(false), yes), (*app.Tool).Purge),
-			sub("delete", "delete the queue of tasks, or of events", "Without --yes, it asks.", append(which(false), yes), (*app.Tool).Delete),
+				"The numbers are approximate. Messages in flight have been received by a worker. The exit\ncode is 1 if a queue does not exist.",
+				append(which(true), &cli.BoolFlag{Name: "json", Usage: "Print a JSON object for each queue"}), (*app.Tool).Status),
+			sub("create", "create the queues", "An existing queue is not changed. A new queue retains messages for the longest time that the\nprovider supports.", which(true), (*app.Tool).Create),
+			sub("purge", "delete all messages in the task queue or the event queue", "Messages in flight are deleted, too. Without --yes, the command asks for confirmation.", append(which(false), yes), (*app.Tool).Purge),
+			sub("delete", "delete the task queue or the event queue", "Without --yes, the command asks for confirmation.", append(which(false), yes), (*app.Tool).Delete),
 		},
 		Action: func(c *cli.Context) error {
 			switch {
@@ -122,11 +123,11 @@ func (p process) queueCommand(code *int) *cli.Command {
 	}
 }
 
-// tool completes the command of this name, which is about a job's queues: with its
-// settings, and those named beside, and flags of its own.
-func (p process) tool(code *int, name string, cmd *cli.Command, beside []string, flags []cli.Flag, do func(*cli.Context, *app.Tool) (int, error)) *cli.Command {
+// tool completes a command about the queues of a job. Its flags are the given ones, the settings of
+// queues, and the extra settings. do runs the command.
+func (p process) tool(code *int, name string, cmd *cli.Command, extra []string, flags []cli.Flag, do func(*cli.Context, *app.Tool) (int, error)) *cli.Command {
 	var line config.Flags
-	cmd.Flags = append(flags, config.QueueFlags(&line, beside...)...)
+	cmd.Flags = append(flags, config.QueueFlags(&line, extra...)...)
 	cmd.Action = func(c *cli.Context) error {
 		help := helpOf(name)
 		if c.NArg() > 0 {

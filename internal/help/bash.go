@@ -16,7 +16,7 @@ const (
 // which is that of macOS.
 func (s *script) bash() {
 	s.printf(`# Completion of %[1]s for bash. To use it, put this line into ~/.bashrc:
-#   source <(%[1]s completion bash)
+#   eval "$(%[1]s completion bash)"
 
 `, s.program)
 	s.bashValues()
