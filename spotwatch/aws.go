@@ -16,68 +16,68 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 )
 
-// AWS watches the instance metadata service of EC2, with tokens (IMDSv2).
+// AWS watches the instance metadata service of EC2. It uses session tokens (IMDSv2).
 type AWS struct {
-	// Endpoint is the service's address. Default: AWS_EC2_METADATA_SERVICE_ENDPOINT, and
+	// Endpoint is the address of the service. Defaults to AWS_EC2_METADATA_SERVICE_ENDPOINT, or
 	// else http://169.254.169.254.
 	Endpoint string
-	// Rebalance has recommendations to rebalance looked for as often as terminations.
+	// Rebalance makes Watch poll for rebalance recommendations as often as for terminations.
 	Rebalance bool
 }
 
-// How often is asked. AWS recommends every 5 s; a notice is two minutes, of which the
-// tasks are to have all. What is not a termination can wait.
+// AWS recommends to poll every 5 s. A termination notice arrives two minutes before the
+// termination, so Watch polls for it more often, to leave more of that time to the tasks. Other
+// notices are less urgent.
 const (
 	awsPollInterval     = 1250 * time.Millisecond
 	awsSlowPollInterval = 5 * time.Second
-	awsRequestTimeout   = 2 * time.Second // for an answer
-	awsErrorBackoff     = 5 * time.Second // after one that was none
+	awsRequestTimeout   = 2 * time.Second
+	awsErrorBackoff     = 5 * time.Second // pause after an error
 )
 
-// awsPath is a category of metadata, and what makes notices of it.
-// Source: AWS, Instance metadata categories; Spot Instance interruption notices; View
-// scheduled events.
-type awsPath struct {
-	path string
-	read func(body string) (Notice, bool)
+// awsCategory is a metadata category, and the function that parses it. Sources: AWS, Instance
+// metadata categories; Spot Instance interruption notices; View scheduled events.
+type awsCategory struct {
+	path  string
+	parse func(body string) (Notice, bool)
 }
 
 // Watch implements Watcher.
 func (a AWS) Watch(ctx context.Context, report func(Notice), warn func(string)) {
 	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled, Endpoint: a.endpoint(), Retryer: aws.NopRetryer{}})
-	tell, complain := &dedup{report: report}, &warnOnce{warn: warn}
-	often := []awsPath{{"spot/instance-action", readAction}}
-	rarely := []awsPath{{"events/maintenance/scheduled", readScheduled}, {"autoscaling/target-lifecycle-state", readLifecycle}, {"spot/termination-time", readTerminationTime}}
-	rebalance := awsPath{"events/recommendations/rebalance", readRebalance}
+	reporter, warner := &dedup{report: report}, &warnOnce{warn: warn}
+	frequent := []awsCategory{{"spot/instance-action", parseInstanceAction}}
+	infrequent := []awsCategory{{"events/maintenance/scheduled", parseScheduled}, {"autoscaling/target-lifecycle-state", parseLifecycle}, {"spot/termination-time", parseTerminationTime}}
+	rebalance := awsCategory{"events/recommendations/rebalance", parseRebalance}
 	if a.Rebalance {
-		often = append(often, rebalance)
+		frequent = append(frequent, rebalance)
 	} else {
-		rarely = append(rarely, rebalance)
+		infrequent = append(infrequent, rebalance)
 	}
 	next := time.Now()
-	for turn, faults := 0, 0; ; {
-		paths := often
+	for nextInfrequent, failures := 0, 0; ; {
+		paths := frequent
 		if !time.Now().Before(next) {
-			paths = append(paths[:len(paths):len(paths)], rarely[turn%len(rarely)])
-			turn++
+			paths = append(paths[:len(paths):len(paths)], infrequent[nextInfrequent%len(infrequent)])
+			nextInfrequent++
 			next = time.Now().Add(awsSlowPollInterval)
 		}
 		wait := awsPollInterval
 		for _, p := range paths {
-			body, err := get(ctx, client, p.path)
+			body, err := awsGet(ctx, client, p.path)
 			switch {
 			case ctx.Err() != nil:
 				return
 			case err != nil:
-				if faults++; faults > 1 { // a token may have run out, once
-					complain.once(explainAWS(err))
+				if failures++; failures > 1 { // one failure may be an expired token
+					warner.report(explainAWS(err))
 				}
 				wait = awsErrorBackoff
 			default:
-				faults = 0
-				if n, ok := p.read(body); ok {
+				failures = 0
+				if n, ok := p.parse(body); ok {
 					n.Source = "aws " + p.path
-					tell.reportChange(n)
+					reporter.reportNew(n)
 				}
 			}
 		}
@@ -91,8 +91,8 @@ func (a AWS) endpoint() string {
 	return cmp.Or(a.Endpoint, os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"))
 }
 
-// get returns a category, or "" where there is none.
-func get(ctx context.Context, client *imds.Client, path string) (text string, err error) {
+// awsGet returns a metadata category, or "" if it does not exist.
+func awsGet(ctx context.Context, client *imds.Client, path string) (text string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, awsRequestTimeout)
 	defer cancel()
 	defer func() {
@@ -102,7 +102,7 @@ func get(ctx context.Context, client *imds.Client, path string) (text string, er
 	}()
 	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
 	if err != nil {
-		if codeOf(err) == http.StatusNotFound {
+		if statusOf(err) == http.StatusNotFound {
 			return "", nil
 		}
 		return "", err
@@ -112,8 +112,8 @@ func get(ctx context.Context, client *imds.Client, path string) (text string, er
 	return string(body), err
 }
 
-// codeOf is the status of an answer, or 0 where there was none.
-func codeOf(err error) int {
+// statusOf returns the HTTP status of a response, or 0 if there was no response.
+func statusOf(err error) int {
 	var answer interface{ HTTPStatusCode() int }
 	if errors.As(err, &answer) {
 		return answer.HTTPStatusCode()
@@ -122,18 +122,18 @@ func codeOf(err error) int {
 }
 
 func explainAWS(err error) string {
-	const then = "; without it this instance's termination notices are not seen"
-	switch code := codeOf(err); code {
+	const consequence = "; until then, termination notices for this instance are missed"
+	switch code := statusOf(err); code {
 	case http.StatusForbidden:
-		return "the instance metadata service of EC2 is turned off (403): turn it on (aws ec2 modify-instance-metadata-options --http-endpoint enabled)" + then
+		return "EC2 instance metadata service is disabled (403): enable it with \"aws ec2 modify-instance-metadata-options --http-endpoint enabled\"" + consequence
 	case 0:
-		return "the instance metadata service of EC2 does not answer: in a container give it a hop limit of 2 (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2), and outside of EC2 leave out --is-spot" + then + ": " + err.Error()
+		return "EC2 instance metadata service is unreachable: in a container, set the hop limit to 2 with \"aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2\"; outside of EC2, omit --is-spot" + consequence + ": " + err.Error()
 	default:
-		return fmt.Sprintf("the instance metadata service of EC2 answers %d%s: %v", code, then, err)
+		return fmt.Sprintf("EC2 instance metadata service responded with status %d%s: %v", code, consequence, err)
 	}
 }
 
-func readAction(body string) (Notice, bool) {
+func parseInstanceAction(body string) (Notice, bool) {
 	var a struct {
 		Action string    `json:"action"`
 		Time   time.Time `json:"time"`
@@ -142,15 +142,15 @@ func readAction(body string) (Notice, bool) {
 		return Notice{}, false
 	}
 	n := Notice{Kind: Termination, Action: a.Action, Deadline: a.Time}
-	if a.Action == "hibernate" { // begins at once
+	if a.Action == "hibernate" { // begins immediately
 		n.Deadline = time.Now()
 	}
 	return n, true
 }
 
-// readTerminationTime reads the older form of the notice. A time that is over is left
-// from a notice that was taken back.
-func readTerminationTime(body string) (Notice, bool) {
+// parseTerminationTime parses the older form of the termination notice. A time in the past
+// remains from a notice that was cancelled.
+func parseTerminationTime(body string) (Notice, bool) {
 	at, err := time.Parse(time.RFC3339, strings.TrimSpace(body))
 	if err != nil || at.Before(time.Now()) {
 		return Notice{}, false
@@ -158,7 +158,7 @@ func readTerminationTime(body string) (Notice, bool) {
 	return Notice{Kind: Termination, Action: "terminate", Deadline: at}, true
 }
 
-func readRebalance(body string) (Notice, bool) {
+func parseRebalance(body string) (Notice, bool) {
 	var r struct {
 		Time time.Time `json:"noticeTime"`
 	}
@@ -168,10 +168,10 @@ func readRebalance(body string) (Notice, bool) {
 	return Notice{Kind: Rebalance, Action: "rebalance"}, true
 }
 
-// scheduledTime is how times of scheduled events are written.
+// scheduledTime is the time format of scheduled events.
 const scheduledTime = "2 Jan 2006 15:04:05 MST"
 
-func readScheduled(body string) (Notice, bool) {
+func parseScheduled(body string) (Notice, bool) {
 	var events []struct{ NotBefore, Code, State string }
 	if json.Unmarshal([]byte(body), &events) != nil {
 		return Notice{}, false
@@ -189,8 +189,8 @@ func readScheduled(body string) (Notice, bool) {
 	return Notice{}, false
 }
 
-// readLifecycle reads what an Auto Scaling group is about to make of the instance.
-func readLifecycle(body string) (Notice, bool) {
+// parseLifecycle parses the target state that an Auto Scaling group has set for the instance.
+func parseLifecycle(body string) (Notice, bool) {
 	if strings.TrimSpace(body) != "Terminated" {
 		return Notice{}, false
 	}

@@ -14,15 +14,15 @@ import (
 
 // Azure watches the scheduled events of Azure's instance metadata service.
 type Azure struct {
-	// Endpoint is the service's address. Default http://169.254.169.254.
+	// Endpoint is the address of the service. Defaults to http://169.254.169.254.
 	Endpoint string
 }
 
-// Azure recommends to ask every second. Its first answer may take two minutes.
+// Azure recommends to poll every second. The first response may take two minutes.
 const (
-	azureEvery = time.Second
-	azureAgain = 5 * time.Second // after an answer that was none
-	azureTime  = 130 * time.Second
+	azurePollInterval   = time.Second
+	azureErrorBackoff   = 5 * time.Second // pause after an error
+	azureRequestTimeout = 130 * time.Second
 )
 
 // Watch implements Watcher.
@@ -31,12 +31,12 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)
 	endpoint := a.endpoint()
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	tell, complain := &dedup{report: report}, &warnOnce{warn: warn}
+	reporter, warner := &dedup{report: report}, &warnOnce{warn: warn}
 	name := ""
 	for {
-		wait := azureEvery
+		wait := azurePollInterval
 		var err error
-		if name == "" { // neighbours' events arrive as well
+		if name == "" { // the events of other machines of the same group arrive, too
 			name, err = azureGet(ctx, client, endpoint+"/metadata/instance/compute/name?api-version=2021-02-01&format=text")
 		}
 		body := ""
@@ -45,17 +45,17 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)
 		}
 		var notices []Notice
 		if err == nil {
-			notices, err = readEvents(body, name)
+			notices, err = parseAzureEvents(body, name)
 		}
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			complain.once("Azure's instance metadata service does not answer as it should; without it this machine's eviction is not seen: " + err.Error())
-			wait = azureAgain
+			warner.report("Azure instance metadata service failed; until it recovers, notices of eviction of this machine are missed: " + err.Error())
+			wait = azureErrorBackoff
 		}
 		for _, n := range notices {
-			tell.reportChange(n)
+			reporter.reportNew(n)
 		}
 		if !sleep(ctx, wait) {
 			return
@@ -66,7 +66,7 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)
 func (a Azure) endpoint() string { return cmp.Or(a.Endpoint, "http://169.254.169.254") }
 
 func azureGet(ctx context.Context, client *http.Client, address string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, azureTime)
+	ctx, cancel := context.WithTimeout(ctx, azureRequestTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -83,12 +83,12 @@ func azureGet(ctx context.Context, client *http.Client, address string) (string,
 		return "", err
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("it answers %s", response.Status)
+		return "", fmt.Errorf("response status %s", response.Status)
 	}
 	return strings.TrimSpace(string(text)), nil
 }
 
-func readEvents(body, name string) (notices []Notice, err error) {
+func parseAzureEvents(body, name string) (notices []Notice, err error) {
 	var document struct {
 		Events []struct {
 			EventType, NotBefore string
@@ -110,7 +110,7 @@ func readEvents(body, name string) (notices []Notice, err error) {
 		if !slices.Contains(e.Resources, name) {
 			continue
 		}
-		at, _ := time.Parse(time.RFC1123, e.NotBefore) // none once it has begun
+		at, _ := time.Parse(time.RFC1123, e.NotBefore) // empty once the event has begun
 		notices = append(notices, Notice{Kind: kind, Action: e.EventType, Deadline: at, Source: "azure scheduledevents"})
 	}
 	return notices, nil

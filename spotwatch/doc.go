@@ -1,15 +1,16 @@
-// Package spotwatch watches for notices that this machine is about to be taken away: of
-// AWS, Google Cloud and Azure, and made-up ones.
+// Package spotwatch watches for notices from the cloud provider that this machine will be
+// terminated, stopped or moved. It supports AWS, Google Cloud, Azure and simulated notices.
 //
-//	metadata service ◀─ AWS, GCP, Azure ─▶ Notice
+//	metadata service ◀─ polls ─ AWS, GCP, Azure ─▶ Notice
+//	                            Simulated ───────▶ Notice
 //
 // # The guarantee
 //
-// A notice is reported once, soon after the metadata service has it. A service that is
-// not there, hangs or answers nonsense is told of once, in words, and asked on, no more
-// than once a second.
+// A notice is reported once, soon after the metadata service has it. If the service is
+// unreachable or its response is invalid, a warning is reported once, and polling continues, at
+// most once per second and category.
 //
-// # What it is not for
+// # Limits
 //
-// It stops nothing itself, and knows no tasks.
+// The package does not stop anything, and does not know tasks.
 package spotwatch

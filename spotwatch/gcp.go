@@ -18,39 +18,39 @@ import (
 
 // GCP watches the metadata server of Compute Engine.
 type GCP struct {
-	// Host is the server's host and port. Default: GCE_METADATA_HOST, and else
+	// Host is the server's host, with an optional port. Defaults to GCE_METADATA_HOST, or else
 	// metadata.google.internal.
 	Host string
 }
 
-// A request hangs until there is a change, or for gcpHang; one that has not been answered
-// gcpLate after that never will be. Where hanging does not work, the server is asked every
-// gcpEvery. Google's own client does not bound a request that hangs, so it is not used.
+// A long poll returns at a change, or after gcpLongPollTimeout. If it has not returned
+// gcpRequestTimeout after that, it is cancelled; Google's own client has no such limit. If long
+// polls do not work, Watch polls every gcpPollInterval.
 const (
 	gcpLongPollTimeout = 60 * time.Second
 	gcpRequestTimeout  = 10 * time.Second
-	gcpEvery           = 5 * time.Second
-	// gcpPause is the pause after a long poll that was answered within less than this time.
-	gcpPause = time.Second
+	gcpPollInterval    = 5 * time.Second
+	// gcpMinPollTime is the pause after a long poll that returned faster than this.
+	gcpMinPollTime = time.Second
 )
 
-// Watch implements Watcher.
-// Source: Google, Compute Engine, Preemptible VM instances; Query VM metadata.
+// Watch implements Watcher. Sources: Google, Compute Engine, Preemptible VM instances; Query VM
+// metadata.
 func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) {
 	host := g.host()
 	client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}
 	defer client.CloseIdleConnections()
-	// A panic in report or warn is this goroutine's, as with other watchers: it ends both
-	// watches, and Wait below passes it on.
+	// A panic in report or warn ends both goroutines below, and both.Wait raises it again in this
+	// goroutine, as with other Watchers.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex
-	tell, complain := &dedup{report: report}, &warnOnce{warn: warn}
+	reporter, warner := &dedup{report: report}, &warnOnce{warn: warn}
 	watch := func(path string, read func(body string) (Notice, bool)) {
 		etag := ""
-		for hanging := false; ; {
+		for longPoll := false; ; {
 			began := time.Now()
-			body, tag, err := g.get(ctx, client, host, path, etag, hanging)
+			body, tag, err := g.get(ctx, client, host, path, etag, longPoll)
 			if ctx.Err() != nil {
 				return
 			}
@@ -61,21 +61,21 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 					return
 				}
 				if err != nil {
-					complain.once("the metadata server of Compute Engine does not answer as it should; without it this instance's preemption is not seen; outside of Google Cloud leave out --is-spot: " + err.Error())
+					warner.report("Compute Engine metadata server failed; until it recovers, notices of preemption of this instance are missed; outside of Google Cloud, omit --is-spot: " + err.Error())
 					return
 				}
 				if n, ok := read(strings.TrimSpace(body)); ok {
 					n.Source = "gcp instance/" + path
-					tell.reportChange(n)
+					reporter.reportNew(n)
 				}
 			}()
 			// Pause if the server does not wait for a change.
 			pause := time.Duration(0)
-			if hanging && time.Since(began) < gcpPause {
-				pause = gcpPause
+			if longPoll && time.Since(began) < gcpMinPollTime {
+				pause = gcpMinPollTime
 			}
-			if etag, hanging = tag, err == nil && tag != ""; !hanging {
-				pause = gcpEvery
+			if etag, longPoll = tag, err == nil && tag != ""; !longPoll {
+				pause = gcpPollInterval
 			}
 			if pause > 0 && !sleep(ctx, pause) {
 				return
@@ -102,11 +102,12 @@ func (g GCP) host() string {
 	return cmp.Or(g.Host, os.Getenv("GCE_METADATA_HOST"), "metadata.google.internal")
 }
 
-// get returns a value with its tag; hanging, once it has another tag than etag.
-func (g GCP) get(ctx context.Context, client *http.Client, host, path, etag string, hanging bool) (body, tag string, err error) {
+// get returns a value and its ETag. If longPoll is true, it waits until the value has another
+// ETag than etag.
+func (g GCP) get(ctx context.Context, client *http.Client, host, path, etag string, longPoll bool) (body, tag string, err error) {
 	address := "http://" + host + "/computeMetadata/v1/instance/" + path
 	limit := gcpRequestTimeout
-	if hanging {
+	if longPoll {
 		address += fmt.Sprintf("?wait_for_change=true&last_etag=%s&timeout_sec=%d", url.QueryEscape(etag), int(gcpLongPollTimeout.Seconds()))
 		limit += gcpLongPollTimeout
 	}
@@ -127,7 +128,7 @@ func (g GCP) get(ctx context.Context, client *http.Client, host, path, etag stri
 		return "", "", err
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", "", fmt.Errorf("%s answers %s", path, response.Status)
+		return "", "", fmt.Errorf("%s: response status %s", path, response.Status)
 	}
 	return string(text), response.Header.Get("ETag"), nil
 }

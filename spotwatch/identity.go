@@ -11,67 +11,70 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 )
 
-// An Identity is what a machine is to its provider; "" is unknown.
+// An Identity describes a machine to its provider. Unknown fields are empty.
 type Identity struct {
-	// ID is the instance's id with AWS, and its name with Google and Azure.
+	// ID is the instance ID (AWS) or the name (Google Cloud, Azure) of the machine.
 	ID string
-	// Zone is where it is, and Type what it is, such as m5.large.
+	// Zone is the availability zone, and Type the machine type, for example m5.large.
 	Zone, Type string
 }
 
-// identityTime bounds the questions; elsewhere nobody answers.
-const identityTime = 2 * time.Second
+// identifyTimeout is the time limit of Identify and IsSpot. Outside of the provider, the
+// metadata service does not respond.
+const identifyTimeout = 2 * time.Second
 
-// Identify asks the metadata service of the provider of w what this machine is.
+// Identify gets the identity of this machine from the metadata service of w's provider. It
+// blocks for at most 2 seconds.
 func Identify(ctx context.Context, w Watcher) (i Identity) {
-	ctx, cancel := context.WithTimeout(ctx, identityTime)
+	ctx, cancel := context.WithTimeout(ctx, identifyTimeout)
 	defer cancel()
-	ask := metadataClient(ctx, w)
-	if ask == nil {
+	get := metadataClient(ctx, w)
+	if get == nil {
 		return i
 	}
 	switch w.(type) {
 	case AWS: // AWS: Instance metadata categories
-		if i.ID = ask("instance-id"); i.ID != "" {
-			i.Zone, i.Type = ask("placement/availability-zone"), ask("instance-type")
+		if i.ID = get("instance-id"); i.ID != "" {
+			i.Zone, i.Type = get("placement/availability-zone"), get("instance-type")
 		}
 	case GCP: // Google: Compute Engine, predefined metadata keys
-		if i.ID = ask("name"); i.ID != "" {
-			i.Zone, i.Type = base(ask("zone")), base(ask("machine-type"))
+		if i.ID = get("name"); i.ID != "" {
+			i.Zone, i.Type = lastPathElement(get("zone")), lastPathElement(get("machine-type"))
 		}
 	case Azure: // Microsoft: Azure Instance Metadata Service, compute
-		if i.ID = ask("name"); i.ID != "" {
-			i.Zone, i.Type = strings.Trim(ask("location")+"-"+ask("zone"), "-"), ask("vmSize")
+		if i.ID = get("name"); i.ID != "" {
+			i.Zone, i.Type = strings.Trim(get("location")+"-"+get("zone"), "-"), get("vmSize")
 		}
 	}
 	return i
 }
 
-// IsSpot reports whether the metadata of the provider of w says that this is a machine
-// that it may take away.
+// IsSpot reports whether the metadata service of w's provider describes this machine as a spot
+// or preemptible machine. It blocks for at most 2 seconds.
 func IsSpot(ctx context.Context, w Watcher) bool {
-	ctx, cancel := context.WithTimeout(ctx, identityTime)
+	ctx, cancel := context.WithTimeout(ctx, identifyTimeout)
 	defer cancel()
-	ask := metadataClient(ctx, w)
+	get := metadataClient(ctx, w)
 	switch w.(type) {
 	case AWS:
-		return ask("instance-life-cycle") == "spot"
+		return get("instance-life-cycle") == "spot"
 	case GCP:
-		return ask("scheduling/preemptible") == "TRUE"
+		return get("scheduling/preemptible") == "TRUE"
 	case Azure:
-		return ask("priority") == "Spot"
+		return get("priority") == "Spot"
 	}
 	return false
 }
 
-// questions is what answers with a value of the instance's, or "".
+// metadataClient returns a function that gets a value from the metadata service, or "" if that
+// is not possible. It returns nil if w is not a provider's Watcher.
 func metadataClient(ctx context.Context, w Watcher) func(path string) string {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	switch w := w.(type) {
 	case AWS:
 		client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled, Endpoint: w.endpoint(), Retryer: aws.NopRetryer{}, HTTPClient: client})
 		return func(path string) string {
-			text, _ := get(ctx, client, path) // none is as good as no answer
+			text, _ := awsGet(ctx, client, path) // "" after an error
 			return strings.TrimSpace(text)
 		}
 	case GCP:
@@ -88,8 +91,8 @@ func metadataClient(ctx context.Context, w Watcher) func(path string) string {
 	return nil
 }
 
-// base is the last part of a path, or "" of none.
-func base(text string) string {
+// lastPathElement returns the last element of a path, or "" if the path is empty.
+func lastPathElement(text string) string {
 	if text == "" {
 		return ""
 	}

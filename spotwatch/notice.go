@@ -5,43 +5,46 @@ import (
 	"time"
 )
 
-// Kind is what sort of notice it is.
+// Kind is the kind of a Notice.
 type Kind string
 
 // The kinds of notices.
 const (
-	// Termination: the machine will be taken away, stopped or hibernated.
+	// Termination: the machine will be terminated, stopped or hibernated.
 	Termination Kind = "termination"
-	// Rebalance: it is more likely than before that it will be.
+	// Rebalance: the risk of a termination has increased.
 	Rebalance Kind = "rebalance"
 	// Maintenance: the provider will stop, retire or reboot the machine.
 	Maintenance Kind = "maintenance"
 )
 
-// A Notice is what a provider has said of this machine.
+// A Notice is a message from the provider about this machine.
 type Notice struct {
 	Kind Kind
-	// Action is what will be done to the machine, in the provider's own word, such as
-	// terminate.
+	// Action is what the provider will do to the machine, in the provider's term, for example
+	// "terminate".
 	Action string
-	// Deadline is when; zero where the provider does not say.
+	// Deadline is when the provider will do it. It is zero if the provider does not announce
+	// the time.
 	Deadline time.Time
-	// Source is where the provider says so, such as "aws spot/instance-action".
+	// Source is where the notice was found, for example "aws spot/instance-action".
 	Source string
 }
 
-// A Watcher reports notices.
+// A Watcher watches for notices from one provider.
 type Watcher interface {
-	// Watch reports each notice once, from one goroutine, until ctx ends. What goes wrong
-	// meanwhile it tells once, in words.
+	// Watch calls report once for each notice until ctx is done, and then returns. If the
+	// metadata service cannot be used, it calls warn once and continues. report and warn are
+	// not called concurrently.
 	Watch(ctx context.Context, report func(Notice), warn func(text string))
 }
 
-// Simulated makes up a notice.
+// Simulated is a Watcher that reports a simulated termination notice.
 type Simulated struct {
-	// After is how long after the start of Watch it comes.
+	// After is the time from the start of Watch to the notice.
 	After time.Duration
-	// Delay is how long after it the machine is taken away; nil is never.
+	// Delay is the time from the notice to its deadline. If it is nil, the notice has no
+	// deadline.
 	Delay *time.Duration
 }
 
@@ -61,7 +64,7 @@ func (s Simulated) Watch(ctx context.Context, report func(Notice), _ func(string
 	report(n)
 }
 
-// sleep waits for d, or until ctx ends; then it reports false.
+// sleep waits for d. It returns false if ctx is done.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -73,13 +76,13 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// reporter reports a notice once.
+// dedup reports each notice once.
 type dedup struct {
 	report func(Notice)
 	seen   map[Notice]bool
 }
 
-func (r *dedup) reportChange(n Notice) {
+func (r *dedup) reportNew(n Notice) {
 	key := n
 	key.Deadline = n.Deadline.UTC().Truncate(time.Second)
 	if r.seen == nil {
@@ -91,15 +94,15 @@ func (r *dedup) reportChange(n Notice) {
 	}
 }
 
-// complaint tells once what is wrong.
+// warnOnce reports only the first warning.
 type warnOnce struct {
 	warn func(string)
-	said bool
+	done bool
 }
 
-func (c *warnOnce) once(text string) {
-	if !c.said {
-		c.said = true
+func (c *warnOnce) report(text string) {
+	if !c.done {
+		c.done = true
 		c.warn(text)
 	}
 }

@@ -24,71 +24,72 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// watching is a watcher at work.
-type watching struct {
-	notices chan spotwatch.Notice
-	mu      sync.Mutex
-	said    []string
+// recorder records what a Watcher reports.
+type recorder struct {
+	notices  chan spotwatch.Notice
+	mu       sync.Mutex
+	warnings []string
 }
 
-func watch(t *testing.T, w spotwatch.Watcher) *watching {
+// watch runs w until the end of the test.
+func watch(t *testing.T, w spotwatch.Watcher) *recorder {
 	t.Helper()
-	at := &watching{notices: make(chan spotwatch.Notice, 10)}
+	rec := &recorder{notices: make(chan spotwatch.Notice, 10)}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(ended)
-		w.Watch(ctx, func(n spotwatch.Notice) { at.notices <- n }, func(text string) {
-			at.mu.Lock()
-			defer at.mu.Unlock()
-			at.said = append(at.said, text)
+		defer close(done)
+		w.Watch(ctx, func(n spotwatch.Notice) { rec.notices <- n }, func(text string) {
+			rec.mu.Lock()
+			defer rec.mu.Unlock()
+			rec.warnings = append(rec.warnings, text)
 		})
 	}()
-	t.Cleanup(func() { cancel(); <-ended })
-	return at
+	t.Cleanup(func() { cancel(); <-done })
+	return rec
 }
 
-func (at *watching) next(t *testing.T) spotwatch.Notice {
+func (rec *recorder) next(t *testing.T) spotwatch.Notice {
 	t.Helper()
 	select {
-	case n := <-at.notices:
+	case n := <-rec.notices:
 		return n
 	case <-time.After(20 * time.Second):
-		at.mu.Lock()
-		defer at.mu.Unlock()
-		t.Fatalf("no notice; it said %q", at.said)
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		t.Fatalf("no notice; warnings: %q", rec.warnings)
 	}
 	return spotwatch.Notice{}
 }
 
-// wantSaid fails the test unless one thing was said, which has the words.
-func (at *watching) wantSaid(t *testing.T, words ...string) {
+// wantWarning fails the test unless there was exactly one warning, which contains texts.
+func (rec *recorder) wantWarning(t *testing.T, texts ...string) {
 	t.Helper()
-	at.mu.Lock()
-	defer at.mu.Unlock()
-	if len(at.said) != 1 {
-		t.Fatalf("it said %q", at.said)
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if len(rec.warnings) != 1 {
+		t.Fatalf("warnings: %q", rec.warnings)
 	}
-	for _, word := range words {
-		if !strings.Contains(at.said[0], word) {
-			t.Errorf("%q is not in %q", word, at.said[0])
+	for _, text := range texts {
+		if !strings.Contains(rec.warnings[0], text) {
+			t.Errorf("warning %q does not contain %q", rec.warnings[0], text)
 		}
 	}
 }
 
-// server is a metadata service whose answers can be changed.
+// server is a metadata service with variable responses.
 type server struct {
 	*httptest.Server
-	mu      sync.Mutex
-	answers map[string]string
-	status  int // instead of any answer
-	changed chan struct{}
-	asked   atomic.Int64
+	mu        sync.Mutex
+	responses map[string]string
+	status    int // status of all responses, if not 0
+	changed   chan struct{}
+	requests  atomic.Int64
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{answers: map[string]string{}, changed: make(chan struct{})}
+	s := &server{responses: map[string]string{}, changed: make(chan struct{})}
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(func() {
 		s.CloseClientConnections()
@@ -97,32 +98,32 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-func (s *server) set(path, answer string) {
+func (s *server) set(path, response string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.answers[path] = answer
+	s.responses[path] = response
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-func (s *server) get(path string) (answer string, ok bool, status int, changed chan struct{}) {
+func (s *server) get(path string) (response string, ok bool, status int, changed chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	answer, ok = s.answers[path]
-	return answer, ok, s.status, s.changed
+	response, ok = s.responses[path]
+	return response, ok, s.status, s.changed
 }
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) {
-	s.asked.Add(1)
-	answer, ok, status, changed := s.get(r.URL.Path)
-	if tag := r.URL.Query().Get("last_etag"); tag != "" { // hangs until it has changed
-		for ok && fmt.Sprintf("%x", answer) == tag {
+	s.requests.Add(1)
+	response, ok, status, changed := s.get(r.URL.Path)
+	if tag := r.URL.Query().Get("last_etag"); tag != "" { // long poll
+		for ok && fmt.Sprintf("%x", response) == tag {
 			select {
 			case <-changed:
 			case <-r.Context().Done():
 				return
 			}
-			answer, ok, status, changed = s.get(r.URL.Path)
+			response, ok, status, changed = s.get(r.URL.Path)
 		}
 	}
 	switch {
@@ -138,74 +139,73 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		strings.HasPrefix(r.URL.Path, "/metadata/") && r.Header.Get("Metadata") != "true":
 		w.WriteHeader(http.StatusUnauthorized)
 	default:
-		w.Header().Set("ETag", fmt.Sprintf("%x", answer))
-		_, _ = io.WriteString(w, answer)
+		w.Header().Set("ETag", fmt.Sprintf("%x", response))
+		_, _ = io.WriteString(w, response)
 	}
 }
 
 const aws = "/latest/meta-data/"
 
-// Each path of AWS's service is understood, what is none is passed over, and each notice
-// comes once.
-func TestAWS(t *testing.T) {
+// TestAWS_ReportsEachNoticeOnce checks each metadata category, first with a value that is not a notice.
+func TestAWS_ReportsEachNoticeOnce(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	for path, answer := range map[string]string{
+	for path, response := range map[string]string{
 		"spot/instance-action": "<html>", "spot/termination-time": "2015-01-05T18:02:00Z", "events/maintenance/scheduled": "[]",
 		"autoscaling/target-lifecycle-state": "InService", "events/recommendations/rebalance": "{}",
 	} {
-		s.set(aws+path, answer)
+		s.set(aws+path, response)
 	}
-	at := watch(t, spotwatch.AWS{Endpoint: s.URL, Rebalance: true})
+	rec := watch(t, spotwatch.AWS{Endpoint: s.URL, Rebalance: true})
 	s.set(aws+"events/recommendations/rebalance", `{"noticeTime": "2027-01-01T00:00:00Z"}`)
-	if n := at.next(t); n.Kind != spotwatch.Rebalance || n.Source != "aws events/recommendations/rebalance" {
+	if n := rec.next(t); n.Kind != spotwatch.Rebalance || n.Source != "aws events/recommendations/rebalance" {
 		t.Errorf("%+v", n)
 	}
 	s.set(aws+"spot/instance-action", `{"action": "stop", "time": "2099-09-18T08:22:00Z"}`)
-	if n := at.next(t); n.Kind != spotwatch.Termination || n.Action != "stop" || !n.Deadline.Equal(time.Date(2099, 9, 18, 8, 22, 0, 0, time.UTC)) || n.Source != "aws spot/instance-action" {
+	if n := rec.next(t); n.Kind != spotwatch.Termination || n.Action != "stop" || !n.Deadline.Equal(time.Date(2099, 9, 18, 8, 22, 0, 0, time.UTC)) || n.Source != "aws spot/instance-action" {
 		t.Errorf("%+v", n)
 	}
 	s.set(aws+"events/maintenance/scheduled", `[{"NotBefore": "21 Jan 2099 09:00:43 GMT", "Code": "instance-retirement", "State": "active"}]`)
-	if n := at.next(t); n.Kind != spotwatch.Maintenance || n.Action != "instance-retirement" || n.Deadline.Year() != 2099 {
+	if n := rec.next(t); n.Kind != spotwatch.Maintenance || n.Action != "instance-retirement" || n.Deadline.Year() != 2099 {
 		t.Errorf("%+v", n)
 	}
 	s.set(aws+"autoscaling/target-lifecycle-state", "Terminated")
-	if n := at.next(t); n.Kind != spotwatch.Termination || n.Action != "Terminated" || !n.Deadline.IsZero() {
+	if n := rec.next(t); n.Kind != spotwatch.Termination || n.Action != "Terminated" || !n.Deadline.IsZero() {
 		t.Errorf("%+v", n)
 	}
-	if len(at.notices) != 0 || len(at.said) != 0 {
-		t.Errorf("%d more notices; it said %q", len(at.notices), at.said)
+	if len(rec.notices) != 0 || len(rec.warnings) != 0 {
+		t.Errorf("%d more notices; warnings: %q", len(rec.notices), rec.warnings)
 	}
 }
 
-// A service that does not work is told of once, and asked no more than once a second.
-func TestAWSFaults(t *testing.T) {
+// An unusable service causes one warning, and is polled at most once per second.
+func TestAWS_WarnsOnceIfServiceFails(t *testing.T) {
 	t.Parallel()
-	for status, words := range map[int]string{http.StatusForbidden: "turned off", http.StatusUnauthorized: "401", http.StatusServiceUnavailable: "503"} {
+	for status, text := range map[int]string{http.StatusForbidden: "disabled (403)", http.StatusUnauthorized: "401", http.StatusServiceUnavailable: "503"} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
 			s.mu.Lock()
 			s.status = status
 			s.mu.Unlock()
-			at := watch(t, spotwatch.AWS{Endpoint: s.URL})
+			rec := watch(t, spotwatch.AWS{Endpoint: s.URL})
 			<-time.After(6 * time.Second)
-			at.wantSaid(t, words, "termination notices are not seen")
-			if n := s.asked.Load(); n > 9 {
+			rec.wantWarning(t, text, "termination notices for this instance are missed")
+			if n := s.requests.Load(); n > 9 {
 				t.Errorf("%d requests in 6 s", n)
 			}
 		})
 	}
-	t.Run("nobody", func(t *testing.T) {
+	t.Run("unreachable", func(t *testing.T) {
 		t.Parallel()
-		at := watch(t, spotwatch.AWS{Endpoint: "http://127.0.0.1:1"})
+		rec := watch(t, spotwatch.AWS{Endpoint: "http://127.0.0.1:1"})
 		<-time.After(6 * time.Second)
-		at.wantSaid(t, "hop limit of 2", "leave out --is-spot")
+		rec.wantWarning(t, "hop limit to 2", "omit --is-spot")
 	})
 }
 
-// A notice of the official mock, which wants tokens, reaches us within its next second.
-func TestAWSOnTheMock(t *testing.T) {
+// TestAWS_OfficialMock uses AWS's own mock of the metadata service, which requires tokens.
+func TestAWS_OfficialMock(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "ec2-metadata-mock")
 	build := exec.Command("go", "build", "-trimpath", "-modfile=tools/go.mod", "-o", program, "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock")
@@ -230,84 +230,83 @@ func TestAWSOnTheMock(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	at := watch(t, spotwatch.AWS{Endpoint: "http://127.0.0.1:" + port, Rebalance: true})
+	rec := watch(t, spotwatch.AWS{Endpoint: "http://127.0.0.1:" + port, Rebalance: true})
 	kinds := map[spotwatch.Kind]time.Duration{}
 	for len(kinds) < 2 {
-		n := at.next(t)
+		n := rec.next(t)
 		kinds[n.Kind] = time.Since(began) - delay
 		if n.Kind == spotwatch.Termination && (n.Action != "terminate" || !n.Deadline.Equal(time.Date(2099, 1, 2, 3, 4, 5, 0, time.UTC))) {
 			t.Errorf("%+v", n)
 		}
 	}
-	t.Logf("after the notice was there (and the mock's start): %v", kinds)
+	t.Logf("delays of the notices, including the start of the mock: %v", kinds)
 }
 
-func TestGCP(t *testing.T) {
+func TestGCP_ReportsEachNoticeOnce(t *testing.T) {
 	t.Parallel()
 	const gce = "/computeMetadata/v1/instance/"
 	s := newServer(t)
 	s.set(gce+"preempted", "FALSE")
 	s.set(gce+"maintenance-event", "NONE")
-	at := watch(t, spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")})
-	for s.asked.Load() < 4 { // both hang
+	rec := watch(t, spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")})
+	for s.requests.Load() < 4 { // both categories are in a long poll
 		<-time.After(time.Millisecond)
 	}
 	began := time.Now()
 	s.set(gce+"preempted", "TRUE")
-	n := at.next(t)
+	n := rec.next(t)
 	t.Logf("after %v", time.Since(began))
 	if n.Kind != spotwatch.Termination || n.Action != "preempted" || n.Source != "gcp instance/preempted" {
 		t.Errorf("%+v", n)
 	}
-	s.set(gce+"maintenance-event", "MIGRATE_ON_HOST_MAINTENANCE") // nobody notices
+	s.set(gce+"maintenance-event", "MIGRATE_ON_HOST_MAINTENANCE") // a live migration is not a notice
 	s.set(gce+"maintenance-event", "TERMINATE_ON_HOST_MAINTENANCE")
-	if n := at.next(t); n.Kind != spotwatch.Maintenance || n.Action != "TERMINATE_ON_HOST_MAINTENANCE" {
+	if n := rec.next(t); n.Kind != spotwatch.Maintenance || n.Action != "TERMINATE_ON_HOST_MAINTENANCE" {
 		t.Errorf("%+v", n)
 	}
-	if len(at.said) != 0 {
-		t.Errorf("it said %q", at.said)
+	if len(rec.warnings) != 0 {
+		t.Errorf("warnings: %q", rec.warnings)
 	}
 }
 
-// A server that answers at once, though it was asked to wait for a change, is not asked
-// without a pause.
-func TestGCP_PacesAnswersThatDoNotWait(t *testing.T) {
+// If the server returns from a long poll immediately, Watch pauses between two requests.
+func TestGCP_PausesIfLongPollsReturnImmediately(t *testing.T) {
 	t.Parallel()
-	var asked atomic.Int32
+	var requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("ETag", fmt.Sprint(asked.Add(1)))
+		w.Header().Set("ETag", fmt.Sprint(requests.Add(1)))
 		_, _ = io.WriteString(w, "NONE")
 	}))
 	t.Cleanup(server.Close)
 	watch(t, spotwatch.GCP{Host: strings.TrimPrefix(server.URL, "http://")})
 	<-time.After(700 * time.Millisecond) // on a slow machine there are fewer requests
-	if n := asked.Load(); n > 6 {
+	if n := requests.Load(); n > 6 {
 		t.Errorf("%d requests", n)
 	}
 }
 
-// Where the server fails for a while, it is asked again, and told of once.
-func TestGCPFaults(t *testing.T) {
+// If the server fails for a while, Watch warns once and continues.
+func TestGCP_RecoversAfterFailures(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.mu.Lock()
 	s.status = http.StatusServiceUnavailable
 	s.mu.Unlock()
-	at := watch(t, spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")})
-	for s.asked.Load() < 2 {
+	rec := watch(t, spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")})
+	for s.requests.Load() < 2 {
 		<-time.After(time.Millisecond)
 	}
 	s.mu.Lock()
 	s.status = 0
-	s.answers["/computeMetadata/v1/instance/preempted"] = "TRUE"
+	s.responses["/computeMetadata/v1/instance/preempted"] = "TRUE"
 	s.mu.Unlock()
-	if n := at.next(t); n.Kind != spotwatch.Termination {
+	if n := rec.next(t); n.Kind != spotwatch.Termination {
 		t.Errorf("%+v", n)
 	}
-	at.wantSaid(t, "503", "leave out --is-spot")
+	rec.wantWarning(t, "503", "omit --is-spot")
 }
 
-func TestAzure(t *testing.T) {
+func TestAzure_ReportsEachNoticeOnce(t *testing.T) {
 	t.Parallel()
 	const events = "/metadata/scheduledevents"
 	event := func(kind, at, machine string) string {
@@ -315,43 +314,43 @@ func TestAzure(t *testing.T) {
 	}
 	s := newServer(t)
 	s.set("/metadata/instance/compute/name", "worker-7")
-	s.set(events, event("Preempt", "Mon, 19 Sep 2016 18:29:47 GMT", "neighbour"))
-	at := watch(t, spotwatch.Azure{Endpoint: s.URL})
-	for s.asked.Load() < 3 {
+	s.set(events, event("Preempt", "Mon, 19 Sep 2016 18:29:47 GMT", "other-machine"))
+	rec := watch(t, spotwatch.Azure{Endpoint: s.URL})
+	for s.requests.Load() < 3 {
 		<-time.After(time.Millisecond)
 	}
 	began := time.Now()
 	s.set(events, event("Preempt", "Mon, 19 Sep 2016 18:29:47 GMT", "worker-7"))
-	n := at.next(t)
+	n := rec.next(t)
 	t.Logf("after %v", time.Since(began))
 	if n.Kind != spotwatch.Termination || n.Action != "Preempt" || !n.Deadline.Equal(time.Date(2016, 9, 19, 18, 29, 47, 0, time.UTC)) {
 		t.Errorf("%+v", n)
 	}
 	s.set(events, event("Freeze", "", "worker-7"))
 	s.set(events, event("Redeploy", "", "worker-7"))
-	if n := at.next(t); n.Kind != spotwatch.Maintenance || n.Action != "Redeploy" || !n.Deadline.IsZero() {
+	if n := rec.next(t); n.Kind != spotwatch.Maintenance || n.Action != "Redeploy" || !n.Deadline.IsZero() {
 		t.Errorf("%+v", n)
 	}
 	s.set(events, "garbage")
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
-		at.mu.Lock()
-		said := len(at.said)
-		at.mu.Unlock()
-		if said > 0 {
+		rec.mu.Lock()
+		warnings := len(rec.warnings)
+		rec.mu.Unlock()
+		if warnings > 0 {
 			break
 		}
 	}
-	at.wantSaid(t, "Azure")
+	rec.wantWarning(t, "Azure")
 }
 
-func TestSimulated(t *testing.T) {
+func TestSimulated_ReportsNotice(t *testing.T) {
 	t.Parallel()
 	delay := 30 * time.Second
 	for _, d := range []*time.Duration{nil, &delay} {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			at := watch(t, spotwatch.Simulated{After: 10 * time.Second, Delay: d})
-			n := at.next(t)
+			rec := watch(t, spotwatch.Simulated{After: 10 * time.Second, Delay: d})
+			n := rec.next(t)
 			if time.Since(began) != 10*time.Second || n.Kind != spotwatch.Termination || d == nil != n.Deadline.IsZero() || d != nil && !n.Deadline.Equal(began.Add(40*time.Second)) {
 				t.Errorf("%+v", n)
 			}
@@ -359,8 +358,8 @@ func TestSimulated(t *testing.T) {
 	}
 }
 
-// A panic in what a notice is reported to is one of Watch, which its caller can recover.
-func TestGCP_PanicIsTheCallers(t *testing.T) {
+// A panic in report is raised again by Watch, so the caller can recover it.
+func TestGCP_PanicsInCallersGoroutine(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.set("/computeMetadata/v1/instance/preempted", "TRUE")

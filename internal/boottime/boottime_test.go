@@ -16,17 +16,17 @@ func TestNow_AdvancesLikeTimeNow(t *testing.T) {
 		began := boottime.Now()
 		<-time.After(time.Hour)
 		if took := boottime.Now().Sub(began); took < time.Hour-time.Second || took > time.Hour+time.Minute {
-			t.Errorf("an hour took %v", took)
+			t.Errorf("after an hour, the clock advanced by %v", took)
 		}
 	})
 }
 
-func TestSuspended_IsSteady(t *testing.T) {
+func TestSuspended_IsStable(t *testing.T) {
 	t.Parallel()
 	first := boottime.Suspended()
 	for range 1000 {
 		if now := boottime.Suspended(); first < 0 || now < 0 || (now-first).Abs() > time.Minute {
-			t.Fatalf("%v and then %v", first, now)
+			t.Fatalf("Suspended() = %v, then %v", first, now)
 		}
 	}
 }

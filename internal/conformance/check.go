@@ -8,124 +8,126 @@ import (
 	"time"
 )
 
-// A Finding is what came of one case.
+// A Finding is the result of one case.
 type Finding struct {
-	// Case says what was looked at.
+	// Case describes the case.
 	Case string
-	// Err says what is wrong and what would be right; nil if nothing is.
+	// Err describes what is wrong and how to fix it. It is nil if the program passed the case.
 	Err error
 }
 
-// cases are what is looked at, each in a fresh process.
+// cases are the checks. Each runs in a new process.
 var cases = []struct {
 	name string
 	run  func(*candidate) error
 }{
-	{"it says that it is ready, and ends with its tasks", func(c *candidate) error {
-		return sequence(c.begin, c.end)
+	{"reports ready, and exits at end of file", func(c *candidate) error {
+		return sequence(c.awaitReady, c.closeAndWait)
 	}},
-	{"it runs a task", func(c *candidate) error {
-		return sequence(c.begin, func() error { return c.do("task-1", `{"num1":1,"num2":2}`) }, c.end)
+	{"runs a task", func(c *candidate) error {
+		return sequence(c.awaitReady, func() error { return c.runTask("task-1", `{"num1":1,"num2":2}`) }, c.closeAndWait)
 	}},
-	{"it repeats a task's id, whatever that holds", func(c *candidate) error {
-		return sequence(c.begin,
-			func() error { return c.do(`quote " backslash \ slash /`, `{}`) },
-			func() error { return c.do("ünïcödé 漢字 😀 \u2028", `{}`) },
-			func() error { return c.do("tab\tnewline\n\x01", `{}`) },
-			func() error { return c.do(strings.Repeat("long", 1000), `{}`) },
-			c.end)
+	{"repeats the task_id, whatever characters it contains", func(c *candidate) error {
+		return sequence(c.awaitReady,
+			func() error { return c.runTask(`quote " backslash \ slash /`, `{}`) },
+			func() error { return c.runTask("ünïcödé 漢字 😀 \u2028", `{}`) },
+			func() error { return c.runTask("tab\tnewline\n\x01", `{}`) },
+			func() error { return c.runTask(strings.Repeat("long", 1000), `{}`) },
+			c.closeAndWait)
 	}},
-	{"it takes any data", func(c *candidate) error {
+	{"accepts any data", func(c *candidate) error {
 		text, _ := json.Marshal(strings.Repeat("x", 1<<20))
-		return sequence(c.begin,
-			func() error { return c.do("null", `null`) },
-			func() error { return c.do("numbers", `[9007199254740993, 1e400, -0.0, 0.1]`) },
-			func() error { return c.do("list", `[[],{},"",[[["deep"]]]]`) },
-			func() error { return c.do("a megabyte", `{"text":`+string(text)+`}`) },
-			c.end)
+		return sequence(c.awaitReady,
+			func() error { return c.runTask("null", `null`) },
+			func() error { return c.runTask("numbers", `[9007199254740993, 1e400, -0.0, 0.1]`) },
+			func() error { return c.runTask("list", `[[],{},"",[[["deep"]]]]`) },
+			func() error { return c.runTask("a megabyte", `{"text":`+string(text)+`}`) },
+			c.closeAndWait)
 	}},
-	{"it runs task after task", func(c *candidate) error {
-		if err := c.begin(); err != nil {
+	{"runs 100 tasks in a row", func(c *candidate) error {
+		if err := c.awaitReady(); err != nil {
 			return err
 		}
 		for i := range 100 {
-			if err := c.do(fmt.Sprintf("task-%d", i), `{"n":1}`); err != nil {
+			if err := c.runTask(fmt.Sprintf("task-%d", i), `{"n":1}`); err != nil {
 				return err
 			}
 		}
-		return c.end()
+		return c.closeAndWait()
 	}},
-	{"it passes over what it does not know", func(c *candidate) error {
-		return sequence(c.begin,
+	{"ignores unknown lines and fields", func(c *candidate) error {
+		return sequence(c.awaitReady,
 			func() error { return c.send(`{"weather":{"wind":"north"}}` + "\n") },
 			func() error {
-				c.grant()
+				c.addPermit()
 				return c.send(`{"new":[1],"task_id":"task-1","attempt":2,"data":{},"more":{"task_id":"no"}}` + "\n")
 			},
-			func() error { return c.reply("task-1") },
-			c.end)
+			func() error { return c.expectReply("task-1") },
+			c.closeAndWait)
 	}},
-	{"it answers what it was sent before the end", func(c *candidate) error {
-		return sequence(c.begin, func() error {
-			c.grant()
+	{"replies to a task that was sent before end of file", func(c *candidate) error {
+		return sequence(c.awaitReady, func() error {
+			c.addPermit()
 			return c.send(`{"task_id":"last","attempt":1,"data":{}}` + "\n")
-		}, c.endAfterReply)
+		}, c.closeBeforeReply)
 	}},
-	{"it claims each task by one byte (only if it takes tasks ahead)", oneByte},
-	{"it returns what is taken back (only if it takes tasks ahead)", takenBack},
+	{"claims each task with one byte (only with \"ahead\")", checkClaim},
+	{"returns revoked tasks (only with \"ahead\")", checkRevoke},
 }
 
-// endAfterReply ends the tasks at once, and takes the reply that is due.
-func (c *candidate) endAfterReply() error {
+// closeBeforeReply closes the candidate's input immediately, and then checks the reply to the
+// last task.
+func (c *candidate) closeBeforeReply() error {
 	done := make(chan error, 1)
-	go func() { done <- c.end() }()
-	return errors.Join(c.reply("last"), <-done)
+	go func() { done <- c.closeAndWait() }()
+	return errors.Join(c.expectReply("last"), <-done)
 }
 
-// oneByte lets it claim more tasks than it has.
-func oneByte(c *candidate) error {
-	if err := c.begin(); err != nil || !c.ahead {
+// checkClaim adds more permits than there are tasks, and counts the permits that the candidate
+// uses.
+func checkClaim(c *candidate) error {
+	if err := c.awaitReady(); err != nil || !c.prefetches {
 		return err
 	}
 	const more = 3
 	for range more {
-		c.grant()
+		c.addPermit()
 	}
-	if err := c.do("task-1", `{}`); err != nil {
+	if err := c.runTask("task-1", `{}`); err != nil {
 		return err
 	}
-	if left := c.takeBack(); left != more {
-		return fmt.Errorf("it had one task, and %d bytes are gone from the pipe CTWORKER_CLAIM_FD: to claim a task is to read one byte, when it is begun", 1+more-left)
+	if remaining := c.revoke(); remaining != more {
+		return fmt.Errorf("the program read %d bytes from the pipe CTWORKER_CLAIM_FD for one task: read one byte per task, before you start it", 1+more-remaining)
 	}
-	return c.end()
+	return c.closeAndWait()
 }
 
-// takenBack hands over three tasks of which one may be claimed.
-func takenBack(c *candidate) error {
-	if err := c.begin(); err != nil || !c.ahead {
+// checkRevoke sends three tasks, but only one permit.
+func checkRevoke(c *candidate) error {
+	if err := c.awaitReady(); err != nil || !c.prefetches {
 		return err
 	}
-	c.grant()
+	c.addPermit()
 	if err := c.send(`{"task_id":"kept","attempt":1,"data":{}}` + "\n" +
 		`{"task_id":"back-1","attempt":1,"data":{}}` + "\n" + `{"task_id":"back-2","attempt":1,"data":{}}` + "\n"); err != nil {
 		return err
 	}
-	if err := c.reply("kept"); err != nil {
+	if err := c.expectReply("kept"); err != nil {
 		return err
 	}
 	for _, id := range []string{"back-1", "back-2"} {
-		l, err := c.next(fmt.Sprintf(`{"task_id":%q,"returned":true}`, id))
+		l, err := c.readLine(fmt.Sprintf(`{"task_id":%q,"returned":true}`, id))
 		if err != nil {
 			return err
 		}
 		if l.TaskID == nil || string(*l.TaskID) != id || !l.Returned {
-			return fmt.Errorf(`task %q was taken back: there was no byte in the pipe CTWORKER_CLAIM_FD to claim it with, so it is not to be run, and the reply is {"task_id":%q,"returned":true}`, id, id)
+			return fmt.Errorf(`task %q was revoked: if the pipe CTWORKER_CLAIM_FD has no byte to claim a task, do not run the task and reply {"task_id":%q,"returned":true}`, id, id)
 		}
 	}
-	return sequence(func() error { return c.do("after", `{}`) }, c.end)
+	return sequence(func() error { return c.runTask("after", `{}`) }, c.closeAndWait)
 }
 
-// sequence does one after the other until one fails.
+// sequence runs steps until one fails.
 func sequence(steps ...func() error) error {
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -135,19 +137,19 @@ func sequence(steps ...func() error) error {
 	return nil
 }
 
-// Run runs the candidate argv through all cases, and hands each finding to report
-// as it comes. timeout bounds each wait within a case. It reports whether nothing
-// is wrong; the error says that the candidate cannot be started.
+// Run runs all cases on the program argv, and calls report after each. timeout is the limit of
+// each wait within a case. Run reports whether the program passed all cases. It returns an
+// error if the program cannot be started.
 func Run(argv []string, timeout time.Duration, report func(Finding)) (bool, error) {
 	all := true
-	for _, kase := range cases {
+	for _, tc := range cases {
 		c, err := start(argv, timeout)
 		if err != nil {
 			return false, err
 		}
-		err = kase.run(c)
+		err = tc.run(c)
 		c.close()
-		report(Finding{kase.name, err})
+		report(Finding{tc.name, err})
 		all = all && err == nil
 	}
 	return all, nil

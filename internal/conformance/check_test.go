@@ -8,8 +8,8 @@ import (
 	"github.com/ctworker/ctworker/internal/conformance"
 )
 
-// worker is a good worker in Perl, which reads and writes as $read and $write say;
-// each broken one differs in one thing.
+// worker is a correct worker process in Perl. Each test case replaces BREAK by code that
+// changes one property.
 const worker = `
 	use JSON::PP; my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 	open(my $s, "+<&=", $ENV{CTWORKER_FD}); open(my $c, "<&=", $ENV{CTWORKER_CLAIM_FD});
@@ -29,46 +29,46 @@ const worker = `
 	}
 	exit $exit;`
 
-func TestFindings(t *testing.T) {
+func TestRun_FindsViolations(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, breaks string
-		want         []string // in the findings; nothing: all is well
+		want         []string // texts in the findings; nil if the program passes
 	}{
-		{"a good one", "", nil},
-		{"a good one that takes nothing ahead", `$ready = '{"ready":{"version":1}}'; $claim = 0`, nil},
+		{"correct", "", nil},
+		{"correct without ahead", `$ready = '{"ready":{"version":1}}'; $claim = 0`, nil},
 		{"exceptions", `$reply = sub { $json->encode({task_id => $_[0], exception => "no"}) . "\n" }`, nil},
-		{"it dies at once", `die "no module named numpy\n"`, []string{"exit status", "no module named numpy"}},
-		{"it says nothing", `sleep 1000`, []string{"wrote nothing to the socket"}},
-		{"no ready", `$ready = '{"hello":1}'`, []string{`has no "ready"`}},
-		{"no version", `$ready = '{"ready":{}}'`, []string{`"version":1`}},
+		{"exits immediately", `die "no module named numpy\n"`, []string{"exit status", "no module named numpy"}},
+		{"writes nothing", `sleep 1000`, []string{"wrote nothing to the socket"}},
+		{"first line without ready", `$ready = '{"hello":1}'`, []string{`has no "ready"`}},
+		{"ready without version", `$ready = '{"ready":{}}'`, []string{`"version":1`}},
 		{"another version", `$ready = '{"ready":{"version":2}}'`, []string{`"version":1`}},
-		{"ready twice", `$reply = sub { "$ready\n" }`, []string{"a second time"}},
-		{"rubbish", `$reply = sub { "Traceback\n" }`, []string{`"Traceback\n"`, "no line of the protocol"}},
-		{"no UTF-8", `$reply = sub { qq({"task_id":"x","result":"\xe9"}\n) }`, []string{"not UTF-8"}},
-		{"both a result and an exception", `$reply = sub { $json->encode({task_id => $_[0], result => 1, exception => "no"}) . "\n" }`, []string{"one of them"}},
-		{"no newline", `$reply = sub { '{"task_id":"x"' }`, []string{"without the newline"}},
-		{"no id", `$reply = sub { '{"result":1}' . "\n" }`, []string{`has no "task_id"`}},
-		{"the wrong id", `$echo = sub { "mine" }`, []string{`names task "mine"`}},
-		{"an id that is not escaped", `$echo = sub { my $x = $_[0]; $x =~ s/[^\x20-\x7e]/?/g; $x }`, []string{"whatever that holds", "names task"}},
-		{"no result, which is null", `$reply = sub { $json->encode({task_id => $_[0]}) . "\n" }`, nil},
-		{"an exit code", `$exit = 3`, []string{"exit with code 0"}},
-		{"it never ends", `$SIG{ALRM} = sub {}; END { sleep 1000 }`, []string{"still runs"}},
-		{"it trips over what it does not know", `$strict = 1`, []string{"does not know"}},
-		{"it ends after a task", `$reply = sub { exit 0 }`, []string{"closed its socket"}},
-		{"it runs what is taken back", `$claim = 0`, []string{"was taken back"}},
-		{"it claims too much", `$claim = 64`, []string{"4 bytes are gone"}},
-		{"it returns what is its own", `$reply = $back`, []string{`"returned", though`}},
+		{"ready twice", `$reply = sub { "$ready\n" }`, []string{`second "ready"`}},
+		{"reply that is not JSON", `$reply = sub { "Traceback\n" }`, []string{`"Traceback\n"`, "not a line of the protocol"}},
+		{"reply that is not UTF-8", `$reply = sub { qq({"task_id":"x","result":"\xe9"}\n) }`, []string{"not UTF-8"}},
+		{"both a result and an exception", `$reply = sub { $json->encode({task_id => $_[0], result => 1, exception => "no"}) . "\n" }`, []string{"at most one of them"}},
+		{"reply without newline", `$reply = sub { '{"task_id":"x"' }`, []string{"without the newline"}},
+		{"reply without task_id", `$reply = sub { '{"result":1}' . "\n" }`, []string{`has no "task_id"`}},
+		{"reply with another task_id", `$echo = sub { "mine" }`, []string{`has the "task_id" "mine"`}},
+		{"task_id with replaced characters", `$echo = sub { my $x = $_[0]; $x =~ s/[^\x20-\x7e]/?/g; $x }`, []string{"whatever characters", `has the "task_id"`}},
+		{"reply without result", `$reply = sub { $json->encode({task_id => $_[0]}) . "\n" }`, nil},
+		{"exit code 3", `$exit = 3`, []string{"exit with code 0"}},
+		{"does not exit", `$SIG{ALRM} = sub {}; END { sleep 1000 }`, []string{"still running"}},
+		{"unknown line causes a reply", `$strict = 1`, []string{"ignores unknown"}},
+		{"exits during a task", `$reply = sub { exit 0 }`, []string{"closed its socket"}},
+		{"runs revoked tasks", `$claim = 0`, []string{"was revoked"}},
+		{"claims several tasks at once", `$claim = 64`, []string{"read 4 bytes"}},
+		{"returns a claimed task", `$reply = $back`, []string{`"returned", although`}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			var text strings.Builder
 			timeout := 10 * time.Second
-			if strings.Contains(tc.breaks, "sleep") || tc.name == "no newline" {
+			if strings.Contains(tc.breaks, "sleep") || tc.name == "reply without newline" {
 				timeout = 300 * time.Millisecond
 			}
 			n := 0
-			fine, err := conformance.Run([]string{"perl", "-e", strings.Replace(worker, "BREAK", tc.breaks, 1)}, timeout, func(f conformance.Finding) {
+			passed, err := conformance.Run([]string{"perl", "-e", strings.Replace(worker, "BREAK", tc.breaks, 1)}, timeout, func(f conformance.Finding) {
 				n++
 				if f.Err != nil {
 					text.WriteString(f.Case + ": " + f.Err.Error() + "\n")
@@ -77,19 +77,19 @@ func TestFindings(t *testing.T) {
 			if err != nil || n < 9 {
 				t.Fatalf("%d findings, error %v", n, err)
 			}
-			if fine != (tc.want == nil) {
-				t.Errorf("fine: %v\n%s", fine, text.String())
+			if passed != (tc.want == nil) {
+				t.Errorf("passed: %v\n%s", passed, text.String())
 			}
 			for _, want := range tc.want {
 				if !strings.Contains(text.String(), want) {
-					t.Errorf("nothing says %q:\n%s", want, text.String())
+					t.Errorf("no finding contains %q:\n%s", want, text.String())
 				}
 			}
 		})
 	}
 }
 
-func TestCannotBeStarted(t *testing.T) {
+func TestRun_ReturnsErrorIfProgramCannotBeStarted(t *testing.T) {
 	t.Parallel()
 	if _, err := conformance.Run([]string{"/nonexistent"}, time.Second, func(conformance.Finding) {}); err == nil {
 		t.Error("no error")

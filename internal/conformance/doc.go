@@ -1,15 +1,16 @@
-// Package protocolcheck runs a candidate for a worker process through the task
-// protocol (docs/protocol.md), case by case, and says in words what is wrong.
+// Package conformance checks whether a program implements the task protocol of
+// docs/protocol.md. It runs each case in a new process, and reports what is wrong and how to
+// fix it.
 //
-//	Run ─▶ a case ─▶ candidate (a fresh process) ─▶ Finding
+//	Run ─▶ case ─▶ candidate (a new process) ─▶ Finding
 //
 // # The guarantee
 //
-// Each case starts a process of its own and has ended it, with its group, when it
-// returns. No case takes longer than the time-out given.
+// Each case kills its process, with the process group, before it returns. No wait within a case
+// takes longer than the time-out.
 //
-// # What it is not for
+// # Limits
 //
-// It does not know what a candidate's tasks are: it hands over small and odd ones,
-// and an exception is as good a reply as a result.
+// The package does not know which tasks the program expects. It sends small and unusual tasks,
+// and accepts an exception as a reply.
 package conformance

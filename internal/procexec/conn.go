@@ -125,12 +125,12 @@ func (s *conn) readMore() error {
 		n := copy(s.buf, s.buf[s.lineStart:])
 		s.buf, s.scanned, s.lineStart = s.buf[:n], s.scanned-s.lineStart, 0
 	}
-	least := readBufferSize
+	minSize := readBufferSize
 	if s.permitsRead < 0 {
-		least = smallReadBufferSize
+		minSize = smallReadBufferSize
 	}
-	if cap(s.buf)-len(s.buf) < least/4 {
-		s.buf = append(make([]byte, 0, max(least, 2*cap(s.buf))), s.buf...)
+	if cap(s.buf)-len(s.buf) < minSize/4 {
+		s.buf = append(make([]byte, 0, max(minSize, 2*cap(s.buf))), s.buf...)
 	} else if cap(s.buf) > 16*readBufferSize && len(s.buf) == 0 {
 		s.buf = make([]byte, 0, readBufferSize) // shrink it after a large result
 	}

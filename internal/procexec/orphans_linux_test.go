@@ -78,9 +78,9 @@ func TestZombiesAreReapedWhileTasksRun(t *testing.T) {
 		longTask := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ready >&2; exec sleep 1000`), Stderr: said.take, KillDelay: -1})
 		reports := async(t, longTask, task, procexec.StopSignals{Kill: end})
 		said.next(t, "ready")
-		shortFor := newCommand(t, l, procexec.CommandOptions{Argv: sh(`sleep 1000 & sleep 1000 & echo $!`)})
+		short := newCommand(t, l, procexec.CommandOptions{Argv: sh(`sleep 1000 & sleep 1000 & echo $!`)})
 		var zombie int
-		r := runWith(t, shortFor, procexec.Task{ID: "2", Data: []byte("1"), Slot: 1}, procexec.StopSignals{})
+		r := runWith(t, short, procexec.Task{ID: "2", Data: []byte("1"), Slot: 1}, procexec.StopSignals{})
 		if _, err := fmt.Sscanf(string(r.Result), `"%d"`, &zombie); err != nil {
 			t.Fatalf("%+v", r)
 		}

@@ -101,9 +101,9 @@ func (p *Process) killWhenStarted() {
 func (p *Process) setRunning() {
 	p.mu.Lock()
 	p.running = true
-	doomed := p.killRequested
+	killRequested := p.killRequested
 	p.mu.Unlock()
-	if doomed {
+	if killRequested {
 		p.Kill()
 		p.Done()
 	}

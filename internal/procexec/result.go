@@ -135,8 +135,8 @@ func parseOutput(out []byte) (value, raw []byte) {
 
 // quoteStart quotes the first bytes of b for an error message.
 func quoteStart(b []byte) string {
-	const most = 200
-	if start := utf8cut.Start(b, most); len(start) < len(b) {
+	const maxBytes = 200
+	if start := utf8cut.Start(b, maxBytes); len(start) < len(b) {
 		return fmt.Sprintf("%q and %d more bytes", start, len(b)-len(start))
 	}
 	return fmt.Sprintf("%q", b)

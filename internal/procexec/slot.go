@@ -41,7 +41,7 @@ type slot[J any] struct {
 	revokedAt     time.Time   // since when the process only has to return revoked tasks; zero if it runs a task
 	finalResult   *TaskResult // result of the only task of the process, until the process has exited
 
-	shortageSince time.Time // since when forks have failed for lack of resources; zero if the last one succeeded
+	shortageSince time.Time // since when forks have failed because of a shortage; zero if the last one succeeded
 
 	writeMu sync.Mutex // held while sendPending writes, so that lines keep their order
 }

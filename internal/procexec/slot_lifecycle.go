@@ -293,20 +293,20 @@ func (s *slot[J]) forkFailed(err error) bool {
 	if s.shortageSince.IsZero() {
 		s.shortageSince = time.Now()
 	}
-	shortFor := time.Since(s.shortageSince)
+	short := time.Since(s.shortageSince)
 	c.mu.Unlock()
 	c.releaseIfStopping()
 	switch {
 	case !isShortage(err):
 		c.halt(err)
 		return false
-	case shortFor > maxRetryTime:
+	case short > maxRetryTime:
 		c.halt(&shortageError{err})
 		return false
 	}
 	c.pool.launcher.warnShortage(err)
 	select {
-	case <-time.After(min(maxRetryDelay, initialRetryDelay+shortFor/4)):
+	case <-time.After(min(maxRetryDelay, initialRetryDelay+short/4)):
 		return true
 	case <-c.stop:
 		return false

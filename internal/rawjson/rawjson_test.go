@@ -34,9 +34,9 @@ func TestIsValid(t *testing.T) {
 	}
 }
 
-func TestStrings(t *testing.T) {
+func TestUnquoteAndAppendQuote(t *testing.T) {
 	t.Parallel()
-	for _, tc := range []struct{ quoted, text, back string }{
+	for _, tc := range []struct{ quoted, text, requoted string }{
 		{`""`, "", `""`}, {`"a"`, "a", `"a"`},
 		{`"\"\\\/\b\f\n\r\t"`, "\"\\/\b\f\n\r\t", `"\"\\/\b\f\n\r\t"`},
 		{`"\u0041\u00e9\u20AC"`, "Aé€", `"Aé€"`}, {`"\ud83d\ude00"`, "\U0001f600", "\"\U0001f600\""},
@@ -47,8 +47,8 @@ func TestStrings(t *testing.T) {
 		if got := rawjson.Unquote([]byte(tc.quoted)); got != tc.text {
 			t.Errorf("Unquote(%s) = %q, want %q", tc.quoted, got, tc.text)
 		}
-		if got := string(rawjson.AppendQuote([]byte("x"), tc.text)); got != "x"+tc.back {
-			t.Errorf("AppendQuote(%q) = %s, want %s", tc.text, got, tc.back)
+		if got := string(rawjson.AppendQuote([]byte("x"), tc.text)); got != "x"+tc.requoted {
+			t.Errorf("AppendQuote(%q) = %s, want %s", tc.text, got, tc.requoted)
 		}
 		var s struct{ S *rawjson.String }
 		if err := json.Unmarshal([]byte(`{"S":`+tc.quoted+`}`), &s); err != nil || string(*s.S) != tc.text {
@@ -56,11 +56,11 @@ func TestStrings(t *testing.T) {
 		}
 	}
 	if got := string(rawjson.AppendQuote(nil, "a\xff\xed\xb3\xa9\xed\xb3")); got != `"a`+"\ufffd"+`\udce9`+"\ufffd\ufffd"+`"` {
-		t.Errorf("AppendQuote made %s of what is not UTF-8", got)
+		t.Errorf("AppendQuote of invalid UTF-8 = %s", got)
 	}
 	var s rawjson.String
 	if err := json.Unmarshal([]byte(`3`), &s); err == nil {
-		t.Error("a number passes for a string")
+		t.Error("a number was decoded as a string")
 	}
 }
 
@@ -83,9 +83,9 @@ func FuzzStrings(f *testing.F) {
 			return
 		}
 		text := rawjson.Unquote([]byte(quoted))
-		back := rawjson.AppendQuote(nil, text)
-		if !rawjson.IsValid(back) || rawjson.Unquote(back) != text {
-			t.Fatalf("%s became %q and then %s", quoted, text, back)
+		requoted := rawjson.AppendQuote(nil, text)
+		if !rawjson.IsValid(requoted) || rawjson.Unquote(requoted) != text {
+			t.Fatalf("%s became %q and then %s", quoted, text, requoted)
 		}
 	})
 }

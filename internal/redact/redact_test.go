@@ -49,7 +49,7 @@ func TestURL(t *testing.T) {
 			t.Errorf("URL(%q) = %q, want %q", c.address, got, c.want)
 		}
 		if got := redact.URL(redact.URL(c.address)); got != c.want {
-			t.Errorf("masked twice: %q, want %q", got, c.want)
+			t.Errorf("masking twice: %q, want %q", got, c.want)
 		}
 	}
 }

@@ -1,14 +1,14 @@
 // Package startup opens resources whose opening can block, such as a named pipe that no process
 // reads, or a file on a network file system that does not respond.
 //
-//	open in a goroutine ─▶ result, or the end of the context
+//	open, in a goroutine ─▶ result, or an error when the context is done
 //
 // # The guarantee
 //
 // Open returns soon after its context is done, even if the system call still blocks. If the
 // resource is opened after that, it is closed again.
 //
-// # Scope
+// # Limits
 //
 // The package cannot interrupt the system call: a goroutine and its thread remain blocked until
 // it returns. Use it only in programs that exit after such an error.

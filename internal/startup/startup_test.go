@@ -16,7 +16,7 @@ func Example() {
 	// Output: 3 <nil>
 }
 
-func TestOpen_ReturnsWhatOpenReturns(t *testing.T) {
+func TestOpen_ReturnsResult(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	v, err := startup.Open(t.Context(), func() (int, error) { return 4, broken }, func(int) { t.Error("discarded") }, "x")
@@ -25,26 +25,26 @@ func TestOpen_ReturnsWhatOpenReturns(t *testing.T) {
 	}
 }
 
-func TestOpen_EndsWithItsContext(t *testing.T) {
+func TestOpen_ReturnsWhenContextIsDone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		hang, discarded := make(chan struct{}), 0
+		unblock, discarded := make(chan struct{}), 0
 		go func() {
 			synctest.Wait()
 			cancel(errors.New("received a signal"))
 		}()
-		_, err := startup.Open(ctx, func() (int, error) { <-hang; return 5, nil }, func(v int) { discarded += v }, "opening the pipe")
+		_, err := startup.Open(ctx, func() (int, error) { <-unblock; return 5, nil }, func(v int) { discarded += v }, "opening the pipe")
 		if err == nil || err.Error() != "opening the pipe: received a signal" {
 			t.Errorf("error %v", err)
 		}
-		close(hang)
+		close(unblock)
 		synctest.Wait()
 		if discarded != 5 {
-			t.Errorf("discarded %d, want what was opened late", discarded)
+			t.Errorf("discarded %d, want the value that was opened after the context was done", discarded)
 		}
 		if _, err := startup.Open(ctx, func() (int, error) { t.Error("opened"); return 0, nil }, func(int) {}, "x"); err == nil {
-			t.Error("no error after the context's end")
+			t.Error("no error although the context was done")
 		}
 	})
 }

@@ -14,7 +14,7 @@ func Example() {
 	// Output: 10
 }
 
-func TestCut(t *testing.T) {
+func TestBeforeAndAfter(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		text          string
@@ -35,7 +35,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-func FuzzCut(f *testing.F) {
+func FuzzBeforeAndAfter(f *testing.F) {
 	f.Add("a€\U0001f600é", 3)
 	f.Fuzz(func(t *testing.T, text string, n int) {
 		before, after := utf8cut.Before(text, n), utf8cut.After(text, n)
@@ -43,7 +43,7 @@ func FuzzCut(f *testing.F) {
 			t.Fatalf("%q at %d: %d, %d", text, n, before, after)
 		}
 		if utf8.ValidString(text) && !(utf8.ValidString(text[:before]) && utf8.ValidString(text[after:])) {
-			t.Fatalf("%q is cut in a character: %d, %d", text, before, after)
+			t.Fatalf("%q is cut within a character: %d, %d", text, before, after)
 		}
 	})
 }
