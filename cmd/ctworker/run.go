@@ -23,8 +23,8 @@ task; standard error goes to the log.
 The value of a setting is taken from the command line, then from its environment variable,
 then from the config file, and is otherwise its default.
 
-The exit code is 0 if the run finished, whatever the outcomes of its tasks; 1 after a fatal
-error; 2 if the command line or a setting is invalid; 3 with --strict if a task did not
+ctworker itself exits with 0 if the run finished, whatever the outcomes of its tasks; 1 after
+a fatal error; 2 if the command line or a setting is invalid; 3 with --strict if a task did not
 complete; 128 plus the number of the signal that stopped the run.
 
 Examples:

@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/internal/redact"
 )
 
-// A Fault is one thing that is wrong with the settings.
+// Error is one error in the settings.
 type Error struct {
 	// Setting is what its user wrote: "--max-runtime",
 	// "RMS_CLOUD_TASKS_MAX_RUNTIME" or "worker.yaml:3: max-runtime".
@@ -35,8 +35,7 @@ func (f Error) String() string {
 	return oneLine(line + ": " + f.Reason)
 }
 
-// Faults is everything that is wrong with the settings. As an error it is
-// never empty.
+// Errors are all errors in the settings. An Errors that is returned as an error is never empty.
 type Errors []Error
 
 // Error returns one line a fault, without a newline at the end.

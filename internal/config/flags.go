@@ -9,26 +9,25 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// A Line is the flags of a command line in the order they were given, which is
-// what decides between --x and --no-x. It holds them as text: what is wrong
-// with one is for Load to say, together with everything else that is wrong.
+// Flags are the flags of a command line in the order given: of --x and --no-x, the last one
+// counts. Their values are text. Load validates them, so that it can report all errors together.
 type Flags []Flag
 
-// Given is one flag as it was given.
+// Flag is one flag of a command line.
 type Flag struct {
 	Name  string // without dashes
 	Value string // "true" for a boolean flag without a value
 }
 
-// Flags returns every flag of "ctworker run", in the order of help, as flags that
-// add to line what they are given. They never fail themselves.
+// FlagsOf returns all flags of "ctworker run", in the order of help. Parsing a flag appends it to
+// line, and never fails.
 func FlagsOf(line *Flags) []cli.Flag { return flagsOf(line, settings()) }
 
 // ProgramFlags returns the flags of a program that is made with an SDK.
 func ProgramFlags(line *Flags, sdk SDK) []cli.Flag { return flagsOf(line, settingsOf(sdk)) }
 
-// QueueFlags returns the flags of a command that is about a job's queues and runs
-// nothing, with those of the settings named beside.
+// QueueFlags returns the flags of a command that manages the queues of a job, and those of the
+// extra settings.
 func QueueFlags(line *Flags, extra ...string) []cli.Flag {
 	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", "log-format", configFile}, extra...)
 	return flagsOf(line, slices.DeleteFunc(settings(), func(s setting) bool { return !slices.Contains(names, s.name) }))
@@ -44,9 +43,9 @@ func flagsOf(line *Flags, all []setting) []cli.Flag {
 	return flags
 }
 
-// option is one name of one setting, as a flag. Each name is an option of its
-// own, as the library refuses two names of one flag on the same line. Only the
-// setting's own name is visible; its line of help speaks for all of them.
+// option is the flag for one name of a setting. Each name has its own option, because the library
+// rejects two names of the same flag in one command line. Only the main name is visible in help,
+// where it is shown with all names of the setting.
 type option struct {
 	setting setting
 	name    string
@@ -101,8 +100,8 @@ func (o *option) GetUsage() string { return o.setting.usage }
 // GetValue implements cli.DocGenerationFlag.
 func (o *option) GetValue() string { return o.setting.def }
 
-// GetDefaultText implements cli.DocGenerationFlag. That a plain switch is off
-// unless given goes without saying.
+// GetDefaultText implements cli.DocGenerationFlag. It is empty for a switch that is off by
+// default and cannot be negated.
 func (o *option) GetDefaultText() string {
 	switch {
 	case o.setting.defHelp != "":
@@ -141,9 +140,8 @@ func (r *recorder) Set(raw string) error {
 	return nil
 }
 
-// String implements flag.Value. The flag package also calls it on a zero
-// recorder.
+// String implements flag.Value. The flag package also calls it on the zero value.
 func (r *recorder) String() string { return r.last }
 
-// IsBoolFlag tells the flag package that no value need follow.
+// IsBoolFlag reports whether the flag may be given without a value.
 func (r *recorder) IsBoolFlag() bool { return r.option.setting.isBool() }

@@ -71,8 +71,8 @@ Usage:
   tool run [flags] -- COMMAND
 
 Flags:
-  --wait, -w SECONDS        wait for SECONDS (default:
-                            10)
+  --wait, -w SECONDS        wait for SECONDS
+                            (default: 10)
   --output FILE             write to FILE
   --color auto|never|N      color when auto|never|N; see
                             the manual

@@ -31,7 +31,7 @@ func (c Command) Short(width int, command string) string {
 	p.examples(c.Examples)
 	switch {
 	case len(c.Commands) > 0:
-		p.paragraph(fmt.Sprintf("%q describes a command, and %q prints more about all of them.", command+" COMMAND", command))
+		p.paragraph(fmt.Sprintf("%q describes a command; %q prints more.", command+" COMMAND", command))
 	case more:
 		p.paragraph(fmt.Sprintf("%q lists all %d flags.", command, len(c.Flags)))
 	default:
@@ -88,10 +88,17 @@ func (f Flag) Synopsis() string {
 }
 
 // Text returns the description of the flag with its default, and with its variable if full.
-func (f Flag) Text(full bool) string {
+func (f Flag) Text(full bool) string { return strings.ReplaceAll(f.text(full), glue, " ") }
+
+// text is like Text, but a short default is not broken by wrap.
+func (f Flag) text(full bool) string {
+	const short = 12
 	text := f.Usage
-	if f.Default != "" {
+	switch {
+	case len(f.Default) > short:
 		text += " (default: " + f.Default + ")"
+	case f.Default != "":
+		text += " (default:" + glue + f.Default + ")"
 	}
 	if full && f.Env != "" {
 		text += " [$" + f.Env + "]"
@@ -164,7 +171,7 @@ func (p *page) flags(title string, flags []Flag, full bool) {
 	}
 	lines := []string{title + ":"}
 	for _, f := range flags {
-		lines = append(lines, p.entry(f.Synopsis(), f.Text(full), usageColumn)...)
+		lines = append(lines, p.entry(f.Synopsis(), f.text(full), usageColumn)...)
 	}
 	p.block(lines)
 }

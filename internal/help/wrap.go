@@ -5,6 +5,9 @@ import (
 	"unicode/utf8"
 )
 
+// glue is a space at which wrap does not break a line.
+const glue = "\x1f"
+
 // wrap breaks text into lines of at most width columns. A longer word has a line of its own.
 func wrap(text string, width int) (lines []string) {
 	line, columns := "", 0
@@ -23,6 +26,9 @@ func wrap(text string, width int) (lines []string) {
 	}
 	if line != "" {
 		lines = append(lines, line)
+	}
+	for i, line := range lines {
+		lines[i] = strings.ReplaceAll(line, glue, " ")
 	}
 	return lines
 }
