@@ -44,7 +44,7 @@ func (s *script) bashValues() {
 		}
 	})
 	s.printf("# Sets kind to what flag $2 of command $1 takes: words, %s for a file, %s for anything else.\n", fileValue, anyValue)
-	s.printf("%s_value() {\n    case \"$1 $2\" in\n", s.function)
+	s.printf("%s_value() {\n    kind=''\n    case \"$1 $2\" in\n", s.function)
 	for _, kind := range slices.Sorted(maps.Keys(flags)) {
 		s.printf("    %s)\n        kind=%s ;;\n", strings.Join(flags[kind], "|"), quoted(kind))
 	}
@@ -99,6 +99,8 @@ FUNCTION() {
             after+=1 # words of the program's arguments
         elif [[ $word == '=' ]]; then
             flag=${COMP_WORDS[i - 1]} # readline splits --flag=value at the sign
+        elif [[ $word == :* ]]; then
+            flag=: # and addresses, such as s3://bucket, whose rest follows
         elif [[ $flag ]]; then
             flag=''
         elif [[ $word == '--' ]]; then
