@@ -21,35 +21,35 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// depth is what is in a queue: messages that wait, and such that a worker holds.
-type depth struct{ Waiting, Held int }
+// depth has the numbers of visible messages and messages in flight of a queue.
+type depth struct{ Visible, InFlight int }
 
-// A cloud is a provider's queues on a server that the test has started. What is a case
-// for one is a case for all of them; see onEach.
+// cloud has the queues of a provider on a server that the test has started. Each test case
+// runs on all providers; see onEach.
 type cloud interface {
-	// env has ctworker find its queues at an address.
+	// env returns the variables with which ctworker uses the server at an address.
 	env(address string) []string
-	// counter counts what is asked for at its address.
+	// counter returns the proxy that counts requests to the server.
 	counter() counter
-	// address is where a bad network leads to.
+	// address is the server's address for a proxy that simulates a bad network.
 	address() string
-	// depth is what is in a queue, which need not be there.
+	// depth returns the depth of a queue, or zero if the queue does not exist.
 	depth(queue string) depth
-	// publish sends messages to a queue, which it creates.
+	// publish creates a queue and sends messages to it.
 	publish(queue string, bodies ...string)
-	// countAttempts creates the queue of tasks so that its workers know how often a task
-	// was handed over, and that it comes again soon after one has died.
+	// countAttempts creates the task queue such that it counts deliveries and soon delivers the
+	// tasks of a killed worker again.
 	countAttempts()
-	// redrive creates the queue of tasks so that what was handed over n times goes to
-	// another queue.
+	// redrive creates the task queue such that a message that was received n times moves to the
+	// dead-letter queue.
 	redrive(dead string, n int)
-	// count is how many messages are in a queue that nobody receives of. It may take them.
+	// count returns the number of messages in a queue without consumers. It may remove them.
 	count(queue string) int
-	// watch returns the address of a proxy that tells who receives what.
+	// watch returns the address of a proxy that reports received tasks.
 	watch(received func(task string, attempt int)) string
 }
 
-// A counter is a server's proxy that counts.
+// counter is a proxy that counts requests by action, and refuses actions on request.
 type counter interface {
 	All() int
 	Of(action string) int
@@ -57,49 +57,49 @@ type counter interface {
 	Refuse(action string, away bool)
 }
 
-// A provider is what tests have to know of one.
+// provider has the properties of a provider that tests depend on.
 type provider struct {
 	name string
-	// send, remove are the requests that tell of events, and that end a task's message.
-	send, remove string
-	// fifo is the ending of queues that deliver exactly once.
-	fifo string
-	// redrives is after how many times at least a message can go to another queue.
-	redrives int
-	// largest is how many bytes a message can have.
-	largest int
-	// gone is in the error for a queue that does not exist, and there in the text about a queue
-	// with five tasks that is to be purged.
-	gone, there string
-	// connections are how many there are at least through a bad network.
-	connections int
-	// scheme begins an address.
+	// sendAction and deleteAction are the requests that write events and ack tasks.
+	sendAction, deleteAction string
+	// fifoSuffix ends the names of exactly-once queues.
+	fifoSuffix string
+	// minRedriveCount is the minimum receive count after which a message can be dead-lettered.
+	minRedriveCount int
+	// maxMessageBytes is the maximum size of a message.
+	maxMessageBytes int
+	// notFoundText is in the error for a missing queue, and purgePrompt in the error of a purge
+	// without --yes of a queue with five tasks.
+	notFoundText, purgePrompt string
+	// minConnections is the minimum number of connections that the test of a bad network needs.
+	minConnections int
+	// scheme prefixes an address.
 	scheme string
-	// binary says that a message need not be text.
-	binary bool
-	start  func(t *testing.T) (c cloud, address string)
+	// allowsBinary is set if a message may contain bytes that are not text.
+	allowsBinary bool
+	start        func(t *testing.T) (c cloud, address string)
 }
 
-var providers = []provider{ //nolint:gochecknoglobals // the table that each case goes by
-	{name: "SQS", send: "SendMessageBatch", remove: "DeleteMessageBatch", fifo: ".fifo", redrives: 2, scheme: "http://", connections: 100, largest: 1 << 20, gone: "does not exist", there: "about 5 tasks waiting", start: startSQS},
-	{name: "PubSub", send: "Publish", remove: "Acknowledge", redrives: 5, connections: 30, largest: 10_000_000, gone: "does not exist", there: "may contain tasks", binary: true, start: startPubSub},
+var providers = []provider{ //nolint:gochecknoglobals // the table of all cases
+	{name: "SQS", sendAction: "SendMessageBatch", deleteAction: "DeleteMessageBatch", fifoSuffix: ".fifo", minRedriveCount: 2, scheme: "http://", minConnections: 100, maxMessageBytes: 1 << 20, notFoundText: "does not exist", purgePrompt: "about 5 tasks waiting", start: startSQS},
+	{name: "PubSub", sendAction: "Publish", deleteAction: "Acknowledge", minRedriveCount: 5, minConnections: 30, maxMessageBytes: 10_000_000, notFoundText: "does not exist", purgePrompt: "may contain tasks", allowsBinary: true, start: startPubSub},
 }
 
-// onEach runs a case on each provider.
+// onEach runs a test case on each provider, in parallel.
 func onEach(t *testing.T, run func(t *testing.T, j *job)) {
 	t.Parallel()
 	for _, p := range providers {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			c, address := p.start(t)
-			j := &job{t: t, dir: t.TempDir(), provider: p, cloud: c, counter: c.counter(), home: address}
-			j.via(address)
+			j := &job{t: t, dir: t.TempDir(), provider: p, cloud: c, counter: c.counter(), counterAddress: address}
+			j.useAddress(address)
 			run(t, j)
 		})
 	}
 }
 
-// sqsCloud is AWS on moto.
+// sqsCloud has SQS queues on a moto server.
 type sqsCloud struct {
 	t      *testing.T
 	server string // moto's own address
@@ -122,8 +122,8 @@ func (c *sqsCloud) env(address string) []string {
 
 func (c *sqsCloud) counter() counter { return c.proxy }
 
-// address is the server itself, which ends each connection after one request, so that of
-// requests as well as of connections a tenth can be reset.
+// address is that of moto itself. It closes each connection after one request, so that resetting
+// a share of the connections resets the same share of the requests.
 func (c *sqsCloud) address() string { return strings.TrimPrefix(c.server, "http://") }
 
 func (c *sqsCloud) depth(queue string) depth {
@@ -150,7 +150,7 @@ func (c *sqsCloud) publish(queue string, bodies ...string) {
 	sqstest.Send(c.t, client, url, bodies...)
 }
 
-func (*sqsCloud) countAttempts() {} // they always are
+func (*sqsCloud) countAttempts() {} // SQS always counts deliveries
 
 func (c *sqsCloud) redrive(dead string, n int) {
 	c.t.Helper()
@@ -158,7 +158,7 @@ func (c *sqsCloud) redrive(dead string, n int) {
 	sqstest.Redrive(c.t, client, "jobs", dead, n)
 }
 
-func (c *sqsCloud) count(queue string) int { return c.depth(queue).Waiting }
+func (c *sqsCloud) count(queue string) int { return c.depth(queue).Visible }
 
 func (c *sqsCloud) watch(received func(task string, attempt int)) string {
 	c.t.Helper()
@@ -169,7 +169,7 @@ func (c *sqsCloud) watch(received func(task string, attempt int)) string {
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
-			r.Out.Host = r.In.Host // the queues' addresses are made of it
+			r.Out.Host = r.In.Host // moto derives queue URLs from it
 		},
 		ModifyResponse: func(r *http.Response) error {
 			if !strings.HasSuffix(r.Request.Header.Get("X-Amz-Target"), ".ReceiveMessage") {
@@ -186,7 +186,7 @@ func (c *sqsCloud) watch(received func(task string, attempt int)) string {
 					}
 				}
 			}
-			if json.Unmarshal(body, &answer) == nil { // else it is an error
+			if json.Unmarshal(body, &answer) == nil { // otherwise it is an error response
 				for _, m := range answer.Messages {
 					received(idOf(m.Body), m.Attributes.Count)
 				}
@@ -206,11 +206,11 @@ func idOf(body string) string {
 	var task struct {
 		ID string `json:"task_id"`
 	}
-	_ = json.Unmarshal([]byte(body), &task) // "" is no task
+	_ = json.Unmarshal([]byte(body), &task) // the id is "" for a malformed message
 	return task.ID
 }
 
-// pubsubCloud is a project of Google's on the emulator.
+// pubsubCloud has the queues of a Google Cloud project on the Pub/Sub emulator.
 type pubsubCloud struct {
 	t       *testing.T
 	project string
@@ -234,17 +234,18 @@ func (c *pubsubCloud) env(address string) []string {
 
 func (c *pubsubCloud) counter() counter { return c.proxy }
 
-// connectionAge is how long a connection through a bad network lasts: a client keeps one
-// for ever, so that one in ten would be reset at the start and none after it.
+// connectionAge is the maximum age of a connection through a bad network. Clients otherwise keep
+// their connection, so that resets would occur only at the start.
 const connectionAge = 2 * time.Second
 
-// address is a proxy before the one that keeps the ledger.
+// address is that of a proxy in front of the counting proxy.
 func (c *pubsubCloud) address() string {
 	return pubsubtest.Before(c.t, c.proxy.Address, pubsubtest.WithConnectionAge(connectionAge)).Address
 }
 
 func (c *pubsubCloud) depth(queue string) depth {
-	return depth(c.proxy.Depth(c.client.Subscription(queue)))
+	d := c.proxy.Depth(c.client.Subscription(queue))
+	return depth{Visible: d.Waiting, InFlight: d.Held}
 }
 
 func (c *pubsubCloud) publish(queue string, bodies ...string) {
@@ -259,12 +260,12 @@ func (c *pubsubCloud) redrive(dead string, n int) {
 	c.t.Helper()
 	c.client.Create(dead, nil)
 	c.client.Create("jobs", func(s *pubsubpb.Subscription) {
-		s.AckDeadlineSeconds = 10 // for as long is hidden what a worker that dies has not extended
+		s.AckDeadlineSeconds = 10 // the time after which the tasks of a killed worker are delivered again
 		s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: c.client.Topic(dead), MaxDeliveryAttempts: int32(n)}
 	})
 }
 
-// count pulls: what goes to a dead-letter topic does not pass the proxy.
+// count pulls the messages, because the proxy does not see messages sent to a dead-letter topic.
 func (c *pubsubCloud) count(queue string) int {
 	c.t.Helper()
 	n := 0

@@ -15,8 +15,8 @@ import (
 // oneTask is a fake SQS that delivers one task, once.
 type oneTask struct {
 	*sqstest.Fake
-	mu    sync.Mutex
-	given bool
+	mu        sync.Mutex
+	delivered bool
 }
 
 func newOneTask(t *testing.T) *oneTask {
@@ -30,8 +30,8 @@ func newOneTask(t *testing.T) *oneTask {
 			sqstest.Answer(w, map[string]any{"Attributes": map[string]string{"MaximumMessageSize": "262144"}})
 		case "ReceiveMessage":
 			q.mu.Lock()
-			first := !q.given
-			q.given = true
+			first := !q.delivered
+			q.delivered = true
 			q.mu.Unlock()
 			if first {
 				sqstest.Answer(w, map[string]any{"Messages": []map[string]any{{"MessageId": "m", "ReceiptHandle": "h", "Body": `{"task_id": "t", "data": 1}`, "Attributes": map[string]string{"ApproximateReceiveCount": "1"}}}})
@@ -103,7 +103,7 @@ func (in *invocation) wantFatal(text string) {
 }
 
 // A worker that may not renew leases fails with the reason when a lease expires.
-func TestRefusedRenewalsFailTheRun(t *testing.T) {
+func TestLease_DeniedExtensionFailsTheRun(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
 	q.SetFault(func(w http.ResponseWriter, action string, _ map[string]any) bool {
@@ -167,7 +167,7 @@ func TestEvents_FullDisk(t *testing.T) {
 }
 
 // A second signal ends a run whose results cannot be written, without waiting for them.
-func TestSecondSignalWhileTheEventQueueHangs(t *testing.T) {
+func TestSignal_SecondWhileEventQueueHangs(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
 	over := make(chan struct{})
@@ -188,7 +188,7 @@ func TestSecondSignalWhileTheEventQueueHangs(t *testing.T) {
 }
 
 // A worker sends a keep_alive event at its start and at its end.
-func TestKeepAliveAtTheStartAndTheEnd(t *testing.T) {
+func TestKeepAlive_AtStartAndEnd(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
 	var mu sync.Mutex

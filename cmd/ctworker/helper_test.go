@@ -21,7 +21,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// asCommand makes the test binary be ctworker.
+// asCommand is the variable that makes the test binary run as ctworker.
 const asCommand = "TEST_BE_CTWORKER"
 
 func TestMain(m *testing.M) {
@@ -29,8 +29,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	// What nohup has the tests ignore, the programs under test are not to inherit: a
-	// signal that is handled here has its default effect there.
+	// Under nohup the tests ignore signals, and the programs under test would inherit that. A
+	// signal that is handled here has its default effect in a child.
 	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
 		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// invocation is one ctworker under test, in a directory of its own.
+// invocation is a ctworker process under test, with its own directory.
 type invocation struct {
 	t      *testing.T
 	dir    string
@@ -47,15 +47,15 @@ type invocation struct {
 	stdout bytes.Buffer
 	stderr lockedBuffer
 
-	ended chan struct{} // closed when the process has been waited for
-	err   error         // of waiting, valid once ended
+	exited  chan struct{} // closed once the process has exited and waitErr is set
+	waitErr error         // error of Wait
 }
 
 // lockedBuffer is a buffer that can be read while a process writes to it.
 type lockedBuffer struct {
 	mu    sync.Mutex
 	b     bytes.Buffer
-	grown chan struct{} // closed by the next Write; nil unless it is awaited
+	grown chan struct{} // closed by the next Write; nil if no caller of growth waits
 }
 
 func (l *lockedBuffer) Write(p []byte) (int, error) {
@@ -68,7 +68,7 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
-// growth returns the text so far, and a channel that is closed when there is more.
+// growth returns the current text, and a channel that is closed when text is added.
 func (l *lockedBuffer) growth() (text string, grown <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,7 +95,7 @@ func prepare(t *testing.T, dir string, args ...string) *invocation {
 	in.cmd.Dir = dir
 	in.cmd.Stdout, in.cmd.Stderr = &in.stdout, &in.stderr
 	in.cmd.Env = append(withoutSettings(os.Environ()), asCommand+"=1", "GORACE=atexit_sleep_ms=0", "TMPDIR="+t.TempDir())
-	// What outlives the command must not keep Wait from returning.
+	// Wait must return even if a process that survives the command holds a pipe open.
 	in.cmd.WaitDelay = 10 * time.Second
 	return in
 }
@@ -116,10 +116,10 @@ func (in *invocation) start() *invocation {
 		in.t.Fatal(err)
 	}
 	in.t.Cleanup(func() { _ = in.cmd.Process.Kill() })
-	in.ended = make(chan struct{})
+	in.exited = make(chan struct{})
 	go func() {
-		defer close(in.ended)
-		in.err = in.cmd.Wait()
+		defer close(in.exited)
+		in.waitErr = in.cmd.Wait()
 	}()
 	return in
 }
@@ -131,17 +131,17 @@ func (in *invocation) signal(sig os.Signal) {
 	}
 }
 
-// wait returns the exit code, -1 after a signal.
+// wait waits until the process has exited, and returns the exit code; -1 if a signal killed it.
 func (in *invocation) wait() int {
 	in.t.Helper()
-	<-in.ended
-	if exit := (*exec.ExitError)(nil); in.err != nil && !errors.As(in.err, &exit) {
-		in.t.Fatalf("%v\n%s", in.err, in.stderr.String())
+	<-in.exited
+	if exit := (*exec.ExitError)(nil); in.waitErr != nil && !errors.As(in.waitErr, &exit) {
+		in.t.Fatalf("%v\n%s", in.waitErr, in.stderr.String())
 	}
 	return in.cmd.ProcessState.ExitCode()
 }
 
-// want fails the test unless ctworker ends with code.
+// want waits until the process has exited, and fails the test unless the exit code is code.
 func (in *invocation) want(code int) {
 	in.t.Helper()
 	if got := in.wait(); got != code {
@@ -149,18 +149,18 @@ func (in *invocation) want(code int) {
 	}
 }
 
-// wantError fails the test unless standard error holds every text.
+// wantError fails the test unless standard error contains every text.
 func (in *invocation) wantError(texts ...string) {
 	in.t.Helper()
 	for _, text := range texts {
 		if !strings.Contains(in.stderr.String(), text) {
-			in.t.Errorf("standard error lacks %q:\n%s", text, in.stderr.String())
+			in.t.Errorf("standard error does not contain %q:\n%s", text, in.stderr.String())
 		}
 	}
 }
 
-// run runs ctworker with args in a new directory that has a task file,
-// tasks.json, of n tasks named t0, t1, …, and wants it to end with code.
+// run runs ctworker with args in a new directory with a task file, tasks.json, of n tasks t0,
+// t1, …, and fails the test unless the exit code is code.
 func run(t *testing.T, n, code int, args ...string) *invocation {
 	t.Helper()
 	in := prepare(t, withTasks(t, n), args...).start()
@@ -186,7 +186,7 @@ func write(t *testing.T, dir, name, content string) {
 	}
 }
 
-// event is one line of the event log.
+// event is a line of the event log.
 type event struct {
 	Type      string          `json:"event_type"`
 	TaskID    string          `json:"task_id"`
@@ -200,7 +200,7 @@ type event struct {
 	Elapsed   float64         `json:"elapsed_time"`
 }
 
-// events returns what is in the event log, which must be whole.
+// events returns the events of the event log, and fails the test if a line is not valid.
 func (in *invocation) events() []event {
 	in.t.Helper()
 	f, err := os.Open(filepath.Join(in.dir, "events.log"))
@@ -224,7 +224,7 @@ func (in *invocation) events() []event {
 	return all
 }
 
-// byTask returns the one event of each task.
+// byTask returns the event of each task, and fails the test if a task has two.
 func (in *invocation) byTask() map[string]event {
 	in.t.Helper()
 	all := map[string]event{}
@@ -240,8 +240,8 @@ func (in *invocation) byTask() map[string]event {
 	return all
 }
 
-// fifo makes a named pipe in dir through which tasks report to the test, and
-// returns its lines. The test holds a writing end, so that it never ends.
+// fifo creates a named pipe in dir on which tasks report to the test, and returns its lines. The
+// test holds a write end, so that the reader never reaches end of file.
 func fifo(t *testing.T, dir string) (path string, lines *bufio.Reader) {
 	t.Helper()
 	path = filepath.Join(dir, "fifo")
@@ -256,7 +256,7 @@ func fifo(t *testing.T, dir string) (path string, lines *bufio.Reader) {
 	return path, bufio.NewReader(f)
 }
 
-// pids reads n process ids from the fifo.
+// pids reads n process ids, one per line.
 func pids(t *testing.T, lines *bufio.Reader, n int) []int {
 	t.Helper()
 	var all []int

@@ -11,7 +11,8 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// metadataServer answers as the metadata service of EC2 and of Compute Engine.
+// metadataServer simulates the metadata services of EC2 and Compute Engine. more has further
+// responses by path; an empty response is "not found".
 func metadataServer(t *testing.T, more map[string]func() string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,7 +39,7 @@ func metadataServer(t *testing.T, more map[string]func() string) string {
 	return s.URL
 }
 
-// A task and the keep_alive events know the instance and its zone.
+// Tasks and keep_alive events have the names of the instance and its zone.
 func TestInstance(t *testing.T) { onEach(t, instanceCase) }
 
 func instanceCase(t *testing.T, j *job) {
@@ -54,20 +55,20 @@ func instanceCase(t *testing.T, j *job) {
 	}
 	want := map[string]string{"SQS": `"instance_id":"i-0123","zone":"us-east-1a"`, "PubSub": `"instance_id":"worker-7","zone":"europe-west1-b"`}[j.name]
 	kind := map[string]string{"SQS": `"instance_type":"m5.large"`, "PubSub": `"instance_type":"n2-standard-4"`}[j.name]
-	// The hello of a worker process has the worker's data.
+	// The hello message of a worker process contains the worker data.
 	script := strings.Replace(shellWorker, "echo '{", `case $hello in *'`+kind+`'*'`+want+`'*) seen=true ;; *) seen=false ;; esac; echo '{`, 1)
-	// run reports whether the task knew the instance.
+	// run reports whether the task received the name of the instance.
 	run := func() (known bool) {
 		j.load(1)
 		j.do(app.ExitOK, "run", "--isolation", "reuse", "--idle-timeout", "1.5", "--keepalive-interval", "0.3", "--", "sh", "-c", script, "sh", "result=$seen")
-		lives := 0
+		count := 0
 		for _, e := range j.readAllEvents() {
 			b, err := json.Marshal(e)
 			switch {
 			case err != nil:
 				t.Error(err)
 			case e["event_type"] == "keep_alive":
-				lives++
+				count++
 				for part := range strings.SplitSeq(want, ",") {
 					if !strings.Contains(string(b), part) {
 						t.Errorf("%s is not in %s", part, b)
@@ -77,17 +78,17 @@ func instanceCase(t *testing.T, j *job) {
 				known = e["result"] == true
 			}
 		}
-		if lives == 0 {
-			t.Error("no keep_alive")
+		if count == 0 {
+			t.Error("no keep_alive event")
 		}
 		return known
 	}
-	// A start does not wait long for the metadata service, so on a busy machine a task may not
-	// know the instance.
-	const most = 10
+	// A worker waits only briefly for the metadata service at its start, so on a busy machine a task
+	// may not receive the name.
+	const maxRuns = 10
 	for n := 1; !run(); n++ {
-		if n == most {
-			t.Fatalf("no task knew the instance in %d runs", most)
+		if n == maxRuns {
+			t.Fatalf("no task received the name of the instance in %d runs", maxRuns)
 		}
 	}
 }

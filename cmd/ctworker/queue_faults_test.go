@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// worker is a "ctworker run" that a goroutine of its own waits for.
+// worker is a "ctworker run" of a job, with a name.
 type worker struct {
 	*invocation
 	name string
 }
 
-// work starts a worker whose tasks find its name in WORKER.
+// work starts a worker. Its tasks find its name in the variable WORKER.
 func (j *job) work(name string, args ...string) *worker {
 	j.t.Helper()
 	w := &worker{invocation: j.prepare(append([]string{"run"}, args...)...), name: name}
@@ -26,20 +26,20 @@ func (j *job) work(name string, args ...string) *worker {
 	return w
 }
 
-// hanging is how long anything here may take that is not to hang.
-const hanging = 3 * time.Minute
+// testTimeout is the time after which a process or a condition counts as hanging.
+const testTimeout = 3 * time.Minute
 
-// ends fails the test unless the worker ends with code. One that hangs tells where.
-func (w *worker) ends(code int) {
+// wantExit fails the test unless the worker exits with code. A worker that hangs prints its stacks.
+func (w *worker) wantExit(code int) {
 	w.t.Helper()
 	if got := w.exitCode(); got != code {
 		w.t.Errorf("worker %s: exit code %d, want %d; stderr:\n%s", w.name, got, code, w.stderr.String())
 	}
 }
 
-// endsAfterSignal fails the test unless the worker, which has received SIGTERM, ends with 0.
-// One that was still starting ends with 143, as it cannot know that the queue is empty.
-func (w *worker) endsAfterSignal() {
+// wantExitAfterSignal fails the test unless the worker, which has received SIGTERM, exits with 0. A
+// worker that was still starting exits with 143, as it cannot know that the queue is empty.
+func (w *worker) wantExitAfterSignal() {
 	w.t.Helper()
 	got := w.exitCode()
 	starting := got == 143 && strings.Contains(w.stderr.String(), "stopping before the first task")
@@ -48,43 +48,43 @@ func (w *worker) endsAfterSignal() {
 	}
 }
 
-// exitCode waits for the worker's end.
+// exitCode waits until the worker has exited, and returns the exit code.
 func (w *worker) exitCode() int {
 	w.t.Helper()
 	select {
-	case <-w.ended:
-	case <-time.After(hanging):
+	case <-w.exited:
+	case <-time.After(testTimeout):
 		w.signal(syscall.SIGQUIT)
-		<-w.ended
+		<-w.exited
 	}
 	return w.cmd.ProcessState.ExitCode()
 }
 
-// beginning is what a task reports as it begins.
-type beginning struct {
+// taskStart is what a task reports when it starts.
+type taskStart struct {
 	worker, task string
 	attempt      int
 	at           time.Time
 }
 
-// journal has the beginnings of all tasks, by the test's own clock.
-type journal struct {
-	t     *testing.T
-	pipe  string
-	more  chan struct{} // holds a token when there is something new
-	ended chan struct{}
+// startRecorder records the starts of all tasks of a job, with the time by the test's clock.
+type startRecorder struct {
+	t      *testing.T
+	pipe   string
+	added  chan struct{} // holds a token if starts were added
+	closed chan struct{}
 
 	mu             sync.Mutex
-	all            []beginning
+	starts         []taskStart
 	tasks, workers map[string]bool
 }
 
-// newJournal starts a journal of what is run of the job.
-func (j *job) newJournal() *journal {
+// recordStarts starts a recorder for the tasks of the job.
+func (j *job) recordStarts() *startRecorder {
 	j.t.Helper()
 	pipe, lines := fifo(j.t, j.dir)
-	b := &journal{
-		t: j.t, pipe: pipe, more: make(chan struct{}, 1), ended: make(chan struct{}),
+	b := &startRecorder{
+		t: j.t, pipe: pipe, added: make(chan struct{}, 1), closed: make(chan struct{}),
 		tasks: map[string]bool{}, workers: map[string]bool{},
 	}
 	go b.read(lines)
@@ -92,85 +92,85 @@ func (j *job) newJournal() *journal {
 	return b
 }
 
-// command is a task that reports to the journal and does what the script says.
-func (b *journal) command(script string) []string {
+// command returns a command that reports its start to the recorder and runs a script.
+func (b *startRecorder) command(script string) []string {
 	return []string{"--", "sh", "-c", `echo "$WORKER $CTWORKER_TASK_ID $CTWORKER_ATTEMPT" > '` + b.pipe + `'; ` + script}
 }
 
-const endOfJournal = "end\n"
+const endOfRecording = "end\n"
 
-func (b *journal) read(lines *bufio.Reader) {
-	defer close(b.ended)
+func (b *startRecorder) read(lines *bufio.Reader) {
+	defer close(b.closed)
 	for {
 		line, err := lines.ReadString('\n')
-		if err != nil || line == endOfJournal {
+		if err != nil || line == endOfRecording {
 			return
 		}
-		at := beginning{at: time.Now()}
+		at := taskStart{at: time.Now()}
 		if _, err := fmt.Sscan(line, &at.worker, &at.task, &at.attempt); err != nil {
-			continue // what is lost so, the test misses
+			continue // the test fails later, because this start is missing
 		}
 		b.mu.Lock()
-		b.all = append(b.all, at)
+		b.starts = append(b.starts, at)
 		b.tasks[at.task], b.workers[at.worker] = true, true
 		b.mu.Unlock()
 		select {
-		case b.more <- struct{}{}:
+		case b.added <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// begun is how many tasks have begun, and of how many workers.
-func (b *journal) begun() (tasks, workers int) {
+// counts returns how many tasks have started, and on how many workers.
+func (b *startRecorder) counts() (tasks, workers int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.tasks), len(b.workers)
 }
 
-// await waits until as many tasks have begun, of as many workers.
-func (b *journal) await(tasks, workers int) {
+// await waits until at least so many tasks have started, on at least so many workers.
+func (b *startRecorder) await(tasks, workers int) {
 	b.t.Helper()
-	limit := time.After(hanging)
+	limit := time.After(testTimeout)
 	for {
-		t, w := b.begun()
+		t, w := b.counts()
 		if t >= tasks && w >= workers {
 			return
 		}
 		select {
-		case <-b.more:
+		case <-b.added:
 		case <-limit:
-			b.t.Fatalf("%d tasks have begun, of %d workers, after %v, and not %d of %d", t, w, hanging, tasks, workers)
+			b.t.Fatalf("%d tasks have started on %d workers after %v, want %d on %d", t, w, testTimeout, tasks, workers)
 		}
 	}
 }
 
-// close ends the reading; again it does nothing. No worker is left then.
-func (b *journal) close() {
+// close stops the recorder. Call it after all workers have exited; a second call has no effect.
+func (b *startRecorder) close() {
 	select {
-	case <-b.ended:
+	case <-b.closed:
 		return
 	default:
 	}
 	if f, err := os.OpenFile(b.pipe, os.O_WRONLY, 0); err == nil {
-		_, _ = f.WriteString(endOfJournal)
+		_, _ = f.WriteString(endOfRecording)
 		_ = f.Close()
-		<-b.ended
+		<-b.closed
 	}
 }
 
-// byTask is what the journal has of each task, once no worker is left.
-func (b *journal) byTask() map[string][]beginning {
+// byTask returns the starts of each task. Call it after all workers have exited.
+func (b *startRecorder) byTask() map[string][]taskStart {
 	b.close()
-	all := map[string][]beginning{}
-	for _, at := range b.all {
+	all := map[string][]taskStart{}
+	for _, at := range b.starts {
 		all[at.task] = append(all[at.task], at)
 	}
 	return all
 }
 
-// repeats are the tasks that began more than once.
-func repeats(byTask map[string][]beginning) int {
+// countRepeated returns the number of tasks that started more than once.
+func countRepeated(byTask map[string][]taskStart) int {
 	n := 0
 	for _, all := range byTask {
 		if len(all) > 1 {
@@ -180,9 +180,9 @@ func repeats(byTask map[string][]beginning) int {
 	return n
 }
 
-// wantAll fails the test unless each of n tasks has an event in the queue, and returns
-// how many events there are.
-func (j *job) wantAll(n int) int {
+// wantEventOfEach fails the test unless each of n tasks has an event in the queue, and returns the
+// number of events.
+func (j *job) wantEventOfEach(n int) int {
 	j.t.Helper()
 	events := j.readEvents()
 	ids := idsOf(events)
@@ -194,19 +194,19 @@ func (j *job) wantAll(n int) int {
 	return len(events)
 }
 
-// stop ends workers that have nothing to do any more.
-func stop(workers []*worker) {
+// stopWorkers sends SIGTERM to idle workers, and waits until they have exited.
+func stopWorkers(workers []*worker) {
 	for _, w := range workers {
 		w.signal(syscall.SIGTERM)
 	}
 	for _, w := range workers {
-		w.endsAfterSignal()
+		w.wantExitAfterSignal()
 	}
 }
 
-func isEmpty(d depth) bool { return d.Waiting+d.Held == 0 }
+func isEmpty(d depth) bool { return d.Visible+d.InFlight == 0 }
 
-// await asks for a queue's state until it is as wanted.
+// await polls a queue's depth until a condition is true.
 func (j *job) await(queue string, within time.Duration, wanted func(depth) bool) {
 	j.t.Helper()
 	for end := time.Now().Add(within); ; <-time.After(10 * time.Millisecond) {
@@ -215,55 +215,57 @@ func (j *job) await(queue string, within time.Duration, wanted func(depth) bool)
 		case wanted(d):
 			return
 		case time.Now().After(end):
-			j.t.Fatalf("%s is not as wanted after %v: %+v", queue, within, d)
+			j.t.Fatalf("queue %s: unexpected depth after %v: %+v", queue, within, d)
 		}
 	}
 }
 
-// A task of ten leases is delivered once, and its message is gone as soon as it has
-// been told of: no long poll that is under way holds the deletion back.
-func TestQueueTenLeases(t *testing.T) { onEach(t, tenLeasesCase) }
+// A task that runs for ten leases is delivered once. Its message is deleted as soon as its event
+// is written: open long polls do not delay the deletion.
+func TestQueue_TaskOfTenLeases(t *testing.T) { onEach(t, tenLeasesCase) }
 
 func tenLeasesCase(t *testing.T, j *job) {
 	const short = 20
 	j.load(short + 1)
-	b := j.newJournal()
+	b := j.recordStarts()
 	args := append([]string{"-j", "4", "--lease", "2"}, b.command(`[ "$CTWORKER_TASK_ID" != t0 ] || exec sleep 21`)...)
 	began := time.Now()
 	workers := []*worker{j.work("a", args...), j.work("b", args...)}
 	b.await(short+1, 1)
 
-	var told time.Time
+	var reported time.Time
 	j.await("jobs-events", time.Minute, func(d depth) bool {
-		told = time.Now()
-		return d.Waiting == short+1
+		reported = time.Now()
+		return d.Visible == short+1
 	})
-	took := told.Sub(began)
+	took := reported.Sub(began)
 	j.await("jobs", 3*time.Second, isEmpty)
-	t.Logf("the long task was told of after %.1f s, and its message gone %.3f s later", took.Seconds(), time.Since(told).Seconds())
+	t.Logf("the event of the long task was written after %.1f s, and its message deleted %.3f s later", took.Seconds(), time.Since(reported).Seconds())
 	if took < 20*time.Second {
-		t.Errorf("it was told of after %v", took)
+		t.Errorf("the event of the long task was written after %v", took)
 	}
-	stop(workers)
+	stopWorkers(workers)
 	t.Logf("requests:\n%s", j.counter.Table(short+1))
 	for id, all := range b.byTask() {
 		if len(all) != 1 || all[0].attempt != 1 {
 			t.Errorf("%s: %+v", id, all)
 		}
 	}
-	if n := j.wantAll(short + 1); n != short+1 {
+	if n := j.wantEventOfEach(short + 1); n != short+1 {
 		t.Errorf("%d events", n)
 	}
 }
 
-// What has been fetched ahead, as the tasks were short, is there for others within a
-// second of a SIGTERM.
-func TestQueueShutdownManyWaiting(t *testing.T) { onEach(t, shutdownManyWaitingCase) }
+// Tasks that were prefetched because tasks were short are available to other workers within a
+// second after SIGTERM.
+func TestQueue_ShutdownReleasesPrefetchedTasks(t *testing.T) {
+	onEach(t, shutdownReleasesPrefetchedCase)
+}
 
-func shutdownManyWaitingCase(t *testing.T, j *job) {
+func shutdownReleasesPrefetchedCase(t *testing.T, j *job) {
 	const short, waiting = 200, 9
 	j.load(short)
-	b := j.newJournal()
+	b := j.recordStarts()
 	w := j.work("w", append([]string{"-j", "1"}, b.command(`case $CTWORKER_TASK_ID in long*) while ! [ -e go ]; do sleep 0.05; done; esac`)...)...)
 	b.await(short, 1)
 	var long strings.Builder
@@ -272,17 +274,17 @@ func shutdownManyWaitingCase(t *testing.T, j *job) {
 	}
 	write(t, j.dir, "long.jsonl", long.String())
 	j.do(0, "load", "--task-file", "long.jsonl")
-	// Before what waits is given back by itself.
-	j.await("jobs", 4*time.Second, func(d depth) bool { return d.Held == 1+waiting && d.Waiting == 0 })
-	b.await(short+1, 1) // or all ten would rightly be there for others
+	// The time is shorter than that after which waiting tasks are released anyway.
+	j.await("jobs", 4*time.Second, func(d depth) bool { return d.InFlight == 1+waiting && d.Visible == 0 })
+	b.await(short+1, 1) // otherwise all ten tasks would be released
 	w.signal(syscall.SIGTERM)
 	began := time.Now()
-	j.await("jobs", 5*time.Second, func(d depth) bool { return d.Held == 1 && d.Waiting == waiting })
-	t.Logf("%d waiting tasks were there for others %.3f s after SIGTERM", waiting, time.Since(began).Seconds())
+	j.await("jobs", 5*time.Second, func(d depth) bool { return d.InFlight == 1 && d.Visible == waiting })
+	t.Logf("%d waiting tasks were released %.3f s after SIGTERM", waiting, time.Since(began).Seconds())
 	write(t, j.dir, "go", "")
-	w.ends(0)
+	w.wantExit(0)
 	j.wantTasks(waiting, 0)
-	if d := j.depth("jobs-events"); d.Waiting != short+1 {
-		t.Errorf("of the events: %+v", d)
+	if d := j.depth("jobs-events"); d.Visible != short+1 {
+		t.Errorf("depth of the event queue: %+v", d)
 	}
 }

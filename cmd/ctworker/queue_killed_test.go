@@ -9,38 +9,38 @@ import (
 	"time"
 )
 
-// holders has which worker received which attempt of which task.
-type holders struct {
-	mu sync.Mutex
-	of map[held]string
+// receivers records which worker received which attempt of which task.
+type receivers struct {
+	mu       sync.Mutex
+	workerOf map[attemptKey]string
 }
 
-type held struct {
+type attemptKey struct {
 	task    string
 	attempt int
 }
 
-// before returns the address of a proxy that sees what the worker receives.
-func (h *holders) before(j *job, worker string) string {
+// newProxy returns the address of a proxy that records what the worker receives.
+func (h *receivers) newProxy(j *job, worker string) string {
 	return j.watch(func(task string, attempt int) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.of[held{task, attempt}] = worker
+		h.workerOf[attemptKey{task, attempt}] = worker
 	})
 }
 
-// again has how long what was held by a worker that died took to begin again, by
-// whether it ran there or was on its way to.
-type again struct {
-	ran, waited durations
-	// lapses are the tasks that began again while the worker that held them lived.
-	lapses int
-	// unknown are those of which nobody knows who had them: an answer died with a worker.
+// restarts has the times from the death of a worker until its tasks started again elsewhere.
+// running are those of tasks that ran on the worker, waiting those of tasks that waited there.
+type restarts struct {
+	running, waiting durations
+	// leaseExpired is the number of tasks that started again although their worker was alive.
+	leaseExpired int
+	// unknown is the number of tasks whose worker is unknown: its response was lost.
 	unknown int
 }
 
-// begunAgain looks at what came of each death. No worker is left.
-func (h *holders) begunAgain(byTask map[string][]beginning, deaths map[string]time.Time) (a again) {
+// restartsAfter computes the restarts. All workers must have exited.
+func (h *receivers) restartsAfter(byTask map[string][]taskStart, deaths map[string]time.Time) (a restarts) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for task, all := range byTask {
@@ -48,24 +48,24 @@ func (h *holders) begunAgain(byTask map[string][]beginning, deaths map[string]ti
 			if at.attempt == 1 {
 				continue
 			}
-			holder, known := h.of[held{task, at.attempt - 1}]
+			holder, known := h.workerOf[attemptKey{task, at.attempt - 1}]
 			death, died := deaths[holder]
 			switch {
 			case !known:
 				a.unknown++
 			case !died || death.After(at.at):
-				a.lapses++
+				a.leaseExpired++
 			case i > 0 && all[i-1].worker == holder:
-				a.ran.add(at.at.Sub(death))
+				a.running.add(at.at.Sub(death))
 			default:
-				a.waited.add(at.at.Sub(death))
+				a.waiting.add(at.at.Sub(death))
 			}
 		}
 	}
 	return a
 }
 
-// durations are some, to tell of.
+// durations is a list of durations with a summary.
 type durations []time.Duration
 
 func (d *durations) add(one time.Duration) { *d = append(*d, one) }
@@ -81,18 +81,18 @@ func (d durations) String() string {
 	return fmt.Sprintf("%d tasks, %.2f s at most", len(d), d.max().Seconds())
 }
 
-// Workers that are killed lose no task: what they held runs again within a lease.
-func TestQueueKilledWorkers(t *testing.T) { onEach(t, killedWorkersCase) }
+// Killed workers lose no task: their tasks run again after at most a lease.
+func TestQueue_KilledWorkers(t *testing.T) { onEach(t, killedWorkersCase) }
 
 func killedWorkersCase(t *testing.T, j *job) {
 	const lease = 4 * time.Second
-	tasks, nap, every := size(300, 3000), "0.2", time.Second
-	if full() {
+	tasks, nap, every := taskCount(300, 3000), "0.2", time.Second
+	if isFullSize() {
 		nap, every = "0.15", 5*time.Second
 	}
 	j.countAttempts()
 	j.load(tasks)
-	b, h := j.newJournal(), &holders{of: map[held]string{}}
+	b, h := j.recordStarts(), &receivers{workerOf: map[attemptKey]string{}}
 	args := append([]string{"-j", "4", "--lease", "4"}, b.command("exec sleep "+nap)...)
 	began := time.Now()
 	var workers []*worker
@@ -100,8 +100,8 @@ func killedWorkersCase(t *testing.T, j *job) {
 	begin := func() *worker {
 		started++
 		name := fmt.Sprintf("w%d", started)
-		j.via(h.before(j, name))
-		defer j.via(j.home)
+		j.useAddress(h.newProxy(j, name))
+		defer j.useAddress(j.counterAddress)
 		return j.work(name, args...)
 	}
 	for range 4 {
@@ -110,38 +110,38 @@ func killedWorkersCase(t *testing.T, j *job) {
 	deaths := map[string]time.Time{}
 	kill := time.NewTicker(every)
 	defer kill.Stop()
-	limit := time.After(hanging)
-	for n := 0; n < tasks; n, _ = b.begun() {
+	limit := time.After(testTimeout)
+	for n := 0; n < tasks; n, _ = b.counts() {
 		select {
-		case <-b.more:
+		case <-b.added:
 		case <-kill.C:
 			i := rand.IntN(len(workers))
 			w := workers[i]
 			deaths[w.name] = time.Now()
 			w.signal(syscall.SIGKILL)
-			<-w.ended
+			<-w.exited
 			if code := w.cmd.ProcessState.ExitCode(); code != -1 {
 				t.Errorf("worker %s had ended with code %d; stderr:\n%s", w.name, code, w.stderr.String())
 			}
 			workers[i] = begin()
 		case <-limit:
-			t.Fatalf("%d tasks have begun after %v; of the queue: %+v", n, hanging, j.depth("jobs"))
+			t.Fatalf("%d tasks have begun after %v; of the queue: %+v", n, testTimeout, j.depth("jobs"))
 		}
 	}
 	took := time.Since(began)
-	j.await("jobs", hanging, isEmpty)
-	stop(workers)
-	n := j.wantAll(tasks)
+	j.await("jobs", testTimeout, isEmpty)
+	stopWorkers(workers)
+	n := j.wantEventOfEach(tasks)
 
 	byTask := b.byTask()
-	a := h.begunAgain(byTask, deaths)
+	a := h.restartsAfter(byTask, deaths)
 	t.Logf("%d tasks, all begun after %.1f s; %d workers killed", tasks, took.Seconds(), len(deaths))
-	t.Logf("%d tasks began more than once; %d events; leases that ended while the worker lived: %d", repeats(byTask), n, a.lapses)
-	t.Logf("from the death of a worker until what ran there began again: %s; what waited there: %s; unknown: %d", a.ran, a.waited, a.unknown)
-	if len(deaths) < 2 || len(a.ran) == 0 {
-		t.Errorf("%d workers were killed, and %d tasks that ran there began again", len(deaths), len(a.ran))
+	t.Logf("%d tasks began more than once; %d events; leases that ended while the worker lived: %d", countRepeated(byTask), n, a.leaseExpired)
+	t.Logf("from the death of a worker until what ran there began again: %s; what waited there: %s; unknown: %d", a.running, a.waiting, a.unknown)
+	if len(deaths) < 2 || len(a.running) == 0 {
+		t.Errorf("%d workers were killed, and %d tasks that ran there began again", len(deaths), len(a.running))
 	}
-	if most := max(a.ran.max(), a.waited.max()); most > lease+10*time.Second {
+	if most := max(a.running.max(), a.waiting.max()); most > lease+10*time.Second {
 		t.Errorf("a lease of %v, and a task of a dead worker began again after %v", lease, most)
 	}
 }

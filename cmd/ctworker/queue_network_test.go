@@ -16,18 +16,18 @@ import (
 	"time"
 )
 
-// toxiproxy is a network that is bad on purpose: a process of its own, of the version
-// in tools/go.mod, so that the library's users do not inherit its dependencies.
+// toxiproxy is a proxy that simulates a bad network. It is a separate process, of the version in
+// tools/go.mod, so that users of the library do not inherit its dependencies.
 type toxiproxy struct {
 	t       *testing.T
 	api     string
-	address string // leads to the server, through it
+	address string // the proxy's address for clients
 	log     lockedBuffer
 }
 
 const toxiproxyCommand = "github.com/Shopify/toxiproxy/v2/cmd/server"
 
-// newToxiproxy starts one before the server at target.
+// newToxiproxy starts a proxy for the server at target.
 func newToxiproxy(t *testing.T, target string) *toxiproxy {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "toxiproxy")
@@ -51,12 +51,12 @@ func newToxiproxy(t *testing.T, target string) *toxiproxy {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	p.await("/version", nil)
+	p.retry("/version", nil)
 	p.create(target)
 	return p
 }
 
-// freeAddress is one that nobody listens at now.
+// freeAddress returns an address that is not in use.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -70,18 +70,18 @@ func freeAddress(t *testing.T) string {
 func (p *toxiproxy) create(target string) {
 	p.t.Helper()
 	listen := freeAddress(p.t)
-	p.await("/proxies", map[string]any{
+	p.retry("/proxies", map[string]any{
 		"name": "cloud", "listen": listen, "upstream": target, "enabled": true,
 	})
 	p.address = listen
 }
 
-// await asks until the answer is good: the API may not have started, and an address
-// that is to be listened at may be somebody's for a moment.
-func (p *toxiproxy) await(path string, body any) {
+// retry repeats a request until it succeeds: the API may not have started yet, and another process
+// may temporarily use the address to listen on.
+func (p *toxiproxy) retry(path string, body any) {
 	p.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; <-time.After(50 * time.Millisecond) {
-		err := p.ask(path, body)
+		err := p.request(path, body)
 		if err == nil {
 			return
 		}
@@ -91,7 +91,7 @@ func (p *toxiproxy) await(path string, body any) {
 	}
 }
 
-func (p *toxiproxy) ask(path string, body any) error {
+func (p *toxiproxy) request(path string, body any) error {
 	method, content := http.MethodGet, []byte(nil)
 	if body != nil {
 		var err error
@@ -116,94 +116,93 @@ func (p *toxiproxy) ask(path string, body any) error {
 	return nil
 }
 
-// delay has each answer come so much later.
+// delay delays each response by d.
 func (p *toxiproxy) delay(d time.Duration) {
 	p.t.Helper()
-	p.await("/proxies/cloud/toxics", map[string]any{
+	p.retry("/proxies/cloud/toxics", map[string]any{
 		"type": "latency", "stream": "downstream", "attributes": map[string]any{"latency": d.Milliseconds()},
 	})
 }
 
-// reset has a share of the connections reset: at the first byte of an answer, when the
-// request has had its effect.
+// reset resets a share of the connections at the first byte of a response, so after the request
+// has taken effect.
 func (p *toxiproxy) reset(share float64) {
 	p.t.Helper()
-	p.await("/proxies/cloud/toxics", map[string]any{
+	p.retry("/proxies/cloud/toxics", map[string]any{
 		"type": "reset_peer", "stream": "downstream", "toxicity": share, "attributes": map[string]any{"timeout": 0},
 	})
 }
 
-// up has the network be there, or not: then nobody listens, and all connections end.
-func (p *toxiproxy) up(up bool) {
+// setEnabled opens or closes the proxy. A closed proxy accepts and keeps no connections.
+func (p *toxiproxy) setEnabled(up bool) {
 	p.t.Helper()
-	p.await("/proxies/cloud", map[string]any{"enabled": up})
+	p.retry("/proxies/cloud", map[string]any{"enabled": up})
 }
 
-// connections is how many there have been.
-func (p *toxiproxy) connections() int { return strings.Count(p.log.String(), "Accepted client") }
+// connectionCount returns the number of connections accepted so far.
+func (p *toxiproxy) connectionCount() int { return strings.Count(p.log.String(), "Accepted client") }
 
-// Through a slow network that loses one in ten answers, and is away for longer than a
-// lease, no task is lost, and no worker ends. Leases that run out meanwhile have tasks
-// run again.
-func TestQueueThroughABadNetwork(t *testing.T) { onEach(t, throughABadNetworkCase) }
+// On a slow network that loses a tenth of the responses and fails for longer than a lease, no
+// task is lost and no worker exits. Tasks whose leases expire in that time run again.
+func TestQueue_BadNetwork(t *testing.T) { onEach(t, badNetworkCase) }
 
-func throughABadNetworkCase(t *testing.T, j *job) {
-	tasks, lease, blackout := size(120, 800), "3", 4*time.Second
-	if full() {
+func badNetworkCase(t *testing.T, j *job) {
+	tasks, lease, blackout := taskCount(120, 800), "3", 4*time.Second
+	if isFullSize() {
 		lease, blackout = "5", 30*time.Second
 	}
 	j.countAttempts()
 	j.load(tasks)
-	b := j.newJournal()
+	b := j.recordStarts()
 	network := newToxiproxy(t, j.address())
 	network.delay(500 * time.Millisecond)
-	j.via(j.scheme + network.address)
+	j.useAddress(j.scheme + network.address)
 	args := append([]string{"-j", "4", "--lease", lease}, b.command("exec sleep 0.1")...)
 	began := time.Now()
 	var workers []*worker
 	for i := range 4 {
 		workers = append(workers, j.work(fmt.Sprintf("w%d", i), args...))
 	}
-	b.await(0, len(workers)) // to start, a worker needs the queue
+	b.await(0, len(workers)) // a worker needs the queue to start
 	network.reset(0.1)
 	b.await(tasks/2, 0)
-	away := time.Now()
-	network.up(false)
+	outage := time.Now()
+	network.setEnabled(false)
 	<-time.After(blackout)
 	for _, w := range workers {
 		select {
-		case <-w.ended:
-			t.Errorf("worker %s ended while the network was away; stderr:\n%s", w.name, w.stderr.String())
+		case <-w.exited:
+			t.Errorf("worker %s exited during the network outage; stderr:\n%s", w.name, w.stderr.String())
 		default:
 		}
 	}
 	back := time.Now()
-	network.up(true)
+	network.setEnabled(true)
 	b.await(tasks, 0)
 	took := time.Since(began)
-	j.await("jobs", hanging, isEmpty)
+	j.await("jobs", testTimeout, isEmpty)
 	stopOnBadNetwork(workers)
-	j.via(j.home)
-	n := j.wantAll(tasks)
+	j.useAddress(j.counterAddress)
+	n := j.wantEventOfEach(tasks)
 
-	again := repeats(b.byTask())
-	var first time.Duration // after it was back
-	for _, at := range b.all {
+	repeated := countRepeated(b.byTask())
+	var first time.Duration // from the end of the outage to the first start of a task
+	for _, at := range b.starts {
 		if first = at.at.Sub(back); first > 0 {
 			break
 		}
 	}
-	connections := network.connections()
-	t.Logf("%d tasks, all begun after %.1f s; the network was away from %.1f to %.1f s, and %.1f s later a task began",
-		tasks, took.Seconds(), away.Sub(began).Seconds(), back.Sub(began).Seconds(), first.Seconds())
-	t.Logf("%d tasks began more than once; %d events; %d connections, of which a tenth was to be reset", again, n, connections)
-	if connections < j.connections { // with as many it is all but sure that some were reset
-		t.Errorf("there were only %d connections", connections)
+	connections := network.connectionCount()
+	t.Logf("%d tasks, all started after %.1f s; network outage from %.1f s to %.1f s; the next task started %.1f s later",
+		tasks, took.Seconds(), outage.Sub(began).Seconds(), back.Sub(began).Seconds(), first.Seconds())
+	t.Logf("%d tasks started more than once; %d events; %d connections, a tenth of which was reset", repeated, n, connections)
+	if connections < j.minConnections { // with this number it is almost certain that some were reset
+		t.Errorf("%d connections, want at least %d", connections, j.minConnections)
 	}
 }
 
-// stopOnBadNetwork ends workers whose requests may still fail. The pause between two attempts
-// can be longer than a stopped worker waits for settlements; then it exits with 1.
+// stopOnBadNetwork stops workers whose requests may still fail. The pause between two attempts
+// can be longer than the time a worker waits for settlements at the end; it then exits with 1.
 func stopOnBadNetwork(workers []*worker) {
 	for _, w := range workers {
 		w.signal(syscall.SIGTERM)
@@ -217,29 +216,29 @@ func stopOnBadNetwork(workers []*worker) {
 	}
 }
 
-// A worker that cannot ask for tasks does not take the queue for empty: it goes on when
-// the network is back.
-func TestQueueIsNotEmptyWhileTheNetworkIsAway(t *testing.T) {
-	onEach(t, isNotEmptyWhileTheNetworkIsAwayCase)
+// A worker that cannot request tasks does not consider the queue empty. It continues when the
+// network works again.
+func TestQueue_NetworkOutageIsNotAnEmptyQueue(t *testing.T) {
+	onEach(t, networkOutageIsNotAnEmptyQueueCase)
 }
 
-func isNotEmptyWhileTheNetworkIsAwayCase(t *testing.T, j *job) {
+func networkOutageIsNotAnEmptyQueueCase(t *testing.T, j *job) {
 	j.load(8)
-	b := j.newJournal()
+	b := j.recordStarts()
 	network := newToxiproxy(t, j.address())
-	j.via(j.scheme + network.address)
+	j.useAddress(j.scheme + network.address)
 	w := j.work("w", append([]string{"-j", "4", "--lease", "2", "--idle-timeout", "3"}, b.command(`[ -e back ] || exec sleep 25`)...)...)
 	b.await(4, 1)
-	network.up(false) // the leases are lost, and nothing runs
+	network.setEnabled(false) // the leases expire, and the running tasks are killed
 	select {
-	case <-w.ended:
-		t.Errorf("it ended with code %d; stderr:\n%s", w.cmd.ProcessState.ExitCode(), w.stderr.String())
+	case <-w.exited:
+		t.Errorf("the worker exited with code %d; stderr:\n%s", w.cmd.ProcessState.ExitCode(), w.stderr.String())
 	case <-time.After(12 * time.Second):
 	}
 	write(t, j.dir, "back", "")
-	network.up(true)
-	w.ends(0)
-	j.via(j.home)
+	network.setEnabled(true)
+	w.wantExit(0)
+	j.useAddress(j.counterAddress)
 	j.wantEmpty()
 	if ids := idsOf(j.readEvents()); len(ids) != 8 {
 		t.Errorf("events of %d tasks", len(ids))

@@ -10,12 +10,12 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// A worker, or an events command, that ends as planned leaves no request behind that could
-// take a message which nobody then has: whoever comes next gets it at once.
-func TestQueuePlannedEnd(t *testing.T) { onEach(t, plannedEndCase) }
+// A worker or an events command that finishes leaves no open request that could receive a message
+// and hide it: the next worker receives it immediately.
+func TestQueue_PlannedEnd(t *testing.T) { onEach(t, plannedEndCase) }
 
 func plannedEndCase(t *testing.T, j *job) {
-	// A message that is hidden would show: the worker ends before its lease does.
+	// The worker would exit before the lease of a hidden message expires, and not run it.
 	next := []string{"run", "--max-num-tasks", "1", "--idle-timeout", "15", "--keepalive-interval", "0", "--", "true"}
 	j.load(1)
 	j.do(0, next...)
@@ -29,15 +29,15 @@ func plannedEndCase(t *testing.T, j *job) {
 	j.wantEvents(1)
 }
 
-// An outage is one line when it has lasted for a second, and one when it is over.
-func TestOutageIsLoggedOnce(t *testing.T) {
+// An outage is logged once after it has lasted for a second, and once at its end.
+func TestOutage_IsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	const begins, ends = `"requests are failing and being retried"`, `"requests succeed again"`
 	q := newOneTask(t)
 	var in atomic.Pointer[invocation]
 	q.SetFault(func(http.ResponseWriter, string, map[string]any) bool {
 		if worker := in.Load(); worker == nil || !strings.Contains(worker.stderr.String(), begins) {
-			panic(http.ErrAbortHandler) // which closes the connection
+			panic(http.ErrAbortHandler) // closes the connection
 		}
 		return false
 	})
@@ -51,9 +51,9 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// The same against a server that takes a message for a request whose client has gone, as SQS
-// may: when the command has ended, no request for messages is open.
-func TestPlannedEndLeavesNoRequestOpen(t *testing.T) {
+// When a command exits, none of its requests for messages is open. SQS may deliver a message to a
+// request whose client has disconnected.
+func TestPlannedEnd_LeavesNoOpenRequest(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"run --idle-timeout":    {"run", "--idle-timeout", "1", "--no-event-log-to-queue", "--", "true"},
@@ -66,7 +66,7 @@ func TestPlannedEndLeavesNoRequestOpen(t *testing.T) {
 			var open, asked atomic.Int32
 			q.SetFault(func(w http.ResponseWriter, action string, in map[string]any) bool {
 				q.mu.Lock()
-				given := q.given
+				given := q.delivered
 				q.mu.Unlock()
 				if action != "ReceiveMessage" || !given {
 					return false
@@ -74,7 +74,7 @@ func TestPlannedEndLeavesNoRequestOpen(t *testing.T) {
 				asked.Add(1)
 				open.Add(1)
 				seconds, _ := in["WaitTimeSeconds"].(float64)
-				<-time.After(time.Duration(seconds) * time.Second) // whether anybody waits for it or not
+				<-time.After(time.Duration(seconds) * time.Second) // even if the client has disconnected
 				open.Add(-1)
 				sqstest.Answer(w, map[string]any{})
 				return true

@@ -8,12 +8,12 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// onPubSub is a job on Pub/Sub alone.
+// onPubSub returns a job on Pub/Sub.
 func onPubSub(t *testing.T) (*job, *pubsubCloud) {
 	t.Helper()
 	c, address := startPubSub(t)
-	j := &job{t: t, dir: t.TempDir(), provider: providers[1], cloud: c, counter: c.counter(), home: address}
-	j.via(address)
+	j := &job{t: t, dir: t.TempDir(), provider: providers[1], cloud: c, counter: c.counter(), counterAddress: address}
+	j.useAddress(address)
 	google, ok := c.(*pubsubCloud)
 	if !ok {
 		t.Fatalf("a %T", c)
@@ -21,19 +21,19 @@ func onPubSub(t *testing.T) (*job, *pubsubCloud) {
 	return j, google
 }
 
-// Of a subscription that delivers exactly once each task has one event, also where it
-// takes many leases, and though its own deadline is shorter than the lease.
-func TestQueueExactlyOnceLong(t *testing.T) {
+// Each task of an exactly-once subscription has one event, also if it runs for many leases and if
+// the subscription's ack deadline is shorter than the lease.
+func TestPubSub_ExactlyOnceLongTasks(t *testing.T) {
 	t.Parallel()
-	tasks, lease, long := size(300, 1000), "2", "7"
-	if full() {
+	tasks, lease, long := taskCount(300, 1000), "2", "7"
+	if isFullSize() {
 		lease, long = "10", "35"
 	}
 	j, c := onPubSub(t)
 	c.client.Create("jobs", func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds, s.EnableExactlyOnceDelivery = 10, true })
 	j.vars = append(j.vars, "RMS_CLOUD_TASKS_EXACTLY_ONCE_QUEUE=1")
 	j.load(tasks)
-	b := j.newJournal()
+	b := j.recordStarts()
 	script := `case $CTWORKER_TASK_ID in *7) [ $(( ${CTWORKER_TASK_ID#t} % 100 )) != 7 ] || [ ${CTWORKER_TASK_ID#t} -gt 800 ] || exec sleep ` + long + `; esac`
 	args := append([]string{"-j", "4", "--lease", lease, "--idle-timeout", "5"}, b.command(script)...)
 	var workers []*worker
@@ -41,7 +41,7 @@ func TestQueueExactlyOnceLong(t *testing.T) {
 		workers = append(workers, j.work(name, args...))
 	}
 	for _, w := range workers {
-		w.ends(0)
+		w.wantExit(0)
 	}
 	j.wantEmpty()
 	events := j.wantEvents(tasks)
@@ -59,15 +59,15 @@ func TestQueueExactlyOnceLong(t *testing.T) {
 			slow++
 		}
 	}
-	if n := repeats(b.byTask()); n != 0 || slow < 3 {
-		t.Errorf("%d tasks were run more than once; %d took long", n, slow)
+	if n := countRepeated(b.byTask()); n != 0 || slow < 3 {
+		t.Errorf("%d tasks ran more than once; %d long tasks, want at least 3", n, slow)
 	}
-	t.Logf("%d tasks, of which %d took %s s, with a lease of %s s\n%s", tasks, slow, long, lease, j.counter.Table(tasks))
+	t.Logf("%d tasks, of which %d ran for %s s, with a lease of %s s\n%s", tasks, slow, long, lease, j.counter.Table(tasks))
 }
 
-// A worker keeps the tasks of a subscription whose own deadline is short, and changes
-// nothing of the subscription.
-func TestQueueShortAckDeadline(t *testing.T) {
+// A worker keeps its tasks if the subscription's ack deadline is short, and does not change the
+// subscription.
+func TestPubSub_ShortAckDeadline(t *testing.T) {
 	t.Parallel()
 	j, c := onPubSub(t)
 	c.client.Create("jobs", func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = 10 })
@@ -80,10 +80,10 @@ func TestQueueShortAckDeadline(t *testing.T) {
 	}
 	before := get()
 	j.load(3)
-	b := j.newJournal()
+	b := j.recordStarts()
 	args := append([]string{"-j", "2", "--idle-timeout", "15"}, b.command("exec sleep 12")...)
 	for _, w := range []*worker{j.work("a", args...), j.work("b", args...)} {
-		w.ends(0)
+		w.wantExit(0)
 	}
 	j.wantEmpty()
 	j.wantEvents(3)
@@ -93,12 +93,12 @@ func TestQueueShortAckDeadline(t *testing.T) {
 		}
 	}
 	if after := get(); !proto.Equal(before, after) {
-		t.Errorf("%v has become %v", before, after)
+		t.Errorf("the subscription changed from %v to %v", before, after)
 	}
 }
 
-// A subscription that cannot do what is asked for is refused, with what would be right.
-func TestQueuePubSubRefuses(t *testing.T) {
+// If a subscription does not support a setting, the error names the setting and a remedy.
+func TestPubSub_UnsuitableSubscription(t *testing.T) {
 	t.Parallel()
 	j, _ := onPubSub(t)
 	j.load(1)

@@ -18,36 +18,36 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// full reports whether tests run at the size that CI has.
-func full() bool { return os.Getenv("CTWORKER_FULL") != "" }
+// isFullSize reports whether tests run at the size used in CI.
+func isFullSize() bool { return os.Getenv("CTWORKER_FULL") != "" }
 
-// size is a number of tasks: small, or the one that CI has, or what CTWORKER_FULL says
-// if that is a number above 1.
-func size(small, ci int) int {
+// taskCount returns the number of tasks of a test: small by default, ci if CTWORKER_FULL is set,
+// and the value of CTWORKER_FULL if that is a number above 1.
+func taskCount(small, ci int) int {
 	switch n, _ := strconv.Atoi(os.Getenv("CTWORKER_FULL")); {
 	case n > 1:
 		return n
-	case full():
+	case isFullSize():
 		return ci
 	}
 	return small
 }
 
-// job is a job with its queues.
+// job is a job with its queues at a provider.
 type job struct {
 	provider
 	cloud
-	t       *testing.T
-	dir     string
-	counter counter
-	home    string // the counter's address
-	vars    []string
+	t              *testing.T
+	dir            string
+	counter        counter
+	counterAddress string // of the counting proxy
+	vars           []string
 }
 
-// via has what is started from now on find the server at this address.
-func (j *job) via(address string) { j.vars = j.env(address) }
+// useAddress sets the server address for commands that are started from now on.
+func (j *job) useAddress(address string) { j.vars = j.env(address) }
 
-// prepare prepares an invocation without keep_alive events, unless args set an interval.
+// prepare returns an invocation for the job. It sends no keep_alive events unless args set an interval.
 func (j *job) prepare(args ...string) *invocation {
 	j.t.Helper()
 	in := prepare(j.t, j.dir, args...)
@@ -55,7 +55,7 @@ func (j *job) prepare(args ...string) *invocation {
 	return in
 }
 
-// do runs ctworker to its end, which is to be code.
+// do runs ctworker, and fails the test unless the exit code is code.
 func (j *job) do(code int, args ...string) *invocation {
 	j.t.Helper()
 	in := j.prepare(args...).start()
@@ -63,7 +63,7 @@ func (j *job) do(code int, args ...string) *invocation {
 	return in
 }
 
-// load puts n tasks, t0 and so on, into a new queue.
+// load creates the task queue and loads n tasks, t0, t1, …
 func (j *job) load(n int, args ...string) {
 	j.t.Helper()
 	var b strings.Builder
@@ -74,25 +74,24 @@ func (j *job) load(n int, args ...string) {
 	j.do(0, append([]string{"load", "--task-file", "tasks.jsonl", "--create"}, args...)...)
 }
 
-// readEvents takes the events out of the queue and returns them, except for those that
-// report that a worker is alive.
+// readEvents removes all events from the event queue, and returns those other than keep_alive.
 func (j *job) readEvents() []map[string]any {
 	j.t.Helper()
 	return slices.DeleteFunc(j.readAllEvents(), func(e map[string]any) bool { return e["event_type"] == "keep_alive" })
 }
 
-// readAllEvents takes the events out of the queue, all of them: on a busy machine the
-// reader may end before it has been answered.
+// readAllEvents removes all events from the event queue and returns them. It repeats the command,
+// which on a busy machine may exit before the server has responded.
 func (j *job) readAllEvents() (all []map[string]any) {
 	j.t.Helper()
-	for end := time.Now().Add(hanging); ; {
+	for end := time.Now().Add(testTimeout); ; {
 		all = append(all, j.readSomeEvents()...)
 		d := j.depth("jobs-events")
 		if isEmpty(d) {
 			return all
 		}
 		if time.Now().After(end) {
-			j.t.Fatalf("%d events have been read, and not all there are: %+v", len(all), d)
+			j.t.Fatalf("%d events read, but the event queue is not empty: %+v", len(all), d)
 		}
 	}
 }
@@ -119,21 +118,21 @@ func (j *job) readSomeEvents() (all []map[string]any) {
 	return all
 }
 
-// wantEmpty fails the test unless nothing is left of the tasks.
+// wantEmpty fails the test unless the task queue is empty.
 func (j *job) wantEmpty() {
 	j.t.Helper()
 	j.wantTasks(0, 0)
 }
 
-// wantTasks fails the test unless so many tasks wait, and so many are held.
-func (j *job) wantTasks(waiting, held int) {
+// wantTasks fails the test unless the task queue has this depth.
+func (j *job) wantTasks(visible, inFlight int) {
 	j.t.Helper()
-	if s := j.depth("jobs"); s.Waiting != waiting || s.Held != held {
-		j.t.Errorf("%d tasks wait and %d are held, want %d and %d", s.Waiting, s.Held, waiting, held)
+	if s := j.depth("jobs"); s.Visible != visible || s.InFlight != inFlight {
+		j.t.Errorf("%d tasks visible and %d in flight, want %d and %d", s.Visible, s.InFlight, visible, inFlight)
 	}
 }
 
-// wantEvents fails the test unless so many events are in the queue, which it empties.
+// wantEvents removes all events from the event queue, and fails the test unless there are n.
 func (j *job) wantEvents(n int) []map[string]any {
 	j.t.Helper()
 	events := j.readEvents()
@@ -143,7 +142,7 @@ func (j *job) wantEvents(n int) []map[string]any {
 	return events
 }
 
-// idsOf counts the events of each task.
+// idsOf returns the number of events of each task.
 func idsOf(events []map[string]any) map[string]int {
 	ids := map[string]int{}
 	for _, e := range events {
@@ -154,12 +153,12 @@ func idsOf(events []map[string]any) map[string]int {
 	return ids
 }
 
-// A job from its task file over the queue to its events, with several workers: each
-// task runs once, and has one event. Requests are counted at the server.
-func TestQueueEndToEnd(t *testing.T) { onEach(t, endToEndCase) }
+// A complete job with several workers, from the task file to the events: each task runs once and
+// has one event. The number of requests per task is limited.
+func TestQueue_EndToEnd(t *testing.T) { onEach(t, endToEndCase) }
 
 func endToEndCase(t *testing.T, j *job) {
-	tasks := size(1000, 4000)
+	tasks := taskCount(1000, 4000)
 	j.load(tasks)
 	j.wantTasks(tasks, 0)
 	before := j.counter.All()
@@ -172,7 +171,7 @@ func endToEndCase(t *testing.T, j *job) {
 	}
 	requests := float64(j.counter.All()-before) / float64(tasks)
 	t.Logf("%d tasks\n%s", tasks, j.counter.Table(tasks))
-	t.Logf("the workers' requests: %.3f a task", requests)
+	t.Logf("requests of the workers: %.3f per task", requests)
 	j.wantEmpty()
 	events := j.readEvents()
 	for id, n := range idsOf(events) {
@@ -188,16 +187,16 @@ func endToEndCase(t *testing.T, j *job) {
 			t.Errorf("%v", e)
 		}
 	}
-	if requests > 1 { // 0.3 is the least there can be; what a quiet machine needs stands in docs/performance.md
-		t.Errorf("%.3f requests a task", requests)
+	if requests > 1 { // the minimum is 0.3; docs/performance.md has the number on an idle machine
+		t.Errorf("%.3f requests per task, want at most 1", requests)
 	}
 }
 
-// What waits for a slot is there for others within a second of a SIGTERM, and what runs
-// may finish.
-func TestQueueShutdown(t *testing.T) { onEach(t, shutdownCase) }
+// Tasks that wait for a slot are available to other workers within a second after SIGTERM. Running
+// tasks may finish.
+func TestQueue_GracefulShutdown(t *testing.T) { onEach(t, gracefulShutdownCase) }
 
-func shutdownCase(t *testing.T, j *job) {
+func gracefulShutdownCase(t *testing.T, j *job) {
 	j.load(10)
 	path, lines := fifo(t, j.dir)
 	w := j.prepare("run", "-j", "2", "--", "sh", "-c", "echo $$ > "+path+"; while ! [ -e go ]; do sleep 0.05; done").start()
@@ -205,11 +204,11 @@ func shutdownCase(t *testing.T, j *job) {
 	w.signal(syscall.SIGTERM)
 	began := time.Now()
 	for {
-		if s := j.depth("jobs"); s.Waiting == 8 && s.Held == 2 {
+		if s := j.depth("jobs"); s.Visible == 8 && s.InFlight == 2 {
 			break
 		}
 		if time.Since(began) > 10*time.Second {
-			t.Fatal("the others are not there for other workers")
+			t.Fatal("the waiting tasks were not released")
 		}
 	}
 	write(t, j.dir, "go", "")
@@ -218,8 +217,8 @@ func shutdownCase(t *testing.T, j *job) {
 	j.wantEvents(2)
 }
 
-// What a shutdown has to end is in the queue again, and the exit code says so.
-func TestQueueInterrupted(t *testing.T) { onEach(t, interruptedCase) }
+// Tasks that a shutdown kills are released, and the exit code is that of the signal.
+func TestQueue_InterruptedTaskIsReleased(t *testing.T) { onEach(t, interruptedCase) }
 
 func interruptedCase(t *testing.T, j *job) {
 	j.load(1)
@@ -232,8 +231,8 @@ func interruptedCase(t *testing.T, j *job) {
 	j.wantEvents(0)
 }
 
-// Of two queues that are read with a skip and a limit, so many tasks are left.
-func TestQueueSkipAndLimit(t *testing.T) { onEach(t, skipAndLimitCase) }
+// With a skip and a limit the remaining tasks stay in the queue.
+func TestQueue_SkipAndLimit(t *testing.T) { onEach(t, skipAndLimitCase) }
 
 func skipAndLimitCase(t *testing.T, j *job) {
 	j.load(20)
@@ -241,16 +240,16 @@ func skipAndLimitCase(t *testing.T, j *job) {
 	if events := j.readEvents(); len(events) != 7 || len(idsOf(events)) != 7 {
 		t.Errorf("%d events", len(events))
 	}
-	if s := j.depth("jobs"); s.Waiting+s.Held != 13 || s.Held > 4 {
-		t.Errorf("%d waiting, %d held", s.Waiting, s.Held)
+	if s := j.depth("jobs"); s.Visible+s.InFlight != 13 || s.InFlight > 4 {
+		t.Errorf("%d tasks visible, %d in flight", s.Visible, s.InFlight)
 	}
-	j.do(0, "run", "-j", "3", "--idle-timeout", "4", "--", "/bin/true") // those skipped come back
+	j.do(0, "run", "-j", "3", "--idle-timeout", "4", "--", "/bin/true") // also runs the skipped tasks, once they are visible again
 	j.wantEmpty()
 	j.wantEvents(13)
 }
 
-// A task that fails is tried again, so often and no more, and its last event says why.
-func TestQueueRetry(t *testing.T) { onEach(t, retryCase) }
+// A failed task is retried up to --max-attempts, and its last event has the reason for the stop.
+func TestQueue_Retry(t *testing.T) { onEach(t, retryCase) }
 
 func retryCase(t *testing.T, j *job) {
 	j.countAttempts()
@@ -276,24 +275,24 @@ func retryCase(t *testing.T, j *job) {
 	}
 }
 
-// Messages that are no tasks are told of whole, and the tasks among them run.
-func TestQueueMalformed(t *testing.T) { onEach(t, malformedCase) }
+// Malformed messages are reported completely, and the tasks among them run.
+func TestQueue_MalformedMessages(t *testing.T) { onEach(t, malformedCase) }
 
 func malformedCase(t *testing.T, j *job) {
 	n := 50
-	if full() {
+	if isFullSize() {
 		n = 1000
 	}
 	bad := map[string]bool{}
 	var bodies []string
 	kinds := []func(i int) string{
-		func(i int) string { return fmt.Sprintf("no JSON %d", i) },
+		func(i int) string { return fmt.Sprintf("not JSON %d", i) },
 		func(i int) string { return fmt.Sprintf(`{"task_id": %d.5, "data": {}}`, i) },
 		func(i int) string { return fmt.Sprintf(`{"data": {"n": %d}}`, i) },
 		func(i int) string { return fmt.Sprintf("\u0085\ufffd\U0001f600 \x7f %d", i) },
 		func(i int) string { return fmt.Sprintf(`["a list", %d]`, i) },
 	}
-	if j.binary {
+	if j.allowsBinary {
 		kinds = append(kinds, func(i int) string { return fmt.Sprintf("\xff\x00\xfe%d", i) })
 	}
 	for i := range n {
@@ -320,7 +319,7 @@ func malformedCase(t *testing.T, j *job) {
 		}
 	}
 	tasks, whole := 0, map[string]bool{}
-	parts := map[any]map[int]string{} // by when it was told
+	parts := map[any]map[int]string{} // by timestamp
 	for _, e := range j.readEvents() {
 		if e["task_id"] != nil {
 			tasks++
@@ -347,16 +346,16 @@ func malformedCase(t *testing.T, j *job) {
 		whole[b.String()] = true
 	}
 	if tasks != n || len(whole) != n || len(inFile) != n {
-		t.Errorf("%d tasks of %d; of %d that are none, %d in the queue and %d in the file", tasks, n, n, len(whole), len(inFile))
+		t.Errorf("%d tasks, want %d; want %d malformed messages, got %d in the event queue and %d in the event log", tasks, n, n, len(whole), len(inFile))
 	}
 	for body := range bad {
 		if !whole[body] || !inFile[body] {
-			t.Errorf("%.50q: in the queue %v, in the file %v", body, whole[body], inFile[body])
+			t.Errorf("malformed message %.50q: in the event queue %v, in the event log %v", body, whole[body], inFile[body])
 		}
 	}
 }
 
-// messageOf is the message that an event tells of, which is no task; "" without one.
+// messageOf returns the malformed message that an event reports, or "".
 func messageOf(e map[string]any) string {
 	if text, ok := e["message"].(string); ok {
 		return text
@@ -366,48 +365,48 @@ func messageOf(e map[string]any) string {
 	return string(raw)
 }
 
-// While the queue of events is away, nothing is deleted that has not been told, and not
-// much more is run; when it is back, each task has its event.
-func TestQueueOfEventsIsAway(t *testing.T) { onEach(t, ofEventsIsAwayCase) }
+// During an outage of the event queue no task is acked and few more tasks are run. After it each
+// task has its event.
+func TestQueue_EventQueueOutage(t *testing.T) { onEach(t, eventQueueOutageCase) }
 
-func ofEventsIsAwayCase(t *testing.T, j *job) {
-	const tasks, most = 600, 300
+func eventQueueOutageCase(t *testing.T, j *job) {
+	const tasks, maxStarted = 600, 300
 	j.load(tasks)
 	j.do(0, "queue", "create", "--events")
-	j.counter.Refuse(j.send, true)
+	j.counter.Refuse(j.sendAction, true)
 	w := j.prepare("run", "-j", "4", "--idle-timeout", "2", "--", "sh", "-c", "echo >> started").start()
 	started := func() int {
 		b, _ := os.ReadFile(filepath.Join(j.dir, "started"))
 		return len(b)
 	}
-	for last := -1; last < 10 || started() != last; { // until no more are run for two seconds
+	for last := -1; last < 10 || started() != last; { // until no task has started for two seconds
 		last = started()
 		<-time.After(2 * time.Second)
 	}
-	if n := j.counter.Of(j.remove); n > 0 || started() > most {
-		t.Errorf("%d deletions while nothing was told, and %d tasks were run", n, started())
+	if n := j.counter.Of(j.deleteAction); n > 0 || started() > maxStarted {
+		t.Errorf("%d acks and %d task starts during the outage", n, started())
 	}
-	j.counter.Refuse(j.send, false)
+	j.counter.Refuse(j.sendAction, false)
 	w.want(0)
 	j.wantEmpty()
 	if ids := idsOf(j.wantEvents(tasks)); len(ids) != tasks || started() != tasks {
-		t.Errorf("events of %d tasks, and %d runs", len(ids), started())
+		t.Errorf("events of %d tasks, and %d task starts", len(ids), started())
 	}
 }
 
-// Queues that deliver exactly once have their own names, and the same events.
-func TestQueueExactlyOnce(t *testing.T) { onEach(t, exactlyOnceCase) }
+// Exactly-once queues have their own names, and the same events.
+func TestQueue_ExactlyOnce(t *testing.T) { onEach(t, exactlyOnceCase) }
 
 func exactlyOnceCase(t *testing.T, j *job) {
 	j.vars = append(j.vars, "RMS_CLOUD_TASKS_EXACTLY_ONCE_QUEUE=1")
 	j.load(30)
-	if j.fifo != "" {
-		j.do(0, "load", "--task-file", "tasks.jsonl") // again: within five minutes they are the same
+	if j.fifoSuffix != "" {
+		j.do(0, "load", "--task-file", "tasks.jsonl") // duplicates within five minutes are dropped
 	}
 	w := j.prepare("run", "-j", "4", "--idle-timeout", "4", "--", "/bin/true").start()
 	w.want(0)
-	w.wantError(`"queue":"jobs`+j.fifo+`"`, `"event_queue":"jobs-events`+j.fifo+`"`)
-	if d := j.depth("jobs" + j.fifo); !isEmpty(d) {
+	w.wantError(`"queue":"jobs`+j.fifoSuffix+`"`, `"event_queue":"jobs-events`+j.fifoSuffix+`"`)
+	if d := j.depth("jobs" + j.fifoSuffix); !isEmpty(d) {
 		t.Errorf("%+v", d)
 	}
 	if events := j.readEvents(); len(events) != 30 || len(idsOf(events)) != 30 {
@@ -415,46 +414,46 @@ func exactlyOnceCase(t *testing.T, j *job) {
 	}
 }
 
-// A task that goes back too often for the queue's own redrive policy goes to the queue
-// that this names.
-func TestQueueRedrive(t *testing.T) { onEach(t, redriveCase) }
+// A task that is released more often than the queue's redrive policy allows is moved to the
+// dead-letter queue.
+func TestQueue_Redrive(t *testing.T) { onEach(t, redriveCase) }
 
 func redriveCase(t *testing.T, j *job) {
-	j.redrive("dead", j.redrives)
+	j.redrive("dead", j.minRedriveCount)
 	j.load(2)
-	if in := j.do(1, "queue", "status"); !strings.Contains(in.stdout.String(), fmt.Sprintf("received %d times go to the queue dead", j.redrives)) || !strings.Contains(in.stdout.String(), "jobs-events  events  not there") {
+	if in := j.do(1, "queue", "status"); !strings.Contains(in.stdout.String(), fmt.Sprintf("received %d times go to the queue dead", j.minRedriveCount)) || !strings.Contains(in.stdout.String(), "jobs-events  events  not there") {
 		t.Errorf("%s", in.stdout.String())
 	}
 	j.do(0, "run", "--retry-on-exit", "--idle-timeout", "2", "--", "false")
-	j.wantEvents(2 * j.redrives)
+	j.wantEvents(2 * j.minRedriveCount)
 	if n := j.count("dead"); n != 2 {
-		t.Errorf("%d tasks are in the other queue", n)
+		t.Errorf("%d tasks in the dead-letter queue, want 2", n)
 	}
 }
 
-// A worker that lives says so, to the queue of events alone.
-func TestQueueKeepAlive(t *testing.T) { onEach(t, keepAliveCase) }
+// keep_alive events are written to the event queue, and not to the event log.
+func TestQueue_KeepAlive(t *testing.T) { onEach(t, keepAliveCase) }
 
 func keepAliveCase(t *testing.T, j *job) {
 	j.load(1)
 	j.do(0, "run", "--keepalive-interval", "0.5", "--event-log-to-file", "--idle-timeout", "1", "--", "sleep", "2")
-	lives := 0
+	count := 0
 	hostname, _ := os.Hostname()
 	for _, e := range j.readAllEvents() {
 		if e["event_type"] == "keep_alive" {
-			lives++
+			count++
 			if e["instance_id"] != hostname || e["hostname"] != hostname {
 				t.Errorf("%v", e)
 			}
 		}
 	}
-	if lives < 3 || bytes.Contains(readFile(t, j.dir, "events.log"), []byte("keep_alive")) {
-		t.Errorf("%d events", lives)
+	if count < 3 || bytes.Contains(readFile(t, j.dir, "events.log"), []byte("keep_alive")) {
+		t.Errorf("%d keep_alive events in the queue, want at least 3 and none in the log", count)
 	}
 }
 
-// What ends a worker is told in the queue as well.
-func TestQueueFatalException(t *testing.T) { onEach(t, fatalExceptionCase) }
+// A fatal error is also reported to the event queue.
+func TestQueue_FatalException(t *testing.T) { onEach(t, fatalExceptionCase) }
 
 func fatalExceptionCase(t *testing.T, j *job) {
 	j.load(1)
@@ -472,8 +471,8 @@ func fatalExceptionCase(t *testing.T, j *job) {
 	j.wantTasks(1, 0)
 }
 
-// A task file may be run with its events going to the queue.
-func TestEventsOfATaskFileToTheQueue(t *testing.T) { onEach(t, taskFileCase) }
+// The events of a task file can also be written to a queue.
+func TestRun_TaskFileWithEventQueue(t *testing.T) { onEach(t, taskFileCase) }
 
 func taskFileCase(t *testing.T, j *job) {
 	write(t, j.dir, "tasks.json", `[{"task_id": "a", "data": {}}, {"task_id": "b", "data": {}}]`)

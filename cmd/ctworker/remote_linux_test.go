@@ -23,7 +23,7 @@ import (
 	"github.com/ctworker/ctworker/internal/netfault"
 )
 
-// records is a task file that is made as it is read: n tasks of recordBytes each.
+// records generates a task file of n tasks, of recordBytes each, while it is read.
 type records struct{ n, at int64 }
 
 const recordBytes = 4096
@@ -54,7 +54,7 @@ func (r *records) Seek(offset int64, whence int) (int64, error) {
 	return r.at, nil
 }
 
-// serveHTTP serves files by their names.
+// serveHTTP serves files by their paths, and returns the address.
 func serveHTTP(t *testing.T, files map[string]func() io.ReadSeeker) (address string) {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,15 +73,15 @@ func serveHTTP(t *testing.T, files map[string]func() io.ReadSeeker) (address str
 	return s.Listener.Addr().String()
 }
 
-// A large file on a server whose connections break: each task is run once, and the file
-// is nowhere in memory. The command is the real one: the tests' own is larger.
-func TestRemoteLargeFile(t *testing.T) {
+// A large file on a server whose connections break: each task runs once, and the file is never in
+// memory as a whole. The test builds ctworker, as the test binary needs more memory.
+func TestRemote_LargeFile(t *testing.T) {
 	t.Parallel()
-	const cuts, mostKiB = 20, 48 << 10
-	n := int64(size(8<<20, 64<<20)) / recordBytes
+	const cuts, maxKiB = 20, 48 << 10
+	n := int64(taskCount(8<<20, 64<<20)) / recordBytes
 	dir := t.TempDir()
 	for name, path := range map[string]string{"ctworker": ".", "worker": "../../examples/go-worker"} {
-		// Built as "make build" does, so that its build cache serves both.
+		// The same flags as "make build", to share its build cache.
 		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), path)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
@@ -96,22 +96,22 @@ func TestRemoteLargeFile(t *testing.T) {
 	in.start()
 	peak := watchMemory(t, in.cmd.Process.Pid)
 	in.want(app.ExitOK)
-	most := peak()
+	peakKiB := peak()
 	all := in.byTask()
 	for id, e := range all {
 		if e.Type != "task_completed" {
 			t.Errorf("%s: %+v", id, e)
 		}
 	}
-	t.Logf("%d tasks in %d MB, %d cuts, %.1f s, %.1f MiB of memory at most", n, n*recordBytes/1_000_000, network.Cuts(), time.Since(began).Seconds(), float64(most)/1024)
-	if int64(len(all)) != n || network.Cuts() != cuts || most > mostKiB || most == 0 {
-		t.Errorf("events of %d tasks of %d, %d cuts, %d KiB of memory at most", len(all), n, network.Cuts(), most)
+	t.Logf("%d tasks in %d MB, %d cuts, %.1f s, %.1f MiB peak memory", n, n*recordBytes/1_000_000, network.Cuts(), time.Since(began).Seconds(), float64(peakKiB)/1024)
+	if int64(len(all)) != n || network.Cuts() != cuts || peakKiB > maxKiB || peakKiB == 0 {
+		t.Errorf("events of %d of %d tasks, %d cuts, %d KiB peak memory", len(all), n, network.Cuts(), peakKiB)
 	}
 }
 
-// watchMemory looks at how much memory a process has had at most, until it has ended;
-// then what it returns does, in KiB. What the system tells of a process that has ended is
-// at least what its parent had when it was started.
+// watchMemory records the peak memory of a process. The returned function waits until the process
+// has exited, and returns the peak in KiB. The rusage of a process is not usable, because it is at
+// least the memory that the parent had when it started the process.
 func watchMemory(t *testing.T, pid int) (peak func() int64) {
 	t.Helper()
 	var most int64
@@ -133,9 +133,9 @@ func watchMemory(t *testing.T, pid int) (peak func() int64) {
 	return func() int64 { <-ended; return most }
 }
 
-// What is wrong with a file that is elsewhere is told as of a local one, and of its
-// address no more than anybody may know.
-func TestRemoteFaults(t *testing.T) {
+// Errors in a remote file have the same details as those in a local file, and do not show the
+// credentials in the URL.
+func TestRemote_Errors(t *testing.T) {
 	t.Parallel()
 	text := func(s string) func() io.ReadSeeker { return func() io.ReadSeeker { return strings.NewReader(s) } }
 	address := serveHTTP(t, map[string]func() io.ReadSeeker{
@@ -149,7 +149,7 @@ func TestRemoteFaults(t *testing.T) {
 		in := prepare(t, dir, append([]string{"run", "--task-file", "http://me:secret@" + address + file + "?token=secret"}, append(args, "--", "/bin/true")...)...).start()
 		in.want(code)
 		if strings.Contains(in.stderr.String(), "secret") {
-			t.Errorf("it tells a secret:\n%s", in.stderr.String())
+			t.Errorf("standard error contains a secret:\n%s", in.stderr.String())
 		}
 		return in
 	}
@@ -158,31 +158,31 @@ func TestRemoteFaults(t *testing.T) {
 		t.Errorf("%s", log)
 	}
 	run(app.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"task_count":1`, "ambiguous YAML value", `/tasks.yaml","entry":2,"line":3,"value":"0o10"`)
-	run(app.ExitUsage, "/none.json").wantError("there is no such file")
+	run(app.ExitUsage, "/none.json").wantError("the file does not exist")
 	run(app.ExitFatal, "/not.json.gz").wantError("the name says gzip")
 	run(app.ExitUsage, "/tasks.yaml", "--event-log-file", "s3://bucket/events.log").wantError("--event-log-file", "local file")
 	in := prepare(t, dir, "run", "--task-file", "ftp://host/tasks.json", "--", "true").start()
 	in.want(app.ExitUsage)
-	in.wantError("ftp:// cannot be read")
+	in.wantError("unsupported scheme ftp://")
 }
 
-// A signal ends a run whose file hangs.
-func TestRemoteHangs(t *testing.T) {
+// A signal ends a run that waits for data of a remote file.
+func TestRemote_SignalWhileServerHangs(t *testing.T) {
 	t.Parallel()
-	silent, asked := make(chan struct{}), make(chan struct{})
+	silent, requested := make(chan struct{}), make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"task_id":"a","data":1}`+"\n")
 		_ = http.NewResponseController(w).Flush()
-		close(asked)
+		close(requested)
 		<-silent
 	}))
 	t.Cleanup(s.Close)
 	defer close(silent)
 	in := prepare(t, t.TempDir(), "run", "--task-file", s.URL+"/tasks.jsonl", "--", "/bin/true").start()
-	<-asked
+	<-requested
 	began := time.Now()
 	in.signal(syscall.SIGTERM)
-	in.want(143) // the file has not come to its end
+	in.want(143) // the file was not read to its end
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
@@ -192,7 +192,7 @@ func TestRemoteHangs(t *testing.T) {
 func TestRemoteLoad(t *testing.T) {
 	t.Parallel()
 	c, address := startSQS(t)
-	j := &job{t: t, dir: t.TempDir(), provider: providers[0], cloud: c, counter: c.counter(), home: address}
+	j := &job{t: t, dir: t.TempDir(), provider: providers[0], cloud: c, counter: c.counter(), counterAddress: address}
 	endpoint := "http://" + c.address()
 	client := s3.New(s3.Options{
 		Region: "us-east-1", BaseEndpoint: &endpoint, UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
@@ -208,7 +208,7 @@ func TestRemoteLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	network := netfault.NewProxy(t, c.address(), 200_000, 3)
-	j.via(address)
+	j.useAddress(address)
 	j.vars = append(j.vars, "AWS_ENDPOINT_URL_S3=http://"+network.Address)
 	j.do(0, "load", "--task-file", "s3://bucket/dir/tasks.jsonl", "--create", "--tasks-to-skip", "50").wantError("250 tasks are in the queue")
 	j.wantTasks(250, 0)

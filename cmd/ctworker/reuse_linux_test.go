@@ -10,8 +10,8 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// shellWorker is a worker process in plain shell: it runs $1 for each task, whose id
-// is in $id, and replies with what $result holds then.
+// shellWorker is a worker process in plain shell. For each task it runs the script $1, with the
+// task's id in $id, and replies with the value of $result.
 const shellWorker = `
 	read -r hello <&3
 	echo '{"ready":{"version":1}}' >&3
@@ -21,8 +21,8 @@ const shellWorker = `
 		printf '{"task_id":"%s","result":%s}\n' "$id" "$result" >&3
 	done`
 
-// overReused runs ctworker over n tasks in a shell worker.
-func overReused(t *testing.T, n int, script string, flags ...string) *invocation {
+// prepareReuse returns an invocation that runs n tasks in shellWorker with a script.
+func prepareReuse(t *testing.T, n int, script string, flags ...string) *invocation {
 	t.Helper()
 	args := append([]string{"run", "--task-file", "tasks.json", "--isolation", "reuse"}, flags...)
 	return prepare(t, withTasks(t, n), append(args, "--", "sh", "-c", shellWorker, "sh", script)...)
@@ -30,7 +30,7 @@ func overReused(t *testing.T, n int, script string, flags ...string) *invocation
 
 func TestReuse_Command(t *testing.T) {
 	t.Parallel()
-	in := overReused(t, 100, `result=\"$CTWORKER_SLOT$RMS_CLOUD_TASKS_MAX_RUNTIME$CTWORKER_TASK_ID\"`, "-j", "3", "--max-runtime", "44")
+	in := prepareReuse(t, 100, `result=\"$CTWORKER_SLOT$RMS_CLOUD_TASKS_MAX_RUNTIME$CTWORKER_TASK_ID\"`, "-j", "3", "--max-runtime", "44")
 	in.start().want(app.ExitOK)
 	all := in.byTask()
 	if len(all) != 100 {
@@ -41,11 +41,10 @@ func TestReuse_Command(t *testing.T) {
 			t.Errorf("%s: %+v, result %s, want %s", id, e, e.Result, want)
 		}
 	}
-	in.tidy()
+	in.wantNoFilesLeft()
 }
 
-// The worker that a stranger wrote from docs/protocol.md, in a language without an
-// SDK, runs.
+// A worker in a language without an SDK, written from docs/protocol.md alone, runs.
 func TestPerlWorker(t *testing.T) {
 	t.Parallel()
 	path, err := filepath.Abs("../../examples/perl-worker/worker.pl")
@@ -67,11 +66,11 @@ func TestPerlWorker(t *testing.T) {
 	}
 }
 
-// A gigabyte on standard output is nobody's result, and delays nothing but the task
-// that writes it.
+// A gigabyte on the standard output of a worker process is discarded, and does not become a
+// result.
 func TestReuse_CapturesOutput(t *testing.T) {
 	t.Parallel()
-	in := overReused(t, 2, `head -c 1G /dev/zero`)
+	in := prepareReuse(t, 2, `head -c 1G /dev/zero`)
 	in.cmd.Stdout = nil
 	in.start().want(app.ExitOK)
 	for id, e := range in.byTask() {
@@ -81,8 +80,7 @@ func TestReuse_CapturesOutput(t *testing.T) {
 	}
 }
 
-// When ctworker is interrupted or killed, worker processes go with it, and with all
-// that they have started.
+// If ctworker is terminated or killed, worker processes and their children are killed.
 func TestReuse_ProcessesEndWithTheEngine(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
@@ -100,12 +98,12 @@ func TestReuse_ProcessesEndWithTheEngine(t *testing.T) {
 				in.want(143)
 				in.wantError(`"interrupted":4`)
 			}
-			gone(t, all)
+			wantExited(t, all)
 		})
 	}
 }
 
-// What does not speak the protocol is told so, and no task is lost.
+// A program that does not speak the protocol is a fatal error, and no task is lost.
 func TestReuse_CommandWithoutTheProtocol(t *testing.T) {
 	t.Parallel()
 	in := prepare(t, withTasks(t, 3), "run", "--task-file", "tasks.json", "--isolation", "reuse", "--", "sh", "-c", "exit 3")

@@ -36,7 +36,7 @@ func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var lines strings.Builder
-	for _, script := range []string{"exit 0", "exit 75", "exit 3", "kill -9 $$", "exec sleep 100", "echo '{\"retry\":true}' >&3", "echo rubbish >&3"} {
+	for _, script := range []string{"exit 0", "exit 75", "exit 3", "kill -9 $$", "exec sleep 100", "echo '{\"retry\":true}' >&3", "echo invalid >&3"} {
 		data, _ := json.Marshal(map[string]string{"script": script})
 		fmt.Fprintf(&lines, `{"task_id":%q,"data":%s}`+"\n", script, data)
 	}
@@ -52,13 +52,13 @@ func TestOutcomes(t *testing.T) {
 		"kill -9 $$":                  {Type: "task_exited", ExitCode: -9, Retry: true},
 		"exec sleep 100":              {Type: "task_timed_out"},
 		"echo '{\"retry\":true}' >&3": {Type: "task_completed", Retry: true},
-		"echo rubbish >&3":            {Type: "task_exception"},
+		"echo invalid >&3":            {Type: "task_exception"},
 	} {
 		if got := all[script]; got.Type != want.Type || got.Retry != want.Retry || got.ExitCode != want.ExitCode {
 			t.Errorf("%s: %+v, want %+v", script, got, want)
 		}
 	}
-	// The same without --strict is a run that came to its end.
+	// Without --strict the run has finished.
 	prepare(t, dir, append(args, "--", "sh", "-c", "{data.script}")...).start().want(app.ExitOK)
 }
 
@@ -100,7 +100,7 @@ func TestTasksFromStandardInput(t *testing.T) {
 	}
 }
 
-// A task file that is broken in the middle: the tasks before it are run.
+// The tasks before a malformed entry of a task file are run.
 func TestBrokenTaskFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -135,7 +135,7 @@ func TestAmbiguousYAML(t *testing.T) {
 	}
 }
 
-// A full disk ends the run, in words, and no further task is started.
+// A full disk ends the run with an error, and no further task is started.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	in := run(t, 1000, app.ExitFatal, "run", "--task-file", "tasks.json", "--event-log-file", "/dev/full", "--", "sh", "-c", "echo x >> ran")
@@ -144,9 +144,9 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One fails to be told of; a few more may have started by then.
+	// The first event cannot be written; a few more tasks may have started by then.
 	if n := strings.Count(string(ran), "x"); n > 10 {
-		t.Errorf("%d tasks were run", n)
+		t.Errorf("%d tasks were run, want at most 10", n)
 	}
 }
 
@@ -159,11 +159,11 @@ func TestUnwritableEventLog(t *testing.T) {
 	}
 }
 
-func TestEventsToNobody(t *testing.T) {
+func TestRun_WithoutEventSink(t *testing.T) {
 	t.Parallel()
 	in := run(t, 3, app.ExitOK, "run", "--task-file", "tasks.json", "--no-event-log-to-file", "--", "true")
 	if _, err := os.Stat(filepath.Join(in.dir, "events.log")); err == nil {
-		t.Error("there is an event log")
+		t.Error("the event log exists")
 	}
 }
 
@@ -179,8 +179,8 @@ func TestRunsShareAnEventLog(t *testing.T) {
 	}
 }
 
-// The reader of the log going away, as in "2>&1 | head", ends nothing.
-func TestLogReaderGoesAway(t *testing.T) {
+// The run continues if the reader of standard error exits, as in "2>&1 | head".
+func TestRun_LogReaderExits(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 20)
 	path, lines := fifo(t, dir)
@@ -240,13 +240,13 @@ func TestUsage(t *testing.T) {
 			in.wantError(tc.want...)
 			for line := range strings.Lines(in.stderr.String()) {
 				if !strings.HasPrefix(line, "ctworker: ") {
-					t.Errorf("not one fault a line: %q", line)
+					t.Errorf("line without the prefix ctworker: %q", line)
 				}
 			}
 		})
 	}
 	if _, err := os.Stat(filepath.Join(dir, "events.log")); err == nil {
-		t.Error("something was run")
+		t.Error("a task was run")
 	}
 }
 
@@ -257,7 +257,7 @@ func TestPrintConfigIsAConfigFile(t *testing.T) {
 	first.want(app.ExitOK)
 	for _, want := range []string{"num-simultaneous-tasks: 3", "# command line", "max-runtime: 600", "# default", "retry-on-exit: true"} {
 		if !strings.Contains(first.stdout.String(), want) {
-			t.Errorf("lacks %q:\n%s", want, first.stdout.String())
+			t.Errorf("does not contain %q:\n%s", want, first.stdout.String())
 		}
 	}
 	write(t, dir, "worker.yaml", first.stdout.String())
@@ -266,11 +266,10 @@ func TestPrintConfigIsAConfigFile(t *testing.T) {
 	if n := len(second.byTask()); n != 1 {
 		t.Errorf("%d events", n)
 	}
-	prepare(t, dir, "run", "--print-config").start().want(app.ExitOK) // whoever only asks need not have everything
+	prepare(t, dir, "run", "--print-config").start().want(app.ExitOK) // required settings are not checked
 }
 
-// A command whose name is one of the flag library's is run, not taken for a
-// question.
+// A COMMAND named help is run, although the flag library has a command of that name.
 func TestCommandNamedHelp(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 1)
@@ -292,10 +291,10 @@ func TestSettingsReachTheTask(t *testing.T) {
 	if got := string(in.byTask()["t0"].Result); got != `"7 1 44 t0 1"` {
 		t.Errorf("result %s", got)
 	}
-	in.wantError("--is-spot") // nobody says whose notices are meant, and that is said
+	in.wantError("--is-spot") // a warning: without a provider there are no notices
 }
 
-// The profiles can be read by what they are for, and are served while tasks run.
+// The profiles can be read with the Go tools, and are served while tasks run.
 func TestProfiles(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 50)

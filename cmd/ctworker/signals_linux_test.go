@@ -15,16 +15,16 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// sleeper is a task that reports its own id and that of a grandchild, and then
-// sleeps. $1 is the fifo.
-const sleeper = `sleep 1000 & echo $! > "$1"; echo $$ > "$1"; wait`
+// sleepingTask is a task that reports the pids of its child and of itself on the fifo $1, and
+// then sleeps.
+const sleepingTask = `sleep 1000 & echo $! > "$1"; echo $$ > "$1"; wait`
 
-// stubborn is the same, but neither process ends at SIGTERM.
-const stubborn = `trap "" TERM; sleep 1000 & echo $! > "$1"; echo $$ > "$1"; while :; do wait; done`
+// ignoresSIGTERM is the same, but both processes ignore SIGTERM.
+const ignoresSIGTERM = `trap "" TERM; sleep 1000 & echo $! > "$1"; echo $$ > "$1"; while :; do wait; done`
 
-// midRun starts ctworker with eight of its tasks running, and returns the ids of
-// all their processes.
-func midRun(t *testing.T, script string, flags ...string) (*invocation, []int) {
+// startWithRunningTasks starts ctworker, waits until eight tasks are running, and returns the pids
+// of their processes.
+func startWithRunningTasks(t *testing.T, script string, flags ...string) (*invocation, []int) {
 	t.Helper()
 	dir := withTasks(t, 20)
 	path, lines := fifo(t, dir)
@@ -33,7 +33,7 @@ func midRun(t *testing.T, script string, flags ...string) (*invocation, []int) {
 	return in, pids(t, lines, 16)
 }
 
-func TestInterruptLeavesNothing(t *testing.T) {
+func TestSignal_LeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, script string
@@ -41,15 +41,15 @@ func TestInterruptLeavesNothing(t *testing.T) {
 		flags        []string
 		want         int
 	}{
-		{"SIGINT, then the grace is over", sleeper, []os.Signal{syscall.SIGINT}, []string{"--shutdown-grace-period", "0.1"}, 130},
-		{"SIGTERM, then the grace is over", sleeper, []os.Signal{syscall.SIGTERM}, []string{"--shutdown-grace-period", "0"}, 143},
-		{"SIGHUP", sleeper, []os.Signal{syscall.SIGHUP}, []string{"--shutdown-grace-period", "0"}, 129},
-		{"tasks that ignore SIGTERM", stubborn, []os.Signal{syscall.SIGTERM}, []string{"--shutdown-grace-period", "0", "--kill-delay", "0.2"}, 143},
-		{"a second SIGINT", stubborn, []os.Signal{syscall.SIGINT, syscall.SIGINT}, []string{"--shutdown-grace-period", "1000", "--kill-delay", "1000"}, 130},
+		{"SIGINT, grace period expires", sleepingTask, []os.Signal{syscall.SIGINT}, []string{"--shutdown-grace-period", "0.1"}, 130},
+		{"SIGTERM, grace period expires", sleepingTask, []os.Signal{syscall.SIGTERM}, []string{"--shutdown-grace-period", "0"}, 143},
+		{"SIGHUP", sleepingTask, []os.Signal{syscall.SIGHUP}, []string{"--shutdown-grace-period", "0"}, 129},
+		{"tasks that ignore SIGTERM", ignoresSIGTERM, []os.Signal{syscall.SIGTERM}, []string{"--shutdown-grace-period", "0", "--kill-delay", "0.2"}, 143},
+		{"a second SIGINT", ignoresSIGTERM, []os.Signal{syscall.SIGINT, syscall.SIGINT}, []string{"--shutdown-grace-period", "1000", "--kill-delay", "1000"}, 130},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			in, all := midRun(t, tc.script, tc.flags...)
+			in, all := startWithRunningTasks(t, tc.script, tc.flags...)
 			for i, sig := range tc.signals {
 				if i > 0 {
 					in.awaitLog("shutting down")
@@ -57,74 +57,73 @@ func TestInterruptLeavesNothing(t *testing.T) {
 				in.signal(sig)
 			}
 			in.want(tc.want)
-			gone(t, all)
+			wantExited(t, all)
 			in.wantError(`"interrupted":8`)
 			if events := in.events(); len(events) != 0 {
-				t.Errorf("events of tasks that did not end: %+v", events)
+				t.Errorf("events of tasks that did not finish: %+v", events)
 			}
-			in.tidy()
+			in.wantNoFilesLeft()
 		})
 	}
 }
 
-// awaitLog returns when the log holds text, and fails the test if ctworker ends without it.
+// awaitLog waits until the log contains text, and fails the test if ctworker exits before.
 func (in *invocation) awaitLog(text string) {
 	in.t.Helper()
-	for isOver := false; ; {
+	for hasExited := false; ; {
 		log, grown := in.stderr.growth()
 		if strings.Contains(log, text) {
 			return
 		}
-		if isOver {
-			in.t.Fatalf("ctworker ended without %q:\n%s", text, log)
+		if hasExited {
+			in.t.Fatalf("ctworker exited before it logged %q:\n%s", text, log)
 		}
 		select {
 		case <-grown:
-		case <-in.ended:
-			isOver = true
+		case <-in.exited:
+			hasExited = true
 		}
 	}
 }
 
-// tidy fails the test if ctworker has left something in TMPDIR.
-func (in *invocation) tidy() {
+// wantNoFilesLeft fails the test if ctworker has left files in TMPDIR.
+func (in *invocation) wantNoFilesLeft() {
 	in.t.Helper()
 	for _, v := range in.cmd.Env {
 		if dir, ok := strings.CutPrefix(v, "TMPDIR="); ok {
 			if left, _ := filepath.Glob(filepath.Join(dir, "*", "*")); len(left) > 0 {
-				in.t.Errorf("left behind: %v", left)
+				in.t.Errorf("files left in TMPDIR: %v", left)
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
-				in.t.Errorf("left behind: %v", left)
+				in.t.Errorf("files left in TMPDIR: %v", left)
 			}
 		}
 	}
 }
 
-// Running tasks may finish within the grace period; then nothing was lost, but
+// Running tasks may finish within the grace period. The exit code is that of the signal, because
 // the file was not read to its end.
-func TestInterruptLetsTasksFinish(t *testing.T) {
+func TestSignal_TasksFinishInGracePeriod(t *testing.T) {
 	t.Parallel()
-	// The task ends when the shutdown notice has come: by the file, and by the
-	// descriptor, which it reads, against the rules.
+	// The task waits for both shutdown notifications: the descriptor, which it reads although tasks
+	// should only poll it, and the file.
 	script := `sleep 1000 & echo $! > "$1"; echo $$ > "$1"
-		read x <&4; while [ ! -e "$CTWORKER_SHUTDOWN_FILE" ]; do :; done; kill $!; echo saw it`
-	in, all := midRun(t, script)
+		read x <&4; while [ ! -e "$CTWORKER_SHUTDOWN_FILE" ]; do :; done; kill $!; echo notified`
+	in, all := startWithRunningTasks(t, script)
 	in.signal(syscall.SIGINT)
 	in.want(130)
-	gone(t, all)
+	wantExited(t, all)
 	for id, e := range in.byTask() {
-		if e.Type != "task_completed" || string(e.Result) != `"saw it"` {
+		if e.Type != "task_completed" || string(e.Result) != `"notified"` {
 			t.Errorf("%s: %+v", id, e)
 		}
 	}
 	if n := len(in.byTask()); n != 8 {
 		t.Errorf("%d tasks finished, want 8", n)
 	}
-	in.tidy()
+	in.wantNoFilesLeft()
 
-	// Another run goes on where this one stopped: no task is left out, and none
-	// is run twice.
+	// Another run continues where this one stopped: each task is run once.
 	in.wantError(`"resume_tasks_to_skip":8`)
 	prepare(t, in.dir, "run", "--task-file", "tasks.json", "--tasks-to-skip", "8", "--", "true").start().want(app.ExitOK)
 	if n := len(in.byTask()); n != 20 {
@@ -132,16 +131,16 @@ func TestInterruptLetsTasksFinish(t *testing.T) {
 	}
 }
 
-// While the machine is short of descriptors, one warning says so, and a signal
-// ends the waiting: nothing is started after it.
-func TestInterruptWhileShortOfDescriptors(t *testing.T) {
+// While ctworker waits for free descriptors, it logs one warning. A signal ends the wait, and no
+// further task is started.
+func TestSignal_WhileOutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 20)
 	in := prepare(t, dir)
 	self := in.cmd.Path
 	in.cmd.Path, in.cmd.Args = "/bin/sh", []string{"sh", "-c", `ulimit -n 24; exec "$@"`, "sh", self, "run", "--task-file", "tasks.json", "-j", "20", "--", "sleep", "1000"}
 	in.start()
-	in.awaitLog("cannot be started now")
+	in.awaitLog("cannot start a process now")
 	in.signal(syscall.SIGINT)
 	in.awaitLog("shutting down")
 	in.signal(syscall.SIGINT)
@@ -151,9 +150,8 @@ func TestInterruptWhileShortOfDescriptors(t *testing.T) {
 	}
 }
 
-// A task that ended in time while ctworker was stopped, as by Ctrl-Z, has ended in
-// time.
-func TestTaskEndsWhileStopped(t *testing.T) {
+// A task that finished in time while ctworker was suspended, as by Ctrl-Z, has not timed out.
+func TestSuspended_TaskFinishesInTime(t *testing.T) {
 	t.Parallel()
 	const maxRuntime = 2 * time.Second
 	dir := withTasks(t, 1)
@@ -163,8 +161,8 @@ func TestTaskEndsWhileStopped(t *testing.T) {
 	all := pids(t, lines, 1)
 	in.signal(syscall.SIGSTOP)
 	write(t, dir, "may-end", "")
-	gone(t, all)
-	<-time.After(maxRuntime) // has to pass, while nothing runs
+	wantExited(t, all)
+	<-time.After(maxRuntime) // the time limit passes while ctworker is suspended
 	in.signal(syscall.SIGCONT)
 	in.want(app.ExitOK)
 	if e := in.byTask()["t0"]; e.Type != "task_completed" {
@@ -172,9 +170,8 @@ func TestTaskEndsWhileStopped(t *testing.T) {
 	}
 }
 
-// A terminal that closes sends SIGHUP more than once. The tasks have their grace
-// period all the same.
-func TestSeveralHangups(t *testing.T) {
+// A closing terminal sends SIGHUP more than once. Tasks still have their grace period.
+func TestSignal_RepeatedSIGHUP(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 20)
 	path, lines := fifo(t, dir)
@@ -187,14 +184,14 @@ func TestSeveralHangups(t *testing.T) {
 	in.signal(syscall.SIGHUP)
 	write(t, dir, "may-end", "")
 	in.want(129)
-	gone(t, all)
+	wantExited(t, all)
 	if n := len(in.byTask()); n != 8 {
 		t.Errorf("%d tasks finished, want 8", n)
 	}
 }
 
-// A signal while the last tasks finish interrupts nothing.
-func TestInterruptAtTheVeryEnd(t *testing.T) {
+// If the last tasks finish after a signal, the run has finished with exit code 0.
+func TestSignal_DuringLastTasks(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 2)
 	path, lines := fifo(t, dir)
@@ -208,27 +205,26 @@ func TestInterruptAtTheVeryEnd(t *testing.T) {
 	}
 }
 
-// kill -9 of ctworker leaves no process behind, in its tasks' groups or out of
-// them, and no file.
-func TestKilledEngine(t *testing.T) {
+// After SIGKILL of ctworker no process of a task survives, inside or outside of its process group.
+func TestKilled_LeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	t.Run("grandchildren in the group", func(t *testing.T) {
 		t.Parallel()
-		in, all := midRun(t, stubborn)
+		in, all := startWithRunningTasks(t, ignoresSIGTERM)
 		in.signal(syscall.SIGKILL)
 		in.want(-1)
-		gone(t, all)
+		wantExited(t, all)
 	})
 	t.Run("grandchildren in a session of their own", func(t *testing.T) {
 		t.Parallel()
-		in, all := midRun(t, `setsid sh -c 'echo $$ > "$1"; exec sleep 1000' sh "$1" & echo $$ > "$1"; wait`)
+		in, all := startWithRunningTasks(t, `setsid sh -c 'echo $$ > "$1"; exec sleep 1000' sh "$1" & echo $$ > "$1"; wait`)
 		in.signal(syscall.SIGKILL)
 		in.want(-1)
-		gone(t, all)
+		wantExited(t, all)
 	})
 }
 
-func TestInterruptWhileStandardInputIsSilent(t *testing.T) {
+func TestSignal_WhileReadingStandardInput(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -246,15 +242,15 @@ func TestInterruptWhileStandardInputIsSilent(t *testing.T) {
 	}
 	pids(t, lines, 1)
 	in.signal(syscall.SIGTERM)
-	in.want(143) // there might have been more
+	in.want(143) // standard input may have had more tasks
 	if n := len(in.byTask()); n != 1 {
 		t.Errorf("%d events", n)
 	}
 }
 
-// gone waits until each process has ended, and fails the test if one has not
-// within ten seconds.
-func gone(t *testing.T, all []int) {
+// wantExited waits until each process has exited, and fails the test if one has not after ten
+// seconds.
+func wantExited(t *testing.T, all []int) {
 	t.Helper()
 	for _, pid := range all {
 		fd, err := unix.PidfdOpen(pid, 0)
@@ -270,7 +266,7 @@ func gone(t *testing.T, all []int) {
 		}
 		_ = unix.Close(fd)
 		if n != 1 || err != nil {
-			t.Errorf("process %d is alive (%v)", pid, err)
+			t.Errorf("process %d has not exited (%v)", pid, err)
 		}
 	}
 }

@@ -12,23 +12,23 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// untilNotice is a task that runs until it has seen the termination notice.
+// untilNotice is a task that runs until it receives the termination notification.
 const untilNotice = `while ! [ -e "$CTWORKER_TERMINATION_FILE" ]; do sleep 0.05; done; ! [ -e "$CTWORKER_SHUTDOWN_FILE" ] && echo seen`
 
-// At a notice the tasks that run are told and finish, no further one begins, and the run
-// ends with them.
-func TestSpotNotice(t *testing.T) {
+// At a termination notice running tasks are notified and finish, no further task starts, and then
+// the run ends.
+func TestSpot_SimulatedNotice(t *testing.T) {
 	t.Parallel()
 	for name, prepared := range map[string]func() *invocation{
-		"a command for each task": func() *invocation {
+		"command per task": func() *invocation {
 			return prepare(t, withTasks(t, 10), "run", "--task-file", "tasks.json", "-j", "2", "--simulate-spot-termination-after", "1", "--", "sh", "-c", untilNotice)
 		},
-		"by a signal that is asked for": func() *invocation {
+		"--signal-on-termination": func() *invocation {
 			return prepare(t, withTasks(t, 10), "run", "--task-file", "tasks.json", "-j", "2", "--simulate-spot-termination-after", "1", "--signal-on-termination", "USR1", "--",
 				"sh", "-c", `trap "echo seen; exit 0" USR1; while true; do sleep 0.05; done`)
 		},
 		"reuse": func() *invocation {
-			return overReused(t, 10, `[ "$(`+untilNotice+`)" = seen ] && result=true`, "-j", "2", "--simulate-spot-termination-after", "1")
+			return prepareReuse(t, 10, `[ "$(`+untilNotice+`)" = seen ] && result=true`, "-j", "2", "--simulate-spot-termination-after", "1")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -54,9 +54,9 @@ func TestSpotNotice(t *testing.T) {
 	}
 }
 
-// Shortly before the machine is taken away what still runs goes back into the queue, at
-// once and not with its lease; without that it is left to run.
-func TestSpotDeadline(t *testing.T) { onEach(t, spotDeadlineCase) }
+// Shortly before the machine is terminated running tasks are killed and released. With
+// --no-release-at-deadline they continue to run.
+func TestSpot_ReleaseAtDeadline(t *testing.T) { onEach(t, spotDeadlineCase) }
 
 func spotDeadlineCase(t *testing.T, j *job) {
 	j.load(5)
@@ -64,7 +64,7 @@ func spotDeadlineCase(t *testing.T, j *job) {
 	began := time.Now()
 	j.do(app.ExitOK, append(args, "--", "sleep", "60")...).wantError(`"interrupted":2`)
 	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("it took %v", took)
+		t.Errorf("the run took %v, want less than 20 s", took)
 	}
 	j.wantTasks(5, 0)
 	j.do(app.ExitOK, append(args, "--no-release-at-deadline", "--", "sleep", "4")...).wantError(`"completed":2`)
@@ -84,28 +84,28 @@ func spotDeadlineCase(t *testing.T, j *job) {
 	}
 }
 
-// A notice of the provider's own metadata service does the same: where it is asked for, and
-// where the metadata says that the machine may be taken away.
-func TestSpotOfTheProvider(t *testing.T) {
+// Notices of the provider's metadata service are handled like simulated ones, if --is-spot is set
+// or the metadata service reports a spot instance.
+func TestSpot_ProviderNotice(t *testing.T) {
 	t.Parallel()
 	const onAWS, onGCP = "/latest/meta-data/", "/computeMetadata/v1/instance/"
-	is := func(text string) func() string { return func() string { return text } }
+	constant := func(text string) func() string { return func() string { return text } }
 	noticeOfAWS := func() map[string]func() string {
-		return map[string]func() string{onAWS + "spot/instance-action": after(func() string {
+		return map[string]func() string{onAWS + "spot/instance-action": textAfter2s(func() string {
 			return fmt.Sprintf(`{"action":"terminate","time":%q}`, time.Now().Add(5*time.Second).UTC().Format(time.RFC3339))
 		})}
 	}
 	noticeOfGCP := func() map[string]func() string {
-		return map[string]func() string{onGCP + "preempted": is("TRUE"), onGCP + "maintenance-event": is("NONE")}
+		return map[string]func() string{onGCP + "preempted": constant("TRUE"), onGCP + "maintenance-event": constant("NONE")}
 	}
 	spotOfAWS := func() map[string]func() string {
 		m := noticeOfAWS()
-		m[onAWS+"instance-life-cycle"] = is("spot")
+		m[onAWS+"instance-life-cycle"] = constant("spot")
 		return m
 	}
 	spotOfGCP := func() map[string]func() string {
 		m := noticeOfGCP()
-		m[onGCP+"scheduling/preemptible"] = is("TRUE")
+		m[onGCP+"scheduling/preemptible"] = constant("TRUE")
 		return m
 	}
 	for name, tc := range map[string]struct {
@@ -115,16 +115,16 @@ func TestSpotOfTheProvider(t *testing.T) {
 		script  string
 		want    []string
 	}{
-		"AWS, its machine is gone while they run": {[]string{"--provider", "AWS", "--is-spot"}, false, noticeOfAWS, untilNotice + "; sleep 60", []string{`"source":"aws spot/instance-action"`, `"interrupted":2`}},
-		"GCP":                 {[]string{"--provider", "GCP", "--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
-		"whoever it is":       {[]string{"--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
-		"AWS says it is spot": {nil, false, spotOfAWS, untilNotice, []string{`"source":"aws spot/instance-action"`, `"completed":2`}},
-		"GCP says it is spot": {nil, true, spotOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
-		"AWS says it is not":  {nil, false, noticeOfAWS, "true", []string{`"completed":10`}},
-		"it is retired in years": {[]string{"--is-spot"}, false, func() map[string]func() string {
-			return map[string]func() string{onAWS + "events/maintenance/scheduled": is(`[{"NotBefore": "21 Jan 2099 09:00:43 GMT", "Code": "instance-retirement", "State": "active"}]`)}
+		"AWS, terminated while tasks run": {[]string{"--provider", "AWS", "--is-spot"}, false, noticeOfAWS, untilNotice + "; sleep 60", []string{`"source":"aws spot/instance-action"`, `"interrupted":2`}},
+		"GCP":                             {[]string{"--provider", "GCP", "--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
+		"unknown provider":                {[]string{"--is-spot"}, true, noticeOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
+		"AWS reports a spot instance":     {nil, false, spotOfAWS, untilNotice, []string{`"source":"aws spot/instance-action"`, `"completed":2`}},
+		"GCP reports a spot instance":     {nil, true, spotOfGCP, untilNotice, []string{`"source":"gcp instance/preempted"`, `"message":"run ended"`}},
+		"AWS reports no spot instance":    {nil, false, noticeOfAWS, "true", []string{`"completed":10`}},
+		"retirement in years": {[]string{"--is-spot"}, false, func() map[string]func() string {
+			return map[string]func() string{onAWS + "events/maintenance/scheduled": constant(`[{"NotBefore": "21 Jan 2099 09:00:43 GMT", "Code": "instance-retirement", "State": "active"}]`)}
 		}, "sleep 0.3", []string{`"completed":10`, "maintenance of this machine is scheduled"}},
-		"nobody wants to know it": {[]string{"--no-is-spot"}, false, spotOfAWS, "sleep 0.3", []string{`"completed":10`}},
+		"--no-is-spot": {[]string{"--no-is-spot"}, false, spotOfAWS, "sleep 0.3", []string{`"completed":10`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -141,26 +141,26 @@ func TestSpotOfTheProvider(t *testing.T) {
 	}
 }
 
-// after is text that is there from two seconds after it was first asked for.
-func after(text func() string) func() string {
+// textAfter2s returns a function that returns "" until two seconds after its first call, then text.
+func textAfter2s(text func() string) func() string {
 	var mu sync.Mutex
 	var first time.Time
-	told := ""
+	result := ""
 	return func() string {
 		mu.Lock()
 		defer mu.Unlock()
 		if first.IsZero() {
 			first = time.Now()
 		}
-		if told == "" && time.Since(first) > 2*time.Second {
-			told = text()
+		if result == "" && time.Since(first) > 2*time.Second {
+			result = text()
 		}
-		return told
+		return result
 	}
 }
 
-// What is given without what it needs is told.
-func TestSpotSettings(t *testing.T) {
+// A setting without effect is a warning, and an invalid value an error.
+func TestSpot_IneffectiveSettings(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 1)
 	for _, tc := range []struct {
@@ -178,8 +178,8 @@ func TestSpotSettings(t *testing.T) {
 	}
 }
 
-// The examples do not begin to write once the notice is there.
-func TestSpotExamples(t *testing.T) {
+// The commit examples write nothing after the termination notification.
+func TestSpot_CommitExamples(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "commit")
 	if out, err := exec.Command("go", "build", "-o", program, "../../examples/commit").CombinedOutput(); err != nil {

@@ -11,10 +11,10 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// A load that is interrupted says how to go on, and nothing is in twice.
-func TestLoadGoesOn(t *testing.T) { onEach(t, loadGoesOnCase) }
+// An interrupted load prints how to continue, and no task is loaded twice.
+func TestLoad_ContinuesAfterInterrupt(t *testing.T) { onEach(t, loadContinuesCase) }
 
-func loadGoesOnCase(t *testing.T, j *job) {
+func loadContinuesCase(t *testing.T, j *job) {
 	j.load(0)
 	path, _ := fifo(t, j.dir)
 	feed, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -33,7 +33,7 @@ func loadGoesOnCase(t *testing.T, j *job) {
 	for i := range 35 {
 		_, _ = fmt.Fprintf(feed, "{\"task_id\":\"t%d\",\"data\":{}}\n", i)
 	}
-	for j.depth("jobs").Waiting < 30 { // the last ones may wait for the rest of a block
+	for j.depth("jobs").Visible < 30 { // the last tasks may be part of an incomplete block
 		<-time.After(50 * time.Millisecond)
 	}
 	in.signal(syscall.SIGINT)
@@ -47,17 +47,17 @@ func loadGoesOnCase(t *testing.T, j *job) {
 		t.Fatalf("%v: %s", err, in.stderr.String())
 	}
 	j.do(0, "load", "--task-file", "tasks.jsonl", "--tasks-to-skip", fmt.Sprint(next))
-	if s := j.depth("jobs"); s.Waiting != 100 {
-		t.Errorf("%d tasks are in the queue", s.Waiting)
+	if s := j.depth("jobs"); s.Visible != 100 {
+		t.Errorf("%d tasks are in the queue", s.Visible)
 	}
 }
 
-// What the queue does not take, and what is broken, is told with where it is.
-func TestLoadFaults(t *testing.T) { onEach(t, loadFaultsCase) }
+// Errors name the position of a task that is too large or malformed.
+func TestLoad_Errors(t *testing.T) { onEach(t, loadErrorsCase) }
 
-func loadFaultsCase(t *testing.T, j *job) {
+func loadErrorsCase(t *testing.T, j *job) {
 	j.load(0)
-	write(t, j.dir, "large.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b","data":"`+strings.Repeat("x", j.largest)+`"}`+"\n"+`{"task_id":"c","data":1}`)
+	write(t, j.dir, "large.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b","data":"`+strings.Repeat("x", j.maxMessageBytes)+`"}`+"\n"+`{"task_id":"c","data":1}`)
 	in := j.do(app.ExitFatal, "load", "--task-file", "large.jsonl")
 	in.wantError(`task 2, \"b\"`, "too large", "1 tasks are in the queue jobs", "continue with --tasks-to-skip 1")
 	write(t, j.dir, "broken.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"b"}`)
@@ -71,7 +71,7 @@ func loadFaultsCase(t *testing.T, j *job) {
 	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--tasks-to-skip", "1")
 	in.wantError("0 tasks are in the queue jobs", "entry 2", "continue with --tasks-to-skip 1")
 	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--queue-name", "other")
-	in.wantError(j.gone, "other", "ctworker load --create")
+	in.wantError(j.notFoundText, "other", "ctworker load --create")
 	write(t, j.dir, "ambiguous.yaml", "- {task_id: a, data: 1}\n- {task_id: b, data: 2024_0115}\n")
 	in = j.do(0, "load", "--task-file", "ambiguous.yaml")
 	in.wantError("ambiguous YAML value", `"entry":2`, `"value":"2024_0115"`)
@@ -81,10 +81,10 @@ func loadFaultsCase(t *testing.T, j *job) {
 	}
 }
 
-// The queues are shown, created, emptied and deleted, the last two not without a word.
-func TestQueueTools(t *testing.T) { onEach(t, toolsCase) }
+// The queue commands show, create, purge and delete queues. The last two require --yes.
+func TestQueueCommands(t *testing.T) { onEach(t, queueCommandsCase) }
 
-func toolsCase(t *testing.T, j *job) {
+func queueCommandsCase(t *testing.T, j *job) {
 	in := j.do(app.ExitFatal, "queue", "status")
 	if n := strings.Count(in.stdout.String(), "not there"); n != 2 {
 		t.Error(in.stdout.String())
@@ -96,7 +96,7 @@ func toolsCase(t *testing.T, j *job) {
 	j.load(5)
 	for _, what := range []string{"purge", "delete"} {
 		in := j.do(app.ExitUsage, "queue", what)
-		in.wantError("--yes", j.there)
+		in.wantError("--yes", j.purgePrompt)
 	}
 	if in := j.do(0, "queue", "purge", "--yes"); in.stdout.String() != "deleted everything in jobs\n" {
 		t.Error(in.stdout.String())
@@ -110,11 +110,11 @@ func toolsCase(t *testing.T, j *job) {
 	j.do(app.ExitUsage, "queue", "status", "--events=false").wantError("--tasks")
 	j.do(app.ExitUsage, "queue", "statsu").wantError(`did you mean "status"?`)
 	j.do(app.ExitFatal, "events").wantError("no event queue jobs-events")
-	j.do(app.ExitFatal, "run", "--", "true").wantError(j.gone, "jobs", "ctworker queue create")
+	j.do(app.ExitFatal, "run", "--", "true").wantError(j.notFoundText, "jobs", "ctworker queue create")
 }
 
-// What could not be leased is refused before anything runs.
-func TestQueueRefuses(t *testing.T) {
+// Settings that the provider does not support are rejected before anything runs.
+func TestQueue_InvalidSettings(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	aws := []string{"--provider", "aws"}

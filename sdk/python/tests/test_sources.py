@@ -92,7 +92,7 @@ def test_url_is_read_by_the_engine(runner: Runner) -> None:
         worker = runner.write_program(F, main=main(repr(f"{address}/none.json")))
         done = runner.run(worker, "--event-log-to-file")
         assert done.code == 2
-        assert "none.json: there is no such file" in done.err
+        assert "none.json: the file does not exist" in done.err
 
 
 @pytest.mark.parametrize(
