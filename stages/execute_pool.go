@@ -21,7 +21,7 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 			maxWait = MaxQueueTime
 		}
 		return procexec.Run(pool, procexec.RunConfig[*pipeline.Delivery]{
-			Jobs: in,
+			Input: in,
 			Task: func(d *pipeline.Delivery) procexec.Task {
 				return procexec.Task{ID: d.Task.ID, Data: d.Task.Data, Attempt: d.Attempt}
 			},

@@ -9,16 +9,17 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// children are what the test binary can be instead of the tests.
+// children are the programs that the test binary runs instead of the tests, by the value of
+// childVar.
 var children = map[string]func(args []string){
 	"daemon": daemon,
 	"engine": engine,
 }
 
-// daemon leaves a chain of processes behind, each the next one's parent and in a
-// session of its own, that run for long: args are their number, their life, and
-// "marked", or "unmarked" for an empty environment. It ends once all of them
-// hold the life.
+// daemon starts a chain of processes. Each is the parent of the next, in a session of its own,
+// and runs until it is killed. The arguments are the number of further processes, the path of a
+// lifeline, and "marked", or "unmarked" for an empty environment. The first process exits when
+// all others hold the lifeline.
 func daemon(args []string) {
 	depth, _ := strconv.Atoi(args[0])
 	started, resultFD, err := os.Pipe()
@@ -34,10 +35,10 @@ func daemon(args []string) {
 	inner := len(args) > 3
 	switch {
 	case depth == 0:
-		holdLife(args[1])
-		tellParent()
-		check(os.NewFile(3, "told").Close())
-		forever()
+		holdLifeline(args[1])
+		notifyParent()
+		check(os.NewFile(3, "result").Close())
+		blockForever()
 	default:
 		self, err := os.Executable()
 		check(err)
@@ -50,21 +51,21 @@ func daemon(args []string) {
 		if !inner {
 			return
 		}
-		holdLife(args[1])
-		tellParent()
-		forever()
+		holdLifeline(args[1])
+		notifyParent()
+		blockForever()
 	}
 }
 
-// tellParent says that this process, and all that it has started, hold the life.
-func tellParent() {
+// notifyParent reports that this process and its descendants hold the lifeline.
+func notifyParent() {
 	_, err := syscall.Write(3, []byte{'.'})
 	check(err)
 }
 
-// engine runs three tasks that never end, with all that may outlive an engine,
-// and says the guard's process id once they run: args are the life and the
-// directory of the notices.
+// engine runs three tasks that do not end, with all kinds of processes that may outlive an
+// engine. When they run, it prints the pid of the guard. The arguments are the path of a
+// lifeline and the directory of the notifications.
 func engine(args []string) {
 	self, err := os.Executable()
 	check(err)
@@ -96,7 +97,7 @@ func engine(args []string) {
 		<-ready
 	}
 	fmt.Println(procexec.GuardPid(l))
-	forever()
+	blockForever()
 }
 
 func check(err error) {
@@ -106,15 +107,15 @@ func check(err error) {
 	}
 }
 
-// holdLife opens the life for good: no finalizer closes it.
-func holdLife(path string) {
+// holdLifeline opens the lifeline. It bypasses package os, whose finalizer would close it.
+func holdLifeline(path string) {
 	_, err := syscall.Open(path, syscall.O_WRONLY, 0)
 	check(err)
 }
 
-// forever blocks in the system: where every goroutine of a program waits for
-// another, the runtime ends it.
-func forever() {
+// blockForever blocks in a system call. If all goroutines waited for channels, the runtime
+// would terminate the program.
+func blockForever() {
 	var p [2]int
 	check(syscall.Pipe(p[:]))
 	_, _ = syscall.Read(p[0], make([]byte, 1))

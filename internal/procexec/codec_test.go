@@ -21,7 +21,7 @@ func TestParseReply_PassesJSONByteForByte(t *testing.T) {
 			}
 		}
 		if got, want := string(appendTask(nil, Task{ID: "caf\xed\xb3\xa9", Attempt: 1, Data: []byte(value)})), `{"task_id":"caf\udce9","attempt":1,"data":`+value+"}\n"; got != want {
-			t.Errorf("the task is %.100s, want %.100s", got, want)
+			t.Errorf("task line %.100s, want %.100s", got, want)
 		}
 	}
 	r, err := parseReply([]byte(`{"task_id":"a","exception":"caf\udce9"}`), "a")
@@ -29,7 +29,7 @@ func TestParseReply_PassesJSONByteForByte(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if _, err := parseReply([]byte("{\"task_id\":\"a\",\"result\":\"\xff\"}"), "a"); err == nil {
-		t.Error("a reply that is not UTF-8 passes")
+		t.Error("no error for a reply that is not UTF-8")
 	}
 }
 
@@ -58,7 +58,7 @@ func TestParseReply_NamesTheFault(t *testing.T) {
 	}
 }
 
-// Each field that a task may write has a type for error messages.
+// Each field that a task may write must have a type for error messages.
 func TestFieldTypes(t *testing.T) {
 	t.Parallel()
 	for _, object := range []reflect.Type{reflect.TypeFor[replyLine](), reflect.TypeFor[readyLine](), reflect.TypeFor[resultObject]()} {

@@ -13,8 +13,8 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// The task arrives on standard input byte for byte, whatever its size.
-func TestInput(t *testing.T) {
+// The task is passed to standard input byte for byte, whatever its size.
+func TestCommand_WritesTaskToStdin(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string
@@ -23,10 +23,10 @@ func TestInput(t *testing.T) {
 	}{
 		{"small", procexec.Task{ID: "a", Data: []byte(`{"x": 1,  "y":[1e400]}`)}, `{"task_id":"a","data":{"x": 1,  "y":[1e400]}}` + "\n"},
 		{"odd id", procexec.Task{ID: "a\"\n\u2028é", Data: []byte(`null`)}, `{"task_id":"a\"\n` + "\u2028é" + `","data":null}` + "\n"},
-		{"id that is no UTF-8", procexec.Task{ID: "a\xff", Data: []byte(`1`)}, `{"task_id":"a` + "\ufffd" + `","data":1}` + "\n"},
+		{"id that is not UTF-8", procexec.Task{ID: "a\xff", Data: []byte(`1`)}, `{"task_id":"a` + "\ufffd" + `","data":1}` + "\n"},
 		{"no data", procexec.Task{ID: "a"}, `{"task_id":"a","data":null}` + "\n"},
-		{"a pipe full", sized(64 << 10), ""},
-		{"one byte more", sized(64<<10 + 1), ""},
+		{"size of a pipe", sized(64 << 10), ""},
+		{"one byte more than a pipe", sized(64<<10 + 1), ""},
 		{"5 MB", sized(5 << 20), ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -49,14 +49,14 @@ func TestInput(t *testing.T) {
 	}
 }
 
-// sized is a task whose line is n bytes long.
+// sized returns a task whose line is n bytes long.
 func sized(n int) procexec.Task {
-	const rest = len(`{"task_id":"s","data":""}` + "\n")
-	return procexec.Task{ID: "s", Data: []byte(`"` + strings.Repeat("x", n-rest) + `"`)}
+	const overhead = len(`{"task_id":"s","data":""}` + "\n")
+	return procexec.Task{ID: "s", Data: []byte(`"` + strings.Repeat("x", n-overhead) + `"`)}
 }
 
-// A command that does not want its input neither hangs nor fails.
-func TestInputThatIsNotRead(t *testing.T) {
+// A command that does not read its input neither hangs nor fails.
+func TestCommand_MayIgnoreStdin(t *testing.T) {
 	t.Parallel()
 	for name, script := range map[string]string{
 		"never read":      `echo ok`,
@@ -73,7 +73,7 @@ func TestInputThatIsNotRead(t *testing.T) {
 	}
 }
 
-func TestPlaceholders(t *testing.T) {
+func TestCommand_ReplacesPlaceholders(t *testing.T) {
 	t.Parallel()
 	const data = `{"key":"value","n":1.50,"big":12345678901234567890,"o":{"in":{"x":"deep"},"list":[1, {"a" :2}]},` +
 		`"a.b":"dotted name","a":{"b":"not this"},"empty":"","null":null,"yes":true,"dup":1,"dup":2,` +
@@ -135,12 +135,12 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
-// resultString is s as JSON.
+// resultString returns s as a JSON string.
 func resultString(s string) string {
 	return `"` + strings.NewReplacer(`"`, `\"`, `\`, `\\`, "\n", `\n`).Replace(s) + `"`
 }
 
-func TestPlaceholderInDataThatIsNoObject(t *testing.T) {
+func TestCommand_FailsTaskIfDataIsNotAnObject(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{`null`, `[{"key":1}]`, `"key"`, `7`, ` `, ``} {
 		r := run(t, procexec.CommandOptions{Argv: sh(`:`, "{data.key}")}, procexec.Task{ID: "a", Data: []byte(data)})
@@ -154,7 +154,7 @@ func TestPlaceholderInDataThatIsNoObject(t *testing.T) {
 	}
 }
 
-func TestEnvironment(t *testing.T) {
+func TestCommand_SetsEnvironment(t *testing.T) {
 	t.Parallel()
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "USER_VAR=a b=c", "TWICE=first", "EMPTY=", "TWICE=last",
@@ -166,7 +166,7 @@ func TestEnvironment(t *testing.T) {
 		if !strings.HasPrefix(line, "CTWORKER_PROCESS=") {
 			got = append(got, line)
 		} else if strings.Contains(line, "outer") {
-			t.Errorf("the outer engine's %s", line)
+			t.Errorf("inherited from the outer engine: %s", line)
 		}
 	}
 	want := []string{
@@ -178,8 +178,9 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// What a task's own values make impossible is the task's failure, in words.
-func TestTaskThatCannotStart(t *testing.T) {
+// A task whose own values make the start impossible fails with an exception; Run returns no
+// error.
+func TestCommand_FailsTaskThatCannotStart(t *testing.T) {
 	t.Parallel()
 	huge := strings.Repeat("x", 4<<20)
 	for name, tc := range map[string]struct {
@@ -202,7 +203,7 @@ func TestTaskThatCannotStart(t *testing.T) {
 	}
 }
 
-func TestCommandThatCannotBeRun(t *testing.T) {
+func TestNewCommand_ReturnsErrorIfProgramIsUnusable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -221,7 +222,7 @@ func TestCommandThatCannotBeRun(t *testing.T) {
 		"not executable":      {[]string{file}, "permission denied"},
 		"a directory":         {[]string{dir}, "directory"},
 		"a placeholder":       {[]string{"/bin/{data.program}"}, "placeholder"},
-		"the id for a name":   {[]string{"{task_id}"}, "placeholder"},
+		"task_id as program":  {[]string{"{task_id}"}, "placeholder"},
 		"a directory in PATH": {[]string{"./" + filepath.Base(dir)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -233,8 +234,9 @@ func TestCommandThatCannotBeRun(t *testing.T) {
 	}
 }
 
-// A command that has gone since is no fault of the task's: Run returns an error.
-func TestCommandThatIsGone(t *testing.T) {
+// If the program was removed after NewCommand, Run returns an error, because the task is not
+// the cause.
+func TestCommand_ReturnsStartErrorIfProgramIsRemoved(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "program")
 	if err := os.WriteFile(program, []byte("#!/bin/sh\necho ran\n"), 0o700); err != nil {
@@ -255,7 +257,7 @@ func TestCommandThatIsGone(t *testing.T) {
 	}
 }
 
-func TestElapsedAndUsage(t *testing.T) {
+func TestCommand_MeasuresTimeAndMemory(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
 	r := run(t, procexec.CommandOptions{Argv: sh(`i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done`)}, task)
@@ -264,7 +266,7 @@ func TestElapsedAndUsage(t *testing.T) {
 	}
 }
 
-// A panic in CommandOptions.Stderr becomes the error of Run.
+// A panic in CommandOptions.Stderr is returned as an error by Run.
 func TestCommand_PanicInStderr(t *testing.T) {
 	t.Parallel()
 	c := newCommand(t, newLauncher(t, procexec.Options{Slots: 1}), procexec.CommandOptions{

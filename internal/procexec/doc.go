@@ -21,9 +21,9 @@
 // A Pool keeps one worker process per slot and sends it task after task over the task protocol of
 // docs/protocol.md: one JSON object per line over a Unix socket.
 //
-//	RunConfig.Jobs ─▶ feed ─▶ slot.pending ─▶ slot.sent ─▶ process ─▶ RunConfig.OnDone
-//	                   ▲                         │
-//	                   └─────── backlog ◀────────┘ revoked, or not claimed by a process that died
+//	RunConfig.Input ─▶ feed ─▶ slot.pending ─▶ slot.sent ─▶ process ─▶ RunConfig.OnDone
+//	                    ▲                         │
+//	                    └─────── backlog ◀────────┘ revoked, or not claimed by a process that died
 //
 // These goroutines work on a Run, and share one mutex:
 //   - feed, the caller's goroutine, assigns jobs to slots and moves jobs to slots that fell idle;

@@ -7,8 +7,8 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// Run a command for a task, without a shell between: whatever the task's values
-// hold, each stays one argument.
+// Run a command for a task without a shell: each value of the task remains one argument,
+// whatever characters it contains.
 func Example() {
 	launcher, err := procexec.NewLauncher(procexec.Options{Slots: 1})
 	if err != nil {
@@ -24,11 +24,11 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	report, err := command.Run(procexec.Task{ID: "task-1", Data: []byte(`{"file":"$(a) b.txt"}`), Attempt: 1}, procexec.StopSignals{})
+	result, err := command.Run(procexec.Task{ID: "task-1", Data: []byte(`{"file":"$(a) b.txt"}`), Attempt: 1}, procexec.StopSignals{})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(report.Kind == procexec.Completed, string(report.Result))
+	fmt.Println(result.Kind == procexec.Completed, string(result.Result))
 	// Output: true "task-1: $(a) b.txt"
 }

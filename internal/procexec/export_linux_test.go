@@ -2,8 +2,8 @@ package procexec
 
 import "os"
 
-// OrphanScan returns what looks once for orphans of l, which has no Subreaper,
-// and returns how many processes it took for some.
+// OrphanScan returns a function that scans once for orphans of l, which has no Subreaper, and
+// returns the number of processes that it killed.
 func OrphanScan(l *Launcher) func() int {
 	o := &orphans{launcher: l, self: os.Getpid(), before: map[int]bool{}, unmarked: map[int]int64{}}
 	return func() int {
@@ -12,5 +12,5 @@ func OrphanScan(l *Launcher) func() int {
 	}
 }
 
-// CheckProcAt is checkProcAt.
+// CheckProcAt exports checkProcAt.
 var CheckProcAt = checkProcAt

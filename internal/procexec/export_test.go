@@ -1,10 +1,10 @@
 package procexec
 
-// GuardPid is the process id of l's guard.
+// GuardPid returns the pid of l's guard.
 func GuardPid(l *Launcher) int { return l.guard.process.Pid }
 
-// AddLive enters a process that was never started into l's books, and returns
-// what takes it out again.
+// AddLive adds a process that was never started to the running processes of l, and returns a
+// function that removes it.
 func AddLive(l *Launcher) (remove func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

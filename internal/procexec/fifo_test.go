@@ -7,9 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A fifo is a slice that loses its first and last, whatever is done to it, and keeps
-// nothing in memory that is not in it.
-func TestFIFO(t *testing.T) {
+// A fifo behaves like a slice, and does not keep removed items in memory.
+func TestFIFO_BehavesLikeSlice(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var q fifo[*int]
@@ -25,14 +24,14 @@ func TestFIFO(t *testing.T) {
 					return
 				}
 				if q.pop() != model[0] {
-					t.Fatal("pop took another")
+					t.Fatal("pop returned the wrong item")
 				}
 				model = model[1:]
 			},
-			"cut": func(t *rapid.T) {
+			"takeLast": func(t *rapid.T) {
 				n := rapid.IntRange(0, len(model)).Draw(t, "n")
 				if got := q.takeLast(n); !slices.Equal(got, model[len(model)-n:]) {
-					t.Fatalf("cut(%d) took others", n)
+					t.Fatalf("takeLast(%d) returned the wrong items", n)
 				}
 				model = model[:len(model)-n]
 			},
@@ -41,16 +40,16 @@ func TestFIFO(t *testing.T) {
 					t.Fatalf("%v, want %v", q.list(), model)
 				}
 				if len(model) > 0 && *q.first() != model[0] {
-					t.Fatal("first is another")
+					t.Fatal("first returned the wrong item")
 				}
 				for _, item := range q.items[:q.head] {
 					if item != nil {
-						t.Fatal("what has been taken is kept in memory")
+						t.Fatal("an item removed by pop is still in memory")
 					}
 				}
 				for _, item := range q.items[len(q.items):cap(q.items)] {
 					if item != nil {
-						t.Fatal("what has been cut off is kept in memory")
+						t.Fatal("an item removed by takeLast is still in memory")
 					}
 				}
 			},
@@ -58,8 +57,8 @@ func TestFIFO(t *testing.T) {
 	})
 }
 
-// In the long run nothing is allocated.
-func TestFIFOAllocations(t *testing.T) {
+// A fifo of limited length does not allocate.
+func TestFIFO_ReusesMemory(t *testing.T) {
 	var q fifo[int]
 	allocs := testing.AllocsPerRun(10, func() {
 		for i := range 1000 {

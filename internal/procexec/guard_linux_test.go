@@ -15,16 +15,16 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// An engine that is killed by SIGKILL leaves nothing: not what its tasks have
-// started in their groups or outside, nor the guard, nor the notices' directory.
-func TestKilledEngineLeavesNothing(t *testing.T) {
+// If an engine is killed by SIGKILL, all processes that its tasks started, in their groups or
+// outside, the guard, and the notifications' directory disappear.
+func TestGuard_CleansUpAfterKilledEngine(t *testing.T) {
 	t.Parallel()
-	life := newLife(t)
-	dir := filepath.Join(t.TempDir(), "notices")
+	lifeline := newLifeline(t)
+	dir := filepath.Join(t.TempDir(), "notifications")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), self(t), life.path, dir)
+	cmd := exec.CommandContext(t.Context(), self(t), lifeline.path, dir)
 	cmd.Env = append(os.Environ(), childVar+"=engine")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -42,8 +42,8 @@ func TestKilledEngineLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := process(t, guardPid)
-	life.goesOn(t)
+	guard := openPidfd(t, guardPid)
+	lifeline.checkOpen(t)
 	if _, err := os.Stat(filepath.Join(dir, procexec.ShutdownFile)); err != nil {
 		t.Fatal(err)
 	}
@@ -51,15 +51,15 @@ func TestKilledEngineLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	life.over(t)
-	awaitEnd(t, guard)
+	lifeline.awaitClosed(t)
+	awaitExit(t, guard)
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
-		t.Errorf("the directory is left: %v", err)
+		t.Errorf("the directory of the notifications still exists: %v", err)
 	}
 }
 
-// In a normal end the guard is gone when Close returns, and has done nothing.
-func TestGuardDoesNothingInANormalEnd(t *testing.T) {
+// Close stops the guard, which removes nothing then.
+func TestGuard_DoesNothingAfterClose(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, procexec.ShutdownFile)
@@ -70,26 +70,26 @@ func TestGuardDoesNothingInANormalEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := process(t, procexec.GuardPid(l))
+	guard := openPidfd(t, procexec.GuardPid(l))
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ok`)})
 	if r := runWith(t, c, task, procexec.StopSignals{}); string(r.Result) != `"ok"` {
 		t.Errorf("%+v", r)
 	}
 	if poll(t, []unix.PollFd{{Fd: int32(guard.Fd()), Events: unix.POLLIN}}) {
-		t.Error("the guard ended before Close")
+		t.Error("the guard exited before Close")
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	awaitEnd(t, guard)
+	awaitExit(t, guard)
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
 	}
 }
 
-// The guard ignores what a terminal sends to everybody, and the engine does not
-// need it.
-func TestGuardAndSignals(t *testing.T) {
+// The guard has its own session, so it does not get the signals of a terminal. The engine works
+// without it.
+func TestGuard_IsInItsOwnSessionAndOptional(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		logged := make(logChan, 10)
 		l, err := procexec.NewLauncher(procexec.Options{Guard: []string{self(t)}, Subreaper: true, Log: zerolog.New(logged)})
@@ -97,14 +97,14 @@ func TestGuardAndSignals(t *testing.T) {
 			t.Fatal(err)
 		}
 		pid := procexec.GuardPid(l)
-		guard := process(t, pid)
+		guard := openPidfd(t, pid)
 		if sid, err := unix.Getsid(pid); err != nil || sid == 0 {
 			t.Errorf("session %d, %v", sid, err)
 		}
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		awaitEnd(t, guard)
+		awaitExit(t, guard)
 		if line := receive(t, logged, "a warning"); !strings.Contains(line, "guard exited") {
 			t.Errorf("logged %q", line)
 		}
@@ -115,13 +115,12 @@ func TestGuardAndSignals(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
-		if left := childProcesses(t); len(left) > 0 {
-			t.Errorf("children %v are left", left)
+		if children := childProcesses(t); len(children) > 0 {
+			t.Errorf("children %v are still there", children)
 		}
 	})
 }
 
-// A guard that cannot be started is no reason not to run.
 // logChan receives the lines of a log.
 type logChan chan string
 
@@ -130,7 +129,8 @@ func (c logChan) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestNoGuard(t *testing.T) {
+// Tasks run even if the guard cannot be started.
+func TestNewLauncher_ContinuesWithoutGuard(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{Guard: []string{"/nowhere/at/all"}})
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ok`)})

@@ -10,12 +10,12 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// start starts a script without a standard stream.
+// start starts a script without standard streams.
 func start(l *procexec.Launcher, slotIndex int, script string, args ...string) (*procexec.Process, error) {
 	return l.Start(procexec.Spec{Path: "/bin/sh", Args: sh(script, args...), Slot: slotIndex})
 }
 
-func TestExit(t *testing.T) {
+func TestProcess_Exit(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{})
 	for script, want := range map[string]int{`exit 0`: 0, `exit 3`: 3, `kill -9 $$`: -9} {
@@ -26,49 +26,48 @@ func TestExit(t *testing.T) {
 		if got := p.Exit().Code; got != want {
 			t.Errorf("%s: code %d", script, got)
 		}
-		p.Terminate(0) // after the end neither does anything
+		p.Terminate(0) // has no effect after the exit
 		p.Kill()
 	}
 }
 
-func TestCloseKillsWhatRuns(t *testing.T) {
+func TestLauncher_CloseKillsRunningProcesses(t *testing.T) {
 	t.Parallel()
-	life := newLife(t)
+	lifeline := newLifeline(t)
 	l := newLauncher(t, procexec.Options{Slots: 3})
-	said := newLines()
-	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(stubborn, life.path), Stderr: said.take})
+	stderr := newLines()
+	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(ignoreSIGTERM, lifeline.path), Stderr: stderr.add})
 	var all []<-chan procexec.TaskResult
 	for slotIndex := range 3 {
 		all = append(all, async(t, c, procexec.Task{ID: "t", Data: []byte("1"), Slot: slotIndex}, procexec.StopSignals{}))
 	}
 	for range all {
-		said.next(t, "ready")
+		stderr.expect(t, "ready")
 	}
 	for range 2 {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 	}
-	for _, reports := range all {
-		if r := receive(t, reports, "a killed task"); r.Kind != procexec.Exited || r.ExitCode != -9 {
+	for _, results := range all {
+		if r := receive(t, results, "a killed task"); r.Kind != procexec.Exited || r.ExitCode != -9 {
 			t.Errorf("%+v", r)
 		}
 	}
-	life.over(t)
+	lifeline.awaitClosed(t)
 	if _, err := start(l, 0, `:`); !errors.Is(err, procexec.ErrClosed) {
-		t.Errorf("a start after Close: %v", err)
+		t.Errorf("Start after Close: error %v", err)
 	}
 	if _, err := c.Run(task, procexec.StopSignals{}); !errors.Is(err, procexec.ErrClosed) {
-		t.Errorf("a run after Close: %v", err)
+		t.Errorf("Run after Close: error %v", err)
 	}
 }
 
-// A Close that comes while processes are being started kills them too, and not
-// this process's own group.
-func TestCloseWhileStarting(t *testing.T) {
+// A Close during Start kills the new processes, too, and not the process group of the test.
+func TestLauncher_CloseDuringStart(t *testing.T) {
 	t.Parallel()
 	for range 20 {
-		life := newLife(t)
+		lifeline := newLifeline(t)
 		l := newLauncher(t, procexec.Options{Slots: 8})
 		var starts sync.WaitGroup
 		began := make(chan struct{}, 8)
@@ -76,7 +75,7 @@ func TestCloseWhileStarting(t *testing.T) {
 			starts.Go(func() {
 				began <- struct{}{}
 				for {
-					p, err := start(l, slotIndex, `exec 9>"$1"; exec sleep 1000`, life.path)
+					p, err := start(l, slotIndex, `exec 9>"$1"; exec sleep 1000`, lifeline.path)
 					if errors.Is(err, procexec.ErrClosed) {
 						return
 					}
@@ -88,7 +87,7 @@ func TestCloseWhileStarting(t *testing.T) {
 						p.Kill()
 					}
 					if p.Exit().Code == 0 {
-						t.Error("it ended by itself")
+						t.Error("the process exited with code 0, want killed")
 					}
 				}
 			})
@@ -100,12 +99,12 @@ func TestCloseWhileStarting(t *testing.T) {
 			t.Error(err)
 		}
 		starts.Wait()
-		life.over(t)
+		lifeline.awaitClosed(t)
 	}
 }
 
-// Processes that cannot be killed are named, and may end after Close.
-func TestCloseThatSomethingOutlives(t *testing.T) {
+// Close returns an error if a process does not exit, and the process may exit later.
+func TestLauncher_CloseReportsStuckProcesses(t *testing.T) {
 	t.Parallel()
 	l, err := procexec.NewLauncher(procexec.Options{Guard: []string{self(t)}})
 	if err != nil {
@@ -118,7 +117,7 @@ func TestCloseThatSomethingOutlives(t *testing.T) {
 	remove()
 }
 
-func TestStartError(t *testing.T) {
+func TestLauncher_StartReturnsStartError(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{})
 	_, err := l.Start(procexec.Spec{Path: "/nowhere/at/all", Args: []string{"x"}})

@@ -17,7 +17,8 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// childVar names what the test binary is to be instead of the tests.
+// childVar is the environment variable that selects the program in children that the test
+// binary runs instead of the tests.
 const childVar = "PROCEXEC_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -31,14 +32,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// long is how long a test waits for what ought to come at once.
-const long = time.Minute
+// testTimeout is how long a test waits for something that should happen immediately.
+const testTimeout = time.Minute
 
-// isolatedVar says that this process runs one test for itself.
+// isolatedVar contains the name of the test that this process runs alone.
 const isolatedVar = "PROCEXEC_TEST_ISOLATED"
 
-// isolated runs a test that looks at its whole process, its descriptors or its
-// children, in a process of its own.
+// isolated runs a test that examines the descriptors or children of its whole process in a
+// process of its own.
 func isolated(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(isolatedVar) == t.Name() {
@@ -59,7 +60,7 @@ func isolated(t *testing.T, test func(t *testing.T)) {
 	}
 }
 
-// self is the test binary.
+// self returns the path of the test binary.
 func self(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -92,15 +93,15 @@ func newCommand(t testing.TB, l *procexec.Launcher, opts procexec.CommandOptions
 	return c
 }
 
-// sh is a command line that runs a script; args are its $1, $2 and so on.
+// sh returns a command line that runs a script; args are $1, $2 and so on in the script.
 func sh(script string, args ...string) []string {
 	return append([]string{"/bin/sh", "-c", script, "sh"}, args...)
 }
 
-// task is a task that needs nothing.
+// task is a task without special requirements.
 var task = procexec.Task{ID: "task-1", Data: []byte(`{}`), Attempt: 1}
 
-// run runs one task in a Launcher of its own.
+// run runs one task in its own Launcher.
 func run(t *testing.T, opts procexec.CommandOptions, task procexec.Task) procexec.TaskResult {
 	t.Helper()
 	l := newLauncher(t, procexec.Options{Slots: task.Slot + 1})
@@ -119,30 +120,30 @@ func runWith(t *testing.T, c *procexec.Command, task procexec.Task, signals proc
 // async runs one task in the background.
 func async(t *testing.T, c *procexec.Command, task procexec.Task, signals procexec.StopSignals) <-chan procexec.TaskResult {
 	t.Helper()
-	reports := make(chan procexec.TaskResult, 1)
+	results := make(chan procexec.TaskResult, 1)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		if r, err := c.Run(task, signals); err != nil {
 			t.Errorf("run: %v", err)
 		} else {
-			reports <- r
+			results <- r
 		}
 	}()
 	t.Cleanup(func() { <-ended })
-	return reports
+	return results
 }
 
-// receive waits for a value that ought to come at once.
+// receive waits for a value that should arrive immediately.
 func receive[T any](t *testing.T, c <-chan T, what string) T {
 	t.Helper()
-	timer := time.NewTimer(long)
+	timer := time.NewTimer(testTimeout)
 	defer timer.Stop()
 	select {
 	case v := <-c:
 		return v
 	case <-timer.C:
-		t.Fatalf("waited %v for %s", long, what)
+		t.Fatalf("waited %v for %s", testTimeout, what)
 		panic("unreachable")
 	}
 }
@@ -157,7 +158,7 @@ type lines struct {
 
 func newLines() *lines { return &lines{ch: make(chan string, 1000)} }
 
-func (l *lines) take(_ procexec.Task, line []byte, continued bool) {
+func (l *lines) add(_ procexec.Task, line []byte, continued bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all, l.continued = append(l.all, string(line)), append(l.continued, continued)
@@ -166,22 +167,22 @@ func (l *lines) take(_ procexec.Task, line []byte, continued bool) {
 	}
 }
 
-// next waits for the next line, which must be want.
-func (l *lines) next(t *testing.T, want string) {
+// expect waits for the next line, which must be want.
+func (l *lines) expect(t *testing.T, want string) {
 	t.Helper()
 	if got := receive(t, l.ch, "the line "+want); got != want {
-		t.Fatalf("the task said %q, want %q", got, want)
+		t.Fatalf("the task wrote %q, want %q", got, want)
 	}
 }
 
-// life is a named pipe that processes hold open for as long as they live: each
-// opens it with exec 9>"$path", and says so before the test looks at it.
-type life struct {
+// lifeline is a named pipe that processes hold open as long as they run. Each opens it with
+// exec 9>"$path", and reports that before the test examines the pipe.
+type lifeline struct {
 	path string
 	r    *os.File
 }
 
-func newLife(t *testing.T) *life {
+func newLifeline(t *testing.T) *lifeline {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "life")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
@@ -192,32 +193,32 @@ func newLife(t *testing.T) *life {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	return &life{path: path, r: r}
+	return &lifeline{path: path, r: r}
 }
 
-// over waits until nobody holds the pipe any more.
-func (l *life) over(t *testing.T) {
+// awaitClosed waits until no process holds the pipe.
+func (l *lifeline) awaitClosed(t *testing.T) {
 	t.Helper()
-	if err := l.r.SetReadDeadline(time.Now().Add(long)); err != nil {
+	if err := l.r.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, l.r); err != nil {
-		t.Fatalf("a process that holds %s lives on: %v", filepath.Base(l.path), err)
+		t.Fatalf("a process that holds %s is still running: %v", filepath.Base(l.path), err)
 	}
 }
 
-// goesOn fails the test if nobody holds the pipe any more.
-func (l *life) goesOn(t *testing.T) {
+// checkOpen fails the test if no process holds the pipe.
+func (l *lifeline) checkOpen(t *testing.T) {
 	t.Helper()
 	conn, err := l.r.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var n int // -1, for EAGAIN, while there is a writer that says nothing
+	var n int // -1 (EAGAIN) if a process holds the pipe
 	if err := conn.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), make([]byte, 1)) }); err != nil {
 		t.Fatal(err)
 	}
 	if n == 0 {
-		t.Fatalf("the process that holds %s has ended", filepath.Base(l.path))
+		t.Fatalf("the process that holds %s has exited", filepath.Base(l.path))
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// readable reports whether a process that polls descriptor fd is woken.
+// readable reports whether a process that polls descriptor fd would wake up.
 func readable(t *testing.T, fd uintptr) bool {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
@@ -21,7 +21,7 @@ func readable(t *testing.T, fd uintptr) bool {
 	return fds[0].Revents&(unix.POLLIN|unix.POLLHUP) != 0
 }
 
-func newNotice(t *testing.T) *procexec.Notification {
+func newNotification(t *testing.T) *procexec.Notification {
 	t.Helper()
 	n, err := procexec.NewNotification(t.TempDir(), procexec.ShutdownFile)
 	if err != nil {
@@ -31,14 +31,14 @@ func newNotice(t *testing.T) *procexec.Notification {
 	return n
 }
 
-func TestNoticeIsForGood(t *testing.T) {
+func TestNotification_RemainsRaised(t *testing.T) {
 	t.Parallel()
-	n := newNotice(t)
+	n := newNotification(t)
 	if readable(t, n.FD()) {
-		t.Error("readable before it was raised")
+		t.Error("readable before Raise")
 	}
 	if _, err := os.Stat(n.Path()); err == nil {
-		t.Error("the file is there before it was raised")
+		t.Error("the file exists before Raise")
 	}
 	for range 2 {
 		if err := n.Raise(); err != nil {
@@ -60,14 +60,14 @@ func TestNoticeIsForGood(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(n.Path()); err == nil {
-		t.Error("Close has left the file")
+		t.Error("the file exists after Close")
 	}
 }
 
-func TestNoticeCloseDoesNotRaise(t *testing.T) {
+func TestNotification_CloseDoesNotRaise(t *testing.T) {
 	t.Parallel()
-	n := newNotice(t)
-	for range 2 { // closing twice must not close somebody else's descriptor
+	n := newNotification(t)
+	for range 2 { // the second Close must not close a descriptor that was reused
 		if err := n.Close(); err != nil {
 			t.Error(err)
 		}
@@ -76,11 +76,11 @@ func TestNoticeCloseDoesNotRaise(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(n.Path()); err == nil {
-		t.Error("raised")
+		t.Error("Raise after Close created the file")
 	}
 }
 
-func TestNoticeThatCannotMakeItsFile(t *testing.T) {
+func TestNotification_WakesProcessesIfFileCannotBeCreated(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir() + "/removed"
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -98,11 +98,11 @@ func TestNoticeThatCannotMakeItsFile(t *testing.T) {
 		t.Error("no error")
 	}
 	if !readable(t, n.FD()) {
-		t.Error("the descriptor was not raised")
+		t.Error("the descriptor is not readable")
 	}
 }
 
-func TestNoticeNeedsItsDirectory(t *testing.T) {
+func TestNewNotification_RequiresAbsoluteDirectory(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{t.TempDir() + "/none", ".", "relative"} {
 		if n, err := procexec.NewNotification(dir, procexec.ShutdownFile); err == nil {
@@ -113,8 +113,8 @@ func TestNoticeNeedsItsDirectory(t *testing.T) {
 }
 
 // Tasks run as the same user, so they can put anything at the path of the file. Raise does not
-// touch what a link there points to.
-func TestNotice_DoesNotFollowLinks(t *testing.T) {
+// follow a link there.
+func TestNotification_DoesNotFollowLinks(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(path, victim string) error{
 		"link":     func(path, victim string) error { return os.Symlink(victim, path) },
@@ -168,12 +168,12 @@ func TestNotice_DoesNotFollowLinks(t *testing.T) {
 	}
 }
 
-// Two processes are told, and a third that starts after one of them has read
-// the notice away.
-func TestNoticeReachesEveryProcess(t *testing.T) {
+// Two running processes are notified, and a third that starts after one of them has read the
+// byte.
+func TestNotification_ReachesEveryProcess(t *testing.T) {
 	t.Parallel()
-	n, other := newNotice(t), newNotice(t)
-	said := newLines()
+	n, other := newNotification(t), newNotification(t)
+	stderr := newLines()
 	l := newLauncher(t, procexec.Options{Slots: 2})
 	c := newCommand(t, l, procexec.CommandOptions{
 		Argv: sh(`
@@ -183,20 +183,20 @@ func TestNoticeReachesEveryProcess(t *testing.T) {
 			read x <&"$CTWORKER_SHUTDOWN_FD"
 			[ "$CTWORKER_SHUTDOWN_FD $CTWORKER_TERMINATION_FD" = "4 5" ] || echo "$CTWORKER_TERMINATION_FD"
 			exit 0`),
-		Shutdown: n, Termination: other, Stderr: said.take,
+		Shutdown: n, Termination: other, Stderr: stderr.add,
 	})
 	first, second := async(t, c, task, procexec.StopSignals{}), async(t, c, procexec.Task{ID: "2", Data: []byte("{}"), Slot: 1}, procexec.StopSignals{})
-	said.next(t, "waiting")
-	said.next(t, "waiting")
+	stderr.expect(t, "waiting")
+	stderr.expect(t, "waiting")
 	if err := n.Raise(); err != nil {
 		t.Fatal(err)
 	}
-	for _, reports := range []<-chan procexec.TaskResult{first, second} {
-		if r := receive(t, reports, "a task"); r.Kind != procexec.Completed || string(r.Result) != `""` {
+	for _, results := range []<-chan procexec.TaskResult{first, second} {
+		if r := receive(t, results, "a task"); r.Kind != procexec.Completed || string(r.Result) != `""` {
 			t.Errorf("%v %s", r.Kind, r.Result)
 		}
 	}
 	if r := runWith(t, c, task, procexec.StopSignals{}); string(r.Result) != `"there"` {
-		t.Errorf("a late process: %s", r.Result)
+		t.Errorf("process started after Raise: result %s", r.Result)
 	}
 }

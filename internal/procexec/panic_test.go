@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// A panic while a message of the host is handled is reported as the loss of the host.
-func TestHost_PanicCountsAsLost(t *testing.T) {
+// A panic while a message of the fork server is handled is reported as the exit of the fork
+// server.
+func TestForkServer_PanicCountsAsExit(t *testing.T) {
 	t.Parallel()
 	ours, childFD := connected(t)
 	h := &ForkServer{
@@ -51,8 +52,8 @@ func connected(t *testing.T) (ours, childFD *net.UnixConn) {
 	return both[0], both[1]
 }
 
-// A panic on the thread that starts processes is rethrown in the calling goroutine.
-func TestThread_RethrowsPanicInCaller(t *testing.T) {
+// A panic on the thread that starts processes is raised again in the calling goroutine.
+func TestSpawnThread_PanicsInCaller(t *testing.T) {
 	t.Parallel()
 	th := newSpawnThread(false)
 	defer th.close()

@@ -14,40 +14,40 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// workerProcess is a worker process as a stranger might write it. Its tasks say what to do;
-// its arguments how it replies: "ring", or not.
+// workerProcess is a worker process that was written from docs/protocol.md. The data of each
+// task specifies what it does. With the argument "ring" it replies over the shared ring.
 type workerProcess struct {
 	in    *bufio.Reader
 	out   *os.File
-	ring  *procexec.Ring // in place of out and claim, if there
+	ring  *procexec.Ring // replaces out and claim, if not nil
 	claim int
 	ahead bool
 }
 
-// order is the data of a task for a worker process.
-type order struct {
+// action is the data of a task for a worker process.
+type action struct {
 	Do  string
 	N   int
 	Arg string
 }
 
-// workerChildren are the worker processes that the test binary can be.
+// workerChildren are the worker processes that the test binary can run as.
 var workerChildren = map[string]func(args []string){
-	"worker":         func(args []string) { workerMain(args, false) },
-	"worker-ahead":   func(args []string) { workerMain(args, true) },
-	"worker-ring":    func([]string) { workerMain([]string{"ring"}, true) },
-	"worker-spoiler": spoil,
-	"worker-silent":  func([]string) { select {} },
-	"worker-early":   func([]string) { os.Exit(7) },
-	"worker-quitter": func([]string) { _, _ = newWorkerProcess(false).out.WriteString(`{"ready":{"version":1}}` + "\n") },
-	"worker-deaf":    func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); select {} },
-	"worker-ringing": func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true,"ring":true}}`); select {} },
-	"worker-crasher": func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); os.Exit(1) },
-	"worker-old": func([]string) {
+	"worker":                   func(args []string) { workerMain(args, false) },
+	"worker-ahead":             func(args []string) { workerMain(args, true) },
+	"worker-ring":              func([]string) { workerMain([]string{"ring"}, true) },
+	"worker-corrupt-ring":      corruptRing,
+	"worker-silent":            func([]string) { select {} },
+	"worker-exit-at-start":     func([]string) { os.Exit(7) },
+	"worker-exit-after-ready":  func([]string) { _, _ = newWorkerProcess(false).out.WriteString(`{"ready":{"version":1}}` + "\n") },
+	"worker-no-claim":          func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); select {} },
+	"worker-no-claim-ring":     func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true,"ring":true}}`); select {} },
+	"worker-exit-before-claim": func([]string) { unclaimed(`{"ready":{"version":1,"ahead":true}}`); os.Exit(1) },
+	"worker-version-7": func([]string) {
 		_, _ = newWorkerProcess(false).out.WriteString(`{"ready":{"version":7}}` + "\n")
 		select {}
 	},
-	"worker-rude": func([]string) {
+	"worker-no-ready": func([]string) {
 		_, _ = newWorkerProcess(false).out.WriteString(`{"task_id":"t0","result":1}` + "\n")
 		select {}
 	},
@@ -72,8 +72,8 @@ func newWorkerProcess(ahead bool) *workerProcess {
 	return &workerProcess{in: bufio.NewReader(f), out: f, claim: permitsFD, ahead: ahead && permitsFD >= 0}
 }
 
-// ringing has it use the memory that it shares with ctworker.
-func (w *workerProcess) ringing() {
+// openRing makes w use the shared ring.
+func (w *workerProcess) openRing() {
 	fd, err := strconv.Atoi(os.Getenv("CTWORKER_RING_FD"))
 	if err == nil {
 		w.ring, err = procexec.OpenRing(fd, int(w.out.Fd()))
@@ -84,8 +84,8 @@ func (w *workerProcess) ringing() {
 	}
 }
 
-// spoil writes nonsense into the shared memory where a reply is due.
-func spoil([]string) {
+// corruptRing stores an invalid write position in the shared ring instead of a reply.
+func corruptRing([]string) {
 	w := newWorkerProcess(true)
 	fd, _ := strconv.Atoi(os.Getenv("CTWORKER_RING_FD"))
 	f := os.NewFile(uintptr(fd), "ring")
@@ -97,7 +97,7 @@ func spoil([]string) {
 	select {}
 }
 
-// write writes to wherever replies go.
+// write writes to the ring, or else to the socket.
 func (w *workerProcess) write(b []byte) {
 	if w.ring != nil {
 		_ = w.ring.Write(b)
@@ -116,8 +116,8 @@ func (w *workerProcess) claims() bool {
 
 func workerMain(args []string, ahead bool) {
 	w := newWorkerProcess(ahead)
-	if len(args) > 0 && os.Getenv("CTWORKER_RING_FD") != "" { // where each has one task, there is none
-		w.ringing()
+	if len(args) > 0 && os.Getenv("CTWORKER_RING_FD") != "" { // there is no ring if each process runs one task
+		w.openRing()
 	}
 	line, err := w.in.ReadString('\n')
 	if err != nil || !strings.HasPrefix(line, `{"hello":{"version":1,`) {
@@ -133,7 +133,7 @@ func workerMain(args []string, ahead bool) {
 		var task struct {
 			ID      string `json:"task_id"`
 			Attempt int    `json:"attempt"`
-			Data    order  `json:"data"`
+			Data    action `json:"data"`
 		}
 		if err != nil || json.Unmarshal(line, &task) != nil {
 			fmt.Fprintf(os.Stderr, "task %q: %v\n", line, err)
@@ -141,7 +141,7 @@ func workerMain(args []string, ahead bool) {
 		}
 		if w.ahead {
 			if !w.claims() {
-				w.say(map[string]any{"task_id": task.ID, "returned": true})
+				w.reply(map[string]any{"task_id": task.ID, "returned": true})
 				continue
 			}
 		}
@@ -149,14 +149,14 @@ func workerMain(args []string, ahead bool) {
 	}
 }
 
-func (w *workerProcess) say(v any) {
+func (w *workerProcess) reply(v any) {
 	b, _ := json.Marshal(v)
 	w.write(append(b, '\n'))
 }
 
-// run does what the task says, and replies unless it does not come to that. n
-// counts this process's tasks.
-func (w *workerProcess) run(id string, attempt int, o order, n int) {
+// run performs the action of a task, and replies if the action does not end the process. n is
+// the number of the task in this process.
+func (w *workerProcess) run(id string, attempt int, o action, n int) {
 	var result any
 	switch o.Do {
 	case "":
@@ -171,32 +171,32 @@ func (w *workerProcess) run(id string, attempt int, o order, n int) {
 	case "big":
 		result = strings.Repeat("x", o.N)
 	case "warn":
-		w.say(map[string]any{"task_id": id, "result": 1, "warning": o.Arg})
+		w.reply(map[string]any{"task_id": id, "result": 1, "warning": o.Arg})
 		return
 	case "raise":
-		w.say(map[string]any{"task_id": id, "exception": o.Arg})
+		w.reply(map[string]any{"task_id": id, "exception": o.Arg})
 		return
-	case "raise for good":
-		w.say(map[string]any{"task_id": id, "exception": o.Arg, "retry": false})
+	case "raise permanently":
+		w.reply(map[string]any{"task_id": id, "exception": o.Arg, "retry": false})
 		return
 	case "retry":
-		w.say(map[string]any{"task_id": id, "retry": true, "result": o.Arg})
+		w.reply(map[string]any{"task_id": id, "retry": true, "result": o.Arg})
 		return
 	case "exit":
 		os.Exit(o.N)
 	case "kill":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
-	case "say": // instead of a reply
+	case "write": // instead of a reply
 		w.write([]byte(o.Arg))
 		select {}
 	case "reply and hang":
-		w.say(map[string]any{"task_id": id, "result": "before"})
+		w.reply(map[string]any{"task_id": id, "result": "before"})
 		select {}
 	case "hang":
-		said(o.Arg)
+		createFile(o.Arg)
 		select {}
-	case "grandchild": // that holds the socket open, too
+	case "grandchild": // the grandchild also holds the socket open
 		cmd := exec.Command("sleep", "1000")
 		cmd.ExtraFiles = []*os.File{w.out}
 		if err := cmd.Start(); err != nil {
@@ -209,19 +209,19 @@ func (w *workerProcess) run(id string, attempt int, o order, n int) {
 		cmd.ExtraFiles = []*os.File{w.out}
 		_ = cmd.Start()
 		os.Exit(o.N)
-	case "await": // until the file is there
-		said(o.Arg + ".begun")
+	case "await": // until the file exists
+		createFile(o.Arg + ".begun")
 		for {
 			if _, err := os.Stat(o.Arg); err == nil {
 				break
 			}
 		}
 	}
-	w.say(map[string]any{"task_id": id, "retry": false, "result": result})
+	w.reply(map[string]any{"task_id": id, "retry": false, "result": result})
 }
 
-// said makes the file path, for others to see.
-func said(path string) {
+// createFile creates the empty file path.
+func createFile(path string) {
 	if f, err := os.Create(path); err == nil {
 		_ = f.Close()
 	}

@@ -8,12 +8,12 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// A run leaves no process, descriptor or goroutine.
-func TestPoolLeavesNothing(t *testing.T) {
+// A run leaves no process, descriptor or goroutine behind.
+func TestPool_LeavesNothing(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		work := func(n int) {
-			orders := slices.Repeat([]order{{Do: "count"}, {Do: "kill"}, {Do: "exit"}}, n)
-			startPool(t, "worker-ring", procexec.PoolOptions{Slots: 3, MaxTasks: 2}).all(orders...)
+			actions := slices.Repeat([]action{{Do: "count"}, {Do: "kill"}, {Do: "exit"}}, n)
+			startPool(t, "worker-ring", procexec.PoolOptions{Slots: 3, MaxTasks: 2}).all(actions...)
 		}
 		work(2)
 		before := descriptors(t)
@@ -24,15 +24,15 @@ func TestPoolLeavesNothing(t *testing.T) {
 	})
 }
 
-// A process that writes nonsense into the memory that it shares is ended, its task told
-// of with what it did, and the others run.
-func TestPoolSpoiledRing(t *testing.T) {
+// A process that corrupts the ring is killed, its task fails with the reason, and other tasks
+// run.
+func TestPool_KillsProcessThatCorruptsRing(t *testing.T) {
 	t.Parallel()
-	r := startPool(t, "worker-spoiler", procexec.PoolOptions{})
-	reports := r.all(order{}, order{})
-	for id, report := range reports {
-		if report.Kind != procexec.Failed || !strings.Contains(report.Exception, "CTWORKER_RING_FD") {
-			t.Errorf("task %d: %+v", id, report)
+	r := startPool(t, "worker-corrupt-ring", procexec.PoolOptions{})
+	results := r.all(action{}, action{})
+	for id, result := range results {
+		if result.Kind != procexec.Failed || !strings.Contains(result.Exception, "CTWORKER_RING_FD") {
+			t.Errorf("task %d: %+v", id, result)
 		}
 	}
 }

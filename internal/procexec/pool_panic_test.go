@@ -19,7 +19,7 @@ func TestPool_PanicFailsTheRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := json.Marshal(order{})
+	data, err := json.Marshal(action{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +27,8 @@ func TestPool_PanicFailsTheRun(t *testing.T) {
 	in <- procexec.Task{ID: "t", Attempt: 1, Data: data}
 	failed := make(chan error, 1)
 	err = procexec.Run(pool, procexec.RunConfig[procexec.Task]{
-		Jobs: in, Task: func(task procexec.Task) procexec.Task { return task },
-		OnDone:    func(procexec.Task, procexec.TaskResult) { panic("a fault in what receives reports") },
+		Input: in, Task: func(task procexec.Task) procexec.Task { return task },
+		OnDone:    func(procexec.Task, procexec.TaskResult) { panic("a fault in OnDone") },
 		OnRelease: func(procexec.Task) {},
 		OnError: func(err error) {
 			select {
@@ -37,11 +37,11 @@ func TestPool_PanicFailsTheRun(t *testing.T) {
 			}
 		},
 	}, procexec.StopSignals{})
-	if err == nil || !strings.Contains(err.Error(), "a fault in what receives reports") {
+	if err == nil || !strings.Contains(err.Error(), "a fault in OnDone") {
 		t.Errorf("Run: %v", err)
 	}
 	if err := <-failed; err == nil {
-		t.Error("Failed was not called")
+		t.Error("OnError was not called")
 	}
 	if err := pool.Close(); err != nil {
 		t.Error(err)

@@ -11,8 +11,8 @@ import (
 // RunConfig configures Run. J is the caller's job type; it is passed back unchanged to the
 // callbacks. For each job, exactly one of OnDone and OnRelease is called, once.
 type RunConfig[J any] struct {
-	// Jobs is the source of jobs. Run returns after it is closed and all jobs are done.
-	Jobs <-chan J
+	// Input is the channel of jobs. Run returns after it is closed and all jobs are done.
+	Input <-chan J
 	// Task returns the task of a job.
 	Task func(J) Task
 	// Lost returns a channel that is closed when the lease of the job is lost, or nil if that
@@ -37,7 +37,7 @@ type RunConfig[J any] struct {
 	OnError func(error)
 }
 
-// Run runs jobs in the pool's processes until config.Jobs is closed and all jobs are done, or
+// Run runs jobs in the pool's processes until config.Input is closed and all jobs are done, or
 // until signals end the run. It returns when every process has exited. It returns a
 // *StartFailedError or another error if processes cannot be started; jobs that were not started
 // are released.
@@ -107,7 +107,7 @@ type scheduler[J any] struct {
 	waitingSince   time.Time // when the backlog last became stuck; zero if it is not known to be
 	backlogOverdue bool      // the backlog has been stuck for MaxQueueTime
 	openJobs       int       // jobs accepted, and neither done nor released
-	inClosed       bool      // config.Jobs is closed
+	inClosed       bool      // config.Input is closed
 	stopping       bool
 	killed         bool
 	closing        bool  // idle processes are retired
@@ -193,7 +193,7 @@ func (c *scheduler[J]) feed() {
 		}
 		ready = ready[:0]
 	}
-	in := c.config.Jobs
+	in := c.config.Input
 	for {
 		c.mu.Lock()
 		if c.stopping || c.inClosed && c.openJobs == 0 {

@@ -15,7 +15,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// poolRun is one run of a pool, with what came of its tasks.
+// poolRun is one run of a pool, and the results of its tasks.
 type poolRun struct {
 	t    *testing.T
 	in   chan procexec.Task
@@ -25,22 +25,21 @@ type poolRun struct {
 	kill chan struct{}
 	lost map[string]chan struct{}
 
-	mu     sync.Mutex
-	done   map[string]procexec.TaskResult
-	order  []string
-	back   []string
-	failed error
-	stalls int
-	news   chan string // an id for each task that is over
+	mu       sync.Mutex
+	done     map[string]procexec.TaskResult
+	released []string
+	failed   error
+	stalls   int
+	finished chan string // id of each job that is done or released
 }
 
 // startPool runs the test binary as a worker process in a pool.
 func startPool(t *testing.T, child string, opts procexec.PoolOptions) *poolRun {
 	t.Helper()
-	return startImpatientPool(t, child, opts, 0)
+	return startPoolWithMaxQueueTime(t, child, opts, 0)
 }
 
-func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, grace time.Duration) *poolRun {
+func startPoolWithMaxQueueTime(t *testing.T, child string, opts procexec.PoolOptions, maxQueueTime time.Duration) *poolRun {
 	t.Helper()
 	l := newLauncher(t, procexec.Options{Slots: max(opts.Slots, 1)})
 	opts.Argv = []string{self(t)}
@@ -52,7 +51,7 @@ func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, g
 	r := &poolRun{
 		t: t, in: make(chan procexec.Task, 10_000), err: make(chan error, 1),
 		stop: make(chan struct{}), term: make(chan struct{}), kill: make(chan struct{}),
-		lost: map[string]chan struct{}{}, done: map[string]procexec.TaskResult{}, news: make(chan string, 10_000),
+		lost: map[string]chan struct{}{}, done: map[string]procexec.TaskResult{}, finished: make(chan string, 10_000),
 	}
 	t.Cleanup(func() {
 		if err := pool.Close(); err != nil {
@@ -61,7 +60,7 @@ func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, g
 	})
 	go func() {
 		r.err <- procexec.Run(pool, procexec.RunConfig[procexec.Task]{
-			Jobs: r.in, Task: func(task procexec.Task) procexec.Task { return task },
+			Input: r.in, Task: func(task procexec.Task) procexec.Task { return task },
 			Lost: func(task procexec.Task) <-chan struct{} {
 				r.mu.Lock()
 				defer r.mu.Unlock()
@@ -70,23 +69,22 @@ func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, g
 				}
 				return nil
 			},
-			OnDone: func(task procexec.Task, report procexec.TaskResult) {
+			OnDone: func(task procexec.Task, result procexec.TaskResult) {
 				r.mu.Lock()
 				if _, twice := r.done[task.ID]; twice {
 					t.Errorf("%s is done twice", task.ID)
 				}
-				r.done[task.ID] = report
-				r.order = append(r.order, task.ID)
+				r.done[task.ID] = result
 				r.mu.Unlock()
-				r.news <- task.ID
+				r.finished <- task.ID
 			},
 			OnRelease: func(task procexec.Task) {
 				r.mu.Lock()
-				r.back = append(r.back, task.ID)
+				r.released = append(r.released, task.ID)
 				r.mu.Unlock()
-				r.news <- task.ID
+				r.finished <- task.ID
 			},
-			MaxQueueTime: grace,
+			MaxQueueTime: maxQueueTime,
 			OnStall:      func() { r.mu.Lock(); r.stalls++; r.mu.Unlock() },
 			OnError:      func(err error) { r.mu.Lock(); r.failed = err; r.mu.Unlock() },
 		}, procexec.StopSignals{NoNewTasks: r.stop, Terminate: r.term, Kill: r.kill})
@@ -94,14 +92,14 @@ func startImpatientPool(t *testing.T, child string, opts procexec.PoolOptions, g
 	return r
 }
 
-// put hands over tasks named t0, t1 and so on.
-func (r *poolRun) put(orders ...order) {
-	for i, o := range orders {
+// put sends tasks named t0, t1 and so on to the pool.
+func (r *poolRun) put(actions ...action) {
+	for i, o := range actions {
 		r.putAs(fmt.Sprintf("t%d", i), o)
 	}
 }
 
-func (r *poolRun) putAs(id string, o order) {
+func (r *poolRun) putAs(id string, o action) {
 	data, err := json.Marshal(o)
 	if err != nil {
 		r.t.Fatal(err)
@@ -109,68 +107,67 @@ func (r *poolRun) putAs(id string, o order) {
 	r.in <- procexec.Task{ID: id, Attempt: 1, Data: data}
 }
 
-// await waits until so many tasks are over.
+// await waits until n tasks are done or released.
 func (r *poolRun) await(n int) {
 	r.t.Helper()
 	for i := range n {
-		receive(r.t, r.news, fmt.Sprintf("task %d of %d", i+1, n))
+		receive(r.t, r.finished, fmt.Sprintf("task %d of %d", i+1, n))
 	}
 }
 
 // wait waits for the end of the run.
 func (r *poolRun) wait() error {
 	r.t.Helper()
-	return receive(r.t, r.err, "the run's end")
+	return receive(r.t, r.err, "the end of the run")
 }
 
-// all runs orders to their end and returns the reports.
-func (r *poolRun) all(orders ...order) []procexec.TaskResult {
+// all runs actions to the end and returns their results.
+func (r *poolRun) all(actions ...action) []procexec.TaskResult {
 	r.t.Helper()
-	r.put(orders...)
+	r.put(actions...)
 	close(r.in)
 	if err := r.wait(); err != nil {
 		r.t.Fatal(err)
 	}
-	var reports []procexec.TaskResult
-	for i := range orders {
-		report, ok := r.done[fmt.Sprintf("t%d", i)]
+	var results []procexec.TaskResult
+	for i := range actions {
+		result, ok := r.done[fmt.Sprintf("t%d", i)]
 		if !ok {
 			r.t.Fatalf("t%d is not done", i)
 		}
-		reports = append(reports, report)
+		results = append(results, result)
 	}
-	return reports
+	return results
 }
 
-// What comes of a task, in a process that takes tasks ahead and in one that does
-// not, in one that stays and in one for each task.
-func TestPoolReports(t *testing.T) {
+// The result of a task, with each kind of worker process and each lifetime of a process.
+func TestPool_ReportsResults(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string
-		do   order
+		do   action
 		want procexec.TaskResult
 		text string // in the exception
 	}{
-		{name: "a result", do: order{Do: "count"}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("1")}},
-		{name: "no result", do: order{}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("null")}},
-		{name: "retry", do: order{Do: "retry", Arg: "é\n"}, want: procexec.TaskResult{Kind: procexec.Completed, RetryRequested: true, Result: []byte(`"é\n"`)}},
-		{name: "the attempt", do: order{Do: "attempt"}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("1")}},
-		{name: "an exception", do: order{Do: "raise", Arg: "boom\nat x"}, want: procexec.TaskResult{Kind: procexec.Failed, Exception: "boom\nat x"}},
-		{name: "an exception for good", do: order{Do: "raise for good", Arg: "oom"}, want: procexec.TaskResult{Kind: procexec.Failed, Exception: "oom", Permanent: true}},
-		{name: "an exit", do: order{Do: "exit", N: 3}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 3}},
-		{name: "an exit with 0", do: order{Do: "exit"}, want: procexec.TaskResult{Kind: procexec.Exited}},
-		{name: "a signal", do: order{Do: "kill"}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: -9}},
-		{name: "a large result", do: order{Do: "big", N: 1000}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte(`"` + strings.Repeat("x", 1000) + `"`)}},
-		{name: "a result that is too large", do: order{Do: "big", N: 2000}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "exceeds 1024 bytes"},
-		{name: "one that is far too large", do: order{Do: "big", N: 3 << 20}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "exceeds 1024 bytes"},
-		{name: "rubbish", do: order{Do: "say", Arg: "Traceback (most recent call last)\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"Traceback (most recent call last)"`},
-		{name: "endless rubbish", do: order{Do: "say", Arg: strings.Repeat("y", 1<<20)}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"yyyyy`},
-		{name: "another task's reply", do: order{Do: "say", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `must be for the task "t0"`},
-		{name: "a return that was not asked for", do: order{Do: "say", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "no revoked task with that id"},
-		{name: "a second ready", do: order{Do: "say", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `second "ready"`},
-		{name: "a time-out", do: order{Do: "hang", Arg: os.DevNull}, want: procexec.TaskResult{Kind: procexec.TimedOut}},
-		{name: "a grandchild that holds the socket", do: order{Do: "grandchild and exit", N: 4}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 4}},
+		{name: "a result", do: action{Do: "count"}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("1")}},
+		{name: "no result", do: action{}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("null")}},
+		{name: "retry", do: action{Do: "retry", Arg: "é\n"}, want: procexec.TaskResult{Kind: procexec.Completed, RetryRequested: true, Result: []byte(`"é\n"`)}},
+		{name: "the attempt", do: action{Do: "attempt"}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("1")}},
+		{name: "an exception", do: action{Do: "raise", Arg: "boom\nat x"}, want: procexec.TaskResult{Kind: procexec.Failed, Exception: "boom\nat x"}},
+		{name: "a permanent exception", do: action{Do: "raise permanently", Arg: "oom"}, want: procexec.TaskResult{Kind: procexec.Failed, Exception: "oom", Permanent: true}},
+		{name: "an exit", do: action{Do: "exit", N: 3}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 3}},
+		{name: "an exit with 0", do: action{Do: "exit"}, want: procexec.TaskResult{Kind: procexec.Exited}},
+		{name: "a signal", do: action{Do: "kill"}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: -9}},
+		{name: "a large result", do: action{Do: "big", N: 1000}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte(`"` + strings.Repeat("x", 1000) + `"`)}},
+		{name: "a result that is too large", do: action{Do: "big", N: 2000}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "exceeds 1024 bytes"},
+		{name: "a result that is far too large", do: action{Do: "big", N: 3 << 20}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "exceeds 1024 bytes"},
+		{name: "a line that is not a reply", do: action{Do: "write", Arg: "Traceback (most recent call last)\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"Traceback (most recent call last)"`},
+		{name: "an endless line", do: action{Do: "write", Arg: strings.Repeat("y", 1<<20)}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"yyyyy`},
+		{name: "another task's reply", do: action{Do: "write", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `must be for the task "t0"`},
+		{name: "a return of a task that was not revoked", do: action{Do: "write", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "no revoked task with that id"},
+		{name: "a second ready", do: action{Do: "write", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `second "ready"`},
+		{name: "a time-out", do: action{Do: "hang", Arg: os.DevNull}, want: procexec.TaskResult{Kind: procexec.TimedOut}},
+		{name: "a grandchild that holds the socket", do: action{Do: "grandchild and exit", N: 4}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 4}},
 	} {
 		for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 			for _, maxTasks := range []int{0, 1, 2} {
@@ -181,8 +178,8 @@ func TestPoolReports(t *testing.T) {
 						opts.MaxRuntime = 300 * time.Millisecond
 					}
 					r := startPool(t, child, opts)
-					reports := r.all(tc.do, order{Do: "pid"}) // and another one is run after it
-					got := reports[0]
+					results := r.all(tc.do, action{Do: "pid"}) // another task runs after it
+					got := results[0]
 					if got.Kind != tc.want.Kind || got.RetryRequested != tc.want.RetryRequested || got.Permanent != tc.want.Permanent || got.ExitCode != tc.want.ExitCode ||
 						string(got.Result) != string(tc.want.Result) || tc.text == "" && got.Exception != tc.want.Exception || !strings.Contains(got.Exception, tc.text) {
 						t.Errorf("%+v, want %+v", got, tc.want)
@@ -190,8 +187,8 @@ func TestPoolReports(t *testing.T) {
 					if got.Elapsed <= 0 || (maxTasks == 1) != (got.PeakMemory > 0) {
 						t.Errorf("elapsed %v, peak memory %d", got.Elapsed, got.PeakMemory)
 					}
-					if reports[1].Kind != procexec.Completed {
-						t.Errorf("the next task: %+v", reports[1])
+					if results[1].Kind != procexec.Completed {
+						t.Errorf("the next task: %+v", results[1])
 					}
 				})
 			}
@@ -199,17 +196,17 @@ func TestPoolReports(t *testing.T) {
 	}
 }
 
-// A process runs task after task, as many as it may.
-func TestPoolReplaces(t *testing.T) {
+// A process runs MaxTasks tasks and is then replaced.
+func TestPool_ReplacesProcesses(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 		for maxTasks, want := range map[int]int{0: 1, 1: 31, 3: 11, 31: 1} {
 			t.Run(fmt.Sprint(child, ", ", maxTasks), func(t *testing.T) {
 				t.Parallel()
-				orders := slices.Repeat([]order{{Do: "pid"}}, 31)
+				actions := slices.Repeat([]action{{Do: "pid"}}, 31)
 				pids := map[string]int{}
-				for _, report := range startPool(t, child, procexec.PoolOptions{MaxTasks: maxTasks}).all(orders...) {
-					pids[string(report.Result)]++
+				for _, result := range startPool(t, child, procexec.PoolOptions{MaxTasks: maxTasks}).all(actions...) {
+					pids[string(result.Result)]++
 				}
 				if len(pids) != want {
 					t.Errorf("%d processes, want %d", len(pids), want)
@@ -224,25 +221,25 @@ func TestPoolReplaces(t *testing.T) {
 	}
 }
 
-// Whatever dies, every task is told of once, in the right way.
-func TestPoolExactCounts(t *testing.T) {
+// Whatever processes die, each task has exactly one result, and the right one.
+func TestPool_ReportsEachTaskOnce(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			n := 200
-			var orders []order
+			var actions []action
 			for i := range n {
-				o := order{Do: "count"}
+				o := action{Do: "count"}
 				switch i % 10 {
 				case 3:
-					o = order{Do: "kill"}
+					o = action{Do: "kill"}
 				case 7:
-					o = order{Do: "exit", N: 5}
+					o = action{Do: "exit", N: 5}
 				}
-				orders = append(orders, o)
+				actions = append(actions, o)
 			}
-			for i, report := range startPool(t, child, procexec.PoolOptions{Slots: 4, MaxTasks: 20}).all(orders...) {
+			for i, result := range startPool(t, child, procexec.PoolOptions{Slots: 4, MaxTasks: 20}).all(actions...) {
 				want := procexec.TaskResult{Kind: procexec.Completed}
 				switch i % 10 {
 				case 3:
@@ -250,38 +247,38 @@ func TestPoolExactCounts(t *testing.T) {
 				case 7:
 					want = procexec.TaskResult{Kind: procexec.Exited, ExitCode: 5}
 				}
-				if report.Kind != want.Kind || report.ExitCode != want.ExitCode {
-					t.Errorf("t%d: %+v", i, report)
+				if result.Kind != want.Kind || result.ExitCode != want.ExitCode {
+					t.Errorf("t%d: %+v", i, result)
 				}
 			}
 		})
 	}
 }
 
-// No task waits behind a long one while a slot is idle, be it handed over
+// No task waits behind a long one while a slot is idle, even if it has been sent to the process
 // already.
-func TestPoolNothingWaitsBehindALongTask(t *testing.T) {
+func TestPool_MovesTasksAwayFromLongTask(t *testing.T) {
 	t.Parallel()
 	for child, slots := range map[string]int{"worker-ahead": 2, "worker-ring": 3} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
-			file := filepath.Join(t.TempDir(), "go on")
+			file := filepath.Join(t.TempDir(), "continue")
 			r := startPool(t, child, procexec.PoolOptions{Slots: slots})
 			const short = 3000
-			for i := range short { // so many short ones that much is handed over ahead
+			for i := range short { // enough short tasks for the pool to prefetch many
 				if i == short/2 {
-					r.putAs("long", order{Do: "await", Arg: file})
+					r.putAs("long", action{Do: "await", Arg: file})
 				}
-				r.putAs(fmt.Sprintf("t%d", i), order{})
+				r.putAs(fmt.Sprintf("t%d", i), action{})
 			}
 			close(r.in)
 			r.await(short)
 			r.mu.Lock()
-			if _, over := r.done["long"]; over {
-				t.Error("the long task is over")
+			if _, done := r.done["long"]; done {
+				t.Error("the long task is done")
 			}
 			r.mu.Unlock()
-			said(file)
+			createFile(file)
 			if err := r.wait(); err != nil {
 				t.Error(err)
 			}
@@ -292,117 +289,117 @@ func TestPoolNothingWaitsBehindALongTask(t *testing.T) {
 	}
 }
 
-// Nor does one wait for the process to end that runs a long one, where each has a process
-// of its own; and with no slot idle, it is given back.
-func TestPoolNothingWaitsForALongProcess(t *testing.T) {
+// With one task per process, no task waits for the exit of a process that runs a long task. If
+// no slot is idle, waiting tasks are released.
+func TestPool_MovesTasksAwayFromLongProcess(t *testing.T) {
 	t.Parallel()
 	const grace = 100 * time.Millisecond
-	file := filepath.Join(t.TempDir(), "go on")
-	r := startImpatientPool(t, "worker", procexec.PoolOptions{Slots: 2, MaxTasks: 1}, grace)
-	r.putAs("long0", order{Do: "await", Arg: file})
+	file := filepath.Join(t.TempDir(), "continue")
+	r := startPoolWithMaxQueueTime(t, "worker", procexec.PoolOptions{Slots: 2, MaxTasks: 1}, grace)
+	r.putAs("long0", action{Do: "await", Arg: file})
 	const short = 8
 	for i := range short {
-		r.putAs(fmt.Sprintf("t%d", i), order{})
+		r.putAs(fmt.Sprintf("t%d", i), action{})
 	}
 	r.await(short)
-	r.putAs("long1", order{Do: "await", Arg: file})
+	r.putAs("long1", action{Do: "await", Arg: file})
 	awaitFile(t, file+".begun")
-	r.putAs("others could", order{Do: "await", Arg: file})
-	for rested := 0; rested < 3; { // given back, or never taken
+	r.putAs("waiting", action{Do: "await", Arg: file})
+	for rested := 0; rested < 3; { // released, or never received
 		<-time.After(grace)
 		r.mu.Lock()
 		rested++
-		// Others may have been given back before, while the first processes started.
-		if !slices.Contains(r.back, "others could") && len(r.in) != 1 {
+		// Other tasks may have been released before, while the first processes started.
+		if !slices.Contains(r.released, "waiting") && len(r.in) != 1 {
 			rested = 0
 		}
 		r.mu.Unlock()
 	}
-	said(file)
+	createFile(file)
 	close(r.in)
-	if err := r.wait(); err != nil || len(r.done)+len(r.back) != short+3 {
-		t.Errorf("%v, %d done, %q back", err, len(r.done), r.back)
+	if err := r.wait(); err != nil || len(r.done)+len(r.released) != short+3 {
+		t.Errorf("error %v, %d done, %q released", err, len(r.done), r.released)
 	}
 }
 
-// What others could run does not wait long behind tasks that take long in every slot.
-func TestPoolPatience(t *testing.T) {
+// After MaxQueueTime, tasks that wait behind long tasks in every slot are released.
+func TestPool_ReleasesWaitingTasksAfterMaxQueueTime(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "go on")
+	file := filepath.Join(t.TempDir(), "continue")
 	const short, waiting, grace = 3000, 50, 100 * time.Millisecond
-	r := startImpatientPool(t, "worker-ring", procexec.PoolOptions{Slots: 2}, grace)
+	r := startPoolWithMaxQueueTime(t, "worker-ring", procexec.PoolOptions{Slots: 2}, grace)
 	for i := range short {
-		r.putAs(fmt.Sprintf("t%d", i), order{})
+		r.putAs(fmt.Sprintf("t%d", i), action{})
 	}
 	r.await(short)
 	for i := range waiting {
-		r.putAs(fmt.Sprintf("long%d", i), order{Do: "await", Arg: file})
+		r.putAs(fmt.Sprintf("long%d", i), action{Do: "await", Arg: file})
 	}
-	// What has been handed ahead comes back, as nothing ends; the others stay where they
-	// are. On a slow machine nothing is handed ahead.
+	// Prefetched tasks are released because no task ends; the others remain in the channel.
+	// On a slow machine no task is prefetched.
 	for rested := 0; rested < 3; {
 		<-time.After(grace)
 		r.mu.Lock()
 		rested++
-		if len(r.back)+len(r.in) != waiting-2 {
+		if len(r.released)+len(r.in) != waiting-2 {
 			rested = 0
 		}
 		r.mu.Unlock()
 	}
 	r.mu.Lock()
-	if (r.stalls == 0) != (len(r.back) == 0) {
-		t.Errorf("%d are back after %d stalls", len(r.back), r.stalls)
+	if (r.stalls == 0) != (len(r.released) == 0) {
+		t.Errorf("%d tasks released after %d stalls", len(r.released), r.stalls)
 	}
 	r.mu.Unlock()
-	said(file)
+	createFile(file)
 	close(r.in)
-	if err := r.wait(); err != nil || len(r.done)+len(r.back) != short+waiting {
-		t.Errorf("%v, %d done, %d back", err, len(r.done), len(r.back))
+	if err := r.wait(); err != nil || len(r.done)+len(r.released) != short+waiting {
+		t.Errorf("error %v, %d done, %d released", err, len(r.done), len(r.released))
 	}
 }
 
-// A stop gives back at once what has not begun, and lets run what has.
-func TestPoolStop(t *testing.T) {
+// NoNewTasks immediately releases tasks that have not begun, and lets running tasks finish.
+func TestPool_NoNewTasksReleasesWaitingTasks(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
-			file := filepath.Join(t.TempDir(), "go on")
+			file := filepath.Join(t.TempDir(), "continue")
 			r := startPool(t, child, procexec.PoolOptions{})
 			const before = 200
 			for i := range before {
-				r.putAs(fmt.Sprintf("t%d", i), order{})
+				r.putAs(fmt.Sprintf("t%d", i), action{})
 			}
-			r.putAs("long", order{Do: "await", Arg: file})
+			r.putAs("long", action{Do: "await", Arg: file})
 			for i := range 100 {
-				r.putAs(fmt.Sprintf("late%d", i), order{})
+				r.putAs(fmt.Sprintf("released%d", i), action{})
 			}
 			r.await(before)
 			awaitFile(t, file+".begun")
 			close(r.stop)
-			var late int
-			for range 200 { // what it has taken in comes back though the long task goes on
-				if r.mu.Lock(); len(r.back) > 0 || len(r.in) == 100 {
-					late = len(r.back)
+			var released int
+			for range 200 { // waiting tasks are released although the long task continues
+				if r.mu.Lock(); len(r.released) > 0 || len(r.in) == 100 {
+					released = len(r.released)
 					r.mu.Unlock()
 					break
 				}
 				r.mu.Unlock()
 				<-time.After(10 * time.Millisecond)
 			}
-			said(file)
+			createFile(file)
 			if err := r.wait(); err != nil {
 				t.Error(err)
 			}
-			if r.done["long"].Kind != procexec.Completed || len(r.done) != before+1 || late+len(r.in) == 0 || len(r.back)+len(r.in) != 100 {
-				t.Errorf("%+v; %d done, %d given back, %d never taken", r.done["long"], len(r.done), len(r.back), len(r.in))
+			if r.done["long"].Kind != procexec.Completed || len(r.done) != before+1 || released+len(r.in) == 0 || len(r.released)+len(r.in) != 100 {
+				t.Errorf("long task %+v; %d done, %d released, %d never received", r.done["long"], len(r.done), len(r.released), len(r.in))
 			}
 		})
 	}
 }
 
-// Term asks what runs to end, Kill kills it, and Lost kills one task.
-func TestPoolEnds(t *testing.T) {
+// Terminate and Kill end running tasks, and a lost lease ends its task.
+func TestPool_StopSignalsEndTasks(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string
@@ -419,7 +416,7 @@ func TestPoolEnds(t *testing.T) {
 				begun := filepath.Join(t.TempDir(), "begun")
 				r := startPool(t, "worker-ring", procexec.PoolOptions{MaxTasks: maxTasks, KillDelay: time.Second})
 				r.lost["t0"] = make(chan struct{})
-				r.put(order{Do: "hang", Arg: begun})
+				r.put(action{Do: "hang", Arg: begun})
 				awaitFile(t, begun)
 				tc.end(r)
 				if err := r.wait(); err != nil {
@@ -433,29 +430,30 @@ func TestPoolEnds(t *testing.T) {
 	}
 }
 
-// A process that has replied has the kill delay to exit, and its reply stands.
-func TestPoolLeavesTimeToExit(t *testing.T) {
+// A process has the kill delay to exit after its last reply, and the reply is not lost if it is
+// killed then.
+func TestPool_WaitsForExitAfterLastReply(t *testing.T) {
 	t.Parallel()
-	reports := startPool(t, "worker", procexec.PoolOptions{MaxTasks: 1, KillDelay: 200 * time.Millisecond}).all(order{Do: "reply and hang"})
-	if r := reports[0]; r.Kind != procexec.Completed || string(r.Result) != `"before"` || r.Elapsed < 200*time.Millisecond {
+	results := startPool(t, "worker", procexec.PoolOptions{MaxTasks: 1, KillDelay: 200 * time.Millisecond}).all(action{Do: "reply and hang"})
+	if r := results[0]; r.Kind != procexec.Completed || string(r.Result) != `"before"` || r.Elapsed < 200*time.Millisecond {
 		t.Errorf("%+v", r)
 	}
 }
 
-// Starts that fail end the run in words, and no task is taken for run.
-func TestPoolStartsThatFail(t *testing.T) {
+// Repeated failed starts end the run with an error, and their tasks are released.
+func TestPool_FailsAfterRepeatedFailedStarts(t *testing.T) {
 	t.Parallel()
 	for child, want := range map[string]string{
-		"worker-silent":  "did not become ready within 300ms",
-		"worker-early":   "exited with code 7",
-		"worker-old":     "version 7",
-		"worker-rude":    `the first line must be "ready"`,
-		"worker-quitter": "after it was ready",
-		"worker-crasher": "exited with code 1",
-		"worker-deaf":    "did not begin a task within 3s",
-		"worker-ringing": "did not begin a task within 3s",
+		"worker-silent":            "did not become ready within 300ms",
+		"worker-exit-at-start":     "exited with code 7",
+		"worker-version-7":         "version 7",
+		"worker-no-ready":          `the first line must be "ready"`,
+		"worker-exit-after-ready":  "after it was ready",
+		"worker-exit-before-claim": "exited with code 1",
+		"worker-no-claim":          "did not begin a task within 3s",
+		"worker-no-claim-ring":     "did not begin a task within 3s",
 	} {
-		start := 3 * time.Second // enough to report that it is ready, on a busy machine
+		start := 3 * time.Second // enough to become ready on a busy machine
 		if child == "worker-silent" {
 			start = 300 * time.Millisecond
 		}
@@ -464,21 +462,21 @@ func TestPoolStartsThatFail(t *testing.T) {
 			t.Run(fmt.Sprint(child, maxRuntime), func(t *testing.T) {
 				t.Parallel()
 				r := startPool(t, child, procexec.PoolOptions{Slots: 2, StartTimeout: start, MaxRuntime: maxRuntime, KillDelay: -1})
-				r.put(order{}, order{}, order{})
+				r.put(action{}, action{}, action{})
 				err := r.wait()
 				failed := (*procexec.StartFailedError)(nil)
 				if !errors.As(err, &failed) || failed.Times != 5 || !strings.Contains(err.Error(), want) || !errors.Is(r.failed, err) {
-					t.Errorf("error %v, want %q; Failed was called with %v", err, want, r.failed)
+					t.Errorf("error %v, want %q; OnError was called with %v", err, want, r.failed)
 				}
-				if len(r.done) > 0 || len(r.back)+len(r.in) != 3 {
-					t.Errorf("%v done, %v released", r.done, r.back)
+				if len(r.done) > 0 || len(r.released)+len(r.in) != 3 {
+					t.Errorf("%v done, %v released", r.done, r.released)
 				}
 			})
 		}
 	}
 }
 
-func TestNoPlaceholders(t *testing.T) {
+func TestCheckNoPlaceholders(t *testing.T) {
 	t.Parallel()
 	if err := procexec.CheckNoPlaceholders([]string{"sh", "{task_id}"}); err == nil || !strings.Contains(err.Error(), "--isolation reuse") {
 		t.Errorf("error %v", err)
@@ -491,10 +489,10 @@ func TestNoPlaceholders(t *testing.T) {
 // awaitFile waits for a file to appear.
 func awaitFile(t *testing.T, path string) {
 	t.Helper()
-	for deadline := time.Now().Add(long); time.Now().Before(deadline); <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(testTimeout); time.Now().Before(deadline); <-time.After(time.Millisecond) {
 		if _, err := os.Stat(path); err == nil {
 			return
 		}
 	}
-	t.Fatalf("waited %v for %s", long, path)
+	t.Fatalf("waited %v for %s", testTimeout, path)
 }

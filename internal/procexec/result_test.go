@@ -17,11 +17,11 @@ import (
 	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
 )
 
-// write is a script that writes the file $1 to its standard output.
-const write = `cat "$1"`
+// catFile is a script that writes the file $1 to its standard output.
+const catFile = `cat "$1"`
 
-// file returns the name of a file that holds content.
-func file(t *testing.T, content string) string {
+// tempFile returns the path of a new file with that content.
+func tempFile(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "content")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -30,7 +30,7 @@ func file(t *testing.T, content string) string {
 	return path
 }
 
-func TestResult(t *testing.T) {
+func TestCommand_ParsesStdout(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
 	for _, tc := range []struct {
@@ -45,21 +45,21 @@ func TestResult(t *testing.T) {
 		{name: "text without a newline", out: " done ", want: `" done "`},
 		{name: "quotes and control characters", out: "\"\\\x00\x1b é\n", want: `"\"\\\u0000\u001b é"`},
 		{name: "object", out: `{"a":1}`, want: `{"a":1}`},
-		{name: "object as it is", out: "\n { \"a\" : 1.0,\n\"a\":2 }\n\n", want: "{ \"a\" : 1.0,\n\"a\":2 }"},
+		{name: "object unchanged", out: "\n { \"a\" : 1.0,\n\"a\":2 }\n\n", want: "{ \"a\" : 1.0,\n\"a\":2 }"},
 		{name: "numbers beyond a double", out: `{"a":1e400,"b":9223372036854775807,"c":-0.0}`, want: `{"a":1e400,"b":9223372036854775807,"c":-0.0}`},
 		{name: "object with more after it", out: "{} x", want: `"{} x"`},
 		{name: "two objects", out: "{}\n{}\n", want: `"{}\n{}"`},
 		{name: "half an object", out: `{"a":`, want: `"{\"a\":"`},
 		{name: "array", out: "[1]\n", want: `"[1]"`},
 		{name: "number", out: "17\n", want: `"17"`},
-		{name: "no UTF-8", out: "a\xff\n", raw: "a\xff\n"},
-		{name: "no UTF-8 in an object", out: "{\"a\":\"\xff\"}", raw: "{\"a\":\"\xff\"}"},
+		{name: "not UTF-8", out: "a\xff\n", raw: "a\xff\n"},
+		{name: "not UTF-8 in an object", out: "{\"a\":\"\xff\"}", raw: "{\"a\":\"\xff\"}"},
 		{name: "at the limit", out: strings.Repeat("x", limit), want: `"` + strings.Repeat("x", limit) + `"`},
-		{name: "one over the limit", out: strings.Repeat("x", limit) + "\n", exception: "exceeds 1000 bytes"},
+		{name: "one byte over the limit", out: strings.Repeat("x", limit) + "\n", exception: "exceeds 1000 bytes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			r := run(t, procexec.CommandOptions{Argv: sh(write, file(t, tc.out)), MaxResult: limit}, task)
+			r := run(t, procexec.CommandOptions{Argv: sh(catFile, tempFile(t, tc.out)), MaxResult: limit}, task)
 			if tc.exception != "" {
 				if r.Kind != procexec.Failed || !strings.Contains(r.Exception, tc.exception) || r.Result != nil {
 					t.Errorf("%v %q", r.Kind, r.Exception)
@@ -73,18 +73,18 @@ func TestResult(t *testing.T) {
 	}
 }
 
-// What a command says on its result descriptor goes before its exit code 0 or
-// 75 and its output; no other exit code has a result.
-func TestResultDescriptor(t *testing.T) {
+// The object on the result descriptor takes precedence over the exit codes 0 and 75, and over
+// the output. With any other exit code there is no result.
+func TestCommand_ParsesResultDescriptor(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
 	finished := func(retry bool, result string) procexec.TaskResult {
 		return procexec.TaskResult{Kind: procexec.Completed, RetryRequested: retry, Result: []byte(result)}
 	}
 	for _, tc := range []struct {
-		name, told string
-		code       int
-		want       procexec.TaskResult // Exception: a part of it
+		name, written string
+		code          int
+		want          procexec.TaskResult // Exception may be a part of the text
 	}{
 		{"nothing", ``, 0, finished(false, `"out"`)},
 		{"nothing, retry", ``, 75, finished(true, `"out"`)},
@@ -92,7 +92,7 @@ func TestResultDescriptor(t *testing.T) {
 		{"empty object", `{}`, 0, finished(false, `"out"`)},
 		{"empty object, retry", `{}`, 75, finished(true, `"out"`)},
 		{"retry", `{"retry":true}`, 0, finished(true, `"out"`)},
-		{"no retry after all", `{"retry":false}`, 75, finished(false, `"out"`)},
+		{"no retry, against the exit code", `{"retry":false}`, 75, finished(false, `"out"`)},
 		{"result", "{\"result\": {\"a\": 1e400}}\n", 0, finished(false, `{"a": 1e400}`)},
 		{"result null", `{"result":null}`, 0, finished(false, `null`)},
 		{"both", `{"retry":true,"result":"x"}`, 0, finished(true, `"x"`)},
@@ -103,17 +103,17 @@ func TestResultDescriptor(t *testing.T) {
 		{"exception, retry", `{"exception":"%d"}`, 75, procexec.TaskResult{Kind: procexec.Failed, Exception: "%d"}},
 		{"exception, exit", `{"exception":"x"}`, 1, procexec.TaskResult{Kind: procexec.Exited, ExitCode: 1}},
 		{"malformed", `{"retry":tru`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "{\"retry\":tru" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
-		{"no object", `[]`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "[]" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is an array, not an object`}},
+		{"array", `[]`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "[]" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is an array, not an object`}},
 		{"null", `null`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "null" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not an object`}},
 		{"blank", " \n", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote " \n" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
-		{"retry is no boolean", `{"retry":"yes"}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "retry" is a string; it must be true or false`}},
+		{"retry is a string", `{"retry":"yes"}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "retry" is a string; it must be true or false`}},
 		{"retry is a number", `{"result":"x","Retry":1}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "Retry" is a number; it must be true or false`}},
-		{"exception is no string", `{"exception":{"text":"x"}}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "exception" is an object; it must be a string`}},
+		{"exception is an object", `{"exception":{"text":"x"}}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "exception" is an object; it must be a string`}},
 		{"exception is a number", `{"retry":false,"exception":1}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "exception" is a number; it must be a string`}},
 		{"string", `"done"`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is a string, not an object`}},
 		{"text", "done\n", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not valid JSON: invalid character 'd'`}},
 		{"two objects", "{}\n{}\n", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not valid JSON: invalid character '{' after top-level value`}},
-		{"no UTF-8", "{\"result\":\"\xff\"}", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not UTF-8`}},
+		{"not UTF-8", "{\"result\":\"\xff\"}", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not UTF-8`}},
 		{"long and malformed", strings.Repeat("x", 500), 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `and 300 more bytes`}},
 		{"at the limit", `{"result":"` + strings.Repeat("x", limit-13) + `"}`, 0, finished(false, `"`+strings.Repeat("x", limit-13)+`"`)},
 		{"over the limit", `{"result":"` + strings.Repeat("x", limit-12) + `"}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: "more than 1000 bytes to the descriptor"}},
@@ -121,7 +121,7 @@ func TestResultDescriptor(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			r := run(t, procexec.CommandOptions{
-				Argv: sh(`echo out; eval "cat \"\$1\" >&$CTWORKER_RESULT_FD"; exit $2`, file(t, tc.told), fmt.Sprint(tc.code)), MaxResult: limit,
+				Argv: sh(`echo out; eval "cat \"\$1\" >&$CTWORKER_RESULT_FD"; exit $2`, tempFile(t, tc.written), fmt.Sprint(tc.code)), MaxResult: limit,
 			}, task)
 			r.Elapsed, r.CPU, r.PeakMemory = 0, 0, 0
 			if tc.want.Exception != "" && strings.Contains(r.Exception, tc.want.Exception) {
@@ -134,9 +134,9 @@ func TestResultDescriptor(t *testing.T) {
 	}
 }
 
-// Standard input, a result on the descriptor and an object on standard output pass byte for
-// byte, whatever JSON they contain.
-func TestCommandPassesJSONByteForByte(t *testing.T) {
+// Standard input, a result on the descriptor and an object on standard output are passed byte
+// for byte, whatever JSON they contain.
+func TestCommand_PassesJSONByteForByte(t *testing.T) {
 	t.Parallel()
 	for _, value := range rawjsontest.Corpus() {
 		given := procexec.Task{ID: "caf\xed\xb3\xa9", Data: []byte(value)}
@@ -151,13 +151,13 @@ func TestCommandPassesJSONByteForByte(t *testing.T) {
 			}
 		}
 	}
-	r := run(t, procexec.CommandOptions{Argv: sh(`eval "cat \"\$1\" >&$CTWORKER_RESULT_FD"`, file(t, `{"exception":"caf\udce9"}`))}, task)
+	r := run(t, procexec.CommandOptions{Argv: sh(`eval "cat \"\$1\" >&$CTWORKER_RESULT_FD"`, tempFile(t, `{"exception":"caf\udce9"}`))}, task)
 	if r.Kind != procexec.Failed || r.Exception != "caf\xed\xb3\xa9" {
 		t.Errorf("%v, exception %q", r.Kind, r.Exception)
 	}
 }
 
-func TestExitCodes(t *testing.T) {
+func TestCommand_MapsExitCodes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		script string
@@ -186,30 +186,30 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// A task that prints without end costs no memory. It is not parallel, as it
-// looks at what the whole process allocates.
-func TestOutputIsBounded(t *testing.T) {
+// A task that prints without limit does not use much memory. The test is not parallel because
+// it measures the allocations of the whole process.
+func TestCommand_LimitsOutput(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	said := 0
+	stderrBytes := 0
 	r := run(t, procexec.CommandOptions{
 		Argv:      sh(`dd if=/dev/zero bs=1048576 count=200 2>/dev/null; dd if=/dev/zero bs=1048576 count=50 >&2 2>/dev/null`),
 		MaxResult: 1 << 20,
-		Stderr:    func(_ procexec.Task, line []byte, _ bool) { said += len(line) },
+		Stderr:    func(_ procexec.Task, line []byte, _ bool) { stderrBytes += len(line) },
 	}, task)
 	runtime.ReadMemStats(&after)
 	if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "exceeds 1048576 bytes") {
 		t.Errorf("%v %q", r.Kind, r.Exception)
 	}
-	if said != 50<<20 {
-		t.Errorf("%d bytes of standard error", said)
+	if stderrBytes != 50<<20 {
+		t.Errorf("%d bytes of standard error", stderrBytes)
 	}
 	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 16<<20 {
 		t.Errorf("%d MB were allocated", allocated>>20)
 	}
 }
 
-func TestStderrLines(t *testing.T) {
+func TestCommand_SplitsStderrIntoLines(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("y", 64<<10)
 	var many []string
@@ -224,30 +224,30 @@ func TestStderrLines(t *testing.T) {
 		{"lines in order", "a\nb\n\nc\n", []string{"a", "b", "", "c"}},
 		{"a last line without a newline", "a\nb", []string{"a", "b"}},
 		{"CRLF", "a\r\n\r\nb\r", []string{"a", "", "b"}},
-		{"no UTF-8", "\xff\x00\n", []string{"\xff\x00"}},
+		{"not UTF-8", "\xff\x00\n", []string{"\xff\x00"}},
 		{"many", strings.Join(many, "\n"), many},
-		{"as long as a line may be", long + "\nz\n", []string{long, "z"}},
+		{"maximum length", long + "\nz\n", []string{long, "z"}},
 		{"longer", long + "x\r\nz\n", []string{long, "x", "z"}},
 		{"twice as long", long + long + "\nz\n", []string{long, long, "z"}},
 		{"many longer ones", strings.Repeat(long+"x\n", 20), slices.Repeat([]string{long, "x"}, 20)},
 		{"long without a newline", long + "x", []string{long, "x"}},
 		{"characters of several bytes", "x" + strings.Repeat("€", 40_000) + "\n", []string{"x" + strings.Repeat("€", 21845), strings.Repeat("€", 40_000-21845)}},
-		{"no UTF-8 at all", strings.Repeat("\x80", 64<<10) + "\x80", []string{strings.Repeat("\x80", 64<<10), "\x80"}},
+		{"only invalid UTF-8", strings.Repeat("\x80", 64<<10) + "\x80", []string{strings.Repeat("\x80", 64<<10), "\x80"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			said := newLines()
-			r := run(t, procexec.CommandOptions{Argv: sh(write+" >&2", file(t, tc.text)), Stderr: said.take}, task)
+			stderr := newLines()
+			r := run(t, procexec.CommandOptions{Argv: sh(catFile+" >&2", tempFile(t, tc.text)), Stderr: stderr.add}, task)
 			if r.Kind != procexec.Completed || string(r.Result) != `""` {
 				t.Fatalf("%+v", r)
 			}
-			if diff := cmp.Diff(tc.want, said.all); diff != "" {
+			if diff := cmp.Diff(tc.want, stderr.all); diff != "" {
 				t.Errorf("%.2000s", diff)
 			}
 			at := 0
-			for i, piece := range said.all {
-				if want := at > 0 && tc.text[at-1] != '\n'; said.continued[i] != want {
-					t.Errorf("line %d: continued %v, want %v", i, said.continued[i], want)
+			for i, piece := range stderr.all {
+				if want := at > 0 && tc.text[at-1] != '\n'; stderr.continued[i] != want {
+					t.Errorf("line %d: continued %v, want %v", i, stderr.continued[i], want)
 				}
 				at += len(piece)
 				if ending := regexp.MustCompile(`^\r?\n`).FindString(tc.text[at:]); ending != "" {
@@ -258,10 +258,10 @@ func TestStderrLines(t *testing.T) {
 	}
 }
 
-// Lines arrive while the task runs, and with it.
-func TestStderrIsLive(t *testing.T) {
+// Lines are passed on while the task runs, together with the task.
+func TestCommand_PassesStderrWhileTaskRuns(t *testing.T) {
 	t.Parallel()
-	said := newLines()
+	stderr := newLines()
 	l := newLauncher(t, procexec.Options{})
 	kill := make(chan struct{})
 	c := newCommand(t, l, procexec.CommandOptions{
@@ -270,13 +270,13 @@ func TestStderrIsLive(t *testing.T) {
 			if got.ID != task.ID || !bytes.Equal(got.Data, task.Data) {
 				t.Errorf("task %+v", got)
 			}
-			said.take(got, line, continued)
+			stderr.add(got, line, continued)
 		},
 	})
-	reports := async(t, c, task, procexec.StopSignals{Kill: kill})
-	said.next(t, "first")
+	results := async(t, c, task, procexec.StopSignals{Kill: kill})
+	stderr.expect(t, "first")
 	close(kill)
-	if r := receive(t, reports, "the report"); r.Kind != procexec.Interrupted {
+	if r := receive(t, results, "the result"); r.Kind != procexec.Interrupted {
 		t.Errorf("%+v", r)
 	}
 }

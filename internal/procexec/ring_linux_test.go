@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// bothEnds are a session with a ring and the process's side of it, in one process.
-func bothEnds(t *testing.T) (*conn, *Ring, int) {
+// newRingPair returns a connection with a ring, the process's side of the ring, and the
+// process's end of the socket.
+func newRingPair(t *testing.T) (*conn, *Ring, int) {
 	t.Helper()
 	s, childFD, _, err := socketPair(1<<20, true)
 	if err != nil {
@@ -38,14 +39,14 @@ func bothEnds(t *testing.T) (*conn, *Ring, int) {
 	return s, w, childFD
 }
 
-// Whatever is written comes, once and in order, however long the lines are and whoever
-// waits for whom; and nobody waits for ever.
-func TestRingCarries(t *testing.T) {
+// Everything that is written arrives once and in order, whatever the length of the lines and
+// the speed of each side, and no side blocks for ever.
+func TestRing_PassesLinesInOrder(t *testing.T) {
 	t.Parallel()
-	for _, pace := range []string{"as fast as can be", "slow writer", "slow reader"} {
+	for _, pace := range []string{"maximum speed", "slow writer", "slow reader"} {
 		t.Run(pace, func(t *testing.T) {
 			t.Parallel()
-			s, w, childFD := bothEnds(t)
+			s, w, childFD := newRingPair(t)
 			const n = 30_000
 			text := func(i int) []byte {
 				size := i % 50
@@ -84,16 +85,16 @@ func TestRingCarries(t *testing.T) {
 	}
 }
 
-// pause is a moment in which the other side comes to its end.
+// pause waits long enough for the other side to block.
 func pause() {
 	timer := time.NewTimer(200 * time.Microsecond)
 	<-timer.C
 }
 
-// What a process has said before it died is read, and so is the half of a line.
-func TestRingOutlivesProcess(t *testing.T) {
+// What a process wrote before it died is read, including an incomplete last line.
+func TestRing_OutlivesProcess(t *testing.T) {
 	t.Parallel()
-	s, w, childFD := bothEnds(t)
+	s, w, childFD := newRingPair(t)
 	if err := w.Write([]byte("one\ntwo\nthr")); err != nil {
 		t.Fatal(err)
 	}
@@ -104,14 +105,14 @@ func TestRingOutlivesProcess(t *testing.T) {
 		}
 	}
 	if line, err := s.next(); !errors.Is(err, io.EOF) || string(line) != "thr" {
-		t.Errorf("%q, error %v, want a half and the end", line, err)
+		t.Errorf("%q, error %v, want an incomplete line and io.EOF", line, err)
 	}
 }
 
-// A process that waits for room notices that ctworker is gone.
-func TestRingWithoutReader(t *testing.T) {
+// A process that waits for room notices that ctworker has exited.
+func TestRing_WriteFailsWithoutReader(t *testing.T) {
 	t.Parallel()
-	s, w, _ := bothEnds(t)
+	s, w, _ := newRingPair(t)
 	full := make(chan error, 1)
 	go func() { full <- w.Write(make([]byte, 2*ringSize)) }()
 	_ = s.f.Close()
@@ -120,23 +121,24 @@ func TestRingWithoutReader(t *testing.T) {
 	}
 }
 
-// Processes that speak another protocol, or lie, are told apart.
-func TestRingUnusedAndSpoiled(t *testing.T) {
+// A process that replies over the socket is understood. A process that stores an invalid
+// position in the ring is detected.
+func TestRing_DetectsInvalidPositions(t *testing.T) {
 	t.Parallel()
-	s, w, childFD := bothEnds(t)
+	s, w, childFD := newRingPair(t)
 	if _, err := syscall.Write(childFD, []byte("over the socket\n")); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := s.next(); err != nil || string(line) != "over the socket" {
 		t.Errorf("%q, error %v", line, err)
 	}
-	for _, lie := range []uint64{ringSize + 1, 1 << 63, ^uint64(0)} {
-		w.shared.head.writePos.Store(lie)
+	for _, invalid := range []uint64{ringSize + 1, 1 << 63, ^uint64(0)} {
+		w.shared.head.writePos.Store(invalid)
 		if line, err := s.next(); !errors.Is(err, errCorruptRing) {
-			t.Errorf("%d bytes written: %q, error %v", lie, line, err)
+			t.Errorf("write position %d: %q, error %v", invalid, line, err)
 		}
 	}
-	// Words that are ctworker's own are of no use to a liar.
+	// An invalid read position has no effect, because ctworker keeps its own copy.
 	w.shared.head.writePos.Store(4)
 	w.shared.head.readPos.Store(1 << 60)
 	copy(w.shared.data, "abc\n")
@@ -145,8 +147,8 @@ func TestRingUnusedAndSpoiled(t *testing.T) {
 	}
 }
 
-// A process cannot make the memory smaller, which would end ctworker.
-func TestRingIsSealed(t *testing.T) {
+// A process cannot shrink the memory, which would kill ctworker by SIGBUS.
+func TestRing_CannotBeResized(t *testing.T) {
 	t.Parallel()
 	r, fd, err := newEngineRing()
 	if err != nil {
@@ -157,19 +159,19 @@ func TestRingIsSealed(t *testing.T) {
 	defer func() { _ = f.Close() }()
 	for _, size := range []int64{0, ringHeadSize, 1 << 20} {
 		if err := f.Truncate(size); !errors.Is(err, os.ErrPermission) {
-			t.Errorf("to %d bytes: error %v", size, err)
+			t.Errorf("resize to %d bytes: error %v", size, err)
 		}
 	}
 }
 
-// Each claim is given out once, by whoever takes it.
-func TestRingClaims(t *testing.T) {
+// Each permit is used once: claimed by the process or taken back by ctworker.
+func TestRing_PermitsAreUsedOnce(t *testing.T) {
 	t.Parallel()
-	s, w, _ := bothEnds(t)
+	s, w, _ := newRingPair(t)
 	s.ringActive = true
 	const n = 10_000
 	var both sync.WaitGroup
-	claimed, back := 0, 0
+	claimed, revoked := 0, 0
 	both.Go(func() {
 		for range 4 * n {
 			if w.Claim() {
@@ -181,17 +183,17 @@ func TestRingClaims(t *testing.T) {
 		for i := range n {
 			s.addPermits(1)
 			if i%7 == 0 {
-				back += s.revoke(3)
+				revoked += s.revoke(3)
 			}
 		}
 	})
 	both.Wait()
-	left := s.revoke(n)
-	if claimed+back+left != n || w.Claim() {
-		t.Errorf("%d claimed, %d taken back and %d left of %d", claimed, back, left, n)
+	remaining := s.revoke(n)
+	if claimed+revoked+remaining != n || w.Claim() {
+		t.Errorf("%d permits claimed, %d revoked and %d remaining, want %d in total", claimed, revoked, remaining, n)
 	}
 	w.shared.head.permits.Store(-5)
 	if s.revoke(3) != 0 || w.Claim() {
-		t.Error("fewer than no claims are some")
+		t.Error("claimed a permit although their number is negative")
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// descriptors is the number of this process's open descriptors.
+// descriptors returns the number of open descriptors of this process.
 func descriptors(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -27,7 +27,7 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// childProcesses are this process's children, zombies included.
+// childProcesses returns the children of this process, zombies included.
 func childProcesses(t *testing.T) []int {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -38,7 +38,7 @@ func childProcesses(t *testing.T) []int {
 	for _, stat := range stats {
 		b, err := os.ReadFile(stat)
 		if err != nil {
-			continue // it has ended
+			continue // the process has exited
 		}
 		fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 		if string(fields[1]) == strconv.Itoa(os.Getpid()) {
@@ -49,8 +49,8 @@ func childProcesses(t *testing.T) []int {
 	return pids
 }
 
-// handle returns a descriptor that becomes readable when a process ends.
-func process(t *testing.T, pid int) *os.File {
+// openPidfd returns a descriptor that becomes readable when the process exits.
+func openPidfd(t *testing.T, pid int) *os.File {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -61,42 +61,42 @@ func process(t *testing.T, pid int) *os.File {
 	return f
 }
 
-// awaitEnd waits for the end of a process.
-func awaitEnd(t *testing.T, pidfd *os.File) {
+// awaitExit waits until a process has exited.
+func awaitExit(t *testing.T, pidfd *os.File) {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(fds, int(long.Milliseconds()))
+		n, err := unix.Poll(fds, int(testTimeout.Milliseconds()))
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			t.Fatal(err)
 		case n == 0:
-			t.Fatal("a process lives on")
+			t.Fatal("the process is still running")
 		default:
 			return
 		}
 	}
 }
 
-// A process finds the descriptors that are meant for it and no others.
-func TestDescriptorsOfAProcess(t *testing.T) {
+// A process inherits the descriptors that are meant for it and no others.
+func TestCommand_PassesOnlyItsDescriptors(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{Slots: 8, Guard: []string{self(t)}})
-	shutdown := newNotice(t)
+	shutdown := newNotification(t)
 	const list = `i=0; while [ $i -lt 200 ]; do [ -e /proc/self/fd/$i ] && printf '%d ' $i; i=$((i+1)); done`
 	inherited, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", list).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	others := strings.TrimPrefix(string(inherited), "0 1 2 ") // that this test has from its own parent
+	others := strings.TrimPrefix(string(inherited), "0 1 2 ") // inherited from the parent of this test
 	for _, tc := range []struct {
 		name string
 		opts procexec.CommandOptions
 		want string
 	}{
-		{"without notices", procexec.CommandOptions{}, "0 1 2 3 "},
-		{"with both", procexec.CommandOptions{Shutdown: shutdown, Termination: newNotice(t)}, "0 1 2 3 4 5 "},
+		{"without notifications", procexec.CommandOptions{}, "0 1 2 3 "},
+		{"with both", procexec.CommandOptions{Shutdown: shutdown, Termination: newNotification(t)}, "0 1 2 3 4 5 "},
 		{"with one", procexec.CommandOptions{Shutdown: shutdown}, "0 1 2 3 4 "},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -116,9 +116,9 @@ func TestDescriptorsOfAProcess(t *testing.T) {
 	}
 }
 
-// The limit counts from the first instruction: a child that the task starts at
-// once has it too, also on a machine that is busy.
-func TestMemoryLimit(t *testing.T) {
+// The limit applies from the first instruction: a child that the task starts immediately has
+// it, too, even on a busy machine.
+func TestCommand_LimitsMemory(t *testing.T) {
 	t.Parallel()
 	const slots = 16
 	l := newLauncher(t, procexec.Options{Slots: slots})
@@ -140,31 +140,31 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-// A limit that leaves no room for the program itself ends it; it does not hang.
-func TestMemoryLimitThatIsTooSmall(t *testing.T) {
+// If the limit is too small for the program itself, the process is killed and does not hang.
+func TestCommand_MemoryLimitBelowProgramSize(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{})
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`exit 0`), MemoryLimit: 4096})
-	if r := receive(t, async(t, c, task, procexec.StopSignals{}), "the report"); r.Kind != procexec.Exited {
+	if r := receive(t, async(t, c, task, procexec.StopSignals{}), "the result"); r.Kind != procexec.Exited {
 		t.Errorf("%+v", r)
 	}
 }
 
-// A task under a limit is killed and times out like any other.
-func TestMemoryLimitAndKill(t *testing.T) {
+// A task with a memory limit can be killed like any other.
+func TestCommand_KillsTaskWithMemoryLimit(t *testing.T) {
 	t.Parallel()
-	life := newLife(t)
+	lifeline := newLifeline(t)
 	l := newLauncher(t, procexec.Options{})
-	said := newLines()
+	stderr := newLines()
 	kill := make(chan struct{})
-	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(stubborn, life.path), MemoryLimit: 1 << 30, Stderr: said.take})
-	reports := async(t, c, task, procexec.StopSignals{Kill: kill})
-	said.next(t, "ready")
+	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(ignoreSIGTERM, lifeline.path), MemoryLimit: 1 << 30, Stderr: stderr.add})
+	results := async(t, c, task, procexec.StopSignals{Kill: kill})
+	stderr.expect(t, "ready")
 	close(kill)
-	if r := receive(t, reports, "the report"); r.Kind != procexec.Interrupted {
+	if r := receive(t, results, "the result"); r.Kind != procexec.Interrupted {
 		t.Errorf("%+v", r)
 	}
-	life.over(t)
+	lifeline.awaitClosed(t)
 }
 
 // poll reports whether one of fds is ready now.
@@ -177,8 +177,8 @@ func poll(t *testing.T, fds []unix.PollFd) bool {
 	return n > 0
 }
 
-// Slots that start one process after the other at the same time leave nothing.
-func TestConcurrentStartsLeaveNothing(t *testing.T) {
+// Slots that start processes concurrently leave nothing behind.
+func TestLauncher_ConcurrentStartsLeaveNothing(t *testing.T) {
 	const slots, each = 64, 20
 	isolated(t, func(t *testing.T) {
 		use := func() {
@@ -211,10 +211,10 @@ func TestConcurrentStartsLeaveNothing(t *testing.T) {
 				t.Error(err)
 			}
 			if ran.Load() != slots*each {
-				t.Errorf("%d ran", ran.Load())
+				t.Errorf("%d tasks ran, want %d", ran.Load(), slots*each)
 			}
 		}
-		first := newLauncher(t, procexec.Options{}) // what the runtime opens once is opened now
+		first := newLauncher(t, procexec.Options{}) // makes the runtime open its own descriptors
 		runWith(t, newCommand(t, first, procexec.CommandOptions{Argv: sh(`:`)}), task, procexec.StopSignals{})
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
@@ -224,8 +224,8 @@ func TestConcurrentStartsLeaveNothing(t *testing.T) {
 		if after := descriptors(t); after != before {
 			t.Errorf("%d descriptors before, %d after", before, after)
 		}
-		if left := childProcesses(t); len(left) > 0 {
-			t.Errorf("children %v are left", left)
+		if children := childProcesses(t); len(children) > 0 {
+			t.Errorf("children %v are still there", children)
 		}
 	})
 }

@@ -19,14 +19,14 @@ func TestPool_LogsEachWarningOnce(t *testing.T) {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
-			orders := []order{{Do: "warn", Arg: "odd"}, {Do: "warn", Arg: "odd"}, {}, {Do: "warn", Arg: strings.Repeat("z", 5000)}}
+			actions := []action{{Do: "warn", Arg: "odd"}, {Do: "warn", Arg: "odd"}, {}, {Do: "warn", Arg: strings.Repeat("z", 5000)}}
 			for i := range 30 {
-				orders = append(orders, order{Do: "warn", Arg: fmt.Sprint("odd ", i)})
+				actions = append(actions, action{Do: "warn", Arg: fmt.Sprint("odd ", i)})
 			}
 			r := startPool(t, child, procexec.PoolOptions{Log: zerolog.New(zerolog.SyncWriter(&log))})
-			for i, report := range r.all(orders...) {
-				if report.Kind != procexec.Completed {
-					t.Errorf("t%d: %+v", i, report)
+			for i, result := range r.all(actions...) {
+				if result.Kind != procexec.Completed {
+					t.Errorf("t%d: %+v", i, result)
 				}
 			}
 			lines := strings.Split(strings.TrimSpace(log.String()), "\n")
@@ -34,7 +34,7 @@ func TestPool_LogsEachWarningOnce(t *testing.T) {
 				t.Errorf("%d lines: %s", len(lines), log.String())
 			}
 			if longest := strings.Count(log.String(), "z"); longest != 2048 {
-				t.Errorf("a warning of 5000 bytes is logged with %d", longest)
+				t.Errorf("a warning of 5000 bytes was logged with %d bytes", longest)
 			}
 		})
 	}
