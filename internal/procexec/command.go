@@ -142,11 +142,11 @@ func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	}
 	began := time.Now()
 	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
-		report, err := c.runOnce(task, argv, signals)
+		result, err := c.runOnce(task, argv, signals)
 		switch {
 		case err == nil:
-			report.Elapsed = time.Since(began)
-			return report, nil
+			result.Elapsed = time.Since(began)
+			return result, nil
 		case errors.Is(err, syscall.E2BIG):
 			return failed("the command's arguments and environment are too long for this system with the values of this task: "+
 				"read the task from standard input instead (%v)", err), nil
@@ -245,14 +245,14 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 	if err != nil {
 		return TaskResult{}, err
 	}
-	end := Completed
+	kind := Completed
 	if !p.waitFast(min(fastPathTime, c.opts.MaxRuntime)) {
 		std.startReading()
-		end = waitOrStop(p, signals, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
+		kind = waitOrStop(p, signals, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
 		if !isClosed(p.Done()) {
 			// The process did not exit after SIGKILL: it is blocked in the
 			// kernel. The Launcher continues to wait for it.
-			return TaskResult{Kind: end}, nil
+			return TaskResult{Kind: kind}, nil
 		}
 	}
 	std.finish()
@@ -260,12 +260,12 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 		return TaskResult{}, fmt.Errorf("CommandOptions.Stderr: %w", err)
 	}
 	exit := p.Exit()
-	report := TaskResult{Kind: end}
-	if end == Completed {
-		report = commandResult(exit, std.stdout, std.resultFD)
+	result := TaskResult{Kind: kind}
+	if kind == Completed {
+		result = commandResult(exit, std.stdout, std.resultFD)
 	}
-	report.CPU, report.PeakMemory = exit.CPU, exit.PeakMemory
-	return report, nil
+	result.CPU, result.PeakMemory = exit.CPU, exit.PeakMemory
+	return result, nil
 }
 
 // fastPathTime is how long Run waits for a task to end before it starts reading the output and
@@ -299,18 +299,18 @@ const sigkillTimeout = 10 * time.Second
 func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration) ExitKind {
 	timer := time.NewTimer(maxRuntime - time.Since(p.Started()))
 	defer timer.Stop()
-	end := Completed
+	kind := Completed
 	select {
 	case <-p.Done():
 	case <-timer.C:
-		end = TimedOut
+		kind = TimedOut
 	case <-signals.Terminate:
-		end = Interrupted
+		kind = Interrupted
 	case <-signals.Kill:
-		end = Interrupted
+		kind = Interrupted
 		killDelay = 0
 	case <-signals.LeaseLost:
-		end = LeaseLost
+		kind = LeaseLost
 		killDelay = 0
 	}
 	if p.hasExited() { // on its own, even if a signal arrived at the same time
@@ -322,7 +322,7 @@ func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Dura
 		timer.Reset(killDelay)
 		select {
 		case <-p.Done():
-			return end
+			return kind
 		case <-timer.C:
 		case <-signals.Kill:
 		case <-signals.LeaseLost:
@@ -334,7 +334,7 @@ func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Dura
 	case <-p.Done():
 	case <-timer.C:
 	}
-	return end
+	return kind
 }
 
 // stdinLine returns the line that a command reads from its standard input.

@@ -8,8 +8,8 @@ func (s *slot[J]) deadline() time.Time {
 		return time.Time{}
 	}
 	due := s.processDeadline()
-	if long := s.longTaskAt(); due.IsZero() || !long.IsZero() && long.Before(due) {
-		return long
+	if longTaskAt := s.longTaskAt(); due.IsZero() || !longTaskAt.IsZero() && longTaskAt.Before(due) {
+		return longTaskAt
 	}
 	return due
 }
@@ -26,8 +26,8 @@ func (s *slot[J]) longTaskAt() time.Time {
 // expired reports whether a deadline, if not zero, has passed.
 func expired(due, now time.Time) bool { return !due.IsZero() && !due.After(now) }
 
-// processDeadline returns the earliest deadline of the slot's process, or the zero time.
-// onProcessDeadline applies it.
+// processDeadline returns the deadline of the slot's process in its current state, or the zero
+// time. onProcessDeadline applies it.
 func (s *slot[J]) processDeadline() time.Time {
 	if !s.abandonAt.IsZero() {
 		return s.abandonAt
@@ -39,17 +39,17 @@ func (s *slot[J]) processDeadline() time.Time {
 		return s.readyBy
 	}
 	if s.sent.len() == 0 && len(s.revoked) > 0 && s.stopReason == 0 && !s.revokedAt.IsZero() {
-		return s.revokedAt.Add(s.c.pool.opts.StartTimeout)
+		return s.revokedAt.Add(s.sched.pool.opts.StartTimeout)
 	}
 	if s.sent.len() == 0 || s.stopReason != 0 {
 		return time.Time{}
 	}
-	wait := s.c.pool.opts.MaxRuntime
+	wait := s.sched.pool.opts.MaxRuntime
 	if s.mayBeUnclaimed() {
-		wait = min(wait, s.c.pool.opts.StartTimeout)
+		wait = min(wait, s.sched.pool.opts.StartTimeout)
 	}
 	if s.claim == claimOverdue {
-		wait = s.c.pool.opts.StartTimeout
+		wait = s.sched.pool.opts.StartTimeout
 	}
 	if s.prefetches && s.sent.len() > 1 {
 		wait = min(wait, longTaskThreshold)
@@ -66,8 +66,8 @@ func (s *slot[J]) mayBeUnclaimed() bool {
 // done so within StartTimeout. A task that is not claimed does not run, so MaxRuntime does not
 // apply to it. watchClaim returns false if another deadline of the process is due.
 func (s *slot[J]) watchClaim(now time.Time) bool {
-	start, waited := s.c.pool.opts.StartTimeout, now.Sub(s.headStartedAt)
-	if !s.mayBeUnclaimed() || waited < min(start, s.c.pool.opts.MaxRuntime) {
+	start, waited := s.sched.pool.opts.StartTimeout, now.Sub(s.headStartedAt)
+	if !s.mayBeUnclaimed() || waited < min(start, s.sched.pool.opts.MaxRuntime) {
 		return false
 	}
 	switch {
@@ -166,7 +166,7 @@ func (s *slot[J]) onDeadline(now time.Time) {
 		s.longTask = true // jobs that wait for the next process go to the next free slot instead
 		if s.pending.len() > 0 {
 			s.unassign()
-			s.c.requestSchedule()
+			s.sched.requestSchedule()
 		}
 	}
 	if expired(s.processDeadline(), now) {
@@ -191,15 +191,15 @@ func (s *slot[J]) onProcessDeadline(now time.Time) {
 	case s.sent.len() == 0:
 		s.onRevokedDeadline(now)
 	case s.watchClaim(now):
-	case now.Sub(s.headStartedAt) >= s.c.pool.opts.MaxRuntime+suspensionThreshold:
+	case now.Sub(s.headStartedAt) >= s.sched.pool.opts.MaxRuntime+suspensionThreshold:
 		// ctworker was suspended, for example by Ctrl-Z. The task may have finished in
 		// time, so its reply is read first.
-		s.headStartedAt = now.Add(suspensionThreshold/2 - s.c.pool.opts.MaxRuntime)
-	case now.Sub(s.headStartedAt) >= s.c.pool.opts.MaxRuntime:
+		s.headStartedAt = now.Add(suspensionThreshold/2 - s.sched.pool.opts.MaxRuntime)
+	case now.Sub(s.headStartedAt) >= s.sched.pool.opts.MaxRuntime:
 		s.terminate(TimedOut)
 	default: // the task runs for long: no other task may wait behind it
 		if s.revoke(s.sent.len()-1) > 0 {
-			s.c.requestSchedule()
+			s.sched.requestSchedule()
 		}
 	}
 }
@@ -207,7 +207,7 @@ func (s *slot[J]) onProcessDeadline(now time.Time) {
 // onRevokedDeadline kills a process that has not returned the revoked tasks within
 // StartTimeout. It gets no further tasks before it has returned them.
 func (s *slot[J]) onRevokedDeadline(now time.Time) {
-	start := s.c.pool.opts.StartTimeout
+	start := s.sched.pool.opts.StartTimeout
 	if now.Sub(s.revokedAt) >= start+suspensionThreshold { // ctworker was suspended, and perhaps the process as well
 		s.revokedAt = now.Add(suspensionThreshold/2 - start)
 		return

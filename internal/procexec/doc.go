@@ -33,9 +33,9 @@
 //
 // Short tasks are prefetched: a process is sent more than one task, at most about 2 ms of work.
 // The process must claim each task before it runs it. A claim takes one permit, and the pool
-// adds one permit per prefetched task. To revoke tasks, the pool takes permits back; the process
-// then returns those tasks unstarted. So a task that waits behind a long one, or in a process
-// that died, runs elsewhere, and never twice.
+// adds one permit per task that it sends. To revoke tasks, the pool takes permits back; the
+// process then returns those tasks unstarted. So a task that waits behind a long one, or in a
+// process that died, runs elsewhere, and never twice.
 //
 // # Fork server
 //

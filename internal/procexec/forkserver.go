@@ -57,7 +57,28 @@ var ErrForkServerExited = errors.New("fork server exited: the program that start
 // the machine, which takes about a millisecond for 200 processes.
 const orphanInterval = time.Second
 
-// controlVersion is the version of the messages on the control socket.
+// controlVersion is the version of the messages on the control socket. Each message is one line
+// of JSON. The fork server sends first.
+//
+//	from the fork server
+//	host: Handshake                     the handshake
+//	server: PID                         the pid of the fork server
+//	forked: ID, pid                     a process was forked
+//	failed: ID, errno                   a process could not be forked
+//	ended: ID                           a process has exited after a signal; it is a zombie until reap
+//	exited: ID, status, cpu, maxrss     the process has been reaped
+//	source_ended: {error}               the task source has ended
+//	warning: TEXT                       to be logged
+//	pong: true                          the answer to ping
+//
+//	to the fork server
+//	run, worker, slots, isolation, …    the ForkServerConfig, with the notifications' descriptors
+//	fork: ID, slot, last, mark          fork a process; with its socket, and its pipe of permits unless last
+//	signal: ID, sig                     send a signal to the process group
+//	reap: ID                            kill the process group of a zombie, and reap the zombie
+//	sweep: true                         kill orphans of forks that have been reaped
+//	start_source: true                  start the task source
+//	ping: true                          answer with pong
 const controlVersion = 1
 
 // OpenForkServer takes over the control socket fd and reads the fork server's handshake. Call

@@ -217,16 +217,16 @@ func (c *scheduler[J]) feed() {
 			continue
 		}
 		s, room := c.neediestSlot()
-		got, closed := 0, false
+		assigned, closed := 0, false
 		if s != nil {
-			for got < room && len(c.backlog) > 0 {
-				e := c.backlog[0]
+			for assigned < room && len(c.backlog) > 0 {
+				j := c.backlog[0]
 				c.backlog = c.backlog[1:]
-				s.assign(e)
-				got++
+				s.assign(j)
+				assigned++
 				c.waitingSince = time.Time{}
 			}
-			for got < room && in != nil {
+			for assigned < room && in != nil {
 				value, open, ok := tryReceive(in)
 				if !ok {
 					break
@@ -236,22 +236,22 @@ func (c *scheduler[J]) feed() {
 					break
 				}
 				s.assign(c.accept(value))
-				got++
+				assigned++
 			}
-			if got > 0 {
+			if assigned > 0 {
 				ready = append(ready, s)
 			}
 		}
 		// Pending jobs are sent before an idle slot steals, or two idle slots would steal the
 		// same job from each other for ever.
-		if s != nil && got == 0 && len(ready) == 0 && s.isIdle() && c.stealWork() {
+		if s != nil && assigned == 0 && len(ready) == 0 && s.isIdle() && c.stealWork() {
 			c.mu.Unlock()
 			continue
 		}
 		c.armBacklogTimer()
 		c.mu.Unlock()
-		if got > 0 {
-			if got == room {
+		if assigned > 0 {
+			if assigned == room {
 				s.sendPending()
 				ready = ready[:len(ready)-1]
 			}
@@ -283,8 +283,8 @@ func (c *scheduler[J]) feed() {
 	}
 }
 
-// tryReceive receives a job without blocking. ok is true if it received one, or if in is closed; open
-// is false if in is closed.
+// tryReceive receives a job without blocking. ok is true if it received one, or if in is closed;
+// open is false if in is closed.
 func tryReceive[J any](in <-chan J) (value J, open, ok bool) {
 	select {
 	case value, open = <-in:
@@ -297,28 +297,28 @@ func tryReceive[J any](in <-chan J) (value J, open, ok bool) {
 // accept wraps a new job, and watches for the loss of its lease.
 func (c *scheduler[J]) accept(value J) job[J] {
 	c.openJobs++
-	e := job[J]{value: value, task: c.config.Task(value)}
+	j := job[J]{value: value, task: c.config.Task(value)}
 	if c.config.Lost != nil {
-		e.lost = c.config.Lost(value)
+		j.lost = c.config.Lost(value)
 	}
-	if e.lost != nil {
-		e.done = make(chan struct{})
+	if j.lost != nil {
+		j.done = make(chan struct{})
 		go c.guarded(func() {
 			select {
-			case <-e.lost:
-				c.dropLost(e)
-			case <-e.done:
+			case <-j.lost:
+				c.dropLost(j)
+			case <-j.done:
 			}
 		})
 	}
-	return e
+	return j
 }
 
 // neediestSlot returns the slot with the highest demand, and that demand. It prefers a slot
 // whose process has no task, and returns a slot whose process is about to exit only if there is
 // no other.
 func (c *scheduler[J]) neediestSlot() (best *slot[J], room int) {
-	bestBusy := false
+	bestRetiring := false
 	for _, s := range c.slots {
 		want := s.demand()
 		if want <= 0 {
@@ -327,9 +327,9 @@ func (c *scheduler[J]) neediestSlot() (best *slot[J], room int) {
 		if s.sent.len()+s.pending.len() == 0 && s.conn != nil {
 			return s, want
 		}
-		busy := s.isRetiring()
-		if best == nil || bestBusy && !busy || bestBusy == busy && want > room {
-			best, room, bestBusy = s, want, busy
+		retiring := s.isRetiring()
+		if best == nil || bestRetiring && !retiring || bestRetiring == retiring && want > room {
+			best, room, bestRetiring = s, want, retiring
 		}
 	}
 	return best, room
@@ -360,9 +360,9 @@ func (c *scheduler[J]) stealWork() bool {
 }
 
 // finish removes a job from the in-flight count.
-func (c *scheduler[J]) finish(e job[J]) {
-	if e.done != nil {
-		close(e.done)
+func (c *scheduler[J]) finish(j job[J]) {
+	if j.done != nil {
+		close(j.done)
 	}
 	c.mu.Lock()
 	c.openJobs--
@@ -374,24 +374,23 @@ func (c *scheduler[J]) finish(e job[J]) {
 }
 
 // finishJob reports the result of a job and finishes it.
-func (c *scheduler[J]) finishJob(e job[J], r TaskResult) {
-	c.config.OnDone(e.value, r)
-	c.finish(e)
+func (c *scheduler[J]) finishJob(j job[J], r TaskResult) {
+	c.config.OnDone(j.value, r)
+	c.finish(j)
 }
 
 // dropLost kills the process of a job whose lease is lost. If the job has not started, it is in
 // the backlog or pending then, and sendPending reports it as lost.
-func (c *scheduler[J]) dropLost(e job[J]) {
+func (c *scheduler[J]) dropLost(j job[J]) {
 	c.mu.Lock()
 	for _, s := range c.slots {
-		if !s.has(e) {
+		if !s.has(j) {
 			continue
 		}
-		if s.revoke(s.sent.len()); s.sent.len() > 0 && s.sent.first().done == e.done {
+		if s.revoke(s.sent.len()); s.sent.len() > 0 && s.sent.first().done == j.done {
 			s.terminate(LeaseLost)
 		}
 	}
-
 	c.mu.Unlock()
 	c.requestSchedule()
 }
@@ -474,9 +473,9 @@ func (c *scheduler[J]) releaseBacklog() {
 	all := c.backlog
 	c.backlog = nil
 	c.mu.Unlock()
-	for _, e := range all {
-		c.config.OnRelease(e.value)
-		c.finish(e)
+	for _, j := range all {
+		c.config.OnRelease(j.value)
+		c.finish(j)
 	}
 }
 

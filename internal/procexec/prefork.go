@@ -16,7 +16,7 @@ func (s *slot[J]) requestPrefork() {
 // startPrefork forks the next process if a job is waiting. It ignores errors: if they persist,
 // they are reported when the process is needed.
 func (s *slot[J]) startPrefork() {
-	c := s.c
+	c := s.sched
 	c.mu.Lock()
 	wanted := s.preforked == nil && s.inputClosed && s.pending.len() > 0 && !c.stopping && !c.closing
 	c.mu.Unlock()

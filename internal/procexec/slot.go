@@ -8,7 +8,7 @@ import (
 // slot is one unit of concurrency: its process, if it has one, and the jobs assigned to it. The
 // goroutine of run owns the process. The scheduler's mu guards the fields, except as noted.
 type slot[J any] struct {
-	c     *scheduler[J]
+	sched *scheduler[J]
 	index int
 	cond  *sync.Cond // signals run that it has work, or must return
 
@@ -56,8 +56,8 @@ const (
 	neverClaimed // killed because it did not claim a task, or did not return a revoked one
 )
 
-func newSlot[J any](c *scheduler[J], slotIndex int) *slot[J] {
-	return &slot[J]{c: c, index: slotIndex, cond: sync.NewCond(&c.mu), preforkRequests: make(chan struct{}, 1)}
+func newSlot[J any](c *scheduler[J], index int) *slot[J] {
+	return &slot[J]{sched: c, index: index, cond: sync.NewCond(&c.mu), preforkRequests: make(chan struct{}, 1)}
 }
 
 // isReady reports whether the slot has a process that can be sent tasks.
@@ -84,7 +84,7 @@ func (s *slot[J]) demand() int {
 		return 1 - busy - s.pending.len()
 	}
 	have := s.sent.len() + s.pending.len()
-	want := s.c.prefetchDepth()
+	want := s.sched.prefetchDepth()
 	if s.tasksRemaining >= 0 {
 		want = min(want, s.tasksRemaining+s.sent.len())
 	}
@@ -96,9 +96,9 @@ func (s *slot[J]) demand() int {
 
 // has reports whether a job was sent to the slot's process. The job must have a lease that can
 // be lost.
-func (s *slot[J]) has(e job[J]) bool {
+func (s *slot[J]) has(j job[J]) bool {
 	for _, h := range s.sent.list() {
-		if h.done == e.done {
+		if h.done == j.done {
 			return true
 		}
 	}
@@ -106,12 +106,12 @@ func (s *slot[J]) has(e job[J]) bool {
 }
 
 // assign adds a job to pending. sendPending sends it.
-func (s *slot[J]) assign(e job[J]) {
-	s.pending.push(e)
+func (s *slot[J]) assign(j job[J]) {
+	s.pending.push(j)
 	switch {
 	case s.conn == nil:
 		s.cond.Broadcast()
-	case s.inputClosed && s.c.pool.preforks():
+	case s.inputClosed && s.sched.pool.preforks():
 		s.requestPrefork()
 	}
 }
@@ -121,7 +121,7 @@ func (s *slot[J]) assign(e job[J]) {
 func (s *slot[J]) sendPending() {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
-	c := s.c
+	c := s.sched
 	var lost []job[J]
 	c.mu.Lock()
 	// After NoNewTasks, watchStopSignals releases the pending jobs as soon as it runs.
@@ -136,17 +136,17 @@ func (s *slot[J]) sendPending() {
 	s.outBuf = s.outBuf[:0]
 	n := 0
 	for s.pending.len() > 0 && s.sent.len() < maxSent && s.tasksRemaining != 0 {
-		e := s.pending.pop()
-		if e.lost != nil && isClosed(e.lost) {
-			lost = append(lost, e)
+		j := s.pending.pop()
+		if j.lost != nil && isClosed(j.lost) {
+			lost = append(lost, j)
 			continue
 		}
 		if s.sent.len() == 0 {
 			s.headStartedAt = time.Now()
 		}
-		s.sent.push(e)
+		s.sent.push(j)
 		s.tasksRemaining--
-		s.outBuf = appendTask(s.outBuf, e.task)
+		s.outBuf = appendTask(s.outBuf, j.task)
 		n++
 	}
 	conn, last := s.conn, s.tasksRemaining == 0
@@ -171,13 +171,13 @@ func (s *slot[J]) sendPending() {
 	if cap(s.outBuf) > 16*maxPrefetchBytes {
 		s.outBuf = nil
 	}
-	for _, e := range lost {
-		c.finishJob(e, TaskResult{Kind: LeaseLost, Slot: s.index})
+	for _, j := range lost {
+		c.finishJob(j, TaskResult{Kind: LeaseLost, Slot: s.index})
 	}
 }
 
-// revoke moves up to n of the last tasks that the process has not claimed to the backlog. It
-// returns their number.
+// revoke takes back up to n tasks that the process has not claimed, the last ones first, and
+// moves them to the backlog. It returns their number.
 func (s *slot[J]) revoke(n int) int {
 	if s.conn == nil || !s.prefetches || s.sent.len() == 0 {
 		return 0
@@ -189,17 +189,17 @@ func (s *slot[J]) revoke(n int) int {
 	revoked := s.sent.takeLast(got)
 	// They come before the tasks that were revoked earlier.
 	ids := make([]string, 0, got+len(s.revoked))
-	for _, e := range revoked {
-		ids = append(ids, e.task.ID)
+	for _, j := range revoked {
+		ids = append(ids, j.task.ID)
 	}
 	s.revoked = append(ids, s.revoked...)
 	if s.tasksRemaining >= 0 {
 		s.tasksRemaining += got
 	}
-	s.c.backlog = append(revoked, s.c.backlog...)
+	s.sched.backlog = append(revoked, s.sched.backlog...)
 	if s.sent.len() == 0 {
 		s.revokedAt = time.Now()
-		s.c.armTimer(s.deadline())
+		s.sched.armTimer(s.deadline())
 	}
 	return got
 }
@@ -235,7 +235,7 @@ func (s *slot[J]) terminate(reason ExitKind) {
 	if s.finalResult == nil && s.sent.len() > 0 || !s.readyBy.IsZero() {
 		s.stopReason = reason
 	}
-	if reason == LeaseLost || s.c.pool.opts.KillDelay == 0 {
+	if reason == LeaseLost || s.sched.pool.opts.KillDelay == 0 {
 		s.kill()
 		return
 	}
@@ -244,18 +244,18 @@ func (s *slot[J]) terminate(reason ExitKind) {
 		return
 	}
 	s.scheduleKill(time.Now())
-	s.proc.Terminate(s.c.pool.opts.KillDelay)
+	s.proc.Terminate(s.sched.pool.opts.KillDelay)
 }
 
 // scheduleKill makes runTimers kill the process, unless it exits within the kill delay.
 func (s *slot[J]) scheduleKill(now time.Time) {
-	s.killAt = now.Add(s.c.pool.opts.KillDelay)
-	s.c.armTimer(s.killAt)
+	s.killAt = now.Add(s.sched.pool.opts.KillDelay)
+	s.sched.armTimer(s.killAt)
 }
 
 // unassign moves the pending jobs to the backlog.
 func (s *slot[J]) unassign() {
-	s.c.backlog = append(s.c.backlog, s.pending.list()...)
+	s.sched.backlog = append(s.sched.backlog, s.pending.list()...)
 	s.pending = fifo[job[J]]{}
 }
 
@@ -267,7 +267,7 @@ func (s *slot[J]) kill() {
 	s.killAt = time.Time{}
 	if s.abandonAt.IsZero() {
 		s.abandonAt = time.Now().Add(sigkillTimeout)
-		s.c.armTimer(s.abandonAt)
+		s.sched.armTimer(s.abandonAt)
 	}
 	s.proc.Kill()
 }

@@ -8,7 +8,7 @@ import (
 
 // run starts a process whenever the slot has a job and no process, until the run ends.
 func (s *slot[J]) run() {
-	c := s.c
+	c := s.sched
 	defer s.discardPrefork()
 	for {
 		c.mu.Lock()
@@ -31,7 +31,7 @@ func (s *slot[J]) runProcess() bool {
 		if errors.Is(err, errStopped) {
 			return false
 		}
-		s.c.halt(err)
+		s.sched.halt(err)
 		return false
 	}
 	watched := make(chan struct{})
@@ -41,7 +41,7 @@ func (s *slot[J]) runProcess() bool {
 		for {
 			select {
 			case <-s.preforkRequests:
-				s.c.guarded(s.startPrefork)
+				s.sched.guarded(s.startPrefork)
 			case <-s.proc.Done():
 				// The reader still reads what the process wrote before it exited.
 				conn.interrupt()
@@ -51,9 +51,9 @@ func (s *slot[J]) runProcess() bool {
 			}
 		}
 	}()
-	if s.sendPending(); s.c.pool.preforks() {
+	if s.sendPending(); s.sched.pool.preforks() {
 		s.requestPrefork()
-		s.c.requestSchedule() // the process gets no more tasks: there may be a job for the next one
+		s.sched.requestSchedule() // the process gets no more tasks: there may be a job for the next one
 	}
 	readErr := s.read(conn)
 	exited := s.awaitExit()
@@ -70,7 +70,7 @@ var errStopped = errors.New("the run ends")
 // startProcess starts a process. While the machine is short of a resource, it waits and tries
 // again.
 func (s *slot[J]) startProcess() (*conn, error) {
-	c, p := s.c, s.c.pool
+	c, p := s.sched, s.sched.pool
 	began := time.Now()
 	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
 		conn, err := s.tryStart()
@@ -94,7 +94,7 @@ func (s *slot[J]) startProcess() (*conn, error) {
 }
 
 func (s *slot[J]) tryStart() (*conn, error) {
-	c, p := s.c, s.c.pool
+	c, p := s.sched, s.sched.pool
 	forked := p.opts.ForkServer != nil
 	began := time.Now()
 	proc := s.takePrefork()
@@ -135,7 +135,7 @@ type started struct {
 
 // spawn starts a process, or requests one from the fork server.
 func (s *slot[J]) spawn() (*started, error) {
-	p := s.c.pool
+	p := s.sched.pool
 	conn, childFD, permitsFD, err := socketPair(p.lineLimit(), p.usesPermits())
 	if err != nil {
 		return nil, err
@@ -170,7 +170,7 @@ func (s *slot[J]) spawn() (*started, error) {
 // awaitExit waits until a process that sends nothing more has exited. It returns false if the
 // process did not exit even after SIGKILL.
 func (s *slot[J]) awaitExit() bool {
-	c := s.c
+	c := s.sched
 	c.mu.Lock()
 	if s.killAt.IsZero() && s.abandonAt.IsZero() {
 		s.scheduleKill(time.Now())
@@ -197,7 +197,7 @@ func (s *slot[J]) awaitExit() bool {
 // jobs that it had not claimed for the next process. It reports whether the slot may start
 // another process.
 func (s *slot[J]) finishProcess(conn *conn, readErr error, exited bool) bool {
-	c := s.c
+	c := s.sched
 	exit := Exit{}
 	if exited {
 		exit = s.proc.Exit()
@@ -250,7 +250,7 @@ func (s *slot[J]) finishProcess(conn *conn, readErr error, exited bool) bool {
 	headElapsed := time.Since(s.headStartedAt)
 	c.mu.Unlock()
 
-	for i, e := range ran {
+	for i, j := range ran {
 		var r TaskResult
 		switch {
 		case finalResult != nil && i == 0:
@@ -267,7 +267,7 @@ func (s *slot[J]) finishProcess(conn *conn, readErr error, exited bool) bool {
 			r.Elapsed = elapsed
 			r.CPU, r.PeakMemory = exit.CPU, exit.PeakMemory
 		}
-		c.finishJob(e, r)
+		c.finishJob(j, r)
 	}
 	if unresponsive {
 		c.pool.opts.Log.Warn().Int("slot", s.index).Msg("killed a worker process that did not return revoked tasks")
@@ -283,7 +283,7 @@ func (s *slot[J]) finishProcess(conn *conn, readErr error, exited bool) bool {
 // forkFailed keeps the jobs of a process that could not be forked. If the machine is short of a
 // resource, it waits. It reports whether to try again.
 func (s *slot[J]) forkFailed(err error) bool {
-	c := s.c
+	c := s.sched
 	c.mu.Lock()
 	s.pending = fifo[job[J]]{items: append(s.sent.takeLast(s.sent.len()), s.pending.list()...)}
 	s.conn, s.proc = nil, nil

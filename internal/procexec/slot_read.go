@@ -8,15 +8,15 @@ import (
 )
 
 // read handles the lines of the process until there are no more. It returns the error of the
-// last read, or nil after a protocol violation or the end of the only task.
+// last read, or nil after a protocol violation.
 func (s *slot[J]) read(conn *conn) error {
 	for {
 		line, err := conn.next()
 		if errors.Is(err, errCorruptRing) {
-			s.c.mu.Lock()
+			s.sched.mu.Lock()
 			s.protocolErr = err.Error()
 			s.kill()
-			s.c.mu.Unlock()
+			s.sched.mu.Unlock()
 		}
 		if err != nil && !errors.Is(err, errLineTooLong) {
 			return err
@@ -29,7 +29,7 @@ func (s *slot[J]) read(conn *conn) error {
 
 // onLine handles one line. It returns false if no more lines are to be read.
 func (s *slot[J]) onLine(line []byte, truncated bool) bool {
-	c := s.c
+	c := s.sched
 	c.mu.Lock()
 	expected := ""
 	if s.sent.len() > 0 {
@@ -64,7 +64,7 @@ func (s *slot[J]) onLine(line []byte, truncated bool) bool {
 			}
 			return true
 		}
-		err = errors.New("no revoked task with that id is to be returned next")
+		err = errors.New("the task with that id is not the next revoked task")
 	case s.sent.len() == 0:
 		err = errors.New("no task is running")
 	case r.id != s.sent.first().task.ID:
@@ -76,13 +76,13 @@ func (s *slot[J]) onLine(line []byte, truncated bool) bool {
 		c.mu.Unlock()
 		return false
 	}
-	e := s.sent.pop()
+	j := s.sent.pop()
 	now := time.Now()
 	took := now.Sub(s.headStartedAt)
 	s.headStartedAt = now
 	s.replies++
 	c.failures = 0
-	c.observe(took, len(e.task.Data)+64)
+	c.observe(took, len(j.task.Data)+64)
 	result := r.taskResult(c.pool.opts.MaxResult)
 	if truncated {
 		result = tooLarge(c.pool.opts.MaxResult)
@@ -104,7 +104,7 @@ func (s *slot[J]) onLine(line []byte, truncated bool) bool {
 	case c.pool.opts.MaxTasks == 1:
 		finalResult := result // result itself would be allocated on the heap for every task
 		s.finalResult = &finalResult
-		s.sent.push(e) // until the process has exited
+		s.sent.push(j) // until the process has exited
 		s.scheduleKill(now)
 		c.mu.Unlock()
 		return true
@@ -119,7 +119,7 @@ func (s *slot[J]) onLine(line []byte, truncated bool) bool {
 	}
 	c.mu.Unlock()
 	result.Slot = s.index
-	c.finishJob(e, result)
+	c.finishJob(j, result)
 	if mustSend {
 		s.sendPending()
 	}
@@ -139,7 +139,7 @@ func parseTruncated(start []byte, expected string) (reply, error) {
 
 // onReady handles the first line of the process.
 func (s *slot[J]) onReady(r *readyLine) bool {
-	c := s.c
+	c := s.sched
 	c.mu.Lock()
 	switch {
 	case s.readyBy.IsZero():
@@ -167,11 +167,11 @@ func (s *slot[J]) onReady(r *readyLine) bool {
 // onRevoked is called when the process has returned all revoked tasks. The slot can be sent
 // tasks again.
 func (s *slot[J]) onRevoked() {
-	s.c.mu.Lock()
-	if s.c.closing || s.c.stopping {
+	s.sched.mu.Lock()
+	if s.sched.closing || s.sched.stopping {
 		s.retireIdle()
 	}
-	s.c.mu.Unlock()
+	s.sched.mu.Unlock()
 	s.sendPending()
-	s.c.requestSchedule()
+	s.sched.requestSchedule()
 }
