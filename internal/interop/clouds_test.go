@@ -94,8 +94,8 @@ func (j *job) wantEmpty() {
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	if visible, held := out.Attributes["ApproximateNumberOfMessages"], out.Attributes["ApproximateNumberOfMessagesNotVisible"]; visible != "0" || held != "0" {
-		j.t.Errorf("%s messages are in the queue and %s with workers, want none", visible, held)
+	if visible, inFlight := out.Attributes["ApproximateNumberOfMessages"], out.Attributes["ApproximateNumberOfMessagesNotVisible"]; visible != "0" || inFlight != "0" {
+		j.t.Errorf("%s messages visible and %s in flight, want none", visible, inFlight)
 	}
 }
 

@@ -1,9 +1,9 @@
 // Package interop tests ctworker together with the system that its specification
 // describes: the Python package rms-cloud-tasks, at the release in requirements.txt.
 //
-//	its manager ──▶ startup script ──▶ our worker
-//	its load    ──▶ task queue     ──▶ our worker ──▶ event queue ──▶ its event monitor
-//	our load    ──▶ task queue     ──▶ its worker ──▶ event queue ──▶ our events
+//	its manager   ──▶ startup script ──▶ ctworker's worker
+//	its load      ──▶ task queue ──▶ ctworker's worker ──▶ event queue ──▶ its event monitor
+//	ctworker load ──▶ task queue ──▶ its worker        ──▶ event queue ──▶ ctworker events
 //
 // The tests use moto and Google's Pub/Sub emulator. They have the build tag "interop"; run
 // them with "make test-interop", which installs the package into build/venv-interop and its

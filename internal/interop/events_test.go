@@ -12,51 +12,51 @@ import (
 	"time"
 )
 
-// eventFields runs the same program and tasks with both workers, and compares the events:
-// ours must have all fields of theirs, with values of the same kind.
+// eventFields runs the same program and tasks with both workers and compares their events:
+// those of ctworker must have all fields of those of rms-cloud-tasks, with values of the same type.
 func (s *system) eventFields(t *testing.T) {
 	j := s.newJob(t, "AWS")
 	program := filepath.Join(j.testdata, "worker.py")
-	// Its processes take seconds to start, so only the task that must exceed --max-runtime has a short one.
-	start := func(seconds string, orders ...string) (its, our *command) {
+	// The processes of rms-cloud-tasks take seconds to start, so only the task that must exceed --max-runtime has a short one.
+	start := func(seconds string, orders ...string) (rms, our *command) {
 		dir := t.TempDir()
 		j.dir = dir
 		j.tasks(orders...)
 		args := []string{program, "--task-file", "tasks.json", "--num-simultaneous-tasks", "4", "--max-runtime", seconds, "--event-log-file"}
-		return j.start(t, dir, nil, j.python, append(args, "its.jsonl")...), j.start(t, dir, nil, j.python, append(append([]string{"-m", "ctworker"}, args...), "our.jsonl")...)
+		return j.start(t, dir, nil, j.python, append(args, "rms.jsonl")...), j.start(t, dir, nil, j.python, append(append([]string{"-m", "ctworker"}, args...), "our.jsonl")...)
 	}
-	its, ours := map[string]map[string]any{}, map[string]map[string]any{}
+	rms, ours := map[string]map[string]any{}, map[string]map[string]any{}
 	var running []*command
 	for seconds, orders := range map[string][]string{"600": {"text", "dict", "raise", "exit"}, "1": {"hang"}} {
-		theirs, our := start(seconds, orders...)
-		running = append(running, theirs, our)
+		rmsCommand, ourCommand := start(seconds, orders...)
+		running = append(running, rmsCommand, ourCommand)
 	}
 	for i, c := range running {
 		c.wait(0)
-		maps.Copy([]map[string]map[string]any{its, ours}[i%2], fields(t, read(t, filepath.Join(c.cmd.Dir, []string{"its.jsonl", "our.jsonl"}[i%2]))))
+		maps.Copy([]map[string]map[string]any{rms, ours}[i%2], fields(t, read(t, filepath.Join(c.cmd.Dir, []string{"rms.jsonl", "our.jsonl"}[i%2]))))
 	}
-	if len(its) != 5 || len(ours) != 5 {
-		t.Fatalf("events of %d and %d tasks, want 5", len(its), len(ours))
+	if len(rms) != 5 || len(ours) != 5 {
+		t.Fatalf("events of %d and %d tasks, want 5", len(rms), len(ours))
 	}
-	for task, want := range its {
+	for task, want := range rms {
 		got := ours[task]
 		for name, value := range want {
-			if name == "retry" && value == nil { // where the option is not given
+			if name == "retry" && value == nil { // null without the option
 				value = false
 			}
 			if fmt.Sprintf("%T", got[name]) != fmt.Sprintf("%T", value) {
-				t.Errorf("task %s: %s is %v, and %v in its own events", task, name, got[name], value)
+				t.Errorf("task %s: %s is %v, but %v in the event of rms-cloud-tasks", task, name, got[name], value)
 			}
 			switch name {
-			case "timestamp": // ours is UTC without saying so
+			case "timestamp": // ours is UTC, without a zone
 				at, err := time.Parse("2006-01-02T15:04:05.999999", fmt.Sprint(got[name]))
-				its, itsErr := time.Parse(time.RFC3339Nano, fmt.Sprint(value))
-				if err != nil || itsErr != nil || at.Sub(its).Abs() > 30*time.Minute {
-					t.Errorf("task %s: timestamp %v, and %v in its own events", task, got[name], value)
+				theirTime, theirErr := time.Parse(time.RFC3339Nano, fmt.Sprint(value))
+				if err != nil || theirErr != nil || at.Sub(theirTime).Abs() > 30*time.Minute {
+					t.Errorf("task %s: timestamp %v, but %v in the event of rms-cloud-tasks", task, got[name], value)
 				}
 			case "event_type", "task_id", "retry", "exit_code", "hostname", "result":
 				if fmt.Sprint(got[name]) != fmt.Sprint(value) {
-					t.Errorf("task %s: %s is %v, and %v in its own events", task, name, got[name], value)
+					t.Errorf("task %s: %s is %v, but %v in the event of rms-cloud-tasks", task, name, got[name], value)
 				}
 			}
 		}
@@ -83,12 +83,12 @@ func (s *system) managerKeepAlive(t *testing.T) {
 	bothProviders(t, func(t *testing.T, provider string) {
 		j := s.newJob(t, provider)
 		j.tasks("text")
-		j.ours("load", "--task-file", "tasks.json", "--create")
+		j.runCtworker("load", "--task-file", "tasks.json", "--create")
 		j.work("--simulate-spot-termination-after", "0.5", "--simulate-spot-termination-delay", "0.5")
 		out := s.run(t, j.dir, nil, j.python, filepath.Join(j.testdata, "monitor.py"), j.config, j.id+".db")
 		instance := map[string]string{"AWS": awsInstance, "GCP": gcpInstance}[provider]
 		if want := fmt.Sprintf(`{"alive": [%q], "terminated": [%q]}`+"\n", instance, instance); out != want {
-			t.Errorf("the manager heard %s, want %s", out, want)
+			t.Errorf("the manager received %s, want %s", out, want)
 		}
 	})
 }

@@ -28,7 +28,7 @@ func (s *system) examples(t *testing.T) {
 			program: "worker_addition.py", args: []string{"--task-file", file, "--max-num-tasks", "1000"},
 			want: map[string]int{"task_completed": 1000},
 		},
-		"the rest": {
+		"last tasks": {
 			program: "worker_addition.py", args: []string{"--task-file", file, "--tasks-to-skip", "9900"},
 			want: map[string]int{"task_completed": 100},
 		},
@@ -37,7 +37,7 @@ func (s *system) examples(t *testing.T) {
 			env: []string{"ADDITION_EXCEPTION_PROBABILITY=1"}, want: map[string]int{"task_exception": 50},
 			check: func(e event) bool { return strings.Contains(e.Exception, "ZeroDivisionError") },
 		},
-		"retried exceptions": { // a file's tasks run once, whatever is asked for
+		"retried exceptions": { // tasks of a file are never run again
 			program: "worker_addition_exceptions.py", args: []string{"--task-file", file, "--max-num-tasks", "50", "--retry-on-exception"},
 			env: []string{"ADDITION_EXCEPTION_PROBABILITY=1"}, want: map[string]int{"task_exception retry": 50},
 			check: func(e event) bool { return e.Retry },

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// malformed lets our worker run what callers of its queue interface can send. Our worker must
-// report malformed messages completely, and delete them.
+// malformed sends tasks and malformed messages with the queue interface of rms-cloud-tasks. Our
+// worker must run the tasks, and report and delete the malformed messages.
 func (s *system) malformed(t *testing.T) {
 	tasks := []string{
 		`("object", {"n": 1})`,
@@ -31,14 +31,14 @@ func (s *system) malformed(t *testing.T) {
 	}
 	bothProviders(t, func(t *testing.T, provider string) {
 		j := s.newJob(t, provider)
-		j.ours("queue", "create")
+		j.runCtworker("queue", "create")
 		send := []string{filepath.Join(j.testdata, "send.py"), provider, j.id}
 		if provider == "GCP" {
 			send = append(send, j.project)
 		}
 		write(t, filepath.Join(j.dir, "messages"), strings.Join(slices.Concat(tasks, notTasks), "\n"))
 		s.run(t, j.dir, nil, "sh", append([]string{"-c", `exec "$0" "$@" < messages`, j.python}, send...)...)
-		j.ours("run", "--idle-timeout", "2", "--num-simultaneous-tasks", "2", "--", "cat")
+		j.runCtworker("run", "--idle-timeout", "2", "--num-simultaneous-tasks", "2", "--", "cat")
 		events := j.collect()
 		wantCounts(t, "events", count(events), map[string]int{"task_completed": len(tasks), "non_fatal_exception": len(notTasks)})
 		for _, e := range events {
@@ -83,7 +83,7 @@ func (s *system) exactlyOnceAWS(t *testing.T) {
 	j.tasks("text", "text")
 	j.load()
 	if got := j.names(); !slices.Equal(got, []string{j.id}) {
-		t.Fatalf("the manager made the queues %v", got)
+		t.Fatalf("the manager created the queues %v, want only the task queue", got)
 	}
 	refused := j.start(t, j.dir, j.env, j.ctworker, "run", "--exactly-once-queue", "--max-num-tasks", "2", "--", "cat")
 	refused.wait(1)

@@ -35,7 +35,7 @@ func TestInterop(t *testing.T) {
 		"Examples":         (*system).examples,
 		"ExampleJob":       (*system).exampleJob,
 		"ManagerToWorker":  (*system).managerToWorker,
-		"LoadToItsWorker":  (*system).loadToItsWorker,
+		"LoadToRMSWorker":  (*system).loadToRMSWorker,
 		"Messages":         (*system).messages,
 		"QueueCommands":    (*system).queueCommands,
 		"Malformed":        (*system).malformed,
@@ -53,8 +53,8 @@ func TestInterop(t *testing.T) {
 
 // system has the servers and settings that the tests share.
 type system struct {
-	python, manager string // the environment that has rms-cloud-tasks, and its command
-	source          string // its source distribution
+	python, manager string // Python with rms-cloud-tasks, and the command of rms-cloud-tasks
+	source          string // source distribution of rms-cloud-tasks
 	ctworker, sdk   string
 	testdata        string
 	env             []string
@@ -98,17 +98,17 @@ func startSystem(t *testing.T) *system {
 type command struct {
 	t              *testing.T
 	cmd            *exec.Cmd
-	rest           io.Reader // what of its standard output has still to be read, if anything
+	remaining      io.Reader // the unread part of its standard output; nil if there is none
 	stdout, stderr bytes.Buffer
 }
 
-// start starts a command in a directory, with further variables. It is killed at the end of the test. Its standard output and
-// error are kept; out, if not nil, gets its standard output instead.
+// start starts a command in a directory, with additional variables. It keeps its standard output
+// and standard error, and kills it at the end of the test.
 func (s *system) start(t *testing.T, dir string, env []string, name string, args ...string) *command {
 	t.Helper()
 	c := s.command(t, dir, env, name, args...)
 	c.cmd.Stdout = &c.stdout
-	c.begin()
+	c.launch()
 	return c
 }
 
@@ -125,7 +125,7 @@ func (s *system) command(t *testing.T, dir string, env []string, name string, ar
 	return c
 }
 
-func (c *command) begin() {
+func (c *command) launch() {
 	c.t.Helper()
 	if err := c.cmd.Start(); err != nil {
 		c.t.Fatal(err)
@@ -145,7 +145,7 @@ func (c *command) lines() iter.Seq[string] {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.begin()
+	c.launch()
 	return func(yield func(string) bool) {
 		in := bufio.NewReader(out)
 		for {
@@ -155,7 +155,7 @@ func (c *command) lines() iter.Seq[string] {
 				return
 			}
 			if !yield(line) {
-				c.rest = in
+				c.remaining = in
 				return
 			}
 		}
@@ -165,8 +165,8 @@ func (c *command) lines() iter.Seq[string] {
 // wait waits for the end and fails the test unless the exit code is code.
 func (c *command) wait(code int) string {
 	c.t.Helper()
-	if c.rest != nil {
-		_, _ = c.stdout.ReadFrom(c.rest)
+	if c.remaining != nil {
+		_, _ = c.stdout.ReadFrom(c.remaining)
 	}
 	err := c.cmd.Wait()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {

@@ -87,8 +87,8 @@ func (j *job) tasks(orders ...string) int {
 	return len(all)
 }
 
-// ours runs a command of ctworker on the job.
-func (j *job) ours(args ...string) string {
+// runCtworker runs a command of ctworker on the job.
+func (j *job) runCtworker(args ...string) string {
 	j.t.Helper()
 	return j.start(j.t, j.dir, j.env, j.ctworker, args...).wait(0)
 }
@@ -102,7 +102,7 @@ func (j *job) work(args ...string) {
 // collect returns the events that are in the queue.
 func (j *job) collect(args ...string) []event {
 	j.t.Helper()
-	return parse(j.t, j.ours(append([]string{"events", "--idle-timeout", "2"}, args...)...))
+	return parse(j.t, j.runCtworker(append([]string{"events", "--idle-timeout", "2"}, args...)...))
 }
 
 // monitor runs the manager's event monitor until every task has ended, and returns its

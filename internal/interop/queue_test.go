@@ -74,18 +74,18 @@ func wantTask(t *testing.T, task map[string]any) {
 	}
 }
 
-// loadToItsWorker lets its worker run tasks that ctworker load sent, and ctworker events read
-// the events.
-func (s *system) loadToItsWorker(t *testing.T) {
+// loadToRMSWorker runs tasks sent by ctworker load with the worker of rms-cloud-tasks, and reads
+// the events with ctworker events.
+func (s *system) loadToRMSWorker(t *testing.T) {
 	bothProviders(t, func(t *testing.T, provider string) {
 		j := s.newJob(t, provider)
 		n := j.tasks("text", "raise", "exit")
-		j.ours("load", "--task-file", "tasks.json", "--create")
-		j.ours("queue", "create")
+		j.runCtworker("load", "--task-file", "tasks.json", "--create")
+		j.runCtworker("queue", "create")
 
-		// One at a time: while a slot is free, its worker waits for tasks from Pub/Sub before it
+		// One at a time: while a slot is free, that worker waits for tasks from Pub/Sub before it
 		// acknowledges any, for up to a minute, and so runs some again.
-		theirs := j.start(t, j.dir, j.env, j.python, filepath.Join(j.testdata, "worker.py"), "--num-simultaneous-tasks", "1")
+		rmsWorker := j.start(t, j.dir, j.env, j.python, filepath.Join(j.testdata, "worker.py"), "--num-simultaneous-tasks", "1")
 		follow := j.command(t, j.dir, j.env, j.ctworker, "events")
 		ended := 0
 		for line := range follow.lines() {
@@ -96,11 +96,11 @@ func (s *system) loadToItsWorker(t *testing.T) {
 				break
 			}
 		}
-		theirs.stop(syscall.SIGTERM, 0)
+		rmsWorker.stop(syscall.SIGTERM, 0)
 		all := append(parse(t, follow.stop(syscall.SIGINT, 0)), j.collect()...)
 		want := map[string]int{"task_completed": 1, "task_exception": 1, "task_exited": 1}
 		if provider == "AWS" {
-			// Its worker of this release acknowledges by a key that its SQS queue does not set: each
+			// The worker of this release acks with a key that its SQS queue does not set: each
 			// task is reported and stays in the queue.
 			want["non_fatal_exception"] = n
 		}
@@ -122,12 +122,12 @@ func (s *system) loadToItsWorker(t *testing.T) {
 
 // messages compares what both systems put into an SQS queue for the same tasks.
 func (s *system) messages(t *testing.T) {
-	its, ours := s.newJob(t, "AWS"), s.newJob(t, "AWS")
-	its.tasks("a", "b", "c")
-	its.load()
+	rms, ours := s.newJob(t, "AWS"), s.newJob(t, "AWS")
+	rms.tasks("a", "b", "c")
+	rms.load()
 	ours.tasks("a", "b", "c")
-	ours.ours("load", "--task-file", "tasks.json", "--create")
-	got, want := ours.attributes(), its.attributes()
+	ours.runCtworker("load", "--task-file", "tasks.json", "--create")
+	got, want := ours.attributes(), rms.attributes()
 	if len(want) != 3 || !slices.Equal(got, want) {
 		t.Errorf("ctworker load sent %q, want %q as load_queue sent", got, want)
 	}
@@ -136,12 +136,12 @@ func (s *system) messages(t *testing.T) {
 // queueCommands runs the queue commands of each system on the queues created by the other.
 func (s *system) queueCommands(t *testing.T) {
 	bothProviders(t, func(t *testing.T, provider string) {
-		t.Run("ours", func(t *testing.T) {
+		t.Run("ctworker", func(t *testing.T) {
 			t.Parallel()
 			j := s.newJob(t, provider)
 			j.tasks("a", "b", "c", "d", "e")
-			j.ours("queue", "create")
-			j.ours("load", "--task-file", "tasks.json")
+			j.runCtworker("queue", "create")
+			j.runCtworker("load", "--task-file", "tasks.json")
 			names := j.names()
 			// On GCP it counts what it can pull at once, and so may count less.
 			if out := j.manage("show_queue"); !strings.Contains(out, "Queue depth: 5\n") && provider == "AWS" || strings.Contains(out, "empty") {
@@ -149,36 +149,36 @@ func (s *system) queueCommands(t *testing.T) {
 			}
 			j.manage("purge_queue", "--force")
 			if got := j.names(); !slices.Equal(got, names) {
-				t.Errorf("its purge_queue left %v of %v", got, names)
+				t.Errorf("purge_queue left %v of %v", got, names)
 			}
 			j.wantEmpty()
 			j.manage("delete_queue", "--force")
 			if got := j.names(); len(got) != 0 {
-				t.Errorf("its delete_queue left %v", got)
+				t.Errorf("delete_queue left %v", got)
 			}
 			j.start(t, j.dir, j.env, j.ctworker, "queue", "status").wait(1)
 		})
-		t.Run("its", func(t *testing.T) {
+		t.Run("rms-cloud-tasks", func(t *testing.T) {
 			t.Parallel()
 			j := s.newJob(t, provider)
 			j.tasks("a", "b", "c", "d", "e")
 			j.load()
-			if provider == "AWS" { // which makes the queue of events when the first one is sent
-				j.ours("queue", "create", "--events")
+			if provider == "AWS" { // where the manager creates the event queue with the first event
+				j.runCtworker("queue", "create", "--events")
 			}
 			other := s.newJob(t, provider)
-			other.ours("queue", "create")
-			if its, ours := strings.Join(j.names(), " "), strings.Join(other.names(), " "); its != strings.ReplaceAll(ours, other.id, j.id) {
-				t.Errorf("its queues are called %s, ours %s", its, ours)
+			other.runCtworker("queue", "create")
+			if got, want := strings.Join(j.names(), " "), strings.ReplaceAll(strings.Join(other.names(), " "), other.id, j.id); got != want {
+				t.Errorf("the queues of rms-cloud-tasks are %s, want %s", got, want)
 			}
-			j.ours("queue", "create") // they exist, as they should be
-			if out := j.ours("queue", "status"); provider == "AWS" && !strings.Contains(out, " 5 ") {
+			j.runCtworker("queue", "create") // they exist, as they should be
+			if out := j.runCtworker("queue", "status"); provider == "AWS" && !strings.Contains(out, " 5 ") {
 				t.Errorf("queue status printed:\n%s", out)
 			}
-			j.ours("queue", "purge", "--yes")
+			j.runCtworker("queue", "purge", "--yes")
 			j.wantEmpty()
-			j.ours("queue", "delete", "--yes")
-			j.ours("queue", "delete", "--events", "--yes")
+			j.runCtworker("queue", "delete", "--yes")
+			j.runCtworker("queue", "delete", "--events", "--yes")
 			if got := j.names(); len(got) != 0 {
 				t.Errorf("queue delete left %v", got)
 			}

@@ -53,7 +53,7 @@ func (s *system) startupScripts(t *testing.T) {
 			}
 			write(t, filepath.Join(j.dir, "startup.sh"), script)
 			j.tasks("settings", "settings", "settings", "settings")
-			j.ours("load", "--task-file", "tasks.json", "--create")
+			j.runCtworker("load", "--task-file", "tasks.json", "--create")
 
 			s.run(t, j.dir, j.machine, "bash", "startup.sh")
 

@@ -1,7 +1,9 @@
-"""Loads a queue as load_queue and run do, but does not ask for its depth afterwards.
+"""Load a queue like load_queue and run, but do not query its depth afterwards.
 
-usage: load.py CONFIG DATABASE TASKS. On Google Cloud, to ask an exactly-once queue for its depth means to
-receive its tasks, and to hold them until a minute after the process has ended.
+usage: load.py CONFIG DATABASE TASKS
+
+On Google Cloud rms-cloud-tasks queries the depth of an exactly-once queue by receiving its tasks,
+which then stay in flight until a minute after the process has exited.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""The command line of rms-cloud-tasks, for a Pub/Sub emulator without Cloud Monitoring.
+"""Run the command line of rms-cloud-tasks with a Pub/Sub emulator and without Cloud Monitoring.
 
-It asks Cloud Monitoring how many messages a subscription holds. The emulator has no such
-service, and the client library has no variable that leads elsewhere, so here the service
-answers that it has no data, as it does for a subscription that is minutes old.
+rms-cloud-tasks requests the number of messages in a subscription from Cloud Monitoring. The
+emulator has no such service, and no variable sets another address for the client library, so a
+fake client returns no data, as the service does for new subscriptions.
 """
 
 from cloud_tasks import cli

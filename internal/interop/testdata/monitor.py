@@ -1,6 +1,8 @@
-"""Has the manager's event monitor read events until it has heard of an instance that it lives and that it is terminated.
+"""Run the manager's event monitor until it has received a keep_alive and a spot_termination event.
 
-usage: monitor.py CONFIG DATABASE. Prints a JSON object with the instances of which it heard.
+usage: monitor.py CONFIG DATABASE
+
+Prints a JSON object with the names of the instances that sent them.
 """
 
 import asyncio
@@ -17,19 +19,19 @@ async def main() -> None:
     config = load_config(sys.argv[1])
     config.overload_from_cli({})
     config.update_run_config_from_provider_config()
-    heard = {"alive": set(), "terminated": set()}
+    received = {"alive": set(), "terminated": set()}
     queue = await create_queue(config, queue_name=f"{config.get_provider_config().queue_name}-events")
     monitor = EventMonitor(
         queue,
         TaskDatabase(sys.argv[2]),
         print_events=False,
         print_summary=False,
-        keepalive_callback=lambda instance, timestamp: heard["alive"].add(instance),
-        spot_termination_callback=heard["terminated"].add,
+        keepalive_callback=lambda instance, timestamp: received["alive"].add(instance),
+        spot_termination_callback=received["terminated"].add,
     )
-    while not all(heard.values()):
+    while not all(received.values()):
         await monitor.process_events_batch()
-    print(json.dumps({what: sorted(instances) for what, instances in heard.items()}))
+    print(json.dumps({event: sorted(instances) for event, instances in received.items()}))
 
 
 asyncio.run(main())

@@ -1,7 +1,9 @@
-"""Sends messages to a task queue by the queue interface of rms-cloud-tasks, with what its callers can hand it.
+"""Send messages to a task queue with the queue interface of rms-cloud-tasks.
 
-usage: send.py PROVIDER QUEUE [PROJECT]; each line of standard input is a Python expression: a task as
-(task_id, data), or a whole message as a dict.
+usage: send.py PROVIDER QUEUE [PROJECT]
+
+Each line of standard input is a Python expression: a task as (task_id, data), or a complete message
+as a dict.
 """
 
 import asyncio

@@ -1,7 +1,9 @@
-"""Prints the startup script that the pool manager of rms-cloud-tasks makes for a configuration.
+"""Print the startup script that the pool manager of rms-cloud-tasks generates for a configuration.
 
-usage: startup.py CONFIG INSTANCE, where INSTANCE is a JSON object with the instance type that
-the manager has chosen; choosing one takes the cloud's price list, and is not what is tested.
+usage: startup.py CONFIG INSTANCE
+
+INSTANCE is a JSON object with the selected instance type. The manager would need the price list of
+the cloud to select one, and the selection is not tested.
 """
 
 import json

@@ -23,7 +23,7 @@ def process_task(task_id: str, task_data: dict, worker_data: WorkerData):
         sys.exit(3)
     if do == "hang":
         time.sleep(3600)
-    if do == "retry":  # the first time only
+    if do == "retry":  # only at the first attempt
         try:
             os.close(os.open(f"{task_id}.seen", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
