@@ -135,11 +135,11 @@ func TestUnreachableTimeout(t *testing.T) {
 func TestUnreachableTimeout_EventQueue(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
-	over := make(chan struct{})
-	t.Cleanup(func() { close(over) })
+	unblock := make(chan struct{})
+	t.Cleanup(func() { close(unblock) })
 	q.SetFault(func(_ http.ResponseWriter, action string, _ map[string]any) bool {
 		if action == "SendMessageBatch" {
-			<-over
+			<-unblock
 		}
 		return false
 	})
@@ -170,11 +170,11 @@ func TestEvents_FullDisk(t *testing.T) {
 func TestSignal_SecondWhileEventQueueHangs(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
-	over := make(chan struct{})
-	t.Cleanup(func() { close(over) })
+	unblock := make(chan struct{})
+	t.Cleanup(func() { close(unblock) })
 	q.SetFault(func(_ http.ResponseWriter, action string, _ map[string]any) bool {
 		if action == "SendMessageBatch" {
-			<-over
+			<-unblock
 		}
 		return false
 	})

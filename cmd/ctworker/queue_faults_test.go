@@ -229,7 +229,7 @@ func tenLeasesCase(t *testing.T, j *job) {
 	j.load(short + 1)
 	b := j.recordStarts()
 	args := append([]string{"-j", "4", "--lease", "2"}, b.command(`[ "$CTWORKER_TASK_ID" != t0 ] || exec sleep 21`)...)
-	began := time.Now()
+	startedAt := time.Now()
 	workers := []*worker{j.work("a", args...), j.work("b", args...)}
 	b.await(short+1, 1)
 
@@ -238,7 +238,7 @@ func tenLeasesCase(t *testing.T, j *job) {
 		reported = time.Now()
 		return d.Visible == short+1
 	})
-	took := reported.Sub(began)
+	took := reported.Sub(startedAt)
 	j.await("jobs", 3*time.Second, isEmpty)
 	t.Logf("the event of the long task was written after %.1f s, and its message deleted %.3f s later", took.Seconds(), time.Since(reported).Seconds())
 	if took < 20*time.Second {
@@ -278,9 +278,9 @@ func shutdownReleasesPrefetchedCase(t *testing.T, j *job) {
 	j.await("jobs", 4*time.Second, func(d depth) bool { return d.InFlight == 1+waiting && d.Visible == 0 })
 	b.await(short+1, 1) // otherwise all ten tasks would be released
 	w.signal(syscall.SIGTERM)
-	began := time.Now()
+	startedAt := time.Now()
 	j.await("jobs", 5*time.Second, func(d depth) bool { return d.InFlight == 1 && d.Visible == waiting })
-	t.Logf("%d waiting tasks were released %.3f s after SIGTERM", waiting, time.Since(began).Seconds())
+	t.Logf("%d waiting tasks were released %.3f s after SIGTERM", waiting, time.Since(startedAt).Seconds())
 	write(t, j.dir, "go", "")
 	w.wantExit(0)
 	j.wantTasks(waiting, 0)

@@ -70,11 +70,11 @@ type durations []time.Duration
 
 func (d *durations) add(one time.Duration) { *d = append(*d, one) }
 
-func (d durations) max() (most time.Duration) {
+func (d durations) max() (longest time.Duration) {
 	for _, one := range d {
-		most = max(most, one)
+		longest = max(longest, one)
 	}
-	return most
+	return longest
 }
 
 func (d durations) String() string {
@@ -94,18 +94,18 @@ func killedWorkersCase(t *testing.T, j *job) {
 	j.load(tasks)
 	b, h := j.recordStarts(), &receivers{workerOf: map[attemptKey]string{}}
 	args := append([]string{"-j", "4", "--lease", "4"}, b.command("exec sleep "+nap)...)
-	began := time.Now()
+	startedAt := time.Now()
 	var workers []*worker
-	started := 0
-	begin := func() *worker {
-		started++
-		name := fmt.Sprintf("w%d", started)
+	count := 0
+	startWorker := func() *worker {
+		count++
+		name := fmt.Sprintf("w%d", count)
 		j.useAddress(h.newProxy(j, name))
 		defer j.useAddress(j.counterAddress)
 		return j.work(name, args...)
 	}
 	for range 4 {
-		workers = append(workers, begin())
+		workers = append(workers, startWorker())
 	}
 	deaths := map[string]time.Time{}
 	kill := time.NewTicker(every)
@@ -123,25 +123,25 @@ func killedWorkersCase(t *testing.T, j *job) {
 			if code := w.cmd.ProcessState.ExitCode(); code != -1 {
 				t.Errorf("worker %s had ended with code %d; stderr:\n%s", w.name, code, w.stderr.String())
 			}
-			workers[i] = begin()
+			workers[i] = startWorker()
 		case <-limit:
-			t.Fatalf("%d tasks have begun after %v; of the queue: %+v", n, testTimeout, j.depth("jobs"))
+			t.Fatalf("%d tasks have started after %v; depth of the queue: %+v", n, testTimeout, j.depth("jobs"))
 		}
 	}
-	took := time.Since(began)
+	took := time.Since(startedAt)
 	j.await("jobs", testTimeout, isEmpty)
 	stopWorkers(workers)
 	n := j.wantEventOfEach(tasks)
 
 	byTask := b.byTask()
 	a := h.restartsAfter(byTask, deaths)
-	t.Logf("%d tasks, all begun after %.1f s; %d workers killed", tasks, took.Seconds(), len(deaths))
-	t.Logf("%d tasks began more than once; %d events; leases that ended while the worker lived: %d", countRepeated(byTask), n, a.leaseExpired)
-	t.Logf("from the death of a worker until what ran there began again: %s; what waited there: %s; unknown: %d", a.running, a.waiting, a.unknown)
+	t.Logf("%d tasks, all started after %.1f s; %d workers killed", tasks, took.Seconds(), len(deaths))
+	t.Logf("%d tasks started more than once; %d events; %d leases expired although the worker was alive", countRepeated(byTask), n, a.leaseExpired)
+	t.Logf("time from the death of a worker until its tasks started again: running tasks: %s; waiting tasks: %s; worker unknown: %d tasks", a.running, a.waiting, a.unknown)
 	if len(deaths) < 2 || len(a.running) == 0 {
-		t.Errorf("%d workers were killed, and %d tasks that ran there began again", len(deaths), len(a.running))
+		t.Errorf("%d workers were killed and %d of their running tasks started again, want at least 2 and 1", len(deaths), len(a.running))
 	}
-	if most := max(a.running.max(), a.waiting.max()); most > lease+10*time.Second {
-		t.Errorf("a lease of %v, and a task of a dead worker began again after %v", lease, most)
+	if longest := max(a.running.max(), a.waiting.max()); longest > lease+10*time.Second {
+		t.Errorf("a task of a killed worker started again after %v, with a lease of %v", longest, lease)
 	}
 }

@@ -158,7 +158,7 @@ func badNetworkCase(t *testing.T, j *job) {
 	network.delay(500 * time.Millisecond)
 	j.useAddress(j.scheme + network.address)
 	args := append([]string{"-j", "4", "--lease", lease}, b.command("exec sleep 0.1")...)
-	began := time.Now()
+	startedAt := time.Now()
 	var workers []*worker
 	for i := range 4 {
 		workers = append(workers, j.work(fmt.Sprintf("w%d", i), args...))
@@ -176,10 +176,10 @@ func badNetworkCase(t *testing.T, j *job) {
 		default:
 		}
 	}
-	back := time.Now()
+	outageEnd := time.Now()
 	network.setEnabled(true)
 	b.await(tasks, 0)
-	took := time.Since(began)
+	took := time.Since(startedAt)
 	j.await("jobs", testTimeout, isEmpty)
 	stopOnBadNetwork(workers)
 	j.useAddress(j.counterAddress)
@@ -188,13 +188,13 @@ func badNetworkCase(t *testing.T, j *job) {
 	repeated := countRepeated(b.byTask())
 	var first time.Duration // from the end of the outage to the first start of a task
 	for _, at := range b.starts {
-		if first = at.at.Sub(back); first > 0 {
+		if first = at.at.Sub(outageEnd); first > 0 {
 			break
 		}
 	}
 	connections := network.connectionCount()
 	t.Logf("%d tasks, all started after %.1f s; network outage from %.1f s to %.1f s; the next task started %.1f s later",
-		tasks, took.Seconds(), outage.Sub(began).Seconds(), back.Sub(began).Seconds(), first.Seconds())
+		tasks, took.Seconds(), outage.Sub(startedAt).Seconds(), outageEnd.Sub(startedAt).Seconds(), first.Seconds())
 	t.Logf("%d tasks started more than once; %d events; %d connections, a tenth of which was reset", repeated, n, connections)
 	if connections < j.minConnections { // with this number it is almost certain that some were reset
 		t.Errorf("%d connections, want at least %d", connections, j.minConnections)
@@ -227,7 +227,7 @@ func networkOutageIsNotAnEmptyQueueCase(t *testing.T, j *job) {
 	b := j.recordStarts()
 	network := newToxiproxy(t, j.address())
 	j.useAddress(j.scheme + network.address)
-	w := j.work("w", append([]string{"-j", "4", "--lease", "2", "--idle-timeout", "3"}, b.command(`[ -e back ] || exec sleep 25`)...)...)
+	w := j.work("w", append([]string{"-j", "4", "--lease", "2", "--idle-timeout", "3"}, b.command(`[ -e network-up ] || exec sleep 25`)...)...)
 	b.await(4, 1)
 	network.setEnabled(false) // the leases expire, and the running tasks are killed
 	select {
@@ -235,7 +235,7 @@ func networkOutageIsNotAnEmptyQueueCase(t *testing.T, j *job) {
 		t.Errorf("the worker exited with code %d; stderr:\n%s", w.cmd.ProcessState.ExitCode(), w.stderr.String())
 	case <-time.After(12 * time.Second):
 	}
-	write(t, j.dir, "back", "")
+	write(t, j.dir, "network-up", "")
 	network.setEnabled(true)
 	w.wantExit(0)
 	j.useAddress(j.counterAddress)

@@ -32,11 +32,11 @@ func plannedEndCase(t *testing.T, j *job) {
 // An outage is logged once after it has lasted for a second, and once at its end.
 func TestOutage_IsLoggedOnce(t *testing.T) {
 	t.Parallel()
-	const begins, ends = `"requests are failing and being retried"`, `"requests succeed again"`
+	const outageLine, recoveryLine = `"requests are failing and being retried"`, `"requests succeed again"`
 	q := newOneTask(t)
 	var in atomic.Pointer[invocation]
 	q.SetFault(func(http.ResponseWriter, string, map[string]any) bool {
-		if worker := in.Load(); worker == nil || !strings.Contains(worker.stderr.String(), begins) {
+		if worker := in.Load(); worker == nil || !strings.Contains(worker.stderr.String(), outageLine) {
 			panic(http.ErrAbortHandler) // closes the connection
 		}
 		return false
@@ -44,7 +44,7 @@ func TestOutage_IsLoggedOnce(t *testing.T) {
 	worker := q.run(t, "--no-event-log-to-queue", "--max-num-tasks", "1", "--", "true")
 	in.Store(worker)
 	worker.want(0)
-	for _, line := range []string{begins, ends, `"level":"warn"`} {
+	for _, line := range []string{outageLine, recoveryLine, `"level":"warn"`} {
 		if n := strings.Count(worker.stderr.String(), line); n != 1 {
 			t.Errorf("%d lines with %s; stderr:\n%s", n, line, worker.stderr.String())
 		}
@@ -63,15 +63,15 @@ func TestPlannedEnd_LeavesNoOpenRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			q := newOneTask(t)
-			var open, asked atomic.Int32
+			var open, total atomic.Int32
 			q.SetFault(func(w http.ResponseWriter, action string, in map[string]any) bool {
 				q.mu.Lock()
-				given := q.delivered
+				delivered := q.delivered
 				q.mu.Unlock()
-				if action != "ReceiveMessage" || !given {
+				if action != "ReceiveMessage" || !delivered {
 					return false
 				}
-				asked.Add(1)
+				total.Add(1)
 				open.Add(1)
 				seconds, _ := in["WaitTimeSeconds"].(float64)
 				<-time.After(time.Duration(seconds) * time.Second) // even if the client has disconnected
@@ -83,7 +83,7 @@ func TestPlannedEnd_LeavesNoOpenRequest(t *testing.T) {
 			in.cmd.Env = append(in.cmd.Env, "AWS_ENDPOINT_URL="+q.URL, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_EC2_METADATA_DISABLED=true")
 			in.start().want(0)
 			if n := open.Load(); n != 0 {
-				t.Errorf("%d of %d requests are open; stderr:\n%s", n, asked.Load(), in.stderr.String())
+				t.Errorf("%d of %d requests are open; stderr:\n%s", n, total.Load(), in.stderr.String())
 			}
 		})
 	}

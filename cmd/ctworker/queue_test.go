@@ -202,12 +202,12 @@ func gracefulShutdownCase(t *testing.T, j *job) {
 	w := j.prepare("run", "-j", "2", "--", "sh", "-c", "echo $$ > "+path+"; while ! [ -e go ]; do sleep 0.05; done").start()
 	pids(t, lines, 2)
 	w.signal(syscall.SIGTERM)
-	began := time.Now()
+	startedAt := time.Now()
 	for {
 		if s := j.depth("jobs"); s.Visible == 8 && s.InFlight == 2 {
 			break
 		}
-		if time.Since(began) > 10*time.Second {
+		if time.Since(startedAt) > 10*time.Second {
 			t.Fatal("the waiting tasks were not released")
 		}
 	}
@@ -254,9 +254,9 @@ func TestQueue_Retry(t *testing.T) { onEach(t, retryCase) }
 func retryCase(t *testing.T, j *job) {
 	j.countAttempts()
 	j.load(3)
-	began := time.Now()
+	startedAt := time.Now()
 	j.do(0, "run", "-j", "3", "--retry-on-exit", "--max-attempts", "3", "--retry-delay", "1", "--idle-timeout", "3", "--", "sh", "-c", "exit 7")
-	if took := time.Since(began); took < 2*time.Second {
+	if took := time.Since(startedAt); took < 2*time.Second {
 		t.Errorf("three attempts a second apart took %v", took)
 	}
 	j.wantEmpty()

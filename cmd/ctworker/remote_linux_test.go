@@ -92,7 +92,7 @@ func TestRemote_LargeFile(t *testing.T) {
 	network := netfault.NewProxy(t, address, n*recordBytes/(cuts+1), cuts)
 	in := prepare(t, dir, "run", "--task-file", "http://"+network.Address+"/tasks.jsonl", "-j", "2", "--isolation", "reuse", "--", "./worker")
 	in.cmd.Path, in.cmd.Args[0] = filepath.Join(dir, "ctworker"), "ctworker"
-	began := time.Now()
+	startedAt := time.Now()
 	in.start()
 	peak := watchMemory(t, in.cmd.Process.Pid)
 	in.want(app.ExitOK)
@@ -103,7 +103,7 @@ func TestRemote_LargeFile(t *testing.T) {
 			t.Errorf("%s: %+v", id, e)
 		}
 	}
-	t.Logf("%d tasks in %d MB, %d cuts, %.1f s, %.1f MiB peak memory", n, n*recordBytes/1_000_000, network.Cuts(), time.Since(began).Seconds(), float64(peakKiB)/1024)
+	t.Logf("%d tasks in %d MB, %d cuts, %.1f s, %.1f MiB peak memory", n, n*recordBytes/1_000_000, network.Cuts(), time.Since(startedAt).Seconds(), float64(peakKiB)/1024)
 	if int64(len(all)) != n || network.Cuts() != cuts || peakKiB > maxKiB || peakKiB == 0 {
 		t.Errorf("events of %d of %d tasks, %d cuts, %d KiB peak memory", len(all), n, network.Cuts(), peakKiB)
 	}
@@ -114,7 +114,7 @@ func TestRemote_LargeFile(t *testing.T) {
 // least the memory that the parent had when it started the process.
 func watchMemory(t *testing.T, pid int) (peak func() int64) {
 	t.Helper()
-	var most int64
+	var peakKiB int64
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -126,11 +126,11 @@ func watchMemory(t *testing.T, pid int) (peak func() int64) {
 			}
 			var kib int64
 			if _, err := fmt.Sscan(rest, &kib); err == nil {
-				most = kib
+				peakKiB = kib
 			}
 		}
 	}()
-	return func() int64 { <-ended; return most }
+	return func() int64 { <-ended; return peakKiB }
 }
 
 // Errors in a remote file have the same details as those in a local file, and do not show the
@@ -180,10 +180,10 @@ func TestRemote_SignalWhileServerHangs(t *testing.T) {
 	defer close(silent)
 	in := prepare(t, t.TempDir(), "run", "--task-file", s.URL+"/tasks.jsonl", "--", "/bin/true").start()
 	<-requested
-	began := time.Now()
+	startedAt := time.Now()
 	in.signal(syscall.SIGTERM)
 	in.want(143) // the file was not read to its end
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(startedAt); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -61,9 +61,9 @@ func TestSpot_ReleaseAtDeadline(t *testing.T) { onEach(t, spotDeadlineCase) }
 func spotDeadlineCase(t *testing.T, j *job) {
 	j.load(5)
 	args := []string{"run", "-j", "2", "--simulate-spot-termination-after", "1", "--simulate-spot-termination-delay", "1"}
-	began := time.Now()
+	startedAt := time.Now()
 	j.do(app.ExitOK, append(args, "--", "sleep", "60")...).wantError(`"interrupted":2`)
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(startedAt); took > 20*time.Second {
 		t.Errorf("the run took %v, want less than 20 s", took)
 	}
 	j.wantTasks(5, 0)

@@ -50,24 +50,24 @@ func (p preemption) run(t *testing.T) (l cost) {
 	b := j.recordStarts()
 	script := fmt.Sprintf(`n=${CTWORKER_TASK_ID#t}; exec sleep $(awk "BEGIN { print %.3f + ($n * 7919 %% 1000) / 1000 * %.3f }")`, p.minRuntime.Seconds(), (p.maxRuntime - p.minRuntime).Seconds())
 	args := append([]string{"-j", fmt.Sprint(slots), "--lease", fmt.Sprint(p.lease.Seconds()), "--is-spot", "--termination-margin", "1"}, b.command(script)...)
-	started := 0
-	begin := func() *instance {
-		started++
+	count := 0
+	startInstance := func() *instance {
+		count++
 		w := &instance{startedAt: time.Now()}
 		none := ""
 		w.notice.Store(&none)
 		url := metadataServer(t, map[string]func() string{"/latest/meta-data/spot/instance-action": func() string { return *w.notice.Load() }})
 		j.useAddress(address)
 		j.vars = append(j.vars, "AWS_EC2_METADATA_SERVICE_ENDPOINT="+url)
-		w.worker = j.work(fmt.Sprintf("w%d", started), args...)
+		w.worker = j.work(fmt.Sprintf("w%d", count), args...)
 		return w
 	}
-	began := time.Now()
+	startedAt := time.Now()
 	var machines []*instance
 	for range slots {
-		machines = append(machines, begin())
+		machines = append(machines, startInstance())
 	}
-	gone := make(chan *instance, 1000) // terminated instances
+	terminated := make(chan *instance, 1000) // terminated instances
 	end := func(w *instance) {
 		<-w.exited
 		l.slotSeconds += slots * time.Since(w.startedAt).Seconds()
@@ -77,13 +77,13 @@ func (p preemption) run(t *testing.T) (l cost) {
 	pending := 0
 	for d := j.depth("jobs"); !isEmpty(d); d = j.depth("jobs") {
 		select {
-		case w := <-gone:
+		case w := <-terminated:
 			pending--
 			end(w)
 		case <-tick.C:
 			i := rand.IntN(len(machines))
 			w := machines[i]
-			machines[i] = begin()
+			machines[i] = startInstance()
 			l.terminated++
 			pending++
 			wait := time.Duration(0)
@@ -95,14 +95,14 @@ func (p preemption) run(t *testing.T) (l cost) {
 			}
 			time.AfterFunc(wait, func() {
 				_ = w.cmd.Process.Signal(syscall.SIGKILL) // it may have exited before
-				gone <- w
+				terminated <- w
 			})
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	l.duration = time.Since(began)
+	l.duration = time.Since(startedAt)
 	for range pending {
-		end(<-gone)
+		end(<-terminated)
 	}
 	for _, w := range machines {
 		w.signal(syscall.SIGTERM)
