@@ -1,10 +1,10 @@
-"""Add the engine and its licence texts to the wheel, which is then specific to one platform.
+"""Add the engine and its license texts to the wheel, which is then specific to one platform.
 
 The engine is the program in CTWORKER_BUILD_BIN, by default src/ctworker/bin/ctworker.
 Without an engine the wheel has only Python code, for any platform; at run time it finds an
 engine with CTWORKER_BIN or on the PATH.
 
-The licence texts are those in the folder CTWORKER_BUILD_LICENSES, by default the folder
+The license texts are those in the folder CTWORKER_BUILD_LICENSES, by default the folder
 licenses next to the engine. `make licenses` collects them.
 """
 
@@ -44,7 +44,7 @@ class LicenseHook(MetadataHookInterface):
     """Called by hatchling as it reads the metadata."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """List the project's licence and the licence texts of the engine."""
+        """List the project's license and the license texts of the engine."""
         metadata["license-files"] = ["LICENSE"]
         engine = find_engine(self.root)
         if engine is None:
@@ -54,7 +54,7 @@ class LicenseHook(MetadataHookInterface):
         )
         if not os.path.isfile(os.path.join(texts, "go", "LICENSE")):
             raise RuntimeError(
-                f"{texts} does not have the licence texts of the engine: collect them with "
+                f"{texts} does not have the license texts of the engine: collect them with "
                 "`make licenses`, or set CTWORKER_BUILD_LICENSES to their folder"
             )
         # Listed files must be below the root.

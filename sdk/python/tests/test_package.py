@@ -46,7 +46,7 @@ ENGINE = os.environ.get("CTWORKER_BIN", "")
 
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Collect the licence texts of the engine, and return their folder."""
+    """Collect the license texts of the engine, and return their folder."""
     folder = tmp_path_factory.mktemp("build") / "licenses"
     subprocess.run(
         ["go", "run", "./internal/licenses", ENGINE, str(folder)], cwd=ROOT.parents[1], check=True
@@ -67,7 +67,7 @@ def test_wheel_contains_the_engine(runner: Runner, tmp_path: Path, texts: Path) 
         f"-py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}.musllinux_1_1_{machine}.whl"
     )
     with zipfile.ZipFile(wheel) as archive:
-        check_licences(archive)
+        check_licenses(archive)
         names = archive.namelist()
         site = tmp_path / "site"
         archive.extractall(site)
@@ -83,8 +83,8 @@ def test_wheel_contains_the_engine(runner: Runner, tmp_path: Path, texts: Path) 
     assert (done.code, done.types()) == (0, {"task_completed": 1}), done.err
 
 
-def check_licences(wheel: zipfile.ZipFile) -> None:
-    """Check that the wheel contains and lists the licences of ctworker, Go and each Go module."""
+def check_licenses(wheel: zipfile.ZipFile) -> None:
+    """Check that the wheel contains and lists the licenses of ctworker, Go and each Go module."""
     (info,) = {n.split("/")[0] for n in wheel.namelist() if ".dist-info/" in n}
     listed = email.message_from_bytes(wheel.read(f"{info}/METADATA")).get_all("License-File", [])
     files = {n.removeprefix(f"{info}/licenses/") for n in wheel.namelist() if "/licenses/" in n}
@@ -96,11 +96,11 @@ def check_licences(wheel: zipfile.ZipFile) -> None:
     assert len(modules) > 50
     for module in modules:
         text = [n for n in files if re.fullmatch(f"licenses/{re.escape(module)}/LICENSE[^/]*", n)]
-        assert text, f"no licence of {module}"
+        assert text, f"no license of {module}"
         assert len(wheel.read(f"{info}/licenses/{text[0]}")) > 500
 
 
-def test_build_fails_without_licence_texts(tmp_path: Path) -> None:
+def test_build_fails_without_license_texts(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(subprocess.CalledProcessError) as raised:
         build(
@@ -109,7 +109,7 @@ def test_build_fails_without_licence_texts(tmp_path: Path) -> None:
             CTWORKER_BUILD_BIN=ENGINE,
             CTWORKER_BUILD_LICENSES=str(tmp_path / "empty"),
         )
-    assert b"does not have the licence texts of the engine" in raised.value.stderr + (
+    assert b"does not have the license texts of the engine" in raised.value.stderr + (
         raised.value.stdout or b""
     )
 
