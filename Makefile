@@ -52,7 +52,7 @@ bench-peers: build ## compare with xargs, GNU parallel, concurrent.futures, dask
 	go run ./bench -run peers
 
 bench-go: ## run the Go benchmarks of each stage and parser, with allocations
-	go test -run '^$$' -bench . . ./pipeline ./stages ./procexec ./sources/taskfile ./sinks/eventlog ./internal/worker
+	go test -run '^$$' -bench . . ./pipeline ./stages ./internal/procexec ./sources/taskfile ./sinks/eventlog ./internal/worker
 
 fuzz: ## run each fuzz target for 30 s
 	@scripts/fuzz

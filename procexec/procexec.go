@@ -1,7 +1,7 @@
 // Package procexec runs tasks in processes: it starts, terminates and cleans up after them.
 //
 //	NewLauncher ─▶ NewCommand ─▶ stages.Command      one process per task
-//	            └▶ NewPool ────▶ stages.ExecutePool  processes that run task after task
+//	            └▶ NewPool ────▶ stages.ExecutePool  worker processes that run task after task
 //	NewNotification ─▶ PoolOptions, CommandOptions   "the worker is shutting down"
 //
 // A Launcher starts processes, each in a process group of its own. A Command starts one process

@@ -371,3 +371,10 @@ func TestGCP_PanicsInCallersGoroutine(t *testing.T) {
 	}()
 	spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")}.Watch(t.Context(), func(spotwatch.Notice) { panic("a fault") }, func(string) {})
 }
+
+// Report a simulated notice. Detect returns the Watcher of a real provider.
+func Example() {
+	w := spotwatch.Simulated{After: time.Millisecond}
+	w.Watch(context.Background(), func(n spotwatch.Notice) { fmt.Println(n.Kind, n.Action, n.Source) }, func(string) {})
+	// Output: termination terminate simulation
+}

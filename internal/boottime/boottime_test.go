@@ -1,6 +1,7 @@
 package boottime_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,4 +36,10 @@ func BenchmarkNow(b *testing.B) {
 	for b.Loop() {
 		boottime.Now()
 	}
+}
+
+func Example() {
+	until := boottime.Now().Add(time.Minute)
+	fmt.Println(boottime.Now().Before(until))
+	// Output: true
 }

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -94,4 +95,11 @@ func TestRun_ReturnsErrorIfProgramCannotBeStarted(t *testing.T) {
 	if _, err := conformance.Run([]string{"/nonexistent"}, time.Second, func(conformance.Finding) {}); err == nil {
 		t.Error("no error")
 	}
+}
+
+// Check a program that does not implement the protocol.
+func Example() {
+	passed, err := conformance.Run([]string{"true"}, 10*time.Second, func(conformance.Finding) {})
+	fmt.Println(passed, err)
+	// Output: false <nil>
 }
