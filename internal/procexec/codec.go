@@ -88,7 +88,7 @@ func parseFastReply(line []byte, id string) (reply, bool) {
 		return reply{}, false
 	}
 	value := rest[:len(rest)-1]
-	// The value may be followed by further fields: {},"x":{}.
+	// value may also be a value and a further field, such as {},"x":{}.
 	if !rawjson.IsValid(value) {
 		return reply{}, false
 	}

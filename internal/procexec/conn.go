@@ -196,7 +196,7 @@ func (s *conn) unread(err error) bool {
 }
 
 // write sends b without blocking. A goroutine writes what the socket does not accept
-// immediately. Errors are left to the reader, who finds the socket broken.
+// immediately. Errors are ignored, because the reader notices a broken socket.
 func (s *conn) write(b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,7 +22,7 @@ const guardVar = "CTWORKER_GUARD"
 // The descriptors of the guard.
 const (
 	guardTable    = 3 // the table of running process groups
-	guardLifeline = 4 // reaches the end of the file when the worker has exited
+	guardLifeline = 4 // reaches the end of the file when the engine has exited
 )
 
 // guard is a process that survives if this process is killed by SIGKILL, and then kills all

@@ -56,9 +56,8 @@ type Launcher struct {
 	guard       *guard
 	orphans     *orphans
 
-	// spawnMu is held for reading while a process is started or reaped, because live and the
-	// children of this process then differ. It is held for writing to find out which children
-	// the Launcher has started.
+	// spawnMu is held for reading while a process is started or reaped: until then, live may
+	// not match the children of this process. It is held for writing to compare the two.
 	spawnMu sync.RWMutex
 
 	// fastPathSlots limits the number of threads that block in Process.waitFast.

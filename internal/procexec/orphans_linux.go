@@ -92,7 +92,7 @@ func (o *orphans) scan(all bool) (killed []int, others int) {
 			continue
 		}
 		seen[pid] = true
-		if !all && !o.isOver(pid, lowest) {
+		if !all && !o.taskEnded(pid, lowest) {
 			others++
 			continue
 		}
@@ -122,8 +122,9 @@ func (o *orphans) adopted() []int {
 	return slices.DeleteFunc(pids, func(pid int) bool { return parentOf(pid) != o.self || !isAdopted(pid) })
 }
 
-// isOver reports whether nothing can need the orphan any more.
-func (o *orphans) isOver(pid int, lowest int64) bool {
+// taskEnded reports whether the task of an orphan has ended. lowest is the lowest number of a
+// running process.
+func (o *orphans) taskEnded(pid int, lowest int64) bool {
 	if id, marked := envMarkerOf(pid, o.launcher.runID); marked {
 		return !o.launcher.isLive(id)
 	}

@@ -27,7 +27,7 @@ type pipeReader struct {
 
 	r       *os.File      // our end, after start
 	done    chan struct{} // closed when the goroutine has ended
-	lineErr error         // panic in line; valid once ended is closed, or after finish
+	lineErr error         // panic in onLine; valid once done is closed, or after finish
 }
 
 // maxLine is the maximum length of a line of a task's standard error. A longer line is passed

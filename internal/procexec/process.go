@@ -131,8 +131,8 @@ func (p *Process) reap() {
 }
 
 // waitFast waits up to d for the process to exit, in the caller's goroutine, and reports
-// whether it did. For tasks of a millisecond, waking no other goroutine is most of what can be
-// saved. If too many threads already wait in waitFast, it returns false immediately.
+// whether it did. For tasks that take a millisecond, waking another goroutine would be most of
+// the overhead. If too many threads already wait in waitFast, it returns false immediately.
 func (p *Process) waitFast(d time.Duration) bool {
 	select {
 	case p.launcher.fastPathSlots <- struct{}{}:

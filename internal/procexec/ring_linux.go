@@ -148,7 +148,7 @@ func (r *engineRing) addPermits(n int) { r.head.permits.Add(int32(n)) }
 // unclaimed returns the number of tasks that were sent and not claimed.
 func (r *engineRing) unclaimed() int { return int(r.head.permits.Load()) }
 
-// A Ring is the side of the ring of a worker process. See docs/protocol.md. One goroutine may
+// A Ring is a worker process's side of the shared ring. See docs/protocol.md. One goroutine may
 // write; Claim is safe for concurrent use.
 type Ring struct {
 	shared   *shmRing

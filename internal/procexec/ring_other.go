@@ -19,7 +19,7 @@ func (*engineRing) unclaimed() int           { return 0 }
 func (*engineRing) claim(int) int            { return 0 }
 func (*engineRing) close()                   {}
 
-// A Ring is the side of the ring of a worker process (Linux only). See docs/protocol.md.
+// A Ring is a worker process's side of the shared ring (Linux only). See docs/protocol.md.
 type Ring struct{}
 
 // OpenRing returns an error on this system.

@@ -102,9 +102,9 @@ func (p *Process) awaitExit() {
 // isZombie reports whether a child process has exited and not been reaped.
 func isZombie(pid int) bool { return waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG) }
 
-// awaitGroup waits until no process of the group is alive, for at most until the time until.
-func awaitGroup(pgid int, until time.Time) {
-	for time.Now().Before(until) {
+// awaitGroup waits until no process of the group is alive, or until deadline.
+func awaitGroup(pgid int, deadline time.Time) {
+	for time.Now().Before(deadline) {
 		alive := 0
 		forEachProcess(func(pid int) {
 			if st, ok := statOf(pid); alive == 0 && ok && st.group == pgid && !st.zombie {
@@ -114,7 +114,7 @@ func awaitGroup(pgid int, until time.Time) {
 		if alive == 0 {
 			return
 		}
-		awaitPid(alive, time.Until(until))
+		awaitPid(alive, time.Until(deadline))
 	}
 }
 
