@@ -42,8 +42,8 @@ func (r *records) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *records) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
+func (r *records) Seek(offset int64, origin int) (int64, error) {
+	switch origin {
 	case io.SeekStart:
 		r.at = offset
 	case io.SeekCurrent:

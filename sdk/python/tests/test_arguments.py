@@ -110,12 +110,12 @@ def test_program_options_replace_unspecified_worker_options() -> None:
     mine = new_parser("--config")
     for flag in ("-j", "--isolation", "--no-strict"):
         mine.add_argument(flag)
-    mine.add_argument("warm")
+    mine.add_argument("trace")
     line = parse(
         mine, ["--config=a", "-j", "b", "--isolation", "c", "--no-strict", "d", "e", "--strict"]
     )
     args = line.args
-    assert (args.config, args.j, args.isolation, args.no_strict, args.warm) == tuple("abcde")
+    assert (args.config, args.j, args.isolation, args.no_strict, args.trace) == tuple("abcde")
     assert line.engine_flags == ["--strict"]
     assert parse(mine, ["--num-simultaneous-tasks=3", "x"]).engine_flags == [
         "--num-simultaneous-tasks=3"

@@ -239,7 +239,7 @@ def _unknown(parser: argparse.ArgumentParser, arguments: list[str]) -> str:
 
 
 def _nearest(name: str, options: list[str]) -> str | None:
-    """Return the option of which name is probably a misspelling or an abbreviation, or None."""
+    """Return the option that name probably misspells or abbreviates, or None."""
     if near := difflib.get_close_matches(name, options, 1, 0.75):
         return near[0]
     return next((o for o in options if len(name) > 4 and o.startswith(name)), None)

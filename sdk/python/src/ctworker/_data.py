@@ -106,7 +106,7 @@ class WorkerData:
     simulate_spot_termination_delay: float | None = None
 
     slot: int = 0
-    """The number of this process among the simultaneous ones, from 0, for example to select a GPU."""
+    """The task's slot, from 0 to num_simultaneous_tasks - 1, for example to select a GPU."""
     attempt: int = 1
     """The number of this attempt at the task, from 1."""
     task_id: str = ""
