@@ -39,14 +39,16 @@
 //
 // # Fork server
 //
-// With a ForkServer, the pool starts no process itself. Another program, the fork server, has
-// loaded the user's code and forks a process per request. It started this process, so its forks
-// are siblings of this process, and only the fork server can wait for them.
+// With a ForkServer, the pool starts no process itself. A program that uses an SDK has started
+// this process, and has forked a fork server, which has the user's code loaded and forks a
+// process per request. The fork server is a sibling of this process, so only the fork server can
+// wait for its forks.
 //
-//	program (fork server) ──starts──▶ this process
-//	    │  ▲                              │
-//	    │  └──── control socket ──────────┘ fork, signal, reap, ping
-//	    └─ forks ─▶ process ◀── task socket of one slot ──▶ Pool
+//	program ─┬─ starts ─▶ this process: Pool ◀── task socket, one per slot ──┐
+//	         │                  ▲                                            ▼
+//	         │                  │ control socket: fork, signal, reap, ping   process
+//	         │                  ▼                                            ▲
+//	         └─ forks ──▶ fork server ───────────── forks ───────────────────┘
 //
 // The fork server is pinged every second while it has forks, and killed if it does not answer,
 // because a task can suspend it. If it exits, its forks are killed.

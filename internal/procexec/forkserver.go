@@ -16,13 +16,13 @@ import (
 )
 
 // ControlFDVar is the environment variable that contains the descriptor of the control socket,
-// if a fork server has started this process.
+// if a program with a fork server has started this process.
 const ControlFDVar = "CTWORKER_CONTROL_FD"
 
-// A ForkServer is the program that has started this process, and forks processes for a Pool. It
-// has loaded the user's function. Its forks are siblings of this process, so only the fork
-// server can wait for them and signal them safely. Messages on the control socket are private
-// to ctworker and its SDKs.
+// A ForkServer is the connection to a fork server, which forks processes for a Pool. The fork
+// server is a fork of the program that started this process, and has the user's function loaded.
+// Its forks are not children of this process, so only the fork server can wait for them and
+// signal them safely. Messages on the control socket are private to ctworker and its SDKs.
 type ForkServer struct {
 	Hello Handshake
 
@@ -49,9 +49,8 @@ type ForkServer struct {
 	sweeperDone  chan struct{} // closed when sweepOrphans has returned
 }
 
-// ErrForkServerExited is returned if the fork server, the program that has started this
-// process, has exited.
-var ErrForkServerExited = errors.New("fork server exited: the program that started ctworker has ended")
+// ErrForkServerExited is returned if the fork server has exited.
+var ErrForkServerExited = errors.New("fork server exited: the program has ended, or a task or the kernel (out of memory) killed the fork server")
 
 // orphanInterval is the time between two scans for orphans. A scan reads a line per process of
 // the machine, which takes about a millisecond for 200 processes.
@@ -106,12 +105,12 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 	line, err := h.lines.ReadBytes('\n')
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%s: no handshake from the program that started ctworker: %w", ControlFDVar, err)
+		return nil, fmt.Errorf("%s: no handshake from the fork server: %w", ControlFDVar, err)
 	}
 	var first struct{ Host Handshake }
 	if err := json.Unmarshal(line, &first); err != nil || first.Host.Version != controlVersion {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%s: incompatible handshake from the program that started ctworker: "+
+		return nil, fmt.Errorf("%s: incompatible handshake from the fork server: "+
 			"it sent %s; use the ctworker program that is part of the package", ControlFDVar, quoteStart(line))
 	}
 	h.Hello = first.Host
@@ -290,7 +289,7 @@ func (h *ForkServer) onMessage(line []byte) {
 		Pong        bool
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
-		h.onWarning("ignored an unknown message from the program that started ctworker: " + quoteStart(line))
+		h.onWarning("ignored an unknown message from the fork server: " + quoteStart(line))
 		return
 	}
 	switch {
