@@ -149,7 +149,7 @@ func TestUnreachableTimeout_EventQueue(t *testing.T) {
 	in.want(app.ExitFatal)
 	in.wantError("the event sink could not be reached for 500ms", `"running":0`, `"message":"run failed: stopped fetching"`, `"events_pending":1`, "shutting down: no tasks are running")
 	if strings.Contains(in.stderr.String(), "waiting for running tasks") {
-		t.Error(in.stderr.String())
+		t.Errorf("standard error reports running tasks:\n%s", in.stderr.String())
 	}
 }
 
@@ -161,7 +161,7 @@ func TestEvents_FullDisk(t *testing.T) {
 	in.wantError("the disk is full: free some space or use another --output, then start the command again: events that were not written remain in the queue")
 	for _, wrong := range []string{"--event-log-file", "run failed", "running tasks"} {
 		if strings.Contains(in.stderr.String(), wrong) {
-			t.Errorf("%q in\n%s", wrong, in.stderr.String())
+			t.Errorf("standard error contains %q:\n%s", wrong, in.stderr.String())
 		}
 	}
 }
@@ -210,7 +210,7 @@ func TestKeepAlive_AtStartAndEnd(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	if len(sent) != 2 {
-		t.Errorf("%d keep_alive events: %q", len(sent), sent)
+		t.Errorf("%d keep_alive events, want 2: %q", len(sent), sent)
 	}
 }
 

@@ -71,7 +71,7 @@ func instanceCase(t *testing.T, j *job) {
 				count++
 				for part := range strings.SplitSeq(want, ",") {
 					if !strings.Contains(string(b), part) {
-						t.Errorf("%s is not in %s", part, b)
+						t.Errorf("keep_alive event does not contain %s: %s", part, b)
 					}
 				}
 			default:

@@ -33,7 +33,7 @@ func TestStandardErrorThatIsNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(ready).ReadString('\n'); line != "ready\n" { // 1.8 MB have been written then
-		t.Fatal(line, err)
+		t.Fatalf("the task reported %q, error %v", line, err)
 	}
 	in.signal(syscall.SIGTERM)
 	in.want(143)
@@ -95,7 +95,7 @@ func TestJSONPassesFromFileToEvent(t *testing.T) {
 		want := fmt.Sprintf(`"task_id":"t%d\udce9","elapsed_time":`, i)
 		result := fmt.Sprintf(`"result":{"task_id":"t%d\udce9","data":%s},`, i, value)
 		if !strings.Contains(string(log), want) || !strings.Contains(string(log), result) {
-			t.Errorf("no event has %.200s", result)
+			t.Errorf("no event contains %.200s", result)
 		}
 	}
 	write(t, dir, "two.jsonl", `{"task_id":"a","data":{"f":"caf\udce9"}}`+"\n"+`{"task_id":"b","data":{"f":"x"}}`)
@@ -103,7 +103,7 @@ func TestJSONPassesFromFileToEvent(t *testing.T) {
 	in.want(0)
 	two, err := os.ReadFile(filepath.Join(dir, "two.log"))
 	if text := string(two); err != nil || !strings.Contains(text, "half of a surrogate pair") || !strings.Contains(text, `"result":"x"`) {
-		t.Errorf("%s %v", text, err)
+		t.Errorf("unexpected event log, error %[2]v:\n%[1]s", text, err)
 	}
 }
 

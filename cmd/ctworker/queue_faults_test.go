@@ -242,17 +242,17 @@ func tenLeasesCase(t *testing.T, j *job) {
 	j.await("jobs", 3*time.Second, isEmpty)
 	t.Logf("the event of the long task was written after %.1f s, and its message deleted %.3f s later", took.Seconds(), time.Since(reported).Seconds())
 	if took < 20*time.Second {
-		t.Errorf("the event of the long task was written after %v", took)
+		t.Errorf("the event of the long task was written after %v, want at least 20 s", took)
 	}
 	stopWorkers(workers)
 	t.Logf("requests:\n%s", j.counter.Table(short+1))
 	for id, all := range b.byTask() {
 		if len(all) != 1 || all[0].attempt != 1 {
-			t.Errorf("%s: %+v", id, all)
+			t.Errorf("task %s started as %+v, want a single first attempt", id, all)
 		}
 	}
 	if n := j.wantEventOfEach(short + 1); n != short+1 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events, want %d", n, short+1)
 	}
 }
 
@@ -285,6 +285,6 @@ func shutdownReleasesPrefetchedCase(t *testing.T, j *job) {
 	w.wantExit(0)
 	j.wantTasks(waiting, 0)
 	if d := j.depth("jobs-events"); d.Visible != short+1 {
-		t.Errorf("depth of the event queue: %+v", d)
+		t.Errorf("depth of the event queue is %+v, want %d visible", d, short+1)
 	}
 }

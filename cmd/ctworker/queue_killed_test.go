@@ -78,7 +78,7 @@ func (d durations) max() (longest time.Duration) {
 }
 
 func (d durations) String() string {
-	return fmt.Sprintf("%d tasks, %.2f s at most", len(d), d.max().Seconds())
+	return fmt.Sprintf("%d tasks, at most %.2f s", len(d), d.max().Seconds())
 }
 
 // Killed workers lose no task: their tasks run again after at most a lease.
@@ -121,7 +121,7 @@ func killedWorkersCase(t *testing.T, j *job) {
 			w.signal(syscall.SIGKILL)
 			<-w.exited
 			if code := w.cmd.ProcessState.ExitCode(); code != -1 {
-				t.Errorf("worker %s had ended with code %d; stderr:\n%s", w.name, code, w.stderr.String())
+				t.Errorf("worker %s had exited with code %d; stderr:\n%s", w.name, code, w.stderr.String())
 			}
 			workers[i] = startWorker()
 		case <-limit:

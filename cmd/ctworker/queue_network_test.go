@@ -241,6 +241,6 @@ func networkOutageIsNotAnEmptyQueueCase(t *testing.T, j *job) {
 	j.useAddress(j.counterAddress)
 	j.wantEmpty()
 	if ids := idsOf(j.readEvents()); len(ids) != 8 {
-		t.Errorf("events of %d tasks", len(ids))
+		t.Errorf("events of %d tasks, want 8", len(ids))
 	}
 }

@@ -46,7 +46,7 @@ func TestOutage_IsLoggedOnce(t *testing.T) {
 	worker.want(0)
 	for _, line := range []string{outageLine, recoveryLine, `"level":"warn"`} {
 		if n := strings.Count(worker.stderr.String(), line); n != 1 {
-			t.Errorf("%d lines with %s; stderr:\n%s", n, line, worker.stderr.String())
+			t.Errorf("%d log lines with %s, want 1; stderr:\n%s", n, line, worker.stderr.String())
 		}
 	}
 }
@@ -83,7 +83,7 @@ func TestPlannedEnd_LeavesNoOpenRequest(t *testing.T) {
 			in.cmd.Env = append(in.cmd.Env, "AWS_ENDPOINT_URL="+q.URL, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_EC2_METADATA_DISABLED=true")
 			in.start().want(0)
 			if n := open.Load(); n != 0 {
-				t.Errorf("%d of %d requests are open; stderr:\n%s", n, total.Load(), in.stderr.String())
+				t.Errorf("%d of %d requests are open after the command has exited; stderr:\n%s", n, total.Load(), in.stderr.String())
 			}
 		})
 	}

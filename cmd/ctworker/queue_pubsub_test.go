@@ -16,7 +16,7 @@ func onPubSub(t *testing.T) (*job, *pubsubCloud) {
 	j.useAddress(address)
 	google, ok := c.(*pubsubCloud)
 	if !ok {
-		t.Fatalf("a %T", c)
+		t.Fatalf("the cloud is a %T, want *pubsubCloud", c)
 	}
 	return j, google
 }
@@ -48,12 +48,12 @@ func TestPubSub_ExactlyOnceLongTasks(t *testing.T) {
 	slow := 0
 	for id, n := range idsOf(events) {
 		if n != 1 {
-			t.Errorf("%s has %d events", id, n)
+			t.Errorf("task %s has %d events, want 1", id, n)
 		}
 	}
 	for _, e := range events {
 		if e["event_type"] != "task_completed" {
-			t.Errorf("%v", e)
+			t.Errorf("unexpected event: %v", e)
 		}
 		if took, _ := e["elapsed_time"].(float64); took > 6 {
 			slow++
@@ -89,7 +89,7 @@ func TestPubSub_ShortAckDeadline(t *testing.T) {
 	j.wantEvents(3)
 	for id, all := range b.byTask() {
 		if len(all) != 1 {
-			t.Errorf("%s: %+v", id, all)
+			t.Errorf("task %s started as %+v, want a single start", id, all)
 		}
 	}
 	if after := get(); !proto.Equal(before, after) {
@@ -110,6 +110,6 @@ func TestPubSub_UnsuitableSubscription(t *testing.T) {
 	j.do(0, "run", "--exactly-once-queue", "--idle-timeout", "1", "--", "true")
 	status := j.do(0, "queue", "status", "--json").stdout.String()
 	if want := `"visible":null,"in_flight":null,"delayed":null,"retention_seconds":604800,"exactly_once":true`; strings.Count(status, want) != 2 {
-		t.Error(status)
+		t.Errorf("queue status printed:\n%s\nwant twice %s", status, want)
 	}
 }

@@ -176,15 +176,15 @@ func endToEndCase(t *testing.T, j *job) {
 	events := j.readEvents()
 	for id, n := range idsOf(events) {
 		if n != 1 {
-			t.Errorf("%s has %d events", id, n)
+			t.Errorf("task %s has %d events, want 1", id, n)
 		}
 	}
 	if len(events) != tasks {
-		t.Errorf("%d events of %d tasks", len(events), tasks)
+		t.Errorf("%d events, want %d", len(events), tasks)
 	}
 	for _, e := range events {
 		if e["event_type"] != "task_completed" || e["attempt"] != 1.0 || e["retry"] != false {
-			t.Errorf("%v", e)
+			t.Errorf("unexpected event: %v", e)
 		}
 	}
 	if requests > 1 { // the minimum is 0.3; docs/performance.md has the number on an idle machine
@@ -238,10 +238,10 @@ func skipAndLimitCase(t *testing.T, j *job) {
 	j.load(20)
 	j.do(0, "run", "-j", "3", "--tasks-to-skip", "4", "--max-num-tasks", "7", "--lease", "3", "--", "/bin/true")
 	if events := j.readEvents(); len(events) != 7 || len(idsOf(events)) != 7 {
-		t.Errorf("%d events", len(events))
+		t.Errorf("%d events, want one for each of 7 tasks", len(events))
 	}
 	if s := j.depth("jobs"); s.Visible+s.InFlight != 13 || s.InFlight > 4 {
-		t.Errorf("%d tasks visible, %d in flight", s.Visible, s.InFlight)
+		t.Errorf("%d tasks visible, %d in flight, want 13 in all and at most 4 in flight", s.Visible, s.InFlight)
 	}
 	j.do(0, "run", "-j", "3", "--idle-timeout", "4", "--", "/bin/true") // also runs the skipped tasks, once they are visible again
 	j.wantEmpty()
@@ -257,7 +257,7 @@ func retryCase(t *testing.T, j *job) {
 	startedAt := time.Now()
 	j.do(0, "run", "-j", "3", "--retry-on-exit", "--max-attempts", "3", "--retry-delay", "1", "--idle-timeout", "3", "--", "sh", "-c", "exit 7")
 	if took := time.Since(startedAt); took < 2*time.Second {
-		t.Errorf("three attempts a second apart took %v", took)
+		t.Errorf("three attempts with a delay of 1 s took %v, want at least 2 s", took)
 	}
 	j.wantEmpty()
 	seen := map[string]int{}
@@ -267,11 +267,11 @@ func retryCase(t *testing.T, j *job) {
 		seen[id]++
 		why, _ := e["retry_denied"].(string)
 		if e["event_type"] != "task_exited" || e["exit_code"] != 7.0 || e["retry"] != (attempt < 3) || strings.Contains(why, "attempt 3") != (attempt == 3) {
-			t.Errorf("%v", e)
+			t.Errorf("unexpected event: %v", e)
 		}
 	}
 	if len(seen) != 3 || seen["t0"] != 3 || seen["t1"] != 3 || seen["t2"] != 3 {
-		t.Errorf("%v", seen)
+		t.Errorf("events by task: %v, want 3 for each of 3 tasks", seen)
 	}
 }
 
@@ -327,7 +327,7 @@ func malformedCase(t *testing.T, j *job) {
 		}
 		message := messageOf(e)
 		if e["event_type"] != "non_fatal_exception" || e["stack_trace"] == "" || message == "" {
-			t.Errorf("%.300v", e)
+			t.Errorf("unexpected event: %.300v", e)
 		}
 		if part, ok := e["message_part"].(float64); ok {
 			if parts[e["timestamp"]] == nil {
@@ -384,13 +384,13 @@ func eventQueueOutageCase(t *testing.T, j *job) {
 		<-time.After(2 * time.Second)
 	}
 	if n := j.counter.Of(j.deleteAction); n > 0 || started() > maxStarted {
-		t.Errorf("%d acks and %d task starts during the outage", n, started())
+		t.Errorf("%d acks and %d task starts during the outage, want none and at most %d", n, started(), maxStarted)
 	}
 	j.counter.Refuse(j.sendAction, false)
 	w.want(0)
 	j.wantEmpty()
 	if ids := idsOf(j.wantEvents(tasks)); len(ids) != tasks || started() != tasks {
-		t.Errorf("events of %d tasks, and %d task starts", len(ids), started())
+		t.Errorf("events of %d tasks, and %d task starts, want %d of each", len(ids), started(), tasks)
 	}
 }
 
@@ -407,10 +407,10 @@ func exactlyOnceCase(t *testing.T, j *job) {
 	w.want(0)
 	w.wantError(`"queue":"jobs`+j.fifoSuffix+`"`, `"event_queue":"jobs-events`+j.fifoSuffix+`"`)
 	if d := j.depth("jobs" + j.fifoSuffix); !isEmpty(d) {
-		t.Errorf("%+v", d)
+		t.Errorf("the task queue is not empty: %+v", d)
 	}
 	if events := j.readEvents(); len(events) != 30 || len(idsOf(events)) != 30 {
-		t.Errorf("%d events", len(events))
+		t.Errorf("%d events, want one for each of 30 tasks", len(events))
 	}
 }
 
@@ -422,7 +422,7 @@ func redriveCase(t *testing.T, j *job) {
 	j.redrive("dead", j.minRedriveCount)
 	j.load(2)
 	if in := j.do(1, "queue", "status"); !strings.Contains(in.stdout.String(), fmt.Sprintf("received %d times go to the queue dead", j.minRedriveCount)) || !strings.Contains(in.stdout.String(), "jobs-events  events  not there") {
-		t.Errorf("%s", in.stdout.String())
+		t.Errorf("queue status printed:\n%s", in.stdout.String())
 	}
 	j.do(0, "run", "--retry-on-exit", "--idle-timeout", "2", "--", "false")
 	j.wantEvents(2 * j.minRedriveCount)
@@ -443,7 +443,7 @@ func keepAliveCase(t *testing.T, j *job) {
 		if e["event_type"] == "keep_alive" {
 			count++
 			if e["instance_id"] != hostname || e["hostname"] != hostname {
-				t.Errorf("%v", e)
+				t.Errorf("keep_alive event without the names of this machine: %v", e)
 			}
 		}
 	}
@@ -466,7 +466,7 @@ func fatalExceptionCase(t *testing.T, j *job) {
 	}
 	text, _ := fatal["exception"].(string)
 	if stack, _ := fatal["stack_trace"].(string); !strings.Contains(text, "/bin/false") || stack == "" {
-		t.Errorf("%v", fatal)
+		t.Errorf("unexpected fatal_exception: %v", fatal)
 	}
 	j.wantTasks(1, 0)
 }
@@ -478,7 +478,7 @@ func taskFileCase(t *testing.T, j *job) {
 	write(t, j.dir, "tasks.json", `[{"task_id": "a", "data": {}}, {"task_id": "b", "data": {}}]`)
 	j.do(0, "run", "--task-file", "tasks.json", "--event-log-to-queue", "--", "/bin/true")
 	if events := j.readEvents(); len(events) != 2 || bytes.Count(readFile(t, j.dir, "events.log"), []byte("\n")) != 2 {
-		t.Errorf("%v", events)
+		t.Errorf("want two events in the queue and in the log; events in the queue: %v", events)
 	}
 }
 

@@ -100,12 +100,12 @@ func TestRemote_LargeFile(t *testing.T) {
 	all := in.byTask()
 	for id, e := range all {
 		if e.Type != "task_completed" {
-			t.Errorf("%s: %+v", id, e)
+			t.Errorf("task %s: unexpected event: %+v", id, e)
 		}
 	}
 	t.Logf("%d tasks in %d MB, %d cuts, %.1f s, %.1f MiB peak memory", n, n*recordBytes/1_000_000, network.Cuts(), time.Since(startedAt).Seconds(), float64(peakKiB)/1024)
 	if int64(len(all)) != n || network.Cuts() != cuts || peakKiB > maxKiB || peakKiB == 0 {
-		t.Errorf("events of %d of %d tasks, %d cuts, %d KiB peak memory", len(all), n, network.Cuts(), peakKiB)
+		t.Errorf("events of %d of %d tasks, %d cuts, %d KiB peak memory; want %d cuts and at most %d KiB", len(all), n, network.Cuts(), peakKiB, cuts, maxKiB)
 	}
 }
 
@@ -155,7 +155,7 @@ func TestRemote_Errors(t *testing.T) {
 	}
 	run(app.ExitFatal, "/broken.jsonl").wantError("http://"+address+"/broken.jsonl", "entry 2", "line 2", "data is missing")
 	if log := readFile(t, dir, "events.log"); !bytes.Contains(log, []byte("task_completed")) || !bytes.Contains(log, []byte("fatal_exception")) || bytes.Contains(log, []byte("secret")) {
-		t.Errorf("%s", log)
+		t.Errorf("unexpected event log:\n%s", log)
 	}
 	run(app.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"task_count":1`, "ambiguous YAML value", `/tasks.yaml","entry":2,"line":3,"value":"0o10"`)
 	run(app.ExitUsage, "/none.json").wantError("the file does not exist")
@@ -184,7 +184,7 @@ func TestRemote_SignalWhileServerHangs(t *testing.T) {
 	in.signal(syscall.SIGTERM)
 	in.want(143) // the file was not read to its end
 	if took := time.Since(startedAt); took > 10*time.Second {
-		t.Errorf("it took %v", took)
+		t.Errorf("ctworker exited %v after the signal, want at most 10 s", took)
 	}
 }
 
@@ -213,6 +213,6 @@ func TestRemoteLoad(t *testing.T) {
 	j.do(0, "load", "--task-file", "s3://bucket/dir/tasks.jsonl", "--create", "--tasks-to-skip", "50").wantError("250 tasks are in the queue")
 	j.wantTasks(250, 0)
 	if network.Cuts() != 3 {
-		t.Errorf("%d cuts", network.Cuts())
+		t.Errorf("%d cuts of the connection, want 3", network.Cuts())
 	}
 }

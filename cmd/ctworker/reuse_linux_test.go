@@ -34,7 +34,7 @@ func TestReuse_Command(t *testing.T) {
 	in.start().want(app.ExitOK)
 	all := in.byTask()
 	if len(all) != 100 {
-		t.Errorf("%d events", len(all))
+		t.Errorf("%d events, want 100", len(all))
 	}
 	for id, e := range all {
 		if want := fmt.Sprintf(`"%d44"`, e.Slot); e.Type != "task_completed" || string(e.Result) != want {
@@ -62,7 +62,7 @@ func TestPerlWorker(t *testing.T) {
 	in.start().want(app.ExitOK)
 	all := in.byTask()
 	if len(all) != 2001 || string(all["t7"].Result) != `{"sum":14}` || all["bad"].Type != "task_exception" {
-		t.Errorf("%d events, %+v, %+v", len(all), all["t7"], all["bad"])
+		t.Errorf("%d events, want 2001; event of t7: %+v; event of bad: %+v", len(all), all["t7"], all["bad"])
 	}
 }
 
@@ -75,7 +75,7 @@ func TestReuse_CapturesOutput(t *testing.T) {
 	in.start().want(app.ExitOK)
 	for id, e := range in.byTask() {
 		if e.Type != "task_completed" {
-			t.Errorf("%s: %+v", id, e)
+			t.Errorf("task %s: unexpected event: %+v", id, e)
 		}
 	}
 }
@@ -121,12 +121,12 @@ func TestProtocolCheck(t *testing.T) {
 	in := prepare(t, t.TempDir(), "protocol-check", "--", "perl", path)
 	in.start().want(app.ExitOK)
 	if strings.Contains(in.stdout.String(), "WRONG") || strings.Count(in.stdout.String(), "ok ") < 8 {
-		t.Error(in.stdout.String())
+		t.Errorf("protocol-check of a correct program printed:\n%s", in.stdout.String())
 	}
 	in = prepare(t, t.TempDir(), "protocol-check", "--", "true")
 	in.start().want(app.ExitFatal)
 	if !strings.Contains(in.stdout.String(), "WRONG") {
-		t.Error(in.stdout.String())
+		t.Errorf("protocol-check of /bin/true printed:\n%s", in.stdout.String())
 	}
 	prepare(t, t.TempDir(), "protocol-check").start().want(app.ExitUsage)
 	prepare(t, t.TempDir(), "protocol-check", "--timeout", "-1", "--", "true").start().want(app.ExitUsage)

@@ -96,7 +96,7 @@ func TestTasksFromStandardInput(t *testing.T) {
 	in.cmd.Stdin = strings.NewReader("- task_id: a\n  data: {}\n- task_id: b\n  data: 1\n")
 	in.start().want(app.ExitOK)
 	if all := in.byTask(); len(all) != 2 || string(all["b"].Result) != `"b"` {
-		t.Errorf("events: %+v", all)
+		t.Errorf("unexpected events: %+v", all)
 	}
 }
 
@@ -110,11 +110,11 @@ func TestBrokenTaskFile(t *testing.T) {
 	in.wantError("tasks.json", "entry 3", "line 3", "task_id")
 	events := in.events()
 	if len(events) != 3 || events[0].TaskID != "a" || events[1].TaskID != "b" {
-		t.Fatalf("events: %+v", events)
+		t.Fatalf("unexpected events: %+v", events)
 	}
 	last := events[2]
 	if last.Type != "fatal_exception" || !strings.Contains(last.Exception, "entry 3") || last.Stack == "" {
-		t.Errorf("last event: %+v", last)
+		t.Errorf("unexpected last event: %+v", last)
 	}
 }
 
@@ -127,11 +127,11 @@ func TestAmbiguousYAML(t *testing.T) {
 	in.want(app.ExitOK)
 	in.wantError("ambiguous YAML value", `"file":"tasks.yaml","entry":2,"line":4,"value":"0100","read_as":"the number 100","yaml_1_1_reads":"the number 64"`)
 	if n := strings.Count(in.stderr.String(), "ambiguous"); n != 1 {
-		t.Errorf("%d warnings: %s", n, in.stderr.String())
+		t.Errorf("%d warnings, want 1: %s", n, in.stderr.String())
 	}
 	all := in.byTask()
 	if got := string(all["b"].Result) + string(all["c"].Result); !strings.Contains(got, `{"frame":100}`) || !strings.Contains(got, `["on","0b1"]`) {
-		t.Errorf("results: %s", got)
+		t.Errorf("unexpected results: %s", got)
 	}
 }
 
@@ -264,7 +264,7 @@ func TestPrintConfigIsAConfigFile(t *testing.T) {
 	second := prepare(t, dir, "run", "--config", "worker.yaml", "--", "true").start()
 	second.want(app.ExitOK)
 	if n := len(second.byTask()); n != 1 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events, want 1", n)
 	}
 	prepare(t, dir, "run", "--print-config").start().want(app.ExitOK) // required settings are not checked
 }
@@ -280,7 +280,7 @@ func TestCommandNamedHelp(t *testing.T) {
 	in := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "./help", "--verbose", "-j", "{data.n}")
 	in.start().want(app.ExitOK)
 	if got := string(in.byTask()["t0"].Result); got != `"--verbose -j 0"` {
-		t.Errorf("result %s", got)
+		t.Errorf("unexpected result %s", got)
 	}
 }
 
@@ -289,7 +289,7 @@ func TestSettingsReachTheTask(t *testing.T) {
 	in := run(t, 1, app.ExitOK, "run", "--task-file", "tasks.json", "--num-cpus", "7", "--is-spot", "--max-runtime", "44", "--",
 		"sh", "-c", `echo "$RMS_CLOUD_TASKS_INSTANCE_NUM_VCPUS $RMS_CLOUD_TASKS_INSTANCE_IS_SPOT $RMS_CLOUD_TASKS_MAX_RUNTIME $CTWORKER_TASK_ID $CTWORKER_ATTEMPT"`)
 	if got := string(in.byTask()["t0"].Result); got != `"7 1 44 t0 1"` {
-		t.Errorf("result %s", got)
+		t.Errorf("unexpected result %s", got)
 	}
 	in.wantError("--is-spot") // a warning: without a provider there are no notices
 }

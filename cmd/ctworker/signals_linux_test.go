@@ -115,7 +115,7 @@ func TestSignal_TasksFinishInGracePeriod(t *testing.T) {
 	wantExited(t, all)
 	for id, e := range in.byTask() {
 		if e.Type != "task_completed" || string(e.Result) != `"notified"` {
-			t.Errorf("%s: %+v", id, e)
+			t.Errorf("task %s: unexpected event: %+v", id, e)
 		}
 	}
 	if n := len(in.byTask()); n != 8 {
@@ -146,7 +146,7 @@ func TestSignal_WhileOutOfDescriptors(t *testing.T) {
 	in.signal(syscall.SIGINT)
 	in.want(130)
 	if n := len(in.byTask()); n != 0 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events, want none", n)
 	}
 }
 
@@ -166,7 +166,7 @@ func TestSuspended_TaskFinishesInTime(t *testing.T) {
 	in.signal(syscall.SIGCONT)
 	in.want(app.ExitOK)
 	if e := in.byTask()["t0"]; e.Type != "task_completed" {
-		t.Errorf("event %+v", e)
+		t.Errorf("unexpected event: %+v", e)
 	}
 }
 
@@ -201,7 +201,7 @@ func TestSignal_DuringLastTasks(t *testing.T) {
 	in.signal(syscall.SIGTERM)
 	in.want(app.ExitOK)
 	if n := len(in.byTask()); n != 2 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events, want 2", n)
 	}
 }
 
@@ -244,7 +244,7 @@ func TestSignal_WhileReadingStandardInput(t *testing.T) {
 	in.signal(syscall.SIGTERM)
 	in.want(143) // standard input may have had more tasks
 	if n := len(in.byTask()); n != 1 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events, want 1", n)
 	}
 }
 

@@ -43,11 +43,11 @@ func TestSpot_SimulatedNotice(t *testing.T) {
 				case e.Type == "task_completed" && (strings.Contains(string(e.Result), "seen") || string(e.Result) == "true"):
 					tasks++
 				default:
-					t.Errorf("%+v", e)
+					t.Errorf("unexpected event: %+v", e)
 				}
 			}
 			if tasks != 2 || notices != 1 {
-				t.Errorf("%d tasks, %d notices", tasks, notices)
+				t.Errorf("%d notified tasks and %d termination notices, want 2 and 1", tasks, notices)
 			}
 			in.wantError(`"kind":"termination"`, `"source":"simulation"`, `"resume_tasks_to_skip":2`)
 		})
@@ -75,12 +75,12 @@ func spotDeadlineCase(t *testing.T, j *job) {
 			notices++
 			at, err := time.Parse(time.RFC3339, fmt.Sprint(e["deadline"]))
 			if err != nil || e["instance_id"] != e["hostname"] || e["kind"] != "termination" || e["action"] != "terminate" || time.Since(at) > time.Minute {
-				t.Errorf("%v, %v", e, err)
+				t.Errorf("unexpected spot_termination event: %v, error %v", e, err)
 			}
 		}
 	}
 	if notices != 2 {
-		t.Errorf("%d notices", notices)
+		t.Errorf("%d spot_termination events, want 2", notices)
 	}
 }
 
@@ -207,10 +207,10 @@ func TestSpot_CommitExamples(t *testing.T) {
 			in.start().want(0)
 			all := in.byTask()
 			if e := all["t1"]; len(all) != 2 || e.Type != "task_completed" || !e.Retry || !strings.Contains(string(e.Result), "nothing was written") {
-				t.Errorf("%d tasks; %+v %s", len(all), e, e.Result)
+				t.Errorf("%d events, want 2; event of t1: %+v, result %s", len(all), e, e.Result)
 			}
 			if written, _ := filepath.Glob(filepath.Join(dir, "*.result*")); len(written) != 1 || filepath.Base(written[0]) != "t0.result" {
-				t.Errorf("written: %q", written)
+				t.Errorf("result files: %q, want only t0.result", written)
 			}
 		})
 	}

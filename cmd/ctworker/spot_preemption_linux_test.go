@@ -24,7 +24,7 @@ type preemption struct {
 	hasNotice                   bool
 }
 
-// cost is what preemptions have cost.
+// cost is the cost of the preemptions in a run.
 type cost struct {
 	terminated, repeated, events int
 	duration                     time.Duration
@@ -33,9 +33,9 @@ type cost struct {
 	slotSeconds, usefulSeconds float64
 }
 
-func (l cost) String() string {
+func (c cost) String() string {
 	return fmt.Sprintf("%.0f s; %d instances terminated; %d tasks ran more than once; %d events; %.0f slot-seconds, %.1f %% of them idle or wasted",
-		l.duration.Seconds(), l.terminated, l.repeated, l.events, l.slotSeconds, 100*(1-l.usefulSeconds/l.slotSeconds))
+		c.duration.Seconds(), c.terminated, c.repeated, c.events, c.slotSeconds, 100*(1-c.usefulSeconds/c.slotSeconds))
 }
 
 // run runs the tasks on four workers. At each interval it terminates one of them and starts
@@ -63,9 +63,9 @@ func (p preemption) run(t *testing.T) (l cost) {
 		return w
 	}
 	startedAt := time.Now()
-	var machines []*instance
+	var instances []*instance
 	for range slots {
-		machines = append(machines, startInstance())
+		instances = append(instances, startInstance())
 	}
 	terminated := make(chan *instance, 1000) // terminated instances
 	end := func(w *instance) {
@@ -81,9 +81,9 @@ func (p preemption) run(t *testing.T) (l cost) {
 			pending--
 			end(w)
 		case <-tick.C:
-			i := rand.IntN(len(machines))
-			w := machines[i]
-			machines[i] = startInstance()
+			i := rand.IntN(len(instances))
+			w := instances[i]
+			instances[i] = startInstance()
 			l.terminated++
 			pending++
 			wait := time.Duration(0)
@@ -104,7 +104,7 @@ func (p preemption) run(t *testing.T) (l cost) {
 	for range pending {
 		end(<-terminated)
 	}
-	for _, w := range machines {
+	for _, w := range instances {
 		w.signal(syscall.SIGTERM)
 		w.wantExitAfterSignal()
 		end(w)

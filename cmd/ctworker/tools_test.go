@@ -40,15 +40,15 @@ func loadContinuesCase(t *testing.T, j *job) {
 	in.want(130)
 	var sent, next int
 	if _, err := fmt.Sscanf(in.stderr.String(), "%d tasks are in the queue jobs", &sent); err != nil || sent < 30 || sent > 35 {
-		t.Fatalf("%v: %s", err, in.stderr.String())
+		t.Fatalf("unexpected number of loaded tasks, error %v:\n%s", err, in.stderr.String())
 	}
 	_, rest, _ := strings.Cut(in.stderr.String(), "--tasks-to-skip ")
 	if _, err := fmt.Sscanf(rest, "%d", &next); err != nil || next != sent {
-		t.Fatalf("%v: %s", err, in.stderr.String())
+		t.Fatalf("unexpected position to continue from, error %v:\n%s", err, in.stderr.String())
 	}
 	j.do(0, "load", "--task-file", "tasks.jsonl", "--tasks-to-skip", fmt.Sprint(next))
 	if s := j.depth("jobs"); s.Visible != 100 {
-		t.Errorf("%d tasks are in the queue", s.Visible)
+		t.Errorf("%d tasks in the queue, want 100", s.Visible)
 	}
 }
 
@@ -87,11 +87,11 @@ func TestQueueCommands(t *testing.T) { onEach(t, queueCommandsCase) }
 func queueCommandsCase(t *testing.T, j *job) {
 	in := j.do(app.ExitFatal, "queue", "status")
 	if n := strings.Count(in.stdout.String(), "not there"); n != 2 {
-		t.Error(in.stdout.String())
+		t.Errorf("queue status printed:\n%s", in.stdout.String())
 	}
 	j.do(0, "queue", "create")
 	if in := j.do(0, "queue", "create", "--events"); in.stdout.String() != "jobs-events is there already\n" {
-		t.Error(in.stdout.String())
+		t.Errorf("queue create printed:\n%s", in.stdout.String())
 	}
 	j.load(5)
 	for _, what := range []string{"purge", "delete"} {
@@ -99,12 +99,12 @@ func queueCommandsCase(t *testing.T, j *job) {
 		in.wantError("--yes", j.purgePrompt)
 	}
 	if in := j.do(0, "queue", "purge", "--yes"); in.stdout.String() != "deleted everything in jobs\n" {
-		t.Error(in.stdout.String())
+		t.Errorf("queue purge printed:\n%s", in.stdout.String())
 	}
 	j.wantEmpty()
 	j.do(0, "queue", "delete", "--yes", "--events", "--tasks")
 	if in := j.do(0, "queue", "delete", "--yes"); in.stdout.String() != "jobs is not there\n" {
-		t.Error(in.stdout.String())
+		t.Errorf("queue delete printed:\n%s", in.stdout.String())
 	}
 	j.do(app.ExitFatal, "queue", "status", "--events")
 	j.do(app.ExitUsage, "queue", "status", "--events=false").wantError("--tasks")
