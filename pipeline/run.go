@@ -10,6 +10,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/sourcegraph/conc"
+
+	"github.com/ctworker/ctworker/internal/optcheck"
 )
 
 // Options configures a Run. The zero value works.
@@ -57,6 +59,22 @@ type Options struct {
 	OnFail func(err error)
 	// Log receives errors that do not end the run. Defaults to a disabled logger.
 	Log zerolog.Logger
+}
+
+// Validate returns an error that lists every invalid field, or nil. New itself replaces
+// invalid values by defaults.
+func (o Options) Validate() error {
+	errs := []error{
+		optcheck.NotNegative("Slots", o.Slots), optcheck.NotNegative("Prefetch", o.Prefetch),
+		optcheck.Between("FetchBatchSize", o.FetchBatchSize, 1, maxFetch),
+		optcheck.NotNegative("IdleTimeout", o.IdleTimeout), optcheck.NotNegative("GracePeriod", o.GracePeriod),
+		optcheck.NotNegative("KillDelay", o.KillDelay), optcheck.NotNegative("SettleTimeout", o.SettleTimeout),
+		optcheck.NotNegative("UnreachableTimeout", o.UnreachableTimeout),
+	}
+	if o.MaxDeliveries != nil {
+		errs = append(errs, optcheck.NotNegative("MaxDeliveries", *o.MaxDeliveries))
+	}
+	return optcheck.Join("pipeline.Options", errs...)
 }
 
 func (o Options) withDefaults() Options {

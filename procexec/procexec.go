@@ -29,6 +29,9 @@ const (
 	TerminationFile = procexec.TerminationFile
 )
 
+// NoKillDelay is a KillDelay that sends SIGKILL immediately.
+const NoKillDelay = procexec.NoKillDelay
+
 // ErrClosed is returned by a Launcher that has been closed.
 var ErrClosed = procexec.ErrClosed
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -16,6 +17,11 @@ type RetryOptions struct {
 	// attempt that did not finish, for example because its worker died, counts as well, but
 	// is always repeated. Defaults to 0, which means no limit.
 	MaxAttempts int
+}
+
+// Validate returns an error if MaxAttempts is negative.
+func (o RetryOptions) Validate() error {
+	return optcheck.Join("stages.RetryOptions", optcheck.NotNegative("MaxAttempts", o.MaxAttempts))
 }
 
 // Decide returns the action to take on a task after an outcome. It is a pure function. An

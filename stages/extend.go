@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/sourcegraph/conc/panics"
 
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -39,6 +40,18 @@ type ExtendOptions struct {
 	OnPermanentError func(error)
 	// Log receives failed extensions and lost leases.
 	Log zerolog.Logger
+}
+
+// Validate returns an error that lists every invalid field, or nil.
+func (o ExtendOptions) Validate() error {
+	errs := []error{
+		optcheck.NotNegative("LeaseDuration", o.LeaseDuration), optcheck.NotNegative("MaxHold", o.MaxHold),
+		optcheck.NotNegative("MaxQueueTime", o.MaxQueueTime),
+	}
+	if o.MaxQueueTime > 0 && o.OnStall == nil {
+		errs = append(errs, errors.New("OnStall is nil: it is required with MaxQueueTime"))
+	}
+	return optcheck.Join("stages.ExtendOptions", errs...)
 }
 
 // Extender extends the leases of the tasks that pass through its stage until each task is

@@ -11,6 +11,7 @@ import (
 	"github.com/sourcegraph/conc"
 	"github.com/sourcegraph/conc/panics"
 
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -31,6 +32,12 @@ type SettleOptions struct {
 	Now func() time.Time
 	// Log receives failed settlements, whose tasks will be delivered again.
 	Log zerolog.Logger
+}
+
+// Validate returns an error that lists every invalid field, or nil.
+func (o SettleOptions) Validate() error {
+	return optcheck.Join("stages.SettleOptions", optcheck.NotNegative("RetryDelay", o.RetryDelay),
+		optcheck.NotNegative("MaxConcurrentWrites", o.MaxConcurrentWrites))
 }
 
 // settleBatch is the maximum number of events per Write. A Write includes the events that

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
@@ -24,8 +25,8 @@ type CommandOptions struct {
 	Env []string
 	// MaxRuntime is the maximum run time of a task. Defaults to 10 minutes.
 	MaxRuntime time.Duration
-	// KillDelay is the time between SIGTERM and SIGKILL. Defaults to 5s; a negative value
-	// disables the delay.
+	// KillDelay is the time between SIGTERM and SIGKILL. Defaults to 5s; NoKillDelay
+	// disables it.
 	KillDelay time.Duration
 	// MemoryLimit is the maximum address space of each process in bytes (Linux). 0 means no
 	// limit.
@@ -42,6 +43,33 @@ type CommandOptions struct {
 	Stderr func(task Task, line []byte, continued bool)
 }
 
+// NoKillDelay is a KillDelay that sends SIGKILL immediately.
+const NoKillDelay time.Duration = 1
+
+// killDelay returns the time to wait for the value of a field KillDelay.
+func killDelay(d time.Duration) time.Duration {
+	switch d {
+	case 0:
+		return 5 * time.Second
+	case NoKillDelay:
+		return 0
+	}
+	return d
+}
+
+// Validate returns an error that lists every invalid field, or nil.
+func (o CommandOptions) Validate() error {
+	return optcheck.Join("procexec.CommandOptions", checkCommand(o.Argv), optcheck.NotNegative("MaxRuntime", o.MaxRuntime),
+		optcheck.NotNegative("KillDelay", o.KillDelay), optcheck.NotNegative("MemoryLimit", o.MemoryLimit), optcheck.NotNegative("MaxResult", o.MaxResult))
+}
+
+func checkCommand(argv []string) error {
+	if len(argv) == 0 || argv[0] == "" {
+		return errors.New("Argv is empty: it is required")
+	}
+	return nil
+}
+
 // A Command runs one process per task. It is safe for concurrent use, and need not be closed.
 type Command struct {
 	launcher *Launcher
@@ -54,8 +82,8 @@ type Command struct {
 // NewCommand checks opts, finds the program in PATH, and returns a Command that starts its
 // processes with l.
 func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
-	if len(opts.Argv) == 0 || opts.Argv[0] == "" {
-		return nil, errors.New("no command given")
+	if err := opts.Validate(); err != nil {
+		return nil, err
 	}
 	if parsePlaceholders(opts.Argv[0]).parts != nil {
 		return nil, fmt.Errorf("command %q contains a placeholder: the program must not depend on the task; use placeholders in arguments only", opts.Argv[0])
@@ -70,13 +98,11 @@ func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 	if opts.Env == nil {
 		opts.Env = os.Environ()
 	}
-	if opts.MaxRuntime <= 0 {
+	if opts.MaxRuntime == 0 {
 		opts.MaxRuntime = 10 * time.Minute
 	}
-	if opts.KillDelay == 0 {
-		opts.KillDelay = 5 * time.Second
-	}
-	if opts.MaxResult <= 0 {
+	opts.KillDelay = killDelay(opts.KillDelay)
+	if opts.MaxResult == 0 {
 		opts.MaxResult = 16 << 20
 	}
 	if opts.Stderr == nil {
@@ -248,7 +274,7 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 	kind := Completed
 	if !p.waitFast(min(fastPathTime, c.opts.MaxRuntime)) {
 		std.startReading()
-		kind = waitOrStop(p, signals, c.opts.MaxRuntime, max(c.opts.KillDelay, 0))
+		kind = waitOrStop(p, signals, c.opts.MaxRuntime, c.opts.KillDelay)
 		if !isClosed(p.Done()) {
 			// The process did not exit after SIGKILL: it is blocked in the
 			// kernel. The Launcher continues to wait for it.

@@ -215,8 +215,8 @@ func TestNewCommand_ReturnsErrorIfProgramIsUnusable(t *testing.T) {
 		argv []string
 		want string
 	}{
-		"none":                {nil, "no command given"},
-		"empty":               {[]string{""}, "no command given"},
+		"none":                {nil, "Argv is empty"},
+		"empty":               {[]string{""}, "Argv is empty"},
 		"not found":           {[]string{"no-such-command-anywhere"}, "not found"},
 		"no such file":        {[]string{dir + "/none"}, "no such file"},
 		"not executable":      {[]string{file}, "permission denied"},

@@ -45,7 +45,7 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 		}, {
 			name:   "time-out without kill delay",
 			script: ignoreSIGTERM,
-			opts:   procexec.CommandOptions{MaxRuntime: 300 * time.Millisecond, KillDelay: -1},
+			opts:   procexec.CommandOptions{MaxRuntime: 300 * time.Millisecond, KillDelay: procexec.NoKillDelay},
 			want:   procexec.TimedOut,
 		}, {
 			name:   "time-out, a grandchild ignores SIGTERM",

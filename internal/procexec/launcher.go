@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/optcheck"
 )
 
 // ErrClosed is returned by a Launcher that has been closed.
@@ -43,6 +45,11 @@ type Options struct {
 	Dir string
 	// Log receives warnings about errors that do not end the run.
 	Log zerolog.Logger
+}
+
+// Validate returns an error if Slots is negative.
+func (o Options) Validate() error {
+	return optcheck.Join("procexec.Options", optcheck.NotNegative("Slots", o.Slots))
 }
 
 // A Launcher starts processes and keeps track of those that are running. It owns the thread
@@ -78,6 +85,9 @@ const envMarkerVar = "CTWORKER_PROCESS"
 
 // NewLauncher returns a Launcher. Close it when no process is needed any more.
 func NewLauncher(opts Options) (*Launcher, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
 	opts.Slots = max(opts.Slots, 1)
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {

@@ -46,7 +46,7 @@ func TestOrphans_KeptWhileTheirTaskRuns(t *testing.T) {
 		c := newCommand(t, l, procexec.CommandOptions{
 			Argv: sh(childVar+`=daemon "$1" 1 "$2" marked && `+childVar+`=daemon "$1" 1 "$3" unmarked || exit 9
 				echo ready >&2; exec sleep 1000`, self(t), marked.path, unmarked.path),
-			Stderr: stderr.add, KillDelay: -1,
+			Stderr: stderr.add, KillDelay: procexec.NoKillDelay,
 		})
 		results := async(t, c, task, procexec.StopSignals{Kill: end})
 		stderr.expect(t, "ready")
@@ -75,7 +75,7 @@ func TestOrphans_ReapedWhileTasksRun(t *testing.T) {
 		stderr := newLines()
 		end := make(chan struct{})
 		l := newLauncher(t, procexec.Options{Slots: 2, Subreaper: true})
-		longTask := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ready >&2; exec sleep 1000`), Stderr: stderr.add, KillDelay: -1})
+		longTask := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ready >&2; exec sleep 1000`), Stderr: stderr.add, KillDelay: procexec.NoKillDelay})
 		results := async(t, longTask, task, procexec.StopSignals{Kill: end})
 		stderr.expect(t, "ready")
 		short := newCommand(t, l, procexec.CommandOptions{Argv: sh(`sleep 1000 & sleep 1000 & echo $!`)})

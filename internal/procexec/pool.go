@@ -1,7 +1,6 @@
 package procexec
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/optcheck"
 )
 
 // PoolOptions configures a Pool.
@@ -30,7 +31,7 @@ type PoolOptions struct {
 	// MaxRuntime is the maximum run time of a task. Defaults to 10 minutes.
 	MaxRuntime time.Duration
 	// KillDelay is the time between SIGTERM and SIGKILL, and the time a process has to exit
-	// after its last task. Defaults to 5s; a negative value disables the delay.
+	// after its last task. Defaults to 5s; NoKillDelay disables it.
 	KillDelay time.Duration
 	// StartTimeout is the maximum time for each of these steps: until a process is ready, until
 	// it claims its first task, and until it returns a revoked task. A process that takes
@@ -51,6 +52,19 @@ type PoolOptions struct {
 	Log zerolog.Logger
 }
 
+// Validate returns an error that lists every invalid field, or nil.
+func (o PoolOptions) Validate() error {
+	errs := []error{
+		optcheck.NotNegative("Slots", o.Slots), optcheck.NotNegative("MaxRuntime", o.MaxRuntime), optcheck.NotNegative("KillDelay", o.KillDelay),
+		optcheck.NotNegative("StartTimeout", o.StartTimeout), optcheck.NotNegative("MaxTasks", o.MaxTasks),
+		optcheck.NotNegative("MemoryLimit", o.MemoryLimit), optcheck.NotNegative("MaxResult", o.MaxResult),
+	}
+	if o.ForkServer == nil {
+		errs = append(errs, checkCommand(o.Argv))
+	}
+	return optcheck.Join("procexec.PoolOptions", errs...)
+}
+
 // A Pool runs tasks in worker processes, one per slot. A worker process is started when its slot
 // has a task, and is sent task after task over the task protocol. Run runs jobs in a Pool.
 type Pool struct {
@@ -68,20 +82,20 @@ const maxStartFailures = 5
 // NewPool checks opts, finds the program in PATH, and returns a Pool that starts its processes
 // with l. Close the pool when its run has ended.
 func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
-	if opts.Slots <= 0 {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	if opts.Slots == 0 {
 		opts.Slots = 1
 	}
-	if opts.MaxRuntime <= 0 {
+	if opts.MaxRuntime == 0 {
 		opts.MaxRuntime = 10 * time.Minute
 	}
-	if opts.KillDelay == 0 {
-		opts.KillDelay = 5 * time.Second
-	}
-	opts.KillDelay = max(opts.KillDelay, 0)
-	if opts.StartTimeout <= 0 {
+	opts.KillDelay = killDelay(opts.KillDelay)
+	if opts.StartTimeout == 0 {
 		opts.StartTimeout = time.Minute
 	}
-	if opts.MaxResult <= 0 {
+	if opts.MaxResult == 0 {
 		opts.MaxResult = 16 << 20
 	}
 	if opts.Env == nil {
@@ -90,9 +104,6 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	p := &Pool{launcher: l, opts: opts}
 	if opts.ForkServer != nil {
 		return p, nil
-	}
-	if len(opts.Argv) == 0 || opts.Argv[0] == "" {
-		return nil, errors.New("no command given")
 	}
 	path, err := exec.LookPath(opts.Argv[0])
 	if err != nil {

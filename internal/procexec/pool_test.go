@@ -461,7 +461,7 @@ func TestPool_FailsAfterRepeatedFailedStarts(t *testing.T) {
 		for _, maxRuntime := range []time.Duration{0, 100 * time.Millisecond} {
 			t.Run(fmt.Sprint(child, maxRuntime), func(t *testing.T) {
 				t.Parallel()
-				r := startPool(t, child, procexec.PoolOptions{Slots: 2, StartTimeout: start, MaxRuntime: maxRuntime, KillDelay: -1})
+				r := startPool(t, child, procexec.PoolOptions{Slots: 2, StartTimeout: start, MaxRuntime: maxRuntime, KillDelay: procexec.NoKillDelay})
 				r.put(action{}, action{}, action{})
 				err := r.wait()
 				failed := (*procexec.StartFailedError)(nil)

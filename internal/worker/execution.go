@@ -31,7 +31,7 @@ func (w *Worker) openExecution() error {
 	}
 	command, err := procexec.NewCommand(w.launcher, procexec.CommandOptions{
 		Argv: opts.Argv, Env: cfg.TaskEnv(os.Environ()),
-		MaxRuntime: cfg.MaxRuntime, KillDelay: durationOrNone(cfg.KillDelay),
+		MaxRuntime: cfg.MaxRuntime, KillDelay: killDelay(cfg.KillDelay),
 		MemoryLimit: cfg.MaxMemoryAllowedPerTask, MaxResult: cfg.MaxResultSize,
 		Shutdown: w.shutdown, Termination: w.termination, Stderr: w.logStderr,
 	})
@@ -80,7 +80,7 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 	opts.Slots = cfg.NumSimultaneousTasks
 	opts.Env = cfg.TaskEnv(os.Environ())
 	opts.WorkerData = cfg.WorkerData()
-	opts.MaxRuntime, opts.KillDelay, opts.StartTimeout = cfg.MaxRuntime, durationOrNone(cfg.KillDelay), cfg.StartTimeout
+	opts.MaxRuntime, opts.KillDelay, opts.StartTimeout = cfg.MaxRuntime, killDelay(cfg.KillDelay), cfg.StartTimeout
 	opts.MemoryLimit, opts.MaxResult = cfg.MaxMemoryAllowedPerTask, cfg.MaxResultSize
 	opts.Shutdown, opts.Termination = w.shutdown, w.termination
 	opts.Log = w.opts.Log.With().Str("component", "pool").Logger()

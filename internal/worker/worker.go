@@ -222,11 +222,11 @@ func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
 	return err
 }
 
-// durationOrNone returns d in the convention of package procexec, where a negative delay
-// means none.
-func durationOrNone(d time.Duration) time.Duration {
+// killDelay converts a configured delay, where 0 means none, to an option of package procexec,
+// where 0 means the default.
+func killDelay(d time.Duration) time.Duration {
 	if d == 0 {
-		return -1
+		return procexec.NoKillDelay
 	}
 	return d
 }

@@ -66,6 +66,9 @@ type Options struct {
 	noticeAfter time.Duration // after which Open reports that it waits; shorter in tests
 }
 
+// Validate returns nil: all values are valid.
+func (o Options) Validate() error { return nil }
+
 func (o Options) withDefaults() Options {
 	o.Flag = cmp.Or(o.Flag, "--event-log-file")
 	o.Recovery = cmp.Or(o.Recovery, "run the tasks without an event again")

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/api/option"
 
 	"github.com/ctworker/ctworker/internal/eventsize"
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/internal/pubsubapi"
 	"github.com/ctworker/ctworker/internal/retry"
 	"github.com/ctworker/ctworker/pipeline"
@@ -42,6 +43,11 @@ type Options struct {
 	suspectTime time.Duration // see retry.Options; tests shorten it
 }
 
+// Validate returns an error that lists every invalid field, or nil.
+func (o Options) Validate() error {
+	return optcheck.Join("pubsub.Options", optcheck.Required("Queue", o.Queue), optcheck.NotNegative("Linger", o.Linger))
+}
+
 // A Sink sends events to a queue.
 type Sink struct {
 	clients *pubsubapi.Clients
@@ -54,8 +60,8 @@ type Sink struct {
 // because messages published to a topic without a subscription are lost. It returns an error if
 // the events could not be received from the subscription. The caller must close the Sink.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
-	if opts.Queue == "" {
-		return nil, errors.New("pubsub: the name of the event queue is empty")
+	if err := opts.Validate(); err != nil {
+		return nil, err
 	}
 	clients, err := pubsubapi.NewClients(ctx, pubsubapi.Location{Project: opts.Project, Region: opts.Region}, opts.ClientOptions...)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/eventsize"
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/internal/retry"
 	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/pipeline"
@@ -30,6 +31,11 @@ type Options struct {
 	Reporter *retry.Reporter
 }
 
+// Validate returns an error that lists every invalid field, or nil.
+func (o Options) Validate() error {
+	return optcheck.Join("sqs.Options", optcheck.Required("Queue", o.Queue), optcheck.NotNegative("Linger", o.Linger))
+}
+
 // A Sink sends events to a queue.
 type Sink struct {
 	queue   string
@@ -41,8 +47,8 @@ type Sink struct {
 // files, and the role of the container or the instance). It creates the queue if it does not
 // exist. The caller must close the Sink.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
-	if opts.Queue == "" {
-		return nil, errors.New("sqs: the name of the event queue is empty")
+	if err := opts.Validate(); err != nil {
+		return nil, err
 	}
 	c, err := sqsapi.NewClient(ctx, opts.Region)
 	if err != nil {

@@ -157,8 +157,8 @@ func TestWhatIsRefusedAtStart(t *testing.T) {
 		"nobody may ask":         {denied: true},
 		"nobody may ask for it":  {opts: Options{ExactlyOnce: true}, denied: true, want: "allow pubsub.subscriptions.get"},
 		"another name":           {change: func(s *pubsubpb.Subscription) { s.Name = project + "/subscriptions/other" }, want: "does not exist"},
-		"a lease that is longer": {opts: Options{Lease: 11 * time.Minute}, want: "10 min"},
-		"a wait that is longer":  {opts: Options{Wait: time.Hour}, want: "90 s"},
+		"a lease that is longer": {opts: Options{Lease: 11 * time.Minute}, want: "10m0s"},
+		"a wait that is longer":  {opts: Options{Wait: time.Hour}, want: "1m30s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

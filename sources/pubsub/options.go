@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 	"google.golang.org/api/option"
 
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/internal/pubsubapi"
 	"github.com/ctworker/ctworker/internal/retry"
 )
@@ -77,27 +78,19 @@ func (o Options) withDefaults() Options {
 
 const maxWait = 90 * time.Second
 
-func (o Options) validate() error {
-	var errs []error
-	if o.Queue == "" {
-		errs = append(errs, errors.New("the queue name is empty"))
-	}
-	if o.Lease < time.Second || o.Lease > pubsubapi.MaxAckDeadline {
-		errs = append(errs, fmt.Errorf("lease of %v: Pub/Sub accepts 1 s to 10 min", o.Lease))
-	}
-	if o.Wait < time.Second || o.Wait > maxWait {
-		errs = append(errs, fmt.Errorf("wait of %v: use 1 s to 90 s", o.Wait))
-	}
-	return errors.Join(errs...)
+// Validate returns an error that lists every invalid field, or nil.
+func (o Options) Validate() error {
+	return optcheck.Join("pubsub.Options", optcheck.Required("Queue", o.Queue), optcheck.NotNegative("Linger", o.Linger),
+		optcheck.Between("Lease", o.Lease, time.Second, pubsubapi.MaxAckDeadline), optcheck.Between("Wait", o.Wait, time.Second, maxWait))
 }
 
 // Open looks up the subscription, with the Application Default Credentials unless
 // Options.ClientOptions has others. The caller must close the Source.
 func Open(ctx context.Context, opts Options) (*Source, error) {
-	opts = opts.withDefaults()
-	if err := opts.validate(); err != nil {
-		return nil, fmt.Errorf("pubsub: %w", err)
+	if err := opts.Validate(); err != nil {
+		return nil, err
 	}
+	opts = opts.withDefaults()
 	clients, err := pubsubapi.NewClients(ctx, pubsubapi.Location{Project: opts.Project, Region: opts.Region}, opts.ClientOptions...)
 	if err != nil {
 		return nil, err

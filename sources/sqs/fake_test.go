@@ -44,7 +44,7 @@ func (q *fakeQueue) open(t testing.TB, opts Options) *Source {
 	t.Helper()
 	opts.Queue = "jobs"
 	opts = opts.withDefaults()
-	if err := opts.validate(); err != nil {
+	if err := opts.Validate(); err != nil {
 		t.Fatal(err)
 	}
 	s, err := open(t.Context(), q.Client(t), opts)

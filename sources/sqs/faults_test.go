@@ -420,7 +420,7 @@ func TestBatches(t *testing.T) {
 func TestOptionsAreChecked(t *testing.T) {
 	t.Parallel()
 	_, err := Open(t.Context(), Options{Lease: 13 * time.Hour, Wait: time.Minute})
-	for _, words := range []string{"queue name is empty", "13h", "12 h", "20 s"} {
+	for _, words := range []string{"Queue is empty", "13h0m0s", "12h0m0s", "20s"} {
 		if err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%q is not in: %v", words, err)
 		}

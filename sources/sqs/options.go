@@ -2,13 +2,12 @@ package sqs
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/rs/zerolog"
 
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/internal/retry"
 	"github.com/ctworker/ctworker/internal/sqsapi"
 )
@@ -66,27 +65,19 @@ func (o Options) withDefaults() Options {
 
 const maxWait = 20 * time.Second
 
-func (o Options) validate() error {
-	var errs []error
-	if o.Queue == "" {
-		errs = append(errs, errors.New("the queue name is empty"))
-	}
-	if o.Lease < time.Second || o.Lease > MaxHold {
-		errs = append(errs, fmt.Errorf("lease of %v: SQS accepts 1 s to 12 h", o.Lease))
-	}
-	if o.Wait < time.Second || o.Wait > maxWait {
-		errs = append(errs, fmt.Errorf("wait of %v: SQS accepts 1 s to 20 s", o.Wait))
-	}
-	return errors.Join(errs...)
+// Validate returns an error that lists every invalid field, or nil.
+func (o Options) Validate() error {
+	return optcheck.Join("sqs.Options", optcheck.Required("Queue", o.Queue), optcheck.NotNegative("Linger", o.Linger),
+		optcheck.Between("Lease", o.Lease, time.Second, MaxHold), optcheck.Between("Wait", o.Wait, time.Second, maxWait))
 }
 
 // Open looks up the queue, with the default AWS configuration (the environment, the shared
 // files, and the role of the container or the instance). The caller must close the Source.
 func Open(ctx context.Context, opts Options) (*Source, error) {
-	opts = opts.withDefaults()
-	if err := opts.validate(); err != nil {
-		return nil, fmt.Errorf("sqs: %w", err)
+	if err := opts.Validate(); err != nil {
+		return nil, err
 	}
+	opts = opts.withDefaults()
 	c, err := sqsapi.NewClient(ctx, opts.Region)
 	if err != nil {
 		return nil, err

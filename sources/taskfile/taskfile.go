@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -49,6 +50,11 @@ type Options struct {
 	waitNotice time.Duration // delay of OnWait; tests shorten it
 }
 
+// Validate returns an error that lists every invalid field, or nil.
+func (o Options) Validate() error {
+	return optcheck.Join("taskfile.Options", optcheck.NotNegative("Skip", o.Skip), optcheck.NotNegative("MaxTaskSize", o.MaxTaskSize))
+}
+
 // A Source reads the tasks of one file. It implements pipeline.Source.
 //
 // Receive reads a regular file in the caller's goroutine. Any other file, such as a pipe or a
@@ -73,6 +79,9 @@ var _ pipeline.Source = (*Source)(nil)
 // does not exist, or if its start shows that it is not a task file. It reads only from regular
 // files. The caller must close the Source.
 func Open(path string, opts Options) (*Source, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
 	if opts.Stdin == nil {
 		opts.Stdin = os.Stdin
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/internal/retry"
 	"github.com/ctworker/ctworker/internal/startup"
 	"github.com/ctworker/ctworker/sources/taskfile"
@@ -29,6 +30,11 @@ type Options struct {
 	GiveUpAfter time.Duration
 	// Log receives warnings about repeated requests and ambiguous YAML values.
 	Log zerolog.Logger
+}
+
+// Validate returns an error that lists every invalid field, or nil.
+func (o Options) Validate() error {
+	return optcheck.Join("remote.Options", optcheck.NotNegative("StallTimeout", o.StallTimeout), optcheck.NotNegative("GiveUpAfter", o.GiveUpAfter))
 }
 
 func (o Options) withDefaults() Options {
@@ -147,6 +153,9 @@ func newObject(ctx context.Context, address string, opts Options) (object, error
 // hangs. The first ambiguous YAML value is logged to opts.Log, unless file.OnAmbiguous is set, and so
 // is the wait for a writer of a FIFO, unless file.OnWait is set.
 func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Options) (*taskfile.Source, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
 	if file.OnAmbiguous == nil {
 		file.OnAmbiguous = func(a taskfile.Ambiguity) {
 			opts.Log.Warn().Str("file", a.File).Int64("entry", a.Entry).Int64("line", a.Line).
