@@ -66,7 +66,7 @@ type Delivery struct {
 	settled   settlement
 	lost      chan struct{} // created by the first call of Lost or MarkLeaseLost
 	cause     error         // why the lease was lost, or nil
-	onSettled func()        // argument of OnSettled
+	onSettled func()        // argument of plumbing.Delivery.OnSettled
 
 	// The run's tracker, or nil if the delivery was created outside a run. See inflight.go.
 	inFlight   *inFlight
@@ -179,7 +179,7 @@ func (d *Delivery) LetExpire() error {
 
 // settle changes the state of the delivery from open to s and removes it from the run's
 // tracker. notifySource is true on the first call, if the lease is held: then the caller
-// sends the request to the source. onSettled is the argument of OnSettled on the first
+// sends the request to the source. onSettled is the function of plumbing.Delivery.OnSettled on the first
 // call, and a no-op otherwise.
 func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), err error) {
 	if d.leased {
@@ -210,25 +210,6 @@ func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), er
 // ReceivedAt returns when the run received the delivery from its source. It is zero for a
 // delivery created outside a run.
 func (d *Delivery) ReceivedAt() time.Time { return d.received }
-
-// Number returns the position of the delivery in the run: 0 for the first one received.
-func (d *Delivery) Number() int64 { return d.number }
-
-// OnSettled registers f to be called once when the lease need no longer be extended: before
-// a release is sent to the source, and after an acknowledgment. If the delivery has been
-// settled already, f is called at once. OnSettled is for the one stage that extends leases;
-// a second call replaces f.
-func (d *Delivery) OnSettled(f func()) {
-	d.mu.Lock()
-	settled := d.settled != open
-	if !settled {
-		d.onSettled = f
-	}
-	d.mu.Unlock()
-	if settled {
-		f()
-	}
-}
 
 // Settled reports whether the delivery has been settled.
 func (d *Delivery) Settled() bool {
@@ -353,32 +334,6 @@ func (d *Delivery) withhold() bool {
 	defer d.mu.Unlock()
 	d.withheld = true
 	return true
-}
-
-// ReportLoss reports whether the caller must log the loss of the lease. Only the first call
-// returns true, so that the loss is logged once.
-func (d *Delivery) ReportLoss() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	first := !d.reported
-	d.reported = true
-	return first
-}
-
-// LostCause returns why the lease was lost, as an error that wraps ErrLeaseLost, or nil if it
-// was not lost.
-func (d *Delivery) LostCause() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.cause
-}
-
-// Withheld reports whether the delivery's event was not written because its lease was lost;
-// see Event.Withheld.
-func (d *Delivery) Withheld() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.withheld
 }
 
 // Lost returns a channel that is closed when the lease is lost. Then the task must be

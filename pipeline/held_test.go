@@ -86,8 +86,9 @@ func TestDelivery_HeldAfterExtend(t *testing.T) {
 			t.Errorf("held %v, remaining lease %v", d.Held(), d.RemainingLease())
 		}
 		<-time.After(20 * time.Second)
-		if d.Held() || !d.ReportLoss() || d.ReportLoss() || !errors.Is(d.LostCause(), pipeline.ErrLeaseLost) {
-			t.Errorf("held %v; %v", d.Held(), d.LostCause())
+		held, cause, again := d.Held(), d.Plumbing().ReportLoss(), d.Plumbing().ReportLoss()
+		if held || !errors.Is(cause, pipeline.ErrLeaseLost) || again != nil {
+			t.Errorf("held %v; loss reported as %v, then as %v", held, cause, again)
 		}
 	})
 }

@@ -22,11 +22,11 @@ const maxPrefetch = 1024
 // minSamples is the number of tasks after which their average duration is used.
 const minSamples = 8
 
-// SetPrefetch changes Options.Prefetch to n, but not below its initial value. The stage
+// requestPrefetch changes Options.Prefetch to n, but not below its initial value. The stage
 // that executes tasks calls it, because only that stage knows how many tasks per slot
-// are useful. Tasks that have been prefetched already are kept. SetPrefetch does nothing if
+// are useful. Tasks that have been prefetched already are kept. requestPrefetch does nothing if
 // the source is shared, because then the Run decides.
-func (r *Run) SetPrefetch(n int) {
+func (r *Run) requestPrefetch(n int) {
 	if !r.opts.SharedSource {
 		r.setPrefetch(n)
 	}
@@ -37,9 +37,9 @@ func (r *Run) setPrefetch(n int) {
 	r.inFlight.resize(n - int(r.prefetch.target.Swap(int64(n))))
 }
 
-// ObserveDuration records how long a task occupied its slot. The stage that executes tasks
+// observeDuration records how long a task occupied its slot. The stage that executes tasks
 // calls it.
-func (r *Run) ObserveDuration(duration time.Duration) {
+func (r *Run) observeDuration(duration time.Duration) {
 	if !r.opts.SharedSource {
 		return
 	}

@@ -171,9 +171,6 @@ func (r *Run) Phases() Phases { return r.phases }
 // Slots returns the maximum number of tasks that run at the same time.
 func (r *Run) Slots() int { return r.opts.Slots }
 
-// Shared returns Options.SharedSource.
-func (r *Run) Shared() bool { return r.opts.SharedSource }
-
 // SourceExhausted reports whether the source has no further tasks, or was idle for
 // Options.IdleTimeout. It may be called at any time.
 func (r *Run) SourceExhausted() bool { return r.sourceEnded.Load() }

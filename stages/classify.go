@@ -24,9 +24,9 @@ func (o RetryOptions) Validate() error {
 	return optcheck.Join("stages.RetryOptions", optcheck.NotNegative("MaxAttempts", o.MaxAttempts))
 }
 
-// Decide returns the action to take on a task after an outcome. It is a pure function. An
+// verdictOf returns the action to take on a task after an outcome. It is a pure function. An
 // invalid outcome is released, so that the task is not lost.
-func Decide(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
+func verdictOf(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 	retry := false
 	switch o.Kind {
 	case pipeline.Completed:
@@ -60,7 +60,7 @@ func Classify(opts RetryOptions) pipeline.Stage[pipeline.Result, pipeline.Decisi
 
 // decide returns the decision on a result.
 func (o RetryOptions) decide(r pipeline.Result) pipeline.Decision {
-	d := pipeline.Decision{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: Decide(r.Outcome, o)}
+	d := pipeline.Decision{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: verdictOf(r.Outcome, o)}
 	if d.Verdict == pipeline.Retry && o.MaxAttempts > 0 && r.Attempt >= o.MaxAttempts {
 		d.Verdict = pipeline.Ack
 		d.RetryDeniedReason = fmt.Sprintf("attempt %d: at most %d attempts are allowed", r.Attempt, o.MaxAttempts)

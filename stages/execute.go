@@ -130,7 +130,7 @@ func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Deliv
 			return
 		}
 		outcome.Slot = slot
-		e.run.ObserveDuration(outcome.Elapsed)
+		e.run.Plumbing().ObserveDuration(outcome.Elapsed)
 		// A task that has been executed is passed on until the end of the Settle phase, even
 		// if ctx is done.
 		if pipeline.Send(e.phases.Settle, e.out, pipeline.Result{Delivery: d, Outcome: outcome}) != nil {

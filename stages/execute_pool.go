@@ -15,10 +15,10 @@ import (
 // The run fails if processes do not start. Tasks that have not been executed are released.
 func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
-		phases := run.Phases()
+		phases, plumbing := run.Phases(), run.Plumbing()
 		maxWait := time.Duration(0)
-		if run.Shared() {
-			maxWait = MaxQueueTime
+		if plumbing.SharedSource() {
+			maxWait = maxQueueTime
 		}
 		return procexec.Run(pool, procexec.RunConfig[*pipeline.Delivery]{
 			Input: in,
@@ -34,7 +34,7 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 			OnDone: func(d *pipeline.Delivery, report procexec.TaskResult) {
 				outcome := outcomeOf(report)
 				outcome.Slot = report.Slot
-				run.ObserveDuration(outcome.Elapsed)
+				plumbing.ObserveDuration(outcome.Elapsed)
 				// As in Execute, use the Settle phase: an executed task must be passed on.
 				if pipeline.Send(phases.Settle, out, pipeline.Result{Delivery: d, Outcome: outcome}) == nil {
 					d.ReleaseSlot()
@@ -43,7 +43,7 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 			OnRelease:    func(d *pipeline.Delivery) { d.ReleaseAsync() },
 			MaxQueueTime: maxWait,
 			OnStall:      run.ResetPrefetch,
-			OnPrefetch:   run.SetPrefetch,
+			OnPrefetch:   plumbing.SetPrefetch,
 			OnError:      func(err error) { run.Fail(err); run.Stop(err) },
 		}, procexec.StopSignals{NoNewTasks: ctx.Done(), Terminate: phases.Terminate.Done(), Kill: phases.Kill.Done()})
 	}

@@ -150,9 +150,9 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 	}
 }
 
-// MaxQueueTime is how long prefetched tasks of a shared source wait for a slot before they
+// maxQueueTime is how long prefetched tasks of a shared source wait for a slot before they
 // are released. It is longer than a task waits at a steady throughput.
-const MaxQueueTime = 5 * time.Second
+const maxQueueTime = 5 * time.Second
 
 // track extends the lease of a delivery until it is settled.
 func (x *Extender) track(d *pipeline.Delivery) {
@@ -160,7 +160,7 @@ func (x *Extender) track(d *pipeline.Delivery) {
 		return
 	}
 	k := &trackedLease{x: x, d: d, began: time.Now()}
-	d.OnSettled(k.stop)
+	d.Plumbing().OnSettled(k.stop)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.schedule(k.extendDelay())
@@ -365,7 +365,7 @@ func (x *Extender) fail(err error) {
 
 func (k *trackedLease) markLost(cause error) {
 	k.d.MarkLeaseLost(cause)
-	if k.d.ReportLoss() {
+	if cause := k.d.Plumbing().ReportLoss(); cause != nil {
 		k.x.log(k.d, cause).Msg("lease lost: stopping the task here, another worker may run it")
 	}
 	k.x.onLeaseLost()

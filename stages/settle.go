@@ -170,7 +170,7 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 		}
 	}
 	for i := range batch {
-		if d := &batch[i]; d.Withheld() {
+		if d := &batch[i]; d.Plumbing().Withheld() {
 			d.Outcome.Kind, d.Verdict = pipeline.LeaseLost, pipeline.Release
 		}
 	}
@@ -245,9 +245,13 @@ func nextBatch[In any](in <-chan In, decide func(In) pipeline.Decision, failed <
 
 func (s *settler) settle(ctx context.Context, d pipeline.Decision) {
 	o := &s.opts
+	var lost error
+	if p := d.Plumbing(); p.Withheld() {
+		lost = p.ReportLoss()
+	}
 	switch kind := d.Outcome.Kind; {
-	case d.Withheld() && d.ReportLoss():
-		o.Log.Warn().Err(d.LostCause()).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
+	case lost != nil:
+		o.Log.Warn().Err(lost).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
 			Msg("lease lost: result discarded, another worker may run the task")
 	case kind == pipeline.Interrupted || kind == pipeline.LeaseLost:
 		o.Log.Info().Str("task_id", d.Task.ID).Int("attempt", d.Attempt).Stringer("outcome", kind).

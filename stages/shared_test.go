@@ -75,7 +75,7 @@ func TestPrefetch_SharedSource(t *testing.T) {
 		const slots = 4
 		q := &sharedQueue{n: 100_000, long: 4000}
 		run := pipeline.New(t.Context(), pipeline.Options{Slots: slots, SharedSource: true, FetchBatchSize: 10})
-		leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: stages.MaxQueueTime, OnStall: run.ResetPrefetch})
+		leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: 5 * time.Second, OnStall: run.ResetPrefetch})
 		defer leases.Close()
 		var mu sync.Mutex
 		started := 0

@@ -66,7 +66,7 @@ func (s *Stats) add(batch []pipeline.Decision, now time.Time) {
 			continue // no event was written
 		}
 		s.latencies.add(now.Sub(j.ReceivedAt()))
-		s.reported.add(j.Number())
+		s.reported.add(j.Plumbing().Number())
 	}
 }
 

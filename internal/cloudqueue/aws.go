@@ -65,13 +65,13 @@ func (p *awsProvider) MaxBatchSize() int { return sqsapi.MaxBatchSize }
 const holdMargin = 30 * time.Second
 
 func (p *awsProvider) ValidateLease(d, lease time.Duration) error {
-	if lease > sqssource.MaxHold {
+	if lease > sqsapi.MaxHold {
 		return fmt.Errorf("--lease %v: the maximum of SQS is 43200 (12 hours)", lease.Seconds())
 	}
-	if p.cfg.RetryDelay > sqssource.MaxHold {
+	if p.cfg.RetryDelay > sqsapi.MaxHold {
 		return fmt.Errorf("--retry-delay %v: the maximum of SQS is 43200 (12 hours)", p.cfg.RetryDelay.Seconds())
 	}
-	if maxDuration := sqssource.MaxHold - holdMargin; d > maxDuration {
+	if maxDuration := sqsapi.MaxHold - holdMargin; d > maxDuration {
 		return fmt.Errorf("--max-runtime %v: SQS delivers a task to another worker 12 hours after its receive; use %v or less, or split the tasks into smaller ones",
 			p.cfg.MaxRuntime.Seconds(), (p.cfg.MaxRuntime - (d - maxDuration)).Seconds())
 	}

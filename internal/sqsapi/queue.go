@@ -20,6 +20,10 @@ import (
 // once, and in order within a group.
 const FIFOSuffix = ".fifo"
 
+// MaxHold is the maximum total time that SQS keeps a message in flight, from its receive
+// (AWS: Amazon SQS visibility timeout).
+const MaxHold = 12 * time.Hour
+
 // Retention is the message retention period of queues that CreateQueue creates. It is the
 // maximum of SQS.
 const Retention = 14 * 24 * time.Hour

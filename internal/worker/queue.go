@@ -64,7 +64,7 @@ func (w *Worker) openQueue(ctx context.Context) error {
 		return source.Close(ctx)
 	})
 	w.queues.leases = stages.NewExtender(stages.ExtendOptions{
-		LeaseDuration: cfg.Lease, MaxHold: w.maxHold(), MaxQueueTime: stages.MaxQueueTime, OnStall: w.run.ResetPrefetch, OnPermanentError: w.run.Fail,
+		LeaseDuration: cfg.Lease, MaxHold: w.maxHold(), MaxQueueTime: maxQueueTime, OnStall: w.run.ResetPrefetch, OnPermanentError: w.run.Fail,
 		Log: log.With().Str("component", "extend").Logger(),
 	})
 	w.onClose(func() error { w.queues.leases.Close(); return nil })
@@ -182,3 +182,7 @@ func (w *Worker) sendKeepAlives(ctx context.Context, every time.Duration) {
 		}
 	}
 }
+
+// maxQueueTime is how long a prefetched task of a shared queue waits for a slot before it is
+// released. It is longer than a task waits at a steady throughput.
+const maxQueueTime = 5 * time.Second

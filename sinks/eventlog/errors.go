@@ -36,7 +36,7 @@ func (o Options) writeError(err error, written int) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		advice = fmt.Sprintf("the disk is full: free some space or use another %s, then %s", o.Flag, o.Recovery)
-	case errors.Is(err, ErrRemoved):
+	case errors.Is(err, errRemoved):
 		return fmt.Errorf("event log: %w; its events are lost, unless you have a copy; %s", err, o.Recovery)
 	case errors.Is(err, syscall.EFBIG):
 		advice = fmt.Sprintf("the file has reached the maximum allowed size: use another %s, then %s", o.Flag, o.Recovery)

@@ -17,12 +17,12 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ErrClosed is returned by Write after Close.
-var ErrClosed = errors.New("event log is closed")
+// errClosed is returned by Write after Close.
+var errClosed = errors.New("event log is closed")
 
-// ErrRemoved is returned if the file was removed while the Log had it open. Events that were
+// errRemoved is returned if the file was removed while the Log had it open. Events that were
 // written to it are lost.
-var ErrRemoved = errors.New("the file was removed during the run")
+var errRemoved = errors.New("the file was removed during the run")
 
 // A Log appends events to a file, one JSON object per line. It is safe for concurrent use.
 type Log struct {
@@ -125,7 +125,7 @@ func newLog(f file) *Log {
 // line that another process left incomplete is ended first, so neither a crash nor another
 // run can corrupt a line of this run. Write returns once the kernel has the events: they
 // survive this process, but only Close makes them survive a crash of the machine. After an
-// error, such as ErrRemoved, every later Write returns the same error.
+// error, such as errRemoved, every later Write returns the same error.
 //
 // If ctx is done while a pipe is full or another process holds the lock, Write returns the
 // error of ctx. Then the events are not written, except for those that the pipe has accepted;
@@ -166,7 +166,7 @@ func (l *Log) WriteLines(ctx context.Context, lines [][]byte) error {
 // must not be written. The caller holds the token of turn.
 func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) ([]byte, bool)) error {
 	if l.closed {
-		return ErrClosed
+		return errClosed
 	}
 	defer l.interruptible(ctx)()
 	l.awaitReader()

@@ -98,7 +98,7 @@ func TestCloseSyncs(t *testing.T) {
 			if err := l.Close(t.Context()); err != nil {
 				t.Errorf("second close: %v", err)
 			}
-			if err := l.Write(t.Context(), nil); !errors.Is(err, ErrClosed) {
+			if err := l.Write(t.Context(), nil); !errors.Is(err, errClosed) {
 				t.Errorf("write after close: %v", err)
 			}
 			if got := strings.Join(f.calls, " "); got != "write sync close" {

@@ -55,7 +55,7 @@ func newAppender(f *os.File, path string, log zerolog.Logger) *appender {
 }
 
 // begin waits until no other process writes, and reports whether the file ends in the middle
-// of a line. It returns ErrRemoved if the file was removed; a file that was only renamed is
+// of a line. It returns errRemoved if the file was removed; a file that was only renamed is
 // still written to. The caller must call end unless begin returns an error.
 func (s *appender) begin(ctx context.Context) (torn bool, err error) {
 	if err := s.lock(ctx); err != nil {
@@ -80,7 +80,7 @@ func (s *appender) endsInLine() (bool, error) {
 	size := s.stat.Size
 	switch {
 	case s.stat.Nlink == 0:
-		return false, ErrRemoved
+		return false, errRemoved
 	case size == 0, size == s.size:
 		return false, nil
 	case s.last == nil:

@@ -24,7 +24,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	run := pipeline.New(ctx, pipeline.Options{Slots: 4, SharedSource: true, FetchBatchSize: 100, IdleTimeout: time.Minute})
-	leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: stages.MaxQueueTime, OnStall: run.ResetPrefetch, OnPermanentError: run.Fail})
+	leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: 5 * time.Second, OnStall: run.ResetPrefetch, OnPermanentError: run.Fail})
 	received := pipeline.From(run, "source", tasks)
 	kept := pipeline.ViaUnbuffered(received, "extend", leases.Stage())
 	results := pipeline.Via(kept, "execute", stages.Execute(run, stages.RunnerFunc(

@@ -28,7 +28,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	run := pipeline.New(ctx, pipeline.Options{Slots: 8, SharedSource: true, FetchBatchSize: 10, IdleTimeout: time.Minute})
-	leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: stages.MaxQueueTime, OnStall: run.ResetPrefetch})
+	leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: 5 * time.Second, OnStall: run.ResetPrefetch})
 	defer leases.Close()
 
 	work := stages.RunnerFunc(func(_ context.Context, task pipeline.Task) (bool, []byte, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/boottime"
+	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -374,7 +375,7 @@ func TestTheCap(t *testing.T) {
 		}
 		return false
 	})
-	l := &lease{s: s, handle: "0#1", sent: boottime.Now().Add(-MaxHold + time.Minute)}
+	l := &lease{s: s, handle: "0#1", sent: boottime.Now().Add(-sqsapi.MaxHold + time.Minute)}
 	until, err := l.Extend(t.Context(), time.Minute)
 	if got := <-asked; err != nil || got < 25 || got > 30 || time.Until(until) > 30*time.Second {
 		t.Errorf("asked for %d s, until %v: %v", got, until, err)

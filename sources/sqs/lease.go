@@ -40,11 +40,11 @@ func (l *lease) Release(ctx context.Context, delay time.Duration) error {
 	return l.s.retry(ctx, "ChangeMessageVisibility", func() error { return l.s.releases.Do(ctx, change) })
 }
 
-// Extend extends the lease to d from now, limited to the remaining part of MaxHold.
+// Extend extends the lease to d from now, limited to the remaining part of sqsapi.MaxHold.
 func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
 	d = min(d, l.remaining())
 	if d < time.Second {
-		return time.Time{}, fmt.Errorf("%w: SQS keeps a message in flight for at most %v", pipeline.ErrLeaseLost, MaxHold)
+		return time.Time{}, fmt.Errorf("%w: SQS keeps a message in flight for at most %v", pipeline.ErrLeaseLost, sqsapi.MaxHold)
 	}
 	began := time.Now() // count from before the request, because the response may be slow
 	change := visibility{handle: l.handle, after: sqsapi.Seconds(d)}
@@ -52,10 +52,10 @@ func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) 
 	return began.Add(d.Truncate(time.Second)), err
 }
 
-// remaining returns the minimum remaining part of MaxHold: SQS counts from a moment after the
+// remaining returns the minimum remaining part of sqsapi.MaxHold: SQS counts from a moment after the
 // receive request was sent.
 func (l *lease) remaining() time.Duration {
-	return max(MaxHold-boottime.Now().Sub(l.sent)-holdMargin, 0)
+	return max(sqsapi.MaxHold-boottime.Now().Sub(l.sent)-holdMargin, 0)
 }
 
 // holdMargin is the time reserved for a request that extends the lease.

@@ -12,10 +12,6 @@ import (
 	"github.com/ctworker/ctworker/internal/sqsapi"
 )
 
-// MaxHold is the maximum total time that SQS keeps a message in flight, from its receive
-// (AWS: Amazon SQS visibility timeout).
-const MaxHold = 12 * time.Hour
-
 // Options configures a Source. Only Queue is required.
 type Options struct {
 	// Queue is the name or the URL of the queue.
@@ -23,7 +19,7 @@ type Options struct {
 	// Region is the region of the queue. Defaults to the region in the AWS configuration.
 	Region string
 	// Lease is the visibility timeout of a received message, in whole seconds from 1 s to
-	// MaxHold. The lease must be extended for the first time before it expires. Defaults to
+	// 12 hours. The lease must be extended for the first time before it expires. Defaults to
 	// 60s.
 	Lease time.Duration
 	// Wait is how long a request waits for a message, in whole seconds from 1 s to 20 s.
@@ -68,7 +64,7 @@ const maxWait = 20 * time.Second
 // Validate returns an error that lists every invalid field, or nil.
 func (o Options) Validate() error {
 	return optcheck.Join("sqs.Options", optcheck.Required("Queue", o.Queue), optcheck.NotNegative("Linger", o.Linger),
-		optcheck.Between("Lease", o.Lease, time.Second, MaxHold), optcheck.Between("Wait", o.Wait, time.Second, maxWait))
+		optcheck.Between("Lease", o.Lease, time.Second, sqsapi.MaxHold), optcheck.Between("Wait", o.Wait, time.Second, maxWait))
 }
 
 // Open looks up the queue, with the default AWS configuration (the environment, the shared

@@ -16,8 +16,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// DefaultMaxTaskSize is the default of Options.MaxTaskSize.
-const DefaultMaxTaskSize = 64 << 20
+// defaultMaxTaskSize is the default of Options.MaxTaskSize.
+const defaultMaxTaskSize = 64 << 20
 
 // Options configures Open. The zero value has defaults.
 type Options struct {
@@ -36,7 +36,7 @@ type Options struct {
 	Size int64
 	// MaxTaskSize is the maximum size of an entry in bytes, in the file and, for YAML, also
 	// after its aliases have been expanded. Reading an entry needs a few times its size in
-	// memory. Defaults to DefaultMaxTaskSize.
+	// memory. Defaults to defaultMaxTaskSize.
 	MaxTaskSize int64
 	// OnAmbiguous, if set, is called for the first unquoted value in a YAML file
 	// that YAML 1.1 reads differently than this package. It is called at most
@@ -86,7 +86,7 @@ func Open(path string, opts Options) (*Source, error) {
 		opts.Stdin = os.Stdin
 	}
 	if opts.MaxTaskSize <= 0 {
-		opts.MaxTaskSize = DefaultMaxTaskSize
+		opts.MaxTaskSize = defaultMaxTaskSize
 	}
 	s := &Source{scan: scan{name: path, skip: opts.Skip, limit: opts.MaxTaskSize, onAmbiguous: opts.OnAmbiguous, onWait: opts.OnWait, waitNotice: cmp.Or(opts.waitNotice, 2*time.Second)}}
 	if opts.Stream != nil {

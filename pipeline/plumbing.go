@@ -1,0 +1,57 @@
+package pipeline
+
+import (
+	"time"
+
+	"github.com/ctworker/ctworker/internal/plumbing"
+)
+
+// Plumbing returns what the stages of this module need of a Run. Other modules have no use
+// for it; it may change at any time.
+func (r *Run) Plumbing() plumbing.Run { return (*runPlumbing)(r) }
+
+// Plumbing returns what the stages of this module need of a Delivery. Other modules have no use
+// for it; it may change at any time.
+func (d *Delivery) Plumbing() plumbing.Delivery { return (*deliveryPlumbing)(d) }
+
+// runPlumbing implements plumbing.Run.
+type runPlumbing Run
+
+func (p *runPlumbing) SharedSource() bool { return p.opts.SharedSource }
+
+func (p *runPlumbing) ObserveDuration(d time.Duration) { (*Run)(p).observeDuration(d) }
+
+func (p *runPlumbing) SetPrefetch(n int) { (*Run)(p).requestPrefetch(n) }
+
+// deliveryPlumbing implements plumbing.Delivery.
+type deliveryPlumbing Delivery
+
+func (p *deliveryPlumbing) Number() int64 { return p.number }
+
+func (p *deliveryPlumbing) OnSettled(f func()) {
+	p.mu.Lock()
+	settled := p.settled != open
+	if !settled {
+		p.onSettled = f
+	}
+	p.mu.Unlock()
+	if settled {
+		f()
+	}
+}
+
+func (p *deliveryPlumbing) Withheld() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.withheld
+}
+
+func (p *deliveryPlumbing) ReportLoss() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reported {
+		return nil
+	}
+	p.reported = p.cause != nil
+	return p.cause
+}

@@ -1,0 +1,4 @@
+package stages
+
+// Decide is verdictOf, for tests.
+var Decide = verdictOf
