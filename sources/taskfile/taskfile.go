@@ -61,10 +61,10 @@ func (o Options) Validate() error {
 // terminal, can block after the context has ended, so it is read in a goroutine that the Source
 // owns: Open starts it, and Close stops it.
 type Source struct {
-	scan    scan                 // where Receive reads
-	reader  *asyncReader         // else nil
-	surplus []*pipeline.Delivery // what feed gave beyond a later call's limit
-	file    io.Closer            // nil where there is nothing of ours to close
+	scan    scan                 // used by Receive for a regular file, else by reader
+	reader  *asyncReader         // nil for a regular file
+	surplus []*pipeline.Delivery // deliveries beyond the limit of the last call
+	file    io.Closer            // nil for standard input and for a file that reader opens
 
 	read  atomic.Int64
 	total int64

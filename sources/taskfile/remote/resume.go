@@ -63,7 +63,7 @@ func (r *reader) connect() error {
 
 var errStalled = errors.New("the connection stalled: no data arrived in time")
 
-// cause returns the reason why this Reader canceled the connection, or else err.
+// cause returns the reason why this reader canceled the connection, or else err.
 func (r *reader) cause(err error) error {
 	switch {
 	case r.ctx.Err() != nil:
