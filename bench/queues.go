@@ -74,17 +74,17 @@ func startServer(name string) (s *server, err error) {
 	}()
 	if name == "SQS" {
 		home := sqstest.Start(s)
-		counter := sqstest.Count(s, home)
+		counter := sqstest.NewCounter(s, home)
 		common := []string{"AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true", "RMS_CLOUD_TASKS_PROVIDER=aws"}
-		s.address, s.requests = counter.URL, counter.All
+		s.address, s.requests = counter.URL, counter.Total
 		s.env = append([]string{"AWS_ENDPOINT_URL=" + counter.URL}, common...)
 		s.direct = append([]string{"AWS_ENDPOINT_URL=" + home}, common...)
 		return s, nil
 	}
 	s.project = "p-" + strings.ToLower(rand.Text())
 	home := pubsubtest.Start(s)
-	proxy := pubsubtest.Before(s, home)
-	s.address, s.requests = proxy.Address, proxy.All
+	proxy := pubsubtest.NewProxy(s, home)
+	s.address, s.requests = proxy.Address, proxy.Total
 	common := []string{"RMS_CLOUD_TASKS_PROVIDER=gcp", "RMS_CLOUD_TASKS_PROJECT_ID=" + s.project}
 	s.env = append([]string{"PUBSUB_EMULATOR_HOST=" + proxy.Address}, common...)
 	s.direct = append([]string{"PUBSUB_EMULATOR_HOST=" + home}, common...)

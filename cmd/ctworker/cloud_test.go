@@ -51,10 +51,10 @@ type cloud interface {
 
 // counter is a proxy that counts requests by action, and refuses actions on request.
 type counter interface {
-	All() int
-	Of(action string) int
+	Total() int
+	Count(action string) int
 	Table(n int) string
-	Refuse(action string, away bool)
+	SetUnavailable(action string, unavailable bool)
 }
 
 // provider has the properties of a provider that tests depend on.
@@ -109,7 +109,7 @@ type sqsCloud struct {
 
 func startSQS(t *testing.T) (cloud, string) {
 	c := &sqsCloud{t: t, server: sqstest.Start(t), queues: map[string]*sqsapi.Queue{}}
-	c.proxy = sqstest.Count(t, c.server)
+	c.proxy = sqstest.NewCounter(t, c.server)
 	return c, c.proxy.URL
 }
 
@@ -155,7 +155,7 @@ func (*sqsCloud) countAttempts() {} // SQS always counts deliveries
 func (c *sqsCloud) redrive(dead string, n int) {
 	c.t.Helper()
 	client, _ := sqstest.Client(c.t, c.server, dead)
-	sqstest.Redrive(c.t, client, "jobs", dead, n)
+	sqstest.CreateWithRedrive(c.t, client, "jobs", dead, n)
 }
 
 func (c *sqsCloud) count(queue string) int { return c.depth(queue).Visible }
@@ -220,7 +220,7 @@ type pubsubCloud struct {
 
 func startPubSub(t *testing.T) (cloud, string) {
 	c := &pubsubCloud{t: t, project: "p-" + strings.ToLower(rand.Text())}
-	c.proxy = pubsubtest.Before(t, pubsubtest.Start(t))
+	c.proxy = pubsubtest.NewProxy(t, pubsubtest.Start(t))
 	c.client = pubsubtest.NewClient(t, c.proxy.Address, c.project)
 	return c, c.proxy.Address
 }
@@ -240,12 +240,12 @@ const connectionAge = 2 * time.Second
 
 // address is that of a proxy in front of the counting proxy.
 func (c *pubsubCloud) address() string {
-	return pubsubtest.Before(c.t, c.proxy.Address, pubsubtest.WithConnectionAge(connectionAge)).Address
+	return pubsubtest.NewProxy(c.t, c.proxy.Address, pubsubtest.WithConnectionAge(connectionAge)).Address
 }
 
 func (c *pubsubCloud) depth(queue string) depth {
 	d := c.proxy.Depth(c.client.Subscription(queue))
-	return depth{Visible: d.Waiting, InFlight: d.Held}
+	return depth{Visible: d.Visible, InFlight: d.InFlight}
 }
 
 func (c *pubsubCloud) publish(queue string, bodies ...string) {
@@ -282,7 +282,7 @@ func (c *pubsubCloud) count(queue string) int {
 
 func (c *pubsubCloud) watch(received func(task string, attempt int)) string {
 	c.t.Helper()
-	return pubsubtest.Before(c.t, c.proxy.Address, pubsubtest.WithPulled(func(m *pubsubpb.ReceivedMessage) {
+	return pubsubtest.NewProxy(c.t, c.proxy.Address, pubsubtest.WithOnPull(func(m *pubsubpb.ReceivedMessage) {
 		received(idOf(string(m.GetMessage().GetData())), int(m.GetDeliveryAttempt()))
 	})).Address
 }

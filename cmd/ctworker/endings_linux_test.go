@@ -25,23 +25,23 @@ func newOneTask(t *testing.T) *oneTask {
 	q.Fake = sqstest.NewFake(t, "j", func(w http.ResponseWriter, r *http.Request, action string, in map[string]any) {
 		switch action {
 		case "GetQueueUrl", "CreateQueue":
-			sqstest.Answer(w, map[string]any{"QueueUrl": q.QueueURL})
+			sqstest.WriteJSON(w, map[string]any{"QueueUrl": q.QueueURL})
 		case "GetQueueAttributes":
-			sqstest.Answer(w, map[string]any{"Attributes": map[string]string{"MaximumMessageSize": "262144"}})
+			sqstest.WriteJSON(w, map[string]any{"Attributes": map[string]string{"MaximumMessageSize": "262144"}})
 		case "ReceiveMessage":
 			q.mu.Lock()
 			first := !q.delivered
 			q.delivered = true
 			q.mu.Unlock()
 			if first {
-				sqstest.Answer(w, map[string]any{"Messages": []map[string]any{{"MessageId": "m", "ReceiptHandle": "h", "Body": `{"task_id": "t", "data": 1}`, "Attributes": map[string]string{"ApproximateReceiveCount": "1"}}}})
+				sqstest.WriteJSON(w, map[string]any{"Messages": []map[string]any{{"MessageId": "m", "ReceiptHandle": "h", "Body": `{"task_id": "t", "data": 1}`, "Attributes": map[string]string{"ApproximateReceiveCount": "1"}}}})
 				return
 			}
 			select {
 			case <-r.Context().Done():
 			case <-time.After(200 * time.Millisecond):
 			}
-			sqstest.Answer(w, map[string]any{})
+			sqstest.WriteJSON(w, map[string]any{})
 		default:
 			var done []map[string]any
 			entries, _ := in["Entries"].([]any)
@@ -49,7 +49,7 @@ func newOneTask(t *testing.T) *oneTask {
 				entry, _ := e.(map[string]any)
 				done = append(done, map[string]any{"Id": entry["Id"], "MessageId": "m"})
 			}
-			sqstest.Answer(w, map[string]any{"Successful": done, "Failed": []any{}})
+			sqstest.WriteJSON(w, map[string]any{"Successful": done, "Failed": []any{}})
 		}
 	})
 	return q
@@ -110,7 +110,7 @@ func TestLease_DeniedExtensionFailsTheRun(t *testing.T) {
 		if action != "ChangeMessageVisibilityBatch" {
 			return false
 		}
-		sqstest.Refuse(w, http.StatusForbidden, "AccessDeniedException", "no")
+		sqstest.WriteError(w, http.StatusForbidden, "AccessDeniedException", "no")
 		return true
 	})
 	in := q.run(t, "--no-event-log-to-queue", "--lease", "2", "--idle-timeout", "60", "--", "sleep", "30")
@@ -228,7 +228,7 @@ func TestSignal_ResultIsNotSettled(t *testing.T) {
 		<-stopping
 		entries, _ := in["Entries"].([]any)
 		entry, _ := entries[0].(map[string]any)
-		sqstest.Answer(w, map[string]any{"Successful": []any{}, "Failed": []map[string]any{{"Id": entry["Id"], "Code": "ReceiptHandleIsInvalid", "SenderFault": true}}})
+		sqstest.WriteJSON(w, map[string]any{"Successful": []any{}, "Failed": []map[string]any{{"Id": entry["Id"], "Code": "ReceiptHandleIsInvalid", "SenderFault": true}}})
 		return true
 	})
 	in := q.run(t, "--no-event-log-to-queue", "--shutdown-grace-period", "1000", "--", "true")

@@ -76,7 +76,7 @@ func TestPlannedEnd_LeavesNoOpenRequest(t *testing.T) {
 				seconds, _ := in["WaitTimeSeconds"].(float64)
 				<-time.After(time.Duration(seconds) * time.Second) // even if the client has disconnected
 				open.Add(-1)
-				sqstest.Answer(w, map[string]any{})
+				sqstest.WriteJSON(w, map[string]any{})
 				return true
 			})
 			in := prepare(t, t.TempDir(), append(args[:1:1], append([]string{"--provider", "AWS", "--job-id", "j"}, args[1:]...)...)...)

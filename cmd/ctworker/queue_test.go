@@ -161,7 +161,7 @@ func endToEndCase(t *testing.T, j *job) {
 	tasks := taskCount(1000, 4000)
 	j.load(tasks)
 	j.wantTasks(tasks, 0)
-	before := j.counter.All()
+	before := j.counter.Total()
 	var workers []*invocation
 	for range 4 {
 		workers = append(workers, j.prepare("run", "-j", "4", "--idle-timeout", "4", "--", "/bin/true").start())
@@ -169,7 +169,7 @@ func endToEndCase(t *testing.T, j *job) {
 	for _, w := range workers {
 		w.want(0)
 	}
-	requests := float64(j.counter.All()-before) / float64(tasks)
+	requests := float64(j.counter.Total()-before) / float64(tasks)
 	t.Logf("%d tasks\n%s", tasks, j.counter.Table(tasks))
 	t.Logf("requests of the workers: %.3f per task", requests)
 	j.wantEmpty()
@@ -373,7 +373,7 @@ func eventQueueOutageCase(t *testing.T, j *job) {
 	const tasks, maxStarted = 600, 300
 	j.load(tasks)
 	j.do(0, "queue", "create", "--events")
-	j.counter.Refuse(j.sendAction, true)
+	j.counter.SetUnavailable(j.sendAction, true)
 	w := j.prepare("run", "-j", "4", "--idle-timeout", "2", "--", "sh", "-c", "echo >> started").start()
 	started := func() int {
 		b, _ := os.ReadFile(filepath.Join(j.dir, "started"))
@@ -383,10 +383,10 @@ func eventQueueOutageCase(t *testing.T, j *job) {
 		last = started()
 		<-time.After(2 * time.Second)
 	}
-	if n := j.counter.Of(j.deleteAction); n > 0 || started() > maxStarted {
+	if n := j.counter.Count(j.deleteAction); n > 0 || started() > maxStarted {
 		t.Errorf("%d acks and %d task starts during the outage, want none and at most %d", n, started(), maxStarted)
 	}
-	j.counter.Refuse(j.sendAction, false)
+	j.counter.SetUnavailable(j.sendAction, false)
 	w.want(0)
 	j.wantEmpty()
 	if ids := idsOf(j.wantEvents(tasks)); len(ids) != tasks || started() != tasks {

@@ -1,4 +1,4 @@
-// Package cuttest has a network that breaks, for tests.
+// Package netfault simulates network faults for tests.
 package netfault
 
 import (
@@ -8,29 +8,29 @@ import (
 	"testing"
 )
 
-// A Proxy stands before a server, and cuts connections in the middle of an answer.
+// A Proxy is a TCP proxy that resets connections in the middle of a response.
 type Proxy struct {
-	// Address is its own.
+	// Address is the address of the Proxy.
 	Address string
 
 	server string
 	every  int64
 
-	mu    sync.Mutex
-	left  int // how many more are cut
-	cuts  int
-	conns map[net.Conn]bool // those under way; nil: it has ended
+	mu        sync.Mutex
+	remaining int // number of further connections to reset
+	cuts      int
+	conns     map[net.Conn]bool // open connections; nil after the end of the test
 }
 
-// Before starts a Proxy before the server at an address: it cuts the first most
-// connections, each after so many bytes of answers. It is ended with the test.
-func NewProxy(t testing.TB, address string, every int64, most int) *Proxy {
+// NewProxy starts a Proxy for the server at address. It resets the first count connections, each
+// after every bytes of responses. It is stopped at the end of the test.
+func NewProxy(t testing.TB, address string, every int64, count int) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{Address: l.Addr().String(), server: address, every: every, left: most, conns: map[net.Conn]bool{}}
+	p := &Proxy{Address: l.Addr().String(), server: address, every: every, remaining: count, conns: map[net.Conn]bool{}}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -54,22 +54,22 @@ func NewProxy(t testing.TB, address string, every int64, most int) *Proxy {
 	return p
 }
 
-// Cuts is how many connections have been cut.
+// Cuts returns the number of connections that have been reset.
 func (p *Proxy) Cuts() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cuts
 }
 
-// Cut has so many more connections be cut.
-func (p *Proxy) Cut(most int) {
+// Cut makes the Proxy reset the next count connections.
+func (p *Proxy) Cut(count int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.left = most
+	p.remaining = count
 }
 
-// begin enters a connection, unless the proxy has ended.
-func (p *Proxy) begin(conn net.Conn) bool {
+// add records an open connection. It returns false if the Proxy is stopped.
+func (p *Proxy) add(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.conns == nil {
@@ -79,7 +79,7 @@ func (p *Proxy) begin(conn net.Conn) bool {
 	return true
 }
 
-func (p *Proxy) end(conn net.Conn) {
+func (p *Proxy) remove(conn net.Conn) {
 	p.mu.Lock()
 	delete(p.conns, conn)
 	p.mu.Unlock()
@@ -87,20 +87,20 @@ func (p *Proxy) end(conn net.Conn) {
 }
 
 func (p *Proxy) serve(client net.Conn) {
-	if !p.begin(client) {
+	if !p.add(client) {
 		_ = client.Close()
 		return
 	}
-	defer p.end(client)
+	defer p.remove(client)
 	server, err := net.Dial("tcp", p.server)
 	if err != nil {
 		return
 	}
-	if !p.begin(server) {
+	if !p.add(server) {
 		_ = server.Close()
 		return
 	}
-	defer p.end(server)
+	defer p.remove(server)
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		_, _ = io.Copy(server, client)
@@ -109,7 +109,7 @@ func (p *Proxy) serve(client net.Conn) {
 	if n, err := io.CopyN(client, server, p.every); n == p.every && err == nil {
 		if p.takeCut() {
 			if tcp, ok := client.(*net.TCPConn); ok {
-				_ = tcp.SetLinger(0) // a reset, and not an end
+				_ = tcp.SetLinger(0) // close with a reset
 			}
 		} else {
 			_, _ = io.Copy(client, server)
@@ -122,10 +122,10 @@ func (p *Proxy) serve(client net.Conn) {
 func (p *Proxy) takeCut() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.left == 0 {
+	if p.remaining == 0 {
 		return false
 	}
-	p.left--
+	p.remaining--
 	p.cuts++
 	return true
 }

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// ClientOptions are what has a client of Google's find the server at an address.
+// ClientOptions returns options for a Pub/Sub client that connects to the server at address.
 func ClientOptions(address string) []option.ClientOption {
 	return []option.ClientOption{
 		option.WithEndpoint(address), option.WithoutAuthentication(),
@@ -20,7 +20,7 @@ func ClientOptions(address string) []option.ClientOption {
 	}
 }
 
-// A Client is for what tests do themselves to a project's queues.
+// A Client gives tests direct access to the queues of a project.
 type Client struct {
 	Topics        *pubsub.TopicAdminClient
 	Subscriptions *pubsub.SubscriptionAdminClient
@@ -30,7 +30,7 @@ type Client struct {
 	close sync.Once
 }
 
-// NewClient returns a client of the server at an address. It is ended with the test.
+// NewClient returns a client for the server at address. It is closed at the end of the test.
 func NewClient(t testing.TB, address, project string) *Client {
 	t.Helper()
 	topics, err := pubsub.NewTopicAdminClient(t.Context(), ClientOptions(address)...)
@@ -46,7 +46,7 @@ func NewClient(t testing.TB, address, project string) *Client {
 	return c
 }
 
-// Close ends the client before the test does.
+// Close closes the client before the end of the test.
 func (c *Client) Close() {
 	c.close.Do(func() {
 		_ = c.Topics.Close()
@@ -54,17 +54,17 @@ func (c *Client) Close() {
 	})
 }
 
-// Topic is a queue's topic, and Subscription its subscription.
+// Topic returns the full name of the topic of a queue.
 func (c *Client) Topic(queue string) string {
 	return "projects/" + c.Project + "/topics/" + queue + "-topic"
 }
 
-// Subscription is a queue's subscription.
+// Subscription returns the full name of the subscription of a queue.
 func (c *Client) Subscription(queue string) string {
 	return "projects/" + c.Project + "/subscriptions/" + queue + "-subscription"
 }
 
-// Create creates a queue, whose subscription may be changed before.
+// Create creates a queue. change, if not nil, may change the subscription before it is created.
 func (c *Client) Create(queue string, change func(*pubsubpb.Subscription)) {
 	c.t.Helper()
 	if _, err := c.Topics.CreateTopic(c.t.Context(), &pubsubpb.Topic{Name: c.Topic(queue)}); err != nil {

@@ -20,7 +20,7 @@ import (
 )
 
 // startTime is how long the emulator may take to start.
-const startTime = time.Minute
+const startTimeout = time.Minute
 
 // A server is what the tests that run at the same time share: the emulator takes a
 // second and hundreds of megabytes. Each test has a project of its own.
@@ -114,7 +114,7 @@ func (s *server) startEmulator(jar string) error {
 		return nil
 	case <-read:
 		err = errors.New("the Pub/Sub emulator has ended at once: run it by hand to see why")
-	case <-time.After(startTime):
+	case <-time.After(startTimeout):
 		err = errors.New("the Pub/Sub emulator has not started within a minute")
 	}
 	s.stop()

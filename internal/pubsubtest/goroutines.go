@@ -4,7 +4,7 @@ import "go.uber.org/goleak"
 
 // Goroutines are those of a server that a test has started, in this process or beside
 // it, and of the test's own clients: they outlive what is tested.
-func Goroutines() (all []goleak.Option) {
+func IgnoreGoroutines() (all []goleak.Option) {
 	for _, f := range []string{
 		"github.com/ctworker/ctworker/internal/pubsubtest.(*server).startEmulator.func2",
 		"cloud.google.com/go/pubsub/v2/pstest.(*subscription).start.func1", "google.golang.org/grpc.(*Server).Serve",

@@ -20,51 +20,51 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A Proxy stands before a server, counts what it is asked for, and keeps a ledger of the
+// A Proxy forwards requests to a Pub/Sub server, counts them, and tracks the messages in the
 // subscriptions.
 type Proxy struct {
-	// Address is its own.
+	// Address is the address of the Proxy.
 	Address string
 
 	server *grpc.ClientConn
 
-	mu      sync.Mutex
-	methods map[string]int
-	refused map[string]bool // methods that do not reach the server
-	pulled  func(*pubsubpb.ReceivedMessage)
-	ledger
+	mu          sync.Mutex
+	methods     map[string]int
+	unavailable map[string]bool // methods that fail with Unavailable instead of being forwarded
+	onPull      func(*pubsubpb.ReceivedMessage)
+	tracker
 }
 
-// A ProxyOption changes a Proxy.
+// A ProxyOption configures a Proxy.
 type ProxyOption func(*options)
 
 type options struct {
-	pulled func(*pubsubpb.ReceivedMessage)
+	onPull func(*pubsubpb.ReceivedMessage)
 	age    time.Duration
 }
 
-// WithPulled has f told of each message that is pulled.
-func WithPulled(f func(*pubsubpb.ReceivedMessage)) ProxyOption {
-	return func(o *options) { o.pulled = f }
+// WithOnPull makes the Proxy call f for each pulled message.
+func WithOnPull(f func(*pubsubpb.ReceivedMessage)) ProxyOption {
+	return func(o *options) { o.onPull = f }
 }
 
-// WithConnectionAge has a connection last about so long, and then be made anew.
+// WithConnectionAge makes the Proxy close each connection after about d.
 func WithConnectionAge(d time.Duration) ProxyOption { return func(o *options) { o.age = d } }
 
-// Before starts a Proxy before the server at an address. It is ended with the test.
-func Before(t testing.TB, address string, opts ...ProxyOption) *Proxy {
+// NewProxy starts a Proxy for the server at address. It is stopped at the end of the test.
+func NewProxy(t testing.TB, address string, opts ...ProxyOption) *Proxy {
 	t.Helper()
 	var o options
 	for _, opt := range opts {
 		opt(&o)
 	}
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(rawCodec{}), grpc.MaxCallRecvMsgSize(mostBytes)))
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(rawCodec{}), grpc.MaxCallRecvMsgSize(maxMessageBytes)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{server: conn, methods: map[string]int{}, refused: map[string]bool{}, pulled: o.pulled, ledger: newLedger()}
-	serverOptions := []grpc.ServerOption{grpc.ForceServerCodec(rawCodec{}), grpc.UnknownServiceHandler(p.handle), grpc.MaxRecvMsgSize(mostBytes)}
+	p := &Proxy{server: conn, methods: map[string]int{}, unavailable: map[string]bool{}, onPull: o.onPull, tracker: newTracker()}
+	serverOptions := []grpc.ServerOption{grpc.ForceServerCodec(rawCodec{}), grpc.UnknownServiceHandler(p.handle), grpc.MaxRecvMsgSize(maxMessageBytes)}
 	if o.age > 0 {
 		serverOptions = append(serverOptions, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: o.age}))
 	}
@@ -87,18 +87,18 @@ func Before(t testing.TB, address string, opts ...ProxyOption) *Proxy {
 	return p
 }
 
-const mostBytes = 64 << 20
+const maxMessageBytes = 64 << 20
 
-// frame is a message as it is on the wire.
+// frame is an encoded message.
 type frame struct{ bytes []byte }
 
-// rawCodec passes frames on, so that a method need not be known to be forwarded.
+// rawCodec does not decode messages, so that the Proxy can forward unknown methods.
 type rawCodec struct{}
 
 func (rawCodec) Marshal(v any) ([]byte, error) {
 	f, ok := v.(*frame)
 	if !ok {
-		return nil, fmt.Errorf("pubsubtest: a %T", v)
+		return nil, fmt.Errorf("pubsubtest: unexpected type %T", v)
 	}
 	return f.bytes, nil
 }
@@ -106,7 +106,7 @@ func (rawCodec) Marshal(v any) ([]byte, error) {
 func (rawCodec) Unmarshal(b []byte, v any) error {
 	f, ok := v.(*frame)
 	if !ok {
-		return fmt.Errorf("pubsubtest: a %T", v)
+		return fmt.Errorf("pubsubtest: unexpected type %T", v)
 	}
 	f.bytes = slices.Clone(b)
 	return nil
@@ -123,7 +123,7 @@ func (p *Proxy) handle(_ any, stream grpc.ServerStream) error {
 	method := full[strings.LastIndex(full, "/")+1:]
 	p.mu.Lock()
 	p.methods[method]++
-	refused := p.refused[method]
+	refused := p.unavailable[method]
 	p.mu.Unlock()
 	if refused {
 		return status.Error(codes.Unavailable, "not now")
@@ -132,8 +132,8 @@ func (p *Proxy) handle(_ any, stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(&in); err != nil {
 		return err
 	}
-	// What reaches the server takes effect whether its client is still there or not, and
-	// the ledger has to know.
+	// A request takes effect even if the client has canceled it, and the tracker must record
+	// that.
 	ctx := stream.Context()
 	if method != "Pull" {
 		var cancel context.CancelFunc
@@ -148,7 +148,7 @@ func (p *Proxy) handle(_ any, stream grpc.ServerStream) error {
 	return stream.SendMsg(&out)
 }
 
-// record enters what a request has done.
+// record updates the tracker after a request.
 func (p *Proxy) record(method string, in, out []byte, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,7 +156,7 @@ func (p *Proxy) record(method string, in, out []byte, err error) {
 	case "Publish":
 		request, answer := &pubsubpb.PublishRequest{}, &pubsubpb.PublishResponse{}
 		if err == nil && proto.Unmarshal(in, request) == nil && proto.Unmarshal(out, answer) == nil {
-			p.published(request.GetTopic(), answer.GetMessageIds())
+			p.addMessages(request.GetTopic(), answer.GetMessageIds())
 		}
 	case "Pull":
 		request, answer := &pubsubpb.PullRequest{}, &pubsubpb.PullResponse{}
@@ -164,50 +164,50 @@ func (p *Proxy) record(method string, in, out []byte, err error) {
 			return
 		}
 		for _, m := range answer.GetReceivedMessages() {
-			p.held(request.GetSubscription(), m)
-			if p.pulled != nil {
-				p.pulled(m)
+			p.addPull(request.GetSubscription(), m)
+			if p.onPull != nil {
+				p.onPull(m)
 			}
 		}
 	case "Acknowledge":
 		request := &pubsubpb.AcknowledgeRequest{}
 		if proto.Unmarshal(in, request) == nil {
-			p.acknowledged(request.GetSubscription(), request.GetAckIds(), err)
+			p.acknowledge(request.GetSubscription(), request.GetAckIds(), err)
 		}
 	case "ModifyAckDeadline":
 		request := &pubsubpb.ModifyAckDeadlineRequest{}
 		if err == nil && proto.Unmarshal(in, request) == nil {
-			p.modified(request.GetSubscription(), request.GetAckIds(), time.Duration(request.GetAckDeadlineSeconds())*time.Second)
+			p.modifyDeadline(request.GetSubscription(), request.GetAckIds(), time.Duration(request.GetAckDeadlineSeconds())*time.Second)
 		}
 	case "Seek", "DeleteSubscription":
-		request := &pubsubpb.SeekRequest{} // both have the name at the same place
+		request := &pubsubpb.SeekRequest{} // both requests have the subscription in the same field
 		if err == nil && proto.Unmarshal(in, request) == nil {
-			p.emptied(request.GetSubscription())
+			p.purge(request.GetSubscription())
 		}
 	case "CreateSubscription":
 		answer := &pubsubpb.Subscription{}
 		if err == nil && proto.Unmarshal(out, answer) == nil {
-			p.created(answer)
+			p.addSubscription(answer)
 		}
 	}
 }
 
-// Refuse has a method answered as by a server that is away, or no longer.
-func (p *Proxy) Refuse(method string, away bool) {
+// SetUnavailable makes calls of the method fail with the code Unavailable, or ends that.
+func (p *Proxy) SetUnavailable(method string, away bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refused[method] = away
+	p.unavailable[method] = away
 }
 
-// Of is how often a method has been called.
-func (p *Proxy) Of(method string) int {
+// Count returns the number of calls of the method.
+func (p *Proxy) Count(method string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.methods[method]
 }
 
-// All is how many requests there have been.
-func (p *Proxy) All() int {
+// Total returns the number of all requests.
+func (p *Proxy) Total() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := 0
@@ -217,7 +217,7 @@ func (p *Proxy) All() int {
 	return all
 }
 
-// Table is what has been asked for, by method, and in all for each of n tasks.
+// Table returns a table with the number of requests by method, in total and per task for n tasks.
 func (p *Proxy) Table(n int) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,13 +12,13 @@ import (
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	pulled := 0
-	p := Before(t, Start(t), WithPulled(func(*pubsubpb.ReceivedMessage) { pulled++ }))
+	p := NewProxy(t, Start(t), WithOnPull(func(*pubsubpb.ReceivedMessage) { pulled++ }))
 	c := NewClient(t, p.Address, "proxy-test")
 	c.Create("jobs", func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = 10 })
 	subscription := c.Subscription("jobs")
 	want := func(when string, waiting, held int) {
 		t.Helper()
-		if d := p.Depth(subscription); d.Waiting != waiting || d.Held != held {
+		if d := p.Depth(subscription); d.Visible != waiting || d.InFlight != held {
 			t.Errorf("%s: %+v, want %d and %d", when, d, waiting, held)
 		}
 	}
@@ -45,15 +45,15 @@ func TestProxy(t *testing.T) {
 		}
 	}
 	want("one released, and one held for a second", 1, 2)
-	for end := time.Now().Add(20 * time.Second); p.Depth(subscription).Held == 2 && time.Now().Before(end); <-time.After(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); p.Depth(subscription).InFlight == 2 && time.Now().Before(end); <-time.After(10 * time.Millisecond) {
 	}
 	want("after a second", 2, 1)
-	p.Refuse("Pull", true)
+	p.SetUnavailable("Pull", true)
 	c.Subscriptions.CallOptions.Pull = nil // no second tries
 	if _, err := c.Subscriptions.Pull(t.Context(), &pubsubpb.PullRequest{Subscription: subscription, MaxMessages: 1}); status.Code(err) != codes.Unavailable {
 		t.Errorf("%v", err)
 	}
-	if p.Of("Acknowledge") != 1 || p.Of("ModifyAckDeadline") != 2 || p.Of("Publish") != 4 || pulled != 4 || p.All() < 9 {
+	if p.Count("Acknowledge") != 1 || p.Count("ModifyAckDeadline") != 2 || p.Count("Publish") != 4 || pulled != 4 || p.Total() < 9 {
 		t.Errorf("%d pulled; %s", pulled, p.Table(4))
 	}
 }

@@ -1,20 +1,22 @@
-// Package sinktest is the contract of pipeline.Sink as a test suite. A sink's own
-// test runs all of it with one call of Run.
+// Package sinktest is a test suite for the contract of pipeline.Sink. The test of a sink runs
+// the whole suite with one call of Run.
 //
-//	cases ─▶ Write, Close ─▶ Harness.New's sink ─▶ file, queue
-//	  ▲                                               │
-//	  └──────────── what has been told ◀── read ──────┘
+//	cases ─▶ Write, Close ─▶ sink of Harness.New ─▶ file, queue
+//	  ▲                                                │
+//	  └──────────── written events ◀── read ───────────┘
 //
-// # The guarantee
+// # Guarantee
 //
-// A sink that passes has told every event when Write returns, whole and once,
-// however many write at the same time; keeps nothing of what it was given;
-// returns promptly when its context ends and works on afterwards; and can be
-// closed, after which it fails, and leaves no goroutine behind.
+// A sink that passes
 //
-// # What it is not for
+//   - has stored every event completely and once when Write returns, also with concurrent Writes,
+//   - does not retain the events that were passed to Write,
+//   - returns promptly when the context ends, and works afterwards, and
+//   - can be closed, after which Write returns an error and no goroutine remains.
 //
-// It knows no medium. What a full disk, a refused message or a lost connection
-// do belongs in the sink's own tests. That an event outlives a crash is checked as
-// far as a test can: it is read back from outside before Close.
+// # Scope
+//
+// The suite is independent of the medium. Test full disks, rejected messages and lost
+// connections in the sink's own tests. Durability is tested as far as possible: events are read
+// back from the outside before Close.
 package sinktest

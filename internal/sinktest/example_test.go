@@ -11,7 +11,7 @@ import (
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
 
-// The test of a sink that writes a file of lines.
+// The test of a sink that writes lines to a file.
 func Example() {
 	_ = func(t *testing.T) { // TestContract
 		sinktest.Run(t, sinktest.Harness{
@@ -27,7 +27,7 @@ func Example() {
 						t.Fatal(err)
 					}
 					lines := bytes.Split(text, []byte("\n"))
-					return lines[:len(lines)-1] // behind the last line break is nothing
+					return lines[:len(lines)-1] // the part after the last line break is empty
 				}
 			},
 			Features: sinktest.Features{Ordered: true},

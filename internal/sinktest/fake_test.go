@@ -15,25 +15,25 @@ import (
 // fault is one way in which a fake breaks the contract.
 type fault string
 
-// fake is a sink that keeps its lines in memory.
+// fake is a sink that stores its lines in memory.
 type fake struct {
-	fault   fault
-	stalled bool
-	gone    chan struct{}
+	fault    fault
+	stalled  bool
+	testDone chan struct{}
 
-	mu     sync.Mutex
-	lines  []byte
-	later  []byte           // what is told at Close
-	kept   []pipeline.Event // what is told when it is read
-	writes int
-	ended  bool // by a context
-	closed int
+	mu       sync.Mutex
+	lines    []byte
+	buffered []byte           // written to lines by Close
+	retained []pipeline.Event // encoded only by read
+	writes   int
+	ended    bool // by a context
+	closed   int
 }
 
 func harness(f fault, ordered bool) Harness {
 	open := func(t testing.TB) *fake {
-		s := &fake{fault: f, gone: make(chan struct{})}
-		t.Cleanup(func() { close(s.gone) })
+		s := &fake{fault: f, testDone: make(chan struct{})}
+		t.Cleanup(func() { close(s.testDone) })
 		return s
 	}
 	return Harness{
@@ -46,7 +46,7 @@ func harness(f fault, ordered bool) Harness {
 			s.stalled = true
 			return s
 		},
-		Features: Features{Ordered: ordered, MaxEvent: 1_500_000}, // 5 MB take their time under -race
+		Features: Features{Ordered: ordered, MaxEvent: 1_500_000}, // 5 MB are slow with -race
 	}
 }
 
@@ -54,7 +54,7 @@ var errFake = errors.New("broken")
 
 func (s *fake) Write(ctx context.Context, events []pipeline.Event) error {
 	if s.stalled && s.fault == "stall" {
-		<-s.gone
+		<-s.testDone
 	}
 	if s.stalled {
 		<-ctx.Done()
@@ -71,10 +71,10 @@ func (s *fake) Write(ctx context.Context, events []pipeline.Event) error {
 		return ctx.Err()
 	}
 	if s.writes++; s.writes == 1 && s.fault == "goroutine" {
-		go func() { <-s.gone }()
+		go func() { <-s.testDone }()
 	}
 	if s.fault == "keep" {
-		s.kept = append(s.kept, events[:min(len(events), 10)]...)
+		s.retained = append(s.retained, events[:min(len(events), 10)]...)
 		return nil
 	}
 	var text []byte
@@ -96,7 +96,7 @@ func (s *fake) Write(ctx context.Context, events []pipeline.Event) error {
 	case "big":
 		text = text[:min(len(text), 1<<20)]
 	case "late":
-		s.later = append(s.later, text...)
+		s.buffered = append(s.buffered, text...)
 		return nil
 	case "mix", "lose":
 		half := len(text) / 2
@@ -119,15 +119,15 @@ func (s *fake) read() [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lines := slices.Clone(s.lines)
-	for i := range s.kept {
-		lines = append(s.kept[i].AppendJSON(lines), '\n')
+	for i := range s.retained {
+		lines = append(s.retained[i].AppendJSON(lines), '\n')
 	}
 	return bytes.FieldsFunc(lines, func(r rune) bool { return r == '\n' })
 }
 
 func (s *fake) Close(context.Context) error {
 	if s.fault == "close hangs" {
-		<-s.gone
+		<-s.testDone
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +138,7 @@ func (s *fake) Close(context.Context) error {
 	case s.fault == "close panics" && s.closed == 2:
 		panic("close of closed channel")
 	}
-	s.lines = append(s.lines, s.later...)
-	s.later = nil
+	s.lines = append(s.lines, s.buffered...)
+	s.buffered = nil
 	return nil
 }

@@ -13,26 +13,25 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A probe drives one sink through one case. Every call of the sink is bounded in
-// time.
+// A probe runs one case with one sink. Each call of the sink has a timeout.
 type probe struct {
 	testing.TB
 	h    Harness
 	sink pipeline.Sink
 	read func() [][]byte
 
-	mu   sync.Mutex
-	told []string // what has to be there, in order where there is one
+	mu      sync.Mutex
+	written []string // the JSON of the successfully written events, in order
 }
 
-// open makes the sink of a case.
+// open creates the sink of the case.
 func (p *probe) open() {
 	p.Helper()
 	p.sink, p.read = p.h.New(p.TB)
-	p.told = nil
+	p.written = nil
 }
 
-// finish closes the sink where the case has not.
+// finish closes the sink if the case has not closed it.
 func (p *probe) finish() {
 	p.Helper()
 	if p.sink == nil {
@@ -52,14 +51,14 @@ func (p *probe) close() error {
 }
 
 func (p *probe) closeSink(sink pipeline.Sink) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.Context()), p.h.Patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.Context()), p.h.Timeout)
 	defer cancel()
-	return p.within("Close", func() error { return sink.Close(ctx) })
+	return p.callWithTimeout("Close", func() error { return sink.Close(ctx) })
 }
 
-// within calls f and returns its error, or one that says that it has not
-// returned by Patience or has panicked.
-func (p *probe) within(what string, f func() error) error {
+// callWithTimeout calls f. It returns the error of f, or an error if f panics or does not return
+// within Harness.Timeout. what names the call in these errors.
+func (p *probe) callWithTimeout(what string, f func() error) error {
 	ended := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -69,25 +68,23 @@ func (p *probe) within(what string, f func() error) error {
 		}()
 		ended <- f()
 	}()
-	timer := time.NewTimer(p.h.Patience)
+	timer := time.NewTimer(p.h.Timeout)
 	defer timer.Stop()
 	select {
 	case err := <-ended:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("%s had not returned %v after it had to", what, p.h.Patience)
+		return fmt.Errorf("%s did not return within %v", what, p.h.Timeout)
 	}
 }
 
-// try writes events under ctx and returns the error. It may be called from any
-// goroutine.
+// try writes events with ctx, and returns the error. It is safe for concurrent use.
 func (p *probe) try(ctx context.Context, events ...pipeline.Event) error {
 	sink := p.sink
-	return p.within("Write", func() error { return sink.Write(ctx, events) })
+	return p.callWithTimeout("Write", func() error { return sink.Write(ctx, events) })
 }
 
-// write writes events, which has to succeed. It may be called from any
-// goroutine.
+// write writes events, and fails the test if that fails. It is safe for concurrent use.
 func (p *probe) write(events ...pipeline.Event) {
 	p.Helper()
 	texts := make([]string, len(events))
@@ -100,15 +97,15 @@ func (p *probe) write(events ...pipeline.Event) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.told = append(p.told, texts...)
+	p.written = append(p.written, texts...)
 }
 
-// verify checks that what was written is there, whole and once, and nothing but
-// it and what may be there.
+// verify checks that each written event can be read, completely and once. Events in may are
+// allowed in addition; other events are not.
 func (p *probe) verify(may ...pipeline.Event) {
 	p.Helper()
 	missing, allowed := map[string]int{}, map[string]bool{}
-	for _, text := range p.told {
+	for _, text := range p.written {
 		missing[text]++
 	}
 	for _, e := range may {
@@ -122,40 +119,39 @@ func (p *probe) verify(may ...pipeline.Event) {
 		case allowed[text]:
 			delete(allowed, text)
 		case !json.Valid(got):
-			p.Fatalf("what was told is no JSON: %s", abridge(text))
+			p.Fatalf("event is not valid JSON: %s", excerpt(text))
 		default:
-			p.Fatalf("an event was told twice, or not as it was written: %s", abridge(text))
+			p.Fatalf("event was stored twice, or differs from what was written: %s", excerpt(text))
 		}
 	}
 	for text, n := range missing {
 		if n > 0 {
-			p.Fatalf("an event was not told: %s", abridge(text))
+			p.Fatalf("event was not stored: %s", excerpt(text))
 		}
 	}
 }
 
-// verifyOrder checks that what is there is what was written, in order.
+// verifyOrder checks that the events are read in the order in which they were written.
 func (p *probe) verifyOrder() {
 	p.Helper()
 	for i, got := range p.read() {
-		if i < len(p.told) && string(got) != p.told[i] {
-			p.Fatalf("event %d is %s, want %s", i, abridge(string(got)), abridge(p.told[i]))
+		if i < len(p.written) && string(got) != p.written[i] {
+			p.Fatalf("event %d is %s, want %s", i, excerpt(string(got)), excerpt(p.written[i]))
 		}
 	}
 }
 
-func abridge(text string) string {
+func excerpt(text string) string {
 	if len(text) <= 300 {
 		return text
 	}
 	return fmt.Sprintf("%s… (%d bytes)", utf8cut.Start(text, 300), len(text))
 }
 
-// at is the time of every event, so that the suite's output is the same each
-// time.
+// at is the time of every event. It is fixed so that each run writes the same bytes.
 var at = time.Date(2025, 5, 26, 3, 56, 26, 321172000, time.UTC)
 
-// event returns an event of a task that is its own.
+// event returns an event of the task with the given id.
 func event(id string) pipeline.Event {
 	return pipeline.Event{
 		Time: at, Hostname: "host", Type: pipeline.TaskCompleted, TaskID: id, Attempt: 1,

@@ -9,58 +9,55 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Harness makes the sinks to be tested. Only New is required.
+// A Harness creates the sinks to test. Only New is required.
 type Harness struct {
-	// New returns a sink that has told nothing yet, and a function that reads
-	// what it has told so far from where it tells it: each event as the JSON
-	// of Event.AppendJSON. read is called between Writes and after Close. New
-	// is called once a case. The suite closes the sink; what else is to be
-	// cleaned up goes into t.Cleanup.
+	// New returns an empty sink, and a function that reads all events written so far from
+	// where the sink writes them, each as the JSON of Event.AppendJSON. read is called between
+	// Writes and after Close. New is called once per case. The suite closes the sink. Use
+	// t.Cleanup for other resources.
 	New func(t testing.TB) (sink pipeline.Sink, read func() [][]byte)
 
-	// NewStalled returns a sink that cannot make progress, such as a pipe that
-	// nobody reads or a server that does not answer, so that a Write of a few
-	// megabytes lasts until its context ends. nil: nothing can stall.
+	// NewStalled returns a sink that cannot make progress, such as a pipe without a reader or a
+	// server that does not respond, so that a Write of a few megabytes blocks until its context
+	// ends. Leave it nil if the sink cannot stall.
 	NewStalled func(t testing.TB) pipeline.Sink
 
-	// IgnoreGoroutines are goroutines that may outlive Close, such as those of
-	// a client's idle connections.
+	// IgnoreGoroutines selects goroutines that may remain after Close, such as those of a
+	// client's idle connections.
 	IgnoreGoroutines []goleak.Option
 
-	// Patience is how long a call may take that has no reason to wait. It
-	// bounds failures alone, so be generous. Default 10 s.
-	Patience time.Duration
+	// Timeout is the maximum duration of a call that has no reason to wait. It matters only
+	// for failures, so be generous. Defaults to 10s.
+	Timeout time.Duration
 
 	Features Features
 }
 
-// Features say what a sink does beyond telling events.
+// Features describes the optional properties of a sink.
 type Features struct {
-	// Ordered: read returns the events of one Write in their order, and those
-	// of successive Writes one after the other. Without it they come in any
-	// order, as from a queue.
+	// Ordered reports that read returns the events in the order in which they were written,
+	// within a Write and across successive Writes.
 	Ordered bool
 
-	// MaxEvent is the size in bytes of the largest event that can be told.
-	// Default 5 MB, which is also the most that is tried.
+	// MaxEvent is the maximum size of an event in bytes. Defaults to 5 MB, which is also the
+	// maximum size that is tested.
 	MaxEvent int
 }
 
-const mostEvent = 5_000_000
+const maxEventSize = 5_000_000
 
 func (h Harness) withDefaults() Harness {
-	if h.Patience <= 0 {
-		h.Patience = 10 * time.Second
+	if h.Timeout <= 0 {
+		h.Timeout = 10 * time.Second
 	}
 	if h.Features.MaxEvent <= 0 {
-		h.Features.MaxEvent = mostEvent
+		h.Features.MaxEvent = maxEventSize
 	}
 	return h
 }
 
-// Run runs every case that applies, each as a subtest, one after the other. Call
-// it from a test that is not parallel: the search for goroutines that were left
-// behind would find those of other tests.
+// Run runs each case that applies as a subtest, sequentially. Call it from a test that is not
+// parallel, because the search for leaked goroutines would find those of other tests.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if h.New == nil {
@@ -74,15 +71,15 @@ func Run(t *testing.T, h Harness) {
 	}
 }
 
-// A testCase is one promise of the contract.
+// A testCase tests one requirement of the contract.
 type testCase struct {
 	name    string
-	applies func(Harness) bool // nil: always
+	applies func(Harness) bool // nil means always
 	run     func(*probe)
 }
 
-// check runs the case against one harness. The tests of the suite call it with a
-// testing.TB of their own.
+// check runs the case with a harness. The tests of the suite pass a testing.TB that records
+// failures.
 func (c testCase) check(t testing.TB, h Harness) {
 	t.Helper()
 	p := &probe{TB: t, h: h}
@@ -91,14 +88,14 @@ func (c testCase) check(t testing.TB, h Harness) {
 }
 
 var cases = []testCase{
-	{"events are told when Write returns", nil, eventsAreToldWhenWriteReturns},
+	{"events are written when Write returns", nil, eventsAreWrittenWhenWriteReturns},
 	{"no events", nil, noEvents},
 	{"a big event", nil, aBigEvent},
 	{"order within a Write", ordered, orderWithinAWrite},
 	{"writing concurrently", nil, writingConcurrently},
-	{"events are not kept", nil, eventsAreNotKept},
+	{"events are not retained", nil, eventsAreNotRetained},
 	{"an ended context", nil, anEndedContext},
-	{"a context that ends meanwhile", stalls, aContextThatEndsMeanwhile},
+	{"a context that ends during Write", stalls, aContextThatEndsMeanwhile},
 	{"write after close", nil, writeAfterClose},
 	{"close unused", nil, closeUnused},
 	{"close twice", nil, closeTwice},

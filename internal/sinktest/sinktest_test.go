@@ -15,44 +15,44 @@ func TestFakePasses(t *testing.T) {
 	}
 }
 
-// A sink that tells in another order passes where there is none.
+// A sink that reorders events passes if Features.Ordered is false.
 func TestOrderIsAFeature(t *testing.T) { Run(t, harness("order", false)) }
 
-// Every case catches what it is there for.
+// Every case detects the fault that it exists for.
 func TestFaultsAreCaught(t *testing.T) {
 	for _, tc := range []struct {
 		fault  fault
-		caught string // the case
-		says   string
+		caught string // name of the case
+		want   string
 	}{
-		{"late", "events are told when Write returns", "an event was not told"},
-		{"twice", "events are told when Write returns", "told twice"},
-		{"glue", "events are told when Write returns", "is no JSON"},
-		{"empty", "no events", "not as it was written: {}"},
-		{"big", "a big event", "is no JSON"},
+		{"late", "events are written when Write returns", "event was not stored"},
+		{"twice", "events are written when Write returns", "stored twice"},
+		{"glue", "events are written when Write returns", "is not valid JSON"},
+		{"empty", "no events", "differs from what was written: {}"},
+		{"big", "a big event", "is not valid JSON"},
 		{"order", "order within a Write", "event 0 is"},
-		{"mix", "writing concurrently", "is no JSON"},
-		{"lose", "writing concurrently", "told"},
-		{"keep", "events are not kept", "told"},
+		{"mix", "writing concurrently", "is not valid JSON"},
+		{"lose", "writing concurrently", "event "},
+		{"keep", "events are not retained", "stored"},
 		{"ended", "an ended context", "Write: broken"},
 		{"error", "an ended context", "want its context's error"},
-		{"stall", "a context that ends meanwhile", "Write had not returned"},
+		{"stall", "a context that ends during Write", "Write did not return"},
 		{"open", "write after close", "returned no error"},
 		{"close unused", "close unused", "broken"},
 		{"close twice", "close twice", "broken"},
 		{"close panics", "close twice", "panicked: close of closed channel"},
-		{"close hangs", "close unused", "Close had not returned"},
+		{"close hangs", "close unused", "Close did not return"},
 		{"goroutine", "no goroutine is left", "found unexpected goroutines"},
 	} {
 		t.Run(fmt.Sprintf("%s in %s", tc.fault, tc.caught), func(t *testing.T) {
 			h := harness(tc.fault, true).withDefaults()
 			synctest.Test(t, func(t *testing.T) {
-				said := strings.Join(record(t, find(t, tc.caught), h), "\n")
-				if said == "" {
-					t.Fatal("it passed")
+				failures := strings.Join(record(t, find(t, tc.caught), h), "\n")
+				if failures == "" {
+					t.Fatal("the case passed")
 				}
-				if !strings.Contains(said, tc.says) {
-					t.Errorf("it failed with\n%s\nwant %q in it", said, tc.says)
+				if !strings.Contains(failures, tc.want) {
+					t.Errorf("the case failed with\n%s\nwant %q in it", failures, tc.want)
 				}
 			})
 		})

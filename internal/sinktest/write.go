@@ -12,7 +12,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-func eventsAreToldWhenWriteReturns(p *probe) {
+func eventsAreWrittenWhenWriteReturns(p *probe) {
 	p.open()
 	odd := event("größe/\"1\"\n世界")
 	odd.Outcome.Result = []byte("{\"max\": 18446744073709551615,\n\t\"f\": 1e400}")
@@ -39,7 +39,7 @@ func noEvents(p *probe) {
 
 func aBigEvent(p *probe) {
 	p.open()
-	p.write(event("before"), bigEvent("big", min(p.h.Features.MaxEvent, mostEvent)), event("after"))
+	p.write(event("before"), bigEvent("big", min(p.h.Features.MaxEvent, maxEventSize)), event("after"))
 	p.verify()
 }
 
@@ -71,11 +71,11 @@ func writingConcurrently(p *probe) {
 	p.verify()
 }
 
-// The caller uses the slice, and the bytes in it, for its next events.
-func eventsAreNotKept(p *probe) {
+// The caller reuses the slice and its bytes for its next events.
+func eventsAreNotRetained(p *probe) {
 	p.open()
 	batch := events("first", 10)
-	p.write(batch...) // try passes the slice itself on
+	p.write(batch...) // passes this slice to the sink, not a copy
 	for i := range batch {
 		for j := range batch[i].Outcome.Result {
 			batch[i].Outcome.Result[j] = 'x'
@@ -98,8 +98,8 @@ func anEndedContext(p *probe) {
 	cancel()
 	during := events("during", 3)
 	switch err := p.try(ended, during...); {
-	case err == nil: // as good: it was told at once
-		p.told = append(p.told, texts(during)...)
+	case err == nil: // also allowed: the write did not have to wait
+		p.written = append(p.written, texts(during)...)
 	case !errors.Is(err, context.Canceled):
 		p.Errorf("Write returned %v, want its context's error", err)
 	}
@@ -115,7 +115,7 @@ func texts(events []pipeline.Event) []string {
 	return all
 }
 
-// One Write is under way and the other waits its turn; both end.
+// One Write blocks, and the other waits for it. Both must return.
 func aContextThatEndsMeanwhile(p *probe) {
 	p.sink = p.h.NewStalled(p.TB)
 	ctx, cancel := context.WithTimeout(p.Context(), 50*time.Millisecond)
@@ -123,7 +123,7 @@ func aContextThatEndsMeanwhile(p *probe) {
 	var writers sync.WaitGroup
 	for i := range 2 {
 		writers.Go(func() {
-			if err := p.try(ctx, bigEvent(fmt.Sprint(i), mostEvent)); !errors.Is(err, context.DeadlineExceeded) {
+			if err := p.try(ctx, bigEvent(fmt.Sprint(i), maxEventSize)); !errors.Is(err, context.DeadlineExceeded) {
 				p.Errorf("Write returned %v, want its context's error", err)
 			}
 		})
@@ -133,9 +133,9 @@ func aContextThatEndsMeanwhile(p *probe) {
 	cancel()
 	sink := p.sink
 	p.sink = nil
-	// What could not be told may be Close's error; that it returns is enough.
-	if late := p.within("Close", func() error { _ = sink.Close(closing); return nil }); late != nil {
-		p.Error(late)
+	// Close may return an error because of the events that could not be written.
+	if timeoutErr := p.callWithTimeout("Close", func() error { _ = sink.Close(closing); return nil }); timeoutErr != nil {
+		p.Error(timeoutErr)
 	}
 }
 
@@ -147,7 +147,7 @@ func writeAfterClose(p *probe) {
 		p.Errorf("Close: %v", err)
 	}
 	after := event("after")
-	if err := p.within("Write", func() error { return sink.Write(p.Context(), []pipeline.Event{after}) }); err == nil {
+	if err := p.callWithTimeout("Write", func() error { return sink.Write(p.Context(), []pipeline.Event{after}) }); err == nil {
 		p.Error("Write after Close returned no error")
 	}
 	p.verify()

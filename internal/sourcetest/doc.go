@@ -1,25 +1,26 @@
-// Package sourcetest is the contract of pipeline.Source as a test suite. A
-// source's own test runs all of it with one call of Run.
+// Package sourcetest is a test suite for the contract of pipeline.Source. The test of a source
+// runs the whole suite with one call of Run.
 //
 //	Harness.New ─▶ a source with known tasks ◀─ Receive, settle, Close ── cases
-//	   Features ─▶ which cases there are          Handed, Blocking, … ─▶ more cases
+//	Features ─▶ selects cases              Delivered, NewBlocking, … ─▶ enable more cases
 //
-// # The guarantee
+// # Guarantee
 //
-// A source that passes hands out every task once and unchanged, and never more
-// than it was asked for; returns promptly when its context ends, without losing
-// what it had taken; says so once there will never be another task; can be
-// closed at any time and leaves no goroutine behind; and, as far as its Features
-// say so, delivers again what was released or not settled in time, and never
-// what was acknowledged.
+// A source that passes
 //
-// A case that the Features exclude is not run, rather than skipped: a skipped
-// test in the output of a source always means that something is missing.
+//   - delivers every task once and unchanged, and never more tasks than requested,
+//   - returns promptly when the context ends, without losing the tasks that it has fetched,
+//   - returns io.EOF once there will be no further task,
+//   - can be closed at any time, after which no goroutine remains, and
+//   - depending on its Features, redelivers tasks that were released or not settled in time, but
+//     never acknowledged ones.
 //
-// # What it is not for
+// Cases that the Features exclude are omitted instead of skipped, so a skipped test in the output
+// always means that something is missing.
 //
-// It knows no provider. Throughput, error texts, the size of requests, and what
-// a provider does in an outage belong in the source's own tests. A provider that
-// may deliver a task twice at any time, as a standard SQS queue does, is tested
-// against a fake or an emulator that does so only when it must.
+// # Scope
+//
+// The suite is independent of the provider. Test throughput, error texts, request sizes and
+// outages in the source's own tests. If the provider may deliver a task twice at any time, as a
+// standard SQS queue does, test with a fake or an emulator that does so only when it must.
 package sourcetest

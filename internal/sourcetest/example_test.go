@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/sources/function"
 )
 
-// The test of a source that hands out a list and ends.
+// The test of a source that delivers a list.
 func Example() {
 	_ = func(t *testing.T) { // TestContract
 		sourcetest.Run(t, sourcetest.Harness{

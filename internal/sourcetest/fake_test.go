@@ -16,28 +16,28 @@ import (
 // fault is one way in which a fake breaks the contract.
 type fault string
 
-// provider is a queue in memory, with leases, or a list that ends.
+// provider is an in-memory queue with leases, or a finite list.
 type provider struct {
 	fault    fault
 	features Features
 	broken   error // instead of io.EOF
-	gone     chan struct{}
+	testDone chan struct{}
 
-	mu      sync.Mutex
-	entries []*entry
-	changed chan struct{}
-	handed  int
-	busy    int
+	mu        sync.Mutex
+	entries   []*entry
+	changed   chan struct{}
+	delivered int
+	busy      int
 }
 
 type entry struct {
 	task    pipeline.Task
 	attempt int
-	visible time.Time // from when on it may be handed out
+	visible time.Time // when it can be delivered
 	acked   bool
 }
 
-// fake is a source of a provider.
+// fake is a source that receives from a provider.
 type fake struct {
 	*provider
 	calls     int
@@ -47,15 +47,15 @@ type fake struct {
 	closed    int
 }
 
-// harness returns a harness of fakes that have a fault, or none.
+// harness returns a harness of fakes with a fault; "" means none.
 func harness(f fault, features Features) Harness {
 	var last *provider
 	open := func(t testing.TB, tasks []pipeline.Task, broken error) *fake {
 		p := &provider{
 			fault: f, features: features, broken: broken,
-			changed: make(chan struct{}, 1), gone: make(chan struct{}),
+			changed: make(chan struct{}, 1), testDone: make(chan struct{}),
 		}
-		t.Cleanup(func() { close(p.gone) })
+		t.Cleanup(func() { close(p.testDone) })
 		for _, task := range tasks {
 			p.entries = append(p.entries, &entry{task: task})
 		}
@@ -73,7 +73,7 @@ func harness(f fault, features Features) Harness {
 		Delivered: func() int {
 			last.mu.Lock()
 			defer last.mu.Unlock()
-			return last.handed
+			return last.delivered
 		},
 		Features: features,
 	}
@@ -83,7 +83,7 @@ func (s *fake) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, er
 	s.calls++
 	s.received = true
 	if s.fault == "goroutine" && s.calls == 1 {
-		go func() { <-s.gone }()
+		go func() { <-s.testDone }()
 	}
 	if s.fault == "limit" {
 		limit++
@@ -94,7 +94,7 @@ func (s *fake) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, er
 		}
 		ds, wait := s.take(limit)
 		switch {
-		case ctx.Err() != nil && s.fault == "strand":
+		case ctx.Err() != nil && s.fault == "lose on cancel":
 			s.cancelled = true
 			return nil, ctx.Err()
 		case len(ds) > 0 && s.fault == "eof with tasks" && wait < 0:
@@ -118,14 +118,14 @@ func (s *fake) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, er
 		select {
 		case <-timer.C:
 		case <-s.changed:
-		case <-s.gone:
+		case <-s.testDone:
 		case <-done:
 			s.cancelled = true
 			timer.Stop()
 			return nil, ctx.Err()
 		}
 		timer.Stop()
-		if s.fault == "context" && isClosed(s.gone) {
+		if s.fault == "context" && isClosed(s.testDone) {
 			return nil, ctx.Err()
 		}
 	}
@@ -140,24 +140,24 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// take takes what is there, and says how long to wait for more: less than 0
-// where there will never be any.
+// take returns up to limit available tasks, and how long to wait for more. wait is negative if
+// there will be no more.
 func (p *provider) take(limit int) (ds []*pipeline.Delivery, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	wait = time.Hour
-	left := 0
+	remaining := 0
 	for i, e := range p.entries {
 		switch {
 		case e.acked && p.fault != "ack":
 			continue
 		case e.visible.After(now):
 			wait = min(wait, e.visible.Sub(now))
-			left++
+			remaining++
 			continue
 		case len(ds) == limit:
-			left++
+			remaining++
 			continue
 		}
 		if p.fault == "loss" && i == 7 {
@@ -169,8 +169,8 @@ func (p *provider) take(limit int) (ds []*pipeline.Delivery, wait time.Duration)
 		if d := p.features.LeaseDuration; d > 0 && p.fault != "lease" {
 			e.visible = now.Add(d)
 		}
-		e.acked = p.features.Finite // nobody else is told of it
-		p.handed++
+		e.acked = p.features.Finite // a list does not redeliver
+		p.delivered++
 		d := p.deliver(e, now)
 		if ds = append(ds, d); p.fault == "twice" && i == 3 && e.attempt == 1 {
 			e.visible, e.acked = time.Time{}, false
@@ -178,12 +178,12 @@ func (p *provider) take(limit int) (ds []*pipeline.Delivery, wait time.Duration)
 		}
 	}
 	if p.fault == "read ahead" {
-		p.handed = len(p.entries)
+		p.delivered = len(p.entries)
 	}
-	if p.fault == "made up" && len(p.entries) == 0 {
-		return []*pipeline.Delivery{pipeline.NewDelivery(pipeline.Task{ID: "made up", Data: []byte("1")}, nil, 1)}, 0
+	if p.fault == "unknown task" && len(p.entries) == 0 {
+		return []*pipeline.Delivery{pipeline.NewDelivery(pipeline.Task{ID: "unknown task", Data: []byte("1")}, nil, 1)}, 0
 	}
-	if p.broken != nil || left == 0 && p.features.Finite {
+	if p.broken != nil || remaining == 0 && p.features.Finite {
 		wait = -1
 	}
 	return ds, wait
@@ -220,12 +220,12 @@ func (s *fake) Close(context.Context) error {
 	case s.fault == "close panics" && s.closed == 2:
 		panic("close of closed channel")
 	case s.fault == "close hangs" && s.cancelled:
-		<-s.gone
+		<-s.testDone
 	}
 	return nil
 }
 
-// lease is one delivery's hold on an entry.
+// lease is the lease of one delivery of an entry.
 type lease struct {
 	p       *provider
 	e       *entry
@@ -235,9 +235,9 @@ type lease struct {
 
 func (l *lease) ExpiresAt() time.Time { return l.expires }
 
-// change changes the entry, while the lease is held.
+// change calls f to change the entry, if the lease is still valid.
 func (l *lease) change(f func()) error {
-	if l.p.fault == "concurrent" { // loses what comes while another is on its way
+	if l.p.fault == "concurrent" { // loses changes that overlap with another one
 		l.p.mu.Lock()
 		l.p.busy++
 		alone := l.p.busy == 1

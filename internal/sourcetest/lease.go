@@ -9,25 +9,25 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// again receives the one task there is again, within d.
-func (p *probe) again(first *pipeline.Delivery, d time.Duration) *pipeline.Delivery {
+// expectRedelivery receives the only task of the source again, within d.
+func (p *probe) expectRedelivery(first *pipeline.Delivery, d time.Duration) *pipeline.Delivery {
 	p.Helper()
 	ds, err := p.receive(d, 1)
 	if err != nil {
-		p.Fatalf("Receive returned %v; task %q was to come again", err, first.Task.ID)
+		p.Fatalf("Receive returned %v, want a redelivery of task %q", err, first.Task.ID)
 	}
 	if want := first.Attempt + 1; p.h.Features.CountsAttempts && ds[0].Attempt != want {
-		p.Errorf("task %q came again at attempt %d, want %d", ds[0].Task.ID, ds[0].Attempt, want)
+		p.Errorf("task %q was redelivered with attempt %d, want %d", ds[0].Task.ID, ds[0].Attempt, want)
 	}
 	return ds[0]
 }
 
-func aReleasedTaskComesAgain(p *probe) {
+func aReleasedTaskIsRedelivered(p *probe) {
 	p.open(p.h.New, makeTasks(1))
 	d := p.next(1)[0]
 	for range 2 {
-		p.settled(func(ctx context.Context) error { return d.Release(ctx, 0) })
-		d = p.again(d, p.soon())
+		p.mustSettle(func(ctx context.Context) error { return d.Release(ctx, 0) })
+		d = p.expectRedelivery(d, p.promptTime())
 	}
 	p.ack(d)
 }
@@ -35,32 +35,32 @@ func aReleasedTaskComesAgain(p *probe) {
 func aReleaseKeepsItsDelay(p *probe) {
 	p.open(p.h.New, makeTasks(1))
 	d := p.next(1)[0]
-	began := time.Now() // before the release: whatever it takes is no excuse
-	p.settled(func(ctx context.Context) error { return d.Release(ctx, p.h.Features.ReleaseDelay) })
-	next := p.again(d, p.h.Features.ReleaseDelay+p.soon())
+	began := time.Now() // before the release, so that its duration does not matter
+	p.mustSettle(func(ctx context.Context) error { return d.Release(ctx, p.h.Features.ReleaseDelay) })
+	next := p.expectRedelivery(d, p.h.Features.ReleaseDelay+p.promptTime())
 	if took := time.Since(began); took < p.h.Features.ReleaseDelay {
-		p.Errorf("the task came again after %v, want %v at least", took, p.h.Features.ReleaseDelay)
+		p.Errorf("the task was redelivered after %v, want at least %v", took, p.h.Features.ReleaseDelay)
 	}
 	p.ack(next)
 }
 
-func anAcknowledgedTaskDoesNotComeAgain(p *probe) {
+func anAcknowledgedTaskIsNotRedelivered(p *probe) {
 	p.open(p.h.New, makeTasks(5))
 	p.ack(p.collect(5, 5)...)
-	p.nothing(p.silence())
+	p.expectNone(p.redeliveryTime())
 }
 
-func anUnsettledTaskComesAgain(p *probe) {
+func anUnsettledTaskIsRedelivered(p *probe) {
 	p.open(p.h.New, makeTasks(1))
 	began := time.Now()
 	first := p.next(1)[0]
-	second := p.again(first, p.silence()+p.h.Timeout)
-	// Half of it, as a provider counts from a moment of its own.
+	second := p.expectRedelivery(first, p.redeliveryTime()+p.h.Timeout)
+	// Half of the lease, because the provider may start counting before Receive returns.
 	if took := time.Since(began); took < p.h.Features.LeaseDuration/2 {
-		p.Errorf("the task came again after %v; its lease is one of %v", took, p.h.Features.LeaseDuration)
+		p.Errorf("the task was redelivered after %v, want about %v", took, p.h.Features.LeaseDuration)
 	}
 	p.ack(second)
-	p.nothing(p.silence())
+	p.expectNone(p.redeliveryTime())
 }
 
 func extendingKeepsTheTask(p *probe) {
@@ -83,7 +83,7 @@ func extendingKeepsTheTask(p *probe) {
 				p.Errorf("extend: %v", err)
 				return
 			case !until.After(time.Now()):
-				p.Errorf("extended until %v, which is over", until)
+				p.Errorf("Extend returned %v, which is in the past", until)
 			}
 			select {
 			case <-ticker.C:
@@ -93,12 +93,12 @@ func extendingKeepsTheTask(p *probe) {
 		}
 	})
 	if ds, _ := p.receive(5*lease/2, 1); len(ds) > 0 {
-		p.Errorf("task %q came again, attempt %d, while its lease was extended", ds[0].Task.ID, ds[0].Attempt)
+		p.Errorf("task %q was redelivered, attempt %d, while its lease was extended", ds[0].Task.ID, ds[0].Attempt)
 	}
 	cancel()
 	extending.Wait()
 	p.ack(d)
-	p.nothing(p.silence())
+	p.expectNone(p.redeliveryTime())
 }
 
 func aLostLeaseIsReported(p *probe) {
@@ -111,9 +111,9 @@ func aLostLeaseIsReported(p *probe) {
 	}
 	var second []*pipeline.Delivery
 	for len(second) < 2 {
-		ds, err := p.receive(p.silence()+p.h.Timeout, 2-len(second))
+		ds, err := p.receive(p.redeliveryTime()+p.h.Timeout, 2-len(second))
 		if err != nil {
-			p.Fatalf("Receive returned %v; the tasks were to come again", err)
+			p.Fatalf("Receive returned %v, want redeliveries", err)
 		}
 		second = append(second, ds...)
 	}
@@ -121,13 +121,13 @@ func aLostLeaseIsReported(p *probe) {
 	if _, err := extended.Extend(ctx, p.h.Features.LeaseDuration); !errors.Is(err, pipeline.ErrLeaseLost) {
 		p.Errorf("extending a lost lease returned %v, want ErrLeaseLost", err)
 	} else {
-		<-extended.Lost() // pipeline.Delivery sees to it
+		<-extended.Lost() // closed by pipeline.Delivery
 	}
 	if err := acked.Ack(ctx); !errors.Is(err, pipeline.ErrLeaseLost) {
 		p.Errorf("acknowledging on a lost lease returned %v, want ErrLeaseLost", err)
 	}
 	p.ack(second...)
-	p.nothing(p.silence())
+	p.expectNone(p.redeliveryTime())
 }
 
 // Run it with -race.
@@ -136,7 +136,7 @@ func settlingConcurrently(p *probe) {
 	p.open(p.h.New, makeTasks(n))
 	var settling sync.WaitGroup
 	defer settling.Wait()
-	again := map[string]bool{} // what is to come again
+	again := map[string]bool{} // ids of the tasks that must be redelivered
 	var held []*pipeline.Delivery
 	for i, d := range p.collect(n, 10) {
 		if i%3 == 0 && p.h.Features.Redelivers {
@@ -149,11 +149,11 @@ func settlingConcurrently(p *probe) {
 		settling.Go(func() {
 			switch {
 			case release:
-				p.settled(func(ctx context.Context) error { return d.Release(ctx, 0) })
+				p.mustSettle(func(ctx context.Context) error { return d.Release(ctx, 0) })
 			case i%3 == 1:
-				p.settled(d.Ack)
+				p.mustSettle(d.Ack)
 			default:
-				p.settled(func(ctx context.Context) error {
+				p.mustSettle(func(ctx context.Context) error {
 					if _, err := d.Extend(ctx, max(p.h.Features.LeaseDuration, time.Second)); err != nil {
 						return err
 					}
@@ -162,15 +162,15 @@ func settlingConcurrently(p *probe) {
 			}
 		})
 	}
-	for len(again) > 0 { // while the others are being settled
+	for len(again) > 0 { // concurrently with the settlements
 		for _, d := range p.next(10) {
 			if !again[d.Task.ID] {
-				p.Errorf("task %q came again, attempt %d", d.Task.ID, d.Attempt)
+				p.Errorf("task %q was redelivered, attempt %d", d.Task.ID, d.Attempt)
 			}
 			delete(again, d.Task.ID)
 			p.ack(d)
 		}
 	}
 	settling.Wait()
-	p.nothing(p.silence())
+	p.expectNone(p.redeliveryTime())
 }

@@ -13,18 +13,18 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A probe drives one source through one case. Every call of the source is
-// bounded in time, and every Receive is checked for what all of them promise.
+// A probe runs one case with one source. Each call of the source has a timeout. The result of
+// each Receive is checked for the general requirements of the contract.
 type probe struct {
 	testing.TB
 	h   Harness
 	src pipeline.Source
 
-	tasks    map[string]pipeline.Task // what the source was made of
+	tasks    map[string]pipeline.Task // the tasks that the source must deliver
 	received []*pipeline.Delivery
 }
 
-// open makes the source of a case.
+// open creates the source of the case.
 func (p *probe) open(newSource func(testing.TB, []pipeline.Task) pipeline.Source, tasks []pipeline.Task) {
 	p.Helper()
 	p.tasks = make(map[string]pipeline.Task, len(tasks))
@@ -34,7 +34,7 @@ func (p *probe) open(newSource func(testing.TB, []pipeline.Task) pipeline.Source
 	p.src = newSource(p.TB, tasks)
 }
 
-// finish settles and closes what the case has not.
+// finish settles the deliveries and closes the source, unless the case has done so.
 func (p *probe) finish() {
 	p.Helper()
 	if p.src == nil {
@@ -42,7 +42,7 @@ func (p *probe) finish() {
 	}
 	for _, d := range p.received {
 		if !d.Settled() {
-			_ = d.LetExpire() // cannot fail: nobody else settles it
+			_ = d.LetExpire() // cannot fail, because the case no longer runs
 		}
 	}
 	p.received = nil
@@ -63,15 +63,15 @@ func (p *probe) closeSource(src pipeline.Source) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.Context()), p.h.Timeout)
 	defer cancel()
 	var err error
-	if late := p.within("Close", 0, func() { err = src.Close(ctx) }); late != nil {
-		return late
+	if timeoutErr := p.callWithTimeout("Close", 0, func() { err = src.Close(ctx) }); timeoutErr != nil {
+		return timeoutErr
 	}
 	return err
 }
 
-// within calls f, and returns an error where it has not returned by Patience
-// after d, or has panicked.
-func (p *probe) within(what string, d time.Duration, f func()) error {
+// callWithTimeout calls f. It returns an error if f panics, or does not return within d plus
+// Harness.Timeout. what names the call in these errors.
+func (p *probe) callWithTimeout(what string, d time.Duration, f func()) error {
 	ended := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -88,7 +88,7 @@ func (p *probe) within(what string, d time.Duration, f func()) error {
 	case err := <-ended:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("%s had not returned %v after it had to", what, p.h.Timeout)
+		return fmt.Errorf("%s did not return within %v", what, d+p.h.Timeout)
 	}
 }
 
@@ -100,9 +100,9 @@ func (p *probe) receive(d time.Duration, limit int) ([]*pipeline.Delivery, error
 	src := p.src
 	var ds []*pipeline.Delivery
 	var err error
-	if late := p.within("Receive", d, func() { ds, err = src.Receive(ctx, limit) }); late != nil {
-		p.src = nil // it is in use: it cannot be closed
-		p.Fatal(late)
+	if timeoutErr := p.callWithTimeout("Receive", d, func() { ds, err = src.Receive(ctx, limit) }); timeoutErr != nil {
+		p.src = nil // must not be closed while Receive runs
+		p.Fatal(timeoutErr)
 	}
 	p.received = append(p.received, ds...)
 	switch {
@@ -111,11 +111,11 @@ func (p *probe) receive(d time.Duration, limit int) ([]*pipeline.Delivery, error
 	case len(ds) == 0 && err == nil:
 		p.Fatal("Receive returned no delivery and no error")
 	case len(ds) > 0 && errors.Is(err, io.EOF):
-		p.Fatal("Receive returned io.EOF together with deliveries; it comes alone")
+		p.Fatal("Receive returned io.EOF together with deliveries; it must return io.EOF alone")
 	case errors.Is(err, io.EOF) && err != io.EOF:
 		p.Errorf("Receive returned an error that wraps io.EOF: %v", err)
 	case errors.Is(err, io.EOF) && !p.h.Features.Finite:
-		p.Fatal("Receive returned io.EOF; Features.Ends is not set")
+		p.Fatal("Receive returned io.EOF, but Features.Finite is not set")
 	}
 	for _, d := range ds {
 		p.inspect(d)
@@ -123,7 +123,7 @@ func (p *probe) receive(d time.Duration, limit int) ([]*pipeline.Delivery, error
 	return ds, err
 }
 
-// inspect checks what holds of every delivery.
+// inspect checks the general requirements for a delivery.
 func (p *probe) inspect(d *pipeline.Delivery) {
 	p.Helper()
 	if d == nil {
@@ -132,21 +132,21 @@ func (p *probe) inspect(d *pipeline.Delivery) {
 	task, ok := p.tasks[d.Task.ID]
 	switch {
 	case !ok:
-		p.Fatalf("a task came that there is not: %q", d.Task.ID)
+		p.Fatalf("Receive returned an unknown task: %q", d.Task.ID)
 	case string(d.Task.Data) != string(task.Data):
-		p.Errorf("task %q: data is %s, want %s", d.Task.ID, abridge(d.Task.Data), abridge(task.Data))
+		p.Errorf("task %q: data is %s, want %s", d.Task.ID, excerpt(d.Task.Data), excerpt(task.Data))
 	case d.Attempt < 1:
-		p.Errorf("task %q: attempt is %d; it counts from 1", d.Task.ID, d.Attempt)
+		p.Errorf("task %q: attempt is %d, want 1 or more", d.Task.ID, d.Attempt)
 	case d.Settled():
-		p.Errorf("task %q was settled before it came", d.Task.ID)
+		p.Errorf("task %q: the new delivery is already settled", d.Task.ID)
 	}
 	expires := d.ExpiresAt()
 	if leases := p.h.Features.LeaseDuration > 0; leases == expires.IsZero() {
-		p.Errorf("task %q: the lease ends at %v; Features.LeaseDuration is %v", d.Task.ID, expires, p.h.Features.LeaseDuration)
+		p.Errorf("task %q: ExpiresAt is %v, but Features.LeaseDuration is %v", d.Task.ID, expires, p.h.Features.LeaseDuration)
 	}
 }
 
-func abridge(data []byte) string {
+func excerpt(data []byte) string {
 	if len(data) <= 200 {
 		return string(data)
 	}
@@ -158,12 +158,12 @@ func (p *probe) next(limit int) []*pipeline.Delivery {
 	p.Helper()
 	ds, err := p.receive(p.h.Timeout, limit)
 	if err != nil {
-		p.Fatalf("Receive returned %v where a task was to come", err)
+		p.Fatalf("Receive returned %v, want a task", err)
 	}
 	return ds
 }
 
-// collect receives n deliveries, at most limit at once, and settles none.
+// collect receives n deliveries, at most limit per Receive, and does not settle them.
 func (p *probe) collect(n, limit int) []*pipeline.Delivery {
 	p.Helper()
 	var all []*pipeline.Delivery
@@ -173,13 +173,13 @@ func (p *probe) collect(n, limit int) []*pipeline.Delivery {
 	return all
 }
 
-// nothing checks that no task comes, for d or until the source says so.
-func (p *probe) nothing(d time.Duration) {
+// expectNone checks that no task is delivered for d, or that a finite source returns io.EOF.
+func (p *probe) expectNone(d time.Duration) {
 	p.Helper()
 	ds, err := p.receive(d, 1)
 	switch {
 	case len(ds) > 0:
-		p.Fatalf("task %q came, attempt %d, where nothing was to come", ds[0].Task.ID, ds[0].Attempt)
+		p.Fatalf("Receive returned task %q, attempt %d, want no task", ds[0].Task.ID, ds[0].Attempt)
 	case p.h.Features.Finite && errors.Is(err, io.EOF):
 	case p.h.Features.Finite:
 		p.Fatalf("Receive returned %v, want io.EOF", err)
@@ -188,12 +188,14 @@ func (p *probe) nothing(d time.Duration) {
 	}
 }
 
-// silence is for how long nothing comes of what is settled.
-func (p *probe) silence() time.Duration { return p.h.QuietPeriod + 3*p.h.Features.LeaseDuration/2 }
+// redeliveryTime returns the time after which a settled task would have been redelivered.
+func (p *probe) redeliveryTime() time.Duration {
+	return p.h.QuietPeriod + 3*p.h.Features.LeaseDuration/2
+}
 
-// soon is within what time a task comes that is available: before the end of a
-// lease can have made it so.
-func (p *probe) soon() time.Duration {
+// promptTime returns the time within which an available task must be delivered. It is shorter
+// than a lease, so that the expiry of a lease cannot be the reason for the delivery.
+func (p *probe) promptTime() time.Duration {
 	if lease := p.h.Features.LeaseDuration; lease > 0 {
 		return min(p.h.Timeout, 3*lease/4)
 	}
@@ -204,31 +206,31 @@ func (p *probe) soon() time.Duration {
 func (p *probe) ack(ds ...*pipeline.Delivery) {
 	p.Helper()
 	for _, d := range ds {
-		p.settled(d.Ack)
+		p.mustSettle(d.Ack)
 	}
 }
 
-// settled calls a settlement, which has to succeed.
-func (p *probe) settled(settle func(context.Context) error) {
+// mustSettle calls settle, and reports its error.
+func (p *probe) mustSettle(settle func(context.Context) error) {
 	p.Helper()
 	ctx, cancel := context.WithTimeout(p.Context(), p.h.Timeout)
 	defer cancel()
 	var err error
-	if late := p.within("settling", 0, func() { err = settle(ctx) }); late != nil {
-		p.Error(late)
+	if timeoutErr := p.callWithTimeout("settling", 0, func() { err = settle(ctx) }); timeoutErr != nil {
+		p.Error(timeoutErr)
 	} else if err != nil {
 		p.Error(err)
 	}
 }
 
-// once checks that deliveries are each task of the source once, at its first
-// attempt, and in order where there is one.
-func (p *probe) once(tasks []pipeline.Task, ds []*pipeline.Delivery) {
+// checkOnce checks that the deliveries have each task exactly once, at attempt 1, and in order if
+// the source is ordered.
+func (p *probe) checkOnce(tasks []pipeline.Task, ds []*pipeline.Delivery) {
 	p.Helper()
 	seen := make(map[string]bool, len(ds))
 	for i, d := range ds {
 		if seen[d.Task.ID] {
-			p.Errorf("task %q came twice", d.Task.ID)
+			p.Errorf("task %q was delivered twice", d.Task.ID)
 		}
 		seen[d.Task.ID] = true
 		if d.Attempt != 1 {
@@ -241,12 +243,12 @@ func (p *probe) once(tasks []pipeline.Task, ds []*pipeline.Delivery) {
 	p.missing(tasks, seen)
 }
 
-// missing reports the tasks that have not been seen.
+// missing reports an error for each task that is not in seen.
 func (p *probe) missing(tasks []pipeline.Task, seen map[string]bool) {
 	p.Helper()
 	for _, task := range tasks {
 		if !seen[task.ID] {
-			p.Errorf("task %q did not come", task.ID)
+			p.Errorf("task %q was not delivered", task.ID)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-func everyTaskComesOnce(p *probe) {
+func everyTaskIsDeliveredOnce(p *probe) {
 	tasks := makeTasks(25)
 	p.open(p.h.New, tasks)
 	limits := []int{1, 4, 10, 100}
@@ -22,11 +22,11 @@ func everyTaskComesOnce(p *probe) {
 		p.ack(ds...)
 		all = append(all, ds...)
 	}
-	p.nothing(p.h.QuietPeriod)
-	p.once(tasks, all)
+	p.expectNone(p.h.QuietPeriod)
+	p.checkOnce(tasks, all)
 }
 
-// The limit itself is checked by every receive.
+// probe.receive checks the limit.
 func atMostLimitAtOnce(p *probe) {
 	for _, limit := range []int{1, 2, 7} {
 		p.open(p.h.New, makeTasks(20))
@@ -37,10 +37,10 @@ func atMostLimitAtOnce(p *probe) {
 	}
 }
 
-func noMoreIsTakenThanWasAskedFor(p *probe) {
+func receivesNoMoreThanRequested(p *probe) {
 	p.open(p.h.New, makeTasks(40))
 	if n := p.h.Delivered(); n != 0 {
-		p.Fatalf("%d tasks were taken before any was asked for", n)
+		p.Fatalf("the source received %d tasks before the first Receive", n)
 	}
 	received := 0
 	for _, limit := range []int{1, 3, 10, 1} {
@@ -48,12 +48,12 @@ func noMoreIsTakenThanWasAskedFor(p *probe) {
 		received += len(ds)
 		p.ack(ds...)
 		if n := p.h.Delivered(); n != received {
-			p.Fatalf("%d tasks were taken of the provider; Receive has returned %d", n, received)
+			p.Fatalf("the source received %d tasks, but Receive has returned %d", n, received)
 		}
 	}
 }
 
-// Each of these is spoilt by somebody who decodes it.
+// Decoding and encoding changes each of these values.
 var rareData = []string{
 	`null`, `0`, `""`, `[]`, `{}`, `{"":""}`,
 	`{"max":9223372036854775807,"min":-9223372036854775808,"unsigned":18446744073709551615}`,
@@ -69,9 +69,9 @@ func dataIsKeptByteForByte(p *probe) {
 		tasks = append(tasks, pipeline.Task{ID: "größe/" + string(rune('a'+i)) + ` "1" 世界`, Data: []byte(data)})
 	}
 	p.open(p.h.New, tasks)
-	ds := p.collect(len(tasks), 4) // compares the data
+	ds := p.collect(len(tasks), 4) // inspect compares the data
 	p.ack(ds...)
-	p.once(tasks, ds)
+	p.checkOnce(tasks, ds)
 }
 
 func bigData(p *probe) {
@@ -81,12 +81,12 @@ func bigData(p *probe) {
 	p.open(p.h.New, tasks)
 	ds := p.collect(3, 1)
 	p.ack(ds...)
-	p.once(tasks, ds)
+	p.checkOnce(tasks, ds)
 }
 
 func noTasks(p *probe) {
 	p.open(p.h.New, nil)
-	p.nothing(p.h.QuietPeriod)
+	p.expectNone(p.h.QuietPeriod)
 }
 
 func endOfFileIsFinal(p *probe) {
@@ -111,14 +111,14 @@ func anErrorIsFinal(p *probe) {
 		p.ack(ds...)
 		all = append(all, ds...)
 	}
-	p.once(tasks, all)
+	p.checkOnce(tasks, all)
 	if first == io.EOF || errors.Is(first, context.DeadlineExceeded) {
-		p.Fatalf("Receive returned %v; NewBroken's source was to fail", first)
+		p.Fatalf("Receive returned %v, want the error of NewBroken's source", first)
 	}
 	for range 2 {
 		ds, err := p.receive(p.h.Timeout, 2)
 		if len(ds) > 0 || err == nil || err.Error() != first.Error() {
-			p.Fatalf("Receive returned %d deliveries and error %q after error %q; it was to stay", len(ds), err, first)
+			p.Fatalf("Receive returned %d deliveries and error %q after error %q, want the same error again", len(ds), err, first)
 		}
 	}
 }
@@ -135,7 +135,7 @@ func theEndOfTheContextEndsReceive(p *probe) {
 	}
 }
 
-func anEndedContextStrandsNothing(p *probe) {
+func anEndedContextLosesNoTask(p *probe) {
 	tasks := makeTasks(30)
 	p.open(p.h.New, tasks)
 	seen := map[string]bool{}
@@ -143,13 +143,13 @@ func anEndedContextStrandsNothing(p *probe) {
 		ds, err := p.receive(d, limit)
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			p.missing(tasks, seen)
-			p.Fatalf("Receive returned %v with tasks left", err)
+			p.Fatalf("Receive returned %v before the last task", err)
 		}
 		for _, d := range ds {
 			if seen[d.Task.ID] {
-				p.Errorf("task %q came twice", d.Task.ID)
+				p.Errorf("task %q was delivered twice", d.Task.ID)
 			}
-			// What the source has released by itself comes at a later attempt.
+			// A task that the source itself has released has a higher attempt number.
 			if d.Attempt != 1 && !p.h.Features.Redelivers {
 				p.Errorf("task %q: attempt is %d, want 1", d.Task.ID, d.Attempt)
 			}
@@ -157,21 +157,21 @@ func anEndedContextStrandsNothing(p *probe) {
 		}
 		p.ack(ds...)
 	}
-	// Contexts that have ended, and that end somewhere on the way.
+	// Contexts that have ended before the call, and contexts that end during it.
 	for d := time.Duration(1); d < p.h.QuietPeriod; d *= 4 {
 		receive(0, 1)
 		receive(d, 1)
 	}
-	// What was stranded would come when its lease has run out: too late.
-	for deadline := time.Now().Add(p.soon()); len(seen) < len(tasks); {
-		left := time.Until(deadline)
-		if left <= 0 {
+	// A lost task would be redelivered when its lease expires, which is later than this deadline.
+	for deadline := time.Now().Add(p.promptTime()); len(seen) < len(tasks); {
+		remaining := time.Until(deadline)
+		if remaining <= 0 {
 			p.missing(tasks, seen)
 			return
 		}
-		receive(left, 10)
+		receive(remaining, 10)
 	}
-	p.nothing(p.h.QuietPeriod)
+	p.expectNone(p.h.QuietPeriod)
 }
 
 func closeBeforeAnyReceive(p *probe) {
@@ -222,7 +222,7 @@ func noGoroutineIsLeft(p *probe) {
 		{"closed after the last task", func() {
 			p.open(p.h.New, makeTasks(3))
 			p.ack(p.collect(3, 3)...)
-			p.nothing(p.h.QuietPeriod)
+			p.expectNone(p.h.QuietPeriod)
 		}},
 		{"closed after a cancelled Receive", func() {
 			p.open(newBlocking, nil)

@@ -9,82 +9,79 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Harness makes the sources to be tested. Only New is required; every other
-// function adds the cases that need it.
+// A Harness creates the sources to test. Only New is required. Each other function enables the
+// cases that need it.
 type Harness struct {
-	// New returns a source that will hand out tasks and nothing else. It is
-	// called once a case, each time for a provider that holds nothing of an
-	// earlier one. The suite closes the source; what else is to be cleaned up
-	// goes into t.Cleanup.
+	// New returns a source that delivers exactly the given tasks. It is called once per case,
+	// each time with an empty provider. The suite closes the source. Use t.Cleanup for other
+	// resources.
 	New func(t testing.TB, tasks []pipeline.Task) pipeline.Source
 
-	// NewBlocking returns a source that hands out tasks and then waits for
-	// more, which never come. Default: New, unless the source Ends; then
-	// nothing that blocks is tested.
+	// NewBlocking returns a source that delivers the tasks, and then blocks because there are
+	// no more. Defaults to New. If Features.Finite is set, it defaults to nil, which omits the
+	// cases that block.
 	NewBlocking func(t testing.TB, tasks []pipeline.Task) pipeline.Source
 
-	// NewBroken returns a source that hands out tasks and then fails for good,
-	// with an error that is not io.EOF.
+	// NewBroken returns a source that delivers the tasks, and then fails permanently with an
+	// error that is not io.EOF.
 	NewBroken func(t testing.TB, tasks []pipeline.Task) pipeline.Source
 
-	// Handed returns how many tasks have left the provider for the source that
-	// New returned last, whether Receive has returned them yet or not. Leave
-	// it nil where reading ahead does no harm, as of a local file.
+	// Delivered returns the number of tasks that the provider has delivered to the source that
+	// New returned last, including tasks that Receive has not returned yet. Leave it nil if
+	// reading ahead is harmless, as for a local file.
 	Delivered func() int
 
-	// Parallel runs the cases that wait for leases and delays at the same time.
-	// New, NewBlocking and NewBroken are then called concurrently. Handed and
-	// the search for goroutines are unaffected: their cases run first, one after
-	// the other.
+	// Parallel runs the cases that wait for leases and delays in parallel. Then New,
+	// NewBlocking and NewBroken are called concurrently. The cases that use Delivered or search
+	// for goroutines run before that, sequentially.
 	Parallel bool
 
-	// IgnoreGoroutines are goroutines that may outlive Close, such as those of
-	// a client's idle connections.
+	// IgnoreGoroutines selects goroutines that may remain after Close, such as those of a
+	// client's idle connections.
 	IgnoreGoroutines []goleak.Option
 
-	// Patience is how long a call may take that has no reason to wait, and how
-	// long a task may take to come. It bounds failures alone, so be generous.
-	// Default 10 s.
+	// Timeout is the maximum duration of a call that has no reason to wait, and the maximum
+	// time until a task is delivered. It matters only for failures, so be generous. Defaults
+	// to 10s.
 	Timeout time.Duration
 
-	// Quiet is for how long nothing must come before the suite believes that
-	// nothing will. A source that Ends says so itself. Default 100 ms.
+	// QuietPeriod is the time without a delivery after which the suite concludes that no more
+	// tasks are available. It is not used if Features.Finite is set. Defaults to 100ms.
 	QuietPeriod time.Duration
 
 	Features Features
 }
 
-// Features say what a source does beyond handing out tasks. The zero value is a
-// queue that never ends, has no order, and delivers nothing twice.
+// Features describes the optional properties of a source. The zero value is a queue that is never
+// exhausted, has no order, and never redelivers a task.
 type Features struct {
-	// Ends: Receive returns io.EOF after the last task, as for a file. Without
-	// it, Receive waits for ever, as for a queue.
+	// Finite reports that Receive returns io.EOF after the last task, as for a file. Otherwise,
+	// Receive waits forever, as for a queue.
 	Finite bool
 
-	// Ordered: tasks come in the order in which New was given them.
+	// Ordered reports that tasks are delivered in the order in which New gets them.
 	Ordered bool
 
-	// Redelivers: a task that is released comes again, from the same source.
+	// Redelivers reports that a released task is redelivered, by the same source.
 	Redelivers bool
 
-	// CountsAttempts: a task that comes again has an attempt number one higher.
+	// CountsAttempts reports that each redelivery increments the attempt number.
 	CountsAttempts bool
 
-	// ReleaseDelay is the shortest delay of a release that the provider keeps.
-	// 0: it knows no delays.
+	// ReleaseDelay is the minimum delay of a release that the provider supports; 0 if it does
+	// not support delays.
 	ReleaseDelay time.Duration
 
-	// LeaseDuration is how long a task is ours without Extend; then it comes
-	// again. Make it a second or two. 0: leases never end.
+	// LeaseDuration is the time after which a task is redelivered unless its lease is extended;
+	// 0 if leases never expire. Use one or two seconds.
 	LeaseDuration time.Duration
 
-	// ReportsLost: where a task has come again after its lease, the earlier
-	// delivery's Extend and Ack return an error that Is
-	// pipeline.ErrLeaseLost.
+	// DetectsLostLease reports that Extend and Ack return an error that Is
+	// pipeline.ErrLeaseLost if the lease has expired and the task has been redelivered.
 	DetectsLostLease bool
 
-	// MaxData is the size in bytes of the largest data that a task may have.
-	// Default 1 MiB, which is also the most that is tried.
+	// MaxData is the maximum size of a task's data in bytes. Defaults to 1 MiB, which is also
+	// the maximum size that is tested.
 	MaxData int
 }
 
@@ -104,11 +101,10 @@ func (h Harness) withDefaults() Harness {
 	return h
 }
 
-// Run runs every case that applies, each as a subtest, one after the other. Call
-// it from a test that is not parallel: the search for goroutines that were left
-// behind would find those of other tests. With Harness.Parallel, Run marks the
-// test as parallel after that search; then the test must not call t.Setenv or
-// t.Chdir.
+// Run runs each case that applies as a subtest, sequentially. Call it from a test that is not
+// parallel, because the search for leaked goroutines would find those of other tests. With
+// Harness.Parallel, Run marks the test as parallel after that search, so the test must not call
+// t.Setenv or t.Chdir.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if h.New == nil {
@@ -135,16 +131,16 @@ func Run(t *testing.T, h Harness) {
 	run(t, false)
 }
 
-// A testCase is one promise of the contract.
+// A testCase tests one requirement of the contract.
 type testCase struct {
 	name    string
-	applies func(Harness) bool // nil: always
+	applies func(Harness) bool // nil means always
 	run     func(*probe)
-	alone   bool // it observes what other cases would change
+	alone   bool // must not run in parallel with other cases
 }
 
-// check runs the case against one harness. The tests of the suite call it with a
-// testing.TB of their own.
+// check runs the case with a harness. The tests of the suite pass a testing.TB that records
+// failures.
 func (c testCase) check(t testing.TB, h Harness) {
 	t.Helper()
 	p := &probe{TB: t, h: h}
@@ -153,36 +149,36 @@ func (c testCase) check(t testing.TB, h Harness) {
 }
 
 var cases = []testCase{
-	{name: "every task comes once", run: everyTaskComesOnce},
+	{name: "every task is delivered once", run: everyTaskIsDeliveredOnce},
 	{name: "at most limit at once", run: atMostLimitAtOnce},
-	{name: "no more is taken than was asked for", applies: hasHanded, run: noMoreIsTakenThanWasAskedFor, alone: true},
+	{name: "no more tasks are received than requested", applies: countsDelivered, run: receivesNoMoreThanRequested, alone: true},
 	{name: "data is kept byte for byte", run: dataIsKeptByteForByte},
 	{name: "big data", run: bigData},
 	{name: "no tasks", run: noTasks},
 
-	{name: "end of file is final", applies: ends, run: endOfFileIsFinal},
+	{name: "end of file is final", applies: isFinite, run: endOfFileIsFinal},
 	{name: "an error is final", applies: isBreakable, run: anErrorIsFinal},
 	{name: "the end of the context ends Receive", applies: blocks, run: theEndOfTheContextEndsReceive},
-	{name: "an ended context strands nothing", run: anEndedContextStrandsNothing},
+	{name: "an ended context loses no task", run: anEndedContextLosesNoTask},
 	{name: "close before any Receive", run: closeBeforeAnyReceive},
 	{name: "close twice", run: closeTwice},
 	{name: "close after a cancelled Receive", run: closeAfterACancelledReceive},
 	{name: "no goroutine is left", run: noGoroutineIsLeft, alone: true},
 
-	{name: "a released task comes again", applies: redelivers, run: aReleasedTaskComesAgain},
-	{name: "a release keeps its delay", applies: delays, run: aReleaseKeepsItsDelay},
-	{name: "an acknowledged task does not come again", run: anAcknowledgedTaskDoesNotComeAgain},
-	{name: "an unsettled task comes again", applies: leases, run: anUnsettledTaskComesAgain},
+	{name: "a released task is redelivered", applies: redelivers, run: aReleasedTaskIsRedelivered},
+	{name: "a release respects its delay", applies: delays, run: aReleaseKeepsItsDelay},
+	{name: "an acknowledged task is not redelivered", run: anAcknowledgedTaskIsNotRedelivered},
+	{name: "an unsettled task is redelivered", applies: leases, run: anUnsettledTaskIsRedelivered},
 	{name: "extending keeps the task", applies: leases, run: extendingKeepsTheTask},
-	{name: "a lost lease is reported", applies: reportsLost, run: aLostLeaseIsReported},
+	{name: "a lost lease is reported", applies: detectsLostLease, run: aLostLeaseIsReported},
 	{name: "settling concurrently", run: settlingConcurrently},
 }
 
-func hasHanded(h Harness) bool   { return h.Delivered != nil }
-func ends(h Harness) bool        { return h.Features.Finite }
-func isBreakable(h Harness) bool { return h.NewBroken != nil }
-func blocks(h Harness) bool      { return h.NewBlocking != nil }
-func redelivers(h Harness) bool  { return h.Features.Redelivers }
-func delays(h Harness) bool      { return h.Features.Redelivers && h.Features.ReleaseDelay > 0 }
-func leases(h Harness) bool      { return h.Features.LeaseDuration > 0 }
-func reportsLost(h Harness) bool { return leases(h) && h.Features.DetectsLostLease }
+func countsDelivered(h Harness) bool  { return h.Delivered != nil }
+func isFinite(h Harness) bool         { return h.Features.Finite }
+func isBreakable(h Harness) bool      { return h.NewBroken != nil }
+func blocks(h Harness) bool           { return h.NewBlocking != nil }
+func redelivers(h Harness) bool       { return h.Features.Redelivers }
+func delays(h Harness) bool           { return h.Features.Redelivers && h.Features.ReleaseDelay > 0 }
+func leases(h Harness) bool           { return h.Features.LeaseDuration > 0 }
+func detectsLostLease(h Harness) bool { return leases(h) && h.Features.DetectsLostLease }

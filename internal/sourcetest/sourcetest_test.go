@@ -20,7 +20,8 @@ var (
 
 func TestListPasses(t *testing.T) { Run(t, harness("", list)) }
 
-// The queue is tested in a bubble, where a lease costs no time; Run cannot be.
+// The queue is tested in a synctest bubble, where waiting for a lease takes no time. Run cannot be
+// used in a bubble.
 func TestQueuePasses(t *testing.T) {
 	for _, features := range []Features{queue, {}, {Redelivers: true}, {LeaseDuration: time.Minute}} {
 		h := harness("", features).withDefaults()
@@ -35,54 +36,54 @@ func TestQueuePasses(t *testing.T) {
 	}
 }
 
-// Every case catches what it is there for.
+// Every case detects the fault that it exists for.
 func TestFaultsAreCaught(t *testing.T) {
 	for _, tc := range []struct {
 		fault    fault
 		features Features
-		caught   string // the case
-		says     string
+		caught   string // name of the case
+		want     string
 	}{
-		{"loss", list, "every task comes once", "where a task was to come"},
-		{"loss", queue, "every task comes once", "where a task was to come"},
-		{"twice", list, "every task comes once", "nothing was to come"},
-		{"order", list, "every task comes once", `delivery 0 is task "task-024"`},
+		{"loss", list, "every task is delivered once", "want a task"},
+		{"loss", queue, "every task is delivered once", "want a task"},
+		{"twice", list, "every task is delivered once", "want no task"},
+		{"order", list, "every task is delivered once", `delivery 0 is task "task-024"`},
 		{"limit", list, "at most limit at once", "Receive(1) returned 2"},
-		{"read ahead", list, "no more is taken than was asked for", "40 tasks were taken"},
+		{"read ahead", list, "no more tasks are received than requested", "received 40 tasks"},
 		{"data", list, "data is kept byte for byte", `unsigned":18446744073709552000`},
 		{"big", list, "big data", "65536 bytes"},
-		{"made up", list, "no tasks", "a task came that there is not"},
-		{"made up", queue, "no tasks", "a task came that there is not"},
+		{"unknown task", list, "no tasks", "unknown task"},
+		{"unknown task", queue, "no tasks", "unknown task"},
 		{"eof", list, "end of file is final", "no delivery and no error"},
-		{"eof with tasks", list, "end of file is final", "it comes alone"},
-		{"error", list, "an error is final", "it was to stay"},
-		{"context", queue, "the end of the context ends Receive", "had not returned"},
-		{"strand", list, "an ended context strands nothing", "did not come"},
-		{"strand", queue, "an ended context strands nothing", "did not come"},
+		{"eof with tasks", list, "end of file is final", "must return io.EOF alone"},
+		{"error", list, "an error is final", "want the same error again"},
+		{"context", queue, "the end of the context ends Receive", "did not return"},
+		{"lose on cancel", list, "an ended context loses no task", "was not delivered"},
+		{"lose on cancel", queue, "an ended context loses no task", "was not delivered"},
 		{"close unused", list, "close before any Receive", "broken"},
 		{"close twice", list, "close twice", "broken"},
 		{"close panics", list, "close twice", "panicked: close of closed channel"},
 		{"close cancelled", queue, "close after a cancelled Receive", "broken"},
-		{"close hangs", queue, "close after a cancelled Receive", "had not returned"},
+		{"close hangs", queue, "close after a cancelled Receive", "did not return"},
 		{"goroutine", queue, "no goroutine is left", "found unexpected goroutines"},
-		{"release", queue, "a released task comes again", "was to come again"},
-		{"release", Features{Redelivers: true}, "a released task comes again", "was to come again"},
-		{"attempt", queue, "a released task comes again", "at attempt 1, want 2"},
-		{"delay", queue, "a release keeps its delay", "want 1s at least"},
-		{"ack", queue, "an acknowledged task does not come again", "nothing was to come"},
-		{"lease", queue, "an unsettled task comes again", "was to come again"},
+		{"release", queue, "a released task is redelivered", "want a redelivery"},
+		{"release", Features{Redelivers: true}, "a released task is redelivered", "want a redelivery"},
+		{"attempt", queue, "a released task is redelivered", "with attempt 1, want 2"},
+		{"delay", queue, "a release respects its delay", "want at least 1s"},
+		{"ack", queue, "an acknowledged task is not redelivered", "want no task"},
+		{"lease", queue, "an unsettled task is redelivered", "want a redelivery"},
 		{"extend", queue, "extending keeps the task", "while its lease was extended"},
-		{"concurrent", queue, "settling concurrently", "came"},
+		{"concurrent", queue, "settling concurrently", "redelivered"},
 	} {
 		t.Run(fmt.Sprintf("%s in %s", tc.fault, tc.caught), func(t *testing.T) {
 			h := harness(tc.fault, tc.features).withDefaults()
 			synctest.Test(t, func(t *testing.T) {
-				said := record(t, find(t, tc.caught, h), h)
-				if len(said) == 0 {
-					t.Fatal("it passed")
+				failures := record(t, find(t, tc.caught, h), h)
+				if len(failures) == 0 {
+					t.Fatal("the case passed")
 				}
-				if !strings.Contains(strings.Join(said, "\n"), tc.says) {
-					t.Errorf("it failed with\n%s\nwant %q in it", strings.Join(said, "\n"), tc.says)
+				if !strings.Contains(strings.Join(failures, "\n"), tc.want) {
+					t.Errorf("the case failed with\n%s\nwant %q in it", strings.Join(failures, "\n"), tc.want)
 				}
 			})
 		})
@@ -103,7 +104,7 @@ func find(t *testing.T, name string, h Harness) testCase {
 	return testCase{}
 }
 
-// record runs a case and returns what it failed with.
+// record runs a case and returns its failures.
 func record(t *testing.T, c testCase, h Harness) []string {
 	t.Helper()
 	r := &recorder{TB: t}
@@ -113,7 +114,7 @@ func record(t *testing.T, c testCase, h Harness) []string {
 	return r.failures
 }
 
-// recorder is a testing.TB whose failures are its own.
+// recorder is a testing.TB that records failures.
 type recorder struct {
 	testing.TB
 	mu       sync.Mutex

@@ -30,7 +30,7 @@ func client(t *testing.T, f *sqstest.Fake) *sqs.Client {
 }
 
 func answerURL(w http.ResponseWriter, f *sqstest.Fake) {
-	sqstest.Answer(w, map[string]any{"QueueUrl": f.QueueURL})
+	sqstest.WriteJSON(w, map[string]any{"QueueUrl": f.QueueURL})
 }
 
 // Credentials that are renewed in the shared file, or by credential_process, are used once
@@ -46,7 +46,7 @@ func TestConfig_ReadsCredentialsAnew(t *testing.T) {
 			f = sqstest.NewFake(t, "jobs", func(w http.ResponseWriter, r *http.Request, _ string, _ map[string]any) {
 				if !strings.Contains(r.Header.Get("Authorization"), "Credential=NEW") {
 					refused.Add(1)
-					sqstest.Refuse(w, http.StatusForbidden, "ExpiredToken", "expired")
+					sqstest.WriteError(w, http.StatusForbidden, "ExpiredToken", "expired")
 					return
 				}
 				answerURL(w, f)
@@ -89,7 +89,7 @@ func TestConfig_ReadsCredentialsAnew(t *testing.T) {
 // A panic of the SDK, which an answer without ids brings about, is an error.
 func TestConfig_TurnsThePanicOfTheSDKIntoAnError(t *testing.T) {
 	f := sqstest.NewFake(t, "jobs", func(w http.ResponseWriter, _ *http.Request, _ string, _ map[string]any) {
-		sqstest.Answer(w, map[string]any{"Successful": []any{map[string]any{"MessageId": "m"}}})
+		sqstest.WriteJSON(w, map[string]any{"Successful": []any{map[string]any{"MessageId": "m"}}})
 	})
 	id, body := "0", "x"
 	_, err := client(t, f).SendMessageBatch(t.Context(), &sqs.SendMessageBatchInput{
@@ -147,7 +147,7 @@ func TestCreateQueue_NamesTheOtherKind(t *testing.T) {
 			var f *sqstest.Fake
 			f = sqstest.NewFake(t, exists, func(w http.ResponseWriter, _ *http.Request, action string, in map[string]any) {
 				if action != "GetQueueUrl" || in["QueueName"] != exists {
-					sqstest.Refuse(w, http.StatusBadRequest, "QueueDoesNotExist", "no")
+					sqstest.WriteError(w, http.StatusBadRequest, "QueueDoesNotExist", "no")
 					return
 				}
 				answerURL(w, f)
@@ -171,7 +171,7 @@ func TestFindQueue_WithoutAnAddress(t *testing.T) {
 	var asked atomic.Int32
 	f = sqstest.NewFake(t, "jobs", func(w http.ResponseWriter, _ *http.Request, _ string, _ map[string]any) {
 		if asked.Add(1) == 1 {
-			sqstest.Answer(w, map[string]any{})
+			sqstest.WriteJSON(w, map[string]any{})
 			return
 		}
 		answerURL(w, f)

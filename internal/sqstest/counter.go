@@ -13,28 +13,28 @@ import (
 	"testing"
 )
 
-// A Counter stands before a server and counts what it is asked for.
+// A Counter is a reverse proxy that counts the requests to an SQS server.
 type Counter struct {
-	// URL is its address.
+	// URL is the URL of the Counter.
 	URL string
 
-	mu      sync.Mutex
-	actions map[string]int
-	refused map[string]bool // actions that do not reach the server
+	mu          sync.Mutex
+	actions     map[string]int
+	unavailable map[string]bool // actions that are answered with 503 instead of being forwarded
 }
 
-// Count starts a Counter before the server at endpoint. It is ended with the test.
-func Count(t testing.TB, endpoint string) *Counter {
+// NewCounter starts a Counter for the server at endpoint. It is stopped at the end of the test.
+func NewCounter(t testing.TB, endpoint string) *Counter {
 	t.Helper()
 	target, err := url.Parse(endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Counter{actions: map[string]int{}, refused: map[string]bool{}}
+	c := &Counter{actions: map[string]int{}, unavailable: map[string]bool{}}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
-			r.Out.Host = r.In.Host // the queues' addresses are made of it
+			r.Out.Host = r.In.Host // the server builds the URLs of queues from it
 		},
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
@@ -42,10 +42,10 @@ func Count(t testing.TB, endpoint string) *Counter {
 		action := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
 		c.mu.Lock()
 		c.actions[action]++
-		refused := c.refused[action]
+		refused := c.unavailable[action]
 		c.mu.Unlock()
 		if refused {
-			Refuse(w, http.StatusServiceUnavailable, "ServiceUnavailable", "not now")
+			WriteError(w, http.StatusServiceUnavailable, "ServiceUnavailable", "not now")
 			return
 		}
 		proxy.ServeHTTP(w, r)
@@ -58,22 +58,22 @@ func Count(t testing.TB, endpoint string) *Counter {
 	return c
 }
 
-// Refuse has an action answered as by a server that is away, or no longer.
-func (c *Counter) Refuse(action string, away bool) {
+// SetUnavailable makes requests for the action fail with status 503, or ends that.
+func (c *Counter) SetUnavailable(action string, away bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.refused[action] = away
+	c.unavailable[action] = away
 }
 
-// Of is how often an action has been asked for.
-func (c *Counter) Of(action string) int {
+// Count returns the number of requests for the action.
+func (c *Counter) Count(action string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.actions[action]
 }
 
-// All is how many requests there have been.
-func (c *Counter) All() int {
+// Total returns the number of all requests.
+func (c *Counter) Total() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := 0
@@ -83,7 +83,7 @@ func (c *Counter) All() int {
 	return all
 }
 
-// Table is what has been asked for, by action, and in all for each of n tasks.
+// Table returns a table with the number of requests by action, in total and per task for n tasks.
 func (c *Counter) Table(n int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,10 +15,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Fake is a server that speaks SQS's JSON 1.0 protocol, for the faults that no real
-// one shows at will. What the real one does is moto's to show.
+// Fake is a server with the JSON 1.0 protocol of SQS. It can simulate faults, which moto cannot.
+// Use moto to test against the usual behaviour of SQS.
 type Fake struct {
-	// URL is the server's address, and QueueURL that of its one queue.
+	// URL is the URL of the server, and QueueURL that of its only queue.
 	URL, QueueURL string
 
 	answer func(w http.ResponseWriter, r *http.Request, action string, in map[string]any)
@@ -28,16 +28,17 @@ type Fake struct {
 	fault    Fault
 }
 
-// A Fault answers a request in place of the queue, and reports whether it has.
+// A Fault responds to a request instead of the queue. It returns false if it does not handle the
+// request.
 type Fault func(w http.ResponseWriter, action string, in map[string]any) (done bool)
 
-// NewFake starts a server for a queue of this name. It is ended with the test.
+// NewFake starts a server with one queue. It is stopped at the end of the test.
 func NewFake(t testing.TB, queue string, answer func(w http.ResponseWriter, r *http.Request, action string, in map[string]any)) *Fake {
 	t.Helper()
 	f := &Fake{answer: answer, requests: map[string]int{}}
 	server := httptest.NewServer(f)
 	t.Cleanup(func() {
-		server.CloseClientConnections() // a long poll may be under way
+		server.CloseClientConnections() // a long poll may be open
 		server.Close()
 	})
 	f.URL = server.URL
@@ -45,7 +46,7 @@ func NewFake(t testing.TB, queue string, answer func(w http.ResponseWriter, r *h
 	return f
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP implements http.Handler.
 func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	action := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
 	var in map[string]any
@@ -63,7 +64,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Client returns a client of the server that tries nothing again by itself.
+// Client returns a client for the server that does not retry requests.
 func (f *Fake) Client(t testing.TB) *sqs.Client {
 	t.Helper()
 	transport := &http.Transport{}
@@ -71,7 +72,7 @@ func (f *Fake) Client(t testing.TB) *sqs.Client {
 	return sqs.New(sqs.Options{
 		Region: "us-east-1", BaseEndpoint: &f.URL, HTTPClient: &http.Client{Transport: transport},
 		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
-		Retryer:     aws.NopRetryer{}, // what is tried again is to be seen in the test
+		Retryer:     aws.NopRetryer{},
 	})
 }
 
@@ -87,31 +88,32 @@ func (f *Fake) Setenv(t testing.TB) {
 	}
 }
 
-// SetFault has requests answered by f from now on, where it does; nil: none.
+// SetFault sets the Fault for all further requests; nil removes it.
 func (f *Fake) SetFault(fault Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = fault
 }
 
-// Count is how many requests of an action there have been.
+// Count returns the number of requests for the action.
 func (f *Fake) Count(action string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.requests[action]
 }
 
-// Refuse answers with an error as SQS does.
-func Refuse(w http.ResponseWriter, status int, code, text string) {
+// WriteError writes an error response in the format of SQS.
+func WriteError(w http.ResponseWriter, status int, code, text string) {
 	w.WriteHeader(status)
-	Answer(w, map[string]string{"__type": "com.amazonaws.sqs#" + code, "message": text})
+	WriteJSON(w, map[string]string{"__type": "com.amazonaws.sqs#" + code, "message": text})
 }
 
-// Answer answers with what encodes as JSON.
-func Answer(w http.ResponseWriter, out any) { _ = json.NewEncoder(w).Encode(out) }
+// WriteJSON writes out as JSON.
+func WriteJSON(w http.ResponseWriter, out any) { _ = json.NewEncoder(w).Encode(out) }
 
-// Connections are the goroutines of a client's and a Fake's idle connections.
-func Connections() []goleak.Option {
+// IgnoreConnections returns options that ignore the goroutines of the idle connections of a client
+// and a Fake.
+func IgnoreConnections() []goleak.Option {
 	var all []goleak.Option
 	for _, name := range []string{
 		"(*persistConn).readLoop", "(*persistConn).writeLoop", "(*conn).serve", "(*Server).Serve", "(*connReader).backgroundRead",

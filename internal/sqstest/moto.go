@@ -1,5 +1,5 @@
-// Package sqstest has servers that behave as SQS does, for tests: moto, which is as
-// near to the real one as there is, and a Fake for the faults that it cannot show.
+// Package sqstest provides SQS servers for tests: moto, which is the most accurate one available,
+// and a Fake for faults that moto cannot simulate.
 package sqstest
 
 import (
@@ -22,17 +22,16 @@ import (
 //go:embed server.py
 var server string
 
-// startTime is how long the server may take to start: it imports all of AWS.
-const startTime = time.Minute
+// startTimeout is the maximum time that moto takes to start. It imports modules for all of AWS.
+const startTimeout = time.Minute
 
 var address = regexp.MustCompile(`Running on (http://127\.0\.0\.1:\d+)`)
 
-// Start starts a server on 127.0.0.1 and returns its address. It is ended with the
-// test. What is to be AWS's fault and not ours, it shows better than a fake; what it
-// does wrong itself stands in the tests that have to know.
+// Start starts a moto server on 127.0.0.1, and returns its URL. The server is stopped at the end of
+// the test. Tests that depend on a difference between moto and SQS say so.
 func Start(t testing.TB) string {
 	t.Helper()
-	cmd := exec.Command(find(t), "-c", server, "-H", "127.0.0.1", "-p", "0")
+	cmd := exec.Command(findPython(t), "-c", server, "-H", "127.0.0.1", "-p", "0")
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +49,7 @@ func Start(t testing.TB) string {
 	go func() {
 		defer close(read)
 		lines := bufio.NewScanner(out)
-		for lines.Scan() { // to its end, so that the server never waits
+		for lines.Scan() { // up to the end of the output, so that the server never blocks
 			if m := address.FindStringSubmatch(lines.Text()); m != nil {
 				select {
 				case found <- m[1]:
@@ -63,29 +62,29 @@ func Start(t testing.TB) string {
 	case url := <-found:
 		return url
 	case <-read:
-		t.Fatal("moto_server has ended at once; run it by hand to see why")
-	case <-time.After(startTime):
-		t.Fatalf("moto_server has not started within %v", startTime)
+		t.Fatal("moto_server exited at the start; run it manually to see why")
+	case <-time.After(startTimeout):
+		t.Fatalf("moto_server did not start within %v", startTimeout)
 	}
 	return ""
 }
 
-// find finds the Python that has the server: in the checkout, where scripts/venv puts
-// it, or on the PATH.
-func find(t testing.TB) string {
+// findPython returns the Python interpreter that has moto: in build/venv, where scripts/venv
+// installs it, or next to the moto_server on the PATH.
+func findPython(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for at := dir; at != filepath.Dir(at); at = filepath.Dir(at) {
-		if venv := filepath.Join(at, "build", "venv", "bin"); isThere(filepath.Join(venv, "moto_server")) {
+		if venv := filepath.Join(at, "build", "venv", "bin"); exists(filepath.Join(venv, "moto_server")) {
 			return filepath.Join(venv, "python3")
 		}
 	}
 	path, err := exec.LookPath("moto_server")
 	if err != nil {
-		t.Fatal("moto_server is not there: `make test` installs it into build/venv")
+		t.Fatal("moto_server not found: `make test` installs it in build/venv")
 	}
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		t.Fatal(err)
@@ -93,12 +92,12 @@ func find(t testing.TB) string {
 	return filepath.Join(filepath.Dir(path), "python3")
 }
 
-func isThere(path string) bool {
+func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
 
-// NewClient returns a client of the server.
+// NewClient returns a client for the server at endpoint.
 func NewClient(endpoint string) *sqs.Client {
 	return sqs.New(sqs.Options{
 		Region: "us-east-1", BaseEndpoint: &endpoint,
@@ -106,7 +105,7 @@ func NewClient(endpoint string) *sqs.Client {
 	})
 }
 
-// Client returns a client of the server, and the address of a new queue of it.
+// Client returns a client for the server at endpoint, and the URL of a new queue.
 func Client(t testing.TB, endpoint, queue string) (client *sqs.Client, url string) {
 	t.Helper()
 	client = NewClient(endpoint)
@@ -127,9 +126,9 @@ func Send(t testing.TB, client *sqs.Client, url string, bodies ...string) {
 	}
 }
 
-// Redrive makes a queue whose messages go to another, which is there, once they have
-// been received so often.
-func Redrive(t testing.TB, client *sqs.Client, queue, dead string, receives int) {
+// CreateWithRedrive creates a queue whose messages move to the existing queue dead after the given
+// number of receives.
+func CreateWithRedrive(t testing.TB, client *sqs.Client, queue, dead string, receives int) {
 	t.Helper()
 	policy := fmt.Sprintf(`{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:%s", "maxReceiveCount": %d}`, dead, receives)
 	if _, err := client.CreateQueue(context.Background(), &sqs.CreateQueueInput{
@@ -139,7 +138,7 @@ func Redrive(t testing.TB, client *sqs.Client, queue, dead string, receives int)
 	}
 }
 
-// Receive receives what is in a queue, ten messages at most.
+// Receive receives up to ten messages from a queue.
 func Receive(t testing.TB, client *sqs.Client, url string) (bodies []string) {
 	t.Helper()
 	out, err := client.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10})

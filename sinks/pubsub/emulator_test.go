@@ -32,8 +32,8 @@ func TestContractOnTheEmulator(t *testing.T) {
 				return all
 			}
 		},
-		Patience:         20 * time.Second,
-		IgnoreGoroutines: pubsubtest.Goroutines(),
+		Timeout:          20 * time.Second,
+		IgnoreGoroutines: pubsubtest.IgnoreGoroutines(),
 		Features:         sinktest.Features{MaxEvent: 3_900_000},
 	})
 }

@@ -122,7 +122,7 @@ func TestContract(t *testing.T) {
 			s.setFault(func(string) error { return status.Error(codes.Unavailable, "not now") })
 			return sink
 		},
-		IgnoreGoroutines: pubsubtest.Goroutines(),
+		IgnoreGoroutines: pubsubtest.IgnoreGoroutines(),
 		Features:         sinktest.Features{MaxEvent: 3_900_000}, // the server takes 4 MB
 	})
 }

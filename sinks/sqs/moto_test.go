@@ -35,7 +35,7 @@ func TestContractOnMoto(t *testing.T) {
 				return all
 			}
 		},
-		IgnoreGoroutines: sqstest.Connections(),
+		IgnoreGoroutines: sqstest.IgnoreConnections(),
 		Features:         sinktest.Features{MaxEvent: 200_000}, // its queues say 256 KiB
 	})
 }

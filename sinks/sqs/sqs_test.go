@@ -53,16 +53,16 @@ func (q *fakeQueue) answer(w http.ResponseWriter, _ *http.Request, action string
 	defer q.mu.Unlock()
 	switch {
 	case action == "GetQueueUrl" && q.missing:
-		sqstest.Refuse(w, http.StatusBadRequest, "QueueDoesNotExist", "The specified queue does not exist.")
+		sqstest.WriteError(w, http.StatusBadRequest, "QueueDoesNotExist", "The specified queue does not exist.")
 	case action == "GetQueueUrl":
-		sqstest.Answer(w, map[string]any{"QueueUrl": q.QueueURL})
+		sqstest.WriteJSON(w, map[string]any{"QueueUrl": q.QueueURL})
 	case action == "CreateQueue":
 		q.made, q.missing = in, false
-		sqstest.Answer(w, map[string]any{"QueueUrl": q.QueueURL})
+		sqstest.WriteJSON(w, map[string]any{"QueueUrl": q.QueueURL})
 	case action == "GetQueueAttributes":
-		sqstest.Answer(w, map[string]any{"Attributes": map[string]string{"MaximumMessageSize": fmt.Sprint(q.limit)}})
+		sqstest.WriteJSON(w, map[string]any{"Attributes": map[string]string{"MaximumMessageSize": fmt.Sprint(q.limit)}})
 	case action == "SendMessageBatch":
-		sqstest.Answer(w, q.take(in))
+		sqstest.WriteJSON(w, q.take(in))
 	}
 }
 
@@ -106,12 +106,12 @@ func TestContract(t *testing.T) {
 			q := newFakeQueue(t)
 			s := q.mustOpen(t)
 			q.SetFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
-				sqstest.Refuse(w, http.StatusServiceUnavailable, "ServiceUnavailable", "not now")
+				sqstest.WriteError(w, http.StatusServiceUnavailable, "ServiceUnavailable", "not now")
 				return true
 			})
 			return s
 		},
-		IgnoreGoroutines: sqstest.Connections(),
+		IgnoreGoroutines: sqstest.IgnoreConnections(),
 		Features:         sinktest.Features{MaxEvent: 900_000},
 	})
 }
@@ -305,7 +305,7 @@ func TestPassingFaults(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter, in map[string]any){
 		"throttled": func(w http.ResponseWriter, _ map[string]any) {
-			sqstest.Refuse(w, 400, "RequestThrottled", "Rate exceeded")
+			sqstest.WriteError(w, 400, "RequestThrottled", "Rate exceeded")
 		},
 		"cut off": func(http.ResponseWriter, map[string]any) { panic(http.ErrAbortHandler) },
 		"partly": func(w http.ResponseWriter, _ map[string]any) {
@@ -342,7 +342,7 @@ func TestErrorsInWords(t *testing.T) {
 	s := q.mustOpen(t)
 	defer closeNow(t, s)
 	q.SetFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
-		sqstest.Refuse(w, 400, "AccessDeniedException", "no")
+		sqstest.WriteError(w, 400, "AccessDeniedException", "no")
 		return true
 	})
 	if err := write(t, s, completed("a", nil)); err == nil || !strings.Contains(err.Error(), "sqs:SendMessage") || !strings.Contains(err.Error(), "jobs-events") {

@@ -29,7 +29,7 @@ func TestContract(t *testing.T) {
 			return len(s.given)
 		},
 		Parallel:         true,
-		IgnoreGoroutines: pubsubtest.Goroutines(),
+		IgnoreGoroutines: pubsubtest.IgnoreGoroutines(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
 			LeaseDuration: 3 * time.Second, MaxData: 1 << 20,

@@ -38,7 +38,7 @@ func TestContractOnTheEmulator(t *testing.T) {
 		},
 		Parallel:         true,
 		Timeout:          20 * time.Second,
-		IgnoreGoroutines: pubsubtest.Goroutines(),
+		IgnoreGoroutines: pubsubtest.IgnoreGoroutines(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
 			LeaseDuration: 3 * time.Second, DetectsLostLease: true, MaxData: 1 << 20,

@@ -25,7 +25,7 @@ func TestContract(t *testing.T) {
 			return q.received
 		},
 		Parallel:         true,
-		IgnoreGoroutines: sqstest.Connections(),
+		IgnoreGoroutines: sqstest.IgnoreConnections(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
 			LeaseDuration: 3 * time.Second, DetectsLostLease: true, MaxData: 1 << 20,

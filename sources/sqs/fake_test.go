@@ -65,13 +65,13 @@ func bodies(tasks []pipeline.Task) (all []string) {
 func (q *fakeQueue) answer(w http.ResponseWriter, r *http.Request, action string, in map[string]any) {
 	switch action {
 	case "GetQueueUrl":
-		sqstest.Answer(w, map[string]any{"QueueUrl": q.QueueURL})
+		sqstest.WriteJSON(w, map[string]any{"QueueUrl": q.QueueURL})
 	case "ReceiveMessage":
-		sqstest.Answer(w, q.receive(r, in))
+		sqstest.WriteJSON(w, q.receive(r, in))
 	case "DeleteMessageBatch", "ChangeMessageVisibilityBatch":
-		sqstest.Answer(w, q.change(in))
+		sqstest.WriteJSON(w, q.change(in))
 	default:
-		sqstest.Refuse(w, http.StatusBadRequest, "InvalidAction", action)
+		sqstest.WriteError(w, http.StatusBadRequest, "InvalidAction", action)
 	}
 }
 

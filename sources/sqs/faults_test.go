@@ -56,15 +56,15 @@ func firstTimes(q *fakeQueue, action string, n int32, end func(w http.ResponseWr
 func TestPassingFaults(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(w http.ResponseWriter){
-		"throttled":  func(w http.ResponseWriter) { sqstest.Refuse(w, 400, "RequestThrottled", "Rate exceeded") },
-		"over limit": func(w http.ResponseWriter) { sqstest.Refuse(w, 403, "OverLimit", "Too many messages in flight") },
-		"503":        func(w http.ResponseWriter) { sqstest.Refuse(w, 503, "ServiceUnavailable", "") },
+		"throttled":  func(w http.ResponseWriter) { sqstest.WriteError(w, 400, "RequestThrottled", "Rate exceeded") },
+		"over limit": func(w http.ResponseWriter) { sqstest.WriteError(w, 403, "OverLimit", "Too many messages in flight") },
+		"503":        func(w http.ResponseWriter) { sqstest.WriteError(w, 503, "ServiceUnavailable", "") },
 		"no JSON":    func(w http.ResponseWriter) { http.Error(w, "<html>bad gateway</html>", http.StatusBadGateway) },
 		"cut off":    func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
 		"408":        func(w http.ResponseWriter) { http.Error(w, "request timeout", http.StatusRequestTimeout) },
-		"425":        func(w http.ResponseWriter) { sqstest.Refuse(w, http.StatusTooEarly, "TooEarly", "") },
-		"namespace":  func(w http.ResponseWriter) { sqstest.Refuse(w, 400, "a#com.amazonaws.sqs#RequestThrottled", "") },
-		"refused":    func(w http.ResponseWriter) { sqstest.Refuse(w, 403, "ExpiredToken", "expired for a moment") },
+		"425":        func(w http.ResponseWriter) { sqstest.WriteError(w, http.StatusTooEarly, "TooEarly", "") },
+		"namespace":  func(w http.ResponseWriter) { sqstest.WriteError(w, 400, "a#com.amazonaws.sqs#RequestThrottled", "") },
+		"refused":    func(w http.ResponseWriter) { sqstest.WriteError(w, 403, "ExpiredToken", "expired for a moment") },
 		"damaged": func(w http.ResponseWriter) {
 			_, _ = w.Write([]byte(`{"Successful": [{}], "Failed": [{}], "Messages": [}`))
 		},
@@ -173,7 +173,7 @@ func TestErrorsInWords(t *testing.T) {
 			q := newFakeQueue(t, task)
 			s := q.open(t, Options{suspectTime: time.Nanosecond})
 			defer closeNow(t, s)
-			firstTimes(q, "ReceiveMessage", 1000, func(w http.ResponseWriter) { sqstest.Refuse(w, 400, code, "no") })
+			firstTimes(q, "ReceiveMessage", 1000, func(w http.ResponseWriter) { sqstest.WriteError(w, 400, code, "no") })
 			for range 2 {
 				_, err := s.Receive(t.Context(), 10)
 				if err == nil {
@@ -200,7 +200,7 @@ func TestRefusedForGood(t *testing.T) {
 	defer closeNow(t, s)
 	d := receive(t, s, 1)[0]
 	q.SetFault(func(w http.ResponseWriter, action string, _ map[string]any) bool {
-		sqstest.Refuse(w, http.StatusForbidden, "AccessDeniedException", action)
+		sqstest.WriteError(w, http.StatusForbidden, "AccessDeniedException", action)
 		return true
 	})
 	if _, err := d.Extend(t.Context(), time.Minute); !errors.Is(err, pipeline.ErrPermanent) || !strings.Contains(err.Error(), "sqs:ChangeMessageVisibility") {

@@ -28,7 +28,7 @@ func TestAnswerOlderThanTheLease(t *testing.T) {
 					"MessageId": "0", "ReceiptHandle": "0#0", "Body": task, "Attributes": map[string]string{"ApproximateReceiveCount": "1"},
 				}}}
 				<-time.After(lease) // handed out, and not delivered
-				sqstest.Answer(w, out)
+				sqstest.WriteJSON(w, out)
 			})
 		}
 		return handled

@@ -33,7 +33,7 @@ func TestContractOnMoto(t *testing.T) {
 			return s
 		},
 		Parallel:         true,
-		IgnoreGoroutines: sqstest.Connections(),
+		IgnoreGoroutines: sqstest.IgnoreConnections(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
 			LeaseDuration: 3 * time.Second, MaxData: 1<<20 - 200,

@@ -22,7 +22,7 @@ func TestUnansweredWhileSQSIsAway(t *testing.T) {
 	away.Store(true)
 	q.SetFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
 		if away.Load() {
-			sqstest.Refuse(w, 503, "ServiceUnavailable", "")
+			sqstest.WriteError(w, 503, "ServiceUnavailable", "")
 		}
 		return away.Load()
 	})
