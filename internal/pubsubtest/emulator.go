@@ -1,6 +1,6 @@
-// Package pubsubtest has servers that are Pub/Sub to tests: the official emulator, where
-// it is installed, and a Proxy before it, which counts requests and knows what is in a
-// subscription, as Pub/Sub itself does not tell.
+// Package pubsubtest provides Pub/Sub servers for tests: the official emulator, if it is
+// installed, and a Proxy in front of it, which counts requests and tracks the messages of a
+// subscription, which Pub/Sub itself does not report.
 package pubsubtest
 
 import (
@@ -66,7 +66,7 @@ func (s *server) start() error {
 		return nil
 	}
 	var err error
-	for range 3 { // the port may be somebody's in the meantime
+	for range 3 { // another process may have taken the port in the meantime
 		if err = s.startEmulator(jar); err == nil {
 			return nil
 		}
@@ -121,7 +121,7 @@ func (s *server) startEmulator(jar string) error {
 	return err
 }
 
-// freeAddress is one that nobody listens at now.
+// freeAddress returns an address with a port that is not in use now.
 func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -2,8 +2,8 @@ package pubsubtest
 
 import "go.uber.org/goleak"
 
-// Goroutines are those of a server that a test has started, in this process or beside
-// it, and of the test's own clients: they outlive what is tested.
+// IgnoreGoroutines returns goleak options that ignore the goroutines of the servers that a test
+// has started and of the test's own clients, which outlive the code under test.
 func IgnoreGoroutines() (all []goleak.Option) {
 	for _, f := range []string{
 		"github.com/ctworker/ctworker/internal/pubsubtest.(*server).startEmulator.func2",

@@ -49,7 +49,7 @@ func TestProxy(t *testing.T) {
 	}
 	want("after a second", 2, 1)
 	p.SetUnavailable("Pull", true)
-	c.Subscriptions.CallOptions.Pull = nil // no second tries
+	c.Subscriptions.CallOptions.Pull = nil // no retries
 	if _, err := c.Subscriptions.Pull(t.Context(), &pubsubpb.PullRequest{Subscription: subscription, MaxMessages: 1}); status.Code(err) != codes.Unavailable {
 		t.Errorf("%v", err)
 	}

@@ -28,7 +28,7 @@ const startTimeout = time.Minute
 var address = regexp.MustCompile(`Running on (http://127\.0\.0\.1:\d+)`)
 
 // Start starts a moto server on 127.0.0.1, and returns its URL. The server is stopped at the end of
-// the test. Tests that depend on a difference between moto and SQS say so.
+// the test. Tests that depend on a difference between moto and SQS name it in a comment.
 func Start(t testing.TB) string {
 	t.Helper()
 	cmd := exec.Command(findPython(t), "-c", server, "-H", "127.0.0.1", "-p", "0")

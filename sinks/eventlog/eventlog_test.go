@@ -27,7 +27,7 @@ func TestContract(t *testing.T) { // not parallel: it looks for goroutines
 			return open(t, path), func() [][]byte { return lines(t, path) }
 		},
 		NewStalled: func(t testing.TB) pipeline.Sink {
-			path, _ := fifo(t) // nobody reads
+			path, _ := fifo(t) // without a reader
 			return open(t, path)
 		},
 		Features: sinktest.Features{Ordered: true},
@@ -106,7 +106,7 @@ func exception(t testing.TB, line []byte) string {
 	t.Helper()
 	var e struct{ Exception string }
 	if err := json.Unmarshal(line, &e); err != nil {
-		t.Fatalf("the line %.100q is no JSON: %v", line, err)
+		t.Fatalf("the line %.100q is not valid JSON: %v", line, err)
 	}
 	return e.Exception
 }

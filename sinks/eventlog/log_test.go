@@ -151,7 +151,7 @@ func TestAnInterruptedLineIsEnded(t *testing.T) {
 		name  string
 		room  int
 		write bool   // another event before Close
-		want  string // what is told in the end
+		want  string // the content of the file at the end
 	}{
 		{"at the start", 0, true, text(c)},
 		{"in a line", line + 20, true, text(a, b, c)},
@@ -182,7 +182,7 @@ func TestAnInterruptedLineIsEnded(t *testing.T) {
 					t.Fatal(err)
 				}
 				if got := string(f.text); got != tc.want {
-					t.Errorf("told\n%swant\n%s", got, tc.want)
+					t.Errorf("got\n%swant\n%s", got, tc.want)
 				}
 			})
 		})

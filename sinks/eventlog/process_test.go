@@ -49,8 +49,8 @@ const (
 	together = 3 // events of each Write
 )
 
-// writeMuch writes events of all sizes, and opens the log anew again and again:
-// that is when a line of somebody else may look as if it had been cut off.
+// writeMuch writes events of all sizes and reopens the log repeatedly: when a log is opened, a
+// line that another process is writing may look truncated.
 func writeMuch(path, name string) error {
 	ctx := context.Background()
 	for o := range opens {
@@ -124,7 +124,7 @@ func fill(args []string) {
 		}
 	}
 	fmt.Println(errors.Is(err, syscall.EFBIG), err)
-	// Somebody makes room, but what is missing stays missing.
+	// There is space again, but the missing part of the line stays missing.
 	if err := os.Truncate(args[0], 50_000); err != nil {
 		fmt.Println(err)
 	}
@@ -144,7 +144,7 @@ func TestAFileThatMayNotGrow(t *testing.T) {
 	if got := read(t, path); len(got) != 50_000 || strings.Contains(got, "late") {
 		t.Errorf("the file has %d bytes after Writes that failed, want 50000", len(got))
 	}
-	// The next run goes on behind the line that was cut off.
+	// The next run appends after the truncated line.
 	l := open(t, path)
 	write(t, l, event("next run", 0))
 	closeLog(t, l)

@@ -10,9 +10,9 @@ import (
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
 
-// A log whose file is removed keeps nothing, and says so; one whose file is
-// renamed, as by a rotation, goes on.
-func TestFileTakenAwayDuringTheRun(t *testing.T) {
+// Writing fails after the file of the log was removed. It continues after the file was renamed,
+// for example by a log rotation.
+func TestWrite_AfterTheFileWasRemovedOrRenamed(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string

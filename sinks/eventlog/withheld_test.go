@@ -26,12 +26,12 @@ func TestWrite_WithheldWhileThePipeIsFull(t *testing.T) {
 	l.mayBlock = true
 	full := fill(t, w)
 
-	var late atomic.Bool
+	var withheld atomic.Bool
 	written := make(chan error, 1)
 	go func() {
 		written <- l.Write(t.Context(), []pipeline.Event{
 			{Type: pipeline.KeepAlive},
-			{Type: pipeline.TaskCompleted, TaskID: "lost", Withheld: late.Load},
+			{Type: pipeline.TaskCompleted, TaskID: "lost", Withheld: withheld.Load},
 		})
 	}()
 	select {
@@ -39,7 +39,7 @@ func TestWrite_WithheldWhileThePipeIsFull(t *testing.T) {
 		t.Fatalf("a full pipe has taken events: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
-	late.Store(true)
+	withheld.Store(true)
 	if _, err := io.CopyN(io.Discard, r, int64(full)); err != nil {
 		t.Fatal(err)
 	}

@@ -148,8 +148,8 @@ func closeNow(t *testing.T, s *Sink) {
 	}
 }
 
-// What Pub/Sub refuses for now is sent again.
-func TestPassingFaults(t *testing.T) {
+// Write sends an event again after a transient error.
+func TestWrite_RetriesTransientErrors(t *testing.T) {
 	t.Parallel()
 	for _, code := range []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal} {
 		t.Run(code.String(), func(t *testing.T) {
@@ -175,7 +175,7 @@ func TestPassingFaults(t *testing.T) {
 	}
 }
 
-func TestErrorsInWords(t *testing.T) {
+func TestWrite_ExplainsPermanentErrors(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t)
 	s, err := srv.open(t, Options{suspectTime: time.Nanosecond})
@@ -247,8 +247,8 @@ func TestManyEventsGoInBatches(t *testing.T) {
 	}
 }
 
-// An event that Pub/Sub does not take as it is, is told with its result cut.
-func TestALargeEventIsCut(t *testing.T) {
+// An event that is too large for Pub/Sub is sent with a truncated result.
+func TestWrite_TruncatesLargeEvents(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t)
 	s := srv.mustOpen(t)

@@ -19,7 +19,7 @@ import (
 // fakeQueue is a queue of a fake server.
 type fakeQueue struct {
 	*sqstest.Fake
-	limit   int  // of a message, as it says
+	limit   int  // the maximum message size that the queue reports
 	missing bool // there is no queue yet
 
 	mu     sync.Mutex
@@ -137,8 +137,9 @@ func closeNow(t *testing.T, s *Sink) {
 	}
 }
 
-// An event over the queue's limit is told without what makes it so large.
-func TestLargeEventsAreCut(t *testing.T) {
+// An event that exceeds the message size limit of the queue is sent with its longest text
+// truncated.
+func TestWrite_TruncatesLargeEvents(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t)
 	q.limit = 4096
@@ -192,8 +193,8 @@ func TestLargeEventsAreCut(t *testing.T) {
 	}
 }
 
-// A message that is no task is told of whole, in as many events as it takes.
-func TestAMessageIsToldWhole(t *testing.T) {
+// A malformed message is reported completely, in as many events as needed.
+func TestWrite_SplitsALargeMalformedMessage(t *testing.T) {
 	t.Parallel()
 	for name, message := range map[string]string{
 		"short":      "no JSON",
@@ -236,7 +237,7 @@ func TestAMessageIsToldWhole(t *testing.T) {
 			whole = append(whole, pieces[i+1]...)
 		}
 		if string(whole) != message {
-			t.Errorf("%s: told %d of %d bytes in %d events", name, len(whole), len(message), len(bodies))
+			t.Errorf("%s: %d of %d bytes arrived, in %d events", name, len(whole), len(message), len(bodies))
 		}
 		closeNow(t, s)
 	}
@@ -300,8 +301,8 @@ func TestCharactersThatSQSDoesNotTake(t *testing.T) {
 	}
 }
 
-// Write waits while SQS cannot be reached, and tells each event once it can.
-func TestPassingFaults(t *testing.T) {
+// Write waits while SQS is unreachable, and then sends each event once.
+func TestWrite_WaitsWhileSQSIsUnreachable(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter, in map[string]any){
 		"throttled": func(w http.ResponseWriter, _ map[string]any) {
@@ -336,7 +337,7 @@ func TestPassingFaults(t *testing.T) {
 	}
 }
 
-func TestErrorsInWords(t *testing.T) {
+func TestWrite_ExplainsPermanentErrors(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t)
 	s := q.mustOpen(t)

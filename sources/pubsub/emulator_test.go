@@ -13,8 +13,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// The contract, kept against the emulator, with a subscription that delivers exactly
-// once: of one a lease that is lost is told.
+// TestContractOnTheEmulator runs the contract suite on the emulator, with a subscription with
+// exactly-once delivery. Only such a subscription reports that a lease was lost.
 func TestContractOnTheEmulator(t *testing.T) {
 	address := pubsubtest.Start(t)
 	sourcetest.Run(t, sourcetest.Harness{

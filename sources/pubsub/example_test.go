@@ -31,8 +31,8 @@ func Example() {
 		func(_ context.Context, task pipeline.Task) (retry bool, result []byte, err error) {
 			return false, task.Data, nil
 		})))
-	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 8}))
+	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(decisions, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 8}))
 	if err := run.Wait(); err != nil {
 		log.Print(err)
 	}

@@ -30,7 +30,7 @@ func firstTimes(s *server, method string, n int32, code codes.Code, text string)
 }
 
 // What Pub/Sub refuses for now, or does not answer, is tried again.
-func TestPassingFaults(t *testing.T) {
+func TestReceive_RetriesTransientErrors(t *testing.T) {
 	t.Parallel()
 	for _, code := range []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Unauthenticated} {
 		for _, method := range []string{"Pull", "Acknowledge", "ModifyAckDeadline"} {
@@ -71,8 +71,9 @@ func TestATokenThatCannotBeFetched(t *testing.T) {
 	closeNow(t, s)
 }
 
-// What only meets the same answer again is told in words, once and for all.
-func TestErrorsInWords(t *testing.T) {
+// Receive returns a permanent error with a message that explains it, and sends no further
+// request.
+func TestReceive_ExplainsPermanentErrors(t *testing.T) {
 	t.Parallel()
 	for code, words := range map[codes.Code][]string{
 		codes.NotFound:         {`the subscription "` + subscription + `" does not exist`, "--queue-name", "--project-id"},
@@ -104,8 +105,9 @@ func TestErrorsInWords(t *testing.T) {
 	}
 }
 
-// What is refused for good ends the run: else every task would run again and again.
-func TestRefusedForGood(t *testing.T) {
+// A permanent error of Extend or Ack is an ErrPermanent, which ends the run. Otherwise every
+// task would run repeatedly.
+func TestSettle_ReturnsErrPermanent(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task)
 	s := srv.open(t, Options{})
@@ -122,8 +124,8 @@ func TestRefusedForGood(t *testing.T) {
 	}
 }
 
-// ackFailure is how Pub/Sub tells of messages of a request, where it delivers exactly
-// once: the others have been acknowledged.
+// ackFailure returns the error of a subscription with exactly-once delivery for some messages
+// of a request. The other messages have been acknowledged.
 func ackFailure(of map[string]string) error {
 	s, err := status.New(codes.InvalidArgument, "Some acknowledgement ids in the request were invalid.").WithDetails(
 		&errdetails.ErrorInfo{Reason: "EXACTLY_ONCE_ACKID_FAILURE", Domain: "pubsub.googleapis.com", Metadata: of})
@@ -185,8 +187,8 @@ func TestPartialFailure(t *testing.T) {
 	}
 }
 
-// A request that is refused as a whole for one message, which nobody names, does not
-// take the others with it.
+// If a request is rejected because of one message, which the error does not name, the other
+// messages are settled nevertheless.
 func TestOneBadMessageOfMany(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task, task, task, task, task)
@@ -276,11 +278,11 @@ func TestALateFirstExtension(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = 10 }, task)
 	s := srv.open(t, Options{})
-	arrived, late := make(chan struct{}), make(chan struct{})
+	arrived, answer := make(chan struct{}), make(chan struct{})
 	srv.setFault(func(_ context.Context, method string, request any) (bool, error) {
 		if in, ok := request.(*pubsubpb.ModifyAckDeadlineRequest); ok && in.GetAckDeadlineSeconds() == 60 {
 			close(arrived)
-			<-late
+			<-answer
 		}
 		return false, nil
 	})
@@ -293,7 +295,7 @@ func TestALateFirstExtension(t *testing.T) {
 		t.Errorf("it was released before: %v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
-	close(late)
+	close(answer)
 	if err := <-released; err != nil {
 		t.Error(err)
 	}
@@ -303,8 +305,9 @@ func TestALateFirstExtension(t *testing.T) {
 	closeNow(t, s)
 }
 
-// A pull that waits in vain says nothing of the network: another request does.
-func TestAPullThatIsNotAnswered(t *testing.T) {
+// A pull that times out does not prove that the network works. The source checks it with
+// another request.
+func TestReceive_ChecksTheNetworkAfterAPullTimesOut(t *testing.T) {
 	t.Parallel()
 	for name, away := range map[string]bool{"nothing to do": false, "the network is away": true} {
 		t.Run(name, func(t *testing.T) {

@@ -109,7 +109,7 @@ func (s *Source) modify(ctx context.Context, changes []change) []error {
 }
 
 // requestEach sends a request with all ids, and returns the error of each. If Pub/Sub rejects
-// the request because of one id and does not say which, requestEach sends one request for each
+// the request because of one id but does not name it, requestEach sends one request for each
 // half.
 func (s *Source) requestEach(ids []string, request func(ids []string) error) []error {
 	began := time.Now()

@@ -10,17 +10,17 @@ import (
 // old the answer is.
 func TestLeaseIsCountedFromThePull(t *testing.T) {
 	t.Parallel()
-	const lease, late = 2 * time.Second, 500 * time.Millisecond
+	const lease, delay = 2 * time.Second, 500 * time.Millisecond
 	srv := newServer(t, nil, task)
 	s := srv.open(t, Options{Lease: lease})
 	defer closeNow(t, s)
 	srv.setFault(func(_ context.Context, method string, _ any) (bool, error) {
 		if method == "Pull" {
-			<-time.After(late)
+			<-time.After(delay)
 		}
 		return false, nil
 	})
-	if d := receive(t, s, 1)[0]; d.RemainingLease() > lease-late {
+	if d := receive(t, s, 1)[0]; d.RemainingLease() > lease-delay {
 		t.Errorf("the lease is taken to last for another %v", d.RemainingLease())
 	}
 }

@@ -14,20 +14,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A message that is no task is told of whole, and then acknowledged.
+// A malformed message is reported unchanged, and acknowledged afterwards.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	bad := []string{`no JSON`, `{"data": {}}`, `{"task_id": 5.5, "data": {}}`, `{"task_id": "x"}`, `[]`, "\xff\x00", ""}
 	srv := newServer(t, nil, append(bad, task)...)
 	var mu sync.Mutex
-	told := map[string]error{}
+	reported := map[string]error{}
 	s := srv.open(t, Options{OnMalformed: func(_ context.Context, body string, reason error) error {
 		if !slices.Contains(srv.left(), body) {
-			t.Errorf("%q is acknowledged before it was told of", body)
+			t.Errorf("%q was acknowledged before it was reported", body)
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		told[body] = reason
+		reported[body] = reason
 		return nil
 	}})
 	ds := receive(t, s, 10)
@@ -36,8 +36,8 @@ func TestMalformed(t *testing.T) {
 	}
 	closeNow(t, s)
 	for _, body := range bad {
-		if told[body] == nil {
-			t.Errorf("nobody was told of %q", body)
+		if reported[body] == nil {
+			t.Errorf("%q was not reported", body)
 		}
 	}
 	if left := srv.left(); len(left) != 1 {
@@ -45,7 +45,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// Whoever wants messages that are no tasks gets them as they are.
+// With Options.Raw the source returns each message unchanged, even if it is malformed.
 func TestRaw(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, "no JSON")
@@ -141,21 +141,21 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// A subscription that is not as it has to be is refused, in words.
-func TestWhatIsRefusedAtStart(t *testing.T) {
+// Open returns an error that explains why a subscription or an option cannot be used.
+func TestOpen_Rejects(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		opts   Options
 		change func(*pubsubpb.Subscription)
 		denied bool
-		want   string // "": it is taken
+		want   string // part of the error; "": no error
 	}{
 		"not exactly once":       {opts: Options{ExactlyOnce: true}, want: "does not deliver exactly once"},
 		"exactly once":           {opts: Options{ExactlyOnce: true}, change: func(s *pubsubpb.Subscription) { s.EnableExactlyOnceDelivery = true }},
 		"it does not count":      {opts: Options{CountAttempts: true}, want: "dead-letter policy"},
 		"it counts":              {opts: Options{CountAttempts: true}, change: countsAttempts},
-		"nobody may ask":         {denied: true},
-		"nobody may ask for it":  {opts: Options{ExactlyOnce: true}, denied: true, want: "allow pubsub.subscriptions.get"},
+		"no permission":          {denied: true},
+		"needs a permission":     {opts: Options{ExactlyOnce: true}, denied: true, want: "allow pubsub.subscriptions.get"},
 		"another name":           {change: func(s *pubsubpb.Subscription) { s.Name = project + "/subscriptions/other" }, want: "does not exist"},
 		"a lease that is longer": {opts: Options{Lease: 11 * time.Minute}, want: "10m0s"},
 		"a wait that is longer":  {opts: Options{Wait: time.Hour}, want: "1m30s"},

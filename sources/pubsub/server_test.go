@@ -186,11 +186,11 @@ func bodies(tasks []pipeline.Task) (all []string) {
 
 const task = `{"task_id": "a", "data": {"n": 1}}`
 
-const patience = 20 * time.Second
+const testTimeout = 20 * time.Second
 
 func receive(t *testing.T, s *Source, limit int) []*pipeline.Delivery {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	ds, err := s.Receive(ctx, limit)
 	if err != nil {
@@ -210,7 +210,7 @@ func all(t *testing.T, s *Source, n int) (ds []*pipeline.Delivery) {
 
 func closeNow(t *testing.T, s *Source) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Errorf("Close: %v", err)

@@ -37,8 +37,8 @@ func Example() {
 	received := pipeline.From(run, "source", tasks)
 	kept := pipeline.ViaUnbuffered(received, "extend", leases.Stage())
 	results := pipeline.Via(kept, "execute", stages.Execute(run, work))
-	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(judged, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 32}))
+	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(decisions, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 32}))
 	if err := run.Wait(); err != nil {
 		log.Print(err)
 	}

@@ -18,11 +18,11 @@ import (
 
 const task = `{"task_id": "a", "data": {"n": 1}}`
 
-const patience = 20 * time.Second
+const testTimeout = 20 * time.Second
 
 func receive(t *testing.T, s *Source, limit int) []*pipeline.Delivery {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	ds, err := s.Receive(ctx, limit)
 	if err != nil {
@@ -33,7 +33,7 @@ func receive(t *testing.T, s *Source, limit int) []*pipeline.Delivery {
 
 func closeNow(t *testing.T, s *Source) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Errorf("Close: %v", err)
@@ -53,7 +53,7 @@ func firstTimes(q *fakeQueue, action string, n int32, end func(w http.ResponseWr
 }
 
 // What SQS refuses for now, or does not answer, is tried again.
-func TestPassingFaults(t *testing.T) {
+func TestReceive_RetriesTransientErrors(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(w http.ResponseWriter){
 		"throttled":  func(w http.ResponseWriter) { sqstest.WriteError(w, 400, "RequestThrottled", "Rate exceeded") },
@@ -122,7 +122,7 @@ func TestPartialFailure(t *testing.T) {
 		ds = append(ds, receive(t, s, 3-len(ds))...)
 	}
 	q.mu.Lock()
-	q.messages[1].count++ // somebody else has received it
+	q.messages[1].count++ // another consumer has received it
 	q.mu.Unlock()
 	errs := make(chan error, 3)
 	for _, d := range ds {
@@ -142,8 +142,8 @@ func TestPartialFailure(t *testing.T) {
 	}
 }
 
-// An answer that says nothing of an entry is no answer for it.
-func TestAnswerWithoutTheEntry(t *testing.T) {
+// If the response to a batch has no result for an entry, the entry is sent again.
+func TestAck_RepeatsAnEntryWithoutResult(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
 	s := q.open(t, Options{})
@@ -157,8 +157,9 @@ func TestAnswerWithoutTheEntry(t *testing.T) {
 	}
 }
 
-// What only meets the same answer again is told in words, once and for all.
-func TestErrorsInWords(t *testing.T) {
+// Receive returns a permanent error with a message that explains it, and sends no further
+// request.
+func TestReceive_ExplainsPermanentErrors(t *testing.T) {
 	t.Parallel()
 	for code, words := range map[string][]string{
 		"QueueDoesNotExist":         {`queue "jobs" does not exist`, "--queue-name", "--region"},
@@ -192,8 +193,9 @@ func TestErrorsInWords(t *testing.T) {
 	}
 }
 
-// What is refused for good ends the run: else every task would run again and again.
-func TestRefusedForGood(t *testing.T) {
+// A permanent error of Extend or Ack is an ErrPermanent, which ends the run. Otherwise every
+// task would run repeatedly.
+func TestSettle_ReturnsErrPermanent(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
 	s := q.open(t, Options{})
@@ -211,20 +213,20 @@ func TestRefusedForGood(t *testing.T) {
 	}
 }
 
-// A message that is no task is told of whole, and then deleted.
+// A malformed message is reported unchanged, and deleted afterwards.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	bad := []string{`no JSON`, `{"data": {}}`, `{"task_id": 5.5, "data": {}}`, `{"task_id": "", "data": {}}`, `{"task_id": "x"}`, `[]`, `{"task_id": "x", "data": {}} {}`, `{"Task_ID": "x", "data": {}}`}
 	q := newFakeQueue(t, append(bad, task)...)
 	var mu sync.Mutex
-	told := map[string]error{}
+	reported := map[string]error{}
 	s := q.open(t, Options{OnMalformed: func(_ context.Context, body string, reason error) error {
 		if !q.has(body) {
-			t.Errorf("%s is deleted before it was told of", body)
+			t.Errorf("%s was deleted before it was reported", body)
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		told[body] = reason
+		reported[body] = reason
 		return nil
 	}})
 	ds := receive(t, s, 10)
@@ -233,8 +235,8 @@ func TestMalformed(t *testing.T) {
 	}
 	closeNow(t, s)
 	for _, body := range bad {
-		if told[body] == nil {
-			t.Errorf("nobody was told of %s", body)
+		if reported[body] == nil {
+			t.Errorf("%s was not reported", body)
 		}
 	}
 	if all, _ := q.left(); all != 1 {
@@ -242,9 +244,9 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// Where nobody can be told, the tasks are run all the same, no more is received than
-// was, and nothing is lost.
-func TestMalformedWhileNobodyCanBeTold(t *testing.T) {
+// While OnMalformed blocks, the source returns the tasks it has received, receives no further
+// messages and loses none.
+func TestMalformed_WhileOnMalformedBlocks(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task, `no JSON`, `no JSON`)
 	s := q.open(t, Options{Lease: 2 * time.Second, OnMalformed: func(ctx context.Context, _ string, _ error) error {
@@ -266,7 +268,7 @@ func TestMalformedWhileNobodyCanBeTold(t *testing.T) {
 	}
 }
 
-// Whoever wants messages that are no tasks gets them as they are.
+// With Options.Raw the source returns each message unchanged, even if it is malformed.
 func TestRaw(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, `no JSON`)
@@ -308,8 +310,8 @@ func TestLostAnswerToAReceiveOfAFIFOQueue(t *testing.T) {
 	}
 }
 
-// One that cannot be told of stays in the queue, and ends the run.
-func TestMalformedThatCannotBeToldOf(t *testing.T) {
+// If OnMalformed fails, Receive returns its error, and the message remains in the queue.
+func TestMalformed_RemainsInTheQueueIfOnMalformedFails(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, `no JSON`)
 	s := q.open(t, Options{OnMalformed: func(context.Context, string, error) error { return errors.New("disk full") }})

@@ -9,14 +9,15 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// While SQS refuses to answer, nobody can say that there is nothing to do.
-func TestUnansweredWhileSQSIsAway(t *testing.T) {
+// LastFailure is the time of the last failed request while SQS does not answer. Then it is
+// unknown whether the queue is empty.
+func TestLastFailure_DuringAnOutage(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
 	s := q.open(t, Options{})
 	defer closeNow(t, s)
 	if at := s.LastFailure(); !at.IsZero() {
-		t.Errorf("it could not be asked at %v", at)
+		t.Errorf("LastFailure is %v before any failure", at)
 	}
 	var away atomic.Bool
 	away.Store(true)
@@ -34,13 +35,13 @@ func TestUnansweredWhileSQSIsAway(t *testing.T) {
 	<-time.After(50 * time.Millisecond)
 	asked := time.Now()
 	if at := s.LastFailure(); at.Before(asked) {
-		t.Errorf("it could last not be asked %v ago", asked.Sub(at))
+		t.Errorf("LastFailure is %v old during the outage", asked.Sub(at))
 	}
 	away.Store(false)
 	if <-got != 1 {
 		t.Error("no task")
 	}
-	if at := s.LastFailure(); at.IsZero() || time.Since(at) > patience {
+	if at := s.LastFailure(); at.IsZero() || time.Since(at) > testTimeout {
 		t.Errorf("it could last not be asked at %v", at)
 	}
 }
@@ -58,7 +59,7 @@ func TestAReceiveThatIsNeverAnswered(t *testing.T) {
 		if action == "ReceiveMessage" && first.CompareAndSwap(false, true) {
 			select {
 			case <-silent:
-			case <-time.After(patience):
+			case <-time.After(testTimeout):
 			}
 			return true
 		}

@@ -16,14 +16,14 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// told is a sink that keeps events.
-type told struct {
+// recorder is a sink that keeps events.
+type recorder struct {
 	mu     sync.Mutex
 	events []pipeline.Event
-	came   chan struct{} // receives once for each
+	came   chan struct{} // receives once per event
 }
 
-func (s *told) Write(_ context.Context, events []pipeline.Event) error {
+func (s *recorder) Write(_ context.Context, events []pipeline.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events = append(s.events, events...)
@@ -33,21 +33,21 @@ func (s *told) Write(_ context.Context, events []pipeline.Event) error {
 	return nil
 }
 
-func (*told) Close(context.Context) error { return nil }
+func (*recorder) Close(context.Context) error { return nil }
 
 // worker is a pipeline over a queue of moto's, with short leases.
 type worker struct {
 	client *sqs.Client
 	url    string
 	run    *pipeline.Run
-	sink   *told
+	sink   *recorder
 	ended  chan error
 }
 
 func start(t *testing.T, tasks, slots, ahead int, f func(ctx context.Context, task pipeline.Task) (bool, []byte, error)) *worker {
 	t.Helper()
 	endpoint := sqstest.Start(t)
-	w := &worker{sink: &told{came: make(chan struct{}, 1000)}, ended: make(chan error, 1)}
+	w := &worker{sink: &recorder{came: make(chan struct{}, 1000)}, ended: make(chan error, 1)}
 	w.client, w.url = sqstest.Client(t, endpoint, "jobs")
 	for i := range tasks {
 		body := fmt.Sprintf(`{"task_id": "t%d", "data": {}}`, i)
@@ -68,8 +68,8 @@ func start(t *testing.T, tasks, slots, ahead int, f func(ctx context.Context, ta
 	received := pipeline.From(w.run, "source", src)
 	kept := pipeline.Via(received, "extend", leases.Stage())
 	results := pipeline.Via(kept, "execute", stages.Execute(w.run, stages.RunnerFunc(f)))
-	judged := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(judged, "settle", stages.Settle(w.sink, stages.SettleOptions{}))
+	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.To(decisions, "settle", stages.Settle(w.sink, stages.SettleOptions{}))
 	go func() { w.ended <- w.run.Wait() }()
 	return w
 }
@@ -128,8 +128,8 @@ func TestALongTaskIsDeliveredOnce(t *testing.T) {
 	}
 }
 
-// What waits for a slot is there for others at once when the worker is told to end.
-func TestWhatWaitsIsReleasedAtTheEnd(t *testing.T) {
+// When the worker stops, prefetched tasks become visible to other workers immediately.
+func TestStop_ReleasesPrefetchedTasks(t *testing.T) {
 	running, finish := make(chan struct{}, 1), make(chan struct{})
 	w := start(t, 10, 1, 9, func(context.Context, pipeline.Task) (bool, []byte, error) {
 		running <- struct{}{}
