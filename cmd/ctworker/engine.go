@@ -30,7 +30,7 @@ func (p process) engineCommand(faults config.Errors, code *int) *cli.Command {
 		Action: func(c *cli.Context) error {
 			host, err := openHost()
 			if err == nil && c.NArg() > 0 {
-				err = fmt.Errorf("%q is no flag", c.Args().First())
+				err = fmt.Errorf("%q is not a flag", c.Args().First())
 			}
 			if err != nil {
 				*code = app.Usage(p.stderr, "ctworker", helpOf("engine"), err)
@@ -42,7 +42,7 @@ func (p process) engineCommand(faults config.Errors, code *int) *cli.Command {
 	}
 }
 
-// engine runs the tasks of the host's program.
+// engine runs the tasks of the program that host connects to.
 func (p process) engine(host *procexec.ForkServer, line config.Flags, faults config.Errors) int {
 	help := host.Hello.Program + " --help"
 	source := host.Hello.Source
@@ -67,8 +67,8 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 	})
 }
 
-// openHost takes over the connection to the program that has started this one.
-// What this process starts shall not take itself for started by it too.
+// openHost opens the connection to the program that has started this process. It removes the
+// variable from the environment, so that child processes do not use the connection.
 func openHost() (*procexec.ForkServer, error) {
 	text := os.Getenv(procexec.ControlFDVar)
 	if text == "" {

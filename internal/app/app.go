@@ -21,17 +21,17 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// The exit codes. Beside them, a run that a signal interrupted ends with 128 and
-// the signal's number: 130 for SIGINT, 143 for SIGTERM.
+// The exit codes. A run that was interrupted by a signal exits with 128 plus the signal's number
+// instead: 130 for SIGINT, 143 for SIGTERM.
 const (
-	ExitOK     = 0 // the run came to its end, whatever the tasks said
+	ExitOK     = 0 // the run finished, whatever the outcomes of its tasks
 	ExitFatal  = 1 // a fatal error, or broken input
 	ExitUsage  = 2 // the command line or the configuration
 	ExitStrict = 3 // with --strict: not every task completed
 )
 
-// Options are what a front end brings along. What runs the tasks, and where they
-// come from, are as in worker.Options.
+// Options configure a run. The first five fields are passed on to worker.Options; they select
+// the tasks and what runs them.
 type Options struct {
 	Argv         []string
 	TaskProtocol bool
@@ -40,19 +40,18 @@ type Options struct {
 	Source       pipeline.Source
 	// OnTermination is as in worker.Options.
 	OnTermination func()
-	// OwnsProcess says that nothing else in this process starts children or ends
+	// OwnsProcess states that no other code in this process starts child processes or ends
 	// threads.
 	OwnsProcess bool
 
 	Stdin  io.Reader
 	Stderr *os.File
-	// Name begins the lines about a usage that is wrong, and Help is the command
-	// that shows the right one.
+	// Name prefixes usage errors. Help is the command that prints the usage.
 	Name, Help string
 }
 
-// gcPercent has the memory collected half as often as is usual: what is in use is a few
-// megabytes, so that it is a few more, and a sixth less CPU for short tasks.
+// gcPercent is twice the default of GOGC. Because the live heap is only a few megabytes, this
+// costs a few megabytes more, and saves a sixth of the CPU time of short tasks.
 const gcPercent = 200
 
 // Run runs the tasks and returns the exit code.
@@ -134,11 +133,12 @@ func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*
 	})
 }
 
-// hasTerminal reports whether nobody but ctworker writes to the terminal. A
-// command's output is captured; a function's goes there, and would tear the bar.
+// hasTerminal reports whether only ctworker writes to the terminal. The output of commands is
+// captured, but pool processes and functions write to the terminal, which would damage the
+// progress bar.
 func (o Options) hasTerminal() bool { return !o.usesPool() && o.Runner == nil }
 
-// hasSource reports whether the program brings the tasks along.
+// hasSource reports whether the program provides the tasks.
 func (o Options) hasSource() bool {
 	return o.Source != nil || o.ForkServer != nil && o.ForkServer.Hello.Source != nil
 }
@@ -162,7 +162,7 @@ func usageText(name, help string, err error) string {
 	return b.String()
 }
 
-// hint says how to use the whole machine to somebody who uses one CPU of it.
+// suggestParallelism logs how to use all CPUs if -j was not set and its default uses fewer.
 func suggestParallelism(log zerolog.Logger, cfg *config.Config) {
 	cpus := config.UsableCPUs()
 	if cfg.Origin("num-simultaneous-tasks").Place == config.Default && cfg.NumSimultaneousTasks < cpus {
@@ -202,7 +202,7 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 	}
 }
 
-// givenOf returns which of the settings somebody gave, as flags.
+// explicitlySet returns those of the settings that do not have their default value, as flags.
 func explicitlySet(cfg *config.Config, names []string) (given []string) {
 	for _, name := range names {
 		if cfg.Origin(name).Place != config.Default {

@@ -30,15 +30,14 @@ func (noRunner) Run(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome,
 
 var _ stages.Runner = noRunner{}
 
-// Whoever gives a setting that does nothing where the tasks run is told so, and
-// nobody else.
+// A warning names exactly those explicit settings that have no effect for this kind of run.
 func TestSettingsWithoutEffect(t *testing.T) {
 	t.Parallel()
 	pool, host, inProcess := Options{TaskProtocol: true}, Options{ForkServer: &procexec.ForkServer{}}, Options{Runner: noRunner{}}
 	for _, tc := range []struct {
-		flag string
-		opts Options
-		told bool
+		flag  string
+		opts  Options
+		warns bool
 	}{
 		{"max-tasks-per-process", Options{}, true},
 		{"max-tasks-per-process", pool, false},
@@ -68,8 +67,8 @@ func TestSettingsWithoutEffect(t *testing.T) {
 		}
 		var log strings.Builder
 		warnWithoutEffect(zerolog.New(&log), cfg, tc.opts)
-		if told := strings.Contains(log.String(), "--"+tc.flag); told != tc.told {
-			t.Errorf("--%s with %+v: told %v, want %v: %s", tc.flag, tc.opts, told, tc.told, log.String())
+		if warns := strings.Contains(log.String(), "--"+tc.flag); warns != tc.warns {
+			t.Errorf("--%s with %+v: warning %v, want %v: %s", tc.flag, tc.opts, warns, tc.warns, log.String())
 		}
 	}
 }

@@ -16,16 +16,16 @@ import (
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
 
-// EventsOptions are what "ctworker events" takes beside the settings.
+// EventsOptions are the options of "ctworker events" in addition to the settings.
 type EventsOptions struct {
 	// Output is the file that events are appended to; "-" is standard output.
 	Output string
-	// Idle is after how long without an event it ends; 0 is never.
+	// Idle is the time without an event after which the command exits; 0 disables it.
 	Idle time.Duration
 }
 
-// Events writes the events of the event queue to a file and deletes what it has
-// written, until a signal ends it. It returns the exit code.
+// Events writes the events of the event queue to a file, and deletes events from the queue after
+// they are written. It returns the exit code after a signal, or after opts.Idle.
 func (t *Tool) Events(opts EventsOptions) int {
 	stop, err := t.start()
 	if err != nil {

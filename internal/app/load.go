@@ -13,9 +13,9 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile/remote"
 )
 
-// LoadOptions are what "ctworker load" takes beside the settings.
+// LoadOptions are the options of "ctworker load" in addition to the settings.
 type LoadOptions struct {
-	// Create has the queue created where it is missing.
+	// Create creates the queue if it does not exist.
 	Create bool
 	// TasksToSkip is the number of tasks at the start of the file that are not sent.
 	TasksToSkip int64
@@ -77,7 +77,8 @@ func (t *Tool) Load(opts LoadOptions) int {
 	return t.loaded(load, opts, time.Since(began), err)
 }
 
-// loaded says how many tasks are in the queue, and how to go on where that is not all.
+// loaded prints how many tasks were sent and, if some were not, the flags that continue the
+// load. It returns the exit code.
 func (t *Tool) loaded(load *cloudqueue.Load, opts LoadOptions, took time.Duration, err error) int {
 	in, name := load.Loaded(), t.provider.Tasks().Name()
 	if fault, ok := errors.AsType[*taskfile.Error](err); ok && fault.Entry > 0 && fault.Entry <= opts.TasksToSkip {

@@ -19,9 +19,9 @@ const (
 	// outputReserve is additional space for lines that must not be dropped: warnings,
 	// errors and the summary.
 	outputReserve = 256 << 10
-	// outputPatience is how long a Write to a full buffer waits. No line is dropped if the
+	// outputMaxWait is how long a Write to a full buffer waits. No line is dropped if the
 	// reader reads outputSize bytes in this time.
-	outputPatience = time.Second
+	outputMaxWait = time.Second
 	// outputLinger is how long the end of the program waits for the reader.
 	outputLinger = 2 * time.Second
 )
@@ -54,26 +54,26 @@ type output struct {
 	ended chan struct{}
 
 	size, reserve int
-	patience      time.Duration
+	maxWait       time.Duration
 }
 
 func newOutput(w io.Writer) *output {
 	o := &output{
 		w: w, note: func(int64) []byte { return nil },
 		room: make(chan struct{}), idle: make(chan struct{}), wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		size: outputSize, reserve: outputReserve, patience: outputPatience,
+		size: outputSize, reserve: outputReserve, maxWait: outputMaxWait,
 	}
 	close(o.idle)
 	go o.run()
 	return o
 }
 
-// Write adds whole lines to the buffer. If the buffer is full, it waits until outputPatience after
+// Write adds whole lines to the buffer. If the buffer is full, it waits until outputMaxWait after
 // the goroutine last took the buffer, and then returns errDropped.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	for len(o.pending) > 0 && len(o.pending)+len(p) > o.size && !o.closed {
-		room, left := o.room, o.patience
+		room, left := o.room, o.maxWait
 		if o.writing {
 			left -= time.Since(o.takenAt)
 		}
@@ -220,14 +220,14 @@ func writeAll(w io.Writer, p []byte) {
 	}
 }
 
-// switchWriter passes writes on to a writer that can be exchanged, such as a
-// progress bar for the terminal that it is drawn on.
+// A swapWriter passes writes on to a writer that can be replaced, such as the terminal by the
+// progress bar that is drawn on it.
 type swapWriter struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-// exchange sets what next returns; no write goes on while next runs.
+// Swap calls next and replaces the writer by its result. Writes block while next runs.
 func (s *swapWriter) Swap(next func() io.Writer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// reader is a writer whose reader reads when it is told to.
+// reader is a writer whose Write blocks until it receives from reads.
 type reader struct {
 	mu    sync.Mutex
 	text  strings.Builder
-	reads chan struct{} // nil: it reads at once
+	reads chan struct{} // nil: Write does not block
 }
 
 func (r *reader) Write(p []byte) (int, error) {
@@ -82,12 +82,12 @@ func TestOutput_ReaderThatHasStopped(t *testing.T) {
 				t.Errorf("line %d: %v", i, err)
 			}
 		}
-		if waited := time.Since(began); waited != outputPatience {
-			t.Errorf("100 lines waited %v, want %v", waited, outputPatience)
+		if waited := time.Since(began); waited != outputMaxWait {
+			t.Errorf("100 lines waited %v, want %v", waited, outputMaxWait)
 		}
 		o.Keep([]byte("error\n"))
 		o.Keep([]byte(strings.Repeat("y", 100) + "\n"))
-		if time.Since(began) != outputPatience {
+		if time.Since(began) != outputMaxWait {
 			t.Error("Keep blocks")
 		}
 		if o.flush(time.Minute, nil) {
@@ -114,7 +114,7 @@ func TestOutput_ReaderThatHasStopped(t *testing.T) {
 	})
 }
 
-// No line is dropped if the reader empties the buffer within outputPatience.
+// No line is dropped if the reader empties the buffer within outputMaxWait.
 func TestOutput_SlowReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestOutput_SlowReader(t *testing.T) {
 		defer reading.Wait()
 		reading.Go(func() {
 			for {
-				time.Sleep(outputPatience * 9 / 10) // of the bubble's time
+				time.Sleep(outputMaxWait * 9 / 10) // of the bubble's time
 				select {
 				case r.reads <- struct{}{}:
 				case <-o.ended:

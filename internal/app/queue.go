@@ -18,17 +18,17 @@ import (
 	"github.com/ctworker/ctworker/internal/units"
 )
 
-// QueueOptions are what the commands of "ctworker queue" take beside the settings.
+// QueueOptions are the options of the commands of "ctworker queue" in addition to the settings.
 type QueueOptions struct {
-	// Tasks and Events say which queues are meant.
+	// Tasks and Events select the queues.
 	Tasks, Events bool
-	// Yes does without the question before something is deleted.
+	// Yes deletes without asking for confirmation.
 	Yes bool
-	// JSON has the status printed as JSON, a line a queue.
+	// JSON prints the status as JSON, one line per queue.
 	JSON bool
 }
 
-// queues are the queues that are meant, with what they are.
+// queues returns the selected queues.
 func (t *Tool) queues(opts QueueOptions) (all []named) {
 	if opts.Tasks {
 		all = append(all, named{t.provider.Tasks(), "tasks"})
@@ -41,7 +41,7 @@ func (t *Tool) queues(opts QueueOptions) (all []named) {
 
 type named struct {
 	cloudqueue.Queue
-	what string
+	what string // "tasks" or "events"
 }
 
 // Status prints the status of the queues, and returns the exit code: 1 if a queue does not
@@ -128,7 +128,7 @@ func (t *Tool) printJSON(q named, s cloudqueue.Status, exists bool) {
 		Problem     string   `json:"problem,omitempty"` // what prevents the use of the queue
 	}{q.Name(), q.what, exists, visible, inFlight, delayed, retention, s.ExactlyOnce, s.DeadLetterQueue, s.MaxReceives, s.Problem})
 	if err != nil {
-		panic("program: a queue's status: " + err.Error())
+		panic("app: encode the status of a queue: " + err.Error())
 	}
 	_, _ = fmt.Fprintf(t.Stdout, "%s\n", b)
 }
@@ -151,7 +151,7 @@ func (t *Tool) Create(opts QueueOptions) int {
 	})
 }
 
-// Purge deletes what is in the queues, and returns the exit code.
+// Purge deletes the messages of the queues, and returns the exit code.
 func (t *Tool) Purge(opts QueueOptions) int {
 	return t.destroy(opts, "delete everything in", "deleted everything in", cloudqueue.Queue.Purge)
 }
@@ -205,7 +205,7 @@ func (t *Tool) destroy(opts QueueOptions, what, done string, do func(cloudqueue.
 	})
 }
 
-// ask asks on the terminal.
+// ask asks a yes/no question on the terminal.
 func (t *Tool) ask(question string) (yes bool, err error) {
 	if in, ok := t.Stdin.(*os.File); !ok || !term.IsTerminal(int(in.Fd())) {
 		return false, errors.New("standard input is not a terminal: give --yes to confirm")

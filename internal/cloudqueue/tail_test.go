@@ -71,15 +71,15 @@ func (messageLease) Extend(context.Context, time.Duration) (time.Time, error) {
 
 // lines is a file that is full after so many lines.
 type lines struct {
-	mu   sync.Mutex
-	all  map[string]bool
-	most int
+	mu  sync.Mutex
+	all map[string]bool
+	max int
 }
 
 func (l *lines) WriteLines(_ context.Context, lines [][]byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.all)+len(lines) > l.most {
+	if len(l.all)+len(lines) > l.max {
 		return errors.New("no space left")
 	}
 	for _, line := range lines {
@@ -96,7 +96,7 @@ func (l *lines) has(line string) bool {
 
 func follow(t *testing.T, n, maxLines int) (*messages, *Tail) {
 	t.Helper()
-	written := &lines{all: map[string]bool{}, most: maxLines}
+	written := &lines{all: map[string]bool{}, max: maxLines}
 	m := &messages{deleted: map[string]int{}, written: written, t: t}
 	for i := range n {
 		m.waiting = append(m.waiting, fmt.Sprintf(`{"event_type":"task_completed","n":%d}`, i))

@@ -140,7 +140,7 @@ func TestFlagsDescribeThemselves(t *testing.T) {
 	for _, f := range config.FlagsOf(&line) {
 		doc, ok := f.(cli.DocGenerationFlag)
 		if !ok {
-			t.Fatalf("%v is no DocGenerationFlag", f.Names())
+			t.Fatalf("%v does not implement DocGenerationFlag", f.Names())
 		}
 		if doc.GetUsage() == "" || (doc.TakesValue() && strings.HasPrefix(f.Names()[0], "no-")) {
 			t.Errorf("%v: usage %q, takes a value: %v", f.Names(), doc.GetUsage(), doc.TakesValue())

@@ -16,22 +16,22 @@ import (
 
 // A value is one field of a Config, seen as text.
 type value interface {
-	// set parses raw into the field. On an error, which says what is wrong and
-	// what would be right, the field stays as it was.
+	// set parses raw into the field. If raw is invalid, set does not change the field, and
+	// returns an error that describes the fault and the valid values.
 	set(raw string) error
-	// text returns what set would parse to the same value, and "" where the
-	// field holds no value.
+	// text returns a text that set parses to the same value, or "" if the field has no
+	// value.
 	text() string
 }
 
-// A codec is the textual form of a T. Only format may return "", and it does
-// so for the T that stands for no value.
+// A codec converts between a T and its text. format returns "" for the T that represents a
+// missing value; parse never returns that T.
 type codec[T any] struct {
 	parse  func(raw string) (T, error)
 	format func(T) string
 }
 
-// field is a value that is held by the Config itself.
+// A field is a value that the Config holds directly.
 type field[T any] struct {
 	at *T
 	codec[T]
@@ -48,7 +48,8 @@ func (f field[T]) set(raw string) error {
 
 func (f field[T]) text() string { return f.format(*f.at) }
 
-// optional is a value that may be missing, without a T that stands for that.
+// An optional is a value that the Config holds as a pointer, which is nil if the value is
+// missing.
 type optional[T any] struct {
 	at **T
 	codec[T]
@@ -70,8 +71,8 @@ func (o optional[T]) text() string {
 	return o.format(**o.at)
 }
 
-// text is any text at all but the empty one: --job-id "$JOB" with an unset JOB
-// is a mistake to report, not a way to say nothing. want is "a job ID".
+// text returns the codec of any text except the empty one, which is an error because
+// --job-id "$JOB" with an unset JOB is a mistake. want describes the value, as in "a job ID".
 func text(want string) codec[string] {
 	return codec[string]{
 		parse: func(raw string) (string, error) {
@@ -114,7 +115,7 @@ func hostPort() codec[string] {
 				return "", fmt.Errorf("has no host, which would be every network of this machine; %s", want)
 			}
 			if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-				return "", fmt.Errorf("%q is no port; %s", port, want)
+				return "", fmt.Errorf("%q is not a port; %s", port, want)
 			}
 			return raw, nil
 		},
@@ -231,7 +232,7 @@ func taskCount(maximum int) codec[int] {
 		}
 		n, err := parse(raw)
 		if err != nil {
-			return 0, fmt.Errorf("%w, or auto for one a usable CPU", err)
+			return 0, fmt.Errorf("%w, or auto for one per usable CPU", err)
 		}
 		return n, nil
 	}

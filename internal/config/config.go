@@ -12,147 +12,148 @@ const (
 	GCP = "GCP"
 )
 
-// Config is every setting of a worker, resolved. A pointer is nil, and a
-// string is empty, where the setting was not given and has no default.
+// Config has the value of every setting of a worker. If a setting was not given and has no
+// default, its pointer is nil or its string is empty.
 type Config struct {
-	// TaskFile is a local JSON or YAML file, or a gs://, s3:// or https://
-	// address. It is empty where tasks come from a queue or from a task source
-	// that a program passed, which overrides it.
+	// TaskFile is a local JSON or YAML file, or a gs://, s3:// or https:// address. It is
+	// empty if the tasks come from a queue, or from a task source that the program passed,
+	// which takes precedence.
 	TaskFile string
 
-	// Provider is AWS, GCP or empty: whose queues and termination notices.
+	// Provider is the provider of the queues and of the termination notices: AWS, GCP or
+	// empty.
 	Provider string
-	// JobID names the queue where QueueName does not.
+	// JobID is the default of QueueName.
 	JobID string
-	// ProjectID is GCP's project. It is never empty where a GCP queue is used.
+	// ProjectID is the GCP project. It is not empty if a GCP queue is used.
 	ProjectID string
-	// QueueName is the task queue's name; default JobID.
+	// QueueName is the name of the task queue. Defaults to JobID.
 	QueueName string
-	// Region is the region of AWS; empty: as AWS's own tools find it.
+	// Region is the AWS region. If it is empty, the AWS SDK selects the region.
 	Region string
-	// Lease is for how long a task is held at a time; 1 s or more, default 60 s.
+	// Lease is the lease duration of a task, at least 1s. Defaults to 60s.
 	Lease time.Duration
-	// ExactlyOnceQueue asks for queues that deliver a message exactly once.
+	// ExactlyOnceQueue requires queues with exactly-once delivery.
 	ExactlyOnceQueue bool
 
-	// EventLogFile is where events go if EventLogToFile; default events.log.
+	// EventLogFile is the file that events are written to if EventLogToFile is set. Defaults
+	// to events.log.
 	EventLogFile string
 	// EventLogToFile defaults to true for a task file or task source.
 	EventLogToFile bool
 	// EventLogToQueue defaults to true without a task file or task source.
 	EventLogToQueue bool
-	// KeepaliveInterval is the time between keep_alive events; default 60 s, 0
-	// is never.
+	// KeepaliveInterval is the time between keep_alive events; 0 disables them. Defaults to
+	// 60s.
 	KeepaliveInterval time.Duration
 
-	// InstanceType and the six fields below it describe the computer. They are
-	// information for tasks and, but for NumCPUs and IsSpot, change nothing.
+	// InstanceType and the six fields below describe the machine to the tasks. Only NumCPUs
+	// and IsSpot affect the worker.
 	InstanceType string
-	// NumCPUs also is the default of NumSimultaneousTasks.
+	// NumCPUs is also the default of NumSimultaneousTasks.
 	NumCPUs    *int
 	MemoryGB   *float64
 	LocalSSDGB *float64
 	BootDiskGB *float64
-	// IsSpot asks for the provider's termination notices to be watched.
+	// IsSpot enables watching for termination notices of the provider.
 	IsSpot bool
 	// PricePerHour is in USD.
 	PricePerHour *float64
 
-	// NumSimultaneousTasks is how many tasks run at once; at least 1.
+	// NumSimultaneousTasks is the number of concurrent tasks, at least 1.
 	NumSimultaneousTasks int
-	// MaxRuntime is how long a task may run before it is killed; above 0,
-	// default 600 s.
+	// MaxRuntime is the time after which a running task is killed, above 0. Defaults to 600s.
 	MaxRuntime time.Duration
-	// ShutdownGracePeriod is what running tasks get to finish in after SIGINT
-	// or SIGTERM; default 30 s.
+	// ShutdownGracePeriod is the time that running tasks have to finish after SIGINT or
+	// SIGTERM. Defaults to 30s.
 	ShutdownGracePeriod time.Duration
-	// KillDelay is the time from SIGTERM to SIGKILL; default 5 s.
+	// KillDelay is the time from SIGTERM to SIGKILL. Defaults to 5s.
 	KillDelay time.Duration
-	// IdleTimeout is how long an empty queue and an idle worker make the run
-	// end; default 60 s, 0 is never.
+	// IdleTimeout is the time after which the run ends if the queue is empty and no task
+	// runs; 0 disables it. Defaults to 60s.
 	IdleTimeout time.Duration
 	// UnreachableTimeout is the time after which the run fails if the provider of a
-	// queue has not answered any request; default 1 h, 0 disables it.
+	// queue has not answered any request; 0 disables it. Defaults to 1h.
 	UnreachableTimeout time.Duration
-	// TasksToSkip is how many tasks are passed over first; default 0.
+	// TasksToSkip is the number of tasks to skip at the start of the task file or task
+	// source. Defaults to 0.
 	TasksToSkip int64
-	// MaxNumTasks is how many tasks are processed at most. nil, the default,
-	// is no limit, and 0 is none at all.
+	// MaxNumTasks is the maximum number of tasks to process. If it is nil, the default, the
+	// number is unlimited; 0 means that no task is processed.
 	MaxNumTasks *int64
-	// MaxMemoryAllowedPerTask is in bytes (RLIMIT_AS); 0, the default, is no
-	// limit.
+	// MaxMemoryAllowedPerTask is the limit of a task's address space in bytes (RLIMIT_AS). 0,
+	// the default, disables it.
 	MaxMemoryAllowedPerTask int64
-	// Isolation is how tasks are kept apart: IsolationTask (the default), IsolationReuse, and
-	// for Python programs IsolationFork or IsolationSpawn. A Go program defaults to
-	// IsolationReuse, a Python program to IsolationFork (IsolationSpawn on macOS).
+	// Isolation selects how tasks are isolated from each other: IsolationTask (the default),
+	// IsolationReuse, and for Python programs IsolationFork or IsolationSpawn. A Go program
+	// defaults to IsolationReuse, a Python program to IsolationFork (IsolationSpawn on macOS).
 	Isolation string
-	// StartTimeout limits how long a worker process may take to become ready, and then
-	// to claim its first task; above 0, default 60 s.
+	// StartTimeout is the time limit for a worker process to become ready, and again to claim
+	// its first task; above 0. Defaults to 60s.
 	StartTimeout time.Duration
-	// MaxTasksPerProcess is after how many tasks a worker process is replaced; 0,
-	// the default, is never.
+	// MaxTasksPerProcess is the number of tasks after which a worker process is replaced. 0,
+	// the default, disables it.
 	MaxTasksPerProcess int
-	// MaxResultSize is in bytes; default 16 MiB.
+	// MaxResultSize is the maximum size of a result in bytes. Defaults to 16 MiB.
 	MaxResultSize int64
 
-	// RetryOnExit, RetryOnException and RetryOnTimeout say which failed tasks
-	// go back to the queue; default none.
+	// RetryOnExit, RetryOnException and RetryOnTimeout select the failed tasks that are
+	// retried. They default to false.
 	RetryOnExit      bool
 	RetryOnException bool
 	RetryOnTimeout   bool
-	// RetryDelay is how long a task that goes back is kept from being received
-	// again; default 0.
+	// RetryDelay is the delay before a task that is retried becomes visible again. Defaults
+	// to 0.
 	RetryDelay time.Duration
-	// MaxAttempts is after how many receives a task does not go back; 0, the
-	// default, is never.
+	// MaxAttempts is the number of receives after which a task is not retried. 0, the
+	// default, means unlimited.
 	MaxAttempts int
 
-	// SimulateSpotTerminationAfter is the time from the start of the worker to
-	// a made-up termination notice; nil is no simulation.
+	// SimulateSpotTerminationAfter is the time from the start of the worker to a simulated
+	// termination notice. If it is nil, nothing is simulated.
 	SimulateSpotTerminationAfter *time.Duration
-	// SimulateSpotTerminationDelay is the time from that notice to the end of
-	// all running tasks; nil is never.
+	// SimulateSpotTerminationDelay is the time from that notice until all running tasks are
+	// killed. If it is nil, they are not killed.
 	SimulateSpotTerminationDelay *time.Duration
 
-	// OnRebalance is ignore, the default, or drain: what a notice that the machine may be
-	// taken away soon is worth.
+	// OnRebalance selects the reaction to a rebalance recommendation: ignore, the default,
+	// or drain, which handles it like a termination notice without a deadline.
 	OnRebalance string
-	// TerminationMargin is how long before the machine is taken away what still runs is
-	// killed and given back, unless ReleaseAtDeadline is false; default 5 s.
+	// TerminationMargin is the time before the termination of the machine at which running
+	// tasks are killed and released, unless ReleaseAtDeadline is false. Defaults to 5s.
 	TerminationMargin time.Duration
 	ReleaseAtDeadline bool
-	// SignalOnTermination is sent to all running tasks at a termination notice; 0, the
-	// default, is none.
+	// SignalOnTermination is sent to all running tasks at a termination notice. 0, the
+	// default, disables it.
 	SignalOnTermination syscall.Signal
 
-	// Verbose makes the console's log level DEBUG.
+	// Verbose sets the log level of the console to DEBUG.
 	Verbose bool
 	// LogFormat is auto, the default, console or json.
 	LogFormat string
-	// Strict makes a run in which a task did not complete end with an exit
-	// code of its own.
+	// Strict selects a separate exit code for a run in which a task did not complete.
 	Strict bool
-	// CPUProfile, MemProfile and Trace are the files for profiles of this process; empty is
-	// none.
+	// CPUProfile, MemProfile and Trace are the files for profiles of this process. If one is
+	// empty, that profile is not recorded.
 	CPUProfile, MemProfile, Trace string
-	// DebugAddress is where Go's profiles are served; empty is nowhere.
+	// DebugAddress is the address at which profiles are served (net/http/pprof). If it is
+	// empty, they are not served.
 	DebugAddress string
 	// File is the config file that was read, if any.
 	File string
-	// PrintConfig asks for Print in place of a run.
+	// PrintConfig selects Print instead of a run.
 	PrintConfig bool
 
-	// InstanceID and Zone are what this machine is to its provider; "" is unknown. They
-	// are no settings: the provider's metadata service has them.
+	// InstanceID and Zone identify this machine to its provider; "" if unknown. They come
+	// from the provider's metadata service, not from a setting.
 	InstanceID, Zone string
 
-	origins map[string]Origin // by setting name; all settings have one
+	origins map[string]Origin // by setting name; every setting has one
 	outer   outer             // the variables inherited from the run that started this task
 }
 
-// Origin says where the value of a setting came from. flag is any name of it,
-// with or without dashes. For a name that is no setting's it returns the zero
-// Origin.
+// Origin returns the origin of the value of a setting. flag is any of the setting's names, with
+// or without dashes. For an unknown name it returns the zero Origin.
 func (c *Config) Origin(flag string) Origin {
 	return c.origins[aliases()[strings.TrimLeft(flag, "-")].setting.name]
 }

@@ -13,7 +13,7 @@ import (
 // if a control group limits its CPU time; at least 1. A limit of 2.5 CPUs counts as 3. Without
 // control groups, or if their files cannot be read, there is no limit.
 //
-// The default of GOMAXPROCS is no substitute: it is never below 2 if a control group sets the
+// GOMAXPROCS cannot be used instead: its default is never below 2 if a control group sets the
 // limit, and the user can change it (https://pkg.go.dev/runtime#GOMAXPROCS).
 func UsableCPUs() int {
 	// NumCPU respects the CPU affinity but not control groups.
@@ -124,9 +124,9 @@ func (m mount) upward(group string) func(yield func(string) bool) {
 	}
 }
 
-// cpuLimit returns how many CPUs a group may use, rounded up, if it says so:
-// in version 2 cpu.max holds "quota period", in version 1 each has its file.
-// "max" and a quota of -1 are no limit.
+// cpuLimit returns the number of CPUs that a group may use, rounded up, if it has a limit. In
+// version 2, cpu.max contains "quota period"; in version 1, each has a file of its own. A quota
+// of "max" or -1 means unlimited.
 func cpuLimit(root fs.FS, dir string, version int) (int, bool) {
 	read := func(name string) string {
 		content, err := fs.ReadFile(root, path.Join(dir, name))

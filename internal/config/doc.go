@@ -1,23 +1,18 @@
-// Package config holds the settings of a worker and nothing about running
-// one. It reads them from four places, the first of which to name a setting
-// decides it:
+// Package config parses and validates the settings of a worker. It reads four origins; the first
+// one that has a setting determines its value:
 //
-//	command line ─▶ environment ─▶ config file ─▶ default
-//	  Line            LookupEnv      --config FILE    └─▶ what follows from
-//	                                                      other settings
+//	command line ─▶ environment ─▶ config file ─▶ default, which may
+//	  Line            LookupEnv      --config FILE  depend on other settings
 //
-// One table, in settings.go, says of each setting what it is called, what its
-// value looks like and which field of [Config] it fills. The flags and their
-// help, the environment, the file, the output of --print-config and the
-// environment of a task all follow from that table.
+// One table, in settings.go, defines the name and the format of each setting and its field in
+// [Config]. The flags and their help, the environment variables, the keys of the config file, the
+// output of --print-config and the environment of a task are derived from that table.
 //
-// The guarantee: a [Config] that [Load] returns is complete and consistent,
-// with every default filled in; and if there is anything wrong, anywhere, Load
-// returns every fault there is at once, one line each, with the flag or the
-// variable as its user knows it, the value, and what would be right. A bad
-// value is a fault even where a better one overrides it.
+// The guarantee: a [Config] returned by [Load] is complete and consistent, with all defaults
+// applied. Otherwise, Load returns all faults at once, one line each, with the flag or variable
+// as the user wrote it, its value, and the valid values. An invalid value is a fault even if an
+// origin of higher precedence overrides it.
 //
-// The package never prints and never exits. It is not for the arguments of the
-// user's own program, and it opens no task file and no queue: that a file is
-// there or that a queue exists is for their sources to find out.
+// The package neither prints nor exits. It does not parse the arguments of the user's own
+// program. It does not open the task file or a queue: the sources check whether they exist.
 package config

@@ -105,7 +105,7 @@ func TestTaskEnvOfANestedRun(t *testing.T) {
 	}
 }
 
-// The error for a missing setting says that an inherited variable is ignored.
+// The error for a missing setting mentions an inherited variable that is ignored.
 func TestMissingSettingNamesIgnoredVariable(t *testing.T) {
 	t.Parallel()
 	outer := given{args: []string{"--provider=AWS", "--job-id=j"}}.must(t)
@@ -116,7 +116,7 @@ func TestMissingSettingNamesIgnoredVariable(t *testing.T) {
 	}
 }
 
-// A variable that a list has as 0 is not the same as one that it does not have.
+// A variable is used unless the list of the outer run contains its current value.
 func TestOuterVariableIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", ",", "MAX_NUM_TASKS", "MAX_NUM_TASKS=", "=", "MAX_NUM_TASKS=00000000,,x"} {

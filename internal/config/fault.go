@@ -10,23 +10,22 @@ import (
 
 // Error is one error in the settings.
 type Error struct {
-	// Setting is what its user wrote: "--max-runtime",
+	// Setting is the setting as the user wrote it: "--max-runtime",
 	// "RMS_CLOUD_TASKS_MAX_RUNTIME" or "worker.yaml:3: max-runtime".
 	Setting string
 	// Value is the value as given.
 	Value string
-	// Reason says what is wrong with the value, then what would be right.
+	// Reason describes the fault and then the valid values.
 	Reason string
 
-	// about is the setting meant, so that a rule does not call missing what
-	// was misspelt. It is empty where that is not known.
+	// about is the setting that the user probably meant, or "" if unknown. A misspelled
+	// setting is not reported as missing too.
 	about string
-	// valueless is true where there is no value to show, which is not the same
-	// as an empty one.
+	// valueless is true if there is no value to show. An empty value is shown.
 	valueless bool
 }
 
-// String returns the fault as one line, whatever the parts of it hold.
+// String returns the fault as one line, even if its fields contain line breaks.
 func (f Error) String() string {
 	line := f.Setting
 	if !f.valueless {

@@ -59,14 +59,14 @@ func parseFile(name string, content []byte) []entry {
 	return entries
 }
 
-// notYAML says what the parser found, which includes the line.
+// notYAML returns the reason for an error of the YAML parser, whose text contains the line.
 func notYAML(err error) string {
 	return "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")
 }
 
 func parseMapping(name string, mapping *yaml.Node) (entries []entry) {
 	known := keys()
-	first := make(map[string]int) // the line that a setting is on
+	first := make(map[string]int) // the line of each setting
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		key, val := mapping.Content[i], mapping.Content[i+1]
 		e := entry{shown: name + ":" + strconv.Itoa(key.Line) + ": " + key.Value, line: key.Line}
@@ -96,7 +96,7 @@ func parseMapping(name string, mapping *yaml.Node) (entries []entry) {
 	return entries
 }
 
-// keys returns the settings by the name that a file calls them by.
+// keys returns the settings by their keys in a config file.
 func keys() map[string]setting {
 	all := make(map[string]setting)
 	for _, s := range settings() {
@@ -105,14 +105,14 @@ func keys() map[string]setting {
 	return all
 }
 
-// plain returns the text of a node, or why it cannot be had.
+// plain returns the text of a node, or the reason why the node is not a plain value.
 func plain(node *yaml.Node) (raw, reason string) {
 	switch {
 	case node.Kind != yaml.ScalarNode:
 		return "", "not a plain value; give a text, a number, true or false"
 	case node.ShortTag() == "!!null":
 		return node.Value, "no value; give one, or leave the line out"
-	case node.ShortTag() == "!!binary": // how YAML holds what is not UTF-8
+	case node.ShortTag() == "!!binary": // text that is not UTF-8
 		if err := node.Decode(&raw); err != nil {
 			return node.Value, "not base64; give the text itself"
 		}
@@ -122,7 +122,7 @@ func plain(node *yaml.Node) (raw, reason string) {
 	}
 }
 
-// unknownKey says what is wrong with key, and which setting it may stand for.
+// unknownKey returns the reason why key is invalid and the setting that it probably means.
 func unknownKey(key string) (reason, about string) {
 	if r, ok := removed(strings.ReplaceAll(key, "_", "-")); ok {
 		return "unknown setting; use " + r.key(), r.setting

@@ -73,8 +73,7 @@ type loader struct {
 	cfg   *Config
 	table []setting
 	known map[string]alias
-	// meant has the settings that somebody gave, be it badly.
-	explicitlySet map[string]bool
+	explicitlySet map[string]bool // the settings that were given, even if incorrectly
 }
 
 func (l *loader) defaults() {
@@ -89,7 +88,7 @@ func (l *loader) defaults() {
 	}
 }
 
-// apply gives a setting a value. shown is the setting as its user wrote it.
+// apply sets the value of a setting. shown is the setting as the user wrote it.
 func (l *loader) apply(spelled alias, raw, shown string, from Origin) Errors {
 	s := spelled.setting
 	l.explicitlySet[s.name] = true
@@ -104,7 +103,7 @@ func (l *loader) apply(spelled alias, raw, shown string, from Origin) Errors {
 	return nil
 }
 
-// opposite returns the other boolean, and what is none as it is.
+// opposite returns the text of the opposite boolean, or raw if raw is not a boolean.
 func opposite(raw string) string {
 	b, err := boolean().parse(raw)
 	if err != nil {

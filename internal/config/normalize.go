@@ -5,19 +5,18 @@ import (
 	"strings"
 )
 
-// passed reports whether a flag asks for help. Such a flag is not a setting.
+// passed reports whether a flag asks for help, which is passed on because it is not a setting.
 func passed(name string) bool { return name == "h" || name == "help" }
 
-// Normalize makes the arguments of a command, without the command itself, fit
-// for a parser that gives up at the first flag it does not know or that lacks
-// its value. It returns them without such flags, each of which is a fault, and
-// with -jN as -j N. Flags end at -- or at the first argument that is neither a
-// flag nor a flag's value; from there on arguments stay as they are.
+// Normalize prepares the arguments of a command, without the command itself, for a parser that
+// stops at the first unknown flag or flag without a value. It removes such flags, returns a fault
+// for each, and replaces -jN by -j N. Flags end at -- or at the first argument that is neither a
+// flag nor the value of a flag; the arguments from there on are not changed.
 //
-// The value of an unknown flag cannot be told from the start of the arguments
-// proper. It is taken for a value if a -- is still to come.
+// An argument after an unknown flag may be the flag's value or the first positional argument.
+// Normalize treats it as a value if a -- follows.
 //
-// others are the names of a program's own flags. A misspelt flag may be one of them.
+// others are the names of the program's own flags, which are suggested for a misspelled flag too.
 func Normalize(args []string, others ...string) (fixed []string, faults Errors) {
 	known := aliases()
 	fixed = make([]string, 0, len(args))
@@ -51,20 +50,20 @@ func Normalize(args []string, others ...string) (fixed []string, faults Errors) 
 	return append(fixed, args...), faults
 }
 
-// isFlag reports whether the flag package would take arg for a flag.
+// isFlag reports whether the flag package treats arg as a flag.
 func isFlag(arg string) bool {
 	return len(arg) > 1 && arg[0] == '-' && arg != "--"
 }
 
-// split takes a flag apart: one dash or two, its name and its value.
+// split splits a flag with one or two dashes into its name and its value.
 func split(arg string) (name, value string, hasValue bool) {
 	name = strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
 	return strings.Cut(name, "=")
 }
 
-// lacksValue reports whether there is no value at the start of rest. A known
-// flag is not taken for one: --job-id --verbose is a job ID that somebody
-// forgot, and the flag package would call the job --verbose.
+// lacksValue reports whether rest does not start with a value. A known flag is not a value: in
+// --job-id --verbose the job ID is missing, although the flag package would use --verbose as the
+// job ID.
 func lacksValue(rest []string, known map[string]alias) bool {
 	if len(rest) == 0 || rest[0] == "--" {
 		return true

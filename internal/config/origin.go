@@ -2,34 +2,34 @@ package config
 
 import "strconv"
 
-// Place is one of the places that a setting's value can come from.
+// Place is a kind of origin of a setting's value.
 type Place uint8
 
-// The places. The zero Place is that of no setting.
+// The kinds of origins. The zero Place belongs to an unknown setting.
 const (
-	// Default: nobody gave a value.
+	// Default: the setting was not given and has its default.
 	Default Place = iota + 1
-	// Derived: nobody gave a value, and it follows from other settings.
+	// Derived: the setting was not given, and its value depends on other settings.
 	Derived
 	// File: the config file.
 	File
-	// Environment: a variable.
+	// Environment: an environment variable.
 	Environment
 	// CommandLine: a flag.
 	CommandLine
 )
 
-// Origin says where a value came from.
+// Origin is the origin of a setting's value.
 type Origin struct {
 	Place Place
-	// Name is the file or the variable. For a flag it is the one used, where
-	// that is not the setting's own name: -j or --no-is-spot.
+	// Name is the name of the file or variable. For a flag it is the flag used, if that is
+	// not the setting's own name, such as -j or --no-is-spot.
 	Name string
 	// Line is the line in the file.
 	Line int
 }
 
-// String returns the origin as --print-config shows it: "default", "derived",
+// String returns the origin as printed by --print-config: "default", "derived",
 // "worker.yaml, line 3", "RMS_CLOUD_TASKS_PROVIDER", "command line" or
 // "command line, -j".
 func (o Origin) String() string {

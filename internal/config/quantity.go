@@ -39,7 +39,8 @@ func quantity(what, want string) codec[float64] {
 
 func formatFloat(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-// memory is a number of GB, held as bytes; no bytes is no limit.
+// memory returns the codec of a number of GB, which the Config holds in bytes. 0 bytes represent
+// a missing value: unlimited.
 func memory(want string) codec[int64] {
 	gb := quantity("a number of GB", want)
 	return codec[int64]{

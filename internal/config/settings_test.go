@@ -310,7 +310,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 	for _, f := range config.FlagsOf(&line) {
 		doc, ok := f.(interface{ GetEnvVars() []string })
 		if !ok {
-			t.Fatalf("%v does not say what its variable is", f.Names())
+			t.Fatalf("%v has no method GetEnvVars", f.Names())
 		}
 		name := f.Names()[0]
 		if variables, without := doc.GetEnvVars(), withoutVariable[name] != ""; (len(variables) == 0) != without {

@@ -1,7 +1,7 @@
 package config
 
-// derive fills in what follows from other settings, where nobody gave it. What
-// somebody gave badly is left alone; the fault says enough.
+// derive sets the values that depend on other settings, unless they were given, even if
+// incorrectly.
 func (l *loader) derive() {
 	c := l.cfg
 	if l.src.TaskSource {
@@ -36,14 +36,13 @@ func (l *loader) derive() {
 	}
 }
 
-// local reports whether tasks come from a file or from the program, and not
-// from a queue.
+// local reports whether the tasks come from a file or from the program, not from a queue.
 func (l *loader) local() bool {
 	return l.src.TaskSource || l.explicitlySet[taskFile]
 }
 
-// rules returns what is missing, given the rest. Whoever only asks what the
-// settings are need not have them all.
+// rules returns the faults of required settings that are missing. With --print-config no setting
+// is required.
 func (l *loader) rules() (faults Errors) {
 	if l.cfg.PrintConfig {
 		return nil
@@ -71,7 +70,7 @@ func (l *loader) rules() (faults Errors) {
 	return faults
 }
 
-// missing returns the fault of settings one of which should have been given.
+// missing returns the fault that none of these settings was given.
 func (l *loader) missing(reason string, names ...string) Error {
 	var shown string
 	for i, name := range names {

@@ -65,7 +65,7 @@ func TestWrite_OnePagePerCommand(t *testing.T) {
 	}
 }
 
-func TestWrite_ReportsWhatTheProgramSays(t *testing.T) {
+func TestWrite_ReportsTheErrorOutputOfTheProgram(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "tool")
 	if err := os.WriteFile(program, []byte("#!/bin/sh\necho unknown command >&2\nexit 2\n"), 0o700); err != nil {

@@ -1,5 +1,5 @@
-// Package plumbing has what the stages of this module use of package pipeline, and what is no
-// part of its public surface.
+// Package plumbing declares the parts of package pipeline that the stages of this module use but
+// that are not public.
 package plumbing
 
 import "time"

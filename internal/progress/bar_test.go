@@ -52,8 +52,8 @@ func TestDraw(t *testing.T) {
 	}
 }
 
-// What is written meanwhile is there, whole and in order, and the bar is drawn
-// below it and taken away in the end.
+// Lines written while the bar is shown appear completely and in order, with the bar below them.
+// Stop erases the bar.
 func TestBar(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -82,9 +82,8 @@ func TestBar(t *testing.T) {
 	})
 }
 
-// A writer that fails, as of a terminal that has gone, ends the bar and holds up
-// nobody.
-func TestBarOnATerminalThatHasGone(t *testing.T) {
+// If writing fails, for example because the terminal was closed, neither Write nor Stop blocks.
+func TestBar_AfterTheTerminalWasClosed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := StartBar(gone{}, func() Status { return Status{} })
@@ -109,8 +108,8 @@ func newScreen(columns int) *screen { return &screen{columns: columns, lines: []
 
 func (s *screen) text() string { return strings.Join(s.lines, "\n") }
 
-// play shows what was written to a terminal, and returns what it looked like
-// before the bar was last taken away.
+// play interprets what was written to a terminal, and returns the screen as it was before the bar
+// was erased for the last time.
 func (s *screen) play(t *testing.T, out string) (before string) {
 	t.Helper()
 	for len(out) > 0 {

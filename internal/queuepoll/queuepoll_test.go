@@ -17,9 +17,9 @@ import (
 type queue struct {
 	mu                sync.Mutex
 	waiting, released int
-	gives             int // messages a request, at most
+	gives             int // maximum number of messages per request
 	takes             time.Duration
-	running, most     int
+	running, peak     int
 	err               error
 }
 
@@ -43,7 +43,7 @@ func (lease) Extend(context.Context, time.Duration) (time.Time, error) {
 func (q *queue) ask(ctx context.Context, n int, wait time.Duration, _ string) (all []queuepoll.Message, err error) {
 	q.mu.Lock()
 	q.running++
-	q.most = max(q.most, q.running)
+	q.peak = max(q.peak, q.running)
 	q.mu.Unlock()
 
 	select {
@@ -85,7 +85,7 @@ func TestRequestsAtOnce(t *testing.T) {
 	for name, tc := range map[string]struct {
 		gives   int
 		partial bool
-		most    int
+		peak    int
 	}{
 		"they come full":        {10, false, 8},
 		"they do not":           {4, false, 1},
@@ -104,8 +104,8 @@ func TestRequestsAtOnce(t *testing.T) {
 					got += len(ds)
 				}
 				p.Close(t.Context())
-				if q.most != tc.most {
-					t.Errorf("%d at once, want %d", q.most, tc.most)
+				if q.peak != tc.peak {
+					t.Errorf("at most %d concurrent requests, want %d", q.peak, tc.peak)
 				}
 			})
 		})

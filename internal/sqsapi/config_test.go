@@ -35,7 +35,7 @@ func answerURL(w http.ResponseWriter, f *sqstest.Fake) {
 
 // Credentials that are renewed in the shared file, or by credential_process, are used once
 // AWS has refused the old ones.
-func TestConfig_ReadsCredentialsAnew(t *testing.T) {
+func TestConfig_ReloadsCredentials(t *testing.T) {
 	for name, profile := range map[string]string{
 		"shared file":        "[default]\naws_access_key_id = %KEY\naws_secret_access_key = x\n",
 		"credential_process": "[default]\ncredential_process = sh %DIR/process %KEY\n",

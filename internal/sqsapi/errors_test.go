@@ -76,7 +76,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestErrorsSayWhatToDo(t *testing.T) {
+func TestDescribeError_NamesTheRemedy(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		err  error

@@ -181,11 +181,11 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 	}
 	if policy := out.Attributes[string(types.QueueAttributeNameRedrivePolicy)]; policy != "" {
 		var p struct {
-			Target string      `json:"deadLetterTargetArn"`
-			Most   json.Number `json:"maxReceiveCount"` // a number or a string
+			Target      string      `json:"deadLetterTargetArn"`
+			MaxReceives json.Number `json:"maxReceiveCount"` // a number or a string
 		}
 		if json.Unmarshal([]byte(policy), &p) == nil {
-			count, _ := p.Most.Int64()
+			count, _ := p.MaxReceives.Int64()
 			a.DeadLetterQueue, a.MaxReceives = p.Target[strings.LastIndex(p.Target, ":")+1:], int(count)
 		}
 	}

@@ -222,8 +222,8 @@ func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
 	return err
 }
 
-// killDelay converts a configured delay, where 0 means none, to an option of package procexec,
-// where 0 means the default.
+// killDelay converts a configured delay to an option of package procexec: 0, which configures an
+// immediate SIGKILL, becomes NoKillDelay, because 0 selects the default there.
 func killDelay(d time.Duration) time.Duration {
 	if d == 0 {
 		return procexec.NoKillDelay

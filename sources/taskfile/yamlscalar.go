@@ -207,9 +207,9 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // excerpt shortens a value for a message.
 func excerpt(s string) string {
-	const most = 60
-	if len(s) <= most {
+	const maxLength = 60
+	if len(s) <= maxLength {
 		return s
 	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	return strings.ToValidUTF8(s[:maxLength], "") + "…"
 }
