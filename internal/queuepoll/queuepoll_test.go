@@ -78,9 +78,9 @@ func (q *queue) poller(opts queuepoll.Options) *queuepoll.Poller {
 
 var errFinal = errors.New("there is no such queue")
 
-// More is asked for at once only where it pays: while requests come full, or, of a queue
-// that gives fewer than it has, while they bring anything.
-func TestRequestsAtOnce(t *testing.T) {
+// The Poller sends concurrent requests while responses are full batches or, with
+// Options.PartialBatches, while they have any messages.
+func TestReceive_SendsConcurrentRequests(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		gives   int

@@ -1,10 +1,11 @@
-"""Runs moto's server, with what it does wrong at load put right.
+"""Runs the moto server with fixes for its faults under load.
 
-moto 5.2 counts all messages of a queue for each one that it sends or receives, which
-takes seconds with a few thousand; it changes a queue without a lock, so that two
-requests at once can bring a deleted message back, lose one, or deliver one twice; a
-long poll whose client has gone goes on, and takes messages that nobody gets; and an
-answer waits 40 ms for the client's TCP. What it says is untouched.
+moto 5.2 counts all messages of a queue whenever it sends or receives one, which takes
+seconds with a few thousand messages. It changes queues without a lock, so that
+concurrent requests can restore a deleted message, lose one or deliver one twice. After
+the client of a long poll has disconnected, the poll continues and receives messages that
+are lost. Nagle's algorithm delays each response by 40 ms. The content of the responses
+is not changed.
 """
 
 import select
@@ -21,7 +22,7 @@ from werkzeug.serving import WSGIRequestHandler
 
 Backend, Queue, Message = models.SQSBackend, models.Queue, models.Message
 lock = threading.RLock()
-by_handle = {}  # each message's, from its first receive to its deletion
+by_handle = {}  # messages by receipt handle, from the first receive to the deletion
 
 
 def locked(name):
@@ -39,7 +40,7 @@ def visible(queue):
     return [m for m in queue._messages if now > m.visible_at and now >= m.delayed_until]
 
 
-counts = False  # whether somebody has asked for the numbers of messages
+counts = False  # whether a request for the numbers of messages is being processed
 
 
 def get_queue_attributes(backend, queue_name, names, f=Backend.get_queue_attributes):
