@@ -69,10 +69,10 @@ func Load(src Sources) (*Config, error) {
 
 // loader is the state of one Load.
 type loader struct {
-	src   Sources
-	cfg   *Config
-	table []setting
-	known map[string]alias
+	src           Sources
+	cfg           *Config
+	table         []setting
+	known         map[string]alias
 	explicitlySet map[string]bool // the settings that were given, even if incorrectly
 }
 
