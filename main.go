@@ -33,7 +33,7 @@ func Main(f Func, opts ...Option) {
 
 // run adapts f to package sdk. Its frame is omitted from the stack of a panic in f.
 func (f Func) run(ctx context.Context, t sdk.Task) (any, error) {
-	worker, _ := t.Worker.(*WorkerData) //nolint:errcheck // newWorkerData returns nothing else
+	worker, _ := t.Worker.(*WorkerData) // newWorkerData returns nothing else
 	return f(ctx, &Task{ID: t.ID, Data: t.Data, Attempt: t.Attempt, worker: worker})
 }
 

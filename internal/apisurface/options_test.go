@@ -42,7 +42,7 @@ func TestOptions_Validate(t *testing.T) {
 				fields = append(fields, negative.Type().Field(i).Name)
 			}
 		}
-		invalid, _ := negative.Interface().(interface{ Validate() error }) //nolint:errcheck // it has the type of valid
+		invalid, _ := negative.Interface().(interface{ Validate() error }) // it has the type of valid
 		err := invalid.Validate()
 		for _, field := range fields {
 			if err == nil || !strings.Contains(err.Error(), field) {

@@ -1,5 +1,5 @@
-// Package program is what every front end does around a worker: the log, the
-// progress, signals, the summary and the exit code.
+// Package app runs a worker on behalf of a front end. It adds the log, the progress display, the
+// handling of signals, the summary and the exit code.
 //
 //	ctworker run ──┐
 //	ctworker engine├─▶ Run ─▶ worker.Start … Wait ─▶ exit code
@@ -7,10 +7,10 @@
 //
 // # The guarantee
 //
-// The three front ends behave alike: the same signal, fault or end of a run has the
-// same effect and the same exit code in each.
+// The three front ends behave identically: the same signal, error or end of a run has the same
+// effect and the same exit code.
 //
-// # What it is not for
+// # Limits
 //
-// It parses no command line: a front end loads the settings and passes them on.
+// The package does not parse the command line. The front ends load the settings and pass them on.
 package app

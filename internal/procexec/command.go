@@ -64,10 +64,11 @@ func (o CommandOptions) Validate() error {
 }
 
 func checkCommand(argv []string) error {
-	if len(argv) == 0 || argv[0] == "" {
-		return errors.New("Argv is empty: it is required")
+	program := ""
+	if len(argv) > 0 {
+		program = argv[0]
 	}
-	return nil
+	return optcheck.Required("Argv", program)
 }
 
 // A Command runs one process per task. It is safe for concurrent use, and need not be closed.

@@ -51,7 +51,7 @@ func Start(opts Options) (*Recording, error) {
 	return r, nil
 }
 
-// Served is the address at which profiles are served, or empty.
+// Address returns the address at which profiles are served, or "".
 func (r *Recording) Address() string { return r.served }
 
 // Stop ends the recording and writes what has been recorded.

@@ -105,7 +105,7 @@ func (q *Queue) DescribeError(action string, err error) error {
 		p := permissions[action]
 		advice = fmt.Sprintf("permission denied; allow %s on the %s %q (the role %s includes it)", p[0], kind, name, p[1])
 	case codes.Unauthenticated:
-		advice = "Google does not accept these credentials; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS"
+		advice = "credentials rejected by Google; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS"
 	case codes.Unavailable, codes.DeadlineExceeded:
 		advice = "Pub/Sub is unreachable; check the network, --region, and " + emulatorVar + " if it is set"
 	default:

@@ -54,7 +54,7 @@ func check(w io.Writer, files []string) (int, error) {
 		for _, id := range ids {
 			if term, ok := terms.find(file, id); ok {
 				found++
-				fmt.Fprintf(w, "%s:%d: %s: use %s instead of %q\n", file, id.line, id.name, term.use, term.words)
+				_, _ = fmt.Fprintf(w, "%s:%d: %s: use %s instead of %q\n", file, id.line, id.name, term.use, term.words)
 			}
 		}
 	}

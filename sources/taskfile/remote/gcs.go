@@ -145,7 +145,7 @@ func (f *gcsFile) describeError(r *http.Response) error {
 		return permanentf("no credentials found, and the file is not public; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key file, or assign a service account to the machine: %w", answer)
 	case code == http.StatusUnauthorized: // the token may have expired: the next one may be valid
 		f.refused = true
-		return fmt.Errorf("Google does not accept these credentials; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS: %w", answer)
+		return fmt.Errorf("credentials rejected by Google; renew them (gcloud auth application-default login), or correct the file in GOOGLE_APPLICATION_CREDENTIALS: %w", answer)
 	case code == http.StatusForbidden:
 		return permanentf("permission denied: allow storage.objects.get on the bucket %q (the role roles/storage.objectViewer includes it): %w", f.bucket, answer)
 	case retry.TransientStatus(code):
