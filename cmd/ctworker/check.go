@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/conformance"
+	"github.com/ctworker/ctworker/internal/help"
 )
 
 const checkDescription = `Run COMMAND through the task protocol, as "ctworker run --isolation reuse" would, and report
@@ -36,17 +38,21 @@ func (p process) checkCommand(code *int) *cli.Command {
 			case c.NArg() == 0:
 				return &usageError{"no command: give it after --, as in: ctworker protocol-check -- perl worker.pl", helpOf("protocol-check")}
 			}
+			var writeErr error
 			fine, err := conformance.Run(c.Args().Slice(), timeout, func(f conformance.Finding) {
-				if f.Err == nil {
-					_, _ = fmt.Fprintf(p.stdout, "ok     %s\n", f.Case)
-					return
+				text := fmt.Sprintf("ok     %s\n", f.Case)
+				if f.Err != nil {
+					text = fmt.Sprintf("WRONG  %s\n       %v\n", f.Case, f.Err)
 				}
-				_, _ = fmt.Fprintf(p.stdout, "WRONG  %s\n       %v\n", f.Case, f.Err)
+				writeErr = cmp.Or(writeErr, help.Write(p.stdout, text))
 			})
 			if err != nil {
-				return fmt.Errorf("the command cannot be run: %w", err)
+				return &usageError{fmt.Sprintf("command: %v", err), helpOf("protocol-check")}
 			}
-			if !fine {
+			if writeErr != nil {
+				_, _ = fmt.Fprintf(p.stderr, "ctworker: %v\n", writeErr)
+			}
+			if !fine || writeErr != nil {
 				*code = app.ExitFatal
 			}
 			return nil

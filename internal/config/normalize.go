@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -47,7 +48,31 @@ func Normalize(args []string, others ...string) (fixed []string, faults Errors) 
 			faults = append(faults, unknownFlag(flag, name, value, others))
 		}
 	}
+	if reason := misplaced(args, known); reason != "" {
+		faults = append(faults, Error{Setting: strconv.Quote(args[0]), Reason: reason, valueless: true})
+	}
 	return append(fixed, args...), faults
+}
+
+// misplaced returns why the first of args, which follows the flags, is probably not the start of
+// a command: a later -- directly follows it, or ends further flags. It returns "" otherwise.
+func misplaced(args []string, known map[string]alias) string {
+	end := slices.Index(args, "--")
+	if end < 1 {
+		return ""
+	}
+	for _, arg := range args[1:end] {
+		// A short flag such as -v may well be one of the command's.
+		if name, _, _ := split(arg); strings.HasPrefix(arg, "--") {
+			if _, ok := known[name]; ok {
+				return "unexpected argument before " + arg + "; if it is the command, put -- before it"
+			}
+		}
+	}
+	if end == 1 {
+		return "unexpected argument before --; give a value to an on/off flag as in --strict=false, or put -- before the command"
+	}
+	return ""
 }
 
 // isFlag reports whether the flag package treats arg as a flag.

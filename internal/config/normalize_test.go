@@ -59,6 +59,11 @@ func TestNormalize(t *testing.T) {
 				`--job-id "": no value; give one, as in --job-id ID`,
 				`-j "": no value; give one, as in -j N|auto`,
 			}},
+		{name: "a word after an on/off flag", args: "--strict yes -- c", fixed: "--strict yes -- c",
+			faults: []string{`"yes": unexpected argument before --; give a value to an on/off flag as in --strict=false, or put -- before the command`}},
+		{name: "a word before a flag", args: "tasks.json --job-id j -- c", fixed: "tasks.json --job-id j -- c",
+			faults: []string{`"tasks.json": unexpected argument before --job-id; if it is the command, put -- before it`}},
+		{name: "a command with -- of its own", args: "--strict grep -v -- path", fixed: "--strict grep -v -- path"},
 		{name: "no value before help", args: "--job-id --help", fixed: "--help",
 			faults: []string{`--job-id "": no value; give one, as in --job-id ID`}},
 	} {

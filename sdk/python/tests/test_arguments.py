@@ -326,13 +326,14 @@ def test_program_option_h_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--boot-disk" in help_of(new_parser(), "--help", capsys)
 
 
+@pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_write_error(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    flag: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open("/dev/full", "w", buffering=1) as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(SystemExit) as raised:
-            parse(new_parser(), ["-h"])
+            parse(new_parser(), [flag])
         monkeypatch.undo()
         with contextlib.suppress(OSError):
             full.close()

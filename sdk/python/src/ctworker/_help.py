@@ -31,12 +31,30 @@ class ShortHelp(argparse.Action):
         finally:
             for action, text in complete_help:
                 action.help = text
-        try:
-            sys.stdout.write(f'{page}\n"{parser.prog} --help" lists all options.\n')
-            sys.stdout.flush()
-        except OSError as error:
-            parser.exit(1, f"{parser.prog}: write to standard output: {error.strerror}\n")
-        parser.exit()
+        _print(parser, f'{page}\n"{parser.prog} --help" lists all options.\n')
+
+
+class FullHelp(argparse._HelpAction):
+    """Print the complete help."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        _print(parser, parser.format_help())
+
+
+def _print(parser: argparse.ArgumentParser, page: str) -> None:
+    """Write a page to standard output and exit; argparse itself ignores a failed write."""
+    try:
+        sys.stdout.write(page)
+        sys.stdout.flush()
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: write to standard output: {error.strerror}\n")
+    parser.exit()
 
 
 def split_help(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +67,8 @@ def split_help(parser: argparse.ArgumentParser) -> None:
         return
     action.option_strings = [name for name in action.option_strings if name != "-h"]
     action.help = "show all options and exit"
+    if type(action) is argparse._HelpAction:
+        action.__class__ = FullHelp
     del parser._option_string_actions["-h"]
     parser.add_argument("-h", action=ShortHelp, help="show the most important options and exit")
 
