@@ -173,7 +173,7 @@ func TestCommand_MapsExitCodes(t *testing.T) {
 		{`exit 255`, procexec.Exited, false, 255},
 		{`kill -9 $$`, procexec.Exited, false, -9},
 		{`kill -15 $$`, procexec.Exited, false, -15},
-		{`kill -1 $$`, procexec.Exited, false, -1},
+		{`kill -14 $$`, procexec.Exited, false, -14},
 		{`exec /nowhere 2>/dev/null`, procexec.Exited, false, 127},
 	} {
 		t.Run(tc.script, func(t *testing.T) {
