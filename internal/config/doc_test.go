@@ -167,10 +167,8 @@ func settingsOfPython() []byte {
 			kind = "bool"
 		}
 		switch s.name {
-		case "max-result-size":
+		case "max-result-size", "max-memory-allowed-per-task":
 			kind = "str" // 16MiB
-		case "max-memory-allowed-per-task":
-			kind = "float"
 		}
 		fmt.Fprintf(&b, "    Setting(\n        flags=(%s),\n        negated=%s,\n        metavar=%s,\n        help=%q,\n        env=%s,\n        default=%s,\n        category=%q,\n        kind=%q,\n        common=%s,\n    ),\n",
 			strings.TrimSuffix(flags, " "), orNone(negated), orNone(s.arg), s.usage, orNone(s.env), orNone((&option{setting: s}).GetDefaultText()), s.category, kind, pythonBool(s.common))

@@ -12,6 +12,7 @@ const (
 	kib int64 = 1 << (10 * (iota + 1))
 	mib
 	gib
+	tib
 )
 
 // quantity is a number from 0, such as GB or a price. what is "a number of GB".
@@ -39,17 +40,21 @@ func quantity(what, want string) codec[float64] {
 
 func formatFloat(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-// memory returns the codec of a number of GB, which the Config holds in bytes. 0 bytes represent
-// a missing value: unlimited.
+// memory returns the codec of a size that is a number of GB (2^30 bytes), or has a unit, as in
+// 500M or 2GiB. The Config holds it in bytes. 0 bytes represent a missing value: unlimited.
 func memory(want string) codec[int64] {
-	gb := quantity("a number of GB", want)
+	number := quantity("a size", want)
 	return codec[int64]{
 		parse: func(raw string) (int64, error) {
-			f, err := gb.parse(raw)
+			text, unit := cutUnit(raw)
+			if unit == 0 {
+				text, unit = strings.TrimSuffix(raw, "GB"), gib
+			}
+			f, err := number.parse(text)
 			if err != nil {
 				return 0, err
 			}
-			if f *= float64(gib); f >= math.MaxInt64 {
+			if f *= float64(unit); f >= math.MaxInt64 {
 				return 0, fmt.Errorf("too large; %s", want)
 			}
 			return int64(f), nil
@@ -63,37 +68,47 @@ func memory(want string) codec[int64] {
 	}
 }
 
-// size is a whole number of bytes, KiB, MiB or GiB, held as bytes.
+// cutUnit splits a size such as 500M or 2GiB into its number and the bytes of its unit, which is
+// binary in both forms. It returns 0 bytes if there is no unit.
+func cutUnit(raw string) (number string, unit int64) {
+	for _, u := range units {
+		for _, suffix := range []string{u.name + "iB", u.name} {
+			if number, ok := strings.CutSuffix(raw, suffix); ok {
+				return strings.TrimSpace(number), u.bytes
+			}
+		}
+	}
+	return raw, 0
+}
+
+var units = []struct { //nolint:gochecknoglobals // a table
+	name  string
+	bytes int64
+}{{"T", tib}, {"G", gib}, {"M", mib}, {"K", kib}}
+
+// size returns the codec of a whole number of bytes, or of a whole number with a unit, as in
+// 16MiB or 16M. The Config holds it in bytes.
 func size(want string) codec[int64] {
-	units := []struct {
-		suffix string
-		bytes  int64
-	}{{"GiB", gib}, {"MiB", mib}, {"KiB", kib}, {"", 1}}
 	return codec[int64]{
 		parse: func(raw string) (int64, error) {
-			for _, unit := range units {
-				digits, ok := strings.CutSuffix(raw, unit.suffix)
-				if !ok {
-					continue
-				}
-				n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
-				switch {
-				case errors.Is(err, strconv.ErrSyntax):
-					return 0, fmt.Errorf("not a number of bytes; %s", want)
-				case err != nil || n > math.MaxInt64/unit.bytes || n < -math.MaxInt64/unit.bytes:
-					return 0, fmt.Errorf("out of range; %s", want)
-				}
-				return n * unit.bytes, nil
+			text, unit := cutUnit(raw)
+			unit = max(unit, 1)
+			n, err := strconv.ParseInt(text, 10, 64)
+			switch {
+			case errors.Is(err, strconv.ErrSyntax):
+				return 0, fmt.Errorf("not a number of bytes; %s", want)
+			case err != nil || n > math.MaxInt64/unit || n < -math.MaxInt64/unit:
+				return 0, fmt.Errorf("out of range; %s", want)
 			}
-			panic("unreachable: every text ends in the empty suffix")
+			return n * unit, nil
 		},
 		format: func(n int64) string {
-			for _, unit := range units {
-				if n%unit.bytes == 0 {
-					return strconv.FormatInt(n/unit.bytes, 10) + unit.suffix
+			for _, u := range units {
+				if n != 0 && n%u.bytes == 0 {
+					return strconv.FormatInt(n/u.bytes, 10) + u.name + "iB"
 				}
 			}
-			panic("unreachable: every number is a multiple of 1")
+			return strconv.FormatInt(n, 10)
 		},
 	}
 }

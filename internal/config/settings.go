@@ -235,10 +235,10 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "max-memory-allowed-per-task", env: prefix + "MAX_MEMORY_ALLOWED_PER_TASK", category: inRunning,
-			arg: "GB", defHelp: "no limit", extension: true,
-			usage: "Limit the address space of each task process (RLIMIT_AS; 1 GB is 2^30 bytes)",
+			arg: "SIZE", defHelp: "no limit", extension: true,
+			usage: "Limit the address space of each task process (RLIMIT_AS) to this number of GB (2^30 bytes), or to a size such as 500M or 2GiB",
 			at: func(c *Config) value {
-				const want = "give one above 0, such as 4 or 0.5"
+				const want = "give one above 0, such as 4 (GB), 500M or 2GiB"
 				return field[int64]{&c.MaxMemoryAllowedPerTask, positive(memory(want), want)}
 			},
 		},
@@ -258,7 +258,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "max-result-size", env: prefix + "MAX_RESULT_SIZE", category: inRunning, arg: "BYTES", def: "16MiB", extension: true,
-			usage: "Reject results that are larger than this; the units KiB, MiB and GiB are allowed",
+			usage: "Reject results that are larger than this number of bytes, or than a size such as 500K or 16MiB",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 65536 or 16MiB"
 				return field[int64]{&c.MaxResultSize, positive(size(want), want)}

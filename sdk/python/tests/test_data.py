@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctworker import TaskData, WorkerData
+from ctworker._configured import ConfiguredData
 from ctworker._data import SHUTDOWN, TERMINATION, Notification
 
 
@@ -85,3 +86,12 @@ def test_tasks_do_not_share_worker_data() -> None:
     first, second = worker._for_task("a", 1, 0), worker._for_task("b", 2, 1)
     first.provider = "GCP"
     assert (second.provider, second.task_id, second.attempt, second.slot) == ("AWS", "b", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "gigabytes"),
+    [("4", 4.0), ("0.5", 0.5), ("512M", 0.5), ("2GiB", 2.0), ("1T", 1024.0), ("x", "x")],
+)
+def test_memory_limit_of_data_is_in_gigabytes(size: str, gigabytes: object) -> None:
+    data = ConfiguredData(None, {"--max-memory-allowed-per-task": size}, has_source=True)
+    assert data.max_memory_allowed_per_task == gigabytes

@@ -7,6 +7,7 @@ Programs written for the package `cloud_tasks` use this attribute: they read
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,7 @@ class ConfiguredData(WorkerData):
                 if value is None:
                     value = _from_environment(setting)
                 if value is not None:
-                    values[name] = value
+                    values[name] = _gigabytes(value) if name == _MEMORY_LIMIT else value
         has_task_file = has_source or bool(
             flag_values.get("--task-file") or _variable("--task-file")
         )
@@ -122,6 +123,21 @@ def _from_environment(setting: Setting) -> Any:
         return {"int": int, "float": float}.get(setting.kind, str)(text)
     except ValueError:
         return text
+
+
+_MEMORY_LIMIT = "max_memory_allowed_per_task"
+
+_SIZE = re.compile(r"([0-9.]+(?:[eE][-+]?[0-9]+)?) *(?:([KMGT])(?:iB)?|GB)?")
+
+
+def _gigabytes(size: str) -> Any:
+    """Return a size such as 4, 500M or 2GiB in GB; the engine reports an invalid one."""
+    if (match := _SIZE.fullmatch(size)) is None:
+        return size
+    try:
+        return float(match[1]) * 1024.0 ** ("KMGT".index(match[2] or "G") - 2)
+    except ValueError:
+        return size
 
 
 def _derive(values: dict[str, Any], has_task_file: bool) -> None:
