@@ -51,7 +51,7 @@ type child struct {
 
 	program    *Program
 	invoker    *invoker
-	worker     any // of Program.NewWorker
+	worker     any // return value of Program.NewWorker
 	maxRuntime time.Duration
 
 	task    Task   // the current task

@@ -23,7 +23,7 @@ type inProcess struct {
 
 // slotState is the state of one slot.
 type slotState struct {
-	worker    any              // of Program.NewWorker
+	worker    any              // return value of Program.NewWorker
 	goroutine *goroutineWorker // nil if the next task needs a new one
 }
 

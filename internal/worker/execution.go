@@ -62,7 +62,8 @@ func (w *Worker) openForkServer() error {
 		return err
 	}
 	w.killWhenForkServerExits(forkServer)
-	// Unless set explicitly, isolation means one process per task.
+	// By default, a process runs one task. Only isolation "reuse" and an explicit
+	// --max-tasks-per-process change that.
 	maxTasks := cfg.MaxTasksPerProcess
 	if cfg.Isolation != config.IsolationReuse && cfg.Origin("max-tasks-per-process").Place == config.Default {
 		maxTasks = 1

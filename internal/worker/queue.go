@@ -116,8 +116,8 @@ func (w *Worker) openSinks(ctx context.Context) error {
 // sinks combines any number of sinks into one.
 type sinks []pipeline.Sink
 
-// Write writes events to one sink after another, so that the event log has an event before
-// the readers of the event queue.
+// Write writes events to one sink after another, so that an event is in the event log
+// before the readers of the event queue see it.
 func (s *sinks) Write(ctx context.Context, events []pipeline.Event) error {
 	for _, sink := range *s {
 		if err := sink.Write(ctx, events); err != nil {

@@ -26,9 +26,9 @@ type Options struct {
 	Config *config.Config
 	// Argv is the command that runs tasks.
 	Argv []string
-	// TaskProtocol reports whether Argv speaks the task protocol. Such a process is sent one
-	// task after another, unless the isolation is "task". Otherwise Argv is started once per
-	// task.
+	// TaskProtocol reports whether Argv supports the task protocol. Such a process receives
+	// one task after another, unless the isolation is "task". Otherwise Argv is started
+	// once per task.
 	TaskProtocol bool
 	// ForkServer forks a process for each task, or for each slot. Start takes ownership of
 	// it. It replaces Argv.
