@@ -22,10 +22,15 @@ type oneTask struct {
 func newOneTask(t *testing.T) *oneTask {
 	t.Helper()
 	q := &oneTask{}
+	q.mu.Lock() // the handler may run before q.Fake is set
+	defer q.mu.Unlock()
 	q.Fake = sqstest.NewFake(t, "j", func(w http.ResponseWriter, r *http.Request, action string, in map[string]any) {
 		switch action {
 		case "GetQueueUrl", "CreateQueue":
-			sqstest.WriteJSON(w, map[string]any{"QueueUrl": q.QueueURL})
+			q.mu.Lock()
+			url := q.QueueURL
+			q.mu.Unlock()
+			sqstest.WriteJSON(w, map[string]any{"QueueUrl": url})
 		case "GetQueueAttributes":
 			sqstest.WriteJSON(w, map[string]any{"Attributes": map[string]string{"MaximumMessageSize": "262144"}})
 		case "ReceiveMessage":

@@ -90,7 +90,8 @@ func publicPackages(t *testing.T) (dirs []string) {
 		}
 		switch name := d.Name(); {
 		case name == "internal", name == "testdata", name == "build", name == "cmd", name == "examples", name == "bench",
-			path != root && strings.HasPrefix(name, "."):
+			path != root && strings.HasPrefix(name, "."),
+			strings.HasPrefix(name, "docs-test-"): // of a test of the documents that runs at the same time
 			return fs.SkipDir
 		}
 		if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil && path != root {
