@@ -12,7 +12,6 @@ import (
 // readySource is a source of n tasks that are available at once.
 type readySource struct {
 	remaining int
-	batch     pipeline.DeliveryArena
 }
 
 func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
@@ -22,7 +21,7 @@ func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Deliver
 	}
 	ds := make([]*pipeline.Delivery, n)
 	for i := range ds {
-		ds[i] = s.batch.New(pipeline.Task{ID: "task", Data: []byte("{}")}, nil, 1)
+		ds[i] = pipeline.NewDelivery(pipeline.Task{ID: "task", Data: []byte("{}")}, nil, 1)
 	}
 	s.remaining -= n
 	return ds, nil
@@ -51,19 +50,10 @@ func BenchmarkRun(b *testing.B) {
 
 func BenchmarkDelivery(b *testing.B) {
 	task := pipeline.Task{ID: "task", Data: []byte("{}")}
-	b.Run("single", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			_ = pipeline.NewDelivery(task, nil, 1).Ack(b.Context())
-		}
-	})
-	b.Run("batch", func(b *testing.B) {
-		b.ReportAllocs()
-		var batch pipeline.DeliveryArena
-		for b.Loop() {
-			_ = batch.New(task, nil, 1).Ack(b.Context())
-		}
-	})
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = pipeline.NewDelivery(task, nil, 1).Ack(b.Context())
+	}
 }
 
 func BenchmarkEvent(b *testing.B) {

@@ -91,10 +91,36 @@ func (s settlement) String() string {
 // NewDelivery returns an unsettled delivery. A nil lease never expires, and its methods do
 // nothing, as for a local file. An attempt below 1 counts as 1.
 func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
-	d := new(Delivery)
+	if len(task.Data) > maxBlockTaskBytes {
+		d := new(Delivery)
+		d.init(task, lease, attempt)
+		return d
+	}
+	b, _ := blocks.Get().(*block)
+	if b == nil {
+		b = new(block)
+	}
+	d := &b.deliveries[b.used]
+	if b.used++; b.used < len(b.deliveries) {
+		blocks.Put(b)
+	}
 	d.init(task, lease, attempt)
 	return d
 }
+
+// A block is an allocation of several deliveries, because one allocation per task is too slow for
+// tasks of a few microseconds. A block is freed only when all its deliveries have been dropped.
+type block struct {
+	deliveries [32]Delivery
+	used       int
+}
+
+// maxBlockTaskBytes is the size of Task.Data above which a delivery is allocated alone, to be freed
+// without waiting for the rest of a block.
+const maxBlockTaskBytes = 4 << 10
+
+// blocks has the blocks with unused deliveries.
+var blocks sync.Pool //nolint:gochecknoglobals // a cache
 
 func (d *Delivery) init(task Task, lease Lease, attempt int) {
 	d.Task, d.Attempt = task, max(attempt, 1)
@@ -106,30 +132,6 @@ func (d *Delivery) init(task Task, lease Lease, attempt int) {
 	if until := lease.ExpiresAt(); !until.IsZero() {
 		d.leased, d.until = true, until.Add(boottime.Suspended())
 	}
-}
-
-// DeliveryArena allocates deliveries in blocks of 32. A block is freed only when all its
-// deliveries have been dropped, so use it for sources that produce tasks as fast as they
-// can. The zero value is ready to use. It is not safe for concurrent use.
-type DeliveryArena struct{ free []Delivery }
-
-const (
-	arenaSize         = 32      // deliveries per block
-	maxArenaTaskBytes = 4 << 10 // larger tasks are allocated alone, to be freed earlier
-)
-
-// New is like NewDelivery.
-func (b *DeliveryArena) New(task Task, lease Lease, attempt int) *Delivery {
-	if len(task.Data) > maxArenaTaskBytes {
-		return NewDelivery(task, lease, attempt)
-	}
-	if len(b.free) == 0 {
-		b.free = make([]Delivery, arenaSize)
-	}
-	d := &b.free[0]
-	b.free = b.free[1:]
-	d.init(task, lease, attempt)
-	return d
 }
 
 // Ack settles the delivery: the task is finished. If the lease was lost, it returns

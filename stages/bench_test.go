@@ -16,9 +16,8 @@ func feed[In any](b *testing.B, lease pipeline.Lease, item func(*pipeline.Delive
 	in := make(chan In, 256)
 	go func() {
 		defer close(in)
-		var batch pipeline.DeliveryArena
 		for range b.N {
-			in <- item(batch.New(pipeline.Task{ID: "task-00000001", Data: []byte("{}")}, lease, 1))
+			in <- item(pipeline.NewDelivery(pipeline.Task{ID: "task-00000001", Data: []byte("{}")}, lease, 1))
 		}
 	}()
 	return in
@@ -114,8 +113,7 @@ func BenchmarkSettle(b *testing.B) {
 
 // readySource is a source of n tasks that are available at once.
 type readySource struct {
-	n     int
-	batch pipeline.DeliveryArena
+	n int
 }
 
 func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
@@ -125,7 +123,7 @@ func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Deliver
 	}
 	ds := make([]*pipeline.Delivery, n)
 	for i := range ds {
-		ds[i] = s.batch.New(pipeline.Task{ID: "task", Data: []byte("{}")}, nil, 1)
+		ds[i] = pipeline.NewDelivery(pipeline.Task{ID: "task", Data: []byte("{}")}, nil, 1)
 	}
 	s.n -= n
 	return ds, nil

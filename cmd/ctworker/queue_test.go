@@ -305,6 +305,13 @@ func malformedCase(t *testing.T, j *job) {
 		bodies = append(bodies, body)
 	}
 	j.publish("jobs", bodies...)
+	for range 3 { // a client that repeats a request after a lost response publishes its messages twice
+		if j.depth("jobs").Visible == len(bodies) {
+			break
+		}
+		j.do(0, "queue", "purge", "--yes")
+		j.publish("jobs", bodies...)
+	}
 	w := j.do(0, "run", "-j", "4", "--idle-timeout", "2", "--event-log-to-file", "--", "/bin/true")
 	w.wantError(fmt.Sprintf(`"malformed":%d`, n))
 	j.wantEmpty()

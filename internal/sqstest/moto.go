@@ -11,12 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
 
 //go:embed server.py
@@ -119,12 +121,24 @@ func Client(t testing.TB, endpoint, queue string) (client *sqs.Client, url strin
 // Send sends messages to a queue.
 func Send(t testing.TB, client *sqs.Client, url string, bodies ...string) {
 	t.Helper()
-	for _, body := range bodies {
-		if _, err := client.SendMessage(context.Background(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: &body}); err != nil {
+	for len(bodies) > 0 {
+		var batch []types.SendMessageBatchRequestEntry
+		for size := 0; len(bodies) > 0 && (len(batch) == 0 || len(batch) < 10 && size+len(bodies[0]) <= maxBatchBytes); bodies = bodies[1:] {
+			size += len(bodies[0])
+			batch = append(batch, types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(len(batch))), MessageBody: &bodies[0]})
+		}
+		out, err := client.SendMessageBatch(context.Background(), &sqs.SendMessageBatchInput{QueueUrl: &url, Entries: batch})
+		if err != nil {
 			t.Fatal(err)
+		}
+		if len(out.Successful) != len(batch) {
+			t.Fatalf("%d of %d messages were sent: %+v", len(out.Successful), len(batch), out.Failed)
 		}
 	}
 }
+
+// maxBatchBytes is the maximum total size of the messages in one request.
+const maxBatchBytes = 1 << 20
 
 // CreateWithRedrive creates a queue whose messages move to the existing queue dead after the given
 // number of receives.

@@ -22,7 +22,6 @@ type Source struct {
 	requested int // number of tasks that were requested and have not been received
 	n         int64
 	err       error // final
-	batch     pipeline.DeliveryArena
 
 	demand   chan int
 	items    chan item
@@ -110,7 +109,7 @@ func (s *Source) collect(it item, ok bool, limit int) ([]*pipeline.Delivery, err
 			}
 			return nil, s.err
 		}
-		ds = append(ds, s.batch.New(it.task, nil, 1))
+		ds = append(ds, pipeline.NewDelivery(it.task, nil, 1))
 		if s.requested == 0 || len(ds) == limit {
 			return ds, nil
 		}

@@ -32,9 +32,8 @@ type scan struct {
 	onAmbiguous func(Ambiguity)
 	content     *content // nil until begin
 
-	read  int64 // entries
-	batch pipeline.DeliveryArena
-	err   error // the error with which the scan ended
+	read int64 // entries
+	err  error // the error with which the scan ended
 }
 
 // begin starts to read src. It may block.
@@ -67,7 +66,7 @@ func (s *scan) step() (*pipeline.Delivery, error) {
 	if !keep {
 		return nil, nil
 	}
-	return s.batch.New(task, nil, 1), nil
+	return pipeline.NewDelivery(task, nil, 1), nil
 }
 
 // locate adds the file and the entry to err. It converts a read error, such as that of a
