@@ -43,7 +43,7 @@ type awsCategory struct {
 }
 
 // Watch implements Watcher.
-func (a AWS) Watch(ctx context.Context, report func(Notice), warn func(string)) {
+func (a AWS) Watch(ctx context.Context, report func(Notice), warn func(error)) {
 	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled, Endpoint: a.endpoint(), Retryer: aws.NopRetryer{}})
 	reporter, warner := &dedup{report: report}, &warnOnce{warn: warn}
 	frequent := []awsCategory{{"spot/instance-action", parseInstanceAction}}
@@ -121,15 +121,15 @@ func statusOf(err error) int {
 	return 0
 }
 
-func explainAWS(err error) string {
+func explainAWS(err error) error {
 	const consequence = "; until then, termination notices for this instance are missed"
 	switch code := statusOf(err); code {
 	case http.StatusForbidden:
-		return "EC2 instance metadata service is disabled (403): enable it with \"aws ec2 modify-instance-metadata-options --http-endpoint enabled\"" + consequence
+		return errors.New("EC2 instance metadata service is disabled (403): enable it with \"aws ec2 modify-instance-metadata-options --http-endpoint enabled\"" + consequence)
 	case 0:
-		return "EC2 instance metadata service is unreachable: in a container, set the hop limit to 2 with \"aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2\"; outside of EC2, omit --is-spot" + consequence + ": " + err.Error()
+		return fmt.Errorf("EC2 instance metadata service is unreachable: in a container, set the hop limit to 2 with \"aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2\"; outside of EC2, omit --is-spot%s: %w", consequence, err)
 	default:
-		return fmt.Sprintf("EC2 instance metadata service responded with status %d%s: %v", code, consequence, err)
+		return fmt.Errorf("EC2 instance metadata service responded with status %d%s: %w", code, consequence, err)
 	}
 }
 

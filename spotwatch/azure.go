@@ -27,7 +27,7 @@ const (
 
 // Watch implements Watcher.
 // Source: Microsoft, Azure Metadata Service: Scheduled Events for Linux VMs.
-func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)) {
+func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(error)) {
 	endpoint := a.endpoint()
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
@@ -51,7 +51,7 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(string)
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			warner.report("Azure instance metadata service failed; until it recovers, notices of eviction of this machine are missed: " + err.Error())
+			warner.report(fmt.Errorf("Azure instance metadata service failed; until it recovers, notices of eviction of this machine are missed: %w", err))
 			wait = azureErrorBackoff
 		}
 		for _, n := range notices {

@@ -36,7 +36,7 @@ const (
 
 // Watch implements Watcher. Sources: Google, Compute Engine, Preemptible VM instances; Query VM
 // metadata.
-func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) {
+func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(error)) {
 	host := g.host()
 	client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}
 	defer client.CloseIdleConnections()
@@ -61,7 +61,7 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(string)) 
 					return
 				}
 				if err != nil {
-					warner.report("Compute Engine metadata server failed; until it recovers, notices of preemption of this instance are missed; outside of Google Cloud, omit --is-spot: " + err.Error())
+					warner.report(fmt.Errorf("Compute Engine metadata server failed; until it recovers, notices of preemption of this instance are missed; outside of Google Cloud, omit --is-spot: %w", err))
 					return
 				}
 				if n, ok := read(strings.TrimSpace(body)); ok {

@@ -36,7 +36,7 @@ type Watcher interface {
 	// Watch calls report once for each notice until ctx is done, and then returns. If the
 	// metadata service cannot be used, it calls warn once and continues. report and warn are
 	// not called concurrently.
-	Watch(ctx context.Context, report func(Notice), warn func(text string))
+	Watch(ctx context.Context, report func(Notice), warn func(error))
 }
 
 // Simulated is a Watcher that reports a simulated termination notice.
@@ -49,7 +49,7 @@ type Simulated struct {
 }
 
 // Watch implements Watcher.
-func (s Simulated) Watch(ctx context.Context, report func(Notice), _ func(string)) {
+func (s Simulated) Watch(ctx context.Context, report func(Notice), _ func(error)) {
 	timer := time.NewTimer(s.After)
 	defer timer.Stop()
 	select {
@@ -96,13 +96,13 @@ func (r *dedup) reportNew(n Notice) {
 
 // warnOnce reports only the first warning.
 type warnOnce struct {
-	warn func(string)
+	warn func(error)
 	done bool
 }
 
-func (c *warnOnce) report(text string) {
+func (c *warnOnce) report(err error) {
 	if !c.done {
 		c.done = true
-		c.warn(text)
+		c.warn(err)
 	}
 }

@@ -39,10 +39,10 @@ func watch(t *testing.T, w spotwatch.Watcher) *recorder {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.Watch(ctx, func(n spotwatch.Notice) { rec.notices <- n }, func(text string) {
+		w.Watch(ctx, func(n spotwatch.Notice) { rec.notices <- n }, func(err error) {
 			rec.mu.Lock()
 			defer rec.mu.Unlock()
-			rec.warnings = append(rec.warnings, text)
+			rec.warnings = append(rec.warnings, err.Error())
 		})
 	}()
 	t.Cleanup(func() { cancel(); <-done })
@@ -369,12 +369,12 @@ func TestGCP_PanicsInCallersGoroutine(t *testing.T) {
 			t.Errorf("recovered %v", v)
 		}
 	}()
-	spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")}.Watch(t.Context(), func(spotwatch.Notice) { panic("a fault") }, func(string) {})
+	spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")}.Watch(t.Context(), func(spotwatch.Notice) { panic("a fault") }, func(error) {})
 }
 
 // Report a simulated notice. Detect returns the Watcher of a real provider.
 func Example() {
 	w := spotwatch.Simulated{After: time.Millisecond}
-	w.Watch(context.Background(), func(n spotwatch.Notice) { fmt.Println(n.Kind, n.Action, n.Source) }, func(string) {})
+	w.Watch(context.Background(), func(n spotwatch.Notice) { fmt.Println(n.Kind, n.Action, n.Source) }, func(error) {})
 	// Output: termination terminate simulation
 }

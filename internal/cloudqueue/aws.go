@@ -79,9 +79,9 @@ func (p *awsProvider) ValidateLease(d, lease time.Duration) error {
 }
 
 func (p *awsProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error) {
-	s, err := sqssource.Open(ctx, sqssource.Options{
+	s, err := sqssource.Open(retry.WithReporter(ctx, p.reporter), sqssource.Options{
 		Queue: p.tasks.name, Region: p.cfg.Region, Lease: p.cfg.Lease, Linger: settleLinger,
-		OnMalformed: opts.OnMalformed, Log: opts.Log, Reporter: p.reporter,
+		OnMalformed: opts.OnMalformed, Log: opts.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (p *awsProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipel
 }
 
 func (p *awsProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
-	s, err := sqssink.Open(ctx, sqssink.Options{Queue: p.events.name, Region: p.cfg.Region, Linger: eventLinger, Reporter: p.reporter})
+	s, err := sqssink.Open(retry.WithReporter(ctx, p.reporter), sqssink.Options{Queue: p.events.name, Region: p.cfg.Region, Linger: eventLinger})
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (q *sqsQueue) Delete(ctx context.Context) error {
 }
 
 func (q *sqsQueue) OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error) {
-	s, err := sqssource.Open(ctx, sqssource.Options{Queue: q.name, Region: q.region, Raw: true, Linger: settleLinger, Log: log, Reporter: q.reporter})
+	s, err := sqssource.Open(retry.WithReporter(ctx, q.reporter), sqssource.Options{Queue: q.name, Region: q.region, Raw: true, Linger: settleLinger, Log: log})
 	if err != nil {
 		return nil, notFound(err)
 	}

@@ -65,10 +65,10 @@ func (p *gcpProvider) ValidateLease(_, lease time.Duration) error {
 }
 
 func (p *gcpProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error) {
-	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
+	s, err := pubsubsource.Open(retry.WithReporter(ctx, p.reporter), pubsubsource.Options{
 		Queue: p.tasks.name, Project: p.cfg.ProjectID, Region: p.cfg.Region, Lease: p.cfg.Lease, Linger: settleLinger,
 		ExactlyOnce: p.cfg.ExactlyOnceQueue, CountAttempts: p.cfg.MaxAttempts > 0,
-		OnMalformed: opts.OnMalformed, Log: opts.Log, Reporter: p.reporter,
+		OnMalformed: opts.OnMalformed, Log: opts.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -77,9 +77,9 @@ func (p *gcpProvider) OpenSource(ctx context.Context, opts SourceOptions) (pipel
 }
 
 func (p *gcpProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
-	s, err := pubsubsink.Open(ctx, pubsubsink.Options{
+	s, err := pubsubsink.Open(retry.WithReporter(ctx, p.reporter), pubsubsink.Options{
 		Queue: p.events.name, Project: p.cfg.ProjectID, Region: p.cfg.Region,
-		ExactlyOnce: p.cfg.ExactlyOnceQueue, Linger: eventLinger, Reporter: p.reporter,
+		ExactlyOnce: p.cfg.ExactlyOnceQueue, Linger: eventLinger,
 	})
 	if err != nil {
 		return nil, err
@@ -154,9 +154,8 @@ func (q *pubsubQueue) Delete(ctx context.Context) error {
 }
 
 func (q *pubsubQueue) OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error) {
-	s, err := pubsubsource.Open(ctx, pubsubsource.Options{
+	s, err := pubsubsource.Open(retry.WithReporter(ctx, q.reporter), pubsubsource.Options{
 		Queue: q.name, Project: q.location.Project, Region: q.location.Region, Raw: true, Linger: settleLinger, Log: log,
-		Reporter: q.reporter,
 	})
 	switch {
 	case err != nil && pubsubapi.IsNotFound(err):

@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -53,6 +54,23 @@ type Reporter struct {
 // log.
 func NewReporter(log zerolog.Logger, provider string) *Reporter {
 	return &Reporter{log: log, provider: provider}
+}
+
+// reporterKey is the context key of a Reporter.
+type reporterKey struct{}
+
+// WithReporter returns a context with a Reporter for the sources and sinks that are opened with
+// it. Those of one provider share a Reporter, because otherwise each would log the same outage.
+func WithReporter(ctx context.Context, r *Reporter) context.Context {
+	return context.WithValue(ctx, reporterKey{}, r)
+}
+
+// ReporterFrom returns the Reporter of ctx, or a new one that logs to log.
+func ReporterFrom(ctx context.Context, log zerolog.Logger, provider string) *Reporter {
+	if r, ok := ctx.Value(reporterKey{}).(*Reporter); ok && r != nil {
+		return r
+	}
+	return NewReporter(log, provider)
 }
 
 // An Attempt is one request together with its retries.

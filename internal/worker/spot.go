@@ -39,7 +39,7 @@ func (w *Worker) watchers() (all []spotwatch.Watcher) {
 // ifSpot watches only if this machine is a spot instance according to its metadata.
 type ifSpot struct{ spotwatch.Watcher }
 
-func (w ifSpot) Watch(ctx context.Context, report func(spotwatch.Notice), warn func(string)) {
+func (w ifSpot) Watch(ctx context.Context, report func(spotwatch.Notice), warn func(error)) {
 	if spotwatch.IsSpot(ctx, w.Watcher) {
 		w.Watcher.Watch(ctx, report, warn)
 	}
@@ -57,7 +57,7 @@ func (w *Worker) watchNotices() {
 	for _, watcher := range all {
 		ended.Go(func() {
 			w.guarded("termination notices", func() {
-				watcher.Watch(ctx, func(n spotwatch.Notice) { w.onNotice(ctx, &ended, n) }, func(text string) { log.Warn().Msg(text) })
+				watcher.Watch(ctx, func(n spotwatch.Notice) { w.onNotice(ctx, &ended, n) }, func(err error) { log.Warn().Err(err).Msg("metadata service of this instance failed; termination notices can be missed") })
 			})
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"google.golang.org/api/option"
 
 	"github.com/ctworker/ctworker/internal/eventsize"
@@ -37,8 +38,8 @@ type Options struct {
 	// Linger is how long an event waits for events of other Writes, to be sent in one
 	// request. Defaults to 10 ms.
 	Linger time.Duration
-	// Reporter logs failed requests that are retried. May be nil.
-	Reporter *retry.Reporter
+	// Log receives warnings about failed requests that are retried. Defaults to none.
+	Log zerolog.Logger
 
 	suspectTime time.Duration // see retry.Options; tests shorten it
 }
@@ -67,7 +68,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	clients.Reporter, clients.SuspectTime = opts.Reporter, opts.suspectTime
+	clients.Reporter, clients.SuspectTime = retry.ReporterFrom(ctx, opts.Log, "Pub/Sub"), opts.suspectTime
 	queue := clients.Queue(opts.Queue)
 	if _, err := queue.Create(ctx, opts.ExactlyOnce); err != nil {
 		return nil, errors.Join(err, clients.Close())

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/ctworker/ctworker/internal/eventsize"
 	"github.com/ctworker/ctworker/internal/optcheck"
 	"github.com/ctworker/ctworker/internal/retry"
@@ -27,8 +29,8 @@ type Options struct {
 	// Linger is how long an event waits for events of other Writes, to be sent in one
 	// request. Defaults to 10ms.
 	Linger time.Duration
-	// Reporter logs failed requests that are retried. May be nil.
-	Reporter *retry.Reporter
+	// Log receives warnings about failed requests that are retried. Defaults to none.
+	Log zerolog.Logger
 }
 
 // Validate returns an error that lists every invalid field, or nil.
@@ -58,7 +60,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 }
 
 func open(ctx context.Context, c sqsapi.Client, opts Options) (*Sink, error) {
-	queue, _, err := sqsapi.CreateQueue(ctx, c, opts.Queue, opts.Reporter)
+	queue, _, err := sqsapi.CreateQueue(ctx, c, opts.Queue, retry.ReporterFrom(ctx, opts.Log, "SQS"))
 	if err != nil {
 		return nil, err
 	}

@@ -56,17 +56,13 @@ type Options struct {
 	OnMalformed func(ctx context.Context, body string, reason error) error
 	// Log receives warnings about malformed messages that could not be reported or deleted.
 	Log zerolog.Logger
-	// Reporter logs failed requests that are retried. Share one between all users of the
-	// provider, so that an outage is logged once. Defaults to one that writes to Log.
-	Reporter *retry.Reporter
+
+	reporter *retry.Reporter // see retry.WithReporter
 
 	receiveTimeout, slowAfter, suspectTime time.Duration // see queuepoll.Options; tests shorten them
 }
 
 func (o Options) withDefaults() Options {
-	if o.Reporter == nil {
-		o.Reporter = retry.NewReporter(o.Log, "Pub/Sub")
-	}
 	if o.Lease <= 0 {
 		o.Lease = time.Minute
 	}
@@ -91,11 +87,12 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 		return nil, err
 	}
 	opts = opts.withDefaults()
+	opts.reporter = retry.ReporterFrom(ctx, opts.Log, "Pub/Sub")
 	clients, err := pubsubapi.NewClients(ctx, pubsubapi.Location{Project: opts.Project, Region: opts.Region}, opts.ClientOptions...)
 	if err != nil {
 		return nil, err
 	}
-	clients.Reporter, clients.SuspectTime = opts.Reporter, opts.suspectTime
+	clients.Reporter, clients.SuspectTime = opts.reporter, opts.suspectTime
 	queue := clients.Queue(opts.Queue)
 	info, err := checkSubscription(ctx, queue, opts)
 	if err != nil {

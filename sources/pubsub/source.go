@@ -51,7 +51,7 @@ func newSource(clients *pubsubapi.Clients, queue *pubsubapi.Queue, deadline time
 	s.poller = queuepoll.New(queuepoll.Options{
 		Provider: "pubsub", Action: "Pull", Receive: s.pull, Classify: pubsubapi.Classify, Explain: s.describeError,
 		MaxBatchSize: maxPullMessages, PartialBatches: true, Wait: queuepoll.MaxWait(opts.Wait, s.initialLease()), WaitForOpenPolls: true, Lease: opts.Lease, Raw: opts.Raw, OnMalformed: opts.OnMalformed,
-		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.receiveTimeout, SlowAfter: opts.slowAfter,
+		Log: opts.Log, Reporter: opts.reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.receiveTimeout, SlowAfter: opts.slowAfter,
 	})
 	s.acks = batch.New(batch.Options[string]{
 		MaxItems: maxRequestIDs, MaxBytes: maxRequestIDBytes, Size: func(id string) int { return len(id) }, Linger: opts.Linger,

@@ -66,7 +66,7 @@ func roundUp(d time.Duration) int32 { return sqsapi.Seconds(d + time.Second - 1)
 // retry calls do, and retries transient errors until ctx ends. A lost lease is returned as
 // ErrLeaseLost, and any other permanent error as ErrPermanent.
 func (s *Source) retry(ctx context.Context, action string, do func() error) error {
-	err := sqsapi.Retry(ctx, sqsapi.RetryOptions{Action: action, Final: batch.ErrClosed, Reporter: s.opts.Reporter, SuspectTime: s.opts.suspectTime}, do)
+	err := sqsapi.Retry(ctx, sqsapi.RetryOptions{Action: action, Final: batch.ErrClosed, Reporter: s.opts.reporter, SuspectTime: s.opts.suspectTime}, do)
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, batch.ErrClosed):
 		return err

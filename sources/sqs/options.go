@@ -39,17 +39,13 @@ type Options struct {
 	OnMalformed func(ctx context.Context, body string, reason error) error
 	// Log receives warnings about malformed messages that could not be reported or deleted.
 	Log zerolog.Logger
-	// Reporter logs failed requests that are retried. Share one between all users of the
-	// provider, so that an outage is logged once. Defaults to one that writes to Log.
-	Reporter *retry.Reporter
+
+	reporter *retry.Reporter // see retry.WithReporter
 
 	receiveTimeout, slowAfter, suspectTime time.Duration // see queuepoll.Options; tests shorten them
 }
 
 func (o Options) withDefaults() Options {
-	if o.Reporter == nil {
-		o.Reporter = retry.NewReporter(o.Log, "SQS")
-	}
 	if o.Lease <= 0 {
 		o.Lease = time.Minute
 	}
@@ -74,6 +70,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 		return nil, err
 	}
 	opts = opts.withDefaults()
+	opts.reporter = retry.ReporterFrom(ctx, opts.Log, "SQS")
 	c, err := sqsapi.NewClient(ctx, opts.Region)
 	if err != nil {
 		return nil, err
@@ -91,7 +88,7 @@ type client interface {
 
 // open looks up the queue. The defaults of opts have been applied.
 func open(ctx context.Context, c client, opts Options) (*Source, error) {
-	url, err := sqsapi.QueueURL(ctx, c, opts.Queue, opts.Reporter)
+	url, err := sqsapi.QueueURL(ctx, c, opts.Queue, opts.reporter)
 	if err != nil {
 		return nil, err
 	}

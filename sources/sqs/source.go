@@ -33,7 +33,7 @@ func newSource(c client, url string, opts Options) *Source {
 	s.poller = queuepoll.New(queuepoll.Options{
 		Provider: "sqs", Action: "ReceiveMessage", Receive: s.receive, Classify: sqsapi.Classify, Explain: s.describeError,
 		MaxBatchSize: sqsapi.MaxBatchSize, Wait: queuepoll.MaxWait(opts.Wait, opts.Lease), Lease: opts.Lease, Raw: opts.Raw, OnMalformed: opts.OnMalformed,
-		Log: opts.Log, Reporter: opts.Reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.receiveTimeout, SlowAfter: opts.slowAfter,
+		Log: opts.Log, Reporter: opts.reporter, SuspectTime: opts.suspectTime, ReceiveTimeout: opts.receiveTimeout, SlowAfter: opts.slowAfter,
 	})
 	s.deletes = batch.New(batch.Options[string]{MaxItems: sqsapi.MaxBatchSize, Linger: opts.Linger}, s.deleteBatch)
 	s.extends = batch.New(batch.Options[visibility]{MaxItems: sqsapi.MaxBatchSize, Linger: opts.Linger}, s.changeBatch)
