@@ -57,7 +57,9 @@ func (w *Worker) watchNotices() {
 	for _, watcher := range all {
 		ended.Go(func() {
 			w.guarded("termination notices", func() {
-				watcher.Watch(ctx, func(n spotwatch.Notice) { w.onNotice(ctx, &ended, n) }, func(err error) { log.Warn().Err(err).Msg("metadata service of this instance failed; termination notices can be missed") })
+				watcher.Watch(ctx, func(n spotwatch.Notice) { w.onNotice(ctx, &ended, n) }, func(err error) {
+					log.Warn().Err(err).Msg("metadata service of this instance failed; termination notices can be missed")
+				})
 			})
 		})
 	}
