@@ -8,8 +8,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
 // fieldTypes has the types of the fields in objects that a task writes, for error messages.
@@ -28,7 +26,7 @@ func objectFault(text []byte, object any) string {
 	if !utf8.Valid(text) {
 		return "it is not UTF-8"
 	}
-	err := json.Unmarshal(text, object, rawjson.Options(), json.MatchCaseInsensitiveNames(true))
+	err := unmarshal(text, object)
 	fault, ok := errors.AsType[*json.SemanticError](err)
 	switch {
 	case err == nil: // package json decodes null into any struct

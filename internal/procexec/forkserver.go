@@ -3,7 +3,6 @@ package procexec
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +12,11 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
 // ControlFDVar is the environment variable that contains the descriptor of the control socket,
@@ -108,7 +112,7 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 		return nil, fmt.Errorf("%s: no handshake from the fork server: %w", ControlFDVar, err)
 	}
 	var first struct{ Host Handshake }
-	if err := json.Unmarshal(line, &first); err != nil || first.Host.Version != controlVersion {
+	if err := unmarshal(line, &first); err != nil || first.Host.Version != controlVersion {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%s: incompatible handshake from the fork server: "+
 			"it sent %s; use the ctworker program that is part of the package", ControlFDVar, quoteStart(line))
@@ -165,7 +169,7 @@ func (h *ForkServer) Start(s ForkServerConfig) error {
 	}
 	h.runID, h.killDelay = s.Launcher.runID, max(s.KillDelay, time.Second)
 	err := h.send(map[string]any{
-		"run": h.runID, "worker": json.RawMessage(s.Worker), "slots": s.Slots, "isolation": s.Isolation, "max_result_size": s.MaxResult,
+		"run": h.runID, "worker": jsontext.Value(s.Worker), "slots": s.Slots, "isolation": s.Isolation, "max_result_size": s.MaxResult,
 		"memory_limit": s.MemoryLimit, "env": env,
 	}, int(s.Shutdown.FD()), int(s.Termination.FD()))
 	if err != nil {
@@ -218,7 +222,7 @@ func (h *ForkServer) Close() error {
 
 // send sends one message. The descriptors fds remain the caller's.
 func (h *ForkServer) send(message any, fds ...int) error {
-	line, err := json.Marshal(message)
+	line, err := json.Marshal(message, rawjson.Options())
 	if err != nil {
 		return err
 	}
@@ -288,7 +292,7 @@ func (h *ForkServer) onMessage(line []byte) {
 		Server      int
 		Pong        bool
 	}
-	if err := json.Unmarshal(line, &m); err != nil {
+	if err := unmarshal(line, &m); err != nil {
 		h.onWarning("ignored an unknown message from the fork server: " + quoteStart(line))
 		return
 	}

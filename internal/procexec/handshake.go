@@ -1,8 +1,9 @@
 package procexec
 
 import (
-	"encoding/json"
 	"errors"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/ctworker/ctworker/internal/rawjson"
 )
@@ -36,7 +37,7 @@ func (h *Handshake) UnmarshalJSON(b []byte) error {
 		Argv    []rawjson.FileName `json:"argv"`
 		Program rawjson.FileName   `json:"program"`
 	}
-	if err := errors.Join(json.Unmarshal(b, (*plain)(h)), json.Unmarshal(b, &names)); err != nil {
+	if err := errors.Join(unmarshal(b, (*plain)(h)), unmarshal(b, &names)); err != nil {
 		return err
 	}
 	h.Program = string(names.Program)
@@ -53,9 +54,15 @@ func (s *ForkServerSource) UnmarshalJSON(b []byte) error {
 		File rawjson.FileName `json:"file"`
 		Name rawjson.FileName `json:"name"`
 	}
-	if err := errors.Join(json.Unmarshal(b, (*plain)(s)), json.Unmarshal(b, &names)); err != nil {
+	if err := errors.Join(unmarshal(b, (*plain)(s)), unmarshal(b, &names)); err != nil {
 		return err
 	}
 	s.File, s.Name = string(names.File), string(names.Name)
 	return nil
+}
+
+// unmarshal decodes a JSON object. Names of members match in any case, and of repeated members the
+// last one counts, as with encoding/json.
+func unmarshal(text []byte, object any) error {
+	return json.Unmarshal(text, object, rawjson.Options(), json.MatchCaseInsensitiveNames(true))
 }

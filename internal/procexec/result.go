@@ -2,10 +2,11 @@ package procexec
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/internal/utf8cut"
@@ -74,7 +75,7 @@ const exTempFail = 75
 // CTWORKER_RESULT_FD.
 type resultObject struct {
 	Retry     *bool           `json:"retry"`
-	Result    json.RawMessage `json:"result"`
+	Result    jsontext.Value  `json:"result"`
 	Exception *rawjson.String `json:"exception"`
 }
 
@@ -89,7 +90,7 @@ func commandResult(exit Exit, stdout, resultFD *pipeReader) TaskResult {
 		if resultFD.truncated {
 			return failed("the task wrote more than %d bytes to the descriptor CTWORKER_RESULT_FD: raise --max-result-size, or write the result to a file and return its name", resultFD.limit)
 		}
-		if err := json.Unmarshal(resultFD.buf, &object); err != nil || !utf8.Valid(resultFD.buf) || bytes.TrimSpace(resultFD.buf)[0] != '{' {
+		if err := unmarshal(resultFD.buf, &object); err != nil || !utf8.Valid(resultFD.buf) || bytes.TrimSpace(resultFD.buf)[0] != '{' {
 			return failed("the task wrote %s to the descriptor CTWORKER_RESULT_FD instead of one JSON object with \"retry\" and \"result\": %s",
 				quoteStart(resultFD.buf), objectFault(resultFD.buf, &object))
 		}
