@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ctworker/ctworker/internal/boottime"
@@ -96,13 +97,13 @@ func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
 		d.init(task, lease, attempt)
 		return d
 	}
-	b, _ := blocks.Get().(*block)
+	b := spareBlock.Swap(nil)
 	if b == nil {
 		b = new(block)
 	}
 	d := &b.deliveries[b.used]
 	if b.used++; b.used < len(b.deliveries) {
-		blocks.Put(b)
+		spareBlock.Store(b) // another goroutine may have stored a block, which is dropped
 	}
 	d.init(task, lease, attempt)
 	return d
@@ -119,8 +120,9 @@ type block struct {
 // without waiting for the rest of a block.
 const maxBlockTaskBytes = 4 << 10
 
-// blocks has the blocks with unused deliveries.
-var blocks sync.Pool //nolint:gochecknoglobals // a cache
+// spareBlock is a block with unused deliveries, or nil while a goroutine uses it. A sync.Pool would
+// drop blocks at random under the race detector.
+var spareBlock atomic.Pointer[block] //nolint:gochecknoglobals // a cache
 
 func (d *Delivery) init(task Task, lease Lease, attempt int) {
 	d.Task, d.Attempt = task, max(attempt, 1)

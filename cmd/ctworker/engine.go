@@ -11,6 +11,7 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/procexec"
+	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
 const engineDescription = `The Python package starts this command to run the tasks of a Python program in forks of
@@ -70,14 +71,14 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 // openHost opens the connection to the program that has started this process. It removes the
 // variable from the environment, so that child processes do not use the connection.
 func openHost() (*procexec.ForkServer, error) {
-	text := os.Getenv(procexec.ControlFDVar)
+	text := os.Getenv(taskproto.ControlFDVar)
 	if text == "" {
 		return nil, errors.New(`"ctworker engine" is for the Python package, which starts it for a program that uses it: run that program, or "ctworker run"`)
 	}
-	_ = os.Unsetenv(procexec.ControlFDVar)
+	_ = os.Unsetenv(taskproto.ControlFDVar)
 	fd, err := strconv.Atoi(text)
 	if err != nil || fd < 0 {
-		return nil, fmt.Errorf("%s %q: not a descriptor", procexec.ControlFDVar, text)
+		return nil, fmt.Errorf("%s %q: not a descriptor", taskproto.ControlFDVar, text)
 	}
 	return procexec.OpenForkServer(fd)
 }

@@ -57,19 +57,20 @@ var cases = []struct {
 	}},
 	{"ignores unknown lines and fields", func(c *candidate) error {
 		return sequence(c.awaitReady,
-			func() error { return c.send(`{"weather":{"wind":"north"}}` + "\n") },
 			func() error {
+				c.send(`{"weather":{"wind":"north"}}` + "\n")
 				c.addPermit()
-				return c.send(`{"new":[1],"task_id":"task-1","attempt":2,"data":{},"more":{"task_id":"no"}}` + "\n")
+				c.send(`{"new":[1],"task_id":"task-1","attempt":2,"data":{},"more":{"task_id":"no"}}` + "\n")
+				return c.expectReply("task-1")
 			},
-			func() error { return c.expectReply("task-1") },
 			c.closeAndWait)
 	}},
 	{"replies to a task that was sent before end of file", func(c *candidate) error {
 		return sequence(c.awaitReady, func() error {
 			c.addPermit()
-			return c.send(`{"task_id":"last","attempt":1,"data":{}}` + "\n")
-		}, c.closeBeforeReply)
+			c.send(`{"task_id":"last","attempt":1,"data":{}}` + "\n")
+			return c.closeBeforeReply()
+		})
 	}},
 	{"claims each task with one byte (only with \"ahead\")", checkClaim},
 	{"returns revoked tasks (only with \"ahead\")", checkRevoke},
@@ -108,10 +109,8 @@ func checkRevoke(c *candidate) error {
 		return err
 	}
 	c.addPermit()
-	if err := c.send(`{"task_id":"kept","attempt":1,"data":{}}` + "\n" +
-		`{"task_id":"back-1","attempt":1,"data":{}}` + "\n" + `{"task_id":"back-2","attempt":1,"data":{}}` + "\n"); err != nil {
-		return err
-	}
+	c.send(`{"task_id":"kept","attempt":1,"data":{}}` + "\n" +
+		`{"task_id":"back-1","attempt":1,"data":{}}` + "\n" + `{"task_id":"back-2","attempt":1,"data":{}}` + "\n")
 	if err := c.expectReply("kept"); err != nil {
 		return err
 	}
@@ -120,7 +119,7 @@ func checkRevoke(c *candidate) error {
 		if err != nil {
 			return err
 		}
-		if l.TaskID == nil || string(*l.TaskID) != id || !l.Returned {
+		if l.ID != id || !l.Returned {
 			return fmt.Errorf(`task %q was revoked: if the pipe CTWORKER_CLAIM_FD has no byte to claim a task, do not run the task and reply {"task_id":%q,"returned":true}`, id, id)
 		}
 	}

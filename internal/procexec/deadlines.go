@@ -71,7 +71,7 @@ func (s *slot[J]) watchClaim(now time.Time) bool {
 		return false
 	}
 	switch {
-	case s.conn.unclaimed() < s.sent.len():
+	case s.conn.Unclaimed() < s.sent.len():
 		s.claim = claimed
 		return false
 	case waited < start:
@@ -181,7 +181,7 @@ func (s *slot[J]) onProcessDeadline(now time.Time) {
 	case !s.abandonAt.IsZero():
 		s.abandonAt = now.Add(sigkillTimeout)
 		if s.conn != nil {
-			s.conn.interrupt() // another process may hold the socket open
+			s.conn.Interrupt() // another process may hold the socket open
 		}
 	case !s.killAt.IsZero():
 		s.kill()

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
 // forkedProcess is a process that the fork server has forked, or is about to fork.
@@ -24,7 +26,7 @@ type forkedProcess struct {
 
 // fork requests a process and does not wait for it, so that its task can be sent in the
 // meantime.
-func (h *ForkServer) fork(l *Launcher, slotIndex, tableIndex, socket, permitsFD int) (*forkedProcess, error) {
+func (h *ForkServer) fork(l *Launcher, slotIndex, tableIndex int, child taskproto.ChildFDs) (*forkedProcess, error) {
 	id, marker := l.nextEnvMarker()
 	f := &forkedProcess{server: h, launcher: l, id: id, tableIndex: tableIndex, done: make(chan struct{})}
 	h.mu.Lock()
@@ -34,9 +36,9 @@ func (h *ForkServer) fork(l *Launcher, slotIndex, tableIndex, socket, permitsFD 
 	}
 	h.live[id] = f
 	h.mu.Unlock()
-	fds := []int{socket}
-	if permitsFD >= 0 {
-		fds = append(fds, permitsFD)
+	fds := []int{child.Socket}
+	if child.Permits >= 0 {
+		fds = append(fds, child.Permits)
 	}
 	line := make([]byte, 0, 128)
 	line = append(line, `{"fork":`...)
@@ -44,7 +46,7 @@ func (h *ForkServer) fork(l *Launcher, slotIndex, tableIndex, socket, permitsFD 
 	line = append(line, `,"slot":`...)
 	line = strconv.AppendInt(line, int64(slotIndex), 10)
 	line = append(line, `,"last":`...)
-	line = strconv.AppendBool(line, permitsFD < 0)
+	line = strconv.AppendBool(line, child.Permits < 0)
 	line = append(line, `,"mark":"`...)
 	line = append(line, marker...)
 	line = append(line, "\"}\n"...)

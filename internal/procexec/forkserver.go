@@ -17,11 +17,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/taskproto"
+	"github.com/ctworker/ctworker/internal/utf8cut"
 )
-
-// ControlFDVar is the environment variable that contains the descriptor of the control socket,
-// if a program with a fork server has started this process.
-const ControlFDVar = "CTWORKER_CONTROL_FD"
 
 // A ForkServer is the connection to a fork server, which forks processes for a Pool. The fork
 // server is a fork of the program that started this process, and has the user's function loaded.
@@ -90,17 +88,17 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "control socket")
 	if f == nil {
-		return nil, fmt.Errorf("%s: %d is not a file descriptor", ControlFDVar, fd)
+		return nil, fmt.Errorf("%s: %d is not a file descriptor", taskproto.ControlFDVar, fd)
 	}
 	conn, err := net.FileConn(f)
 	_ = f.Close() // conn is a duplicate
 	if err != nil {
-		return nil, fmt.Errorf("%s: descriptor %d: %w", ControlFDVar, fd, err)
+		return nil, fmt.Errorf("%s: descriptor %d: %w", taskproto.ControlFDVar, fd, err)
 	}
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%s: descriptor %d is not a Unix socket", ControlFDVar, fd)
+		return nil, fmt.Errorf("%s: descriptor %d is not a Unix socket", taskproto.ControlFDVar, fd)
 	}
 	h := &ForkServer{
 		conn: unixConn, lines: bufio.NewReader(unixConn),
@@ -109,13 +107,13 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 	line, err := h.lines.ReadBytes('\n')
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%s: no handshake from the fork server: %w", ControlFDVar, err)
+		return nil, fmt.Errorf("%s: no handshake from the fork server: %w", taskproto.ControlFDVar, err)
 	}
 	var first struct{ Host Handshake }
-	if err := unmarshal(line, &first); err != nil || first.Host.Version != controlVersion {
+	if err := taskproto.Unmarshal(line, &first); err != nil || first.Host.Version != controlVersion {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%s: incompatible handshake from the fork server: "+
-			"it sent %s; use the ctworker program that is part of the package", ControlFDVar, quoteStart(line))
+			"it sent %s; use the ctworker program that is part of the package", taskproto.ControlFDVar, utf8cut.Quote(line))
 	}
 	h.Hello = first.Host
 	if from := h.Hello.Source; from != nil && from.File == "" {
@@ -161,8 +159,8 @@ func (h *ForkServer) Start(s ForkServerConfig) error {
 		}
 	}
 	// The fork server sets the numbers of the descriptors in its forks.
-	delete(env, "CTWORKER_SHUTDOWN_FD")
-	delete(env, "CTWORKER_TERMINATION_FD")
+	delete(env, taskproto.ShutdownFDVar)
+	delete(env, taskproto.TerminationFDVar)
 	h.onWarning = s.OnWarning
 	if h.onWarning == nil {
 		h.onWarning = func(string) {}
@@ -292,8 +290,8 @@ func (h *ForkServer) onMessage(line []byte) {
 		Server      int
 		Pong        bool
 	}
-	if err := unmarshal(line, &m); err != nil {
-		h.onWarning("ignored an unknown message from the fork server: " + quoteStart(line))
+	if err := taskproto.Unmarshal(line, &m); err != nil {
+		h.onWarning("ignored an unknown message from the fork server: " + utf8cut.Quote(line))
 		return
 	}
 	switch {

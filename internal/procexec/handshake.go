@@ -3,9 +3,8 @@ package procexec
 import (
 	"errors"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
 // Handshake is the first message from the fork server.
@@ -37,7 +36,7 @@ func (h *Handshake) UnmarshalJSON(b []byte) error {
 		Argv    []rawjson.FileName `json:"argv"`
 		Program rawjson.FileName   `json:"program"`
 	}
-	if err := errors.Join(unmarshal(b, (*plain)(h)), unmarshal(b, &names)); err != nil {
+	if err := errors.Join(taskproto.Unmarshal(b, (*plain)(h)), taskproto.Unmarshal(b, &names)); err != nil {
 		return err
 	}
 	h.Program = string(names.Program)
@@ -54,15 +53,9 @@ func (s *ForkServerSource) UnmarshalJSON(b []byte) error {
 		File rawjson.FileName `json:"file"`
 		Name rawjson.FileName `json:"name"`
 	}
-	if err := errors.Join(unmarshal(b, (*plain)(s)), unmarshal(b, &names)); err != nil {
+	if err := errors.Join(taskproto.Unmarshal(b, (*plain)(s)), taskproto.Unmarshal(b, &names)); err != nil {
 		return err
 	}
 	s.File, s.Name = string(names.File), string(names.Name)
 	return nil
-}
-
-// unmarshal decodes a JSON object. Names of members match in any case, and of repeated members the
-// last one counts, as with encoding/json.
-func unmarshal(text []byte, object any) error {
-	return json.Unmarshal(text, object, rawjson.Options(), json.MatchCaseInsensitiveNames(true))
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctworker/ctworker/internal/unixfd"
 )
 
 // A Notification notifies all processes of a run once, for example that the worker is shutting
@@ -35,7 +37,7 @@ func NewNotification(dir, name string) (*Notification, error) {
 	if err != nil {
 		return nil, fmt.Errorf("notification %s: directory %s: %w", name, dir, err)
 	}
-	r, w, err := pipe()
+	r, w, err := unixfd.Pipe()
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("notification %s: %w", name, err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sourcegraph/conc/panics"
 
+	"github.com/ctworker/ctworker/internal/unixfd"
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
@@ -37,14 +38,14 @@ const maxLine = 64 << 10
 // newPipeReader returns a pipeReader, and the descriptor for the process to write to, which the
 // caller closes.
 func newPipeReader(limit int64, line func([]byte, bool)) (c *pipeReader, w int, err error) {
-	r, w, err := pipe()
+	r, w, err := unixfd.Pipe()
 	if err != nil {
 		return nil, -1, err
 	}
 	// Only our end is non-blocking: programs expect a blocking pipe.
 	if err := syscall.SetNonblock(r, true); err != nil {
-		closeFD(r)
-		closeFD(w)
+		unixfd.Close(r)
+		unixfd.Close(w)
 		return nil, -1, os.NewSyscallError("fcntl", err)
 	}
 	return &pipeReader{fd: r, limit: limit, onLine: line}, w, nil
@@ -162,7 +163,7 @@ func (c *pipeReader) finish() {
 		c.readAvailable(c.fd, *chunk)
 		chunkPool.Put(chunk)
 		c.flush()
-		closeFD(c.fd)
+		unixfd.Close(c.fd)
 		c.fd = -1
 	case c.r != nil:
 		if !isClosed(c.done) {
@@ -180,13 +181,13 @@ var chunkPool = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b 
 // closes, and a function that stops writing. The caller must call it after the process has
 // exited.
 func stdinPipe(content []byte) (r int, finish func(), err error) {
-	r, w, err := pipe()
+	r, w, err := unixfd.Pipe()
 	if err != nil {
 		return -1, nil, err
 	}
 	if err := syscall.SetNonblock(w, true); err != nil {
-		closeFD(r)
-		closeFD(w)
+		unixfd.Close(r)
+		unixfd.Close(w)
 		return -1, nil, os.NewSyscallError("fcntl", err)
 	}
 	// Almost every task fits into the pipe, and is written before the process
@@ -196,7 +197,7 @@ func stdinPipe(content []byte) (r int, finish func(), err error) {
 		n = 0
 	}
 	if n == len(content) {
-		closeFD(w)
+		unixfd.Close(w)
 		return r, func() {}, nil
 	}
 	f := os.NewFile(uintptr(w), "pipe")
@@ -211,14 +212,3 @@ func stdinPipe(content []byte) (r int, finish func(), err error) {
 		<-ended
 	}, nil
 }
-
-// pipe returns a blocking pipe with the close-on-exec flag set.
-func pipe() (r, w int, err error) {
-	var p [2]int
-	if err := pipe2(p[:]); err != nil {
-		return -1, -1, os.NewSyscallError("pipe", err)
-	}
-	return p[0], p[1], nil
-}
-
-func closeFD(fd int) { _ = syscall.Close(fd) }

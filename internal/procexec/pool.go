@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/ctworker/ctworker/internal/optcheck"
+	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
 // PoolOptions configures a Pool.
@@ -113,9 +114,9 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 		return nil, fmt.Errorf("command: %w", err)
 	}
 	p.env = stripEngineVars(opts.Env)
-	p.env = append(p.env, "CTWORKER_FD="+strconv.Itoa(fdTasks))
+	p.env = append(p.env, taskproto.FDVar+"="+strconv.Itoa(fdTasks))
 	if p.usesPermits() {
-		p.env = append(p.env, "CTWORKER_CLAIM_FD="+strconv.Itoa(fdPermits))
+		p.env = append(p.env, taskproto.ClaimFDVar+"="+strconv.Itoa(fdPermits))
 	}
 	p.env = append(p.env, notificationEnv(opts.Shutdown, opts.Termination, fdPoolShutdown, fdPoolTermination)...)
 	if p.null, err = os.Open(os.DevNull); err != nil {
@@ -157,10 +158,10 @@ const (
 // process.
 func notificationEnv(shutdown, termination *Notification, shutdownFD, terminationFD int) (env []string) {
 	if shutdown != nil {
-		env = append(env, "CTWORKER_SHUTDOWN_FD="+strconv.Itoa(shutdownFD), "CTWORKER_SHUTDOWN_FILE="+shutdown.Path())
+		env = append(env, taskproto.ShutdownFDVar+"="+strconv.Itoa(shutdownFD), taskproto.ShutdownFileVar+"="+shutdown.Path())
 	}
 	if termination != nil {
-		env = append(env, "CTWORKER_TERMINATION_FD="+strconv.Itoa(terminationFD), "CTWORKER_TERMINATION_FILE="+termination.Path())
+		env = append(env, taskproto.TerminationFDVar+"="+strconv.Itoa(terminationFD), taskproto.TerminationFileVar+"="+termination.Path())
 	}
 	return env
 }
@@ -186,7 +187,7 @@ type process interface {
 
 // start starts a process for a slot. The process inherits the descriptors socket, permitsFD and
 // ringFD, of which the last two may be -1. start does not close them.
-func (p *Pool) start(slotIndex, socket, permitsFD, ringFD int) (process, error) {
+func (p *Pool) start(slotIndex int, child taskproto.ChildFDs) (process, error) {
 	fdOr := func(n *Notification) uintptr {
 		if n == nil {
 			return closedFD
@@ -194,17 +195,17 @@ func (p *Pool) start(slotIndex, socket, permitsFD, ringFD int) (process, error) 
 		return n.FD()
 	}
 	permitsFile := closedFD
-	if permitsFD >= 0 {
-		permitsFile = uintptr(permitsFD)
+	if child.Permits >= 0 {
+		permitsFile = uintptr(child.Permits)
 	}
-	env, ringFile := append(p.env[:len(p.env):len(p.env)], "CTWORKER_SLOT="+strconv.Itoa(slotIndex)), closedFD
-	if ringFD >= 0 {
-		env, ringFile = append(env, "CTWORKER_RING_FD="+strconv.Itoa(fdRing)), uintptr(ringFD)
+	env, ringFile := append(p.env[:len(p.env):len(p.env)], taskproto.SlotVar+"="+strconv.Itoa(slotIndex)), closedFD
+	if child.Ring >= 0 {
+		env, ringFile = append(env, taskproto.RingFDVar+"="+strconv.Itoa(fdRing)), uintptr(child.Ring)
 	}
 	proc, err := p.launcher.Start(Spec{
 		Path: p.path, Args: p.opts.Argv, Slot: slotIndex, MemoryLimit: p.opts.MemoryLimit, Env: env,
 		Files: []uintptr{
-			p.null.Fd(), 1, 2, uintptr(socket), permitsFile,
+			p.null.Fd(), 1, 2, uintptr(child.Socket), permitsFile,
 			fdOr(p.opts.Shutdown), fdOr(p.opts.Termination), ringFile,
 		},
 	})

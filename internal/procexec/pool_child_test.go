@@ -11,7 +11,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/ctworker/ctworker/internal/procexec"
+	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
 // workerProcess is a worker process that was written from docs/protocol.md. The data of each
@@ -19,7 +19,7 @@ import (
 type workerProcess struct {
 	in    *bufio.Reader
 	out   *os.File
-	ring  *procexec.Ring // replaces out and claim, if not nil
+	ring  *taskproto.Ring // replaces out and claim, if not nil
 	claim int
 	ahead bool
 }
@@ -76,7 +76,7 @@ func newWorkerProcess(ahead bool) *workerProcess {
 func (w *workerProcess) openRing() {
 	fd, err := strconv.Atoi(os.Getenv("CTWORKER_RING_FD"))
 	if err == nil {
-		w.ring, err = procexec.OpenRing(fd, int(w.out.Fd()))
+		w.ring, err = taskproto.OpenRing(fd, int(w.out.Fd()))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "no ring:", err)

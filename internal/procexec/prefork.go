@@ -33,7 +33,7 @@ func (s *slot[J]) takePrefork() *started {
 	next := s.preforked
 	s.preforked = nil
 	if next != nil && isClosed(next.proc.Done()) {
-		next.conn.close()
+		next.conn.Close()
 		return nil
 	}
 	return next
@@ -46,7 +46,7 @@ func (s *slot[J]) discardPrefork() {
 		return
 	}
 	s.preforked = nil
-	next.conn.close()
+	next.conn.Close()
 	next.proc.Kill()
 	timer := time.NewTimer(sigkillTimeout)
 	defer timer.Stop()

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/unixfd"
 )
 
 // An Exit describes how a process exited.
@@ -182,7 +184,7 @@ const statusUnknown = 255
 // reapZombie reaps the process, which has exited, and returns how it exited.
 func (p *Process) reapZombie() Exit {
 	if p.pidfd >= 0 {
-		defer closeFD(p.pidfd)
+		defer unixfd.Close(p.pidfd)
 	}
 	for {
 		var status syscall.WaitStatus

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/taskproto"
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
@@ -90,9 +91,9 @@ func commandResult(exit Exit, stdout, resultFD *pipeReader) TaskResult {
 		if resultFD.truncated {
 			return failed("the task wrote more than %d bytes to the descriptor CTWORKER_RESULT_FD: raise --max-result-size, or write the result to a file and return its name", resultFD.limit)
 		}
-		if err := unmarshal(resultFD.buf, &object); err != nil || !utf8.Valid(resultFD.buf) || bytes.TrimSpace(resultFD.buf)[0] != '{' {
+		if err := taskproto.Unmarshal(resultFD.buf, &object); err != nil || !utf8.Valid(resultFD.buf) || bytes.TrimSpace(resultFD.buf)[0] != '{' {
 			return failed("the task wrote %s to the descriptor CTWORKER_RESULT_FD instead of one JSON object with \"retry\" and \"result\": %s",
-				quoteStart(resultFD.buf), objectFault(resultFD.buf, &object))
+				utf8cut.Quote(resultFD.buf), taskproto.ObjectFault(resultFD.buf, &object))
 		}
 		if object.Exception != nil {
 			return failed("%s", string(*object.Exception))
@@ -134,11 +135,19 @@ func parseOutput(out []byte) (value, raw []byte) {
 	return rawjson.AppendQuote(nil, text), nil
 }
 
-// quoteStart quotes the first bytes of b for an error message.
-func quoteStart(b []byte) string {
-	const maxBytes = 200
-	if start := utf8cut.Start(b, maxBytes); len(start) < len(b) {
-		return fmt.Sprintf("%q and %d more bytes", start, len(b)-len(start))
+// taskResult converts a reply to a TaskResult.
+func taskResult(r *taskproto.Reply, maxResult int64) TaskResult {
+	switch {
+	case r.Failed:
+		return TaskResult{Kind: Failed, Exception: r.Exception, Permanent: r.Permanent}
+	case int64(len(r.Result)) > maxResult:
+		return tooLarge(maxResult)
+	case len(r.Result) == 0:
+		return TaskResult{Kind: Completed, RetryRequested: r.Retry, Result: []byte("null")}
 	}
-	return fmt.Sprintf("%q", b)
+	return TaskResult{Kind: Completed, RetryRequested: r.Retry, Result: r.Result}
+}
+
+func tooLarge(maxResult int64) TaskResult {
+	return failed("result exceeds %d bytes: raise --max-result-size, or write the result to a file and return its name", maxResult)
 }

@@ -3,6 +3,8 @@ package procexec
 import (
 	"sync"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
 // slot is one unit of concurrency: its process, if it has one, and the jobs assigned to it. The
@@ -21,7 +23,7 @@ type slot[J any] struct {
 	forkCount       int           // number of forks requested; used only by that goroutine
 	preforkRequests chan struct{} // holds a token if there may be a task for a preforked process
 
-	conn           *conn // connection to the process; nil if there is no process
+	conn           *taskproto.EngineConn // connection to the process; nil if there is no process
 	proc           process
 	prefetches     bool      // the process accepts tasks while it runs another
 	tasksRemaining int       // how many more tasks may be sent to the process; negative if unlimited
@@ -146,7 +148,7 @@ func (s *slot[J]) sendPending() {
 		}
 		s.sent.push(j)
 		s.tasksRemaining--
-		s.outBuf = appendTask(s.outBuf, j.task)
+		s.outBuf = taskproto.AppendTask(s.outBuf, j.task.ID, j.task.Attempt, j.task.Data)
 		n++
 	}
 	conn, last := s.conn, s.tasksRemaining == 0
@@ -154,7 +156,7 @@ func (s *slot[J]) sendPending() {
 		// The permits come before the lines, because a process may claim a task as soon as it
 		// has read the line. They are added under mu, so that their number matches sent.
 		if s.prefetches {
-			conn.addPermits(n)
+			conn.AddPermits(n)
 		}
 		if last {
 			s.inputClosed = true
@@ -163,9 +165,9 @@ func (s *slot[J]) sendPending() {
 	}
 	c.mu.Unlock()
 	if n > 0 {
-		conn.write(s.outBuf)
+		conn.Write(s.outBuf)
 		if last {
-			conn.closeWrite()
+			conn.CloseWrite()
 		}
 	}
 	if cap(s.outBuf) > 16*maxPrefetchBytes {
@@ -182,7 +184,7 @@ func (s *slot[J]) revoke(n int) int {
 	if s.conn == nil || !s.prefetches || s.sent.len() == 0 {
 		return 0
 	}
-	got := min(s.conn.revoke(min(n, s.sent.len())), s.sent.len())
+	got := min(s.conn.Revoke(min(n, s.sent.len())), s.sent.len())
 	if got == 0 {
 		return 0
 	}
@@ -212,7 +214,7 @@ func (s *slot[J]) retireIdle() {
 	}
 	s.inputClosed = true
 	s.scheduleKill(time.Now())
-	s.conn.closeWrite()
+	s.conn.CloseWrite()
 }
 
 // stopIdle terminates a process that is starting without a job, and retires one that is idle.

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/taskproto"
+	"github.com/ctworker/ctworker/internal/unixfd"
 )
 
 // run starts a process whenever the slot has a job and no process, until the run ends.
@@ -44,7 +47,7 @@ func (s *slot[J]) runProcess() bool {
 				s.sched.guarded(s.startPrefork)
 			case <-s.proc.Done():
 				// The reader still reads what the process wrote before it exited.
-				conn.interrupt()
+				conn.Interrupt()
 				return
 			case <-reaped:
 				return
@@ -60,7 +63,7 @@ func (s *slot[J]) runProcess() bool {
 	close(reaped)
 	<-watched
 	another := s.finishProcess(conn, readErr, exited)
-	conn.close()
+	conn.Close()
 	return another
 }
 
@@ -69,7 +72,7 @@ var errStopped = errors.New("the run ends")
 
 // startProcess starts a process. While the machine is short of a resource, it waits and tries
 // again.
-func (s *slot[J]) startProcess() (*conn, error) {
+func (s *slot[J]) startProcess() (*taskproto.EngineConn, error) {
 	c, p := s.sched, s.sched.pool
 	began := time.Now()
 	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
@@ -93,7 +96,7 @@ func (s *slot[J]) startProcess() (*conn, error) {
 	}
 }
 
-func (s *slot[J]) tryStart() (*conn, error) {
+func (s *slot[J]) tryStart() (*taskproto.EngineConn, error) {
 	c, p := s.sched, s.sched.pool
 	forked := p.opts.ForkServer != nil
 	began := time.Now()
@@ -129,39 +132,38 @@ func (s *slot[J]) tryStart() (*conn, error) {
 
 // started is a process, and the connection to it.
 type started struct {
-	conn *conn
+	conn *taskproto.EngineConn
 	proc process
 }
 
 // spawn starts a process, or requests one from the fork server.
 func (s *slot[J]) spawn() (*started, error) {
 	p := s.sched.pool
-	conn, childFD, permitsFD, err := socketPair(p.lineLimit(), p.usesPermits())
+	conn, fds, err := taskproto.NewEngineConn(p.lineLimit(), p.usesPermits())
 	if err != nil {
 		return nil, err
 	}
-	defer closeFD(childFD)
+	defer unixfd.Close(fds.Socket)
 	var proc process
 	if p.opts.ForkServer != nil {
 		// At most two forks of a slot are alive at once. They alternate between the two entries
 		// of the slot in the guard's table.
 		tableIndex := s.index + s.forkCount%2*p.opts.Slots
 		s.forkCount++
-		proc, err = p.opts.ForkServer.fork(p.launcher, s.index, tableIndex, childFD, permitsFD)
+		proc, err = p.opts.ForkServer.fork(p.launcher, s.index, tableIndex, fds)
 	} else {
-		conn.write(hello(s.index, p.opts.MaxResult, p.opts.WorkerData))
-		ringFD := -1
+		conn.Write(taskproto.Hello{Version: taskproto.Version, Slot: s.index, MaxResultSize: p.opts.MaxResult, Worker: p.opts.WorkerData}.Append(nil))
 		if p.usesPermits() {
 			// Without a ring, the process uses the socket and the pipe.
-			if r, fd, err := newEngineRing(); err == nil {
-				conn.ring, ringFD = r, fd
-				defer closeFD(fd)
+			if fd, err := conn.OpenRing(); err == nil && fd >= 0 {
+				fds.Ring = fd
+				defer unixfd.Close(fd)
 			}
 		}
-		proc, err = p.start(s.index, childFD, permitsFD, ringFD)
+		proc, err = p.start(s.index, fds)
 	}
 	if err != nil {
-		conn.close()
+		conn.Close()
 		return nil, err
 	}
 	return &started{conn, proc}, nil
@@ -196,7 +198,7 @@ func (s *slot[J]) awaitExit() bool {
 // finishProcess reports the results of the tasks that the process was running, and keeps the
 // jobs that it had not claimed for the next process. It reports whether the slot may start
 // another process.
-func (s *slot[J]) finishProcess(conn *conn, readErr error, exited bool) bool {
+func (s *slot[J]) finishProcess(conn *taskproto.EngineConn, readErr error, exited bool) bool {
 	c := s.sched
 	exit := Exit{}
 	if exited {
@@ -214,8 +216,8 @@ func (s *slot[J]) finishProcess(conn *conn, readErr error, exited bool) bool {
 	switch {
 	case s.finalResult != nil:
 	case s.prefetches:
-		begun -= min(conn.revoke(s.sent.len()), begun)
-	case !s.readyBy.IsZero() || conn.unread(readErr):
+		begun -= min(conn.Revoke(s.sent.len()), begun)
+	case !s.readyBy.IsZero() || conn.Unread(readErr):
 		begun = 0 // the process did not read the task
 	}
 	waiting := s.sent.len()

@@ -1,27 +1,29 @@
 package procexec
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/taskproto"
+	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
 // read handles the lines of the process until there are no more. It returns the error of the
 // last read, or nil after a protocol violation.
-func (s *slot[J]) read(conn *conn) error {
+func (s *slot[J]) read(conn *taskproto.EngineConn) error {
 	for {
-		line, err := conn.next()
-		if errors.Is(err, errCorruptRing) {
+		line, err := conn.Next()
+		if errors.Is(err, taskproto.ErrCorruptRing) {
 			s.sched.mu.Lock()
 			s.protocolErr = err.Error()
 			s.kill()
 			s.sched.mu.Unlock()
 		}
-		if err != nil && !errors.Is(err, errLineTooLong) {
+		if err != nil && !errors.Is(err, taskproto.ErrLineTooLong) {
 			return err
 		}
-		if !s.onLine(line, errors.Is(err, errLineTooLong)) {
+		if !s.onLine(line, errors.Is(err, taskproto.ErrLineTooLong)) {
 			return nil
 		}
 	}
@@ -38,23 +40,23 @@ func (s *slot[J]) onLine(line []byte, truncated bool) bool {
 	c.mu.Unlock()
 	// Only this goroutine removes the first task of sent while the process runs, except for
 	// revoke, which removes only tasks that the process has not claimed.
-	var r reply
+	var r taskproto.Reply
 	var err error
 	if truncated {
-		r, err = parseTruncated(line, expected)
+		r, err = taskproto.ParseTruncatedReply(line, expected)
 	} else {
-		r, err = parseReply(line, expected)
+		r, err = taskproto.ParseReply(line, expected)
 	}
-	if err == nil && r.ready != nil {
-		return s.onReady(r.ready)
+	if err == nil && r.Ready != nil {
+		return s.onReady(r.Ready)
 	}
 	c.mu.Lock()
 	switch {
 	case err != nil:
 	case !s.readyBy.IsZero():
 		err = errors.New("the first line must be \"ready\"")
-	case r.returned:
-		if s.sent.len() == 0 && len(s.revoked) > 0 && s.revoked[0] == r.id {
+	case r.Returned:
+		if s.sent.len() == 0 && len(s.revoked) > 0 && s.revoked[0] == r.ID {
 			s.revoked = s.revoked[1:]
 			idle := len(s.revoked) == 0
 			s.revokedAt = time.Now() // each task has its own time limit
@@ -67,11 +69,11 @@ func (s *slot[J]) onLine(line []byte, truncated bool) bool {
 		err = errors.New("the task with that id is not the next revoked task")
 	case s.sent.len() == 0:
 		err = errors.New("no task is running")
-	case r.id != s.sent.first().task.ID:
+	case r.ID != s.sent.first().task.ID:
 		err = fmt.Errorf("the next reply must be for the task %q", s.sent.first().task.ID)
 	}
 	if err != nil {
-		s.protocolErr = fmt.Sprintf("the process violated the task protocol: it sent %s: %v", quoteStart(line), err)
+		s.protocolErr = fmt.Sprintf("the process violated the task protocol: it sent %s: %v", utf8cut.Quote(line), err)
 		s.kill()
 		c.mu.Unlock()
 		return false
@@ -83,13 +85,13 @@ func (s *slot[J]) onLine(line []byte, truncated bool) bool {
 	s.replies++
 	c.failures = 0
 	c.observe(took, len(j.task.Data)+64)
-	result := r.taskResult(c.pool.opts.MaxResult)
+	result := taskResult(&r, c.pool.opts.MaxResult)
 	if truncated {
 		result = tooLarge(c.pool.opts.MaxResult)
 	}
 	result.Elapsed = took
-	if r.warning != "" {
-		if log := c.warnings.take(&c.pool.opts.Log, r.id, r.warning); log != nil {
+	if r.Warning != "" {
+		if log := c.warnings.take(&c.pool.opts.Log, r.ID, r.Warning); log != nil {
 			defer log() // after mu is unlocked
 		}
 	}
@@ -129,23 +131,15 @@ func (s *slot[J]) onLine(line []byte, truncated bool) bool {
 	return true
 }
 
-// parseTruncated returns the reply that a line which exceeds the maximum length starts.
-func parseTruncated(start []byte, expected string) (reply, error) {
-	if !bytes.HasPrefix(start, replyStart) {
-		return reply{}, errors.New("the line is too long, and is not a JSON object")
-	}
-	return reply{id: expected}, nil
-}
-
 // onReady handles the first line of the process.
-func (s *slot[J]) onReady(r *readyLine) bool {
+func (s *slot[J]) onReady(r *taskproto.Ready) bool {
 	c := s.sched
 	c.mu.Lock()
 	switch {
 	case s.readyBy.IsZero():
 		s.protocolErr = "the process violated the task protocol: it sent a second \"ready\""
-	case r.Version != ProtocolVersion:
-		s.protocolErr = fmt.Sprintf("the process uses version %d of the task protocol, but this ctworker supports only version %d", r.Version, ProtocolVersion)
+	case r.Version != taskproto.Version:
+		s.protocolErr = fmt.Sprintf("the process uses version %d of the task protocol, but this ctworker supports only version %d", r.Version, taskproto.Version)
 	}
 	if s.protocolErr != "" {
 		s.kill()
@@ -154,7 +148,7 @@ func (s *slot[J]) onReady(r *readyLine) bool {
 	}
 	s.readyBy = time.Time{}
 	s.prefetches = r.Ahead && c.pool.usesPermits()
-	s.conn.ringActive = r.Ring && s.conn.ring != nil
+	s.conn.OnReady(*r)
 	if c.closing || c.stopping {
 		s.retireIdle()
 	}

@@ -1,5 +1,7 @@
 package procexec
 
+import "github.com/ctworker/ctworker/internal/unixfd"
+
 // stdio is the parent's side of the standard streams of one process, and of the pipe for its
 // result. The caller of openStdio calls finish.
 type stdio struct {
@@ -41,7 +43,7 @@ func (c *Command) openStdio(task Task) (*stdio, error) {
 // closeChildFDs closes the process's ends in this process.
 func (s *stdio) closeChildFDs() {
 	for _, fd := range s.childFDs {
-		closeFD(fd)
+		unixfd.Close(fd)
 	}
 	s.childFDs = nil
 }

@@ -12,10 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fionread is the ioctl request FIONREAD: the number of bytes that can be read. Package unix
-// does not define it on each of these systems.
-const fionread = 0x4004667f
-
 // maxrssUnit is the unit of ru_maxrss: bytes on macOS (getrusage(2)).
 const maxrssUnit = 1
 
@@ -124,28 +120,4 @@ func sharedMemory(name string, size int64) (*os.File, error) {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}
 	return f, nil
-}
-
-func pipe2(p []int) error {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	if err := syscall.Pipe(p); err != nil {
-		return err
-	}
-	syscall.CloseOnExec(p[0])
-	syscall.CloseOnExec(p[1])
-	return nil
-}
-
-// unixPair returns a pair of connected stream sockets with the close-on-exec flag set.
-func unixPair() ([2]int, error) {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		return fds, os.NewSyscallError("socketpair", err)
-	}
-	syscall.CloseOnExec(fds[0])
-	syscall.CloseOnExec(fds[1])
-	return fds, nil
 }

@@ -10,9 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fionread is the ioctl request FIONREAD: the number of bytes that can be read.
-const fionread = unix.TIOCINQ
-
 // maxrssUnit is the unit of ru_maxrss: kibibytes (getrusage(2)).
 const maxrssUnit = 1024
 
@@ -134,12 +131,4 @@ func waitid(idType, id, flags int) bool {
 		}
 		return flags&unix.WNOHANG == 0 || info.Signo != 0
 	}
-}
-
-func pipe2(p []int) error { return syscall.Pipe2(p, syscall.O_CLOEXEC) }
-
-// unixPair returns a pair of connected stream sockets with the close-on-exec flag set.
-func unixPair() ([2]int, error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	return fds, os.NewSyscallError("socketpair", err)
 }

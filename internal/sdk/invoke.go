@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/taskproto"
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
@@ -179,4 +181,22 @@ func truncated(text string) string {
 		return text
 	}
 	return utf8cut.Start(text, maxText) + " … (truncated)"
+}
+
+// appendReply appends the reply to a task. quoted is its ID as a JSON string.
+func (o *outcome) appendReply(b, quoted []byte, maxResult int64) []byte {
+	if o.exception != "" {
+		return taskproto.AppendException(b, quoted, exceptionJSON(o.exception, maxResult), o.permanent)
+	}
+	return taskproto.AppendResult(b, quoted, o.retry, o.result)
+}
+
+// exceptionJSON returns text as a JSON string, truncated if it would exceed the maximum length of a
+// line.
+func exceptionJSON(text string, maxResult int64) []byte {
+	b := rawjson.AppendQuote(nil, text)
+	if int64(len(b))-maxText/2 > maxResult {
+		b = rawjson.AppendQuote(b[:0], utf8cut.Start(text, maxText/16)+" … (truncated)")
+	}
+	return b
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/help"
 	"github.com/ctworker/ctworker/internal/procexec"
+	"github.com/ctworker/ctworker/internal/taskproto"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/function"
 )
@@ -75,7 +76,7 @@ type Program struct {
 // Main runs the program and exits with the exit code of the run. It does not return.
 func (w *Program) Main() {
 	procexec.RunGuard() // does not return in the guard process
-	if isChild() {
+	if taskproto.InWorkerProcess() {
 		os.Exit(w.child(os.Args[1:]))
 	}
 	if code := app.Begin(os.Stderr, w.Name); code != app.ExitOK {

@@ -10,7 +10,10 @@
 // A character here is a code point: a combining accent may be separated from its letter.
 package utf8cut
 
-import "unicode/utf8"
+import (
+	"fmt"
+	"unicode/utf8"
+)
 
 // Before returns the largest length, at most n bytes, to which text can be truncated.
 func Before[T ~string | ~[]byte](text T, n int) int {
@@ -43,3 +46,12 @@ func After[T ~string | ~[]byte](text T, n int) int {
 
 // Start returns text truncated to at most n bytes.
 func Start[T ~string | ~[]byte](text T, n int) T { return text[:Before(text, n)] }
+
+// Quote quotes the first 200 bytes of b for a message, and adds how many bytes it left out.
+func Quote(b []byte) string {
+	const maxBytes = 200
+	if start := Start(b, maxBytes); len(start) < len(b) {
+		return fmt.Sprintf("%q and %d more bytes", start, len(b)-len(start))
+	}
+	return fmt.Sprintf("%q", b)
+}

@@ -1,4 +1,4 @@
-package procexec
+package taskproto
 
 import (
 	"bytes"
@@ -11,31 +11,33 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/unixfd"
 )
 
 // newRingPair returns a connection with a ring, the process's side of the ring, and the
 // process's end of the socket.
-func newRingPair(t *testing.T) (*conn, *Ring, int) {
+func newRingPair(t *testing.T) (*EngineConn, *Ring, int) {
 	t.Helper()
-	s, childFD, _, err := socketPair(1<<20, true)
+	s, fds, err := NewEngineConn(1<<20, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, fd, err := newEngineRing()
+	fd, err := s.OpenRing()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.ring = r
+	childFD := fds.Socket
 	dup, err := syscall.Dup(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeFD(fd)
+	unixfd.Close(fd)
 	w, err := OpenRing(dup, childFD)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.close(); w.shared.close() })
+	t.Cleanup(func() { s.Close(); w.shared.close() })
 	return s, w, childFD
 }
 
@@ -57,7 +59,7 @@ func TestRing_PassesLinesInOrder(t *testing.T) {
 			}
 			var both sync.WaitGroup
 			both.Go(func() {
-				defer closeFD(childFD)
+				defer unixfd.Close(childFD)
 				for i := range n {
 					if pace == "slow writer" && rand.IntN(100) == 0 {
 						pause()
@@ -72,12 +74,12 @@ func TestRing_PassesLinesInOrder(t *testing.T) {
 				if pace == "slow reader" && rand.IntN(100) == 0 {
 					pause()
 				}
-				line, err := s.next()
+				line, err := s.Next()
 				if err != nil || !bytes.Equal(line, text(i)) {
 					t.Fatalf("line %d: %.60q, error %v", i, line, err)
 				}
 			}
-			if line, err := s.next(); !errors.Is(err, io.EOF) || len(line) > 0 {
+			if line, err := s.Next(); !errors.Is(err, io.EOF) || len(line) > 0 {
 				t.Errorf("after the last line: %q, error %v", line, err)
 			}
 			both.Wait()
@@ -98,13 +100,13 @@ func TestRing_OutlivesProcess(t *testing.T) {
 	if err := w.Write([]byte("one\ntwo\nthr")); err != nil {
 		t.Fatal(err)
 	}
-	closeFD(childFD)
+	unixfd.Close(childFD)
 	for _, want := range []string{"one", "two"} {
-		if line, err := s.next(); err != nil || string(line) != want {
+		if line, err := s.Next(); err != nil || string(line) != want {
 			t.Errorf("%q, error %v, want %q", line, err, want)
 		}
 	}
-	if line, err := s.next(); !errors.Is(err, io.EOF) || string(line) != "thr" {
+	if line, err := s.Next(); !errors.Is(err, io.EOF) || string(line) != "thr" {
 		t.Errorf("%q, error %v, want an incomplete line and io.EOF", line, err)
 	}
 }
@@ -115,7 +117,7 @@ func TestRing_WriteFailsWithoutReader(t *testing.T) {
 	s, w, _ := newRingPair(t)
 	full := make(chan error, 1)
 	go func() { full <- w.Write(make([]byte, 2*ringSize)) }()
-	_ = s.f.Close()
+	_ = s.socket.f.Close()
 	if err := <-full; !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("error %v", err)
 	}
@@ -129,12 +131,12 @@ func TestRing_DetectsInvalidPositions(t *testing.T) {
 	if _, err := syscall.Write(childFD, []byte("over the socket\n")); err != nil {
 		t.Fatal(err)
 	}
-	if line, err := s.next(); err != nil || string(line) != "over the socket" {
+	if line, err := s.Next(); err != nil || string(line) != "over the socket" {
 		t.Errorf("%q, error %v", line, err)
 	}
 	for _, invalid := range []uint64{ringSize + 1, 1 << 63, ^uint64(0)} {
 		w.shared.head.writePos.Store(invalid)
-		if line, err := s.next(); !errors.Is(err, errCorruptRing) {
+		if line, err := s.Next(); !errors.Is(err, ErrCorruptRing) {
 			t.Errorf("write position %d: %q, error %v", invalid, line, err)
 		}
 	}
@@ -142,7 +144,7 @@ func TestRing_DetectsInvalidPositions(t *testing.T) {
 	w.shared.head.writePos.Store(4)
 	w.shared.head.readPos.Store(1 << 60)
 	copy(w.shared.data, "abc\n")
-	if line, err := s.next(); err != nil || string(line) != "abc" {
+	if line, err := s.Next(); err != nil || string(line) != "abc" {
 		t.Errorf("%q, error %v", line, err)
 	}
 }
@@ -168,7 +170,7 @@ func TestRing_CannotBeResized(t *testing.T) {
 func TestRing_PermitsAreUsedOnce(t *testing.T) {
 	t.Parallel()
 	s, w, _ := newRingPair(t)
-	s.ringActive = true
+	s.OnReady(Ready{Ring: true})
 	const n = 10_000
 	var both sync.WaitGroup
 	claimed, revoked := 0, 0
@@ -181,19 +183,19 @@ func TestRing_PermitsAreUsedOnce(t *testing.T) {
 	})
 	both.Go(func() {
 		for i := range n {
-			s.addPermits(1)
+			s.AddPermits(1)
 			if i%7 == 0 {
-				revoked += s.revoke(3)
+				revoked += s.Revoke(3)
 			}
 		}
 	})
 	both.Wait()
-	remaining := s.revoke(n)
+	remaining := s.Revoke(n)
 	if claimed+revoked+remaining != n || w.Claim() {
 		t.Errorf("%d permits claimed, %d revoked and %d remaining, want %d in total", claimed, revoked, remaining, n)
 	}
 	w.shared.head.permits.Store(-5)
-	if s.revoke(3) != 0 || w.Claim() {
+	if s.Revoke(3) != 0 || w.Claim() {
 		t.Error("claimed a permit although their number is negative")
 	}
 }

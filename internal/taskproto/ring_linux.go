@@ -1,4 +1,4 @@
-package procexec
+package taskproto
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ctworker/ctworker/internal/unixfd"
 )
 
 // The ring is memory that ctworker shares with one worker process. The process writes its
@@ -100,7 +102,7 @@ func newEngineRing() (*engineRing, int, error) {
 		return mapRing(fd)
 	}()
 	if err != nil {
-		closeFD(fd)
+		unixfd.Close(fd)
 		return nil, -1, err
 	}
 	return &engineRing{shmRing: shared}, fd, nil
@@ -114,7 +116,7 @@ func (r *engineRing) inUse() bool { return r.head.writePos.Load() > 0 }
 func (r *engineRing) read(b []byte) (int, error) {
 	have := r.head.writePos.Load() - r.readPos
 	if have > ringSize {
-		return 0, errCorruptRing
+		return 0, ErrCorruptRing
 	}
 	n := min(int(have), len(b))
 	from := int(r.readPos % ringSize)
@@ -159,7 +161,7 @@ type Ring struct {
 // OpenRing maps the memory of the descriptor fd, and closes fd. socket is the socket to
 // ctworker.
 func OpenRing(fd, socket int) (*Ring, error) {
-	defer closeFD(fd)
+	defer unixfd.Close(fd)
 	shared, err := mapRing(fd)
 	if err != nil {
 		return nil, err

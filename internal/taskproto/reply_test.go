@@ -1,4 +1,4 @@
-package procexec
+package taskproto
 
 import (
 	"reflect"
@@ -14,21 +14,21 @@ func TestParseReply_PassesJSONByteForByte(t *testing.T) {
 	for _, value := range rawjsontest.Corpus() {
 		for _, id := range []string{`"a"`, `"caf\udce9"`} {
 			for _, retry := range []string{"false", "true"} {
-				r, err := parseReply([]byte(`{"task_id":`+id+`,"retry":`+retry+`,"result":`+value+`}`), "a")
-				if err != nil || string(r.result) != value || r.id != rawjson.Unquote([]byte(id)) || r.retry != (retry == "true") {
-					t.Errorf("%s, %.40s: %q %.40s %v", id, value, r.id, r.result, err)
+				r, err := ParseReply([]byte(`{"task_id":`+id+`,"retry":`+retry+`,"result":`+value+`}`), "a")
+				if err != nil || string(r.Result) != value || r.ID != rawjson.Unquote([]byte(id)) || r.Retry != (retry == "true") {
+					t.Errorf("%s, %.40s: %q %.40s %v", id, value, r.ID, r.Result, err)
 				}
 			}
 		}
-		if got, want := string(appendTask(nil, Task{ID: "caf\xed\xb3\xa9", Attempt: 1, Data: []byte(value)})), `{"task_id":"caf\udce9","attempt":1,"data":`+value+"}\n"; got != want {
+		if got, want := string(AppendTask(nil, "caf\xed\xb3\xa9", 1, []byte(value))), `{"task_id":"caf\udce9","attempt":1,"data":`+value+"}\n"; got != want {
 			t.Errorf("task line %.100s, want %.100s", got, want)
 		}
 	}
-	r, err := parseReply([]byte(`{"task_id":"a","exception":"caf\udce9"}`), "a")
-	if err != nil || !r.failed || r.exception != "caf\xed\xb3\xa9" {
+	r, err := ParseReply([]byte(`{"task_id":"a","exception":"caf\udce9"}`), "a")
+	if err != nil || !r.Failed || r.Exception != "caf\xed\xb3\xa9" {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if _, err := parseReply([]byte("{\"task_id\":\"a\",\"result\":\"\xff\"}"), "a"); err == nil {
+	if _, err := ParseReply([]byte("{\"task_id\":\"a\",\"result\":\"\xff\"}"), "a"); err == nil {
 		t.Error("no error for a reply that is not UTF-8")
 	}
 }
@@ -51,7 +51,7 @@ func TestParseReply_NamesTheFault(t *testing.T) {
 		`done`:                                 `it is not a reply: it is not valid JSON: invalid character 'd'`,
 		`{}`:                                   `it has neither "task_id" nor "ready"`,
 	} {
-		_, err := parseReply([]byte(line), "a")
+		_, err := ParseReply([]byte(line), "a")
 		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
 			t.Errorf("%s: error %v, want %q", line, err, want)
 		}
@@ -61,7 +61,7 @@ func TestParseReply_NamesTheFault(t *testing.T) {
 // Each field that a task may write must have a type for error messages.
 func TestFieldTypes(t *testing.T) {
 	t.Parallel()
-	for _, object := range []reflect.Type{reflect.TypeFor[replyLine](), reflect.TypeFor[readyLine](), reflect.TypeFor[resultObject]()} {
+	for _, object := range []reflect.Type{reflect.TypeFor[replyLine](), reflect.TypeFor[Ready]()} {
 		for i := range object.NumField() {
 			if name := object.Field(i).Tag.Get("json"); name != "result" && fieldTypes[name] == "" {
 				t.Errorf("field %q of %v has no type", name, object)

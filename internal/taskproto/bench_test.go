@@ -1,6 +1,8 @@
-package procexec
+package taskproto
 
-import "testing"
+import (
+	"testing"
+)
 
 func BenchmarkReply(b *testing.B) {
 	for name, line := range map[string]string{
@@ -13,7 +15,7 @@ func BenchmarkReply(b *testing.B) {
 			b.SetBytes(int64(len(line)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if r, err := parseReply([]byte(line), "task-00000001"); err != nil || r.id != "task-00000001" {
+				if r, err := ParseReply([]byte(line), "task-00000001"); err != nil || r.ID != "task-00000001" {
 					b.Fatal(r, err)
 				}
 			}
@@ -22,11 +24,28 @@ func BenchmarkReply(b *testing.B) {
 }
 
 func BenchmarkAppendTask(b *testing.B) {
-	task := Task{ID: "task-00000001", Data: []byte(`{"num1":        1, "num2":        2}`), Attempt: 1}
+	data := []byte(`{"num1":        1, "num2":        2}`)
 	var out []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		out = appendTask(out[:0], task)
+		out = AppendTask(out[:0], "task-00000001", 1, data)
 	}
 	b.SetBytes(int64(len(out)))
+}
+
+func BenchmarkParseTask(b *testing.B) {
+	for name, line := range map[string]string{
+		"plain": `{"task_id":"task-00000001","attempt":1,"data":{"num1":        1, "num2":        2}}`,
+		"other": `{"attempt": 1, "task_id": "task-00000001", "data": {"num1": 1, "num2": 2}}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(line)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := ParseTask([]byte(line)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

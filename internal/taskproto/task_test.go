@@ -1,4 +1,4 @@
-package sdk
+package taskproto
 
 import (
 	"encoding/json"
@@ -34,9 +34,9 @@ func TestParseTask(t *testing.T) {
 		{`{"attempt":1,"task_id":"a","data":1}`, false, "a", `"a"`, `1`, 1},
 		{`{"task_id":"a"}`, false, "a", `"a"`, `null`, 1},
 	} {
-		got, err := parseTask([]byte(tc.line))
-		if err != nil || string(got.id) != tc.id || string(got.quoted) != tc.quoted || string(got.data) != tc.value || got.attempt != tc.attempt {
-			t.Errorf("%s: got %q %s %s %d %v", tc.line, got.id, got.quoted, got.data, got.attempt, err)
+		got, err := ParseTask([]byte(tc.line))
+		if err != nil || string(got.ID) != tc.id || string(got.Quoted) != tc.quoted || string(got.Data) != tc.value || got.Attempt != tc.attempt {
+			t.Errorf("%s: got %q %s %s %d %v", tc.line, got.ID, got.Quoted, got.Data, got.Attempt, err)
 		}
 		if _, plain := parsePlainTask([]byte(tc.line)); plain != tc.plain {
 			t.Errorf("%s: parsed by parsePlainTask: %v", tc.line, plain)
@@ -44,17 +44,17 @@ func TestParseTask(t *testing.T) {
 	}
 	for _, value := range rawjsontest.Corpus() {
 		for _, id := range []string{`"a"`, `"caf\udce9"`} {
-			got, err := parseTask([]byte(`{"task_id":` + id + `,"attempt":3,"data":` + value + `}`))
-			if err != nil || string(got.data) != value || string(got.quoted) != id || string(got.id) != rawjson.Unquote([]byte(id)) || got.attempt != 3 {
-				t.Errorf("%s, %.40s: got %q %s %.40s %v", id, value, got.id, got.quoted, got.data, err)
+			got, err := ParseTask([]byte(`{"task_id":` + id + `,"attempt":3,"data":` + value + `}`))
+			if err != nil || string(got.Data) != value || string(got.Quoted) != id || string(got.ID) != rawjson.Unquote([]byte(id)) || got.Attempt != 3 {
+				t.Errorf("%s, %.40s: got %q %s %.40s %v", id, value, got.ID, got.Quoted, got.Data, err)
 			}
 		}
 	}
-	if _, err := parseTask([]byte(`{"later":1}`)); !errors.Is(err, errNotATask) {
-		t.Errorf("a line that is not a task: error %v, want errNotATask", err)
+	if _, err := ParseTask([]byte(`{"later":1}`)); !errors.Is(err, ErrNotATask) {
+		t.Errorf("a line that is not a task: error %v, want ErrNotATask", err)
 	}
 	for _, line := range []string{``, `{`, `{"task_id":1}`, `[]`, `{"task_id":"a","attempt":1,"data":}`} {
-		if _, err := parseTask([]byte(line)); err == nil || errors.Is(err, errNotATask) {
+		if _, err := ParseTask([]byte(line)); err == nil || errors.Is(err, ErrNotATask) {
 			t.Errorf("%q: %v", line, err)
 		}
 	}
@@ -86,26 +86,8 @@ func FuzzParsePlainTask(f *testing.F) {
 		if err := json.Unmarshal([]byte(line), &want); err != nil {
 			t.Fatal(err)
 		}
-		if string(got.id) != want.ID || got.attempt != want.Attempt || strings.TrimSpace(string(got.data)) != string(want.Data) {
-			t.Errorf("%s: got %q %d %s", line, got.id, got.attempt, got.data)
+		if string(got.ID) != want.ID || got.Attempt != want.Attempt || strings.TrimSpace(string(got.Data)) != string(want.Data) {
+			t.Errorf("%s: got %q %d %s", line, got.ID, got.Attempt, got.Data)
 		}
 	})
-}
-
-// An exception never exceeds the maximum length of a line.
-func TestExceptionJSON_Truncates(t *testing.T) {
-	t.Parallel()
-	for _, text := range []string{strings.Repeat("x", 10<<20), strings.Repeat("\x01", 1<<20), strings.Repeat("é", 1<<20), "\xff"} {
-		b := exceptionJSON(truncated(text), 100)
-		if len(b) > maxText/2+200 || !json.Valid(b) {
-			t.Errorf("%q… takes %d bytes", text[:1], len(b))
-		}
-	}
-	deep := errors.New("x")
-	for range 1000 {
-		deep = fmt.Errorf("%w", deep)
-	}
-	if lines := strings.Count(errorText(deep), "\n"); lines > maxChain {
-		t.Errorf("%d lines, want at most %d", lines, maxChain)
-	}
 }

@@ -1,4 +1,4 @@
-package procexec
+package taskproto
 
 import (
 	"errors"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
 // fieldTypes has the types of the fields in objects that a task writes, for error messages.
@@ -20,13 +22,13 @@ var kindNames = map[jsontext.Kind]string{
 	'n': "null", 'f': "false", 't': "true", '"': "a string", '0': "a number", '{': "an object", '[': "an array",
 }
 
-// objectFault returns why text cannot be decoded into object, a pointer to a struct. It names
+// ObjectFault returns why text cannot be decoded into object, a pointer to a struct. It names
 // the field and the type that the field must have, if that is the reason.
-func objectFault(text []byte, object any) string {
+func ObjectFault(text []byte, object any) string {
 	if !utf8.Valid(text) {
 		return "it is not UTF-8"
 	}
-	err := unmarshal(text, object)
+	err := Unmarshal(text, object)
 	fault, ok := errors.AsType[*json.SemanticError](err)
 	switch {
 	case err == nil: // package json decodes null into any struct
@@ -38,4 +40,10 @@ func objectFault(text []byte, object any) string {
 	}
 	field := fault.JSONPointer.LastToken()
 	return fmt.Sprintf("%q is %s; it must be %s", field, kindNames[fault.JSONKind], fieldTypes[strings.ToLower(field)])
+}
+
+// Unmarshal decodes a JSON object. Names of members match in any case, and of repeated members the
+// last one counts, as with encoding/json.
+func Unmarshal(text []byte, object any) error {
+	return json.Unmarshal(text, object, rawjson.Options(), json.MatchCaseInsensitiveNames(true))
 }
