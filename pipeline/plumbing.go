@@ -40,6 +40,8 @@ func (p *deliveryPlumbing) OnSettled(f func()) {
 	}
 }
 
+func (p *deliveryPlumbing) TaskEnded() { (*Delivery)(p).taskEnded() }
+
 func (p *deliveryPlumbing) Withheld() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

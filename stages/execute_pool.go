@@ -20,8 +20,8 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 		if plumbing.SharedSource() {
 			maxWait = maxQueueTime
 		}
-		return procexec.Run(pool, procexec.RunConfig[*pipeline.Delivery]{
-			Input: in,
+		return procexec.Run(pool, procexec.RunConfig[*pipeline.Delivery, pipeline.Result]{
+			Input: in, Output: out,
 			Task: func(d *pipeline.Delivery) procexec.Task {
 				return procexec.Task{ID: d.Task.ID, Data: d.Task.Data, Attempt: d.Attempt}
 			},
@@ -31,20 +31,22 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 				}
 				return d.Lost()
 			},
-			OnDone: func(d *pipeline.Delivery, report procexec.TaskResult) {
+			Result: func(d *pipeline.Delivery, report procexec.TaskResult) pipeline.Result {
 				outcome := outcomeOf(report)
 				outcome.Slot = report.Slot
 				plumbing.ObserveDuration(outcome.Elapsed)
-				// As in Execute, use the Settle phase: an executed task must be passed on.
-				if pipeline.Send(phases.Settle, out, pipeline.Result{Delivery: d, Outcome: outcome}) == nil {
-					d.ReleaseSlot()
-				}
+				return pipeline.Result{Delivery: d, Outcome: outcome}
 			},
+			OnSent:       (*pipeline.Delivery).ReleaseSlot,
+			OnBlocked:    func(d *pipeline.Delivery) { d.Plumbing().TaskEnded() },
 			OnRelease:    func(d *pipeline.Delivery) { d.ReleaseAsync() },
 			MaxQueueTime: maxWait,
 			OnStall:      run.ResetPrefetch,
 			OnPrefetch:   plumbing.SetPrefetch,
 			OnError:      func(err error) { run.Fail(err); run.Stop(err) },
-		}, procexec.StopSignals{NoNewTasks: ctx.Done(), Terminate: phases.Terminate.Done(), Kill: phases.Kill.Done()})
+		}, procexec.StopSignals{
+			NoNewTasks: ctx.Done(), Terminate: phases.Terminate.Done(), Kill: phases.Kill.Done(),
+			NoResults: phases.Settle.Done(), // as in Execute: an executed task must be passed on until then
+		})
 	}
 }

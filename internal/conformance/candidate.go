@@ -117,7 +117,7 @@ func (c *candidate) readLine(want string) (taskproto.Reply, error) {
 	case err != nil:
 		return none, fmt.Errorf("want %s; the program closed its socket: %s", want, c.exitDescription())
 	}
-	l, err := taskproto.ParseReply(text, "")
+	l, err := taskproto.ParseReply(text)
 	if err != nil {
 		return none, fmt.Errorf("want %s; the program wrote %s: %w", want, utf8cut.Quote(text), err)
 	}
@@ -172,7 +172,7 @@ func (c *candidate) expectReply(id string) error {
 		return err
 	case l.Ready != nil:
 		return errors.New(`the program wrote a second "ready" instead of a reply`)
-	case l.ID != id:
+	case string(l.ID) != id:
 		return fmt.Errorf(`the reply to task %q has the "task_id" %q: reply in the order of the tasks, and repeat their ids`, id, l.ID)
 	case l.Returned:
 		return fmt.Errorf(`the reply to task %q is "returned", although the pipe CTWORKER_CLAIM_FD had a byte to claim it`, id)

@@ -119,7 +119,7 @@ func checkRevoke(c *candidate) error {
 		if err != nil {
 			return err
 		}
-		if l.ID != id || !l.Returned {
+		if string(l.ID) != id || !l.Returned {
 			return fmt.Errorf(`task %q was revoked: if the pipe CTWORKER_CLAIM_FD has no byte to claim a task, do not run the task and reply {"task_id":%q,"returned":true}`, id, id)
 		}
 	}

@@ -26,6 +26,9 @@ type Delivery interface {
 	// extended: before a release is sent to the source, and after an acknowledgment. It is
 	// called at once if the delivery has been settled. Only one function can be registered.
 	OnSettled(func())
+	// TaskEnded reports that the task does not run any more, although its result has not been passed
+	// on yet.
+	TaskEnded()
 	// Withheld reports whether the event was not written because the lease was lost; see
 	// pipeline.Event.
 	Withheld() bool

@@ -157,6 +157,8 @@ type StopSignals struct {
 	LeaseLost <-chan struct{}
 	// NoNewTasks prevents further tasks from starting.
 	NoNewTasks <-chan struct{}
+	// NoResults means that nobody receives the results of a Pool any more.
+	NoResults <-chan struct{}
 }
 
 // Run runs one task and waits until it ends. It returns an error, a *StartError or one of the

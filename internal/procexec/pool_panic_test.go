@@ -26,9 +26,9 @@ func TestPool_PanicFailsTheRun(t *testing.T) {
 	in := make(chan procexec.Task, 1)
 	in <- procexec.Task{ID: "t", Attempt: 1, Data: data}
 	failed := make(chan error, 1)
-	err = procexec.Run(pool, procexec.RunConfig[procexec.Task]{
-		Input: in, Task: func(task procexec.Task) procexec.Task { return task },
-		OnDone:    func(procexec.Task, procexec.TaskResult) { panic("a fault in OnDone") },
+	err = procexec.Run(pool, procexec.RunConfig[procexec.Task, int]{
+		Input: in, Output: make(chan int, 1), Task: func(task procexec.Task) procexec.Task { return task },
+		Result:    func(procexec.Task, procexec.TaskResult) int { panic("a fault in Result") },
 		OnRelease: func(procexec.Task) {},
 		OnError: func(err error) {
 			select {
@@ -37,7 +37,7 @@ func TestPool_PanicFailsTheRun(t *testing.T) {
 			}
 		},
 	}, procexec.StopSignals{})
-	if err == nil || !strings.Contains(err.Error(), "a fault in OnDone") {
+	if err == nil || !strings.Contains(err.Error(), "a fault in Result") {
 		t.Errorf("Run: %v", err)
 	}
 	if err := <-failed; err == nil {

@@ -59,8 +59,15 @@ func startPoolWithMaxQueueTime(t *testing.T, child string, opts procexec.PoolOpt
 		}
 	})
 	go func() {
-		r.err <- procexec.Run(pool, procexec.RunConfig[procexec.Task]{
-			Input: r.in, Task: func(task procexec.Task) procexec.Task { return task },
+		out := make(chan finishedTask)
+		var received sync.WaitGroup
+		received.Go(func() {
+			for f := range out {
+				r.onDone(f)
+			}
+		})
+		err := procexec.Run(pool, procexec.RunConfig[procexec.Task, finishedTask]{
+			Input: r.in, Output: out, Task: func(task procexec.Task) procexec.Task { return task },
 			Lost: func(task procexec.Task) <-chan struct{} {
 				r.mu.Lock()
 				defer r.mu.Unlock()
@@ -69,14 +76,8 @@ func startPoolWithMaxQueueTime(t *testing.T, child string, opts procexec.PoolOpt
 				}
 				return nil
 			},
-			OnDone: func(task procexec.Task, result procexec.TaskResult) {
-				r.mu.Lock()
-				if _, twice := r.done[task.ID]; twice {
-					t.Errorf("%s is done twice", task.ID)
-				}
-				r.done[task.ID] = result
-				r.mu.Unlock()
-				r.finished <- task.ID
+			Result: func(task procexec.Task, result procexec.TaskResult) finishedTask {
+				return finishedTask{task.ID, result}
 			},
 			OnRelease: func(task procexec.Task) {
 				r.mu.Lock()
@@ -88,8 +89,28 @@ func startPoolWithMaxQueueTime(t *testing.T, child string, opts procexec.PoolOpt
 			OnStall:      func() { r.mu.Lock(); r.stalls++; r.mu.Unlock() },
 			OnError:      func(err error) { r.mu.Lock(); r.failed = err; r.mu.Unlock() },
 		}, procexec.StopSignals{NoNewTasks: r.stop, Terminate: r.term, Kill: r.kill})
+		close(out)
+		received.Wait()
+		r.err <- err
 	}()
 	return r
+}
+
+// finishedTask is a task that has ended, and its result.
+type finishedTask struct {
+	id     string
+	result procexec.TaskResult
+}
+
+// onDone records the result of a task.
+func (r *poolRun) onDone(f finishedTask) {
+	r.mu.Lock()
+	if _, twice := r.done[f.id]; twice {
+		r.t.Errorf("%s is done twice", f.id)
+	}
+	r.done[f.id] = f.result
+	r.mu.Unlock()
+	r.finished <- f.id
 }
 
 // put sends tasks named t0, t1 and so on to the pool.

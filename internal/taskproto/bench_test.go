@@ -15,7 +15,7 @@ func BenchmarkReply(b *testing.B) {
 			b.SetBytes(int64(len(line)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if r, err := ParseReply([]byte(line), "task-00000001"); err != nil || r.ID != "task-00000001" {
+				if r, err := ParseReply([]byte(line)); err != nil || string(r.ID) != "task-00000001" {
 					b.Fatal(r, err)
 				}
 			}

@@ -99,6 +99,10 @@ func (c *EngineConn) OnReady(r Ready) {
 // last line and io.EOF or another error.
 func (c *EngineConn) Next() ([]byte, error) { return c.lines.next() }
 
+// HasLine reports whether Next returns a line without waiting. It may be called only by the goroutine
+// that calls Next.
+func (c *EngineConn) HasLine() bool { return c.lines.hasLine() }
+
 // Write sends b without blocking. A goroutine writes what the socket does not accept at once. Errors
 // are ignored, because the reader notices a broken socket.
 func (c *EngineConn) Write(b []byte) { c.socket.write(b) }

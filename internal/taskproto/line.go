@@ -60,6 +60,11 @@ func (l *lineReader) next() ([]byte, error) {
 	}
 }
 
+// hasLine reports whether next returns a line without reading.
+func (l *lineReader) hasLine() bool {
+	return !l.truncated && bytes.IndexByte(l.buf[l.scanned:], '\n') >= 0
+}
+
 // fill reads more data into buf.
 func (l *lineReader) fill() error {
 	if l.lineStart > 0 {

@@ -16,7 +16,8 @@ import (
 type Reply struct {
 	// Ready is the Ready message; the other fields are then zero.
 	Ready *Ready
-	ID    string // of the task
+	// ID is the id of the task. It may refer to the memory of the line.
+	ID []byte
 	// Retry reports that the task requests another attempt.
 	Retry bool
 	// Failed reports that the task raised an exception, whose text is Exception. Permanent reports
@@ -41,10 +42,10 @@ type replyLine struct {
 	Warning   string          `json:"warning"`
 }
 
-// ParseReply parses a line. expected is the id of the running task. parseFastReply parses the
-// line without a JSON parser if it has exactly the form that the SDKs write for that task.
-func ParseReply(line []byte, expected string) (Reply, error) {
-	if r, ok := parseFastReply(line, expected); ok {
+// ParseReply parses a line. parseFastReply parses a line without a JSON parser if it has exactly the
+// form that the SDKs write for a result.
+func ParseReply(line []byte) (Reply, error) {
+	if r, ok := parseFastReply(line); ok {
 		return r, nil
 	}
 	if !utf8.Valid(line) {
@@ -60,7 +61,7 @@ func ParseReply(line []byte, expected string) (Reply, error) {
 	if object.TaskID == nil {
 		return Reply{}, errors.New(`it has neither "task_id" nor "ready"`)
 	}
-	r := Reply{ID: string(*object.TaskID), Returned: object.Returned, Result: object.Result, Warning: object.Warning}
+	r := Reply{ID: []byte(*object.TaskID), Returned: object.Returned, Result: object.Result, Warning: object.Warning}
 	if object.Retry != nil {
 		r.Retry = *object.Retry
 	}
@@ -71,22 +72,25 @@ func ParseReply(line []byte, expected string) (Reply, error) {
 	return r, nil
 }
 
-// ParseTruncatedReply returns the reply that starts with start, the part of a line that Next returned
-// with ErrLineTooLong.
-func ParseTruncatedReply(start []byte, expected string) (Reply, error) {
+// CheckTruncatedReply returns an error if start, the part of a line that Next returned with
+// ErrLineTooLong, is not the start of a reply.
+func CheckTruncatedReply(start []byte) error {
 	if !bytes.HasPrefix(start, replyStart) {
-		return Reply{}, errors.New("the line is too long, and is not a JSON object")
+		return errors.New("the line is too long, and is not a JSON object")
 	}
-	return Reply{ID: expected}, nil
+	return nil
 }
 
-// parseFastReply parses {"task_id":ID,"retry":false,"result":VALUE}, written exactly like this.
-func parseFastReply(line []byte, id string) (Reply, bool) {
+// parseFastReply parses {"task_id":"ID","retry":false,"result":VALUE}, written exactly like this and
+// without escapes in ID.
+func parseFastReply(line []byte) (Reply, bool) {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"task_id":"`))
-	if !ok || len(rest) < len(id) || string(rest[:len(id)]) != id || !needsNoEscape(id) {
+	if !ok {
 		return Reply{}, false
 	}
-	rest, ok = bytes.CutPrefix(rest[len(id):], []byte(`","retry":false,"result":`))
+	end := plainLength(rest)
+	id := rest[:end]
+	rest, ok = bytes.CutPrefix(rest[end:], []byte(`","retry":false,"result":`))
 	if !ok || len(rest) < 2 || rest[len(rest)-1] != '}' {
 		return Reply{}, false
 	}
@@ -98,15 +102,15 @@ func parseFastReply(line []byte, id string) (Reply, bool) {
 	return Reply{ID: id, Result: bytes.Clone(value)}, true
 }
 
-// needsNoEscape reports whether s consists of printable ASCII characters that JSON does not
-// escape.
-func needsNoEscape(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return false
+// plainLength returns the number of leading bytes of b that are printable ASCII characters, and that
+// JSON does not escape in a string.
+func plainLength(b []byte) int {
+	for i, c := range b {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return i
 		}
 	}
-	return true
+	return len(b)
 }
 
 // AppendResult appends the reply to a task that returned a result, one JSON value. quoted is the

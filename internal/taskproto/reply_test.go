@@ -14,8 +14,8 @@ func TestParseReply_PassesJSONByteForByte(t *testing.T) {
 	for _, value := range rawjsontest.Corpus() {
 		for _, id := range []string{`"a"`, `"caf\udce9"`} {
 			for _, retry := range []string{"false", "true"} {
-				r, err := ParseReply([]byte(`{"task_id":`+id+`,"retry":`+retry+`,"result":`+value+`}`), "a")
-				if err != nil || string(r.Result) != value || r.ID != rawjson.Unquote([]byte(id)) || r.Retry != (retry == "true") {
+				r, err := ParseReply([]byte(`{"task_id":` + id + `,"retry":` + retry + `,"result":` + value + `}`))
+				if err != nil || string(r.Result) != value || string(r.ID) != rawjson.Unquote([]byte(id)) || r.Retry != (retry == "true") {
 					t.Errorf("%s, %.40s: %q %.40s %v", id, value, r.ID, r.Result, err)
 				}
 			}
@@ -24,11 +24,11 @@ func TestParseReply_PassesJSONByteForByte(t *testing.T) {
 			t.Errorf("task line %.100s, want %.100s", got, want)
 		}
 	}
-	r, err := ParseReply([]byte(`{"task_id":"a","exception":"caf\udce9"}`), "a")
+	r, err := ParseReply([]byte(`{"task_id":"a","exception":"caf\udce9"}`))
 	if err != nil || !r.Failed || r.Exception != "caf\xed\xb3\xa9" {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if _, err := ParseReply([]byte("{\"task_id\":\"a\",\"result\":\"\xff\"}"), "a"); err == nil {
+	if _, err := ParseReply([]byte("{\"task_id\":\"a\",\"result\":\"\xff\"}")); err == nil {
 		t.Error("no error for a reply that is not UTF-8")
 	}
 }
@@ -51,7 +51,7 @@ func TestParseReply_NamesTheFault(t *testing.T) {
 		`done`:                                 `it is not a reply: it is not valid JSON: invalid character 'd'`,
 		`{}`:                                   `it has neither "task_id" nor "ready"`,
 	} {
-		_, err := ParseReply([]byte(line), "a")
+		_, err := ParseReply([]byte(line))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
 			t.Errorf("%s: error %v, want %q", line, err, want)
 		}

@@ -1,0 +1,156 @@
+package procexec
+
+import (
+	"errors"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/taskproto"
+	"github.com/ctworker/ctworker/internal/unixfd"
+)
+
+// launch is the result of launching a process.
+type launch struct {
+	conn *taskproto.EngineConn
+	proc process
+	at   time.Time // when the launch began
+	err  error     // errStopped if the launch was canceled
+}
+
+// errStopped is returned if the run ended before the process was started.
+var errStopped = errors.New("the run has ended")
+
+// launch starts a process for a slot in a goroutine, which reports to the loop.
+func (l *loop[J, R]) launch(s *slot[J]) *poolProcess[J] {
+	w := &poolProcess[J]{
+		slot: s, tasksRemaining: -1, batches: make(chan *replyBatch, 2), abandoned: make(chan struct{}),
+		limit: deadline{index: -1}, entry: s.index,
+	}
+	w.limit.expire = func(now time.Time) { l.onLimit(w, now) }
+	if l.pool.opts.MaxTasks > 0 {
+		w.tasksRemaining = l.pool.opts.MaxTasks
+	}
+	// At most two forks of a slot are alive at once, and each has an entry in the guard's table.
+	if s.current != nil && s.current.entry == s.index {
+		w.entry += l.pool.opts.Slots
+	}
+	l.live++
+	l.spawn(func() {
+		result := l.pool.launch(s.index, w.entry, l.cancelLaunch)
+		if !l.post(event[J]{process: w, launched: &result}) && result.err == nil { // Run panicked
+			result.proc.Kill()
+			result.conn.Close()
+		}
+	})
+	return w
+}
+
+// launch starts a process. While the machine is short of a resource, it waits and tries again.
+func (p *Pool) launch(slotIndex, tableIndex int, cancel <-chan struct{}) launch {
+	began := time.Now()
+	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
+		if isClosed(cancel) {
+			return launch{err: errStopped}
+		}
+		at := time.Now()
+		conn, proc, err := p.connect(slotIndex, tableIndex)
+		switch {
+		case err == nil:
+			return launch{conn: conn, proc: proc, at: at}
+		case !isShortage(err):
+			return launch{err: err}
+		case time.Since(began) > maxRetryTime:
+			return launch{err: &shortageError{err}}
+		}
+		p.launcher.warnShortage(err)
+		select {
+		case <-time.After(delay):
+		case <-cancel:
+		}
+	}
+}
+
+// connect starts a process, or requests one from the fork server, and returns the connection to it.
+func (p *Pool) connect(slotIndex, tableIndex int) (*taskproto.EngineConn, process, error) {
+	conn, fds, err := taskproto.NewEngineConn(p.lineLimit(), p.usesPermits())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unixfd.Close(fds.Socket)
+	var proc process
+	if p.opts.ForkServer != nil {
+		proc, err = p.opts.ForkServer.fork(p.launcher, slotIndex, tableIndex, fds)
+	} else {
+		conn.Write(taskproto.Hello{Version: taskproto.Version, Slot: slotIndex, MaxResultSize: p.opts.MaxResult, Worker: p.opts.WorkerData}.Append(nil))
+		if p.usesPermits() {
+			// Without a ring, the process uses the socket and the pipe.
+			if fd, err := conn.OpenRing(); err == nil && fd >= 0 {
+				fds.Ring = fd
+				defer unixfd.Close(fd)
+			}
+		}
+		proc, err = p.start(slotIndex, fds)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return conn, proc, nil
+}
+
+// onLaunched handles the result of a launch.
+func (l *loop[J, R]) onLaunched(w *poolProcess[J], result *launch) {
+	if result.err != nil {
+		w.apply(ended)
+		l.remove(w)
+		if !errors.Is(result.err, errStopped) {
+			l.halt(result.err)
+		}
+		return
+	}
+	w.conn, w.proc, w.launchedAt = result.conn, result.proc, result.at
+	if fs := l.pool.opts.ForkServer; fs != nil {
+		w.wasReady, w.prefetches = true, fs.Hello.Ahead && l.pool.usesPermits()
+		w.apply(forked)
+	} else {
+		w.apply(launched)
+	}
+	w.batches <- new(replyBatch)
+	w.batches <- new(replyBatch)
+	l.spawn(func() { l.read(w) })
+	l.spawn(func() { l.awaitExit(w) })
+	l.updateLimit(w)
+	if l.closing || l.stopping {
+		l.stopIdle(w)
+	}
+	if l.killed {
+		l.kill(w)
+	}
+	l.want(w.slot)
+}
+
+// read reads what a process writes, until there is nothing more.
+func (l *loop[J, R]) read(w *poolProcess[J]) {
+	for {
+		select {
+		case b := <-w.batches:
+			b.fill(w.conn)
+			if failed := b.err != nil; !l.post(event[J]{process: w, batch: b}) || failed {
+				return
+			}
+		case <-l.done:
+			return
+		}
+	}
+}
+
+// awaitExit reports the exit of a process. What the process wrote before it exited can still be read;
+// another process that holds the socket open does not delay the end of the reader.
+func (l *loop[J, R]) awaitExit(w *poolProcess[J]) {
+	select {
+	case <-w.proc.Done():
+		w.conn.Interrupt()
+		l.post(event[J]{process: w, exited: true})
+	case <-w.abandoned:
+	case <-l.done:
+	}
+}
