@@ -284,7 +284,7 @@ func (r *Run) timeoutError() error {
 		return nil
 	}
 	if r.urgency == killed {
-		r.opts.Log.Warn().Err(abandoned).Msg("tasks remaining unsettled; they become available when their leases expire")
+		r.opts.Log.Warn().Err(abandoned).Msg("the run ended with unsettled tasks; they become available again when their leases expire")
 		return nil
 	}
 	return abandoned

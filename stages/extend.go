@@ -138,7 +138,7 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 				resetMaxWait()
 			case <-maxWait.C:
 				if x.opts.MaxQueueTime > 0 && len(waiting) > 0 {
-					x.opts.Log.Debug().Int("task_count", len(waiting)).Msg("released prefetched tasks: running tasks are slow")
+					x.opts.Log.Debug().Int("task_count", len(waiting)).Msg("released tasks to other workers because they waited too long for a slot")
 					x.opts.OnStall()
 					releaseAll()
 				}
@@ -302,7 +302,7 @@ func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 		return 0, false
 	}
 	if !errors.Is(err, pipeline.ErrPermanent) {
-		x.log(d, err).Float64("remaining_seconds", d.RemainingLease().Seconds()).Msg("could not extend lease: retrying")
+		x.log(d, err).Float64("remaining_seconds", d.RemainingLease().Seconds()).Msg("could not extend a lease; retrying")
 	}
 	return k.retryDelay(), true
 }
@@ -327,7 +327,7 @@ func (x *Extender) refuse(d *pipeline.Delivery, err error) {
 	duration := now.Sub(x.refused)
 	x.mu.Unlock()
 	if first { // log once, because every task gets the same response
-		x.log(d, err).Msg("source refuses lease extensions: retrying while the leases hold")
+		x.log(d, err).Msg("the queue refuses lease extensions; retrying until the leases expire")
 	}
 	if duration >= x.opts.LeaseDuration/2 {
 		x.fail(refusalError(err))
@@ -345,7 +345,7 @@ func (x *Extender) onLeaseLost() {
 }
 
 func refusalError(err error) error {
-	return fmt.Errorf("source keeps refusing lease extensions: %w", err)
+	return fmt.Errorf("the queue keeps refusing lease extensions: %w", err)
 }
 
 // fail calls OnPermanentError, once.
@@ -359,14 +359,14 @@ func (x *Extender) fail(err error) {
 	case x.opts.OnPermanentError != nil:
 		x.opts.OnPermanentError(err)
 	default:
-		x.opts.Log.Error().Err(err).Msg("could not extend leases")
+		x.opts.Log.Error().Err(err).Msg("the queue keeps refusing lease extensions")
 	}
 }
 
 func (k *trackedLease) markLost(cause error) {
 	k.d.MarkLeaseLost(cause)
 	if cause := k.d.Plumbing().ReportLoss(); cause != nil {
-		k.x.log(k.d, cause).Msg("lease lost: stopping the task here, another worker may run it")
+		k.x.log(k.d, cause).Msg("lease lost; stopped the task because another worker may run it")
 	}
 	k.x.onLeaseLost()
 }

@@ -163,7 +163,7 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 				d.ReleaseAsync()
 			}
 			if ctx.Err() != nil { // the time limit, not the sink; Run.Wait returns the ShutdownTimeoutError
-				s.opts.Log.Warn().Err(err).Int("task_count", len(batch)).Msg("discarded results: their events were not written in time")
+				s.opts.Log.Warn().Err(err).Int("task_count", len(batch)).Msg("discarded the results of tasks because their events could not be written before the end of the shutdown; the tasks will run again")
 				return nil
 			}
 			return err

@@ -61,7 +61,7 @@ func TestSignalWhileOpening(t *testing.T) {
 			in := prepare(t, dir, append(append([]string{"run", "--verbose"}, args...), "--", "true")...)
 			in.cmd.Env = append(in.cmd.Env, "TMPDIR="+tmp)
 			in.start()
-			in.awaitLog("opening event log")
+			in.awaitLog("opening the event log file")
 			in.signal(syscall.SIGTERM)
 			in.want(143)
 			if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {

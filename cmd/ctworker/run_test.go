@@ -29,7 +29,7 @@ func TestRunsEveryTask(t *testing.T) {
 			t.Errorf("task %s: %+v; want the result %s", id, e, want)
 		}
 	}
-	in.wantError(`"message":"stderr"`, `"line":"hello"`, `"task_id":"t7"`, `"message":"run ended"`, `"completed":50`)
+	in.wantError(`"message":"task wrote to standard error"`, `"line":"hello"`, `"task_id":"t7"`, `"message":"run ended"`, `"completed":50`)
 }
 
 func TestOutcomes(t *testing.T) {

@@ -166,14 +166,14 @@ func usageText(name, help string, err error) string {
 func suggestParallelism(log zerolog.Logger, cfg *config.Config) {
 	cpus := config.UsableCPUs()
 	if cfg.Origin("num-simultaneous-tasks").Place == config.Default && cfg.NumSimultaneousTasks < cpus {
-		log.Info().Msgf("running %d task at a time; -j auto would use all %d CPUs of this machine", cfg.NumSimultaneousTasks, cpus)
+		log.Info().Int("slots", cfg.NumSimultaneousTasks).Int("cpus", cpus).Msg("running one task at a time; use -j auto to run one task per CPU")
 	}
 }
 
 // warnWithoutEffect warns about settings that have no effect for this kind of run.
 func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 	if cfg.IsSpot && cfg.Provider == "" && cfg.SimulateSpotTerminationAfter == nil && spotwatch.Detect(false) == nil {
-		log.Warn().Msg("--is-spot has no effect without --provider, which selects the termination notices to watch for")
+		log.Warn().Msg("--is-spot has no effect without --provider; add --provider to watch for termination notices")
 	}
 	if cfg.SimulateSpotTerminationDelay != nil && cfg.SimulateSpotTerminationAfter == nil {
 		log.Warn().Msg("--simulate-spot-termination-delay has no effect without --simulate-spot-termination-after")
@@ -184,7 +184,7 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 			without = append(without, "exactly-once-queue", "keepalive-interval", "region", "unreachable-timeout")
 		}
 		if given := explicitlySet(cfg, without); len(given) > 0 {
-			log.Warn().Strs("settings", given).Msg("these settings have no effect for tasks that do not come from a queue")
+			log.Warn().Strs("settings", given).Msg("settings ignored because the tasks do not come from a queue")
 		}
 	}
 	var idle []string

@@ -54,7 +54,7 @@ func newDisplay(stderr *os.File, cfg *config.Config) *display {
 	d.out.note = func(dropped int64) []byte {
 		var line bytes.Buffer
 		log := zerolog.New(d.formatted(&line)).With().Timestamp().Logger()
-		log.Warn().Int64("dropped", dropped).Msg("log lines dropped: standard error is not being read")
+		log.Warn().Int64("dropped", dropped).Msg("dropped log lines because standard error was not read fast enough")
 		return line.Bytes()
 	}
 	return d

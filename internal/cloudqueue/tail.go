@@ -60,7 +60,7 @@ func StartTail(ctx context.Context, source pipeline.Source, batch int, lines Lin
 		run: pipeline.New(ctx, pipeline.Options{
 			Slots: tailPrefetch, FetchBatchSize: batch, IdleTimeout: idle, Log: log,
 			OnFail: func(error) {
-				log.Info().Msg("stopping because of an error: deleting the written events from the queue")
+				log.Info().Msg("stopping after an error; first deleting the events that were written from the queue")
 			},
 		}),
 		counts: map[string]int64{},
@@ -119,7 +119,7 @@ func (t *Tail) write(lines LineWriter, log zerolog.Logger) pipeline.Consumer[*pi
 					if errors.Is(err, pipeline.ErrPermanent) { // every other deletion would fail too
 						t.run.Fail(fmt.Errorf("delete written events from the queue: %w", err))
 					} else if err != nil {
-						log.Warn().Err(err).Msg("event was written but could not be deleted; it will be delivered again")
+						log.Warn().Err(err).Msg("event was written, but could not be deleted from the queue; it will be delivered and written again")
 					}
 				})
 			}

@@ -71,7 +71,7 @@ func (l *Launcher) startGuard(command []string) (*guard, error) {
 func (g *guard) watch(log zerolog.Logger) {
 	_, err := g.process.Wait()
 	if !g.stopping.Load() {
-		log.Warn().Msg("guard exited: processes that tasks started may continue if this process is killed")
+		log.Warn().Msg("the guard process exited; if ctworker is killed, processes that tasks started may survive")
 	}
 	g.waitErr <- err
 }

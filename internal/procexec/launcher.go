@@ -105,17 +105,17 @@ func NewLauncher(opts Options) (*Launcher, error) {
 	l.spawnThread = newSpawnThread(opts.StableThreads)
 	if len(opts.Guard) > 0 {
 		if l.guard, err = l.startGuard(opts.Guard); err != nil {
-			opts.Log.Warn().Err(err).Msg("no guard: processes that tasks started may continue if this process is killed")
+			opts.Log.Warn().Err(err).Msg("could not start the guard process; if ctworker is killed, processes that tasks started may survive")
 		}
 	}
 	if opts.Subreaper {
 		if l.orphans, err = newOrphans(l); err != nil {
-			opts.Log.Warn().Err(err).Msg("processes that leave the process group of their task may outlive it")
+			opts.Log.Warn().Err(err).Msg("could not adopt orphaned processes; processes that leave the process group of their task may outlive the task")
 		}
 	}
 	if opts.Subreaper || l.guard != nil {
 		if err := l.checkProc(); err != nil {
-			opts.Log.Warn().Err(err).Msg("processes that tasks move to their own session may outlive the run")
+			opts.Log.Warn().Err(err).Msg("could not read /proc; processes that tasks move to a session of their own may outlive the run")
 		}
 	}
 	return l, nil
@@ -198,7 +198,7 @@ func (l *Launcher) nextEnvMarker() (id int64, marker string) {
 // warnShortage logs, once, that tasks cannot be started now.
 func (l *Launcher) warnShortage(err error) {
 	l.shortageOnce.Do(func() {
-		l.opts.Log.Warn().Err(err).Msg("cannot start a process now: trying again as other tasks end")
+		l.opts.Log.Warn().Err(err).Msg("could not start a process because the machine is short of a resource; retrying")
 	})
 }
 

@@ -49,7 +49,7 @@ func newOrphans(l *Launcher) (*orphans, error) {
 func (o *orphans) run() {
 	defer close(o.ended)
 	if p := panics.Try(o.watch); p != nil { // the run continues; orphans are still killed at its end
-		o.launcher.opts.Log.Error().Err(p.AsError()).Msg("orphan watcher failed: orphaned processes are killed only at the end of the run")
+		o.launcher.opts.Log.Error().Err(p.AsError()).Msg("could not watch for orphaned processes; they are killed only at the end of the run")
 	}
 }
 

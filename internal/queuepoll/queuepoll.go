@@ -324,7 +324,7 @@ func (p *Poller) reportOne(m malformed) error {
 	switch {
 	case err == nil:
 		if err := m.Ack(ctx); err != nil {
-			p.opts.Log.Warn().Err(err).Msg("malformed message was reported but could not be deleted; it will be reported again")
+			p.opts.Log.Warn().Err(err).Msg("malformed message was reported, but could not be deleted from the queue; it will be reported again")
 		}
 	case ctx.Err() != nil: // the lease or the run has ended
 		p.opts.Log.Warn().Err(err).Msg("malformed message could not be reported in time; it will be delivered again")

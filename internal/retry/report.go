@@ -151,7 +151,7 @@ func (a *Attempt) End(err error) {
 		r.log.Info().Str("provider", r.provider).Int("failures", r.failures).
 			Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests succeed again")
 	case !r.warned:
-		r.log.Debug().Err(r.err).Str("provider", r.provider).Str("action", r.action).Msg("request failed and was retried")
+		r.log.Debug().Err(r.err).Str("provider", r.provider).Str("action", r.action).Msg("request failed, and succeeded when retried")
 		if r.briefFailures += r.failures; r.briefFailures >= manyFailures && now.Sub(r.last) >= secondWarning {
 			r.log.Warn().Err(r.err).Str("provider", r.provider).Str("action", r.action).Int("failures", r.briefFailures).
 				Msg("many requests fail and succeed when retried")
@@ -175,13 +175,13 @@ func (r *Reporter) warnFirst() {
 func (r *Reporter) warn(now time.Time) {
 	r.last, r.cause = now, causeOf(r.err)
 	r.log.Warn().Err(r.err).Str("provider", r.provider).Str("action", r.action).Int("failures", r.failures).
-		Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests are failing and being retried")
+		Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests fail; retrying")
 }
 
 func (r *Reporter) logStack(err error) {
 	var p *pipeline.PanicError
 	if errors.As(err, &p) {
-		r.log.Debug().Str("provider", r.provider).Bytes("stack", p.Stack).Msg("the provider's SDK panicked")
+		r.log.Debug().Str("provider", r.provider).Bytes("stack", p.Stack).Msg("the provider's SDK panicked; the request counts as failed")
 	}
 }
 

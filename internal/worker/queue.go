@@ -80,7 +80,7 @@ func (w *Worker) maxHold() time.Duration {
 }
 
 func (w *Worker) reportMalformed(ctx context.Context, body string, reason error) error {
-	w.opts.Log.Warn().Err(reason).Int("bytes", len(body)).Msg("malformed message in the task queue: writing it to an event")
+	w.opts.Log.Warn().Err(reason).Int("bytes", len(body)).Msg("malformed message in the task queue; reporting it in a non_fatal_exception event")
 	err := w.sink.Write(ctx, []pipeline.Event{pipeline.NewMalformedEvent(body, reason, w.hostname, time.Now())})
 	if err == nil {
 		w.queues.malformed.Add(1)
@@ -95,7 +95,7 @@ func (w *Worker) openSinks(ctx context.Context) error {
 	w.sink = &all
 	w.onClose(w.closeSink)
 	if cfg.EventLogToFile {
-		w.opts.Log.Debug().Str("file", cfg.EventLogFile).Msg("opening event log")
+		w.opts.Log.Debug().Str("file", cfg.EventLogFile).Msg("opening the event log file")
 		file, err := eventlog.Open(ctx, cfg.EventLogFile, eventlog.Options{Log: w.opts.Log})
 		if err != nil {
 			return err

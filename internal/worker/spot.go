@@ -77,7 +77,7 @@ func (w *Worker) onNotice(ctx context.Context, ended *sync.WaitGroup, n spotwatc
 		return
 	}
 	w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source).
-		Time("deadline", n.Deadline).Time("drain_at", begin).Msg("maintenance of this machine is scheduled: continuing for now")
+		Time("deadline", n.Deadline).Time("drain_at", begin).Msg("maintenance of this machine is scheduled; continuing until a new task could run into it")
 	ended.Go(func() {
 		timer := time.NewTimer(time.Until(begin))
 		defer timer.Stop()
@@ -97,12 +97,12 @@ func (w *Worker) beginTermination(ctx context.Context, ended *sync.WaitGroup, n 
 		log = log.Time("deadline", n.Deadline)
 	}
 	if n.Kind == spotwatch.Rebalance && w.opts.Config.OnRebalance != "drain" {
-		log.Msg("rebalance recommendation: continuing; use --on-rebalance drain to stop fetching")
+		log.Msg("received a rebalance recommendation; continuing (--on-rebalance drain would stop fetching tasks)")
 		return
 	}
 	w.run.StopFetching(errNotice) // before the notification, so that no task replaces one that ends because of it
 	if err := w.termination.Raise(); err != nil {
-		w.opts.Log.Warn().Err(err).Msg("could not notify tasks of the termination notice")
+		w.opts.Log.Warn().Err(err).Msg("could not notify running tasks of the instance termination")
 	}
 	if sig := w.opts.Config.SignalOnTermination; sig != 0 {
 		w.launcher.Signal(sig)
@@ -113,7 +113,7 @@ func (w *Worker) beginTermination(ctx context.Context, ended *sync.WaitGroup, n 
 	if w.opts.OnTermination != nil {
 		w.opts.OnTermination()
 	}
-	log.Msg("instance termination notice: stopped fetching, notified running tasks")
+	log.Msg("received an instance termination notice; stopped fetching tasks and notified running tasks")
 	ended.Go(func() { w.guarded("spot_termination event", func() { w.reportNotice(n) }) })
 	if n.Kind != spotwatch.Rebalance && !n.Deadline.IsZero() && w.opts.Config.ReleaseAtDeadline {
 		ended.Go(func() { w.guarded("termination deadline", func() { w.killBeforeDeadline(ctx, n) }) })
@@ -155,7 +155,7 @@ func (w *Worker) killBeforeDeadline(ctx context.Context, n spotwatch.Notice) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		w.opts.Log.Warn().Int64("running", w.run.Running()).Msg("termination deadline: killing and releasing running tasks")
+		w.opts.Log.Warn().Int64("running", w.run.Running()).Msg("the instance is about to be terminated; killing running tasks and releasing them to other workers")
 		w.run.Kill(fmt.Errorf("%w, %s", errNotice, n.Action))
 	case <-ctx.Done():
 	}

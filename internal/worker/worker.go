@@ -244,14 +244,14 @@ func (w *Worker) logStderr(task procexec.Task, line []byte, continued bool) {
 	if continued {
 		e = e.Bool("continued", true)
 	}
-	e.Msg("stderr")
+	e.Msg("task wrote to standard error")
 }
 
 func (w *Worker) notifyShutdown(error) {
 	counts := w.stats.Counts()
 	w.stopping.CompareAndSwap(nil, &counts)
 	if err := w.shutdown.Raise(); err != nil {
-		w.opts.Log.Warn().Err(err).Msg("could not notify tasks of the shutdown")
+		w.opts.Log.Warn().Err(err).Msg("could not notify running tasks of the shutdown")
 	}
 }
 

@@ -91,7 +91,7 @@ func Open(ctx context.Context, path string, opts Options) (*Log, error) {
 // noticeFIFO logs that Open is waiting, if the file is a FIFO.
 func (o Options) noticeFIFO(path string) {
 	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
-		o.Log.Info().Str("component", "eventlog").Str("file", path).Msg("waiting for a reader of the FIFO")
+		o.Log.Info().Str("component", "eventlog").Str("file", path).Msg("waiting until another process opens the event log FIFO for reading")
 	}
 }
 

@@ -36,7 +36,7 @@ func TestOpen_FIFOWithoutAReader(t *testing.T) {
 		opened <- err
 	}()
 	line := <-lines
-	for _, want := range []string{`"level":"info"`, `"file":"` + path + `"`, `"message":"waiting for a reader of the FIFO"`} {
+	for _, want := range []string{`"level":"info"`, `"file":"` + path + `"`, `"message":"waiting until another process opens the event log FIFO for reading"`} {
 		if !strings.Contains(line, want) {
 			t.Errorf("logged %s, want %s", line, want)
 		}

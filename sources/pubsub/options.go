@@ -109,7 +109,7 @@ func checkSubscription(ctx context.Context, queue *pubsubapi.Queue, opts Options
 	case pubsubapi.IsDenied(err) && !opts.ExactlyOnce && !opts.CountAttempts:
 		return pubsubapi.Info{AckDeadline: pubsubapi.MinAckDeadline}, nil
 	case err != nil && opts.Raw && info.TopicDeleted: // earlier messages can still be received
-		opts.Log.Warn().Err(err).Msg("topic was deleted; receiving the remaining messages of the subscription")
+		opts.Log.Warn().Err(err).Msg("the topic of the subscription was deleted; receiving the messages that remain")
 		return info, nil
 	case err != nil:
 		return info, err

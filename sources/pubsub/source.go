@@ -163,7 +163,7 @@ func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct
 		guarded := retry.Guard(func() error { errs = s.modify(s.ctx, changes); return nil })
 		for _, err := range append(errs, guarded) {
 			if err != nil { // the next extension retries it in time
-				s.opts.Log.Debug().Err(err).Msg("could not extend the lease of a new message")
+				s.opts.Log.Debug().Err(err).Msg("could not extend the lease of a new message; the message may be delivered again")
 				break
 			}
 		}

@@ -158,7 +158,7 @@ func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began tim
 		return fmt.Errorf("download interrupted %s, and not resumed for %v in %d tries: %w", where, since.Round(time.Second), tries, err)
 	}
 	if tries == 1 { // most interruptions are brief
-		r.opts.Log.Debug().Err(err).Str("file", r.name).Int64("offset", r.offset).Msg("task file connection ended; resuming at the offset")
+		r.opts.Log.Debug().Err(err).Str("file", r.name).Int64("offset", r.offset).Msg("connection to the server of the task file ended; continuing at the same position")
 		return nil
 	}
 	attempt.Failed(fmt.Errorf("task file download interrupted %s: %w", where, err))
