@@ -20,7 +20,7 @@ var (
 	// ErrPermanent is returned if the source refuses a request for a reason that applies to
 	// every task, for example because a permission is missing. A refused settlement fails
 	// the run; a refused lease extension is retried while the lease holds.
-	ErrPermanent = errors.New("refused")
+	ErrPermanent = errors.New("the source refuses the request")
 
 	// ErrAlreadySettled is returned if a delivery is settled a second time and in a
 	// different way. It indicates a bug in a stage.
@@ -176,7 +176,7 @@ func (d *Delivery) LetExpire() error {
 	_, onSettled, err := d.settle(expires)
 	onSettled()
 	if err != nil && !errors.Is(err, ErrLeaseLost) {
-		return fmt.Errorf("let lease of task %q expire: %w", d.Task.ID, err)
+		return fmt.Errorf("let the lease of task %q expire: %w", d.Task.ID, err)
 	}
 	return nil
 }
@@ -315,7 +315,7 @@ func (d *Delivery) Held() bool {
 	if extended {
 		return d.Held()
 	}
-	d.MarkLeaseLost(fmt.Errorf("it expired %v ago", overdue.Round(time.Millisecond)))
+	d.MarkLeaseLost(fmt.Errorf("the lease expired %v ago", overdue.Round(time.Millisecond)))
 	return false
 }
 

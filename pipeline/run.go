@@ -272,7 +272,7 @@ func (r *Run) releaseAsync(d *Delivery) {
 }
 
 // errFinished is the cause with which Wait cancels the phases of a run that has ended.
-var errFinished = errors.New("run has ended")
+var errFinished = errors.New("the run has ended")
 
 // ShutdownTimeoutError reports what had not ended at the time limit of a run.
 type ShutdownTimeoutError struct {

@@ -39,7 +39,7 @@ type HealthReporter interface {
 }
 
 // ErrIdle is returned by Idler.ReceiveUntilIdle when the source is idle.
-var ErrIdle = errors.New("source is idle")
+var ErrIdle = errors.New("the source has been idle for the idle timeout")
 
 // Idler is a Source whose provider holds a request open until a task arrives (long
 // polling). A Run with an IdleTimeout lets such a Source decide when it is idle, for two

@@ -274,7 +274,7 @@ func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 		if remaining > 0 {
 			return remaining, true
 		}
-		k.markLost(fmt.Errorf("task was held for %v, longer than the maximum of %v", held.Round(time.Second), x.opts.MaxHold))
+		k.markLost(fmt.Errorf("the task has been held for %v, but the maximum is %v", held.Round(time.Second), x.opts.MaxHold))
 		return 0, false
 	}
 	ctx, cancel := context.WithTimeout(x.ctx, max(remaining, 0))
@@ -298,7 +298,7 @@ func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 		x.refuse(d, err)
 	}
 	if d.RemainingLease() <= 0 {
-		k.markLost(fmt.Errorf("could not be extended: %w", err))
+		k.markLost(fmt.Errorf("the lease could not be extended: %w", err))
 		return 0, false
 	}
 	if !errors.Is(err, pipeline.ErrPermanent) {

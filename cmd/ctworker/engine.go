@@ -73,12 +73,12 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 func openHost() (*procexec.ForkServer, error) {
 	text := os.Getenv(taskproto.ControlFDVar)
 	if text == "" {
-		return nil, errors.New(`"ctworker engine" is for the Python package, which starts it for a program that uses it: run that program, or "ctworker run"`)
+		return nil, errors.New(`"ctworker engine" is started by the Python package, not by hand: run your Python program, or use "ctworker run"`)
 	}
 	_ = os.Unsetenv(taskproto.ControlFDVar)
 	fd, err := strconv.Atoi(text)
 	if err != nil || fd < 0 {
-		return nil, fmt.Errorf("%s %q: not a descriptor", taskproto.ControlFDVar, text)
+		return nil, fmt.Errorf("%s=%q is not a file descriptor", taskproto.ControlFDVar, text)
 	}
 	return procexec.OpenForkServer(fd)
 }

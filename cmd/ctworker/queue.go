@@ -96,7 +96,7 @@ func (p process) queueCommand(code *int) *cli.Command {
 				opts.Tasks, opts.Events = c.IsSet("tasks") && opts.Tasks, c.IsSet("events") && opts.Events
 			}
 			if !opts.Tasks && !opts.Events {
-				return 0, errors.New("no queue is selected: give --tasks, --events or both")
+				return 0, errors.New("no queue is selected: use --tasks, --events or both")
 			}
 			return do(t, opts), nil
 		})

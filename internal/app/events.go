@@ -35,7 +35,7 @@ func (t *Tool) Events(opts EventsOptions) int {
 	events := t.provider.Events()
 	source, err := events.OpenReader(t.ctx, t.log)
 	if errors.Is(err, cloudqueue.ErrNotFound) {
-		err = fmt.Errorf("there is no event queue %s: the first worker of the job creates it, or %q: %w", events.Name(), "ctworker queue create", err)
+		err = fmt.Errorf("event queue %s does not exist yet: start a worker, which creates it, or run %q: %w", events.Name(), "ctworker queue create", err)
 	}
 	if err != nil {
 		return t.fail(err)
@@ -129,5 +129,5 @@ func (w stdoutWriter) WriteLines(ctx context.Context, lines [][]byte) error {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-	return fmt.Errorf("standard output is not being read: %w", context.Cause(w.stopped))
+	return fmt.Errorf("nothing reads the standard output: %w", context.Cause(w.stopped))
 }

@@ -82,7 +82,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 func (t *Tool) loaded(load *cloudqueue.Load, opts LoadOptions, took time.Duration, err error) int {
 	in, name := load.Loaded(), t.provider.Tasks().Name()
 	if fault, ok := errors.AsType[*taskfile.Error](err); ok && fault.Entry > 0 && fault.Entry <= opts.TasksToSkip {
-		t.display.logError("", fmt.Errorf("no task was sent to the queue %s: %w; repair this entry: the entries that --tasks-to-skip %d skips are not sent, but must be valid",
+		t.display.logError("", fmt.Errorf("no task was sent to the queue %s: %w; repair this entry, because the %[3]d entries that --tasks-to-skip skips must be valid, too",
 			name, fault, opts.TasksToSkip))
 		return ExitFatal
 	}

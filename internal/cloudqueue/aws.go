@@ -72,7 +72,7 @@ func (p *awsProvider) ValidateLease(d, lease time.Duration) error {
 		return fmt.Errorf("--retry-delay %v: the maximum of SQS is 43200 (12 hours)", p.cfg.RetryDelay.Seconds())
 	}
 	if maxDuration := sqsapi.MaxHold - holdMargin; d > maxDuration {
-		return fmt.Errorf("--max-runtime %v: SQS delivers a task to another worker 12 hours after its receive; use %v or less, or split the tasks into smaller ones",
+		return fmt.Errorf("--max-runtime %v: SQS delivers a task to another worker 12 hours after this worker received it; use %v or less, or split the tasks into smaller ones",
 			p.cfg.MaxRuntime.Seconds(), (p.cfg.MaxRuntime - (d - maxDuration)).Seconds())
 	}
 	return nil

@@ -112,7 +112,7 @@ func hostPort() codec[string] {
 				return "", fmt.Errorf("not an address; %s", want)
 			}
 			if host == "" {
-				return "", fmt.Errorf("has no host, which would be every network of this machine; %s", want)
+				return "", fmt.Errorf("has no host, so ctworker would listen on every network of this machine; %s", want)
 			}
 			if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 				return "", fmt.Errorf("%q is not a port; %s", port, want)
@@ -129,7 +129,7 @@ func signalName() codec[syscall.Signal] {
 		parse: func(raw string) (syscall.Signal, error) {
 			sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(raw), "SIG"))
 			if sig == 0 {
-				return 0, errors.New("no signal of this system; give one such as USR1 or TERM")
+				return 0, errors.New("not the name of a signal; give a name such as USR1 or TERM")
 			}
 			return sig, nil
 		},
@@ -232,7 +232,7 @@ func taskCount(maximum int) codec[int] {
 		}
 		n, err := parse(raw)
 		if err != nil {
-			return 0, fmt.Errorf("%w, or auto for one per usable CPU", err)
+			return 0, fmt.Errorf("%w, or auto to run one task per usable CPU", err)
 		}
 		return n, nil
 	}

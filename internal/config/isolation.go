@@ -72,9 +72,9 @@ func (k SDK) isolationCodec() codec[string] {
 		case err == nil:
 			return v, nil
 		case k == NoSDK && slices.Contains(Python.isolations(), raw):
-			return "", fmt.Errorf("only for programs made with the Python package; %w", err)
+			return "", fmt.Errorf("valid only for programs that use the Python package; %w", err)
 		case k == Python && raw == IsolationTask:
-			return "", fmt.Errorf("not for programs made with the Python package; %w", err)
+			return "", fmt.Errorf("not valid for programs that use the Python package; %w", err)
 		}
 		return "", err
 	}

@@ -210,7 +210,7 @@ func readFile(name string) ([]byte, error) {
 	defer func() { _ = f.Close() }()
 	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("it is larger than %d bytes, and so no config file", maxFile)
+		err = fmt.Errorf("the file is larger than %d bytes, so it cannot be a config file", maxFile)
 	}
 	return content, err
 }

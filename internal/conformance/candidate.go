@@ -175,7 +175,7 @@ func (c *candidate) expectReply(id string) error {
 	case string(l.ID) != id:
 		return fmt.Errorf(`the reply to task %q has the "task_id" %q: reply in the order of the tasks, and repeat their ids`, id, l.ID)
 	case l.Returned:
-		return fmt.Errorf(`the reply to task %q is "returned", although the pipe CTWORKER_CLAIM_FD had a byte to claim it`, id)
+		return fmt.Errorf(`the program returned task %q unstarted, although it could read a byte from the pipe CTWORKER_CLAIM_FD: run the task`, id)
 	}
 	return nil
 }
@@ -186,10 +186,10 @@ func (c *candidate) closeAndWait() error {
 	select {
 	case <-c.exited:
 		if c.cmd.ProcessState.ExitCode() != 0 {
-			return fmt.Errorf("at end of file, the program must exit with code 0: %s", c.exitDescription())
+			return fmt.Errorf("when its input ends, the program must exit with code 0: %s", c.exitDescription())
 		}
 		return nil
 	case <-time.After(c.timeout):
-		return fmt.Errorf("at end of file, the program must exit: it is still running after %v", c.timeout)
+		return fmt.Errorf("when its input ends, the program must exit: it is still running after %v", c.timeout)
 	}
 }

@@ -177,7 +177,7 @@ func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 			result.Elapsed = time.Since(began)
 			return result, nil
 		case errors.Is(err, syscall.E2BIG):
-			return failed("the command's arguments and environment are too long for this system with the values of this task: "+
+			return failed("with the values of this task, the arguments and the environment of the command are too long for this system: "+
 				"read the task from standard input instead (%v)", err), nil
 		case !isShortage(err):
 			return TaskResult{}, err
@@ -251,7 +251,7 @@ func (c *Command) argv(task Task) ([]string, error) {
 		}
 	}
 	if strings.IndexByte(task.ID, 0) >= 0 {
-		return nil, errors.New("the task_id contains a NUL character, which the variable CTWORKER_TASK_ID cannot")
+		return nil, errors.New("the task_id contains a NUL character, but an environment variable such as CTWORKER_TASK_ID cannot contain one")
 	}
 	return argv, nil
 }

@@ -52,7 +52,7 @@ type ForkServer struct {
 }
 
 // ErrForkServerExited is returned if the fork server has exited.
-var ErrForkServerExited = errors.New("fork server exited: the program has ended, or a task or the kernel (out of memory) killed the fork server")
+var ErrForkServerExited = errors.New("fork server exited: the program has ended, or the fork server was killed, by a task or because the machine ran out of memory")
 
 // orphanInterval is the time between two scans for orphans. A scan reads a line per process of
 // the machine, which takes about a millisecond for 200 processes.
@@ -88,7 +88,7 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "control socket")
 	if f == nil {
-		return nil, fmt.Errorf("%s: %d is not a file descriptor", taskproto.ControlFDVar, fd)
+		return nil, fmt.Errorf("%s=%d is not a file descriptor", taskproto.ControlFDVar, fd)
 	}
 	conn, err := net.FileConn(f)
 	_ = f.Close() // conn is a duplicate
@@ -107,7 +107,7 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 	line, err := h.lines.ReadBytes('\n')
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%s: no handshake from the fork server: %w", taskproto.ControlFDVar, err)
+		return nil, fmt.Errorf("%s: the fork server sent no handshake: %w", taskproto.ControlFDVar, err)
 	}
 	var first struct{ Host Handshake }
 	if err := taskproto.Unmarshal(line, &first); err != nil || first.Host.Version != controlVersion {

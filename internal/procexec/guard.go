@@ -40,13 +40,13 @@ type guard struct {
 func (l *Launcher) startGuard(command []string) (*guard, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("guard: %w", err)
+		return nil, fmt.Errorf("start the guard process: %w", err)
 	}
 	defer func() { _ = r.Close() }()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		_ = w.Close()
-		return nil, fmt.Errorf("guard: %w", err)
+		return nil, fmt.Errorf("start the guard process: %w", err)
 	}
 	defer func() { _ = null.Close() }()
 	var p *os.Process
@@ -60,7 +60,7 @@ func (l *Launcher) startGuard(command []string) (*guard, error) {
 	})
 	if err != nil {
 		_ = w.Close()
-		return nil, fmt.Errorf("guard: %w", err)
+		return nil, fmt.Errorf("start the guard process: %w", err)
 	}
 	g := &guard{process: p, lifeline: w, waitErr: make(chan error, 1)}
 	go g.watch(l.opts.Log)
@@ -143,7 +143,7 @@ type groupTable struct {
 func newGroupTable(entries int) (*groupTable, error) {
 	f, err := sharedMemory("ctworker-groups", int64(entries)*int64(unsafe.Sizeof(int32(0))))
 	if err != nil {
-		return nil, fmt.Errorf("table of processes: %w", err)
+		return nil, fmt.Errorf("create the shared table of processes: %w", err)
 	}
 	groups, err := mapGroupTable(int(f.Fd()))
 	if err != nil {
@@ -157,11 +157,11 @@ func newGroupTable(entries int) (*groupTable, error) {
 func mapGroupTable(fd int) ([]int32, error) {
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil {
-		return nil, fmt.Errorf("table of processes: %w", err)
+		return nil, fmt.Errorf("create the shared table of processes: %w", err)
 	}
 	b, err := syscall.Mmap(fd, 0, int(st.Size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("table of processes: %w", err)
+		return nil, fmt.Errorf("create the shared table of processes: %w", err)
 	}
 	return unsafe.Slice((*int32)(unsafe.Pointer(&b[0])), len(b)/4), nil
 }

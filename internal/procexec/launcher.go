@@ -19,7 +19,7 @@ import (
 )
 
 // ErrClosed is returned by a Launcher that has been closed.
-var ErrClosed = errors.New("launcher is closed")
+var ErrClosed = errors.New("the Launcher is closed")
 
 // Options configures a Launcher. The zero value is valid.
 type Options struct {
@@ -91,7 +91,7 @@ func NewLauncher(opts Options) (*Launcher, error) {
 	opts.Slots = max(opts.Slots, 1)
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
-		return nil, fmt.Errorf("run id: %w", err)
+		return nil, fmt.Errorf("create an id for the run: %w", err)
 	}
 	l := &Launcher{
 		opts: opts, runID: hex.EncodeToString(id[:]),

@@ -90,9 +90,9 @@ func (t placeholders) expand(task Task) (string, error) {
 	s := b.String()
 	switch {
 	case strings.IndexByte(s, 0) >= 0:
-		return "", fmt.Errorf("argument %q: the task's value contains a NUL character, which an argument cannot; read the task from standard input", t.text)
+		return "", fmt.Errorf("argument %q: the task's value contains a NUL character, but an argument cannot contain one; read the task from standard input", t.text)
 	case !rawjson.IsUTF8(s) && rawjson.IsUTF8(t.text):
-		return "", fmt.Errorf("argument %q: the task's value contains half of a surrogate pair, which an argument cannot; read the task from standard input", t.text)
+		return "", fmt.Errorf("argument %q: the task's value contains half of a surrogate pair, but an argument cannot contain one; read the task from standard input", t.text)
 	}
 	return s, nil
 }

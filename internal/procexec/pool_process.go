@@ -96,9 +96,9 @@ func (l *loop[J, R]) onReply(w *poolProcess[J], r *reply) {
 		l.onReturned(w)
 		return
 	case r.Returned:
-		err = errors.New("the task with that id is not the next revoked task")
+		err = errors.New("the task was not taken back, or another task must be returned first")
 	case w.sent.len() == 0 || w.finalResult != nil:
-		err = errors.New("no task is running")
+		err = errors.New("the process has no task")
 	case !isNext:
 		err = fmt.Errorf("the next reply must be for the task %q", w.sent.first().task.ID)
 	default:

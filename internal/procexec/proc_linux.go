@@ -36,7 +36,7 @@ func checkProcAt(proc string, self, guard int, runID string) error {
 	}
 	env, err := os.ReadFile(fmt.Sprintf("%s/%d/environ", proc, guard))
 	if err == nil && !bytes.Contains(env, []byte(runID)) {
-		err = errors.New("environ does not contain the run's id")
+		err = errors.New("the environment of the guard process does not contain the id of the run")
 	}
 	if err != nil {
 		return fmt.Errorf("/proc does not show the environment of this user's processes (%w): "+

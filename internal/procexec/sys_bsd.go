@@ -16,7 +16,7 @@ import (
 const maxrssUnit = 1
 
 // errNoMemoryLimit is returned because RLIMIT_AS of another process cannot be set here.
-var errNoMemoryLimit = errors.New("a memory limit for tasks needs Linux")
+var errNoMemoryLimit = errors.New("a memory limit for tasks is supported only on Linux")
 
 // start starts the process. There is no parent-death signal here: only the guard kills the
 // tasks of a worker that was killed.
@@ -86,7 +86,7 @@ func (*Launcher) checkProc() error { return nil }
 type orphans struct{}
 
 func newOrphans(*Launcher) (*orphans, error) {
-	return nil, errors.New("adopting orphans needs Linux")
+	return nil, errors.New("adopting orphaned processes is supported only on Linux")
 }
 
 func (*orphans) close() error { return nil }

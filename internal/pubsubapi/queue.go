@@ -94,7 +94,7 @@ func (q *Queue) Info(ctx context.Context) (Info, error) {
 
 // ErrUnusable is returned if a queue exists, but messages sent to it cannot be received
 // from it.
-var ErrUnusable = errors.New("the queue cannot be used as it is")
+var ErrUnusable = errors.New("the queue has a different configuration than this worker needs")
 
 func unusable(problem string) error { return fmt.Errorf("pubsub: %s: %w", problem, ErrUnusable) }
 
@@ -248,7 +248,7 @@ func (q *Queue) Delete(ctx context.Context) error {
 }
 
 // ErrTooLarge is returned for a message that is larger than Pub/Sub accepts.
-var ErrTooLarge = errors.New("message is too large for the queue")
+var ErrTooLarge = errors.New("the message is too large for the queue")
 
 // Seconds returns d in whole seconds, rounded down.
 func Seconds(d time.Duration) int32 { return int32(d / time.Second) }

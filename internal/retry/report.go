@@ -85,7 +85,7 @@ type Attempt struct {
 func (r *Reporter) Begin(action string) *Attempt { return &Attempt{r: r, action: action} }
 
 // ErrNoResponse is the failure that ReportIfSlow reports for a request without a response.
-var ErrNoResponse = errors.New("no response yet")
+var ErrNoResponse = errors.New("the server has not responded yet")
 
 // ReportIfSlow calls Failed with ErrNoResponse after the given duration, unless stop is
 // called first. A duration of 0 disables it.

@@ -77,7 +77,7 @@ func (c *child) run(args []string) (int, error) {
 func (c *child) hello(args []string) error {
 	line, err := c.conn.ReadLine()
 	if err != nil {
-		return fmt.Errorf("read hello message of ctworker: %w", err)
+		return fmt.Errorf("read the hello message from ctworker: %w", err)
 	}
 	first, err := taskproto.ParseHello(line)
 	if err != nil {

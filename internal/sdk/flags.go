@@ -46,7 +46,7 @@ func (w *Program) parse(args []string) (arguments, error) {
 			errs = append(errs, w.set(arg, name, value))
 		case own != nil || isEngineFlag && takesValue && !hasValue:
 			if len(args) == 0 || args[0] == "--" || w.isKnown(args[0], known) {
-				errs = append(errs, fmt.Errorf("%s: no value; give one", arg))
+				errs = append(errs, fmt.Errorf("%s: the value is missing", arg))
 				continue
 			}
 			if own != nil {
@@ -118,7 +118,7 @@ func (w *Program) conflicts(known map[string]bool) error {
 	var errs []error
 	w.Flags.VisitAll(func(f *flag.Flag) {
 		if _, both := known[f.Name]; both {
-			errs = append(errs, fmt.Errorf("flag %s of the program conflicts with a flag of the worker: rename it in the program", dashed(f.Name)))
+			errs = append(errs, fmt.Errorf("flag %s of the program has the name of a flag of the worker: rename the flag of the program", dashed(f.Name)))
 		}
 	})
 	return errors.Join(errs...)

@@ -185,7 +185,7 @@ func (w *Program) run(cfg *config.Config, args, taskArgs []string) (int, error) 
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return 0, fmt.Errorf("path of this executable: %w", err)
+		return 0, fmt.Errorf("find the path of this program: %w", err)
 	}
 	opts.Argv, opts.TaskProtocol = append([]string{self}, args...), true
 	return app.Run(cfg, opts), nil

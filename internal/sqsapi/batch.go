@@ -63,7 +63,7 @@ func EntryID(i int) *string { return aws.String(strconv.Itoa(i)) }
 
 // errIncompleteResponse is returned for a batch entry that has no result in the response, and for a
 // response without a required value.
-var errIncompleteResponse = errors.New("incomplete response: a required value is missing from the SQS response")
+var errIncompleteResponse = errors.New("incomplete response: the SQS response lacks a required value")
 
 // RepeatError returns err for each of the n entries of a batch whose request failed.
 func RepeatError(n int, err error) []error {

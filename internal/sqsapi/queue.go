@@ -206,7 +206,7 @@ func (q *Queue) Limit(ctx context.Context) (int, error) {
 }
 
 // ErrTooLarge is returned for a message that is larger than the queue accepts.
-var ErrTooLarge = errors.New("message is too large for the queue")
+var ErrTooLarge = errors.New("the message is too large for the queue")
 
 func tooLargeError(size, limit int) error {
 	return fmt.Errorf("%w: %d bytes, but at most %d are accepted", ErrTooLarge, size, limit)

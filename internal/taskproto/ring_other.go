@@ -23,10 +23,10 @@ func (*engineRing) close()                   {}
 type Ring struct{}
 
 // OpenRing returns an error on this system.
-func OpenRing(int, int) (*Ring, error) { return nil, errors.New("shared ring needs Linux") }
+func OpenRing(int, int) (*Ring, error) { return nil, errors.New("the shared ring is supported only on Linux") }
 
 // Claim reports whether this process may run the next task.
 func (*Ring) Claim() bool { return false }
 
 // Write returns an error on this system.
-func (*Ring) Write([]byte) error { return errors.New("shared ring needs Linux") }
+func (*Ring) Write([]byte) error { return errors.New("the shared ring is supported only on Linux") }

@@ -20,7 +20,7 @@ type TaskLine struct {
 }
 
 // ErrNotATask is returned for a line that is not a task and must be ignored.
-var ErrNotATask = errors.New("no task")
+var ErrNotATask = errors.New("the line is not a task")
 
 // ParseTask parses a line. A line in the exact format that ctworker writes is parsed
 // without encoding/json.

@@ -49,7 +49,7 @@ func (w *Worker) openForkServer() error {
 	cfg, forkServer := w.opts.Config, w.opts.ForkServer
 	w.onClose(forkServer.Close)
 	if cfg.Isolation == config.IsolationSpawn && len(forkServer.Hello.Argv) == 0 {
-		return &ConfigError{errors.New("--isolation spawn starts the program again for each task, which is impossible for a program read from standard input; save it in a file")}
+		return &ConfigError{errors.New("--isolation spawn starts the program again for each task, but this program was read from standard input; save it in a file")}
 	}
 	err := forkServer.Start(procexec.ForkServerConfig{
 		Launcher: w.launcher, KillDelay: cfg.KillDelay,

@@ -334,7 +334,7 @@ func (l *Log) Close(ctx context.Context) error {
 			return errors.Join(tornErr, fmt.Errorf("event log: %w", err))
 		}
 	case <-ctx.Done():
-		return errors.Join(tornErr, fmt.Errorf("event log: flushing the file to disk did not finish in time; the last events may be lost if the machine crashes: %w", ctx.Err()))
+		return errors.Join(tornErr, fmt.Errorf("event log: the file could not be flushed to disk in time; if the machine crashes now, the last events are lost: %w", ctx.Err()))
 	}
 	return tornErr
 }

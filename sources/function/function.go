@@ -198,7 +198,7 @@ func (s *Source) send(it item) bool {
 var (
 	errNoID   = errors.New("the task has no ID")
 	errNoData = errors.New("the task has no Data; set it to raw JSON, such as null or {}")
-	errGoexit = errors.New("the function called runtime.Goexit before its last task")
+	errGoexit = errors.New("the function called runtime.Goexit before it yielded all tasks")
 	errClosed = errors.New("function source is closed")
 )
 
@@ -220,7 +220,7 @@ func (s *Source) Close(ctx context.Context) error {
 	select {
 	case <-s.ended:
 	case <-ctx.Done():
-		return fmt.Errorf("the function that generates the tasks has not returned: %w", ctx.Err())
+		return fmt.Errorf("the function that generates the tasks did not return in time: %w", ctx.Err())
 	}
 	if s.closeErr != nil {
 		return fmt.Errorf("the function that generates the tasks: %w", s.closeErr)

@@ -180,7 +180,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"the end of its goroutine", func(func(pipeline.Task, error) bool) { runtime.Goexit() },
-			nil, "task 3 of the function: the function called runtime.Goexit before its last task",
+			nil, "task 3 of the function: the function called runtime.Goexit before it yielded all tasks",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -304,7 +304,7 @@ func TestCloseGivesUpOnAStuckFunction(t *testing.T) {
 		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		err := s.Close(ctx)
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "has not returned") {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "did not return in time") {
 			t.Errorf("close: %v", err)
 		}
 		if took := time.Since(began); took != 10*time.Second {

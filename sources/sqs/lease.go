@@ -44,7 +44,7 @@ func (l *lease) Release(ctx context.Context, delay time.Duration) error {
 func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
 	d = min(d, l.remaining())
 	if d < time.Second {
-		return time.Time{}, fmt.Errorf("%w: SQS keeps a message in flight for at most %v", pipeline.ErrLeaseLost, sqsapi.MaxHold)
+		return time.Time{}, fmt.Errorf("%w: SQS delivers a message again %v after it was received", pipeline.ErrLeaseLost, sqsapi.MaxHold)
 	}
 	began := time.Now() // count from before the request, because the response may be slow
 	change := visibility{handle: l.handle, after: sqsapi.Seconds(d)}

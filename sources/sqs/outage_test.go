@@ -39,7 +39,7 @@ func TestLastFailure_DuringAnOutage(t *testing.T) {
 	}
 	away.Store(false)
 	if <-got != 1 {
-		t.Error("no task")
+		t.Error("Receive returned no task")
 	}
 	if at := s.LastFailure(); at.IsZero() || time.Since(at) > testTimeout {
 		t.Errorf("it could last not be asked at %v", at)
@@ -71,6 +71,6 @@ func TestAReceiveThatIsNeverAnswered(t *testing.T) {
 		<-time.After(time.Millisecond)
 	}
 	if <-got != 1 {
-		t.Error("no task")
+		t.Error("Receive returned no task")
 	}
 }

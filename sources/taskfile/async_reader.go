@@ -185,7 +185,7 @@ func (f *asyncReader) close(ctx context.Context) error {
 	case <-f.done:
 		return f.src.restore()
 	case <-ctx.Done():
-		return fmt.Errorf("close task file: the open read does not return: %w", ctx.Err())
+		return fmt.Errorf("close task file: a read of the file did not return in time: %w", ctx.Err())
 	}
 }
 

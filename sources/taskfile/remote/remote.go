@@ -48,7 +48,7 @@ func (o Options) withDefaults() Options {
 }
 
 // errChanged is returned if the file changes while it is read.
-var errChanged = errors.New("the file was changed while it was read: start again when it is complete, and skip its first tasks only if they are unchanged")
+var errChanged = errors.New("the file was changed while it was read: wait until the file is complete, then start again; use --tasks-to-skip only if the first tasks of the file are unchanged")
 
 // permanentError is an error that is not retried.
 type permanentError struct{ error }

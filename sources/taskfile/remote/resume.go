@@ -155,13 +155,13 @@ func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began tim
 		where = fmt.Sprintf("after %d of %d bytes", r.offset, size)
 	}
 	if since := time.Since(began); since > r.opts.GiveUpAfter {
-		return fmt.Errorf("download interrupted %s, and not resumed for %v in %d tries: %w", where, since.Round(time.Second), tries, err)
+		return fmt.Errorf("the download was interrupted %s, and could not be continued for %v in %d tries: %w", where, since.Round(time.Second), tries, err)
 	}
 	if tries == 1 { // most interruptions are brief
 		r.opts.Log.Debug().Err(err).Str("file", r.name).Int64("offset", r.offset).Msg("connection to the server of the task file ended; continuing at the same position")
 		return nil
 	}
-	attempt.Failed(fmt.Errorf("task file download interrupted %s: %w", where, err))
+	attempt.Failed(fmt.Errorf("the download of the task file was interrupted %s: %w", where, err))
 	if !retry.Pause(r.ctx, tries-2) {
 		return errClosed
 	}

@@ -123,7 +123,7 @@ func (f *s3File) describeError(err error, offset int64) error {
 	case strings.Contains(code, "AccessDenied"), status == http.StatusForbidden && code == "":
 		return permanentf("permission denied, or the file does not exist: allow s3:GetObject on arn:aws:s3:::%s/%s (and s3:ListBucket on the bucket, to see which of the two): %w", f.bucket, f.key, err)
 	case sqsapi.Classify(err) == retry.Suspect: // credentials may be renewed
-		return fmt.Errorf("s3 GetObject: AWS does not accept these credentials, or the response is invalid; renew the credentials (aws sts get-caller-identity shows who they belong to): %w", err)
+		return fmt.Errorf("s3 GetObject: AWS rejected the credentials; renew them, and check them with \"aws sts get-caller-identity\": %w", err)
 	case status == http.StatusForbidden:
 		return permanentf("AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to): %w", err)
 	case code == "InvalidObjectState":
