@@ -23,7 +23,9 @@ func (*engineRing) close()                   {}
 type Ring struct{}
 
 // OpenRing returns an error on this system.
-func OpenRing(int, int) (*Ring, error) { return nil, errors.New("the shared ring is supported only on Linux") }
+func OpenRing(int, int) (*Ring, error) {
+	return nil, errors.New("the shared ring is supported only on Linux")
+}
 
 // Claim reports whether this process may run the next task.
 func (*Ring) Claim() bool { return false }

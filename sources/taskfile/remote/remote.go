@@ -164,7 +164,9 @@ func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Opt
 		}
 	}
 	if file.OnWait == nil {
-		file.OnWait = func() { opts.Log.Info().Str("file", path).Msg("waiting until another process opens the task file FIFO for writing") }
+		file.OnWait = func() {
+			opts.Log.Info().Str("file", path).Msg("waiting until another process opens the task file FIFO for writing")
+		}
 	}
 	if !isRemote(path) {
 		return startup.Open(ctx, func() (*taskfile.Source, error) { return taskfile.Open(path, file) },
