@@ -238,9 +238,9 @@ func TestMain_UsageErrors(t *testing.T) {
 		want          []string
 	}{
 		{"flags", "--threshold high --no-such --max-runtime soon", []string{`--threshold "high"`, "--no-such", `--max-runtime "soon"`, "--task-file", `flags: nothing was run; see "flags --help"`}},
-		{"flags", "--task-file t --threshold", []string{"--threshold: the value is missing"}},
-		{"flags", "--task-file t -o --loud", []string{"-o: the value is missing"}},
-		{"flags", "--job-id --loud --provider AWS", []string{"--job-id: the value is missing"}},
+		{"flags", "--task-file t --threshold", []string{"--threshold: no value"}},
+		{"flags", "--task-file t -o --loud", []string{"-o: no value"}},
+		{"flags", "--job-id --loud --provider AWS", []string{"--job-id: no value"}},
 		{"flags", "--task-file t --loud=perhaps", []string{`--loud "perhaps"`}},
 		{"flags", "--warm --task-file t", []string{"--warm: unknown flag; use --isolation reuse"}},
 		{"flags", "--isolation fork --task-file t", []string{`--isolation "fork": give reuse or task`}},
@@ -248,7 +248,7 @@ func TestMain_UsageErrors(t *testing.T) {
 		{"flags", "--task-file t --thresold 3 -- x", []string{"--thresold", "did you mean --threshold?"}},
 		{"flags", "run --task-file t", []string{`--task-file: flags must precede the program's own arguments, which begin with "run"`}},
 		{"behave", "", []string{"--task-file", "--provider"}},
-		{"conflict", "--task-file t", []string{"flag --max-runtime of the program has the name", "flag --help of the program conflicts"}},
+		{"conflict", "--task-file t", []string{"flag --max-runtime of the program has the name", "flag --help of the program has the name"}},
 		{"in-process", "--task-file none.json", []string{"none.json"}},
 	} {
 		t.Run(tc.program+" "+tc.args, func(t *testing.T) {

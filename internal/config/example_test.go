@@ -34,6 +34,6 @@ func Example() {
 	// Output:
 	// --retry-on-exi: unknown flag; did you mean --retry-on-exit?
 	// --max-runtime "ten": not a number of seconds; give one above 0, such as 600
-	// -j "0": out of range; give one from 1 to 65536, or auto for one per usable CPU
+	// -j "0": out of range; give one from 1 to 65536, or auto to run one task per usable CPU
 	// RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "maybe": not a boolean; give 1, true, yes, on, 0, false, no or off
 }

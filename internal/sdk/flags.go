@@ -46,7 +46,7 @@ func (w *Program) parse(args []string) (arguments, error) {
 			errs = append(errs, w.set(arg, name, value))
 		case own != nil || isEngineFlag && takesValue && !hasValue:
 			if len(args) == 0 || args[0] == "--" || w.isKnown(args[0], known) {
-				errs = append(errs, fmt.Errorf("%s: the value is missing", arg))
+				errs = append(errs, fmt.Errorf("%s: no value; give one", arg))
 				continue
 			}
 			if own != nil {
