@@ -88,8 +88,8 @@ func startChild(t *testing.T, opts engineOptions) *engine {
 	return e
 }
 
-// descriptors returns a pair of sockets and three nonblocking pipes, which no other child
-// inherits.
+// descriptors returns a pair of connected sockets and three nonblocking pipes. Other child
+// processes do not inherit them.
 func descriptors(t *testing.T) (pair [2]int, pipes [3][2]int) {
 	t.Helper()
 	syscall.ForkLock.RLock()
@@ -321,8 +321,8 @@ func tasks(ids ...string) string {
 	return text
 }
 
-// A waiting task is claimed only after the reply to the previous task, so that it can be
-// revoked.
+// The child claims a waiting task only after it has replied to the previous task, so that ctworker
+// can take the waiting task back.
 func TestChild_DoesNotClaimWaitingTask(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -351,8 +351,8 @@ func startChildIn(t *testing.T, dir, hello string) *engine {
 	return e
 }
 
-// SIGTERM ends the context of the current task, and the process after that task. It ends an
-// idle process at once.
+// SIGTERM ends the context of the running task, and then the process. It ends a process without a
+// task at once.
 func TestChild_SIGTERM(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// start measures the time from the start of the command to its first task. The task is "date", which
-// uses the same clock.
+// start measures the time from the start of the command until its first task runs. The task runs
+// the program date, because date reads the same clock as this program.
 func (b *bench) start() error {
 	if err := b.taskFile("one.json", 1); err != nil {
 		return err

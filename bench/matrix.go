@@ -12,14 +12,14 @@ import (
 // A mode is a way to run tasks.
 type mode struct {
 	name string
-	// local and queued are the numbers of tasks from a file and from an SQS queue. A Pub/Sub
-	// queue, whose server is faster, has queued*faster tasks.
+	// local is the number of tasks that are read from a file, and queued the number of tasks in an
+	// SQS queue. A Pub/Sub queue has queued*faster tasks, because its server is faster.
 	local, queued, faster int64
 	// argv and env are the command without the flags of ctworker.
 	argv, env []string
 	tail      []string // arguments after the flags
-	// generate returns the environment with which the program generates n tasks itself. If nil,
-	// the tasks are written to its standard input.
+	// generate returns the environment variables that make the program generate n tasks itself. If
+	// generate is nil, the tasks are written to the program's standard input.
 	generate func(n int64) []string
 	// baseline returns a contender that does the minimum work for n tasks. May be nil.
 	baseline func(n int64, slots int) *contender
@@ -223,8 +223,8 @@ if __name__ == "__main__":
     asyncio.run(Worker(process, task_source=source, args=sys.argv[1:]).start())
 `
 
-// bareFork is the baseline of one fork per task: a process with the same imports as the worker
-// forks and waits.
+// bareFork is the baseline for one fork per task: a process that has imported the same modules as
+// the worker forks a child, waits for it, and repeats that.
 const bareFork = `
 import asyncio, os, sys
 from ctworker import Worker

@@ -23,12 +23,12 @@ type contender struct {
 	tasks int64
 	// stdin writes its standard input. May be nil.
 	stdin func(io.Writer) error
-	// before and after are called before and after each run and are not measured. requests
-	// returns the number of requests that the server has received. Any may be nil.
+	// before is called before each run and after is called after it; neither is measured. requests
+	// returns the number of requests that the server has received. Each of the three may be nil.
 	before, after func() error
 	requests      func() int
-	// untilLastEvent measures until the last event instead of the exit of the process, which
-	// first waits for its open receive request.
+	// untilLastEvent ends the measurement at the last event instead of the exit of the process,
+	// because the process first waits for its open receive request.
 	untilLastEvent bool
 	runs           []sample
 }
@@ -36,8 +36,9 @@ type contender struct {
 // A sample is the measurement of one run.
 type sample struct {
 	wall, cpu time.Duration // cpu includes all child processes
-	// CPU time and peak memory of ctworker itself, and the latency from receiving a task to
-	// writing its event, from the log of ctworker. Zero for other programs.
+	// own and the fields below describe ctworker itself, as its log reports them: CPU time, peak
+	// memory, and the time from receiving a task to writing its event. They are zero for other
+	// programs.
 	own      time.Duration
 	peak     int64
 	p50, p99 time.Duration

@@ -56,8 +56,8 @@ func (b *bench) peers() error {
 		peer("multiprocessing, 1 task per child", "pool.py", 3000), peer("concurrent.futures, 1 task per child", "futures.py", 200, "fresh"))
 }
 
-// compare runs ctworker and its peers in turn. The time includes the start of each program. The
-// contenders may have different numbers of tasks.
+// compare runs ctworker and its peers alternately. The measured time includes the start of each
+// program. The number of tasks may differ between the programs.
 func (b *bench) compare(title string, ours *contender, peers ...*contender) error {
 	all := append([]*contender{ours}, peers...)
 	if err := b.inTurn(all); err != nil {

@@ -10,9 +10,9 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// parts are the parts of ctworker's work for a task of a reused process. A sample belongs to the
-// first part in this list whose function, a prefix without the path of its package, is in its
-// stack.
+// parts divides the CPU time of a task in a reused process. function is a prefix of a function
+// name, without the path of its package. A sample belongs to the first part whose function is in
+// its stack.
 var parts = []struct{ name, function string }{ //nolint:gochecknoglobals // a table
 	{"garbage collector", "runtime.gcBgMarkWorker"},
 	{"garbage collector", "runtime.bgsweep"},

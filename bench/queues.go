@@ -115,8 +115,8 @@ func (s *server) tool(binary, dir, queue string, args ...string) error {
 	return nil
 }
 
-// sdkLoops is the number of concurrent loops on a queue. With these servers, more loops are not
-// faster.
+// sdkLoops is the number of loops that use a queue concurrently. More loops are not faster with
+// these servers.
 const sdkLoops = 4
 
 // sdkLoop calls work repeatedly, in the given number of loops, until it has processed count tasks.

@@ -41,8 +41,8 @@ type row struct {
 	P50, P99        float64 // latency from receiving a task to writing its event
 	PeakMemory      int64   // of ctworker itself; 0 for other programs
 	RequestsPerTask float64 `json:",omitempty"`
-	// Baseline is the name of the row that this one is compared with. Ratios has, for each round,
-	// the rate of this row divided by that of the baseline.
+	// Baseline is the name of the row to compare with. Ratios has, for each round, the rate of this
+	// row divided by the rate of that row.
 	Baseline string    `json:",omitempty"`
 	Ratios   []float64 `json:",omitempty"`
 	// CPURatio is the baseline's CPU time per task divided by that of this row.
@@ -68,8 +68,8 @@ func cpuName() string {
 	return "unknown CPU"
 }
 
-// add adds a row for a contender and returns it. base has the fields that identify the row; baseline
-// may be nil.
+// add adds a row for a contender, and returns the row. base has the fields that identify the row.
+// baseline may be nil.
 func (r *report) add(base row, c, baseline *contender) row {
 	row := base
 	row.Name, row.Tasks = c.name, c.tasks

@@ -106,13 +106,12 @@ func execLoop(count, slots int) error {
 	return errors.Join(errs...)
 }
 
-// pipelineDepth is the number of lines in flight per process, the same as in procexec for the shortest
-// tasks.
+// pipelineDepth is the number of lines that a process holds. It is the maximum of a pool, which
+// applies to the shortest tasks.
 const pipelineDepth = 256
 
-// ping is the baseline of worker processes: it divides count lines of the length of a task among slots
-// processes, sends them over sockets with depth lines in flight per process, and reads one line for
-// each.
+// ping is the baseline for worker processes. It sends count lines, each as long as a task, over
+// sockets to slots processes, and reads one line for each. A process holds up to depth lines.
 func ping(count, slots, depth int) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -150,8 +149,8 @@ func ping(count, slots, depth int) error {
 	return errors.Join(errs...)
 }
 
-// pingOne sends count lines and reads a line for each. At most depth lines are in flight; it sends
-// the next lines when half of them have been answered.
+// pingOne sends count lines over one socket, and reads a line for each. It keeps at most depth
+// lines in flight: when half of them have been answered, it sends more.
 func pingOne(f *os.File, line []byte, count, depth int) error {
 	batch := slices.Repeat(line, depth)
 	in := bufio.NewReaderSize(f, 64<<10)
@@ -172,8 +171,8 @@ func pingOne(f *os.File, line []byte, count, depth int) error {
 	return nil
 }
 
-// pong answers each line with a line of the length of a reply, with one write per line, as the task
-// protocol requires.
+// pong answers each line with a line that is as long as a reply. It uses one write per line,
+// because the task protocol requires that.
 func pong() error {
 	f := os.NewFile(3, "socket")
 	in := bufio.NewReaderSize(f, 64<<10)

@@ -24,8 +24,8 @@ import (
 // depth has the numbers of visible messages and messages in flight of a queue.
 type depth struct{ Visible, InFlight int }
 
-// cloud has the queues of a provider on a server that the test has started. Each test case
-// runs on all providers; see onEach.
+// cloud is a provider whose server the test has started. Each test case runs with all providers;
+// see onEach.
 type cloud interface {
 	// env returns the variables with which ctworker uses the server at an address.
 	env(address string) []string
@@ -37,11 +37,10 @@ type cloud interface {
 	depth(queue string) depth
 	// publish creates a queue and sends messages to it.
 	publish(queue string, bodies ...string)
-	// countAttempts creates the task queue such that it counts deliveries and soon delivers the
-	// tasks of a killed worker again.
+	// countAttempts creates a task queue that counts deliveries, and that soon delivers the tasks
+	// of a killed worker again.
 	countAttempts()
-	// redrive creates the task queue such that a message that was received n times moves to the
-	// dead-letter queue.
+	// redrive creates a task queue that moves a message to the dead-letter queue after n receives.
 	redrive(dead string, n int)
 	// count returns the number of messages in a queue without consumers. It may remove them.
 	count(queue string) int
@@ -68,8 +67,8 @@ type provider struct {
 	minRedriveCount int
 	// maxMessageBytes is the maximum size of a message.
 	maxMessageBytes int
-	// notFoundText is in the error for a missing queue, and purgePrompt in the error of a purge
-	// without --yes of a queue with five tasks.
+	// notFoundText is part of the error for a missing queue. purgePrompt is part of the error for a
+	// purge without --yes of a queue with five tasks.
 	notFoundText, purgePrompt string
 	// minConnections is the minimum number of connections that the test of a bad network needs.
 	minConnections int
@@ -122,8 +121,9 @@ func (c *sqsCloud) env(address string) []string {
 
 func (c *sqsCloud) counter() counter { return c.proxy }
 
-// address is that of moto itself. It closes each connection after one request, so that resetting
-// a share of the connections resets the same share of the requests.
+// address returns the address of the moto server itself, without the counting proxy. moto closes
+// each connection after one request, so a network that resets a share of the connections also
+// resets that share of the requests.
 func (c *sqsCloud) address() string { return strings.TrimPrefix(c.server, "http://") }
 
 func (c *sqsCloud) depth(queue string) depth {
@@ -234,8 +234,8 @@ func (c *pubsubCloud) env(address string) []string {
 
 func (c *pubsubCloud) counter() counter { return c.proxy }
 
-// connectionAge is the maximum age of a connection through a bad network. Clients otherwise keep
-// their connection, so that resets would occur only at the start.
+// connectionAge is how long a connection through the simulated network may exist. A client would
+// otherwise keep its first connection, and the network would reset connections only at the start.
 const connectionAge = 2 * time.Second
 
 // address is that of a proxy in front of the counting proxy.

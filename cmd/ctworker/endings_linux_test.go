@@ -219,8 +219,8 @@ func TestKeepAlive_AtStartAndEnd(t *testing.T) {
 	}
 }
 
-// If a result cannot be settled during a shutdown, the run is not finished and its exit code is that
-// of the signal.
+// A run whose shutdown cannot settle a result is not finished. Its exit code is the exit code for
+// the signal.
 func TestSignal_ResultIsNotSettled(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
@@ -244,8 +244,8 @@ func TestSignal_ResultIsNotSettled(t *testing.T) {
 	in.want(143)
 }
 
-// If a lease expires during a shutdown, the run is not finished and its exit code is that of the
-// signal.
+// A run in which a lease expires during the shutdown is not finished. Its exit code is the exit
+// code for the signal.
 func TestSignal_LeaseExpires(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
