@@ -29,8 +29,8 @@ func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Deliver
 
 func (s *readySource) Close(context.Context) error { return nil }
 
-// BenchmarkRun measures a pipeline that does nothing: it fetches, sends each delivery over
-// one channel, and settles it.
+// BenchmarkRun measures a pipeline that does nothing but fetch deliveries, send them over one
+// channel, and settle them.
 func BenchmarkRun(b *testing.B) {
 	b.ReportAllocs()
 	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Prefetch: 128})

@@ -23,9 +23,9 @@ func stuck(ctx context.Context, in <-chan pipeline.Result) error {
 	return nil
 }
 
-// A task that has ended does not count as running, whether its result is in a stage,
-// between two stages, or cannot be sent to the next stage. A run that waits only for such
-// tasks ends within the time limit of settling.
+// A task that has ended does not count as running, even if its result is in a stage, waits between
+// two stages, or cannot be sent. A run that waits only for such tasks ends within the time limit
+// for settling.
 func TestRun_RunningAndUnreported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -17,9 +17,9 @@ var (
 	// received the task, so it must be neither acknowledged nor reported.
 	ErrLeaseLost = errors.New("lease lost")
 
-	// ErrPermanent is returned if the source refuses a request for a reason that applies to
-	// every task, for example because a permission is missing. A refused settlement fails
-	// the run; a refused lease extension is retried while the lease holds.
+	// ErrPermanent is returned if the source refuses a request for a reason that applies to every
+	// task, for example because a permission is missing. A refused settlement fails the run. A
+	// refused lease extension is retried until the lease expires.
 	ErrPermanent = errors.New("the source refuses the request")
 
 	// ErrAlreadySettled is returned if a delivery is settled a second time and in a
@@ -89,8 +89,8 @@ func (s settlement) String() string {
 	return [...]string{"open", "acknowledged", "released", "left to expire"}[s]
 }
 
-// NewDelivery returns an unsettled delivery. A nil lease never expires, and its methods do
-// nothing, as for a local file. An attempt below 1 counts as 1.
+// NewDelivery returns an unsettled delivery. If lease is nil, as for a task from a local file, the
+// lease never expires, and settling does nothing. An attempt below 1 counts as 1.
 func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
 	if len(task.Data) > maxBlockTaskBytes {
 		d := new(Delivery)
@@ -181,10 +181,10 @@ func (d *Delivery) LetExpire() error {
 	return nil
 }
 
-// settle changes the state of the delivery from open to s and removes it from the run's
-// tracker. notifySource is true on the first call, if the lease is held: then the caller
-// sends the request to the source. onSettled is the function of plumbing.Delivery.OnSettled on the first
-// call, and a no-op otherwise.
+// settle changes the state of the delivery from open to s, and removes the delivery from the run's
+// tracker. It returns notifySource = true if the caller must send a request to the source: on the
+// first call, while the lease is held. The caller must call onSettled, which does nothing except on
+// the first call.
 func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), err error) {
 	if d.leased {
 		d.Held() // marks an expired lease as lost
@@ -211,8 +211,8 @@ func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), er
 	return lost == nil, onSettled, lost
 }
 
-// ReceivedAt returns when the run received the delivery from its source. It is zero for a
-// delivery created outside a run.
+// ReceivedAt returns when the run received the delivery from its source. It returns the zero time
+// if the delivery was created outside a run.
 func (d *Delivery) ReceivedAt() time.Time { return d.received }
 
 // Settled reports whether the delivery has been settled.
@@ -222,10 +222,10 @@ func (d *Delivery) Settled() bool {
 	return d.settled != open
 }
 
-// Extend extends the lease until duration from now, and returns when it will expire. If the
-// source reports that the lease is lost, the delivery is marked lost. A lease that has
-// expired is not extended, because the source may have delivered the task to another
-// worker; Extend then returns an error that wraps ErrLeaseLost.
+// Extend extends the lease until duration from now, and returns when the lease will expire. If the
+// source reports that the lease is lost, the delivery is marked lost. Extend returns an error that
+// wraps ErrLeaseLost if the lease has already expired, because the source may have delivered the
+// task to another worker.
 func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Time, error) {
 	if !d.Held() {
 		return time.Time{}, d.lostError()
@@ -270,8 +270,8 @@ func (d *Delivery) callSource(request func() error) error {
 	return d.inFlight.reach.observe(isSourceResponse, func() error { return recovered(request) })
 }
 
-// isSourceResponse reports whether an error of a Lease is a response of the source. Any
-// other error means that the request ended without a response.
+// isSourceResponse reports whether an error of a Lease means that the source has responded. Any
+// other error means that there was no response.
 func isSourceResponse(err error) bool {
 	return errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrPermanent)
 }
@@ -328,8 +328,8 @@ func (d *Delivery) lostError() error {
 	return d.cause
 }
 
-// withhold reports whether the delivery's event must not be written because the lease is not
-// known to hold. Once it returns true, the event is never written.
+// withhold reports whether the event of the delivery must not be written, because the lease may
+// have expired. Once withhold has returned true, the event is never written.
 func (d *Delivery) withhold() bool {
 	if d.Held() {
 		return false

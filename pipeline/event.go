@@ -28,9 +28,8 @@ const (
 	KeepAlive         EventType = "keep_alive"
 )
 
-// Event is one JSON object that reports an outcome, or something else about the run.
-// NewTaskEvent returns the event of a task. For any other event, set Type, Time and
-// Hostname.
+// Event is one JSON object that reports an outcome, or something else about the run. NewTaskEvent
+// returns the event of a task. For an event that is not about a task, set Type, Time and Hostname.
 type Event struct {
 	// Time is when the event happened. It is written in UTC with microseconds.
 	Time time.Time
@@ -56,10 +55,10 @@ type Event struct {
 	// Extra are additional fields. They are written last, in order.
 	Extra []Field
 
-	// Withheld reports whether the event must not be written, because the lease on its task
-	// is not known to hold now: another worker may have received the task and will report
-	// it. It is nil for events that can always be written: those of tasks whose lease never
-	// expires, and those that are not about a task. See Sink.
+	// Withheld reports whether the event must not be written, because the lease on its task may
+	// have expired: another worker may have received the task, and will report it. Withheld is nil
+	// for an event that can always be written: one that is not about a task, or whose task has a
+	// lease that never expires. See Sink.
 	Withheld func() bool
 }
 
@@ -70,8 +69,8 @@ type Field struct {
 	Value json.RawMessage
 }
 
-// NewTaskEvent returns the event that reports the outcome of a task. It returns false if
-// the outcome is not reported, because the task is released: Interrupted and LeaseLost.
+// NewTaskEvent returns the event that reports the outcome of a task. It returns false for the
+// outcomes Interrupted and LeaseLost, which are not reported because the task is released.
 func NewTaskEvent(d Decision, hostname string, now time.Time) (Event, bool) {
 	e := Event{
 		Time: now, Hostname: hostname,
@@ -95,9 +94,9 @@ func NewTaskEvent(d Decision, hostname string, now time.Time) (Event, bool) {
 	return e, true
 }
 
-// appendTime appends t in UTC as the specification requires: ISO 8601 with microseconds and
-// without a zone. Formatting the time dominates the cost of a small event, so the text of
-// the last second is cached.
+// appendTime appends t in UTC in the format of the specification: ISO 8601 with microseconds and
+// without a zone. The text of the last second is cached, because formatting a time would be most of
+// the cost of a small event.
 func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	at := lastSecond.Load()
@@ -157,10 +156,10 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 	}
 }
 
-// NewSpotTerminationEvent returns the event that reports a termination notice of the
-// provider for this machine. instance is the provider's name of the machine, action the
-// provider's term for what will happen to it, and source the origin of the notice. deadline
-// is zero if the provider states none.
+// NewSpotTerminationEvent returns the event that reports a termination notice for this machine.
+// instance is the provider's name of the machine, action is what the provider will do with it, in
+// the provider's words, and source is where the notice comes from. deadline is zero if the provider
+// does not state one.
 func NewSpotTerminationEvent(instance, kind, action, source string, deadline time.Time, hostname string, now time.Time) Event {
 	e := Event{Time: now, Hostname: hostname, Type: SpotTermination}
 	add := func(name, text string) {
@@ -189,8 +188,8 @@ func NewKeepAliveEvent(instance, zone, hostname string, now time.Time) Event {
 	return e
 }
 
-// ErrorTrace returns the stack of the panic that caused err. For any other error, which has
-// no stack, it returns the chain of wrapped errors, outermost first.
+// ErrorTrace returns the stack of the panic that caused err. If no panic caused err, it returns the
+// chain of wrapped errors, outermost first.
 func ErrorTrace(err error) string {
 	var p *PanicError
 	if errors.As(err, &p) {

@@ -47,8 +47,8 @@ func ack(ctx context.Context, in <-chan *pipeline.Delivery) error {
 	return nil
 }
 
-// The run delegates the idle timeout to an Idler: a source whose responses are late is not
-// idle.
+// If the source is an Idler, the run lets the source decide when it is idle: a source whose
+// response is late is not idle.
 func TestIdleTimeout_IsDelegatedToIdler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -66,8 +66,8 @@ func TestIdleTimeout_IsDelegatedToIdler(t *testing.T) {
 	})
 }
 
-// MaxDeliveries limits the number of deliveries per request, and no request follows the
-// last delivery.
+// MaxDeliveries limits the number of deliveries that each request asks for, and no request follows
+// the last delivery.
 func TestRun_MaxDeliveries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

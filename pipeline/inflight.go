@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// inFlight tracks the deliveries of a run that are in flight, and the number of credits:
-// how many more may be fetched. It ensures that a source is never asked for more deliveries
-// than can start, and that no delivery is dropped unsettled.
+// inFlight tracks the deliveries in flight of a run, and the credits: the number of deliveries that
+// may still be fetched. It ensures that a source is never asked for more deliveries than can start,
+// and that every delivery is settled.
 type inFlight struct {
 	mu        sync.Mutex
 	credits   int           // number of deliveries that may be fetched now; can be negative after resize
@@ -43,8 +43,8 @@ func newInFlight(credits int) *inFlight {
 	return &inFlight{credits: credits, more: make(chan struct{}, 1), idleSince: time.Now(), quiet: make(chan struct{})}
 }
 
-// acquire waits until at least minCredits() credits are available and takes up to
-// maxCredits of them. minCredits is called again whenever credits may have been added.
+// acquire waits until there are at least minCredits() credits, and takes up to maxCredits of them.
+// acquire calls minCredits again whenever credits may have been added.
 func (l *inFlight) acquire(ctx context.Context, minCredits func() int, maxCredits int) (int, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -68,8 +68,8 @@ func (l *inFlight) acquire(ctx context.Context, minCredits func() int, maxCredit
 	}
 }
 
-// add adds the deliveries of a Receive that was granted a number of credits, and returns
-// the unused credits.
+// add adds the deliveries that one Receive returned. granted is the number of credits that were
+// taken for the Receive; add returns the unused ones to the pool.
 func (l *inFlight) add(ds []*Delivery, granted int) {
 	now := time.Now()
 	l.mu.Lock()
@@ -204,8 +204,8 @@ func (l *inFlight) count() int64 {
 	return int64(l.n)
 }
 
-// counts returns the number of deliveries in flight whose task has not ended, and of those
-// whose task has.
+// counts returns how many deliveries in flight have a task that has not ended, and how many have a
+// task that has ended.
 func (l *inFlight) counts() (unended, ended int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

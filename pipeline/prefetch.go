@@ -22,10 +22,10 @@ const maxPrefetch = 1024
 // minSamples is the number of tasks after which their average duration is used.
 const minSamples = 8
 
-// requestPrefetch changes Options.Prefetch to n, but not below its initial value. The stage
-// that executes tasks calls it, because only that stage knows how many tasks per slot
-// are useful. Tasks that have been prefetched already are kept. requestPrefetch does nothing if
-// the source is shared, because then the Run decides.
+// requestPrefetch changes Options.Prefetch to n, but not below its initial value. The stage that
+// executes tasks calls it, because only that stage knows how many tasks per slot are useful. Tasks
+// that are already prefetched are kept. If the source is shared, requestPrefetch does nothing,
+// because then the Run sets the prefetch.
 func (r *Run) requestPrefetch(n int) {
 	if !r.opts.SharedSource {
 		r.setPrefetch(n)

@@ -43,8 +43,8 @@ func (q *queue) put(rec *recorder, n int) {
 	}
 }
 
-// A queue that stays empty ends the run, but only after no delivery has been in flight for
-// the idle timeout either.
+// A queue that stays empty ends the run, but only after no delivery has been in flight for the idle
+// timeout.
 func TestIdleTimeout_EndsRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -118,8 +118,8 @@ func TestIdleTimeout_StopBefore(t *testing.T) {
 	})
 }
 
-// While tasks wait for a slot, only full batches are requested. Without prefetching, each
-// free slot causes a request.
+// While tasks wait for a slot, the run requests only full batches. Without prefetching, it sends a
+// request for each free slot.
 func TestPrefetch_RequestsFullBatches(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ prefetch, minFetch int }{{0, 1}, {4, 2}, {40, 10}, {1000, 10}} {

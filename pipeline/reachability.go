@@ -31,8 +31,8 @@ type reachability struct {
 	receiving bool   // Receive is running
 }
 
-// observe calls request. responded reports whether an error of request is a response of the
-// provider.
+// observe calls request, which sends a request to the provider. responded reports whether an error
+// of request means that the provider has responded.
 func (r *reachability) observe(responded func(error) bool, request func() error) error {
 	r.mu.Lock()
 	r.pending++
@@ -60,9 +60,8 @@ func (r *reachability) setReceiving(yes bool) {
 	r.receiving = yes
 }
 
-// check reports whether a response of the provider is outstanding, and returns the number
-// of responses so far. unreachable means that the source reports failing requests for
-// tasks.
+// check reports whether a request waits for a response of the provider, and returns the number of
+// responses so far. unreachable is true if the source reports that its requests for tasks fail.
 func (r *reachability) check(unreachable bool) (waiting bool, responses uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,9 +130,9 @@ func (r *Run) watchReach(source Source) (stop func()) {
 	return func() { close(quit); <-done }
 }
 
-// watchOutages returns an UnreachableError once one of the outages has lasted for timeout,
-// or nil when quit is closed. One tick counts for at most two intervals, so that time in
-// which this process was stopped does not count as an outage.
+// watchOutages returns an UnreachableError once one of the outages has lasted for timeout, or nil
+// when quit is closed. It measures the time in ticks, and counts at most two intervals per tick.
+// Time for which this process was stopped therefore does not count.
 func watchOutages(quit <-chan struct{}, timeout time.Duration, all []*outage) error {
 	const minInterval, maxInterval = 20 * time.Millisecond, 5 * time.Second
 	interval := min(max(timeout/20, minInterval), maxInterval)

@@ -38,8 +38,8 @@ type Options struct {
 	// idle for this long: no delivery is in flight, and the source is reachable (see
 	// HealthReporter) but has no tasks. Defaults to 0, which disables it.
 	IdleTimeout time.Duration
-	// GracePeriod is how long running tasks may continue after Stop before the Terminate
-	// phase ends. Defaults to 0.
+	// GracePeriod is how long running tasks may continue after Stop. Then the Terminate phase ends.
+	// Defaults to 0.
 	GracePeriod time.Duration
 	// KillDelay is the time from the end of the Terminate phase to the end of the Kill
 	// phase. Defaults to 0.
@@ -101,9 +101,9 @@ type Phases struct {
 	Kill context.Context
 	// Settle is done when reporting and settling must be abandoned.
 	Settle context.Context
-	// Close is done when closing the source and the sinks must be abandoned. It stays open
-	// after Wait, for what the caller closes. Its time limit starts when the last task has
-	// ended.
+	// Close is done when the run gives up closing the source and the sinks. It is still open after
+	// Wait returns, for resources that the caller closes. Its time limit starts when the last task
+	// has ended.
 	Close context.Context
 }
 
@@ -206,9 +206,9 @@ func (r *Run) StopCause() error {
 	return nil
 }
 
-// buffer returns the capacity of the channel between two stages. It is large enough that
-// stages rarely block on each other. The number of items is limited by credits before the
-// execution, and by this capacity after it, for example while the sink is unreachable.
+// buffer returns the capacity of the channel between two stages. It is large enough that stages
+// rarely block on each other. Before the execution, the credits limit the number of items. After
+// it, this capacity does, for example while the sink is unreachable.
 func (r *Run) buffer() int {
 	if r.opts.SharedSource {
 		return 32
@@ -244,9 +244,9 @@ func (r *Run) goStage(name string, p position, body func() error) {
 	})
 }
 
-// ReleaseAsync releases a delivery that will not be executed here, without blocking; the
-// run waits for the release. A failed release is logged, and the task becomes available
-// when its lease expires.
+// ReleaseAsync releases a delivery that this worker will not execute. It does not block, but the
+// run waits for the release. A failed release is logged, and the task becomes available when its
+// lease expires.
 func (d *Delivery) ReleaseAsync() {
 	if d.inFlight == nil || d.inFlight.releaseAsync == nil {
 		_ = d.Release(context.Background(), 0) // no run: the error cannot be logged
@@ -255,8 +255,8 @@ func (d *Delivery) ReleaseAsync() {
 	d.inFlight.releaseAsync(d)
 }
 
-// releaseAsync implements Delivery.ReleaseAsync. Only stages call it, so the wait for the
-// group reporting has not ended.
+// releaseAsync implements Delivery.ReleaseAsync. Only stages call it, and the run waits for the
+// stages before it waits for the group reporting.
 func (r *Run) releaseAsync(d *Delivery) {
 	release := func() {
 		if err := recovered(func() error { return d.Release(r.phases.Settle, 0) }); err != nil {

@@ -93,8 +93,8 @@ func TestReleaseSlot_FetchesBeforeSettling(t *testing.T) {
 	})
 }
 
-// working returns an execution stage whose tasks run for d, or until the Terminate phase
-// ends. It sends the ID of each task to started.
+// working returns a stage that executes tasks. Each task runs for d, or until the Terminate phase
+// ends. The stage sends the ID of each task to started.
 func working(phases pipeline.Phases, started chan<- string, d time.Duration) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		for delivery := range in {
@@ -189,8 +189,8 @@ func TestRun_Stop(t *testing.T) {
 	}
 }
 
-// StopFetching lets running tasks finish without a time limit, and releases at once the
-// tasks that have not started. Stop and Kill still end the run.
+// StopFetching lets running tasks finish without a time limit, and at once releases the tasks that
+// have not started. Stop and Kill can still end the run.
 func TestRun_StopFetching(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -256,8 +256,8 @@ func TestRun_StopsWithParentContext(t *testing.T) {
 	}
 }
 
-// A stage that returns early stops the stages before it. The tasks that it has passed on
-// still run.
+// A stage that returns early stops the stages before it. The tasks that it has passed on are still
+// run.
 func TestStage_ReturnsEarly(t *testing.T) {
 	t.Parallel()
 	rec := newRecorder()

@@ -274,8 +274,8 @@ func (r *Run) abandon() {
 	r.endSettle(context.DeadlineExceeded)
 }
 
-// timeoutError returns what the run abandoned, or nil. After Kill it is logged instead,
-// because the user asked not to wait.
+// timeoutError returns an error that lists what the run gave up, or nil. After Kill, the error is
+// logged and not returned, because the user asked not to wait.
 func (r *Run) timeoutError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -335,8 +335,8 @@ func isDone(done <-chan struct{}) bool {
 	}
 }
 
-// releaseDropped releases the deliveries that a stage dropped without settling them, which
-// can happen only if the stage panicked.
+// releaseDropped releases the deliveries that a stage has neither settled nor passed on. Only a
+// stage that panicked leaves such deliveries behind.
 func (r *Run) releaseDropped() error {
 	for _, d := range r.inFlight.unsettled() {
 		r.opts.Log.Warn().Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
@@ -348,8 +348,8 @@ func (r *Run) releaseDropped() error {
 	return nil
 }
 
-// closeSource closes the source. It uses only part of the time limit, to leave time for
-// what the caller closes afterwards.
+// closeSource closes the source. It uses only a part of the time limit, because the caller closes
+// other resources afterwards.
 func (r *Run) closeSource() error {
 	if r.source == nil {
 		return nil

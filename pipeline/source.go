@@ -32,9 +32,9 @@ type Source interface {
 // it for Options.IdleTimeout, to distinguish an empty source from an unreachable one, and
 // for Options.UnreachableTimeout.
 type HealthReporter interface {
-	// LastFailure returns the last time at which requests for tasks failed: the current
-	// time if they fail now, and the zero time if none ever failed. It may be called from
-	// any goroutine.
+	// LastFailure returns the last time at which requests for tasks failed. If they fail now, it
+	// returns the current time. If none ever failed, it returns the zero time. It may be called
+	// from any goroutine.
 	LastFailure() time.Time
 }
 
@@ -46,10 +46,9 @@ var ErrIdle = errors.New("the source has been idle for the idle timeout")
 // reasons: a late response does not mean that there are no tasks, and canceling a request
 // may lose a task that is being delivered.
 type Idler interface {
-	// ReceiveUntilIdle is like Receive, but returns ErrIdle and no deliveries when the
-	// source is idle: a request that returned at about idleAt() or later brought no task,
-	// and no other request is in flight. It may block past idleAt() while a response is
-	// outstanding. Each call of idleAt may return a later time; it is called from the
-	// goroutine that called ReceiveUntilIdle.
+	// ReceiveUntilIdle is like Receive, but returns ErrIdle and no deliveries if the source is
+	// idle: its last request brought no task and returned at about idleAt() or later, and no other
+	// request is open. It may block past idleAt() while it waits for a response. idleAt may return
+	// a later time at each call. The goroutine that called ReceiveUntilIdle calls idleAt.
 	ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*Delivery, error)
 }

@@ -74,8 +74,8 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// maxFetch is the maximum number of deliveries per Receive: larger than the batch of any
-// provider, and small enough not to matter in memory.
+// maxFetch is the maximum number of deliveries per Receive. It is larger than the batches of all
+// providers, and small enough to need little memory.
 const maxFetch = 256
 
 // From starts the pipeline. It fetches deliveries from source, as many as Options.Slots and
@@ -144,8 +144,8 @@ func (r *Run) fetchLimit() int {
 	return int(min(maxFetch, max(*r.opts.MaxDeliveries-r.inFlight.total(), 0)))
 }
 
-// receiver returns the function that receives from the source, its context, and a function
-// that stops watching for idleness.
+// receiver returns the function that receives from the source, the context for its calls, and a
+// function that ends the watch for idleness.
 func (r *Run) receiver(ctx context.Context, source Source) (context.Context, func(context.Context, int) ([]*Delivery, error), func()) {
 	if idler, ok := source.(Idler); ok && r.opts.IdleTimeout > 0 {
 		idleAt := func() time.Time { return time.Now().Add(r.opts.IdleTimeout - r.idleFor(source)) }
@@ -165,8 +165,8 @@ func (r *Run) idleFor(source Source) time.Duration {
 	return max(idle, 0)
 }
 
-// fetchEndReason returns the error with which pump ends: err, or nil if ctx was canceled by
-// the run or because the source was idle.
+// fetchEndReason returns the error with which pump ends. It returns nil if ctx was canceled by the
+// run, or because the source was idle, and err otherwise.
 func (r *Run) fetchEndReason(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() == nil || err != nil && !errors.Is(err, ctx.Err()):
@@ -248,7 +248,7 @@ func To[In Item](in Flow[In], name string, consume Consumer[In]) {
 
 // runStage runs one stage and then releases the items that it left in its input.
 func runStage[In Item](ctx context.Context, cancel context.CancelFunc, in Flow[In], r *Run, stage func() error) error {
-	// Items are released as soon as ctx is done. The stage may return much later: one that
+	// Items are released as soon as ctx is done. The stage may return much later: a stage that
 	// executes tasks may use the whole grace period.
 	released := make(chan struct{})
 	go func() {
@@ -291,8 +291,8 @@ func Send[T Item](ctx context.Context, out chan<- T, item T) error {
 	}
 }
 
-// positionOf returns the position of a stage that receives T: before the execution if T is
-// *Delivery, and after it otherwise.
+// positionOf returns the position of a stage that receives items of type T. A stage that receives
+// *Delivery is before the execution, any other stage is after it.
 func positionOf[T Item]() position {
 	var zero T
 	_, ok := any(zero).(*Delivery)

@@ -93,8 +93,8 @@ type Outcome struct {
 	RawResult []byte
 	// Exception is the stack trace or message of an Exception.
 	Exception string
-	// Permanent reports that a retry of an Exception would fail in the same way, according
-	// to the task's process. For example, it ran out of memory.
+	// Permanent reports that another attempt would raise the same Exception, as the task's process
+	// has reported. For example, the process ran out of memory.
 	Permanent bool
 	// ExitCode is set for Exited: the exit code of the process, or the negated number of
 	// the signal that killed it.
@@ -112,8 +112,8 @@ const (
 	Ack Verdict = iota + 1
 	// Retry: this attempt is finished, and the task is released for another attempt.
 	Retry
-	// Release: the task did not finish and is released as if it had not been received. No
-	// event is written.
+	// Release: the task did not finish. It is released as if it had not been received, and no event
+	// is written.
 	Release
 )
 
@@ -142,7 +142,7 @@ type Decision struct {
 	*Delivery
 	Outcome Outcome
 	Verdict Verdict
-	// RetryDeniedReason is the reason why a task that qualifies for a retry is not retried,
-	// or "".
+	// RetryDeniedReason is the reason why a task that qualifies for a retry is not retried. It is
+	// "" for other tasks.
 	RetryDeniedReason string
 }

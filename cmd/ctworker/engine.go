@@ -69,7 +69,8 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 }
 
 // openHost opens the connection to the program that has started this process. It removes the
-// variable from the environment, so that child processes do not use the connection.
+// variable with the descriptor from the environment, because child processes must not use the
+// connection.
 func openHost() (*procexec.ForkServer, error) {
 	text := os.Getenv(taskproto.ControlFDVar)
 	if text == "" {

@@ -79,8 +79,8 @@ func (p process) addCommandHelp(parent string, c *cli.Command) {
 	}
 }
 
-// showHelp returns a function that prints the help that was asked for, if any, before a command
-// is run. Its error then prevents the command.
+// showHelp returns a function that runs before a command. If help was requested, the function
+// prints it and returns an error, which prevents the command.
 func (p process) showHelp(asked *help.Request, describe func() help.Command) cli.BeforeFunc {
 	return func(*cli.Context) error {
 		if !asked.Asked() {

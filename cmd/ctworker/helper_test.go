@@ -29,8 +29,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	// Under nohup the tests ignore signals, and the programs under test would inherit that. A
-	// signal that is handled here has its default effect in a child.
+	// If the tests run under nohup, they ignore SIGHUP, and the programs that they start inherit
+	// that. A signal that this process handles has its default effect in the programs.
 	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
 		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
@@ -159,8 +159,8 @@ func (in *invocation) wantError(texts ...string) {
 	}
 }
 
-// run runs ctworker with args in a new directory with a task file, tasks.json, of n tasks t0,
-// t1, …, and fails the test unless the exit code is code.
+// run runs ctworker with args in a new directory, with a task file of n tasks named t0, t1 and so
+// on. It fails the test unless ctworker exits with code.
 func run(t *testing.T, n, code int, args ...string) *invocation {
 	t.Helper()
 	in := prepare(t, withTasks(t, n), args...).start()
@@ -240,8 +240,8 @@ func (in *invocation) byTask() map[string]event {
 	return all
 }
 
-// fifo creates a named pipe in dir on which tasks report to the test, and returns its lines. The
-// test holds a write end, so that the reader never reaches end of file.
+// fifo creates a named pipe in dir, to which tasks write lines for the test. It returns a reader of
+// the lines. The test keeps the pipe open for writing, so that the reader never reaches its end.
 func fifo(t *testing.T, dir string) (path string, lines *bufio.Reader) {
 	t.Helper()
 	path = filepath.Join(dir, "fifo")

@@ -11,8 +11,8 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// metadataServer simulates the metadata services of EC2 and Compute Engine. more has further
-// responses by path; an empty response is "not found".
+// metadataServer simulates the metadata services of EC2 and Compute Engine. more maps further paths
+// to functions that return the response. An empty response means "not found".
 func metadataServer(t *testing.T, more map[string]func() string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -83,8 +83,8 @@ func instanceCase(t *testing.T, j *job) {
 		}
 		return known
 	}
-	// A worker waits only briefly for the metadata service at its start, so on a busy machine a task
-	// may not receive the name.
+	// maxRuns limits the repetitions. A worker waits only briefly for the metadata service when it
+	// starts, so a task on a busy machine may not receive the name of the instance.
 	const maxRuns = 10
 	for n := 1; !run(); n++ {
 		if n == maxRuns {

@@ -49,8 +49,8 @@ Examples:
    ctworker load --provider AWS --job-id demo --task-file tasks.json --create
    ctworker run --provider AWS --job-id demo -j auto -- ./process {task_id}`
 
-// app returns all commands. The command that is run stores its exit code in code. Faults are
-// those that normalized found.
+// app returns all commands. The command that runs stores its exit code in code. faults are the
+// errors that normalized has found in the arguments.
 func (p process) app(faults config.Errors, code *int) *cli.App {
 	var showVersion bool
 	app := &cli.App{

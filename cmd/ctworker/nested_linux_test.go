@@ -8,8 +8,8 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// A ctworker that a task starts ignores the settings of the outer run, but not the variables that
-// the task itself has set.
+// A ctworker that is started by a task ignores the settings of the outer run. It uses the variables
+// that the task itself has set.
 func TestRunInsideATask(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()

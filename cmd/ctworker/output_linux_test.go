@@ -74,8 +74,8 @@ func TestSignalWhileOpening(t *testing.T) {
 	}
 }
 
-// JSON values pass from the task file to the event byte for byte. A value that an argument cannot
-// hold fails only its own task.
+// JSON values pass unchanged from the task file to the event. A value that an argument cannot
+// contain fails only its own task.
 func TestJSONPassesFromFileToEvent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

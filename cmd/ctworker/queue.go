@@ -123,8 +123,8 @@ func (p process) queueCommand(code *int) *cli.Command {
 	}
 }
 
-// tool completes a command about the queues of a job. Its flags are the given ones, the settings of
-// queues, and the extra settings. do runs the command.
+// tool completes cmd, a command for the queues of a job. Its flags are flags, the settings of
+// queues, and the settings named in extra. do runs the command.
 func (p process) tool(code *int, name string, cmd *cli.Command, extra []string, flags []cli.Flag, do func(*cli.Context, *app.Tool) (int, error)) *cli.Command {
 	var line config.Flags
 	cmd.Flags = append(flags, config.QueueFlags(&line, extra...)...)

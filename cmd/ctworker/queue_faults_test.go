@@ -37,8 +37,8 @@ func (w *worker) wantExit(code int) {
 	}
 }
 
-// wantExitAfterSignal fails the test unless the worker, which has received SIGTERM, exits with 0. A
-// worker that was still starting exits with 143, as it cannot know that the queue is empty.
+// wantExitAfterSignal fails the test unless the worker exits with 0 after SIGTERM. Exit code 143 is
+// also right for a worker that was still starting, because it cannot know that the queue is empty.
 func (w *worker) wantExitAfterSignal() {
 	w.t.Helper()
 	got := w.exitCode()
@@ -180,7 +180,7 @@ func countRepeated(byTask map[string][]taskStart) int {
 	return n
 }
 
-// wantEventOfEach fails the test unless each of n tasks has an event in the queue, and returns the
+// wantEventOfEach fails the test unless the queue has an event for each of n tasks. It returns the
 // number of events.
 func (j *job) wantEventOfEach(n int) int {
 	j.t.Helper()
@@ -220,8 +220,8 @@ func (j *job) await(queue string, within time.Duration, wanted func(depth) bool)
 	}
 }
 
-// A task that runs for ten leases is delivered once. Its message is deleted as soon as its event
-// is written: open long polls do not delay the deletion.
+// A task that runs for ten leases is delivered once. Its message is deleted as soon as its event is
+// written, although long polls are open.
 func TestQueue_TaskOfTenLeases(t *testing.T) { onEach(t, tenLeasesCase) }
 
 func tenLeasesCase(t *testing.T, j *job) {
@@ -256,8 +256,8 @@ func tenLeasesCase(t *testing.T, j *job) {
 	}
 }
 
-// Tasks that were prefetched because tasks were short are available to other workers within a
-// second after SIGTERM.
+// A worker prefetches tasks when tasks are short. Within a second after SIGTERM, it has released
+// the tasks that wait, and other workers can receive them.
 func TestQueue_ShutdownReleasesPrefetchedTasks(t *testing.T) {
 	onEach(t, shutdownReleasesPrefetchedCase)
 }

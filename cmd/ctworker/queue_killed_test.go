@@ -29,8 +29,9 @@ func (h *receivers) newProxy(j *job, worker string) string {
 	})
 }
 
-// restarts has the times from the death of a worker until its tasks started again elsewhere.
-// running are those of tasks that ran on the worker, waiting those of tasks that waited there.
+// restarts has, for each task of a killed worker, the time from the death of the worker until the
+// task started again elsewhere: running for tasks that ran on the worker, waiting for tasks that
+// waited.
 type restarts struct {
 	running, waiting durations
 	// leaseExpired is the number of tasks that started again although their worker was alive.

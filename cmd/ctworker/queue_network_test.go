@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// toxiproxy is a proxy that simulates a bad network. It is a separate process, of the version in
-// tools/go.mod, so that users of the library do not inherit its dependencies.
+// toxiproxy is a proxy that simulates a bad network. It runs as a separate process in the version
+// that tools/go.mod requires. Users of the library therefore do not depend on it.
 type toxiproxy struct {
 	t       *testing.T
 	api     string
@@ -76,8 +76,8 @@ func (p *toxiproxy) create(target string) {
 	p.address = listen
 }
 
-// retry repeats a request until it succeeds: the API may not have started yet, and another process
-// may temporarily use the address to listen on.
+// retry repeats a request until it succeeds. The API may not have started yet, or another process
+// may temporarily use the address that toxiproxy listens on.
 func (p *toxiproxy) retry(path string, body any) {
 	p.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; <-time.After(50 * time.Millisecond) {
@@ -124,8 +124,8 @@ func (p *toxiproxy) delay(d time.Duration) {
 	})
 }
 
-// reset resets a share of the connections at the first byte of a response, so after the request
-// has taken effect.
+// reset makes the network reset a share of the connections at the first byte of a response. The
+// request has then already taken effect.
 func (p *toxiproxy) reset(share float64) {
 	p.t.Helper()
 	p.retry("/proxies/cloud/toxics", map[string]any{
@@ -142,8 +142,8 @@ func (p *toxiproxy) setEnabled(up bool) {
 // connectionCount returns the number of connections accepted so far.
 func (p *toxiproxy) connectionCount() int { return strings.Count(p.log.String(), "Accepted client") }
 
-// On a slow network that loses a tenth of the responses and fails for longer than a lease, no
-// task is lost and no worker exits. Tasks whose leases expire in that time run again.
+// The network is slow, loses a tenth of the responses, and fails for longer than a lease. No task
+// is lost and no worker exits. Tasks whose leases expire run again.
 func TestQueue_BadNetwork(t *testing.T) { onEach(t, badNetworkCase) }
 
 func badNetworkCase(t *testing.T, j *job) {
@@ -201,8 +201,8 @@ func badNetworkCase(t *testing.T, j *job) {
 	}
 }
 
-// stopOnBadNetwork stops workers whose requests may still fail. The pause between two attempts
-// can be longer than the time a worker waits for settlements at the end; it then exits with 1.
+// stopOnBadNetwork stops workers whose requests may still fail. Such a worker exits with 1 if the
+// pause between two attempts is longer than its time limit for settling.
 func stopOnBadNetwork(workers []*worker) {
 	for _, w := range workers {
 		w.signal(syscall.SIGTERM)

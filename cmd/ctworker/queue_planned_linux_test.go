@@ -10,8 +10,8 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// A worker or an events command that finishes leaves no open request that could receive a message
-// and hide it: the next worker receives it immediately.
+// A worker or an "events" command that has finished leaves no open request behind. An open request
+// could receive a message, which would then be hidden from the next worker.
 func TestQueue_PlannedEnd(t *testing.T) { onEach(t, plannedEndCase) }
 
 func plannedEndCase(t *testing.T, j *job) {

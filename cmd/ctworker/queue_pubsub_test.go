@@ -21,8 +21,8 @@ func onPubSub(t *testing.T) (*job, *pubsubCloud) {
 	return j, google
 }
 
-// Each task of an exactly-once subscription has one event, also if it runs for many leases and if
-// the subscription's ack deadline is shorter than the lease.
+// Each task of an exactly-once subscription has one event, even if the task runs for many leases
+// and the ack deadline of the subscription is shorter than the lease.
 func TestPubSub_ExactlyOnceLongTasks(t *testing.T) {
 	t.Parallel()
 	tasks, lease, long := taskCount(300, 1000), "2", "7"

@@ -21,8 +21,8 @@ import (
 // isFullSize reports whether tests run at the size used in CI.
 func isFullSize() bool { return os.Getenv("CTWORKER_FULL") != "" }
 
-// taskCount returns the number of tasks of a test: small by default, ci if CTWORKER_FULL is set,
-// and the value of CTWORKER_FULL if that is a number above 1.
+// taskCount returns the number of tasks of a test: small by default, and ci if CTWORKER_FULL is
+// set. A number above 1 in CTWORKER_FULL replaces ci.
 func taskCount(small, ci int) int {
 	switch n, _ := strconv.Atoi(os.Getenv("CTWORKER_FULL")); {
 	case n > 1:
@@ -80,8 +80,8 @@ func (j *job) readEvents() []map[string]any {
 	return slices.DeleteFunc(j.readAllEvents(), func(e map[string]any) bool { return e["event_type"] == "keep_alive" })
 }
 
-// readAllEvents removes all events from the event queue and returns them. It repeats the command,
-// which on a busy machine may exit before the server has responded.
+// readAllEvents removes all events from the event queue and returns them. It repeats the "events"
+// command, because the command may exit before a busy server has responded.
 func (j *job) readAllEvents() (all []map[string]any) {
 	j.t.Helper()
 	for end := time.Now().Add(testTimeout); ; {
@@ -153,8 +153,8 @@ func idsOf(events []map[string]any) map[string]int {
 	return ids
 }
 
-// A complete job with several workers, from the task file to the events: each task runs once and
-// has one event. The number of requests per task is limited.
+// A complete job with several workers: each task of the file runs once and has one event, and the
+// number of requests per task is limited.
 func TestQueue_EndToEnd(t *testing.T) { onEach(t, endToEndCase) }
 
 func endToEndCase(t *testing.T, j *job) {
@@ -192,8 +192,8 @@ func endToEndCase(t *testing.T, j *job) {
 	}
 }
 
-// Tasks that wait for a slot are available to other workers within a second after SIGTERM. Running
-// tasks may finish.
+// After SIGTERM, running tasks may finish. Within a second, tasks that wait for a slot are
+// available to other workers.
 func TestQueue_GracefulShutdown(t *testing.T) { onEach(t, gracefulShutdownCase) }
 
 func gracefulShutdownCase(t *testing.T, j *job) {
@@ -372,8 +372,8 @@ func messageOf(e map[string]any) string {
 	return string(raw)
 }
 
-// During an outage of the event queue no task is acked and few more tasks are run. After it each
-// task has its event.
+// During an outage of the event queue, no task is acknowledged, and only a few more tasks are run.
+// After the outage, each task has its event.
 func TestQueue_EventQueueOutage(t *testing.T) { onEach(t, eventQueueOutageCase) }
 
 func eventQueueOutageCase(t *testing.T, j *job) {
@@ -421,8 +421,8 @@ func exactlyOnceCase(t *testing.T, j *job) {
 	}
 }
 
-// A task that is released more often than the queue's redrive policy allows is moved to the
-// dead-letter queue.
+// The queue's redrive policy moves a task to the dead-letter queue after the allowed number of
+// releases.
 func TestQueue_Redrive(t *testing.T) { onEach(t, redriveCase) }
 
 func redriveCase(t *testing.T, j *job) {

@@ -73,8 +73,8 @@ func serveHTTP(t *testing.T, files map[string]func() io.ReadSeeker) (address str
 	return s.Listener.Addr().String()
 }
 
-// A large file on a server whose connections break: each task runs once, and the file is never in
-// memory as a whole. The test builds ctworker, as the test binary needs more memory.
+// A large file is read from a server that breaks connections. Each task runs once, and the file is
+// never in memory as a whole. The test builds ctworker, because the test binary needs more memory.
 func TestRemote_LargeFile(t *testing.T) {
 	t.Parallel()
 	const cuts, maxKiB = 20, 48 << 10
@@ -109,9 +109,9 @@ func TestRemote_LargeFile(t *testing.T) {
 	}
 }
 
-// watchMemory records the peak memory of a process. The returned function waits until the process
-// has exited, and returns the peak in KiB. The rusage of a process is not usable, because it is at
-// least the memory that the parent had when it started the process.
+// watchMemory records the peak memory of a process. The returned function waits for the exit of the
+// process, and returns the peak in KiB. The resource usage that the kernel reports cannot be used,
+// because it is at least the memory of the parent at the start of the process.
 func watchMemory(t *testing.T, pid int) (peak func() int64) {
 	t.Helper()
 	var peakKiB int64

@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// shellWorker is a worker process in plain shell. For each task it runs the script $1, with the
+// shellWorker is a worker process written in shell. For each task, it runs the script $1 with the
 // task's id in $id, and replies with the value of $result.
 const shellWorker = `
 	read -r hello <&3
@@ -66,8 +66,8 @@ func TestPerlWorker(t *testing.T) {
 	}
 }
 
-// A gigabyte on the standard output of a worker process is discarded, and does not become a
-// result.
+// A worker process that writes a gigabyte to its standard output is not slowed down, and the output
+// does not become a result.
 func TestReuse_CapturesOutput(t *testing.T) {
 	t.Parallel()
 	in := prepareReuse(t, 2, `head -c 1G /dev/zero`)
