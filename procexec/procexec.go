@@ -1,43 +1,45 @@
-// Package procexec runs tasks in processes: it starts, terminates and cleans up after them.
+// Package procexec runs tasks in processes. It starts the processes, terminates them, and kills
+// what they leave behind.
 //
 //	NewLauncher ─▶ NewCommand ─▶ stages.Command      one process per task
 //	            └▶ NewPool ────▶ stages.ExecutePool  worker processes that run task after task
 //	NewNotification ─▶ PoolOptions, CommandOptions   "the worker is shutting down"
 //
-// A Launcher starts processes, each in a process group of its own. A Command starts one process
-// per task: the task is a JSON object on its standard input, and its result is what it writes to
-// its standard output. A Pool keeps one process per slot and sends it task after task over the
-// task protocol of docs/protocol.md. Package stages connects both to the pipeline.
+// A Launcher starts each process in its own process group. A Command starts one process per task.
+// The process reads the task, a JSON object, from its standard input, and writes the result to its
+// standard output. A Pool keeps one process per slot and sends it task after task over the task
+// protocol of docs/protocol.md. Package stages connects both to the pipeline.
 //
 // # The guarantee
 //
-// When a task ends, everything it started ends too: the rest of its process group is killed
-// before the process is reaped, and on Linux processes that left the group are adopted and
-// killed. If this process dies, even by SIGKILL, its tasks die. No zombie process, descriptor or
-// goroutine is left behind.
+// When a task ends, everything that it started is killed: the other processes of its process group,
+// and on Linux also processes that have left the group. If this program dies, even by SIGKILL, its
+// tasks are killed. No zombie process, descriptor or goroutine is left behind.
 //
-// Tasks run with the user's own rights: this is not a sandbox. macOS and the BSDs have no
-// parent-death signal, no subreaper and no limit on the memory of another process. There a task
-// that leaves its process group is not found, and CommandOptions.MemoryLimit is an error.
+// # Limits
+//
+// This package is not a sandbox: tasks run with the rights of the user. On macOS and the BSDs, a
+// process that leaves the process group of its task is not found, and CommandOptions.MemoryLimit is
+// an error. There, the tasks are killed with this program only if Options.Guard is set.
 package procexec
 
 import "github.com/ctworker/ctworker/internal/procexec"
 
-// The names of the files that notifications create in their directory.
+// The names that ctworker gives to the files of its two notifications; see NewNotification.
 const (
 	ShutdownFile    = procexec.ShutdownFile
 	TerminationFile = procexec.TerminationFile
 )
 
-// NoKillDelay is a KillDelay that sends SIGKILL immediately.
+// NoKillDelay is a value for KillDelay. It means that SIGKILL is sent immediately, without SIGTERM.
 const NoKillDelay = procexec.NoKillDelay
 
-// ErrClosed is returned by a Launcher that has been closed.
+// ErrClosed is returned if a process is to be started with a Launcher that has been closed.
 var ErrClosed = procexec.ErrClosed
 
 type (
-	// A Launcher starts processes, and kills what is left of them when it is closed. Its
-	// methods are safe for concurrent use:
+	// A Launcher starts processes. When it is closed, it kills those that still run. Its methods
+	// are safe for concurrent use:
 	//
 	//	func (*Launcher) Signal(sig syscall.Signal) // sends sig to all process groups
 	//	func (*Launcher) Close() error
@@ -51,19 +53,20 @@ type (
 	// CommandOptions configures a Command.
 	CommandOptions = procexec.CommandOptions
 
-	// A Pool runs tasks in processes that stay, one per slot. Pass it to stages.ExecutePool,
-	// and close it when the run has ended:
+	// A Pool runs tasks in worker processes, one per slot. A worker process runs task after task.
+	// Pass the Pool to stages.ExecutePool, and close it when the run has ended:
 	//
 	//	func (*Pool) Close() error
 	Pool = procexec.Pool
 	// PoolOptions configures a Pool.
 	PoolOptions = procexec.PoolOptions
 
-	// A Task is one task as a process receives it.
+	// A Task is one task, as it is passed to a process.
 	Task = procexec.Task
 
-	// A Notification notifies all running tasks at once, for example of the shutdown of the
-	// worker: a descriptor that tasks inherit becomes readable, and a file appears.
+	// A Notification notifies all running tasks of an event that happens once, for example the
+	// shutdown of the worker. A descriptor that the tasks inherit becomes readable, and a file
+	// appears.
 	//
 	//	func (*Notification) Raise() error // notifies the tasks; further calls do nothing
 	//	func (*Notification) Close() error
@@ -71,30 +74,31 @@ type (
 
 	// A StartError is returned if a process cannot be started.
 	StartError = procexec.StartError
-	// A StartFailedError is returned if several processes of a Pool in a row did not become
-	// ready.
+	// A StartFailedError is returned if several consecutive starts of a Pool's processes failed.
 	StartFailedError = procexec.StartFailedError
 )
 
-// NewLauncher returns a Launcher. Close it when no process is needed any more.
+// NewLauncher returns a Launcher. Close the Launcher when its processes are not needed any more.
 func NewLauncher(opts Options) (*Launcher, error) { return procexec.NewLauncher(opts) }
 
-// NewCommand checks opts, finds the program in PATH, and returns a Command that starts its
-// processes with l.
+// NewCommand returns a Command that starts its processes with l. It returns an error if opts are
+// invalid, or if the program is not found in PATH.
 func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 	return procexec.NewCommand(l, opts)
 }
 
-// NewPool checks opts, finds the program in PATH, and returns a Pool that starts its processes
-// with l. Close the pool when its run has ended.
+// NewPool returns a Pool that starts its processes with l. It returns an error if opts are invalid,
+// or if the program is not found in PATH. Close the Pool when its run has ended.
 func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) { return procexec.NewPool(l, opts) }
 
-// NewNotification creates a Notification whose file is called name and appears in dir, which
-// tasks must be able to read. Close it after the last task.
+// NewNotification returns a Notification. Raise will create the file name in the directory dir,
+// which tasks must be able to read. The path dir must be absolute. Close the Notification after the
+// last task.
 func NewNotification(dir, name string) (*Notification, error) {
 	return procexec.NewNotification(dir, name)
 }
 
-// RunGuard runs the guard of Options.Guard and does not return, if this process is a guard.
-// Otherwise it returns at once. Call it first in main.
+// RunGuard turns this process into the guard if a Launcher started it for that purpose. It then
+// exits the process and does not return. In any other process, it returns immediately. Call it
+// first in main; see Options.Guard.
 func RunGuard() { procexec.RunGuard() }

@@ -9,17 +9,17 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// children are the programs that the test binary runs instead of the tests, by the value of
-// childVar.
+// children are programs that the test binary can run instead of the tests. The value of childVar
+// selects the program.
 var children = map[string]func(args []string){
 	"daemon": daemon,
 	"engine": engine,
 }
 
-// daemon starts a chain of processes. Each is the parent of the next, in a session of its own,
-// and runs until it is killed. The arguments are the number of further processes, the path of a
-// lifeline, and "marked", or "unmarked" for an empty environment. The first process exits when
-// all others hold the lifeline.
+// daemon starts a chain of daemons and then exits. Each daemon starts the next one and runs until
+// it is killed, in its own session. The arguments are the number of daemons, the path of a lifeline
+// that all daemons hold open, and "marked" or "unmarked". Unmarked daemons have no marker of the
+// run in their environment. daemon exits when all daemons hold the lifeline.
 func daemon(args []string) {
 	depth, _ := strconv.Atoi(args[0])
 	started, resultFD, err := os.Pipe()
@@ -57,15 +57,15 @@ func daemon(args []string) {
 	}
 }
 
-// notifyParent reports that this process and its descendants hold the lifeline.
+// notifyParent reports that this daemon, and all that follow it in the chain, hold the lifeline.
 func notifyParent() {
 	_, err := syscall.Write(3, []byte{'.'})
 	check(err)
 }
 
-// engine runs three tasks that do not end, with all kinds of processes that may outlive an
-// engine. When they run, it prints the pid of the guard. The arguments are the path of a
-// lifeline and the directory of the notifications.
+// engine runs three tasks that never end. Each task starts processes inside and outside of its
+// process group. When all tasks run, engine prints the pid of the guard. The arguments are the path
+// of a lifeline and the directory of the notifications.
 func engine(args []string) {
 	self, err := os.Executable()
 	check(err)
@@ -107,14 +107,15 @@ func check(err error) {
 	}
 }
 
-// holdLifeline opens the lifeline. It bypasses package os, whose finalizer would close it.
+// holdLifeline opens the lifeline until this process exits. An os.File would be closed earlier, by
+// the garbage collector.
 func holdLifeline(path string) {
 	_, err := syscall.Open(path, syscall.O_WRONLY, 0)
 	check(err)
 }
 
-// blockForever blocks in a system call. If all goroutines waited for channels, the runtime
-// would terminate the program.
+// blockForever blocks in a system call. If it waited for a channel instead, the Go runtime could
+// report a deadlock and terminate the program.
 func blockForever() {
 	var p [2]int
 	check(syscall.Pipe(p[:]))

@@ -18,35 +18,34 @@ import (
 
 // CommandOptions configures a Command.
 type CommandOptions struct {
-	// Argv is the program and its arguments, in which {task_id} and {data.KEY} are replaced.
-	// NewCommand searches PATH for the program.
+	// Argv is the program and its arguments. In the arguments, {task_id} and {data.KEY} are
+	// replaced by values of the task. NewCommand searches PATH for the program.
 	Argv []string
-	// Env is the environment of all tasks. Defaults to the environment of this process.
+	// Env is the environment of all tasks. Defaults to the environment of this program.
 	Env []string
 	// MaxRuntime is the maximum run time of a task. Defaults to 10 minutes.
 	MaxRuntime time.Duration
-	// KillDelay is the time between SIGTERM and SIGKILL. Defaults to 5s; NoKillDelay
-	// disables it.
+	// KillDelay is the time between SIGTERM and SIGKILL. Defaults to 5s; NoKillDelay means that
+	// SIGKILL is sent immediately.
 	KillDelay time.Duration
-	// MemoryLimit is the maximum address space of each process in bytes (Linux). 0 means no
-	// limit.
+	// MemoryLimit is the maximum size of the address space of each process, in bytes (Linux). 0
+	// means no limit.
 	MemoryLimit int64
-	// MaxResult is the maximum size of a result in bytes. Defaults to 16 MiB.
+	// MaxResult is the maximum size of a result, in bytes. Defaults to 16 MiB.
 	MaxResult int64
-	// Shutdown and Termination are inherited by all tasks. May be nil.
+	// Shutdown and Termination are passed to all tasks. May be nil.
 	Shutdown, Termination *Notification
-	// Stderr receives each line that a task writes to its standard error, without
-	// the line ending. It is called from a goroutine of the task. The line is valid
-	// during the call only. A line of more than 64 KiB is passed in pieces that end
-	// between characters; continued is true for every piece after the first. If Stderr
-	// is nil, the lines are discarded.
+	// Stderr receives each line that a task writes to its standard error, without the line ending.
+	// The line may not be used after Stderr has returned. A line of more than 64 KiB is passed in
+	// several pieces, and continued is true for all pieces except the first. Stderr is called
+	// concurrently for different tasks. If it is nil, the lines are discarded.
 	Stderr func(task Task, line []byte, continued bool)
 }
 
-// NoKillDelay is a KillDelay that sends SIGKILL immediately.
+// NoKillDelay is a value for KillDelay. It means that SIGKILL is sent immediately, without SIGTERM.
 const NoKillDelay time.Duration = 1
 
-// killDelay returns the time to wait for the value of a field KillDelay.
+// killDelay converts a field KillDelay, in which 0 means the default, to a duration.
 func killDelay(d time.Duration) time.Duration {
 	switch d {
 	case 0:
@@ -80,8 +79,8 @@ type Command struct {
 	env      []string
 }
 
-// NewCommand checks opts, finds the program in PATH, and returns a Command that starts its
-// processes with l.
+// NewCommand returns a Command that starts its processes with l. It returns an error if opts are
+// invalid, or if the program is not found in PATH.
 func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -91,10 +90,10 @@ func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 	}
 	path, err := exec.LookPath(opts.Argv[0])
 	if err != nil {
-		return nil, fmt.Errorf("command: %w", err)
+		return nil, fmt.Errorf("find the program of the command: %w", err)
 	}
 	if path, err = filepath.Abs(path); err != nil {
-		return nil, fmt.Errorf("command: %w", err)
+		return nil, fmt.Errorf("find the program of the command: %w", err)
 	}
 	if opts.Env == nil {
 		opts.Env = os.Environ()
@@ -118,20 +117,20 @@ func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 	return c, nil
 }
 
-// The descriptors of a task, in addition to the standard streams.
+// The descriptors that a task inherits in addition to its standard streams.
 const (
 	fdResult      = 3
 	fdShutdown    = 4
 	fdTermination = 5
 )
 
-// keptVars are the variables of ctworker that tasks inherit: the path of the ctworker program,
-// and the list of the settings that belong to the outer run.
+// keptVars are the variables with the prefix CTWORKER_ that tasks inherit: the path of the ctworker
+// program, and a list of the settings that an inner ctworker must ignore.
 var keptVars = []string{"CTWORKER_BIN", "CTWORKER_OUTER_SETTINGS"}
 
-// stripEngineVars removes the variables that an outer ctworker has set, because a task may
-// itself run ctworker. Of a variable that occurs twice, it keeps the last, as os/exec does: a
-// program may read the first.
+// stripEngineVars removes the variables that an outer ctworker has set, because a task may run
+// ctworker itself. If a variable occurs several times, only the last one is kept, as in os/exec:
+// otherwise, some programs would read the first one and others the last.
 func stripEngineVars(env []string) []string {
 	kept := make([]string, 0, len(env))
 	seen := make(map[string]bool, len(env))
@@ -147,13 +146,14 @@ func stripEngineVars(env []string) []string {
 	return kept
 }
 
-// StopSignals end tasks early when they are closed. A nil channel never does.
+// StopSignals are channels that end a run or a task early. A signal is sent by closing its channel.
+// A nil channel never sends the signal.
 type StopSignals struct {
-	// Terminate ends running tasks with SIGTERM, and with SIGKILL after the kill delay.
+	// Terminate sends SIGTERM to running tasks, and SIGKILL after the kill delay.
 	Terminate <-chan struct{}
-	// Kill ends running tasks with SIGKILL.
+	// Kill sends SIGKILL to running tasks.
 	Kill <-chan struct{}
-	// LeaseLost ends the task with SIGKILL because its lease is lost.
+	// LeaseLost sends SIGKILL to the task, because the task has lost its lease.
 	LeaseLost <-chan struct{}
 	// NoNewTasks prevents further tasks from starting.
 	NoNewTasks <-chan struct{}
@@ -161,9 +161,8 @@ type StopSignals struct {
 	NoResults <-chan struct{}
 }
 
-// Run runs one task and waits until it ends. It returns an error, a *StartError or one of the
-// operating system, if no process could be started for a reason that is independent of the
-// task. The task has not run then.
+// Run runs one task and waits until it ends. If no process can be started, and the reason does not
+// depend on the task, Run returns an error, for example a *StartError. The task has then not run.
 func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	argv, err := c.argv(task)
 	if err != nil {
@@ -199,18 +198,20 @@ func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	}
 }
 
-// If the machine is short of a resource when a process is to be started, the start is repeated,
-// with exponential backoff, until maxRetryTime has passed: other tasks end and free resources.
+// When the machine is too short of memory, processes or descriptors to start a process, the start
+// is repeated with exponential backoff until maxRetryTime has passed. Other tasks may end meanwhile
+// and free the resources.
 const (
 	initialRetryDelay = 20 * time.Millisecond
 	maxRetryDelay     = time.Second
 	maxRetryTime      = 30 * time.Second
 )
 
-// shortageError is returned if the machine was short of a resource for maxRetryTime.
+// shortageError is returned if no process could be started for maxRetryTime, because a resource of
+// the machine was short.
 type shortageError struct{ err error }
 
-// Error returns the operating system's error and what to do.
+// Error returns the operating system's error, and what the user can do.
 func (e *shortageError) Error() string {
 	todo := "run fewer tasks at once, or use a larger machine"
 	switch {
@@ -219,20 +220,20 @@ func (e *shortageError) Error() string {
 	case errors.Is(e.err, syscall.EAGAIN):
 		todo = "raise the limit on processes (ulimit -u, or pids.max of the cgroup), or run fewer tasks at once"
 	case errors.Is(e.err, syscall.ETXTBSY):
-		todo = "another process is still writing the program's file"
+		todo = "another process is still writing the program's file: start ctworker when the file is complete"
 	}
-	return fmt.Sprintf("%v for %v: %s", e.err, maxRetryTime, todo)
+	return fmt.Sprintf("no process could be started for %v: %v: %s", maxRetryTime, e.err, todo)
 }
 
 // Unwrap returns the operating system's error.
 func (e *shortageError) Unwrap() error { return e.err }
 
-// isShortage reports whether err is caused by a temporary shortage of a resource.
+// isShortage reports whether err means that a resource is temporarily short.
 func isShortage(err error) bool {
 	for _, shortage := range []error{
 		syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE,
-		syscall.EBADF,   // from dup3(2) beyond the limit on open files, when Go starts a process
-		syscall.ETXTBSY, // the program is still being written
+		syscall.EBADF,   // returned by Go when dup3(2) in the new process exceeds the limit on open files
+		syscall.ETXTBSY, // another process is still writing the program's file
 	} {
 		if errors.Is(err, shortage) {
 			return true
@@ -256,7 +257,7 @@ func (c *Command) argv(task Task) ([]string, error) {
 	return argv, nil
 }
 
-// runOnce is Run without repeated starts. It leaves Elapsed to Run.
+// runOnce runs a task without trying again if the start fails. It does not set TaskResult.Elapsed.
 func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskResult, error) {
 	std, err := c.openStdio(task)
 	if err != nil {
@@ -279,14 +280,14 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 		std.startReading()
 		kind = waitOrStop(p, signals, c.opts.MaxRuntime, c.opts.KillDelay)
 		if !isClosed(p.Done()) {
-			// The process did not exit after SIGKILL: it is blocked in the
-			// kernel. The Launcher continues to wait for it.
+			// The process did not exit after SIGKILL, because it is blocked in the kernel. The
+			// goroutine of Process.reap continues to wait for it.
 			return TaskResult{Kind: kind}, nil
 		}
 	}
 	std.finish()
 	if err := std.stderr.lineErr; err != nil {
-		return TaskResult{}, fmt.Errorf("CommandOptions.Stderr: %w", err)
+		return TaskResult{}, fmt.Errorf("callback CommandOptions.Stderr: %w", err)
 	}
 	exit := p.Exit()
 	result := TaskResult{Kind: kind}
@@ -297,11 +298,12 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 	return result, nil
 }
 
-// fastPathTime is how long Run waits for a task to end before it starts reading the output and
-// watching the stop signals. Until then, the output stays in the pipes.
+// fastPathTime is how long Run waits for the exit of the process before it starts goroutines that
+// read the output. Most short tasks end within that time, and need no goroutines. Until then, their
+// output stays in the pipes.
 const fastPathTime = 5 * time.Millisecond
 
-// files returns the descriptors of a process, in the order of their numbers in it.
+// files returns the descriptors that a process inherits. The index is the number in the process.
 func (c *Command) files(std *stdio) []uintptr {
 	files := make([]uintptr, 0, fdTermination+1)
 	for _, fd := range std.childFDs {
@@ -317,14 +319,15 @@ func (c *Command) files(std *stdio) []uintptr {
 	return files
 }
 
-// closedFD as an element of Spec.Files leaves a descriptor of the process closed.
+// closedFD is a value for Spec.Files. The process does not get a descriptor at that index.
 const closedFD = ^uintptr(0)
 
-// sigkillTimeout is the maximum time to wait for a process after SIGKILL.
+// sigkillTimeout is how long to wait for a process that was sent SIGKILL. A process can take longer
+// to exit only while it is blocked in the kernel, for example on a network file system.
 const sigkillTimeout = 10 * time.Second
 
-// waitOrStop waits until the process ends, and terminates it after maxRuntime or at a stop
-// signal. It returns Completed if the process exited on its own.
+// waitOrStop waits until the process exits. After maxRuntime, or at a stop signal, it terminates
+// the process. It returns why it did that, or Completed if the process exited on its own.
 func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration) ExitKind {
 	timer := time.NewTimer(maxRuntime - time.Since(p.Started()))
 	defer timer.Stop()
@@ -342,7 +345,7 @@ func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Dura
 		kind = LeaseLost
 		killDelay = 0
 	}
-	if p.hasExited() { // on its own, even if a signal arrived at the same time
+	if p.hasExited() { // on its own, at the same time as the signal
 		<-p.Done()
 		return Completed
 	}
@@ -366,7 +369,7 @@ func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Dura
 	return kind
 }
 
-// stdinLine returns the line that a command reads from its standard input.
+// stdinLine returns the line that a process reads from its standard input.
 func stdinLine(task Task) []byte {
 	b := make([]byte, 0, len(task.ID)+len(task.Data)+32)
 	b = append(b, `{"task_id":`...)

@@ -13,7 +13,8 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// The task is passed to standard input byte for byte, whatever its size.
+// The process gets the task on its standard input, byte for byte. The task may be larger than a
+// pipe.
 func TestCommand_WritesTaskToStdin(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -49,13 +50,13 @@ func TestCommand_WritesTaskToStdin(t *testing.T) {
 	}
 }
 
-// sized returns a task whose line is n bytes long.
+// sized returns a task whose line on standard input is n bytes long.
 func sized(n int) procexec.Task {
 	const overhead = len(`{"task_id":"s","data":""}` + "\n")
 	return procexec.Task{ID: "s", Data: []byte(`"` + strings.Repeat("x", n-overhead) + `"`)}
 }
 
-// A command that does not read its input neither hangs nor fails.
+// A task completes even if its process does not read standard input.
 func TestCommand_MayIgnoreStdin(t *testing.T) {
 	t.Parallel()
 	for name, script := range map[string]string{
@@ -178,8 +179,8 @@ func TestCommand_SetsEnvironment(t *testing.T) {
 	}
 }
 
-// A task whose own values make the start impossible fails with an exception; Run returns no
-// error.
+// If a value of the task prevents the start of its process, the task fails with an exception. Run
+// returns no error, because other tasks can start.
 func TestCommand_FailsTaskThatCannotStart(t *testing.T) {
 	t.Parallel()
 	huge := strings.Repeat("x", 4<<20)
@@ -234,8 +235,8 @@ func TestNewCommand_ReturnsErrorIfProgramIsUnusable(t *testing.T) {
 	}
 }
 
-// If the program was removed after NewCommand, Run returns an error, because the task is not
-// the cause.
+// If the program is removed after NewCommand, Run returns an error, because no other task can start
+// either.
 func TestCommand_ReturnsStartErrorIfProgramIsRemoved(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "program")
@@ -266,7 +267,7 @@ func TestCommand_MeasuresTimeAndMemory(t *testing.T) {
 	}
 }
 
-// A panic in CommandOptions.Stderr is returned as an error by Run.
+// Run returns a panic in CommandOptions.Stderr as an error.
 func TestCommand_PanicInStderr(t *testing.T) {
 	t.Parallel()
 	c := newCommand(t, newLauncher(t, procexec.Options{Slots: 1}), procexec.CommandOptions{

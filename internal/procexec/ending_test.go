@@ -13,15 +13,16 @@ func closed() <-chan struct{} {
 	return c
 }
 
-// ignoreSIGTERM is a script whose process, and a child of it, ignore SIGTERM and hold the
-// lifeline $1. It writes "ready", and "term" after each SIGTERM.
+// ignoreSIGTERM is a script that starts one child process. Both processes hold the lifeline $1 and
+// ignore SIGTERM. The child writes "ready" when it runs. The script writes "term" after each
+// SIGTERM.
 const ignoreSIGTERM = `
 	exec 9>"$1"
 	trap 'echo term >&2' TERM
 	(trap '' TERM; echo ready >&2; exec sleep 1000) &
 	while :; do wait; done`
 
-// However a task ends, all processes in its group end with it.
+// When a task ends, for whatever reason, all processes in its process group are killed.
 func TestCommand_EndsTheProcessGroup(t *testing.T) {
 	t.Parallel()
 	const never = time.Hour
@@ -60,7 +61,8 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 			want:    procexec.Interrupted,
 		}, {
 			name: "terminate, exits with code 0 at SIGTERM",
-			// The grandchild reports when the shell's fork is complete, because a signal during the fork can be lost.
+			// The shell can lose a signal while it forks. Therefore its child writes "ready", after
+			// the fork.
 			script:  `exec 9>"$1"; trap 'exit 0' TERM; while :; do sh -c 'echo ready >&2; exec sleep 1000' & wait; done`,
 			opts:    procexec.CommandOptions{KillDelay: never},
 			signals: func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Terminate: ready} },
@@ -173,8 +175,8 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 	}
 }
 
-// Everything that a process wrote before it exited is kept, even if a grandchild holds the
-// pipes open.
+// A result contains everything that the process wrote before it exited, even if a grandchild still
+// holds the pipes open.
 func TestCommand_KeepsAllOutput(t *testing.T) {
 	t.Parallel()
 	stderr := newLines()

@@ -7,8 +7,8 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// Run a command for a task without a shell: each value of the task remains one argument,
-// whatever characters it contains.
+// Run a command without a shell: the value of a placeholder is always one argument, even if the
+// value contains spaces or characters that are special in a shell.
 func Example() {
 	launcher, err := procexec.NewLauncher(procexec.Options{Slots: 1})
 	if err != nil {

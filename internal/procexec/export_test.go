@@ -1,10 +1,10 @@
 package procexec
 
-// GuardPid returns the pid of l's guard.
+// GuardPid returns the pid of the guard of l.
 func GuardPid(l *Launcher) int { return l.guard.process.Pid }
 
-// AddLive adds a process that was never started to the running processes of l, and returns a
-// function that removes it.
+// AddLive makes l believe that a process is running, although none was started. The function remove
+// undoes that.
 func AddLive(l *Launcher) (remove func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,14 +1,14 @@
 package procexec
 
-// fifo is a queue that reuses its memory. The zero value is empty.
+// fifo is a queue that reuses its memory. The zero value is an empty queue.
 type fifo[T any] struct {
-	items []T // items before head have been removed and are zero
+	items []T // the queue is items[head:]; the items before head have been removed and are zero
 	head  int
 }
 
 func (q *fifo[T]) len() int { return len(q.items) - q.head }
 
-// list returns the items in the queue, oldest first. It is valid until the next change.
+// list returns the items in the queue, oldest first. The slice is valid until the queue changes.
 func (q *fifo[T]) list() []T { return q.items[q.head:] }
 
 // first returns the oldest item. The queue must not be empty.

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A fifo behaves like a slice, and does not keep removed items in memory.
+// A fifo returns items in the same order as a slice. It does not keep removed items in memory.
 func TestFIFO_BehavesLikeSlice(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -57,7 +57,7 @@ func TestFIFO_BehavesLikeSlice(t *testing.T) {
 	})
 }
 
-// A fifo of limited length does not allocate.
+// A fifo whose length is limited does not allocate memory, however many items pass through it.
 func TestFIFO_ReusesMemory(t *testing.T) {
 	var q fifo[int]
 	allocs := testing.AllocsPerRun(10, func() {

@@ -9,23 +9,23 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// forkedProcess is a process that the fork server has forked, or is about to fork.
+// forkedProcess is a process that the fork server was asked to fork.
 type forkedProcess struct {
 	server     *ForkServer
 	launcher   *Launcher
 	id         int64
-	tableIndex int          // entry in the guard's table of process groups
-	pid        atomic.Int64 // 0 until the fork server has reported it
-	grace      atomic.Int64 // nanoseconds for which the other processes of the group may outlive the leader
+	tableIndex int          // index in the table of process groups that the guard reads
+	pid        atomic.Int64 // 0 until the fork server reports the pid
+	grace      atomic.Int64 // how long the other processes of the group may run after the leader exits, in nanoseconds
 
 	done           chan struct{}
 	exit           Exit  // valid once done is closed
 	err            error // why the process could not be forked; valid once done is closed
-	forkServerDied bool  // the fork server exited before the process did; valid once done is closed
+	forkServerDied bool  // the process was killed because the fork server exited; valid once done is closed
 }
 
-// fork requests a process and does not wait for it, so that its task can be sent in the
-// meantime.
+// fork requests a process and returns without waiting for it. The caller can already send a task,
+// which the process reads when it runs.
 func (h *ForkServer) fork(l *Launcher, slotIndex, tableIndex int, child taskproto.ChildFDs) (*forkedProcess, error) {
 	id, marker := l.nextEnvMarker()
 	f := &forkedProcess{server: h, launcher: l, id: id, tableIndex: tableIndex, done: make(chan struct{})}
@@ -63,10 +63,10 @@ func (f *forkedProcess) Done() <-chan struct{} { return f.done }
 func (f *forkedProcess) Exit() Exit            { <-f.done; return f.exit }
 
 // diedWithForkServer reports whether the process was killed because the fork server exited. It
-// waits for the process.
+// blocks until Done is closed.
 func (f *forkedProcess) diedWithForkServer() bool { <-f.done; return f.forkServerDied }
 
-// startError returns why the process could not be forked, or nil. It waits for the process.
+// startError returns why the process could not be forked, or nil. It blocks until Done is closed.
 func (f *forkedProcess) startError() error { <-f.done; return f.err }
 
 func (f *forkedProcess) Terminate(grace time.Duration) {
@@ -76,15 +76,16 @@ func (f *forkedProcess) Terminate(grace time.Duration) {
 
 func (f *forkedProcess) Kill() { f.signal(syscall.SIGKILL) }
 
-// signal makes the fork server send sig, because only the fork server knows whether the pid is
-// still that of its child. It does not block, so it may be called with a lock held.
+// signal makes the fork server send sig to the process group. This program cannot do that safely:
+// only the fork server, as the parent, knows whether the pid is still valid. signal does not block,
+// so it may be called while a lock is held.
 func (f *forkedProcess) signal(sig syscall.Signal) {
 	go func() { _ = f.server.send(map[string]any{"signal": f.id, "sig": int(sig)}) }()
 }
 
-// lingerAndReap waits until the other processes of a terminated leader's group have exited or
-// the grace period is over, as Process.Terminate does. Then it makes the fork server kill the
-// group and reap the leader.
+// lingerAndReap is called when a process has exited after a signal. It gives the other processes of
+// the group the rest of the grace period, as Process.Terminate does. Then it makes the fork server
+// kill the group and reap the process.
 func (f *forkedProcess) lingerAndReap() {
 	awaitGroup(f.Pid(), time.Now().Add(time.Duration(f.grace.Load())))
 	_ = f.server.send(map[string]any{"reap": f.id})

@@ -21,10 +21,11 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// A ForkServer is the connection to a fork server, which forks processes for a Pool. The fork
-// server is a fork of the program that started this process, and has the user's function loaded.
-// Its forks are not children of this process, so only the fork server can wait for them and
-// signal them safely. Messages on the control socket are private to ctworker and its SDKs.
+// A ForkServer is the connection to a fork server: a process that has the user's code loaded, and
+// forks processes for a Pool. The fork server is itself a fork of the user's program, which has
+// also started this program. Only the fork server, as the parent of its forks, can wait for them
+// and signal them safely. The messages on the connection, called the control socket, are private to
+// ctworker and its SDKs.
 type ForkServer struct {
 	Hello Handshake
 
@@ -36,54 +37,54 @@ type ForkServer struct {
 
 	mu           sync.Mutex
 	live         map[int64]*forkedProcess
-	runID        string        // Launcher's run id; "" before Start
-	pid          int           // pid of the fork server; 0 before it has reported it
+	runID        string        // Launcher.runID; "" before Start
+	pid          int           // pid of the fork server; 0 until the fork server reports it
 	killDelay    time.Duration // ForkServerConfig.KillDelay
-	pingSentAt   time.Time     // when the oldest unanswered ping was sent; zero if there is none
+	pingSentAt   time.Time     // when the oldest ping that has no answer was sent; zero if there is none
 	closing      bool          // Close has been called
-	killReason   error         // why the fork server was killed; nil if it was not
-	sweepNeeded  bool          // a fork has exited since the last sweep
+	killReason   error         // why this program killed the fork server; nil if it did not
+	sweepNeeded  bool          // a fork has exited since the last scan for orphans
 	exited       bool          // the fork server has exited
-	exitedCh     chan struct{} // closed when the fork server has exited
-	sourceErr    error         // why the source failed, or nil; valid once sourceDone is closed
+	exitedCh     chan struct{} // closed when onExit has killed the forks of a fork server that exited
+	sourceErr    error         // why the task source failed, or nil; valid once sourceDone is closed
 	sourceDone   chan struct{}
 	receiverDone chan struct{} // closed when receive has returned; nil before Start
 	sweeperDone  chan struct{} // closed when sweepOrphans has returned
 }
 
-// ErrForkServerExited is returned if the fork server has exited.
+// ErrForkServerExited is returned when a process is needed and the fork server has exited.
 var ErrForkServerExited = errors.New("fork server exited: the program has ended, or the fork server was killed, by a task or because the machine ran out of memory")
 
-// orphanInterval is the time between two scans for orphans. A scan reads a line per process of
-// the machine, which takes about a millisecond for 200 processes.
+// orphanInterval is the time between two scans for orphans. A scan reads files in /proc for each
+// process of the machine. That takes about one millisecond for 200 processes.
 const orphanInterval = time.Second
 
-// controlVersion is the version of the messages on the control socket. Each message is one line
-// of JSON. The fork server sends first.
+// controlVersion is the version of the messages on the control socket. Each message is one line of
+// JSON. The fork server sends the first message. ID is the number of a forked process.
 //
 //	from the fork server
 //	host: Handshake                     the handshake
 //	server: PID                         the pid of the fork server
 //	forked: ID, pid                     a process was forked
 //	failed: ID, errno                   a process could not be forked
-//	ended: ID                           a process has exited after a signal; it is a zombie until reap
-//	exited: ID, status, cpu, maxrss     the process has been reaped
-//	source_ended: {error}               the task source has ended
-//	warning: TEXT                       to be logged
+//	ended: ID                           a process has exited after a signal; it stays a zombie until reap
+//	exited: ID, status, cpu, maxrss     a process has exited and has been reaped
+//	source_ended: {error}               the task source has ended; error is null if it did not fail
+//	warning: TEXT                       a warning to log
 //	pong: true                          the answer to ping
 //
 //	to the fork server
-//	run, worker, slots, isolation, …    the ForkServerConfig, with the notifications' descriptors
-//	fork: ID, slot, last, mark          fork a process; with its socket, and its pipe of permits unless last
-//	signal: ID, sig                     send a signal to the process group
+//	run, worker, slots, isolation, …    the ForkServerConfig; sent with the descriptors of the notifications
+//	fork: ID, slot, last, mark          fork a process; sent with its socket and, unless last, its permits pipe
+//	signal: ID, sig                     send a signal to the process group of a process
 //	reap: ID                            kill the process group of a zombie, and reap the zombie
-//	sweep: true                         kill orphans of forks that have been reaped
+//	sweep: true                         kill the orphans of processes that have been reaped
 //	start_source: true                  start the task source
 //	ping: true                          answer with pong
 const controlVersion = 1
 
-// OpenForkServer takes over the control socket fd and reads the fork server's handshake. Call
-// Close on the result.
+// OpenForkServer takes ownership of descriptor fd, the control socket, and reads the handshake of
+// the fork server. Call Close on the result.
 func OpenForkServer(fd int) (*ForkServer, error) {
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "control socket")
@@ -91,7 +92,7 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 		return nil, fmt.Errorf("%s=%d is not a file descriptor", taskproto.ControlFDVar, fd)
 	}
 	conn, err := net.FileConn(f)
-	_ = f.Close() // conn is a duplicate
+	_ = f.Close() // FileConn has duplicated the descriptor
 	if err != nil {
 		return nil, fmt.Errorf("%s: descriptor %d: %w", taskproto.ControlFDVar, fd, err)
 	}
@@ -112,13 +113,13 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 	var first struct{ Host Handshake }
 	if err := taskproto.Unmarshal(line, &first); err != nil || first.Host.Version != controlVersion {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%s: incompatible handshake from the fork server: "+
-			"it sent %s; use the ctworker program that is part of the package", taskproto.ControlFDVar, utf8cut.Quote(line))
+		return nil, fmt.Errorf("%s: ctworker does not understand the handshake %s of the fork server: "+
+			"use the ctworker program that is part of the SDK's package", taskproto.ControlFDVar, utf8cut.Quote(line))
 	}
 	h.Hello = first.Host
 	if from := h.Hello.Source; from != nil && from.File == "" {
-		// No child process may hold the pipe open: the writer must notice when this
-		// process stops reading.
+		// If a child process held the pipe open, the program that writes to the pipe would not
+		// notice that this program has stopped reading.
 		syscall.CloseOnExec(from.StreamFD)
 	}
 	return h, nil
@@ -126,28 +127,32 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 
 // ForkServerConfig configures a ForkServer.
 type ForkServerConfig struct {
-	// Launcher provides the run's id, which is part of the marker of each fork.
+	// Launcher provides the id of the run, by which the processes of the run can be found.
 	Launcher *Launcher
-	// KillDelay is how long the fork server may be suspended before it is killed.
-	// Values below one second mean one second.
+	// KillDelay is how long a task may suspend the fork server. After that, the fork server is
+	// killed. The minimum is one second; a lower value is raised to it.
 	KillDelay time.Duration
-	// Worker is the JSON object "worker" of the task protocol's hello.
+	// Worker describes the worker to the forks. It is the JSON object "worker" in the first line of
+	// the task protocol.
 	Worker []byte
 	Slots  int
-	// Isolation is fork, reuse or spawn. With spawn, tasks run in processes started by Argv of
-	// the Handshake; the fork server forks only the task source.
+	// Isolation is "fork", "reuse" or "spawn". With "spawn", tasks run in processes started by
+	// Handshake.Argv, and the fork server forks only the task source.
 	Isolation string
-	// MaxResult and MemoryLimit are in bytes.
+	// MaxResult is the maximum size of a result, and MemoryLimit that of the address space of a
+	// fork. Both are in bytes.
 	MaxResult, MemoryLimit int64
-	// Env are additional variables for the forks. The fork server removes all other variables
-	// of ctworker and of the specification, because they belong to an outer run.
+	// Env are additional environment variables for the forks, as KEY=VALUE. The fork server removes
+	// all other variables of ctworker and of the specification, because they belong to an outer
+	// run.
 	Env                   []string
 	Shutdown, Termination *Notification
-	// OnWarning receives the warnings of the fork server. It is called from one goroutine.
+	// OnWarning receives the warnings of the fork server. It is not called concurrently.
 	OnWarning func(text string)
 }
 
-// Start sends the configuration to the fork server and starts handling its messages.
+// Start sends the configuration to the fork server, and starts the goroutines that handle its
+// messages and check that it is alive.
 func (h *ForkServer) Start(s ForkServerConfig) error {
 	env := map[string]string{}
 	for _, v := range append(s.Env, notificationEnv(s.Shutdown, s.Termination, 0, 0)...) {
@@ -158,7 +163,8 @@ func (h *ForkServer) Start(s ForkServerConfig) error {
 			}
 		}
 	}
-	// The fork server sets the numbers of the descriptors in its forks.
+	// The fork server sets these two variables itself, because it chooses the descriptors of its
+	// forks.
 	delete(env, taskproto.ShutdownFDVar)
 	delete(env, taskproto.TerminationFDVar)
 	h.onWarning = s.OnWarning
@@ -182,18 +188,19 @@ func (h *ForkServer) Start(s ForkServerConfig) error {
 // Exited returns a channel that is closed when the fork server has exited.
 func (h *ForkServer) Exited() <-chan struct{} { return h.exitedCh }
 
-// StartSource makes the fork server start its task source, which writes to the pipe.
+// StartSource makes the fork server start the task source of the user's program. The source writes
+// its tasks to a pipe.
 func (h *ForkServer) StartSource() error { return h.send(map[string]any{"start_source": true}) }
 
 // SourceDone returns a channel that is closed when the task source has ended.
 func (h *ForkServer) SourceDone() <-chan struct{} { return h.sourceDone }
 
-// SourceError returns why the task source failed, or nil if it is exhausted. It is valid once
-// SourceDone is closed.
+// SourceError returns why the task source failed, or nil if it ended without an error. It may be
+// called once SourceDone is closed.
 func (h *ForkServer) SourceError() error { return h.sourceErr }
 
-// ExitError returns why the fork server has exited. It is valid once Exited is closed, and
-// matches ErrForkServerExited.
+// ExitError returns why the fork server has exited. The error matches ErrForkServerExited. It may
+// be called once Exited is closed.
 func (h *ForkServer) ExitError() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -203,8 +210,8 @@ func (h *ForkServer) ExitError() error {
 	return ErrForkServerExited
 }
 
-// Close closes the connection, which makes the fork server kill its forks and exit, and waits
-// until it has exited.
+// Close closes the connection and waits until the fork server has exited. A fork server whose
+// connection is closed kills its forks and exits.
 func (h *ForkServer) Close() error {
 	h.mu.Lock()
 	h.closing = true
@@ -218,7 +225,7 @@ func (h *ForkServer) Close() error {
 	return err
 }
 
-// send sends one message. The descriptors fds remain the caller's.
+// send sends one message, with the descriptors fds. The caller still has to close fds.
 func (h *ForkServer) send(message any, fds ...int) error {
 	line, err := json.Marshal(message, rawjson.Options())
 	if err != nil {
@@ -246,7 +253,7 @@ func (h *ForkServer) sendLine(line []byte, fds ...int) error {
 	return nil
 }
 
-// receive handles messages from the fork server until the connection ends.
+// receive handles the messages of the fork server until the connection ends.
 func (h *ForkServer) receive() {
 	defer close(h.receiverDone)
 	h.guarded(h.receiveAll)
@@ -261,7 +268,7 @@ func (h *ForkServer) receiveAll() {
 			continue
 		}
 		if errors.Is(err, bufio.ErrBufferFull) { // a long line, such as a traceback
-			long := bytes.Clone(line) // before the buffer is read into again
+			long := bytes.Clone(line) // a copy, because the next read overwrites line
 			rest, err := h.lines.ReadBytes('\n')
 			if err == nil {
 				h.onMessage(append(long, rest...))
@@ -272,7 +279,6 @@ func (h *ForkServer) receiveAll() {
 	}
 }
 
-// onMessage handles one message from the fork server.
 func (h *ForkServer) onMessage(line []byte) {
 	var m struct {
 		Forked      *int64
@@ -291,7 +297,7 @@ func (h *ForkServer) onMessage(line []byte) {
 		Pong        bool
 	}
 	if err := taskproto.Unmarshal(line, &m); err != nil {
-		h.onWarning("ignored an unknown message from the fork server: " + utf8cut.Quote(line))
+		h.onWarning("ignored an invalid message from the fork server: " + utf8cut.Quote(line))
 		return
 	}
 	switch {
@@ -306,7 +312,7 @@ func (h *ForkServer) onMessage(line []byte) {
 		}
 	case m.Failed != nil:
 		if f := h.find(*m.Failed, true); f != nil {
-			f.err = fmt.Errorf("fork: %w", syscall.Errno(m.Errno))
+			f.err = fmt.Errorf("the fork server could not fork a process: %w", syscall.Errno(m.Errno))
 			close(f.done)
 		}
 	case m.Ended != nil:
@@ -333,10 +339,10 @@ func (h *ForkServer) onMessage(line []byte) {
 	}
 }
 
-// sweepOrphans kills processes that forks have left behind outside of their groups, for example
-// in a session of their own. They are not children of this process. Those that executed another
-// program have the marker in their environment. The others become children of the fork server,
-// which finds them.
+// sweepOrphans pings the fork server every second, and kills processes that forks have left behind
+// outside of their process groups, for example in their own session. There are two kinds of such
+// orphans. Those that executed another program are found by the marker in their environment. The
+// others have no marker. They become children of the fork server, which kills them.
 func (h *ForkServer) sweepOrphans() {
 	defer close(h.sweeperDone)
 	ticker := time.NewTicker(orphanInterval)
@@ -354,7 +360,6 @@ func (h *ForkServer) sweepOrphans() {
 		h.sweepNeeded = false
 		h.mu.Unlock()
 		if sweep && !last {
-			// Orphans without a marker are children of the fork server.
 			_ = h.send(map[string]any{"sweep": true})
 		}
 		if sweep {
@@ -371,8 +376,8 @@ func (h *ForkServer) sweepOrphans() {
 	}
 }
 
-// find returns the fork with that id, or nil. If remove is true, it also removes the fork,
-// because it has exited.
+// find returns the fork with that id, or nil. If remove is true, the fork has exited, and find
+// removes it from the running forks.
 func (h *ForkServer) find(id int64, remove bool) *forkedProcess {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -384,7 +389,7 @@ func (h *ForkServer) find(id int64, remove bool) *forkedProcess {
 	return f
 }
 
-// onExit kills the processes that the fork server has forked, which it can no longer do itself.
+// onExit kills the forks of a fork server that has exited.
 func (h *ForkServer) onExit() {
 	h.mu.Lock()
 	h.exited = true
@@ -392,16 +397,16 @@ func (h *ForkServer) onExit() {
 	h.live = map[int64]*forkedProcess{}
 	h.mu.Unlock()
 	for _, f := range live {
-		// The parent-death signal has killed the leader. While other processes are in its
-		// group, the id of the group cannot be reused. If there are none, the leader exited
-		// so recently that its id has not been reused either.
+		// The leader of the group died with its parent, the fork server. Its id still denotes the
+		// same group: either the group has other processes, or the leader died too recently for its
+		// id to be used again.
 		if pid := f.Pid(); pid > 1 {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
 			f.launcher.table.clear(f.tableIndex, pid)
 		}
 	}
 	if !closing {
-		// Without the fork server, only this process can find processes outside of the groups.
+		// Without the fork server, only this program can find processes that left their groups.
 		killAllMarked(h.runID)
 	}
 	close(h.exitedCh)

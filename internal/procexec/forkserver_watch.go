@@ -8,36 +8,36 @@ import (
 	"github.com/sourcegraph/conc/panics"
 )
 
-// A task can suspend the fork server, its parent process, with SIGSTOP. Then no process can be
-// forked, signalled or reaped, time limits have no effect, and the run does not end. Therefore
-// a ping is sent to the fork server every second.
+// A task can suspend its parent process, the fork server, with SIGSTOP. No process can then be
+// forked, signalled or reaped, so time limits would have no effect and the run would never end.
+// Therefore this program pings the fork server every second.
 
-// maxPongDelay is the time within which a fork server that is not suspended must answer a ping.
-// It handles one request at a time, and the machine may be short of memory.
+// maxPongDelay is how long a fork server that is not suspended may take to answer a ping. The value
+// is large, because forking one process can take long when the machine is short of memory.
 const maxPongDelay = time.Minute
 
-// unresponsiveError is the reason for killing a fork server that did not answer.
+// unresponsiveError is the reason why a fork server that did not answer was killed.
 type unresponsiveError struct {
 	pid     int
 	stopped bool
 	waited  time.Duration
 }
 
-// Error returns what happened and how to avoid it.
+// Error returns what happened, and how the user can avoid it.
 func (e *unresponsiveError) Error() string {
 	if e.stopped {
-		return fmt.Sprintf("fork server (process %d) killed because it was stopped by a signal for %v: "+
+		return fmt.Sprintf("ctworker killed the fork server (process %d), because it was stopped by a signal for %v: "+
 			"a task must not send SIGSTOP to its parent process", e.pid, e.waited.Round(100*time.Millisecond))
 	}
-	return fmt.Sprintf("fork server (process %d) killed because it did not answer for %v: "+
-		"the machine may be short of memory", e.pid, e.waited.Round(time.Second))
+	return fmt.Sprintf("ctworker killed the fork server (process %d), because it did not answer for %v: "+
+		"the machine may be short of memory; run fewer tasks at once, or use a larger machine", e.pid, e.waited.Round(time.Second))
 }
 
-// Is reports whether target is ErrForkServerExited.
+// Is reports whether target is ErrForkServerExited, because the fork server was killed.
 func (e *unresponsiveError) Is(target error) bool { return target == ErrForkServerExited }
 
-// setPid records the pid that the fork server has reported. It ignores a pid that is not a
-// sibling of this process, so that no unrelated process is killed.
+// setPid records the pid that the fork server reports. It ignores the pid of a process that is not
+// a sibling of this program. Otherwise this program could kill an unrelated process.
 func (h *ForkServer) setPid(pid int) {
 	if !isSibling(pid) {
 		return
@@ -47,24 +47,24 @@ func (h *ForkServer) setPid(pid int) {
 	h.mu.Unlock()
 }
 
-// answered records the answer to a ping.
+// onPong records the answer to a ping.
 func (h *ForkServer) onPong() {
 	h.mu.Lock()
 	h.pingSentAt = time.Time{}
 	h.mu.Unlock()
 }
 
-// checkResponsive sends a ping to the fork server, or kills it if it has not answered for too
-// long. It is called every orphanInterval.
+// checkResponsive sends a ping to the fork server. If the fork server has not answered an earlier
+// ping for too long, checkResponsive kills it. It is called every orphanInterval.
 func (h *ForkServer) checkResponsive(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	suspended := time.Since(now) > suspensionThreshold // ctworker was suspended, and perhaps the fork server as well
+	suspended := time.Since(now) > suspensionThreshold // this program was suspended, and perhaps the fork server, too
 	switch {
 	case h.pid == 0 || h.exited || h.killReason != nil:
 	case h.pingSentAt.IsZero() && len(h.live) > 0, suspended:
 		h.pingSentAt = time.Now()
-		go func() { _ = h.sendLine(pingLine) }() // blocks while the fork server does not read
+		go func() { _ = h.sendLine(pingLine) }() // in a goroutine, because it blocks if the fork server does not read
 	case h.pingSentAt.IsZero():
 	default:
 		waited, stopped := now.Sub(h.pingSentAt), isStopped(h.pid)
@@ -78,8 +78,8 @@ func (h *ForkServer) checkResponsive(now time.Time) {
 
 var pingLine = []byte("{\"ping\":true}\n")
 
-// awaitExit waits until the fork server has exited after the connection was closed. It kills a
-// fork server that is suspended, or that takes too long to kill its forks.
+// awaitExit waits for the exit of the fork server after the connection was closed. It kills a fork
+// server that is suspended for killDelay, or that does not exit within three times closeTimeout.
 func (h *ForkServer) awaitExit() {
 	h.mu.Lock()
 	pid, delay := h.pid, h.killDelay
@@ -105,8 +105,8 @@ func (h *ForkServer) awaitExit() {
 	}
 }
 
-// killAllMarked kills all processes that belong to the run. It scans until it finds none, or
-// for closeTimeout, because a process may fork during a scan.
+// killAllMarked kills all processes of the run. It repeats the search until it finds none, because
+// a process may fork during a search. It gives up after closeTimeout.
 func killAllMarked(runID string) {
 	if runID == "" {
 		return
@@ -116,9 +116,9 @@ func killAllMarked(runID string) {
 	}
 }
 
-// guarded calls f, the body of a goroutine. A panic in f, for example in
-// ForkServerConfig.OnWarning, ends the connection and the fork server. ExitError then returns
-// the panic.
+// guarded calls f, the body of a goroutine, and recovers a panic in f, for example in
+// ForkServerConfig.OnWarning. A panic closes the connection and kills the fork server. ExitError
+// then returns the panic.
 func (h *ForkServer) guarded(f func()) {
 	p := panics.Try(f)
 	if p == nil {
@@ -126,12 +126,12 @@ func (h *ForkServer) guarded(f func()) {
 	}
 	h.mu.Lock()
 	if h.killReason == nil {
-		h.killReason = fmt.Errorf("%w: its connection failed: %w", ErrForkServerExited, p.AsError())
+		h.killReason = fmt.Errorf("%w; ctworker ended the connection because of this panic: %w", ErrForkServerExited, p.AsError())
 	}
 	server := h.pid
 	h.mu.Unlock()
 	if server > 1 {
 		_ = syscall.Kill(server, syscall.SIGKILL)
 	}
-	_ = h.conn.Close() // ends receive, and makes the fork server kill its forks
+	_ = h.conn.Close() // makes receive return, and the fork server kill its forks
 }

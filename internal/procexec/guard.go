@@ -15,28 +15,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guardVar is the environment variable that makes a program the guard. Its value is the run's
-// id, a colon, and the run's directory.
+// guardVar is the environment variable that makes RunGuard run as the guard. Its value is the id of
+// the run, a colon, and Options.Dir.
 const guardVar = "CTWORKER_GUARD"
 
-// The descriptors of the guard.
+// The descriptors that the guard inherits.
 const (
-	guardTable    = 3 // the table of running process groups
-	guardLifeline = 4 // reaches the end of the file when the engine has exited
+	guardTable    = 3 // the shared memory of groupTable
+	guardLifeline = 4 // a pipe that reaches its end when the parent, ctworker, has exited
 )
 
-// guard is a process that survives if this process is killed by SIGKILL, and then kills all
-// tasks. The two share a table of the running process groups, so an update costs only a store
-// into memory.
+// guard is a helper process. If this program is killed, even by SIGKILL, the guard survives and
+// kills all tasks. It finds their process groups in memory that it shares with this program, so
+// adding a process group costs no system call.
 type guard struct {
 	process  *os.Process
-	lifeline *os.File // never written to; closed by the kernel when this process exits
+	lifeline *os.File // never written to; the kernel closes it when this program exits
 	stopping atomic.Bool
 	waitErr  chan error // receives the error of Process.Wait
 }
 
-// startGuard starts the guard. The guard has its own session, and its standard streams are
-// /dev/null, so that neither Ctrl-C nor a closing terminal ends it.
+// startGuard starts the guard in its own session, with /dev/null as its standard streams. Then
+// neither Ctrl-C nor a terminal that is closed can end the guard.
 func (l *Launcher) startGuard(command []string) (*guard, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -67,16 +67,17 @@ func (l *Launcher) startGuard(command []string) (*guard, error) {
 	return g, nil
 }
 
-// watch waits until the guard exits, which must not happen before stop.
+// watch waits for the exit of the guard. It logs a warning if the guard exits before stop is
+// called.
 func (g *guard) watch(log zerolog.Logger) {
 	_, err := g.process.Wait()
 	if !g.stopping.Load() {
-		log.Warn().Msg("the guard process exited; if ctworker is killed, processes that tasks started may survive")
+		log.Warn().Msg("cleanup helper process exited; processes that tasks started may survive if ctworker is killed")
 	}
 	g.waitErr <- err
 }
 
-// stop stops the guard. It is called when no process is running.
+// stop kills the guard. No task may be running.
 func (g *guard) stop() error {
 	g.stopping.Store(true)
 	err := g.process.Kill()
@@ -86,8 +87,9 @@ func (g *guard) stop() error {
 	return errors.Join(err, <-g.waitErr, g.lifeline.Close())
 }
 
-// RunGuard runs the guard of Options.Guard and does not return, if this process is a guard.
-// Otherwise it returns immediately. Call it first in main.
+// RunGuard turns this process into the guard if the Launcher started it for that purpose. It then
+// exits the process and does not return. In any other process, it returns immediately. Call it
+// first in main; see Options.Guard.
 func RunGuard() {
 	value, ok := os.LookupEnv(guardVar)
 	if !ok {
@@ -113,8 +115,8 @@ func RunGuard() {
 	os.Exit(0)
 }
 
-// removeNotificationFiles removes the files of the notifications and their directory. If a task
-// has replaced the directory with a symbolic link, it removes nothing.
+// removeNotificationFiles removes the files of the notifications in dir, and dir itself. It removes
+// nothing if a task has replaced dir with a symbolic link.
 func removeNotificationFiles(dir string) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -127,14 +129,14 @@ func removeNotificationFiles(dir string) {
 	_ = unix.Rmdir(dir)
 }
 
-// The names of the files that notifications create in the run's directory.
+// The names of the files that the two notifications create.
 const (
 	ShutdownFile    = "shutdown"
 	TerminationFile = "termination"
 )
 
-// groupTable is the memory shared with the guard: the ids of the running process groups, or 0.
-// Each slot has two entries.
+// groupTable is memory shared with the guard. It holds the ids of the running process groups, in
+// two entries per slot. An unused entry is 0.
 type groupTable struct {
 	file   *os.File
 	groups []int32
@@ -153,7 +155,7 @@ func newGroupTable(entries int) (*groupTable, error) {
 	return &groupTable{file: f, groups: groups}, nil
 }
 
-// mapGroupTable maps the whole table of descriptor fd.
+// mapGroupTable maps the memory of descriptor fd, which contains a groupTable.
 func mapGroupTable(fd int) ([]int32, error) {
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil {
@@ -172,7 +174,7 @@ func (t *groupTable) set(tableIndex, pid int) {
 	}
 }
 
-// clear removes pid from its entry, unless the next process has already replaced it.
+// clear sets the entry to 0 if it still contains pid. The next process may have replaced it.
 func (t *groupTable) clear(tableIndex, pid int) {
 	if tableIndex >= 0 && tableIndex < len(t.groups) {
 		atomic.CompareAndSwapInt32(&t.groups[tableIndex], int32(pid), 0)

@@ -15,8 +15,8 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// If an engine is killed by SIGKILL, all processes that its tasks started, in their groups or
-// outside, the guard, and the notifications' directory disappear.
+// After an engine was killed by SIGKILL, the guard kills all processes that the tasks started, in
+// or outside of their process groups. It removes the directory of the notifications, and exits.
 func TestGuard_CleansUpAfterKilledEngine(t *testing.T) {
 	t.Parallel()
 	lifeline := newLifeline(t)
@@ -50,7 +50,7 @@ func TestGuard_CleansUpAfterKilledEngine(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // killed
+	_ = cmd.Wait() // the error is that the process was killed
 	lifeline.awaitClosed(t)
 	awaitExit(t, guard)
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
@@ -58,7 +58,7 @@ func TestGuard_CleansUpAfterKilledEngine(t *testing.T) {
 	}
 }
 
-// Close stops the guard, which removes nothing then.
+// Close stops the guard. The guard then does not remove the directory of the notifications.
 func TestGuard_DoesNothingAfterClose(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -87,8 +87,8 @@ func TestGuard_DoesNothingAfterClose(t *testing.T) {
 	}
 }
 
-// The guard has its own session, so it does not get the signals of a terminal. The engine works
-// without it.
+// The guard has its own session, so signals from the terminal do not reach it. If the guard is
+// killed, a warning is logged and tasks still run.
 func TestGuard_IsInItsOwnSessionAndOptional(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		logged := make(logChan, 10)
@@ -105,7 +105,7 @@ func TestGuard_IsInItsOwnSessionAndOptional(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitExit(t, guard)
-		if line := receive(t, logged, "a warning"); !strings.Contains(line, "guard exited") {
+		if line := receive(t, logged, "a warning"); !strings.Contains(line, "cleanup helper process exited") {
 			t.Errorf("logged %q", line)
 		}
 		c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ok`)})

@@ -7,22 +7,23 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// Handshake is the first message from the fork server.
+// Handshake is the first message from the fork server. It describes the user's program.
 type Handshake struct {
 	Version int    `json:"version"`
 	SDK     string `json:"sdk"`
-	// Argv starts the program again. It is empty if the program was read from standard input.
+	// Argv is the command that starts the program again. It is empty if that is impossible because
+	// the program was read from standard input.
 	Argv []string `json:"argv"`
-	// Program is the program's name in messages.
+	// Program is the name that log messages and errors use for the program.
 	Program string `json:"program"`
-	// Ahead is true if forked processes prefetch tasks.
+	// Ahead reports whether forked processes accept further tasks while they run one.
 	Ahead bool `json:"ahead"`
-	// Source is the program's task source; nil means that the settings specify the source.
+	// Source is the task source that the program specifies. If it is nil, the settings specify one.
 	Source *ForkServerSource `json:"source"`
 }
 
-// ForkServerSource is the task source of a fork server: a file, or a pipe that this process has
-// inherited.
+// ForkServerSource is the task source of a program: the file File, or the pipe StreamFD, which this
+// process has inherited, and to which the fork server writes tasks. Name is used in messages.
 type ForkServerSource struct {
 	File     string `json:"file"`
 	StreamFD int    `json:"stream_fd"`

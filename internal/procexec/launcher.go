@@ -18,29 +18,30 @@ import (
 	"github.com/ctworker/ctworker/internal/optcheck"
 )
 
-// ErrClosed is returned by a Launcher that has been closed.
+// ErrClosed is returned by Launcher.Start after Close.
 var ErrClosed = errors.New("the Launcher is closed")
 
 // Options configures a Launcher. The zero value is valid.
 type Options struct {
-	// Slots is the maximum number of concurrent processes; Spec.Slot must be less. Defaults to
+	// Slots is the maximum number of concurrent processes. Each Spec.Slot must be less. Defaults to
 	// 1.
 	Slots int
-	// Guard is a command that calls RunGuard first in main, for example this program itself.
-	// NewLauncher starts it once. If this process is killed by SIGKILL, the guard kills all
-	// tasks and what they started. If Guard is nil, only the tasks themselves are killed then
-	// (Linux).
+	// Guard is a command whose main function calls RunGuard first, for example the command of this
+	// program. NewLauncher starts the command once, as a helper process. If this program is killed
+	// by SIGKILL, the helper kills all tasks and everything that they started. If Guard is empty,
+	// the kernel kills only the tasks themselves (Linux).
 	Guard []string
-	// Subreaper makes this process adopt and kill the processes that tasks leave behind outside
-	// of their process groups (Linux). From NewLauncher to Close, every child of this process
-	// that the Launcher did not start is treated as such an orphan: do not set Subreaper in a
-	// program that starts processes of its own.
+	// Subreaper makes this program adopt and kill processes that tasks leave behind outside of
+	// their process groups (Linux). From NewLauncher to Close, the Launcher kills every child of
+	// this program that it did not start itself. Do not set Subreaper in a program that starts
+	// processes by other means.
 	Subreaper bool
-	// StableThreads declares that no goroutine of this program ends while it is locked to its
-	// thread, so that no thread ends before the program does. Processes are then started from
-	// any thread, which saves a tenth of the cost of a short process. See spawnThread.
+	// StableThreads declares that the operating-system threads of this program do not end before
+	// the program does. A thread ends early if a goroutine returns while it is locked to the
+	// thread. With StableThreads, processes are started from any thread, which makes short tasks
+	// about 10 % faster.
 	StableThreads bool
-	// Dir is a directory that belongs to this run. If the guard has to clean up, it removes the
+	// Dir is a directory that belongs to this run. If this program is killed, the guard removes the
 	// files of the notifications from Dir, and then Dir.
 	Dir string
 	// Log receives warnings about errors that do not end the run.
@@ -52,38 +53,39 @@ func (o Options) Validate() error {
 	return optcheck.Join("procexec.Options", optcheck.NotNegative("Slots", o.Slots))
 }
 
-// A Launcher starts processes and keeps track of those that are running. It owns the thread
-// they are started from, the guard, and the adopted orphans. It is safe for concurrent use.
+// A Launcher starts processes and keeps track of the running ones. It also owns the guard, and
+// kills orphaned processes of tasks if Options.Subreaper is set. It is safe for concurrent use.
 type Launcher struct {
 	opts  Options
-	runID string // part of every process's environment; see envMarkerVar
+	runID string // identifies the processes of this run; see envMarkerVar
 
 	spawnThread *spawnThread
 	table       *groupTable
 	guard       *guard
 	orphans     *orphans
 
-	// spawnMu is held for reading while a process is started or reaped: until then, live may
-	// not match the children of this process. It is held for writing to compare the two.
+	// spawnMu is held for reading while a process is started or reaped, because live and the real
+	// children of this program differ in the meantime. It is held for writing to compare the two.
 	spawnMu sync.RWMutex
 
-	// fastPathSlots limits the number of threads that block in Process.waitFast.
+	// fastPathSlots limits how many threads block in Process.waitFast at the same time.
 	fastPathSlots chan struct{}
 
-	shortageOnce sync.Once // logs the shortage warning once
+	shortageOnce sync.Once // limits the warning about a shortage to one per run
 
 	mu     sync.Mutex
 	nextID int64
 	live   map[int64]*Process
 	closed bool
-	idle   chan struct{} // closed when closed and live is empty
+	idle   chan struct{} // closed when Close was called and live is empty
 }
 
-// envMarkerVar is the environment variable that marks a process, and its descendants, as part
-// of a run. Its value is the run's id, a dot, and the process's number.
+// envMarkerVar is an environment variable by which a process and its descendants can be recognized
+// as part of a run. Its value, called the marker, is the id of the run, a dot, and the number of
+// the process.
 const envMarkerVar = "CTWORKER_PROCESS"
 
-// NewLauncher returns a Launcher. Close it when no process is needed any more.
+// NewLauncher returns a Launcher. Close the Launcher when its processes are not needed any more.
 func NewLauncher(opts Options) (*Launcher, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -99,13 +101,13 @@ func NewLauncher(opts Options) (*Launcher, error) {
 		fastPathSlots: make(chan struct{}, 2*runtime.NumCPU()),
 	}
 	var err error
-	if l.table, err = newGroupTable(2 * opts.Slots); err != nil { // a slot may have a preforked process
+	if l.table, err = newGroupTable(2 * opts.Slots); err != nil { // two entries per slot: one for a process that was forked in advance
 		return nil, err
 	}
 	l.spawnThread = newSpawnThread(opts.StableThreads)
 	if len(opts.Guard) > 0 {
 		if l.guard, err = l.startGuard(opts.Guard); err != nil {
-			opts.Log.Warn().Err(err).Msg("could not start the guard process; if ctworker is killed, processes that tasks started may survive")
+			opts.Log.Warn().Err(err).Msg("could not start the cleanup helper process; processes that tasks started may survive if ctworker is killed")
 		}
 	}
 	if opts.Subreaper {
@@ -121,22 +123,23 @@ func NewLauncher(opts Options) (*Launcher, error) {
 	return l, nil
 }
 
-// A Spec specifies a process to start.
+// A Spec describes a process to start.
 type Spec struct {
-	// Path is the program's path. It must contain a slash; PATH is not searched.
+	// Path is the path of the program. It must contain a slash, because PATH is not searched.
 	Path string
-	// Args are the arguments, beginning with the program's name.
+	// Args are the arguments. The first is the name of the program.
 	Args []string
-	// Env is the complete environment. The Launcher adds its own variable.
+	// Env is the environment. The Launcher adds the variable CTWORKER_PROCESS.
 	Env []string
-	// Dir is the working directory. Defaults to the working directory of this process.
+	// Dir is the working directory. Defaults to that of this program.
 	Dir string
-	// Files are descriptors of this process that become the descriptors 0, 1, 2, … of the new
-	// process. Start does not close them.
+	// Files are open descriptors of this program. In the new process, they get the numbers 0, 1, 2
+	// and so on. Start does not close them.
 	Files []uintptr
-	// Slot is the slot that the process runs in, from 0.
+	// Slot is the number of the slot in which the process runs, from 0.
 	Slot int
-	// MemoryLimit is the maximum address space of the process in bytes. 0 means no limit.
+	// MemoryLimit is the maximum size of the address space of the process, in bytes (Linux). 0
+	// means no limit.
 	MemoryLimit int64
 }
 
@@ -146,15 +149,15 @@ type StartError struct {
 	Err  error
 }
 
-// Error returns the program's path and the reason.
+// Error returns the path of the program and the reason.
 func (e *StartError) Error() string { return fmt.Sprintf("start %s: %v", e.Path, e.Err) }
 
 // Unwrap returns the operating system's error.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// Start starts a process in a new process group. The exit of the process is handled only after
-// the first call of Exit, Done or Close. Start is safe for concurrent use. It returns a
-// *StartError, or ErrClosed.
+// Start starts a process in a new process group. It returns a *StartError if that fails, and
+// ErrClosed after Close. Call Exit, Done or Close afterwards: until then, a process that exits
+// remains a zombie, and its group is not killed. Start is safe for concurrent use.
 func (l *Launcher) Start(spec Spec) (*Process, error) {
 	p := &Process{launcher: l, slot: spec.Slot, pidfd: -1, done: make(chan struct{})}
 	l.mu.Lock()
@@ -173,7 +176,7 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 	l.spawnThread.do(func() {
 		l.spawnMu.RLock()
 		defer l.spawnMu.RUnlock()
-		p.started = time.Now() // after the wait for the thread
+		p.started = time.Now() // not earlier, because do may wait for the thread
 		if err = p.start(&spec, env); err == nil {
 			l.table.set(p.slot, p.Pid())
 		}
@@ -186,8 +189,7 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// nextEnvMarker returns the number and the value of envMarkerVar for a process that the fork
-// server starts.
+// nextEnvMarker returns the number and the marker for a process that the fork server will fork.
 func (l *Launcher) nextEnvMarker() (id int64, marker string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -195,7 +197,7 @@ func (l *Launcher) nextEnvMarker() (id int64, marker string) {
 	return l.nextID, l.runID + "." + strconv.FormatInt(l.nextID, 10)
 }
 
-// warnShortage logs, once, that tasks cannot be started now.
+// warnShortage logs a warning that processes cannot be started at present. It does so once per run.
 func (l *Launcher) warnShortage(err error) {
 	l.shortageOnce.Do(func() {
 		l.opts.Log.Warn().Err(err).Msg("could not start a process because the machine is short of a resource; retrying")
@@ -212,8 +214,8 @@ func (l *Launcher) remove(p *Process) {
 	}
 }
 
-// oldest returns the lowest number of a running process, and the number of the last process
-// that was started. If no process is running, lowest is last+1.
+// oldest returns the lowest number of a running process, and the number of the process that was
+// started last. If no process is running, lowest is last+1.
 func (l *Launcher) oldest() (lowest, last int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,7 +226,7 @@ func (l *Launcher) oldest() (lowest, last int64) {
 	return lowest, l.nextID
 }
 
-// isLive reports whether the process with number id is running.
+// isLive reports whether the process with that number is running.
 func (l *Launcher) isLive(id int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -242,12 +244,11 @@ func (l *Launcher) Signal(sig syscall.Signal) {
 	}
 }
 
-// closeTimeout is the maximum time that Close waits for the processes that it killed.
+// closeTimeout is how long Close waits for the exit of the processes that it has killed.
 const closeTimeout = 5 * time.Second
 
-// Close kills all running processes and adopted orphans, waits for them, and stops the guard
-// and the thread. It returns an error if a process does not exit within 5 seconds. Only the
-// first call has an effect.
+// Close kills all running processes and orphans, waits for their exit, and stops the guard. It
+// returns an error if a process does not exit within 5 seconds. Further calls have no effect.
 func (l *Launcher) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -273,19 +274,19 @@ func (l *Launcher) Close() error {
 	case <-l.idle:
 	case <-timer.C:
 		err := errors.Join(l.stuckError(), l.closeOrphans(), l.stopGuard())
-		go func() { <-l.idle; _ = l.release() }() // the remaining processes still use the thread and the table
+		go func() { <-l.idle; _ = l.release() }() // later, because the processes that still run use the thread and the table
 		return err
 	}
 	return errors.Join(l.closeOrphans(), l.stopGuard(), l.release())
 }
 
-// release releases the thread and the table of process groups.
+// release ends the thread that starts processes, and unmaps the table of process groups.
 func (l *Launcher) release() error {
 	l.spawnThread.close()
 	return l.table.close()
 }
 
-// stuckError returns the error about the processes that are still running.
+// stuckError returns an error that lists the processes that are still running.
 func (l *Launcher) stuckError() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -293,7 +294,7 @@ func (l *Launcher) stuckError() error {
 	for _, p := range l.live {
 		pids = append(pids, p.Pid())
 	}
-	return fmt.Errorf("processes %v did not exit within %v after SIGKILL", pids, closeTimeout)
+	return fmt.Errorf("task processes %v did not exit within %v after SIGKILL: they may be blocked in the kernel, for example by a network file system", pids, closeTimeout)
 }
 
 func (l *Launcher) closeOrphans() error {

@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// start starts a script without standard streams.
+// start starts a shell script without standard streams.
 func start(l *procexec.Launcher, slotIndex int, script string, args ...string) (*procexec.Process, error) {
 	return l.Start(procexec.Spec{Path: "/bin/sh", Args: sh(script, args...), Slot: slotIndex})
 }
@@ -26,7 +26,7 @@ func TestProcess_Exit(t *testing.T) {
 		if got := p.Exit().Code; got != want {
 			t.Errorf("%s: code %d", script, got)
 		}
-		p.Terminate(0) // has no effect after the exit
+		p.Terminate(0) // no effect, because the process has exited
 		p.Kill()
 	}
 }
@@ -63,7 +63,8 @@ func TestLauncher_CloseKillsRunningProcesses(t *testing.T) {
 	}
 }
 
-// A Close during Start kills the new processes, too, and not the process group of the test.
+// Close during Start kills the process that Start returns. It does not kill the process group of
+// the test itself.
 func TestLauncher_CloseDuringStart(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -103,7 +104,7 @@ func TestLauncher_CloseDuringStart(t *testing.T) {
 	}
 }
 
-// Close returns an error if a process does not exit, and the process may exit later.
+// Close returns an error if a process does not exit in time. The process may exit after that.
 func TestLauncher_CloseReportsStuckProcesses(t *testing.T) {
 	t.Parallel()
 	l, err := procexec.NewLauncher(procexec.Options{Guard: []string{self(t)}})

@@ -12,12 +12,12 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// A shell that waits for a program exits first at SIGTERM. The program still has the kill delay
-// to clean up.
+// At SIGTERM, a shell that has started a program exits before the program does. The program still
+// has the kill delay to clean up.
 func TestCommand_GivesKillDelayToProgramOfShell(t *testing.T) {
 	t.Parallel()
-	// The program starts no child: a SIGTERM during a fork may be lost, because the shell
-	// resets its traps then.
+	// The program starts no child process, because a shell resets its traps while it forks, and
+	// could miss SIGTERM then.
 	const program = `trap 'read x < "$1"; echo cleaned up >&2; exit' TERM; echo ready >&2; while :; do :; done`
 	path := filepath.Join(t.TempDir(), "may-clean")
 	if err := unix.Mkfifo(path, 0o600); err != nil {

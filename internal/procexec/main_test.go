@@ -17,8 +17,8 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// childVar is the environment variable that selects the program in children that the test
-// binary runs instead of the tests.
+// childVar is an environment variable. If it is set, the test binary runs a program from children
+// instead of the tests.
 const childVar = "PROCEXEC_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -32,14 +32,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// testTimeout is how long a test waits for something that should happen immediately.
+// testTimeout is how long a test waits for something that should happen immediately. It is long
+// because a machine that runs many tests can be slow.
 const testTimeout = time.Minute
 
-// isolatedVar contains the name of the test that this process runs alone.
+// isolatedVar is an environment variable with the name of the only test that this process runs.
 const isolatedVar = "PROCEXEC_TEST_ISOLATED"
 
-// isolated runs a test that examines the descriptors or children of its whole process in a
-// process of its own.
+// isolated runs a test in a separate process. Tests need this if they count the descriptors or the
+// children of their process.
 func isolated(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(isolatedVar) == t.Name() {
@@ -52,7 +53,7 @@ func isolated(t *testing.T, test func(t *testing.T)) {
 		pattern = append(pattern, "^"+name+"$")
 	}
 	cmd := exec.CommandContext(t.Context(), self(t), "-test.run="+strings.Join(pattern, "/"), "-test.count=1", "-test.v", "-test.timeout=2m")
-	// By default a program under the race detector takes a second to exit.
+	// By default, a program with the race detector waits one second before it exits.
 	cmd.Env = append(os.Environ(), isolatedVar+"="+t.Name(), "GORACE=atexit_sleep_ms=0")
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
@@ -93,15 +94,15 @@ func newCommand(t testing.TB, l *procexec.Launcher, opts procexec.CommandOptions
 	return c
 }
 
-// sh returns a command line that runs a script; args are $1, $2 and so on in the script.
+// sh returns a command line that runs script in a shell. The script gets args as $1, $2 and so on.
 func sh(script string, args ...string) []string {
 	return append([]string{"/bin/sh", "-c", script, "sh"}, args...)
 }
 
-// task is a task without special requirements.
+// task is a task for tests that need no particular task.
 var task = procexec.Task{ID: "task-1", Data: []byte(`{}`), Attempt: 1}
 
-// run runs one task in its own Launcher.
+// run runs one task with a new Launcher.
 func run(t *testing.T, opts procexec.CommandOptions, task procexec.Task) procexec.TaskResult {
 	t.Helper()
 	l := newLauncher(t, procexec.Options{Slots: task.Slot + 1})
@@ -117,7 +118,7 @@ func runWith(t *testing.T, c *procexec.Command, task procexec.Task, signals proc
 	return r
 }
 
-// async runs one task in the background.
+// async runs one task in a goroutine, and sends its result to the returned channel.
 func async(t *testing.T, c *procexec.Command, task procexec.Task, signals procexec.StopSignals) <-chan procexec.TaskResult {
 	t.Helper()
 	results := make(chan procexec.TaskResult, 1)
@@ -134,7 +135,7 @@ func async(t *testing.T, c *procexec.Command, task procexec.Task, signals procex
 	return results
 }
 
-// receive waits for a value that should arrive immediately.
+// receive returns the next value of a channel. It fails the test after testTimeout.
 func receive[T any](t *testing.T, c <-chan T, what string) T {
 	t.Helper()
 	timer := time.NewTimer(testTimeout)
@@ -148,7 +149,7 @@ func receive[T any](t *testing.T, c <-chan T, what string) T {
 	}
 }
 
-// lines collects what tasks write to their standard error.
+// lines collects the lines that tasks write to their standard error.
 type lines struct {
 	mu        sync.Mutex
 	all       []string
@@ -167,7 +168,7 @@ func (l *lines) add(_ procexec.Task, line []byte, continued bool) {
 	}
 }
 
-// expect waits for the next line, which must be want.
+// expect waits for the next line, and fails the test if the line is not want.
 func (l *lines) expect(t *testing.T, want string) {
 	t.Helper()
 	if got := receive(t, l.ch, "the line "+want); got != want {
@@ -175,8 +176,9 @@ func (l *lines) expect(t *testing.T, want string) {
 	}
 }
 
-// lifeline is a named pipe that processes hold open as long as they run. Each opens it with
-// exec 9>"$path", and reports that before the test examines the pipe.
+// lifeline is a named pipe by which a test notices that processes exit. Each process opens the pipe
+// with exec 9>"$path", and writes "ready" or the like when it has done so. The pipe is closed when
+// all these processes have exited.
 type lifeline struct {
 	path string
 	r    *os.File
@@ -196,7 +198,7 @@ func newLifeline(t *testing.T) *lifeline {
 	return &lifeline{path: path, r: r}
 }
 
-// awaitClosed waits until no process holds the pipe.
+// awaitClosed waits until no process holds the pipe open.
 func (l *lifeline) awaitClosed(t *testing.T) {
 	t.Helper()
 	if err := l.r.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
@@ -207,14 +209,14 @@ func (l *lifeline) awaitClosed(t *testing.T) {
 	}
 }
 
-// checkOpen fails the test if no process holds the pipe.
+// checkOpen fails the test if no process holds the pipe open.
 func (l *lifeline) checkOpen(t *testing.T) {
 	t.Helper()
 	conn, err := l.r.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var n int // -1 (EAGAIN) if a process holds the pipe
+	var n int // -1 (EAGAIN) if a process holds the pipe open
 	if err := conn.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), make([]byte, 1)) }); err != nil {
 		t.Fatal(err)
 	}

@@ -13,12 +13,13 @@ import (
 	"github.com/ctworker/ctworker/internal/unixfd"
 )
 
-// A Notification notifies all processes of a run once, for example that the worker is shutting
-// down: a descriptor becomes readable, and, for shell scripts, a file appears.
+// A Notification notifies all running tasks of an event that happens once, for example the shutdown
+// of the worker. A descriptor that tasks inherit becomes readable. For shell scripts, which cannot
+// easily test a descriptor, a file also appears.
 type Notification struct {
-	r    int // inherited by processes; never read here
+	r    int // inherited by tasks; this program never reads from it
 	w    *os.File
-	dir  int // descriptor of the file's directory; a task may replace what is at its path
+	dir  int // the directory, opened before a task could replace it
 	path string
 	once sync.Once
 	err  error
@@ -27,15 +28,16 @@ type Notification struct {
 	closeErr error
 }
 
-// NewNotification creates a Notification. Raise creates the file name in dir, which must be an
-// absolute path. Close it after the last task.
+// NewNotification returns a Notification. Raise will create the file name in the directory dir. The
+// path dir must be absolute, because a task may have another working directory. Close the
+// Notification after the last task.
 func NewNotification(dir, name string) (*Notification, error) {
-	if !filepath.IsAbs(dir) { // a task may have another working directory
-		return nil, fmt.Errorf("notification %s: directory %q is not an absolute path", name, dir)
+	if !filepath.IsAbs(dir) {
+		return nil, fmt.Errorf("notification %s: the directory %q must be an absolute path", name, dir)
 	}
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("notification %s: directory %s: %w", name, dir, err)
+		return nil, fmt.Errorf("notification %s: open directory %s: %w", name, dir, err)
 	}
 	r, w, err := unixfd.Pipe()
 	if err != nil {
@@ -45,22 +47,22 @@ func NewNotification(dir, name string) (*Notification, error) {
 	return &Notification{r: r, w: os.NewFile(uintptr(w), name), dir: fd, path: filepath.Join(dir, name)}, nil
 }
 
-// FD returns the descriptor for processes to inherit. The Notification closes it.
+// FD returns the descriptor that tasks inherit. Only Close may close it.
 func (n *Notification) FD() uintptr { return uintptr(n.r) }
 
-// Path returns the path of the file that appears.
+// Path returns the path of the file that Raise creates.
 func (n *Notification) Path() string { return n.path }
 
-// Raise notifies the processes. It does not block. Further calls have no effect and return the
-// same error.
+// Raise notifies the tasks. It does not block. Only the first call has an effect; further calls
+// return the same error.
 func (n *Notification) Raise() error {
 	n.once.Do(func() {
-		// The file first: a process that the descriptor wakes must find it.
+		// Create the file first, so that a task that the descriptor wakes finds the file.
 		if err := n.createFile(); err != nil {
-			n.err = fmt.Errorf("notification: %s: %w", n.path, err)
+			n.err = fmt.Errorf("notification: create the file %s: %w", n.path, err)
 		}
-		// A byte makes the pipe readable. Closing it keeps it readable after a
-		// process has read the byte, although it should not.
+		// The byte makes the pipe readable. Tasks must not read the byte. If one does, the pipe is
+		// still readable, because the writing end is closed.
 		if _, err := n.w.Write([]byte{'\n'}); err != nil {
 			n.err = fmt.Errorf("notification %s: %w", n.path, err)
 		}
@@ -69,10 +71,10 @@ func (n *Notification) Raise() error {
 	return n.err
 }
 
-// createFile creates the file. Tasks run as the same user, so they can put anything at the path
-// of the file or of its directory; createFile does not open or follow it. It creates the file
-// under a random name in the directory that was opened before any task started, and renames it
-// over whatever is at the path.
+// createFile creates the file, whatever a task has put at its path. Tasks run as the same user, so
+// they can replace the file and its directory, for example with a symbolic link. Therefore
+// createFile uses the directory that NewNotification opened. There it creates a file with a random
+// name, and renames it to name, which replaces a link without following it.
 func (n *Notification) createFile() error {
 	name := filepath.Base(n.path)
 	hidden := "." + name + "-" + rand.Text()
@@ -83,7 +85,8 @@ func (n *Notification) createFile() error {
 	_ = unix.Close(fd)
 	err = unix.Renameat(n.dir, hidden, n.dir, name)
 	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		// A directory is in the way: move it aside with its content.
+		// A task has created a directory with that name. Rename the directory, because a file
+		// cannot replace it.
 		if err = unix.Renameat(n.dir, name, n.dir, hidden+"-moved"); err == nil {
 			err = unix.Renameat(n.dir, hidden, n.dir, name)
 		}
@@ -94,8 +97,8 @@ func (n *Notification) createFile() error {
 	return err
 }
 
-// Close releases the descriptors and removes the file. It does not notify the processes. Calls
-// of Raise after Close have no effect.
+// Close closes the descriptors and removes the file. It does not notify the tasks. After Close,
+// Raise has no effect.
 func (n *Notification) Close() error {
 	n.closing.Do(func() {
 		n.once.Do(func() { _ = n.w.Close() })

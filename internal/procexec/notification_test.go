@@ -11,7 +11,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// readable reports whether a process that polls descriptor fd would wake up.
+// readable reports whether descriptor fd is readable, without reading from it.
 func readable(t *testing.T, fd uintptr) bool {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
@@ -67,7 +67,7 @@ func TestNotification_RemainsRaised(t *testing.T) {
 func TestNotification_CloseDoesNotRaise(t *testing.T) {
 	t.Parallel()
 	n := newNotification(t)
-	for range 2 { // the second Close must not close a descriptor that was reused
+	for range 2 { // Close must not close the same number twice, because it may have been reused
 		if err := n.Close(); err != nil {
 			t.Error(err)
 		}
@@ -112,8 +112,8 @@ func TestNewNotification_RequiresAbsoluteDirectory(t *testing.T) {
 	}
 }
 
-// Tasks run as the same user, so they can put anything at the path of the file. Raise does not
-// follow a link there.
+// Raise does not follow a symbolic link at the path of the file. A task can create such a link,
+// because it runs as the same user.
 func TestNotification_DoesNotFollowLinks(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(path, victim string) error{
@@ -168,8 +168,8 @@ func TestNotification_DoesNotFollowLinks(t *testing.T) {
 	}
 }
 
-// Two running processes are notified, and a third that starts after one of them has read the
-// byte.
+// A Notification reaches every process: two processes that run during Raise, and one that starts
+// later, after another has read the byte from the pipe.
 func TestNotification_ReachesEveryProcess(t *testing.T) {
 	t.Parallel()
 	n, other := newNotification(t), newNotification(t)

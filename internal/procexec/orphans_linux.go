@@ -12,22 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// orphans kills processes that tasks leave behind outside of their process group. As child
-// subreaper (prctl(2)), this process becomes the parent of every orphan among its descendants.
-// An orphan whose task has ended is killed, and every orphan is reaped.
+// orphans kills processes that tasks leave behind outside of their process groups. This program is
+// a child subreaper (prctl(2)), so any descendant whose parent exits becomes a child of this
+// program. Such an orphan is killed when its task has ended, and is always reaped.
 //
-// The marker in an orphan's environment identifies its task. An orphan without a marker (env
-// -i) may belong to any process that was running when the orphan was first seen, so it is left
-// alone until all of those have exited.
+// The marker in the environment of an orphan names its task. An orphan without a marker, for
+// example one started by "env -i", may belong to any process that was running when the orphan was
+// found. It is killed when all these processes have exited.
 type orphans struct {
 	launcher *Launcher
 	self     int
 	stop     chan struct{}
 	ended    chan struct{}
-	// before holds the children that this process already had, from the program that it was
-	// before exec, such as a shell's background jobs. They are ignored.
+	// before holds the children that this process already had when the Launcher was created. For
+	// example, a shell may start background jobs and then replace itself by this program with exec.
+	// These children are not orphans of tasks.
 	before   map[int]bool
-	unmarked map[int]int64 // orphan without a marker → number of the last process started when it was first seen
+	unmarked map[int]int64 // orphans without a marker → number of the last process started before the orphan was found
 }
 
 func newOrphans(l *Launcher) (*orphans, error) {
@@ -40,7 +41,7 @@ func newOrphans(l *Launcher) (*orphans, error) {
 		o.before[pid] = true
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return nil, fmt.Errorf("become child subreaper: %w", err)
+		return nil, fmt.Errorf("adopt orphaned processes (PR_SET_CHILD_SUBREAPER): %w", err)
 	}
 	go o.run()
 	return o, nil
@@ -48,7 +49,7 @@ func newOrphans(l *Launcher) (*orphans, error) {
 
 func (o *orphans) run() {
 	defer close(o.ended)
-	if p := panics.Try(o.watch); p != nil { // the run continues; orphans are still killed at its end
+	if p := panics.Try(o.watch); p != nil { // the run continues, because close still kills the orphans
 		o.launcher.opts.Log.Error().Err(p.AsError()).Msg("could not watch for orphaned processes; they are killed only at the end of the run")
 	}
 }
@@ -56,7 +57,7 @@ func (o *orphans) run() {
 func (o *orphans) watch() {
 	ticker := time.NewTicker(orphanInterval)
 	defer ticker.Stop()
-	clean := int64(-1) // number of the last process for which a scan has found no orphans
+	clean := int64(-1) // number of the last process started before a scan that found nothing to watch
 	for {
 		select {
 		case <-o.stop:
@@ -65,10 +66,10 @@ func (o *orphans) watch() {
 		}
 		lowest, last := o.launcher.oldest()
 		if last == clean {
-			continue // nothing was started since
+			continue // no process was started since that scan, so there are no new orphans
 		}
 		killed, others := o.scan(false)
-		// The killed processes may have had children, which are orphans now.
+		// The children of the killed processes have become orphans, so scan again.
 		for len(killed) > 0 && !isClosed(o.stop) {
 			awaitPid(killed[0], orphanInterval)
 			killed, others = o.scan(false)
@@ -79,14 +80,14 @@ func (o *orphans) watch() {
 	}
 }
 
-// scan reaps adopted children that have exited, and kills those whose task has ended, or all.
-// It returns the killed ones, and the number of the others. The children of a reaped process
-// may appear only in the next scan.
+// scan looks once at all adopted children. It reaps those that have exited, and kills those whose
+// task has ended, or all if all is true. It returns the killed children, and the number of the
+// other children. Children of a reaped process may become visible only in the next scan.
 func (o *orphans) scan(all bool) (killed []int, others int) {
 	lowest, _ := o.launcher.oldest()
 	seen := map[int]bool{}
 	for _, pid := range o.adopted() {
-		// Reap zombies unconditionally: their environment, and so the marker, is gone.
+		// Try to reap each child before the marker is read, because a zombie has no environment.
 		if done, err := syscall.Wait4(pid, nil, syscall.WNOHANG, nil); done == pid || errors.Is(err, syscall.ECHILD) {
 			others++
 			continue
@@ -107,16 +108,16 @@ func (o *orphans) scan(all bool) (killed []int, others int) {
 	return killed, others
 }
 
-// adopted returns the children that the Launcher has not started. They remain children, zombies
-// included, until they are reaped here.
+// adopted returns the children of this process, zombies included, that the Launcher did not start.
+// Only scan reaps them.
 func (o *orphans) adopted() []int {
 	isAdopted := func(pid int) bool { return !o.before[pid] && !o.launcher.isOwn(pid) }
 	pids := slices.DeleteFunc(childrenOf(o.self), func(pid int) bool { return !isAdopted(pid) })
 	if len(pids) == 0 {
 		return nil
 	}
-	// One of them may have been started or reaped just now. While no process can be
-	// started or reaped, check again.
+	// A process in the list may be one that the Launcher has just started or reaped. Check again
+	// while the Launcher can do neither.
 	o.launcher.spawnMu.Lock()
 	defer o.launcher.spawnMu.Unlock()
 	return slices.DeleteFunc(pids, func(pid int) bool { return parentOf(pid) != o.self || !isAdopted(pid) })
@@ -130,15 +131,15 @@ func (o *orphans) taskEnded(pid int, lowest int64) bool {
 	}
 	since, known := o.unmarked[pid]
 	if !known {
-		// The orphan may belong to a process that was started after lowest was
-		// determined.
+		// Ask again, because processes may have been started since the caller determined lowest,
+		// and the orphan may belong to one of these.
 		_, since = o.launcher.oldest()
 		o.unmarked[pid] = since
 	}
 	return lowest > since
 }
 
-// close kills and reaps all adopted children.
+// close kills and reaps all adopted children. It gives up after closeTimeout.
 func (o *orphans) close() error {
 	close(o.stop)
 	<-o.ended
@@ -152,7 +153,7 @@ func (o *orphans) close() error {
 	}
 	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	if len(killed) > 0 {
-		err = errors.Join(err, fmt.Errorf("orphaned processes %v of tasks did not exit after SIGKILL", killed))
+		err = errors.Join(err, fmt.Errorf("orphaned processes %v of tasks did not exit within %v after SIGKILL", killed, closeTimeout))
 	}
 	return err
 }
@@ -161,14 +162,15 @@ func (o *orphans) close() error {
 func awaitPid(pid int, timeout time.Duration) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		<-time.After(min(timeout, 10*time.Millisecond)) // no pidfd (Linux before 5.3)
+		<-time.After(min(timeout, 10*time.Millisecond)) // before Linux 5.3, there is no pidfd to wait for, so callers must test again
 		return
 	}
 	defer func() { _ = unix.Close(fd) }()
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(timeout.Milliseconds()))
 }
 
-// isOwn reports whether pid is a process that the Launcher has started and waits for.
+// isOwn reports whether pid is the guard, or a process that the Launcher started and has not
+// reaped.
 func (l *Launcher) isOwn(pid int) bool {
 	if l.guard != nil && l.guard.process.Pid == pid {
 		return true

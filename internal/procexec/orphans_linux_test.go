@@ -11,12 +11,12 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// leave is a script that leaves $4+1 daemons of the kind $3 behind, which hold the lifeline $2,
-// and then writes "ready"; $1 is the test binary.
+// leave is a script that leaves $4 daemons behind and then writes "ready". $1 is the test binary,
+// $2 is the lifeline that the daemons hold open, and $3 is "marked" or "unmarked"; see daemon.
 const leave = childVar + `=daemon "$1" "$4" "$2" "$3" || exit 9; echo ready >&2`
 
-// A process that left its group is killed when its task has ended, even if the engine does
-// nothing else after that.
+// A process that left the process group of its task is killed after the task ends, even if no other
+// task starts or ends.
 func TestOrphans_KilledAfterTheirTask(t *testing.T) {
 	for _, kind := range []string{"marked", "unmarked"} {
 		t.Run(kind, func(t *testing.T) {
@@ -35,8 +35,8 @@ func TestOrphans_KilledAfterTheirTask(t *testing.T) {
 	}
 }
 
-// A process that left its group is not killed while its task runs. The test knows that a scan
-// has happened when an orphan of another task is killed.
+// A process that left the process group of its task is not killed while the task runs. To be sure
+// that orphans have been searched for, the test waits until an orphan of another task is killed.
 func TestOrphans_KeptWhileTheirTaskRuns(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		marked, unmarked, others := newLifeline(t), newLifeline(t), newLifeline(t)
@@ -67,8 +67,8 @@ func TestOrphans_KeptWhileTheirTaskRuns(t *testing.T) {
 	})
 }
 
-// A process that a task left in its group becomes a zombie child of this process when it is
-// killed. It is reaped even while another task runs.
+// When a task ends, the other processes of its group are killed. They become zombies and children
+// of this process. They are reaped even while another task runs.
 func TestOrphans_ReapedWhileTasksRun(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		lifeline := newLifeline(t)
@@ -85,7 +85,7 @@ func TestOrphans_ReapedWhileTasksRun(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 		other := newCommand(t, l, procexec.CommandOptions{Argv: sh(leave, self(t), lifeline.path, "marked", "1"), Stderr: stderr.add})
-		for range 2 { // two scans
+		for range 2 { // wait until orphans have been searched for twice
 			runWith(t, other, procexec.Task{ID: "3", Data: []byte("1"), Slot: 1}, procexec.StopSignals{})
 			stderr.expect(t, "ready")
 			lifeline.awaitClosed(t)
@@ -98,7 +98,7 @@ func TestOrphans_ReapedWhileTasksRun(t *testing.T) {
 	})
 }
 
-// Close kills a chain of processes, each in a session of its own.
+// Close kills a chain of daemons, each in its own session.
 func TestOrphans_KilledByClose(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		for range 3 {
@@ -120,8 +120,8 @@ func TestOrphans_KilledByClose(t *testing.T) {
 	})
 }
 
-// Children that this process had before it created the Launcher, such as background jobs of a
-// shell that executed it, are not killed.
+// Children that this process had before NewLauncher are not killed. They may be background jobs of
+// a shell that replaced itself by this program with exec.
 func TestOrphans_IgnoreOlderChildren(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		sleeper, err := os.StartProcess("/bin/sh", sh(`exec sleep 1000`), &os.ProcAttr{})
@@ -149,7 +149,7 @@ func TestOrphans_IgnoreOlderChildren(t *testing.T) {
 	})
 }
 
-// Continuous scans, while processes are started and reaped, kill none of them.
+// A search for orphans does not kill processes that are being started or reaped at the same time.
 func TestOrphans_IgnoreOwnProcesses(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		l := newLauncher(t, procexec.Options{Slots: 2})
@@ -168,7 +168,7 @@ func TestOrphans_IgnoreOwnProcesses(t *testing.T) {
 			}
 		}()
 		var slots sync.WaitGroup
-		for slotIndex := range 2 { // so few that often no process is running
+		for slotIndex := range 2 { // with only two slots, there are often no running processes at all
 			slots.Go(func() {
 				for range 500 {
 					p, err := start(l, slotIndex, `exit 7`)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A panic while a message of the fork server is handled is reported as the exit of the fork
+// A panic during the handling of a message from the fork server counts as the exit of the fork
 // server.
 func TestForkServer_PanicCountsAsExit(t *testing.T) {
 	t.Parallel()
@@ -29,7 +29,7 @@ func TestForkServer_PanicCountsAsExit(t *testing.T) {
 	if err := h.ExitError(); !errors.Is(err, ErrForkServerExited) || !strings.Contains(err.Error(), "a fault in the log") {
 		t.Errorf("error %v", err)
 	}
-	_ = h.Close() // the connection is closed already
+	_ = h.Close() // returns an error, because the panic has closed the connection
 }
 
 func connected(t *testing.T) (ours, childFD *net.UnixConn) {
@@ -52,7 +52,7 @@ func connected(t *testing.T) (ours, childFD *net.UnixConn) {
 	return both[0], both[1]
 }
 
-// A panic on the thread that starts processes is raised again in the calling goroutine.
+// If a function panics on the thread that starts processes, the goroutine that called do panics.
 func TestSpawnThread_PanicsInCaller(t *testing.T) {
 	t.Parallel()
 	th := newSpawnThread(false)

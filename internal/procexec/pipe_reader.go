@@ -15,34 +15,34 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// pipeReader reads what a process writes to one pipe. finish reads the output of a short
-// process from the pipe after the process has exited. For a longer process, start starts a
-// goroutine that reads while the process runs; it ends in finish.
+// pipeReader reads what a process writes to a pipe. If the process exits soon, finish reads its
+// output from the pipe. Otherwise, start starts a goroutine that reads while the process runs, and
+// finish ends that goroutine.
 type pipeReader struct {
-	fd        int                               // our end, until start or finish; then -1
-	limit     int64                             // number of bytes kept; further bytes are read and discarded
-	onLine    func(line []byte, continued bool) // if not nil, receives each line, and nothing is kept
+	fd        int                               // the reading end, until start or finish is called; then -1
+	limit     int64                             // maximum number of bytes to keep; further bytes are discarded
+	onLine    func(line []byte, continued bool) // receives each line; if it is not nil, nothing is kept
 	buf       []byte
-	truncated bool // the output exceeds limit
-	continued bool // the beginning of the line has been passed to onLine
+	truncated bool // the process wrote more than limit bytes
+	continued bool // onLine has received the beginning of the current line
 
-	r       *os.File      // our end, after start
-	done    chan struct{} // closed when the goroutine has ended
-	lineErr error         // panic in onLine; valid once done is closed, or after finish
+	r       *os.File      // the reading end, after start
+	done    chan struct{} // closed when the goroutine has returned
+	lineErr error         // a panic in onLine; valid once done is closed, or after finish
 }
 
-// maxLine is the maximum length of a line of a task's standard error. A longer line is passed
-// on in pieces of this size, or up to three bytes less to keep characters whole.
+// maxLine is the maximum length of a piece of a line, in bytes. onLine receives a longer line in
+// several pieces. A piece can be up to three bytes shorter, to end between two characters.
 const maxLine = 64 << 10
 
-// newPipeReader returns a pipeReader, and the descriptor for the process to write to, which the
-// caller closes.
+// newPipeReader returns a pipeReader, and the writing end w of its pipe for the process to inherit.
+// The caller closes w.
 func newPipeReader(limit int64, line func([]byte, bool)) (c *pipeReader, w int, err error) {
 	r, w, err := unixfd.Pipe()
 	if err != nil {
 		return nil, -1, err
 	}
-	// Only our end is non-blocking: programs expect a blocking pipe.
+	// Programs expect a pipe that blocks, so only the reading end is non-blocking.
 	if err := syscall.SetNonblock(r, true); err != nil {
 		unixfd.Close(r)
 		unixfd.Close(w)
@@ -82,10 +82,10 @@ func (c *pipeReader) run() {
 	}
 }
 
-// readAvailable reads what is in the pipe, without blocking. A process that is still running
-// may hold the other end.
+// readAvailable reads what the pipe contains, and does not wait for more. It stops at the capacity
+// of the pipe, because a grandchild may hold the writing end and write continuously.
 func (c *pipeReader) readAvailable(fd int, chunk []byte) {
-	const capacity = 1 << 20 // maximum size of a pipe of an unprivileged user; pipe(7)
+	const capacity = 1 << 20 // default of /proc/sys/fs/pipe-max-size; see pipe(7)
 	for total := 0; total < capacity; {
 		n, err := syscall.Read(fd, chunk)
 		if errors.Is(err, syscall.EINTR) {
@@ -99,7 +99,7 @@ func (c *pipeReader) readAvailable(fd int, chunk []byte) {
 	}
 }
 
-// add handles data that was read: it keeps it, or passes its lines to onLine.
+// add handles data that was read. It passes the lines to onLine, or else keeps the data in buf.
 func (c *pipeReader) add(b []byte) {
 	if c.onLine == nil {
 		room := c.limit - int64(len(c.buf))
@@ -113,7 +113,7 @@ func (c *pipeReader) add(b []byte) {
 	for len(b) > 0 {
 		line, rest, ended := bytes.Cut(b, []byte{'\n'})
 		if room := maxLine - len(c.buf); len(line) > room {
-			// The next byte shows whether a character ends at the limit.
+			// One byte more than maxLine shows whether a character ends at maxLine.
 			c.buf = append(c.buf, b[:room+1]...)
 			whole := utf8cut.Before(c.buf, maxLine)
 			c.emitLine(c.buf[:whole])
@@ -129,8 +129,8 @@ func (c *pipeReader) add(b []byte) {
 	}
 }
 
-// emitLine calls onLine. After a panic in onLine, further lines are discarded, so that the
-// process does not block on its output.
+// emitLine calls onLine. If onLine has panicked, it discards the line: the output must still be
+// read, because the process would otherwise block.
 func (c *pipeReader) emitLine(line []byte) {
 	if c.lineErr != nil {
 		return
@@ -147,15 +147,15 @@ func (c *pipeReader) flushLine() {
 	c.buf, c.continued = c.buf[:0], false
 }
 
-// flush passes on a last line without a newline.
+// flush passes the last line to onLine if it does not end with a newline.
 func (c *pipeReader) flush() {
 	if c.onLine != nil && len(c.buf) > 0 {
 		c.flushLine()
 	}
 }
 
-// finish reads what is left in the pipe after the process has exited, and closes the pipe.
-// Further calls have no effect.
+// finish reads what the pipe still contains, and closes the pipe. It is called after the exit of
+// the process. Further calls have no effect.
 func (c *pipeReader) finish() {
 	switch {
 	case c.fd >= 0:
@@ -174,12 +174,12 @@ func (c *pipeReader) finish() {
 	}
 }
 
-// chunkPool holds read buffers.
+// chunkPool holds the read buffers of finish.
 var chunkPool = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
 
-// stdinPipe returns a descriptor from which a process can read content, and which the caller
-// closes, and a function that stops writing. The caller must call it after the process has
-// exited.
+// stdinPipe returns the reading end r of a pipe from which a process can read content. It writes
+// content in the background if the pipe cannot hold it. The caller closes r when the process has
+// started, and calls finish when the process has exited.
 func stdinPipe(content []byte) (r int, finish func(), err error) {
 	r, w, err := unixfd.Pipe()
 	if err != nil {
@@ -190,8 +190,7 @@ func stdinPipe(content []byte) (r int, finish func(), err error) {
 		unixfd.Close(w)
 		return -1, nil, os.NewSyscallError("fcntl", err)
 	}
-	// Almost every task fits into the pipe, and is written before the process
-	// starts.
+	// Most tasks fit into the pipe. They are written here, and need no goroutine.
 	n, err := syscall.Write(w, content)
 	if n < 0 || err != nil {
 		n = 0
@@ -204,7 +203,7 @@ func stdinPipe(content []byte) (r int, finish func(), err error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_, _ = io.Copy(f, bytes.NewReader(content[n:])) // EPIPE: the process did not read everything
+		_, _ = io.Copy(f, bytes.NewReader(content[n:])) // an error means that the process did not read everything, which is allowed
 		_ = f.Close()
 	}()
 	return r, func() {

@@ -11,8 +11,8 @@ import (
 	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
-// placeholders is an argument in which {task_id} and {data.KEY} are replaced by values of the
-// task. Any other brace is literal.
+// placeholders is an argument of a command. The placeholders {task_id} and {data.KEY} in it are
+// replaced by values of the task. Other text in braces stays unchanged.
 type placeholders struct {
 	text  string
 	parts []part // nil if text contains no placeholders
@@ -21,10 +21,10 @@ type placeholders struct {
 type part struct {
 	literal string
 	taskID  bool
-	key     string // path of a value in data, or ""
+	key     string // KEY of {data.KEY}, or ""
 }
 
-// parsePlaceholders parses an argument.
+// parsePlaceholders parses an argument. Every string is valid.
 func parsePlaceholders(text string) placeholders {
 	t := placeholders{text: text}
 	rest, found := text, false
@@ -66,8 +66,8 @@ func parsePlaceholders(text string) placeholders {
 	return t
 }
 
-// expand replaces the placeholders by values of the task. The result is one argument, whatever
-// the values contain: no shell parses it.
+// expand replaces the placeholders by values of the task. The result is always one argument, even
+// if the values contain spaces or quotes, because no shell parses it.
 func (t placeholders) expand(task Task) (string, error) {
 	if t.parts == nil {
 		return t.text, nil
@@ -97,9 +97,9 @@ func (t placeholders) expand(task Task) (string, error) {
 	return s, nil
 }
 
-// lookup returns the value of key in data, which is raw JSON. It searches for key as a name,
-// and then as a path of names joined by dots. A string is returned unquoted, any other value as
-// JSON.
+// lookup returns the value for {data.KEY}. data is JSON. If data has no member with the name key,
+// key is a path: names joined by dots, one per level. lookup returns a string without quotes, and
+// any other value as JSON.
 func lookup(data []byte, key string) (string, error) {
 	if jsontext.Value(data).Kind() != '{' {
 		return "", errors.New("the task's data is not an object")

@@ -19,35 +19,37 @@ import (
 type PoolOptions struct {
 	// Slots is the maximum number of concurrent processes. Defaults to 1.
 	Slots int
-	// Argv is the command that starts a process, which speaks the task protocol. Placeholders
-	// are not replaced. Not used with ForkServer.
+	// Argv is the command that starts a worker process. The command must use the task protocol.
+	// Placeholders in it are not replaced. Argv is not used with ForkServer.
 	Argv []string
-	// ForkServer, if not nil, forks the processes.
+	// ForkServer forks the processes. If it is nil, Argv starts them.
 	ForkServer *ForkServer
 	// Env is the environment of processes started by Argv. Defaults to the environment of this
-	// process.
+	// program.
 	Env []string
-	// WorkerData is the JSON object "worker" of the task protocol's hello. Defaults to {}.
+	// WorkerData describes the worker to the processes. It is the JSON object "worker" in the first
+	// line that each process receives. Defaults to {}.
 	WorkerData []byte
 	// MaxRuntime is the maximum run time of a task. Defaults to 10 minutes.
 	MaxRuntime time.Duration
-	// KillDelay is the time between SIGTERM and SIGKILL, and the time a process has to exit
-	// after its last task. Defaults to 5s; NoKillDelay disables it.
+	// KillDelay is the time between SIGTERM and SIGKILL. It is also the time that a process has to
+	// exit after its last task. Defaults to 5s; NoKillDelay means that SIGKILL is sent immediately.
 	KillDelay time.Duration
-	// StartTimeout is the maximum time for each of these steps: until a process is ready, until
-	// it claims its first task, and until it returns a revoked task. A process that takes
-	// longer is killed. Defaults to 60s.
+	// StartTimeout limits three waits: for a new process to become ready, for it to claim its first
+	// task (announce that it starts the task), and for it to return a task that was taken back.
+	// When a wait takes longer, the process is killed. Defaults to 60s.
 	StartTimeout time.Duration
-	// MaxTasks is the number of tasks after which a process is replaced; 0 means no limit. If
-	// it is 1, each task has a process of its own, and its TaskResult, which then includes CPU
-	// time and peak memory, is reported when the process has exited.
+	// MaxTasks is the number of tasks after which a process is replaced. 0 means no limit. If it is
+	// 1, each task has its own process, and its TaskResult is reported when that process has
+	// exited. The TaskResult then includes CPU time and peak memory.
 	MaxTasks int
-	// MemoryLimit is the maximum address space, in bytes, of a process started by Argv (Linux).
-	// 0 means no limit. A ForkServer limits its forks itself.
+	// MemoryLimit is the maximum size of the address space, in bytes, of a process started by Argv
+	// (Linux). 0 means no limit. It has no effect with ForkServer: use
+	// ForkServerConfig.MemoryLimit.
 	MemoryLimit int64
 	// MaxResult is the maximum size of a result, in bytes. Defaults to 16 MiB.
 	MaxResult int64
-	// Shutdown and Termination are inherited by processes started by Argv. May be nil.
+	// Shutdown and Termination are passed to processes started by Argv. May be nil.
 	Shutdown, Termination *Notification
 	// Log receives warnings about errors that do not end the run.
 	Log zerolog.Logger
@@ -66,8 +68,9 @@ func (o PoolOptions) Validate() error {
 	return optcheck.Join("procexec.PoolOptions", errs...)
 }
 
-// A Pool runs tasks in worker processes, one per slot. A worker process is started when its slot
-// has a task, and is sent task after task over the task protocol. Run runs jobs in a Pool.
+// A Pool runs tasks in worker processes, one per slot. It starts the process of a slot when the
+// slot gets its first task, and sends it task after task over the task protocol. The function Run
+// runs jobs in a Pool.
 type Pool struct {
 	launcher *Launcher
 	opts     PoolOptions
@@ -76,12 +79,12 @@ type Pool struct {
 	null     *os.File
 }
 
-// maxStartFailures is the number of consecutive failed starts, over all slots, that ends the
-// run.
+// maxStartFailures is how many consecutive starts, counted over all slots, may fail before the run
+// ends with an error. If that many fail, the command is probably wrong.
 const maxStartFailures = 5
 
-// NewPool checks opts, finds the program in PATH, and returns a Pool that starts its processes
-// with l. Close the pool when its run has ended.
+// NewPool returns a Pool that starts its processes with l. It returns an error if opts are invalid,
+// or if the program is not found in PATH. Close the pool when its run has ended.
 func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -108,10 +111,10 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	}
 	path, err := exec.LookPath(opts.Argv[0])
 	if err != nil {
-		return nil, fmt.Errorf("command: %w", err)
+		return nil, fmt.Errorf("find the program of the command: %w", err)
 	}
 	if p.path, err = filepath.Abs(path); err != nil {
-		return nil, fmt.Errorf("command: %w", err)
+		return nil, fmt.Errorf("find the program of the command: %w", err)
 	}
 	p.env = stripEngineVars(opts.Env)
 	p.env = append(p.env, taskproto.FDVar+"="+strconv.Itoa(fdTasks))
@@ -125,13 +128,14 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	return p, nil
 }
 
-// CheckNoPlaceholders returns an error if an argument of a command contains a placeholder. A
-// Pool does not replace placeholders.
+// CheckNoPlaceholders returns an error if argv contains a placeholder such as {task_id}. The
+// processes of a Pool start before their tasks are known, so a Pool cannot replace placeholders.
 func CheckNoPlaceholders(argv []string) error {
 	for _, arg := range argv {
 		if parsePlaceholders(arg).parts != nil {
-			return fmt.Errorf("argument %q contains a placeholder: with --isolation reuse, a process is started before it has a task, "+
-				"and reads its tasks from the descriptor CTWORKER_FD; omit --isolation reuse to start the command once per task", arg)
+			return fmt.Errorf("argument %q contains a placeholder, which --isolation reuse does not allow: "+
+				"the command is started before it has a task, and reads its tasks from the descriptor CTWORKER_FD; "+
+				"omit --isolation reuse to start the command once per task", arg)
 		}
 	}
 	return nil
@@ -145,7 +149,7 @@ func (p *Pool) Close() error {
 	return p.null.Close()
 }
 
-// The descriptors of a worker process, in addition to the standard streams.
+// The descriptors that a worker process inherits in addition to its standard streams.
 const (
 	fdTasks           = 3
 	fdPermits         = 4
@@ -154,8 +158,8 @@ const (
 	fdRing            = 7
 )
 
-// notificationEnv returns the environment variables that describe the notifications to a
-// process.
+// notificationEnv returns the environment variables from which a process learns the descriptors and
+// files of the notifications.
 func notificationEnv(shutdown, termination *Notification, shutdownFD, terminationFD int) (env []string) {
 	if shutdown != nil {
 		env = append(env, taskproto.ShutdownFDVar+"="+strconv.Itoa(shutdownFD), taskproto.ShutdownFileVar+"="+shutdown.Path())
@@ -166,12 +170,12 @@ func notificationEnv(shutdown, termination *Notification, shutdownFD, terminatio
 	return env
 }
 
-// usesPermits reports whether processes may prefetch tasks, and so need permits. A process that
-// runs only one task never prefetches.
+// usesPermits reports whether the pool may send a process further tasks while the process runs one.
+// The process then needs a permit to start each task.
 func (p *Pool) usesPermits() bool { return p.opts.MaxTasks != 1 }
 
-// preforks reports whether the next process of a slot is forked while the current one runs its
-// only task.
+// preforks reports whether each slot forks its next process while the current one runs its only
+// task.
 func (p *Pool) preforks() bool { return p.opts.ForkServer != nil && !p.usesPermits() }
 
 // process is a process of a pool, started by the Launcher or forked by the fork server.
@@ -185,8 +189,8 @@ type process interface {
 	Pid() int
 }
 
-// start starts a process for a slot. The process inherits the descriptors socket, permitsFD and
-// ringFD, of which the last two may be -1. start does not close them.
+// start starts a process for a slot. The process inherits the descriptors in child that are not -1.
+// The caller closes them.
 func (p *Pool) start(slotIndex int, child taskproto.ChildFDs) (process, error) {
 	fdOr := func(n *Notification) uintptr {
 		if n == nil {
@@ -215,7 +219,7 @@ func (p *Pool) start(slotIndex int, child taskproto.ChildFDs) (process, error) {
 	return proc, nil
 }
 
-// name returns the name of the processes in messages.
+// name returns the name that log messages and errors use for the pool's processes.
 func (p *Pool) name() string {
 	if p.opts.ForkServer != nil {
 		return p.opts.ForkServer.Hello.Program
@@ -227,22 +231,22 @@ func (p *Pool) name() string {
 	return name
 }
 
-// lineLimit returns the maximum length of a reply: the largest result, plus 64 KiB for the task
-// id and the other fields.
+// lineLimit returns the maximum length of a reply, in bytes. It adds 64 KiB to the maximum size of
+// a result, for the task id and the other fields.
 func (p *Pool) lineLimit() int64 { return p.opts.MaxResult + 64<<10 }
 
-// A StartFailedError is returned if several processes of a Pool in a row did not become ready.
+// A StartFailedError is returned by Run if several consecutive starts of worker processes failed.
 type StartFailedError struct {
-	// Command is the command. Reason is why the last process did not become ready.
+	// Command is the command line, shortened. Reason is why the last start failed.
 	Command, Reason string
-	// Times is the number of consecutive failures.
+	// Times is the number of consecutive failed starts.
 	Times int
 }
 
-// Error returns the reason and what to do.
+// Error returns the reason of the last failure, and what the user can do.
 func (e *StartFailedError) Error() string {
-	return fmt.Sprintf("%d consecutive starts of %q failed: %s; "+
-		"a worker process must report that it is ready, as docs/protocol.md specifies; check it with \"ctworker protocol-check -- COMMAND\"", e.Times, e.Command, e.Reason)
+	return fmt.Sprintf("%d consecutive starts of the worker process %q failed, the last one because %s; "+
+		"see docs/protocol.md for how a worker process starts, and check it with \"ctworker protocol-check -- COMMAND\"", e.Times, e.Command, e.Reason)
 }
 
 // exitText describes how a process exited, for messages.

@@ -14,12 +14,12 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// workerProcess is a worker process that was written from docs/protocol.md. The data of each
-// task specifies what it does. With the argument "ring" it replies over the shared ring.
+// workerProcess is a worker process that was written only from docs/protocol.md. The data of each
+// task describes what the process does. With the argument "ring", it uses the shared ring.
 type workerProcess struct {
 	in    *bufio.Reader
 	out   *os.File
-	ring  *taskproto.Ring // replaces out and claim, if not nil
+	ring  *taskproto.Ring // the shared ring; if it is not nil, it is used instead of out and claim
 	claim int
 	ahead bool
 }
@@ -31,7 +31,7 @@ type action struct {
 	Arg string
 }
 
-// workerChildren are the worker processes that the test binary can run as.
+// workerChildren are worker processes that the test binary can run instead of the tests.
 var workerChildren = map[string]func(args []string){
 	"worker":                   func(args []string) { workerMain(args, false) },
 	"worker-ahead":             func(args []string) { workerMain(args, true) },
@@ -53,7 +53,8 @@ var workerChildren = map[string]func(args []string){
 	},
 }
 
-// unclaimed reports ready and reads its first task without claiming it.
+// unclaimed writes the line ready, and reads its first task without claiming it (announcing that it
+// starts the task).
 func unclaimed(ready string) {
 	w := newWorkerProcess(true)
 	_, _ = w.in.ReadBytes('\n')
@@ -84,7 +85,7 @@ func (w *workerProcess) openRing() {
 	}
 }
 
-// corruptRing stores an invalid write position in the shared ring instead of a reply.
+// corruptRing stores an invalid write position in the shared ring instead of writing a reply.
 func corruptRing([]string) {
 	w := newWorkerProcess(true)
 	fd, _ := strconv.Atoi(os.Getenv("CTWORKER_RING_FD"))
@@ -97,7 +98,7 @@ func corruptRing([]string) {
 	select {}
 }
 
-// write writes to the ring, or else to the socket.
+// write writes to the ring if there is one, and otherwise to the socket.
 func (w *workerProcess) write(b []byte) {
 	if w.ring != nil {
 		_ = w.ring.Write(b)
@@ -116,7 +117,7 @@ func (w *workerProcess) claims() bool {
 
 func workerMain(args []string, ahead bool) {
 	w := newWorkerProcess(ahead)
-	if len(args) > 0 && os.Getenv("CTWORKER_RING_FD") != "" { // there is no ring if each process runs one task
+	if len(args) > 0 && os.Getenv("CTWORKER_RING_FD") != "" { // not set if each process runs only one task
 		w.openRing()
 	}
 	line, err := w.in.ReadString('\n')
@@ -154,8 +155,8 @@ func (w *workerProcess) reply(v any) {
 	w.write(append(b, '\n'))
 }
 
-// run performs the action of a task, and replies if the action does not end the process. n is
-// the number of the task in this process.
+// run performs the action of a task. It sends a reply unless the action ends the process. n is the
+// number of the task in this process, from 1.
 func (w *workerProcess) run(id string, attempt int, o action, n int) {
 	var result any
 	switch o.Do {
@@ -187,7 +188,7 @@ func (w *workerProcess) run(id string, attempt int, o action, n int) {
 	case "kill":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
-	case "write": // instead of a reply
+	case "write": // writes Arg instead of a reply
 		w.write([]byte(o.Arg))
 		select {}
 	case "reply and hang":
@@ -196,7 +197,7 @@ func (w *workerProcess) run(id string, attempt int, o action, n int) {
 	case "hang":
 		createFile(o.Arg)
 		select {}
-	case "grandchild": // the grandchild also holds the socket open
+	case "grandchild": // starts a grandchild, which also holds the socket open
 		cmd := exec.Command("sleep", "1000")
 		cmd.ExtraFiles = []*os.File{w.out}
 		if err := cmd.Start(); err != nil {
@@ -209,7 +210,7 @@ func (w *workerProcess) run(id string, attempt int, o action, n int) {
 		cmd.ExtraFiles = []*os.File{w.out}
 		_ = cmd.Start()
 		os.Exit(o.N)
-	case "await": // until the file exists
+	case "await": // waits until the file Arg exists
 		createFile(o.Arg + ".begun")
 		for {
 			if _, err := os.Stat(o.Arg); err == nil {
@@ -220,7 +221,7 @@ func (w *workerProcess) run(id string, attempt int, o action, n int) {
 	w.reply(map[string]any{"task_id": id, "retry": false, "result": result})
 }
 
-// createFile creates the empty file path.
+// createFile creates an empty file.
 func createFile(path string) {
 	if f, err := os.Create(path); err == nil {
 		_ = f.Close()

@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// A run leaves no process, descriptor or goroutine behind.
+// After a run, there are no additional processes, descriptors or goroutines.
 func TestPool_LeavesNothing(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		work := func(n int) {
@@ -18,14 +18,14 @@ func TestPool_LeavesNothing(t *testing.T) {
 		work(2)
 		before := descriptors(t)
 		work(20)
-		if after := descriptors(t); after > before+6 { // of the launcher, which closes later
+		if after := descriptors(t); after > before+6 { // 6 descriptors belong to the launcher, which is closed later
 			t.Errorf("%d descriptors before, %d after", before, after)
 		}
 	})
 }
 
-// A process that corrupts the ring is killed, its task fails with the reason, and other tasks
-// run.
+// A process that corrupts the shared ring is killed. Its task fails with that reason, and other
+// tasks run.
 func TestPool_KillsProcessThatCorruptsRing(t *testing.T) {
 	t.Parallel()
 	r := startPool(t, "worker-corrupt-ring", procexec.PoolOptions{})

@@ -9,7 +9,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// A panic in a goroutine of the pool fails the run and does not terminate this process.
+// If a goroutine of the pool panics, Run returns the panic as an error, and this process continues.
 func TestPool_PanicFailsTheRun(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{Slots: 1})

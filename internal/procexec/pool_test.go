@@ -15,7 +15,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// poolRun is one run of a pool, and the results of its tasks.
+// poolRun is one run of a pool, with the results of its tasks.
 type poolRun struct {
 	t    *testing.T
 	in   chan procexec.Task
@@ -30,10 +30,10 @@ type poolRun struct {
 	released []string
 	failed   error
 	stalls   int
-	finished chan string // id of each job that is done or released
+	finished chan string // receives the id of each task that is done or released
 }
 
-// startPool runs the test binary as a worker process in a pool.
+// startPool starts a run of a pool whose worker processes are the test binary.
 func startPool(t *testing.T, child string, opts procexec.PoolOptions) *poolRun {
 	t.Helper()
 	return startPoolWithMaxQueueTime(t, child, opts, 0)
@@ -113,7 +113,7 @@ func (r *poolRun) onDone(f finishedTask) {
 	r.finished <- f.id
 }
 
-// put sends tasks named t0, t1 and so on to the pool.
+// put adds tasks with the ids t0, t1 and so on.
 func (r *poolRun) put(actions ...action) {
 	for i, o := range actions {
 		r.putAs(fmt.Sprintf("t%d", i), o)
@@ -128,7 +128,7 @@ func (r *poolRun) putAs(id string, o action) {
 	r.in <- procexec.Task{ID: id, Attempt: 1, Data: data}
 }
 
-// await waits until n tasks are done or released.
+// await waits until n more tasks are done or released.
 func (r *poolRun) await(n int) {
 	r.t.Helper()
 	for i := range n {
@@ -136,13 +136,13 @@ func (r *poolRun) await(n int) {
 	}
 }
 
-// wait waits for the end of the run.
+// wait waits for the end of the run, and returns its error.
 func (r *poolRun) wait() error {
 	r.t.Helper()
 	return receive(r.t, r.err, "the end of the run")
 }
 
-// all runs actions to the end and returns their results.
+// all runs one task per action, ends the run, and returns the results.
 func (r *poolRun) all(actions ...action) []procexec.TaskResult {
 	r.t.Helper()
 	r.put(actions...)
@@ -161,14 +161,14 @@ func (r *poolRun) all(actions ...action) []procexec.TaskResult {
 	return results
 }
 
-// The result of a task, with each kind of worker process and each lifetime of a process.
+// A task has the right result, for each kind of worker process and several values of MaxTasks.
 func TestPool_ReportsResults(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		do   action
 		want procexec.TaskResult
-		text string // in the exception
+		text string // a part of the exception's text
 	}{
 		{name: "a result", do: action{Do: "count"}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("1")}},
 		{name: "no result", do: action{}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("null")}},
@@ -199,7 +199,7 @@ func TestPool_ReportsResults(t *testing.T) {
 						opts.MaxRuntime = 300 * time.Millisecond
 					}
 					r := startPool(t, child, opts)
-					results := r.all(tc.do, action{Do: "pid"}) // another task runs after it
+					results := r.all(tc.do, action{Do: "pid"}) // the second task shows that the pool still works
 					got := results[0]
 					if got.Kind != tc.want.Kind || got.RetryRequested != tc.want.RetryRequested || got.Permanent != tc.want.Permanent || got.ExitCode != tc.want.ExitCode ||
 						string(got.Result) != string(tc.want.Result) || tc.text == "" && got.Exception != tc.want.Exception || !strings.Contains(got.Exception, tc.text) {
@@ -217,7 +217,7 @@ func TestPool_ReportsResults(t *testing.T) {
 	}
 }
 
-// A process runs MaxTasks tasks and is then replaced.
+// A process that has run MaxTasks tasks is replaced.
 func TestPool_ReplacesProcesses(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
@@ -242,7 +242,7 @@ func TestPool_ReplacesProcesses(t *testing.T) {
 	}
 }
 
-// Whatever processes die, each task has exactly one result, and the right one.
+// Each task has exactly one result, and the right one, although many processes die.
 func TestPool_ReportsEachTaskOnce(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
@@ -276,8 +276,8 @@ func TestPool_ReportsEachTaskOnce(t *testing.T) {
 	}
 }
 
-// No task waits behind a long one while a slot is idle, even if it has been sent to the process
-// already.
+// A task does not wait behind a long task while another slot is idle, even if it was already sent
+// to the process that runs the long task.
 func TestPool_MovesTasksAwayFromLongTask(t *testing.T) {
 	t.Parallel()
 	for child, slots := range map[string]int{"worker-ahead": 2, "worker-ring": 3} {
@@ -286,7 +286,7 @@ func TestPool_MovesTasksAwayFromLongTask(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "continue")
 			r := startPool(t, child, procexec.PoolOptions{Slots: slots})
 			const short = 3000
-			for i := range short { // enough short tasks for the pool to prefetch many
+			for i := range short { // so many that the pool sends tasks ahead
 				if i == short/2 {
 					r.putAs("long", action{Do: "await", Arg: file})
 				}
@@ -310,8 +310,8 @@ func TestPool_MovesTasksAwayFromLongTask(t *testing.T) {
 	}
 }
 
-// With one task per process, no task waits for the exit of a process that runs a long task. If
-// no slot is idle, waiting tasks are released.
+// With one task per process, a task does not wait for the exit of a process that runs a long task.
+// If no slot is idle, waiting tasks are released.
 func TestPool_MovesTasksAwayFromLongProcess(t *testing.T) {
 	t.Parallel()
 	const grace = 100 * time.Millisecond
@@ -326,11 +326,11 @@ func TestPool_MovesTasksAwayFromLongProcess(t *testing.T) {
 	r.putAs("long1", action{Do: "await", Arg: file})
 	awaitFile(t, file+".begun")
 	r.putAs("waiting", action{Do: "await", Arg: file})
-	for rested := 0; rested < 3; { // released, or never received
+	for rested := 0; rested < 3; { // until the task "waiting" has been released, or is still in the channel, three times in a row
 		<-time.After(grace)
 		r.mu.Lock()
 		rested++
-		// Other tasks may have been released before, while the first processes started.
+		// Tasks may also have been released earlier, while the first processes were starting.
 		if !slices.Contains(r.released, "waiting") && len(r.in) != 1 {
 			rested = 0
 		}
@@ -343,7 +343,7 @@ func TestPool_MovesTasksAwayFromLongProcess(t *testing.T) {
 	}
 }
 
-// After MaxQueueTime, tasks that wait behind long tasks in every slot are released.
+// If all slots run long tasks, the waiting tasks are released after MaxQueueTime.
 func TestPool_ReleasesWaitingTasksAfterMaxQueueTime(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "continue")
@@ -356,8 +356,8 @@ func TestPool_ReleasesWaitingTasksAfterMaxQueueTime(t *testing.T) {
 	for i := range waiting {
 		r.putAs(fmt.Sprintf("long%d", i), action{Do: "await", Arg: file})
 	}
-	// Prefetched tasks are released because no task ends; the others remain in the channel.
-	// On a slow machine no task is prefetched.
+	// No task ends, so the tasks that the pool has received are released. The others stay in the
+	// channel. On a slow machine, the pool may receive no tasks in advance and release none.
 	for rested := 0; rested < 3; {
 		<-time.After(grace)
 		r.mu.Lock()
@@ -379,7 +379,7 @@ func TestPool_ReleasesWaitingTasksAfterMaxQueueTime(t *testing.T) {
 	}
 }
 
-// NoNewTasks immediately releases tasks that have not begun, and lets running tasks finish.
+// NoNewTasks releases the tasks that have not begun immediately. The running task can finish.
 func TestPool_NoNewTasksReleasesWaitingTasks(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
@@ -399,7 +399,7 @@ func TestPool_NoNewTasksReleasesWaitingTasks(t *testing.T) {
 			awaitFile(t, file+".begun")
 			close(r.stop)
 			var released int
-			for range 200 { // waiting tasks are released although the long task continues
+			for range 200 { // waiting tasks must be released while the long task still runs
 				if r.mu.Lock(); len(r.released) > 0 || len(r.in) == 100 {
 					released = len(r.released)
 					r.mu.Unlock()
@@ -419,7 +419,7 @@ func TestPool_NoNewTasksReleasesWaitingTasks(t *testing.T) {
 	}
 }
 
-// Terminate and Kill end running tasks, and a lost lease ends its task.
+// Terminate and Kill end all running tasks. The loss of a lease ends the task that had the lease.
 func TestPool_StopSignalsEndTasks(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -451,8 +451,8 @@ func TestPool_StopSignalsEndTasks(t *testing.T) {
 	}
 }
 
-// A process has the kill delay to exit after its last reply, and the reply is not lost if it is
-// killed then.
+// After its last reply, a process has the kill delay to exit, and is then killed. Its last reply
+// still counts.
 func TestPool_WaitsForExitAfterLastReply(t *testing.T) {
 	t.Parallel()
 	results := startPool(t, "worker", procexec.PoolOptions{MaxTasks: 1, KillDelay: 200 * time.Millisecond}).all(action{Do: "reply and hang"})
@@ -461,7 +461,7 @@ func TestPool_WaitsForExitAfterLastReply(t *testing.T) {
 	}
 }
 
-// Repeated failed starts end the run with an error, and their tasks are released.
+// After five consecutive failed starts, Run returns an error and the tasks are released.
 func TestPool_FailsAfterRepeatedFailedStarts(t *testing.T) {
 	t.Parallel()
 	for child, want := range map[string]string{
@@ -474,11 +474,11 @@ func TestPool_FailsAfterRepeatedFailedStarts(t *testing.T) {
 		"worker-no-claim":          "did not begin a task within 3s",
 		"worker-no-claim-ring":     "did not begin a task within 3s",
 	} {
-		start := 3 * time.Second // enough to become ready on a busy machine
+		start := 3 * time.Second // long enough to become ready on a busy machine
 		if child == "worker-silent" {
 			start = 300 * time.Millisecond
 		}
-		// MaxRuntime does not apply to a task that has not begun, however short it is.
+		// MaxRuntime must not apply before a task has begun, so a short MaxRuntime changes nothing.
 		for _, maxRuntime := range []time.Duration{0, 100 * time.Millisecond} {
 			t.Run(fmt.Sprint(child, maxRuntime), func(t *testing.T) {
 				t.Parallel()
@@ -507,7 +507,7 @@ func TestCheckNoPlaceholders(t *testing.T) {
 	}
 }
 
-// awaitFile waits for a file to appear.
+// awaitFile waits until a file exists.
 func awaitFile(t *testing.T, path string) {
 	t.Helper()
 	for deadline := time.Now().Add(testTimeout); time.Now().Before(deadline); <-time.After(time.Millisecond) {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkProc returns nil if the processes of tasks can be found in /proc, or else an error with
-// the reason and the remedy.
+// checkProc checks that /proc shows the processes of tasks. If it does not, checkProc returns an
+// error with the reason and what the user can do.
 func (l *Launcher) checkProc() error {
 	guard := 0
 	if l.guard != nil {
@@ -21,8 +21,9 @@ func (l *Launcher) checkProc() error {
 	return checkProcAt("/proc", os.Getpid(), guard, l.runID)
 }
 
-// checkProcAt is checkProc for a /proc at another path. It checks that the environment of the
-// process guard, which contains runID, can be read; 0 skips that check.
+// checkProcAt does the checks of checkProc for a /proc at the path proc. self is the pid of this
+// process. guard is the pid of the guard, whose environment must be readable and contain runID. If
+// guard is 0, that check is skipped.
 func checkProcAt(proc string, self, guard int, runID string) error {
 	link, err := os.Readlink(proc + "/self")
 	switch {
@@ -45,14 +46,14 @@ func checkProcAt(proc string, self, guard int, runID string) error {
 	return nil
 }
 
-// isOwnProc reports whether /proc belongs to this process's PID namespace. If not, its numbers
-// denote other processes here.
+// isOwnProc reports whether /proc belongs to the PID namespace of this process. If it does not, its
+// pids denote other processes than in system calls.
 func isOwnProc() bool {
 	link, err := os.Readlink("/proc/self")
 	return err == nil && link == strconv.Itoa(os.Getpid())
 }
 
-// childrenOf returns the processes whose parent is pid, zombies included.
+// childrenOf returns the children of process pid, zombies included.
 func childrenOf(pid int) []int {
 	var children []int
 	forEachProcess(func(child int) {
@@ -67,7 +68,7 @@ func childrenOf(pid int) []int {
 type stat struct {
 	parent, group int
 	zombie        bool
-	stopped       bool // by a signal, not by a debugger
+	stopped       bool // by a signal; false if a debugger stopped it
 }
 
 // statOf reads the stat of a process. It returns false if the process does not exist.
@@ -76,8 +77,8 @@ func statOf(pid int) (stat, bool) {
 	if err != nil {
 		return stat{}, false
 	}
-	// pid (command) state ppid pgrp …; the command may contain any character, so
-	// parse from the last parenthesis on.
+	// The line is "pid (command) state ppid pgrp …". The command may contain any character, even a
+	// parenthesis, so parse after the last parenthesis.
 	rest := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(rest) < 3 {
 		return stat{}, false
@@ -88,24 +89,25 @@ func statOf(pid int) (stat, bool) {
 	return stat{parent, group, state == 'Z' || state == 'X', state == 'T'}, true
 }
 
-// parentOf returns the parent of a process, or 0.
+// parentOf returns the parent of a process, or 0 if the process does not exist.
 func parentOf(pid int) int {
 	st, _ := statOf(pid)
 	return st.parent
 }
 
-// isSibling reports whether a process has the same parent as this one. It returns true if /proc
-// belongs to another PID namespace.
+// isSibling reports whether a process has the same parent as this process. If /proc belongs to
+// another PID namespace, that is unknown, and isSibling returns true.
 func isSibling(pid int) bool { return parentOf(pid) == os.Getppid() || !isOwnProc() }
 
-// isStopped reports whether a process is stopped by a signal. It returns false if /proc belongs
-// to another PID namespace.
+// isStopped reports whether a signal has stopped a process. If /proc belongs to another PID
+// namespace, that is unknown, and isStopped returns false.
 func isStopped(pid int) bool {
 	st, _ := statOf(pid)
 	return st.stopped && isOwnProc()
 }
 
-// isGone reports whether a process has exited. A zombie counts, if /proc can be read.
+// isGone reports whether a process has exited. If /proc belongs to another PID namespace, a zombie
+// is not recognized, and counts as running.
 func isGone(pid int) bool {
 	if !isOwnProc() {
 		return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
@@ -114,20 +116,20 @@ func isGone(pid int) bool {
 	return !ok || st.zombie
 }
 
-// forkServerMapping is the prefix of the name of a memory mapping of the fork server. Its forks
-// inherit the mapping until they execute another program, which then has the marker in its
-// environment.
+// forkServerMapping, followed by the id of the run, is the name of a memory mapping that the fork
+// server creates. Its forks inherit the mapping and can be recognized by it. A fork that executes
+// another program loses the mapping, but then has the marker in its environment.
 const forkServerMapping = "/memfd:ctworker-"
 
-// mapsMemory reports whether a process has the mapping of the run's fork server. Forks have the
-// environment of the user's program, which does not contain the marker.
+// mapsMemory reports whether a process is the fork server of the run or one of its forks. Forks
+// cannot be recognized by the marker, because /proc shows the environment of the user's program.
 func mapsMemory(pid int, runID string) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	return err == nil && bytes.Contains(text, []byte(forkServerMapping+runID+" "))
 }
 
-// envMarkerOf returns the process number in the marker of a process, if the process has a
-// marker of the run.
+// envMarkerOf returns the process number in the marker of a process. ok is false if the process has
+// no marker of this run.
 func envMarkerOf(pid int, runID string) (id int64, ok bool) {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
@@ -142,7 +144,7 @@ func envMarkerOf(pid int, runID string) (id int64, ok bool) {
 	return 0, false
 }
 
-// killMarked kills all processes that belong to the run, and returns their number.
+// killMarked kills all other processes of the run once, and returns how many it found.
 func killMarked(runID string) (found int) {
 	forEachProcess(func(pid int) {
 		if pid == os.Getpid() {
@@ -157,8 +159,8 @@ func killMarked(runID string) (found int) {
 	return found
 }
 
-// killOrphaned kills the processes of the run whose task has ended: those with a marker whose
-// number isLive does not accept.
+// killOrphaned kills the marked processes of the run whose task has ended. isLive reports whether
+// the task with that number is still running.
 func killOrphaned(runID string, isLive func(id int64) bool) {
 	forEachProcess(func(pid int) {
 		if id, ok := envMarkerOf(pid, runID); ok && !isLive(id) {
@@ -167,8 +169,8 @@ func killOrphaned(runID string, isLive func(id int64) bool) {
 	})
 }
 
-// forEachProcess calls f for all processes that /proc shows. It does nothing if /proc belongs
-// to another PID namespace.
+// forEachProcess calls f for each process in /proc. It does nothing if /proc belongs to another PID
+// namespace.
 func forEachProcess(f func(pid int)) {
 	if !isOwnProc() {
 		return

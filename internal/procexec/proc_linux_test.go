@@ -10,14 +10,14 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// checkProc reports why /proc cannot be used, and what to do about it.
+// If /proc cannot be used, checkProc returns an error that gives the reason and the remedy.
 func TestCheckProc(t *testing.T) {
 	t.Parallel()
 	const self, guard, run = 12, 34, "0123456789abcdef"
 	for _, c := range []struct {
 		name    string
-		link    string // target of /proc/self; "" if it does not exist
-		environ string // environ of the guard; "-" if it does not exist
+		link    string // target of the link /proc/self; "" if the link does not exist
+		environ string // content of the guard's environ file; "-" if the file does not exist
 		guard   int
 		want    string
 	}{

@@ -12,32 +12,32 @@ import (
 
 // An Exit describes how a process exited.
 type Exit struct {
-	// Code is the exit code, or minus the number of the signal that killed the process.
+	// Code is the exit code. If a signal killed the process, it is minus the number of the signal.
 	Code int
-	// CPU is the user and system time of the process and of the children that it waited for.
+	// CPU is the user and system time of the process and of the children that it has reaped.
 	CPU time.Duration
-	// PeakMemory is the largest resident set size, in bytes, of the process or of one of those
-	// children. The kernel includes the time before exec, so it is never below the size of the
-	// process that started it.
+	// PeakMemory is the largest resident set size, in bytes, that the process or a child that it
+	// has reaped had. It includes the time before exec, when the process was still a copy of its
+	// parent. It is therefore never less than the memory of the parent.
 	PeakMemory int64
 }
 
-// A Process is a child process, and the leader of a process group.
+// A Process is a child process that was started by a Launcher, and the leader of a process group.
 type Process struct {
 	launcher *Launcher
 	id       int64
 	slot     int
 	pid      atomic.Int64 // written once, by start
 	started  time.Time
-	pidfd    int // on Linux, or -1
+	pidfd    int // descriptor of the process (Linux); -1 if there is none
 
 	mu            sync.Mutex
-	running       bool      // started and not reaped yet, so the pid is valid
-	killRequested bool      // kill the process as soon as it is started
-	lingerUntil   time.Time // until when the other processes of the group may outlive the leader
+	running       bool      // started and not reaped, so pid cannot denote another process
+	killRequested bool      // Close was called: kill the process as soon as it is started
+	lingerUntil   time.Time // until when the other processes of the group may run after the leader has exited
 
-	waitMu   sync.Mutex // held by the goroutine that waits for the exit, which owns pidfd
-	reapOnce sync.Once  // starts the goroutine of reap
+	waitMu   sync.Mutex // held while a goroutine waits for the exit; guards pidfd
+	reapOnce sync.Once  // starts the goroutine that calls reap
 	exit     Exit
 	done     chan struct{}
 }
@@ -45,11 +45,11 @@ type Process struct {
 // Pid returns the id of the process, which is also the id of its group.
 func (p *Process) Pid() int { return int(p.pid.Load()) }
 
-// Started returns the time when the process was started.
+// Started returns the time at which the process was started.
 func (p *Process) Started() time.Time { return p.started }
 
-// Done returns a channel that is closed once the process has exited, its group has been killed,
-// and it has been reaped.
+// Done returns a channel that is closed when the process has exited, its process group has been
+// killed, and the process has been reaped.
 func (p *Process) Done() <-chan struct{} {
 	if !isClosed(p.done) {
 		p.reapOnce.Do(func() { go p.reap() })
@@ -57,15 +57,15 @@ func (p *Process) Done() <-chan struct{} {
 	return p.done
 }
 
-// Exit waits until Done is closed, and returns how the process exited.
+// Exit waits until Done is closed. It returns how the process exited.
 func (p *Process) Exit() Exit {
 	<-p.Done()
 	return p.exit
 }
 
-// Terminate sends SIGTERM to the process group. If the leader exits first, as a shell does that
-// waits for a program, the other processes of the group are killed only after the grace period
-// (Linux), or immediately (other systems).
+// Terminate sends SIGTERM to the process group. The leader may exit before the other processes of
+// the group, as a shell does that runs a program. On Linux, the others then have until the end of
+// the grace period before they are killed. On other systems they are killed immediately.
 func (p *Process) Terminate(grace time.Duration) {
 	p.mu.Lock()
 	p.lingerUntil = time.Now().Add(grace)
@@ -76,18 +76,18 @@ func (p *Process) Terminate(grace time.Duration) {
 // Kill sends SIGKILL to the process group.
 func (p *Process) Kill() { p.signalGroup(syscall.SIGKILL) }
 
-// signalGroup sends sig to the group, unless the leader has been reaped. Until then, its id
-// cannot be reused.
+// signalGroup sends sig to the process group. It does nothing if the process has been reaped,
+// because its id may then denote another process group.
 func (p *Process) signalGroup(sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running {
-		_ = syscall.Kill(-p.Pid(), sig) // ESRCH: the group has just exited
+		_ = syscall.Kill(-p.Pid(), sig) // ESRCH means that the whole group has exited
 	}
 }
 
-// killWhenStarted kills and reaps the process, immediately or as soon as it is started. A
-// process that is not started has the id 0, which as a group means the group of this process.
+// killWhenStarted kills and reaps the process. If the process is not started yet, its pid is still
+// 0, and a signal to group 0 would reach this program. setRunning then kills the process.
 func (p *Process) killWhenStarted() {
 	p.mu.Lock()
 	p.killRequested = true
@@ -95,11 +95,11 @@ func (p *Process) killWhenStarted() {
 	p.mu.Unlock()
 	if running {
 		p.Kill()
-		p.Done() // reap it even if the caller of Start does not wait for it
+		p.Done() // reap the process, even if the caller of Start never waits for it
 	}
 }
 
-// setRunning records that the process has been started and can be signalled.
+// setRunning records that the process can be sent signals, because it has been started.
 func (p *Process) setRunning() {
 	p.mu.Lock()
 	p.running = true
@@ -111,8 +111,8 @@ func (p *Process) setRunning() {
 	}
 }
 
-// hasExited reports whether the process has exited, even if that has not been handled yet, for
-// example because this program was suspended.
+// hasExited reports whether the process has exited. It asks the kernel, because Done can be late,
+// for example if this program was suspended.
 func (p *Process) hasExited() bool {
 	if isClosed(p.done) {
 		return true
@@ -122,7 +122,7 @@ func (p *Process) hasExited() bool {
 	return !p.running || isZombie(p.Pid())
 }
 
-// reap waits until the process exits and cleans up after it.
+// reap waits until the process exits, and then calls cleanUp.
 func (p *Process) reap() {
 	p.waitMu.Lock()
 	defer p.waitMu.Unlock()
@@ -132,9 +132,9 @@ func (p *Process) reap() {
 	}
 }
 
-// waitFast waits up to d for the process to exit, in the caller's goroutine, and reports
-// whether it did. For tasks that take a millisecond, waking another goroutine would be most of
-// the overhead. If too many threads already wait in waitFast, it returns false immediately.
+// waitFast waits up to d for the exit of the process, and reports whether it exited. It waits in
+// the goroutine of the caller, because waking another goroutine would take most of the overhead of
+// a task that lasts a millisecond. If too many threads already wait in waitFast, it returns false.
 func (p *Process) waitFast(d time.Duration) bool {
 	select {
 	case p.launcher.fastPathSlots <- struct{}{}:
@@ -153,8 +153,8 @@ func (p *Process) waitFast(d time.Duration) bool {
 	return true
 }
 
-// cleanUp kills the remaining processes of the group after the leader has exited, and reaps the
-// leader. It is called once.
+// cleanUp is called once, when the process has exited. It kills the other processes of the group
+// and reaps the process.
 func (p *Process) cleanUp() {
 	p.mu.Lock()
 	linger := p.lingerUntil
@@ -164,9 +164,8 @@ func (p *Process) cleanUp() {
 	}
 	p.launcher.spawnMu.RLock()
 	p.mu.Lock()
-	// The leader is a zombie now, so its id and that of the group cannot be reused.
-	// The remaining processes of the group can be killed safely, so that a task
-	// ends when its process does.
+	// The process is a zombie here, so its id, which is also the id of the group, cannot be reused,
+	// and the signal cannot reach another group.
 	_ = syscall.Kill(-p.Pid(), syscall.SIGKILL)
 	p.launcher.table.clear(p.slot, p.Pid())
 	p.exit = p.reapZombie()
@@ -177,11 +176,11 @@ func (p *Process) cleanUp() {
 	close(p.done)
 }
 
-// statusUnknown is the exit code of a process that other code in this program has reaped, which
-// it must not do. It counts as a failure.
+// statusUnknown is the exit code if other code of this program has reaped the process, so that its
+// real exit code is lost. Other code must not do that. The task counts as failed.
 const statusUnknown = 255
 
-// reapZombie reaps the process, which has exited, and returns how it exited.
+// reapZombie reaps the process after its exit. It returns how the process exited.
 func (p *Process) reapZombie() Exit {
 	if p.pidfd >= 0 {
 		defer unixfd.Close(p.pidfd)

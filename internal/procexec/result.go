@@ -13,12 +13,12 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// A Task is one task as a process receives it.
+// A Task is one task, as it is passed to a process.
 type Task struct {
 	ID string
 	// Data is raw JSON.
 	Data []byte
-	// Attempt counts from 1, Slot from 0.
+	// Attempt is the number of the attempt, from 1. Slot is the number of the slot, from 0.
 	Attempt, Slot int
 }
 
@@ -35,8 +35,7 @@ const (
 	TimedOut
 	// Exited: the process exited without a result; see TaskResult.ExitCode.
 	Exited
-	// Interrupted: the task was terminated because of StopSignals.Terminate or
-	// StopSignals.Kill.
+	// Interrupted: the task was terminated because of StopSignals.Terminate or StopSignals.Kill.
 	Interrupted
 	// LeaseLost: the task was killed because its lease was lost.
 	LeaseLost
@@ -45,42 +44,39 @@ const (
 // A TaskResult is the result of the execution of a task.
 type TaskResult struct {
 	Kind ExitKind
-	// RetryRequested and Result (one JSON value), or RawResult (if the result is not UTF-8),
-	// are set if Kind is Completed.
+	// RetryRequested and the result are set if Kind is Completed. Result is one JSON value. If the
+	// result is not valid UTF-8, RawResult is set instead of Result.
 	RetryRequested bool
 	Result         []byte
 	RawResult      []byte
-	// Exception is the exception's text. It is set if Kind is Failed.
+	// Exception is the text of the exception. It is set if Kind is Failed.
 	Exception string
-	// Permanent may be set if Kind is Failed. It means that the process has reported that
-	// another attempt would fail as well.
+	// Permanent means that another attempt would fail as well, according to the process. It can be
+	// set if Kind is Failed.
 	Permanent bool
-	// ExitCode is set if Kind is Exited: the exit code, or minus the number of the signal that
-	// killed the process.
+	// ExitCode is set if Kind is Exited; see Exit.Code.
 	ExitCode int
-	// Slot is the slot of a Pool that ran the task.
+	// Slot is the number of the slot that ran the task. Only a Pool sets it.
 	Slot int
-	// Elapsed is the time from before the process was started until it was reaped. In a Pool
-	// whose processes run several tasks, it is the time until the reply.
+	// Elapsed is the time from the start of the process until it was reaped. In a Pool whose
+	// processes run several tasks, it is the time from the start of the task until its reply.
 	Elapsed time.Duration
-	// CPU and PeakMemory are those of the process; see Exit.
+	// CPU and PeakMemory are the resources that the process used; see Exit.
 	CPU        time.Duration
 	PeakMemory int64
 }
 
-// exTempFail is the exit code with which a command requests a retry (EX_TEMPFAIL of
-// sysexits(3)).
+// exTempFail is the exit code by which a command requests a retry: EX_TEMPFAIL in sysexits(3).
 const exTempFail = 75
 
-// resultObject is the JSON object that a command may write to the descriptor
-// CTWORKER_RESULT_FD.
+// resultObject is the object that a command may write to the descriptor CTWORKER_RESULT_FD.
 type resultObject struct {
 	Retry     *bool           `json:"retry"`
 	Result    jsontext.Value  `json:"result"`
 	Exception *rawjson.String `json:"exception"`
 }
 
-// commandResult returns the result of a command that exited on its own.
+// commandResult returns the result of a task whose process exited on its own.
 func commandResult(exit Exit, stdout, resultFD *pipeReader) TaskResult {
 	if exit.Code != 0 && exit.Code != exTempFail {
 		return TaskResult{Kind: Exited, ExitCode: exit.Code}
@@ -118,8 +114,9 @@ func failed(format string, args ...any) TaskResult {
 	return TaskResult{Kind: Failed, Exception: fmt.Sprintf(format, args...)}
 }
 
-// parseOutput converts the standard output of a command to a result: a JSON object unchanged,
-// other text as a string without its last newline, and anything that is not UTF-8 as raw bytes.
+// parseOutput converts the standard output of a command to a result. A JSON object is returned
+// unchanged. Other text becomes a JSON string, without the last newline. Output that is not UTF-8
+// is returned as raw bytes.
 func parseOutput(out []byte) (value, raw []byte) {
 	if !utf8.Valid(out) {
 		return nil, out

@@ -17,10 +17,10 @@ import (
 	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
 )
 
-// catFile is a script that writes the file $1 to its standard output.
+// catFile is a script that writes the content of the file $1 to its standard output.
 const catFile = `cat "$1"`
 
-// tempFile returns the path of a new file with that content.
+// tempFile creates a file with that content and returns its path.
 func tempFile(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "content")
@@ -73,8 +73,8 @@ func TestCommand_ParsesStdout(t *testing.T) {
 	}
 }
 
-// The object on the result descriptor takes precedence over the exit codes 0 and 75, and over
-// the output. With any other exit code there is no result.
+// The object on CTWORKER_RESULT_FD has priority over the standard output, and over the exit codes 0
+// and 75. With any other exit code, the task has no result.
 func TestCommand_ParsesResultDescriptor(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
@@ -84,7 +84,7 @@ func TestCommand_ParsesResultDescriptor(t *testing.T) {
 	for _, tc := range []struct {
 		name, written string
 		code          int
-		want          procexec.TaskResult // Exception may be a part of the text
+		want          procexec.TaskResult // Exception may be a part of the real text
 	}{
 		{"nothing", ``, 0, finished(false, `"out"`)},
 		{"nothing, retry", ``, 75, finished(true, `"out"`)},
@@ -134,8 +134,8 @@ func TestCommand_ParsesResultDescriptor(t *testing.T) {
 	}
 }
 
-// Standard input, a result on the descriptor and an object on standard output are passed byte
-// for byte, whatever JSON they contain.
+// JSON is passed byte for byte in both directions: in the task, in the object on
+// CTWORKER_RESULT_FD, and in an object on the standard output.
 func TestCommand_PassesJSONByteForByte(t *testing.T) {
 	t.Parallel()
 	for _, value := range rawjsontest.Corpus() {
@@ -186,8 +186,8 @@ func TestCommand_MapsExitCodes(t *testing.T) {
 	}
 }
 
-// A task that prints without limit does not use much memory. The test is not parallel because
-// it measures the allocations of the whole process.
+// A task that writes a lot of output does not make this program use a lot of memory. The test is
+// not parallel, because it measures the allocations of the whole program.
 func TestCommand_LimitsOutput(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -258,7 +258,7 @@ func TestCommand_SplitsStderrIntoLines(t *testing.T) {
 	}
 }
 
-// Lines are passed on while the task runs, together with the task.
+// Stderr receives lines, and the task that wrote them, while the task still runs.
 func TestCommand_PassesStderrWhileTaskRuns(t *testing.T) {
 	t.Parallel()
 	stderr := newLines()

@@ -6,15 +6,15 @@ import (
 	"github.com/sourcegraph/conc/panics"
 )
 
-// spawnThread runs functions on one operating-system thread that exists until close.
+// spawnThread starts processes from one operating-system thread, which exists until close.
 //
-// Linux sends the parent-death signal when the thread that started a process ends, not when the
-// program does (prctl(2), PR_SET_PDEATHSIG). A goroutine may run on any thread, and one that is
-// locked to its thread ends the thread when it returns. So processes are started only from
-// here.
+// Linux kills a process with the parent-death signal when the thread that started the process ends
+// (PR_SET_PDEATHSIG in prctl(2)), even if the parent itself continues. Go may run a goroutine on
+// any thread, and ends a thread when a goroutine returns that is locked to the thread. Therefore
+// all processes must be started from a thread that does not end.
 //
-// If anyThread is set, do runs functions on the thread of its caller. This is for programs
-// whose threads do not end.
+// If anyThread is set, no thread of the program ends early (see Options.StableThreads), and do runs
+// functions on the thread of its caller.
 type spawnThread struct {
 	anyThread bool
 	calls     chan spawnCall
@@ -43,11 +43,10 @@ func (t *spawnThread) run() {
 	}
 }
 
-// do runs f on the thread and waits for it. A panic in f is raised again in the caller's
-// goroutine.
+// do runs f on the thread and waits for its end. If f panics, do panics with the same value.
 func (t *spawnThread) do(f func()) {
 	if t.anyThread {
-		runtime.LockOSThread() // the tracer of a process is one thread
+		runtime.LockOSThread() // only the thread that traces a process may continue it; see limitMemory
 		defer runtime.UnlockOSThread()
 		f()
 		return
@@ -55,11 +54,12 @@ func (t *spawnThread) do(f func()) {
 	c := spawnCall{f, make(chan *panics.Recovered, 1)}
 	t.calls <- c
 	if p := <-c.done; p != nil {
-		panic(p.Value) // the caller may recover it
+		panic(p.Value) // in the goroutine of the caller, who may recover the panic
 	}
 }
 
-// close ends the thread. No call of do may be running or follow.
+// close ends the thread. It must not be called during a call of do, and do must not be called
+// later.
 func (t *spawnThread) close() {
 	if t.anyThread {
 		return

@@ -2,17 +2,17 @@ package procexec
 
 import "github.com/ctworker/ctworker/internal/unixfd"
 
-// stdio is the parent's side of the standard streams of one process, and of the pipe for its
-// result. The caller of openStdio calls finish.
+// stdio is this program's side of the pipes of one process: its standard streams, and the pipe for
+// its result. The caller of openStdio must call finish.
 type stdio struct {
 	stdout, stderr, resultFD *pipeReader
 	closeInput               func()
-	// childFDs are the process's ends, in the order of their numbers in the process, until
-	// closeChildFDs.
+	// childFDs are the descriptors that the process inherits. The index is the number in the
+	// process. closeChildFDs closes them in this program.
 	childFDs []int
 }
 
-// openStdio opens the pipes for a task, and writes the task to its standard input.
+// openStdio opens the pipes for a task, and starts to write the task to its standard input.
 func (c *Command) openStdio(task Task) (*stdio, error) {
 	std := &stdio{childFDs: make([]int, 0, fdResult+1)}
 	fd, finish, err := stdinPipe(stdinLine(task))
@@ -40,7 +40,7 @@ func (c *Command) openStdio(task Task) (*stdio, error) {
 	return std, nil
 }
 
-// closeChildFDs closes the process's ends in this process.
+// closeChildFDs closes the descriptors that the process has inherited.
 func (s *stdio) closeChildFDs() {
 	for _, fd := range s.childFDs {
 		unixfd.Close(fd)
@@ -55,7 +55,7 @@ func (s *stdio) startReading() {
 	}
 }
 
-// finish reads the remaining output and releases all resources. Further calls have no effect.
+// finish reads the rest of the output and closes the pipes. Further calls have no effect.
 func (s *stdio) finish() {
 	s.closeInput()
 	for _, c := range []*pipeReader{s.stdout, s.stderr, s.resultFD} {

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxrssUnit is the unit of ru_maxrss: bytes on macOS (getrusage(2)).
+// maxrssUnit is the unit of ru_maxrss, which getrusage(2) of macOS returns in bytes.
 const maxrssUnit = 1
 
-// errNoMemoryLimit is returned because RLIMIT_AS of another process cannot be set here.
+// errNoMemoryLimit is returned because these systems cannot set RLIMIT_AS of another process.
 var errNoMemoryLimit = errors.New("a memory limit for tasks is supported only on Linux")
 
-// start starts the process. There is no parent-death signal here: only the guard kills the
-// tasks of a worker that was killed.
+// start starts the process. These systems have no parent-death signal. If ctworker is killed, only
+// the guard kills the tasks.
 func (p *Process) start(spec *Spec, env []string) error {
 	if spec.MemoryLimit > 0 {
 		return errNoMemoryLimit
@@ -37,21 +37,21 @@ func (p *Process) start(spec *Spec, env []string) error {
 	return nil
 }
 
-// pollExit returns false: a short wait is not implemented here.
+// pollExit returns false, so the caller waits in another way.
 func (p *Process) pollExit(time.Duration) bool { return false }
 
-// awaitExit waits until the process has exited, and does not reap it.
+// awaitExit waits until the process has exited. It does not reap the process.
 func (p *Process) awaitExit() {
 	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
 		if p.awaitExitEvent() {
 			return
 		}
-		<-time.After(delay) // the caller would kill a running task if awaitExit returned now
+		<-time.After(delay) // awaitExit must not return yet, because cleanUp would kill the task
 	}
 }
 
-// awaitExitEvent reports whether the process has exited. It returns false if the machine is
-// short of the resources for waiting.
+// awaitExitEvent waits until the process has exited. It returns false if the machine is too short
+// of descriptors or memory to wait.
 func (p *Process) awaitExitEvent() bool {
 	kq, err := unix.Kqueue()
 	if err != nil {
@@ -68,19 +68,19 @@ func (p *Process) awaitExitEvent() bool {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.ENOMEM):
 			return false
-		default: // it has exited; ESRCH: before the call
+		default: // the process has exited; ESRCH means that it exited before the call
 			return true
 		}
 	}
 }
 
-// isZombie returns false: the state of a process is not available here.
+// isZombie returns false, because these systems do not show the state of a process in /proc.
 func isZombie(int) bool { return false }
 
-// awaitGroup returns immediately: the members of a group are not available here.
+// awaitGroup returns immediately, because these systems do not show the members of a process group.
 func awaitGroup(int, time.Time) {}
 
-// checkProc returns nil: newOrphans already reports that orphans cannot be found here.
+// checkProc returns nil. The warning that orphans cannot be found comes from newOrphans.
 func (*Launcher) checkProc() error { return nil }
 
 type orphans struct{}
@@ -91,25 +91,26 @@ func newOrphans(*Launcher) (*orphans, error) {
 
 func (*orphans) close() error { return nil }
 
-// isStopped returns false: the state of a process is not available here.
+// isStopped returns false, because these systems do not show the state of a process in /proc.
 func isStopped(int) bool { return false }
 
-// isGone reports whether the process does not exist.
+// isGone reports whether the process does not exist any more.
 func isGone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
-// isSibling returns true: the parent of another process is not available here.
+// isSibling returns true, because these systems do not show the parent of a process in /proc.
 func isSibling(int) bool { return true }
 
-// awaitPid sleeps for up to 10 ms, as it cannot wait for the exit of a process here.
+// awaitPid sleeps for 10 ms, or for timeout if that is shorter. The caller then tests again whether
+// the process has exited.
 func awaitPid(_ int, timeout time.Duration) { <-time.After(min(timeout, 10*time.Millisecond)) }
 
-// killMarked does nothing: the environment of another process is not available here.
+// killMarked does nothing, because these systems do not show the environment of a process.
 func killMarked(string) int { return 0 }
 
-// killOrphaned does nothing: the environment of another process is not available here.
+// killOrphaned does nothing, because these systems do not show the environment of a process.
 func killOrphaned(string, func(int64) bool) {}
 
-// sharedMemory returns a file of size bytes without a name.
+// sharedMemory returns a temporary file of size bytes that is already deleted.
 func sharedMemory(name string, size int64) (*os.File, error) {
 	f, err := os.CreateTemp("", name)
 	if err != nil {
@@ -117,7 +118,7 @@ func sharedMemory(name string, size int64) (*os.File, error) {
 	}
 	if err := errors.Join(os.Remove(f.Name()), f.Truncate(size)); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("shared memory: %w", err)
+		return nil, fmt.Errorf("create shared memory: %w", err)
 	}
 	return f, nil
 }

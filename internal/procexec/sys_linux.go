@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxrssUnit is the unit of ru_maxrss: kibibytes (getrusage(2)).
+// maxrssUnit is the unit of ru_maxrss, which getrusage(2) returns in kibibytes.
 const maxrssUnit = 1024
 
-// start starts the process. It runs on the Launcher's spawnThread.
+// start starts the process. It is called through spawnThread.do.
 func (p *Process) start(spec *Spec, env []string) error {
 	pidfd := -1
 	attr := &syscall.ProcAttr{
@@ -22,14 +22,15 @@ func (p *Process) start(spec *Spec, env []string) error {
 		Files: spec.Files,
 		Sys: &syscall.SysProcAttr{
 			Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd,
-			// The limit must apply to the first instruction and to each child:
-			// a traced process stops before its program begins.
+			// A traced process stops before its first instruction. The memory limit can then be set
+			// before the program runs and starts children.
 			Ptrace: spec.MemoryLimit > 0,
 		},
 	}
 	pid, _, err := syscall.StartProcess(spec.Path, spec.Args, attr)
 	if attr.Sys.Ptrace && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS)) {
-		// Tracing is forbidden here, so the limit is set shortly after the start.
+		// Tracing is forbidden on this machine. Start the process without it, and set the limit a
+		// moment later.
 		attr.Sys.Ptrace = false
 		pid, _, err = syscall.StartProcess(spec.Path, spec.Args, attr)
 	}
@@ -43,14 +44,14 @@ func (p *Process) start(spec *Spec, env []string) error {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
 			p.awaitExit()
 			p.reapZombie()
-			return fmt.Errorf("limit memory: %w", err)
+			return fmt.Errorf("set the memory limit of the process: %w", err)
 		}
 	}
 	return nil
 }
 
-// limitMemory limits the address space of a process that has just been started. A stopped
-// process is continued.
+// limitMemory limits the address space of a process that has just been started. stopped means that
+// the process is traced and stopped; limitMemory lets it continue.
 func limitMemory(pid int, bytes uint64, stopped bool) error {
 	if stopped {
 		waitid(unix.P_PID, pid, unix.WEXITED|unix.WSTOPPED)
@@ -60,13 +61,14 @@ func limitMemory(pid int, bytes uint64, stopped bool) error {
 		err = errors.Join(err, unix.PtraceDetach(pid))
 	}
 	if errors.Is(err, unix.ESRCH) {
-		return nil // the process was killed in the meantime
+		return nil // the process has been killed already, which is not an error
 	}
 	return err
 }
 
-// pollExit reports whether the process exits within d. It blocks a thread, because a blocked
-// thread wakes up fastest; so the number of concurrent calls must be limited.
+// pollExit waits up to d for the exit of the process, and reports whether it exited. It blocks a
+// thread, because a blocked thread wakes up faster than a goroutine. The caller must limit the
+// number of concurrent calls.
 func (p *Process) pollExit(d time.Duration) bool {
 	if p.pidfd < 0 {
 		return false
@@ -75,13 +77,13 @@ func (p *Process) pollExit(d time.Duration) bool {
 	return n == 1 && err == nil
 }
 
-// awaitExit waits until the process has exited, and does not reap it.
+// awaitExit waits until the process has exited. It does not reap the process.
 func (p *Process) awaitExit() {
-	// The runtime's poller waits for a non-blocking descriptor. A blocking one
-	// would occupy a thread per process.
+	// Let the poller of the Go runtime wait, for which the descriptor must be non-blocking. A
+	// blocking wait would occupy one thread per process.
 	if p.pidfd >= 0 && unix.SetNonblock(p.pidfd, true) == nil {
 		f := os.NewFile(uintptr(p.pidfd), "pidfd")
-		p.pidfd = -1 // f owns it now
+		p.pidfd = -1 // f closes the descriptor
 		defer func() { _ = f.Close() }()
 		conn, err := f.SyscallConn()
 		if err == nil {
@@ -93,13 +95,13 @@ func (p *Process) awaitExit() {
 			return
 		}
 	}
-	waitid(unix.P_PID, p.Pid(), unix.WEXITED) // no pidfd (Linux before 5.4): wait on a thread
+	waitid(unix.P_PID, p.Pid(), unix.WEXITED) // no pidfd (Linux before 5.4): block a thread
 }
 
-// isZombie reports whether a child process has exited and not been reaped.
+// isZombie reports whether the child process pid has exited. It must not have been reaped.
 func isZombie(pid int) bool { return waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG) }
 
-// awaitGroup waits until no process of the group is alive, or until deadline.
+// awaitGroup waits until all processes of the group have exited or are zombies, or until deadline.
 func awaitGroup(pgid int, deadline time.Time) {
 	for time.Now().Before(deadline) {
 		alive := 0
@@ -115,8 +117,9 @@ func awaitGroup(pgid int, deadline time.Time) {
 	}
 }
 
-// waitid waits for the state change of a process that flags specify, without reaping the
-// process. It reports whether the change has happened, or can never happen.
+// waitid waits for a state change of a process, as waitid(2) does with these flags, and does not
+// reap the process. It returns false only with WNOHANG, if the process has not changed its state
+// yet.
 func waitid(idType, id, flags int) bool {
 	for {
 		var info unix.Siginfo

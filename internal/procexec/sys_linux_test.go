@@ -49,7 +49,7 @@ func childProcesses(t *testing.T) []int {
 	return pids
 }
 
-// openPidfd returns a descriptor that becomes readable when the process exits.
+// openPidfd returns a descriptor that becomes readable when process pid exits.
 func openPidfd(t *testing.T, pid int) *os.File {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -79,7 +79,7 @@ func awaitExit(t *testing.T, pidfd *os.File) {
 	}
 }
 
-// A process inherits the descriptors that are meant for it and no others.
+// A process inherits exactly the descriptors that it should.
 func TestCommand_PassesOnlyItsDescriptors(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{Slots: 8, Guard: []string{self(t)}})
@@ -89,7 +89,7 @@ func TestCommand_PassesOnlyItsDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	others := strings.TrimPrefix(string(inherited), "0 1 2 ") // inherited from the parent of this test
+	others := strings.TrimPrefix(string(inherited), "0 1 2 ") // descriptors that this test has inherited itself
 	for _, tc := range []struct {
 		name string
 		opts procexec.CommandOptions
@@ -116,8 +116,8 @@ func TestCommand_PassesOnlyItsDescriptors(t *testing.T) {
 	}
 }
 
-// The limit applies from the first instruction: a child that the task starts immediately has
-// it, too, even on a busy machine.
+// The memory limit also applies to a child that the task starts immediately. The test runs many
+// tasks at once, because a limit that is set too late would show only on a busy machine.
 func TestCommand_LimitsMemory(t *testing.T) {
 	t.Parallel()
 	const slots = 16
@@ -140,7 +140,7 @@ func TestCommand_LimitsMemory(t *testing.T) {
 	}
 }
 
-// If the limit is too small for the program itself, the process is killed and does not hang.
+// If the memory limit is too small for the program itself, the process is killed and does not hang.
 func TestCommand_MemoryLimitBelowProgramSize(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{})
@@ -150,7 +150,7 @@ func TestCommand_MemoryLimitBelowProgramSize(t *testing.T) {
 	}
 }
 
-// A task with a memory limit can be killed like any other.
+// A task with a memory limit can be killed like a task without one.
 func TestCommand_KillsTaskWithMemoryLimit(t *testing.T) {
 	t.Parallel()
 	lifeline := newLifeline(t)
@@ -167,7 +167,7 @@ func TestCommand_KillsTaskWithMemoryLimit(t *testing.T) {
 	lifeline.awaitClosed(t)
 }
 
-// poll reports whether one of fds is ready now.
+// poll reports whether one of the descriptors fds is ready now.
 func poll(t *testing.T, fds []unix.PollFd) bool {
 	t.Helper()
 	n, err := unix.Poll(fds, 0)
@@ -177,7 +177,7 @@ func poll(t *testing.T, fds []unix.PollFd) bool {
 	return n > 0
 }
 
-// Slots that start processes concurrently leave nothing behind.
+// Processes that many slots start at the same time leave no children or descriptors behind.
 func TestLauncher_ConcurrentStartsLeaveNothing(t *testing.T) {
 	const slots, each = 64, 20
 	isolated(t, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestLauncher_ConcurrentStartsLeaveNothing(t *testing.T) {
 				t.Errorf("%d tasks ran, want %d", ran.Load(), slots*each)
 			}
 		}
-		first := newLauncher(t, procexec.Options{}) // makes the runtime open its own descriptors
+		first := newLauncher(t, procexec.Options{}) // the first Launcher makes the Go runtime open its own descriptors
 		runWith(t, newCommand(t, first, procexec.CommandOptions{Argv: sh(`:`)}), task, procexec.StopSignals{})
 		if err := first.Close(); err != nil {
 			t.Fatal(err)

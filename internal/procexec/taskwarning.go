@@ -7,18 +7,18 @@ import (
 )
 
 const (
-	maxTaskWarnings     = 16   // texts per run; limited because they come from tasks
-	maxTaskWarningBytes = 2048 // length of one text
+	maxTaskWarnings     = 16   // maximum number of texts per run; tasks could otherwise fill the log
+	maxTaskWarningBytes = 2048 // maximum length of a text
 )
 
-// taskWarnings logs the warnings that processes add to their replies, each text once. It is not
-// safe for concurrent use.
+// taskWarnings logs the warnings that processes add to their replies. It logs each text only once.
+// It is not safe for concurrent use.
 type taskWarnings struct {
 	seen map[string]bool
 }
 
-// take returns a function that logs the warning of a task, or nil if the text or the maximum
-// number of texts has been logged already.
+// take returns a function that logs the warning. It returns nil if the same text, or the maximum
+// number of texts, was logged before.
 func (w *taskWarnings) take(log *zerolog.Logger, taskID, text string) func() {
 	text = utf8cut.Start(text, maxTaskWarningBytes)
 	if w.seen[text] || len(w.seen) >= maxTaskWarnings {

@@ -11,8 +11,8 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// A warning is logged once, with the id of the first task that sent it. The number and the
-// length of warnings are limited because they come from tasks.
+// Each warning is logged once, with the id of the first task that sent it. The number of warnings
+// and their length are limited, because a task could otherwise fill the log.
 func TestPool_LogsEachWarningOnce(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
