@@ -98,7 +98,6 @@ func NewNotification(dir, name string) (*Notification, error) {
 	return procexec.NewNotification(dir, name)
 }
 
-// RunGuard turns this process into the guard if a Launcher started it for that purpose. It then
-// exits the process and does not return. In any other process, it returns immediately. Call it
-// first in main; see Options.Guard.
+// RunGuard runs the guard and does not return, if a Launcher has started this process as its guard.
+// In any other process, it returns immediately. Call it first in main; see Options.Guard.
 func RunGuard() { procexec.RunGuard() }

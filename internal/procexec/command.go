@@ -322,8 +322,8 @@ func (c *Command) files(std *stdio) []uintptr {
 // closedFD is a value for Spec.Files. The process does not get a descriptor at that index.
 const closedFD = ^uintptr(0)
 
-// sigkillTimeout is how long to wait for a process that was sent SIGKILL. A process can take longer
-// to exit only while it is blocked in the kernel, for example on a network file system.
+// sigkillTimeout is how long to wait for the exit of a process after SIGKILL. The exit can take
+// longer only while the process is blocked in the kernel, for example by a network file system.
 const sigkillTimeout = 10 * time.Second
 
 // waitOrStop waits until the process exits. After maxRuntime, or at a stop signal, it terminates

@@ -139,8 +139,8 @@ type ForkServerConfig struct {
 	// Isolation is "fork", "reuse" or "spawn". With "spawn", tasks run in processes started by
 	// Handshake.Argv, and the fork server forks only the task source.
 	Isolation string
-	// MaxResult is the maximum size of a result, and MemoryLimit that of the address space of a
-	// fork. Both are in bytes.
+	// MaxResult is the maximum size of a result. MemoryLimit is the maximum size of the address
+	// space of a fork. Both are in bytes.
 	MaxResult, MemoryLimit int64
 	// Env are additional environment variables for the forks, as KEY=VALUE. The fork server removes
 	// all other variables of ctworker and of the specification, because they belong to an outer
@@ -248,7 +248,7 @@ func (h *ForkServer) sendLine(line []byte, fds ...int) error {
 		n += more
 	}
 	if err != nil {
-		return fmt.Errorf("%w (%w)", h.ExitError(), err)
+		return fmt.Errorf("%w; a message to it could not be sent: %w", h.ExitError(), err)
 	}
 	return nil
 }

@@ -87,9 +87,8 @@ func (g *guard) stop() error {
 	return errors.Join(err, <-g.waitErr, g.lifeline.Close())
 }
 
-// RunGuard turns this process into the guard if the Launcher started it for that purpose. It then
-// exits the process and does not return. In any other process, it returns immediately. Call it
-// first in main; see Options.Guard.
+// RunGuard runs the guard and does not return, if a Launcher has started this process as its guard.
+// In any other process, it returns immediately. Call it first in main; see Options.Guard.
 func RunGuard() {
 	value, ok := os.LookupEnv(guardVar)
 	if !ok {

@@ -73,8 +73,8 @@ func (n *Notification) Raise() error {
 
 // createFile creates the file, whatever a task has put at its path. Tasks run as the same user, so
 // they can replace the file and its directory, for example with a symbolic link. Therefore
-// createFile uses the directory that NewNotification opened. There it creates a file with a random
-// name, and renames it to name, which replaces a link without following it.
+// createFile uses the directory that NewNotification opened. It creates a file with a random name
+// there, and renames the file. Renaming replaces a symbolic link without following it.
 func (n *Notification) createFile() error {
 	name := filepath.Base(n.path)
 	hidden := "." + name + "-" + rand.Text()

@@ -80,9 +80,10 @@ func (o *orphans) watch() {
 	}
 }
 
-// scan looks once at all adopted children. It reaps those that have exited, and kills those whose
-// task has ended, or all if all is true. It returns the killed children, and the number of the
-// other children. Children of a reaped process may become visible only in the next scan.
+// scan looks once at all adopted children. It reaps children that have exited. It kills children
+// whose task has ended, or every child if all is true. It returns the killed children, and the
+// number of the other children. Children of a reaped process may become visible only in the next
+// scan.
 func (o *orphans) scan(all bool) (killed []int, others int) {
 	lowest, _ := o.launcher.oldest()
 	seen := map[int]bool{}
@@ -123,8 +124,8 @@ func (o *orphans) adopted() []int {
 	return slices.DeleteFunc(pids, func(pid int) bool { return parentOf(pid) != o.self || !isAdopted(pid) })
 }
 
-// taskEnded reports whether the task of an orphan has ended. lowest is the lowest number of a
-// running process.
+// taskEnded reports whether the task of an orphan has ended. lowest is a result of Launcher.oldest:
+// the lowest number of a running process.
 func (o *orphans) taskEnded(pid int, lowest int64) bool {
 	if id, marked := envMarkerOf(pid, o.launcher.runID); marked {
 		return !o.launcher.isLive(id)

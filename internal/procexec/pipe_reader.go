@@ -82,8 +82,8 @@ func (c *pipeReader) run() {
 	}
 }
 
-// readAvailable reads what the pipe contains, and does not wait for more. It stops at the capacity
-// of the pipe, because a grandchild may hold the writing end and write continuously.
+// readAvailable reads what the pipe contains, and does not wait for more. It reads at most the
+// capacity of the pipe, because a grandchild may still hold the writing end and write without end.
 func (c *pipeReader) readAvailable(fd int, chunk []byte) {
 	const capacity = 1 << 20 // default of /proc/sys/fs/pipe-max-size; see pipe(7)
 	for total := 0; total < capacity; {

@@ -97,9 +97,9 @@ func (t placeholders) expand(task Task) (string, error) {
 	return s, nil
 }
 
-// lookup returns the value for {data.KEY}. data is JSON. If data has no member with the name key,
-// key is a path: names joined by dots, one per level. lookup returns a string without quotes, and
-// any other value as JSON.
+// lookup returns the member key of data, which must be a JSON object. If there is no such member,
+// key is a path of member names joined by dots. lookup returns a string without quotes, and any
+// other value as JSON.
 func lookup(data []byte, key string) (string, error) {
 	if jsontext.Value(data).Kind() != '{' {
 		return "", errors.New("the task's data is not an object")

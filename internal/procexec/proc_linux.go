@@ -46,8 +46,8 @@ func checkProcAt(proc string, self, guard int, runID string) error {
 	return nil
 }
 
-// isOwnProc reports whether /proc belongs to the PID namespace of this process. If it does not, its
-// pids denote other processes than in system calls.
+// isOwnProc reports whether /proc belongs to the PID namespace of this process. If it does not, a
+// pid in /proc denotes another process than the same pid in a system call.
 func isOwnProc() bool {
 	link, err := os.Readlink("/proc/self")
 	return err == nil && link == strconv.Itoa(os.Getpid())
@@ -121,8 +121,9 @@ func isGone(pid int) bool {
 // another program loses the mapping, but then has the marker in its environment.
 const forkServerMapping = "/memfd:ctworker-"
 
-// mapsMemory reports whether a process is the fork server of the run or one of its forks. Forks
-// cannot be recognized by the marker, because /proc shows the environment of the user's program.
+// mapsMemory reports whether a process is the fork server of the run or one of its forks. These
+// cannot be recognized by the marker, because /proc shows the environment of the user's program for
+// them.
 func mapsMemory(pid int, runID string) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	return err == nil && bytes.Contains(text, []byte(forkServerMapping+runID+" "))

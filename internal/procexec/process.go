@@ -16,9 +16,9 @@ type Exit struct {
 	Code int
 	// CPU is the user and system time of the process and of the children that it has reaped.
 	CPU time.Duration
-	// PeakMemory is the largest resident set size, in bytes, that the process or a child that it
-	// has reaped had. It includes the time before exec, when the process was still a copy of its
-	// parent. It is therefore never less than the memory of the parent.
+	// PeakMemory is the largest resident set size, in bytes, of the process or of a child that it
+	// has reaped. It is never less than the memory of this program: the kernel includes the time
+	// before exec, when the process was a copy of this program.
 	PeakMemory int64
 }
 
@@ -176,8 +176,8 @@ func (p *Process) cleanUp() {
 	close(p.done)
 }
 
-// statusUnknown is the exit code if other code of this program has reaped the process, so that its
-// real exit code is lost. Other code must not do that. The task counts as failed.
+// statusUnknown is the exit code that is reported if other code of this program has reaped the
+// process, by mistake. The real exit code is then lost, so the task counts as failed.
 const statusUnknown = 255
 
 // reapZombie reaps the process after its exit. It returns how the process exited.
