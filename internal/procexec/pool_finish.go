@@ -43,7 +43,7 @@ func (l *loop[J, R]) gone(w *poolProcess[J]) {
 		}
 	} else {
 		close(w.abandoned)
-		l.pool.opts.Log.Warn().Int("slot", w.slot.index).Msg("process did not exit after SIGKILL; no longer waiting for it")
+		l.pool.opts.Log.Warn().Int("slot", w.slot.index).Msg("process did not exit after SIGKILL; the slot continues without it")
 	}
 	waiting := w.sent.len()
 	begun := l.begun(w)
@@ -53,7 +53,7 @@ func (l *loop[J, R]) gone(w *poolProcess[J]) {
 		l.failures = 0
 	}
 	if w.claim == neverClaimed && failure == "" {
-		l.pool.opts.Log.Warn().Int("slot", w.slot.index).Msg("killed a worker process because it did not return tasks that were taken back")
+		l.pool.opts.Log.Warn().Int("slot", w.slot.index).Msg("killed a worker process because it did not return tasks that were taken back; other processes run these tasks")
 	}
 	w.slot.shortageSince = time.Time{}
 	w.apply(ended)
@@ -131,7 +131,7 @@ func (l *loop[J, R]) startFailure(w *poolProcess[J], begun, waiting int, exit Ex
 // startFailed counts a failed start, and ends the run if too many have failed in a row.
 func (l *loop[J, R]) startFailed(reason string) {
 	l.failures++
-	l.pool.opts.Log.Warn().Str("command", l.pool.name()).Int("consecutive_failures", l.failures).Str("reason", reason).Msg("worker process failed to start")
+	l.pool.opts.Log.Warn().Str("command", l.pool.name()).Int("consecutive_failures", l.failures).Str("reason", reason).Msg("worker process failed to start; the run ends after 5 consecutive failures")
 	if l.failures >= maxStartFailures {
 		l.halt(&StartFailedError{Command: l.pool.name(), Reason: reason, Times: l.failures})
 	}

@@ -17,7 +17,7 @@ type launch struct {
 }
 
 // errStopped is returned if the run ended before the process was started.
-var errStopped = errors.New("the run has ended")
+var errStopped = errors.New("the run ended before the process was started")
 
 // launch starts a process for a slot in a goroutine, which reports to the loop.
 func (l *loop[J, R]) launch(s *slot[J]) *poolProcess[J] {

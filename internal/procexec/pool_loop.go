@@ -65,7 +65,7 @@ func Run[J, R any](p *Pool, config RunConfig[J, R], signals StopSignals) error {
 			break
 		}
 		// For example, a callback has failed. End the run in order.
-		l.halt(fmt.Errorf("process pool: %w", panicked.AsError()))
+		l.halt(fmt.Errorf("process pool: its event loop panicked: %w", panicked.AsError()))
 		l.killAll()
 	}
 	close(l.done)
@@ -234,7 +234,7 @@ func (l *loop[J, R]) handle(e event[J]) {
 func (l *loop[J, R]) spawn(f func()) {
 	go func() {
 		if p := panics.Try(f); p != nil {
-			l.post(event[J]{panicked: fmt.Errorf("process pool: %w", p.AsError())})
+			l.post(event[J]{panicked: fmt.Errorf("process pool: a goroutine panicked: %w", p.AsError())})
 		}
 	}()
 }

@@ -96,9 +96,9 @@ func (l *loop[J, R]) onReply(w *poolProcess[J], r *reply) {
 		l.onReturned(w)
 		return
 	case r.Returned:
-		err = errors.New("the task was not taken back, or another task must be returned first")
+		err = errors.New("the task was not taken back (revoked), or another task must be returned first")
 	case w.sent.len() == 0 || w.finalResult != nil:
-		err = errors.New("the process has no task")
+		err = errors.New("ctworker expects no reply, because the process has no task")
 	case !isNext:
 		err = fmt.Errorf("the next reply must be for the task %q", w.sent.first().task.ID)
 	default:
@@ -115,7 +115,7 @@ func (l *loop[J, R]) onReady(w *poolProcess[J], r *taskproto.Ready) {
 		l.violate(w, "the process violated the task protocol: it sent a second \"ready\"")
 		return
 	case r.Version != taskproto.Version:
-		l.violate(w, fmt.Sprintf("the process uses version %d of the task protocol, but this ctworker supports only version %d", r.Version, taskproto.Version))
+		l.violate(w, fmt.Sprintf("the process uses version %d of the task protocol, but this ctworker supports only version %d: install versions of ctworker and its SDK that match", r.Version, taskproto.Version))
 		return
 	}
 	w.wasReady, w.prefetches = true, r.Ahead && l.pool.usesPermits()

@@ -185,7 +185,7 @@ func TestPool_ReportsResults(t *testing.T) {
 		{name: "a line that is not a reply", do: action{Do: "write", Arg: "Traceback (most recent call last)\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"Traceback (most recent call last)"`},
 		{name: "an endless line", do: action{Do: "write", Arg: strings.Repeat("y", 1<<20)}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"yyyyy`},
 		{name: "another task's reply", do: action{Do: "write", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `must be for the task "t0"`},
-		{name: "a return of a task that was not revoked", do: action{Do: "write", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "must name the next task that ctworker has revoked"},
+		{name: "a return of a task that was not revoked", do: action{Do: "write", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "the task was not taken back (revoked)"},
 		{name: "a second ready", do: action{Do: "write", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `second "ready"`},
 		{name: "a time-out", do: action{Do: "hang", Arg: os.DevNull}, want: procexec.TaskResult{Kind: procexec.TimedOut}},
 		{name: "a grandchild that holds the socket", do: action{Do: "grandchild and exit", N: 4}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 4}},

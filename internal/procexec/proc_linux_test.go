@@ -26,8 +26,8 @@ func TestCheckProc(t *testing.T) {
 		{"not mounted", "", "-", guard, "not mounted"},
 		{"another namespace", "4711", "CTWORKER_GUARD=" + run, guard, "another PID namespace: this process is 12, but /proc/self is 4711"},
 		{"hidden", "12", "-", guard, "hidepid"},
-		{"unreadable", "12", "", guard, "does not contain the run's id"},
-		{"another process", "12", "PATH=/bin", guard, "does not contain the run's id"},
+		{"unreadable", "12", "", guard, "does not contain the id of the run"},
+		{"another process", "12", "PATH=/bin", guard, "does not contain the id of the run"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
