@@ -12,10 +12,10 @@ import (
 // specification: retry only tasks that request it.
 type RetryOptions struct {
 	OnExit, OnException, OnTimeout bool
-	// MaxAttempts is the maximum number of times a task is delivered. A task that fails at
-	// this attempt or a later one is not retried, and its event contains the reason. An
-	// attempt that did not finish, for example because its worker died, counts as well, but
-	// is always repeated. Defaults to 0, which means no limit.
+	// MaxAttempts is the maximum number of deliveries of a task. A task that fails at this attempt
+	// or a later one is not retried, and its event contains the reason. An attempt that did not
+	// finish, for example because the worker died, counts as well, but is always repeated. Defaults
+	// to 0, which means no limit.
 	MaxAttempts int
 }
 

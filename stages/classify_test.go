@@ -21,9 +21,8 @@ func TestDecide_PermanentException(t *testing.T) {
 	}
 }
 
-// This is the section "Returning a Result" of the specification: each kind, with and
-// without a requested retry, for each combination of the three options (exit, exception,
-// timeout).
+// The table is the section "Returning a Result" of the specification: each kind of outcome, with
+// and without a requested retry, for each combination of the three retry options.
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	const (

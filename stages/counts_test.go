@@ -21,9 +21,9 @@ import (
 // fullVar is the environment variable that selects the full number of tasks.
 const fullVar = "CTWORKER_FULL"
 
-// A third of the tasks crash, by exit code or by SIGKILL, a third time out and a third
-// complete. Each is reported exactly once and correctly, and no descriptor, goroutine or
-// process remains. The test is not parallel, because it inspects the whole process.
+// A third of the tasks crash, by exit code or SIGKILL, a third time out, and a third complete. Each
+// task is reported exactly once and correctly, and no descriptor, goroutine or process remains. The
+// test is not parallel, because it inspects its whole process.
 func TestExactCounts(t *testing.T) {
 	n := 1_200
 	if os.Getenv(fullVar) == "1" {

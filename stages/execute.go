@@ -13,16 +13,15 @@ import (
 
 // Runner executes tasks. Command and RunnerFunc return Runners.
 type Runner interface {
-	// Run executes one task in a slot, numbered from 0, and returns its outcome. It blocks
-	// until the task has ended. It is called from one goroutine per slot. It may read the
-	// delivery but must not settle it.
+	// Run executes one task in a slot, numbered from 0, and returns its outcome. It blocks until
+	// the task has ended. Each slot calls Run from one goroutine. Run may read the delivery, but
+	// must not settle it.
 	//
-	// Run ends the task early and returns Interrupted or LeaseLost: it terminates the task
-	// when phases.Terminate is done, and kills it when phases.Kill is done or the delivery
-	// is lost.
+	// Run ends the task early and returns Interrupted or LeaseLost: it terminates the task when
+	// phases.Terminate is done, and kills the task when phases.Kill is done or the lease is lost.
 	//
-	// An error means that the task could not be executed, for a reason other than the task
-	// itself. It fails the run, and the task is released.
+	// An error means that the task could not be executed for a reason that does not depend on the
+	// task. The error fails the run, and the task is released.
 	Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error)
 }
 
@@ -131,8 +130,7 @@ func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Deliv
 		}
 		outcome.Slot = slot
 		e.run.Plumbing().ObserveDuration(outcome.Elapsed)
-		// A task that has been executed is passed on until the end of the Settle phase, even
-		// if ctx is done.
+		// The result of a task is passed on until the end of the Settle phase, even if ctx is done.
 		if pipeline.Send(e.phases.Settle, e.out, pipeline.Result{Delivery: d, Outcome: outcome}) != nil {
 			return
 		}
@@ -140,8 +138,8 @@ func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Deliv
 	}
 }
 
-// fail fails the run, which cancels ctx in every slot, and starts the grace period of the
-// tasks in the other slots.
+// fail fails the run. That cancels ctx in every slot, and starts the grace period of the running
+// tasks.
 func (e *executor) fail(err error) {
 	e.mu.Lock()
 	if e.err == nil {

@@ -8,9 +8,9 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ExecutePool returns a stage that runs tasks in the worker processes of a pool, one per
-// slot. Short tasks are sent to a process in advance, and the prefetch of run is adjusted
-// to their number.
+// ExecutePool returns a stage that runs tasks in the worker processes of a pool, one process per
+// slot. A process is sent short tasks in advance, and the stage adapts the prefetch of run to their
+// number.
 //
 // The run fails if processes do not start. Tasks that have not been executed are released.
 func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {

@@ -20,23 +20,23 @@ type ExtendOptions struct {
 	// LeaseDuration is the duration of a lease after each extension. If the worker dies,
 	// its tasks become available again within this time. Defaults to 60 s.
 	LeaseDuration time.Duration
-	// MaxHold is the maximum time to hold a task. After that its lease is not extended;
-	// when it expires, the delivery is marked lost. MaxHold must be longer than queueing
-	// plus execution can take. Defaults to 0, which means no limit.
+	// MaxHold is the maximum time to hold a task. After that time, its lease is not extended any
+	// more, and the delivery is marked lost when the lease expires. MaxHold must be longer than a
+	// task can wait and run. Defaults to 0, which means no limit.
 	MaxHold time.Duration
-	// MaxQueueTime is the maximum time that deliveries wait while the next stage receives
-	// none. After that OnStall is called, and all waiting deliveries are released for other
-	// workers. The stage must be added with pipeline.ViaUnbuffered. Defaults to 0, which
-	// disables it.
+	// MaxQueueTime is the maximum time for which deliveries wait while the next stage receives
+	// none. After that time, OnStall is called, and all waiting deliveries are released to other
+	// workers. The stage must be added with pipeline.ViaUnbuffered. Defaults to 0, which disables
+	// the limit.
 	MaxQueueTime time.Duration
 	// OnStall is called before the waiting deliveries are released. Pass Run.ResetPrefetch.
 	// It is required with MaxQueueTime.
 	OnStall func()
-	// OnPermanentError is called once, with the source's reason, if the source keeps
-	// refusing lease extensions (pipeline.ErrPermanent): for half of LeaseDuration without
-	// a successful extension, or until a lease expires. It is also called if the Extender
-	// panics. Pass Run.Fail: running tasks may finish within their leases, but the lease of
-	// a new task could not be extended. Defaults to nil, which only logs the error.
+	// OnPermanentError is called once, with the source's reason, if the source keeps refusing lease
+	// extensions (pipeline.ErrPermanent): if no extension succeeds for half of LeaseDuration, or a
+	// lease expires. It is also called if the Extender panics. Pass Run.Fail, which stops fetching,
+	// because the lease of a new task could not be extended; running tasks may finish within their
+	// leases. Defaults to nil, which only logs the error.
 	OnPermanentError func(error)
 	// Log receives failed extensions and lost leases.
 	Log zerolog.Logger
@@ -54,14 +54,13 @@ func (o ExtendOptions) Validate() error {
 	return optcheck.Join("stages.ExtendOptions", errs...)
 }
 
-// Extender extends the leases of the tasks that pass through its stage until each task is
-// settled, which includes the time that it waits for a slot, runs and is reported. It
-// extends a lease when about half of it has passed, with jitter, and retries failed and
-// refused extensions while the lease holds. If a lease expires, or the source reports that
-// it is lost, the delivery is marked lost.
+// Extender extends the leases of the tasks that pass through its stage. It does so until each task
+// is settled: while the task waits for a slot, runs and is reported. It extends a lease when about
+// half of it has passed, with jitter. It retries failed and refused extensions until the lease
+// expires. If a lease expires, or the source reports that it is lost, the delivery is marked lost.
 //
-// An Extender works with every source. Leases that never expire cost nothing. A source that
-// extends leases in batches collects the requests of a few milliseconds.
+// An Extender works with every source. Leases that never expire cost nothing. A source that extends
+// leases in batches collects the requests of a few milliseconds.
 type Extender struct {
 	opts   ExtendOptions
 	ctx    context.Context // of the extensions; done after Close
@@ -95,10 +94,10 @@ func (x *Extender) Close() {
 	x.extending.Wait()
 }
 
-// Stage returns the stage, which passes deliveries on in order and extends their leases
-// from then on. It receives each delivery at once, even if the next stage is not ready,
-// because the lease of a delivery that waits in a channel would not be extended. The run
-// limits how many can wait.
+// Stage returns the stage. It passes deliveries on in order, and extends their leases from then on.
+// It receives each delivery at once, even if the next stage is not ready, because nothing would
+// extend the lease of a delivery that waits in a channel. The run limits how many deliveries can
+// wait.
 func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 		var waiting []*pipeline.Delivery
@@ -150,8 +149,8 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 	}
 }
 
-// maxQueueTime is how long prefetched tasks of a shared source wait for a slot before they
-// are released. It is longer than a task waits at a steady throughput.
+// maxQueueTime is how long prefetched tasks of a shared source wait for a slot before they are
+// released. At a steady throughput, tasks wait for less time.
 const maxQueueTime = 5 * time.Second
 
 // track extends the lease of a delivery until it is settled.
@@ -166,8 +165,7 @@ func (x *Extender) track(d *pipeline.Delivery) {
 	k.schedule(k.extendDelay())
 }
 
-// trackedLease extends one lease. It has a goroutine, that of its timer, only during an
-// extension.
+// trackedLease extends one lease. Its only goroutine is the one in which its timer calls extend.
 type trackedLease struct {
 	x     *Extender
 	d     *pipeline.Delivery

@@ -74,8 +74,8 @@ func (k *controlledLease) isHeld() bool {
 	return time.Now().Before(k.expires)
 }
 
-// pass sends deliveries through the stage of an Extender and drops the output. It is called
-// in a synctest bubble.
+// pass sends deliveries through the stage of an Extender, and drops the output. Its caller runs in
+// a synctest bubble.
 func pass(t *testing.T, opts stages.ExtendOptions, ds ...*pipeline.Delivery) *stages.Extender {
 	t.Helper()
 	x := stages.NewExtender(opts)

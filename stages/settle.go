@@ -22,9 +22,9 @@ type SettleOptions struct {
 	// RetryDelay is the delay after which a task to be retried becomes available. Defaults
 	// to 0.
 	RetryDelay time.Duration
-	// MaxConcurrentWrites is the maximum number of concurrent Writes to the sink. More than
-	// one lets a remote sink collect events into full batches; a sink that writes to a file
-	// does not benefit. Defaults to 1.
+	// MaxConcurrentWrites is the maximum number of concurrent Writes to the sink. If it is above 1,
+	// a remote sink can collect events into full batches. A sink that writes to a file does not
+	// benefit. Defaults to 1.
 	MaxConcurrentWrites int
 	// Stats, if set, counts each task once its event is durable.
 	Stats *Stats
@@ -40,25 +40,25 @@ func (o SettleOptions) Validate() error {
 		optcheck.NotNegative("MaxConcurrentWrites", o.MaxConcurrentWrites))
 }
 
-// settleBatch is the maximum number of events per Write. A Write includes the events that
-// have arrived during the last one.
+// settleBatch is the maximum number of events per Write. The events that arrive during a Write are
+// written by the next one.
 const settleBatch = 256
 
-// lingerTime is how long to wait for more events before a Write while many Writes are in
+// lingerTime is how long the stage waits for more events before a Write, if many Writes are in
 // flight.
 const lingerTime = 2 * time.Millisecond
 
-// minConcurrentWrites is the number of Writes in flight below which events are written
-// without waiting for more.
+// minConcurrentWrites is the number of Writes in flight from which on the stage waits for more
+// events.
 const minConcurrentWrites = 4
 
-// Settle returns the last stage of a pipeline: it writes the event of each task to sink,
-// and settles the task once the event is durable. It writes an event only while the lease
-// on the task is known to hold (see pipeline.Event.Withheld). Otherwise it discards the
-// result, logs that, and counts the task as one whose lease was lost.
+// Settle returns the last stage of a pipeline: it writes the event of each task to sink, and
+// settles the task once the event is durable. If the lease on a task may have expired, Settle does
+// not write its event (see pipeline.Event.Withheld). It discards the result, logs that, and counts
+// the lease as lost.
 //
-// The run fails if the sink fails or the source refuses a settlement. Tasks whose events
-// were not written are released.
+// The run fails if the sink fails, or if the source refuses a settlement. Tasks whose events were
+// not written are released.
 func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Consumer[pipeline.Decision] {
 	return settle(sink, opts, func(d pipeline.Decision) pipeline.Decision { return d })
 }

@@ -125,8 +125,8 @@ func TestSettle_LogsFailedSettlement(t *testing.T) {
 	}
 }
 
-// If events cannot be written, the run fails with the error of the sink. Their tasks are
-// released; tasks whose events were written are not.
+// If events cannot be written, the run fails with the error of the sink. The tasks of these events
+// are released. Tasks whose events were written are not released.
 func TestSettle_SinkFails(t *testing.T) {
 	t.Parallel()
 	for _, local := range []bool{false, true} {
@@ -367,8 +367,8 @@ type sinkFunc func([]pipeline.Event)
 func (f sinkFunc) Write(_ context.Context, events []pipeline.Event) error { f(events); return nil }
 func (f sinkFunc) Close(context.Context) error                            { return nil }
 
-// waitingSink waits before it reads the events, like an unreachable sink, and then writes
-// those that are not withheld.
+// waitingSink waits like an unreachable sink before it reads its events. It then writes the events
+// that are not withheld.
 type waitingSink struct {
 	sink
 	wait func()

@@ -17,8 +17,8 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// sharedQueue is a queue that other workers consume too. It has n tasks. Those after the
-// first long tasks take an hour. A released task goes to another worker.
+// sharedQueue is a queue with n tasks that other workers consume, too. The tasks with a
+// number of at least long take an hour. A released task goes to another worker.
 type sharedQueue struct {
 	mu       sync.Mutex
 	n, long  int

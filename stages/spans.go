@@ -2,8 +2,9 @@ package stages
 
 import "slices"
 
-// spans is a set of integers, stored as disjoint ranges in ascending order. Its size is the
-// number of gaps: for the numbers of finished tasks, at most the number of tasks in flight.
+// spans is a set of integers, stored as disjoint ranges in ascending order. It holds the numbers of
+// the finished tasks. Its size is the number of gaps, which is at most the number of tasks in
+// flight.
 type spans []span
 
 // span is the range of integers [from, to).

@@ -19,8 +19,8 @@ type Stats struct {
 // Counts are the numbers of a Stats.
 type Counts struct {
 	Completed, Exception, TimedOut, Exited int64
-	// Interrupted is the number of tasks that a shutdown ended, and LeaseLost the number of
-	// tasks whose lease was lost. No events were written for them.
+	// Interrupted is the number of tasks that a shutdown ended, and LeaseLost the number of tasks
+	// whose lease was lost. Neither kind of task has an event.
 	Interrupted, LeaseLost int64
 	// SettleFailed is the number of tasks that could not be acknowledged or released. They
 	// are delivered again.
@@ -46,9 +46,8 @@ func (s *Stats) Counts() Counts {
 	return s.counts
 }
 
-// LatencyQuantile returns the q-quantile of the time from receiving a task to writing its
-// event; 0.5 is the median. The result is accurate to 1/8. It is 0 if no event has been
-// written.
+// LatencyQuantile returns the q-quantile of the time from receiving a task to writing its event; q
+// = 0.5 is the median. The result may be wrong by an eighth. It is 0 if no event has been written.
 func (s *Stats) LatencyQuantile(q float64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

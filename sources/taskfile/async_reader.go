@@ -13,9 +13,9 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// An asyncReader runs a scan in its own goroutine, because a read can block after the context
-// of Receive has ended. The goroutine reads only on request, and returns the tasks that it has
-// before each read that may block.
+// An asyncReader runs a scan in its own goroutine, because a read can block after the context of
+// Receive has ended. The goroutine reads only on request. Before a read that may block, it returns
+// the tasks that it has read.
 type asyncReader struct {
 	scan     *scan
 	requests chan int   // number of requested tasks; at most one request is open
@@ -56,8 +56,8 @@ func startReader(s *scan, src io.Reader, path string) *asyncReader {
 	return f
 }
 
-// receive sends a request, unless the request of an earlier call is open, and waits for its
-// response.
+// receive waits for the next batch of tasks. If the request of an earlier call has not been
+// answered, receive waits for that answer, and sends no request of its own.
 func (f *asyncReader) receive(ctx context.Context, limit int) (batch, error) {
 	if !f.requested {
 		f.requests <- limit
@@ -103,8 +103,8 @@ func (f *asyncReader) run(src io.Reader, path string) {
 	}
 }
 
-// startNotice starts a timer that calls onWait if path is a FIFO, and returns a function that
-// stops it.
+// startNotice starts a timer that calls onWait, if path is a FIFO. It returns a function that stops
+// the timer.
 func (f *asyncReader) startNotice(path string) (stop func()) {
 	info, err := os.Stat(path)
 	if f.scan.onWait == nil || err != nil || info.Mode()&os.ModeNamedPipe == 0 {
@@ -137,8 +137,8 @@ func (f *asyncReader) fill() {
 	}
 }
 
-// guarded calls read, and converts a panic, for example of a decompressor that reads a damaged
-// file, to an error of the file.
+// guarded calls read. It converts a panic in read to an error of the file. A decompressor may panic
+// when it reads a damaged file.
 func (f *asyncReader) guarded(read func()) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -174,8 +174,8 @@ func (f *asyncReader) answer() {
 	f.batches <- b
 }
 
-// close stops the goroutine, and waits for it unless it is blocked in a read that cannot be
-// ended.
+// close stops the goroutine, and waits for its end. It does not wait if the goroutine is blocked in
+// a read that cannot be ended.
 func (f *asyncReader) close(ctx context.Context) error {
 	close(f.stop)
 	if !f.src.interrupt() {
@@ -246,8 +246,8 @@ func (g *interruptible) interrupt() bool {
 	}
 }
 
-// restore removes the read deadline that interrupt has set on a reader that the caller of Open
-// owns.
+// restore removes the read deadline that interrupt has set. It is called if the reader belongs to
+// the caller of Open.
 func (g *interruptible) restore() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

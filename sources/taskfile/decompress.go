@@ -25,8 +25,8 @@ const (
 	yamlList
 )
 
-// maxWindow is the maximum window size of a zstd file, which is about the memory that reading it
-// needs. It is the default limit of the zstd command.
+// maxWindow is the maximum window size of a zstd file. A reader needs about that much memory. The
+// zstd command has the same default limit.
 const maxWindow = 128 << 20
 
 // content is the content of an open task file.
@@ -58,8 +58,8 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// openContent determines the format of src from its first bytes and its name. It returns a
-// content even with an error, because describeError needs it.
+// openContent determines the format of src from its first bytes and its name. It also returns a
+// content if it returns an error, because describeError needs the content.
 func openContent(src io.Reader, path string, opts contentOptions) (*content, error) {
 	c := &content{raw: &counter{src: src}}
 	c.buffer = bufio.NewReaderSize(c.raw, chunkSize)
@@ -115,8 +115,8 @@ func kindOf(path string) (k fileKind, compression string) {
 	return k, compression
 }
 
-// sniff determines the kind from the first byte that is not white space. It does not read
-// further than that byte, because a read from a pipe may block.
+// sniff determines the kind of the file from the first byte that is not white space. It reads
+// nothing after that byte, because a read from a pipe may block.
 func sniff(t *text) fileKind {
 	for {
 		start := bytes.TrimLeft(t.buf[t.r:t.w], jsonSpace)
@@ -134,8 +134,9 @@ func sniff(t *text) fileKind {
 	}
 }
 
-// decompress returns a reader for the decompressed text. The first bytes determine the
-// compression. It returns an error if the file name promises a different one.
+// decompress returns a reader of the decompressed text. It determines the compression from the
+// first bytes. It returns an error if they contradict promised, the compression that the file name
+// promises.
 func (c *content) decompress(promised string) (io.Reader, error) {
 	start, err := c.buffer.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -15,8 +15,8 @@ type Error struct {
 	// Entry is the number of the invalid entry, from 1, including skipped entries. It is 0
 	// if the error concerns the whole file, such as a missing one.
 	Entry int64
-	// Line is the line of the error in the decompressed text, from 1, or the first line of the
-	// entry if the exact line is unknown. It is 0 if the error concerns the whole file.
+	// Line is the line of the error in the decompressed text, from 1. If the exact line is unknown,
+	// it is the first line of the entry. If the error concerns the whole file, it is 0.
 	Line int64
 	// Reason is the message without the position.
 	Reason string

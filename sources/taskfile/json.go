@@ -24,9 +24,9 @@ type jsonEntries struct {
 	begun bool
 	slab  slab
 
-	// seen detects duplicate keys. It maps each key other than task_id and data to the number
-	// of the last entry that had it. An entry with the same keys as earlier entries therefore
-	// needs no allocation.
+	// seen detects duplicate keys in an entry. It maps each key, except task_id and data, to the
+	// number of the last entry with that key. If entries have the same keys, as is usual, seen
+	// needs no further memory.
 	seen  map[string]*int64
 	entry int64
 }
@@ -40,9 +40,9 @@ func newJSON(t *text, k fileKind, limit int64) *jsonEntries {
 	return &jsonEntries{
 		text: t,
 		utf8: checked,
-		// The decoder has to accept lone surrogates, so it does not check that the text is
-		// UTF-8; checked does. Duplicate names within data are allowed, because checking
-		// for them would cost a third of the speed.
+		// The decoder must accept lone surrogates. With that option it does not check that the text
+		// is UTF-8, so the reader checked does. Duplicate names within data are allowed, because
+		// checking for them would cost a third of the speed.
 		dec:   jsontext.NewDecoder(checked, rawjson.Options()),
 		limit: limit,
 		kind:  k,

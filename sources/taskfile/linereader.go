@@ -10,8 +10,8 @@ import (
 
 const chunkSize = 64 << 10
 
-// text is the decompressed file, read in chunks. It determines the line of an offset only when
-// an error needs it: line breaks are counted once per chunk, when the chunk is dropped.
+// text is the decompressed file, read in chunks. It counts the line breaks of a chunk once, when it
+// drops the chunk. It determines the line of an offset only if an error needs the line.
 //
 // Offsets start at the first byte after a byte order mark.
 type text struct {
@@ -25,8 +25,8 @@ type text struct {
 	lines int64 // line breaks before buf[0]
 	err   error // the error with which src ended
 
-	// mark is an offset whose line may be needed later. markLine is its line once the offset
-	// is no longer in the buffer.
+	// mark is an offset whose line may be needed later. markLine is the line of mark, and is set
+	// when the buffer no longer contains mark.
 	mark, markLine int64
 	// limit is the maximum number of bytes that Read reads beyond mark.
 	limit int64
@@ -109,8 +109,8 @@ func (t *text) more() error {
 	return t.err
 }
 
-// peek returns the first n bytes of the text, or fewer at the end of the input, without reading
-// them.
+// peek returns the first n bytes of the text without consuming them. It returns fewer bytes at the
+// end of the input.
 func (t *text) peek(n int) []byte {
 	for t.w < n && t.err == nil {
 		if t.more() != nil {
@@ -140,8 +140,8 @@ type lines struct {
 	long           []byte // buffer for a line that spans chunks
 }
 
-// next returns the next line, including its line break if it has one. The line is valid until
-// the next call. next returns io.EOF after the last line, and with any other error the part of
+// next returns the next line, including its line break if it has one. The line is valid until the
+// next call. After the last line, next returns io.EOF. With any other error, it returns the part of
 // the line that it has read.
 func (l *lines) next() ([]byte, error) {
 	if l.pushedBack {

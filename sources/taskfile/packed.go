@@ -11,15 +11,15 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// trailing returns the error for bytes after the compressed data. The buffer must have been
-// read up to them.
+// trailing returns the error for bytes that follow the compressed data. The caller has read the
+// buffer up to these bytes.
 func (c *content) trailing() error {
 	return &Error{Reason: fmt.Sprintf("the %s data ends at byte %d of the file, and the bytes after it are not %s: the tasks before them were read; remove these bytes",
 		c.compressed, c.raw.n-int64(c.buffer.Buffered()), c.compressed)}
 }
 
-// atEnd reports whether the buffer has been read to the end of the file. It returns an error
-// if what follows does not start with one of the magic numbers.
+// atEnd reports whether the buffer has been read to the end of the file. If more bytes follow and
+// they do not start with one of the magic numbers, atEnd returns an error.
 func (c *content) atEnd(magic ...string) (bool, error) {
 	start, err := c.buffer.Peek(len(magic[0]))
 	switch {
@@ -36,8 +36,9 @@ func (c *content) atEnd(magic ...string) (bool, error) {
 	return false, c.trailing()
 }
 
-// A gzipReader decompresses gzip data, which is a sequence of members. The package's own
-// Reader does not distinguish a cut off member from bytes that are not a member.
+// A gzipReader decompresses gzip data, a sequence of members. Package gzip has a Reader, too, but
+// that Reader returns the same error for a member that is cut off as for bytes that are not a
+// member.
 type gzipReader struct {
 	content *content
 	member  gzip.Reader
@@ -85,9 +86,9 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 	}
 }
 
-// A zstdFrames reads zstd data, and finds the ends of its frames. The decoder does not
-// distinguish a cut off frame from bytes that are not a frame, and a read error between
-// frames from the end.
+// A zstdFrames reads zstd data, and finds the ends of its frames. The decoder alone is not
+// sufficient: it returns the same error for a frame that is cut off as for bytes that are not a
+// frame, and it takes a read error between two frames for the end.
 type zstdFrames struct {
 	content   *content
 	remaining int64 // bytes to read before the next header
@@ -133,8 +134,8 @@ func (z *zstdFrames) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// header sets left to the size of what the next header begins: the header of a frame, a
-// skippable frame, or a block. It does not read further than to the end of the header.
+// header reads the next header, and sets remaining to the size of what follows it: the header of a
+// frame, a skippable frame, or a block. It reads nothing after the header.
 func (z *zstdFrames) header() error {
 	size := 3 // of a block's header
 	if !z.inFrame {
@@ -164,7 +165,7 @@ func (z *zstdFrames) header() error {
 	return nil
 }
 
-// frame sets left to the size of the header of a frame with the given descriptor.
+// frame sets remaining to the size of the header of a frame with the given descriptor.
 func (z *zstdFrames) frame(descriptor byte) {
 	isSingle := descriptor&0x20 != 0 // has no window descriptor
 	z.remaining = zstdHeader + [4]int64{0, 1, 2, 4}[descriptor&3] + [4]int64{0, 2, 4, 8}[descriptor>>6]
@@ -174,8 +175,8 @@ func (z *zstdFrames) frame(descriptor byte) {
 	z.inFrame, z.checksum = true, descriptor&4 != 0
 }
 
-// block sets left to the size of a block with the given header, and of what follows the
-// last one.
+// block sets remaining to the size of a block with the given header. For the last block of a frame, that
+// includes the checksum.
 func (z *zstdFrames) block(header uint32) {
 	z.remaining = 3 + int64(header>>3)
 	if header>>1&3 == 1 {

@@ -38,8 +38,7 @@ func values() *rapid.Generator[any] {
 
 func asAny[T any](v T) any { return v }
 
-// Whatever tasks are written down, in whatever format, are read back, however
-// the bytes arrive.
+// Tasks that are written in any format are read back unchanged, however the bytes arrive.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
@@ -114,8 +113,8 @@ func encodings(r *rapid.T, entries []map[string]any) map[string][]byte {
 	// A flow list would be taken for JSON by its first byte, but for the "---".
 	texts["json as yaml"] = append([]byte("---\n"), indented...)
 	for name, text := range map[string][]byte{"yaml": yamlText(r, entries, 0), "yaml flow": yamlText(r, entries, yaml.FlowStyle)} {
-		// The library writes some strings so that it cannot read them itself, and
-		// breaks lines with characters that are line breaks in YAML 1.1 only.
+		// The library cannot read some strings that it has written: it breaks lines at characters
+		// that are line breaks only in YAML 1.1.
 		if bytes.ContainsAny(text, "\u0085\u2028\u2029") {
 			continue
 		}
@@ -127,8 +126,8 @@ func encodings(r *rapid.T, entries []map[string]any) map[string][]byte {
 	return texts
 }
 
-// yamlText writes the entries as a document in the style asked for, or returns
-// nil where the library cannot.
+// yamlText writes the entries as a document in the given style. It returns nil if the library
+// cannot write them in that style.
 func yamlText(r *rapid.T, entries []map[string]any, style yaml.Style) []byte {
 	var node yaml.Node
 	if node.Encode(entries) != nil {

@@ -10,9 +10,9 @@ import (
 
 // A format reads the entries of one kind of file.
 type format interface {
-	// next reads and checks the next entry. It returns its task if keep is true, and else an
-	// empty task. It returns io.EOF after the last entry. Any other error is an *Error
-	// without file and entry, or a read error.
+	// next reads and checks the next entry. If keep is true, it returns the task of the entry, and
+	// otherwise an empty task. It returns io.EOF after the last entry. Any other error is a read
+	// error, or an *Error that lacks the file and the entry.
 	next(keep bool) (pipeline.Task, error)
 	// offset returns the offset in the text after the last entry.
 	offset() int64
@@ -103,8 +103,8 @@ func (s *scan) close() {
 	}
 }
 
-// A slab copies the data of tasks. Small copies share an allocation, which is small, so that a
-// long-running task does not keep much memory alive.
+// A slab copies the data of tasks into shared allocations. An allocation is small, because a task
+// that runs for a long time keeps the whole allocation in memory.
 type slab []byte
 
 const slabSize = 4 << 10

@@ -17,8 +17,8 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// A source that reads either kind of pipe returns the tasks that have arrived. Receive
-// returns when its context ends, and Close does not block.
+// Receive returns the tasks that have arrived in a pipe. If none has arrived, Receive returns when
+// its context ends. Close does not block.
 func TestBlockedPipe(t *testing.T) {
 	t.Parallel()
 	inMemory := func(*testing.T) (io.Reader, io.WriteCloser) { return io.Pipe() }
@@ -57,8 +57,8 @@ func TestBlockedPipe(t *testing.T) {
 			if _, err := receive(5); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("nothing written: error %v", err)
 			}
-			// Two tasks and the start of a third: the question of the Receive
-			// above is answered with two, of which one is asked for.
+			// These are two tasks and the start of a third. The Receive above returns one of them,
+			// because it asked for one.
 			written := write(`{"task_id":"a","data":1}` + "\n" + `{"task_id":"b","data":2}{"task_id":`)
 			got, err := src.Receive(t.Context(), 1)
 			if err != nil || len(got) != 1 || got[0].Task.ID != "a" {
@@ -264,8 +264,8 @@ func TestMemoryIsBounded(t *testing.T) { // not parallel: it measures the heap
 	}
 }
 
-// A panic while a file is read, as of a decompressor, is an error of the file after the tasks
-// before it.
+// A panic while a file is read, for example in a decompressor, becomes an error of the file. The
+// tasks before it are delivered first.
 func TestPanicIsAnError(t *testing.T) {
 	t.Parallel()
 	r := io.MultiReader(strings.NewReader("{\"task_id\": \"a\", \"data\": 1}\n{\"task_id\": \"b\", \"data\": 1}\n"), faulty{})

@@ -34,17 +34,17 @@ type Options struct {
 	Stream io.ReadCloser
 	// Size is the size of Stream in bytes; 0 or less means unknown.
 	Size int64
-	// MaxTaskSize is the maximum size of an entry in bytes, in the file and, for YAML, also
-	// after its aliases have been expanded. Reading an entry needs a few times its size in
-	// memory. Defaults to defaultMaxTaskSize.
+	// MaxTaskSize is the maximum size of an entry in bytes. In YAML, it also limits the entry after
+	// its aliases have been expanded. Reading an entry needs a few times its size in memory.
+	// Defaults to defaultMaxTaskSize.
 	MaxTaskSize int64
-	// OnAmbiguous, if set, is called for the first unquoted value in a YAML file
-	// that YAML 1.1 reads differently than this package. It is called at most
-	// once. For a regular file it is called from the goroutine that calls Receive,
-	// otherwise from another one. It must not call methods of the Source.
+	// OnAmbiguous, if set, is called for the first unquoted value in a YAML file that YAML 1.1 and
+	// this package read differently. It is called at most once: for a regular file by the goroutine
+	// that calls Receive, for any other file by a goroutine of the Source. It must not call methods
+	// of the Source.
 	OnAmbiguous func(Ambiguity)
-	// OnWait, if set, is called at most once, from a goroutine of the Source, if opening a FIFO
-	// has taken two seconds because no process has opened it for writing.
+	// OnWait, if set, is called at most once, by a goroutine of the Source. It is called if opening
+	// a FIFO has taken two seconds, because no process has opened the FIFO for writing.
 	OnWait func()
 
 	waitNotice time.Duration // delay of OnWait; tests shorten it
@@ -57,9 +57,9 @@ func (o Options) Validate() error {
 
 // A Source reads the tasks of one file. It implements pipeline.Source.
 //
-// Receive reads a regular file in the caller's goroutine. Any other file, such as a pipe or a
-// terminal, can block after the context has ended, so it is read in a goroutine that the Source
-// owns: Open starts it, and Close stops it.
+// Receive reads a regular file in the caller's goroutine. A read of any other file, such as a pipe
+// or a terminal, can block after the context has ended. The Source therefore reads it in a
+// goroutine of its own, which Open starts and Close stops.
 type Source struct {
 	scan    scan                 // used by Receive for a regular file, else by reader
 	reader  *asyncReader         // nil for a regular file
@@ -153,10 +153,10 @@ func openError(path string, err error) *Error {
 // ctxCheckInterval is the number of entries between two checks of the context.
 const ctxCheckInterval = 256
 
-// Receive returns the next tasks, at most limit. It reads up to limit tasks from a regular file.
-// From a pipe it returns the tasks that have arrived, but waits for at least one. It returns
-// io.EOF after the last task, and an *Error for an invalid entry, together with the tasks before
-// it. All further calls return the same error.
+// Receive returns the next tasks, at most limit. From a regular file, it reads up to limit tasks.
+// From a pipe, it returns the tasks that have arrived, and waits if there are none. It returns
+// io.EOF after the last task. For an invalid entry, it returns an *Error together with the tasks
+// before the entry. All further calls return the same error.
 //
 // If ctx ends first, no task is lost: the next call continues at the same position.
 func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
@@ -203,8 +203,8 @@ func (s *Source) receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 		if len(b.deliveries) <= limit {
 			return result(b.deliveries, b.err)
 		}
-		// An earlier call with a higher limit requested the batch, and did not wait for it.
-		// If the batch has an error, the next batch has the same error.
+		// An earlier call with a higher limit requested this batch, but its context ended before
+		// the batch arrived. If the batch has an error, the next batch has the same error.
 		s.surplus = b.deliveries
 	}
 	n := min(limit, len(s.surplus))
@@ -221,22 +221,21 @@ func result(out []*pipeline.Delivery, err error) ([]*pipeline.Delivery, error) {
 	return out, err
 }
 
-// Progress returns the number of bytes of the file that the delivered tasks take up, and the
-// size of the file, or 0 if it is unknown, as for a pipe. For a compressed file, both are
-// compressed bytes, and read may be ahead by the size of a decompression buffer. Progress is
+// Progress returns how many bytes of the file the delivered tasks occupy, and the size of the file.
+// The size is 0 if it is unknown, as for a pipe. For a compressed file, both numbers count
+// compressed bytes, and read may be too high by the size of a decompression buffer. Progress is
 // safe for concurrent use.
 func (s *Source) Progress() (read, total int64) {
 	return s.read.Load(), s.total
 }
 
-// Close closes the file. A second Close does nothing. It does not close standard input, except
-// if a Read of Options.Stdin blocks and can only be ended by its Close method, because it does
-// not support read deadlines.
+// Close closes the file. A second Close does nothing. Close leaves standard input open, with one
+// exception: if a Read of Options.Stdin blocks, and Stdin does not support read deadlines, only its
+// Close method can end the Read.
 //
-// A blocked read from a terminal or an inherited pipe cannot be ended in a way that leaves the
-// file usable for other processes. Then Close returns anyway, and the reading goroutine ends at
-// the next byte, at the end of the input, or with the process. The same applies to a named pipe
-// that no process has opened for writing.
+// Some blocked reads cannot be ended: a read from a terminal or an inherited pipe that other
+// processes still use, and the opening of a named pipe without a writer. Close then returns anyway.
+// The reading goroutine ends at the next byte, at the end of the input, or with the process.
 func (s *Source) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() {
 		if s.reader != nil {

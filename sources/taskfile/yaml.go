@@ -12,23 +12,23 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// yamlEntries reads YAML lists. The entries that a splitter finds in a chunk of the
-// file are parsed together, as one list, which is much faster than parsing each one.
-// If any of them is invalid, each is parsed separately, so that the error names the
-// right entry. Both ways of parsing give the same values.
+// yamlEntries reads YAML lists. It parses all entries that the splitter finds in a chunk of the
+// file at once, as one list, because parsing them separately is much slower. If one of them is
+// invalid, it parses each entry separately, so that the error names the right entry. Both ways give
+// the same values.
 type yamlEntries struct {
 	split yamlSplitter
 	err   error // the splitter's error after the entries
 	index int   // of the next entry
 	last  int64 // the offset in the file after the last entry
 
-	// The entry that next returned last may be followed by broken lines in the text that the
-	// splitter took for the entry's.
+	// fault is the error of invalid lines that follow the entry which next returned last. The
+	// splitter took these lines for part of the entry.
 	fault  error // the error of the first such line, or nil
 	unread int64 // bytes of such lines
 
-	// The entries as nodes, and the line of each in the parsed text. A node is nil if
-	// its entry has to be parsed separately.
+	// nodes has the parsed entries, and lines the line of each entry in the parsed text. A node is
+	// nil if its entry must be parsed separately.
 	nodes    []*yaml.Node
 	lines    []int64
 	isMasked bool

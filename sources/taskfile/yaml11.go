@@ -32,8 +32,8 @@ var (
 		`(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)$`)
 )
 
-// differsInYAML11 reports whether YAML 1.1 reads the plain scalar text differently than
-// here, which is what this package reads. there describes the value in YAML 1.1.
+// differsInYAML11 reports whether YAML 1.1 reads the plain scalar text differently than this
+// package, which reads it as here. there describes the value in YAML 1.1.
 func differsInYAML11(text string, here scalar) (there string, differs bool) {
 	switch text[:min(len(text), 1)] {
 	case "y", "Y", "n", "N", "o", "O":

@@ -10,8 +10,8 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// What YAML 1.2 allows and the parser refuses or misreads. The values are those of the
-// YAML test suite where it has them.
+// The test values are valid YAML 1.2 that the parser alone refuses or misreads. They are those of
+// the YAML test suite if it has any.
 func TestYAML12(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
@@ -73,8 +73,8 @@ func TestYAMLSurrogateInID(t *testing.T) {
 	}
 }
 
-// A file of one line, be it of gigabytes, is read in pieces, and the limit is one for
-// an entry. Characters of several bytes lie across the pieces' ends.
+// A file that consists of one line is read in pieces, whatever its size, and the size limit applies
+// to each entry. The test places characters of several bytes across the ends of the pieces.
 func TestYAMLLongLines(t *testing.T) {
 	t.Parallel()
 	entry := "{task_id: \"ä€😀\", data: {u: http://ä/?x, 'é': ::1, \"k\":\"\\/\", n: [1, 2]}}"

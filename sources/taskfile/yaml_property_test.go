@@ -180,8 +180,7 @@ func mutate(r *rapid.T, text string) string {
 	return string(runes)
 }
 
-// What an entry means, and what is wrong with it, does not depend on how many entries
-// are parsed together.
+// The value of an entry and its errors do not depend on how many entries are parsed together.
 func TestYAMLTogetherAndAlone(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {

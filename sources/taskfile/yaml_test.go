@@ -96,8 +96,7 @@ const yaml1 = "- {task_id: a, data: 1}\n\n"
 
 func TestBrokenYAML(t *testing.T) {
 	t.Parallel()
-	// deep references eight of the anchors before it, each of which references
-	// eight.
+	// bomb is a nested YAML document: each anchor references eight times the anchor before it.
 	bomb := "- task_id: x\n  data:\n  - &b0 [x]\n"
 	merges := "- task_id: x\n  data:\n  - &b0 {k: 1}\n"
 	for i := range 9 {
@@ -181,8 +180,7 @@ func TestBrokenYAML(t *testing.T) {
 	}
 }
 
-// Merging the same keys again and again adds nothing to the output, and must
-// have an end all the same.
+// Merging the same keys many times adds nothing to the output, but must still be limited.
 func TestYAMLMergeWork(t *testing.T) {
 	t.Parallel()
 	var keys strings.Builder

@@ -13,15 +13,15 @@ const (
 		"indent it like the entry's other lines, or start an entry with '- ' in column %d"
 )
 
-// cutEntry handles an entry of a block list that cannot be parsed because of a line that is
-// less indented than the entry, such as one that starts another entry without a dash. The
-// splitter cannot know that the line is wrong: within brackets and quotes, the parser
-// accepts any indentation.
+// cutEntry handles an entry of a block list that cannot be parsed because it contains a line with
+// too little indentation, for example the start of another entry without its dash. The splitter
+// cannot recognize such a line, because the parser accepts any indentation within brackets and
+// quotes.
 //
-// If the line starts another entry, and the text before it is a complete entry, cutEntry
-// returns that entry, and sets y.fault for the line. Otherwise the line may be meant to
-// belong to the entry, and cutEntry returns an error. err is the parser's error, which
-// cutEntry explains if there is no such line.
+// If the line starts another entry, and the text before the line is a complete entry, cutEntry
+// returns that entry, and stores the error of the line in y.fault. Otherwise the line may be meant
+// to belong to the entry, and cutEntry returns an error. err is the error of the parser. If there
+// is no such line, cutEntry explains err.
 func (y *yamlEntries) cutEntry(entry yamlEntry, err error) (list *yaml.Node, isMasked bool, _ error) {
 	explained := y.syntaxError(entry, err)
 	if y.split.isFlow {
@@ -31,8 +31,8 @@ func (y *yamlEntries) cutEntry(entry yamlEntry, err error) (list *yaml.Node, isM
 	stop, _ := y.stopLine(entry)
 	column := contentColumn(text, y.split.indent)
 
-	// The parser stops at the line, or a few lines later if the line starts a scalar. It
-	// may also have stopped within its first bytes, which stopLine may not count.
+	// The parser stops at the invalid line, or a few lines later if the line starts a scalar.
+	// stopLine may be one line too low if the parser stopped within the first bytes of a line.
 	const maxTries = 8 // each parses the entry
 	tries := 0
 	before := firstLines(text, stop-entry.textLine+2)
@@ -66,8 +66,8 @@ func (y *yamlEntries) cutEntry(entry yamlEntry, err error) (list *yaml.Node, isM
 	return nil, false, explained
 }
 
-// contentColumn returns the least indentation that the lines of a block list's entry have
-// outside of brackets and quotes. indent is that of the entry's dash.
+// contentColumn returns the smallest indentation of the lines of an entry of a block list, outside
+// of brackets and quotes. indent is the indentation of the entry's dash.
 func contentColumn(text []byte, indent int) int {
 	line, rest, _ := bytes.Cut(text, []byte{'\n'})
 	content := bytes.TrimLeft(line[indent+1:], " ")
@@ -81,14 +81,13 @@ func contentColumn(text []byte, indent int) int {
 	return max(len(line)-len(content), indent+1)
 }
 
-// startsTask reports whether a line, without its indentation, looks like the first one of
-// an entry, whether or not it has a dash.
+// startsTask reports whether a line looks like the first line of an entry, with or without a dash.
+// content is the line without its indentation.
 func startsTask(content []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(content, "-{ \"'"), []byte("task_id"))
 }
 
-// continuesWithDash reports whether a list's "- " with the given indentation is valid after
-// the text.
+// continuesWithDash reports whether a "- " with the given indentation may follow the text.
 func (y *yamlEntries) continuesWithDash(text []byte, indent int) bool {
 	y.parsed, _ = appendMasked(y.parsed[:0], text)
 	y.parsed = append(append(y.parsed, bytes.Repeat([]byte{' '}, indent)...), "- x: x\n"...)

@@ -7,18 +7,17 @@ import (
 	"strings"
 )
 
-// The parser does not support all valid YAML, and does not distinguish unsupported from
-// invalid text.
+// The parser does not support all valid YAML, and returns the same errors for unsupported text as
+// for invalid text.
 const (
 	reasonSyntax = "invalid or unsupported YAML"
 	reasonDepth  = "the entry is nested more than %d deep"
 )
 
-// syntaxError converts an error of the YAML parser, for an entry that was parsed separately, to
-// an *Error.
+// syntaxError converts an error of the YAML parser to an *Error. The entry was parsed separately.
 func (y *yamlEntries) syntaxError(entry yamlEntry, err error) error {
 	reason, _ := parserReason(err)
-	// The parser has no error types. Replace this message, which is misleading to a user
+	// The parser has no error types, so its message is compared. The message would mislead a user,
 	// who does not know that entries are parsed separately.
 	if rest, ok := strings.CutPrefix(reason, "unknown anchor '"); ok {
 		name, _, _ := strings.Cut(rest, "'")
@@ -47,9 +46,9 @@ func (y *yamlEntries) syntaxError(entry yamlEntry, err error) error {
 	return at(line, err, "%s: %s", reasonSyntax, reason)
 }
 
-// parserReason returns the message of a parser's error without its line, and the line, from
-// 1, or 0 if it is unknown. The line is that of the construct which the parser was in, if
-// that is not the first line of the text; see parser.fail in package yaml.
+// parserReason separates an error of the parser into its message and its line, which counts from 1.
+// The line is 0 if it is unknown. If the parser was in a construct that does not start on the first
+// line, the line is the first line of that construct; see parser.fail in package yaml.
 func parserReason(err error) (reason string, line int64) {
 	reason = strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(reason, "line "); ok {
@@ -60,8 +59,8 @@ func parserReason(err error) (reason string, line int64) {
 	return reason, line
 }
 
-// These are messages of the parser. It reports some of them with the line of the construct
-// that it is in, others with that of the fault.
+// These are messages of the parser. For some of them, it reports the line of the surrounding
+// construct, for others the line of the error.
 const (
 	wantComma = "did not find expected ',' or ']'"
 	wantBrace = "did not find expected ',' or '}'"
@@ -76,8 +75,8 @@ const (
 	badDash   = "block sequence entries are not allowed in this context"
 )
 
-// faultLine returns the line of text, from 0, that the parser's error is about, if it can be
-// derived from the line which the parser reports.
+// faultLine returns the line of the parser's error in text, from 0. ok is false if the line cannot
+// be derived from the line that the parser reports.
 func faultLine(text []byte, reason string) (line int64, ok bool) {
 	context := contextLine(text)
 	switch reason {
@@ -97,9 +96,9 @@ func faultLine(text []byte, reason string) (line int64, ok bool) {
 	return 0, false
 }
 
-// unclosed explains an error that is caused by text which is not closed, such as a quoted
-// string. It returns nil if the error has another cause. ended reports whether the parser
-// has read the entry to its end, and stop is the line where it stopped.
+// unclosed explains an error that is caused by something that is not closed, such as a quoted
+// string. It returns nil if the error has another cause. stop is the line at which the parser
+// stopped. ended reports whether that was the end of the entry.
 func (y *yamlEntries) unclosed(entry yamlEntry, err error, reason string, stop int64, ended bool) error {
 	text := y.parsed
 	if reason == wantNode && ended && !y.split.isFlow {
@@ -136,8 +135,8 @@ func (y *yamlEntries) unclosed(entry yamlEntry, err error, reason string, stop i
 	return at(stop, err, "%s: %s", reasonSyntax, reason)
 }
 
-// contextLine parses an invalid text, and returns the line, from 0, of the construct that the
-// parser was in, such as the beginning of a quoted string.
+// contextLine parses an invalid text, and returns the first line, from 0, of the construct that the
+// parser was in, such as a quoted string.
 func contextLine(text []byte) int64 {
 	// The parser does not report the first line, so parse the text with a line before it.
 	_, err := parseYAML(io.MultiReader(strings.NewReader("\n"), bytes.NewReader(text)))
@@ -154,9 +153,10 @@ func contextLine(text []byte) int64 {
 	return max(line-1, 0)
 }
 
-// stopLine finds approximately the line where the parser stops. It passes the entry to the parser
-// byte by byte, and counts the bytes that the parser reads. If the parser reads all of it, as for
-// an unclosed quote, ended is true, and the line is the last one that is not blank.
+// stopLine returns approximately the line at which the parser stops. It passes the entry to the
+// parser byte by byte, and counts the bytes that the parser reads. The parser reads the whole entry
+// if, for example, a quote is not closed. ended is then true, and the line is the last line that is
+// not blank.
 func (y *yamlEntries) stopLine(entry yamlEntry) (line int64, ended bool) {
 	const lookahead = 4 // maximum bytes that the parser reads ahead
 	slow := &slowReader{rest: append(bytes.Clone(y.parsed), "\n\n\n\n\n\n\n\n"...)}
@@ -189,8 +189,8 @@ func (s *slowReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// tabLine returns the first line of text, starting with the given one, that has a tab in its
-// indentation.
+// tabLine returns the first line of text with a tab in its indentation. It starts at the given
+// line.
 func tabLine(text []byte, line int64) (int64, bool) {
 	for text = text[len(firstLines(text, line)):]; len(text) > 0; line++ {
 		if bytes.IndexByte(indentation(text), '\t') >= 0 {

@@ -145,8 +145,8 @@ func isFlowIndicator(c byte) bool {
 
 var closing = map[byte]byte{'[': ']', '{': '}'}
 
-// unclosed returns what is not closed, or is closed with the wrong bracket, in the text of a
-// list's last entry, and the line that it begins on. The text begins on the given line.
+// unclosed returns what is not closed, or is closed with the wrong bracket, in the text of the last
+// entry of a list. begins is the line on which it begins. The text starts on the given line.
 func unclosed(text []byte, line int64) (what string, begins int64) {
 	f := flowScanner{depth: 1}
 	var brackets []byte

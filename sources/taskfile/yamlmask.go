@@ -42,8 +42,8 @@ const (
 	maskedInQuotes = 'x' // a character that is allowed in quotes only, as four digits
 )
 
-// maskedDigits has the number of digits, and escapeLetter the letter, of each code for an
-// escape.
+// maskedDigits maps the code of an escape to the number of its hexadecimal digits, and escapeLetter
+// maps the code to the letter of the escape.
 var (
 	maskedDigits = map[byte]int{maskedEscape: 4, maskedLong: 8}
 	escapeLetter = map[byte]byte{maskedEscape: 'u', maskedLong: 'U'}
@@ -76,8 +76,8 @@ func appendMasked(out, text []byte) (masked []byte, isMasked bool) {
 	return append(out, text[done:]...), done > 0
 }
 
-// maskable returns the length of the unit at text[i], and the code that masks it, or ""
-// if it need not be masked.
+// maskable returns the length of the unit at text[i], and the code that masks the unit. The code is
+// "" if the unit need not be masked.
 func maskable(text []byte, i int) (n int, code string) {
 	switch c := text[i]; {
 	case c == '\\':
@@ -145,9 +145,9 @@ func maskableEscape(text []byte, i int) (n int, code string) {
 	return 2 + size, code + digits
 }
 
-// isQuestionOfScalar reports whether the ? at text[i] belongs to an unquoted scalar if it
-// is in a flow collection. Outside of one, masking a ? changes nothing, except for a ? that
-// begins an explicit key, which must not be masked.
+// isQuestionOfScalar reports whether the ? at text[i] would belong to an unquoted scalar if it is
+// in a flow collection. If it is not, masking the ? changes nothing, unless the ? begins an
+// explicit key; such a ? must not be masked.
 func isQuestionOfScalar(text []byte, i int) bool {
 	if i+1 < len(text) && !isBlank(text[i+1]) && !isFlowIndicator(text[i+1]) {
 		return true
@@ -174,8 +174,8 @@ func isOfAnchor(text []byte, i int) bool {
 	return i >= 0 && (text[i] == '&' || text[i] == '*') && (i == 0 || isBlank(text[i-1]) || isFlowIndicator(text[i-1]))
 }
 
-// startsWithColon reports whether the : at text[i] is the first character of an
-// unquoted scalar, and does not separate a key from its value.
+// startsWithColon reports whether the : at text[i] is the first character of an unquoted scalar,
+// instead of a separator between a key and a value.
 func startsWithColon(text []byte, i int) bool {
 	if i+1 == len(text) || isBlank(text[i+1]) || isFlowIndicator(text[i+1]) {
 		return false

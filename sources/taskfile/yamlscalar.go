@@ -56,10 +56,10 @@ type scalar struct {
 }
 
 // resolve determines the type and the value of a scalar with the core schema of YAML 1.2
-// (https://yaml.org/spec/1.2.2/#103-core-schema). text is the scalar's content, plain
-// reports that it is neither quoted nor a block scalar, and tag is its explicit tag or "".
-// Values with the YAML 1.1 tags timestamp, binary and merge are strings. If the scalar
-// cannot be converted to JSON, fault is the reason. No other code resolves scalars.
+// (https://yaml.org/spec/1.2.2/#103-core-schema). No other code does that. text is the content of
+// the scalar, plain reports that the scalar is neither quoted nor a block scalar, and tag is its
+// explicit tag, or "". A value with one of the YAML 1.1 tags timestamp, binary and merge is a
+// string. If the scalar cannot be converted to JSON, fault is the reason.
 func resolve(text string, plain bool, tag string) (s scalar, fault string) {
 	switch tag {
 	case "":
@@ -147,8 +147,8 @@ func based(s string) (number string, base int) {
 	return "", 0
 }
 
-// decimal resolves a decimal number. Its JSON has all its digits except leading zeros. Other
-// text is a string.
+// decimal resolves a decimal number. The JSON number has all its digits except leading zeros. Text
+// that is not a decimal number is a string.
 func decimal(s string) scalar {
 	rest, sign := s, ""
 	if rest[0] == '+' || rest[0] == '-' {

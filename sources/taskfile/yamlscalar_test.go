@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Values without quotes, as YAML 1.2 has them, and as PyYAML 6.0.3 reads them if it
-// reads them as something else.
+// plainScalars has values without quotes, the JSON that YAML 1.2 reads, and what PyYAML 6.0.3 reads
+// if that is different.
 var plainScalars = []struct{ text, json, yaml11 string }{
 	// null, true and false
 	{"", "null", ""}, {"~", "null", ""}, {"null", "null", ""}, {"Null", "null", ""}, {"NULL", "null", ""}, {"nULL", "", ""},

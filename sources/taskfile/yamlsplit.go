@@ -6,16 +6,15 @@ import (
 	"io"
 )
 
-// A yamlSplitter finds the entries of YAML lists, because the parser holds its whole
-// input in memory:
+// A yamlSplitter finds the entries of YAML lists. The parser alone cannot read a large file,
+// because it holds its whole input in memory.
 //
-//   - In a block list, an entry starts at a line that has a "-" at the list's
-//     own indentation. YAML requires all lines of an entry, including those of a
-//     multi-line string, to be indented more deeply, so such a line is never inside
-//     an entry. All other lines belong to the entry before them; the parser reports
-//     invalid ones.
-//   - In a flow list, an entry ends at a comma or at the closing bracket. Finding
-//     them requires a scan of the characters; see flowScanner.
+//   - In a block list, an entry starts at a line with a "-" at the list's own indentation.
+//     Such a line is never inside an entry, because YAML requires that all lines of an entry
+//     are indented more deeply, even those of a multi-line string. All other lines belong to
+//     the entry before them. The parser reports invalid ones.
+//   - In a flow list, an entry ends at a comma or at the closing bracket. To find these, the
+//     splitter scans the characters; see flowScanner.
 type yamlSplitter struct {
 	lines   lines
 	limit   int64
@@ -26,15 +25,15 @@ type yamlSplitter struct {
 	noComma bool // rest starts an entry of a flow list without a comma before it
 	isFlow  bool // the entries are of a flow list
 
-	// The entries that the last fill found, all of one list. text has them one after
-	// the other, followed by the beginning of the current entry.
+	// text has the entries that the last fill found, one after the other, and then the beginning of
+	// the current entry. All of them belong to one list.
 	text    []byte
 	entries []yamlEntry
 	current yamlEntry // the entry being read
 }
 
-// A yamlEntry locates an entry: text[start:end] has its lines. An entry of a flow list
-// has a comma before it, and a line end after it.
+// A yamlEntry locates an entry: text[start:end] contains its lines. In a flow list, a comma
+// precedes the entry and a line end follows it.
 type yamlEntry struct {
 	start, end int
 	textLine   int64 // the line in the file that text[start] is on
@@ -51,12 +50,12 @@ const (
 	afterFlow // a document must not have anything after its list
 )
 
-// errPaused means that the splitter has found entries, and that finding another one
-// requires a read from the source, which may block.
+// errPaused means that the splitter has found entries, and that it must read from the source to
+// find another one. That read may block.
 var errPaused = errors.New("paused")
 
-// fill finds the next entries: at least one, and all further ones that are already
-// buffered. An error applies to the text after these entries.
+// fill finds the next entries: at least one, and all others in the data that has been read. An
+// error applies to the text after these entries.
 func (y *yamlSplitter) fill() error {
 	rest := y.text[y.current.start:]
 	y.text = y.text[:copy(y.text, rest)]
@@ -103,8 +102,8 @@ func (y *yamlSplitter) taken() int {
 	return y.entries[len(y.entries)-1].end
 }
 
-// nextLine returns the next line. If there are entries already and the line is not
-// buffered, it returns errPaused.
+// nextLine returns the next line. If reading the line may block, and fill has found entries
+// already, it returns errPaused.
 func (y *yamlSplitter) nextLine() ([]byte, error) {
 	if len(y.entries) > 0 && !y.lines.isBuffered() {
 		return nil, errPaused

@@ -22,9 +22,9 @@ type converter struct {
 	onAmbiguous func(Ambiguity)
 	isChecking  bool
 
-	// An alias stands for a copy of its anchor, so a short entry can expand to more than
-	// the memory of the machine. limit bounds both the output and the number of visited
-	// nodes, because a node may have no output.
+	// limit bounds the size of the output. An alias stands for a copy of its anchor, so a short
+	// entry can expand to more than the memory of the machine. limit also bounds the number of
+	// visited nodes, because a node may have no output.
 	limit   int64
 	visited int64
 	depth   int
@@ -143,9 +143,9 @@ func (c *converter) leave(n *yaml.Node) {
 	}
 }
 
-// fields returns the fields of a mapping in their order. A merge key ("<<") is replaced
-// by the fields that it merges. The mapping's own fields take precedence over merged
-// ones, and an earlier merge over a later one.
+// fields returns the fields of a mapping in their order, and replaces each merge key ("<<") by the
+// fields that it merges. The mapping's own fields take precedence over merged ones, and an earlier
+// merge takes precedence over a later one.
 func (c *converter) fields(n *yaml.Node) ([]yamlField, error) {
 	names := make(map[string]bool, len(n.Content)/2)
 	fields := make([]yamlField, 0, len(n.Content)/2)
@@ -260,10 +260,9 @@ func (c *converter) scalar(n *yaml.Node) (text string, s scalar, err error) {
 	return text, s, nil
 }
 
-// checkColon checks the items of a flow list, or a key and its value in a flow mapping.
-// If a comma, a bracket or a brace follows a: in flow style, the parser reads the colon as
-// part of the scalar. In YAML 1.2 the colon ends a key. checkColon reports such text as
-// unsupported.
+// checkColon checks the items of a flow list, or a key and its value in a flow mapping. In YAML
+// 1.2, a colon before a comma, a bracket or a brace ends a key. The parser reads it as part of the
+// scalar instead. checkColon reports such text as unsupported.
 func (c *converter) checkColon(parent *yaml.Node, parts ...*yaml.Node) error {
 	if parent.Style&yaml.FlowStyle == 0 {
 		return nil
@@ -288,8 +287,8 @@ func (c *converter) text(n *yaml.Node) (text string, ok bool) {
 	return unmask(n.Value, n.Style&yaml.DoubleQuotedStyle != 0, n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0)
 }
 
-// tag returns a node's explicit tag, or "". It ignores the tag that the parser assigns to an
-// untagged scalar, which partly follows YAML 1.1.
+// tag returns the explicit tag of a node, or "". The parser assigns tags to untagged scalars, which
+// partly follow YAML 1.1; tag ignores them.
 func (c *converter) tag(n *yaml.Node) string {
 	if n.Style&yaml.TaggedStyle == 0 {
 		return ""

@@ -7,15 +7,15 @@
 //
 // # Guarantee
 //
-// All bytes come from one version of the file. If the connection fails, reading continues at
-// the same offset. If the file has changed meanwhile, or the server cannot tell whether it has,
-// reading ends with an error. Nothing is stored on disk, and only a few kilobytes are held in
-// memory.
+// All bytes come from one version of the file. If the connection fails, reading continues at the
+// same offset. If the file has changed meanwhile, reading ends with an error. It also ends with an
+// error if the server does not report whether the file has changed. Nothing is stored on disk, and
+// only a few kilobytes are held in memory.
 //
-// The password and the query of a URL do not appear in errors and names, and are not sent to
-// other hosts.
+// The password and the query of a URL do not appear in errors and names, and are not sent to other
+// hosts.
 //
 // # Scope
 //
-// Decompressing and parsing are the job of package taskfile.
+// Package taskfile decompresses and parses the file.
 package remote

@@ -71,8 +71,9 @@ func (f *gcsFile) use(client *http.Client) {
 	f.client = client
 }
 
-// renew loads the machine's credentials again, after Google has refused those of the client: the
-// library keeps a token until it expires, and never reads a credentials file again.
+// renew loads the credentials of the machine again, because Google has refused the credentials of
+// the client. The library itself keeps a token until the token expires, and never reads a
+// credentials file again.
 func (f *gcsFile) renew() {
 	f.refused = false
 	// The credentials keep the context, so it must not end with this request.

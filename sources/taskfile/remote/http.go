@@ -38,8 +38,8 @@ func newHTTP(u *url.URL) *httpFile {
 	return &httpFile{url: u, total: -1, client: &http.Client{Transport: transport, CheckRedirect: follow}}
 }
 
-// follow implements http.Client.CheckRedirect. It removes the query, which may be secret; the
-// http package itself removes credentials if the host changes.
+// follow implements http.Client.CheckRedirect. It removes the query of the original URL, because
+// the query may be secret. Package http itself removes credentials when the host changes.
 func follow(to *http.Request, via []*http.Request) error {
 	to.Header.Del("Referer") // contains the query
 	if len(via) > maxRedirects {

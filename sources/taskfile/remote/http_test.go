@@ -174,8 +174,8 @@ func TestHTTPBreaksOff(t *testing.T) {
 	}
 }
 
-// A permanent error at the start has a message that explains it. A transient one is retried
-// a few times.
+// A permanent error at the start is returned at once, with a message that explains it. A transient
+// error is retried a few times.
 func TestHTTPAtStart(t *testing.T) {
 	t.Parallel()
 	tries := atomic.Int32{}
@@ -219,8 +219,8 @@ func TestHTTPAtStart(t *testing.T) {
 	}
 }
 
-// Credentials go to the host that they are for, and to no other; nor does what an
-// address has behind its "?".
+// Credentials and the query of the address are sent only to the host of the address, and not to a
+// host that it redirects to.
 func TestHTTPRedirects(t *testing.T) {
 	t.Parallel()
 	other := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -19,14 +19,14 @@ import (
 
 // Options configures Open and OpenTasks. The zero value has defaults.
 type Options struct {
-	// Region is the AWS region for s3://. Defaults to the region in the AWS configuration. If
-	// the bucket is in another region, that one is used.
+	// Region is the AWS region for s3://. Defaults to the region in the AWS configuration. If the
+	// bucket is in another region, the reader switches to that region.
 	Region string
-	// StallTimeout is the time without a byte after which a connection is replaced. Defaults
-	// to 60s.
+	// StallTimeout is how long a connection may deliver no byte before it is replaced. Defaults to
+	// 60s.
 	StallTimeout time.Duration
-	// GiveUpAfter is the time without a byte, over all connections, after which Read returns
-	// an error. Defaults to 5m.
+	// GiveUpAfter is how long all connections together may deliver no byte before Read returns an
+	// error. Defaults to 5m.
 	GiveUpAfter time.Duration
 	// Log receives warnings about repeated requests and ambiguous YAML values.
 	Log zerolog.Logger
@@ -86,8 +86,8 @@ func isRemote(path string) bool {
 	return true
 }
 
-// redactAddress returns a URL without its password, and without the query, which has the signature of
-// a signed URL.
+// redactAddress returns a URL without its password and its query. The query of a signed URL
+// contains the signature.
 func redactAddress(address string) string {
 	scheme, rest, _ := strings.Cut(address, "://")
 	if scheme = strings.ToLower(scheme); scheme == "http" || scheme == "https" {
@@ -102,8 +102,8 @@ func redactAddress(address string) string {
 	return scheme + "://" + rest
 }
 
-// open opens the file at address and connects to its server. It retries transient errors
-// for a few seconds. ctx applies to the opening only. The caller must close the reader.
+// open opens the file at address and connects to its server. It retries transient errors for a few
+// seconds. ctx limits only the opening. The caller must close the reader.
 func open(ctx context.Context, address string, opts Options) (*reader, error) {
 	opts = opts.withDefaults()
 	obj, err := newObject(context.WithoutCancel(ctx), address, opts)
@@ -148,10 +148,11 @@ func newObject(ctx context.Context, address string, opts Options) (object, error
 	}
 }
 
-// OpenTasks opens a local or a remote task file. ctx applies to opening the file, and not to
-// reading from the returned Source. If ctx ends, OpenTasks returns even if a local file system
-// hangs. The first ambiguous YAML value is logged to opts.Log, unless file.OnAmbiguous is set, and so
-// is the wait for a writer of a FIFO, unless file.OnWait is set.
+// OpenTasks opens a local or a remote task file. ctx limits only the opening, not the reading from
+// the returned Source. If ctx ends, OpenTasks returns even if a local file system hangs.
+//
+// If file.OnAmbiguous is nil, OpenTasks logs the first ambiguous YAML value to opts.Log. If
+// file.OnWait is nil, it logs there that it waits for a writer of a FIFO.
 func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Options) (*taskfile.Source, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err

@@ -137,8 +137,8 @@ func (r *reader) readOnce(p []byte) (int, error) {
 	return n, err
 }
 
-// onError returns the error with which reading ends, or waits before the next try and returns
-// nil.
+// onError handles an error of a connection. It returns the error with which reading ends, or it
+// waits, and returns nil for another try.
 func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began time.Time) error {
 	err = r.cause(err)
 	size := r.obj.size()

@@ -23,8 +23,7 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// A store has files, on a server of its own, which is asked for them over a network that
-// may break.
+// A store is a server with files. The tests reach it over a network that may break connections.
 type store struct {
 	scheme  string
 	network *netfault.Proxy
