@@ -13,9 +13,9 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// run drives the flags through a real app, as the command does, and returns
-// the settings, the user's command and what the app wrote. Tests that use it
-// are not parallel, as apps share the library's flag for help.
+// run passes args to a real app, as the command does. It returns the settings, the user's command,
+// and the output of the app. Tests that call run are not parallel, because all apps share the
+// library's help flag.
 func run(t *testing.T, args ...string) (cfg *config.Config, err error, command []string, output string) {
 	t.Helper()
 	var b strings.Builder

@@ -16,16 +16,16 @@ import (
 
 // A value is one field of a Config, seen as text.
 type value interface {
-	// set parses raw into the field. If raw is invalid, set does not change the field, and
-	// returns an error that describes the fault and the valid values.
+	// set parses raw and stores the value in the field. If raw is invalid, set does not change the
+	// field, and returns an error that describes what is wrong and the valid values.
 	set(raw string) error
-	// text returns a text that set parses to the same value, or "" if the field has no
-	// value.
+	// text returns the value of the field as a text that set would parse to the same value. It
+	// returns "" if the field has no value.
 	text() string
 }
 
-// A codec converts between a T and its text. format returns "" for the T that represents a
-// missing value; parse never returns that T.
+// A codec converts between a T and its text. One value of T may represent a missing value: format
+// returns "" for it, and parse never returns it.
 type codec[T any] struct {
 	parse  func(raw string) (T, error)
 	format func(T) string
@@ -48,8 +48,8 @@ func (f field[T]) set(raw string) error {
 
 func (f field[T]) text() string { return f.format(*f.at) }
 
-// An optional is a value that the Config holds as a pointer, which is nil if the value is
-// missing.
+// An optional is a setting that the Config holds as a pointer. The pointer is nil if the setting
+// has no value.
 type optional[T any] struct {
 	at **T
 	codec[T]
@@ -71,8 +71,9 @@ func (o optional[T]) text() string {
 	return o.format(**o.at)
 }
 
-// text returns the codec of any text except the empty one, which is an error because
-// --job-id "$JOB" with an unset JOB is a mistake. want describes the value, as in "a job ID".
+// text returns the codec of a text that is not empty. An empty text is an error, because it is
+// probably a mistake, such as --job-id "$JOB" if JOB is not set. want describes the value, as in "a
+// job ID".
 func text(want string) codec[string] {
 	return codec[string]{
 		parse: func(raw string) (string, error) {
@@ -178,9 +179,9 @@ func provider() codec[string] {
 	}
 }
 
-// boolean accepts the usual spellings in upper or lower case. Other text is an error,
-// so that a misspelt value does not count as false. The specification has 1, true, 0
-// and false; its pool manager exports Python's True and False.
+// boolean accepts the usual spellings in upper and lower case. Other text is an error, so that a
+// misspelled value does not count as false. The specification has 1, true, 0 and false; its pool
+// manager exports Python's True and False.
 func boolean() codec[bool] {
 	return codec[bool]{
 		parse: func(raw string) (bool, error) {
@@ -218,8 +219,7 @@ func integer[T int | int64](minimum, maximum T) codec[T] {
 	}
 }
 
-// autoTasks is the number of tasks that stands for "as many as there are usable
-// CPUs" until Load puts their number in its place.
+// autoTasks represents "as many tasks as there are usable CPUs". Load replaces it by their number.
 const autoTasks = -1
 
 // taskCount is a number of simultaneous tasks or the word auto.
@@ -239,8 +239,8 @@ func taskCount(maximum int) codec[int] {
 	return c
 }
 
-// seconds is a number of seconds, with an exponent or without. It is held exactly, to the
-// nanosecond, so that what is printed reads back as the same.
+// seconds returns the codec of a number of seconds, with or without an exponent. The value is exact
+// to the nanosecond, so that a printed value is parsed to the same value.
 func seconds(want string) codec[time.Duration] {
 	return codec[time.Duration]{
 		parse: func(raw string) (time.Duration, error) {
@@ -278,7 +278,7 @@ func seconds(want string) codec[time.Duration] {
 }
 
 // decimal parses a number without a sign. The number is 0.DIGITS times 10 to the power of point.
-// The digits of 0 are "", and those of any other number do not begin with 0.
+// DIGITS is empty for 0, and does not begin with 0 for any other number.
 func decimal(raw string) (digits string, point int, ok bool) {
 	mantissa, exponent, hasExponent := strings.Cut(strings.ToLower(raw), "e")
 	whole, fraction, _ := strings.Cut(mantissa, ".")
@@ -300,8 +300,8 @@ func decimal(raw string) (digits string, point int, ok bool) {
 	return significant, len(whole) - (len(digits) - len(significant)) + power, true
 }
 
-// maxPower limits an exponent, so that adding to it does not overflow. It is larger than the
-// number of digits of any argument.
+// maxPower limits an exponent, because adding to it must not overflow. It is larger than the number
+// of digits of any argument.
 const maxPower = math.MaxInt / 4
 
 // atLeast is c from least on.

@@ -12,12 +12,12 @@ const (
 	GCP = "GCP"
 )
 
-// Config has the value of every setting of a worker. If a setting was not given and has no
-// default, its pointer is nil or its string is empty.
+// Config has the value of every setting of a worker. If a setting was not given and has no default,
+// its pointer is nil, or its string is empty.
 type Config struct {
-	// TaskFile is a local JSON or YAML file, or a gs://, s3:// or https:// address. It is
-	// empty if the tasks come from a queue, or from a task source that the program passed,
-	// which takes precedence.
+	// TaskFile is a local JSON or YAML file, or a gs://, s3:// or https:// address. It is empty if
+	// the tasks come from a queue, or from a task source that the program passes. Such a task
+	// source takes precedence.
 	TaskFile string
 
 	// Provider is the provider of the queues and of the termination notices: AWS, GCP or

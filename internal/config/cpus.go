@@ -46,10 +46,9 @@ func usableCPUs(root fs.FS, cpus int) int {
 	return max(cpus, 1)
 }
 
-// parseGroups returns the path of this process's control group, within the
-// hierarchy that rules over CPU time, by the version of control groups.
-// A line is hierarchy-ID:controllers:path, and "0::path" for version 2; see
-// cgroups(7).
+// parseGroups returns the paths of this process's control groups that limit CPU time, by the
+// version of control groups. A line of the input has the form hierarchy-ID:controllers:path. For
+// version 2 it is 0::path. See cgroups(7).
 func parseGroups(lines string) map[int]string {
 	own := make(map[int]string)
 	for line := range strings.Lines(lines) {
@@ -76,9 +75,9 @@ type mount struct {
 	point   string
 }
 
-// parseMount reads a line of mountinfo, see proc_pid_mountinfo(5): root and
-// mount point are its fields 4 and 5; after " - " come the type, the source and
-// the options, among which version 1 has the controllers.
+// parseMount parses a line of mountinfo; see proc_pid_mountinfo(5). Fields 4 and 5 are the root and
+// the mount point. The type, the source and the options follow after " - ". In version 1, the
+// options name the controllers.
 func parseMount(line string) (mount, bool) {
 	before, after, ok := strings.Cut(line, " - ")
 	place, kind := strings.Fields(before), strings.Fields(after)
@@ -102,9 +101,9 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// upward yields the directories of group and of all that it is in, as far as
-// the mount shows them. A group outside of what it shows, as in a container
-// that sees its own group only, counts as the mount's root.
+// upward yields the directory of group, and then those of the groups that contain it, up to the
+// root of the mount. The mount may not show a group, as in a container that sees only its own
+// group. Then upward yields only the root of the mount.
 func (m mount) upward(group string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		if group == "" {
@@ -124,9 +123,9 @@ func (m mount) upward(group string) func(yield func(string) bool) {
 	}
 }
 
-// cpuLimit returns the number of CPUs that a group may use, rounded up, if it has a limit. In
-// version 2, cpu.max contains "quota period"; in version 1, each has a file of its own. A quota
-// of "max" or -1 means unlimited.
+// cpuLimit returns the number of CPUs that a group may use, rounded up, if the group has a limit.
+// Version 2 has the quota and the period in one file, cpu.max. Version 1 has a file for each. A
+// quota of "max" or -1 means that there is no limit.
 func cpuLimit(root fs.FS, dir string, version int) (int, bool) {
 	read := func(name string) string {
 		content, err := fs.ReadFile(root, path.Join(dir, name))

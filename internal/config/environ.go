@@ -8,14 +8,13 @@ import (
 	"strings"
 )
 
-// OuterVar names the environment variable that lists the RMS_CLOUD_TASKS_* variables
-// of a task. They describe the run that the task belongs to, the outer run. A ctworker
-// that the task starts ignores them: otherwise it would skip the tasks that the outer
-// run skips, and write its events to the outer run's queue. A variable to which the
-// task assigns a different value is used.
+// OuterVar is the environment variable that lists the RMS_CLOUD_TASKS_* variables of a task. They
+// describe the run that the task belongs to, the outer run. A ctworker that the task starts ignores
+// them. Otherwise, it would skip the tasks that the outer run skips, and write its events to the
+// queue of the outer run. A variable is not ignored if the task has changed its value.
 //
-// The value of OuterVar is a comma-separated list of NAME=CRC32: the name of a variable
-// without its prefix, and the IEEE checksum of its value in hexadecimal digits.
+// The value is a comma-separated list of NAME=CRC32: the name of a variable without its prefix, and
+// the IEEE checksum of its value in hexadecimal digits.
 const OuterVar = "CTWORKER_OUTER_SETTINGS"
 
 // outer maps the name of a variable to the checksum of its value.
@@ -46,10 +45,9 @@ func checksum(value string) string {
 	return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(value)))
 }
 
-// Env returns the specification's RMS_CLOUD_TASKS_* variables with the values
-// of c, each as "NAME=value", for the environment of a task. Booleans are 1 or
-// 0, and times are seconds. Settings without a value, and settings that the
-// specification does not have, are left out.
+// Env returns the specification's RMS_CLOUD_TASKS_* variables with the values of c, each as
+// "NAME=value", for the environment of a task. Booleans are 1 or 0, and times are in seconds. Env
+// omits settings that have no value or are not part of the specification.
 func (c *Config) Env() []string {
 	var env []string
 	for _, s := range settings() {
@@ -65,8 +63,8 @@ func (c *Config) Env() []string {
 	return env
 }
 
-// TaskEnv returns the environment of a task. environ is the environment of this
-// process; its settings are replaced by those of TaskSettings.
+// TaskEnv returns the environment of a task. environ is the environment of this process. TaskEnv
+// replaces the settings in it by those of TaskSettings.
 func (c *Config) TaskEnv(environ []string) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
 		return strings.HasPrefix(variable, prefix) || strings.HasPrefix(variable, OuterVar+"=")
@@ -74,10 +72,9 @@ func (c *Config) TaskEnv(environ []string) []string {
 	return append(env, c.TaskSettings(environ)...)
 }
 
-// TaskSettings returns the RMS_CLOUD_TASKS_* variables of a task, and OuterVar, which
-// lists all of them. The variables are those of environ, which is the environment of
-// this process, overridden by Env. Variables of an outer run are left out, because they
-// do not describe this run.
+// TaskSettings returns the RMS_CLOUD_TASKS_* variables of a task, and OuterVar, which lists them.
+// The variables are those in environ, the environment of this process, overridden by Env.
+// TaskSettings omits the variables of an outer run, because they do not describe this run.
 func (c *Config) TaskSettings(environ []string) []string {
 	given := make(map[string]string)
 	for _, variable := range environ {

@@ -18,8 +18,8 @@ func environOf(variables []string) environ {
 	return env
 }
 
-// A worker that a task starts does not take the settings of the task's own run for
-// its own, whether they were exported or inherited.
+// A worker that is started by a task ignores the settings of the run that the task belongs to,
+// whether they were exported or inherited.
 func TestNestedRunIgnoresTheOuterRunsSettings(t *testing.T) {
 	t.Parallel()
 	for _, k := range every {

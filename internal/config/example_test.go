@@ -7,8 +7,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// A program reads its settings from its arguments, and reports all that is
-// wrong with them at once.
+// This program reads its settings from its arguments, and reports all faults at once.
 func Example() {
 	args := []string{"--task-file=tasks.json", "--max-runtime", "ten", "-j0", "--retry-on-exi", "--", "sh", "-c", "true"}
 

@@ -18,8 +18,8 @@ type Error struct {
 	// Reason describes the fault and then the valid values.
 	Reason string
 
-	// about is the setting that the user probably meant, or "" if unknown. A misspelled
-	// setting is not reported as missing too.
+	// about is the setting that the user probably meant, or "" if that is unknown. A setting that
+	// was misspelled is not also reported as missing.
 	about string
 	// valueless is true if there is no value to show. An empty value is shown.
 	valueless bool
@@ -46,8 +46,8 @@ func (f Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// oneLine makes a space of everything that could start another line or play
-// tricks on a terminal. Names of flags, keys and files are anybody's text.
+// oneLine replaces line breaks and terminal control characters by spaces. Names of flags, keys and
+// files can contain any text.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -20,9 +20,9 @@ type entry struct {
 	fault   *Error
 }
 
-// parseFile reads a config file: one YAML mapping from the names of settings,
-// with _ as good as -, to plain values. It takes values as they are written,
-// whatever YAML thinks of them, so that a file and a flag mean the same.
+// parseFile reads a config file: a YAML mapping from the names of settings to scalars. A name may
+// have _ instead of -. A value is the text as it is written, regardless of its YAML type, so that
+// it means the same as in a flag.
 func parseFile(name string, content []byte) []entry {
 	broken := func(line int, reason string) entry {
 		shown := name

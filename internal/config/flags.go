@@ -9,8 +9,8 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// Flags are the flags of a command line in the order given: of --x and --no-x, the last one
-// counts. Their values are text. Load validates them, so that it can report all errors together.
+// Flags are the flags of a command line in the given order. Of --x and --no-x, the last one
+// applies. The values are text. Load validates them, because it reports all errors together.
 type Flags []Flag
 
 // Flag is one flag of a command line.
@@ -19,15 +19,15 @@ type Flag struct {
 	Value string // "true" for a boolean flag without a value
 }
 
-// FlagsOf returns all flags of "ctworker run", in the order of help. Parsing a flag appends it to
-// line, and never fails.
+// FlagsOf returns all flags of "ctworker run", in the order of help. Parsing a flag never fails,
+// and appends the flag to line.
 func FlagsOf(line *Flags) []cli.Flag { return flagsOf(line, settings()) }
 
 // ProgramFlags returns the flags of a program that is made with an SDK.
 func ProgramFlags(line *Flags, sdk SDK) []cli.Flag { return flagsOf(line, settingsOf(sdk)) }
 
-// QueueFlags returns the flags of a command that manages the queues of a job, and those of the
-// extra settings.
+// QueueFlags returns the flags of a command that manages the queues of a job, and the flags of the
+// settings named in extra.
 func QueueFlags(line *Flags, extra ...string) []cli.Flag {
 	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", "log-format", configFile}, extra...)
 	return flagsOf(line, slices.DeleteFunc(settings(), func(s setting) bool { return !slices.Contains(names, s.name) }))
@@ -43,9 +43,9 @@ func flagsOf(line *Flags, all []setting) []cli.Flag {
 	return flags
 }
 
-// option is the flag for one name of a setting. Each name has its own option, because the library
-// rejects two names of the same flag in one command line. Only the main name is visible in help,
-// where it is shown with all names of the setting.
+// option is the flag for one name of a setting. Each name of a setting has its own option, because
+// the library rejects two names of the same flag in one command line. Help shows only the option of
+// the main name, with all names of the setting.
 type option struct {
 	setting setting
 	name    string
@@ -100,7 +100,7 @@ func (o *option) GetUsage() string { return o.setting.usage }
 // GetValue implements cli.DocGenerationFlag.
 func (o *option) GetValue() string { return o.setting.def }
 
-// GetDefaultText implements cli.DocGenerationFlag. It is empty for a switch that is off by
+// GetDefaultText implements cli.DocGenerationFlag. It returns "" for a switch that is off by
 // default and cannot be negated.
 func (o *option) GetDefaultText() string {
 	switch {

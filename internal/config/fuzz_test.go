@@ -11,9 +11,8 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// FuzzLoad feeds arguments (one a line), variables (NAME=value, one a line) and
-// a file. Whatever they hold, there is a Config that comes back when printed,
-// or Faults, one line each.
+// FuzzLoad loads arguments (one per line), variables (NAME=value, one per line) and a config file.
+// Load must return a Config that can be printed and loaded again, or faults of one line each.
 func FuzzLoad(f *testing.F) {
 	f.Add("--task-file\nt\n--max-runtime=5\n-j4\n--\ncmd", "RMS_CLOUD_TASKS_PROVIDER=aws", "max-runtime: 7\n", false)
 	f.Add("--no-is-spot\n--is-spot=false\n--nonsense\n-jauto", "RMS_CLOUD_TASKS_INSTANCE_IS_SPOT=1", "a: [b\n", true)

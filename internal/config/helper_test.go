@@ -97,8 +97,8 @@ func (g given) faults(t *testing.T) []string {
 	return lines
 }
 
-// fields returns the exported fields of c by name; a pointer as what it points
-// to, or nil.
+// fields returns the exported fields of c by name. A pointer is replaced by the value that it
+// points to, or nil.
 func fields(c *config.Config) map[string]any {
 	all := make(map[string]any)
 	v := reflect.ValueOf(c).Elem()

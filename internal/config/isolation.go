@@ -26,7 +26,7 @@ const (
 	anySDK // any of the above, for a command that runs no tasks
 )
 
-// isolations returns the values of Config.Isolation that a program can have. The first one is
+// isolations returns the values of Config.Isolation that are valid for a program. The first one is
 // the default.
 func (k SDK) isolations() []string {
 	switch {

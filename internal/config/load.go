@@ -14,30 +14,29 @@ type Sources struct {
 	Line Flags
 	// Faults is what Normalize found. Load reports it first.
 	Faults Errors
-	// LookupEnv looks up an environment variable, like os.LookupEnv; nil is an
-	// empty environment. A variable counts as not set if it is empty, if it is
-	// None (Python's text for a missing value), or if it has the value that an
-	// outer run set; see OuterVar.
+	// LookupEnv looks up an environment variable, as os.LookupEnv does. Defaults to nil, which
+	// means that no variable is set. A variable also counts as not set if its value is empty, None
+	// (Python's missing value), or the value that an outer run has set; see OuterVar.
 	LookupEnv func(string) (string, bool)
 	// ReadFile reads the config file; by default a file of 1 MiB at most.
 	ReadFile func(string) ([]byte, error)
-	// TaskSource is true if the program passes a task source, or a task file
-	// of its own. Then the setting of a task file is ignored, as if not given.
+	// TaskSource is true if the program passes a task source, or a task file of its own. The
+	// task-file setting is then ignored.
 	TaskSource bool
-	// Queue is true for a command that is about a job's queues, be there a task file
-	// or not.
+	// Queue is true for a command that manages the queues of a job. It needs the settings of the
+	// queues even if a task file is given.
 	Queue bool
-	// SDK is the kit that the program is made with. It determines the values and the default
-	// of --isolation.
+	// SDK is the SDK that the program uses. It determines the valid values and the default of
+	// --isolation.
 	SDK SDK
 	// CPUs is how many CPUs auto stands for; default UsableCPUs.
 	CPUs func() int
 }
 
-// Load returns the settings. Its error, if any, is all of their Faults: what
-// Normalize found, then flags in their order, variables, the config file from
-// top to bottom, and what is missing or does not go together. Values that a
-// better place overrides are checked as well.
+// Load returns the settings. If any are wrong, it returns Errors with all faults, in this order:
+// those that Normalize found, then those of the flags, the variables and the config file, and then
+// settings that are missing or contradict each other. It also checks values that an origin with
+// higher precedence overrides.
 func Load(src Sources) (*Config, error) {
 	if src.Queue {
 		src.SDK = anySDK
@@ -148,8 +147,8 @@ func (l *loader) environment() (faults Errors) {
 	return faults
 }
 
-// none is the text of Python's None. The specification's pool manager exports it
-// for settings that its user has not set.
+// none is the text of Python's None. The specification's pool manager exports this text for
+// settings that its user has not set.
 const none = "None"
 
 // variable returns the value of a setting's variable, and whether it counts as set.

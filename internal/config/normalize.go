@@ -9,15 +9,16 @@ import (
 // passed reports whether a flag asks for help, which is passed on because it is not a setting.
 func passed(name string) bool { return name == "h" || name == "help" }
 
-// Normalize prepares the arguments of a command, without the command itself, for a parser that
-// stops at the first unknown flag or flag without a value. It removes such flags, returns a fault
-// for each, and replaces -jN by -j N. Flags end at -- or at the first argument that is neither a
-// flag nor the value of a flag; the arguments from there on are not changed.
+// Normalize prepares the arguments of a command for a parser that stops at the first unknown flag,
+// or at a flag without a value. It removes such flags, returns a fault for each, and replaces -jN
+// by -j N. args does not include the command itself. Flags end at --, or at the first argument that
+// is neither a flag nor the value of a flag. Normalize does not change the arguments from there on.
 //
-// An argument after an unknown flag may be the flag's value or the first positional argument.
+// An argument after an unknown flag may be the value of the flag, or the first positional argument.
 // Normalize treats it as a value if a -- follows.
 //
-// others are the names of the program's own flags, which are suggested for a misspelled flag too.
+// others are the names of the program's own flags. They can be suggested for a misspelled flag,
+// too.
 func Normalize(args []string, others ...string) (fixed []string, faults Errors) {
 	known := aliases()
 	fixed = make([]string, 0, len(args))
@@ -54,8 +55,9 @@ func Normalize(args []string, others ...string) (fixed []string, faults Errors) 
 	return append(fixed, args...), faults
 }
 
-// misplaced returns why the first of args, which follows the flags, is probably not the start of
-// a command: a later -- directly follows it, or ends further flags. It returns "" otherwise.
+// misplaced returns a reason if the first of args, which follows the flags, is probably not the
+// start of a command: a later -- directly follows it, or ends further flags. Otherwise it returns
+// "".
 func misplaced(args []string, known map[string]alias) string {
 	end := slices.Index(args, "--")
 	if end < 1 {
@@ -86,8 +88,8 @@ func split(arg string) (name, value string, hasValue bool) {
 	return strings.Cut(name, "=")
 }
 
-// lacksValue reports whether rest does not start with a value. A known flag is not a value: in
-// --job-id --verbose the job ID is missing, although the flag package would use --verbose as the
+// lacksValue reports whether rest does not start with a value. A known flag is not a value. In
+// --job-id --verbose, the job ID is missing, although the flag package would use --verbose as the
 // job ID.
 func lacksValue(rest []string, known map[string]alias) bool {
 	if len(rest) == 0 || rest[0] == "--" {
@@ -101,8 +103,7 @@ func lacksValue(rest []string, known map[string]alias) bool {
 	return ok || passed(name)
 }
 
-// isGlued reports whether arg is a flag of one letter, such as -j, and its
-// value in one.
+// isGlued reports whether arg is a flag of one letter together with its value, such as -j4.
 func isGlued(arg string, known map[string]alias) bool {
 	if len(arg) < 3 || arg[1] == '-' {
 		return false

@@ -22,8 +22,8 @@ const (
 // Origin is the origin of a setting's value.
 type Origin struct {
 	Place Place
-	// Name is the name of the file or variable. For a flag it is the flag used, if that is
-	// not the setting's own name, such as -j or --no-is-spot.
+	// Name is the name of the file or the variable. For a flag, Name is empty, unless the flag that
+	// was used differs from the name of the setting, such as -j or --no-is-spot.
 	Name string
 	// Line is the line in the file.
 	Line int

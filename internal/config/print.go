@@ -13,10 +13,10 @@ import (
 	"github.com/ctworker/ctworker/internal/redact"
 )
 
-// Print writes every setting as a line of YAML, in the order of help, with the
-// origin of its value in a comment. A setting without a value is a comment.
-// The output is a config file with the same settings, except that secrets in addresses
-// are masked, because users paste the output into reports.
+// Print writes every setting as a line of YAML, in the order of help, with the origin of its value
+// in a comment. A setting without a value is written as a comment. The output is a config file with
+// the same settings, except that secrets in addresses are masked, because users paste the output
+// into reports.
 func (c *Config) Print(w io.Writer) error {
 	var b strings.Builder
 	for _, s := range settings() {

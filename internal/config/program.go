@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// WorkerData returns the settings of the specification's WorkerData as one JSON
-// object: the keys are the names of its attributes, times are in seconds, sizes in
-// GB, and a setting without a value is null. instance_id and zone are additions.
-// The object is the "worker" of the task protocol.
+// WorkerData returns the settings of the specification's WorkerData as one JSON object, which is
+// the "worker" of the task protocol. The keys are the names of its attributes. Times are in seconds
+// and sizes in GB. A setting without a value is null. The specification does not have instance_id
+// and zone.
 func (c *Config) WorkerData() []byte {
 	data := struct {
 		Provider             *string         `json:"provider"`
@@ -59,8 +59,8 @@ func (c *Config) WorkerData() []byte {
 	return b
 }
 
-// eventQueueName returns the name of the event queue, or "" if no events are sent to one.
-// The name has the form of the specification, without a provider's suffix.
+// eventQueueName returns the name of the event queue, or "" if no events are sent to a queue. As in
+// the specification, the name has no suffix of a provider.
 func (c *Config) eventQueueName() string {
 	if !c.EventLogToQueue || c.QueueName == "" {
 		return ""

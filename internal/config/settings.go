@@ -81,8 +81,9 @@ const (
 // settings returns the table of the settings of "ctworker run".
 func settings() []setting { return settingsOf(NoSDK) }
 
-// settingsOf returns the table of all settings: the specification's, in its order, and ours
-// next to related ones. It depends on the SDK only in which values of --isolation are valid.
+// settingsOf returns the table of all settings. The settings of the specification are in its order,
+// and each of ours is next to a related one. sdk determines only which values of --isolation are
+// valid.
 func settingsOf(sdk SDK) []setting {
 	return []setting{
 		{

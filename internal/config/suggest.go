@@ -9,9 +9,9 @@ import (
 // Suggest returns the name that a user who typed word most likely meant, or "".
 func Suggest(word string, names []string) string { return nearest(word, names) }
 
-// nearest returns the name with the smallest Levenshtein distance from word, and the first of
-// several such names. It returns "" if no name is plausible: at most a third of the word may be
-// wrong, unless the word is an abbreviation, that is the start of the name.
+// nearest returns the name with the smallest Levenshtein distance from word, and the first one if
+// there are several. A name is plausible if at most a third of word is wrong, or if word is the
+// start of the name. nearest returns "" if no name is plausible.
 func nearest(word string, names []string) string {
 	const longest = 64 // longer than any name; the cost is quadratic
 	if len(word) > longest {

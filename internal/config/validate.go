@@ -1,7 +1,7 @@
 package config
 
-// derive sets the values that depend on other settings, unless they were given, even if
-// incorrectly.
+// derive sets the values that depend on other settings. It does not change a value that the user
+// has given, even if the value is invalid.
 func (l *loader) derive() {
 	c := l.cfg
 	if l.src.TaskSource {

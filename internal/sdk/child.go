@@ -101,9 +101,9 @@ func (c *child) hello(args []string) error {
 	return c.conn.SendReady("ctworker-go " + c.program.Version)
 }
 
-// pollNotification returns a function that reports whether the notification has been raised
-// whose descriptor is in the variable name. It polls without reading, because all processes
-// share the descriptor.
+// pollNotification returns a function that reports whether a notification has been raised. name is
+// the variable with the descriptor of the notification. The function polls the descriptor without
+// reading from it, because all processes share it.
 func pollNotification(name string) func() bool {
 	fd, err := taskproto.DescriptorFrom(name)
 	if err != nil {
@@ -119,8 +119,8 @@ func pollNotification(name string) func() bool {
 	}
 }
 
-// serve runs tasks until there are no more. If a task ends the goroutine, a new one
-// finishes that task and continues.
+// serve runs tasks until there are no more. If a task ends the goroutine, as runtime.Goexit does, a
+// new goroutine reports the result of that task and continues.
 func (c *child) serve(unfinished bool) {
 	defer func() {
 		if c.exiting {

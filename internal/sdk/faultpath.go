@@ -10,10 +10,10 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// FaultPath returns the location of the part of value that encoding/json cannot encode,
-// such as ` at "/pixels/0"`, a JSON pointer (RFC 6901). It returns "" if value itself is
-// that part, or the location is unknown. It calls the MarshalJSON and MarshalText methods
-// of value a second time.
+// FaultPath returns the location of the part of value that encoding/json cannot encode. The
+// location is a JSON pointer (RFC 6901), as in ` at "/pixels/0"`. FaultPath returns "" if value
+// itself is that part, or if the location is unknown. It calls the MarshalJSON and MarshalText
+// methods of value a second time.
 func FaultPath(value any) (path string) {
 	defer func() {
 		if recover() != nil { // one of these methods panicked

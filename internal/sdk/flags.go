@@ -20,8 +20,8 @@ type arguments struct {
 	version bool
 }
 
-// parse splits a command line and sets the program's own flags. Flags end at -- or at the
-// first argument that is neither a flag nor the value of one. The error has one line per
+// parse splits a command line, and sets the program's own flags. Flags end at --, or at the first
+// argument that is neither a flag nor the value of a flag. The returned error has one line for each
 // error in the program's own flags. Package config validates the flags of the worker.
 func (w *Program) parse(args []string) (arguments, error) {
 	var parsed arguments
@@ -75,8 +75,8 @@ func (w *Program) parse(args []string) (arguments, error) {
 	return parsed, errors.Join(errs...)
 }
 
-// misplaced returns an error if a flag of the worker follows the first argument, where it
-// is not parsed as a flag.
+// misplaced returns an error if a flag of the worker follows the first argument. Such a flag is not
+// parsed as a flag.
 func (a arguments) misplaced() error {
 	known := engineFlags()
 	for i, arg := range a.args {
