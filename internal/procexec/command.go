@@ -157,7 +157,8 @@ type StopSignals struct {
 	LeaseLost <-chan struct{}
 	// NoNewTasks prevents further tasks from starting.
 	NoNewTasks <-chan struct{}
-	// NoResults means that nobody receives the results of a Pool any more.
+	// NoResults makes a Pool release the jobs whose results it cannot send to RunConfig.Output,
+	// because no goroutine receives from Output any more.
 	NoResults <-chan struct{}
 }
 

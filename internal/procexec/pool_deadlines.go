@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// A deadline is a time at which the loop calls expire. It is in the loop's heap while it is set.
+// A deadline is a time at which the loop calls the function expire.
 type deadline struct {
 	at     time.Time
-	index  int // in the heap; -1 if the deadline is not set
+	index  int // index in the heap; -1 if the deadline is not set
 	expire func(now time.Time)
 }
 
-// deadlines is a heap of deadlines with one timer for all of them. The timer may fire early, because
-// it is not changed when a deadline is moved back: setting a deadline for each task costs no system
-// call.
+// deadlines is a heap of deadlines that share one timer. When a deadline moves to a later time, the
+// timer is not changed. It may then fire too early, which does no harm. In return, moving a
+// deadline for each task costs no system call.
 type deadlines struct {
 	heap  deadlineHeap
 	timer *time.Timer
-	armed time.Time // when the timer fires; zero if it does not
+	armed time.Time // when the timer will fire; zero if it is not running
 }
 
 func newDeadlines() *deadlines {
@@ -27,7 +27,7 @@ func newDeadlines() *deadlines {
 	return &deadlines{timer: t}
 }
 
-// set sets or moves d.
+// set sets the deadline d to the time at. If d was set before, it is moved.
 func (all *deadlines) set(d *deadline, at time.Time) {
 	if d.index >= 0 && d.at.Equal(at) {
 		return
@@ -41,14 +41,15 @@ func (all *deadlines) set(d *deadline, at time.Time) {
 	all.arm(time.Time{})
 }
 
-// clear removes d, if it is set.
+// clear removes d. It does nothing if d is not set.
 func (all *deadlines) clear(d *deadline) {
 	if d.index >= 0 {
 		heap.Remove(&all.heap, d.index)
 	}
 }
 
-// arm starts the timer, unless it fires early enough. now is the time if it is known.
+// arm makes the timer fire at the earliest deadline, or earlier. now is the current time, or zero
+// if the caller does not know it.
 func (all *deadlines) arm(now time.Time) {
 	if len(all.heap) == 0 {
 		return
@@ -64,12 +65,12 @@ func (all *deadlines) arm(now time.Time) {
 	all.timer.Reset(max(next.Sub(now), minTimerInterval))
 }
 
-// minTimerInterval is the minimum time until the timer fires. It limits the CPU time for deadlines
-// that are close together.
+// minTimerInterval is the minimum time until the timer fires. It limits the CPU time that deadlines
+// cost if many of them are close together.
 const minTimerInterval = time.Millisecond
 
 // expire clears the deadlines that have passed, and then calls their functions. A function may set
-// its deadline again: if that has passed, too, it is called at the next call of expire.
+// its deadline again. If the new time has also passed, the next call of expire handles it.
 func (all *deadlines) expire() {
 	now := time.Now()
 	all.armed = time.Time{}
@@ -78,7 +79,7 @@ func (all *deadlines) expire() {
 		due = append(due, heap.Pop(&all.heap).(*deadline)) //nolint:errcheck // the heap holds nothing else
 	}
 	for _, d := range due {
-		if d.index < 0 { // otherwise, another function has set it again
+		if d.index < 0 { // if d is set, the function of another deadline has set it again
 			d.expire(now)
 		}
 	}

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Deadlines expire in order, once, and not if they were cleared or moved.
+// Deadlines expire once, in the order of their times. A deadline that was cleared does not expire,
+// and one that was moved expires at its new time.
 func TestDeadlines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -38,21 +39,21 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// A deadline that is always in the past expires at most once per millisecond, and a deadline that
-// another one sets again does not expire.
+// A deadline whose time is always in the past expires at most once per millisecond. A deadline that
+// has passed does not expire if the function of another deadline sets it again.
 func TestDeadlines_ExpireOncePerCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		all, began := newDeadlines(), time.Now()
-		late, count := &deadline{index: -1}, 0
+		overdue, count := &deadline{index: -1}, 0
 		again := &deadline{index: -1, expire: func(time.Time) { t.Error("expired although it was set again") }}
-		late.expire = func(now time.Time) {
+		overdue.expire = func(now time.Time) {
 			all.set(again, now.Add(time.Hour))
 			if count++; count < 5 {
-				all.set(late, began)
+				all.set(overdue, began)
 			}
 		}
-		all.set(late, began)
+		all.set(overdue, began)
 		all.set(again, began.Add(time.Nanosecond))
 		for count < 5 {
 			<-all.timer.C

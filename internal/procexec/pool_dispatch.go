@@ -6,7 +6,7 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// want makes dispatch check whether a slot needs a job or a process.
+// want makes dispatch check whether slot s needs a job or a process.
 func (l *loop[J, R]) want(s *slot[J]) {
 	if !s.isHungry {
 		s.isHungry = true
@@ -14,11 +14,11 @@ func (l *loop[J, R]) want(s *slot[J]) {
 	}
 }
 
-// maxUnsentResults is the number of results that Output has not accepted from which on no further
-// task is started.
+// maxUnsentResults is the maximum number of results that may wait because Output is full. When it
+// is reached, no further task is sent to a process.
 const maxUnsentResults = 256
 
-// dispatch sends jobs to the slots that need some, and launches processes for the others.
+// dispatch sends jobs to processes that need some, and starts processes for jobs that wait.
 func (l *loop[J, R]) dispatch() {
 	for !l.stopping && !l.closing && l.results.len() < maxUnsentResults {
 		s, room := l.neediestSlot()
@@ -26,7 +26,7 @@ func (l *loop[J, R]) dispatch() {
 			if l.assign(s.current, room) > 0 {
 				continue
 			}
-			// No job waits. An idle process gets tasks that wait behind others.
+			// There is no job to assign. Give the idle process a task that waits in a busy process.
 			if s.current.state == ready && l.stealWork() {
 				continue
 			}
@@ -37,8 +37,8 @@ func (l *loop[J, R]) dispatch() {
 	l.armBacklog()
 }
 
-// neediestSlot returns the slot whose process should get jobs next, and how many. It prefers a slot
-// whose process has no task. It removes the slots that need nothing from hungry.
+// neediestSlot returns the slot whose process should get jobs next, and how many jobs it should
+// get. It prefers a slot whose process has no task. It removes slots that need nothing from hungry.
 func (l *loop[J, R]) neediestSlot() (best *slot[J], room int) {
 	kept := l.hungry[:0]
 	for _, s := range l.hungry {
@@ -58,7 +58,7 @@ func (l *loop[J, R]) neediestSlot() (best *slot[J], room int) {
 	return best, room
 }
 
-// demand returns how many more jobs should be sent to a process.
+// demand returns how many more jobs should be sent to a process. It can be negative.
 func (l *loop[J, R]) demand(w *poolProcess[J]) int {
 	if w == nil || !w.acceptsTasks() {
 		return 0
@@ -72,23 +72,23 @@ func (l *loop[J, R]) demand(w *poolProcess[J]) int {
 		want = min(want, w.tasksRemaining+have)
 	}
 	if have > want*3/4 {
-		return 0 // sending a few tasks costs as much as sending many
+		return 0 // wait until more tasks are done: sending one task costs as much as sending many
 	}
 	return want - have
 }
 
-// endsSoon reports whether the slot will soon be free for a job, but is not now.
+// endsSoon reports whether the slot cannot take a job now, but probably soon.
 func (s *slot[J]) endsSoon() bool {
 	w := s.current
 	return w != nil && (w.state == launching || w.state == starting || w.isEnding())
 }
 
-// needsProcess reports whether a process could be launched for the slot.
+// needsProcess reports whether the slot has no process and one may be started now.
 func (l *loop[J, R]) needsProcess(s *slot[J]) bool {
 	return s.current == nil && s.retryLaunch.index < 0
 }
 
-// wantsJobs reports whether a job could be sent to a process soon.
+// wantsJobs reports whether a further job could be sent to a process now or soon.
 func (l *loop[J, R]) wantsJobs() bool {
 	if l.stopping || l.closing || l.results.len() >= maxUnsentResults {
 		return false
@@ -105,7 +105,7 @@ func (l *loop[J, R]) wantsJobs() bool {
 	return len(l.backlog) < free
 }
 
-// accept adds a job to the backlog, and watches for the loss of its lease.
+// accept adds a job that was received from Input to the backlog. If open is false, Input is closed.
 func (l *loop[J, R]) accept(value J, open bool) {
 	if !open {
 		l.input = nil
@@ -127,8 +127,8 @@ func (l *loop[J, R]) newJob(value J) job[J] {
 	return j
 }
 
-// watchLease reports the loss of a job's lease. It is not part of newJob, because a job that a
-// goroutine refers to is allocated on the heap.
+// watchLease sends an event to the loop when the lease of a job is lost. It is a separate function
+// because its goroutine refers to j: otherwise newJob would allocate every job on the heap.
 func (l *loop[J, R]) watchLease(j job[J]) {
 	l.spawn(func() {
 		select {
@@ -140,7 +140,8 @@ func (l *loop[J, R]) watchLease(j job[J]) {
 	})
 }
 
-// nextJob returns the next job, from the backlog or else from the input, if there is one now.
+// nextJob returns the next job, from the backlog or else from Input. ok is false if there is none
+// now.
 func (l *loop[J, R]) nextJob() (j job[J], ok bool) {
 	if len(l.backlog) > 0 {
 		j = l.backlog[0]
@@ -166,8 +167,8 @@ func (l *loop[J, R]) nextJob() (j job[J], ok bool) {
 	}
 }
 
-// assign sends up to n jobs to a process, and returns how many jobs it took from the backlog and the
-// input. Jobs whose lease is lost are not sent.
+// assign sends up to n jobs to a process. It returns how many jobs it took from the backlog and
+// from Input, including those whose lease is lost, which it does not send.
 func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 	l.out = l.out[:0]
 	count := 0
@@ -191,10 +192,10 @@ func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 	if count == 0 {
 		return taken
 	}
-	w.tasksRemaining -= count // negative numbers mean that there is no limit
+	w.tasksRemaining -= count // may be negative already, which means that there is no limit
 	w.apply(sent)
-	// The permits come before the lines, because a process may claim a task as soon as it has read
-	// the line.
+	// Add the permits before the tasks are written, because the process may claim a task as soon as
+	// it has read the task.
 	if w.prefetches {
 		w.conn.AddPermits(count)
 	}
@@ -202,7 +203,7 @@ func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 	if w.tasksRemaining == 0 {
 		w.inputClosed = true
 		w.conn.CloseWrite()
-		l.want(w.slot) // a job may wait for the end of the process
+		l.want(w.slot) // the next job may wait for the exit of the process
 	}
 	l.updateLimit(w)
 	if cap(l.out) > 16*maxPrefetchBytes {
@@ -211,8 +212,8 @@ func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 	return taken
 }
 
-// stealWork moves tasks that wait behind other tasks of a process to the backlog, for an idle
-// process. It reports whether it moved any.
+// stealWork takes back half of the tasks that wait in the busiest process, and puts them into the
+// backlog for an idle process. It reports whether it took any.
 func (l *loop[J, R]) stealWork() bool {
 	var from *poolProcess[J]
 	waiting := 0
@@ -224,7 +225,8 @@ func (l *loop[J, R]) stealWork() bool {
 	return from != nil && l.revoke(from, (waiting+1)/2) > 0
 }
 
-// launchProcesses launches as many processes as jobs wait for one.
+// launchProcesses starts processes until there is one for each job in the backlog, if slots are
+// free.
 func (l *loop[J, R]) launchProcesses() {
 	if l.stopping || l.closing || len(l.backlog) == 0 {
 		return
@@ -251,7 +253,7 @@ func (l *loop[J, R]) launchProcesses() {
 	}
 }
 
-// armBacklog starts the time limit of the backlog, unless it has started.
+// armBacklog sets the deadline of the backlog if jobs wait for a slot, and clears it if none do.
 func (l *loop[J, R]) armBacklog() {
 	switch {
 	case l.stuckJobs() <= 0:
@@ -261,7 +263,8 @@ func (l *loop[J, R]) armBacklog() {
 	}
 }
 
-// stuckJobs returns the number of jobs in the backlog for which no slot will soon be free.
+// stuckJobs returns how many jobs in the backlog wait although no slot will be free for them soon.
+// If it is 0 or less, there are none.
 func (l *loop[J, R]) stuckJobs() int {
 	n := len(l.backlog)
 	for _, s := range l.slots {
@@ -275,7 +278,7 @@ func (l *loop[J, R]) stuckJobs() int {
 	return n
 }
 
-// onBacklogOverdue releases the jobs that have been stuck in the backlog for MaxQueueTime.
+// onBacklogOverdue releases the jobs that wait for a slot, because MaxQueueTime has passed.
 func (l *loop[J, R]) onBacklogOverdue(time.Time) {
 	if n := l.stuckJobs(); n > 0 {
 		l.config.OnStall()
@@ -283,7 +286,7 @@ func (l *loop[J, R]) onBacklogOverdue(time.Time) {
 	}
 }
 
-// releaseBacklog releases the jobs in the backlog.
+// releaseBacklog releases all jobs in the backlog.
 func (l *loop[J, R]) releaseBacklog() { l.releaseLast(len(l.backlog)) }
 
 // releaseLast releases the last n jobs in the backlog.
@@ -297,8 +300,8 @@ func (l *loop[J, R]) releaseLast(n int) {
 	}
 }
 
-// onLost kills the process of a job whose lease is lost. If the job has not started, assign notices
-// the loss.
+// onLost handles the loss of a job's lease. If the task is running, onLost kills its process. If
+// the task has not started, it returns to the backlog, and assign will report it as lost.
 func (l *loop[J, R]) onLost(lost job[J]) {
 	l.forEachProcess(func(w *poolProcess[J]) {
 		for _, j := range w.sent.list() {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// onReadDone handles the end of what a process writes. The process must now exit.
+// onReadDone is called when a process will write nothing more. The process must now exit.
 func (l *loop[J, R]) onReadDone(w *poolProcess[J]) {
 	if w.state == starting || w.state == ready || w.state == busy || w.state == returning {
 		l.close(w)
@@ -15,7 +15,7 @@ func (l *loop[J, R]) onReadDone(w *poolProcess[J]) {
 	}
 }
 
-// onExited handles the exit of a process. Its reader still reads what it wrote before.
+// onExited is called when a process has exited. What the process wrote before may not be read yet.
 func (l *loop[J, R]) onExited(w *poolProcess[J]) {
 	w.exited = true
 	if w.readDone {
@@ -23,8 +23,8 @@ func (l *loop[J, R]) onExited(w *poolProcess[J]) {
 	}
 }
 
-// gone reports the results of the tasks that a process was running, and moves the jobs that it had
-// not claimed to the start of the backlog.
+// gone handles the end of a process. It reports the results of the tasks that had begun, and moves
+// the other jobs to the start of the backlog.
 func (l *loop[J, R]) gone(w *poolProcess[J]) {
 	if w.state == gone {
 		return
@@ -72,7 +72,7 @@ func (l *loop[J, R]) gone(w *poolProcess[J]) {
 	}
 }
 
-// begun returns how many tasks of sent a process had begun when it exited.
+// begun returns how many of the tasks that were sent to a process had begun when it exited.
 func (l *loop[J, R]) begun(w *poolProcess[J]) int {
 	n := w.sent.len()
 	switch {
@@ -81,12 +81,13 @@ func (l *loop[J, R]) begun(w *poolProcess[J]) int {
 	case w.prefetches:
 		return n - min(w.conn.Revoke(n), n)
 	case !w.wasReady || w.conn.Unread(w.readErr):
-		return 0 // the process did not read the task
+		return 0 // the process did not read the task, so the task had not begun
 	}
 	return n
 }
 
-// lastResult returns the result of the task with index i in sent.
+// lastResult returns the result of a task that was running when its process exited. i is the index
+// of the task in sent.
 func (l *loop[J, R]) lastResult(w *poolProcess[J], i int, exit Exit, now time.Time) (r TaskResult) {
 	switch {
 	case w.finalResult != nil && i == 0:
@@ -106,8 +107,8 @@ func (l *loop[J, R]) lastResult(w *poolProcess[J], i int, exit Exit, now time.Ti
 	return r
 }
 
-// startFailure returns why the start of a process failed, or "". A process that is gone before it
-// begins a task counts as a failed start, unless it was asked to exit.
+// startFailure returns why the start of a process failed, or "" if it did not fail. A start also
+// counts as failed if the process exits before it begins a task, unless ctworker asked it to exit.
 func (l *loop[J, R]) startFailure(w *poolProcess[J], begun, waiting int, exit Exit) string {
 	if w.stopReason != 0 || l.stopping || begun > 0 || w.replies > 0 || w.finalResult != nil {
 		return ""
@@ -115,7 +116,7 @@ func (l *loop[J, R]) startFailure(w *poolProcess[J], begun, waiting int, exit Ex
 	switch {
 	case w.violation != "":
 		return w.violation
-	case w.wasReady && w.inputClosed && waiting == 0: // the process was retired
+	case w.wasReady && w.inputClosed && waiting == 0: // ctworker has closed the input of an idle process, so the exit was expected
 		return ""
 	case w.claim == neverClaimed:
 		return fmt.Sprintf("process %d was ready but did not begin a task within %v", w.proc.Pid(), l.pool.opts.StartTimeout)
@@ -128,7 +129,7 @@ func (l *loop[J, R]) startFailure(w *poolProcess[J], begun, waiting int, exit Ex
 	}
 }
 
-// startFailed counts a failed start, and ends the run if too many have failed in a row.
+// startFailed counts a failed start, and ends the run after too many consecutive ones.
 func (l *loop[J, R]) startFailed(reason string) {
 	l.failures++
 	l.pool.opts.Log.Warn().Str("command", l.pool.name()).Int("consecutive_failures", l.failures).Str("reason", reason).Msg("worker process failed to start; the run ends after 5 consecutive failures")
@@ -137,8 +138,9 @@ func (l *loop[J, R]) startFailed(reason string) {
 	}
 }
 
-// forkFailed moves the jobs of a process that could not be forked to the backlog. If the machine is
-// short of a resource, the slot tries again later.
+// forkFailed handles a process that the fork server could not fork. Its jobs return to the backlog.
+// If the machine is short of memory or processes, the slot tries again later. Otherwise the run
+// ends.
 func (l *loop[J, R]) forkFailed(w *poolProcess[J], err error) {
 	s := w.slot
 	l.backlog = append(w.sent.takeLast(w.sent.len()), l.backlog...)
@@ -174,7 +176,7 @@ func (l *loop[J, R]) remove(w *poolProcess[J]) {
 	} else {
 		s.current, s.preforked = s.preforked, nil
 		if s.current != nil {
-			s.current.launchedAt = time.Now() // the time of a task does not include that of the task before
+			s.current.launchedAt = time.Now() // the next task begins now, not when its process was started in advance
 		}
 	}
 	l.want(s)

@@ -8,18 +8,18 @@ import (
 	"github.com/ctworker/ctworker/internal/unixfd"
 )
 
-// launch is the result of launching a process.
+// launch is the result of starting a process.
 type launch struct {
 	conn *taskproto.EngineConn
 	proc process
-	at   time.Time // when the launch began
-	err  error     // errStopped if the launch was canceled
+	at   time.Time // when the successful attempt to start the process began
+	err  error     // errStopped if the run ended before the process was started
 }
 
-// errStopped is returned if the run ended before the process was started.
+// errStopped means that the run ended before the process was started.
 var errStopped = errors.New("the run ended before the process was started")
 
-// launch starts a process for a slot in a goroutine, which reports to the loop.
+// launch starts a process for a slot in another goroutine, which sends the result to the loop.
 func (l *loop[J, R]) launch(s *slot[J]) *poolProcess[J] {
 	w := &poolProcess[J]{
 		slot: s, tasksRemaining: -1, batches: make(chan *replyBatch, 2), abandoned: make(chan struct{}),
@@ -29,14 +29,15 @@ func (l *loop[J, R]) launch(s *slot[J]) *poolProcess[J] {
 	if l.pool.opts.MaxTasks > 0 {
 		w.tasksRemaining = l.pool.opts.MaxTasks
 	}
-	// At most two forks of a slot are alive at once, and each has an entry in the guard's table.
+	// A slot has at most two forks at a time, the current process and the next one. Each uses one
+	// of the two entries that the slot has in the table of the guard.
 	if s.current != nil && s.current.entry == s.index {
 		w.entry += l.pool.opts.Slots
 	}
 	l.live++
 	l.spawn(func() {
 		result := l.pool.launch(s.index, w.entry, l.cancelLaunch)
-		if !l.post(event[J]{process: w, launched: &result}) && result.err == nil { // Run panicked
+		if !l.post(event[J]{process: w, launched: &result}) && result.err == nil { // Run has returned, because of a panic
 			result.proc.Kill()
 			result.conn.Close()
 		}
@@ -44,7 +45,8 @@ func (l *loop[J, R]) launch(s *slot[J]) *poolProcess[J] {
 	return w
 }
 
-// launch starts a process. While the machine is short of a resource, it waits and tries again.
+// launch starts a process. If the machine is short of memory, processes or descriptors, it tries
+// again, for at most maxRetryTime. Closing cancel ends the attempts.
 func (p *Pool) launch(slotIndex, tableIndex int, cancel <-chan struct{}) launch {
 	began := time.Now()
 	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
@@ -69,7 +71,8 @@ func (p *Pool) launch(slotIndex, tableIndex int, cancel <-chan struct{}) launch 
 	}
 }
 
-// connect starts a process, or requests one from the fork server, and returns the connection to it.
+// connect starts a process, or requests one from the fork server. It returns the process, and the
+// connection to it.
 func (p *Pool) connect(slotIndex, tableIndex int) (*taskproto.EngineConn, process, error) {
 	conn, fds, err := taskproto.NewEngineConn(p.lineLimit(), p.usesPermits())
 	if err != nil {
@@ -82,7 +85,8 @@ func (p *Pool) connect(slotIndex, tableIndex int) (*taskproto.EngineConn, proces
 	} else {
 		conn.Write(taskproto.Hello{Version: taskproto.Version, Slot: slotIndex, MaxResultSize: p.opts.MaxResult, Worker: p.opts.WorkerData}.Append(nil))
 		if p.usesPermits() {
-			// Without a ring, the process uses the socket and the pipe.
+			// If there is no ring, the process replies over the socket and claims tasks with the
+			// pipe.
 			if fd, err := conn.OpenRing(); err == nil && fd >= 0 {
 				fds.Ring = fd
 				defer unixfd.Close(fd)
@@ -97,7 +101,7 @@ func (p *Pool) connect(slotIndex, tableIndex int) (*taskproto.EngineConn, proces
 	return conn, proc, nil
 }
 
-// onLaunched handles the result of a launch.
+// onLaunched handles the result of starting a process.
 func (l *loop[J, R]) onLaunched(w *poolProcess[J], result *launch) {
 	if result.err != nil {
 		w.apply(ended)
@@ -128,7 +132,7 @@ func (l *loop[J, R]) onLaunched(w *poolProcess[J], result *launch) {
 	l.want(w.slot)
 }
 
-// read reads what a process writes, until there is nothing more.
+// read reads what a process writes, and sends it to the loop in batches.
 func (l *loop[J, R]) read(w *poolProcess[J]) {
 	for {
 		select {
@@ -143,8 +147,9 @@ func (l *loop[J, R]) read(w *poolProcess[J]) {
 	}
 }
 
-// awaitExit reports the exit of a process. What the process wrote before it exited can still be read;
-// another process that holds the socket open does not delay the end of the reader.
+// awaitExit sends an event to the loop when a process has exited. It also makes read return when
+// everything that the process wrote has been read. Otherwise, read would wait for a grandchild that
+// holds the socket open.
 func (l *loop[J, R]) awaitExit(w *poolProcess[J]) {
 	select {
 	case <-w.proc.Done():

@@ -2,18 +2,19 @@ package procexec
 
 import "time"
 
-// longTaskThreshold is the run time after which the tasks that wait behind a task are revoked, and
-// no job waits for the end of its process.
+// longTaskThreshold is the run time after which a task no longer counts as short. The tasks that
+// wait behind it in its process are then taken back, and run in other processes.
 const longTaskThreshold = 20 * time.Millisecond
 
-// suspensionThreshold is how late a deadline must be noticed to conclude that this program was
-// suspended, for example by Ctrl-Z.
+// suspensionThreshold distinguishes a suspended program from a slow one. If a deadline is noticed
+// later than this, the program was probably suspended, for example by Ctrl-Z, because timers are
+// rarely that late on a busy machine.
 const suspensionThreshold = 500 * time.Millisecond
 
 func (l *loop[J, R]) setLimit(w *poolProcess[J], at time.Time) { l.deadlines.set(&w.limit, at) }
 
-// updateLimit sets the deadline of a process to that of its state. In the states from retiring on,
-// the deadline was set when the state began.
+// updateLimit sets the deadline of a process according to its state. For the states retiring,
+// terminating and killed, the deadline was set when the state began.
 func (l *loop[J, R]) updateLimit(w *poolProcess[J]) {
 	switch w.state {
 	case starting:
@@ -28,7 +29,7 @@ func (l *loop[J, R]) updateLimit(w *poolProcess[J]) {
 	}
 }
 
-// headLimit returns the time after which the running task of a busy process must be checked.
+// headLimit returns the run time after which the running task of a busy process must be checked.
 func (l *loop[J, R]) headLimit(w *poolProcess[J]) time.Duration {
 	opts := &l.pool.opts
 	limit := opts.MaxRuntime
@@ -44,12 +45,14 @@ func (l *loop[J, R]) headLimit(w *poolProcess[J]) time.Duration {
 	return limit
 }
 
-// mayBeUnclaimed reports whether the process may not have claimed its first task yet.
+// mayBeUnclaimed returns false if the process is known to have claimed its first task, that is, to
+// have announced that it starts the task. It also returns false if the process need not claim
+// tasks.
 func (w *poolProcess[J]) mayBeUnclaimed() bool {
 	return w.prefetches && w.replies == 0 && (w.claim == claimUnknown || w.claim == claimOverdue)
 }
 
-// onLimit applies the deadline of a process, which has passed.
+// onLimit is called when the deadline of a process has passed.
 func (l *loop[J, R]) onLimit(w *poolProcess[J], now time.Time) {
 	switch w.state {
 	case starting:
@@ -58,7 +61,7 @@ func (l *loop[J, R]) onLimit(w *poolProcess[J], now time.Time) {
 	case busy:
 		l.onHeadLimit(w, now)
 		if l.updateLimit(w); w.limit.index >= 0 && w.state == busy && !w.limit.at.After(now) {
-			l.setLimit(w, now.Add(longTaskThreshold)) // the tasks behind the running one could not be revoked
+			l.setLimit(w, now.Add(longTaskThreshold)) // no task could be taken back, so try again later
 		}
 	case returning:
 		l.onReturnLimit(w, now)
@@ -66,30 +69,31 @@ func (l *loop[J, R]) onLimit(w *poolProcess[J], now time.Time) {
 		l.kill(w)
 	case killed:
 		l.onKillLimit(w, now)
-	default: // the deadline is cleared in these states
+	default: // these states have no deadline
 	}
 	l.want(w.slot)
 }
 
-// onHeadLimit checks the running task of a busy process.
+// onHeadLimit checks the running task of a busy process when its deadline has passed.
 func (l *loop[J, R]) onHeadLimit(w *poolProcess[J], now time.Time) {
 	limit, elapsed := l.pool.opts.MaxRuntime, now.Sub(w.headStartedAt)
 	switch {
 	case l.checkClaim(w, now):
 	case elapsed >= limit+suspensionThreshold:
-		// ctworker was suspended. The task may have finished in time, so its reply is read first.
+		// The deadline was noticed so late that ctworker must have been suspended. The task may
+		// have finished in time, so allow 250 ms to read its reply.
 		w.headStartedAt = now.Add(suspensionThreshold/2 - limit)
 	case elapsed >= limit:
 		l.terminate(w, TimedOut)
-	case elapsed >= longTaskThreshold: // no other task may wait behind it
+	case elapsed >= longTaskThreshold: // let other processes run the tasks that wait behind it
 		w.isLong = true
 		l.revoke(w, w.sent.len()-1)
 	}
 }
 
-// checkClaim checks whether the process has claimed its first task, and kills it if it has not done
-// so within StartTimeout. A task that is not claimed does not run, so MaxRuntime does not apply to
-// it. checkClaim returns false if the running task must be checked.
+// checkClaim kills the process if it does not claim its first task within StartTimeout, that is,
+// does not announce that it starts the task. MaxRuntime does not apply, because the task does not
+// run yet. checkClaim returns false if the caller must check the running task.
 func (l *loop[J, R]) checkClaim(w *poolProcess[J], now time.Time) bool {
 	start, waited := l.pool.opts.StartTimeout, now.Sub(w.headStartedAt)
 	if !w.mayBeUnclaimed() || waited < min(start, l.pool.opts.MaxRuntime) {
@@ -101,7 +105,7 @@ func (l *loop[J, R]) checkClaim(w *poolProcess[J], now time.Time) bool {
 		return false
 	case waited < start:
 		w.claim = claimOverdue
-	case waited >= start+suspensionThreshold: // ctworker was suspended, and perhaps the process as well
+	case waited >= start+suspensionThreshold: // ctworker was suspended, and perhaps the process, too: allow it some more time
 		w.headStartedAt = now.Add(suspensionThreshold/2 - start)
 	default:
 		w.claim = neverClaimed
@@ -110,10 +114,11 @@ func (l *loop[J, R]) checkClaim(w *poolProcess[J], now time.Time) bool {
 	return true
 }
 
-// onReturnLimit kills a process that has not returned the revoked tasks in time. It gets no further
-// tasks before it has returned them.
+// onReturnLimit kills a process that does not return a task in time that was taken back. Such a
+// process would block its slot, because it gets no further tasks until it has returned all these
+// tasks.
 func (l *loop[J, R]) onReturnLimit(w *poolProcess[J], now time.Time) {
-	if now.Sub(w.returnBy) >= suspensionThreshold { // ctworker was suspended, and perhaps the process as well
+	if now.Sub(w.returnBy) >= suspensionThreshold { // ctworker was suspended, and perhaps the process, too: allow it some more time
 		w.returnBy = now.Add(suspensionThreshold / 2)
 		l.updateLimit(w)
 		return
@@ -122,8 +127,9 @@ func (l *loop[J, R]) onReturnLimit(w *poolProcess[J], now time.Time) {
 	l.kill(w)
 }
 
-// onKillLimit ends the wait for what a killed process wrote, because another process may hold the
-// socket open, and then the wait for its exit.
+// onKillLimit is called when a process was killed and its end has not been noticed. At the first
+// call, it stops reading, because a grandchild may hold the socket open. At the second call, it
+// stops waiting for the exit of the process.
 func (l *loop[J, R]) onKillLimit(w *poolProcess[J], now time.Time) {
 	if w.readDone {
 		l.gone(w)

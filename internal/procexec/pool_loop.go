@@ -9,44 +9,45 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// RunConfig configures Run. J is the caller's job type, and R the type of its results. Each job is
-// either released, or its result is sent to Output. Run calls the callbacks one at a time, and they
-// must not block.
+// RunConfig configures Run. J is the caller's type of jobs, and R its type of results. For each
+// job, Run either sends a result to Output or calls OnRelease. Run never calls two callbacks at the
+// same time. Callbacks must not block, because they block the whole run.
 type RunConfig[J, R any] struct {
-	// Input is the channel of jobs. Run returns after it is closed and all jobs are done.
+	// Input is the channel of jobs. When it is closed, Run finishes the remaining jobs and returns.
 	Input <-chan J
-	// Output receives the results. While it is full, no further jobs are started.
+	// Output receives the results. While too many results wait because Output is full, no further
+	// jobs are started.
 	Output chan<- R
-	// Task returns the task of a job.
+	// Task returns the task to run for a job.
 	Task func(J) Task
-	// Result returns the result of a job that has ended.
+	// Result converts the result of a job that has ended to the caller's type.
 	Result func(J, TaskResult) R
-	// OnSent is called after the result of a job was sent, and OnBlocked when it cannot be sent yet.
-	// Both may be nil.
+	// OnSent is called after the result of a job was sent to Output. OnBlocked is called, possibly
+	// several times, while the result of a job waits because Output is full. Both may be nil.
 	OnSent, OnBlocked func(J)
-	// Lost returns a channel that is closed when the lease of the job is lost, or nil if that
-	// cannot happen. Lost itself may be nil.
+	// Lost returns a channel that is closed when the lease of the job is lost. It returns nil for a
+	// job whose lease cannot be lost. The field may be nil if that applies to all jobs.
 	Lost func(J) <-chan struct{}
-	// OnRelease receives a job that was not started and will not be, or whose result could not be
-	// sent before StopSignals.NoResults.
+	// OnRelease receives a job that Run has not started and will not start. It also receives a job
+	// whose result could not be sent to Output before StopSignals.NoResults.
 	OnRelease func(J)
-	// MaxQueueTime is the maximum time that jobs wait for a slot while all slots are busy. After it,
-	// OnStall is called and the waiting jobs are released. 0 disables it.
+	// MaxQueueTime is how long jobs may wait while all slots are busy. When it has passed and no
+	// slot has become free, OnStall is called and the waiting jobs are released. 0 means no limit.
 	MaxQueueTime time.Duration
-	// OnStall is called before waiting jobs are released because of MaxQueueTime. It is required if
+	// OnStall is called before jobs are released because of MaxQueueTime. It is required if
 	// MaxQueueTime is set.
 	OnStall func()
-	// OnPrefetch is called with the useful number of jobs beyond one per slot, whenever it changes.
-	// May be nil.
+	// OnPrefetch is called with the number of jobs that are worth receiving in advance, beyond one
+	// per slot. It is called again whenever that number changes. May be nil.
 	OnPrefetch func(n int)
-	// OnError is called at once with the error that Run will return, so that the caller can stop
-	// sending jobs. May be nil.
+	// OnError is called with the error that Run will return, as soon as the error occurs. The
+	// caller can then stop sending jobs. May be nil.
 	OnError func(error)
 }
 
-// Run runs jobs in the pool's processes until config.Input is closed and all jobs are done, or until
-// signals end the run. It returns when every process has exited. It returns a *StartFailedError or
-// another error if processes cannot be started; jobs that were not started are released.
+// Run runs jobs in the processes of p. It returns when every process has exited, after Input was
+// closed and all jobs were done, or after signals ended the run. If processes cannot be started,
+// Run releases the jobs that have not started, and returns a *StartFailedError or another error.
 func Run[J, R any](p *Pool, config RunConfig[J, R], signals StopSignals) error {
 	l := &loop[J, R]{
 		pool: p, config: config, signals: signals, input: config.Input, deadlines: newDeadlines(),
@@ -64,7 +65,7 @@ func Run[J, R any](p *Pool, config RunConfig[J, R], signals StopSignals) error {
 		if panicked == nil {
 			break
 		}
-		// For example, a callback has failed. End the run in order.
+		// For example, a callback has panicked. Halt the run, and handle the remaining events.
 		l.halt(fmt.Errorf("process pool: its event loop panicked: %w", panicked.AsError()))
 		l.killAll()
 	}
@@ -73,71 +74,72 @@ func Run[J, R any](p *Pool, config RunConfig[J, R], signals StopSignals) error {
 	return l.err
 }
 
-// loop is the state of one Run. Only the goroutine of Run uses it: other goroutines send events. A
-// job is in exactly one place: the backlog, the sent tasks of one process, or the results.
+// loop is the state of one Run. Only the goroutine of Run uses it. Other goroutines send events to
+// it. Each job is in exactly one place: in the backlog, in the sent tasks of one process, or in the
+// results.
 type loop[J, R any] struct {
 	pool    *Pool
 	config  RunConfig[J, R]
-	signals StopSignals // a signal that was handled is nil
+	signals StopSignals // each signal is set to nil when it has been handled
 
 	slots    []*slot[J]
 	hungry   []*slot[J]           // slots that may need a job or a process
-	input    <-chan J             // nil once it is closed, or no further job is accepted
+	input    <-chan J             // config.Input, until it is closed or the run stops; then nil
 	backlog  []job[J]             // jobs that wait for a slot
-	results  fifo[finished[J, R]] // results that Output has not accepted
-	openJobs int                  // jobs accepted, and neither released nor sent to Output
-	live     int                  // processes that are not gone
+	results  fifo[finished[J, R]] // results that wait because Output is full
+	openJobs int                  // number of jobs received that are neither released nor sent to Output
+	live     int                  // number of processes that are not in the state gone
 
 	events          chan event[J]
 	deadlines       *deadlines
-	backlogDeadline deadline      // when the backlog has waited for MaxQueueTime
-	cancelLaunch    chan struct{} // closed when no further process may be launched
+	backlogDeadline deadline      // when the jobs in the backlog will have waited for MaxQueueTime
+	cancelLaunch    chan struct{} // closed when no further process may be started
 	done            chan struct{} // closed when Run returns
 
-	closing   bool  // all jobs are done: idle processes are retired
+	closing   bool  // all jobs are done, so idle processes must exit
 	stopping  bool  // no further task may start
-	killed    bool  // StopSignals.Kill was handled
-	noResults bool  // StopSignals.NoResults was handled
-	err       error // what Run returns
-	failures  int   // consecutive failed starts
+	killed    bool  // all processes are killed, including those that are still being started
+	noResults bool  // no goroutine receives from Output any more
+	err       error // the error that Run returns
+	failures  int   // number of consecutive failed starts, over all slots
 	warnings  taskWarnings
-	out       []byte // lines that assign writes
+	out       []byte // buffer for the lines that assign writes
 	prefetch  prefetcher
 }
 
-// event is what another goroutine reports to the loop. Exactly one field is set, except for process.
+// event is a message to the loop from another goroutine. One field is set, in addition to process.
 type event[J any] struct {
 	process  *poolProcess[J]
-	launched *launch     // the process was started, or could not be
-	batch    *replyBatch // the process has written
+	launched *launch     // the process was started, or its start failed
+	batch    *replyBatch // what the process wrote
 	exited   bool        // the process has exited
-	lost     *job[J]     // the lease of the job was lost
-	panicked error       // a goroutine has panicked
+	lost     *job[J]     // the job whose lease was lost
+	panicked error       // the panic of a goroutine
 }
 
-// job is a job on its way through the loop.
+// job is a job from the caller, and its task.
 type job[J any] struct {
 	value J
 	task  Task
 	lost  <-chan struct{}
-	done  chan struct{} // closed when the job is finished; nil if lost is nil
+	done  chan struct{} // closed when the job is released or its result is sent; nil if lost is nil
 }
 
-// finished is a job that has ended, and its result.
+// finished is a job whose task has ended, and the result.
 type finished[J, R any] struct {
 	job    job[J]
 	result R
 }
 
-// slot is one unit of concurrency.
+// slot is one unit of concurrency. It has at most one process that runs tasks.
 type slot[J any] struct {
 	index     int
-	isHungry  bool // it is in loop.hungry
+	isHungry  bool // the slot is in loop.hungry
 	current   *poolProcess[J]
-	preforked *poolProcess[J] // the next process, which waits for the end of the current one
+	preforked *poolProcess[J] // the next process, started in advance; it gets tasks when current is gone
 
-	retryLaunch   deadline  // when a process may be launched again after a shortage
-	shortageSince time.Time // since when forks have failed because of a shortage; zero if the last one succeeded
+	retryLaunch   deadline  // when to fork again, after a fork failed because a resource was short
+	shortageSince time.Time // since when every fork has failed because a resource was short; zero if the last fork succeeded
 }
 
 // run handles events until the run is over.
@@ -185,7 +187,8 @@ func (l *loop[J, R]) run() {
 	}
 }
 
-// isOver reports whether the run is over. It retires the processes once all jobs are done.
+// isOver reports whether the run is over. When all jobs are done, it also makes idle processes
+// exit.
 func (l *loop[J, R]) isOver() bool {
 	if !l.closing && l.input == nil && l.openJobs == 0 {
 		l.closing = true
@@ -195,14 +198,14 @@ func (l *loop[J, R]) isOver() bool {
 	return (l.closing || l.stopping) && l.live == 0 && l.results.len() == 0
 }
 
-// endLaunches prevents further launches.
+// endLaunches makes sure that no further process is started.
 func (l *loop[J, R]) endLaunches() {
 	if !isClosed(l.cancelLaunch) {
 		close(l.cancelLaunch)
 	}
 }
 
-// handlePending handles the events that have already arrived.
+// handlePending handles the events that have already arrived. Handling them together saves work.
 func (l *loop[J, R]) handlePending() {
 	for range cap(l.events) {
 		select {
@@ -230,7 +233,7 @@ func (l *loop[J, R]) handle(e event[J]) {
 	}
 }
 
-// spawn runs f in a goroutine. A panic in f fails the run.
+// spawn runs f in a new goroutine. If f panics, the run fails.
 func (l *loop[J, R]) spawn(f func()) {
 	go func() {
 		if p := panics.Try(f); p != nil {
@@ -249,7 +252,7 @@ func (l *loop[J, R]) post(e event[J]) bool {
 	}
 }
 
-// forEachProcess calls f for each process that is not gone.
+// forEachProcess calls f for each process that is not in the state gone.
 func (l *loop[J, R]) forEachProcess(f func(*poolProcess[J])) {
 	for _, s := range l.slots {
 		for _, w := range []*poolProcess[J]{s.current, s.preforked} {
@@ -260,14 +263,14 @@ func (l *loop[J, R]) forEachProcess(f func(*poolProcess[J])) {
 	}
 }
 
-// killAll kills every process, and those that are being launched as soon as they have been.
+// killAll kills all processes. A process that is still being started is killed when it has started.
 func (l *loop[J, R]) killAll() {
 	l.killed = true
 	l.forEachProcess(func(w *poolProcess[J]) { l.terminate(w, Interrupted); l.kill(w) })
 }
 
-// halt prevents further tasks from starting, and releases the jobs that have not started. If err is
-// not nil, Run returns it.
+// halt ends the run early. No further task starts, and the jobs that have not started are released.
+// If err is not nil, Run returns err.
 func (l *loop[J, R]) halt(err error) {
 	if err != nil && l.err == nil {
 		l.err = err
@@ -285,7 +288,7 @@ func (l *loop[J, R]) halt(err error) {
 	l.releaseBacklog()
 }
 
-// end passes on the result of a job.
+// end adds the result of a job to the results to send.
 func (l *loop[J, R]) end(j job[J], r TaskResult) {
 	l.results.push(finished[J, R]{j, l.config.Result(j.value, r)})
 	if l.noResults {
@@ -293,7 +296,7 @@ func (l *loop[J, R]) end(j job[J], r TaskResult) {
 	}
 }
 
-// sendResults sends results until Output is full.
+// sendResults sends results to Output until Output is full.
 func (l *loop[J, R]) sendResults() {
 	for l.results.len() > 0 {
 		select {
@@ -308,7 +311,7 @@ func (l *loop[J, R]) sendResults() {
 	}
 }
 
-// resultSent finishes the job whose result was sent.
+// resultSent removes the first result, which was sent to Output, and finishes its job.
 func (l *loop[J, R]) resultSent() {
 	f := l.results.pop()
 	l.finish(&f.job)
@@ -317,7 +320,8 @@ func (l *loop[J, R]) resultSent() {
 	}
 }
 
-// dropResults releases the jobs whose results cannot be sent any more.
+// dropResults releases the jobs whose results wait, because no goroutine receives from Output any
+// more.
 func (l *loop[J, R]) dropResults() {
 	l.noResults = true
 	for l.results.len() > 0 {
@@ -325,13 +329,13 @@ func (l *loop[J, R]) dropResults() {
 	}
 }
 
-// release gives a job back to the caller.
+// release returns a job to the caller, who may run it elsewhere.
 func (l *loop[J, R]) release(j job[J]) {
 	l.finish(&j)
 	l.config.OnRelease(j.value)
 }
 
-// finish removes a job from the in-flight count.
+// finish records that a job is released or its result is sent.
 func (l *loop[J, R]) finish(j *job[J]) {
 	if j.done != nil {
 		close(j.done)
@@ -339,7 +343,8 @@ func (l *loop[J, R]) finish(j *job[J]) {
 	l.openJobs--
 }
 
-// onBatch handles what a process has written, and gives the batch back to its reader.
+// onBatch handles the lines that a process has written, and returns the batch to the reader for
+// reuse.
 func (l *loop[J, R]) onBatch(w *poolProcess[J], b *replyBatch) {
 	for i := range b.replies {
 		if w.violation != "" {
@@ -350,7 +355,7 @@ func (l *loop[J, R]) onBatch(w *poolProcess[J], b *replyBatch) {
 	l.updateLimit(w)
 	err := b.err
 	if err == nil {
-		w.batches <- b // has room for both batches
+		w.batches <- b // never blocks: the channel has a place for each of the two batches
 		l.want(w.slot)
 		return
 	}
@@ -363,7 +368,7 @@ func (l *loop[J, R]) onBatch(w *poolProcess[J], b *replyBatch) {
 	l.onReadDone(w)
 }
 
-// violationOf returns the text of an error that is the fault of the process.
+// violationOf reports whether a read error is a fault of the process, and if so, returns its text.
 func violationOf(err error) (text string, ok bool) {
 	switch e := err.(type) { //nolint:errorlint // the reader returns it unwrapped
 	case *protocolError:

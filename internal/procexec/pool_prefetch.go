@@ -2,9 +2,8 @@ package procexec
 
 import "time"
 
-// Limits of prefetching. maxPrefetchTime is the amount of work, maxPerProcess the number of tasks and
-// maxPrefetchBytes the number of bytes that a process holds. maxPrefetched is the number of tasks
-// that all processes hold together, except that each may hold minPerProcess.
+// Limits for the tasks that a process holds, including the one that it runs. Large values save
+// system calls. Small values let less work wait behind a task that takes longer than expected.
 const (
 	maxPrefetchTime  = 2 * time.Millisecond
 	maxPerProcess    = 256
@@ -13,15 +12,16 @@ const (
 	maxPrefetchBytes = 64 << 10
 )
 
-// prefetcher has what the number of prefetched tasks depends on.
+// prefetcher determines how many tasks a process may hold, from the replies so far.
 type prefetcher struct {
-	replies     int64         // number of replies
-	avgDuration time.Duration // running average of the duration of a task
+	replies     int64         // number of replies received
+	avgDuration time.Duration // running average of the run time of a task
 	avgSize     int           // running average of the size of a task in bytes
-	wanted      int           // last argument of OnPrefetch
+	wanted      int           // the last argument of OnPrefetch
 }
 
-// prefetchDepth returns the number of tasks that a process that prefetches may hold.
+// prefetchDepth returns how many tasks a process may hold, including the one that it runs. It
+// returns 1 until a few replies have shown how long tasks take.
 func (l *loop[J, R]) prefetchDepth() int {
 	p := &l.prefetch
 	if p.replies < 8 {
@@ -37,7 +37,8 @@ func (l *loop[J, R]) prefetchDepth() int {
 	return max(n, 1)
 }
 
-// observe updates the running averages with a reply, and calls OnPrefetch if its argument changes.
+// observe updates the running averages when a reply has arrived. It calls OnPrefetch if the number
+// of jobs worth receiving in advance has changed.
 func (l *loop[J, R]) observe(took time.Duration, size int) {
 	p := &l.prefetch
 	p.replies++

@@ -9,50 +9,52 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// poolProcess is one process of a pool, from the request to launch it until it is gone.
+// poolProcess is one process of a pool. It exists from the decision to start the process until the
+// process is gone.
 type poolProcess[J any] struct {
 	slot  *slot[J]
-	entry int // in the guard's table of process groups
+	entry int // index in the table of process groups that the guard reads
 	state procState
-	limit deadline // when the state, or the running task, has lasted too long
+	limit deadline // when the state, or the running task, will have lasted too long
 
 	conn           *taskproto.EngineConn
 	proc           process
-	wasReady       bool             // it has reported that it is ready
-	prefetches     bool             // it accepts tasks while it runs another
-	inputClosed    bool             // no more tasks will be sent to it
+	wasReady       bool             // the process has reported that it is ready
+	prefetches     bool             // the process accepts further tasks while it runs a task
+	inputClosed    bool             // the process gets no more tasks
 	tasksRemaining int              // how many more tasks may be sent to the process; negative if unlimited
-	sent           fifo[job[J]]     // its tasks, in the order of the replies; it runs the first one
-	revoked        fifo[string]     // ids of tasks that were revoked and that it has yet to return
-	replies        int              // number of replies
-	claim          claimState       // whether it has claimed its first task
-	launchedAt     time.Time        // when it was started
-	headStartedAt  time.Time        // when it began its first task of sent
-	returnBy       time.Time        // when it must have returned its next revoked task; valid in state returning
-	isLong         bool             // its last task runs for long, so no job must wait for its end
-	finalResult    *TaskResult      // result of its only task, until it has exited
-	batches        chan *replyBatch // batches for its reader
+	sent           fifo[job[J]]     // jobs sent to the process, oldest first; the process runs the first, and replies in this order
+	revoked        fifo[string]     // ids of tasks that were taken back, and that the process has not returned yet
+	replies        int              // number of replies that the process has sent
+	claim          claimState       // whether the process has claimed its first task
+	launchedAt     time.Time        // when the start of the process began
+	headStartedAt  time.Time        // when the process began the first task of sent
+	returnBy       time.Time        // when the process must have returned the next task of revoked; used in state returning
+	isLong         bool             // the last task of the process exceeds longTaskThreshold, so no job should wait for its exit
+	finalResult    *TaskResult      // result of the only task of a process with MaxTasks 1, sent when the process has exited
+	batches        chan *replyBatch // empty batches for the goroutine that reads
 
-	stopReason    ExitKind // outcome of its running task if it was terminated or killed, or 0
-	violation     string   // how it violated the task protocol, or ""
-	startTimedOut bool     // it was killed because it did not become ready in time
-	readErr       error    // why nothing more can be read from it; valid if readDone
+	stopReason    ExitKind // outcome of the running task if ctworker ends the process; 0 if it does not
+	violation     string   // how the process violated the task protocol; "" if it did not
+	startTimedOut bool     // the process was killed because it did not become ready in time
+	readErr       error    // why reading from the process ended; valid if readDone
 	readDone      bool
 	exited        bool
-	abandoned     chan struct{} // closed if the loop does not wait for its exit any more
+	abandoned     chan struct{} // closed if the loop no longer waits for the exit of the process
 }
 
-// claimState records whether a process that prefetches tasks has claimed its first task.
+// claimState records whether a process has claimed its first task, that is, announced that it
+// starts the task. Only processes that accept further tasks while they run a task must claim tasks.
 type claimState uint8
 
 const (
 	claimUnknown claimState = iota // not checked yet
-	claimOverdue                   // not claimed when MaxRuntime had passed
+	claimOverdue                   // checked after MaxRuntime: not claimed, but StartTimeout has not passed
 	claimed
-	neverClaimed // killed because it did not claim a task, or did not return a revoked one
+	neverClaimed // killed because it did not claim a task, or did not return a task that was taken back
 )
 
-// apply changes the state, as the event does.
+// apply changes the state of the process according to an event.
 func (w *poolProcess[J]) apply(e procEvent) { w.state = w.state.next(e) }
 
 // acceptsTasks reports whether the process can be sent tasks.
@@ -60,28 +62,28 @@ func (w *poolProcess[J]) acceptsTasks() bool {
 	return (w.state == ready || w.state == busy) && !w.inputClosed && w.revoked.len() == 0
 }
 
-// isEnding reports whether the process will exit soon, so that its slot is free for the next one.
+// isEnding reports whether the process will exit soon, so that jobs may wait for the next process.
 func (w *poolProcess[J]) isEnding() bool {
 	return !w.isLong && (w.state >= returning || w.state == busy && w.inputClosed)
 }
 
-// protocolError is how a process violated the task protocol.
+// protocolError is a violation of the task protocol by a process.
 type protocolError struct{ text string }
 
 func newProtocolError(line []byte, err error) error {
 	return &protocolError{fmt.Sprintf("the process violated the task protocol: it sent %s: %v", utf8cut.Quote(line), err)}
 }
 
-// Error returns the line and what is wrong with it.
+// Error returns the beginning of the line, and what is wrong with the line.
 func (e *protocolError) Error() string { return e.text }
 
-// violate kills a process that violated the task protocol.
+// violate kills a process because it violated the task protocol.
 func (l *loop[J, R]) violate(w *poolProcess[J], text string) {
 	w.violation = text
 	l.kill(w)
 }
 
-// onReply handles one line.
+// onReply handles one line that a process wrote.
 func (l *loop[J, R]) onReply(w *poolProcess[J], r *reply) {
 	if r.Ready != nil {
 		l.onReady(w, r.Ready)
@@ -108,7 +110,7 @@ func (l *loop[J, R]) onReply(w *poolProcess[J], r *reply) {
 	l.violate(w, newProtocolError(fmt.Appendf(nil, `{"task_id":%q, …}`, r.id), err).Error())
 }
 
-// onReady handles the first line of a process.
+// onReady handles "ready", the first line that a process writes.
 func (l *loop[J, R]) onReady(w *poolProcess[J], r *taskproto.Ready) {
 	switch {
 	case w.wasReady:
@@ -124,17 +126,17 @@ func (l *loop[J, R]) onReady(w *poolProcess[J], r *taskproto.Ready) {
 	l.retireIfOver(w)
 }
 
-// onReturned handles the return of the next revoked task.
+// onReturned is called when a process has returned the next task that was taken back from it.
 func (l *loop[J, R]) onReturned(w *poolProcess[J]) {
 	w.revoked.pop()
-	w.returnBy = time.Now().Add(l.pool.opts.StartTimeout) // each task has its own time limit
+	w.returnBy = time.Now().Add(l.pool.opts.StartTimeout) // StartTimeout applies to each returned task separately
 	if w.revoked.len() == 0 && w.sent.len() == 0 {
 		w.apply(returned)
 		l.retireIfOver(w)
 	}
 }
 
-// onResult handles the reply to the first task of a process.
+// onResult handles the reply of a process to its first task.
 func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 	opts := &l.pool.opts
 	j := w.sent.pop()
@@ -149,18 +151,18 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 		}
 	}
 	if w.stopReason == 0 && took >= opts.MaxRuntime && took < opts.MaxRuntime+suspensionThreshold {
-		l.sendTerm(w, TimedOut) // its deadline was about to do so
+		l.sendTerm(w, TimedOut) // the deadline of the task has passed too, but its event comes later
 	}
 	result := taskResult(&r.Reply, opts.MaxResult)
 	switch {
-	case w.stopReason != 0: // the process was terminated before it sent the result
+	case w.stopReason != 0: // the process was being terminated when it sent the result
 		result = TaskResult{Kind: w.stopReason}
 	case r.tooLong:
 		result = tooLarge(opts.MaxResult)
 	}
 	result.Elapsed, result.Slot = took, w.slot.index
-	if opts.MaxTasks == 1 && w.stopReason == 0 { // report it with the resource usage, once the process has exited
-		final := result // result itself would be allocated on the heap for every task
+	if opts.MaxTasks == 1 && w.stopReason == 0 { // keep the result until the process has exited and its resource usage is known
+		final := result // a copy, because the address of result would move result to the heap for every task
 		w.finalResult = &final
 		w.sent.push(j)
 		l.close(w)
@@ -181,22 +183,23 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 	}
 }
 
-// retireIfOver retires a process that has no task if no more tasks will be sent.
+// retireIfOver makes a process without a task exit if no further tasks will be sent.
 func (l *loop[J, R]) retireIfOver(w *poolProcess[J]) {
 	if l.closing || l.stopping {
 		l.retire(w)
 	}
 }
 
-// retire closes the input of a process that has no task. It exits after it has returned the revoked
-// tasks, or is killed.
+// retire makes a process exit that has no task, by closing its input. The process must first return
+// the tasks that were taken back. It is killed if it does not exit within the kill delay.
 func (l *loop[J, R]) retire(w *poolProcess[J]) {
 	if (w.state == ready || w.state == returning) && w.sent.len() == 0 {
 		l.close(w)
 	}
 }
 
-// close closes the input of a process, which must then exit within the kill delay.
+// close closes the input of a process. The process is killed if it does not exit within the kill
+// delay.
 func (l *loop[J, R]) close(w *poolProcess[J]) {
 	w.inputClosed = true
 	w.apply(closed)
@@ -204,8 +207,8 @@ func (l *loop[J, R]) close(w *poolProcess[J]) {
 	w.conn.CloseWrite()
 }
 
-// stopIdle terminates a process that is starting, and retires one that has no task. It is called
-// when no more tasks will be sent.
+// stopIdle ends a process without a task. It terminates a process that is not ready yet, and closes
+// the input of an idle one. It is called when no further tasks will be sent.
 func (l *loop[J, R]) stopIdle(w *poolProcess[J]) {
 	if w.state == starting {
 		l.terminate(w, Interrupted)
@@ -214,9 +217,9 @@ func (l *loop[J, R]) stopIdle(w *poolProcess[J]) {
 	l.retire(w)
 }
 
-// terminate sends SIGTERM to a process, and SIGKILL after the kill delay, or SIGKILL at once if the
-// lease is lost. A process that has no task is retired instead. reason becomes the outcome of the
-// running task.
+// terminate ends a process. It sends SIGTERM, and SIGKILL after the kill delay. If the lease is
+// lost, it sends SIGKILL immediately. reason becomes the outcome of the running task. If the
+// process has no task, terminate only closes its input.
 func (l *loop[J, R]) terminate(w *poolProcess[J], reason ExitKind) {
 	if w.state == launching || w.state >= terminating || w.stopReason != 0 {
 		return
@@ -235,7 +238,7 @@ func (l *loop[J, R]) terminate(w *poolProcess[J], reason ExitKind) {
 	}
 }
 
-// sendTerm sends SIGTERM to a process with a task, and SIGKILL after the kill delay.
+// sendTerm sends SIGTERM to a process. The process is killed after the kill delay.
 func (l *loop[J, R]) sendTerm(w *poolProcess[J], reason ExitKind) {
 	w.stopReason = reason
 	w.apply(terminated)
@@ -255,8 +258,8 @@ func (l *loop[J, R]) kill(w *poolProcess[J]) {
 	w.proc.Kill()
 }
 
-// revoke takes back up to n tasks that the process has not claimed, the last ones first, and moves
-// them to the start of the backlog. It returns their number.
+// revoke takes back up to n tasks that the process has not claimed, the newest first, and moves
+// them to the start of the backlog. It returns how many it took back.
 func (l *loop[J, R]) revoke(w *poolProcess[J], n int) int {
 	if w.state == launching || !w.prefetches || w.sent.len() == 0 || w.finalResult != nil {
 		return 0
@@ -266,7 +269,8 @@ func (l *loop[J, R]) revoke(w *poolProcess[J], n int) int {
 		return 0
 	}
 	jobs := w.sent.takeLast(got)
-	// They come before the tasks that were revoked earlier.
+	// The process will return these tasks before those revoked earlier, because it received them
+	// earlier.
 	var ids fifo[string]
 	for _, j := range jobs {
 		ids.push(j.task.ID)

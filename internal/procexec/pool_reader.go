@@ -7,26 +7,28 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// A replyBatch is what a process has written and the loop has not handled yet. The reader fills it,
-// and the loop returns it to the reader, so that two batches per process are enough.
+// A replyBatch holds lines that a process has written and that the loop has not handled yet. The
+// reader fills it, and the loop returns it. The reader fills one batch while the loop handles
+// another, so each process has two batches.
 type replyBatch struct {
 	replies []reply
-	ids     []byte // the ids of all replies; the lines they come from are overwritten
-	err     error  // why nothing more can be read, after replies
+	ids     []byte // copies of the ids of all replies, because the buffer of the lines is reused
+	err     error  // why reading ended after these replies
 }
 
-// reply is one line of a process.
+// reply is one line that a process wrote.
 type reply struct {
 	taskproto.Reply
-	id      []byte // part of ids
-	tooLong bool   // only the start of the line was read; the line is a reply to the current task
+	id      []byte // a part of replyBatch.ids
+	tooLong bool   // the line exceeds the limit, and only its beginning was read
 	at      time.Time
 }
 
-// maxBatchReplies is the maximum number of replies in a batch.
+// maxBatchReplies is the maximum number of replies in a batch. It limits how long the loop is busy
+// with one process.
 const maxBatchReplies = 64
 
-// fill reads the next lines: at least one, and the further ones that have arrived.
+// fill reads at least one line, and then the lines that have already arrived.
 func (b *replyBatch) fill(conn *taskproto.EngineConn) {
 	clear(b.replies)
 	b.replies, b.ids, b.err = b.replies[:0], b.ids[:0], nil
@@ -41,14 +43,15 @@ func (b *replyBatch) fill(conn *taskproto.EngineConn) {
 		}
 	}
 	from := 0
-	for i := range b.replies { // ids does not move any more
+	for i := range b.replies { // only now, because append may have moved ids in memory
 		r := &b.replies[i]
 		r.id = b.ids[from : from+len(r.ID)]
 		from += len(r.ID)
 	}
 }
 
-// add parses a line. It returns false if the line violates the task protocol.
+// add parses a line and adds it to the batch. It returns false if the line violates the task
+// protocol.
 func (b *replyBatch) add(line []byte, tooLong bool) bool {
 	r := reply{tooLong: tooLong, at: time.Now()}
 	var err error

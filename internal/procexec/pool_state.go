@@ -2,28 +2,28 @@ package procexec
 
 import "fmt"
 
-// procState is the state of one process of a pool. The loop changes it only through
-// poolProcess.apply, which follows transitions.
+// procState is the state of one process of a pool. Only poolProcess.apply changes it, according to
+// the table transitions.
 type procState uint8
 
 const (
-	// launching: a goroutine starts the process, or requests it from the fork server.
+	// launching: another goroutine starts the process, or requests it from the fork server.
 	launching procState = iota
-	// starting: the process has been started, and must report that it is ready.
+	// starting: the process has started, and has not reported that it is ready.
 	starting
-	// ready: the process can be sent tasks, and has none.
+	// ready: the process has no task and can be sent tasks.
 	ready
-	// busy: the process has tasks.
+	// busy: the process has at least one task.
 	busy
-	// returning: the process has no task but revoked ones, which it must return unstarted.
+	// returning: the process has no task to run, but must return tasks that were taken back.
 	returning
-	// retiring: the input of the process is closed, and it must exit.
+	// retiring: the input of the process is closed, so the process must exit.
 	retiring
-	// terminating: the process was sent SIGTERM, and must exit.
+	// terminating: the process was sent SIGTERM and must exit.
 	terminating
 	// killed: the process was sent SIGKILL.
 	killed
-	// gone: the process has exited, or could not be started, and everything it wrote was read.
+	// gone: the process has exited and its output was read, or it could not be started.
 	gone
 
 	numStates
@@ -34,20 +34,20 @@ func (s procState) String() string {
 	return [...]string{"launching", "starting", "ready", "busy", "returning", "retiring", "terminating", "killed", "gone"}[s]
 }
 
-// procEvent is what happens to a process of a pool.
+// procEvent is an event that can change the state of a process.
 type procEvent uint8
 
 const (
-	launched   procEvent = iota // the process has been started
-	forked                      // the process has been requested from the fork server
+	launched   procEvent = iota // the process has started
+	forked                      // the fork server was asked to fork the process
 	reported                    // the process has reported that it is ready
 	sent                        // tasks were sent to the process
-	replied                     // the process replied to its last task
-	mustReturn                  // the process has no task but revoked ones, which it must return
-	returned                    // the process has returned all revoked tasks
-	closed                      // the input of the process was closed, or the process closed its output
-	terminated                  // SIGTERM is sent
-	sigkilled                   // SIGKILL is sent
+	replied                     // the process has replied to its last task
+	mustReturn                  // the process has no task to run, but must return tasks that were taken back
+	returned                    // the process has returned all tasks that were taken back
+	closed                      // ctworker has closed the input of the process, or the process has closed its output
+	terminated                  // ctworker sends SIGTERM to the process
+	sigkilled                   // ctworker sends SIGKILL to the process
 	ended                       // the process has exited, or could not be started
 
 	numEvents
@@ -58,11 +58,11 @@ func (e procEvent) String() string {
 	return [...]string{"launched", "forked", "reported", "sent", "replied", "mustReturn", "returned", "closed", "terminated", "sigkilled", "ended"}[e]
 }
 
-// impossible is the next state of an event that cannot happen in a state.
+// impossible marks an event that cannot happen in a state.
 const impossible = numStates
 
-// transitions has the next state for each state and event. The package documentation has it as a
-// diagram.
+// transitions contains the next state for each state and event. The package documentation shows the
+// most important transitions in a diagram.
 var transitions = func() (t [numStates][numEvents]procState) {
 	for s := range t {
 		for e := range t[s] {
@@ -75,7 +75,7 @@ var transitions = func() (t [numStates][numEvents]procState) {
 		to    procState
 	}{
 		{launching, launched, starting},
-		{launching, forked, ready}, // a fork has the program loaded
+		{launching, forked, ready}, // a fork has loaded the program already, so it need not report that it is ready
 		{launching, ended, gone},
 
 		{starting, reported, ready},
@@ -88,7 +88,7 @@ var transitions = func() (t [numStates][numEvents]procState) {
 		{busy, sent, busy},
 		{busy, replied, ready},
 		{busy, mustReturn, returning},
-		{busy, closed, retiring}, // its last tasks may still run
+		{busy, closed, retiring}, // the last tasks of the process may still run
 		{busy, terminated, terminating},
 
 		{returning, returned, ready},
@@ -99,13 +99,13 @@ var transitions = func() (t [numStates][numEvents]procState) {
 		{retiring, returned, retiring},
 		{retiring, terminated, terminating},
 
-		{terminating, reported, terminating}, // too late
+		{terminating, reported, terminating}, // these events come too late to matter
 		{terminating, replied, terminating},
 		{terminating, mustReturn, terminating},
 		{terminating, returned, terminating},
 		{terminating, closed, terminating},
 
-		{killed, reported, killed}, // too late
+		{killed, reported, killed}, // these events come too late to matter
 		{killed, replied, killed},
 		{killed, mustReturn, killed},
 		{killed, returned, killed},
@@ -121,8 +121,8 @@ var transitions = func() (t [numStates][numEvents]procState) {
 	return t
 }()
 
-// next returns the state after an event. It panics if the event is impossible in the state, which
-// fails the run.
+// next returns the state that follows after an event. It panics if the event is impossible in the
+// state. The panic makes the run fail.
 func (s procState) next(e procEvent) procState {
 	to := transitions[s][e]
 	if to == impossible {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Each pair of a state and an event has the next state of this table; "-" means that the event is
+// Each event leads from each state to the next state in this table. "-" means that the event is
 // impossible in the state.
 func TestTransitions(t *testing.T) {
 	t.Parallel()
@@ -45,7 +45,8 @@ ended       gone      gone        gone     gone        gone      gone        gon
 	}
 }
 
-// next returns the name of the next state, or the text of the panic.
+// next returns the name of the next state. If the event is impossible, it returns the text of the
+// panic.
 func next(s procState, e procEvent) (name, failure string) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -96,7 +96,7 @@ func startPoolWithMaxQueueTime(t *testing.T, child string, opts procexec.PoolOpt
 	return r
 }
 
-// finishedTask is a task that has ended, and its result.
+// finishedTask is a task that is done, and its result.
 type finishedTask struct {
 	id     string
 	result procexec.TaskResult
