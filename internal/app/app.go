@@ -30,8 +30,8 @@ const (
 	ExitStrict = 3 // with --strict: not every task completed
 )
 
-// Options configure a run. The first five fields are passed on to worker.Options; they select
-// the tasks and what runs them.
+// Options configure a run. The first five fields are passed on to worker.Options. They select the
+// tasks, and the command, function or pool that runs them.
 type Options struct {
 	Argv         []string
 	TaskProtocol bool
@@ -40,8 +40,8 @@ type Options struct {
 	Source       pipeline.Source
 	// OnTermination is as in worker.Options.
 	OnTermination func()
-	// OwnsProcess states that no other code in this process starts child processes or ends
-	// threads.
+	// OwnsProcess states that no other code in this process starts child processes, and that none
+	// of its threads end.
 	OwnsProcess bool
 
 	Stdin  io.Reader
@@ -133,9 +133,9 @@ func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*
 	})
 }
 
-// hasTerminal reports whether only ctworker writes to the terminal. The output of commands is
-// captured, but pool processes and functions write to the terminal, which would damage the
-// progress bar.
+// hasTerminal reports whether ctworker alone writes to the terminal. The output of commands is
+// captured, but the processes of a pool, and functions in this process, write to the terminal and
+// would damage the progress bar.
 func (o Options) hasTerminal() bool { return !o.usesPool() && o.Runner == nil }
 
 // hasSource reports whether the program provides the tasks.

@@ -23,20 +23,21 @@ import (
 //
 //	log, summary ─▶ output (bounded) ─▶ screen ─▶ bar, if there is one ─▶ standard error
 //
-// A slow reader of standard error delays the writers on the left only briefly.
+// The log and the summary are buffered, so a slow reader of standard error delays the run only
+// briefly.
 type display struct {
 	stderr *os.File
 	out    *output
 	screen *swapWriter
 	log    zerolog.Logger
-	// terminal reports whether standard error is a terminal, cursor whether that terminal
-	// supports cursor movement, and console whether the log is formatted as text.
+	// terminal reports whether standard error is a terminal, and cursor whether that terminal
+	// supports cursor movement. console reports whether the log is formatted as text.
 	terminal, cursor, console bool
 	hasBar                    atomic.Bool
 	// endBy is the deadline for the reader at the end of the program; zero before that.
 	endBy time.Time
-	// atEnd receives the signals at the end of the program. The work is done then, so
-	// they only end the wait for the reader.
+	// atEnd receives the signals that arrive after the work is done. They only end the wait for the
+	// reader of standard error.
 	atEnd chan os.Signal
 }
 
@@ -94,8 +95,8 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 	}
 }
 
-// leveled is a zerolog.LevelWriter that writes warnings and errors to kept, where they are
-// not dropped.
+// leveled is a zerolog.LevelWriter. It writes warnings and errors to kept, which does not drop
+// them.
 type leveled struct {
 	io.Writer
 	kept io.Writer
@@ -122,8 +123,8 @@ func (k keeper) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// neutral escapes those control characters in JSON that JSON permits in strings and that a
-// terminal would interpret.
+// neutral escapes control characters that JSON permits in strings, but that a terminal would
+// interpret.
 type neutral struct{ w io.Writer }
 
 func (n neutral) Write(p []byte) (int, error) {
@@ -183,8 +184,8 @@ func movesCursor(name string) bool {
 	return false
 }
 
-// newLine starts a new line after the ^C that a terminal has echoed. It does nothing if there is
-// a bar, which erases the echo.
+// newLine starts a new line after a terminal has echoed ^C. It does nothing if there is a progress
+// bar, which erases the echo.
 func (d *display) newLine() {
 	if d.terminal && !d.hasBar.Load() {
 		d.out.Keep([]byte{'\n'})
@@ -216,8 +217,8 @@ func (d *display) showProgress(status func() progress.Status, asBar bool) (stop 
 	}
 }
 
-// left returns how long the end of the program may still wait for the reader. The first call
-// starts the time limit.
+// left returns how long the end of the program may still wait for the reader of standard error. The
+// first call starts the time limit.
 func (d *display) left() time.Duration {
 	if d.endBy.IsZero() {
 		d.endBy = time.Now().Add(outputLinger)

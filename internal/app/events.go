@@ -24,8 +24,8 @@ type EventsOptions struct {
 	Idle time.Duration
 }
 
-// Events writes the events of the event queue to a file, and deletes events from the queue after
-// they are written. It returns the exit code after a signal, or after opts.Idle.
+// Events writes the events of the event queue to a file, and then deletes them from the queue. It
+// ends after a signal, or when no event has arrived for opts.Idle, and returns the exit code.
 func (t *Tool) Events(opts EventsOptions) int {
 	stop, err := t.start()
 	if err != nil {
@@ -100,8 +100,8 @@ func perType(counts map[string]int64) string {
 // stdoutLinger is how long a write to standard output may block after a signal.
 const stdoutLinger = 2 * time.Second
 
-// stdoutWriter writes lines to standard output. After a signal it waits only stdoutLinger for a
-// reader that does not read. Events that were not written are not deleted from the queue.
+// stdoutWriter writes lines to standard output. After a signal, it waits for a slow reader for at
+// most stdoutLinger. Events that were not written are not deleted from the queue.
 type stdoutWriter struct {
 	w       io.Writer
 	stopped context.Context // done after the first signal

@@ -6,11 +6,11 @@ import (
 	"runtime/debug"
 )
 
-// Begin prepares this process for a run or a command. If a resource limit is too low, it
-// writes which one to stderr and returns an exit code other than ExitOK.
+// Begin prepares this process for a run or a command. If a resource limit is too low, Begin writes
+// its name to stderr, and returns an exit code other than ExitOK.
 //
-// Go's runtime aborts if it cannot get a thread or memory. By default its exit code is that of
-// a usage error of ctworker; after Begin, the process dies of SIGABRT instead.
+// Go's runtime aborts if it cannot get a thread or memory. By default, it then exits with 2, which
+// in ctworker means a usage error. After Begin, the process dies of SIGABRT instead.
 func Begin(stderr io.Writer, name string) int {
 	debug.SetTraceback("crash")
 	warning, err := checkLimits()

@@ -11,16 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownThreads is the number of threads that ctworker needs for itself and its guard, and
-// addressSpace an address space that is always sufficient. Both were measured on amd64 with
-// eight CPUs.
+// ownThreads is the number of threads that ctworker and its guard process need. addressSpace is an
+// address space that is always sufficient. Both were measured on amd64 with eight CPUs.
 const (
 	ownThreads   = 20
 	addressSpace = 4 << 30
 )
 
-// checkLimits returns an error if a resource limit is too low for ctworker itself, and a warning
-// if it may be. Without the check, Go's runtime would abort when it reaches the limit.
+// checkLimits returns an error if a resource limit is too low for ctworker itself, and a warning if
+// it may be too low. Without this check, Go's runtime would abort when it reaches the limit.
 func checkLimits() (warning string, err error) {
 	var limit unix.Rlimit
 	// The limit on processes does not apply to root; see setrlimit(2).

@@ -19,8 +19,8 @@ const (
 	// outputReserve is additional space for lines that must not be dropped: warnings,
 	// errors and the summary.
 	outputReserve = 256 << 10
-	// outputMaxWait is how long a Write to a full buffer waits. No line is dropped if the
-	// reader reads outputSize bytes in this time.
+	// outputMaxWait is how long a Write to a full buffer waits. A reader that reads outputSize
+	// bytes in this time loses no line.
 	outputMaxWait = time.Second
 	// outputLinger is how long the end of the program waits for the reader.
 	outputLinger = 2 * time.Second
@@ -29,13 +29,13 @@ const (
 // errDropped is returned by a Write to a full buffer.
 var errDropped = errors.New("line dropped: the reader is too slow")
 
-// An output buffers what is written to standard error, so that a reader that has stopped
-// reading, such as a pager or a stuck log driver, does not block the run. One goroutine writes
-// the buffer. Lines that do not fit are dropped and counted; the number is reported when the
-// reader reads again.
+// An output buffers what is written to standard error, because a reader that has stopped reading,
+// such as a pager or a stuck log driver, must not block the run. One goroutine writes the buffer.
+// Lines that do not fit are dropped and counted. The number is reported when the reader reads
+// again.
 //
-// An output is safe for concurrent use. close ends its goroutine, unless the goroutine is
-// blocked in a write; then it remains until the process exits.
+// An output is safe for concurrent use. close ends its goroutine. If the goroutine is blocked in a
+// write, it remains until the process exits.
 type output struct {
 	w io.Writer
 	// note returns the line that reports how many lines were dropped.
@@ -96,8 +96,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Keep adds lines that should not be dropped. It does not block. It drops them only if the
-// reserve is full as well.
+// Keep adds lines that should not be dropped, and does not block. It drops them only if the reserve
+// is full, too.
 func (o *output) Keep(p []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -139,8 +139,8 @@ func (o *output) run() {
 	}
 }
 
-// take returns the bytes to write next, or nil. before is the slice that was written last; take
-// reuses its memory.
+// take returns the bytes to write next, or nil if there are none. before is the slice that was
+// written last; take reuses its memory.
 func (o *output) take(before []byte) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -197,9 +197,9 @@ func (o *output) close(wait time.Duration, signals <-chan os.Signal) {
 	}
 }
 
-// writeAll writes p. It discards the rest of p after an error, which cannot be reported anywhere
-// else. If another process has made the descriptor non-blocking, writeAll waits until it is
-// writable.
+// writeAll writes p. After an error, it discards the rest of p, because the error cannot be
+// reported anywhere else. If another process has made the descriptor non-blocking, writeAll waits
+// until the descriptor is writable.
 func writeAll(w io.Writer, p []byte) {
 	for len(p) > 0 {
 		n, err := w.Write(p)
@@ -220,8 +220,8 @@ func writeAll(w io.Writer, p []byte) {
 	}
 }
 
-// A swapWriter passes writes on to a writer that can be replaced, such as the terminal by the
-// progress bar that is drawn on it.
+// A swapWriter passes its input to a writer that can be replaced: the terminal, or the progress bar
+// that draws on the terminal.
 type swapWriter struct {
 	mu sync.Mutex
 	w  io.Writer

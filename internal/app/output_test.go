@@ -65,8 +65,8 @@ func TestOutput_WritesInOrder(t *testing.T) {
 	})
 }
 
-// A reader that has stopped delays Write once. Each line that does not fit is counted. Lines of
-// Keep go to the reserve.
+// A reader that has stopped delays one Write. Each line that does not fit is counted. The lines
+// that are passed to Keep use the reserve.
 func TestOutput_ReaderThatHasStopped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

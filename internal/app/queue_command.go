@@ -22,8 +22,7 @@ type Tool struct {
 	Stdin  io.Reader
 	Stdout *os.File
 	Stderr *os.File
-	// Name begins the lines about a usage that is wrong, and Help is the command that
-	// shows the right one.
+	// Name begins each line about wrong usage. Help is the command that shows the right usage.
 	Name, Help string
 
 	ctx      context.Context
@@ -32,12 +31,12 @@ type Tool struct {
 	display  *display
 }
 
-// toolBound is the time limit for ending a command after the first signal. The reader of its
-// output may block it.
+// toolBound is the time limit for the end of a command after the first signal, because the reader
+// of its output may block the command.
 const toolBound = 10 * time.Second
 
-// start finds the provider. Its context ends at the first signal; the second one has
-// its usual effect.
+// start finds the provider. The context of the Tool ends at the first signal. The second signal has
+// its default effect.
 func (t *Tool) start() (stop func(), err error) {
 	t.display = newDisplay(t.Stderr, t.Config)
 	t.log = t.display.log
@@ -84,8 +83,8 @@ func (t *Tool) usage(err error) int {
 // print formats text and writes it to standard error.
 func (t *Tool) print(format string, args ...any) { t.display.print(fmt.Sprintf(format, args...)) }
 
-// fail logs an error and returns the exit code. If a signal was received, that is taken for the
-// cause, and the exit code is the signal's.
+// fail logs an error and returns the exit code. If a signal was received, the signal is assumed to
+// be the cause, and determines the exit code.
 func (t *Tool) fail(err error) int {
 	code := t.interrupted()
 	if code == 0 {
@@ -96,8 +95,8 @@ func (t *Tool) fail(err error) int {
 	return code
 }
 
-// interrupted is the exit code of a tool that a signal has ended before its work was
-// done, or 0.
+// interrupted returns the exit code of a command that was ended by a signal before its work was
+// done. It returns 0 for a command that was not.
 func (t *Tool) interrupted() int {
 	var by signalError
 	if !errors.As(context.Cause(t.ctx), &by) {

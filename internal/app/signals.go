@@ -13,9 +13,9 @@ import (
 	"github.com/ctworker/ctworker/internal/worker"
 )
 
-// signals ends a run upon signals: the first one shuts it down, the second one kills the running
-// tasks, and the third one has its default effect. It watches before anything is opened, so that
-// the first signal also ends an open that blocks.
+// signals ends a run when signals arrive. The first signal shuts the run down, the second one kills
+// the running tasks, and the third one has its default effect. It receives signals before anything
+// is opened, because the first signal must also end an open that blocks.
 type signals struct {
 	display *display
 	grace   time.Duration
@@ -60,8 +60,8 @@ func notify(incoming chan<- os.Signal) {
 		}
 	}
 	signal.Notify(incoming, wanted...)
-	// A reader of the log that goes away must not take the run with it: with
-	// this, a write to a broken pipe is an error and no longer the end.
+	// If the reader of the log exits, the run must continue. A write to a broken pipe then returns
+	// an error, and does not end the process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 }
 
@@ -97,8 +97,8 @@ func (s *signals) run() {
 	}
 }
 
-// announce logs the first signal. If the worker has not started, it exits the process should the
-// start not end within startBound.
+// announce logs the first signal. If the worker has not started, announce exits the process, unless
+// the start ends within startBound.
 func (s *signals) announce(sig syscall.Signal) {
 	if sig == syscall.SIGINT {
 		s.display.newLine()

@@ -56,10 +56,10 @@ type pendingBatch[T any] struct {
 	errs  []error
 }
 
-// New returns a Batcher. send sends a batch and returns one error per item, in the order of
-// items; a nil slice means that all succeeded. It is called from several goroutines at once
-// and must return when its ctx is done. If send panics, every item of the batch gets the
-// panic as its error.
+// New returns a Batcher. send sends a batch and returns one error per item, in the order of items.
+// A nil slice means that all items were sent. Several goroutines call send concurrently, and send
+// must return when its ctx is done. If send panics, the panic is the error of every item in the
+// batch.
 func New[T any](opts Options[T], send func(ctx context.Context, items []T) []error) *Batcher[T] {
 	if opts.MaxItems <= 0 {
 		opts.MaxItems = 10

@@ -35,8 +35,8 @@ func Suspended() time.Duration {
 		if !ok || !known {
 			return 0
 		}
-		// If this process is stopped between the readings, the difference is too large: keep
-		// the readings that are closest together.
+		// The process may be stopped between two readings, and the difference is then too large. So
+		// keep the readings that are closest together.
 		if between := after - before; i == 0 || between < width {
 			best, width = all-after, between
 		}

@@ -9,8 +9,8 @@ import (
 	"github.com/ctworker/ctworker/internal/boottime"
 )
 
-// The clock advances like time.Now while the machine is not suspended, also in a synctest
-// bubble.
+// While the machine is not suspended, the clock advances like time.Now. It also does so in a
+// synctest bubble.
 func TestNow_AdvancesLikeTimeNow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -21,9 +21,9 @@ import (
 // ErrNotFound is returned if a queue does not exist.
 var ErrNotFound = errors.New("the queue does not exist")
 
-// How long an event, a settlement or a task waits for others, to be sent in one request. Only
-// the end of a task waits for its event and settlement, so these linger longer; full batches
-// need a tenth of the requests.
+// These are the times that an event, a settlement or a task waits for others, to be sent with them
+// in one request. Events and settlements may wait longer, because only the end of a task waits for
+// them. Full batches need a tenth of the requests.
 const (
 	eventLinger  = 100 * time.Millisecond
 	settleLinger = 30 * time.Millisecond

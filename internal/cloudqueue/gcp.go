@@ -17,8 +17,8 @@ import (
 	pubsubsource "github.com/ctworker/ctworker/sources/pubsub"
 )
 
-// fetchBatchSize is the number of messages to fetch per request. Pub/Sub bills bytes instead
-// of requests, but each request takes time.
+// fetchBatchSize is the number of messages to fetch per request. Pub/Sub does not bill requests,
+// but each request takes time.
 const fetchBatchSize = 100
 
 // gcpProvider implements Provider for Google Pub/Sub.
@@ -106,8 +106,8 @@ func (q *pubsubQueue) connect(ctx context.Context) (*pubsubapi.Clients, error) {
 	return clients, nil
 }
 
-// with calls do with the queue, using clients that exist for this call only. The error Is
-// ErrNotFound if do fails because the queue does not exist.
+// with calls do with the queue, using clients that are closed afterwards. If do fails because the
+// queue does not exist, the error wraps ErrNotFound.
 func (q *pubsubQueue) with(ctx context.Context, do func(*pubsubapi.Queue) error) error {
 	clients, err := q.connect(ctx)
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 // runs on the machine itself and responds within milliseconds.
 const metadataTimeout = 100 * time.Millisecond
 
-// FindInstance sets the instance id, zone and instance type in cfg from the metadata service.
-// It sends no request unless the machine looks like an instance of a provider, so that it
-// takes no time on other machines.
+// FindInstance sets the instance id, the zone and the instance type in cfg from the metadata
+// service. It sends no request if the machine does not look like an instance of a provider, because
+// that would delay the start.
 func FindInstance(ctx context.Context, cfg *config.Config) {
 	here := spotwatch.Detect(false)
 	if here == nil || cfg.InstanceID != "" {

@@ -38,8 +38,8 @@ func NewLoad(loader Loader, source pipeline.Source, limit int64) *Load {
 	return &Load{loader: loader, source: source, limit: limit, outOfOrder: map[int64]bool{}, failed: make(chan struct{})}
 }
 
-// Loaded returns the number of leading tasks that are all in the queue: the position at which
-// a later load can continue. It is exact once Run has returned.
+// Loaded returns how many tasks, counted from the first one, are in the queue without a gap. A
+// later load can continue at this position. The number is exact once Run has returned.
 func (l *Load) Loaded() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.loaded }
 
 // OutOfOrder returns the number of tasks that are in the queue although an earlier one is not.
@@ -107,8 +107,8 @@ func (l *Load) Run(ctx context.Context) error {
 	return errors.Join(l.failure, err)
 }
 
-// read reads the tasks and calls send with each task's number, from 0, until send returns
-// false. The caller's send must not block after ctx has ended.
+// read reads the tasks, and calls send with the number of each task, from 0, until send returns
+// false. send must not block after ctx has ended.
 func (l *Load) read(ctx context.Context, send func(n int64, id string, send func(context.Context) error) bool) error {
 	const batchSize = 10
 	for n := int64(0); ; {

@@ -132,7 +132,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// If a load is stopped while requests hang, Run returns after the grace period, and the load
+// A load is stopped while its requests hang. Run returns after the grace period, and the load
 // counts the tasks that have arrived.
 func TestLoad_EndsWhileRequestsHang(t *testing.T) {
 	t.Parallel()

@@ -22,8 +22,8 @@ type Provider interface {
 	OpenSink(ctx context.Context) (pipeline.Sink, error)
 	// MaxBatchSize returns the number of messages that should be fetched per request.
 	MaxBatchSize() int
-	// ValidateLease returns an error if d, the maximum time that a task may take, or lease,
-	// or the configured retry delay exceeds a limit of the provider.
+	// ValidateLease returns an error if a time exceeds a limit of the provider. d is the maximum
+	// time that a task may take. The times are d, lease and the configured retry delay.
 	ValidateLease(d, lease time.Duration) error
 }
 
@@ -34,8 +34,8 @@ type SourceOptions struct {
 	Log         zerolog.Logger
 }
 
-// A Queue is one queue. It may not exist: then the methods that need it return an error that
-// Is ErrNotFound.
+// A Queue is one queue, which may not exist. If it does not exist, methods that need it return an
+// error that wraps ErrNotFound.
 type Queue interface {
 	// Name returns the name that the queue has at the provider.
 	Name() string
@@ -49,16 +49,16 @@ type Queue interface {
 	Delete(ctx context.Context) error
 	// OpenLoader opens the queue for sending tasks.
 	OpenLoader(ctx context.Context) (Loader, error)
-	// OpenReader opens the queue for reading its messages unparsed. The Data of each task
+	// OpenReader opens the queue to read its messages without parsing them. The Data of each task
 	// is the body of a message.
 	OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error)
 }
 
 // A Loader sends tasks to a queue.
 type Loader interface {
-	// Prepare returns a function that sends the task, or an error if the queue cannot
-	// accept it. send returns once the provider has stored the task. It may be called from
-	// several goroutines concurrently, whose tasks are sent in batches.
+	// Prepare returns a function that sends the task, or an error if the queue cannot accept the
+	// task. send returns once the provider has stored the task. Several goroutines may call their
+	// send functions concurrently; the tasks are then sent in batches.
 	Prepare(task pipeline.Task) (send func(ctx context.Context) error, err error)
 	// Close sends the tasks that are waiting, and frees the resources.
 	Close(ctx context.Context)
@@ -68,8 +68,8 @@ type Loader interface {
 type Status struct {
 	// CountsUnavailable reports that the provider does not report numbers of messages.
 	CountsUnavailable bool
-	// Visible, InFlight and Delayed are numbers of messages: those that can be received,
-	// those that have been received and not settled, and those that cannot be received yet.
+	// Visible is the number of messages that can be received, InFlight of those that have been
+	// received and not settled, and Delayed of those that cannot be received yet.
 	Visible, InFlight, Delayed int64
 	// Retention is how long a message is kept; 0 if the provider does not report it.
 	Retention time.Duration
@@ -77,8 +77,8 @@ type Status struct {
 	Problem string
 	// ExactlyOnce reports whether the queue delivers each message exactly once.
 	ExactlyOnce bool
-	// DeadLetterQueue is the name of the queue that gets messages which were received
-	// MaxReceives times; "" if there is none.
+	// DeadLetterQueue is the name of the queue to which messages move that were received
+	// MaxReceives times. It is "" if there is none.
 	DeadLetterQueue string
 	MaxReceives     int
 }

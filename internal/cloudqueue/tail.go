@@ -41,8 +41,8 @@ const OtherMessages = "no event"
 // OtherTypes is the name under which events are counted once there are maxTypes types.
 const OtherTypes = "of other types"
 
-// maxTypes limits the number of counted types, and maxTypeName the length of their names,
-// because any program may send to the queue.
+// maxTypes limits the number of event types that are counted, and maxTypeName the length of their
+// names, because any program may send messages to the queue.
 const (
 	maxTypes    = 50
 	maxTypeName = 100
@@ -53,8 +53,8 @@ const (
 	tailPrefetch  = 500
 )
 
-// StartTail starts to write the events until ctx ends or, if idle is not 0, until no event has
-// arrived for idle.
+// StartTail starts to write the events of a queue. It stops when ctx ends or, unless idle is 0,
+// when no event has arrived for idle.
 func StartTail(ctx context.Context, source pipeline.Source, batch int, lines LineWriter, idle time.Duration, log zerolog.Logger) *Tail {
 	t := &Tail{
 		run: pipeline.New(ctx, pipeline.Options{
@@ -139,8 +139,8 @@ func (t *Tail) count(types map[string]int64, n int) {
 	t.total += int64(n)
 }
 
-// next waits for a message, and returns it with all further ones that are available. ok is
-// false once in is closed and empty.
+// nextBatch waits for a message, and returns it with all others that are available. ok is false
+// once in is closed and empty.
 func nextBatch(in <-chan *pipeline.Delivery) (batch []*pipeline.Delivery, ok bool) {
 	d, ok := <-in
 	for ok {

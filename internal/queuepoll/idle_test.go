@@ -69,8 +69,8 @@ func (a *asked) poller(wait time.Duration) *queuepoll.Poller {
 
 func at(t time.Time) func() time.Time { return func() time.Time { return t } }
 
-// A server that answers at once though it was asked to wait is asked about as often as if it
-// had waited, and quickly only at first.
+// A server may answer at once although it was asked to wait. The Poller then sends a few requests
+// quickly, and after that as few as if the server had waited.
 func TestEmptyAnswersArePaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -119,8 +119,8 @@ func TestNoPauseAfterAMessageOrAWait(t *testing.T) {
 	})
 }
 
-// No request outlives the time when there has been nothing to do, and the last answer is
-// from about then.
+// When the idle timeout has passed, no request is open, and the last answer arrived at about that
+// time.
 func TestIdle_NoRequestIsLeftBehind(t *testing.T) {
 	t.Parallel()
 	for name, answers := range map[string]func(time.Duration) time.Duration{
@@ -151,8 +151,8 @@ func TestIdle_NoRequestIsLeftBehind(t *testing.T) {
 	}
 }
 
-// An answer that is late is not an empty queue: it is waited for, and what it brings is
-// returned.
+// A late answer does not mean that the queue is empty: the Poller waits for it, and returns its
+// messages.
 func TestIdle_WaitsForALateAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

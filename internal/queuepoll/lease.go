@@ -6,10 +6,10 @@ import (
 	"github.com/ctworker/ctworker/internal/boottime"
 )
 
-// A lease starts when the server assigns a message to a request. The client knows only that
-// this happens after it sends the request and before it reads the response. These two can be
-// far apart: the process may be stopped, or the machine suspended, with the response in the
-// socket buffer. Therefore a lease is counted from the request. A request waits for at most a
+// A lease starts when the server assigns a message to a request. The client knows only that this
+// happens after it has sent the request, and before it reads the response. The time between them
+// can be long: while the response is in the socket buffer, the process may be stopped, or the
+// machine suspended. Therefore a lease is counted from the request. A request waits for at most a
 // third of the lease, so that most of the lease remains when a message arrives late.
 
 // waitsPerLease is the lease duration divided by the maximum time that a request waits.
@@ -21,8 +21,8 @@ func MaxWait(wait, lease time.Duration) time.Duration {
 	return min(wait, max((lease/waitsPerLease).Truncate(time.Second), minWait))
 }
 
-// ExpiresAt returns the earliest time at which a lease can expire whose request was sent at
-// sent. sent is a time of package boottime; the result is a time of package time.
+// ExpiresAt returns the earliest time at which a lease can expire. sent is the time at which the
+// request was sent, on the clock of package boottime. The result is a time of package time.
 func ExpiresAt(sent time.Time, lease time.Duration) time.Time {
 	now := time.Now()
 	return now.Add(lease - boottime.Now().Sub(sent))

@@ -28,36 +28,35 @@ type Options struct {
 	Provider string
 	// Action names the request in the log, such as "ReceiveMessage".
 	Action string
-	// Receive sends one request for up to n messages. It waits up to about wait, which is
-	// between 1 s and Wait, for the first message, and returns no messages if none arrive.
-	// try identifies the request; retries of it have the same value. Receive is called from
-	// several goroutines concurrently.
+	// Receive sends one request for up to n messages. It waits for the first message for about
+	// wait, which is between 1 s and Wait. If none arrives, it returns no messages. try identifies
+	// the request; its retries have the same value. Several goroutines call Receive concurrently.
 	Receive func(ctx context.Context, n int, wait time.Duration, try string) ([]Message, error)
 	// Classify reports whether a failed request may succeed later.
 	Classify func(error) retry.Class
-	// Explain wraps a permanent error of Receive with a message that says what to do. The
-	// Poller sends no more requests after it.
+	// Explain wraps a permanent error of Receive with a message that says what to do. After that
+	// error, the Poller sends no more requests.
 	Explain func(error) error
 	// MaxBatchSize is the maximum number of messages per request.
 	MaxBatchSize int
-	// PartialBatches reports that a response may have fewer messages than requested even
-	// if the queue has more.
+	// PartialBatches reports that a response may have fewer messages than requested although the
+	// queue has more.
 	PartialBatches bool
 	// Wait is the maximum time that Receive waits for a message; see MaxWait.
 	Wait time.Duration
-	// WaitForOpenPolls makes Close wait up to Wait longer for open requests, because
-	// messages that the provider sends to a canceled request stay in flight until their
-	// lease expires. Otherwise Close waits for about twice the usual response time.
+	// WaitForOpenPolls makes Close wait up to Wait longer for open requests. If the provider sends
+	// messages to a request that was canceled, they stay in flight until their lease expires.
+	// Otherwise, Close waits for about twice the usual response time.
 	WaitForOpenPolls bool
 	// Lease is the initial lease duration of a message.
 	Lease time.Duration
 	// Raw disables parsing: Task.ID is the message id, and Task.Data is the body, which
 	// need not be JSON.
 	Raw bool
-	// OnMalformed is called with the body of each malformed message and the reason. The
-	// message is acknowledged once OnMalformed has returned nil. It may be called from
-	// several goroutines concurrently; its ctx ends with the message's lease. Defaults to
-	// nil: then a malformed message is released, and Receive returns an error.
+	// OnMalformed is called with the body of each malformed message and the reason. The message is
+	// acknowledged once OnMalformed has returned nil. Several goroutines may call OnMalformed
+	// concurrently. Its ctx ends with the lease of the message. Defaults to nil: a malformed
+	// message is then released, and Receive returns an error.
 	OnMalformed func(ctx context.Context, body string, reason error) error
 	// Log receives warnings about malformed messages that could not be reported or deleted.
 	Log zerolog.Logger
@@ -65,7 +64,7 @@ type Options struct {
 	Reporter *retry.Reporter
 	// SuspectTime is passed to retry.Do; see retry.Options.
 	SuspectTime time.Duration
-	// ReceiveTimeout is how long a response may take in addition to the wait. Then the
+	// ReceiveTimeout is how long a response may take in addition to the wait. After that, the
 	// request is canceled and retried. Defaults to 20s.
 	ReceiveTimeout time.Duration
 	// SlowAfter is how long a response may take in addition to the wait before the queue
