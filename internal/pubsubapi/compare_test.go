@@ -20,8 +20,9 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// What is published to a queue has to come out of it: a subscription that is left, or made
-// by another program, is compared with that.
+// Messages that are published to the topic of a queue must arrive at its subscription. Create
+// compares an existing subscription, which another program may have created, with the one that is
+// needed.
 func TestCreate_ComparesWhatIsThere(t *testing.T) {
 	t.Parallel()
 	const sub, topic, other = "projects/test/subscriptions/jobs-subscription", "projects/test/topics/jobs-topic", "projects/test/topics/other-topic"
@@ -86,8 +87,8 @@ func TestCreate_ComparesWhatIsThere(t *testing.T) {
 	}
 }
 
-// A panic in the library, and an answer that confirms another number of messages, are
-// requests that failed.
+// A panic in the library, and a response that confirms a different number of messages, count as
+// failed requests.
 func TestSender_RepeatsDamagedAnswers(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(answer any){

@@ -144,8 +144,8 @@ func (p *Poller) poll(n int, wait time.Duration) {
 		if reported := retry.Guard(func() error { return p.report(got.malformed) }); err == nil {
 			err = reported
 		}
-		// Decrement running only now: while events cannot be written, report blocks, and no
-		// further messages are received.
+		// running is decremented only now, because report blocks while events cannot be written,
+		// and no further messages must be received then.
 		p.mu.Lock()
 		p.running--
 		if err != nil && p.err == nil {

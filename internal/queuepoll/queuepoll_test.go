@@ -130,8 +130,8 @@ func TestNoMoreThanAskedFor(t *testing.T) {
 	})
 }
 
-// At the end a request has a moment to bring what it brings, which is released; where a
-// request that is cancelled takes messages with it, as long as it takes.
+// At Close, open requests get a short time to finish, and the messages that they receive are
+// released. If the messages of a canceled request would be lost, Close waits for the whole request.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

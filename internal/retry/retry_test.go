@@ -61,7 +61,7 @@ func TestDoEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// What is needed before anything else is tried a few times, and not where that cannot
+// Calls that a command needs before it can start are retried a few times, unless retrying cannot
 // help.
 func TestAtStart(t *testing.T) {
 	t.Parallel()

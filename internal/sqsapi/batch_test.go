@@ -11,8 +11,8 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// An entry of a batch counts as successful only if the response, however damaged, names it
-// as such.
+// An entry of a batch counts as successful only if the response names it as successful, even if the
+// response is damaged.
 func TestAnswers_Damaged(t *testing.T) {
 	t.Parallel()
 	done := func(ids ...string) (all []types.DeleteMessageBatchResultEntry) {

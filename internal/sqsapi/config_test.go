@@ -137,8 +137,8 @@ func TestConfig_BoundsAnswers(t *testing.T) {
 	}
 }
 
-// If there is a queue of the other kind (standard or FIFO), the error names it. The queue is
-// neither used nor is a second one created.
+// If a queue of the other kind (standard or FIFO) exists, the error names it. That queue is not
+// used, and no second queue is created.
 func TestCreateQueue_NamesTheOtherKind(t *testing.T) {
 	t.Parallel()
 	for want, exists := range map[string]string{"jobs.fifo": "jobs", "jobs": "jobs.fifo"} {

@@ -133,7 +133,7 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// What is needed before anything else is tried a few times, and not where that cannot
+// Requests that a command needs before it can start are retried a few times, unless retrying cannot
 // help.
 func TestAtStart(t *testing.T) {
 	t.Parallel()

@@ -184,5 +184,5 @@ func (w *Worker) sendKeepAlives(ctx context.Context, every time.Duration) {
 }
 
 // maxQueueTime is how long a prefetched task of a shared queue waits for a slot before it is
-// released. It is longer than a task waits at a steady throughput.
+// released. At a steady throughput, tasks wait for less time.
 const maxQueueTime = 5 * time.Second

@@ -71,11 +71,11 @@ func run(tb testing.TB, path string, n, slots int, runner stages.Runner) {
 	}
 }
 
-// Each allocation per task slows all tasks down. The limits are slightly above the values
-// measured on an idle machine (1.9 and 250; 2.4 and 380 with the race detector), and less
-// than one allocation per task above them. On a busy machine replies arrive in smaller
-// batches, which needs more allocations, so the measurement is repeated: an additional
-// allocation per task would exceed the limit every time.
+// Each allocation per task slows all tasks down. On an idle machine, a task needs 1.9 allocations
+// and 250 bytes, and 2.4 allocations and 380 bytes with the race detector. The limits are slightly
+// higher, by less than one allocation per task. On a busy machine, replies arrive in smaller
+// batches, which need more allocations. Therefore the measurement is repeated: one more allocation
+// per task would exceed the limit every time.
 func TestReuse_Allocations(t *testing.T) {
 	const few, many = 2_000, 42_000
 	measure := func(n int) (count, size uint64) {

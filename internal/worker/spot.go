@@ -128,8 +128,8 @@ const (
 )
 
 func (w *Worker) reportNotice(n spotwatch.Notice) {
-	// The context of the watchers may be done too early: an idle run ends at once after
-	// StopFetching.
+	// The context of the watchers cannot be used, because an idle run ends at once after
+	// StopFetching, and with it that context.
 	ctx, cancel := context.WithTimeout(w.run.Phases().Close, noticeTimeout)
 	defer cancel()
 	// A pool manager identifies the instance to replace by its ID. Until the metadata service

@@ -14,9 +14,9 @@ import (
 // Summary is the outcome of a run.
 type Summary struct {
 	stages.Counts
-	// ResumeAt is the value of --tasks-to-skip with which another run continues at the
-	// first task without an event. Tasks finish in any order; Beyond is the number of later
-	// tasks that already have an event and would run again.
+	// ResumeAt is the value of --tasks-to-skip with which another run continues at the first task
+	// without an event. Tasks finish in any order. Beyond is the number of later tasks that already
+	// have an event, and that would run again.
 	ResumeAt, Beyond int64
 	// Incomplete reports whether there may be tasks that have not been started.
 	Incomplete bool

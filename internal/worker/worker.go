@@ -45,8 +45,8 @@ type Options struct {
 	OnTermination func()
 	// Guard is a command that calls procexec.RunGuard, or nil.
 	Guard []string
-	// OwnsProcess reports that nothing else in this process starts child processes or ends
-	// threads.
+	// OwnsProcess states that no other code in this process starts child processes, and that none
+	// of its threads end.
 	OwnsProcess bool
 	Log         zerolog.Logger
 }
@@ -89,8 +89,8 @@ func Start(ctx context.Context, opts Options) (*Worker, error) {
 	if err := w.open(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	// The run observes ctx only until its Wait returns, but a signal must also shorten the
-	// closing of resources after that.
+	// The run observes ctx only until its Wait returns. But a signal must also shorten the closing
+	// of resources after that.
 	w.detach = context.AfterFunc(ctx, func() { w.run.Stop(context.Cause(ctx)) })
 	w.keepAlive()
 	w.assemble()
@@ -140,8 +140,8 @@ func limitOf(cfg *config.Config) int64 {
 // tasks, but each may have tens of megabytes.
 const filePrefetch = 4
 
-// open opens the resources, those with the cheapest checks first. close closes them, also
-// after an error.
+// open opens the resources, in the order of the cost of their checks. close closes them, even after
+// an error.
 func (w *Worker) open(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
 	if err := w.connectProvider(); err != nil {

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// cannotOpen returns an error with the reason why the file at path could not be opened and what
-// to do about it.
+// openError returns an error that says why the file at path could not be opened, and what to do
+// about it.
 func (o Options) openError(path string, err error) error {
 	advice := "use another " + o.Flag
 	switch dir := filepath.Dir(path); {
@@ -29,8 +29,8 @@ func isMissing(dir string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// explain returns an error with the reason for a failed write and what to do about it. written is
-// the number of bytes that were written.
+// writeError returns an error that says why a write failed, and what to do about it. written is the
+// number of bytes that were written.
 func (o Options) writeError(err error, written int) error {
 	advice := "make the file writable, then " + o.Recovery
 	switch {

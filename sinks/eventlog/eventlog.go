@@ -292,8 +292,8 @@ func (l *Log) write(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// remainingLine returns the rest of the line of which the first n bytes of buf include a part, or
-// nil if they end with a line break.
+// remainingLine returns the part of a line that was not written. The first n bytes of buf were
+// written. It returns nil if they end with a line break.
 func remainingLine(buf []byte, n int) []byte {
 	if n == 0 || buf[n-1] == '\n' {
 		return nil

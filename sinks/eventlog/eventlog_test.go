@@ -77,8 +77,8 @@ func read(t testing.TB, path string) string {
 	return string(text)
 }
 
-// fifo makes a named pipe and opens it, so that a log on it does not wait for a
-// reader.
+// fifo creates a named pipe and opens it for reading, so that a Log for the pipe does not wait for
+// a reader.
 func fifo(t testing.TB) (path string, end *os.File) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "pipe")
@@ -140,8 +140,8 @@ func TestOpenKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
-// A line that another process left incomplete is ended by the next write, and never by Open:
-// the other process may still be writing it.
+// The next Write ends a line that another process has left incomplete. Open does not, because the
+// other process may still be writing the line.
 func TestLog_WritesOnALineOfItsOwn(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")

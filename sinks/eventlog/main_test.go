@@ -7,8 +7,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// child names what this binary does instead of running tests; see
-// process_test.go.
+// child is the environment variable with the name of the program that this binary runs instead of
+// its tests; see process_test.go.
 const child = "EVENTLOG_TEST_CHILD"
 
 func TestMain(m *testing.M) {

@@ -24,7 +24,7 @@ type appender struct {
 	fd   int
 	// last reads the file's last byte. It is nil if this process may not read the file.
 	last *os.File
-	// size is the size of the file after the last write of this Log, which ended a line.
+	// size is the size of the file after the last write of this Log, which ended with a line break.
 	// It is negative before the first write.
 	size int64
 	wait time.Duration

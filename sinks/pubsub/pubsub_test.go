@@ -197,8 +197,8 @@ func TestWrite_ExplainsPermanentErrors(t *testing.T) {
 	}
 }
 
-// Both parts of the queue are created, or the one that is missing: what is published to
-// a topic without a subscription is lost.
+// Open creates the topic and the subscription of a queue if they do not exist, because messages
+// that are published to a topic without a subscription are lost.
 func TestTheQueueIsCreated(t *testing.T) {
 	t.Parallel()
 	for name, there := range map[string]bool{"nothing is there": false, "the topic is there": true} {

@@ -243,8 +243,8 @@ func TestWrite_SplitsALargeMalformedMessage(t *testing.T) {
 	}
 }
 
-// In a queue that delivers exactly once an event that is sent again, as its answer was
-// lost, is known by its task, attempt and type.
+// An event that is sent again to a FIFO queue, because the response was lost, has the same
+// deduplication id: its task, attempt and type.
 func TestExactlyOnce(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t)

@@ -57,8 +57,8 @@ func TestContract(t *testing.T) { // not parallel: it looks for goroutines
 	})
 }
 
-// unblocking ends what its iterator waits for when it is closed, as a user's
-// iterator does by its own context.
+// unblocking is an iterator that waits until it is closed, as the iterator of a user may wait for a
+// context.
 type unblocking struct {
 	pipeline.Source
 	more chan struct{}
@@ -92,8 +92,8 @@ func closeSource(t *testing.T, s *function.Source) {
 	}
 }
 
-// A task is made when it is asked for, and not when the last one was taken: no more
-// are made than have been received or have room.
+// The source asks the iterator for a task only when there is room for it: it never has more tasks
+// than were requested.
 func TestATaskIsMadeWhenItIsAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -124,8 +124,7 @@ func TestATaskIsMadeWhenItIsAskedFor(t *testing.T) {
 	})
 }
 
-// A run with four slots that all hang makes four tasks of a sequence without
-// end.
+// A run with four slots, whose tasks all hang, takes four tasks from an infinite sequence.
 func TestARunAsksForWhatCanStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// A worker over a queue of Pub/Sub, which ends when there has been nothing to do for a
+// This worker runs the tasks of a Pub/Sub queue, and ends when the queue has been empty for a
 // minute.
 func Example() {
 	ctx := context.Background()

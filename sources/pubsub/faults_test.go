@@ -105,8 +105,8 @@ func TestReceive_ExplainsPermanentErrors(t *testing.T) {
 	}
 }
 
-// A permanent error of Extend or Ack is an ErrPermanent, which ends the run. Otherwise every
-// task would run repeatedly.
+// A permanent error of Extend or Ack wraps ErrPermanent, which ends the run. Otherwise every task
+// would run repeatedly.
 func TestSettle_ReturnsErrPermanent(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task)
@@ -135,8 +135,8 @@ func ackFailure(of map[string]string) error {
 	return s.Err()
 }
 
-// Each message of a request has its own end: one is lost, one is tried again, and the
-// rest are done.
+// Each message of a request has its own result: one is lost, one is retried, and the others are
+// settled.
 func TestPartialFailure(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task, task, task, task)
@@ -187,8 +187,8 @@ func TestPartialFailure(t *testing.T) {
 	}
 }
 
-// If a request is rejected because of one message, which the error does not name, the other
-// messages are settled nevertheless.
+// If a request is rejected because of one message, and the error does not name that message, the
+// other messages are settled nevertheless.
 func TestOneBadMessageOfMany(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task, task, task, task, task)
@@ -226,8 +226,8 @@ func TestOneBadMessageOfMany(t *testing.T) {
 	}
 }
 
-// Where the subscription's own deadline is another than the lease, the first extension
-// goes out as the messages come, for all at once; where it is not, none does.
+// If the ack deadline of the subscription differs from the lease, all messages of a response are
+// extended at once when they arrive. If the two are equal, no such request is sent.
 func TestTheFirstExtension(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -52,8 +52,8 @@ func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) 
 	return began.Add(d), err
 }
 
-// awaitFirstExtension waits for the request of extendFirst: it would undo a later change of the
-// deadline if it arrived after it.
+// awaitFirstExtension waits for the end of the request that extendFirst has sent. If that request
+// arrived after a later change of the deadline, it would undo the change.
 func (l *lease) awaitFirstExtension(ctx context.Context) error {
 	select {
 	case <-l.firstExtension:

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A lease is counted from the pull: a process that is stopped meanwhile does not see how
-// old the answer is.
+// A lease is counted from the pull request. A process that was stopped meanwhile could not know the
+// age of the response.
 func TestLeaseIsCountedFromThePull(t *testing.T) {
 	t.Parallel()
 	const lease, delay = 2 * time.Second, 500 * time.Millisecond

@@ -60,8 +60,8 @@ func TestRaw(t *testing.T) {
 	}
 }
 
-// A pull that a shutdown finds under way strands nothing: what it brings can be pulled
-// by others at once.
+// A pull that is open when the shutdown begins keeps no message: the messages that it receives are
+// available to other workers at once.
 func TestALatePullIsReleased(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil)

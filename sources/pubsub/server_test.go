@@ -25,8 +25,8 @@ const (
 	deadTopic    = project + "/topics/dead-topic"
 )
 
-// server is a server in this process that does as Pub/Sub, but for its faults: it takes
-// ids that are no longer good, and answers an empty pull after half a second.
+// server is a server in this process that behaves like Pub/Sub, with two exceptions: it accepts ack
+// ids that have expired, and it answers a pull from an empty subscription after half a second.
 type server struct {
 	*pstest.Server
 

@@ -121,8 +121,8 @@ func (q *fakeQueue) receive(r *http.Request, in map[string]any) any {
 	}
 }
 
-// change deletes messages, or changes when they can be received again. A handle is
-// good for the last receive alone.
+// change deletes messages, or changes when they can be received again. A receipt handle is valid
+// only until the next receive of its message.
 func (q *fakeQueue) change(in map[string]any) any {
 	q.mu.Lock()
 	defer q.mu.Unlock()

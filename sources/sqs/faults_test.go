@@ -193,8 +193,8 @@ func TestReceive_ExplainsPermanentErrors(t *testing.T) {
 	}
 }
 
-// A permanent error of Extend or Ack is an ErrPermanent, which ends the run. Otherwise every
-// task would run repeatedly.
+// A permanent error of Extend or Ack wraps ErrPermanent, which ends the run. Otherwise every task
+// would run repeatedly.
 func TestSettle_ReturnsErrPermanent(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
@@ -286,8 +286,8 @@ func TestRaw(t *testing.T) {
 	}
 }
 
-// Of a queue that delivers exactly once, a receive whose answer is lost is asked for
-// again as the same one.
+// If the response to a receive from a FIFO queue is lost, the retry has the same receive request
+// attempt id.
 func TestLostAnswerToAReceiveOfAFIFOQueue(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
@@ -324,8 +324,8 @@ func TestMalformed_RemainsInTheQueueIfOnMalformedFails(t *testing.T) {
 	}
 }
 
-// A long poll that a shutdown finds under way strands nothing: what it brings is
-// visible to others at once.
+// A long poll that is open when the shutdown begins keeps no message: the messages that it receives
+// are visible to other workers at once.
 func TestALatePollIsReleased(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t)

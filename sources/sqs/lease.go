@@ -52,8 +52,8 @@ func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) 
 	return began.Add(d.Truncate(time.Second)), err
 }
 
-// remaining returns the minimum remaining part of sqsapi.MaxHold: SQS counts from a moment after the
-// receive request was sent.
+// remaining returns the remaining part of sqsapi.MaxHold. It may be slightly too small, because SQS
+// starts to count after the receive request was sent.
 func (l *lease) remaining() time.Duration {
 	return max(sqsapi.MaxHold-boottime.Now().Sub(l.sent)-holdMargin, 0)
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// An answer that has been on its way for as long as the lease, as one to a process that was
-// stopped, brings a message that may be another worker's by now. No request waits for so
-// long that an ordinary one does.
+// A response that arrives after the duration of the lease, for example because the process was
+// stopped, brings a message that another worker may have received. No request waits for so long
+// that this happens usually.
 func TestAnswerOlderThanTheLease(t *testing.T) {
 	t.Parallel()
 	const lease = time.Second

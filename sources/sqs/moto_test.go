@@ -15,8 +15,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// The contract, kept against moto. That a handle is no longer good after another
-// receive moto does not show, and so ReportsLost is the fake's to test.
+// TestContractOnMoto runs the contract suite on moto. ReportsLost is tested with the fake, because
+// in moto a receipt handle remains valid after another receive.
 func TestContractOnMoto(t *testing.T) {
 	endpoint := sqstest.Start(t)
 	var queues atomic.Int64

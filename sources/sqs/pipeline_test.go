@@ -86,8 +86,8 @@ func (w *worker) messages(t *testing.T) (visible, inFlight string) {
 	return out.Attributes["ApproximateNumberOfMessages"], out.Attributes["ApproximateNumberOfMessagesNotVisible"]
 }
 
-// A task of many leases is delivered once, and acknowledged at once though a long
-// poll is under way.
+// A task that runs for many leases is delivered once, and is acknowledged at once although a long
+// poll is open.
 func TestALongTaskIsDeliveredOnce(t *testing.T) {
 	const tasks = 20
 	w := start(t, tasks, 4, 0, func(ctx context.Context, task pipeline.Task) (bool, []byte, error) {
