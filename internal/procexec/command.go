@@ -328,7 +328,7 @@ const closedFD = ^uintptr(0)
 const sigkillTimeout = 10 * time.Second
 
 // waitOrStop waits until the process exits. After maxRuntime, or at a stop signal, it terminates
-// the process. It returns why it did that, or Completed if the process exited on its own.
+// the process. It returns the reason for that, or Completed if the process exited on its own.
 func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration) ExitKind {
 	timer := time.NewTimer(maxRuntime - time.Since(p.Started()))
 	defer timer.Stop()

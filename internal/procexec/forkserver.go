@@ -339,10 +339,10 @@ func (h *ForkServer) onMessage(line []byte) {
 	}
 }
 
-// sweepOrphans pings the fork server every second, and kills processes that forks have left behind
-// outside of their process groups, for example in their own session. There are two kinds of such
-// orphans. Those that executed another program are found by the marker in their environment. The
-// others have no marker. They become children of the fork server, which kills them.
+// sweepOrphans pings the fork server every second. It also kills orphans: processes that forks have
+// left behind outside of their process groups, for example in their own session. An orphan that
+// executed another program is found by its environment variable CTWORKER_PROCESS, the marker. An
+// orphan without a marker becomes a child of the fork server, which kills it.
 func (h *ForkServer) sweepOrphans() {
 	defer close(h.sweeperDone)
 	ticker := time.NewTicker(orphanInterval)

@@ -22,8 +22,9 @@ type Handshake struct {
 	Source *ForkServerSource `json:"source"`
 }
 
-// ForkServerSource is the task source of a program. It is the file File, or if File is empty, the
-// pipe StreamFD, which this process has inherited and reads tasks from. Name is used in messages.
+// ForkServerSource is the task source of a program: the file File or, if File is empty, a pipe.
+// This process has inherited the pipe as descriptor StreamFD, and reads tasks from it. Name is used
+// in messages.
 type ForkServerSource struct {
 	File     string `json:"file"`
 	StreamFD int    `json:"stream_fd"`

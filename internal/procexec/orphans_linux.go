@@ -16,9 +16,9 @@ import (
 // a child subreaper (prctl(2)), so any descendant whose parent exits becomes a child of this
 // program. Such an orphan is killed when its task has ended, and is always reaped.
 //
-// The marker in the environment of an orphan names its task. An orphan without a marker, for
-// example one started by "env -i", may belong to any process that was running when the orphan was
-// found. It is killed when all these processes have exited.
+// An orphan inherits the environment variable CTWORKER_PROCESS, the marker, which identifies its
+// task. An orphan without a marker, for example one started by "env -i", may belong to any process
+// that was running when the orphan was found. It is killed when all these processes have exited.
 type orphans struct {
 	launcher *Launcher
 	self     int

@@ -122,15 +122,14 @@ func isGone(pid int) bool {
 const forkServerMapping = "/memfd:ctworker-"
 
 // mapsMemory reports whether a process is the fork server of the run or one of its forks. These
-// cannot be recognized by the marker, because /proc shows the environment of the user's program for
-// them.
+// have no marker, because /proc shows the environment with which the user's program was started.
 func mapsMemory(pid int, runID string) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	return err == nil && bytes.Contains(text, []byte(forkServerMapping+runID+" "))
 }
 
-// envMarkerOf returns the process number in the marker of a process. ok is false if the process has
-// no marker of this run.
+// envMarkerOf returns the process number in the marker of a process, its environment variable
+// CTWORKER_PROCESS. ok is false if the process has no marker of this run.
 func envMarkerOf(pid int, runID string) (id int64, ok bool) {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
