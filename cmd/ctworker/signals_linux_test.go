@@ -140,7 +140,7 @@ func TestSignal_WhileOutOfDescriptors(t *testing.T) {
 	self := in.cmd.Path
 	in.cmd.Path, in.cmd.Args = "/bin/sh", []string{"sh", "-c", `ulimit -n 24; exec "$@"`, "sh", self, "run", "--task-file", "tasks.json", "-j", "20", "--", "sleep", "1000"}
 	in.start()
-	in.awaitLog("cannot start a process now")
+	in.awaitLog("could not start a process")
 	in.signal(syscall.SIGINT)
 	in.awaitLog("shutting down")
 	in.signal(syscall.SIGINT)

@@ -200,7 +200,7 @@ func (l *Launcher) nextEnvMarker() (id int64, marker string) {
 // warnShortage logs a warning that processes cannot be started at present. It does so once per run.
 func (l *Launcher) warnShortage(err error) {
 	l.shortageOnce.Do(func() {
-		l.opts.Log.Warn().Err(err).Msg("could not start a process because the machine is short of a resource; retrying")
+		l.opts.Log.Warn().Err(err).Msg("could not start a process because the machine is short of a resource; retrying for up to 30 seconds")
 	})
 }
 
