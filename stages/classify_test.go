@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// A permanent exception is not retried, whatever the options are.
+// A permanent exception is not retried with any options.
 func TestDecide_PermanentException(t *testing.T) {
 	t.Parallel()
 	all := stages.RetryOptions{OnExit: true, OnException: true, OnTimeout: true}

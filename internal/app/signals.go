@@ -55,7 +55,7 @@ func watchSignals(d *display, grace time.Duration) (context.Context, *signals) {
 func notify(incoming chan<- os.Signal) {
 	wanted := []os.Signal{syscall.SIGTERM}
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
-		if !signal.Ignored(sig) { // a background job of a script, nohup: that stands
+		if !signal.Ignored(sig) { // a signal that was ignored at the start, as under nohup, stays ignored
 			wanted = append(wanted, sig)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 type entry struct {
 	setting setting
 	value   string
-	shown   string // file, line and key, as a fault shows them
+	shown   string // file, line and key, for faults
 	line    int
 	fault   *Error
 }

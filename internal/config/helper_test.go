@@ -35,7 +35,7 @@ func (e environ) lookup(name string) (string, bool) {
 	return v, ok
 }
 
-// given is where a test takes its settings from.
+// given has the settings of a test, by origin.
 type given struct {
 	args   []string
 	env    environ

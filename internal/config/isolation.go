@@ -18,7 +18,7 @@ const (
 // SDK is the kit that a worker program is made with.
 type SDK uint8
 
-// The kits. NoSDK stands for ctworker itself, which runs a COMMAND.
+// The SDKs. NoSDK means ctworker itself, which runs a command.
 const (
 	NoSDK SDK = iota
 	Go

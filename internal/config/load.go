@@ -10,7 +10,7 @@ import (
 
 // Sources is where Load takes settings from. The zero value has defaults only.
 type Sources struct {
-	// Line is the flags of the command line, as those of Flags record them.
+	// Line has the flags of the command line, in the given order.
 	Line Flags
 	// Faults is what Normalize found. Load reports it first.
 	Faults Errors
@@ -29,7 +29,7 @@ type Sources struct {
 	// SDK is the SDK that the program uses. It determines the valid values and the default of
 	// --isolation.
 	SDK SDK
-	// CPUs is how many CPUs auto stands for; default UsableCPUs.
+	// CPUs is the number of tasks that auto selects. Defaults to UsableCPUs.
 	CPUs func() int
 }
 
@@ -53,7 +53,7 @@ func Load(src Sources) (*Config, error) {
 		l.explicitlySet[f.about] = true
 	}
 	l.defaults()
-	// From the weakest place to the strongest, each over the one before.
+	// In the order of increasing precedence: each origin overrides the previous ones.
 	file := l.file()
 	environment := l.environment()
 	line := l.line()

@@ -45,7 +45,7 @@ func (c *Config) Print(w io.Writer) error {
 	return err
 }
 
-// scalar returns text as YAML on one line, quoted where it has to be.
+// scalar returns text as YAML on one line, in quotes if necessary.
 func scalar(text string) (string, error) {
 	if !utf8.ValidString(text) { // a file's name may be any bytes
 		return `!!binary "` + base64.StdEncoding.EncodeToString([]byte(text)) + `"`, nil

@@ -15,11 +15,11 @@ type setting struct {
 	arg       string // what help calls the value; none makes it a boolean
 	usage     string // one sentence
 	def       string // the default as text, if it has one
-	defHelp   string // what help says of the default, where that is not def
+	defHelp   string // description of the default in help, if it differs from def
 	negatable bool   // a boolean that also has the flag --no-name
 	common    bool   // shown by the short help: about ten of all
 	extension bool   // an addition to the specification, or its variable is
-	flagOnly  bool   // about the command line: not in files, nor printed
+	flagOnly  bool   // controls the command line itself: not valid in files, and not printed
 
 	at func(*Config) value
 }

@@ -129,7 +129,7 @@ func (k known) give(g *given, place config.Place, raw string) {
 	}
 }
 
-// places returns where the setting can be given, weakest first.
+// places returns the origins that the setting can have, in the order of increasing precedence.
 func (k known) places() []config.Place {
 	switch {
 	case k.flag == "config":

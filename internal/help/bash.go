@@ -12,8 +12,8 @@ const (
 	fileValue = "-file"
 )
 
-// bash writes a script that needs neither the package bash-completion nor a bash newer than 3.2,
-// which is that of macOS.
+// bash writes a script that needs neither the package bash-completion nor a newer bash than version
+// 3.2, which macOS has.
 func (s *script) bash() {
 	s.printf(`# Completion of %[1]s for bash. To use it, put this line into ~/.bashrc:
 #   eval "$(%[1]s completion bash)"

@@ -51,8 +51,8 @@ type Describer interface {
 // fileArg is the placeholder of a flag whose value is a file.
 const fileArg = "FILE"
 
-// values returns the words that a flag accepts, as given by a placeholder such as AWS|GCP
-// or N|auto. Of the latter, N stands for a number and is left out.
+// values returns the words that a flag accepts, according to a placeholder such as AWS|GCP. In
+// N|auto, N means any number, and is not a word.
 func (f Flag) values() []string {
 	if !strings.Contains(f.Arg, "|") {
 		return nil
@@ -94,12 +94,12 @@ func OfApp(app *cli.App) Command {
 	return OfCommand("", root)
 }
 
-// OfCommand describes a command and its subcommands, except hidden ones. parent is the full
-// name of the parent command. The command's own fields are used as follows:
+// OfCommand describes a command and its subcommands, except hidden ones. parent is the full name of
+// the parent command. It uses these fields of the command:
 //
-//   - Description may end in a section "Example:" or "Examples:" of indented command lines.
+//   - Description may end with a section "Example:" or "Examples:" of indented command lines.
 //   - ArgsUsage may list the words that can follow the flags, separated by bars.
-//   - A flag that is not a Describer is specific to the command, and so common.
+//   - Flags that are not Describers count as common, because they are specific to the command.
 func OfCommand(parent string, c *cli.Command) Command {
 	name := strings.TrimSpace(parent + " " + c.Name)
 	described := Command{Name: name, Summary: c.Usage, Usage: usageLines(name, c)}

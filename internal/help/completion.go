@@ -9,9 +9,9 @@ import (
 // Shells are the shells for which Completion can write a script.
 func Shells() []string { return []string{"bash", "zsh", "fish"} }
 
-// Completion returns a script that completes the command lines of the program c in a shell. It
-// contains all names and values, so that no completion starts the program. program is the name
-// of the executable.
+// Completion returns a script that completes the command lines of the program c in a shell. program
+// is the name of the executable. The script contains all names and values, so the shell does not
+// start the program to complete a word.
 func (c Command) Completion(shell, program string) (string, error) {
 	s := script{program: program, root: c, function: "_" + identifier(program)}
 	switch shell {

@@ -67,8 +67,8 @@ func (v switchValue) Set(raw string) error {
 	return err
 }
 
-// String implements flag.Value. It is empty so that the library, which looks up a boolean flag
-// "help", does not find one and print help of its own.
+// String implements flag.Value. It returns "", because the library looks for a boolean flag "help",
+// and would print its own help if it found one.
 func (v switchValue) String() string { return "" }
 
 // IsBoolFlag implies that no value needs to follow.

@@ -8,8 +8,8 @@ import (
 
 const (
 	indent = "  "
-	// usageColumn is where the descriptions of flags start. The longest variable name fits
-	// behind it in 80 columns.
+	// usageColumn is the column in which the descriptions of flags start. In 80 columns, the
+	// longest variable name fits to the right of it.
 	usageColumn = 28
 )
 

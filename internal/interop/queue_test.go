@@ -83,8 +83,9 @@ func (s *system) loadToRMSWorker(t *testing.T) {
 		j.runCtworker("load", "--task-file", "tasks.json", "--create")
 		j.runCtworker("queue", "create")
 
-		// One at a time: while a slot is free, that worker waits for tasks from Pub/Sub before it
-		// acknowledges any, for up to a minute, and so runs some again.
+		// The worker of rms-cloud-tasks runs one task at a time here. While a slot is free, that
+		// worker waits for tasks from Pub/Sub for up to a minute before it acknowledges any, so
+		// with more slots it would run some tasks again.
 		rmsWorker := j.start(t, j.dir, j.env, j.python, filepath.Join(j.testdata, "worker.py"), "--num-simultaneous-tasks", "1")
 		follow := j.command(t, j.dir, j.env, j.ctworker, "events")
 		ended := 0
@@ -100,8 +101,8 @@ func (s *system) loadToRMSWorker(t *testing.T) {
 		all := append(parse(t, follow.stop(syscall.SIGINT, 0)), j.collect()...)
 		want := map[string]int{"task_completed": 1, "task_exception": 1, "task_exited": 1}
 		if provider == "AWS" {
-			// The worker of this release acks with a key that its SQS queue does not set: each
-			// task is reported and stays in the queue.
+			// This release of the worker acknowledges with a key that its SQS queue does not set.
+			// Therefore each task is reported, and stays in the queue.
 			want["non_fatal_exception"] = n
 		}
 		wantCounts(t, "events", count(all), want)
@@ -163,7 +164,7 @@ func (s *system) queueCommands(t *testing.T) {
 			j := s.newJob(t, provider)
 			j.tasks("a", "b", "c", "d", "e")
 			j.load()
-			if provider == "AWS" { // where the manager creates the event queue with the first event
+			if provider == "AWS" { // the manager creates the event queue on AWS when it gets the first event
 				j.runCtworker("queue", "create", "--events")
 			}
 			other := s.newJob(t, provider)
@@ -171,7 +172,7 @@ func (s *system) queueCommands(t *testing.T) {
 			if got, want := strings.Join(j.names(), " "), strings.ReplaceAll(strings.Join(other.names(), " "), other.id, j.id); got != want {
 				t.Errorf("the queues of rms-cloud-tasks are %s, want %s", got, want)
 			}
-			j.runCtworker("queue", "create") // they exist, as they should be
+			j.runCtworker("queue", "create") // the queues exist already, with the right configuration
 			if out := j.runCtworker("queue", "status"); provider == "AWS" && !strings.Contains(out, " 5 ") {
 				t.Errorf("queue status printed:\n%s", out)
 			}

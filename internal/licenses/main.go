@@ -175,7 +175,7 @@ func goRoot(ctx context.Context) (string, error) {
 }
 
 var (
-	// isText matches the names of files that have to be distributed with the program.
+	// isText matches the names of files that must be distributed with the program.
 	isText = regexp.MustCompile(`(?i)^((un)?licen[cs]e|copying|copyright|notice|patents)([-._].*)?$`)
 	// isLicence matches the names of files that contain a licence.
 	isLicence = regexp.MustCompile(`(?i)^((un)?licen[cs]e|copying|copyright)`)

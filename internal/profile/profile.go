@@ -1,8 +1,7 @@
-// Package profile records where a run's time and memory go: CPU, memory and
-// execution profiles in files, and Go's profiles over HTTP while it runs.
+// Package profile records where a run spends its CPU time and memory: CPU, memory and execution
+// profiles in files, and Go's profiles over HTTP during the run.
 //
-// It knows nothing of what it measures, and is not for figures: a profile that is
-// recorded costs a few per cent itself.
+// Do not measure the speed of a run while it is profiled: a profile itself costs a few percent.
 package profile
 
 import (
@@ -25,11 +24,11 @@ import (
 
 // Options select the profiles to record. The zero value records nothing.
 type Options struct {
-	// CPU, Memory and Trace are the files that `go tool pprof` and `go tool trace`
-	// read; empty is none. Each is overwritten.
+	// CPU, Memory and Trace are the files for "go tool pprof" and "go tool trace". Existing files
+	// are overwritten. If a name is empty, that profile is not recorded.
 	CPU, Memory, Trace string
-	// Address is where Go's profiles are served, under /debug/pprof/, such as
-	// 127.0.0.1:6060; with port 0 a free one is taken. Empty is nowhere.
+	// Address is the address at which Go's profiles are served under /debug/pprof/, such as
+	// 127.0.0.1:6060. With port 0, a free port is used. If Address is empty, they are not served.
 	Address string
 }
 
@@ -39,8 +38,8 @@ type Recording struct {
 	stops  []func() error
 }
 
-// Start begins all that opts ask for. An error names the setting at fault, and
-// nothing is recorded then.
+// Start begins the recordings in opts. If it returns an error, the error names the setting, and
+// nothing is recorded.
 func Start(opts Options) (*Recording, error) {
 	r := &Recording{}
 	for _, begin := range []func(Options) error{r.serve, r.memory, r.cpu, r.trace} {

@@ -27,8 +27,8 @@ func EstimateTotal(received, skipped, read, size int64) (total int64, ok bool) {
 	return max(int64(all)-skipped, received), true
 }
 
-// The rate is an average over rateWindow, or over a longer time if fewer than rateTasks ended
-// within it. It is steady, and still follows changes.
+// The rate is the average over rateWindow, or over a longer time if fewer than rateTasks tasks
+// ended in rateWindow. So it is steady, and still follows changes.
 const (
 	rateWindow = 30 * time.Second
 	rateTasks  = 10

@@ -55,8 +55,8 @@ func NewClients(ctx context.Context, location Location, options ...option.Client
 	}
 	opts := []option.ClientOption{
 		option.WithGRPCDialOption(grpc.WithConnectParams(grpc.ConnectParams{
-			// The default maximum is 2 minutes, which a worker would lose after the network
-			// has recovered.
+			// The default maximum is 2 minutes. A worker would be idle for as long after the
+			// network has recovered.
 			Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: 10 * time.Second,
 		})),
@@ -93,7 +93,7 @@ func (c *Clients) Close() error {
 	return errors.Join(c.Topics.Close(), c.Subscriptions.Close())
 }
 
-// Retry calls do until it succeeds, returns a permanent error or an error that Is final, or
+// Retry calls do until it succeeds, returns a permanent error or an error that matches final, or
 // ctx ends. Refused credentials and invalid responses are retried for c.SuspectTime; see
 // Classify. action names the request in the log.
 func (c *Clients) Retry(ctx context.Context, action string, final error, do func() error) error {

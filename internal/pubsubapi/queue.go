@@ -71,7 +71,7 @@ const deletedTopic = "_deleted-topic_"
 
 // Info requests the subscription. If it does not exist, Info returns an error for which
 // IsNotFound is true. If messages cannot be pulled from it, Info returns both the Info and
-// an error that Is ErrUnusable.
+// an error that wraps ErrUnusable.
 func (q *Queue) Info(ctx context.Context) (Info, error) {
 	s, err := atStart(ctx, q.clients, "GetSubscription", func(ctx context.Context) (*pubsubpb.Subscription, error) {
 		return q.clients.Subscriptions.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: q.Subscription})
@@ -126,7 +126,7 @@ func (q *Queue) problem(s *pubsubpb.Subscription) string {
 
 // Find checks that the topic and the subscription exist, and that messages published to the
 // topic can be pulled from the subscription. If both are missing, it returns an error for
-// which IsNotFound is true. If only the subscription is missing, the error also Is
+// which IsNotFound is true. If only the subscription is missing, the error also wraps
 // ErrUnusable.
 func (q *Queue) Find(ctx context.Context) (Info, error) {
 	info, err := q.Info(ctx)
@@ -167,7 +167,7 @@ func (q *Queue) findTopic(ctx context.Context) error {
 }
 
 // Create creates the topic and the subscription if they do not exist. It does not change
-// existing ones, but returns an error that Is ErrUnusable if messages cannot be pulled from
+// existing ones, but returns an error that wraps ErrUnusable if messages cannot be pulled from
 // the subscription, or if exactlyOnce is set and it does not deliver exactly once.
 func (q *Queue) Create(ctx context.Context, exactlyOnce bool) (created bool, err error) {
 	info, err := q.Find(ctx)

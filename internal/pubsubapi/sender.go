@@ -50,7 +50,7 @@ func (q *Queue) NewSender(linger time.Duration) *Sender {
 	return s
 }
 
-// Check returns an error that Is ErrTooLarge if the message is too large.
+// Check returns an error that wraps ErrTooLarge if the message is too large.
 func (s *Sender) Check(m Message) error {
 	if len(m.Data) > MaxMessageBytes {
 		return fmt.Errorf("%w: %d bytes, but at most %d are accepted", ErrTooLarge, len(m.Data), MaxMessageBytes)

@@ -22,8 +22,8 @@ import (
 // startTime is how long the emulator may take to start.
 const startTimeout = time.Minute
 
-// A server is what the tests that run at the same time share: the emulator takes a
-// second and hundreds of megabytes. Each test has a project of its own.
+// A server is a Pub/Sub server that concurrent tests share, because the emulator needs a second to
+// start and hundreds of megabytes. Each test has a project of its own.
 type server struct {
 	mu      sync.Mutex
 	users   int
@@ -34,9 +34,9 @@ type server struct {
 // shared is ended when the last test that uses it ends.
 var shared server //nolint:gochecknoglobals // all tests of a binary share it
 
-// Start returns the address of a server on 127.0.0.1, which is ended when no test needs
-// it any more: the emulator, or where that is not installed (see Emulator) the fake of
-// Google's Go library.
+// Start returns the address of a Pub/Sub server on 127.0.0.1: the emulator, or the fake of Google's
+// Go library if the emulator is not installed (see Emulator). The server is stopped when no test
+// needs it any more.
 func Start(t testing.TB) (address string) {
 	t.Helper()
 	s := &shared
@@ -134,8 +134,8 @@ func freeAddress() (string, error) {
 // EmulatorVariable is the variable that may name the emulator's jar.
 const EmulatorVariable = "CTWORKER_PUBSUB_EMULATOR"
 
-// Emulator is the emulator's jar: the one that EmulatorVariable names, or that of the
-// Cloud SDK whose gcloud is on the PATH; "" where there is none, or no Java.
+// Emulator returns the emulator's jar: the file in EmulatorVariable, or the jar of the Cloud SDK
+// whose gcloud is in PATH. It returns "" if there is none, or no Java.
 func Emulator() string {
 	if jar := os.Getenv(EmulatorVariable); jar != "" {
 		return jar

@@ -2,8 +2,8 @@ package pubsubtest
 
 import "go.uber.org/goleak"
 
-// IgnoreGoroutines returns goleak options that ignore the goroutines of the servers that a test
-// has started and of the test's own clients, which outlive the code under test.
+// IgnoreGoroutines returns goleak options that ignore goroutines which outlive the code under test:
+// those of the servers that a test has started, and of the test's own clients.
 func IgnoreGoroutines() (all []goleak.Option) {
 	for _, f := range []string{
 		"github.com/ctworker/ctworker/internal/pubsubtest.(*server).startEmulator.func2",

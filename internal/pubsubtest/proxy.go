@@ -132,8 +132,8 @@ func (p *Proxy) handle(_ any, stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(&in); err != nil {
 		return err
 	}
-	// A request takes effect even if the client has canceled it, and the tracker must record
-	// that.
+	// The server may process a request even if the client has canceled it, and the tracker must
+	// record that.
 	ctx := stream.Context()
 	if method != "Pull" {
 		var cancel context.CancelFunc

@@ -112,7 +112,7 @@ func TestReceive_SendsConcurrentRequests(t *testing.T) {
 	}
 }
 
-// No more is asked for than may be returned.
+// Receive requests at most as many messages as it may return.
 func TestNoMoreThanAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

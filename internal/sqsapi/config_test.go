@@ -86,7 +86,7 @@ func TestConfig_ReloadsCredentials(t *testing.T) {
 	}
 }
 
-// A panic of the SDK, which an answer without ids brings about, is an error.
+// An answer without ids makes the SDK panic. The panic becomes an error.
 func TestConfig_TurnsThePanicOfTheSDKIntoAnError(t *testing.T) {
 	f := sqstest.NewFake(t, "jobs", func(w http.ResponseWriter, _ *http.Request, _ string, _ map[string]any) {
 		sqstest.WriteJSON(w, map[string]any{"Successful": []any{map[string]any{"MessageId": "m"}}})
@@ -100,7 +100,7 @@ func TestConfig_TurnsThePanicOfTheSDKIntoAnError(t *testing.T) {
 	}
 }
 
-// Neither an answer without end nor a server that redirects without end is followed.
+// An answer of unlimited size, and a server that always redirects, end in an error.
 func TestConfig_BoundsAnswers(t *testing.T) {
 	var requests atomic.Int32
 	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request){

@@ -67,7 +67,7 @@ const (
 	stringType = "String"
 )
 
-// Check returns an error that Is ErrTooLarge if the the message is too large for the queue.
+// Check returns an error that wraps ErrTooLarge if the the message is too large for the queue.
 func (s *Sender) Check(m Message) error {
 	if n := sizeOf(m); n > s.limit {
 		return tooLargeError(n, s.limit)

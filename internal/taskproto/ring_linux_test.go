@@ -41,8 +41,8 @@ func newRingPair(t *testing.T) (*EngineConn, *Ring, int) {
 	return s, w, childFD
 }
 
-// Everything that is written arrives once and in order, whatever the length of the lines and
-// the speed of each side, and no side blocks for ever.
+// Everything that is written arrives once and in order, for any length of the lines and
+// any speed of the two sides, and no side blocks forever.
 func TestRing_PassesLinesInOrder(t *testing.T) {
 	t.Parallel()
 	for _, pace := range []string{"maximum speed", "slow writer", "slow reader"} {

@@ -96,7 +96,7 @@ var (
 )
 
 // pythonIdentifiers returns all names in a Python file, except those in comments and strings, at the line
-// where they occur first.
+// with their first position.
 func pythonIdentifiers(src []byte) []identifier {
 	code := pythonText.ReplaceAllStringFunc(string(src), func(s string) string {
 		return `""` + strings.Repeat("\n", strings.Count(s, "\n"))

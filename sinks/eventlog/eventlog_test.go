@@ -57,7 +57,7 @@ func write(t testing.TB, l *eventlog.Log, events ...pipeline.Event) {
 	}
 }
 
-// lines are the lines of a file, which has to end with one.
+// lines returns the lines of a file. It fails the test unless the file ends with a line break.
 func lines(t testing.TB, path string) [][]byte {
 	t.Helper()
 	text := read(t, path)

@@ -165,7 +165,7 @@ func TestAnInterruptedLineIsEnded(t *testing.T) {
 				f := newFake(tc.room)
 				l := newLog(f)
 				l.mayBlock = true
-				for range 2 { // and nothing gets worse where it happens again
+				for range 2 { // a repetition has the same result
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 					err := l.Write(ctx, []pipeline.Event{a, b})
 					if cancel(); !errors.Is(err, context.DeadlineExceeded) {

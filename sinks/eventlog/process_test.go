@@ -106,7 +106,7 @@ func TestManyWritersShareAFile(t *testing.T) {
 
 const limit = 100_000
 
-// fill writes until the file is as large as is allowed, and prints the errors.
+// fill writes until the file has reached its maximum size, and prints the errors.
 func fill(args []string) {
 	rlimit := syscall.Rlimit{Cur: limit, Max: limit}
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &rlimit); err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/sources/function"
 )
 
-// A sequence without end: each task is made when it is asked for.
+// An infinite sequence: each task is created when the source requests it.
 func Example() {
 	ctx := context.Background()
 	squares := function.New(func(yield func(pipeline.Task, error) bool) {

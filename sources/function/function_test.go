@@ -116,7 +116,7 @@ func TestATaskIsMadeWhenItIsAskedFor(t *testing.T) {
 				}
 				received++
 			}
-			synctest.Wait() // whatever the iterator does, it has done it
+			synctest.Wait() // the iterator has finished what it can do now
 			if n := pulled.Load(); n < int64(received) || n > int64(received+9) {
 				t.Fatalf("%d tasks were made, and %d received, at most 10 at a time", n, received)
 			}
@@ -157,7 +157,7 @@ func TestErrors(t *testing.T) {
 	boom := errors.New("boom")
 	for _, tc := range []struct {
 		name string
-		last func(yield func(pipeline.Task, error) bool) // after two good tasks
+		last func(yield func(pipeline.Task, error) bool) // after two valid tasks
 		is   error
 		want string
 	}{

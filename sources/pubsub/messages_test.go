@@ -93,7 +93,7 @@ func TestALatePullIsReleased(t *testing.T) {
 	}
 }
 
-// Pulls that bring nothing at once do not follow upon each other at once.
+// After a pull that returns at once without messages, the source waits before the next one.
 func TestEmptyPulls(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil)

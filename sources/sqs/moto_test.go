@@ -41,7 +41,7 @@ func TestContractOnMoto(t *testing.T) {
 	})
 }
 
-// send sends messages, one at once where they are large.
+// send sends messages. It sends large messages one at a time.
 func send(t testing.TB, client *sqs.Client, url string, bodies []string) {
 	t.Helper()
 	for len(bodies) > 0 {

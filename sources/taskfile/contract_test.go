@@ -13,7 +13,7 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// jsonOf is a task file; end is what stands in place of the closing bracket.
+// jsonOf returns a task file that ends with end instead of the closing bracket.
 func jsonOf(tasks []pipeline.Task, end string) []byte {
 	b := bytes.NewBufferString("[")
 	for i, task := range tasks {

@@ -92,7 +92,7 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 	return c, nil
 }
 
-// kindOf returns the kind and the compression that the extensions of a file name stand for.
+// kindOf returns the kind and the compression that the extensions of a file name mean.
 func kindOf(path string) (k fileKind, compression string) {
 	name := strings.ToLower(filepath.Base(path))
 	switch filepath.Ext(name) {

@@ -110,7 +110,7 @@ func encodings(r *rapid.T, entries []map[string]any) map[string][]byte {
 	texts := map[string][]byte{
 		"json array": []byte(compact(r, entries)), "indented": indented, "json lines": rows.Bytes(),
 	}
-	// A flow list would be taken for JSON by its first byte, but for the "---".
+	// Without the "---", the first byte of a flow list would make it look like JSON.
 	texts["json as yaml"] = append([]byte("---\n"), indented...)
 	for name, text := range map[string][]byte{"yaml": yamlText(r, entries, 0), "yaml flow": yamlText(r, entries, yaml.FlowStyle)} {
 		// The library cannot read some strings that it has written: it breaks lines at characters

@@ -32,7 +32,7 @@ func TestYAML12(t *testing.T) {
 		// characters that were line breaks in YAML 1.1, and those that are allowed in quotes only
 		"\"a \u2028 b\u0085c \u2029\"": "\"a \u2028 b\u0085c \u2029\"", "a \u0085 b": "\"a \u0085 b\"", "|\n    a \u2028 b\n": "\"a \u2028 b\\n\"",
 		"\"\x7f\u0080\ufeff\uffff\"": "\"\x7f\u0080\ufeff\uffff\"", "'\x7f'": "\"\x7f\"", "\"\\u0085\\N\\L\"": "\"\u0085\u0085\u2028\"",
-		// the character that stands for what is replaced
+		// the character that the package itself uses to mask text
 		"\uE7C7": "\"\uE7C7\"", "\"\uE7C7q\\/ \\uE7C7q \\U0000e7c7\"": "\"\uE7C7q/ \uE7C7q \uE7C7\"", "'\\uE7C7 \uE7C7'": "\"\\\\uE7C7 \uE7C7\"", "\uE7C7?: \\U0000E7C7?": "",
 		// and what the two have in common
 		"{a: &x \"\\/?\", b: *x}": `{"a":"/?","b":"/?"}`, "a # \\/ ?x ::": `"a"`,
@@ -111,7 +111,7 @@ func TestYAMLLongLines(t *testing.T) {
 	}
 }
 
-// Entries that have come through a pipe are delivered, whatever else is to come.
+// Entries that have arrived through a pipe are delivered before further ones arrive.
 func TestYAMLPipe(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{

@@ -7,7 +7,7 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// What most files are made of, in the style that each can stand in.
+// yamlLayouts has entries as in most files, each in the styles that can express it.
 var yamlLayouts = []struct {
 	yaml, json  string
 	block, flow bool

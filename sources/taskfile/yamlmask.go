@@ -49,7 +49,7 @@ var (
 	escapeLetter = map[byte]byte{maskedEscape: 'u', maskedLong: 'U'}
 )
 
-// isMaskable has the first bytes of all text that may have to be masked.
+// isMaskable has the first bytes of all text that may need to be masked.
 var isMaskable = func() (table [256]bool) {
 	for _, c := range []byte("\\?:\x7F\xC2\xE2\xEE\xEF") {
 		table[c] = true

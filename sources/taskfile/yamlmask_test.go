@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Where it is not in double quotes, masked text comes back as it was, whatever it is.
+// Outside of double quotes, unmask returns exactly the text that was masked.
 func FuzzMask(f *testing.F) {
 	for _, text := range []string{
 		`\/ \\/ \\\/ \u00e9 \ud83d\ude00 \uE7C7 \U0000e7c7 \ud8`, "\uE7C7m \uE7C7", "http://x/?y ? z?, [?x] {a: ::1}", "\x7f\u0080\u0085\u2028\u2029\ufeff\uffff\ufffe", `\`, `\u`, `&a:b *c?d`,

@@ -38,7 +38,7 @@ type yamlEntry struct {
 	start, end int
 	textLine   int64 // the line in the file that text[start] is on
 	line       int64 // the line in the file that the entry starts on
-	offset     int64 // the offset in the file where it ends
+	offset     int64 // the offset in the file of its end
 }
 
 type splitState uint8

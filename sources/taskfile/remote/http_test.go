@@ -106,7 +106,7 @@ func TestHTTPWithoutRanges(t *testing.T) {
 	}
 }
 
-// What cannot be gone on with is an error that says why, whatever a server does.
+// If a download cannot be continued, the error says why, for each kind of server.
 func TestHTTPBreaksOff(t *testing.T) {
 	t.Parallel()
 	content := data(500_000)
