@@ -101,7 +101,8 @@ func NewLauncher(opts Options) (*Launcher, error) {
 		fastPathSlots: make(chan struct{}, 2*runtime.NumCPU()),
 	}
 	var err error
-	if l.table, err = newGroupTable(2 * opts.Slots); err != nil { // two entries per slot: one for a process that was forked in advance
+	// A slot has two entries, because it can have a second process that was forked in advance.
+	if l.table, err = newGroupTable(2 * opts.Slots); err != nil {
 		return nil, err
 	}
 	l.spawnThread = newSpawnThread(opts.StableThreads)
@@ -274,7 +275,8 @@ func (l *Launcher) Close() error {
 	case <-l.idle:
 	case <-timer.C:
 		err := errors.Join(l.stuckError(), l.closeOrphans(), l.stopGuard())
-		go func() { <-l.idle; _ = l.release() }() // later, because the processes that still run use the thread and the table
+		// The processes that still run use the thread and the table, so release these later.
+		go func() { <-l.idle; _ = l.release() }()
 		return err
 	}
 	return errors.Join(l.closeOrphans(), l.stopGuard(), l.release())

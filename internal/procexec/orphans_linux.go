@@ -163,7 +163,8 @@ func (o *orphans) close() error {
 func awaitPid(pid int, timeout time.Duration) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		<-time.After(min(timeout, 10*time.Millisecond)) // before Linux 5.3, there is no pidfd to wait for, so callers must test again
+		// Before Linux 5.3, there is no pidfd to wait for. The caller tests again after 10 ms.
+		<-time.After(min(timeout, 10*time.Millisecond))
 		return
 	}
 	defer func() { _ = unix.Close(fd) }()

@@ -203,7 +203,8 @@ func stdinPipe(content []byte) (r int, finish func(), err error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_, _ = io.Copy(f, bytes.NewReader(content[n:])) // an error means that the process did not read everything, which is allowed
+		// An error means that the process has not read everything, which is allowed.
+		_, _ = io.Copy(f, bytes.NewReader(content[n:]))
 		_ = f.Close()
 	}()
 	return r, func() {

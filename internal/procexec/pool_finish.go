@@ -116,7 +116,7 @@ func (l *loop[J, R]) startFailure(w *poolProcess[J], begun, waiting int, exit Ex
 	switch {
 	case w.violation != "":
 		return w.violation
-	case w.wasReady && w.inputClosed && waiting == 0: // ctworker has closed the input of an idle process, so the exit was expected
+	case w.wasReady && w.inputClosed && waiting == 0: // ctworker made an idle process exit
 		return ""
 	case w.claim == neverClaimed:
 		return fmt.Sprintf("process %d was ready but did not begin a task within %v", w.proc.Pid(), l.pool.opts.StartTimeout)

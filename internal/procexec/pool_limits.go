@@ -105,7 +105,8 @@ func (l *loop[J, R]) checkClaim(w *poolProcess[J], now time.Time) bool {
 		return false
 	case waited < start:
 		w.claim = claimOverdue
-	case waited >= start+suspensionThreshold: // ctworker was suspended, and perhaps the process, too: allow it some more time
+	case waited >= start+suspensionThreshold:
+		// ctworker was suspended, and perhaps also the process, so allow the process 250 ms more.
 		w.headStartedAt = now.Add(suspensionThreshold/2 - start)
 	default:
 		w.claim = neverClaimed
@@ -114,11 +115,11 @@ func (l *loop[J, R]) checkClaim(w *poolProcess[J], now time.Time) bool {
 	return true
 }
 
-// onReturnLimit kills a process that does not return a task in time that was taken back. Such a
-// process would block its slot, because it gets no further tasks until it has returned all these
-// tasks.
+// onReturnLimit kills a process that has not returned a task in time after the task was taken back.
+// Until all such tasks are returned, the process gets no further tasks, so it blocks its slot.
 func (l *loop[J, R]) onReturnLimit(w *poolProcess[J], now time.Time) {
-	if now.Sub(w.returnBy) >= suspensionThreshold { // ctworker was suspended, and perhaps the process, too: allow it some more time
+	if now.Sub(w.returnBy) >= suspensionThreshold {
+		// ctworker was suspended, and perhaps also the process, so allow the process 250 ms more.
 		w.returnBy = now.Add(suspensionThreshold / 2)
 		l.updateLimit(w)
 		return

@@ -139,7 +139,7 @@ type slot[J any] struct {
 	preforked *poolProcess[J] // the next process, started in advance; it gets tasks when current is gone
 
 	retryLaunch   deadline  // when to fork again, after a fork failed because a resource was short
-	shortageSince time.Time // since when every fork has failed because a resource was short; zero if the last fork succeeded
+	shortageSince time.Time // since when forks fail because a resource is short; zero if they succeed
 }
 
 // run handles events until the run is over.

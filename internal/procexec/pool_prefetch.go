@@ -5,11 +5,11 @@ import "time"
 // Limits for the tasks that a process holds, including the one that it runs. Large values save
 // system calls. Small values let less work wait behind a task that takes longer than expected.
 const (
-	maxPrefetchTime  = 2 * time.Millisecond
-	maxPerProcess    = 256
-	minPerProcess    = 64
-	maxPrefetched    = 4096
-	maxPrefetchBytes = 64 << 10
+	maxPrefetchTime  = 2 * time.Millisecond // run time of the tasks of one process
+	maxPerProcess    = 256                  // number of tasks of one process
+	minPerProcess    = 64                   // even if all processes together then exceed maxPrefetched
+	maxPrefetched    = 4096                 // number of tasks of all processes together
+	maxPrefetchBytes = 64 << 10             // size of the tasks of one process
 )
 
 // prefetcher determines how many tasks a process may hold, from the replies so far.

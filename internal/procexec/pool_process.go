@@ -23,15 +23,15 @@ type poolProcess[J any] struct {
 	prefetches     bool             // the process accepts further tasks while it runs a task
 	inputClosed    bool             // the process gets no more tasks
 	tasksRemaining int              // how many more tasks may be sent to the process; negative if unlimited
-	sent           fifo[job[J]]     // jobs sent to the process, oldest first; the process runs the first, and replies in this order
+	sent           fifo[job[J]]     // jobs sent to the process; it runs the first one, and replies in this order
 	revoked        fifo[string]     // ids of tasks that were taken back, and that the process has not returned yet
 	replies        int              // number of replies that the process has sent
 	claim          claimState       // whether the process has claimed its first task
 	launchedAt     time.Time        // when the start of the process began
 	headStartedAt  time.Time        // when the process began the first task of sent
-	returnBy       time.Time        // when the process must have returned the next task of revoked; used in state returning
-	isLong         bool             // the last task of the process exceeds longTaskThreshold, so no job should wait for its exit
-	finalResult    *TaskResult      // result of the only task of a process with MaxTasks 1, sent when the process has exited
+	returnBy       time.Time        // until when the process must return the next task of revoked; used in state returning
+	isLong         bool             // the last task of the process is long, so no job should wait for its exit
+	finalResult    *TaskResult      // result of a process that runs only one task; kept until the process has exited
 	batches        chan *replyBatch // empty batches for the goroutine that reads
 
 	stopReason    ExitKind // outcome of the running task if ctworker ends the process; 0 if it does not
@@ -161,7 +161,8 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 		result = tooLarge(opts.MaxResult)
 	}
 	result.Elapsed, result.Slot = took, w.slot.index
-	if opts.MaxTasks == 1 && w.stopReason == 0 { // keep the result until the process has exited and its resource usage is known
+	if opts.MaxTasks == 1 && w.stopReason == 0 {
+		// Keep the result until the process has exited, because it includes the resource usage.
 		final := result // a copy, because the address of result would move result to the heap for every task
 		w.finalResult = &final
 		w.sent.push(j)
@@ -190,8 +191,8 @@ func (l *loop[J, R]) retireIfOver(w *poolProcess[J]) {
 	}
 }
 
-// retire makes a process exit that has no task, by closing its input. The process must first return
-// the tasks that were taken back. It is killed if it does not exit within the kill delay.
+// retire closes the input of a process that has no task, so that the process exits. The process
+// must first return the tasks that were taken back. It is killed after the kill delay.
 func (l *loop[J, R]) retire(w *poolProcess[J]) {
 	if (w.state == ready || w.state == returning) && w.sent.len() == 0 {
 		l.close(w)
@@ -207,8 +208,8 @@ func (l *loop[J, R]) close(w *poolProcess[J]) {
 	w.conn.CloseWrite()
 }
 
-// stopIdle ends a process without a task. It terminates a process that is not ready yet, and closes
-// the input of an idle one. It is called when no further tasks will be sent.
+// stopIdle ends a process without a task, because no further tasks will be sent. It terminates a
+// process that is not ready yet, and closes the input of an idle one.
 func (l *loop[J, R]) stopIdle(w *poolProcess[J]) {
 	if w.state == starting {
 		l.terminate(w, Interrupted)

@@ -326,7 +326,8 @@ func TestPool_MovesTasksAwayFromLongProcess(t *testing.T) {
 	r.putAs("long1", action{Do: "await", Arg: file})
 	awaitFile(t, file+".begun")
 	r.putAs("waiting", action{Do: "await", Arg: file})
-	for rested := 0; rested < 3; { // until the task "waiting" has been released, or is still in the channel, three times in a row
+	// Wait until three checks in a row find the task "waiting" released, or still in the channel.
+	for rested := 0; rested < 3; {
 		<-time.After(grace)
 		r.mu.Lock()
 		rested++
