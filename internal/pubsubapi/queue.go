@@ -146,7 +146,7 @@ func (q *Queue) Find(ctx context.Context) (Info, error) {
 }
 
 // missingSubscriptionError is the error for a topic without a subscription. IsNotFound is true for it, and it
-// Is ErrUnusable.
+// wraps ErrUnusable.
 type missingSubscriptionError struct {
 	text string
 	err  error

@@ -76,7 +76,7 @@ type Features struct {
 	// 0 if leases never expire. Use one or two seconds.
 	LeaseDuration time.Duration
 
-	// DetectsLostLease reports that Extend and Ack return an error that Is
+	// DetectsLostLease reports that Extend and Ack return an error that wraps
 	// pipeline.ErrLeaseLost if the lease has expired and the task has been redelivered.
 	DetectsLostLease bool
 

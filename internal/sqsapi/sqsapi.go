@@ -57,7 +57,7 @@ type RetryOptions struct {
 	SuspectTime time.Duration
 }
 
-// Retry calls do until it succeeds, returns a permanent error or an error that Is try.Final,
+// Retry calls do until it succeeds, returns a permanent error or an error that matches try.Final,
 // or ctx ends. Refused credentials and invalid responses are retried for try.SuspectTime;
 // see Classify.
 func Retry(ctx context.Context, try RetryOptions, do func() error) error {
