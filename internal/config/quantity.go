@@ -48,16 +48,9 @@ func memory(want string) codec[int64] {
 		parse: func(raw string) (int64, error) {
 			text, unit := cutUnit(raw)
 			if unit == 0 {
-				text, unit = strings.TrimSuffix(raw, "GB"), gib
+				unit = gib
 			}
-			f, err := number.parse(text)
-			if err != nil {
-				return 0, err
-			}
-			if f *= float64(unit); f >= math.MaxInt64 {
-				return 0, fmt.Errorf("too large; %s", want)
-			}
-			return int64(f), nil
+			return bytesOf(number, text, unit, want)
 		},
 		format: func(n int64) string {
 			if n == 0 {
@@ -68,13 +61,44 @@ func memory(want string) codec[int64] {
 	}
 }
 
-// cutUnit splits a size such as 500M or 2GiB into its number and the bytes of its unit, which is
-// binary in both forms. It returns 0 bytes if there is no unit.
+// bytesOf parses a number of units, and returns the number of bytes, rounded down.
+func bytesOf(number codec[float64], text string, unit int64, want string) (int64, error) {
+	f, err := number.parse(text)
+	if err != nil {
+		return 0, err
+	}
+	if f *= float64(unit); f >= math.MaxInt64 {
+		return 0, fmt.Errorf("too large; %s", want)
+	}
+	return int64(f), nil
+}
+
+// gigabytes returns the codec of a size that is a number of GB (2^30 bytes), or has a unit, as in
+// 500M or 2GiB. The Config holds it in GB.
+func gigabytes(what, want string) codec[float64] {
+	number := quantity(what, want)
+	return codec[float64]{
+		parse: func(raw string) (float64, error) {
+			text, unit := cutUnit(raw)
+			f, err := number.parse(text)
+			if err == nil && unit != 0 {
+				f = f * float64(unit) / float64(gib)
+			}
+			return f, err
+		},
+		format: number.format,
+	}
+}
+
+// cutUnit splits a size such as 500M, 500MB or 2GiB into its number and the bytes of its unit. A
+// unit is a power of 1024 in each of these forms, in upper or lower case. cutUnit returns 0 bytes if
+// there is no unit.
 func cutUnit(raw string) (number string, unit int64) {
+	upper := strings.ToUpper(raw)
 	for _, u := range units {
-		for _, suffix := range []string{u.name + "iB", u.name} {
-			if number, ok := strings.CutSuffix(raw, suffix); ok {
-				return strings.TrimSpace(number), u.bytes
+		for _, suffix := range []string{u.name + "IB", u.name + "B", u.name} {
+			if strings.HasSuffix(upper, suffix) {
+				return strings.TrimSpace(raw[:len(raw)-len(suffix)]), u.bytes
 			}
 		}
 	}
@@ -86,12 +110,16 @@ var units = []struct { //nolint:gochecknoglobals // a table
 	bytes int64
 }{{"T", tib}, {"G", gib}, {"M", mib}, {"K", kib}}
 
-// size returns the codec of a whole number of bytes, or of a whole number with a unit, as in
-// 16MiB or 16M. The Config holds it in bytes.
+// size returns the codec of a whole number of bytes, or of a number with a unit, as in 16MiB or 1.5G.
+// The Config holds it in bytes.
 func size(want string) codec[int64] {
+	number := quantity("a size", want)
 	return codec[int64]{
 		parse: func(raw string) (int64, error) {
 			text, unit := cutUnit(raw)
+			if unit != 0 && strings.ContainsAny(text, ".eE") {
+				return bytesOf(number, text, unit, want)
+			}
 			unit = max(unit, 1)
 			n, err := strconv.ParseInt(text, 10, 64)
 			switch {

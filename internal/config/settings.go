@@ -75,7 +75,7 @@ const (
 	prefix      = "RMS_CLOUD_TASKS_"
 	maxTasks    = 1 << 16 // far beyond any machine, and far below what breaks one
 	wantSeconds = "give 0 or more, such as 60 or 0.5"
-	wantGB      = "give 0 or more, such as 16 or 0.5"
+	wantGB      = "give 0 or more, such as 16 (GB), 0.5 or 512M"
 )
 
 // settings returns the table of the settings of "ctworker run".
@@ -164,18 +164,18 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "memory", env: prefix + "INSTANCE_MEM_GB", category: inInstance, arg: "GB",
-			usage: "Memory of this machine, for information",
-			at:    func(c *Config) value { return optional[float64]{&c.MemoryGB, quantity("a number of GB", wantGB)} },
+			usage: "Memory of this machine in GB or with a unit, as in 512M, for information",
+			at:    func(c *Config) value { return optional[float64]{&c.MemoryGB, gigabytes("a number of GB", wantGB)} },
 		},
 		{
 			name: "local-ssd", env: prefix + "INSTANCE_SSD_GB", category: inInstance, arg: "GB",
-			usage: "Size of the local SSD of this machine, for information",
-			at:    func(c *Config) value { return optional[float64]{&c.LocalSSDGB, quantity("a number of GB", wantGB)} },
+			usage: "Size of the local SSD of this machine in GB or with a unit, for information",
+			at:    func(c *Config) value { return optional[float64]{&c.LocalSSDGB, gigabytes("a number of GB", wantGB)} },
 		},
 		{
 			name: "boot-disk", env: prefix + "INSTANCE_BOOT_DISK_GB", category: inInstance, arg: "GB",
-			usage: "Size of the boot disk of this machine, for information",
-			at:    func(c *Config) value { return optional[float64]{&c.BootDiskGB, quantity("a number of GB", wantGB)} },
+			usage: "Size of the boot disk of this machine in GB or with a unit, for information",
+			at:    func(c *Config) value { return optional[float64]{&c.BootDiskGB, gigabytes("a number of GB", wantGB)} },
 		},
 		{
 			name: "is-spot", env: prefix + "INSTANCE_IS_SPOT", category: inInstance, negatable: true, def: "false",
