@@ -317,3 +317,20 @@ func TestProfiles(t *testing.T) {
 	in.start().want(2)
 	in.wantError("--cpu-profile: open no/cpu.pprof", "nothing was run")
 }
+
+// A run without tasks, and an argument that is probably a misspelled placeholder, cause a warning.
+func TestRun_WarnsAboutMistakes(t *testing.T) {
+	t.Parallel()
+	for want, args := range map[string][]string{
+		"because --tasks-to-skip skips all tasks": {"--tasks-to-skip", "9", "--", "true"},
+		"because --max-num-tasks is 0":            {"--max-num-tasks", "0", "--", "true"},
+		`"placeholder":"{task_id}"`:               {"--", "echo", "{taskid}"},
+		"without quotes around all of them":       {"--", "echo hi"},
+	} {
+		code := app.ExitOK
+		if strings.Contains(want, "quotes") {
+			code = app.ExitUsage
+		}
+		run(t, 2, code, append([]string{"run", "--task-file", "tasks.json"}, args...)...).wantError(want)
+	}
+}

@@ -64,7 +64,7 @@ func loadErrorsCase(t *testing.T, j *job) {
 	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl")
 	in.wantError("broken.jsonl", "entry 2", "1 tasks are in the queue jobs", "continue with --tasks-to-skip 1")
 	in = j.do(app.ExitFatal, "load", "--task-file", "broken.jsonl", "--tasks-to-skip", "8")
-	in.wantError("no task was sent to the queue jobs: broken.jsonl: entry 2, line 2: data is missing", "repair this entry: the entries that --tasks-to-skip 8 skips are not sent, but must be valid")
+	in.wantError("no task was sent to the queue jobs: broken.jsonl: entry 2, line 2: data is missing", "repair this entry, because the 8 entries that --tasks-to-skip skips must be valid, too")
 	if text := in.stderr.String(); strings.Count(text, "broken.jsonl") != 1 || strings.Contains(text, "continue with") || strings.Contains(text, "are in the queue") {
 		t.Errorf("more than one message: %s", text)
 	}
@@ -109,7 +109,7 @@ func queueCommandsCase(t *testing.T, j *job) {
 	j.do(app.ExitFatal, "queue", "status", "--events")
 	j.do(app.ExitUsage, "queue", "status", "--events=false").wantError("--tasks")
 	j.do(app.ExitUsage, "queue", "statsu").wantError(`did you mean "status"?`)
-	j.do(app.ExitFatal, "events").wantError("no event queue jobs-events")
+	j.do(app.ExitFatal, "events").wantError("event queue jobs-events does not exist yet")
 	j.do(app.ExitFatal, "run", "--", "true").wantError(j.notFoundText, "jobs", "ctworker queue create")
 }
 

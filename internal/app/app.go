@@ -15,6 +15,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/profile"
+	"github.com/ctworker/ctworker/internal/redact"
 	"github.com/ctworker/ctworker/internal/worker"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/spotwatch"
@@ -61,6 +62,7 @@ func Run(cfg *config.Config, opts Options) int {
 	if d.terminal {
 		suggestParallelism(d.log, cfg)
 	}
+	warnAboutPlaceholder(d.log, opts)
 	warnWithoutEffect(d.log, cfg, opts)
 
 	recording, err := profile.Start(profile.Options{CPU: cfg.CPUProfile, Memory: cfg.MemProfile, Trace: cfg.Trace, Address: cfg.DebugAddress})
@@ -107,6 +109,9 @@ func Run(cfg *config.Config, opts Options) int {
 		d.print(text.String())
 	} else {
 		summary.Log(d.kept())
+	}
+	if err == nil && sig == 0 {
+		d.warnNothingRun(cfg, opts, summary)
 	}
 	switch {
 	case err != nil:
@@ -167,6 +172,35 @@ func suggestParallelism(log zerolog.Logger, cfg *config.Config) {
 	cpus := config.UsableCPUs()
 	if cfg.Origin("num-simultaneous-tasks").Place == config.Default && cfg.NumSimultaneousTasks < cpus {
 		log.Info().Int("slots", cfg.NumSimultaneousTasks).Int("cpus", cpus).Msg("running one task at a time; use -j auto to run one task per CPU")
+	}
+}
+
+// warnAboutPlaceholder warns about an argument that is probably a misspelled placeholder.
+func warnAboutPlaceholder(log zerolog.Logger, opts Options) {
+	if len(opts.Argv) < 2 || opts.TaskProtocol {
+		return
+	}
+	if text, meant := procexec.SuspectPlaceholder(opts.Argv[1:]); text != "" {
+		log.Warn().Str("argument", text).Str("placeholder", meant).
+			Msg("this text in an argument is not a placeholder, and is passed on unchanged; the placeholder is spelled differently")
+	}
+}
+
+// warnNothingRun says why a run without an error ran no task.
+func (d *display) warnNothingRun(cfg *config.Config, opts Options, s worker.Summary) {
+	if s.Reported() > 0 || s.Interrupted > 0 || s.LeaseLost > 0 || s.Malformed > 0 || s.Queue != "" {
+		return
+	}
+	log := d.log.Warn()
+	switch {
+	case cfg.MaxNumTasks != nil && *cfg.MaxNumTasks == 0:
+		log.Msg("no task was run because --max-num-tasks is 0")
+	case cfg.TasksToSkip > 0:
+		log.Int64("tasks_to_skip", cfg.TasksToSkip).Msg("no task was run because --tasks-to-skip skips all tasks")
+	case opts.hasSource():
+		log.Msg("no task was run because the program's task source has no tasks")
+	default:
+		log.Str("task_file", redact.URL(cfg.TaskFile)).Msg("no task was run because the task file has no tasks")
 	}
 }
 

@@ -20,7 +20,7 @@ func TestStdoutWriter_ReaderThatHasStopped(t *testing.T) {
 		time.AfterFunc(time.Hour, func() { stop(signalError{syscall.SIGTERM}) })
 		began := time.Now()
 		err := w.WriteLines(t.Context(), [][]byte{[]byte("{}")})
-		if took := time.Since(began); !errors.As(err, new(signalError)) || !strings.Contains(err.Error(), "standard output is not being read") || took != time.Hour+stdoutLinger {
+		if took := time.Since(began); !errors.As(err, new(signalError)) || !strings.Contains(err.Error(), "nothing reads the standard output") || took != time.Hour+stdoutLinger {
 			t.Errorf("error %v after %v", err, took)
 		}
 		close(r.reads)

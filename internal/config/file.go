@@ -127,6 +127,9 @@ func unknownKey(key string) (reason, about string) {
 	if r, ok := removed(strings.ReplaceAll(key, "_", "-")); ok {
 		return "unknown setting; use " + r.key(), r.setting
 	}
+	if a, ok := aliases()[key]; ok && !a.negated && !a.setting.flagOnly { // such as j
+		return "unknown setting; did you mean " + a.setting.name + "?", a.setting.name
+	}
 	var names []string
 	for _, s := range settings() {
 		if !s.flagOnly {

@@ -47,7 +47,7 @@ func TestFileFaults(t *testing.T) {
 		{"\n\nmax-runtim: 5", `worker.yaml:3: max-runtim "5": unknown setting; did you mean max-runtime?`},
 		{"no-is-spot: true", `worker.yaml:1: no-is-spot "true": unknown setting; did you mean is-spot?`},
 		{"zzz: 1", `worker.yaml:1: zzz "1": ` + nothing},
-		{"j: 1", `worker.yaml:1: j "1": ` + nothing},
+		{"j: 1", `worker.yaml:1: j "1": unknown setting; did you mean num-simultaneous-tasks?`},
 		{"<<: 1", `worker.yaml:1: << "1": ` + nothing},
 		{"price: 1\nmax-runtime: 5\nmax_runtime: 6", `worker.yaml:3: max_runtime "6": already on line 2; leave one of them`},
 		{"price: x\nprice: 2\nprice: 3", "worker.yaml:1: price \"x\": not a price; give USD an hour, such as 0.34\n" +

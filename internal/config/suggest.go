@@ -17,6 +17,7 @@ func nearest(word string, names []string) string {
 	if len(word) > longest {
 		return ""
 	}
+	word = strings.ToLower(word)
 	best, fewest := "", longest
 	for _, name := range names {
 		n := smetrics.WagnerFischer(word, name, 1, 1, 1)

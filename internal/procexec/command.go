@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,12 +86,9 @@ func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 	if parsePlaceholders(opts.Argv[0]).parts != nil {
 		return nil, fmt.Errorf("command %q contains a placeholder: the program must not depend on the task; use placeholders in arguments only", opts.Argv[0])
 	}
-	path, err := exec.LookPath(opts.Argv[0])
+	path, err := findProgram(opts.Argv[0])
 	if err != nil {
-		return nil, fmt.Errorf("find the program of the command: %w", err)
-	}
-	if path, err = filepath.Abs(path); err != nil {
-		return nil, fmt.Errorf("find the program of the command: %w", err)
+		return nil, err
 	}
 	if opts.Env == nil {
 		opts.Env = os.Environ()

@@ -3,8 +3,6 @@ package procexec
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -109,12 +107,9 @@ func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	if opts.ForkServer != nil {
 		return p, nil
 	}
-	path, err := exec.LookPath(opts.Argv[0])
-	if err != nil {
-		return nil, fmt.Errorf("find the program of the command: %w", err)
-	}
-	if p.path, err = filepath.Abs(path); err != nil {
-		return nil, fmt.Errorf("find the program of the command: %w", err)
+	var err error
+	if p.path, err = findProgram(opts.Argv[0]); err != nil {
+		return nil, err
 	}
 	p.env = stripEngineVars(opts.Env)
 	p.env = append(p.env, taskproto.FDVar+"="+strconv.Itoa(fdTasks))

@@ -166,7 +166,7 @@ func TestReporter_LogsAMissingResponse(t *testing.T) {
 		if _, err := retry.AtStart(t.Context(), opts, func() (int, error) { <-time.After(time.Minute); return 1, nil }); err != nil {
 			t.Error(err)
 		}
-		if all := lines(t, &b); len(all) != 2 || !strings.Contains(all[0].Error, "no response") || all[1].Level != "info" {
+		if all := lines(t, &b); len(all) != 2 || !strings.Contains(all[0].Error, "has not responded yet") || all[1].Level != "info" {
 			t.Errorf("%s", b.String())
 		}
 	})
