@@ -3,6 +3,8 @@ package pipeline
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/outcome"
 )
 
 // Task is one unit of work. It is immutable: once a Task has been passed to a Delivery,
@@ -26,48 +28,29 @@ func (t Task) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// OutcomeKind is the way in which a task's execution ended.
-type OutcomeKind uint8
+// OutcomeKind is the way in which a task's execution ended. Its String method returns the name of the
+// kind in lower case, such as "timed out".
+type OutcomeKind = outcome.Kind
 
 // The kinds of outcomes. The zero OutcomeKind is invalid, so that an Outcome that was not
 // filled in does not count as a success.
 const (
 	// Completed: the task returned a result and did or did not request a retry.
-	Completed OutcomeKind = iota + 1
+	Completed = outcome.Completed
 	// Exception: the task's code raised an exception, or its result was invalid.
-	Exception
+	Exception = outcome.Exception
 	// TimedOut: the task exceeded the maximum runtime and was killed.
-	TimedOut
+	TimedOut = outcome.TimedOut
 	// Exited: the task's process ended without a result, with an exit code that means
 	// failure or by a signal.
-	Exited
+	Exited = outcome.Exited
 	// Interrupted: the task was terminated because the worker shut down. Its result is
 	// unknown.
-	Interrupted
+	Interrupted = outcome.Interrupted
 	// LeaseLost: the lease was lost while the task ran, so its process was killed. Another
 	// worker may run the task.
-	LeaseLost
+	LeaseLost = outcome.LeaseLost
 )
-
-// String returns the kind's name in lower case, such as "timed out".
-func (k OutcomeKind) String() string {
-	switch k {
-	case Completed:
-		return "completed"
-	case Exception:
-		return "exception"
-	case TimedOut:
-		return "timed out"
-	case Exited:
-		return "exited"
-	case Interrupted:
-		return "interrupted"
-	case LeaseLost:
-		return "lease lost"
-	default:
-		return "invalid"
-	}
-}
 
 // Usage is the resource usage of a task's process and the children it waited for.
 type Usage struct {

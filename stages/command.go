@@ -24,7 +24,7 @@ func (c command) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pi
 // outcomeOf converts a result of procexec to an Outcome.
 func outcomeOf(report procexec.TaskResult) pipeline.Outcome {
 	o := pipeline.Outcome{
-		Kind:           kinds[report.Kind],
+		Kind:           report.Kind,
 		Elapsed:        report.Elapsed,
 		RetryRequested: report.RetryRequested,
 		Result:         report.Result,
@@ -37,14 +37,4 @@ func outcomeOf(report procexec.TaskResult) pipeline.Outcome {
 		o.Usage = &pipeline.Usage{CPU: report.CPU, PeakMemory: report.PeakMemory}
 	}
 	return o
-}
-
-// kinds maps exit kinds of procexec to outcome kinds.
-var kinds = map[procexec.ExitKind]pipeline.OutcomeKind{
-	procexec.Completed:   pipeline.Completed,
-	procexec.Failed:      pipeline.Exception,
-	procexec.TimedOut:    pipeline.TimedOut,
-	procexec.Exited:      pipeline.Exited,
-	procexec.Interrupted: pipeline.Interrupted,
-	procexec.LeaseLost:   pipeline.LeaseLost,
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/optcheck"
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
@@ -162,7 +163,7 @@ type StopSignals struct {
 func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	argv, err := c.argv(task)
 	if err != nil {
-		return TaskResult{Kind: Failed, Exception: err.Error()}, nil
+		return TaskResult{Kind: outcome.Exception, Exception: err.Error()}, nil
 	}
 	began := time.Now()
 	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
@@ -183,13 +184,13 @@ func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 		select {
 		case <-time.After(delay):
 		case <-signals.NoNewTasks:
-			return TaskResult{Kind: Interrupted}, nil
+			return TaskResult{Kind: outcome.Interrupted}, nil
 		case <-signals.Terminate:
-			return TaskResult{Kind: Interrupted}, nil
+			return TaskResult{Kind: outcome.Interrupted}, nil
 		case <-signals.Kill:
-			return TaskResult{Kind: Interrupted}, nil
+			return TaskResult{Kind: outcome.Interrupted}, nil
 		case <-signals.LeaseLost:
-			return TaskResult{Kind: LeaseLost}, nil
+			return TaskResult{Kind: outcome.LeaseLost}, nil
 		}
 	}
 }
@@ -271,7 +272,7 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 	if err != nil {
 		return TaskResult{}, err
 	}
-	kind := Completed
+	kind := outcome.Completed
 	if !p.waitFast(min(fastPathTime, c.opts.MaxRuntime)) {
 		std.startReading()
 		kind = waitOrStop(p, signals, c.opts.MaxRuntime, c.opts.KillDelay)
@@ -287,7 +288,7 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 	}
 	exit := p.Exit()
 	result := TaskResult{Kind: kind}
-	if kind == Completed {
+	if kind == outcome.Completed {
 		result = commandResult(exit, std.stdout, std.resultFD)
 	}
 	result.CPU, result.PeakMemory = exit.CPU, exit.PeakMemory
@@ -324,26 +325,26 @@ const sigkillTimeout = 10 * time.Second
 
 // waitOrStop waits until the process exits. After maxRuntime, or at a stop signal, it terminates
 // the process. It returns the reason for that, or Completed if the process exited on its own.
-func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration) ExitKind {
+func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration) outcome.Kind {
 	timer := time.NewTimer(maxRuntime - time.Since(p.Started()))
 	defer timer.Stop()
-	kind := Completed
+	kind := outcome.Completed
 	select {
 	case <-p.Done():
 	case <-timer.C:
-		kind = TimedOut
+		kind = outcome.TimedOut
 	case <-signals.Terminate:
-		kind = Interrupted
+		kind = outcome.Interrupted
 	case <-signals.Kill:
-		kind = Interrupted
+		kind = outcome.Interrupted
 		killDelay = 0
 	case <-signals.LeaseLost:
-		kind = LeaseLost
+		kind = outcome.LeaseLost
 		killDelay = 0
 	}
 	if p.hasExited() { // on its own, at the same time as the signal
 		<-p.Done()
-		return Completed
+		return outcome.Completed
 	}
 	if killDelay > 0 {
 		p.Terminate(killDelay)

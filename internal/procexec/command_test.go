@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -36,7 +37,7 @@ func TestCommand_WritesTaskToStdin(t *testing.T) {
 				tc.want = `{"task_id":"` + tc.task.ID + `","data":` + string(tc.task.Data) + "}\n"
 			}
 			file := filepath.Join(t.TempDir(), "input")
-			if r := run(t, procexec.CommandOptions{Argv: sh(`cat >"$1"`, file)}, tc.task); r.Kind != procexec.Completed {
+			if r := run(t, procexec.CommandOptions{Argv: sh(`cat >"$1"`, file)}, tc.task); r.Kind != outcome.Completed {
 				t.Fatalf("%+v", r)
 			}
 			got, err := os.ReadFile(file)
@@ -67,7 +68,7 @@ func TestCommand_MayIgnoreStdin(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if r := run(t, procexec.CommandOptions{Argv: sh(script)}, sized(5<<20)); r.Kind != procexec.Completed || string(r.Result) != `"ok"` {
+			if r := run(t, procexec.CommandOptions{Argv: sh(script)}, sized(5<<20)); r.Kind != outcome.Completed || string(r.Result) != `"ok"` {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -123,13 +124,13 @@ func TestCommand_ReplacesPlaceholders(t *testing.T) {
 			r := run(t, procexec.CommandOptions{Argv: sh(`printf '%s|' "$@" >"$OUT"; cat "$OUT"`, tc.arg, "end"), Env: append(os.Environ(), "OUT="+filepath.Join(t.TempDir(), "out"))},
 				procexec.Task{ID: "-id $x", Data: []byte(data)})
 			if tc.exception != "" {
-				if r.Kind != procexec.Failed || !strings.Contains(r.Exception, tc.exception) {
+				if r.Kind != outcome.Exception || !strings.Contains(r.Exception, tc.exception) {
 					t.Errorf("%v %q, want %q", r.Kind, r.Exception, tc.exception)
 				}
 				return
 			}
 			want := resultString(tc.want + "|end|")
-			if r.Kind != procexec.Completed || string(r.Result) != want {
+			if r.Kind != outcome.Completed || string(r.Result) != want {
 				t.Errorf("%v %s %s, want %s", r.Kind, r.Result, r.Exception, want)
 			}
 		})
@@ -145,12 +146,12 @@ func TestCommand_FailsTaskIfDataIsNotAnObject(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{`null`, `[{"key":1}]`, `"key"`, `7`, ` `, ``} {
 		r := run(t, procexec.CommandOptions{Argv: sh(`:`, "{data.key}")}, procexec.Task{ID: "a", Data: []byte(data)})
-		if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "not an object") {
+		if r.Kind != outcome.Exception || !strings.Contains(r.Exception, "not an object") {
 			t.Errorf("%q: %v %q", data, r.Kind, r.Exception)
 		}
 	}
 	r := run(t, procexec.CommandOptions{Argv: sh(`:`, "{data.key}")}, procexec.Task{ID: "a", Data: []byte(`{"key":`)})
-	if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "not valid JSON") {
+	if r.Kind != outcome.Exception || !strings.Contains(r.Exception, "not valid JSON") {
 		t.Errorf("%v %q", r.Kind, r.Exception)
 	}
 }
@@ -197,7 +198,7 @@ func TestCommand_FailsTaskThatCannotStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := run(t, procexec.CommandOptions{Argv: tc.argv}, tc.task)
-			if r.Kind != procexec.Failed || !strings.Contains(r.Exception, tc.want) {
+			if r.Kind != outcome.Exception || !strings.Contains(r.Exception, tc.want) {
 				t.Errorf("%v %q", r.Kind, r.Exception)
 			}
 		})

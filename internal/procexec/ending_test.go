@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -31,34 +32,34 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 		script  string
 		opts    procexec.CommandOptions
 		signals func(ready, term <-chan struct{}) procexec.StopSignals
-		want    procexec.ExitKind
+		want    outcome.Kind
 	}{
 		{
 			name:   "time-out, exits at SIGTERM",
 			script: `exec 9>"$1"; sleep 1000`,
 			opts:   procexec.CommandOptions{MaxRuntime: 100 * time.Millisecond, KillDelay: never},
-			want:   procexec.TimedOut,
+			want:   outcome.TimedOut,
 		}, {
 			name:   "time-out, ignores SIGTERM",
 			script: ignoreSIGTERM,
 			opts:   procexec.CommandOptions{MaxRuntime: 300 * time.Millisecond, KillDelay: 100 * time.Millisecond},
-			want:   procexec.TimedOut,
+			want:   outcome.TimedOut,
 		}, {
 			name:   "time-out without kill delay",
 			script: ignoreSIGTERM,
 			opts:   procexec.CommandOptions{MaxRuntime: 300 * time.Millisecond, KillDelay: procexec.NoKillDelay},
-			want:   procexec.TimedOut,
+			want:   outcome.TimedOut,
 		}, {
 			name:   "time-out, a grandchild ignores SIGTERM",
 			script: `exec 9>"$1"; (trap '' TERM; echo ready >&2; exec sleep 1000) & wait`,
 			opts:   procexec.CommandOptions{MaxRuntime: 300 * time.Millisecond, KillDelay: 100 * time.Millisecond},
-			want:   procexec.TimedOut,
+			want:   outcome.TimedOut,
 		}, {
 			name:    "terminate, exits at SIGTERM",
 			script:  `exec 9>"$1"; echo ready >&2; sleep 1000`,
 			opts:    procexec.CommandOptions{KillDelay: never},
 			signals: func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Terminate: ready} },
-			want:    procexec.Interrupted,
+			want:    outcome.Interrupted,
 		}, {
 			name: "terminate, exits with code 0 at SIGTERM",
 			// The shell can lose a signal while it forks. Therefore its child writes "ready", after
@@ -66,13 +67,13 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 			script:  `exec 9>"$1"; trap 'exit 0' TERM; while :; do sh -c 'echo ready >&2; exec sleep 1000' & wait; done`,
 			opts:    procexec.CommandOptions{KillDelay: never},
 			signals: func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Terminate: ready} },
-			want:    procexec.Interrupted,
+			want:    outcome.Interrupted,
 		}, {
 			name:    "terminate, ignores SIGTERM",
 			script:  ignoreSIGTERM,
 			opts:    procexec.CommandOptions{KillDelay: 100 * time.Millisecond},
 			signals: func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Terminate: ready} },
-			want:    procexec.Interrupted,
+			want:    outcome.Interrupted,
 		}, {
 			name:   "kill during the kill delay",
 			script: ignoreSIGTERM,
@@ -80,7 +81,7 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 			signals: func(ready, term <-chan struct{}) procexec.StopSignals {
 				return procexec.StopSignals{Terminate: ready, Kill: term}
 			},
-			want: procexec.Interrupted,
+			want: outcome.Interrupted,
 		}, {
 			name:   "lease lost during the kill delay",
 			script: ignoreSIGTERM,
@@ -88,19 +89,19 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 			signals: func(ready, term <-chan struct{}) procexec.StopSignals {
 				return procexec.StopSignals{Terminate: ready, LeaseLost: term}
 			},
-			want: procexec.Interrupted,
+			want: outcome.Interrupted,
 		}, {
 			name:    "kill",
 			script:  ignoreSIGTERM,
 			opts:    procexec.CommandOptions{KillDelay: never},
 			signals: func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Kill: ready} },
-			want:    procexec.Interrupted,
+			want:    outcome.Interrupted,
 		}, {
 			name:    "lease lost",
 			script:  ignoreSIGTERM,
 			opts:    procexec.CommandOptions{KillDelay: never},
 			signals: func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{LeaseLost: ready} },
-			want:    procexec.LeaseLost,
+			want:    outcome.LeaseLost,
 		}, {
 			name:   "terminate and kill before the start",
 			script: ignoreSIGTERM,
@@ -108,12 +109,12 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 			signals: func(_, _ <-chan struct{}) procexec.StopSignals {
 				return procexec.StopSignals{Terminate: closed(), Kill: closed()}
 			},
-			want: procexec.Interrupted,
+			want: outcome.Interrupted,
 		}, {
 			name:   "suspended process",
 			script: `exec 9>"$1"; echo ready >&2; kill -STOP $$`,
 			opts:   procexec.CommandOptions{MaxRuntime: 200 * time.Millisecond, KillDelay: 50 * time.Millisecond},
-			want:   procexec.TimedOut,
+			want:   outcome.TimedOut,
 		}, {
 			name: "fork bomb",
 			script: `
@@ -127,19 +128,19 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 				bomb 50`,
 			opts:    procexec.CommandOptions{KillDelay: never},
 			signals: func(ready, _ <-chan struct{}) procexec.StopSignals { return procexec.StopSignals{Kill: ready} },
-			want:    procexec.Interrupted,
+			want:    outcome.Interrupted,
 		}, {
 			name:   "exits, a grandchild holds all descriptors",
 			script: `exec 9>"$1"; trap '' TERM; sleep 1000 & echo out; exit 0`,
-			want:   procexec.Completed,
+			want:   outcome.Completed,
 		}, {
 			name:   "exits, a grandchild prints for ever",
 			script: `exec 9>"$1"; (while :; do echo x; echo y >&2; done) & exit 0`,
-			want:   procexec.Completed,
+			want:   outcome.Completed,
 		}, {
 			name:   "crashes, a grandchild holds all descriptors",
 			script: `exec 9>"$1"; sleep 1000 & kill -9 $$`,
-			want:   procexec.Exited,
+			want:   outcome.Exited,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -167,7 +168,7 @@ func TestCommand_EndsTheProcessGroup(t *testing.T) {
 			if r.Kind != tc.want {
 				t.Errorf("result %+v, want kind %v", r, tc.want)
 			}
-			if r.Kind != procexec.Completed && (r.Result != nil || r.RawResult != nil || r.RetryRequested) {
+			if r.Kind != outcome.Completed && (r.Result != nil || r.RawResult != nil || r.RetryRequested) {
 				t.Errorf("result of a task that did not complete: %+v", r)
 			}
 			lifeline.awaitClosed(t)
@@ -184,7 +185,7 @@ func TestCommand_KeepsAllOutput(t *testing.T) {
 		Argv:   sh(`sleep 1000 & i=0; while [ $i -lt 1000 ]; do echo line >&2; i=$((i+1)); done; dd if=/dev/zero bs=60000 count=1 2>/dev/null; printf tail >&2`),
 		Stderr: stderr.add,
 	}, task)
-	if r.Kind != procexec.Completed || len(r.Result) != 6*60000+2 {
+	if r.Kind != outcome.Completed || len(r.Result) != 6*60000+2 {
 		t.Errorf("%v, a result of %d bytes", r.Kind, len(r.Result))
 	}
 	if n := len(stderr.all); n != 1001 || stderr.all[n-1] != "tail" {

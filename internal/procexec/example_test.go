@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -29,6 +30,6 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(result.Kind == procexec.Completed, string(result.Result))
+	fmt.Println(result.Kind == outcome.Completed, string(result.Result))
 	// Output: true "task-1: $(a) b.txt"
 }

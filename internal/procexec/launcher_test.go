@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -50,7 +51,7 @@ func TestLauncher_CloseKillsRunningProcesses(t *testing.T) {
 		}
 	}
 	for _, results := range all {
-		if r := receive(t, results, "a killed task"); r.Kind != procexec.Exited || r.ExitCode != -9 {
+		if r := receive(t, results, "a killed task"); r.Kind != outcome.Exited || r.ExitCode != -9 {
 			t.Errorf("%+v", r)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -47,7 +48,7 @@ func TestCommand_GivesKillDelayToProgramOfShell(t *testing.T) {
 		t.Fatal(err)
 	}
 	stderr.expect(t, "cleaned up")
-	if r := receive(t, results, "the result"); r.Kind != procexec.Interrupted {
+	if r := receive(t, results, "the result"); r.Kind != outcome.Interrupted {
 		t.Errorf("result %+v", r)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -192,7 +193,7 @@ func TestNotification_ReachesEveryProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, results := range []<-chan procexec.TaskResult{first, second} {
-		if r := receive(t, results, "a task"); r.Kind != procexec.Completed || string(r.Result) != `""` {
+		if r := receive(t, results, "a task"); r.Kind != outcome.Completed || string(r.Result) != `""` {
 			t.Errorf("%v %s", r.Kind, r.Result)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -25,7 +26,7 @@ func TestOrphans_KilledAfterTheirTask(t *testing.T) {
 				stderr := newLines()
 				l := newLauncher(t, procexec.Options{Subreaper: true})
 				c := newCommand(t, l, procexec.CommandOptions{Argv: sh(leave, self(t), lifeline.path, kind, "1"), Stderr: stderr.add})
-				if r := runWith(t, c, task, procexec.StopSignals{}); r.Kind != procexec.Completed {
+				if r := runWith(t, c, task, procexec.StopSignals{}); r.Kind != outcome.Completed {
 					t.Fatalf("%+v", r)
 				}
 				stderr.expect(t, "ready")
@@ -59,7 +60,7 @@ func TestOrphans_KeptWhileTheirTaskRuns(t *testing.T) {
 		marked.checkOpen(t)
 		unmarked.checkOpen(t)
 		close(end)
-		if r := receive(t, results, "the result"); r.Kind != procexec.Interrupted {
+		if r := receive(t, results, "the result"); r.Kind != outcome.Interrupted {
 			t.Errorf("%+v", r)
 		}
 		marked.awaitClosed(t)

@@ -3,6 +3,7 @@ package procexec
 import (
 	"time"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
@@ -179,7 +180,7 @@ func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 		}
 		taken++
 		if j.lost != nil && isClosed(j.lost) {
-			l.end(j, TaskResult{Kind: LeaseLost, Slot: w.slot.index})
+			l.end(j, TaskResult{Kind: outcome.LeaseLost, Slot: w.slot.index})
 			continue
 		}
 		if w.sent.len() == 0 {
@@ -310,7 +311,7 @@ func (l *loop[J, R]) onLost(lost job[J]) {
 			}
 			l.revoke(w, w.sent.len())
 			if w.sent.len() > 0 && w.sent.first().done == lost.done {
-				l.terminate(w, LeaseLost)
+				l.terminate(w, outcome.LeaseLost)
 			}
 			break
 		}

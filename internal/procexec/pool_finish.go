@@ -3,6 +3,8 @@ package procexec
 import (
 	"fmt"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/outcome"
 )
 
 // onReadDone is called when a process will write nothing more. The process must now exit.
@@ -39,7 +41,7 @@ func (l *loop[J, R]) gone(w *poolProcess[J]) {
 			return
 		}
 		if isFork && f.diedWithForkServer() && w.stopReason == 0 {
-			w.stopReason = Interrupted
+			w.stopReason = outcome.Interrupted
 		}
 	} else {
 		close(w.abandoned)
@@ -97,7 +99,7 @@ func (l *loop[J, R]) lastResult(w *poolProcess[J], i int, exit Exit, now time.Ti
 	case w.violation != "":
 		r = failed("%s", w.violation)
 	default:
-		r = TaskResult{Kind: Exited, ExitCode: exit.Code}
+		r = TaskResult{Kind: outcome.Exited, ExitCode: exit.Code}
 	}
 	r.Elapsed, r.Slot = now.Sub(w.headStartedAt), w.slot.index
 	if l.pool.opts.MaxTasks == 1 {

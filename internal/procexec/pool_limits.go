@@ -1,6 +1,10 @@
 package procexec
 
-import "time"
+import (
+	"time"
+
+	"github.com/ctworker/ctworker/internal/outcome"
+)
 
 // longTaskThreshold is the run time after which a task no longer counts as short. The tasks that
 // wait behind it in its process are then taken back, and run in other processes.
@@ -84,7 +88,7 @@ func (l *loop[J, R]) onHeadLimit(w *poolProcess[J], now time.Time) {
 		// have finished in time, so allow 250 ms to read its reply.
 		w.headStartedAt = now.Add(suspensionThreshold/2 - limit)
 	case elapsed >= limit:
-		l.terminate(w, TimedOut)
+		l.terminate(w, outcome.TimedOut)
 	case elapsed >= longTaskThreshold: // let other processes run the tasks that wait behind it
 		w.isLong = true
 		l.revoke(w, w.sent.len()-1)

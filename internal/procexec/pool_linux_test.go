@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -31,7 +32,7 @@ func TestPool_KillsProcessThatCorruptsRing(t *testing.T) {
 	r := startPool(t, "worker-corrupt-ring", procexec.PoolOptions{})
 	results := r.all(action{}, action{})
 	for id, result := range results {
-		if result.Kind != procexec.Failed || !strings.Contains(result.Exception, "CTWORKER_RING_FD") {
+		if result.Kind != outcome.Exception || !strings.Contains(result.Exception, "CTWORKER_RING_FD") {
 			t.Errorf("task %d: %+v", id, result)
 		}
 	}

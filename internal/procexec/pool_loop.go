@@ -6,6 +6,7 @@ import (
 
 	"github.com/sourcegraph/conc/panics"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
@@ -175,7 +176,7 @@ func (l *loop[J, R]) run() {
 		case <-l.signals.Terminate:
 			l.signals.Terminate = nil
 			l.halt(nil)
-			l.forEachProcess(func(w *poolProcess[J]) { l.terminate(w, Interrupted) })
+			l.forEachProcess(func(w *poolProcess[J]) { l.terminate(w, outcome.Interrupted) })
 		case <-l.signals.Kill:
 			l.signals.Kill = nil
 			l.halt(nil)
@@ -266,7 +267,7 @@ func (l *loop[J, R]) forEachProcess(f func(*poolProcess[J])) {
 // killAll kills all processes. A process that is still being started is killed when it has started.
 func (l *loop[J, R]) killAll() {
 	l.killed = true
-	l.forEachProcess(func(w *poolProcess[J]) { l.terminate(w, Interrupted); l.kill(w) })
+	l.forEachProcess(func(w *poolProcess[J]) { l.terminate(w, outcome.Interrupted); l.kill(w) })
 }
 
 // halt ends the run early. No further task starts, and the jobs that have not started are released.

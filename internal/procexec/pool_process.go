@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/taskproto"
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
@@ -34,10 +35,10 @@ type poolProcess[J any] struct {
 	finalResult    *TaskResult      // result of a process that runs only one task; kept until the process has exited
 	batches        chan *replyBatch // empty batches for the goroutine that reads
 
-	stopReason    ExitKind // outcome of the running task if ctworker ends the process; 0 if it does not
-	violation     string   // how the process violated the task protocol; "" if it did not
-	startTimedOut bool     // the process was killed because it did not become ready in time
-	readErr       error    // why reading from the process ended; valid if readDone
+	stopReason    outcome.Kind // outcome of the running task if ctworker ends the process; 0 if it does not
+	violation     string       // how the process violated the task protocol; "" if it did not
+	startTimedOut bool         // the process was killed because it did not become ready in time
+	readErr       error        // why reading from the process ended; valid if readDone
 	readDone      bool
 	exited        bool
 	abandoned     chan struct{} // closed if the loop no longer waits for the exit of the process
@@ -151,7 +152,7 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 		}
 	}
 	if w.stopReason == 0 && took >= opts.MaxRuntime && took < opts.MaxRuntime+suspensionThreshold {
-		l.sendTerm(w, TimedOut) // the deadline of the task has passed too, but its event comes later
+		l.sendTerm(w, outcome.TimedOut) // the deadline of the task has passed too, but its event comes later
 	}
 	result := taskResult(&r.Reply, opts.MaxResult)
 	switch {
@@ -212,7 +213,7 @@ func (l *loop[J, R]) close(w *poolProcess[J]) {
 // process that is not ready yet, and closes the input of an idle one.
 func (l *loop[J, R]) stopIdle(w *poolProcess[J]) {
 	if w.state == starting {
-		l.terminate(w, Interrupted)
+		l.terminate(w, outcome.Interrupted)
 		return
 	}
 	l.retire(w)
@@ -221,13 +222,13 @@ func (l *loop[J, R]) stopIdle(w *poolProcess[J]) {
 // terminate ends a process. It sends SIGTERM, and SIGKILL after the kill delay. If the lease is
 // lost, it sends SIGKILL immediately. reason becomes the outcome of the running task. If the
 // process has no task, terminate only closes its input.
-func (l *loop[J, R]) terminate(w *poolProcess[J], reason ExitKind) {
+func (l *loop[J, R]) terminate(w *poolProcess[J], reason outcome.Kind) {
 	if w.state == launching || w.state >= terminating || w.stopReason != 0 {
 		return
 	}
 	hasTask := w.state == starting || w.sent.len() > 0 && w.finalResult == nil
 	switch {
-	case reason == LeaseLost || l.pool.opts.KillDelay == 0:
+	case reason == outcome.LeaseLost || l.pool.opts.KillDelay == 0:
 		if hasTask {
 			w.stopReason = reason
 		}
@@ -240,7 +241,7 @@ func (l *loop[J, R]) terminate(w *poolProcess[J], reason ExitKind) {
 }
 
 // sendTerm sends SIGTERM to a process. The process is killed after the kill delay.
-func (l *loop[J, R]) sendTerm(w *poolProcess[J], reason ExitKind) {
+func (l *loop[J, R]) sendTerm(w *poolProcess[J], reason outcome.Kind) {
 	w.stopReason = reason
 	w.apply(terminated)
 	l.setLimit(w, time.Now().Add(l.pool.opts.KillDelay))

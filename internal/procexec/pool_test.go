@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -170,32 +171,32 @@ func TestPool_ReportsResults(t *testing.T) {
 		want procexec.TaskResult
 		text string // a part of the exception's text
 	}{
-		{name: "a result", do: action{Do: "count"}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("1")}},
-		{name: "no result", do: action{}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("null")}},
-		{name: "retry", do: action{Do: "retry", Arg: "é\n"}, want: procexec.TaskResult{Kind: procexec.Completed, RetryRequested: true, Result: []byte(`"é\n"`)}},
-		{name: "the attempt", do: action{Do: "attempt"}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte("1")}},
-		{name: "an exception", do: action{Do: "raise", Arg: "boom\nat x"}, want: procexec.TaskResult{Kind: procexec.Failed, Exception: "boom\nat x"}},
-		{name: "a permanent exception", do: action{Do: "raise permanently", Arg: "oom"}, want: procexec.TaskResult{Kind: procexec.Failed, Exception: "oom", Permanent: true}},
-		{name: "an exit", do: action{Do: "exit", N: 3}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 3}},
-		{name: "an exit with 0", do: action{Do: "exit"}, want: procexec.TaskResult{Kind: procexec.Exited}},
-		{name: "a signal", do: action{Do: "kill"}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: -9}},
-		{name: "a large result", do: action{Do: "big", N: 1000}, want: procexec.TaskResult{Kind: procexec.Completed, Result: []byte(`"` + strings.Repeat("x", 1000) + `"`)}},
-		{name: "a result that is too large", do: action{Do: "big", N: 2000}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "exceeds 1024 bytes"},
-		{name: "a result that is far too large", do: action{Do: "big", N: 3 << 20}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "exceeds 1024 bytes"},
-		{name: "a line that is not a reply", do: action{Do: "write", Arg: "Traceback (most recent call last)\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"Traceback (most recent call last)"`},
-		{name: "an endless line", do: action{Do: "write", Arg: strings.Repeat("y", 1<<20)}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `"yyyyy`},
-		{name: "another task's reply", do: action{Do: "write", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `must be for the task "t0"`},
-		{name: "a return of a task that was not revoked", do: action{Do: "write", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: "the task was not taken back (revoked)"},
-		{name: "a second ready", do: action{Do: "write", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.TaskResult{Kind: procexec.Failed}, text: `second "ready"`},
-		{name: "a time-out", do: action{Do: "hang", Arg: os.DevNull}, want: procexec.TaskResult{Kind: procexec.TimedOut}},
-		{name: "a grandchild that holds the socket", do: action{Do: "grandchild and exit", N: 4}, want: procexec.TaskResult{Kind: procexec.Exited, ExitCode: 4}},
+		{name: "a result", do: action{Do: "count"}, want: procexec.TaskResult{Kind: outcome.Completed, Result: []byte("1")}},
+		{name: "no result", do: action{}, want: procexec.TaskResult{Kind: outcome.Completed, Result: []byte("null")}},
+		{name: "retry", do: action{Do: "retry", Arg: "é\n"}, want: procexec.TaskResult{Kind: outcome.Completed, RetryRequested: true, Result: []byte(`"é\n"`)}},
+		{name: "the attempt", do: action{Do: "attempt"}, want: procexec.TaskResult{Kind: outcome.Completed, Result: []byte("1")}},
+		{name: "an exception", do: action{Do: "raise", Arg: "boom\nat x"}, want: procexec.TaskResult{Kind: outcome.Exception, Exception: "boom\nat x"}},
+		{name: "a permanent exception", do: action{Do: "raise permanently", Arg: "oom"}, want: procexec.TaskResult{Kind: outcome.Exception, Exception: "oom", Permanent: true}},
+		{name: "an exit", do: action{Do: "exit", N: 3}, want: procexec.TaskResult{Kind: outcome.Exited, ExitCode: 3}},
+		{name: "an exit with 0", do: action{Do: "exit"}, want: procexec.TaskResult{Kind: outcome.Exited}},
+		{name: "a signal", do: action{Do: "kill"}, want: procexec.TaskResult{Kind: outcome.Exited, ExitCode: -9}},
+		{name: "a large result", do: action{Do: "big", N: 1000}, want: procexec.TaskResult{Kind: outcome.Completed, Result: []byte(`"` + strings.Repeat("x", 1000) + `"`)}},
+		{name: "a result that is too large", do: action{Do: "big", N: 2000}, want: procexec.TaskResult{Kind: outcome.Exception}, text: "exceeds 1024 bytes"},
+		{name: "a result that is far too large", do: action{Do: "big", N: 3 << 20}, want: procexec.TaskResult{Kind: outcome.Exception}, text: "exceeds 1024 bytes"},
+		{name: "a line that is not a reply", do: action{Do: "write", Arg: "Traceback (most recent call last)\n"}, want: procexec.TaskResult{Kind: outcome.Exception}, text: `"Traceback (most recent call last)"`},
+		{name: "an endless line", do: action{Do: "write", Arg: strings.Repeat("y", 1<<20)}, want: procexec.TaskResult{Kind: outcome.Exception}, text: `"yyyyy`},
+		{name: "another task's reply", do: action{Do: "write", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.TaskResult{Kind: outcome.Exception}, text: `must be for the task "t0"`},
+		{name: "a return of a task that was not revoked", do: action{Do: "write", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: outcome.Exception}, text: "the task was not taken back (revoked)"},
+		{name: "a second ready", do: action{Do: "write", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.TaskResult{Kind: outcome.Exception}, text: `second "ready"`},
+		{name: "a time-out", do: action{Do: "hang", Arg: os.DevNull}, want: procexec.TaskResult{Kind: outcome.TimedOut}},
+		{name: "a grandchild that holds the socket", do: action{Do: "grandchild and exit", N: 4}, want: procexec.TaskResult{Kind: outcome.Exited, ExitCode: 4}},
 	} {
 		for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
 			for _, maxTasks := range []int{0, 1, 2} {
 				t.Run(fmt.Sprint(tc.name, ", ", child, ", ", maxTasks), func(t *testing.T) {
 					t.Parallel()
 					opts := procexec.PoolOptions{MaxTasks: maxTasks, MaxResult: 1024, KillDelay: 100 * time.Millisecond}
-					if tc.want.Kind == procexec.TimedOut {
+					if tc.want.Kind == outcome.TimedOut {
 						opts.MaxRuntime = 300 * time.Millisecond
 					}
 					r := startPool(t, child, opts)
@@ -208,7 +209,7 @@ func TestPool_ReportsResults(t *testing.T) {
 					if got.Elapsed <= 0 || (maxTasks == 1) != (got.PeakMemory > 0) {
 						t.Errorf("elapsed %v, peak memory %d", got.Elapsed, got.PeakMemory)
 					}
-					if results[1].Kind != procexec.Completed {
+					if results[1].Kind != outcome.Completed {
 						t.Errorf("the next task: %+v", results[1])
 					}
 				})
@@ -261,12 +262,12 @@ func TestPool_ReportsEachTaskOnce(t *testing.T) {
 				actions = append(actions, o)
 			}
 			for i, result := range startPool(t, child, procexec.PoolOptions{Slots: 4, MaxTasks: 20}).all(actions...) {
-				want := procexec.TaskResult{Kind: procexec.Completed}
+				want := procexec.TaskResult{Kind: outcome.Completed}
 				switch i % 10 {
 				case 3:
-					want = procexec.TaskResult{Kind: procexec.Exited, ExitCode: -9}
+					want = procexec.TaskResult{Kind: outcome.Exited, ExitCode: -9}
 				case 7:
-					want = procexec.TaskResult{Kind: procexec.Exited, ExitCode: 5}
+					want = procexec.TaskResult{Kind: outcome.Exited, ExitCode: 5}
 				}
 				if result.Kind != want.Kind || result.ExitCode != want.ExitCode {
 					t.Errorf("t%d: %+v", i, result)
@@ -303,7 +304,7 @@ func TestPool_MovesTasksAwayFromLongTask(t *testing.T) {
 			if err := r.wait(); err != nil {
 				t.Error(err)
 			}
-			if r.done["long"].Kind != procexec.Completed || len(r.done) != short+1 {
+			if r.done["long"].Kind != outcome.Completed || len(r.done) != short+1 {
 				t.Errorf("%+v of %d", r.done["long"], len(r.done))
 			}
 		})
@@ -413,7 +414,7 @@ func TestPool_NoNewTasksReleasesWaitingTasks(t *testing.T) {
 			if err := r.wait(); err != nil {
 				t.Error(err)
 			}
-			if r.done["long"].Kind != procexec.Completed || len(r.done) != before+1 || released+len(r.in) == 0 || len(r.released)+len(r.in) != 100 {
+			if r.done["long"].Kind != outcome.Completed || len(r.done) != before+1 || released+len(r.in) == 0 || len(r.released)+len(r.in) != 100 {
 				t.Errorf("long task %+v; %d done, %d released, %d never received", r.done["long"], len(r.done), len(r.released), len(r.in))
 			}
 		})
@@ -426,11 +427,11 @@ func TestPool_StopSignalsEndTasks(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		end  func(*poolRun)
-		want procexec.ExitKind
+		want outcome.Kind
 	}{
-		{"term", func(r *poolRun) { close(r.term) }, procexec.Interrupted},
-		{"kill", func(r *poolRun) { close(r.kill) }, procexec.Interrupted},
-		{"lost", func(r *poolRun) { close(r.lost["t0"]); close(r.in) }, procexec.LeaseLost},
+		{"term", func(r *poolRun) { close(r.term) }, outcome.Interrupted},
+		{"kill", func(r *poolRun) { close(r.kill) }, outcome.Interrupted},
+		{"lost", func(r *poolRun) { close(r.lost["t0"]); close(r.in) }, outcome.LeaseLost},
 	} {
 		for _, maxTasks := range []int{0, 1} {
 			t.Run(fmt.Sprint(tc.name, maxTasks), func(t *testing.T) {
@@ -457,7 +458,7 @@ func TestPool_StopSignalsEndTasks(t *testing.T) {
 func TestPool_WaitsForExitAfterLastReply(t *testing.T) {
 	t.Parallel()
 	results := startPool(t, "worker", procexec.PoolOptions{MaxTasks: 1, KillDelay: 200 * time.Millisecond}).all(action{Do: "reply and hang"})
-	if r := results[0]; r.Kind != procexec.Completed || string(r.Result) != `"before"` || r.Elapsed < 200*time.Millisecond {
+	if r := results[0]; r.Kind != outcome.Completed || string(r.Result) != `"before"` || r.Elapsed < 200*time.Millisecond {
 		t.Errorf("%+v", r)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/internal/taskproto"
 	"github.com/ctworker/ctworker/internal/utf8cut"
@@ -22,37 +23,18 @@ type Task struct {
 	Attempt, Slot int
 }
 
-// ExitKind is how the execution of a task ended.
-type ExitKind uint8
-
-// The values of ExitKind. The zero value is invalid.
-const (
-	// Completed: the task returned a result.
-	Completed ExitKind = iota + 1
-	// Failed: the task raised an exception, or its result is invalid; see TaskResult.Exception.
-	Failed
-	// TimedOut: the task was killed because it exceeded MaxRuntime.
-	TimedOut
-	// Exited: the process exited without a result; see TaskResult.ExitCode.
-	Exited
-	// Interrupted: the task was terminated because of StopSignals.Terminate or StopSignals.Kill.
-	Interrupted
-	// LeaseLost: the task was killed because its lease was lost.
-	LeaseLost
-)
-
 // A TaskResult is the result of the execution of a task.
 type TaskResult struct {
-	Kind ExitKind
+	Kind outcome.Kind
 	// RetryRequested and the result are set if Kind is Completed. Result is one JSON value. If the
 	// result is not valid UTF-8, RawResult is set instead of Result.
 	RetryRequested bool
 	Result         []byte
 	RawResult      []byte
-	// Exception is the text of the exception. It is set if Kind is Failed.
+	// Exception is the text of the exception. It is set if Kind is Exception.
 	Exception string
 	// Permanent means that another attempt would fail as well, according to the process. It can be
-	// set if Kind is Failed.
+	// set if Kind is Exception.
 	Permanent bool
 	// ExitCode is set if Kind is Exited; see Exit.Code.
 	ExitCode int
@@ -79,9 +61,9 @@ type resultObject struct {
 // commandResult returns the result of a task whose process exited on its own.
 func commandResult(exit Exit, stdout, resultFD *pipeReader) TaskResult {
 	if exit.Code != 0 && exit.Code != exTempFail {
-		return TaskResult{Kind: Exited, ExitCode: exit.Code}
+		return TaskResult{Kind: outcome.Exited, ExitCode: exit.Code}
 	}
-	r := TaskResult{Kind: Completed, RetryRequested: exit.Code == exTempFail}
+	r := TaskResult{Kind: outcome.Completed, RetryRequested: exit.Code == exTempFail}
 	if len(resultFD.buf) > 0 {
 		var object resultObject
 		if resultFD.truncated {
@@ -111,7 +93,7 @@ func commandResult(exit Exit, stdout, resultFD *pipeReader) TaskResult {
 
 // failed returns a TaskResult of kind Failed.
 func failed(format string, args ...any) TaskResult {
-	return TaskResult{Kind: Failed, Exception: fmt.Sprintf(format, args...)}
+	return TaskResult{Kind: outcome.Exception, Exception: fmt.Sprintf(format, args...)}
 }
 
 // parseOutput converts the standard output of a command to a result. A JSON object is returned
@@ -136,13 +118,13 @@ func parseOutput(out []byte) (value, raw []byte) {
 func taskResult(r *taskproto.Reply, maxResult int64) TaskResult {
 	switch {
 	case r.Failed:
-		return TaskResult{Kind: Failed, Exception: r.Exception, Permanent: r.Permanent}
+		return TaskResult{Kind: outcome.Exception, Exception: r.Exception, Permanent: r.Permanent}
 	case int64(len(r.Result)) > maxResult:
 		return tooLarge(maxResult)
 	case len(r.Result) == 0:
-		return TaskResult{Kind: Completed, RetryRequested: r.Retry, Result: []byte("null")}
+		return TaskResult{Kind: outcome.Completed, RetryRequested: r.Retry, Result: []byte("null")}
 	}
-	return TaskResult{Kind: Completed, RetryRequested: r.Retry, Result: r.Result}
+	return TaskResult{Kind: outcome.Completed, RetryRequested: r.Retry, Result: r.Result}
 }
 
 func tooLarge(maxResult int64) TaskResult {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/rawjson/rawjsontest"
 )
@@ -61,12 +62,12 @@ func TestCommand_ParsesStdout(t *testing.T) {
 			t.Parallel()
 			r := run(t, procexec.CommandOptions{Argv: sh(catFile, tempFile(t, tc.out)), MaxResult: limit}, task)
 			if tc.exception != "" {
-				if r.Kind != procexec.Failed || !strings.Contains(r.Exception, tc.exception) || r.Result != nil {
+				if r.Kind != outcome.Exception || !strings.Contains(r.Exception, tc.exception) || r.Result != nil {
 					t.Errorf("%v %q", r.Kind, r.Exception)
 				}
 				return
 			}
-			if r.Kind != procexec.Completed || r.RetryRequested || string(r.Result) != tc.want || string(r.RawResult) != tc.raw {
+			if r.Kind != outcome.Completed || r.RetryRequested || string(r.Result) != tc.want || string(r.RawResult) != tc.raw {
 				t.Errorf("%v %s %q, want %s %q", r.Kind, r.Result, r.RawResult, tc.want, tc.raw)
 			}
 		})
@@ -79,7 +80,7 @@ func TestCommand_ParsesResultDescriptor(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
 	finished := func(retry bool, result string) procexec.TaskResult {
-		return procexec.TaskResult{Kind: procexec.Completed, RetryRequested: retry, Result: []byte(result)}
+		return procexec.TaskResult{Kind: outcome.Completed, RetryRequested: retry, Result: []byte(result)}
 	}
 	for _, tc := range []struct {
 		name, written string
@@ -88,7 +89,7 @@ func TestCommand_ParsesResultDescriptor(t *testing.T) {
 	}{
 		{"nothing", ``, 0, finished(false, `"out"`)},
 		{"nothing, retry", ``, 75, finished(true, `"out"`)},
-		{"nothing, exit", ``, 1, procexec.TaskResult{Kind: procexec.Exited, ExitCode: 1}},
+		{"nothing, exit", ``, 1, procexec.TaskResult{Kind: outcome.Exited, ExitCode: 1}},
 		{"empty object", `{}`, 0, finished(false, `"out"`)},
 		{"empty object, retry", `{}`, 75, finished(true, `"out"`)},
 		{"retry", `{"retry":true}`, 0, finished(true, `"out"`)},
@@ -97,26 +98,26 @@ func TestCommand_ParsesResultDescriptor(t *testing.T) {
 		{"result null", `{"result":null}`, 0, finished(false, `null`)},
 		{"both", `{"retry":true,"result":"x"}`, 0, finished(true, `"x"`)},
 		{"both, against the exit code", `{"retry":false,"result":"x"}`, 75, finished(false, `"x"`)},
-		{"both, and an exit", `{"retry":true,"result":"x"}`, 1, procexec.TaskResult{Kind: procexec.Exited, ExitCode: 1}},
+		{"both, and an exit", `{"retry":true,"result":"x"}`, 1, procexec.TaskResult{Kind: outcome.Exited, ExitCode: 1}},
 		{"unknown members", `{"result":1,"more":2}`, 0, finished(false, `1`)},
-		{"exception", `{"exception":"it\nbroke"}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: "it\nbroke"}},
-		{"exception, retry", `{"exception":"%d"}`, 75, procexec.TaskResult{Kind: procexec.Failed, Exception: "%d"}},
-		{"exception, exit", `{"exception":"x"}`, 1, procexec.TaskResult{Kind: procexec.Exited, ExitCode: 1}},
-		{"malformed", `{"retry":tru`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "{\"retry\":tru" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
-		{"array", `[]`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "[]" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is an array, not an object`}},
-		{"null", `null`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote "null" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not an object`}},
-		{"blank", " \n", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `wrote " \n" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
-		{"retry is a string", `{"retry":"yes"}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "retry" is a string; it must be true or false`}},
-		{"retry is a number", `{"result":"x","Retry":1}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "Retry" is a number; it must be true or false`}},
-		{"exception is an object", `{"exception":{"text":"x"}}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "exception" is an object; it must be a string`}},
-		{"exception is a number", `{"retry":false,"exception":1}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: "exception" is a number; it must be a string`}},
-		{"string", `"done"`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is a string, not an object`}},
-		{"text", "done\n", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not valid JSON: invalid character 'd'`}},
-		{"two objects", "{}\n{}\n", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not valid JSON: invalid character '{' after top-level value`}},
-		{"not UTF-8", "{\"result\":\"\xff\"}", 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `: it is not UTF-8`}},
-		{"long and malformed", strings.Repeat("x", 500), 0, procexec.TaskResult{Kind: procexec.Failed, Exception: `and 300 more bytes`}},
+		{"exception", `{"exception":"it\nbroke"}`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: "it\nbroke"}},
+		{"exception, retry", `{"exception":"%d"}`, 75, procexec.TaskResult{Kind: outcome.Exception, Exception: "%d"}},
+		{"exception, exit", `{"exception":"x"}`, 1, procexec.TaskResult{Kind: outcome.Exited, ExitCode: 1}},
+		{"malformed", `{"retry":tru`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `wrote "{\"retry\":tru" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
+		{"array", `[]`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `wrote "[]" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is an array, not an object`}},
+		{"null", `null`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `wrote "null" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not an object`}},
+		{"blank", " \n", 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `wrote " \n" to the descriptor CTWORKER_RESULT_FD instead of one JSON object with "retry" and "result": it is not valid JSON: unexpected EOF`}},
+		{"retry is a string", `{"retry":"yes"}`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `: "retry" is a string; it must be true or false`}},
+		{"retry is a number", `{"result":"x","Retry":1}`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `: "Retry" is a number; it must be true or false`}},
+		{"exception is an object", `{"exception":{"text":"x"}}`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `: "exception" is an object; it must be a string`}},
+		{"exception is a number", `{"retry":false,"exception":1}`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `: "exception" is a number; it must be a string`}},
+		{"string", `"done"`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `: it is a string, not an object`}},
+		{"text", "done\n", 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `: it is not valid JSON: invalid character 'd'`}},
+		{"two objects", "{}\n{}\n", 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `: it is not valid JSON: invalid character '{' after top-level value`}},
+		{"not UTF-8", "{\"result\":\"\xff\"}", 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `: it is not UTF-8`}},
+		{"long and malformed", strings.Repeat("x", 500), 0, procexec.TaskResult{Kind: outcome.Exception, Exception: `and 300 more bytes`}},
 		{"at the limit", `{"result":"` + strings.Repeat("x", limit-13) + `"}`, 0, finished(false, `"`+strings.Repeat("x", limit-13)+`"`)},
-		{"over the limit", `{"result":"` + strings.Repeat("x", limit-12) + `"}`, 0, procexec.TaskResult{Kind: procexec.Failed, Exception: "more than 1000 bytes to the descriptor"}},
+		{"over the limit", `{"result":"` + strings.Repeat("x", limit-12) + `"}`, 0, procexec.TaskResult{Kind: outcome.Exception, Exception: "more than 1000 bytes to the descriptor"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -146,13 +147,13 @@ func TestCommand_PassesJSONByteForByte(t *testing.T) {
 			"descriptor":      `(printf '{"result":'; cat; printf '}') | eval "cat >&$CTWORKER_RESULT_FD"`,
 		} {
 			r := run(t, procexec.CommandOptions{Argv: sh(script)}, given)
-			if r.Kind != procexec.Completed || strings.TrimSpace(string(r.Result)) != want {
+			if r.Kind != outcome.Completed || strings.TrimSpace(string(r.Result)) != want {
 				t.Errorf("%s: %v, result %.100s, want %.100s", name, r.Kind, r.Result, want)
 			}
 		}
 	}
 	r := run(t, procexec.CommandOptions{Argv: sh(`eval "cat \"\$1\" >&$CTWORKER_RESULT_FD"`, tempFile(t, `{"exception":"caf\udce9"}`))}, task)
-	if r.Kind != procexec.Failed || r.Exception != "caf\xed\xb3\xa9" {
+	if r.Kind != outcome.Exception || r.Exception != "caf\xed\xb3\xa9" {
 		t.Errorf("%v, exception %q", r.Kind, r.Exception)
 	}
 }
@@ -161,25 +162,25 @@ func TestCommand_MapsExitCodes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		script string
-		end    procexec.ExitKind
+		end    outcome.Kind
 		retry  bool
 		code   int
 	}{
-		{`exit 0`, procexec.Completed, false, 0},
-		{`exit 75`, procexec.Completed, true, 0},
-		{`exit 1`, procexec.Exited, false, 1},
-		{`exit 74`, procexec.Exited, false, 74},
-		{`exit 137`, procexec.Exited, false, 137},
-		{`exit 255`, procexec.Exited, false, 255},
-		{`kill -9 $$`, procexec.Exited, false, -9},
-		{`kill -15 $$`, procexec.Exited, false, -15},
-		{`kill -14 $$`, procexec.Exited, false, -14},
-		{`exec /nowhere 2>/dev/null`, procexec.Exited, false, 127},
+		{`exit 0`, outcome.Completed, false, 0},
+		{`exit 75`, outcome.Completed, true, 0},
+		{`exit 1`, outcome.Exited, false, 1},
+		{`exit 74`, outcome.Exited, false, 74},
+		{`exit 137`, outcome.Exited, false, 137},
+		{`exit 255`, outcome.Exited, false, 255},
+		{`kill -9 $$`, outcome.Exited, false, -9},
+		{`kill -15 $$`, outcome.Exited, false, -15},
+		{`kill -14 $$`, outcome.Exited, false, -14},
+		{`exec /nowhere 2>/dev/null`, outcome.Exited, false, 127},
 	} {
 		t.Run(tc.script, func(t *testing.T) {
 			t.Parallel()
 			r := run(t, procexec.CommandOptions{Argv: sh(`echo out; ` + tc.script)}, task)
-			if r.Kind != tc.end || r.RetryRequested != tc.retry || r.ExitCode != tc.code || (r.Result != nil) != (tc.end == procexec.Completed) {
+			if r.Kind != tc.end || r.RetryRequested != tc.retry || r.ExitCode != tc.code || (r.Result != nil) != (tc.end == outcome.Completed) {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -198,7 +199,7 @@ func TestCommand_LimitsOutput(t *testing.T) {
 		Stderr:    func(_ procexec.Task, line []byte, _ bool) { stderrBytes += len(line) },
 	}, task)
 	runtime.ReadMemStats(&after)
-	if r.Kind != procexec.Failed || !strings.Contains(r.Exception, "exceeds 1048576 bytes") {
+	if r.Kind != outcome.Exception || !strings.Contains(r.Exception, "exceeds 1048576 bytes") {
 		t.Errorf("%v %q", r.Kind, r.Exception)
 	}
 	if stderrBytes != 50<<20 {
@@ -238,7 +239,7 @@ func TestCommand_SplitsStderrIntoLines(t *testing.T) {
 			t.Parallel()
 			stderr := newLines()
 			r := run(t, procexec.CommandOptions{Argv: sh(catFile+" >&2", tempFile(t, tc.text)), Stderr: stderr.add}, task)
-			if r.Kind != procexec.Completed || string(r.Result) != `""` {
+			if r.Kind != outcome.Completed || string(r.Result) != `""` {
 				t.Fatalf("%+v", r)
 			}
 			if diff := cmp.Diff(tc.want, stderr.all); diff != "" {
@@ -276,7 +277,7 @@ func TestCommand_PassesStderrWhileTaskRuns(t *testing.T) {
 	results := async(t, c, task, procexec.StopSignals{Kill: kill})
 	stderr.expect(t, "first")
 	close(kill)
-	if r := receive(t, results, "the result"); r.Kind != procexec.Interrupted {
+	if r := receive(t, results, "the result"); r.Kind != outcome.Interrupted {
 		t.Errorf("%+v", r)
 	}
 }

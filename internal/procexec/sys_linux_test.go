@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -145,7 +146,7 @@ func TestCommand_MemoryLimitBelowProgramSize(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{})
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`exit 0`), MemoryLimit: 4096})
-	if r := receive(t, async(t, c, task, procexec.StopSignals{}), "the result"); r.Kind != procexec.Exited {
+	if r := receive(t, async(t, c, task, procexec.StopSignals{}), "the result"); r.Kind != outcome.Exited {
 		t.Errorf("%+v", r)
 	}
 }
@@ -161,7 +162,7 @@ func TestCommand_KillsTaskWithMemoryLimit(t *testing.T) {
 	results := async(t, c, task, procexec.StopSignals{Kill: kill})
 	stderr.expect(t, "ready")
 	close(kill)
-	if r := receive(t, results, "the result"); r.Kind != procexec.Interrupted {
+	if r := receive(t, results, "the result"); r.Kind != outcome.Interrupted {
 		t.Errorf("%+v", r)
 	}
 	lifeline.awaitClosed(t)
@@ -192,10 +193,10 @@ func TestLauncher_ConcurrentStartsLeaveNothing(t *testing.T) {
 			for slotIndex := range slots {
 				all.Go(func() {
 					for i := range each {
-						want := procexec.TaskResult{Kind: procexec.Completed, Result: []byte(`"t"`)}
+						want := procexec.TaskResult{Kind: outcome.Completed, Result: []byte(`"t"`)}
 						data := `{"code":0}`
 						if i%2 == 1 {
-							want = procexec.TaskResult{Kind: procexec.Exited, ExitCode: 7}
+							want = procexec.TaskResult{Kind: outcome.Exited, ExitCode: 7}
 							data = `{"code":7}`
 						}
 						r, err := c.Run(procexec.Task{ID: "t", Data: []byte(data), Slot: slotIndex}, procexec.StopSignals{})

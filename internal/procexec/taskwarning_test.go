@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -25,7 +26,7 @@ func TestPool_LogsEachWarningOnce(t *testing.T) {
 			}
 			r := startPool(t, child, procexec.PoolOptions{Log: zerolog.New(zerolog.SyncWriter(&log))})
 			for i, result := range r.all(actions...) {
-				if result.Kind != procexec.Completed {
+				if result.Kind != outcome.Completed {
 					t.Errorf("t%d: %+v", i, result)
 				}
 			}
