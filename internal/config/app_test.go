@@ -77,7 +77,7 @@ func TestHelp(t *testing.T) {
 	text := strings.Join(strings.Fields(c.Full(80)), " ")
 	at := 0
 	for _, want := range []string{ // in this order
-		"Flags (tasks): --task-file FILE Run the tasks in this JSON or YAML file instead of a queue; local, or a gs://, s3:// or http(s):// " +
+		"Flags (tasks): --task-file FILE Take the tasks from this JSON or YAML file instead of a queue; a local file, or a gs://, s3:// or http(s):// " +
 			"address [$RMS_CLOUD_TASKS_TASK_FILE]",
 		"Flags (queue):",
 		"--queue-name NAME Use the task queue with this name (default: the job ID) [$RMS_CLOUD_TASKS_QUEUE_NAME]",
@@ -85,7 +85,7 @@ func TestHelp(t *testing.T) {
 		"Flags (instance):",
 		"Flags (running): --num-simultaneous-tasks, -j N|auto ",
 		"--max-runtime SECONDS Kill a task that runs longer than this (default: 600) [$RMS_CLOUD_TASKS_MAX_RUNTIME]",
-		"Flags (retry): --retry-on-exit, --no-retry-on-exit Retry a task whose process exits before the task finishes (default: false) " +
+		"Flags (retry): --retry-on-exit, --no-retry-on-exit Retry a task whose event is task_exited, for example after exit code 1 or a crash (default: false) " +
 			"[$RMS_CLOUD_TASKS_RETRY_ON_EXIT]",
 		"Flags (spot):",
 		"Flags (output): --verbose, -v Log at level DEBUG instead of INFO [$RMS_CLOUD_TASKS_VERBOSE]",

@@ -37,37 +37,65 @@ func upToDate(t *testing.T, path string, want []byte) {
 
 const settingsHead = `# Settings
 
-The value of a setting is taken from the command line, then from its environment variable, then from
-the config file, and is otherwise its default. If a flag is given twice, even as ` + "`--x`" + ` and
-` + "`--no-x`" + `, the last one counts. If settings are invalid, all errors are reported together and nothing
-is run.
+Nearly every setting has a flag, an environment variable and a key in the config file. This page lists them all. ` + "`ctworker run --help`" + `
+prints the same list.
 
-A variable that is empty, or ` + "`None`" + ` (Python's text for a missing value), counts as not set. A
-boolean is 1, true, yes or on, or 0, false, no or off, in upper or lower case.
+You can use each of the three, or mix them:
 
-The config file, ` + "`--config FILE`" + `, is a YAML mapping whose keys are the flags' names without
-dashes in front; the positive name of a pair, with true or false:
+` + "```sh" + `
+ctworker run --task-file tasks.yaml --num-simultaneous-tasks auto -- ./process
+
+export RMS_CLOUD_TASKS_TASK_FILE=tasks.yaml RMS_CLOUD_TASKS_NUM_TASKS_PER_INSTANCE=auto
+ctworker run -- ./process
+
+ctworker run --config worker.yaml -- ./process
+` + "```" + `
+
+The third run reads its settings from a config file, a YAML mapping. Its keys are the names of the flags without the
+leading dashes:
 
 ` + "```yaml" + `
 task-file: tasks.yaml
 num-simultaneous-tasks: auto
-retry-on-exit: true
+retry-on-exit: true       # the flag is --retry-on-exit; false stands for --no-retry-on-exit
 ` + "```" + `
 
-` + "`ctworker run --print-config`" + ` prints such a file, with every setting, its value, and where the value
-comes from. It masks passwords and signatures in addresses, as logs and events do. Other users of the
-machine can see a command line, so set such an address in a variable or in the config file. Times are
-in seconds and may have a fraction or an exponent (` + "`0.5`, `1e2`" + `); 1 GB is 2^30 bytes.
+If a setting has several values, ctworker uses the first one of this list:
 
-ctworker logs a warning if a setting has no effect or cannot be met.
+1. the flag on the command line. If you pass a flag twice, even as ` + "`--x`" + ` and ` + "`--no-x`" + `, the last one counts;
+2. the environment variable;
+3. the config file;
+4. the default.
+
+` + "`ctworker run --print-config`" + ` prints all settings with their values, and where each value comes from. The output is a
+valid config file, except that passwords are masked.
+
+## Values
+
+| kind | how to write it |
+|---|---|
+| SECONDS | a number, such as ` + "`60`" + `, ` + "`0.5`" + ` or ` + "`1e2`" + ` |
+| GB, SIZE, BYTES | a number, or a number with a unit, such as ` + "`500M`" + `, ` + "`1.5GB`" + ` or ` + "`2GiB`" + `. Every unit is a power of 1024: 1 GB is 2^30 bytes. The table says what a number without a unit means |
+| yes or no, in a variable or the config file | ` + "`1`" + `, ` + "`true`" + `, ` + "`yes`" + ` or ` + "`on`" + `; or ` + "`0`" + `, ` + "`false`" + `, ` + "`no`" + ` or ` + "`off`" + `; in upper or lower case |
+
+A variable that is empty, or that is ` + "`None`" + `, counts as not set. (A Python program that exports a missing value often writes
+` + "`None`" + `.)
+
+If a setting is invalid, nothing is run. ctworker reports all invalid settings at once, and exits with code 2. If a
+setting has no effect, or ctworker cannot do what it asks for, ctworker logs a warning.
+
+Other users of the machine can see your command line. If an address contains a password or a signature, write it to a
+variable or to the config file. ctworker masks passwords and signatures in its logs, in events and in the output of
+` + "`--print-config`" + `.
 
 ## Variables inside a task
 
-The environment of a task has the specification's variables with the values of the task's own run,
-for information. If the task starts another ctworker, that one ignores every ` + "`RMS_CLOUD_TASKS_*`" + `
-variable that the task inherited: configure it with flags or a config file. A variable to which the
-task assigns a different value is used. To make ctworker use all inherited variables, unset
-` + "`CTWORKER_OUTER_SETTINGS`" + `, which lists them.
+A task gets the ` + "`RMS_CLOUD_TASKS_…`" + ` variables of its run in its environment. A task can read them to find out, for example,
+its time limit.
+
+If a task starts another ctworker, that ctworker ignores these variables, because they belong to the run of the task.
+Configure it with flags or a config file, or set a variable to a different value in the task. To make it use all inherited
+variables, unset ` + "`CTWORKER_OUTER_SETTINGS`" + `, which lists the variables to ignore.
 
 `
 
@@ -96,7 +124,7 @@ func settingsDoc() []byte {
 		}
 		usage := s.usage
 		if s.name == isolationName {
-			usage += ". A Go program has reuse (default) and task; a Python program has fork (default; spawn on macOS), reuse and spawn"
+			usage += ". Other values in a Go program: reuse (default), task; in a Python program: fork (default, except on macOS), spawn (default on macOS), reuse"
 		}
 		def := s.def
 		if s.defHelp != "" {

@@ -46,7 +46,7 @@ func (k SDK) isolations() []string {
 // isolation returns the setting of a program that is made with k.
 func (k SDK) isolation() setting {
 	usage := map[SDK]string{
-		NoSDK: "Start COMMAND for each task, or once per slot and send it task after task over the task protocol (docs/protocol.md)",
+		NoSDK: "With task, start COMMAND for each task; with reuse, start COMMAND once per slot, and send it task after task over the task protocol (docs/protocol.md)",
 		Go:    "Run tasks in processes that stay and run task after task, or each task in a new process",
 		Python: "Run each task in a new fork of this program, or tasks in forks that stay and run task after task, " +
 			"or start the program again for each task",

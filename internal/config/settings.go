@@ -88,7 +88,7 @@ func settingsOf(sdk SDK) []setting {
 	return []setting{
 		{
 			name: taskFile, common: true, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", extension: true,
-			usage: "Run the tasks in this JSON or YAML file instead of a queue; local, or a gs://, s3:// or http(s):// address",
+			usage: "Take the tasks from this JSON or YAML file instead of a queue; a local file, or a gs://, s3:// or http(s):// address",
 			at:    func(c *Config) value { return field[string]{&c.TaskFile, text("the name of a file")} },
 		},
 		{
@@ -103,7 +103,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: projectID, common: true, env: prefix + "PROJECT_ID", category: inQueue, arg: "ID",
-			usage: "Use queues in this project; required for GCP",
+			usage: "Use the queues in this Google Cloud project; required with --" + providerName + " GCP",
 			at:    func(c *Config) value { return field[string]{&c.ProjectID, text("the ID of a project")} },
 		},
 		{
@@ -112,8 +112,8 @@ func settingsOf(sdk SDK) []setting {
 			at:    func(c *Config) value { return field[string]{&c.QueueName, text("the name of a queue")} },
 		},
 		{
-			name: "region", env: prefix + "REGION", category: inQueue, arg: "REGION", defHelp: "that of the provider's own tools", extension: true,
-			usage: "Use queues in this region; an exactly-once queue of GCP must be accessed in its own",
+			name: "region", env: prefix + "REGION", category: inQueue, arg: "REGION", defHelp: "as for the provider's own tools", extension: true,
+			usage: "Use the queues in this region; with an exactly-once queue of GCP, use the same region for all workers",
 			at:    func(c *Config) value { return field[string]{&c.Region, text("a region, such as us-east-1")} },
 		},
 		{
@@ -123,7 +123,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "lease", env: prefix + "LEASE", category: inQueue, arg: "SECONDS", def: "60", extension: true,
-			usage: "Lease a task for this long at a time; after a crash, it is redelivered when the lease ends",
+			usage: "Hide a task from other workers for this long, again and again while it runs; if this worker crashes, others get the task after this time",
 			at: func(c *Config) value {
 				const want = "give 1 or more, such as 60"
 				return field[time.Duration]{&c.Lease, atLeast(seconds(want), time.Second, want)}
@@ -131,7 +131,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: eventLogFile, common: true, env: prefix + "EVENT_LOG_FILE", category: inEvents, arg: "FILE", def: "events.log",
-			usage: "Write events to this local file, with --" + eventLogToFile,
+			usage: "Write events to this local file, if --" + eventLogToFile + " is set",
 			at:    func(c *Config) value { return field[string]{&c.EventLogFile, localFile()} },
 		},
 		{
@@ -143,18 +143,18 @@ func settingsOf(sdk SDK) []setting {
 		{
 			name: eventLogToQueue, env: prefix + "EVENT_LOG_TO_QUEUE", category: inEvents, negatable: true,
 			defHelp: "true without a task file",
-			usage:   "Write events to a queue of the provider",
+			usage:   "Write events to the event queue of the job",
 			at:      func(c *Config) value { return field[bool]{&c.EventLogToQueue, boolean()} },
 		},
 		{
 			name: "keepalive-interval", env: prefix + "KEEPALIVE_INTERVAL", category: inEvents, arg: "SECONDS",
 			def: "60", extension: true,
-			usage: "Send a keep_alive event to the event queue at this interval; 0 disables it",
+			usage: "Send a keep_alive event to the event queue at this interval; 0 disables these events",
 			at:    func(c *Config) value { return field[time.Duration]{&c.KeepaliveInterval, seconds(wantSeconds)} },
 		},
 		{
 			name: "instance-type", env: prefix + "INSTANCE_TYPE", category: inInstance, arg: "TYPE",
-			usage: "Instance type of this machine, for information",
+			usage: "Instance type of this machine; passed to tasks, not used by ctworker",
 			at:    func(c *Config) value { return field[string]{&c.InstanceType, text("an instance type")} },
 		},
 		{
@@ -164,17 +164,17 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "memory", env: prefix + "INSTANCE_MEM_GB", category: inInstance, arg: "GB",
-			usage: "Memory of this machine in GB or with a unit, as in 512M, for information",
+			usage: "Memory of this machine, in GB or with a unit, as in 512M; passed to tasks, not used by ctworker",
 			at:    func(c *Config) value { return optional[float64]{&c.MemoryGB, gigabytes("a number of GB", wantGB)} },
 		},
 		{
 			name: "local-ssd", env: prefix + "INSTANCE_SSD_GB", category: inInstance, arg: "GB",
-			usage: "Size of the local SSD of this machine in GB or with a unit, for information",
+			usage: "Size of the local SSD of this machine, in GB or with a unit; passed to tasks, not used by ctworker",
 			at:    func(c *Config) value { return optional[float64]{&c.LocalSSDGB, gigabytes("a number of GB", wantGB)} },
 		},
 		{
 			name: "boot-disk", env: prefix + "INSTANCE_BOOT_DISK_GB", category: inInstance, arg: "GB",
-			usage: "Size of the boot disk of this machine in GB or with a unit, for information",
+			usage: "Size of the boot disk of this machine, in GB or with a unit; passed to tasks, not used by ctworker",
 			at:    func(c *Config) value { return optional[float64]{&c.BootDiskGB, gigabytes("a number of GB", wantGB)} },
 		},
 		{
@@ -184,7 +184,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "price", env: prefix + "INSTANCE_PRICE", category: inInstance, arg: "USD",
-			usage: "Price of this machine per hour, for information",
+			usage: "Price of this machine per hour; passed to tasks, not used by ctworker",
 			at: func(c *Config) value {
 				return optional[float64]{&c.PricePerHour, quantity("a price", "give USD an hour, such as 0.34")}
 			},
@@ -206,22 +206,22 @@ func settingsOf(sdk SDK) []setting {
 		{
 			name: "shutdown-grace-period", env: prefix + "SHUTDOWN_GRACE_PERIOD", category: inRunning, arg: "SECONDS",
 			def:   "30",
-			usage: "After SIGINT or SIGTERM, kill tasks that still run after this time",
+			usage: "After SIGINT, SIGTERM or SIGHUP, give running tasks this long to finish; then kill them",
 			at:    func(c *Config) value { return field[time.Duration]{&c.ShutdownGracePeriod, seconds(wantSeconds)} },
 		},
 		{
 			name: "kill-delay", env: prefix + "KILL_DELAY", category: inRunning, arg: "SECONDS", def: "5", extension: true,
-			usage: "Time from SIGTERM to SIGKILL when a task is killed",
+			usage: "When a task is killed, send SIGKILL this long after SIGTERM",
 			at:    func(c *Config) value { return field[time.Duration]{&c.KillDelay, seconds(wantSeconds)} },
 		},
 		{
 			name: "idle-timeout", env: prefix + "IDLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", extension: true,
-			usage: "Exit after the queue was empty and no task ran for this long; 0 disables it",
+			usage: "Exit when the queue has been empty and no task has run for this long; 0 disables this limit",
 			at:    func(c *Config) value { return field[time.Duration]{&c.IdleTimeout, seconds(wantSeconds)} },
 		},
 		{
 			name: "unreachable-timeout", env: prefix + "UNREACHABLE_TIMEOUT", category: inRunning, arg: "SECONDS", def: "3600", extension: true,
-			usage: "Stop fetching and exit with code 1 after a provider has not responded for this long; 0 disables it",
+			usage: "If a queue has not responded for this long, fetch no more tasks, and exit with code 1; 0 disables this limit",
 			at:    func(c *Config) value { return field[time.Duration]{&c.UnreachableTimeout, seconds(wantSeconds)} },
 		},
 		{
@@ -237,7 +237,7 @@ func settingsOf(sdk SDK) []setting {
 		{
 			name: "max-memory-allowed-per-task", env: prefix + "MAX_MEMORY_ALLOWED_PER_TASK", category: inRunning,
 			arg: "SIZE", defHelp: "no limit", extension: true,
-			usage: "Limit the address space of each task process (RLIMIT_AS) to this number of GB (2^30 bytes), or to a size such as 500M or 2GiB",
+			usage: "Limit the address space (RLIMIT_AS) of each process of a task to this size, such as 500M or 2GiB; a number without a unit is in GB (2^30 bytes)",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 4 (GB), 500M or 2GiB"
 				return field[int64]{&c.MaxMemoryAllowedPerTask, positive(memory(want), want)}
@@ -246,7 +246,7 @@ func settingsOf(sdk SDK) []setting {
 		sdk.isolation(),
 		{
 			name: "start-timeout", env: prefix + "START_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", extension: true,
-			usage: "Kill a worker process that is not ready, or does not claim its first task, within this time",
+			usage: "Kill a worker process that is not ready, or has not started its first task, within this time",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 60"
 				return field[time.Duration]{&c.StartTimeout, positive(seconds(want), want)}
@@ -254,12 +254,12 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "max-tasks-per-process", env: prefix + "MAX_TASKS_PER_PROCESS", category: inRunning, arg: "N", def: "0", extension: true,
-			usage: "Replace a worker process after this many tasks; 0 disables it",
+			usage: "Replace a worker process after this many tasks; 0 disables this limit",
 			at:    func(c *Config) value { return field[int]{&c.MaxTasksPerProcess, integer(0, math.MaxInt32)} },
 		},
 		{
 			name: "max-result-size", env: prefix + "MAX_RESULT_SIZE", category: inRunning, arg: "BYTES", def: "16MiB", extension: true,
-			usage: "Reject results that are larger than this number of bytes, or than a size such as 500K or 16MiB",
+			usage: "Reject a result that is larger than this size, such as 500K or 16MiB; a number without a unit is in bytes",
 			at: func(c *Config) value {
 				const want = "give one above 0, such as 65536 or 16MiB"
 				return field[int64]{&c.MaxResultSize, positive(size(want), want)}
@@ -267,12 +267,12 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "retry-on-exit", common: true, env: prefix + "RETRY_ON_EXIT", category: inRetry, negatable: true, def: "false",
-			usage: "Retry a task whose process exits before the task finishes",
+			usage: "Retry a task whose event is task_exited, for example after exit code 1 or a crash",
 			at:    func(c *Config) value { return field[bool]{&c.RetryOnExit, boolean()} },
 		},
 		{
 			name: "retry-on-exception", env: prefix + "RETRY_ON_EXCEPTION", category: inRetry, negatable: true, def: "false",
-			usage: "Retry a task that fails with an unhandled exception",
+			usage: "Retry a task whose event is task_exception, for example after an unhandled exception",
 			at:    func(c *Config) value { return field[bool]{&c.RetryOnException, boolean()} },
 		},
 		{
@@ -308,7 +308,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "on-rebalance", env: prefix + "ON_REBALANCE", category: inSpot, arg: "ignore|drain", def: "ignore", extension: true,
-			usage: "When AWS recommends a rebalance, ignore it, or finish running tasks and start no others",
+			usage: "When AWS recommends a rebalance, either ignore it, or start no further tasks and exit after the running ones",
 			at:    func(c *Config) value { return field[string]{&c.OnRebalance, oneOf("ignore", "drain")} },
 		},
 		{
@@ -318,7 +318,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "release-at-deadline", env: prefix + "RELEASE_AT_DEADLINE", category: inSpot, negatable: true, def: "true", extension: true,
-			usage: "Kill and release running tasks before the machine is terminated; otherwise, they are redelivered when their leases end",
+			usage: "Kill and release running tasks before the machine is terminated; otherwise, other workers get these tasks when their leases end",
 			at:    func(c *Config) value { return field[bool]{&c.ReleaseAtDeadline, boolean()} },
 		},
 		{
@@ -363,7 +363,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: configFile, common: true, env: prefix + "CONFIG", category: inOutput, arg: "FILE", extension: true, flagOnly: true,
-			usage: "Read settings from this YAML file; its keys are the names of flags without dashes",
+			usage: "Read settings from this YAML file; its keys are the names of flags without the leading dashes",
 			at:    func(c *Config) value { return field[string]{&c.File, text("the name of a file")} },
 		},
 		{
