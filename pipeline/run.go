@@ -129,6 +129,7 @@ type Run struct {
 
 	mu        sync.Mutex
 	stages    []*stageState
+	outputs   []*output
 	waiting   bool
 	failure   error                 // first error of Fail
 	urgency   urgency               // see shutdown.go

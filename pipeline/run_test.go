@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -442,4 +443,66 @@ func TestRun_PanicsOnStageAfterWait(t *testing.T) {
 		}
 	}()
 	pipeline.From(r, "late", &source{rec: newRecorder()})
+}
+
+// A run whose last stage is missing, or that has no source, fails with an error that says what to do.
+func TestRun_IncompletePipeline(t *testing.T) {
+	t.Parallel()
+	t.Run("no stages", func(t *testing.T) {
+		t.Parallel()
+		if err := pipeline.New(t.Context(), pipeline.Options{}).Wait(); err == nil || !strings.Contains(err.Error(), "call From") {
+			t.Errorf("error %v, want one that names From", err)
+		}
+	})
+	for name, build := range map[string]func(*pipeline.Run, pipeline.Source){
+		"fetch": func(r *pipeline.Run, src pipeline.Source) { pipeline.From(r, "fetch", src) },
+		"pass": func(r *pipeline.Run, src pipeline.Source) {
+			pipeline.Via(pipeline.From(r, "fetch", src), "pass", func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+				for d := range in {
+					if err := pipeline.Send(ctx, out, d); err != nil {
+						return nil //nolint:nilerr // the run ends
+					}
+				}
+				return nil
+			})
+		},
+	} {
+		t.Run("unused output of "+name, func(t *testing.T) {
+			t.Parallel()
+			src := &readySource{remaining: 1000}
+			r := pipeline.New(t.Context(), pipeline.Options{})
+			build(r, src)
+			err := r.Wait()
+			if want := fmt.Sprintf("the output of the stage %q is not used", name); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("error %v, want %q", err, want)
+			}
+		})
+	}
+}
+
+// A Flow that is passed to two stages panics, because the two would compete for its items.
+func TestFlow_IsUsedOnce(t *testing.T) {
+	t.Parallel()
+	r := pipeline.New(t.Context(), pipeline.Options{})
+	flow := pipeline.From(r, "fetch", &readySource{remaining: 1})
+	consume := func(ctx context.Context, in <-chan *pipeline.Delivery) error {
+		for d := range in {
+			if err := d.Ack(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	pipeline.To(flow, "first", consume)
+	func() {
+		defer func() {
+			if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), `the output of the stage "fetch" is used twice`) {
+				t.Errorf("panic %v, want one that names the stage", p)
+			}
+		}()
+		pipeline.To(flow, "second", consume)
+	}()
+	if err := r.Wait(); err != nil {
+		t.Error(err)
+	}
 }

@@ -91,7 +91,7 @@ func (r *Run) Kill(cause error) {
 }
 
 // Wait waits for the end of the run. It returns the error of Fail and those of the stages,
-// or nil. Ending the run with Stop, StopFetching or Kill is not an error. Call Wait once,
+// or nil. It also returns an error if the output of a stage is not used, or there is no source. Ending the run with Stop, StopFetching or Kill is not an error. Call Wait once,
 // after adding the last stage. When Wait returns, every delivery has been settled, the
 // source is closed, and every stage has returned. If the time limits were too short for
 // that, Wait returns a ShutdownTimeoutError; after Kill, it logs that error instead.
@@ -99,6 +99,7 @@ func (r *Run) Kill(cause error) {
 // Phases.Close remains open after Wait, for resources that the caller closes, such as a
 // sink.
 func (r *Run) Wait() error {
+	r.checkComplete()
 	executed, settled := r.watchStages()
 	select {
 	case <-executed:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/sourcegraph/conc/panics"
@@ -37,11 +38,64 @@ type Stage[In, Out Item] func(ctx context.Context, in <-chan In, out chan<- Out)
 // Consumer is the last stage. It settles the items it receives.
 type Consumer[In Item] func(ctx context.Context, in <-chan In) error
 
-// Flow is the output of a stage. Pass each Flow to exactly one Via or To.
+// Flow is the output of a stage. Pass each Flow to exactly one Via or To: a second use panics, and Wait
+// returns an error for a Flow that is not used.
 type Flow[T Item] struct {
-	run  *Run
-	ch   <-chan T
-	stop func() // stops the stages up to this one
+	run    *Run
+	ch     <-chan T
+	stop   func() // stops the stages up to this one
+	output *output
+}
+
+// output records whether a Flow is used. Run.mu guards it.
+type output struct {
+	stage string // the stage whose output it is
+	used  bool
+	// discard adds a last stage that releases the items and fails the run.
+	discard func()
+}
+
+// newFlow returns the output of a stage, and registers it.
+func newFlow[T Item](r *Run, stage string, ch <-chan T, stop func()) Flow[T] {
+	f := Flow[T]{run: r, ch: ch, stop: stop, output: &output{stage: stage}}
+	f.output.discard = func() {
+		To(f, "output of "+stage, func(context.Context, <-chan T) error {
+			return fmt.Errorf("the output of the stage %q is not used: pass the Flow to Via or To", stage)
+		})
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outputs = append(r.outputs, f.output)
+	return f
+}
+
+// use marks the Flow as used. It panics if the Flow was used before.
+func (f Flow[T]) use() {
+	f.run.mu.Lock()
+	used := f.output.used
+	f.output.used = true
+	f.run.mu.Unlock()
+	if used {
+		panic(fmt.Sprintf("pipeline: the output of the stage %q is used twice: pass each Flow to one Via or To", f.output.stage))
+	}
+}
+
+// errNoSource is the error of a run without From.
+var errNoSource = errors.New("the run has no source: call From")
+
+// checkComplete fails the run if it has no source, or if the output of a stage is not used.
+func (r *Run) checkComplete() {
+	r.mu.Lock()
+	outputs := slices.Clone(r.outputs)
+	r.mu.Unlock()
+	if len(outputs) == 0 {
+		r.Fail(errNoSource)
+	}
+	for _, o := range outputs {
+		if !o.used {
+			o.discard()
+		}
+	}
 }
 
 // StageError is the error of a run that failed in a stage.
@@ -93,7 +147,7 @@ func From(r *Run, name string, source Source) Flow[*Delivery] {
 		defer r.inFlight.seal()
 		return recovered(func() error { return r.pump(ctx, source, out) })
 	})
-	return Flow[*Delivery]{run: r, ch: out, stop: cancel}
+	return newFlow(r, name, out, cancel)
 }
 
 // pump fetches deliveries from source and sends them to out until the source is exhausted,
@@ -227,6 +281,7 @@ func ViaUnbuffered[In, Out Item](in Flow[In], name string, stage Stage[In, Out])
 }
 
 func via[In, Out Item](in Flow[In], name string, stage Stage[In, Out], buffer int) Flow[Out] {
+	in.use()
 	r := in.run
 	ctx, cancel := context.WithCancel(r.contextFor(positionOf[In]()))
 	out := make(chan Out, buffer)
@@ -234,11 +289,12 @@ func via[In, Out Item](in Flow[In], name string, stage Stage[In, Out], buffer in
 		defer close(out)
 		return runStage(ctx, cancel, in, r, func() error { return stage(ctx, in.ch, out) })
 	})
-	return Flow[Out]{run: r, ch: out, stop: func() { cancel(); in.stop() }}
+	return newFlow(r, name, out, func() { cancel(); in.stop() })
 }
 
 // To adds the last stage.
 func To[In Item](in Flow[In], name string, consume Consumer[In]) {
+	in.use()
 	r := in.run
 	ctx, cancel := context.WithCancel(r.contextFor(positionOf[In]()))
 	r.goStage(name, positionOf[In](), func() error {

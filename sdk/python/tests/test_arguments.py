@@ -285,7 +285,7 @@ def test_invalid_isolation(runner: Runner) -> None:
     program = "def f(i, d, w): return False, 1"
     for isolation, text in (
         ("none", '--isolation "none": give fork, reuse or spawn'),
-        ("task", "not for programs made with the Python package; give fork, reuse or spawn"),
+        ("task", "not valid for programs that use the Python package; give fork, reuse or spawn"),
     ):
         done = runner.run_tasks(program, [0], "--isolation", isolation)
         assert done.code == 2
