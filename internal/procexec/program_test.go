@@ -9,7 +9,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// The error for a program that cannot be started says how to correct the usual mistakes.
+// The error for a program that cannot be started contains advice on the usual mistakes.
 func TestNewCommand_ExplainsMistakes(t *testing.T) {
 	t.Parallel()
 	script := filepath.Join(t.TempDir(), "script")
