@@ -51,7 +51,7 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(error))
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			warner.report(fmt.Errorf("Azure instance metadata service failed; until it recovers, notices of eviction of this machine are missed: %w", err))
+			warner.report(fmt.Errorf("instance metadata service of Azure failed; until it recovers, notices of eviction of this machine are missed: %w", err))
 			wait = azureErrorBackoff
 		}
 		for _, n := range notices {

@@ -61,7 +61,7 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(error)) {
 					return
 				}
 				if err != nil {
-					warner.report(fmt.Errorf("Compute Engine metadata server failed; until it recovers, notices of preemption of this instance are missed; outside of Google Cloud, omit --is-spot: %w", err))
+					warner.report(fmt.Errorf("metadata server of Compute Engine failed; until it recovers, notices of preemption of this instance are missed; outside of Google Cloud, omit --is-spot: %w", err))
 					return
 				}
 				if n, ok := read(strings.TrimSpace(body)); ok {

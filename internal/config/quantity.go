@@ -75,8 +75,8 @@ func bytesOf(number codec[float64], text string, unit int64, want string) (int64
 
 // gigabytes returns the codec of a size that is a number of GB (2^30 bytes), or has a unit, as in
 // 500M or 2GiB. The Config holds it in GB.
-func gigabytes(what, want string) codec[float64] {
-	number := quantity(what, want)
+func gigabytes(want string) codec[float64] {
+	number := quantity("a number of GB", want)
 	return codec[float64]{
 		parse: func(raw string) (float64, error) {
 			text, unit := cutUnit(raw)

@@ -165,17 +165,17 @@ func settingsOf(sdk SDK) []setting {
 		{
 			name: "memory", env: prefix + "INSTANCE_MEM_GB", category: inInstance, arg: "GB",
 			usage: "Memory of this machine, in GB or with a unit, as in 512M; passed to tasks, not used by ctworker",
-			at:    func(c *Config) value { return optional[float64]{&c.MemoryGB, gigabytes("a number of GB", wantGB)} },
+			at:    func(c *Config) value { return optional[float64]{&c.MemoryGB, gigabytes(wantGB)} },
 		},
 		{
 			name: "local-ssd", env: prefix + "INSTANCE_SSD_GB", category: inInstance, arg: "GB",
 			usage: "Size of the local SSD of this machine, in GB or with a unit; passed to tasks, not used by ctworker",
-			at:    func(c *Config) value { return optional[float64]{&c.LocalSSDGB, gigabytes("a number of GB", wantGB)} },
+			at:    func(c *Config) value { return optional[float64]{&c.LocalSSDGB, gigabytes(wantGB)} },
 		},
 		{
 			name: "boot-disk", env: prefix + "INSTANCE_BOOT_DISK_GB", category: inInstance, arg: "GB",
 			usage: "Size of the boot disk of this machine, in GB or with a unit; passed to tasks, not used by ctworker",
-			at:    func(c *Config) value { return optional[float64]{&c.BootDiskGB, gigabytes("a number of GB", wantGB)} },
+			at:    func(c *Config) value { return optional[float64]{&c.BootDiskGB, gigabytes(wantGB)} },
 		},
 		{
 			name: "is-spot", env: prefix + "INSTANCE_IS_SPOT", category: inInstance, negatable: true, def: "false",

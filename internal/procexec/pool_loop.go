@@ -1,6 +1,7 @@
 package procexec
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -371,10 +372,6 @@ func (l *loop[J, R]) onBatch(w *poolProcess[J], b *replyBatch) {
 
 // violationOf reports whether a read error is a fault of the process, and if so, returns its text.
 func violationOf(err error) (text string, ok bool) {
-	switch e := err.(type) { //nolint:errorlint // the reader returns it unwrapped
-	case *protocolError:
-		return e.Error(), true
-	default:
-		return err.Error(), err == taskproto.ErrCorruptRing
-	}
+	_, violated := errors.AsType[*protocolError](err)
+	return err.Error(), violated || errors.Is(err, taskproto.ErrCorruptRing)
 }
