@@ -9,7 +9,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// readySource is a source of n tasks that are available at once.
+// readySource is a source of n tasks that are all available from the start.
 type readySource struct {
 	remaining int
 }
@@ -29,8 +29,8 @@ func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Deliver
 
 func (s *readySource) Close(context.Context) error { return nil }
 
-// BenchmarkRun measures a pipeline that does nothing but fetch deliveries, send them over one
-// channel, and settle them.
+// BenchmarkRun measures the overhead of a run: fetching deliveries, sending them over one channel,
+// and settling them.
 func BenchmarkRun(b *testing.B) {
 	b.ReportAllocs()
 	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Prefetch: 128})

@@ -14,7 +14,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// stuck is a last stage that cannot report a result until its context is done.
+// stuck is a last stage that blocks until its context is done, like one whose sink is unreachable.
 func stuck(ctx context.Context, in <-chan pipeline.Result) error {
 	for res := range in {
 		<-ctx.Done()
@@ -23,13 +23,13 @@ func stuck(ctx context.Context, in <-chan pipeline.Result) error {
 	return nil
 }
 
-// A task that has ended does not count as running, even if its result is in a stage, waits between
-// two stages, or cannot be sent. A run that waits only for such tasks ends within the time limit
-// for settling.
+// A task that has ended does not count as running, even if its result is in a stage, in the buffer
+// between two stages, or blocked in a send. When a run waits only for such tasks, the time limit
+// for settling applies.
 func TestRun_RunningAndUnreported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const buffer = 32 // of a shared source
+		const buffer = 32 // capacity of the channels between stages if the source is shared
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, SharedSource: true})
 		want := func(when string, running, unreported int64) {
 			t.Helper()
@@ -42,7 +42,7 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 		tasks := pipeline.From(r, "source", &source{rec: newRecorder(), n: 2 * buffer})
 		pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Minute)), "event log", stuck)
 		want("first task", 1, 0)
-		time.Sleep(90 * time.Second) // in synctest's time
+		time.Sleep(90 * time.Second) // with the fake clock of synctest
 		want("second task", 1, 1)
 		time.Sleep(time.Hour)
 		want("full buffer", 0, 1+buffer+1)
@@ -52,17 +52,17 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 		if err := r.Wait(); !errors.As(err, &unsettled) || unsettled.Unsettled != 1+buffer+1 {
 			t.Errorf("Wait: %v", err)
 		}
-		if took := time.Since(began); took > 32*time.Second { // the time limit of settling, and time to return
+		if took := time.Since(began); took > 32*time.Second { // SettleTimeout, and 2 s for the stages to return
 			t.Errorf("Wait took %v, want at most 32s", took)
 		}
 		want("end", 0, 0)
 	})
 }
 
-// The log of a failed run reports what the run waits for.
+// When a run has failed, its log names what the run still waits for.
 func TestRun_FailLogsPendingWork(t *testing.T) {
 	t.Parallel()
-	const stopped = `"running":0,"message":"run failed: stopped fetching"`
+	const stopped = `"running":0,"message":"run failed: stopped fetching tasks"`
 	for name, tc := range map[string]struct {
 		runtime  time.Duration // how long the task runs
 		consume  pipeline.Consumer[pipeline.Result]
@@ -70,15 +70,15 @@ func TestRun_FailLogsPendingWork(t *testing.T) {
 		want     []string
 	}{
 		"running task": {time.Hour, ackAll, false, []string{
-			`"running":1,"message":"run failed: stopped fetching, waiting for running tasks"`,
+			`"running":1,"message":"run failed: stopped fetching tasks, waiting for running tasks to end"`,
 		}},
 		"event": {0, stuck, false, []string{
 			stopped,
-			`"events_pending":1,"settlements_pending":0,"limit_seconds":28,"message":"no tasks are running: waiting for events to be written"`,
+			`"events_pending":1,"settlements_pending":0,"limit_seconds":28,"message":"no tasks are running: waiting for events to be written before the worker exits"`,
 		}},
 		"acknowledgment": {0, ackAll, true, []string{
 			stopped,
-			`"events_pending":0,"settlements_pending":1,"limit_seconds":28,"message":"no tasks are running: waiting for the source to settle tasks"`,
+			`"events_pending":0,"settlements_pending":1,"limit_seconds":28,"message":"no tasks are running: waiting for the source to confirm that finished tasks are removed or released"`,
 		}},
 		"nothing": {0, ackAll, false, []string{stopped}},
 	} {
@@ -103,7 +103,7 @@ func TestRun_FailLogsPendingWork(t *testing.T) {
 	}
 }
 
-// With OnFail, the run does not log its failure.
+// If OnFail is set, the run does not log its failure.
 func TestRun_OnFail(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

@@ -13,63 +13,65 @@ import (
 )
 
 var (
-	// ErrLeaseLost is returned if the lease on a task has ended. Another worker may have
-	// received the task, so it must be neither acknowledged nor reported.
+	// ErrLeaseLost is returned if the lease on a task has ended. Another worker may have received
+	// the task, so the caller must neither acknowledge nor report the task.
 	ErrLeaseLost = errors.New("lease lost")
 
 	// ErrPermanent is returned if the source refuses a request for a reason that applies to every
-	// task, for example because a permission is missing. A refused settlement fails the run. A
-	// refused lease extension is retried until the lease expires.
+	// task, for example because a permission is missing. If the request was an acknowledgment or a
+	// release, the run fails. If the request was a lease extension, it is retried until the lease
+	// expires.
 	ErrPermanent = errors.New("the source refuses the request")
 
-	// ErrAlreadySettled is returned if a delivery is settled a second time and in a
-	// different way. It indicates a bug in a stage.
+	// ErrAlreadySettled is returned if a delivery is settled a second time in a different way, for
+	// example released after it was acknowledged. The error indicates a bug in a stage.
 	ErrAlreadySettled = errors.New("delivery already settled")
 )
 
-// Lease is a source's temporary exclusive claim on a task for one worker. Its methods may
-// block on the network and may be called from any goroutine. They retry transient errors
-// until ctx is done. A panic in one of them counts as an error.
+// Lease is the temporary exclusive right of one worker to execute a task. The source grants it. The
+// methods of a Lease may block on the network and may be called from any goroutine. They retry
+// transient errors until ctx is done. A panic in a method counts as an error.
 //
-// A Delivery calls at most one of Ack and Release, and only once.
+// A Delivery calls either Ack or Release, and calls it once at most.
 type Lease interface {
 	// Ack removes the task from the source, so that it is not delivered again.
 	Ack(ctx context.Context) error
 	// Release makes the task available again after delay, or at once if delay is 0.
 	Release(ctx context.Context, delay time.Duration) error
-	// Extend extends the lease until d from now and returns when it will expire. It returns
-	// an error that wraps ErrLeaseLost if the lease has ended.
+	// Extend sets the lease to expire at d from now, and returns that time. If the lease has
+	// already ended, Extend returns an error that wraps ErrLeaseLost.
 	Extend(ctx context.Context, d time.Duration) (time.Time, error)
-	// ExpiresAt returns when the lease expires, as known when the task was received. The
-	// zero time means that it never expires.
+	// ExpiresAt returns when the lease expires, as known when the task was received: it does not
+	// change with Extend. The zero time means that the lease never expires.
 	ExpiresAt() time.Time
 }
 
 // Delivery is a Task received from a Source, and the Lease on it.
 //
-// One goroutine owns a Delivery at any time. Sending it on a channel transfers the
-// ownership. Before the owner drops the Delivery, it settles it with exactly one of Ack,
-// Release and LetExpire; Delivery enforces that.
+// One goroutine owns a Delivery at any time. Sending the Delivery on a channel transfers the
+// ownership. The owner must settle the Delivery before it drops the Delivery: it calls exactly one
+// of Ack, Release and LetExpire. A call of a second one returns ErrAlreadySettled.
 type Delivery struct {
 	Task Task
-	// Attempt is the number of times the task has been delivered, from 1.
+	// Attempt is the number of times the task has been delivered, including this delivery.
 	Attempt int
 
 	lease    Lease
-	received time.Time // when the run received it
-	number   int64     // position in the run, from 0
+	received time.Time // when the run received the delivery
+	number   int64     // number of deliveries that the run received before this one
 	leased   bool      // the lease can expire
 
 	mu        sync.Mutex
 	until     time.Time // when the lease expires, on the clock of package boottime; valid if leased
-	withheld  bool      // its event was not written because the lease was lost
+	withheld  bool      // the event of the task was not written because the lease was lost
 	reported  bool      // the loss of the lease has been logged
 	settled   settlement
 	lost      chan struct{} // created by the first call of Lost or MarkLeaseLost
 	cause     error         // why the lease was lost, or nil
-	onSettled func()        // argument of plumbing.Delivery.OnSettled
+	onSettled func()        // function registered with plumbing.Delivery.OnSettled, or nil
 
-	// The run's tracker, or nil if the delivery was created outside a run. See inflight.go.
+	// The tracker of the run, or nil if the delivery was created outside a run. The fields below
+	// belong to the tracker; see inflight.go.
 	inFlight   *inFlight
 	hasCredit  bool
 	part       part
@@ -90,7 +92,8 @@ func (s settlement) String() string {
 }
 
 // NewDelivery returns an unsettled delivery. If lease is nil, as for a task from a local file, the
-// lease never expires, and settling does nothing. An attempt below 1 counts as 1.
+// lease never expires, and settling the delivery does nothing. NewDelivery replaces an attempt
+// below 1 by 1.
 func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
 	if len(task.Data) > maxBlockTaskBytes {
 		d := new(Delivery)
@@ -103,25 +106,27 @@ func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
 	}
 	d := &b.deliveries[b.used]
 	if b.used++; b.used < len(b.deliveries) {
-		spareBlock.Store(b) // another goroutine may have stored a block, which is dropped
+		spareBlock.Store(b) // may replace the block of another goroutine, which is then freed
 	}
 	d.init(task, lease, attempt)
 	return d
 }
 
-// A block is an allocation of several deliveries, because one allocation per task is too slow for
-// tasks of a few microseconds. A block is freed only when all its deliveries have been dropped.
+// A block holds several deliveries in one allocation. An allocation per task would be too slow for
+// tasks that take only a few microseconds. The memory of a block is freed only when all its
+// deliveries have been dropped.
 type block struct {
 	deliveries [32]Delivery
 	used       int
 }
 
-// maxBlockTaskBytes is the size of Task.Data above which a delivery is allocated alone, to be freed
-// without waiting for the rest of a block.
+// maxBlockTaskBytes is the maximum size of Task.Data for a delivery in a block. A delivery with
+// more data is allocated alone, because in a block its data would stay in memory until the other
+// deliveries of the block are dropped.
 const maxBlockTaskBytes = 4 << 10
 
-// spareBlock is a block with unused deliveries, or nil while a goroutine uses it. A sync.Pool would
-// drop blocks at random under the race detector.
+// spareBlock is a block with unused deliveries. It is nil while a goroutine takes a delivery from
+// the block. A sync.Pool cannot be used, because it drops blocks at random under the race detector.
 var spareBlock atomic.Pointer[block] //nolint:gochecknoglobals // a cache
 
 func (d *Delivery) init(task Task, lease Lease, attempt int) {
@@ -136,9 +141,9 @@ func (d *Delivery) init(task Task, lease Lease, attempt int) {
 	}
 }
 
-// Ack settles the delivery: the task is finished. If the lease was lost, it returns
-// ErrLeaseLost and sends no request to the source. A repeated call does nothing. If the
-// delivery was settled in a different way, Ack returns ErrAlreadySettled.
+// Ack settles the delivery because the task is finished. If the lease was lost, Ack sends no
+// request to the source and returns ErrLeaseLost. A second Ack does nothing. Ack after Release or
+// LetExpire returns ErrAlreadySettled.
 func (d *Delivery) Ack(ctx context.Context) error {
 	notifySource, onSettled, err := d.settle(acked)
 	if err == nil && notifySource {
@@ -148,18 +153,18 @@ func (d *Delivery) Ack(ctx context.Context) error {
 			err = d.lease.Ack(ctx)
 		}
 	}
-	onSettled() // after the request, because the lease must be extended while Ack is retried
+	onSettled() // stops lease extension: after the request, because the lease must hold while Ack is retried
 	if err != nil {
 		return fmt.Errorf("ack task %q: %w", d.Task.ID, err)
 	}
 	return nil
 }
 
-// Release settles the delivery: the task becomes available again after delay. If the lease
-// was lost, there is nothing to release, and Release returns nil.
+// Release settles the delivery so that the task becomes available again after delay. If the lease
+// was lost, the task is available already: Release sends no request and returns nil.
 func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	notifySource, onSettled, err := d.settle(released)
-	onSettled() // before the request, because a later lease extension would undo the release
+	onSettled() // stops lease extension: before the request, because an extension would undo the release
 	if err == nil && notifySource {
 		err = d.request(func() error { return d.lease.Release(ctx, delay) })
 	}
@@ -169,9 +174,9 @@ func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	return nil
 }
 
-// LetExpire settles the delivery without a request to the source: the task becomes
-// available when its lease expires. Use it for a task that must not be delivered to this
-// worker again at once, such as one that is skipped.
+// LetExpire settles the delivery without a request to the source. The task becomes available when
+// its lease expires. Use LetExpire for a task that this worker must not receive again at once, for
+// example one that it skips.
 func (d *Delivery) LetExpire() error {
 	_, onSettled, err := d.settle(expires)
 	onSettled()
@@ -181,10 +186,9 @@ func (d *Delivery) LetExpire() error {
 	return nil
 }
 
-// settle changes the state of the delivery from open to s, and removes the delivery from the run's
-// tracker. It returns notifySource = true if the caller must send a request to the source: on the
-// first call, while the lease is held. The caller must call onSettled, which does nothing except on
-// the first call.
+// settle changes the state of the delivery from open to s, and removes the delivery from the
+// tracker of the run. notifySource reports whether the caller must send a request to the source. It
+// is true on the first call if the lease is held. The caller must call onSettled in any case.
 func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), err error) {
 	if d.leased {
 		d.Held() // marks an expired lease as lost
@@ -222,16 +226,17 @@ func (d *Delivery) Settled() bool {
 	return d.settled != open
 }
 
-// Extend extends the lease until duration from now, and returns when the lease will expire. If the
-// source reports that the lease is lost, the delivery is marked lost. Extend returns an error that
-// wraps ErrLeaseLost if the lease has already expired, because the source may have delivered the
-// task to another worker.
+// Extend sets the lease to expire at duration from now, and returns that time. If the source
+// reports that the lease is lost, Extend marks the delivery lost. If the lease has already expired,
+// Extend sends no request, because the source may have delivered the task to another worker. In
+// both cases the error wraps ErrLeaseLost.
 func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Time, error) {
 	if !d.Held() {
 		return time.Time{}, d.lostError()
 	}
 	var until time.Time
-	suspended := boottime.Suspended() // before the request: the machine may be suspended during it
+	// Before the request, because the lease also runs while the machine is suspended during the request.
+	suspended := boottime.Suspended()
 	err := d.callSource(func() (err error) { until, err = d.lease.Extend(ctx, duration); return err })
 	if err != nil {
 		err = fmt.Errorf("extend task %q: %w", d.Task.ID, err)
@@ -252,7 +257,8 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 	return until, nil
 }
 
-// request is callSource for a settlement. The run counts the settlements in flight.
+// request calls settle, which sends an acknowledgment or a release to the source. The run counts
+// such requests while they are in flight.
 func (d *Delivery) request(settle func() error) error {
 	if d.inFlight != nil {
 		d.inFlight.settling.Add(1)
@@ -261,8 +267,8 @@ func (d *Delivery) request(settle func() error) error {
 	return d.callSource(settle)
 }
 
-// callSource calls request, which calls a method of the lease. A panic in it becomes an
-// error.
+// callSource calls request, which calls a method of the lease, and records whether the source
+// responded. A panic in request becomes an error.
 func (d *Delivery) callSource(request func() error) error {
 	if d.inFlight == nil || d.inFlight.reach == nil || !d.leased {
 		return recovered(request)
@@ -270,19 +276,20 @@ func (d *Delivery) callSource(request func() error) error {
 	return d.inFlight.reach.observe(isSourceResponse, func() error { return recovered(request) })
 }
 
-// isSourceResponse reports whether an error of a Lease means that the source has responded. Any
-// other error means that there was no response.
+// isSourceResponse reports whether err, returned by a method of a Lease, was caused by a response
+// of the source. Any other error means that the source did not respond.
 func isSourceResponse(err error) bool {
 	return errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrPermanent)
 }
 
-// ExpiresAt returns when the lease expires, as known when the task was received. It is zero
-// if the lease never expires.
+// ExpiresAt returns when the lease expires, as known when the task was received: it does not change
+// with Extend. The zero time means that the lease never expires. See RemainingLease for the current
+// state.
 func (d *Delivery) ExpiresAt() time.Time { return d.lease.ExpiresAt() }
 
-// RemainingLease returns the remaining time of the lease. Time for which the machine was
-// suspended counts as elapsed. The result is 0 or negative if the lease has expired, and
-// the maximum duration if it never expires.
+// RemainingLease returns the time until the lease expires. Time during which the machine is
+// suspended counts. If the lease has expired, the result is 0 or negative. If the lease never
+// expires, the result is the maximum duration.
 func (d *Delivery) RemainingLease() time.Duration {
 	if !d.leased {
 		return math.MaxInt64
@@ -293,8 +300,8 @@ func (d *Delivery) RemainingLease() time.Duration {
 	return until.Sub(boottime.Now())
 }
 
-// Held reports whether the lease is known to hold now. If it has expired, for example
-// because the process was stopped for a long time, Held marks the delivery lost.
+// Held reports whether the lease is known to hold now. Held marks the delivery lost if the lease
+// has expired, for example because this process was stopped for a long time.
 func (d *Delivery) Held() bool {
 	d.mu.Lock()
 	until, cause := d.until, d.cause
@@ -322,14 +329,14 @@ func (d *Delivery) Held() bool {
 func (d *Delivery) lostError() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.cause == nil { // settled before the lease expired
+	if d.cause == nil { // the lease expired after the delivery was settled
 		return ErrLeaseLost
 	}
 	return d.cause
 }
 
 // withhold reports whether the event of the delivery must not be written, because the lease may
-// have expired. Once withhold has returned true, the event is never written.
+// have expired. The result remains true after it was true once: the event is never written.
 func (d *Delivery) withhold() bool {
 	if d.Held() {
 		return false
@@ -340,8 +347,8 @@ func (d *Delivery) withhold() bool {
 	return true
 }
 
-// Lost returns a channel that is closed when the lease is lost. Then the task must be
-// killed and must not be acknowledged.
+// Lost returns a channel that is closed when the lease is lost. The task must then be killed, and
+// the delivery must not be acknowledged.
 func (d *Delivery) Lost() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -355,9 +362,9 @@ func (d *Delivery) lostChan() chan struct{} {
 	return d.lost
 }
 
-// MarkLeaseLost marks the delivery lost because of cause, which is wrapped so that it
-// matches ErrLeaseLost. Only the first call has an effect, and only before the delivery is
-// settled. MarkLeaseLost reports whether this call had an effect.
+// MarkLeaseLost marks the delivery lost because of cause. The error that other methods then return
+// wraps cause and ErrLeaseLost. MarkLeaseLost does nothing if the delivery is already lost or
+// settled. It reports whether it marked the delivery.
 func (d *Delivery) MarkLeaseLost(cause error) bool {
 	if !errors.Is(cause, ErrLeaseLost) {
 		cause = fmt.Errorf("%w: %w", ErrLeaseLost, cause)
@@ -372,8 +379,8 @@ func (d *Delivery) MarkLeaseLost(cause error) bool {
 	return true
 }
 
-// ReleaseSlot reports that the task no longer occupies a slot, so that another task may be
-// fetched. The stage that executes tasks calls it; settling a delivery has the same effect.
+// ReleaseSlot reports that the task no longer occupies a slot, so that the run can fetch another
+// task. The stage that executes tasks calls ReleaseSlot. Settling a delivery has the same effect.
 // Repeated calls do nothing.
 func (d *Delivery) ReleaseSlot() {
 	if d.inFlight != nil {
@@ -381,17 +388,17 @@ func (d *Delivery) ReleaseSlot() {
 	}
 }
 
-// taskEnded records that the task no longer runs.
+// taskEnded records that the task does not run any more, although the delivery is not settled yet.
 func (d *Delivery) taskEnded() {
 	if d.inFlight != nil {
 		d.inFlight.taskEnded(d)
 	}
 }
 
-// delivery implements Item, also for types that embed *Delivery.
+// delivery implements Item. Types that embed *Delivery inherit it.
 func (d *Delivery) delivery() *Delivery { return d }
 
-// noLease is the lease on a task that cannot be lost.
+// noLease is the lease on a task that only this worker can receive, for example from a local file.
 type noLease struct{}
 
 func (noLease) Ack(context.Context) error                    { return nil }

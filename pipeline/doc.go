@@ -11,15 +11,18 @@
 //
 // # Guarantees
 //
-// Every Delivery that a Source returns is settled exactly once, however the run ends: when
-// the source is exhausted, a stage needs no more deliveries, StopFetching, Stop, Kill or Fail
-// is called, or a stage fails or panics. A task is acknowledged only after its event is
-// durable, so a crash in between can repeat a task but not lose it. An event is written only
-// while the lease on its task is known to hold (see Delivery.Held). Once a lease has expired,
-// the run sends no request for it to the source.
+// Every Delivery that a Source returns is settled exactly once. That holds for every end of a run:
+// the source is exhausted, a stage needs no more deliveries, a stage fails or panics, or the
+// caller calls StopFetching, Stop, Kill or Fail.
 //
-// The run requests only as many deliveries as can start soon: at most Options.Slots plus
-// Options.Prefetch deliveries wait for a slot or run.
+// A task is acknowledged only after its event is durable. A crash between the two can repeat a
+// task but cannot lose one.
+//
+// An event is written only while the lease on its task is known to hold (see Delivery.Held).
+// After a lease has expired, the run sends no request about its task to the source.
+//
+// At most Options.Slots plus Options.Prefetch deliveries run or wait for a slot at any time,
+// because the run requests no more from the source.
 //
 // # Shutdown
 //
@@ -32,15 +35,17 @@
 //	Kill                                     ■ SIGKILL     │
 //	Settle                                    report, ack  ■ abandon
 //
-// Each wait is skipped once no task runs. Kill ends the first four contexts at once.
-// StopFetching and Fail end Fetch only: running tasks may finish. Then the time to report and
-// settle is Options.SettleTimeout. A sixth context, Close, bounds the time to close the source
-// and the sinks.
+// The run does not wait for the rest of GracePeriod and KillDelay when no task runs any more. Kill
+// ends the first four contexts at once. StopFetching and Fail end Fetch only, so that running
+// tasks may finish. After the last task, Options.SettleTimeout limits the time to report and
+// settle. A sixth context, Close, limits the time to close the source and the sinks.
 //
-// Wait returns nil after StopFetching, Stop and Kill, and the error of Fail after Fail.
+// After Fail, Wait returns the error that was passed to Fail. After StopFetching, Stop and Kill,
+// Wait returns nil.
 //
 // # Scope
 //
-// Package pipeline has no knowledge of file formats, clouds, processes or signals. It does
-// not reorder, join or fan out deliveries: a Run is a single line of stages.
+// Package pipeline does not depend on file formats, cloud providers, processes or signals. A Run is
+// a single line of stages: it does not split the deliveries between parallel branches or join
+// branches.
 package pipeline

@@ -28,8 +28,8 @@ const (
 	KeepAlive         EventType = "keep_alive"
 )
 
-// Event is one JSON object that reports an outcome, or something else about the run. NewTaskEvent
-// returns the event of a task. For an event that is not about a task, set Type, Time and Hostname.
+// Event is one JSON object that reports the outcome of a task, or something else about the run.
+// NewTaskEvent returns the event of a task. For other events, set Type, Time and Hostname.
 type Event struct {
 	// Time is when the event happened. It is written in UTC with microseconds.
 	Time time.Time
@@ -37,28 +37,30 @@ type Event struct {
 	Hostname string
 	Type     EventType
 
-	// TaskID, Attempt, Outcome and Retry are the fields of the four task events. Retry
-	// reports whether the task will be retried, not whether it requested that.
+	// TaskID, Attempt, Outcome and Retry are the fields of the four event types that report a task.
+	// Retry reports whether the task will be retried. It can differ from Outcome.RetryRequested.
 	TaskID  string
 	Attempt int
 	Outcome Outcome
 	Retry   bool
-	// NotRetried is the reason why a task that qualifies for a retry is not retried, or "".
+	// NotRetried is the reason why a task is not retried although its outcome qualifies for a
+	// retry. It is "" for other tasks.
 	NotRetried string
 
-	// Exception and StackTrace are fields of fatal and non-fatal exceptions.
+	// Exception and StackTrace are the fields of FatalException and NonFatalException.
 	Exception  string
 	StackTrace string
-	// Message is the complete malformed message, in the exception that reports it.
+	// Message is the complete text of a malformed message, if Type is NonFatalException and the
+	// event reports such a message.
 	Message string
 
-	// Extra are additional fields. They are written last, in order.
+	// Extra are additional fields. They are written after all other fields, in this order.
 	Extra []Field
 
-	// Withheld reports whether the event must not be written, because the lease on its task may
-	// have expired: another worker may have received the task, and will report it. Withheld is nil
-	// for an event that can always be written: one that is not about a task, or whose task has a
-	// lease that never expires. See Sink.
+	// Withheld reports whether the event must not be written because the lease on its task may have
+	// expired. Another worker may then have received the task, and will report it. See Sink for who
+	// calls Withheld. Withheld is nil for an event that may always be written: one without a task,
+	// or with a task whose lease never expires.
 	Withheld func() bool
 }
 
@@ -69,8 +71,8 @@ type Field struct {
 	Value json.RawMessage
 }
 
-// NewTaskEvent returns the event that reports the outcome of a task. It returns false for the
-// outcomes Interrupted and LeaseLost, which are not reported because the task is released.
+// NewTaskEvent returns the event that reports the outcome of a task. For the outcomes Interrupted
+// and LeaseLost it returns false, because such tasks run again and are reported then.
 func NewTaskEvent(d Decision, hostname string, now time.Time) (Event, bool) {
 	e := Event{
 		Time: now, Hostname: hostname,
@@ -95,8 +97,8 @@ func NewTaskEvent(d Decision, hostname string, now time.Time) (Event, bool) {
 }
 
 // appendTime appends t in UTC in the format of the specification: ISO 8601 with microseconds and
-// without a zone. The text of the last second is cached, because formatting a time would be most of
-// the cost of a small event.
+// without a time zone. It caches the text of the last second, because formatting the complete time
+// would be most of the cost of encoding a small event.
 func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	at := lastSecond.Load()
@@ -112,7 +114,7 @@ func appendTime(b []byte, t time.Time) []byte {
 	return b
 }
 
-// lastSecond is the cached second of appendTime.
+// lastSecond is the cache of appendTime.
 var lastSecond atomic.Pointer[second]
 
 type second struct {
@@ -157,9 +159,9 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 }
 
 // NewSpotTerminationEvent returns the event that reports a termination notice for this machine.
-// instance is the provider's name of the machine, action is what the provider will do with it, in
-// the provider's words, and source is where the notice comes from. deadline is zero if the provider
-// does not state one.
+// instance is the provider's name of the machine. action is the provider's word for what it will do
+// with the machine. source is the service that delivered the notice. deadline is zero if the notice
+// has no deadline.
 func NewSpotTerminationEvent(instance, kind, action, source string, deadline time.Time, hostname string, now time.Time) Event {
 	e := Event{Time: now, Hostname: hostname, Type: SpotTermination}
 	add := func(name, text string) {
@@ -176,7 +178,7 @@ func NewSpotTerminationEvent(instance, kind, action, source string, deadline tim
 	return e
 }
 
-// NewKeepAliveEvent returns the event that reports that the worker on the given instance is
+// NewKeepAliveEvent returns the event that reports that the worker on the machine instance is
 // alive. zone may be "".
 func NewKeepAliveEvent(instance, zone, hostname string, now time.Time) Event {
 	id := rawjson.AppendQuote(nil, instance)
@@ -188,8 +190,8 @@ func NewKeepAliveEvent(instance, zone, hostname string, now time.Time) Event {
 	return e
 }
 
-// ErrorTrace returns the stack of the panic that caused err. If no panic caused err, it returns the
-// chain of wrapped errors, outermost first.
+// ErrorTrace returns a text for the field stack_trace of an event. If a panic caused err, the text
+// is the stack of the panic. Otherwise it is the chain of wrapped errors, outermost first.
 func ErrorTrace(err error) string {
 	var p *PanicError
 	if errors.As(err, &p) {
@@ -202,7 +204,8 @@ func ErrorTrace(err error) string {
 	return text
 }
 
-// appendMessage appends the malformed message, in base64 if it is not valid UTF-8.
+// appendMessage appends the field with the malformed message, if there is one. A message that is
+// not valid UTF-8 is encoded in base64.
 func (e *Event) appendMessage(b []byte) []byte {
 	switch {
 	case e.Message == "":
@@ -263,12 +266,12 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, d.Round(time.Microsecond).Seconds(), 'f', -1, 64)
 }
 
-// appendString appends s as a JSON string. Invalid UTF-8 becomes U+FFFD, and an encoded
-// lone surrogate becomes its \u escape.
+// appendString appends s as a JSON string. It replaces invalid UTF-8 by U+FFFD. If s contains an
+// encoded surrogate, appendString writes it as a \u escape.
 func appendString(b []byte, s string) []byte { return rawjson.AppendQuote(b, s) }
 
-// appendValue appends v as a JSON value on one line. An empty v becomes null. Invalid JSON
-// becomes a string, so that the event log remains readable.
+// appendValue appends v as a JSON value on one line. An empty v becomes null. Invalid JSON becomes
+// a string, because the event would otherwise be invalid JSON too.
 func appendValue(b []byte, v json.RawMessage) []byte {
 	switch {
 	case len(v) == 0:
@@ -283,7 +286,8 @@ func appendValue(b []byte, v json.RawMessage) []byte {
 	return append(b, c...)
 }
 
-// isTrivial reports whether v is a JSON value that is recognized without a parser.
+// isTrivial reports whether v is a simple JSON value, such as null or a short integer, that needs
+// neither validation nor compaction.
 func isTrivial(v []byte) bool {
 	switch string(v) {
 	case "null", "true", "false", "0", `""`, "{}", "[]":

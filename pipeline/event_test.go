@@ -88,7 +88,7 @@ func TestEventTime(t *testing.T) {
 		{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), "2026-01-02T03:04:05.000000"},
 		{time.Date(2026, 1, 2, 3, 4, 5, 999_999_999, time.UTC), "2026-01-02T03:04:05.999999"},
 		{time.Date(2026, 1, 2, 3, 4, 6, 7_000, time.UTC), "2026-01-02T03:04:06.000007"},
-		{time.Date(2026, 1, 2, 3, 4, 5, 120_000_000, time.UTC), "2026-01-02T03:04:05.120000"}, // and back
+		{time.Date(2026, 1, 2, 3, 4, 5, 120_000_000, time.UTC), "2026-01-02T03:04:05.120000"}, // the first second again, which is not cached any more
 		{time.Date(1969, 12, 31, 23, 59, 59, 500_000_000, time.UTC), "1969-12-31T23:59:59.500000"},
 	} {
 		e := pipeline.Event{Time: tc.at}
@@ -137,7 +137,7 @@ func TestEvent_FatalException(t *testing.T) {
 	}
 }
 
-// Each byte of an ID that is not valid UTF-8 becomes U+FFFD.
+// Each byte of a task ID that is not valid UTF-8 becomes U+FFFD in the event.
 func TestEvent_InvalidUTF8InID(t *testing.T) {
 	t.Parallel()
 	d := pipeline.NewDelivery(pipeline.Task{ID: "a\xff\xfeb"}, nil, 1)
@@ -147,7 +147,7 @@ func TestEvent_InvalidUTF8InID(t *testing.T) {
 	}
 }
 
-// An event is one line of JSON, whatever the task returns.
+// An event is one line of valid JSON, whatever the result of the task is.
 func FuzzEventIsOneLineOfJSON(f *testing.F) {
 	f.Add("id", "result", "exception")
 	f.Add("\xff\n", "{\"a\":\n1}", "\u2028\x00")

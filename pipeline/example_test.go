@@ -11,7 +11,8 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// dropDrafts is a custom stage: a function. It settles what it does not pass on.
+// dropDrafts is a custom stage. A stage is a function that settles each delivery that it does not
+// pass on.
 func dropDrafts(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 	for d := range in {
 		if strings.HasPrefix(d.Task.ID, "draft-") {
@@ -21,7 +22,7 @@ func dropDrafts(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *p
 			continue
 		}
 		if err := pipeline.Send(ctx, out, d); err != nil {
-			return nil // Send has released d: the run is stopping
+			return nil // the run is stopping; Send has released d
 		}
 	}
 	return nil
@@ -39,7 +40,7 @@ func (printer) Write(_ context.Context, events []pipeline.Event) error {
 
 func (printer) Close(context.Context) error { return nil }
 
-// A pipeline with a custom stage between the source and the execution.
+// This pipeline has a custom stage between the source and the execution.
 func Example() {
 	source := function.Of(
 		pipeline.Task{ID: "letter-1", Data: []byte(`"hello"`)},

@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// recorder records the requests that a fake provider receives for each task.
+// recorder counts the acknowledgments and releases of each task.
 type recorder struct {
 	mu       sync.Mutex
 	acked    map[string]int
@@ -32,7 +32,7 @@ func (rec *recorder) counts() (acked, released int) {
 	return acked, released
 }
 
-// once returns an error for the first of n tasks that was not settled exactly once.
+// once returns an error if one of the first n tasks was not settled exactly once.
 func (rec *recorder) once(n int) error {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -79,14 +79,14 @@ func (l lease) ExpiresAt() time.Time { return time.Unix(1<<40, 0) }
 
 func taskID(i int) string { return fmt.Sprintf("task-%d", i) }
 
-// source returns n tasks, or an infinite number of tasks if n is negative.
+// source returns n tasks. If n is negative, the tasks never end.
 type source struct {
 	rec      *recorder
 	n        int
-	err      error // returned instead of io.EOF
+	err      error // returned after the last task; nil means io.EOF
 	received int
 	maxLimit int  // largest limit of a Receive
-	hang     bool // blocks after the last task instead of returning an error
+	hang     bool // Receive blocks after the last task instead of returning an error
 }
 
 func (s *source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {

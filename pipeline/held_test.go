@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// countingLease counts the requests to its source.
+// countingLease counts the requests that its methods would send to the source.
 type countingLease struct {
 	expires                 time.Time
 	acks, releases, extends int
@@ -35,7 +35,8 @@ func (l *countingLease) Extend(_ context.Context, d time.Duration) (time.Time, e
 	return time.Now().Add(d), nil
 }
 
-// No request reaches the source once a lease has expired: another worker may have the task.
+// After a lease has expired, no request is sent to the source, because another worker may have the
+// task.
 func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(context.Context, *pipeline.Delivery) error{
@@ -72,7 +73,7 @@ func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 	}
 }
 
-// Extend postpones the expiry of the lease.
+// Extend makes the lease expire later.
 func TestDelivery_HeldAfterExtend(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -103,7 +104,7 @@ func TestDelivery_HeldWithoutLease(t *testing.T) {
 	}
 }
 
-// A panic in a lease's method becomes the error of the request.
+// If a method of a Lease panics, the Delivery returns the panic as an error.
 func TestDelivery_RecoversPanicsOfLease(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -10,12 +10,12 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// idler is a source whose requests wait for a task.
+// idler is a source whose requests stay open until there is a task or the source is idle.
 type idler struct {
 	limits []int
-	until  []time.Duration // time until idleAt at each call
+	until  []time.Duration // time from each call of ReceiveUntilIdle to idleAt
 	tasks  int
-	takes  time.Duration // duration of a request
+	takes  time.Duration // delay of each response
 }
 
 func (s *idler) Receive(context.Context, int) ([]*pipeline.Delivery, error) {
@@ -47,8 +47,8 @@ func ack(ctx context.Context, in <-chan *pipeline.Delivery) error {
 	return nil
 }
 
-// If the source is an Idler, the run lets the source decide when it is idle: a source whose
-// response is late is not idle.
+// If the source is an Idler, the source determines when it is idle, and the run does not. A source
+// whose response is late is not idle.
 func TestIdleTimeout_IsDelegatedToIdler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -66,8 +66,8 @@ func TestIdleTimeout_IsDelegatedToIdler(t *testing.T) {
 	})
 }
 
-// MaxDeliveries limits the number of deliveries that each request asks for, and no request follows
-// the last delivery.
+// A request never asks for more deliveries than MaxDeliveries allows, and no request follows the
+// last allowed delivery.
 func TestRun_MaxDeliveries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestRun_MaxDeliveries(t *testing.T) {
 	})
 }
 
-// A panic in LastFailure fails the run.
+// If LastFailure of the source panics, the run fails.
 func TestIdleTimeout_PanicInLastFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

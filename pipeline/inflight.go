@@ -7,44 +7,45 @@ import (
 	"time"
 )
 
-// inFlight tracks the deliveries in flight of a run, and the credits: the number of deliveries that
-// may still be fetched. It ensures that a source is never asked for more deliveries than can start,
-// and that every delivery is settled.
+// inFlight tracks the deliveries in flight of a run: those that were received and are not settled.
+// It also holds the credits. A credit is the permission to fetch one delivery. Because the number
+// of credits is limited, the run never asks a source for more deliveries than can start soon.
 type inFlight struct {
 	mu        sync.Mutex
 	credits   int           // number of deliveries that may be fetched now; can be negative after resize
-	more      chan struct{} // holds one token if credits may have been added
+	more      chan struct{} // wakes acquire; holds a token if credits may have been added
 	head      *Delivery     // list of the deliveries in flight, newest first
 	n         int           // number of deliveries in flight
-	received  int64         // total number of deliveries
-	idleSince time.Time     // valid if n is 0
+	received  int64         // number of deliveries received since the start of the run
+	idleSince time.Time     // when n became 0; valid if n is 0
 	ended     int           // number of deliveries in flight whose task has ended
 
-	complete bool          // nothing more will be received
-	quiet    chan struct{} // closed once no task runs and none will start
+	complete bool          // the source will not return more deliveries
+	quiet    chan struct{} // closed when no task runs and none will start
 	isQuiet  bool          // quiet is closed
 
-	settling atomic.Int64 // number of settlements in flight
+	settling atomic.Int64 // number of acknowledgments and releases that wait for the source
 
-	releaseAsync func(*Delivery) // the run's, for Delivery.ReleaseAsync
-	reach        *reachability   // reachability of the source's provider
+	releaseAsync func(*Delivery) // Run.releaseAsync, called by Delivery.ReleaseAsync
+	reach        *reachability   // whether the source responds
 }
 
-// part is the part of a run in which a delivery is.
+// part is the part of the pipeline that a delivery has reached.
 type part uint8
 
 const (
 	partNone   part = iota // not received, or settled
 	partRun                // waits for a slot, or its task runs
-	partSettle             // its task has ended, and it waits to be reported and settled
+	partSettle             // its task has ended; it waits to be reported and settled
 )
 
 func newInFlight(credits int) *inFlight {
 	return &inFlight{credits: credits, more: make(chan struct{}, 1), idleSince: time.Now(), quiet: make(chan struct{})}
 }
 
-// acquire waits until there are at least minCredits() credits, and takes up to maxCredits of them.
-// acquire calls minCredits again whenever credits may have been added.
+// acquire waits until there are at least minCredits() credits. Then it takes all credits, but at
+// most maxCredits, and returns their number. It calls minCredits again whenever credits may have
+// been added. If ctx is done, acquire returns ctx's error.
 func (l *inFlight) acquire(ctx context.Context, minCredits func() int, maxCredits int) (int, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -68,8 +69,8 @@ func (l *inFlight) acquire(ctx context.Context, minCredits func() int, maxCredit
 	}
 }
 
-// add adds the deliveries that one Receive returned. granted is the number of credits that were
-// taken for the Receive; add returns the unused ones to the pool.
+// add adds the deliveries that one call of Receive returned. granted is the number of credits that
+// the caller acquired for that call. add returns the unused credits to l.credits.
 func (l *inFlight) add(ds []*Delivery, granted int) {
 	now := time.Now()
 	l.mu.Lock()
@@ -110,7 +111,7 @@ func (l *inFlight) resize(n int) {
 	}
 }
 
-// releaseSlot returns the credit of d, unless it has been returned already.
+// releaseSlot returns the credit of d to l.credits, unless it has been returned already.
 func (l *inFlight) releaseSlot(d *Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +138,7 @@ func (l *inFlight) markEnded(d *Delivery) {
 	}
 }
 
-// checkQuiet closes quiet once no task runs and none will start. The caller holds l.mu.
+// checkQuiet closes quiet if no task runs and none will start. The caller holds l.mu.
 func (l *inFlight) checkQuiet() {
 	if l.complete && l.n == l.ended && !l.isQuiet {
 		l.isQuiet = true
@@ -145,7 +146,7 @@ func (l *inFlight) checkQuiet() {
 	}
 }
 
-// seal records that nothing more will be received.
+// seal records that the source will not return more deliveries.
 func (l *inFlight) seal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,7 +154,7 @@ func (l *inFlight) seal() {
 	l.checkQuiet()
 }
 
-// remove removes d. Delivery.settle calls it once.
+// remove removes d, which has been settled. Delivery.settle calls it once per delivery.
 func (l *inFlight) remove(d *Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,7 +181,7 @@ func (l *inFlight) remove(d *Delivery) {
 	l.checkQuiet()
 }
 
-// idleFor returns how long no delivery has been in flight.
+// idleFor returns for how long no delivery has been in flight.
 func (l *inFlight) idleFor() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,7 +191,7 @@ func (l *inFlight) idleFor() time.Duration {
 	return time.Since(l.idleSince)
 }
 
-// total returns the total number of deliveries received.
+// total returns the number of deliveries received since the start of the run.
 func (l *inFlight) total() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -204,8 +205,8 @@ func (l *inFlight) count() int64 {
 	return int64(l.n)
 }
 
-// counts returns how many deliveries in flight have a task that has not ended, and how many have a
-// task that has ended.
+// counts divides the deliveries in flight: unended is the number of those whose task waits or runs,
+// ended is the number of those whose task has ended.
 func (l *inFlight) counts() (unended, ended int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

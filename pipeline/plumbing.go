@@ -6,12 +6,12 @@ import (
 	"github.com/ctworker/ctworker/internal/plumbing"
 )
 
-// Plumbing returns what the stages of this module need of a Run. Other modules have no use
-// for it; it may change at any time.
+// Plumbing returns the methods of a Run that only the stages in this module need. Do not use it in
+// other modules: it may change at any time.
 func (r *Run) Plumbing() plumbing.Run { return (*runPlumbing)(r) }
 
-// Plumbing returns what the stages of this module need of a Delivery. Other modules have no use
-// for it; it may change at any time.
+// Plumbing returns the methods of a Delivery that only the stages in this module need. Do not use
+// it in other modules: it may change at any time.
 func (d *Delivery) Plumbing() plumbing.Delivery { return (*deliveryPlumbing)(d) }
 
 // runPlumbing implements plumbing.Run.

@@ -6,26 +6,28 @@ import (
 	"time"
 )
 
-// prefetch decides how many tasks a run fetches in addition to its slots.
+// prefetch determines how many tasks a run fetches in addition to one task per slot.
 type prefetch struct {
-	target atomic.Int64
+	target atomic.Int64 // current number of tasks to prefetch
 
-	// Statistics of the tasks, collected if the source is shared.
+	// Durations of the tasks. They are collected only if the source is shared.
 	mu      sync.Mutex
-	samples int
-	average time.Duration
+	samples int           // number of tasks measured
+	average time.Duration // moving average of the durations
 }
 
-// maxPrefetch is the maximum number of prefetched tasks of a shared source.
+// maxPrefetch limits the prefetch from a shared source, because other workers cannot run the tasks
+// that this worker has prefetched.
 const maxPrefetch = 1024
 
-// minSamples is the number of tasks after which their average duration is used.
+// minSamples is the number of tasks that must have been measured before their average duration
+// determines the prefetch. The first few tasks can be untypical.
 const minSamples = 8
 
-// requestPrefetch changes Options.Prefetch to n, but not below its initial value. The stage that
-// executes tasks calls it, because only that stage knows how many tasks per slot are useful. Tasks
+// requestPrefetch sets the prefetch to n, or to Options.Prefetch if n is smaller. The stage that
+// executes tasks calls requestPrefetch, because it knows how many tasks per slot are useful. Tasks
 // that are already prefetched are kept. If the source is shared, requestPrefetch does nothing,
-// because then the Run sets the prefetch.
+// because the Run then determines the prefetch from the duration of the tasks.
 func (r *Run) requestPrefetch(n int) {
 	if !r.opts.SharedSource {
 		r.setPrefetch(n)
@@ -37,8 +39,9 @@ func (r *Run) setPrefetch(n int) {
 	r.inFlight.resize(n - int(r.prefetch.target.Swap(int64(n))))
 }
 
-// observeDuration records how long a task occupied its slot. The stage that executes tasks
-// calls it.
+// observeDuration records how long a task occupied its slot, and adjusts the prefetch from a shared
+// source: it prefetches as many tasks as the slots finish in one second. The stage that executes
+// tasks calls observeDuration.
 func (r *Run) observeDuration(duration time.Duration) {
 	if !r.opts.SharedSource {
 		return
@@ -46,7 +49,7 @@ func (r *Run) observeDuration(duration time.Duration) {
 	p := &r.prefetch
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	const weight = 16
+	const weight = 16 // the average covers about the last 16 tasks
 	if p.samples++; p.samples == 1 {
 		p.average = duration
 	} else {
@@ -67,9 +70,9 @@ func (r *Run) observeDuration(duration time.Duration) {
 	}
 }
 
-// ResetPrefetch stops prefetching from a shared source until tasks have proved to be short
-// again. Call it if prefetched tasks wait for a long time because running tasks take longer
-// than before.
+// ResetPrefetch stops prefetching from a shared source. Prefetching starts again when the run has
+// measured that tasks are short. Call ResetPrefetch if prefetched tasks wait for a long time
+// because running tasks take longer than the tasks before.
 func (r *Run) ResetPrefetch() {
 	if !r.opts.SharedSource {
 		return
@@ -80,9 +83,9 @@ func (r *Run) ResetPrefetch() {
 	r.setPrefetch(0)
 }
 
-// minFetch returns the minimum number of deliveries to request: a full batch, but at most
-// half of the prefetched tasks, so that slots do not run dry while the request is in
-// flight.
+// minFetch returns the minimum number of deliveries per request. Large requests are cheaper, so the
+// minimum is a full batch. It is at most half of the prefetch, however, because the other half must
+// keep the slots busy until the request returns.
 func (r *Run) minFetch() int {
 	return min(r.opts.FetchBatchSize, max(int(r.prefetch.target.Load())/2, 1))
 }

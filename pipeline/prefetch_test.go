@@ -11,10 +11,10 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// queue is an infinite source. It returns the tasks that are put in.
+// queue is a source that never ends. It returns the tasks passed to put.
 type queue struct {
 	mu     sync.Mutex
-	limits []int // the limits of the calls
+	limits []int // limit of each call of Receive
 	tasks  chan *pipeline.Delivery
 	closed bool
 }
@@ -43,8 +43,7 @@ func (q *queue) put(rec *recorder, n int) {
 	}
 }
 
-// A queue that stays empty ends the run, but only after no delivery has been in flight for the idle
-// timeout.
+// A run ends if its queue is empty and no delivery has been in flight for the idle timeout.
 func TestIdleTimeout_EndsRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -77,7 +76,7 @@ func TestIdleTimeout_EndsRun(t *testing.T) {
 	})
 }
 
-// unreachableQueue is a queue that is unreachable until a point in time.
+// unreachableQueue is a queue that cannot be reached before a given time.
 type unreachableQueue struct {
 	*queue
 	until time.Time
@@ -90,7 +89,7 @@ func (a unreachableQueue) LastFailure() time.Time {
 	return a.until
 }
 
-// An unreachable source is not idle.
+// Time during which the source is unreachable does not count as idle time.
 func TestIdleTimeout_UnreachableSourceIsNotIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -104,7 +103,7 @@ func TestIdleTimeout_UnreachableSourceIsNotIdle(t *testing.T) {
 	})
 }
 
-// If a run is stopped before the idle timeout, its source does not count as exhausted.
+// SourceExhausted is false if a run is stopped before its idle timeout.
 func TestIdleTimeout_StopBefore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -118,8 +117,8 @@ func TestIdleTimeout_StopBefore(t *testing.T) {
 	})
 }
 
-// While tasks wait for a slot, the run requests only full batches. Without prefetching, it sends a
-// request for each free slot.
+// While prefetched tasks wait for a slot, the run requests only full batches. Without prefetching,
+// the run sends a request for each free slot.
 func TestPrefetch_RequestsFullBatches(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ prefetch, minFetch int }{{0, 1}, {4, 2}, {40, 10}, {1000, 10}} {

@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// UnreachableError is the error of a run whose provider has not responded to any request
-// for Options.UnreachableTimeout.
+// UnreachableError is the error of a run whose provider did not respond to any request for
+// Options.UnreachableTimeout.
 type UnreachableError struct {
-	// What is the unreachable component, such as "the task source".
+	// What is the component that did not respond, such as "the task source".
 	What string
-	// For is Options.UnreachableTimeout.
+	// For is the value of Options.UnreachableTimeout.
 	For time.Duration
 }
 
-// Error names the unreachable component and how to proceed.
+// Error returns a message that names the component and what the user can do.
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("%s could not be reached for %v: check the network and the provider's status, then start the worker again", e.What, e.For)
+	return fmt.Sprintf("%s could not be reached for %v: check the network and the status page of the cloud provider, then start the worker again", e.What, e.For)
 }
 
 // reachability records whether a provider responds. The zero value is ready to use.
@@ -28,11 +28,12 @@ type reachability struct {
 	pending   int    // requests in flight
 	failed    bool   // the last request ended without a response
 	responses uint64 // total number of responses
-	receiving bool   // Receive is running
+	receiving bool   // Receive of the source is running
 }
 
-// observe calls request, which sends a request to the provider. responded reports whether an error
-// of request means that the provider has responded.
+// observe calls request, which sends a request to the provider, and records whether the provider
+// responded. If request returns an error, responded reports whether the error came from a response
+// of the provider.
 func (r *reachability) observe(responded func(error) bool, request func() error) error {
 	r.mu.Lock()
 	r.pending++
@@ -60,13 +61,13 @@ func (r *reachability) setReceiving(yes bool) {
 	r.receiving = yes
 }
 
-// check reports whether a request waits for a response of the provider, and returns the number of
-// responses so far. unreachable is true if the source reports that its requests for tasks fail.
+// check reports whether a request waits for a response of the provider. It also returns the number
+// of responses so far. unreachable is true if the source reports that its requests for tasks fail.
 func (r *reachability) check(unreachable bool) (waiting bool, responses uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.receiving && !unreachable {
-		r.failed = false // Receive is running and reports no failure
+		r.failed = false // Receive runs without failures, so the provider responds again
 	}
 	return unreachable || r.pending > 0 || r.failed, r.responses
 }
@@ -85,8 +86,9 @@ func (s *watchedSink) Write(ctx context.Context, events []Event) error {
 	return s.reach.observe(responded, func() error { return s.Sink.Write(ctx, events) })
 }
 
-// WatchSink returns a Sink that writes to sink and counts each write as a request to a
-// provider, for Options.UnreachableTimeout. Call it before From.
+// WatchSink returns a Sink that forwards to sink and observes whether sink's provider responds. If
+// the provider does not respond to any write for Options.UnreachableTimeout, the run fails. Call
+// WatchSink before From.
 func (r *Run) WatchSink(sink Sink) Sink {
 	s := &watchedSink{Sink: sink}
 	r.mu.Lock()
@@ -95,7 +97,7 @@ func (r *Run) WatchSink(sink Sink) Sink {
 	return s
 }
 
-// outage measures how long a provider has not responded.
+// outage measures for how long a provider has not responded.
 type outage struct {
 	what        string
 	reach       *reachability
@@ -104,8 +106,8 @@ type outage struct {
 	duration    time.Duration
 }
 
-// watchReach fails the run if a provider does not respond for Options.UnreachableTimeout.
-// Call stop to stop watching.
+// watchReach starts a goroutine that fails the run if a provider does not respond for
+// Options.UnreachableTimeout. stop ends the goroutine.
 func (r *Run) watchReach(source Source) (stop func()) {
 	timeout := r.opts.UnreachableTimeout
 	if timeout <= 0 {
@@ -130,9 +132,12 @@ func (r *Run) watchReach(source Source) (stop func()) {
 	return func() { close(quit); <-done }
 }
 
-// watchOutages returns an UnreachableError once one of the outages has lasted for timeout, or nil
-// when quit is closed. It measures the time in ticks, and counts at most two intervals per tick.
-// Time for which this process was stopped therefore does not count.
+// watchOutages returns an UnreachableError when an outage has lasted for timeout, or nil when quit
+// is closed.
+//
+// watchOutages adds up the time between the ticks of a ticker. If this process was stopped, the
+// time between two ticks is much longer than interval. Only two intervals of it then count, because
+// requests could not be sent while the process was stopped.
 func watchOutages(quit <-chan struct{}, timeout time.Duration, all []*outage) error {
 	const minInterval, maxInterval = 20 * time.Millisecond, 5 * time.Second
 	interval := min(max(timeout/20, minInterval), maxInterval)

@@ -18,51 +18,53 @@ import (
 type Options struct {
 	// Slots is the maximum number of tasks that run at the same time. Defaults to 1.
 	Slots int
-	// Prefetch is the number of tasks to fetch in addition to Slots, so that a free slot
-	// need not wait for the source. Leave it 0 if other workers consume the same source and
-	// tasks are long. Defaults to 0.
+	// Prefetch is the number of tasks to fetch in addition to Slots, so that a free slot need not
+	// wait for the source. Leave it 0 if tasks are long and other workers consume the same source:
+	// prefetched tasks would wait although another worker is free. Defaults to 0.
 	Prefetch int
-	// SharedSource reports that other workers consume the same source. Then the Run sets
-	// the prefetch itself: one second's worth of tasks if tasks have proved to be short,
-	// and Prefetch otherwise.
+	// SharedSource states that other workers consume the same source. The Run then determines the
+	// prefetch itself: as many tasks as the slots finish in one second if tasks have proved to be
+	// short, and Prefetch otherwise.
 	SharedSource bool
-	// FetchBatchSize is the number of deliveries that the source can return for the price
-	// of one request, such as 10 for SQS. While enough prefetched tasks keep the slots
-	// busy, the Run requests at least that many. Defaults to 1.
+	// FetchBatchSize is the number of deliveries that the source can return in one request, such as
+	// 10 for SQS. While prefetched tasks keep the slots busy, the Run waits until it may fetch that
+	// many deliveries before it sends a request. Defaults to 1.
 	FetchBatchSize int
-	// MaxDeliveries is the maximum number of deliveries to fetch, including those that a
-	// stage skips. The Run never requests more, so no request is in flight after the last
-	// delivery. Defaults to nil, which means no limit.
+	// MaxDeliveries is the maximum number of deliveries to fetch, including those that a stage
+	// skips. The Run sends no request after the last of these deliveries. Defaults to nil, which
+	// means no limit.
 	MaxDeliveries *int64
-	// IdleTimeout ends the run, as if the source were exhausted, after the run has been
-	// idle for this long: no delivery is in flight, and the source is reachable (see
-	// HealthReporter) but has no tasks. Defaults to 0, which disables it.
+	// IdleTimeout is the idle time after which the run ends as if the source were exhausted. The
+	// run is idle while no delivery is in flight and the source has no tasks. Time during which the
+	// source is unreachable does not count (see HealthReporter). Defaults to 0, which disables the
+	// timeout.
 	IdleTimeout time.Duration
-	// GracePeriod is how long running tasks may continue after Stop. Then the Terminate phase ends.
+	// GracePeriod is how long running tasks may continue after Stop before they are terminated.
 	// Defaults to 0.
 	GracePeriod time.Duration
-	// KillDelay is the time from the end of the Terminate phase to the end of the Kill
-	// phase. Defaults to 0.
+	// KillDelay is the time between terminating and killing tasks. Defaults to 0.
 	KillDelay time.Duration
-	// SettleTimeout limits the time to report and settle after the last task has ended.
-	// After Stop the limit is at most 5 s, and after Kill at most 1 s. Defaults to 30 s.
+	// SettleTimeout limits the time to report and settle after the last task has ended. After Stop
+	// the limit is at most 5 s, and after Kill at most 1 s, because the user waits for the worker
+	// to exit. Defaults to 30 s.
 	SettleTimeout time.Duration
-	// UnreachableTimeout fails the run with an UnreachableError after the provider of the
-	// source, or of a sink passed to WatchSink, has not responded to any request for this
-	// long. Defaults to 0, which disables it.
+	// UnreachableTimeout is the time without a response from a provider after which the run fails
+	// with an UnreachableError. It applies to the provider of the source, and to the provider of
+	// each sink passed to WatchSink, while requests are pending. Defaults to 0, which disables the
+	// timeout.
 	UnreachableTimeout time.Duration
-	// OnStop is called once with the cause when the run is stopped, before the grace
-	// period. Use it to notify running tasks. May be nil.
+	// OnStop is called once with the cause when the run is stopped, before the grace period begins.
+	// Use it to notify running tasks. May be nil.
 	OnStop func(cause error)
-	// OnFail is called with the error of the first Fail, which Wait also returns. Defaults
-	// to nil, which logs the error.
+	// OnFail is called with the error of the first call of Fail. If OnFail is nil, the error is
+	// logged. In both cases Wait returns the error, too.
 	OnFail func(err error)
 	// Log receives errors that do not end the run. Defaults to a disabled logger.
 	Log zerolog.Logger
 }
 
-// Validate returns an error that lists every invalid field, or nil. New itself replaces
-// invalid values by defaults.
+// Validate returns an error that lists every invalid field, or nil. New does not call Validate: it
+// replaces invalid values by defaults.
 func (o Options) Validate() error {
 	errs := []error{
 		optcheck.NotNegative("Slots", o.Slots), optcheck.NotNegative("Prefetch", o.Prefetch),
@@ -87,32 +89,32 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Phases are the contexts of a run. They end in the order of the fields.
+// Phases are the contexts of a run. They are done in the order of the fields.
 type Phases struct {
-	// Fetch is done when the run stops fetching. Deliveries that have not started are
+	// Fetch is done when the run stops fetching. Fetched deliveries that have not started are then
 	// released.
 	Fetch context.Context
-	// Shutdown is done when a shutdown is requested. The grace period of running tasks
-	// begins.
+	// Shutdown is done when a shutdown is requested. The grace period of running tasks begins then.
 	Shutdown context.Context
-	// Terminate is done when running tasks must be terminated (SIGTERM).
+	// Terminate is done when the grace period is over. Running tasks must then be terminated
+	// (SIGTERM).
 	Terminate context.Context
-	// Kill is done when running tasks must be killed (SIGKILL).
+	// Kill is done when the kill delay is over. Running tasks must then be killed (SIGKILL).
 	Kill context.Context
-	// Settle is done when reporting and settling must be abandoned.
+	// Settle is done when the time to report and settle is over.
 	Settle context.Context
-	// Close is done when the run gives up closing the source and the sinks. It is still open after
-	// Wait returns, for resources that the caller closes. Its time limit starts when the last task
-	// has ended.
+	// Close is done when the time to close the source and the sinks is over. That time begins when
+	// the last task has ended. Close can still be open when Wait returns, so that the caller can
+	// close its own resources with it.
 	Close context.Context
 }
 
-// Run is one execution of a pipeline. Create it with New, add its stages with From, Via and
-// To, then call Wait.
+// Run is one execution of a pipeline. Create a Run with New, add the stages with From, Via and To,
+// then call Wait.
 type Run struct {
 	opts   Options
 	phases Phases
-	// end* cancel the phase of that name.
+	// Each end function cancels the phase in its name.
 	endFetch, endShutdown, endTerminate, endKill, endSettle, endClose context.CancelCauseFunc
 
 	unhook func() bool // detaches the run from the parent context
@@ -122,33 +124,31 @@ type Run struct {
 	source      Source
 	sourceEnded atomic.Bool
 
-	executing conc.WaitGroup // the stages before and including the execution
+	executing conc.WaitGroup // the stages up to and including the execution
 	reporting conc.WaitGroup // the stages after the execution, and asynchronous releases
 
-	reach reachability // reachability of the source's provider
+	reach reachability // whether the provider of the source responds
 
 	mu        sync.Mutex
 	stages    []*stageState
 	outputs   []*output
 	waiting   bool
-	failure   error                 // first error of Fail
+	failure   error                 // argument of the first call of Fail
 	urgency   urgency               // see shutdown.go
-	abandoned *ShutdownTimeoutError // what had not ended at the time limit of the Settle phase
-	settleBy  *limit                // ends the Settle phase; nil while tasks run
-	closeBy   *limit                // ends the Close phase; nil while tasks run
+	abandoned *ShutdownTimeoutError // what had not ended at the end of the time to settle, or nil
+	settleBy  *limit                // time limit of the Settle phase; nil while tasks run
+	closeBy   *limit                // time limit of the Close phase; nil while tasks run
 	sinks     []*watchedSink
 }
 
-// stageState is the state of one stage.
 type stageState struct {
 	name string
 	done atomic.Bool
-	err  error // valid once done
+	err  error // valid when done is true
 }
 
-// New returns a run without stages. If ctx is done, the run is stopped as by Stop. The
-// values of ctx are passed to the stages. To end the run with an error, call Fail instead
-// of canceling ctx.
+// New returns a run without stages. When ctx is done, the run is stopped as by Stop. The stages see
+// the values of ctx. To end the run with an error, call Fail; canceling ctx is not an error.
 func New(ctx context.Context, opts Options) *Run {
 	opts = opts.withDefaults()
 	r := &Run{opts: opts, inFlight: newInFlight(opts.Slots + opts.Prefetch)}
@@ -172,7 +172,7 @@ func (r *Run) Phases() Phases { return r.phases }
 // Slots returns the maximum number of tasks that run at the same time.
 func (r *Run) Slots() int { return r.opts.Slots }
 
-// SourceExhausted reports whether the source has no further tasks, or was idle for
+// SourceExhausted reports whether the source has no further tasks, or has been idle for
 // Options.IdleTimeout. It may be called at any time.
 func (r *Run) SourceExhausted() bool { return r.sourceEnded.Load() }
 
@@ -182,21 +182,21 @@ func (r *Run) ReceivedCount() int64 { return r.inFlight.total() }
 // InFlight returns the number of deliveries that have been received but not settled.
 func (r *Run) InFlight() int64 { return r.inFlight.count() }
 
-// Running returns the number of running tasks. Fetched tasks that are about to start count
-// as running.
+// Running returns the number of running tasks. Fetched tasks that are about to start count, too.
 func (r *Run) Running() int64 {
 	unended, _ := r.inFlight.counts()
 	return min(unended, int64(r.opts.Slots))
 }
 
-// Unreported returns how many tasks have ended but are not settled yet, because their events
-// have not been written.
+// Unreported returns the number of tasks that have ended but are not settled yet, usually because
+// their events have not been written.
 func (r *Run) Unreported() int64 {
 	_, ended := r.inFlight.counts()
 	return ended
 }
 
-// StopCause returns the argument of the first call of StopFetching, Stop, Fail or Kill, or nil.
+// StopCause returns the argument of the first call of StopFetching, Stop, Fail or Kill. If there
+// was no call, it returns nil.
 func (r *Run) StopCause() error {
 	if r.phases.Fetch.Err() == nil {
 		return nil
@@ -207,9 +207,10 @@ func (r *Run) StopCause() error {
 	return nil
 }
 
-// buffer returns the capacity of the channel between two stages. It is large enough that stages
-// rarely block on each other. Before the execution, the credits limit the number of items. After
-// it, this capacity does, for example while the sink is unreachable.
+// buffer returns the capacity of the channel between two stages. The capacity is large enough that
+// a stage rarely blocks on the next one. Before the execution, credits limit the number of items
+// (see inFlight). After the execution, this capacity limits it, for example while the sink is
+// unreachable.
 func (r *Run) buffer() int {
 	if r.opts.SharedSource {
 		return 32
@@ -224,12 +225,12 @@ func (r *Run) contextFor(p position) context.Context {
 	return r.phases.Settle
 }
 
-// goStage runs body as the stage with the given name.
+// goStage runs body in a goroutine as the stage with the given name.
 func (r *Run) goStage(name string, p position, body func() error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.waiting {
-		panic("pipeline: stage " + name + " was added after Wait")
+		panic("pipeline: the stage " + name + " was added after Wait: add all stages before")
 	}
 	st := &stageState{name: name}
 	r.stages = append(r.stages, st)
@@ -246,18 +247,19 @@ func (r *Run) goStage(name string, p position, body func() error) {
 }
 
 // ReleaseAsync releases a delivery that this worker will not execute. It does not block, but the
-// run waits for the release. A failed release is logged, and the task becomes available when its
-// lease expires.
+// run does not end before the release is complete. If the release fails, the error is logged, and
+// the task becomes available when its lease expires.
 func (d *Delivery) ReleaseAsync() {
 	if d.inFlight == nil || d.inFlight.releaseAsync == nil {
-		_ = d.Release(context.Background(), 0) // no run: the error cannot be logged
+		_ = d.Release(context.Background(), 0) // without a run, there is no logger for the error
 		return
 	}
 	d.inFlight.releaseAsync(d)
 }
 
-// releaseAsync implements Delivery.ReleaseAsync. Only stages call it, and the run waits for the
-// stages before it waits for the group reporting.
+// releaseAsync implements Delivery.ReleaseAsync. It may start a goroutine in the group reporting
+// although Wait waits for that group. That is safe because only stages call releaseAsync, and Wait
+// waits for the stages first.
 func (r *Run) releaseAsync(d *Delivery) {
 	release := func() {
 		if err := recovered(func() error { return d.Release(r.phases.Settle, 0) }); err != nil {
@@ -265,27 +267,28 @@ func (r *Run) releaseAsync(d *Delivery) {
 				Msg("could not release the task; it becomes available when its lease expires")
 		}
 	}
-	if d.ExpiresAt().IsZero() { // a trivial lease: Release does not block
+	if d.ExpiresAt().IsZero() { // Release does not block, because the lease never expires
 		release()
 		return
 	}
 	r.reporting.Go(release)
 }
 
-// errFinished is the cause with which Wait cancels the phases of a run that has ended.
+// errFinished is the cause of the phases that Wait cancels at the end of a run.
 var errFinished = errors.New("the run has ended")
 
-// ShutdownTimeoutError reports what had not ended at the time limit of a run.
+// ShutdownTimeoutError lists the stages and tasks that had not ended when the time to report and
+// settle was over.
 type ShutdownTimeoutError struct {
 	// Stages are the names of the stages that had not returned.
 	Stages []string
-	// Tasks are the IDs of up to ten tasks that were not settled. Unsettled is their total
-	// number.
+	// Unsettled is the number of tasks that were not settled. Tasks are the IDs of at most ten of
+	// these tasks.
 	Tasks     []string
 	Unsettled int
 }
 
-// Error returns the names of the stages and the IDs of the tasks.
+// Error returns a message with the names of the stages and the IDs of the tasks.
 func (e *ShutdownTimeoutError) Error() string {
-	return fmt.Sprintf("gave up waiting for stages %q with %d tasks unsettled (%q)", e.Stages, e.Unsettled, e.Tasks)
+	return fmt.Sprintf("gave up waiting for the stages %q because the time to report and settle tasks is over: %d tasks are not settled and may run again (%q)", e.Stages, e.Unsettled, e.Tasks)
 }

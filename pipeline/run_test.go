@@ -32,7 +32,7 @@ func TestRun_SettlesEveryTaskOnce(t *testing.T) {
 	}
 }
 
-// The run requests only as many deliveries as can start, even if no task ends.
+// The run fetches one delivery per slot plus the prefetch, and no more while no task ends.
 func TestRun_FetchesOnlyWhatCanStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -65,7 +65,8 @@ func TestRun_FetchesOnlyWhatCanStart(t *testing.T) {
 	})
 }
 
-// A free slot causes the next fetch, even if its last task is not settled.
+// After ReleaseSlot the run fetches the next task, although the task that occupied the slot is not
+// settled.
 func TestReleaseSlot_FetchesBeforeSettling(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -94,8 +95,8 @@ func TestReleaseSlot_FetchesBeforeSettling(t *testing.T) {
 	})
 }
 
-// working returns a stage that executes tasks. Each task runs for d, or until the Terminate phase
-// ends. The stage sends the ID of each task to started.
+// working returns a stage that executes tasks. Each task runs for d. A task that still runs at the
+// end of the Terminate phase is interrupted. The stage sends the ID of each task to started.
 func working(phases pipeline.Phases, started chan<- string, d time.Duration) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		for delivery := range in {
@@ -140,8 +141,8 @@ func TestRun_Stop(t *testing.T) {
 		runtime         time.Duration
 		kill            bool
 		wantAcked       int
-		wantAt          time.Duration // time from Stop to the end
-		wantReleasedNow int           // tasks that had not started
+		wantAt          time.Duration // time from Stop to the end of the run
+		wantReleasedNow int           // number of tasks released at once, because they had not started
 	}{
 		{"the running task finishes within the grace period", 20 * time.Second, false, 1, 20 * time.Second, 3},
 		{"the running task exceeds the grace period", time.Hour, false, 0, 30 * time.Second, 3},
@@ -190,8 +191,8 @@ func TestRun_Stop(t *testing.T) {
 	}
 }
 
-// StopFetching lets running tasks finish without a time limit, and at once releases the tasks that
-// have not started. Stop and Kill can still end the run.
+// After StopFetching, running tasks may finish without a time limit. Tasks that have not started
+// are released at once. Stop and Kill can still end the run.
 func TestRun_StopFetching(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -257,8 +258,8 @@ func TestRun_StopsWithParentContext(t *testing.T) {
 	}
 }
 
-// A stage that returns early stops the stages before it. The tasks that it has passed on are still
-// run.
+// If a stage returns early, the stages before it are stopped. The tasks that it has already passed
+// on are executed.
 func TestStage_ReturnsEarly(t *testing.T) {
 	t.Parallel()
 	rec := newRecorder()
@@ -283,8 +284,8 @@ func TestStage_ReturnsEarly(t *testing.T) {
 	}
 }
 
-// If any stage fails, the run ends with an error that names the stage, and settles every
-// task once.
+// If a stage fails, the run ends with an error that names the stage, and every task is settled
+// once.
 func TestStage_Fails(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
@@ -322,7 +323,7 @@ func TestStage_Fails(t *testing.T) {
 					i := 0
 					for d := range in {
 						if err := at("execute", i); err != nil {
-							return err // drops d: the run must release it
+							return err // the stage drops d unsettled, so the run must release d
 						}
 						i++
 						if pipeline.Send(r.Phases().Settle, out, pipeline.Result{Delivery: d}) != nil {
@@ -380,7 +381,8 @@ func (s *failingSource) Receive(ctx context.Context, limit int) ([]*pipeline.Del
 	return s.source.Receive(ctx, limit)
 }
 
-// Deliveries returned along with an error are executed before the error ends the run.
+// If Receive returns deliveries and an error, the run executes the deliveries and then ends with
+// the error.
 func TestSource_ErrorAfterTasks(t *testing.T) {
 	t.Parallel()
 	rec := newRecorder()
@@ -397,7 +399,7 @@ func TestSource_ErrorAfterTasks(t *testing.T) {
 	}
 }
 
-// If a stage hangs, Wait returns an error that names it.
+// If a stage does not return, the error of Wait names the stage.
 func TestRun_NamesHangingStage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -445,7 +447,7 @@ func TestRun_PanicsOnStageAfterWait(t *testing.T) {
 	pipeline.From(r, "late", &source{rec: newRecorder()})
 }
 
-// A run whose last stage is missing, or that has no source, fails with an error that says what to do.
+// A run without a source or without a last stage fails with an error that names the missing call.
 func TestRun_IncompletePipeline(t *testing.T) {
 	t.Parallel()
 	t.Run("no stages", func(t *testing.T) {
@@ -480,7 +482,7 @@ func TestRun_IncompletePipeline(t *testing.T) {
 	}
 }
 
-// A Flow that is passed to two stages panics, because the two would compete for its items.
+// Passing a Flow to two stages panics, because each item would reach only one of the two.
 func TestFlow_IsUsedOnce(t *testing.T) {
 	t.Parallel()
 	r := pipeline.New(t.Context(), pipeline.Options{})

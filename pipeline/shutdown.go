@@ -6,18 +6,20 @@ import (
 	"time"
 )
 
-// The shutdown of a run. The phases end in this order, each by a call or by its time limit:
+// This file implements the shutdown of a run. The phases end in this order. The first line shows
+// what ends them: a call, or the end of a time limit.
 //
 //	Stop or Kill        GracePeriod    KillDelay    settling         closing
 //	Fetch, Shutdown ──▶ Terminate ───▶ Kill ──────▶ Settle ────────▶ Close
 //	tasks are notified  SIGTERM        SIGKILL      unsettled tasks  open resources
 //	                                                are abandoned    are abandoned
 //
-// A phase that has nothing to do is skipped. Once no task runs, urgency limits the time for
-// settling and closing: after Stop a run ends within GracePeriod + KillDelay + 7 s, and after
-// Kill within 2 s, even if a request never returns.
+// A phase ends early if there is nothing left to do in it. When no task runs any more, urgency
+// determines how long settling and closing may take. After Stop, a run ends within
+// GracePeriod + KillDelay + 7 s. After Kill, it ends within 2 s. Both hold even if a request to
+// the source never returns.
 
-// urgency determines the time limits that apply once no task runs.
+// urgency determines how long settling and closing may take after the last task has ended.
 type urgency int
 
 const (
@@ -26,33 +28,33 @@ const (
 	killed
 )
 
-// Time limits of settling and closing. Unless noted otherwise, they are measured from the
-// end of the last task, or from the call of Stop or Kill if that is later.
+// The time limits of settling and closing, for each urgency. The limits without a comment start
+// when the last task ends. If Stop or Kill is called later, they start at that call.
 const (
 	stoppedSettle, stoppedClose = 5 * time.Second, 7 * time.Second
 	killedSettle, killedClose   = time.Second, 2 * time.Second
 	plannedClose                = 10 * time.Second // after settling
-	unwind                      = time.Second      // for stages to return after the Settle phase
-	noticeAfter                 = 2 * time.Second  // until a log line reports what settling waits for
+	unwind                      = time.Second      // for the stages to return when the Settle phase has ended
+	noticeAfter                 = 2 * time.Second  // until the run logs what settling waits for
 )
 
-// Stop shuts the run down, for example after a signal. It stops fetching, releases the
-// tasks that have not started, and gives running tasks the grace period. Only the cause of
-// the first call is kept. Wait does not return it as an error. Stop does not block.
+// Stop shuts the run down, for example after a signal. The run stops fetching, releases the tasks
+// that have not started, and gives running tasks the grace period. Wait does not return cause as an
+// error. If Stop is called again, the new cause is ignored. Stop does not block.
 func (r *Run) Stop(cause error) {
 	r.endShutdown(cause)
 	r.raiseUrgency(stopped)
 }
 
-// StopFetching stops fetching, releases the tasks that have not started, and ends the run
-// once the running tasks have ended, without a time limit. Use it for a planned end, or an
-// end announced by the provider. Wait does not return cause as an error. Stop, Fail and
-// Kill may follow. StopFetching does not block.
+// StopFetching ends the run without a time limit for running tasks. The run stops fetching,
+// releases the tasks that have not started, and ends when the running tasks have ended. Use
+// StopFetching for a planned end, or for an end that the provider has announced. Wait does not
+// return cause as an error. Stop, Fail and Kill may follow. StopFetching does not block.
 func (r *Run) StopFetching(cause error) { r.endFetch(cause) }
 
-// Fail ends the run like StopFetching, because of an error that is not the error of a task,
-// and makes Wait return err. Running tasks may finish. Only the first error is kept. Stop
-// or Kill may follow. Fail does not block. It does nothing if err is nil.
+// Fail ends the run because of an error that concerns the run and not a single task. Running tasks
+// may finish, as after StopFetching, and Wait returns err. If Fail is called again, the new error
+// is ignored. Stop or Kill may follow. Fail does not block. It does nothing if err is nil.
 func (r *Run) Fail(err error) {
 	if err == nil {
 		return
@@ -69,35 +71,36 @@ func (r *Run) Fail(err error) {
 	}
 }
 
-// announce reports the error of the first Fail.
+// announce passes the error of the first Fail to Options.OnFail, or logs it.
 func (r *Run) announce(err error) {
 	if r.opts.OnFail != nil {
 		r.opts.OnFail(err)
 		return
 	}
-	running, msg := r.Running(), "run failed: stopped fetching"
+	running, msg := r.Running(), "run failed: stopped fetching tasks"
 	if running > 0 {
-		msg += ", waiting for running tasks"
+		msg += ", waiting for running tasks to end"
 	}
 	r.opts.Log.Error().Err(err).Int64("running", running).Msg(msg)
 }
 
-// Kill ends the run like Stop, but kills running tasks at once. It also shortens the time
-// limits of settling and closing. Wait does not return cause as an error. Kill does not
-// block.
+// Kill ends the run like Stop, but kills running tasks at once. It also shortens the time limits of
+// settling and closing. Wait does not return cause as an error. Kill does not block.
 func (r *Run) Kill(cause error) {
-	r.endKill(cause) // also ends the phases before it
+	r.endKill(cause) // also ends the phases before Kill
 	r.raiseUrgency(killed)
 }
 
-// Wait waits for the end of the run. It returns the error of Fail and those of the stages,
-// or nil. It also returns an error if the output of a stage is not used, or there is no source. Ending the run with Stop, StopFetching or Kill is not an error. Call Wait once,
-// after adding the last stage. When Wait returns, every delivery has been settled, the
-// source is closed, and every stage has returned. If the time limits were too short for
-// that, Wait returns a ShutdownTimeoutError; after Kill, it logs that error instead.
+// Wait waits for the end of the run. It returns the error of Fail and those of the stages, or nil.
+// It also returns an error if the output of a stage is not used, or if there is no source. Ending
+// the run with Stop, StopFetching or Kill is not an error. Call Wait once, after adding the last
+// stage.
 //
-// Phases.Close remains open after Wait, for resources that the caller closes, such as a
-// sink.
+// When Wait returns, every delivery has been settled, the source is closed, and every stage has
+// returned. If the time limits were too short for that, Wait returns a ShutdownTimeoutError. After
+// Kill, it logs that error instead.
+//
+// Phases.Close remains open after Wait, so that the caller can close resources such as a sink.
 func (r *Run) Wait() error {
 	r.checkComplete()
 	executed, settled := r.watchStages()
@@ -117,7 +120,7 @@ func (r *Run) Wait() error {
 	}
 	stopNotice()
 	r.endSettle(errFinished)
-	r.endKill(errFinished) // frees the contexts; no task runs any more
+	r.endKill(errFinished) // no task runs any more; canceling frees the contexts
 	r.unhook()
 	r.limitClosing()
 	errs := []error{r.timeoutError(), r.failed()}
@@ -127,8 +130,8 @@ func (r *Run) Wait() error {
 	return errors.Join(errs...)
 }
 
-// watchStages returns two channels: executed is closed when the stages up to the execution
-// have returned, settled when all stages have.
+// watchStages returns two channels. executed is closed when the stages up to and including the
+// execution have returned. settled is closed when all stages have returned.
 func (r *Run) watchStages() (executed, settled <-chan struct{}) {
 	r.mu.Lock()
 	r.waiting = true
@@ -138,9 +141,9 @@ func (r *Run) watchStages() (executed, settled <-chan struct{}) {
 	return noTask, noStage
 }
 
-// awaitReports waits until executed is closed. No task runs any more, but a stage cannot
-// return until the outcomes of its tasks have been reported. If that takes longer than the
-// time limit of settling, awaitReports ends the Settle phase.
+// awaitReports waits until executed is closed. It is called when no task runs any more. The stage
+// that executes tasks may still wait for the next stage to receive its results. If that takes
+// longer than Options.SettleTimeout, awaitReports ends the Settle phase.
 func (r *Run) awaitReports(executed <-chan struct{}) {
 	r.mu.Lock()
 	r.settleBy = newLimit(r.opts.SettleTimeout, func() {
@@ -161,8 +164,9 @@ func (r *Run) awaitReports(executed <-chan struct{}) {
 	r.settleBy.timer.Stop()
 }
 
-// stop ends the running tasks. It notifies them, waits for the grace period, ends the
-// Terminate phase, waits for the kill delay, and ends the Kill phase.
+// stop ends the running tasks. It calls Options.OnStop, waits for the grace period, ends the
+// Terminate phase, waits for the kill delay, and ends the Kill phase. It returns early when
+// executed is closed.
 func (r *Run) stop(executed <-chan struct{}) {
 	if r.opts.OnStop != nil {
 		if err := recovered(func() error { r.opts.OnStop(context.Cause(r.phases.Shutdown)); return nil }); err != nil {
@@ -187,8 +191,8 @@ func (r *Run) startLimits() {
 	r.shortenLimits()
 }
 
-// raiseUrgency makes the run at least as urgent as u. It also works after Wait has
-// returned.
+// raiseUrgency makes the run at least as urgent as u. It has an effect even after Wait has
+// returned, because the Close phase may still be open.
 func (r *Run) raiseUrgency(u urgency) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,7 +202,7 @@ func (r *Run) raiseUrgency(u urgency) {
 	}
 }
 
-// shortenLimits applies the time limits of the run's urgency. The caller holds mu.
+// shortenLimits applies the time limits of the run's urgency. The caller holds r.mu.
 func (r *Run) shortenLimits() {
 	if r.closeBy == nil || r.urgency == planned { // closeBy is nil while tasks run
 		return
@@ -211,7 +215,7 @@ func (r *Run) shortenLimits() {
 	r.closeBy.within(closing)
 }
 
-// limit is a timer that can only be shortened.
+// limit is a timer whose end can only become earlier.
 type limit struct {
 	timer *time.Timer
 	at    time.Time
@@ -221,7 +225,7 @@ func newLimit(d time.Duration, end func()) *limit {
 	return &limit{time.AfterFunc(d, end), time.Now().Add(d)}
 }
 
-// within shortens the limit to d from now, unless it is shorter already.
+// within makes the timer end at d from now, unless it already ends earlier.
 func (l *limit) within(d time.Duration) {
 	if at := time.Now().Add(d); at.Before(l.at) && l.timer.Stop() {
 		l.at = at
@@ -229,8 +233,8 @@ func (l *limit) within(d time.Duration) {
 	}
 }
 
-// startNotice starts a timer that calls announceSettling, and returns a function that stops
-// it.
+// startNotice makes the run log what it waits for if settling takes longer than noticeAfter. stop
+// ends the timer.
 func (r *Run) startNotice() (stop func()) {
 	ended := make(chan struct{})
 	timer := time.AfterFunc(noticeAfter, func() { defer close(ended); r.announceSettling() })
@@ -241,24 +245,24 @@ func (r *Run) startNotice() (stop func()) {
 	}
 }
 
-// announceSettling logs what the run waits for after its last task has ended.
+// announceSettling logs what the run waits for although no task runs any more.
 func (r *Run) announceSettling() {
 	unreported, settling := r.Unreported(), r.inFlight.settling.Load()
 	r.mu.Lock()
 	remaining := time.Until(r.settleBy.at)
 	r.mu.Unlock()
-	msg := "no tasks are running: waiting for events to be written"
+	msg := "no tasks are running: waiting for events to be written before the worker exits"
 	switch {
 	case remaining <= 0 || unreported+settling == 0:
 		return
 	case unreported == 0:
-		msg = "no tasks are running: waiting for the source to settle tasks"
+		msg = "no tasks are running: waiting for the source to confirm that finished tasks are removed or released"
 	}
 	r.opts.Log.Info().Int64("events_pending", unreported).Int64("settlements_pending", settling).
 		Float64("limit_seconds", remaining.Round(100*time.Millisecond).Seconds()).Msg(msg)
 }
 
-// limitClosing starts the time limit of closing, after settling has ended.
+// limitClosing ends the timer of settling and starts the time limit of closing.
 func (r *Run) limitClosing() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -266,7 +270,7 @@ func (r *Run) limitClosing() {
 	r.closeBy.within(plannedClose)
 }
 
-// abandon ends the Settle phase at its time limit and records what had not ended.
+// abandon ends the Settle phase because its time is over, and records what had not ended.
 func (r *Run) abandon() {
 	unfinished := r.unfinished()
 	r.mu.Lock()
@@ -275,8 +279,8 @@ func (r *Run) abandon() {
 	r.endSettle(context.DeadlineExceeded)
 }
 
-// timeoutError returns an error that lists what the run gave up, or nil. After Kill, the error is
-// logged and not returned, because the user asked not to wait.
+// timeoutError returns an error that lists what had not ended when the time to settle was over, or
+// nil. After Kill, it logs the error and returns nil, because the user asked not to wait.
 func (r *Run) timeoutError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -285,15 +289,15 @@ func (r *Run) timeoutError() error {
 		return nil
 	}
 	if r.urgency == killed {
-		r.opts.Log.Warn().Err(abandoned).Msg("the run ended with unsettled tasks; they become available again when their leases expire")
+		r.opts.Log.Warn().Err(abandoned).Msg("the run was killed before all tasks were acknowledged or released; those tasks become available again when their leases expire")
 		return nil
 	}
 	return abandoned
 }
 
-// Unsettled returns the number of tasks that were not settled within the time limit. Their
-// outcomes may be lost, and the tasks become available when their leases expire. It is
-// valid after Wait has returned.
+// Unsettled returns the number of tasks that were not settled when the time to settle was over. The
+// outcomes of these tasks may be lost, and the tasks become available when their leases expire.
+// Call Unsettled after Wait has returned.
 func (r *Run) Unsettled() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -303,7 +307,7 @@ func (r *Run) Unsettled() int {
 	return r.abandoned.Unsettled
 }
 
-// failed returns the errors of Fail and of the stages, without duplicates.
+// failed returns the error of Fail and those of the stages, without duplicates.
 func (r *Run) failed() error {
 	err := r.stageErrors()
 	r.mu.Lock()
@@ -314,7 +318,8 @@ func (r *Run) failed() error {
 	return errors.Join(r.failure, err)
 }
 
-// within reports whether done is closed within d and before ctx is done.
+// within waits until done is closed, d has passed or ctx is done. It reports whether done is
+// closed.
 func within(d time.Duration, done <-chan struct{}, ctx context.Context) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -336,12 +341,12 @@ func isDone(done <-chan struct{}) bool {
 	}
 }
 
-// releaseDropped releases the deliveries that a stage has neither settled nor passed on. Only a
-// stage that panicked leaves such deliveries behind.
+// releaseDropped releases the deliveries that a stage dropped without settling them, for example
+// because the stage panicked.
 func (r *Run) releaseDropped() error {
 	for _, d := range r.inFlight.unsettled() {
 		r.opts.Log.Warn().Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
-			Msg("releasing a task that a stage dropped unsettled")
+			Msg("a stage ended without acknowledging or releasing a task; releasing the task")
 		if err := d.Release(r.phases.Close, 0); err != nil {
 			return err
 		}
@@ -349,8 +354,8 @@ func (r *Run) releaseDropped() error {
 	return nil
 }
 
-// closeSource closes the source. It uses only a part of the time limit, because the caller closes
-// other resources afterwards.
+// closeSource closes the source. It uses at most three quarters of the time limit, because the
+// caller needs the rest to close other resources.
 func (r *Run) closeSource() error {
 	if r.source == nil {
 		return nil

@@ -16,8 +16,8 @@ import (
 
 var errFault = errors.New("a fault")
 
-// Wait returns only the error of Fail, even if StopFetching, Stop or Kill is called before
-// or after it.
+// Wait returns an error only after Fail. It does so even if StopFetching, Stop or Kill is called
+// before or after Fail.
 func TestRun_WaitReturnsOnlyErrorOfFail(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("requested")
@@ -72,8 +72,8 @@ func TestRun_WaitReturnsOnlyErrorOfFail(t *testing.T) {
 	}
 }
 
-// A run ends within its time limits even if requests never return: after Stop, after Kill,
-// and if one of them is called during a planned end.
+// A run ends within its time limits even if requests never return. That holds for a planned end,
+// after Stop, and after Kill.
 func TestRun_EndsWithinTimeLimits(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("requested")
@@ -85,7 +85,7 @@ func TestRun_EndsWithinTimeLimits(t *testing.T) {
 		return nil
 	}
 	for name, tc := range map[string]struct {
-		stop, kill time.Duration // time from the start; never if negative
+		stop, kill time.Duration // when Stop and Kill are called, from the start; a negative time means never
 		settled    time.Duration
 		closed     time.Duration
 		stuck      bool
@@ -127,13 +127,13 @@ func TestRun_EndsWithinTimeLimits(t *testing.T) {
 	}
 }
 
-// A run fails if its provider does not respond to any request for UnreachableTimeout.
+// A run fails if a provider does not respond to any request for UnreachableTimeout.
 func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		unreachable bool // the source is unreachable
+		unreachable bool // the source reports that its requests fail
 		ackHangs    bool // acknowledgments get no response
-		writes      bool // the sink does not accept events
+		writes      bool // writes of the sink get no response
 		want        string
 	}{
 		"reachable":       {false, false, false, ""},
@@ -174,7 +174,7 @@ func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
 	}
 }
 
-// unresponsiveSource returns one task and then none.
+// unresponsiveSource returns one task. After that, Receive blocks until its context is done.
 type unresponsiveSource struct {
 	unreachable, ackHangs, delivered bool
 }
@@ -197,7 +197,7 @@ func (s *unresponsiveSource) LastFailure() time.Time {
 
 func (s *unresponsiveSource) Close(context.Context) error { return nil }
 
-// ackLease is a lease whose acknowledgment may get no response.
+// ackLease is a lease. If hangs is true, Ack gets no response.
 type ackLease struct {
 	hangs   bool
 	expires time.Time
@@ -216,7 +216,7 @@ func (ackLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
 	return time.Now().Add(d), nil
 }
 
-// hangingSink is a sink that accepts no events if it is true.
+// hangingSink is a sink. If it is true, Write gets no response.
 type hangingSink bool
 
 func (s hangingSink) Write(ctx context.Context, _ []pipeline.Event) error {

@@ -4,16 +4,16 @@ import "context"
 
 // Sink receives events.
 type Sink interface {
-	// Write returns nil once every event is durable, which means that it survives a kill of
-	// this process. If Write returns an error, some of the events may be durable; the
-	// caller treats all of them as not written. Write may be called concurrently, does not
-	// retain events, and returns ctx's error promptly when ctx is done.
+	// Write writes events. It returns nil only if every event is durable, which means that the
+	// event survives a kill of this process. If Write returns an error, some of the events may be
+	// durable; the caller treats all of them as not written. Write may be called concurrently. It
+	// does not retain events. When ctx is done, Write returns ctx's error promptly.
 	//
-	// Write skips an event whose Withheld function returns true; that is not an error. It
-	// calls Withheld as late as possible, before each attempt to write the event.
+	// Write skips an event whose Withheld function returns true; that is not an error. It calls
+	// Withheld as late as possible, before each attempt to write the event.
 	Write(ctx context.Context, events []Event) error
 
-	// Close flushes the Sink and releases its resources. It is called once, after the last
-	// Write has returned. It returns when ctx is done, at the latest.
+	// Close flushes the Sink and releases its resources. It is called once, after the last Write
+	// has returned. It returns at the latest when ctx is done.
 	Close(ctx context.Context) error
 }

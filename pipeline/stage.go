@@ -11,51 +11,53 @@ import (
 	"github.com/sourcegraph/conc/panics"
 )
 
-// Item is a value that flows through a pipeline: a *Delivery, or a type that embeds one,
-// such as Result and Decision.
+// Item is a value that stages exchange: a *Delivery, or a type that embeds a *Delivery, such as
+// Result and Decision.
 type Item interface {
 	delivery() *Delivery
 }
 
-// Stage receives items from in and sends items to out, until one of these happens:
+// Stage is a function that receives items from in and sends items to out. It returns in three
+// cases:
 //
-//   - in is closed: the stage finishes its items and returns.
-//   - ctx is done: the stage releases its items and returns. Send releases an item that
-//     could not be sent, and the pipeline releases the items that remain in the channel.
-//   - The stage needs no more items and returns nil. The stages before it are stopped, and
-//     the remaining fetched items are released.
+//   - in is closed. The stage finishes its items first.
+//   - ctx is done. The stage releases its items first. Send releases an item that it could not
+//     send, and the pipeline releases the items that are still in the channel in.
+//   - The stage needs no more items. It returns nil, and the pipeline stops the stages before it
+//     and releases the items that are still in the channel in.
 //
-// An error or a panic fails the run as Run.Fail does. In a stage after the execution it
-// also stops the run, because the outcomes of running tasks can no longer be reported.
+// If a stage returns an error or panics, the run fails as by Run.Fail. If the stage comes after the
+// execution, running tasks are stopped too, as by Run.Stop, because their outcomes can no longer be
+// reported.
 //
-// A Stage closes neither channel. It may start goroutines, but waits for them before it
-// returns. It settles each delivery that it does not pass on.
+// A Stage closes neither channel. It may start goroutines, but must wait for their end before it
+// returns. It must settle each delivery that it does not pass on.
 //
-// ctx is the run's Fetch phase if In is *Delivery (the task has not been executed yet), and
-// the Settle phase otherwise.
+// ctx is the run's Fetch phase if In is *Delivery, that is, if the tasks have not been executed
+// yet. Otherwise, ctx is the Settle phase.
 type Stage[In, Out Item] func(ctx context.Context, in <-chan In, out chan<- Out) error
 
-// Consumer is the last stage. It settles the items it receives.
+// Consumer is the last stage. It settles the items that it receives.
 type Consumer[In Item] func(ctx context.Context, in <-chan In) error
 
-// Flow is the output of a stage. Pass each Flow to exactly one Via or To: a second use panics, and Wait
-// returns an error for a Flow that is not used.
+// Flow is the output of a stage. Pass each Flow to exactly one Via or To. The second use of a Flow
+// panics. If a Flow is not used, Wait returns an error.
 type Flow[T Item] struct {
 	run    *Run
 	ch     <-chan T
-	stop   func() // stops the stages up to this one
+	stop   func() // stops the stage and all stages before it
 	output *output
 }
 
-// output records whether a Flow is used. Run.mu guards it.
+// output records whether a Flow is used. Its fields are guarded by Run.mu.
 type output struct {
-	stage string // the stage whose output it is
+	stage string // name of the stage
 	used  bool
-	// discard adds a last stage that releases the items and fails the run.
+	// discard gives an unused Flow a last stage, which releases the items and fails the run.
 	discard func()
 }
 
-// newFlow returns the output of a stage, and registers it.
+// newFlow returns the output of a stage, and adds it to r.outputs.
 func newFlow[T Item](r *Run, stage string, ch <-chan T, stop func()) Flow[T] {
 	f := Flow[T]{run: r, ch: ch, stop: stop, output: &output{stage: stage}}
 	f.output.discard = func() {
@@ -80,7 +82,7 @@ func (f Flow[T]) use() {
 	}
 }
 
-// errNoSource is the error of a run without From.
+// errNoSource is the error of a run without a call of From.
 var errNoSource = errors.New("the run has no source: call From")
 
 // checkComplete fails the run if it has no source, or if the output of a stage is not used.
@@ -105,13 +107,13 @@ type StageError struct {
 	Err   error
 }
 
-// Error returns the name of the stage and its error.
+// Error returns the name of the stage followed by the error.
 func (e *StageError) Error() string { return fmt.Sprintf("%s: %v", e.Stage, e.Err) }
 
-// Unwrap returns the error of the stage.
+// Unwrap returns Err.
 func (e *StageError) Unwrap() error { return e.Err }
 
-// PanicError is the error that a panic in a stage, a source or a sink is converted to.
+// PanicError is the error that the pipeline returns if a stage, a source or a sink panics.
 type PanicError struct {
 	// Value is the argument of panic.
 	Value any
@@ -119,7 +121,7 @@ type PanicError struct {
 	Stack []byte
 }
 
-// Error returns the value of the panic without the stack.
+// Error returns the value of the panic as text. The text does not contain the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 // Unwrap returns the value of the panic if it is an error.
@@ -128,15 +130,16 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// maxFetch is the maximum number of deliveries per Receive. It is larger than the batches of all
-// providers, and small enough to need little memory.
+// maxFetch is the maximum number of deliveries per call of Receive. It is larger than the batches
+// of all providers. A channel between stages with this capacity needs little memory.
 const maxFetch = 256
 
-// From starts the pipeline. It fetches deliveries from source, as many as Options.Slots and
-// Options.Prefetch allow, and sends them to the next stage. The run closes source at its
-// end. A run has one From.
+// From adds the first stage. It fetches deliveries from source, as many as Options.Slots and
+// Options.Prefetch allow, and sends them to the next stage. The run closes source at its end. Call
+// From once per run.
 //
-// An error of the source stops fetching. Tasks that have been fetched already are executed.
+// If the source returns an error, the run stops fetching and fails. Tasks that have been fetched
+// already are executed.
 func From(r *Run, name string, source Source) Flow[*Delivery] {
 	ctx, cancel := context.WithCancel(r.phases.Fetch)
 	out := make(chan *Delivery, r.buffer())
@@ -150,8 +153,8 @@ func From(r *Run, name string, source Source) Flow[*Delivery] {
 	return newFlow(r, name, out, cancel)
 }
 
-// pump fetches deliveries from source and sends them to out until the source is exhausted,
-// ctx is done or an error occurs.
+// pump fetches deliveries from source and sends them to out. It returns when the source is
+// exhausted, ctx is done or an error occurs.
 func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) error {
 	ctx, receive, done := r.receiver(ctx, source)
 	defer done()
@@ -198,8 +201,8 @@ func (r *Run) fetchLimit() int {
 	return int(min(maxFetch, max(*r.opts.MaxDeliveries-r.inFlight.total(), 0)))
 }
 
-// receiver returns the function that receives from the source, the context for its calls, and a
-// function that ends the watch for idleness.
+// receiver returns the function that receives from the source, the context for calls of that
+// function, and a function that ends the goroutine that watches for idleness.
 func (r *Run) receiver(ctx context.Context, source Source) (context.Context, func(context.Context, int) ([]*Delivery, error), func()) {
 	if idler, ok := source.(Idler); ok && r.opts.IdleTimeout > 0 {
 		idleAt := func() time.Time { return time.Now().Add(r.opts.IdleTimeout - r.idleFor(source)) }
@@ -209,7 +212,7 @@ func (r *Run) receiver(ctx context.Context, source Source) (context.Context, fun
 	return ctx, source.Receive, done
 }
 
-// idleFor returns how long the run has been idle. Time in which the source was unreachable
+// idleFor returns for how long the run has been idle. Time during which the source is unreachable
 // does not count.
 func (r *Run) idleFor(source Source) time.Duration {
 	idle := r.inFlight.idleFor()
@@ -219,8 +222,8 @@ func (r *Run) idleFor(source Source) time.Duration {
 	return max(idle, 0)
 }
 
-// fetchEndReason returns the error with which pump ends. It returns nil if ctx was canceled by the
-// run, or because the source was idle, and err otherwise.
+// fetchEndReason returns the error with which pump ends. It returns nil if err only reports that
+// ctx was canceled, because the run stopped fetching or was idle. Otherwise it returns err.
 func (r *Run) fetchEndReason(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() == nil || err != nil && !errors.Is(err, ctx.Err()):
@@ -231,8 +234,8 @@ func (r *Run) fetchEndReason(ctx context.Context, err error) error {
 	return nil
 }
 
-// watchIdle returns a context that is canceled once the run has been idle for
-// Options.IdleTimeout, and a function that stops watching.
+// watchIdle starts a goroutine that cancels the returned context when the run has been idle for
+// Options.IdleTimeout. The returned function ends the goroutine.
 func (r *Run) watchIdle(ctx context.Context, source Source) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	if r.opts.IdleTimeout <= 0 {
@@ -251,8 +254,8 @@ func (r *Run) watchIdle(ctx context.Context, source Source) (context.Context, fu
 	return ctx, func() { cancel(nil); <-ended }
 }
 
-// awaitIdle returns ErrIdle once the run has been idle for Options.IdleTimeout, or nil if
-// ctx is done first.
+// awaitIdle returns ErrIdle when the run has been idle for Options.IdleTimeout, or nil if ctx is
+// done first.
 func (r *Run) awaitIdle(ctx context.Context, source Source) error {
 	for {
 		remaining := r.opts.IdleTimeout - r.idleFor(source)
@@ -269,13 +272,14 @@ func (r *Run) awaitIdle(ctx context.Context, source Source) error {
 	}
 }
 
-// Via adds a stage with a buffered output.
+// Via adds a stage. Its output has a buffer.
 func Via[In, Out Item](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
 	return via(in, name, stage, in.run.buffer())
 }
 
-// ViaUnbuffered adds a stage with an unbuffered output. The stage keeps an item until the
-// next stage receives it. Use it for a stage that manages waiting items.
+// ViaUnbuffered adds a stage whose output has no buffer: the stage keeps an item until the next
+// stage receives it. Use ViaUnbuffered for a stage that must still act on waiting items, for
+// example release them.
 func ViaUnbuffered[In, Out Item](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
 	return via(in, name, stage, 0)
 }
@@ -302,10 +306,10 @@ func To[In Item](in Flow[In], name string, consume Consumer[In]) {
 	})
 }
 
-// runStage runs one stage and then releases the items that it left in its input.
+// runStage runs one stage. Items that the stage does not receive from its input are released.
 func runStage[In Item](ctx context.Context, cancel context.CancelFunc, in Flow[In], r *Run, stage func() error) error {
-	// Items are released as soon as ctx is done. The stage may return much later: a stage that
-	// executes tasks may use the whole grace period.
+	// Items are released as soon as ctx is done, even if the stage has not returned. A stage that
+	// executes tasks may return only after the grace period.
 	released := make(chan struct{})
 	go func() {
 		defer close(released)
@@ -327,8 +331,8 @@ func runStage[In Item](ctx context.Context, cancel context.CancelFunc, in Flow[I
 	return err
 }
 
-// Send sends item to out. If ctx is done first, it releases item and returns ctx's error.
-// Stages must use Send instead of a channel send.
+// Send sends item to out. If ctx is done first, Send releases item and returns ctx's error. A stage
+// must call Send instead of sending on the channel itself.
 func Send[T Item](ctx context.Context, out chan<- T, item T) error {
 	select {
 	case out <- item:
@@ -336,7 +340,7 @@ func Send[T Item](ctx context.Context, out chan<- T, item T) error {
 	default:
 	}
 	if positionOf[T]() == afterRun {
-		item.delivery().taskEnded() // the send blocks, but the task no longer runs
+		item.delivery().taskEnded() // the next stage is busy, but the task must not count as running
 	}
 	select {
 	case out <- item:
@@ -348,7 +352,7 @@ func Send[T Item](ctx context.Context, out chan<- T, item T) error {
 }
 
 // positionOf returns the position of a stage that receives items of type T. A stage that receives
-// *Delivery is before the execution, any other stage is after it.
+// *Delivery is before the execution. Any other stage is after it.
 func positionOf[T Item]() position {
 	var zero T
 	_, ok := any(zero).(*Delivery)
@@ -363,7 +367,7 @@ const (
 	afterRun  position = false
 )
 
-// recovered calls f and converts a panic to a PanicError.
+// recovered calls f. If f panics, recovered returns a PanicError.
 func recovered(f func() error) error {
 	var err error
 	if p := panics.Try(func() { err = f() }); p != nil {

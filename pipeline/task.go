@@ -7,18 +7,18 @@ import (
 	"github.com/ctworker/ctworker/internal/outcome"
 )
 
-// Task is one unit of work. It is immutable: once a Task has been passed to a Delivery,
-// nothing may write to Data.
+// Task is one unit of work. A Task is immutable: nothing may write to Data after the Task has been
+// passed to a Delivery.
 type Task struct {
 	// ID is the task_id of the specification. It is never empty.
 	ID string
-	// Data is the task's input as raw JSON, byte for byte as the source provided it. No
-	// stage decodes it.
+	// Data is the task's input as raw JSON, byte for byte as the source provided it. No stage
+	// decodes Data.
 	Data json.RawMessage
 }
 
-// AppendJSON appends the task as {"task_id": "...", "data": ...}, the format of task
-// queues, on one line, and returns the extended buffer. Data that is not valid JSON becomes
+// AppendJSON appends the task as {"task_id": "...", "data": ...} on one line, and returns the
+// extended buffer. Task queues use this format. If Data is not valid JSON, AppendJSON writes it as
 // a string.
 func (t Task) AppendJSON(b []byte) []byte {
 	b = append(b, `{"task_id":`...)
@@ -28,35 +28,36 @@ func (t Task) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// OutcomeKind is the way in which a task's execution ended. Its String method returns the name of the
-// kind in lower case, such as "timed out".
+// OutcomeKind is the way in which the execution of a task ended. Its String method returns the name
+// in lower case, such as "timed out".
 type OutcomeKind = outcome.Kind
 
-// The kinds of outcomes. The zero OutcomeKind is invalid, so that an Outcome that was not
-// filled in does not count as a success.
+// The kinds of outcomes. The zero OutcomeKind is invalid, because an Outcome without a kind must
+// not count as a success.
 const (
-	// Completed: the task returned a result and did or did not request a retry.
+	// Completed: the task returned a result. It may have requested a retry.
 	Completed = outcome.Completed
 	// Exception: the task's code raised an exception, or its result was invalid.
 	Exception = outcome.Exception
 	// TimedOut: the task exceeded the maximum runtime and was killed.
 	TimedOut = outcome.TimedOut
-	// Exited: the task's process ended without a result, with an exit code that means
-	// failure or by a signal.
+	// Exited: the task's process ended without a result. It returned an exit code that means
+	// failure, or a signal killed it.
 	Exited = outcome.Exited
-	// Interrupted: the task was terminated because the worker shut down. Its result is
-	// unknown.
+	// Interrupted: the task was terminated because the worker shut down. Whether the task has done
+	// its work is unknown.
 	Interrupted = outcome.Interrupted
-	// LeaseLost: the lease was lost while the task ran, so its process was killed. Another
-	// worker may run the task.
+	// LeaseLost: the lease was lost while the task ran. The task's process was killed, because
+	// another worker may run the task.
 	LeaseLost = outcome.LeaseLost
 )
 
-// Usage is the resource usage of a task's process and the children it waited for.
+// Usage is the resource usage of a task's process. It includes child processes for which the
+// process has waited.
 type Usage struct {
-	// CPU is user plus system time.
+	// CPU is the sum of user and system time.
 	CPU time.Duration
-	// PeakMemory is the largest resident set size in bytes.
+	// PeakMemory is the maximum resident set size in bytes.
 	PeakMemory int64
 }
 
@@ -65,38 +66,39 @@ type Outcome struct {
 	Kind OutcomeKind
 	// Slot is the slot that ran the task, from 0.
 	Slot int
-	// Elapsed is the duration of the execution, including process creation and destruction.
+	// Elapsed is the duration of the execution. It includes the time to create and end the process.
 	Elapsed time.Duration
 	// RetryRequested reports whether a Completed task requested a retry.
 	RetryRequested bool
 	// Result is the result of a Completed task: one JSON value.
 	Result json.RawMessage
-	// RawResult replaces Result if the result is not valid UTF-8, which JSON cannot
-	// represent.
+	// RawResult replaces Result if the result is not valid UTF-8, because JSON cannot represent it
+	// then.
 	RawResult []byte
-	// Exception is the stack trace or message of an Exception.
+	// Exception is a stack trace or a message if Kind is Exception.
 	Exception string
-	// Permanent reports that another attempt would raise the same Exception, as the task's process
-	// has reported. For example, the process ran out of memory.
+	// Permanent reports that another attempt would raise the same Exception. The task's process has
+	// reported that, for example after its memory limit made the task fail.
 	Permanent bool
-	// ExitCode is set for Exited: the exit code of the process, or the negated number of
-	// the signal that killed it.
+	// ExitCode is set if Kind is Exited. It is the exit code of the process. If a signal killed the
+	// process, it is the negative signal number.
 	ExitCode int
-	// Usage is nil if the usage is unknown, for example for tasks that share a process.
+	// Usage is nil if the usage is unknown, for example because the task shares its process with
+	// other tasks.
 	Usage *Usage
 }
 
-// Verdict is the action to take on a task after its Outcome.
+// Verdict is what happens to a task after its Outcome.
 type Verdict uint8
 
 // The verdicts. The zero Verdict is invalid.
 const (
 	// Ack: the task is finished and must not be delivered again.
 	Ack Verdict = iota + 1
-	// Retry: this attempt is finished, and the task is released for another attempt.
+	// Retry: this attempt is reported as finished, and the task is released for another attempt.
 	Retry
-	// Release: the task did not finish. It is released as if it had not been received, and no event
-	// is written.
+	// Release: the task did not finish. It is released as if it had not been received, and this
+	// attempt is not reported in an event.
 	Release
 )
 
@@ -114,18 +116,18 @@ func (v Verdict) String() string {
 	}
 }
 
-// Result is a Delivery that has been executed, and its Outcome.
+// Result is a Delivery whose task has been executed, and the Outcome.
 type Result struct {
 	*Delivery
 	Outcome Outcome
 }
 
-// Decision is a Result and the Verdict on it.
+// Decision is a Result with the Verdict.
 type Decision struct {
 	*Delivery
 	Outcome Outcome
 	Verdict Verdict
-	// RetryDeniedReason is the reason why a task that qualifies for a retry is not retried. It is
-	// "" for other tasks.
+	// RetryDeniedReason is the reason why a task is not retried although its outcome qualifies for
+	// a retry. It is "" for other tasks.
 	RetryDeniedReason string
 }

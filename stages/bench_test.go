@@ -55,7 +55,7 @@ func BenchmarkClassify(b *testing.B) {
 	benchStage(b, stages.Classify(stages.RetryOptions{OnExit: true}), feed(b, nil, finished))
 }
 
-// queueLease is a lease that expires.
+// queueLease is a lease that expires, as those of a queue do.
 type queueLease struct{ expires time.Time }
 
 func (l queueLease) Ack(context.Context) error                    { return nil }
@@ -75,7 +75,7 @@ func BenchmarkExtend(b *testing.B) {
 		done := make(chan error, 1)
 		go func() { done <- stage(ctx, in, between); close(between) }()
 		for d := range between {
-			if err := d.Ack(ctx); err != nil { // otherwise the leases of all deliveries would be extended
+			if err := d.Ack(ctx); err != nil { // ends the extension of the lease
 				return err
 			}
 			out <- d
@@ -111,7 +111,7 @@ func BenchmarkSettle(b *testing.B) {
 	}
 }
 
-// readySource is a source of n tasks that are available at once.
+// readySource is a source of n tasks that are all available from the start.
 type readySource struct {
 	n int
 }
@@ -131,7 +131,8 @@ func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Deliver
 
 func (s *readySource) Close(context.Context) error { return nil }
 
-// BenchmarkExecute measures a whole pipeline whose tasks are functions that do nothing.
+// BenchmarkExecute measures the overhead of a complete pipeline. Its tasks are functions that do
+// nothing.
 func BenchmarkExecute(b *testing.B) {
 	b.ReportAllocs()
 	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Prefetch: 128})

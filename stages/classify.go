@@ -8,14 +8,14 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// RetryOptions selects the failures to retry. The zero value is the default of the
-// specification: retry only tasks that request it.
+// RetryOptions selects the failures after which a task is retried. The zero value is the default of
+// the specification: only tasks that request a retry are retried.
 type RetryOptions struct {
 	OnExit, OnException, OnTimeout bool
-	// MaxAttempts is the maximum number of deliveries of a task. A task that fails at this attempt
-	// or a later one is not retried, and its event contains the reason. An attempt that did not
-	// finish, for example because the worker died, counts as well, but is always repeated. Defaults
-	// to 0, which means no limit.
+	// MaxAttempts is the maximum number of attempts. If the attempt with this number or a later one
+	// fails, the task is not retried, and its event contains the reason. Attempts that did not
+	// finish, for example because the worker died, are counted too. They are repeated even if the
+	// maximum is exceeded. Defaults to 0, which means no limit.
 	MaxAttempts int
 }
 
@@ -24,8 +24,8 @@ func (o RetryOptions) Validate() error {
 	return optcheck.Join("stages.RetryOptions", optcheck.NotNegative("MaxAttempts", o.MaxAttempts))
 }
 
-// verdictOf returns the action to take on a task after an outcome. It is a pure function. An
-// invalid outcome is released, so that the task is not lost.
+// verdictOf returns the verdict for an outcome. A task with an invalid outcome is released, because
+// acknowledging the task would lose it.
 func verdictOf(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 	retry := false
 	switch o.Kind {
@@ -37,7 +37,7 @@ func verdictOf(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 		retry = opts.OnTimeout
 	case pipeline.Exited:
 		retry = opts.OnExit
-	default: // interrupted, lease lost
+	default: // Interrupted, LeaseLost or invalid
 		return pipeline.Release
 	}
 	if retry {
@@ -46,19 +46,19 @@ func verdictOf(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 	return pipeline.Ack
 }
 
-// Classify returns a stage that decides on the verdict of each result.
+// Classify returns a stage that adds a verdict to each result: whether the task is acknowledged,
+// retried or released.
 func Classify(opts RetryOptions) pipeline.Stage[pipeline.Result, pipeline.Decision] {
 	return func(ctx context.Context, in <-chan pipeline.Result, out chan<- pipeline.Decision) error {
 		for r := range in {
 			if err := pipeline.Send(ctx, out, opts.decide(r)); err != nil {
-				return nil // released; the Settle phase has ended
+				return nil // the Settle phase has ended; Send has released the task
 			}
 		}
 		return nil
 	}
 }
 
-// decide returns the decision on a result.
 func (o RetryOptions) decide(r pipeline.Result) pipeline.Decision {
 	d := pipeline.Decision{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: verdictOf(r.Outcome, o)}
 	if d.Verdict == pipeline.Retry && o.MaxAttempts > 0 && r.Attempt >= o.MaxAttempts {

@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// A permanent exception is not retried with any options.
+// A task with a permanent exception is never retried, whatever the options are.
 func TestDecide_PermanentException(t *testing.T) {
 	t.Parallel()
 	all := stages.RetryOptions{OnExit: true, OnException: true, OnTimeout: true}
@@ -21,8 +21,9 @@ func TestDecide_PermanentException(t *testing.T) {
 	}
 }
 
-// The table is the section "Returning a Result" of the specification: each kind of outcome, with
-// and without a requested retry, for each combination of the three retry options.
+// The table covers the section "Returning a Result" of the specification. It has each kind of
+// outcome, with and without a requested retry, and for each the verdict under all eight
+// combinations of the retry options.
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	const (
@@ -44,7 +45,8 @@ func TestDecide(t *testing.T) {
 		kind           pipeline.OutcomeKind
 		retryRequested bool
 		want           [8]pipeline.Verdict
-		//        none     exit, exception, timeout, all but: timeout, exception, exit; all
+		// The verdicts, in order of the options: none; only exit, exception or timeout; all except
+		// timeout, exception or exit; all.
 	}{
 		{pipeline.Completed, false, [8]pipeline.Verdict{a, a, a, a, a, a, a, a}},
 		{pipeline.Completed, true, [8]pipeline.Verdict{r, r, r, r, r, r, r, r}},

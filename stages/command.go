@@ -5,7 +5,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// Command returns a Runner that runs each task as a process of its own.
+// Command returns a Runner that starts a new process for each task.
 func Command(c *procexec.Command) Runner { return command{c} }
 
 type command struct{ c *procexec.Command }
@@ -21,7 +21,7 @@ func (c command) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pi
 	return outcomeOf(report), nil
 }
 
-// outcomeOf converts a result of procexec to an Outcome.
+// outcomeOf converts the result type of package procexec to an Outcome.
 func outcomeOf(report procexec.TaskResult) pipeline.Outcome {
 	o := pipeline.Outcome{
 		Kind:           report.Kind,
@@ -33,7 +33,7 @@ func outcomeOf(report procexec.TaskResult) pipeline.Outcome {
 		Permanent:      report.Permanent,
 		ExitCode:       report.ExitCode,
 	}
-	if report.PeakMemory > 0 { // the task had a process of its own
+	if report.PeakMemory > 0 { // the usage is known, because the task did not share its process
 		o.Usage = &pipeline.Usage{CPU: report.CPU, PeakMemory: report.PeakMemory}
 	}
 	return o

@@ -12,7 +12,7 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// Each way in which a command can end becomes an outcome.
+// Each way in which a command can end is converted to the matching outcome.
 func TestCommand_Outcomes(t *testing.T) {
 	t.Parallel()
 	const hang = `echo ready >&2; exec sleep 1000`
@@ -21,7 +21,7 @@ func TestCommand_Outcomes(t *testing.T) {
 		name   string
 		script string
 		max    time.Duration
-		ready  func(stops) // called on the first line of the task on standard error
+		ready  func(stops) // called when the task has written its first line to standard error
 		want   pipeline.Outcome
 	}{
 		{name: "completed", script: `echo '{"a":1}'`, want: pipeline.Outcome{Kind: pipeline.Completed, Result: []byte(`{"a":1}`)}},
@@ -68,7 +68,7 @@ func TestCommand_Outcomes(t *testing.T) {
 	}
 }
 
-// A command that cannot be started fails the run, and the task is released.
+// If a command cannot be started, the run fails, and the task is released.
 func TestCommand_StartFails(t *testing.T) {
 	t.Parallel()
 	rec := &recorder{}

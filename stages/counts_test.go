@@ -18,18 +18,19 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// fullVar is the environment variable that selects the full number of tasks.
+// fullVar is the environment variable that makes TestExactCounts run its full number of tasks.
 const fullVar = "CTWORKER_FULL"
 
-// A third of the tasks crash, by exit code or SIGKILL, a third time out, and a third complete. Each
-// task is reported exactly once and correctly, and no descriptor, goroutine or process remains. The
-// test is not parallel, because it inspects its whole process.
+// The test runs tasks of which a third crash (by exit code or SIGKILL), a third time out, and a
+// third complete. Each task must be reported exactly once with the right outcome. No descriptor,
+// goroutine or process may remain. The test is not parallel, because it counts the resources of its
+// whole process.
 func TestExactCounts(t *testing.T) {
 	n := 1_200
 	if os.Getenv(fullVar) == "1" {
 		n = 20_000
 	}
-	blocked := filepath.Join(t.TempDir(), "fifo") // a reader blocks, because there is no writer
+	blocked := filepath.Join(t.TempDir(), "fifo") // reading it blocks, so a task that reads it times out
 	if err := syscall.Mkfifo(blocked, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func TestExactCounts(t *testing.T) {
 		}
 		return rec, counted.Counts()
 	}
-	work(6) // makes the runtime open what it opens only once
+	work(6) // opens the descriptors that stay open for the life of this process
 	before := countResources(t)
 	began := time.Now()
 	rec, counts := work(n)
@@ -122,16 +123,16 @@ func TestExactCounts(t *testing.T) {
 	}
 	after := countResources(t)
 	for deadline := time.Now().Add(10 * time.Second); after.goroutines > before.goroutines && time.Now().Before(deadline); after = countResources(t) {
-		runtime.Gosched() // a finished goroutine may not have exited yet
+		runtime.Gosched() // lets goroutines exit that have finished their work
 	}
-	after.goroutines = max(after.goroutines, before.goroutines) // fewer is not an error
+	after.goroutines = max(after.goroutines, before.goroutines) // a lower number is not an error
 	if after != before {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 }
 
-// resources counts the resources of this process. Without /proc, only the goroutines are
-// counted.
+// resources are the numbers of resources that this process uses. On a system without /proc, only
+// goroutines are counted.
 type resources struct{ goroutines, descriptors, children int }
 
 func countResources(t *testing.T) resources {
@@ -149,7 +150,7 @@ func countResources(t *testing.T) resources {
 	for _, stat := range stats {
 		b, err := os.ReadFile(stat)
 		if err != nil {
-			continue // the process has ended
+			continue // the process ended after the directory was read
 		}
 		if fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]); string(fields[1]) == strconv.Itoa(os.Getpid()) {
 			l.children++

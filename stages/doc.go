@@ -1,21 +1,21 @@
-// Package stages provides the stages of ctworker's own pipeline, one per file.
+// Package stages provides the stages of ctworker's own pipeline. Each stage has its own file.
 //
 //	Source ─▶ SkipLimit ─▶ Extender ─▶ Execute ─▶ Classify ─▶ Settle ─▶ Sink
 //	          skip and     extends     one        maps an     writes the
 //	          limit        leases      Runner     Outcome to  event, then
 //	          tasks                    per slot   a Verdict   acks or releases
 //
-// ExecutePool replaces Execute if processes run more than one task. A source whose leases
-// never expire, such as a file, needs no Extender.
+// Use ExecutePool instead of Execute if a process runs more than one task. A pipeline needs no
+// Extender if the leases of its source never expire, as those of a file.
 //
 // # Guarantees
 //
-// Each stage fulfills the contract of pipeline.Stage: it settles the deliveries that it does
-// not pass on, and releases the others when its context is done. Settle acknowledges a task
-// only after its event is durable.
+// Each stage fulfills the contract of pipeline.Stage. It settles the deliveries that it does not
+// pass on, and when its context is done it releases its deliveries. Settle acknowledges a task only
+// after its event is durable.
 //
 // # Scope
 //
-// Each stage has one responsibility: Execute has no notion of retries, and Classify none of
-// queues. Package procexec starts and ends the processes.
+// Each stage has one responsibility. For example, Execute does not decide on retries, and Classify
+// does not send requests to queues. Package procexec starts and ends the processes.
 package stages

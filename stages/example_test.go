@@ -20,7 +20,8 @@ func (printer) Write(_ context.Context, events []pipeline.Event) error {
 
 func (printer) Close(context.Context) error { return nil }
 
-// Run a function for the second and third task of a source, and print the events.
+// The pipeline runs a function for the second and the third task of a source, and prints the
+// events.
 func Example() {
 	run := pipeline.New(context.Background(), pipeline.Options{Slots: 1})
 	echo := stages.RunnerFunc(func(_ context.Context, task pipeline.Task) (retry bool, result []byte, err error) {

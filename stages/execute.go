@@ -13,21 +13,21 @@ import (
 
 // Runner executes tasks. Command and RunnerFunc return Runners.
 type Runner interface {
-	// Run executes one task in a slot, numbered from 0, and returns its outcome. It blocks until
-	// the task has ended. Each slot calls Run from one goroutine. Run may read the delivery, but
-	// must not settle it.
+	// Run executes one task and returns its outcome. It blocks until the task has ended. slot is
+	// the slot of the task, numbered from 0. Run is called from one goroutine per slot. It may read
+	// the delivery, but must not settle it.
 	//
-	// Run ends the task early and returns Interrupted or LeaseLost: it terminates the task when
-	// phases.Terminate is done, and kills the task when phases.Kill is done or the lease is lost.
+	// Run terminates the task when phases.Terminate is done. It kills the task when phases.Kill is
+	// done or the lease is lost. The outcome is then Interrupted or LeaseLost.
 	//
-	// An error means that the task could not be executed for a reason that does not depend on the
-	// task. The error fails the run, and the task is released.
+	// Run returns an error if the task could not be executed for a reason that does not depend on
+	// the task. The run then fails, and the task is released.
 	Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error)
 }
 
-// RunnerFunc returns a Runner that calls f in this process. The context of f is done at the
-// end of the Terminate phase or when the lease is lost. The result of f is one JSON value.
-// A panic in f becomes an exception of the task, with its stack.
+// RunnerFunc returns a Runner that calls f in this process. The context of f is done at the end of
+// the Terminate phase, or when the lease is lost. The result of f is one JSON value. If f panics,
+// the outcome of the task is an exception with the stack of the panic.
 func RunnerFunc(f func(ctx context.Context, task pipeline.Task) (retry bool, result []byte, err error)) Runner {
 	return runnerFunc(f)
 }
@@ -67,11 +67,11 @@ func (f runnerFunc) Run(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pi
 	return out, nil
 }
 
-// Execute returns a stage that runs tasks in as many slots as run has. Each slot has one
-// goroutine, which owns a delivery until it passes it on.
+// Execute returns a stage that runs tasks in the slots of run. Each slot has one goroutine, which
+// owns a delivery until it sends the delivery to the next stage.
 //
-// If a Runner panics, its task ends with an exception. If a Runner returns an error, the
-// run fails. Execute sets Outcome.Slot.
+// If the Runner panics, the outcome of the task is an exception. If the Runner returns an error,
+// the run fails.
 func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		e := executor{run: run, phases: run.Phases(), runner: runner, out: out}
@@ -101,8 +101,8 @@ type executor struct {
 	err error // first error of the Runner
 }
 
-// slot executes tasks, one at a time, until the input is closed, ctx is done, or a task
-// cannot be executed.
+// slot executes tasks, one at a time. It returns when the input is closed, ctx is done, or a task
+// could not be executed.
 func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Delivery) {
 	for {
 		var d *pipeline.Delivery
@@ -120,17 +120,18 @@ func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Deliv
 			return
 		}
 		outcome, err := pipeline.Outcome{Kind: pipeline.LeaseLost}, error(nil)
-		if d.Held() { // the lease may have expired while this process was suspended
+		if d.Held() { // the lease may have expired while the machine was suspended
 			outcome, err = e.runTask(slot, d)
 		}
 		if err != nil {
 			e.fail(fmt.Errorf("task %q: %w", d.Task.ID, err))
-			d.ReleaseAsync() // after fail; otherwise this run could fetch the task again
+			d.ReleaseAsync() // only after fail, because this run could otherwise fetch the task again
 			return
 		}
 		outcome.Slot = slot
 		e.run.Plumbing().ObserveDuration(outcome.Elapsed)
-		// The result of a task is passed on until the end of the Settle phase, even if ctx is done.
+		// Do not use ctx here: it is done when the run stops fetching, but results can be reported
+		// until the end of the Settle phase.
 		if pipeline.Send(e.phases.Settle, e.out, pipeline.Result{Delivery: d, Outcome: outcome}) != nil {
 			return
 		}
@@ -138,8 +139,7 @@ func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Deliv
 	}
 }
 
-// fail fails the run. That cancels ctx in every slot, and starts the grace period of the running
-// tasks.
+// fail fails the run: it stops fetching and gives the running tasks of all slots the grace period.
 func (e *executor) fail(err error) {
 	e.mu.Lock()
 	if e.err == nil {
@@ -150,7 +150,7 @@ func (e *executor) fail(err error) {
 	e.run.Stop(err)
 }
 
-// runTask executes one task. A panic becomes its outcome.
+// runTask executes one task. If the Runner panics, the outcome is an exception.
 func (e *executor) runTask(slot int, d *pipeline.Delivery) (outcome pipeline.Outcome, err error) {
 	began := time.Now()
 	if p := panics.Try(func() { outcome, err = e.runner.Run(e.phases, slot, d) }); p != nil {

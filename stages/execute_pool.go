@@ -9,10 +9,10 @@ import (
 )
 
 // ExecutePool returns a stage that runs tasks in the worker processes of a pool, one process per
-// slot. A process is sent short tasks in advance, and the stage adapts the prefetch of run to their
-// number.
+// slot. If tasks are short, the stage sends several tasks to a process in advance, and increases
+// the prefetch of run accordingly.
 //
-// The run fails if processes do not start. Tasks that have not been executed are released.
+// If processes do not start, the run fails, and the tasks that have not been executed are released.
 func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
 		phases, plumbing := run.Phases(), run.Plumbing()
@@ -26,7 +26,7 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 				return procexec.Task{ID: d.Task.ID, Data: d.Task.Data, Attempt: d.Attempt}
 			},
 			Lost: func(d *pipeline.Delivery) <-chan struct{} {
-				if d.ExpiresAt().IsZero() { // the lease cannot be lost
+				if d.ExpiresAt().IsZero() { // the lease never expires, so it cannot be lost
 					return nil
 				}
 				return d.Lost()
@@ -46,7 +46,7 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 			OnError:      func(err error) { run.Fail(err); run.Stop(err) },
 		}, procexec.StopSignals{
 			NoNewTasks: ctx.Done(), Terminate: phases.Terminate.Done(), Kill: phases.Kill.Done(),
-			NoResults: phases.Settle.Done(), // as in Execute: an executed task must be passed on until then
+			NoResults: phases.Settle.Done(), // results can be reported until the end of the Settle phase
 		})
 	}
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// runner is a Runner made from a function.
+// runner is a Runner that calls a function.
 type runner func(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error)
 
 func (f runner) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) (pipeline.Outcome, error) {
 	return f(phases, slot, d)
 }
 
-// execute adds a stage that executes tasks, and a consumer that records and acknowledges
-// the outcomes.
+// execute adds two stages: one that executes tasks with a Runner, and a consumer that records and
+// acknowledges the outcomes.
 func execute(r *pipeline.Run, src *source, run stages.Runner) *[]pipeline.Outcome {
 	outcomes := &[]pipeline.Outcome{}
 	results := pipeline.Via(pipeline.From(r, "source", src), "execute", stages.Execute(r, run))
@@ -46,7 +46,7 @@ func TestExecute_RunsOneTaskPerSlot(t *testing.T) {
 	rec := &recorder{}
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: slots, Prefetch: 3})
 	var busy [slots]atomic.Bool
-	all := make(chan struct{}) // closed once all slots run a task at the same time
+	all := make(chan struct{}) // closed when all slots run a task at the same time
 	var running atomic.Int32
 	outcomes := execute(r, &source{rec: rec, n: n}, runner(func(_ pipeline.Phases, slot int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
 		if !busy[slot].CompareAndSwap(false, true) {
@@ -100,8 +100,8 @@ func TestExecute_RunnerPanics(t *testing.T) {
 	}
 }
 
-// An error of the Runner fails the run: its task and those that have not started are
-// released, and running tasks may finish.
+// If the Runner returns an error, the run fails. The task and those that have not started are
+// released. Other running tasks may finish.
 func TestExecute_RunnerError(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -153,7 +153,7 @@ func TestExecute_RunnerError(t *testing.T) {
 	}
 }
 
-// A task that a slot receives after Stop is released instead of executed.
+// A task that a slot receives after Stop is released and not executed.
 func TestExecute_ReleasesTasksAfterStop(t *testing.T) {
 	t.Parallel()
 	for range 50 {
@@ -178,14 +178,14 @@ func TestExecute_ReleasesTasksAfterStop(t *testing.T) {
 	}
 }
 
-// result is the return value of a function.
+// result contains the return values of a function passed to RunnerFunc.
 type result struct {
 	retry bool
 	json  string
 	err   error
 }
 
-// wait is a function that returns when its context is done.
+// wait is a function for RunnerFunc. It returns when its context is done.
 func wait(ctx context.Context) result {
 	<-ctx.Done()
 	return result{err: ctx.Err()}
@@ -196,8 +196,8 @@ func TestRunnerFunc(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
 		f         func(ctx context.Context) result
-		terminate bool // the Terminate phase ends while it runs
-		leaseLost bool // the lease is lost while it runs
+		terminate bool // the Terminate phase ends while f runs
+		leaseLost bool // the lease is lost while f runs
 		want      pipeline.Outcome
 		cause     error // cause of the function's context
 	}{

@@ -1,4 +1,4 @@
 package stages
 
-// Decide is verdictOf, for tests.
+// Decide exports verdictOf to tests.
 var Decide = verdictOf

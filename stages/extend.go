@@ -20,23 +20,25 @@ type ExtendOptions struct {
 	// LeaseDuration is the duration of a lease after each extension. If the worker dies,
 	// its tasks become available again within this time. Defaults to 60 s.
 	LeaseDuration time.Duration
-	// MaxHold is the maximum time to hold a task. After that time, its lease is not extended any
-	// more, and the delivery is marked lost when the lease expires. MaxHold must be longer than a
-	// task can wait and run. Defaults to 0, which means no limit.
+	// MaxHold is the maximum time for which the lease on a task is extended. When the lease expires
+	// after that time, the task is killed and becomes available to other workers. Set MaxHold
+	// longer than a task can wait and run. Defaults to 0, which means no limit.
 	MaxHold time.Duration
-	// MaxQueueTime is the maximum time for which deliveries wait while the next stage receives
-	// none. After that time, OnStall is called, and all waiting deliveries are released to other
-	// workers. The stage must be added with pipeline.ViaUnbuffered. Defaults to 0, which disables
-	// the limit.
+	// MaxQueueTime is the maximum time for which deliveries may wait while no slot becomes free.
+	// After that time, OnStall is called, and all waiting deliveries are released, because another
+	// worker may have a free slot. Add the stage with pipeline.ViaUnbuffered if MaxQueueTime is
+	// set. Defaults to 0, which means no limit.
 	MaxQueueTime time.Duration
-	// OnStall is called before the waiting deliveries are released. Pass Run.ResetPrefetch.
-	// It is required with MaxQueueTime.
+	// OnStall is called before the waiting deliveries are released. Pass Run.ResetPrefetch, which
+	// stops the run from fetching tasks that have to wait. Required if MaxQueueTime is set.
 	OnStall func()
-	// OnPermanentError is called once, with the source's reason, if the source keeps refusing lease
-	// extensions (pipeline.ErrPermanent): if no extension succeeds for half of LeaseDuration, or a
-	// lease expires. It is also called if the Extender panics. Pass Run.Fail, which stops fetching,
-	// because the lease of a new task could not be extended; running tasks may finish within their
-	// leases. Defaults to nil, which only logs the error.
+	// OnPermanentError is called once if the source keeps refusing lease extensions
+	// (pipeline.ErrPermanent). That is the case if no extension has succeeded for half of
+	// LeaseDuration, or if a lease expires. The argument contains the reason of the source.
+	// OnPermanentError is also called if the Extender panics.
+	//
+	// Pass Run.Fail, which stops fetching, because the lease of a new task could not be extended.
+	// Running tasks may finish within their leases. Defaults to nil, which only logs the error.
 	OnPermanentError func(error)
 	// Log receives failed extensions and lost leases.
 	Log zerolog.Logger
@@ -54,27 +56,28 @@ func (o ExtendOptions) Validate() error {
 	return optcheck.Join("stages.ExtendOptions", errs...)
 }
 
-// Extender extends the leases of the tasks that pass through its stage. It does so until each task
-// is settled: while the task waits for a slot, runs and is reported. It extends a lease when about
-// half of it has passed, with jitter. It retries failed and refused extensions until the lease
-// expires. If a lease expires, or the source reports that it is lost, the delivery is marked lost.
+// Extender extends the lease of each task that passes through its stage, until the task is settled:
+// while it waits for a slot, while it runs, and while it waits to be reported. A lease is extended
+// when about half of its time has passed. Jitter spreads the requests of leases that begin at the
+// same time. Failed and refused extensions are retried until the lease expires. The delivery is
+// marked lost if its lease expires, or if the source reports that the lease is lost.
 //
-// An Extender works with every source. Leases that never expire cost nothing. A source that extends
-// leases in batches collects the requests of a few milliseconds.
+// An Extender works with every source. It does nothing for leases that never expire. A source can
+// collect the extensions of a few milliseconds in one request.
 type Extender struct {
 	opts   ExtendOptions
-	ctx    context.Context // of the extensions; done after Close
+	ctx    context.Context // context of all extensions; canceled by Close
 	cancel context.CancelFunc
 
 	mu        sync.Mutex
 	closed    bool
-	refused   time.Time // when extensions began to be refused; zero if they are not
-	refusal   error     // last refusal; nil if extensions are not refused
+	refused   time.Time // time of the first refused extension since the last successful one, or zero
+	refusal   error     // error of the last extension if the source refused it, or nil
 	reported  bool      // OnPermanentError has been called
 	extending sync.WaitGroup
 }
 
-// NewExtender returns an Extender. Close it when the run has ended, because leases are
+// NewExtender returns an Extender. Call Close after Run.Wait has returned, because leases must be
 // extended until the last task is settled.
 func NewExtender(opts ExtendOptions) *Extender {
 	if opts.LeaseDuration <= 0 {
@@ -94,10 +97,11 @@ func (x *Extender) Close() {
 	x.extending.Wait()
 }
 
-// Stage returns the stage. It passes deliveries on in order, and extends their leases from then on.
-// It receives each delivery at once, even if the next stage is not ready, because nothing would
-// extend the lease of a delivery that waits in a channel. The run limits how many deliveries can
-// wait.
+// Stage returns the stage. It passes deliveries on in order, and starts to extend their leases.
+//
+// The stage receives each delivery at once, even if the next stage is not ready, because nothing
+// would extend the lease of a delivery that waits in a channel. The number of waiting deliveries is
+// limited because the run fetches only a limited number.
 func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 		var waiting []*pipeline.Delivery
@@ -137,7 +141,7 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 				resetMaxWait()
 			case <-maxWait.C:
 				if x.opts.MaxQueueTime > 0 && len(waiting) > 0 {
-					x.opts.Log.Debug().Int("task_count", len(waiting)).Msg("released tasks to other workers because they waited too long for a slot")
+					x.opts.Log.Debug().Int("task_count", len(waiting)).Msg("released prefetched tasks to other workers because no slot became free in time")
 					x.opts.OnStall()
 					releaseAll()
 				}
@@ -149,11 +153,12 @@ func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery
 	}
 }
 
-// maxQueueTime is how long prefetched tasks of a shared source wait for a slot before they are
-// released. At a steady throughput, tasks wait for less time.
+// maxQueueTime is how long prefetched tasks of a shared source may wait in this worker before they
+// are released to other workers. The prefetch is one second's worth of tasks, so tasks wait longer
+// only if the running tasks have become slower.
 const maxQueueTime = 5 * time.Second
 
-// track extends the lease of a delivery until it is settled.
+// track starts to extend the lease of a delivery. The extension ends when the delivery is settled.
 func (x *Extender) track(d *pipeline.Delivery) {
 	if d.ExpiresAt().IsZero() {
 		return
@@ -165,12 +170,12 @@ func (x *Extender) track(d *pipeline.Delivery) {
 	k.schedule(k.extendDelay())
 }
 
-// trackedLease extends one lease. Its only goroutine is the one in which its timer calls extend.
+// trackedLease extends one lease. Its timer calls extend in a goroutine, at most one at a time.
 type trackedLease struct {
 	x     *Extender
 	d     *pipeline.Delivery
 	began time.Time
-	tries int // failed attempts since the last extension; only extend uses it
+	tries int // failed attempts since the last extension; accessed only by the goroutine of the timer
 
 	mu      sync.Mutex
 	stopped bool
@@ -179,8 +184,8 @@ type trackedLease struct {
 	ended   chan struct{}      // closed when the extension in flight has ended
 }
 
-// stop stops extending the lease and waits until no extension is in flight. Otherwise an
-// extension could reach the source after a release and undo it.
+// stop stops extending the lease, and waits until no extension is in flight. If an extension
+// reached the source after a release, it would undo the release.
 func (k *trackedLease) stop() {
 	k.mu.Lock()
 	k.stopped = true
@@ -195,7 +200,8 @@ func (k *trackedLease) stop() {
 	}
 }
 
-// begin records that an extension is in flight. It returns false if stop has been called.
+// begin records that an extension is in flight. It returns false if stop has been called, and the
+// extension must then not start.
 func (k *trackedLease) begin(cancel context.CancelFunc) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -213,22 +219,22 @@ func (k *trackedLease) end() {
 	k.cancel = nil
 }
 
-// schedule schedules the next extension. The caller holds mu.
+// schedule starts the timer of the next extension. The caller holds k.mu.
 func (k *trackedLease) schedule(after time.Duration) {
 	if !k.stopped {
 		k.timer = time.AfterFunc(after, k.extend)
 	}
 }
 
-// extendDelay returns the time to the next extension after a successful one: between 40 and
-// 60 % of the remaining lease.
+// extendDelay returns the time from a successful extension to the next one: between 40 and 60 % of
+// the remaining lease.
 func (k *trackedLease) extendDelay() time.Duration {
 	return max(time.Duration((0.4+0.2*rand.Float64())*float64(k.d.RemainingLease())), 0)
 }
 
-// initialRetryDelay is the average delay after the first failed extension. The delay
-// doubles with each further failure, up to a quarter of the remaining lease. Jitter changes
-// it by up to half.
+// initialRetryDelay is the average delay after the first failed extension. The delay doubles with
+// each further failure, but does not exceed a quarter of the remaining lease. Jitter makes each
+// delay up to half longer or shorter.
 const initialRetryDelay = 250 * time.Millisecond
 
 func (k *trackedLease) retryDelay() time.Duration {
@@ -238,8 +244,8 @@ func (k *trackedLease) retryDelay() time.Duration {
 	return wait/2 + rand.N(wait)
 }
 
-// extend extends the lease, or marks the delivery lost if its lease has expired. The timer
-// calls it.
+// extend extends the lease and schedules the next extension. If the lease has expired, extend marks
+// the delivery lost. The timer calls it.
 func (k *trackedLease) extend() {
 	x := k.x
 	x.mu.Lock()
@@ -263,16 +269,16 @@ func (k *trackedLease) extend() {
 	}
 }
 
-// extendOnce extends the lease once. It returns whether to schedule another call, and the
-// delay before it.
+// extendOnce tries to extend the lease once. retry reports whether extendOnce must be called again,
+// after the returned time.
 func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 	x, d := k.x, k.d
-	remaining := d.RemainingLease() // includes time in which this process or the machine was suspended
+	remaining := d.RemainingLease()
 	if held := time.Since(k.began); x.opts.MaxHold > 0 && held > x.opts.MaxHold {
 		if remaining > 0 {
 			return remaining, true
 		}
-		k.markLost(fmt.Errorf("the task has been held for %v, but the maximum is %v", held.Round(time.Second), x.opts.MaxHold))
+		k.markLost(fmt.Errorf("this worker has held the task for %v, longer than the maximum of %v", held.Round(time.Second), x.opts.MaxHold))
 		return 0, false
 	}
 	ctx, cancel := context.WithTimeout(x.ctx, max(remaining, 0))
@@ -300,7 +306,7 @@ func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 		return 0, false
 	}
 	if !errors.Is(err, pipeline.ErrPermanent) {
-		x.log(d, err).Float64("remaining_seconds", d.RemainingLease().Seconds()).Msg("could not extend a lease; retrying")
+		x.log(d, err).Float64("remaining_seconds", d.RemainingLease().Seconds()).Msg("could not extend the lease on a task; retrying until the lease expires")
 	}
 	return k.retryDelay(), true
 }
@@ -312,8 +318,8 @@ func (x *Extender) extended() {
 	x.refused, x.refusal = time.Time{}, nil
 }
 
-// refuse records a refused extension. It calls fail if extensions have been refused for too
-// long.
+// refuse records that the source refused an extension. It calls fail if the source has refused all
+// extensions for half of LeaseDuration.
 func (x *Extender) refuse(d *pipeline.Delivery, err error) {
 	now := time.Now()
 	x.mu.Lock()
@@ -324,15 +330,15 @@ func (x *Extender) refuse(d *pipeline.Delivery, err error) {
 	x.refusal = err
 	duration := now.Sub(x.refused)
 	x.mu.Unlock()
-	if first { // log once, because every task gets the same response
-		x.log(d, err).Msg("the queue refuses lease extensions; retrying until the leases expire")
+	if first { // log only the first refusal, because the source refuses the extensions of all tasks
+		x.log(d, err).Msg("the queue refuses to extend the leases of running tasks; retrying until the leases expire")
 	}
 	if duration >= x.opts.LeaseDuration/2 {
 		x.fail(refusalError(err))
 	}
 }
 
-// onLeaseLost calls fail if a lease was lost while the source refuses extensions.
+// onLeaseLost calls fail if a lease was lost because the source refuses extensions.
 func (x *Extender) onLeaseLost() {
 	x.mu.Lock()
 	refusal := x.refusal
@@ -346,7 +352,7 @@ func refusalError(err error) error {
 	return fmt.Errorf("the queue keeps refusing lease extensions: %w", err)
 }
 
-// fail calls OnPermanentError, once.
+// fail calls OnPermanentError on the first call, and does nothing after that.
 func (x *Extender) fail(err error) {
 	x.mu.Lock()
 	first := !x.reported
@@ -357,14 +363,14 @@ func (x *Extender) fail(err error) {
 	case x.opts.OnPermanentError != nil:
 		x.opts.OnPermanentError(err)
 	default:
-		x.opts.Log.Error().Err(err).Msg("the queue keeps refusing lease extensions")
+		x.opts.Log.Error().Err(err).Msg("leases cannot be extended; a task whose lease expires is killed and runs again")
 	}
 }
 
 func (k *trackedLease) markLost(cause error) {
 	k.d.MarkLeaseLost(cause)
 	if cause := k.d.Plumbing().ReportLoss(); cause != nil {
-		k.x.log(k.d, cause).Msg("lease lost; stopped the task because another worker may run it")
+		k.x.log(k.d, cause).Msg("lease lost: the task is killed if it runs, and its result is discarded, because another worker may run it")
 	}
 	k.x.onLeaseLost()
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// controlledLease is a lease for which a test controls the responses.
+// controlledLease is a lease whose responses the test determines.
 type controlledLease struct {
 	mu       sync.Mutex
 	received time.Time
-	expires  time.Time                              // according to the source
+	expires  time.Time                              // when the source makes the task available to others
 	extended []time.Duration                        // time from receiving to each extension
-	respond  func(ctx context.Context, n int) error // returns the error of the n-th extension, from 1; nil means success
+	respond  func(ctx context.Context, n int) error // returns the result of the n-th extension, from 1; nil if all succeed
 	released time.Duration                          // time from receiving to releasing
-	ack      func()                                 // called by Ack; may block
+	ack      func()                                 // called by Ack; it may block
 }
 
 func newControlledLease(duration time.Duration, respond func(context.Context, int) error) *controlledLease {
@@ -74,8 +74,8 @@ func (k *controlledLease) isHeld() bool {
 	return time.Now().Before(k.expires)
 }
 
-// pass sends deliveries through the stage of an Extender, and drops the output. Its caller runs in
-// a synctest bubble.
+// pass sends deliveries through the stage of an Extender, and discards the output. Call it in a
+// synctest bubble.
 func pass(t *testing.T, opts stages.ExtendOptions, ds ...*pipeline.Delivery) *stages.Extender {
 	t.Helper()
 	x := stages.NewExtender(opts)
@@ -96,7 +96,7 @@ func pass(t *testing.T, opts stages.ExtendOptions, ds ...*pipeline.Delivery) *st
 	return x
 }
 
-// advance waits for d, and until everything else in the synctest bubble is blocked.
+// advance waits until the time d has passed and everything else in the synctest bubble is blocked.
 func advance(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
@@ -108,7 +108,7 @@ func delivery(id string, l pipeline.Lease) *pipeline.Delivery {
 
 const leaseTime = time.Minute
 
-// The lease of a long task is extended again and again, each time well before it expires.
+// The lease of a long task is extended repeatedly, each time well before the lease expires.
 func TestExtender_ExtendsLeaseOfLongTask(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestExtender_SpreadsExtensions(t *testing.T) {
 	})
 }
 
-// A failed extension is retried and does not lose the lease.
+// If an extension fails, it is retried, and the lease is not lost.
 func TestExtender_RetriesFailedExtensions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -180,8 +180,8 @@ func TestExtender_RetriesFailedExtensions(t *testing.T) {
 	})
 }
 
-// If a lease cannot be extended, the delivery is lost when the lease expires and not
-// before, even if the source does not respond.
+// If a lease cannot be extended, the delivery is lost when the lease expires, but not before. This
+// also holds if the source does not respond.
 func TestExtender_LosesLeaseWhenItExpires(t *testing.T) {
 	t.Parallel()
 	for name, respond := range map[string]func(context.Context, int) error{
@@ -228,7 +228,7 @@ func TestExtender_LosesLeaseThatSourceReportsLost(t *testing.T) {
 	})
 }
 
-// After MaxHold the lease is left to expire.
+// After MaxHold the lease is not extended, and the delivery is lost when the lease expires.
 func TestExtender_MaxHold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -246,14 +246,15 @@ func TestExtender_MaxHold(t *testing.T) {
 	})
 }
 
-// A release waits for an extension in flight, which would undo it.
+// A release waits until no extension is in flight, because a later extension would undo the
+// release.
 func TestExtender_NoExtensionAfterRelease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ended := false
 		k := newControlledLease(leaseTime, func(ctx context.Context, _ int) error {
 			<-ctx.Done()
-			<-time.After(time.Second) // the network reports the cancellation late
+			<-time.After(time.Second) // the request ends only a second after its context is done
 			ended = true
 			return ctx.Err()
 		})
@@ -269,7 +270,7 @@ func TestExtender_NoExtensionAfterRelease(t *testing.T) {
 	})
 }
 
-// The lease is extended during an acknowledgment that takes longer than the lease.
+// If an acknowledgment takes longer than the lease, the lease is extended meanwhile.
 func TestExtender_ExtendsLeaseDuringAck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -291,8 +292,7 @@ func TestExtender_ExtendsLeaseDuringAck(t *testing.T) {
 	})
 }
 
-// The leases of waiting tasks are extended, whatever their number, and the tasks are
-// released when the stage ends.
+// The leases of all waiting tasks are extended. When the stage ends, it releases the tasks.
 func TestExtender_ExtendsLeasesOfWaitingTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -303,7 +303,7 @@ func TestExtender_ExtendsLeasesOfWaitingTasks(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- x.Stage()(ctx, in, out) }()
 		var ks []*controlledLease
-		for i := range 100 { // the output is not received
+		for i := range 100 { // nothing receives from out, so all tasks wait in the stage
 			ks = append(ks, newControlledLease(leaseTime, nil))
 			in <- delivery(fmt.Sprint(i), ks[i])
 		}
@@ -328,7 +328,7 @@ func TestExtender_ExtendsLeasesOfWaitingTasks(t *testing.T) {
 	})
 }
 
-// Close waits until no extension is in flight, and none follows.
+// Close waits until no extension is in flight. After Close, no extension starts.
 func TestExtender_Close(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// recorder records the requests to a fake provider and the events in a fake sink, in order.
+// recorder records the requests to a fake source and the events of a fake sink, in order.
 type recorder struct {
 	mu     sync.Mutex
 	lines  []string
@@ -26,14 +26,14 @@ func (rec *recorder) add(format string, args ...any) {
 	rec.lines = append(rec.lines, fmt.Sprintf(format, args...))
 }
 
-// all returns the recorded lines.
+// all returns the records in order.
 func (rec *recorder) all() []string {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return append([]string(nil), rec.lines...)
 }
 
-// count returns how often line was recorded.
+// count returns the number of records that are equal to line.
 func (rec *recorder) count(line string) int {
 	n := 0
 	for _, l := range rec.all() {
@@ -44,13 +44,13 @@ func (rec *recorder) count(line string) int {
 	return n
 }
 
-// lease records the requests for its task.
+// lease is a lease that records the acknowledgment and the release of its task.
 type lease struct {
 	rec    *recorder
 	id     string
-	local  bool // never expires
+	local  bool // the lease never expires
 	ackErr error
-	hang   <-chan struct{} // Ack blocks until it is closed
+	hang   <-chan struct{} // if set, Ack blocks until hang is closed
 }
 
 func (l lease) Ack(ctx context.Context) error {
@@ -86,7 +86,7 @@ func (l lease) ExpiresAt() time.Time {
 	return time.Unix(1<<40, 0)
 }
 
-// source returns n tasks, or an infinite number of tasks if n is negative.
+// source returns n tasks. If n is negative, the tasks never end.
 type source struct {
 	rec      *recorder
 	n        int
@@ -122,10 +122,10 @@ func (s *source) Close(context.Context) error {
 	return nil
 }
 
-// sink records events.
+// sink is a sink that records events.
 type sink struct {
 	rec   *recorder
-	write func(events []pipeline.Event) error // may be nil
+	write func(events []pipeline.Event) error // called by Write; may be nil
 }
 
 func (s sink) Write(ctx context.Context, events []pipeline.Event) error {
@@ -148,7 +148,7 @@ func (s sink) Write(ctx context.Context, events []pipeline.Event) error {
 
 func (s sink) Close(context.Context) error { return nil }
 
-// through runs one stage on items, outside of a run, and returns its output.
+// through passes items to one stage without a run, and returns the output of the stage.
 func through[In, Out pipeline.Item](t *testing.T, stage pipeline.Stage[In, Out], items []In) []Out {
 	t.Helper()
 	in, out := make(chan In, len(items)), make(chan Out, len(items))
@@ -167,7 +167,7 @@ func through[In, Out pipeline.Item](t *testing.T, stage pipeline.Stage[In, Out],
 	return got
 }
 
-// deliveries returns n deliveries whose leases use the same recorder.
+// deliveries returns n deliveries whose leases record their requests in rec.
 func deliveries(rec *recorder, n int) []*pipeline.Delivery {
 	ds := make([]*pipeline.Delivery, n)
 	for i := range ds {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// histogram counts durations in buckets, eight per power of two. Its size does not depend
-// on the number of durations.
+// histogram counts durations in buckets. Each range from a power of two to the next is divided into
+// eight buckets. The size of a histogram does not depend on the number of durations.
 type histogram struct {
 	buckets [bucketCount]int64
 	total   int64
@@ -14,7 +14,7 @@ type histogram struct {
 }
 
 const (
-	bucketBits  = 3 // bits of the index of a bucket within its power of two
+	bucketBits  = 3 // 1<<bucketBits buckets per power of two
 	bucketCount = (64 - bucketBits) << bucketBits
 )
 
@@ -24,20 +24,20 @@ func (l *histogram) add(d time.Duration) {
 	l.longest = max(l.longest, d)
 }
 
-// bucketOf returns the bucket of a duration in ns. Durations below 1 ns count as 1 ns.
+// bucketOf returns the index of the bucket of d. Durations below 1 ns count as 1 ns.
 func bucketOf(d time.Duration) int {
 	n := uint64(max(d, 1))
 	shift := max(bits.Len64(n)-bucketBits-1, 0)
 	return shift<<bucketBits + int(n>>shift)
 }
 
-// upperBound returns the largest duration of a bucket.
+// upperBound returns the longest duration that belongs to the bucket with the given index.
 func upperBound(bucket int) time.Duration {
 	shift := max(bucket>>bucketBits-1, 0)
 	return time.Duration((bucket-shift<<bucketBits+1)<<shift - 1)
 }
 
-// quantile returns an upper bound of the q-quantile. It is at most the longest duration.
+// quantile returns an upper bound of the q-quantile. The bound never exceeds the longest duration.
 func (l *histogram) quantile(q float64) time.Duration {
 	if l.total == 0 {
 		return 0

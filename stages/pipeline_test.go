@@ -13,8 +13,8 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// Whatever the tasks do, and however the run ends, each delivery is settled once and
-// consistently with its event, and each task that is counted as reported has an event.
+// For random tasks, options and ends of the run, each delivery is settled once, and in the way that
+// its event reports. Each task that is counted as reported has an event.
 func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -22,7 +22,8 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 		local := rapid.Bool().Draw(t, "local")
 		skip := rapid.Int64Range(0, 10).Draw(t, "skip")
 		limit := rapid.Int64Range(-1, 60).Draw(t, "limit")
-		// The action of each task: an outcome, or lose, panic, fail, stop or kill.
+		// What happens when each task runs: an outcome, a lost lease, a panic, or a call of Fail, Stop
+		// or Kill.
 		actions := rapid.SliceOfN(rapid.SampledFrom([]string{
 			"completed", "completed", "retry", "exception", "timed out", "exited", "panic", "lose", "lose late",
 			"completed", "completed", "retry", "exception", "timed out", "exited", "panic", "lose", "lose late",
@@ -123,7 +124,7 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 			var i int64
 			_, _ = fmt.Sscan(id, &i)
 			e, reported := events[id]
-			want := "" // lost or skipped: no request to the source
+			want := "" // no request to the source, because the task was lost or skipped
 			switch lost := strings.HasPrefix(actions[i], "lose") && isLost(d); {
 			case reported && lost, lost:
 			case reported && e.Retry, !reported && settled[id] != "":

@@ -19,18 +19,18 @@ import (
 type SettleOptions struct {
 	// Hostname is the hostname in the events.
 	Hostname string
-	// RetryDelay is the delay after which a task to be retried becomes available. Defaults
+	// RetryDelay is the delay after which a task becomes available for its next attempt. Defaults
 	// to 0.
 	RetryDelay time.Duration
-	// MaxConcurrentWrites is the maximum number of concurrent Writes to the sink. If it is above 1,
-	// a remote sink can collect events into full batches. A sink that writes to a file does not
-	// benefit. Defaults to 1.
+	// MaxConcurrentWrites is the maximum number of concurrent Writes to the sink. Set it above 1
+	// for a remote sink: the sink can then collect the events of several Writes in one request. A
+	// sink that writes to a file does not benefit. Defaults to 1.
 	MaxConcurrentWrites int
-	// Stats, if set, counts each task once its event is durable.
+	// Stats counts each task when its event is durable. May be nil.
 	Stats *Stats
-	// Now returns the time for the events. Defaults to time.Now.
+	// Now returns the time that is written to events. Defaults to time.Now.
 	Now func() time.Time
-	// Log receives failed settlements, whose tasks will be delivered again.
+	// Log receives tasks that could not be acknowledged or released, and tasks that have no event.
 	Log zerolog.Logger
 }
 
@@ -40,31 +40,32 @@ func (o SettleOptions) Validate() error {
 		optcheck.NotNegative("MaxConcurrentWrites", o.MaxConcurrentWrites))
 }
 
-// settleBatch is the maximum number of events per Write. The events that arrive during a Write are
-// written by the next one.
+// settleBatch is the maximum number of events per Write. Events that arrive while a Write is in
+// flight are collected for the next one.
 const settleBatch = 256
 
-// lingerTime is how long the stage waits for more events before a Write, if many Writes are in
-// flight.
+// lingerTime is how long the stage waits for more events before it starts a Write, if several
+// Writes are already in flight.
 const lingerTime = 2 * time.Millisecond
 
-// minConcurrentWrites is the number of Writes in flight from which on the stage waits for more
-// events.
+// minConcurrentWrites is the minimum number of Writes in flight at which the stage waits lingerTime
+// for more events.
 const minConcurrentWrites = 4
 
-// Settle returns the last stage of a pipeline: it writes the event of each task to sink, and
-// settles the task once the event is durable. If the lease on a task may have expired, Settle does
-// not write its event (see pipeline.Event.Withheld). It discards the result, logs that, and counts
-// the lease as lost.
+// Settle returns the last stage of a pipeline. It writes the event of each task to sink, and
+// settles the task when the event is durable.
 //
-// The run fails if the sink fails, or if the source refuses a settlement. Tasks whose events were
-// not written are released.
+// If the lease on a task may have expired, the event is not written (see pipeline.Event.Withheld).
+// Settle then discards the result, logs that, and counts the lease as lost.
+//
+// The run fails if the sink fails, or if the source refuses to acknowledge or release a task. Tasks
+// whose events were not written are released.
 func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Consumer[pipeline.Decision] {
 	return settle(sink, opts, func(d pipeline.Decision) pipeline.Decision { return d })
 }
 
-// ClassifyAndSettle is Classify and Settle in one stage, which saves one channel operation
-// per task.
+// ClassifyAndSettle returns one stage that does the work of Classify and Settle. It saves one
+// channel operation per task.
 func ClassifyAndSettle(sink pipeline.Sink, retry RetryOptions, opts SettleOptions) pipeline.Consumer[pipeline.Result] {
 	return settle(sink, opts, retry.decide)
 }
@@ -76,7 +77,8 @@ func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, decide fun
 	opts.MaxConcurrentWrites = max(opts.MaxConcurrentWrites, 1)
 	return func(ctx context.Context, in <-chan In) error {
 		s := settler{opts: opts, sink: sink, sem: make(chan struct{}, opts.MaxConcurrentWrites), failed: make(chan struct{})}
-		// Settling over a network is slow, so it runs concurrently with the next Writes.
+		// Settling over a network is slow, so tasks are settled in goroutines while further events
+		// are written.
 		defer s.tasks.Wait()
 		if opts.MaxConcurrentWrites == 1 { // no goroutine per batch, and one buffer for all batches
 			batch := make([]pipeline.Decision, 0, settleBatch)
@@ -93,7 +95,9 @@ func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, decide fun
 		for {
 			s.sem <- struct{}{}
 			linger := time.Duration(0)
-			if len(s.sem)-1 >= max(opts.MaxConcurrentWrites/4, minConcurrentWrites) { // otherwise all slots would soon be in use, with one event each
+			// If many Writes are in flight, collect more events before the next one. Otherwise all
+			// MaxConcurrentWrites would soon be in flight with one event each.
+			if len(s.sem)-1 >= max(opts.MaxConcurrentWrites/4, minConcurrentWrites) {
 				linger = lingerTime
 			}
 			batch := nextBatch(in, decide, s.failed, nil, linger)
@@ -123,10 +127,10 @@ type settler struct {
 
 	once   sync.Once
 	failed chan struct{} // closed when a Write has failed or a settlement was refused
-	err    error         // valid once failed is closed
+	err    error         // valid after failed is closed
 }
 
-// failure returns the error that ends the stage, or nil.
+// failure waits for the settlements in flight, and returns the error that ends the stage, or nil.
 func (s *settler) failure() error {
 	s.tasks.Wait()
 	select {
@@ -162,7 +166,7 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 			for _, d := range batch {
 				d.ReleaseAsync()
 			}
-			if ctx.Err() != nil { // the time limit, not the sink; Run.Wait returns the ShutdownTimeoutError
+			if ctx.Err() != nil { // not a fault of the sink: the Settle phase has ended
 				s.opts.Log.Warn().Err(err).Int("task_count", len(batch)).Msg("discarded the results of tasks because their events could not be written before the end of the shutdown; the tasks will run again")
 				return nil
 			}
@@ -178,7 +182,7 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 		s.opts.Stats.add(batch, time.Now())
 	}
 	for _, d := range batch {
-		if d.ExpiresAt().IsZero() { // a local task: settling does not block
+		if d.ExpiresAt().IsZero() { // a task from a local source: settling does not block
 			s.settle(ctx, d)
 			continue
 		}
@@ -187,7 +191,7 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 	return nil
 }
 
-// write writes events. A panic in the sink becomes an error.
+// write writes events to the sink. A panic of the sink becomes an error.
 func (s *settler) write(ctx context.Context, events []pipeline.Event) (err error) {
 	if p := panics.Try(func() { err = s.sink.Write(ctx, events) }); p != nil {
 		err = p.AsError()
@@ -198,13 +202,14 @@ func (s *settler) write(ctx context.Context, events []pipeline.Event) (err error
 	return nil
 }
 
-// settleLater settles a task concurrently, because its source is remote.
+// settleLater settles a task in a goroutine, because the request to the source blocks.
 func (s *settler) settleLater(ctx context.Context, d pipeline.Decision) {
 	s.tasks.Go(func() { s.settle(ctx, d) })
 }
 
-// nextBatch waits for one item, and adds the items that are available or arrive within
-// linger. It returns an empty batch if in or failed is closed.
+// nextBatch waits for one item. It returns this item and the items that are already available. If
+// linger is above 0, nextBatch also waits that long for further items. It returns an empty batch if
+// in or failed is closed.
 func nextBatch[In any](in <-chan In, decide func(In) pipeline.Decision, failed <-chan struct{}, batch []pipeline.Decision, linger time.Duration) []pipeline.Decision {
 	var item In
 	var ok bool
@@ -252,10 +257,10 @@ func (s *settler) settle(ctx context.Context, d pipeline.Decision) {
 	switch kind := d.Outcome.Kind; {
 	case lost != nil:
 		o.Log.Warn().Err(lost).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
-			Msg("lease lost: result discarded, another worker may run the task")
+			Msg("lease lost: discarded the result of the task and wrote no event, because another worker may run the task")
 	case kind == pipeline.Interrupted || kind == pipeline.LeaseLost:
 		o.Log.Info().Str("task_id", d.Task.ID).Int("attempt", d.Attempt).Stringer("outcome", kind).
-			Msg("task not finished: no event written")
+			Msg("task was stopped before it finished; no event is written for it")
 	}
 	var err error
 	switch d.Verdict {
@@ -269,16 +274,16 @@ func (s *settler) settle(ctx context.Context, d pipeline.Decision) {
 	if err == nil {
 		return
 	}
-	if errors.Is(err, pipeline.ErrPermanent) { // every task would be run again and again
+	if errors.Is(err, pipeline.ErrPermanent) { // without acknowledgments, every task would run again and again
 		s.fail(err)
 		return
 	}
 	if o.Stats != nil {
 		o.Stats.failed()
 	}
-	msg := "could not settle task: it will be delivered again"
+	msg := "could not acknowledge or release the task; it will be delivered again"
 	if errors.Is(err, pipeline.ErrLeaseLost) {
-		msg = "lease lost before the task was settled: another worker may run it again"
+		msg = "lease lost after the event of the task was written, but before the task was acknowledged; another worker may run the task again"
 	}
 	o.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt).Msg(msg)
 }

@@ -24,7 +24,7 @@ func decision(l lease, kind pipeline.OutcomeKind, verdict pipeline.Verdict) pipe
 	return pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: kind}, Verdict: verdict}
 }
 
-// settle runs Settle on ds, which are all in the input channel at the start.
+// settle runs Settle until it has settled the deliveries ds.
 func settle(t *testing.T, s pipeline.Sink, opts stages.SettleOptions, ds ...pipeline.Decision) error {
 	t.Helper()
 	in := make(chan pipeline.Decision, len(ds))
@@ -35,7 +35,7 @@ func settle(t *testing.T, s pipeline.Sink, opts stages.SettleOptions, ds ...pipe
 	return stages.Settle(s, opts)(t.Context(), in)
 }
 
-// The event is always written before the task is settled.
+// The event of a task is written before the task is settled.
 func TestSettle_EventBeforeSettlement(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -77,7 +77,8 @@ func TestSettle_EventBeforeSettlement(t *testing.T) {
 	}
 }
 
-// No event is written for a task whose lease was lost while it ran or before the write.
+// No event is written for a task whose lease was lost while the task ran or before the event was
+// written.
 func TestSettle_NoEventAfterLeaseLost(t *testing.T) {
 	t.Parallel()
 	rec := &recorder{}
@@ -92,12 +93,12 @@ func TestSettle_NoEventAfterLeaseLost(t *testing.T) {
 	if all := rec.all(); len(all) != 0 {
 		t.Errorf("%q", all)
 	}
-	if n := strings.Count(log.String(), "result discarded"); n != 1 || !strings.Contains(log.String(), `"task_id":"1"`) {
+	if n := strings.Count(log.String(), "discarded the result"); n != 1 || !strings.Contains(log.String(), `"task_id":"1"`) {
 		t.Errorf("log %s", log.String())
 	}
 }
 
-// A failed settlement is logged, and the others are not affected.
+// If a task cannot be settled, that is logged, and other tasks are not affected.
 func TestSettle_LogsFailedSettlement(t *testing.T) {
 	t.Parallel()
 	for _, local := range []bool{false, true} {
@@ -126,7 +127,7 @@ func TestSettle_LogsFailedSettlement(t *testing.T) {
 }
 
 // If events cannot be written, the run fails with the error of the sink. The tasks of these events
-// are released. Tasks whose events were written are not released.
+// are released. Tasks whose events were already written are not.
 func TestSettle_SinkFails(t *testing.T) {
 	t.Parallel()
 	for _, local := range []bool{false, true} {
@@ -160,7 +161,7 @@ func TestSettle_SinkFails(t *testing.T) {
 	}
 }
 
-// Events that arrive during a write are written together, in order. A slow acknowledgment
+// Events that arrive during a Write are written by the next Write, in order. A slow acknowledgment
 // does not delay events.
 func TestSettle_WritesEventsInBatches(t *testing.T) {
 	t.Parallel()
@@ -214,7 +215,8 @@ func TestSettle_WritesEventsInBatches(t *testing.T) {
 	})
 }
 
-// A local task, whose lease never expires, is settled before the next batch is written.
+// A task from a local source, whose lease never expires, is settled before the next batch is
+// written.
 func TestSettle_LocalTasksInOrder(t *testing.T) {
 	t.Parallel()
 	rec := &recorder{}
@@ -231,7 +233,7 @@ func TestSettle_LocalTasksInOrder(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	// Two tasks may have been in one batch; the event of each still comes first.
+	// Several tasks may have been in one batch, but the event of each task precedes its acknowledgment.
 	got := rec.all()
 	if len(got) != len(want) {
 		t.Fatalf("%q", got)
@@ -244,7 +246,7 @@ func TestSettle_LocalTasksInOrder(t *testing.T) {
 	}
 }
 
-// If the sink does not respond until the end of the Settle phase, no task is acknowledged.
+// If the sink does not respond before the end of the Settle phase, no task is acknowledged.
 func TestSettle_SinkHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -307,7 +309,7 @@ func TestStats_Counts(t *testing.T) {
 	}
 }
 
-// ClassifyAndSettle has the same effect as the two stages.
+// ClassifyAndSettle has the same effect as Classify followed by Settle.
 func TestClassifyAndSettle(t *testing.T) {
 	t.Parallel()
 	retry := stages.RetryOptions{OnExit: true, MaxAttempts: 2}
@@ -367,8 +369,8 @@ type sinkFunc func([]pipeline.Event)
 func (f sinkFunc) Write(_ context.Context, events []pipeline.Event) error { f(events); return nil }
 func (f sinkFunc) Close(context.Context) error                            { return nil }
 
-// waitingSink waits like an unreachable sink before it reads its events. It then writes the events
-// that are not withheld.
+// waitingSink is a sink that waits, as for an unreachable provider, before it looks at its events.
+// Then it writes the events that are not withheld.
 type waitingSink struct {
 	sink
 	wait func()
@@ -386,8 +388,9 @@ func (s waitingSink) Write(ctx context.Context, events []pipeline.Event) error {
 	return nil
 }
 
-// If a lease expires while its event waits for a slow sink, the event is not written: the
-// result is discarded, counted as lost, and logged once. The rest of the batch is written.
+// If a lease expires while the event of its task waits for a slow sink, the event is not written.
+// The result is discarded and logged once, and the lease is counted as lost. The other events of
+// the batch are written.
 func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 	t.Parallel()
 	for _, parallel := range []int{1, 4} {
@@ -425,7 +428,7 @@ type expiringLease struct {
 
 func (l expiringLease) ExpiresAt() time.Time { return l.expires }
 
-// A panic in the sink fails the run, and the tasks are released.
+// If the sink panics, the run fails, and the tasks are released.
 func TestSettle_SinkPanics(t *testing.T) {
 	t.Parallel()
 	for _, parallel := range []int{1, 4} {

@@ -17,13 +17,13 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// sharedQueue is a queue with n tasks that other workers consume, too. The tasks with a
-// number of at least long take an hour. A released task goes to another worker.
+// sharedQueue is a queue with n tasks, from which other workers receive tasks, too. A task takes an
+// hour if its number is at least long. After a release, a task goes to another worker.
 type sharedQueue struct {
 	mu       sync.Mutex
 	n, long  int
 	next     int
-	out      int // received, but neither settled nor released
+	out      int // tasks in flight
 	maxOut   int
 	calls    int
 	released int
@@ -67,8 +67,8 @@ func (l sharedLease) Extend(context.Context, time.Duration) (time.Time, error) {
 	return time.Now().Add(time.Minute), nil
 }
 
-// Short tasks are prefetched in full batches. Once tasks take long, waiting tasks are
-// released for other workers, and only as many tasks as can start are fetched.
+// While tasks are short, they are prefetched in full batches. When tasks take long, waiting tasks
+// are released to other workers, and the run fetches only as many tasks as it has free slots.
 func TestPrefetch_SharedSource(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestPrefetch_SharedSource(t *testing.T) {
 		decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
 		pipeline.To(decisions, "settle", stages.Settle(sink{rec: &recorder{}}, stages.SettleOptions{MaxConcurrentWrites: 4}))
 
-		<-time.After(9 * time.Second) // of about 10 s of short tasks
+		<-time.After(9 * time.Second) // the short tasks take about 10 s in total
 		q.mu.Lock()
 		if q.calls > 500 || q.maxOut < 300 || q.maxOut > slots+400+10 {
 			t.Errorf("%d requests for %d tasks, at most %d in flight", q.calls, q.next, q.maxOut)
@@ -125,8 +125,8 @@ func TestPrefetch_SharedSource(t *testing.T) {
 	})
 }
 
-// A task that fails at the last attempt is not retried, and its event contains the reason.
-// An interrupted task is always released.
+// A task that fails at the last attempt is not retried, and its event contains the reason. An
+// interrupted task is released at any attempt.
 func TestClassify_MaxAttempts(t *testing.T) {
 	t.Parallel()
 	opts := stages.RetryOptions{OnExit: true, MaxAttempts: 3}
@@ -140,7 +140,7 @@ func TestClassify_MaxAttempts(t *testing.T) {
 		{2, pipeline.Exited, pipeline.Retry, ""},
 		{3, pipeline.Exited, pipeline.Ack, "attempt 3: at most 3 attempts are allowed"},
 		{7, pipeline.Exited, pipeline.Ack, "attempt 7: at most 3 attempts are allowed"},
-		{7, pipeline.Exception, pipeline.Ack, ""}, // would not have been retried anyway
+		{7, pipeline.Exception, pipeline.Ack, ""}, // no reason, because exceptions are not retried at any attempt
 		{7, pipeline.Completed, pipeline.Ack, ""},
 		{7, pipeline.Interrupted, pipeline.Release, ""},
 		{7, pipeline.LeaseLost, pipeline.Release, ""},
@@ -159,8 +159,8 @@ func TestClassify_MaxAttempts(t *testing.T) {
 	}
 }
 
-// Events are written to a slow sink concurrently, and each task is settled when its own
-// event has been written.
+// Events are written to a slow sink in concurrent Writes. Each task is settled when its own event
+// has been written.
 func TestSettle_ConcurrentWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestSettle_ConcurrentWrites(t *testing.T) {
 	})
 }
 
-// A failed Write ends the stage, even if no more items arrive.
+// If a Write fails, the stage ends, even if no more items arrive.
 func TestSettle_ConcurrentWriteFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -201,7 +201,7 @@ func TestSettle_ConcurrentWriteFails(t *testing.T) {
 	})
 }
 
-// A permanent error of a settlement ends the run, because every task would be run again and
+// If the source refuses to settle a task, the run ends, because every task would run again and
 // again.
 func TestSettle_PermanentError(t *testing.T) {
 	t.Parallel()
@@ -218,13 +218,13 @@ func TestSettle_PermanentError(t *testing.T) {
 	}
 }
 
-// A refused extension is retried while the lease holds. If the source keeps refusing,
-// OnPermanentError is called once with the source's reason.
+// A refused extension is retried until the lease expires. If the source keeps refusing,
+// OnPermanentError is called once with the reason of the source.
 func TestExtender_RefusedExtensions(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		refusals int // number of extensions that are refused, from the first
-		failed   int
+		refusals int // number of extensions that are refused before extensions succeed
+		failed   int // expected number of calls of OnPermanentError
 	}{
 		"once":        {1, 0},
 		"a few times": {5, 0},
@@ -249,7 +249,7 @@ func TestExtender_RefusedExtensions(t *testing.T) {
 					failed++
 					bothLost = isClosed(d.Lost()) && isClosed(other.Lost())
 				}}, d, other)
-				advance(37 * time.Second) // the first extensions have been refused
+				advance(37 * time.Second) // after 60 % of the lease, when the first extensions have been refused
 				if failed != 0 || isClosed(d.Lost()) || len(k.extensions()) == 0 {
 					t.Errorf("OnPermanentError called %d times, lost %v, extensions at %v", failed, isClosed(d.Lost()), k.extensions())
 				}
@@ -257,7 +257,7 @@ func TestExtender_RefusedExtensions(t *testing.T) {
 				if failed != tc.failed || isClosed(d.Lost()) != (tc.failed > 0) || bothLost {
 					t.Errorf("OnPermanentError called %d times, lost %v, both lost at the call %v", failed, isClosed(d.Lost()), bothLost)
 				}
-				if n := strings.Count(log.String(), "refuses lease extensions"); n < 1 || n > 2 {
+				if n := strings.Count(log.String(), "refuses to extend the leases"); n < 1 || n > 2 {
 					t.Errorf("%d lines:\n%s", n, log.String())
 				}
 			})
@@ -265,14 +265,15 @@ func TestExtender_RefusedExtensions(t *testing.T) {
 	}
 }
 
-// Refusals count across tasks, even if each task finishes before its lease expires.
+// If the source refuses all extensions, OnPermanentError is called even if each task finishes
+// before its lease expires.
 func TestExtender_CountsRefusalsAcrossTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		failed := 0
 		x := stages.NewExtender(stages.ExtendOptions{LeaseDuration: 10 * time.Second, OnPermanentError: func(error) { failed++ }})
 		defer x.Close()
-		for range 3 { // 7 seconds each
+		for range 3 { // each task takes 7 s
 			d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, newControlledLease(10*time.Second, func(context.Context, int) error { return pipeline.ErrPermanent }), 1)
 			in, out := make(chan *pipeline.Delivery, 1), make(chan *pipeline.Delivery, 1)
 			in <- d
@@ -300,8 +301,8 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// While many writes are in flight, events are collected into larger batches, so that a slow
-// sink does not limit the throughput of short tasks.
+// While many Writes are in flight, the stage collects events into larger batches. A slow sink
+// therefore does not limit the throughput of short tasks.
 func TestSettle_LingersForMoreEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -321,7 +322,7 @@ func TestSettle_LingersForMoreEvents(t *testing.T) {
 		go func() { done <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 32})(t.Context(), in) }()
 		const n = 10_000
 		began := time.Now()
-		for i := range n { // 20 per millisecond
+		for i := range n { // sends 20 results per millisecond
 			in <- decision(lease{rec: rec, id: fmt.Sprint(i)}, pipeline.Completed, pipeline.Ack)
 			if i%20 == 19 {
 				<-time.After(time.Millisecond)

@@ -6,11 +6,11 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// SkipLimit returns a stage that skips the first skip tasks, passes limit tasks on, and
+// SkipLimit returns a stage that skips the first skip tasks, passes the next limit tasks on, and
 // then ends the run. A negative limit means no limit.
 //
-// A skipped task is neither executed nor acknowledged, and its lease is left to expire. If
-// it were released, this worker would receive it again at once.
+// A skipped task is not executed, and its lease is left to expire. If the stage released the task
+// instead, this worker would receive it again at once.
 func SkipLimit(skip, limit int64) pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
 		var seen, passed int64
@@ -25,7 +25,7 @@ func SkipLimit(skip, limit int64) pipeline.Stage[*pipeline.Delivery, *pipeline.D
 				continue
 			}
 			if err := pipeline.Send(ctx, out, d); err != nil {
-				return nil // released; the run is stopping
+				return nil // the run is stopping; Send has released d
 			}
 			if passed++; passed == limit {
 				return nil

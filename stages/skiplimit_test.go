@@ -16,7 +16,7 @@ func TestSkipLimit(t *testing.T) {
 	for _, tc := range []struct {
 		skip, limit int64
 		n           int
-		want        string // the tasks that pass
+		want        string // IDs of the tasks that the stage passes on
 	}{
 		{0, all, 5, "0 1 2 3 4"},
 		{0, all, 0, ""},
@@ -62,7 +62,8 @@ func TestSkipLimit(t *testing.T) {
 					t.Errorf("task %s is not settled", id)
 				}
 			}
-			// A skipped task is neither acknowledged nor released, unless the stage never received it.
+			// A skipped task is neither acknowledged nor released. With limit 0, the stage receives no
+			// task, and all tasks are released.
 			for i := range tc.skip {
 				id := fmt.Sprint(i)
 				if n := rec.count("ack " + id); n > 0 {
@@ -76,8 +77,8 @@ func TestSkipLimit(t *testing.T) {
 	}
 }
 
-// taken returns a consumer that receives all items that were passed on, even if the run
-// stops.
+// taken returns a consumer that calls f with the Settle phase as context. f thus receives all items
+// that were passed on, even if the run stops.
 func taken(r *pipeline.Run, f func(context.Context, <-chan *pipeline.Delivery) error) pipeline.Consumer[*pipeline.Delivery] {
 	return func(_ context.Context, in <-chan *pipeline.Delivery) error { return f(r.Phases().Settle, in) }
 }

@@ -33,7 +33,7 @@ func TestSpans_After(t *testing.T) {
 	}
 }
 
-// Ranges are merged when the gaps between them are closed.
+// Two ranges are merged when the gap between them is filled.
 func TestSpans_MergesRanges(t *testing.T) {
 	t.Parallel()
 	var s spans

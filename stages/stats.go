@@ -7,28 +7,28 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// Stats counts the outcomes of tasks. The zero value is ready to use. Its methods may be
-// called concurrently.
+// Stats counts the outcomes of tasks. The zero value is ready to use. The methods are safe for
+// concurrent use.
 type Stats struct {
 	mu        sync.Mutex
 	counts    Counts
 	latencies histogram
-	reported  spans // numbers of the tasks with an event; see pipeline.Delivery.Number
+	reported  spans // numbers of the tasks with an event; see plumbing.Delivery.Number
 }
 
-// Counts are the numbers of a Stats.
+// Counts are the numbers that a Stats has counted.
 type Counts struct {
 	Completed, Exception, TimedOut, Exited int64
-	// Interrupted is the number of tasks that a shutdown ended, and LeaseLost the number of tasks
-	// whose lease was lost. Neither kind of task has an event.
+	// Interrupted is the number of tasks that a shutdown ended. LeaseLost is the number of tasks
+	// whose lease was lost. For both kinds of tasks no event was written.
 	Interrupted, LeaseLost int64
-	// SettleFailed is the number of tasks that could not be acknowledged or released. They
-	// are delivered again.
+	// SettleFailed is the number of tasks that could not be acknowledged or released. The source
+	// delivers these tasks again.
 	SettleFailed int64
-	// Retried is the number of reported tasks whose verdict was Retry.
+	// Retried is the number of tasks that were reported and released for another attempt.
 	Retried int64
-	// CPU is the total CPU time of the tasks' processes, and PeakMemory the largest peak
-	// memory of one of them, in bytes.
+	// CPU is the total CPU time of the tasks' processes. PeakMemory is the largest peak memory of a
+	// single process, in bytes.
 	CPU        time.Duration
 	PeakMemory int64
 }
@@ -46,8 +46,9 @@ func (s *Stats) Counts() Counts {
 	return s.counts
 }
 
-// LatencyQuantile returns the q-quantile of the time from receiving a task to writing its event; q
-// = 0.5 is the median. The result may be wrong by an eighth. It is 0 if no event has been written.
+// LatencyQuantile returns the q-quantile of the time from receiving a task to writing its event.
+// For example, q = 0.5 is the median. The result is at most an eighth too high. It is 0 if no event
+// has been written.
 func (s *Stats) LatencyQuantile(q float64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,16 +70,16 @@ func (s *Stats) add(batch []pipeline.Decision, now time.Time) {
 	}
 }
 
-// failed counts a task that could not be settled.
+// failed counts a task that could not be acknowledged or released.
 func (s *Stats) failed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.SettleFailed++
 }
 
-// Prefix returns the number of consecutive deliveries, from delivery start on, that have an
-// event. Deliveries are counted from 0. Tasks finish in any order, so later deliveries may
-// have events as well.
+// Prefix returns how many consecutive deliveries, beginning with delivery number start, have an
+// event. The first delivery has the number 0. Later deliveries may have events as well, because
+// tasks finish in any order.
 func (s *Stats) Prefix(start int64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -120,7 +120,7 @@ func TestLease_DeniedExtensionFailsTheRun(t *testing.T) {
 	})
 	in := q.run(t, "--no-event-log-to-queue", "--lease", "2", "--idle-timeout", "60", "--", "sleep", "30")
 	in.want(app.ExitFatal)
-	in.wantError("allow sqs:ChangeMessageVisibility", "run failed: stopped fetching")
+	in.wantError("allow sqs:ChangeMessageVisibility", "run failed: stopped fetching tasks")
 	in.wantFatal("allow sqs:ChangeMessageVisibility")
 }
 
@@ -152,7 +152,7 @@ func TestUnreachableTimeout_EventQueue(t *testing.T) {
 	in.awaitLog("no tasks are running: waiting for events to be written")
 	in.signal(syscall.SIGTERM) // instead of waiting for the time limit
 	in.want(app.ExitFatal)
-	in.wantError("the event sink could not be reached for 500ms", `"running":0`, `"message":"run failed: stopped fetching"`, `"events_pending":1`, "shutting down: no tasks are running")
+	in.wantError("the event sink could not be reached for 500ms", `"running":0`, `"message":"run failed: stopped fetching tasks"`, `"events_pending":1`, "shutting down: no tasks are running")
 	if strings.Contains(in.stderr.String(), "waiting for running tasks") {
 		t.Errorf("standard error reports running tasks:\n%s", in.stderr.String())
 	}
