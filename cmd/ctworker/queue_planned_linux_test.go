@@ -32,7 +32,7 @@ func plannedEndCase(t *testing.T, j *job) {
 // An outage is logged once after it has lasted for a second, and once at its end.
 func TestOutage_IsLoggedOnce(t *testing.T) {
 	t.Parallel()
-	const outageLine, recoveryLine = `"requests fail; retrying"`, `"requests succeed again"`
+	const outageLine, recoveryLine = `"requests to the provider fail; retrying"`, `"requests to the provider succeed again"`
 	q := newOneTask(t)
 	var in atomic.Pointer[invocation]
 	q.SetFault(func(http.ResponseWriter, string, map[string]any) bool {

@@ -1,7 +1,8 @@
-// Package batch collects single operations, such as acknowledgments, into the batches that a
-// cloud provider accepts.
+// Package batch collects single operations, such as acknowledgments, into batches, because a cloud
+// provider accepts several operations in one request.
 //
-// Each caller waits only for the batch that has its item, and gets the result of its item.
+// A caller passes one item, waits until the batch with this item has been sent, and gets the result
+// of this item.
 package batch
 
 import (
@@ -14,26 +15,25 @@ import (
 )
 
 // ErrClosed is returned for an item that is added after Close.
-var ErrClosed = errors.New("batch: closed")
+var ErrClosed = errors.New("batch: the item was added after Close")
 
 // Options configures a Batcher. The zero value has defaults.
 type Options[T any] struct {
 	// MaxItems is the maximum number of items per batch. Defaults to 10.
 	MaxItems int
-	// MaxBytes is the maximum sum of the sizes in a batch. It is used only if Size is set.
-	// A larger item is sent in a batch of its own.
+	// MaxBytes is the maximum total size of the items in a batch. An item that is larger is sent in
+	// a batch of its own. MaxBytes is used only if Size is set.
 	MaxBytes int
 	// Size returns the size of an item in bytes. Defaults to nil, which disables MaxBytes.
 	Size func(T) int
-	// Linger is how long the first item of a batch waits for others. Defaults to 10ms.
+	// Linger is how long a batch waits for more items after its first item. Defaults to 10 ms.
 	Linger time.Duration
-	// MaxConcurrent is the maximum number of batches that are sent concurrently. Defaults
-	// to 8.
+	// MaxConcurrent is the maximum number of batches that are sent at the same time. Defaults to 8.
 	MaxConcurrent int
 }
 
-// A Batcher collects items into batches. It has no goroutines while it has no items. It is
-// safe for concurrent use.
+// A Batcher collects items into batches. It runs no goroutines while it has no items. It is safe
+// for concurrent use.
 type Batcher[T any] struct {
 	opts   Options[T]
 	send   func(ctx context.Context, items []T) []error
@@ -43,7 +43,7 @@ type Batcher[T any] struct {
 
 	mu      sync.Mutex
 	closed  bool
-	pending *pendingBatch[T] // the batch that items are added to; may be nil
+	pending *pendingBatch[T] // the batch to which items are added; may be nil
 	sending sync.WaitGroup
 }
 
@@ -52,14 +52,15 @@ type pendingBatch[T any] struct {
 	items []T
 	bytes int
 	timer *time.Timer
-	done  chan struct{} // closed when errs is valid
+	done  chan struct{} // closed when the batch has been sent and errs is valid
 	errs  []error
 }
 
-// New returns a Batcher. send sends a batch and returns one error per item, in the order of items.
-// A nil slice means that all items were sent. Several goroutines call send concurrently, and send
-// must return when its ctx is done. If send panics, the panic is the error of every item in the
-// batch.
+// New returns a Batcher that sends batches with the function send.
+//
+// send returns one error per item, in the order of items. A nil slice means that all items were
+// sent. send may be called concurrently, and must return when its ctx is done. If send panics,
+// every item of the batch gets the panic as its error.
 func New[T any](opts Options[T], send func(ctx context.Context, items []T) []error) *Batcher[T] {
 	if opts.MaxItems <= 0 {
 		opts.MaxItems = 10
@@ -75,8 +76,8 @@ func New[T any](opts Options[T], send func(ctx context.Context, items []T) []err
 	return b
 }
 
-// Do adds item to a batch, waits until the batch has been sent, and returns the item's
-// error. If ctx ends first, Do returns the error of ctx; the item may still be sent.
+// Do adds item to a batch, waits until the batch has been sent, and returns the error of the item.
+// If ctx is done first, Do returns ctx's error, but the item may still be sent.
 func (b *Batcher[T]) Do(ctx context.Context, item T) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -84,14 +85,14 @@ func (b *Batcher[T]) Do(ctx context.Context, item T) error {
 	return b.Put(item).Wait(ctx)
 }
 
-// A Pending is an item that was added to a batch by Put.
+// A Pending is an item that Put has added to a batch.
 type Pending[T any] struct {
 	batch *pendingBatch[T] // nil if the Batcher was closed
 	i     int
 }
 
-// Wait waits until the item has been sent, and returns its error. If ctx ends first, Wait
-// returns the error of ctx; the item may still be sent.
+// Wait waits until the item has been sent, and returns the error of the item. If ctx is done first,
+// Wait returns ctx's error, but the item may still be sent.
 func (p Pending[T]) Wait(ctx context.Context) error {
 	if p.batch == nil {
 		return ErrClosed
@@ -107,8 +108,8 @@ func (p Pending[T]) Wait(ctx context.Context) error {
 	return p.batch.errs[p.i]
 }
 
-// Put adds item to a batch without waiting, so that a caller can add several items. After
-// Close, Wait returns ErrClosed for the item.
+// Put adds item to a batch and does not wait. Use it to add several items before waiting for the
+// first. If the Batcher is closed, Wait of the returned Pending returns ErrClosed.
 func (b *Batcher[T]) Put(item T) Pending[T] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -137,7 +138,8 @@ func (b *Batcher[T]) Put(item T) Pending[T] {
 	return Pending[T]{p, i}
 }
 
-// linger sends the batch p when its linger time is over, unless it has been sent already.
+// linger sends the batch p because its linger time is over. It does nothing if p is already being
+// sent.
 func (b *Batcher[T]) linger(p *pendingBatch[T]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -146,7 +148,7 @@ func (b *Batcher[T]) linger(p *pendingBatch[T]) {
 	}
 }
 
-// dispatch starts to send the pending batch. The caller holds mu.
+// dispatch starts to send the pending batch. The caller holds b.mu.
 func (b *Batcher[T]) dispatch() {
 	p := b.pending
 	b.pending = nil
@@ -164,8 +166,8 @@ func (b *Batcher[T]) dispatch() {
 	})
 }
 
-// Close sends the pending batch, and returns once all batches have been sent. If ctx ends
-// first, the contexts of the open sends are canceled.
+// Close sends the pending batch, and waits until all batches have been sent. If ctx is done first,
+// Close cancels the contexts of the sends that have not returned.
 func (b *Batcher[T]) Close(ctx context.Context) {
 	b.mu.Lock()
 	b.closed = true

@@ -12,7 +12,7 @@ import (
 	"github.com/ctworker/ctworker/internal/batch"
 )
 
-// recorder is a provider that takes batches.
+// recorder records the batches that it is asked to send. It refuses negative items.
 type recorder struct {
 	mu      sync.Mutex
 	batches [][]int
@@ -20,7 +20,7 @@ type recorder struct {
 	began   time.Time
 	busy    int
 	busiest int
-	takes   time.Duration
+	takes   time.Duration // duration of each send
 }
 
 func newRecorder() *recorder { return &recorder{began: time.Now()} }
@@ -52,7 +52,7 @@ func (r *recorder) send(ctx context.Context, items []int) []error {
 	return errs
 }
 
-// do calls b.Do for all items at the same time and returns the error of each call.
+// do calls b.Do for all items at the same time, and returns the error of each call.
 func do(t *testing.T, b *batch.Batcher[int], items ...int) []error {
 	errs := make([]error, len(items))
 	var all sync.WaitGroup
@@ -81,7 +81,7 @@ func TestItemsAreGathered(t *testing.T) {
 			t.Fatalf("batches %v", r.batches)
 		}
 		if r.at[0] != 0 || r.at[2] != 20*time.Millisecond {
-			t.Errorf("full ones went after %v, the rest after %v", r.at[0], r.at[2])
+			t.Errorf("a full batch was sent after %v, the last batch after %v, want 0s and 20ms", r.at[0], r.at[2])
 		}
 	})
 }
@@ -122,7 +122,8 @@ func TestSizeBoundsABatch(t *testing.T) {
 	})
 }
 
-// A batch that takes its time holds up no other, up to a bound.
+// A slow batch does not delay other batches, as long as at most MaxConcurrent batches are being
+// sent.
 func TestParallel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -132,7 +133,7 @@ func TestParallel(t *testing.T) {
 		defer b.Close(t.Context())
 		do(t, b, upTo(9)...)
 		if took := time.Since(r.began); took != 3*time.Second || r.busiest != 3 {
-			t.Errorf("9 took %v, %d at once", took, r.busiest)
+			t.Errorf("9 batches took %v, at most %d at the same time", took, r.busiest)
 		}
 	})
 }
@@ -163,7 +164,7 @@ func TestTheEndOfTheContextEndsDo(t *testing.T) {
 	})
 }
 
-// Close does not leave behind what has only just been asked for.
+// Close sends the items that still wait for their batch to fill.
 func TestCloseSendsWhatIsThere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 func Example() {
 	deletes := batch.New(batch.Options[string]{MaxItems: 10}, func(_ context.Context, ids []string) []error {
 		fmt.Println(len(ids), "deleted at once")
-		return nil // each of them is done
+		return nil // every ID was deleted without an error
 	})
 	defer deletes.Close(context.Background())
 

@@ -1,15 +1,15 @@
-// Package boottime provides a clock that keeps running while the machine is suspended.
+// Package boottime provides a clock that does not stop while the machine is suspended.
 //
-// Go's monotonic clock stops while the machine is suspended, but the clock of the provider
-// that grants a lease does not. Use this package for deadlines that another machine enforces.
+// Go's monotonic clock stops while the machine is suspended. The clock of a provider that grants a
+// lease does not. Use this package for deadlines that another machine enforces:
 //
 //	until := boottime.Now().Add(lease)
 //	…
 //	if boottime.Now().Before(until) { /* the lease holds */ }
 //
-// Compare times of this package only with each other, never with those of time.Now. On systems
-// other than Linux and macOS, suspended time is unknown and counts as 0. A virtual machine may
-// not notice that its host has frozen it.
+// Compare the times of this package only with each other, not with those of time.Now. On systems
+// other than Linux and macOS, the suspended time is unknown and counts as 0. If the host of a
+// virtual machine freezes it, the virtual machine may not count the frozen time as suspended.
 package boottime
 
 import "time"
@@ -20,12 +20,12 @@ func Now() time.Time {
 	return time.Now().Add(suspended)
 }
 
-// Suspended returns the total time that the machine has been suspended since boot, or 0 if it
-// is unknown.
+// Suspended returns for how long the machine has been suspended since boot, in total. It returns 0
+// if that is unknown.
 func Suspended() time.Duration {
 	const (
-		tries   = 10
-		precise = 100 * time.Microsecond
+		tries   = 10                     // maximum number of measurements
+		precise = 100 * time.Microsecond // a measurement that takes less time is exact enough
 	)
 	var best, width time.Duration
 	for i := range tries {
@@ -35,8 +35,8 @@ func Suspended() time.Duration {
 		if !ok || !known {
 			return 0
 		}
-		// The process may be stopped between two readings, and the difference is then too large. So
-		// keep the readings that are closest together.
+		// If this process is stopped between two readings, their difference is too large. Keep the
+		// readings with the shortest time between them.
 		if between := after - before; i == 0 || between < width {
 			best, width = all-after, between
 		}

@@ -6,8 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Clocks of clock_gettime(3) on macOS. Go's monotonic clock is the one that stops while the
-// machine sleeps.
+// Clocks of clock_gettime(3) on macOS. Go's monotonic clock is CLOCK_UPTIME_RAW.
 const (
 	clockMonotonic = 6 // CLOCK_MONOTONIC: continues during sleep
 	clockUptimeRaw = 8 // CLOCK_UPTIME_RAW: stops during sleep

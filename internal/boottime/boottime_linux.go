@@ -6,9 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// running reads the clock that stops while the machine is suspended, which Go uses as well.
-// sinceBoot reads the clock that continues.
-// Source: clock_gettime(2).
+// running reads the clock that stops while the machine is suspended. Go's monotonic clock is the
+// same clock. sinceBoot reads the clock that does not stop. Source: clock_gettime(2).
 func running() (time.Duration, bool)   { return read(unix.CLOCK_MONOTONIC) }
 func sinceBoot() (time.Duration, bool) { return read(unix.CLOCK_BOOTTIME) }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/ctworker/ctworker/internal/boottime"
 )
 
-// While the machine is not suspended, the clock advances like time.Now. It also does so in a
+// While the machine is not suspended, Now advances like time.Now, also with the fake clock of a
 // synctest bubble.
 func TestNow_AdvancesLikeTimeNow(t *testing.T) {
 	t.Parallel()

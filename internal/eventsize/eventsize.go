@@ -1,5 +1,5 @@
-// Package eventsize encodes events into messages of limited size. It truncates or splits an
-// event that is too large.
+// Package eventsize encodes events into messages of limited size. An event that is too large is
+// truncated or split.
 //
 //	Event ─▶ Encoder.Encode ─┬▶ one message with the complete event
 //	                         ├▶ one message whose longest text is truncated and marked as truncated
@@ -19,7 +19,7 @@ import (
 
 // An Encoder encodes events for one queue. All fields are required.
 type Encoder struct {
-	// Queue is the name of the queue, for errors.
+	// Queue is the name of the queue. It is used in errors.
 	Queue string
 	// MaxBytes is the maximum size of a message in bytes.
 	MaxBytes int
@@ -30,18 +30,18 @@ type Encoder struct {
 // A Message is the body of a queue message and its deduplication key.
 type Message struct {
 	Body string
-	// Key identifies the event. A task has at most one event per type and attempt, so their
-	// keys differ.
+	// Key identifies the event. A task has at most one event per type and attempt, so different
+	// events have different keys.
 	Key string
 }
 
-// Encode encodes an event into messages of at most MaxBytes bytes each. It returns one
-// message, or several if the event reports a malformed message that is too large: its body
-// is split, because the event has the only copy.
+// Encode encodes an event into messages of at most MaxBytes bytes each. It returns one message,
+// except for a malformed message that is too large. The text of such a message is split into
+// several parts, because the event contains the only copy of the text.
 //
-// In any other event that is too large, the longest text is truncated. Then the field
-// result_truncated (or exception_truncated, stack_trace_truncated) is true, and result_bytes
-// has the original size.
+// In any other event that is too large, the longest text is truncated, usually the result. The
+// field result_truncated is then true, and result_bytes is the original size. For other texts, the
+// fields have the prefix exception, stack_trace or task_id.
 func (l Encoder) Encode(e pipeline.Event) ([]Message, error) {
 	if body := l.Render(&e); len(body) <= l.MaxBytes {
 		return []Message{{body, key(&e)}}, nil
@@ -63,7 +63,8 @@ func key(e *pipeline.Event) string {
 	return fmt.Sprintf("%s %d %s", e.TaskID, e.Attempt, e.Type)
 }
 
-// split encodes an event that reports a malformed message, in several parts.
+// split encodes an event that reports a malformed message into several messages, each with a part
+// of the malformed message.
 func (l Encoder) split(e pipeline.Event) ([]Message, error) {
 	message, extra := e.Message, e.Extra[:len(e.Extra):len(e.Extra)]
 	var pieces []string
@@ -96,9 +97,9 @@ func (l Encoder) split(e pipeline.Event) ([]Message, error) {
 	return all, nil
 }
 
-// truncate encodes an event with as many of its texts truncated as needed, in the order of
-// texts. It truncates even the task_id, as the last text: otherwise the event would stop
-// every worker that gets the task.
+// truncate encodes an event, and truncates as many of its texts as necessary, in the order of
+// texts. The last text is the task_id. It is truncated too if necessary, because the event could
+// otherwise not be sent, and every worker that gets the task would fail.
 func (l Encoder) truncate(e pipeline.Event) (string, error) {
 	e.Extra = e.Extra[:len(e.Extra):len(e.Extra)]
 	size := 0
@@ -106,7 +107,7 @@ func (l Encoder) truncate(e pipeline.Event) (string, error) {
 		e.Extra = append(e.Extra,
 			pipeline.Field{Name: t.name + "_truncated", Value: json.RawMessage("true")},
 			pipeline.Field{Name: t.name + "_bytes", Value: json.RawMessage(strconv.Itoa(t.size))})
-		// The size of a truncated text in JSON is not known in advance: halve until it fits.
+		// Escapes make a text longer in JSON, so its size there is unknown: halve the text until it fits.
 		for keep := min(len(t.whole), l.MaxBytes); ; keep /= 2 {
 			t.set(utf8cut.Start(t.whole, keep))
 			body := l.Render(&e)
@@ -135,7 +136,7 @@ func texts(e *pipeline.Event) []truncatable {
 		return truncatable{name, *at, len(*at), func(cut string) { *at = cut }}
 	}
 	switch {
-	case e.Type == pipeline.TaskCompleted && o.RawResult != nil: // base64, which cannot be truncated at any byte
+	case e.Type == pipeline.TaskCompleted && o.RawResult != nil: // encoded in base64, which cannot be truncated at an arbitrary byte
 		none := func(string) { o.Result, o.RawResult = json.RawMessage(`""`), nil }
 		return []truncatable{{"result", "", len(o.RawResult), none}, plain("task_id", &e.TaskID)}
 	case e.Type == pipeline.TaskCompleted:

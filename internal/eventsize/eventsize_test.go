@@ -23,8 +23,8 @@ func completed(id string, result any) pipeline.Event {
 	}
 }
 
-// An event that fits is encoded unchanged. In a larger one the longest text is truncated and
-// marked as such.
+// An event that fits is encoded unchanged. In an event that is too large, the longest text is
+// truncated and marked as truncated.
 func TestMessages(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("é", 5000)
@@ -73,7 +73,7 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// A limit that takes not even an event without its texts is an error.
+// If a queue does not accept an event even with all texts truncated, Encode returns an error.
 func TestTooSmall(t *testing.T) {
 	t.Parallel()
 	if _, err := limit(50).Encode(completed("a", "b")); err == nil || !strings.Contains(err.Error(), "jobs-events") {

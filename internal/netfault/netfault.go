@@ -8,22 +8,23 @@ import (
 	"testing"
 )
 
-// A Proxy is a TCP proxy that resets connections in the middle of a response.
+// A Proxy is a TCP proxy that can reset connections in the middle of a response.
 type Proxy struct {
-	// Address is the address of the Proxy.
+	// Address is the address at which the Proxy listens.
 	Address string
 
 	server string
 	every  int64
 
 	mu        sync.Mutex
-	remaining int // number of further connections to reset
-	cuts      int
+	remaining int               // number of connections that are still to be reset
+	cuts      int               // number of connections that have been reset
 	conns     map[net.Conn]bool // open connections; nil after the end of the test
 }
 
-// NewProxy starts a Proxy for the server at address. It resets the first count connections, each
-// after every bytes of responses. It is stopped at the end of the test.
+// NewProxy starts a Proxy that forwards connections to the server at address. The Proxy resets each
+// of the first count connections after it has forwarded as many bytes of responses as every states.
+// It stops at the end of the test.
 func NewProxy(t testing.TB, address string, every int64, count int) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -68,7 +69,7 @@ func (p *Proxy) Cut(count int) {
 	p.remaining = count
 }
 
-// add records an open connection. It returns false if the Proxy is stopped.
+// add records an open connection. It returns false if the Proxy has been stopped.
 func (p *Proxy) add(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,7 +110,7 @@ func (p *Proxy) serve(client net.Conn) {
 	if n, err := io.CopyN(client, server, p.every); n == p.every && err == nil {
 		if p.takeCut() {
 			if tcp, ok := client.(*net.TCPConn); ok {
-				_ = tcp.SetLinger(0) // close with a reset
+				_ = tcp.SetLinger(0) // makes Close reset the connection
 			}
 		} else {
 			_, _ = io.Copy(client, server)

@@ -1,5 +1,6 @@
-// Package optcheck has the checks that the Validate methods of options share. Each returns nil,
-// or an error that names the field, its value and what is right.
+// Package optcheck provides the checks that the Validate methods of options have in common. A check
+// returns nil if the value is valid. Otherwise it returns an error that names the field, its value
+// and what is allowed.
 package optcheck
 
 import (
@@ -8,7 +9,7 @@ import (
 	"time"
 )
 
-// NotNegative checks a number or a duration.
+// NotNegative checks that value is at least 0.
 func NotNegative[T int | int64 | time.Duration](field string, value T) error {
 	if value < 0 {
 		return fmt.Errorf("%s is %v: it must not be negative", field, value)
@@ -16,7 +17,8 @@ func NotNegative[T int | int64 | time.Duration](field string, value T) error {
 	return nil
 }
 
-// Between checks a value that may be 0, which stands for the default.
+// Between checks that value is from minimum to maximum. The value 0 is valid as well, because it
+// stands for the default.
 func Between[T int | int64 | time.Duration](field string, value, minimum, maximum T) error {
 	if value != 0 && (value < minimum || value > maximum) {
 		return fmt.Errorf("%s is %v: it must be from %v to %v", field, value, minimum, maximum)
@@ -24,7 +26,7 @@ func Between[T int | int64 | time.Duration](field string, value, minimum, maximu
 	return nil
 }
 
-// Required checks a text that must not be empty.
+// Required checks that value is not empty.
 func Required(field, value string) error {
 	if value == "" {
 		return fmt.Errorf("%s is empty: it is required", field)
@@ -32,7 +34,8 @@ func Required(field, value string) error {
 	return nil
 }
 
-// Join joins the errors of all faulty fields of typ, such as "sqs.Options"; nil if there are none.
+// Join combines the errors of all invalid fields of the type typ, such as "sqs.Options". If all
+// errs are nil, Join returns nil.
 func Join(typ string, errs ...error) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%s: %w", typ, err)

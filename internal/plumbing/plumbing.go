@@ -1,38 +1,40 @@
-// Package plumbing declares the parts of package pipeline that the stages of this module use but
-// that are not public.
+// Package plumbing declares methods of pipeline.Run and pipeline.Delivery that the stages of this
+// module need, but that are not part of the public API.
 package plumbing
 
 import "time"
 
-// A Run is the part of a pipeline.Run that the stage which executes tasks uses. Its methods are
-// safe for concurrent use.
+// A Run is the part of a pipeline.Run that the execution stage uses. Its methods are safe for
+// concurrent use.
 type Run interface {
-	// SharedSource reports Options.SharedSource.
+	// SharedSource returns Options.SharedSource: whether other workers consume the same source.
 	SharedSource() bool
-	// ObserveDuration records how long a task occupied its slot. The Run adjusts the prefetch
-	// from a shared source to it.
+	// ObserveDuration records how long a task occupied its slot. If the source is shared, the Run
+	// adjusts the prefetch to the durations.
 	ObserveDuration(time.Duration)
-	// SetPrefetch changes Options.Prefetch, but not below its initial value. It has no effect
-	// with a shared source.
+	// SetPrefetch sets the number of tasks to prefetch, but not below Options.Prefetch. It has no
+	// effect if the source is shared.
 	SetPrefetch(int)
 }
 
-// A Delivery is the part of a pipeline.Delivery that the stages which extend leases and settle
+// A Delivery is the part of a pipeline.Delivery that the stages for lease extension and settlement
 // use. Its methods are safe for concurrent use.
 type Delivery interface {
-	// Number returns the position of the delivery in the run, from 0.
+	// Number returns how many deliveries the run received before this one.
 	Number() int64
-	// OnSettled registers a function to be called once when the lease need no longer be
-	// extended: before a release is sent to the source, and after an acknowledgment. It is
-	// called at once if the delivery has been settled. Only one function can be registered.
+	// OnSettled registers a function that is called once, when the lease need not be extended any
+	// more. That is the case before a release is sent to the source, and after an acknowledgment.
+	// If the delivery has already been settled, OnSettled calls the function at once. Only one
+	// function can be registered.
 	OnSettled(func())
-	// TaskEnded reports that the task does not run any more, although its result has not been passed
-	// on yet.
+	// TaskEnded reports that the task does not run any more, although its result is still waiting
+	// for the next stage.
 	TaskEnded()
-	// Withheld reports whether the event was not written because the lease was lost; see
-	// pipeline.Event.
+	// Withheld reports whether the event of the task was not written because the lease was lost;
+	// see pipeline.Event.
 	Withheld() bool
-	// ReportLoss returns why the lease was lost on the first call after that, and nil
-	// otherwise, so that the loss is logged once.
+	// ReportLoss returns why the lease was lost, but only once: later calls return nil. The loss is
+	// thus logged once, although several stages detect it. If the lease is not lost, ReportLoss
+	// returns nil.
 	ReportLoss() error
 }

@@ -2,9 +2,9 @@ package rawjson
 
 import "bytes"
 
-// IntegerID returns the task id for an integer in a source: its decimal digits. It returns
-// false if text is not a decimal integer in JSON notation. Examples are 1.0, 1e3 and 007,
-// which have no unambiguous digits.
+// IntegerID returns the task ID for a task whose ID in the source is an integer: the decimal
+// digits. It returns false if text is not a decimal integer in JSON notation. For example, it
+// returns false for 1.0, 1e3 and 007, because the digits to use are ambiguous.
 func IntegerID(text []byte) (string, bool) {
 	digits := bytes.TrimPrefix(text, []byte("-"))
 	if len(digits) == 0 || len(digits) > 1 && digits[0] == '0' {

@@ -1,20 +1,21 @@
-// Package rawjson handles JSON text that is passed on byte for byte. It is the only
-// package that decides whether text is valid JSON.
+// Package rawjson handles JSON text that is passed on byte for byte. All decisions whether text is
+// valid JSON are made in this package.
 //
 //	task file, message, reply, result ─▶ IsValid, Compact ─▶ the same bytes
 //	task_id, exception                ─▶ Unquote ─▶ Go string ─▶ AppendQuote
 //
-// # The guarantee
+// # Valid JSON
 //
-// Any JSON text of RFC 8259 in UTF-8 is valid: names may repeat, numbers may have any
-// size, and a string may contain a lone surrogate, as in "caf\udce9", which is how
-// Python writes a file name that is not UTF-8. Only values that are nested more than
-// 10,000 levels deep are invalid.
+// Any JSON text of RFC 8259 in UTF-8 is valid. Names may repeat, and numbers may have any size. A
+// string may contain a lone surrogate: Python writes a file name that is not UTF-8 as "caf\udce9".
+// Only values that are nested more than 10,000 levels deep are invalid.
+//
+// # Lone surrogates
 //
 // Unquote encodes a lone surrogate as three bytes, as WTF-8 does
-// (https://simonsapin.github.io/wtf-8), so that AppendQuote returns the same string
-// again. Such a Go string is not valid UTF-8. Check it with IsUTF8 before you pass it to
-// code that requires UTF-8.
+// (https://simonsapin.github.io/wtf-8). AppendQuote converts these bytes back to the original text.
+// A Go string with such bytes is not valid UTF-8. Check it with IsUTF8 before you pass it to code
+// that requires UTF-8.
 package rawjson
 
 import (
@@ -28,9 +29,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Options returns the options with which package jsontext, and package json on top of
-// it, accept the same JSON as this package. With them both packages also accept invalid
-// UTF-8, so the caller must check for that.
+// Options returns options for the packages jsontext and json. With these options, both packages
+// accept the same JSON as this package. They also accept invalid UTF-8, for which the caller must
+// check.
 func Options() jsontext.Options { return options }
 
 var options = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
@@ -40,8 +41,8 @@ func IsValid(b []byte) bool {
 	return utf8.Valid(b) && jsontext.Value(b).IsValid(options)
 }
 
-// Compact returns b without the white space between tokens. ok reports whether b is one
-// JSON value. b is not modified.
+// Compact returns b without the white space between tokens. ok reports whether b is one valid JSON
+// value. Compact does not modify b.
 func Compact(b []byte) (compact []byte, ok bool) {
 	if !utf8.Valid(b) {
 		return nil, false
@@ -53,8 +54,8 @@ func Compact(b []byte) (compact []byte, ok bool) {
 	return v, true
 }
 
-// Unquote decodes quoted, which must be a valid JSON string. A lone surrogate becomes three
-// bytes.
+// Unquote decodes quoted, which must be a valid JSON string. A lone surrogate in it becomes three
+// bytes of the result.
 func Unquote(quoted []byte) string {
 	inner := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {
@@ -90,14 +91,14 @@ func Unquote(quoted []byte) string {
 				}
 			}
 			b = appendRune(b, r)
-		default: // " \ /
+		default: // the escape of ", \ or /
 			b = append(b, c)
 		}
 	}
 	return string(b)
 }
 
-// codeUnit decodes four hexadecimal digits.
+// codeUnit decodes the four hexadecimal digits at the start of b, and returns the rest of b.
 func codeUnit(b []byte) (r rune, rest []byte) {
 	for _, c := range b[:4] {
 		r <<= 4
@@ -118,8 +119,8 @@ func appendRune(b []byte, r rune) []byte {
 	return utf8.AppendRune(b, r)
 }
 
-// AppendQuote appends s as a JSON string. The three bytes of a lone surrogate become its
-// escape, such as \udce9; anything else that is not UTF-8 becomes U+FFFD.
+// AppendQuote appends s as a JSON string. Three bytes that encode a lone surrogate become an
+// escape, such as \udce9. Each other byte that is not valid UTF-8 becomes U+FFFD.
 func AppendQuote[T ~string | ~[]byte](b []byte, s T) []byte {
 	if utf8.ValidString(string(s)) {
 		b, _ = jsontext.AppendQuote(b, s)
@@ -141,7 +142,7 @@ func AppendQuote[T ~string | ~[]byte](b []byte, s T) []byte {
 	return b
 }
 
-// nextSurrogate returns the index of the first lone surrogate in s, or len(s).
+// nextSurrogate returns the index of the first encoded surrogate in s, or len(s).
 func nextSurrogate(s string) int {
 	for i := 0; i+2 < len(s); i++ {
 		if s[i] == 0xed && s[i+1]&0xe0 == 0xa0 && s[i+2]&0xc0 == 0x80 {
@@ -151,25 +152,25 @@ func nextSurrogate(s string) int {
 	return len(s)
 }
 
-// IsUTF8 reports whether s is valid UTF-8. A result of Unquote is, unless it has a lone
-// surrogate.
+// IsUTF8 reports whether s is valid UTF-8. A result of Unquote is valid UTF-8 unless it contains a
+// lone surrogate.
 func IsUTF8(s string) bool { return utf8.ValidString(s) }
 
-// A String is a field type for package json that decodes a JSON string with Unquote.
+// A String is a type for fields that package json decodes. It decodes a JSON string with Unquote.
 type String string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *String) UnmarshalJSON(b []byte) error {
 	if len(b) < 2 || b[0] != '"' {
-		return errors.New("not a string")
+		return errors.New("the JSON value is not a string")
 	}
 	*s = String(Unquote(b))
 	return nil
 }
 
-// A FileName is a field type for package json that decodes a file name or an argument
-// written by Python: a lone surrogate from U+DC80 to U+DCFF stands for a byte that is not
-// UTF-8 (PEP 383, https://peps.python.org/pep-0383).
+// A FileName is a type for fields that package json decodes. It decodes a file name or an argument
+// that Python has written. Python writes a byte that is not valid UTF-8 as a lone surrogate from
+// U+DC80 to U+DCFF (PEP 383, https://peps.python.org/pep-0383).
 type FileName string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -197,7 +198,7 @@ func (f *FileName) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// surrogateAt decodes the surrogate in the three bytes at text[i].
+// surrogateAt decodes the surrogate that the three bytes at text[i] encode.
 func surrogateAt(text string, i int) rune {
 	return rune(text[i]&0x0f)<<12 | rune(text[i+1]&0x3f)<<6 | rune(text[i+2]&0x3f)
 }

@@ -1,14 +1,13 @@
-// Package redact removes credentials from text that is printed, logged or put
-// into an event.
+// Package redact removes credentials from text before it is printed, logged or written to an event.
 //
-// Users pass addresses that contain credentials: a name and a password
-// (https://name:password@host/), or a signature in the query of a pre-signed
-// address (X-Amz-Signature, sig, token). [URL] masks both in one address, and
-// [Text] in every address that a text contains.
+// Users pass addresses that contain credentials. An address can contain a name and a password
+// (https://name:password@host/). The query of a pre-signed address contains a signature
+// (X-Amz-Signature, sig, token). [URL] masks both in one address. [Text] masks them in every
+// address in a text.
 //
-// The guarantee: passwords, user information without a password, values of query
-// parameters and fragments are masked. The secret parameters differ between services,
-// so the values of all parameters are masked; their names are kept.
+// Passwords, user information without a password, values of query parameters, and fragments are
+// masked. Which parameters are secret differs between services, so all values are masked. The names
+// of the parameters are kept.
 package redact
 
 import (
@@ -17,13 +16,12 @@ import (
 	"strings"
 )
 
-// Mask replaces each secret. [net/url.URL.Redacted] uses the same word.
+// Mask replaces each secret. [net/url.URL.Redacted] uses the same text.
 const Mask = "xxxxx"
 
-// URL returns address with its secrets replaced by [Mask]: the password, or user
-// information without a password, the values of query parameters, and the fragment.
-// Text that is not an address, and an address without secrets, are returned unchanged.
-// A malformed address is masked as well.
+// URL returns address with its secrets replaced by [Mask]. Secrets are the password, user
+// information without a password, the values of query parameters, and the fragment. Secrets in a
+// malformed address are replaced, too. Text that is not an address is returned unchanged.
 func URL(address string) string {
 	scheme, rest, ok := strings.Cut(address, "://")
 	if !ok || !isScheme(scheme) {
@@ -35,8 +33,8 @@ func URL(address string) string {
 	if end < 0 {
 		end = len(rest)
 	}
-	// A password may contain an unescaped slash. Therefore an @ after the first slash
-	// ends the user information if the text before it looks like name:password.
+	// A password may contain an unescaped slash, and the @ then follows the first slash. Treat the
+	// text before such an @ as user information if it looks like name:password.
 	authority, path := rest[:end], rest[end:]
 	if !strings.Contains(authority, "@") {
 		if at := strings.LastIndexByte(rest, '@'); at >= 0 && isUserinfo(authority, rest[:at]) {
@@ -56,9 +54,9 @@ func URL(address string) string {
 	return masked
 }
 
-// isUserinfo reports whether text, which ends before an @, is a name and a password that
-// contains a slash. host is the part of text before the first slash. If it were a host,
-// its port would be a number.
+// isUserinfo reports whether text is a name and a password that contains a slash. text is the part
+// of an address between :// and an @. host is the part of text before the first slash. If host is
+// really a host, the text after its colon is a port, which contains only digits.
 func isUserinfo(host, text string) bool {
 	_, port, ok := strings.Cut(host, ":")
 	return ok && port != "" && strings.Trim(port, "0123456789") != "" && strings.Contains(text, ":")
@@ -69,7 +67,7 @@ func userinfo(text string) string {
 	switch {
 	case text == "":
 		return ""
-	case !ok: // a token is often used as the name
+	case !ok: // without a password, the name itself is often a secret token
 		return Mask
 	case password == "":
 		return Mask + ":"
@@ -95,7 +93,8 @@ func isScheme(s string) bool { return schemeOnly.MatchString(s) }
 
 var (
 	schemeOnly = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
-	// An escaped quotation mark ends an address, as in JSON or a quoted string.
+	// A backslash before a quotation mark ends an address, because the quotation mark ends a quoted
+	// string or a string in JSON.
 	addresses = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s"<>\\` + "`" + `]|\\[^"])+`)
 )
 
@@ -105,14 +104,14 @@ func Text(text string) string {
 		return text
 	}
 	return addresses.ReplaceAllStringFunc(text, func(address string) string {
-		// Punctuation after an address belongs to the sentence.
+		// Punctuation at the end belongs to the sentence, not to the address.
 		trimmed := strings.TrimRight(address, ".,;:!)]}'")
 		return URL(trimmed) + address[len(trimmed):]
 	})
 }
 
-// Error returns err with the addresses in its text masked. It unwraps to err.
-// Error(nil) is nil.
+// Error returns err with all secrets in the addresses of its text masked. The result unwraps to
+// err. If err is nil, so is the result.
 func Error(err error) error {
 	if err == nil {
 		return nil
@@ -134,5 +133,5 @@ func (e *maskedError) Error() string { return e.text }
 
 func (e *maskedError) Unwrap() error { return e.err }
 
-// Is reports whether target matches the original error.
+// Is reports whether the original error matches target.
 func (e *maskedError) Is(target error) bool { return errors.Is(e.err, target) }

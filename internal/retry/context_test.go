@@ -8,8 +8,8 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// Sources and sinks opened with the same context share its Reporter; without one, each gets a new
-// Reporter.
+// ReporterFrom returns the Reporter of the context, which sources and sinks share. If the context
+// has none, it returns a new Reporter.
 func TestReporterFrom(t *testing.T) {
 	t.Parallel()
 	r := retry.NewReporter(zerolog.Nop(), "SQS")

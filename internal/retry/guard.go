@@ -8,8 +8,9 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// Guard calls do and returns its error, or a *pipeline.PanicError if it panics. Every call of a
-// provider's SDK goes through it: a corrupt response must not terminate the process.
+// Guard calls do and returns its error. If do panics, Guard returns a *pipeline.PanicError. Every
+// call of a provider's SDK goes through Guard, because SDKs may panic on a corrupt response, and
+// that must not terminate the process.
 func Guard(do func() error) error {
 	var err error
 	if p := panics.Try(func() { err = do() }); p != nil {

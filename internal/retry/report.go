@@ -13,59 +13,61 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// When a Reporter logs.
+// These constants determine when a Reporter logs.
 const (
-	// firstWarning is the duration of an outage before the first line: most outages are
-	// shorter.
+	// firstWarning is the time from the first failure of an outage to the first line. Shorter
+	// outages are frequent and harmless, and are not logged.
 	firstWarning = time.Second
-	// secondWarning is the interval between the first line and the second one. The interval
-	// doubles with each line, up to maxQuietPeriod.
+	// secondWarning is the interval between the first line and the second one. The interval then
+	// doubles with each line until it reaches maxQuietPeriod.
 	secondWarning  = time.Minute
 	maxQuietPeriod = 15 * time.Minute
-	// newCause is the minimum interval between two lines with different causes.
+	// newCause is the minimum interval between two lines if their causes differ.
 	newCause = 10 * time.Second
-	// manyFailures is the number of short failures after which one line is logged.
+	// manyFailures is the number of failures in short outages after which one line reports them.
 	manyFailures = 20
 )
 
-// A Reporter logs the outages of one provider. All code that sends requests to the provider
-// shares it. It logs one line about a second after the first failure, further lines with
-// counts at growing intervals, and one line when requests succeed again. A nil Reporter logs
-// nothing. It is safe for concurrent use.
+// A Reporter logs the outages of one provider. All code that sends requests to the provider shares
+// the Reporter.
+//
+// The Reporter logs a line about a second after the first failure of an outage. During the outage
+// it logs further lines with counts, at growing intervals. It logs one more line when requests
+// succeed again. A nil Reporter logs nothing. A Reporter is safe for concurrent use.
 type Reporter struct {
 	log      zerolog.Logger
 	provider string
 
 	mu            sync.Mutex
-	failing       int           // attempts that have failed and not ended
-	failures      int           // failures in this outage
-	since         time.Time     // start of this outage
-	first         *time.Timer   // logs the first line
-	warned        bool          // a line was logged about this outage
+	failing       int           // number of attempts that have failed and have not ended
+	failures      int           // number of failures in the current outage
+	since         time.Time     // start of the current outage
+	first         *time.Timer   // calls warnFirst
+	warned        bool          // a line was logged about the current outage
 	last          time.Time     // when the last line was logged
-	quietPeriod   time.Duration // minimum interval until the next line
+	quietPeriod   time.Duration // minimum time from the last line to the next one
 	cause         string        // cause in the last line
-	err           error         // last failure
+	err           error         // error of the last failure
 	action        string        // action of the last failure
-	briefFailures int           // failures in outages that ended before their first line
+	briefFailures int           // number of failures in outages that were too short for a line
 }
 
-// NewReporter returns a Reporter that logs to log. provider is the provider's name in the
-// log.
+// NewReporter returns a Reporter that logs to log. provider is the name of the provider in the log.
 func NewReporter(log zerolog.Logger, provider string) *Reporter {
 	return &Reporter{log: log, provider: provider}
 }
 
-// reporterKey is the context key of a Reporter.
 type reporterKey struct{}
 
-// WithReporter returns a context with a Reporter for the sources and sinks that are opened with
-// it. Those of one provider share a Reporter, because otherwise each would log the same outage.
+// WithReporter returns a context that carries r. Sources and sinks that are opened with the context
+// log through r. If several sources and sinks of one provider do not share a Reporter, each logs
+// the same outage.
 func WithReporter(ctx context.Context, r *Reporter) context.Context {
 	return context.WithValue(ctx, reporterKey{}, r)
 }
 
-// ReporterFrom returns the Reporter of ctx, or a new one that logs to log.
+// ReporterFrom returns the Reporter of ctx. If ctx has none, it returns a new Reporter that logs to
+// log.
 func ReporterFrom(ctx context.Context, log zerolog.Logger, provider string) *Reporter {
 	if r, ok := ctx.Value(reporterKey{}).(*Reporter); ok && r != nil {
 		return r
@@ -80,15 +82,16 @@ type Attempt struct {
 	failed, ended bool // guarded by r.mu
 }
 
-// Begin returns a new Attempt. action names the request in the log. The caller must call
+// Begin returns a new Attempt. action is the name of the request in the log. The caller must call
 // End.
 func (r *Reporter) Begin(action string) *Attempt { return &Attempt{r: r, action: action} }
 
-// ErrNoResponse is the failure that ReportIfSlow reports for a request without a response.
+// ErrNoResponse is the error that ReportIfSlow passes to Failed.
 var ErrNoResponse = errors.New("the server has not responded yet")
 
-// ReportIfSlow calls Failed with ErrNoResponse after the given duration, unless stop is
-// called first. A duration of 0 disables it.
+// ReportIfSlow reports a failure if the request gets no response within the time after: it calls
+// Failed with ErrNoResponse. Call stop when there is a response. If after is 0, ReportIfSlow does
+// nothing.
 func (a *Attempt) ReportIfSlow(after time.Duration) (stop func()) {
 	if a.r == nil || after <= 0 {
 		return func() {}
@@ -105,7 +108,7 @@ func (a *Attempt) Failed(err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a.ended { // the timer of ReportIfSlow fired while the attempt ended
+	if a.ended { // called by the timer of ReportIfSlow while the attempt ended
 		return
 	}
 	now := time.Now()
@@ -127,8 +130,8 @@ func (a *Attempt) Failed(err error) {
 	}
 }
 
-// End ends the attempt. err is nil if the request succeeded, or the error that is not
-// retried.
+// End ends the attempt. err is nil if the request succeeded. Otherwise it is the error after which
+// the request is not retried.
 func (a *Attempt) End(err error) {
 	r := a.r
 	if r == nil {
@@ -149,19 +152,19 @@ func (a *Attempt) End(err error) {
 	switch {
 	case r.warned && err == nil:
 		r.log.Info().Str("provider", r.provider).Int("failures", r.failures).
-			Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests succeed again")
+			Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests to the provider succeed again")
 	case !r.warned:
-		r.log.Debug().Err(r.err).Str("provider", r.provider).Str("action", r.action).Msg("request failed, and succeeded when retried")
+		r.log.Debug().Err(r.err).Str("provider", r.provider).Str("action", r.action).Msg("a request to the provider failed and was retried")
 		if r.briefFailures += r.failures; r.briefFailures >= manyFailures && now.Sub(r.last) >= secondWarning {
 			r.log.Warn().Err(r.err).Str("provider", r.provider).Str("action", r.action).Int("failures", r.briefFailures).
-				Msg("many requests fail and succeed when retried")
+				Msg("many requests to the provider failed and were retried")
 			r.last, r.briefFailures = now, 0
 		}
 	}
 	r.failures, r.warned = 0, false
 }
 
-// warnFirst logs the first line, unless the outage is over.
+// warnFirst logs the first line of an outage, unless the outage is over.
 func (r *Reporter) warnFirst() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,24 +174,24 @@ func (r *Reporter) warnFirst() {
 	}
 }
 
-// warn logs the outage. The caller holds mu.
+// warn logs a line about the current outage. The caller holds r.mu.
 func (r *Reporter) warn(now time.Time) {
 	r.last, r.cause = now, causeOf(r.err)
 	r.log.Warn().Err(r.err).Str("provider", r.provider).Str("action", r.action).Int("failures", r.failures).
-		Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests fail; retrying")
+		Float64("duration_seconds", seconds(now.Sub(r.since))).Msg("requests to the provider fail; retrying")
 }
 
 func (r *Reporter) logStack(err error) {
 	var p *pipeline.PanicError
 	if errors.As(err, &p) {
-		r.log.Debug().Str("provider", r.provider).Bytes("stack", p.Stack).Msg("the provider's SDK panicked; the request counts as failed")
+		r.log.Debug().Str("provider", r.provider).Bytes("stack", p.Stack).Msg("the provider's client library panicked; treating the request as failed")
 	}
 }
 
 func seconds(d time.Duration) float64 { return d.Round(100 * time.Millisecond).Seconds() }
 
-// causeOf returns the text of the innermost error without digits, so that port numbers and
-// request ids do not make two failures look different.
+// causeOf returns the text of the innermost error without digits. Two failures that differ only in
+// a port number or a request ID thus have the same cause.
 func causeOf(err error) string {
 	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
 		err = next

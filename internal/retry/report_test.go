@@ -17,13 +17,13 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// line has the fields of a log line that the tests check.
+// line contains the fields of a log line that the tests check.
 type line struct {
 	Level, Message, Provider, Action, Error string
 	Failures                                int
 }
 
-// buffer is a log that can be read while it is written.
+// buffer is a log that can be read while it is being written.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -53,7 +53,7 @@ func lines(t *testing.T, b *buffer) (all []line) {
 	return all
 }
 
-// An outage of an hour is logged in a few lines, however many requests fail.
+// An outage of an hour takes only a few log lines, although thousands of requests fail.
 func TestReporter_LogsAnOutageInFewLines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -91,13 +91,13 @@ func TestReporter_LogsAnOutageInFewLines(t *testing.T) {
 		if l := all[0]; l.Level != "warn" || l.Provider != "SQS" || !strings.Contains(l.Error, "no route") || l.Failures < requests {
 			t.Errorf("%+v", l)
 		}
-		if l := all[len(all)-1]; l.Level != "info" || l.Message != "requests succeed again" || l.Failures < 1000 {
+		if l := all[len(all)-1]; l.Level != "info" || l.Message != "requests to the provider succeed again" || l.Failures < 1000 {
 			t.Errorf("%+v", l)
 		}
 	})
 }
 
-// A short failure is not logged, but many of them are.
+// A single short failure is not logged. Many short failures are.
 func TestReporter_LogsManyShortFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestReporter_LogsManyShortFailures(t *testing.T) {
 		if b.String() != "" {
 			t.Errorf("%s", b.String())
 		}
-		for range 3000 { // five minutes of them
+		for range 3000 { // takes five minutes
 			fail()
 		}
 		if n := len(lines(t, &b)); n < 4 || n > 6 {
@@ -122,7 +122,8 @@ func TestReporter_LogsManyShortFailures(t *testing.T) {
 	})
 }
 
-// A changed cause is logged soon, and a request that is abandoned is not logged as a success.
+// If the cause of an outage changes, a new line is logged soon. If the request is abandoned, no
+// success is logged.
 func TestReporter_LogsAChangedCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -130,12 +131,12 @@ func TestReporter_LogsAChangedCause(t *testing.T) {
 		r := retry.NewReporter(zerolog.New(&b).Level(zerolog.InfoLevel), "SQS")
 		a := r.Begin("Pull")
 		for i := range 30 {
-			err := fmt.Errorf("action %c: %w", 'a'+i, errPassing) // the same cause
+			err := fmt.Errorf("action %c: %w", 'a'+i, errPassing) // the cause is always errPassing
 			if i >= 15 {
 				err = errors.New("503")
 			}
 			a.Failed(err)
-			<-time.After(time.Second + time.Millisecond) // never at the same time as the timer of the log
+			<-time.After(time.Second + time.Millisecond) // 1 ms more than a second, because the Reporter's timer would fire at the same time
 		}
 		a.End(errPassing)
 		var errs []string
@@ -156,7 +157,7 @@ func TestReporter_NilLogsNothing(t *testing.T) {
 	a.End(nil)
 }
 
-// A request without a response is logged while it is under way.
+// A request that gets no response is logged before it ends.
 func TestReporter_LogsAMissingResponse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

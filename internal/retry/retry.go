@@ -1,7 +1,7 @@
-// Package retry calls a function again, with exponential backoff, while it fails with a
-// transient error, such as an unreachable provider. It also has the table of transient status
-// and error codes, converts panics in a provider's SDK into errors, and logs an outage in a
-// few lines.
+// Package retry calls a function repeatedly, with exponential backoff, while the function fails
+// with a transient error, for example because a provider is unreachable. The package also contains
+// the tables of transient status and error codes. It converts panics in a provider's SDK to errors,
+// and logs an outage in a few lines.
 package retry
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A Class is the classification of an error: whether, and for how long, to retry.
+// A Class states whether to retry after an error, and for how long.
 type Class uint8
 
 const (
@@ -20,8 +20,8 @@ const (
 	Permanent Class = iota
 	// Transient errors are retried without a time limit.
 	Transient
-	// Suspect errors are retried for Options.SuspectTime. They may disappear within minutes;
-	// if not, they need an operator. Examples are rejected credentials that may be renewed, a
+	// Suspect errors are retried for Options.SuspectTime. They may disappear within minutes, or may
+	// persist until an operator acts. Examples are rejected credentials, which may be renewed, a
 	// corrupt response, and a panic in a provider's SDK.
 	Suspect
 )
@@ -31,23 +31,24 @@ const SuspectTime = 5 * time.Minute
 
 // Options configures Do and AtStart. Only Classify is required.
 type Options struct {
-	// Classify returns the class of an error. It is not called for a panic, which is
+	// Classify returns the class of an error. It is not called if the call panicked; a panic is
 	// Suspect.
 	Classify func(error) Class
-	// Action names the call in the log, such as "ReceiveMessage".
+	// Action is the name of the call in the log, such as "ReceiveMessage".
 	Action string
-	// Reporter logs the failures that are retried. Defaults to nil, which logs nothing.
+	// Reporter logs the failures after which the call is retried. Defaults to nil, which logs
+	// nothing.
 	Reporter *Reporter
-	// SuspectTime limits how long a call is retried while every attempt fails with a
-	// Suspect error. Defaults to the constant SuspectTime.
+	// SuspectTime limits how long a call is retried while all attempts fail with a Suspect error.
+	// Defaults to the constant SuspectTime.
 	SuspectTime time.Duration
-	// SlowAfter is the time without a response after which a call is reported as failing, while
-	// it is still waited for. Defaults to 0, which disables it.
+	// SlowAfter is the time after which a call without a response is reported as failed. The call
+	// continues nevertheless. Defaults to 0, which disables the report.
 	SlowAfter time.Duration
 }
 
-// Transients returns Options that classify an error as Transient if transient reports true,
-// and as Permanent otherwise.
+// Transients returns Options that classify an error as Transient if the function transient returns
+// true for it, and as Permanent otherwise.
 func Transients(transient func(error) bool) Options {
 	return Options{Classify: func(err error) Class {
 		if transient(err) {
@@ -57,25 +58,25 @@ func Transients(transient func(error) bool) Options {
 	}}
 }
 
-// Do calls do until it succeeds, returns an error that is not retried, or ctx is done. The
-// pause between two calls grows to about ten seconds. A panic in do counts as an error; see
-// Guard.
+// Do calls do until do succeeds or returns an error that is not retried, or until ctx is done. The
+// pause between two calls grows from less than a second to about ten seconds. A panic in do counts
+// as an error; see Guard.
 func Do(ctx context.Context, opts Options, do func() error) error {
 	_, err := run(ctx, opts, 0, func() (struct{}, error) { return struct{}{}, do() })
 	return err
 }
 
-// maxCallsAtStart is the maximum number of calls that AtStart makes: a user is waiting, and
-// may have mistyped a name.
+// maxCallsAtStart is the maximum number of calls that AtStart makes. It is small because a user
+// waits for the command to start, and may have mistyped a name.
 const maxCallsAtStart = 4
 
-// AtStart is like Do, for calls that a command needs before it can start, such as looking up
-// a queue's address. It gives up after a few seconds.
+// AtStart is like Do, but gives up after a few seconds. Use it for calls that must succeed before a
+// command can start, such as looking up the address of a queue.
 func AtStart[T any](ctx context.Context, opts Options, do func() (T, error)) (T, error) {
 	return run(ctx, opts, maxCallsAtStart, do)
 }
 
-// run calls do at most rounds times; 0 means no limit.
+// run calls do at most rounds times. If rounds is 0, the number of calls is not limited.
 func run[T any](ctx context.Context, opts Options, rounds int, do func() (T, error)) (out T, err error) {
 	attempt := opts.Reporter.Begin(opts.Action)
 	defer func() { attempt.End(err) }()
@@ -97,7 +98,7 @@ func run[T any](ctx context.Context, opts Options, rounds int, do func() (T, err
 				suspectSince = time.Now()
 			}
 			if lasted := time.Since(suspectSince); lasted >= opts.suspectTime() {
-				return out, fmt.Errorf("gave up after %d attempts in %v: %w", try+1, lasted.Round(time.Second), err)
+				return out, fmt.Errorf("gave up retrying after %d attempts in %v: %w", try+1, lasted.Round(time.Second), err)
 			}
 		}
 		attempt.Failed(err)
@@ -121,8 +122,8 @@ func (o Options) suspectTime() time.Duration {
 	return SuspectTime
 }
 
-// Pause waits before the next attempt, from about half a second to about ten seconds,
-// growing with try. It returns false if ctx is done first.
+// Pause waits before the next attempt. The pause grows with try, from less than a second to about
+// ten seconds. Pause returns false if ctx is done first.
 func Pause(ctx context.Context, try int) bool {
 	maxPause := min(time.Second<<min(try, 10), 10*time.Second)
 	timer := time.NewTimer(maxPause/2 + rand.N(maxPause/2))
@@ -135,8 +136,9 @@ func Pause(ctx context.Context, try int) bool {
 	}
 }
 
-// All calls wait for each of n operations that have been started. It calls do, concurrently,
-// for those that failed, and returns the first error of do by index.
+// All waits for n operations that have been started, by calling wait for each. For each operation
+// that failed, All calls do concurrently, which repeats the operation. All returns the error of the
+// failed do with the lowest index, or nil.
 func All(n int, wait, do func(i int) error) error {
 	var retries sync.WaitGroup
 	errs := map[int]*error{}

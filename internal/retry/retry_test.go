@@ -21,7 +21,7 @@ func passing(err error) bool { return errors.Is(err, errPassing) }
 func TestDo(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		errs  []error // of each call; then nil
+		errs  []error // errors of the first calls; later calls succeed
 		calls int
 		want  error
 	}{
@@ -61,8 +61,7 @@ func TestDoEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// Calls that a command needs before it can start are retried a few times, unless retrying cannot
-// help.
+// AtStart retries a transient error only a few times, and does not retry a permanent error.
 func TestAtStart(t *testing.T) {
 	t.Parallel()
 	for want, err := range map[int]error{4: errPassing, 1: errFinal} {
@@ -77,8 +76,7 @@ func TestAtStart(t *testing.T) {
 
 func suspect(error) retry.Class { return retry.Suspect }
 
-// Suspect errors are retried for a limited time only; a transient error in between restarts
-// that time.
+// Suspect errors are retried for a limited time. A panic is a suspect error.
 func TestDo_GivesUpSuspectErrors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -107,7 +105,7 @@ func TestDo_TurnsPanicsIntoErrors(t *testing.T) {
 		err := retry.Do(t.Context(), retry.Transients(passing), func() error {
 			if calls++; calls == 1 {
 				var p *struct{ id int }
-				p.id = 1 // as an SDK does if the response lacks a field
+				p.id = 1 // panics, as an SDK may do if the response lacks a field
 			}
 			return nil
 		})

@@ -7,9 +7,9 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// TransientStatus reports whether a request that got this HTTP status may succeed later. It
-// is the only such table, for all providers and for remote files.
-// Source: RFC 9110, section 15; RFC 6585 (429); RFC 8470 (425).
+// TransientStatus reports whether a request that got this HTTP status may succeed later. All
+// providers and remote files use this table. Source: RFC 9110, section 15; RFC 6585 (429); RFC 8470
+// (425).
 func TransientStatus(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -20,10 +20,9 @@ func TransientStatus(status int) bool {
 	return status >= http.StatusInternalServerError
 }
 
-// transientCodes are the transient error codes of the providers' HTTP services, in lower
-// case.
-// Source: AWS, Common errors; Amazon SQS and Amazon S3 API References; the codes that the
-// AWS SDKs retry (aws/retry, DefaultThrottleErrorCodes and DefaultRetryableErrorCodes).
+// transientCodes are the transient error codes of the providers' HTTP services, in lower case.
+// Source: AWS, Common errors; Amazon SQS and Amazon S3 API References; the codes that the AWS SDKs
+// retry (aws/retry, DefaultThrottleErrorCodes and DefaultRetryableErrorCodes).
 var transientCodes = map[string]bool{
 	"throttling": true, "throttlingexception": true, "throttledexception": true, "throttlederror": true,
 	"requestthrottled": true, "requestthrottledexception": true, "requestlimitexceeded": true,
@@ -37,13 +36,13 @@ var transientCodes = map[string]bool{
 	"internalserviceexception": true, "operationaborted": true,
 }
 
-// TransientCode reports whether a request that was rejected with this error code may succeed
-// later. A namespace before the code is ignored; see BareCode.
+// TransientCode reports whether a request that was rejected with this error code may succeed later.
+// A namespace before the code is ignored; see BareCode.
 func TransientCode(code string) bool { return transientCodes[strings.ToLower(BareCode(code))] }
 
-// BareCode strips the additions of some servers from an error code: a namespace before "#",
-// as in "com.amazonaws.sqs#QueueDoesNotExist", and a URI after ":".
-// Source: AWS JSON protocol, Operation error serialization.
+// BareCode removes the additions of some servers from an error code: a namespace before "#", as in
+// "com.amazonaws.sqs#QueueDoesNotExist", and a URI after ":". Source: AWS JSON protocol, Operation
+// error serialization.
 func BareCode(code string) string {
 	code = code[strings.LastIndexByte(code, '#')+1:]
 	code, _, _ = strings.Cut(code, ":")

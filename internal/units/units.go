@@ -1,5 +1,5 @@
-// Package units formats sizes, durations and rates for humans. Machine-readable output has plain
-// numbers instead: bytes, seconds, tasks per second.
+// Package units formats sizes, durations and rates for humans. Do not use it for machine-readable
+// output, which contains plain numbers of bytes, seconds, and tasks per second.
 package units
 
 import (
@@ -40,7 +40,8 @@ func Duration(d time.Duration) string {
 	}
 }
 
-// Latency formats a duration of any magnitude with three digits, such as "1.23ms" or "4.56s".
+// Latency formats a duration with three significant digits, such as "1.23ms" or "4.56s". Use it for
+// durations of any magnitude.
 func Latency(d time.Duration) string {
 	unit := time.Duration(1)
 	for d >= 1000*unit {
@@ -49,7 +50,8 @@ func Latency(d time.Duration) string {
 	return d.Round(unit).String()
 }
 
-// Rate formats a number of tasks per second with about three digits. The result is a JSON number.
+// Rate formats a number of tasks per second with about three significant digits. The result is a
+// valid JSON number.
 func Rate(r float64) string {
 	switch {
 	case r >= 99.95:
@@ -58,7 +60,7 @@ func Rate(r float64) string {
 		return strconv.FormatFloat(r, 'f', 1, 64)
 	case r >= 0.095 || r < 0.000001:
 		return strconv.FormatFloat(r, 'f', 2, 64)
-	default: // for example, one task per hour is 0.00028
+	default: // two significant digits; for example, one task per hour is 0.00028
 		return strconv.FormatFloat(r, 'f', 1-int(math.Floor(math.Log10(r))), 64)
 	}
 }

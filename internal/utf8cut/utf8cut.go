@@ -1,13 +1,9 @@
 // Package utf8cut truncates text without splitting a character.
 //
-// # The guarantee
+// If a text is valid UTF-8, so is the truncated text. A text that is not valid UTF-8 is cut at the
+// requested length or at most three bytes away from it.
 //
-// A part of valid UTF-8 text is valid UTF-8. Text that is not UTF-8 is cut at the
-// requested length, or at most three bytes away from it.
-//
-// # Limits
-//
-// A character here is a code point: a combining accent may be separated from its letter.
+// A character is one code point here. A combining accent may be separated from its letter.
 package utf8cut
 
 import (
@@ -15,7 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Before returns the largest length, at most n bytes, to which text can be truncated.
+// Before returns the largest length of at most n bytes to which text can be truncated without
+// splitting a character.
 func Before[T ~string | ~[]byte](text T, n int) int {
 	if n <= 0 {
 		return 0
@@ -31,7 +28,8 @@ func Before[T ~string | ~[]byte](text T, n int) int {
 	return n
 }
 
-// After returns the smallest offset, at least n bytes, at which a character of text begins.
+// After returns the smallest offset of at least n bytes at which a character of text begins. The
+// end of text counts as such an offset.
 func After[T ~string | ~[]byte](text T, n int) int {
 	if n <= 0 {
 		return 0
@@ -47,7 +45,8 @@ func After[T ~string | ~[]byte](text T, n int) int {
 // Start returns text truncated to at most n bytes.
 func Start[T ~string | ~[]byte](text T, n int) T { return text[:Before(text, n)] }
 
-// Quote quotes the first 200 bytes of b for a message, and adds how many bytes it left out.
+// Quote quotes b for an error or a log message. If b is longer than 200 bytes, Quote truncates it
+// and states how many bytes it left out.
 func Quote(b []byte) string {
 	const maxBytes = 200
 	if start := Start(b, maxBytes); len(start) < len(b) {

@@ -1,10 +1,10 @@
-// Package rawjsontest has JSON values for tests of code that passes JSON on.
+// Package rawjsontest provides JSON values for tests of code that passes JSON on.
 package rawjsontest
 
 import "strings"
 
-// Corpus returns JSON values that must be passed on byte for byte. None has white space
-// between its tokens.
+// Corpus returns JSON values that must be passed on byte for byte. The values contain no white
+// space between tokens, because compaction would remove it.
 func Corpus() []string {
 	return []string{
 		`null`, `true`, `0`, `-0`, `1.50`, `1E+2`, `123456789012345678901234567890`, `1e400`, `0.1000000000000000055511151231257827`,
