@@ -32,7 +32,7 @@ var (
 // methods of a Lease may block on the network and may be called from any goroutine. They retry
 // transient errors until ctx is done. A panic in a method counts as an error.
 //
-// A Delivery calls either Ack or Release, and calls it once at most.
+// Ack and Release end the lease. A Delivery calls at most one of the two methods, and only once.
 type Lease interface {
 	// Ack removes the task from the source, so that it is not delivered again.
 	Ack(ctx context.Context) error
@@ -41,16 +41,16 @@ type Lease interface {
 	// Extend sets the lease to expire at d from now, and returns that time. If the lease has
 	// already ended, Extend returns an error that wraps ErrLeaseLost.
 	Extend(ctx context.Context, d time.Duration) (time.Time, error)
-	// ExpiresAt returns when the lease expires, as known when the task was received: it does not
-	// change with Extend. The zero time means that the lease never expires.
+	// ExpiresAt returns when the lease expires if it is not extended: Extend does not change the
+	// result. The zero time means that the lease never expires.
 	ExpiresAt() time.Time
 }
 
 // Delivery is a Task received from a Source, and the Lease on it.
 //
 // One goroutine owns a Delivery at any time. Sending the Delivery on a channel transfers the
-// ownership. The owner must settle the Delivery before it drops the Delivery: it calls exactly one
-// of Ack, Release and LetExpire. A call of a second one returns ErrAlreadySettled.
+// ownership. Before the owner drops the Delivery, it must settle it by calling Ack, Release or
+// LetExpire. A second call of a different one of these methods returns ErrAlreadySettled.
 type Delivery struct {
 	Task Task
 	// Attempt is the number of times the task has been delivered, including this delivery.
@@ -187,8 +187,9 @@ func (d *Delivery) LetExpire() error {
 }
 
 // settle changes the state of the delivery from open to s, and removes the delivery from the
-// tracker of the run. notifySource reports whether the caller must send a request to the source. It
-// is true on the first call if the lease is held. The caller must call onSettled in any case.
+// tracker of the run. notifySource reports whether the caller must send a request to the source: on
+// the first call, if the lease is held. The caller must always call onSettled, which does nothing
+// except on the first call.
 func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), err error) {
 	if d.leased {
 		d.Held() // marks an expired lease as lost
@@ -282,14 +283,14 @@ func isSourceResponse(err error) bool {
 	return errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrPermanent)
 }
 
-// ExpiresAt returns when the lease expires, as known when the task was received: it does not change
-// with Extend. The zero time means that the lease never expires. See RemainingLease for the current
-// state.
+// ExpiresAt returns when the lease expires if it is not extended: Extend does not change the
+// result. The zero time means that the lease never expires. RemainingLease takes extensions into
+// account.
 func (d *Delivery) ExpiresAt() time.Time { return d.lease.ExpiresAt() }
 
 // RemainingLease returns the time until the lease expires. Time during which the machine is
-// suspended counts. If the lease has expired, the result is 0 or negative. If the lease never
-// expires, the result is the maximum duration.
+// suspended counts as elapsed. If the lease has expired, the result is 0 or negative. If the lease
+// never expires, the result is the maximum duration.
 func (d *Delivery) RemainingLease() time.Duration {
 	if !d.leased {
 		return math.MaxInt64
@@ -336,7 +337,7 @@ func (d *Delivery) lostError() error {
 }
 
 // withhold reports whether the event of the delivery must not be written, because the lease may
-// have expired. The result remains true after it was true once: the event is never written.
+// have expired. After withhold has returned true, it always returns true.
 func (d *Delivery) withhold() bool {
 	if d.Held() {
 		return false

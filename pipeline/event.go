@@ -50,8 +50,8 @@ type Event struct {
 	// Exception and StackTrace are the fields of FatalException and NonFatalException.
 	Exception  string
 	StackTrace string
-	// Message is the complete text of a malformed message, if Type is NonFatalException and the
-	// event reports such a message.
+	// Message is the complete text of the malformed message that a NonFatalException reports. It is
+	// "" if the event reports something else.
 	Message string
 
 	// Extra are additional fields. They are written after all other fields, in this order.

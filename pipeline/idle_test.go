@@ -47,8 +47,8 @@ func ack(ctx context.Context, in <-chan *pipeline.Delivery) error {
 	return nil
 }
 
-// If the source is an Idler, the source determines when it is idle, and the run does not. A source
-// whose response is late is not idle.
+// If the source is an Idler, only the source determines whether it is idle. A source whose response
+// is late is not idle.
 func TestIdleTimeout_IsDelegatedToIdler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

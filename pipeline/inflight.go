@@ -205,8 +205,8 @@ func (l *inFlight) count() int64 {
 	return int64(l.n)
 }
 
-// counts divides the deliveries in flight: unended is the number of those whose task waits or runs,
-// ended is the number of those whose task has ended.
+// counts returns the number of deliveries in flight, by the state of their tasks: unended counts
+// tasks that wait or run, and ended counts tasks that have ended.
 func (l *inFlight) counts() (unended, ended int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 
 var errFault = errors.New("a fault")
 
-// Wait returns an error only after Fail. It does so even if StopFetching, Stop or Kill is called
-// before or after Fail.
+// Wait returns the error of Fail and no other error, in whatever order Fail, StopFetching, Stop and
+// Kill are called.
 func TestRun_WaitReturnsOnlyErrorOfFail(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("requested")

@@ -27,9 +27,9 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
-// HealthReporter is a Source that can report that its provider is unreachable. For
-// Options.IdleTimeout, a Run must distinguish an empty source from an unreachable one. For
-// Options.UnreachableTimeout, it must know how long the provider has been unreachable.
+// HealthReporter is a Source that can report that its provider is unreachable. A Run needs that for
+// two options. For Options.IdleTimeout, it distinguishes an empty source from an unreachable one.
+// For Options.UnreachableTimeout, it measures how long the provider has been unreachable.
 type HealthReporter interface {
 	// LastFailure returns the last time at which requests for tasks failed. If requests fail now,
 	// it returns the current time. If no request ever failed, it returns the zero time. LastFailure

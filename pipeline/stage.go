@@ -20,11 +20,11 @@ type Item interface {
 // Stage is a function that receives items from in and sends items to out. It returns in three
 // cases:
 //
-//   - in is closed. The stage finishes its items first.
+//   - The channel in is closed. The stage finishes its items first.
 //   - ctx is done. The stage releases its items first. Send releases an item that it could not
-//     send, and the pipeline releases the items that are still in the channel in.
-//   - The stage needs no more items. It returns nil, and the pipeline stops the stages before it
-//     and releases the items that are still in the channel in.
+//     send, and the pipeline releases the items that are still in the input channel.
+//   - The stage needs no more items. It returns nil. The pipeline stops the stages before it, and
+//     releases the items that are still in the input channel.
 //
 // If a stage returns an error or panics, the run fails as by Run.Fail. If the stage comes after the
 // execution, running tasks are stopped too, as by Run.Stop, because their outcomes can no longer be

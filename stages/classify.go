@@ -13,9 +13,9 @@ import (
 type RetryOptions struct {
 	OnExit, OnException, OnTimeout bool
 	// MaxAttempts is the maximum number of attempts. If the attempt with this number or a later one
-	// fails, the task is not retried, and its event contains the reason. Attempts that did not
-	// finish, for example because the worker died, are counted too. They are repeated even if the
-	// maximum is exceeded. Defaults to 0, which means no limit.
+	// fails, the task is not retried, and its event contains the reason. An attempt that did not
+	// finish, for example because the worker died, is counted too, but the task is then repeated
+	// even beyond the maximum. Defaults to 0, which means no limit.
 	MaxAttempts int
 }
 

@@ -56,14 +56,15 @@ func (o ExtendOptions) Validate() error {
 	return optcheck.Join("stages.ExtendOptions", errs...)
 }
 
-// Extender extends the lease of each task that passes through its stage, until the task is settled:
-// while it waits for a slot, while it runs, and while it waits to be reported. A lease is extended
-// when about half of its time has passed. Jitter spreads the requests of leases that begin at the
-// same time. Failed and refused extensions are retried until the lease expires. The delivery is
-// marked lost if its lease expires, or if the source reports that the lease is lost.
+// Extender extends the lease of each task that passes through its stage, until the task is settled.
+// That includes the time while the task waits for a slot, runs, and waits to be reported.
 //
-// An Extender works with every source. It does nothing for leases that never expire. A source can
-// collect the extensions of a few milliseconds in one request.
+// A lease is extended when about half of it has passed. Jitter spreads the requests of leases that
+// begin at the same time. Failed and refused extensions are retried until the lease expires. The
+// delivery is marked lost if its lease expires, or if the source reports that the lease is lost.
+//
+// An Extender works with every source. It does nothing for leases that never expire. A source may
+// combine extensions that are requested within a few milliseconds into one request.
 type Extender struct {
 	opts   ExtendOptions
 	ctx    context.Context // context of all extensions; canceled by Close

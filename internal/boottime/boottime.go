@@ -8,8 +8,8 @@
 //	if boottime.Now().Before(until) { /* the lease holds */ }
 //
 // Compare the times of this package only with each other, not with those of time.Now. On systems
-// other than Linux and macOS, the suspended time is unknown and counts as 0. If the host of a
-// virtual machine freezes it, the virtual machine may not count the frozen time as suspended.
+// other than Linux and macOS, the suspended time is unknown and counts as 0. If a host freezes a
+// virtual machine, the frozen time may not count as suspended.
 package boottime
 
 import "time"

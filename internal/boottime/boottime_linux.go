@@ -7,7 +7,7 @@ import (
 )
 
 // running reads the clock that stops while the machine is suspended. Go's monotonic clock is the
-// same clock. sinceBoot reads the clock that does not stop. Source: clock_gettime(2).
+// same clock. sinceBoot reads the clock that does not stop. See clock_gettime(2).
 func running() (time.Duration, bool)   { return read(unix.CLOCK_MONOTONIC) }
 func sinceBoot() (time.Duration, bool) { return read(unix.CLOCK_BOOTTIME) }
 

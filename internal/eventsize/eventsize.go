@@ -30,8 +30,8 @@ type Encoder struct {
 // A Message is the body of a queue message and its deduplication key.
 type Message struct {
 	Body string
-	// Key identifies the event. A task has at most one event per type and attempt, so different
-	// events have different keys.
+	// Key identifies the event. A task has at most one event per type and attempt, so the events of
+	// a task have different keys.
 	Key string
 }
 
@@ -97,9 +97,9 @@ func (l Encoder) split(e pipeline.Event) ([]Message, error) {
 	return all, nil
 }
 
-// truncate encodes an event, and truncates as many of its texts as necessary, in the order of
-// texts. The last text is the task_id. It is truncated too if necessary, because the event could
-// otherwise not be sent, and every worker that gets the task would fail.
+// truncate encodes an event, and truncates as many of its texts as necessary, in the order in which
+// the function texts returns them. The last one is the task_id. If the event could not be sent
+// because of a long task_id, every worker that gets the task would fail.
 func (l Encoder) truncate(e pipeline.Event) (string, error) {
 	e.Extra = e.Extra[:len(e.Extra):len(e.Extra)]
 	size := 0

@@ -93,8 +93,8 @@ func isScheme(s string) bool { return schemeOnly.MatchString(s) }
 
 var (
 	schemeOnly = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
-	// A backslash before a quotation mark ends an address, because the quotation mark ends a quoted
-	// string or a string in JSON.
+	// An address ends at a backslash before a quotation mark, because the escaped quotation mark
+	// ends a string inside another quoted string.
 	addresses = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s"<>\\` + "`" + `]|\\[^"])+`)
 )
 

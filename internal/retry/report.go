@@ -89,9 +89,9 @@ func (r *Reporter) Begin(action string) *Attempt { return &Attempt{r: r, action:
 // ErrNoResponse is the error that ReportIfSlow passes to Failed.
 var ErrNoResponse = errors.New("the server has not responded yet")
 
-// ReportIfSlow reports a failure if the request gets no response within the time after: it calls
-// Failed with ErrNoResponse. Call stop when there is a response. If after is 0, ReportIfSlow does
-// nothing.
+// ReportIfSlow starts a timer with the duration after. If the caller does not call stop before the
+// timer fires, the attempt is recorded as failed with ErrNoResponse. A duration of 0 disables the
+// timer.
 func (a *Attempt) ReportIfSlow(after time.Duration) (stop func()) {
 	if a.r == nil || after <= 0 {
 		return func() {}

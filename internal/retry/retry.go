@@ -136,9 +136,9 @@ func Pause(ctx context.Context, try int) bool {
 	}
 }
 
-// All waits for n operations that have been started, by calling wait for each. For each operation
-// that failed, All calls do concurrently, which repeats the operation. All returns the error of the
-// failed do with the lowest index, or nil.
+// All waits for n operations that have been started, by calling wait(i) for each operation i. All
+// repeats each operation that failed by calling do(i), concurrently for all of them. It returns the
+// first error of do, in the order of i.
 func All(n int, wait, do func(i int) error) error {
 	var retries sync.WaitGroup
 	errs := map[int]*error{}

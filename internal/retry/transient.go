@@ -8,8 +8,8 @@ import (
 )
 
 // TransientStatus reports whether a request that got this HTTP status may succeed later. All
-// providers and remote files use this table. Source: RFC 9110, section 15; RFC 6585 (429); RFC 8470
-// (425).
+// providers and remote files use this table. It follows RFC 9110, section 15; RFC 6585 (429); and
+// RFC 8470 (425).
 func TransientStatus(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -41,7 +41,7 @@ var transientCodes = map[string]bool{
 func TransientCode(code string) bool { return transientCodes[strings.ToLower(BareCode(code))] }
 
 // BareCode removes the additions of some servers from an error code: a namespace before "#", as in
-// "com.amazonaws.sqs#QueueDoesNotExist", and a URI after ":". Source: AWS JSON protocol, Operation
+// "com.amazonaws.sqs#QueueDoesNotExist", and a URI after ":". See AWS JSON protocol, Operation
 // error serialization.
 func BareCode(code string) string {
 	code = code[strings.LastIndexByte(code, '#')+1:]
@@ -49,10 +49,10 @@ func BareCode(code string) string {
 	return strings.TrimSpace(code)
 }
 
-// TransientGRPC reports whether a request that ended with this gRPC code may succeed later.
-// codes.Unknown is transient because status.Code returns it for errors from outside gRPC,
-// such as network failures.
-// Source: Google, Pub/Sub error codes, and the codes that its own clients retry.
+// TransientGRPC reports whether a request that ended with this gRPC code may succeed later. The
+// codes are those of "Pub/Sub error codes" (Google) and those that Google's own clients retry. In
+// addition, codes.Unknown is transient, because status.Code returns it for errors from outside
+// gRPC, such as network failures.
 func TransientGRPC(code codes.Code) bool {
 	switch code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown,
