@@ -153,7 +153,8 @@ func (d *Delivery) Ack(ctx context.Context) error {
 			err = d.lease.Ack(ctx)
 		}
 	}
-	onSettled() // stops lease extension: after the request, because the lease must hold while Ack is retried
+	// Stop extending the lease only after the request, because the lease must hold while Ack is retried.
+	onSettled()
 	if err != nil {
 		return fmt.Errorf("ack task %q: %w", d.Task.ID, err)
 	}
@@ -164,7 +165,8 @@ func (d *Delivery) Ack(ctx context.Context) error {
 // was lost, the task is available already: Release sends no request and returns nil.
 func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 	notifySource, onSettled, err := d.settle(released)
-	onSettled() // stops lease extension: before the request, because an extension would undo the release
+	// Stop extending the lease before the request, because an extension would undo the release.
+	onSettled()
 	if err == nil && notifySource {
 		err = d.request(func() error { return d.lease.Release(ctx, delay) })
 	}
@@ -236,7 +238,8 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 		return time.Time{}, d.lostError()
 	}
 	var until time.Time
-	// Before the request, because the lease also runs while the machine is suspended during the request.
+	// Read this value before the request. If the machine is suspended during the request, that time
+	// must count as elapsed.
 	suspended := boottime.Suspended()
 	err := d.callSource(func() (err error) { until, err = d.lease.Extend(ctx, duration); return err })
 	if err != nil {
@@ -252,7 +255,7 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 	d.mu.Lock()
 	d.until = until.Add(suspended)
 	d.mu.Unlock()
-	if !d.Held() { // the response took longer than the extension
+	if !d.Held() { // the response arrived after the extended lease had expired
 		return until, d.lostError()
 	}
 	return until, nil

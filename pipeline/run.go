@@ -89,7 +89,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Phases are the contexts of a run. They are done in the order of the fields.
+// Phases are the contexts of a run. They become done in the order of the fields.
 type Phases struct {
 	// Fetch is done when the run stops fetching. Fetched deliveries that have not started are then
 	// released.

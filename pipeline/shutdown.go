@@ -215,7 +215,7 @@ func (r *Run) shortenLimits() {
 	r.closeBy.within(closing)
 }
 
-// limit is a timer whose end can only become earlier.
+// limit is a timer that can be shortened but not extended.
 type limit struct {
 	timer *time.Timer
 	at    time.Time

@@ -174,7 +174,7 @@ func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
 	}
 }
 
-// unresponsiveSource returns one task. After that, Receive blocks until its context is done.
+// unresponsiveSource returns one task, or none if unreachable is true. Then Receive blocks.
 type unresponsiveSource struct {
 	unreachable, ackHangs, delivered bool
 }

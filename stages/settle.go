@@ -30,7 +30,8 @@ type SettleOptions struct {
 	Stats *Stats
 	// Now returns the time that is written to events. Defaults to time.Now.
 	Now func() time.Time
-	// Log receives tasks that could not be acknowledged or released, and tasks that have no event.
+	// Log receives tasks that could not be acknowledged or released, and tasks for which no event
+	// is written.
 	Log zerolog.Logger
 }
 
