@@ -234,7 +234,7 @@ func (l *loop[J, R]) launchProcesses() {
 	}
 	coming := 0
 	for _, s := range l.slots {
-		if s.current != nil && (s.current.state == launching || s.current.state == starting || s.current.state == ready) || s.preforked != nil {
+		if s.hasProcessForNextJob() {
 			coming++
 		}
 	}
@@ -245,13 +245,24 @@ func (l *loop[J, R]) launchProcesses() {
 		switch {
 		case l.needsProcess(s):
 			s.current = l.launch(s)
-		case l.pool.preforks() && s.preforked == nil && s.current != nil && s.current.isEnding() && s.current.state != gone:
+		case l.pool.preforks() && s.canPrefork():
 			s.preforked = l.launch(s)
 		default:
 			continue
 		}
 		coming++
 	}
+}
+
+// hasProcessForNextJob reports whether the slot has a process without a task, or one that starts.
+func (s *slot[J]) hasProcessForNextJob() bool {
+	w := s.current
+	return s.preforked != nil || w != nil && (w.state == launching || w.state == starting || w.state == ready)
+}
+
+// canPrefork reports whether the next process of the slot can be forked while the current one ends.
+func (s *slot[J]) canPrefork() bool {
+	return s.preforked == nil && s.current != nil && s.current.isEnding()
 }
 
 // armBacklog sets the deadline of the backlog if jobs wait for a slot, and clears it if none do.
