@@ -152,22 +152,22 @@ from typing import NamedTuple
 
 
 class Setting(NamedTuple):
-    """What there is to say about one setting."""
+    """A setting, with the flags and the environment variable that set it."""
 
     flags: tuple[str, ...]
-    """The flags, with their dashes; the setting's own name is the first."""
+    """The flags, with their dashes. The first is the main flag, and the others are aliases."""
     negated: str | None
-    """The flag for the opposite, if there is one."""
+    """The flag that sets a bool to false, or None if there is no such flag."""
     metavar: str | None
-    """What help calls the value; None for a flag without one."""
+    """The placeholder for the value in help pages, or None if the flag takes no value."""
     help: str
     env: str | None
     default: str | None
     category: str
     kind: str
-    """"str", "int", "float" or "bool"."""
+    """The type of the value: "str", "int", "float" or "bool"."""
     common: bool
-    """True if the short help has it."""
+    """Whether the short help, -h, lists the setting."""
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -205,7 +205,7 @@ func settingsOfPython() []byte {
 	for _, r := range removals() {
 		fmt.Fprintf(&b, "    %q: %q,\n", flagged(r.name), r.flag())
 	}
-	b.WriteString("}\n\"\"\"The flags of earlier versions, and what replaces each.\"\"\"\n")
+	b.WriteString("}\n\"\"\"Maps each flag that earlier versions had to the flag that replaces it.\"\"\"\n")
 	return b.Bytes()
 }
 

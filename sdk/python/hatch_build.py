@@ -1,11 +1,12 @@
-"""Add the engine and its license texts to the wheel, which is then specific to one platform.
+"""Add the engine, the program ctworker, and its license texts to the wheel.
 
-The engine is the program in CTWORKER_BUILD_BIN, by default src/ctworker/bin/ctworker.
-Without an engine the wheel has only Python code, for any platform; at run time it finds an
-engine with CTWORKER_BIN or on the PATH.
+A wheel with an engine is for one platform. The environment variable CTWORKER_BUILD_BIN is the path
+of the engine. It defaults to src/ctworker/bin/ctworker. If the variable is not set and this file
+does not exist, the wheel contains only Python code, and is for any platform. At run time, the
+package then uses the engine in CTWORKER_BIN or on the PATH.
 
-The license texts are those in the folder CTWORKER_BUILD_LICENSES, by default the folder
-licenses next to the engine. `make licenses` collects them.
+CTWORKER_BUILD_LICENSES is the folder of the license texts, which `make licenses` collects. It
+defaults to the folder licenses next to the engine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-# The engine is static, so that it runs with the C library of any Linux.
+# The engine is linked statically. It therefore runs on any Linux, whatever its C library.
 LINUX = "manylinux_2_17_{0}.manylinux2014_{0}.musllinux_1_1_{0}"
 TAGS = {
     ("linux", "x86_64"): LINUX.format("x86_64"),
@@ -30,18 +31,21 @@ TAGS = {
 
 
 def find_engine(root: str) -> str | None:
-    """Return the engine's path; None if there is no engine to add."""
+    """Return the absolute path of the engine, or None if there is no engine to add."""
     named = os.environ.get("CTWORKER_BUILD_BIN")
     engine = named or os.path.join(root, "src", "ctworker", "bin", "ctworker")
     if not named and not os.path.exists(engine):
         return None
     if not os.access(engine, os.X_OK):
-        raise RuntimeError(f"CTWORKER_BUILD_BIN={engine} is not an executable file")
+        raise RuntimeError(
+            f"the engine {engine} is not an executable file; build it with `make build`, or set "
+            "CTWORKER_BUILD_BIN to its path"
+        )
     return os.path.abspath(engine)
 
 
 class LicenseHook(MetadataHookInterface):
-    """Called by hatchling as it reads the metadata."""
+    """Adds license files to the metadata. hatchling calls update when it reads the metadata."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """List the project's license and the license texts of the engine."""
@@ -54,10 +58,10 @@ class LicenseHook(MetadataHookInterface):
         )
         if not os.path.isfile(os.path.join(texts, "go", "LICENSE")):
             raise RuntimeError(
-                f"{texts} does not have the license texts of the engine: collect them with "
-                "`make licenses`, or set CTWORKER_BUILD_LICENSES to their folder"
+                f"the folder {texts} does not have the license texts of the engine; collect them "
+                "with `make licenses`, or set CTWORKER_BUILD_LICENSES to their folder"
             )
-        # Listed files must be below the root.
+        # Copy the texts, because hatchling accepts only license files in the root folder.
         inside = os.path.join(self.root, "licenses")
         shutil.rmtree(inside, ignore_errors=True)
         shutil.copytree(texts, inside)
@@ -67,17 +71,17 @@ class LicenseHook(MetadataHookInterface):
 
 
 class EngineHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Called by hatchling as it builds a wheel."""
+    """Adds the engine to a wheel. hatchling calls initialize when it builds a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the engine to a wheel; editable installs look for it in the source tree."""
+        """Add the engine, unless this is an editable install, which uses the source folder."""
         engine = find_engine(self.root)
         if version == "editable" or engine is None:
             return
         here = (sys.platform, platform.machine().lower().replace("amd64", "x86_64"))
         if here not in TAGS:
             raise RuntimeError(
-                f"there is no wheel for {here}; it would need a tag in hatch_build.py"
+                f"hatch_build.py does not know the wheel tag of the platform {here}; add it to TAGS"
             )
         build_data["force_include"][engine] = "ctworker/bin/ctworker"
         build_data["pure_python"] = False

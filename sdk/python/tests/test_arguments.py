@@ -338,7 +338,10 @@ def test_help_write_error(
         with contextlib.suppress(OSError):
             full.close()
     assert raised.value.code == 1
-    assert capsys.readouterr().err == "mine: write to standard output: No space left on device\n"
+    assert (
+        capsys.readouterr().err
+        == "mine: cannot write to standard output: No space left on device\n"
+    )
 
 
 def test_argcomplete_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,9 @@ def test_completed(runner: Runner, body: str, retry: bool, result: object) -> No
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ("pass", "the function returned None; return a tuple of two, (retry, result)"),
+        ("pass", "the function returned None; return a tuple (retry, result), such as"),
         ('return "done"', "the function returned a str"),
-        ("return 1, 2, 3", "the function returned a tuple of 3"),
+        ("return 1, 2, 3", "the function returned a tuple of length 3"),
         ('return "done", False', "a str as retry, the first item of the tuple"),
         ('return {"n": 1}, False', "a dict as retry"),
         (

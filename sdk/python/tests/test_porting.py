@@ -126,7 +126,7 @@ def test_data_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
         ("worker._data.event_log_queue_name = 'x'", "event_log_queue_name cannot be set"),
         (
             "worker._data.max_num_tasks = None",
-            "cannot be set to None; leave out --max-num-tasks",
+            "cannot be set to None; set another value",
         ),
         ("worker._data = None", "_data was replaced by a NoneType"),
     ],

@@ -187,8 +187,8 @@ def fail():
     [
         ("raise ValueError('no more')", "ValueError: no more"),
         ("os.kill(os.getpid(), 9)", "its process was killed by signal 9 (SIGKILL)"),
-        ("os._exit(0)", "its process exited before the end of the source, with exit code 0"),
-        ("os._exit(7)", "its process exited before the end of the source, with exit code 7"),
+        ("os._exit(0)", "its process exited with code 0 before it had written all tasks"),
+        ("os._exit(7)", "its process exited with code 7 before it had written all tasks"),
         ("sys.exit(0)", "the task source called sys.exit(0)"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("raise ValueError('x' * 100_000)", "ValueError: xxx"),

@@ -16,18 +16,21 @@ A whole worker program:
 
 Run it as `python3 worker.py --task-file tasks.json -j auto`.
 
-`start()` starts the engine, the program `ctworker`, as a child of this process, and forks the
-fork server. The engine reads the tasks from their source, requests a fork for each task,
-sends the task to the fork, and writes the events. The program's imports are loaded once: each
-fork starts from a copy of the program's memory.
+`start()` starts two child processes:
+
+- The engine is the program `ctworker`. It reads the tasks from their source, sends each task to
+  a process, and writes an event when the task has ended.
+- The fork server is a fork of this program. When the engine requests a process for a task, the
+  fork server forks one. The forked process starts with everything that the program has imported,
+  because it is a copy of the program.
 
     source ─▶ engine ─▶ task socket ──▶ forked process: your function
                 │  ▲                        ▲
                 ▼  └─ control socket ─▶ fork server (forks, reaps)
               events
 
-Tasks cannot share state: by default each runs in its own process, whose memory is discarded
-after the task.
+By default each task runs in its own process, which exits after the task. A change that a task
+makes to a global variable is therefore not visible to other tasks.
 """
 
 from ctworker._data import TaskData, WorkerData

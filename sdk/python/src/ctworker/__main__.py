@@ -16,12 +16,13 @@ HELP = """\
 usage: python -m ctworker PROGRAM.py [ARGUMENTS...]
        python -m ctworker -m MODULE [ARGUMENTS...]
 
-Runs a worker program unchanged that contains
+Runs, unchanged, a program that was written for the package rms-cloud-tasks, that is, a program
+that contains
 
     from cloud_tasks.worker import Worker, WorkerData
 
-The import then loads ctworker, even if a package cloud_tasks is installed. Run a program
-that imports ctworker itself with python PROGRAM.py.
+This import loads ctworker, even if rms-cloud-tasks is installed. To run a program that
+imports ctworker directly, use python PROGRAM.py instead.
 
   python -m ctworker worker.py --help                    show the program's options
   python -m ctworker worker.py --task-file tasks.json    run it over a task file
@@ -33,7 +34,7 @@ SHIM = str(Path(__file__).parent / "_shim")
 
 
 def main(arguments: list[str]) -> None:
-    """Run the program that the first arguments name, as Python itself would run it."""
+    """Run the program in arguments as `python` would: a file, or -m and a module."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="", file=sys.stdout if arguments else sys.stderr)
         raise SystemExit(0 if arguments else 2)
@@ -68,11 +69,13 @@ def _usage(message: str) -> SystemExit:
 
 def _install_shim() -> None:
     """Make imports of cloud_tasks load ctworker's modules."""
-    # The path is changed, and not only sys.modules, because multiprocessing passes the path to
-    # the processes that it spawns. The import here ensures that ctworker's modules are used.
+    # Processes that multiprocessing spawns inherit sys.path, but not sys.modules. The folder is
+    # therefore added to sys.path.
     sys.path.insert(0, SHIM)
     for name in [n for n in sys.modules if n.split(".")[0] == "cloud_tasks"]:
         del sys.modules[name]
+    # Import the package now. Later, the program's directory is the first in sys.path, and it may
+    # contain another module cloud_tasks.
     __import__("cloud_tasks.worker")
 
 
@@ -95,7 +98,11 @@ def _run_module(arguments: list[str]) -> None:
 
 
 def _is_source(program: str) -> bool:
-    """Return whether a program is Python source, not a folder, an archive or compiled code."""
+    """Return whether program is a file of Python source.
+
+    A program can also be a folder, a zip archive or compiled code. The files of the last two
+    kinds contain null bytes.
+    """
     if os.path.isdir(program):
         return False
     with open(program, "rb") as file:
@@ -103,7 +110,11 @@ def _is_source(program: str) -> bool:
 
 
 def _run_file(program: str) -> None:
-    """Run a source file as Python does, with an absolute path as __file__."""
+    """Run a source file as Python does.
+
+    runpy.run_path would set __file__ to the relative path, which is wrong after a task has
+    changed the current directory.
+    """
     if not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, os.path.dirname(os.path.realpath(program)))
     path = os.path.join(os.getcwd(), program)
@@ -122,7 +133,8 @@ def _run_file(program: str) -> None:
 
 
 if __name__ == "__main__":
-    # Python has inserted the current directory, which is not the program's directory.
+    # python -m has put the current directory first in sys.path. Remove it, because a program
+    # expects its own directory there.
     if sys.path and not getattr(sys.flags, "safe_path", False):
         del sys.path[0]
     main(sys.argv[1:])

@@ -1,8 +1,8 @@
-"""The command line: the worker's settings as argparse options, next to the program's own.
+"""Parse the command line, which contains the program's own options and the worker's options.
 
-Only the engine validates the worker's options. This module records them in order and passes
-them to the engine unchanged. The Namespace contains their values, converted to the setting's
-type if possible.
+The worker's options are passed to the engine unchanged and in the same order, because only the
+engine validates them. Their values are also in the Namespace, for the program. There, a valid
+value has the setting's type, and an invalid one is a str.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ SPECIFIED = frozenset(
     --simulate-spot-termination-delay --verbose
     """.split()
 )
-"""The options of the specification's worker. A program must not define options of these names.
+"""The worker's options that rms-cloud-tasks has too. A program must not define them itself.
 
-It may define any other option of the worker, for example because it was written before
-ctworker had that option. The program's option then replaces the worker's."""
+A program may define an option with the name of any other worker's option, which it can have
+had before ctworker introduced that option. The program's option then replaces the worker's."""
 
 
 class CommandLine:
@@ -44,7 +44,9 @@ class CommandLine:
         self.engine_flags = engine_flags
         """The worker's options, as `--flag=value`, in the order of the command line."""
         self.values = values
-        """Their values, by the first flag of the setting. The last value wins."""
+        """The values of the worker's options; the key is the first flag of the setting.
+
+        If an option occurs several times, this is its last value."""
 
 
 class _Recorder:
@@ -86,7 +88,7 @@ class _Record(argparse.Action):
 
 
 def _typed(text: str, kind: str) -> Any:
-    """Return text converted to kind; unchanged if it is invalid, which the engine reports."""
+    """Return text converted to kind. Invalid text is returned unchanged; the engine reports it."""
     try:
         return {"int": int, "float": float}.get(kind, str)(text)
     except ValueError:
@@ -109,8 +111,8 @@ def _help(setting: Setting, *, full: bool = True) -> str:
 def add_options(parser: argparse.ArgumentParser) -> _Recorder:
     """Add the worker's options to parser, in groups, unless they were added before.
 
-    If the program has an option of the same name as one of the worker, the worker's option is
-    not added. Raises ValueError with the conflicting names if such an option is SPECIFIED.
+    A worker's option is not added if the program has defined an option with the same name.
+    Raises ValueError if that option is in SPECIFIED.
     """
     added = getattr(parser, "_ctworker_recorder", None)
     if isinstance(added, _Recorder):
@@ -122,7 +124,7 @@ def add_options(parser: argparse.ArgumentParser) -> _Recorder:
     for setting in SETTINGS:
         flags = [flag for flag in setting.flags if flag not in program_names]
         if setting.flags[0] in program_names or _dest(setting) in program_names:
-            continue  # it can still be set by its environment variable
+            continue  # the user can still set the environment variable of the setting
         if setting.category not in groups:
             groups[setting.category] = parser.add_argument_group(f"worker: {setting.category}")
         group = groups[setting.category]
@@ -169,17 +171,18 @@ def _check_conflicts(parser: argparse.ArgumentParser) -> None:
             name = "/".join(action.option_strings) or action.dest
             raise ValueError(
                 f"the program's own argument {name} is stored as args.{action.dest}, like the "
-                f"worker's {dests[action.dest]}; rename it, or change its dest="
+                f"worker's {dests[action.dest]}; rename the program's argument, or give it another "
+                "dest="
             )
 
 
 def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) -> CommandLine:
-    """Parse args, by default the command line of the process.
+    """Parse args. None means the command line of this process.
 
     Raises SystemExit for --help and for invalid arguments, as argparse does.
     """
     if parser is None:
-        # With the worker's fifty options the usage line would be unreadable.
+        # argparse would list all of the worker's options in the usage line.
         parser = argparse.ArgumentParser(
             usage="%(prog)s [options]",
             description="Run this program's function over tasks, in separate processes.",
@@ -194,13 +197,16 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
 
 
 def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
-    """Parse like parse_args, but report an error in one line that suggests the right option."""
+    """Parse like parse_args, but report an error in one line, without the usage.
+
+    For an unknown option, the line suggests a similar one.
+    """
 
     def report(message: str) -> NoReturn:
         parser.exit(2, f'{parser.prog}: {message}; see "{parser.prog} --help"\n')
 
-    # argparse would print the usage with all of the worker's options. A parser that overrides
-    # the method error is not changed.
+    # The method error of argparse prints the usage, which lists all of the worker's options. If
+    # the program has overridden the method, keep the program's.
     replace = type(parser).error is argparse.ArgumentParser.error and "error" not in vars(parser)
     if replace:
         parser.error = report  # type: ignore[method-assign]
@@ -209,8 +215,8 @@ def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argpa
     def program_abbreviations(option: str) -> Any:
         return [found for found in abbreviations(option) if not isinstance(found[0], _Record)]
 
-    # Only the program's own options may be abbreviated, as without ctworker. An abbreviation
-    # thus stays valid if the worker gets new options.
+    # Users may abbreviate only the program's own options. If abbreviations could also match the
+    # worker's options, a new option of the worker could make a valid abbreviation ambiguous.
     parser._get_option_tuples = program_abbreviations  # type: ignore[method-assign,assignment]
     try:
         if type(parser).parse_args is not argparse.ArgumentParser.parse_args:

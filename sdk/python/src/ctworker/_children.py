@@ -10,6 +10,7 @@ import sys
 from ctworker._poller import Poller
 
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""The unit of ru_maxrss in bytes."""
 
 
 class ChildExit:
@@ -17,7 +18,7 @@ class ChildExit:
 
     def __init__(self, status: int, cpu: float, maxrss: int) -> None:
         self.status = status
-        """The status as returned by wait."""
+        """The exit status, encoded as wait(2) returns it."""
         self.cpu = cpu
         """User and system CPU time in seconds."""
         self.maxrss = maxrss
@@ -25,24 +26,26 @@ class ChildExit:
 
 
 class Children:
-    """The forked children of this process, each the leader of its own process group."""
+    """The forked children of this process. Each leads its own process group."""
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
         self._watched: dict[int, bool] = {}  # pid: whether the poller watches it
 
     def fork(self) -> int:
-        """Fork, and return the child's pid; 0 in the child.
+        """Fork. Return the child's pid in the parent, and 0 in the child.
 
-        Raises OSError if the process cannot be created or watched.
+        Raises OSError if the child cannot be created, or if the poller cannot watch it.
         """
         pid = os.fork()
         if pid == 0:
             return 0
         try:
-            os.setpgid(pid, pid)  # the child does the same, because either may run first
+            # The child makes the same call. Whichever process runs first, the group then exists
+            # before that process continues.
+            os.setpgid(pid, pid)
         except OSError:
-            pass  # the child has already done it, or has exited
+            pass  # the child has already set its group, or has exited
         try:
             self._poller.add_child(pid)
         except OSError:
@@ -53,18 +56,18 @@ class Children:
         return pid
 
     def pids(self) -> set[int]:
-        """Return the children that have not been reaped."""
+        """Return the pids of the children that have not been reaped."""
         return set(self._watched)
 
     def signal_group(self, pid: int, sig: int) -> None:
-        """Signal the process group of a child that has not been reaped."""
+        """Send sig to the process group of a child that has not been reaped."""
         try:
             os.killpg(pid, sig)
         except (ProcessLookupError, PermissionError):
-            pass  # only zombies are left, which some systems refuse to signal
+            pass  # all processes of the group are zombies; some systems do not signal zombies
 
     def is_watched(self, pid: int) -> bool:
-        """Return whether the poller will still report the child's exit."""
+        """Return whether the poller watches for the child's exit."""
         return self._watched[pid]
 
     def unwatch(self, pid: int) -> None:
@@ -76,15 +79,14 @@ class Children:
     def reap(self, pid: int) -> ChildExit:
         """Kill the child's process group with SIGKILL, and reap the child.
 
-        Until it is reaped, a child that has exited is a zombie, so its process group id
-        cannot be reused by another group.
+        The group is killed first, because its id may be reused after the child has been reaped.
         """
         self.signal_group(pid, signal.SIGKILL)
         self.unwatch(pid)
         del self._watched[pid]
         try:
             _, status, usage = os.wait4(pid, 0)
-        except ChildProcessError:  # other code of the program has reaped it
+        except ChildProcessError:  # code of the user's program has reaped it
             return ChildExit(0, 0.0, 0)
         return _child_exit(status, usage)
 

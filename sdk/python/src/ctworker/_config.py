@@ -27,21 +27,22 @@ class Program:
     def worker_data(
         self, fields: dict[str, Any], notifications: dict[str, Notification]
     ) -> WorkerData:
-        """Return the engine's worker data with the attributes that the program added."""
+        """Return the worker data from fields, which the engine sent, and from extra."""
         data = WorkerData(fields, self.args, notifications)
         data.__dict__.update(self.extra)
         return data
 
     @property
     def name(self) -> str:
-        """The program's name in messages."""
+        """The program's name, for messages."""
         return os.path.basename(sys.argv[0] or "worker")
 
 
 def restart_command() -> list[str]:
     """Return the command that starts this program again with the same arguments.
 
-    It is empty if the program was read from standard input.
+    The list is empty if Python has read the program from standard input, because standard
+    input cannot be read a second time.
     """
     if sys.argv[0] in ("", "-"):
         return []

@@ -1,7 +1,7 @@
 """`Worker._data`: the settings, which the program can read and change before the run.
 
-Programs written for the package `cloud_tasks` use this attribute: they read
-`worker._data.args`, and set attributes that their tasks read from worker_data.
+Programs written for rms-cloud-tasks use this attribute. They read `worker._data.args`, and set
+attributes on `worker._data` that their tasks then read from worker_data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FLAGS = {
     "boot_disk_gb": "--boot-disk",
     "price_per_hour": "--price",
 }
-"""The flags of the attributes whose name differs from the flag."""
+"""The flags of the attributes that are not named after their flag."""
 
 _BY_FLAG = {setting.flags[0]: setting for setting in SETTINGS}
 
@@ -30,9 +30,14 @@ class ConfiguredData(WorkerData):
     """The settings of the command line and the environment, and attributes set by the program."""
 
     _changed: set[str]
+    """The names of the attributes that the program has set."""
 
     def __init__(self, args: Any, flag_values: Mapping[str, Any], *, has_source: bool) -> None:
-        """Combine flags and environment. flag_values has the values of the worker's flags."""
+        """Combine the settings. A flag takes precedence over an environment variable.
+
+        flag_values are the values of the worker's flags on the command line. has_source is
+        true if the program has passed a task_source to Worker.
+        """
         values: dict[str, Any] = {}
         for name in WorkerData.__annotations__:
             if (setting := _setting_of(name)) is not None:
@@ -56,7 +61,7 @@ class ConfiguredData(WorkerData):
     def _flags(self) -> list[str]:
         """Return the flags for the settings that the program set as attributes.
 
-        Raises ValueError for a setting that is derived from another one or is None.
+        Raises ValueError if the program set event_log_queue_name, or set a setting to None.
         """
         flags: list[str] = []
         for name in sorted(self._changed):
@@ -64,16 +69,16 @@ class ConfiguredData(WorkerData):
             value = getattr(self, name)
             if name == "event_log_queue_name":
                 raise ValueError(
-                    "_data.event_log_queue_name cannot be set: it is the name of the task queue "
-                    "with -events appended; set _data.queue_name"
+                    "_data.event_log_queue_name cannot be set, because the event queue is named "
+                    "after the task queue, with -events appended; set _data.queue_name instead"
                 )
             if setting is None:
                 continue
             flag = setting.flags[0]
             if value is None:
                 raise ValueError(
-                    f"_data.{name} cannot be set to None; leave out {flag} and "
-                    f"{setting.env}, or set a value"
+                    f"_data.{name} cannot be set to None; set another value. To use the default, "
+                    f"remove the assignment, and omit {flag} and {setting.env}"
                 )
             if setting.metavar is not None:
                 flags.append(f"{flag}={value}")
@@ -84,7 +89,7 @@ class ConfiguredData(WorkerData):
         return flags
 
     def _extra(self) -> dict[str, Any]:
-        """Return the attributes that the program set for its tasks and that are not settings."""
+        """Return the attributes that the program set for its tasks, other than settings."""
         return {
             name: self.__dict__[name]
             for name in self._changed
@@ -97,7 +102,7 @@ class ConfiguredData(WorkerData):
 
 
 def _plain(state: dict[str, Any]) -> WorkerData:
-    """Return the unpickled copy. It is a plain WorkerData, as changes would have no effect."""
+    """Return an unpickled copy: a plain WorkerData, because changes to a copy have no effect."""
     data = WorkerData()
     data.__dict__.update(state)
     return data
@@ -113,7 +118,10 @@ def _variable(flag: str) -> str | None:
 
 
 def _from_environment(setting: Setting) -> Any:
-    """Return the value of the setting's variable, or None. The engine reports invalid values."""
+    """Return the value of the setting's environment variable, or None if it is not set.
+
+    An invalid value is returned as text; the engine reports it.
+    """
     text = setting_variable(setting.env) if setting.env else None
     if text is None:
         return None
@@ -131,7 +139,10 @@ _SIZE = re.compile(r"([0-9.]+(?:[eE][-+]?[0-9]+)?) *(?:([KMGT])(?:iB)?|GB)?")
 
 
 def _gigabytes(size: str) -> Any:
-    """Return a size such as 4, 500M or 2GiB in GB; the engine reports an invalid one."""
+    """Return a size such as 4, 500M or 2GiB in GB. A size without a unit is in GB.
+
+    An invalid size is returned unchanged; the engine reports it.
+    """
     if (match := _SIZE.fullmatch(size)) is None:
         return size
     try:

@@ -1,6 +1,7 @@
-"""The control socket between the program and the engine: JSON lines, some with descriptors.
+"""The control socket between the fork server and the engine.
 
-The lines are private to ctworker and its SDKs; see procexec/forkserver.go.
+Each message is a line of JSON. Some messages are sent with file descriptors. The messages are
+private to ctworker and its SDKs; internal/procexec/forkserver.go lists them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import socket
 from collections import deque
 from typing import Any
 
-_MAX_FDS = 16
+_MAX_FDS = 16  # more than the engine sends with one message
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 _decoder: Any = json.JSONDecoder()
 _scan = _decoder.scan_once
-"""The core of json.loads. Calling it directly touches fewer memory pages."""
+"""The function that json.loads calls to parse text.
+
+It is called directly, because json.loads writes to more memory pages. After a fork, the system
+copies each page that a process writes to."""
 
 
 def _read(line: bytes) -> dict[str, Any]:
@@ -28,7 +32,7 @@ def _read(line: bytes) -> dict[str, Any]:
 
 
 class Control:
-    """One end of the control socket. Writes are buffered until flush."""
+    """The fork server's end of the control socket. Writes are buffered until flush."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -45,15 +49,18 @@ class Control:
         self.write_line(json.dumps(message).encode() + b"\n")
 
     def write_line(self, line: bytes) -> None:
-        """Buffer a line that is already encoded, including its newline.
+        """Buffer an encoded line, including its newline.
 
-        Messages that are sent for every task use it: json.dumps writes to memory pages that
-        would then be copied in every fork.
+        Use it for messages that are sent for every task. write calls json.dumps, which writes to
+        memory pages. After a fork, the system copies each page that a process writes to.
         """
         self._unsent.append(line)
 
     def flush(self) -> None:
-        """Send the buffered lines. Do nothing if the engine has exited; receive reports that."""
+        """Send the buffered lines. If the engine has exited, discard them.
+
+        receive reports that the engine has exited.
+        """
         if not self._unsent:
             return
         data = b"".join(self._unsent)
@@ -64,7 +71,10 @@ class Control:
             pass
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """Return the messages received so far; None at end of file. It does not block."""
+        """Return the messages that have arrived, without blocking.
+
+        Return None if the engine has closed the socket or has exited.
+        """
         try:
             data, ancillary, _, _ = self._socket.recvmsg(
                 1 << 16, socket.CMSG_SPACE(_MAX_FDS * 4), socket.MSG_DONTWAIT | _CLOEXEC
@@ -73,8 +83,8 @@ class Control:
             return []
         except ConnectionResetError:
             return None
-        # One recvmsg returns the descriptors of at most one sendmsg, so the groups of
-        # descriptors are received in the order of the lines that they belong to.
+        # A call of recvmsg returns the descriptors of at most one message. The groups in _fds
+        # are therefore in the order of the messages that they were sent with.
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._fds.append(_descriptors(payload))
@@ -84,16 +94,18 @@ class Control:
         return [_read(line) for line in lines]
 
     def next_fds(self) -> list[int]:
-        """Return the descriptors of the current message; the caller owns them.
+        """Return the descriptors that were sent with the current message.
 
-        The list is empty if this process had no free descriptors to receive them.
+        The caller owns them. Call it once for each message with descriptors, in the order of
+        the messages. The list is empty if this process had reached its limit of open
+        descriptors, in which case the system has discarded the descriptors.
         """
         return self._fds.popleft() if self._fds else []
 
     def descriptors(self) -> list[int]:
-        """Return the socket and the received descriptors that next_fds has not returned.
+        """Return all open descriptors, which a forked child must close.
 
-        A forked child closes them.
+        They are the socket, and the received descriptors that next_fds has not returned.
         """
         fds = [self._fd]
         for group in self._fds:

@@ -15,10 +15,12 @@ TERMINATION = "TERMINATION"
 class TaskData(dict[str, Any]):
     """A task's data: a dict with the items of the task's `data`.
 
-    The specification says that this dict has the fields "task_id" and "data", but existing
-    programs use it as the data itself. Both work: `["task_id"]` and `["data"]`, also with
-    `get`, return the task's id and the plain data, unless the data has a key of that name.
-    Neither counts as an item.
+    The specification says that a task's function receives a dict with the keys "task_id" and
+    "data". Existing programs, however, use the dict as the data itself. TaskData supports both:
+    its items are those of the data, and a lookup of "task_id" or "data" returns the task's id or
+    the plain data. If the data has an item with that key, the lookup returns the item.
+
+    Iteration, `len`, `in` and conversion to JSON see only the items of the data.
     """
 
     __slots__ = ("_data", "_task_id")
@@ -43,7 +45,7 @@ class TaskData(dict[str, Any]):
             return default
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The program may have changed the items, so they can differ from the plain data.
+        # Pickle the items in addition to the data, because the program may have changed the items.
         return _restore_task_data, (self._task_id, self._data, dict(self))
 
 
@@ -57,13 +59,14 @@ def _restore_task_data(task_id: str, data: dict[str, Any], items: dict[str, Any]
 class WorkerData:
     """Information for a task: the worker's settings, and the task's id, attempt and slot.
 
-    A setting without a value is None. Times are in seconds, sizes in GB of 2^30 bytes.
-    `WorkerData()` has the default values, for tests that call a task's function; all
-    attributes can be set. It can be pickled, for example to pass it to another process.
+    A setting without a value is None. Times are in seconds. Sizes are in GB of 2^30 bytes.
+    WorkerData can be pickled, for example to pass it to another process. To test a task's
+    function, create `WorkerData()`, which has the default values, and set its attributes.
 
-    `shutdown_event` and `termination_event` are the notifications that the two properties
-    report. Their method `is_set()` does not block; `wait(timeout)` blocks until the
-    notification, and returns False after timeout seconds without one.
+    `shutdown_event` is the notification of a shutdown, and `termination_event` the notification
+    that the provider will terminate this machine. Call `is_set()` to check for the notification
+    without blocking. `wait(timeout)` blocks until the notification is sent, and returns False if
+    that has not happened after timeout seconds.
     """
 
     args: argparse.Namespace | None = None
@@ -117,12 +120,12 @@ class WorkerData:
         args: argparse.Namespace | None = None,
         notifications: dict[str, Notification] | None = None,
     ) -> None:
-        """Create worker data with these settings. Programs pass no arguments.
+        """Create worker data from the settings in fields. Programs pass no arguments.
 
-        Without notifications the two events are never set.
+        Without notifications, shutdown_event and termination_event are never set.
         """
         for name, value in (fields or {}).items():
-            # JSON does not distinguish 16 from 16.0.
+            # The engine sends 16.0 as 16, which the JSON parser returns as an int.
             self.__dict__[name] = float(value) if name in _FLOATS and type(value) is int else value
         notifications = notifications or {}
         self.args = args
@@ -130,7 +133,7 @@ class WorkerData:
         self.termination_event: Any = notifications.get(TERMINATION) or Notification(None, None)
 
     def _for_task(self, task_id: str, attempt: int, slot: int) -> WorkerData:
-        """Return a copy for one task, so that tasks do not see attributes set by other tasks."""
+        """Return a copy for one task. Other tasks do not see attributes set on the copy."""
         copy = WorkerData.__new__(WorkerData)
         # dict.copy is several times as fast as dict.update.
         copy.__dict__ = attributes = self.__dict__.copy()
@@ -143,7 +146,8 @@ class WorkerData:
     def received_termination_notice(self) -> bool:
         """Whether the provider has announced that it will terminate this machine.
 
-        Check it before you commit results to storage. The check takes about a microsecond.
+        Check it before you commit results to storage, because the machine can disappear while
+        you write. The check takes about a microsecond.
         """
         return _is_set(self.termination_event)
 
@@ -168,7 +172,7 @@ _FLOATS = frozenset(
     simulate_spot_termination_delay
     """.split()
 )
-"""The attributes that are floats even if they are whole numbers, as in `cloud_tasks`."""
+"""The attributes that are of type float in rms-cloud-tasks, even if the value is whole."""
 
 
 def _is_set(event: Any) -> bool:
@@ -176,22 +180,26 @@ def _is_set(event: Any) -> bool:
 
 
 class Notification:
-    """A notification to tasks: a descriptor that becomes readable, or a file that appears.
+    """A notification to tasks: a descriptor becomes readable, or a file appears.
 
-    The descriptor is never read, so that a single byte notifies all processes.
+    All processes share the descriptor, a pipe to which the engine writes one byte. No process
+    reads the byte, because the pipe must remain readable for the other processes.
     """
 
     __slots__ = ("_fd", "_file", "_poll", "_received")
 
     def __init__(self, fd: int | None, file: str | None) -> None:
-        """Create a notification. file is used if fd is None; without both it is never set."""
+        """Create a notification that watches fd, or file if fd is None.
+
+        If both are None, the notification is never set.
+        """
         self._fd = fd
         self._file = file
         self._received = False
         self._poll: select.poll | None = None
 
     def is_set(self) -> bool:
-        """Return whether the notification was sent. It does not block."""
+        """Return whether the notification has been sent, without blocking."""
         if self._received:
             return True
         if self._fd is not None:
@@ -204,9 +212,9 @@ class Notification:
         return self._received
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the notification for at most timeout seconds; return whether it was sent.
+        """Wait for the notification, and return whether it has been sent.
 
-        Without a timeout, wait until it is sent.
+        timeout is the maximum time to wait in seconds. None means no limit.
         """
         deadline = None if timeout is None else time.monotonic() + max(timeout, 0)
         while not self.is_set():
@@ -222,17 +230,17 @@ class Notification:
         return True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # In another process the descriptor's number may belong to something else, so the copy
-        # checks only the file.
+        # In the process that unpickles the copy, the number of the descriptor may belong to another
+        # file. The copy therefore watches only the notification's file.
         return Notification, (None, self._file)
 
 
 _POLL_INTERVAL = 0.1
-"""The interval in seconds at which wait checks whether the file exists."""
+"""The time in seconds between two checks whether the notification has been sent."""
 
 
 def notifications_from_environment() -> dict[str, Notification]:
-    """Return the notifications whose descriptors or files the environment names."""
+    """Return the notifications that the engine has put into the environment of this process."""
     notifications = {}
     for name in (SHUTDOWN, TERMINATION):
         fd = os.environ.get(f"CTWORKER_{name}_FD", "")

@@ -22,8 +22,9 @@ def fatal(message: str, code: int = 2) -> SystemExit:
 def find_engine() -> str:
     """Return the engine's path.
 
-    It is `$CTWORKER_BIN`, else the engine in the installed package, else `ctworker` on the
-    PATH. If there is none, print an error and raise SystemExit(2).
+    The engine is the first of these that exists: the program in $CTWORKER_BIN, the engine in the
+    installed package, the program ctworker on the PATH. If $CTWORKER_BIN is set but not an
+    executable file, or if none exists, print an error and raise SystemExit(2).
     """
     named = os.environ.get(BIN_VAR)
     if named:
@@ -36,12 +37,12 @@ def find_engine() -> str:
     if found := shutil.which("ctworker"):
         return os.path.abspath(found)
     raise fatal(
-        "the engine, the program ctworker, was not found:\n"
+        "could not find the program ctworker, the engine that runs the tasks:\n"
         f"  - the environment variable {BIN_VAR} is not set;\n"
-        f"  - the installed package does not contain {inside};\n"
+        f"  - the installed Python package does not contain {inside};\n"
         "  - there is no ctworker on the PATH.\n"
-        "Install the package from a wheel for this platform, which contains the engine, "
-        f"or build the engine (make build) and set {BIN_VAR} to its path."
+        "Install the Python package from a wheel for this platform, which contains the engine, "
+        f"or build the engine with `make build` and set {BIN_VAR} to its path."
     )
 
 
@@ -50,10 +51,12 @@ def start_engine(
 ) -> subprocess.Popen[bytes]:
     """Start the engine with the worker's flags, in its own process group.
 
-    In its own group the engine does not receive Ctrl-C; this process forwards it.
-    control_fd is the engine's end of the control socket. stream_fd is the read end of the
-    pipe of tasks; None if the tasks come from elsewhere. If the engine cannot be started,
-    print an error and raise SystemExit(2).
+    Because the engine is in another process group, the terminal sends Ctrl-C only to this
+    process, which forwards it.
+
+    control_fd is the engine's end of the control socket. stream_fd is the read end of the pipe
+    to which the program's task source writes; None if the program has no such source. If the
+    engine cannot be started, print an error and raise SystemExit(2).
     """
     command = [path, "engine", *flags]
     environment = {**os.environ, CONTROL_FD_VAR: str(control_fd)}
@@ -65,14 +68,17 @@ def start_engine(
             command, env=environment, pass_fds=fds, preexec_fn=lambda: os.setpgid(0, 0)
         )
     except OSError as error:
-        raise fatal(f"cannot start the engine {path}: {error}") from None
+        raise fatal(
+            f"cannot start the engine {path}: {error}; install a ctworker for this platform, or "
+            f"set {BIN_VAR} to its path"
+        ) from None
 
 
 def exit_code(status: int) -> int:
-    """Return the exit code for the engine's returncode, as subprocess.Popen reports it.
+    """Return the exit code for status, the engine's returncode of subprocess.Popen.
 
-    It is 128 plus the signal's number if the engine was killed by a signal, which is
-    reported on standard error.
+    If a signal killed the engine, the exit code is 128 plus the number of the signal. The signal
+    is then also reported on standard error.
     """
     if status >= 0:
         return status
@@ -81,7 +87,8 @@ def exit_code(status: int) -> int:
     except ValueError:
         name = f"signal {-status}"
     print(
-        f"ctworker: the engine was killed by signal {-status} ({name}); its tasks were killed",
+        f"ctworker: the engine was killed by signal {-status} ({name}); the running tasks were "
+        "killed too",
         file=sys.stderr,
         flush=True,
     )

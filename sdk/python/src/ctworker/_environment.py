@@ -1,4 +1,8 @@
-"""The environment variables of settings, also in a worker that runs inside a task."""
+"""Read the environment variables of settings.
+
+A task can itself run a worker. The inner worker ignores the variables that the outer worker has
+set for its tasks.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ _KEPT = frozenset({"CTWORKER_BIN"})
 
 
 def setting(name: str) -> str | None:
-    """Return the value of a setting's variable, or None if it does not count as set.
+    """Return the value of a setting's environment variable, or None if it is not set.
 
-    As in the engine, a variable counts as not set if it is empty, if it is `None`, or if an
-    outer run set it for its task; see CTWORKER_OUTER_SETTINGS in docs/settings.md.
+    A variable also counts as not set if its value is empty or the text `None`, or if an outer
+    worker has set it for its tasks. The engine uses the same rules. docs/settings.md describes
+    CTWORKER_OUTER_SETTINGS, which lists the variables of the outer worker.
     """
     value = os.environ.get(name)
     if not value or value == "None" or _is_outer(name, value):
@@ -29,7 +34,7 @@ def _is_outer(name: str, value: str) -> bool:
 
 
 def remove_outer_settings() -> None:
-    """Remove the variables of an outer run; the engine provides those of this run."""
+    """Remove the variables of an outer worker. The engine sends the variables of this run."""
     for name in list(os.environ):
         if name.startswith(("CTWORKER_", _SETTINGS)) and name not in _KEPT:
             del os.environ[name]

@@ -1,4 +1,4 @@
-"""Exit a child process as the interpreter would, running the exit hooks of its tasks."""
+"""Exit a child process like the interpreter: first run the exit hooks that tasks registered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ctworker._serve import EngineDisconnectedError, flush_standard_streams
 def exit_process(code: int) -> NoReturn:
     """Wait for threads, run exit hooks in the interpreter's order, and exit with code.
 
-    The interpreter itself is not finalized, because that takes longer than most tasks.
+    Unlike sys.exit, exit_process does not finalize the interpreter, because that can take
+    longer than the task itself.
     """
     try:
         threads: Any = threading
@@ -27,16 +28,17 @@ def exit_process(code: int) -> NoReturn:
         if (util := modules.get("multiprocessing.util")) is not None:
             _try(util._exit_function)
         if (logging := modules.get("logging")) is not None and len(logging._handlerList) > 1:
-            _try(logging.shutdown)  # if there are handlers in addition to logging.lastResort
+            _try(logging.shutdown)  # needed only if there are handlers other than lastResort
         flush_standard_streams()
     finally:
         os._exit(code)
 
 
 def run_and_exit(run_tasks: Callable[..., None], *args: Any) -> NoReturn:
-    """Call run_tasks(*args), and exit with the code that it requests by SystemExit.
+    """Call run_tasks(*args), and exit.
 
-    Without SystemExit the code is 0, or 1 if run_tasks raises another exception.
+    If run_tasks raises SystemExit, the exit code is that of the SystemExit. If it raises another
+    exception, the exit code is 1. Otherwise it is 0.
     """
     code = 1
     try:
@@ -62,7 +64,10 @@ def _try(step: Callable[[], object]) -> None:
 
 
 def exit_code(exit: SystemExit) -> int:
-    """Return the exit code of a SystemExit; print its message if it has one, as Python does."""
+    """Return the exit code of a SystemExit.
+
+    If the SystemExit has a message instead, print the message and return 1, as Python does.
+    """
     code = exit.code
     if code is None:
         return 0

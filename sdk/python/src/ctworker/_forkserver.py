@@ -1,7 +1,8 @@
-"""The fork server: a fork of the program that forks processes at the engine's request.
+"""The fork server: a fork of the program, which forks a process when the engine requests one.
 
-It is single-threaded. It keeps what the program had loaded when the run began, and each of
-its children starts from a copy of that memory.
+The forked processes, called children, run the tasks. Each starts with what the program had
+loaded when the run began. The fork server has a single thread, because only the thread that
+calls fork exists in a child.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FINAL_SWEEP_TIMEOUT = 5.0
 
 
 class ForkServer:
-    """The fork server. The program creates it, forks, and calls run in the fork."""
+    """The fork server. The program creates the object, forks, and calls run in the fork."""
 
     def __init__(
         self,
@@ -44,8 +45,9 @@ class ForkServer:
     ) -> None:
         """Store the arguments.
 
-        alive is the read end of a pipe that closes if the program exits. threads are the names
-        of the program's threads other than the main thread.
+        alive is the read end of a pipe whose write end only the program holds. It becomes
+        readable when the program exits. threads are the names of the program's threads other
+        than the main thread.
         """
         self._program = program
         self._control = control
@@ -54,14 +56,19 @@ class ForkServer:
         self._threads = threads
         self._generators: Generators | None = None
         self._setup = ForkServerSetup()
-        self._pids: dict[int, int] = {}  # the engine's id of the child: its pid
-        self._ids: dict[int, int] = {}  # the reverse of _pids
-        self._terminated: set[int] = set()  # received SIGTERM; reaped when the engine asks for it
+        self._pids: dict[int, int] = {}  # maps the engine's id of a child to the child's pid
+        self._ids: dict[int, int] = {}  # maps the child's pid to the engine's id
+        # The pids of children that have received a signal other than SIGKILL. They are reaped
+        # when the engine requests it.
+        self._terminated: set[int] = set()
         self._orphans = Orphans()
         self._started = StartedTasks()
 
     def run(self) -> NoReturn:
-        """Serve until the engine or the program exits, then kill all children and exit."""
+        """Handle messages until the engine or the program exits. Then kill all children, and exit.
+
+        An exception also ends run. It is printed, and the exit code is 1.
+        """
         code = 1
         try:
             self._setup.apply()
@@ -81,13 +88,14 @@ class ForkServer:
             os._exit(code)
 
     def _prepare_forks(self, isolation: str) -> None:
-        """Warn about threads, which forks do not have, and find the generators to reseed."""
-        spawn = isolation == "spawn"  # then only the task source is forked
+        """Find the random generators to reseed, and warn about threads, which forks lack."""
+        spawn = isolation == "spawn"  # tasks do not run in forks; only the task source does
         if self._threads and (not spawn or self._source is not None):
             text = (
-                f"the program has started threads ({', '.join(self._threads)}): tasks run in "
-                "forks, which do not have these threads, and a lock that such a thread holds stays "
-                "locked. Start threads in the task's function, or use --isolation spawn"
+                f"the program has started threads ({', '.join(self._threads)}), which do not "
+                "exist in the forked processes that run tasks. If such a thread holds a lock, a "
+                "task that needs the lock waits forever. Start threads in the task's function, or "
+                "use --isolation spawn"
             )
             self._control.write({"warning": text})
         if not spawn:
@@ -107,7 +115,7 @@ class ForkServer:
             if self._alive in fds:
                 return
             if fds:
-                control.flush()  # report exits, which free slots, before the next fork
+                control.flush()  # before the next fork, because a reported exit frees a slot
                 messages = control.receive()
                 if messages is None:
                     return  # the engine has closed the socket
@@ -146,13 +154,15 @@ class ForkServer:
         self._child_setup = ChildSetup(memory_limit)
         if memory_limit and (used := _address_space()) >= memory_limit:
             text = (
-                f"tasks will fail: the program already uses {used} bytes of address space, and "
-                f"--max-memory-allowed-per-task allows {memory_limit}; raise the limit"
+                f"tasks will fail, because the program itself already uses {used} bytes of address "
+                f"space, and --max-memory-allowed-per-task allows {memory_limit} bytes; raise "
+                "--max-memory-allowed-per-task"
             )
             self._control.write({"warning": text})
         warm_up(TaskRunner(_nothing, worker, max_result))
-        # Exclude existing objects from garbage collection in the children, because the
-        # collector writes to the objects it visits, which copies their memory pages.
+        # Exclude the existing objects from garbage collection in the children. The collector
+        # writes to each object that it visits, and the system would have to copy the object's
+        # memory page.
         gc.freeze()
 
     def _fork(self, message: dict[str, Any]) -> None:
@@ -160,7 +170,9 @@ class ForkServer:
         fds = self._control.next_fds()
         try:
             if not fds:
-                raise OSError(24, "the task's socket could not be received")
+                raise OSError(
+                    24, "the fork server could not receive the task's socket: too many open files"
+                )
             pid = self._children.fork()
         except OSError as error:
             self._control.write({"failed": child, "errno": error.errno, "error": error.strerror})
@@ -176,7 +188,7 @@ class ForkServer:
         self._control.write_line(b'{"forked":%d,"pid":%d}\n' % (child, pid))
 
     def _run_tasks(self, message: dict[str, Any], fds: list[int]) -> None:
-        """Run tasks, in a forked child."""
+        """Run tasks. It is called in a child."""
         self._set_up_child()
         if self._generators is not None:
             self._generators.reseed()
@@ -188,9 +200,9 @@ class ForkServer:
         serve(LineReader(fds[0], self._started.mark), claims, self._runner, once=message["last"])
 
     def _set_up_child(self) -> None:
-        """Release the fork server's resources, in a forked child."""
+        """Release the resources of the fork server. It is called in a child."""
         self._child_setup.apply()
-        # Close the descriptors without their objects, which the child never uses.
+        # Close only the descriptors, which is faster than closing the objects that own them.
         os.close(self._alive)
         for fd in self._control.descriptors():
             os.close(fd)
@@ -200,13 +212,13 @@ class ForkServer:
     def _signal(self, child: int, sig: int) -> None:
         pid = self._pids.get(child)
         if pid is None:
-            return  # already reaped; the engine will receive its exit status
+            return  # the child has been reaped, and its exit has been reported
         self._children.signal_group(pid, sig)
         if sig == signal.SIGKILL:
             if pid in self._terminated:
                 self._terminated.discard(pid)
                 if not self._children.is_watched(pid):
-                    self._reap(pid)  # it has exited; only its process group had time left
+                    self._reap(pid)  # the child has exited; only its group was still shutting down
         else:
             self._terminated.add(pid)
 
@@ -218,8 +230,8 @@ class ForkServer:
 
     def _on_exit(self, pid: int) -> None:
         if pid in self._terminated:
-            # The rest of its process group still has time to exit; the engine sends "reap"
-            # when that time is over.
+            # The other processes of the child's group may still be shutting down. The engine
+            # sends "reap" when their time to do so has ended.
             self._children.unwatch(pid)
             self._control.write({"ended": self._ids[pid]})
         elif pid in self._ids:
@@ -240,13 +252,15 @@ class ForkServer:
         )
 
     def _sweep(self) -> None:
+        """Reap and kill orphans: processes that tasks left behind outside of their groups."""
         self._orphans.sweep(self._children.pids(), self._started.among(self._ids))
 
     def _kill_orphans(self) -> None:
-        """Kill all orphans, after all tasks have ended."""
+        """Kill all orphans. Call it when all tasks have ended."""
         deadline = time.monotonic() + FINAL_SWEEP_TIMEOUT
         while self._orphans.sweep(set(), set()) and time.monotonic() < deadline:
-            time.sleep(0.005)  # killed orphans take time to exit, and may have children
+            # Killed orphans need time to exit. Their children then become orphans too.
+            time.sleep(0.005)
 
     def _start_source(self) -> None:
         if self._source is None:
@@ -255,7 +269,7 @@ class ForkServer:
             pid = self._children.fork()
         except OSError as error:
             self._source.close_writer()
-            self._control.write({"source_ended": {"error": f"fork of its process: {error}"}})
+            self._control.write({"source_ended": {"error": f"cannot fork its process: {error}"}})
             return
         if pid == 0:
             self._source.run_child(self._set_up_child)

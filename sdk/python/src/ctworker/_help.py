@@ -1,4 +1,4 @@
-"""The short help of a program, and shell completion of its command line."""
+"""The help pages of a program, and shell completion of its command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class ShortHelp(argparse.Action):
-    """Prints the program's own options and the common ones of the worker, and exits."""
+    """The option -h, which prints the program's options and the worker's common options."""
 
     def __init__(self, option_strings: list[str], dest: str = argparse.SUPPRESS, **kw: Any):
         super().__init__(
@@ -35,7 +35,7 @@ class ShortHelp(argparse.Action):
 
 
 class FullHelp(argparse._HelpAction):
-    """Print the complete help."""
+    """The option --help, which prints all options."""
 
     def __call__(
         self,
@@ -48,19 +48,22 @@ class FullHelp(argparse._HelpAction):
 
 
 def _print(parser: argparse.ArgumentParser, page: str) -> None:
-    """Write a page to standard output and exit; argparse itself ignores a failed write."""
+    """Write a page to standard output, and exit.
+
+    It reports an error if the page cannot be written. argparse itself ignores such an error.
+    """
     try:
         sys.stdout.write(page)
         sys.stdout.flush()
     except OSError as error:
-        parser.exit(1, f"{parser.prog}: write to standard output: {error.strerror}\n")
+        parser.exit(1, f"{parser.prog}: cannot write to standard output: {error.strerror}\n")
     parser.exit()
 
 
 def split_help(parser: argparse.ArgumentParser) -> None:
-    """Let -h print the short help and --help the complete one.
+    """Make -h print the common options, and --help all options.
 
-    A -h that the program defined itself is not changed.
+    If the program has defined -h itself, split_help changes nothing.
     """
     action = parser._option_string_actions.get("-h")
     if not isinstance(action, argparse._HelpAction) or "--help" not in action.option_strings:
@@ -76,8 +79,9 @@ def split_help(parser: argparse.ArgumentParser) -> None:
 def completer(metavar: str | None) -> Any:
     """Return the attribute `completer` of an option, which argcomplete calls.
 
-    A metavar such as AWS|GCP lists the values to complete. A single letter, as in N|auto, stands
-    for a number. None completes file names, which is the default of argcomplete.
+    For a metavar such as AWS|GCP, the attribute is a function that returns the values AWS and GCP.
+    It omits single letters, such as the N in N|auto, because they stand for a number. For FILE,
+    the attribute is None, and argcomplete completes file names.
     """
     if metavar == "FILE":
         return None
@@ -87,7 +91,7 @@ def completer(metavar: str | None) -> Any:
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Print the completions and exit, if argcomplete runs this program to complete a command line."""
+    """Print completions and exit, if argcomplete has started this program to request them."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     try:

@@ -1,8 +1,9 @@
 """Find and kill processes that tasks leave behind outside of their process groups.
 
-An example is a daemon that a task started in a session of its own. When its parent exits,
-the system makes it a child of the fork server. It may belong to any task that was running
-when it was first seen, so it is killed once all of those tasks have ended.
+Such a process is called an orphan. An example is a daemon that a task has started in a new
+session. When its parent exits, the system makes the daemon a child of the fork server. The fork
+server cannot know which task has started the daemon. It therefore waits until all tasks that ran
+when it first saw the daemon have ended, and then kills the daemon.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ from collections.abc import Iterable
 
 
 class StartedTasks:
-    """Records which children have received a task.
+    """Records which children of the fork server have received a task.
 
-    A child may be forked long before there is a task for it. Each child sets its own flag,
-    a byte of memory that it shares with the fork server.
+    A child may be forked long before it receives a task. It then sets its flag, a byte in memory
+    that all children share with the fork server.
     """
 
     def __init__(self) -> None:
-        self._bytes = mmap.mmap(-1, _MAX_PID)  # a page uses memory only once it is written to
+        # The system allocates a page of this mapping only when a process writes to the page.
+        self._bytes = mmap.mmap(-1, _MAX_PID)
 
     def mark(self) -> None:
-        """Set the flag of the calling process, a child."""
+        """Set the flag of the calling process. It is called in a child."""
         self._bytes[os.getpid()] = 1
 
     def clear(self, pid: int) -> None:
-        """Clear the flag of a child before it is reaped and its pid can be reused."""
+        """Clear the flag of a child. Call it before the child is reaped and its pid is reused."""
         self._bytes[pid] = 0
 
     def among(self, pids: Iterable[int]) -> set[int]:
@@ -41,15 +43,19 @@ _MAX_PID = 1 << 22
 
 
 def mark_memory(run: str) -> mmap.mmap | None:
-    """Map memory that is named after the run, and return it; None if that is not possible.
+    """Map memory with a name that contains run, the id of the run, and return the mapping.
 
-    If this process is killed, the mapping identifies the processes forked from it to the
-    engine and its guard, even in other sessions and without a marker in the environment.
+    Processes that are forked from this one inherit the mapping. If this process is killed, the
+    engine and its guard, a helper process, search /proc for the name, and kill the processes that
+    have the mapping. They find even forks in another session that do not have the environment
+    variable by which other processes of the run are found.
+
+    Return None if the mapping cannot be created.
     """
     try:
         fd = os.memfd_create(f"ctworker-{run}")
     except (AttributeError, OSError):
-        return None  # not Linux, or refused; the mapping is visible only in Linux's /proc
+        return None  # the system is not Linux, or a sandbox forbids memfd_create
     try:
         os.ftruncate(fd, mmap.PAGESIZE)
         return mmap.mmap(fd, mmap.PAGESIZE)
@@ -58,16 +64,18 @@ def mark_memory(run: str) -> mmap.mmap | None:
 
 
 class Orphans:
-    """The children of the fork server that it adopted, as opposed to those it forked."""
+    """The orphans, which are the children of the fork server that it has not forked itself."""
 
     def __init__(self) -> None:
-        self._owners: dict[int, set[int]] = {}  # pid: the task processes it may belong to
+        # Maps the pid of an orphan to the pids of the children whose tasks may have started it.
+        self._owners: dict[int, set[int]] = {}
 
     def sweep(self, forked: set[int], running: set[int]) -> int:
         """Reap orphans that have exited, and kill those whose tasks have ended.
 
-        forked are the unreaped children that this process forked; running are those of them
-        that have received a task. Returns the number of orphans that have not exited.
+        forked are the pids of the children that this process has forked and not reaped. running
+        are the pids of the forked children that have received a task. Returns the number of
+        orphans that have not exited.
         """
         remaining = 0
         for pid in _children() - forked:
@@ -91,11 +99,11 @@ def _children() -> set[int]:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as children:
             return {int(child) for child in children.read().split()}
     except OSError:
-        return set()  # not Linux, or a kernel without this file
+        return set()  # the system is not Linux, or its kernel does not provide this file
 
 
 def _kill(pid: int) -> None:
-    """Kill an unreaped child, and its process group if it leads one."""
+    """Kill a child that has not been reaped, and its process group if it leads one."""
     try:
         if os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)

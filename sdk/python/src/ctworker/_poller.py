@@ -1,7 +1,10 @@
-"""Wait for readable descriptors and for exits of children, with a single descriptor.
+"""Wait until descriptors become readable or children exit.
 
-Only that descriptor is registered with the program's event loop. The poller does not reap
-children: until a child is reaped, its process group id cannot be reused.
+A poller has a descriptor of its own, which is readable when the poller has something to report.
+The program registers only this descriptor with its event loop.
+
+The poller does not reap the children, because the caller must first kill the process group of
+the child. After the child has been reaped, the id of the group may be reused.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ class Poller(Protocol):
     """Reports readable descriptors and exits of children. Not safe for concurrent use."""
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when poll has something to report."""
+        """Return the poller's descriptor, which is readable if poll would not block."""
 
     def add(self, fd: int) -> None:
         """Watch a descriptor."""
@@ -27,26 +30,27 @@ class Poller(Protocol):
         """Stop watching a descriptor."""
 
     def add_child(self, pid: int) -> None:
-        """Watch a child that has not been reaped. Raises OSError if it cannot be watched."""
+        """Watch a child that has not been reaped. Raises OSError if that is not possible."""
 
     def remove_child(self, pid: int) -> None:
         """Stop watching a child."""
 
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
-        """Return the readable descriptors and the pids of children that have exited.
+        """Return the readable descriptors, and the pids of the children that have exited.
 
-        If there are none, wait for at most timeout seconds; -1 means no limit.
+        If there are neither, wait. timeout is the maximum time to wait in seconds; -1 means no
+        limit.
         """
 
     def descriptors(self) -> list[int]:
-        """Return the poller's own descriptors, which a forked child closes."""
+        """Return the descriptors that the poller has opened. A forked child must close them."""
 
     def close(self) -> None:
-        """Close the poller's own descriptors."""
+        """Close the descriptors that the poller has opened."""
 
 
 class _EpollPoller:
-    """The common part of the two pollers for Linux."""
+    """The methods that the two pollers for Linux share."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -63,7 +67,7 @@ class _EpollPoller:
 
 
 class PidfdPoller(_EpollPoller):
-    """The poller for Linux 5.3 and later."""
+    """The poller for Linux 5.3 and later, which uses pidfds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +83,8 @@ class PidfdPoller(_EpollPoller):
     def remove_child(self, pid: int) -> None:
         pidfd = self._pidfds.pop(pid)
         del self._pids[pidfd]
-        # Closing is not enough, because a child forked in the meantime may also hold it.
+        # Closing alone does not unregister the pidfd if a child that was forked in the meantime
+        # also holds it.
         self._epoll.unregister(pidfd)
         os.close(pidfd)
 
@@ -104,7 +109,7 @@ class PidfdPoller(_EpollPoller):
 
 
 class SigchldPoller(_EpollPoller):
-    """The poller for systems that report the exit of a child only by SIGCHLD."""
+    """The poller for Linux without pidfds, which relies on the signal SIGCHLD."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,11 +129,11 @@ class SigchldPoller(_EpollPoller):
             try:
                 os.write(self._w, b"\0")
             except BlockingIOError:
-                pass  # the pipe is full, and so readable
+                pass  # the pipe is full, so it is already readable
 
     def add_child(self, pid: int) -> None:
         self._pids.add(pid)
-        self._wake()  # the child's SIGCHLD may have arrived already
+        self._wake()  # the SIGCHLD of the child may have arrived before this call
 
     def remove_child(self, pid: int) -> None:
         self._pids.discard(pid)
@@ -160,7 +165,7 @@ def _has_exited(pid: int) -> bool:
 
 
 class KqueuePoller:
-    """The poller for macOS and the BSDs."""
+    """The poller for macOS and the BSDs, which uses kqueue."""
 
     def __init__(self) -> None:
         select_any: Any = select  # type checkers on other systems do not know kqueue
@@ -192,7 +197,7 @@ class KqueuePoller:
         try:
             self._change(pid, self._select.KQ_FILTER_PROC, self._select.KQ_EV_DELETE)
         except OSError:
-            pass  # reported already, which removed it
+            pass  # poll has reported the exit, and the system then stopped watching the child
 
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
         fds: list[int] = []
@@ -203,7 +208,7 @@ class KqueuePoller:
         return fds, pids
 
     def descriptors(self) -> list[int]:
-        return []  # a kqueue does not survive a fork
+        return []  # a forked child does not inherit a kqueue
 
     def close(self) -> None:
         self._kqueue.close()
@@ -218,5 +223,5 @@ def new_poller() -> Poller:
             os.close(os.pidfd_open(os.getpid()))
             return PidfdPoller()
         except OSError:
-            pass  # an old kernel, or a sandbox that forbids pidfd_open
+            pass  # the kernel is too old, or a sandbox forbids pidfd_open
     return SigchldPoller()

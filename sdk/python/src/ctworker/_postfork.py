@@ -1,4 +1,7 @@
-"""Make a forked process independent of its parent: signals, event loop, hooks, process group."""
+"""Make a new process independent of its parent.
+
+A fork inherits its parent's signal handlers, running event loop, exit hooks and process group.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ def in_child() -> bool:
 
 
 def set_up_spawned() -> None:
-    """Prepare a process that the engine spawned to run tasks, within asyncio.run."""
+    """Prepare this process, which the engine has spawned, to run tasks.
+
+    It is called inside of asyncio.run, whose signal handler and event loop it removes.
+    """
     global _in_child
     _in_child = True
     signal.set_wakeup_fd(-1)
@@ -40,8 +46,8 @@ def set_up_spawned() -> None:
 class _ForkSetup:
     """The part of the setup that all forks share.
 
-    It is created in the parent, because the fork must know its parent's pid to notice that
-    the parent has already died.
+    Create it in the parent, because it stores the parent's pid. The fork compares that pid with
+    its current parent to detect that the original parent has died.
     """
 
     def __init__(self) -> None:
@@ -49,11 +55,14 @@ class _ForkSetup:
         self._die_with_parent = _parent_death_signal()
 
     def start_process_group(self) -> None:
-        """Make this fork the leader of a process group, to be killed if its parent dies."""
+        """Make this fork the leader of a new process group.
+
+        Also make the kernel kill this fork when its parent dies.
+        """
         os.setpgid(0, 0)
         self._die_with_parent()
         if os.getppid() != self._parent:
-            os._exit(1)  # the parent died before the death signal was set
+            os._exit(1)  # the parent died before the kernel was asked to kill this fork
 
 
 class ForkServerSetup(_ForkSetup):
@@ -63,7 +72,8 @@ class ForkServerSetup(_ForkSetup):
         """Reset the signal handlers, event loop, exit hooks and standard input."""
         global _in_child
         _in_child = True
-        # In its own process group it does not receive Ctrl-C; the program forwards it.
+        # The terminal does not send Ctrl-C to this process group. The program receives Ctrl-C, and
+        # forwards it to the engine.
         self.start_process_group()
         signal.set_wakeup_fd(-1)
         for sig in (*FORWARDED_SIGNALS, signal.SIGTSTP):
@@ -82,20 +92,24 @@ class ForkServerSetup(_ForkSetup):
 class ChildSetup(_ForkSetup):
     """Makes a child of the fork server independent of the fork server.
 
-    It is created once, in the fork server, so that each child has little to do. A child's
-    start-up time depends on the number of memory pages that it writes to, because each is
-    copied first.
+    Create it once, in the fork server, and call apply in each child. apply must write to few
+    memory pages: the system copies each page that a child writes to, and these copies determine
+    how long the child takes to start.
     """
 
     def __init__(self, memory_limit: int) -> None:
-        """Prepare the setup. memory_limit is RLIMIT_AS in bytes; 0 means no limit."""
+        """Prepare the setup.
+
+        memory_limit is the maximum address space (RLIMIT_AS) of a child in bytes. 0 means no
+        limit.
+        """
         super().__init__()
         self._memory_limit = memory_limit
         modules = sys.modules
         self._multiprocessing_util: Any = modules.get("multiprocessing.util")
 
     def apply(self) -> None:
-        """Set up the calling process, a child."""
+        """Set up the calling process. It is called in a child."""
         self.start_process_group()
         if self._multiprocessing_util is not None:
             self._multiprocessing_util._run_after_forkers()
@@ -111,7 +125,7 @@ _environ: Any = getattr(os.environ, "_data", None)
 
 
 def set_variable(name: bytes, value: bytes) -> None:
-    """Set an environment variable like os.environ, but with fewer function calls."""
+    """Set an environment variable like `os.environ[name] = value`, but faster."""
     if type(_environ) is dict:
         os.putenv(name, value)
         _environ[name] = value
@@ -120,7 +134,7 @@ def set_variable(name: bytes, value: bytes) -> None:
 
 
 def _prctl() -> Any:
-    """Return prctl(2), or None if it is not available."""
+    """Return the function prctl(2), or None if the system does not have it."""
     if not sys.platform.startswith("linux"):
         return None
     try:
@@ -135,30 +149,31 @@ def _prctl() -> Any:
 
 
 def _parent_death_signal() -> Callable[[], object]:
-    """Return a function that makes the kernel kill this process when its parent dies.
+    """Return a function that makes the kernel kill the calling process when its parent dies.
 
-    Without prctl the function does nothing.
+    On a system without prctl, the function does nothing.
     """
     prctl = _prctl()
     if prctl is None:
-        return lambda: None  # the engine kills the process groups if the fork server exits
+        # The engine then kills the process groups of tasks when the fork server exits.
+        return lambda: None
     sigkill = int(signal.SIGKILL)
     return lambda: prctl(_PR_SET_PDEATHSIG, sigkill)
 
 
 def adopt_orphans() -> None:
-    """Make orphaned descendants become children of this process, on Linux."""
+    """Make this process adopt descendants whose parent exits. It works only on Linux."""
     prctl = _prctl()
     if prctl is not None:
         prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _reset_event_loop() -> None:
-    """Clear the running event loop, so that a task can run its own."""
+    """Remove the running event loop. Otherwise a task could not run a loop of its own."""
     asyncio._set_running_loop(None)
     sys.set_asyncgen_hooks(None, None)
     if sys.version_info < (3, 12):
-        # The event loop policy's state for this thread; later versions reset it themselves.
+        # The event loop policy stores the loop of this thread. Python 3.12 and later reset it.
         state: Any = getattr(asyncio.get_event_loop_policy(), "_local", None)
         if state is not None:
             state._loop = None
@@ -166,7 +181,11 @@ def _reset_event_loop() -> None:
 
 
 def _clear_exit_hooks() -> None:
-    """Remove the parent's exit hooks, such as the removal of a temporary folder."""
+    """Remove the exit hooks of the parent.
+
+    Otherwise each child would run them, and could for example remove a temporary folder that the
+    parent still uses.
+    """
     atexit._clear()
     finalize: Any = weakref.finalize
     if finalize._registered_with_atexit:
@@ -183,7 +202,7 @@ def _clear_exit_hooks() -> None:
 
 
 def _reset_multiprocessing() -> None:
-    """Reset multiprocessing to the state that it has in a child that it starts itself."""
+    """Reset the state of multiprocessing, as multiprocessing itself does in a new child."""
     modules = sys.modules
     process: Any = modules.get("multiprocessing.process")
     if process is None:
@@ -195,8 +214,8 @@ def _reset_multiprocessing() -> None:
         util._finalizer_registry.clear()
     forkserver: Any = modules.get("multiprocessing.forkserver")
     if forkserver is not None and forkserver._forkserver._forkserver_pid is not None:
-        # Processes started by the parent's fork server of multiprocessing would not belong
-        # to the task's process group.
+        # Forget the fork server of multiprocessing, which the parent has started. The processes
+        # that it starts are not in the task's process group, so they would survive the task.
         server = forkserver._forkserver
         os.close(server._forkserver_alive_fd)
         server._forkserver_pid = None

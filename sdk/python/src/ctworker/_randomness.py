@@ -1,12 +1,12 @@
 """Give each fork its own random numbers.
 
-A fork inherits the state of its parent's generators: without reseeding, every task would
-draw the same numbers. Python reseeds the global generator of the module
-random in a fork. This module does the same for every other generator: it gets a new seed
-from the system, whatever its seed was before.
+A fork inherits the state of its parent's random generators, so every task would draw the same
+numbers. Python itself reseeds only the global generator of the module random in a fork. This
+module reseeds all other generators of random, numpy and torch. The new seed comes from the
+system, even if the program has set a fixed seed.
 
-The fork server searches for generators once, among all objects of the garbage collector.
-Each fork then reseeds those that were found.
+The fork server searches for generators once, in the list of objects that the garbage collector
+keeps. Each fork then reseeds the generators found.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ from typing import Any
 
 ADVICE = (
     "Create it in the task's function, or use --isolation spawn, which runs the whole program "
-    "in each process"
+    "again in each process"
 )
 
 _SYSTEM_ENTROPY_BITS = 96
-"""A seed of at most this many bits was set by the program; numpy's own seeds have 128 bits."""
+"""The maximum number of bits of a seed that counts as set by the program.
+
+A seed that numpy takes from the system has 128 bits, of which the first ones can be 0."""
 
 
 class Generators:
-    """The random generators of the program that have to be reseeded in every fork."""
+    """The random generators of the program that every fork must reseed."""
 
     def __init__(self) -> None:
-        """Find the generators of random, numpy and torch, whatever object holds them."""
+        """Find the generators of random, numpy and torch, and fill the list warnings."""
         self.warnings: list[str] = []
         self._reseeders: list[Callable[[], object]] = []
-        # Import nothing: a module that was not imported needs no new seed in every fork.
+        # Do not import the modules. A module that the program has not imported has no generators.
         modules = sys.modules
         numpy: Any = modules.get("numpy.random")
         if numpy is not None and hasattr(numpy, "seed"):
-            self._reseeders.append(_ignore_errors(numpy.seed))  # the functions of the module
+            self._reseeders.append(_ignore_errors(numpy.seed))  # the module's global generator
         torch: Any = modules.get("torch")
         if (default := getattr(torch, "default_generator", None)) is not None:
             self._reseeders.append(_ignore_errors(default.seed))
@@ -47,13 +49,15 @@ class Generators:
             self._find(_Types(modules.get("random"), numpy, torch))
 
     def reseed(self) -> None:
-        """Give each generator a new seed, in a fork."""
+        """Give each generator a new seed. It is called in a fork."""
         for reseeder in self._reseeders:
             reseeder()
 
     def _find(self, types: _Types) -> None:
         names = _Names(types)
-        gc.unfreeze()  # get_objects omits frozen objects; the fork server freezes them again
+        # get_objects omits objects that gc.freeze has excluded from garbage collection. The fork
+        # server calls gc.freeze again later.
+        gc.unfreeze()
         objects = [*gc.get_objects(), *names.objects()]
         kinds: dict[type, Callable[[Any], Callable[[], object]] | None] = {}
         found: dict[int, tuple[Any, Callable[[], object]]] = {}
@@ -65,7 +69,7 @@ class Generators:
                 kinds[kind] = new_reseeder = types.reseeder_of(kind)
             if new_reseeder is not None and id(item) not in types.handled:
                 found[id(item)] = item, new_reseeder(item)
-        # Reseeding a RandomState also reseeds its bit generator.
+        # A RandomState is reseeded together with its bit generator, so omit the bit generator.
         for item, _ in list(found.values()):
             found.pop(id(getattr(item, "_bit_generator", None)), None)
         for item, reseeder in found.values():
@@ -75,8 +79,8 @@ class Generators:
                 what = f"{type(item).__module__}.{type(item).__qualname__}"
                 self.warnings.append(
                     f"the random generator {names.of(item)} ({what}) cannot be reseeded "
-                    f"({type(error).__name__}: {error}): its numbers are the same in every task. "
-                    f"{ADVICE}"
+                    f"({type(error).__name__}: {error}), so it returns the same numbers in every "
+                    f"task. {ADVICE}"
                 )
             else:
                 self._reseeders.append(reseeder)
@@ -88,8 +92,8 @@ class Generators:
             kind = type(item)
             if types.is_a(kind, "SeedSequence"):
                 self.warnings.append(
-                    f"the numpy.random.SeedSequence {name} was created before the tasks: it "
-                    f"spawns and generates the same values in every task. {ADVICE}"
+                    f"the numpy.random.SeedSequence {name} was created before the tasks, so it "
+                    f"returns the same values in every task. {ADVICE}"
                 )
             elif types.is_a(kind, "Generator"):
                 if _has_own_seed(item.bit_generator):
@@ -98,10 +102,11 @@ class Generators:
                 seeded.append(name)
         if seeded:
             self.warnings.append(
-                f"the program seeded {', '.join(seeded)}; ctworker reseeds it in every task, so "
-                "that no two tasks draw the same numbers. For reproducible numbers, create a "
-                "generator in the task's function, such as "
-                "numpy.random.default_rng([seed, n]), or use --isolation spawn"
+                f"the program seeded {', '.join(seeded)}; ctworker replaces the seed in every "
+                "forked process, because all tasks would draw the same numbers otherwise. For "
+                "reproducible numbers, create a generator in the task's function, such as "
+                "numpy.random.default_rng([seed, n]) with the task's number n, or use "
+                "--isolation spawn"
             )
 
 
@@ -113,7 +118,7 @@ class _Types:
         self._numpy = numpy
         self._torch: Any = getattr(torch, "Generator", None)
         kept = [
-            getattr(random, "_inst", None),  # Python reseeds it
+            getattr(random, "_inst", None),  # the global generator, which Python reseeds
             getattr(getattr(numpy, "mtrand", None), "_rand", None),
             getattr(torch, "default_generator", None),
         ]
@@ -123,12 +128,15 @@ class _Types:
             self.handled.add(id(bits))
 
     def is_a(self, kind: type, name: str) -> bool:
-        """Whether kind is numpy.random's class of this name, or derived from it."""
+        """Return whether kind is the class of numpy.random with this name, or a subclass of it."""
         wanted = getattr(self._numpy, name, None)
         return isinstance(wanted, type) and issubclass(kind, wanted)
 
     def reseeder_of(self, kind: type) -> Callable[[Any], Callable[[], object]] | None:
-        """Return a factory of reseeding functions for objects of this type; None if it has none."""
+        """Return a function that takes an object of type kind and returns its reseeding function.
+
+        Return None if objects of this type need not be reseeded.
+        """
         random = self._random
         if random is not None and issubclass(kind, random.Random):
             return None if issubclass(kind, random.SystemRandom) else lambda item: item.seed
@@ -142,30 +150,34 @@ class _Types:
 
 
 def _reseed_bits(bits: Any) -> None:
-    """Reseed a numpy BitGenerator, and the SeedSequence from which it spawns others."""
+    """Reseed a numpy BitGenerator and its SeedSequence, which seeds generators spawned from it."""
     fresh = type(bits)()
     bits.state = fresh.state
     try:
         bits.__setstate__(fresh.__getstate__())
     except (AttributeError, TypeError):
-        pass  # before numpy 1.26 the state does not include the SeedSequence
+        pass  # before numpy 1.26 the state of a BitGenerator does not include the SeedSequence
 
 
 def _reseed_state(state: Any) -> None:
-    """Reseed a numpy RandomState; its seed() works with the default bit generator only."""
+    """Reseed a numpy RandomState.
+
+    The method seed works only if the RandomState has the default bit generator.
+    """
     try:
         state.seed()
     except TypeError:
         _reseed_bits(state._bit_generator)
         kept = state.get_state(legacy=False)
-        kept["has_gauss"] = 0  # drop the cached second value of a pair of normal deviates
+        kept["has_gauss"] = 0  # normal deviates are computed in pairs; drop the cached second one
         state.set_state(kept)
 
 
 def _try(item: Any, reseeder: Callable[[], object]) -> None:
-    """Check that a generator can be reseeded, and restore its state.
+    """Check that a generator can be reseeded. Raises an exception if it cannot.
 
-    The state is restored because the task source may use the generator.
+    Afterwards restore the generator's state, because the task source, which runs in another fork,
+    may use the generator with the seed that the program has set.
     """
     for get, put in (
         ("getstate", "setstate"),  # random
@@ -185,7 +197,7 @@ def _ignore_errors(seed: Callable[[], object]) -> Callable[[], None]:
         try:
             seed()
         except Exception:
-            pass  # the program has replaced the generator with one that cannot be reseeded
+            pass  # the program has replaced the function with one that fails
 
     return reseed
 
@@ -198,7 +210,7 @@ def _has_own_seed(bits: Any) -> bool:
 
 
 class _Names:
-    """The variables of the program's own modules."""
+    """The variables of the program's own modules, to name generators in warnings."""
 
     def __init__(self, types: _Types) -> None:
         self._variables = [
@@ -216,11 +228,17 @@ class _Names:
         return self._variables
 
     def objects(self) -> Iterator[Any]:
-        """Return the values of the variables, as the collector does not track all types."""
+        """Return the values of the variables.
+
+        The search needs them, because the garbage collector does not list objects of all types.
+        """
         return (item for _, item in [*self._variables, *self._bits])
 
     def of(self, item: Any) -> str:
-        """Return the name of the first variable that holds item."""
+        """Return the name of the first variable that holds item.
+
+        If there is none, return a clause that can replace the name in a warning.
+        """
         for name, held in [*self._variables, *self._bits]:
             if held is item:
                 return name
@@ -228,7 +246,10 @@ class _Names:
 
 
 def _own_modules() -> list[ModuleType]:
-    """Return the program's modules: not the standard library, installed packages or ctworker."""
+    """Return the program's own modules.
+
+    They do not include the standard library, installed packages and ctworker.
+    """
     paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     roots = tuple(root + os.sep for root in (*paths, os.path.dirname(__file__)) if root)
     own = []

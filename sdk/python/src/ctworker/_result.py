@@ -11,28 +11,28 @@ from typing import Any
 
 
 class BadReturnError(Exception):
-    """The function returned an invalid value; the message says what is valid."""
+    """The task's function returned an invalid value. The message describes a valid one."""
 
 
-EXPECTED = (
-    'return a tuple of two, (retry, result), such as (False, "done") or (False, {"pixels": 4711})'
-)
+EXPECTED = 'return a tuple (retry, result), such as (False, "done") or (False, {"pixels": 4711})'
 
 _quote = json.encoder.encode_basestring
 
 
 def _new_encode() -> Callable[[object], str]:
-    """Return a function that works like json.dumps with the options below.
+    """Return a function that encodes a value like json.dumps with the options below.
 
-    Each call of json.dumps creates an encoder. In a fork that copies memory pages. If the
-    interpreter has the C encoder, it is therefore created once, here.
+    json.dumps creates an encoder for each call. The returned function instead uses one encoder
+    that is created before the fork. A fork thus writes to fewer memory pages, each of which the
+    system would have to copy.
     """
     encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     parts: Any = json.encoder
     make = parts.c_make_encoder
     if make is None:
         return encoder.encode
-    enclosing: dict[int, object] = {}  # the enclosing containers, to detect cycles
+    # The encoder stores here the containers around the current value, to detect cycles.
+    enclosing: dict[int, object] = {}
     chunks = make(enclosing, encoder.default, _quote, None, ":", ",", False, False, False)
 
     def encode(value: object) -> str:
@@ -51,14 +51,14 @@ _encode = _new_encode()
 def encode_text(text: str) -> bytes:
     """Return text as a JSON string.
 
-    A lone surrogate, as in a file name that is not UTF-8, becomes its escape, such as
-    \\udce9.
+    A file name that is not UTF-8 contains lone surrogates. In the JSON string, a lone surrogate
+    becomes an escape sequence such as \\udce9.
     """
     return _utf8(_quote(text))
 
 
 def encode_message(text: str) -> bytes:
-    """Return a message for users as a JSON string; lone surrogates become printable text."""
+    """Return a message for users as a JSON string. A lone surrogate becomes printable text."""
     return _quote(text.encode("utf-8", "backslashreplace").decode()).encode()
 
 
@@ -71,31 +71,32 @@ def encode_value(value: Any) -> bytes:
     brace = text.rfind("{")
     if brace == 0 and len(value) > 1:  # a dict that contains no other dict, the usual result
         try:
-            "".join(value)  # the fastest check that all keys are str
+            "".join(value)  # the fastest check that all keys are of type str
         except TypeError:
             brace = 1
     if brace > 0 and _find_number_key(text) and (fault := _duplicate_key(value)):
         raise ValueError(fault)
     try:
-        return text.encode()  # as in _utf8, whose call would cost a tenth of this function's time
+        return text.encode()  # the same as in _utf8; calling it here would be 10 % slower
     except UnicodeEncodeError:
         return _utf8(text)
 
 
 def _utf8(text: str) -> bytes:
-    """Return JSON as UTF-8; a lone surrogate becomes its escape."""
+    """Return JSON as UTF-8. A lone surrogate becomes an escape sequence."""
     try:
         return text.encode()
     except UnicodeEncodeError:
-        # Surrogates occur in strings only, where backslashreplace writes JSON's escape.
+        # In JSON, surrogates occur only in strings. There, the text that backslashreplace writes
+        # is a valid escape sequence.
         return text.encode("utf-8", "backslashreplace")
 
 
 def _duplicate_key(value: object) -> str | None:
     """Return an error text if a dict in value has two keys that are equal in JSON, else None.
 
-    In Python 1 and "1" are different keys; the encoder writes both as "1". value must have
-    been encoded before, so that it has no cycles.
+    An example is a dict with the keys 1 and "1", both of which the encoder writes as "1". Encode
+    value before the call, because an encoded value contains no cycles.
     """
     pending = [value]
     for container in pending:  # the loop appends to pending
@@ -112,13 +113,13 @@ def _duplicate_key(value: object) -> str | None:
     return None
 
 
-# Finds a key that may have been an int, float, bool or None, in JSON without spaces. This is
-# several times as fast as looking at each key of each dict.
+# Finds a key in JSON text, without spaces, that may have been an int, float, bool or None in
+# Python. This is several times as fast as a check of each key of each dict.
 _find_number_key = re.compile(r'"(?:-?[0-9][0-9.e+-]*|true|false|null)":').search
 
 
 def _same_keys(mapping: dict[Any, Any]) -> str | None:
-    """Return a text that names two keys of mapping which are equal in JSON; None if none are."""
+    """Return a text that names two keys of mapping that are equal in JSON, or None."""
     seen: dict[str, Any] = {}
     for key in mapping:
         text = _key_text(key)
@@ -144,12 +145,12 @@ def _key_text(key: Any) -> str:
 def encode_return(returned: object, max_size: int) -> tuple[bool, bytes, str | None]:
     """Check the tuple (retry, result) that a task's function returned, and encode it.
 
-    Return retry, the result as JSON, and a warning if the value was invalid, but its meaning
-    is clear.
+    Return retry, the result as JSON, and a warning or None. max_size is the maximum size of the
+    JSON in bytes.
 
-    With a warning, a list of two items is accepted as the tuple, and a retry that is not a
-    bool is converted to one, unless it is text or a container. max_size is the maximum size
-    of the JSON in bytes. Raises BadReturnError.
+    Two kinds of invalid values are accepted with a warning, because their meaning is clear: a list
+    of two items instead of the tuple, and a retry that is neither a bool nor text nor a container,
+    which is converted to a bool. Raises BadReturnError for all other invalid values.
     """
     warning = None
     if not isinstance(returned, tuple):
@@ -157,25 +158,27 @@ def encode_return(returned: object, max_size: int) -> tuple[bool, bytes, str | N
             raise BadReturnError(f"the function returned {_what(returned)}; {EXPECTED}")
         warning = f"the function returned a list instead of a tuple; {EXPECTED}"
     if len(returned) != 2:
-        raise BadReturnError(f"the function returned a tuple of {len(returned)}; {EXPECTED}")
+        raise BadReturnError(f"the function returned a tuple of length {len(returned)}; {EXPECTED}")
     retry, result = returned
     if retry is not True and retry is not False:
         if isinstance(retry, (str, bytes, dict, list, tuple, set)):
-            # Probably the result, in the place of retry: a true value would retry the task forever.
+            # The function has probably returned (result, retry). The truth value of a result is
+            # usually true. If it counted as retry, the task would be retried forever.
             raise BadReturnError(
-                f"the function returned {_what(retry)} as retry, the first item of the tuple; "
-                f"it must be True or False: {EXPECTED}"
+                f"the function returned {_what(retry)} as retry, the first item of the tuple, "
+                f"which must be True or False; {EXPECTED}"
             )
         try:
             truth = bool(retry)
         except Exception as error:
             raise BadReturnError(
                 f"the function returned {_what(retry)} as retry, the first item of the tuple, "
-                f"which cannot be converted to a bool ({error}): {EXPECTED}"
+                f"which cannot be converted to a bool ({error}); {EXPECTED}"
             ) from None
         warning = (
-            "retry, the first item of the tuple that the function returned, is not a bool; its "
-            f"truth value is used (0 and None are false): {EXPECTED}"
+            "retry, the first item of the tuple that the function returned, is not a bool; "
+            "ctworker uses its truth value (0 and None are false). To avoid this warning, "
+            f"{EXPECTED}"
         )
         retry = truth
     try:
@@ -187,8 +190,8 @@ def encode_return(returned: object, max_size: int) -> tuple[bool, bytes, str | N
         ) from None
     if len(encoded) > max_size:
         raise BadReturnError(
-            f"the result has {len(encoded)} bytes as JSON, but the maximum is {max_size}; raise "
-            "--max-result-size, or write the result to a file and return the file's name"
+            f"the result has {len(encoded)} bytes as JSON, but the maximum is {max_size} bytes; "
+            "raise --max-result-size, or write the result to a file and return the file's name"
         )
     return retry, encoded, warning
 
@@ -203,7 +206,10 @@ def _what(value: object) -> str:
 
 
 def _long_int(number: object) -> str | None:
-    """Return a text that describes number if it is an int that Python cannot convert to text."""
+    """If number is an int that Python cannot convert to text, return a text that describes it.
+
+    Otherwise return None.
+    """
     if not isinstance(number, int):
         return None
     try:
@@ -218,7 +224,10 @@ def _long_int(number: object) -> str | None:
 
 
 def find_fault(value: object) -> str | None:
-    """Return which part of value cannot be represented in JSON, and why; None if not found."""
+    """Return a text that names the part of value that JSON cannot represent, and why.
+
+    Return None if there is no such part.
+    """
     try:
         return _find(value, "the result", [])
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Run tasks from the task protocol; see docs/protocol.md."""
+"""Run the tasks that this process receives over the task protocol; see docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from ctworker._task import Task, TaskRunner
 
 
 class EngineDisconnectedError(Exception):
-    """A reply cannot be sent.
+    """This process cannot send a reply, so it must exit.
 
-    Either the engine has exited, or this process is a fork that the task's function made.
+    Either the engine has exited, or the task's function has called fork and this process is the
+    fork, which is not connected to the engine.
     """
 
 
@@ -22,14 +23,14 @@ class LineReader:
     """Reads lines from a descriptor."""
 
     def __init__(self, fd: int, on_first_data: Callable[[], None] | None = None) -> None:
-        """Prepare to read from fd. on_first_data is called once, when the first data is read."""
+        """Prepare to read from fd. on_first_data is called when the first data has arrived."""
         self.fd = fd
         self._on_first_data = on_first_data
-        self._ready: list[bytes] = []  # complete lines, the next one last
-        self._parts: list[bytes] = []  # the parts of the incomplete line
+        self._ready: list[bytes] = []  # complete lines in reverse order
+        self._parts: list[bytes] = []  # parts of a line whose end has not been read
 
     def next(self) -> bytes | None:
-        """Return the next line without its newline; None at end of file. It blocks."""
+        """Wait for the next line, and return it without its newline; None at end of file."""
         while not self._ready:
             try:
                 chunk = os.read(self.fd, 1 << 16)
@@ -52,7 +53,7 @@ class LineReader:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of data, in a single system call if possible."""
+    """Write all of data, with a single system call if possible."""
     written = os.write(fd, data)
     if written < len(data):
         remaining = memoryview(data)[written:]
@@ -61,21 +62,24 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def serve(lines: LineReader, claims: int | None, runner: TaskRunner, *, once: bool = False) -> None:
-    """Run tasks until end of file; with once, return after the first task.
+    """Run the tasks that arrive on lines, until end of file. If once is true, run only one task.
 
-    claims is the pipe from which each task is claimed; None if tasks need not be claimed.
-    A task's SystemExit is passed on. Raises EngineDisconnectedError if a reply cannot be sent.
+    Before it runs a task, serve claims the task by reading one byte from the pipe claims. If the
+    pipe is empty, the engine has revoked the task to run it elsewhere, and serve returns the task
+    to the engine. If claims is None, no task can be revoked, and none is claimed.
+
+    Raises EngineDisconnectedError if it cannot send a reply, and SystemExit if a task does.
     """
     process = os.getpid()
     while (line := lines.next()) is not None:
         try:
             task = Task(line)
         except ValueError:
-            continue  # a message of a later protocol version
+            continue  # ignore the line: a later version of the protocol may have other messages
         if claims is None or _claim(claims):
             reply = runner.run(task)
             if os.getpid() != process:
-                raise EngineDisconnectedError  # the function returned in a fork that it made
+                raise EngineDisconnectedError  # the function has called fork; this is the fork
             flush_standard_streams()
         else:
             reply = b'{"task_id":%b,"returned":true}\n' % encode_text(task.id)
@@ -95,7 +99,7 @@ def _claim(pipe: int) -> bool:
 
 
 def flush_standard_streams() -> None:
-    """Flush standard output and standard error, and ignore closed or broken streams."""
+    """Flush standard output and standard error. Errors of closed or broken streams are ignored."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -106,9 +110,10 @@ def flush_standard_streams() -> None:
 def warm_up(runner: TaskRunner) -> None:
     """Run some tasks in this process, to fill the interpreter's caches before it forks.
 
-    After a few runs CPython specializes code and caches method lookups, which writes to
-    memory pages. Without this warm-up each fork would have to copy these pages: a third of
-    the total time of a fork with a task that does nothing.
+    After a few calls of a function, CPython specializes the code and caches method lookups, which
+    writes to memory pages. Without the warm-up, this would happen in each fork, and the system
+    would have to copy the pages. The copies take a third of the time of a fork and a task that
+    does nothing.
     """
     engine_end, task_end = socket.socketpair()
     claims, permits = os.pipe()
@@ -127,4 +132,6 @@ def warm_up(runner: TaskRunner) -> None:
 
 
 _ROUNDS = 20
-"""CPython specializes code after at most 8 calls; a failed specialization takes a few more."""
+"""The number of tasks that warm_up runs.
+
+CPython specializes code after at most 8 calls. If that fails, it tries again after a few more."""

@@ -13,8 +13,8 @@ from ctworker._postfork import FORWARDED_SIGNALS
 class Forwarder:
     """Replaces the program's signal handlers until restore is called.
 
-    Use it on the main thread only. SIGINT and SIGHUP remain ignored if they were ignored,
-    as under nohup.
+    Use it only on the main thread. If the program ignores SIGINT or SIGHUP, for example because
+    it was started by nohup, the signal remains ignored.
     """
 
     def __init__(self) -> None:
@@ -32,30 +32,31 @@ class Forwarder:
             self._previous[signal.SIGTSTP] = signal.SIG_DFL
             signal.signal(signal.SIGTSTP, self._suspend)
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            # Inherited from the program's parent: children would have no exit status.
+            # The program has inherited this setting from its parent. Undo it, because the system
+            # does not keep the exit status of children while SIGCHLD is ignored.
             self._previous[signal.SIGCHLD] = signal.SIG_IGN
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
-            return  # a fork that has not yet set its own handlers
+            return  # this is a fork that has not reset its signal handlers yet
         if self._engine is None:
             self._pending.append(signum)
         else:
             self.send(signum)
 
     def _suspend(self, signum: int, frame: FrameType | None) -> None:
-        """Suspend the engine as well on Ctrl-Z; otherwise it would continue to start tasks."""
+        """Handle Ctrl-Z: suspend this process and the engine, which would otherwise start tasks."""
         if os.getpid() != self._pid:
             return
         self.send(signal.SIGSTOP)
         signal.signal(signum, signal.SIG_DFL)
-        os.kill(os.getpid(), signum)  # stops this process until SIGCONT
+        os.kill(os.getpid(), signum)  # suspends this process until it receives SIGCONT
         signal.signal(signum, self._suspend)
         self.send(signal.SIGCONT)
 
     def attach(self, engine: int) -> None:
-        """Set the engine's pid, and send it the signals received so far."""
+        """Set the engine's pid, and forward the signals that have arrived before."""
         self._engine = engine
         for signum in self._pending:
             self.send(signum)
@@ -70,12 +71,12 @@ class Forwarder:
                 pass
 
     def detach(self) -> None:
-        """Stop sending signals. Call it before the engine is reaped and its pid can be reused."""
+        """Stop forwarding signals. Call it before the engine is reaped and its pid is reused."""
         self._engine = None
 
     def restore(self) -> None:
-        """Restore the program's handlers."""
+        """Restore the program's signal handlers."""
         for sig, previous in self._previous.items():
-            # None is a handler that was not set from Python and cannot be restored.
+            # None means that the handler was not set from Python. Python cannot restore it.
             signal.signal(sig, signal.SIG_DFL if previous is None else previous)
         self._previous.clear()

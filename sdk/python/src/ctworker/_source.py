@@ -1,4 +1,4 @@
-"""Task sources of the program: a file that the engine reads, or tasks written to a pipe."""
+"""The sources of tasks that a program can pass to Worker as task_source."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ from ctworker._traceback import describe
 
 
 class FileSource:
-    """A task file that the engine opens itself, given by its path or URL."""
+    """A task file that the engine opens itself. path is a path or a URL."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
 
 class StreamSource:
-    """Tasks that a process of this program writes to a pipe."""
+    """A source that runs in a process of its own, which writes the tasks to a pipe.
+
+    The engine reads the tasks from the pipe.
+    """
 
     def __init__(self, origin: Any, *, is_file: bool) -> None:
         self._origin = origin
         self._is_file = is_file
-        # The engine determines the format from the name, as with --task-file.
+        # The engine derives the format of a file, JSON or YAML, from its name.
         self.name = str(origin) if is_file else "task_source"
 
     def run(self, pipe: int) -> str | None:
-        """Write all tasks to pipe; return None, or an error message.
+        """Write all tasks to pipe. Return None on success, and else an error message.
 
-        It is not an error if the engine closes the pipe before the end. No exception is
-        passed on.
+        It is not an error if the engine closes the pipe before it has read all tasks. run does
+        not raise an exception.
         """
         try:
             for line in self._lines():
@@ -42,7 +45,10 @@ class StreamSource:
         except InvalidTaskError as error:
             return str(error)
         except SystemExit as error:
-            return f"the task source called sys.exit({error.code!r})"
+            return (
+                f"the task source called sys.exit({error.code!r}); to end the source, return from "
+                "its function instead"
+            )
         except BaseException as error:
             return describe(error)
         return None
@@ -61,7 +67,7 @@ Source = Union[FileSource, StreamSource]
 
 
 class InvalidTaskError(Exception):
-    """The source returned an invalid task; the message says which one and why."""
+    """The source produced an invalid task. The message names the task and the reason."""
 
 
 class _PipeClosedError(Exception):
@@ -69,9 +75,9 @@ class _PipeClosedError(Exception):
 
 
 def new_source(task_source: Any) -> Source | None:
-    """Return the source for the argument task_source of Worker; None for None.
+    """Return the source for the argument task_source of Worker, or None if it is None.
 
-    Raises TypeError if the argument is not a task source.
+    Raises TypeError if task_source is not one of the types that Worker documents.
     """
     if task_source is None:
         return None
@@ -87,16 +93,17 @@ def new_source(task_source: Any) -> Source | None:
     ):
         return StreamSource(task_source, is_file=False)
     raise TypeError(
-        "task_source must be the name or path of a task file, or a function that returns an "
-        f"iterator of tasks, not a {type(task_source).__qualname__}"
+        "task_source must be the path or URL of a task file, an object with a method open, an "
+        "iterable of tasks, or a function that returns tasks, not a "
+        f"{type(task_source).__qualname__}"
     )
 
 
 def _tasks(origin: Any) -> Iterator[Any]:
-    """Return the tasks of a function, or of an iterable.
+    """Return the tasks of origin, which is an iterable or a function.
 
-    A function that returns an iterable is called once. A function that returns a single
-    task is called until it returns None.
+    A function that returns an iterable is called once. A function that returns a single task is
+    called again until it returns None.
     """
     if not callable(origin):
         yield from origin
@@ -111,13 +118,14 @@ def _tasks(origin: Any) -> Iterator[Any]:
     elif produced is not None:
         raise InvalidTaskError(
             "the function task_source must return an iterator of tasks, or one task per call "
-            f"and finally None; it returned a {type(produced).__qualname__}"
+            f"and None after the last task; it returned a {type(produced).__qualname__}"
         )
 
 
 def _write(pipe: int, line: bytes) -> None:
-    # Unbuffered, because a task must not wait until the source produces the next one. A full
-    # pipe blocks, so that the source is never far ahead of the tasks that run.
+    # Do not buffer the line, because the task could then run only after the source has produced
+    # more tasks. If the pipe is full, the write blocks until the engine has read from it. The
+    # source is thus never far ahead of the running tasks.
     try:
         write_all(pipe, line)
     except BrokenPipeError:
@@ -137,7 +145,7 @@ def _encode(number: int, task: Any) -> bytes:
         raise invalid('has no "task_id"')
     task_id = task["task_id"]
     if isinstance(task_id, Integral) and not isinstance(task_id, bool):
-        task_id = str(int(task_id))  # as in a task file; numpy's integers too
+        task_id = str(int(task_id))  # integers, also of numpy, are valid, as in a task file
     if not isinstance(task_id, str) or not task_id:
         raise invalid(f'has the "task_id" {task_id!r}; it must be a non-empty str or an int')
     if "data" not in task:

@@ -1,4 +1,4 @@
-"""The process that runs the program's task source, and the pipes to and from it."""
+"""The process that runs the program's task source, and the pipes that it writes to."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from ctworker._serve import write_all
 from ctworker._source import StreamSource
 
 _SUCCESS = b"\0"
-_MAX_REPORT = 32 << 10  # fits into the buffer of any pipe, so that the process never blocks
+_MAX_REPORT = 32 << 10  # bytes; fits into the buffer of a pipe, so that the write never blocks
 
 
 class SourceProcess:
     """The process of a task source.
 
-    It owns the pipe of tasks, and the pipe on which the process reports whether the source
+    The object owns two pipes, to which the process writes. On the first pipe, the process sends
+    the tasks to the engine. On the second pipe, it reports to the fork server whether the source
     succeeded.
     """
 
@@ -33,29 +34,32 @@ class SourceProcess:
         self._report_reader, self._report_writer = os.pipe()
         self._reader_open = True
         self.name = source.name
-        # The source runs only once, so it gets the random state of the program: Python
-        # reseeds the module random in a fork.
+        # Save the state of the module random, because Python reseeds the module in a fork. The
+        # process of the source restores the state, so that a seed of the program takes effect.
         self._random: Any = sys.modules.get("random")
         self._random_state = self._random and self._random.getstate()
 
     def close_reader(self) -> None:
-        """Close the read end of the pipe of tasks, once the engine has inherited it."""
+        """Close the read end of the pipe of tasks. Call it when the engine has inherited it."""
         self._reader_open = False
         os.close(self.reader)
 
     def close_writer(self) -> None:
-        """Close the write end of the pipe of tasks, unless it is closed."""
+        """Close the write end of the pipe of tasks, unless it has been closed before."""
         if self._tasks is not None:
             os.close(self._tasks)
             self._tasks = None
 
     def on_forked(self, pid: int) -> None:
-        """Store the pid of the process, and close the pipe end that it has inherited."""
+        """Store the pid of the process, and close the write end of the pipe of tasks.
+
+        Only the process then holds the write end, so the pipe ends when the process exits.
+        """
         self.pid = pid
         self.close_writer()
 
     def run_child(self, set_up: Callable[[], None]) -> NoReturn:
-        """Run the source, in the forked process."""
+        """Run the source, and exit. It is called in the forked process."""
         code = 1
         try:
             set_up()
@@ -72,7 +76,10 @@ class SourceProcess:
             exit_process(code)
 
     def error_of(self, exited: ChildExit) -> str | None:
-        """Return the error of the source after its process has exited; None on success."""
+        """Return the error of the source, or None on success.
+
+        Call it when the process has exited. exited is the exit status of the process.
+        """
         self.pid = None
         os.set_blocking(self._report_reader, False)
         try:
@@ -80,12 +87,12 @@ class SourceProcess:
         except BlockingIOError:
             report = b""
         if report and report != _SUCCESS:
-            return report.decode("utf-8", "ignore")  # the last character may be incomplete
+            return report.decode("utf-8", "ignore")  # the end of a long report may be cut off
         code = os.waitstatus_to_exitcode(exited.status)
         if code < 0:
             return f"its process was killed by signal {-code} ({_name(-code)})"
         if code > 0 or not report:
-            return f"its process exited before the end of the source, with exit code {code}"
+            return f"its process exited with code {code} before it had written all tasks"
         return None
 
     def close(self) -> None:

@@ -1,4 +1,8 @@
-"""A process that the engine spawned to run tasks; see docs/protocol.md."""
+"""The part of the program that runs in a process which the engine has spawned to run tasks.
+
+With --isolation spawn, the engine starts the whole program again in each such process. The
+protocol between the engine and the process is in docs/protocol.md.
+"""
 
 from __future__ import annotations
 
@@ -26,27 +30,33 @@ class Connection:
     """The descriptors that this process has inherited from the engine."""
 
     def __init__(self, fd: int, claims: int | None) -> None:
-        """Store the descriptors: fd is the task socket, claims the pipe of claims if any."""
+        """Store the descriptors.
+
+        fd is the socket on which tasks arrive. claims is the pipe from which the process claims
+        each task before it runs the task, or None if tasks need not be claimed.
+        """
         self.fd = fd
         self.claims = claims
 
 
 def inherited_connection() -> Connection | None:
-    """Return the connection to the engine; None if the engine did not start this process.
+    """Return the connection to the engine, or None if the engine has not started this process.
 
-    The connection's variables are removed from the environment and its descriptors are not
-    inherited, so that a program started by a task does not use them. If the variable does not
-    name a socket, print an error and raise SystemExit(2).
+    The engine passes the descriptors of the connection in environment variables. Remove the
+    variables, and make the descriptors not inheritable. Otherwise a program that a task starts
+    could use the connection. If CTWORKER_FD does not contain the number of a socket, print an
+    error and raise SystemExit(2).
     """
     fd = os.environ.pop(FD_VAR, "")
     claims = os.environ.pop(CLAIM_FD_VAR, "")
     if not fd.isdigit():
         return None
     if not _is_socket(int(fd)):
-        # Starting an engine here could start this program again in an endless loop.
+        # Do not start an engine: it could start this program again, with the same variable, and so
+        # on forever.
         raise fatal(
-            f"{FD_VAR}={fd} is not a connected socket: unset the variable, which was inherited "
-            "from the process that started this one"
+            f"the environment variable {FD_VAR}={fd} is not the descriptor of a socket; unset the "
+            "variable, which this process has inherited from the process that started it"
         )
     connection = Connection(int(fd), int(claims) if claims.isdigit() else None)
     os.set_inheritable(connection.fd, False)
@@ -63,8 +73,9 @@ def _is_socket(fd: int) -> bool:
 
 
 async def serve_spawned(program: Program, connection: Connection) -> NoReturn:
-    """Run tasks until end of file, and exit the process."""
-    # Not within this coroutine: a task could not run its own event loop inside a coroutine.
+    """Run tasks until the engine closes the connection. Then exit the process."""
+    # Let the event loop call run_and_exit. If this coroutine called it, a task could not run an
+    # event loop of its own.
     loop = asyncio.get_running_loop()
     loop.call_soon(run_and_exit, _run_tasks, program, connection)
     await loop.create_future()
@@ -80,7 +91,10 @@ def _run_tasks(program: Program, connection: Connection) -> None:
 
 
 def _handshake(program: Program, lines: LineReader, *, ahead: bool) -> TaskRunner | None:
-    """Read the engine's hello and reply ready; return None if the engine exits before."""
+    """Read the engine's message hello, reply with ready, and return a TaskRunner.
+
+    Return None if the engine closes the connection first.
+    """
     line = lines.next()
     if line is None:
         return None
@@ -88,7 +102,8 @@ def _handshake(program: Program, lines: LineReader, *, ahead: bool) -> TaskRunne
     if hello["version"] != 1:
         raise SystemExit(
             f"ctworker: the engine uses version {hello['version']} of the task protocol, but the "
-            f"Python package {__version__} uses version 1; use the engine that the package contains"
+            f"Python package ctworker {__version__} uses version 1; unset CTWORKER_BIN to use the "
+            "engine that the package contains"
         )
     ready = {"version": 1, "ahead": ahead, "sdk": f"ctworker-python {__version__}"}
     write_all(lines.fd, json.dumps({"ready": ready}).encode() + b"\n")

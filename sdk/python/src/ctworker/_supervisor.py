@@ -1,7 +1,8 @@
-"""The program's side of a run: start the engine and the fork server, and wait for both.
+"""The part of a run in the user's process: start the engine and the fork server, and wait.
 
-The program itself forks only once. The fork server then holds everything that the program
-has loaded, and the program's event loop remains free for its other coroutines.
+The user's process forks only once, to start the fork server. The fork server has a copy of
+everything that the program has loaded, and forks the processes of tasks. The program's event loop
+can meanwhile run other coroutines.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from ctworker._source_process import SourceProcess
 from ctworker._version import __version__
 
 FORK_RETRY_TIMEOUT = 30.0
-"""How long in seconds to retry the fork of the fork server if it fails."""
+"""The time in seconds after which a failing fork of the fork server is not retried again."""
 
 
 class Supervisor:
     """One run of the engine. Call run once."""
 
     def __init__(self, program: Program, engine: str) -> None:
-        """Prepare a run. engine is the path of the engine's program."""
+        """Prepare a run. engine is the path of the engine."""
         self._program = program
         self._engine_path = engine
         self._poller: Poller | None = None
@@ -43,7 +44,7 @@ class Supervisor:
         self._engine: subprocess.Popen[bytes] | None = None
 
     async def run(self) -> int:
-        """Run the engine, and return its exit code once it and all children have exited."""
+        """Run the engine and the fork server until both exit. Return the engine's exit code."""
         _open_standard_descriptors()
         loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = loop.create_future()
@@ -69,7 +70,8 @@ class Supervisor:
         """Create the sockets and pipes between the program, the fork server and the engine."""
         server_socket, self._engine_socket = socket.socketpair()
         self._control = Control(server_socket)
-        # End of file on this pipe shows the fork server that this process has exited.
+        # Only this process holds the write end of this pipe. When this process exits, the fork
+        # server, which holds the read end, reads end of file and exits too.
         self._alive_reader, self._alive_writer = os.pipe()
         self._source: SourceProcess | None = None
         if isinstance(self._program.source, StreamSource):
@@ -105,7 +107,7 @@ class Supervisor:
         server = ForkServer(
             self._program, self._control, self._source, self._alive_reader, other_threads()
         )
-        flush_standard_streams()  # otherwise the children would print buffered output again
+        flush_standard_streams()  # otherwise forks would print the buffered output again
         started, delay = time.monotonic(), 0.01
         while True:
             try:
@@ -113,21 +115,25 @@ class Supervisor:
                 break
             except OSError as error:
                 if time.monotonic() - started > FORK_RETRY_TIMEOUT:
-                    raise _engine.fatal(f"cannot fork the fork server: {error}", 1) from None
+                    raise _engine.fatal(
+                        "cannot fork the fork server, the process that starts the tasks: "
+                        f"{error}; gave up after {FORK_RETRY_TIMEOUT:.0f} seconds",
+                        1,
+                    ) from None
             await asyncio.sleep(delay)
             delay = min(2 * delay, 1.0)
         if pid == 0:
             os.close(self._alive_writer)
             server.run()
         self._server = pid
-        # The fork server owns them now.
+        # The fork server owns the sockets and pipes now.
         self._close_shared()
 
     async def _wait(self) -> None:
         try:
             await asyncio.shield(self._finished)
         except asyncio.CancelledError:
-            # As after a signal, running tasks have their grace period.
+            # Shut down as after a signal: running tasks have --shutdown-grace-period to finish.
             self._signals.send(signal.SIGTERM)
             await asyncio.shield(self._finished)
             raise
@@ -149,7 +155,7 @@ class Supervisor:
             try:
                 os.waitpid(pid, 0)
             except ChildProcessError:
-                pass  # other code of the program has reaped it
+                pass  # code of the user's program has reaped it
         elif self._engine is not None and pid == self._engine.pid:
             self._signals.detach()
             self._engine.wait()
@@ -165,21 +171,24 @@ class Supervisor:
             self._alive_reader = -1
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close all descriptors and wait for both processes, also after an error."""
+        """Close all descriptors, and wait until the fork server and the engine have exited.
+
+        It is also called after an error.
+        """
         if self._poller is not None:
             loop.remove_reader(self._poller.fileno())
             self._poller.close()
-        os.close(self._alive_writer)  # the fork server exits if it is still running
+        os.close(self._alive_writer)  # if the fork server still runs, this makes it exit
         self._close_shared()
         if self._server is not None:
             self._reap(self._server)
         if self._engine is not None and not self._engine_exited:
-            self._reap(self._engine.pid)  # the engine exits after the fork server
+            self._reap(self._engine.pid)  # the engine exits when the fork server has exited
 
 
 def _fork() -> int:
     with warnings.catch_warnings():
-        # _warn_of_threads has already reported the threads, with their names.
+        # ForkServer warns about threads too, and names the threads.
         warnings.filterwarnings(
             "ignore", message=r".*fork\(\) may lead to deadlocks", category=DeprecationWarning
         )
@@ -187,7 +196,7 @@ def _fork() -> int:
 
 
 def other_threads() -> list[str]:
-    """Return the names of all threads but the current one. A fork does not have them."""
+    """Return the names of all threads except the current one. A fork does not have them."""
     if threading.active_count() == 1:
         return []
     this: Any = threading.current_thread()
@@ -195,7 +204,10 @@ def other_threads() -> list[str]:
 
 
 def _open_standard_descriptors() -> None:
-    """Open closed standard streams, so that no other file gets their descriptor numbers."""
+    """Open /dev/null for each of the descriptors 0, 1 and 2 that is closed.
+
+    Otherwise a file opened later could get such a number, and receive the program's output.
+    """
     for fd in range(3):
         try:
             os.fstat(fd)

@@ -1,4 +1,4 @@
-"""Run one task: read a line of the task protocol, and return the line of the reply."""
+"""Run one task: parse a line of the task protocol, call the function, and encode the reply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ctworker._traceback import describe
 Function = Callable[..., Any]
 
 MEMORY_RESERVE = 16 << 20
-"""The address space in bytes that is reserved for reporting a MemoryError."""
+"""The size in bytes of the address space that is reserved to report a MemoryError."""
 
 
 class TaskRunner:
@@ -30,8 +30,8 @@ class TaskRunner:
     ) -> None:
         """Store the arguments.
 
-        max_result is the maximum size of a result in bytes. memory_limit is the RLIMIT_AS in
-        bytes that applies when tasks run; 0 means no limit.
+        max_result is the maximum size of a result in bytes. memory_limit is the maximum address
+        space (RLIMIT_AS) of a task in bytes; 0 means no limit. The caller sets the RLIMIT_AS.
         """
         self._function = function
         self._worker = worker
@@ -41,7 +41,10 @@ class TaskRunner:
         self.slot = 0
 
     def run(self, task: Task) -> bytes:
-        """Run a task and return the reply. Only SystemExit is passed on; it ends the process."""
+        """Run a task and return the reply, which also reports exceptions of the function.
+
+        Only SystemExit is not caught, because a task that raises it exits its process.
+        """
         try:
             returned = self._call(task)
             retry, result, warning = encode_return(returned, self._max_result)
@@ -57,7 +60,7 @@ class TaskRunner:
             return _failure(task.id, str(fault))
         except MemoryError as exception:
             return self._out_of_memory(task.id, exception)
-        except BaseException as exception:  # also KeyboardInterrupt and subclasses of the user
+        except BaseException as exception:  # also classes that are not derived from Exception
             return _failure(task.id, describe(exception))
 
     def _call(self, task: Task) -> object:
@@ -78,7 +81,7 @@ class TaskRunner:
         except MemoryError:
             text = "MemoryError"
         try:
-            # The local variables of the frames may hold most of the memory.
+            # Free the local variables of the function, which may hold most of the memory.
             traceback.clear_frames(exception.__traceback__)
         except Exception:
             pass
@@ -95,7 +98,7 @@ def _reserve_memory() -> mmap.mmap | None:
     try:
         return mmap.mmap(-1, MEMORY_RESERVE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, ValueError):
-        return None  # the limit is below what the program uses already
+        return None  # the program already uses more memory than the limit
 
 
 def _failure(task_id: str, text: str) -> bytes:
@@ -103,20 +106,21 @@ def _failure(task_id: str, text: str) -> bytes:
 
 
 class Task:
-    """A received task."""
+    """A task that this process has received."""
 
     __slots__ = ("attempt", "data", "fault", "id")
 
     def __init__(self, line: bytes) -> None:
-        """Parse a line. Raises ValueError if it is not a task.
+        """Parse a line of the task protocol. Raises ValueError if the line is not a task.
 
-        Data that Python cannot parse is stored as fault, which the task then raises.
+        If Python cannot parse the task's data, the attribute fault is the error, which TaskRunner
+        reports as the task's exception.
         """
         self.fault: Exception | None = None
         try:
             fields = _loads(line)
         except (ValueError, RecursionError, MemoryError) as fault:
-            # The task must be answered, whatever its data contain.
+            # The engine waits for a reply, so find the task's id without parsing the data.
             self.id, self.attempt = _parse_prefix(line)
             self.data: Any = None
             self.fault = ValueError(f"the task's data cannot be parsed: {fault}")
@@ -130,7 +134,9 @@ class Task:
 
 _decoder: Any = json.JSONDecoder()
 _scan = _decoder.scan_once
-"""The core of json.loads, without its support for other encodings and white space."""
+"""The function that json.loads calls to parse text.
+
+It is called directly, because json.loads first detects the encoding and skips white space."""
 
 
 def _loads(line: bytes) -> Any:
@@ -143,7 +149,7 @@ def _loads(line: bytes) -> Any:
         limit = getattr(sys, "get_int_max_str_digits", int)()
         if not limit:
             raise
-        sys.set_int_max_str_digits(0)  # accept numbers with thousands of digits
+        sys.set_int_max_str_digits(0)  # no limit, because a task's data may contain long numbers
         try:
             return json.loads(line)
         finally:
@@ -154,7 +160,7 @@ _PREFIX = re.compile(rb'\{"task_id":("(?:[^"\\]|\\.)*"),"attempt":(\d+),"data":'
 
 
 def _parse_prefix(line: bytes) -> tuple[str, int]:
-    """Return task_id and attempt from the beginning of a line in the engine's format."""
+    """Return task_id and attempt from the beginning of a line that the engine wrote."""
     found = _PREFIX.match(line)
     if not found:
         raise ValueError("the line is not a task")

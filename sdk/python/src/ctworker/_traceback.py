@@ -1,4 +1,4 @@
-"""Format an exception of a task with its traceback, starting at the user's function."""
+"""Format an exception with its traceback, which starts at the task's function."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import traceback
 from collections.abc import Iterable
 
 MAX_TEXT = 256 << 10
-"""The maximum length of a formatted exception in characters. Longer texts lose their middle."""
+"""The maximum length of a formatted exception in characters.
+
+From a longer text, the middle is omitted."""
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _ASYNCIO = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
 
 
 def describe(exception: BaseException) -> str:
-    """Return the exception's traceback, with its causes, without frames of ctworker.
+    """Return the text of the exception, with its traceback and its causes.
 
-    If formatting raises an exception, return the names of both exceptions. Only MemoryError
-    is passed on.
+    The traceback does not contain frames of ctworker. If formatting the exception raises a second
+    exception, return the names of both. Raises MemoryError.
     """
     try:
         trace = traceback.TracebackException(
@@ -38,7 +40,10 @@ def _name(exception: BaseException) -> str:
 
 
 def _trim(trace: traceback.TracebackException, seen: set[int]) -> None:
-    """Remove the frames above the user's, here and in all causes and contexts."""
+    """Remove the frames before the task's function, from trace and all its causes and contexts.
+
+    seen contains the ids of the traces that are already trimmed.
+    """
     if id(trace) in seen:
         return
     seen.add(id(trace))
@@ -60,7 +65,7 @@ def _count_internal(files: Iterable[str]) -> int:
 
 
 def shorten(text: str) -> str:
-    """Return text, without its middle if it is longer than MAX_TEXT."""
+    """Return text. If it is longer than MAX_TEXT, omit its middle."""
     omitted = len(text) - MAX_TEXT
     if omitted <= 0:
         return text

@@ -1,4 +1,4 @@
-"""Worker, which runs a function over tasks."""
+"""The class Worker, which runs a function over tasks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = ["TaskData", "Worker", "WorkerData"]
 class Worker:
     """Runs a function over tasks, in separate processes.
 
-    Create a worker, and call `asyncio.run(worker.start())`, both under
-    `if __name__ == "__main__":`.
+    Create the worker and call `asyncio.run(worker.start())` under `if __name__ == "__main__":`.
+    Otherwise a process that imports the program to run a task would create a worker again.
     """
 
     def __init__(
@@ -40,29 +40,35 @@ class Worker:
         | None = None,
         argparser: argparse.ArgumentParser | None = None,
     ) -> None:
-        """Create a worker from the command line.
+        """Create a worker, and parse the command line.
 
-        user_worker_function is called as f(task_id, task_data, worker_data) and returns a tuple
-            (retry, result): retry, a bool, requests another attempt; result is a str, or a dict
-            that can be represented in JSON. It may be a coroutine function.
-        args is the command line without the program's name. Defaults to that of the process.
-        task_source replaces --task-file and the queue as the source of the tasks. It is the
-            path or URL of a task file; an object with a method open("rb"), for a remote file;
-            an iterable of tasks; or a function that returns an iterable of tasks, or one task
-            per call and finally None. A task is a dict with "task_id" and "data". An iterable
-            or a function runs in a separate process, and only as fast as the tasks run.
-        argparser defines the program's own options; the worker's options are added to it. The
-            parsed command line is worker_data.args.
+        user_worker_function is called as f(task_id, task_data, worker_data) for each task. It
+            returns a tuple (retry, result). retry is a bool that requests another attempt.
+            result is a str, or a dict that can be represented in JSON. The function may be a
+            coroutine function.
+        args is the command line without the program's name. Defaults to sys.argv[1:].
+        task_source provides the tasks, instead of --task-file or a queue. It is one of:
+            - the path or URL of a task file
+            - an object with a method open("rb"), for a file in remote storage
+            - an iterable of tasks
+            - a function that returns an iterable of tasks
+            - a function that returns one task per call, and None after the last task
+            A task is a dict with "task_id" and "data". An iterable or a function runs in a
+            separate process, and pauses while the tasks that it has produced wait to run.
+        argparser defines the program's own options. The worker's options are added to it.
+            Tasks read the parsed command line from worker_data.args.
 
-        Raises TypeError for an invalid user_worker_function or task_source, and RuntimeError in
-        a task. Raises ValueError if argparser defines an option of the specification's worker.
-        If it defines another option of the worker, the program's option replaces it, and the
-        setting can only be set by its environment variable. Raises SystemExit for --help and
-        for invalid arguments, as argparse does.
+        If argparser defines an option with the name of a worker's option, the program's option
+        replaces the worker's. The setting can then be set only by its environment variable.
+        ctworker._arguments.SPECIFIED lists the options that a program must not define.
+
+        Raises TypeError if user_worker_function or task_source is invalid, ValueError if
+        argparser defines an option in SPECIFIED, and RuntimeError if it is called in a task.
+        Raises SystemExit for --help and for invalid arguments, as argparse does.
         """
         if _postfork.in_child():
             raise RuntimeError(
-                "a task cannot create a Worker; put the program's main part under "
+                "a task cannot create a Worker; create it only in the program's main part, under "
                 'if __name__ == "__main__":'
             )
         if not callable(user_worker_function):
@@ -73,7 +79,7 @@ class Worker:
         self._connection = inherited_connection()
         line = _arguments.parse(argparser, args)
         source = new_source(task_source)
-        # Programs written for the package cloud_tasks use this attribute.
+        # Programs written for rms-cloud-tasks use this attribute.
         self._data: WorkerData = ConfiguredData(
             line.args, line.values, has_source=source is not None
         )
@@ -88,18 +94,27 @@ class Worker:
     async def start(self) -> None:
         """Run all tasks, and return when the run has finished.
 
-        SIGINT, SIGTERM, SIGHUP and the cancellation of the coroutine shut down gracefully:
-        running tasks have --shutdown-grace-period to finish. A second signal kills them.
+        SIGINT, SIGTERM, SIGHUP and the cancellation of this coroutine request a graceful
+        shutdown: no new tasks start, and running tasks have --shutdown-grace-period to finish.
+        A second signal kills the running tasks.
 
-        Raises SystemExit with the engine's exit code if it is not 0: 1 after a fatal error,
-        2 for invalid settings, 3 with --strict unless every task completed, 129, 130 or 143
-        after SIGHUP, SIGINT or SIGTERM. Raises RuntimeError if it is called twice, in a task,
-        or outside of the main thread.
+        Raises SystemExit if the exit code of the run is not 0:
+
+        - 1 after a fatal error
+        - 2 for invalid settings
+        - 3 if --strict is set and a task did not complete
+        - 129, 130 or 143 after SIGHUP, SIGINT or SIGTERM
+
+        Raises RuntimeError if it is called twice, in a task, or in a thread other than the main
+        thread.
         """
         if _postfork.in_child():
-            raise RuntimeError("a task cannot start a Worker")
+            raise RuntimeError(
+                "a task cannot start a Worker; call start() only in the program's main part, under "
+                'if __name__ == "__main__":'
+            )
         if self._started:
-            raise RuntimeError("start() was called before; create another Worker to run again")
+            raise RuntimeError("start() was called before on this Worker; create another Worker")
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(
                 "start() must run on the main thread, because it handles signals and forks; "
@@ -114,11 +129,12 @@ class Worker:
             raise SystemExit(code)
 
     def _apply_data(self) -> None:
-        """Apply the attributes that the program set on `_data`."""
+        """Add the attributes that the program set on `_data` to the program's configuration."""
         data = self._data
         if not isinstance(data, ConfiguredData):
             raise TypeError(
-                f"_data was replaced by a {type(data).__qualname__}; set its attributes instead"
+                f"the worker's attribute _data was replaced by a {type(data).__qualname__}; set "
+                "attributes of _data instead"
             )
         self._program = dataclasses.replace(
             self._program,

@@ -1,7 +1,7 @@
-"""The package that existing programs import the worker from; see ctworker.__main__.
+"""Replaces the package cloud_tasks of rms-cloud-tasks for programs run by python -m ctworker.
 
-It has the modules that worker programs use. Other modules, such as
-cloud_tasks.queue_manager, are imported from an installed package of this name.
+It has the modules that worker programs use. If a program imports another module, such as
+cloud_tasks.queue_manager, Python loads the module from rms-cloud-tasks if that is installed.
 """
 
 from pkgutil import extend_path

@@ -1,4 +1,4 @@
-"""Modules that worker programs import in addition to the worker."""
+"""Modules other than the worker that worker programs import."""
 
 from pkgutil import extend_path
 

@@ -13,9 +13,9 @@ _LIBRARIES = ("asyncio", "urllib3", "boto", "boto3", "botocore", "google", "azur
 
 
 class MicrosecondFormatter(logging.Formatter):
-    """Formats times with milliseconds in place of `.%f` in the time format.
+    """Formats times with a time format in which `.%f` stands for milliseconds.
 
-    Text after `.%f` is ignored. Without a time format, times have no fraction.
+    Text after `.%f` is ignored. If no time format is set, times have no fraction.
     """
 
     def formatTime(  # noqa: N802
@@ -31,10 +31,10 @@ class MicrosecondFormatter(logging.Formatter):
 def configure_logging(
     level: int = logging.INFO, libraries_level: int = logging.CRITICAL
 ) -> logging.Logger:
-    """Configure the root logger to log to standard error at this level, and return it.
+    """Configure the root logger to log to standard error, and return the root logger.
 
-    Existing handlers are removed. libraries_level is the level of the loggers of asyncio,
-    urllib3 and the cloud providers' packages.
+    Existing handlers are removed. level is the level of the root logger. libraries_level is the
+    level of the loggers of asyncio, urllib3 and the packages of cloud providers.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -47,20 +47,20 @@ def configure_logging(
 
 
 def prepare() -> None:
-    """Log at level INFO, in this format, as long as the root logger has no handler.
+    """Make the root logger log at level INFO in FORMAT while it has no handler.
 
-    Adding a handler here would prevent the program from configuring logging later:
-    logging.basicConfig, for example, does nothing if there is a handler.
+    prepare does not add a handler, because logging.basicConfig, for example, does nothing if there
+    is one. The program could then not configure logging itself.
     """
     root = logging.getLogger()
     if root.handlers:
         return
     root.setLevel(logging.INFO)
-    logging.lastResort = _new_handler()  # used if there is no other handler
+    logging.lastResort = _new_handler()  # logging uses it if there is no other handler
     for name in _LIBRARIES:
         library = logging.getLogger(name)
         if library.level == logging.NOTSET:
-            library.setLevel(logging.WARNING)  # at INFO they log requests and credentials
+            library.setLevel(logging.WARNING)  # at level INFO they log requests and credentials
 
 
 def add_handler() -> None:

@@ -1,4 +1,4 @@
-"""Times in UTC."""
+"""Functions for times in UTC."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def utc_now_iso() -> str:
 
 
 def parse_utc(s: str | None) -> datetime.datetime | None:
-    """Parse an ISO 8601 time and return it in UTC; None for None and empty text.
+    """Parse an ISO 8601 time, and return it in UTC. Return None if s is None or empty.
 
-    A time without a zone is interpreted as UTC. Raises ValueError for invalid text.
+    A time without a time zone is interpreted as UTC. Raises ValueError if s is not a valid time.
     """
     text = (s or "").strip()
     if not text:
         return None
     if text[-1] in "Zz":
-        text = text[:-1] + "+00:00"  # Python 3.10 does not support Z
+        text = text[:-1] + "+00:00"  # fromisoformat of Python 3.10 does not accept Z
     time = datetime.datetime.fromisoformat(text)
     if time.tzinfo is None:
         return time.replace(tzinfo=datetime.timezone.utc)

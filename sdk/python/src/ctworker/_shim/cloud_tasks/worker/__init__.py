@@ -1,4 +1,4 @@
-"""The worker under its older name, for `from cloud_tasks.worker import Worker`."""
+"""The names that programs for rms-cloud-tasks import from cloud_tasks.worker."""
 
 from .worker import TaskData, Worker, WorkerData
 

@@ -1,4 +1,4 @@
-"""The worker with the logging configuration that programs of `cloud_tasks` rely on."""
+"""The class Worker with the logging configuration that programs for rms-cloud-tasks rely on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..common.logging_config import add_handler, prepare
 
 __all__ = ["TaskData", "Worker", "WorkerData", "logger"]
 
-# In `cloud_tasks`, importing this module configures the root logger.
+# Configure logging at import, because this module of rms-cloud-tasks does so too.
 prepare()
 
 logger = logging.getLogger(__name__)
 
 
 class Worker(_worker.Worker):
-    """ctworker.Worker, which also adds a handler to the root logger if it has none."""
+    """ctworker.Worker that also adds a handler to the root logger if the logger has none."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Worker(_worker.Worker):
         task_source: Any = None,
         argparser: argparse.ArgumentParser | None = None,
     ) -> None:
-        """See ctworker.Worker. With --verbose the root logger's level is DEBUG."""
+        """Create a worker like ctworker.Worker. --verbose sets the root logger's level to DEBUG."""
         super().__init__(user_worker_function, args, task_source=task_source, argparser=argparser)
         add_handler()
         verbose = (setting("RMS_CLOUD_TASKS_VERBOSE") or "").lower()
