@@ -1,4 +1,4 @@
-"""Fixtures that write a worker program to a file and run it with the engine."""
+"""Fixtures that write a worker program to a file, and run the program with the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-TIMEOUT = 60  # seconds after which a program counts as hanging
+TIMEOUT = 60  # seconds after which a test fails because its program has not exited
 
 HEAD = """
 import asyncio, os, signal, sys, time
@@ -51,7 +51,7 @@ class CompletedRun:
 
 
 class Runner:
-    """Runs worker programs in a folder, which has their task file and event log."""
+    """Runs worker programs in a folder that also contains their task file and event log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,8 +70,8 @@ class Runner:
 
     def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
         environment = {
-            # With unbuffered output print writes a line in two parts, which can interleave with
-            # the output of other processes.
+            # Remove PYTHONUNBUFFERED. With unbuffered output, print writes a line in two parts, and
+            # another process can write between the parts.
             **{k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
             "PYTHONPATH": str(SOURCE),
             **options.pop("env", {}),
@@ -103,14 +103,14 @@ class Runner:
     def run_tasks(
         self, program: str, data: list[Any], *arguments: str, **options: Any
     ) -> CompletedRun:
-        """Run a program that defines the function f over tasks with these data."""
+        """Run a program, which defines the function f, over one task for each item of data."""
         source = self.write_program(
             program, **{k: options.pop(k) for k in ("head", "main") if k in options}
         )
         return self.run(source, "--task-file", self.write_tasks(data), *arguments, **options)
 
     def run_body(self, body: str, *arguments: str, data: Any = None) -> dict[str, Any]:
-        """Run one task whose function has this body, and return its event."""
+        """Run one task with a function that has this body, and return the event of the task."""
         program = "def f(task_id, data, worker):\n" + textwrap.indent(textwrap.dedent(body), "    ")
         done = self.run_tasks(program, [data or {}], *arguments)
         assert done.code == 0, done.err
@@ -150,7 +150,7 @@ def alive(pid: int) -> bool:
 
 @pytest.fixture
 def wait_gone() -> Callable[[int], None]:
-    """Wait until a process has exited that is not a child of this one."""
+    """Return a function that waits until a process, which need not be a child, has exited."""
 
     def wait(pid: int) -> None:
         try:
@@ -170,7 +170,7 @@ def wait_gone() -> Callable[[int], None]:
 
 @pytest.fixture
 def wait_for() -> Callable[[Callable[[], bool]], None]:
-    """Poll until a condition is true."""
+    """Return a function that waits until a condition is true."""
 
     def wait(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + TIMEOUT

@@ -1,4 +1,4 @@
-"""The command line: the worker's options next to the program's own."""
+"""Tests of the command line, which contains the program's and the worker's options."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_only_program_options_can_be_abbreviated(capsys: pytest.CaptureFixture[s
 
 
 def print_isolation(runner: Runner, *arguments: str, **env: str) -> str:
-    """Return the isolation and its origin as --print-config prints them."""
+    """Return what --print-config prints for the setting isolation: the value and its origin."""
     program = runner.write_program("def f(i, d, w): return False, 1")
     done = runner.run(program, "--task-file=t", "--print-config", *arguments, env=env)
     assert done.code == 0, done.err
@@ -345,7 +345,7 @@ def test_help_write_error(
 
 
 def test_argcomplete_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """argcomplete runs before the command line is parsed, and completes values of options."""
+    """argcomplete is called before the command line is parsed, and gets values to complete."""
     found: dict[str, object] = {}
 
     def autocomplete(mine: argparse.ArgumentParser) -> None:
@@ -356,7 +356,7 @@ def test_argcomplete_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
 
     fake = types.SimpleNamespace(autocomplete=autocomplete)
     monkeypatch.setitem(sys.modules, "argcomplete", fake)  # type: ignore[arg-type]
-    parse(new_parser(), [])  # not a completion
+    parse(new_parser(), [])  # does not call argcomplete, because _ARGCOMPLETE is not set
     monkeypatch.setenv("_ARGCOMPLETE", "1")
     with pytest.raises(SystemExit):
         parse(new_parser(), ["--prov"])

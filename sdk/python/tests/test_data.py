@@ -1,4 +1,4 @@
-"""TaskData and notifications, without an engine."""
+"""Tests of TaskData, WorkerData and notifications, without an engine."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def test_notifications(tmp_path: Path) -> None:
         assert (seen.received_termination_notice, seen.received_shutdown_request) == (False, False)
     os.write(w, b"\n")
     assert worker.received_termination_notice
-    assert not unpickled.received_termination_notice  # it checks only the file
+    assert not unpickled.received_termination_notice  # the copy watches only the file
     file.touch()
     assert unpickled.received_termination_notice
-    assert os.read(r, 9) == b"\n"  # checking does not read it
-    assert worker.received_termination_notice  # permanently
+    assert os.read(r, 9) == b"\n"  # received_termination_notice has not read the byte
+    assert worker.received_termination_notice  # stays true when the byte has been read
     os.close(r)
     os.close(w)
 

@@ -1,4 +1,4 @@
-"""How a run ends: signals, kills and misuse. No process is left behind."""
+"""Tests of the end of a run, by signals, kills and misuse. No process may survive the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Runner
 
-# Each task prints the pids of itself, its parent and its child, and waits for a shutdown.
+# Each task prints the pids of its process, parent and child, and waits for a shutdown request.
 WAITING = """
 import subprocess
 def f(task_id, data, worker):
@@ -93,7 +93,7 @@ def engine_of(program: int) -> int:
 
 
 def state_of(pid: int) -> str:
-    """Return a process's state as ps shows it; T is stopped."""
+    """Return the state of a process as a letter, as in ps. T means suspended."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
@@ -192,7 +192,8 @@ def test_ctrl_z_suspends_the_run(
         return False, time.sleep(0.05)
     """
     worker, tasks = runner.write_program(program), runner.write_tasks([0] * 100)
-    # In its own process group, as in a shell: the kernel does not stop orphaned groups.
+    # Start the program in its own process group, as a shell does. The kernel ignores SIGTSTP for
+    # an orphaned process group, and the group of this test could be one.
     started = runner.start(worker, "--task-file", tasks, "-j", "2", preexec_fn=os.setpgrp)
     wait_for(lambda: (runner.folder / "ran-t3").exists())
     engine = engine_of(started.pid)
@@ -222,9 +223,9 @@ def test_daemon_of_a_finished_task_is_killed(
         if d == "leave":
             {DAEMONS[daemon]}
             print(p, flush=True)
-        elif d == "nap":  # the daemon is first seen while this task runs, and may belong to it
+        elif d == "nap":  # the scan for orphans, every second, finds the daemon during this task
             time.sleep(1.5)
-        else:  # runs on, so that the daemon is not killed by the end of the run
+        else:  # keeps the run from ending, because its end would also kill the daemon
             while not os.path.exists("go"): time.sleep(0.01)
         return False, None
     """
@@ -266,7 +267,7 @@ def test_killed_fork_server(runner: Runner, wait_gone: Callable[[int], None]) ->
         done = runner.run_tasks(program, list(range(20)), "-j", "4", "--isolation", isolation)
         assert done.code == 1
         assert "fork server exited" in done.err
-        # Tasks that were killed with the fork server are not reported as exited.
+        # No event task_exited is written for the tasks that were killed with the fork server.
         assert set(done.types()) <= {"task_completed", "fatal_exception"}
         assert done.events[-1]["event_type"] == "fatal_exception"
         (runner.folder / "events.log").unlink()
@@ -274,7 +275,7 @@ def test_killed_fork_server(runner: Runner, wait_gone: Callable[[int], None]) ->
 
 @pytest.mark.parametrize("last", [False, True])
 def test_stopped_fork_server(runner: Runner, last: bool) -> None:
-    """The run ends in time if a task stops the fork server, even if it is the last task."""
+    """A run ends even if a task, which may be the last one, suspends the fork server."""
     program = """
     def f(i, d, w):
         if d == "stop": os.kill(os.getppid(), signal.SIGSTOP)
@@ -284,7 +285,7 @@ def test_stopped_fork_server(runner: Runner, last: bool) -> None:
     for isolation in ("fork", "reuse"):
         flags = ("-j", "2", "--kill-delay", "0", "--max-runtime", "3", "--isolation", isolation)
         done = runner.run_tasks(program, data, *flags)
-        if last and done.code == 0:  # the task had ended, and the fork server was killed at the end
+        if last and done.code == 0:  # the task ended before the engine killed the fork server
             assert done.types() == {"task_completed": 1}
         else:
             assert done.code == 1, done.err
@@ -340,7 +341,7 @@ def test_no_daemon_survives_a_killed_program(
     started, (pid, *_) = start_program(runner, "--isolation", isolation, program=program)
     engine = engine_of(started.pid)
     if killed == "the program and the engine":
-        os.kill(engine, signal.SIGSTOP)  # so that it cannot react between the two kills
+        os.kill(engine, signal.SIGSTOP)  # keeps the engine from acting before the program is killed
         os.kill(engine, signal.SIGKILL)
     started.kill()
     started.wait()
@@ -386,7 +387,8 @@ def test_slots_without_a_process_do_not_delay_the_end(runner: Runner) -> None:
         "reuse",
         preexec_fn=limit_descriptors,
     )
-    started.communicate(timeout=15)  # the run used to take more than 20 s
+    # A run that waits for a process in every slot takes more than 20 seconds.
+    started.communicate(timeout=15)
     assert (started.returncode, len(runner.events())) == (0, 400)
 
 

@@ -1,4 +1,4 @@
-"""Outcomes of tasks: results, exceptions and exits, and the events that report them."""
+"""Tests of the outcomes of tasks, such as results, exceptions and exits, and of their events."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_list_is_accepted_with_one_warning(runner: Runner) -> None:
 
 
 def test_lone_surrogate_is_preserved(runner: Runner) -> None:
-    """A file name that is not UTF-8 contains one; json.dumps escapes it."""
+    """Lone surrogates in a task's id, data and result, as in a file name that is not UTF-8."""
     (runner.folder / "tasks.json").write_text(
         r'[{"task_id": "a\udce9", "data": {"file": "caf\udce9"}}]'
     )

@@ -1,4 +1,4 @@
-"""The wheel and the source distribution."""
+"""Tests of the wheel and the source distribution."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_wheel_contains_the_engine(runner: Runner, tmp_path: Path, texts: Path) 
     assert "ctworker/py.typed" in names
     assert "ctworker/_shim/cloud_tasks/worker/worker.py" in names
     assert not [n for n in names if n.startswith(("tests", "ctworker/__pycache__"))]
-    (site / "ctworker/bin/ctworker").chmod(0o755)  # as installers do
+    (site / "ctworker/bin/ctworker").chmod(0o755)  # extractall does not set it, but installers do
     (runner.folder / "worker.py").write_text(HEAD + "def f(i, d, w): return False, 1" + MAIN)
     environment = {"PYTHONPATH": str(site), "CTWORKER_BIN": "", "PATH": ""}
     done = runner.run("worker.py", "--task-file", runner.write_tasks([0]), env=environment)
@@ -84,7 +84,10 @@ def test_wheel_contains_the_engine(runner: Runner, tmp_path: Path, texts: Path) 
 
 
 def check_licenses(wheel: zipfile.ZipFile) -> None:
-    """Check that the wheel contains and lists the licenses of ctworker, Go and each Go module."""
+    """Check that the wheel contains the licenses of ctworker, Go and each Go module.
+
+    The metadata of the wheel must list them.
+    """
     (info,) = {n.split("/")[0] for n in wheel.namelist() if ".dist-info/" in n}
     listed = email.message_from_bytes(wheel.read(f"{info}/METADATA")).get_all("License-File", [])
     files = {n.removeprefix(f"{info}/licenses/") for n in wheel.namelist() if "/licenses/" in n}

@@ -1,4 +1,4 @@
-"""Features that programs written for rms-cloud-tasks use; see docs/porting.md."""
+"""Tests of the features that programs for rms-cloud-tasks use; see docs/porting.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHIMMED = HEAD.replace("from ctworker import", "from cloud_tasks.worker import")
 
 
 def run_shimmed(runner: Runner, program: str, *arguments: str, **options: object):  # type: ignore[no-untyped-def]
-    """Run a program that imports cloud_tasks over one task with python -m ctworker."""
+    """Run a program that imports cloud_tasks with python -m ctworker, over one task."""
     path = runner.write_program(program, head=SHIMMED, **options)  # type: ignore[arg-type]
     return runner.run("-m", "ctworker", path, "--task-file", runner.write_tasks([0]), *arguments)
 
@@ -49,7 +49,7 @@ if __name__ == "__main__":
     worker._data.args.more = [1]
     worker._data.max_runtime = 7
     worker._data.retry_on_exit = True
-    # These names must not collide with methods of ours.
+    # Methods of the class of _data must not have these names.
     worker._data.extra = "e"
     worker._data.flags = "f"
     worker._data.for_task = "t"
@@ -235,7 +235,7 @@ def test_program_can_configure_logging(runner: Runner, before: str) -> None:
     done = run_shimmed(runner, LOGGING.format(before=before))
     assert "MINE in t0" in done.out, done.err
     assert "INFO - in t0" not in done.err
-    # Configure logging before the worker is imported.
+    # Now the program configures logging before it imports the worker.
     head = "import logging, sys\n" + before + "\n" + SHIMMED
     path = runner.write_program(LOGGING.format(before=""), head=head)
     done = runner.run("-m", "ctworker", path, "--task-file", runner.write_tasks([0]))
@@ -347,7 +347,7 @@ def test_program_runs_as_in_python(package: Runner, isolation: str) -> None:
     sub = runner.folder / "sub"
     found = run_in(runner, sub, "../w.py", "--isolation", isolation)
     assert found == [True, True, "__main__", None, None, "../w.py", "b"]
-    # For a link, Python searches the folder of its target for modules.
+    # If the program is a symbolic link, Python imports modules from the folder of its target.
     (sub / "link.py").symlink_to("../w.py")
     assert run_in(runner, sub, "link.py", "--isolation", isolation)[-2:] == ["link.py", "b"]
     for name, full in (("pkg.mod", "pkg.mod"), ("pkg", "pkg.__main__")):

@@ -1,4 +1,4 @@
-"""The process of a task: complete, fresh and independent of its parent."""
+"""Tests of the process of a task, which is independent of its parent and of earlier tasks."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_signals_and_descriptors_are_reset(runner: Runner) -> None:
     def kinds():
         for name in os.listdir("/proc/self/fd"):
             try: yield os.readlink(f"/proc/self/fd/{name}").split(":")[0]
-            except OSError: pass  # the descriptor of the listing
+            except OSError: pass  # the descriptor of listdir, which has been closed
     def f(i, d, w):
         handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
         assert handlers == [signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL]
@@ -165,7 +165,8 @@ def test_signals_and_descriptors_are_reset(runner: Runner) -> None:
         return False, [fds.count("socket"), fds.count("anon_inode")]
     """
     done = runner.run_tasks(program, [0] * 4, "-j", "2")
-    # The task socket, and the socket pair and epoll of the program's event loop.
+    # Three sockets and one anonymous inode: the task socket, and the socket pair and the epoll of
+    # the program's event loop.
     assert [e.get("result") for e in done.events] == [[3, 1]] * 4, done.events
 
 
@@ -202,7 +203,7 @@ def test_each_task_has_a_fresh_process(runner: Runner) -> None:
 
 
 def test_killed_prefork_loses_no_task(runner: Runner, wait_gone: Callable[[int], None]) -> None:
-    # The task kills the process that was forked for the next task.
+    # Each task with data 1 kills the process that the fork server has forked for the next task.
     program = """
     def forked():
         with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as f:
@@ -289,7 +290,7 @@ def test_fork_that_returns_sends_no_reply(runner: Runner, isolation: str) -> Non
 
 
 def test_worker_inside_a_task(runner: Runner, isolation: str) -> None:
-    """The inner worker ignores the settings of the outer run and does not pass them on."""
+    """A worker that a task starts ignores the settings of the outer run. So do its tasks."""
     inner = runner.folder / "inner.py"
     inner.write_text(
         textwrap.dedent(

@@ -1,4 +1,4 @@
-"""Random numbers: every task draws its own, whatever object holds the generator."""
+"""Tests of random numbers, which must differ between tasks for every kind of generator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 
 from conftest import Runner
 
-# Each function draws from a generator that was created before the tasks.
+# Maps the name of a case to a program part. Its function draw uses a generator that the program
+# creates before the tasks.
 GENERATORS = {
     "random.Random()": "G = random.Random()\ndef draw(): return G.random()",
     "a seeded random.Random": "G = random.Random(7)\ndef draw(): return G.random()",
@@ -129,7 +130,7 @@ def test_objects_that_fake_their_class_are_ignored(runner: Runner) -> None:
 
 
 def test_torch_is_reseeded(runner: Runner) -> None:
-    # A fake torch, which is large, with the names that ctworker uses.
+    # The real torch is too large for a test, so the program defines the names that ctworker uses.
     program = """
     import types
     class Generator:

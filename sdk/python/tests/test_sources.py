@@ -1,4 +1,4 @@
-"""Task sources: paths, remote files, iterables and functions."""
+"""Tests of the task sources: paths, remote files, iterables and functions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Remote:
 
 @contextlib.contextmanager
 def served(runner: Runner) -> Iterator[str]:
-    """Serve the runner's folder by HTTP, and yield the address."""
+    """Serve the runner's folder over HTTP, and yield the URL."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=runner.folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -126,7 +126,8 @@ def endless():
     n = 0
     produced = open("produced", "w")
     while True:
-        print(f"{n:9}", end="", file=produced, flush=True)  # overwrites the previous number, as the process may be killed at any time
+        # Overwrite the previous number, because this process may be killed at any time.
+        print(f"{n:9}", end="", file=produced, flush=True)
         produced.seek(0)
         yield {"task_id": f"t{n}", "data": "x" * 10_000}
         n += 1
@@ -139,7 +140,8 @@ def endless():
         "50",
     )
     assert (done.code, done.types()) == (0, {"task_completed": 50}), done.err
-    # The pipe and the engine's buffers hold the tasks in excess of 50.
+    # The source may produce more than 50 tasks, because the pipe and the engine buffer some. 500
+    # is well above the capacity of these buffers.
     assert int((runner.folder / "produced").read_text()) < 500
 
 

@@ -1,4 +1,4 @@
-"""The specification's own program, and the features that programs written for it use."""
+"""Tests of the program in the specification, and of features that the specification names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 
 from conftest import Runner
 
-# The specification's section "Basic Usage", verbatim, after the imports that it lacks.
+# The program in the specification's section "Basic Usage". Only the imports, which the section
+# omits, are added.
 BASIC_USAGE = '''import asyncio
 from {package} import WorkerData
 import sys
@@ -64,7 +65,8 @@ def test_basic_usage_over_a_thousand_tasks(runner: Runner) -> None:
 def test_unchanged_program_that_imports_cloud_tasks(runner: Runner, isolation: str) -> None:
     (runner.folder / "folder").mkdir()
     program = runner.folder / "folder" / "worker.py"
-    # The folder has a module cloud_tasks, which must not be imported, and a module that must be.
+    # The folder of the program contains two modules. cloud_tasks must not be imported from it, and
+    # sibling must be.
     (runner.folder / "folder" / "cloud_tasks.py").write_text("raise ImportError('wrong module')")
     (runner.folder / "folder" / "sibling.py").write_text("")
     program.write_text("import sibling\n" + BASIC_USAGE.format(package="cloud_tasks.worker"))
