@@ -24,6 +24,8 @@ Run it as `python3 worker.py --task-file tasks.json -j auto`.
   fork server forks one. The forked process starts with everything that the program has imported,
   because it is a copy of the program.
 
+The diagram shows how the processes are connected:
+
     source ─▶ engine ─▶ task socket ──▶ forked process: your function
                 │  ▲                        ▲
                 ▼  └─ control socket ─▶ fork server (forks, reaps)

@@ -25,10 +25,11 @@ SPECIFIED = frozenset(
     --simulate-spot-termination-delay --verbose
     """.split()
 )
-"""The worker's options that rms-cloud-tasks has too. A program must not define them itself.
+"""The worker's options that the specification requires. A program must not define them itself.
 
-A program may define an option with the name of any other worker's option, which it can have
-had before ctworker introduced that option. The program's option then replaces the worker's."""
+A program may define any other option of the worker, because the program may be older than that
+option. The program's option then replaces the worker's. docs/porting.md describes the
+specification."""
 
 
 class CommandLine:

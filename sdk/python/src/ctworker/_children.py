@@ -30,7 +30,7 @@ class Children:
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
-        self._watched: dict[int, bool] = {}  # pid: whether the poller watches it
+        self._watched: dict[int, bool] = {}  # maps pids to whether the poller watches them
 
     def fork(self) -> int:
         """Fork. Return the child's pid in the parent, and 0 in the child.
@@ -41,8 +41,7 @@ class Children:
         if pid == 0:
             return 0
         try:
-            # The child makes the same call. Whichever process runs first, the group then exists
-            # before that process continues.
+            # The child makes the same call, so the group exists before either process continues.
             os.setpgid(pid, pid)
         except OSError:
             pass  # the child has already set its group, or has exited

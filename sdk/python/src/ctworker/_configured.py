@@ -102,7 +102,11 @@ class ConfiguredData(WorkerData):
 
 
 def _plain(state: dict[str, Any]) -> WorkerData:
-    """Return an unpickled copy: a plain WorkerData, because changes to a copy have no effect."""
+    """Return an unpickled copy.
+
+    The copy is a plain WorkerData, which does not record changes, because only changes of the
+    original have an effect on the run.
+    """
     data = WorkerData()
     data.__dict__.update(state)
     return data
@@ -152,7 +156,7 @@ def _gigabytes(size: str) -> Any:
 
 
 def _derive(values: dict[str, Any], has_task_file: bool) -> None:
-    """Set the values that are derived from other settings, as the engine does."""
+    """Set the values that depend on other settings. The engine derives the same values."""
     if isinstance(provider := values.get("provider"), str):
         values["provider"] = provider.upper()
     if queue := values.setdefault("queue_name", values.get("job_id")):

@@ -202,7 +202,7 @@ class ForkServer:
     def _set_up_child(self) -> None:
         """Release the resources of the fork server. It is called in a child."""
         self._child_setup.apply()
-        # Close only the descriptors, which is faster than closing the objects that own them.
+        # Close only the descriptors. The child does not use the objects that own them.
         os.close(self._alive)
         for fd in self._control.descriptors():
             os.close(fd)

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 class StartedTasks:
     """Records which children of the fork server have received a task.
 
-    A child may be forked long before it receives a task. It then sets its flag, a byte in memory
-    that all children share with the fork server.
+    A child may be forked long before it receives a task. When it receives the task, it sets its
+    flag, a byte in memory that all children share with the fork server.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,8 @@ def mark_memory(run: str) -> mmap.mmap | None:
 
     Processes that are forked from this one inherit the mapping. If this process is killed, the
     engine and its guard, a helper process, search /proc for the name, and kill the processes that
-    have the mapping. They find even forks in another session that do not have the environment
-    variable by which other processes of the run are found.
+    have the mapping. They also search for the environment variable CTWORKER_PROCESS, but /proc does
+    not show a variable that a process has set in its own environment, as forks do.
 
     Return None if the mapping cannot be created.
     """

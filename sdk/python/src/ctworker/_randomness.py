@@ -27,7 +27,8 @@ ADVICE = (
 _SYSTEM_ENTROPY_BITS = 96
 """The maximum number of bits of a seed that counts as set by the program.
 
-A seed that numpy takes from the system has 128 bits, of which the first ones can be 0."""
+A seed that numpy takes from the system is a random number of 128 bits, which is practically never
+below 2^96."""
 
 
 class Generators:

@@ -23,8 +23,8 @@ def _new_encode() -> Callable[[object], str]:
     """Return a function that encodes a value like json.dumps with the options below.
 
     json.dumps creates an encoder for each call. The returned function instead uses one encoder
-    that is created before the fork. A fork thus writes to fewer memory pages, each of which the
-    system would have to copy.
+    that is created before the fork. A fork thus writes to fewer memory pages. The system copies
+    each page that a fork writes to.
     """
     encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     parts: Any = json.encoder
@@ -51,7 +51,7 @@ _encode = _new_encode()
 def encode_text(text: str) -> bytes:
     """Return text as a JSON string.
 
-    A file name that is not UTF-8 contains lone surrogates. In the JSON string, a lone surrogate
+    If text is a file name that is not UTF-8, it contains lone surrogates. In the JSON string, each
     becomes an escape sequence such as \\udce9.
     """
     return _utf8(_quote(text))
@@ -162,8 +162,8 @@ def encode_return(returned: object, max_size: int) -> tuple[bool, bytes, str | N
     retry, result = returned
     if retry is not True and retry is not False:
         if isinstance(retry, (str, bytes, dict, list, tuple, set)):
-            # The function has probably returned (result, retry). The truth value of a result is
-            # usually true. If it counted as retry, the task would be retried forever.
+            # The function has probably returned (result, retry). Do not use the truth value of the
+            # result as retry: it is usually true, so the task would be retried forever.
             raise BadReturnError(
                 f"the function returned {_what(retry)} as retry, the first item of the tuple, "
                 f"which must be True or False; {EXPECTED}"

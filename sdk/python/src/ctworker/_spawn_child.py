@@ -1,7 +1,7 @@
-"""The part of the program that runs in a process which the engine has spawned to run tasks.
+"""Run tasks in a process that the engine has spawned.
 
-With --isolation spawn, the engine starts the whole program again in each such process. The
-protocol between the engine and the process is in docs/protocol.md.
+With --isolation spawn, the engine starts the whole program again in each process that runs tasks.
+docs/protocol.md describes the protocol between the engine and the process.
 """
 
 from __future__ import annotations

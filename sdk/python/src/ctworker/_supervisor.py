@@ -1,4 +1,4 @@
-"""The part of a run in the user's process: start the engine and the fork server, and wait.
+"""Start the engine and the fork server from the user's process, and wait for both.
 
 The user's process forks only once, to start the fork server. The fork server has a copy of
 everything that the program has loaded, and forks the processes of tasks. The program's event loop
@@ -29,7 +29,7 @@ from ctworker._source_process import SourceProcess
 from ctworker._version import __version__
 
 FORK_RETRY_TIMEOUT = 30.0
-"""The time in seconds after which a failing fork of the fork server is not retried again."""
+"""The maximum time in seconds to retry the fork that starts the fork server."""
 
 
 class Supervisor:

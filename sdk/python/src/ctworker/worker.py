@@ -54,7 +54,7 @@ class Worker:
             - a function that returns an iterable of tasks
             - a function that returns one task per call, and None after the last task
             A task is a dict with "task_id" and "data". An iterable or a function runs in a
-            separate process, and pauses while the tasks that it has produced wait to run.
+            separate process, which pauses while the tasks that it has produced wait to run.
         argparser defines the program's own options. The worker's options are added to it.
             Tasks read the parsed command line from worker_data.args.
 
@@ -63,7 +63,7 @@ class Worker:
         ctworker._arguments.SPECIFIED lists the options that a program must not define.
 
         Raises TypeError if user_worker_function or task_source is invalid, ValueError if
-        argparser defines an option in SPECIFIED, and RuntimeError if it is called in a task.
+        argparser defines one of these options, and RuntimeError if it is called in a task.
         Raises SystemExit for --help and for invalid arguments, as argparse does.
         """
         if _postfork.in_child():
