@@ -30,7 +30,7 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const buffer = 32 // capacity of the channels between stages if the source is shared
-		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1, SharedSource: true})
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 1})
 		want := func(when string, running, unreported int64) {
 			t.Helper()
 			synctest.Wait()
@@ -39,7 +39,7 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 			}
 		}
 		started := make(chan string, 100)
-		tasks := pipeline.From(r, "source", &source{rec: newRecorder(), n: 2 * buffer})
+		tasks := pipeline.From(r, "source", &shared{source{rec: newRecorder(), n: 2 * buffer}, 1})
 		pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Minute)), "event log", stuck)
 		want("first task", 1, 0)
 		time.Sleep(90 * time.Second) // with the fake clock of synctest

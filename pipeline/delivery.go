@@ -66,9 +66,11 @@ type Delivery struct {
 	withheld  bool      // the event of the task was not written because the lease was lost
 	reported  bool      // the loss of the lease has been logged
 	settled   settlement
-	lost      chan struct{} // created by the first call of Lost or MarkLeaseLost
+	lost      chan struct{} // created by the first call of Lost or markLeaseLost
 	cause     error         // why the lease was lost, or nil
 	onSettled func()        // function registered with plumbing.Delivery.OnSettled, or nil
+
+	sentBy atomic.Int32 // position of the last stage that passed the delivery on; see stageState
 
 	// The tracker of the run, or nil if the delivery was created outside a run. The fields below
 	// belong to the tracker; see inflight.go.
@@ -222,8 +224,8 @@ func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), er
 // if the delivery was created outside a run.
 func (d *Delivery) ReceivedAt() time.Time { return d.received }
 
-// Settled reports whether the delivery has been settled.
-func (d *Delivery) Settled() bool {
+// isSettled reports whether the delivery has been settled.
+func (d *Delivery) isSettled() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.settled != open
@@ -245,7 +247,7 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 	if err != nil {
 		err = fmt.Errorf("extend task %q: %w", d.Task.ID, err)
 		if errors.Is(err, ErrLeaseLost) {
-			d.MarkLeaseLost(err)
+			d.markLeaseLost(err)
 		}
 		return until, err
 	}
@@ -287,14 +289,13 @@ func isSourceResponse(err error) bool {
 }
 
 // ExpiresAt returns when the lease expires if it is not extended: Extend does not change the
-// result. The zero time means that the lease never expires. RemainingLease takes extensions into
-// account.
+// result. The zero time means that the lease never expires.
 func (d *Delivery) ExpiresAt() time.Time { return d.lease.ExpiresAt() }
 
-// RemainingLease returns the time until the lease expires. Time during which the machine is
+// remainingLease returns the time until the lease expires. Time during which the machine is
 // suspended counts as elapsed. If the lease has expired, the result is 0 or negative. If the lease
 // never expires, the result is the maximum duration.
-func (d *Delivery) RemainingLease() time.Duration {
+func (d *Delivery) remainingLease() time.Duration {
 	if !d.leased {
 		return math.MaxInt64
 	}
@@ -326,7 +327,7 @@ func (d *Delivery) Held() bool {
 	if extended {
 		return d.Held()
 	}
-	d.MarkLeaseLost(fmt.Errorf("the lease expired %v ago", overdue.Round(time.Millisecond)))
+	d.markLeaseLost(fmt.Errorf("the lease expired %v ago", overdue.Round(time.Millisecond)))
 	return false
 }
 
@@ -366,10 +367,10 @@ func (d *Delivery) lostChan() chan struct{} {
 	return d.lost
 }
 
-// MarkLeaseLost marks the delivery lost because of cause. The error that other methods then return
-// wraps cause and ErrLeaseLost. MarkLeaseLost does nothing if the delivery is already lost or
+// markLeaseLost marks the delivery lost because of cause. The error that other methods then return
+// wraps cause and ErrLeaseLost. markLeaseLost does nothing if the delivery is already lost or
 // settled. It reports whether it marked the delivery.
-func (d *Delivery) MarkLeaseLost(cause error) bool {
+func (d *Delivery) markLeaseLost(cause error) bool {
 	if !errors.Is(cause, ErrLeaseLost) {
 		cause = fmt.Errorf("%w: %w", ErrLeaseLost, cause)
 	}

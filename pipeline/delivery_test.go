@@ -37,7 +37,7 @@ func TestDelivery_SettlesOnce(t *testing.T) {
 				if acked, released := rec.counts(); acked+released > 1 {
 					t.Errorf("%d requests to the source, want at most 1", acked+released)
 				}
-				if !d.Settled() {
+				if !d.Plumbing().Settled() {
 					t.Error("Settled() = false after settling")
 				}
 			})
@@ -78,7 +78,7 @@ func TestDelivery_LeaseLost(t *testing.T) {
 		t.Fatalf("extend: %v", err)
 	}
 	<-d.Lost()
-	d.MarkLeaseLost(errors.New("again")) // does not panic
+	d.Plumbing().MarkLeaseLost(errors.New("again")) // does not panic
 	if err := d.Ack(context.Background()); !errors.Is(err, pipeline.ErrLeaseLost) {
 		t.Errorf("ack: %v", err)
 	}
@@ -86,7 +86,7 @@ func TestDelivery_LeaseLost(t *testing.T) {
 		t.Errorf("requests for a lost task: %d acks, %d releases", acked, released)
 	}
 	d2 := deliver(rec, "y")
-	d2.MarkLeaseLost(errors.New("network"))
+	d2.Plumbing().MarkLeaseLost(errors.New("network"))
 	if err := d2.Release(context.Background(), 0); err != nil {
 		t.Errorf("release of a lost task: %v", err)
 	}
@@ -103,8 +103,8 @@ func TestDelivery_AckReturnsError(t *testing.T) {
 	if err := d.Ack(context.Background()); !errors.Is(err, broken) {
 		t.Errorf("ack: %v", err)
 	}
-	if d.Attempt != 3 || !d.Settled() {
-		t.Errorf("attempt %d, settled %v", d.Attempt, d.Settled())
+	if d.Attempt != 3 || !d.Plumbing().Settled() {
+		t.Errorf("attempt %d, settled %v", d.Attempt, d.Plumbing().Settled())
 	}
 }
 

@@ -21,8 +21,8 @@
 // An event is written only while the lease on its task is known to hold (see Delivery.Held).
 // After a lease has expired, the run sends no request about its task to the source.
 //
-// At most Options.Slots plus Options.Prefetch deliveries run or wait for a slot at any time,
-// because the run requests no more from the source.
+// The run requests only deliveries that can start soon: one per slot, Options.Prefetch more, and if
+// tasks are short, as many as the slots finish in about a second.
 //
 // # Shutdown
 //

@@ -158,38 +158,6 @@ func NewMalformedEvent(message string, reason error, hostname string, now time.T
 	}
 }
 
-// NewSpotTerminationEvent returns the event that reports a termination notice for this machine.
-// instance is the provider's name of the machine. action is the provider's word for what it will do
-// with the machine. source is the service that delivered the notice. deadline is zero if the notice
-// has no deadline.
-func NewSpotTerminationEvent(instance, kind, action, source string, deadline time.Time, hostname string, now time.Time) Event {
-	e := Event{Time: now, Hostname: hostname, Type: SpotTermination}
-	add := func(name, text string) {
-		value := rawjson.AppendQuote(nil, text)
-		e.Extra = append(e.Extra, Field{Name: name, Value: value})
-	}
-	add("instance_id", instance)
-	add("kind", kind)
-	add("action", action)
-	if !deadline.IsZero() {
-		add("deadline", deadline.UTC().Format(time.RFC3339))
-	}
-	add("source", source)
-	return e
-}
-
-// NewKeepAliveEvent returns the event that reports that the worker on the machine instance is
-// alive. zone may be "".
-func NewKeepAliveEvent(instance, zone, hostname string, now time.Time) Event {
-	id := rawjson.AppendQuote(nil, instance)
-	e := Event{Time: now, Hostname: hostname, Type: KeepAlive, Extra: []Field{{Name: "instance_id", Value: id}}}
-	if zone != "" {
-		where := rawjson.AppendQuote(nil, zone)
-		e.Extra = append(e.Extra, Field{Name: "zone", Value: where})
-	}
-	return e
-}
-
 // ErrorTrace returns a text for the field stack_trace of an event. If a panic caused err, the text
 // is the stack of the panic. Otherwise it is the chain of wrapped errors, outermost first.
 func ErrorTrace(err error) string {

@@ -13,7 +13,7 @@ import (
 
 // dropDrafts is a custom stage. A stage is a function that settles each delivery that it does not
 // pass on.
-func dropDrafts(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+func dropDrafts(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 	for d := range in {
 		if strings.HasPrefix(d.Task.ID, "draft-") {
 			if err := d.Ack(ctx); err != nil {
@@ -21,7 +21,7 @@ func dropDrafts(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *p
 			}
 			continue
 		}
-		if err := pipeline.Send(ctx, out, d); err != nil {
+		if err := out.Send(ctx, d); err != nil {
 			return nil // the run is stopping; Send has released d
 		}
 	}
@@ -58,8 +58,8 @@ func Example() {
 	tasks := pipeline.From(run, "source", source)
 	tasks = pipeline.Via(tasks, "drop drafts", dropDrafts)
 	results := pipeline.Via(tasks, "execute", stages.Execute(run, stages.RunnerFunc(shout)))
-	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(decisions, "settle", stages.Settle(printer{}, stages.SettleOptions{}))
+	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.ToBatches(decisions, "settle", stages.Settle(printer{}, stages.SettleOptions{}))
 	if err := run.Wait(); err != nil {
 		fmt.Println(err)
 	}

@@ -120,11 +120,19 @@ func (s *source) Close(context.Context) error {
 	return nil
 }
 
+// shared is a source that other workers consume, too.
+type shared struct {
+	source
+	batchSize int
+}
+
+func (s *shared) Hints() pipeline.Hints { return pipeline.Hints{Shared: true, BatchSize: s.batchSize} }
+
 // complete is an execution stage that completes every task at once.
-func complete(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
+func complete(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 	for d := range in {
 		r := pipeline.Result{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}}
-		if pipeline.Send(ctx, out, r) != nil {
+		if out.Send(ctx, r) != nil {
 			return nil
 		}
 		d.ReleaseSlot()
@@ -143,9 +151,9 @@ func ackAll(ctx context.Context, in <-chan pipeline.Result) error {
 }
 
 // pass is a stage that passes all deliveries on.
-func pass(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+func pass(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 	for d := range in {
-		if pipeline.Send(ctx, out, d) != nil {
+		if out.Send(ctx, d) != nil {
 			return nil
 		}
 	}

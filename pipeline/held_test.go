@@ -53,7 +53,7 @@ func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					l := &countingLease{expires: time.Now().Add(time.Minute)}
 					d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, l, 1)
-					if !d.Held() || d.RemainingLease() > time.Minute {
+					if !d.Held() || d.Plumbing().RemainingLease() > time.Minute {
 						t.Fatal("Held is false before the lease expires")
 					}
 					<-time.After(after)
@@ -83,8 +83,8 @@ func TestDelivery_HeldAfterExtend(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-time.After(50 * time.Second)
-		if !d.Held() || d.RemainingLease().Round(time.Second) != 10*time.Second {
-			t.Errorf("held %v, remaining lease %v", d.Held(), d.RemainingLease())
+		if !d.Held() || d.Plumbing().RemainingLease().Round(time.Second) != 10*time.Second {
+			t.Errorf("held %v, remaining lease %v", d.Held(), d.Plumbing().RemainingLease())
 		}
 		<-time.After(20 * time.Second)
 		held, cause, again := d.Held(), d.Plumbing().ReportLoss(), d.Plumbing().ReportLoss()

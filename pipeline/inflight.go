@@ -1,24 +1,24 @@
 package pipeline
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/prefetch"
 )
 
 // inFlight tracks the deliveries in flight of a run: those that were received and are not settled.
-// It also holds the credits. A credit is the permission to fetch one delivery. Because the number
-// of credits is limited, the run never asks a source for more deliveries than can start soon.
+// Each holds a credit of prefetch until its task has left its slot.
 type inFlight struct {
+	prefetch *prefetch.Controller
+
 	mu        sync.Mutex
-	credits   int           // number of deliveries that may be fetched now; can be negative after resize
-	more      chan struct{} // wakes acquire; holds a token if credits may have been added
-	head      *Delivery     // list of the deliveries in flight, newest first
-	n         int           // number of deliveries in flight
-	received  int64         // number of deliveries received since the start of the run
-	idleSince time.Time     // when n became 0; valid if n is 0
-	ended     int           // number of deliveries in flight whose task has ended
+	head      *Delivery // list of the deliveries in flight, newest first
+	n         int       // number of deliveries in flight
+	received  int64     // number of deliveries received since the start of the run
+	idleSince time.Time // when n became 0; valid if n is 0
+	ended     int       // number of deliveries in flight whose task has ended
 
 	complete bool          // the source will not return more deliveries
 	quiet    chan struct{} // closed when no task runs and none will start
@@ -39,38 +39,12 @@ const (
 	partSettle             // its task has ended; it waits to be reported and settled
 )
 
-func newInFlight(credits int) *inFlight {
-	return &inFlight{credits: credits, more: make(chan struct{}, 1), idleSince: time.Now(), quiet: make(chan struct{})}
-}
-
-// acquire waits until there are at least minCredits() credits. Then it takes all credits, but at
-// most maxCredits, and returns their number. It calls minCredits again whenever credits may have
-// been added. If ctx is done, acquire returns ctx's error.
-func (l *inFlight) acquire(ctx context.Context, minCredits func() int, maxCredits int) (int, error) {
-	for {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		want := max(minCredits(), 1)
-		l.mu.Lock()
-		n := 0
-		if l.credits >= want {
-			n = min(l.credits, maxCredits)
-			l.credits -= n
-		}
-		l.mu.Unlock()
-		if n > 0 {
-			return n, nil
-		}
-		select {
-		case <-l.more:
-		case <-ctx.Done():
-		}
-	}
+func newInFlight(p *prefetch.Controller) *inFlight {
+	return &inFlight{prefetch: p, idleSince: time.Now(), quiet: make(chan struct{})}
 }
 
 // add adds the deliveries that one call of Receive returned. granted is the number of credits that
-// the caller acquired for that call. add returns the unused credits to l.credits.
+// the caller acquired for that call. add returns the unused credits.
 func (l *inFlight) add(ds []*Delivery, granted int) {
 	now := time.Now()
 	l.mu.Lock()
@@ -85,39 +59,16 @@ func (l *inFlight) add(ds []*Delivery, granted int) {
 		l.n++
 		l.received++
 	}
-	l.addCredits(granted - len(ds))
+	l.prefetch.Return(granted - len(ds))
 }
 
-// addCredits adds n credits. The caller holds l.mu.
-func (l *inFlight) addCredits(n int) {
-	if n <= 0 {
-		return
-	}
-	l.credits += n
-	select {
-	case l.more <- struct{}{}:
-	default:
-	}
-}
-
-// resize adds n credits, or removes -n credits if n is negative.
-func (l *inFlight) resize(n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n > 0 {
-		l.addCredits(n)
-	} else {
-		l.credits += n
-	}
-}
-
-// releaseSlot returns the credit of d to l.credits, unless it has been returned already.
+// releaseSlot returns the credit of d, unless it has been returned already.
 func (l *inFlight) releaseSlot(d *Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if d.hasCredit {
 		d.hasCredit = false
-		l.addCredits(1)
+		l.prefetch.Return(1)
 	}
 	l.markEnded(d)
 }
@@ -160,7 +111,7 @@ func (l *inFlight) remove(d *Delivery) {
 	defer l.mu.Unlock()
 	if d.hasCredit {
 		d.hasCredit = false
-		l.addCredits(1)
+		l.prefetch.Return(1)
 	}
 	if d.part == partSettle {
 		l.ended--

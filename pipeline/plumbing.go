@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/plumbing"
+	"github.com/ctworker/ctworker/internal/prefetch"
 )
 
 // Plumbing returns the methods of a Run that only the stages in this module need. Do not use it in
@@ -17,11 +18,13 @@ func (d *Delivery) Plumbing() plumbing.Delivery { return (*deliveryPlumbing)(d) 
 // runPlumbing implements plumbing.Run.
 type runPlumbing Run
 
-func (p *runPlumbing) SharedSource() bool { return p.opts.SharedSource }
+func (p *runPlumbing) Prefetch() *prefetch.Controller { return p.prefetch }
 
-func (p *runPlumbing) ObserveDuration(d time.Duration) { (*Run)(p).observeDuration(d) }
-
-func (p *runPlumbing) SetPrefetch(n int) { (*Run)(p).requestPrefetch(n) }
+func (p *runPlumbing) OnEnd(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.onEnd = append(p.onEnd, f)
+}
 
 // deliveryPlumbing implements plumbing.Delivery.
 type deliveryPlumbing Delivery
@@ -39,6 +42,12 @@ func (p *deliveryPlumbing) OnSettled(f func()) {
 		f()
 	}
 }
+
+func (p *deliveryPlumbing) Settled() bool { return (*Delivery)(p).isSettled() }
+
+func (p *deliveryPlumbing) MarkLeaseLost(cause error) { (*Delivery)(p).markLeaseLost(cause) }
+
+func (p *deliveryPlumbing) RemainingLease() time.Duration { return (*Delivery)(p).remainingLease() }
 
 func (p *deliveryPlumbing) TaskEnded() { (*Delivery)(p).taskEnded() }
 

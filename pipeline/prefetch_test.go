@@ -15,6 +15,7 @@ import (
 type queue struct {
 	mu     sync.Mutex
 	limits []int // limit of each call of Receive
+	hints  pipeline.Hints
 	tasks  chan *pipeline.Delivery
 	closed bool
 }
@@ -35,6 +36,8 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, e
 	}
 }
 
+func (q *queue) Hints() pipeline.Hints { return q.hints }
+
 func (q *queue) Close(context.Context) error { q.closed = true; return nil }
 
 func (q *queue) put(rec *recorder, n int) {
@@ -50,10 +53,10 @@ func TestIdleTimeout_EndsRun(t *testing.T) {
 		rec, q := newRecorder(), &queue{tasks: make(chan *pipeline.Delivery, 10)}
 		began := time.Now()
 		r := pipeline.New(t.Context(), pipeline.Options{IdleTimeout: time.Minute})
-		slow := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
+		slow := func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 			for d := range in {
 				<-time.After(5 * time.Minute)
-				if pipeline.Send(ctx, out, pipeline.Result{Delivery: d}) != nil {
+				if out.Send(ctx, pipeline.Result{Delivery: d}) != nil {
 					return nil
 				}
 			}
@@ -123,13 +126,13 @@ func TestPrefetch_RequestsFullBatches(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ prefetch, minFetch int }{{0, 1}, {4, 2}, {40, 10}, {1000, 10}} {
 		synctest.Test(t, func(t *testing.T) {
-			rec, q := newRecorder(), &queue{tasks: make(chan *pipeline.Delivery, 5000)}
+			rec, q := newRecorder(), &queue{tasks: make(chan *pipeline.Delivery, 5000), hints: pipeline.Hints{BatchSize: 10}}
 			q.put(rec, 5000)
-			r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, Prefetch: tc.prefetch, FetchBatchSize: 10, IdleTimeout: time.Minute})
-			slow := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
+			r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, Prefetch: tc.prefetch, IdleTimeout: time.Minute})
+			slow := func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 				for d := range in {
 					<-time.After(time.Second)
-					if pipeline.Send(ctx, out, pipeline.Result{Delivery: d}) != nil {
+					if out.Send(ctx, pipeline.Result{Delivery: d}) != nil {
 						return nil
 					}
 				}

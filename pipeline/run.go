@@ -12,24 +12,18 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/ctworker/ctworker/internal/optcheck"
+	"github.com/ctworker/ctworker/internal/prefetch"
 )
 
 // Options configures a Run. The zero value works.
 type Options struct {
 	// Slots is the maximum number of tasks that run at the same time. Defaults to 1.
 	Slots int
-	// Prefetch is the number of tasks to fetch in addition to Slots, so that a free slot need not
-	// wait for the source. Leave it 0 if tasks are long and other workers consume the same source:
-	// prefetched tasks would wait although another worker is free. Defaults to 0.
+	// Prefetch is the minimum number of tasks to fetch in addition to Slots, so that a free slot
+	// need not wait for the source. The Run fetches more when tasks have proved to be short. Leave
+	// Prefetch 0 if other workers consume the same source (see Hints): prefetched tasks would wait
+	// although another worker is free. Defaults to 0.
 	Prefetch int
-	// SharedSource states that other workers consume the same source. The Run then determines the
-	// prefetch itself: as many tasks as the slots finish in one second if tasks have proved to be
-	// short, and Prefetch otherwise.
-	SharedSource bool
-	// FetchBatchSize is the number of deliveries that the source can return in one request, such as
-	// 10 for SQS. While prefetched tasks keep the slots busy, the Run waits until it may fetch that
-	// many deliveries before it sends a request. Defaults to 1.
-	FetchBatchSize int
 	// MaxDeliveries is the maximum number of deliveries to fetch, including those that a stage
 	// skips. The Run sends no request after the last of these deliveries. Defaults to nil, which
 	// means no limit.
@@ -68,7 +62,6 @@ type Options struct {
 func (o Options) Validate() error {
 	errs := []error{
 		optcheck.NotNegative("Slots", o.Slots), optcheck.NotNegative("Prefetch", o.Prefetch),
-		optcheck.Between("FetchBatchSize", o.FetchBatchSize, 1, maxFetch),
 		optcheck.NotNegative("IdleTimeout", o.IdleTimeout), optcheck.NotNegative("GracePeriod", o.GracePeriod),
 		optcheck.NotNegative("KillDelay", o.KillDelay), optcheck.NotNegative("SettleTimeout", o.SettleTimeout),
 		optcheck.NotNegative("UnreachableTimeout", o.UnreachableTimeout),
@@ -82,7 +75,6 @@ func (o Options) Validate() error {
 func (o Options) withDefaults() Options {
 	o.Slots = max(o.Slots, 1)
 	o.Prefetch = max(o.Prefetch, 0)
-	o.FetchBatchSize = min(max(o.FetchBatchSize, 1), maxFetch)
 	if o.SettleTimeout <= 0 {
 		o.SettleTimeout = 30 * time.Second
 	}
@@ -120,7 +112,7 @@ type Run struct {
 	unhook func() bool // detaches the run from the parent context
 
 	inFlight    *inFlight
-	prefetch    prefetch
+	prefetch    *prefetch.Controller
 	source      Source
 	sourceEnded atomic.Bool
 
@@ -139,22 +131,49 @@ type Run struct {
 	settleBy  *limit                // time limit of the Settle phase; nil while tasks run
 	closeBy   *limit                // time limit of the Close phase; nil while tasks run
 	sinks     []*watchedSink
+	onEnd     []func() // see plumbing.Run.OnEnd
 }
 
+// stageState is a stage of a run. Stages are numbered from 1 in the order in which they are added.
 type stageState struct {
-	name string
-	done atomic.Bool
-	err  error // valid when done is true
+	name     string
+	position int32
+	input    int32 // position of the stage that sends to this one, or 0 for the source
+	queue    queue // the input, or nil for the source
+	done     atomic.Bool
+	err      error // valid when done is true
+
+	// longTerm states that the stage holds deliveries for a long time on purpose, or that the run
+	// can continue without them, because their tasks have left their slots.
+	longTerm atomic.Bool
+}
+
+// HoldsDeliveries implements plumbing.Stage.
+func (s *stageState) HoldsDeliveries() { s.longTerm.Store(true) }
+
+// newStage adds a stage, which goStage must start.
+func (r *Run) newStage(name string, before *stageState, q queue) *stageState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting {
+		panic("pipeline: the stage " + name + " was added after Wait: add all stages before")
+	}
+	st := &stageState{name: name, position: int32(len(r.stages) + 1), queue: q}
+	if before != nil {
+		st.input = before.position
+	}
+	r.stages = append(r.stages, st)
+	return st
 }
 
 // New returns a run without stages. When ctx is done, the run is stopped as by Stop. The stages see
 // the values of ctx. To end the run with an error, call Fail; canceling ctx is not an error.
 func New(ctx context.Context, opts Options) *Run {
 	opts = opts.withDefaults()
-	r := &Run{opts: opts, inFlight: newInFlight(opts.Slots + opts.Prefetch)}
+	demand := prefetch.New(prefetch.Config{Slots: opts.Slots, Min: opts.Prefetch})
+	r := &Run{opts: opts, prefetch: demand, inFlight: newInFlight(demand)}
 	r.inFlight.releaseAsync = r.releaseAsync
 	r.inFlight.reach = &r.reach
-	r.prefetch.target.Store(int64(opts.Prefetch))
 	values := context.WithoutCancel(ctx)
 	r.phases.Close, r.endClose = context.WithCancelCause(values)
 	r.phases.Settle, r.endSettle = context.WithCancelCause(r.phases.Close)
@@ -207,12 +226,22 @@ func (r *Run) StopCause() error {
 	return nil
 }
 
+// bufferFor returns the capacity of the output of a stage. Deliveries of a shared source do not wait
+// in a channel between two stages, because the stage that extends leases must be able to release
+// deliveries that wait for too long.
+func (r *Run) bufferFor(p position) int {
+	if p == beforeRun && r.prefetch.Shared() {
+		return 0
+	}
+	return r.buffer()
+}
+
 // buffer returns the capacity of the channel between two stages. The capacity is large enough that
 // a stage rarely blocks on the next one. Before the execution, credits limit the number of items
-// (see inFlight). After the execution, this capacity limits it, for example while the sink is
+// (see package prefetch). After the execution, this capacity limits it, for example while the sink is
 // unreachable.
 func (r *Run) buffer() int {
-	if r.opts.SharedSource {
+	if r.prefetch.Shared() {
 		return 32
 	}
 	return maxFetch
@@ -225,15 +254,8 @@ func (r *Run) contextFor(p position) context.Context {
 	return r.phases.Settle
 }
 
-// goStage runs body in a goroutine as the stage with the given name.
-func (r *Run) goStage(name string, p position, body func() error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.waiting {
-		panic("pipeline: the stage " + name + " was added after Wait: add all stages before")
-	}
-	st := &stageState{name: name}
-	r.stages = append(r.stages, st)
+// goStage runs body in a goroutine as the stage st.
+func (r *Run) goStage(st *stageState, p position, body func() error) {
 	group := &r.reporting
 	if p == beforeRun {
 		group = &r.executing
@@ -241,7 +263,7 @@ func (r *Run) goStage(name string, p position, body func() error) {
 	group.Go(func() {
 		defer st.done.Store(true)
 		if err := recovered(body); err != nil {
-			st.err = &StageError{Stage: name, Err: err}
+			st.err = &StageError{Stage: st.name, Err: err}
 		}
 	})
 }

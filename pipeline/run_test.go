@@ -39,7 +39,7 @@ func TestRun_FetchesOnlyWhatCanStart(t *testing.T) {
 		rec := newRecorder()
 		src := &source{rec: rec, n: -1}
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Prefetch: 2})
-		never := func(ctx context.Context, in <-chan *pipeline.Delivery, _ chan<- pipeline.Result) error {
+		never := func(ctx context.Context, in <-chan *pipeline.Delivery, _ pipeline.Output[pipeline.Result]) error {
 			var held []*pipeline.Delivery
 			for d := range in {
 				held = append(held, d)
@@ -98,7 +98,7 @@ func TestReleaseSlot_FetchesBeforeSettling(t *testing.T) {
 // working returns a stage that executes tasks. Each task runs for d. A task that still runs at the
 // end of the Terminate phase is interrupted. The stage sends the ID of each task to started.
 func working(phases pipeline.Phases, started chan<- string, d time.Duration) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
-	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
+	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 		for delivery := range in {
 			if ctx.Err() != nil {
 				delivery.ReleaseAsync()
@@ -111,7 +111,7 @@ func working(phases pipeline.Phases, started chan<- string, d time.Duration) pip
 			case <-phases.Terminate.Done():
 				kind = pipeline.Interrupted
 			}
-			_ = pipeline.Send(phases.Settle, out, pipeline.Result{Delivery: delivery, Outcome: pipeline.Outcome{Kind: kind}})
+			_ = out.Send(phases.Settle, pipeline.Result{Delivery: delivery, Outcome: pipeline.Outcome{Kind: kind}})
 			delivery.ReleaseSlot()
 		}
 		return nil
@@ -264,9 +264,9 @@ func TestStage_ReturnsEarly(t *testing.T) {
 	t.Parallel()
 	rec := newRecorder()
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: 8})
-	three := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+	three := func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 		for range 3 {
-			if err := pipeline.Send(ctx, out, <-in); err != nil {
+			if err := out.Send(ctx, <-in); err != nil {
 				return err
 			}
 		}
@@ -306,27 +306,27 @@ func TestStage_Fails(t *testing.T) {
 					return nil
 				}
 				src := &failingSource{source: source{rec: rec, n: -1}, at: func(i int) error { return at("source", i) }}
-				first := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+				first := func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 					i := 0
 					for d := range in {
 						if err := at("first", i); err != nil {
 							d.ReleaseAsync()
 							return err
 						}
-						if i++; pipeline.Send(ctx, out, d) != nil {
+						if i++; out.Send(ctx, d) != nil {
 							return nil
 						}
 					}
 					return nil
 				}
-				execute := func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
+				execute := func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 					i := 0
 					for d := range in {
 						if err := at("execute", i); err != nil {
 							return err // the stage drops d unsettled, so the run must release d
 						}
 						i++
-						if pipeline.Send(r.Phases().Settle, out, pipeline.Result{Delivery: d}) != nil {
+						if out.Send(r.Phases().Settle, pipeline.Result{Delivery: d}) != nil {
 							return nil
 						}
 						d.ReleaseSlot()
@@ -459,9 +459,9 @@ func TestRun_IncompletePipeline(t *testing.T) {
 	for name, build := range map[string]func(*pipeline.Run, pipeline.Source){
 		"fetch": func(r *pipeline.Run, src pipeline.Source) { pipeline.From(r, "fetch", src) },
 		"pass": func(r *pipeline.Run, src pipeline.Source) {
-			pipeline.Via(pipeline.From(r, "fetch", src), "pass", func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+			pipeline.Via(pipeline.From(r, "fetch", src), "pass", func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 				for d := range in {
-					if err := pipeline.Send(ctx, out, d); err != nil {
+					if err := out.Send(ctx, d); err != nil {
 						return nil //nolint:nilerr // the run ends
 					}
 				}

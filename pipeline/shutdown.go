@@ -104,6 +104,7 @@ func (r *Run) Kill(cause error) {
 func (r *Run) Wait() error {
 	r.checkComplete()
 	executed, settled := r.watchStages()
+	defer r.watchStall()()
 	select {
 	case <-executed:
 	case <-r.phases.Shutdown.Done():
@@ -125,7 +126,13 @@ func (r *Run) Wait() error {
 	r.limitClosing()
 	errs := []error{r.timeoutError(), r.failed()}
 	if isDone(settled) {
-		errs = append(errs, r.releaseDropped(), r.closeSource())
+		errs = append(errs, r.releaseDropped())
+	}
+	for _, f := range r.onEnd { // no goroutine adds functions any more
+		f()
+	}
+	if isDone(settled) {
+		errs = append(errs, r.closeSource())
 	}
 	return errors.Join(errs...)
 }
@@ -341,19 +348,6 @@ func isDone(done <-chan struct{}) bool {
 	}
 }
 
-// releaseDropped releases the deliveries that a stage dropped without settling them, for example
-// because the stage panicked.
-func (r *Run) releaseDropped() error {
-	for _, d := range r.inFlight.unsettled() {
-		r.opts.Log.Warn().Str("task_id", d.Task.ID).Int("attempt", d.Attempt).
-			Msg("a stage ended without acknowledging or releasing a task; releasing the task")
-		if err := d.Release(r.phases.Close, 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // closeSource closes the source. It uses at most three quarters of the time limit, because the
 // caller needs the rest to close other resources.
 func (r *Run) closeSource() error {
@@ -398,7 +392,7 @@ func (r *Run) unfinished() *ShutdownTimeoutError {
 	r.mu.Unlock()
 	ds := r.inFlight.unsettled()
 	e.Unsettled = len(ds)
-	for _, d := range ds[:min(len(ds), 10)] {
+	for _, d := range ds[:min(len(ds), maxListed)] {
 		e.Tasks = append(e.Tasks, d.Task.ID)
 	}
 	return e

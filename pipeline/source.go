@@ -27,6 +27,24 @@ type Source interface {
 	Close(ctx context.Context) error
 }
 
+// Hints describe a Source to the Run, which determines from them how many tasks to prefetch.
+type Hints struct {
+	// Shared states that other workers consume the same source. As soon as tasks have proved to be
+	// short, the Run then fetches as many as the slots finish in one second. Fetched tasks that
+	// cannot start within 5 s are released, because another worker may have a free slot. Defaults
+	// to false: fetched tasks wait for a slot, for any time.
+	Shared bool
+	// BatchSize is the number of deliveries that the source can return in one request, such as 10
+	// for SQS. While prefetched tasks keep the slots busy, the Run waits until it may fetch that
+	// many deliveries before it calls Receive. Defaults to 1; the maximum is 256.
+	BatchSize int
+}
+
+// Hinter is a Source that describes itself. Hints is called once, by From.
+type Hinter interface {
+	Hints() Hints
+}
+
 // HealthReporter is a Source that can report that its provider is unreachable. A Run needs that for
 // two options. For Options.IdleTimeout, it distinguishes an empty source from an unreachable one.
 // For Options.UnreachableTimeout, it measures how long the provider has been unreachable.

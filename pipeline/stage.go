@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/sourcegraph/conc/panics"
+
+	"github.com/ctworker/ctworker/internal/plumbing"
 )
 
 // Item is a value that stages exchange: a *Delivery, or a type that embeds a *Delivery, such as
@@ -21,8 +23,8 @@ type Item interface {
 // cases:
 //
 //   - The channel in is closed. The stage finishes its items first.
-//   - ctx is done. The stage releases its items first. Send releases an item that it could not
-//     send, and the pipeline releases the items that are still in the input channel.
+//   - ctx is done. The stage releases its items first. Output.Send releases an item that it could
+//     not send, and the pipeline releases the items that are still in the input channel.
 //   - The stage needs no more items. It returns nil. The pipeline stops the stages before it, and
 //     releases the items that are still in the input channel.
 //
@@ -30,39 +32,127 @@ type Item interface {
 // execution, running tasks are stopped too, as by Run.Stop, because their outcomes can no longer be
 // reported.
 //
-// A Stage closes neither channel. It may start goroutines, but must wait for their end before it
-// returns. It must settle each delivery that it does not pass on.
+// A Stage may start goroutines, but must wait for their end before it returns. It must settle each
+// delivery that it does not pass on. If it forgets one, the run fails with a StageError. If the
+// run cannot continue because of forgotten deliveries, a warning with the name of the stage is
+// logged after a few seconds.
 //
 // ctx is the run's Fetch phase if In is *Delivery, that is, if the tasks have not been executed
 // yet. Otherwise, ctx is the Settle phase.
-type Stage[In, Out Item] func(ctx context.Context, in <-chan In, out chan<- Out) error
+type Stage[In, Out Item] func(ctx context.Context, in <-chan In, out Output[Out]) error
 
 // Consumer is the last stage. It settles the items that it receives.
 type Consumer[In Item] func(ctx context.Context, in <-chan In) error
 
-// Flow is the output of a stage. Pass each Flow to exactly one Via or To. The second use of a Flow
-// panics. If a Flow is not used, Wait returns an error.
+// Output is the output of a stage. It is safe for concurrent use.
+type Output[T Item] struct {
+	ch       chan<- T
+	position int32 // of the stage, or 0 outside a run
+}
+
+// NewOutput returns an Output that sends to ch, to call a Stage in a test, without a Run.
+func NewOutput[T Item](ch chan<- T) Output[T] { return Output[T]{ch: ch} }
+
+// Send passes item to the next stage. It blocks while the next stage is busy. If ctx is done first,
+// Send releases item and returns ctx's error.
+func (o Output[T]) Send(ctx context.Context, item T) error {
+	ch := o.Offer(item)
+	select {
+	case ch <- item:
+		return nil
+	default:
+	}
+	if positionOf[T]() == afterRun {
+		item.delivery().taskEnded() // the next stage is busy, but the task must not count as running
+	}
+	select {
+	case ch <- item:
+		return nil
+	case <-ctx.Done():
+		item.delivery().ReleaseAsync()
+		return ctx.Err()
+	}
+}
+
+// Offer returns a channel on which the caller can send item to the next stage, and nothing else. It
+// is for a stage that waits for other events at the same time:
+//
+//	select {
+//	case out.Offer(item) <- item:
+//	case d, ok := <-in:
+//
+// Call it again before each attempt. While an item is offered, the caller still owns it.
+func (o Output[T]) Offer(item T) chan<- T {
+	if o.position > 0 {
+		item.delivery().sentBy.Store(o.position)
+	}
+	return o.ch
+}
+
+// Flow is the output of a stage. Pass each Flow to exactly one Via, Map, To or ToBatches. The second
+// use of a Flow panics. If a Flow is not used, Wait returns an error.
 type Flow[T Item] struct {
 	run    *Run
-	ch     <-chan T
 	stop   func() // stops the stage and all stages before it
 	output *output
+	queue  queue // the channel from which the items come
+
+	// The next stage receives the items with one of these. batches is always set. ch is nil for the
+	// Flow of a Map, and channel is nil for every other Flow.
+	ch      <-chan T
+	batches func() Batches[T]
+	channel func() Flow[T] // returns a Flow with a channel for the items
+}
+
+// queue is a channel between two stages.
+type queue interface {
+	// len returns the number of items in the channel.
+	len() int
+	// release releases all items that arrive. It returns when the channel is closed.
+	release(r *Run)
+}
+
+type chanQueue[T Item] <-chan T
+
+func (q chanQueue[T]) len() int { return len(q) }
+
+func (q chanQueue[T]) release(r *Run) {
+	for item := range q {
+		r.releaseAsync(item.delivery())
+	}
+}
+
+// newChanFlow returns the output of a stage that sends to ch.
+func newChanFlow[T Item](r *Run, stage *stageState, ch <-chan T, stop func()) Flow[T] {
+	f := newFlow[T](r, stage, chanQueue[T](ch), stop)
+	f.ch, f.batches = ch, func() Batches[T] { return NewBatches(ch) }
+	return f
+}
+
+// withChannel returns a Flow whose field ch is set.
+func (f Flow[T]) withChannel() Flow[T] {
+	if f.channel == nil {
+		return f
+	}
+	f = f.channel()
+	f.use()
+	return f
 }
 
 // output records whether a Flow is used. Its fields are guarded by Run.mu.
 type output struct {
-	stage string // name of the stage
+	stage *stageState
 	used  bool
 	// discard gives an unused Flow a last stage, which releases the items and fails the run.
 	discard func()
 }
 
 // newFlow returns the output of a stage, and adds it to r.outputs.
-func newFlow[T Item](r *Run, stage string, ch <-chan T, stop func()) Flow[T] {
-	f := Flow[T]{run: r, ch: ch, stop: stop, output: &output{stage: stage}}
+func newFlow[T Item](r *Run, stage *stageState, q queue, stop func()) Flow[T] {
+	f := Flow[T]{run: r, queue: q, stop: stop, output: &output{stage: stage}}
 	f.output.discard = func() {
-		To(f, "output of "+stage, func(context.Context, <-chan T) error {
-			return fmt.Errorf("the output of the stage %q is not used: pass the Flow to Via or To", stage)
+		to(f, "output of "+stage.name, func(context.Context) error {
+			return fmt.Errorf("the output of the stage %q is not used: pass the Flow to Via, Map, To or ToBatches", stage.name)
 		})
 	}
 	r.mu.Lock()
@@ -78,7 +168,7 @@ func (f Flow[T]) use() {
 	f.output.used = true
 	f.run.mu.Unlock()
 	if used {
-		panic(fmt.Sprintf("pipeline: the output of the stage %q is used twice: pass each Flow to one Via or To", f.output.stage))
+		panic(fmt.Sprintf("pipeline: the output of the stage %q is used twice: pass each Flow to one Via, Map, To or ToBatches", f.output.stage.name))
 	}
 }
 
@@ -141,21 +231,26 @@ const maxFetch = 256
 // If the source returns an error, the run stops fetching and fails. Tasks that have been fetched
 // already are executed.
 func From(r *Run, name string, source Source) Flow[*Delivery] {
+	if h, ok := source.(Hinter); ok {
+		hints := h.Hints()
+		r.prefetch.SetSource(hints.Shared, min(hints.BatchSize, maxFetch))
+	}
 	ctx, cancel := context.WithCancel(r.phases.Fetch)
 	out := make(chan *Delivery, r.buffer())
 	r.source = source
-	r.goStage(name, beforeRun, func() error {
+	st := r.newStage(name, nil, nil)
+	r.goStage(st, beforeRun, func() error {
 		defer cancel()
 		defer close(out)
 		defer r.inFlight.seal()
-		return recovered(func() error { return r.pump(ctx, source, out) })
+		return recovered(func() error { return r.pump(ctx, source, Output[*Delivery]{out, st.position}) })
 	})
-	return newFlow(r, name, out, cancel)
+	return newChanFlow(r, st, out, cancel)
 }
 
 // pump fetches deliveries from source and sends them to out. It returns when the source is
 // exhausted, ctx is done or an error occurs.
-func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) error {
+func (r *Run) pump(ctx context.Context, source Source, out Output[*Delivery]) error {
 	ctx, receive, done := r.receiver(ctx, source)
 	defer done()
 	defer r.watchReach(source)()
@@ -164,7 +259,7 @@ func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) err
 		if limit == 0 {
 			return nil
 		}
-		granted, err := r.inFlight.acquire(ctx, func() int { return min(r.minFetch(), limit) }, limit)
+		granted, err := r.prefetch.Acquire(ctx, limit)
 		if err != nil {
 			return r.fetchEndReason(ctx, nil)
 		}
@@ -176,7 +271,7 @@ func (r *Run) pump(ctx context.Context, source Source, out chan<- *Delivery) err
 		}
 		r.inFlight.add(ds, granted)
 		for i, d := range ds {
-			if Send(ctx, out, d) != nil {
+			if out.Send(ctx, d) != nil {
 				for _, d := range ds[i+1:] {
 					r.releaseAsync(d)
 				}
@@ -272,83 +367,64 @@ func (r *Run) awaitIdle(ctx context.Context, source Source) error {
 	}
 }
 
-// Via adds a stage. Its output has a buffer.
+// Via adds a stage.
 func Via[In, Out Item](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
-	return via(in, name, stage, in.run.buffer())
-}
-
-// ViaUnbuffered adds a stage whose output has no buffer: the stage keeps an item until the next
-// stage receives it. Use ViaUnbuffered for a stage that must still act on waiting items, for
-// example release them.
-func ViaUnbuffered[In, Out Item](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
-	return via(in, name, stage, 0)
-}
-
-func via[In, Out Item](in Flow[In], name string, stage Stage[In, Out], buffer int) Flow[Out] {
 	in.use()
+	return via(in.withChannel(), name, stage)
+}
+
+// via is Via for a Flow that has a channel and was marked as used.
+func via[In, Out Item](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
 	r := in.run
 	ctx, cancel := context.WithCancel(r.contextFor(positionOf[In]()))
-	out := make(chan Out, buffer)
-	r.goStage(name, positionOf[In](), func() error {
+	out := make(chan Out, r.bufferFor(positionOf[Out]()))
+	st := r.newStage(name, in.output.stage, in.queue)
+	st.longTerm.Store(positionOf[Out]() == afterRun) // the stage executes tasks or comes later
+	r.goStage(st, positionOf[In](), func() error {
 		defer close(out)
-		return runStage(ctx, cancel, in, r, func() error { return stage(ctx, in.ch, out) })
+		return runStage(ctx, cancel, in, st, func(ctx context.Context) error {
+			return stage(ctx, in.ch, Output[Out]{out, st.position})
+		})
 	})
-	return newFlow(r, name, out, func() { cancel(); in.stop() })
+	return newChanFlow(r, st, out, func() { cancel(); in.stop() })
 }
 
 // To adds the last stage.
 func To[In Item](in Flow[In], name string, consume Consumer[In]) {
 	in.use()
-	r := in.run
-	ctx, cancel := context.WithCancel(r.contextFor(positionOf[In]()))
-	r.goStage(name, positionOf[In](), func() error {
-		return runStage(ctx, cancel, in, r, func() error { return consume(ctx, in.ch) })
-	})
+	in = in.withChannel()
+	to(in, name, func(ctx context.Context) error { return consume(ctx, in.ch) })
+}
+
+// to adds the last stage. The argument stage runs it.
+func to[In Item](in Flow[In], name string, stage func(context.Context) error) {
+	ctx, cancel := context.WithCancel(in.run.contextFor(positionOf[In]()))
+	st := in.run.newStage(name, in.output.stage, in.queue)
+	st.longTerm.Store(positionOf[In]() == afterRun)
+	in.run.goStage(st, positionOf[In](), func() error { return runStage(ctx, cancel, in, st, stage) })
 }
 
 // runStage runs one stage. Items that the stage does not receive from its input are released.
-func runStage[In Item](ctx context.Context, cancel context.CancelFunc, in Flow[In], r *Run, stage func() error) error {
+func runStage[In Item](ctx context.Context, cancel context.CancelFunc, in Flow[In], st *stageState, stage func(context.Context) error) error {
 	// Items are released as soon as ctx is done, even if the stage has not returned. A stage that
 	// executes tasks may return only after the grace period.
 	released := make(chan struct{})
 	go func() {
 		defer close(released)
 		<-ctx.Done()
-		for item := range in.ch {
-			r.releaseAsync(item.delivery())
-		}
+		in.queue.release(in.run)
 	}()
-	err := recovered(stage)
+	err := recovered(func() error { return stage(plumbing.WithStage(ctx, st)) })
 	if err != nil {
-		r.Fail(err)
+		in.run.Fail(err)
 		if positionOf[In]() == afterRun {
-			r.endShutdown(err) // the outcomes of running tasks can no longer be reported
+			in.run.endShutdown(err) // the outcomes of running tasks can no longer be reported
 		}
 	}
 	in.stop()
 	cancel()
 	<-released
 	return err
-}
-
-// Send sends item to out. If ctx is done first, Send releases item and returns ctx's error. A stage
-// must call Send instead of sending on the channel itself.
-func Send[T Item](ctx context.Context, out chan<- T, item T) error {
-	select {
-	case out <- item:
-		return nil
-	default:
-	}
-	if positionOf[T]() == afterRun {
-		item.delivery().taskEnded() // the next stage is busy, but the task must not count as running
-	}
-	select {
-	case out <- item:
-		return nil
-	case <-ctx.Done():
-		item.delivery().ReleaseAsync()
-		return ctx.Err()
-	}
 }
 
 // positionOf returns the position of a stage that receives items of type T. A stage that receives

@@ -31,7 +31,7 @@ func benchStage[In, Out pipeline.Item](b *testing.B, stage pipeline.Stage[In, Ou
 	done := make(chan error, 1)
 	b.ResetTimer()
 	go func() {
-		done <- stage(b.Context(), in, out)
+		done <- stage(b.Context(), in, pipeline.NewOutput(out))
 		close(out)
 	}()
 	n := 0
@@ -52,7 +52,14 @@ func finished(d *pipeline.Delivery) pipeline.Result {
 func BenchmarkSkipLimit(b *testing.B) { benchStage(b, stages.SkipLimit(0, -1), feed(b, nil, same)) }
 
 func BenchmarkClassify(b *testing.B) {
-	benchStage(b, stages.Classify(stages.RetryOptions{OnExit: true}), feed(b, nil, finished))
+	b.ReportAllocs()
+	classify := stages.Classify(stages.RetryOptions{OnExit: true})
+	result := finished(pipeline.NewDelivery(pipeline.Task{ID: "task-00000001", Data: []byte("{}")}, nil, 1))
+	for b.Loop() {
+		if d := classify(result); d.Verdict != pipeline.Ack {
+			b.Fatal(d.Verdict)
+		}
+	}
 }
 
 // queueLease is a lease that expires, as those of a queue do.
@@ -66,19 +73,21 @@ func (l queueLease) Extend(_ context.Context, d time.Duration) (time.Time, error
 }
 
 func BenchmarkExtend(b *testing.B) {
-	e := stages.NewExtender(stages.ExtendOptions{LeaseDuration: time.Minute})
+	e := stages.NewExtender(stages.ExtendOptions{LeaseDuration: time.Minute}, func(error) {})
 	defer e.Close()
 	in := feed(b, queueLease{time.Now().Add(time.Minute)}, same)
 	stage := e.Stage()
-	benchStage(b, func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+	benchStage(b, func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 		between := make(chan *pipeline.Delivery)
 		done := make(chan error, 1)
-		go func() { done <- stage(ctx, in, between); close(between) }()
+		go func() { done <- stage(ctx, in, pipeline.NewOutput(between)); close(between) }()
 		for d := range between {
 			if err := d.Ack(ctx); err != nil { // ends the extension of the lease
 				return err
 			}
-			out <- d
+			if err := out.Send(ctx, d); err != nil {
+				return err
+			}
 		}
 		return <-done
 	}, in)
@@ -99,9 +108,11 @@ func BenchmarkSettle(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			var counted stages.Stats
-			in := feed(b, bench.lease, finished)
+			classify := stages.Classify(stages.RetryOptions{})
+			in := feed(b, bench.lease, func(d *pipeline.Delivery) pipeline.Decision { return classify(finished(d)) })
 			b.ResetTimer()
-			if err := stages.ClassifyAndSettle(nullSink{}, stages.RetryOptions{}, stages.SettleOptions{Stats: &counted, MaxConcurrentWrites: bench.parallel})(b.Context(), in); err != nil {
+			settle := stages.Settle(nullSink{}, stages.SettleOptions{Stats: &counted, MaxConcurrentWrites: bench.parallel})
+			if err := settle(b.Context(), pipeline.NewBatches(in)); err != nil {
 				b.Fatal(err)
 			}
 			if n := counted.Counts().Completed; n != int64(b.N) {
@@ -139,7 +150,8 @@ func BenchmarkExecute(b *testing.B) {
 	tasks := pipeline.From(run, "source", &readySource{n: b.N})
 	runner := stages.RunnerFunc(func(context.Context, pipeline.Task) (bool, []byte, error) { return false, []byte("true"), nil })
 	results := pipeline.Via(tasks, "execute", stages.Execute(run, runner))
-	pipeline.To(results, "settle", stages.ClassifyAndSettle(nullSink{}, stages.RetryOptions{}, stages.SettleOptions{}))
+	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.ToBatches(decisions, "settle", stages.Settle(nullSink{}, stages.SettleOptions{}))
 	if err := run.Wait(); err != nil {
 		b.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package stages
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/ctworker/ctworker/internal/optcheck"
@@ -46,24 +45,15 @@ func verdictOf(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 	return pipeline.Ack
 }
 
-// Classify returns a stage that adds a verdict to each result: whether the task is acknowledged,
-// retried or released.
-func Classify(opts RetryOptions) pipeline.Stage[pipeline.Result, pipeline.Decision] {
-	return func(ctx context.Context, in <-chan pipeline.Result, out chan<- pipeline.Decision) error {
-		for r := range in {
-			if err := pipeline.Send(ctx, out, opts.decide(r)); err != nil {
-				return nil // the Settle phase has ended; Send has released the task
-			}
+// Classify returns the function of a stage that adds a verdict to each result: whether the task is
+// acknowledged, retried or released. Add the stage with pipeline.Map.
+func Classify(opts RetryOptions) func(pipeline.Result) pipeline.Decision {
+	return func(r pipeline.Result) pipeline.Decision {
+		d := pipeline.Decision{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: verdictOf(r.Outcome, opts)}
+		if d.Verdict == pipeline.Retry && opts.MaxAttempts > 0 && r.Attempt >= opts.MaxAttempts {
+			d.Verdict = pipeline.Ack
+			d.RetryDeniedReason = fmt.Sprintf("attempt %d: at most %d attempts are allowed", r.Attempt, opts.MaxAttempts)
 		}
-		return nil
+		return d
 	}
-}
-
-func (o RetryOptions) decide(r pipeline.Result) pipeline.Decision {
-	d := pipeline.Decision{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: verdictOf(r.Outcome, o)}
-	if d.Verdict == pipeline.Retry && o.MaxAttempts > 0 && r.Attempt >= o.MaxAttempts {
-		d.Verdict = pipeline.Ack
-		d.RetryDeniedReason = fmt.Sprintf("attempt %d: at most %d attempts are allowed", r.Attempt, o.MaxAttempts)
-	}
-	return d
 }

@@ -71,9 +71,9 @@ func TestDecide(t *testing.T) {
 				if got := stages.Decide(outcome, opts); got != tc.want[i] {
 					t.Errorf("%+v: %v, want %v", opts, got, tc.want[i])
 				}
-				decisions := through(t, stages.Classify(opts), []pipeline.Result{{Delivery: deliveries(&recorder{}, 1)[0], Outcome: outcome}})
-				if len(decisions) != 1 || decisions[0].Verdict != tc.want[i] || decisions[0].Outcome.Kind != tc.kind || decisions[0].Task.ID != "0" {
-					t.Errorf("%+v: classified %+v, want %v", opts, decisions, tc.want[i])
+				decision := stages.Classify(opts)(pipeline.Result{Delivery: deliveries(&recorder{}, 1)[0], Outcome: outcome})
+				if decision.Verdict != tc.want[i] || decision.Outcome.Kind != tc.kind || decision.Task.ID != "0" {
+					t.Errorf("%+v: classified %+v, want %v", opts, decision, tc.want[i])
 				}
 			}
 		})

@@ -46,7 +46,7 @@ func TestCommand_Outcomes(t *testing.T) {
 				Argv: []string{"/bin/sh", "-c", tc.script}, MaxRuntime: tc.max, KillDelay: time.Hour,
 				Stderr: func(procexec.Task, []byte, bool) {
 					if tc.ready != nil {
-						tc.ready(stops{endTerminate, endKill, func() { d.MarkLeaseLost(errBoom) }})
+						tc.ready(stops{endTerminate, endKill, func() { d.Plumbing().MarkLeaseLost(errBoom) }})
 					}
 				},
 			})

@@ -49,7 +49,7 @@ func TestExactCounts(t *testing.T) {
 		rec := &recorder{}
 		var counted stages.Stats
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 256, Prefetch: 64})
-		l, err := procexec.NewLauncher(procexec.Options{Slots: 256, Guard: []string{guard}, Subreaper: true})
+		l, err := procexec.NewLauncher(procexec.Options{Guard: []string{guard}, Subreaper: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,8 +60,8 @@ func TestExactCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: n}), "execute", stages.Execute(r, stages.Command(c)))
-		decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{OnTimeout: true}))
-		pipeline.To(decisions, "settle", stages.Settle(sink{rec: rec}, stages.SettleOptions{Stats: &counted}))
+		decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{OnTimeout: true}))
+		pipeline.ToBatches(decisions, "settle", stages.Settle(sink{rec: rec}, stages.SettleOptions{Stats: &counted}))
 		if err := r.Wait(); err != nil {
 			t.Error(err)
 		}

@@ -1,12 +1,12 @@
 // Package stages provides the stages of ctworker's own pipeline. Each stage has its own file.
 //
-//	Source ─▶ SkipLimit ─▶ Extender ─▶ Execute ─▶ Classify ─▶ Settle ─▶ Sink
-//	          skip and     extends     one        maps an     writes the
-//	          limit        leases      Runner     Outcome to  event, then
-//	          tasks                    per slot   a Verdict   acks or releases
+//	Source ─▶ SkipLimit ─▶ Extend ─▶ Execute ─▶ Classify ─▶ Settle ─▶ Sink
+//	          skip and     extends   one        maps an     writes the
+//	          limit        leases    Runner     Outcome to  event, then
+//	          tasks                  per slot   a Verdict   acks or releases
 //
 // Use ExecutePool instead of Execute if a process runs more than one task. A pipeline needs no
-// Extender if the leases of its source never expire, as those of a file.
+// Extend if the leases of its source never expire, as those of a file.
 //
 // # Guarantees
 //

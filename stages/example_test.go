@@ -31,8 +31,8 @@ func Example() {
 	tasks := pipeline.From(run, "source", &source{rec: &recorder{}, n: 10})
 	tasks = pipeline.Via(tasks, "skip/limit", stages.SkipLimit(1, 2))
 	results := pipeline.Via(tasks, "execute", stages.Execute(run, echo))
-	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(decisions, "settle", stages.Settle(printer{}, stages.SettleOptions{}))
+	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.ToBatches(decisions, "settle", stages.Settle(printer{}, stages.SettleOptions{}))
 	if err := run.Wait(); err != nil {
 		fmt.Println(err)
 	}

@@ -73,7 +73,7 @@ func (f runnerFunc) Run(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pi
 // If the Runner panics, the outcome of the task is an exception. If the Runner returns an error,
 // the run fails.
 func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
-	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
+	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 		e := executor{run: run, phases: run.Phases(), runner: runner, out: out}
 		var slots sync.WaitGroup
 		for slot := range run.Slots() {
@@ -95,7 +95,7 @@ type executor struct {
 	run    *pipeline.Run
 	phases pipeline.Phases
 	runner Runner
-	out    chan<- pipeline.Result
+	out    pipeline.Output[pipeline.Result]
 
 	mu  sync.Mutex
 	err error // first error of the Runner
@@ -129,10 +129,10 @@ func (e *executor) slot(ctx context.Context, slot int, in <-chan *pipeline.Deliv
 			return
 		}
 		outcome.Slot = slot
-		e.run.Plumbing().ObserveDuration(outcome.Elapsed)
+		e.run.Plumbing().Prefetch().Observe(outcome.Elapsed, len(d.Task.Data))
 		// Do not use ctx here: it is done when the run stops fetching, but results can be reported
 		// until the end of the Settle phase.
-		if pipeline.Send(e.phases.Settle, e.out, pipeline.Result{Delivery: d, Outcome: outcome}) != nil {
+		if e.out.Send(e.phases.Settle, pipeline.Result{Delivery: d, Outcome: outcome}) != nil {
 			return
 		}
 		d.ReleaseSlot()

@@ -2,7 +2,6 @@ package stages
 
 import (
 	"context"
-	"time"
 
 	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/pipeline"
@@ -14,14 +13,10 @@ import (
 //
 // If processes do not start, the run fails, and the tasks that have not been executed are released.
 func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
-	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- pipeline.Result) error {
-		phases, plumbing := run.Phases(), run.Plumbing()
-		maxWait := time.Duration(0)
-		if plumbing.SharedSource() {
-			maxWait = maxQueueTime
-		}
+	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
+		phases := run.Phases()
 		return procexec.Run(pool, procexec.RunConfig[*pipeline.Delivery, pipeline.Result]{
-			Input: in, Output: out,
+			Input: in, Output: out.Offer,
 			Task: func(d *pipeline.Delivery) procexec.Task {
 				return procexec.Task{ID: d.Task.ID, Data: d.Task.Data, Attempt: d.Attempt}
 			},
@@ -34,16 +29,13 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 			Result: func(d *pipeline.Delivery, report procexec.TaskResult) pipeline.Result {
 				outcome := outcomeOf(report)
 				outcome.Slot = report.Slot
-				plumbing.ObserveDuration(outcome.Elapsed)
 				return pipeline.Result{Delivery: d, Outcome: outcome}
 			},
-			OnSent:       (*pipeline.Delivery).ReleaseSlot,
-			OnBlocked:    func(d *pipeline.Delivery) { d.Plumbing().TaskEnded() },
-			OnRelease:    func(d *pipeline.Delivery) { d.ReleaseAsync() },
-			MaxQueueTime: maxWait,
-			OnStall:      run.ResetPrefetch,
-			OnPrefetch:   plumbing.SetPrefetch,
-			OnError:      func(err error) { run.Fail(err); run.Stop(err) },
+			OnSent:    (*pipeline.Delivery).ReleaseSlot,
+			OnBlocked: func(d *pipeline.Delivery) { d.Plumbing().TaskEnded() },
+			OnRelease: func(d *pipeline.Delivery) { d.ReleaseAsync() },
+			Prefetch:  run.Plumbing().Prefetch(),
+			OnError:   func(err error) { run.Fail(err); run.Stop(err) },
 		}, procexec.StopSignals{
 			NoNewTasks: ctx.Done(), Terminate: phases.Terminate.Done(), Kill: phases.Kill.Done(),
 			NoResults: phases.Settle.Done(), // results can be reported until the end of the Settle phase

@@ -168,7 +168,7 @@ func TestExecute_ReleasesTasksAfterStop(t *testing.T) {
 			t.Error("a task was executed after Stop")
 			return pipeline.Outcome{}, nil
 		}))
-		if err := stage(r.Phases().Fetch, in, nil); err != nil {
+		if err := stage(r.Phases().Fetch, in, pipeline.NewOutput[pipeline.Result](nil)); err != nil {
 			t.Fatal(err)
 		}
 		if taken := 4 - len(in); len(rec.all()) != taken {
@@ -223,7 +223,7 @@ func TestRunnerFunc(t *testing.T) {
 					endTerminate(errBoom)
 				}
 				if tc.leaseLost {
-					d.MarkLeaseLost(errors.New("gone"))
+					d.Plumbing().MarkLeaseLost(errors.New("gone"))
 				}
 				res := tc.f(ctx)
 				if tc.cause != nil && !errors.Is(context.Cause(ctx), tc.cause) {

@@ -12,10 +12,12 @@ import (
 	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/internal/optcheck"
+	"github.com/ctworker/ctworker/internal/plumbing"
+	"github.com/ctworker/ctworker/internal/prefetch"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ExtendOptions configures an Extender. The zero value works.
+// ExtendOptions configures Extend. The zero value works.
 type ExtendOptions struct {
 	// LeaseDuration is the duration of a lease after each extension. If the worker dies,
 	// its tasks become available again within this time. Defaults to 60 s.
@@ -24,73 +26,66 @@ type ExtendOptions struct {
 	// after that time, the task is killed and becomes available to other workers. Set MaxHold
 	// longer than a task can wait and run. Defaults to 0, which means no limit.
 	MaxHold time.Duration
-	// MaxQueueTime is the maximum time for which deliveries may wait while no slot becomes free.
-	// After that time, OnStall is called, and all waiting deliveries are released, because another
-	// worker may have a free slot. Add the stage with pipeline.ViaUnbuffered if MaxQueueTime is
-	// set. Defaults to 0, which means no limit.
-	MaxQueueTime time.Duration
-	// OnStall is called before the waiting deliveries are released. Pass Run.ResetPrefetch, which
-	// stops the run from fetching tasks that have to wait. Required if MaxQueueTime is set.
-	OnStall func()
-	// OnPermanentError is called once if the source keeps refusing lease extensions
-	// (pipeline.ErrPermanent). That is the case if no extension has succeeded for half of
-	// LeaseDuration, or if a lease expires. The argument contains the reason of the source.
-	// OnPermanentError is also called if the Extender panics.
-	//
-	// Pass Run.Fail, which stops fetching, because the lease of a new task could not be extended.
-	// Running tasks may finish within their leases. Defaults to nil, which only logs the error.
-	OnPermanentError func(error)
 	// Log receives failed extensions and lost leases.
 	Log zerolog.Logger
 }
 
 // Validate returns an error that lists every invalid field, or nil.
 func (o ExtendOptions) Validate() error {
-	errs := []error{
-		optcheck.NotNegative("LeaseDuration", o.LeaseDuration), optcheck.NotNegative("MaxHold", o.MaxHold),
-		optcheck.NotNegative("MaxQueueTime", o.MaxQueueTime),
-	}
-	if o.MaxQueueTime > 0 && o.OnStall == nil {
-		errs = append(errs, errors.New("OnStall is nil: it is required with MaxQueueTime"))
-	}
-	return optcheck.Join("stages.ExtendOptions", errs...)
+	return optcheck.Join("stages.ExtendOptions",
+		optcheck.NotNegative("LeaseDuration", o.LeaseDuration), optcheck.NotNegative("MaxHold", o.MaxHold))
 }
 
-// Extender extends the lease of each task that passes through its stage, until the task is settled.
-// That includes the time while the task waits for a slot, runs, and waits to be reported.
+// Extend returns a stage that extends the lease of each task that passes through it, until the task
+// is settled. That includes the time while the task waits for a slot, runs, and waits to be
+// reported. Add the stage with pipeline.Via, before the execution.
 //
 // A lease is extended when about half of it has passed. Jitter spreads the requests of leases that
 // begin at the same time. Failed and refused extensions are retried until the lease expires. The
-// delivery is marked lost if its lease expires, or if the source reports that the lease is lost.
+// delivery is marked lost if its lease expires, or if the source reports that the lease is lost. If
+// the source keeps refusing extensions (pipeline.ErrPermanent) for half of LeaseDuration, or until
+// a lease expires, the run fails as by Run.Fail: it stops fetching, and running tasks may finish
+// within their leases.
 //
-// An Extender works with every source. It does nothing for leases that never expire. A source may
-// combine extensions that are requested within a few milliseconds into one request.
-type Extender struct {
-	opts   ExtendOptions
-	ctx    context.Context // context of all extensions; canceled by Close
-	cancel context.CancelFunc
+// The stage does nothing for leases that never expire. A source may combine extensions that are
+// requested within a few milliseconds into one request.
+//
+// If the source is shared with other workers (see pipeline.Hints), deliveries that have waited for a
+// slot for 5 s are released.
+func Extend(run *pipeline.Run, opts ExtendOptions) pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
+	p := run.Plumbing()
+	x := newExtender(opts, p.Prefetch(), run.Fail)
+	p.OnEnd(x.close) // leases must be extended until the last task is settled
+	return x.stage
+}
+
+// extender is the state of one Extend stage.
+type extender struct {
+	opts     ExtendOptions
+	prefetch *prefetch.Controller
+	onError  func(error)     // called once, with the reason why leases cannot be extended
+	ctx      context.Context // context of all extensions; canceled by close
+	cancel   context.CancelFunc
 
 	mu        sync.Mutex
 	closed    bool
 	refused   time.Time // time of the first refused extension since the last successful one, or zero
 	refusal   error     // error of the last extension if the source refused it, or nil
-	reported  bool      // OnPermanentError has been called
+	reported  bool      // onError has been called
 	extending sync.WaitGroup
 }
 
-// NewExtender returns an Extender. Call Close after Run.Wait has returned, because leases must be
-// extended until the last task is settled.
-func NewExtender(opts ExtendOptions) *Extender {
+func newExtender(opts ExtendOptions, p *prefetch.Controller, onError func(error)) *extender {
 	if opts.LeaseDuration <= 0 {
 		opts.LeaseDuration = time.Minute
 	}
-	x := &Extender{opts: opts}
+	x := &extender{opts: opts, prefetch: p, onError: onError}
 	x.ctx, x.cancel = context.WithCancel(context.Background())
 	return x
 }
 
-// Close stops extending leases. It waits until no extension is in flight.
-func (x *Extender) Close() {
+// close stops extending leases. It waits until no extension is in flight.
+func (x *extender) close() {
 	x.mu.Lock()
 	x.closed = true
 	x.mu.Unlock()
@@ -98,69 +93,65 @@ func (x *Extender) Close() {
 	x.extending.Wait()
 }
 
-// Stage returns the stage. It passes deliveries on in order, and starts to extend their leases.
+// stage passes deliveries on in order, and starts to extend their leases.
 //
-// The stage receives each delivery at once, even if the next stage is not ready, because nothing
-// would extend the lease of a delivery that waits in a channel. The number of waiting deliveries is
+// It receives each delivery at once, even if the next stage is not ready, because nothing would
+// extend the lease of a delivery that waits in a channel. The number of waiting deliveries is
 // limited because the run fetches only a limited number.
-func (x *Extender) Stage() pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
-	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
-		var waiting []*pipeline.Delivery
-		releaseAll := func() {
-			for _, d := range waiting {
-				d.ReleaseAsync()
-			}
-			waiting = nil
+func (x *extender) stage(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
+	plumbing.HoldsDeliveries(ctx)
+	limit := x.prefetch.MaxQueueTime()
+	var waiting []*pipeline.Delivery
+	releaseAll := func() {
+		for _, d := range waiting {
+			d.ReleaseAsync()
 		}
-		defer releaseAll()
-		maxWait := time.NewTimer(time.Hour)
-		defer maxWait.Stop()
-		resetMaxWait := func() {
-			if x.opts.MaxQueueTime > 0 {
-				maxWait.Reset(x.opts.MaxQueueTime)
-			}
-		}
-		for in != nil || len(waiting) > 0 {
-			var next *pipeline.Delivery
-			var send chan<- *pipeline.Delivery
-			if len(waiting) > 0 {
-				next, send = waiting[0], out
-			}
-			select {
-			case d, ok := <-in:
-				if !ok {
-					in = nil
-					continue
-				}
-				x.track(d)
-				if waiting = append(waiting, d); len(waiting) == 1 {
-					resetMaxWait()
-				}
-			case send <- next:
-				waiting[0] = nil
-				waiting = waiting[1:]
-				resetMaxWait()
-			case <-maxWait.C:
-				if x.opts.MaxQueueTime > 0 && len(waiting) > 0 {
-					x.opts.Log.Debug().Int("task_count", len(waiting)).Msg("released prefetched tasks to other workers because no slot became free in time")
-					x.opts.OnStall()
-					releaseAll()
-				}
-			case <-ctx.Done():
-				return nil
-			}
-		}
-		return nil
+		waiting = nil
 	}
+	defer releaseAll()
+	overdue := time.NewTimer(time.Hour)
+	defer overdue.Stop()
+	resetOverdue := func() {
+		if limit > 0 {
+			overdue.Reset(limit)
+		}
+	}
+	for in != nil || len(waiting) > 0 {
+		var next *pipeline.Delivery
+		var send chan<- *pipeline.Delivery
+		if len(waiting) > 0 {
+			next = waiting[0]
+			send = out.Offer(next)
+		}
+		select {
+		case d, ok := <-in:
+			if !ok {
+				in = nil
+				continue
+			}
+			x.track(d)
+			if waiting = append(waiting, d); len(waiting) == 1 {
+				resetOverdue()
+			}
+		case send <- next:
+			waiting[0] = nil
+			waiting = waiting[1:]
+			resetOverdue()
+		case <-overdue.C:
+			if limit > 0 && len(waiting) > 0 {
+				x.opts.Log.Debug().Int("task_count", len(waiting)).Msg("released prefetched tasks to other workers because no slot became free in time")
+				x.prefetch.Stalled()
+				releaseAll()
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
 }
 
-// maxQueueTime is how long prefetched tasks of a shared source may wait in this worker before they
-// are released to other workers. The prefetch is one second's worth of tasks, so tasks wait longer
-// only if the running tasks have become slower.
-const maxQueueTime = 5 * time.Second
-
 // track starts to extend the lease of a delivery. The extension ends when the delivery is settled.
-func (x *Extender) track(d *pipeline.Delivery) {
+func (x *extender) track(d *pipeline.Delivery) {
 	if d.ExpiresAt().IsZero() {
 		return
 	}
@@ -173,7 +164,7 @@ func (x *Extender) track(d *pipeline.Delivery) {
 
 // trackedLease extends one lease. Its timer calls extend in a goroutine, at most one at a time.
 type trackedLease struct {
-	x     *Extender
+	x     *extender
 	d     *pipeline.Delivery
 	began time.Time
 	tries int // failed attempts since the last extension; accessed only by the goroutine of the timer
@@ -230,7 +221,7 @@ func (k *trackedLease) schedule(after time.Duration) {
 // extendDelay returns the time from a successful extension to the next one: between 40 and 60 % of
 // the remaining lease.
 func (k *trackedLease) extendDelay() time.Duration {
-	return max(time.Duration((0.4+0.2*rand.Float64())*float64(k.d.RemainingLease())), 0)
+	return max(time.Duration((0.4+0.2*rand.Float64())*float64(k.d.Plumbing().RemainingLease())), 0)
 }
 
 // initialRetryDelay is the average delay after the first failed extension. The delay doubles with
@@ -241,7 +232,7 @@ const initialRetryDelay = 250 * time.Millisecond
 func (k *trackedLease) retryDelay() time.Duration {
 	k.tries++
 	wait := initialRetryDelay << min(k.tries-1, 10)
-	wait = min(wait, max(k.d.RemainingLease()/4, initialRetryDelay))
+	wait = min(wait, max(k.d.Plumbing().RemainingLease()/4, initialRetryDelay))
 	return wait/2 + rand.N(wait)
 }
 
@@ -274,7 +265,7 @@ func (k *trackedLease) extend() {
 // after the returned time.
 func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 	x, d := k.x, k.d
-	remaining := d.RemainingLease()
+	remaining := d.Plumbing().RemainingLease()
 	if held := time.Since(k.began); x.opts.MaxHold > 0 && held > x.opts.MaxHold {
 		if remaining > 0 {
 			return remaining, true
@@ -290,7 +281,7 @@ func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 	defer k.end()
 	_, err := d.Extend(ctx, x.opts.LeaseDuration)
 	switch {
-	case d.Settled() && err != nil || x.ctx.Err() != nil:
+	case d.Plumbing().Settled() && err != nil || x.ctx.Err() != nil:
 		return 0, false
 	case err == nil:
 		x.extended()
@@ -302,18 +293,18 @@ func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 	case errors.Is(err, pipeline.ErrPermanent):
 		x.refuse(d, err)
 	}
-	if d.RemainingLease() <= 0 {
+	if d.Plumbing().RemainingLease() <= 0 {
 		k.markLost(fmt.Errorf("the lease could not be extended: %w", err))
 		return 0, false
 	}
 	if !errors.Is(err, pipeline.ErrPermanent) {
-		x.log(d, err).Float64("remaining_seconds", d.RemainingLease().Seconds()).Msg("could not extend the lease on a task; retrying until the lease expires")
+		x.log(d, err).Float64("remaining_seconds", d.Plumbing().RemainingLease().Seconds()).Msg("could not extend the lease on a task; retrying until the lease expires")
 	}
 	return k.retryDelay(), true
 }
 
 // extended records a successful extension.
-func (x *Extender) extended() {
+func (x *extender) extended() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.refused, x.refusal = time.Time{}, nil
@@ -321,7 +312,7 @@ func (x *Extender) extended() {
 
 // refuse records that the source refused an extension. It calls fail if the source has refused all
 // extensions for half of LeaseDuration.
-func (x *Extender) refuse(d *pipeline.Delivery, err error) {
+func (x *extender) refuse(d *pipeline.Delivery, err error) {
 	now := time.Now()
 	x.mu.Lock()
 	first := x.refusal == nil
@@ -340,7 +331,7 @@ func (x *Extender) refuse(d *pipeline.Delivery, err error) {
 }
 
 // onLeaseLost calls fail if a lease was lost because the source refuses extensions.
-func (x *Extender) onLeaseLost() {
+func (x *extender) onLeaseLost() {
 	x.mu.Lock()
 	refusal := x.refusal
 	x.mu.Unlock()
@@ -353,29 +344,25 @@ func refusalError(err error) error {
 	return fmt.Errorf("the queue keeps refusing lease extensions: %w", err)
 }
 
-// fail calls OnPermanentError on the first call, and does nothing after that.
-func (x *Extender) fail(err error) {
+// fail calls onError on the first call, and does nothing after that.
+func (x *extender) fail(err error) {
 	x.mu.Lock()
 	first := !x.reported
 	x.reported = true
 	x.mu.Unlock()
-	switch {
-	case !first:
-	case x.opts.OnPermanentError != nil:
-		x.opts.OnPermanentError(err)
-	default:
-		x.opts.Log.Error().Err(err).Msg("leases cannot be extended; a task whose lease expires is killed and runs again")
+	if first {
+		x.onError(err)
 	}
 }
 
 func (k *trackedLease) markLost(cause error) {
-	k.d.MarkLeaseLost(cause)
+	k.d.Plumbing().MarkLeaseLost(cause)
 	if cause := k.d.Plumbing().ReportLoss(); cause != nil {
 		k.x.log(k.d, cause).Msg("lease lost: the task is killed if it runs, and its result is discarded, because another worker may run it")
 	}
 	k.x.onLeaseLost()
 }
 
-func (x *Extender) log(d *pipeline.Delivery, err error) *zerolog.Event {
+func (x *extender) log(d *pipeline.Delivery, err error) *zerolog.Event {
 	return x.opts.Log.Warn().Err(err).Str("task_id", d.Task.ID).Int("attempt", d.Attempt)
 }

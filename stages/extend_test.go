@@ -76,16 +76,22 @@ func (k *controlledLease) isHeld() bool {
 
 // pass sends deliveries through the stage of an Extender, and discards the output. Call it in a
 // synctest bubble.
-func pass(t *testing.T, opts stages.ExtendOptions, ds ...*pipeline.Delivery) *stages.Extender {
+func pass(t *testing.T, opts stages.ExtendOptions, ds ...*pipeline.Delivery) stages.Extender {
 	t.Helper()
-	x := stages.NewExtender(opts)
+	return passOr(t, opts, func(error) {}, ds...)
+}
+
+// passOr is pass. If leases cannot be extended, onError is called.
+func passOr(t *testing.T, opts stages.ExtendOptions, onError func(error), ds ...*pipeline.Delivery) stages.Extender {
+	t.Helper()
+	x := stages.NewExtender(opts, onError)
 	t.Cleanup(x.Close)
 	in, out := make(chan *pipeline.Delivery, len(ds)), make(chan *pipeline.Delivery, len(ds))
 	for _, d := range ds {
 		in <- d
 	}
 	close(in)
-	if err := x.Stage()(t.Context(), in, out); err != nil {
+	if err := x.Stage()(t.Context(), in, pipeline.NewOutput(out)); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range ds {
@@ -296,12 +302,12 @@ func TestExtender_ExtendsLeaseDuringAck(t *testing.T) {
 func TestExtender_ExtendsLeasesOfWaitingTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		x := stages.NewExtender(stages.ExtendOptions{})
+		x := stages.NewExtender(stages.ExtendOptions{}, func(error) {})
 		defer x.Close()
 		in, out := make(chan *pipeline.Delivery), make(chan *pipeline.Delivery)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- x.Stage()(ctx, in, out) }()
+		go func() { ended <- x.Stage()(ctx, in, pipeline.NewOutput(out)) }()
 		var ks []*controlledLease
 		for i := range 100 { // nothing receives from out, so all tasks wait in the stage
 			ks = append(ks, newControlledLease(leaseTime, nil))

@@ -156,7 +156,7 @@ func through[In, Out pipeline.Item](t *testing.T, stage pipeline.Stage[In, Out],
 		in <- item
 	}
 	close(in)
-	if err := stage(t.Context(), in, out); err != nil {
+	if err := stage(t.Context(), in, pipeline.NewOutput(out)); err != nil {
 		t.Fatal(err)
 	}
 	close(out)

@@ -55,10 +55,10 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 			case "panic":
 				panic("task")
 			case "lose":
-				d.MarkLeaseLost(errBoom)
+				d.Plumbing().MarkLeaseLost(errBoom)
 				return pipeline.Outcome{Kind: pipeline.LeaseLost}, nil
 			case "lose late":
-				d.MarkLeaseLost(errBoom)
+				d.Plumbing().MarkLeaseLost(errBoom)
 			case "fail":
 				return pipeline.Outcome{}, errBoom
 			case "stop":
@@ -83,8 +83,8 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 
 		tasks := pipeline.Via(pipeline.From(r, "source", src), "skip/limit", stages.SkipLimit(skip, limit))
 		results := pipeline.Via(tasks, "execute", stages.Execute(r, run))
-		decisions := pipeline.Via(results, "classify", stages.Classify(opts))
-		pipeline.To(decisions, "settle", stages.Settle(s, stages.SettleOptions{Stats: &counted}))
+		decisions := pipeline.Map(results, "classify", stages.Classify(opts))
+		pipeline.ToBatches(decisions, "settle", stages.Settle(s, stages.SettleOptions{Stats: &counted}))
 		err := r.Wait()
 
 		if err != nil && !errors.Is(err, errBoom) {
@@ -118,7 +118,7 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 			}
 		}
 		for id, d := range received {
-			if !d.Settled() {
+			if !d.Plumbing().Settled() {
 				t.Errorf("task %s is not settled", id)
 			}
 			var i int64

@@ -61,22 +61,15 @@ const minConcurrentWrites = 4
 //
 // The run fails if the sink fails, or if the source refuses to acknowledge or release a task. Tasks
 // whose events were not written are released.
-func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.Consumer[pipeline.Decision] {
-	return settle(sink, opts, func(d pipeline.Decision) pipeline.Decision { return d })
-}
-
-// ClassifyAndSettle returns one stage that does the work of Classify and Settle. It saves one
-// channel operation per task.
-func ClassifyAndSettle(sink pipeline.Sink, retry RetryOptions, opts SettleOptions) pipeline.Consumer[pipeline.Result] {
-	return settle(sink, opts, retry.decide)
-}
-
-func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, decide func(In) pipeline.Decision) pipeline.Consumer[In] {
+//
+// Add the stage with pipeline.ToBatches. It needs Decisions, which the stage Classify makes from
+// Results.
+func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.BatchConsumer[pipeline.Decision] {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
 	opts.MaxConcurrentWrites = max(opts.MaxConcurrentWrites, 1)
-	return func(ctx context.Context, in <-chan In) error {
+	return func(ctx context.Context, in pipeline.Batches[pipeline.Decision]) error {
 		s := settler{opts: opts, sink: sink, sem: make(chan struct{}, opts.MaxConcurrentWrites), failed: make(chan struct{})}
 		// Settling over a network is slow, so tasks are settled in goroutines while further events
 		// are written.
@@ -84,7 +77,7 @@ func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, decide fun
 		if opts.MaxConcurrentWrites == 1 { // no goroutine per batch, and one buffer for all batches
 			batch := make([]pipeline.Decision, 0, settleBatch)
 			for {
-				if batch = nextBatch(in, decide, s.failed, batch[:0], 0); len(batch) == 0 {
+				if batch = in.Next(batch[:0], settleBatch, 0, s.failed); len(batch) == 0 {
 					return s.failure()
 				}
 				if err := s.writeBatch(ctx, batch); err != nil {
@@ -101,7 +94,7 @@ func settle[In pipeline.Item](sink pipeline.Sink, opts SettleOptions, decide fun
 			if len(s.sem)-1 >= max(opts.MaxConcurrentWrites/4, minConcurrentWrites) {
 				linger = lingerTime
 			}
-			batch := nextBatch(in, decide, s.failed, nil, linger)
+			batch := in.Next(nil, settleBatch, linger, s.failed)
 			if len(batch) == 0 {
 				break
 			}
@@ -206,47 +199,6 @@ func (s *settler) write(ctx context.Context, events []pipeline.Event) (err error
 // settleLater settles a task in a goroutine, because the request to the source blocks.
 func (s *settler) settleLater(ctx context.Context, d pipeline.Decision) {
 	s.tasks.Go(func() { s.settle(ctx, d) })
-}
-
-// nextBatch waits for one item. It returns this item and the items that are already available. If
-// linger is above 0, nextBatch also waits that long for further items. It returns an empty batch if
-// in or failed is closed.
-func nextBatch[In any](in <-chan In, decide func(In) pipeline.Decision, failed <-chan struct{}, batch []pipeline.Decision, linger time.Duration) []pipeline.Decision {
-	var item In
-	var ok bool
-	select {
-	case item, ok = <-in:
-	case <-failed:
-	}
-	if !ok {
-		return batch
-	}
-	batch = append(batch, decide(item))
-	var expired <-chan time.Time
-	for len(batch) < settleBatch {
-		select {
-		case item, ok = <-in:
-		default:
-			if linger <= 0 {
-				return batch
-			}
-			if expired == nil {
-				timer := time.NewTimer(linger)
-				defer timer.Stop()
-				expired = timer.C
-			}
-			select {
-			case item, ok = <-in:
-			case <-expired:
-				return batch
-			}
-		}
-		if !ok {
-			return batch
-		}
-		batch = append(batch, decide(item))
-	}
-	return batch
 }
 
 func (s *settler) settle(ctx context.Context, d pipeline.Decision) {

@@ -32,7 +32,7 @@ func settle(t *testing.T, s pipeline.Sink, opts stages.SettleOptions, ds ...pipe
 		in <- d
 	}
 	close(in)
-	return stages.Settle(s, opts)(t.Context(), in)
+	return stages.Settle(s, opts)(t.Context(), pipeline.NewBatches(in))
 }
 
 // The event of a task is written before the task is settled.
@@ -84,9 +84,9 @@ func TestSettle_NoEventAfterLeaseLost(t *testing.T) {
 	rec := &recorder{}
 	var log bytes.Buffer
 	lost := decision(lease{rec: rec, id: "0"}, pipeline.LeaseLost, pipeline.Release)
-	lost.MarkLeaseLost(errors.New("gone"))
+	lost.Plumbing().MarkLeaseLost(errors.New("gone"))
 	expired := decision(lease{rec: rec, id: "1"}, pipeline.Completed, pipeline.Ack)
-	expired.MarkLeaseLost(errors.New("gone"))
+	expired.Plumbing().MarkLeaseLost(errors.New("gone"))
 	if err := settle(t, sink{rec: rec}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))}, lost, expired); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestSettle_SinkFails(t *testing.T) {
 				return pipeline.Outcome{Kind: pipeline.Completed}, nil
 			})
 			results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: -1, local: local}), "execute", stages.Execute(r, complete))
-			pipeline.To(pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(s, stages.SettleOptions{}))
+			pipeline.ToBatches(pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(s, stages.SettleOptions{}))
 			err := r.Wait()
 			if !errors.Is(err, errBoom) || !strings.Contains(err.Error(), "settle: ") || !strings.Contains(err.Error(), " events: ") {
 				t.Errorf("error %v", err)
@@ -179,7 +179,9 @@ func TestSettle_WritesEventsInBatches(t *testing.T) {
 		in := make(chan pipeline.Decision, 1000)
 		var counted stages.Stats
 		done := make(chan error)
-		go func() { done <- stages.Settle(s, stages.SettleOptions{Stats: &counted})(t.Context(), in) }()
+		go func() {
+			done <- stages.Settle(s, stages.SettleOptions{Stats: &counted})(t.Context(), pipeline.NewBatches(in))
+		}()
 		in <- decision(lease{rec: rec, id: "0", hang: hang}, pipeline.Completed, pipeline.Ack)
 		synctest.Wait()
 		if reported := counted.Counts().Reported(); reported != 0 {
@@ -222,7 +224,9 @@ func TestSettle_LocalTasksInOrder(t *testing.T) {
 	rec := &recorder{}
 	in := make(chan pipeline.Decision)
 	done := make(chan error)
-	go func() { done <- stages.Settle(sink{rec: rec}, stages.SettleOptions{})(t.Context(), in) }()
+	go func() {
+		done <- stages.Settle(sink{rec: rec}, stages.SettleOptions{})(t.Context(), pipeline.NewBatches(in))
+	}()
 	var want []string
 	for i := range 20 {
 		id := fmt.Sprint(i)
@@ -260,7 +264,7 @@ func TestSettle_SinkHangs(t *testing.T) {
 			return pipeline.Outcome{Kind: pipeline.Completed}, nil
 		})
 		results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: 2}), "execute", stages.Execute(r, complete))
-		pipeline.To(pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(hang, stages.SettleOptions{}))
+		pipeline.ToBatches(pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(hang, stages.SettleOptions{}))
 		err := r.Wait()
 		var timeout *pipeline.ShutdownTimeoutError
 		if !errors.As(err, &timeout) || !slices.Contains(timeout.Stages, "settle") {
@@ -306,61 +310,6 @@ func TestStats_Counts(t *testing.T) {
 	}
 	if reported := int64(len(rec.events)); reported != counted.Counts().Reported() {
 		t.Errorf("%d events", reported)
-	}
-}
-
-// ClassifyAndSettle has the same effect as Classify followed by Settle.
-func TestClassifyAndSettle(t *testing.T) {
-	t.Parallel()
-	retry := stages.RetryOptions{OnExit: true, MaxAttempts: 2}
-	results := func() (all []pipeline.Result) {
-		for _, o := range []pipeline.Outcome{
-			{Kind: pipeline.Completed, Result: []byte("1")}, {Kind: pipeline.Exited, ExitCode: 3}, {Kind: pipeline.Interrupted},
-			{Kind: pipeline.Exception, Exception: "no"}, {Kind: pipeline.Completed, RetryRequested: true},
-		} {
-			for attempt := 1; attempt <= 2; attempt++ {
-				d := pipeline.NewDelivery(pipeline.Task{ID: fmt.Sprintf("%d-%d", o.Kind, attempt)}, nil, attempt)
-				all = append(all, pipeline.Result{Delivery: d, Outcome: o})
-			}
-		}
-		return all
-	}
-	now := func() time.Time { return time.Unix(1, 0) }
-	eventsOf := func(run func(sink pipeline.Sink, in <-chan pipeline.Result) error) (events []string) {
-		in := make(chan pipeline.Result, 100)
-		all := results()
-		for _, r := range all {
-			in <- r
-		}
-		close(in)
-		sink := sinkFunc(func(batch []pipeline.Event) {
-			for _, e := range batch {
-				events = append(events, string(e.AppendJSON(nil)))
-			}
-		})
-		if err := run(sink, in); err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range all {
-			if !r.Settled() {
-				t.Errorf("task %s is not settled", r.Task.ID)
-			}
-		}
-		return events
-	}
-	one := eventsOf(func(sink pipeline.Sink, in <-chan pipeline.Result) error {
-		return stages.ClassifyAndSettle(sink, retry, stages.SettleOptions{Now: now})(t.Context(), in)
-	})
-	two := eventsOf(func(sink pipeline.Sink, in <-chan pipeline.Result) error {
-		between := make(chan pipeline.Decision, 100)
-		if err := stages.Classify(retry)(t.Context(), in, between); err != nil {
-			return err
-		}
-		close(between)
-		return stages.Settle(sink, stages.SettleOptions{Now: now})(t.Context(), between)
-	})
-	if len(one) != 8 || !slices.Equal(one, two) {
-		t.Errorf("one stage:\n%s\ntwo stages:\n%s", strings.Join(one, "\n"), strings.Join(two, "\n"))
 	}
 }
 

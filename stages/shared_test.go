@@ -47,6 +47,8 @@ func (q *sharedQueue) Receive(ctx context.Context, limit int) ([]*pipeline.Deliv
 	return ds, nil
 }
 
+func (q *sharedQueue) Hints() pipeline.Hints { return pipeline.Hints{Shared: true, BatchSize: 10} }
+
 func (q *sharedQueue) Close(context.Context) error { return nil }
 
 func (q *sharedQueue) settle(released bool) {
@@ -74,9 +76,7 @@ func TestPrefetch_SharedSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots = 4
 		q := &sharedQueue{n: 100_000, long: 4000}
-		run := pipeline.New(t.Context(), pipeline.Options{Slots: slots, SharedSource: true, FetchBatchSize: 10})
-		leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: 5 * time.Second, OnStall: run.ResetPrefetch})
-		defer leases.Close()
+		run := pipeline.New(t.Context(), pipeline.Options{Slots: slots})
 		var mu sync.Mutex
 		started := 0
 		work := stages.RunnerFunc(func(ctx context.Context, _ pipeline.Task) (bool, []byte, error) {
@@ -94,10 +94,10 @@ func TestPrefetch_SharedSource(t *testing.T) {
 				return false, nil, ctx.Err()
 			}
 		})
-		extended := pipeline.ViaUnbuffered(pipeline.From(run, "source", q), "extend", leases.Stage())
+		extended := pipeline.Via(pipeline.From(run, "source", q), "extend", stages.Extend(run, stages.ExtendOptions{}))
 		results := pipeline.Via(extended, "execute", stages.Execute(run, work))
-		decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-		pipeline.To(decisions, "settle", stages.Settle(sink{rec: &recorder{}}, stages.SettleOptions{MaxConcurrentWrites: 4}))
+		decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))
+		pipeline.ToBatches(decisions, "settle", stages.Settle(sink{rec: &recorder{}}, stages.SettleOptions{MaxConcurrentWrites: 4}))
 
 		<-time.After(9 * time.Second) // the short tasks take about 10 s in total
 		q.mu.Lock()
@@ -146,7 +146,7 @@ func TestClassify_MaxAttempts(t *testing.T) {
 		{7, pipeline.LeaseLost, pipeline.Release, ""},
 	} {
 		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, nil, tc.attempt)
-		got := through(t, stages.Classify(opts), []pipeline.Result{{Delivery: d, Outcome: pipeline.Outcome{Kind: tc.kind}}})[0]
+		got := stages.Classify(opts)(pipeline.Result{Delivery: d, Outcome: pipeline.Outcome{Kind: tc.kind}})
 		if got.Verdict != tc.want || (tc.reason == "") != (got.RetryDeniedReason == "") || !strings.Contains(got.RetryDeniedReason, tc.reason) {
 			t.Errorf("attempt %d, %v: %v, %q", tc.attempt, tc.kind, got.Verdict, got.RetryDeniedReason)
 		}
@@ -169,7 +169,9 @@ func TestSettle_ConcurrentWrites(t *testing.T) {
 		in := make(chan pipeline.Decision)
 		done := make(chan error)
 		began := time.Now()
-		go func() { done <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), in) }()
+		go func() {
+			done <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), pipeline.NewBatches(in))
+		}()
 		for _, id := range []string{"0", "1", "2", "3"} {
 			in <- decision(lease{rec: rec, id: id}, pipeline.Completed, pipeline.Ack)
 			synctest.Wait()
@@ -194,7 +196,7 @@ func TestSettle_ConcurrentWriteFails(t *testing.T) {
 		broken := sink{rec: rec, write: func([]pipeline.Event) error { <-time.After(time.Second); return errBoom }}
 		in := make(chan pipeline.Decision, 1)
 		in <- decision(lease{rec: rec, id: "0"}, pipeline.Completed, pipeline.Ack)
-		err := stages.Settle(broken, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), in)
+		err := stages.Settle(broken, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), pipeline.NewBatches(in))
 		if !errors.Is(err, errBoom) || rec.count("release 0 0s") != 1 || rec.count("ack 0") != 0 {
 			t.Errorf("%v, %q", err, rec.all())
 		}
@@ -210,7 +212,7 @@ func TestSettle_PermanentError(t *testing.T) {
 			rec := &recorder{}
 			in := make(chan pipeline.Decision, 1)
 			in <- decision(lease{rec: rec, id: "0", ackErr: pipeline.ErrPermanent}, pipeline.Completed, pipeline.Ack)
-			err := stages.Settle(sink{rec: rec}, stages.SettleOptions{MaxConcurrentWrites: parallel})(t.Context(), in)
+			err := stages.Settle(sink{rec: rec}, stages.SettleOptions{MaxConcurrentWrites: parallel})(t.Context(), pipeline.NewBatches(in))
 			if !errors.Is(err, pipeline.ErrPermanent) || rec.count("event 0 task_completed") != 1 {
 				t.Errorf("%v, %q", err, rec.all())
 			}
@@ -219,12 +221,12 @@ func TestSettle_PermanentError(t *testing.T) {
 }
 
 // A refused extension is retried until the lease expires. If the source keeps refusing,
-// OnPermanentError is called once with the reason of the source.
+// the run fails once, with the reason of the source.
 func TestExtender_RefusedExtensions(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		refusals int // number of extensions that are refused before extensions succeed
-		failed   int // expected number of calls of OnPermanentError
+		failed   int // expected number of failures of the run
 	}{
 		"once":        {1, 0},
 		"a few times": {5, 0},
@@ -242,20 +244,20 @@ func TestExtender_RefusedExtensions(t *testing.T) {
 				d, other := pipeline.NewDelivery(pipeline.Task{ID: "t"}, k, 1), pipeline.NewDelivery(pipeline.Task{ID: "u"}, newControlledLease(time.Minute, k.respond), 1)
 				var log bytes.Buffer
 				failed, bothLost := 0, false
-				pass(t, stages.ExtendOptions{LeaseDuration: time.Minute, Log: zerolog.New(zerolog.SyncWriter(&log)), OnPermanentError: func(err error) {
+				passOr(t, stages.ExtendOptions{LeaseDuration: time.Minute, Log: zerolog.New(zerolog.SyncWriter(&log))}, func(err error) {
 					if !errors.Is(err, pipeline.ErrPermanent) || !strings.Contains(err.Error(), "allow sqs:ChangeMessageVisibility") {
 						t.Error(err)
 					}
 					failed++
 					bothLost = isClosed(d.Lost()) && isClosed(other.Lost())
-				}}, d, other)
+				}, d, other)
 				advance(37 * time.Second) // after 60 % of the lease, when the first extensions have been refused
 				if failed != 0 || isClosed(d.Lost()) || len(k.extensions()) == 0 {
-					t.Errorf("OnPermanentError called %d times, lost %v, extensions at %v", failed, isClosed(d.Lost()), k.extensions())
+					t.Errorf("the run failed %d times, lost %v, extensions at %v", failed, isClosed(d.Lost()), k.extensions())
 				}
 				advance(2 * time.Minute)
 				if failed != tc.failed || isClosed(d.Lost()) != (tc.failed > 0) || bothLost {
-					t.Errorf("OnPermanentError called %d times, lost %v, both lost at the call %v", failed, isClosed(d.Lost()), bothLost)
+					t.Errorf("the run failed %d times, lost %v, both lost at the call %v", failed, isClosed(d.Lost()), bothLost)
 				}
 				if n := strings.Count(log.String(), "refuses to extend the leases"); n < 1 || n > 2 {
 					t.Errorf("%d lines:\n%s", n, log.String())
@@ -265,20 +267,20 @@ func TestExtender_RefusedExtensions(t *testing.T) {
 	}
 }
 
-// If the source refuses all extensions, OnPermanentError is called even if each task finishes
+// If the source refuses all extensions, the run fails even if each task finishes
 // before its lease expires.
 func TestExtender_CountsRefusalsAcrossTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		failed := 0
-		x := stages.NewExtender(stages.ExtendOptions{LeaseDuration: 10 * time.Second, OnPermanentError: func(error) { failed++ }})
+		x := stages.NewExtender(stages.ExtendOptions{LeaseDuration: 10 * time.Second}, func(error) { failed++ })
 		defer x.Close()
 		for range 3 { // each task takes 7 s
 			d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, newControlledLease(10*time.Second, func(context.Context, int) error { return pipeline.ErrPermanent }), 1)
 			in, out := make(chan *pipeline.Delivery, 1), make(chan *pipeline.Delivery, 1)
 			in <- d
 			close(in)
-			if err := x.Stage()(t.Context(), in, out); err != nil {
+			if err := x.Stage()(t.Context(), in, pipeline.NewOutput(out)); err != nil {
 				t.Fatal(err)
 			}
 			advance(7 * time.Second)
@@ -287,7 +289,7 @@ func TestExtender_CountsRefusalsAcrossTasks(t *testing.T) {
 			}
 		}
 		if failed != 1 {
-			t.Errorf("OnPermanentError called %d times, want once", failed)
+			t.Errorf("the run failed %d times, want once", failed)
 		}
 	})
 }
@@ -319,7 +321,9 @@ func TestSettle_LingersForMoreEvents(t *testing.T) {
 		}}
 		in := make(chan pipeline.Decision)
 		done := make(chan error)
-		go func() { done <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 32})(t.Context(), in) }()
+		go func() {
+			done <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 32})(t.Context(), pipeline.NewBatches(in))
+		}()
 		const n = 10_000
 		began := time.Now()
 		for i := range n { // sends 20 results per millisecond

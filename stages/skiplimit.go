@@ -12,7 +12,7 @@ import (
 // A skipped task is not executed, and its lease is left to expire. If the stage released the task
 // instead, this worker would receive it again at once.
 func SkipLimit(skip, limit int64) pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
-	return func(ctx context.Context, in <-chan *pipeline.Delivery, out chan<- *pipeline.Delivery) error {
+	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 		var seen, passed int64
 		if limit == 0 {
 			return nil
@@ -24,7 +24,7 @@ func SkipLimit(skip, limit int64) pipeline.Stage[*pipeline.Delivery, *pipeline.D
 				}
 				continue
 			}
-			if err := pipeline.Send(ctx, out, d); err != nil {
+			if err := out.Send(ctx, d); err != nil {
 				return nil // the run is stopping; Send has released d
 			}
 			if passed++; passed == limit {

@@ -58,7 +58,7 @@ func TestSkipLimit(t *testing.T) {
 				t.Errorf("passed %q, want %q", got, tc.want)
 			}
 			for id, d := range received {
-				if !d.Settled() {
+				if !d.Plumbing().Settled() {
 					t.Errorf("task %s is not settled", id)
 				}
 			}

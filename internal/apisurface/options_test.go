@@ -56,7 +56,7 @@ func TestOptions_Validate(t *testing.T) {
 	}{
 		{sqssource.Options{}, "sqs.Options: Queue is empty: it is required"},
 		{procexec.PoolOptions{}, "procexec.PoolOptions: Argv is empty: it is required"},
-		{stages.ExtendOptions{MaxQueueTime: 1}, "stages.ExtendOptions: OnStall is nil: it is required with MaxQueueTime"},
+		{procexec.Options{Dir: "run"}, `procexec.Options: Dir is "run": it must be an absolute path`},
 		{taskfile.Options{MaxTaskSize: -1}, "taskfile.Options: MaxTaskSize is -1: it must not be negative"},
 		{sqssource.Options{Queue: "q", Lease: 1}, "sqs.Options: Lease is 1ns: it must be from 1s to 12h0m0s"},
 	} {

@@ -52,7 +52,7 @@ func (t *Tool) Events(opts EventsOptions) int {
 		defer func() { _ = log.Close(context.Background()) }() // each line is durable already
 		lines = log
 	}
-	follow := cloudqueue.StartTail(t.ctx, source, t.provider.MaxBatchSize(), lines, opts.Idle, t.log)
+	follow := cloudqueue.StartTail(t.ctx, source, lines, opts.Idle, t.log)
 	stopProgress := func() {}
 	if opts.Output != "-" || !t.display.terminal { // on a terminal, progress would mix with the events
 		stopProgress = progress.StartLines(t.log, progressInterval, func() progress.Status {

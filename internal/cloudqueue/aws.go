@@ -57,9 +57,8 @@ func newAWS(cfg *config.Config, reporter *retry.Reporter) (*awsProvider, error) 
 	return &awsProvider{cfg: cfg, reporter: reporter, tasks: queue(name), events: queue(name + events)}, nil
 }
 
-func (p *awsProvider) Tasks() Queue      { return p.tasks }
-func (p *awsProvider) Events() Queue     { return p.events }
-func (p *awsProvider) MaxBatchSize() int { return sqsapi.MaxBatchSize }
+func (p *awsProvider) Tasks() Queue  { return p.tasks }
+func (p *awsProvider) Events() Queue { return p.events }
 
 // holdMargin allows for SQS starting the 12 hours before the response arrives here.
 const holdMargin = 30 * time.Second

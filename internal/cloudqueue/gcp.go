@@ -17,10 +17,6 @@ import (
 	pubsubsource "github.com/ctworker/ctworker/sources/pubsub"
 )
 
-// fetchBatchSize is the number of messages to fetch per request. Pub/Sub does not bill requests,
-// but each request takes time.
-const fetchBatchSize = 100
-
 // gcpProvider implements Provider for Google Pub/Sub.
 type gcpProvider struct {
 	cfg           *config.Config
@@ -50,9 +46,8 @@ func newGCP(cfg *config.Config, reporter *retry.Reporter) (*gcpProvider, error) 
 	return &gcpProvider{cfg: cfg, reporter: reporter, tasks: queue(name), events: queue(name + events)}, nil
 }
 
-func (p *gcpProvider) Tasks() Queue      { return p.tasks }
-func (p *gcpProvider) Events() Queue     { return p.events }
-func (p *gcpProvider) MaxBatchSize() int { return fetchBatchSize }
+func (p *gcpProvider) Tasks() Queue  { return p.tasks }
+func (p *gcpProvider) Events() Queue { return p.events }
 
 func (p *gcpProvider) ValidateLease(_, lease time.Duration) error {
 	if lease > pubsubapi.MaxAckDeadline {

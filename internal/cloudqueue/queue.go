@@ -20,8 +20,6 @@ type Provider interface {
 	OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error)
 	// OpenSink opens the event queue, and creates it if it does not exist.
 	OpenSink(ctx context.Context) (pipeline.Sink, error)
-	// MaxBatchSize returns the number of messages that should be fetched per request.
-	MaxBatchSize() int
 	// ValidateLease returns an error if a time exceeds a limit of the provider. d is the maximum
 	// time that a task may take. The times are d, lease and the configured retry delay.
 	ValidateLease(d, lease time.Duration) error

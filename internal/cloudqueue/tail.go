@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/sourcegraph/conc"
 
+	"github.com/ctworker/ctworker/internal/plumbing"
 	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/stages"
@@ -27,8 +28,7 @@ type LineWriter interface {
 // A Tail writes the events in a queue to a LineWriter, and deletes the written events from the
 // queue.
 type Tail struct {
-	run    *pipeline.Run
-	leases *stages.Extender
+	run *pipeline.Run
 
 	mu     sync.Mutex
 	counts map[string]int64
@@ -55,28 +55,24 @@ const (
 
 // StartTail starts to write the events of a queue. It stops when ctx ends or, unless idle is 0,
 // when no event has arrived for idle.
-func StartTail(ctx context.Context, source pipeline.Source, batch int, lines LineWriter, idle time.Duration, log zerolog.Logger) *Tail {
+func StartTail(ctx context.Context, source pipeline.Source, lines LineWriter, idle time.Duration, log zerolog.Logger) *Tail {
 	t := &Tail{
 		run: pipeline.New(ctx, pipeline.Options{
-			Slots: tailPrefetch, FetchBatchSize: batch, IdleTimeout: idle, Log: log,
+			Slots: tailPrefetch, IdleTimeout: idle, Log: log,
 			OnFail: func(error) {
 				log.Info().Msg("stopping after an error; first deleting the events that were written from the queue")
 			},
 		}),
 		counts: map[string]int64{},
 	}
-	t.leases = stages.NewExtender(stages.ExtendOptions{Log: log, OnPermanentError: t.run.Fail})
 	events := pipeline.From(t.run, "events", source)
-	events = pipeline.Via(events, "extend", t.leases.Stage())
-	pipeline.To(events, "write", t.write(lines, log))
+	events = pipeline.Via(events, "extend", stages.Extend(t.run, stages.ExtendOptions{Log: log}))
+	pipeline.ToBatches(events, "write", t.write(lines, log))
 	return t
 }
 
 // Wait waits until the Tail has ended, and returns its error.
-func (t *Tail) Wait() error {
-	defer t.leases.Close()
-	return t.run.Wait()
-}
+func (t *Tail) Wait() error { return t.run.Wait() }
 
 // Counts returns the numbers of events that have been written, by type and in total.
 func (t *Tail) Counts() (byType map[string]int64, total int64) {
@@ -86,14 +82,15 @@ func (t *Tail) Counts() (byType map[string]int64, total int64) {
 }
 
 // write returns the stage that writes events and then deletes them from the queue.
-func (t *Tail) write(lines LineWriter, log zerolog.Logger) pipeline.Consumer[*pipeline.Delivery] {
-	return func(_ context.Context, in <-chan *pipeline.Delivery) error {
+func (t *Tail) write(lines LineWriter, log zerolog.Logger) pipeline.BatchConsumer[*pipeline.Delivery] {
+	return func(ctx context.Context, in pipeline.Batches[*pipeline.Delivery]) error {
+		plumbing.HoldsDeliveries(ctx)
 		settle := t.run.Phases().Settle
 		var deleting conc.WaitGroup
 		defer deleting.Wait()
 		for {
-			batch, ok := nextBatch(in)
-			if !ok {
+			batch := in.Next(nil, tailBatchSize, 0, nil)
+			if len(batch) == 0 {
 				return nil
 			}
 			if batch = held(batch); len(batch) == 0 {
@@ -137,24 +134,6 @@ func (t *Tail) count(types map[string]int64, n int) {
 		t.counts[name] += n
 	}
 	t.total += int64(n)
-}
-
-// nextBatch waits for a message, and returns it with all others that are available. ok is false
-// once in is closed and empty.
-func nextBatch(in <-chan *pipeline.Delivery) (batch []*pipeline.Delivery, ok bool) {
-	d, ok := <-in
-	for ok {
-		batch = append(batch, d)
-		if len(batch) == tailBatchSize {
-			return batch, true
-		}
-		select {
-		case d, ok = <-in:
-		default:
-			return batch, true
-		}
-	}
-	return batch, len(batch) > 0
 }
 
 // held returns the deliveries in batch whose leases are valid. The other messages are

@@ -101,7 +101,7 @@ func follow(t *testing.T, n, maxLines int) (*messages, *Tail) {
 	for i := range n {
 		m.waiting = append(m.waiting, fmt.Sprintf(`{"event_type":"task_completed","n":%d}`, i))
 	}
-	return m, StartTail(t.Context(), m, 10, written, time.Minute, zerolog.Nop())
+	return m, StartTail(t.Context(), m, written, time.Minute, zerolog.Nop())
 }
 
 // Each event is written, and then deleted.

@@ -2,19 +2,43 @@
 // module need, but that are not part of the public API.
 package plumbing
 
-import "time"
+import (
+	"context"
+	"time"
 
-// A Run is the part of a pipeline.Run that the execution stage uses. Its methods are safe for
+	"github.com/ctworker/ctworker/internal/prefetch"
+)
+
+// A Stage is the part of a running stage that the stages of this module use.
+type Stage interface {
+	// HoldsDeliveries states that the stage holds deliveries for a long time on purpose. The Run
+	// then does not warn about that.
+	HoldsDeliveries()
+}
+
+type stageKey struct{}
+
+// WithStage returns a context for s.
+func WithStage(ctx context.Context, s Stage) context.Context {
+	return context.WithValue(ctx, stageKey{}, s)
+}
+
+// HoldsDeliveries calls Stage.HoldsDeliveries of the stage whose context is ctx. Outside a run, it
+// does nothing.
+func HoldsDeliveries(ctx context.Context) {
+	if s, ok := ctx.Value(stageKey{}).(Stage); ok {
+		s.HoldsDeliveries()
+	}
+}
+
+// A Run is the part of a pipeline.Run that the stages use. Its methods are safe for
 // concurrent use.
 type Run interface {
-	// SharedSource returns Options.SharedSource: whether other workers consume the same source.
-	SharedSource() bool
-	// ObserveDuration records how long a task occupied its slot. If the source is shared, the Run
-	// adjusts the prefetch to the durations.
-	ObserveDuration(time.Duration)
-	// SetPrefetch sets the number of tasks to prefetch, but not below Options.Prefetch. It has no
-	// effect if the source is shared.
-	SetPrefetch(int)
+	// Prefetch returns the controller that determines how many tasks the Run fetches in advance.
+	Prefetch() *prefetch.Controller
+	// OnEnd registers a function that Run.Wait calls before it returns, when no stage runs any more
+	// and all tasks are settled, or the time for that is over.
+	OnEnd(func())
 }
 
 // A Delivery is the part of a pipeline.Delivery that the stages for lease extension and settlement
@@ -27,6 +51,15 @@ type Delivery interface {
 	// If the delivery has already been settled, OnSettled calls the function at once. Only one
 	// function can be registered.
 	OnSettled(func())
+	// Settled reports whether the delivery has been settled.
+	Settled() bool
+	// MarkLeaseLost marks the delivery lost because of cause. It does nothing if the delivery is
+	// already lost or settled.
+	MarkLeaseLost(cause error)
+	// RemainingLease returns the time until the lease expires. Time during which the machine is
+	// suspended counts as elapsed. If the lease has expired, the result is 0 or negative. If the
+	// lease never expires, the result is the maximum duration.
+	RemainingLease() time.Duration
 	// TaskEnded reports that the task does not run any more, although its result is still waiting
 	// for the next stage.
 	TaskEnded()

@@ -69,7 +69,7 @@ func notifyParent() {
 func engine(args []string) {
 	self, err := os.Executable()
 	check(err)
-	l, err := procexec.NewLauncher(procexec.Options{Slots: 3, Guard: []string{self}, Subreaper: true, Dir: args[1]})
+	l, err := procexec.NewLauncher(procexec.Options{Guard: []string{self}, Subreaper: true, Dir: args[1]})
 	check(err)
 	notice, err := procexec.NewNotification(args[1], procexec.ShutdownFile)
 	check(err)

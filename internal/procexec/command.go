@@ -262,7 +262,7 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 	}
 	defer std.finish()
 	p, err := c.launcher.Start(Spec{
-		Path: c.path, Args: argv, Files: c.files(std), Slot: task.Slot, MemoryLimit: c.opts.MemoryLimit,
+		Path: c.path, Args: argv, Files: c.files(std), MemoryLimit: c.opts.MemoryLimit,
 		Env: append(c.env[:len(c.env):len(c.env)],
 			"CTWORKER_TASK_ID="+task.ID,
 			"CTWORKER_ATTEMPT="+strconv.Itoa(task.Attempt),

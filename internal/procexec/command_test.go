@@ -271,7 +271,7 @@ func TestCommand_MeasuresTimeAndMemory(t *testing.T) {
 // Run returns a panic in CommandOptions.Stderr as an error.
 func TestCommand_PanicInStderr(t *testing.T) {
 	t.Parallel()
-	c := newCommand(t, newLauncher(t, procexec.Options{Slots: 1}), procexec.CommandOptions{
+	c := newCommand(t, newLauncher(t, procexec.Options{}), procexec.CommandOptions{
 		Argv:   sh(`echo x >&2; sleep 0.1; echo y >&2`),
 		Stderr: func(procexec.Task, []byte, bool) { panic("a fault in the log") },
 	})

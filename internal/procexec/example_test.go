@@ -11,7 +11,7 @@ import (
 // Run a command without a shell: the value of a placeholder is always one argument, even if the
 // value contains spaces or characters that are special in a shell.
 func Example() {
-	launcher, err := procexec.NewLauncher(procexec.Options{Slots: 1})
+	launcher, err := procexec.NewLauncher(procexec.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -6,10 +6,14 @@ func GuardPid(l *Launcher) int { return l.guard.process.Pid }
 // AddLive makes l believe that a process is running, although none was started. The function remove
 // undoes that.
 func AddLive(l *Launcher) (remove func()) {
+	entry, err := l.table.reserve()
+	if err != nil {
+		panic(err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.nextID++
-	p := &Process{launcher: l, id: l.nextID, done: make(chan struct{})}
+	p := &Process{launcher: l, id: l.nextID, tableEntry: entry, done: make(chan struct{})}
 	l.live[p.id] = p
-	return func() { l.table.clear(0, 1); l.remove(p) }
+	return func() { l.remove(p) }
 }

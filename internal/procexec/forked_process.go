@@ -14,7 +14,7 @@ type forkedProcess struct {
 	server     *ForkServer
 	launcher   *Launcher
 	id         int64
-	tableIndex int          // index in the table of process groups that the guard reads
+	tableEntry int          // index in the table of process groups that the guard reads
 	pid        atomic.Int64 // 0 until the fork server reports the pid
 	grace      atomic.Int64 // how long the other processes of the group may run after the leader exits, in nanoseconds
 
@@ -26,12 +26,17 @@ type forkedProcess struct {
 
 // fork requests a process and returns without waiting for it. The caller can already send a task,
 // which the process reads when it runs.
-func (h *ForkServer) fork(l *Launcher, slotIndex, tableIndex int, child taskproto.ChildFDs) (*forkedProcess, error) {
+func (h *ForkServer) fork(l *Launcher, slotIndex int, child taskproto.ChildFDs) (*forkedProcess, error) {
+	entry, err := l.table.reserve()
+	if err != nil {
+		return nil, err
+	}
 	id, marker := l.nextEnvMarker()
-	f := &forkedProcess{server: h, launcher: l, id: id, tableIndex: tableIndex, done: make(chan struct{})}
+	f := &forkedProcess{server: h, launcher: l, id: id, tableEntry: entry, done: make(chan struct{})}
 	h.mu.Lock()
 	if h.exited {
 		h.mu.Unlock()
+		l.table.release(entry)
 		return nil, h.ExitError()
 	}
 	h.live[id] = f
@@ -52,6 +57,7 @@ func (h *ForkServer) fork(l *Launcher, slotIndex, tableIndex int, child taskprot
 	line = append(line, "\"}\n"...)
 	if err := h.sendLine(line, fds...); err != nil {
 		if h.find(id, true) != nil {
+			l.table.release(entry)
 			return nil, err
 		}
 	}
@@ -61,6 +67,13 @@ func (h *ForkServer) fork(l *Launcher, slotIndex, tableIndex int, child taskprot
 func (f *forkedProcess) Pid() int              { return int(f.pid.Load()) }
 func (f *forkedProcess) Done() <-chan struct{} { return f.done }
 func (f *forkedProcess) Exit() Exit            { <-f.done; return f.exit }
+
+// end records that the process has exited or could not be forked. It is called once, by the
+// goroutine that removed f from the running forks. The fields of the exit must be set before.
+func (f *forkedProcess) end() {
+	f.launcher.table.release(f.tableEntry)
+	close(f.done)
+}
 
 // diedWithForkServer reports whether the process was killed because the fork server exited. It
 // blocks until Done is closed.

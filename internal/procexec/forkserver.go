@@ -308,12 +308,12 @@ func (h *ForkServer) onMessage(line []byte) {
 	case m.Forked != nil:
 		if f := h.find(*m.Forked, false); f != nil {
 			f.pid.Store(int64(m.Pid))
-			f.launcher.table.set(f.tableIndex, m.Pid)
+			f.launcher.table.set(f.tableEntry, m.Pid)
 		}
 	case m.Failed != nil:
 		if f := h.find(*m.Failed, true); f != nil {
 			f.err = fmt.Errorf("the fork server could not fork a process: %w", syscall.Errno(m.Errno))
-			close(f.done)
+			f.end()
 		}
 	case m.Ended != nil:
 		if f := h.find(*m.Ended, false); f != nil {
@@ -326,8 +326,7 @@ func (h *ForkServer) onMessage(line []byte) {
 			if status.Signaled() {
 				f.exit.Code = -int(status.Signal())
 			}
-			f.launcher.table.clear(f.tableIndex, f.Pid())
-			close(f.done)
+			f.end()
 		}
 	case m.SourceEnded != nil && !isClosed(h.sourceDone):
 		if m.SourceEnded.Error != nil {
@@ -402,7 +401,7 @@ func (h *ForkServer) onExit() {
 		// id to be used again.
 		if pid := f.Pid(); pid > 1 {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
-			f.launcher.table.clear(f.tableIndex, pid)
+			f.launcher.table.clear(f.tableEntry)
 		}
 	}
 	if !closing {
@@ -412,7 +411,7 @@ func (h *ForkServer) onExit() {
 	close(h.exitedCh)
 	for _, f := range live {
 		f.exit, f.forkServerDied = Exit{Code: -int(syscall.SIGKILL)}, true
-		close(f.done)
+		f.end()
 	}
 }
 

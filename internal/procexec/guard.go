@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -134,15 +135,23 @@ const (
 	TerminationFile = "termination"
 )
 
-// groupTable is memory shared with the guard. It holds the ids of the running process groups, in
-// two entries per slot. An unused entry is 0.
+// groupTable is memory shared with the guard. It holds the ids of the running process groups. An
+// unused entry is 0.
 type groupTable struct {
 	file   *os.File
 	groups []int32
+
+	mu   sync.Mutex
+	used int   // number of entries that have been used; entries from here on are free
+	free []int // entries below used that are free
 }
 
-func newGroupTable(entries int) (*groupTable, error) {
-	f, err := sharedMemory("ctworker-groups", int64(entries)*int64(unsafe.Sizeof(int32(0))))
+// maxGroups is the number of entries of a groupTable, and therefore the maximum number of
+// concurrent processes of a Launcher. Memory is needed only for entries that have been used.
+const maxGroups = 1 << 17
+
+func newGroupTable() (*groupTable, error) {
+	f, err := sharedMemory("ctworker-groups", maxGroups*int64(unsafe.Sizeof(int32(0))))
 	if err != nil {
 		return nil, fmt.Errorf("create the shared table of processes: %w", err)
 	}
@@ -167,17 +176,34 @@ func mapGroupTable(fd int) ([]int32, error) {
 	return unsafe.Slice((*int32)(unsafe.Pointer(&b[0])), len(b)/4), nil
 }
 
-func (t *groupTable) set(tableIndex, pid int) {
-	if tableIndex >= 0 && tableIndex < len(t.groups) {
-		atomic.StoreInt32(&t.groups[tableIndex], int32(pid))
+// reserve returns the index of a free entry. The caller must return it with release.
+func (t *groupTable) reserve() (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if last := len(t.free) - 1; last >= 0 {
+		index := t.free[last]
+		t.free = t.free[:last]
+		return index, nil
 	}
+	if t.used == len(t.groups) {
+		return 0, fmt.Errorf("more than %d processes at the same time: use fewer slots", len(t.groups))
+	}
+	t.used++
+	return t.used - 1, nil
 }
 
-// clear sets the entry to 0 if it still contains pid. The next process may have replaced it.
-func (t *groupTable) clear(tableIndex, pid int) {
-	if tableIndex >= 0 && tableIndex < len(t.groups) {
-		atomic.CompareAndSwapInt32(&t.groups[tableIndex], int32(pid), 0)
-	}
+// set stores the id of a process group in a reserved entry.
+func (t *groupTable) set(index, pid int) { atomic.StoreInt32(&t.groups[index], int32(pid)) }
+
+// clear removes the id from a reserved entry. The guard then does not kill the group any more.
+func (t *groupTable) clear(index int) { t.set(index, 0) }
+
+// release clears an entry and makes it free.
+func (t *groupTable) release(index int) {
+	t.clear(index)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.free = append(t.free, index)
 }
 
 func (t *groupTable) close() error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -14,8 +15,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-
-	"github.com/ctworker/ctworker/internal/optcheck"
 )
 
 // ErrClosed is returned by Launcher.Start after Close.
@@ -23,9 +22,6 @@ var ErrClosed = errors.New("the Launcher is closed")
 
 // Options configures a Launcher. The zero value is valid.
 type Options struct {
-	// Slots is the maximum number of concurrent processes. Each Spec.Slot must be less. Defaults to
-	// 1.
-	Slots int
 	// Guard is a command whose main function calls RunGuard first, for example the command of this
 	// program. NewLauncher starts the command once, as a helper process. If this program is killed
 	// by SIGKILL, the helper kills all tasks and everything that they started. If Guard is empty,
@@ -42,15 +38,18 @@ type Options struct {
 	// about 10 % faster.
 	StableThreads bool
 	// Dir is a directory that belongs to this run. If this program is killed, the guard removes the
-	// files of the notifications from Dir, and then Dir.
+	// files of the notifications from Dir, and then Dir. The path must be absolute. Optional.
 	Dir string
 	// Log receives warnings about errors that do not end the run.
 	Log zerolog.Logger
 }
 
-// Validate returns an error if Slots is negative.
+// Validate returns an error if Dir is a relative path.
 func (o Options) Validate() error {
-	return optcheck.Join("procexec.Options", optcheck.NotNegative("Slots", o.Slots))
+	if o.Dir != "" && !filepath.IsAbs(o.Dir) {
+		return fmt.Errorf("procexec.Options: Dir is %q: it must be an absolute path", o.Dir)
+	}
+	return nil
 }
 
 // A Launcher starts processes and keeps track of the running ones. It also owns the guard, and
@@ -90,7 +89,6 @@ func NewLauncher(opts Options) (*Launcher, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	opts.Slots = max(opts.Slots, 1)
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, fmt.Errorf("create an id for the run: %w", err)
@@ -101,8 +99,7 @@ func NewLauncher(opts Options) (*Launcher, error) {
 		fastPathSlots: make(chan struct{}, 2*runtime.NumCPU()),
 	}
 	var err error
-	// A slot has two entries, because it can have a second process that was forked in advance.
-	if l.table, err = newGroupTable(2 * opts.Slots); err != nil {
+	if l.table, err = newGroupTable(); err != nil {
 		return nil, err
 	}
 	l.spawnThread = newSpawnThread(opts.StableThreads)
@@ -137,8 +134,6 @@ type Spec struct {
 	// Files are open descriptors of this program. In the new process, they get the numbers 0, 1, 2
 	// and so on. Start does not close them.
 	Files []uintptr
-	// Slot is the number of the slot in which the process runs, from 0.
-	Slot int
 	// MemoryLimit is the maximum size of the address space of the process, in bytes (Linux). 0
 	// means no limit.
 	MemoryLimit int64
@@ -160,16 +155,10 @@ func (e *StartError) Unwrap() error { return e.Err }
 // ErrClosed after Close. Call Exit, Done or Close afterwards: until then, a process that exits
 // remains a zombie, and its group is not killed. Start is safe for concurrent use.
 func (l *Launcher) Start(spec Spec) (*Process, error) {
-	p := &Process{launcher: l, slot: spec.Slot, pidfd: -1, done: make(chan struct{})}
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return nil, ErrClosed
+	p := &Process{launcher: l, pidfd: -1, done: make(chan struct{})}
+	if err := l.add(p); err != nil {
+		return nil, err
 	}
-	l.nextID++
-	p.id = l.nextID
-	l.live[p.id] = p
-	l.mu.Unlock()
 
 	marker := envMarkerVar + "=" + l.runID + "." + strconv.FormatInt(p.id, 10)
 	env := append(spec.Env[:len(spec.Env):len(spec.Env)], marker)
@@ -179,7 +168,7 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 		defer l.spawnMu.RUnlock()
 		p.started = time.Now() // not earlier, because do may wait for the thread
 		if err = p.start(&spec, env); err == nil {
-			l.table.set(p.slot, p.Pid())
+			l.table.set(p.tableEntry, p.Pid())
 		}
 	})
 	if err != nil {
@@ -188,6 +177,24 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 	}
 	p.setRunning()
 	return p, nil
+}
+
+// add adds p to the running processes, and reserves an entry in the table for it. It returns
+// ErrClosed after Close, because the table may have been unmapped.
+func (l *Launcher) add(p *Process) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	var err error
+	if p.tableEntry, err = l.table.reserve(); err != nil {
+		return err
+	}
+	l.nextID++
+	p.id = l.nextID
+	l.live[p.id] = p
+	return nil
 }
 
 // nextEnvMarker returns the number and the marker for a process that the fork server will fork.
@@ -205,8 +212,9 @@ func (l *Launcher) warnShortage(err error) {
 	})
 }
 
-// remove removes p from the running processes.
+// remove removes p from the running processes, and releases its entry in the table.
 func (l *Launcher) remove(p *Process) {
+	l.table.release(p.tableEntry)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.live, p.id)

@@ -12,15 +12,15 @@ import (
 )
 
 // start starts a shell script without standard streams.
-func start(l *procexec.Launcher, slotIndex int, script string, args ...string) (*procexec.Process, error) {
-	return l.Start(procexec.Spec{Path: "/bin/sh", Args: sh(script, args...), Slot: slotIndex})
+func start(l *procexec.Launcher, script string, args ...string) (*procexec.Process, error) {
+	return l.Start(procexec.Spec{Path: "/bin/sh", Args: sh(script, args...)})
 }
 
 func TestProcess_Exit(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t, procexec.Options{})
 	for script, want := range map[string]int{`exit 0`: 0, `exit 3`: 3, `kill -9 $$`: -9} {
-		p, err := start(l, 0, script)
+		p, err := start(l, script)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func TestProcess_Exit(t *testing.T) {
 func TestLauncher_CloseKillsRunningProcesses(t *testing.T) {
 	t.Parallel()
 	lifeline := newLifeline(t)
-	l := newLauncher(t, procexec.Options{Slots: 3})
+	l := newLauncher(t, procexec.Options{})
 	stderr := newLines()
 	c := newCommand(t, l, procexec.CommandOptions{Argv: sh(ignoreSIGTERM, lifeline.path), Stderr: stderr.add})
 	var all []<-chan procexec.TaskResult
@@ -56,7 +56,7 @@ func TestLauncher_CloseKillsRunningProcesses(t *testing.T) {
 		}
 	}
 	lifeline.awaitClosed(t)
-	if _, err := start(l, 0, `:`); !errors.Is(err, procexec.ErrClosed) {
+	if _, err := start(l, `:`); !errors.Is(err, procexec.ErrClosed) {
 		t.Errorf("Start after Close: error %v", err)
 	}
 	if _, err := c.Run(task, procexec.StopSignals{}); !errors.Is(err, procexec.ErrClosed) {
@@ -70,14 +70,14 @@ func TestLauncher_CloseDuringStart(t *testing.T) {
 	t.Parallel()
 	for range 20 {
 		lifeline := newLifeline(t)
-		l := newLauncher(t, procexec.Options{Slots: 8})
+		l := newLauncher(t, procexec.Options{})
 		var starts sync.WaitGroup
 		began := make(chan struct{}, 8)
 		for slotIndex := range 8 {
 			starts.Go(func() {
 				began <- struct{}{}
 				for {
-					p, err := start(l, slotIndex, `exec 9>"$1"; exec sleep 1000`, lifeline.path)
+					p, err := start(l, `exec 9>"$1"; exec sleep 1000`, lifeline.path)
 					if errors.Is(err, procexec.ErrClosed) {
 						return
 					}

@@ -105,7 +105,7 @@ var task = procexec.Task{ID: "task-1", Data: []byte(`{}`), Attempt: 1}
 // run runs one task with a new Launcher.
 func run(t *testing.T, opts procexec.CommandOptions, task procexec.Task) procexec.TaskResult {
 	t.Helper()
-	l := newLauncher(t, procexec.Options{Slots: task.Slot + 1})
+	l := newLauncher(t, procexec.Options{})
 	return runWith(t, newCommand(t, l, opts), task, procexec.StopSignals{})
 }
 

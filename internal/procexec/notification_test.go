@@ -175,7 +175,7 @@ func TestNotification_ReachesEveryProcess(t *testing.T) {
 	t.Parallel()
 	n, other := newNotification(t), newNotification(t)
 	stderr := newLines()
-	l := newLauncher(t, procexec.Options{Slots: 2})
+	l := newLauncher(t, procexec.Options{})
 	c := newCommand(t, l, procexec.CommandOptions{
 		Argv: sh(`
 			[ -e "$CTWORKER_SHUTDOWN_FILE" ] && echo there

@@ -43,7 +43,7 @@ func TestOrphans_KeptWhileTheirTaskRuns(t *testing.T) {
 		marked, unmarked, others := newLifeline(t), newLifeline(t), newLifeline(t)
 		stderr := newLines()
 		end := make(chan struct{})
-		l := newLauncher(t, procexec.Options{Slots: 2, Subreaper: true})
+		l := newLauncher(t, procexec.Options{Subreaper: true})
 		c := newCommand(t, l, procexec.CommandOptions{
 			Argv: sh(childVar+`=daemon "$1" 1 "$2" marked && `+childVar+`=daemon "$1" 1 "$3" unmarked || exit 9
 				echo ready >&2; exec sleep 1000`, self(t), marked.path, unmarked.path),
@@ -75,7 +75,7 @@ func TestOrphans_ReapedWhileTasksRun(t *testing.T) {
 		lifeline := newLifeline(t)
 		stderr := newLines()
 		end := make(chan struct{})
-		l := newLauncher(t, procexec.Options{Slots: 2, Subreaper: true})
+		l := newLauncher(t, procexec.Options{Subreaper: true})
 		longTask := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ready >&2; exec sleep 1000`), Stderr: stderr.add, KillDelay: procexec.NoKillDelay})
 		results := async(t, longTask, task, procexec.StopSignals{Kill: end})
 		stderr.expect(t, "ready")
@@ -153,7 +153,7 @@ func TestOrphans_IgnoreOlderChildren(t *testing.T) {
 // A search for orphans does not kill processes that are being started or reaped at the same time.
 func TestOrphans_IgnoreOwnProcesses(t *testing.T) {
 	isolated(t, func(t *testing.T) {
-		l := newLauncher(t, procexec.Options{Slots: 2})
+		l := newLauncher(t, procexec.Options{})
 		scan := procexec.OrphanScan(l)
 		stop, scanned := make(chan struct{}), make(chan int)
 		go func() {
@@ -169,10 +169,10 @@ func TestOrphans_IgnoreOwnProcesses(t *testing.T) {
 			}
 		}()
 		var slots sync.WaitGroup
-		for slotIndex := range 2 { // with only two slots, there are often no running processes at all
+		for range 2 { // with only two slots, there are often no running processes at all
 			slots.Go(func() {
 				for range 500 {
-					p, err := start(l, slotIndex, `exit 7`)
+					p, err := start(l, `exit 7`)
 					if err != nil {
 						t.Error(err)
 						return

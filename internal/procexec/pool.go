@@ -15,8 +15,6 @@ import (
 
 // PoolOptions configures a Pool.
 type PoolOptions struct {
-	// Slots is the maximum number of concurrent processes. Defaults to 1.
-	Slots int
 	// Argv is the command that starts a worker process. The command must use the task protocol.
 	// Placeholders in it are not replaced. Argv is not used with ForkServer.
 	Argv []string
@@ -56,7 +54,7 @@ type PoolOptions struct {
 // Validate returns an error that lists every invalid field, or nil.
 func (o PoolOptions) Validate() error {
 	errs := []error{
-		optcheck.NotNegative("Slots", o.Slots), optcheck.NotNegative("MaxRuntime", o.MaxRuntime), optcheck.NotNegative("KillDelay", o.KillDelay),
+		optcheck.NotNegative("MaxRuntime", o.MaxRuntime), optcheck.NotNegative("KillDelay", o.KillDelay),
 		optcheck.NotNegative("StartTimeout", o.StartTimeout), optcheck.NotNegative("MaxTasks", o.MaxTasks),
 		optcheck.NotNegative("MemoryLimit", o.MemoryLimit), optcheck.NotNegative("MaxResult", o.MaxResult),
 	}
@@ -86,9 +84,6 @@ const maxStartFailures = 5
 func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
-	}
-	if opts.Slots == 0 {
-		opts.Slots = 1
 	}
 	if opts.MaxRuntime == 0 {
 		opts.MaxRuntime = 10 * time.Minute
@@ -202,7 +197,7 @@ func (p *Pool) start(slotIndex int, child taskproto.ChildFDs) (process, error) {
 		env, ringFile = append(env, taskproto.RingFDVar+"="+strconv.Itoa(fdRing)), uintptr(child.Ring)
 	}
 	proc, err := p.launcher.Start(Spec{
-		Path: p.path, Args: p.opts.Argv, Slot: slotIndex, MemoryLimit: p.opts.MemoryLimit, Env: env,
+		Path: p.path, Args: p.opts.Argv, MemoryLimit: p.opts.MemoryLimit, Env: env,
 		Files: []uintptr{
 			p.null.Fd(), 1, 2, uintptr(child.Socket), permitsFile,
 			fdOr(p.opts.Shutdown), fdOr(p.opts.Termination), ringFile,

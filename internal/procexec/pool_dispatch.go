@@ -15,6 +15,9 @@ func (l *loop[J, R]) want(s *slot[J]) {
 	}
 }
 
+// maxKeptBuffer is the maximum capacity of the buffer that assign keeps for the next tasks.
+const maxKeptBuffer = 1 << 20
+
 // maxUnsentResults is the maximum number of results that may wait because Output is full. When it
 // is reached, no further task is sent to a process.
 const maxUnsentResults = 256
@@ -68,7 +71,7 @@ func (l *loop[J, R]) demand(w *poolProcess[J]) int {
 	if !w.prefetches {
 		return 1 - have
 	}
-	want := l.prefetchDepth()
+	want := l.config.Prefetch.PerProcess()
 	if w.tasksRemaining >= 0 {
 		want = min(want, w.tasksRemaining+have)
 	}
@@ -207,7 +210,7 @@ func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 		l.want(w.slot) // the next job may wait for the exit of the process
 	}
 	l.updateLimit(w)
-	if cap(l.out) > 16*maxPrefetchBytes {
+	if cap(l.out) > maxKeptBuffer {
 		l.out = nil
 	}
 	return taken
@@ -267,11 +270,12 @@ func (s *slot[J]) canPrefork() bool {
 
 // armBacklog sets the deadline of the backlog if jobs wait for a slot, and clears it if none do.
 func (l *loop[J, R]) armBacklog() {
-	switch {
-	case l.stuckJobs() <= 0:
+	if l.stuckJobs() <= 0 {
 		l.deadlines.clear(&l.backlogDeadline)
-	case l.config.MaxQueueTime > 0 && l.backlogDeadline.index < 0:
-		l.deadlines.set(&l.backlogDeadline, time.Now().Add(l.config.MaxQueueTime))
+		return
+	}
+	if limit := l.config.Prefetch.MaxQueueTime(); limit > 0 && l.backlogDeadline.index < 0 {
+		l.deadlines.set(&l.backlogDeadline, time.Now().Add(limit))
 	}
 }
 
@@ -290,10 +294,10 @@ func (l *loop[J, R]) stuckJobs() int {
 	return n
 }
 
-// onBacklogOverdue releases the jobs that wait for a slot, because MaxQueueTime has passed.
+// onBacklogOverdue releases the jobs that wait for a slot, because they have waited for too long.
 func (l *loop[J, R]) onBacklogOverdue(time.Time) {
 	if n := l.stuckJobs(); n > 0 {
-		l.config.OnStall()
+		l.config.Prefetch.Stalled()
 		l.releaseLast(n)
 	}
 }

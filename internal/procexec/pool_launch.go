@@ -23,20 +23,15 @@ var errStopped = errors.New("the run ended before the process was started")
 func (l *loop[J, R]) launch(s *slot[J]) *poolProcess[J] {
 	w := &poolProcess[J]{
 		slot: s, tasksRemaining: -1, batches: make(chan *replyBatch, 2), abandoned: make(chan struct{}),
-		limit: deadline{index: -1}, entry: s.index,
+		limit: deadline{index: -1},
 	}
 	w.limit.expire = func(now time.Time) { l.onLimit(w, now) }
 	if l.pool.opts.MaxTasks > 0 {
 		w.tasksRemaining = l.pool.opts.MaxTasks
 	}
-	// A slot has at most two forks at a time, the current process and the next one. Each uses one
-	// of the two entries that the slot has in the table of the guard.
-	if s.current != nil && s.current.entry == s.index {
-		w.entry += l.pool.opts.Slots
-	}
 	l.live++
 	l.spawn(func() {
-		result := l.pool.launch(s.index, w.entry, l.cancelLaunch)
+		result := l.pool.launch(s.index, l.cancelLaunch)
 		if !l.post(event[J]{process: w, launched: &result}) && result.err == nil { // Run has returned, because of a panic
 			result.proc.Kill()
 			result.conn.Close()
@@ -47,14 +42,14 @@ func (l *loop[J, R]) launch(s *slot[J]) *poolProcess[J] {
 
 // launch starts a process. If the machine is short of memory, processes or descriptors, it tries
 // again, for at most maxRetryTime. Closing cancel ends the attempts.
-func (p *Pool) launch(slotIndex, tableIndex int, cancel <-chan struct{}) launch {
+func (p *Pool) launch(slotIndex int, cancel <-chan struct{}) launch {
 	began := time.Now()
 	for delay := initialRetryDelay; ; delay = min(2*delay, maxRetryDelay) {
 		if isClosed(cancel) {
 			return launch{err: errStopped}
 		}
 		at := time.Now()
-		conn, proc, err := p.connect(slotIndex, tableIndex)
+		conn, proc, err := p.connect(slotIndex)
 		switch {
 		case err == nil:
 			return launch{conn: conn, proc: proc, at: at}
@@ -73,7 +68,7 @@ func (p *Pool) launch(slotIndex, tableIndex int, cancel <-chan struct{}) launch 
 
 // connect starts a process, or requests one from the fork server. It returns the process, and the
 // connection to it.
-func (p *Pool) connect(slotIndex, tableIndex int) (*taskproto.EngineConn, process, error) {
+func (p *Pool) connect(slotIndex int) (*taskproto.EngineConn, process, error) {
 	conn, fds, err := taskproto.NewEngineConn(p.lineLimit(), p.usesPermits())
 	if err != nil {
 		return nil, nil, err
@@ -81,7 +76,7 @@ func (p *Pool) connect(slotIndex, tableIndex int) (*taskproto.EngineConn, proces
 	defer unixfd.Close(fds.Socket)
 	var proc process
 	if p.opts.ForkServer != nil {
-		proc, err = p.opts.ForkServer.fork(p.launcher, slotIndex, tableIndex, fds)
+		proc, err = p.opts.ForkServer.fork(p.launcher, slotIndex, fds)
 	} else {
 		conn.Write(taskproto.Hello{Version: taskproto.Version, Slot: slotIndex, MaxResultSize: p.opts.MaxResult, Worker: p.opts.WorkerData}.Append(nil))
 		if p.usesPermits() {

@@ -14,7 +14,7 @@ func TestPool_LeavesNothing(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		work := func(n int) {
 			actions := slices.Repeat([]action{{Do: "count"}, {Do: "kill"}, {Do: "exit"}}, n)
-			startPool(t, "worker-ring", procexec.PoolOptions{Slots: 3, MaxTasks: 2}).all(actions...)
+			startPool(t, "worker-ring", 3, procexec.PoolOptions{MaxTasks: 2}).all(actions...)
 		}
 		work(2)
 		before := descriptors(t)
@@ -29,7 +29,7 @@ func TestPool_LeavesNothing(t *testing.T) {
 // tasks run.
 func TestPool_KillsProcessThatCorruptsRing(t *testing.T) {
 	t.Parallel()
-	r := startPool(t, "worker-corrupt-ring", procexec.PoolOptions{})
+	r := startPool(t, "worker-corrupt-ring", 1, procexec.PoolOptions{})
 	results := r.all(action{}, action{})
 	for id, result := range results {
 		if result.Kind != outcome.Exception || !strings.Contains(result.Exception, "CTWORKER_RING_FD") {

@@ -8,6 +8,7 @@ import (
 	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/internal/outcome"
+	"github.com/ctworker/ctworker/internal/prefetch"
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
@@ -17,9 +18,10 @@ import (
 type RunConfig[J, R any] struct {
 	// Input is the channel of jobs. When it is closed, Run finishes the remaining jobs and returns.
 	Input <-chan J
-	// Output receives the results. While too many results wait because Output is full, no further
-	// jobs are started.
-	Output chan<- R
+	// Output returns the channel that receives a result. It is called before each attempt to send
+	// that result. While too many results wait because the channel is full, no further jobs are
+	// started.
+	Output func(R) chan<- R
 	// Task returns the task to run for a job.
 	Task func(J) Task
 	// Result converts the result of a job that has ended to the caller's type.
@@ -33,15 +35,10 @@ type RunConfig[J, R any] struct {
 	// OnRelease receives a job that Run has not started and will not start. It also receives a job
 	// whose result could not be sent to Output before StopSignals.NoResults.
 	OnRelease func(J)
-	// MaxQueueTime is how long jobs may wait while all slots are busy. When it has passed and no
-	// slot has become free, OnStall is called and the waiting jobs are released. 0 means no limit.
-	MaxQueueTime time.Duration
-	// OnStall is called before jobs are released because of MaxQueueTime. It is required if
-	// MaxQueueTime is set.
-	OnStall func()
-	// OnPrefetch is called with the number of jobs that are worth receiving in advance, beyond one
-	// per slot. It is called again whenever that number changes. May be nil.
-	OnPrefetch func(n int)
+	// Prefetch has the number of slots, and determines how many tasks are sent to a process in
+	// advance and how long jobs may wait while all slots are busy. After that time, waiting jobs
+	// are released. Run reports the duration of each task to it.
+	Prefetch *prefetch.Controller
 	// OnError is called with the error that Run will return, as soon as the error occurs. The
 	// caller can then stop sending jobs. May be nil.
 	OnError func(error)
@@ -53,10 +50,11 @@ type RunConfig[J, R any] struct {
 func Run[J, R any](p *Pool, config RunConfig[J, R], signals StopSignals) error {
 	l := &loop[J, R]{
 		pool: p, config: config, signals: signals, input: config.Input, deadlines: newDeadlines(),
-		events: make(chan event[J], 4*p.opts.Slots), cancelLaunch: make(chan struct{}), done: make(chan struct{}),
+		events: make(chan event[J], 4*config.Prefetch.Slots()), cancelLaunch: make(chan struct{}), done: make(chan struct{}),
 	}
 	l.backlogDeadline = deadline{index: -1, expire: l.onBacklogOverdue}
-	for i := range p.opts.Slots {
+	config.Prefetch.UseQueues()
+	for i := range config.Prefetch.Slots() {
 		s := &slot[J]{index: i}
 		s.retryLaunch = deadline{index: -1, expire: func(time.Time) { l.want(s) }}
 		l.slots = append(l.slots, s)
@@ -94,7 +92,7 @@ type loop[J, R any] struct {
 
 	events          chan event[J]
 	deadlines       *deadlines
-	backlogDeadline deadline      // when the jobs in the backlog will have waited for MaxQueueTime
+	backlogDeadline deadline      // when the jobs in the backlog will have waited for too long
 	cancelLaunch    chan struct{} // closed when no further process may be started
 	done            chan struct{} // closed when Run returns
 
@@ -106,7 +104,6 @@ type loop[J, R any] struct {
 	failures  int   // number of consecutive failed starts, over all slots
 	warnings  taskWarnings
 	out       []byte // buffer for the lines that assign writes
-	prefetch  prefetcher
 }
 
 // event is a message to the loop from another goroutine. One field is set, in addition to process.
@@ -155,7 +152,8 @@ func (l *loop[J, R]) run() {
 		var output chan<- R
 		var next R
 		if l.results.len() > 0 {
-			output, next = l.config.Output, l.results.first().result
+			next = l.results.first().result
+			output = l.config.Output(next)
 		}
 		input := l.input
 		if !l.wantsJobs() {
@@ -302,7 +300,7 @@ func (l *loop[J, R]) end(j job[J], r TaskResult) {
 func (l *loop[J, R]) sendResults() {
 	for l.results.len() > 0 {
 		select {
-		case l.config.Output <- l.results.first().result:
+		case l.config.Output(l.results.first().result) <- l.results.first().result:
 			l.resultSent()
 		default:
 			if l.config.OnBlocked != nil {

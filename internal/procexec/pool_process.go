@@ -14,7 +14,6 @@ import (
 // process is gone.
 type poolProcess[J any] struct {
 	slot  *slot[J]
-	entry int // index in the table of process groups that the guard reads
 	state procState
 	limit deadline // when the state, or the running task, will have lasted too long
 
@@ -145,7 +144,7 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 	w.headStartedAt = r.at
 	w.replies++
 	l.failures = 0
-	l.observe(took, len(j.task.Data)+64)
+	l.config.Prefetch.Observe(took, len(j.task.Data))
 	if r.Warning != "" {
 		if log := l.warnings.take(&opts.Log, j.task.ID, r.Warning); log != nil {
 			log()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/outcome"
+	"github.com/ctworker/ctworker/internal/prefetch"
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
@@ -30,19 +31,22 @@ type poolRun struct {
 	done     map[string]procexec.TaskResult
 	released []string
 	failed   error
-	stalls   int
+	prefetch *prefetch.Controller
 	finished chan string // receives the id of each task that is done or released
 }
 
 // startPool starts a run of a pool whose worker processes are the test binary.
-func startPool(t *testing.T, child string, opts procexec.PoolOptions) *poolRun {
+func startPool(t *testing.T, child string, slots int, opts procexec.PoolOptions) *poolRun {
 	t.Helper()
-	return startPoolWithMaxQueueTime(t, child, opts, 0)
+	return startPoolWithMaxQueueTime(t, child, slots, opts, 0)
 }
 
-func startPoolWithMaxQueueTime(t *testing.T, child string, opts procexec.PoolOptions, maxQueueTime time.Duration) *poolRun {
+// startPoolWithMaxQueueTime starts a run whose source other workers share, unless maxQueueTime is 0.
+func startPoolWithMaxQueueTime(t *testing.T, child string, slots int, opts procexec.PoolOptions, maxQueueTime time.Duration) *poolRun {
 	t.Helper()
-	l := newLauncher(t, procexec.Options{Slots: max(opts.Slots, 1)})
+	demand := prefetch.New(prefetch.Config{Slots: slots, MaxQueueTime: maxQueueTime})
+	demand.SetSource(maxQueueTime > 0, 1)
+	l := newLauncher(t, procexec.Options{})
 	opts.Argv = []string{self(t)}
 	opts.Env = append(os.Environ(), childVar+"="+child, "GORACE=atexit_sleep_ms=0")
 	pool, err := procexec.NewPool(l, opts)
@@ -50,7 +54,7 @@ func startPoolWithMaxQueueTime(t *testing.T, child string, opts procexec.PoolOpt
 		t.Fatal(err)
 	}
 	r := &poolRun{
-		t: t, in: make(chan procexec.Task, 10_000), err: make(chan error, 1),
+		t: t, prefetch: demand, in: make(chan procexec.Task, 10_000), err: make(chan error, 1),
 		stop: make(chan struct{}), term: make(chan struct{}), kill: make(chan struct{}),
 		lost: map[string]chan struct{}{}, done: map[string]procexec.TaskResult{}, finished: make(chan string, 10_000),
 	}
@@ -68,7 +72,7 @@ func startPoolWithMaxQueueTime(t *testing.T, child string, opts procexec.PoolOpt
 			}
 		})
 		err := procexec.Run(pool, procexec.RunConfig[procexec.Task, finishedTask]{
-			Input: r.in, Output: out, Task: func(task procexec.Task) procexec.Task { return task },
+			Input: r.in, Output: func(finishedTask) chan<- finishedTask { return out }, Task: func(task procexec.Task) procexec.Task { return task },
 			Lost: func(task procexec.Task) <-chan struct{} {
 				r.mu.Lock()
 				defer r.mu.Unlock()
@@ -86,9 +90,8 @@ func startPoolWithMaxQueueTime(t *testing.T, child string, opts procexec.PoolOpt
 				r.mu.Unlock()
 				r.finished <- task.ID
 			},
-			MaxQueueTime: maxQueueTime,
-			OnStall:      func() { r.mu.Lock(); r.stalls++; r.mu.Unlock() },
-			OnError:      func(err error) { r.mu.Lock(); r.failed = err; r.mu.Unlock() },
+			Prefetch: demand,
+			OnError:  func(err error) { r.mu.Lock(); r.failed = err; r.mu.Unlock() },
 		}, procexec.StopSignals{NoNewTasks: r.stop, Terminate: r.term, Kill: r.kill})
 		close(out)
 		received.Wait()
@@ -199,7 +202,7 @@ func TestPool_ReportsResults(t *testing.T) {
 					if tc.want.Kind == outcome.TimedOut {
 						opts.MaxRuntime = 300 * time.Millisecond
 					}
-					r := startPool(t, child, opts)
+					r := startPool(t, child, 1, opts)
 					results := r.all(tc.do, action{Do: "pid"}) // the second task shows that the pool still works
 					got := results[0]
 					if got.Kind != tc.want.Kind || got.RetryRequested != tc.want.RetryRequested || got.Permanent != tc.want.Permanent || got.ExitCode != tc.want.ExitCode ||
@@ -227,7 +230,7 @@ func TestPool_ReplacesProcesses(t *testing.T) {
 				t.Parallel()
 				actions := slices.Repeat([]action{{Do: "pid"}}, 31)
 				pids := map[string]int{}
-				for _, result := range startPool(t, child, procexec.PoolOptions{MaxTasks: maxTasks}).all(actions...) {
+				for _, result := range startPool(t, child, 1, procexec.PoolOptions{MaxTasks: maxTasks}).all(actions...) {
 					pids[string(result.Result)]++
 				}
 				if len(pids) != want {
@@ -261,7 +264,7 @@ func TestPool_ReportsEachTaskOnce(t *testing.T) {
 				}
 				actions = append(actions, o)
 			}
-			for i, result := range startPool(t, child, procexec.PoolOptions{Slots: 4, MaxTasks: 20}).all(actions...) {
+			for i, result := range startPool(t, child, 4, procexec.PoolOptions{MaxTasks: 20}).all(actions...) {
 				want := procexec.TaskResult{Kind: outcome.Completed}
 				switch i % 10 {
 				case 3:
@@ -285,7 +288,7 @@ func TestPool_MovesTasksAwayFromLongTask(t *testing.T) {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "continue")
-			r := startPool(t, child, procexec.PoolOptions{Slots: slots})
+			r := startPool(t, child, slots, procexec.PoolOptions{})
 			const short = 3000
 			for i := range short { // so many that the pool sends tasks ahead
 				if i == short/2 {
@@ -317,7 +320,7 @@ func TestPool_MovesTasksAwayFromLongProcess(t *testing.T) {
 	t.Parallel()
 	const grace = 100 * time.Millisecond
 	file := filepath.Join(t.TempDir(), "continue")
-	r := startPoolWithMaxQueueTime(t, "worker", procexec.PoolOptions{Slots: 2, MaxTasks: 1}, grace)
+	r := startPoolWithMaxQueueTime(t, "worker", 2, procexec.PoolOptions{MaxTasks: 1}, grace)
 	r.putAs("long0", action{Do: "await", Arg: file})
 	const short = 8
 	for i := range short {
@@ -350,7 +353,7 @@ func TestPool_ReleasesWaitingTasksAfterMaxQueueTime(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "continue")
 	const short, waiting, grace = 3000, 50, 100 * time.Millisecond
-	r := startPoolWithMaxQueueTime(t, "worker-ring", procexec.PoolOptions{Slots: 2}, grace)
+	r := startPoolWithMaxQueueTime(t, "worker-ring", 2, procexec.PoolOptions{}, grace)
 	for i := range short {
 		r.putAs(fmt.Sprintf("t%d", i), action{})
 	}
@@ -370,8 +373,8 @@ func TestPool_ReleasesWaitingTasksAfterMaxQueueTime(t *testing.T) {
 		r.mu.Unlock()
 	}
 	r.mu.Lock()
-	if (r.stalls == 0) != (len(r.released) == 0) {
-		t.Errorf("%d tasks released after %d stalls", len(r.released), r.stalls)
+	if n := r.prefetch.PerProcess(); n > 1 && len(r.released) > 0 {
+		t.Errorf("%d tasks were released, but still %d are sent to a process in advance", len(r.released), n)
 	}
 	r.mu.Unlock()
 	createFile(file)
@@ -388,7 +391,7 @@ func TestPool_NoNewTasksReleasesWaitingTasks(t *testing.T) {
 		t.Run(child, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "continue")
-			r := startPool(t, child, procexec.PoolOptions{})
+			r := startPool(t, child, 1, procexec.PoolOptions{})
 			const before = 200
 			for i := range before {
 				r.putAs(fmt.Sprintf("t%d", i), action{})
@@ -437,7 +440,7 @@ func TestPool_StopSignalsEndTasks(t *testing.T) {
 			t.Run(fmt.Sprint(tc.name, maxTasks), func(t *testing.T) {
 				t.Parallel()
 				begun := filepath.Join(t.TempDir(), "begun")
-				r := startPool(t, "worker-ring", procexec.PoolOptions{MaxTasks: maxTasks, KillDelay: time.Second})
+				r := startPool(t, "worker-ring", 1, procexec.PoolOptions{MaxTasks: maxTasks, KillDelay: time.Second})
 				r.lost["t0"] = make(chan struct{})
 				r.put(action{Do: "hang", Arg: begun})
 				awaitFile(t, begun)
@@ -457,7 +460,7 @@ func TestPool_StopSignalsEndTasks(t *testing.T) {
 // still counts.
 func TestPool_WaitsForExitAfterLastReply(t *testing.T) {
 	t.Parallel()
-	results := startPool(t, "worker", procexec.PoolOptions{MaxTasks: 1, KillDelay: 200 * time.Millisecond}).all(action{Do: "reply and hang"})
+	results := startPool(t, "worker", 1, procexec.PoolOptions{MaxTasks: 1, KillDelay: 200 * time.Millisecond}).all(action{Do: "reply and hang"})
 	if r := results[0]; r.Kind != outcome.Completed || string(r.Result) != `"before"` || r.Elapsed < 200*time.Millisecond {
 		t.Errorf("%+v", r)
 	}
@@ -484,7 +487,7 @@ func TestPool_FailsAfterRepeatedFailedStarts(t *testing.T) {
 		for _, maxRuntime := range []time.Duration{0, 100 * time.Millisecond} {
 			t.Run(fmt.Sprint(child, maxRuntime), func(t *testing.T) {
 				t.Parallel()
-				r := startPool(t, child, procexec.PoolOptions{Slots: 2, StartTimeout: start, MaxRuntime: maxRuntime, KillDelay: procexec.NoKillDelay})
+				r := startPool(t, child, 2, procexec.PoolOptions{StartTimeout: start, MaxRuntime: maxRuntime, KillDelay: procexec.NoKillDelay})
 				r.put(action{}, action{}, action{})
 				err := r.wait()
 				failed := (*procexec.StartFailedError)(nil)

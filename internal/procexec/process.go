@@ -24,12 +24,12 @@ type Exit struct {
 
 // A Process is a child process that was started by a Launcher, and the leader of a process group.
 type Process struct {
-	launcher *Launcher
-	id       int64
-	slot     int
-	pid      atomic.Int64 // written once, by start
-	started  time.Time
-	pidfd    int // descriptor of the process (Linux); -1 if there is none
+	launcher   *Launcher
+	id         int64
+	tableEntry int          // index in the table of process groups that the guard reads
+	pid        atomic.Int64 // written once, by start
+	started    time.Time
+	pidfd      int // descriptor of the process (Linux); -1 if there is none
 
 	mu            sync.Mutex
 	running       bool      // started and not reaped, so pid cannot denote another process
@@ -167,7 +167,7 @@ func (p *Process) cleanUp() {
 	// The process is a zombie here, so its id, which is also the id of the group, cannot be reused,
 	// and the signal cannot reach another group.
 	_ = syscall.Kill(-p.Pid(), syscall.SIGKILL)
-	p.launcher.table.clear(p.slot, p.Pid())
+	p.launcher.table.clear(p.tableEntry)
 	p.exit = p.reapZombie()
 	p.running = false
 	p.mu.Unlock()

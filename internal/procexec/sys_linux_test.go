@@ -83,7 +83,7 @@ func awaitExit(t *testing.T, pidfd *os.File) {
 // A process inherits exactly the descriptors that it should.
 func TestCommand_PassesOnlyItsDescriptors(t *testing.T) {
 	t.Parallel()
-	l := newLauncher(t, procexec.Options{Slots: 8, Guard: []string{self(t)}})
+	l := newLauncher(t, procexec.Options{Guard: []string{self(t)}})
 	shutdown := newNotification(t)
 	const list = `i=0; while [ $i -lt 200 ]; do [ -e /proc/self/fd/$i ] && printf '%d ' $i; i=$((i+1)); done`
 	inherited, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", list).Output()
@@ -122,7 +122,7 @@ func TestCommand_PassesOnlyItsDescriptors(t *testing.T) {
 func TestCommand_LimitsMemory(t *testing.T) {
 	t.Parallel()
 	const slots = 16
-	l := newLauncher(t, procexec.Options{Slots: slots})
+	l := newLauncher(t, procexec.Options{})
 	limited := newCommand(t, l, procexec.CommandOptions{Argv: sh(`(ulimit -v); ulimit -v`), MemoryLimit: 1 << 30})
 	free := newCommand(t, l, procexec.CommandOptions{Argv: sh(`ulimit -v`)})
 	var all sync.WaitGroup
@@ -183,7 +183,7 @@ func TestLauncher_ConcurrentStartsLeaveNothing(t *testing.T) {
 	const slots, each = 64, 20
 	isolated(t, func(t *testing.T) {
 		use := func() {
-			l, err := procexec.NewLauncher(procexec.Options{Slots: slots, Guard: []string{self(t)}, Subreaper: true})
+			l, err := procexec.NewLauncher(procexec.Options{Guard: []string{self(t)}, Subreaper: true})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -24,7 +24,7 @@ func TestPool_LogsEachWarningOnce(t *testing.T) {
 			for i := range 30 {
 				actions = append(actions, action{Do: "warn", Arg: fmt.Sprint("odd ", i)})
 			}
-			r := startPool(t, child, procexec.PoolOptions{Log: zerolog.New(zerolog.SyncWriter(&log))})
+			r := startPool(t, child, 1, procexec.PoolOptions{Log: zerolog.New(zerolog.SyncWriter(&log))})
 			for i, result := range r.all(actions...) {
 				if result.Kind != outcome.Completed {
 					t.Errorf("t%d: %+v", i, result)

@@ -12,6 +12,6 @@
 //
 // # Scope
 //
-// Packages sources/sqs and sources/pubsub send the requests to a provider. stages.Extender extends
+// Packages sources/sqs and sources/pubsub send the requests to a provider. stages.Extend extends
 // the leases.
 package queuepoll

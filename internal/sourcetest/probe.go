@@ -41,7 +41,7 @@ func (p *probe) finish() {
 		return
 	}
 	for _, d := range p.received {
-		if !d.Settled() {
+		if !d.Plumbing().Settled() {
 			_ = d.LetExpire() // cannot fail, because the case no longer runs
 		}
 	}
@@ -137,7 +137,7 @@ func (p *probe) inspect(d *pipeline.Delivery) {
 		p.Errorf("task %q: data is %s, want %s", d.Task.ID, excerpt(d.Task.Data), excerpt(task.Data))
 	case d.Attempt < 1:
 		p.Errorf("task %q: attempt is %d, want 1 or more", d.Task.ID, d.Attempt)
-	case d.Settled():
+	case d.Plumbing().Settled():
 		p.Errorf("task %q: the new delivery is already settled", d.Task.ID)
 	}
 	expires := d.ExpiresAt()

@@ -53,7 +53,7 @@ func (w *Worker) openForkServer() error {
 	}
 	err := forkServer.Start(procexec.ForkServerConfig{
 		Launcher: w.launcher, KillDelay: cfg.KillDelay,
-		Worker: cfg.WorkerData(), Slots: cfg.NumSimultaneousTasks, Isolation: cfg.Isolation,
+		Worker: cfg.WorkerData(), Slots: w.run.Slots(), Isolation: cfg.Isolation,
 		MaxResult: cfg.MaxResultSize, MemoryLimit: cfg.MaxMemoryAllowedPerTask,
 		Env: cfg.TaskSettings(os.Environ()), Shutdown: w.shutdown, Termination: w.termination,
 		OnWarning: func(text string) { w.opts.Log.Warn().Msg(text) },
@@ -78,7 +78,6 @@ func (w *Worker) openForkServer() error {
 // openPool creates a pool of worker processes. opts specifies how to start them.
 func (w *Worker) openPool(opts procexec.PoolOptions) error {
 	cfg := w.opts.Config
-	opts.Slots = cfg.NumSimultaneousTasks
 	opts.Env = cfg.TaskEnv(os.Environ())
 	opts.WorkerData = cfg.WorkerData()
 	opts.MaxRuntime, opts.KillDelay, opts.StartTimeout = cfg.MaxRuntime, killDelay(cfg.KillDelay), cfg.StartTimeout

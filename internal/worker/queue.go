@@ -10,14 +10,12 @@ import (
 	"github.com/ctworker/ctworker/internal/cloudqueue"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/eventlog"
-	"github.com/ctworker/ctworker/stages"
 )
 
 // queues holds the worker's connections to the queues of a provider.
 type queues struct {
 	provider cloudqueue.Provider
-	events   pipeline.Sink    // the event queue, or nil
-	leases   *stages.Extender // of the task queue; nil if tasks do not come from a queue
+	events   pipeline.Sink // the event queue, or nil
 	// malformed counts the malformed messages that were reported.
 	malformed atomic.Int64
 }
@@ -50,7 +48,7 @@ func (w *Worker) connectProvider() error {
 // openQueue opens the task queue. It does not receive messages yet, because the sink that a
 // malformed message is reported to is opened later.
 func (w *Worker) openQueue(ctx context.Context) error {
-	cfg, log := w.opts.Config, w.opts.Log
+	log := w.opts.Log
 	source, err := w.queues.provider.OpenSource(ctx, cloudqueue.SourceOptions{
 		OnMalformed: w.reportMalformed, Log: log.With().Str("component", "source").Logger(),
 	})
@@ -63,11 +61,6 @@ func (w *Worker) openQueue(ctx context.Context) error {
 		defer cancel()
 		return source.Close(ctx)
 	})
-	w.queues.leases = stages.NewExtender(stages.ExtendOptions{
-		LeaseDuration: cfg.Lease, MaxHold: w.maxHold(), MaxQueueTime: maxQueueTime, OnStall: w.run.ResetPrefetch, OnPermanentError: w.run.Fail,
-		Log: log.With().Str("component", "extend").Logger(),
-	})
-	w.onClose(func() error { w.queues.leases.Close(); return nil })
 	return nil
 }
 
@@ -165,7 +158,7 @@ func (w *Worker) sendKeepAlives(ctx context.Context, every time.Duration) {
 	defer ticks.Stop()
 	send := func(ctx context.Context) {
 		id, zone := w.instance(ctx)
-		e := pipeline.NewKeepAliveEvent(id, zone, w.hostname, time.Now())
+		e := newKeepAliveEvent(id, zone, w.hostname, time.Now())
 		if err := w.queues.events.Write(ctx, []pipeline.Event{e}); err != nil && ctx.Err() == nil {
 			w.opts.Log.Warn().Err(err).Msg("could not send keep_alive event")
 		}
@@ -182,7 +175,3 @@ func (w *Worker) sendKeepAlives(ctx context.Context, every time.Duration) {
 		}
 	}
 }
-
-// maxQueueTime is how long a prefetched task of a shared queue waits for a slot before it is
-// released. At a steady throughput, tasks wait for less time.
-const maxQueueTime = 5 * time.Second

@@ -137,7 +137,7 @@ func (w *Worker) reportNotice(n spotwatch.Notice) {
 	queryCtx, cancelQuery := context.WithTimeout(ctx, instanceTimeout)
 	id, _ := w.instance(queryCtx)
 	cancelQuery()
-	e := pipeline.NewSpotTerminationEvent(id, string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
+	e := newSpotTerminationEvent(id, string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not write spot_termination event")
 	}

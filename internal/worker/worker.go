@@ -106,14 +106,17 @@ func (w *Worker) assemble() {
 	if w.skip() > 0 || limitOf(cfg) >= 0 {
 		tasks = pipeline.Via(tasks, "skip/limit", stages.SkipLimit(w.skip(), limitOf(cfg)))
 	}
-	if w.queues.leases != nil {
-		tasks = pipeline.ViaUnbuffered(tasks, "extend", w.queues.leases.Stage())
+	if w.fromQueue() {
+		tasks = pipeline.Via(tasks, "extend", stages.Extend(w.run, stages.ExtendOptions{
+			LeaseDuration: cfg.Lease, MaxHold: w.maxHold(), Log: w.opts.Log.With().Str("component", "extend").Logger(),
+		}))
 	}
 	results := pipeline.Via(tasks, "execute", w.execute)
-	pipeline.To(results, "settle", stages.ClassifyAndSettle(w.sink, stages.RetryOptions{
+	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{
 		OnExit: cfg.RetryOnExit, OnException: cfg.RetryOnException, OnTimeout: cfg.RetryOnTimeout,
 		MaxAttempts: cfg.MaxAttempts,
-	}, stages.SettleOptions{
+	}))
+	pipeline.ToBatches(decisions, "settle", stages.Settle(w.sink, stages.SettleOptions{
 		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, MaxConcurrentWrites: w.maxConcurrentWrites(), Stats: &w.stats,
 		Log: w.opts.Log.With().Str("component", "settle").Logger(),
 	}))
@@ -163,7 +166,7 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	w.launcher, err = procexec.NewLauncher(procexec.Options{
-		Slots: cfg.NumSimultaneousTasks, Guard: w.opts.Guard, Subreaper: w.opts.OwnsProcess, StableThreads: w.opts.OwnsProcess, Dir: dir.path,
+		Guard: w.opts.Guard, Subreaper: w.opts.OwnsProcess, StableThreads: w.opts.OwnsProcess, Dir: dir.path,
 		Log: log.With().Str("component", "procexec").Logger(),
 	})
 	if err != nil {
@@ -177,7 +180,7 @@ func (w *Worker) open(ctx context.Context) error {
 		Log:    log.With().Str("component", "pipeline").Logger(),
 	}
 	if w.fromQueue() {
-		opts.Prefetch, opts.SharedSource, opts.FetchBatchSize, opts.IdleTimeout = 0, true, w.queues.provider.MaxBatchSize(), cfg.IdleTimeout
+		opts.Prefetch, opts.IdleTimeout = 0, cfg.IdleTimeout
 		if limit := limitOf(cfg); limit >= 0 {
 			maximum := cfg.TasksToSkip + limit
 			opts.MaxDeliveries = &maximum

@@ -23,20 +23,18 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	run := pipeline.New(ctx, pipeline.Options{Slots: 4, SharedSource: true, FetchBatchSize: 100, IdleTimeout: time.Minute})
-	leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: 5 * time.Second, OnStall: run.ResetPrefetch, OnPermanentError: run.Fail})
+	run := pipeline.New(ctx, pipeline.Options{Slots: 40, IdleTimeout: time.Minute})
 	received := pipeline.From(run, "source", tasks)
-	kept := pipeline.ViaUnbuffered(received, "extend", leases.Stage())
+	kept := pipeline.Via(received, "extend", stages.Extend(run, stages.ExtendOptions{}))
 	results := pipeline.Via(kept, "execute", stages.Execute(run, stages.RunnerFunc(
 		func(_ context.Context, task pipeline.Task) (retry bool, result []byte, err error) {
 			return false, task.Data, nil
 		})))
-	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(decisions, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 8}))
+	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.ToBatches(decisions, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 8}))
 	if err := run.Wait(); err != nil {
 		log.Print(err)
 	}
-	leases.Close()
 	if err := events.Close(ctx); err != nil {
 		log.Print(err)
 	}

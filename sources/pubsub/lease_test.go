@@ -20,7 +20,7 @@ func TestLeaseIsCountedFromThePull(t *testing.T) {
 		}
 		return false, nil
 	})
-	if d := receive(t, s, 1)[0]; d.RemainingLease() > lease-delay {
-		t.Errorf("the lease is taken to last for another %v", d.RemainingLease())
+	if d := receive(t, s, 1)[0]; d.Plumbing().RemainingLease() > lease-delay {
+		t.Errorf("the lease is taken to last for another %v", d.Plumbing().RemainingLease())
 	}
 }

@@ -79,6 +79,11 @@ func (s *Source) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 	return s.poller.ReceiveUntilIdle(ctx, limit, idleAt)
 }
 
+// Hints implements pipeline.Hinter. The queue is shared with other workers.
+func (s *Source) Hints() pipeline.Hints {
+	return pipeline.Hints{Shared: true, BatchSize: maxPullMessages}
+}
+
 // LastFailure returns the time at which Pub/Sub was last unreachable; see
 // pipeline.HealthReporter.
 func (s *Source) LastFailure() time.Time { return s.poller.LastFailure() }

@@ -13,6 +13,6 @@
 //
 // # Scope
 //
-// The package does not extend leases on its own (stages.Extender does), does not decide about
+// The package does not extend leases on its own (stages.Extend does), does not decide about
 // retries of tasks, and does not create queues.
 package sqs

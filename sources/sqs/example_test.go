@@ -27,18 +27,15 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	run := pipeline.New(ctx, pipeline.Options{Slots: 8, SharedSource: true, FetchBatchSize: 10, IdleTimeout: time.Minute})
-	leases := stages.NewExtender(stages.ExtendOptions{MaxQueueTime: 5 * time.Second, OnStall: run.ResetPrefetch})
-	defer leases.Close()
-
+	run := pipeline.New(ctx, pipeline.Options{Slots: 8, IdleTimeout: time.Minute})
 	work := stages.RunnerFunc(func(_ context.Context, task pipeline.Task) (bool, []byte, error) {
 		return false, task.Data, nil
 	})
 	received := pipeline.From(run, "source", tasks)
-	kept := pipeline.ViaUnbuffered(received, "extend", leases.Stage())
+	kept := pipeline.Via(received, "extend", stages.Extend(run, stages.ExtendOptions{}))
 	results := pipeline.Via(kept, "execute", stages.Execute(run, work))
-	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(decisions, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 32}))
+	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.ToBatches(decisions, "settle", stages.Settle(events, stages.SettleOptions{MaxConcurrentWrites: 32}))
 	if err := run.Wait(); err != nil {
 		log.Print(err)
 	}

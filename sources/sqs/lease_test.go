@@ -34,8 +34,8 @@ func TestAnswerOlderThanTheLease(t *testing.T) {
 		return handled
 	})
 	d := receive(t, s, 1)[0]
-	if d.Held() || d.RemainingLease() > 0 {
-		t.Errorf("the lease is taken to last for another %v", d.RemainingLease())
+	if d.Held() || d.Plumbing().RemainingLease() > 0 {
+		t.Errorf("the lease is taken to last for another %v", d.Plumbing().RemainingLease())
 	}
 }
 

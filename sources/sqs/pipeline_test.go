@@ -62,14 +62,12 @@ func start(t *testing.T, tasks, slots, ahead int, f func(ctx context.Context, ta
 	if err != nil {
 		t.Fatal(err)
 	}
-	leases := stages.NewExtender(stages.ExtendOptions{LeaseDuration: 2 * time.Second})
-	t.Cleanup(leases.Close)
 	w.run = pipeline.New(t.Context(), pipeline.Options{Slots: slots, Prefetch: ahead, GracePeriod: time.Minute})
 	received := pipeline.From(w.run, "source", src)
-	kept := pipeline.Via(received, "extend", leases.Stage())
+	kept := pipeline.Via(received, "extend", stages.Extend(w.run, stages.ExtendOptions{LeaseDuration: 2 * time.Second}))
 	results := pipeline.Via(kept, "execute", stages.Execute(w.run, stages.RunnerFunc(f)))
-	decisions := pipeline.Via(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.To(decisions, "settle", stages.Settle(w.sink, stages.SettleOptions{}))
+	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))
+	pipeline.ToBatches(decisions, "settle", stages.Settle(w.sink, stages.SettleOptions{}))
 	go func() { w.ended <- w.run.Wait() }()
 	return w
 }

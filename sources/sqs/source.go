@@ -60,6 +60,11 @@ func (s *Source) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 // pipeline.HealthReporter.
 func (s *Source) LastFailure() time.Time { return s.poller.LastFailure() }
 
+// Hints implements pipeline.Hinter. The queue is shared with other workers.
+func (s *Source) Hints() pipeline.Hints {
+	return pipeline.Hints{Shared: true, BatchSize: sqsapi.MaxBatchSize}
+}
+
 // Close stops the polls, releases the messages that Receive has not returned, and waits for
 // the open settlements. A second Close does nothing.
 func (s *Source) Close(ctx context.Context) error {

@@ -1,0 +1,157 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// droppedError is the reason why a stage failed that ended without settling some of its deliveries or
+// passing them on. That is a bug in the stage.
+type droppedError struct {
+	count int
+	tasks []string // IDs of at most maxListed of the tasks
+}
+
+func (e *droppedError) Error() string {
+	return fmt.Sprintf("%d tasks were dropped (%q): a stage must acknowledge or release each delivery that it does not pass on", e.count, e.tasks)
+}
+
+// maxListed is the maximum number of tasks that an error or log message lists.
+const maxListed = 10
+
+// holderOf returns the stage that holds d. It returns nil if that is unknown, because the stage
+// before it did not use its Output to send d.
+func (r *Run) holderOf(d *Delivery) *stageState {
+	position := d.sentBy.Load()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, st := range r.stages {
+		if position > 0 && st.input == position {
+			return st
+		}
+	}
+	return nil
+}
+
+// releaseDropped releases the deliveries that a stage dropped without settling them. A queue then
+// delivers their tasks again; a task of a source without leases, such as a file, is not run.
+// releaseDropped returns a StageError for each stage that did that, unless the stage failed.
+func (r *Run) releaseDropped() error {
+	dropped, unknown := map[*stageState]*droppedError{}, &stageState{name: "unknown"}
+	var errs []error
+	for _, d := range r.inFlight.unsettled() {
+		st := r.holderOf(d)
+		if st == nil {
+			st = unknown
+		}
+		e := dropped[st]
+		if e == nil {
+			e = &droppedError{}
+			dropped[st] = e
+			if st.err == nil {
+				errs = append(errs, &StageError{Stage: st.name, Err: e})
+			}
+		}
+		if e.count++; e.count <= maxListed {
+			e.tasks = append(e.tasks, d.Task.ID)
+		}
+		if err := d.Release(r.phases.Close, 0); err != nil {
+			errs = append(errs, err)
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A run is stalled when every delivery in flight has been in the same stage for stallTime, although
+// the stage has no other input, and is not known to hold deliveries for long.
+const (
+	stallTime     = 3 * time.Second
+	stallInterval = time.Second
+)
+
+// watchStall logs a warning with the name of the stage when the run is stalled. It does so once per
+// stage. The returned function ends the watch.
+func (r *Run) watchStall() (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(stallInterval)
+		defer ticker.Stop()
+		var w stallWatch
+		for {
+			select {
+			case now := <-ticker.C:
+				w.check(r, now)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}
+
+// stallWatch detects that a run is stalled.
+type stallWatch struct {
+	since  time.Time // since when held is the same
+	held   stallState
+	warned map[*stageState]bool
+}
+
+// stallState identifies the deliveries in flight and the stages that hold them. Two states with the
+// same deliveries in the same stages are equal.
+type stallState struct {
+	count     int
+	newest    int64 // number of the newest delivery
+	positions int64 // sum of the positions of the stages
+}
+
+func (w *stallWatch) check(r *Run, now time.Time) {
+	if !r.mayStall() {
+		return
+	}
+	var state stallState
+	held := map[*stageState][]string{} // IDs of the tasks that each stage holds
+	for _, d := range r.inFlight.unsettled() {
+		st := r.holderOf(d)
+		if st == nil || st.longTerm.Load() || st.queue.len() > 0 {
+			state = stallState{} // the delivery has a reason to wait
+			break
+		}
+		state.count++
+		state.newest = max(state.newest, d.number)
+		state.positions += int64(st.position)
+		held[st] = append(held[st], d.Task.ID)
+	}
+	if state.count == 0 || state != w.held {
+		w.held, w.since = state, now
+		return
+	}
+	if now.Sub(w.since) < stallTime {
+		return
+	}
+	for st, ids := range held {
+		if w.warned[st] {
+			continue
+		}
+		if w.warned == nil {
+			w.warned = map[*stageState]bool{}
+		}
+		w.warned[st] = true
+		r.opts.Log.Warn().Str("stage", st.name).Int("task_count", len(ids)).Strs("task_ids", ids[:min(len(ids), maxListed)]).
+			Msg("the run waits for a stage that has neither passed its tasks on nor acknowledged or released them; the stage may have dropped them")
+	}
+}
+
+// mayStall reports whether the run has a stage that is not known to hold deliveries for long.
+func (r *Run) mayStall() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, st := range r.stages {
+		if st.queue != nil && !st.longTerm.Load() {
+			return true
+		}
+	}
+	return false
+}
