@@ -369,19 +369,17 @@ func (d *Delivery) lostChan() chan struct{} {
 
 // markLeaseLost marks the delivery lost because of cause. The error that other methods then return
 // wraps cause and ErrLeaseLost. markLeaseLost does nothing if the delivery is already lost or
-// settled. It reports whether it marked the delivery.
-func (d *Delivery) markLeaseLost(cause error) bool {
+// settled.
+func (d *Delivery) markLeaseLost(cause error) {
 	if !errors.Is(cause, ErrLeaseLost) {
 		cause = fmt.Errorf("%w: %w", ErrLeaseLost, cause)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.cause != nil || d.settled != open {
-		return false
+	if d.cause == nil && d.settled == open {
+		d.cause = cause
+		close(d.lostChan())
 	}
-	d.cause = cause
-	close(d.lostChan())
-	return true
 }
 
 // ReleaseSlot reports that the task no longer occupies a slot, so that the run can fetch another

@@ -57,7 +57,7 @@ func TestDropped_NamesLastStage(t *testing.T) {
 	for name, add := range map[string]func(pipeline.Flow[pipeline.Result]){
 		"To": func(f pipeline.Flow[pipeline.Result]) {
 			pipeline.To(f, "forgetful", func(_ context.Context, in <-chan pipeline.Result) error {
-				for range in { //nolint:revive // the fault that is tested
+				for range in { // the fault that is tested
 				}
 				return nil
 			})
@@ -65,7 +65,7 @@ func TestDropped_NamesLastStage(t *testing.T) {
 		"Map and ToBatches": func(f pipeline.Flow[pipeline.Result]) {
 			same := pipeline.Map(f, "same", func(r pipeline.Result) pipeline.Result { return r })
 			pipeline.ToBatches(same, "forgetful", func(_ context.Context, in pipeline.Batches[pipeline.Result]) error {
-				for len(in.Next(nil, 10, 0, nil)) > 0 { //nolint:revive // the fault that is tested
+				for len(in.Next(nil, 10, 0, nil)) > 0 { // the fault that is tested
 				}
 				return nil
 			})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/ctworker/ctworker/pipeline"
@@ -147,25 +146,6 @@ func (s sink) Write(ctx context.Context, events []pipeline.Event) error {
 }
 
 func (s sink) Close(context.Context) error { return nil }
-
-// through passes items to one stage without a run, and returns the output of the stage.
-func through[In, Out pipeline.Item](t *testing.T, stage pipeline.Stage[In, Out], items []In) []Out {
-	t.Helper()
-	in, out := make(chan In, len(items)), make(chan Out, len(items))
-	for _, item := range items {
-		in <- item
-	}
-	close(in)
-	if err := stage(t.Context(), in, pipeline.NewOutput(out)); err != nil {
-		t.Fatal(err)
-	}
-	close(out)
-	var got []Out
-	for item := range out {
-		got = append(got, item)
-	}
-	return got
-}
 
 // deliveries returns n deliveries whose leases record their requests in rec.
 func deliveries(rec *recorder, n int) []*pipeline.Delivery {

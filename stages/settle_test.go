@@ -313,11 +313,6 @@ func TestStats_Counts(t *testing.T) {
 	}
 }
 
-type sinkFunc func([]pipeline.Event)
-
-func (f sinkFunc) Write(_ context.Context, events []pipeline.Event) error { f(events); return nil }
-func (f sinkFunc) Close(context.Context) error                            { return nil }
-
 // waitingSink is a sink that waits, as for an unreachable provider, before it looks at its events.
 // Then it writes the events that are not withheld.
 type waitingSink struct {
