@@ -34,7 +34,7 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 		want := func(when string, running, unreported int64) {
 			t.Helper()
 			synctest.Wait()
-			if got, ended := r.Running(), r.Unreported(); got != running || ended != unreported {
+			if got, ended := r.Status().Running, r.Status().Unreported; got != running || ended != unreported {
 				t.Errorf("%s: %d running and %d unreported, want %d and %d", when, got, ended, running, unreported)
 			}
 		}
@@ -48,8 +48,8 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 		want("full buffer", 0, 1+buffer+1)
 		began := time.Now()
 		r.Fail(errors.New("a fault"))
-		var unsettled *pipeline.ShutdownTimeoutError
-		if err := r.Wait(); !errors.As(err, &unsettled) || unsettled.Unsettled != 1+buffer+1 {
+		err := r.Wait()
+		if _, unsettled, _, ok := pipeline.AsShutdownTimeout(err); !ok || unsettled != 1+buffer+1 {
 			t.Errorf("Wait: %v", err)
 		}
 		if took := time.Since(began); took > 32*time.Second { // SettleTimeout, and 2 s for the stages to return

@@ -55,8 +55,8 @@ func TestIdleTimeout_IsDelegatedToIdler(t *testing.T) {
 		s := &idler{tasks: 3, takes: 10 * time.Second}
 		r := pipeline.New(t.Context(), pipeline.Options{IdleTimeout: 3 * time.Second})
 		pipeline.To(pipeline.From(r, "source", s), "ack", ack)
-		if err := r.Wait(); err != nil || r.ReceivedCount() != 3 || !r.SourceExhausted() {
-			t.Errorf("received %d, error %v", r.ReceivedCount(), err)
+		if err := r.Wait(); err != nil || r.Status().Received != 3 || !r.Status().SourceExhausted {
+			t.Errorf("received %d, error %v", r.Status().Received, err)
 		}
 		for _, d := range s.until {
 			if d != 3*time.Second {
@@ -75,8 +75,8 @@ func TestRun_MaxDeliveries(t *testing.T) {
 		s := &idler{tasks: 10}
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 8, IdleTimeout: time.Minute, MaxDeliveries: &limit})
 		pipeline.To(pipeline.From(r, "source", s), "ack", ack)
-		if err := r.Wait(); err != nil || r.ReceivedCount() != 3 || r.SourceExhausted() {
-			t.Errorf("%d received, %v", r.ReceivedCount(), err)
+		if err := r.Wait(); err != nil || r.Status().Received != 3 || r.Status().SourceExhausted {
+			t.Errorf("%d received, %v", r.Status().Received, err)
 		}
 		if want := []int{3, 2, 1}; len(s.limits) != 3 || s.limits[0] != want[0] || s.limits[1] != want[1] || s.limits[2] != want[2] {
 			t.Errorf("limits %v, want %v", s.limits, want)

@@ -73,8 +73,8 @@ func TestIdleTimeout_EndsRun(t *testing.T) {
 		if took := time.Since(began); took != 50*time.Second+5*time.Minute+time.Minute {
 			t.Errorf("the run took %v, want 6m50s", took)
 		}
-		if acked, _ := rec.counts(); acked != 1 || !r.SourceExhausted() || r.StopCause() != nil || !q.closed {
-			t.Errorf("acked %d, source exhausted %v, stop cause %v", acked, r.SourceExhausted(), r.StopCause())
+		if acked, _ := rec.counts(); acked != 1 || !r.Status().SourceExhausted || r.StopCause() != nil || !q.closed {
+			t.Errorf("acked %d, source exhausted %v, stop cause %v", acked, r.Status().SourceExhausted, r.StopCause())
 		}
 	})
 }
@@ -114,8 +114,8 @@ func TestIdleTimeout_StopBefore(t *testing.T) {
 		r := pipeline.New(t.Context(), pipeline.Options{IdleTimeout: time.Minute})
 		pipeline.To(pipeline.Via(pipeline.From(r, "source", q), "complete", complete), "ack", ackAll)
 		time.AfterFunc(time.Second, func() { r.Stop(errors.New("signal")) })
-		if err := r.Wait(); err != nil || r.SourceExhausted() {
-			t.Errorf("error %v, source exhausted %v", err, r.SourceExhausted())
+		if err := r.Wait(); err != nil || r.Status().SourceExhausted {
+			t.Errorf("error %v, source exhausted %v", err, r.Status().SourceExhausted)
 		}
 	})
 }

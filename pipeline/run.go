@@ -127,7 +127,7 @@ type Run struct {
 	waiting   bool
 	failure   error                 // argument of the first call of Fail
 	urgency   urgency               // see shutdown.go
-	abandoned *ShutdownTimeoutError // what had not ended at the end of the time to settle, or nil
+	abandoned *shutdownTimeoutError // what had not ended at the end of the time to settle, or nil
 	settleBy  *limit                // time limit of the Settle phase; nil while tasks run
 	closeBy   *limit                // time limit of the Close phase; nil while tasks run
 	sinks     []*watchedSink
@@ -191,27 +191,37 @@ func (r *Run) Phases() Phases { return r.phases }
 // Slots returns the maximum number of tasks that run at the same time.
 func (r *Run) Slots() int { return r.opts.Slots }
 
-// SourceExhausted reports whether the source has no further tasks, or has been idle for
-// Options.IdleTimeout. It may be called at any time.
-func (r *Run) SourceExhausted() bool { return r.sourceEnded.Load() }
-
-// ReceivedCount returns the number of deliveries received from the source so far.
-func (r *Run) ReceivedCount() int64 { return r.inFlight.total() }
-
-// InFlight returns the number of deliveries that have been received but not settled.
-func (r *Run) InFlight() int64 { return r.inFlight.count() }
-
-// Running returns the number of running tasks. Fetched tasks that are about to start count, too.
-func (r *Run) Running() int64 {
-	unended, _ := r.inFlight.counts()
-	return min(unended, int64(r.opts.Slots))
+// Status is the current state of a run.
+type Status struct {
+	// Received is the number of deliveries received from the source so far.
+	Received int64
+	// InFlight is the number of deliveries that have been received but not settled.
+	InFlight int64
+	// Running is the number of running tasks. Fetched tasks that are about to start count, too.
+	Running int64
+	// Unreported is the number of tasks that have ended but are not settled yet, usually because
+	// their events have not been written.
+	Unreported int64
+	// Unsettled is the number of tasks that were not settled when the time to settle was over. The
+	// outcomes of these tasks may be lost, and the tasks become available when their leases expire.
+	// It is 0 before the end of Wait.
+	Unsettled int
+	// SourceExhausted reports whether the source has no further tasks, or has been idle for
+	// Options.IdleTimeout.
+	SourceExhausted bool
 }
 
-// Unreported returns the number of tasks that have ended but are not settled yet, usually because
-// their events have not been written.
-func (r *Run) Unreported() int64 {
-	_, ended := r.inFlight.counts()
-	return ended
+// Status returns the current state of the run. It may be called at any time, also after Wait.
+func (r *Run) Status() Status {
+	s := Status{Received: r.inFlight.total(), SourceExhausted: r.sourceEnded.Load()}
+	unended, ended := r.inFlight.counts()
+	s.InFlight, s.Running, s.Unreported = unended+ended, min(unended, int64(r.opts.Slots)), ended
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.abandoned != nil {
+		s.Unsettled = r.abandoned.unsettled
+	}
+	return s
 }
 
 // StopCause returns the argument of the first call of StopFetching, Stop, Fail or Kill. If there
@@ -299,18 +309,14 @@ func (r *Run) releaseAsync(d *Delivery) {
 // errFinished is the cause of the phases that Wait cancels at the end of a run.
 var errFinished = errors.New("the run has ended")
 
-// ShutdownTimeoutError lists the stages and tasks that had not ended when the time to report and
+// shutdownTimeoutError lists the stages and tasks that had not ended when the time to report and
 // settle was over.
-type ShutdownTimeoutError struct {
-	// Stages are the names of the stages that had not returned.
-	Stages []string
-	// Unsettled is the number of tasks that were not settled. Tasks are the IDs of at most ten of
-	// these tasks.
-	Tasks     []string
-	Unsettled int
+type shutdownTimeoutError struct {
+	stages    []string // names of the stages that had not returned
+	unsettled int      // number of tasks that were not settled
+	tasks     []string // IDs of at most maxListed of these tasks
 }
 
-// Error returns a message with the names of the stages and the IDs of the tasks.
-func (e *ShutdownTimeoutError) Error() string {
-	return fmt.Sprintf("gave up waiting for the stages %q because the time to report and settle tasks is over: %d tasks are not settled and may run again (%q)", e.Stages, e.Unsettled, e.Tasks)
+func (e *shutdownTimeoutError) Error() string {
+	return fmt.Sprintf("gave up waiting for the stages %q because the time to report and settle tasks is over: %d tasks are not settled and may run again (%q)", e.stages, e.unsettled, e.tasks)
 }

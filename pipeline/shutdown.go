@@ -77,7 +77,7 @@ func (r *Run) announce(err error) {
 		r.opts.OnFail(err)
 		return
 	}
-	running, msg := r.Running(), "run failed: stopped fetching tasks"
+	running, msg := r.Status().Running, "run failed: stopped fetching tasks"
 	if running > 0 {
 		msg += ", waiting for running tasks to end"
 	}
@@ -97,7 +97,7 @@ func (r *Run) Kill(cause error) {
 // stage.
 //
 // When Wait returns, every delivery has been settled, the source is closed, and every stage has
-// returned. If the time limits were too short for that, Wait returns a ShutdownTimeoutError. After
+// returned. If the time limits were too short for that, Wait returns a shutdownTimeoutError. After
 // Kill, it logs that error instead.
 //
 // Phases.Close remains open after Wait, so that the caller can close resources such as a sink.
@@ -154,7 +154,7 @@ func (r *Run) watchStages() (executed, settled <-chan struct{}) {
 func (r *Run) awaitReports(executed <-chan struct{}) {
 	r.mu.Lock()
 	r.settleBy = newLimit(r.opts.SettleTimeout, func() {
-		if r.Unreported() > 0 {
+		if r.Status().Unreported > 0 {
 			r.abandon()
 		}
 	})
@@ -254,7 +254,7 @@ func (r *Run) startNotice() (stop func()) {
 
 // announceSettling logs what the run waits for although no task runs any more.
 func (r *Run) announceSettling() {
-	unreported, settling := r.Unreported(), r.inFlight.settling.Load()
+	unreported, settling := r.Status().Unreported, r.inFlight.settling.Load()
 	r.mu.Lock()
 	remaining := time.Until(r.settleBy.at)
 	r.mu.Unlock()
@@ -292,7 +292,7 @@ func (r *Run) timeoutError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	abandoned := r.abandoned
-	if abandoned == nil || len(abandoned.Stages) == 0 && abandoned.Unsettled == 0 {
+	if abandoned == nil || len(abandoned.stages) == 0 && abandoned.unsettled == 0 {
 		return nil
 	}
 	if r.urgency == killed {
@@ -300,18 +300,6 @@ func (r *Run) timeoutError() error {
 		return nil
 	}
 	return abandoned
-}
-
-// Unsettled returns the number of tasks that were not settled when the time to settle was over. The
-// outcomes of these tasks may be lost, and the tasks become available when their leases expire.
-// Call Unsettled after Wait has returned.
-func (r *Run) Unsettled() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.abandoned == nil {
-		return 0
-	}
-	return r.abandoned.Unsettled
 }
 
 // failed returns the error of Fail and those of the stages, without duplicates.
@@ -381,19 +369,19 @@ func (r *Run) stageErrors() error {
 	return errors.Join(errs...)
 }
 
-func (r *Run) unfinished() *ShutdownTimeoutError {
-	e := &ShutdownTimeoutError{}
+func (r *Run) unfinished() *shutdownTimeoutError {
+	e := &shutdownTimeoutError{}
 	r.mu.Lock()
 	for _, st := range r.stages {
 		if !st.done.Load() {
-			e.Stages = append(e.Stages, st.name)
+			e.stages = append(e.stages, st.name)
 		}
 	}
 	r.mu.Unlock()
 	ds := r.inFlight.unsettled()
-	e.Unsettled = len(ds)
+	e.unsettled = len(ds)
 	for _, d := range ds[:min(len(ds), maxListed)] {
-		e.Tasks = append(e.Tasks, d.Task.ID)
+		e.tasks = append(e.tasks, d.Task.ID)
 	}
 	return e
 }

@@ -113,8 +113,7 @@ func TestRun_EndsWithinTimeLimits(t *testing.T) {
 				pipeline.To(pipeline.Via(tasks, "complete", complete), "event log", hang)
 				err := r.Wait()
 				settled := time.Since(began)
-				var stuck *pipeline.ShutdownTimeoutError
-				if errors.As(err, &stuck) != tc.stuck || !tc.stuck && err != nil {
+				if _, _, _, stuck := pipeline.AsShutdownTimeout(err); stuck != tc.stuck || !tc.stuck && err != nil {
 					t.Errorf("Wait: %v", err)
 				}
 				<-r.Phases().Close.Done()

@@ -145,8 +145,8 @@ func TestExecute_RunnerError(t *testing.T) {
 						released++
 					}
 				}
-				if acked != tc.acked || released != tc.released || r.ReceivedCount() != 5 {
-					t.Errorf("acked %d, released %d of %d", acked, released, r.ReceivedCount())
+				if acked != tc.acked || released != tc.released || r.Status().Received != 5 {
+					t.Errorf("acked %d, released %d of %d", acked, released, r.Status().Received)
 				}
 			})
 		})

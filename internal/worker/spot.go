@@ -155,7 +155,7 @@ func (w *Worker) killBeforeDeadline(ctx context.Context, n spotwatch.Notice) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		w.opts.Log.Warn().Int64("running", w.run.Running()).Msg("the instance is about to be terminated; killing running tasks and releasing them to other workers")
+		w.opts.Log.Warn().Int64("running", w.run.Status().Running).Msg("the instance is about to be terminated; killing running tasks and releasing them to other workers")
 		w.run.Kill(fmt.Errorf("%w, %s", errNotice, n.Action))
 	case <-ctx.Done():
 	}

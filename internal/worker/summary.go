@@ -47,7 +47,7 @@ type Summary struct {
 func (w *Worker) summary(sourceEnded bool) Summary {
 	s := Summary{
 		Counts: w.stats.Counts(), Elapsed: time.Since(w.began), Self: selfUsage(),
-		Median: w.stats.LatencyQuantile(0.5), P99: w.stats.LatencyQuantile(0.99), Unsettled: int64(w.run.Unsettled()),
+		Median: w.stats.LatencyQuantile(0.5), P99: w.stats.LatencyQuantile(0.99), Unsettled: int64(w.run.Status().Unsettled),
 	}
 	if stopping := w.stopping.Load(); stopping != nil {
 		s.LostInShutdown = s.LeaseLost - stopping.LeaseLost
@@ -62,7 +62,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 		s.Stopped = !s.LimitReached && !sourceEnded
 		s.Queue, s.Malformed = w.queues.provider.Tasks().Name(), w.queues.malformed.Load()
 	} else {
-		s.Incomplete = !s.LimitReached && (!sourceEnded || w.run.ReceivedCount() > ended)
+		s.Incomplete = !s.LimitReached && (!sourceEnded || w.run.Status().Received > ended)
 	}
 	if w.queues.events != nil {
 		s.EventQueue = w.queues.provider.Events().Name()

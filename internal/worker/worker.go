@@ -280,13 +280,13 @@ func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
 // Status returns the progress of the run.
 func (w *Worker) Status() progress.Status {
-	c, received := w.stats.Counts(), w.run.ReceivedCount()
+	c, received := w.stats.Counts(), w.run.Status().Received
 	s := progress.Status{Done: c.Reported(), Failed: c.NotCompleted()}
-	s.Running, s.Unreported = w.run.Running(), w.run.Unreported()
+	s.Running, s.Unreported = w.run.Status().Running, w.run.Status().Unreported
 	cfg := w.opts.Config
 	switch {
 	case w.fromQueue():
-	case w.run.SourceExhausted():
+	case w.run.Status().SourceExhausted:
 		s.Total = received
 	case w.file != nil:
 		read, size := w.file.Progress()
@@ -305,7 +305,7 @@ func (w *Worker) Status() progress.Status {
 // limits of package pipeline (see pipeline.Phases.Close).
 func (w *Worker) Wait() (Summary, error) {
 	err := w.run.Wait()
-	exhausted := w.run.SourceExhausted()
+	exhausted := w.run.Status().SourceExhausted
 	if err != nil {
 		err = errors.Join(err, w.reportFatal(err))
 	}

@@ -1,0 +1,13 @@
+package pipeline
+
+import "errors"
+
+// AsShutdownTimeout returns the contents of a shutdownTimeoutError in the chain of err. ok is false if
+// there is none.
+func AsShutdownTimeout(err error) (stages []string, unsettled int, tasks []string, ok bool) {
+	var e *shutdownTimeoutError
+	if !errors.As(err, &e) {
+		return nil, 0, nil, false
+	}
+	return e.stages, e.unsettled, e.tasks, true
+}
