@@ -36,6 +36,9 @@
 //
 // # Scope
 //
+// Main does not return. Use Run in a program that does something else before or after the run.
+// WithSource, WithSink and WithStage add parts of package pipeline to both.
+//
 // To run a command for each task, use "ctworker run". To build a worker that works in a
 // different way, use package pipeline with stages, sources and sinks.
 package ctworker

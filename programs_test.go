@@ -65,6 +65,8 @@ var programs = map[string]func(){
 			_ = yield(ctworker.NewTask("a", action{Do: "worker"})) && yield(ctworker.Task{}, errors.New("the list is gone"))
 		}))
 	},
+	"run":            func() { runProgram(nil) },
+	"run-in-process": func() { runProgram([]string{"-j", "2"}, ctworker.InProcess()) },
 	"bad-data": func() {
 		ctworker.Main(behave, ctworker.WithTasks(func(yield func(ctworker.Task, error) bool) {
 			yield(ctworker.Task{ID: "a", Data: []byte("{no json")}, nil)

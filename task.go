@@ -74,6 +74,24 @@ func (t *Task) Decode(v any) error {
 	return nil
 }
 
-// Worker returns a description of the worker that runs the task. All tasks of a slot share
-// it; do not modify it. It is nil for a task that is not run by a worker.
-func (t *Task) Worker() *WorkerData { return t.worker }
+// Worker returns a description of the worker that runs the task. All tasks of a slot share it; do not
+// modify it. For a task that is not run by a worker, it returns the argument of WithWorker, or a
+// WorkerData without settings.
+func (t *Task) Worker() *WorkerData {
+	if t.worker == nil {
+		return new(WorkerData)
+	}
+	return t.worker
+}
+
+// WithWorker returns a copy of the task whose method Worker returns d. Use it to test a Func:
+//
+//	task, err := ctworker.NewTask("a", map[string]int{"n": 1})
+//	d := ctworker.WorkerData{Slot: 3}
+//	d.Simulate(false, true) // a termination notice
+//	result, err := process(ctx, task.WithWorker(&d))
+func (t Task) WithWorker(d *WorkerData) *Task {
+	t.Attempt = max(t.Attempt, 1)
+	t.worker = d
+	return &t
+}

@@ -82,6 +82,12 @@ func (d *WorkerData) ReceivedShutdownRequest() bool { return d.shutdown != nil &
 // about a microsecond.
 func (d *WorkerData) ReceivedTerminationNotice() bool { return d.termination != nil && d.termination() }
 
+// Simulate sets what ReceivedShutdownRequest and ReceivedTerminationNotice return, to test a Func.
+func (d *WorkerData) Simulate(shutdown, termination bool) {
+	d.shutdown = func() bool { return shutdown }
+	d.termination = func() bool { return termination }
+}
+
 // newWorkerData parses the "worker" field of the task protocol into a *WorkerData.
 func newWorkerData(info sdk.WorkerInfo) (any, error) {
 	d := &WorkerData{Slot: info.Slot, Args: info.Args, shutdown: info.Shutdown, termination: info.Termination}

@@ -220,10 +220,6 @@ func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), er
 	return lost == nil, onSettled, lost
 }
 
-// ReceivedAt returns when the run received the delivery from its source. It returns the zero time
-// if the delivery was created outside a run.
-func (d *Delivery) ReceivedAt() time.Time { return d.received }
-
 // isSettled reports whether the delivery has been settled.
 func (d *Delivery) isSettled() bool {
 	d.mu.Lock()
@@ -287,10 +283,6 @@ func (d *Delivery) callSource(request func() error) error {
 func isSourceResponse(err error) bool {
 	return errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrPermanent)
 }
-
-// ExpiresAt returns when the lease expires if it is not extended: Extend does not change the
-// result. The zero time means that the lease never expires.
-func (d *Delivery) ExpiresAt() time.Time { return d.lease.ExpiresAt() }
 
 // remainingLease returns the time until the lease expires. Time during which the machine is
 // suspended counts as elapsed. If the lease has expired, the result is 0 or negative. If the lease

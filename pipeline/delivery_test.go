@@ -111,8 +111,8 @@ func TestDelivery_AckReturnsError(t *testing.T) {
 func TestDelivery_NilLease(t *testing.T) {
 	t.Parallel()
 	d := pipeline.NewDelivery(pipeline.Task{ID: "x"}, nil, 0)
-	if d.Attempt != 1 || !d.ExpiresAt().IsZero() {
-		t.Errorf("attempt %d, expires %v", d.Attempt, d.ExpiresAt())
+	if d.Attempt != 1 || !d.Plumbing().ExpiresAt().IsZero() {
+		t.Errorf("attempt %d, expires %v", d.Attempt, d.Plumbing().ExpiresAt())
 	}
 	if err := d.Ack(context.Background()); err != nil {
 		t.Error(err)

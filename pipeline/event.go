@@ -78,7 +78,7 @@ func NewTaskEvent(d Decision, hostname string, now time.Time) (Event, bool) {
 		Time: now, Hostname: hostname,
 		TaskID: d.Task.ID, Attempt: d.Attempt, Outcome: d.Outcome, Retry: d.Verdict == Retry, NotRetried: d.RetryDeniedReason,
 	}
-	if !d.ExpiresAt().IsZero() {
+	if d.leased {
 		e.Withheld = d.withhold
 	}
 	switch d.Outcome.Kind {

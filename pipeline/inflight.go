@@ -149,13 +149,6 @@ func (l *inFlight) total() int64 {
 	return l.received
 }
 
-// count returns the number of deliveries in flight.
-func (l *inFlight) count() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return int64(l.n)
-}
-
 // counts returns the number of deliveries in flight, by the state of their tasks: unended counts
 // tasks that wait or run, and ended counts tasks that have ended.
 func (l *inFlight) counts() (unended, ended int64) {

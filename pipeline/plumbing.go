@@ -43,6 +43,10 @@ func (p *deliveryPlumbing) OnSettled(f func()) {
 	}
 }
 
+func (p *deliveryPlumbing) ReceivedAt() time.Time { return p.received }
+
+func (p *deliveryPlumbing) ExpiresAt() time.Time { return p.lease.ExpiresAt() }
+
 func (p *deliveryPlumbing) Settled() bool { return (*Delivery)(p).isSettled() }
 
 func (p *deliveryPlumbing) MarkLeaseLost(cause error) { (*Delivery)(p).markLeaseLost(cause) }

@@ -8,18 +8,13 @@ import (
 	"time"
 )
 
-// UnreachableError is the error of a run whose provider did not respond to any request for
+// ErrUnreachable is the error of a run whose provider did not respond to any request for
 // Options.UnreachableTimeout.
-type UnreachableError struct {
-	// What is the component that did not respond, such as "the task source".
-	What string
-	// For is the value of Options.UnreachableTimeout.
-	For time.Duration
-}
+var ErrUnreachable = errors.New("could not be reached")
 
-// Error returns a message that names the component and what the user can do.
-func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("%s could not be reached for %v: check the network and the status page of the cloud provider, then start the worker again", e.What, e.For)
+// unreachableError returns an ErrUnreachable for a component, such as "the task source".
+func unreachableError(component string, timeout time.Duration) error {
+	return fmt.Errorf("%s %w for %v: check the network and the status page of the cloud provider, then start the worker again", component, ErrUnreachable, timeout)
 }
 
 // reachability records whether a provider responds. The zero value is ready to use.
@@ -132,7 +127,7 @@ func (r *Run) watchReach(source Source) (stop func()) {
 	return func() { close(quit); <-done }
 }
 
-// watchOutages returns an UnreachableError when an outage has lasted for timeout, or nil when quit
+// watchOutages returns an ErrUnreachable when an outage has lasted for timeout, or nil when quit
 // is closed.
 //
 // watchOutages adds up the time between the ticks of a ticker. If this process was stopped, the
@@ -160,7 +155,7 @@ func watchOutages(quit <-chan struct{}, timeout time.Duration, all []*outage) er
 				continue
 			}
 			if s.duration += elapsed; s.duration >= timeout {
-				return &UnreachableError{What: s.what, For: timeout}
+				return unreachableError(s.what, timeout)
 			}
 		}
 	}

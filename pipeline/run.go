@@ -43,7 +43,7 @@ type Options struct {
 	// to exit. Defaults to 30 s.
 	SettleTimeout time.Duration
 	// UnreachableTimeout is the time without a response from a provider after which the run fails
-	// with an UnreachableError. It applies to the provider of the source, and to the provider of
+	// with ErrUnreachable. It applies to the provider of the source, and to the provider of
 	// each sink passed to WatchSink, while requests are pending. Defaults to 0, which disables the
 	// timeout.
 	UnreachableTimeout time.Duration
@@ -188,9 +188,6 @@ func New(ctx context.Context, opts Options) *Run {
 // Phases returns the run's contexts, for the stage that executes tasks.
 func (r *Run) Phases() Phases { return r.phases }
 
-// Slots returns the maximum number of tasks that run at the same time.
-func (r *Run) Slots() int { return r.opts.Slots }
-
 // Status is the current state of a run.
 type Status struct {
 	// Received is the number of deliveries received from the source so far.
@@ -299,7 +296,7 @@ func (r *Run) releaseAsync(d *Delivery) {
 				Msg("could not release the task; it becomes available when its lease expires")
 		}
 	}
-	if d.ExpiresAt().IsZero() { // Release does not block, because the lease never expires
+	if !d.leased { // Release does not block, because the lease never expires
 		release()
 		return
 	}

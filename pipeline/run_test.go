@@ -417,9 +417,9 @@ func TestRun_NamesHangingStage(t *testing.T) {
 		pipeline.To(pipeline.Via(tasks, "complete", complete), "event log", hang)
 		start := time.Now()
 		err := r.Wait()
-		late, unsettled, ids, ok := pipeline.AsShutdownTimeout(err)
-		if !ok || len(late) != 1 || late[0] != "event log" || unsettled != 2 || len(ids) != 2 {
-			t.Errorf("error %v; late stages %q, %d unsettled tasks %q", err, late, unsettled, ids)
+		stuck, unsettled, ids, ok := pipeline.AsShutdownTimeout(err)
+		if !ok || len(stuck) != 1 || stuck[0] != "event log" || unsettled != 2 || len(ids) != 2 {
+			t.Errorf("error %v; stages %q, %d unsettled tasks %q", err, stuck, unsettled, ids)
 		}
 		if took := time.Since(start); took < 20*time.Second || took > 25*time.Second {
 			t.Errorf("gave up after %v", took)

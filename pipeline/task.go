@@ -102,20 +102,6 @@ const (
 	Release
 )
 
-// String returns "ack", "retry" or "release".
-func (v Verdict) String() string {
-	switch v {
-	case Ack:
-		return "ack"
-	case Retry:
-		return "retry"
-	case Release:
-		return "release"
-	default:
-		return "invalid"
-	}
-}
-
 // Result is a Delivery whose task has been executed, and the Outcome.
 type Result struct {
 	*Delivery

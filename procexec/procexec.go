@@ -34,9 +34,6 @@ const (
 // NoKillDelay is a value for KillDelay. It means that SIGKILL is sent immediately, without SIGTERM.
 const NoKillDelay = procexec.NoKillDelay
 
-// ErrClosed is returned if a process is to be started with a Launcher that has been closed.
-var ErrClosed = procexec.ErrClosed
-
 type (
 	// A Launcher starts processes. When it is closed, it kills those that still run. Its methods
 	// are safe for concurrent use:

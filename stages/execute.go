@@ -2,12 +2,15 @@ package stages
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/sourcegraph/conc/panics"
 
+	"github.com/ctworker/ctworker/internal/userstack"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -53,7 +56,7 @@ func (f runnerFunc) Run(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pi
 	out := pipeline.Outcome{Kind: pipeline.Completed}
 	var err error
 	if p := panics.Try(func() { out.RetryRequested, out.Result, err = f(ctx, d.Task) }); p != nil {
-		err = p.AsError()
+		err = errors.New(panicText(p))
 	}
 	out.Elapsed = time.Since(began)
 	switch {
@@ -67,6 +70,14 @@ func (f runnerFunc) Run(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pi
 	return out, nil
 }
 
+// panicText returns the argument of panic and the stack of the panic, without the frames of this
+// package.
+func panicText(p *panics.Recovered) string {
+	return fmt.Sprintf("panic: %v%s", p.Value, userstack.Format(p.Callers, func(function string) bool {
+		return strings.HasPrefix(function, "github.com/ctworker/ctworker/stages.runnerFunc.Run")
+	}))
+}
+
 // Execute returns a stage that runs tasks in the slots of run. Each slot has one goroutine, which
 // owns a delivery until it sends the delivery to the next stage.
 //
@@ -76,7 +87,7 @@ func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 		e := executor{run: run, phases: run.Phases(), runner: runner, out: out}
 		var slots sync.WaitGroup
-		for slot := range run.Slots() {
+		for slot := range run.Plumbing().Prefetch().Slots() {
 			slots.Go(func() {
 				if p := panics.Try(func() { e.slot(ctx, slot, in) }); p != nil {
 					e.fail(p.AsError())

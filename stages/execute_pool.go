@@ -21,7 +21,7 @@ func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipelin
 				return procexec.Task{ID: d.Task.ID, Data: d.Task.Data, Attempt: d.Attempt}
 			},
 			Lost: func(d *pipeline.Delivery) <-chan struct{} {
-				if d.ExpiresAt().IsZero() { // the lease never expires, so it cannot be lost
+				if d.Plumbing().ExpiresAt().IsZero() { // the lease never expires, so it cannot be lost
 					return nil
 				}
 				return d.Lost()

@@ -244,3 +244,26 @@ func TestRunnerFunc(t *testing.T) {
 		})
 	}
 }
+
+// faulty is a user's function that panics in a function that it calls.
+func faulty(n []int) int { return n[len(n)] }
+
+// The exception of a function that panics shows the panic and the user's frames, innermost first, and
+// no frame of ctworker.
+func TestRunnerFunc_PanicShowsUsersFrames(t *testing.T) {
+	t.Parallel()
+	r := pipeline.New(t.Context(), pipeline.Options{})
+	runner := stages.RunnerFunc(func(context.Context, pipeline.Task) (bool, []byte, error) {
+		return false, []byte{byte(faulty(nil))}, nil
+	})
+	out, err := runner.Run(r.Phases(), 0, deliveries(&recorder{}, 1)[0])
+	if err != nil || out.Kind != pipeline.Exception {
+		t.Fatalf("%v, error %v", out.Kind, err)
+	}
+	lines := strings.Split(out.Exception, "\n")
+	if len(lines) != 5 || !strings.HasPrefix(lines[0], "panic: runtime error: index out of range") ||
+		!strings.HasSuffix(lines[1], "stages_test.faulty") || !strings.Contains(lines[2], "execute_test.go:") ||
+		!strings.Contains(lines[3], "stages_test.TestRunnerFunc_PanicShowsUsersFrames.func1") {
+		t.Errorf("exception:\n%s", out.Exception)
+	}
+}

@@ -152,7 +152,7 @@ func (x *extender) stage(ctx context.Context, in <-chan *pipeline.Delivery, out 
 
 // track starts to extend the lease of a delivery. The extension ends when the delivery is settled.
 func (x *extender) track(d *pipeline.Delivery) {
-	if d.ExpiresAt().IsZero() {
+	if d.Plumbing().ExpiresAt().IsZero() {
 		return
 	}
 	k := &trackedLease{x: x, d: d, began: time.Now()}

@@ -176,7 +176,7 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 		s.opts.Stats.add(batch, time.Now())
 	}
 	for _, d := range batch {
-		if d.ExpiresAt().IsZero() { // a task from a local source: settling does not block
+		if d.Plumbing().ExpiresAt().IsZero() { // a task from a local source: settling does not block
 			s.settle(ctx, d)
 			continue
 		}

@@ -62,10 +62,10 @@ func (s *Stats) add(batch []pipeline.Decision, now time.Time) {
 	for i := range batch {
 		j := &batch[i]
 		s.counts.add(j)
-		if k := j.Outcome.Kind; k == pipeline.Interrupted || k == pipeline.LeaseLost || j.ReceivedAt().IsZero() {
+		if k := j.Outcome.Kind; k == pipeline.Interrupted || k == pipeline.LeaseLost || j.Plumbing().ReceivedAt().IsZero() {
 			continue // no event was written
 		}
-		s.latencies.add(now.Sub(j.ReceivedAt()))
+		s.latencies.add(now.Sub(j.Plumbing().ReceivedAt()))
 		s.reported.add(j.Plumbing().Number())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/rs/zerolog"
 
@@ -39,7 +40,10 @@ type Options struct {
 	ForkServer   *procexec.ForkServer
 	Runner       stages.Runner
 	Source       pipeline.Source
-	// OnTermination is as in worker.Options.
+	// OpenSource, OpenSinks, Stages and OnTermination are as in worker.Options.
+	OpenSource    func(context.Context) (pipeline.Source, error)
+	OpenSinks     []func(context.Context) (pipeline.Sink, error)
+	Stages        []worker.Stage
 	OnTermination func()
 	// OwnsProcess states that no other code in this process starts child processes, and that none
 	// of its threads end.
@@ -55,54 +59,21 @@ type Options struct {
 // costs a few megabytes more, and saves a sixth of the CPU time of short tasks.
 const gcPercent = 200
 
-// Run runs the tasks and returns the exit code.
+// Run runs the tasks and returns the exit code. A first signal shuts the run down, and a second one
+// kills the running tasks.
 func Run(cfg *config.Config, opts Options) int {
 	d := newDisplay(opts.Stderr, cfg)
 	defer d.close()
-	if d.terminal {
-		suggestParallelism(d.log, cfg)
-	}
-	warnAboutPlaceholder(d.log, opts)
-	warnWithoutEffect(d.log, cfg, opts)
-
-	recording, err := profile.Start(profile.Options{CPU: cfg.CPUProfile, Memory: cfg.MemProfile, Trace: cfg.Trace, Address: cfg.DebugAddress})
-	if err != nil {
-		return d.usage(opts.Name, opts.Help, err)
-	}
-	defer func() {
-		if err := recording.Stop(); err != nil { // does not change the exit code
-			d.log.Error().Err(err).Msg("could not write profile")
-		}
-	}()
-	if address := recording.Address(); address != "" {
-		d.log.Info().Str("url", "http://"+address+"/debug/pprof/").Msg("serving profiles of ctworker")
-	}
-	if opts.OwnsProcess && os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	ctx, signals := watchSignals(d, cfg.ShutdownGracePeriod)
-	w, err := start(ctx, d, cfg, opts)
-	if err != nil {
-		sig := signals.end()
-		asConfig := (*worker.ConfigError)(nil)
-		switch {
-		case sig != 0:
-			d.logError("", err)
-			return 128 + int(sig)
-		case errors.As(err, &asConfig):
-			return d.usage(opts.Name, opts.Help, err)
+	summary, err := d.run(ctx, cfg, opts, signals.started, func() {
+		if signals.isSecond() {
+			d.hurry()
 		}
-		d.logError("the run failed: ", err)
-		return ExitFatal
-	}
-	signals.started(w)
-	stopProgress := d.showProgress(w.Status, opts.hasTerminal())
-	summary, err := w.Wait()
-	if signals.isSecond() {
-		d.hurry()
-	}
-	stopProgress()
+	})
 	sig := signals.end()
+	if summary == nil {
+		return d.startFailed(opts, err, sig)
+	}
 	if d.console {
 		var text strings.Builder
 		_ = summary.Print(&text) // a Builder does not fail
@@ -111,7 +82,7 @@ func Run(cfg *config.Config, opts Options) int {
 		summary.Log(d.kept())
 	}
 	if err == nil && sig == 0 {
-		d.warnNothingRun(cfg, opts, summary)
+		d.warnNothingRun(cfg, opts, *summary)
 	}
 	switch {
 	case err != nil:
@@ -125,6 +96,65 @@ func Run(cfg *config.Config, opts Options) int {
 	return ExitOK
 }
 
+// startFailed reports why no task was run, and returns the exit code.
+func (d *display) startFailed(opts Options, err error, sig syscall.Signal) int {
+	asConfig := (*worker.ConfigError)(nil)
+	switch {
+	case sig != 0:
+		d.logError("", err)
+		return 128 + int(sig)
+	case errors.As(err, &asConfig):
+		return d.usage(opts.Name, opts.Help, err)
+	}
+	d.logError("the run failed: ", err)
+	return ExitFatal
+}
+
+// Execute runs the tasks for a program that continues after the run. It handles no signals: when ctx
+// is done, the run is shut down. It writes the log and the progress to Options.Stderr, and returns
+// the summary. If no task was run because of an error, the summary is nil.
+func Execute(ctx context.Context, cfg *config.Config, opts Options) (*worker.Summary, error) {
+	d := newDisplay(opts.Stderr, cfg)
+	defer d.close()
+	return d.run(ctx, cfg, opts, func(*worker.Worker) {}, func() {})
+}
+
+// run runs the tasks. It calls started when the first task may start, and ended after the last one.
+// If the start fails, the summary is nil.
+func (d *display) run(ctx context.Context, cfg *config.Config, opts Options, started func(*worker.Worker), ended func()) (*worker.Summary, error) {
+	if d.terminal {
+		suggestParallelism(d.log, cfg)
+	}
+	warnAboutPlaceholder(d.log, opts)
+	warnWithoutEffect(d.log, cfg, opts)
+
+	recording, err := profile.Start(profile.Options{CPU: cfg.CPUProfile, Memory: cfg.MemProfile, Trace: cfg.Trace, Address: cfg.DebugAddress})
+	if err != nil {
+		return nil, &worker.ConfigError{Err: err}
+	}
+	defer func() {
+		if err := recording.Stop(); err != nil { // does not change the outcome of the run
+			d.log.Error().Err(err).Msg("could not write profile")
+		}
+	}()
+	if address := recording.Address(); address != "" {
+		d.log.Info().Str("url", "http://"+address+"/debug/pprof/").Msg("serving profiles of ctworker")
+	}
+	if opts.OwnsProcess && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	w, err := start(ctx, d, cfg, opts)
+	if err != nil {
+		return nil, err
+	}
+	started(w)
+	stopProgress := d.showProgress(w.Status, opts.hasTerminal())
+	summary, err := w.Wait()
+	ended()
+	stopProgress()
+	return &summary, err
+}
+
 // start opens what the run needs and starts it.
 func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*worker.Worker, error) {
 	var guard []string
@@ -133,7 +163,7 @@ func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*
 	}
 	cloudqueue.FindInstance(ctx, cfg)
 	return worker.Start(ctx, worker.Options{
-		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OnTermination: opts.OnTermination,
+		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
 	})
 }
@@ -145,7 +175,7 @@ func (o Options) hasTerminal() bool { return !o.usesPool() && o.Runner == nil }
 
 // hasSource reports whether the program provides the tasks.
 func (o Options) hasSource() bool {
-	return o.Source != nil || o.ForkServer != nil && o.ForkServer.Hello.Source != nil
+	return o.Source != nil || o.OpenSource != nil || o.ForkServer != nil && o.ForkServer.Hello.Source != nil
 }
 
 // usesPool reports whether tasks run in processes that speak the task protocol.
@@ -212,7 +242,7 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 	if cfg.SimulateSpotTerminationDelay != nil && cfg.SimulateSpotTerminationAfter == nil {
 		log.Warn().Msg("--simulate-spot-termination-delay has no effect without --simulate-spot-termination-after")
 	}
-	if local := cfg.TaskFile != "" || opts.hasSource(); local {
+	if local := cfg.TaskFile != "" || opts.hasSource() && opts.OpenSource == nil; local {
 		without := []string{"idle-timeout", "lease", "retry-delay", "max-attempts"}
 		if !cfg.EventLogToQueue {
 			without = append(without, "exactly-once-queue", "keepalive-interval", "region", "unreachable-timeout")

@@ -46,6 +46,11 @@ type Run interface {
 type Delivery interface {
 	// Number returns how many deliveries the run received before this one.
 	Number() int64
+	// ReceivedAt returns when the run received the delivery, or the zero time outside a run.
+	ReceivedAt() time.Time
+	// ExpiresAt returns when the lease expires if it is not extended: an extension does not change
+	// the result. The zero time means that the lease never expires.
+	ExpiresAt() time.Time
 	// OnSettled registers a function that is called once, when the lease need not be extended any
 	// more. That is the case before a release is sent to the source, and after an acknowledgment.
 	// If the delivery has already been settled, OnSettled calls the function at once. Only one

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/internal/taskproto"
+	"github.com/ctworker/ctworker/internal/userstack"
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
@@ -85,9 +86,8 @@ const maxKeptBuffer = 1 << 20
 
 // The limits of the text of an exception.
 const (
-	maxFrames = 64
-	maxChain  = 64
-	maxText   = 64 << 10
+	maxChain = 64
+	maxText  = 64 << 10
 )
 
 // errorText returns err and the errors that it wraps, outermost first, one per line.
@@ -143,29 +143,9 @@ func panicText(v any) string {
 		text += truncated(fmt.Sprint(v))
 	}
 	pcs := make([]uintptr, 512)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
-	var b strings.Builder
-	panicking, shown := false, 0
-	for {
-		frame, more := frames.Next()
-		name := frame.Function
-		switch {
-		case !panicking:
-			panicking = name == "runtime.gopanic"
-		case shown == 0 && strings.HasPrefix(name, "runtime."): // internal frames of the panic
-		case strings.HasPrefix(name, invokerPrefix), strings.HasPrefix(name, adapterPrefix): // the remaining frames are ctworker's
-			more = false
-		case shown == maxFrames:
-			b.WriteString("\n…")
-			more = false
-		default:
-			shown++
-			fmt.Fprintf(&b, "\n%s\n\t%s:%d", name, frame.File, frame.Line)
-		}
-		if !more {
-			return text + b.String()
-		}
-	}
+	return text + userstack.Format(pcs[:runtime.Callers(1, pcs)], func(function string) bool {
+		return strings.HasPrefix(function, invokerPrefix) || strings.HasPrefix(function, adapterPrefix)
+	})
 }
 
 // The prefixes of the names of invoker's methods, and of the function of package ctworker that

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/taskproto"
+	"github.com/ctworker/ctworker/internal/worker"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/function"
 )
@@ -70,7 +72,12 @@ type Program struct {
 	Version           string                 // of ctworker
 	Flags             *flag.FlagSet          // the program's own flags, or nil
 	Tasks             iter.Seq2[Task, error] // nil to read tasks from a queue or --task-file
-	InProcess         bool                   // run tasks in this process
+	// OpenSource replaces Tasks, and OpenSinks and Stages are added to the pipeline; see
+	// worker.Options. They are used only in the engine.
+	OpenSource func(context.Context) (pipeline.Source, error)
+	OpenSinks  []func(context.Context) (pipeline.Sink, error)
+	Stages     []worker.Stage
+	InProcess  bool // run tasks in this process
 }
 
 // Main runs the program and exits with the exit code of the run. It does not return.
@@ -84,6 +91,50 @@ func (w *Program) Main() {
 	}
 	os.Exit(w.engine(os.Args[1:]))
 }
+
+// isRunning is true while Run runs tasks in child processes.
+var isRunning atomic.Bool //nolint:gochecknoglobals // the child processes belong to the whole program
+
+// errRunTwice is the error of a Run with child processes that is not the first one. A child executes
+// the program from its start, so it would serve the first Run.
+var errRunTwice = errors.New("ctworker.Run can run tasks in child processes only once per program: use the option InProcess, or one Run with all tasks")
+
+// Run runs the tasks and returns when the run has ended. args are the flags of the worker. In a child
+// process it runs the tasks that the engine sends, and does not return.
+func (w *Program) Run(ctx context.Context, args []string) (*worker.Summary, error) {
+	procexec.RunGuard() // does not return in the guard process
+	if taskproto.InWorkerProcess() {
+		os.Exit(w.child(args))
+	}
+	if !w.InProcess && !isRunning.CompareAndSwap(false, true) {
+		return nil, errRunTwice
+	}
+	parsed, faults := w.parse(args)
+	line, wrong := config.Normalize(append(parsed.engine, "--"), w.ownNames()...)
+	var known config.Flags
+	a := &cli.App{
+		Name: w.Name, Flags: slices.Concat(w.ownFlags(), config.ProgramFlags(&known, config.Go)), HideHelp: true, HideVersion: true,
+		Writer: io.Discard, ErrWriter: io.Discard, ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
+		Action:       func(*cli.Context) error { return nil },
+	}
+	err := a.Run(append([]string{w.Name}, line...))
+	cfg, loadErr := config.Load(config.Sources{
+		Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.hasSource(), SDK: config.Go,
+	})
+	if err := errors.Join(faults, err, loadErr); err != nil {
+		return nil, errors.Join(err, parsed.misplaced())
+	}
+	opts, err := w.options(cfg, os.Args[1:], parsed.args)
+	if err != nil {
+		return nil, err
+	}
+	opts.OwnsProcess = false // the program continues after the run
+	return app.Execute(ctx, cfg, opts)
+}
+
+// hasSource reports whether the program provides the tasks.
+func (w *Program) hasSource() bool { return w.Tasks != nil || w.OpenSource != nil }
 
 // child runs the tasks that the engine sends, and returns the exit code.
 func (w *Program) child(args []string) int {
@@ -140,7 +191,7 @@ func (w *Program) engine(args []string) int {
 			return nil
 		}
 		cfg, err := config.Load(config.Sources{
-			Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.Tasks != nil, SDK: config.Go,
+			Line: known, Faults: wrong, LookupEnv: os.LookupEnv, TaskSource: w.hasSource(), SDK: config.Go,
 		})
 		if err := errors.Join(faults, err); err != nil {
 			return errors.Join(err, parsed.misplaced())
@@ -149,8 +200,12 @@ func (w *Program) engine(args []string) int {
 			code = w.written(cfg.Print(os.Stdout))
 			return nil
 		}
-		code, err = w.run(cfg, args, parsed.args)
-		return err
+		opts, err := w.options(cfg, args, parsed.args)
+		if err != nil {
+			return err
+		}
+		code = app.Run(cfg, opts)
+		return nil
 	}
 	if err := a.Run(append([]string{w.Name}, line...)); err != nil {
 		return w.usage(err)
@@ -158,15 +213,16 @@ func (w *Program) engine(args []string) int {
 	return code
 }
 
-// run runs the tasks. args is the whole command line, and taskArgs the arguments after its
-// flags.
-func (w *Program) run(cfg *config.Config, args, taskArgs []string) (int, error) {
+// options returns the options of a run. args are the arguments with which child processes are
+// started, and taskArgs the arguments after the flags.
+func (w *Program) options(cfg *config.Config, args, taskArgs []string) (app.Options, error) {
 	opts := app.Options{
 		Stdin: os.Stdin, Stderr: os.Stderr, Name: w.Name, Help: w.Name + " --help",
+		OpenSource: w.OpenSource, OpenSinks: w.OpenSinks, Stages: w.Stages,
 		// The user's functions may start processes in this one.
-		OwnsProcess: !w.InProcess && w.Tasks == nil,
+		OwnsProcess: !w.InProcess && !w.hasSource() && len(w.OpenSinks) == 0 && len(w.Stages) == 0,
 	}
-	if w.Tasks != nil {
+	if w.Tasks != nil && w.OpenSource == nil {
 		opts.Source = w.source()
 	}
 	if w.InProcess {
@@ -181,14 +237,14 @@ func (w *Program) run(cfg *config.Config, args, taskArgs []string) (int, error) 
 		var terminated atomic.Bool
 		opts.OnTermination = func() { terminated.Store(true) }
 		opts.Runner = newInProcess(w, WorkerInfo{JSON: cfg.WorkerData(), Args: taskArgs, Termination: terminated.Load}, cfg)
-		return app.Run(cfg, opts), nil
+		return opts, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return 0, fmt.Errorf("find the path of this program: %w", err)
+		return opts, fmt.Errorf("find the path of this program: %w", err)
 	}
 	opts.Argv, opts.TaskProtocol = append([]string{self}, args...), true
-	return app.Run(cfg, opts), nil
+	return opts, nil
 }
 
 // source returns the source for WithTasks.

@@ -140,7 +140,7 @@ func (p *probe) inspect(d *pipeline.Delivery) {
 	case d.Plumbing().Settled():
 		p.Errorf("task %q: the new delivery is already settled", d.Task.ID)
 	}
-	expires := d.ExpiresAt()
+	expires := d.Plumbing().ExpiresAt()
 	if leases := p.h.Features.LeaseDuration > 0; leases == expires.IsZero() {
 		p.Errorf("task %q: ExpiresAt is %v, but Features.LeaseDuration is %v", d.Task.ID, expires, p.h.Features.LeaseDuration)
 	}

@@ -53,7 +53,7 @@ func (w *Worker) openForkServer() error {
 	}
 	err := forkServer.Start(procexec.ForkServerConfig{
 		Launcher: w.launcher, KillDelay: cfg.KillDelay,
-		Worker: cfg.WorkerData(), Slots: w.run.Slots(), Isolation: cfg.Isolation,
+		Worker: cfg.WorkerData(), Slots: cfg.NumSimultaneousTasks, Isolation: cfg.Isolation,
 		MaxResult: cfg.MaxResultSize, MemoryLimit: cfg.MaxMemoryAllowedPerTask,
 		Env: cfg.TaskSettings(os.Environ()), Shutdown: w.shutdown, Termination: w.termination,
 		OnWarning: func(text string) { w.opts.Log.Warn().Msg(text) },
@@ -103,6 +103,21 @@ func (w *Worker) openSource(ctx context.Context) error {
 		from = w.opts.ForkServer.Hello.Source
 	}
 	switch {
+	case w.opts.OpenSource != nil:
+		source, err := w.opts.OpenSource(ctx)
+		if err != nil {
+			return fmt.Errorf("open the source of the program: %w", err)
+		}
+		w.source = source
+		w.onClose(func() error {
+			if w.assembled {
+				return nil
+			}
+			ctx, cancel := w.closing()
+			defer cancel()
+			return source.Close(ctx)
+		})
+		return nil
 	case w.opts.Source != nil:
 		w.source = w.opts.Source
 		return nil

@@ -2,7 +2,7 @@ package worker
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +22,7 @@ type queues struct {
 
 // fromQueue reports whether tasks come from a queue.
 func (w *Worker) fromQueue() bool {
-	return w.opts.Config.TaskFile == "" && w.opts.Source == nil && (w.opts.ForkServer == nil || w.opts.ForkServer.Hello.Source == nil)
+	return w.opts.Config.TaskFile == "" && w.opts.Source == nil && w.opts.OpenSource == nil && (w.opts.ForkServer == nil || w.opts.ForkServer.Hello.Source == nil)
 }
 
 // connectProvider connects to the provider of the queues, if the worker uses any.
@@ -84,9 +84,9 @@ func (w *Worker) reportMalformed(ctx context.Context, body string, reason error)
 // openSinks opens the event log, and then the event queue.
 func (w *Worker) openSinks(ctx context.Context) error {
 	cfg := w.opts.Config
-	var all sinks
-	w.sink = &all
-	w.onClose(w.closeSink)
+	var all []pipeline.Sink
+	// The sinks that were opened are closed even if opening the next one fails.
+	w.onClose(func() error { w.sink = pipeline.Tee(all...); return w.closeSink() })
 	if cfg.EventLogToFile {
 		w.opts.Log.Debug().Str("file", cfg.EventLogFile).Msg("opening the event log file")
 		file, err := eventlog.Open(ctx, cfg.EventLogFile, eventlog.Options{Log: w.opts.Log})
@@ -103,30 +103,15 @@ func (w *Worker) openSinks(ctx context.Context) error {
 		w.queues.events = w.run.WatchSink(events)
 		all = append(all, w.queues.events)
 	}
-	return nil
-}
-
-// sinks combines any number of sinks into one.
-type sinks []pipeline.Sink
-
-// Write writes events to one sink after another, so that an event is in the event log
-// before the readers of the event queue see it.
-func (s *sinks) Write(ctx context.Context, events []pipeline.Event) error {
-	for _, sink := range *s {
-		if err := sink.Write(ctx, events); err != nil {
-			return err
+	for _, open := range w.opts.OpenSinks {
+		sink, err := open(ctx)
+		if err != nil {
+			return fmt.Errorf("open a sink of the program: %w", err)
 		}
+		all = append(all, sink)
 	}
+	w.sink = pipeline.Tee(all...)
 	return nil
-}
-
-// Close closes all sinks.
-func (s *sinks) Close(ctx context.Context) error {
-	var errs []error
-	for _, sink := range *s {
-		errs = append(errs, sink.Close(ctx))
-	}
-	return errors.Join(errs...)
 }
 
 // maxConcurrentEventWrites is the maximum number of concurrent writes to the event queue.

@@ -61,8 +61,12 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	if w.fromQueue() {
 		s.Stopped = !s.LimitReached && !sourceEnded
 		s.Queue, s.Malformed = w.queues.provider.Tasks().Name(), w.queues.malformed.Load()
+	} else if isShared(w.source) {
+		s.Stopped, s.Queue = !s.LimitReached && !sourceEnded, "source of the program"
 	} else {
-		s.Incomplete = !s.LimitReached && (!sourceEnded || w.run.Status().Received > ended)
+		// Stages of the program may settle tasks without running them.
+		unended := len(w.opts.Stages) == 0 && w.run.Status().Received > ended
+		s.Incomplete = !s.LimitReached && (!sourceEnded || unended)
 	}
 	if w.queues.events != nil {
 		s.EventQueue = w.queues.provider.Events().Name()

@@ -38,6 +38,13 @@ type Options struct {
 	// Source provides the tasks. Defaults to the source of ForkServer, if it has one, or
 	// else the task file or the task queue.
 	Source pipeline.Source
+	// OpenSource opens the source, which may have leases and may be shared with other workers. It
+	// replaces Source.
+	OpenSource func(context.Context) (pipeline.Source, error)
+	// OpenSinks open sinks that receive the events in addition to the configured ones.
+	OpenSinks []func(context.Context) (pipeline.Sink, error)
+	// Stages are added before the execution, in this order.
+	Stages []Stage
 	// Stdin is read for the task file "-". Defaults to os.Stdin.
 	Stdin io.Reader
 	// OnTermination is called on a termination notice, to notify the tasks of Runner; the
@@ -49,6 +56,12 @@ type Options struct {
 	// of its threads end.
 	OwnsProcess bool
 	Log         zerolog.Logger
+}
+
+// Stage is a stage of the program.
+type Stage struct {
+	Name  string
+	Stage pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery]
 }
 
 // ConfigError is an invalid setting or argument. No task has been run.
@@ -69,6 +82,7 @@ type Worker struct {
 
 	run         *pipeline.Run
 	source      pipeline.Source
+	assembled   bool             // the run owns source and will close it
 	file        *taskfile.Source // the source if it is a file, otherwise nil
 	sink        pipeline.Sink
 	queues      queues
@@ -101,15 +115,19 @@ func Start(ctx context.Context, opts Options) (*Worker, error) {
 // assemble builds the pipeline.
 func (w *Worker) assemble() {
 	cfg := w.opts.Config
+	w.assembled = true
 
 	tasks := pipeline.From(w.run, "source", w.source)
 	if w.skip() > 0 || limitOf(cfg) >= 0 {
 		tasks = pipeline.Via(tasks, "skip/limit", stages.SkipLimit(w.skip(), limitOf(cfg)))
 	}
-	if w.fromQueue() {
+	if w.hasLeases() {
 		tasks = pipeline.Via(tasks, "extend", stages.Extend(w.run, stages.ExtendOptions{
 			LeaseDuration: cfg.Lease, MaxHold: w.maxHold(), Log: w.opts.Log.With().Str("component", "extend").Logger(),
 		}))
+	}
+	for _, own := range w.opts.Stages {
+		tasks = pipeline.Via(tasks, own.Name, own.Stage)
 	}
 	results := pipeline.Via(tasks, "execute", w.execute)
 	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{
@@ -179,7 +197,7 @@ func (w *Worker) open(ctx context.Context) error {
 		OnStop: w.notifyShutdown,
 		Log:    log.With().Str("component", "pipeline").Logger(),
 	}
-	if w.fromQueue() {
+	if w.hasLeases() {
 		opts.Prefetch, opts.IdleTimeout = 0, cfg.IdleTimeout
 		if limit := limitOf(cfg); limit >= 0 {
 			maximum := cfg.TasksToSkip + limit
@@ -205,6 +223,15 @@ func (w *Worker) open(ctx context.Context) error {
 	}
 	return w.openSinks(ctx)
 }
+
+// isShared reports whether other workers use the source of the program.
+func isShared(source pipeline.Source) bool {
+	h, ok := source.(pipeline.Hinter)
+	return ok && h.Hints().Shared
+}
+
+// hasLeases reports whether tasks can have leases that expire.
+func (w *Worker) hasLeases() bool { return w.fromQueue() || w.opts.OpenSource != nil }
 
 // checkDistinctFiles returns an error if the event log is the task file.
 func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
