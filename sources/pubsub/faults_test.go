@@ -244,7 +244,7 @@ func TestTheFirstExtension(t *testing.T) {
 			srv := newServer(t, func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = tc.deadline }, task, task, task)
 			s := srv.open(t, Options{Lease: tc.lease})
 			ds := all(t, s, 3)
-			if left := time.Until(ds[0].ExpiresAt()); left > min(tc.lease, time.Duration(tc.deadline)*time.Second) || left <= 0 {
+			if left := time.Until(ds[0].Plumbing().ExpiresAt()); left > min(tc.lease, time.Duration(tc.deadline)*time.Second) || left <= 0 {
 				t.Errorf("the lease ends in %v", left)
 			}
 			release := func(d *pipeline.Delivery) { _ = d.Release(t.Context(), 0) }
