@@ -57,9 +57,10 @@ type Delivery struct {
 	Attempt int
 
 	lease    Lease
-	received time.Time // when the run received the delivery
-	number   int64     // number of deliveries that the run received before this one
-	leased   bool      // the lease can expire
+	received time.Time    // when the run received the delivery
+	number   int64        // number of deliveries that the run received before this one
+	sentBy   atomic.Int32 // position of the last stage that passed the delivery on; see stageState
+	leased   bool         // the lease can expire
 
 	mu        sync.Mutex
 	until     time.Time // when the lease expires, on the clock of package boottime; valid if leased
@@ -69,8 +70,6 @@ type Delivery struct {
 	lost      chan struct{} // created by the first call of Lost or markLeaseLost
 	cause     error         // why the lease was lost, or nil
 	onSettled func()        // function registered with plumbing.Delivery.OnSettled, or nil
-
-	sentBy atomic.Int32 // position of the last stage that passed the delivery on; see stageState
 
 	// The tracker of the run, or nil if the delivery was created outside a run. The fields below
 	// belong to the tracker; see inflight.go.
