@@ -13,7 +13,8 @@ type Sink interface {
 	// Withheld as late as possible, before each attempt to write the event.
 	Write(ctx context.Context, events []Event) error
 
-	// Close flushes the Sink and releases its resources. It is called once, after the last Write
-	// has returned. It returns at the latest when ctx is done.
+	// Close flushes the Sink and releases its resources. It is called after the last Write has
+	// returned. It returns at the latest when ctx is done. Further calls do nothing and return nil.
+	// After Close, Write returns an error.
 	Close(ctx context.Context) error
 }

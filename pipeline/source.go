@@ -22,8 +22,9 @@ type Source interface {
 	// once.
 	Receive(ctx context.Context, limit int) ([]*Delivery, error)
 
-	// Close releases the resources of the Source. It is called once, after the last Receive has
-	// returned and every delivery has been settled. It returns at the latest when ctx is done.
+	// Close releases the resources of the Source. It is called after the last Receive has returned
+	// and every delivery has been settled. It returns at the latest when ctx is done. Further calls
+	// do nothing and return nil.
 	Close(ctx context.Context) error
 }
 

@@ -79,6 +79,9 @@ func (s *fake) Write(ctx context.Context, events []pipeline.Event) error {
 	}
 	var text []byte
 	for i := range events {
+		if w := events[i].Withheld; w != nil && s.fault != "withheld" && (w() || s.fault == "withhold all") {
+			continue
+		}
 		if text = events[i].AppendJSON(text); s.fault != "glue" {
 			text = append(text, '\n')
 		}

@@ -12,10 +12,14 @@ import (
 // A Harness creates the sinks to test. Only New is required.
 type Harness struct {
 	// New returns an empty sink, and a function that reads all events written so far from
-	// where the sink writes them, each as the JSON of Event.AppendJSON. read is called between
+	// where the sink writes them, each in the form that Encode returns. read is called between
 	// Writes and after Close. New is called once per case. The suite closes the sink. Use
 	// t.Cleanup for other resources.
 	New func(t testing.TB) (sink pipeline.Sink, read func() [][]byte)
+
+	// Encode returns the form in which read returns an event. It must be different for events of
+	// different tasks. Defaults to Event.AppendJSON. Set it for a sink that does not write JSON.
+	Encode func(e *pipeline.Event) []byte
 
 	// NewStalled returns a sink that cannot make progress, such as a pipe without a reader or a
 	// server that does not respond, so that a Write of a few megabytes blocks until its context
@@ -99,6 +103,7 @@ var cases = []testCase{
 	{"write after close", nil, writeAfterClose},
 	{"close unused", nil, closeUnused},
 	{"close twice", nil, closeTwice},
+	{"withheld events", nil, withheldEvents},
 	{"no goroutine is left", nil, noGoroutineIsLeft},
 }
 

@@ -1,17 +1,96 @@
 package sinktest
 
 import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/ctworker/ctworker/pipeline"
 )
 
 func TestFakePasses(t *testing.T) {
 	for _, ordered := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ordered=%v", ordered), func(t *testing.T) { Run(t, harness("", ordered)) })
+	}
+}
+
+// csvSink is a sink that does not write JSON. Its lines have the task ID and the type of the event.
+type csvSink struct {
+	mu     sync.Mutex
+	text   bytes.Buffer
+	closed bool
+	broken bool // writes the type first
+}
+
+func csvLine(id string, kind pipeline.EventType) []byte {
+	var b bytes.Buffer
+	w := csv.NewWriter(&b)
+	_ = w.Write([]string{id, string(kind)}) // a Buffer does not fail
+	w.Flush()
+	return b.Bytes()
+}
+
+func (s *csvSink) Write(ctx context.Context, events []pipeline.Event) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errors.New("closed")
+	}
+	for _, e := range events {
+		if e.Withheld != nil && e.Withheld() {
+			continue
+		}
+		if s.broken {
+			s.text.Write(csvLine(string(e.Type), pipeline.EventType(e.TaskID)))
+			continue
+		}
+		s.text.Write(csvLine(e.TaskID, e.Type))
+	}
+	return nil
+}
+
+func (s *csvSink) Close(context.Context) error { s.closed = true; return nil }
+
+// read returns the lines. A field may contain line breaks.
+func (s *csvSink) read() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rows, err := csv.NewReader(bytes.NewReader(s.text.Bytes())).ReadAll()
+	if err != nil {
+		panic(err)
+	}
+	lines := make([][]byte, len(rows))
+	for i, row := range rows {
+		lines[i] = csvLine(row[0], pipeline.EventType(row[1]))
+	}
+	return lines
+}
+
+// A sink need not write JSON.
+func TestCSVSink(t *testing.T) {
+	csvHarness := func(broken bool) Harness {
+		return Harness{
+			New: func(testing.TB) (pipeline.Sink, func() [][]byte) {
+				s := &csvSink{broken: broken}
+				return s, s.read
+			},
+			Encode:   func(e *pipeline.Event) []byte { return csvLine(e.TaskID, e.Type) },
+			Features: Features{Ordered: true, MaxEvent: 100_000},
+		}
+	}
+	Run(t, csvHarness(false))
+	if failures := record(t, find(t, "events are written when Write returns"), csvHarness(true).withDefaults()); len(failures) == 0 {
+		t.Error("a sink that writes other lines passed")
 	}
 }
 
@@ -42,6 +121,8 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"close twice", "close twice", "broken"},
 		{"close panics", "close twice", "panicked: close of closed channel"},
 		{"close hangs", "close unused", "Close did not return"},
+		{"withheld", "withheld events", "differs from what was written"},
+		{"withhold all", "withheld events", "event was not stored"},
 		{"goroutine", "no goroutine is left", "found unexpected goroutines"},
 	} {
 		t.Run(fmt.Sprintf("%s in %s", tc.fault, tc.caught), func(t *testing.T) {

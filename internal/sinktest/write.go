@@ -99,7 +99,7 @@ func anEndedContext(p *probe) {
 	during := events("during", 3)
 	switch err := p.try(ended, during...); {
 	case err == nil: // also allowed: the write did not have to wait
-		p.written = append(p.written, texts(during)...)
+		p.written = append(p.written, p.texts(during)...)
 	case !errors.Is(err, context.Canceled):
 		p.Errorf("Write returned %v, want its context's error", err)
 	}
@@ -107,10 +107,10 @@ func anEndedContext(p *probe) {
 	p.verify(during...)
 }
 
-func texts(events []pipeline.Event) []string {
+func (p *probe) texts(events []pipeline.Event) []string {
 	var all []string
 	for _, e := range events {
-		all = append(all, string(e.AppendJSON(nil)))
+		all = append(all, p.encode(&e))
 	}
 	return all
 }
@@ -195,4 +195,25 @@ func noGoroutineIsLeft(p *probe) {
 			p.Fatalf("%s: %v", use.name, err)
 		}
 	}
+}
+
+// An event whose lease was lost is skipped. Withheld is called for each Write, because the lease can be
+// lost between two attempts.
+func withheldEvents(p *probe) {
+	p.open()
+	lost, held, calls := event("lost"), event("held"), 0
+	lost.Withheld = func() bool { return true }
+	held.Withheld = func() bool { calls++; return false }
+	if err := p.try(p.Context(), lost, held, event("plain")); err != nil {
+		p.Fatalf("Write with a withheld event: %v", err)
+	}
+	if err := p.try(p.Context(), lost); err != nil {
+		p.Fatalf("Write of a withheld event only: %v", err)
+	}
+	if calls == 0 {
+		p.Error("Write did not call Withheld")
+	}
+	held.Withheld = nil
+	p.written = p.texts([]pipeline.Event{held, event("plain")})
+	p.verify()
 }

@@ -45,6 +45,7 @@ type fake struct {
 	cancelled bool
 	err       error
 	closed    int
+	hinted    int // calls of Hints
 }
 
 // harness returns a harness of fakes with a fault; "" means none.
@@ -208,6 +209,45 @@ func (p *provider) deliver(e *entry, now time.Time) *pipeline.Delivery {
 		l.expires = now.Add(p.features.LeaseDuration)
 	}
 	return pipeline.NewDelivery(task, l, attempt)
+}
+
+func (s *fake) Hints() pipeline.Hints {
+	s.hinted++
+	switch {
+	case s.fault == "batch size":
+		return pipeline.Hints{BatchSize: 1000}
+	case s.fault == "shared":
+		return pipeline.Hints{Shared: true}
+	case s.fault == "changing hints":
+		return pipeline.Hints{BatchSize: s.hinted}
+	}
+	return pipeline.Hints{Shared: !s.features.Finite, BatchSize: 10}
+}
+
+func (s *fake) LastFailure() time.Time {
+	if s.fault == "unhealthy" {
+		return time.Now()
+	}
+	return time.Time{}
+}
+
+func (s *fake) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
+	if s.fault == "never idle" {
+		return s.Receive(ctx, limit)
+	}
+	waiting, cancel := context.WithDeadline(ctx, idleAt())
+	defer cancel()
+	if s.fault == "idle early" && s.calls >= 1 {
+		if ds, _ := s.take(limit); len(ds) > 0 {
+			return ds, nil
+		}
+		return nil, pipeline.ErrIdle
+	}
+	ds, err := s.Receive(waiting, limit)
+	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+		return nil, pipeline.ErrIdle
+	}
+	return ds, err
 }
 
 func (s *fake) Close(context.Context) error {

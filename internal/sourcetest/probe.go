@@ -24,14 +24,21 @@ type probe struct {
 	received []*pipeline.Delivery
 }
 
-// open creates the source of the case.
-func (p *probe) open(newSource func(testing.TB, []pipeline.Task) pipeline.Source, tasks []pipeline.Task) {
+// open creates the source of the case and returns the tasks that it must deliver. These are tasks,
+// or with Harness.NewOwn as many other ones.
+func (p *probe) open(newSource func(testing.TB, []pipeline.Task) pipeline.Source, tasks []pipeline.Task) []pipeline.Task {
 	p.Helper()
+	if newSource == nil {
+		p.src, tasks = p.h.NewOwn(p.TB, len(tasks))
+	}
 	p.tasks = make(map[string]pipeline.Task, len(tasks))
 	for _, t := range tasks {
 		p.tasks[t.ID] = t
 	}
-	p.src = newSource(p.TB, tasks)
+	if newSource != nil {
+		p.src = newSource(p.TB, tasks)
+	}
+	return tasks
 }
 
 // finish settles the deliveries and closes the source, unless the case has done so.

@@ -13,8 +13,7 @@ import (
 )
 
 func everyTaskIsDeliveredOnce(p *probe) {
-	tasks := makeTasks(25)
-	p.open(p.h.New, tasks)
+	tasks := p.open(p.h.New, makeTasks(25))
 	limits := []int{1, 4, 10, 100}
 	var all []*pipeline.Delivery
 	for i := 0; len(all) < len(tasks); i++ {
@@ -90,8 +89,7 @@ func noTasks(p *probe) {
 }
 
 func endOfFileIsFinal(p *probe) {
-	tasks := makeTasks(3)
-	p.open(p.h.New, tasks)
+	tasks := p.open(p.h.New, makeTasks(3))
 	p.ack(p.collect(len(tasks), 10)...)
 	for range 3 {
 		if _, err := p.receive(p.h.Timeout, 10); err != io.EOF {
@@ -101,8 +99,7 @@ func endOfFileIsFinal(p *probe) {
 }
 
 func anErrorIsFinal(p *probe) {
-	tasks := makeTasks(5)
-	p.open(p.h.NewBroken, tasks)
+	tasks := p.open(p.h.NewBroken, makeTasks(5))
 	var all []*pipeline.Delivery
 	var first error
 	for first == nil {
@@ -124,8 +121,7 @@ func anErrorIsFinal(p *probe) {
 }
 
 func theEndOfTheContextEndsReceive(p *probe) {
-	tasks := makeTasks(2)
-	p.open(p.h.NewBlocking, tasks)
+	tasks := p.open(p.h.NewBlocking, makeTasks(2))
 	p.ack(p.collect(len(tasks), 1)...)
 	for _, d := range []time.Duration{0, p.h.QuietPeriod, p.h.QuietPeriod} {
 		ds, err := p.receive(d, 5) // checks that it returns in time
@@ -136,8 +132,7 @@ func theEndOfTheContextEndsReceive(p *probe) {
 }
 
 func anEndedContextLosesNoTask(p *probe) {
-	tasks := makeTasks(30)
-	p.open(p.h.New, tasks)
+	tasks := p.open(p.h.New, makeTasks(30))
 	seen := map[string]bool{}
 	receive := func(d time.Duration, limit int) {
 		ds, err := p.receive(d, limit)

@@ -9,13 +9,18 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Harness creates the sources to test. Only New is required. Each other function enables the
-// cases that need it.
+// A Harness creates the sources to test. Either New or NewOwn is required. Each other function
+// enables the cases that need it.
 type Harness struct {
 	// New returns a source that delivers exactly the given tasks. It is called once per case,
 	// each time with an empty provider. The suite closes the source. Use t.Cleanup for other
 	// resources.
 	New func(t testing.TB, tasks []pipeline.Task) pipeline.Source
+
+	// NewOwn replaces New for a source that makes its own tasks, such as one that generates numbers
+	// or lists a directory. It returns a source that delivers exactly n tasks, and these tasks in
+	// the order in which the source makes them. The cases with particular data are omitted.
+	NewOwn func(t testing.TB, n int) (source pipeline.Source, tasks []pipeline.Task)
 
 	// NewBlocking returns a source that delivers the tasks, and then blocks because there are
 	// no more. Defaults to New. If Features.Finite is set, it defaults to nil, which omits the
@@ -86,7 +91,7 @@ type Features struct {
 }
 
 func (h Harness) withDefaults() Harness {
-	if h.NewBlocking == nil && !h.Features.Finite {
+	if h.NewBlocking == nil && !h.Features.Finite && h.New != nil {
 		h.NewBlocking = h.New
 	}
 	if h.Timeout <= 0 {
@@ -107,8 +112,8 @@ func (h Harness) withDefaults() Harness {
 // t.Setenv or t.Chdir.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
-	if h.New == nil {
-		t.Fatal("sourcetest: Harness.New is not set")
+	if (h.New == nil) == (h.NewOwn == nil) {
+		t.Fatal("sourcetest: set either Harness.New or Harness.NewOwn")
 	}
 	h = h.withDefaults()
 	run := func(t *testing.T, alone bool) {
@@ -152,8 +157,8 @@ var cases = []testCase{
 	{name: "every task is delivered once", run: everyTaskIsDeliveredOnce},
 	{name: "at most limit at once", run: atMostLimitAtOnce},
 	{name: "no more tasks are received than requested", applies: countsDelivered, run: receivesNoMoreThanRequested, alone: true},
-	{name: "data is kept byte for byte", run: dataIsKeptByteForByte},
-	{name: "big data", run: bigData},
+	{name: "data is kept byte for byte", applies: choosesTasks, run: dataIsKeptByteForByte},
+	{name: "big data", applies: choosesTasks, run: bigData},
 	{name: "no tasks", run: noTasks},
 
 	{name: "end of file is final", applies: isFinite, run: endOfFileIsFinal},
@@ -164,6 +169,8 @@ var cases = []testCase{
 	{name: "close twice", run: closeTwice},
 	{name: "close after a cancelled Receive", run: closeAfterACancelledReceive},
 	{name: "no goroutine is left", run: noGoroutineIsLeft, alone: true},
+	{name: "optional interfaces", run: optionalInterfaces},
+	{name: "an idle source ends", applies: blocks, run: anIdleSourceEnds},
 
 	{name: "a released task is redelivered", applies: redelivers, run: aReleasedTaskIsRedelivered},
 	{name: "a release respects its delay", applies: delays, run: aReleaseKeepsItsDelay},
@@ -174,6 +181,7 @@ var cases = []testCase{
 	{name: "settling concurrently", run: settlingConcurrently},
 }
 
+func choosesTasks(h Harness) bool     { return h.New != nil }
 func countsDelivered(h Harness) bool  { return h.Delivered != nil }
 func isFinite(h Harness) bool         { return h.Features.Finite }
 func isBreakable(h Harness) bool      { return h.NewBroken != nil }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ctworker/ctworker/pipeline"
 )
 
 var (
@@ -19,6 +21,30 @@ var (
 )
 
 func TestListPasses(t *testing.T) { Run(t, harness("", list)) }
+
+// A source that makes its own tasks passes, and its faults are detected, too.
+func TestOwnTasks(t *testing.T) {
+	own := func(f fault) Harness {
+		h := harness(f, list)
+		newList := h.New
+		h.New, h.NewBroken = nil, nil
+		h.NewOwn = func(t testing.TB, n int) (pipeline.Source, []pipeline.Task) {
+			tasks := make([]pipeline.Task, n)
+			for i := range tasks {
+				tasks[i] = pipeline.Task{ID: fmt.Sprint("own-", i), Data: []byte("{}")}
+			}
+			return newList(t, tasks), tasks
+		}
+		return h
+	}
+	Run(t, own(""))
+	h := own("loss").withDefaults()
+	synctest.Test(t, func(t *testing.T) {
+		if failures := record(t, find(t, "every task is delivered once", h), h); len(failures) == 0 {
+			t.Error("a lost task was not detected")
+		}
+	})
+}
 
 // The queue is tested in a synctest bubble, where waiting for a lease takes no time. Run cannot be
 // used in a bubble.
@@ -66,6 +92,12 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"close cancelled", queue, "close after a cancelled Receive", "broken"},
 		{"close hangs", queue, "close after a cancelled Receive", "did not return"},
 		{"goroutine", queue, "no goroutine is left", "found unexpected goroutines"},
+		{"batch size", list, "optional interfaces", "BatchSize is 1000"},
+		{"shared", list, "optional interfaces", "Shared is set"},
+		{"changing hints", queue, "optional interfaces", "and then"},
+		{"unhealthy", queue, "optional interfaces", "no request has failed"},
+		{"never idle", queue, "an idle source ends", "did not return"},
+		{"idle early", queue, "an idle source ends", "before the idle time"},
 		{"release", queue, "a released task is redelivered", "want a redelivery"},
 		{"release", Features{Redelivers: true}, "a released task is redelivered", "want a redelivery"},
 		{"attempt", queue, "a released task is redelivered", "with attempt 1, want 2"},

@@ -109,10 +109,7 @@ func (w *Worker) openSource(ctx context.Context) error {
 			return fmt.Errorf("open the source of the program: %w", err)
 		}
 		w.source = source
-		w.onClose(func() error {
-			if w.assembled {
-				return nil
-			}
+		w.onClose(func() error { // no effect if the run has closed the source
 			ctx, cancel := w.closing()
 			defer cancel()
 			return source.Close(ctx)

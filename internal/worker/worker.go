@@ -82,7 +82,6 @@ type Worker struct {
 
 	run         *pipeline.Run
 	source      pipeline.Source
-	assembled   bool             // the run owns source and will close it
 	file        *taskfile.Source // the source if it is a file, otherwise nil
 	sink        pipeline.Sink
 	queues      queues
@@ -115,7 +114,6 @@ func Start(ctx context.Context, opts Options) (*Worker, error) {
 // assemble builds the pipeline.
 func (w *Worker) assemble() {
 	cfg := w.opts.Config
-	w.assembled = true
 
 	tasks := pipeline.From(w.run, "source", w.source)
 	if w.skip() > 0 || limitOf(cfg) >= 0 {

@@ -57,6 +57,29 @@ func TestContract(t *testing.T) { // not parallel: it looks for goroutines
 	})
 }
 
+// An iterator that makes its own tasks fulfills the contract.
+func TestContract_Generator(t *testing.T) {
+	sourcetest.Run(t, sourcetest.Harness{
+		NewOwn: func(_ testing.TB, n int) (pipeline.Source, []pipeline.Task) {
+			square := func(i int) pipeline.Task {
+				return pipeline.Task{ID: fmt.Sprint("square-", i), Data: fmt.Append(nil, i*i)}
+			}
+			tasks := make([]pipeline.Task, n)
+			for i := range tasks {
+				tasks[i] = square(i)
+			}
+			return function.New(func(yield func(pipeline.Task, error) bool) {
+				for i := range n {
+					if !yield(square(i), nil) {
+						return
+					}
+				}
+			}), tasks
+		},
+		Features: sourcetest.Features{Finite: true, Ordered: true},
+	})
+}
+
 // unblocking is an iterator that waits until it is closed, as the iterator of a user may wait for a
 // context.
 type unblocking struct {
