@@ -86,7 +86,7 @@ func runProgram(args []string, opts ...ctworker.Option) {
 		_, again = ctworker.Run(context.Background(), failOnSix, append(opts, ctworker.WithArgs([]string{"--no-event-log-to-file"}), ctworker.WithSource(twenty))...)
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"summary": s, "error": fmt.Sprint(err), "events": len(sink.types), "six": sink.types["6"], "closed": sink.closed, "again": fmt.Sprint(again),
+		"summary": s, "error": fmt.Sprint(err), "events": len(sink.types), "six": sink.types["6"], "closed": sink.closed, "second": fmt.Sprint(again),
 	})
 	os.Exit(0)
 }
@@ -102,7 +102,7 @@ func TestRun(t *testing.T) {
 			p.want(0)
 			var got struct {
 				Summary           ctworker.Summary
-				Error, Six, Again string
+				Error, Six, Secondstring
 				Events, Closed    int
 			}
 			if err := json.Unmarshal(p.stdout.Bytes(), &got); err != nil {
@@ -118,8 +118,8 @@ func TestRun(t *testing.T) {
 			if events := p.events(); len(events) != 10 {
 				t.Errorf("%d events in the file, want 10", len(events))
 			}
-			if twice := strings.Contains(got.Again, "only once"); twice != (name == "run") {
-				t.Errorf("second Run: error %s", got.Again)
+			if twice := strings.Contains(got.Second, "only once"); twice != (name == "run") {
+				t.Errorf("second Run: error %s", got.Second)
 			}
 		})
 	}
