@@ -101,9 +101,9 @@ func TestRun(t *testing.T) {
 			p := startProgram(t, t.TempDir(), name)
 			p.want(0)
 			var got struct {
-				Summary           ctworker.Summary
-				Error, Six, Secondstring
-				Events, Closed    int
+				Summary            ctworker.Summary
+				Error, Six, Second string
+				Events, Closed     int
 			}
 			if err := json.Unmarshal(p.stdout.Bytes(), &got); err != nil {
 				t.Fatalf("%v\n%s\n%s", err, p.stdout.String(), p.stderr.String())
