@@ -25,9 +25,9 @@ type AWS struct {
 	Rebalance bool
 }
 
-// AWS recommends to poll every 5 s. A termination notice arrives two minutes before the
-// termination, so Watch polls for it more often, to leave more of that time to the tasks. Other
-// notices are less urgent.
+// AWS recommends to poll every 5 s. Watch polls for termination notices more often, because a notice
+// arrives only two minutes before the termination, and each second of delay is lost for the tasks.
+// Other notices are less urgent.
 const (
 	awsPollInterval     = 1250 * time.Millisecond
 	awsSlowPollInterval = 5 * time.Second
@@ -149,7 +149,7 @@ func parseInstanceAction(body string) (Notice, bool) {
 }
 
 // parseTerminationTime parses the older form of the termination notice. A time in the past
-// remains from a notice that was cancelled.
+// remains from a notice that was canceled.
 func parseTerminationTime(body string) (Notice, bool) {
 	at, err := time.Parse(time.RFC3339, strings.TrimSpace(body))
 	if err != nil || at.Before(time.Now()) {

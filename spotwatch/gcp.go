@@ -23,9 +23,9 @@ type GCP struct {
 	Host string
 }
 
-// A long poll returns at a change, or after gcpLongPollTimeout. If it has not returned
-// gcpRequestTimeout after that, it is cancelled; Google's own client has no such limit. If long
-// polls do not work, Watch polls every gcpPollInterval.
+// The server answers a long poll when the value changes, or after gcpLongPollTimeout. If there is no
+// response gcpRequestTimeout later, the request is canceled, because the connection may be broken.
+// If long polls fail, Watch polls every gcpPollInterval instead.
 const (
 	gcpLongPollTimeout = 60 * time.Second
 	gcpRequestTimeout  = 10 * time.Second
@@ -102,8 +102,8 @@ func (g GCP) host() string {
 	return cmp.Or(g.Host, os.Getenv("GCE_METADATA_HOST"), "metadata.google.internal")
 }
 
-// get returns a value and its ETag. If longPoll is true, it waits until the value has another
-// ETag than etag.
+// get returns a value and its ETag. If longPoll is true, it waits until the ETag of the value differs
+// from etag.
 func (g GCP) get(ctx context.Context, client *http.Client, host, path, etag string, longPoll bool) (body, tag string, err error) {
 	address := "http://" + host + "/computeMetadata/v1/instance/" + path
 	limit := gcpRequestTimeout

@@ -24,7 +24,7 @@ type Notice struct {
 	// Action is what the provider will do to the machine, in the provider's term, for example
 	// "terminate".
 	Action string
-	// Deadline is when the provider will do it. It is zero if the provider does not announce
+	// Deadline is when the provider performs Action. It is zero if the provider does not announce
 	// the time.
 	Deadline time.Time
 	// Source is where the notice was found, for example "aws spot/instance-action".

@@ -20,7 +20,7 @@ func optionalInterfaces(p *probe) {
 		case hints.BatchSize < 0 || hints.BatchSize > maxBatchSize:
 			p.Errorf("Hints: BatchSize is %d, want 0 to %d", hints.BatchSize, maxBatchSize)
 		case hints.Shared && p.h.Features.Finite:
-			p.Error("Hints: Shared is set, but Features.Finite says that the source ends")
+			p.Error("Hints: Shared is set, but Features.Finite is set")
 		case hints != h.Hints():
 			p.Errorf("Hints returned %+v and then %+v", hints, h.Hints())
 		}

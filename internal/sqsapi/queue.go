@@ -20,8 +20,8 @@ import (
 // once, and in order within a group.
 const FIFOSuffix = ".fifo"
 
-// MaxHold is the maximum total time that SQS keeps a message in flight, from its receive
-// (AWS: Amazon SQS visibility timeout).
+// MaxHold is the maximum time from the receipt of a message to the end of its visibility timeout,
+// however often that timeout is extended (AWS: Amazon SQS visibility timeout).
 const MaxHold = 12 * time.Hour
 
 // Retention is the message retention period of queues that CreateQueue creates. It is the
@@ -127,8 +127,8 @@ func (q *Queue) Delete(ctx context.Context) error {
 	return nil
 }
 
-// Purge deletes all messages in the queue. This takes SQS up to a minute; meanwhile it
-// rejects further purges.
+// Purge deletes all messages in the queue. SQS needs up to a minute for that, and rejects further
+// purges during that time.
 func (q *Queue) Purge(ctx context.Context) error {
 	_, err := atStart(ctx, "PurgeQueue", q.reporter, func(ctx context.Context) (*sqs.PurgeQueueOutput, error) {
 		return q.client.PurgeQueue(ctx, &sqs.PurgeQueueInput{QueueUrl: &q.URL})
@@ -154,8 +154,8 @@ type Attributes struct {
 	MaxReceives     int
 }
 
-// maxNumber is the maximum accepted for a reported number. That many seconds fit in a
-// time.Duration.
+// maxNumber is the maximum number that is accepted in a response. As a number of seconds, it fits in
+// a time.Duration.
 const maxNumber = 1 << 32
 
 // Attributes requests the attributes of the queue.
