@@ -1,11 +1,10 @@
 package ctworker
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/ctworker/ctworker/internal/sdk"
+	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
 // WorkerData describes the worker that runs a task. Its fields have the names of the
@@ -26,7 +25,7 @@ type WorkerData struct {
 	// a queue.
 	EventLogQueueName string `json:"event_log_queue_name"`
 	// KeepaliveInterval is the interval between keep_alive events; 0 disables them.
-	KeepaliveInterval time.Duration `json:"-"`
+	KeepaliveInterval time.Duration `json:"keepalive_interval"`
 
 	// InstanceType, NumCPUs, MemoryGB, LocalSSDGB, BootDiskGB, IsSpot and PricePerHour
 	// describe this machine as configured.
@@ -46,12 +45,12 @@ type WorkerData struct {
 
 	NumSimultaneousTasks int `json:"num_simultaneous_tasks"`
 	// MaxRuntime is the maximum runtime of a task.
-	MaxRuntime time.Duration `json:"-"`
+	MaxRuntime time.Duration `json:"max_runtime"`
 	// MaxMemoryAllowedPerTask is the limit on a task's address space in GB (2^30 bytes), or nil
 	// if there is none.
 	MaxMemoryAllowedPerTask *float64 `json:"max_memory_allowed_per_task"`
 	// ShutdownGracePeriod is how long running tasks may continue after a shutdown request.
-	ShutdownGracePeriod time.Duration `json:"-"`
+	ShutdownGracePeriod time.Duration `json:"shutdown_grace_period"`
 	TasksToSkip         int64         `json:"tasks_to_skip"`
 	// MaxNumTasks is the maximum number of tasks, or nil if there is no limit.
 	MaxNumTasks *int64 `json:"max_num_tasks"`
@@ -60,8 +59,8 @@ type WorkerData struct {
 	RetryOnException bool `json:"retry_on_exception"`
 	RetryOnTimeout   bool `json:"retry_on_timeout"`
 
-	SimulateSpotTerminationAfter *time.Duration `json:"-"`
-	SimulateSpotTerminationDelay *time.Duration `json:"-"`
+	SimulateSpotTerminationAfter *time.Duration `json:"simulate_spot_termination_after"`
+	SimulateSpotTerminationDelay *time.Duration `json:"simulate_spot_termination_delay"`
 
 	// Slot is the number of the slot that runs the task, from 0. It can be used to select a
 	// GPU, for example.
@@ -91,27 +90,8 @@ func (d *WorkerData) Simulate(shutdown, termination bool) {
 // newWorkerData parses the "worker" field of the task protocol into a *WorkerData.
 func newWorkerData(info sdk.WorkerInfo) (any, error) {
 	d := &WorkerData{Slot: info.Slot, Args: info.Args, shutdown: info.Shutdown, termination: info.Termination}
-	var times struct {
-		MaxRuntime          float64  `json:"max_runtime"`
-		KeepaliveInterval   float64  `json:"keepalive_interval"`
-		ShutdownGracePeriod float64  `json:"shutdown_grace_period"`
-		After               *float64 `json:"simulate_spot_termination_after"`
-		Delay               *float64 `json:"simulate_spot_termination_delay"`
-	}
-	for _, v := range []any{d, &times} {
-		if err := json.Unmarshal(info.JSON, v); err != nil {
-			return nil, fmt.Errorf("worker data: %w", err)
-		}
-	}
-	d.MaxRuntime, d.ShutdownGracePeriod = sdk.Seconds(times.MaxRuntime), sdk.Seconds(times.ShutdownGracePeriod)
-	d.KeepaliveInterval = sdk.Seconds(times.KeepaliveInterval)
-	for from, to := range map[*float64]**time.Duration{
-		times.After: &d.SimulateSpotTerminationAfter, times.Delay: &d.SimulateSpotTerminationDelay,
-	} {
-		if from != nil {
-			t := sdk.Seconds(*from)
-			*to = &t
-		}
+	if err := taskproto.DecodeWorkerData(info.JSON, d); err != nil {
+		return nil, err
 	}
 	return d, nil
 }

@@ -240,14 +240,5 @@ func maxRuntimeOf(worker json.RawMessage) (time.Duration, error) {
 	if err := json.Unmarshal(worker, &w); err != nil {
 		return 0, fmt.Errorf("worker data: %w", err)
 	}
-	return Seconds(w.MaxRuntime), nil
-}
-
-// Seconds converts s to a Duration, saturating at the maximum.
-func Seconds(s float64) time.Duration {
-	const maximum = 1<<63 - 1
-	if ns := s * float64(time.Second); ns < maximum {
-		return time.Duration(ns)
-	}
-	return maximum
+	return taskproto.SecondsToDuration(w.MaxRuntime), nil
 }

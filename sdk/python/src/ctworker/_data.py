@@ -8,6 +8,8 @@ import select
 import time
 from typing import Any
 
+from ctworker._worker_settings import FLOATS, WorkerSettings
+
 SHUTDOWN = "SHUTDOWN"
 TERMINATION = "TERMINATION"
 
@@ -56,7 +58,7 @@ def _restore_task_data(task_id: str, data: dict[str, Any], items: dict[str, Any]
     return restored
 
 
-class WorkerData:
+class WorkerData(WorkerSettings):
     """Information for a task: the worker's settings, and the task's id, attempt and slot.
 
     A setting without a value is None. Times are in seconds. Sizes are in GB of 2^30 bytes.
@@ -71,43 +73,6 @@ class WorkerData:
 
     args: argparse.Namespace | None = None
     """The parsed command line: the program's own arguments and the worker's."""
-    provider: str | None = None
-    project_id: str | None = None
-    job_id: str | None = None
-    queue_name: str | None = None
-    exactly_once_queue: bool = False
-    event_log_to_file: bool = False
-    event_log_file: str | None = "events.log"
-    event_log_to_queue: bool = False
-    event_log_queue_name: str | None = None
-    """The name of the event queue; None if events are not sent to a queue."""
-    keepalive_interval: float = 60.0
-    """The time between two keep_alive events; 0 disables keep_alive events."""
-    instance_type: str | None = None
-    num_cpus: int | None = None
-    memory_gb: float | None = None
-    local_ssd_gb: float | None = None
-    boot_disk_gb: float | None = None
-    is_spot: bool = False
-    price_per_hour: float | None = None
-    """In US dollars."""
-    instance_id: str | None = None
-    """The provider's id of this machine; None if the metadata service does not report it."""
-    zone: str | None = None
-    """The zone, such as us-east-1a; None if the metadata service does not report it."""
-    num_simultaneous_tasks: int = 1
-    max_runtime: float = 600
-    max_memory_allowed_per_task: float | None = None
-    """The maximum address space of a task in GB; None means no limit."""
-    shutdown_grace_period: float = 30
-    tasks_to_skip: int = 0
-    max_num_tasks: int | None = None
-    retry_on_exit: bool = False
-    retry_on_exception: bool = False
-    retry_on_timeout: bool = False
-    simulate_spot_termination_after: float | None = None
-    simulate_spot_termination_delay: float | None = None
-
     slot: int = 0
     """The task's slot, from 0 to num_simultaneous_tasks - 1, for example to select a GPU."""
     attempt: int = 1
@@ -126,7 +91,7 @@ class WorkerData:
         """
         for name, value in (fields or {}).items():
             # The engine sends 16.0 as 16, which the JSON parser returns as an int.
-            self.__dict__[name] = float(value) if name in _FLOATS and type(value) is int else value
+            self.__dict__[name] = float(value) if name in FLOATS and type(value) is int else value
         notifications = notifications or {}
         self.args = args
         self.shutdown_event: Any = notifications.get(SHUTDOWN) or Notification(None, None)
@@ -165,14 +130,8 @@ class WorkerData:
         return f"WorkerData({', '.join(f'{k}={v!r}' for k, v in fields.items())})"
 
 
-_FLOATS = frozenset(
-    """
-    memory_gb local_ssd_gb boot_disk_gb price_per_hour keepalive_interval
-    max_memory_allowed_per_task simulate_spot_termination_after
-    simulate_spot_termination_delay
-    """.split()
-)
-"""The attributes that are of type float in rms-cloud-tasks, even if the value is whole."""
+WorkerData.__annotations__ = {**WorkerSettings.__annotations__, **WorkerData.__annotations__}
+"""Programs list the attributes with WorkerData.__annotations__, which has no inherited ones."""
 
 
 def _is_set(event: Any) -> bool:
