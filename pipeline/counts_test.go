@@ -39,7 +39,7 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 			}
 		}
 		started := make(chan string, 100)
-		tasks := pipeline.From(r, "source", &shared{source{rec: newRecorder(), n: 2 * buffer}, 1})
+		tasks := pipeline.From(r, "source", &source{Rec: newRecorder(), N: 2 * buffer, Hint: pipeline.Hints{Shared: true, BatchSize: 1}})
 		pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Minute)), "event log", stuck)
 		want("first task", 1, 0)
 		time.Sleep(90 * time.Second) // with the fake clock of synctest

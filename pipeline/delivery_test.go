@@ -11,7 +11,7 @@ import (
 )
 
 func deliver(rec *recorder, id string) *pipeline.Delivery {
-	return pipeline.NewDelivery(pipeline.Task{ID: id}, lease{rec: rec, id: id}, 0)
+	return pipeline.NewDelivery(pipeline.Task{ID: id}, lease{Rec: rec, ID: id}, 0)
 }
 
 func TestDelivery_SettlesOnce(t *testing.T) {
@@ -34,7 +34,7 @@ func TestDelivery_SettlesOnce(t *testing.T) {
 				if same := first == second; same != (err == nil) || !same && !errors.Is(err, pipeline.ErrAlreadySettled) {
 					t.Errorf("second settlement: %v", err)
 				}
-				if acked, released := rec.counts(); acked+released > 1 {
+				if acked, released := rec.Settled(); acked+released > 1 {
 					t.Errorf("%d requests to the source, want at most 1", acked+released)
 				}
 				if !d.Plumbing().Settled() {
@@ -60,7 +60,7 @@ func TestDelivery_ConcurrentSettlementsSendOneRequest(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if acked, released := rec.counts(); acked+released != 1 {
+	if acked, released := rec.Settled(); acked+released != 1 {
 		t.Errorf("acked %d, released %d; want one request", acked, released)
 	}
 }
@@ -82,7 +82,7 @@ func TestDelivery_LeaseLost(t *testing.T) {
 	if err := d.Ack(context.Background()); !errors.Is(err, pipeline.ErrLeaseLost) {
 		t.Errorf("ack: %v", err)
 	}
-	if acked, released := rec.counts(); acked+released != 0 {
+	if acked, released := rec.Settled(); acked+released != 0 {
 		t.Errorf("requests for a lost task: %d acks, %d releases", acked, released)
 	}
 	d2 := deliver(rec, "y")
@@ -90,7 +90,7 @@ func TestDelivery_LeaseLost(t *testing.T) {
 	if err := d2.Release(context.Background(), 0); err != nil {
 		t.Errorf("release of a lost task: %v", err)
 	}
-	if _, released := rec.counts(); released != 0 {
+	if _, released := rec.Settled(); released != 0 {
 		t.Error("the source received a release of a lost task")
 	}
 }
@@ -99,7 +99,7 @@ func TestDelivery_AckReturnsError(t *testing.T) {
 	t.Parallel()
 	rec := newRecorder()
 	broken := errors.New("network")
-	d := pipeline.NewDelivery(pipeline.Task{ID: "x"}, lease{rec: rec, id: "x", ackErr: broken}, 3)
+	d := pipeline.NewDelivery(pipeline.Task{ID: "x"}, lease{Rec: rec, ID: "x", AckErr: broken}, 3)
 	if err := d.Ack(context.Background()); !errors.Is(err, broken) {
 		t.Errorf("ack: %v", err)
 	}

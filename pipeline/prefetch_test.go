@@ -42,7 +42,7 @@ func (q *queue) Close(context.Context) error { q.closed = true; return nil }
 
 func (q *queue) put(rec *recorder, n int) {
 	for i := range n {
-		q.tasks <- pipeline.NewDelivery(pipeline.Task{ID: taskID(i)}, lease{rec: rec, id: taskID(i)}, 1)
+		q.tasks <- pipeline.NewDelivery(pipeline.Task{ID: taskID(i)}, lease{Rec: rec, ID: taskID(i)}, 1)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestIdleTimeout_EndsRun(t *testing.T) {
 		if took := time.Since(began); took != 50*time.Second+5*time.Minute+time.Minute {
 			t.Errorf("the run took %v, want 6m50s", took)
 		}
-		if acked, _ := rec.counts(); acked != 1 || !r.Status().SourceExhausted || r.StopCause() != nil || !q.closed {
+		if acked, _ := rec.Settled(); acked != 1 || !r.Status().SourceExhausted || r.StopCause() != nil || !q.closed {
 			t.Errorf("acked %d, source exhausted %v, stop cause %v", acked, r.Status().SourceExhausted, r.StopCause())
 		}
 	})

@@ -16,19 +16,19 @@ func TestRun_SettlesEveryTaskOnce(t *testing.T) {
 	t.Parallel()
 	rec := newRecorder()
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: 3})
-	tasks := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: 1000}), "pass", pass)
+	tasks := pipeline.Via(pipeline.From(r, "source", &source{Rec: rec, N: 1000}), "pass", pass)
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if err := rec.once(1000); err != nil {
+	if err := rec.Once(1000); err != nil {
 		t.Error(err)
 	}
-	if acked, _ := rec.counts(); acked != 1000 {
+	if acked, _ := rec.Settled(); acked != 1000 {
 		t.Errorf("acked %d of 1000", acked)
 	}
-	if !r.Status().SourceExhausted || r.Status().Received != 1000 || rec.closed != 1 || r.StopCause() != nil {
-		t.Errorf("source exhausted %v, received %d, closed %d times, stop cause %v", r.Status().SourceExhausted, r.Status().Received, rec.closed, r.StopCause())
+	if !r.Status().SourceExhausted || r.Status().Received != 1000 || rec.Closed() != 1 || r.StopCause() != nil {
+		t.Errorf("source exhausted %v, received %d, closed %d times, stop cause %v", r.Status().SourceExhausted, r.Status().Received, rec.Closed(), r.StopCause())
 	}
 }
 
@@ -37,7 +37,7 @@ func TestRun_FetchesOnlyWhatCanStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rec := newRecorder()
-		src := &source{rec: rec, n: -1}
+		src := &source{Rec: rec, N: -1}
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, Prefetch: 2})
 		never := func(ctx context.Context, in <-chan *pipeline.Delivery, _ pipeline.Output[pipeline.Result]) error {
 			var held []*pipeline.Delivery
@@ -52,14 +52,14 @@ func TestRun_FetchesOnlyWhatCanStart(t *testing.T) {
 		tasks := pipeline.Via(pipeline.From(r, "source", src), "pass", pass)
 		pipeline.To(pipeline.Via(tasks, "never", never), "ack", ackAll)
 		synctest.Wait()
-		if r.Status().Received != 6 || src.maxLimit != 6 {
-			t.Errorf("received %d, requested at most %d; want 6", r.Status().Received, src.maxLimit)
+		if r.Status().Received != 6 || src.MaxLimit != 6 {
+			t.Errorf("received %d, requested at most %d; want 6", r.Status().Received, src.MaxLimit)
 		}
 		r.Stop(errors.New("enough"))
 		if err := r.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		if acked, released := rec.counts(); acked != 0 || released != 6 {
+		if acked, released := rec.Settled(); acked != 0 || released != 6 {
 			t.Errorf("acked %d, released %d; want 0 and 6", acked, released)
 		}
 	})
@@ -84,12 +84,12 @@ func TestReleaseSlot_FetchesBeforeSettling(t *testing.T) {
 			}
 			return nil
 		}
-		tasks := pipeline.From(r, "source", &source{rec: rec, n: 10})
+		tasks := pipeline.From(r, "source", &source{Rec: rec, N: 10})
 		pipeline.To(pipeline.Via(tasks, "complete", complete), "slow ack", slowAck)
 		if err := r.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		if err := rec.once(10); err != nil {
+		if err := rec.Once(10); err != nil {
 			t.Error(err)
 		}
 	})
@@ -158,7 +158,7 @@ func TestRun_Stop(t *testing.T) {
 					OnStop: func(error) { notified++ },
 				})
 				started := make(chan string, 1)
-				tasks := pipeline.From(r, "source", &source{rec: rec, n: -1})
+				tasks := pipeline.From(r, "source", &source{Rec: rec, N: -1})
 				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, tc.runtime)), "settle", settleByKind)
 				<-started
 				synctest.Wait()
@@ -171,7 +171,7 @@ func TestRun_Stop(t *testing.T) {
 				done := make(chan error)
 				go func() { done <- r.Wait() }()
 				synctest.Wait()
-				if _, released := rec.counts(); released < tc.wantReleasedNow {
+				if _, released := rec.Settled(); released < tc.wantReleasedNow {
 					t.Errorf("%d released at once, want %d", released, tc.wantReleasedNow)
 				}
 				if err := <-done; err != nil {
@@ -180,7 +180,7 @@ func TestRun_Stop(t *testing.T) {
 				if took := time.Since(at); took != tc.wantAt {
 					t.Errorf("ended after %v, want %v", took, tc.wantAt)
 				}
-				if acked, released := rec.counts(); acked != tc.wantAcked || acked+released != int(r.Status().Received) {
+				if acked, released := rec.Settled(); acked != tc.wantAcked || acked+released != int(r.Status().Received) {
 					t.Errorf("acked %d, released %d of %d", acked, released, r.Status().Received)
 				}
 				if !errors.Is(r.StopCause(), cause) || notified != 1 {
@@ -211,7 +211,7 @@ func TestRun_StopFetching(t *testing.T) {
 				rec, notified := newRecorder(), 0
 				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, GracePeriod: 30 * time.Second, OnStop: func(error) { notified++ }})
 				started := make(chan string, 1)
-				tasks := pipeline.From(r, "source", &source{rec: rec, n: -1})
+				tasks := pipeline.From(r, "source", &source{Rec: rec, N: -1})
 				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Hour)), "settle", settleByKind)
 				<-started
 				synctest.Wait()
@@ -220,7 +220,7 @@ func TestRun_StopFetching(t *testing.T) {
 				at, done := time.Now(), make(chan error)
 				go func() { done <- r.Wait() }()
 				synctest.Wait()
-				if _, released := rec.counts(); released < 3 {
+				if _, released := rec.Settled(); released < 3 {
 					t.Errorf("%d released at once", released)
 				}
 				if tc.then != nil {
@@ -229,7 +229,7 @@ func TestRun_StopFetching(t *testing.T) {
 				if err := <-done; err != nil {
 					t.Fatal(err)
 				}
-				acked, released := rec.counts()
+				acked, released := rec.Settled()
 				if took := time.Since(at); took != tc.wantAt || acked != tc.wantAcked || acked+released != int(r.Status().Received) || notified != tc.wantNotified {
 					t.Errorf("ended after %v: acked %d, released %d of %d, OnStop called %d times", took, acked, released, r.Status().Received, notified)
 				}
@@ -246,7 +246,7 @@ func TestRun_StopsWithParentContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	rec := newRecorder()
 	r := pipeline.New(ctx, pipeline.Options{})
-	tasks := pipeline.From(r, "source", &source{rec: rec, hang: true})
+	tasks := pipeline.From(r, "source", &source{Rec: rec, Hang: true})
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	cause := errors.New("cause")
 	cancel(cause)
@@ -272,13 +272,13 @@ func TestStage_ReturnsEarly(t *testing.T) {
 		}
 		return nil
 	}
-	tasks := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: -1}), "before", pass)
+	tasks := pipeline.Via(pipeline.From(r, "source", &source{Rec: rec, N: -1}), "before", pass)
 	tasks = pipeline.Via(pipeline.Via(tasks, "three", three), "after", pass)
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	acked, released := rec.counts()
+	acked, released := rec.Settled()
 	if acked != 3 || acked+released != int(r.Status().Received) {
 		t.Errorf("acked %d and released %d of %d; want 3 acked", acked, released, r.Status().Received)
 	}
@@ -305,7 +305,7 @@ func TestStage_Fails(t *testing.T) {
 					}
 					return nil
 				}
-				src := &failingSource{source: source{rec: rec, n: -1}, at: func(i int) error { return at("source", i) }}
+				src := &failingSource{source: source{Rec: rec, N: -1}, at: func(i int) error { return at("source", i) }}
 				first := func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 					i := 0
 					for d := range in {
@@ -359,7 +359,7 @@ func TestStage_Fails(t *testing.T) {
 				} else if p != nil && !strings.Contains(string(p.Stack), "run_test.go") {
 					t.Errorf("the stack does not contain this file:\n%s", p.Stack)
 				}
-				if err := rec.once(int(r.Status().Received)); err != nil {
+				if err := rec.Once(int(r.Status().Received)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -388,13 +388,13 @@ func TestSource_ErrorAfterTasks(t *testing.T) {
 	rec := newRecorder()
 	broken := errors.New("line 7 is broken")
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: 2})
-	tasks := pipeline.From(r, "file", &source{rec: rec, n: 5, err: broken})
+	tasks := pipeline.From(r, "file", &source{Rec: rec, N: 5, Err: broken})
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	err := r.Wait()
 	if !errors.Is(err, broken) || r.Status().SourceExhausted {
 		t.Fatalf("error %v, source exhausted %v", err, r.Status().SourceExhausted)
 	}
-	if acked, _ := rec.counts(); acked != 5 {
+	if acked, _ := rec.Settled(); acked != 5 {
 		t.Errorf("%d of the 5 tasks before the error were acked", acked)
 	}
 }
@@ -413,7 +413,7 @@ func TestRun_NamesHangingStage(t *testing.T) {
 			}
 			return nil
 		}
-		tasks := pipeline.From(r, "source", &source{rec: rec, n: 2})
+		tasks := pipeline.From(r, "source", &source{Rec: rec, N: 2})
 		pipeline.To(pipeline.Via(tasks, "complete", complete), "event log", hang)
 		start := time.Now()
 		err := r.Wait()
@@ -431,7 +431,7 @@ func TestRun_NamesHangingStage(t *testing.T) {
 func TestRun_PanicsOnStageAfterWait(t *testing.T) {
 	t.Parallel()
 	r := pipeline.New(t.Context(), pipeline.Options{})
-	tasks := pipeline.From(r, "source", &source{rec: newRecorder()})
+	tasks := pipeline.From(r, "source", &source{Rec: newRecorder()})
 	pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
@@ -441,7 +441,7 @@ func TestRun_PanicsOnStageAfterWait(t *testing.T) {
 			t.Error("no panic")
 		}
 	}()
-	pipeline.From(r, "late", &source{rec: newRecorder()})
+	pipeline.From(r, "late", &source{Rec: newRecorder()})
 }
 
 // A run without a source or without a last stage fails with an error that names the missing call.

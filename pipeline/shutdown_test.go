@@ -49,7 +49,7 @@ func TestRun_WaitReturnsOnlyErrorOfFail(t *testing.T) {
 				var log bytes.Buffer
 				r := pipeline.New(t.Context(), pipeline.Options{Slots: 4, GracePeriod: 30 * time.Second, Log: zerolog.New(zerolog.SyncWriter(&log))})
 				started := make(chan string, 1)
-				tasks := pipeline.From(r, "source", &source{rec: rec, n: -1})
+				tasks := pipeline.From(r, "source", &source{Rec: rec, N: -1})
 				pipeline.To(pipeline.Via(tasks, "work", working(r.Phases(), started, time.Hour)), "settle", settleByKind)
 				<-started
 				synctest.Wait()
@@ -109,7 +109,7 @@ func TestRun_EndsWithinTimeLimits(t *testing.T) {
 				if tc.kill >= 0 {
 					time.AfterFunc(tc.kill, func() { r.Kill(cause) })
 				}
-				tasks := pipeline.From(r, "source", &source{rec: rec, n: 2})
+				tasks := pipeline.From(r, "source", &source{Rec: rec, N: 2})
 				pipeline.To(pipeline.Via(tasks, "complete", complete), "event log", hang)
 				err := r.Wait()
 				settled := time.Since(began)

@@ -81,12 +81,12 @@ func TestCommand_StartFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := pipeline.New(t.Context(), pipeline.Options{})
-	execute(r, &source{rec: rec, n: 3}, stages.Command(c))
+	execute(r, &source{Rec: rec, N: 3}, stages.Command(c))
 	if err := r.Wait(); !errors.Is(err, procexec.ErrClosed) || !strings.Contains(err.Error(), `task "0"`) {
 		t.Errorf("error %v", err)
 	}
-	if rec.count("release 0 0s") != 1 {
-		t.Errorf("requests %q, want a release of task 0", rec.all())
+	if rec.Count("release 0 0s") != 1 {
+		t.Errorf("requests %q, want a release of task 0", rec.Lines())
 	}
 }
 

@@ -59,9 +59,9 @@ func TestExactCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: n}), "execute", stages.Execute(r, stages.Command(c)))
+		results := pipeline.Via(pipeline.From(r, "source", &source{Rec: rec, N: n}), "execute", stages.Execute(r, stages.Command(c)))
 		decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{OnTimeout: true}))
-		pipeline.ToBatches(decisions, "settle", stages.Settle(sink{rec: rec}, stages.SettleOptions{Stats: &counted}))
+		pipeline.ToBatches(decisions, "settle", stages.Settle(sink{Rec: rec}, stages.SettleOptions{Stats: &counted}))
 		if err := r.Wait(); err != nil {
 			t.Error(err)
 		}
@@ -88,7 +88,7 @@ func TestExactCounts(t *testing.T) {
 		t.Error(diff)
 	}
 	lines := make(map[string]int)
-	for _, line := range rec.all() {
+	for _, line := range rec.Lines() {
 		lines[line]++
 	}
 	for i := range n {
@@ -106,7 +106,7 @@ func TestExactCounts(t *testing.T) {
 	if len(lines) != 2*n {
 		t.Errorf("%d lines, want %d", len(lines), 2*n)
 	}
-	for _, e := range rec.events {
+	for _, e := range rec.Events() {
 		i, _ := strconv.Atoi(e.TaskID)
 		want := pipeline.Outcome{Kind: pipeline.TimedOut}
 		switch i % 6 {

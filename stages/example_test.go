@@ -28,7 +28,7 @@ func Example() {
 		return false, fmt.Appendf(nil, `"task %s has data %s"`, task.ID, task.Data), nil
 	})
 
-	tasks := pipeline.From(run, "source", &source{rec: &recorder{}, n: 10})
+	tasks := pipeline.From(run, "source", &source{Rec: &recorder{}, N: 10})
 	tasks = pipeline.Via(tasks, "skip/limit", stages.SkipLimit(1, 2))
 	results := pipeline.Via(tasks, "execute", stages.Execute(run, echo))
 	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))

@@ -48,7 +48,7 @@ func TestExecute_RunsOneTaskPerSlot(t *testing.T) {
 	var busy [slots]atomic.Bool
 	all := make(chan struct{}) // closed when all slots run a task at the same time
 	var running atomic.Int32
-	outcomes := execute(r, &source{rec: rec, n: n}, runner(func(_ pipeline.Phases, slot int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
+	outcomes := execute(r, &source{Rec: rec, N: n}, runner(func(_ pipeline.Phases, slot int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
 		if !busy[slot].CompareAndSwap(false, true) {
 			t.Errorf("two concurrent tasks in slot %d", slot)
 		}
@@ -80,7 +80,7 @@ func TestExecute_RunnerPanics(t *testing.T) {
 	t.Parallel()
 	rec := &recorder{}
 	r := pipeline.New(t.Context(), pipeline.Options{Slots: 2})
-	outcomes := execute(r, &source{rec: rec, n: 10}, runner(func(_ pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
+	outcomes := execute(r, &source{Rec: rec, N: 10}, runner(func(_ pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
 		if d.Task.ID == "3" {
 			panic("bad task")
 		}
@@ -119,7 +119,7 @@ func TestExecute_RunnerError(t *testing.T) {
 				rec := &recorder{}
 				r := pipeline.New(t.Context(), pipeline.Options{Slots: 3, Prefetch: 2, GracePeriod: 30 * time.Second, KillDelay: 5 * time.Second})
 				var running atomic.Int32
-				outcomes := execute(r, &source{rec: rec, n: -1}, runner(func(phases pipeline.Phases, _ int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
+				outcomes := execute(r, &source{Rec: rec, N: -1}, runner(func(phases pipeline.Phases, _ int, _ *pipeline.Delivery) (pipeline.Outcome, error) {
 					if running.Add(1) == 3 {
 						return pipeline.Outcome{}, errBoom
 					}
@@ -138,7 +138,7 @@ func TestExecute_RunnerError(t *testing.T) {
 					t.Errorf("%+v", *outcomes)
 				}
 				acked, released := 0, 0
-				for _, line := range rec.all() {
+				for _, line := range rec.Lines() {
 					if strings.HasPrefix(line, "ack") {
 						acked++
 					} else {
@@ -171,8 +171,8 @@ func TestExecute_ReleasesTasksAfterStop(t *testing.T) {
 		if err := stage(r.Phases().Fetch, in, pipeline.NewOutput[pipeline.Result](nil)); err != nil {
 			t.Fatal(err)
 		}
-		if taken := 4 - len(in); len(rec.all()) != taken {
-			t.Errorf("%d deliveries received, requests %q", taken, rec.all())
+		if taken := 4 - len(in); len(rec.Lines()) != taken {
+			t.Errorf("%d deliveries received, requests %q", taken, rec.Lines())
 		}
 		_ = r.Wait() // returns an error, because the run has no source
 	}

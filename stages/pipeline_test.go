@@ -36,7 +36,7 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 
 		rec := &recorder{}
 		received := make(map[string]*pipeline.Delivery)
-		src := &source{rec: rec, n: n, local: local, each: func(_ int, d *pipeline.Delivery) { received[d.Task.ID] = d }}
+		src := &source{Rec: rec, N: n, Local: local, Each: func(_ int, d *pipeline.Delivery) { received[d.Task.ID] = d }}
 		r := pipeline.New(context.Background(), pipeline.Options{Slots: rapid.IntRange(1, 5).Draw(t, "slots"), Prefetch: rapid.IntRange(0, 5).Draw(t, "prefetch")})
 		run := runner(func(phases pipeline.Phases, _ int, d *pipeline.Delivery) (pipeline.Outcome, error) {
 			var i int
@@ -72,7 +72,7 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 		})
 		written := 0
 		failed := false
-		s := sink{rec: rec, write: func(events []pipeline.Event) error {
+		s := sink{Rec: rec, OnWrite: func(events []pipeline.Event) error {
 			if written += len(events); written > sinkFailsAt {
 				failed = true
 				return errBoom
@@ -93,18 +93,18 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 		if failed && err == nil {
 			t.Fatal("the sink failed, but Wait returned no error")
 		}
-		if reported := counted.Counts().Reported(); int64(len(rec.events)) != reported {
-			t.Errorf("%d events, %d tasks counted as reported", len(rec.events), reported)
+		if reported := counted.Counts().Reported(); int64(len(rec.Events())) != reported {
+			t.Errorf("%d events, %d tasks counted as reported", len(rec.Events()), reported)
 		}
 		events := make(map[string]pipeline.Event)
-		for _, e := range rec.events {
+		for _, e := range rec.Events() {
 			if _, twice := events[e.TaskID]; twice {
 				t.Errorf("two events for task %s", e.TaskID)
 			}
 			events[e.TaskID] = e
 		}
 		settled := make(map[string]string)
-		for i, line := range rec.all() {
+		for i, line := range rec.Lines() {
 			words := strings.Fields(line)
 			if words[0] == "event" {
 				continue
@@ -113,7 +113,7 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 				t.Errorf("task %s: %s, then %s", words[1], before, words[0])
 			}
 			settled[words[1]] = words[0]
-			if e, ok := events[words[1]]; ok && indexOf(rec.all(), "event "+words[1]+" "+string(e.Type)) > i {
+			if e, ok := events[words[1]]; ok && indexOf(rec.Lines(), "event "+words[1]+" "+string(e.Type)) > i {
 				t.Errorf("task %s was settled before it was reported", words[1])
 			}
 		}
@@ -141,8 +141,8 @@ func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 		if limit >= 0 && counted.Counts().Reported() > limit {
 			t.Errorf("%d tasks reported, limit %d", counted.Counts().Reported(), limit)
 		}
-		if rec.closed != 1 {
-			t.Errorf("the source was closed %d times", rec.closed)
+		if rec.Closed() != 1 {
+			t.Errorf("the source was closed %d times", rec.Closed())
 		}
 	})
 }

@@ -14,13 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/stages"
 )
 
 // decision returns a delivery with an outcome and a verdict.
 func decision(l lease, kind pipeline.OutcomeKind, verdict pipeline.Verdict) pipeline.Decision {
-	d := pipeline.NewDelivery(pipeline.Task{ID: l.id, Data: []byte(`{}`)}, l, 1)
+	d := pipelinetest.NewDelivery(l)
 	return pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: kind}, Verdict: verdict}
 }
 
@@ -61,13 +62,13 @@ func TestSettle_EventBeforeSettlement(t *testing.T) {
 				rec := &recorder{}
 				now := time.Unix(1000, 0)
 				opts := stages.SettleOptions{Hostname: "here", RetryDelay: 7 * time.Second, Now: func() time.Time { return now }}
-				if err := settle(t, sink{rec: rec}, opts, decision(lease{rec: rec, id: "0", local: local}, tc.kind, tc.verdict)); err != nil {
+				if err := settle(t, sink{Rec: rec}, opts, decision(lease{Rec: rec, ID: "0", Local: local}, tc.kind, tc.verdict)); err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(tc.want, rec.all()); diff != "" {
+				if diff := cmp.Diff(tc.want, rec.Lines()); diff != "" {
 					t.Error(diff)
 				}
-				for _, e := range rec.events {
+				for _, e := range rec.Events() {
 					if e.Hostname != "here" || !e.Time.Equal(now) || e.Retry != (tc.verdict == pipeline.Retry) || e.Attempt != 1 {
 						t.Errorf("%+v", e)
 					}
@@ -83,14 +84,14 @@ func TestSettle_NoEventAfterLeaseLost(t *testing.T) {
 	t.Parallel()
 	rec := &recorder{}
 	var log bytes.Buffer
-	lost := decision(lease{rec: rec, id: "0"}, pipeline.LeaseLost, pipeline.Release)
+	lost := decision(lease{Rec: rec, ID: "0"}, pipeline.LeaseLost, pipeline.Release)
 	lost.Plumbing().MarkLeaseLost(errors.New("gone"))
-	expired := decision(lease{rec: rec, id: "1"}, pipeline.Completed, pipeline.Ack)
+	expired := decision(lease{Rec: rec, ID: "1"}, pipeline.Completed, pipeline.Ack)
 	expired.Plumbing().MarkLeaseLost(errors.New("gone"))
-	if err := settle(t, sink{rec: rec}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))}, lost, expired); err != nil {
+	if err := settle(t, sink{Rec: rec}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))}, lost, expired); err != nil {
 		t.Fatal(err)
 	}
-	if all := rec.all(); len(all) != 0 {
+	if all := rec.Lines(); len(all) != 0 {
 		t.Errorf("%q", all)
 	}
 	if n := strings.Count(log.String(), "discarded the result"); n != 1 || !strings.Contains(log.String(), `"task_id":"1"`) {
@@ -104,15 +105,15 @@ func TestSettle_LogsFailedSettlement(t *testing.T) {
 	for _, local := range []bool{false, true} {
 		rec := &recorder{}
 		var log bytes.Buffer
-		err := settle(t, sink{rec: rec}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))},
-			decision(lease{rec: rec, id: "0", local: local}, pipeline.Completed, pipeline.Ack),
-			decision(lease{rec: rec, id: "1", local: local, ackErr: errBoom}, pipeline.Completed, pipeline.Ack),
-			decision(lease{rec: rec, id: "2", local: local, ackErr: errBoom}, pipeline.Exited, pipeline.Retry),
-			decision(lease{rec: rec, id: "3", local: local}, pipeline.Completed, pipeline.Ack))
+		err := settle(t, sink{Rec: rec}, stages.SettleOptions{Log: zerolog.New(zerolog.SyncWriter(&log))},
+			decision(lease{Rec: rec, ID: "0", Local: local}, pipeline.Completed, pipeline.Ack),
+			decision(lease{Rec: rec, ID: "1", Local: local, AckErr: errBoom}, pipeline.Completed, pipeline.Ack),
+			decision(lease{Rec: rec, ID: "2", Local: local, AckErr: errBoom}, pipeline.Exited, pipeline.Retry),
+			decision(lease{Rec: rec, ID: "3", Local: local}, pipeline.Completed, pipeline.Ack))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := rec.all(); len(got) != 8 {
+		if got := rec.Lines(); len(got) != 8 {
 			t.Errorf("%q", got)
 		}
 		for _, id := range []string{"1", "2"} {
@@ -135,7 +136,7 @@ func TestSettle_SinkFails(t *testing.T) {
 			t.Parallel()
 			rec := &recorder{}
 			reported := 0
-			s := sink{rec: rec, write: func(events []pipeline.Event) error {
+			s := sink{Rec: rec, OnWrite: func(events []pipeline.Event) error {
 				if reported += len(events); reported > 20 {
 					return errBoom
 				}
@@ -145,14 +146,14 @@ func TestSettle_SinkFails(t *testing.T) {
 			complete := runner(func(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome, error) {
 				return pipeline.Outcome{Kind: pipeline.Completed}, nil
 			})
-			results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: -1, local: local}), "execute", stages.Execute(r, complete))
+			results := pipeline.Via(pipeline.From(r, "source", &source{Rec: rec, N: -1, Local: local}), "execute", stages.Execute(r, complete))
 			pipeline.ToBatches(pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(s, stages.SettleOptions{}))
 			err := r.Wait()
 			if !errors.Is(err, errBoom) || !strings.Contains(err.Error(), "settle: ") || !strings.Contains(err.Error(), " events: ") {
 				t.Errorf("error %v", err)
 			}
 			for i := range r.Status().Received {
-				events, acks, releases := rec.count(fmt.Sprint("event ", i, " task_completed")), rec.count(fmt.Sprint("ack ", i)), rec.count(fmt.Sprint("release ", i, " 0s"))
+				events, acks, releases := rec.Count(fmt.Sprint("event ", i, " task_completed")), rec.Count(fmt.Sprint("ack ", i)), rec.Count(fmt.Sprint("release ", i, " 0s"))
 				if acks+releases != 1 || acks != events {
 					t.Errorf("task %d: %d events, %d acks, %d releases", i, events, acks, releases)
 				}
@@ -169,7 +170,7 @@ func TestSettle_WritesEventsInBatches(t *testing.T) {
 		rec := &recorder{}
 		var sizes []int
 		first, hang := make(chan struct{}), make(chan struct{})
-		s := sink{rec: rec, write: func(events []pipeline.Event) error {
+		s := sink{Rec: rec, OnWrite: func(events []pipeline.Event) error {
 			sizes = append(sizes, len(events))
 			if len(sizes) == 1 {
 				<-first
@@ -182,15 +183,15 @@ func TestSettle_WritesEventsInBatches(t *testing.T) {
 		go func() {
 			done <- stages.Settle(s, stages.SettleOptions{Stats: &counted})(t.Context(), pipeline.NewBatches(in))
 		}()
-		in <- decision(lease{rec: rec, id: "0", hang: hang}, pipeline.Completed, pipeline.Ack)
+		in <- decision(lease{Rec: rec, ID: "0", Hang: hang}, pipeline.Completed, pipeline.Ack)
 		synctest.Wait()
 		if reported := counted.Counts().Reported(); reported != 0 {
 			t.Errorf("%d tasks were counted before their events were durable", reported)
 		}
 		for i := 1; i <= 300; i++ {
-			in <- decision(lease{rec: rec, id: fmt.Sprint(i), hang: hang}, pipeline.Completed, pipeline.Ack)
+			in <- decision(lease{Rec: rec, ID: fmt.Sprint(i), Hang: hang}, pipeline.Completed, pipeline.Ack)
 		}
-		if got := rec.all(); len(got) != 0 {
+		if got := rec.Lines(); len(got) != 0 {
 			t.Errorf("%q before the first event was durable", got)
 		}
 		close(first)
@@ -198,7 +199,7 @@ func TestSettle_WritesEventsInBatches(t *testing.T) {
 		if !slices.Equal(sizes, []int{1, 256, 44}) {
 			t.Errorf("batches of %v", sizes)
 		}
-		if got := rec.all(); len(got) != 301 || slices.ContainsFunc(got, func(l string) bool { return !strings.HasPrefix(l, "event") }) {
+		if got := rec.Lines(); len(got) != 301 || slices.ContainsFunc(got, func(l string) bool { return !strings.HasPrefix(l, "event") }) {
 			t.Errorf("%d lines", len(got))
 		}
 		close(hang)
@@ -207,8 +208,8 @@ func TestSettle_WritesEventsInBatches(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 301 {
-			if lines := rec.all(); lines[i] != fmt.Sprint("event ", i, " task_completed") || rec.count(fmt.Sprint("ack ", i)) != 1 {
-				t.Errorf("task %d: %s, %d acks", i, lines[i], rec.count(fmt.Sprint("ack ", i)))
+			if lines := rec.Lines(); lines[i] != fmt.Sprint("event ", i, " task_completed") || rec.Count(fmt.Sprint("ack ", i)) != 1 {
+				t.Errorf("task %d: %s, %d acks", i, lines[i], rec.Count(fmt.Sprint("ack ", i)))
 			}
 		}
 		if reported := counted.Counts().Reported(); reported != 301 {
@@ -225,12 +226,12 @@ func TestSettle_LocalTasksInOrder(t *testing.T) {
 	in := make(chan pipeline.Decision)
 	done := make(chan error)
 	go func() {
-		done <- stages.Settle(sink{rec: rec}, stages.SettleOptions{})(t.Context(), pipeline.NewBatches(in))
+		done <- stages.Settle(sink{Rec: rec}, stages.SettleOptions{})(t.Context(), pipeline.NewBatches(in))
 	}()
 	var want []string
 	for i := range 20 {
 		id := fmt.Sprint(i)
-		in <- decision(lease{rec: rec, id: id, local: true}, pipeline.Completed, pipeline.Ack)
+		in <- decision(lease{Rec: rec, ID: id, Local: true}, pipeline.Completed, pipeline.Ack)
 		want = append(want, "event "+id+" task_completed", "ack "+id)
 	}
 	close(in)
@@ -238,7 +239,7 @@ func TestSettle_LocalTasksInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Several tasks may have been in one batch, but the event of each task precedes its acknowledgment.
-	got := rec.all()
+	got := rec.Lines()
 	if len(got) != len(want) {
 		t.Fatalf("%q", got)
 	}
@@ -256,20 +257,20 @@ func TestSettle_SinkHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := &recorder{}
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, SettleTimeout: 5 * time.Second})
-		hang := sink{rec: rec, write: func([]pipeline.Event) error {
+		hang := sink{Rec: rec, OnWrite: func([]pipeline.Event) error {
 			<-r.Phases().Settle.Done()
 			return r.Phases().Settle.Err()
 		}}
 		complete := runner(func(pipeline.Phases, int, *pipeline.Delivery) (pipeline.Outcome, error) {
 			return pipeline.Outcome{Kind: pipeline.Completed}, nil
 		})
-		results := pipeline.Via(pipeline.From(r, "source", &source{rec: rec, n: 2}), "execute", stages.Execute(r, complete))
+		results := pipeline.Via(pipeline.From(r, "source", &source{Rec: rec, N: 2}), "execute", stages.Execute(r, complete))
 		pipeline.ToBatches(pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{})), "settle", stages.Settle(hang, stages.SettleOptions{}))
 		err := r.Wait()
 		if err == nil || !strings.Contains(err.Error(), `gave up waiting for the stages ["settle"]`) {
 			t.Errorf("error %v", err)
 		}
-		if got := rec.all(); len(got) != 0 {
+		if got := rec.Lines(); len(got) != 0 {
 			t.Errorf("%q", got)
 		}
 	})
@@ -282,7 +283,7 @@ func TestStats_Counts(t *testing.T) {
 	var ds []pipeline.Decision
 	add := func(n int, kind pipeline.OutcomeKind, v pipeline.Verdict, usage *pipeline.Usage) {
 		for range n {
-			d := decision(lease{rec: rec, id: fmt.Sprint(len(ds))}, kind, v)
+			d := decision(lease{Rec: rec, ID: fmt.Sprint(len(ds))}, kind, v)
 			d.Outcome.Usage = usage
 			ds = append(ds, d)
 		}
@@ -294,7 +295,7 @@ func TestStats_Counts(t *testing.T) {
 	add(5, pipeline.Exited, pipeline.Ack, nil)
 	add(6, pipeline.Interrupted, pipeline.Release, nil)
 	add(7, pipeline.LeaseLost, pipeline.Release, nil)
-	if err := settle(t, sink{rec: rec}, stages.SettleOptions{Stats: &counted}, ds...); err != nil {
+	if err := settle(t, sink{Rec: rec}, stages.SettleOptions{Stats: &counted}, ds...); err != nil {
 		t.Fatal(err)
 	}
 	want := stages.Counts{
@@ -307,7 +308,7 @@ func TestStats_Counts(t *testing.T) {
 	if c := counted.Counts(); c.Reported() != 15 || c.NotCompleted() != 12 {
 		t.Errorf("Reported() = %d, NotCompleted() = %d, want 15 and 12", c.Reported(), c.NotCompleted())
 	}
-	if reported := int64(len(rec.events)); reported != counted.Counts().Reported() {
+	if reported := int64(len(rec.Events())); reported != counted.Counts().Reported() {
 		t.Errorf("%d events", reported)
 	}
 }
@@ -342,15 +343,15 @@ func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 			var log bytes.Buffer
 			var counted stages.Stats
 			completed := func(id string, duration time.Duration) pipeline.Decision {
-				d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, expiringLease{lease{rec: rec, id: id}, time.Now().Add(duration)}, 2)
+				d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, expiringLease{lease{Rec: rec, ID: id}, time.Now().Add(duration)}, 2)
 				return pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}, Verdict: pipeline.Ack}
 			}
-			slow := waitingSink{sink{rec: rec}, func() { <-time.After(time.Minute) }}
+			slow := waitingSink{sink{Rec: rec}, func() { <-time.After(time.Minute) }}
 			opts := stages.SettleOptions{MaxConcurrentWrites: parallel, Stats: &counted, Log: zerolog.New(zerolog.SyncWriter(&log))}
 			if err := settle(t, slow, opts, completed("short", 30*time.Second), completed("long", time.Hour)); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff([]string{"event long task_completed", "ack long"}, rec.all()); diff != "" {
+			if diff := cmp.Diff([]string{"event long task_completed", "ack long"}, rec.Lines()); diff != "" {
 				t.Error(diff)
 			}
 			if c := counted.Counts(); c.Completed != 1 || c.LeaseLost != 1 {
@@ -376,12 +377,12 @@ func TestSettle_SinkPanics(t *testing.T) {
 	t.Parallel()
 	for _, parallel := range []int{1, 4} {
 		rec := &recorder{}
-		panics := sink{rec: rec, write: func([]pipeline.Event) error { panic("a nil pointer in the sink") }}
-		err := settle(t, panics, stages.SettleOptions{MaxConcurrentWrites: parallel}, decision(lease{rec: rec, id: "0"}, pipeline.Completed, pipeline.Ack))
+		panics := sink{Rec: rec, OnWrite: func([]pipeline.Event) error { panic("a nil pointer in the sink") }}
+		err := settle(t, panics, stages.SettleOptions{MaxConcurrentWrites: parallel}, decision(lease{Rec: rec, ID: "0"}, pipeline.Completed, pipeline.Ack))
 		if err == nil || !strings.Contains(err.Error(), "a nil pointer in the sink") {
 			t.Errorf("error %v, want the panic of the sink", err)
 		}
-		if diff := cmp.Diff([]string{"release 0 0s"}, rec.all()); diff != "" {
+		if diff := cmp.Diff([]string{"release 0 0s"}, rec.Lines()); diff != "" {
 			t.Error(diff)
 		}
 	}

@@ -97,7 +97,7 @@ func TestPrefetch_SharedSource(t *testing.T) {
 		extended := pipeline.Via(pipeline.From(run, "source", q), "extend", stages.Extend(run, stages.ExtendOptions{}))
 		results := pipeline.Via(extended, "execute", stages.Execute(run, work))
 		decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))
-		pipeline.ToBatches(decisions, "settle", stages.Settle(sink{rec: &recorder{}}, stages.SettleOptions{MaxConcurrentWrites: 4}))
+		pipeline.ToBatches(decisions, "settle", stages.Settle(sink{Rec: &recorder{}}, stages.SettleOptions{MaxConcurrentWrites: 4}))
 
 		<-time.After(9 * time.Second) // the short tasks take about 10 s in total
 		q.mu.Lock()
@@ -165,7 +165,7 @@ func TestSettle_ConcurrentWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rec := &recorder{}
-		slow := sink{rec: rec, write: func([]pipeline.Event) error { <-time.After(time.Second); return nil }}
+		slow := sink{Rec: rec, OnWrite: func([]pipeline.Event) error { <-time.After(time.Second); return nil }}
 		in := make(chan pipeline.Decision)
 		done := make(chan error)
 		began := time.Now()
@@ -173,7 +173,7 @@ func TestSettle_ConcurrentWrites(t *testing.T) {
 			done <- stages.Settle(slow, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), pipeline.NewBatches(in))
 		}()
 		for _, id := range []string{"0", "1", "2", "3"} {
-			in <- decision(lease{rec: rec, id: id}, pipeline.Completed, pipeline.Ack)
+			in <- decision(lease{Rec: rec, ID: id}, pipeline.Completed, pipeline.Ack)
 			synctest.Wait()
 		}
 		close(in)
@@ -181,8 +181,8 @@ func TestSettle_ConcurrentWrites(t *testing.T) {
 			t.Errorf("error %v after %v, want none after 2s", err, time.Since(began))
 		}
 		for _, id := range []string{"0", "1", "2", "3"} {
-			if rec.count("ack "+id) != 1 || rec.count("event "+id+" task_completed") != 1 {
-				t.Errorf("%q", rec.all())
+			if rec.Count("ack "+id) != 1 || rec.Count("event "+id+" task_completed") != 1 {
+				t.Errorf("%q", rec.Lines())
 			}
 		}
 	})
@@ -193,12 +193,12 @@ func TestSettle_ConcurrentWriteFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rec := &recorder{}
-		broken := sink{rec: rec, write: func([]pipeline.Event) error { <-time.After(time.Second); return errBoom }}
+		broken := sink{Rec: rec, OnWrite: func([]pipeline.Event) error { <-time.After(time.Second); return errBoom }}
 		in := make(chan pipeline.Decision, 1)
-		in <- decision(lease{rec: rec, id: "0"}, pipeline.Completed, pipeline.Ack)
+		in <- decision(lease{Rec: rec, ID: "0"}, pipeline.Completed, pipeline.Ack)
 		err := stages.Settle(broken, stages.SettleOptions{MaxConcurrentWrites: 3})(t.Context(), pipeline.NewBatches(in))
-		if !errors.Is(err, errBoom) || rec.count("release 0 0s") != 1 || rec.count("ack 0") != 0 {
-			t.Errorf("%v, %q", err, rec.all())
+		if !errors.Is(err, errBoom) || rec.Count("release 0 0s") != 1 || rec.Count("ack 0") != 0 {
+			t.Errorf("%v, %q", err, rec.Lines())
 		}
 	})
 }
@@ -211,10 +211,10 @@ func TestSettle_PermanentError(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			rec := &recorder{}
 			in := make(chan pipeline.Decision, 1)
-			in <- decision(lease{rec: rec, id: "0", ackErr: pipeline.ErrPermanent}, pipeline.Completed, pipeline.Ack)
-			err := stages.Settle(sink{rec: rec}, stages.SettleOptions{MaxConcurrentWrites: parallel})(t.Context(), pipeline.NewBatches(in))
-			if !errors.Is(err, pipeline.ErrPermanent) || rec.count("event 0 task_completed") != 1 {
-				t.Errorf("%v, %q", err, rec.all())
+			in <- decision(lease{Rec: rec, ID: "0", AckErr: pipeline.ErrPermanent}, pipeline.Completed, pipeline.Ack)
+			err := stages.Settle(sink{Rec: rec}, stages.SettleOptions{MaxConcurrentWrites: parallel})(t.Context(), pipeline.NewBatches(in))
+			if !errors.Is(err, pipeline.ErrPermanent) || rec.Count("event 0 task_completed") != 1 {
+				t.Errorf("%v, %q", err, rec.Lines())
 			}
 		})
 	}
@@ -311,7 +311,7 @@ func TestSettle_LingersForMoreEvents(t *testing.T) {
 		rec := &recorder{}
 		var mu sync.Mutex
 		writes, largest := 0, 0
-		slow := sink{rec: rec, write: func(events []pipeline.Event) error {
+		slow := sink{Rec: rec, OnWrite: func(events []pipeline.Event) error {
 			mu.Lock()
 			writes++
 			largest = max(largest, len(events))
@@ -327,7 +327,7 @@ func TestSettle_LingersForMoreEvents(t *testing.T) {
 		const n = 10_000
 		began := time.Now()
 		for i := range n { // sends 20 results per millisecond
-			in <- decision(lease{rec: rec, id: fmt.Sprint(i)}, pipeline.Completed, pipeline.Ack)
+			in <- decision(lease{Rec: rec, ID: fmt.Sprint(i)}, pipeline.Completed, pipeline.Ack)
 			if i%20 == 19 {
 				<-time.After(time.Millisecond)
 			}

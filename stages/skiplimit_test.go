@@ -49,7 +49,7 @@ func TestSkipLimit(t *testing.T) {
 				return nil
 			}
 			received := make(map[string]*pipeline.Delivery)
-			src := &source{rec: rec, n: tc.n, each: func(_ int, d *pipeline.Delivery) { received[d.Task.ID] = d }}
+			src := &source{Rec: rec, N: tc.n, Each: func(_ int, d *pipeline.Delivery) { received[d.Task.ID] = d }}
 			pipeline.To(pipeline.Via(pipeline.From(r, "source", src), "skip/limit", stages.SkipLimit(tc.skip, tc.limit)), "take", taken(r, take))
 			if err := r.Wait(); err != nil {
 				t.Fatal(err)
@@ -66,10 +66,10 @@ func TestSkipLimit(t *testing.T) {
 			// task, and all tasks are released.
 			for i := range tc.skip {
 				id := fmt.Sprint(i)
-				if n := rec.count("ack " + id); n > 0 {
+				if n := rec.Count("ack " + id); n > 0 {
 					t.Errorf("skipped task %s was acknowledged", id)
 				}
-				if n := rec.count("release " + id + " 0s"); n > 0 && tc.limit != 0 {
+				if n := rec.Count("release " + id + " 0s"); n > 0 && tc.limit != 0 {
 					t.Errorf("skipped task %s was released", id)
 				}
 			}

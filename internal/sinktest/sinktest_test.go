@@ -6,12 +6,12 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -151,37 +151,8 @@ func find(t *testing.T, name string) testCase {
 	return testCase{}
 }
 
-// record runs a case and returns what it failed with.
+// record runs a case and returns its failures.
 func record(t *testing.T, c testCase, h Harness) []string {
 	t.Helper()
-	r := &recorder{TB: t}
-	var wg sync.WaitGroup
-	wg.Go(func() { c.check(r, h) })
-	wg.Wait()
-	return r.failures
+	return pipelinetest.Failures(t, func(tb testing.TB) { c.check(tb, h) })
 }
-
-// recorder is a testing.TB whose failures are its own.
-type recorder struct {
-	testing.TB
-	mu       sync.Mutex
-	failures []string
-}
-
-func (r *recorder) fail(text string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.failures = append(r.failures, text)
-}
-
-func (r *recorder) Failed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.failures) > 0
-}
-
-func (r *recorder) Helper()                      {}
-func (r *recorder) Error(args ...any)            { r.fail(fmt.Sprint(args...)) }
-func (r *recorder) Errorf(f string, args ...any) { r.fail(fmt.Sprintf(f, args...)) }
-func (r *recorder) Fatal(args ...any)            { r.Error(args...); runtime.Goexit() }
-func (r *recorder) Fatalf(f string, args ...any) { r.Errorf(f, args...); runtime.Goexit() }

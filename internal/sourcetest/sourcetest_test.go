@@ -2,13 +2,12 @@ package sourcetest
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -139,34 +138,5 @@ func find(t *testing.T, name string, h Harness) testCase {
 // record runs a case and returns its failures.
 func record(t *testing.T, c testCase, h Harness) []string {
 	t.Helper()
-	r := &recorder{TB: t}
-	var wg sync.WaitGroup
-	wg.Go(func() { c.check(r, h) })
-	wg.Wait()
-	return r.failures
-}
-
-// recorder is a testing.TB that records failures.
-type recorder struct {
-	testing.TB
-	mu       sync.Mutex
-	failures []string
-}
-
-func (r *recorder) fail(text string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.failures = append(r.failures, text)
-}
-
-func (r *recorder) Helper()                      {}
-func (r *recorder) Error(args ...any)            { r.fail(fmt.Sprint(args...)) }
-func (r *recorder) Errorf(f string, args ...any) { r.fail(fmt.Sprintf(f, args...)) }
-func (r *recorder) Fatal(args ...any)            { r.Error(args...); runtime.Goexit() }
-func (r *recorder) Fatalf(f string, args ...any) { r.Errorf(f, args...); runtime.Goexit() }
-
-func (r *recorder) Failed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.failures) > 0
+	return pipelinetest.Failures(t, func(tb testing.TB) { c.check(tb, h) })
 }

@@ -3,7 +3,6 @@ package sqs_test
 import (
 	"context"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -11,43 +10,26 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 	source "github.com/ctworker/ctworker/sources/sqs"
 	"github.com/ctworker/ctworker/stages"
 )
-
-// recorder is a sink that keeps events.
-type recorder struct {
-	mu     sync.Mutex
-	events []pipeline.Event
-	came   chan struct{} // receives once per event
-}
-
-func (s *recorder) Write(_ context.Context, events []pipeline.Event) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.events = append(s.events, events...)
-	for range events {
-		s.came <- struct{}{}
-	}
-	return nil
-}
-
-func (*recorder) Close(context.Context) error { return nil }
 
 // worker is a pipeline over a queue of moto's, with short leases.
 type worker struct {
 	client *sqs.Client
 	url    string
 	run    *pipeline.Run
-	sink   *recorder
+	rec    *pipelinetest.Recorder
+	came   chan struct{} // receives once per event
 	ended  chan error
 }
 
 func start(t *testing.T, tasks, slots, ahead int, f func(ctx context.Context, task pipeline.Task) (bool, []byte, error)) *worker {
 	t.Helper()
 	endpoint := sqstest.Start(t)
-	w := &worker{sink: &recorder{came: make(chan struct{}, 1000)}, ended: make(chan error, 1)}
+	w := &worker{rec: &pipelinetest.Recorder{}, came: make(chan struct{}, 1000), ended: make(chan error, 1)}
 	w.client, w.url = sqstest.Client(t, endpoint, "jobs")
 	for i := range tasks {
 		body := fmt.Sprintf(`{"task_id": "t%d", "data": {}}`, i)
@@ -67,10 +49,24 @@ func start(t *testing.T, tasks, slots, ahead int, f func(ctx context.Context, ta
 	kept := pipeline.Via(received, "extend", stages.Extend(w.run, stages.ExtendOptions{LeaseDuration: 2 * time.Second}))
 	results := pipeline.Via(kept, "execute", stages.Execute(w.run, stages.RunnerFunc(f)))
 	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))
-	pipeline.ToBatches(decisions, "settle", stages.Settle(w.sink, stages.SettleOptions{}))
+	pipeline.ToBatches(decisions, "settle", stages.Settle(w, stages.SettleOptions{}))
 	go func() { w.ended <- w.run.Wait() }()
 	return w
 }
+
+// Write implements pipeline.Sink.
+func (w *worker) Write(ctx context.Context, events []pipeline.Event) error {
+	if err := (pipelinetest.Sink{Rec: w.rec}).Write(ctx, events); err != nil {
+		return err
+	}
+	for range events {
+		w.came <- struct{}{}
+	}
+	return nil
+}
+
+// Close implements pipeline.Sink.
+func (*worker) Close(context.Context) error { return nil }
 
 // messages is how many messages can be received, and how many are in flight.
 func (w *worker) messages(t *testing.T) (visible, inFlight string) {
@@ -99,7 +95,7 @@ func TestALongTaskIsDeliveredOnce(t *testing.T) {
 		return false, []byte("1"), nil
 	})
 	for range tasks {
-		<-w.sink.came
+		<-w.came
 	}
 	began := time.Now()
 	for {
@@ -116,7 +112,7 @@ func TestALongTaskIsDeliveredOnce(t *testing.T) {
 		t.Error(err)
 	}
 	seen := map[string]int{}
-	for _, e := range w.sink.events {
+	for _, e := range w.rec.Events() {
 		if seen[e.TaskID]++; seen[e.TaskID] > 1 || e.Attempt != 1 || e.Type != pipeline.TaskCompleted {
 			t.Errorf("%s %s: attempt %d, %s", e.Type, e.TaskID, e.Attempt, e.Outcome.Exception)
 		}
@@ -158,7 +154,7 @@ func TestStop_ReleasesPrefetchedTasks(t *testing.T) {
 	if err := <-w.ended; err != nil {
 		t.Error(err)
 	}
-	if visible, inFlight := w.messages(t); visible != "9" || inFlight != "0" || len(w.sink.events) != 1 {
-		t.Errorf("%s visible, %s in flight, %d events", visible, inFlight, len(w.sink.events))
+	if visible, inFlight := w.messages(t); visible != "9" || inFlight != "0" || len(w.rec.Events()) != 1 {
+		t.Errorf("%s visible, %s in flight, %d events", visible, inFlight, len(w.rec.Events()))
 	}
 }
