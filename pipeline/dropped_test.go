@@ -86,19 +86,24 @@ func TestDropped_WarnsIfRunIsStalled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		r := pipeline.New(t.Context(), pipeline.Options{Slots: 3, Log: zerolog.New(zerolog.SyncWriter(&log))})
+		warnedAt := make(chan time.Duration, 10)
+		began := time.Now()
+		r := pipeline.New(t.Context(), pipeline.Options{Slots: 3, Log: zerolog.New(&log).Hook(zerolog.HookFunc(
+			func(*zerolog.Event, zerolog.Level, string) { warnedAt <- time.Since(began) },
+		))})
 		tasks := pipeline.Via(pipeline.From(r, "source", &source{Rec: newRecorder(), N: 100}), "careless", dropping(3))
 		pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
 		time.AfterFunc(time.Hour, func() { r.Stop(errors.New("enough")) })
-		warned := ""
-		time.AfterFunc(6*time.Second, func() { warned = log.String() })
 		err := r.Wait()
 		if err == nil || !strings.Contains(err.Error(), "3 tasks were dropped") {
 			t.Errorf("error %v", err)
 		}
+		if at := <-warnedAt; at > 6*time.Second {
+			t.Errorf("warned after %v", at)
+		}
 		for _, want := range []string{`"level":"warn"`, `"stage":"careless"`, `"task_count":3`, `"task_ids":["2","1","0"]`} {
-			if !strings.Contains(warned, want) {
-				t.Errorf("no %s in the warning %q", want, warned)
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("no %s in the warning %q", want, log.String())
 			}
 		}
 		if n := strings.Count(log.String(), "may have dropped them"); n != 1 {
