@@ -18,16 +18,17 @@ import (
 
 // AWS watches the instance metadata service of EC2. It uses session tokens (IMDSv2).
 type AWS struct {
-	// Endpoint is the address of the service. Defaults to AWS_EC2_METADATA_SERVICE_ENDPOINT, or
-	// else http://169.254.169.254.
+	// Endpoint is the URL of the service. Defaults to the environment variable
+	// AWS_EC2_METADATA_SERVICE_ENDPOINT, and if it is empty, to http://169.254.169.254.
 	Endpoint string
-	// Rebalance makes Watch poll for rebalance recommendations as often as for terminations.
+	// Rebalance makes Watch poll for rebalance recommendations as often as for termination notices.
+	// Otherwise Watch polls for them less often.
 	Rebalance bool
 }
 
-// AWS recommends to poll every 5 s. Watch polls for termination notices more often, because a notice
-// arrives only two minutes before the termination, and each second of delay is lost for the tasks.
-// Other notices are less urgent.
+// AWS recommends to poll every 5 s. Watch polls for termination notices more often, because a
+// notice arrives only two minutes before the termination, and each second of delay shortens the
+// time that tasks have to finish. Other notices are less urgent.
 const (
 	awsPollInterval     = 1250 * time.Millisecond
 	awsSlowPollInterval = 5 * time.Second
@@ -35,8 +36,8 @@ const (
 	awsErrorBackoff     = 5 * time.Second // pause after an error
 )
 
-// awsCategory is a metadata category, and the function that parses it. Sources: AWS, Instance
-// metadata categories; Spot Instance interruption notices; View scheduled events.
+// awsCategory is a metadata category, and the function that parses its value. Sources: AWS,
+// Instance metadata categories; Spot Instance interruption notices; View scheduled events.
 type awsCategory struct {
 	path  string
 	parse func(body string) (Notice, bool)
@@ -91,7 +92,7 @@ func (a AWS) endpoint() string {
 	return cmp.Or(a.Endpoint, os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"))
 }
 
-// awsGet returns a metadata category, or "" if it does not exist.
+// awsGet returns the value of a metadata category, or "" if the category does not exist.
 func awsGet(ctx context.Context, client *imds.Client, path string) (text string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, awsRequestTimeout)
 	defer cancel()
@@ -112,7 +113,7 @@ func awsGet(ctx context.Context, client *imds.Client, path string) (text string,
 	return string(body), err
 }
 
-// statusOf returns the HTTP status of a response, or 0 if there was no response.
+// statusOf returns the HTTP status of the response that caused err, or 0 if there was no response.
 func statusOf(err error) int {
 	var answer interface{ HTTPStatusCode() int }
 	if errors.As(err, &answer) {
@@ -122,7 +123,7 @@ func statusOf(err error) int {
 }
 
 func explainAWS(err error) error {
-	const consequence = "; until then, termination notices for this instance are missed"
+	const consequence = "; while this problem lasts, termination notices for this instance are missed"
 	switch code := statusOf(err); code {
 	case http.StatusForbidden:
 		return errors.New("EC2 instance metadata service is disabled (403): enable it with \"aws ec2 modify-instance-metadata-options --http-endpoint enabled\"" + consequence)
@@ -142,14 +143,14 @@ func parseInstanceAction(body string) (Notice, bool) {
 		return Notice{}, false
 	}
 	n := Notice{Kind: Termination, Action: a.Action, Deadline: a.Time}
-	if a.Action == "hibernate" { // begins immediately
+	if a.Action == "hibernate" { // hibernation begins immediately
 		n.Deadline = time.Now()
 	}
 	return n, true
 }
 
-// parseTerminationTime parses the older form of the termination notice. A time in the past
-// remains from a notice that was canceled.
+// parseTerminationTime parses the older form of the termination notice. It ignores a time in the
+// past, because after AWS cancels a termination, the metadata still contains the time.
 func parseTerminationTime(body string) (Notice, bool) {
 	at, err := time.Parse(time.RFC3339, strings.TrimSpace(body))
 	if err != nil || at.Before(time.Now()) {

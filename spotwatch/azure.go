@@ -14,11 +14,12 @@ import (
 
 // Azure watches the scheduled events of Azure's instance metadata service.
 type Azure struct {
-	// Endpoint is the address of the service. Defaults to http://169.254.169.254.
+	// Endpoint is the URL of the service. Defaults to http://169.254.169.254.
 	Endpoint string
 }
 
-// Azure recommends to poll every second. The first response may take two minutes.
+// Azure recommends to poll every second. The first response may take two minutes, so the time limit
+// of a request is longer than that.
 const (
 	azurePollInterval   = time.Second
 	azureErrorBackoff   = 5 * time.Second // pause after an error
@@ -36,7 +37,7 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(error))
 	for {
 		wait := azurePollInterval
 		var err error
-		if name == "" { // the events of other machines of the same group arrive, too
+		if name == "" { // the name of this machine; the service also returns the events of other machines in its group
 			name, err = azureGet(ctx, client, endpoint+"/metadata/instance/compute/name?api-version=2021-02-01&format=text")
 		}
 		body := ""
@@ -51,7 +52,7 @@ func (a Azure) Watch(ctx context.Context, report func(Notice), warn func(error))
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			warner.report(fmt.Errorf("instance metadata service of Azure failed; until it recovers, notices of eviction of this machine are missed: %w", err))
+			warner.report(fmt.Errorf("request to the Azure instance metadata service failed; until the service recovers, eviction notices for this machine are missed: %w", err))
 			wait = azureErrorBackoff
 		}
 		for _, n := range notices {
@@ -110,7 +111,7 @@ func parseAzureEvents(body, name string) (notices []Notice, err error) {
 		if !slices.Contains(e.Resources, name) {
 			continue
 		}
-		at, _ := time.Parse(time.RFC1123, e.NotBefore) // empty once the event has begun
+		at, _ := time.Parse(time.RFC1123, e.NotBefore) // NotBefore is empty if the event has started
 		notices = append(notices, Notice{Kind: kind, Action: e.EventType, Deadline: at, Source: "azure scheduledevents"})
 	}
 	return notices, nil

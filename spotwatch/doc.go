@@ -6,11 +6,12 @@
 //
 // # The guarantee
 //
-// A notice is reported once, soon after the metadata service has it. If the service is
-// unreachable or its response is invalid, a warning is reported once, and polling continues, at
-// most once per second and category.
+// A notice is reported once, soon after it appears in the metadata service. If the service is
+// unreachable or its response is invalid, a warning is reported once, and polling continues. Each
+// metadata category is polled at most once per second.
 //
 // # Limits
 //
-// The package does not stop anything, and does not know tasks.
+// The package only reports notices. The caller decides what to do after a notice, such as stopping
+// processes.
 package spotwatch

@@ -18,19 +18,21 @@ import (
 
 // GCP watches the metadata server of Compute Engine.
 type GCP struct {
-	// Host is the server's host, with an optional port. Defaults to GCE_METADATA_HOST, or else
-	// metadata.google.internal.
+	// Host is the host name of the server, with an optional port. Defaults to the environment
+	// variable GCE_METADATA_HOST, and if it is empty, to metadata.google.internal.
 	Host string
 }
 
-// The server answers a long poll when the value changes, or after gcpLongPollTimeout. If there is no
-// response gcpRequestTimeout later, the request is canceled, because the connection may be broken.
-// If long polls fail, Watch polls every gcpPollInterval instead.
+// Watch sends long polls: the server responds when the value changes, or after gcpLongPollTimeout.
+// If no response arrives within gcpRequestTimeout after that, Watch cancels the request, because
+// the connection may be broken. After a failed request, Watch sends a normal request every
+// gcpPollInterval until one succeeds.
 const (
 	gcpLongPollTimeout = 60 * time.Second
 	gcpRequestTimeout  = 10 * time.Second
 	gcpPollInterval    = 5 * time.Second
-	// gcpMinPollTime is the pause after a long poll that returned faster than this.
+	// If a long poll takes less than gcpMinPollTime, Watch pauses for gcpMinPollTime, because the
+	// server may not support long polls.
 	gcpMinPollTime = time.Second
 )
 
@@ -40,8 +42,8 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(error)) {
 	host := g.host()
 	client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}
 	defer client.CloseIdleConnections()
-	// A panic in report or warn ends both goroutines below, and both.Wait raises it again in this
-	// goroutine, as with other Watchers.
+	// If report or warn panics, both goroutines below end, and both.Wait panics in this goroutine.
+	// The caller can therefore recover the panic, as with other Watchers.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex
@@ -61,7 +63,7 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(error)) {
 					return
 				}
 				if err != nil {
-					warner.report(fmt.Errorf("metadata server of Compute Engine failed; until it recovers, notices of preemption of this instance are missed; outside of Google Cloud, omit --is-spot: %w", err))
+					warner.report(fmt.Errorf("request to the Compute Engine metadata server failed; until the server recovers, preemption notices for this instance are missed; outside of Google Cloud, omit --is-spot: %w", err))
 					return
 				}
 				if n, ok := read(strings.TrimSpace(body)); ok {
@@ -69,7 +71,8 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(error)) {
 					reporter.reportNew(n)
 				}
 			}()
-			// Pause if the server does not wait for a change.
+			// Do not send requests in a tight loop if the server returns from long polls
+			// immediately.
 			pause := time.Duration(0)
 			if longPoll && time.Since(began) < gcpMinPollTime {
 				pause = gcpMinPollTime
@@ -102,8 +105,8 @@ func (g GCP) host() string {
 	return cmp.Or(g.Host, os.Getenv("GCE_METADATA_HOST"), "metadata.google.internal")
 }
 
-// get returns a value and its ETag. If longPoll is true, it waits until the ETag of the value differs
-// from etag.
+// get returns a value and the ETag of the value. If longPoll is true, get waits until the server's
+// ETag differs from etag.
 func (g GCP) get(ctx context.Context, client *http.Client, host, path, etag string, longPoll bool) (body, tag string, err error) {
 	address := "http://" + host + "/computeMetadata/v1/instance/" + path
 	limit := gcpRequestTimeout

@@ -11,7 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 )
 
-// An Identity describes a machine to its provider. Unknown fields are empty.
+// Identity contains what the provider's metadata service reports about a machine. A field is empty
+// if the service does not report it.
 type Identity struct {
 	// ID is the instance ID (AWS) or the name (Google Cloud, Azure) of the machine.
 	ID string
@@ -19,8 +20,8 @@ type Identity struct {
 	Zone, Type string
 }
 
-// identifyTimeout is the time limit of Identify and IsSpot. Outside of the provider, the
-// metadata service does not respond.
+// identifyTimeout is the time limit of Identify and IsSpot. It is short because outside of the
+// provider's network, requests get no response.
 const identifyTimeout = 2 * time.Second
 
 // Identify gets the identity of this machine from the metadata service of w's provider. It
@@ -66,8 +67,8 @@ func IsSpot(ctx context.Context, w Watcher) bool {
 	return false
 }
 
-// metadataClient returns a function that gets a value from the metadata service, or "" if that
-// is not possible. It returns nil if w is not a provider's Watcher.
+// metadataClient returns a function that requests a value from the metadata service, and returns ""
+// if the request fails. metadataClient returns nil if w is not an AWS, GCP or Azure.
 func metadataClient(ctx context.Context, w Watcher) func(path string) string {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	switch w := w.(type) {

@@ -10,11 +10,11 @@ type Kind string
 
 // The kinds of notices.
 const (
-	// Termination: the machine will be terminated, stopped or hibernated.
+	// Termination means that the machine will be terminated, stopped or hibernated.
 	Termination Kind = "termination"
-	// Rebalance: the risk of a termination has increased.
+	// Rebalance means that the risk of a termination has increased.
 	Rebalance Kind = "rebalance"
-	// Maintenance: the provider will stop, retire or reboot the machine.
+	// Maintenance means that the provider will stop, retire or reboot the machine.
 	Maintenance Kind = "maintenance"
 )
 
@@ -24,10 +24,11 @@ type Notice struct {
 	// Action is what the provider will do to the machine, in the provider's term, for example
 	// "terminate".
 	Action string
-	// Deadline is when the provider performs Action. It is zero if the provider does not announce
-	// the time.
+	// Deadline is the time at which the provider performs Action. It is zero if the provider does
+	// not announce the time.
 	Deadline time.Time
-	// Source is where the notice was found, for example "aws spot/instance-action".
+	// Source is the metadata category that contained the notice, for example "aws
+	// spot/instance-action".
 	Source string
 }
 
@@ -76,7 +77,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// dedup reports each notice once.
+// dedup reports each notice once. Two notices are equal if they differ only by less than a second
+// in Deadline.
 type dedup struct {
 	report func(Notice)
 	seen   map[Notice]bool

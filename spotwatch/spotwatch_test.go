@@ -178,7 +178,8 @@ func TestAWS_ReportsEachNoticeOnce(t *testing.T) {
 	}
 }
 
-// An unusable service causes one warning, and is polled at most once per second.
+// If the metadata service fails, Watch reports one warning, and sends at most one request per
+// second.
 func TestAWS_WarnsOnceIfServiceFails(t *testing.T) {
 	t.Parallel()
 	for status, text := range map[int]string{http.StatusForbidden: "disabled (403)", http.StatusUnauthorized: "401", http.StatusServiceUnavailable: "503"} {
@@ -259,7 +260,7 @@ func TestGCP_ReportsEachNoticeOnce(t *testing.T) {
 	if n.Kind != spotwatch.Termination || n.Action != "preempted" || n.Source != "gcp instance/preempted" {
 		t.Errorf("%+v", n)
 	}
-	s.set(gce+"maintenance-event", "MIGRATE_ON_HOST_MAINTENANCE") // a live migration is not a notice
+	s.set(gce+"maintenance-event", "MIGRATE_ON_HOST_MAINTENANCE") // a live migration does not interrupt tasks, so it is not reported
 	s.set(gce+"maintenance-event", "TERMINATE_ON_HOST_MAINTENANCE")
 	if n := rec.next(t); n.Kind != spotwatch.Maintenance || n.Action != "TERMINATE_ON_HOST_MAINTENANCE" {
 		t.Errorf("%+v", n)
@@ -372,7 +373,7 @@ func TestGCP_PanicsInCallersGoroutine(t *testing.T) {
 	spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")}.Watch(t.Context(), func(spotwatch.Notice) { panic("a fault") }, func(error) {})
 }
 
-// Report a simulated notice. Detect returns the Watcher of a real provider.
+// This example reports a simulated notice. For real notices, use the Watcher that Detect returns.
 func Example() {
 	w := spotwatch.Simulated{After: time.Millisecond}
 	w.Watch(context.Background(), func(n spotwatch.Notice) { fmt.Println(n.Kind, n.Action, n.Source) }, func(error) {})

@@ -21,9 +21,9 @@ import (
 // ErrNotFound is returned if a queue does not exist.
 var ErrNotFound = errors.New("the queue does not exist")
 
-// These are the times that an event, a settlement or a task waits for others, to be sent with them
-// in one request. Events and settlements may wait longer, because only the end of a task waits for
-// them. Full batches need a tenth of the requests.
+// An event, a settlement or a task waits this long for others, because one request can send up to
+// ten of them. Events and settlements can wait longer than tasks, because they delay only the end
+// of a task.
 const (
 	eventLinger  = 100 * time.Millisecond
 	settleLinger = 30 * time.Millisecond
@@ -37,10 +37,10 @@ type awsProvider struct {
 	tasks, events *sqsQueue
 }
 
-// sqsName matches the names that SQS accepts, without the suffix.
+// sqsName matches the names that SQS accepts, without FIFOSuffix.
 var sqsName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-const maxNameLength = 80
+const maxNameLength = 80 // of SQS, including FIFOSuffix
 
 func newAWS(cfg *config.Config, reporter *retry.Reporter) (*awsProvider, error) {
 	name, ending := strings.TrimSuffix(cfg.QueueName, sqsapi.FIFOSuffix), ""
@@ -60,7 +60,8 @@ func newAWS(cfg *config.Config, reporter *retry.Reporter) (*awsProvider, error) 
 func (p *awsProvider) Tasks() Queue  { return p.tasks }
 func (p *awsProvider) Events() Queue { return p.events }
 
-// holdMargin allows for SQS starting the 12 hours before the response arrives here.
+// holdMargin is subtracted from the 12 hours for which SQS lets a worker hold a message, because
+// that time starts at SQS before the message arrives here.
 const holdMargin = 30 * time.Second
 
 func (p *awsProvider) ValidateLease(d, lease time.Duration) error {
@@ -96,7 +97,7 @@ func (p *awsProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
 	return s, nil
 }
 
-// sqsQueue is one queue.
+// sqsQueue implements Queue for SQS.
 type sqsQueue struct {
 	name, region string
 	linger       time.Duration
@@ -201,8 +202,8 @@ func (q *sqsQueue) OpenLoader(ctx context.Context) (Loader, error) {
 	return sqsLoader{sqsapi.NewSender(found, limit, q.linger)}, nil
 }
 
-// sqsLoader implements Loader. Like the other programs that load the same queues, it sends the
-// body and the attribute TaskId.
+// sqsLoader implements Loader. It sends a task as the body and the attribute TaskId, like the other
+// programs that load these queues.
 type sqsLoader struct{ *sqsapi.Sender }
 
 func (l sqsLoader) Prepare(task pipeline.Task) (func(context.Context) error, error) {

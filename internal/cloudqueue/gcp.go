@@ -27,7 +27,8 @@ type gcpProvider struct {
 // pubsubName matches the names that Pub/Sub accepts (Google: Pub/Sub, Create a topic).
 var pubsubName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]*$`)
 
-// regionName matches the names of regions. The name becomes part of a host name.
+// regionName matches the names of Google Cloud regions. Other names are rejected, because the
+// region becomes part of a host name.
 var regionName = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
 
 func newGCP(cfg *config.Config, reporter *retry.Reporter) (*gcpProvider, error) {
@@ -37,7 +38,7 @@ func newGCP(cfg *config.Config, reporter *retry.Reporter) (*gcpProvider, error) 
 	case !pubsubName.MatchString(name) || len(name) > maxLength || len(name) > 3 && name[:4] == "goog":
 		return nil, fmt.Errorf("%s %q: invalid Pub/Sub queue name: use at most %d letters, digits and -._~+%%, starting with a letter and not with goog", nameSetting(cfg), name, maxLength)
 	case cfg.Region != "" && !regionName.MatchString(cfg.Region):
-		return nil, fmt.Errorf("--region %q: not a Google Cloud region: use one such as europe-west1", cfg.Region)
+		return nil, fmt.Errorf("--region %q: not a Google Cloud region: use a region name such as europe-west1", cfg.Region)
 	}
 	location := pubsubapi.Location{Project: cfg.ProjectID, Region: cfg.Region}
 	queue := func(name string) *pubsubQueue {
@@ -82,11 +83,11 @@ func (p *gcpProvider) OpenSink(ctx context.Context) (pipeline.Sink, error) {
 	return s, nil
 }
 
-// pubsubQueue is one queue.
+// pubsubQueue implements Queue for Pub/Sub.
 type pubsubQueue struct {
 	name        string
 	location    pubsubapi.Location
-	exactlyOnce bool // for Create
+	exactlyOnce bool // whether Create enables exactly-once delivery
 	reporter    *retry.Reporter
 }
 
@@ -101,8 +102,8 @@ func (q *pubsubQueue) connect(ctx context.Context) (*pubsubapi.Clients, error) {
 	return clients, nil
 }
 
-// with calls do with the queue, using clients that are closed afterwards. If do fails because the
-// queue does not exist, the error wraps ErrNotFound.
+// with connects to Pub/Sub, calls do with the queue, and closes the connection. If do fails because
+// the queue does not exist, the error wraps ErrNotFound.
 func (q *pubsubQueue) with(ctx context.Context, do func(*pubsubapi.Queue) error) error {
 	clients, err := q.connect(ctx)
 	if err != nil {
@@ -119,7 +120,7 @@ func (q *pubsubQueue) Status(ctx context.Context) (s Status, err error) {
 	err = q.with(ctx, func(queue *pubsubapi.Queue) error {
 		info, err := queue.Find(ctx)
 		problem := ""
-		if errors.Is(err, pubsubapi.ErrUnusable) { // a part of it exists
+		if errors.Is(err, pubsubapi.ErrUnusable) { // the queue exists, but cannot be used
 			problem, err = err.Error(), nil
 		}
 		s = Status{
@@ -176,8 +177,8 @@ func (q *pubsubQueue) OpenLoader(ctx context.Context) (Loader, error) {
 	return pubsubLoader{queue.NewSender(loadLinger), clients}, nil
 }
 
-// pubsubLoader implements Loader. Like the other programs that load the same queues, it sends
-// only the body.
+// pubsubLoader implements Loader. It sends a task as the body only, like the other programs that
+// load these queues.
 type pubsubLoader struct {
 	*pubsubapi.Sender
 	clients *pubsubapi.Clients
@@ -193,5 +194,5 @@ func (l pubsubLoader) Prepare(task pipeline.Task) (func(context.Context) error, 
 
 func (l pubsubLoader) Close(ctx context.Context) {
 	l.Sender.Close(ctx)
-	_ = l.clients.Close() // no request is open any more
+	_ = l.clients.Close() // all requests have ended, so an error has no effect
 }

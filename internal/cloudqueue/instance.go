@@ -10,13 +10,13 @@ import (
 	"github.com/ctworker/ctworker/spotwatch"
 )
 
-// metadataTimeout is how long the start of a run waits for the metadata service. The service
-// runs on the machine itself and responds within milliseconds.
+// metadataTimeout is how long the start of a run waits for the metadata service, which normally
+// responds within milliseconds.
 const metadataTimeout = 100 * time.Millisecond
 
 // FindInstance sets the instance id, the zone and the instance type in cfg from the metadata
 // service. It sends no request if the machine does not look like an instance of a provider, because
-// that would delay the start.
+// a request without a response would delay the start.
 func FindInstance(ctx context.Context, cfg *config.Config) {
 	here := spotwatch.Detect(false)
 	if here == nil || cfg.InstanceID != "" {
@@ -31,8 +31,8 @@ func FindInstance(ctx context.Context, cfg *config.Config) {
 	}
 }
 
-// QueryInstance requests the instance id and zone from the provider's metadata service.
-// Unknown values are "". It takes seconds if there is no metadata service.
+// QueryInstance requests the instance id and zone from the provider's metadata service. Unknown
+// values are "". If there is no metadata service, QueryInstance returns after 2 seconds.
 func QueryInstance(ctx context.Context, provider string) (id, zone string) {
 	var w spotwatch.Watcher = spotwatch.AWS{}
 	switch {

@@ -13,24 +13,26 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Load sends the tasks of a source to a queue. It sends several batches concurrently, so
-// the order in the queue can differ slightly. Create it with NewLoad, then call Run.
+// Load sends the tasks of a source to a queue. It sends several batches concurrently, so the order
+// of the tasks in the queue can differ slightly from their order in the source. Create a Load with
+// NewLoad, then call Run.
 type Load struct {
 	loader Loader
 	source pipeline.Source
 	limit  int64 // negative: no limit
 
 	mu          sync.Mutex
-	sourceDone  bool           // the source is exhausted, or the limit reached
+	sourceDone  bool           // the source is exhausted, or limit tasks were read
 	interrupted bool           // some tasks were read but not sent
 	sent        int64          // tasks that have been passed to the loader
-	loaded      int64          // number of leading tasks that are all in the queue
-	outOfOrder  map[int64]bool // tasks in the queue after the first one that is not
+	loaded      int64          // number of tasks at the start of the source that are all in the queue
+	outOfOrder  map[int64]bool // indexes of the tasks that are in the queue although an earlier task is not
 	failure     error          // the first error of a send
 	failed      chan struct{}  // closed when failure is set
 }
 
-// maxConcurrentSends is the maximum number of tasks that are being sent.
+// maxConcurrentSends is the maximum number of tasks that are being sent at the same time: 16 SQS
+// batches.
 const maxConcurrentSends = 160
 
 // NewLoad returns a Load of at most limit tasks. A negative limit means no limit.
@@ -38,12 +40,12 @@ func NewLoad(loader Loader, source pipeline.Source, limit int64) *Load {
 	return &Load{loader: loader, source: source, limit: limit, outOfOrder: map[int64]bool{}, failed: make(chan struct{})}
 }
 
-// Loaded returns how many tasks, counted from the first one, are in the queue without a gap. A
-// later load can continue at this position. The number is exact once Run has returned.
+// Loaded returns the number of tasks at the start of the source that are all in the queue. A later
+// load can continue after them. The number is exact when Run has returned.
 func (l *Load) Loaded() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.loaded }
 
-// OutOfOrder returns the number of tasks that are in the queue although an earlier one is not.
-// They are not included in Loaded. It is exact once Run has returned.
+// OutOfOrder returns the number of tasks that are in the queue although an earlier task is not.
+// Loaded does not include them. The number is exact when Run has returned.
 func (l *Load) OutOfOrder() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.outOfOrder) }
 
 // Exhausted reports whether all tasks were read and sent. Call it after Run has returned nil.
@@ -62,15 +64,16 @@ func (l *Load) markSourceDone() {
 // ReadCount returns the number of tasks that have been read from the source.
 func (l *Load) ReadCount() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.sent }
 
-// sendGrace is how long Run waits for open requests after its ctx has ended. CloseTimeout is
-// how long Loader.Close may take after that.
+// sendGrace is how long Run waits for unfinished requests after its context has ended. CloseTimeout
+// is how long Loader.Close may take after Run.
 const (
 	sendGrace    = 5 * time.Second
 	CloseTimeout = time.Second
 )
 
-// Run sends the tasks until the source is exhausted, ctx ends, or a task cannot be sent. Before
-// it returns, it waits for open requests, so that Loaded is exact.
+// Run sends the tasks until the source is exhausted, ctx ends, or a task cannot be sent. Before it
+// returns, it waits for the unfinished requests, because Loaded must be exact. If ctx has ended, it
+// waits for at most sendGrace.
 func (l *Load) Run(ctx context.Context) error {
 	sends, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -89,7 +92,7 @@ func (l *Load) Run(ctx context.Context) error {
 		all.Go(func() {
 			defer func() { <-sem }()
 			switch err := guarded(func() error { return send(sends) }); {
-			case err != nil && sends.Err() != nil: // canceled by the end of ctx
+			case err != nil && sends.Err() != nil: // canceled because ctx ended
 				l.mu.Lock()
 				l.interrupted = true
 				l.mu.Unlock()
@@ -107,8 +110,8 @@ func (l *Load) Run(ctx context.Context) error {
 	return errors.Join(l.failure, err)
 }
 
-// read reads the tasks, and calls send with the number of each task, from 0, until send returns
-// false. send must not block after ctx has ended.
+// read reads the tasks, and calls send for each task until send returns false. n is the index of
+// the task, from 0. send must not block after ctx has ended.
 func (l *Load) read(ctx context.Context, send func(n int64, id string, send func(context.Context) error) bool) error {
 	const batchSize = 10
 	for n := int64(0); ; {
@@ -131,7 +134,7 @@ func (l *Load) read(ctx context.Context, send func(n int64, id string, send func
 				letExpire(ds[i:])
 				return nil
 			}
-			letExpire(ds[i : i+1]) // tasks of a file have no other reader
+			letExpire(ds[i : i+1]) // the source is a file, which needs no acknowledgment
 			n++
 			l.mu.Lock()
 			l.sent = n
@@ -149,7 +152,7 @@ func (l *Load) read(ctx context.Context, send func(n int64, id string, send func
 	}
 }
 
-// guarded calls f, and returns a panic in f as an error.
+// guarded calls t. If t panics, guarded returns the panic as an error.
 func guarded(t func() error) (err error) {
 	if p := panics.Try(func() { err = t() }); p != nil {
 		return p.AsError()

@@ -14,7 +14,8 @@ import (
 	"github.com/ctworker/ctworker/sources/function"
 )
 
-// loader is a queue that takes what its functions let it.
+// loader is a Loader that stores the tasks in memory. The functions prepare and send can make it
+// fail.
 type loader struct {
 	prepare func(id string) error
 	send    func(ctx context.Context, id string) error
@@ -44,7 +45,8 @@ func (l *loader) Prepare(task pipeline.Task) (func(context.Context) error, error
 
 func (*loader) Close(context.Context) {}
 
-// numbered are n tasks named 0, 1 and so on; below 0 they have no end.
+// numbered returns a source of n tasks with the ids 0, 1, 2 and so on. If n is negative, the source
+// is infinite.
 func numbered(n int) pipeline.Source {
 	return function.New(func(yield func(pipeline.Task, error) bool) {
 		for i := 0; n < 0 || i < n; i++ {
@@ -87,7 +89,7 @@ func TestLoad(t *testing.T) {
 				}
 				return nil
 			}}, n: 100_000, limit: -1, in: 42, wantErr: `task 43, "42": boom`,
-			beyond: func(n int) bool { return n < 100_000-43 }, // it ends early; how early is up to the scheduler
+			beyond: func(n int) bool { return n < 100_000-43 }, // how many tasks are sent before the load ends depends on the scheduler
 		},
 		"a signal": {
 			ctx: stopped,
@@ -112,28 +114,28 @@ func TestLoad(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 			if tc.in >= 0 && l.Loaded() != tc.in || tc.in < 0 && l.Loaded() < 301 {
-				t.Errorf("%d are in", l.Loaded())
+				t.Errorf("Loaded is %d", l.Loaded())
 			}
 			if whole := tc.wantErr == "" && tc.ctx == nil; l.Exhausted() != whole {
-				t.Errorf("read all: %v", l.Exhausted())
+				t.Errorf("Exhausted is %v", l.Exhausted())
 			}
 			if b := l.OutOfOrder(); tc.beyond == nil && b != 0 || tc.beyond != nil && !tc.beyond(b) {
-				t.Errorf("%d beyond", b)
+				t.Errorf("OutOfOrder is %d", b)
 			}
 			if int64(len(tc.loader.in)) != l.Loaded()+int64(l.OutOfOrder()) {
-				t.Errorf("%d are in, but Loaded is %d and OutOfOrder %d", len(tc.loader.in), l.Loaded(), l.OutOfOrder())
+				t.Errorf("%d tasks are in the queue, but Loaded is %d and OutOfOrder is %d", len(tc.loader.in), l.Loaded(), l.OutOfOrder())
 			}
 			for i := range l.Loaded() {
 				if tc.loader.in[fmt.Sprint(i)] != 1 {
-					t.Errorf("task %d is in %d times", i, tc.loader.in[fmt.Sprint(i)])
+					t.Errorf("task %d is in the queue %d times", i, tc.loader.in[fmt.Sprint(i)])
 				}
 			}
 		})
 	}
 }
 
-// A load is stopped while its requests hang. Run returns after the grace period, and the load
-// counts the tasks that have arrived.
+// If ctx ends while a request hangs, Run returns after sendGrace. Loaded and OutOfOrder count the
+// tasks that are in the queue.
 func TestLoad_EndsWhileRequestsHang(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -153,7 +155,7 @@ func TestLoad_EndsWhileRequestsHang(t *testing.T) {
 			t.Errorf("Run returned %v, %v after the stop", err, took)
 		}
 		if l.Loaded() != 7 || l.OutOfOrder() != 42 || l.Exhausted() {
-			t.Errorf("%d are in, and %d beyond", l.Loaded(), l.OutOfOrder())
+			t.Errorf("Loaded is %d, OutOfOrder is %d", l.Loaded(), l.OutOfOrder())
 		}
 	})
 }

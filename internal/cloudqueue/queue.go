@@ -11,7 +11,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Provider gives access to the two queues of a job.
+// Provider gives access to the two queues of a job: the task queue and the event queue.
 type Provider interface {
 	// Tasks returns the task queue, and Events the event queue.
 	Tasks() Queue
@@ -20,8 +20,8 @@ type Provider interface {
 	OpenSource(ctx context.Context, opts SourceOptions) (pipeline.Source, error)
 	// OpenSink opens the event queue, and creates it if it does not exist.
 	OpenSink(ctx context.Context) (pipeline.Sink, error)
-	// ValidateLease returns an error if a time exceeds a limit of the provider. d is the maximum
-	// time that a task may take. The times are d, lease and the configured retry delay.
+	// ValidateLease returns an error if d, lease or the configured retry delay exceeds a limit of
+	// the provider. d is the maximum time that a task may take.
 	ValidateLease(d, lease time.Duration) error
 }
 
@@ -32,8 +32,8 @@ type SourceOptions struct {
 	Log         zerolog.Logger
 }
 
-// A Queue is one queue, which may not exist. If it does not exist, methods that need it return an
-// error that wraps ErrNotFound.
+// Queue gives access to one queue at the provider. The queue need not exist. If a method needs an
+// existing queue and the queue does not exist, the method returns an error that wraps ErrNotFound.
 type Queue interface {
 	// Name returns the name that the queue has at the provider.
 	Name() string
@@ -47,42 +47,46 @@ type Queue interface {
 	Delete(ctx context.Context) error
 	// OpenLoader opens the queue for sending tasks.
 	OpenLoader(ctx context.Context) (Loader, error)
-	// OpenReader opens the queue to read its messages without parsing them. The Data of each task
-	// is the body of a message.
+	// OpenReader opens the queue to read its messages without parsing them. The Data of each
+	// returned task is the body of a message.
 	OpenReader(ctx context.Context, log zerolog.Logger) (pipeline.Source, error)
 }
 
 // A Loader sends tasks to a queue.
 type Loader interface {
 	// Prepare returns a function that sends the task, or an error if the queue cannot accept the
-	// task. send returns once the provider has stored the task. Several goroutines may call their
-	// send functions concurrently; the tasks are then sent in batches.
+	// task. send returns when the provider has stored the task. Several send functions may be
+	// called concurrently. The Loader then sends several tasks in one request.
 	Prepare(task pipeline.Task) (send func(ctx context.Context) error, err error)
-	// Close sends the tasks that are waiting, and frees the resources.
+	// Close sends the tasks that wait for a batch, and closes the connection.
 	Close(ctx context.Context)
 }
 
 // Status describes a queue. The numbers of messages are approximate on SQS.
 type Status struct {
-	// CountsUnavailable reports that the provider does not report numbers of messages.
+	// CountsUnavailable is true if the provider does not report numbers of messages. Visible,
+	// InFlight and Delayed are then 0.
 	CountsUnavailable bool
-	// Visible is the number of messages that can be received, InFlight of those that have been
-	// received and not settled, and Delayed of those that cannot be received yet.
+	// Visible is the number of messages that can be received now. InFlight is the number of
+	// messages that were received and not settled. Delayed is the number of messages that cannot be
+	// received yet.
 	Visible, InFlight, Delayed int64
-	// Retention is how long a message is kept; 0 if the provider does not report it.
+	// Retention is how long the provider keeps a message. It is 0 if the provider does not report
+	// it.
 	Retention time.Duration
-	// Problem describes why the queue cannot be used and what to do; "" if it can be used.
+	// Problem explains why the queue cannot be used, and what to do. It is "" if the queue can be
+	// used.
 	Problem string
 	// ExactlyOnce reports whether the queue delivers each message exactly once.
 	ExactlyOnce bool
-	// DeadLetterQueue is the name of the queue to which messages move that were received
-	// MaxReceives times. It is "" if there is none.
+	// DeadLetterQueue is the name of the queue to which the provider moves a message that was
+	// received MaxReceives times. It is "" if there is none.
 	DeadLetterQueue string
 	MaxReceives     int
 }
 
-// Open returns the provider in the settings. All sources and sinks of the provider share
-// one retry.Reporter, so that an outage is logged once.
+// Open returns the provider that cfg selects. All sources and sinks of the provider share one
+// retry.Reporter, which logs each outage only once.
 func Open(cfg *config.Config, log zerolog.Logger) (Provider, error) {
 	if cfg.Provider == config.GCP {
 		return newGCP(cfg, retry.NewReporter(log, "Pub/Sub"))
@@ -90,7 +94,7 @@ func Open(cfg *config.Config, log zerolog.Logger) (Provider, error) {
 	return newAWS(cfg, retry.NewReporter(log, "SQS"))
 }
 
-// nameSetting returns the setting that the queue name comes from, for errors.
+// nameSetting returns the flag that determines the queue name, for use in errors.
 func nameSetting(cfg *config.Config) string {
 	if cfg.Origin("queue-name").Place == config.Derived {
 		return "--job-id"

@@ -20,13 +20,13 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// A LineWriter writes lines. The lines are durable once WriteLines has returned nil.
+// LineWriter writes lines. When WriteLines has returned nil, the lines are durable.
 type LineWriter interface {
 	WriteLines(ctx context.Context, lines [][]byte) error
 }
 
-// A Tail writes the events in a queue to a LineWriter, and deletes the written events from the
-// queue.
+// Tail writes the events in a queue to a LineWriter. After it has written an event, it deletes the
+// event from the queue.
 type Tail struct {
 	run *pipeline.Run
 
@@ -35,14 +35,15 @@ type Tail struct {
 	total  int64
 }
 
-// OtherMessages is the name under which messages that are not events are counted.
+// OtherMessages is the type under which Counts counts messages that are not events.
 const OtherMessages = "no event"
 
-// OtherTypes is the name under which events are counted once there are maxTypes types.
+// OtherTypes is the type under which Counts counts events of any further type after maxTypes types.
 const OtherTypes = "of other types"
 
-// maxTypes limits the number of event types that are counted, and maxTypeName the length of their
-// names, because any program may send messages to the queue.
+// maxTypes limits the number of event types that are counted separately, and maxTypeName the length
+// of their names. Without these limits, the memory would grow without bound if another program sent
+// arbitrary messages to the queue.
 const (
 	maxTypes    = 50
 	maxTypeName = 100
@@ -53,14 +54,14 @@ const (
 	tailPrefetch  = 500
 )
 
-// StartTail starts to write the events of a queue. It stops when ctx ends or, unless idle is 0,
-// when no event has arrived for idle.
+// StartTail starts to write the events of a queue. The Tail stops when ctx ends. Unless idle is 0,
+// it also stops when no event has arrived for idle.
 func StartTail(ctx context.Context, source pipeline.Source, lines LineWriter, idle time.Duration, log zerolog.Logger) *Tail {
 	t := &Tail{
 		run: pipeline.New(ctx, pipeline.Options{
 			Slots: tailPrefetch, IdleTimeout: idle, Log: log,
 			OnFail: func(error) {
-				log.Info().Msg("stopping after an error; first deleting the events that were written from the queue")
+				log.Info().Msg("an error occurred; deleting the events that are already written from the queue, then stopping")
 			},
 		}),
 		counts: map[string]int64{},
@@ -71,7 +72,7 @@ func StartTail(ctx context.Context, source pipeline.Source, lines LineWriter, id
 	return t
 }
 
-// Wait waits until the Tail has ended, and returns its error.
+// Wait waits until the Tail has stopped, and returns its error.
 func (t *Tail) Wait() error { return t.run.Wait() }
 
 // Counts returns the numbers of events that have been written, by type and in total.
@@ -113,7 +114,7 @@ func (t *Tail) write(lines LineWriter, log zerolog.Logger) pipeline.BatchConsume
 			for _, d := range batch {
 				deleting.Go(func() {
 					err := d.Ack(settle)
-					if errors.Is(err, pipeline.ErrPermanent) { // every other deletion would fail too
+					if errors.Is(err, pipeline.ErrPermanent) { // every other deletion would also fail
 						t.run.Fail(fmt.Errorf("delete written events from the queue: %w", err))
 					} else if err != nil {
 						log.Warn().Err(err).Msg("event was written, but could not be deleted from the queue; it will be delivered and written again")
@@ -136,8 +137,8 @@ func (t *Tail) count(types map[string]int64, n int) {
 	t.total += int64(n)
 }
 
-// held returns the deliveries in batch whose leases are valid. The other messages are
-// delivered again, or have been delivered to another reader.
+// held returns the deliveries in batch whose leases are valid. It releases the others, because the
+// queue delivers their messages again or has already delivered them to another reader.
 func held(batch []*pipeline.Delivery) []*pipeline.Delivery {
 	return slices.DeleteFunc(batch, func(d *pipeline.Delivery) bool {
 		if d.Held() {
@@ -148,8 +149,8 @@ func held(batch []*pipeline.Delivery) []*pipeline.Delivery {
 	})
 }
 
-// formatLine returns a message on one line, and its event_type. A message that is not valid
-// JSON becomes a JSON string.
+// formatLine converts a message to one line of JSON, and returns the line and the event_type of the
+// message. A message that is not valid JSON becomes a JSON string.
 func formatLine(message []byte) (text []byte, name string) {
 	var e struct {
 		Type string `json:"event_type"`

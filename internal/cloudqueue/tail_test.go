@@ -15,7 +15,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// messages is a queue of messages.
+// messages is a source that delivers messages from memory.
 type messages struct {
 	mu       sync.Mutex
 	waiting  []string
@@ -69,7 +69,7 @@ func (messageLease) Extend(context.Context, time.Duration) (time.Time, error) {
 	return time.Now().Add(time.Minute), nil
 }
 
-// lines is a file that is full after so many lines.
+// lines is a LineWriter that fails like a full disk after max lines.
 type lines struct {
 	mu  sync.Mutex
 	all map[string]bool
@@ -104,7 +104,7 @@ func follow(t *testing.T, n, maxLines int) (*messages, *Tail) {
 	return m, StartTail(t.Context(), m, written, time.Minute, zerolog.Nop())
 }
 
-// Each event is written, and then deleted.
+// Each event is written before it is deleted from the queue.
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestFollow(t *testing.T) {
 	})
 }
 
-// What cannot be written stays in the queue.
+// Events that cannot be written stay in the queue.
 func TestFollowToAFullDisk(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

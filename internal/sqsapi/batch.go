@@ -24,8 +24,8 @@ type QueueFinder interface {
 	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
 }
 
-// QueueURL returns the URL of a queue. queue is the name of the queue or its URL. reporter
-// may be nil.
+// QueueURL returns the URL of a queue. queue is the name of the queue or its URL. reporter logs
+// failed requests that are retried; it may be nil.
 func QueueURL(ctx context.Context, c QueueFinder, queue string, reporter *retry.Reporter) (string, error) {
 	if strings.Contains(queue, "://") {
 		return queue, nil
@@ -50,7 +50,8 @@ func queueURL(ctx context.Context, c QueueFinder, queue string, reporter *retry.
 	})
 }
 
-// usableURL returns the URL in a response of SQS, or errIncompleteResponse if it is malformed.
+// usableURL returns the URL in a response of SQS, or errIncompleteResponse if the URL is missing or
+// malformed.
 func usableURL(text *string) (string, error) {
 	if u, err := url.Parse(aws.ToString(text)); err != nil || u.Host == "" {
 		return "", fmt.Errorf("%w: invalid queue URL %q", errIncompleteResponse, aws.ToString(text))
@@ -61,11 +62,12 @@ func usableURL(text *string) (string, error) {
 // EntryID returns the id of the ith entry of a batch.
 func EntryID(i int) *string { return aws.String(strconv.Itoa(i)) }
 
-// errIncompleteResponse is returned for a batch entry that has no result in the response, and for a
-// response without a required value.
+// errIncompleteResponse is returned if a response lacks a required value or the result of a batch
+// entry.
 var errIncompleteResponse = errors.New("incomplete response: the SQS response lacks a required value")
 
-// RepeatError returns err for each of the n entries of a batch whose request failed.
+// RepeatError returns a slice that contains err n times. Use it if the request of a batch with n
+// entries failed.
 func RepeatError(n int, err error) []error {
 	errs := make([]error, n)
 	for i := range errs {
@@ -74,9 +76,10 @@ func RepeatError(n int, err error) []error {
 	return errs
 }
 
-// BatchErrors returns the error, or nil, of each of the n entries of a batch, whose ids are
-// those of EntryID. An entry that is missing from the response gets errIncompleteResponse. Unknown ids
-// are ignored. An entry that is reported both as done and as failed counts as failed.
+// BatchErrors returns n errors, one per entry of a batch. An error is nil if the entry succeeded.
+// The ids of the entries must be those of EntryID. An entry without a result in the response gets
+// errIncompleteResponse. Results with unknown ids are ignored. An entry that is reported both as
+// done and as failed counts as failed.
 func BatchErrors[Done any](n int, done []Done, id func(Done) *string, failed []types.BatchResultErrorEntry) []error {
 	errs := RepeatError(n, errIncompleteResponse)
 	set := func(id *string, err error) {

@@ -11,8 +11,8 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// An entry of a batch counts as successful only if the response names it as successful, even if the
-// response is damaged.
+// An entry of a batch counts as successful only if the response contains a successful result with
+// its id, even if other parts of the response are invalid.
 func TestAnswers_Damaged(t *testing.T) {
 	t.Parallel()
 	done := func(ids ...string) (all []types.DeleteMessageBatchResultEntry) {
@@ -34,7 +34,7 @@ func TestAnswers_Damaged(t *testing.T) {
 	for name, tc := range map[string]struct {
 		done   []types.DeleteMessageBatchResultEntry
 		failed []types.BatchResultErrorEntry
-		want   string // of three entries: d(one), f(ailed), -: no result
+		want   string // result of each of three entries: d for done, f for failed, - for none
 	}{
 		"whole":           {done("0", "1", "2"), nil, "ddd"},
 		"empty":           {nil, nil, "---"},

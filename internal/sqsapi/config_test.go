@@ -18,7 +18,8 @@ import (
 	"github.com/ctworker/ctworker/internal/sqstest"
 )
 
-// client returns a client of the fake, found as every command finds it.
+// client returns a client that sends its requests to f. Like the clients of all commands, it is
+// configured with environment variables.
 func client(t *testing.T, f *sqstest.Fake) *sqs.Client {
 	t.Helper()
 	f.Setenv(t)
@@ -33,8 +34,8 @@ func answerURL(w http.ResponseWriter, f *sqstest.Fake) {
 	sqstest.WriteJSON(w, map[string]any{"QueueUrl": f.QueueURL})
 }
 
-// Credentials that are renewed in the shared file, or by credential_process, are used once
-// AWS has refused the old ones.
+// After AWS has rejected the credentials, the client loads them again, from the shared file or with
+// credential_process.
 func TestConfig_ReloadsCredentials(t *testing.T) {
 	for name, profile := range map[string]string{
 		"shared file":        "[default]\naws_access_key_id = %KEY\naws_secret_access_key = x\n",
@@ -86,7 +87,7 @@ func TestConfig_ReloadsCredentials(t *testing.T) {
 	}
 }
 
-// An answer without ids makes the SDK panic. The panic becomes an error.
+// A response without ids makes the SDK panic. The client returns this panic as an error.
 func TestConfig_TurnsThePanicOfTheSDKIntoAnError(t *testing.T) {
 	f := sqstest.NewFake(t, "jobs", func(w http.ResponseWriter, _ *http.Request, _ string, _ map[string]any) {
 		sqstest.WriteJSON(w, map[string]any{"Successful": []any{map[string]any{"MessageId": "m"}}})
@@ -100,7 +101,7 @@ func TestConfig_TurnsThePanicOfTheSDKIntoAnError(t *testing.T) {
 	}
 }
 
-// An answer of unlimited size, and a server that always redirects, end in an error.
+// The client returns an error if a response does not end, or if the server redirects each request.
 func TestConfig_BoundsAnswers(t *testing.T) {
 	var requests atomic.Int32
 	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
@@ -137,8 +138,8 @@ func TestConfig_BoundsAnswers(t *testing.T) {
 	}
 }
 
-// If a queue of the other kind (standard or FIFO) exists, the error names it. That queue is not
-// used, and no second queue is created.
+// If the queue does not exist, but a queue of the other kind (standard or FIFO) does, CreateQueue
+// returns an error that names the existing queue, and creates no queue.
 func TestCreateQueue_NamesTheOtherKind(t *testing.T) {
 	t.Parallel()
 	for want, exists := range map[string]string{"jobs.fifo": "jobs", "jobs": "jobs.fifo"} {
@@ -158,13 +159,13 @@ func TestCreateQueue_NamesTheOtherKind(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 			if f.Count("CreateQueue") != 0 {
-				t.Error("it was created")
+				t.Error("CreateQueue created a queue next to the existing one")
 			}
 		})
 	}
 }
 
-// An answer without an address is damaged, and asked for again.
+// If the response lacks the URL of the queue, FindQueue sends the request again.
 func TestFindQueue_WithoutAnAddress(t *testing.T) {
 	t.Parallel()
 	var f *sqstest.Fake

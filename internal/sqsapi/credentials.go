@@ -8,13 +8,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// reloadPause is the minimum time between two reloads while AWS refuses the credentials,
-// because each reload may start the program in credential_process.
+// reloadPause is the minimum time between two reloads while AWS rejects the credentials. It limits
+// how often the program in credential_process is started.
 const reloadPause = 2 * time.Second
 
-// credentialsReloader provides credentials, and loads them again once AWS has refused them. The SDK
-// itself reads the shared files only once, and keeps the credentials of other providers
-// until they expire. credentialsReloader implements aws.CredentialsProvider.
+// credentialsReloader is an aws.CredentialsProvider that loads the credentials again after AWS has
+// rejected them. The SDK alone would keep rejected credentials: it reads the shared files only
+// once, and keeps the credentials of other providers until they expire.
 type credentialsReloader struct {
 	load func(context.Context) (aws.Config, error)
 
@@ -24,7 +24,7 @@ type credentialsReloader struct {
 	reloaded time.Time
 }
 
-// Refuse marks the credentials as refused, so that the next Retrieve loads them again.
+// Refuse records that AWS has rejected the credentials. The next call of Retrieve loads them again.
 func (r *credentialsReloader) Refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -44,7 +44,8 @@ func (r *credentialsReloader) provider(ctx context.Context) aws.CredentialsProvi
 		if cache, ok := r.current.(*aws.CredentialsCache); ok {
 			cache.Invalidate()
 		}
-		// Keep the current provider if loading fails: another program may be writing the files.
+		// If loading fails, keep the current provider, because another program may be writing the
+		// files at this moment.
 		if cfg, err := r.load(ctx); err == nil && cfg.Credentials != nil {
 			r.current, r.refused = cfg.Credentials, false
 		}

@@ -1,5 +1,5 @@
-// Package sqsapi has what the packages that call AWS share: loading the configuration,
-// classifying and describing errors, retrying requests, and managing SQS queues.
+// Package sqsapi contains the code that all callers of AWS need. It loads the configuration,
+// classifies and describes errors, retries requests, and manages SQS queues.
 //
 //	sources/sqs ─┐
 //	sinks/sqs   ─┴▶ sqsapi ─▶ aws-sdk-go-v2

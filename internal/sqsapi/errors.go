@@ -12,9 +12,9 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// Error codes of SQS by their meaning. The result of a batch entry has only a code, so codes
-// are compared instead of error types.
-// Source: AWS, Amazon SQS API Reference, the errors of each action; Common errors.
+// These maps group the error codes of SQS by their meaning. The functions below compare codes
+// instead of error types, because the result of a batch entry contains only a code. Source: AWS,
+// Amazon SQS API Reference, the errors of each action; Common errors.
 var (
 	lostCodes = map[string]bool{
 		"ReceiptHandleIsInvalid": true, "AWS.SimpleQueueService.ReceiptHandleIsInvalid": true,
@@ -33,8 +33,9 @@ var (
 	}
 )
 
-// codeOf returns the error code of an AWS response without its namespace, or "" if err is
-// not one. Compare only codes that codeOf returned.
+// codeOf returns the error code of the AWS response in err, or "" if err contains none. It removes
+// the namespace that some servers put before a code, because the maps above contain codes without a
+// namespace.
 func codeOf(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -43,19 +44,18 @@ func codeOf(err error) string {
 	return ""
 }
 
-// IsReceiptExpired reports whether err says that the lease on a message has expired.
+// IsReceiptExpired reports whether err means that the lease on a message has expired.
 func IsReceiptExpired(err error) bool { return lostCodes[codeOf(err)] }
 
-// IsNotFound reports whether err says that a queue does not exist.
+// IsNotFound reports whether err means that a queue does not exist.
 func IsNotFound(err error) bool { return noQueueCodes[codeOf(err)] }
 
-// IsRetryable reports whether err is transient: a network error, throttling, or an error
-// of the service itself.
+// IsRetryable reports whether err is transient: a network error, throttling, or a failure inside
+// SQS.
 func IsRetryable(err error) bool { return Classify(err) == retry.Transient }
 
-// Classify reports whether the same request may succeed later. Refused credentials and
-// invalid responses are Suspect: the credentials may be renewed, and the next response may
-// be complete.
+// Classify returns the retry class of err. Rejected credentials and invalid responses are
+// retry.Suspect, because the credentials may be renewed, and the next response may be valid.
 func Classify(err error) retry.Class {
 	var api smithy.APIError
 	var response *awshttp.ResponseError
@@ -69,10 +69,11 @@ func Classify(err error) retry.Class {
 	return retry.Permanent
 }
 
-// isRefusal reports whether AWS refused the credentials, or none were found.
+// isRefusal reports whether AWS rejected the credentials, or the SDK found no credentials.
 func isRefusal(err error) bool { return keyCodes[codeOf(err)] || HasNoCredentials(err) }
 
-// DescribeError wraps the error of an action on a queue with a message that says what to do.
+// DescribeError wraps err, the error of an action on a queue, in an error whose text explains what
+// to do.
 func DescribeError(action, queue string, err error) error {
 	advice := ""
 	switch code := codeOf(err); {
@@ -81,7 +82,7 @@ func DescribeError(action, queue string, err error) error {
 	case deniedCodes[code]:
 		advice = fmt.Sprintf("permission denied; allow sqs:%s on the queue %q in the IAM policy of these credentials", action, queue)
 	case keyCodes[code]:
-		advice = "AWS does not accept these credentials; renew them (aws sts get-caller-identity shows who they belong to)"
+		advice = "AWS rejected the credentials; renew them (aws sts get-caller-identity shows whose credentials are in use)"
 	case deletedCodes[code]:
 		advice = fmt.Sprintf("queue %q was deleted less than 60 s ago; wait 60 s, then create it again", queue)
 	case isDamaged(err):
@@ -94,7 +95,8 @@ func DescribeError(action, queue string, err error) error {
 	return fmt.Errorf("sqs %s: %s: %w", action, advice, err)
 }
 
-// HasNoCredentials reports whether the SDK found no credentials. It has no error type for that.
+// HasNoCredentials reports whether the SDK found no credentials. It compares the text of the error,
+// because the SDK has no error type for this case.
 func HasNoCredentials(err error) bool { return strings.Contains(err.Error(), "get identity: ") }
 
 // isMisconfigured reports whether err has a cause that retries cannot fix within seconds:
@@ -104,10 +106,10 @@ func isMisconfigured(err error) bool {
 	return HasNoCredentials(err) || errors.As(err, &dns) && dns.IsNotFound
 }
 
-// isDenied reports whether err says that these credentials lack a permission.
+// isDenied reports whether err means that these credentials lack a permission.
 func isDenied(err error) bool { return deniedCodes[codeOf(err)] }
 
-// describeUnreachable returns a message for a request without a response.
+// describeUnreachable returns the advice for a request that got no response.
 func describeUnreachable(err error) string {
 	var dns *net.DNSError
 	switch {

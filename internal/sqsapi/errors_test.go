@@ -22,14 +22,15 @@ func api(code string, fault smithy.ErrorFault) error {
 	return fmt.Errorf("operation: %w", &smithy.GenericAPIError{Code: code, Fault: fault})
 }
 
-// answered is an error that came with an HTTP status.
+// answered returns the error for a response with an HTTP status and an error code.
 func answered(status int, code string) error {
 	return &awshttp.ResponseError{ResponseError: &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: &smithy.GenericAPIError{Code: code},
 	}}
 }
 
-// What may be mended within minutes is tried for as long.
+// Errors that may disappear within minutes are Suspect. Requests that fail with them are retried
+// for a limited time.
 func TestClassify_Suspect(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
@@ -105,7 +106,7 @@ func TestAgain(t *testing.T) {
 	t.Parallel()
 	final := errors.New("over")
 	for name, tc := range map[string]struct {
-		errs  []error // of each call; then nil
+		errs  []error // errors of the first calls; later calls succeed
 		calls int
 		want  error
 	}{
@@ -133,8 +134,7 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// Requests that a command needs before it can start are retried a few times, unless retrying cannot
-// help.
+// atStart retries a request a few times, but not after an error that a retry cannot fix.
 func TestAtStart(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

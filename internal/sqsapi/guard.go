@@ -15,15 +15,15 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// MaxResponseBytes is the maximum size of a response in bytes. It is several times the size of ten
-// messages of the maximum size with all characters escaped.
+// MaxResponseBytes is the maximum size of a response in bytes. A response with ten messages of the
+// maximum size fits, even if each character is escaped.
 const MaxResponseBytes = 64 << 20
 
 // errResponseTooLarge is returned for a response of more than MaxResponseBytes bytes.
 var errResponseTooLarge = fmt.Errorf("the response is larger than %d MiB", MaxResponseBytes>>20)
 
-// guard is the outermost middleware of every request. It converts a panic to an error, and
-// marks refused credentials so that they are loaded again.
+// guard is the outermost middleware of every request. It returns a panic in the SDK as an error. If
+// AWS rejects the credentials, it causes a reload of the credentials before the next request.
 type guard struct{ credentials *credentialsReloader }
 
 // addGuard returns a client option that adds a guard.
@@ -50,7 +50,8 @@ func (g guard) HandleInitialize(ctx context.Context, in middleware.InitializeInp
 	return out, metadata, err
 }
 
-// limit is a middleware that limits the size of responses, except for streamed content.
+// limit is a middleware that limits the size of responses. It does not limit the content of an S3
+// object, because that is streamed instead of being held in memory.
 type limit struct{}
 
 func addLimit(stack *middleware.Stack) error { return stack.Deserialize.Add(limit{}, middleware.After) }
@@ -74,7 +75,8 @@ func (limit) HandleDeserialize(ctx context.Context, in middleware.DeserializeInp
 	return out, metadata, err
 }
 
-// limitedBody returns errResponseTooLarge after more than left bytes have been read.
+// limitedBody is the body of a response. Read returns errResponseTooLarge after remaining bytes
+// have been read.
 type limitedBody struct {
 	io.ReadCloser
 	remaining int64
@@ -89,13 +91,13 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// maxRedirects is the maximum number of redirects. The SDK's own client has no maximum.
+// maxRedirects is the maximum number of redirects per request. The SDK's own client has no maximum.
 const maxRedirects = 5
 
-// Redirected returns a client that follows at most maxRedirects redirects, and only those
-// that keep the method (307 and 308). It does not send the session token of temporary
-// credentials to another host. A client that is not an *http.BuildableClient of the SDK is
-// returned unchanged.
+// Redirected returns a client that follows at most maxRedirects redirects, and only those that keep
+// the method (307 and 308). The returned client does not send the session token of temporary
+// credentials to another host. If client is not the SDK's *http.BuildableClient, Redirected returns
+// it unchanged.
 func Redirected(client aws.HTTPClient) aws.HTTPClient {
 	c, ok := client.(*awshttp.BuildableClient)
 	if !ok {
@@ -103,7 +105,7 @@ func Redirected(client aws.HTTPClient) aws.HTTPClient {
 	}
 	return &http.Client{Transport: c.GetTransport(), CheckRedirect: func(to *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects {
-			return fmt.Errorf("stopped after %d redirects", maxRedirects)
+			return fmt.Errorf("the server redirected the request more than %d times", maxRedirects)
 		}
 		if s := to.Response.StatusCode; s != http.StatusTemporaryRedirect && s != http.StatusPermanentRedirect {
 			return http.ErrUseLastResponse
@@ -115,7 +117,7 @@ func Redirected(client aws.HTTPClient) aws.HTTPClient {
 	}}
 }
 
-// isDamaged reports whether the response, or a part of it, was invalid.
+// isDamaged reports whether err means that a response was invalid or incomplete.
 func isDamaged(err error) bool {
 	return retry.IsPanic(err) || errors.Is(err, errIncompleteResponse)
 }

@@ -16,27 +16,27 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// FIFOSuffix is the suffix of the name of a FIFO queue, which delivers each message exactly
-// once, and in order within a group.
+// FIFOSuffix is the suffix of the names of FIFO queues. A FIFO queue delivers each message exactly
+// once, and the messages of a group in order.
 const FIFOSuffix = ".fifo"
 
 // MaxHold is the maximum time from the receipt of a message to the end of its visibility timeout,
-// however often that timeout is extended (AWS: Amazon SQS visibility timeout).
+// even if the timeout is extended (AWS: Amazon SQS visibility timeout).
 const MaxHold = 12 * time.Hour
 
 // Retention is the message retention period of queues that CreateQueue creates. It is the
 // maximum of SQS.
 const Retention = 14 * 24 * time.Hour
 
-// MaxMessageBytes is the maximum size of a message and of a batch in bytes. A queue may have
-// a lower limit for a message (AWS: Amazon SQS message quotas).
+// MaxMessageBytes is the maximum size in bytes of a message, and also of all messages in a batch
+// together. A queue may have a lower limit for a message (AWS: Amazon SQS message quotas).
 const MaxMessageBytes = 1 << 20
 
-// defaultMaxMessageBytes is the limit for a queue that does not report one. It is the former
-// maximum of SQS, which every queue accepts.
+// defaultMaxMessageBytes is the assumed maximum size of a message if the queue does not report its
+// maximum. It was the maximum of SQS before MaxMessageBytes.
 const defaultMaxMessageBytes = 256 << 10
 
-// A Client has the methods of the SDK's *sqs.Client that a Queue needs.
+// Client contains the methods of the SDK's *sqs.Client that a Queue needs.
 type Client interface {
 	QueueFinder
 	CreateQueue(context.Context, *sqs.CreateQueueInput, ...func(*sqs.Options)) (*sqs.CreateQueueOutput, error)
@@ -57,7 +57,7 @@ func NewClient(ctx context.Context, region string) (*sqs.Client, error) {
 		return nil, errors.New("sqs: no AWS region is configured: pass --region, set AWS_REGION, or set a region in the profile of AWS_PROFILE")
 	}
 	return sqs.NewFromConfig(cfg, func(o *sqs.Options) {
-		o.Retryer = aws.NopRetryer{} // Retry and atStart retry requests, and log that
+		o.Retryer = aws.NopRetryer{} // Retry and atStart retry failed requests, and log the retries
 		o.HTTPClient = Redirected(o.HTTPClient)
 	}), nil
 }
@@ -73,9 +73,9 @@ type Queue struct {
 	reporter *retry.Reporter
 }
 
-// FindQueue looks up a queue by name. If the queue does not exist, it returns an error for
-// which IsNotFound is true. reporter logs failed requests that are retried, including those
-// of the returned Queue; it may be nil.
+// FindQueue looks up a queue by name. If the queue does not exist, FindQueue returns an error for
+// which IsNotFound is true. reporter logs the failed requests that FindQueue and the returned Queue
+// retry. It may be nil.
 func FindQueue(ctx context.Context, c Client, name string, reporter *retry.Reporter) (*Queue, error) {
 	url, err := QueueURL(ctx, c, name, reporter)
 	if err != nil {
@@ -84,10 +84,10 @@ func FindQueue(ctx context.Context, c Client, name string, reporter *retry.Repor
 	return &Queue{Name: name, URL: url, client: c, reporter: reporter}, nil
 }
 
-// CreateQueue creates a queue with the maximum retention. A name that ends in FIFO creates
-// a FIFO queue, which delivers exactly once. An existing queue is returned unchanged. If a
-// queue of the same name and of the other kind exists, CreateQueue returns an OtherKindError,
-// because other programs of the job use that queue.
+// CreateQueue creates a queue with the maximum retention. If name ends in FIFOSuffix, the queue is
+// a FIFO queue. If the queue already exists, CreateQueue returns it unchanged. If a queue of the
+// same name and of the other kind exists, CreateQueue returns an OtherKindError, because other
+// programs of the job use that queue.
 func CreateQueue(ctx context.Context, c Client, name string, reporter *retry.Reporter) (q *Queue, created bool, err error) {
 	var other *OtherKindError
 	if q, err = FindQueue(ctx, c, name, reporter); err == nil || !IsNotFound(err) || errors.As(err, &other) {
@@ -96,7 +96,8 @@ func CreateQueue(ctx context.Context, c Client, name string, reporter *retry.Rep
 	attributes := map[string]string{string(types.QueueAttributeNameMessageRetentionPeriod): strconv.Itoa(int(Seconds(Retention)))}
 	if strings.HasSuffix(name, FIFOSuffix) {
 		attributes[string(types.QueueAttributeNameFifoQueue)] = "true"
-		// Each task has its own message group, so the higher limits per group apply.
+		// Apply the throughput limits to each message group instead of the whole queue. The total
+		// limit is then higher, because each task has its own group.
 		attributes[string(types.QueueAttributeNameDeduplicationScope)] = "messageGroup"
 		attributes[string(types.QueueAttributeNameFifoThroughputLimit)] = "perMessageGroupId"
 	}
@@ -141,24 +142,25 @@ func (q *Queue) Purge(ctx context.Context) error {
 
 // Attributes describes a queue. The numbers of messages are approximate.
 type Attributes struct {
-	// Visible, InFlight and Delayed are numbers of messages: those that can be received,
-	// those that have been received and not settled, and those that cannot be received yet.
+	// Visible is the number of messages that can be received now. InFlight is the number of
+	// messages that were received and not settled. Delayed is the number of messages that cannot be
+	// received yet.
 	Visible, InFlight, Delayed int64
 	// Retention is how long a message is kept; 0 if SQS does not report it.
 	Retention time.Duration
 	// MaxBytes is the maximum size of a message; 0 if SQS does not report it.
 	MaxBytes int
-	// DeadLetterQueue is the name of the queue that gets messages which were received
-	// MaxReceives times; "" if there is none.
+	// DeadLetterQueue is the name of the queue to which SQS moves a message that was received
+	// MaxReceives times. It is "" if there is none.
 	DeadLetterQueue string
 	MaxReceives     int
 }
 
-// maxNumber is the maximum number that is accepted in a response. As a number of seconds, it fits in
-// a time.Duration.
+// maxNumber limits the numbers in a response. A duration of maxNumber seconds fits in a
+// time.Duration.
 const maxNumber = 1 << 32
 
-// Attributes requests the attributes of the queue.
+// Attributes requests the attributes of the queue from SQS.
 func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 	out, err := atStart(ctx, "GetQueueAttributes", q.reporter, func(ctx context.Context) (*sqs.GetQueueAttributesOutput, error) {
 		return q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
@@ -192,8 +194,8 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 	return a, nil
 }
 
-// Limit returns the maximum size of a message in bytes. If these credentials have no
-// permission to read the queue's attributes, it returns a size that every queue accepts.
+// Limit returns the maximum size of a message in bytes. If the credentials have no permission to
+// read the queue's attributes, Limit returns defaultMaxMessageBytes.
 func (q *Queue) Limit(ctx context.Context) (int, error) {
 	a, err := q.Attributes(ctx)
 	switch {
@@ -205,9 +207,9 @@ func (q *Queue) Limit(ctx context.Context) (int, error) {
 	return min(a.MaxBytes, MaxMessageBytes), nil
 }
 
-// ErrTooLarge is returned for a message that is larger than the queue accepts.
+// ErrTooLarge is returned for a message that exceeds the queue's maximum size.
 var ErrTooLarge = errors.New("the message is too large for the queue")
 
 func tooLargeError(size, limit int) error {
-	return fmt.Errorf("%w: %d bytes, but at most %d are accepted", ErrTooLarge, size, limit)
+	return fmt.Errorf("%w: it has %d bytes, the maximum is %d", ErrTooLarge, size, limit)
 }

@@ -19,17 +19,17 @@ import (
 
 // A Message is a message for a Sender.
 type Message struct {
-	// Body may only have characters that SQS accepts; see Text.
+	// Body may contain only characters that SQS accepts. Use Text to convert JSON.
 	Body string
-	// TaskID, if set, is the value of the message attribute TaskId. The attribute is omitted
-	// if the id has characters that SQS does not accept.
+	// TaskID, if set, is the value of the message attribute TaskId. The attribute is omitted if the
+	// id contains characters that SQS does not accept.
 	TaskID string
-	// Group and Key are used for FIFO queues only, as message group id and deduplication id:
-	// the messages of a group are delivered in order, and SQS drops a message whose key was
-	// sent within the last five minutes.
+	// Group is the message group id, and Key the deduplication id. They are used only for FIFO
+	// queues. SQS delivers the messages of a group in order, and drops a message whose Key was
+	// already sent in the last five minutes.
 	Group, Key string
-	// Withheld, if set, is called before each attempt to send the message. If it returns
-	// true, the message is not sent, and counts as sent.
+	// Withheld, if set, is called before each attempt to send the message. If it returns true, the
+	// message is not sent, and Send returns nil.
 	Withheld func() bool
 }
 
@@ -44,16 +44,17 @@ type Sender struct {
 // ErrSenderClosed is returned by Send and SendAll after Close.
 var ErrSenderClosed = errors.New("sqs: the sender is closed")
 
-// NewSender returns a Sender for a queue that accepts messages of up to limit bytes. linger is
-// how long a message waits for others, to be sent in one request; 0 means 10ms.
+// NewSender returns a Sender for q. limit is the maximum size of a message in bytes. linger is how
+// long a message waits for other messages, because one request can send several of them. A linger
+// of 0 means 10 ms.
 func NewSender(q *Queue, limit int, linger time.Duration) *Sender {
 	s := &Sender{queue: q, limit: limit, fifo: q.IsFIFO()}
 	s.batcher = batch.New(batch.Options[Message]{MaxItems: MaxBatchSize, MaxBytes: MaxMessageBytes, Size: sizeOf, Linger: linger}, s.send)
 	return s
 }
 
-// sizeOf returns the size that SQS compares with its limits: the body, and the names, types
-// and values of the attributes (AWS: Amazon SQS message quotas).
+// sizeOf returns the size that SQS compares with its limits: the size of the body, and of the
+// names, types and values of the attributes (AWS: Amazon SQS message quotas).
 func sizeOf(m Message) int {
 	n := len(m.Body)
 	if m.TaskID != "" {
@@ -67,7 +68,7 @@ const (
 	stringType = "String"
 )
 
-// Check returns an error that wraps ErrTooLarge if the the message is too large for the queue.
+// Check returns an error that wraps ErrTooLarge if the message is too large for the queue.
 func (s *Sender) Check(m Message) error {
 	if n := sizeOf(m); n > s.limit {
 		return tooLargeError(n, s.limit)
@@ -75,8 +76,8 @@ func (s *Sender) Check(m Message) error {
 	return nil
 }
 
-// Send sends a message, and returns once SQS has stored it. Transient errors are retried
-// until ctx ends.
+// Send sends a message, and waits until SQS has stored it. Send retries transient errors until ctx
+// ends.
 func (s *Sender) Send(ctx context.Context, m Message) error {
 	if err := s.Check(m); err != nil {
 		return err
@@ -91,8 +92,8 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	return DescribeError("SendMessage", s.queue.Name, err)
 }
 
-// SendAll sends messages, and returns once SQS has stored all of them. It returns the first
-// error; see Send.
+// SendAll sends messages, and waits until SQS has stored all of them. It retries like Send, and
+// returns the first error.
 func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 	for _, m := range messages {
 		if err := s.Check(m); err != nil {
@@ -110,7 +111,7 @@ func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 
 func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	in := sqs.SendMessageBatchInput{QueueUrl: &s.queue.URL}
-	var at []int // the index in messages of each entry
+	var at []int // for each entry of the request, its index in messages
 	for i, m := range messages {
 		if m.Withheld != nil && m.Withheld() {
 			continue
@@ -146,12 +147,12 @@ func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	return errs
 }
 
-// Close sends the messages that are waiting. Later calls of Send return ErrSenderClosed.
+// Close sends the messages that wait for a batch. Later calls of Send return ErrSenderClosed.
 func (s *Sender) Close(ctx context.Context) { s.batcher.Close(ctx) }
 
-// token converts text to a valid group or deduplication id, which has 1 to 128 printable
-// ASCII characters without spaces. Other text is replaced by its hash.
-// Source: AWS, SendMessage, MessageGroupId and MessageDeduplicationId.
+// token converts text to a valid group or deduplication id, which has 1 to 128 printable ASCII
+// characters without spaces. It replaces any other text by its hash. Source: AWS, SendMessage,
+// MessageGroupId and MessageDeduplicationId.
 func token(text string) *string {
 	plain := len(text) > 0 && len(text) <= 128
 	for i := 0; plain && i < len(text); i++ {
@@ -164,7 +165,7 @@ func token(text string) *string {
 	return &text
 }
 
-// isText reports whether SQS accepts text, which may only have characters of XML 1.0.
+// isText reports whether SQS accepts text. SQS accepts only the characters that XML 1.0 allows.
 func isText(text string) bool {
 	for _, r := range text {
 		switch {
@@ -176,9 +177,9 @@ func isText(text string) bool {
 	return true
 }
 
-// Text converts JSON to text that SQS accepts. U+FFFE and U+FFFF, which are not characters of
-// XML 1.0, are escaped; in JSON they can occur in strings only. JSON has already escaped the
-// control characters. Invalid UTF-8 becomes U+FFFD.
+// Text converts JSON to text that SQS accepts. It replaces invalid UTF-8 by U+FFFD. It escapes
+// U+FFFE and U+FFFF, because XML 1.0 does not allow them; in JSON, they can occur only in strings.
+// Control characters need no conversion, because JSON already escapes them.
 func Text(json []byte) string {
 	return escape.Replace(strings.ToValidUTF8(string(json), "\ufffd"))
 }

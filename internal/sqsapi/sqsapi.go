@@ -26,7 +26,7 @@ func Config(ctx context.Context, region string) (aws.Config, error) {
 			if region != "" {
 				o.Region = region
 			}
-			o.Logger = logging.Nop{} // what matters is returned as an error
+			o.Logger = logging.Nop{} // the SDK also returns its problems as errors
 			o.APIOptions = append(o.APIOptions, addLimit)
 			return nil
 		})
@@ -49,17 +49,18 @@ const RequestTimeout = 20 * time.Second
 type RetryOptions struct {
 	// Action is the API action, such as "ReceiveMessage". It names the request in the log.
 	Action string
-	// Final is an additional error that is permanent.
+	// Final is an error that is not retried, in addition to the errors that Classify declares
+	// permanent.
 	Final error
-	// Reporter logs failed requests that are retried. May be nil.
+	// Reporter logs failed requests that are retried. It may be nil.
 	Reporter *retry.Reporter
-	// SuspectTime is as in retry.Options.
+	// SuspectTime limits how long suspect errors are retried; see retry.Options.
 	SuspectTime time.Duration
 }
 
-// Retry calls do until it succeeds, returns a permanent error or an error that matches try.Final,
-// or ctx ends. Refused credentials and invalid responses are retried for try.SuspectTime;
-// see Classify.
+// Retry calls do until do succeeds or returns an error that is not retried, or until ctx ends.
+// Permanent errors and errors that match try.Final are not retried. Rejected credentials and
+// invalid responses are retried for try.SuspectTime; see Classify.
 func Retry(ctx context.Context, try RetryOptions, do func() error) error {
 	return retry.Do(ctx, try.options(func(err error) retry.Class {
 		if IsReceiptExpired(err) || errors.Is(err, try.Final) {
@@ -73,11 +74,12 @@ func (t RetryOptions) options(classify func(error) retry.Class) retry.Options {
 	return retry.Options{Classify: classify, Action: t.Action, Reporter: t.Reporter, SuspectTime: t.SuspectTime}
 }
 
-// slowAfter is the time after which a request at the start is logged as unanswered.
+// slowAfter is the time after which atStart logs that a request has no response yet. The request
+// continues.
 const slowAfter = 3 * time.Second
 
-// atStart calls do with the time limit RequestTimeout. It retries transient errors for a few
-// seconds; see retry.AtStart.
+// atStart calls do with the time limit RequestTimeout per call. It retries transient errors for a
+// few seconds; see retry.AtStart.
 func atStart[T any](ctx context.Context, action string, reporter *retry.Reporter, do func(context.Context) (T, error)) (T, error) {
 	opts := RetryOptions{Action: action, Reporter: reporter}.options(func(err error) retry.Class {
 		if isMisconfigured(err) {
