@@ -12,7 +12,8 @@ import (
 	"github.com/ctworker/ctworker/internal/batch"
 )
 
-// recorder records the batches that it is asked to send. It refuses negative items.
+// recorder records the batches that it is asked to send. It returns an error for each negative
+// item.
 type recorder struct {
 	mu      sync.Mutex
 	batches [][]int
@@ -164,7 +165,7 @@ func TestTheEndOfTheContextEndsDo(t *testing.T) {
 	})
 }
 
-// Close sends the items that still wait for their batch to fill.
+// Close sends an incomplete batch.
 func TestCloseSendsWhatIsThere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

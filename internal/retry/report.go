@@ -16,7 +16,7 @@ import (
 // These constants determine when a Reporter logs.
 const (
 	// firstWarning is the time from the first failure of an outage to the first line. Shorter
-	// outages are frequent and harmless, and are not logged.
+	// outages are frequent and harmless, so they are not logged.
 	firstWarning = time.Second
 	// secondWarning is the interval between the first line and the second one. The interval then
 	// doubles with each line until it reaches maxQuietPeriod.
@@ -24,7 +24,8 @@ const (
 	maxQuietPeriod = 15 * time.Minute
 	// newCause is the minimum interval between two lines if their causes differ.
 	newCause = 10 * time.Second
-	// manyFailures is the number of failures in short outages after which one line reports them.
+	// manyFailures is the number of failures in such short outages after which the Reporter logs
+	// one line about them.
 	manyFailures = 20
 )
 
@@ -39,7 +40,7 @@ type Reporter struct {
 	provider string
 
 	mu            sync.Mutex
-	failing       int           // number of attempts that have failed and have not ended
+	failing       int           // number of requests that have failed and are being retried
 	failures      int           // number of failures in the current outage
 	since         time.Time     // start of the current outage
 	first         *time.Timer   // calls warnFirst
@@ -108,7 +109,7 @@ func (a *Attempt) Failed(err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a.ended { // called by the timer of ReportIfSlow while the attempt ended
+	if a.ended { // the timer of ReportIfSlow fired while the attempt ended
 		return
 	}
 	now := time.Now()
@@ -190,8 +191,8 @@ func (r *Reporter) logStack(err error) {
 
 func seconds(d time.Duration) float64 { return d.Round(100 * time.Millisecond).Seconds() }
 
-// causeOf returns the text of the innermost error without digits. Two failures that differ only in
-// a port number or a request ID thus have the same cause.
+// causeOf returns the text of the innermost error, without digits, because failures that differ
+// only in a port number or a request ID have the same cause.
 func causeOf(err error) string {
 	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
 		err = next

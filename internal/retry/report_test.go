@@ -122,8 +122,8 @@ func TestReporter_LogsManyShortFailures(t *testing.T) {
 	})
 }
 
-// If the cause of an outage changes, a new line is logged soon. If the request is abandoned, no
-// success is logged.
+// If the cause of an outage changes, the Reporter logs a new line soon. If the request is not
+// retried any more, the Reporter does not log that requests succeed.
 func TestReporter_LogsAChangedCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestReporter_NilLogsNothing(t *testing.T) {
 	a.End(nil)
 }
 
-// A request that gets no response is logged before it ends.
+// If a request gets no response, the Reporter logs that while the request still runs.
 func TestReporter_LogsAMissingResponse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

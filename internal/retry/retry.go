@@ -70,8 +70,8 @@ func Do(ctx context.Context, opts Options, do func() error) error {
 // waits for the command to start, and may have mistyped a name.
 const maxCallsAtStart = 4
 
-// AtStart is like Do, but gives up after a few seconds. Use it for calls that must succeed before a
-// command can start, such as looking up the address of a queue.
+// AtStart is like Do, but gives up after a few seconds. Use it for requests that must succeed
+// before a command can start, such as a request for the URL of a queue.
 func AtStart[T any](ctx context.Context, opts Options, do func() (T, error)) (T, error) {
 	return run(ctx, opts, maxCallsAtStart, do)
 }
@@ -136,9 +136,9 @@ func Pause(ctx context.Context, try int) bool {
 	}
 }
 
-// All waits for n operations that have been started, by calling wait(i) for each operation i. All
-// repeats each operation that failed by calling do(i), concurrently for all of them. It returns the
-// first error of do, in the order of i.
+// All waits for n operations that have been started, by calling wait(i) for each operation i. If
+// wait(i) returns an error, All repeats the operation by calling do(i). The calls of do are
+// concurrent. All returns the first error of do, in the order of i.
 func All(n int, wait, do func(i int) error) error {
 	var retries sync.WaitGroup
 	errs := map[int]*error{}

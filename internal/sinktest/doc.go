@@ -16,7 +16,7 @@
 //
 // # Scope
 //
-// The suite is independent of the medium. Test full disks, rejected messages and lost
-// connections in the sink's own tests. Durability is tested as far as possible: events are read
-// back from the outside before Close.
+// The suite is independent of the medium. Test full disks, rejected messages and lost connections
+// in the sink's own tests. The suite cannot test durability completely, but it reads the stored
+// events back before Close, and not through the sink.
 package sinktest

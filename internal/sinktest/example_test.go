@@ -11,7 +11,7 @@ import (
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
 
-// The test of a sink that writes lines to a file.
+// This is the test of a sink that writes lines to a file.
 func Example() {
 	_ = func(t *testing.T) { // TestContract
 		sinktest.Run(t, sinktest.Harness{

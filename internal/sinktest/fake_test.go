@@ -24,9 +24,9 @@ type fake struct {
 	mu       sync.Mutex
 	lines    []byte
 	buffered []byte           // written to lines by Close
-	retained []pipeline.Event // encoded only by read
+	retained []pipeline.Event // not encoded before read
 	writes   int
-	ended    bool // by a context
+	ended    bool // the context of a Write has ended
 	closed   int
 }
 

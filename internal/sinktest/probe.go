@@ -13,7 +13,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A probe runs one case with one sink. Each call of the sink has a timeout.
+// probe runs one case with one sink. It limits the duration of each call of the sink.
 type probe struct {
 	testing.TB
 	h    Harness
@@ -24,7 +24,7 @@ type probe struct {
 	written []string // the encoded events that were written successfully, in order
 }
 
-// encode returns the form in which an event is read.
+// encode returns the form in which p.read returns an event.
 func (p *probe) encode(e *pipeline.Event) string {
 	if p.h.Encode != nil {
 		return string(p.h.Encode(e))
@@ -50,7 +50,7 @@ func (p *probe) finish() {
 	}
 }
 
-// close closes the sink, once.
+// close closes the sink, and prevents finish from closing it again.
 func (p *probe) close() error {
 	p.Helper()
 	sink := p.sink
@@ -65,7 +65,7 @@ func (p *probe) closeSink(sink pipeline.Sink) error {
 }
 
 // callWithTimeout calls f. It returns the error of f, or an error if f panics or does not return
-// within Harness.Timeout. what names the call in these errors.
+// within Harness.Timeout. The latter error contains what, the name of the call.
 func (p *probe) callWithTimeout(what string, f func() error) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -92,7 +92,7 @@ func (p *probe) try(ctx context.Context, events ...pipeline.Event) error {
 	return p.callWithTimeout("Write", func() error { return sink.Write(ctx, events) })
 }
 
-// write writes events, and fails the test if that fails. It is safe for concurrent use.
+// write writes events, and reports an error if that fails. It is safe for concurrent use.
 func (p *probe) write(events ...pipeline.Event) {
 	p.Helper()
 	texts := make([]string, len(events))
@@ -108,8 +108,8 @@ func (p *probe) write(events ...pipeline.Event) {
 	p.written = append(p.written, texts...)
 }
 
-// verify checks that each written event can be read, completely and once. Events in may are
-// allowed in addition; other events are not.
+// verify checks that p.read returns each written event completely and once. p.read may also return
+// the events in may, but no other events.
 func (p *probe) verify(may ...pipeline.Event) {
 	p.Helper()
 	missing, allowed := map[string]int{}, map[string]bool{}
@@ -139,7 +139,7 @@ func (p *probe) verify(may ...pipeline.Event) {
 	}
 }
 
-// verifyOrder checks that the events are read in the order in which they were written.
+// verifyOrder checks that p.read returns the events in the order in which they were written.
 func (p *probe) verifyOrder() {
 	p.Helper()
 	for i, got := range p.read() {

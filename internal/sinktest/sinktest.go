@@ -9,29 +9,29 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Harness creates the sinks to test. Only New is required.
+// Harness creates the sinks to test. Only New is required.
 type Harness struct {
-	// New returns an empty sink, and a function that reads all events written so far from
-	// where the sink writes them, each in the form that Encode returns. read is called between
-	// Writes and after Close. New is called once per case. The suite closes the sink. Use
-	// t.Cleanup for other resources.
+	// New returns an empty sink and the function read, which returns all events that the sink has
+	// stored, each in the form that Encode returns. read must not use the sink. The suite calls
+	// read between Writes and after Close. New is called once per case. The suite closes the sink.
+	// Use t.Cleanup to release other resources.
 	New func(t testing.TB) (sink pipeline.Sink, read func() [][]byte)
 
-	// Encode returns the form in which read returns an event. It must be different for events of
-	// different tasks. Defaults to Event.AppendJSON. Set it for a sink that does not write JSON.
+	// Encode returns the form in which read returns an event. The forms of events of different
+	// tasks must differ. Defaults to Event.AppendJSON. Set it for a sink that does not write JSON.
 	Encode func(e *pipeline.Event) []byte
 
 	// NewStalled returns a sink that cannot make progress, such as a pipe without a reader or a
-	// server that does not respond, so that a Write of a few megabytes blocks until its context
-	// ends. Leave it nil if the sink cannot stall.
+	// server that does not respond. A Write of a few megabytes must block until its context ends.
+	// Leave it nil if the sink cannot stall.
 	NewStalled func(t testing.TB) pipeline.Sink
 
 	// IgnoreGoroutines selects goroutines that may remain after Close, such as those of a
 	// client's idle connections.
 	IgnoreGoroutines []goleak.Option
 
-	// Timeout is the maximum duration of a call that has no reason to wait. It matters only
-	// for failures, so be generous. Defaults to 10s.
+	// Timeout is the maximum duration of a call that has no reason to wait. A long timeout slows
+	// down only failing tests. Defaults to 10s.
 	Timeout time.Duration
 
 	Features Features
@@ -39,12 +39,12 @@ type Harness struct {
 
 // Features describes the optional properties of a sink.
 type Features struct {
-	// Ordered reports that read returns the events in the order in which they were written,
-	// within a Write and across successive Writes.
+	// Ordered means that read returns the events in the order in which they were written, within a
+	// Write and across successive Writes.
 	Ordered bool
 
-	// MaxEvent is the maximum size of an event in bytes. Defaults to 5 MB, which is also the
-	// maximum size that is tested.
+	// MaxEvent is the maximum size of an event in bytes. Defaults to 5 MB. The suite tests no
+	// larger events.
 	MaxEvent int
 }
 
@@ -60,8 +60,9 @@ func (h Harness) withDefaults() Harness {
 	return h
 }
 
-// Run runs each case that applies as a subtest, sequentially. Call it from a test that is not
-// parallel, because the search for leaked goroutines would find those of other tests.
+// Run runs each case that applies as a subtest, one after the other. Call it from a test that is
+// not parallel, because the search for leaked goroutines would otherwise find the goroutines of
+// other tests.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if h.New == nil {
@@ -75,14 +76,14 @@ func Run(t *testing.T, h Harness) {
 	}
 }
 
-// A testCase tests one requirement of the contract.
+// testCase is one case of the suite. It tests one requirement of the contract.
 type testCase struct {
 	name    string
 	applies func(Harness) bool // nil means always
 	run     func(*probe)
 }
 
-// check runs the case with a harness. The tests of the suite pass a testing.TB that records
+// check runs the case with a harness. The suite's own tests pass a testing.TB that records
 // failures.
 func (c testCase) check(t testing.TB, h Harness) {
 	t.Helper()

@@ -21,7 +21,8 @@ func TestFakePasses(t *testing.T) {
 	}
 }
 
-// csvSink is a sink that does not write JSON. Its lines have the task ID and the type of the event.
+// csvSink is a sink that does not write JSON. Each line contains the task ID and the type of an
+// event.
 type csvSink struct {
 	mu     sync.Mutex
 	text   bytes.Buffer
@@ -61,7 +62,7 @@ func (s *csvSink) Write(ctx context.Context, events []pipeline.Event) error {
 
 func (s *csvSink) Close(context.Context) error { s.closed = true; return nil }
 
-// read returns the lines. A field may contain line breaks.
+// read returns the lines, including those in which a field contains a line break.
 func (s *csvSink) read() [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,7 +77,7 @@ func (s *csvSink) read() [][]byte {
 	return lines
 }
 
-// A sink need not write JSON.
+// The suite accepts a sink that does not write JSON.
 func TestCSVSink(t *testing.T) {
 	csvHarness := func(broken bool) Harness {
 		return Harness{
@@ -97,7 +98,7 @@ func TestCSVSink(t *testing.T) {
 // A sink that reorders events passes if Features.Ordered is false.
 func TestOrderIsAFeature(t *testing.T) { Run(t, harness("order", false)) }
 
-// Every case detects the fault that it exists for.
+// Each case of the suite fails if the sink has the fault that the case tests for.
 func TestFaultsAreCaught(t *testing.T) {
 	for _, tc := range []struct {
 		fault  fault

@@ -52,7 +52,7 @@ func orderWithinAWrite(p *probe) {
 	p.verifyOrder()
 }
 
-// Run it with -race.
+// Run this case with -race, because it may detect a data race in the sink.
 func writingConcurrently(p *probe) {
 	p.open()
 	var writers sync.WaitGroup
@@ -71,11 +71,12 @@ func writingConcurrently(p *probe) {
 	p.verify()
 }
 
-// The caller reuses the slice and its bytes for its next events.
+// After Write has returned, the sink must not use the slice or its bytes, because the caller reuses
+// them for its next events.
 func eventsAreNotRetained(p *probe) {
 	p.open()
 	batch := events("first", 10)
-	p.write(batch...) // passes this slice to the sink, not a copy
+	p.write(batch...) // passes batch itself to the sink, not a copy
 	for i := range batch {
 		for j := range batch[i].Outcome.Result {
 			batch[i].Outcome.Result[j] = 'x'
@@ -115,7 +116,8 @@ func (p *probe) texts(events []pipeline.Event) []string {
 	return all
 }
 
-// One Write blocks, and the other waits for it. Both must return.
+// Two Writes are called concurrently: one blocks, and the other one waits for the first. Both must
+// return when their context ends.
 func aContextThatEndsMeanwhile(p *probe) {
 	p.sink = p.h.NewStalled(p.TB)
 	ctx, cancel := context.WithTimeout(p.Context(), 50*time.Millisecond)
@@ -133,7 +135,7 @@ func aContextThatEndsMeanwhile(p *probe) {
 	cancel()
 	sink := p.sink
 	p.sink = nil
-	// Close may return an error because of the events that could not be written.
+	// Close may return an error, because the events could not be written.
 	if timeoutErr := p.callWithTimeout("Close", func() error { _ = sink.Close(closing); return nil }); timeoutErr != nil {
 		p.Error(timeoutErr)
 	}
@@ -197,8 +199,9 @@ func noGoroutineIsLeft(p *probe) {
 	}
 }
 
-// An event whose lease was lost is skipped. Withheld is called for each Write, because the lease can be
-// lost between two attempts.
+// Write skips an event if the event's function Withheld returns true, which means that the lease of
+// the task was lost. Write must call Withheld each time, because the lease can be lost between two
+// attempts to write the event.
 func withheldEvents(p *probe) {
 	p.open()
 	lost, held, calls := event("lost"), event("held"), 0

@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/sources/function"
 )
 
-// The test of a source that delivers a list.
+// This is the test of a source that delivers the tasks of a list.
 func Example() {
 	_ = func(t *testing.T) { // TestContract
 		sourcetest.Run(t, sourcetest.Harness{

@@ -20,7 +20,7 @@ type fault string
 type provider struct {
 	fault    fault
 	features Features
-	broken   error // instead of io.EOF
+	broken   error // returned after the last task, instead of io.EOF
 	testDone chan struct{}
 
 	mu        sync.Mutex
@@ -33,7 +33,7 @@ type provider struct {
 type entry struct {
 	task    pipeline.Task
 	attempt int
-	visible time.Time // when it can be delivered
+	visible time.Time // the time from which it can be delivered
 	acked   bool
 }
 
@@ -141,8 +141,8 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// take returns up to limit available tasks, and how long to wait for more. wait is negative if
-// there will be no more.
+// take returns at most limit available tasks, and how long to wait for more. wait is negative if no
+// more tasks will arrive.
 func (p *provider) take(limit int) (ds []*pipeline.Delivery, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,7 +170,7 @@ func (p *provider) take(limit int) (ds []*pipeline.Delivery, wait time.Duration)
 		if d := p.features.LeaseDuration; d > 0 && p.fault != "lease" {
 			e.visible = now.Add(d)
 		}
-		e.acked = p.features.Finite // a list does not redeliver
+		e.acked = p.features.Finite // a finite list does not redeliver
 		p.delivered++
 		d := p.deliver(e, now)
 		if ds = append(ds, d); p.fault == "twice" && i == 3 && e.attempt == 1 {
@@ -277,7 +277,7 @@ func (l *lease) ExpiresAt() time.Time { return l.expires }
 
 // change calls f to change the entry, if the lease is still valid.
 func (l *lease) change(f func()) error {
-	if l.p.fault == "concurrent" { // loses changes that overlap with another one
+	if l.p.fault == "concurrent" { // loses each change that overlaps with another change
 		l.p.mu.Lock()
 		l.p.busy++
 		alone := l.p.busy == 1

@@ -9,7 +9,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// expectRedelivery receives the only task of the source again, within d.
+// expectRedelivery receives again the only task of the source, within d.
 func (p *probe) expectRedelivery(first *pipeline.Delivery, d time.Duration) *pipeline.Delivery {
 	p.Helper()
 	ds, err := p.receive(d, 1)
@@ -55,7 +55,8 @@ func anUnsettledTaskIsRedelivered(p *probe) {
 	began := time.Now()
 	first := p.next(1)[0]
 	second := p.expectRedelivery(first, p.redeliveryTime()+p.h.Timeout)
-	// Half of the lease, because the provider may start counting before Receive returns.
+	// Accept half of the lease duration, because the provider may start the lease before Receive
+	// returns.
 	if took := time.Since(began); took < p.h.Features.LeaseDuration/2 {
 		p.Errorf("the task was redelivered after %v, want about %v", took, p.h.Features.LeaseDuration)
 	}
@@ -130,7 +131,7 @@ func aLostLeaseIsReported(p *probe) {
 	p.expectNone(p.redeliveryTime())
 }
 
-// Run it with -race.
+// Run this case with -race, because it may detect a data race in the source.
 func settlingConcurrently(p *probe) {
 	const n = 48
 	p.open(p.h.New, makeTasks(n))
@@ -162,7 +163,7 @@ func settlingConcurrently(p *probe) {
 			}
 		})
 	}
-	for len(again) > 0 { // concurrently with the settlements
+	for len(again) > 0 { // while the goroutines above settle
 		for _, d := range p.next(10) {
 			if !again[d.Task.ID] {
 				p.Errorf("task %q was redelivered, attempt %d", d.Task.ID, d.Attempt)

@@ -11,7 +11,7 @@ import (
 // maxBatchSize is the maximum of pipeline.Hints.BatchSize.
 const maxBatchSize = 256
 
-// The optional interfaces Hinter and HealthReporter.
+// optionalInterfaces checks the optional interfaces pipeline.Hinter and pipeline.HealthReporter.
 func optionalInterfaces(p *probe) {
 	tasks := p.open(p.h.New, makeTasks(3))
 	if h, ok := p.src.(pipeline.Hinter); ok {
@@ -33,8 +33,8 @@ func optionalInterfaces(p *probe) {
 	}
 }
 
-// A source with the interface Idler returns its tasks, and then ErrIdle once the idle time is over, but
-// not before.
+// If a source implements pipeline.Idler, ReceiveUntilIdle returns the tasks. When no task has
+// arrived for the idle time, it returns ErrIdle, and not earlier.
 func anIdleSourceEnds(p *probe) {
 	tasks := p.open(p.h.NewBlocking, makeTasks(5))
 	idler, ok := p.src.(pipeline.Idler)
@@ -69,7 +69,7 @@ func anIdleSourceEnds(p *probe) {
 	if len(ds) > 0 || !errors.Is(err, pipeline.ErrIdle) {
 		p.Fatalf("ReceiveUntilIdle returned %d deliveries and the error %v, want ErrIdle", len(ds), err)
 	}
-	// The source may end its last request up to a second early.
+	// A source may end its last request up to a second early.
 	if took := time.Since(began); took < time.Second {
 		p.Errorf("ReceiveUntilIdle returned ErrIdle after %v, before the idle time of 2s was over", took)
 	}

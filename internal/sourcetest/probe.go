@@ -13,8 +13,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A probe runs one case with one source. Each call of the source has a timeout. The result of
-// each Receive is checked for the general requirements of the contract.
+// probe runs one case with one source. It limits the duration of each call of the source, and
+// checks the result of each Receive for the general requirements of the contract.
 type probe struct {
 	testing.TB
 	h   Harness
@@ -24,8 +24,9 @@ type probe struct {
 	received []*pipeline.Delivery
 }
 
-// open creates the source of the case and returns the tasks that it must deliver. These are tasks,
-// or with Harness.NewOwn as many other ones.
+// open creates the source of the case, and returns the tasks that the source must deliver. If
+// newSource is nil, the source is from Harness.NewOwn and makes len(tasks) tasks of its own.
+// Otherwise, it delivers tasks.
 func (p *probe) open(newSource func(testing.TB, []pipeline.Task) pipeline.Source, tasks []pipeline.Task) []pipeline.Task {
 	p.Helper()
 	if newSource == nil {
@@ -41,7 +42,8 @@ func (p *probe) open(newSource func(testing.TB, []pipeline.Task) pipeline.Source
 	return tasks
 }
 
-// finish settles the deliveries and closes the source, unless the case has done so.
+// finish settles the remaining deliveries and closes the source. It does nothing if the case has
+// closed the source.
 func (p *probe) finish() {
 	p.Helper()
 	if p.src == nil {
@@ -58,7 +60,7 @@ func (p *probe) finish() {
 	}
 }
 
-// close closes the source, once.
+// close closes the source, and prevents finish from closing it again.
 func (p *probe) close() error {
 	p.Helper()
 	src := p.src
@@ -77,7 +79,7 @@ func (p *probe) closeSource(src pipeline.Source) error {
 }
 
 // callWithTimeout calls f. It returns an error if f panics, or does not return within d plus
-// Harness.Timeout. what names the call in these errors.
+// Harness.Timeout. The error contains what, the name of the call.
 func (p *probe) callWithTimeout(what string, d time.Duration, f func()) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -195,13 +197,14 @@ func (p *probe) expectNone(d time.Duration) {
 	}
 }
 
-// redeliveryTime returns the time after which a settled task would have been redelivered.
+// redeliveryTime returns how long to wait for a redelivery. A task that is not redelivered within
+// this time has been settled.
 func (p *probe) redeliveryTime() time.Duration {
 	return p.h.QuietPeriod + 3*p.h.Features.LeaseDuration/2
 }
 
-// promptTime returns the time within which an available task must be delivered. It is shorter
-// than a lease, so that the expiry of a lease cannot be the reason for the delivery.
+// promptTime returns the time within which an available task must be delivered. It is shorter than
+// a lease, because otherwise the task could be delivered only because its lease has expired.
 func (p *probe) promptTime() time.Duration {
 	if lease := p.h.Features.LeaseDuration; lease > 0 {
 		return min(p.h.Timeout, 3*lease/4)
@@ -209,7 +212,7 @@ func (p *probe) promptTime() time.Duration {
 	return p.h.Timeout
 }
 
-// ack acknowledges deliveries.
+// ack acknowledges deliveries, and reports an error if that fails.
 func (p *probe) ack(ds ...*pipeline.Delivery) {
 	p.Helper()
 	for _, d := range ds {
@@ -230,8 +233,8 @@ func (p *probe) mustSettle(settle func(context.Context) error) {
 	}
 }
 
-// checkOnce checks that the deliveries have each task exactly once, at attempt 1, and in order if
-// the source is ordered.
+// checkOnce checks that ds contains each task exactly once, with attempt 1, and in the order of
+// tasks if Features.Ordered is set.
 func (p *probe) checkOnce(tasks []pipeline.Task, ds []*pipeline.Delivery) {
 	p.Helper()
 	seen := make(map[string]bool, len(ds))

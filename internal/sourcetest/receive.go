@@ -25,7 +25,8 @@ func everyTaskIsDeliveredOnce(p *probe) {
 	p.checkOnce(tasks, all)
 }
 
-// probe.receive checks the limit.
+// atMostLimitAtOnce relies on probe.receive, which fails the case if Receive returns more than
+// limit deliveries.
 func atMostLimitAtOnce(p *probe) {
 	for _, limit := range []int{1, 2, 7} {
 		p.open(p.h.New, makeTasks(20))
@@ -52,7 +53,7 @@ func receivesNoMoreThanRequested(p *probe) {
 	}
 }
 
-// Decoding and encoding changes each of these values.
+// rareData are JSON values that change if a source decodes and encodes them.
 var rareData = []string{
 	`null`, `0`, `""`, `[]`, `{}`, `{"":""}`,
 	`{"max":9223372036854775807,"min":-9223372036854775808,"unsigned":18446744073709551615}`,
@@ -124,7 +125,7 @@ func theEndOfTheContextEndsReceive(p *probe) {
 	tasks := p.open(p.h.NewBlocking, makeTasks(2))
 	p.ack(p.collect(len(tasks), 1)...)
 	for _, d := range []time.Duration{0, p.h.QuietPeriod, p.h.QuietPeriod} {
-		ds, err := p.receive(d, 5) // checks that it returns in time
+		ds, err := p.receive(d, 5) // fails the case if Receive does not return in time
 		if len(ds) > 0 || !errors.Is(err, context.DeadlineExceeded) {
 			p.Fatalf("Receive returned %d deliveries and error %v, want its context's error", len(ds), err)
 		}
@@ -144,7 +145,7 @@ func anEndedContextLosesNoTask(p *probe) {
 			if seen[d.Task.ID] {
 				p.Errorf("task %q was delivered twice", d.Task.ID)
 			}
-			// A task that the source itself has released has a higher attempt number.
+			// The attempt is higher if the source itself has released the task.
 			if d.Attempt != 1 && !p.h.Features.Redelivers {
 				p.Errorf("task %q: attempt is %d, want 1", d.Task.ID, d.Attempt)
 			}
@@ -152,12 +153,13 @@ func anEndedContextLosesNoTask(p *probe) {
 		}
 		p.ack(ds...)
 	}
-	// Contexts that have ended before the call, and contexts that end during it.
+	// The first context has ended before the call. The second one ends during the call.
 	for d := time.Duration(1); d < p.h.QuietPeriod; d *= 4 {
 		receive(0, 1)
 		receive(d, 1)
 	}
-	// A lost task would be redelivered when its lease expires, which is later than this deadline.
+	// The deadline is earlier than the end of a lease. Otherwise a lost task would be redelivered
+	// and not be noticed.
 	for deadline := time.Now().Add(p.promptTime()); len(seen) < len(tasks); {
 		remaining := time.Until(deadline)
 		if remaining <= 0 {

@@ -9,84 +9,84 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A Harness creates the sources to test. Either New or NewOwn is required. Each other function
-// enables the cases that need it.
+// Harness creates the sources to test. Either New or NewOwn is required. Each other function
+// enables further cases.
 type Harness struct {
-	// New returns a source that delivers exactly the given tasks. It is called once per case,
-	// each time with an empty provider. The suite closes the source. Use t.Cleanup for other
+	// New returns a source that delivers exactly the given tasks. It is called once per case, each
+	// time with an empty provider. The suite closes the source. Use t.Cleanup to release other
 	// resources.
 	New func(t testing.TB, tasks []pipeline.Task) pipeline.Source
 
-	// NewOwn replaces New for a source that makes its own tasks, such as one that generates numbers
-	// or lists a directory. It returns a source that delivers exactly n tasks, and these tasks in
-	// the order in which the source makes them. The cases with particular data are omitted.
+	// NewOwn replaces New for a source that makes its own tasks, such as a source that generates
+	// numbers or lists a directory. It returns a source that makes exactly n tasks, and these tasks
+	// in order. Cases that need tasks with particular data are omitted.
 	NewOwn func(t testing.TB, n int) (source pipeline.Source, tasks []pipeline.Task)
 
-	// NewBlocking returns a source that delivers the tasks, and then blocks because there are
-	// no more. Defaults to New. If Features.Finite is set, it defaults to nil, which omits the
-	// cases that block.
+	// NewBlocking returns a source that delivers the tasks, and then blocks because there are no
+	// more. Defaults to New, but if Features.Finite is set, to nil, which omits the cases that
+	// block.
 	NewBlocking func(t testing.TB, tasks []pipeline.Task) pipeline.Source
 
 	// NewBroken returns a source that delivers the tasks, and then fails permanently with an
 	// error that is not io.EOF.
 	NewBroken func(t testing.TB, tasks []pipeline.Task) pipeline.Source
 
-	// Delivered returns the number of tasks that the provider has delivered to the source that
-	// New returned last, including tasks that Receive has not returned yet. Leave it nil if
-	// reading ahead is harmless, as for a local file.
+	// Delivered returns the number of tasks that the provider has delivered to the source that New
+	// returned last. It includes tasks that Receive has not returned yet. Leave it nil if reading
+	// ahead is harmless, for example in a local file.
 	Delivered func() int
 
-	// Parallel runs the cases that wait for leases and delays in parallel. Then New,
-	// NewBlocking and NewBroken are called concurrently. The cases that use Delivered or search
-	// for goroutines run before that, sequentially.
+	// Parallel runs the cases that wait for leases and delays in parallel, so that New, NewBlocking
+	// and NewBroken are called concurrently. The cases that use Delivered or search for leaked
+	// goroutines run first, one after the other.
 	Parallel bool
 
 	// IgnoreGoroutines selects goroutines that may remain after Close, such as those of a
 	// client's idle connections.
 	IgnoreGoroutines []goleak.Option
 
-	// Timeout is the maximum duration of a call that has no reason to wait, and the maximum
-	// time until a task is delivered. It matters only for failures, so be generous. Defaults
-	// to 10s.
+	// Timeout is the maximum duration of a call that has no reason to wait, and the maximum time
+	// until a task is delivered. A long timeout slows down only failing tests. Defaults to 10s.
 	Timeout time.Duration
 
-	// QuietPeriod is the time without a delivery after which the suite concludes that no more
-	// tasks are available. It is not used if Features.Finite is set. Defaults to 100ms.
+	// If the source delivers nothing for QuietPeriod, the suite concludes that no more tasks are
+	// available. QuietPeriod is not used if Features.Finite is set. Defaults to 100ms.
 	QuietPeriod time.Duration
 
 	Features Features
 }
 
-// Features describes the optional properties of a source. The zero value is a queue that is never
-// exhausted, has no order, and never redelivers a task.
+// Features describes the optional properties of a source. The zero value describes a queue that is
+// never exhausted, has no order, and never redelivers a task.
 type Features struct {
-	// Finite reports that Receive returns io.EOF after the last task, as for a file. Otherwise,
-	// Receive waits forever, as for a queue.
+	// Finite means that Receive returns io.EOF after the last task, as for a file. Otherwise,
+	// Receive waits for more tasks, as for a queue.
 	Finite bool
 
-	// Ordered reports that tasks are delivered in the order in which New gets them.
+	// Ordered means that tasks are delivered in the order in which they were passed to New.
 	Ordered bool
 
-	// Redelivers reports that a released task is redelivered, by the same source.
+	// Redelivers means that the same source redelivers a released task.
 	Redelivers bool
 
-	// CountsAttempts reports that each redelivery increments the attempt number.
+	// CountsAttempts means that each redelivery increments the attempt number.
 	CountsAttempts bool
 
-	// ReleaseDelay is the minimum delay of a release that the provider supports; 0 if it does
-	// not support delays.
+	// ReleaseDelay is the shortest delay that the provider supports for a release. It is 0 if the
+	// provider supports no delay.
 	ReleaseDelay time.Duration
 
-	// LeaseDuration is the time after which a task is redelivered unless its lease is extended;
-	// 0 if leases never expire. Use one or two seconds.
+	// LeaseDuration is the time after which a task is redelivered unless its lease is extended. It
+	// is 0 if leases never expire. Use one or two seconds, because several cases wait for this
+	// time.
 	LeaseDuration time.Duration
 
-	// DetectsLostLease reports that Extend and Ack return an error that wraps
-	// pipeline.ErrLeaseLost if the lease has expired and the task has been redelivered.
+	// DetectsLostLease means that Extend and Ack return an error that wraps pipeline.ErrLeaseLost
+	// if the lease has expired and the task has been redelivered.
 	DetectsLostLease bool
 
-	// MaxData is the maximum size of a task's data in bytes. Defaults to 1 MiB, which is also
-	// the maximum size that is tested.
+	// MaxData is the maximum size of a task's data in bytes. Defaults to 1 MiB. The suite tests no
+	// larger data.
 	MaxData int
 }
 
@@ -106,9 +106,11 @@ func (h Harness) withDefaults() Harness {
 	return h
 }
 
-// Run runs each case that applies as a subtest, sequentially. Call it from a test that is not
-// parallel, because the search for leaked goroutines would find those of other tests. With
-// Harness.Parallel, Run marks the test as parallel after that search, so the test must not call
+// Run runs each case that applies as a subtest, one after the other. Call it from a test that is
+// not parallel, because the search for leaked goroutines would otherwise find the goroutines of
+// other tests.
+//
+// If Harness.Parallel is set, Run calls t.Parallel after that search, so the test must not call
 // t.Setenv or t.Chdir.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
@@ -136,7 +138,7 @@ func Run(t *testing.T, h Harness) {
 	run(t, false)
 }
 
-// A testCase tests one requirement of the contract.
+// testCase is one case of the suite. It tests one requirement of the contract.
 type testCase struct {
 	name    string
 	applies func(Harness) bool // nil means always
@@ -144,7 +146,7 @@ type testCase struct {
 	alone   bool // must not run in parallel with other cases
 }
 
-// check runs the case with a harness. The tests of the suite pass a testing.TB that records
+// check runs the case with a harness. The suite's own tests pass a testing.TB that records
 // failures.
 func (c testCase) check(t testing.TB, h Harness) {
 	t.Helper()

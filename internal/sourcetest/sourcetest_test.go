@@ -21,7 +21,8 @@ var (
 
 func TestListPasses(t *testing.T) { Run(t, harness("", list)) }
 
-// A source that makes its own tasks passes, and its faults are detected, too.
+// The suite accepts a correct source that makes its own tasks, and detects a fault in such a
+// source.
 func TestOwnTasks(t *testing.T) {
 	own := func(f fault) Harness {
 		h := harness(f, list)
@@ -45,8 +46,8 @@ func TestOwnTasks(t *testing.T) {
 	})
 }
 
-// The queue is tested in a synctest bubble, where waiting for a lease takes no time. Run cannot be
-// used in a bubble.
+// The test runs in a synctest bubble, in which waiting for a lease takes no time. It does not call
+// Run, because Run cannot be used in a bubble.
 func TestQueuePasses(t *testing.T) {
 	for _, features := range []Features{queue, {}, {Redelivers: true}, {LeaseDuration: time.Minute}} {
 		h := harness("", features).withDefaults()
@@ -61,7 +62,7 @@ func TestQueuePasses(t *testing.T) {
 	}
 }
 
-// Every case detects the fault that it exists for.
+// Each case of the suite fails if the source has the fault that the case tests for.
 func TestFaultsAreCaught(t *testing.T) {
 	for _, tc := range []struct {
 		fault    fault

@@ -18,26 +18,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Counter is a reverse proxy that counts the requests to an SQS server. Once a client has closed
-// the connection of a long poll, the Counter cancels the poll at the server before it forwards any
-// later request. Otherwise the poll could receive messages that the client releases next.
+// Counter is a reverse proxy that counts the requests to an SQS server. If a client closes the
+// connection of a long poll, the Counter waits until the server has canceled the poll before it
+// forwards another request. Otherwise, the server could deliver messages to the closed poll that
+// the client releases with its next request.
 type Counter struct {
 	// URL is the URL of the Counter.
 	URL string
 
 	mu          sync.Mutex
 	actions     map[string]int
-	unavailable map[string]bool // actions that are answered with 503 instead of being forwarded
+	unavailable map[string]bool // actions to which the Counter responds with status 503
 	polls       map[*poll]bool  // the polls that are being forwarded
 }
 
-// A poll is a ReceiveMessage request.
+// poll is a ReceiveMessage request that is being forwarded.
 type poll struct {
 	conn syscall.Conn  // the client's connection
 	done chan struct{} // closed when the request to the server has ended
 }
 
-// connKey is the context key of a client's connection.
+// connKey is the key of the client's connection in the context of a request.
 type connKey struct{}
 
 // NewCounter starts a Counter for the server at endpoint. It is stopped at the end of the test.
@@ -51,7 +52,7 @@ func NewCounter(t testing.TB, endpoint string) *Counter {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
-			r.Out.Host = r.In.Host // the server builds the URLs of queues from it
+			r.Out.Host = r.In.Host // the server uses this host in the URLs of queues
 		},
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
@@ -84,7 +85,8 @@ func NewCounter(t testing.TB, endpoint string) *Counter {
 	return c
 }
 
-// addPoll registers a poll, and returns a function to call when the poll has ended.
+// addPoll registers a poll, and returns a function that removes it. Call the function when the poll
+// has ended.
 func (c *Counter) addPoll(r *http.Request) func() {
 	conn, _ := r.Context().Value(connKey{}).(syscall.Conn)
 	p := &poll{conn: conn, done: make(chan struct{})}
@@ -99,8 +101,8 @@ func (c *Counter) addPoll(r *http.Request) func() {
 	}
 }
 
-// awaitClosedPolls waits for the end of the polls whose client has closed the connection. The HTTP
-// server cancels them as soon as it notices.
+// awaitClosedPolls waits for the end of all polls whose client has closed the connection. The HTTP
+// server cancels such a poll as soon as it notices the closed connection.
 func (c *Counter) awaitClosedPolls() {
 	c.mu.Lock()
 	polls := slices.Collect(maps.Keys(c.polls))
@@ -112,7 +114,7 @@ func (c *Counter) awaitClosedPolls() {
 	}
 }
 
-// isClosed reports whether the peer has closed the connection.
+// isClosed reports whether the client has closed the connection.
 func isClosed(c syscall.Conn) bool {
 	conn, err := c.SyscallConn()
 	if err != nil {
@@ -126,7 +128,8 @@ func isClosed(c syscall.Conn) bool {
 	return closed || err != nil
 }
 
-// SetUnavailable makes requests for the action fail with status 503, or ends that.
+// SetUnavailable makes all requests for the action fail with status 503, until it is called with
+// away false.
 func (c *Counter) SetUnavailable(action string, away bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,16 +154,17 @@ func (c *Counter) Total() int {
 	return all
 }
 
-// Table returns a table with the number of requests by action, in total and per task for n tasks.
+// Table returns a table with the number of requests for each action, in total and divided by n, the
+// number of tasks.
 func (c *Counter) Table(n int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var b strings.Builder
 	all := 0
 	for _, action := range slices.Sorted(maps.Keys(c.actions)) {
-		_, _ = fmt.Fprintf(&b, "%-32s %6d  %.3f a task\n", action, c.actions[action], float64(c.actions[action])/float64(n))
+		_, _ = fmt.Fprintf(&b, "%-32s %6d  %.3f per task\n", action, c.actions[action], float64(c.actions[action])/float64(n))
 		all += c.actions[action]
 	}
-	_, _ = fmt.Fprintf(&b, "%-32s %6d  %.3f a task\n", "in all", all, float64(all)/float64(n))
+	_, _ = fmt.Fprintf(&b, "%-32s %6d  %.3f per task\n", "total", all, float64(all)/float64(n))
 	return b.String()
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// When a client cancels a poll and sends another request, the server sees the end of the poll
-// before that request.
+// If a client cancels a poll and then sends another request, the server receives that request only
+// after the poll has ended.
 func TestCounter_CancelsClosedPollFirst(t *testing.T) {
 	polls := make(chan syscall.Conn, 1)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

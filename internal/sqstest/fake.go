@@ -15,10 +15,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Fake is a server with the JSON 1.0 protocol of SQS. It can simulate faults, which moto cannot.
-// Use moto to test against the usual behaviour of SQS.
+// Fake is a server with the JSON 1.0 protocol of SQS. It can simulate faults that moto cannot
+// simulate. Test the usual behavior of SQS with moto.
 type Fake struct {
-	// URL is the URL of the server, and QueueURL that of its only queue.
+	// URL is the URL of the server. QueueURL is the URL of its only queue.
 	URL, QueueURL string
 
 	answer func(w http.ResponseWriter, r *http.Request, action string, in map[string]any)
@@ -28,11 +28,11 @@ type Fake struct {
 	fault    Fault
 }
 
-// A Fault responds to a request instead of the queue. It returns false if it does not handle the
-// request.
+// Fault responds to a request instead of the queue. It returns false if it has not responded.
 type Fault func(w http.ResponseWriter, action string, in map[string]any) (done bool)
 
-// NewFake starts a server with one queue. It is stopped at the end of the test.
+// NewFake starts a server with one queue. answer responds to the requests. The server is stopped at
+// the end of the test.
 func NewFake(t testing.TB, queue string, answer func(w http.ResponseWriter, r *http.Request, action string, in map[string]any)) *Fake {
 	t.Helper()
 	f := &Fake{answer: answer, requests: map[string]int{}}
@@ -76,8 +76,8 @@ func (f *Fake) Client(t testing.TB) *sqs.Client {
 	})
 }
 
-// Setenv sets the environment variables with which every AWS client uses the server and its
-// credentials, instead of the machine's AWS configuration.
+// Setenv sets environment variables that make AWS clients send their requests to f and ignore the
+// AWS configuration of the machine.
 func (f *Fake) Setenv(t testing.TB) {
 	for name, value := range map[string]string{
 		"AWS_ENDPOINT_URL": f.URL, "AWS_ENDPOINT_URL_SQS": "", "AWS_REGION": "us-east-1", "AWS_PROFILE": "",
@@ -88,7 +88,7 @@ func (f *Fake) Setenv(t testing.TB) {
 	}
 }
 
-// SetFault sets the Fault for all further requests; nil removes it.
+// SetFault sets the Fault for all further requests. If fault is nil, the queue responds to them.
 func (f *Fake) SetFault(fault Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -111,8 +111,8 @@ func WriteError(w http.ResponseWriter, status int, code, text string) {
 // WriteJSON writes out as JSON.
 func WriteJSON(w http.ResponseWriter, out any) { _ = json.NewEncoder(w).Encode(out) }
 
-// IgnoreConnections returns options that ignore the goroutines of the idle connections of a client
-// and a Fake.
+// IgnoreConnections returns goleak options that ignore the goroutines of the idle connections
+// between a client and a Fake.
 func IgnoreConnections() []goleak.Option {
 	var all []goleak.Option
 	for _, name := range []string{

@@ -1,5 +1,5 @@
-// Package sqstest provides SQS servers for tests: moto, which is the most accurate one available,
-// and a Fake for faults that moto cannot simulate.
+// Package sqstest provides SQS servers for tests: moto, which simulates SQS accurately, and Fake,
+// which simulates faults that moto cannot simulate.
 package sqstest
 
 import (
@@ -24,13 +24,15 @@ import (
 //go:embed server.py
 var server string
 
-// startTimeout is the maximum time that moto takes to start. It imports modules for all of AWS.
+// startTimeout is the maximum time that moto takes to start. It is long because moto imports
+// modules for all AWS services.
 const startTimeout = time.Minute
 
 var address = regexp.MustCompile(`Running on (http://127\.0\.0\.1:\d+)`)
 
 // Start starts a moto server on 127.0.0.1, and returns its URL. The server is stopped at the end of
-// the test. Tests that depend on a difference between moto and SQS name it in a comment.
+// the test. If a test depends on a difference between moto and SQS, describe the difference in a
+// comment.
 func Start(t testing.TB) string {
 	t.Helper()
 	cmd := exec.Command(findPython(t), "-c", server, "-H", "127.0.0.1", "-p", "0")
@@ -51,7 +53,7 @@ func Start(t testing.TB) string {
 	go func() {
 		defer close(read)
 		lines := bufio.NewScanner(out)
-		for lines.Scan() { // up to the end of the output, so that the server never blocks
+		for lines.Scan() { // reads to the end, because the server blocks if the pipe is full
 			if m := address.FindStringSubmatch(lines.Text()); m != nil {
 				select {
 				case found <- m[1]:
@@ -71,8 +73,8 @@ func Start(t testing.TB) string {
 	return ""
 }
 
-// findPython returns the Python interpreter that has moto: in build/venv, where scripts/venv
-// installs it, or next to the moto_server on the PATH.
+// findPython returns the path of a Python interpreter that can import moto. It is in build/venv,
+// where scripts/venv installs moto, or in the directory of the moto_server on the PATH.
 func findPython(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -86,7 +88,7 @@ func findPython(t testing.TB) string {
 	}
 	path, err := exec.LookPath("moto_server")
 	if err != nil {
-		t.Fatal("moto_server not found: `make test` installs it in build/venv")
+		t.Fatal("moto_server not found; install it in build/venv with \"make test\"")
 	}
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		t.Fatal(err)
@@ -107,7 +109,8 @@ func NewClient(endpoint string) *sqs.Client {
 	})
 }
 
-// Client returns a client for the server at endpoint, and the URL of a new queue.
+// Client creates a queue on the server at endpoint, and returns a client for the server and the URL
+// of the queue.
 func Client(t testing.TB, endpoint, queue string) (client *sqs.Client, url string) {
 	t.Helper()
 	client = NewClient(endpoint)
@@ -140,8 +143,8 @@ func Send(t testing.TB, client *sqs.Client, url string, bodies ...string) {
 // maxBatchBytes is the maximum total size of the messages in one request.
 const maxBatchBytes = 1 << 20
 
-// CreateWithRedrive creates a queue whose messages move to the existing queue dead after the given
-// number of receives.
+// CreateWithRedrive creates a queue. The server moves a message of this queue to the existing queue
+// dead after it was received receives times.
 func CreateWithRedrive(t testing.TB, client *sqs.Client, queue, dead string, receives int) {
 	t.Helper()
 	policy := fmt.Sprintf(`{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:%s", "maxReceiveCount": %d}`, dead, receives)
@@ -152,7 +155,7 @@ func CreateWithRedrive(t testing.TB, client *sqs.Client, queue, dead string, rec
 	}
 }
 
-// Receive receives up to ten messages from a queue.
+// Receive receives at most ten messages from a queue.
 func Receive(t testing.TB, client *sqs.Client, url string) (bodies []string) {
 	t.Helper()
 	out, err := client.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10})
