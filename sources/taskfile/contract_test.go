@@ -45,6 +45,7 @@ func TestContract(t *testing.T) { // not parallel: it looks for goroutines
 		NewBlocking: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
 			r, w := io.Pipe()
 			go func() { _, _ = w.Write(append(jsonOf(tasks, ""), '\n')) }()
+			t.Cleanup(func() { _ = r.Close() }) // ends the Write if a case does not read the tasks
 			return open(t, "-", taskfile.Options{Stdin: r})
 		},
 		Features: sourcetest.Features{Finite: true, Ordered: true},
