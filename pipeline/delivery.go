@@ -30,7 +30,9 @@ var (
 
 // Lease is the temporary exclusive right of one worker to execute a task. The source grants it. The
 // methods of a Lease may block on the network and may be called from any goroutine. They retry
-// transient errors until ctx is done. A panic in a method counts as an error.
+// transient errors until ctx is done, and then return promptly. If the source reports that the
+// lease has already ended, they return an error that wraps ErrLeaseLost. A panic in a method counts
+// as an error.
 //
 // Ack and Release end the lease. A Delivery calls at most one of the two methods, and only once.
 type Lease interface {
@@ -38,8 +40,8 @@ type Lease interface {
 	Ack(ctx context.Context) error
 	// Release makes the task available again after delay, or at once if delay is 0.
 	Release(ctx context.Context, delay time.Duration) error
-	// Extend sets the lease to expire at d from now, and returns that time. If the lease has
-	// already ended, Extend returns an error that wraps ErrLeaseLost.
+	// Extend sets the lease to expire at d from now, and returns that time. It may round d down, by
+	// less than a second, and limit it to the maximum that the source supports.
 	Extend(ctx context.Context, d time.Duration) (time.Time, error)
 	// ExpiresAt returns when the lease expires if it is not extended: Extend does not change the
 	// result. The zero time means that the lease never expires.

@@ -47,6 +47,8 @@ func (p *deliveryPlumbing) ReceivedAt() time.Time { return p.received }
 
 func (p *deliveryPlumbing) ExpiresAt() time.Time { return p.lease.ExpiresAt() }
 
+func (p *deliveryPlumbing) Lease() plumbing.Lease { return p.lease }
+
 func (p *deliveryPlumbing) Settled() bool { return (*Delivery)(p).isSettled() }
 
 func (p *deliveryPlumbing) MarkLeaseLost(cause error) { (*Delivery)(p).markLeaseLost(cause) }

@@ -13,13 +13,14 @@ type Source interface {
 	//
 	// When ctx is done, Receive returns promptly. If it has already received deliveries from the
 	// provider, it either returns them with a nil error or releases them and returns ctx's error.
-	// Without such deliveries it returns ctx's error.
+	// Without such deliveries it returns ctx's error. Receive can then be called again with another
+	// context.
 	//
-	// Receive may return deliveries together with an error. The run then processes the deliveries,
-	// too. Any error other than io.EOF and ctx's error ends the run.
+	// Any other error ends the run. Receive may return deliveries together with such an error. The
+	// run then processes the deliveries, too. io.EOF and errors that end the run are final: further
+	// calls return the same error and no deliveries.
 	//
-	// Receive is called from one goroutine. The caller owns the deliveries and settles each of them
-	// once.
+	// Calls of Receive do not overlap. The caller owns the deliveries and settles each of them once.
 	Receive(ctx context.Context, limit int) ([]*Delivery, error)
 
 	// Close releases the resources of the Source. It is called after the last Receive has returned
@@ -41,8 +42,9 @@ type Hints struct {
 	BatchSize int
 }
 
-// Hinter is a Source that describes itself. Hints is called once, by From.
+// Hinter is a Source that describes itself.
 type Hinter interface {
+	// Hints returns the same value each time. It is called before the first Receive.
 	Hints() Hints
 }
 

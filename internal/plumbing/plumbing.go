@@ -41,6 +41,14 @@ type Run interface {
 	OnEnd(func())
 }
 
+// A Lease is a pipeline.Lease.
+type Lease interface {
+	Ack(ctx context.Context) error
+	Release(ctx context.Context, delay time.Duration) error
+	Extend(ctx context.Context, d time.Duration) (time.Time, error)
+	ExpiresAt() time.Time
+}
+
 // A Delivery is the part of a pipeline.Delivery that the stages for lease extension and settlement
 // use. Its methods are safe for concurrent use.
 type Delivery interface {
@@ -51,6 +59,9 @@ type Delivery interface {
 	// ExpiresAt returns when the lease expires if it is not extended: an extension does not change
 	// the result. The zero time means that the lease never expires.
 	ExpiresAt() time.Time
+	// Lease returns the lease that the source granted. The test suite for sources calls its methods
+	// directly, because a Delivery sends no request if its lease has expired.
+	Lease() Lease
 	// OnSettled registers a function that is called once, when the lease need not be extended any
 	// more. That is the case before a release is sent to the source, and after an acknowledgment.
 	// If the delivery has already been settled, OnSettled calls the function at once. Only one

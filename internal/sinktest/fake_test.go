@@ -79,7 +79,7 @@ func (s *fake) Write(ctx context.Context, events []pipeline.Event) error {
 	}
 	var text []byte
 	for i := range events {
-		if w := events[i].Withheld; w != nil && s.fault != "withheld" && (w() || s.fault == "withhold all") {
+		if w := events[i].Withheld; w != nil && s.fault != "withheld" && (s.fault == "never asks" || w() || s.fault == "withhold all") {
 			continue
 		}
 		if text = events[i].AppendJSON(text); s.fault != "glue" {

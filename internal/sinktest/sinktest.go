@@ -104,6 +104,7 @@ var cases = []testCase{
 	{"write after close", nil, writeAfterClose},
 	{"close unused", nil, closeUnused},
 	{"close twice", nil, closeTwice},
+	{"close with an ended context", nil, closeWithAnEndedContext},
 	{"withheld events", nil, withheldEvents},
 	{"no goroutine is left", nil, noGoroutineIsLeft},
 }

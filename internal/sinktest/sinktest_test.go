@@ -100,6 +100,7 @@ func TestOrderIsAFeature(t *testing.T) { Run(t, harness("order", false)) }
 
 // Each case of the suite fails if the sink has the fault that the case tests for.
 func TestFaultsAreCaught(t *testing.T) {
+	canFail := map[string]bool{}
 	for _, tc := range []struct {
 		fault  fault
 		caught string // name of the case
@@ -122,10 +123,14 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"close twice", "close twice", "broken"},
 		{"close panics", "close twice", "panicked: close of closed channel"},
 		{"close hangs", "close unused", "Close did not return"},
+		{"close hangs", "close with an ended context", "Close did not return"},
+		{"close hangs", "a context that ends during Write", "Close did not return"},
+		{"never asks", "withheld events", "Write did not call Withheld"},
 		{"withheld", "withheld events", "differs from what was written"},
 		{"withhold all", "withheld events", "event was not stored"},
 		{"goroutine", "no goroutine is left", "found unexpected goroutines"},
 	} {
+		canFail[tc.caught] = true
 		t.Run(fmt.Sprintf("%s in %s", tc.fault, tc.caught), func(t *testing.T) {
 			h := harness(tc.fault, true).withDefaults()
 			synctest.Test(t, func(t *testing.T) {
@@ -138,6 +143,11 @@ func TestFaultsAreCaught(t *testing.T) {
 				}
 			})
 		})
+	}
+	for _, c := range cases {
+		if !canFail[c.name] {
+			t.Errorf("no fault is listed that the case %q detects", c.name)
+		}
 	}
 }
 

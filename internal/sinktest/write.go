@@ -95,11 +95,9 @@ func eventsAreNotRetained(p *probe) {
 func anEndedContext(p *probe) {
 	p.open()
 	p.write(event("before"))
-	ended, cancel := context.WithCancel(p.Context())
-	cancel()
 	during := events("during", 3)
-	switch err := p.try(ended, during...); {
-	case err == nil: // also allowed: the write did not have to wait
+	switch err := p.try(endedContext(p), during...); {
+	case err == nil: // every event is durable
 		p.written = append(p.written, p.texts(during)...)
 	case !errors.Is(err, context.Canceled):
 		p.Errorf("Write returned %v, want its context's error", err)
@@ -131,14 +129,7 @@ func aContextThatEndsMeanwhile(p *probe) {
 		})
 	}
 	writers.Wait()
-	closing, cancel := context.WithCancel(context.WithoutCancel(p.Context()))
-	cancel()
-	sink := p.sink
-	p.sink = nil
-	// Close may return an error, because the events could not be written.
-	if timeoutErr := p.callWithTimeout("Close", func() error { _ = sink.Close(closing); return nil }); timeoutErr != nil {
-		p.Error(timeoutErr)
-	}
+	p.closeWith(endedContext(p))
 }
 
 func writeAfterClose(p *probe) {
@@ -176,6 +167,30 @@ func closeTwice(p *probe) {
 	p.verify()
 }
 
+func closeWithAnEndedContext(p *probe) {
+	p.open()
+	p.write(events("one", 3)...)
+	p.closeWith(endedContext(p))
+	p.verify()
+}
+
+// closeWith checks that Close returns promptly although ctx has ended. Close may return an error,
+// for example because it could not flush.
+func (p *probe) closeWith(ctx context.Context) {
+	p.Helper()
+	sink := p.sink
+	p.sink = nil
+	if timeoutErr := p.callWithTimeout("Close", func() error { _ = sink.Close(ctx); return nil }); timeoutErr != nil {
+		p.Error(timeoutErr)
+	}
+}
+
+func endedContext(p *probe) context.Context {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(p.Context()))
+	cancel()
+	return ctx
+}
+
 func noGoroutineIsLeft(p *probe) {
 	for _, use := range []struct {
 		name string
@@ -183,11 +198,7 @@ func noGoroutineIsLeft(p *probe) {
 	}{
 		{"closed unused", func() {}},
 		{"closed after a Write", func() { p.write(events("one", 3)...) }},
-		{"closed after a cancelled Write", func() {
-			ended, cancel := context.WithCancel(p.Context())
-			cancel()
-			_ = p.try(ended, event("one"))
-		}},
+		{"closed after a cancelled Write", func() { _ = p.try(endedContext(p), event("one")) }},
 	} {
 		ignored := append([]goleak.Option{goleak.IgnoreCurrent()}, p.h.IgnoreGoroutines...)
 		p.open()

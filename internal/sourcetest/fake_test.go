@@ -21,6 +21,7 @@ type provider struct {
 	fault    fault
 	features Features
 	broken   error // returned after the last task, instead of io.EOF
+	silent   bool  // does not respond
 	testDone chan struct{}
 
 	mu        sync.Mutex
@@ -71,6 +72,11 @@ func harness(f fault, features Features) Harness {
 		NewBroken: func(t testing.TB, tasks []pipeline.Task) pipeline.Source {
 			return open(t, tasks, errors.New("line 7 is broken"))
 		},
+		NewUnreachable: func(t testing.TB) pipeline.Source {
+			s := open(t, nil, nil)
+			s.silent = true
+			return s
+		},
 		Delivered: func() int {
 			last.mu.Lock()
 			defer last.mu.Unlock()
@@ -89,6 +95,13 @@ func (s *fake) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, er
 	if s.fault == "limit" {
 		limit++
 	}
+	if s.silent {
+		<-ctx.Done()
+		if s.fault == "unreachable error" {
+			return nil, errors.New("broken")
+		}
+		return nil, ctx.Err()
+	}
 	for {
 		if s.err != nil && s.fault != "error" {
 			return nil, s.err
@@ -100,6 +113,9 @@ func (s *fake) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, er
 			return nil, ctx.Err()
 		case len(ds) > 0 && s.fault == "eof with tasks" && wait < 0:
 			return ds, io.EOF
+		case len(ds) > 0 && s.fault == "error with tasks" && s.exhausted():
+			s.err = s.broken
+			return ds, s.err
 		case len(ds) > 0:
 			return ds, nil
 		case wait < 0 && s.fault == "eof" && s.calls%2 == 0:
@@ -130,6 +146,13 @@ func (s *fake) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, er
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// exhausted reports whether every task has been delivered.
+func (p *provider) exhausted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.delivered == len(p.entries)
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -221,33 +244,49 @@ func (s *fake) Hints() pipeline.Hints {
 	case s.fault == "changing hints":
 		return pipeline.Hints{BatchSize: s.hinted}
 	}
-	return pipeline.Hints{Shared: !s.features.Finite, BatchSize: 10}
+	return pipeline.Hints{Shared: s.features.Redelivers, BatchSize: 10}
 }
 
 func (s *fake) LastFailure() time.Time {
-	if s.fault == "unhealthy" {
+	if s.silent && s.fault == "health hangs" {
+		<-s.testDone
+	}
+	if s.silent && s.fault != "healthy" || s.fault == "unhealthy" {
 		return time.Now()
 	}
 	return time.Time{}
 }
 
 func (s *fake) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
-	if s.fault == "never idle" {
+	switch {
+	case s.fault == "never idle":
 		return s.Receive(ctx, limit)
-	}
-	waiting, cancel := context.WithDeadline(ctx, idleAt())
-	defer cancel()
-	if s.fault == "idle early" && s.calls >= 1 {
+	case s.fault == "idle goroutine":
+		at := make(chan time.Time)
+		go func() { at <- idleAt() }()
+		<-at
+	case s.fault == "idle early" && s.calls >= 1:
 		if ds, _ := s.take(limit); len(ds) > 0 {
 			return ds, nil
 		}
 		return nil, pipeline.ErrIdle
 	}
-	ds, err := s.Receive(waiting, limit)
-	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
-		return nil, pipeline.ErrIdle
+	for {
+		waiting, cancel := context.WithDeadline(ctx, idleAt())
+		ds, err := s.Receive(waiting, limit)
+		ended := waiting.Err() != nil
+		cancel()
+		switch {
+		case err == nil || !ended:
+			return ds, err
+		case ctx.Err() != nil && s.fault == "idle context":
+			return nil, pipeline.ErrIdle
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case s.fault == "idle once" || !idleAt().After(time.Now()):
+			return nil, pipeline.ErrIdle
+		}
 	}
-	return ds, err
 }
 
 func (s *fake) Close(context.Context) error {
@@ -275,8 +314,15 @@ type lease struct {
 
 func (l *lease) ExpiresAt() time.Time { return l.expires }
 
-// change calls f to change the entry, if the lease is still valid.
-func (l *lease) change(f func()) error {
+// change calls f to change the entry, if the lease is still valid. request is the name of the
+// method that calls change.
+func (l *lease) change(ctx context.Context, request string, f func()) error {
+	if ctx.Err() != nil {
+		if l.p.fault == fault(request+" hangs") {
+			<-l.p.testDone
+		}
+		return ctx.Err()
+	}
 	if l.p.fault == "concurrent" { // loses each change that overlaps with another change
 		l.p.mu.Lock()
 		l.p.busy++
@@ -292,7 +338,7 @@ func (l *lease) change(f func()) error {
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
 	if l.e.attempt != l.attempt {
-		if l.p.features.DetectsLostLease {
+		if l.p.features.DetectsLostLease && l.p.fault != fault("lost "+request) {
 			return pipeline.ErrLeaseLost
 		}
 		return nil
@@ -305,24 +351,31 @@ func (l *lease) change(f func()) error {
 	return nil
 }
 
-func (l *lease) Ack(context.Context) error {
-	return l.change(func() { l.e.acked = true })
+func (l *lease) Ack(ctx context.Context) error {
+	return l.change(ctx, "Ack", func() { l.e.acked = true })
 }
 
-func (l *lease) Release(_ context.Context, delay time.Duration) error {
+func (l *lease) Release(ctx context.Context, delay time.Duration) error {
 	switch l.p.fault {
 	case "release":
 		return nil
 	case "delay":
 		delay = 0
 	}
-	return l.change(func() { l.e.visible = time.Now().Add(delay) })
+	return l.change(ctx, "Release", func() { l.e.visible = time.Now().Add(delay) })
 }
 
-func (l *lease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
+func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
 	until := time.Now().Add(d)
-	if l.p.fault == "extend" {
+	switch l.p.fault {
+	case "extend":
 		return until, nil
+	case "extend early":
+		until = until.Add(-time.Second)
+	case "extend late":
+		until = until.Add(time.Second)
+	case "moving expiry":
+		l.expires = until
 	}
-	return until, l.change(func() { l.e.visible = until })
+	return until, l.change(ctx, "Extend", func() { l.e.visible = until })
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/plumbing"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -67,7 +68,7 @@ func anUnsettledTaskIsRedelivered(p *probe) {
 func extendingKeepsTheTask(p *probe) {
 	p.open(p.h.New, makeTasks(1))
 	d := p.next(1)[0]
-	lease := p.h.Features.LeaseDuration
+	lease, expires := p.h.Features.LeaseDuration, d.Plumbing().ExpiresAt()
 	ctx, cancel := context.WithCancel(p.Context())
 	var extending sync.WaitGroup
 	defer extending.Wait()
@@ -76,6 +77,7 @@ func extendingKeepsTheTask(p *probe) {
 		ticker := time.NewTicker(lease / 4)
 		defer ticker.Stop()
 		for {
+			began := time.Now()
 			until, err := d.Extend(ctx, lease)
 			switch {
 			case ctx.Err() != nil:
@@ -83,8 +85,10 @@ func extendingKeepsTheTask(p *probe) {
 			case err != nil:
 				p.Errorf("extend: %v", err)
 				return
-			case !until.After(time.Now()):
-				p.Errorf("Extend returned %v, which is in the past", until)
+			case until.Sub(began) <= lease-time.Second || time.Until(until) > lease:
+				p.Errorf("Extend(%v) at %v returned %v", lease, began, until)
+			case !d.Plumbing().ExpiresAt().Equal(expires):
+				p.Errorf("ExpiresAt is %v after Extend, want %v as before", d.Plumbing().ExpiresAt(), expires)
 			}
 			select {
 			case <-ticker.C:
@@ -102,33 +106,59 @@ func extendingKeepsTheTask(p *probe) {
 	p.expectNone(p.redeliveryTime())
 }
 
+// aLostLeaseIsReported calls the methods of the leases directly. A Delivery whose lease has expired
+// would return ErrLeaseLost without a request to the source.
 func aLostLeaseIsReported(p *probe) {
-	p.open(p.h.New, makeTasks(2))
+	const n = 3
+	p.open(p.h.New, makeTasks(n))
 	ctx, cancel := context.WithTimeout(p.Context(), 10*p.h.Timeout)
 	defer cancel()
-	old := map[string]*pipeline.Delivery{}
-	for _, d := range p.collect(2, 2) {
-		old[d.Task.ID] = d
-	}
-	var second []*pipeline.Delivery
-	for len(second) < 2 {
-		ds, err := p.receive(p.redeliveryTime()+p.h.Timeout, 2-len(second))
+	old := p.collect(n, n)
+	var again []*pipeline.Delivery
+	for len(again) < n {
+		ds, err := p.receive(p.redeliveryTime()+p.h.Timeout, n-len(again))
 		if err != nil {
 			p.Fatalf("Receive returned %v, want redeliveries", err)
 		}
-		second = append(second, ds...)
+		again = append(again, ds...)
 	}
-	extended, acked := old[second[0].Task.ID], old[second[1].Task.ID]
-	if _, err := extended.Extend(ctx, p.h.Features.LeaseDuration); !errors.Is(err, pipeline.ErrLeaseLost) {
-		p.Errorf("extending a lost lease returned %v, want ErrLeaseLost", err)
-	} else {
-		<-extended.Lost() // closed by pipeline.Delivery
+	for i, request := range []struct {
+		name string
+		call func(plumbing.Lease) error
+	}{
+		{"Extend", func(l plumbing.Lease) error {
+			_, err := l.Extend(ctx, p.h.Features.LeaseDuration)
+			return err
+		}},
+		{"Ack", func(l plumbing.Lease) error { return l.Ack(ctx) }},
+		{"Release", func(l plumbing.Lease) error { return l.Release(ctx, 0) }},
+	} {
+		if err := request.call(old[i].Plumbing().Lease()); !errors.Is(err, pipeline.ErrLeaseLost) {
+			p.Errorf("%s of a lost lease returned %v, want ErrLeaseLost", request.name, err)
+		}
 	}
-	if err := acked.Ack(ctx); !errors.Is(err, pipeline.ErrLeaseLost) {
-		p.Errorf("acknowledging on a lost lease returned %v, want ErrLeaseLost", err)
-	}
-	p.ack(second...)
+	p.ack(again...)
 	p.expectNone(p.redeliveryTime())
+}
+
+// Whether the requests are sent is not specified, because their context has ended before.
+func anEndedContextEndsRequests(p *probe) {
+	tasks := p.open(p.h.New, makeTasks(3))
+	ds := p.collect(len(tasks), len(tasks))
+	ended, cancel := context.WithCancel(p.Context())
+	cancel()
+	for i, request := range []struct {
+		name string
+		call func(plumbing.Lease)
+	}{
+		{"Extend", func(l plumbing.Lease) { _, _ = l.Extend(ended, max(p.h.Features.LeaseDuration, time.Second)) }},
+		{"Ack", func(l plumbing.Lease) { _ = l.Ack(ended) }},
+		{"Release", func(l plumbing.Lease) { _ = l.Release(ended, 0) }},
+	} {
+		if err := p.callWithTimeout(request.name, 0, func() { request.call(ds[i].Plumbing().Lease()) }); err != nil {
+			p.Errorf("after the end of its context: %v", err)
+		}
+	}
 }
 
 // Run this case with -race, because it may detect a data race in the source.

@@ -205,6 +205,26 @@ func closeAfterACancelledReceive(p *probe) {
 	}
 }
 
+func closeWithAnEndedContext(p *probe) {
+	newSource := p.h.NewBlocking // a request of its Receive may still be open
+	if newSource == nil {
+		newSource = p.h.New
+	}
+	p.open(newSource, makeTasks(1))
+	for range 2 {
+		ds, _ := p.receive(p.h.QuietPeriod, 1)
+		p.ack(ds...)
+	}
+	ended, cancel := context.WithCancel(p.Context())
+	cancel()
+	src := p.src
+	p.src = nil
+	// Close may return an error, for example because it could not wait for an open request.
+	if err := p.callWithTimeout("Close", 0, func() { _ = src.Close(ended) }); err != nil {
+		p.Error(err)
+	}
+}
+
 func noGoroutineIsLeft(p *probe) {
 	newBlocking := p.h.NewBlocking
 	if newBlocking == nil {

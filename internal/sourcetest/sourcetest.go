@@ -31,13 +31,17 @@ type Harness struct {
 	// error that is not io.EOF.
 	NewBroken func(t testing.TB, tasks []pipeline.Task) pipeline.Source
 
+	// NewUnreachable returns a source whose provider does not respond, or responds to each request
+	// with a transient error. Set it if the source implements pipeline.HealthReporter.
+	NewUnreachable func(t testing.TB) pipeline.Source
+
 	// Delivered returns the number of tasks that the provider has delivered to the source that New
 	// returned last. It includes tasks that Receive has not returned yet. Leave it nil if reading
 	// ahead is harmless, for example in a local file.
 	Delivered func() int
 
-	// Parallel runs the cases that wait for leases and delays in parallel, so that New, NewBlocking
-	// and NewBroken are called concurrently. The cases that use Delivered or search for leaked
+	// Parallel runs the cases that wait for leases and delays in parallel, so that the functions
+	// that create sources are called concurrently. The cases that use Delivered or search for leaked
 	// goroutines run first, one after the other.
 	Parallel bool
 
@@ -81,8 +85,9 @@ type Features struct {
 	// time.
 	LeaseDuration time.Duration
 
-	// DetectsLostLease means that Extend and Ack return an error that wraps pipeline.ErrLeaseLost
-	// if the lease has expired and the task has been redelivered.
+	// DetectsLostLease means that the provider rejects requests for a lease that has expired if the
+	// task has been redelivered. The methods of the lease then return an error that wraps
+	// pipeline.ErrLeaseLost.
 	DetectsLostLease bool
 
 	// MaxData is the maximum size of a task's data in bytes. Defaults to 1 MiB. The suite tests no
@@ -170,9 +175,11 @@ var cases = []testCase{
 	{name: "close before any Receive", run: closeBeforeAnyReceive},
 	{name: "close twice", run: closeTwice},
 	{name: "close after a cancelled Receive", run: closeAfterACancelledReceive},
+	{name: "close with an ended context", run: closeWithAnEndedContext},
 	{name: "no goroutine is left", run: noGoroutineIsLeft, alone: true},
 	{name: "optional interfaces", run: optionalInterfaces},
 	{name: "an idle source ends", applies: blocks, run: anIdleSourceEnds},
+	{name: "an unreachable provider is reported", applies: canBeUnreachable, run: anUnreachableProviderIsReported},
 
 	{name: "a released task is redelivered", applies: redelivers, run: aReleasedTaskIsRedelivered},
 	{name: "a release respects its delay", applies: delays, run: aReleaseKeepsItsDelay},
@@ -181,6 +188,7 @@ var cases = []testCase{
 	{name: "extending keeps the task", applies: leases, run: extendingKeepsTheTask},
 	{name: "a lost lease is reported", applies: detectsLostLease, run: aLostLeaseIsReported},
 	{name: "settling concurrently", run: settlingConcurrently},
+	{name: "an ended context ends requests", applies: hasLease, run: anEndedContextEndsRequests},
 }
 
 func choosesTasks(h Harness) bool     { return h.New != nil }
@@ -188,6 +196,8 @@ func countsDelivered(h Harness) bool  { return h.Delivered != nil }
 func isFinite(h Harness) bool         { return h.Features.Finite }
 func isBreakable(h Harness) bool      { return h.NewBroken != nil }
 func blocks(h Harness) bool           { return h.NewBlocking != nil }
+func canBeUnreachable(h Harness) bool { return h.NewUnreachable != nil }
+func hasLease(h Harness) bool         { return leases(h) || redelivers(h) }
 func redelivers(h Harness) bool       { return h.Features.Redelivers }
 func delays(h Harness) bool           { return h.Features.Redelivers && h.Features.ReleaseDelay > 0 }
 func leases(h Harness) bool           { return h.Features.LeaseDuration > 0 }

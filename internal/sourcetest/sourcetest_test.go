@@ -62,8 +62,12 @@ func TestQueuePasses(t *testing.T) {
 	}
 }
 
+// A source may return its last tasks together with an error.
+func TestErrorWithTasksPasses(t *testing.T) { Run(t, harness("error with tasks", list)) }
+
 // Each case of the suite fails if the source has the fault that the case tests for.
 func TestFaultsAreCaught(t *testing.T) {
+	canFail := map[string]bool{}
 	for _, tc := range []struct {
 		fault    fault
 		features Features
@@ -91,13 +95,20 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"close panics", list, "close twice", "panicked: close of closed channel"},
 		{"close cancelled", queue, "close after a cancelled Receive", "broken"},
 		{"close hangs", queue, "close after a cancelled Receive", "did not return"},
+		{"close hangs", queue, "close with an ended context", "Close did not return"},
 		{"goroutine", queue, "no goroutine is left", "found unexpected goroutines"},
 		{"batch size", list, "optional interfaces", "BatchSize is 1000"},
-		{"shared", list, "optional interfaces", "Shared is set"},
+		{"shared", list, "optional interfaces", "Features.Redelivers is not"},
 		{"changing hints", queue, "optional interfaces", "and then"},
 		{"unhealthy", queue, "optional interfaces", "no request has failed"},
 		{"never idle", queue, "an idle source ends", "did not return"},
 		{"idle early", queue, "an idle source ends", "before the idle time"},
+		{"idle once", queue, "an idle source ends", "before the idle time"},
+		{"idle context", queue, "an idle source ends", "after the end of its context"},
+		{"idle goroutine", queue, "an idle source ends", "on another goroutine"},
+		{"healthy", queue, "an unreachable provider is reported", "did not return the current time"},
+		{"health hangs", queue, "an unreachable provider is reported", "LastFailure did not return"},
+		{"unreachable error", queue, "an unreachable provider is reported", "want its context's error"},
 		{"release", queue, "a released task is redelivered", "want a redelivery"},
 		{"release", Features{Redelivers: true}, "a released task is redelivered", "want a redelivery"},
 		{"attempt", queue, "a released task is redelivered", "with attempt 1, want 2"},
@@ -105,8 +116,18 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"ack", queue, "an acknowledged task is not redelivered", "want no task"},
 		{"lease", queue, "an unsettled task is redelivered", "want a redelivery"},
 		{"extend", queue, "extending keeps the task", "while its lease was extended"},
+		{"extend early", queue, "extending keeps the task", "Extend(2s)"},
+		{"extend late", queue, "extending keeps the task", "Extend(2s)"},
+		{"moving expiry", queue, "extending keeps the task", "after Extend, want"},
+		{"lost Extend", queue, "a lost lease is reported", "Extend of a lost lease returned <nil>"},
+		{"lost Ack", queue, "a lost lease is reported", "Ack of a lost lease returned <nil>"},
+		{"lost Release", queue, "a lost lease is reported", "Release of a lost lease returned <nil>"},
+		{"Extend hangs", queue, "an ended context ends requests", "Extend did not return"},
+		{"Ack hangs", queue, "an ended context ends requests", "Ack did not return"},
+		{"Release hangs", queue, "an ended context ends requests", "Release did not return"},
 		{"concurrent", queue, "settling concurrently", "redelivered"},
 	} {
+		canFail[tc.caught] = true
 		t.Run(fmt.Sprintf("%s in %s", tc.fault, tc.caught), func(t *testing.T) {
 			h := harness(tc.fault, tc.features).withDefaults()
 			synctest.Test(t, func(t *testing.T) {
@@ -119,6 +140,11 @@ func TestFaultsAreCaught(t *testing.T) {
 				}
 			})
 		})
+	}
+	for _, c := range cases {
+		if !canFail[c.name] {
+			t.Errorf("no fault is listed that the case %q detects", c.name)
+		}
 	}
 }
 

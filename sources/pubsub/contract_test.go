@@ -1,11 +1,14 @@
 package pubsub
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/ctworker/ctworker/internal/pubsubtest"
 	"github.com/ctworker/ctworker/internal/sourcetest"
@@ -21,6 +24,14 @@ func TestContract(t *testing.T) {
 			s := newServer(t, countsAttempts, bodies(tasks)...)
 			last.Store(s)
 			return s.open(t, Options{Lease: 3 * time.Second, Wait: time.Second})
+		},
+		NewUnreachable: func(t testing.TB) pipeline.Source {
+			s := newServer(t, countsAttempts)
+			src := s.open(t, Options{Lease: 3 * time.Second, Wait: time.Second})
+			s.setFault(func(context.Context, string, any) (bool, error) {
+				return true, status.Error(codes.Unavailable, "not now")
+			})
+			return src
 		},
 		Delivered: func() int {
 			s := last.Load()

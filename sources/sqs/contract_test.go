@@ -1,6 +1,7 @@
 package sqs
 
 import (
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +18,15 @@ func TestContract(t *testing.T) {
 			q := newFakeQueue(t, bodies(tasks)...)
 			last.Store(q)
 			return q.open(t, Options{Lease: 3 * time.Second, Wait: time.Second})
+		},
+		NewUnreachable: func(t testing.TB) pipeline.Source {
+			q := newFakeQueue(t)
+			s := q.open(t, Options{Lease: 3 * time.Second, Wait: time.Second})
+			q.SetFault(func(w http.ResponseWriter, _ string, _ map[string]any) bool {
+				sqstest.WriteError(w, http.StatusServiceUnavailable, "ServiceUnavailable", "not now")
+				return true
+			})
+			return s
 		},
 		Delivered: func() int {
 			q := last.Load()
