@@ -10,21 +10,46 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// WorkerData has a field for each attribute of the task protocol, in the same order, and the decoded
-// values are those that were sent.
-func TestWorkerData_MatchesProtocol(t *testing.T) {
+// WorkerData has a field for each attribute of the task protocol, in the same order, with the same
+// name, and with the type that users of the Go SDK expect.
+func TestWorkerData_HasAttributesOfProtocol(t *testing.T) {
 	t.Parallel()
-	names := func(of reflect.Type) (all []string) {
-		for i := range of.NumField() {
-			if name := of.Field(i).Tag.Get("json"); name != "" && name != "-" {
-				all = append(all, name)
-			}
+	var got []reflect.StructField
+	of := reflect.TypeFor[WorkerData]()
+	for i := range of.NumField() {
+		if name := of.Field(i).Tag.Get("json"); name != "" && name != "-" {
+			got = append(got, of.Field(i))
 		}
-		return all
 	}
-	if got, want := names(reflect.TypeFor[WorkerData]()), names(reflect.TypeFor[taskproto.WorkerData]()); !reflect.DeepEqual(got, want) {
-		t.Errorf("attributes\n%q, want\n%q", got, want)
+	declared := reflect.TypeFor[taskproto.WorkerData]()
+	if len(got) != declared.NumField() {
+		t.Errorf("%d attributes, want %d", len(got), declared.NumField())
 	}
+	for i := range min(len(got), declared.NumField()) {
+		field, want := got[i], declared.Field(i)
+		name, wantName := field.Tag.Get("json"), want.Tag.Get("json")
+		if field.Name != want.Name || name != wantName || field.Type != sdkType(want.Type) {
+			t.Errorf("field %s %v of attribute %s, want %s %v of attribute %s", field.Name, field.Type, name, want.Name, sdkType(want.Type), wantName)
+		}
+	}
+}
+
+// sdkType returns the type that an attribute of type declared has in the Go SDK. A string that is null
+// is empty, and a time is a time.Duration.
+func sdkType(declared reflect.Type) reflect.Type {
+	switch declared {
+	case reflect.TypeFor[*string]():
+		return reflect.TypeFor[string]()
+	case reflect.TypeFor[taskproto.Seconds](), reflect.TypeFor[taskproto.FloatSeconds]():
+		return reflect.TypeFor[time.Duration]()
+	case reflect.TypeFor[*taskproto.FloatSeconds]():
+		return reflect.TypeFor[*time.Duration]()
+	}
+	return declared
+}
+
+func TestWorkerData_HasValuesOfProtocol(t *testing.T) {
+	t.Parallel()
 	text, cpus, price, limit := "x", 3, 0.25, int64(1<<53+1)
 	after := taskproto.FloatSeconds(1500 * time.Millisecond)
 	sent := taskproto.WorkerData{

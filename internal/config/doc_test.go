@@ -168,6 +168,8 @@ class Setting(NamedTuple):
     """The type of the value: "str", "int", "float" or "bool"."""
     common: bool
     """Whether the short help, -h, lists the setting."""
+    attribute: str | None
+    """The attribute of WorkerData with the value of the setting, or None."""
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -198,8 +200,8 @@ func settingsOfPython() []byte {
 		case "max-result-size", "max-memory-allowed-per-task":
 			kind = "str" // 16MiB
 		}
-		fmt.Fprintf(&b, "    Setting(\n        flags=(%s),\n        negated=%s,\n        metavar=%s,\n        help=%q,\n        env=%s,\n        default=%s,\n        category=%q,\n        kind=%q,\n        common=%s,\n    ),\n",
-			strings.TrimSuffix(flags, " "), orNone(negated), orNone(s.arg), s.usage, orNone(s.env), orNone((&option{setting: s}).GetDefaultText()), s.category, kind, pythonBool(s.common))
+		fmt.Fprintf(&b, "    Setting(\n        flags=(%s),\n        negated=%s,\n        metavar=%s,\n        help=%q,\n        env=%s,\n        default=%s,\n        category=%q,\n        kind=%q,\n        common=%s,\n        attribute=%s,\n    ),\n",
+			strings.TrimSuffix(flags, " "), orNone(negated), orNone(s.arg), s.usage, orNone(s.env), orNone((&option{setting: s}).GetDefaultText()), s.category, kind, pythonBool(s.common), orNone(attributeOf(s.name)))
 	}
 	b.WriteString(")\n\nREMOVED = {\n")
 	for _, r := range removals() {

@@ -13,9 +13,15 @@ import (
 // decodes the object into its own struct with DecodeWorkerData, and the attributes of the Python
 // package are generated from it.
 //
-// A pointer that is nil is null. The tag "default" is the value of an attribute in a WorkerData that a
-// Python program creates for a test; it is Python code. The tag "doc" documents an attribute whose name
-// does not say enough. The specification does not have instance_id and zone.
+// A pointer that is nil is null. The tags of an attribute are:
+//   - setting: the name of the setting with its value. Defaults to the name of the attribute with dashes;
+//     "-" means that the value is not that of a setting.
+//   - default: the value, as Python code, in a WorkerData that a Python program creates for a test.
+//     Defaults to the default of the setting, or to the zero value.
+//   - doc: what the name and the type of the attribute do not say.
+//
+// rms-cloud-tasks, the system of the specification, does not have instance_id, zone, tasks_to_skip and
+// max_num_tasks.
 type WorkerData struct {
 	Provider          *string      `json:"provider"`
 	ProjectID         *string      `json:"project_id"`
@@ -23,25 +29,25 @@ type WorkerData struct {
 	QueueName         *string      `json:"queue_name"`
 	ExactlyOnceQueue  bool         `json:"exactly_once_queue"`
 	EventLogToFile    bool         `json:"event_log_to_file"`
-	EventLogFile      *string      `json:"event_log_file" default:"\"events.log\""`
+	EventLogFile      *string      `json:"event_log_file"`
 	EventLogToQueue   bool         `json:"event_log_to_queue"`
-	EventLogQueueName *string      `json:"event_log_queue_name" doc:"The name of the event queue; None if events are not sent to a queue."`
-	KeepaliveInterval FloatSeconds `json:"keepalive_interval" default:"60.0" doc:"The time between two keep_alive events; 0 disables keep_alive events."`
+	EventLogQueueName *string      `json:"event_log_queue_name" setting:"-" doc:"The name of the event queue, if events are sent to a queue."`
+	KeepaliveInterval FloatSeconds `json:"keepalive_interval" doc:"The time between two keep_alive events; 0 disables keep_alive events."`
 
 	InstanceType *string  `json:"instance_type"`
 	NumCPUs      *int     `json:"num_cpus"`
-	MemoryGB     *float64 `json:"memory_gb"`
-	LocalSSDGB   *float64 `json:"local_ssd_gb"`
-	BootDiskGB   *float64 `json:"boot_disk_gb"`
+	MemoryGB     *float64 `json:"memory_gb" setting:"memory"`
+	LocalSSDGB   *float64 `json:"local_ssd_gb" setting:"local-ssd"`
+	BootDiskGB   *float64 `json:"boot_disk_gb" setting:"boot-disk"`
 	IsSpot       bool     `json:"is_spot"`
-	PricePerHour *float64 `json:"price_per_hour" doc:"In US dollars."`
-	InstanceID   *string  `json:"instance_id" doc:"The provider's id of this machine; None if the metadata service does not report it."`
-	Zone         *string  `json:"zone" doc:"The zone, such as us-east-1a; None if the metadata service does not report it."`
+	PricePerHour *float64 `json:"price_per_hour" setting:"price" doc:"In US dollars."`
+	InstanceID   *string  `json:"instance_id" setting:"-" doc:"The provider's ID of this machine, if the metadata service reports it."`
+	Zone         *string  `json:"zone" setting:"-" doc:"The zone, such as us-east-1a, if the metadata service reports it."`
 
 	NumSimultaneousTasks    int      `json:"num_simultaneous_tasks" default:"1"`
-	MaxRuntime              Seconds  `json:"max_runtime" default:"600"`
-	MaxMemoryAllowedPerTask *float64 `json:"max_memory_allowed_per_task" doc:"The maximum address space of a task in GB; None means no limit."`
-	ShutdownGracePeriod     Seconds  `json:"shutdown_grace_period" default:"30"`
+	MaxRuntime              Seconds  `json:"max_runtime"`
+	MaxMemoryAllowedPerTask *float64 `json:"max_memory_allowed_per_task" doc:"The maximum address space of a task in GB, if there is a limit."`
+	ShutdownGracePeriod     Seconds  `json:"shutdown_grace_period"`
 	TasksToSkip             int64    `json:"tasks_to_skip"`
 	MaxNumTasks             *int64   `json:"max_num_tasks"`
 	RetryOnExit             bool     `json:"retry_on_exit"`

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ctworker import TaskData, WorkerData
-from ctworker._configured import ConfiguredData
+from ctworker import TaskData, Worker, WorkerData
 from ctworker._data import SHUTDOWN, TERMINATION, Notification
 
 
@@ -90,8 +89,30 @@ def test_tasks_do_not_share_worker_data() -> None:
 
 @pytest.mark.parametrize(
     ("size", "gigabytes"),
-    [("4", 4.0), ("0.5", 0.5), ("512M", 0.5), ("2GiB", 2.0), ("1T", 1024.0), ("x", "x")],
+    [
+        ("4", 4.0),
+        ("0.5", 0.5),
+        ("512M", 0.5),
+        ("512mb", 0.5),
+        ("2GiB", 2.0),
+        ("2 gib", 2.0),
+        ("1T", 1024.0),
+        ("1B", "1B"),
+        ("x", "x"),
+    ],
 )
-def test_memory_limit_of_data_is_in_gigabytes(size: str, gigabytes: object) -> None:
-    data = ConfiguredData(None, {"--max-memory-allowed-per-task": size}, has_source=True)
-    assert data.max_memory_allowed_per_task == gigabytes
+@pytest.mark.parametrize(
+    ("flag", "attribute"),
+    [
+        ("--max-memory-allowed-per-task", "max_memory_allowed_per_task"),
+        ("--memory", "memory_gb"),
+        ("--local-ssd", "local_ssd_gb"),
+        ("--boot-disk", "boot_disk_gb"),
+    ],
+)
+def test_sizes_of_data_are_in_gigabytes(
+    flag: str, attribute: str, size: str, gigabytes: object
+) -> None:
+    data = Worker(print, [f"{flag}={size}", "--task-file=x"])._data
+    value = getattr(data, attribute)
+    assert (value, type(value)) == (gigabytes, type(gigabytes))

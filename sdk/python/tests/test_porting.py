@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -35,7 +36,7 @@ def test_data_attributes_reach_the_tasks(runner: Runner, isolation: str) -> None
     class Cache:
         def __init__(self, path): self.path = path
     def f(i, d, w):
-        return False, [w.results_root, w.cache.path, w.args.mine, w.args.more, w.max_runtime, w.retry_on_exit, w.num_cpus, w.extra, w.flags, w.for_task]
+        return False, [w.results_root, w.cache.path, w.args.mine, w.args.more, w.max_runtime, w.retry_on_exit, w.num_cpus, w.extra, w.flags, w.for_task, w.config, w.trace]
     """
     main = """
 if __name__ == "__main__":
@@ -53,6 +54,9 @@ if __name__ == "__main__":
     worker._data.extra = "e"
     worker._data.flags = "f"
     worker._data.for_task = "t"
+    # These are not settings of rms-cloud-tasks, but other settings of ctworker have these names.
+    worker._data.config = {"bands": 3}
+    worker._data.trace = None
     asyncio.run(worker.start())
 """
     program = "import argparse\n" + program.replace("\n    ", "\n")
@@ -78,6 +82,8 @@ if __name__ == "__main__":
         "e",
         "f",
         "t",
+        {"bands": 3},
+        None,
     ], done.events
 
 
@@ -118,6 +124,33 @@ def test_data_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (data.event_log_to_file, data.event_log_queue_name) == (True, None)
     assert data.num_simultaneous_tasks >= 1
     assert Worker(print, [], task_source="x")._data.event_log_to_file is True
+
+
+# The attributes of WorkerData in rms-cloud-tasks 0.5.0.
+ATTRIBUTES = frozenset(
+    """
+    args provider project_id job_id queue_name exactly_once_queue event_log_to_queue
+    event_log_queue_name event_log_to_file event_log_file keepalive_interval instance_type num_cpus
+    memory_gb local_ssd_gb boot_disk_gb is_spot price_per_hour num_simultaneous_tasks max_runtime
+    max_memory_allowed_per_task shutdown_grace_period retry_on_exit retry_on_exception
+    retry_on_timeout simulate_spot_termination_after simulate_spot_termination_delay shutdown_event
+    termination_event
+    """.split()
+)
+
+
+def test_worker_data_has_the_attributes_of_the_documentation() -> None:
+    porting = Path(__file__).parents[3] / "docs" / "porting.md"
+    (line,) = re.findall(
+        r"`WorkerData` has the additional attributes(.*?)\.\n", porting.read_text(), re.S
+    )
+    additional = set(re.findall(r"`(\w+)`", line))
+    assert not additional & ATTRIBUTES
+    worker = WorkerData()
+    assert set(WorkerData.__annotations__) | set(vars(worker)) == ATTRIBUTES | additional
+    for name in WorkerData.__annotations__:
+        setattr(worker, name, name)
+        assert getattr(worker, name) == name
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,9 @@ from ctworker._data import WorkerData
 from ctworker._environment import setting as setting_variable
 from ctworker._settings import SETTINGS, Setting
 
-_FLAGS = {
-    "memory_gb": "--memory",
-    "local_ssd_gb": "--local-ssd",
-    "boot_disk_gb": "--boot-disk",
-    "price_per_hour": "--price",
-}
-"""The flags of the attributes that are not named after their flag."""
-
 _BY_FLAG = {setting.flags[0]: setting for setting in SETTINGS}
+
+_BY_ATTRIBUTE = {setting.attribute: setting for setting in SETTINGS if setting.attribute}
 
 
 class ConfiguredData(WorkerData):
@@ -39,13 +33,13 @@ class ConfiguredData(WorkerData):
         true if the program has passed a task_source to Worker.
         """
         values: dict[str, Any] = {}
-        for name in WorkerData.__annotations__:
-            if (setting := _setting_of(name)) is not None:
-                value = flag_values.get(setting.flags[0])
-                if value is None:
-                    value = _from_environment(setting)
-                if value is not None:
-                    values[name] = _gigabytes(value) if name == _MEMORY_LIMIT else value
+        for name, setting in _BY_ATTRIBUTE.items():
+            value = flag_values.get(setting.flags[0])
+            if value is None:
+                value = _from_environment(setting)
+            if value is not None:
+                is_size = setting.metavar in ("GB", "SIZE") and isinstance(value, str)
+                values[name] = _gigabytes(value) if is_size else value
         has_task_file = has_source or bool(
             flag_values.get("--task-file") or _variable("--task-file")
         )
@@ -65,7 +59,7 @@ class ConfiguredData(WorkerData):
         """
         flags: list[str] = []
         for name in sorted(self._changed):
-            setting = _setting_of(name)
+            setting = _BY_ATTRIBUTE.get(name)
             value = getattr(self, name)
             if name == "event_log_queue_name":
                 raise ValueError(
@@ -93,7 +87,7 @@ class ConfiguredData(WorkerData):
         return {
             name: self.__dict__[name]
             for name in self._changed
-            if name in self.__dict__ and name != "args" and _setting_of(name) is None
+            if name in self.__dict__ and name != "args" and name not in _BY_ATTRIBUTE
         }
 
     def __reduce__(self) -> Any:
@@ -110,10 +104,6 @@ def _plain(state: dict[str, Any]) -> WorkerData:
     data = WorkerData()
     data.__dict__.update(state)
     return data
-
-
-def _setting_of(attribute: str) -> Setting | None:
-    return _BY_FLAG.get(_FLAGS.get(attribute) or "--" + attribute.replace("_", "-"))
 
 
 def _variable(flag: str) -> str | None:
@@ -137,9 +127,7 @@ def _from_environment(setting: Setting) -> Any:
         return text
 
 
-_MEMORY_LIMIT = "max_memory_allowed_per_task"
-
-_SIZE = re.compile(r"([0-9.]+(?:[eE][-+]?[0-9]+)?) *(?:([KMGT])(?:iB)?|GB)?")
+_SIZE = re.compile(r"([0-9.]+(?:e[-+]?[0-9]+)?) *(?:([KMGT])(?:i?B)?)?", re.IGNORECASE)
 
 
 def _gigabytes(size: str) -> Any:
@@ -150,7 +138,7 @@ def _gigabytes(size: str) -> Any:
     if (match := _SIZE.fullmatch(size)) is None:
         return size
     try:
-        return float(match[1]) * 1024.0 ** ("KMGT".index(match[2] or "G") - 2)
+        return float(match[1]) * 1024.0 ** ("KMGT".index((match[2] or "G").upper()) - 2)
     except ValueError:
         return size
 

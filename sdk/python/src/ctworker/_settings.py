@@ -25,6 +25,8 @@ class Setting(NamedTuple):
     """The type of the value: "str", "int", "float" or "bool"."""
     common: bool
     """Whether the short help, -h, lists the setting."""
+    attribute: str | None
+    """The attribute of WorkerData with the value of the setting, or None."""
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -38,6 +40,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Tasks",
         kind="str",
         common=True,
+        attribute=None,
     ),
     Setting(
         flags=("--provider",),
@@ -49,6 +52,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Queue",
         kind="str",
         common=True,
+        attribute="provider",
     ),
     Setting(
         flags=("--job-id",),
@@ -60,6 +64,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Queue",
         kind="str",
         common=True,
+        attribute="job_id",
     ),
     Setting(
         flags=("--project-id",),
@@ -71,6 +76,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Queue",
         kind="str",
         common=True,
+        attribute="project_id",
     ),
     Setting(
         flags=("--queue-name",),
@@ -82,6 +88,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Queue",
         kind="str",
         common=False,
+        attribute="queue_name",
     ),
     Setting(
         flags=("--region",),
@@ -93,6 +100,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Queue",
         kind="str",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--exactly-once-queue",),
@@ -104,6 +112,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Queue",
         kind="bool",
         common=False,
+        attribute="exactly_once_queue",
     ),
     Setting(
         flags=("--lease",),
@@ -115,6 +124,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Queue",
         kind="float",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--event-log-file",),
@@ -126,6 +136,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Events",
         kind="str",
         common=True,
+        attribute="event_log_file",
     ),
     Setting(
         flags=("--event-log-to-file",),
@@ -137,6 +148,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Events",
         kind="bool",
         common=False,
+        attribute="event_log_to_file",
     ),
     Setting(
         flags=("--event-log-to-queue",),
@@ -148,6 +160,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Events",
         kind="bool",
         common=False,
+        attribute="event_log_to_queue",
     ),
     Setting(
         flags=("--keepalive-interval",),
@@ -159,6 +172,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Events",
         kind="float",
         common=False,
+        attribute="keepalive_interval",
     ),
     Setting(
         flags=("--instance-type",),
@@ -170,6 +184,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Instance",
         kind="str",
         common=False,
+        attribute="instance_type",
     ),
     Setting(
         flags=("--num-cpus",),
@@ -181,6 +196,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Instance",
         kind="int",
         common=False,
+        attribute="num_cpus",
     ),
     Setting(
         flags=("--memory",),
@@ -192,6 +208,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Instance",
         kind="float",
         common=False,
+        attribute="memory_gb",
     ),
     Setting(
         flags=("--local-ssd",),
@@ -203,6 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Instance",
         kind="float",
         common=False,
+        attribute="local_ssd_gb",
     ),
     Setting(
         flags=("--boot-disk",),
@@ -214,6 +232,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Instance",
         kind="float",
         common=False,
+        attribute="boot_disk_gb",
     ),
     Setting(
         flags=("--is-spot",),
@@ -225,6 +244,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Instance",
         kind="bool",
         common=False,
+        attribute="is_spot",
     ),
     Setting(
         flags=("--price",),
@@ -236,6 +256,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Instance",
         kind="float",
         common=False,
+        attribute="price_per_hour",
     ),
     Setting(
         flags=("--num-simultaneous-tasks", "-j",),
@@ -247,6 +268,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="int",
         common=True,
+        attribute="num_simultaneous_tasks",
     ),
     Setting(
         flags=("--max-runtime",),
@@ -258,6 +280,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="float",
         common=True,
+        attribute="max_runtime",
     ),
     Setting(
         flags=("--shutdown-grace-period",),
@@ -269,6 +292,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="float",
         common=False,
+        attribute="shutdown_grace_period",
     ),
     Setting(
         flags=("--kill-delay",),
@@ -280,6 +304,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="float",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--idle-timeout",),
@@ -291,6 +316,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="float",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--unreachable-timeout",),
@@ -302,6 +328,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="float",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--tasks-to-skip",),
@@ -313,6 +340,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="int",
         common=False,
+        attribute="tasks_to_skip",
     ),
     Setting(
         flags=("--max-num-tasks",),
@@ -324,6 +352,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="int",
         common=False,
+        attribute="max_num_tasks",
     ),
     Setting(
         flags=("--max-memory-allowed-per-task",),
@@ -335,6 +364,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="str",
         common=False,
+        attribute="max_memory_allowed_per_task",
     ),
     Setting(
         flags=("--isolation",),
@@ -346,6 +376,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="str",
         common=True,
+        attribute=None,
     ),
     Setting(
         flags=("--start-timeout",),
@@ -357,6 +388,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="float",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--max-tasks-per-process",),
@@ -368,6 +400,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="int",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--max-result-size",),
@@ -379,6 +412,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Running",
         kind="str",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--retry-on-exit",),
@@ -390,6 +424,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Retry",
         kind="bool",
         common=True,
+        attribute="retry_on_exit",
     ),
     Setting(
         flags=("--retry-on-exception",),
@@ -401,6 +436,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Retry",
         kind="bool",
         common=False,
+        attribute="retry_on_exception",
     ),
     Setting(
         flags=("--retry-on-timeout",),
@@ -412,6 +448,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Retry",
         kind="bool",
         common=False,
+        attribute="retry_on_timeout",
     ),
     Setting(
         flags=("--retry-delay",),
@@ -423,6 +460,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Retry",
         kind="float",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--max-attempts",),
@@ -434,6 +472,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Retry",
         kind="int",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--simulate-spot-termination-after",),
@@ -445,6 +484,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Spot",
         kind="float",
         common=False,
+        attribute="simulate_spot_termination_after",
     ),
     Setting(
         flags=("--simulate-spot-termination-delay",),
@@ -456,6 +496,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Spot",
         kind="float",
         common=False,
+        attribute="simulate_spot_termination_delay",
     ),
     Setting(
         flags=("--on-rebalance",),
@@ -467,6 +508,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Spot",
         kind="str",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--termination-margin",),
@@ -478,6 +520,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Spot",
         kind="float",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--release-at-deadline",),
@@ -489,6 +532,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Spot",
         kind="bool",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--signal-on-termination",),
@@ -500,6 +544,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Spot",
         kind="str",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--cpu-profile",),
@@ -511,6 +556,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Profiles",
         kind="str",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--mem-profile",),
@@ -522,6 +568,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Profiles",
         kind="str",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--trace",),
@@ -533,6 +580,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Profiles",
         kind="str",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--debug-address",),
@@ -544,6 +592,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Profiles",
         kind="str",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--verbose", "-v",),
@@ -555,6 +604,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Output",
         kind="bool",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--log-format",),
@@ -566,6 +616,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Output",
         kind="str",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--strict",),
@@ -577,6 +628,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Output",
         kind="bool",
         common=False,
+        attribute=None,
     ),
     Setting(
         flags=("--config",),
@@ -588,6 +640,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Output",
         kind="str",
         common=True,
+        attribute=None,
     ),
     Setting(
         flags=("--print-config",),
@@ -599,6 +652,7 @@ SETTINGS: tuple[Setting, ...] = (
         category="Output",
         kind="bool",
         common=False,
+        attribute=None,
     ),
 )
 

@@ -18,7 +18,7 @@ class WorkerSettings:
     event_log_file: str | None = "events.log"
     event_log_to_queue: bool = False
     event_log_queue_name: str | None = None
-    """The name of the event queue; None if events are not sent to a queue."""
+    """The name of the event queue, if events are sent to a queue."""
     keepalive_interval: float = 60.0
     """The time between two keep_alive events; 0 disables keep_alive events."""
     instance_type: str | None = None
@@ -30,13 +30,13 @@ class WorkerSettings:
     price_per_hour: float | None = None
     """In US dollars."""
     instance_id: str | None = None
-    """The provider's id of this machine; None if the metadata service does not report it."""
+    """The provider's ID of this machine, if the metadata service reports it."""
     zone: str | None = None
-    """The zone, such as us-east-1a; None if the metadata service does not report it."""
+    """The zone, such as us-east-1a, if the metadata service reports it."""
     num_simultaneous_tasks: int = 1
     max_runtime: float = 600
     max_memory_allowed_per_task: float | None = None
-    """The maximum address space of a task in GB; None means no limit."""
+    """The maximum address space of a task in GB, if there is a limit."""
     shutdown_grace_period: float = 30
     tasks_to_skip: int = 0
     max_num_tasks: int | None = None
