@@ -32,6 +32,7 @@ func TestInterop(t *testing.T) {
 	s := startSystem(t)
 	for name, test := range map[string]func(*system, *testing.T){
 		"StartupScripts":   (*system).startupScripts,
+		"WorkerData":       (*system).workerData,
 		"Examples":         (*system).examples,
 		"ExampleJob":       (*system).exampleJob,
 		"ManagerToWorker":  (*system).managerToWorker,
