@@ -2,39 +2,19 @@ package pipeline_test
 
 import (
 	"context"
-	"io"
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
-
-// readySource is a source of n tasks that are all available from the start.
-type readySource struct {
-	remaining int
-}
-
-func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
-	n := min(limit, s.remaining)
-	if n == 0 {
-		return nil, io.EOF
-	}
-	ds := make([]*pipeline.Delivery, n)
-	for i := range ds {
-		ds[i] = pipeline.NewDelivery(pipeline.Task{ID: "task", Data: []byte("{}")}, nil, 1)
-	}
-	s.remaining -= n
-	return ds, nil
-}
-
-func (s *readySource) Close(context.Context) error { return nil }
 
 // BenchmarkRun measures the overhead of a run: fetching deliveries, sending them over one channel,
 // and settling them.
 func BenchmarkRun(b *testing.B) {
 	b.ReportAllocs()
 	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Prefetch: 128})
-	tasks := pipeline.From(run, "source", &readySource{remaining: b.N})
+	tasks := pipeline.From(run, "source", &pipelinetest.ReadySource{N: b.N})
 	pipeline.To(tasks, "settle", func(ctx context.Context, in <-chan *pipeline.Delivery) error {
 		for d := range in {
 			if err := d.Ack(ctx); err != nil {

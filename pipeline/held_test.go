@@ -7,33 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
-
-// countingLease counts the requests that its methods would send to the source.
-type countingLease struct {
-	expires                 time.Time
-	acks, releases, extends int
-	panics                  bool
-}
-
-func (l *countingLease) count(n *int) {
-	*n++
-	if l.panics {
-		panic("a nil pointer in the provider's SDK")
-	}
-}
-
-func (l *countingLease) Ack(context.Context) error { l.count(&l.acks); return nil }
-func (l *countingLease) Release(context.Context, time.Duration) error {
-	l.count(&l.releases)
-	return nil
-}
-func (l *countingLease) ExpiresAt() time.Time { return l.expires }
-func (l *countingLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
-	l.count(&l.extends)
-	return time.Now().Add(d), nil
-}
 
 // After a lease has expired, no request is sent to the source, because another worker may have the
 // task.
@@ -51,15 +27,21 @@ func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 			t.Run(name+" after "+after.String(), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					l := &countingLease{expires: time.Now().Add(time.Minute)}
+					requests := 0
+					l := pipelinetest.FuncLease{
+						Expiry:    time.Now().Add(time.Minute),
+						OnAck:     func(context.Context) error { requests++; return nil },
+						OnRelease: func(context.Context, time.Duration) error { requests++; return nil },
+						OnExtend:  func(context.Context, time.Duration) error { requests++; return nil },
+					}
 					d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, l, 1)
 					if !d.Held() || d.Plumbing().RemainingLease() > time.Minute {
 						t.Fatal("Held is false before the lease expires")
 					}
 					<-time.After(after)
 					err := do(t.Context(), d)
-					if n := l.acks + l.releases + l.extends; (n == 0) != lost {
-						t.Errorf("%d requests to the source", n)
+					if (requests == 0) != lost {
+						t.Errorf("%d requests to the source", requests)
 					}
 					if wantErr := lost && name != "release"; errors.Is(err, pipeline.ErrLeaseLost) != wantErr {
 						t.Errorf("%v", err)
@@ -77,7 +59,7 @@ func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 func TestDelivery_HeldAfterExtend(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, &countingLease{expires: time.Now().Add(time.Minute)}, 1)
+		d := pipeline.NewDelivery(pipeline.Task{ID: "t"}, pipelinetest.FuncLease{Expiry: time.Now().Add(time.Minute)}, 1)
 		<-time.After(50 * time.Second)
 		if _, err := d.Extend(t.Context(), time.Minute); err != nil {
 			t.Fatal(err)
@@ -109,7 +91,12 @@ func TestDelivery_RecoversPanicsOfLease(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	newDelivery := func() *pipeline.Delivery {
-		return pipeline.NewDelivery(pipeline.Task{ID: "t"}, &countingLease{expires: time.Now().Add(time.Hour), panics: true}, 1)
+		return pipeline.NewDelivery(pipeline.Task{ID: "t"}, pipelinetest.FuncLease{
+			Expiry:    time.Now().Add(time.Hour),
+			OnAck:     func(context.Context) error { panic("a nil pointer in the provider's SDK") },
+			OnRelease: func(context.Context, time.Duration) error { panic("a nil pointer in the provider's SDK") },
+			OnExtend:  func(context.Context, time.Duration) error { panic("a nil pointer in the provider's SDK") },
+		}, 1)
 	}
 	var p *pipeline.PanicError
 	if err := newDelivery().Ack(ctx); !errors.As(err, &p) {

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -468,7 +469,7 @@ func TestRun_IncompletePipeline(t *testing.T) {
 	} {
 		t.Run("unused output of "+name, func(t *testing.T) {
 			t.Parallel()
-			src := &readySource{remaining: 1000}
+			src := &pipelinetest.ReadySource{N: 1000}
 			r := pipeline.New(t.Context(), pipeline.Options{})
 			build(r, src)
 			err := r.Wait()
@@ -483,7 +484,7 @@ func TestRun_IncompletePipeline(t *testing.T) {
 func TestFlow_IsUsedOnce(t *testing.T) {
 	t.Parallel()
 	r := pipeline.New(t.Context(), pipeline.Options{})
-	flow := pipeline.From(r, "fetch", &readySource{remaining: 1})
+	flow := pipeline.From(r, "fetch", &pipelinetest.ReadySource{N: 1})
 	consume := func(ctx context.Context, in <-chan *pipeline.Delivery) error {
 		for d := range in {
 			if err := d.Ack(ctx); err != nil {

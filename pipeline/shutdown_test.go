@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -180,10 +181,19 @@ type unresponsiveSource struct {
 func (s *unresponsiveSource) Receive(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
 	if !s.delivered && !s.unreachable {
 		s.delivered = true
-		return []*pipeline.Delivery{pipeline.NewDelivery(pipeline.Task{ID: "t"}, ackLease{s.ackHangs, time.Now().Add(24 * time.Hour)}, 1)}, nil
+		lease := pipelinetest.FuncLease{Expiry: time.Now().Add(24 * time.Hour), OnAck: s.ack}
+		return []*pipeline.Delivery{pipeline.NewDelivery(pipeline.Task{ID: "t"}, lease, 1)}, nil
 	}
 	<-ctx.Done()
 	return nil, ctx.Err()
+}
+
+// ack gets no response if ackHangs is true.
+func (s *unresponsiveSource) ack(ctx context.Context) error {
+	if s.ackHangs {
+		<-ctx.Done()
+	}
+	return ctx.Err()
 }
 
 func (s *unresponsiveSource) LastFailure() time.Time {
@@ -194,25 +204,6 @@ func (s *unresponsiveSource) LastFailure() time.Time {
 }
 
 func (s *unresponsiveSource) Close(context.Context) error { return nil }
-
-// ackLease is a lease. If hangs is true, Ack gets no response.
-type ackLease struct {
-	hangs   bool
-	expires time.Time
-}
-
-func (l ackLease) Ack(ctx context.Context) error {
-	if l.hangs {
-		<-ctx.Done()
-	}
-	return ctx.Err()
-}
-
-func (ackLease) Release(context.Context, time.Duration) error { return nil }
-func (l ackLease) ExpiresAt() time.Time                       { return l.expires }
-func (ackLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
-	return time.Now().Add(d), nil
-}
 
 // hangingSink is a sink. If it is true, Write gets no response.
 type hangingSink bool

@@ -2,10 +2,10 @@ package stages_test
 
 import (
 	"context"
-	"io"
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/stages"
 )
@@ -62,20 +62,10 @@ func BenchmarkClassify(b *testing.B) {
 	}
 }
 
-// queueLease is a lease that expires, as those of a queue do.
-type queueLease struct{ expires time.Time }
-
-func (l queueLease) Ack(context.Context) error                    { return nil }
-func (l queueLease) Release(context.Context, time.Duration) error { return nil }
-func (l queueLease) ExpiresAt() time.Time                         { return l.expires }
-func (l queueLease) Extend(_ context.Context, d time.Duration) (time.Time, error) {
-	return time.Now().Add(d), nil
-}
-
 func BenchmarkExtend(b *testing.B) {
 	e := stages.NewExtender(stages.ExtendOptions{LeaseDuration: time.Minute}, func(error) {})
 	defer e.Close()
-	in := feed(b, queueLease{time.Now().Add(time.Minute)}, same)
+	in := feed(b, pipelinetest.FuncLease{Expiry: time.Now().Add(time.Minute)}, same)
 	stage := e.Stage()
 	benchStage(b, func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 		between := make(chan *pipeline.Delivery)
@@ -104,7 +94,7 @@ func BenchmarkSettle(b *testing.B) {
 		name     string
 		lease    pipeline.Lease
 		parallel int
-	}{{"file", nil, 1}, {"queue", queueLease{time.Now().Add(time.Hour)}, 64}} {
+	}{{"file", nil, 1}, {"queue", pipelinetest.FuncLease{Expiry: time.Now().Add(time.Hour)}, 64}} {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			var counted stages.Stats
@@ -122,32 +112,12 @@ func BenchmarkSettle(b *testing.B) {
 	}
 }
 
-// readySource is a source of n tasks that are all available from the start.
-type readySource struct {
-	n int
-}
-
-func (s *readySource) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
-	n := min(limit, s.n)
-	if n == 0 {
-		return nil, io.EOF
-	}
-	ds := make([]*pipeline.Delivery, n)
-	for i := range ds {
-		ds[i] = pipeline.NewDelivery(pipeline.Task{ID: "task", Data: []byte("{}")}, nil, 1)
-	}
-	s.n -= n
-	return ds, nil
-}
-
-func (s *readySource) Close(context.Context) error { return nil }
-
 // BenchmarkExecute measures the overhead of a complete pipeline. Its tasks are functions that do
 // nothing.
 func BenchmarkExecute(b *testing.B) {
 	b.ReportAllocs()
 	run := pipeline.New(b.Context(), pipeline.Options{Slots: 2, Prefetch: 128})
-	tasks := pipeline.From(run, "source", &readySource{n: b.N})
+	tasks := pipeline.From(run, "source", &pipelinetest.ReadySource{N: b.N})
 	runner := stages.RunnerFunc(func(context.Context, pipeline.Task) (bool, []byte, error) { return false, []byte("true"), nil })
 	results := pipeline.Via(tasks, "execute", stages.Execute(run, runner))
 	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{}))

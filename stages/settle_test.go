@@ -343,7 +343,7 @@ func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 			var log bytes.Buffer
 			var counted stages.Stats
 			completed := func(id string, duration time.Duration) pipeline.Decision {
-				d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, expiringLease{lease{Rec: rec, ID: id}, time.Now().Add(duration)}, 2)
+				d := pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte(`{}`)}, lease{Rec: rec, ID: id, Expiry: time.Now().Add(duration)}, 2)
 				return pipeline.Decision{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}, Verdict: pipeline.Ack}
 			}
 			slow := waitingSink{sink{Rec: rec}, func() { <-time.After(time.Minute) }}
@@ -363,14 +363,6 @@ func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 		})
 	}
 }
-
-// expiringLease is a lease that expires.
-type expiringLease struct {
-	lease
-	expires time.Time
-}
-
-func (l expiringLease) ExpiresAt() time.Time { return l.expires }
 
 // If the sink panics, the run fails, and the tasks are released.
 func TestSettle_SinkPanics(t *testing.T) {

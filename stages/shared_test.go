@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/stages"
 )
@@ -34,7 +35,12 @@ func (q *sharedQueue) Receive(ctx context.Context, limit int) ([]*pipeline.Deliv
 	q.calls++
 	var ds []*pipeline.Delivery
 	for len(ds) < min(limit, 10) && q.next < q.n {
-		ds = append(ds, pipeline.NewDelivery(pipeline.Task{ID: "t", Data: []byte("{}")}, sharedLease{q}, 1))
+		lease := pipelinetest.FuncLease{
+			Expiry:    time.Now().Add(time.Minute),
+			OnAck:     func(context.Context) error { q.settle(false); return nil },
+			OnRelease: func(context.Context, time.Duration) error { q.settle(true); return nil },
+		}
+		ds = append(ds, pipeline.NewDelivery(pipeline.Task{ID: "t", Data: []byte("{}")}, lease, 1))
 		q.next++
 	}
 	q.out += len(ds)
@@ -58,15 +64,6 @@ func (q *sharedQueue) settle(released bool) {
 	if released {
 		q.released++
 	}
-}
-
-type sharedLease struct{ q *sharedQueue }
-
-func (l sharedLease) Ack(context.Context) error                    { l.q.settle(false); return nil }
-func (l sharedLease) Release(context.Context, time.Duration) error { l.q.settle(true); return nil }
-func (l sharedLease) ExpiresAt() time.Time                         { return time.Now().Add(time.Minute) }
-func (l sharedLease) Extend(context.Context, time.Duration) (time.Time, error) {
-	return time.Now().Add(time.Minute), nil
 }
 
 // While tasks are short, they are prefetched in full batches. When tasks take long, waiting tasks

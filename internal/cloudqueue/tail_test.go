@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -30,7 +31,7 @@ func (m *messages) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery
 	var ds []*pipeline.Delivery
 	for ; len(ds) < min(limit, 10) && len(m.waiting) > 0; m.waiting = m.waiting[1:] {
 		d := pipeline.Task{ID: "m", Data: []byte(m.waiting[0])}
-		ds = append(ds, pipeline.NewDelivery(d, messageLease{m, m.waiting[0]}, 1))
+		ds = append(ds, pipeline.NewDelivery(d, m.lease(m.waiting[0]), 1))
 	}
 	m.mu.Unlock()
 	if len(ds) > 0 {
@@ -42,31 +43,26 @@ func (m *messages) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery
 
 func (*messages) Close(context.Context) error { return nil }
 
-type messageLease struct {
-	m    *messages
-	body string
-}
-
-func (l messageLease) Ack(context.Context) error {
-	if !l.m.written.has(l.body) {
-		l.m.t.Errorf("%s is deleted before it is written", l.body)
+// lease returns the lease of a message.
+func (m *messages) lease(body string) pipeline.Lease {
+	return pipelinetest.FuncLease{
+		Expiry: time.Now().Add(time.Minute),
+		OnAck: func(context.Context) error {
+			if !m.written.has(body) {
+				m.t.Errorf("%s is deleted before it is written", body)
+			}
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.deleted[body]++
+			return nil
+		},
+		OnRelease: func(context.Context, time.Duration) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.released++
+			return nil
+		},
 	}
-	l.m.mu.Lock()
-	defer l.m.mu.Unlock()
-	l.m.deleted[l.body]++
-	return nil
-}
-
-func (l messageLease) Release(context.Context, time.Duration) error {
-	l.m.mu.Lock()
-	defer l.m.mu.Unlock()
-	l.m.released++
-	return nil
-}
-
-func (messageLease) ExpiresAt() time.Time { return time.Now().Add(time.Minute) }
-func (messageLease) Extend(context.Context, time.Duration) (time.Time, error) {
-	return time.Now().Add(time.Minute), nil
 }
 
 // lines is a LineWriter that fails like a full disk after max lines.

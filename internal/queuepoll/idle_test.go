@@ -33,10 +33,9 @@ func (a *asked) ask(ctx context.Context, n int, wait time.Duration, _ string) ([
 		a.open--
 	}()
 	count, err := a.answer(ctx, n, wait)
-	q := &queue{}
 	var all []queuepoll.Message
 	for range count {
-		all = append(all, queuepoll.Message{ID: "m", Body: `{"task_id": "a", "data": 1}`, Lease: counted{lease{q}, a}})
+		all = append(all, queuepoll.Message{ID: "m", Body: `{"task_id": "a", "data": 1}`, Lease: countedLease(&a.mu, &a.released)})
 	}
 	return all, err
 }
@@ -45,19 +44,6 @@ func (a *asked) requests() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.waits)
-}
-
-// counted counts releases.
-type counted struct {
-	lease
-	a *asked
-}
-
-func (c counted) Release(context.Context, time.Duration) error {
-	c.a.mu.Lock()
-	defer c.a.mu.Unlock()
-	c.a.released++
-	return nil
 }
 
 func (a *asked) poller(wait time.Duration) *queuepoll.Poller {

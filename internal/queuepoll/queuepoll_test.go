@@ -10,6 +10,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/queuepoll"
 	"github.com/ctworker/ctworker/internal/retry"
+	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -23,21 +24,17 @@ type queue struct {
 	err               error
 }
 
-type lease struct{ q *queue }
-
-func (lease) Ack(context.Context) error { return nil }
-
-func (l lease) Release(context.Context, time.Duration) error {
-	l.q.mu.Lock()
-	defer l.q.mu.Unlock()
-	l.q.released++
-	return nil
-}
-
-func (lease) ExpiresAt() time.Time { return time.Now().Add(time.Hour) }
-
-func (lease) Extend(context.Context, time.Duration) (time.Time, error) {
-	return time.Now().Add(time.Hour), nil
+// countedLease returns a lease whose release increments released, which mu guards.
+func countedLease(mu *sync.Mutex, released *int) pipeline.Lease {
+	return pipelinetest.FuncLease{
+		Expiry: time.Now().Add(time.Hour),
+		OnRelease: func(context.Context, time.Duration) error {
+			mu.Lock()
+			defer mu.Unlock()
+			*released++
+			return nil
+		},
+	}
 }
 
 func (q *queue) ask(ctx context.Context, n int, wait time.Duration, _ string) (all []queuepoll.Message, err error) {
@@ -59,7 +56,7 @@ func (q *queue) ask(ctx context.Context, n int, wait time.Duration, _ string) (a
 	}
 	for err == nil && len(all) < min(n, q.gives) && q.waiting > 0 {
 		q.waiting--
-		all = append(all, queuepoll.Message{ID: "m", Body: `{"task_id": "a", "data": 1}`, Lease: lease{q}})
+		all = append(all, queuepoll.Message{ID: "m", Body: `{"task_id": "a", "data": 1}`, Lease: countedLease(&q.mu, &q.released)})
 	}
 	return all, err
 }

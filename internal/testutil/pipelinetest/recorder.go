@@ -1,5 +1,3 @@
-// Package pipelinetest provides a source, leases and a sink that record what a pipeline does with them,
-// and a testing.TB that records failures, for tests of contract suites.
 package pipelinetest
 
 import (
@@ -7,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -105,52 +102,6 @@ func (r *Recorder) settled(of *map[string]int, id, format string, args ...any) {
 // TaskID returns the ID of the task with the number i of a Source.
 func TaskID(i int) string { return fmt.Sprint(i) }
 
-// A Lease records the acknowledgment and the release of its task. It cannot be extended.
-type Lease struct {
-	Rec    *Recorder
-	ID     string
-	Local  bool            // the lease never expires
-	AckErr error           // returned by Ack and Release after the request was recorded
-	Hang   <-chan struct{} // if set, Ack blocks until Hang is closed
-}
-
-// Ack implements pipeline.Lease.
-func (l Lease) Ack(ctx context.Context) error {
-	if l.Hang != nil {
-		select {
-		case <-l.Hang:
-		case <-ctx.Done():
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	l.Rec.settled(&l.Rec.acked, l.ID, "ack %s", l.ID)
-	return l.AckErr
-}
-
-// Release implements pipeline.Lease.
-func (l Lease) Release(ctx context.Context, delay time.Duration) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	l.Rec.settled(&l.Rec.released, l.ID, "release %s %v", l.ID, delay)
-	return l.AckErr
-}
-
-// Extend implements pipeline.Lease.
-func (l Lease) Extend(context.Context, time.Duration) (time.Time, error) {
-	return time.Time{}, pipeline.ErrLeaseLost
-}
-
-// ExpiresAt implements pipeline.Lease.
-func (l Lease) ExpiresAt() time.Time {
-	if l.Local {
-		return time.Time{}
-	}
-	return time.Unix(1<<40, 0)
-}
-
 // A Source returns tasks with the data {}.
 type Source struct {
 	Rec   *Recorder
@@ -202,6 +153,29 @@ func (s *Source) Close(context.Context) error {
 	s.Rec.closed++
 	return nil
 }
+
+// A ReadySource is a source of N tasks without leases that are all available from the start. It records
+// nothing, so that benchmarks can use it.
+type ReadySource struct {
+	N int // number of remaining tasks
+}
+
+// Receive implements pipeline.Source.
+func (s *ReadySource) Receive(_ context.Context, limit int) ([]*pipeline.Delivery, error) {
+	n := min(limit, s.N)
+	if n == 0 {
+		return nil, io.EOF
+	}
+	ds := make([]*pipeline.Delivery, n)
+	for i := range ds {
+		ds[i] = pipeline.NewDelivery(pipeline.Task{ID: "task", Data: []byte("{}")}, nil, 1)
+	}
+	s.N -= n
+	return ds, nil
+}
+
+// Close implements pipeline.Source.
+func (s *ReadySource) Close(context.Context) error { return nil }
 
 // NewDelivery returns the first delivery of a task with the ID of the lease.
 func NewDelivery(l Lease) *pipeline.Delivery {
