@@ -5,7 +5,7 @@ import (
 	"maps"
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // A program receives tasks from one queue and sends events to another, with child processes

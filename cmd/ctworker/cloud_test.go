@@ -16,9 +16,9 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/ctworker/ctworker/internal/pubsubtest"
 	"github.com/ctworker/ctworker/internal/sqsapi"
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/pubsubtest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // depth has the numbers of visible messages and messages in flight of a queue.

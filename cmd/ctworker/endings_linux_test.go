@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/app"
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // oneTask is a fake SQS that delivers one task, once.

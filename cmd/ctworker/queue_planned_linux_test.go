@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // A worker or an "events" command that has finished leaves no open request behind. An open request

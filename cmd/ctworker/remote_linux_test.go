@@ -20,7 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/ctworker/ctworker/internal/app"
-	"github.com/ctworker/ctworker/internal/netfault"
+	"github.com/ctworker/ctworker/internal/testutil/netfault"
 )
 
 // records generates a task file of n tasks, of recordBytes each, while it is read.

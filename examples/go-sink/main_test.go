@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/ctworker/ctworker"
-	"github.com/ctworker/ctworker/internal/sinktest"
+	"github.com/ctworker/ctworker/internal/testutil/sinktest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 

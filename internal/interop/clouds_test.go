@@ -13,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"google.golang.org/api/iterator"
 
-	"github.com/ctworker/ctworker/internal/pubsubtest"
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/pubsubtest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // names returns the names of the job's queues, or topics and subscriptions, as the provider knows them.

@@ -20,8 +20,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/pubsubtest"
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/pubsubtest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // timeout is the time limit of a command. A test fails with the command's output after it.

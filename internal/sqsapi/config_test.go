@@ -15,7 +15,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/retry"
 	"github.com/ctworker/ctworker/internal/sqsapi"
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // client returns a client that sends its requests to f. Like the clients of all commands, it is

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/sinktest"
+	"github.com/ctworker/ctworker/internal/testutil/sinktest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )

@@ -9,8 +9,8 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/ctworker/ctworker/internal/pubsubtest"
-	"github.com/ctworker/ctworker/internal/sinktest"
+	"github.com/ctworker/ctworker/internal/testutil/pubsubtest"
+	"github.com/ctworker/ctworker/internal/testutil/sinktest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/sinktest"
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sinktest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/ctworker/ctworker/internal/sourcetest"
+	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/function"
 )

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/ctworker/ctworker/internal/pubsubtest"
-	"github.com/ctworker/ctworker/internal/sourcetest"
+	"github.com/ctworker/ctworker/internal/testutil/pubsubtest"
+	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 

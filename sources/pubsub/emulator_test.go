@@ -8,8 +8,8 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/ctworker/ctworker/internal/pubsubtest"
-	"github.com/ctworker/ctworker/internal/sourcetest"
+	"github.com/ctworker/ctworker/internal/testutil/pubsubtest"
+	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 

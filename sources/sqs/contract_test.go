@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/sourcetest"
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/boottime"
 	"github.com/ctworker/ctworker/internal/sqsapi"
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 

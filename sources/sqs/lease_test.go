@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // A response that arrives after the duration of the lease, for example because the process was

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // LastFailure is the time of the last failed request while SQS does not answer. Then it is

@@ -9,8 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/ctworker/ctworker/internal/sqstest"
 	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
 	source "github.com/ctworker/ctworker/sources/sqs"
 	"github.com/ctworker/ctworker/stages"

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/sourcetest"
+	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/taskfile"
 )

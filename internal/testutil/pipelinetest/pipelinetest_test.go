@@ -9,8 +9,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/ctworker/ctworker/internal/sourcetest"
 	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
+	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
 )
 

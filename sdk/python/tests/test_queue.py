@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Runner
 
-SERVER = Path(__file__).parents[3] / "internal" / "sqstest" / "server.py"
+SERVER = Path(__file__).parents[3] / "internal" / "testutil" / "sqstest" / "server.py"
 
 
 @pytest.fixture(scope="module")

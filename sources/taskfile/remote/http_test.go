@@ -18,7 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/ctworker/ctworker/internal/netfault"
+	"github.com/ctworker/ctworker/internal/testutil/netfault"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -19,8 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/klauspost/compress/gzip"
 
-	"github.com/ctworker/ctworker/internal/netfault"
-	"github.com/ctworker/ctworker/internal/sqstest"
+	"github.com/ctworker/ctworker/internal/testutil/netfault"
+	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
 // A store is a server with files. The tests reach it over a network that may break connections.

@@ -3,7 +3,7 @@ package sourcetest_test
 import (
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/sourcetest"
+	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/function"
 )

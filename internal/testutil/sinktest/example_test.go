@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/sinktest"
+	"github.com/ctworker/ctworker/internal/testutil/sinktest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
