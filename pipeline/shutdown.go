@@ -87,7 +87,8 @@ func (r *Run) announce(err error) {
 // Kill ends the run like Stop, but kills running tasks at once. It also shortens the time limits of
 // settling and closing. Wait does not return cause as an error. Kill does not block.
 func (r *Run) Kill(cause error) {
-	r.endKill(cause) // also ends the phases before Kill
+	r.endShutdown(cause) // first, so that no task can end because of Kill before OnStop is due
+	r.endKill(cause)     // also ends the Terminate phase
 	r.raiseUrgency(killed)
 }
 
@@ -108,10 +109,10 @@ func (r *Run) Wait() error {
 	select {
 	case <-executed:
 	case <-r.phases.Shutdown.Done():
-		r.stop(executed)
 	case <-r.inFlight.quiet:
 		r.awaitReports(executed)
 	}
+	r.stopTasks(executed)
 	r.startLimits()
 	stopNotice := r.startNotice()
 	select {
@@ -150,7 +151,7 @@ func (r *Run) watchStages() (executed, settled <-chan struct{}) {
 
 // awaitReports waits until executed is closed. It is called when no task runs any more. The stage
 // that executes tasks may still wait for the next stage to receive its results. If that takes
-// longer than Options.SettleTimeout, awaitReports ends the Settle phase.
+// longer than Options.SettleTimeout, the Settle phase ends.
 func (r *Run) awaitReports(executed <-chan struct{}) {
 	r.mu.Lock()
 	r.settleBy = newLimit(r.opts.SettleTimeout, func() {
@@ -164,17 +165,16 @@ func (r *Run) awaitReports(executed <-chan struct{}) {
 	case <-executed:
 	case <-r.phases.Settle.Done():
 	case <-r.phases.Shutdown.Done():
-		r.stop(executed)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.settleBy.timer.Stop()
 }
 
-// stop ends the running tasks. It calls Options.OnStop, waits for the grace period, ends the
-// Terminate phase, waits for the kill delay, and ends the Kill phase. It returns early when
-// executed is closed.
-func (r *Run) stop(executed <-chan struct{}) {
+// stopTasks ends the running tasks if the Shutdown phase has ended. It calls Options.OnStop, waits
+// for the grace period, ends the Terminate phase, waits for the kill delay, and ends the Kill
+// phase. It returns early when executed is closed.
+func (r *Run) stopTasks(executed <-chan struct{}) {
+	if !isDone(r.phases.Shutdown.Done()) { // not decided by a select, which may take another ready case
+		return
+	}
 	if r.opts.OnStop != nil {
 		if err := recovered(func() error { r.opts.OnStop(context.Cause(r.phases.Shutdown)); return nil }); err != nil {
 			r.Fail(err)
@@ -193,6 +193,9 @@ func (r *Run) stop(executed <-chan struct{}) {
 func (r *Run) startLimits() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.settleBy != nil { // that of awaitReports
+		r.settleBy.timer.Stop()
+	}
 	r.settleBy = newLimit(r.opts.SettleTimeout, r.abandon)
 	r.closeBy = newLimit(r.opts.SettleTimeout+plannedClose, func() { r.endClose(context.DeadlineExceeded) })
 	r.shortenLimits()

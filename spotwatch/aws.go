@@ -113,22 +113,13 @@ func awsGet(ctx context.Context, client *imds.Client, path string) (text string,
 	return string(body), err
 }
 
-// statusOf returns the HTTP status of the response that caused err, or 0 if there was no response.
-func statusOf(err error) int {
-	var answer interface{ HTTPStatusCode() int }
-	if errors.As(err, &answer) {
-		return answer.HTTPStatusCode()
-	}
-	return 0
-}
-
 func explainAWS(err error) error {
 	const consequence = "; while this problem lasts, termination notices for this instance are missed"
 	switch code := statusOf(err); code {
 	case http.StatusForbidden:
 		return errors.New("EC2 instance metadata service is disabled (403): enable it with \"aws ec2 modify-instance-metadata-options --http-endpoint enabled\"" + consequence)
 	case 0:
-		return fmt.Errorf("EC2 instance metadata service is unreachable: in a container, set the hop limit to 2 with \"aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2\"; outside of EC2, omit --is-spot%s: %w", consequence, err)
+		return fmt.Errorf("EC2 instance metadata service is unreachable: in a container, set the hop limit to 2 with \"aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2\"; outside of EC2, pass --no-is-spot%s: %w", consequence, err)
 	default:
 		return fmt.Errorf("EC2 instance metadata service responded with status %d%s: %w", code, consequence, err)
 	}

@@ -84,7 +84,7 @@ func azureGet(ctx context.Context, client *http.Client, address string) (string,
 		return "", err
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("response status %s", response.Status)
+		return "", statusError{request.URL.Path, response}
 	}
 	return strings.TrimSpace(string(text)), nil
 }

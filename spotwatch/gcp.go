@@ -63,7 +63,7 @@ func (g GCP) Watch(ctx context.Context, report func(Notice), warn func(error)) {
 					return
 				}
 				if err != nil {
-					warner.report(fmt.Errorf("request to the Compute Engine metadata server failed; until the server recovers, preemption notices for this instance are missed; outside of Google Cloud, omit --is-spot: %w", err))
+					warner.report(fmt.Errorf("request to the Compute Engine metadata server failed; until the server recovers, preemption notices for this instance are missed; outside of Google Cloud, pass --no-is-spot: %w", err))
 					return
 				}
 				if n, ok := read(strings.TrimSpace(body)); ok {
@@ -131,7 +131,7 @@ func (g GCP) get(ctx context.Context, client *http.Client, host, path, etag stri
 		return "", "", err
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", "", fmt.Errorf("%s: response status %s", path, response.Status)
+		return "", "", statusError{path, response}
 	}
 	return string(text), response.Header.Get("ETag"), nil
 }

@@ -25,13 +25,17 @@ type Identity struct {
 const identifyTimeout = 2 * time.Second
 
 // Identify gets the identity of this machine from the metadata service of w's provider. It
-// blocks for at most 2 seconds.
-func Identify(ctx context.Context, w Watcher) (i Identity) {
+// blocks for at most 2 seconds. If a request fails, Identify returns an error and the fields
+// that it knows: an empty field then does not mean that the service does not report it.
+func Identify(ctx context.Context, w Watcher) (i Identity, err error) {
 	ctx, cancel := context.WithTimeout(ctx, identifyTimeout)
 	defer cancel()
-	get := metadataClient(ctx, w)
-	if get == nil {
-		return i
+	request := metadataClient(ctx, w)
+	get := func(path string) (text string) {
+		if err == nil { // a service that failed once likely fails again
+			text, err = request(path)
+		}
+		return text
 	}
 	switch w.(type) {
 	case AWS: // AWS: Instance metadata categories
@@ -47,49 +51,60 @@ func Identify(ctx context.Context, w Watcher) (i Identity) {
 			i.Zone, i.Type = strings.Trim(get("location")+"-"+get("zone"), "-"), get("vmSize")
 		}
 	}
-	return i
+	return i, err
 }
 
 // IsSpot reports whether the metadata service of w's provider describes this machine as a spot
-// or preemptible machine. It blocks for at most 2 seconds.
-func IsSpot(ctx context.Context, w Watcher) bool {
+// or preemptible machine. It blocks for at most 2 seconds. It returns an error if the request
+// fails, which says nothing about the machine.
+func IsSpot(ctx context.Context, w Watcher) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, identifyTimeout)
 	defer cancel()
-	get := metadataClient(ctx, w)
+	path, spot := "", ""
 	switch w.(type) {
 	case AWS:
-		return get("instance-life-cycle") == "spot"
+		path, spot = "instance-life-cycle", "spot"
 	case GCP:
-		return get("scheduling/preemptible") == "TRUE"
+		path, spot = "scheduling/preemptible", "TRUE"
 	case Azure:
-		return get("priority") == "Spot"
+		path, spot = "priority", "Spot"
 	}
-	return false
+	text, err := metadataClient(ctx, w)(path)
+	return spot != "" && text == spot, err
 }
 
-// metadataClient returns a function that requests a value from the metadata service, and returns ""
-// if the request fails. metadataClient returns nil if w is not an AWS, GCP or Azure.
-func metadataClient(ctx context.Context, w Watcher) func(path string) string {
+// metadataClient returns a function that requests a value from the metadata service. The value is
+// "" if the service does not report it, and if w is not an AWS, GCP or Azure.
+func metadataClient(ctx context.Context, w Watcher) func(path string) (string, error) {
+	request := metadataRequest(ctx, w)
+	return func(path string) (string, error) {
+		text, err := request(path)
+		if statusOf(err) == http.StatusNotFound {
+			return "", nil
+		}
+		return strings.TrimSpace(text), err
+	}
+}
+
+// metadataRequest returns a function that requests a value, and returns an error unless the
+// service responds with status 200.
+func metadataRequest(ctx context.Context, w Watcher) func(path string) (string, error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	switch w := w.(type) {
 	case AWS:
 		client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled, Endpoint: w.endpoint(), Retryer: aws.NopRetryer{}, HTTPClient: client})
-		return func(path string) string {
-			text, _ := awsGet(ctx, client, path) // "" after an error
-			return strings.TrimSpace(text)
-		}
+		return func(path string) (string, error) { return awsGet(ctx, client, path) }
 	case GCP:
-		return func(path string) string {
-			text, _, _ := w.get(ctx, client, w.host(), path, "", false)
-			return strings.TrimSpace(text)
+		return func(path string) (string, error) {
+			text, _, err := w.get(ctx, client, w.host(), path, "", false)
+			return text, err
 		}
 	case Azure:
-		return func(path string) string {
-			text, _ := azureGet(ctx, client, w.endpoint()+"/metadata/instance/compute/"+path+"?api-version=2021-02-01&format=text")
-			return text
+		return func(path string) (string, error) {
+			return azureGet(ctx, client, w.endpoint()+"/metadata/instance/compute/"+path+"?api-version=2021-02-01&format=text")
 		}
 	}
-	return nil
+	return func(string) (string, error) { return "", nil }
 }
 
 // lastPathElement returns the last element of a path, or "" if the path is empty.

@@ -2,6 +2,8 @@ package spotwatch
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"time"
 )
 
@@ -107,4 +109,22 @@ func (c *warnOnce) report(err error) {
 		c.done = true
 		c.warn(err)
 	}
+}
+
+// statusError is an error for a response whose status is not 200.
+type statusError struct {
+	path     string
+	response *http.Response
+}
+
+func (e statusError) Error() string       { return e.path + ": response status " + e.response.Status }
+func (e statusError) HTTPStatusCode() int { return e.response.StatusCode }
+
+// statusOf returns the HTTP status of the response that caused err, or 0 if there was no response.
+func statusOf(err error) int {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) {
+		return answer.HTTPStatusCode()
+	}
+	return 0
 }

@@ -201,7 +201,7 @@ func TestAWS_WarnsOnceIfServiceFails(t *testing.T) {
 		t.Parallel()
 		rec := watch(t, spotwatch.AWS{Endpoint: "http://127.0.0.1:1"})
 		<-time.After(6 * time.Second)
-		rec.wantWarning(t, "hop limit to 2", "omit --is-spot")
+		rec.wantWarning(t, "hop limit to 2", "pass --no-is-spot")
 	})
 }
 
@@ -304,7 +304,7 @@ func TestGCP_RecoversAfterFailures(t *testing.T) {
 	if n := rec.next(t); n.Kind != spotwatch.Termination {
 		t.Errorf("%+v", n)
 	}
-	rec.wantWarning(t, "503", "omit --is-spot")
+	rec.wantWarning(t, "503", "pass --no-is-spot")
 }
 
 func TestAzure_ReportsEachNoticeOnce(t *testing.T) {
@@ -378,4 +378,49 @@ func Example() {
 	w := spotwatch.Simulated{After: time.Millisecond}
 	w.Watch(context.Background(), func(n spotwatch.Notice) { fmt.Println(n.Kind, n.Action, n.Source) }, func(error) {})
 	// Output: termination terminate simulation
+}
+
+// A failed request is an error. It does not mean that the machine has no zone, or is not a spot
+// instance.
+func TestIdentity_ErrorOnlyIfServiceFails(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		watcher       func(s *server) spotwatch.Watcher
+		id, zone      string
+		spot, isASpot string
+	}{
+		"AWS":   {func(s *server) spotwatch.Watcher { return spotwatch.AWS{Endpoint: s.URL} }, "/latest/meta-data/instance-id", "/latest/meta-data/placement/availability-zone", "/latest/meta-data/instance-life-cycle", "spot"},
+		"GCP":   {func(s *server) spotwatch.Watcher { return spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")} }, "/computeMetadata/v1/instance/name", "/computeMetadata/v1/instance/zone", "/computeMetadata/v1/instance/scheduling/preemptible", "TRUE"},
+		"Azure": {func(s *server) spotwatch.Watcher { return spotwatch.Azure{Endpoint: s.URL} }, "/metadata/instance/compute/name", "/metadata/instance/compute/zone", "/metadata/instance/compute/priority", "Spot"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.set(tc.id, "name-1")
+			w := tc.watcher(s)
+			if i, err := spotwatch.Identify(t.Context(), w); err != nil || i != (spotwatch.Identity{ID: "name-1"}) {
+				t.Errorf("without a zone: got %+v, %v", i, err)
+			}
+			if spot, err := spotwatch.IsSpot(t.Context(), w); spot || err != nil {
+				t.Errorf("without a life cycle: IsSpot returned %v, %v", spot, err)
+			}
+			s.set(tc.zone, "projects/1/zones/z-1")
+			s.set(tc.spot, tc.isASpot)
+			if i, err := spotwatch.Identify(t.Context(), w); err != nil || !strings.HasSuffix(i.Zone, "z-1") {
+				t.Errorf("with a zone: got %+v, %v", i, err)
+			}
+			if spot, err := spotwatch.IsSpot(t.Context(), w); !spot || err != nil {
+				t.Errorf("of a spot instance: IsSpot returned %v, %v", spot, err)
+			}
+			s.mu.Lock()
+			s.status = http.StatusServiceUnavailable
+			s.mu.Unlock()
+			if i, err := spotwatch.Identify(t.Context(), w); err == nil || i.ID != "" || i.Type != "" {
+				t.Errorf("status 503: got %+v, %v", i, err)
+			}
+			if spot, err := spotwatch.IsSpot(t.Context(), w); spot || err == nil {
+				t.Errorf("status 503: IsSpot returned %v, %v", spot, err)
+			}
+		})
+	}
 }

@@ -24,23 +24,26 @@ func FindInstance(ctx context.Context, cfg *config.Config) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
-	i := spotwatch.Identify(ctx, here)
+	i, err := spotwatch.Identify(ctx, here)
+	if err != nil { // a later keep_alive event asks again
+		return
+	}
 	cfg.InstanceID, cfg.Zone = i.ID, i.Zone
 	if cfg.InstanceType == "" {
 		cfg.InstanceType = i.Type
 	}
 }
 
-// QueryInstance requests the instance id and zone from the provider's metadata service. Unknown
-// values are "". If there is no metadata service, QueryInstance returns after 2 seconds.
-func QueryInstance(ctx context.Context, provider string) (id, zone string) {
+// QueryInstance requests the identity of this machine from the provider's metadata service. It
+// returns an error and what it knows if a request fails. If there is no metadata service,
+// QueryInstance returns after 2 seconds.
+func QueryInstance(ctx context.Context, provider string) (spotwatch.Identity, error) {
 	var w spotwatch.Watcher = spotwatch.AWS{}
 	switch {
 	case provider == config.GCP:
 		w = spotwatch.GCP{}
 	case strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true"):
-		return "", ""
+		return spotwatch.Identity{}, nil
 	}
-	i := spotwatch.Identify(ctx, w)
-	return i.ID, i.Zone
+	return spotwatch.Identify(ctx, w)
 }

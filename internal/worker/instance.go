@@ -15,10 +15,10 @@ type instance struct {
 	id, zone string // "" until the metadata service has responded
 }
 
-// instance returns the provider's ID of this machine and its zone. While the metadata
-// service does not respond, it returns the host name instead of the ID, but does not cache
-// it: a manager that never sees the ID of an instance in an event concludes that the
-// instance did not start, and terminates it.
+// instance returns the provider's ID of this machine and its zone. It caches them only when
+// the metadata service has responded to each request. Until it responds, instance returns
+// the host name instead of the ID: a manager that never sees the ID of an instance in an
+// event concludes that the instance did not start, and terminates it.
 func (w *Worker) instance(ctx context.Context) (id, zone string) {
 	known := &w.known
 	known.mu.Lock()
@@ -27,11 +27,11 @@ func (w *Worker) instance(ctx context.Context) (id, zone string) {
 	if id != "" || w.opts.Config.Provider == "" {
 		return cmp.Or(id, w.hostname), zone
 	}
-	if id, zone = cloudqueue.QueryInstance(ctx, w.opts.Config.Provider); id == "" {
-		return w.hostname, zone
+	i, err := cloudqueue.QueryInstance(ctx, w.opts.Config.Provider)
+	if i.ID != "" && err == nil {
+		known.mu.Lock()
+		defer known.mu.Unlock()
+		known.id, known.zone = i.ID, i.Zone
 	}
-	known.mu.Lock()
-	defer known.mu.Unlock()
-	known.id, known.zone = id, zone
-	return id, zone
+	return cmp.Or(i.ID, w.hostname), i.Zone
 }

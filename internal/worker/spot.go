@@ -36,11 +36,13 @@ func (w *Worker) watchers() (all []spotwatch.Watcher) {
 	return all
 }
 
-// ifSpot watches only if this machine is a spot instance according to its metadata.
+// ifSpot does not watch if this machine is not a spot instance according to its metadata. It
+// watches if the metadata service does not respond, because that may pass and a missed
+// notice costs the tasks that are running.
 type ifSpot struct{ spotwatch.Watcher }
 
 func (w ifSpot) Watch(ctx context.Context, report func(spotwatch.Notice), warn func(error)) {
-	if spotwatch.IsSpot(ctx, w.Watcher) {
+	if spot, err := spotwatch.IsSpot(ctx, w.Watcher); spot || err != nil {
 		w.Watcher.Watch(ctx, report, warn)
 	}
 }
