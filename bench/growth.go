@@ -13,7 +13,8 @@ import (
 )
 
 // start measures the time from the start of the command until its first task runs. The task runs
-// the program date, because date reads the same clock as this program.
+// the program date, because the time that date prints can be compared with the time in this
+// program.
 func (b *bench) start() error {
 	if err := b.taskFile("one.json", 1); err != nil {
 		return err
@@ -50,7 +51,8 @@ func (b *bench) start() error {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// read runs the last ten tasks of large task files, so that most of the time is spent reading.
+// read runs only the last ten tasks of large task files, so most of the measured time is the time
+// to read the file.
 func (b *bench) read() error {
 	const few = 10
 	var cs []*contender
@@ -102,7 +104,8 @@ func (b *bench) yamlFile(name string, n int64) error {
 	return err
 }
 
-// growth measures how the cost of tasks in worker processes grows with the number of tasks and of slots.
+// growth measures how the cost of tasks in worker processes depends on the number of tasks and the
+// number of slots.
 func (b *bench) growth() error {
 	self, err := os.Executable()
 	if err != nil {
@@ -185,7 +188,7 @@ func (b *bench) sleepers() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	const from, to = 5 * time.Second, 15 * time.Second // all processes have started, and none has ended
+	const from, to = 5 * time.Second, 15 * time.Second // measured while all processes run
 	time.Sleep(from)                                   //nolint:forbidigo // start of the measurement
 	cpu := cpuOf(cmd.Process.Pid)
 	time.Sleep(to - from) //nolint:forbidigo // duration of the measurement
@@ -212,7 +215,8 @@ func (b *bench) sleepers() error {
 	return nil
 }
 
-// steadyRate returns the number of tasks per second without the first two rounds and the last round.
+// steadyRate returns the number of tasks per second. It excludes the first two rounds and the last
+// round, in which not all slots are busy.
 func (b *bench) steadyRate(slots int) (float64, error) {
 	times, err := eventTimes(filepath.Join(b.dir, "events.log"))
 	if err != nil {
@@ -222,7 +226,7 @@ func (b *bench) steadyRate(slots int) (float64, error) {
 	return float64(last-first) / times[last].Sub(times[first]).Seconds(), nil
 }
 
-// idle measures a worker on an empty queue for a minute.
+// idle measures the CPU time and the requests of a worker on an empty queue for a minute.
 func (b *bench) idle(name string) error {
 	const span = time.Minute
 	at, err := startServer(name)
@@ -249,7 +253,7 @@ func (b *bench) idle(name string) error {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	_ = cmd.Wait() // exits with 143
+	_ = cmd.Wait() // the exit code is 143, that of SIGTERM
 	share := cpu.Seconds() / span.Seconds()
 	fmt.Printf("a worker on an empty queue, %s: %.2f %% of a CPU, %d requests per minute\n", name, 100*share, requests)
 	b.report.Rows = append(b.report.Rows, row{Section: "idle", Name: name, Source: name, Wall: span.Seconds(), CPU: cpu.Seconds(), RequestsPerTask: math.Round(float64(requests))})

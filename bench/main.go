@@ -1,6 +1,7 @@
-// Command bench measures the throughput, CPU time and latency of ctworker. It alternates between
-// ctworker and a baseline, the minimum work that the machine must do, or another tool, because a
-// single measurement on a noisy machine means little. The exit code does not depend on the results.
+// Command bench measures the throughput, CPU time and latency of ctworker. Most measurements
+// compare ctworker with a baseline: the minimum work that the machine must do, or another tool. The
+// runs of both alternate, because a single measurement on a noisy machine is not reliable. The exit
+// code does not depend on the results.
 //
 //	go run ./bench                everything except the peers, with build/ctworker
 //	go run ./bench -run matrix    each mode × each source × each number of slots
@@ -38,11 +39,11 @@ func main() {
 	flag.Int64Var(&b.tasks, "tasks", 10_000_000, "the number of tasks in the largest files")
 	flag.StringVar(&b.modes, "modes", "", "limit the matrix to modes whose names contain this text")
 	flag.StringVar(&b.sources, "sources", "", "limit the matrix to sources whose names contain this text")
-	out := flag.String("out", "bench/results", "the folder for the JSON file of the results; none if empty")
+	out := flag.String("out", "bench/results", "the folder for the JSON file of the results; no file is written if it is empty")
 	svg := flag.String("svg", "", "measure nothing; plot the growth measurements of -results into this folder")
 	results := flag.String("results", "", "the JSON file that -svg plots")
-	profile := flag.String("profile", "", "measure nothing; print which parts of ctworker take the time of this CPU profile")
-	profileTasks := flag.Float64("profile-tasks", 1_000_000, "the number of tasks of the run that -profile is of")
+	profile := flag.String("profile", "", "measure nothing; print the CPU time of each part of ctworker in this CPU profile")
+	profileTasks := flag.Float64("profile-tasks", 1_000_000, "the number of tasks of the run in which -profile was recorded")
 	flag.Parse()
 	var err error
 	switch {

@@ -14,31 +14,32 @@ import (
 	"time"
 )
 
-// A contender is a command to measure.
+// contender is a command to measure.
 type contender struct {
 	name string
 	argv []string
 	env  []string // in addition to the environment of this program
-	// tasks is the number of tasks that it runs.
+	// tasks is the number of tasks that the command runs.
 	tasks int64
-	// stdin writes its standard input. May be nil.
+	// stdin writes the standard input of the command. It may be nil.
 	stdin func(io.Writer) error
-	// before is called before each run and after is called after it; neither is measured. requests
-	// returns the number of requests that the server has received. Each of the three may be nil.
+	// before is called before each run, and after is called after it. Both are not part of the
+	// measured time. requests returns the number of requests that the server has received. Each of
+	// these functions may be nil.
 	before, after func() error
 	requests      func() int
-	// untilLastEvent ends the measurement at the last event instead of the exit of the process,
-	// because the process first waits for its open receive request.
+	// untilLastEvent ends the measured time at the last event instead of the exit of the process.
+	// After the last event, the process still waits for the end of a receive request.
 	untilLastEvent bool
 	runs           []sample
 }
 
-// A sample is the measurement of one run.
+// sample is the measurement of one run.
 type sample struct {
 	wall, cpu time.Duration // cpu includes all child processes
-	// own and the fields below describe ctworker itself, as its log reports them: CPU time, peak
-	// memory, and the time from receiving a task to writing its event. They are zero for other
-	// programs.
+	// own and the following fields describe ctworker itself, and are from its log: own is the CPU
+	// time, peak the peak memory, and p50 and p99 the time from receiving a task to writing its
+	// event. They are zero for other programs.
 	own      time.Duration
 	peak     int64
 	p50, p99 time.Duration
@@ -47,7 +48,8 @@ type sample struct {
 
 func (c *contender) rate(s sample) float64 { return float64(c.tasks) / s.wall.Seconds() }
 
-// inTurn runs the contenders one after the other: one warm-up round, then b.rounds rounds.
+// inTurn runs the contenders one after the other, in each of b.rounds rounds. A first round, the
+// warm-up, is not recorded.
 func (b *bench) inTurn(cs []*contender) error {
 	for round := range b.rounds + 1 {
 		for _, c := range cs {
@@ -82,7 +84,7 @@ func (b *bench) once(c *contender) (s sample, err error) {
 		}
 		go func() {
 			w := bufio.NewWriterSize(pipe, 64<<10)
-			_ = c.stdin(w) // the command reports missing input
+			_ = c.stdin(w) // if this fails, the command reports the missing input
 			_ = w.Flush()
 			_ = pipe.Close()
 		}()
@@ -116,7 +118,8 @@ func (b *bench) once(c *contender) (s sample, err error) {
 	return s, nil
 }
 
-// parseLog reads the summary of the run from the log of ctworker.
+// parseLog reads the summary of the run from the log of ctworker. It does nothing for other
+// programs, whose logs have no summary.
 func (s *sample) parseLog(log []byte, tasks int64) error {
 	for line := range bytes.Lines(log) {
 		if !bytes.Contains(line, []byte(`"message":"run ended"`)) {
@@ -142,7 +145,8 @@ func (s *sample) parseLog(log []byte, tasks int64) error {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// spin returns the time of a fixed amount of work, a measure of the noise of the machine.
+// spin runs a fixed amount of work and returns its duration. Differences between calls show how
+// much other programs disturb the measurements.
 func spin() time.Duration {
 	began := time.Now()
 	x := uint64(1)
@@ -189,7 +193,7 @@ func (b *bench) taskFile(name string, n int64) error {
 		_, err = fmt.Fprintf(w, "%s%s", separator, taskText(i))
 		separator = ",\n"
 	}
-	_, _ = w.WriteString("\n]\n") // Flush returns the error
+	_, _ = w.WriteString("\n]\n") // Flush returns an error of this write
 	if flush := w.Flush(); err == nil {
 		err = flush
 	}

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// peers compares ctworker with other tools that are installed on the machine or, by
-// scripts/peers, in build/peers.
+// peers compares ctworker with other tools. They are installed on the machine, or by scripts/peers
+// in build/peers.
 func (b *bench) peers() error {
 	python, env, err := b.python()
 	if err != nil {
@@ -56,8 +56,8 @@ func (b *bench) peers() error {
 		peer("multiprocessing, 1 task per child", "pool.py", 3000), peer("concurrent.futures, 1 task per child", "futures.py", 200, "fresh"))
 }
 
-// compare runs ctworker and its peers alternately. The measured time includes the start of each
-// program. The number of tasks may differ between the programs.
+// compare runs ours and the peers alternately. The measured time includes the start of each
+// program. The programs may run different numbers of tasks.
 func (b *bench) compare(title string, ours *contender, peers ...*contender) error {
 	all := append([]*contender{ours}, peers...)
 	if err := b.inTurn(all); err != nil {

@@ -13,10 +13,10 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// plotGrowth writes the plots of docs/performance.md, from a file of results, into dir.
+// plotGrowth plots the file results, and writes the plots of docs/performance.md into dir.
 func plotGrowth(dir, results string) error {
 	if results == "" {
-		return errors.New("-svg: -results is missing, the JSON file to plot")
+		return errors.New("-svg requires -results, the JSON file to plot")
 	}
 	text, err := os.ReadFile(results)
 	if err != nil {
@@ -50,7 +50,8 @@ type series struct {
 	points plotter.XYs
 }
 
-// growthPlots returns the plots of how cost grows, by file name.
+// growthPlots returns the plots by file name. They show how time, CPU time and memory grow with the
+// number of tasks and of slots.
 func growthPlots(r *report) map[string]growthPlot {
 	var wall, cpu, peak, overhead, memory plotter.XYs
 	for _, row := range r.Rows {

@@ -10,9 +10,9 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// parts divides the CPU time of a task in a reused process. function is a prefix of a function
-// name, without the path of its package. A sample belongs to the first part whose function is in
-// its stack.
+// parts divides the CPU time of tasks in worker processes into parts. function is the start of a
+// function name, without the path of its package. A sample belongs to the first part whose function
+// is in the sample's stack.
 var parts = []struct{ name, function string }{ //nolint:gochecknoglobals // a table
 	{"garbage collector", "runtime.gcBgMarkWorker"},
 	{"garbage collector", "runtime.bgsweep"},
@@ -33,8 +33,8 @@ var parts = []struct{ name, function string }{ //nolint:gochecknoglobals // a ta
 
 const other = "other"
 
-// breakdown prints the CPU time per task of each part, from a CPU profile of a run of the given
-// number of tasks.
+// breakdown prints the CPU time per task of each part. path is a CPU profile of a run of tasks
+// tasks.
 func breakdown(path string, tasks float64) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -61,7 +61,7 @@ func breakdown(path string, tasks float64) error {
 	return nil
 }
 
-// divide returns the CPU time of each part, and of all parts together.
+// divide returns the CPU time of each part, and the total.
 func divide(p *profile.Profile) (times map[string]time.Duration, total time.Duration) {
 	times = map[string]time.Duration{}
 	for _, sample := range p.Sample {

@@ -22,7 +22,7 @@ import (
 	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
-// A harness replaces testing.TB for the test servers, because this is not a test.
+// harness implements testing.TB for the test servers, because this program is not a test.
 type harness struct {
 	testing.TB
 	closers []func()
@@ -48,18 +48,18 @@ func (h *harness) close() {
 	}
 }
 
-// A server is a queue server with a proxy that counts requests.
+// server is a queue server with a proxy that counts requests.
 type server struct {
 	*harness
 	name     string
-	env      []string // of clients whose requests are counted
-	direct   []string // of clients whose requests are not counted
+	env      []string // environment of clients whose requests are counted
+	direct   []string // environment of clients whose requests are not counted
 	requests func() int
-	address  string // of the proxy
+	address  string // address of the proxy
 	project  string
 }
 
-// startServer starts the server of the named queue system, SQS or PubSub.
+// startServer starts the server for name, SQS or PubSub.
 func startServer(name string) (s *server, err error) {
 	s = &server{harness: &harness{}, name: name}
 	defer func() {
@@ -91,7 +91,7 @@ func startServer(name string) (s *server, err error) {
 	return s, nil
 }
 
-// fill creates a task queue with the tasks of a file, and its event queue.
+// fill creates a task queue and its event queue, and loads the tasks of a file.
 func (s *server) fill(binary, dir, queue, file string) error {
 	for _, args := range [][]string{{"queue", "create"}, {"queue", "create", "--events"}, {"load", "--task-file", file}} {
 		if err := s.tool(binary, dir, queue, args...); err != nil {
@@ -115,12 +115,12 @@ func (s *server) tool(binary, dir, queue string, args ...string) error {
 	return nil
 }
 
-// sdkLoops is the number of loops that use a queue concurrently. More loops are not faster with
-// these servers.
+// sdkLoops is the number of goroutines in which a baseline uses a queue. More goroutines are not
+// faster with these servers.
 const sdkLoops = 4
 
-// sdkLoop calls work repeatedly, in the given number of loops, until it has processed count tasks.
-// work returns the number of tasks that it has processed.
+// sdkLoop calls work repeatedly in loops goroutines, until they have processed count tasks. work
+// returns the number of tasks that it has processed.
 func sdkLoop(count, loops int, work func(context.Context) (int, error)) error {
 	var all sync.WaitGroup
 	var through atomic.Int64
@@ -143,8 +143,8 @@ func sdkLoop(count, loops int, work func(context.Context) (int, error)) error {
 	return errors.Join(errs...)
 }
 
-// sqsLoop is the baseline of tasks from SQS: it receives messages, sends one event per message and
-// deletes the messages.
+// sqsLoop is the baseline for tasks from SQS: it receives messages, sends one event per message,
+// and deletes the messages.
 func sqsLoop(endpoint string, count, loops int) error {
 	client := sqstest.NewClient(endpoint)
 	urls := [2]string{}
@@ -180,7 +180,8 @@ func sqsLoop(endpoint string, count, loops int) error {
 	})
 }
 
-// pubsubLoop is the baseline of tasks from Pub/Sub.
+// pubsubLoop is the baseline for tasks from Pub/Sub: it pulls messages, publishes one event per
+// message, and acknowledges the messages.
 func pubsubLoop(address, project string, count, loops int) (err error) {
 	h := &harness{}
 	defer h.close()
@@ -211,7 +212,7 @@ func pubsubLoop(address, project string, count, loops int) (err error) {
 	})
 }
 
-// ignoreEnd returns err, or nil if the loop has ended.
+// ignoreEnd returns err, or nil if ctx has ended or err is io.EOF.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, io.EOF) {
 		return nil

@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// A report has all measurements of a run. It is written as a JSON file. Times are in seconds unless
-// stated otherwise, memory is in bytes.
+// report contains all measurements of a run, and is written as a JSON file. Unless stated
+// otherwise, times are in seconds, and memory is in bytes.
 type report struct {
 	Machine machine
-	// Noise has the times of a fixed loop, run between the measurements, in nanoseconds.
+	// Noise contains the durations of spin, which is called between the measurements, in
+	// nanoseconds.
 	Noise []time.Duration
 	Rows  []row
 }
@@ -27,7 +28,7 @@ type machine struct {
 	Time               time.Time
 }
 
-// A row has the results of a contender, as medians of the rounds.
+// row contains the results of a contender, as medians of the rounds.
 type row struct {
 	Section, Name   string
 	Mode, Source    string `json:",omitempty"`
@@ -41,11 +42,12 @@ type row struct {
 	P50, P99        float64 // latency from receiving a task to writing its event
 	PeakMemory      int64   // of ctworker itself; 0 for other programs
 	RequestsPerTask float64 `json:",omitempty"`
-	// Baseline is the name of the row to compare with. Ratios has, for each round, the rate of this
-	// row divided by the rate of that row.
+	// Baseline is the name of the row with which this row is compared. Ratios contains, for each
+	// round, the rate of this row divided by the rate of the baseline.
 	Baseline string    `json:",omitempty"`
 	Ratios   []float64 `json:",omitempty"`
-	// CPURatio is the baseline's CPU time per task divided by that of this row.
+	// CPURatio is the CPU time per task of the baseline divided by the CPU time per task of this
+	// row.
 	CPURatio float64 `json:",omitempty"`
 }
 
@@ -68,7 +70,7 @@ func cpuName() string {
 	return "unknown CPU"
 }
 
-// add adds a row for a contender, and returns the row. base has the fields that identify the row.
+// add adds a row for c, and returns the row. base contains the fields that identify the row.
 // baseline may be nil.
 func (r *report) add(base row, c, baseline *contender) row {
 	row := base
@@ -114,7 +116,7 @@ func (r row) print() {
 	if r.Baseline != "" {
 		ratio = fmt.Sprintf("%.2f (%.2f–%.2f) × %s", median(r.Ratios), slices.Min(r.Ratios), slices.Max(r.Ratios), r.Baseline)
 	}
-	memory := "–" // unknown for other programs: the system includes the memory of the process that starts them
+	memory := "–" // unknown for other programs, because the kernel's number includes the memory of their parent
 	if r.PeakMemory > 0 {
 		memory = fmt.Sprintf("%.1f", float64(r.PeakMemory)/(1<<20))
 	}
@@ -122,7 +124,7 @@ func (r row) print() {
 		latency(r.P50), latency(r.P99), memory, requests, ratio)
 }
 
-// write writes the report into dir and returns the path of the file.
+// write writes the report to a file in dir, and returns the path of the file.
 func (r *report) write(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // a folder of the checkout
 		return "", err

@@ -19,11 +19,12 @@ import (
 	"github.com/ctworker/ctworker"
 )
 
-// roleVar selects a role: this program then runs as a worker or baseline to be measured.
+// roleVar is the environment variable with a key of roles. If it is set, this program runs as this
+// worker or baseline instead of measuring.
 const roleVar = "BENCH_ROLE"
 
-// If inProcessVar is set, the worker runs its tasks in its own process. generateVar is the number of
-// tasks that it generates itself.
+// If inProcessVar is set, the worker runs its tasks in its own process. If generateVar is set, the
+// worker generates this number of tasks itself.
 const (
 	inProcessVar = "BENCH_IN_PROCESS"
 	generateVar  = "BENCH_GENERATE"
@@ -90,8 +91,8 @@ func generated(n int64) iter.Seq2[ctworker.Task, error] {
 	}
 }
 
-// execLoop is the baseline of one command per task: it starts count processes, slots at a time, and
-// waits for each.
+// execLoop is the baseline for one command per task: it starts count processes, slots of them at
+// the same time, and waits for each.
 func execLoop(count, slots int) error {
 	var all sync.WaitGroup
 	errs := make([]error, slots)
@@ -106,12 +107,14 @@ func execLoop(count, slots int) error {
 	return errors.Join(errs...)
 }
 
-// pipelineDepth is the number of lines that a process holds. It is the maximum of a pool, which
-// applies to the shortest tasks.
+// pipelineDepth is the number of lines that a process has received and not answered. ctworker sends
+// at most this number of tasks ahead to a worker process, and reaches the maximum with very short
+// tasks.
 const pipelineDepth = 256
 
-// ping is the baseline for worker processes. It sends count lines, each as long as a task, over
-// sockets to slots processes, and reads one line for each. A process holds up to depth lines.
+// ping is the baseline for worker processes. It starts slots processes, sends count lines to them
+// over sockets, and reads a line in response to each. A line is as long as a task. A process holds
+// at most depth lines.
 func ping(count, slots, depth int) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -149,8 +152,8 @@ func ping(count, slots, depth int) error {
 	return errors.Join(errs...)
 }
 
-// pingOne sends count lines over one socket, and reads a line for each. It keeps at most depth
-// lines in flight: when half of them have been answered, it sends more.
+// pingOne sends count lines over one socket, and reads a line in response to each. At most depth
+// lines wait for a response. When half of them have been answered, pingOne sends more.
 func pingOne(f *os.File, line []byte, count, depth int) error {
 	batch := slices.Repeat(line, depth)
 	in := bufio.NewReaderSize(f, 64<<10)
@@ -171,8 +174,8 @@ func pingOne(f *os.File, line []byte, count, depth int) error {
 	return nil
 }
 
-// pong answers each line with a line that is as long as a reply. It uses one write per line,
-// because the task protocol requires that.
+// pong responds to each line with a line that is as long as a reply. Each response is one write,
+// because the task protocol requires a write per reply.
 func pong() error {
 	f := os.NewFile(3, "socket")
 	in := bufio.NewReaderSize(f, 64<<10)

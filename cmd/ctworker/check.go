@@ -13,7 +13,7 @@ import (
 )
 
 const checkDescription = `Run COMMAND through the task protocol, as "ctworker run --isolation reuse" would, and report
-each violation. The tasks are simulated: an exception is as good a reply as a result. The
+each violation. The tasks are simulated, so COMMAND may reply with an exception instead of a result. The
 protocol is described in docs/protocol.md.
 
 The exit code is 0 if there is no violation, and 1 otherwise.

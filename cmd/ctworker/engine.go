@@ -31,7 +31,7 @@ func (p process) engineCommand(faults config.Errors, code *int) *cli.Command {
 		Action: func(c *cli.Context) error {
 			host, err := openHost()
 			if err == nil && c.NArg() > 0 {
-				err = fmt.Errorf("%q is not a flag", c.Args().First())
+				err = fmt.Errorf("unexpected argument %q: give only flags", c.Args().First())
 			}
 			if err != nil {
 				*code = app.Usage(p.stderr, "ctworker", helpOf("engine"), err)
@@ -43,7 +43,7 @@ func (p process) engineCommand(faults config.Errors, code *int) *cli.Command {
 	}
 }
 
-// engine runs the tasks of the program that host connects to.
+// engine runs the tasks of the Python program to which host is connected.
 func (p process) engine(host *procexec.ForkServer, line config.Flags, faults config.Errors) int {
 	help := host.Hello.Program + " --help"
 	source := host.Hello.Source
@@ -69,12 +69,12 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 }
 
 // openHost opens the connection to the program that has started this process. It removes the
-// variable with the descriptor from the environment, because child processes must not use the
-// connection.
+// variable that contains the descriptor from the environment, because child processes must not use
+// the connection.
 func openHost() (*procexec.ForkServer, error) {
 	text := os.Getenv(taskproto.ControlFDVar)
 	if text == "" {
-		return nil, errors.New(`"ctworker engine" is started by the Python package, not by hand: run your Python program, or use "ctworker run"`)
+		return nil, errors.New(`only the Python package starts "ctworker engine": run your Python program, or use "ctworker run"`)
 	}
 	_ = os.Unsetenv(taskproto.ControlFDVar)
 	fd, err := strconv.Atoi(text)

@@ -14,10 +14,11 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// errHelpShown ends a command that has printed its help.
+// errHelpShown prevents a command from running after its help was printed. It is not reported.
 var errHelpShown = errors.New("help was printed")
 
-// outputError is a failed write to standard output. It is not a fault of the command line.
+// outputError is a failed write to standard output. It differs from other errors of a command,
+// because it is not an error in the command line.
 type outputError struct{ err error }
 
 // Error returns the reason.
@@ -54,7 +55,8 @@ func (p process) failed(err error) int {
 	return p.usage(err)
 }
 
-// addHelp adds -h and --help to all commands, and error messages that suggest the right flag.
+// addHelp adds -h and --help to all commands. It also makes their errors suggest the right flag if
+// a flag is misspelled.
 func (p process) addHelp(a *cli.App) {
 	var asked help.Request
 	a.Flags = append(a.Flags, asked.Flags()...)
@@ -80,7 +82,7 @@ func (p process) addCommandHelp(parent string, c *cli.Command) {
 }
 
 // showHelp returns a function that runs before a command. If help was requested, the function
-// prints it and returns an error, which prevents the command.
+// prints the help and returns errHelpShown, so the command does not run.
 func (p process) showHelp(asked *help.Request, describe func() help.Command) cli.BeforeFunc {
 	return func(*cli.Context) error {
 		if !asked.Asked() {
@@ -130,7 +132,7 @@ func (p process) helpCommand(a *cli.App) *cli.Command {
 	}
 }
 
-// helpAbout prints the complete help of the command that the words name.
+// helpAbout prints the complete help of the command with the name words, such as "queue", "status".
 func (p process) helpAbout(a *cli.App, words []string) error {
 	described, commands := help.OfApp(a), a.Commands
 	path := ""

@@ -15,14 +15,14 @@ import (
 )
 
 func main() {
-	procexec.RunGuard() // does not return in the process that is the guard
+	procexec.RunGuard() // in the guard process, it does not return
 	if code := app.Begin(os.Stderr, "ctworker"); code != app.ExitOK {
 		os.Exit(code)
 	}
 	os.Exit(process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}.main(os.Args))
 }
 
-// process is one run of ctworker.
+// process is one run of ctworker, with its standard streams.
 type process struct {
 	stdin          io.Reader
 	stdout, stderr *os.File
@@ -49,8 +49,8 @@ Examples:
    ctworker load --provider AWS --job-id demo --task-file tasks.json --create
    ctworker run --provider AWS --job-id demo -j auto -- ./process {task_id}`
 
-// app returns all commands. The command that runs stores its exit code in code. faults are the
-// errors that normalized has found in the arguments.
+// app returns the app with all commands. The command that runs stores its exit code in code. faults
+// are the errors in the arguments that normalized has found.
 func (p process) app(faults config.Errors, code *int) *cli.App {
 	var showVersion bool
 	app := &cli.App{
@@ -78,14 +78,14 @@ func (p process) app(faults config.Errors, code *int) *cli.App {
 		case c.NArg() > 0:
 			return unknownCommand(c.Args().First(), "", app.Commands)
 		}
-		return &usageError{"no command was given: give " + list(visible(app.Commands)), helpOf("")}
+		return &usageError{"no command: give " + list(visible(app.Commands)), helpOf("")}
 	}
 	p.addHelp(app)
 	return app
 }
 
-// normalized prepares the arguments of "run" and "engine" for the flag parser,
-// and returns what is wrong with them.
+// normalized prepares the arguments of "run" and "engine" for the flag parser, and returns the
+// errors in these arguments.
 func normalized(args []string) ([]string, config.Errors) {
 	if len(args) < 2 || args[1] != "run" && args[1] != "engine" {
 		return args, nil

@@ -17,7 +17,7 @@ can have any format that "ctworker run" reads: JSON, JSON lines or YAML, also co
 - for standard input.
 
 If loading stops early, because of a signal, a malformed entry or a task that the queue
-rejects, the number of loaded tasks is reported, and the value of --tasks-to-skip with which
+rejects, ctworker reports the number of loaded tasks, and the value of --tasks-to-skip with which
 to continue.
 
 Examples:
@@ -38,7 +38,7 @@ func (p process) loadCommand(code *int) *cli.Command {
 		opts := app.LoadOptions{Create: c.Bool("create"), TasksToSkip: c.Int64("tasks-to-skip"), MaxNumTasks: c.Int64("max-num-tasks")}
 		switch {
 		case t.Config.TaskFile == "":
-			return 0, errors.New("--task-file: give the file that has the tasks")
+			return 0, errors.New("--task-file: give the file that contains the tasks")
 		case opts.TasksToSkip < 0:
 			return 0, fmt.Errorf("--tasks-to-skip %d: give 0 or more", opts.TasksToSkip)
 		case c.IsSet("max-num-tasks") && opts.MaxNumTasks < 0:
@@ -92,7 +92,7 @@ func (p process) queueCommand(code *int) *cli.Command {
 			Name: name, Usage: usage, UsageText: "ctworker queue " + name + " [flags]", Description: description,
 		}, nil, flags, func(c *cli.Context, t *app.Tool) (int, error) {
 			opts := app.QueueOptions{Tasks: c.Bool("tasks"), Events: c.Bool("events"), Yes: c.Bool("yes"), JSON: c.Bool("json")}
-			if c.IsSet("tasks") != c.IsSet("events") { // only the named queue is selected
+			if c.IsSet("tasks") != c.IsSet("events") { // if only one of the flags is given, select only that queue
 				opts.Tasks, opts.Events = c.IsSet("tasks") && opts.Tasks, c.IsSet("events") && opts.Events
 			}
 			if !opts.Tasks && !opts.Events {
@@ -118,13 +118,13 @@ func (p process) queueCommand(code *int) *cli.Command {
 			case c.NArg() > 0:
 				return unknownCommand(c.Args().First(), "queue", c.Command.Subcommands)
 			}
-			return &usageError{"no command was given: status, create, purge or delete", helpOf("queue")}
+			return &usageError{"no command: give status, create, purge or delete", helpOf("queue")}
 		},
 	}
 }
 
-// tool completes cmd, a command for the queues of a job. Its flags are flags, the settings of
-// queues, and the settings named in extra. do runs the command.
+// tool completes cmd, a command for the queues of a job. The flags of the command are flags, the
+// flags of the queue settings, and the flags of the settings in extra. do runs the command.
 func (p process) tool(code *int, name string, cmd *cli.Command, extra []string, flags []cli.Flag, do func(*cli.Context, *app.Tool) (int, error)) *cli.Command {
 	var line config.Flags
 	cmd.Flags = append(flags, config.QueueFlags(&line, extra...)...)

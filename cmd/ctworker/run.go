@@ -69,8 +69,8 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 	}
 }
 
-// addSchedulerProc adds one to GOMAXPROCS, because the start of a process (vfork) blocks one of the
-// processors of the Go scheduler. Short tasks are then about 20 % faster.
+// addSchedulerProc increments GOMAXPROCS, because starting a process (vfork) blocks one of the
+// processors of the Go scheduler. This makes runs of short tasks about 20 % faster.
 func addSchedulerProc() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)

@@ -14,7 +14,7 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// usageError is a fault in the command line.
+// usageError is an error in the command line.
 type usageError struct {
 	reason string
 	help   string // command that prints the usage
@@ -23,7 +23,8 @@ type usageError struct {
 // Error returns the reason.
 func (e *usageError) Error() string { return e.reason }
 
-// usage writes the faults of the command line or the configuration to standard error.
+// usage writes the errors in the command line or the configuration to standard error, and returns
+// the exit code.
 func (p process) usage(err error) int {
 	help := helpOf("run")
 	if fault := (*usageError)(nil); errors.As(err, &fault) {
@@ -36,8 +37,8 @@ func (p process) usage(err error) int {
 // or of ctworker if command is empty.
 func helpOf(command string) string { return strings.TrimSpace("ctworker help " + command) }
 
-// wrongFlag returns a handler for the errors of the library's flag parser. flags returns the
-// flags of the command.
+// wrongFlag returns a handler for the errors of the flag parser. flags returns the flags of the
+// command.
 func wrongFlag(command string, flags func() []cli.Flag) cli.OnUsageErrorFunc {
 	return func(_ *cli.Context, err error, _ bool) error {
 		return &usageError{explainFlag(err.Error(), flags()), helpOf(command)}
@@ -46,7 +47,8 @@ func wrongFlag(command string, flags func() []cli.Flag) cli.OnUsageErrorFunc {
 
 var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^:]+): `)
 
-// explainFlag rewrites an error of package flag, with a suggestion if a flag is misspelled.
+// explainFlag rewrites text, an error of package flag, and adds a suggestion if a flag is
+// misspelled.
 func explainFlag(text string, flags []cli.Flag) string {
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
 		if instead := replacement(name); instead != "" {
@@ -62,7 +64,7 @@ func explainFlag(text string, flags []cli.Flag) string {
 		return dashed(name) + ": unknown flag"
 	}
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
-		return dashed(name) + ": no value; give one"
+		return dashed(name) + ": the value is missing"
 	}
 	if m := invalidValue.FindStringSubmatch(text); m != nil {
 		kind := "number"
@@ -76,11 +78,12 @@ func explainFlag(text string, flags []cli.Flag) string {
 	return text
 }
 
-// replacement returns what replaces a flag of an earlier version, or "".
+// replacement returns the flag that replaces a flag of an earlier version, or "" if there was no
+// such flag.
 func replacement(name string) string {
 	switch name {
-	case "start-task": // counted from 1
-		return "--tasks-to-skip, which is one less: --tasks-to-skip 5000 instead of --start-task 5001"
+	case "start-task": // counted tasks from 1; --tasks-to-skip counts from 0
+		return "--tasks-to-skip with a value that is lower by one: --tasks-to-skip 5000 instead of --start-task 5001"
 	case "limit":
 		return "--max-num-tasks"
 	default:
@@ -95,8 +98,8 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// unknownCommand returns the error for a word that is not a subcommand of command. An empty
-// command stands for ctworker itself.
+// unknownCommand returns the error for a word that is not a subcommand of command. If command is
+// empty, word is not a command of ctworker.
 func unknownCommand(word, command string, commands []*cli.Command) error {
 	whole := strings.TrimSpace("ctworker " + command)
 	names := visible(commands)

@@ -15,7 +15,7 @@ import (
 	"strconv"
 )
 
-// task is what ctworker writes to the standard input of each process.
+// task is a task in the form in which ctworker writes it to the standard input of each process.
 type task struct {
 	ID   string `json:"task_id"`
 	Data struct {
@@ -36,7 +36,7 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "addition:", err)
-		os.Exit(1) // reported in a task_exited event
+		os.Exit(1) // ctworker reports this in a task_exited event
 	}
 }
 

@@ -1,12 +1,11 @@
-// Command commit is a worker whose tasks do not write their results after a termination notice:
-// if the machine stopped during the write, the result would be incomplete. Such a task requests a
-// retry, so that it runs again on another machine.
+// Command commit is a worker whose tasks do not write their results after a termination notice,
+// because if the machine stopped during the write, the result would be incomplete. Such a task
+// requests a retry instead, and runs again on another machine.
 //
 //	go build -o commit ./examples/commit
 //	./commit --task-file tasks.json --simulate-spot-termination-after 2
 //
-// examples/commit/worker.py and examples/commit/task.sh do the same in Python and as a
-// command.
+// examples/commit/worker.py does the same in Python, and examples/commit/task.sh as a command.
 package main
 
 import (
@@ -22,14 +21,14 @@ import (
 func main() { ctworker.Main(work) }
 
 func work(_ context.Context, t *ctworker.Task) (ctworker.Result, error) {
-	<-time.After(time.Second) // the work; it writes nothing
+	<-time.After(time.Second) // simulates the work, which must not write anything
 	if t.Worker().ReceivedTerminationNotice() {
 		return ctworker.Retry("termination notice received: nothing was written"), nil
 	}
 	return "written", commit(t.ID + ".result")
 }
 
-// commit writes to a temporary name and renames the file, so that readers never see an incomplete
+// commit writes a temporary file and then renames it, because readers must never see an incomplete
 // file.
 func commit(name string) error {
 	name = filepath.Base(name)

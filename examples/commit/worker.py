@@ -12,11 +12,11 @@ from ctworker import Worker, WorkerData
 
 
 def work(task_id: str, task_data: dict, worker: WorkerData):
-    time.sleep(1)  # the work; it writes nothing
+    time.sleep(1)  # simulates the work, which must not write anything
     if worker.received_termination_notice:
         return True, "termination notice received: nothing was written"
     name = os.path.basename(task_id) + ".result"
-    with open(name + ".part", "w") as part:  # readers never see an incomplete file
+    with open(name + ".part", "w") as part:  # renamed when complete
         part.write("the result\n")
     os.rename(name + ".part", name)
     return False, "written"

@@ -4,9 +4,9 @@
 //	go build -o go-source ./examples/go-source
 //	./go-source --words TODO,FIXME --dir . -j auto --event-log-file found.log
 //
-// The tasks come from an iterator. It is advanced only when a slot needs a task, so a tree of any
-// size needs constant memory. The tasks run in one process, in --num-simultaneous-tasks goroutines.
-// Without ctworker.InProcess, each slot would have its own process.
+// The tasks come from an iterator. ctworker reads the next task only when a slot needs one, so a
+// tree of any size needs constant memory. The tasks run in one process, in --num-simultaneous-tasks
+// goroutines. Without ctworker.InProcess, each slot would have its own process.
 package main
 
 import (
@@ -33,14 +33,14 @@ func main() {
 		return count(ctx, path, strings.Split(*words, ","))
 	}
 	ctworker.Main(search,
-		ctworker.WithFlags(flag.CommandLine), // parsed by Main, with the worker's flags
+		ctworker.WithFlags(flag.CommandLine), // Main parses them together with the worker's flags
 		ctworker.WithTasks(func(yield func(ctworker.Task, error) bool) { files(*dir, yield) }),
 		ctworker.InProcess(),
 		ctworker.WithDescription("Count words in files, one task per file."),
 	)
 }
 
-// files yields one task per regular file. An error that it yields ends the run.
+// files yields one task per regular file. If it yields an error, the run ends with this error.
 func files(dir string, yield func(ctworker.Task, error) bool) {
 	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {

@@ -4,7 +4,8 @@
 //	go build -o go-worker ./examples/go-worker
 //	./go-worker --task-file tasks.json -j auto
 //
-// The sums are then in events.log. "./go-worker --help" lists the flags, which ctworker.Main adds.
+// Afterwards, events.log contains the sums. "./go-worker --help" lists the flags that ctworker.Main
+// adds.
 package main
 
 import (
@@ -28,7 +29,7 @@ type sum struct {
 	Sum float64 `json:"sum"`
 }
 
-// add runs one task. An error is reported in a task_exception event.
+// add runs one task. ctworker reports an error of add in a task_exception event.
 func add(_ context.Context, t *ctworker.Task) (ctworker.Result, error) {
 	var in addition
 	if err := t.Decode(&in); err != nil {

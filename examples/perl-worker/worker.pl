@@ -12,7 +12,8 @@ use JSON::PP;
 
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 
-# The socket and the claim pipe. Close-on-exec keeps them from programs that a task starts.
+# The socket to ctworker, and the pipe that decides which tasks this process may start. With
+# close-on-exec, programs that a task starts do not inherit them.
 open(my $socket, '+<&=', $ENV{CTWORKER_FD}) or die "CTWORKER_FD: $!; run this with ctworker run --isolation reuse\n";
 binmode($socket);
 my $claims;
@@ -28,12 +29,13 @@ sub write_line {
     while ($done < length $line) {
         my $n = syswrite($socket, $line, length($line) - $done, $done);
         next if !defined $n && $! == EINTR;
-        exit 1 if !defined $n;    # ctworker is gone
+        exit 1 if !defined $n;    # ctworker has exited
         $done += $n;
     }
 }
 
-# claim reports whether this process may run the task: it may if there is a byte in the pipe.
+# claim claims the next task: it takes a byte from the pipe, and reports whether there was one. If
+# there was none, ctworker has revoked the task, and this process must return it.
 sub claim {
     return 1 if !defined $claims;
     my $n;

@@ -13,9 +13,9 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// run passes args to a real app, as the command does. It returns the settings, the user's command,
-// and the output of the app. Tests that call run are not parallel, because all apps share the
-// library's help flag.
+// run passes args to an app, as the command does. It returns the settings, the user's command, and
+// the output of the app. Tests that call run are not parallel, because all apps share the library's
+// global help flag.
 func run(t *testing.T, args ...string) (cfg *config.Config, err error, command []string, output string) {
 	t.Helper()
 	var b strings.Builder
@@ -70,7 +70,7 @@ func TestInAnAppAllFaults(t *testing.T) {
 	}
 }
 
-// The help has every setting, in the order of the table, with its default and variable.
+// The help contains each setting, in the order of the table, with its default and variable.
 func TestHelp(t *testing.T) {
 	var line config.Flags
 	c := help.OfCommand("ctworker", &cli.Command{Name: "run", Flags: config.FlagsOf(&line)})
@@ -106,7 +106,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// The short help has about ten settings, which are enough for most users.
+// The short help contains about ten settings, because a longer list would not be short.
 func TestHelp_CommonFlagsAreFew(t *testing.T) {
 	t.Parallel()
 	n := 0

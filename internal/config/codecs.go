@@ -14,24 +14,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A value is one field of a Config, seen as text.
+// value is one field of a Config, read and written as text.
 type value interface {
 	// set parses raw and stores the value in the field. If raw is invalid, set does not change the
 	// field, and returns an error that describes what is wrong and the valid values.
 	set(raw string) error
-	// text returns the value of the field as a text that set would parse to the same value. It
-	// returns "" if the field has no value.
+	// text returns the value of the field in a form that set parses to the same value. It returns
+	// "" if the field has no value.
 	text() string
 }
 
-// A codec converts between a T and its text. One value of T may represent a missing value: format
-// returns "" for it, and parse never returns it.
+// codec converts between a T and its text. One value of T may represent a missing value: format
+// returns "" for this value, and parse never returns it.
 type codec[T any] struct {
 	parse  func(raw string) (T, error)
 	format func(T) string
 }
 
-// A field is a value that the Config holds directly.
+// field is a setting that the Config holds directly.
 type field[T any] struct {
 	at *T
 	codec[T]
@@ -48,8 +48,8 @@ func (f field[T]) set(raw string) error {
 
 func (f field[T]) text() string { return f.format(*f.at) }
 
-// An optional is a setting that the Config holds as a pointer. The pointer is nil if the setting
-// has no value.
+// optional is a setting that the Config holds as a pointer. The pointer is nil if the setting has
+// no value.
 type optional[T any] struct {
 	at **T
 	codec[T]
@@ -72,16 +72,16 @@ func (o optional[T]) text() string {
 }
 
 // text returns the codec of a text that is not empty. An empty text is an error, because it is
-// probably a mistake, such as --job-id "$JOB" if JOB is not set. want describes the value, as in "a
-// job ID".
+// probably a mistake: --job-id "$JOB" passes an empty text if JOB is not set. want describes the
+// valid values in errors, for example "a job ID".
 func text(want string) codec[string] {
 	return codec[string]{
 		parse: func(raw string) (string, error) {
 			if raw == "" {
 				return "", fmt.Errorf("empty; give %s", want)
 			}
-			if strings.ContainsRune(raw, 0) { // no environment can hold it
-				return "", fmt.Errorf("has a NUL byte; give %s", want)
+			if strings.ContainsRune(raw, 0) { // an environment variable cannot contain it
+				return "", fmt.Errorf("contains a NUL byte; give %s", want)
 			}
 			return raw, nil
 		},
@@ -89,21 +89,21 @@ func text(want string) codec[string] {
 	}
 }
 
-// localFile is the name of a file on this machine.
+// localFile returns the codec of the name of a file on this machine.
 func localFile() codec[string] {
 	const want = "the name of a file"
 	c := text(want)
 	parse := c.parse
 	c.parse = func(raw string) (string, error) {
 		if strings.Contains(raw, "://") {
-			return "", fmt.Errorf("an address; it is written to a local file: give %s on this machine, and copy it when the run has ended", want)
+			return "", fmt.Errorf("a URL, but ctworker writes this file only to a local disk; give %s on this machine, and copy the file after the run", want)
 		}
 		return parse(raw)
 	}
 	return c
 }
 
-// hostPort is an address to listen at.
+// hostPort returns the codec of an address on which ctworker listens.
 func hostPort() codec[string] {
 	const want = "give HOST:PORT, such as 127.0.0.1:6060"
 	return codec[string]{
@@ -113,7 +113,7 @@ func hostPort() codec[string] {
 				return "", fmt.Errorf("not an address; %s", want)
 			}
 			if host == "" {
-				return "", fmt.Errorf("has no host, so ctworker would listen on every network of this machine; %s", want)
+				return "", fmt.Errorf("the host is missing, so ctworker would listen on every network of this machine; %s", want)
 			}
 			if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 				return "", fmt.Errorf("%q is not a port; %s", port, want)
@@ -124,7 +124,7 @@ func hostPort() codec[string] {
 	}
 }
 
-// signalName is a signal by its name, with SIG before it or without.
+// signalName returns the codec of the name of a signal, with or without the prefix SIG.
 func signalName() codec[syscall.Signal] {
 	return codec[syscall.Signal]{
 		parse: func(raw string) (syscall.Signal, error) {
@@ -143,7 +143,7 @@ func signalName() codec[syscall.Signal] {
 	}
 }
 
-// oneOf is one of some words.
+// oneOf returns the codec of a text that must be one of words.
 func oneOf(words ...string) codec[string] {
 	return codec[string]{
 		parse: func(raw string) (string, error) {
@@ -156,7 +156,7 @@ func oneOf(words ...string) codec[string] {
 	}
 }
 
-// alternatives joins words as in "a, b or c".
+// alternatives joins words to a text such as "a, b or c".
 func alternatives(words []string) string {
 	last := len(words) - 1
 	if last < 1 {
@@ -179,9 +179,9 @@ func provider() codec[string] {
 	}
 }
 
-// boolean accepts the usual spellings in upper and lower case. Other text is an error, so that a
-// misspelled value does not count as false. The specification has 1, true, 0 and false; its pool
-// manager exports Python's True and False.
+// boolean returns the codec of a boolean. It accepts the usual spellings in upper and lower case.
+// Any other text is an error, because a misspelled value must not count as false. The specification
+// uses 1, true, 0 and false. The pool manager of the specification exports Python's True and False.
 func boolean() codec[bool] {
 	return codec[bool]{
 		parse: func(raw string) (bool, error) {
@@ -198,11 +198,11 @@ func boolean() codec[bool] {
 	}
 }
 
-// integer is a whole number from least to most.
+// integer returns the codec of a whole number from minimum to maximum.
 func integer[T int | int64](minimum, maximum T) codec[T] {
-	want := fmt.Sprintf("give one from %d to %d", minimum, maximum)
+	want := fmt.Sprintf("give a whole number from %d to %d", minimum, maximum)
 	if int64(maximum) == math.MaxInt64 {
-		want = fmt.Sprintf("give one from %d", minimum)
+		want = fmt.Sprintf("give a whole number from %d", minimum)
 	}
 	return codec[T]{
 		parse: func(raw string) (T, error) {
@@ -219,10 +219,11 @@ func integer[T int | int64](minimum, maximum T) codec[T] {
 	}
 }
 
-// autoTasks represents "as many tasks as there are usable CPUs". Load replaces it by their number.
+// autoTasks is the value of "auto", which means one task per usable CPU. Load replaces it by the
+// number of usable CPUs.
 const autoTasks = -1
 
-// taskCount is a number of simultaneous tasks or the word auto.
+// taskCount returns the codec of a number of concurrent tasks, or the word auto.
 func taskCount(maximum int) codec[int] {
 	c := integer(1, maximum)
 	parse := c.parse
@@ -240,7 +241,7 @@ func taskCount(maximum int) codec[int] {
 }
 
 // seconds returns the codec of a number of seconds, with or without an exponent. The value is exact
-// to the nanosecond, so that a printed value is parsed to the same value.
+// to the nanosecond, because a printed value must be parsed to the same value.
 func seconds(want string) codec[time.Duration] {
 	return codec[time.Duration]{
 		parse: func(raw string) (time.Duration, error) {
@@ -253,12 +254,12 @@ func seconds(want string) codec[time.Duration] {
 				return 0, fmt.Errorf("below 0; %s", want)
 			case digits == "":
 				return 0, nil
-			case point > len("9223372036"): // math.MaxInt64 nanoseconds
+			case point > len("9223372036"): // the digits of math.MaxInt64 nanoseconds in seconds
 				return 0, fmt.Errorf("too large; %s", want)
-			case point <= -len("123456789"): // digits of nanoseconds
+			case point <= -len("123456789"): // the decimal places of a nanosecond
 				return 0, fmt.Errorf("below a nanosecond; %s", want)
 			}
-			// ParseDuration knows no exponent: move the point to between the digits.
+			// ParseDuration does not accept an exponent. Write the number without one.
 			digits = strings.Repeat("0", max(-point, 0)) + digits + strings.Repeat("0", max(point-len(digits), 0))
 			point = max(point, 0)
 			d, err := time.ParseDuration(digits[:point] + "." + digits[point:] + "s")
@@ -278,7 +279,7 @@ func seconds(want string) codec[time.Duration] {
 }
 
 // decimal parses a number without a sign. The number is 0.DIGITS times 10 to the power of point.
-// DIGITS is empty for 0, and does not begin with 0 for any other number.
+// For the number 0, digits is empty. For any other number, digits does not begin with 0.
 func decimal(raw string) (digits string, point int, ok bool) {
 	mantissa, exponent, hasExponent := strings.Cut(strings.ToLower(raw), "e")
 	whole, fraction, _ := strings.Cut(mantissa, ".")
@@ -300,11 +301,11 @@ func decimal(raw string) (digits string, point int, ok bool) {
 	return significant, len(whole) - (len(digits) - len(significant)) + power, true
 }
 
-// maxPower limits an exponent, because adding to it must not overflow. It is larger than the number
-// of digits of any argument.
+// maxPower limits an exponent, because a sum with the exponent must not overflow. It is larger than
+// the number of digits of any argument.
 const maxPower = math.MaxInt / 4
 
-// atLeast is c from least on.
+// atLeast returns c with an additional check: a value below minimum is an error.
 func atLeast(c codec[time.Duration], minimum time.Duration, want string) codec[time.Duration] {
 	parse := c.parse
 	c.parse = func(raw string) (time.Duration, error) {
@@ -317,7 +318,7 @@ func atLeast(c codec[time.Duration], minimum time.Duration, want string) codec[t
 	return c
 }
 
-// positive is c without 0.
+// positive returns c with an additional check: a value that is not above 0 is an error.
 func positive[T int64 | time.Duration](c codec[T], want string) codec[T] {
 	parse := c.parse
 	c.parse = func(raw string) (T, error) {

@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Providers that a Config can name.
+// The values of Config.Provider.
 const (
 	AWS = "AWS"
 	GCP = "GCP"
 )
 
-// Config has the value of every setting of a worker. If a setting was not given and has no default,
-// its pointer is nil, or its string is empty.
+// Config contains the value of every setting of a worker. If a setting was not given and has no
+// default, its pointer is nil, or its string is empty.
 type Config struct {
-	// TaskFile is a local JSON or YAML file, or a gs://, s3:// or https:// address. It is empty if
-	// the tasks come from a queue, or from a task source that the program passes. Such a task
-	// source takes precedence.
+	// TaskFile is a local JSON or YAML file, or a gs://, s3:// or https:// URL. It is empty if the
+	// tasks come from a queue. It is also empty if the program passes its own task source, which
+	// takes precedence over a task file.
 	TaskFile string
 
 	// Provider is the provider of the queues and of the termination notices: AWS, GCP or
@@ -36,19 +36,20 @@ type Config struct {
 	// ExactlyOnceQueue requires queues with exactly-once delivery.
 	ExactlyOnceQueue bool
 
-	// EventLogFile is the file that events are written to if EventLogToFile is set. Defaults
-	// to events.log.
+	// EventLogFile is the file to which events are written if EventLogToFile is set. Defaults to
+	// events.log.
 	EventLogFile string
-	// EventLogToFile defaults to true for a task file or task source.
+	// EventLogToFile enables the event log. Defaults to true if the tasks come from a task file or
+	// task source.
 	EventLogToFile bool
-	// EventLogToQueue defaults to true without a task file or task source.
+	// EventLogToQueue enables the event queue. Defaults to true if the tasks come from a queue.
 	EventLogToQueue bool
 	// KeepaliveInterval is the time between keep_alive events; 0 disables them. Defaults to
 	// 60s.
 	KeepaliveInterval time.Duration
 
-	// InstanceType and the six fields below describe the machine to the tasks. Only NumCPUs
-	// and IsSpot affect the worker.
+	// InstanceType and the following six fields describe the machine to the tasks. ctworker itself
+	// uses only NumCPUs and IsSpot.
 	InstanceType string
 	// NumCPUs is also the default of NumSimultaneousTasks.
 	NumCPUs    *int
@@ -88,8 +89,8 @@ type Config struct {
 	// IsolationReuse, and for Python programs IsolationFork or IsolationSpawn. A Go program
 	// defaults to IsolationReuse, a Python program to IsolationFork (IsolationSpawn on macOS).
 	Isolation string
-	// StartTimeout is the time limit for a worker process to become ready, and again to claim
-	// its first task; above 0. Defaults to 60s.
+	// StartTimeout is the time limit for a worker process to become ready, and then again to start
+	// its first task. It is above 0. Defaults to 60s.
 	StartTimeout time.Duration
 	// MaxTasksPerProcess is the number of tasks after which a worker process is replaced. 0,
 	// the default, disables it.
@@ -97,13 +98,13 @@ type Config struct {
 	// MaxResultSize is the maximum size of a result in bytes. Defaults to 16 MiB.
 	MaxResultSize int64
 
-	// RetryOnExit, RetryOnException and RetryOnTimeout select the failed tasks that are
-	// retried. They default to false.
+	// RetryOnExit, RetryOnException and RetryOnTimeout enable retries of tasks that failed in this
+	// way. They default to false.
 	RetryOnExit      bool
 	RetryOnException bool
 	RetryOnTimeout   bool
-	// RetryDelay is the delay before a task that is retried becomes visible again. Defaults
-	// to 0.
+	// RetryDelay is the time after which a failed task becomes available for its retry. Defaults to
+	// 0.
 	RetryDelay time.Duration
 	// MaxAttempts is the number of receives after which a task is not retried. 0, the
 	// default, means unlimited.
@@ -112,15 +113,15 @@ type Config struct {
 	// SimulateSpotTerminationAfter is the time from the start of the worker to a simulated
 	// termination notice. If it is nil, nothing is simulated.
 	SimulateSpotTerminationAfter *time.Duration
-	// SimulateSpotTerminationDelay is the time from that notice until all running tasks are
-	// killed. If it is nil, they are not killed.
+	// SimulateSpotTerminationDelay is the time from the simulated notice until all running tasks
+	// are killed. If it is nil, they are not killed.
 	SimulateSpotTerminationDelay *time.Duration
 
-	// OnRebalance selects the reaction to a rebalance recommendation: ignore, the default,
-	// or drain, which handles it like a termination notice without a deadline.
+	// OnRebalance selects the reaction to a rebalance recommendation. The default, "ignore", does
+	// nothing. "drain" handles it like a termination notice without a deadline.
 	OnRebalance string
-	// TerminationMargin is the time before the termination of the machine at which running
-	// tasks are killed and released, unless ReleaseAtDeadline is false. Defaults to 5s.
+	// TerminationMargin is how long before the termination of the machine the running tasks are
+	// killed and released. Defaults to 5s. ReleaseAtDeadline false disables this.
 	TerminationMargin time.Duration
 	ReleaseAtDeadline bool
 	// SignalOnTermination is sent to all running tasks at a termination notice. 0, the
@@ -131,17 +132,17 @@ type Config struct {
 	Verbose bool
 	// LogFormat is auto, the default, console or json.
 	LogFormat string
-	// Strict selects a separate exit code for a run in which a task did not complete.
+	// Strict makes a run exit with code 3 if a task did not complete.
 	Strict bool
-	// CPUProfile, MemProfile and Trace are the files for profiles of this process. If one is
-	// empty, that profile is not recorded.
+	// CPUProfile, MemProfile and Trace are the files to which profiles of this process are written.
+	// An empty name disables the profile.
 	CPUProfile, MemProfile, Trace string
-	// DebugAddress is the address at which profiles are served (net/http/pprof). If it is
-	// empty, they are not served.
+	// DebugAddress is the address at which ctworker serves profiles (net/http/pprof). If it is
+	// empty, ctworker serves none.
 	DebugAddress string
 	// File is the config file that was read, if any.
 	File string
-	// PrintConfig selects Print instead of a run.
+	// PrintConfig makes the command print the settings instead of running tasks.
 	PrintConfig bool
 
 	// InstanceID and Zone identify this machine to its provider; "" if unknown. They come
@@ -152,8 +153,8 @@ type Config struct {
 	outer   outer             // the variables inherited from the run that started this task
 }
 
-// Origin returns the origin of the value of a setting. flag is any of the setting's names, with
-// or without dashes. For an unknown name it returns the zero Origin.
+// Origin returns where the value of a setting comes from. flag is any of the setting's names, with
+// or without dashes. For an unknown name, Origin returns the zero Origin.
 func (c *Config) Origin(flag string) Origin {
 	return c.origins[aliases()[strings.TrimLeft(flag, "-")].setting.name]
 }

@@ -9,18 +9,21 @@ import (
 	"strings"
 )
 
-// UsableCPUs returns how many CPUs this process can keep busy: the CPUs it may run on, or fewer
-// if a control group limits its CPU time; at least 1. A limit of 2.5 CPUs counts as 3. Without
-// control groups, or if their files cannot be read, there is no limit.
+// UsableCPUs returns the number of CPUs that this process can keep busy, at least 1. It is the
+// number of CPUs on which the process may run, or less if a control group limits the CPU time. A
+// limit of 2.5 CPUs counts as 3. If there are no control groups, or their files cannot be read,
+// UsableCPUs assumes no limit.
 //
-// GOMAXPROCS cannot be used instead: its default is never below 2 if a control group sets the
-// limit, and the user can change it (https://pkg.go.dev/runtime#GOMAXPROCS).
+// UsableCPUs does not use GOMAXPROCS, because the default of GOMAXPROCS is never below 2 if a
+// control group sets the limit, and because the user can change it
+// (https://pkg.go.dev/runtime#GOMAXPROCS).
 func UsableCPUs() int {
 	// NumCPU respects the CPU affinity but not control groups.
 	return usableCPUs(os.DirFS("/"), runtime.NumCPU())
 }
 
-// usableCPUs is UsableCPUs for the file system root and a number of CPUs.
+// usableCPUs implements UsableCPUs. root is the root of the file system, and cpus the number of
+// CPUs on which the process may run.
 func usableCPUs(root fs.FS, cpus int) int {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -36,7 +39,7 @@ func usableCPUs(root fs.FS, cpus int) int {
 		if !ok {
 			continue
 		}
-		// A group's limit holds for all groups below it.
+		// The limit of a group also applies to all groups below it.
 		for dir := range m.upward(own[m.version]) {
 			if limit, ok := cpuLimit(root, dir, m.version); ok {
 				cpus = min(cpus, limit)
@@ -46,9 +49,9 @@ func usableCPUs(root fs.FS, cpus int) int {
 	return max(cpus, 1)
 }
 
-// parseGroups returns the paths of this process's control groups that limit CPU time, by the
-// version of control groups. A line of the input has the form hierarchy-ID:controllers:path. For
-// version 2 it is 0::path. See cgroups(7).
+// parseGroups returns the paths of the control groups that limit the CPU time of this process. The
+// key is the version of control groups, 1 or 2. A line of the input has the form
+// hierarchy-ID:controllers:path. For version 2 it is 0::path. See cgroups(7).
 func parseGroups(lines string) map[int]string {
 	own := make(map[int]string)
 	for line := range strings.Lines(lines) {
@@ -68,16 +71,16 @@ func listed(word, list string) bool {
 	return strings.Contains(","+list+",", ","+word+",")
 }
 
-// A mount is a place at which a hierarchy of control groups is seen.
+// mount is a mount point of a hierarchy of control groups.
 type mount struct {
 	version int
-	root    string // the group seen at point
+	root    string // the group whose directory is mounted at point
 	point   string
 }
 
-// parseMount parses a line of mountinfo; see proc_pid_mountinfo(5). Fields 4 and 5 are the root and
-// the mount point. The type, the source and the options follow after " - ". In version 1, the
-// options name the controllers.
+// parseMount parses a line of mountinfo. Fields 4 and 5 are the root and the mount point. The type,
+// the source and the options follow after " - ". In version 1, the options contain the names of the
+// controllers. See proc_pid_mountinfo(5).
 func parseMount(line string) (mount, bool) {
 	before, after, ok := strings.Cut(line, " - ")
 	place, kind := strings.Fields(before), strings.Fields(after)
@@ -96,18 +99,18 @@ func parseMount(line string) (mount, bool) {
 	return m, true
 }
 
-// unescape undoes how mountinfo writes the characters it separates with.
+// unescape decodes the escape sequences that mountinfo uses for white space and backslashes.
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// upward yields the directory of group, and then those of the groups that contain it, up to the
-// root of the mount. The mount may not show a group, as in a container that sees only its own
-// group. Then upward yields only the root of the mount.
+// upward yields the directory of group, and then the directories of the groups that contain it, up
+// to the root of the mount. If group is outside of the mount, as in a container that sees only its
+// own group, upward yields only the root of the mount.
 func (m mount) upward(group string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		if group == "" {
-			return // this process is in no such hierarchy
+			return // this process is in no group of this version
 		}
 		below := "/"
 		group, root := path.Clean("/"+group), path.Clean("/"+m.root)
@@ -123,9 +126,10 @@ func (m mount) upward(group string) func(yield func(string) bool) {
 	}
 }
 
-// cpuLimit returns the number of CPUs that a group may use, rounded up, if the group has a limit.
-// Version 2 has the quota and the period in one file, cpu.max. Version 1 has a file for each. A
-// quota of "max" or -1 means that there is no limit.
+// cpuLimit returns the number of CPUs that a group may use, rounded up. It returns false if the
+// group has no limit. The limit is a quota of CPU time per period. Version 2 has both in the file
+// cpu.max, and version 1 has one file for each. A quota of "max" or -1 means that there is no
+// limit.
 func cpuLimit(root fs.FS, dir string, version int) (int, bool) {
 	read := func(name string) string {
 		content, err := fs.ReadFile(root, path.Join(dir, name))

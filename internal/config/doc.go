@@ -1,5 +1,5 @@
 // Package config parses and validates the settings of a worker. A setting can come from four
-// origins. The first origin that has the setting determines its value:
+// origins. If several origins contain the setting, the first of them determines its value:
 //
 //	command line ─▶ environment ─▶ config file ─▶ default, which may
 //	  Line            LookupEnv      --config FILE  depend on other settings
@@ -10,13 +10,13 @@
 //
 // # The guarantee
 //
-// A [Config] that [Load] returns is complete and consistent, and all defaults are applied. If a
-// setting is wrong, Load returns all faults at once, one line for each. A line has the flag or the
-// variable as the user wrote it, its value, and the valid values. An invalid value is a fault even
-// if an origin with higher precedence overrides it.
+// A [Config] that [Load] returns is complete and consistent, and all defaults are applied. If
+// settings are wrong, Load returns all faults at once, one line for each. A line contains the flag
+// or the variable as the user wrote it, its value, and the valid values. An invalid value is a
+// fault even if an origin with higher precedence overrides it.
 //
 // # Scope
 //
-// Package config neither prints nor exits. It does not parse the arguments of the user's own
-// program. It does not open the task file or a queue: the sources check whether these exist.
+// The package does not print anything or exit. It does not parse the arguments of the user's own
+// program. It does not check whether the task file or a queue exists; the sources do that.
 package config

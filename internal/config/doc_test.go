@@ -12,13 +12,14 @@ import (
 
 var update = flag.Bool("update", false, "write the files that are made from the settings")
 
-// docs/settings.md is written from the table of settings, and is up to date.
+// docs/settings.md is generated from the settings, and must be up to date.
 func TestSettingsDoc(t *testing.T) {
 	t.Parallel()
 	upToDate(t, "../../docs/settings.md", settingsDoc())
 }
 
-// upToDate fails the test if the file at path is not want, or writes it.
+// upToDate fails the test if the content of the file at path differs from want. With -update, it
+// first writes want to the file.
 func upToDate(t *testing.T, path string, want []byte) {
 	t.Helper()
 	if *update {
@@ -31,7 +32,7 @@ func upToDate(t *testing.T, path string, want []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what the settings say; run: go test ./internal/config -run Settings -update", path)
+		t.Errorf("%s is not up to date; run: go test ./internal/config -run Settings -update", path)
 	}
 }
 
@@ -135,7 +136,7 @@ func settingsDoc() []byte {
 	return b.Bytes()
 }
 
-// The Python package's table of settings is written from ours, and is up to date.
+// The settings of the Python package are generated from this package, and must be up to date.
 func TestSettingsOfPython(t *testing.T) {
 	t.Parallel()
 	upToDate(t, "../../sdk/python/src/ctworker/_settings.py", settingsOfPython())
@@ -211,7 +212,7 @@ func settingsOfPython() []byte {
 	return b.Bytes()
 }
 
-// pythonBool returns b as Python writes it.
+// pythonBool returns b in Python syntax.
 func pythonBool(b bool) string {
 	if b {
 		return "True"
@@ -219,7 +220,7 @@ func pythonBool(b bool) string {
 	return "False"
 }
 
-// orNone is text as Python has it.
+// orNone returns text as a Python literal, or None if text is empty.
 func orNone(text string) string {
 	if text == "" {
 		return "None"
@@ -227,5 +228,5 @@ func orNone(text string) string {
 	return fmt.Sprintf("%q", text)
 }
 
-// escaped keeps a bar from ending a cell of a table.
+// escaped escapes each bar, because a bar would end the cell of a Markdown table.
 func escaped(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

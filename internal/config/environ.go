@@ -8,16 +8,17 @@ import (
 	"strings"
 )
 
-// OuterVar is the environment variable that lists the RMS_CLOUD_TASKS_* variables of a task. They
-// describe the run that the task belongs to, the outer run. A ctworker that the task starts ignores
-// them. Otherwise, it would skip the tasks that the outer run skips, and write its events to the
-// queue of the outer run. A variable is not ignored if the task has changed its value.
+// OuterVar is the environment variable that lists the RMS_CLOUD_TASKS_* variables of a task. These
+// variables describe the run that the task belongs to, which is called the outer run. If the task
+// starts ctworker, that ctworker ignores them. Otherwise, it would skip as many tasks as the outer
+// run, and write its events to the queue of the outer run. It does not ignore a variable whose
+// value the task has changed.
 //
-// The value is a comma-separated list of NAME=CRC32: the name of a variable without its prefix, and
-// the IEEE checksum of its value in hexadecimal digits.
+// The value is a comma-separated list of NAME=CRC32. NAME is the name of a variable without its
+// prefix. CRC32 is the IEEE checksum of its value, in hexadecimal digits.
 const OuterVar = "CTWORKER_OUTER_SETTINGS"
 
-// outer maps the name of a variable to the checksum of its value.
+// outer maps the name of a variable of the outer run to the checksum of its value.
 type outer map[string]string
 
 // outerOf parses the value of OuterVar.
@@ -45,9 +46,9 @@ func checksum(value string) string {
 	return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(value)))
 }
 
-// Env returns the specification's RMS_CLOUD_TASKS_* variables with the values of c, each as
-// "NAME=value", for the environment of a task. Booleans are 1 or 0, and times are in seconds. Env
-// omits settings that have no value or are not part of the specification.
+// Env returns the specification's RMS_CLOUD_TASKS_* variables for the environment of a task, with
+// the values of c, each as "NAME=value". Booleans are 1 or 0, and times are in seconds. Env omits
+// settings that have no value or are not part of the specification.
 func (c *Config) Env() []string {
 	var env []string
 	for _, s := range settings() {
@@ -63,8 +64,8 @@ func (c *Config) Env() []string {
 	return env
 }
 
-// TaskEnv returns the environment of a task. environ is the environment of this process. TaskEnv
-// replaces the settings in it by those of TaskSettings.
+// TaskEnv returns the environment of a task. It is environ, the environment of this process, with
+// the settings replaced by those of TaskSettings.
 func (c *Config) TaskEnv(environ []string) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
 		return strings.HasPrefix(variable, prefix) || strings.HasPrefix(variable, OuterVar+"=")
@@ -73,8 +74,8 @@ func (c *Config) TaskEnv(environ []string) []string {
 }
 
 // TaskSettings returns the RMS_CLOUD_TASKS_* variables of a task, and OuterVar, which lists them.
-// The variables are those in environ, the environment of this process, overridden by Env.
-// TaskSettings omits the variables of an outer run, because they do not describe this run.
+// The variables are those in environ, the environment of this process, overridden by those of Env.
+// TaskSettings omits variables of an outer run, because they do not describe this run.
 func (c *Config) TaskSettings(environ []string) []string {
 	given := make(map[string]string)
 	for _, variable := range environ {

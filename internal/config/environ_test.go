@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// environOf is a list of variables as a task looks them up.
+// environOf returns variables as an environ.
 func environOf(variables []string) environ {
 	env := environ{}
 	for _, variable := range variables {
@@ -18,8 +18,8 @@ func environOf(variables []string) environ {
 	return env
 }
 
-// A worker that is started by a task ignores the settings of the run that the task belongs to,
-// whether they were exported or inherited.
+// A ctworker that a task starts ignores the settings of the outer run, whether they were set with
+// flags or with variables.
 func TestNestedRunIgnoresTheOuterRunsSettings(t *testing.T) {
 	t.Parallel()
 	for _, k := range every {
@@ -48,7 +48,7 @@ func TestNestedRunIgnoresTheOuterRunsSettings(t *testing.T) {
 	}
 }
 
-// What a task sets itself is obeyed.
+// A ctworker that a task starts uses the variables that the task itself has set.
 func TestNestedRunObeysItsTask(t *testing.T) {
 	t.Parallel()
 	for _, k := range every {
@@ -75,7 +75,7 @@ func TestNestedRunObeysItsTask(t *testing.T) {
 	}
 }
 
-// A task of a nested run finds the settings of that run, and none of the outer one.
+// A task of a nested run gets the settings of the nested run, and no settings of the outer run.
 func TestTaskEnvOfANestedRun(t *testing.T) {
 	t.Parallel()
 	outer := given{args: []string{"--max-num-tasks=1", "--job-id=outer"}, source: true}.must(t)

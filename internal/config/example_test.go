@@ -7,13 +7,13 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// This program reads its settings from its arguments, and reports all faults at once.
+// This example reads settings from arguments, and reports all faults at once.
 func Example() {
 	args := []string{"--task-file=tasks.json", "--max-runtime", "ten", "-j0", "--retry-on-exi", "--", "sh", "-c", "true"}
 
 	var line config.Flags
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	for _, f := range config.FlagsOf(&line) { // a cli.Command takes them as they are
+	for _, f := range config.FlagsOf(&line) { // FlagsOf also fits a cli.Command
 		if err := f.Apply(flags); err != nil {
 			panic(err)
 		}
@@ -32,7 +32,7 @@ func Example() {
 
 	// Output:
 	// --retry-on-exi: unknown flag; did you mean --retry-on-exit?
-	// --max-runtime "ten": not a number of seconds; give one above 0, such as 600
-	// -j "0": out of range; give one from 1 to 65536, or auto to run one task per usable CPU
+	// --max-runtime "ten": not a number of seconds; give a number above 0, such as 600
+	// -j "0": out of range; give a whole number from 1 to 65536, or auto to run one task per usable CPU
 	// RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "maybe": not a boolean; give 1, true, yes, on, 0, false, no or off
 }

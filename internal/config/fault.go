@@ -13,15 +13,16 @@ type Error struct {
 	// Setting is the setting as the user wrote it: "--max-runtime",
 	// "RMS_CLOUD_TASKS_MAX_RUNTIME" or "worker.yaml:3: max-runtime".
 	Setting string
-	// Value is the value as given.
+	// Value is the value as the user wrote it.
 	Value string
 	// Reason describes the fault and then the valid values.
 	Reason string
 
-	// about is the setting that the user probably meant, or "" if that is unknown. A setting that
-	// was misspelled is not also reported as missing.
+	// about is the setting that the user probably meant, or "" if that is unknown. It prevents a
+	// second fault: a setting that was misspelled is not also reported as missing.
 	about string
-	// valueless is true if there is no value to show. An empty value is shown.
+	// valueless is true if String must not print Value because there is none. An empty value that
+	// the user wrote is printed.
 	valueless bool
 }
 
@@ -34,10 +35,11 @@ func (f Error) String() string {
 	return oneLine(line + ": " + f.Reason)
 }
 
-// Errors are all errors in the settings. An Errors that is returned as an error is never empty.
+// Errors contains all errors in the settings. If a function returns an Errors as its error, it is
+// not empty.
 type Errors []Error
 
-// Error returns one line a fault, without a newline at the end.
+// Error returns one line per fault, without a newline at the end.
 func (f Errors) Error() string {
 	lines := make([]string, len(f))
 	for i, fault := range f {
@@ -46,8 +48,8 @@ func (f Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// oneLine replaces line breaks and terminal control characters by spaces. Names of flags, keys and
-// files can contain any text.
+// oneLine replaces line breaks and terminal control characters by spaces, because the names of
+// flags, keys and files can contain any character.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

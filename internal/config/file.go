@@ -11,18 +11,18 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// An entry is one line of a config file: a setting and its value, or a fault.
+// entry is one line of a config file: a setting and its value, or a fault.
 type entry struct {
 	setting setting
 	value   string
-	shown   string // file, line and key, for faults
+	shown   string // file, line and key, as shown in faults
 	line    int
 	fault   *Error
 }
 
-// parseFile reads a config file: a YAML mapping from the names of settings to scalars. A name may
-// have _ instead of -. A value is the text as it is written, regardless of its YAML type, so that
-// it means the same as in a flag.
+// parseFile parses a config file: a YAML mapping from the names of settings to scalars. A name may
+// have _ instead of -. The value is the text as written, regardless of its YAML type, because a
+// value must have the same meaning as in a flag.
 func parseFile(name string, content []byte) []entry {
 	broken := func(line int, reason string) entry {
 		shown := name
@@ -52,21 +52,22 @@ func parseFile(name string, content []byte) []entry {
 	entries := parseMapping(name, top)
 	switch err := decoder.Decode(&second); {
 	case err == nil:
-		entries = append(entries, broken(second.Line, "a second document; leave one"))
+		entries = append(entries, broken(second.Line, "second YAML document; remove all but one"))
 	case !errors.Is(err, io.EOF):
 		entries = append(entries, broken(0, notYAML(err)))
 	}
 	return entries
 }
 
-// notYAML returns the reason for an error of the YAML parser, whose text contains the line.
+// notYAML returns the reason for a file that the YAML parser rejects. The text of err contains the
+// line.
 func notYAML(err error) string {
 	return "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")
 }
 
 func parseMapping(name string, mapping *yaml.Node) (entries []entry) {
 	known := keys()
-	first := make(map[string]int) // the line of each setting
+	first := make(map[string]int) // the line on which each setting occurs first
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		key, val := mapping.Content[i], mapping.Content[i+1]
 		e := entry{shown: name + ":" + strconv.Itoa(key.Line) + ": " + key.Value, line: key.Line}
@@ -79,9 +80,9 @@ func parseMapping(name string, mapping *yaml.Node) (entries []entry) {
 		case !ok:
 			reason, about = unknownKey(key.Value)
 		case first[s.name] > 0:
-			reason = "already on line " + strconv.Itoa(first[s.name]) + "; leave one of them"
+			reason = "already on line " + strconv.Itoa(first[s.name]) + "; remove one of the two lines"
 		case s.flagOnly:
-			reason = "not for a file; give " + flagged(s.name) + " on the command line"
+			reason = "not allowed in a config file; give " + flagged(s.name) + " on the command line"
 		}
 		if reason != "" {
 			e.fault = &Error{
@@ -96,7 +97,7 @@ func parseMapping(name string, mapping *yaml.Node) (entries []entry) {
 	return entries
 }
 
-// keys returns the settings by their keys in a config file.
+// keys returns all settings. The map key is the setting's key in a config file.
 func keys() map[string]setting {
 	all := make(map[string]setting)
 	for _, s := range settings() {
@@ -105,14 +106,14 @@ func keys() map[string]setting {
 	return all
 }
 
-// plain returns the text of a node, or the reason why the node is not a plain value.
+// plain returns the text of a node, or the reason why the node is not a scalar.
 func plain(node *yaml.Node) (raw, reason string) {
 	switch {
 	case node.Kind != yaml.ScalarNode:
-		return "", "not a plain value; give a text, a number, true or false"
+		return "", "not a single value; give a text, a number, true or false"
 	case node.ShortTag() == "!!null":
-		return node.Value, "no value; give one, or leave the line out"
-	case node.ShortTag() == "!!binary": // text that is not UTF-8
+		return node.Value, "no value; give one, or remove the line"
+	case node.ShortTag() == "!!binary": // Print writes text that is not UTF-8 in this form
 		if err := node.Decode(&raw); err != nil {
 			return node.Value, "not base64; give the text itself"
 		}
@@ -122,12 +123,12 @@ func plain(node *yaml.Node) (raw, reason string) {
 	}
 }
 
-// unknownKey returns the reason why key is invalid and the setting that it probably means.
+// unknownKey returns the reason why key is invalid, and the setting that the user probably meant.
 func unknownKey(key string) (reason, about string) {
 	if r, ok := removed(strings.ReplaceAll(key, "_", "-")); ok {
 		return "unknown setting; use " + r.key(), r.setting
 	}
-	if a, ok := aliases()[key]; ok && !a.negated && !a.setting.flagOnly { // such as j
+	if a, ok := aliases()[key]; ok && !a.negated && !a.setting.flagOnly { // a short flag, such as j
 		return "unknown setting; did you mean " + a.setting.name + "?", a.setting.name
 	}
 	var names []string
@@ -139,10 +140,11 @@ func unknownKey(key string) (reason, about string) {
 	if near := nearest(key, names); near != "" {
 		return "unknown setting; did you mean " + near + "?", near
 	}
-	return "unknown setting; they are the flags of --help without their dashes", ""
+	return "unknown setting; the settings are the flags in --help, without the leading dashes", ""
 }
 
-// cannotRead says why a file cannot be read, without naming it again.
+// cannotRead returns the reason why a file cannot be read. It omits the name of the file, because
+// the fault contains the name.
 func cannotRead(err error) string {
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		err = path.Err

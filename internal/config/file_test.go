@@ -23,7 +23,7 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// A duration may have an exponent, wherever it is set.
+// A duration may have an exponent, in flags, variables and config files.
 func TestDurationWithExponent(t *testing.T) {
 	t.Parallel()
 	for _, g := range []given{
@@ -41,31 +41,31 @@ func TestDurationWithExponent(t *testing.T) {
 
 func TestFileFaults(t *testing.T) {
 	t.Parallel()
-	const nothing = "unknown setting; they are the flags of --help without their dashes"
+	const nothing = "unknown setting; the settings are the flags in --help, without the leading dashes"
 	for _, c := range []struct{ file, want string }{
-		{"max-runtime: ten", `worker.yaml:1: max-runtime "ten": not a number of seconds; give one above 0, such as 600`},
+		{"max-runtime: ten", `worker.yaml:1: max-runtime "ten": not a number of seconds; give a number above 0, such as 600`},
 		{"\n\nmax-runtim: 5", `worker.yaml:3: max-runtim "5": unknown setting; did you mean max-runtime?`},
 		{"no-is-spot: true", `worker.yaml:1: no-is-spot "true": unknown setting; did you mean is-spot?`},
 		{"zzz: 1", `worker.yaml:1: zzz "1": ` + nothing},
 		{"j: 1", `worker.yaml:1: j "1": unknown setting; did you mean num-simultaneous-tasks?`},
 		{"<<: 1", `worker.yaml:1: << "1": ` + nothing},
-		{"price: 1\nmax-runtime: 5\nmax_runtime: 6", `worker.yaml:3: max_runtime "6": already on line 2; leave one of them`},
+		{"price: 1\nmax-runtime: 5\nmax_runtime: 6", `worker.yaml:3: max_runtime "6": already on line 2; remove one of the two lines`},
 		{"price: x\nprice: 2\nprice: 3", "worker.yaml:1: price \"x\": not a price; give USD an hour, such as 0.34\n" +
-			"worker.yaml:2: price \"2\": already on line 1; leave one of them\n" +
-			"worker.yaml:3: price \"3\": already on line 1; leave one of them"},
-		{"config: x.yaml", `worker.yaml:1: config "x.yaml": not for a file; give --config on the command line`},
-		{"print-config: true", `worker.yaml:1: print-config "true": not for a file; give --print-config on the command line`},
-		{"job-id:", `worker.yaml:1: job-id "": no value; give one, or leave the line out`},
+			"worker.yaml:2: price \"2\": already on line 1; remove one of the two lines\n" +
+			"worker.yaml:3: price \"3\": already on line 1; remove one of the two lines"},
+		{"config: x.yaml", `worker.yaml:1: config "x.yaml": not allowed in a config file; give --config on the command line`},
+		{"print-config: true", `worker.yaml:1: print-config "true": not allowed in a config file; give --print-config on the command line`},
+		{"job-id:", `worker.yaml:1: job-id "": no value; give one, or remove the line`},
 		{"job-id: ''", `worker.yaml:1: job-id "": empty; give the ID of a job`},
-		{"job-id: [a]", `worker.yaml:1: job-id: not a plain value; give a text, a number, true or false`},
-		{"job-id:\n  a: b", `worker.yaml:1: job-id: not a plain value; give a text, a number, true or false`},
-		{"job-id: &a x\nqueue-name: *a", `worker.yaml:2: queue-name: not a plain value; give a text, a number, true or false`},
+		{"job-id: [a]", `worker.yaml:1: job-id: not a single value; give a text, a number, true or false`},
+		{"job-id:\n  a: b", `worker.yaml:1: job-id: not a single value; give a text, a number, true or false`},
+		{"job-id: &a x\nqueue-name: *a", `worker.yaml:2: queue-name: not a single value; give a text, a number, true or false`},
 		{"job-id: !!binary '*'", `worker.yaml:1: job-id "*": not base64; give the text itself`},
 		{"is-spot: None", `worker.yaml:1: is-spot "None": not a boolean; give 1, true, yes, on, 0, false, no or off`},
-		{"num-cpus: 1_0", `worker.yaml:1: num-cpus "1_0": not a whole number; give one from 1 to 65536`},
+		{"num-cpus: 1_0", `worker.yaml:1: num-cpus "1_0": not a whole number; give a whole number from 1 to 65536`},
 		{"- a", `worker.yaml:1: not a mapping; give lines such as max-runtime: 600`},
 		{"\nplain", `worker.yaml:2: not a mapping; give lines such as max-runtime: 600`},
-		{"price: 1\n---\nprice: 2", `worker.yaml:2: a second document; leave one`},
+		{"price: 1\n---\nprice: 2", `worker.yaml:2: second YAML document; remove all but one`},
 	} {
 		got := given{file: c.file, source: true}.faults(t)
 		if want := strings.Split(c.want, "\n"); !slices.Equal(got, want) {

@@ -9,8 +9,9 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// Flags are the flags of a command line in the given order. Of --x and --no-x, the last one
-// applies. The values are text. Load validates them, because it reports all errors together.
+// Flags are the flags of a command line, in the given order. If both --x and --no-x are given, the
+// last one applies. The values are not validated yet. Load validates them, because it reports all
+// errors together.
 type Flags []Flag
 
 // Flag is one flag of a command line.
@@ -19,15 +20,15 @@ type Flag struct {
 	Value string // "true" for a boolean flag without a value
 }
 
-// FlagsOf returns all flags of "ctworker run", in the order of help. Parsing a flag never fails,
-// and appends the flag to line.
+// FlagsOf returns all flags of "ctworker run", in the order of the help. Parsing a flag appends it
+// to line, and never fails.
 func FlagsOf(line *Flags) []cli.Flag { return flagsOf(line, settings()) }
 
-// ProgramFlags returns the flags of a program that is made with an SDK.
+// ProgramFlags returns the flags of a program that uses an SDK.
 func ProgramFlags(line *Flags, sdk SDK) []cli.Flag { return flagsOf(line, settingsOf(sdk)) }
 
 // QueueFlags returns the flags of a command that manages the queues of a job, and the flags of the
-// settings named in extra.
+// settings in extra.
 func QueueFlags(line *Flags, extra ...string) []cli.Flag {
 	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", "log-format", configFile}, extra...)
 	return flagsOf(line, slices.DeleteFunc(settings(), func(s setting) bool { return !slices.Contains(names, s.name) }))
@@ -43,9 +44,9 @@ func flagsOf(line *Flags, all []setting) []cli.Flag {
 	return flags
 }
 
-// option is the flag for one name of a setting. Each name of a setting has its own option, because
-// the library rejects two names of the same flag in one command line. Help shows only the option of
-// the main name, with all names of the setting.
+// option is the cli.Flag for one name of a setting. Each name of a setting has its own option,
+// because the library rejects two names of the same flag in one command line. The help shows only
+// the option of the main name, together with all names of the setting.
 type option struct {
 	setting setting
 	name    string
@@ -100,8 +101,8 @@ func (o *option) GetUsage() string { return o.setting.usage }
 // GetValue implements cli.DocGenerationFlag.
 func (o *option) GetValue() string { return o.setting.def }
 
-// GetDefaultText implements cli.DocGenerationFlag. It returns "" for a switch that is off by
-// default and cannot be negated.
+// GetDefaultText implements cli.DocGenerationFlag. It returns "" for a boolean flag that is false
+// by default and cannot be negated.
 func (o *option) GetDefaultText() string {
 	switch {
 	case o.setting.defHelp != "":
@@ -127,7 +128,7 @@ func (o *option) IsVisible() bool { return o.name == o.setting.name }
 // GetCategory implements cli.CategorizableFlag.
 func (o *option) GetCategory() string { return o.setting.category }
 
-// recorder is the flag.Value of an option.
+// recorder is the flag.Value of an option. It appends the flag to the option's Flags.
 type recorder struct {
 	option *option
 	last   string

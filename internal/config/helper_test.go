@@ -11,7 +11,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// parse does with the arguments of a command what the command does.
+// parse parses the arguments of a command in the same way as the command.
 func parse(t *testing.T, args ...string) (line config.Flags, faults config.Errors, rest []string) {
 	t.Helper()
 	fixed, faults := config.Normalize(args)
@@ -27,7 +27,7 @@ func parse(t *testing.T, args ...string) (line config.Flags, faults config.Error
 	return line, faults, set.Args()
 }
 
-// environ is an environment.
+// environ is an environment: a map from variables to their values.
 type environ map[string]string
 
 func (e environ) lookup(name string) (string, bool) {
@@ -35,11 +35,11 @@ func (e environ) lookup(name string) (string, bool) {
 	return v, ok
 }
 
-// given has the settings of a test, by origin.
+// given contains the settings of a test, by origin.
 type given struct {
 	args   []string
 	env    environ
-	file   string // worker.yaml; --config is added if there is any
+	file   string // content of worker.yaml; if it is not empty, --config is added
 	source bool   // the program passes a task source
 
 	unnamed bool // --config is not added
@@ -69,7 +69,7 @@ func (g given) read(name string) ([]byte, error) {
 	return []byte(g.file), nil
 }
 
-// must returns the settings of a test that has no faults.
+// must returns the settings of a test that has no faults, and fails the test if there are any.
 func (g given) must(t *testing.T) *config.Config {
 	t.Helper()
 	c, err := g.load(t)
@@ -79,7 +79,7 @@ func (g given) must(t *testing.T) *config.Config {
 	return c
 }
 
-// faults returns the lines of the faults that a test must have.
+// faults returns the lines of the faults, and fails the test if there are none.
 func (g given) faults(t *testing.T) []string {
 	t.Helper()
 	c, err := g.load(t)
@@ -97,8 +97,8 @@ func (g given) faults(t *testing.T) []string {
 	return lines
 }
 
-// fields returns the exported fields of c by name. A pointer is replaced by the value that it
-// points to, or nil.
+// fields returns the exported fields of c by name. It replaces a pointer by the value to which the
+// pointer points, or by nil.
 func fields(c *config.Config) map[string]any {
 	all := make(map[string]any)
 	v := reflect.ValueOf(c).Elem()

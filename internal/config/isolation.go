@@ -15,7 +15,7 @@ const (
 	IsolationSpawn = "spawn" // a new Python interpreter for each task
 )
 
-// SDK is the kit that a worker program is made with.
+// SDK is the SDK that a worker program uses.
 type SDK uint8
 
 // The SDKs. NoSDK means ctworker itself, which runs a command.
@@ -23,7 +23,7 @@ const (
 	NoSDK SDK = iota
 	Go
 	Python
-	anySDK // any of the above, for a command that runs no tasks
+	anySDK // accepts the values of all SDKs, for a command that runs no tasks
 )
 
 // isolations returns the values of Config.Isolation that are valid for a program. The first one is
@@ -32,7 +32,7 @@ func (k SDK) isolations() []string {
 	switch {
 	case k == Go:
 		return []string{IsolationReuse, IsolationTask}
-	case k == Python && runtime.GOOS == "darwin": // whose system libraries do not survive a fork
+	case k == Python && runtime.GOOS == "darwin": // the system libraries of macOS do not work after a fork
 		return []string{IsolationSpawn, IsolationFork, IsolationReuse}
 	case k == Python:
 		return []string{IsolationFork, IsolationReuse, IsolationSpawn}
@@ -43,7 +43,7 @@ func (k SDK) isolations() []string {
 	}
 }
 
-// isolation returns the setting of a program that is made with k.
+// isolation returns the setting --isolation of a program that uses k.
 func (k SDK) isolation() setting {
 	usage := map[SDK]string{
 		NoSDK: "With task, start COMMAND for each task; with reuse, start COMMAND once per slot, and send it task after task over the task protocol (docs/protocol.md)",
@@ -62,7 +62,7 @@ func (k SDK) isolation() setting {
 	return s
 }
 
-// isolationCodec returns the codec of one of the values of k.
+// isolationCodec returns the codec that accepts the isolations of k.
 func (k SDK) isolationCodec() codec[string] {
 	c := oneOf(k.isolations()...)
 	parse := c.parse

@@ -8,35 +8,35 @@ import (
 	"strings"
 )
 
-// Sources is where Load takes settings from. The zero value has defaults only.
+// Sources are the inputs of Load. If Sources is the zero value, Load uses only defaults.
 type Sources struct {
-	// Line has the flags of the command line, in the given order.
+	// Line contains the flags of the command line, in the given order.
 	Line Flags
-	// Faults is what Normalize found. Load reports it first.
+	// Faults are the errors that Normalize returned. Load reports them first.
 	Faults Errors
 	// LookupEnv looks up an environment variable, as os.LookupEnv does. Defaults to nil, which
-	// means that no variable is set. A variable also counts as not set if its value is empty, None
-	// (Python's missing value), or the value that an outer run has set; see OuterVar.
+	// means that no variable is set. Load also ignores a variable whose value is empty or None
+	// (Python's missing value), or was set by an outer run; see OuterVar.
 	LookupEnv func(string) (string, bool)
-	// ReadFile reads the config file; by default a file of 1 MiB at most.
+	// ReadFile reads the config file. Defaults to a function that reads files of at most 1 MiB.
 	ReadFile func(string) ([]byte, error)
-	// TaskSource is true if the program passes a task source, or a task file of its own. The
-	// task-file setting is then ignored.
+	// TaskSource is true if the program passes its own task source or task file. Load then ignores
+	// the task-file setting.
 	TaskSource bool
-	// Queue is true for a command that manages the queues of a job. It needs the settings of the
-	// queues even if a task file is given.
+	// Queue is true for a command that manages the queues of a job. The settings of the queues are
+	// then required even if a task file is given.
 	Queue bool
 	// SDK is the SDK that the program uses. It determines the valid values and the default of
 	// --isolation.
 	SDK SDK
-	// CPUs is the number of tasks that auto selects. Defaults to UsableCPUs.
+	// CPUs returns the number of concurrent tasks for the value auto. Defaults to UsableCPUs.
 	CPUs func() int
 }
 
-// Load returns the settings. If any are wrong, it returns Errors with all faults, in this order:
-// those that Normalize found, then those of the flags, the variables and the config file, and then
-// settings that are missing or contradict each other. It also checks values that an origin with
-// higher precedence overrides.
+// Load returns the settings. If any settings are wrong, it returns Errors with all faults, in this
+// order: the faults of Normalize; the faults of flags, variables and the config file; settings that
+// are missing or contradict each other. Load also checks values that an origin with higher
+// precedence overrides.
 func Load(src Sources) (*Config, error) {
 	if src.Queue {
 		src.SDK = anySDK
@@ -53,7 +53,7 @@ func Load(src Sources) (*Config, error) {
 		l.explicitlySet[f.about] = true
 	}
 	l.defaults()
-	// In the order of increasing precedence: each origin overrides the previous ones.
+	// The order is that of increasing precedence: each origin overrides the previous ones.
 	file := l.file()
 	environment := l.environment()
 	line := l.line()
@@ -72,7 +72,7 @@ type loader struct {
 	cfg           *Config
 	table         []setting
 	known         map[string]alias
-	explicitlySet map[string]bool // the settings that were given, even if incorrectly
+	explicitlySet map[string]bool // the settings that were given, even with an invalid value
 }
 
 func (l *loader) defaults() {
@@ -147,11 +147,12 @@ func (l *loader) environment() (faults Errors) {
 	return faults
 }
 
-// none is the text of Python's None. The specification's pool manager exports this text for
+// none is the text of Python's None. The pool manager of the specification exports this text for
 // settings that its user has not set.
 const none = "None"
 
-// variable returns the value of a setting's variable, and whether it counts as set.
+// variable returns the value of a setting's environment variable, and whether the variable counts
+// as set.
 func (l *loader) variable(s setting) (raw string, ok bool) {
 	if s.env == "" || l.src.LookupEnv == nil {
 		return "", false
@@ -175,7 +176,7 @@ func (l *loader) file() (faults Errors) {
 			name, shown = g.Value, flagged(configFile)
 		}
 	}
-	if name == "" || strings.ContainsRune(name, 0) { // line reports it
+	if name == "" || strings.ContainsRune(name, 0) { // the method line reports this fault
 		return nil
 	}
 	read := l.src.ReadFile
@@ -198,7 +199,8 @@ func (l *loader) file() (faults Errors) {
 	return faults
 }
 
-// maxFile is far beyond any config file, and far below what /dev/zero has.
+// maxFile is the maximum size of a config file in bytes. It is far more than any config file needs.
+// The limit exists because a file such as /dev/zero does not end.
 const maxFile = 1 << 20
 
 func readFile(name string) ([]byte, error) {

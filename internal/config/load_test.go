@@ -13,27 +13,27 @@ import (
 func TestFaultOfAValue(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ arg, want string }{
-		{"--max-runtime=ten", `--max-runtime "ten": not a number of seconds; give one above 0, such as 600`},
-		{"--max-runtime=0", `--max-runtime "0": not above 0; give one above 0, such as 600`},
-		{"--max-runtime=0.0000000001", `--max-runtime "0.0000000001": below a nanosecond; give one above 0, such as 600`},
-		{"--max-runtime=-1", `--max-runtime "-1": below 0; give one above 0, such as 600`},
-		{"--max-runtime=1e10000", `--max-runtime "1e10000": too large; give one above 0, such as 600`},
-		{"--max-runtime=1e99999999999999999999", `--max-runtime "1e99999999999999999999": too large; give one above 0, such as 600`},
-		{"--max-runtime=9.3e9", `--max-runtime "9.3e9": too large; give one above 0, such as 600`},
-		{"--max-runtime=0e9", `--max-runtime "0e9": not above 0; give one above 0, such as 600`},
-		{"--max-runtime=-1e2", `--max-runtime "-1e2": below 0; give one above 0, such as 600`},
+		{"--max-runtime=ten", `--max-runtime "ten": not a number of seconds; give a number above 0, such as 600`},
+		{"--max-runtime=0", `--max-runtime "0": not above 0; give a number above 0, such as 600`},
+		{"--max-runtime=0.0000000001", `--max-runtime "0.0000000001": below a nanosecond; give a number above 0, such as 600`},
+		{"--max-runtime=-1", `--max-runtime "-1": below 0; give a number above 0, such as 600`},
+		{"--max-runtime=1e10000", `--max-runtime "1e10000": too large; give a number above 0, such as 600`},
+		{"--max-runtime=1e99999999999999999999", `--max-runtime "1e99999999999999999999": too large; give a number above 0, such as 600`},
+		{"--max-runtime=9.3e9", `--max-runtime "9.3e9": too large; give a number above 0, such as 600`},
+		{"--max-runtime=0e9", `--max-runtime "0e9": not above 0; give a number above 0, such as 600`},
+		{"--max-runtime=-1e2", `--max-runtime "-1e2": below 0; give a number above 0, such as 600`},
 		{"--idle-timeout=1e-10", `--idle-timeout "1e-10": below a nanosecond; give 0 or more, such as 60 or 0.5`},
 		{"--idle-timeout=1e-99999999999999999999", `--idle-timeout "1e-99999999999999999999": below a nanosecond; give 0 or more, such as 60 or 0.5`},
-		{"--max-runtime=1e", `--max-runtime "1e": not a number of seconds; give one above 0, such as 600`},
-		{"--max-runtime=e2", `--max-runtime "e2": not a number of seconds; give one above 0, such as 600`},
-		{"--max-runtime=1e2.5", `--max-runtime "1e2.5": not a number of seconds; give one above 0, such as 600`},
-		{"--max-runtime=1e+-2", `--max-runtime "1e+-2": not a number of seconds; give one above 0, such as 600`},
-		{"--max-runtime=10000000000", `--max-runtime "10000000000": too large; give one above 0, such as 600`},
-		{"--max-runtime=NaN", `--max-runtime "NaN": not a number of seconds; give one above 0, such as 600`},
-		{"--max-runtime=", `--max-runtime "": not a number of seconds; give one above 0, such as 600`},
-		{"--max-runtime=.", `--max-runtime ".": not a number of seconds; give one above 0, such as 600`},
-		{"--max-runtime=1h30", `--max-runtime "1h30": not a number of seconds; give one above 0, such as 600`},
-		{"--max-runtime=1.2.3", `--max-runtime "1.2.3": not a number of seconds; give one above 0, such as 600`},
+		{"--max-runtime=1e", `--max-runtime "1e": not a number of seconds; give a number above 0, such as 600`},
+		{"--max-runtime=e2", `--max-runtime "e2": not a number of seconds; give a number above 0, such as 600`},
+		{"--max-runtime=1e2.5", `--max-runtime "1e2.5": not a number of seconds; give a number above 0, such as 600`},
+		{"--max-runtime=1e+-2", `--max-runtime "1e+-2": not a number of seconds; give a number above 0, such as 600`},
+		{"--max-runtime=10000000000", `--max-runtime "10000000000": too large; give a number above 0, such as 600`},
+		{"--max-runtime=NaN", `--max-runtime "NaN": not a number of seconds; give a number above 0, such as 600`},
+		{"--max-runtime=", `--max-runtime "": not a number of seconds; give a number above 0, such as 600`},
+		{"--max-runtime=.", `--max-runtime ".": not a number of seconds; give a number above 0, such as 600`},
+		{"--max-runtime=1h30", `--max-runtime "1h30": not a number of seconds; give a number above 0, such as 600`},
+		{"--max-runtime=1.2.3", `--max-runtime "1.2.3": not a number of seconds; give a number above 0, such as 600`},
 		{"--kill-delay=inf", `--kill-delay "inf": not a number of seconds; give 0 or more, such as 60 or 0.5`},
 		{"--memory=-1", `--memory "-1": below 0; give 0 or more, such as 16 (GB), 0.5 or 512M`},
 		{"--memory=nan", `--memory "nan": not a number of GB; give 0 or more, such as 16 (GB), 0.5 or 512M`},
@@ -41,35 +41,35 @@ func TestFaultOfAValue(t *testing.T) {
 		{"--memory=1_0", `--memory "1_0": not a number of GB; give 0 or more, such as 16 (GB), 0.5 or 512M`},
 		{"--memory=1e999", `--memory "1e999": too large; give 0 or more, such as 16 (GB), 0.5 or 512M`},
 		{"--price=$1", `--price "$1": not a price; give USD an hour, such as 0.34`},
-		{"--num-cpus=0", `--num-cpus "0": out of range; give one from 1 to 65536`},
-		{"--num-cpus=2.5", `--num-cpus "2.5": not a whole number; give one from 1 to 65536`},
-		{"--num-cpus=auto", `--num-cpus "auto": not a whole number; give one from 1 to 65536`},
-		{"-j=0", `-j "0": out of range; give one from 1 to 65536, or auto to run one task per usable CPU`},
-		{"-j=99999999999999999999", `-j "99999999999999999999": out of range; give one from 1 to 65536, or auto to run one task per usable CPU`},
-		{"--tasks-to-skip=-1", `--tasks-to-skip "-1": out of range; give one from 0`},
-		{"--max-num-tasks=x", `--max-num-tasks "x": not a whole number; give one from 0`},
+		{"--num-cpus=0", `--num-cpus "0": out of range; give a whole number from 1 to 65536`},
+		{"--num-cpus=2.5", `--num-cpus "2.5": not a whole number; give a whole number from 1 to 65536`},
+		{"--num-cpus=auto", `--num-cpus "auto": not a whole number; give a whole number from 1 to 65536`},
+		{"-j=0", `-j "0": out of range; give a whole number from 1 to 65536, or auto to run one task per usable CPU`},
+		{"-j=99999999999999999999", `-j "99999999999999999999": out of range; give a whole number from 1 to 65536, or auto to run one task per usable CPU`},
+		{"--tasks-to-skip=-1", `--tasks-to-skip "-1": out of range; give a whole number from 0`},
+		{"--max-num-tasks=x", `--max-num-tasks "x": not a whole number; give a whole number from 0`},
 		{"--provider=azure", `--provider "azure": not a provider; give AWS or GCP`},
 		{"--job-id=", `--job-id "": empty; give the ID of a job`},
 		{"--task-file=", `--task-file "": empty; give the name of a file`},
-		{"--job-id=a\x00b", `--job-id "a\x00b": has a NUL byte; give the ID of a job`},
+		{"--job-id=a\x00b", `--job-id "a\x00b": contains a NUL byte; give the ID of a job`},
 		{"--is-spot=y", `--is-spot "y": not a boolean; give 1, true, yes, on, 0, false, no or off`},
 		{"--no-is-spot=n", `--no-is-spot "n": not a boolean; give 1, true, yes, on, 0, false, no or off`},
 		{"--verbose=None", `--verbose "None": not a boolean; give 1, true, yes, on, 0, false, no or off`},
-		{"--event-log-file=https://bob:PASSW0RD@h/x?sig=TOPSECRET", `--event-log-file "https://bob:xxxxx@h/x?sig=xxxxx": an address; it is written to a local file: give the name of a file on this machine, and copy it when the run has ended`},
+		{"--event-log-file=https://bob:PASSW0RD@h/x?sig=TOPSECRET", `--event-log-file "https://bob:xxxxx@h/x?sig=xxxxx": a URL, but ctworker writes this file only to a local disk; give the name of a file on this machine, and copy the file after the run`},
 		{"--task-fil=https://bob:PASSW0RD@h/x?sig=TOPSECRET", `--task-fil "https://bob:xxxxx@h/x?sig=xxxxx": unknown flag; did you mean --task-file?`},
 		{"--verbose=", `--verbose "": not a boolean; give 1, true, yes, on, 0, false, no or off`},
-		{"--max-memory-allowed-per-task=0", `--max-memory-allowed-per-task "0": not above 0; give one above 0, such as 4 (GB), 500M or 2GiB`},
-		{"--max-memory-allowed-per-task=1e10", `--max-memory-allowed-per-task "1e10": too large; give one above 0, such as 4 (GB), 500M or 2GiB`},
-		{"--max-memory-allowed-per-task=500X", `--max-memory-allowed-per-task "500X": not a size; give one above 0, such as 4 (GB), 500M or 2GiB`},
-		{"--max-memory-allowed-per-task=G", `--max-memory-allowed-per-task "G": not a size; give one above 0, such as 4 (GB), 500M or 2GiB`},
-		{"--max-result-size=0", `--max-result-size "0": not above 0; give one above 0, such as 65536 or 16MiB`},
-		{"--max-result-size=16X", `--max-result-size "16X": not a number of bytes; give one above 0, such as 65536 or 16MiB`},
-		{"--max-result-size=MiB", `--max-result-size "MiB": not a number of bytes; give one above 0, such as 65536 or 16MiB`},
-		{"--max-result-size=9999999999GiB", `--max-result-size "9999999999GiB": out of range; give one above 0, such as 65536 or 16MiB`},
-		{"--max-result-size=-9999999999GiB", `--max-result-size "-9999999999GiB": out of range; give one above 0, such as 65536 or 16MiB`},
+		{"--max-memory-allowed-per-task=0", `--max-memory-allowed-per-task "0": not above 0; give a number above 0, such as 4 (GB), 500M or 2GiB`},
+		{"--max-memory-allowed-per-task=1e10", `--max-memory-allowed-per-task "1e10": too large; give a number above 0, such as 4 (GB), 500M or 2GiB`},
+		{"--max-memory-allowed-per-task=500X", `--max-memory-allowed-per-task "500X": not a size; give a number above 0, such as 4 (GB), 500M or 2GiB`},
+		{"--max-memory-allowed-per-task=G", `--max-memory-allowed-per-task "G": not a size; give a number above 0, such as 4 (GB), 500M or 2GiB`},
+		{"--max-result-size=0", `--max-result-size "0": not above 0; give a number above 0, such as 65536 or 16MiB`},
+		{"--max-result-size=16X", `--max-result-size "16X": not a number of bytes; give a number above 0, such as 65536 or 16MiB`},
+		{"--max-result-size=MiB", `--max-result-size "MiB": not a number of bytes; give a number above 0, such as 65536 or 16MiB`},
+		{"--max-result-size=9999999999GiB", `--max-result-size "9999999999GiB": out of range; give a number above 0, such as 65536 or 16MiB`},
+		{"--max-result-size=-9999999999GiB", `--max-result-size "-9999999999GiB": out of range; give a number above 0, such as 65536 or 16MiB`},
 		{"--config=other.yaml", `--config "other.yaml": cannot be read: file does not exist; give the name of a YAML file`},
 		{"--config=", `--config "": empty; give the name of a file`},
-		{"--job-id=a\nb\x00", `--job-id "a\nb\x00": has a NUL byte; give the ID of a job`},
+		{"--job-id=a\nb\x00", `--job-id "a\nb\x00": contains a NUL byte; give the ID of a job`},
 	} {
 		got := given{args: []string{c.arg}, source: true}.faults(t)
 		if !slices.Equal(got, []string{c.want}) {
@@ -86,7 +86,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 			"--kill-delay",
 		},
 		env: environ{
-			"RMS_CLOUD_TASKS_MAX_RUNTIME":      "eleven", // overridden, and no less wrong
+			"RMS_CLOUD_TASKS_MAX_RUNTIME":      "eleven", // overridden, but still a fault
 			"RMS_CLOUD_TASKS_INSTANCE_IS_SPOT": "Truth",
 		},
 		file: "retry-on-exit: y\nmax_num_task: 5\n",
@@ -94,12 +94,12 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	want := []string{
 		`--max-runtim "5": unknown flag; did you mean --max-runtime?`,
 		`--kill-delay "": no value; give one, as in --kill-delay SECONDS`,
-		`--max-runtime "ten": not a number of seconds; give one above 0, such as 600`,
-		`--num-cpus "0": out of range; give one from 1 to 65536`,
+		`--max-runtime "ten": not a number of seconds; give a number above 0, such as 600`,
+		`--num-cpus "0": out of range; give a whole number from 1 to 65536`,
 		`--provider "azure": not a provider; give AWS or GCP`,
 		`--is-spot "maybe": not a boolean; give 1, true, yes, on, 0, false, no or off`,
 		`RMS_CLOUD_TASKS_INSTANCE_IS_SPOT "Truth": not a boolean; give 1, true, yes, on, 0, false, no or off`,
-		`RMS_CLOUD_TASKS_MAX_RUNTIME "eleven": not a number of seconds; give one above 0, such as 600`,
+		`RMS_CLOUD_TASKS_MAX_RUNTIME "eleven": not a number of seconds; give a number above 0, such as 600`,
 		`worker.yaml:1: retry-on-exit "y": not a boolean; give 1, true, yes, on, 0, false, no or off`,
 		`worker.yaml:2: max_num_task "5": unknown setting; did you mean max-num-tasks?`,
 		`--job-id (RMS_CLOUD_TASKS_JOB_ID) or --queue-name (RMS_CLOUD_TASKS_QUEUE_NAME): required if neither a task file ` +
@@ -122,7 +122,7 @@ func TestRequired(t *testing.T) {
 	for _, c := range []struct {
 		args   string
 		source bool
-		want   []string // the beginnings of the faults
+		want   []string // the first part of each fault
 	}{
 		{args: "", want: []string{provider + noTasks, job + noTasks}},
 		{args: "--provider=AWS", want: []string{job + noTasks}},
@@ -142,7 +142,7 @@ func TestRequired(t *testing.T) {
 		{args: "--task-file=t --event-log-to-queue --provider=AWS --job-id=j"},
 		{args: "--task-file=t --no-event-log-to-file"},
 		{args: "--provider=AWS --job-id=j --no-event-log-to-queue"},
-		// What was given badly is not also missing.
+		// A setting with an invalid value is not also reported as missing.
 		{args: "--provider=azure --job-id=j", want: []string{`--provider "azure": `}},
 		{args: "--task-fil=t", want: []string{`--task-fil "t": unknown flag; did you mean --task-file?`}},
 		{args: "--task-file", want: []string{`--task-file "": no value`}},
@@ -267,7 +267,7 @@ func TestReadsTheFileOfTheLastConfigFlag(t *testing.T) {
 	}
 }
 
-// A command that is about the queues needs to know which, also with a task file.
+// A command that manages queues requires the settings of the queues, even with a task file.
 func TestQueueIsRequired(t *testing.T) {
 	t.Parallel()
 	_, err := config.Load(config.Sources{Queue: true, Line: config.Flags{{Name: "task-file", Value: "tasks.json"}}})

@@ -6,19 +6,21 @@ import (
 	"strings"
 )
 
-// passed reports whether a flag asks for help, which is passed on because it is not a setting.
+// passed reports whether a flag requests help. Normalize does not remove this flag, although it is
+// not a setting.
 func passed(name string) bool { return name == "h" || name == "help" }
 
 // Normalize prepares the arguments of a command for a parser that stops at the first unknown flag,
-// or at a flag without a value. It removes such flags, returns a fault for each, and replaces -jN
-// by -j N. args does not include the command itself. Flags end at --, or at the first argument that
-// is neither a flag nor the value of a flag. Normalize does not change the arguments from there on.
+// or at a flag without a value. Normalize removes such flags, and returns a fault for each. It also
+// replaces -jN by -j N. args does not include the command itself. The flags end at --, or at the
+// first argument that is neither a flag nor the value of a flag. Normalize does not change the
+// arguments from there on.
 //
-// An argument after an unknown flag may be the value of the flag, or the first positional argument.
-// Normalize treats it as a value if a -- follows.
+// It is ambiguous whether an argument after an unknown flag is the value of the flag, or the first
+// positional argument. Normalize treats the argument as a value if a -- follows.
 //
-// others are the names of the program's own flags. They can be suggested for a misspelled flag,
-// too.
+// others are the names of the program's own flags. Normalize may also suggest one of them for a
+// misspelled flag.
 func Normalize(args []string, others ...string) (fixed []string, faults Errors) {
 	known := aliases()
 	fixed = make([]string, 0, len(args))
@@ -55,16 +57,16 @@ func Normalize(args []string, others ...string) (fixed []string, faults Errors) 
 	return append(fixed, args...), faults
 }
 
-// misplaced returns a reason if the first of args, which follows the flags, is probably not the
-// start of a command: a later -- directly follows it, or ends further flags. Otherwise it returns
-// "".
+// misplaced checks the arguments after the flags. It returns a reason if the first of args is
+// probably not the start of a command, because a -- directly follows it, or because flags of
+// ctworker and a -- follow it. Otherwise it returns "".
 func misplaced(args []string, known map[string]alias) string {
 	end := slices.Index(args, "--")
 	if end < 1 {
 		return ""
 	}
 	for _, arg := range args[1:end] {
-		// A short flag such as -v may well be one of the command's.
+		// Ignore short flags such as -v, because they are probably flags of the command.
 		if name, _, _ := split(arg); strings.HasPrefix(arg, "--") {
 			if _, ok := known[name]; ok {
 				return "unexpected argument before " + arg + "; if it is the command, put -- before it"
@@ -88,9 +90,9 @@ func split(arg string) (name, value string, hasValue bool) {
 	return strings.Cut(name, "=")
 }
 
-// lacksValue reports whether rest does not start with a value. A known flag is not a value. In
-// --job-id --verbose, the job ID is missing, although the flag package would use --verbose as the
-// job ID.
+// lacksValue reports whether rest does not start with the value of a flag. A known flag is not a
+// value: in --job-id --verbose, the job ID is missing, although the flag package would use
+// --verbose as the job ID.
 func lacksValue(rest []string, known map[string]alias) bool {
 	if len(rest) == 0 || rest[0] == "--" {
 		return true
@@ -103,7 +105,7 @@ func lacksValue(rest []string, known map[string]alias) bool {
 	return ok || passed(name)
 }
 
-// isGlued reports whether arg is a flag of one letter together with its value, such as -j4.
+// isGlued reports whether arg is a one-letter flag directly followed by its value, such as -j4.
 func isGlued(arg string, known map[string]alias) bool {
 	if len(arg) < 3 || arg[1] == '-' {
 		return false

@@ -130,7 +130,7 @@ func TestFaultsAreOneLineEach(t *testing.T) {
 	}
 }
 
-// A misspelt flag may be meant for one that the program has itself.
+// For a misspelled flag, Normalize may suggest a flag of the program itself.
 func TestNormalize_SuggestsFlagsOfTheProgram(t *testing.T) {
 	t.Parallel()
 	_, faults := config.Normalize([]string{"--thresold=4"}, "threshold")

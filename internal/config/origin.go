@@ -2,36 +2,35 @@ package config
 
 import "strconv"
 
-// Place is a kind of origin of a setting's value.
+// Place is the kind of an Origin.
 type Place uint8
 
 // The kinds of origins. The zero Place belongs to an unknown setting.
 const (
-	// Default: the setting was not given and has its default.
+	// Default means that the setting was not given and has its default.
 	Default Place = iota + 1
-	// Derived: the setting was not given, and its value depends on other settings.
+	// Derived means that the setting was not given, and that its value depends on other settings.
 	Derived
-	// File: the config file.
+	// File means that the value is from the config file.
 	File
-	// Environment: an environment variable.
+	// Environment means that the value is from an environment variable.
 	Environment
-	// CommandLine: a flag.
+	// CommandLine means that the value is from a flag.
 	CommandLine
 )
 
-// Origin is the origin of a setting's value.
+// Origin is where the value of a setting comes from.
 type Origin struct {
 	Place Place
-	// Name is the name of the file or the variable. For a flag, Name is empty, unless the flag that
-	// was used differs from the name of the setting, such as -j or --no-is-spot.
+	// Name is the name of the file or the variable. For a flag, it is the flag that was used if
+	// that differs from the name of the setting, such as -j or --no-is-spot. Otherwise it is empty.
 	Name string
-	// Line is the line in the file.
+	// Line is the number of the line in the file.
 	Line int
 }
 
-// String returns the origin as printed by --print-config: "default", "derived",
-// "worker.yaml, line 3", "RMS_CLOUD_TASKS_PROVIDER", "command line" or
-// "command line, -j".
+// String returns the origin in the form that --print-config prints: "default", "derived",
+// "worker.yaml, line 3", "RMS_CLOUD_TASKS_PROVIDER", "command line" or "command line, -j".
 func (o Origin) String() string {
 	switch o.Place {
 	case Default:

@@ -13,10 +13,10 @@ import (
 	"github.com/ctworker/ctworker/internal/redact"
 )
 
-// Print writes every setting as a line of YAML, in the order of help, with the origin of its value
-// in a comment. A setting without a value is written as a comment. The output is a config file with
-// the same settings, except that secrets in addresses are masked, because users paste the output
-// into reports.
+// Print writes each setting as a line of YAML, in the order of the help, with the origin of its
+// value in a comment. It writes a setting without a value as a comment. The output is a config file
+// with the same settings, but secrets in URLs are masked, because users paste the output into bug
+// reports.
 func (c *Config) Print(w io.Writer) error {
 	var b strings.Builder
 	for _, s := range settings() {
@@ -45,9 +45,9 @@ func (c *Config) Print(w io.Writer) error {
 	return err
 }
 
-// scalar returns text as YAML on one line, in quotes if necessary.
+// scalar returns text as a YAML scalar on one line, in quotes if necessary.
 func scalar(text string) (string, error) {
-	if !utf8.ValidString(text) { // a file's name may be any bytes
+	if !utf8.ValidString(text) { // a file name may contain any bytes
 		return `!!binary "` + base64.StdEncoding.EncodeToString([]byte(text)) + `"`, nil
 	}
 	node := yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}

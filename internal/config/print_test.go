@@ -83,7 +83,8 @@ strict: false  # default
 	}
 }
 
-// again loads what c prints, and fails the test unless it means the same.
+// again loads the output of c.Print, and fails the test unless the loaded settings equal those of
+// c.
 func again(t *testing.T, c *config.Config, source bool) {
 	t.Helper()
 	file := printed(t, c)
@@ -113,7 +114,7 @@ func TestPrintComesBack(t *testing.T) {
 	again(t, given{args: []string{"--provider=aws", "--job-id=j"}}.must(t), false)
 }
 
-// What people paste into reports has no secrets in it.
+// Print masks secrets, because users paste its output into bug reports.
 func TestPrintMasksSecrets(t *testing.T) {
 	t.Parallel()
 	got := printed(t, given{args: []string{"--task-file=https://bob:PASSW0RD@example.org/x.json?sig=TOPSECRET"}}.must(t))
@@ -223,7 +224,7 @@ func TestEnv(t *testing.T) {
 	}
 }
 
-// A worker that a task starts must come to the same settings from them.
+// A worker with the variables that Env returns has the same settings.
 func TestEnvComesBack(t *testing.T) {
 	t.Parallel()
 	queue := []string{"--provider=aws", "--job-id=j", "-j2", "--price=1e-7", "--max-num-tasks=0"}

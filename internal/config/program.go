@@ -7,8 +7,8 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// WorkerData returns the settings of the specification's WorkerData as one JSON object, which is
-// the "worker" of the task protocol. A setting without a value is null.
+// WorkerData returns the settings that are attributes of the specification's WorkerData, as one
+// JSON object. It is the value of "worker" in the task protocol. A setting without a value is null.
 func (c *Config) WorkerData() []byte {
 	b, err := json.Marshal(taskproto.WorkerData{
 		Provider: orNull(c.Provider), ProjectID: orNull(c.ProjectID), JobID: orNull(c.JobID),
@@ -30,14 +30,14 @@ func (c *Config) WorkerData() []byte {
 		SimulateSpotTerminationAfter: (*taskproto.FloatSeconds)(c.SimulateSpotTerminationAfter),
 		SimulateSpotTerminationDelay: (*taskproto.FloatSeconds)(c.SimulateSpotTerminationDelay),
 	})
-	if err != nil { // numbers that Load has taken are finite
+	if err != nil { // impossible, because Load accepts only finite numbers
 		panic("config: worker data: " + err.Error())
 	}
 	return b
 }
 
 // eventQueueName returns the name of the event queue, or "" if no events are sent to a queue. As in
-// the specification, the name has no suffix of a provider.
+// the specification, the name does not end in a provider's suffix such as .fifo.
 func (c *Config) eventQueueName() string {
 	if !c.EventLogToQueue || c.QueueName == "" {
 		return ""

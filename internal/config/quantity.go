@@ -15,11 +15,12 @@ const (
 	tib
 )
 
-// quantity is a number from 0, such as GB or a price. what is "a number of GB".
+// quantity returns the codec of a number that is not negative, such as a price. what describes the
+// value in errors, for example "a number of GB". want describes the valid values.
 func quantity(what, want string) codec[float64] {
 	return codec[float64]{
 		parse: func(raw string) (float64, error) {
-			// ParseFloat also knows Inf, NaN and hexadecimal numbers.
+			// Reject Inf, NaN and hexadecimal numbers, which ParseFloat accepts.
 			if strings.Trim(raw, "0123456789.eE+-") != "" {
 				return 0, fmt.Errorf("not %s; %s", what, want)
 			}
@@ -32,7 +33,7 @@ func quantity(what, want string) codec[float64] {
 			case f < 0:
 				return 0, fmt.Errorf("below 0; %s", want)
 			}
-			return math.Abs(f), nil // -0 would print as one
+			return math.Abs(f), nil // converts -0 to 0
 		},
 		format: formatFloat,
 	}
@@ -40,8 +41,9 @@ func quantity(what, want string) codec[float64] {
 
 func formatFloat(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-// memory returns the codec of a size that is a number of GB (2^30 bytes), or has a unit, as in
-// 500M or 2GiB. The Config holds it in bytes. 0 bytes represent a missing value: unlimited.
+// memory returns the codec of a size. The text is a number of GB (2^30 bytes), or a number with a
+// unit, such as 500M or 2GiB. The Config holds the size in bytes. 0 bytes represent a missing
+// value, which means unlimited.
 func memory(want string) codec[int64] {
 	number := quantity("a size", want)
 	return codec[int64]{
@@ -61,7 +63,8 @@ func memory(want string) codec[int64] {
 	}
 }
 
-// bytesOf parses a number of units, and returns the number of bytes, rounded down.
+// bytesOf parses a number of units, and returns the size in bytes, rounded down. unit is the size
+// of a unit in bytes.
 func bytesOf(number codec[float64], text string, unit int64, want string) (int64, error) {
 	f, err := number.parse(text)
 	if err != nil {
@@ -73,8 +76,8 @@ func bytesOf(number codec[float64], text string, unit int64, want string) (int64
 	return int64(f), nil
 }
 
-// gigabytes returns the codec of a size that is a number of GB (2^30 bytes), or has a unit, as in
-// 500M or 2GiB. The Config holds it in GB.
+// gigabytes returns the codec of a size. The text is a number of GB (2^30 bytes), or a number with
+// a unit, such as 500M or 2GiB. The Config holds the size in GB.
 func gigabytes(want string) codec[float64] {
 	number := quantity("a number of GB", want)
 	return codec[float64]{
@@ -90,9 +93,9 @@ func gigabytes(want string) codec[float64] {
 	}
 }
 
-// cutUnit splits a size such as 500M, 500MB or 2GiB into its number and the bytes of its unit. A
-// unit is a power of 1024 in each of these forms, in upper or lower case. cutUnit returns 0 bytes if
-// there is no unit.
+// cutUnit splits a size such as 500M, 500MB or 2GiB into its number and its unit. All three forms
+// of a unit, in upper or lower case, mean a power of 1024. unit is the size of the unit in bytes,
+// or 0 if there is no unit.
 func cutUnit(raw string) (number string, unit int64) {
 	upper := strings.ToUpper(raw)
 	for _, u := range units {
@@ -110,8 +113,8 @@ var units = []struct { //nolint:gochecknoglobals // a table
 	bytes int64
 }{{"T", tib}, {"G", gib}, {"M", mib}, {"K", kib}}
 
-// size returns the codec of a whole number of bytes, or of a number with a unit, as in 16MiB or 1.5G.
-// The Config holds it in bytes.
+// size returns the codec of a size. The text is a whole number of bytes, or a number with a unit,
+// such as 16MiB or 1.5G. The Config holds the size in bytes.
 func size(want string) codec[int64] {
 	number := quantity("a size", want)
 	return codec[int64]{

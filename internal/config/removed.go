@@ -5,11 +5,12 @@ import (
 	"strings"
 )
 
-// A removal is a flag that an earlier version had. Its error names the setting that replaces it.
+// removal is a flag that an earlier version had. The error for such a flag contains the setting
+// that replaces it.
 type removal struct {
 	name, env string // the flag without dashes, and its variable
 	setting   string // the setting that replaces it
-	value     string // the value of that setting; "" if the old value stays valid
+	value     string // the value of the new setting; "" if the value of the flag is still valid
 }
 
 func removals() []removal {
@@ -18,7 +19,7 @@ func removals() []removal {
 	}
 }
 
-// removed returns the removal of the flag with this name.
+// removed returns the removal of the flag name, if there is one.
 func removed(name string) (removal, bool) {
 	all := removals()
 	i := slices.IndexFunc(all, func(r removal) bool { return r.name == name })
@@ -28,7 +29,8 @@ func removed(name string) (removal, bool) {
 	return all[i], true
 }
 
-// RemovedFlag returns the flag that replaces the flag name, which an earlier version had, or "".
+// RemovedFlag returns the flag that replaces the flag name of an earlier version. It returns "" if
+// no earlier version had this flag.
 func RemovedFlag(name string) string {
 	if r, ok := removed(name); ok {
 		return r.flag()

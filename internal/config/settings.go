@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// A setting is everything there is to say about one setting.
+// setting describes one setting: its names, its help, its default, and its field in a Config.
 type setting struct {
-	name      string // the flag without its dashes, and the key in a file
-	short     string // another flag for the same, of one letter
+	name      string // the flag without its dashes, and the key in the config file
+	short     string // a one-letter flag for the same setting
 	env       string // the variable
-	category  string // where help shows it
-	arg       string // what help calls the value; none makes it a boolean
-	usage     string // one sentence
+	category  string // the heading in the help
+	arg       string // the placeholder for the value in the help; "" if the setting is a boolean
+	usage     string // the description in the help
 	def       string // the default as text, if it has one
 	defHelp   string // description of the default in help, if it differs from def
 	negatable bool   // a boolean that also has the flag --no-name
-	common    bool   // shown by the short help: about ten of all
-	extension bool   // an addition to the specification, or its variable is
-	flagOnly  bool   // controls the command line itself: not valid in files, and not printed
+	common    bool   // the short help shows this setting; about ten settings are common
+	extension bool   // the setting or its variable is not part of the specification
+	flagOnly  bool   // not valid in a config file, and not printed by Print
 
 	at func(*Config) value
 }
 
 func (s setting) isBool() bool { return s.arg == "" }
 
-// names returns the setting's flags without dashes, its own name first.
+// names returns the setting's flags without dashes. The first one is the name of the setting.
 func (s setting) names() []string {
 	names := []string{s.name}
 	if s.negatable {
@@ -38,10 +38,10 @@ func (s setting) names() []string {
 	return names
 }
 
-// negation makes a boolean's name into that of its opposite.
+// negation is the prefix that makes the name of a boolean the name of its opposite.
 const negation = "no-"
 
-// Names of the settings that rules speak of.
+// Names of settings that the code uses several times.
 const (
 	taskFile        = "task-file"
 	providerName    = "provider"
@@ -58,7 +58,7 @@ const (
 	isolationName   = "isolation"
 )
 
-// Categories, in the order of help.
+// Categories of settings. They are the headings of the help, in this order.
 const (
 	inTasks    = "Tasks"
 	inQueue    = "Queue"
@@ -73,17 +73,17 @@ const (
 
 const (
 	prefix      = "RMS_CLOUD_TASKS_"
-	maxTasks    = 1 << 16 // far beyond any machine, and far below what breaks one
+	maxTasks    = 1 << 16 // far more than any machine can run, but few enough not to exhaust its memory
 	wantSeconds = "give 0 or more, such as 60 or 0.5"
 	wantGB      = "give 0 or more, such as 16 (GB), 0.5 or 512M"
 )
 
-// settings returns the table of the settings of "ctworker run".
+// settings returns the settings of "ctworker run".
 func settings() []setting { return settingsOf(NoSDK) }
 
-// settingsOf returns the table of all settings. The settings of the specification are in its order,
-// and each of ours is next to a related one. sdk determines only which values of --isolation are
-// valid.
+// settingsOf returns all settings. The settings of the specification are in the order of the
+// specification, and each additional setting is next to a related one. sdk determines only the
+// valid values of --isolation.
 func settingsOf(sdk SDK) []setting {
 	return []setting{
 		{
@@ -123,7 +123,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "lease", env: prefix + "LEASE", category: inQueue, arg: "SECONDS", def: "60", extension: true,
-			usage: "Hide a task from other workers for this long, again and again while it runs; if this worker crashes, others get the task after this time",
+			usage: "Hide a received task from other workers for this long, and extend this time while the task runs; if this worker crashes, other workers get the task after this time",
 			at: func(c *Config) value {
 				const want = "give 1 or more, such as 60"
 				return field[time.Duration]{&c.Lease, atLeast(seconds(want), time.Second, want)}
@@ -199,7 +199,7 @@ func settingsOf(sdk SDK) []setting {
 			name: maxRuntime, common: true, env: prefix + "MAX_RUNTIME", category: inRunning, arg: "SECONDS", def: "600",
 			usage: "Kill a task that runs longer than this",
 			at: func(c *Config) value {
-				const want = "give one above 0, such as 600"
+				const want = "give a number above 0, such as 600"
 				return field[time.Duration]{&c.MaxRuntime, positive(seconds(want), want)}
 			},
 		},
@@ -239,7 +239,7 @@ func settingsOf(sdk SDK) []setting {
 			arg: "SIZE", defHelp: "no limit", extension: true,
 			usage: "Limit the address space (RLIMIT_AS) of each process of a task to this size, such as 500M or 2GiB; a number without a unit is in GB (2^30 bytes)",
 			at: func(c *Config) value {
-				const want = "give one above 0, such as 4 (GB), 500M or 2GiB"
+				const want = "give a number above 0, such as 4 (GB), 500M or 2GiB"
 				return field[int64]{&c.MaxMemoryAllowedPerTask, positive(memory(want), want)}
 			},
 		},
@@ -248,7 +248,7 @@ func settingsOf(sdk SDK) []setting {
 			name: "start-timeout", env: prefix + "START_TIMEOUT", category: inRunning, arg: "SECONDS", def: "60", extension: true,
 			usage: "Kill a worker process that is not ready, or has not started its first task, within this time",
 			at: func(c *Config) value {
-				const want = "give one above 0, such as 60"
+				const want = "give a number above 0, such as 60"
 				return field[time.Duration]{&c.StartTimeout, positive(seconds(want), want)}
 			},
 		},
@@ -261,7 +261,7 @@ func settingsOf(sdk SDK) []setting {
 			name: "max-result-size", env: prefix + "MAX_RESULT_SIZE", category: inRunning, arg: "BYTES", def: "16MiB", extension: true,
 			usage: "Reject a result that is larger than this size, such as 500K or 16MiB; a number without a unit is in bytes",
 			at: func(c *Config) value {
-				const want = "give one above 0, such as 65536 or 16MiB"
+				const want = "give a number above 0, such as 65536 or 16MiB"
 				return field[int64]{&c.MaxResultSize, positive(size(want), want)}
 			},
 		},
@@ -374,13 +374,13 @@ func settingsOf(sdk SDK) []setting {
 	}
 }
 
-// A spelling is one name for a setting.
+// alias is one flag of a setting.
 type alias struct {
 	setting setting
-	negated bool // the name is that of the setting's opposite
+	negated bool // the flag sets the opposite, as --no-is-spot does
 }
 
-// aliases returns the meaning of each flag of "ctworker run"; the keys have no dashes.
+// aliases returns all flags of "ctworker run". The keys are the flags without dashes.
 func aliases() map[string]alias { return aliasesOf(settings()) }
 
 func aliasesOf(table []setting) map[string]alias {
@@ -393,7 +393,7 @@ func aliasesOf(table []setting) map[string]alias {
 	return all
 }
 
-// flagged returns name with the dashes it has on a command line.
+// flagged returns the flag for name, with one dash or two.
 func flagged(name string) string {
 	if len(name) == 1 {
 		return "-" + name

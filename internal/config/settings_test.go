@@ -10,10 +10,11 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// known is one setting as the specification, or for ours the design, has it.
+// known is the expected definition of one setting: from the specification, or from our own design
+// for additional settings.
 type known struct {
 	flag, env, field string
-	def              any       // with a task source
+	def              any       // the default with a task source
 	raw              [2]string // two values; the first is not the default
 	want             [2]any
 }
@@ -23,7 +24,8 @@ const sec = time.Second
 var bools = [2]string{"true", "false"}
 var bothBools = [2]any{true, false}
 
-// every is copied from the specification, in its order, and not from the code.
+// every contains all settings. It is copied from the specification, in its order, and not derived
+// from the code.
 var every = []known{
 	{"task-file", "RMS_CLOUD_TASKS_TASK_FILE", "TaskFile", "",
 		[2]string{"tasks.json", "s3://b/t.yaml"}, [2]any{"tasks.json", "s3://b/t.yaml"}},
@@ -117,7 +119,7 @@ var pairs = []string{
 	"retry-on-exit", "retry-on-exception", "retry-on-timeout", "release-at-deadline",
 }
 
-// give adds a value of the setting to g, at a place.
+// give adds a value of the setting to g, with the origin place.
 func (k known) give(g *given, place config.Place, raw string) {
 	switch place {
 	case config.CommandLine:
@@ -141,7 +143,7 @@ func (k known) places() []config.Place {
 	}
 }
 
-// setup returns what makes the setting valid on its own.
+// setup returns the other settings that the setting needs to be valid.
 func (k known) setup() given {
 	g := given{env: environ{}, source: k.flag != "task-file"}
 	if k.flag == "event-log-to-queue" {
@@ -242,7 +244,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// An existing pool manager exports None for what its user has not set.
+// A variable with the value "" or None counts as not set, because the specification's pool manager
+// exports None for settings that its user has not set.
 func TestEmptyVariablesCountAsUnset(t *testing.T) {
 	t.Parallel()
 	for _, unset := range []string{"", "None"} {
@@ -299,9 +302,9 @@ func TestSpellingsOfBooleans(t *testing.T) {
 	}
 }
 
-// withoutVariable are the flags that have no variable, and why.
+// withoutVariable contains the flags that have no variable, and the reason.
 var withoutVariable = map[string]string{
-	"print-config": "it asks for something else than a run; a variable that is left over would keep a fleet from working",
+	"print-config": "it prevents the run; a forgotten variable would stop all workers",
 }
 
 func TestEveryFlagHasAVariable(t *testing.T) {

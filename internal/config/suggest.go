@@ -6,14 +6,16 @@ import (
 	"github.com/xrash/smetrics"
 )
 
-// Suggest returns the name that a user who typed word most likely meant, or "".
+// Suggest returns the name in names that a user who typed word most likely meant, or "" if no name
+// is similar.
 func Suggest(word string, names []string) string { return nearest(word, names) }
 
-// nearest returns the name with the smallest Levenshtein distance from word, and the first one if
-// there are several. A name is plausible if at most a third of word is wrong, or if word is the
-// start of the name. nearest returns "" if no name is plausible.
+// nearest returns the name that is most similar to word, that is, has the smallest Levenshtein
+// distance from it. Among equally similar names it returns the first one. A name is similar if at
+// most a third of word is wrong, or if the name starts with word. nearest returns "" if no name is
+// similar.
 func nearest(word string, names []string) string {
-	const longest = 64 // longer than any name; the cost is quadratic
+	const longest = 64 // longer than any name; limits the time, which grows with the square of the length
 	if len(word) > longest {
 		return ""
 	}

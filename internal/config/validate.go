@@ -1,7 +1,7 @@
 package config
 
-// derive sets the values that depend on other settings. It does not change a value that the user
-// has given, even if the value is invalid.
+// derive sets the settings whose values depend on other settings. It does not change a setting that
+// the user has given, even if its value is invalid.
 func (l *loader) derive() {
 	c := l.cfg
 	if l.src.TaskSource {
@@ -36,12 +36,12 @@ func (l *loader) derive() {
 	}
 }
 
-// local reports whether the tasks come from a file or from the program, not from a queue.
+// local reports whether the tasks come from a file or from the program, and not from a queue.
 func (l *loader) local() bool {
 	return l.src.TaskSource || l.explicitlySet[taskFile]
 }
 
-// rules returns the faults of required settings that are missing. With --print-config no setting
+// rules returns a fault for each required setting that is missing. With --print-config, no setting
 // is required.
 func (l *loader) rules() (faults Errors) {
 	if l.cfg.PrintConfig {
@@ -65,12 +65,12 @@ func (l *loader) rules() (faults Errors) {
 		faults = append(faults, l.missing(reason+"the ID of a job or the name of a queue"+alternative, jobID, queueName))
 	}
 	if l.cfg.Provider == GCP && !l.explicitlySet[projectID] {
-		faults = append(faults, l.missing("required for GCP; give the ID of the project that has the queue", projectID))
+		faults = append(faults, l.missing("required for GCP; give the ID of the project that contains the queue", projectID))
 	}
 	return faults
 }
 
-// missing returns the fault that none of these settings was given.
+// missing returns the fault that none of the settings in names was given.
 func (l *loader) missing(reason string, names ...string) Error {
 	var shown string
 	for i, name := range names {
