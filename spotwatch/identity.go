@@ -55,8 +55,8 @@ func Identify(ctx context.Context, w Watcher) (i Identity, err error) {
 }
 
 // IsSpot reports whether the metadata service of w's provider describes this machine as a spot
-// or preemptible machine. It blocks for at most 2 seconds. It returns an error if the request
-// fails, which does not describe the machine.
+// or preemptible machine. It blocks for at most 2 seconds. It returns false and an error if
+// the request fails.
 func IsSpot(ctx context.Context, w Watcher) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, identifyTimeout)
 	defer cancel()
