@@ -160,7 +160,7 @@ func TestRemote_Errors(t *testing.T) {
 	run(app.ExitOK, "/tasks.yaml", "--tasks-to-skip", "1").wantError(`"task_count":1`, "ambiguous YAML value", `/tasks.yaml","entry":2,"line":3,"value":"0o10"`)
 	run(app.ExitUsage, "/none.json").wantError("the file does not exist")
 	run(app.ExitFatal, "/not.json.gz").wantError("the name says gzip")
-	run(app.ExitUsage, "/tasks.yaml", "--event-log-file", "s3://bucket/events.log").wantError("--event-log-file", "local file")
+	run(app.ExitUsage, "/tasks.yaml", "--event-log-file", "s3://bucket/events.log").wantError("--event-log-file", "local disk")
 	in := prepare(t, dir, "run", "--task-file", "ftp://host/tasks.json", "--", "true").start()
 	in.want(app.ExitUsage)
 	in.wantError("unsupported scheme ftp://")
