@@ -63,6 +63,7 @@ type Delivery struct {
 	number   int64        // number of deliveries that the run received before this one
 	sentBy   atomic.Int32 // position of the last stage that passed the delivery on; see stageState
 	leased   bool         // the lease can expire
+	rerun    bool         // the task had a final event in an earlier run
 
 	mu        sync.Mutex
 	until     time.Time // when the lease expires, on the clock of package boottime; valid if leased

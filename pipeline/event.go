@@ -43,6 +43,8 @@ type Event struct {
 	Attempt int
 	Outcome Outcome
 	Retry   bool
+	// Rerun states that the task had a final event in an earlier run, which this event replaces.
+	Rerun bool
 	// NotRetried is the reason why a task is not retried although its outcome qualifies for a
 	// retry. It is "" for other tasks.
 	NotRetried string
@@ -53,6 +55,9 @@ type Event struct {
 	// Message is the complete text of the malformed message that a NonFatalException reports. It is
 	// "" if the event reports something else.
 	Message string
+
+	// RunID identifies the run of the worker. It is "" if the event has no field run_id.
+	RunID string
 
 	// Extra are additional fields. They are written after all other fields, in this order.
 	Extra []Field
@@ -76,7 +81,7 @@ type Field struct {
 func NewTaskEvent(d Decision, hostname string, now time.Time) (Event, bool) {
 	e := Event{
 		Time: now, Hostname: hostname,
-		TaskID: d.Task.ID, Attempt: d.Attempt, Outcome: d.Outcome, Retry: d.Verdict == Retry, NotRetried: d.RetryDeniedReason,
+		TaskID: d.Task.ID, Attempt: d.Attempt, Outcome: d.Outcome, Retry: d.Verdict == Retry, Rerun: d.rerun, NotRetried: d.RetryDeniedReason,
 	}
 	if d.leased {
 		e.Withheld = d.withhold
@@ -141,6 +146,10 @@ func (e *Event) AppendJSON(b []byte) []byte {
 		b = appendString(b, e.StackTrace)
 		b = e.appendMessage(b)
 	}
+	if e.RunID != "" {
+		b = append(b, `,"run_id":`...)
+		b = appendString(b, e.RunID)
+	}
 	for _, f := range e.Extra {
 		b = append(b, ',')
 		b = appendString(b, f.Name)
@@ -197,6 +206,9 @@ func (e *Event) appendTask(b []byte) []byte {
 	}
 	b = append(b, `,"retry":`...)
 	b = strconv.AppendBool(b, e.Retry)
+	if e.Rerun {
+		b = append(b, `,"rerun":true`...)
+	}
 	switch e.Type {
 	case TaskCompleted:
 		if e.Outcome.RawResult != nil {
@@ -215,6 +227,10 @@ func (e *Event) appendTask(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(e.Attempt), 10)
 	b = append(b, `,"slot":`...)
 	b = strconv.AppendInt(b, int64(e.Outcome.Slot), 10)
+	if e.Outcome.StderrLine != "" && e.Type != TaskCompleted && e.Type != TaskException {
+		b = append(b, `,"stderr_line":`...)
+		b = appendString(b, e.Outcome.StderrLine)
+	}
 	if e.NotRetried != "" {
 		b = append(b, `,"retry_denied":`...)
 		b = appendString(b, e.NotRetried)

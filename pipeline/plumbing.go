@@ -29,8 +29,6 @@ func (p *runPlumbing) OnEnd(f func()) {
 // deliveryPlumbing implements plumbing.Delivery.
 type deliveryPlumbing Delivery
 
-func (p *deliveryPlumbing) Number() int64 { return p.number }
-
 func (p *deliveryPlumbing) OnSettled(f func()) {
 	p.mu.Lock()
 	settled := p.settled != open
@@ -48,6 +46,8 @@ func (p *deliveryPlumbing) ReceivedAt() time.Time { return p.received }
 func (p *deliveryPlumbing) ExpiresAt() time.Time { return p.lease.ExpiresAt() }
 
 func (p *deliveryPlumbing) Lease() plumbing.Lease { return p.lease }
+
+func (p *deliveryPlumbing) SetRerun() { p.rerun = true }
 
 func (p *deliveryPlumbing) Settled() bool { return (*Delivery)(p).isSettled() }
 

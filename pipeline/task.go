@@ -83,6 +83,9 @@ type Outcome struct {
 	// ExitCode is set if Kind is Exited. It is the exit code of the process. If a signal killed the
 	// process, it is the negative signal number.
 	ExitCode int
+	// StderrLine is the last line that the process wrote to its standard error if Kind is Exited or
+	// TimedOut. It is "" if it is unknown.
+	StderrLine string
 	// Usage is nil if the usage is unknown, for example because the task shares its process with
 	// other tasks.
 	Usage *Usage

@@ -32,6 +32,7 @@ func outcomeOf(report procexec.TaskResult) pipeline.Outcome {
 		Exception:      report.Exception,
 		Permanent:      report.Permanent,
 		ExitCode:       report.ExitCode,
+		StderrLine:     report.StderrLine,
 	}
 	if report.PeakMemory > 0 { // the usage is known, because the task did not share its process
 		o.Usage = &pipeline.Usage{CPU: report.CPU, PeakMemory: report.PeakMemory}

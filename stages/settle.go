@@ -19,6 +19,8 @@ import (
 type SettleOptions struct {
 	// Hostname is the hostname in the events.
 	Hostname string
+	// RunID is the field run_id of the events. Defaults to "", which omits the field.
+	RunID string
 	// RetryDelay is the delay after which a task becomes available for its next attempt. Defaults
 	// to 0.
 	RetryDelay time.Duration
@@ -152,6 +154,7 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 	now := s.opts.Now()
 	for _, d := range batch {
 		if e, ok := pipeline.NewTaskEvent(d, s.opts.Hostname, now); ok && (e.Withheld == nil || !e.Withheld()) {
+			e.RunID = s.opts.RunID
 			events = append(events, e)
 		}
 	}

@@ -13,7 +13,6 @@ type Stats struct {
 	mu        sync.Mutex
 	counts    Counts
 	latencies histogram
-	reported  spans // numbers of the tasks with an event; see plumbing.Delivery.Number
 }
 
 // Counts are the numbers that a Stats has counted.
@@ -66,7 +65,6 @@ func (s *Stats) add(batch []pipeline.Decision, now time.Time) {
 			continue // no event was written
 		}
 		s.latencies.add(now.Sub(j.Plumbing().ReceivedAt()))
-		s.reported.add(j.Plumbing().Number())
 	}
 }
 
@@ -75,15 +73,6 @@ func (s *Stats) failed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.SettleFailed++
-}
-
-// Prefix returns how many consecutive deliveries, beginning with delivery number start, have an
-// event. The first delivery has the number 0. Later deliveries may have events as well, because
-// tasks finish in any order.
-func (s *Stats) Prefix(start int64) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reported.after(start) - start
 }
 
 func (c *Counts) add(j *pipeline.Decision) {

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -62,10 +65,28 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 	if source != nil {
 		cfg.TaskFile = source.File
 	}
+	command := programCommand(host.Hello.Argv)
+	flagsAt := slices.Index(command, "--")
+	if flagsAt < 0 {
+		flagsAt = len(command)
+	}
 	return app.Run(cfg, app.Options{
-		ForkServer: host, OwnsProcess: true,
+		ForkServer: host, OwnsProcess: true, Command: command, FlagsAt: flagsAt,
 		Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: help,
 	})
+}
+
+// programCommand returns the command line of the Python program as a user would type it: without the
+// folder of the interpreter if PATH has it.
+func programCommand(argv []string) []string {
+	if len(argv) == 0 {
+		return nil
+	}
+	name := filepath.Base(argv[0])
+	if found, err := exec.LookPath(name); err == nil && found == argv[0] {
+		return append([]string{name}, argv[1:]...)
+	}
+	return argv
 }
 
 // openHost opens the connection to the program that has started this process. It removes the

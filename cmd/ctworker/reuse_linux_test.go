@@ -108,7 +108,7 @@ func TestReuse_CommandWithoutTheProtocol(t *testing.T) {
 	t.Parallel()
 	in := prepare(t, withTasks(t, 3), "run", "--task-file", "tasks.json", "--isolation", "reuse", "--", "sh", "-c", "exit 3")
 	in.start().want(app.ExitFatal)
-	in.wantError("5 consecutive starts", "exited with code 3", "protocol-check", `"resume_tasks_to_skip":0`)
+	in.wantError("5 consecutive starts", "exited with code 3", "protocol-check", "--resume")
 	prepare(t, withTasks(t, 1), "run", "--task-file", "tasks.json", "--isolation", "reuse", "--", "echo", "{task_id}").start().want(app.ExitUsage)
 }
 

@@ -61,7 +61,7 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 				return err
 			}
 			*code = app.Run(cfg, app.Options{
-				Argv: argv, TaskProtocol: reuse, OwnsProcess: true,
+				Argv: argv, TaskProtocol: reuse, OwnsProcess: true, Command: os.Args, FlagsAt: 2, // after "run"
 				Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: helpOf("run"),
 			})
 			return nil

@@ -124,8 +124,8 @@ func TestSignal_TasksFinishInGracePeriod(t *testing.T) {
 	in.wantNoFilesLeft()
 
 	// Another run continues where this one stopped: each task is run once.
-	in.wantError(`"resume_tasks_to_skip":8`)
-	prepare(t, in.dir, "run", "--task-file", "tasks.json", "--tasks-to-skip", "8", "--", "true").start().want(app.ExitOK)
+	in.wantError(`"continue_with":"`, " run --resume --task-file tasks.json ")
+	prepare(t, in.dir, "run", "--resume", "--task-file", "tasks.json", "--", "true").start().want(app.ExitOK)
 	if n := len(in.byTask()); n != 20 {
 		t.Errorf("%d tasks were run, want 20", n)
 	}

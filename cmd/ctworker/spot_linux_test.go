@@ -49,7 +49,7 @@ func TestSpot_SimulatedNotice(t *testing.T) {
 			if tasks != 2 || notices != 1 {
 				t.Errorf("%d notified tasks and %d termination notices, want 2 and 1", tasks, notices)
 			}
-			in.wantError(`"kind":"termination"`, `"source":"simulation"`, `"resume_tasks_to_skip":2`)
+			in.wantError(`"kind":"termination"`, `"source":"simulation"`, `"continue_with":"`)
 		})
 	}
 }

@@ -49,6 +49,10 @@ type Options struct {
 	// of its threads end.
 	OwnsProcess bool
 
+	// Command and FlagsAt are as in worker.Options.
+	Command []string
+	FlagsAt int
+
 	Stdin  io.Reader
 	Stderr *os.File
 	// Name prefixes usage errors. Help is the command that prints the usage.
@@ -163,7 +167,7 @@ func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*
 	}
 	cloudqueue.FindInstance(ctx, cfg)
 	return worker.Start(ctx, worker.Options{
-		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination,
+		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination, Command: opts.Command, FlagsAt: opts.FlagsAt,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
 	})
 }

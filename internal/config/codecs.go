@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ctworker/ctworker/internal/journal"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -84,6 +86,17 @@ func text(want string) codec[string] {
 				return "", fmt.Errorf("contains a NUL byte; give %s", want)
 			}
 			return raw, nil
+		},
+		format: func(s string) string { return s },
+	}
+}
+
+// rerunKinds is a list of kinds of failed tasks.
+func rerunKinds() codec[string] {
+	return codec[string]{
+		parse: func(raw string) (string, error) {
+			_, err := journal.ParseKinds(raw)
+			return raw, err
 		},
 		format: func(s string) string { return s },
 	}

@@ -12,6 +12,14 @@ const (
 	GCP = "GCP"
 )
 
+// Lines returns the values of a setting that may be given several times.
+func Lines(value string) []string {
+	if value == "" {
+		return nil
+	}
+	return strings.Split(value, "\n")
+}
+
 // Config contains the value of every setting of a worker. If a setting was not given and has no
 // default, its pointer is nil, or its string is empty.
 type Config struct {
@@ -19,6 +27,15 @@ type Config struct {
 	// tasks come from a queue. It is also empty if the program passes its own task source, which
 	// takes precedence over a task file.
 	TaskFile string
+
+	// Resume skips the tasks that are done according to the event logs. It is true if Rerun or
+	// ResumeFrom is set.
+	Resume bool
+	// Rerun lists the kinds of failed tasks that are run again; see journal.ParseKinds. It is empty if
+	// no task is.
+	Rerun string
+	// ResumeFrom are the names of further event logs, separated by line breaks.
+	ResumeFrom string
 
 	// Provider is the provider of the queues and of the termination notices: AWS, GCP or
 	// empty.

@@ -112,6 +112,7 @@ func opposite(raw string) string {
 }
 
 func (l *loader) line() (faults Errors) {
+	lists := map[string]string{} // values of the settings that may be given several times
 	for _, g := range l.src.Line {
 		spelled, ok := l.known[g.Name]
 		if !ok {
@@ -119,6 +120,12 @@ func (l *loader) line() (faults Errors) {
 			l.explicitlySet[f.about] = true
 			faults = append(faults, f)
 			continue
+		}
+		if spelled.setting.list {
+			if earlier := lists[spelled.setting.name]; earlier != "" && g.Value != "" {
+				g.Value = earlier + "\n" + g.Value
+			}
+			lists[spelled.setting.name] = g.Value
 		}
 		from := Origin{Place: CommandLine}
 		if g.Name != spelled.setting.name {

@@ -28,6 +28,9 @@ func TestPrint(t *testing.T) {
 		file: "\n\nmax_runtime: 90.25\n",
 	}.must(t))
 	want := `# task-file: (not set)
+resume: false  # default
+# rerun: (not set)
+# resume-from: (not set)
 provider: AWS  # command line
 job-id: "007"  # RMS_CLOUD_TASKS_JOB_ID
 # project-id: (not set)

@@ -19,6 +19,7 @@ type setting struct {
 	negatable bool   // a boolean that also has the flag --no-name
 	common    bool   // the short help shows this setting; about ten settings are common
 	extension bool   // the setting or its variable is not part of the specification
+	list      bool   // may be given several times; the values are joined with line breaks
 	flagOnly  bool   // not valid in a config file, and not printed by Print
 
 	at func(*Config) value
@@ -90,6 +91,21 @@ func settingsOf(sdk SDK) []setting {
 			name: taskFile, common: true, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", extension: true,
 			usage: "Take the tasks from this JSON or YAML file instead of a queue; a local file, or a gs://, s3:// or http(s):// address",
 			at:    func(c *Config) value { return field[string]{&c.TaskFile, text("the name of a file")} },
+		},
+		{
+			name: "resume", common: true, env: prefix + "RESUME", category: inTasks, negatable: true, def: "false", extension: true,
+			usage: "Continue an earlier run: skip the tasks that are done according to --" + eventLogFile + ", and add the new events to it",
+			at:    func(c *Config) value { return field[bool]{&c.Resume, boolean()} },
+		},
+		{
+			name: "rerun", env: prefix + "RERUN", category: inTasks, arg: "KIND[,KIND…]", extension: true,
+			usage: "Like --resume, but also run the tasks again whose last event is of this kind: failed, exception, exited, timed_out",
+			at:    func(c *Config) value { return field[string]{&c.Rerun, rerunKinds()} },
+		},
+		{
+			name: "resume-from", env: prefix + "RESUME_FROM", category: inTasks, arg: "LOG", extension: true, list: true,
+			usage: "Like --resume, but also skip the tasks that are done according to this event log; may be given several times",
+			at:    func(c *Config) value { return field[string]{&c.ResumeFrom, text("the name of a file")} },
 		},
 		{
 			name: providerName, common: true, env: prefix + "PROVIDER", category: inQueue, arg: "AWS|GCP",

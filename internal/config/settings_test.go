@@ -29,6 +29,11 @@ var bothBools = [2]any{true, false}
 var every = []known{
 	{"task-file", "RMS_CLOUD_TASKS_TASK_FILE", "TaskFile", "",
 		[2]string{"tasks.json", "s3://b/t.yaml"}, [2]any{"tasks.json", "s3://b/t.yaml"}},
+	{"resume", "RMS_CLOUD_TASKS_RESUME", "Resume", false, bools, bothBools},
+	{"rerun", "RMS_CLOUD_TASKS_RERUN", "Rerun", "",
+		[2]string{"failed", "exited,timed_out"}, [2]any{"failed", "exited,timed_out"}},
+	{"resume-from", "RMS_CLOUD_TASKS_RESUME_FROM", "ResumeFrom", "",
+		[2]string{"old.log", "a b.log"}, [2]any{"old.log", "a b.log"}},
 	{"provider", "RMS_CLOUD_TASKS_PROVIDER", "Provider", "",
 		[2]string{"aws", "Gcp"}, [2]any{"AWS", "GCP"}},
 	{"job-id", "RMS_CLOUD_TASKS_JOB_ID", "JobID", "",
@@ -115,7 +120,7 @@ var every = []known{
 
 // pairs are the settings that have a --no- flag.
 var pairs = []string{
-	"exactly-once-queue", "event-log-to-file", "event-log-to-queue", "is-spot",
+	"resume", "exactly-once-queue", "event-log-to-file", "event-log-to-queue", "is-spot",
 	"retry-on-exit", "retry-on-exception", "retry-on-timeout", "release-at-deadline",
 }
 

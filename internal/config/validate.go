@@ -20,6 +20,9 @@ func (l *loader) derive() {
 		c.EventLogToQueue = !l.local()
 		c.origins[eventLogToQueue] = Origin{Place: Derived}
 	}
+	if c.Rerun != "" || c.ResumeFrom != "" {
+		c.Resume = true
+	}
 	switch {
 	case c.NumSimultaneousTasks == autoTasks:
 		cpus := l.src.CPUs
@@ -47,13 +50,14 @@ func (l *loader) rules() (faults Errors) {
 	if l.cfg.PrintConfig {
 		return nil
 	}
+	faults = append(faults, l.resumeRules()...)
 	reason := "required if neither a task file nor a task source is specified; give "
 	alternative := ", or a task file with " + flagged(taskFile)
 	if l.src.Queue {
 		reason, alternative = "required; give ", ""
 	} else if l.local() {
 		if !l.cfg.EventLogToQueue {
-			return nil // no queue is used
+			return faults // no queue is used
 		}
 		reason = "required by " + flagged(eventLogToQueue) + "; give "
 		alternative = ", or " + flagged(negation+eventLogToQueue)
@@ -68,6 +72,30 @@ func (l *loader) rules() (faults Errors) {
 		faults = append(faults, l.missing("required for GCP; give the ID of the project that contains the queue", projectID))
 	}
 	return faults
+}
+
+// resumeRules returns the faults of --resume, --rerun and --resume-from.
+func (l *loader) resumeRules() Errors {
+	c := l.cfg
+	setting := "resume"
+	switch {
+	case !c.Resume:
+		return nil
+	case c.Rerun != "":
+		setting = "rerun"
+	case c.ResumeFrom != "":
+		setting = "resume-from"
+	}
+	fault := Error{Setting: flagged(setting), about: setting, valueless: true}
+	switch {
+	case !l.local():
+		fault.Reason = "the tasks come from a queue, which delivers a task until it is done; remove this setting"
+	case !c.EventLogToFile && c.ResumeFrom == "":
+		fault.Reason = "the run writes no event log; give " + flagged(eventLogToFile) + ", or the log of the earlier run with --resume-from"
+	default:
+		return nil
+	}
+	return Errors{fault}
 }
 
 // missing returns the fault that none of the settings in names was given.

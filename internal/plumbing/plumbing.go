@@ -52,8 +52,6 @@ type Lease interface {
 // A Delivery is the part of a pipeline.Delivery that the stages for lease extension and settlement
 // use. Its methods are safe for concurrent use.
 type Delivery interface {
-	// Number returns how many deliveries the run received before this one.
-	Number() int64
 	// ReceivedAt returns when the run received the delivery, or the zero time outside a run.
 	ReceivedAt() time.Time
 	// ExpiresAt returns when the lease expires if it is not extended: an extension does not change
@@ -62,6 +60,8 @@ type Delivery interface {
 	// Lease returns the lease that the source granted. The test suite for sources calls its methods
 	// directly, because a Delivery sends no request if its lease has expired.
 	Lease() Lease
+	// SetRerun states that the task had a final event in an earlier run.
+	SetRerun()
 	// OnSettled registers a function that is called once, when the lease need not be extended any
 	// more. That is the case before a release is sent to the source, and after an acknowledgment.
 	// If the delivery has already been settled, OnSettled calls the function at once. Only one

@@ -292,6 +292,9 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 		result = commandResult(exit, std.stdout, std.resultFD)
 	}
 	result.CPU, result.PeakMemory = exit.CPU, exit.PeakMemory
+	if kind := result.Kind; kind == outcome.Exited || kind == outcome.TimedOut {
+		result.StderrLine = strings.ToValidUTF8(string(std.stderrLine), "\ufffd")
+	}
 	return result, nil
 }
 

@@ -38,6 +38,9 @@ type TaskResult struct {
 	Permanent bool
 	// ExitCode is set if Kind is Exited; see Exit.Code.
 	ExitCode int
+	// StderrLine is the last line that the process wrote to its standard error, without white space
+	// around it, and cut to maxStderrLine bytes. Only a Command sets it.
+	StderrLine string
 	// Slot is the number of the slot that ran the task. Only a Pool sets it.
 	Slot int
 	// Elapsed is the time from the start of the process until it was reaped. In a Pool whose

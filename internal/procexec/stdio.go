@@ -1,12 +1,22 @@
 package procexec
 
-import "github.com/ctworker/ctworker/internal/unixfd"
+import (
+	"bytes"
+
+	"github.com/ctworker/ctworker/internal/unixfd"
+	"github.com/ctworker/ctworker/internal/utf8cut"
+)
+
+// maxStderrLine is the maximum length of TaskResult.StderrLine in bytes.
+const maxStderrLine = 500
 
 // stdio is this program's side of the pipes of one process: its standard streams, and the pipe for
 // its result. The caller of openStdio must call finish.
 type stdio struct {
 	stdout, stderr, resultFD *pipeReader
-	closeInput               func()
+	// stderrLine is the last line of stderr that is not empty. Read it after finish.
+	stderrLine []byte
+	closeInput func()
 	// childFDs are the descriptors that the process inherits. The index is the number in the
 	// process. closeChildFDs closes them in this program.
 	childFDs []int
@@ -27,7 +37,12 @@ func (c *Command) openStdio(task Task) (*stdio, error) {
 		line  func([]byte, bool)
 	}{
 		{&std.stdout, c.opts.MaxResult, nil},
-		{&std.stderr, 0, func(line []byte, continued bool) { c.opts.Stderr(task, line, continued) }},
+		{&std.stderr, 0, func(line []byte, continued bool) {
+			if text := bytes.TrimSpace(line); len(text) > 0 && !continued {
+				std.stderrLine = append(std.stderrLine[:0], utf8cut.Start(text, maxStderrLine)...)
+			}
+			c.opts.Stderr(task, line, continued)
+		}},
 		{&std.resultFD, c.opts.MaxResult, nil},
 	} {
 		if *open.to, fd, err = newPipeReader(open.limit, open.line); err != nil {

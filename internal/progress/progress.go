@@ -7,6 +7,8 @@ type Status struct {
 	// Done is the number of tasks with an event, Failed is the number of those that did not
 	// complete, and Running is the number of tasks that have been fetched and have not ended.
 	Done, Failed, Running int64
+	// Earlier is the number of tasks in Done that an earlier run has done.
+	Earlier int64
 	// Unreported is the number of ended tasks whose events have not been written yet.
 	Unreported int64
 	// Total is the number of tasks in the run; 0 if it is unknown. Estimated reports whether
@@ -60,7 +62,7 @@ func newMeter(now func() time.Time) *meter {
 // add adds a status. It returns the rate in tasks per second, and the remaining time, which is
 // negative if it is unknown.
 func (m *meter) add(s Status) (rate float64, remaining time.Duration) {
-	now := sample{m.now(), s.Done}
+	now := sample{m.now(), s.Done - s.Earlier}
 	if now.at.Sub(m.at) < updateInterval {
 		return m.rate, m.remaining
 	}

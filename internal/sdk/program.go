@@ -218,6 +218,7 @@ func (w *Program) engine(args []string) int {
 func (w *Program) options(cfg *config.Config, args, taskArgs []string) (app.Options, error) {
 	opts := app.Options{
 		Stdin: os.Stdin, Stderr: os.Stderr, Name: w.Name, Help: w.Name + " --help",
+		Command: os.Args, FlagsAt: 1,
 		OpenSource: w.OpenSource, OpenSinks: w.OpenSinks, Stages: w.Stages,
 		// The user's functions may start processes in this one.
 		OwnsProcess: !w.InProcess && !w.hasSource() && len(w.OpenSinks) == 0 && len(w.Stages) == 0,

@@ -14,10 +14,12 @@ import (
 // Summary is the outcome of a run.
 type Summary struct {
 	stages.Counts
-	// ResumeAt is the value of --tasks-to-skip with which another run continues at the first task
-	// without an event. Tasks finish in any order. Beyond is the number of later tasks that already
-	// have an event, and that would run again.
-	ResumeAt, Beyond int64
+	// Earlier is the number of tasks that this run skipped because earlier runs have done them.
+	// EarlierFailed is the number of those that did not complete.
+	Earlier, EarlierFailed int64
+	// ContinueWith is the command that continues an incomplete run, and RerunWith the command that
+	// runs the failed tasks of a complete run again. Both are "" if there is none.
+	ContinueWith, RerunWith string
 	// Incomplete reports whether there may be tasks that have not been started.
 	Incomplete bool
 	// Unsettled is the number of tasks whose results were not written or settled before the
@@ -56,8 +58,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	ended := s.Reported() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
 	s.LimitReached = limit >= 0 && ended >= limit
-	prefix := w.stats.Prefix(w.skip())
-	s.ResumeAt, s.Beyond = w.opts.Config.TasksToSkip+prefix, s.Reported()-prefix
+	s.Earlier, s.EarlierFailed = w.earlier()
 	if w.fromQueue() {
 		s.Stopped = !s.LimitReached && !sourceEnded
 		s.Queue, s.Malformed = w.queues.provider.Tasks().Name(), w.queues.malformed.Load()
@@ -68,6 +69,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 		unended := len(w.opts.Stages) == 0 && w.run.Status().Received > ended
 		s.Incomplete = !s.LimitReached && (!sourceEnded || unended)
 	}
+	w.advise(&s)
 	if w.queues.events != nil {
 		s.EventQueue = w.queues.provider.Events().Name()
 	}
@@ -103,7 +105,13 @@ func (s Summary) Log(log zerolog.Logger) {
 	if s.Queue != "" {
 		e = e.Int64("lease_lost", s.LeaseLost).Int64("malformed", s.Malformed).Str("queue", s.Queue)
 	} else {
-		e = e.Int64("resume_tasks_to_skip", s.ResumeAt).Int64("finished_beyond", s.Beyond)
+		e = e.Int64("done_earlier", s.Earlier).Int64("failed_earlier", s.EarlierFailed)
+		if s.ContinueWith != "" {
+			e = e.Str("continue_with", s.ContinueWith)
+		}
+		if s.RerunWith != "" {
+			e = e.Str("rerun_failed_with", s.RerunWith)
+		}
 	}
 	e = e.Float64("duration_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(units.Rate(s.rate())))
 	if s.CPU > 0 { // unknown if a process runs several tasks
@@ -162,18 +170,25 @@ func (s Summary) Print(w io.Writer) error {
 	case s.Retried > 0:
 		text += fmt.Sprintf("  %d of them qualify for a retry, but tasks of a task file are not retried\n", s.Retried)
 	}
-	switch {
-	case s.Incomplete && s.Beyond == 0 && s.Interrupted == 0:
-		text += fmt.Sprintf("  not all tasks were started; continue with --tasks-to-skip %d\n", s.ResumeAt)
-	case s.Incomplete:
-		text += fmt.Sprintf("  not all tasks were started; continue at the first task without an event with --tasks-to-skip %d\n", s.ResumeAt)
-		if s.Beyond > 0 {
-			text += fmt.Sprintf("  %d later tasks already have an event and would run again\n", s.Beyond)
+	if s.Earlier > 0 {
+		text += fmt.Sprintf("  %d more were done in earlier runs", s.Earlier)
+		if s.EarlierFailed > 0 {
+			text += fmt.Sprintf("; %d of them did not complete", s.EarlierFailed)
 		}
+		text += "\n"
+	}
+	if s.Incomplete {
+		text += "  not all tasks have been run\n"
 	}
 	if reported := s.Reported(); reported > 0 && s.Self.cpu > 0 {
 		text += fmt.Sprintf("time from receiving a task to writing its event: p50 %s, p99 %s; ctworker used %s of CPU (%s per task) and at most %s of memory\n",
 			units.Latency(s.Median), units.Latency(s.P99), units.Latency(s.Self.cpu), units.Latency(s.Self.cpu/time.Duration(reported)), units.Size(s.Self.peak))
+	}
+	if s.ContinueWith != "" {
+		text += "continue with: " + s.ContinueWith + "\n"
+	}
+	if s.RerunWith != "" {
+		text += "run the failed tasks again with: " + s.RerunWith + "\n"
 	}
 	if s.EventFile != "" {
 		text += "events: " + s.EventFile + "\n"

@@ -48,21 +48,22 @@ events: events.log
 `,
 		}, {
 			"stopped",
-			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute, Incomplete: true, ResumeAt: 7},
+			Summary{Counts: stages.Counts{Completed: 3}, Elapsed: time.Minute, Incomplete: true, ContinueWith: "ctworker run --resume -- ./f"},
 			false,
 			`3 tasks in 1m00s, 0.050 tasks/s
   completed           3
-  not all tasks were started; continue with --tasks-to-skip 7
+  not all tasks have been run
+continue with: ctworker run --resume -- ./f
 `,
 		}, {
-			"stopped out of order",
-			Summary{Counts: stages.Counts{Completed: 9, Interrupted: 1}, Elapsed: time.Minute, Incomplete: true, ResumeAt: 7, Beyond: 2},
+			"continued, and stopped again",
+			Summary{Counts: stages.Counts{Completed: 9, Interrupted: 1}, Elapsed: time.Minute, Incomplete: true, Earlier: 7},
 			false,
 			`9 tasks in 1m00s, 0.15 tasks/s
   completed           9
   interrupted         1  (stopped by the shutdown, no event written; run them again)
-  not all tasks were started; continue at the first task without an event with --tasks-to-skip 7
-  2 later tasks already have an event and would run again
+  7 more were done in earlier runs
+  not all tasks have been run
 `,
 		}, {
 			"lease lost before the shutdown",
@@ -79,6 +80,15 @@ events: events.log
 			`3 tasks in 1m00s, 0.050 tasks/s
   completed           3
   lease lost          1  (stopped or discarded, no event written; another worker may run them)
+`,
+		}, {
+			"failed tasks",
+			Summary{Counts: stages.Counts{Completed: 3, Exited: 1}, Elapsed: time.Minute, RerunWith: "ctworker run --rerun failed -- ./f"},
+			true,
+			`4 tasks in 1m00s, 0.067 tasks/s
+  completed           3
+  exited              1
+run the failed tasks again with: ctworker run --rerun failed -- ./f
 `,
 		}, {
 			"limit reached",
@@ -107,7 +117,7 @@ events: events.log
 
 func TestSummaryLog(t *testing.T) {
 	t.Parallel()
-	s := Summary{Counts: stages.Counts{Completed: 3}, Elapsed: 2 * time.Second, ResumeAt: 3, Median: time.Millisecond, P99: 250 * time.Millisecond, Self: usage{time.Second / 2, 4096}}
+	s := Summary{Counts: stages.Counts{Completed: 3}, Elapsed: 2 * time.Second, Median: time.Millisecond, P99: 250 * time.Millisecond, Self: usage{time.Second / 2, 4096}}
 	var b strings.Builder
 	s.Log(zerolog.New(&b))
 	// The resource usage of the tasks is unknown if a process runs several of them.

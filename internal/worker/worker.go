@@ -43,6 +43,10 @@ type Options struct {
 	OpenSource func(context.Context) (pipeline.Source, error)
 	// OpenSinks open sinks that receive the events in addition to the configured ones.
 	OpenSinks []func(context.Context) (pipeline.Sink, error)
+	// Command is the command line of the program, for advice, and FlagsAt is the index in it at which
+	// flags of the worker may be inserted. Leave Command nil if it is not known.
+	Command []string
+	FlagsAt int
 	// Stages are added before the execution, in this order.
 	Stages []Stage
 	// Stdin is read for the task file "-". Defaults to os.Stdin.
@@ -83,6 +87,8 @@ type Worker struct {
 	run         *pipeline.Run
 	source      pipeline.Source
 	file        *taskfile.Source // the source if it is a file, otherwise nil
+	resumed     *resumedSource   // source if the run continues an earlier one, otherwise nil
+	runID       string
 	sink        pipeline.Sink
 	queues      queues
 	launcher    *procexec.Launcher
@@ -98,7 +104,7 @@ type Worker struct {
 // Start opens the resources of the run and starts it. When ctx is done, the run is stopped
 // as by pipeline.Run.Stop. If a setting is invalid, it returns a *ConfigError.
 func Start(ctx context.Context, opts Options) (*Worker, error) {
-	w := &Worker{opts: opts, began: time.Now()}
+	w := &Worker{opts: opts, began: time.Now(), runID: newRunID()}
 	if err := w.open(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -133,7 +139,7 @@ func (w *Worker) assemble() {
 		MaxAttempts: cfg.MaxAttempts,
 	}))
 	pipeline.ToBatches(decisions, "settle", stages.Settle(w.sink, stages.SettleOptions{
-		Hostname: w.hostname, RetryDelay: cfg.RetryDelay, MaxConcurrentWrites: w.maxConcurrentWrites(), Stats: &w.stats,
+		Hostname: w.hostname, RunID: w.runID, RetryDelay: cfg.RetryDelay, MaxConcurrentWrites: w.maxConcurrentWrites(), Stats: &w.stats,
 		Log: w.opts.Log.With().Str("component", "settle").Logger(),
 	}))
 }
@@ -219,7 +225,18 @@ func (w *Worker) open(ctx context.Context) error {
 	if err := checkDistinctFiles(ctx, cfg); err != nil {
 		return err
 	}
-	return w.openSinks(ctx)
+	if cfg.Resume { // before the log is read
+		if err := w.lockLog(ctx); err != nil {
+			return err
+		}
+		if err := w.resume(ctx); err != nil {
+			return err
+		}
+	}
+	if err := w.openSinks(ctx); err != nil || cfg.Resume {
+		return err
+	}
+	return w.lockLog(ctx) // the log exists now
 }
 
 // isShared reports whether other workers use the source of the program.
@@ -306,20 +323,21 @@ func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 // Status returns the progress of the run.
 func (w *Worker) Status() progress.Status {
 	c, received := w.stats.Counts(), w.run.Status().Received
-	s := progress.Status{Done: c.Reported(), Failed: c.NotCompleted()}
+	earlier, failed := w.earlier()
+	s := progress.Status{Done: c.Reported() + earlier, Failed: c.NotCompleted() + failed, Earlier: earlier}
 	s.Running, s.Unreported = w.run.Status().Running, w.run.Status().Unreported
 	cfg := w.opts.Config
 	switch {
 	case w.fromQueue():
 	case w.run.Status().SourceExhausted:
-		s.Total = received
+		s.Total = received + s.Earlier
 	case w.file != nil:
 		read, size := w.file.Progress()
-		s.Total, s.Estimated = progress.EstimateTotal(received, cfg.TasksToSkip, read, size)
+		s.Total, s.Estimated = progress.EstimateTotal(received+s.Earlier, cfg.TasksToSkip, read, size)
 	}
-	if limit := limitOf(cfg); limit >= 0 && (s.Total == 0 || s.Total > limit) {
+	if limit := limitOf(cfg); limit >= 0 && (s.Total == 0 || s.Total > limit+s.Earlier) {
 		s.Estimated = s.Total == 0 // the file may hold fewer
-		s.Total = limit
+		s.Total = limit + s.Earlier
 	}
 	return s
 }
@@ -370,7 +388,7 @@ func (w *Worker) reportFatal(cause error) error {
 	defer cancel()
 	e := pipeline.Event{
 		Time: time.Now(), Hostname: w.hostname, Type: pipeline.FatalException,
-		Exception: cause.Error(), StackTrace: pipeline.ErrorTrace(cause),
+		Exception: cause.Error(), StackTrace: pipeline.ErrorTrace(cause), RunID: w.runID,
 	}
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil && !errors.Is(cause, err) {
 		return fmt.Errorf("write fatal_exception event: %w", err)

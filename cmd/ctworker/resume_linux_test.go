@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ctworker/ctworker/internal/app"
+)
+
+// awaitEvents waits until the event log has n lines, or the process has exited.
+func (in *invocation) awaitEvents(n int) {
+	in.t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		log, _ := os.ReadFile(filepath.Join(in.dir, "events.log"))
+		if bytes.Count(log, []byte("\n")) >= n {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-in.exited:
+			return
+		}
+	}
+}
+
+// field returns a field of the summary in the log, or "".
+func (in *invocation) field(name string) string {
+	in.t.Helper()
+	for line := range strings.SplitSeq(in.stderr.String(), "\n") {
+		var fields map[string]any
+		if json.Unmarshal([]byte(line), &fields) == nil && fields["message"] == "run ended" {
+			text, _ := fields[name].(string)
+			return text
+		}
+	}
+	return ""
+}
+
+// shell returns an invocation that runs a printed command in a shell.
+func (in *invocation) shell(command string) *invocation {
+	in.t.Helper()
+	next := prepare(in.t, in.dir)
+	next.cmd = exec.Command("/bin/sh", "-c", "exec "+command)
+	next.cmd.Dir, next.cmd.Env, next.cmd.WaitDelay = in.dir, in.cmd.Env, in.cmd.WaitDelay
+	next.cmd.Stdout, next.cmd.Stderr = &next.stdout, &next.stderr
+	return next
+}
+
+// finals returns how many final events each task has, of the complete lines of the event log. An event
+// that replaces an earlier one does not count.
+func finals(t *testing.T, dir string) map[string]int {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(dir, "events.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for line := range bytes.Lines(log) {
+		var e struct {
+			event
+			Rerun bool   `json:"rerun"`
+			RunID string `json:"run_id"`
+		}
+		if json.Unmarshal(line, &e) != nil || e.TaskID == "" || e.Retry {
+			continue
+		}
+		if e.RunID == "" {
+			t.Errorf("an event without run_id: %s", line)
+		}
+		if !e.Rerun {
+			count[e.TaskID]++
+		}
+	}
+	return count
+}
+
+func wantOneFinalEach(t *testing.T, dir string, n int) {
+	t.Helper()
+	got := finals(t, dir)
+	for i := range n {
+		if id := fmt.Sprint("t", i); got[id] != 1 {
+			t.Errorf("task %s has %d final events, want 1", id, got[id])
+		}
+	}
+	if len(got) != n {
+		t.Errorf("%d tasks have events, want %d", len(got), n)
+	}
+}
+
+// Following the printed advice loses no task and repeats none that has reported, however often and
+// however a run ends.
+func TestResume_FollowingAdviceLosesNothing(t *testing.T) {
+	t.Parallel()
+	const n = 60
+	script := `case $1 in *7) exit 3;; esac; sleep 0.0$(( ${1#t} % 4 ))`
+	for _, end := range []string{"SIGINT", "two SIGINT", "SIGTERM", "SIGKILL", "cut-off log"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			seed := rand.Uint64()
+			random := rand.New(rand.NewPCG(seed, 0))
+			dir := withTasks(t, n)
+			first := []string{"run", "--task-file", "tasks.json", "-j", "3", "--shutdown-grace-period", "0.02", "--", "sh", "-c", script, "sh", "{task_id}"}
+			in, done := prepare(t, dir, first...), 0
+			for round := range 40 {
+				in.start()
+				if round < 8 {
+					in.awaitEvents(done + 1 + random.IntN(12))
+					switch end {
+					case "SIGINT", "two SIGINT":
+						_ = in.cmd.Process.Signal(syscall.SIGINT) // the process may have exited
+						if end == "two SIGINT" {
+							_ = in.cmd.Process.Signal(syscall.SIGINT)
+						}
+					case "SIGTERM":
+						_ = in.cmd.Process.Signal(syscall.SIGTERM)
+					default:
+						_ = in.cmd.Process.Kill()
+					}
+				}
+				code := in.wait()
+				log, _ := os.ReadFile(filepath.Join(dir, "events.log"))
+				if end == "cut-off log" && code != app.ExitOK && len(log) > 0 {
+					log = log[:len(log)-random.IntN(min(len(log), 400))]
+					write(t, dir, "events.log", string(log))
+				}
+				done = bytes.Count(log, []byte("\n"))
+				if code == app.ExitOK {
+					break
+				}
+				command := in.field("continue_with")
+				if command == "" { // killed before it could print the advice
+					in = prepare(t, dir, slices.Insert(slices.Clone(first), 1, "--resume")...)
+					continue
+				}
+				in = in.shell(command)
+			}
+			if code := in.wait(); code != app.ExitOK {
+				t.Fatalf("seed %d: exit code %d after all rounds\n%s", seed, code, in.stderr.String())
+			}
+			wantOneFinalEach(t, dir, n)
+			if t.Failed() {
+				t.Logf("seed %d", seed)
+			}
+
+			// The failed tasks can be run again, and are replaced.
+			again := in.shell(in.field("rerun_failed_with")).start()
+			again.want(app.ExitOK)
+			again.wantError(`"rerun":6`, `"done":54`)
+			wantOneFinalEach(t, dir, n)
+		})
+	}
+}
+
+// Tasks are found by their IDs: the task file may have another order, and tasks may be added, removed
+// and repeated.
+func TestResume_ChangedTaskFile(t *testing.T) {
+	t.Parallel()
+	in := run(t, 10, 0, "run", "--task-file", "tasks.json", "--max-num-tasks", "6", "--", "true")
+	write(t, in.dir, "tasks.json", `[{"task_id":"new","data":1},{"task_id":"t9","data":1},{"task_id":"t3","data":1},{"task_id":"t3","data":1},{"task_id":"t0","data":1}]`)
+	next := prepare(t, in.dir, "run", "--resume", "--task-file", "tasks.json", "-j", "2", "--", "true").start()
+	next.want(0)
+	next.wantError(`"done":6`, `"task_count":3`, `"done_earlier":2`)
+	if got := finals(t, in.dir); got["new"] != 1 || got["t9"] != 1 || got["t3"] != 2 || got["t0"] != 1 || got["t8"] != 0 {
+		t.Errorf("final events: %v", got)
+	}
+}
+
+// --resume-from reads other logs, and --resume works with tasks from standard input.
+func TestResume_OtherLogsAndStandardInput(t *testing.T) {
+	t.Parallel()
+	in := run(t, 6, 0, "run", "--task-file", "tasks.json", "--max-num-tasks", "2", "--event-log-file", "a.log", "--", "true")
+	prepare(t, in.dir, "run", "--task-file", "tasks.json", "--tasks-to-skip", "2", "--max-num-tasks", "1", "--event-log-file", "b.log", "--", "true").start().want(0)
+	next := prepare(t, in.dir, "run", "--resume-from", "a.log", "--resume-from", "b.log", "--task-file", "-", "--", "true")
+	next.cmd.Stdin = strings.NewReader(`{"task_id":"t1","data":1}` + "\n" + `{"task_id":"t2","data":1}` + "\n" + `{"task_id":"t3","data":1}` + "\n")
+	next.start().want(0)
+	next.wantError(`"done":3`, `"task_count":1`)
+	if got := finals(t, in.dir); len(got) != 1 || got["t3"] != 1 {
+		t.Errorf("final events: %v", got)
+	}
+}
+
+// A run that continues from a log excludes every other run that writes to it.
+func TestResume_LogIsLocked(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 2)
+	path, lines := fifo(t, dir)
+	first := prepare(t, dir, "run", "--task-file", "tasks.json", "--", "sh", "-c", `echo started > "$1"; sleep 1000`, "sh", path).start()
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	second := prepare(t, dir, "run", "--resume", "--task-file", "tasks.json", "--", "true").start()
+	second.want(app.ExitFatal)
+	second.wantError("events.log: another run writes to this event log", "use another --event-log-file")
+	_ = first.cmd.Process.Kill()
+	first.wait()
+	prepare(t, dir, "run", "--resume", "--task-file", "tasks.json", "--", "true").start().want(0)
+	wantOneFinalEach(t, dir, 2)
+}
+
+// Damaged lines are named, and their tasks run again. Faulty settings are errors.
+func TestResume_DamagedLogAndFaultySettings(t *testing.T) {
+	t.Parallel()
+	in := run(t, 4, 0, "run", "--task-file", "tasks.json", "--", "true")
+	log, err := os.ReadFile(filepath.Join(in.dir, "events.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := bytes.SplitAfter(log, []byte("\n"))
+	parts[1] = append(parts[1][:60], '\n')
+	write(t, in.dir, "events.log", string(bytes.Join(parts, nil)))
+	next := prepare(t, in.dir, "run", "--resume", "--task-file", "tasks.json", "--", "true").start()
+	next.want(0)
+	next.wantError(`"lines":[2]`, "damaged lines", `"task_count":1`)
+	wantOneFinalEach(t, in.dir, 4)
+	for _, tc := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{app.ExitUsage, `--rerun "fail": not a kind of failed tasks`, []string{"--rerun", "fail", "--task-file", "tasks.json"}},
+		{app.ExitUsage, "--resume: the run writes no event log", []string{"--resume", "--no-event-log-to-file", "--task-file", "tasks.json"}},
+		{app.ExitUsage, "--resume: the tasks come from a queue", []string{"--resume", "--provider", "AWS", "--job-id", "j"}},
+		{app.ExitFatal, "missing.log: no such file", []string{"--resume-from", "missing.log", "--task-file", "tasks.json"}},
+	} {
+		in := prepare(t, in.dir, slices.Concat([]string{"run"}, tc.args, []string{"--", "true"})...).start()
+		in.want(tc.code)
+		in.wantError(tc.want)
+	}
+}

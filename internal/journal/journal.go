@@ -1,0 +1,168 @@
+package journal
+
+import (
+	"errors"
+	"strings"
+)
+
+// Kind is the outcome in a task event.
+type Kind uint8
+
+// The kinds of task events. None is the kind of a task without an event.
+const (
+	None Kind = iota + 1 // not 0, because an entry that is 0 is free
+	Completed
+	Exception
+	TimedOut
+	Exited
+)
+
+// Kinds is a set of Kinds.
+type Kinds uint8
+
+// Has reports whether k is in the set.
+func (s Kinds) Has(k Kind) bool { return s&(1<<k) != 0 }
+
+// kindNames are the values of --rerun.
+var kindNames = []struct {
+	name string
+	set  Kinds
+}{
+	{"failed", 1<<Exception | 1<<TimedOut | 1<<Exited},
+	{"exception", 1 << Exception},
+	{"exited", 1 << Exited},
+	{"timed_out", 1 << TimedOut},
+}
+
+// ParseKinds parses a list of kinds that are separated by commas, such as "exited,timed_out".
+func ParseKinds(text string) (Kinds, error) {
+	var set Kinds
+	for name := range strings.SplitSeq(text, ",") {
+		found := false
+		for _, k := range kindNames {
+			if k.name == strings.TrimSpace(name) {
+				set, found = set|k.set, true
+			}
+		}
+		if !found {
+			return 0, errors.New("not a kind of failed tasks; give failed, exception, exited or timed_out, or several of them separated by commas")
+		}
+	}
+	return set, nil
+}
+
+// A Journal has the state of each task in some event logs. It is not safe for concurrent use.
+type Journal struct {
+	table *table
+	rerun Kinds
+}
+
+// Counts are numbers of tasks in the logs.
+type Counts struct {
+	// Done is the number of tasks with a final event, and Failed the number of those that did not
+	// complete. Neither includes tasks that are run again because of the kinds passed to New.
+	Done, Failed int64
+	// Rerun is the number of tasks that have a final event and are run again.
+	Rerun int64
+	// Unfinished is the number of tasks whose last event requests a retry.
+	Unfinished int64
+}
+
+// New returns an empty Journal. Tasks whose last event is of a kind in rerun are run again although
+// they are done.
+func New(rerun Kinds) *Journal { return &Journal{table: newTable(), rerun: rerun} }
+
+// An Event is the part of a task event that a Journal needs.
+type Event struct {
+	TaskID  []byte
+	Kind    Kind
+	Retry   bool // the task was to be run again
+	Attempt int  // 0 if the event has none
+	// Rerun states that the task had a final event before, which this event replaces.
+	Rerun bool
+}
+
+// Add records an event. Events must be added in the order in which they were written.
+func (j *Journal) Add(e Event) {
+	p := j.table.insert(e.TaskID)
+	finals := p.finals()
+	if e.Rerun && finals > 0 {
+		finals--
+	}
+	if !e.Retry {
+		finals++
+	}
+	n := p.withFinals(finals)&^(kindMask|retryPending|attemptMask) | entry(e.Kind)<<kindShift
+	if e.Retry {
+		n |= retryPending
+	}
+	n |= entry(min(max(e.Attempt, p.attempt(), 1), maxAttempt))
+	*p = n
+}
+
+// Decision is what to do with a task.
+type Decision struct {
+	// Skip is true if the task is done and is not run again. Failed then reports whether it did not
+	// complete.
+	Skip, Failed bool
+	// Attempt is the number of the attempt with which the task runs; 0 if it is skipped.
+	Attempt int
+	// Rerun is true if the task runs although it has a final event.
+	Rerun bool
+}
+
+// Next returns the decision about the next occurrence of a task ID in the task file.
+func (j *Journal) Next(id string) Decision {
+	p := j.table.find([]byte(id))
+	switch {
+	case p == nil:
+		return Decision{Attempt: 1}
+	case p.retry():
+		*p &^= retryPending
+		return Decision{Attempt: p.attempt() + 1}
+	case p.finals() == 0:
+		return Decision{Attempt: p.attempt() + 1}
+	case j.rerun.Has(p.kind()):
+		*p = p.withFinals(p.finals()-1)&^kindMask | entry(None)<<kindShift // only the last event is of the kind
+		return Decision{Attempt: p.attempt() + 1, Rerun: true}
+	}
+	*p = p.withFinals(p.finals() - 1)
+	return Decision{Skip: true, Failed: p.kind() != Completed && p.kind() != None}
+}
+
+// Counts returns the numbers of tasks. Call it before Next.
+func (j *Journal) Counts() Counts {
+	var c Counts
+	for i := range j.table.shards {
+		for _, e := range j.table.shards[i].entries {
+			if e == 0 {
+				continue
+			}
+			finals, failed := int64(e.finals()), e.kind() != Completed
+			switch {
+			case e.retry():
+				c.Unfinished++
+			case finals > 0 && j.rerun.Has(e.kind()):
+				c.Rerun++
+				finals--
+				failed = false
+			}
+			c.Done += finals
+			if finals > 0 && failed && !e.retry() {
+				c.Failed++
+			}
+		}
+	}
+	return c
+}
+
+// Tasks returns the number of different task IDs.
+func (j *Journal) Tasks() (n int64) {
+	for i := range j.table.shards {
+		n += int64(j.table.shards[i].used)
+	}
+	return n
+}
+
+// Has reports whether a task ID has an event.
+func (j *Journal) Has(id string) bool { return j.table.find([]byte(id)) != nil }

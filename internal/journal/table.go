@@ -1,0 +1,123 @@
+package journal
+
+import (
+	"hash/maphash"
+	"math/bits"
+)
+
+// table maps task IDs to entries. It is a hash table with open addressing, divided into shards, so that
+// only one shard at a time is copied when it grows.
+type table struct {
+	seeds  [2]maphash.Seed
+	shards [shardCount]shard
+}
+
+const (
+	shardBits  = 8
+	shardCount = 1 << shardBits
+	// maxLoad is the maximum share of the slots of a shard that are used, in percent.
+	maxLoad = 85
+)
+
+// shard has two parallel arrays. A slot whose entry is 0 is free.
+type shard struct {
+	hashes  []uint64
+	entries []entry
+	used    int
+}
+
+// entry is the state of one task ID. Its highest bits are further bits of the hash.
+type entry uint32
+
+const (
+	hashBits    = 12
+	kindBits    = 3
+	finalBits   = 9
+	attemptBits = 7
+
+	kindShift    = attemptBits
+	retryShift   = kindShift + kindBits
+	finalShift   = retryShift + 1
+	hashShift    = finalShift + finalBits
+	maxFinals    = 1<<finalBits - 1
+	maxAttempt   = 1<<attemptBits - 1
+	hashMask     = entry(1<<hashBits-1) << hashShift
+	kindMask     = entry(1<<kindBits-1) << kindShift
+	finalMask    = entry(maxFinals) << finalShift
+	attemptMask  = entry(maxAttempt)
+	retryPending = entry(1) << retryShift
+)
+
+func (e entry) kind() Kind   { return Kind(e & kindMask >> kindShift) }
+func (e entry) finals() int  { return int(e & finalMask >> finalShift) }
+func (e entry) attempt() int { return int(e & attemptMask) }
+func (e entry) retry() bool  { return e&retryPending != 0 }
+
+func (e entry) withFinals(n int) entry {
+	return e&^finalMask | entry(min(max(n, 0), maxFinals))<<finalShift
+}
+
+func newTable() *table { return &table{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}} }
+
+func (t *table) hash(id []byte) (h uint64, more entry) {
+	return maphash.Bytes(t.seeds[0], id), entry(maphash.Bytes(t.seeds[1], id)) << hashShift
+}
+
+// find returns the entry of an ID, or nil if there is none.
+func (t *table) find(id []byte) *entry {
+	h, more := t.hash(id)
+	s := &t.shards[h>>(64-shardBits)]
+	if len(s.entries) == 0 {
+		return nil
+	}
+	i, ok := s.locate(h, more)
+	if !ok {
+		return nil
+	}
+	return &s.entries[i]
+}
+
+// insert returns the entry of an ID, which it adds if necessary. A new entry has Kind None. The result
+// is valid until the next insert.
+func (t *table) insert(id []byte) *entry {
+	h, more := t.hash(id)
+	s := &t.shards[h>>(64-shardBits)]
+	if s.used*100 >= len(s.entries)*maxLoad {
+		s.grow()
+	}
+	i, ok := s.locate(h, more)
+	if !ok {
+		s.used++
+		s.hashes[i], s.entries[i] = h, more|entry(None)<<kindShift
+	}
+	return &s.entries[i]
+}
+
+// locate returns the slot of a hash. If ok is false, the slot is free.
+func (s *shard) locate(h uint64, more entry) (i int, ok bool) {
+	// Multiplication maps the hash to a slot without a division. The highest bits select the shard.
+	high, _ := bits.Mul64(h<<shardBits, uint64(len(s.entries)))
+	for i = int(high); ; {
+		switch e := s.entries[i]; {
+		case e == 0:
+			return i, false
+		case s.hashes[i] == h && e&hashMask == more:
+			return i, true
+		}
+		if i++; i == len(s.entries) {
+			i = 0
+		}
+	}
+}
+
+func (s *shard) grow() {
+	old := *s
+	size := max(len(old.entries)*3/2, 16)
+	s.hashes, s.entries = make([]uint64, size), make([]entry, size)
+	for i, e := range old.entries {
+		if e != 0 {
+			at, _ := s.locate(old.hashes[i], e&hashMask)
+			s.hashes[at], s.entries[at] = old.hashes[i], e
+		}
+	}
+}
