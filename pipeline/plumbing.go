@@ -49,6 +49,8 @@ func (p *deliveryPlumbing) Lease() plumbing.Lease { return p.lease }
 
 func (p *deliveryPlumbing) SetRerun() { p.rerun = true }
 
+func (p *deliveryPlumbing) IsRerun() bool { return p.rerun }
+
 func (p *deliveryPlumbing) Settled() bool { return (*Delivery)(p).isSettled() }
 
 func (p *deliveryPlumbing) MarkLeaseLost(cause error) { (*Delivery)(p).markLeaseLost(cause) }

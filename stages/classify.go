@@ -16,6 +16,9 @@ type RetryOptions struct {
 	// finish, for example because the worker died, is counted too, but the task is then repeated
 	// even beyond the maximum. Defaults to 0, which means no limit.
 	MaxAttempts int
+	// OnExitCode decides about a task that exited with the given code, for which OnExit is the default:
+	// retry replaces it if known is true. May be nil.
+	OnExitCode func(code int) (retry, known bool)
 }
 
 // Validate returns an error if MaxAttempts is negative.
@@ -36,6 +39,11 @@ func verdictOf(o pipeline.Outcome, opts RetryOptions) pipeline.Verdict {
 		retry = opts.OnTimeout
 	case pipeline.Exited:
 		retry = opts.OnExit
+		if opts.OnExitCode != nil {
+			if chosen, known := opts.OnExitCode(o.ExitCode); known {
+				retry = chosen
+			}
+		}
 	default: // Interrupted, LeaseLost or invalid
 		return pipeline.Release
 	}

@@ -10,6 +10,10 @@ import (
 // Stats counts the outcomes of tasks. The zero value is ready to use. The methods are safe for
 // concurrent use.
 type Stats struct {
+	// FinalOnly makes attempts after which the task is retried count only as Retried, and not as
+	// Completed, Exception, TimedOut or Exited. Set it before the first use.
+	FinalOnly bool
+
 	mu        sync.Mutex
 	counts    Counts
 	latencies histogram
@@ -60,7 +64,7 @@ func (s *Stats) add(batch []pipeline.Decision, now time.Time) {
 	defer s.mu.Unlock()
 	for i := range batch {
 		j := &batch[i]
-		s.counts.add(j)
+		s.counts.add(j, s.FinalOnly)
 		if k := j.Outcome.Kind; k == pipeline.Interrupted || k == pipeline.LeaseLost || j.Plumbing().ReceivedAt().IsZero() {
 			continue // no event was written
 		}
@@ -75,19 +79,20 @@ func (s *Stats) failed() {
 	s.counts.SettleFailed++
 }
 
-func (c *Counts) add(j *pipeline.Decision) {
-	switch j.Outcome.Kind {
-	case pipeline.Completed:
+func (c *Counts) add(j *pipeline.Decision, finalOnly bool) {
+	switch kind := j.Outcome.Kind; {
+	case finalOnly && j.Verdict == pipeline.Retry:
+	case kind == pipeline.Completed:
 		c.Completed++
-	case pipeline.Exception:
+	case kind == pipeline.Exception:
 		c.Exception++
-	case pipeline.TimedOut:
+	case kind == pipeline.TimedOut:
 		c.TimedOut++
-	case pipeline.Exited:
+	case kind == pipeline.Exited:
 		c.Exited++
-	case pipeline.Interrupted:
+	case kind == pipeline.Interrupted:
 		c.Interrupted++
-	case pipeline.LeaseLost:
+	case kind == pipeline.LeaseLost:
 		c.LeaseLost++
 	}
 	if j.Verdict == pipeline.Retry {

@@ -25,7 +25,7 @@ func TestRunInsideATask(t *testing.T) {
 	}{
 		{"flags", []string{"--tasks-to-skip", "1", "--max-num-tasks", "1"}, nil, "3"},
 		{"variables", []string{"--tasks-to-skip", "1"}, []string{"RMS_CLOUD_TASKS_MAX_NUM_TASKS=1", "RMS_CLOUD_TASKS_INSTANCE_IS_SPOT=True"}, "3"},
-		{"without an event log", []string{"--max-num-tasks", "1", "--no-event-log-to-file"}, nil, "3"},
+		{"without an event log", []string{"--max-num-tasks", "1", "--no-event-log-to-file", "--discard-events"}, nil, "3"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

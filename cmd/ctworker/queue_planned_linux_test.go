@@ -41,7 +41,7 @@ func TestOutage_IsLoggedOnce(t *testing.T) {
 		}
 		return false
 	})
-	worker := q.run(t, "--no-event-log-to-queue", "--max-num-tasks", "1", "--", "true")
+	worker := q.run(t, "--no-event-log-to-queue", "--discard-events", "--max-num-tasks", "1", "--", "true")
 	in.Store(worker)
 	worker.want(0)
 	for _, line := range []string{outageLine, recoveryLine, `"level":"warn"`} {
@@ -56,8 +56,8 @@ func TestOutage_IsLoggedOnce(t *testing.T) {
 func TestPlannedEnd_LeavesNoOpenRequest(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
-		"run --idle-timeout":    {"run", "--idle-timeout", "1", "--no-event-log-to-queue", "--", "true"},
-		"run --max-num-tasks":   {"run", "--max-num-tasks", "1", "-j", "4", "--no-event-log-to-queue", "--", "true"},
+		"run --idle-timeout":    {"run", "--idle-timeout", "1", "--no-event-log-to-queue", "--discard-events", "--", "true"},
+		"run --max-num-tasks":   {"run", "--max-num-tasks", "1", "-j", "4", "--no-event-log-to-queue", "--discard-events", "--", "true"},
 		"events --idle-timeout": {"events", "--idle-timeout", "1", "--output", "events.jsonl"},
 	} {
 		t.Run(name, func(t *testing.T) {

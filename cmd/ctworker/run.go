@@ -25,10 +25,12 @@ then from the config file, and is otherwise its default.
 
 ctworker itself exits with 0 if the run finished, whatever the outcomes of its tasks; 1 after
 a fatal error; 2 if the command line or a setting is invalid; 3 with --strict if a task did not
-complete; 128 plus the number of the signal that stopped the run.
+complete; 4 if the run ended because of --max-failures or --max-consecutive-failures; 128 plus
+the number of the signal that stopped the run.
 
 Examples:
    ctworker run --task-file tasks.json -j auto -- ./process {task_id}
+   ctworker run --resume --task-file tasks.json -j auto -- ./process {task_id}
    zcat tasks.jsonl.gz | ctworker run --task-file - -- python3 process.py
    ctworker run --provider AWS --job-id images -j auto -- ./process {task_id}
    ctworker run --config worker.yaml --print-config`

@@ -161,7 +161,7 @@ func TestUnwritableEventLog(t *testing.T) {
 
 func TestRun_WithoutEventSink(t *testing.T) {
 	t.Parallel()
-	in := run(t, 3, app.ExitOK, "run", "--task-file", "tasks.json", "--no-event-log-to-file", "--", "true")
+	in := run(t, 3, app.ExitOK, "run", "--task-file", "tasks.json", "--no-event-log-to-file", "--discard-events", "--", "true")
 	if _, err := os.Stat(filepath.Join(in.dir, "events.log")); err == nil {
 		t.Error("the event log exists")
 	}

@@ -30,6 +30,8 @@ const (
 	ExitFatal  = 1 // a fatal error, or broken input
 	ExitUsage  = 2 // the command line or the configuration
 	ExitStrict = 3 // with --strict: not every task completed
+	// ExitFailures: with --max-failures or --max-consecutive-failures: too many tasks failed.
+	ExitFailures = 4
 )
 
 // Options configure a run. The first five fields are passed on to worker.Options. They select the
@@ -94,6 +96,8 @@ func Run(cfg *config.Config, opts Options) int {
 		return ExitFatal
 	case sig != 0 && !summary.Finished():
 		return 128 + int(sig)
+	case summary.FailureLimit != nil:
+		return ExitFailures
 	case cfg.Strict && (summary.NotCompleted() > 0 || summary.Malformed > 0 || !summary.Finished()):
 		return ExitStrict
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/progress"
+	"github.com/ctworker/ctworker/internal/worker"
 )
 
 // A display writes the log, the progress and the summary to standard error.
@@ -87,11 +88,29 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 		NoColor: !d.cursor || os.Getenv("NO_COLOR") != "",
 		// ConsoleWriter quotes fields but not the message, which may contain a task's data.
 		FormatPrepare: func(event map[string]any) error {
+			shortenFailure(event)
 			if text, ok := event[zerolog.MessageFieldName].(string); ok {
 				event[zerolog.MessageFieldName] = printable(text)
 			}
 			return nil
 		},
+	}
+}
+
+// shortenFailure puts the fields of a log line about a failed task into its message.
+func shortenFailure(event map[string]any) {
+	id, _ := event["task_id"].(string)
+	reason, _ := event["reason"].(string)
+	switch event[zerolog.MessageFieldName] {
+	case worker.TaskFailed:
+		event[zerolog.MessageFieldName] = fmt.Sprintf("task %s failed: %s", id, reason)
+	case worker.TaskRetried:
+		event[zerolog.MessageFieldName] = fmt.Sprintf("task %s failed and will be retried: %s", id, reason)
+	default:
+		return
+	}
+	for _, field := range []string{"task_id", "attempt", "outcome", "reason"} {
+		delete(event, field)
 	}
 }
 

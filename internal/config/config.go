@@ -61,6 +61,8 @@ type Config struct {
 	EventLogToFile bool
 	// EventLogToQueue enables the event queue. Defaults to true if the tasks come from a queue.
 	EventLogToQueue bool
+	// DiscardEvents permits a run that writes its events nowhere.
+	DiscardEvents bool
 	// KeepaliveInterval is the time between keep_alive events; 0 disables them. Defaults to
 	// 60s.
 	KeepaliveInterval time.Duration
@@ -126,6 +128,23 @@ type Config struct {
 	// MaxAttempts is the number of receives after which a task is not retried. 0, the
 	// default, means unlimited.
 	MaxAttempts int
+	// Retries is how often this run runs a task again, if the tasks do not come from a queue. Defaults
+	// to 0. RetryBackoff is the time before the first retry of a task, and doubles with each further
+	// retry. Defaults to 1s.
+	Retries      int
+	RetryBackoff time.Duration
+	// RetryOnExitCodes are exit codes after which a task is retried even if RetryOnExit is false.
+	// NoRetryOnExitCodes are exit codes after which a task is not retried even if RetryOnExit is true.
+	RetryOnExitCodes, NoRetryOnExitCodes ExitCodes
+
+	// AllowMissingKeys continues the run if the data of a task from a file does not have the key of a
+	// placeholder. The task then raises an exception.
+	AllowMissingKeys bool
+
+	// MaxFailures is the number of failed tasks, and MaxConsecutiveFailures the number of tasks that
+	// fail one after the other, after which the run starts no more tasks. By default there is none.
+	MaxFailures            FailureLimit
+	MaxConsecutiveFailures int64
 
 	// SimulateSpotTerminationAfter is the time from the start of the worker to a simulated
 	// termination notice. If it is nil, nothing is simulated.

@@ -41,6 +41,7 @@ lease: 60  # default
 event-log-file: events.log  # default
 event-log-to-file: false  # derived
 event-log-to-queue: true  # derived
+discard-events: false  # default
 keepalive-interval: 60  # default
 # instance-type: (not set)
 # num-cpus: (not set)
@@ -57,6 +58,9 @@ idle-timeout: 60  # default
 unreachable-timeout: 3600  # default
 tasks-to-skip: 0  # default
 # max-num-tasks: (not set)
+allow-missing-keys: false  # default
+# max-failures: (not set)
+max-consecutive-failures: 0  # default
 # max-memory-allowed-per-task: (not set)
 isolation: task  # default
 start-timeout: 60  # default
@@ -67,6 +71,10 @@ retry-on-exception: false  # default
 retry-on-timeout: false  # default
 retry-delay: 0  # default
 max-attempts: 0  # default
+retries: 0  # default
+retry-backoff: 1  # default
+# retry-on-exit-codes: (not set)
+# no-retry-on-exit-codes: (not set)
 # simulate-spot-termination-after: (not set)
 # simulate-spot-termination-delay: (not set)
 on-rebalance: ignore  # default

@@ -55,6 +55,7 @@ const (
 	numCPUs         = "num-cpus"
 	numTasks        = "num-simultaneous-tasks"
 	maxRuntime      = "max-runtime"
+	retries         = "retries"
 	configFile      = "config"
 	isolationName   = "isolation"
 )
@@ -163,6 +164,11 @@ func settingsOf(sdk SDK) []setting {
 			at:      func(c *Config) value { return field[bool]{&c.EventLogToQueue, boolean()} },
 		},
 		{
+			name: "discard-events", env: prefix + "DISCARD_EVENTS", category: inEvents, def: "false", extension: true,
+			usage: "Permit a run that writes its events nowhere, so that all results are lost",
+			at:    func(c *Config) value { return field[bool]{&c.DiscardEvents, boolean()} },
+		},
+		{
 			name: "keepalive-interval", env: prefix + "KEEPALIVE_INTERVAL", category: inEvents, arg: "SECONDS",
 			def: "60", extension: true,
 			usage: "Send a keep_alive event to the event queue at this interval; 0 disables these events",
@@ -251,6 +257,23 @@ func settingsOf(sdk SDK) []setting {
 			at:    func(c *Config) value { return optional[int64]{&c.MaxNumTasks, integer[int64](0, math.MaxInt64)} },
 		},
 		{
+			name: "allow-missing-keys", env: prefix + "ALLOW_MISSING_KEYS", category: inRunning, def: "false", extension: true,
+			usage: "Continue if the data of a task lacks the key of a placeholder {data.KEY}: only that task fails then. Always the case with a queue",
+			at:    func(c *Config) value { return field[bool]{&c.AllowMissingKeys, boolean()} },
+		},
+		{
+			name: "max-failures", env: prefix + "MAX_FAILURES", category: inRunning, arg: "N|P%", defHelp: "no limit", extension: true,
+			usage: "Start no more tasks after N failed tasks, or if P% of at least 20 tasks have failed; exit with code 4",
+			at:    func(c *Config) value { return field[FailureLimit]{&c.MaxFailures, failureLimit()} },
+		},
+		{
+			name: "max-consecutive-failures", env: prefix + "MAX_CONSECUTIVE_FAILURES", category: inRunning, arg: "N", def: "0", extension: true,
+			usage: "Start no more tasks after N tasks that failed one after the other; exit with code 4; 0 means no limit",
+			at: func(c *Config) value {
+				return field[int64]{&c.MaxConsecutiveFailures, integer[int64](0, math.MaxInt64)}
+			},
+		},
+		{
 			name: "max-memory-allowed-per-task", env: prefix + "MAX_MEMORY_ALLOWED_PER_TASK", category: inRunning,
 			arg: "SIZE", defHelp: "no limit", extension: true,
 			usage: "Limit the address space (RLIMIT_AS) of each process of a task to this size, such as 500M or 2GiB; a number without a unit is in GB (2^30 bytes)",
@@ -305,6 +328,26 @@ func settingsOf(sdk SDK) []setting {
 			name: "max-attempts", env: prefix + "MAX_ATTEMPTS", category: inRetry, arg: "N", def: "0", extension: true,
 			usage: "Do not retry a task after this many attempts; 0 means no limit",
 			at:    func(c *Config) value { return field[int]{&c.MaxAttempts, integer(0, math.MaxInt32)} },
+		},
+		{
+			name: retries, common: true, env: prefix + "RETRIES", category: inRetry, arg: "N", def: "0", extension: true,
+			usage: "Run a task up to N more times if it fails; not for a queue",
+			at:    func(c *Config) value { return field[int]{&c.Retries, integer(0, math.MaxInt16)} },
+		},
+		{
+			name: "retry-backoff", env: prefix + "RETRY_BACKOFF", category: inRetry, arg: "SECONDS", def: "1", extension: true,
+			usage: "With --" + retries + ", wait this long before the first retry of a task, and twice as long before each further one",
+			at:    func(c *Config) value { return field[time.Duration]{&c.RetryBackoff, seconds(wantSeconds)} },
+		},
+		{
+			name: "retry-on-exit-codes", env: prefix + "RETRY_ON_EXIT_CODES", category: inRetry, arg: "LIST", extension: true,
+			usage: "Retry a task that exits with one of these codes, such as 2,100-110",
+			at:    func(c *Config) value { return field[ExitCodes]{&c.RetryOnExitCodes, exitCodes()} },
+		},
+		{
+			name: "no-retry-on-exit-codes", env: prefix + "NO_RETRY_ON_EXIT_CODES", category: inRetry, arg: "LIST", extension: true,
+			usage: "Do not retry a task that exits with one of these codes",
+			at:    func(c *Config) value { return field[ExitCodes]{&c.NoRetryOnExitCodes, exitCodes()} },
 		},
 		{
 			name: "simulate-spot-termination-after", env: prefix + "SIMULATE_SPOT_TERMINATION_AFTER", category: inSpot,

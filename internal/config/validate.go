@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // derive sets the settings whose values depend on other settings. It does not change a setting that
 // the user has given, even if its value is invalid.
 func (l *loader) derive() {
@@ -23,6 +25,7 @@ func (l *loader) derive() {
 	if c.Rerun != "" || c.ResumeFrom != "" {
 		c.Resume = true
 	}
+	l.deriveRetries()
 	switch {
 	case c.NumSimultaneousTasks == autoTasks:
 		cpus := l.src.CPUs
@@ -39,6 +42,21 @@ func (l *loader) derive() {
 	}
 }
 
+// deriveRetries enables the retry of every failure if --retries is set and no other setting selects
+// the failures to retry.
+func (l *loader) deriveRetries() {
+	selected := slices.ContainsFunc([]string{"retry-on-exit", "retry-on-exception", "retry-on-timeout", "retry-on-exit-codes"},
+		func(name string) bool { return l.explicitlySet[name] })
+	if l.cfg.Retries == 0 || selected {
+		return
+	}
+	for name, on := range map[string]*bool{
+		"retry-on-exit": &l.cfg.RetryOnExit, "retry-on-exception": &l.cfg.RetryOnException, "retry-on-timeout": &l.cfg.RetryOnTimeout,
+	} {
+		*on, l.cfg.origins[name] = true, Origin{Place: Derived}
+	}
+}
+
 // local reports whether the tasks come from a file or from the program, and not from a queue.
 func (l *loader) local() bool {
 	return l.src.TaskSource || l.explicitlySet[taskFile]
@@ -51,6 +69,9 @@ func (l *loader) rules() (faults Errors) {
 		return nil
 	}
 	faults = append(faults, l.resumeRules()...)
+	if l.cfg.Retries > 0 && !l.local() {
+		faults = append(faults, Error{Setting: flagged(retries), about: retries, valueless: true, Reason: "the tasks come from a queue, which delivers a task again itself; use --retry-on-exit, --retry-on-exception or --retry-on-timeout, and limit the attempts with --max-attempts"})
+	}
 	reason := "required if neither a task file nor a task source is specified; give "
 	alternative := ", or a task file with " + flagged(taskFile)
 	if l.src.Queue {

@@ -62,6 +62,8 @@ type Delivery interface {
 	Lease() Lease
 	// SetRerun states that the task had a final event in an earlier run.
 	SetRerun()
+	// IsRerun reports whether SetRerun was called.
+	IsRerun() bool
 	// OnSettled registers a function that is called once, when the lease need not be extended any
 	// more. That is the case before a release is sent to the source, and after an acknowledgment.
 	// If the delivery has already been settled, OnSettled calls the function at once. Only one

@@ -32,6 +32,9 @@ type CommandOptions struct {
 	MemoryLimit int64
 	// MaxResult is the maximum size of a result, in bytes. Defaults to 16 MiB.
 	MaxResult int64
+	// RequireKeys makes Run return an error if the data of a task does not have the key of a
+	// placeholder, so that the run ends. Otherwise the task raises an exception.
+	RequireKeys bool
 	// Shutdown and Termination are passed to all tasks. May be nil.
 	Shutdown, Termination *Notification
 	// Stderr receives each line that a task writes to its standard error, without the line ending.
@@ -163,6 +166,9 @@ type StopSignals struct {
 func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	argv, err := c.argv(task)
 	if err != nil {
+		if _, missing := errors.AsType[*missingKeyError](err); missing && c.opts.RequireKeys {
+			return TaskResult{}, fmt.Errorf("task %q: %w: correct the placeholder, or the task; if only some tasks have the key, use --allow-missing-keys", task.ID, err)
+		}
 		return TaskResult{Kind: outcome.Exception, Exception: err.Error()}, nil
 	}
 	began := time.Now()

@@ -1,14 +1,17 @@
 package procexec
 
 import (
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ctworker/ctworker/internal/rawjson"
+	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
 // placeholders is an argument of a command. The placeholders {task_id} and {data.KEY} in it are
@@ -97,12 +100,40 @@ func (t placeholders) expand(task Task) (string, error) {
 	return s, nil
 }
 
+// missingKeyError is returned if the data of a task does not have the key of a placeholder.
+type missingKeyError struct {
+	problem string
+	keys    []string // keys of the object, sorted
+}
+
+// maxShownKeys is the maximum number of keys in the text of a missingKeyError.
+const maxShownKeys = 20
+
+// Error returns the problem, and the keys that exist.
+func (e *missingKeyError) Error() string {
+	if len(e.keys) == 0 {
+		return e.problem
+	}
+	shown := make([]string, 0, maxShownKeys)
+	for _, key := range e.keys[:min(len(e.keys), maxShownKeys)] {
+		shown = append(shown, strconv.Quote(utf8cut.Start(key, maxShownKey)))
+	}
+	more := ""
+	if len(e.keys) > maxShownKeys {
+		more = ", …"
+	}
+	return e.problem + "; its keys are " + strings.Join(shown, ", ") + more
+}
+
+// maxShownKey is the length to which a key in an error is cut, in bytes.
+const maxShownKey = 100
+
 // lookup returns the member key of data, which must be a JSON object. If there is no such member,
 // key is a path of member names joined by dots. lookup returns a string without quotes, and any
 // other value as JSON.
 func lookup(data []byte, key string) (string, error) {
 	if jsontext.Value(data).Kind() != '{' {
-		return "", errors.New("the task's data is not an object")
+		return "", &missingKeyError{problem: "the task's data is not an object"}
 	}
 	var object map[string]jsontext.Value
 	err := json.Unmarshal(data, &object, rawjson.Options())
@@ -114,7 +145,7 @@ func lookup(data []byte, key string) (string, error) {
 		first, rest, dotted := strings.Cut(key, ".")
 		inner, ok := object[first]
 		if !dotted || !ok {
-			return "", fmt.Errorf("the task's data has no %q", first)
+			return "", &missingKeyError{problem: fmt.Sprintf("the task's data has no %q", first), keys: slices.Sorted(maps.Keys(object))}
 		}
 		v, err := lookup(inner, rest)
 		if err != nil {

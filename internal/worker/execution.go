@@ -33,7 +33,9 @@ func (w *Worker) openExecution() error {
 		Argv: opts.Argv, Env: cfg.TaskEnv(os.Environ()),
 		MaxRuntime: cfg.MaxRuntime, KillDelay: killDelay(cfg.KillDelay),
 		MemoryLimit: cfg.MaxMemoryAllowedPerTask, MaxResult: cfg.MaxResultSize,
-		Shutdown: w.shutdown, Termination: w.termination, Stderr: w.logStderr,
+		// A message of a queue must not be able to end the run.
+		RequireKeys: !cfg.AllowMissingKeys && !w.fromQueue(),
+		Shutdown:    w.shutdown, Termination: w.termination, Stderr: w.logStderr,
 	})
 	if err != nil {
 		return &ConfigError{err}

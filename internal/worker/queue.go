@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -109,6 +110,9 @@ func (w *Worker) openSinks(ctx context.Context) error {
 			return fmt.Errorf("open a sink of the program: %w", err)
 		}
 		all = append(all, sink)
+	}
+	if len(all) == 0 && !cfg.DiscardEvents {
+		return &ConfigError{errors.New("the events of this run, which contain its results, would be written nowhere; use --event-log-to-file or --event-log-to-queue, or permit it with --discard-events")}
 	}
 	w.sink = pipeline.Tee(all...)
 	return nil

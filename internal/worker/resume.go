@@ -152,15 +152,19 @@ func (w *Worker) advise(s *Summary) {
 		at := min(w.opts.FlagsAt, len(w.opts.Command))
 		return shellCommand(slices.Concat(w.opts.Command[:at], flags, w.opts.Command[at:]))
 	}
+	failed := s.NotCompleted()+s.EarlierFailed > 0
+	if s.Incomplete {
+		if cfg.Resume {
+			s.ContinueWith = command()
+		} else {
+			s.ContinueWith = command("--resume")
+		}
+	}
 	switch {
-	case s.Incomplete && cfg.Resume:
-		s.ContinueWith = command()
-	case s.Incomplete:
-		s.ContinueWith = command("--resume")
-	case s.NotCompleted()+s.EarlierFailed == 0:
+	case !failed:
 	case cfg.Rerun == "":
 		s.RerunWith = command("--rerun", "failed")
-	case cfg.Rerun == "failed":
+	case cfg.Rerun == "failed" && !s.Incomplete: // otherwise it is ContinueWith
 		s.RerunWith = command()
 	}
 }

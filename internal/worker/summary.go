@@ -22,6 +22,14 @@ type Summary struct {
 	ContinueWith, RerunWith string
 	// Incomplete reports whether there may be tasks that have not been started.
 	Incomplete bool
+	// WithRetries reports whether the run itself retried tasks (--retries).
+	WithRetries bool
+	// FailureLimit is why the run ended before all tasks had run, if too many tasks failed.
+	FailureLimit error
+	// FirstFailed are the first tasks that failed, at most 10. Failures are the most frequent ways in
+	// which tasks failed, at most 5.
+	FirstFailed []FailedTask
+	Failures    []Failure
 	// Unsettled is the number of tasks whose results were not written or settled before the
 	// end of the shutdown, or whose settlement failed during it.
 	Unsettled int64
@@ -58,6 +66,10 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	ended := s.Reported() + s.Interrupted + s.LeaseLost
 	limit := limitOf(w.opts.Config)
 	s.LimitReached = limit >= 0 && ended >= limit
+	if w.retrying != nil {
+		ended += s.Retried
+		s.WithRetries = true
+	}
 	s.Earlier, s.EarlierFailed = w.earlier()
 	if w.fromQueue() {
 		s.Stopped = !s.LimitReached && !sourceEnded
@@ -69,6 +81,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 		unended := len(w.opts.Stages) == 0 && w.run.Status().Received > ended
 		s.Incomplete = !s.LimitReached && (!sourceEnded || unended)
 	}
+	w.outcomes.describe(&s)
 	w.advise(&s)
 	if w.queues.events != nil {
 		s.EventQueue = w.queues.provider.Events().Name()
@@ -113,6 +126,7 @@ func (s Summary) Log(log zerolog.Logger) {
 			e = e.Str("rerun_failed_with", s.RerunWith)
 		}
 	}
+	e = s.logFailures(e)
 	e = e.Float64("duration_seconds", s.Elapsed.Seconds()).RawJSON("tasks_per_second", []byte(units.Rate(s.rate())))
 	if s.CPU > 0 { // unknown if a process runs several tasks
 		e = e.Float64("cpu_seconds", s.CPU.Seconds()).Int64("peak_memory_bytes", s.PeakMemory)
@@ -167,8 +181,10 @@ func (s Summary) Print(w io.Writer) error {
 	switch {
 	case s.Retried > 0 && s.Queue != "":
 		text += fmt.Sprintf("  %d of them were released to the queue for a retry\n", s.Retried)
+	case s.Retried > 0 && s.WithRetries:
+		text += fmt.Sprintf("  %d attempts were followed by a retry\n", s.Retried)
 	case s.Retried > 0:
-		text += fmt.Sprintf("  %d of them qualify for a retry, but tasks of a task file are not retried\n", s.Retried)
+		text += fmt.Sprintf("  %d of them qualify for a retry; to retry them in the same run, use --retries\n", s.Retried)
 	}
 	if s.Earlier > 0 {
 		text += fmt.Sprintf("  %d more were done in earlier runs", s.Earlier)
@@ -180,6 +196,7 @@ func (s Summary) Print(w io.Writer) error {
 	if s.Incomplete {
 		text += "  not all tasks have been run\n"
 	}
+	text += s.failureText()
 	if reported := s.Reported(); reported > 0 && s.Self.cpu > 0 {
 		text += fmt.Sprintf("time from receiving a task to writing its event: p50 %s, p99 %s; ctworker used %s of CPU (%s per task) and at most %s of memory\n",
 			units.Latency(s.Median), units.Latency(s.P99), units.Latency(s.Self.cpu), units.Latency(s.Self.cpu/time.Duration(reported)), units.Size(s.Self.peak))
@@ -198,4 +215,44 @@ func (s Summary) Print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, text)
 	return err
+}
+
+// failureText lists the first failed tasks and the most frequent reasons.
+func (s Summary) failureText() (text string) {
+	if s.FailureLimit != nil {
+		text += "  ended early because of too many failures: " + s.FailureLimit.Error() + "\n"
+	}
+	if len(s.FirstFailed) == 0 {
+		return text
+	}
+	text += "failed tasks:\n"
+	for _, f := range s.FirstFailed {
+		text += fmt.Sprintf("  %s: %s\n", f.ID, f.Message)
+	}
+	if more := s.NotCompleted() - int64(len(s.FirstFailed)); more > 0 {
+		text += fmt.Sprintf("  and %d more; the most frequent reasons:\n", more)
+		for _, f := range s.Failures {
+			text += fmt.Sprintf("  %9d  %s\n", f.Count, f.Message)
+		}
+	}
+	return text
+}
+
+// logFailures adds the fields about failed tasks.
+func (s Summary) logFailures(e *zerolog.Event) *zerolog.Event {
+	if s.FailureLimit != nil {
+		e = e.Str("failure_limit", s.FailureLimit.Error())
+	}
+	if len(s.FirstFailed) == 0 {
+		return e
+	}
+	ids := zerolog.Arr()
+	for _, f := range s.FirstFailed {
+		ids.Str(f.ID)
+	}
+	reasons := zerolog.Arr()
+	for _, f := range s.Failures {
+		reasons.Dict(zerolog.Dict().Stringer("outcome", f.Kind).Str("reason", f.Message).Int64("task_count", f.Count))
+	}
+	return e.Array("failed_tasks", ids).Array("failure_reasons", reasons)
 }

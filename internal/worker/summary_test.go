@@ -44,7 +44,7 @@ events: events.log
   timed out           3
   exited              4
   interrupted         5  (stopped by the shutdown, no event written; run them again)
-  6 of them qualify for a retry, but tasks of a task file are not retried
+  6 of them qualify for a retry; to retry them in the same run, use --retries
 `,
 		}, {
 			"stopped",

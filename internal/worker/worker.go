@@ -96,6 +96,8 @@ type Worker struct {
 	shutdown    *procexec.Notification
 	termination *procexec.Notification
 	stats       stages.Stats
+	outcomes    outcomes
+	retrying    *retryingSource               // nil without --retries
 	stopping    atomic.Pointer[stages.Counts] // counts at the start of the shutdown; nil before it
 	closers     []func() error                // close functions of the open resources, in the order of opening
 	detach      func() bool                   // removes the AfterFunc on the context of Start
@@ -122,8 +124,12 @@ func (w *Worker) assemble() {
 	cfg := w.opts.Config
 
 	tasks := pipeline.From(w.run, "source", w.source)
-	if w.skip() > 0 || limitOf(cfg) >= 0 {
-		tasks = pipeline.Via(tasks, "skip/limit", stages.SkipLimit(w.skip(), limitOf(cfg)))
+	limit := limitOf(cfg)
+	if w.retrying != nil { // it limits the tasks itself, because a retry must not count as a task
+		limit = -1
+	}
+	if w.skip() > 0 || limit >= 0 {
+		tasks = pipeline.Via(tasks, "skip/limit", stages.SkipLimit(w.skip(), limit))
 	}
 	if w.hasLeases() {
 		tasks = pipeline.Via(tasks, "extend", stages.Extend(w.run, stages.ExtendOptions{
@@ -134,10 +140,18 @@ func (w *Worker) assemble() {
 		tasks = pipeline.Via(tasks, own.Name, own.Stage)
 	}
 	results := pipeline.Via(tasks, "execute", w.execute)
-	decisions := pipeline.Map(results, "classify", stages.Classify(stages.RetryOptions{
+	classify := stages.Classify(stages.RetryOptions{
 		OnExit: cfg.RetryOnExit, OnException: cfg.RetryOnException, OnTimeout: cfg.RetryOnTimeout,
-		MaxAttempts: cfg.MaxAttempts,
-	}))
+		OnExitCode: onExitCode(cfg), MaxAttempts: cfg.MaxAttempts,
+	})
+	decisions := pipeline.Map(results, "classify", func(r pipeline.Result) pipeline.Decision {
+		d := classify(r)
+		if w.retrying != nil {
+			w.retrying.decide(&d)
+		}
+		w.outcomes.observe(&d)
+		return d
+	})
 	pipeline.ToBatches(decisions, "settle", stages.Settle(w.sink, stages.SettleOptions{
 		Hostname: w.hostname, RunID: w.runID, RetryDelay: cfg.RetryDelay, MaxConcurrentWrites: w.maxConcurrentWrites(), Stats: &w.stats,
 		Log: w.opts.Log.With().Str("component", "settle").Logger(),
@@ -209,6 +223,7 @@ func (w *Worker) open(ctx context.Context) error {
 		}
 	}
 	w.run = pipeline.New(ctx, opts)
+	w.outcomes = outcomes{log: log, cfg: cfg, stop: w.run.StopFetching, retries: w.fromQueue() || w.hasLeases() || cfg.Retries > 0}
 	if err := w.openExecution(); err != nil {
 		return err
 	}
@@ -232,6 +247,12 @@ func (w *Worker) open(ctx context.Context) error {
 		if err := w.resume(ctx); err != nil {
 			return err
 		}
+	}
+	if err := w.retryFailures(); err != nil {
+		return err
+	}
+	if cfg.EventLogToFile && !cfg.Resume { // before the log is opened
+		w.outcomes.earlier = earlierIDs(ctx, cfg.EventLogFile)
 	}
 	if err := w.openSinks(ctx); err != nil || cfg.Resume {
 		return err
@@ -322,14 +343,17 @@ func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
 // Status returns the progress of the run.
 func (w *Worker) Status() progress.Status {
-	c, received := w.stats.Counts(), w.run.Status().Received
+	c, received, exhausted := w.stats.Counts(), w.run.Status().Received, w.run.Status().SourceExhausted
+	if w.retrying != nil {
+		received, exhausted = w.retrying.state()
+	}
 	earlier, failed := w.earlier()
 	s := progress.Status{Done: c.Reported() + earlier, Failed: c.NotCompleted() + failed, Earlier: earlier}
 	s.Running, s.Unreported = w.run.Status().Running, w.run.Status().Unreported
 	cfg := w.opts.Config
 	switch {
 	case w.fromQueue():
-	case w.run.Status().SourceExhausted:
+	case exhausted:
 		s.Total = received + s.Earlier
 	case w.file != nil:
 		read, size := w.file.Progress()

@@ -1,0 +1,313 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/journal"
+	"github.com/ctworker/ctworker/internal/utf8cut"
+	"github.com/ctworker/ctworker/pipeline"
+)
+
+const (
+	// shownFailures is the number of failed tasks that are logged one by one, and the number of
+	// failed tasks that the summary lists.
+	shownFailures = 10
+	// maxMessages limits the different messages that are counted for the summary.
+	maxMessages = 100
+	// sameFailures is the number of tasks after which a run in which all tasks failed in the same way
+	// logs a warning.
+	sameFailures = 20
+	// minForPercent is the number of tasks after which --max-failures with a percentage applies.
+	minForPercent = 20
+	// overlapTasks is the number of tasks that are searched in the event log of earlier runs.
+	overlapTasks = 2000
+	// maxMessage is the length to which a message is cut, in bytes.
+	maxMessage = 200
+)
+
+// The messages of log lines about failed attempts.
+const (
+	TaskFailed  = "task failed"
+	TaskRetried = "task failed and will be retried"
+)
+
+// Failure describes tasks that failed in the same way.
+type Failure struct {
+	Kind pipeline.OutcomeKind
+	// Message is the last line of the exception, or the exit code and the last line of standard error.
+	// In Summary.Failures, numbers are replaced by an ellipsis.
+	Message string
+	Count   int64
+}
+
+// FailedTask is a failed task of the summary.
+type FailedTask struct {
+	ID string
+	Failure
+}
+
+// outcomes observes the outcome of each task. It logs failed tasks, and ends the run if too many tasks
+// fail.
+type outcomes struct {
+	log zerolog.Logger
+	cfg *config.Config
+	// stop ends the run because of too many failures.
+	stop func(cause error)
+	// retries states that a task whose verdict is Retry will run again. Such a task has not failed yet.
+	retries bool
+	// earlier contains the IDs of tasks in the event log before this run; nil if there are none.
+	earlier map[string]bool
+
+	mu                         sync.Mutex
+	ended, failed, consecutive int64
+	logged                     int64 // number of attempts passed to logFailure
+	first                      []FailedTask
+	messages                   map[Failure]int64 // with Count 0
+	limit                      error             // why stop was called
+	noted                      bool              // noteRetry has logged a warning
+}
+
+// observe is called for each task that ended, before its event is written.
+func (o *outcomes) observe(d *pipeline.Decision) {
+	kind := d.Outcome.Kind
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if kind == pipeline.Interrupted || kind == pipeline.LeaseLost {
+		return
+	}
+	o.ended++
+	if o.earlier != nil {
+		o.checkOverlap(d.Task.ID)
+	}
+	switch {
+	case kind == pipeline.Completed:
+		o.consecutive = 0
+		o.noteRetry(d)
+		return
+	case o.retries && d.Verdict == pipeline.Retry:
+		o.ended--
+		o.logFailure(d, failureOf(d))
+		return
+	}
+	o.noteRetry(d)
+	o.failed++
+	o.consecutive++
+	f := failureOf(d)
+	if len(o.first) < shownFailures {
+		o.first = append(o.first, FailedTask{d.Task.ID, f})
+	}
+	o.count(Failure{Kind: f.Kind, Message: general(d, f)})
+	o.logFailure(d, f)
+	o.warnIfAllTheSame()
+	o.checkLimits()
+}
+
+// count counts a failure by its message.
+func (o *outcomes) count(f Failure) {
+	if _, known := o.messages[f]; !known && len(o.messages) >= maxMessages {
+		return
+	}
+	if o.messages == nil {
+		o.messages = map[Failure]int64{}
+	}
+	o.messages[f]++
+}
+
+// logFailure logs a failed attempt: the first ones as warnings, and all others at level debug.
+func (o *outcomes) logFailure(d *pipeline.Decision, f Failure) {
+	e := o.log.Debug()
+	if o.logged < shownFailures {
+		e = o.log.Warn()
+	}
+	o.logged++
+	text := TaskFailed
+	if o.retries && d.Verdict == pipeline.Retry {
+		text = TaskRetried
+	}
+	e.Str("task_id", d.Task.ID).Int("attempt", d.Attempt).Stringer("outcome", f.Kind).Str("reason", f.Message).Msg(text) // package app shortens it
+	if o.logged == shownFailures+1 && !o.cfg.Verbose {
+		o.log.Warn().Msg("further failed tasks are counted, but not logged; to log all of them, use --verbose")
+	}
+}
+
+// noteRetry logs once that a task that should be retried is not, because --retries is not set.
+func (o *outcomes) noteRetry(d *pipeline.Decision) {
+	if o.retries || o.noted || d.Verdict != pipeline.Retry {
+		return
+	}
+	o.noted = true
+	o.log.Warn().Str("task_id", d.Task.ID).Msg("a task qualifies for a retry, but this run retries none; to retry tasks, use --retries N, or --resume after the run")
+}
+
+// warnIfAllTheSame logs a warning if the first tasks of the run all failed in the same way: then
+// probably all tasks will.
+func (o *outcomes) warnIfAllTheSame() {
+	if o.ended != sameFailures || o.failed != sameFailures || len(o.messages) != 1 {
+		return
+	}
+	o.log.Warn().Int64("task_count", o.failed).Str("reason", o.first[0].Message).
+		Msg("every task so far failed in the same way; to end such a run early, use --max-failures")
+}
+
+// checkLimits ends the run if more tasks failed than the settings allow.
+func (o *outcomes) checkLimits() {
+	var reason string
+	switch limit := o.cfg.MaxFailures; {
+	case o.limit != nil:
+		return
+	case o.cfg.MaxConsecutiveFailures > 0 && o.consecutive >= o.cfg.MaxConsecutiveFailures:
+		reason = fmt.Sprintf("%d tasks failed one after the other (--max-consecutive-failures %d)", o.consecutive, o.cfg.MaxConsecutiveFailures)
+	case limit.Count > 0 && o.failed >= limit.Count:
+		reason = fmt.Sprintf("%d tasks failed (--max-failures %s)", o.failed, o.cfg.MaxFailures)
+	case limit.Percent > 0 && o.ended >= minForPercent && float64(o.failed)*100 >= limit.Percent*float64(o.ended):
+		reason = fmt.Sprintf("%d of %d tasks failed (--max-failures %s)", o.failed, o.ended, o.cfg.MaxFailures)
+	default:
+		return
+	}
+	o.limit = errors.New(reason)
+	o.log.Error().Msg("too many failures: " + reason + "; no more tasks start, and running tasks finish")
+	o.stop(o.limit)
+}
+
+// checkOverlap logs a warning if an earlier run has written an event of the task.
+func (o *outcomes) checkOverlap(id string) {
+	switch {
+	case o.earlier[id]:
+		o.log.Warn().Str("task_id", id).Str("file", o.cfg.EventLogFile).
+			Msg("the event log already has events of tasks of this run, which runs them again; to skip tasks that are done, use --resume")
+	case o.ended < overlapTasks:
+		return
+	}
+	o.earlier = nil
+}
+
+// onExitCode returns the function that decides about a retry by the exit code.
+func onExitCode(cfg *config.Config) func(code int) (retry, known bool) {
+	if cfg.RetryOnExitCodes == (config.ExitCodes{}) && cfg.NoRetryOnExitCodes == (config.ExitCodes{}) {
+		return nil
+	}
+	return func(code int) (retry, known bool) {
+		switch {
+		case cfg.NoRetryOnExitCodes.Contain(code):
+			return false, true
+		case cfg.RetryOnExitCodes.Contain(code):
+			return true, true
+		}
+		return false, false
+	}
+}
+
+// failureOf returns the way in which a task failed.
+func failureOf(d *pipeline.Decision) Failure {
+	o := &d.Outcome
+	f := Failure{Kind: o.Kind}
+	switch o.Kind {
+	case pipeline.Exception:
+		f.Message = lastLine(o.Exception)
+	case pipeline.Exited:
+		f.Message = exitText(o.ExitCode)
+	case pipeline.TimedOut:
+		f.Message = "exceeded the maximum runtime"
+	}
+	if o.StderrLine != "" {
+		f.Message += ": " + o.StderrLine
+	}
+	f.Message = cutMessage(f.Message)
+	return f
+}
+
+// general returns the message of a failure without what probably differs between tasks: numbers are
+// replaced by an ellipsis, except for the exit code.
+func general(d *pipeline.Decision, f Failure) string {
+	head := ""
+	if d.Outcome.Kind == pipeline.Exited {
+		head = exitText(d.Outcome.ExitCode)
+	}
+	return head + numbers.ReplaceAllString(f.Message[len(head):], "…")
+}
+
+var numbers = regexp.MustCompile(`[0-9]+`)
+
+func cutMessage(text string) string {
+	if len(text) <= maxMessage {
+		return text
+	}
+	return utf8cut.Start(text, maxMessage) + "…"
+}
+
+func exitText(code int) string {
+	if code < 0 {
+		return fmt.Sprintf("killed by signal %d", -code)
+	}
+	return fmt.Sprintf("exit code %d", code)
+}
+
+// lastLine returns the last line of text that is not empty, which in a stack trace of Python is the
+// exception.
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
+}
+
+// describe sets the failures in the summary: the first failed tasks, and the most frequent messages.
+func (o *outcomes) describe(s *Summary) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s.FailureLimit = o.limit
+	s.FirstFailed = slices.Clone(o.first)
+	for f, n := range o.messages {
+		f.Count = n
+		s.Failures = append(s.Failures, f)
+	}
+	slices.SortFunc(s.Failures, func(a, b Failure) int {
+		if a.Count != b.Count {
+			return int(b.Count - a.Count)
+		}
+		return strings.Compare(a.Message, b.Message)
+	})
+	s.Failures = s.Failures[:min(len(s.Failures), shownMessages)]
+}
+
+// shownMessages is the number of messages in the summary.
+const shownMessages = 5
+
+// overlapBytes is how much is read of an event log of earlier runs, at its start and at its end.
+const overlapBytes = 256 << 10
+
+// earlierIDs returns the IDs of tasks in the first and the last part of the event log. It returns nil
+// if there is no event log that can be read.
+func earlierIDs(ctx context.Context, path string) map[string]bool {
+	info, err := os.Stat(path) // before opening: the open of a named pipe can block
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	ids := map[string]bool{}
+	for _, from := range []int64{0, max(info.Size()-overlapBytes, overlapBytes)} {
+		_ = journal.Lines(ctx, io.NewSectionReader(f, from, overlapBytes), func(_ int64, line []byte, _ bool) {
+			if !bytes.HasPrefix(line, []byte("{")) { // the rest of a line whose start was not read
+				return
+			}
+			if e, ok, err := journal.Parse(line); ok && err == nil {
+				ids[string(e.TaskID)] = true
+			}
+		})
+	}
+	return ids
+}
