@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rs/zerolog"
 
@@ -70,34 +71,49 @@ type outcomes struct {
 	// earlier contains the IDs of tasks in the event log before this run; nil if there are none.
 	earlier map[string]bool
 
-	mu                         sync.Mutex
-	ended, failed, consecutive int64
-	logged                     int64 // number of attempts passed to logFailure
-	first                      []FailedTask
-	messages                   map[Failure]int64 // with Count 0
-	limit                      error             // why stop was called
-	noted                      bool              // noteRetry has logged a warning
+	ended       atomic.Int64 // number of tasks that ended and are not retried
+	consecutive int64        // number of tasks that failed since one completed; only observe uses it
+
+	mu       sync.Mutex
+	failed   int64
+	logged   int64 // number of attempts passed to logFailure
+	first    []FailedTask
+	messages map[Failure]int64 // with Count 0
+	limit    error             // why stop was called
+	noted    bool              // noteRetry has logged a warning
 }
 
-// observe is called for each task that ended, before its event is written.
+// observe is called for each task that ended, before its event is written. Calls do not overlap.
 func (o *outcomes) observe(d *pipeline.Decision) {
 	kind := d.Outcome.Kind
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	if kind == pipeline.Interrupted || kind == pipeline.LeaseLost {
 		return
 	}
-	o.ended++
+	ended := o.ended.Add(1)
 	if o.earlier != nil {
-		o.checkOverlap(d.Task.ID)
+		o.checkOverlap(d.Task.ID, ended)
 	}
+	if kind == pipeline.Completed && d.Verdict == pipeline.Ack { // without the mutex, which would slow short tasks down
+		if o.consecutive != 0 {
+			o.consecutive = 0
+		}
+		return
+	}
+	o.observeOther(d)
+}
+
+// observeOther observes a task that failed or that qualifies for a retry.
+func (o *outcomes) observeOther(d *pipeline.Decision) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	retried := o.retries && d.Verdict == pipeline.Retry
 	switch {
-	case kind == pipeline.Completed:
+	case d.Outcome.Kind == pipeline.Completed:
 		o.consecutive = 0
 		o.noteRetry(d)
 		return
-	case o.retries && d.Verdict == pipeline.Retry:
-		o.ended--
+	case retried:
+		o.ended.Add(-1)
 		o.logFailure(d, failureOf(d))
 		return
 	}
@@ -154,7 +170,7 @@ func (o *outcomes) noteRetry(d *pipeline.Decision) {
 // warnIfAllTheSame logs a warning if the first tasks of the run all failed in the same way: then
 // probably all tasks will.
 func (o *outcomes) warnIfAllTheSame() {
-	if o.ended != sameFailures || o.failed != sameFailures || len(o.messages) != 1 {
+	if o.ended.Load() != sameFailures || o.failed != sameFailures || len(o.messages) != 1 {
 		return
 	}
 	o.log.Warn().Int64("task_count", o.failed).Str("reason", o.first[0].Message).
@@ -164,6 +180,7 @@ func (o *outcomes) warnIfAllTheSame() {
 // checkLimits ends the run if more tasks failed than the settings allow.
 func (o *outcomes) checkLimits() {
 	var reason string
+	ended := o.ended.Load()
 	switch limit := o.cfg.MaxFailures; {
 	case o.limit != nil:
 		return
@@ -171,8 +188,8 @@ func (o *outcomes) checkLimits() {
 		reason = fmt.Sprintf("%d tasks failed one after the other (--max-consecutive-failures %d)", o.consecutive, o.cfg.MaxConsecutiveFailures)
 	case limit.Count > 0 && o.failed >= limit.Count:
 		reason = fmt.Sprintf("%d tasks failed (--max-failures %s)", o.failed, o.cfg.MaxFailures)
-	case limit.Percent > 0 && o.ended >= minForPercent && float64(o.failed)*100 >= limit.Percent*float64(o.ended):
-		reason = fmt.Sprintf("%d of %d tasks failed (--max-failures %s)", o.failed, o.ended, o.cfg.MaxFailures)
+	case limit.Percent > 0 && ended >= minForPercent && float64(o.failed)*100 >= limit.Percent*float64(ended):
+		reason = fmt.Sprintf("%d of %d tasks failed (--max-failures %s)", o.failed, ended, o.cfg.MaxFailures)
 	default:
 		return
 	}
@@ -182,12 +199,12 @@ func (o *outcomes) checkLimits() {
 }
 
 // checkOverlap logs a warning if an earlier run has written an event of the task.
-func (o *outcomes) checkOverlap(id string) {
+func (o *outcomes) checkOverlap(id string, ended int64) {
 	switch {
 	case o.earlier[id]:
 		o.log.Warn().Str("task_id", id).Str("file", o.cfg.EventLogFile).
 			Msg("the event log already has events of tasks of this run, which runs them again; to skip tasks that are done, use --resume")
-	case o.ended < overlapTasks:
+	case ended < overlapTasks:
 		return
 	}
 	o.earlier = nil
