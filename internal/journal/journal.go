@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 )
 
@@ -70,7 +71,13 @@ type Counts struct {
 
 // New returns an empty Journal. Tasks whose last event is of a kind in rerun are run again although
 // they are done.
-func New(rerun Kinds) *Journal { return &Journal{table: newTable(), rerun: rerun} }
+//
+// The memory of the table is freed when the Journal is unreachable.
+func New(rerun Kinds) *Journal {
+	j := &Journal{table: newTable(), rerun: rerun}
+	runtime.AddCleanup(j, (*table).free, j.table)
+	return j
+}
 
 // An Event is the part of a task event that a Journal needs.
 type Event struct {
@@ -84,6 +91,7 @@ type Event struct {
 
 // Add records an event. Events must be added in the order in which they were written.
 func (j *Journal) Add(e Event) {
+	defer runtime.KeepAlive(j)
 	p := j.table.insert(e.TaskID)
 	finals := p.finals()
 	if e.Rerun && finals > 0 {
@@ -113,6 +121,7 @@ type Decision struct {
 
 // Next returns the decision about the next occurrence of a task ID in the task file.
 func (j *Journal) Next(id string) Decision {
+	defer runtime.KeepAlive(j)
 	p := j.table.find([]byte(id))
 	switch {
 	case p == nil:
@@ -133,6 +142,7 @@ func (j *Journal) Next(id string) Decision {
 // Counts returns the numbers of tasks. Call it before Next.
 func (j *Journal) Counts() Counts {
 	var c Counts
+	defer runtime.KeepAlive(j)
 	for i := range j.table.shards {
 		for _, e := range j.table.shards[i].entries {
 			if e == 0 {
@@ -165,4 +175,7 @@ func (j *Journal) Tasks() (n int64) {
 }
 
 // Has reports whether a task ID has an event.
-func (j *Journal) Has(id string) bool { return j.table.find([]byte(id)) != nil }
+func (j *Journal) Has(id string) bool {
+	defer runtime.KeepAlive(j)
+	return j.table.find([]byte(id)) != nil
+}

@@ -3,6 +3,9 @@ package journal
 import (
 	"hash/maphash"
 	"math/bits"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // table maps task IDs to entries. It is a hash table with open addressing, divided into shards, so that
@@ -24,6 +27,7 @@ type shard struct {
 	hashes  []uint64
 	entries []entry
 	used    int
+	memory  []byte // the memory of both arrays; nil if it belongs to the Go heap
 }
 
 // entry is the state of one task ID. Its highest bits are further bits of the hash.
@@ -113,11 +117,47 @@ func (s *shard) locate(h uint64, more entry) (i int, ok bool) {
 func (s *shard) grow() {
 	old := *s
 	size := max(len(old.entries)*3/2, 16)
-	s.hashes, s.entries = make([]uint64, size), make([]entry, size)
+	s.memory, s.hashes, s.entries = newSlots(size)
 	for i, e := range old.entries {
 		if e != 0 {
 			at, _ := s.locate(old.hashes[i], e&hashMask)
 			s.hashes[at], s.entries[at] = old.hashes[i], e
 		}
 	}
+	old.free()
+}
+
+// free frees the memory of the shard.
+func (s *shard) free() {
+	if s.memory != nil {
+		_ = unix.Munmap(s.memory) // fails only for memory that was not mapped
+	}
+	*s = shard{}
+}
+
+// free frees the memory of the table, which may not be used after that.
+func (t *table) free() {
+	for i := range t.shards {
+		t.shards[i].free()
+	}
+}
+
+const (
+	slotBytes = int(unsafe.Sizeof(uint64(0)) + unsafe.Sizeof(entry(0)))
+	// minMapped is the size from which the slots of a shard are mapped from the system.
+	minMapped = 64 << 10
+)
+
+// newSlots returns the arrays of a shard. If they are large, their memory does not belong to the Go heap,
+// because the heap may grow to three times its live size (app.gcPercent) before memory is collected. memory
+// is then what the caller has to unmap.
+func newSlots(size int) (memory []byte, hashes []uint64, entries []entry) {
+	if size*slotBytes >= minMapped {
+		memory, err := unix.Mmap(-1, 0, size*slotBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		if err == nil {
+			start := unsafe.Pointer(unsafe.SliceData(memory))
+			return memory, unsafe.Slice((*uint64)(start), size), unsafe.Slice((*entry)(unsafe.Add(start, size*8)), size)
+		}
+	}
+	return nil, make([]uint64, size), make([]entry, size)
 }
