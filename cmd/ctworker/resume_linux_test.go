@@ -239,3 +239,99 @@ func TestResume_DamagedLogAndFaultySettings(t *testing.T) {
 		in.wantError(tc.want)
 	}
 }
+
+// The proof holds after reruns with retries, also if a retry is left to a later run.
+func TestAudit_RerunWithRetries(t *testing.T) {
+	t.Parallel()
+	fail := func(args ...string) []string {
+		return append(append([]string{"run", "--task-file", "tasks.json"}, args...), "--", "sh", "-c", "exit 3")
+	}
+	in := run(t, 5, app.ExitOK, fail()...)
+	prepare(t, in.dir, fail("--rerun", "failed", "--retries", "2", "--retry-backoff", "0")...).start().want(app.ExitOK)
+	prepare(t, in.dir, fail("--rerun", "failed", "--retry-on-exit")...).start().want(app.ExitOK) // requests retries that do not happen
+	again := prepare(t, in.dir, "run", "--resume", "--task-file", "tasks.json", "--", "true").start()
+	again.want(app.ExitOK)
+	again.wantError(`"completed":5`)
+	proof := prepare(t, in.dir, "audit", "--task-file", "tasks.json").start()
+	proof.want(app.ExitOK)
+	if got := proof.stdout.String(); got != "5 tasks, and each has exactly one final event: 5 completed; 30 events of attempts in all\n" {
+		t.Errorf("got %q", got)
+	}
+	prepare(t, in.dir, "failed").start().want(app.ExitOK)
+}
+
+func TestAudit_Findings(t *testing.T) {
+	t.Parallel()
+	in := run(t, 30, app.ExitOK, failing()...)
+	log, err := os.ReadFile(filepath.Join(in.dir, "events.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(log), "\n")
+	for i, l := range lines {
+		if strings.Contains(l, `"t3"`) {
+			lines[i] = "damaged\n"
+		}
+		if strings.Contains(l, `"t4"`) {
+			lines[i] += strings.Replace(l, "task_completed", "task_exception", 1) + strings.ReplaceAll(l, `"t4"`, `"t5\\u001b[31m"`)
+		}
+		if strings.Contains(l, `"t6"`) {
+			lines[i] += strings.Replace(l, `"attempt":1`, `"attempt":2`, 1)
+		}
+	}
+	write(t, in.dir, "events.log", strings.Join(lines, ""))
+	audit := prepare(t, in.dir, "audit", "--task-file", "tasks.json").start()
+	audit.want(app.ExitFatal)
+	audit.wantError("events.log: ignored 1 damaged lines: ")
+	want := `missing: 1 tasks have no final event: they have not run, or their events are lost
+  t3
+repeated: 1 tasks have more than one final event: they have run several times
+  t6 (2 final events, attempts 1 2: delivered again)
+contradictory: 1 tasks have final events with different outcomes
+  t4 (2 final events, attempts 1 1)
+unknown: 1 tasks have events, but are not in the task file
+  t5\u001b[31m
+30 tasks, 32 events of attempts; to list all findings, use --json
+`
+	if got := audit.stdout.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	audit = prepare(t, in.dir, "audit", "--json", "--task-file", "tasks.json", "events.log").start()
+	audit.want(app.ExitFatal)
+	for _, text := range []string{`{"problem":"missing","task_id":"t3","entries":1,"final_events":0}`, `"proven":false,"task_count":30,"event_count":32`} {
+		if !strings.Contains(audit.stdout.String(), text) {
+			t.Errorf("the output does not contain %s:\n%s", text, audit.stdout.String())
+		}
+	}
+	for _, args := range [][]string{{"audit"}, {"audit", "--task-file", "-"}, {"failed", "--kind", "x"}, {"failed", "--tasks", "new"}} {
+		prepare(t, in.dir, args...).start().want(app.ExitUsage)
+	}
+	for _, args := range [][]string{{"audit", "--task-file", "tasks.json", "none.log"}, {"failed", "none.log"}} {
+		wrong := prepare(t, in.dir, args...).start()
+		wrong.want(app.ExitFatal)
+		wrong.wantError("none.log: no such file")
+	}
+}
+
+func TestFailed(t *testing.T) {
+	t.Parallel()
+	in := run(t, 30, app.ExitOK, failing()...)
+	failed := prepare(t, in.dir, "failed", "--tasks", "again.jsonl", "--task-file", "tasks.json").start()
+	failed.want(app.ExitStrict)
+	failed.wantError("3 of 30 tasks failed: 3 exited\n", "3 tasks written to again.jsonl", "--rerun failed")
+	const reason = "\texited\t1\texit code 3: no luck today\n"
+	if got, want := failed.stdout.String(), "t7"+reason+"t17"+reason+"t27"+reason; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	again := prepare(t, in.dir, "run", "--task-file", "again.jsonl", "--event-log-file", "again.log", "--", "true").start()
+	again.want(app.ExitOK)
+	again.wantError(`"completed":3`)
+	once := prepare(t, in.dir, "failed", "--tasks", "again.jsonl", "--task-file", "tasks.json").start()
+	once.want(app.ExitFatal)
+	once.wantError("is not overwritten")
+	// The last final event of a task counts, in the order of the logs.
+	later := prepare(t, in.dir, "failed", "events.log", "again.log").start()
+	later.want(app.ExitOK)
+	later.wantError("none of ")
+	prepare(t, in.dir, "failed", "--json", "again.log", "events.log").start().want(app.ExitStrict)
+}

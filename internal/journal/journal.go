@@ -18,6 +18,22 @@ const (
 	Exited
 )
 
+// String returns the name of the kind, as in --rerun.
+func (k Kind) String() string {
+	switch k {
+	case Completed:
+		return "completed"
+	case Exception:
+		return "exception"
+	case TimedOut:
+		return "timed_out"
+	case Exited:
+		return "exited"
+	case None:
+	}
+	return "none"
+}
+
 // Kinds is a set of Kinds.
 type Kinds uint8
 
@@ -100,9 +116,12 @@ func (j *Journal) Add(e Event) {
 	if !e.Retry {
 		finals++
 	}
-	n := p.withFinals(finals)&^(kindMask|retryPending|attemptMask) | entry(e.Kind)<<kindShift
+	n := p.withFinals(finals)&^(kindMask|retryPending|rerunPending|attemptMask) | entry(e.Kind)<<kindShift
 	if e.Retry {
 		n |= retryPending
+		if e.Rerun {
+			n |= rerunPending
+		}
 	}
 	n |= entry(min(max(e.Attempt, p.attempt(), 1), maxAttempt))
 	*p = n
@@ -127,8 +146,9 @@ func (j *Journal) Next(id string) Decision {
 	case p == nil:
 		return Decision{Attempt: 1}
 	case p.retry():
-		*p &^= retryPending
-		return Decision{Attempt: p.attempt() + 1}
+		rerun := *p&rerunPending != 0
+		*p &^= retryPending | rerunPending
+		return Decision{Attempt: p.attempt() + 1, Rerun: rerun}
 	case p.finals() == 0:
 		return Decision{Attempt: p.attempt() + 1}
 	case j.rerun.Has(p.kind()):

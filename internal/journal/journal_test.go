@@ -89,6 +89,7 @@ func TestJournal_Next(t *testing.T) {
 		"done, and retry pending":  {[]string{line("a", pipeline.Completed, false, 1), line("a", pipeline.Exception, true, 1)}, "", []string{"2", "skip"}},
 		"failed and rerun":         {[]string{line("a", pipeline.Exited, false, 1), replaced}, "", []string{"skip", "3"}},
 		"failed, rerun, completed": {[]string{line("a", pipeline.Exited, false, 1), strings.Replace(line("a", pipeline.Completed, false, 2), `,"retry":false`, `,"retry":false`+rerunDone, 1)}, "failed", []string{"skip", "3"}},
+		"rerun, retry pending":     {[]string{line("a", pipeline.Exited, false, 1), strings.Replace(line("a", pipeline.Exited, true, 2), `,"retry":true`, `,"retry":true`+rerunDone, 1)}, "", []string{"3*", "3"}},
 		"many occurrences":         {slices.Repeat([]string{line("a", pipeline.Completed, false, 1)}, 3), "", []string{"skip", "skip"}},
 	} {
 		var rerun journal.Kinds

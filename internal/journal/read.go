@@ -28,6 +28,18 @@ type Damage struct {
 // maxDamagedLines is the maximum length of Damage.Lines.
 const maxDamagedLines = 10
 
+// Add adds the line with the given number. complete reports whether it ends with a line break.
+func (d *Damage) Add(number int64, complete bool) {
+	if !complete {
+		d.Torn = true
+		return
+	}
+	d.Count++
+	if len(d.Lines) < maxDamagedLines {
+		d.Lines = append(d.Lines, number)
+	}
+}
+
 // ReadFile adds the events in the log at path to j. It returns an error if the file cannot be read, but
 // not if it does not exist and mayBeMissing is true.
 func (j *Journal) ReadFile(ctx context.Context, path string, mayBeMissing bool) (Damage, error) {
@@ -54,19 +66,20 @@ func (j *Journal) ReadFile(ctx context.Context, path string, mayBeMissing bool) 
 }
 
 // Read adds the events in a log to j. It returns ctx's error if ctx is done before the end.
-func (j *Journal) Read(ctx context.Context, log io.Reader) (damage Damage, err error) {
+func (j *Journal) Read(ctx context.Context, log io.Reader) (Damage, error) {
+	return Events(ctx, log, j.Add)
+}
+
+// Events calls f for each event in a log that reports a task. It returns ctx's error if ctx is done
+// before the end. f must not retain the ID of the task.
+func Events(ctx context.Context, log io.Reader, f func(Event)) (damage Damage, err error) {
 	err = Lines(ctx, log, func(number int64, line []byte, complete bool) {
 		e, ok, err := Parse(line)
 		switch {
-		case err != nil && !complete:
-			damage.Torn = true
 		case err != nil:
-			damage.Count++
-			if len(damage.Lines) < maxDamagedLines {
-				damage.Lines = append(damage.Lines, number)
-			}
+			damage.Add(number, complete)
 		case ok:
-			j.Add(e)
+			f(e)
 		}
 	})
 	return damage, err

@@ -34,22 +34,26 @@ type shard struct {
 type entry uint32
 
 const (
-	hashBits    = 12
+	hashBits    = 11
 	kindBits    = 3
 	finalBits   = 9
 	attemptBits = 7
 
-	kindShift    = attemptBits
-	retryShift   = kindShift + kindBits
-	finalShift   = retryShift + 1
-	hashShift    = finalShift + finalBits
-	maxFinals    = 1<<finalBits - 1
-	maxAttempt   = 1<<attemptBits - 1
-	hashMask     = entry(1<<hashBits-1) << hashShift
-	kindMask     = entry(1<<kindBits-1) << kindShift
-	finalMask    = entry(maxFinals) << finalShift
-	attemptMask  = entry(maxAttempt)
+	kindShift   = attemptBits
+	retryShift  = kindShift + kindBits
+	rerunShift  = retryShift + 1
+	finalShift  = rerunShift + 1
+	hashShift   = finalShift + finalBits
+	maxFinals   = 1<<finalBits - 1
+	maxAttempt  = 1<<attemptBits - 1
+	hashMask    = entry(1<<hashBits-1) << hashShift
+	kindMask    = entry(1<<kindBits-1) << kindShift
+	finalMask   = entry(maxFinals) << finalShift
+	attemptMask = entry(maxAttempt)
+	// retryPending states that the last event requests a retry, and rerunPending that this retry is one of
+	// a rerun.
 	retryPending = entry(1) << retryShift
+	rerunPending = entry(1) << rerunShift
 )
 
 func (e entry) kind() Kind   { return Kind(e & kindMask >> kindShift) }

@@ -17,7 +17,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/journal"
-	"github.com/ctworker/ctworker/internal/utf8cut"
+	"github.com/ctworker/ctworker/internal/outcome"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -34,8 +34,6 @@ const (
 	minForPercent = 20
 	// overlapTasks is the number of tasks that are searched in the event log of earlier runs.
 	overlapTasks = 2000
-	// maxMessage is the length to which a message is cut, in bytes.
-	maxMessage = 200
 )
 
 // The messages of log lines about failed attempts.
@@ -229,20 +227,7 @@ func onExitCode(cfg *config.Config) func(code int) (retry, known bool) {
 // failureOf returns the way in which a task failed.
 func failureOf(d *pipeline.Decision) Failure {
 	o := &d.Outcome
-	f := Failure{Kind: o.Kind}
-	switch o.Kind {
-	case pipeline.Exception:
-		f.Message = lastLine(o.Exception)
-	case pipeline.Exited:
-		f.Message = exitText(o.ExitCode)
-	case pipeline.TimedOut:
-		f.Message = "exceeded the maximum runtime"
-	}
-	if o.StderrLine != "" {
-		f.Message += ": " + o.StderrLine
-	}
-	f.Message = cutMessage(f.Message)
-	return f
+	return Failure{Kind: o.Kind, Message: outcome.Reason(o.Kind, o.Exception, o.ExitCode, o.StderrLine)}
 }
 
 // general returns the message of a failure without what probably differs between tasks: numbers are
@@ -250,33 +235,12 @@ func failureOf(d *pipeline.Decision) Failure {
 func general(d *pipeline.Decision, f Failure) string {
 	head := ""
 	if d.Outcome.Kind == pipeline.Exited {
-		head = exitText(d.Outcome.ExitCode)
+		head = outcome.Reason(pipeline.Exited, "", d.Outcome.ExitCode, "")
 	}
 	return head + numbers.ReplaceAllString(f.Message[len(head):], "…")
 }
 
 var numbers = regexp.MustCompile(`[0-9]+`)
-
-func cutMessage(text string) string {
-	if len(text) <= maxMessage {
-		return text
-	}
-	return utf8cut.Start(text, maxMessage) + "…"
-}
-
-func exitText(code int) string {
-	if code < 0 {
-		return fmt.Sprintf("killed by signal %d", -code)
-	}
-	return fmt.Sprintf("exit code %d", code)
-}
-
-// lastLine returns the last line of text that is not empty, which in a stack trace of Python is the
-// exception.
-func lastLine(text string) string {
-	text = strings.TrimSpace(text)
-	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
-}
 
 // describe sets the failures in the summary: the first failed tasks, and the most frequent messages.
 func (o *outcomes) describe(s *Summary) {

@@ -52,7 +52,8 @@ type waitingTask struct {
 	at      time.Time
 	task    pipeline.Task
 	attempt int
-	retries int // number of retries in this run, including the next one
+	retries int  // number of retries in this run, including the next one
+	rerun   bool // see plumbing.Delivery.SetRerun
 }
 
 // waitingTasks is a heap whose first element is due first.
@@ -144,7 +145,11 @@ func (s *retryingSource) due(limit int) (ds []*pipeline.Delivery) {
 	for len(ds) < limit && len(s.waiting) > 0 && !s.waiting[0].at.After(now) {
 		t, _ := heap.Pop(&s.waiting).(waitingTask)
 		s.bytes -= t.size()
-		ds = append(ds, s.deliver(t.task, t.attempt, t.retries))
+		d := s.deliver(t.task, t.attempt, t.retries)
+		if t.rerun {
+			d.Plumbing().SetRerun()
+		}
+		ds = append(ds, d)
 	}
 	return ds
 }
@@ -194,7 +199,7 @@ func (s *retryingSource) decide(d *pipeline.Decision) {
 		d.RetryDeniedReason = fmt.Sprintf("attempt %d: a run retries a task at most %d times (--retries)", d.Attempt, s.retries)
 		return
 	}
-	lease.retry = true
+	lease.retry, lease.rerun = true, d.Plumbing().IsRerun()
 }
 
 // settledOne registers that a delivery was settled. next is its retry, or nil.
@@ -229,6 +234,7 @@ type retryLease struct {
 	// retry states that Release makes the task run again. Otherwise a released task does not run again
 	// in this run.
 	retry bool
+	rerun bool // see plumbing.Delivery.SetRerun; set with retry
 }
 
 // settled is called when the delivery is settled, before Release.
@@ -249,7 +255,7 @@ func (l *retryLease) Release(context.Context, time.Duration) error {
 	retries := l.retries + 1
 	// The ID and the data may be parts of a much larger buffer of the source.
 	task := pipeline.Task{ID: strings.Clone(l.task.ID), Data: bytes.Clone(l.task.Data)}
-	l.source.settledOne(&waitingTask{at: time.Now().Add(l.source.wait(retries)), task: task, attempt: l.attempt + 1, retries: retries})
+	l.source.settledOne(&waitingTask{at: time.Now().Add(l.source.wait(retries)), task: task, attempt: l.attempt + 1, retries: retries, rerun: l.rerun})
 	return nil
 }
 
