@@ -63,6 +63,9 @@ type Config struct {
 	EventLogToQueue bool
 	// DiscardEvents permits a run that writes its events nowhere.
 	DiscardEvents bool
+	// JobLog is a file to which a line per attempt is written, in the format of GNU parallel. Defaults
+	// to "", which means that there is none.
+	JobLog string
 	// KeepaliveInterval is the time between keep_alive events; 0 disables them. Defaults to
 	// 60s.
 	KeepaliveInterval time.Duration

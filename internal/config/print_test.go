@@ -42,6 +42,7 @@ event-log-file: events.log  # default
 event-log-to-file: false  # derived
 event-log-to-queue: true  # derived
 discard-events: false  # default
+# joblog: (not set)
 keepalive-interval: 60  # default
 # instance-type: (not set)
 # num-cpus: (not set)

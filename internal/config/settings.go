@@ -169,6 +169,11 @@ func settingsOf(sdk SDK) []setting {
 			at:    func(c *Config) value { return field[bool]{&c.DiscardEvents, boolean()} },
 		},
 		{
+			name: "joblog", env: prefix + "JOBLOG", category: inEvents, arg: "FILE", extension: true,
+			usage: "Also append a line for each attempt that ended to this local file, in the format of --joblog of GNU parallel",
+			at:    func(c *Config) value { return field[string]{&c.JobLog, localFile()} },
+		},
+		{
 			name: "keepalive-interval", env: prefix + "KEEPALIVE_INTERVAL", category: inEvents, arg: "SECONDS",
 			def: "60", extension: true,
 			usage: "Send a keep_alive event to the event queue at this interval; 0 disables these events",

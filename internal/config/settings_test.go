@@ -53,6 +53,8 @@ var every = []known{
 		[2]string{"false", "true"}, [2]any{false, true}},
 	{"event-log-to-queue", "RMS_CLOUD_TASKS_EVENT_LOG_TO_QUEUE", "EventLogToQueue", false, bools, bothBools},
 	{"discard-events", "RMS_CLOUD_TASKS_DISCARD_EVENTS", "DiscardEvents", false, bools, bothBools},
+	{"joblog", "RMS_CLOUD_TASKS_JOBLOG", "JobLog", "",
+		[2]string{"jobs.log", "dir/j 2"}, [2]any{"jobs.log", "dir/j 2"}},
 	{"keepalive-interval", "RMS_CLOUD_TASKS_KEEPALIVE_INTERVAL", "KeepaliveInterval", 60 * sec,
 		[2]string{"0", "1.5"}, [2]any{0 * sec, 1500 * time.Millisecond}},
 	{"instance-type", "RMS_CLOUD_TASKS_INSTANCE_TYPE", "InstanceType", "",

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/cloudqueue"
+	"github.com/ctworker/ctworker/internal/joblog"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
@@ -82,7 +83,7 @@ func (w *Worker) reportMalformed(ctx context.Context, body string, reason error)
 	return err
 }
 
-// openSinks opens the event log, and then the event queue.
+// openSinks opens the event log, the event queue, the sinks of the program, and the job log.
 func (w *Worker) openSinks(ctx context.Context) error {
 	cfg := w.opts.Config
 	var all []pipeline.Sink
@@ -113,6 +114,13 @@ func (w *Worker) openSinks(ctx context.Context) error {
 	}
 	if len(all) == 0 && !cfg.DiscardEvents {
 		return &ConfigError{errors.New("the events of this run, which contain its results, would be written nowhere; use --event-log-to-file or --event-log-to-queue, or permit it with --discard-events")}
+	}
+	if cfg.JobLog != "" { // last, so that each of its lines has an event
+		file, err := joblog.Open(ctx, cfg.JobLog, w.opts.Log)
+		if err != nil {
+			return err
+		}
+		all = append(all, file)
 	}
 	w.sink = pipeline.Tee(all...)
 	return nil

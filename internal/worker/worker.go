@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -228,6 +231,9 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	if w.fromQueue() {
+		if err := checkDistinctFiles(ctx, cfg); err != nil {
+			return err
+		}
 		// Open the task queue first: opening the event queue creates it, even if the name is wrong.
 		if err := w.openQueue(ctx); err != nil {
 			return err
@@ -269,23 +275,38 @@ func isShared(source pipeline.Source) bool {
 // hasLeases reports whether tasks can have leases that expire.
 func (w *Worker) hasLeases() bool { return w.fromQueue() || w.opts.OpenSource != nil }
 
-// checkDistinctFiles returns an error if the event log is the task file.
+// checkDistinctFiles returns an error if two of the task file, the event log and the job log are the
+// same file.
 func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
-	if !cfg.EventLogToFile {
-		return nil
+	files := []struct{ name, path string }{{"the task file", cfg.TaskFile}}
+	if cfg.EventLogToFile {
+		files = append(files, struct{ name, path string }{"--event-log-file", cfg.EventLogFile})
 	}
-	same, err := startup.Open(ctx, func() (bool, error) {
-		tasks, err := os.Stat(cfg.TaskFile)
-		if err != nil {
-			return false, nil // standard input, for example
+	if cfg.JobLog != "" {
+		files = append(files, struct{ name, path string }{"--joblog", cfg.JobLog})
+	}
+	for i, f := range files {
+		for _, earlier := range files[:i] {
+			same, err := startup.Open(ctx, func() (bool, error) { return sameFile(earlier.path, f.path), nil }, func(bool) {}, f.name+": checking "+f.path)
+			if err == nil && same {
+				err = &ConfigError{fmt.Errorf("%s %q is %s: use another file", f.name, f.path, strings.Replace(earlier.name, "--", "the file of --", 1))}
+			}
+			if err != nil {
+				return err
+			}
 		}
-		events, err := os.Stat(cfg.EventLogFile)
-		return err == nil && tasks.Mode().IsRegular() && os.SameFile(tasks, events), nil
-	}, func(bool) {}, "event log: checking "+cfg.EventLogFile)
-	if err == nil && same {
-		err = &ConfigError{fmt.Errorf("--event-log-file %q is the task file: use another file", cfg.EventLogFile)}
 	}
-	return err
+	return nil
+}
+
+// sameFile reports whether two paths are the same regular file, or will be when it is created.
+func sameFile(a, b string) bool {
+	first, errA := os.Stat(a)
+	second, errB := os.Stat(b)
+	if errA != nil || errB != nil {
+		return errors.Is(errA, fs.ErrNotExist) && errors.Is(errB, fs.ErrNotExist) && filepath.Clean(a) == filepath.Clean(b)
+	}
+	return first.Mode().IsRegular() && os.SameFile(first, second)
 }
 
 // killDelay converts a configured delay to an option of package procexec: 0, which configures an

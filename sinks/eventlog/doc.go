@@ -1,4 +1,4 @@
-// Package eventlog writes events to a file, one JSON object per line.
+// Package eventlog writes events to a file, one JSON object per line or in a format of the caller.
 //
 //	events ─▶ Write ─▶ lock, whole lines, unlock ─▶ file ◀─ other runs
 //

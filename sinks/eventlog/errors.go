@@ -21,7 +21,7 @@ func (o Options) openError(path string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		advice = "make it writable, or " + advice
 	}
-	return fmt.Errorf("event log: %w; %s", err, advice)
+	return fmt.Errorf("%s: %w; %s", o.Name, err, advice)
 }
 
 func isMissing(dir string) bool {
@@ -37,12 +37,12 @@ func (o Options) writeError(err error, written int) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		advice = fmt.Sprintf("the disk is full: free some space or use another %s, then %s", o.Flag, o.Recovery)
 	case errors.Is(err, errRemoved):
-		return fmt.Errorf("event log: %w; its events are lost, unless you have a copy; %s", err, o.Recovery)
+		return fmt.Errorf("%s: %w; its events are lost, unless you have a copy; %s", o.Name, err, o.Recovery)
 	case errors.Is(err, syscall.EFBIG):
 		advice = fmt.Sprintf("the file has reached the maximum allowed size: use another %s, then %s", o.Flag, o.Recovery)
 	}
 	if written > 0 {
 		advice += " (its last line may be incomplete)"
 	}
-	return fmt.Errorf("event log: %w; %s", err, advice)
+	return fmt.Errorf("%s: %w; %s", o.Name, err, advice)
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // errClosed is returned by Write after Close.
-var errClosed = errors.New("event log is closed")
+var errClosed = errors.New("the log is closed")
 
 // errRemoved is returned if the file was removed while the Log had it open. Events that were
 // written to it are lost.
@@ -62,6 +62,15 @@ type Options struct {
 	// Recovery is what the user has to do about the events that were not written, for errors.
 	// Defaults to "run the tasks without an event again".
 	Recovery string
+	// Name is what the file is, for errors and log lines. Defaults to "event log".
+	Name string
+	// Header is the first line of the file, without its line break. It is written before the first
+	// event, unless the file already has text. Defaults to "", which means that there is none.
+	Header string
+	// Format appends an event to b as a line without its line break, and returns the extended buffer.
+	// If it returns false, the event is not written. Calls do not overlap. Defaults to one JSON object
+	// per event, as written by the method AppendJSON of the event.
+	Format func(b []byte, e *pipeline.Event) ([]byte, bool)
 
 	noticeAfter time.Duration // after which Open reports that it waits; shorter in tests
 }
@@ -72,6 +81,10 @@ func (o Options) Validate() error { return nil }
 func (o Options) withDefaults() Options {
 	o.Flag = cmp.Or(o.Flag, "--event-log-file")
 	o.Recovery = cmp.Or(o.Recovery, "run the tasks without an event again")
+	o.Name = cmp.Or(o.Name, "event log")
+	if o.Format == nil {
+		o.Format = func(b []byte, e *pipeline.Event) ([]byte, bool) { return e.AppendJSON(b), true }
+	}
 	o.noticeAfter = cmp.Or(o.noticeAfter, 2*time.Second)
 	return o
 }
@@ -85,13 +98,13 @@ func Open(ctx context.Context, path string, opts Options) (*Log, error) {
 	defer notice.Stop()
 	return startup.Open(ctx, func() (*Log, error) { return open(path, opts) }, func(l *Log) {
 		_ = l.file.Close()
-	}, "event log: opening "+path)
+	}, opts.Name+": opening "+path)
 }
 
 // noticeFIFO logs that Open is waiting, if the file is a FIFO.
 func (o Options) noticeFIFO(path string) {
 	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
-		o.Log.Info().Str("component", "eventlog").Str("file", path).Msg("waiting until another process opens the event log FIFO for reading")
+		o.Log.Info().Str("component", "eventlog").Str("file", path).Msg("waiting until another process opens the " + o.Name + " FIFO for reading")
 	}
 }
 
@@ -103,14 +116,17 @@ func open(path string, opts Options) (*Log, error) {
 	info, err := f.Stat()
 	if err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("event log: %w", err)
+		return nil, fmt.Errorf("%s: %w", opts.Name, err)
 	}
 	l := newLog(f)
 	l.opts = opts
 	if info.Mode().IsRegular() {
-		l.appender = newAppender(f, path, opts.Log)
+		l.appender = newAppender(f, path, opts)
 	} else {
 		l.mayBlock = true
+		if opts.Header != "" {
+			l.remainder = []byte(opts.Header + "\n") // precedes the first line
+		}
 	}
 	return l, nil
 }
@@ -138,7 +154,7 @@ func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
 	defer func() { l.turn <- struct{}{} }()
 	return l.append(ctx, len(events), func(buf []byte, i int) ([]byte, bool) {
 		if e := &events[i]; e.Withheld == nil || !e.Withheld() {
-			return e.AppendJSON(buf), true
+			return l.opts.Format(buf, e)
 		}
 		return buf, false
 	})
@@ -156,7 +172,7 @@ func (l *Log) WriteLines(ctx context.Context, lines [][]byte) error {
 		return err
 	}
 	if err := syncFile(l.file); err != nil {
-		l.err = fmt.Errorf("event log: %w", err)
+		l.err = fmt.Errorf("%s: %w", l.opts.Name, err)
 		return l.err
 	}
 	return nil
@@ -277,13 +293,16 @@ func (l *Log) write(ctx context.Context) (n int, err error) {
 	if l.appender == nil {
 		return l.file.Write(l.buf)
 	}
-	torn, err := l.appender.begin(ctx)
+	torn, empty, err := l.appender.begin(ctx)
 	if err != nil {
 		return 0, err
 	}
 	prefix := 0
-	if torn {
+	switch {
+	case torn:
 		prefix, err = l.file.Write([]byte{'\n'})
+	case empty && l.opts.Header != "":
+		prefix, err = l.file.Write([]byte(l.opts.Header + "\n"))
 	}
 	if err == nil {
 		n, err = l.file.Write(l.buf)
@@ -316,7 +335,7 @@ func (l *Log) Close(ctx context.Context) error {
 		reset := l.interruptible(ctx)
 		l.buf = append(l.buf[:0], l.remainder...)
 		if err := l.flush(ctx); err != nil {
-			tornErr = fmt.Errorf("event log: the last line is incomplete: %w", err)
+			tornErr = fmt.Errorf("%s: the last line is incomplete: %w", l.opts.Name, err)
 		}
 		reset()
 	}
@@ -331,10 +350,10 @@ func (l *Log) Close(ctx context.Context) error {
 	select {
 	case err := <-synced:
 		if err != nil {
-			return errors.Join(tornErr, fmt.Errorf("event log: %w", err))
+			return errors.Join(tornErr, fmt.Errorf("%s: %w", l.opts.Name, err))
 		}
 	case <-ctx.Done():
-		return errors.Join(tornErr, fmt.Errorf("event log: the file could not be flushed to disk in time; if the machine crashes now, the last events are lost: %w", ctx.Err()))
+		return errors.Join(tornErr, fmt.Errorf("%s: the file could not be flushed to disk in time; if the machine crashes now, the last events are lost: %w", l.opts.Name, ctx.Err()))
 	}
 	return tornErr
 }

@@ -29,6 +29,7 @@ type appender struct {
 	size int64
 	wait time.Duration
 	log  zerolog.Logger
+	name string // what the file is, for warnings
 	// flock is syscall.Flock; tests replace it.
 	flock func(fd, how int) error
 
@@ -38,8 +39,8 @@ type appender struct {
 	warned   bool
 }
 
-func newAppender(f *os.File, path string, log zerolog.Logger) *appender {
-	s := &appender{file: f, fd: int(f.Fd()), size: -1, wait: lockWait, log: log, flock: syscall.Flock}
+func newAppender(f *os.File, path string, opts Options) *appender {
+	s := &appender{file: f, fd: int(f.Fd()), size: -1, wait: lockWait, log: opts.Log, name: opts.Name, flock: syscall.Flock}
 	last, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return s
@@ -55,16 +56,16 @@ func newAppender(f *os.File, path string, log zerolog.Logger) *appender {
 }
 
 // begin waits until no other process writes, and reports whether the file ends in the middle
-// of a line. It returns errRemoved if the file was removed; a file that was only renamed is
+// of a line, and whether it is empty. It returns errRemoved if the file was removed; a file that was only renamed is
 // still written to. The caller must call end unless begin returns an error.
-func (s *appender) begin(ctx context.Context) (torn bool, err error) {
+func (s *appender) begin(ctx context.Context) (torn, empty bool, err error) {
 	if err := s.lock(ctx); err != nil {
-		return false, err
+		return false, false, err
 	}
 	if torn, err = s.endsInLine(); err != nil {
 		s.unlock()
 	}
-	return torn, err
+	return torn, s.stat.Size == 0, err
 }
 
 // end releases the lock. written is the number of bytes that were appended.
@@ -111,7 +112,7 @@ func (s *appender) lock(ctx context.Context) error {
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case !errors.Is(err, syscall.EWOULDBLOCK):
-			s.warn("event log cannot be locked on this file system: runs that share it may corrupt each other's lines", err)
+			s.warn(s.name+" cannot be locked on this file system: runs that share it may corrupt each other's lines", err)
 			return nil
 		}
 		if began.IsZero() {
@@ -119,7 +120,7 @@ func (s *appender) lock(ctx context.Context) error {
 		}
 		if time.Since(began) >= wait {
 			s.timedOut = true
-			s.warn("event log is locked by another process for too long: continuing without the lock", nil)
+			s.warn(s.name+" is locked by another process for too long: continuing without the lock", nil)
 			return nil
 		}
 		timer := time.NewTimer(pause)

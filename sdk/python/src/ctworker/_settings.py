@@ -211,6 +211,18 @@ SETTINGS: tuple[Setting, ...] = (
         attribute=None,
     ),
     Setting(
+        flags=("--joblog",),
+        negated=None,
+        metavar="FILE",
+        help="Also append a line for each attempt that ended to this local file, in the format of --joblog of GNU parallel",
+        env="RMS_CLOUD_TASKS_JOBLOG",
+        default=None,
+        category="Events",
+        kind="str",
+        common=False,
+        attribute=None,
+    ),
+    Setting(
         flags=("--keepalive-interval",),
         negated=None,
         metavar="SECONDS",
