@@ -237,7 +237,7 @@ def test_only_program_options_can_be_abbreviated(capsys: pytest.CaptureFixture[s
     assert parse(mine, ["--thr", "3"]).args.threshold == "3", (
         "the program's options can be abbreviated"
     )
-    assert mine.parse_args(["--job", "a"]).job_id == "a", "the program's parser was not restored"
+    assert mine.parse_args(["--job-i", "a"]).job_id == "a", "the program's parser was not restored"
     with pytest.raises(SystemExit):
         parse(None, ["--task-fil", "t.json"])
     assert "--task-fil: unknown option; did you mean --task-file?" in capsys.readouterr().err
