@@ -68,6 +68,8 @@ func TestFlagsInDocumentsExist(t *testing.T) {
 		"--threshold": true, // of an example
 		// Of the tools around a queue.
 		"--create": true, "--output": true, "--events": true, "--yes": true, "--json": true,
+		// Of failed and audit.
+		"--kind": true, "--tasks": true,
 		// Of other programs: jq, git, pip.
 		"--rawfile": true, "--file": true, "--depth": true, "--no-deps": true,
 	}

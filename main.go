@@ -117,8 +117,8 @@ func WithTasks(tasks iter.Seq2[Task, error]) Option {
 }
 
 // WithSource takes the tasks from a source of the program instead of a queue or --task-file. open is
-// called once, in the engine. The run closes the source. Leases of the source are extended by the
-// setting --lease. WithSource overrides WithTasks.
+// called once, in the engine. The run closes the source. The run extends the leases of the tasks,
+// each time by the duration of --lease. WithSource overrides WithTasks.
 func WithSource(open func(ctx context.Context) (pipeline.Source, error)) Option {
 	return func(p *program) { p.OpenSource = open }
 }

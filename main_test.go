@@ -248,7 +248,7 @@ func TestMain_UsageErrors(t *testing.T) {
 		{"flags", "--task-file t --thresold 3 -- x", []string{"--thresold", "did you mean --threshold?"}},
 		{"flags", "run --task-file t", []string{`--task-file: flags must precede the program's own arguments, which begin with "run"`}},
 		{"behave", "", []string{"--task-file", "--provider"}},
-		{"conflict", "--task-file t", []string{"flag --max-runtime of the program has the name", "flag --help of the program has the name"}},
+		{"conflict", "--task-file t", []string{"your flag --max-runtime has the same name", "your flag --help has the same name"}},
 		{"in-process", "--task-file none.json", []string{"none.json"}},
 	} {
 		t.Run(tc.program+" "+tc.args, func(t *testing.T) {

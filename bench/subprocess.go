@@ -19,8 +19,8 @@ import (
 	"github.com/ctworker/ctworker"
 )
 
-// roleVar is the environment variable with a key of roles. If it is set, this program runs as this
-// worker or baseline instead of measuring.
+// roleVar is an environment variable that selects a role: its value is a key of roles. If it
+// is set, this program runs as that worker or baseline, and does not measure.
 const roleVar = "BENCH_ROLE"
 
 // If inProcessVar is set, the worker runs its tasks in its own process. If generateVar is set, the

@@ -43,8 +43,8 @@ type Lease interface {
 	// Extend sets the lease to expire at d from now, and returns that time. It may round d down, by
 	// less than a second, and limit it to the maximum that the source supports.
 	Extend(ctx context.Context, d time.Duration) (time.Time, error)
-	// ExpiresAt returns when the lease expires if it is not extended: Extend does not change the
-	// result. The zero time means that the lease never expires.
+	// ExpiresAt returns when the lease, as received, expires. Extend does not change this value. The
+	// zero time means that the lease never expires.
 	ExpiresAt() time.Time
 }
 
@@ -361,9 +361,8 @@ func (d *Delivery) lostChan() chan struct{} {
 	return d.lost
 }
 
-// markLeaseLost marks the delivery lost because of cause. The error that other methods then return
-// wraps cause and ErrLeaseLost. markLeaseLost does nothing if the delivery is already lost or
-// settled.
+// markLeaseLost marks the lease as lost. Other methods then return an error that wraps ErrLeaseLost
+// and cause. markLeaseLost does nothing if the lease is already lost or the delivery is settled.
 func (d *Delivery) markLeaseLost(cause error) {
 	if !errors.Is(cause, ErrLeaseLost) {
 		cause = fmt.Errorf("%w: %w", ErrLeaseLost, cause)

@@ -140,7 +140,7 @@ func (w *stallWatch) check(r *Run, now time.Time) {
 		}
 		w.warned[st] = true
 		r.opts.Log.Warn().Str("stage", st.name).Int("task_count", len(ids)).Strs("task_ids", ids[:min(len(ids), maxListed)]).
-			Msg("the run waits for a stage that has neither passed its tasks on nor acknowledged or released them; the stage may have dropped them")
+			Msg("waiting for a stage that still owns tasks; a stage must pass on, acknowledge or release every task")
 	}
 }
 

@@ -106,7 +106,7 @@ func TestDropped_WarnsIfRunIsStalled(t *testing.T) {
 				t.Errorf("no %s in the warning %q", want, log.String())
 			}
 		}
-		if n := strings.Count(log.String(), "may have dropped them"); n != 1 {
+		if n := strings.Count(log.String(), "a stage that still owns tasks"); n != 1 {
 			t.Errorf("%d warnings:\n%s", n, log.String())
 		}
 	})

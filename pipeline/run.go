@@ -244,9 +244,9 @@ func (r *Run) bufferFor(p position) int {
 }
 
 // buffer returns the capacity of the channel between two stages. The capacity is large enough that
-// a stage rarely blocks on the next one. Before the execution, credits limit the number of items
-// (see package prefetch). After the execution, this capacity limits it, for example while the sink is
-// unreachable.
+// a stage rarely blocks on the next one. In the stages before the execution, credits limit
+// the number of items in flight (see package prefetch). In the stages after it, the capacity of the
+// channels limits that number, for example while the sink is unreachable.
 func (r *Run) buffer() int {
 	if r.prefetch.Shared() {
 		return 32

@@ -358,7 +358,7 @@ func (x *extender) fail(err error) {
 func (k *trackedLease) markLost(cause error) {
 	k.d.Plumbing().MarkLeaseLost(cause)
 	if cause := k.d.Plumbing().ReportLoss(); cause != nil {
-		k.x.log(k.d, cause).Msg("lease lost: the task is killed if it runs, and its result is discarded, because another worker may run it")
+		k.x.log(k.d, cause).Msg("lease lost: another worker may run the task; if the task is still running, it is killed, and its result is discarded")
 	}
 	k.x.onLeaseLost()
 }

@@ -121,9 +121,9 @@ func (c *sqsCloud) env(address string) []string {
 
 func (c *sqsCloud) counter() counter { return c.proxy }
 
-// address returns the address of the moto server itself, without the counting proxy. moto closes
-// each connection after one request, so a network that resets a share of the connections also
-// resets that share of the requests.
+// address returns the address of the moto server itself, without the counting proxy. Tests
+// with a faulty network use it: moto closes each connection after one request, so if the network
+// resets a tenth of the connections, a tenth of the requests fail.
 func (c *sqsCloud) address() string { return strings.TrimPrefix(c.server, "http://") }
 
 func (c *sqsCloud) depth(queue string) depth {

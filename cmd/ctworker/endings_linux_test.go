@@ -189,7 +189,7 @@ func TestSignal_SecondWhileEventQueueHangs(t *testing.T) {
 	in.awaitShutdown() // two pending signals would merge into one
 	in.signal(syscall.SIGTERM)
 	in.want(143)
-	in.wantError("shutting down: no tasks are running", "ending without waiting for events and settlements")
+	in.wantError("shutting down: no tasks are running", "exiting without waiting until events are written and tasks are acknowledged or released")
 }
 
 // A worker sends a keep_alive event at its start and at its end.

@@ -151,7 +151,7 @@ func TestRetries_AdviceWithoutThem(t *testing.T) {
 // Appending events of the same tasks to a log is reported once, and not if the tasks are others.
 func TestOverlap(t *testing.T) {
 	t.Parallel()
-	const warning = "the event log already has events of tasks of this run"
+	const warning = "the event log has events of an earlier run for the same tasks"
 	in := run(t, 5, app.ExitOK, "run", "--task-file", "tasks.json", "--", "true")
 	again := prepare(t, in.dir, "run", "--task-file", "tasks.json", "--", "true").start()
 	again.want(app.ExitOK)

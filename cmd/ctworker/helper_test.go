@@ -29,8 +29,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	// If the tests run under nohup, they ignore SIGHUP, and the programs that they start inherit
-	// that. A signal that this process handles has its default effect in the programs.
+	// Under nohup, this process ignores SIGHUP, and the programs that it starts would ignore it too.
+	// If this process handles the signal instead, the programs start with the default action.
 	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
 		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)

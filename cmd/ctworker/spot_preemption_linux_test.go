@@ -28,8 +28,8 @@ type preemption struct {
 type cost struct {
 	terminated, repeated, events int
 	duration                     time.Duration
-	// slotSeconds is the sum of the lifetimes of all slots, and usefulSeconds the part of it in
-	// which tasks ran that completed for the first time.
+	// slotSeconds is the sum of the lifetimes of all slots. usefulSeconds is the part of slotSeconds
+	// that was spent on executions that completed a task for the first time.
 	slotSeconds, usefulSeconds float64
 }
 

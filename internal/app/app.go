@@ -220,7 +220,7 @@ func warnAboutPlaceholder(log zerolog.Logger, opts Options) {
 	}
 	if text, meant := procexec.SuspectPlaceholder(opts.Argv[1:]); text != "" {
 		log.Warn().Str("argument", text).Str("placeholder", meant).
-			Msg("this text in an argument is not a placeholder, and is passed on unchanged; the placeholder is spelled differently")
+			Msg("an argument contains text that looks like a misspelled placeholder; it is passed on unchanged")
 	}
 }
 
@@ -263,11 +263,11 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 	why := ""
 	switch {
 	case opts.Runner != nil:
-		idle, why = []string{"isolation", "max-tasks-per-process", "start-timeout", "max-memory-allowed-per-task"}, "tasks run in this process: these settings have no effect"
+		idle, why = []string{"isolation", "max-tasks-per-process", "start-timeout", "max-memory-allowed-per-task"}, "settings have no effect, because tasks run in this process"
 	case !opts.usesPool():
-		idle, why = []string{"max-tasks-per-process", "start-timeout"}, "without --isolation reuse these settings have no effect"
+		idle, why = []string{"max-tasks-per-process", "start-timeout"}, "settings have no effect without --isolation reuse"
 	case opts.TaskProtocol && cfg.Isolation == config.IsolationTask:
-		idle, why = []string{"max-tasks-per-process"}, "with --isolation task these settings have no effect"
+		idle, why = []string{"max-tasks-per-process"}, "settings have no effect with --isolation task"
 	}
 	if given := explicitlySet(cfg, idle); len(given) > 0 {
 		log.Warn().Strs("settings", given).Msg(why)

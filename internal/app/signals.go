@@ -91,7 +91,7 @@ func (s *signals) run() {
 		}
 		msg := "killing the running tasks"
 		if running == 0 {
-			msg = "ending without waiting for events and settlements"
+			msg = "exiting without waiting until events are written and tasks are acknowledged or released"
 		}
 		s.display.log.Info().Str("signal", sig.String()).Int64("running", running).Msg(msg)
 	}

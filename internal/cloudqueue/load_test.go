@@ -134,8 +134,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// If ctx ends while a request hangs, Run returns after sendGrace. Loaded and OutOfOrder count the
-// tasks that are in the queue.
+// If ctx ends while a request hangs, Run returns after sendGrace. The sum of Loaded and
+// OutOfOrder is then the number of tasks in the queue.
 func TestLoad_EndsWhileRequestsHang(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -215,7 +215,7 @@ func boolean() codec[bool] {
 func integer[T int | int64](minimum, maximum T) codec[T] {
 	want := fmt.Sprintf("give a whole number from %d to %d", minimum, maximum)
 	if int64(maximum) == math.MaxInt64 {
-		want = fmt.Sprintf("give a whole number from %d", minimum)
+		want = fmt.Sprintf("give a whole number of at least %d", minimum)
 	}
 	return codec[T]{
 		parse: func(raw string) (T, error) {

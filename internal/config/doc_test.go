@@ -83,7 +83,7 @@ A variable that is empty, or that is ` + "`None`" + `, counts as not set. (A Pyt
 ` + "`None`" + `.)
 
 If a setting is invalid, nothing is run. ctworker reports all invalid settings at once, and exits with code 2. If a
-setting has no effect, or ctworker cannot do what it asks for, ctworker logs a warning.
+setting has no effect, or cannot be applied on this machine, ctworker logs a warning.
 
 Other users of the machine can see your command line. If an address contains a password or a signature, write it to a
 variable or to the config file. ctworker masks passwords and signatures in its logs, in events and in the output of

@@ -28,7 +28,7 @@ func (l FailureLimit) String() string {
 
 // failureLimit returns the codec of a FailureLimit.
 func failureLimit() codec[FailureLimit] {
-	const want = "give a number of tasks from 1, such as 10, or a share of the tasks that have ended, such as 5%"
+	const want = "give a number of tasks, such as 10, or a share of the tasks that have ended, such as 5%"
 	return codec[FailureLimit]{
 		parse: func(raw string) (FailureLimit, error) {
 			if share, ok := strings.CutSuffix(raw, "%"); ok {
@@ -40,7 +40,7 @@ func failureLimit() codec[FailureLimit] {
 			}
 			n, err := strconv.ParseInt(raw, 10, 64)
 			if err != nil || n < 1 {
-				return FailureLimit{}, errors.New("not a whole number from 1; " + want)
+				return FailureLimit{}, errors.New("not a whole number of at least 1; " + want)
 			}
 			return FailureLimit{Count: n}, nil
 		},
@@ -85,7 +85,7 @@ func (c ExitCodes) String() string {
 
 // exitCodes returns the codec of a set of exit codes.
 func exitCodes() codec[ExitCodes] {
-	const want = "give exit codes from 1 to 255 and ranges of them, separated by commas, such as 2,100-110"
+	const want = "give a list such as 2,100-110"
 	return codec[ExitCodes]{
 		parse: func(raw string) (all ExitCodes, err error) {
 			for part := range strings.SplitSeq(raw, ",") {
@@ -96,7 +96,7 @@ func exitCodes() codec[ExitCodes] {
 				from, err1 := strconv.ParseUint(first, 10, 8)
 				to, err2 := strconv.ParseUint(last, 10, 8)
 				if err1 != nil || err2 != nil || from == 0 || to < from {
-					return ExitCodes{}, fmt.Errorf("%q is not an exit code of a failure; %s", strings.TrimSpace(part), want)
+					return ExitCodes{}, fmt.Errorf("%q is neither an exit code from 1 to 255 nor a range of such codes; %s", strings.TrimSpace(part), want)
 				}
 				all = all.With(int(from), int(to))
 			}

@@ -268,7 +268,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "max-failures", env: prefix + "MAX_FAILURES", category: inRunning, arg: "N|P%", defHelp: "no limit", extension: true,
-			usage: "Start no more tasks after N failed tasks, or if P% of at least 20 tasks have failed; exit with code 4",
+			usage: "Start no more tasks after N failed tasks or, once 20 tasks have ended, if P% of the ended tasks have failed; exit with code 4",
 			at:    func(c *Config) value { return field[FailureLimit]{&c.MaxFailures, failureLimit()} },
 		},
 		{

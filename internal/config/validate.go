@@ -70,7 +70,7 @@ func (l *loader) rules() (faults Errors) {
 	}
 	faults = append(faults, l.resumeRules()...)
 	if l.cfg.Retries > 0 && !l.local() {
-		faults = append(faults, Error{Setting: flagged(retries), about: retries, valueless: true, Reason: "the tasks come from a queue, which delivers a task again itself; use --retry-on-exit, --retry-on-exception or --retry-on-timeout, and limit the attempts with --max-attempts"})
+		faults = append(faults, Error{Setting: flagged(retries), about: retries, valueless: true, Reason: "the tasks come from a queue, and the queue delivers failed tasks again; use --retry-on-exit, --retry-on-exception or --retry-on-timeout, and limit the attempts with --max-attempts"})
 	}
 	reason := "required if neither a task file nor a task source is specified; give "
 	alternative := ", or a task file with " + flagged(taskFile)

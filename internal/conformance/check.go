@@ -120,7 +120,7 @@ func checkRevoke(c *candidate) error {
 			return err
 		}
 		if string(l.ID) != id || !l.Returned {
-			return fmt.Errorf(`task %q was taken back: if no byte can be read from the pipe CTWORKER_CLAIM_FD, do not run the task, and reply {"task_id":%q,"returned":true}`, id, id)
+			return fmt.Errorf(`task %q was revoked, but the program did not return it: if no byte can be read from the pipe CTWORKER_CLAIM_FD, do not run the task, and reply {"task_id":%q,"returned":true}`, id, id)
 		}
 	}
 	return sequence(func() error { return c.runTask("after", `{}`) }, c.closeAndWait)

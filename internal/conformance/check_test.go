@@ -57,7 +57,7 @@ func TestRun_FindsViolations(t *testing.T) {
 		{"does not exit", `$SIG{ALRM} = sub {}; END { sleep 1000 }`, []string{"still running"}},
 		{"unknown line causes a reply", `$strict = 1`, []string{"ignores unknown"}},
 		{"exits during a task", `$reply = sub { exit 0 }`, []string{"closed its socket"}},
-		{"runs revoked tasks", `$claim = 0`, []string{"was taken back"}},
+		{"runs revoked tasks", `$claim = 0`, []string{"was revoked"}},
 		{"claims several tasks at once", `$claim = 64`, []string{"read 4 bytes"}},
 		{"returns a claimed task", `$reply = $back`, []string{`unstarted, although`}},
 	} {

@@ -53,7 +53,7 @@ func (j *Journal) ReadFile(ctx context.Context, path string, mayBeMissing bool) 
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file: it cannot be read again to continue from it", path)
+		err = fmt.Errorf("%s is not a regular file, so a run cannot continue from it: use an event log in a regular file", path)
 	}
 	if err != nil {
 		return Damage{}, fmt.Errorf("event log: %w", err)

@@ -53,7 +53,7 @@ type ForkServer struct {
 }
 
 // ErrForkServerExited is returned when a process is needed and the fork server has exited.
-var ErrForkServerExited = errors.New("fork server exited: the program has ended, or the fork server was killed, by a task or because the machine ran out of memory")
+var ErrForkServerExited = errors.New("fork server exited: the program ended, or the fork server was killed (by a task, or because the machine is out of memory)")
 
 // orphanInterval is the time between two scans for orphans. A scan reads files in /proc for each
 // process of the machine. That takes about one millisecond for 200 processes.

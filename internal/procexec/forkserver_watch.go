@@ -33,6 +33,20 @@ func (e *unresponsiveError) Error() string {
 		"the machine may be short of memory; run fewer tasks at once, or use a larger machine", e.pid, e.waited.Round(time.Second))
 }
 
+// brokenError is returned if ctworker killed the fork server because of its own panic.
+type brokenError struct{ cause error }
+
+// Error returns the panic.
+func (e *brokenError) Error() string {
+	return "ctworker closed the connection to the fork server because of a panic in ctworker: " + e.cause.Error()
+}
+
+// Is reports whether target is ErrForkServerExited, because the fork server was killed.
+func (e *brokenError) Is(target error) bool { return target == ErrForkServerExited }
+
+// Unwrap returns the panic.
+func (e *brokenError) Unwrap() error { return e.cause }
+
 // Is reports whether target is ErrForkServerExited, because the fork server was killed.
 func (e *unresponsiveError) Is(target error) bool { return target == ErrForkServerExited }
 
@@ -126,7 +140,7 @@ func (h *ForkServer) guarded(f func()) {
 	}
 	h.mu.Lock()
 	if h.killReason == nil {
-		h.killReason = fmt.Errorf("%w; ctworker ended the connection because of this panic: %w", ErrForkServerExited, p.AsError())
+		h.killReason = &brokenError{p.AsError()}
 	}
 	server := h.pid
 	h.mu.Unlock()

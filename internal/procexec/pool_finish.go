@@ -55,7 +55,7 @@ func (l *loop[J, R]) gone(w *poolProcess[J]) {
 		l.failures = 0
 	}
 	if w.claim == neverClaimed && failure == "" {
-		l.pool.opts.Log.Warn().Int("slot", w.slot.index).Msg("killed a worker process because it did not return tasks that were taken back; other processes run these tasks")
+		l.pool.opts.Log.Warn().Int("slot", w.slot.index).Msg("killed a worker process because it did not return revoked tasks; other processes run these tasks")
 	}
 	w.slot.shortageSince = time.Time{}
 	w.apply(ended)

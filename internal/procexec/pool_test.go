@@ -189,7 +189,7 @@ func TestPool_ReportsResults(t *testing.T) {
 		{name: "a line that is not a reply", do: action{Do: "write", Arg: "Traceback (most recent call last)\n"}, want: procexec.TaskResult{Kind: outcome.Exception}, text: `"Traceback (most recent call last)"`},
 		{name: "an endless line", do: action{Do: "write", Arg: strings.Repeat("y", 1<<20)}, want: procexec.TaskResult{Kind: outcome.Exception}, text: `"yyyyy`},
 		{name: "another task's reply", do: action{Do: "write", Arg: `{"task_id":"t9","result":1}` + "\n"}, want: procexec.TaskResult{Kind: outcome.Exception}, text: `must be for the task "t0"`},
-		{name: "a return of a task that was not revoked", do: action{Do: "write", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: outcome.Exception}, text: "the task was not taken back (revoked)"},
+		{name: "a return of a task that was not revoked", do: action{Do: "write", Arg: `{"task_id":"t0","returned":true}` + "\n"}, want: procexec.TaskResult{Kind: outcome.Exception}, text: "the task was not revoked"},
 		{name: "a second ready", do: action{Do: "write", Arg: `{"ready":{"version":1}}` + "\n"}, want: procexec.TaskResult{Kind: outcome.Exception}, text: `second "ready"`},
 		{name: "a time-out", do: action{Do: "hang", Arg: os.DevNull}, want: procexec.TaskResult{Kind: outcome.TimedOut}},
 		{name: "a grandchild that holds the socket", do: action{Do: "grandchild and exit", N: 4}, want: procexec.TaskResult{Kind: outcome.Exited, ExitCode: 4}},
@@ -361,8 +361,9 @@ func TestPool_ReleasesWaitingTasksAfterMaxQueueTime(t *testing.T) {
 	for i := range waiting {
 		r.putAs(fmt.Sprintf("long%d", i), action{Do: "await", Arg: file})
 	}
-	// No task ends, so the tasks that the pool has received are released. The others stay in the
-	// channel. On a slow machine, the pool may receive no tasks in advance and release none.
+	// The running tasks do not end. The pool therefore releases the tasks that it has received but not
+	// started, and leaves the others in the channel. On a slow machine, the pool may not have received
+	// any in advance. Then it releases none.
 	for rested := 0; rested < 3; {
 		<-time.After(grace)
 		r.mu.Lock()

@@ -41,7 +41,7 @@ func checkProcAt(proc string, self, guard int, runID string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("/proc does not show the environment of this user's processes (%w): "+
-			"mount /proc without hidepid, and let the security module allow reading it", err)
+			"mount /proc without hidepid, and permit this user to read /proc/PID/environ in SELinux or AppArmor", err)
 	}
 	return nil
 }

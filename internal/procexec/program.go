@@ -28,8 +28,9 @@ func findProgram(name string) (string, error) {
 	return "", fmt.Errorf("find the program of the command: %w%s", err, advice)
 }
 
-// SuspectPlaceholder returns the first text in braces in the arguments of a command that is probably a
-// misspelled placeholder, and the placeholder that was probably meant. It returns "" if there is none.
+// SuspectPlaceholder looks in the arguments of a command for text in braces that is probably a
+// misspelled placeholder. It returns the first such text and the placeholder that was probably meant,
+// or "" if there is none.
 func SuspectPlaceholder(args []string) (text, meant string) {
 	for _, arg := range args {
 		for rest := arg; ; {

@@ -22,7 +22,8 @@ func MaxWait(wait, lease time.Duration) time.Duration {
 }
 
 // ExpiresAt returns the earliest time at which a lease can expire. sent is the time at which the
-// request was sent, on the clock of package boottime. The result is a time of package time.
+// request was sent, on the clock of package boottime. The result is on the clock of
+// time.Now.
 func ExpiresAt(sent time.Time, lease time.Duration) time.Time {
 	now := time.Now()
 	return now.Add(lease - boottime.Now().Sub(sent))

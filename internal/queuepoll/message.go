@@ -22,7 +22,7 @@ func parse(body string) (pipeline.Task, error) {
 		return pipeline.Task{}, errors.New("the message is not UTF-8")
 	}
 	if err := json.Unmarshal([]byte(body), &m, rawjson.Options()); err != nil {
-		return pipeline.Task{}, fmt.Errorf(`the message is not a task, {"task_id": "...", "data": {...}}: %w`, err)
+		return pipeline.Task{}, fmt.Errorf(`the message is not a task of the form {"task_id": "...", "data": ...}: %w`, err)
 	}
 	var id string
 	switch {

@@ -118,7 +118,7 @@ func (w *Program) conflicts(known map[string]bool) error {
 	var errs []error
 	w.Flags.VisitAll(func(f *flag.Flag) {
 		if _, both := known[f.Name]; both {
-			errs = append(errs, fmt.Errorf("flag %s of the program has the name of a flag of the worker: rename the flag of the program", dashed(f.Name)))
+			errs = append(errs, fmt.Errorf("your flag %s has the same name as a flag of ctworker: rename your flag", dashed(f.Name)))
 		}
 	})
 	return errors.Join(errs...)

@@ -97,7 +97,7 @@ var isRunning atomic.Bool //nolint:gochecknoglobals // the child processes belon
 
 // errRunTwice is the error of a Run with child processes that is not the first one. A child executes
 // the program from its start, so it would serve the first Run.
-var errRunTwice = errors.New("ctworker.Run can run tasks in child processes only once per program: use the option InProcess, or one Run with all tasks")
+var errRunTwice = errors.New("a program can call ctworker.Run only once, unless it uses the option InProcess: combine the tasks in one call, or use InProcess")
 
 // Run runs the tasks and returns when the run has ended. args are the flags of the worker. In a child
 // process it runs the tasks that the engine sends, and does not return.

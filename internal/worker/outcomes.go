@@ -201,7 +201,7 @@ func (o *outcomes) checkOverlap(id string, ended int64) {
 	switch {
 	case o.earlier[id]:
 		o.log.Warn().Str("task_id", id).Str("file", o.cfg.EventLogFile).
-			Msg("the event log already has events of tasks of this run, which runs them again; to skip tasks that are done, use --resume")
+			Msg("the event log has events of an earlier run for the same tasks; these tasks run again; to skip tasks that are done, use --resume")
 	case ended < overlapTasks:
 		return
 	}

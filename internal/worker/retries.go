@@ -39,8 +39,8 @@ type retryingSource struct {
 	inFlight  int   // deliveries that are not settled
 	fresh     int64 // number of tasks received from Source
 	exhausted bool  // no more tasks are received from Source
-	// wake interrupts Receive, because a task waits or because a delivery was settled. It is nil
-	// while Receive does not wait.
+	// wake makes a blocked Receive look again whether it can return. It is called when a retry is due,
+	// and when the last delivery is settled. It is nil while Receive is not blocked.
 	wake context.CancelFunc
 }
 
@@ -274,7 +274,7 @@ func (w *Worker) retryFailures() error {
 		return nil
 	}
 	if w.hasLeases() || isShared(w.source) {
-		return &ConfigError{errors.New("--retries: the source of the program delivers a task again itself; release the task instead")}
+		return &ConfigError{errors.New("--retries cannot be used with this program, because its source delivers tasks again: omit --retries, and select the failures to retry with --retry-on-exit, --retry-on-exception or --retry-on-timeout")}
 	}
 	limit := limitOf(cfg)
 	if limit >= 0 {

@@ -79,7 +79,7 @@ func (w *Worker) onNotice(ctx context.Context, ended *sync.WaitGroup, n spotwatc
 		return
 	}
 	w.opts.Log.Warn().Str("component", "spotwatch").Str("kind", string(n.Kind)).Str("action", n.Action).Str("source", n.Source).
-		Time("deadline", n.Deadline).Time("drain_at", begin).Msg("maintenance of this machine is scheduled; continuing until a new task could run into it")
+		Time("deadline", n.Deadline).Time("drain_at", begin).Msg("maintenance of this machine is scheduled; no more tasks are fetched after drain_at, because they might not finish before the maintenance")
 	ended.Go(func() {
 		timer := time.NewTimer(time.Until(begin))
 		defer timer.Stop()
@@ -158,7 +158,7 @@ func (w *Worker) killBeforeDeadline(ctx context.Context, n spotwatch.Notice) {
 	select {
 	case <-timer.C:
 		w.opts.Log.Warn().Int64("running", w.run.Status().Running).Msg("the instance is about to be terminated; killing running tasks and releasing them to other workers")
-		w.run.Kill(fmt.Errorf("%w, %s", errNotice, n.Action))
+		w.run.Kill(fmt.Errorf("%w (action %q)", errNotice, n.Action))
 	case <-ctx.Done():
 	}
 }

@@ -120,7 +120,7 @@ func (s *appender) lock(ctx context.Context) error {
 		}
 		if time.Since(began) >= wait {
 			s.timedOut = true
-			s.warn(s.name+" is locked by another process for too long: continuing without the lock", nil)
+			s.warn("another process has held the lock on the "+s.name+" for too long; continuing without the lock", nil)
 			return nil
 		}
 		timer := time.NewTimer(pause)

@@ -43,8 +43,8 @@ type Options struct {
 	// delivery.
 	ExactlyOnce bool
 	// CountAttempts makes Open return an error for a subscription without a dead-letter
-	// policy, because Pub/Sub counts deliveries only if there is one. Otherwise every attempt
-	// has the number 1.
+	// policy. Pub/Sub counts deliveries only on a subscription with such a policy. Without a
+	// policy, Attempt is always 1.
 	CountAttempts bool
 	// Raw disables parsing: Task.ID is the message id, and Task.Data is the body, which need
 	// not be JSON.
@@ -116,7 +116,7 @@ func checkSubscription(ctx context.Context, queue *pubsubapi.Queue, opts Options
 	case opts.ExactlyOnce && !info.ExactlyOnce:
 		return info, errors.New("pubsub: " + queue.NotExactlyOnce())
 	case opts.CountAttempts && info.DeadLetterTopic == "":
-		return info, fmt.Errorf("pubsub: the subscription %q does not count how often it delivers a task, which --max-attempts needs: give it a dead-letter policy (gcloud pubsub subscriptions update --dead-letter-topic), or leave out --max-attempts", queue.Subscription)
+		return info, fmt.Errorf("pubsub: --max-attempts needs a subscription with a dead-letter policy, and %q has none: add one (gcloud pubsub subscriptions update --dead-letter-topic), or omit --max-attempts", queue.Subscription)
 	}
 	return info, nil
 }

@@ -79,7 +79,7 @@ func (p *probe) closeSource(src pipeline.Source) error {
 }
 
 // callWithTimeout calls f. It returns an error if f panics, or does not return within d plus
-// Harness.Timeout. The error contains what, the name of the call.
+// Harness.Timeout. what is the name of the call; the error contains it.
 func (p *probe) callWithTimeout(what string, d time.Duration, f func()) error {
 	ended := make(chan error, 1)
 	go func() {

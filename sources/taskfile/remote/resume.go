@@ -155,7 +155,7 @@ func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began tim
 		where = fmt.Sprintf("after %d of %d bytes", r.offset, size)
 	}
 	if since := time.Since(began); since > r.opts.GiveUpAfter {
-		return fmt.Errorf("the download was interrupted %s, and could not be continued for %v in %d tries: %w", where, since.Round(time.Second), tries, err)
+		return fmt.Errorf("the download was interrupted %s; %d attempts to continue it failed within %v: %w", where, tries, since.Round(time.Second), err)
 	}
 	if tries == 1 { // most interruptions are brief
 		r.opts.Log.Debug().Err(err).Str("file", r.name).Int64("offset", r.offset).Msg("connection to the server of the task file ended; continuing at the same position")
