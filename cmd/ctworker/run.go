@@ -4,12 +4,16 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/inputs"
 	"github.com/ctworker/ctworker/internal/procexec"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/function"
 )
 
 const runDescription = `Run COMMAND once for each task, --num-simultaneous-tasks at a time.
@@ -20,6 +24,10 @@ the task. No shell is used. Exit code 0 completes the task, 75 completes it and 
 retry, and any other code is reported as task_exited. Standard output is the result of the
 task; standard error goes to the log.
 
+Without a task file, there is one task for each INPUT, or for each line of FILE (- is standard
+input). In ARGS, {} is replaced by the input. If ARGS has no placeholder, the input becomes the
+last argument. The input is also the task_id, and {"value": INPUT} is the data.
+
 The value of a setting is taken from the command line, then from its environment variable,
 then from the config file, and is otherwise its default.
 
@@ -29,8 +37,8 @@ complete; 4 if the run ended because of --max-failures or --max-consecutive-fail
 the number of the signal that stopped the run.
 
 Examples:
+   ctworker run -j auto -- gzip -k {} ::: *.fits
    ctworker run --task-file tasks.json -j auto -- ./process {task_id}
-   ctworker run --resume --task-file tasks.json -j auto -- ./process {task_id}
    zcat tasks.jsonl.gz | ctworker run --task-file - -- python3 process.py
    ctworker run --provider AWS --job-id images -j auto -- ./process {task_id}
    ctworker run --config worker.yaml --print-config`
@@ -40,13 +48,19 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 	return &cli.Command{
 		Name:         "run",
 		Usage:        "run a command for each task of a task file or of a queue",
-		UsageText:    "ctworker run [flags] -- COMMAND [ARGS…]",
+		UsageText:    "ctworker run [flags] -- COMMAND [ARGS…] [::: INPUT… | :::: FILE]",
 		Description:  runDescription,
 		Flags:        config.FlagsOf(&line),
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
 		Action: func(c *cli.Context) error {
-			cfg, err := config.Load(config.Sources{Line: line, Faults: faults, LookupEnv: os.LookupEnv})
-			argv := c.Args().Slice()
+			argv, in, err := inputs.Split(c.Args().Slice())
+			if err != nil {
+				return err
+			}
+			cfg, err := config.Load(config.Sources{Line: line, Faults: faults, LookupEnv: os.LookupEnv, TaskSource: in != nil})
+			if in != nil {
+				err = errors.Join(err, checkInputs(in, line))
+			}
 			if len(argv) == 0 && (err != nil || !cfg.PrintConfig) {
 				err = errors.Join(err, errors.New("no command: give it after the flags, as in: ctworker run --task-file tasks.json -- ./process"))
 			}
@@ -62,13 +76,25 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 			} else if err := procexec.CheckNoPlaceholders(argv); err != nil {
 				return err
 			}
+			var source pipeline.Source
+			if in != nil {
+				source = function.New(in.Tasks(p.stdin))
+			}
 			*code = app.Run(cfg, app.Options{
-				Argv: argv, TaskProtocol: reuse, OwnsProcess: true, Command: os.Args, FlagsAt: 2, // after "run"
+				Source: source, Argv: argv, TaskProtocol: reuse, OwnsProcess: true, Command: os.Args, FlagsAt: 2, // after "run"
 				Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: helpOf("run"),
 			})
 			return nil
 		},
 	}
+}
+
+// checkInputs returns an error if the inputs cannot be opened, or if there is also a task file.
+func checkInputs(in *inputs.Inputs, line config.Flags) error {
+	if slices.ContainsFunc(line, func(f config.Flag) bool { return f.Name == "task-file" }) {
+		return errors.New("--task-file: the tasks come from the inputs after ::: or ::::; remove one of the two")
+	}
+	return in.Check()
 }
 
 // addSchedulerProc increments GOMAXPROCS, because starting a process (vfork) blocks one of the

@@ -334,3 +334,37 @@ func TestRun_WarnsAboutMistakes(t *testing.T) {
 		run(t, 2, code, append([]string{"run", "--task-file", "tasks.json"}, args...)...).wantError(want)
 	}
 }
+
+// Inputs on the command line and in a file become tasks. --resume recognizes them.
+func TestRun_Inputs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := prepare(t, dir, "run", "-j", "2", "--", "sh", "-c", `test "$1" != b`, "sh", ":::", "a", "b", "$(touch ran)").start()
+	first.want(app.ExitOK)
+	first.wantError(`"completed":2`, `"exited":1`)
+	if got := first.field("rerun_failed_with"); !strings.HasSuffix(got, `run --rerun failed -j 2 -- sh -c 'test "$1" != b' sh ::: a b '$(touch ran)'`) {
+		t.Errorf("advice %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "ran")); err == nil {
+		t.Error("a shell has interpreted an input")
+	}
+	write(t, dir, "list", "c\nb\n\n$(touch ran)\r\nd")
+	second := prepare(t, dir, "run", "--rerun", "failed", "--", "echo", "[{}]", "::::", "list").start()
+	second.want(app.ExitOK)
+	second.wantError(`"task_count":3,"completed":3`, `"done_earlier":1`)
+	results := map[string]string{}
+	for _, e := range second.events() {
+		results[e.TaskID] = string(e.Result)
+	}
+	if got := results["c"] + results["b"] + results["d"]; got != `"[c]""[b]""[d]"` {
+		t.Errorf("results %v", results)
+	}
+	piped := prepare(t, t.TempDir(), "run", "--", "cat", "::::", "-")
+	piped.cmd.Stdin = strings.NewReader("x\n")
+	piped.start().want(app.ExitOK)
+	for _, args := range [][]string{
+		{"run", "--task-file", "t", "--", "echo", ":::", "a"}, {"run", "--", ":::", "a"}, {"run", "--", "echo", ":::"}, {"run", "--", "echo", "::::", "none"},
+	} {
+		prepare(t, dir, args...).start().want(app.ExitUsage)
+	}
+}
