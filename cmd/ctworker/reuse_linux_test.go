@@ -118,7 +118,7 @@ func TestProtocolCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := prepare(t, t.TempDir(), "protocol-check", "--", "perl", path)
+	in := prepare(t, t.TempDir(), "protocol-check", "--timeout", "60", "--", "perl", path)
 	in.start().want(app.ExitOK)
 	if strings.Contains(in.stdout.String(), "WRONG") || strings.Count(in.stdout.String(), "ok ") < 8 {
 		t.Errorf("protocol-check of a correct program printed:\n%s", in.stdout.String())

@@ -368,3 +368,45 @@ func TestRun_Inputs(t *testing.T) {
 		prepare(t, dir, args...).start().want(app.ExitUsage)
 	}
 }
+
+// A dry run prints the first tasks and checks all of them. It runs none, and writes no event.
+func TestRun_DryRun(t *testing.T) {
+	t.Parallel()
+	in := run(t, 12, app.ExitOK, "run", "--dry-run", "--task-file", "tasks.json", "-j", "3", "--", "touch", "ran", "a b", "{data.n}")
+	out := in.stdout.String()
+	if want := "t0 (attempt 1)\n  touch ran 'a b' 0\nt1 (attempt 1)\n"; !strings.HasPrefix(out, want) {
+		t.Errorf("the output does not start with %q:\n%s", want, out)
+	}
+	if want := "t9 (attempt 1)\n  touch ran 'a b' 9\n12 tasks would run; -j 3, time limit of each task 10m0s; nothing was run\n"; !strings.HasSuffix(out, want) {
+		t.Errorf("the output does not end with %q:\n%s", want, out)
+	}
+	for _, name := range []string{"ran", "events.log"} {
+		if _, err := os.Stat(filepath.Join(in.dir, name)); err == nil {
+			t.Errorf("%s exists", name)
+		}
+	}
+	prepare(t, in.dir, "run", "--task-file", "tasks.json", "--max-num-tasks", "5", "--", "true").start().want(app.ExitOK)
+	resumed := prepare(t, in.dir, "run", "--dry-run", "--resume", "--task-file", "tasks.json", "--", "true").start()
+	resumed.want(app.ExitOK)
+	if out := resumed.stdout.String(); !strings.Contains(out, "\n7 tasks would run, and 5 are done;") || !strings.HasPrefix(out, "t5 (attempt 1)\n") {
+		t.Errorf("got\n%s", out)
+	}
+	missing := prepare(t, in.dir, "run", "--dry-run", "--task-file", "tasks.json", "--", "echo", "{data.m}").start()
+	missing.want(app.ExitFatal)
+	missing.wantError("t0", "its keys are")
+	write(t, in.dir, "broken.json", `[{"task_id":"a\u001b[31m","data":1},{"task_id":7`)
+	broken := prepare(t, in.dir, "run", "--dry-run", "--task-file", "broken.json", "--", "true").start()
+	broken.want(app.ExitFatal)
+	broken.wantError("entry 2")
+	if out := broken.stdout.String(); strings.Contains(out, "\x1b") {
+		t.Errorf("control characters in the output: %q", out)
+	}
+	inputs := prepare(t, in.dir, "run", "--dry-run", "--", "echo", "{}", ":::", "x y").start()
+	inputs.want(app.ExitOK)
+	if out := inputs.stdout.String(); !strings.HasPrefix(out, "x y (attempt 1)\n  echo 'x y'\n1 tasks would run;") {
+		t.Errorf("got %s", out)
+	}
+	queue := prepare(t, in.dir, "run", "--dry-run", "--provider", "AWS", "--job-id", "j", "--", "true").start()
+	queue.want(app.ExitUsage)
+	queue.wantError("receiving them would hide them")
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -70,6 +71,9 @@ const gcPercent = 200
 func Run(cfg *config.Config, opts Options) int {
 	d := newDisplay(opts.Stderr, cfg)
 	defer d.close()
+	if cfg.DryRun {
+		return d.dryRun(cfg, opts)
+	}
 	ctx, signals := watchSignals(d, cfg.ShutdownGracePeriod)
 	summary, err := d.run(ctx, cfg, opts, signals.started, func() {
 		if signals.isSecond() {
@@ -163,17 +167,38 @@ func (d *display) run(ctx context.Context, cfg *config.Config, opts Options, sta
 	return &summary, err
 }
 
+// dryRun prints to standard output how tasks would run, and returns the exit code.
+func (d *display) dryRun(cfg *config.Config, opts Options) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	workerOptions := workerOptions(d, cfg, opts)
+	workerOptions.Printable = printable
+	err := worker.DryRun(ctx, workerOptions, os.Stdout)
+	switch _, asConfig := errors.AsType[*worker.ConfigError](err); {
+	case err == nil:
+		return ExitOK
+	case asConfig:
+		return d.usage(opts.Name, opts.Help, err)
+	}
+	d.logError("dry run: ", err)
+	return ExitFatal
+}
+
 // start opens what the run needs and starts it.
 func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*worker.Worker, error) {
+	cloudqueue.FindInstance(ctx, cfg)
+	return worker.Start(ctx, workerOptions(d, cfg, opts))
+}
+
+func workerOptions(d *display, cfg *config.Config, opts Options) worker.Options {
 	var guard []string
 	if self, err := os.Executable(); err == nil {
 		guard = []string{self}
 	}
-	cloudqueue.FindInstance(ctx, cfg)
-	return worker.Start(ctx, worker.Options{
+	return worker.Options{
 		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination, Command: opts.Command, FlagsAt: opts.FlagsAt,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
-	})
+	}
 }
 
 // hasTerminal reports whether ctworker alone writes to the terminal. The output of commands is

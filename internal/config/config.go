@@ -181,6 +181,8 @@ type Config struct {
 	DebugAddress string
 	// File is the config file that was read, if any.
 	File string
+	// DryRun makes the command print how tasks would run instead of running them.
+	DryRun bool
 	// PrintConfig makes the command print the settings instead of running tasks.
 	PrintConfig bool
 

@@ -236,6 +236,7 @@ func TestOriginStrings(t *testing.T) {
 		"no-verbose":    "unknown",
 		"config":        "command line",
 		"print-config":  "default",
+		"dry-run":       "default",
 		"max-num-tasks": "default",
 	} {
 		if got := c.Origin(flag).String(); got != want {

@@ -431,6 +431,11 @@ func settingsOf(sdk SDK) []setting {
 			at:    func(c *Config) value { return field[string]{&c.File, text("the name of a file")} },
 		},
 		{
+			name: "dry-run", category: inOutput, def: "false", extension: true, flagOnly: true,
+			usage: "Read all tasks and print how the first ones would run, but run none",
+			at:    func(c *Config) value { return field[bool]{&c.DryRun, boolean()} },
+		},
+		{
 			name: "print-config", category: inOutput, def: "false", extension: true, flagOnly: true,
 			usage: "Print all settings with their values and origins, and exit",
 			at:    func(c *Config) value { return field[bool]{&c.PrintConfig, boolean()} },

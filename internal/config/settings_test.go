@@ -130,6 +130,7 @@ var every = []known{
 	{"log-format", "RMS_CLOUD_TASKS_LOG_FORMAT", "LogFormat", "auto", [2]string{"json", "console"}, [2]any{"json", "console"}},
 	{"strict", "RMS_CLOUD_TASKS_STRICT", "Strict", false, bools, bothBools},
 	{"config", "RMS_CLOUD_TASKS_CONFIG", "File", "", [2]string{"worker.yaml", "worker.yaml"}, [2]any{"worker.yaml", "worker.yaml"}},
+	{"dry-run", "", "DryRun", false, bools, bothBools},
 	{"print-config", "", "PrintConfig", false, bools, bothBools},
 }
 
@@ -325,6 +326,7 @@ func TestSpellingsOfBooleans(t *testing.T) {
 // withoutVariable contains the flags that have no variable, and the reason.
 var withoutVariable = map[string]string{
 	"print-config": "it prevents the run; a forgotten variable would stop all workers",
+	"dry-run":      "it prevents the run; a forgotten variable would stop all workers",
 }
 
 func TestEveryFlagHasAVariable(t *testing.T) {

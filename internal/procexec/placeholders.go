@@ -69,6 +69,19 @@ func parsePlaceholders(text string) placeholders {
 	return t
 }
 
+// Expand returns the arguments of a command for a task, with the placeholders replaced. It returns an error
+// if the data of the task does not have the key of a placeholder, or if a value cannot be an argument.
+func Expand(argv []string, task Task) ([]string, error) {
+	expanded := make([]string, len(argv))
+	for i, arg := range argv {
+		var err error
+		if expanded[i], err = parsePlaceholders(arg).expand(task); err != nil {
+			return nil, err
+		}
+	}
+	return expanded, nil
+}
+
 // expand replaces the placeholders by values of the task. The result is always one argument, even
 // if the values contain spaces or quotes, because no shell parses it.
 func (t placeholders) expand(task Task) (string, error) {

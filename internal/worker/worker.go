@@ -44,6 +44,8 @@ type Options struct {
 	// OpenSource opens the source, which may have leases and may be shared with other workers. It
 	// replaces Source.
 	OpenSource func(context.Context) (pipeline.Source, error)
+	// Printable escapes control characters in a text for a terminal. Only DryRun uses it. May be nil.
+	Printable func(string) string
 	// OpenSinks open sinks that receive the events in addition to the configured ones.
 	OpenSinks []func(context.Context) (pipeline.Sink, error)
 	// Command is the command line of the program, for advice, and FlagsAt is the index in it at which

@@ -787,6 +787,18 @@ SETTINGS: tuple[Setting, ...] = (
         attribute=None,
     ),
     Setting(
+        flags=("--dry-run",),
+        negated=None,
+        metavar=None,
+        help="Read all tasks and print how the first ones would run, but run none",
+        env=None,
+        default=None,
+        category="Output",
+        kind="bool",
+        common=False,
+        attribute=None,
+    ),
+    Setting(
         flags=("--print-config",),
         negated=None,
         metavar=None,
