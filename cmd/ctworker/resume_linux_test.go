@@ -254,7 +254,7 @@ func TestAudit_RerunWithRetries(t *testing.T) {
 	again.wantError(`"completed":5`)
 	proof := prepare(t, in.dir, "audit", "--task-file", "tasks.json").start()
 	proof.want(app.ExitOK)
-	if got := proof.stdout.String(); got != "5 tasks, and each has exactly one final event: 5 completed; 30 events of attempts in all\n" {
+	if got := proof.stdout.String(); got != "5 tasks, and each has exactly one final event: 5 completed; 30 attempts in all\n" {
 		t.Errorf("got %q", got)
 	}
 	prepare(t, in.dir, "failed").start().want(app.ExitOK)
@@ -291,7 +291,7 @@ contradictory: 1 tasks have final events with different outcomes
   t4 (2 final events, attempts 1 1)
 unknown: 1 tasks have events, but are not in the task file
   t5\u001b[31m
-30 tasks, 32 events of attempts; to list all findings, use --json
+30 tasks, 32 attempts; to list all findings, use --json
 `
 	if got := audit.stdout.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -139,7 +139,7 @@ func reportText(r *audit.Report) string {
 				kinds += fmt.Sprintf(", %d %s", n, k)
 			}
 		}
-		return fmt.Sprintf("%d tasks, and each has exactly one final event%s; %d events of attempts in all\n", r.Tasks, strings.Replace(kinds, ",", ":", 1), r.Events)
+		return fmt.Sprintf("%d tasks, and each has exactly one final event%s; %d attempts in all\n", r.Tasks, strings.Replace(kinds, ",", ":", 1), r.Events)
 	}
 	about := map[audit.Problem]string{
 		audit.Missing:       "have no final event: they have not run, or their events are lost",
@@ -165,7 +165,7 @@ func reportText(r *audit.Report) string {
 			text += "  " + strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(f.TaskID) + attemptsText(f) + "\n"
 		}
 	}
-	return text + fmt.Sprintf("%d tasks, %d events of attempts; to list all findings, use --json\n", r.Tasks, r.Events)
+	return text + fmt.Sprintf("%d tasks, %d attempts; to list all findings, use --json\n", r.Tasks, r.Events)
 }
 
 // attemptsText explains repeated events by the attempts: a queue delivers a task again if a worker is

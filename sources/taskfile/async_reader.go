@@ -204,8 +204,11 @@ type deadliner interface{ SetReadDeadline(time.Time) error }
 // open opens a file of any type. For a named pipe, it blocks until a process opens the pipe for
 // writing.
 func (g *interruptible) open(path string) (*os.File, error) {
-	g.reading.Store(true)
+	g.reading.Store(true) // before closed is loaded, as in Read
 	defer g.reading.Store(false)
+	if g.closed.Load() { // interrupt did not see reading, so close waits for the goroutine
+		return nil, errClosed
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
