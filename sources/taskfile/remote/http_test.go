@@ -274,8 +274,9 @@ func TestHTTPStalls(t *testing.T) {
 		}
 	}))
 	defer close(silent)
+	// On a busy machine, a further response can take longer than StallTimeout, and be requested again.
 	got, err := read(t, s.URL, Options{StallTimeout: 300 * time.Millisecond})
-	if err != nil || !bytes.Equal(got, f.content) || asked.Load() != 3 {
+	if err != nil || !bytes.Equal(got, f.content) || asked.Load() < 3 {
 		t.Errorf("%d bytes in %d requests: %v", len(got), asked.Load(), err)
 	}
 }
