@@ -230,21 +230,21 @@ func tenLeasesCase(t *testing.T, j *job) {
 	const short = 20
 	j.load(short + 1)
 	b := j.recordStarts()
-	args := append([]string{"-j", "4", "--lease", "2"}, b.command(`[ "$CTWORKER_TASK_ID" != t0 ] || exec sleep 21`)...)
+	args := append([]string{"-j", "4", "--lease", "4"}, b.command(`[ "$CTWORKER_TASK_ID" != t0 ] || exec sleep 41`)...)
 	startedAt := time.Now()
 	workers := []*worker{j.work("a", args...), j.work("b", args...)}
 	b.await(short+1, 1)
 
 	var reported time.Time
-	j.await("jobs-events", time.Minute, func(d depth) bool {
+	j.await("jobs-events", 2*time.Minute, func(d depth) bool {
 		reported = time.Now()
 		return d.Visible == short+1
 	})
 	took := reported.Sub(startedAt)
 	j.await("jobs", 3*time.Second, isEmpty)
 	t.Logf("the event of the long task was written after %.1f s, and its message deleted %.3f s later", took.Seconds(), time.Since(reported).Seconds())
-	if took < 20*time.Second {
-		t.Errorf("the event of the long task was written after %v, want at least 20 s", took)
+	if took < 40*time.Second {
+		t.Errorf("the event of the long task was written after %v, want at least 40 s", took)
 	}
 	stopWorkers(workers)
 	t.Logf("requests:\n%s", j.counter.Table(short+1))
