@@ -273,3 +273,16 @@ func pids(t *testing.T, lines *bufio.Reader, n int) []int {
 	}
 	return all
 }
+
+// field returns a field of the summary in the log, or "".
+func (in *invocation) field(name string) string {
+	in.t.Helper()
+	for line := range strings.SplitSeq(in.stderr.String(), "\n") {
+		var fields map[string]any
+		if json.Unmarshal([]byte(line), &fields) == nil && fields["message"] == "run ended" {
+			text, _ := fields[name].(string)
+			return text
+		}
+	}
+	return ""
+}

@@ -35,19 +35,6 @@ func (in *invocation) awaitEvents(n int) {
 	}
 }
 
-// field returns a field of the summary in the log, or "".
-func (in *invocation) field(name string) string {
-	in.t.Helper()
-	for line := range strings.SplitSeq(in.stderr.String(), "\n") {
-		var fields map[string]any
-		if json.Unmarshal([]byte(line), &fields) == nil && fields["message"] == "run ended" {
-			text, _ := fields[name].(string)
-			return text
-		}
-	}
-	return ""
-}
-
 // shell returns an invocation that runs a printed command in a shell.
 func (in *invocation) shell(command string) *invocation {
 	in.t.Helper()

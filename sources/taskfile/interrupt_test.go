@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A named pipe that nobody writes to is not opened after close, because close would wait for the open.
+// A named pipe that no process writes to is not opened after close, because close would wait for the open.
 func TestInterruptible_DoesNotOpenAfterInterrupt(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pipe")
