@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ctworker/ctworker/internal/app"
+	"github.com/ctworker/ctworker/internal/inputs"
 )
 
 const failedDescription = `List the tasks that failed, one per line: the task ID, the outcome (exception, exited or
@@ -43,7 +44,8 @@ func (p process) failedCommand(code *int) *cli.Command {
 	}
 }
 
-const auditDescription = `Prove that no task was lost or repeated: compare a task file with event logs. Each task must have
+const auditDescription = `Prove that no task was lost or repeated: compare a task file, or the inputs of ctworker run, with event
+logs. Each task must have
 exactly one final event, that is, a task event whose field retry is false. An event with the field rerun
 replaces an earlier one. If a task file contains a task ID several times, the ID must have as many events.
 
@@ -52,31 +54,46 @@ exit code is 0 if the proof succeeds. It is 1 after an error, and if tasks are m
 or have contradictory events. Memory does not depend on the number of tasks. The temporary files take up to
 50 bytes per task in $TMPDIR.
 
-Example:
-   ctworker audit --task-file tasks.json`
+Examples:
+   ctworker audit --task-file tasks.json
+   ctworker audit events.log ::: *.fits`
 
 func (p process) auditCommand(code *int) *cli.Command {
 	var opts app.AuditOptions
 	return &cli.Command{
 		Name:        "audit",
 		Usage:       "prove that each task has exactly one final event",
-		UsageText:   "ctworker audit --task-file FILE [--json] [LOG…]",
+		UsageText:   "ctworker audit [--json] [--task-file FILE] [LOG…] [::: INPUT… | :::: FILE]",
 		Description: auditDescription,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "task-file", Usage: "The task `FILE` of the run; a local file, or a gs://, s3:// or http(s):// address", Destination: &opts.TaskFile},
 			&cli.BoolFlag{Name: "json", Usage: "Print each finding and then the result as a JSON object", Destination: &opts.JSON},
 		},
 		Action: func(c *cli.Context) (err error) {
-			if opts.TaskFile == "" {
-				err = errors.New("--task-file is missing; give the task file of the run")
-			} else {
-				opts.Logs, err = app.DefaultLogs(c.Args().Slice())
-			}
-			if err != nil {
+			if err := auditTasks(&opts, c.Args().Slice()); err != nil {
 				return &usageError{err.Error(), helpOf("audit")}
 			}
 			*code = app.Audit(c.Context, p.stdout, p.stderr, opts)
 			return nil
 		},
 	}
+}
+
+// auditTasks sets where the tasks and the event logs of an audit come from.
+func auditTasks(opts *app.AuditOptions, args []string) error {
+	logs, in, err := inputs.Cut(args)
+	switch {
+	case err != nil:
+		return err
+	case in == nil && opts.TaskFile == "":
+		return errors.New("--task-file is missing; give the task file of the run, or the inputs after ::: as in the run")
+	case in != nil && opts.TaskFile != "":
+		return errors.New("--task-file: the tasks are the inputs after ::: or ::::; remove one of the two")
+	case in != nil:
+		if opts.Inputs = in.Recount(); opts.Inputs == nil {
+			return errors.New("the inputs after :::: may have to be read twice; give the name of a file")
+		}
+	}
+	opts.Logs, err = app.DefaultLogs(logs)
+	return err
 }

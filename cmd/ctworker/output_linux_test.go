@@ -112,7 +112,7 @@ func TestLogFormat(t *testing.T) {
 	for format, want := range map[string]string{"auto": `{"level":"info",`, "json": `{"level":"info",`, "console": " INF task wrote to standard error "} {
 		in := run(t, 1, 0, "run", "--task-file", "tasks.json", "--log-format", format, "--", "sh", "-c", "echo x >&2")
 		in.wantError(want)
-		if console := strings.Contains(in.stderr.String(), "events: events.log"); console != (format == "console") {
+		if console := strings.Contains(in.stderr.String(), "events:   events.log"); console != (format == "console") {
 			t.Errorf("%s: the summary is\n%s", format, in.stderr.String())
 		}
 	}

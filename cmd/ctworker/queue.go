@@ -30,14 +30,14 @@ func (p process) loadCommand(code *int) *cli.Command {
 		Usage:       "send the tasks of a task file to a queue",
 		UsageText:   "ctworker load --task-file FILE [flags]",
 		Description: loadDescription,
-	}, []string{"task-file"}, []cli.Flag{
+	}, []string{"task-file", "csv"}, []cli.Flag{
 		&cli.BoolFlag{Name: "create", Usage: "Create the queue if it does not exist"},
 		&cli.Int64Flag{Name: "tasks-to-skip", Usage: "Skip the first `N` tasks of the file"},
 		&cli.Int64Flag{Name: "max-num-tasks", Usage: "Send at most `N` tasks", DefaultText: "no limit", Value: -1},
 	}, func(c *cli.Context, t *app.Tool) (int, error) {
 		opts := app.LoadOptions{Create: c.Bool("create"), TasksToSkip: c.Int64("tasks-to-skip"), MaxNumTasks: c.Int64("max-num-tasks")}
 		switch {
-		case t.Config.TaskFile == "":
+		case t.Config.TaskPath() == "":
 			return 0, errors.New("--task-file: give the file that contains the tasks")
 		case opts.TasksToSkip < 0:
 			return 0, fmt.Errorf("--tasks-to-skip %d: give 0 or more", opts.TasksToSkip)

@@ -322,3 +322,45 @@ func TestFailed(t *testing.T) {
 	later.wantError("none of ")
 	prepare(t, in.dir, "failed", "--json", "again.log", "events.log").start().want(app.ExitStrict)
 }
+
+// A continued run reports how many of its tasks are done and how many will run, whatever else the event log
+// contains.
+func TestResume_ReportsTotals(t *testing.T) {
+	t.Parallel()
+	dir := withTasks(t, 20)
+	prepare(t, dir, "run", "--task-file", "tasks.json", "--max-num-tasks", "12", "--", "sh", "-c", `test "$1" != t7`, "sh", "{task_id}").start().want(app.ExitOK)
+	prepare(t, dir, "run", "--", "true", ":::", "other").start().want(app.ExitOK) // not a task of the file
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--resume"}, `"total":20,"to_run":8,"done":12,"failed":1,`},
+		{[]string{"--resume", "--tasks-to-skip", "10"}, `"total":10,"to_run":8,"done":2,"failed":0,`},
+		{[]string{"--resume", "--max-num-tasks", "3"}, `"total":15,"to_run":3,"done":12,"failed":1,`},
+		{[]string{"--rerun", "failed"}, `"total":20,"to_run":9,"done":11,"failed":0,"rerun":1,`},
+	} {
+		args := append([]string{"run", "--dry-run", "--task-file", "tasks.json"}, tc.args...)
+		in := prepare(t, dir, append(args, "--", "true")...).start()
+		in.want(app.ExitOK)
+		in.wantError(tc.want)
+	}
+	in := prepare(t, dir, "run", "--resume", "--", "true", ":::", "other", "new").start()
+	in.want(app.ExitOK)
+	in.wantError(`"total":2,"to_run":1,"done":1,`)
+	in = prepare(t, dir, "run", "--resume", "--", "true", ":::", "unknown").start()
+	in.want(app.ExitOK)
+	in.wantError("none of the finished tasks in the event log is a task of this run", `"done":0,`)
+	in = prepare(t, dir, "run", "--rerun", "failed", "--task-file", "tasks.json", "--", "true").start()
+	in.want(app.ExitOK)
+	in = prepare(t, dir, "run", "--resume", "--task-file", "tasks.json", "--", "true").start()
+	in.want(app.ExitOK)
+	in.wantError("no task was run because all tasks are done")
+}
+
+// The advice of a continued run does not repeat --resume.
+func TestResume_AdviceToRerunReplacesResume(t *testing.T) {
+	t.Parallel()
+	in := prepare(t, t.TempDir(), "run", "--resume", "--", "false", ":::", "a").start()
+	in.want(app.ExitOK)
+	in.wantError(` run --rerun failed -- false ::: a"`)
+}

@@ -2,9 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"iter"
 	"os"
 	"runtime"
-	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -24,6 +25,9 @@ the task. No shell is used. Exit code 0 completes the task, 75 completes it and 
 retry, and any other code is reported as task_exited. Standard output is the result of the
 task; standard error goes to the log.
 
+Each row of a CSV file is a task after the first row, which names the columns: {data.COLUMN} is
+the value in a column.
+
 Without a task file, there is one task for each INPUT, or for each line of FILE (- is standard
 input). In ARGS, {} is replaced by the input. If ARGS has no placeholder, the input becomes the
 last argument. The input is also the task_id, and {"value": INPUT} is the data.
@@ -39,6 +43,7 @@ the number of the signal that stopped the run.
 Examples:
    ctworker run -j auto -- gzip -k {} ::: *.fits
    ctworker run --task-file tasks.json -j auto -- ./process {task_id}
+   ctworker run --csv sites.csv -j auto -- ./simulate --lat {data.lat} --lon {data.lon}
    zcat tasks.jsonl.gz | ctworker run --task-file - -- python3 process.py
    ctworker run --provider AWS --job-id images -j auto -- ./process {task_id}
    ctworker run --config worker.yaml --print-config`
@@ -77,11 +82,12 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 				return err
 			}
 			var source pipeline.Source
+			var recount iter.Seq2[pipeline.Task, error]
 			if in != nil {
-				source = function.New(in.Tasks(p.stdin))
+				source, recount = function.New(in.Tasks(p.stdin)), in.Recount()
 			}
 			*code = app.Run(cfg, app.Options{
-				Source: source, Argv: argv, TaskProtocol: reuse, OwnsProcess: true, Command: os.Args, FlagsAt: 2, // after "run"
+				Source: source, Recount: recount, Argv: argv, TaskProtocol: reuse, OwnsProcess: true, Command: os.Args, FlagsAt: 2, // after "run"
 				Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: helpOf("run"),
 			})
 			return nil
@@ -91,8 +97,10 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 
 // checkInputs returns an error if the inputs cannot be opened, or if there is also a task file.
 func checkInputs(in *inputs.Inputs, line config.Flags) error {
-	if slices.ContainsFunc(line, func(f config.Flag) bool { return f.Name == "task-file" }) {
-		return errors.New("--task-file: the tasks come from the inputs after ::: or ::::; remove one of the two")
+	for _, f := range line {
+		if f.Name == "task-file" || f.Name == "csv" {
+			return fmt.Errorf("--%s: the tasks come from the inputs after ::: or ::::; remove one of the two", f.Name)
+		}
 	}
 	return in.Check()
 }

@@ -369,6 +369,54 @@ func TestRun_Inputs(t *testing.T) {
 	}
 }
 
+// The rows of a CSV file are tasks, whatever its name is. They can be audited, also those of a run without a
+// task file.
+func TestRun_CSV(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "sites.csv", "lat,lon\n1.5,2\n-3,4\n")
+	in := prepare(t, dir, "run", "--task-file", "sites.csv", "--", "echo", "{data.lat}/{data.lon}").start()
+	in.want(app.ExitOK)
+	all := in.byTask()
+	if len(all) != 2 || string(all["1.5,2"].Result) != `"1.5/2"` || string(all["-3,4"].Result) != `"-3/4"` {
+		t.Fatalf("got %+v", all)
+	}
+	prepare(t, dir, "audit", "--task-file", "sites.csv").start().want(app.ExitOK)
+	write(t, dir, "more.txt", "lat,lon\n1.5,2\n5,6\n-3,4\n")
+	in = prepare(t, dir, "run", "--resume", "--csv", "more.txt", "--", "echo", "{data.lat}").start()
+	in.want(app.ExitOK)
+	in.wantError(`"total":3,"to_run":1,"done":2`)
+	in = prepare(t, dir, "run", "--csv", "-", "--", "echo", "{data.none}")
+	in.cmd.Stdin = strings.NewReader("a\n1\n")
+	in.start().want(app.ExitFatal)
+	in.wantError("its keys are")
+	in = prepare(t, dir, "run", "--csv", "sites.csv", "--", "echo", ":::", "a").start()
+	in.want(app.ExitUsage)
+	in.wantError("--csv: the tasks come from the inputs after ::: or ::::")
+}
+
+func TestAudit_Inputs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "list", "a\nb\n")
+	prepare(t, dir, "run", "--", "true", "::::", "list").start().want(app.ExitOK)
+	prepare(t, dir, "audit", "::::", "list").start().want(app.ExitOK)
+	prepare(t, dir, "audit", "events.log", ":::", "b", "a").start().want(app.ExitOK)
+	prepare(t, dir, "audit", ":::", "a", "b", "c").start().want(app.ExitFatal)
+	for want, args := range map[string][]string{
+		"--task-file is missing":             {"audit"},
+		"remove one of the two":              {"audit", "--task-file", "list", ":::", "a"},
+		"may have to be read twice":          {"audit", "::::", "-"},
+		":::: is followed by 0 arguments":    {"audit", "::::"},
+		"several times: give all inputs":     {"audit", ":::", "a", ":::", "b"},
+		"no inputs after :::, so there are ": {"audit", ":::"},
+	} {
+		in := prepare(t, dir, args...).start()
+		in.want(app.ExitUsage)
+		in.wantError(want)
+	}
+}
+
 // A dry run prints the first tasks and checks all of them. It runs none, and writes no event.
 func TestRun_DryRun(t *testing.T) {
 	t.Parallel()
@@ -377,8 +425,14 @@ func TestRun_DryRun(t *testing.T) {
 	if want := "t0 (attempt 1)\n  touch ran 'a b' 0\nt1 (attempt 1)\n"; !strings.HasPrefix(out, want) {
 		t.Errorf("the output does not start with %q:\n%s", want, out)
 	}
-	if want := "t9 (attempt 1)\n  touch ran 'a b' 9\n12 tasks would run; -j 3, time limit of each task 10m0s; nothing was run\n"; !strings.HasSuffix(out, want) {
-		t.Errorf("the output does not end with %q:\n%s", want, out)
+	for _, want := range []string{
+		"t9 (attempt 1)\n  touch ran 'a b' 9\nenvironment of each task, in addition to that of ctworker:\n  CTWORKER_TASK_ID, CTWORKER_ATTEMPT\n  CTWORKER_SLOT: 0 to 2\n",
+		"\n  RMS_CLOUD_TASKS_MAX_RUNTIME=600\n",
+		"\n12 tasks would run; -j 3, time limit of each task 10m0s; nothing was run\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the output lacks %q:\n%s", want, out)
+		}
 	}
 	for _, name := range []string{"ran", "events.log"} {
 		if _, err := os.Stat(filepath.Join(in.dir, name)); err == nil {
@@ -403,7 +457,7 @@ func TestRun_DryRun(t *testing.T) {
 	}
 	inputs := prepare(t, in.dir, "run", "--dry-run", "--", "echo", "{}", ":::", "x y").start()
 	inputs.want(app.ExitOK)
-	if out := inputs.stdout.String(); !strings.HasPrefix(out, "x y (attempt 1)\n  echo 'x y'\n1 tasks would run;") {
+	if out := inputs.stdout.String(); !strings.HasPrefix(out, "x y (attempt 1)\n  echo 'x y'\nenvironment") {
 		t.Errorf("got %s", out)
 	}
 	queue := prepare(t, in.dir, "run", "--dry-run", "--provider", "AWS", "--job-id", "j", "--", "true").start()

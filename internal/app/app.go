@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -43,7 +44,8 @@ type Options struct {
 	ForkServer   *procexec.ForkServer
 	Runner       stages.Runner
 	Source       pipeline.Source
-	// OpenSource, OpenSinks, Stages and OnTermination are as in worker.Options.
+	// Recount, OpenSource, OpenSinks, Stages and OnTermination are as in worker.Options.
+	Recount       iter.Seq2[pipeline.Task, error]
 	OpenSource    func(context.Context) (pipeline.Source, error)
 	OpenSinks     []func(context.Context) (pipeline.Sink, error)
 	Stages        []worker.Stage
@@ -196,7 +198,7 @@ func workerOptions(d *display, cfg *config.Config, opts Options) worker.Options 
 		guard = []string{self}
 	}
 	return worker.Options{
-		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination, Command: opts.Command, FlagsAt: opts.FlagsAt,
+		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, Recount: opts.Recount, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination, Command: opts.Command, FlagsAt: opts.FlagsAt,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
 	}
 }
@@ -256,6 +258,8 @@ func (d *display) warnNothingRun(cfg *config.Config, opts Options, s worker.Summ
 	}
 	log := d.log.Warn()
 	switch {
+	case s.Earlier > 0:
+		d.log.Info().Int64("done", s.Earlier).Msg("no task was run because all tasks are done")
 	case cfg.MaxNumTasks != nil && *cfg.MaxNumTasks == 0:
 		log.Msg("no task was run because --max-num-tasks is 0")
 	case cfg.TasksToSkip > 0:
@@ -263,7 +267,7 @@ func (d *display) warnNothingRun(cfg *config.Config, opts Options, s worker.Summ
 	case opts.hasSource():
 		log.Msg("no task was run because the program's task source has no tasks")
 	default:
-		log.Str("task_file", redact.URL(cfg.TaskFile)).Msg("no task was run because the task file has no tasks")
+		log.Str("task_file", redact.URL(cfg.TaskPath())).Msg("no task was run because the task file has no tasks")
 	}
 }
 
@@ -275,7 +279,7 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 	if cfg.SimulateSpotTerminationDelay != nil && cfg.SimulateSpotTerminationAfter == nil {
 		log.Warn().Msg("--simulate-spot-termination-delay has no effect without --simulate-spot-termination-after")
 	}
-	if local := cfg.TaskFile != "" || opts.hasSource() && opts.OpenSource == nil; local {
+	if local := cfg.TaskPath() != "" || opts.hasSource() && opts.OpenSource == nil; local {
 		without := []string{"idle-timeout", "lease", "retry-delay", "max-attempts"}
 		if !cfg.EventLogToQueue {
 			without = append(without, "exactly-once-queue", "keepalive-interval", "region", "unreachable-timeout")

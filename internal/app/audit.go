@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -22,8 +23,10 @@ import (
 // AuditOptions are the options of "ctworker audit".
 type AuditOptions struct {
 	TaskFile string
-	Logs     []string
-	JSON     bool
+	// Inputs iterates over the tasks of the run if they come from the command line. It replaces TaskFile.
+	Inputs iter.Seq2[pipeline.Task, error]
+	Logs   []string
+	JSON   bool
 }
 
 // shownFindings is the number of tasks that are listed for each problem.
@@ -35,12 +38,23 @@ func Audit(ctx context.Context, stdout, stderr io.Writer, opts AuditOptions) int
 	if opts.TaskFile == "-" {
 		return Usage(stderr, "ctworker", "ctworker help audit", errors.New("--task-file -: the file may have to be read twice; give the name of a file"))
 	}
-	report, err := audit.Run(ctx, audit.Options{
-		Tasks: func(yield func(string) error) error {
-			return eachTask(ctx, opts.TaskFile, stderr, func(t *pipeline.Task) error { return yield(t.ID) })
-		},
-		Logs: opts.Logs,
-	})
+	tasks := func(yield func(string) error) error {
+		return eachTask(ctx, opts.TaskFile, stderr, func(t *pipeline.Task) error { return yield(t.ID) })
+	}
+	if opts.Inputs != nil {
+		tasks = func(yield func(string) error) error {
+			for task, err := range opts.Inputs {
+				if err == nil {
+					err = yield(task.ID)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	report, err := audit.Run(ctx, audit.Options{Tasks: tasks, Logs: opts.Logs})
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "ctworker: audit: %v\n", err)
 		return ExitFatal

@@ -88,7 +88,7 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 		NoColor: !d.cursor || os.Getenv("NO_COLOR") != "",
 		// ConsoleWriter quotes fields but not the message, which may contain a task's data.
 		FormatPrepare: func(event map[string]any) error {
-			shortenFailure(event)
+			shorten(event)
 			if text, ok := event[zerolog.MessageFieldName].(string); ok {
 				event[zerolog.MessageFieldName] = printable(text)
 			}
@@ -97,19 +97,22 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 	}
 }
 
-// shortenFailure puts the fields of a log line about a failed task into its message.
-func shortenFailure(event map[string]any) {
+// shorten puts the fields of a log line about a task into its message.
+func shorten(event map[string]any) {
 	id, _ := event["task_id"].(string)
 	reason, _ := event["reason"].(string)
+	line, _ := event["line"].(string)
 	switch event[zerolog.MessageFieldName] {
 	case worker.TaskFailed:
 		event[zerolog.MessageFieldName] = fmt.Sprintf("task %s failed: %s", id, reason)
 	case worker.TaskRetried:
 		event[zerolog.MessageFieldName] = fmt.Sprintf("task %s failed and will be retried: %s", id, reason)
+	case worker.TaskStderr:
+		event[zerolog.MessageFieldName] = fmt.Sprintf("%s: %s", id, line)
 	default:
 		return
 	}
-	for _, field := range []string{"task_id", "attempt", "outcome", "reason"} {
+	for _, field := range []string{"task_id", "attempt", "slot", "outcome", "reason", "line", "continued"} {
 		delete(event, field)
 	}
 }

@@ -31,8 +31,8 @@ func (t *Tool) Load(opts LoadOptions) int {
 		return t.usage(err)
 	}
 	defer stop()
-	file, err := remote.OpenTasks(t.ctx, t.Config.TaskFile, remote.Options{Region: t.Config.Region, Log: t.log},
-		taskfile.Options{Skip: opts.TasksToSkip, Stdin: t.Stdin})
+	file, err := remote.OpenTasks(t.ctx, t.Config.TaskPath(), remote.Options{Region: t.Config.Region, Log: t.log},
+		taskfile.Options{Skip: opts.TasksToSkip, Stdin: t.Stdin, CSV: t.Config.CSV != ""})
 	switch {
 	case err != nil && t.interrupted() != 0:
 		t.display.logError("", err)

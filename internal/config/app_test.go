@@ -77,7 +77,7 @@ func TestHelp(t *testing.T) {
 	text := strings.Join(strings.Fields(c.Full(80)), " ")
 	at := 0
 	for _, want := range []string{ // in this order
-		"Flags (tasks): --task-file FILE Take the tasks from this JSON or YAML file instead of a queue; a local file, or a gs://, s3:// or http(s):// " +
+		"Flags (tasks): --task-file FILE Take the tasks from this JSON, YAML or CSV file instead of a queue; a local file, or a gs://, s3:// or http(s):// " +
 			"address [$RMS_CLOUD_TASKS_TASK_FILE]",
 		"Flags (queue):",
 		"--queue-name NAME Use the task queue with this name (default: the job ID) [$RMS_CLOUD_TASKS_QUEUE_NAME]",

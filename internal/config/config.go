@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"strings"
 	"syscall"
 	"time"
@@ -27,6 +28,8 @@ type Config struct {
 	// tasks come from a queue. It is also empty if the program passes its own task source, which
 	// takes precedence over a task file.
 	TaskFile string
+	// CSV is like TaskFile, for a CSV file with any name. At most one of both is set.
+	CSV string
 
 	// Resume skips the tasks that are done according to the event logs. It is true if Rerun or
 	// ResumeFrom is set.
@@ -199,3 +202,7 @@ type Config struct {
 func (c *Config) Origin(flag string) Origin {
 	return c.origins[aliases()[strings.TrimLeft(flag, "-")].setting.name]
 }
+
+// TaskPath returns the path or the URL of the file that contains the tasks, which is TaskFile or CSV. It is
+// empty if neither is set.
+func (c *Config) TaskPath() string { return cmp.Or(c.TaskFile, c.CSV) }

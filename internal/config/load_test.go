@@ -137,6 +137,9 @@ func TestRequired(t *testing.T) {
 		{args: "--provider=GCP --task-file=t --event-log-to-queue", want: []string{job + byQueue, project}},
 		{args: "--task-file=t"},
 		{source: true},
+		{args: "--csv=t"},
+		{args: "--csv=t --task-file=t", want: []string{"--csv: the tasks come from --task-file; remove one of the two"}},
+		{args: "--csv=t --task-file=t", source: true},
 		{args: "--task-file=t --event-log-to-queue", want: []string{provider + byQueue, job + byQueue}},
 		{args: "--event-log-to-queue", source: true, want: []string{provider + byQueue, job + byQueue}},
 		{args: "--task-file=t --event-log-to-queue --provider=AWS --job-id=j"},
@@ -183,6 +186,7 @@ func TestDerived(t *testing.T) {
 		{"the long flag last", []string{"-j", "2", "--num-simultaneous-tasks=4"}, true, "num-simultaneous-tasks", 4, "command line"},
 		{"the short flag last", []string{"--num-simultaneous-tasks", "4", "-j=2"}, true, "num-simultaneous-tasks", 2, "command line, -j"},
 		{"a task source overrides a task file", []string{"--task-file=t"}, true, "task-file", "", "default"},
+		{"a CSV file is logged to a file", []string{"--csv=t"}, false, "event-log-to-file", true, "derived"},
 		{"the last value wins", []string{"--job-id=a", "--job-id", "b"}, true, "job-id", "b", "command line"},
 	} {
 		cfg := given{args: c.args, source: c.source}.must(t)

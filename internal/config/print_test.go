@@ -28,6 +28,7 @@ func TestPrint(t *testing.T) {
 		file: "\n\nmax_runtime: 90.25\n",
 	}.must(t))
 	want := `# task-file: (not set)
+# csv: (not set)
 resume: false  # default
 # rerun: (not set)
 # resume-from: (not set)
@@ -114,9 +115,12 @@ func again(t *testing.T, c *config.Config, source bool) {
 
 func TestPrintComesBack(t *testing.T) {
 	t.Parallel()
-	for i := range 2 {
+	for i, other := range [2]string{"task-file", "csv"} {
 		g := given{env: environ{}}
 		for _, k := range every {
+			if k.flag == other {
+				continue
+			}
 			k.give(&g, config.CommandLine, k.raw[i])
 		}
 		g.file = "verbose: false\n"
@@ -137,7 +141,7 @@ func TestPrintMasksSecrets(t *testing.T) {
 		if k.raw[0] != "tasks.json" && k.def != "" {
 			continue
 		}
-		c, err := given{args: []string{"--" + k.flag + "=https://bob:PASSW0RD@h/?sig=TOPSECRET"}, source: k.flag != "task-file"}.load(t)
+		c, err := given{args: []string{"--" + k.flag + "=https://bob:PASSW0RD@h/?sig=TOPSECRET"}, source: !k.namesTasks()}.load(t)
 		text := ""
 		if err != nil {
 			text = err.Error()

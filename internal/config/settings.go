@@ -45,6 +45,7 @@ const negation = "no-"
 // Names of settings that the code uses several times.
 const (
 	taskFile        = "task-file"
+	csvFile         = "csv"
 	providerName    = "provider"
 	jobID           = "job-id"
 	projectID       = "project-id"
@@ -90,8 +91,13 @@ func settingsOf(sdk SDK) []setting {
 	return []setting{
 		{
 			name: taskFile, common: true, env: prefix + "TASK_FILE", category: inTasks, arg: "FILE", extension: true,
-			usage: "Take the tasks from this JSON or YAML file instead of a queue; a local file, or a gs://, s3:// or http(s):// address",
+			usage: "Take the tasks from this JSON, YAML or CSV file instead of a queue; a local file, or a gs://, s3:// or http(s):// address",
 			at:    func(c *Config) value { return field[string]{&c.TaskFile, text("the name of a file")} },
+		},
+		{
+			name: csvFile, env: prefix + "CSV", category: inTasks, arg: "FILE", extension: true,
+			usage: "Like --" + taskFile + ", for a CSV file with any name: each row after the first is a task, and {data.COLUMN} is its value in a column",
+			at:    func(c *Config) value { return field[string]{&c.CSV, text("the name of a file")} },
 		},
 		{
 			name: "resume", common: true, env: prefix + "RESUME", category: inTasks, negatable: true, def: "false", extension: true,

@@ -24,11 +24,17 @@ const sec = time.Second
 var bools = [2]string{"true", "false"}
 var bothBools = [2]any{true, false}
 
+// namesTasks reports whether the setting names the file of the tasks. At most one such setting is given, and
+// none if the program has a task source.
+func (k known) namesTasks() bool { return k.flag == "task-file" || k.flag == "csv" }
+
 // every contains all settings. It is copied from the specification, in its order, and not derived
 // from the code.
 var every = []known{
 	{"task-file", "RMS_CLOUD_TASKS_TASK_FILE", "TaskFile", "",
 		[2]string{"tasks.json", "s3://b/t.yaml"}, [2]any{"tasks.json", "s3://b/t.yaml"}},
+	{"csv", "RMS_CLOUD_TASKS_CSV", "CSV", "",
+		[2]string{"sites.csv", "s3://b/t.txt"}, [2]any{"sites.csv", "s3://b/t.txt"}},
 	{"resume", "RMS_CLOUD_TASKS_RESUME", "Resume", false, bools, bothBools},
 	{"rerun", "RMS_CLOUD_TASKS_RERUN", "Rerun", "",
 		[2]string{"failed", "exited,timed_out"}, [2]any{"failed", "exited,timed_out"}},
@@ -166,7 +172,7 @@ func (k known) places() []config.Place {
 
 // setup returns the other settings that the setting needs to be valid.
 func (k known) setup() given {
-	g := given{env: environ{}, source: k.flag != "task-file"}
+	g := given{env: environ{}, source: !k.namesTasks()}
 	if k.flag == "event-log-to-queue" {
 		g.args = []string{"--provider=AWS", "--queue-name=q"}
 	}

@@ -7,8 +7,13 @@ import "slices"
 func (l *loader) derive() {
 	c := l.cfg
 	if l.src.TaskSource {
-		c.TaskFile = ""
-		c.origins[taskFile] = Origin{Place: Default}
+		l.unset(taskFile, &c.TaskFile)
+		l.unset(csvFile, &c.CSV)
+	}
+	if byName, table := c.origins[taskFile].Place, c.origins[csvFile].Place; c.TaskPath() != "" && byName > table { // the one that is closer to the command line applies
+		l.unset(csvFile, &c.CSV)
+	} else if byName < table {
+		l.unset(taskFile, &c.TaskFile)
 	}
 	if c.QueueName == "" && c.JobID != "" {
 		c.QueueName = c.JobID
@@ -42,6 +47,12 @@ func (l *loader) derive() {
 	}
 }
 
+// unset gives a setting that is a text its default.
+func (l *loader) unset(name string, field *string) {
+	*field = ""
+	l.cfg.origins[name] = Origin{Place: Default}
+}
+
 // deriveRetries enables the retry of every failure if --retries is set and no other setting selects
 // the failures to retry.
 func (l *loader) deriveRetries() {
@@ -59,7 +70,7 @@ func (l *loader) deriveRetries() {
 
 // local reports whether the tasks come from a file or from the program, and not from a queue.
 func (l *loader) local() bool {
-	return l.src.TaskSource || l.explicitlySet[taskFile]
+	return l.src.TaskSource || l.explicitlySet[taskFile] || l.explicitlySet[csvFile]
 }
 
 // rules returns a fault for each required setting that is missing. With --print-config, no setting
@@ -67,6 +78,9 @@ func (l *loader) local() bool {
 func (l *loader) rules() (faults Errors) {
 	if l.cfg.PrintConfig {
 		return nil
+	}
+	if l.cfg.CSV != "" && l.cfg.TaskFile != "" {
+		faults = append(faults, Error{Setting: flagged(csvFile), about: csvFile, valueless: true, Reason: "the tasks come from " + flagged(taskFile) + "; remove one of the two"})
 	}
 	faults = append(faults, l.resumeRules()...)
 	if l.cfg.Retries > 0 && !l.local() {

@@ -4,8 +4,6 @@ package inputs
 
 import (
 	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,11 +11,10 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/ctworker/ctworker/internal/rawjson"
-	"github.com/ctworker/ctworker/internal/utf8cut"
+	"github.com/ctworker/ctworker/internal/taskid"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -42,24 +39,12 @@ type Inputs struct {
 // In the command, {} becomes {data.value}, because the data of a task is {"value": …}. If the command
 // contains no placeholder, the value becomes its last argument.
 func Split(argv []string) (command []string, in *Inputs, err error) {
-	at := slices.IndexFunc(argv, isSeparator)
-	if at < 0 {
-		return argv, nil, nil
+	command, in, err = Cut(argv)
+	if err != nil || in == nil {
+		return command, in, err
 	}
-	command, separator, rest := slices.Clone(argv[:at]), argv[at], argv[at+1:]
-	switch {
-	case len(command) == 0:
-		return nil, nil, fmt.Errorf("no command before %s: give it first, as in: ctworker run -- echo {} %[1]s a b c", separator)
-	case slices.ContainsFunc(rest, isSeparator):
-		return nil, nil, errors.New("the command line contains ::: or :::: several times: give all inputs after one of them")
-	case separator == lines && len(rest) != 1:
-		return nil, nil, fmt.Errorf(":::: is followed by %d arguments: give one file, with one input per line, or - for standard input", len(rest))
-	case separator == values && len(rest) == 0:
-		return nil, nil, errors.New("no inputs after :::, so there are no tasks: give at least one, as in: ctworker run -- echo {} ::: a b c")
-	}
-	in = &Inputs{values: rest}
-	if separator == lines {
-		in = &Inputs{file: rest[0]}
+	if len(command) == 0 {
+		return nil, nil, fmt.Errorf("no command before %s: give it first, as in: ctworker run -- echo {} %[1]s a b c", in.separator())
 	}
 	used := false
 	for i, arg := range command {
@@ -70,6 +55,34 @@ func Split(argv []string) (command []string, in *Inputs, err error) {
 		command = append(command, valuePlaceholder)
 	}
 	return command, in, nil
+}
+
+// Cut divides arguments into those before ":::" or "::::" and the inputs. The inputs are nil if the
+// arguments contain neither.
+func Cut(args []string) (before []string, in *Inputs, err error) {
+	at := slices.IndexFunc(args, isSeparator)
+	if at < 0 {
+		return args, nil, nil
+	}
+	before, separator, rest := slices.Clone(args[:at]), args[at], args[at+1:]
+	switch {
+	case slices.ContainsFunc(rest, isSeparator):
+		return nil, nil, errors.New("the command line contains ::: or :::: several times: give all inputs after one of them")
+	case separator == lines && len(rest) != 1:
+		return nil, nil, fmt.Errorf(":::: is followed by %d arguments: give one file, with one input per line, or - for standard input", len(rest))
+	case separator == values && len(rest) == 0:
+		return nil, nil, errors.New("no inputs after :::, so there are no tasks: give at least one, as in: ctworker run -- echo {} ::: a b c")
+	case separator == lines:
+		return before, &Inputs{file: rest[0]}, nil
+	}
+	return before, &Inputs{values: rest}, nil
+}
+
+func (in *Inputs) separator() string {
+	if in.file != "" {
+		return lines
+	}
+	return values
 }
 
 func isSeparator(arg string) bool { return arg == values || arg == lines }
@@ -102,6 +115,18 @@ func (in *Inputs) Check() error {
 		return fmt.Errorf("the inputs after :::: cannot be read: %w", err)
 	}
 	return f.Close()
+}
+
+// Recount returns an iterator over the same tasks as Tasks, without affecting it. It returns nil if the file
+// can be read only once.
+func (in *Inputs) Recount() iter.Seq2[pipeline.Task, error] {
+	if in.file != "" {
+		info, err := os.Stat(in.file)
+		if in.file == "-" || err != nil || !info.Mode().IsRegular() {
+			return nil
+		}
+	}
+	return in.Tasks(nil)
 }
 
 func (in *Inputs) eachLine(stdin io.Reader, yield func(pipeline.Task, error) bool) error {
@@ -139,31 +164,5 @@ func newTask(value, where string) (pipeline.Task, error) {
 		return pipeline.Task{}, fmt.Errorf("%s: %q is not UTF-8, and JSON cannot contain it: rename the file, if it is the name of one", where, value)
 	}
 	data := append(rawjson.AppendQuote([]byte(`{"value":`), value), '}')
-	return pipeline.Task{ID: taskID(value), Data: data}, nil
+	return pipeline.Task{ID: taskid.Of(value), Data: data}, nil
 }
-
-const (
-	// maxID is the maximum length of a value that is its own task ID, in bytes.
-	maxID = 128
-	// idStart is the length of the part of a longer value that its task ID contains.
-	idStart = 40
-)
-
-// taskID returns the ID of the task of a value. It depends only on the value, so that --resume finds the
-// task after inputs were added or removed. If the value is long or not printable, the ID ends with
-// a part of the value's SHA-256.
-func taskID(value string) string {
-	if value != "" && len(value) <= maxID && strings.IndexFunc(value, unprintable) < 0 {
-		return value
-	}
-	sum := sha256.Sum256([]byte(value))
-	start := strings.Map(func(r rune) rune {
-		if unprintable(r) {
-			return -1
-		}
-		return r
-	}, utf8cut.Start(value, idStart))
-	return start + "#" + hex.EncodeToString(sum[:8])
-}
-
-func unprintable(r rune) bool { return !unicode.IsPrint(r) }

@@ -78,23 +78,6 @@ func TestTasks(t *testing.T) {
 	}
 }
 
-// A value that cannot be an ID gets an ID that is printable, depends only on the value, and differs between
-// values.
-func TestTaskID(t *testing.T) {
-	t.Parallel()
-	seen := map[string]string{}
-	for _, value := range []string{"", "a", "a\x1b[31m", "a\n", strings.Repeat("x", 128), strings.Repeat("x", 129), strings.Repeat("x", 130), strings.Repeat("é", 65), "\u202e"} {
-		id := taskID(value)
-		if id == "" || len(id) > 128 || strings.IndexFunc(id, unprintable) >= 0 || id != taskID(value) {
-			t.Errorf("the ID of %q is %q", value, id)
-		}
-		if other, ok := seen[id]; ok {
-			t.Errorf("%q and %q have the ID %q", value, other, id)
-		}
-		seen[id] = value
-	}
-}
-
 func TestTasks_Errors(t *testing.T) {
 	t.Parallel()
 	for want, argv := range map[string][]string{

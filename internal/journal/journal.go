@@ -89,10 +89,25 @@ type Counts struct {
 // they are done.
 //
 // The memory of the table is freed when the Journal is unreachable.
-func New(rerun Kinds) *Journal {
-	j := &Journal{table: newTable(), rerun: rerun}
-	runtime.AddCleanup(j, (*table).free, j.table)
+func New(rerun Kinds) *Journal { return newJournal(newTable(), rerun) }
+
+func newJournal(t *table, rerun Kinds) *Journal {
+	j := &Journal{table: t, rerun: rerun}
+	runtime.AddCleanup(j, (*table).free, t)
 	return j
+}
+
+// Free frees the memory of the Journal, which may not be used after that, without waiting for the garbage
+// collector.
+func (j *Journal) Free() {
+	j.table.free()
+	runtime.KeepAlive(j)
+}
+
+// Clone returns a copy of the Journal. Next changes only the Journal on which it is called.
+func (j *Journal) Clone() *Journal {
+	defer runtime.KeepAlive(j)
+	return newJournal(j.table.clone(), j.rerun)
 }
 
 // An Event is the part of a task event that a Journal needs.

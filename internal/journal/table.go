@@ -139,6 +139,22 @@ func (s *shard) free() {
 	*s = shard{}
 }
 
+// clone returns a copy of the table.
+func (t *table) clone() *table {
+	c := &table{seeds: t.seeds}
+	for i, s := range t.shards {
+		if s.used == 0 {
+			continue
+		}
+		to := &c.shards[i]
+		to.used = s.used
+		to.memory, to.hashes, to.entries = newSlots(len(s.entries))
+		copy(to.hashes, s.hashes)
+		copy(to.entries, s.entries)
+	}
+	return c
+}
+
 // free frees the memory of the table, which may not be used after that.
 func (t *table) free() {
 	for i := range t.shards {

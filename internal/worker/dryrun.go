@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 
+	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/procexec"
+	"github.com/ctworker/ctworker/internal/redact"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -39,12 +43,53 @@ func DryRun(ctx context.Context, opts Options, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if n > 0 {
+		if err := w.printEnvironment(stdout); err != nil {
+			return err
+		}
+	}
 	done, _ := w.earlier()
 	text := fmt.Sprintf("%d tasks would run", n)
 	if opts.Config.Resume {
 		text += fmt.Sprintf(", and %d are done", done)
 	}
 	_, err = fmt.Fprintf(stdout, "%s; -j %d, time limit of each task %v; nothing was run\n", text, opts.Config.NumSimultaneousTasks, opts.Config.MaxRuntime)
+	return err
+}
+
+// runsCommands reports whether a command is started for each task.
+func (w *Worker) runsCommands() bool {
+	return w.opts.ForkServer == nil && w.opts.Runner == nil && !w.opts.TaskProtocol
+}
+
+// printEnvironment prints the environment variables that ctworker sets for the tasks.
+func (w *Worker) printEnvironment(stdout io.Writer) error {
+	text := "environment of each task, in addition to that of ctworker:\n"
+	if w.runsCommands() {
+		text += "  CTWORKER_TASK_ID, CTWORKER_ATTEMPT\n"
+	}
+	switch slots := w.opts.Config.NumSimultaneousTasks; {
+	case w.opts.Runner != nil: // tasks run in this process
+		return nil
+	case slots == 1:
+		text += "  CTWORKER_SLOT: 0\n"
+	default:
+		text += fmt.Sprintf("  CTWORKER_SLOT: 0 to %d\n", slots-1)
+	}
+	for _, variable := range w.opts.Config.TaskSettings(os.Environ()) {
+		if name, value, _ := strings.Cut(variable, "="); name != config.OuterVar {
+			text += "  " + name + "=" + shellQuote(redact.Text(value)) + "\n"
+		}
+	}
+	return w.print(stdout, text)
+}
+
+// print prints a text that may contain data of tasks.
+func (w *Worker) print(stdout io.Writer, text string) error {
+	if w.opts.Printable != nil {
+		text = w.opts.Printable(text)
+	}
+	_, err := io.WriteString(stdout, text)
 	return err
 }
 
@@ -79,7 +124,7 @@ func (w *Worker) printTasks(ctx context.Context, stdout io.Writer) (n int64, err
 // printTask checks a task, and prints it if show is true.
 func (w *Worker) printTask(stdout io.Writer, d *pipeline.Delivery, show bool) error {
 	line := "  data: " + string(d.Task.Data)
-	if w.opts.ForkServer == nil && w.opts.Runner == nil && !w.opts.TaskProtocol {
+	if w.runsCommands() {
 		argv, err := procexec.Expand(w.opts.Argv, procexec.Task{ID: d.Task.ID, Data: d.Task.Data, Attempt: d.Attempt})
 		if err != nil && !w.opts.Config.AllowMissingKeys {
 			return fmt.Errorf("task %q: %w", d.Task.ID, err)
@@ -91,10 +136,5 @@ func (w *Worker) printTask(stdout io.Writer, d *pipeline.Delivery, show bool) er
 	if !show {
 		return nil
 	}
-	text := fmt.Sprintf("%s (attempt %d)\n%s\n", d.Task.ID, d.Attempt, line)
-	if w.opts.Printable != nil {
-		text = w.opts.Printable(text)
-	}
-	_, err := io.WriteString(stdout, text)
-	return err
+	return w.print(stdout, fmt.Sprintf("%s (attempt %d)\n%s\n", d.Task.ID, d.Attempt, line))
 }

@@ -98,7 +98,7 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 // openSource opens the source of the tasks.
 func (w *Worker) openSource(ctx context.Context) error {
 	cfg := w.opts.Config
-	path, opts := cfg.TaskFile, taskfile.Options{Skip: cfg.TasksToSkip, Stdin: w.opts.Stdin}
+	path, opts := cfg.TaskPath(), taskfile.Options{Skip: cfg.TasksToSkip, Stdin: w.opts.Stdin, CSV: cfg.CSV != ""}
 	var from *procexec.ForkServerSource
 	var pipe *sourcePipe
 	if w.opts.ForkServer != nil {
@@ -136,7 +136,7 @@ func (w *Worker) openSource(ctx context.Context) error {
 	if err != nil {
 		return &ConfigError{fmt.Errorf("--task-file: %w", err)}
 	}
-	w.file, w.source = file, file
+	w.file, w.source, w.path = file, file, path
 	w.onClose(func() error { return file.Close(context.Background()) }) // no effect if the run has closed it
 	if pipe != nil {
 		w.source = &forkServerSource{Source: file, forkServer: w.opts.ForkServer, pipe: pipe}

@@ -36,8 +36,9 @@ const (
 	overlapTasks = 2000
 )
 
-// The messages of log lines about failed attempts.
+// The messages of log lines about tasks.
 const (
+	TaskStderr  = "task wrote to standard error"
 	TaskFailed  = "task failed"
 	TaskRetried = "task failed and will be retried"
 )

@@ -24,7 +24,7 @@ type queues struct {
 
 // fromQueue reports whether tasks come from a queue.
 func (w *Worker) fromQueue() bool {
-	return w.opts.Config.TaskFile == "" && w.opts.Source == nil && w.opts.OpenSource == nil && (w.opts.ForkServer == nil || w.opts.ForkServer.Hello.Source == nil)
+	return w.opts.Config.TaskPath() == "" && w.opts.Source == nil && w.opts.OpenSource == nil && (w.opts.ForkServer == nil || w.opts.ForkServer.Hello.Source == nil)
 }
 
 // connectProvider connects to the provider of the queues, if the worker uses any.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/rs/zerolog"
+
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/journal"
 	"github.com/ctworker/ctworker/internal/redact"
@@ -68,31 +70,44 @@ func (w *Worker) resume(ctx context.Context) error {
 				Msg("ignored damaged lines of the event log; their tasks run again")
 		}
 	}
-	c := j.Counts()
-	w.resumed = &resumedSource{Source: w.source, journal: j, counts: c}
+	w.logResume(ctx, j, log)
+	w.resumed = &resumedSource{Source: w.source, journal: j}
 	w.source = w.resumed
-	e := log.Info().Int64("done", c.Done).Int64("failed", c.Failed)
-	if c.Unfinished > 0 {
-		e = e.Int64("retry", c.Unfinished)
+	return nil
+}
+
+// logResume logs how many tasks are done, and how many will run.
+func (w *Worker) logResume(ctx context.Context, j *journal.Journal, log zerolog.Logger) {
+	inLog := j.Counts()
+	e, done, failed, rerun := log.Info(), inLog.Done, inLog.Failed, inLog.Rerun
+	if c, ok := w.countTasks(ctx, j); ok {
+		w.total, done, failed, rerun = c.total, c.done, c.failed, c.rerun
+		e = e.Int64("total", c.total).Int64("to_run", c.total-c.done)
+		if c.total > 0 && done+rerun == 0 && inLog.Done+inLog.Rerun > 0 {
+			log.Warn().Int64("in_log", inLog.Done+inLog.Rerun).
+				Msg("none of the finished tasks in the event log is a task of this run; check that the log belongs to these tasks")
+		}
+	}
+	e = e.Int64("done", done).Int64("failed", failed)
+	if inLog.Unfinished > 0 {
+		e = e.Int64("retry", inLog.Unfinished)
 	}
 	switch {
-	case c.Done+c.Rerun+c.Unfinished == 0:
-		e.Msg("continuing: the event log has no finished tasks, so all tasks run")
-	case c.Rerun > 0:
-		e.Int64("rerun", c.Rerun).Msg("continuing: skipping the tasks that are done, and running failed tasks again")
-	case c.Failed > 0:
+	case done+rerun+inLog.Unfinished == 0:
+		e.Msg("continuing: no task is done yet, so all tasks run")
+	case rerun > 0:
+		e.Int64("rerun", rerun).Msg("continuing: skipping the tasks that are done, and running failed tasks again")
+	case failed > 0:
 		e.Msg("continuing: skipping the tasks that are done; add --rerun failed to run the failed ones again")
 	default:
 		e.Msg("continuing: skipping the tasks that are done")
 	}
-	return nil
 }
 
 // resumedSource skips the tasks that are done according to a journal.
 type resumedSource struct {
 	pipeline.Source
 	journal *journal.Journal
-	counts  journal.Counts
 	skipped atomic.Int64 // number of tasks skipped so far
 	failed  atomic.Int64 // number of those that did not complete
 }
@@ -150,7 +165,11 @@ func (w *Worker) advise(s *Summary) {
 			return strings.TrimSpace("the command of this run "+withFlags(flags)) + " (not shown, because it contains credentials)"
 		}
 		at := min(w.opts.FlagsAt, len(w.opts.Command))
-		return shellCommand(slices.Concat(w.opts.Command[:at], flags, w.opts.Command[at:]))
+		rest := w.opts.Command[at:]
+		if len(flags) > 0 && len(rest) > 0 && rest[0] == "--resume" { // from the advice of an earlier run; --rerun includes it
+			rest = rest[1:]
+		}
+		return shellCommand(slices.Concat(w.opts.Command[:at], flags, rest))
 	}
 	failed := s.NotCompleted()+s.EarlierFailed > 0
 	if s.Incomplete {

@@ -163,11 +163,7 @@ func (s Summary) Print(w io.Writer) error {
 		rows[4].note = "stopped by the shutdown, no event written; released to the queue"
 		rows[5].note = "not reported or settled in time; available again when their leases expire"
 	}
-	text := fmt.Sprintf("%d tasks in %s, %s tasks/s", s.Reported(), units.Duration(s.Elapsed), units.Rate(s.rate()))
-	if s.CPU > 0 {
-		text += fmt.Sprintf("; the tasks used %s of CPU and at most %s of memory each", units.Duration(s.CPU), units.Size(s.PeakMemory))
-	}
-	text += "\n"
+	text := fmt.Sprintf("%d tasks in %s, %s tasks/s\n", s.Reported(), units.Duration(s.Elapsed), units.Rate(s.rate()))
 	for _, r := range rows {
 		if r.count == 0 && r.name != "completed" {
 			continue
@@ -196,25 +192,35 @@ func (s Summary) Print(w io.Writer) error {
 	if s.Incomplete {
 		text += "  not all tasks have been run\n"
 	}
-	text += s.failureText()
-	if reported := s.Reported(); reported > 0 && s.Self.cpu > 0 {
-		text += fmt.Sprintf("time from receiving a task to writing its event: p50 %s, p99 %s; ctworker used %s of CPU (%s per task) and at most %s of memory\n",
-			units.Latency(s.Median), units.Latency(s.P99), units.Latency(s.Self.cpu), units.Latency(s.Self.cpu/time.Duration(reported)), units.Size(s.Self.peak))
-	}
-	if s.ContinueWith != "" {
-		text += "continue with: " + s.ContinueWith + "\n"
-	}
-	if s.RerunWith != "" {
-		text += "run the failed tasks again with: " + s.RerunWith + "\n"
-	}
+	text += s.usageText()
 	if s.EventFile != "" {
-		text += "events: " + s.EventFile + "\n"
+		text += "events:   " + s.EventFile + "\n"
 	}
 	if s.EventQueue != "" {
-		text += "events: queue " + s.EventQueue + " (read them with: ctworker events)\n"
+		text += "events:   queue " + s.EventQueue + " (read them with: ctworker events)\n"
+	}
+	text += s.failureText()
+	if s.ContinueWith != "" {
+		text += "continue with:\n  " + s.ContinueWith + "\n"
+	}
+	if s.RerunWith != "" {
+		text += "run the failed tasks again with:\n  " + s.RerunWith + "\n"
 	}
 	_, err := io.WriteString(w, text)
 	return err
+}
+
+// usageText describes the CPU time, memory and latency of the run.
+func (s Summary) usageText() (text string) {
+	if s.CPU > 0 {
+		text = fmt.Sprintf("tasks:    %s of CPU in all, at most %s of memory each\n", units.Duration(s.CPU), units.Size(s.PeakMemory))
+	}
+	if reported := s.Reported(); reported > 0 && s.Self.cpu > 0 {
+		text += fmt.Sprintf("latency:  p50 %s, p99 %s, from receiving a task to writing its event\n", units.Latency(s.Median), units.Latency(s.P99))
+		text += fmt.Sprintf("ctworker: %s of CPU (%s per task), at most %s of memory\n",
+			units.Latency(s.Self.cpu), units.Latency(s.Self.cpu/time.Duration(reported)), units.Size(s.Self.peak))
+	}
+	return text
 }
 
 // failureText lists the first failed tasks and the most frequent reasons.

@@ -26,10 +26,12 @@ func TestSummary_Print(t *testing.T) {
 				Median: 12345 * time.Microsecond, P99: 2345 * time.Millisecond, Self: usage{cpu: 300 * time.Millisecond, peak: 24 << 20},
 			},
 			true,
-			`1000 tasks in 2.0s, 500 tasks/s; the tasks used 1.8s of CPU and at most 14 MiB of memory each
+			`1000 tasks in 2.0s, 500 tasks/s
   completed        1000
-time from receiving a task to writing its event: p50 12.3ms, p99 2.35s; ctworker used 300ms of CPU (300µs per task) and at most 24 MiB of memory
-events: events.log
+tasks:    1.8s of CPU in all, at most 14 MiB of memory each
+latency:  p50 12.3ms, p99 2.35s, from receiving a task to writing its event
+ctworker: 300ms of CPU (300µs per task), at most 24 MiB of memory
+events:   events.log
 `,
 		}, {
 			"one of each",
@@ -53,7 +55,8 @@ events: events.log
 			`3 tasks in 1m00s, 0.050 tasks/s
   completed           3
   not all tasks have been run
-continue with: ctworker run --resume -- ./f
+continue with:
+  ctworker run --resume -- ./f
 `,
 		}, {
 			"continued, and stopped again",
@@ -88,7 +91,8 @@ continue with: ctworker run --resume -- ./f
 			`4 tasks in 1m00s, 0.067 tasks/s
   completed           3
   exited              1
-run the failed tasks again with: ctworker run --rerun failed -- ./f
+run the failed tasks again with:
+  ctworker run --rerun failed -- ./f
 `,
 		}, {
 			"limit reached",

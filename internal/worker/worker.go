@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +42,9 @@ type Options struct {
 	// Source provides the tasks. Defaults to the source of ForkServer, if it has one, or
 	// else the task file or the task queue.
 	Source pipeline.Source
+	// Recount iterates over the tasks of Source a second time, to count them before the run starts. Nil
+	// if that is not possible.
+	Recount iter.Seq2[pipeline.Task, error]
 	// OpenSource opens the source, which may have leases and may be shared with other workers. It
 	// replaces Source.
 	OpenSource func(context.Context) (pipeline.Source, error)
@@ -92,6 +96,8 @@ type Worker struct {
 	run         *pipeline.Run
 	source      pipeline.Source
 	file        *taskfile.Source // the source if it is a file, otherwise nil
+	path        string           // of file
+	total       int64            // number of tasks in the source if they were counted, otherwise 0
 	resumed     *resumedSource   // source if the run continues an earlier one, otherwise nil
 	runID       string
 	sink        pipeline.Sink
@@ -256,6 +262,11 @@ func (w *Worker) open(ctx context.Context) error {
 			return err
 		}
 	}
+	if !cfg.Resume && w.opts.Recount != nil { // the size of a task file shows the progress
+		if c, ok := w.countTasks(ctx, nil); ok {
+			w.total = c.total
+		}
+	}
 	if err := w.retryFailures(); err != nil {
 		return err
 	}
@@ -280,7 +291,7 @@ func (w *Worker) hasLeases() bool { return w.fromQueue() || w.opts.OpenSource !=
 // checkDistinctFiles returns an error if two of the task file, the event log and the job log are the
 // same file.
 func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
-	files := []struct{ name, path string }{{"the task file", cfg.TaskFile}}
+	files := []struct{ name, path string }{{"the task file", cfg.TaskPath()}}
 	if cfg.EventLogToFile {
 		files = append(files, struct{ name, path string }{"--event-log-file", cfg.EventLogFile})
 	}
@@ -333,7 +344,7 @@ func (w *Worker) logStderr(task procexec.Task, line []byte, continued bool) {
 	if continued {
 		e = e.Bool("continued", true)
 	}
-	e.Msg("task wrote to standard error")
+	e.Msg(TaskStderr)
 }
 
 func (w *Worker) notifyShutdown(error) {
@@ -378,6 +389,8 @@ func (w *Worker) Status() progress.Status {
 	case w.fromQueue():
 	case exhausted:
 		s.Total = received + s.Earlier
+	case w.total > 0:
+		s.Total = w.total
 	case w.file != nil:
 		read, size := w.file.Progress()
 		s.Total, s.Estimated = progress.EstimateTotal(received+s.Earlier, cfg.TasksToSkip, read, size)

@@ -23,6 +23,8 @@ const (
 	jsonArray
 	jsonLines
 	yamlList
+	csvTable
+	tsvTable
 )
 
 // maxWindow is the maximum window size of a zstd file. A reader needs about that much memory. The
@@ -42,6 +44,7 @@ type content struct {
 // contentOptions configures openContent. The functions may be nil.
 type contentOptions struct {
 	limit       int64           // maximum size of an entry in bytes
+	csv         bool            // the file is a CSV or TSV file, whatever its name
 	beforeRead  func()          // called before a read that may block
 	onAmbiguous func(Ambiguity) // called at most once; File and Entry are not set
 }
@@ -80,13 +83,21 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 	if t.r == t.w && t.err != nil && !errors.Is(t.err, io.EOF) {
 		return c, t.err
 	}
-	if kind == unknownKind {
+	if kind == unknownKind && !opts.csv {
 		kind = sniff(t)
 	}
 	t.beforeRead = opts.beforeRead
-	if kind == yamlList {
+	if opts.csv && kind != tsvTable {
+		kind = csvTable
+	}
+	switch kind {
+	case yamlList:
 		c.format = newYAML(t, opts)
-	} else {
+	case csvTable:
+		c.format = newCSV(t, opts.limit, separatorOf(t))
+	case tsvTable:
+		c.format = newCSV(t, opts.limit, '\t')
+	default:
 		c.format = newJSON(t, kind, opts.limit)
 	}
 	return c, nil
@@ -111,6 +122,10 @@ func kindOf(path string) (k fileKind, compression string) {
 		k = jsonLines
 	case ".yaml", ".yml":
 		k = yamlList
+	case ".csv":
+		k = csvTable
+	case ".tsv":
+		k = tsvTable
 	}
 	return k, compression
 }

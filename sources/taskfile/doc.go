@@ -4,7 +4,7 @@
 //
 //	file ─► gzip, zstd ────► text ─────────► entries ─► Receive
 //	        decompress.go    linereader.go   json.go    taskfile.go
-//	                                         yaml*.go
+//	                                         yaml*.go, csv.go
 //
 // YAML takes more steps. The text is split into entries (yamlsplit.go, yamlflow.go).
 // Characters that the parser would misread are replaced (yamlmask.go). The entries of
@@ -18,8 +18,14 @@
 //   - a JSON array (.json), or JSON objects one after the other, with or
 //     without line breaks between them (.jsonl, .ndjson, .json),
 //   - a YAML list (.yaml, .yml) in block or flow style, or several documents
-//     that each hold one; anchors are known within one task, and
+//     that each hold one; anchors are known within one task,
+//   - a CSV table (.csv, .tsv) whose first row names the columns: each further row
+//     is a task, whose data is an object with a string for each column, and
 //   - any of these compressed with gzip or zstd.
+//
+// The values of a .csv file are separated by commas, or by semicolons or tabs if the first row
+// has no comma. A column task_id contains the IDs of the tasks. Without it, the ID is the text of
+// the row, or its first characters and a hash if it is long.
 //
 // The file name determines the format. If its extension is unknown, the first byte does: "["
 // starts a JSON array, "{" JSON lines, and anything else YAML. Compression is detected from

@@ -25,6 +25,7 @@ type scan struct {
 	name  string
 	skip  int64
 	limit int64
+	csv   bool // Options.CSV
 	// onWait is Options.OnWait, to be called after waitNotice.
 	onWait     func()
 	waitNotice time.Duration
@@ -38,7 +39,7 @@ type scan struct {
 
 // begin starts to read src. It may block.
 func (s *scan) begin(src io.Reader, path string, beforeRead func()) {
-	opts := contentOptions{limit: s.limit, beforeRead: beforeRead}
+	opts := contentOptions{limit: s.limit, csv: s.csv, beforeRead: beforeRead}
 	if s.onAmbiguous != nil {
 		opts.onAmbiguous = func(a Ambiguity) {
 			a.File, a.Entry = s.name, s.read+1

@@ -32,6 +32,9 @@ type Options struct {
 	// extension determines the format. The Source owns Stream: Close closes it, which must
 	// end a blocked Read.
 	Stream io.ReadCloser
+	// CSV states that the file is a CSV file, whatever its extension is. If the extension is .tsv, the values
+	// are separated by tabs.
+	CSV bool
 	// Size is the size of Stream in bytes; 0 or less means unknown.
 	Size int64
 	// MaxTaskSize is the maximum size of an entry in bytes. In YAML, it also limits the entry after
@@ -88,7 +91,7 @@ func Open(path string, opts Options) (*Source, error) {
 	if opts.MaxTaskSize <= 0 {
 		opts.MaxTaskSize = defaultMaxTaskSize
 	}
-	s := &Source{scan: scan{name: path, skip: opts.Skip, limit: opts.MaxTaskSize, onAmbiguous: opts.OnAmbiguous, onWait: opts.OnWait, waitNotice: cmp.Or(opts.waitNotice, 2*time.Second)}}
+	s := &Source{scan: scan{name: path, skip: opts.Skip, limit: opts.MaxTaskSize, csv: opts.CSV, onAmbiguous: opts.OnAmbiguous, onWait: opts.OnWait, waitNotice: cmp.Or(opts.waitNotice, 2*time.Second)}}
 	if opts.Stream != nil {
 		s.file, s.total = opts.Stream, max(opts.Size, 0)
 		s.reader = startReader(&s.scan, opts.Stream, path)

@@ -111,6 +111,51 @@ def test_functions(runner: Runner, source: str, isolation: str) -> None:
     assert sorted(e["result"] for e in done.events) == [1, 2, 3]
 
 
+def test_plain_values(runner: Runner) -> None:
+    program = """
+import numbers, pathlib
+class Int32:  # like numpy.int32
+    def __int__(self): return 32
+numbers.Integral.register(Int32)
+LONG = "y" * 200
+VALUES = ["a.fits", pathlib.Path("b c.fits"), 7, 1.5, True, Int32(), [1, "x"], (2, 3),
+    {"lat": 1}, "", "new\\nline", LONG, "caf\\xe9"]
+def f(task_id, data, worker): return False, {"data": data}
+    """
+    for source in ("VALUES", "lambda: iter(VALUES)", "(v for v in VALUES)"):
+        done = runner.run(runner.write_program(program, main=main(source)), "--event-log-to-file")
+        assert done.code == 0, done.err
+        assert {e["task_id"]: e["result"]["data"] for e in done.events} == {
+            "a.fits": "a.fits",
+            "b c.fits": "b c.fits",
+            "7": 7,
+            "1.5": 1.5,
+            "true": True,
+            "32": 32,
+            '[1,"x"]': [1, "x"],
+            "[2,3]": [2, 3],
+            '{"lat":1}': {"lat": 1},
+            "#e3b0c44298fc1c14": "",
+            "newline#58fb6729e555d21b": "new\nline",
+            "y" * 40 + "#8ca9bfd43d61bf0a": "y" * 200,
+            "café": "café",
+        }
+        (runner.folder / "events.log").unlink()
+
+
+def test_plain_values_can_be_resumed(runner: Runner) -> None:
+    program = """
+def f(task_id, data, worker): return False, data
+N = int(os.environ["N"])
+"""
+    worker = runner.write_program(program, main=main("[i * 0.5 for i in range(N)]"))
+    done = runner.run(worker, "--event-log-to-file", env={"N": "10"})
+    assert (done.code, len(done.events)) == (0, 10), done.err
+    done = runner.run(worker, "--event-log-to-file", "--resume", env={"N": "12"})
+    assert (done.code, len(done.events)) == (0, 12), done.err
+    assert '"done_earlier":10' in done.err
+
+
 def test_no_tasks(runner: Runner) -> None:
     for source in ("lambda: None", "lambda: []"):
         done = runner.run(runner.write_program(F, main=main(source)), "--event-log-to-file")
@@ -151,7 +196,10 @@ VALID = "[{'task_id': 'ok', 'data': 1}] + "
 @pytest.mark.parametrize(
     ("tasks", "text"),
     [
-        ("['x']", "task 2 of the task source is a str, not a dict"),
+        ("[None]", "task 2 of the task source is a NoneType; a task is a dict such as"),
+        ("[b'x']", "task 2 of the task source is a bytes; a task is a dict such as"),
+        ("[{'x': {1}}]", "cannot be written as JSON: data['x'] is a set"),
+        ("[float('inf')]", "cannot be written as JSON: its data is inf"),
         ("[{'data': 1}]", 'task 2 of the task source has no "task_id"'),
         ("[{'task_id': 5.0, 'data': 1}]", 'has the "task_id" 5.0'),
         ("[{'task_id': True, 'data': 1}]", 'has the "task_id" True'),

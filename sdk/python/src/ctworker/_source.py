@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Union
 
 from ctworker._result import encode_value, find_fault
@@ -136,11 +137,15 @@ def _encode(number: int, task: Any) -> bytes:
     def invalid(why: str) -> InvalidTaskError:
         return InvalidTaskError(
             f"task {number} of the task source {why}; a task is a dict such as "
-            '{"task_id": "image-0001", "data": {"file": "raw/0001.tif"}}'
+            '{"task_id": "image-0001", "data": {"file": "raw/0001.tif"}}, or only its data, such as '
+            '"raw/0001.tif"'
         )
 
-    if not isinstance(task, dict):
-        raise invalid(f"is a {type(task).__qualname__}, not a dict")
+    if not isinstance(task, dict) or not task.keys() & {"task_id", "data"}:
+        value = _plain(task)
+        if value is None:
+            raise invalid(f"is a {type(task).__qualname__}")
+        task = {"task_id": _id_of(value), "data": value}
     if "task_id" not in task:
         raise invalid('has no "task_id"')
     task_id = task["task_id"]
@@ -157,3 +162,39 @@ def _encode(number: int, task: Any) -> bytes:
         if fault.startswith(("result[", "result ")):
             fault = "data" + fault[len("result") :]
         raise invalid(f"({task_id}) cannot be written as JSON: {fault}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return the data of a task that has no ID, or None if value cannot be data."""
+    if isinstance(value, (str, bool, list, tuple, dict)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(os.fspath(value))
+    if isinstance(value, Integral):  # also an integer of numpy
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    return None
+
+
+_MAX_ID = 128  # bytes of a value that is its own ID
+_ID_START = 40  # bytes of a longer value that its ID contains
+
+
+def _id_of(value: Any) -> str:
+    """Return the ID of the task of a plain value.
+
+    The ID depends only on the value, so that --resume finds the task after values were added or
+    removed. It is the value, or its JSON text if it is not a str. If that is empty, long or not
+    printable, the ID ends with a part of its SHA-256. The engine derives IDs in the same way
+    (package internal/taskid).
+    """
+    try:
+        text = value if isinstance(value, str) else encode_value(value).decode()
+    except (TypeError, ValueError, RecursionError):
+        return "?"  # _encode reports the error
+    raw = text.encode("utf-8", "surrogatepass")
+    if 0 < len(raw) <= _MAX_ID and text.isprintable():
+        return text
+    start = "".join(c for c in raw[:_ID_START].decode(errors="ignore") if c.isprintable())
+    return f"{start}#{hashlib.sha256(raw).hexdigest()[:16]}"

@@ -35,7 +35,7 @@ class Worker:
         task_source: str
         | os.PathLike[str]
         | Callable[[], Any]
-        | Iterable[dict[str, Any]]
+        | Iterable[Any]
         | Any
         | None = None,
         argparser: argparse.ArgumentParser | None = None,
@@ -53,8 +53,12 @@ class Worker:
             - an iterable of tasks
             - a function that returns an iterable of tasks
             - a function that returns one task per call, and None after the last task
-            A task is a dict with "task_id" and "data". An iterable or a function runs in a
-            separate process, which pauses while the tasks that it has produced wait to run.
+            A task is a dict with "task_id" and "data". It can also be a str, a path, a number, a
+            list, or a dict without these keys. This value is then the data, and its text is the
+            task_id; for a long text, the task_id ends with a hash. A function that returns one
+            task per call must return a dict.
+            An iterable or a function runs in a separate process, which pauses while the tasks
+            that it has produced wait to run.
         argparser defines the program's own options. The worker's options are added to it.
             Tasks read the parsed command line from worker_data.args.
 

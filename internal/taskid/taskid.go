@@ -1,0 +1,37 @@
+// Package taskid derives task IDs from the inputs of tasks that have no ID of their own.
+package taskid
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"unicode"
+
+	"github.com/ctworker/ctworker/internal/utf8cut"
+)
+
+const (
+	// maxID is the maximum length of a value that is its own task ID, in bytes.
+	maxID = 128
+	// start is the length of the part of a longer value that its task ID contains.
+	start = 40
+)
+
+// Of returns the ID of the task of a value. It depends only on the value, so that --resume finds the
+// task after inputs were added or removed. If the value is empty, long or not printable, the ID ends with
+// a part of the value's SHA-256.
+func Of(value string) string {
+	if value != "" && len(value) <= maxID && strings.IndexFunc(value, unprintable) < 0 {
+		return value
+	}
+	sum := sha256.Sum256([]byte(value))
+	text := strings.Map(func(r rune) rune {
+		if unprintable(r) {
+			return -1
+		}
+		return r
+	}, utf8cut.Start(value, start))
+	return text + "#" + hex.EncodeToString(sum[:8])
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }

@@ -1,0 +1,112 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"os"
+	"strings"
+
+	"github.com/ctworker/ctworker/internal/journal"
+	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/taskfile"
+)
+
+// Counting the tasks before the run starts must not delay a large run. These limits keep it below about
+// a second.
+const (
+	maxCountedTasks = 2_000_000
+	maxCountedBytes = 256 << 20
+	countBatch      = 4096
+)
+
+// taskCounts are the numbers of tasks in the source, when a run continues an earlier one.
+type taskCounts struct {
+	total  int64
+	done   int64 // number of tasks that are skipped
+	failed int64 // number of those that did not complete
+	rerun  int64 // number of tasks that run although they have failed before
+}
+
+// countTasks reads the tasks of the source a second time, and counts them. ok is false if the source
+// cannot be read twice, is large, or has an error, which the run then reports. j may be nil; it does not
+// change.
+func (w *Worker) countTasks(ctx context.Context, j *journal.Journal) (c taskCounts, ok bool) {
+	tasks := w.opts.Recount
+	if w.file != nil {
+		tasks = w.recountFile(ctx)
+	}
+	if tasks == nil {
+		return c, false
+	}
+	if j != nil {
+		j = j.Clone()
+		defer j.Free()
+	}
+	skip := w.skip()
+	limit := limitOf(w.opts.Config)
+	for task, err := range tasks {
+		if err != nil || c.total >= maxCountedTasks || ctx.Err() != nil {
+			return taskCounts{}, false
+		}
+		if skip > 0 {
+			skip--
+			continue
+		}
+		next := journal.Decision{Attempt: 1}
+		if j != nil {
+			next = j.Next(task.ID)
+		}
+		if !next.Skip && limit >= 0 && c.total-c.done == limit { // the run ends before this task
+			break
+		}
+		c.total++
+		switch {
+		case next.Skip:
+			c.done++
+			if next.Failed {
+				c.failed++
+			}
+		case next.Rerun:
+			c.rerun++
+		}
+	}
+	return c, true
+}
+
+// recountFile returns an iterator over the tasks of the task file, or nil if the file is not a local
+// file of moderate size.
+func (w *Worker) recountFile(ctx context.Context) iter.Seq2[pipeline.Task, error] {
+	path := w.path
+	if path == "" || path == "-" || strings.Contains(path, "://") {
+		return nil
+	}
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxCountedBytes {
+		return nil
+	}
+	return func(yield func(pipeline.Task, error) bool) {
+		file, err := taskfile.Open(path, taskfile.Options{Skip: w.opts.Config.TasksToSkip, CSV: w.opts.Config.CSV != ""})
+		if err != nil {
+			yield(pipeline.Task{}, err)
+			return
+		}
+		defer func() { _ = file.Close(ctx) }()
+		for {
+			ds, err := file.Receive(ctx, countBatch)
+			for _, d := range ds {
+				if !yield(d.Task, nil) {
+					return
+				}
+			}
+			switch {
+			case errors.Is(err, io.EOF):
+				return
+			case err != nil:
+				yield(pipeline.Task{}, err)
+				return
+			}
+		}
+	}
+}
