@@ -173,6 +173,9 @@ func (p process) completionCommand(a *cli.App) *cli.Command {
 		UsageText:   "ctworker completion " + shells,
 		ArgsUsage:   shells,
 		Description: completionDescription,
+		OnUsageError: func(*cli.Context, error, bool) error {
+			return &usageError{"give the name of the shell without a flag, as in: ctworker completion bash", helpOf("completion")}
+		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return &usageError{"give one shell: " + list(help.Shells()), helpOf("completion")}

@@ -51,7 +51,7 @@ var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?
 // misspelled.
 func explainFlag(text string, flags []cli.Flag) string {
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
-		if instead := replacement(name); instead != "" {
+		if instead := config.RemovedFlag(name); instead != "" {
 			return fmt.Sprintf("%s: unknown flag; use %s", dashed(name), instead)
 		}
 		var names []string
@@ -76,19 +76,6 @@ func explainFlag(text string, flags []cli.Flag) string {
 		return fmt.Sprintf("%s %s: not a %s", dashed(m[2]), m[1], kind)
 	}
 	return text
-}
-
-// replacement returns the flag that replaces a flag of an earlier version, or "" if there was no
-// such flag.
-func replacement(name string) string {
-	switch name {
-	case "start-task": // counted tasks from 1; --tasks-to-skip counts from 0
-		return "--tasks-to-skip with a value that is lower by one: --tasks-to-skip 5000 instead of --start-task 5001"
-	case "limit":
-		return "--max-num-tasks"
-	default:
-		return config.RemovedFlag(name)
-	}
 }
 
 func dashed(name string) string {
@@ -123,7 +110,7 @@ func visible(commands []*cli.Command) (names []string) {
 func unexpected(arg, command string, flags []cli.Flag) error {
 	hint := ""
 	for _, f := range flags {
-		if name := f.Names()[0]; name == arg || name == "task-file" && strings.Contains(arg, ".") {
+		if name := f.Names()[0]; name == arg || name == "task-file" && config.IsTaskFileName(arg) {
 			hint = "; did you mean " + strings.TrimSpace(dashed(name)+" "+strings.TrimPrefix(arg, name)) + "?"
 			break
 		}

@@ -272,11 +272,15 @@ func (d *display) close() {
 	signal.Stop(d.atEnd)
 }
 
-// logError logs one message per line of err, because several errors may have been joined.
+// logError logs an error. Errors that errors.Join has joined get a line each.
 func (d *display) logError(before string, err error) {
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		d.log.Error().Msg(before + line)
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost error is split
+		for _, e := range joined.Unwrap() {
+			d.logError(before, e)
+		}
+		return
 	}
+	d.log.Error().Msg(before + err.Error())
 }
 
 // usage reports what is wrong with the command line or the configuration.

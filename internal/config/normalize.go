@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,7 +52,9 @@ func Normalize(args []string, others ...string) (fixed []string, faults Errors) 
 			faults = append(faults, unknownFlag(flag, name, value, others))
 		}
 	}
-	if reason := misplaced(args, known); reason != "" {
+	if len(args) > 1 && args[1] == "--" && IsTaskFileName(args[0]) {
+		faults = append(faults, TaskFileArgument(args[0]))
+	} else if reason := misplaced(args, known); reason != "" {
 		faults = append(faults, Error{Setting: strconv.Quote(args[0]), Reason: reason, valueless: true})
 	}
 	return append(fixed, args...), faults
@@ -77,6 +80,23 @@ func misplaced(args []string, known map[string]alias) string {
 		return "unexpected argument before --; give a value to an on/off flag as in --strict=false, or put -- before the command"
 	}
 	return ""
+}
+
+// IsTaskFileName reports whether arg has the extension of a task file.
+func IsTaskFileName(arg string) bool {
+	name := strings.ToLower(arg)
+	for _, compression := range []string{".gz", ".zst"} {
+		name = strings.TrimSuffix(name, compression)
+	}
+	return slices.Contains([]string{".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".csv", ".tsv"}, path.Ext(name))
+}
+
+// TaskFileArgument is the fault of an argument that is a task file without its flag.
+func TaskFileArgument(name string) Error {
+	return Error{
+		Setting: strconv.Quote(name), about: taskFile, valueless: true,
+		Reason: "unexpected argument; to run the tasks of this file, use " + flagged(taskFile) + " " + name,
+	}
 }
 
 // isFlag reports whether the flag package treats arg as a flag.

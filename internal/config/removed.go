@@ -11,10 +11,14 @@ type removal struct {
 	name, env string // the flag without dashes, and its variable
 	setting   string // the setting that replaces it
 	value     string // the value of the new setting; "" if the value of the flag is still valid
+	note      string // how the new value differs
 }
 
 func removals() []removal {
 	return []removal{
+		// The next two belonged to "ctworker load".
+		{name: "start-task", setting: "tasks-to-skip", note: " with a value that is lower by one: --tasks-to-skip 5000 instead of --start-task 5001"},
+		{name: "limit", setting: "max-num-tasks"},
 		{name: "warm", env: prefix + "WARM", setting: isolationName, value: IsolationReuse},
 	}
 }
@@ -39,7 +43,7 @@ func RemovedFlag(name string) string {
 }
 
 // flag returns the flag to use instead.
-func (r removal) flag() string { return strings.TrimSpace(flagged(r.setting) + " " + r.value) }
+func (r removal) flag() string { return strings.TrimSpace(flagged(r.setting)+" "+r.value) + r.note }
 
 // key returns the line of a config file to use instead.
 func (r removal) key() string { return strings.TrimSpace(r.setting + ": " + r.value) }

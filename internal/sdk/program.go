@@ -162,6 +162,9 @@ func (w *Program) engine(args []string) int {
 	code := app.ExitOK
 	parsed, faults := w.parse(args)
 	line, wrong := config.Normalize(append(parsed.engine, "--"), append(w.ownNames(), versionFlag)...)
+	if len(parsed.args) > 0 && !w.hasSource() && config.IsTaskFileName(parsed.args[0]) {
+		wrong = append(wrong, config.TaskFileArgument(parsed.args[0]))
+	}
 	var known config.Flags
 	request := infoRequest{version: parsed.version}
 	a := &cli.App{
@@ -185,6 +188,7 @@ func (w *Program) engine(args []string) int {
 		}
 		return w.print(text)
 	}
+	request.help.Full = len(args) > 0 && len(args) <= 2 && args[0] == "help" // a program has no subcommands, but people try
 	a.Action = func(*cli.Context) error {
 		if text := w.infoText(request, a); text != "" {
 			code = w.print(text)

@@ -18,7 +18,7 @@ import (
 const (
 	maxCountedTasks = 2_000_000
 	maxCountedBytes = 256 << 20
-	countBatch      = 4096
+	countBatch      = 256
 )
 
 // taskCounts are the numbers of tasks in the source, when a run continues an earlier one.

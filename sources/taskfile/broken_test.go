@@ -118,7 +118,7 @@ func TestBrokenJSON(t *testing.T) {
 		{"far too large", "t.json", start2 + `{"task_id":"x",` + "\n" + `"data":"` + strings.Repeat("\\n", 100_000) + `"}]`, 1, 3, "more than 1000 bytes"},
 		{"too deep", "t.json", `[{"task_id":"x","data":` + strings.Repeat("[", 500) + "}", 0, 1, "not valid JSON"},
 		{"scalar", "t.json", "\n7", 0, 2, "starts with a number: the tasks must be a list"},
-		{"object of tasks", "t.json", `{"tasks":[]}`, 0, 1, "task_id is missing"},
+		{"object of tasks", "t.json", `{"tasks":[]}`, 0, 1, `the file is an object with the list "tasks", not a list`},
 		{"empty", "t.json", "", 0, 0, "the file is empty: a JSON file with no tasks is []"},
 		{"blank", "t.json", " \n", 0, 0, "the file is empty"},
 		{"UTF-16 mark", "t.json", "\xFF\xFE[\x00]\x00", 0, 0, "save it as UTF-8"},

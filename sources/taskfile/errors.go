@@ -55,6 +55,7 @@ var (
 const (
 	wantObject   = `an entry is an object with "task_id" and "data"`
 	reasonNoID   = "task_id is missing: " + wantObject
+	reasonInList = "the file is an object with the list %q, not a list: a task file contains only the list itself, [{...}, {...}]"
 	reasonNoData = `data is missing: ` + wantObject + ` (data may be null)`
 	reasonEmpty  = "task_id is empty: every task needs a name"
 	reasonUTF8   = "invalid UTF-8: a task file is UTF-8 text"

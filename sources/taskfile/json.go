@@ -126,6 +126,7 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 		clear(j.seen)
 	}
 	var hasID, hasData bool
+	var list string // in the first entry: the first other key whose value is an array
 	for j.dec.PeekKind() == '"' {
 		name, err := j.dec.ReadValue()
 		if err != nil {
@@ -134,6 +135,9 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 		key := fieldOf(name)
 		if key == isID && hasID || key == isData && hasData || key == isOther && j.isSeen(name) {
 			return task, at(j.lineAt(j.offset()), nil, "duplicate key %s in the entry", name)
+		}
+		if j.entry == 1 && key == isOther && list == "" && j.dec.PeekKind() == '[' {
+			list = unquote(name) // before name becomes invalid
 		}
 		value, err := j.dec.ReadValue()
 		if err != nil {
@@ -158,6 +162,8 @@ func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
 	switch {
 	case j.dec.InputOffset()-j.text.mark > j.limit:
 		return task, tooLarge(j.text.lineOfMark(), j.limit)
+	case !hasID && !hasData && list != "":
+		return task, at(j.text.lineOfMark(), nil, reasonInList, list)
 	case !hasID:
 		return task, at(j.text.lineOfMark(), nil, reasonNoID)
 	case !hasData:

@@ -413,6 +413,63 @@ def test_missing_programs(runner: Runner, arguments: list[str], text: str) -> No
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        ("def f(task_id, data): pass", "f has the parameters (task_id, data)"),
+        ("def f(a, b, c, d, e=1): pass", "f has the parameters (a, b, c, d, e)"),
+        ("def f(a, b, c, *, d): pass", "f has the parameters (a, b, c, d)"),
+        ("class C:\n    def f(self, a, b): pass\nf = C().f", "C.f has the parameters (self, a, b)"),
+    ],
+)
+def test_function_with_other_parameters(runner: Runner, function: str, parameters: str) -> None:
+    done = runner.run_tasks(function, [1])
+    assert (done.code, done.events) == (1, [])
+    assert "must accept three arguments, (task_id, task_data, worker_data)" in done.err
+    assert parameters in done.err
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "def f(*args): return False, 1",
+        "def f(a, b, c, d=1, *, e=2): return False, 1",
+        "class C:\n    def f(self, a, b, c): return False, 1\nf = C().f",
+        "class C:\n    def __call__(self, a, b, c): return False, 1\nf = C()",
+        "import functools\nf = functools.partial(lambda x, a, b, c: (False, 1), 0)",
+        "async def f(a, b, c): return False, 1",
+    ],
+)
+def test_functions_of_any_kind(runner: Runner, function: str) -> None:
+    done = runner.run_tasks(function, [1])
+    assert (done.code, done.types()) == (0, {"task_completed": 1}), done.err
+
+
+def test_worker_that_is_not_started(runner: Runner) -> None:
+    main = "\nif __name__ == '__main__':\n    Worker(f, args=sys.argv[1:]).start()\n"
+    worker = runner.write_program("def f(i, d, w): return False, d", main=main)
+    hint = "the Worker was not started, so no task was run: call asyncio.run(worker.start())"
+    done = runner.run(worker)
+    assert (done.code, done.err.count(hint)) == (0, 1), done.err
+    done = runner.run("-m", "ctworker", worker)
+    assert (done.code, done.err.count(hint)) == (2, 1), done.err
+    worker = runner.write_program("", main="\nWorker(lambda a, b, c: 1, args=[])\n1 / 0\n")
+    assert hint not in runner.run(worker).err
+
+
+def test_program_without_a_worker(runner: Runner) -> None:
+    done = runner.run("-m", "ctworker", runner.write_program("", main=""))
+    assert done.code == 2
+    assert "worker.py created no Worker, so no task was run" in done.err
+
+
+def test_task_file_without_its_option(runner: Runner) -> None:
+    worker = runner.write_program("def f(i, d, w): return False, d")
+    done = runner.run(worker, "tasks.json.gz")
+    assert done.code == 2
+    assert "to run the tasks of this file, use --task-file tasks.json.gz" in done.err
+
+
 def test_integer_task_ids(runner: Runner) -> None:
     program = """
     import numpy as np

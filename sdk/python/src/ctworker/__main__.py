@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> None:
         if len(arguments) < 2:
             raise _usage("-m requires the name of a module")
         _run_module(arguments[1:])
+        _check_ran(f"the module {arguments[1]}")
         return
     program = arguments[0]
     if program.startswith("-"):
@@ -59,6 +60,20 @@ def main(arguments: list[str]) -> None:
         _run_file(program)
     else:
         runpy.run_path(program, run_name="__main__")
+    _check_ran(program)
+
+
+def _check_ran(program: str) -> None:
+    """Exit with code 2 if the program, which has ended, has not run any Worker."""
+    from ctworker import worker
+
+    if worker.not_started():
+        raise SystemExit(2)  # the message is printed at the exit of every program
+    if not worker.has_worker():
+        raise _usage(
+            f"{program} created no Worker, so no task was run; it must import Worker from "
+            "cloud_tasks.worker or ctworker, and start it"
+        )
 
 
 def _usage(message: str) -> SystemExit:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -242,7 +243,13 @@ def _unknown(parser: argparse.ArgumentParser, arguments: list[str]) -> str:
         if name.startswith("-"):
             near = _nearest("--" + name.lstrip("-"), options)
             return f"{name}: unknown option" + (f"; did you mean {near}?" if near else "")
-    return f"unrecognized arguments: {' '.join(arguments)}"
+    message = f"unrecognized arguments: {' '.join(arguments)}"
+    if _TASK_FILE.search(arguments[0]):
+        message += f"; to run the tasks of this file, use --task-file {arguments[0]}"
+    return message
+
+
+_TASK_FILE = re.compile(r"\.(json|jsonl|ndjson|yaml|yml|csv|tsv)(\.gz|\.zst)?$", re.IGNORECASE)
 
 
 def _nearest(name: str, options: list[str]) -> str | None:

@@ -825,6 +825,8 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 REMOVED = {
+    "--start-task": "--tasks-to-skip with a value that is lower by one: --tasks-to-skip 5000 instead of --start-task 5001",
+    "--limit": "--max-num-tasks",
     "--warm": "--isolation reuse",
 }
 """Maps each flag that earlier versions had to the flag that replaces it."""

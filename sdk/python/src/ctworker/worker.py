@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import dataclasses
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ctworker import _arguments, _engine, _postfork
 from ctworker._config import Program
@@ -80,6 +82,7 @@ class Worker:
                 "user_worker_function must be a function of (task_id, task_data, worker_data), "
                 f"not a {type(user_worker_function).__qualname__}"
             )
+        _check_parameters(user_worker_function)
         self._connection = inherited_connection()
         line = _arguments.parse(argparser, args)
         source = new_source(task_source)
@@ -94,6 +97,9 @@ class Worker:
             source=source,
         )
         self._started = False
+        _Created.any = True
+        if getattr(user_worker_function, "__module__", None) == "__main__":
+            _Created.unstarted.add(self)
 
     async def start(self) -> None:
         """Run all tasks, and return when the run has finished.
@@ -125,6 +131,7 @@ class Worker:
                 "call asyncio.run(worker.start()) there"
             )
         self._started = True
+        _Created.unstarted.discard(self)
         self._apply_data()
         if self._connection is not None:
             await serve_spawned(self._program, self._connection)
@@ -146,3 +153,54 @@ class Worker:
             engine_flags=[*self._program.engine_flags, *data._flags()],
             extra=data._extra(),
         )
+
+
+_VARARGS = 0x04  # inspect.CO_VARARGS; importing inspect takes several milliseconds
+
+
+def _check_parameters(function: Callable[..., Any]) -> None:
+    """Raise TypeError if function cannot be called with the three arguments of a task.
+
+    Only Python functions and methods are checked.
+    """
+    plain = getattr(function, "__func__", function)
+    code = getattr(plain, "__code__", None)
+    if code is None:
+        return
+    given = 3 + (plain is not function)  # a method also gets its object
+    required = code.co_argcount - len(plain.__defaults__ or ())
+    keywords = code.co_kwonlyargcount - len(plain.__kwdefaults__ or ())
+    if required <= given and keywords == 0:
+        if code.co_argcount >= given or code.co_flags & _VARARGS:
+            return
+    names = ", ".join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    raise TypeError(
+        "user_worker_function must accept three arguments, (task_id, task_data, worker_data), "
+        f"and {plain.__qualname__} has the parameters ({names})"
+    )
+
+
+class _Created:
+    """Which workers the program has created."""
+
+    any = False
+    unstarted: ClassVar[set[Worker]] = set()
+
+
+def not_started() -> str | None:
+    """Return an error message if the program has created a Worker and has not started it."""
+    if not _Created.unstarted or _postfork.in_child():
+        return None
+    return "the Worker was not started, so no task was run: call asyncio.run(worker.start())"
+
+
+def has_worker() -> bool:
+    """Return whether the program has created a Worker."""
+    return _Created.any
+
+
+@atexit.register
+def _report_not_started() -> None:
+    # Python sets this attribute when an exception ends the program, and prints the exception.
+    if not hasattr(sys, "last_value") and (message := not_started()):
+        print(f"ctworker: {message}", file=sys.stderr)
