@@ -88,7 +88,7 @@ func auditTasks(opts *app.AuditOptions, args []string) error {
 	case in == nil && opts.TaskFile == "":
 		return errors.New("--task-file is missing; give the task file of the run, or the inputs after ::: as in the run")
 	case in != nil && opts.TaskFile != "":
-		return errors.New("--task-file: the tasks are the inputs after ::: or ::::; remove one of the two")
+		return errors.New("--task-file cannot be combined with inputs after ::: or ::::, because both provide the tasks; remove the flag or the inputs")
 	case in != nil:
 		if opts.Inputs = in.Recount(); opts.Inputs == nil {
 			return errors.New("the inputs after :::: may have to be read twice; give the name of a file")

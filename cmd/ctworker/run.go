@@ -99,7 +99,7 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 func checkInputs(in *inputs.Inputs, line config.Flags) error {
 	for _, f := range line {
 		if f.Name == "task-file" || f.Name == "csv" {
-			return fmt.Errorf("--%s: the tasks come from the inputs after ::: or ::::; remove one of the two", f.Name)
+			return fmt.Errorf("--%s cannot be combined with inputs after ::: or ::::, because both provide the tasks; remove the flag or the inputs", f.Name)
 		}
 	}
 	return in.Check()

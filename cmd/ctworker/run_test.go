@@ -392,7 +392,7 @@ func TestRun_CSV(t *testing.T) {
 	in.wantError("its keys are")
 	in = prepare(t, dir, "run", "--csv", "sites.csv", "--", "echo", ":::", "a").start()
 	in.want(app.ExitUsage)
-	in.wantError("--csv: the tasks come from the inputs after ::: or ::::")
+	in.wantError("--csv cannot be combined with inputs after ::: or ::::")
 }
 
 func TestAudit_Inputs(t *testing.T) {
@@ -405,7 +405,7 @@ func TestAudit_Inputs(t *testing.T) {
 	prepare(t, dir, "audit", ":::", "a", "b", "c").start().want(app.ExitFatal)
 	for want, args := range map[string][]string{
 		"--task-file is missing":             {"audit"},
-		"remove one of the two":              {"audit", "--task-file", "list", ":::", "a"},
+		"remove the flag or the inputs":      {"audit", "--task-file", "list", ":::", "a"},
 		"may have to be read twice":          {"audit", "::::", "-"},
 		":::: is followed by 0 arguments":    {"audit", "::::"},
 		"several times: give all inputs":     {"audit", ":::", "a", ":::", "b"},

@@ -138,7 +138,7 @@ func TestRequired(t *testing.T) {
 		{args: "--task-file=t"},
 		{source: true},
 		{args: "--csv=t"},
-		{args: "--csv=t --task-file=t", want: []string{"--csv: the tasks come from --task-file; remove one of the two"}},
+		{args: "--csv=t --task-file=t", want: []string{"--csv: cannot be combined with --task-file, because both provide the tasks; remove one of these flags"}},
 		{args: "--csv=t --task-file=t", source: true},
 		{args: "--task-file=t --event-log-to-queue", want: []string{provider + byQueue, job + byQueue}},
 		{args: "--event-log-to-queue", source: true, want: []string{provider + byQueue, job + byQueue}},

@@ -176,7 +176,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "joblog", env: prefix + "JOBLOG", category: inEvents, arg: "FILE", extension: true,
-			usage: "Also append a line for each attempt that ended to this local file, in the format of --joblog of GNU parallel",
+			usage: "For each attempt that has ended, also append a line to this local file, in the format of --joblog of GNU parallel",
 			at:    func(c *Config) value { return field[string]{&c.JobLog, localFile()} },
 		},
 		{
@@ -332,7 +332,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "retry-delay", env: prefix + "RETRY_DELAY", category: inRetry, arg: "SECONDS", def: "0", extension: true,
-			usage: "Wait this long before a task is retried",
+			usage: "Wait this long before a task from a queue is retried",
 			at:    func(c *Config) value { return field[time.Duration]{&c.RetryDelay, seconds(wantSeconds)} },
 		},
 		{

@@ -80,7 +80,7 @@ func (l *loader) rules() (faults Errors) {
 		return nil
 	}
 	if l.cfg.CSV != "" && l.cfg.TaskFile != "" {
-		faults = append(faults, Error{Setting: flagged(csvFile), about: csvFile, valueless: true, Reason: "the tasks come from " + flagged(taskFile) + "; remove one of the two"})
+		faults = append(faults, Error{Setting: flagged(csvFile), about: csvFile, valueless: true, Reason: "cannot be combined with " + flagged(taskFile) + ", because both provide the tasks; remove one of these flags"})
 	}
 	faults = append(faults, l.resumeRules()...)
 	if l.cfg.Retries > 0 && !l.local() {

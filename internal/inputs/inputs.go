@@ -161,7 +161,7 @@ func (in *Inputs) eachLine(stdin io.Reader, yield func(pipeline.Task, error) boo
 // newTask returns the task of a value. where is its place, for the error.
 func newTask(value, where string) (pipeline.Task, error) {
 	if !utf8.ValidString(value) {
-		return pipeline.Task{}, fmt.Errorf("%s: %q is not UTF-8, and JSON cannot contain it: rename the file, if it is the name of one", where, value)
+		return pipeline.Task{}, fmt.Errorf("%s: %q is not UTF-8, so it cannot be written as JSON: if it is a file name, rename the file", where, value)
 	}
 	data := append(rawjson.AppendQuote([]byte(`{"value":`), value), '}')
 	return pipeline.Task{ID: taskid.Of(value), Data: data}, nil

@@ -153,7 +153,7 @@ func (y *yamlEntries) task(entry yamlEntry, keep bool) (task pipeline.Task, err 
 			}
 		}
 		if list.Kind != yaml.SequenceNode || len(list.Content) != 1 {
-			return task, at(entry.line, nil, "not one entry of a list: start each entry with '- ' on its own line, and end lines with LF or CRLF")
+			return task, at(entry.line, nil, "the text is not exactly one list entry: start each entry with '- ' on its own line, and end lines with LF or CRLF")
 		}
 		node = list.Content[0]
 		y.values.reset(entry.textLine-1, isMasked, y.split.limit)

@@ -165,7 +165,7 @@ func TestBrokenYAML(t *testing.T) {
 		{"too large", "t.yaml", yaml1 + "- task_id: x\n  data: " + strings.Repeat("x", 1000) + "\n", 1, 3, "more than 1000 bytes"},
 		{"too many lines", "t.yaml", yaml1 + "- task_id: x\n" + strings.Repeat("  # comment\n", 100), 1, 3, "more than 1000 bytes"},
 		{"far too large", "t.yaml", yaml1 + "- " + strings.Repeat("x", 100_000) + "\n", 1, 3, "more than 1000 bytes"},
-		{"CR only", "t.yaml", "- {task_id: a, data: 1}\r- {task_id: b, data: 1}\r", 0, 1, "not one entry of a list"},
+		{"CR only", "t.yaml", "- {task_id: a, data: 1}\r- {task_id: b, data: 1}\r", 0, 1, "the text is not exactly one list entry"},
 		{"flow: cut off", "t.yaml", "---\n[{task_id: a, data: 1},\n{task_id: b,\n", 1, 3, "before its closing ]: the { on this line is not closed, or the file is cut off"},
 		{"flow: cut off by document", "t.yaml", "---\n[{task_id: a, data: 1},\n---\n", 1, 3, "it is cut off"},
 		{"flow: garbage", "t.yaml", "[{task_id: a, data: 1}] x", 1, 1, "more after the closing ]"},

@@ -130,7 +130,7 @@ func (y *yamlEntries) unclosed(entry yamlEntry, err error, reason string, stop i
 	case ended && !y.split.isFlow:
 		return at(open, err, "%s: the %c on this line is not closed in its entry", reasonSyntax, brackets[0])
 	case open != stop:
-		return at(stop, err, "%s: %s, to continue or close the %c on line %d", reasonSyntax, reason, brackets[0], open)
+		return at(stop, err, "%s: %s after the %c on line %d", reasonSyntax, reason, brackets[0], open)
 	}
 	return at(stop, err, "%s: %s", reasonSyntax, reason)
 }

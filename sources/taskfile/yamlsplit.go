@@ -140,7 +140,7 @@ func (y *yamlSplitter) findList() error {
 			if isComment {
 				continue
 			}
-			return at(y.lines.number, nil, "the line is too long for one that is outside of a list")
+			return at(y.lines.number, nil, "the line is too long: only lines within the list of tasks may be this long")
 		}
 		isComment = bytes.HasPrefix(bytes.TrimLeft(line, jsonSpace), []byte{'#'})
 		content := line

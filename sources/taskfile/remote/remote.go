@@ -48,7 +48,7 @@ func (o Options) withDefaults() Options {
 }
 
 // errChanged is returned if the file changes while it is read.
-var errChanged = errors.New("the file was changed while it was read: wait until the file is complete, then start again; to skip tasks that are done, use --resume (with load, --tasks-to-skip, but only if the beginning of the file has not changed)")
+var errChanged = errors.New("the file was changed while it was read: wait until the file is complete, then start again; to skip tasks that are done, use --resume; the command ctworker load has --tasks-to-skip instead, which is safe only if the beginning of the file has not changed")
 
 // permanentError is an error that is not retried.
 type permanentError struct{ error }
