@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"github.com/ctworker/ctworker"
-	"github.com/ctworker/ctworker/internal/testutil/sinktest"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
 // The sink does not write JSON, so the harness defines how rows are compared.

@@ -274,7 +274,7 @@ func (d *display) close() {
 
 // logError logs an error. Errors that errors.Join has joined get a line each.
 func (d *display) logError(before string, err error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost error is split
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // only the outermost error is split
 		for _, e := range joined.Unwrap() {
 			d.logError(before, e)
 		}

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/testutil/sinktest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/eventlog"
+	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
 func TestContract(t *testing.T) { // not parallel: it looks for goroutines

@@ -20,8 +20,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ctworker/ctworker/internal/testutil/pubsubtest"
-	"github.com/ctworker/ctworker/internal/testutil/sinktest"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/testutil/sinktest"
 	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
 // fakeQueue is a queue of a fake server.

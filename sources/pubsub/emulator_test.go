@@ -9,8 +9,8 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/ctworker/ctworker/internal/testutil/pubsubtest"
-	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
 // TestContractOnTheEmulator runs the contract suite on the emulator, with a subscription with

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
 func TestContract(t *testing.T) {

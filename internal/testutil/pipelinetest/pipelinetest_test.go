@@ -10,8 +10,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ctworker/ctworker/internal/testutil/pipelinetest"
-	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
+	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

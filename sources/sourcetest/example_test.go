@@ -3,9 +3,9 @@ package sourcetest_test
 import (
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/testutil/sourcetest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/function"
+	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
 // This is the test of a source that delivers the tasks of a list.

@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/ctworker/ctworker/internal/testutil/sinktest"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/eventlog"
+	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
 // This is the test of a sink that writes lines to a file.
