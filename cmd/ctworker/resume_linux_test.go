@@ -158,7 +158,7 @@ func TestResume_ChangedTaskFile(t *testing.T) {
 	write(t, in.dir, "tasks.json", `[{"task_id":"new","data":1},{"task_id":"t9","data":1},{"task_id":"t3","data":1},{"task_id":"t3","data":1},{"task_id":"t0","data":1}]`)
 	next := prepare(t, in.dir, "run", "--resume", "--task-file", "tasks.json", "-j", "2", "--", "true").start()
 	next.want(0)
-	next.wantError(`"done":6`, `"task_count":3`, `"done_earlier":2`)
+	next.wantError(`"total":5,"to_run":3,"done":2`, `"task_count":3`, `"done_earlier":2`)
 	if got := finals(t, in.dir); got["new"] != 1 || got["t9"] != 1 || got["t3"] != 2 || got["t0"] != 1 || got["t8"] != 0 {
 		t.Errorf("final events: %v", got)
 	}
@@ -363,4 +363,65 @@ func TestResume_AdviceToRerunReplacesResume(t *testing.T) {
 	in := prepare(t, t.TempDir(), "run", "--resume", "--", "false", ":::", "a").start()
 	in.want(app.ExitOK)
 	in.wantError(` run --rerun failed -- false ::: a"`)
+}
+
+// A run that was stopped while its last tasks ran is not complete, whether they were killed or asked for a
+// retry.
+func TestResume_StoppedAfterAllTasksHaveStarted(t *testing.T) {
+	t.Parallel()
+	for name, script := range map[string]string{
+		"killed":           `echo started-$1 >&2; exec sleep 1000`,
+		"requests a retry": `trap 'exit 75' TERM; echo started-$1 >&2; sleep 1000 & wait`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := prepare(t, t.TempDir(), "run", "-j", "2", "--shutdown-grace-period", "0", "--", "sh", "-c", script, "sh", ":::", "a", "b").start()
+			in.awaitLog("started-a")
+			in.awaitLog("started-b")
+			in.signal(syscall.SIGTERM)
+			in.want(128 + int(syscall.SIGTERM))
+			advice := in.field("continue_with")
+			next := prepare(t, in.dir, "run", "--resume", "--dry-run", "--", "true", ":::", "a", "b").start()
+			next.want(app.ExitOK)
+			next.wantError(`"to_run":2`)
+			if !strings.Contains(advice, " run --resume -j 2 ") {
+				t.Errorf("advice %q", advice)
+			}
+		})
+	}
+}
+
+// If a task file contains a task ID several times, each of its failures runs again.
+func TestResume_RerunsEachTaskOfAnID(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "tasks.jsonl", `{"task_id":"a","data":1}`+"\n"+`{"task_id":"a","data":2}`+"\n")
+	prepare(t, dir, "run", "--task-file", "tasks.jsonl", "--", "false").start().want(app.ExitOK)
+	again := prepare(t, dir, "run", "--rerun", "failed", "--task-file", "tasks.jsonl", "--", "true").start()
+	again.want(app.ExitOK)
+	again.wantError(`"completed":2,`)
+	prepare(t, dir, "audit", "--task-file", "tasks.jsonl").start().want(app.ExitOK)
+}
+
+// Texts of tasks cannot imitate lines of the log or of the summary, and a file that is not an event log is an
+// error.
+func TestFailures_HostileTexts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "tasks.jsonl", `{"task_id":"a\nERR forged","data":1}`+"\n")
+	in := prepare(t, dir, "run", "--log-format", "console", "--task-file", "tasks.jsonl", "--", "false").start()
+	in.want(app.ExitOK)
+	in.wantError(`task a\nERR forged failed: exit code 1`, `  a\nERR forged: exit code 1`)
+	if strings.Contains(in.stderr.String(), "\nERR forged") {
+		t.Errorf("a forged line:\n%s", in.stderr.String())
+	}
+	in = prepare(t, dir, "failed", "tasks.jsonl").start()
+	in.want(app.ExitFatal)
+	in.wantError("tasks.jsonl: contains no event, so it is not an event log")
+	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in = prepare(t, dir, "run", "--resume", "--event-log-file", "fifo", "--task-file", "tasks.jsonl", "--", "true").start()
+	in.want(app.ExitFatal)
+	in.wantError("fifo is not a regular file, so a run cannot continue from it")
 }

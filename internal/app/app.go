@@ -100,7 +100,7 @@ func Run(cfg *config.Config, opts Options) int {
 	case err != nil:
 		d.logError("the run failed: ", err)
 		return ExitFatal
-	case sig != 0 && !summary.Finished():
+	case sig != 0 && (!summary.Finished() || summary.RetriesLeft()):
 		return 128 + int(sig)
 	case summary.FailureLimit != nil:
 		return ExitFailures

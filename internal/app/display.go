@@ -17,6 +17,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/progress"
+	"github.com/ctworker/ctworker/internal/units"
 	"github.com/ctworker/ctworker/internal/worker"
 )
 
@@ -99,9 +100,11 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 
 // shorten puts the fields of a log line about a task into its message.
 func shorten(event map[string]any) {
-	id, _ := event["task_id"].(string)
-	reason, _ := event["reason"].(string)
-	line, _ := event["line"].(string)
+	text := func(field string) string {
+		value, _ := event[field].(string)
+		return units.OneLine(value)
+	}
+	id, reason, line := text("task_id"), text("reason"), text("line")
 	switch event[zerolog.MessageFieldName] {
 	case worker.TaskFailed:
 		event[zerolog.MessageFieldName] = fmt.Sprintf("task %s failed: %s", id, reason)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/journal"
 	"github.com/ctworker/ctworker/internal/outcome"
+	"github.com/ctworker/ctworker/internal/units"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -86,13 +88,19 @@ func readFailed(ctx context.Context, stderr io.Writer, logs []string, kinds jour
 			return nil, 0, fmt.Errorf("event log: %w", err)
 		}
 		var damage journal.Damage
+		var events, others int64 // lines that are JSON
 		err = journal.Lines(ctx, f, func(number int64, line []byte, complete bool) {
 			e, ok, err := journal.Parse(line)
-			switch {
-			case err != nil:
+			if err != nil {
 				damage.Add(number, complete)
 				return
-			case !ok || e.Retry:
+			}
+			if bytes.Contains(line, []byte(`"event_type"`)) {
+				events++
+			} else {
+				others++
+			}
+			if !ok || e.Retry {
 				return
 			}
 			all.Add(e)
@@ -108,6 +116,9 @@ func readFailed(ctx context.Context, stderr io.Writer, logs []string, kinds jour
 			return nil, 0, fmt.Errorf("event log %s: %w", path, err)
 		}
 		reportDamage(stderr, path, damage)
+		if events == 0 && damage.Count+others > 0 {
+			return nil, 0, fmt.Errorf("%s: contains no event, so it is not an event log", path)
+		}
 	}
 	return failed, all.Counts().Done, nil
 }
@@ -147,7 +158,7 @@ func printFailed(stdout io.Writer, failed map[string]failedTask, asJSON bool) er
 
 // oneField returns text with tabs, line breaks and other control characters escaped.
 func oneField(text string) string {
-	return printable(strings.NewReplacer("\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(text))
+	return printable(units.OneLine(text))
 }
 
 // writeFailed writes the failed tasks of the task file to a new file, as JSON lines.

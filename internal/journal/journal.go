@@ -2,7 +2,9 @@ package journal
 
 import (
 	"errors"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -72,6 +74,10 @@ func ParseKinds(text string) (Kinds, error) {
 type Journal struct {
 	table *table
 	rerun Kinds
+	// mixed has the kinds of the final events of the tasks that have several such events of different
+	// kinds, by the task ID. There are few of them. All final events of any other task are of the kind in
+	// its entry.
+	mixed map[string][]Kind
 }
 
 // Counts are numbers of tasks in the logs.
@@ -107,7 +113,9 @@ func (j *Journal) Free() {
 // Clone returns a copy of the Journal. Next changes only the Journal on which it is called.
 func (j *Journal) Clone() *Journal {
 	defer runtime.KeepAlive(j)
-	return newJournal(j.table.clone(), j.rerun)
+	c := newJournal(j.table.clone(), j.rerun)
+	c.mixed = maps.Clone(j.mixed) // no method changes the elements
+	return c
 }
 
 // An Event is the part of a task event that a Journal needs.
@@ -124,22 +132,64 @@ type Event struct {
 func (j *Journal) Add(e Event) {
 	defer runtime.KeepAlive(j)
 	p := j.table.insert(e.TaskID)
-	finals := p.finals()
-	if e.Rerun && finals > 0 {
-		finals--
+	if p.finals() == 0 && !e.Rerun && !e.Retry && len(j.mixed) == 0 { // most events
+		*p = p.withFinals(1)&^(kindMask|retryPending|rerunPending|attemptMask) |
+			entry(e.Kind)<<kindShift | entry(min(max(e.Attempt, p.attempt(), 1), maxAttempt))
+		return
+	}
+	finals := j.finals(p, e.TaskID)
+	if e.Rerun && *p&rerunPending == 0 { // otherwise, the event of an earlier attempt has removed it
+		finals = withoutFailed(finals)
 	}
 	if !e.Retry {
-		finals++
+		finals = append(finals, e.Kind)
 	}
-	n := p.withFinals(finals)&^(kindMask|retryPending|rerunPending|attemptMask) | entry(e.Kind)<<kindShift
+	n := *p &^ (retryPending | rerunPending | attemptMask)
 	if e.Retry {
 		n |= retryPending
 		if e.Rerun {
 			n |= rerunPending
 		}
 	}
-	n |= entry(min(max(e.Attempt, p.attempt(), 1), maxAttempt))
-	*p = n
+	*p = n | entry(min(max(e.Attempt, p.attempt(), 1), maxAttempt))
+	j.setFinals(p, e.TaskID, finals)
+}
+
+// finals returns the kinds of the final events of a task, oldest first. The caller may change the result.
+func (j *Journal) finals(p *entry, id []byte) []Kind {
+	if mixed, ok := j.mixed[string(id)]; ok {
+		return slices.Clone(mixed)
+	}
+	return slices.Repeat([]Kind{p.kind()}, p.finals())
+}
+
+// setFinals sets the kinds of the final events of a task.
+func (j *Journal) setFinals(p *entry, id []byte, finals []Kind) {
+	last := None
+	if len(finals) > 0 {
+		last = finals[len(finals)-1]
+	}
+	*p = p.withFinals(len(finals))&^kindMask | entry(last)<<kindShift
+	if differs := func(k Kind) bool { return k != last }; !slices.ContainsFunc(finals, differs) {
+		if len(j.mixed) > 0 {
+			delete(j.mixed, string(id))
+		}
+		return
+	}
+	if j.mixed == nil {
+		j.mixed = map[string][]Kind{}
+	}
+	j.mixed[string(id)] = finals
+}
+
+// withoutFailed removes the last final event that reports a failure, or the last one.
+func withoutFailed(finals []Kind) []Kind {
+	for i, k := range slices.Backward(finals) {
+		if k != Completed {
+			return slices.Delete(finals, i, i+1)
+		}
+	}
+	return finals[:max(len(finals)-1, 0)]
 }
 
 // Decision is what to do with a task.
@@ -153,7 +203,9 @@ type Decision struct {
 	Rerun bool
 }
 
-// Next returns the decision about the next occurrence of a task ID in the task file.
+// Next returns the decision about the next occurrence of a task ID in the task file. If the ID has several
+// final events, the first occurrence belongs to the last event, the second one to the event before it,
+// and so on.
 func (j *Journal) Next(id string) Decision {
 	defer runtime.KeepAlive(j)
 	p := j.table.find([]byte(id))
@@ -166,36 +218,53 @@ func (j *Journal) Next(id string) Decision {
 		return Decision{Attempt: p.attempt() + 1, Rerun: rerun}
 	case p.finals() == 0:
 		return Decision{Attempt: p.attempt() + 1}
-	case j.rerun.Has(p.kind()):
-		*p = p.withFinals(p.finals()-1)&^kindMask | entry(None)<<kindShift // only the last event is of the kind
+	}
+	kind := p.kind()
+	if len(j.mixed) == 0 {
+		*p = p.withFinals(p.finals() - 1)
+	} else {
+		finals := j.finals(p, []byte(id))
+		j.setFinals(p, []byte(id), finals[:len(finals)-1])
+	}
+	if j.rerun.Has(kind) {
 		return Decision{Attempt: p.attempt() + 1, Rerun: true}
 	}
-	*p = p.withFinals(p.finals() - 1)
-	return Decision{Skip: true, Failed: p.kind() != Completed && p.kind() != None}
+	return Decision{Skip: true, Failed: kind != Completed}
 }
 
 // Counts returns the numbers of tasks. Call it before Next.
 func (j *Journal) Counts() Counts {
 	var c Counts
 	defer runtime.KeepAlive(j)
+	add := func(k Kind, n int64) {
+		switch {
+		case j.rerun.Has(k):
+			c.Rerun += n
+		case k != Completed:
+			c.Failed += n
+			c.Done += n
+		default:
+			c.Done += n
+		}
+	}
 	for i := range j.table.shards {
 		for _, e := range j.table.shards[i].entries {
 			if e == 0 {
 				continue
 			}
-			finals, failed := int64(e.finals()), e.kind() != Completed
-			switch {
-			case e.retry():
+			if e.retry() {
 				c.Unfinished++
-			case finals > 0 && j.rerun.Has(e.kind()):
-				c.Rerun++
-				finals--
-				failed = false
 			}
-			c.Done += finals
-			if finals > 0 && failed && !e.retry() {
-				c.Failed++
+			if n := int64(e.finals()); n > 0 {
+				add(e.kind(), n)
 			}
+		}
+	}
+	for _, finals := range j.mixed { // add has counted all of them as the last one
+		last := finals[len(finals)-1]
+		for _, k := range finals {
+			add(last, -1)
+			add(k, 1)
 		}
 	}
 	return c

@@ -90,7 +90,16 @@ func TestJournal_Next(t *testing.T) {
 		"failed and rerun":         {[]string{line("a", pipeline.Exited, false, 1), replaced}, "", []string{"skip", "3"}},
 		"failed, rerun, completed": {[]string{line("a", pipeline.Exited, false, 1), strings.Replace(line("a", pipeline.Completed, false, 2), `,"retry":false`, `,"retry":false`+rerunDone, 1)}, "failed", []string{"skip", "3"}},
 		"rerun, retry pending":     {[]string{line("a", pipeline.Exited, false, 1), strings.Replace(line("a", pipeline.Exited, true, 2), `,"retry":true`, `,"retry":true`+rerunDone, 1)}, "", []string{"3*", "3"}},
-		"many occurrences":         {slices.Repeat([]string{line("a", pipeline.Completed, false, 1)}, 3), "", []string{"skip", "skip"}},
+		"two failed, rerun failed": {slices.Repeat([]string{line("a", pipeline.Exited, false, 1)}, 2), "failed", []string{"2*", "2*"}},
+		"failed, then completed":   {[]string{line("a", pipeline.Exited, false, 1), line("a", pipeline.Completed, false, 1)}, "failed", []string{"skip", "2*"}},
+		"completed, then failed":   {[]string{line("a", pipeline.Completed, false, 1), line("a", pipeline.TimedOut, false, 1)}, "failed", []string{"2*", "skip"}},
+		"two failed, one rerun":    {[]string{line("a", pipeline.Exited, false, 1), line("a", pipeline.Exited, false, 1), replaced}, "failed", []string{"3*", "3*"}},
+		"one of two completed by a rerun": {[]string{line("a", pipeline.Exited, false, 1), line("a", pipeline.TimedOut, false, 1),
+			strings.Replace(line("a", pipeline.Completed, false, 2), `,"retry":false`, `,"retry":false`+rerunDone, 1)}, "failed", []string{"skip", "3*"}},
+		"rerun with a retry": {[]string{line("a", pipeline.Exited, false, 1), line("a", pipeline.Exited, false, 1),
+			strings.Replace(line("a", pipeline.Exited, true, 2), `,"retry":true`, `,"retry":true`+rerunDone, 1),
+			strings.Replace(line("a", pipeline.Completed, false, 3), `,"retry":false`, `,"retry":false`+rerunDone, 1)}, "", []string{"skip", "skip"}},
+		"many occurrences": {slices.Repeat([]string{line("a", pipeline.Completed, false, 1)}, 3), "", []string{"skip", "skip"}},
 	} {
 		var rerun journal.Kinds
 		if tc.rerun != "" {

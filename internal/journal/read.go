@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -43,7 +44,7 @@ func (d *Damage) Add(number int64, complete bool) {
 // ReadFile adds the events in the log at path to j. It returns an error if the file cannot be read, but
 // not if it does not exist and mayBeMissing is true.
 func (j *Journal) ReadFile(ctx context.Context, path string, mayBeMissing bool) (Damage, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // do not wait for the writer of a FIFO
 	if err != nil {
 		if mayBeMissing && errors.Is(err, os.ErrNotExist) {
 			return Damage{}, nil

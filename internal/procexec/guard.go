@@ -153,6 +153,9 @@ const maxGroups = 1 << 17
 func newGroupTable() (*groupTable, error) {
 	f, err := sharedMemory("ctworker-groups", maxGroups*int64(unsafe.Sizeof(int32(0))))
 	if err != nil {
+		if errors.Is(err, syscall.EFBIG) {
+			err = fmt.Errorf("%w: raise the limit on the size of files (ulimit -f) to at least 1 MiB", err)
+		}
 		return nil, fmt.Errorf("create the shared table of processes: %w", err)
 	}
 	groups, err := mapGroupTable(int(f.Fd()))

@@ -1,4 +1,4 @@
-// Package units formats sizes, durations and rates for humans. Do not use it for machine-readable
+// Package units formats sizes, durations, rates and texts for humans. Do not use it for machine-readable
 // output, which contains plain numbers of bytes, seconds, and tasks per second.
 package units
 
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -63,4 +64,9 @@ func Rate(r float64) string {
 	default: // two significant digits; for example, one task per hour is 0.00028
 		return strconv.FormatFloat(r, 'f', 1-int(math.Floor(math.Log10(r))), 64)
 	}
+}
+
+// OneLine returns text with line breaks and tabs escaped, so that it occupies one line and one field.
+func OneLine(text string) string {
+	return strings.NewReplacer("\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(text)
 }

@@ -91,7 +91,11 @@ func (w *Worker) openSinks(ctx context.Context) error {
 	w.onClose(func() error { w.sink = pipeline.Tee(all...); return w.closeSink() })
 	if cfg.EventLogToFile {
 		w.opts.Log.Debug().Str("file", cfg.EventLogFile).Msg("opening the event log file")
-		file, err := eventlog.Open(ctx, cfg.EventLogFile, eventlog.Options{Log: w.opts.Log})
+		opts := eventlog.Options{Log: w.opts.Log}
+		if !w.fromQueue() {
+			opts.Recovery = "continue the run with --resume, or with --resume-from " + shellQuote(cfg.EventLogFile) + " if the new events go to another file"
+		}
+		file, err := eventlog.Open(ctx, cfg.EventLogFile, opts)
 		if err != nil {
 			return err
 		}

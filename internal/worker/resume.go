@@ -172,7 +172,7 @@ func (w *Worker) advise(s *Summary) {
 		return shellCommand(slices.Concat(w.opts.Command[:at], flags, rest))
 	}
 	failed := s.NotCompleted()+s.EarlierFailed > 0
-	if s.Incomplete {
+	if s.Incomplete || s.RetriesLeft() {
 		if cfg.Resume {
 			s.ContinueWith = command()
 		} else {
@@ -183,7 +183,7 @@ func (w *Worker) advise(s *Summary) {
 	case !failed:
 	case cfg.Rerun == "":
 		s.RerunWith = command("--rerun", "failed")
-	case cfg.Rerun == "failed" && !s.Incomplete: // otherwise it is ContinueWith
+	case cfg.Rerun == "failed" && s.ContinueWith == "": // otherwise it is ContinueWith
 		s.RerunWith = command()
 	}
 }

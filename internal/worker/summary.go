@@ -79,7 +79,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	} else {
 		// Stages of the program may settle tasks without running them.
 		unended := len(w.opts.Stages) == 0 && w.run.Status().Received > ended
-		s.Incomplete = !s.LimitReached && (!sourceEnded || unended)
+		s.Incomplete = !s.LimitReached && (!sourceEnded || unended) || s.Interrupted > 0 || s.Unsettled > 0
 	}
 	w.outcomes.describe(&s)
 	w.advise(&s)
@@ -99,6 +99,10 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 func (s Summary) Finished() bool {
 	return !s.Incomplete && s.Interrupted == 0 && s.Unsettled == 0 && s.LostInShutdown == 0
 }
+
+// RetriesLeft reports whether tasks of a run without a queue requested a retry that the run did not
+// execute. A run that continues from the event log executes them.
+func (s Summary) RetriesLeft() bool { return s.Queue == "" && s.Retried > 0 && !s.WithRetries }
 
 // rate returns the number of tasks per second.
 func (s Summary) rate() float64 {
@@ -233,12 +237,12 @@ func (s Summary) failureText() (text string) {
 	}
 	text += "failed tasks:\n"
 	for _, f := range s.FirstFailed {
-		text += fmt.Sprintf("  %s: %s\n", f.ID, f.Message)
+		text += fmt.Sprintf("  %s: %s\n", units.OneLine(f.ID), units.OneLine(f.Message))
 	}
 	if more := s.NotCompleted() - int64(len(s.FirstFailed)); more > 0 {
 		text += fmt.Sprintf("  and %d more; the most frequent reasons:\n", more)
 		for _, f := range s.Failures {
-			text += fmt.Sprintf("  %9d  %s\n", f.Count, f.Message)
+			text += fmt.Sprintf("  %9d  %s\n", f.Count, units.OneLine(f.Message))
 		}
 	}
 	return text
