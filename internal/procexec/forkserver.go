@@ -321,11 +321,7 @@ func (h *ForkServer) onMessage(line []byte) {
 		}
 	case m.Exited != nil:
 		if f := h.find(*m.Exited, true); f != nil {
-			status := syscall.WaitStatus(m.Status)
-			f.exit = Exit{Code: status.ExitStatus(), CPU: time.Duration(m.CPU * float64(time.Second)), PeakMemory: m.MaxRSS}
-			if status.Signaled() {
-				f.exit.Code = -int(status.Signal())
-			}
+			f.exit = Exit{Code: exitCode(syscall.WaitStatus(m.Status)), CPU: time.Duration(m.CPU * float64(time.Second)), PeakMemory: m.MaxRSS}
 			f.end()
 		}
 	case m.SourceEnded != nil && !isClosed(h.sourceDone):
@@ -336,6 +332,14 @@ func (h *ForkServer) onMessage(line []byte) {
 	case m.Warning != "":
 		h.onWarning(m.Warning)
 	}
+}
+
+// exitCode returns the exit code, or minus the number of the signal that ended the process.
+func exitCode(status syscall.WaitStatus) int {
+	if status.Signaled() {
+		return -int(status.Signal())
+	}
+	return status.ExitStatus()
 }
 
 // sweepOrphans pings the fork server every second. It also kills orphans: processes that forks have

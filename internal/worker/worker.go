@@ -201,6 +201,29 @@ func (w *Worker) open(ctx context.Context) error {
 	if w.hostname, err = os.Hostname(); err != nil {
 		return fmt.Errorf("host name: %w", err)
 	}
+	if err := w.openLauncher(); err != nil {
+		return err
+	}
+	w.run = pipeline.New(ctx, w.runOptions())
+	w.outcomes = outcomes{log: log, cfg: cfg, stop: w.run.StopFetching, retries: w.fromQueue() || w.hasLeases() || cfg.Retries > 0}
+	if err := w.openExecution(); err != nil {
+		return err
+	}
+	if !w.fromQueue() {
+		return w.openLocal(ctx)
+	}
+	if err := checkDistinctFiles(ctx, cfg); err != nil {
+		return err
+	}
+	// Open the task queue first: opening the event queue creates it, even if the name is wrong.
+	if err := w.openQueue(ctx); err != nil {
+		return err
+	}
+	return w.openSinks(ctx)
+}
+
+// openLauncher opens the directory of the run, the notifications and the launcher.
+func (w *Worker) openLauncher() error {
 	dir, err := newRunDir()
 	if err != nil {
 		return err
@@ -214,17 +237,22 @@ func (w *Worker) open(ctx context.Context) error {
 	}
 	w.launcher, err = procexec.NewLauncher(procexec.Options{
 		Guard: w.opts.Guard, Subreaper: w.opts.OwnsProcess, StableThreads: w.opts.OwnsProcess, Dir: dir.path,
-		Log: log.With().Str("component", "procexec").Logger(),
+		Log: w.opts.Log.With().Str("component", "procexec").Logger(),
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		w.onClose(w.launcher.Close)
 	}
-	w.onClose(w.launcher.Close)
+	return err
+}
+
+// runOptions returns the options of the pipeline.
+func (w *Worker) runOptions() pipeline.Options {
+	cfg := w.opts.Config
 	opts := pipeline.Options{
 		Slots: cfg.NumSimultaneousTasks, Prefetch: filePrefetch,
 		GracePeriod: cfg.ShutdownGracePeriod, KillDelay: cfg.KillDelay, UnreachableTimeout: cfg.UnreachableTimeout,
 		OnStop: w.notifyShutdown,
-		Log:    log.With().Str("component", "pipeline").Logger(),
+		Log:    w.opts.Log.With().Str("component", "pipeline").Logger(),
 	}
 	if w.hasLeases() {
 		opts.Prefetch, opts.IdleTimeout = 0, cfg.IdleTimeout
@@ -233,21 +261,12 @@ func (w *Worker) open(ctx context.Context) error {
 			opts.MaxDeliveries = &maximum
 		}
 	}
-	w.run = pipeline.New(ctx, opts)
-	w.outcomes = outcomes{log: log, cfg: cfg, stop: w.run.StopFetching, retries: w.fromQueue() || w.hasLeases() || cfg.Retries > 0}
-	if err := w.openExecution(); err != nil {
-		return err
-	}
-	if w.fromQueue() {
-		if err := checkDistinctFiles(ctx, cfg); err != nil {
-			return err
-		}
-		// Open the task queue first: opening the event queue creates it, even if the name is wrong.
-		if err := w.openQueue(ctx); err != nil {
-			return err
-		}
-		return w.openSinks(ctx)
-	}
+	return opts
+}
+
+// openLocal opens the source and the sinks of a run without a queue.
+func (w *Worker) openLocal(ctx context.Context) error {
+	cfg := w.opts.Config
 	if err := w.openSource(ctx); err != nil {
 		return err
 	}

@@ -119,57 +119,69 @@ func (j *jsonEntries) end() error {
 }
 
 // object reads the rest of an entry after its {.
-func (j *jsonEntries) object(keep bool) (task pipeline.Task, err error) {
+func (j *jsonEntries) object(keep bool) (pipeline.Task, error) {
 	j.text.mark = j.dec.InputOffset() - 1
 	j.entry++
 	if len(j.seen) > maxSeen {
 		clear(j.seen)
 	}
-	var hasID, hasData bool
-	var list string // in the first entry: the first other key whose value is an array
+	var e jsonEntry
 	for j.dec.PeekKind() == '"' {
-		name, err := j.dec.ReadValue()
-		if err != nil {
-			return task, j.syntaxError(err)
-		}
-		key := fieldOf(name)
-		if key == isID && hasID || key == isData && hasData || key == isOther && j.isSeen(name) {
-			return task, at(j.lineAt(j.offset()), nil, "duplicate key %s in the entry", name)
-		}
-		if j.entry == 1 && key == isOther && list == "" && j.dec.PeekKind() == '[' {
-			list = unquote(name) // before name becomes invalid
-		}
-		value, err := j.dec.ReadValue()
-		if err != nil {
-			return task, j.syntaxError(err)
-		}
-		switch key {
-		case isID:
-			hasID = true
-			if task.ID, err = j.id(value, keep); err != nil {
-				return task, err
-			}
-		case isData:
-			hasData = true
-			if keep {
-				task.Data = j.slab.copy(value)
-			}
+		if err := j.member(&e, keep); err != nil {
+			return e.task, err
 		}
 	}
 	if _, err := j.dec.ReadToken(); err != nil { // the closing } is expected here
-		return task, j.syntaxError(err)
+		return e.task, j.syntaxError(err)
 	}
 	switch {
 	case j.dec.InputOffset()-j.text.mark > j.limit:
-		return task, tooLarge(j.text.lineOfMark(), j.limit)
-	case !hasID && !hasData && list != "":
-		return task, at(j.text.lineOfMark(), nil, reasonInList, list)
-	case !hasID:
-		return task, at(j.text.lineOfMark(), nil, reasonNoID)
-	case !hasData:
-		return task, at(j.text.lineOfMark(), nil, reasonNoData)
+		return e.task, tooLarge(j.text.lineOfMark(), j.limit)
+	case !e.hasID && !e.hasData && e.list != "":
+		return e.task, at(j.text.lineOfMark(), nil, reasonInList, e.list)
+	case !e.hasID:
+		return e.task, at(j.text.lineOfMark(), nil, reasonNoID)
+	case !e.hasData:
+		return e.task, at(j.text.lineOfMark(), nil, reasonNoData)
 	}
-	return task, nil
+	return e.task, nil
+}
+
+// jsonEntry is the part of an entry that has been read.
+type jsonEntry struct {
+	task           pipeline.Task
+	hasID, hasData bool
+	list           string // in the first entry: the first other key whose value is an array
+}
+
+// member reads one member of an entry.
+func (j *jsonEntries) member(e *jsonEntry, keep bool) error {
+	name, err := j.dec.ReadValue()
+	if err != nil {
+		return j.syntaxError(err)
+	}
+	key := fieldOf(name)
+	if key == isID && e.hasID || key == isData && e.hasData || key == isOther && j.isSeen(name) {
+		return at(j.lineAt(j.offset()), nil, "duplicate key %s in the entry", name)
+	}
+	if j.entry == 1 && key == isOther && e.list == "" && j.dec.PeekKind() == '[' {
+		e.list = unquote(name) // before name becomes invalid
+	}
+	value, err := j.dec.ReadValue()
+	if err != nil {
+		return j.syntaxError(err)
+	}
+	switch key {
+	case isID:
+		e.hasID = true
+		e.task.ID, err = j.id(value, keep)
+	case isData:
+		e.hasData = true
+		if keep {
+			e.task.Data = j.slab.copy(value)
+		}
+	}
+	return err
 }
 
 // id checks the value of task_id, and makes the string if keep is true.
