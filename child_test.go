@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// engine is the peer of a child process, as described in docs/protocol.md.
+// engine simulates the engine: it is the peer of a child process in the protocol of docs/protocol.md.
 type engine struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -22,7 +22,8 @@ type engine struct {
 	stderr bytes.Buffer
 	conn   net.Conn
 	lines  *bufio.Reader
-	// grants is the writing end of the pipe for claims: each byte permits one task.
+	// claims is the reading end of the pipe for claims, and grants the writing end. Each byte in this
+	// pipe permits the child to claim one task.
 	claims, grants        *os.File
 	shutdown, termination *os.File // writing ends of the notification pipes
 }
@@ -201,7 +202,7 @@ func TestChild_Replies(t *testing.T) {
 		t.Run(tc.data, func(t *testing.T) {
 			t.Parallel()
 			e := ready(t, engineOptions{})
-			// The process can run another task after each of them.
+			// After each of these tasks, the process can run another task.
 			for range 2 {
 				if got := strings.ReplaceAll(e.run("t", tc.data), "<nil>", `\u003cnil\u003e`); !matches(got, tc.want) {
 					t.Errorf("replied %s\nwant %s", got, tc.want)
@@ -305,7 +306,7 @@ func TestChild_ClaimsTasks(t *testing.T) {
 	if got, want := e.line(), `{"task_id":"e","retry":false,"result":3}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	// At the end of file, a task cannot be claimed either.
+	// At the end of file of the pipe for claims, the child cannot claim a task either.
 	_ = e.grants.Close()
 	e.send(tasks("f"))
 	if got, want := e.line(), `{"task_id":"f","returned":true}`; got != want {
@@ -351,8 +352,8 @@ func startChildIn(t *testing.T, dir, hello string) *engine {
 	return e
 }
 
-// SIGTERM ends the context of the running task, and then the process. It ends a process without a
-// task at once.
+// SIGTERM ends the context of the running task, and then the process. If no task is running,
+// SIGTERM ends the process immediately.
 func TestChild_SIGTERM(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -413,7 +414,7 @@ func TestChild_HidesDescriptors(t *testing.T) {
 	}
 }
 
-// Lines in another format than ctworker's are parsed as well.
+// The child also parses lines whose format differs from that of ctworker.
 func TestChild_UnusualLines(t *testing.T) {
 	t.Parallel()
 	e := ready(t, engineOptions{noClaims: true})

@@ -30,14 +30,15 @@
 //
 // # Guarantees
 //
-// Each task that has ended is reported by an event: its result, its error and the errors that
-// it wraps, its panic with the stack, its exit code, or that it exceeded --max-runtime. All
-// processes that a child has started end with it.
+// Each task that has ended is reported by an event. The event contains the result, the error and
+// the errors that it wraps, the panic with the stack, or the exit code, or states that the task
+// exceeded --max-runtime. When a child process ends, all processes that it has started end, too.
 //
 // # Scope
 //
-// Main does not return. Use Run in a program that does something else before or after the run.
-// WithSource, WithSink and WithStage add parts of package pipeline to both.
+// Main does not return. Use Run in a program that does something else before or after the run. For
+// both, the options WithSource, WithSink and WithStage add sources, sinks and stages of package
+// pipeline.
 //
 // To run a command for each task, use "ctworker run". To build a worker that works in a
 // different way, use package pipeline with stages, sources and sinks.

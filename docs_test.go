@@ -39,7 +39,7 @@ func TestProgramsInDocumentsCompile(t *testing.T) {
 				t.Errorf("%s: a Go block is not a complete program:\n%s", name, m[1])
 				continue
 			}
-			// The directory is inside the module, so that its packages are found.
+			// The directory is inside the module, so that the programs can import the packages of the module.
 			dir, err := os.MkdirTemp(".", "docs-test-")
 			if err != nil {
 				t.Fatal(err)
@@ -66,11 +66,11 @@ func TestFlagsInDocumentsExist(t *testing.T) {
 	known := map[string]bool{
 		"--help": true, "--version": true, "--x": true, "--no-x": true, "--retry-on": true, "--no": true,
 		"--threshold": true, // of an example
-		// Of the tools around a queue.
+		// Flags of the commands for queues.
 		"--create": true, "--output": true, "--events": true, "--yes": true, "--json": true,
-		// Of failed and audit.
+		// Flags of the commands failed and audit.
 		"--kind": true, "--tasks": true,
-		// Of other programs: jq, git, pip.
+		// Flags of other programs: jq, git, pip.
 		"--rawfile": true, "--file": true, "--depth": true, "--no-deps": true,
 	}
 	for _, name := range flagName.FindAllString(all["docs/settings.md"], -1) {

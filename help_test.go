@@ -58,13 +58,13 @@ func TestVersion(t *testing.T) {
 	if got := printed(t, "flags", "--loud", "--version"); !strings.HasPrefix(got, "flags ") || !strings.Contains(got, "(ctworker 0.1.0") {
 		t.Errorf("got %q", got)
 	}
-	// A program may have a flag of this name.
+	// A program may have its own flag named version.
 	if got := printed(t, "own-version", "--version", "--help"); strings.Count(got, "--version") != 1 || !strings.Contains(got, "the data's version") {
 		t.Errorf("got %s", got)
 	}
 }
 
-// In bash, the flags of the program and those of the worker are completed.
+// In bash, the flags of the program and the flags of the worker are completed.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	script := printed(t, "flags", "completion", "bash")

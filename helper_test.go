@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// testTimeout is how long a test waits for something that should happen at once.
+// testTimeout is how long a test waits for something that should happen immediately.
 const testTimeout = time.Minute
 
 func withoutSettings(env []string) []string {

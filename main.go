@@ -17,24 +17,25 @@ import (
 // Main runs a worker program: it parses the command line, runs f for each task, and exits with the
 // exit code of the run. It does not return.
 //
-// Call Main at the start of the main function, because each child process executes the code before
-// it as well. The exit codes are those of the command ctworker: 0 if the run finished, whatever the
-// outcomes of the tasks; 1 for a fatal error or broken input; 2 for an invalid command line or
-// invalid settings; 3 with --strict if a task did not complete; 130 or 143 after SIGINT or SIGTERM.
+// Call Main at the start of the main function, because each child process also executes the code
+// before that call. The exit codes are those of the command ctworker: 0 if the run finished,
+// whatever the outcomes of the tasks; 1 for a fatal error or broken input; 2 for an invalid command
+// line or invalid settings; 3 with --strict if a task did not complete; 4 if too many tasks failed,
+// according to --max-failures or --max-consecutive-failures; 130 or 143 after SIGINT or SIGTERM.
 func Main(f Func, opts ...Option) { newProgram("Main", f, opts).Main() }
 
 // Run runs f for each task and returns when the run has ended. Use it instead of Main in a program
 // that does something else before or after the run. Run reads the settings from the environment
-// variables and from WithArgs, and writes the log and the progress to standard error. It handles no
-// signals: when ctx is done, the run is shut down as after SIGTERM.
+// variables and from WithArgs, and writes the log and the progress to standard error. Run handles
+// no signals. When ctx is done, the run is shut down in the same way as with Main after SIGTERM.
 //
-// The error is the reason why the run failed. If a setting is invalid, no task was run. That ctx was
-// done, or that tasks failed, is not an error: see Summary.
+// The error is the reason why the run failed. If a setting is invalid, Run returns an error and runs
+// no task. If ctx was done, or if tasks failed, Run returns no error: see Summary.
 //
 // Tasks run in child processes, which execute the program from its start to the call of Run. In a
-// child process, Run does not return. Code before Run therefore runs in each child as well. With the
-// option InProcess there are no child processes. Without that option, Run can be called only once per
-// program, and not in a test.
+// child process, Run does not return. Code before the call of Run therefore also runs in each child
+// process. With the option InProcess, there are no child processes. Without InProcess, a program can
+// call Run only once, and a test cannot call it.
 func Run(ctx context.Context, f Func, opts ...Option) (Summary, error) {
 	p := newProgram("Run", f, opts)
 	s, err := p.Program.Run(ctx, p.args)
@@ -52,8 +53,8 @@ type Summary struct {
 	stages.Counts
 	// Malformed is the number of malformed messages of the task queue that were reported.
 	Malformed int64
-	// Unsettled is the number of tasks whose results were not written or settled before the end of a
-	// shutdown. A queue delivers them again.
+	// Unsettled is the number of tasks whose events were not written, or that were not settled,
+	// before the end of a shutdown. A queue delivers these tasks again.
 	Unsettled int64
 	Elapsed   time.Duration
 	// Finished reports whether all tasks have been run and reported. It is true even if tasks did not
@@ -83,7 +84,7 @@ func (f Func) run(ctx context.Context, t sdk.Task) (any, error) {
 // Option is an option of Main and Run.
 type Option func(*program)
 
-// program is a worker program under construction.
+// program collects the options of a worker program.
 type program struct {
 	sdk.Program
 	args []string
@@ -95,15 +96,15 @@ type program struct {
 func WithArgs(args []string) Option { return func(p *program) { p.args = args } }
 
 // WithFlags adds the program's own flags. On the command line they may be mixed with the flags of the
-// worker, and --help lists them. They are set in each process before the first task runs and before
-// the first task is requested from the task source. flags may be flag.CommandLine. A flag with the
-// name of a flag of the worker is an error.
+// worker, and --help lists them. In each process, the program's own flags are set before the first
+// task runs, and before the first task is requested from the task source. flags may be
+// flag.CommandLine. A program flag with the name of a flag of the worker causes an error.
 func WithFlags(flags *flag.FlagSet) Option { return func(p *program) { p.Flags = flags } }
 
-// WithTasks reads the tasks from a sequence instead of a queue or --task-file, which is ignored. One
-// goroutine of the engine requests a task when there is room for it, so an infinite sequence needs no
-// memory. The sequence is never read in a child process. An error ends the run after the tasks before
-// it have run.
+// WithTasks reads the tasks from a sequence. A configured task queue or --task-file is ignored. The
+// engine reads the sequence in one goroutine, and only as fast as the tasks run, so even an infinite
+// sequence needs little memory. The sequence is never read in a child process. If the sequence yields
+// an error, the run ends after the tasks before that error have run.
 func WithTasks(tasks iter.Seq2[Task, error]) Option {
 	return func(p *program) {
 		p.Tasks = func(yield func(sdk.Task, error) bool) {
@@ -130,18 +131,18 @@ func WithSink(open func(ctx context.Context) (pipeline.Sink, error)) Option {
 	return func(p *program) { p.OpenSinks = append(p.OpenSinks, open) }
 }
 
-// WithStage adds a stage before the execution, for example to drop or change tasks. It runs in the
-// engine. name appears in errors and in the log. WithStage may be used several times; the stages are
-// added in that order.
+// WithStage adds a stage before the execution, for example to drop or change tasks. The stage runs
+// in the engine. name appears in errors and in the log. WithStage may be used several times; the
+// stages are added in the order of these options.
 func WithStage(name string, stage pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery]) Option {
 	return func(p *program) { p.Stages = append(p.Stages, worker.Stage{Name: name, Stage: stage}) }
 }
 
 // InProcess runs the tasks in this process instead of child processes, for functions that share large
 // data, for tests, or for debugging. The function is then called concurrently from as many goroutines
-// as --num-simultaneous-tasks. It cannot be killed: a function that does not return within
-// --kill-delay after its context is done is abandoned and continues in the background. Whatever ends
-// the process, such as os.Exit, ends the run.
+// as --num-simultaneous-tasks. The function cannot be killed: if it does not return within
+// --kill-delay after its context is done, it is abandoned and continues in the background. A call
+// that ends the process, such as os.Exit, ends the run.
 func InProcess() Option { return func(p *program) { p.InProcess = true } }
 
 // WithName sets the name of the program in help and messages. Defaults to the base name of os.Args[0].

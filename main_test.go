@@ -95,8 +95,7 @@ func (p *program) events() map[string]event {
 	return all
 }
 
-// withTasks creates a directory with a task file. Each action is one task; its ID is the
-// action.
+// withTasks creates a directory with a task file. Each action is one task, whose ID is the action.
 func withTasks(t *testing.T, actions ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -286,7 +285,7 @@ func TestMain_Shutdown(t *testing.T) {
 			_ = p.cmd.Process.Signal(syscall.SIGINT)
 			p.want(130)
 			all := p.events()
-			// A few tasks may start at the time of the request.
+			// A few more tasks may start at the moment of the request.
 			if got := all["await shutdown"]; len(all) > 10 || string(got.Result) != `"saw it"` {
 				t.Errorf("%d events; the waiting task: %+v", len(all), got)
 			}

@@ -91,8 +91,9 @@ func runProgram(args []string, opts ...ctworker.Option) {
 	os.Exit(0)
 }
 
-// Run returns the summary of the run, in child processes and in this process. Its source, stage and
-// sink are those of the program. A second Run is possible only without child processes.
+// Run returns the summary of the run, in child processes and in this process. The run uses the
+// source, the stage and the sink of the program. A second call of Run is possible only without
+// child processes.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"run", "run-in-process"} {
@@ -171,7 +172,7 @@ func TestRun_ContextDone(t *testing.T) {
 	}
 }
 
-// A unit test of a Func can set what Worker returns.
+// A unit test of a Func can set what the method Worker returns.
 func TestTask_WithWorker(t *testing.T) {
 	t.Parallel()
 	task, err := ctworker.NewTask("a", 1)

@@ -8,7 +8,8 @@ import (
 )
 
 // WorkerData describes the worker that runs a task. Its fields have the names of the
-// specification's attributes. A string that is not set is empty, and a pointer is nil.
+// specification's attributes. If an attribute is not set, a string field is "", and a pointer field
+// is nil.
 type WorkerData struct {
 	// Provider is "AWS", "GCP" or empty.
 	Provider  string `json:"provider"`
@@ -27,8 +28,8 @@ type WorkerData struct {
 	// KeepaliveInterval is the interval between keep_alive events; 0 disables them.
 	KeepaliveInterval time.Duration `json:"keepalive_interval"`
 
-	// InstanceType, NumCPUs, MemoryGB, LocalSSDGB, BootDiskGB, IsSpot and PricePerHour
-	// describe this machine as configured.
+	// InstanceType, NumCPUs, MemoryGB, LocalSSDGB, BootDiskGB, IsSpot and PricePerHour describe
+	// this machine. Their values are configured, not measured.
 	InstanceType string   `json:"instance_type"`
 	NumCPUs      *int     `json:"num_cpus"`
 	MemoryGB     *float64 `json:"memory_gb"`

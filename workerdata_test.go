@@ -34,8 +34,8 @@ func TestWorkerData_HasAttributesOfProtocol(t *testing.T) {
 	}
 }
 
-// sdkType returns the type that an attribute of type declared has in the Go SDK. A string that is null
-// is empty, and a time is a time.Duration.
+// sdkType returns the type that an attribute of type declared has in the Go SDK. A string that may be
+// null has the type string, and a number of seconds has the type time.Duration.
 func sdkType(declared reflect.Type) reflect.Type {
 	switch declared {
 	case reflect.TypeFor[*string]():

@@ -1,7 +1,7 @@
 // Command bench measures the throughput, CPU time and latency of ctworker. Most measurements
 // compare ctworker with a baseline: the minimum work that the machine must do, or another tool. The
-// runs of both alternate, because a single measurement on a noisy machine is not reliable. The exit
-// code does not depend on the results.
+// runs of ctworker and of the baseline alternate, because a single measurement on a noisy machine is
+// not reliable. The exit code does not depend on the results.
 //
 //	go run ./bench                everything except the peers, with build/ctworker
 //	go run ./bench -run matrix    each mode × each source × each number of slots

@@ -15,7 +15,8 @@ type mode struct {
 	// local is the number of tasks that are read from a file. queued is the number of tasks in an
 	// SQS queue. A Pub/Sub queue has queued*faster tasks, because the server for Pub/Sub is faster.
 	local, queued, faster int64
-	// argv is the command without the flags of ctworker, and env its additional environment.
+	// argv is the command without the flags of ctworker. env contains additional environment
+	// variables.
 	argv, env []string
 	tail      []string // arguments after the flags
 	// generate returns environment variables that make the program generate n tasks itself. If

@@ -23,9 +23,9 @@ type contender struct {
 	tasks int64
 	// stdin writes the standard input of the command. It may be nil.
 	stdin func(io.Writer) error
-	// before is called before each run, and after is called after it. Both are not part of the
-	// measured time. requests returns the number of requests that the server has received. Each of
-	// these functions may be nil.
+	// before is called before each run, and after is called after it. The measured time does not
+	// include these calls. requests returns the number of requests that the server has received.
+	// Each of these functions may be nil.
 	before, after func() error
 	requests      func() int
 	// untilLastEvent ends the measured time at the last event instead of the exit of the process.
@@ -37,9 +37,9 @@ type contender struct {
 // sample is the measurement of one run.
 type sample struct {
 	wall, cpu time.Duration // cpu includes all child processes
-	// own and the following fields describe ctworker itself, and are from its log: own is the CPU
-	// time, peak the peak memory, and p50 and p99 the time from receiving a task to writing its
-	// event. They are zero for other programs.
+	// The fields own, peak, p50 and p99 describe ctworker itself, and come from its log. own is its
+	// CPU time, and peak its peak memory. p50 and p99 are percentiles of the time from receiving a
+	// task to writing its event. For other programs, these four fields are zero.
 	own      time.Duration
 	peak     int64
 	p50, p99 time.Duration

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// peers compares ctworker with other tools. They are installed on the machine, or by scripts/peers
-// in build/peers.
+// peers compares ctworker with other tools. These tools are installed on the machine, or in
+// build/peers by scripts/peers.
 func (b *bench) peers() error {
 	python, env, err := b.python()
 	if err != nil {

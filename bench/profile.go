@@ -33,8 +33,8 @@ var parts = []struct{ name, function string }{ //nolint:gochecknoglobals // a ta
 
 const other = "other"
 
-// breakdown prints the CPU time per task of each part. path is a CPU profile of a run of tasks
-// tasks.
+// breakdown prints the CPU time per task of each part. path is a CPU profile of a run. tasks is the
+// number of tasks of the run.
 func breakdown(path string, tasks float64) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/ctworker/ctworker"
 )
 
-// roleVar is an environment variable that selects a role: its value is a key of roles. If it
-// is set, this program runs as that worker or baseline, and does not measure.
+// roleVar is an environment variable that selects a role: its value is a key of roles. If it is set,
+// this program runs as the worker or baseline with this key, and measures nothing.
 const roleVar = "BENCH_ROLE"
 
 // If inProcessVar is set, the worker runs its tasks in its own process. If generateVar is set, the
@@ -91,8 +91,8 @@ func generated(n int64) iter.Seq2[ctworker.Task, error] {
 	}
 }
 
-// execLoop is the baseline for one command per task: it starts count processes, slots of them at
-// the same time, and waits for each.
+// execLoop is the baseline for one command per task. It starts count processes, at most slots at the
+// same time, and waits for each of them.
 func execLoop(count, slots int) error {
 	var all sync.WaitGroup
 	errs := make([]error, slots)
@@ -107,14 +107,14 @@ func execLoop(count, slots int) error {
 	return errors.Join(errs...)
 }
 
-// pipelineDepth is the number of lines that a process has received and not answered. ctworker sends
-// at most this number of tasks ahead to a worker process, and reaches the maximum with very short
-// tasks.
+// pipelineDepth is the maximum number of lines that are sent to a process before it answers the
+// first of them. ctworker has the same limit for tasks that it sends to a worker process, and reaches
+// the limit with very short tasks.
 const pipelineDepth = 256
 
-// ping is the baseline for worker processes. It starts slots processes, sends count lines to them
-// over sockets, and reads a line in response to each. A line is as long as a task. A process holds
-// at most depth lines.
+// ping is the baseline for worker processes. It starts slots processes, sends count lines in total to
+// them over sockets, and reads a line in response to each. A line is as long as a task. At most depth
+// lines per process wait for a response.
 func ping(count, slots, depth int) error {
 	self, err := os.Executable()
 	if err != nil {

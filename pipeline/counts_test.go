@@ -14,7 +14,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// stuck is a last stage that blocks until its context is done, like one whose sink is unreachable.
+// stuck is a last stage that blocks until its context is done, like a stage whose sink is
+// unreachable.
 func stuck(ctx context.Context, in <-chan pipeline.Result) error {
 	for res := range in {
 		<-ctx.Done()
@@ -24,8 +25,8 @@ func stuck(ctx context.Context, in <-chan pipeline.Result) error {
 }
 
 // A task that has ended does not count as running, even if its result is in a stage, in the buffer
-// between two stages, or blocked in a send. When a run waits only for such tasks, the time limit
-// for settling applies.
+// between two stages, or blocked in a send. When all tasks of a run have ended, the time limit for
+// settling applies.
 func TestRun_RunningAndUnreported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -59,7 +60,7 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 	})
 }
 
-// When a run has failed, its log names what the run still waits for.
+// When a run has failed, its log messages say what the run is still waiting for.
 func TestRun_FailLogsPendingWork(t *testing.T) {
 	t.Parallel()
 	const stopped = `"running":0,"message":"run failed: stopped fetching tasks"`

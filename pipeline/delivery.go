@@ -28,31 +28,32 @@ var (
 	ErrAlreadySettled = errors.New("delivery already settled")
 )
 
-// Lease is the temporary exclusive right of one worker to execute a task. The source grants it. The
-// methods of a Lease may block on the network and may be called from any goroutine. They retry
-// transient errors until ctx is done, and then return promptly. If the source reports that the
+// Lease is the temporary exclusive right of one worker to execute a task. The source grants the
+// lease. The methods of a Lease may block on the network and may be called from any goroutine. They
+// retry transient errors. When ctx is done, they return promptly. If the source reports that the
 // lease has already ended, they return an error that wraps ErrLeaseLost. A panic in a method counts
 // as an error.
 //
-// Ack and Release end the lease. A Delivery calls at most one of the two methods, and only once.
+// Ack and Release end the lease. A Delivery calls at most one of these methods, and only once.
 type Lease interface {
 	// Ack removes the task from the source, so that it is not delivered again.
 	Ack(ctx context.Context) error
-	// Release makes the task available again after delay, or at once if delay is 0.
+	// Release makes the task available again after delay, or immediately if delay is 0.
 	Release(ctx context.Context, delay time.Duration) error
 	// Extend sets the lease to expire at d from now, and returns that time. It may round d down, by
 	// less than a second, and limit it to the maximum that the source supports.
 	Extend(ctx context.Context, d time.Duration) (time.Time, error)
-	// ExpiresAt returns when the lease, as received, expires. Extend does not change this value. The
-	// zero time means that the lease never expires.
+	// ExpiresAt returns the expiration time that the lease had when it was received. Extend does not
+	// change this value. The zero time means that the lease never expires.
 	ExpiresAt() time.Time
 }
 
 // Delivery is a Task received from a Source, and the Lease on it.
 //
 // One goroutine owns a Delivery at any time. Sending the Delivery on a channel transfers the
-// ownership. Before the owner drops the Delivery, it must settle it by calling Ack, Release or
-// LetExpire. A second call of a different one of these methods returns ErrAlreadySettled.
+// ownership. The last owner must settle the Delivery by calling Ack, Release or LetExpire. A
+// settled Delivery cannot be settled in a different way: for example, Release after Ack returns
+// ErrAlreadySettled.
 type Delivery struct {
 	Task Task
 	// Attempt is the number of times the task has been delivered, including this delivery.
@@ -95,9 +96,9 @@ func (s settlement) String() string {
 	return [...]string{"open", "acknowledged", "released", "left to expire"}[s]
 }
 
-// NewDelivery returns an unsettled delivery. If lease is nil, as for a task from a local file, the
-// lease never expires, and settling the delivery does nothing. NewDelivery replaces an attempt
-// below 1 by 1.
+// NewDelivery returns an unsettled delivery. If lease is nil, for example because the task comes
+// from a local file, the delivery never expires, and settling it sends no request. NewDelivery
+// replaces an attempt below 1 by 1.
 func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
 	if len(task.Data) > maxBlockTaskBytes {
 		d := new(Delivery)
@@ -110,7 +111,7 @@ func NewDelivery(task Task, lease Lease, attempt int) *Delivery {
 	}
 	d := &b.deliveries[b.used]
 	if b.used++; b.used < len(b.deliveries) {
-		spareBlock.Store(b) // may replace the block of another goroutine, which is then freed
+		spareBlock.Store(b) // may replace a block that another goroutine has stored; that block is then freed
 	}
 	d.init(task, lease, attempt)
 	return d
@@ -181,8 +182,8 @@ func (d *Delivery) Release(ctx context.Context, delay time.Duration) error {
 }
 
 // LetExpire settles the delivery without a request to the source. The task becomes available when
-// its lease expires. Use LetExpire for a task that this worker must not receive again at once, for
-// example one that it skips.
+// its lease expires. Use LetExpire for a task that this worker must not receive again immediately,
+// for example because the worker skips the task.
 func (d *Delivery) LetExpire() error {
 	_, onSettled, err := d.settle(expires)
 	onSettled()
@@ -193,9 +194,9 @@ func (d *Delivery) LetExpire() error {
 }
 
 // settle changes the state of the delivery from open to s, and removes the delivery from the
-// tracker of the run. notifySource reports whether the caller must send a request to the source: on
-// the first call, if the lease is held. The caller must always call onSettled, which does nothing
-// except on the first call.
+// tracker of the run. notifySource is true on the first call if the lease is held. The caller must
+// then send a request to the source. The caller must call onSettled after every call of settle. It
+// does nothing unless this is the first call.
 func (d *Delivery) settle(s settlement) (notifySource bool, onSettled func(), err error) {
 	if d.leased {
 		d.Held() // marks an expired lease as lost
@@ -238,8 +239,8 @@ func (d *Delivery) Extend(ctx context.Context, duration time.Duration) (time.Tim
 		return time.Time{}, d.lostError()
 	}
 	var until time.Time
-	// Read this value before the request. If the machine is suspended during the request, that time
-	// must count as elapsed.
+	// Read this value before the request. If the machine is suspended during the request, the time
+	// of the suspension must count as elapsed lease time.
 	suspended := boottime.Suspended()
 	err := d.callSource(func() (err error) { until, err = d.lease.Extend(ctx, duration); return err })
 	if err != nil {
@@ -299,8 +300,8 @@ func (d *Delivery) remainingLease() time.Duration {
 	return until.Sub(boottime.Now())
 }
 
-// Held reports whether the lease is known to hold now. Held marks the delivery lost if the lease
-// has expired, for example because this process was stopped for a long time.
+// Held reports whether the lease is known to hold now. If the lease has expired, for example
+// because this process was stopped for a long time, Held marks the delivery lost.
 func (d *Delivery) Held() bool {
 	d.mu.Lock()
 	until, cause := d.until, d.cause
@@ -334,8 +335,8 @@ func (d *Delivery) lostError() error {
 	return d.cause
 }
 
-// withhold reports whether the event of the delivery must not be written, because the lease may
-// have expired. After withhold has returned true, it always returns true.
+// withhold reports whether the lease may have expired. The event of the delivery must then not be
+// written. After withhold has returned true, it always returns true.
 func (d *Delivery) withhold() bool {
 	if d.Held() {
 		return false

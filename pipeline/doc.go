@@ -1,6 +1,6 @@
 // Package pipeline defines the types that ctworker's stages exchange (Task, Delivery, Outcome,
-// Verdict, Event), the contracts of Source, Stage and Sink, and the Run that connects stages
-// to a pipeline and shuts it down.
+// Verdict, Event), the contracts of Source, Stage and Sink, and Run, which connects stages into a
+// pipeline and shuts the pipeline down.
 //
 //	┌────────┐  ┌───────────┐  ┌────────┐  ┌─────────┐  ┌──────────┐  ┌────────┐  ┌──────┐
 //	│ Source │─▶│ skip/limit│─▶│ extend │─▶│ execute │─▶│ classify │─▶│ settle │─▶│ Sink │
@@ -11,18 +11,19 @@
 //
 // # Guarantees
 //
-// Every Delivery that a Source returns is settled exactly once. That holds for every end of a run:
-// the source is exhausted, a stage needs no more deliveries, a stage fails or panics, or the
+// Every Delivery that a Source returns is settled exactly once. This holds no matter how the run
+// ends: the source is exhausted, a stage needs no more deliveries, a stage fails or panics, or the
 // caller calls StopFetching, Stop, Kill or Fail.
 //
-// A task is acknowledged only after its event is durable. A crash between the two can repeat a
-// task but cannot lose one.
+// A task is acknowledged only after its event is durable. A crash between the write and the
+// acknowledgment can repeat the task but cannot lose it.
 //
 // An event is written only while the lease on its task is known to hold (see Delivery.Held).
 // After a lease has expired, the run sends no request about its task to the source.
 //
-// The run requests only deliveries that can start soon: one per slot, Options.Prefetch more, and if
-// tasks are short, as many as the slots finish in about a second.
+// The run holds few deliveries at a time: one per slot plus Options.Prefetch. It prefetches more
+// only if worker processes receive tasks in advance (one more per slot) or if tasks are short (at
+// most as many more as the slots finish in about a second).
 //
 // # Shutdown
 //
@@ -35,9 +36,9 @@
 //	Kill                                     ■ SIGKILL     │
 //	Settle                                    report, ack  ■ abandon
 //
-// The run does not wait for the rest of GracePeriod and KillDelay when no task runs any more. Kill
-// ends the first four contexts at once. StopFetching and Fail end Fetch only, so that running
-// tasks may finish. After the last task, Options.SettleTimeout limits the time to report and
+// When no task runs any more, the run skips the rest of GracePeriod and KillDelay. Kill ends the
+// first four contexts immediately. StopFetching and Fail end only Fetch, so running tasks may
+// finish. After the last task has ended, Options.SettleTimeout limits the time to report and
 // settle. A sixth context, Close, limits the time to close the source and the sinks.
 //
 // After Fail, Wait returns the error that was passed to Fail. After StopFetching, Stop and Kill,

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// droppedError is the reason why a stage failed that ended without settling some of its deliveries or
-// passing them on. That is a bug in the stage.
+// droppedError is the error of a stage that has returned although it neither settled nor passed on
+// some of its deliveries. This is a bug in the stage.
 type droppedError struct {
 	count int
 	tasks []string // IDs of at most maxListed of the tasks
@@ -20,8 +20,8 @@ func (e *droppedError) Error() string {
 // maxListed is the maximum number of tasks that an error or log message lists.
 const maxListed = 10
 
-// holderOf returns the stage that holds d. It returns nil if that is unknown, because the stage
-// before it did not use its Output to send d.
+// holderOf returns the stage that holds d. It returns nil if the stage is unknown, because the
+// previous stage sent d without using its Output.
 func (r *Run) holderOf(d *Delivery) *stageState {
 	position := d.sentBy.Load()
 	r.mu.Lock()
@@ -34,9 +34,9 @@ func (r *Run) holderOf(d *Delivery) *stageState {
 	return nil
 }
 
-// releaseDropped releases the deliveries that a stage dropped without settling them. A queue then
-// delivers their tasks again; a task of a source without leases, such as a file, is not run.
-// releaseDropped returns a StageError for each stage that did that, unless the stage failed.
+// releaseDropped releases the deliveries that a stage neither settled nor passed on. A queue then
+// delivers the tasks again. A source without leases, such as a file, does not. releaseDropped
+// returns a StageError for each stage that dropped deliveries, unless the stage has failed anyway.
 func (r *Run) releaseDropped() error {
 	dropped, unknown := map[*stageState]*droppedError{}, &stageState{name: "unknown"}
 	var errs []error
@@ -64,14 +64,14 @@ func (r *Run) releaseDropped() error {
 	return errors.Join(errs...)
 }
 
-// A run is stalled when every delivery in flight has been in the same stage for stallTime, although
-// the stage has no other input, and is not known to hold deliveries for long.
+// A run is stalled when every delivery in flight has stayed in its stage for stallTime, although
+// the input of that stage is empty and the stage is not known to hold deliveries for a long time.
 const (
 	stallTime     = 3 * time.Second
 	stallInterval = time.Second
 )
 
-// watchStall logs a warning with the name of the stage when the run is stalled. It does so once per
+// watchStall logs a warning with the name of the stage when the run is stalled, at most once per
 // stage. The returned function ends the watch.
 func (r *Run) watchStall() (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
@@ -94,7 +94,7 @@ func (r *Run) watchStall() (stop func()) {
 
 // stallWatch detects that a run is stalled.
 type stallWatch struct {
-	since  time.Time // since when held is the same
+	since  time.Time // when held changed last
 	held   stallState
 	warned map[*stageState]bool
 }

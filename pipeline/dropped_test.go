@@ -14,7 +14,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// dropping is a stage that forgets the first n deliveries.
+// dropping returns a stage that drops the first n deliveries: it neither settles them nor passes
+// them on.
 func dropping(n int) pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 		for d := range in {
@@ -51,7 +52,7 @@ func TestDropped_NamesStageAtEnd(t *testing.T) {
 	}
 }
 
-// The last stage is named, too.
+// The error also names the last stage if that stage drops deliveries.
 func TestDropped_NamesLastStage(t *testing.T) {
 	t.Parallel()
 	for name, add := range map[string]func(pipeline.Flow[pipeline.Result]){
@@ -80,8 +81,8 @@ func TestDropped_NamesLastStage(t *testing.T) {
 	}
 }
 
-// If a stage has dropped as many deliveries as the run may fetch, the run cannot continue. A
-// warning then names the stage, once, within seconds.
+// If a stage has dropped as many deliveries as the run may hold, the run cannot continue. Within
+// seconds, it logs one warning with the name of the stage.
 func TestDropped_WarnsIfRunIsStalled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -112,7 +113,7 @@ func TestDropped_WarnsIfRunIsStalled(t *testing.T) {
 	})
 }
 
-// A stage that waits for another stage, or for a slow task, is not suspected.
+// No warning is logged about a stage that waits for another stage or for a slow task.
 func TestDropped_NoWarningWhileTasksWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

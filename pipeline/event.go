@@ -62,10 +62,10 @@ type Event struct {
 	// Extra are additional fields. They are written after all other fields, in this order.
 	Extra []Field
 
-	// Withheld reports whether the event must not be written because the lease on its task may have
-	// expired. Another worker may then have received the task, and will report it. See Sink for who
-	// calls Withheld. Withheld is nil for an event that may always be written: one without a task,
-	// or with a task whose lease never expires.
+	// Withheld reports whether the lease on the event's task may have expired. In this case the
+	// event must not be written, because another worker may have received the task and will report
+	// it. Sink.Write calls Withheld. Withheld is nil for an event that may always be written: an
+	// event without a task, or the event of a task whose lease never expires.
 	Withheld func() bool
 }
 
@@ -77,7 +77,7 @@ type Field struct {
 }
 
 // NewTaskEvent returns the event that reports the outcome of a task. For the outcomes Interrupted
-// and LeaseLost it returns false, because such tasks run again and are reported then.
+// and LeaseLost it returns false, because the task runs again and its next attempt is reported.
 func NewTaskEvent(d Decision, hostname string, now time.Time) (Event, bool) {
 	e := Event{
 		Time: now, Hostname: hostname,
@@ -102,8 +102,8 @@ func NewTaskEvent(d Decision, hostname string, now time.Time) (Event, bool) {
 }
 
 // appendTime appends t in UTC in the format of the specification: ISO 8601 with microseconds and
-// without a time zone. It caches the text of the last second, because formatting the complete time
-// would be most of the cost of encoding a small event.
+// without a time zone. It caches the text up to the second, and formats only the microseconds in
+// each call. Formatting the complete time would be most of the cost of encoding a small event.
 func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	at := lastSecond.Load()

@@ -88,7 +88,7 @@ func TestEventTime(t *testing.T) {
 		{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), "2026-01-02T03:04:05.000000"},
 		{time.Date(2026, 1, 2, 3, 4, 5, 999_999_999, time.UTC), "2026-01-02T03:04:05.999999"},
 		{time.Date(2026, 1, 2, 3, 4, 6, 7_000, time.UTC), "2026-01-02T03:04:06.000007"},
-		{time.Date(2026, 1, 2, 3, 4, 5, 120_000_000, time.UTC), "2026-01-02T03:04:05.120000"}, // the first second again, which is not cached any more
+		{time.Date(2026, 1, 2, 3, 4, 5, 120_000_000, time.UTC), "2026-01-02T03:04:05.120000"}, // the second of the first case, which is no longer cached
 		{time.Date(1969, 12, 31, 23, 59, 59, 500_000_000, time.UTC), "1969-12-31T23:59:59.500000"},
 	} {
 		e := pipeline.Event{Time: tc.at}

@@ -2,8 +2,8 @@ package pipeline
 
 import "errors"
 
-// AsShutdownTimeout returns the contents of a shutdownTimeoutError in the chain of err. ok is false if
-// there is none.
+// AsShutdownTimeout returns the contents of the shutdownTimeoutError that err wraps. ok is false if
+// err wraps no shutdownTimeoutError.
 func AsShutdownTimeout(err error) (stages []string, unsettled int, tasks []string, ok bool) {
 	var e *shutdownTimeoutError
 	if !errors.As(err, &e) {

@@ -17,7 +17,7 @@ func newRecorder() *recorder { return new(recorder) }
 
 func taskID(i int) string { return pipelinetest.TaskID(i) }
 
-// complete is an execution stage that completes every task at once.
+// complete is an execution stage that completes every task immediately.
 func complete(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 	for d := range in {
 		r := pipeline.Result{Delivery: d, Outcome: pipeline.Outcome{Kind: pipeline.Completed}}

@@ -11,8 +11,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// After a lease has expired, no request is sent to the source, because another worker may have the
-// task.
+// After its lease has expired, a delivery sends no request to the source, because another worker
+// may have received the task.
 func TestDelivery_SendsNoRequestForExpiredLease(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(context.Context, *pipeline.Delivery) error{

@@ -8,8 +8,8 @@ import (
 	"github.com/ctworker/ctworker/internal/prefetch"
 )
 
-// inFlight tracks the deliveries in flight of a run: those that were received and are not settled.
-// Each holds a credit of prefetch until its task has left its slot.
+// inFlight tracks the deliveries of a run that are in flight, which means received and not settled.
+// Each of them holds a credit of the prefetch.Controller until its task no longer occupies a slot.
 type inFlight struct {
 	prefetch *prefetch.Controller
 

@@ -9,7 +9,8 @@ import (
 // the same delivery. It must not block, and it is called from one goroutine at a time.
 //
 // If the next stage is added with ToBatches, f is called on the goroutine of that stage, and the
-// Map costs no goroutine and no channel. In front of any other stage, it has both.
+// Map needs no goroutine and no channel of its own. Before any other stage, the Map has its own
+// goroutine and channel.
 func Map[In, Out Item](in Flow[In], name string, f func(In) Out) Flow[Out] {
 	in.use()
 	r := in.run
@@ -81,10 +82,10 @@ func NewBatches[In Item](in <-chan In) Batches[In] {
 	}
 }
 
-// Next waits for one item. It appends this item and those that are already available to batch, at
-// most limit in all, and returns the extended slice. If linger is above 0, Next also waits that long
-// for further items. If there are no more items, or if stop is closed first, Next appends nothing.
-// Next must not be called concurrently.
+// Next waits for one item. It appends to batch this item and all further items that are available
+// without waiting, at most limit items in total. It returns the extended slice. If linger is above
+// 0, Next waits for further items for at most that time. If there are no more items, or if stop is
+// closed first, Next appends nothing. Next must not be called concurrently.
 func (b Batches[In]) Next(batch []In, limit int, linger time.Duration, stop <-chan struct{}) []In {
 	item, ok := b.wait(stop, nil)
 	if !ok {
@@ -111,7 +112,8 @@ func (b Batches[In]) Next(batch []In, limit int, linger time.Duration, stop <-ch
 	return batch
 }
 
-// ToBatches adds the last stage. Unlike To, the stage receives several items at a time.
+// ToBatches adds the last stage. Unlike a stage that is added with To, this stage receives several
+// items at a time.
 func ToBatches[In Item](in Flow[In], name string, consume BatchConsumer[In]) {
 	in.use()
 	to(in, name, func(ctx context.Context) error { return consume(ctx, in.batches()) })

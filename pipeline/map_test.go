@@ -16,7 +16,7 @@ func decide(r pipeline.Result) pipeline.Decision {
 	return pipeline.Decision{Delivery: r.Delivery, Outcome: r.Outcome, Verdict: pipeline.Ack}
 }
 
-// again is the function of a Map that follows another one.
+// again is the function of a second Map, whose input is the output of a Map.
 func again(d pipeline.Decision) pipeline.Decision {
 	d.RetryDeniedReason = "mapped twice"
 	return d
@@ -29,7 +29,7 @@ func settleOne(ctx context.Context, d pipeline.Decision) error {
 	return d.Ack(ctx)
 }
 
-// A Map has the same effect in front of any kind of stage: its function is called once per item, in
+// A Map has the same effect before any kind of stage: its function is called once per item, in
 // order.
 func TestMap(t *testing.T) {
 	t.Parallel()

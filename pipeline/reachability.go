@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ErrUnreachable is the error of a run whose provider did not respond to any request for
-// Options.UnreachableTimeout.
+// ErrUnreachable is the error of a run that fails because a provider sent no response for the
+// duration Options.UnreachableTimeout.
 var ErrUnreachable = errors.New("could not be reached")
 
 // unreachableError returns an ErrUnreachable for a component, such as "the task source".
@@ -56,8 +56,9 @@ func (r *reachability) setReceiving(yes bool) {
 	r.receiving = yes
 }
 
-// check reports whether a request waits for a response of the provider. It also returns the number
-// of responses so far. unreachable is true if the source reports that its requests for tasks fail.
+// check reports whether the run is waiting for the provider to respond: a request is in flight, or
+// the last one ended without a response, or unreachable is true. unreachable states that the source
+// has reported failing requests for tasks. check also returns the number of responses so far.
 func (r *reachability) check(unreachable bool) (waiting bool, responses uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,9 +82,9 @@ func (s *watchedSink) Write(ctx context.Context, events []Event) error {
 	return s.reach.observe(responded, func() error { return s.Sink.Write(ctx, events) })
 }
 
-// WatchSink returns a Sink that forwards to sink and observes whether sink's provider responds. If
-// the provider does not respond to any write for Options.UnreachableTimeout, the run fails. Call
-// WatchSink before From.
+// WatchSink returns a Sink that forwards to sink and observes whether sink's provider responds. The
+// run fails if writes wait and the provider sends no response for the duration
+// Options.UnreachableTimeout. Call WatchSink before From.
 func (r *Run) WatchSink(sink Sink) Sink {
 	s := &watchedSink{Sink: sink}
 	r.mu.Lock()
@@ -130,9 +131,9 @@ func (r *Run) watchReach(source Source) (stop func()) {
 // watchOutages returns an ErrUnreachable when an outage has lasted for timeout, or nil when quit
 // is closed.
 //
-// watchOutages adds up the time between the ticks of a ticker. If this process was stopped, the
-// time between two ticks is much longer than interval. Only two intervals of it then count, because
-// requests could not be sent while the process was stopped.
+// watchOutages adds up the time between the ticks of a ticker. If this process was stopped between
+// two ticks, that time is much longer than interval. watchOutages then counts only two intervals,
+// because the process could not send requests while it was stopped.
 func watchOutages(quit <-chan struct{}, timeout time.Duration, all []*outage) error {
 	const minInterval, maxInterval = 20 * time.Millisecond, 5 * time.Second
 	interval := min(max(timeout/20, minInterval), maxInterval)

@@ -96,8 +96,8 @@ type Phases struct {
 	// Settle is done when the time to report and settle is over.
 	Settle context.Context
 	// Close is done when the time to close the source and the sinks is over. That time begins when
-	// the last task has ended. Close can still be open when Wait returns, so that the caller can
-	// close its own resources with it.
+	// the last task has ended. The context may still be active when Wait returns, so that the
+	// caller can use it to close its own resources.
 	Close context.Context
 }
 
@@ -143,15 +143,16 @@ type stageState struct {
 	done     atomic.Bool
 	err      error // valid when done is true
 
-	// longTerm states that the stage holds deliveries for a long time on purpose, or that the run
-	// can continue without them, because their tasks have left their slots.
+	// longTerm states that deliveries in this stage do not indicate a stall: either the stage holds
+	// them for a long time on purpose, or their tasks no longer occupy slots, so the run can
+	// continue.
 	longTerm atomic.Bool
 }
 
 // HoldsDeliveries implements plumbing.Stage.
 func (s *stageState) HoldsDeliveries() { s.longTerm.Store(true) }
 
-// newStage adds a stage, which goStage must start.
+// newStage adds a stage. The caller must start the stage with goStage.
 func (r *Run) newStage(name string, before *stageState, q queue) *stageState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -166,8 +167,9 @@ func (r *Run) newStage(name string, before *stageState, q queue) *stageState {
 	return st
 }
 
-// New returns a run without stages. When ctx is done, the run is stopped as by Stop. The stages see
-// the values of ctx. To end the run with an error, call Fail; canceling ctx is not an error.
+// New returns a run without stages. When ctx is done, the run stops as after a call of Stop. The
+// contexts of the stages contain the values of ctx. Canceling ctx is not an error; to end the run
+// with an error, call Fail.
 func New(ctx context.Context, opts Options) *Run {
 	opts = opts.withDefaults()
 	demand := prefetch.New(prefetch.Config{Slots: opts.Slots, Min: opts.Prefetch})
@@ -201,7 +203,7 @@ type Status struct {
 	Unreported int64
 	// Unsettled is the number of tasks that were not settled when the time to settle was over. The
 	// outcomes of these tasks may be lost, and the tasks become available when their leases expire.
-	// It is 0 before the end of Wait.
+	// Unsettled is 0 before that time.
 	Unsettled int
 	// SourceExhausted reports whether the source has no further tasks, or has been idle for
 	// Options.IdleTimeout.
@@ -244,9 +246,9 @@ func (r *Run) bufferFor(p position) int {
 }
 
 // buffer returns the capacity of the channel between two stages. The capacity is large enough that
-// a stage rarely blocks on the next one. In the stages before the execution, credits limit
-// the number of items in flight (see package prefetch). In the stages after it, the capacity of the
-// channels limits that number, for example while the sink is unreachable.
+// a stage rarely blocks on the next one. Before the execution, credits limit the number of items in
+// flight (see package prefetch). After the execution, the capacity of the channels limits the
+// number of items, for example while the sink is unreachable.
 func (r *Run) buffer() int {
 	if r.prefetch.Shared() {
 		return 32

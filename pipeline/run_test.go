@@ -33,7 +33,7 @@ func TestRun_SettlesEveryTaskOnce(t *testing.T) {
 	}
 }
 
-// The run fetches one delivery per slot plus the prefetch, and no more while no task ends.
+// Until a task ends, the run fetches one delivery per slot plus Options.Prefetch.
 func TestRun_FetchesOnlyWhatCanStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestRun_Stop(t *testing.T) {
 		kill            bool
 		wantAcked       int
 		wantAt          time.Duration // time from Stop to the end of the run
-		wantReleasedNow int           // number of tasks released at once, because they had not started
+		wantReleasedNow int           // number of tasks released immediately, because they had not started
 	}{
 		{"the running task finishes within the grace period", 20 * time.Second, false, 1, 20 * time.Second, 3},
 		{"the running task exceeds the grace period", time.Hour, false, 0, 30 * time.Second, 3},
@@ -193,7 +193,7 @@ func TestRun_Stop(t *testing.T) {
 }
 
 // After StopFetching, running tasks may finish without a time limit. Tasks that have not started
-// are released at once. Stop and Kill can still end the run.
+// are released immediately. Stop and Kill can still end the run.
 func TestRun_StopFetching(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -259,8 +259,8 @@ func TestRun_StopsWithParentContext(t *testing.T) {
 	}
 }
 
-// If a stage returns early, the stages before it are stopped. The tasks that it has already passed
-// on are executed.
+// If a stage returns before its input ends, the stages before it are stopped. The tasks that the
+// stage has already passed on are executed.
 func TestStage_ReturnsEarly(t *testing.T) {
 	t.Parallel()
 	rec := newRecorder()
@@ -480,7 +480,7 @@ func TestRun_IncompletePipeline(t *testing.T) {
 	}
 }
 
-// Passing a Flow to two stages panics, because each item would reach only one of the two.
+// Passing a Flow to two stages panics, because each item would reach only one of these stages.
 func TestFlow_IsUsedOnce(t *testing.T) {
 	t.Parallel()
 	r := pipeline.New(t.Context(), pipeline.Options{})

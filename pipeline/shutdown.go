@@ -15,9 +15,9 @@ import (
 //	                                                are abandoned    are abandoned
 //
 // A phase ends early if there is nothing left to do in it. When no task runs any more, urgency
-// determines how long settling and closing may take. After Stop, a run ends within
-// GracePeriod + KillDelay + 7 s. After Kill, it ends within 2 s. Both hold even if a request to
-// the source never returns.
+// determines how long settling and closing may take. After Stop, a run ends within GracePeriod +
+// KillDelay + 7 s. After Kill, it ends within 2 s. Both limits hold even if a request to the source
+// never returns.
 
 // urgency determines how long settling and closing may take after the last task has ended.
 type urgency int
@@ -29,7 +29,7 @@ const (
 )
 
 // The time limits of settling and closing, for each urgency. The limits without a comment start
-// when the last task ends. If Stop or Kill is called later, they start at that call.
+// when the last task ends, or at a later call of Stop or Kill.
 const (
 	stoppedSettle, stoppedClose = 5 * time.Second, 7 * time.Second
 	killedSettle, killedClose   = time.Second, 2 * time.Second
@@ -84,22 +84,22 @@ func (r *Run) announce(err error) {
 	r.opts.Log.Error().Err(err).Int64("running", running).Msg(msg)
 }
 
-// Kill ends the run like Stop, but kills running tasks at once. It also shortens the time limits of
-// settling and closing. Wait does not return cause as an error. Kill does not block.
+// Kill ends the run like Stop, but kills running tasks immediately. It also shortens the time
+// limits of settling and closing. Wait does not return cause as an error. Kill does not block.
 func (r *Run) Kill(cause error) {
-	r.endShutdown(cause) // first, so that no task can end because of Kill before OnStop is due
+	r.endShutdown(cause) // before endKill: otherwise, all tasks could end before Wait knows that it must call OnStop
 	r.endKill(cause)     // also ends the Terminate phase
 	r.raiseUrgency(killed)
 }
 
-// Wait waits for the end of the run. It returns the error of Fail and those of the stages, or nil.
-// It also returns an error if the output of a stage is not used, or if there is no source. Ending
-// the run with Stop, StopFetching or Kill is not an error. Call Wait once, after adding the last
-// stage.
+// Wait waits for the end of the run. It returns the error that was passed to Fail and the errors of
+// the stages, or nil. It also returns an error if the output of a stage is not used, or if there is
+// no source. Ending the run with Stop, StopFetching or Kill is not an error. Call Wait once, after
+// adding the last stage.
 //
 // When Wait returns, every delivery has been settled, the source is closed, and every stage has
-// returned. If the time limits were too short for that, Wait returns a shutdownTimeoutError. After
-// Kill, it logs that error instead.
+// returned. If the time limits were too short for that, Wait returns an error that lists the stages
+// and tasks that have not ended. After Kill, Wait logs this error instead.
 //
 // Phases.Close remains open after Wait, so that the caller can close resources such as a sink.
 func (r *Run) Wait() error {
@@ -193,7 +193,7 @@ func (r *Run) stopTasks(executed <-chan struct{}) {
 func (r *Run) startLimits() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.settleBy != nil { // that of awaitReports
+	if r.settleBy != nil { // the time limit that awaitReports has started
 		r.settleBy.timer.Stop()
 	}
 	r.settleBy = newLimit(r.opts.SettleTimeout, r.abandon)
@@ -243,8 +243,8 @@ func (l *limit) within(d time.Duration) {
 	}
 }
 
-// startNotice makes the run log what it waits for if settling takes longer than noticeAfter. stop
-// ends the timer.
+// startNotice starts a timer. If settling takes longer than noticeAfter, the run logs what it is
+// waiting for. stop ends the timer.
 func (r *Run) startNotice() (stop func()) {
 	ended := make(chan struct{})
 	timer := time.AfterFunc(noticeAfter, func() { defer close(ended); r.announceSettling() })
@@ -255,7 +255,7 @@ func (r *Run) startNotice() (stop func()) {
 	}
 }
 
-// announceSettling logs what the run waits for although no task runs any more.
+// announceSettling logs why the run has not ended although no task runs any more.
 func (r *Run) announceSettling() {
 	unreported, settling := r.Status().Unreported, r.inFlight.settling.Load()
 	r.mu.Lock()
@@ -305,7 +305,8 @@ func (r *Run) timeoutError() error {
 	return abandoned
 }
 
-// failed returns the error of Fail and those of the stages, without duplicates.
+// failed returns the error that was passed to Fail and the errors of the stages, without
+// duplicates.
 func (r *Run) failed() error {
 	err := r.stageErrors()
 	r.mu.Lock()

@@ -17,8 +17,8 @@ import (
 
 var errFault = errors.New("a fault")
 
-// Wait returns the error of Fail and no other error, in whatever order Fail, StopFetching, Stop and
-// Kill are called.
+// Wait returns only the error that was passed to Fail, for any order in which Fail, StopFetching,
+// Stop and Kill are called.
 func TestRun_WaitReturnsOnlyErrorOfFail(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("requested")
@@ -73,7 +73,7 @@ func TestRun_WaitReturnsOnlyErrorOfFail(t *testing.T) {
 	}
 }
 
-// A run ends within its time limits even if requests never return. That holds for a planned end,
+// A run ends within its time limits even if requests never return. This holds for a planned end,
 // after Stop, and after Kill.
 func TestRun_EndsWithinTimeLimits(t *testing.T) {
 	t.Parallel()
@@ -127,7 +127,7 @@ func TestRun_EndsWithinTimeLimits(t *testing.T) {
 	}
 }
 
-// A run fails if a provider does not respond to any request for UnreachableTimeout.
+// A run fails if a provider sends no response for the duration UnreachableTimeout.
 func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -173,7 +173,8 @@ func TestRun_FailsIfProviderIsUnreachable(t *testing.T) {
 	}
 }
 
-// unresponsiveSource returns one task, or none if unreachable is true. Then Receive blocks.
+// unresponsiveSource returns one task, or no task if unreachable is true. Receive blocks if it has
+// no task to return.
 type unresponsiveSource struct {
 	unreachable, ackHangs, delivered bool
 }
@@ -188,7 +189,7 @@ func (s *unresponsiveSource) Receive(ctx context.Context, _ int) ([]*pipeline.De
 	return nil, ctx.Err()
 }
 
-// ack gets no response if ackHangs is true.
+// ack blocks until ctx is done if ackHangs is true, as if the provider did not respond.
 func (s *unresponsiveSource) ack(ctx context.Context) error {
 	if s.ackHangs {
 		<-ctx.Done()
@@ -205,7 +206,8 @@ func (s *unresponsiveSource) LastFailure() time.Time {
 
 func (s *unresponsiveSource) Close(context.Context) error { return nil }
 
-// hangingSink is a sink. If it is true, Write gets no response.
+// hangingSink is a sink. If its value is true, Write blocks until its context is done, as if the
+// provider did not respond.
 type hangingSink bool
 
 func (s hangingSink) Write(ctx context.Context, _ []pipeline.Event) error {

@@ -28,14 +28,14 @@ type Item interface {
 //   - The stage needs no more items. It returns nil. The pipeline stops the stages before it, and
 //     releases the items that are still in the input channel.
 //
-// If a stage returns an error or panics, the run fails as by Run.Fail. If the stage comes after the
-// execution, running tasks are stopped too, as by Run.Stop, because their outcomes can no longer be
-// reported.
+// If a stage returns an error or panics, the run fails as after a call of Run.Fail. If the stage
+// comes after the execution, running tasks are also stopped as after a call of Run.Stop, because
+// their outcomes can no longer be reported.
 //
 // A Stage may start goroutines, but must wait for their end before it returns. It must settle each
-// delivery that it does not pass on. If it forgets one, the run fails with a StageError. If the
-// run cannot continue because of forgotten deliveries, a warning with the name of the stage is
-// logged after a few seconds.
+// delivery that it does not pass on. If the stage forgets to settle a delivery, the run fails with
+// a StageError. If the run waits for forgotten deliveries and cannot continue, it logs a warning
+// with the name of the stage after a few seconds.
 //
 // ctx is the run's Fetch phase if In is *Delivery, that is, if the tasks have not been executed
 // yet. Otherwise, ctx is the Settle phase.
@@ -74,14 +74,14 @@ func (o Output[T]) Send(ctx context.Context, item T) error {
 	}
 }
 
-// Offer returns a channel on which the caller can send item to the next stage, and nothing else. It
+// Offer returns a channel to the next stage. The caller may send only item on this channel. Offer
 // is for a stage that waits for other events at the same time:
 //
 //	select {
 //	case out.Offer(item) <- item:
 //	case d, ok := <-in:
 //
-// Call it again before each attempt. While an item is offered, the caller still owns it.
+// Call Offer again before each attempt to send. The caller owns item until it has been sent.
 func (o Output[T]) Offer(item T) chan<- T {
 	if o.position > 0 {
 		item.delivery().sentBy.Store(o.position)
@@ -89,16 +89,16 @@ func (o Output[T]) Offer(item T) chan<- T {
 	return o.ch
 }
 
-// Flow is the output of a stage. Pass each Flow to exactly one Via, Map, To or ToBatches. The second
-// use of a Flow panics. If a Flow is not used, Wait returns an error.
+// Flow is the output of a stage. Pass each Flow to exactly one call of Via, Map, To or ToBatches.
+// The second use of a Flow panics. If a Flow is not used, Wait returns an error.
 type Flow[T Item] struct {
 	run    *Run
 	stop   func() // stops the stage and all stages before it
 	output *output
 	queue  queue // the channel from which the items come
 
-	// The next stage receives the items with one of these. batches is always set. ch is nil for the
-	// Flow of a Map, and channel is nil for every other Flow.
+	// The next stage receives the items through one of the following fields. batches is always set.
+	// For the Flow of a Map, ch is nil. For every other Flow, channel is nil.
 	ch      <-chan T
 	batches func() Batches[T]
 	channel func() Flow[T] // returns a Flow with a channel for the items
@@ -143,7 +143,7 @@ func (f Flow[T]) withChannel() Flow[T] {
 type output struct {
 	stage *stageState
 	used  bool
-	// discard gives an unused Flow a last stage, which releases the items and fails the run.
+	// discard adds a last stage to an unused Flow. This stage releases the items and fails the run.
 	discard func()
 }
 
@@ -228,8 +228,8 @@ const maxFetch = 256
 // Options.Prefetch allow, and sends them to the next stage. The run closes source at its end. Call
 // From once per run.
 //
-// If the source returns an error, the run stops fetching and fails. Tasks that have been fetched
-// already are executed.
+// If the source returns an error, the run stops fetching and fails. Tasks that have already been
+// fetched are still executed.
 func From(r *Run, name string, source Source) Flow[*Delivery] {
 	if h, ok := source.(Hinter); ok {
 		hints := h.Hints()
@@ -317,8 +317,8 @@ func (r *Run) idleFor(source Source) time.Duration {
 	return max(idle, 0)
 }
 
-// fetchEndReason returns the error with which pump ends. It returns nil if err only reports that
-// ctx was canceled, because the run stopped fetching or was idle. Otherwise it returns err.
+// fetchEndReason returns the error that pump must return. If the run stopped fetching or was idle,
+// ctx is canceled, and an err that only reports this is replaced by nil. Any other err is returned.
 func (r *Run) fetchEndReason(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() == nil || err != nil && !errors.Is(err, ctx.Err()):
@@ -396,7 +396,7 @@ func To[In Item](in Flow[In], name string, consume Consumer[In]) {
 	to(in, name, func(ctx context.Context) error { return consume(ctx, in.ch) })
 }
 
-// to adds the last stage. The argument stage runs it.
+// to adds the last stage, whose code is the function stage.
 func to[In Item](in Flow[In], name string, stage func(context.Context) error) {
 	ctx, cancel := context.WithCancel(in.run.contextFor(positionOf[In]()))
 	st := in.run.newStage(name, in.output.stage, in.queue)
@@ -406,8 +406,8 @@ func to[In Item](in Flow[In], name string, stage func(context.Context) error) {
 
 // runStage runs one stage. Items that the stage does not receive from its input are released.
 func runStage[In Item](ctx context.Context, cancel context.CancelFunc, in Flow[In], st *stageState, stage func(context.Context) error) error {
-	// Items are released as soon as ctx is done, even if the stage has not returned. A stage that
-	// executes tasks may return only after the grace period.
+	// Release the items in the channel as soon as ctx is done, without waiting until the stage has
+	// returned. A stage that executes tasks may return only after the grace period.
 	released := make(chan struct{})
 	go func() {
 		defer close(released)

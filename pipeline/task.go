@@ -72,26 +72,26 @@ type Outcome struct {
 	RetryRequested bool
 	// Result is the result of a Completed task: one JSON value.
 	Result json.RawMessage
-	// RawResult replaces Result if the result is not valid UTF-8, because JSON cannot represent it
-	// then.
+	// RawResult is set instead of Result if the result is not valid UTF-8, because a JSON value
+	// must be valid UTF-8.
 	RawResult []byte
 	// Exception is a stack trace or a message if Kind is Exception.
 	Exception string
-	// Permanent reports that another attempt would raise the same Exception. The task's process has
-	// reported that, for example after its memory limit made the task fail.
+	// Permanent is true if the task's process has reported that another attempt would raise the
+	// same Exception, for example because the memory limit of the process made the task fail.
 	Permanent bool
 	// ExitCode is set if Kind is Exited. It is the exit code of the process. If a signal killed the
 	// process, it is the negative signal number.
 	ExitCode int
-	// StderrLine is the last line that the process wrote to its standard error if Kind is Exited or
-	// TimedOut. It is "" if it is unknown.
+	// StderrLine is set if Kind is Exited or TimedOut. It is the last line that the process wrote
+	// to its standard error, or "" if the line is unknown.
 	StderrLine string
 	// Usage is nil if the usage is unknown, for example because the task shares its process with
 	// other tasks.
 	Usage *Usage
 }
 
-// Verdict is what happens to a task after its Outcome.
+// Verdict determines what happens to a task after its execution.
 type Verdict uint8
 
 // The verdicts. The zero Verdict is invalid.
@@ -105,13 +105,13 @@ const (
 	Release
 )
 
-// Result is a Delivery whose task has been executed, and the Outcome.
+// Result is a Delivery whose task has been executed, together with the Outcome of the task.
 type Result struct {
 	*Delivery
 	Outcome Outcome
 }
 
-// Decision is a Result with the Verdict.
+// Decision is a Result, together with the Verdict on its task.
 type Decision struct {
 	*Delivery
 	Outcome Outcome

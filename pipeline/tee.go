@@ -6,8 +6,8 @@ import (
 )
 
 // Tee returns a Sink that writes every event to each of sinks, in their order. An event counts as
-// written when it is durable in all of them. If one sink fails, events may be in the sinks before it.
-// Closing the Tee closes all sinks.
+// written when it is durable in all of them. If one sink fails, the sinks before it may already
+// contain the events. Closing the Tee closes all sinks.
 func Tee(sinks ...Sink) Sink {
 	if len(sinks) == 1 {
 		return sinks[0]

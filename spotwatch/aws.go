@@ -18,11 +18,11 @@ import (
 
 // AWS watches the instance metadata service of EC2. It uses session tokens (IMDSv2).
 type AWS struct {
-	// Endpoint is the URL of the service. Defaults to the environment variable
-	// AWS_EC2_METADATA_SERVICE_ENDPOINT, and if it is empty, to http://169.254.169.254.
+	// Endpoint is the URL of the service. Defaults to the value of the environment variable
+	// AWS_EC2_METADATA_SERVICE_ENDPOINT or, if the variable is empty, to http://169.254.169.254.
 	Endpoint string
 	// Rebalance makes Watch poll for rebalance recommendations as often as for termination notices.
-	// Otherwise Watch polls for them less often.
+	// If it is false, Watch polls for rebalance recommendations less often.
 	Rebalance bool
 }
 
@@ -141,7 +141,7 @@ func parseInstanceAction(body string) (Notice, bool) {
 }
 
 // parseTerminationTime parses the older form of the termination notice. It ignores a time in the
-// past, because after AWS cancels a termination, the metadata still contains the time.
+// past, because the metadata still contains the time of a termination that AWS has canceled.
 func parseTerminationTime(body string) (Notice, bool) {
 	at, err := time.Parse(time.RFC3339, strings.TrimSpace(body))
 	if err != nil || at.Before(time.Now()) {

@@ -19,7 +19,7 @@ type Azure struct {
 }
 
 // Azure recommends to poll every second. The first response may take two minutes, so the time limit
-// of a request is longer than that.
+// of a request is longer than two minutes.
 const (
 	azurePollInterval   = time.Second
 	azureErrorBackoff   = 5 * time.Second // pause after an error

@@ -18,15 +18,16 @@ import (
 
 // GCP watches the metadata server of Compute Engine.
 type GCP struct {
-	// Host is the host name of the server, with an optional port. Defaults to the environment
-	// variable GCE_METADATA_HOST, and if it is empty, to metadata.google.internal.
+	// Host is the host name of the server, with an optional port. Defaults to the value of the
+	// environment variable GCE_METADATA_HOST or, if the variable is empty, to
+	// metadata.google.internal.
 	Host string
 }
 
 // Watch sends long polls: the server responds when the value changes, or after gcpLongPollTimeout.
-// If no response arrives within gcpRequestTimeout after that, Watch cancels the request, because
-// the connection may be broken. After a failed request, Watch sends a normal request every
-// gcpPollInterval until one succeeds.
+// If no response arrives within gcpRequestTimeout after gcpLongPollTimeout, Watch cancels the request,
+// because the connection may be broken. After a failed request, Watch sends a normal request every
+// gcpPollInterval until a request succeeds.
 const (
 	gcpLongPollTimeout = 60 * time.Second
 	gcpRequestTimeout  = 10 * time.Second

@@ -26,7 +26,7 @@ const identifyTimeout = 2 * time.Second
 
 // Identify gets the identity of this machine from the metadata service of w's provider. It
 // blocks for at most 2 seconds. If a request fails, Identify returns an error and the fields
-// that it knows: an empty field then does not mean that the service does not report it.
+// that it has received before. A later call may return the missing fields.
 func Identify(ctx context.Context, w Watcher) (i Identity, err error) {
 	ctx, cancel := context.WithTimeout(ctx, identifyTimeout)
 	defer cancel()
@@ -74,7 +74,7 @@ func IsSpot(ctx context.Context, w Watcher) (bool, error) {
 }
 
 // metadataClient returns a function that requests a value from the metadata service. The value is
-// "" if the service does not report it, and if w is not an AWS, GCP or Azure.
+// "" if the service does not report it, or if the type of w is not AWS, GCP or Azure.
 func metadataClient(ctx context.Context, w Watcher) func(path string) (string, error) {
 	request := metadataRequest(ctx, w)
 	return func(path string) (string, error) {
@@ -86,7 +86,7 @@ func metadataClient(ctx context.Context, w Watcher) func(path string) (string, e
 	}
 }
 
-// metadataRequest returns a function that requests a value, and returns an error unless the
+// metadataRequest returns a function that requests a value. The function returns an error unless the
 // service responds with status 200.
 func metadataRequest(ctx context.Context, w Watcher) func(path string) (string, error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

@@ -23,8 +23,7 @@ const (
 // A Notice is a message from the provider about this machine.
 type Notice struct {
 	Kind Kind
-	// Action is what the provider will do to the machine, in the provider's term, for example
-	// "terminate".
+	// Action is the provider's term for what it will do to the machine, for example "terminate".
 	Action string
 	// Deadline is the time at which the provider performs Action. It is zero if the provider does
 	// not announce the time.
@@ -36,9 +35,9 @@ type Notice struct {
 
 // A Watcher watches for notices from one provider.
 type Watcher interface {
-	// Watch calls report once for each notice until ctx is done, and then returns. If the
-	// metadata service cannot be used, it calls warn once and continues. report and warn are
-	// not called concurrently.
+	// Watch calls report once for each notice until ctx is done, and then returns. If the metadata
+	// service cannot be used, Watch calls warn once and continues. Watch does not call report and
+	// warn concurrently.
 	Watch(ctx context.Context, report func(Notice), warn func(error))
 }
 
@@ -79,8 +78,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// dedup reports each notice once. Two notices are equal if they differ only by less than a second
-// in Deadline.
+// dedup reports each notice once. It treats two notices as equal if they differ only in Deadline, and
+// by less than a second.
 type dedup struct {
 	report func(Notice)
 	seen   map[Notice]bool

@@ -250,7 +250,7 @@ func TestGCP_ReportsEachNoticeOnce(t *testing.T) {
 	s.set(gce+"preempted", "FALSE")
 	s.set(gce+"maintenance-event", "NONE")
 	rec := watch(t, spotwatch.GCP{Host: strings.TrimPrefix(s.URL, "http://")})
-	for s.requests.Load() < 4 { // both categories are in a long poll
+	for s.requests.Load() < 4 { // until long polls for both categories are open
 		<-time.After(time.Millisecond)
 	}
 	began := time.Now()
@@ -359,7 +359,7 @@ func TestSimulated_ReportsNotice(t *testing.T) {
 	}
 }
 
-// A panic in report is raised again by Watch, so the caller can recover it.
+// If report panics, Watch panics in the goroutine of its caller, who can recover the panic.
 func TestGCP_PanicsInCallersGoroutine(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

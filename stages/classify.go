@@ -11,13 +11,13 @@ import (
 // the specification: only tasks that request a retry are retried.
 type RetryOptions struct {
 	OnExit, OnException, OnTimeout bool
-	// MaxAttempts is the maximum number of attempts. If the attempt with this number or a later one
-	// fails, the task is not retried, and its event contains the reason. An attempt that did not
-	// finish, for example because the worker died, is counted too, but the task is then repeated
-	// even beyond the maximum. Defaults to 0, which means no limit.
+	// MaxAttempts is the maximum number of attempts. From the attempt with this number on, a task
+	// is not retried. If its outcome qualifies for a retry, its event contains the reason. An
+	// attempt that did not finish, for example because the worker died, also counts, but the task
+	// is then repeated even if the maximum is reached. Defaults to 0, which means no limit.
 	MaxAttempts int
-	// OnExitCode decides about a task that exited with the given code, for which OnExit is the default:
-	// retry replaces it if known is true. May be nil.
+	// OnExitCode decides whether a task that exited with code is retried. If known is true, retry is
+	// the decision. If known is false, OnExit decides. May be nil.
 	OnExitCode func(code int) (retry, known bool)
 }
 

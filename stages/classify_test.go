@@ -21,9 +21,9 @@ func TestDecide_PermanentException(t *testing.T) {
 	}
 }
 
-// The table covers the section "Returning a Result" of the specification. It has each kind of
-// outcome, with and without a requested retry, and for each the verdict under all eight
-// combinations of the retry options.
+// The table covers the section "Returning a Result" of the specification. It contains each kind of
+// outcome, with and without a requested retry. For each of these cases, it contains the verdicts
+// for all eight combinations of the retry options.
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	const (
@@ -45,8 +45,7 @@ func TestDecide(t *testing.T) {
 		kind           pipeline.OutcomeKind
 		retryRequested bool
 		want           [8]pipeline.Verdict
-		// The verdicts, in order of the options: none; only exit, exception or timeout; all except
-		// timeout, exception or exit; all.
+		// The verdicts are in the order of the elements of options.
 	}{
 		{pipeline.Completed, false, [8]pipeline.Verdict{a, a, a, a, a, a, a, a}},
 		{pipeline.Completed, true, [8]pipeline.Verdict{r, r, r, r, r, r, r, r}},

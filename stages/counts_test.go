@@ -123,7 +123,7 @@ func TestExactCounts(t *testing.T) {
 	}
 	after := countResources(t)
 	for deadline := time.Now().Add(10 * time.Second); after.goroutines > before.goroutines && time.Now().Before(deadline); after = countResources(t) {
-		runtime.Gosched() // lets goroutines exit that have finished their work
+		runtime.Gosched() // lets goroutines that have finished their work exit
 	}
 	after.goroutines = max(after.goroutines, before.goroutines) // a lower number is not an error
 	if after != before {

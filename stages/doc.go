@@ -6,7 +6,7 @@
 //	          tasks                  per slot   a Verdict   acks or releases
 //
 // Use ExecutePool instead of Execute if a process runs more than one task. A pipeline needs no
-// Extend if the leases of its source never expire, as those of a file.
+// Extend if the leases of its source never expire, for example if the source reads a file.
 //
 // # Guarantees
 //

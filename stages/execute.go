@@ -20,8 +20,9 @@ type Runner interface {
 	// the slot of the task, numbered from 0. Run is called from one goroutine per slot. It may read
 	// the delivery, but must not settle it.
 	//
-	// Run terminates the task when phases.Terminate is done. It kills the task when phases.Kill is
-	// done or the lease is lost. The outcome is then Interrupted or LeaseLost.
+	// Run terminates the task when phases.Terminate is done, and kills it when phases.Kill is done.
+	// The outcome is then Interrupted. Run also kills the task when the lease is lost. The outcome
+	// is then LeaseLost.
 	//
 	// Run returns an error if the task could not be executed for a reason that does not depend on
 	// the task. The run then fails, and the task is released.

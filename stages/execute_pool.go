@@ -11,7 +11,8 @@ import (
 // slot. If tasks are short, the stage sends several tasks to a process in advance, and increases
 // the prefetch of run accordingly.
 //
-// If processes do not start, the run fails, and the tasks that have not been executed are released.
+// If processes cannot be started, the run fails, and the tasks that have not been executed are
+// released.
 func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 		phases := run.Phases()

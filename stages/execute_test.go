@@ -100,8 +100,8 @@ func TestExecute_RunnerPanics(t *testing.T) {
 	}
 }
 
-// If the Runner returns an error, the run fails. The task and those that have not started are
-// released. Other running tasks may finish.
+// If the Runner returns an error for a task, the run fails. This task, and the tasks that have not
+// started, are released. The other running tasks may finish within the grace period.
 func TestExecute_RunnerError(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -245,11 +245,11 @@ func TestRunnerFunc(t *testing.T) {
 	}
 }
 
-// faulty is a user's function that panics in a function that it calls.
+// faulty stands for a function in the user's code that panics because of an index out of range.
 func faulty(n []int) int { return n[len(n)] }
 
-// The exception of a function that panics shows the panic and the user's frames, innermost first, and
-// no frame of ctworker.
+// If a function panics, the exception contains the panic and the stack frames of the user's code,
+// innermost first. It contains no frame of ctworker.
 func TestRunnerFunc_PanicShowsUsersFrames(t *testing.T) {
 	t.Parallel()
 	r := pipeline.New(t.Context(), pipeline.Options{})

@@ -8,7 +8,7 @@ import (
 // Decide exports verdictOf to tests.
 var Decide = verdictOf
 
-// An Extender is a stage Extend without a run.
+// An Extender is the state of an Extend stage that belongs to no run.
 type Extender struct{ *extender }
 
 // NewExtender returns an Extender that calls onError where Extend calls Run.Fail.

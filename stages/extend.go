@@ -22,8 +22,8 @@ type ExtendOptions struct {
 	// LeaseDuration is the duration of a lease after each extension. If the worker dies,
 	// its tasks become available again within this time. Defaults to 60 s.
 	LeaseDuration time.Duration
-	// MaxHold is the maximum time for which the lease on a task is extended. When the lease expires
-	// after that time, the task is killed and becomes available to other workers. Set MaxHold
+	// MaxHold is the time after which this worker no longer extends the lease on a task. When the
+	// lease then expires, the task is killed and becomes available to other workers. Set MaxHold
 	// longer than a task can wait and run. Defaults to 0, which means no limit.
 	MaxHold time.Duration
 	// Log receives failed extensions and lost leases.
@@ -44,8 +44,8 @@ func (o ExtendOptions) Validate() error {
 // begin at the same time. Failed and refused extensions are retried until the lease expires. The
 // delivery is marked lost if its lease expires, or if the source reports that the lease is lost. If
 // the source keeps refusing extensions (pipeline.ErrPermanent) for half of LeaseDuration, or until
-// a lease expires, the run fails as by Run.Fail: it stops fetching, and running tasks may finish
-// within their leases.
+// a lease expires, the run fails as after a call of Run.Fail: it stops fetching, and running tasks
+// may continue until their leases expire.
 //
 // The stage does nothing for leases that never expire. A source may combine extensions that are
 // requested within a few milliseconds into one request.
@@ -69,7 +69,7 @@ type extender struct {
 
 	mu        sync.Mutex
 	closed    bool
-	refused   time.Time // time of the first refused extension since the last successful one, or zero
+	refused   time.Time // time of the first refused extension since the last successful extension, or zero
 	refusal   error     // error of the last extension if the source refused it, or nil
 	reported  bool      // onError has been called
 	extending sync.WaitGroup
@@ -95,9 +95,9 @@ func (x *extender) close() {
 
 // stage passes deliveries on in order, and starts to extend their leases.
 //
-// It receives each delivery at once, even if the next stage is not ready, because nothing would
-// extend the lease of a delivery that waits in a channel. The number of waiting deliveries is
-// limited because the run fetches only a limited number.
+// It receives each delivery immediately, even if the next stage is not ready, because nothing would
+// extend the lease of a delivery that waits in a channel. The credits of the run limit the number
+// of waiting deliveries.
 func (x *extender) stage(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 	plumbing.HoldsDeliveries(ctx)
 	limit := x.prefetch.MaxQueueTime()
@@ -162,7 +162,8 @@ func (x *extender) track(d *pipeline.Delivery) {
 	k.schedule(k.extendDelay())
 }
 
-// trackedLease extends one lease. Its timer calls extend in a goroutine, at most one at a time.
+// trackedLease extends one lease. Its timer calls extend in a goroutine. These calls do not
+// overlap.
 type trackedLease struct {
 	x     *extender
 	d     *pipeline.Delivery
@@ -192,8 +193,8 @@ func (k *trackedLease) stop() {
 	}
 }
 
-// begin records that an extension is in flight. It returns false if stop has been called, and the
-// extension must then not start.
+// begin records that an extension is in flight. If stop has been called, begin returns false, and
+// the caller must not start the extension.
 func (k *trackedLease) begin(cancel context.CancelFunc) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -225,8 +226,8 @@ func (k *trackedLease) extendDelay() time.Duration {
 }
 
 // initialRetryDelay is the average delay after the first failed extension. The delay doubles with
-// each further failure, but does not exceed a quarter of the remaining lease. Jitter makes each
-// delay up to half longer or shorter.
+// each further failure, but is limited to a quarter of the remaining lease if that is longer than
+// initialRetryDelay. Jitter changes each delay by up to 50 %.
 const initialRetryDelay = 250 * time.Millisecond
 
 func (k *trackedLease) retryDelay() time.Duration {
@@ -237,7 +238,7 @@ func (k *trackedLease) retryDelay() time.Duration {
 }
 
 // extend extends the lease and schedules the next extension. If the lease has expired, extend marks
-// the delivery lost. The timer calls it.
+// the delivery lost. The timer calls extend.
 func (k *trackedLease) extend() {
 	x := k.x
 	x.mu.Lock()
@@ -261,8 +262,8 @@ func (k *trackedLease) extend() {
 	}
 }
 
-// extendOnce tries to extend the lease once. retry reports whether extendOnce must be called again,
-// after the returned time.
+// extendOnce tries to extend the lease once. retry reports whether extendOnce must be called again;
+// after is the delay before that call.
 func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 	x, d := k.x, k.d
 	remaining := d.Plumbing().RemainingLease()

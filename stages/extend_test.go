@@ -81,7 +81,7 @@ func pass(t *testing.T, opts stages.ExtendOptions, ds ...*pipeline.Delivery) sta
 	return passOr(t, opts, func(error) {}, ds...)
 }
 
-// passOr is pass. If leases cannot be extended, onError is called.
+// passOr is like pass. In addition, it calls onError if leases cannot be extended.
 func passOr(t *testing.T, opts stages.ExtendOptions, onError func(error), ds ...*pipeline.Delivery) stages.Extender {
 	t.Helper()
 	x := stages.NewExtender(opts, onError)
@@ -186,8 +186,8 @@ func TestExtender_RetriesFailedExtensions(t *testing.T) {
 	})
 }
 
-// If a lease cannot be extended, the delivery is lost when the lease expires, but not before. This
-// also holds if the source does not respond.
+// If all extensions fail or get no response, the delivery is lost when the lease expires, and not
+// earlier.
 func TestExtender_LosesLeaseWhenItExpires(t *testing.T) {
 	t.Parallel()
 	for name, respond := range map[string]func(context.Context, int) error{
@@ -276,7 +276,8 @@ func TestExtender_NoExtensionAfterRelease(t *testing.T) {
 	})
 }
 
-// If an acknowledgment takes longer than the lease, the lease is extended meanwhile.
+// If an acknowledgment takes longer than the lease duration, the lease is extended while the
+// acknowledgment is in flight.
 func TestExtender_ExtendsLeaseDuringAck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

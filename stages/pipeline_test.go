@@ -13,8 +13,8 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// For random tasks, options and ends of the run, each delivery is settled once, and in the way that
-// its event reports. Each task that is counted as reported has an event.
+// For random tasks, random options and random ends of the run, each delivery is settled once, and
+// in the way that its event reports. Each task that is counted as reported has an event.
 func TestPipeline_SettlesEveryDeliveryOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -44,11 +44,11 @@ func (o SettleOptions) Validate() error {
 }
 
 // settleBatch is the maximum number of events per Write. Events that arrive while a Write is in
-// flight are collected for the next one.
+// flight are collected for the next Write.
 const settleBatch = 256
 
-// lingerTime is how long the stage waits for more events before it starts a Write, if several
-// Writes are already in flight.
+// lingerTime is how long the stage waits for more events before it starts a Write while many Writes
+// are already in flight; see minConcurrentWrites.
 const lingerTime = 2 * time.Millisecond
 
 // minConcurrentWrites is the minimum number of Writes in flight at which the stage waits lingerTime
@@ -59,7 +59,7 @@ const minConcurrentWrites = 4
 // settles the task when the event is durable.
 //
 // If the lease on a task may have expired, the event is not written (see pipeline.Event.Withheld).
-// Settle then discards the result, logs that, and counts the lease as lost.
+// Settle then discards the result, logs a warning, and counts the task as LeaseLost.
 //
 // The run fails if the sink fails, or if the source refuses to acknowledge or release a task. Tasks
 // whose events were not written are released.
@@ -91,8 +91,8 @@ func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.BatchConsumer[pipel
 		for {
 			s.sem <- struct{}{}
 			linger := time.Duration(0)
-			// If many Writes are in flight, collect more events before the next one. Otherwise all
-			// MaxConcurrentWrites would soon be in flight with one event each.
+			// If many Writes are in flight, collect more events before the next Write. Without this
+			// pause, each of the MaxConcurrentWrites Writes would soon contain only one event.
 			if len(s.sem)-1 >= max(opts.MaxConcurrentWrites/4, minConcurrentWrites) {
 				linger = lingerTime
 			}

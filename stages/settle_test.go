@@ -99,7 +99,7 @@ func TestSettle_NoEventAfterLeaseLost(t *testing.T) {
 	}
 }
 
-// If a task cannot be settled, that is logged, and other tasks are not affected.
+// If a task cannot be settled, the error is logged, and other tasks are not affected.
 func TestSettle_LogsFailedSettlement(t *testing.T) {
 	t.Parallel()
 	for _, local := range []bool{false, true} {
@@ -128,7 +128,7 @@ func TestSettle_LogsFailedSettlement(t *testing.T) {
 }
 
 // If events cannot be written, the run fails with the error of the sink. The tasks of these events
-// are released. Tasks whose events were already written are not.
+// are released. Tasks whose events were already written are not released.
 func TestSettle_SinkFails(t *testing.T) {
 	t.Parallel()
 	for _, local := range []bool{false, true} {
@@ -313,8 +313,8 @@ func TestStats_Counts(t *testing.T) {
 	}
 }
 
-// waitingSink is a sink that waits, as for an unreachable provider, before it looks at its events.
-// Then it writes the events that are not withheld.
+// waitingSink is a sink whose Write first calls wait, to simulate an unreachable provider. It then
+// writes the events that are not withheld.
 type waitingSink struct {
 	sink
 	wait func()
@@ -333,8 +333,8 @@ func (s waitingSink) Write(ctx context.Context, events []pipeline.Event) error {
 }
 
 // If a lease expires while the event of its task waits for a slow sink, the event is not written.
-// The result is discarded and logged once, and the lease is counted as lost. The other events of
-// the batch are written.
+// The result is discarded, one log line reports this, and the task is counted as LeaseLost. The
+// other events of the batch are written.
 func TestSettle_DiscardsResultIfLeaseExpiresDuringWrite(t *testing.T) {
 	t.Parallel()
 	for _, parallel := range []int{1, 4} {

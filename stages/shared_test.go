@@ -18,8 +18,8 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// sharedQueue is a queue with n tasks, from which other workers receive tasks, too. A task takes an
-// hour if its number is at least long. After a release, a task goes to another worker.
+// sharedQueue is a queue with n tasks that is shared with other workers. The tasks with a number of
+// at least long take an hour. A released task is received by another worker.
 type sharedQueue struct {
 	mu       sync.Mutex
 	n, long  int
@@ -122,8 +122,8 @@ func TestPrefetch_SharedSource(t *testing.T) {
 	})
 }
 
-// A task that fails at the last attempt is not retried, and its event contains the reason. An
-// interrupted task is released at any attempt.
+// A task that fails in its last attempt is not retried, and its event contains the reason. An
+// interrupted task is always released, whatever the number of its attempt is.
 func TestClassify_MaxAttempts(t *testing.T) {
 	t.Parallel()
 	opts := stages.RetryOptions{OnExit: true, MaxAttempts: 3}
@@ -137,7 +137,7 @@ func TestClassify_MaxAttempts(t *testing.T) {
 		{2, pipeline.Exited, pipeline.Retry, ""},
 		{3, pipeline.Exited, pipeline.Ack, "attempt 3: at most 3 attempts are allowed"},
 		{7, pipeline.Exited, pipeline.Ack, "attempt 7: at most 3 attempts are allowed"},
-		{7, pipeline.Exception, pipeline.Ack, ""}, // no reason, because exceptions are not retried at any attempt
+		{7, pipeline.Exception, pipeline.Ack, ""}, // no reason, because with these options exceptions are never retried
 		{7, pipeline.Completed, pipeline.Ack, ""},
 		{7, pipeline.Interrupted, pipeline.Release, ""},
 		{7, pipeline.LeaseLost, pipeline.Release, ""},
@@ -185,7 +185,7 @@ func TestSettle_ConcurrentWrites(t *testing.T) {
 	})
 }
 
-// If a Write fails, the stage ends, even if no more items arrive.
+// If a Write fails, the stage ends immediately, without waiting for further items.
 func TestSettle_ConcurrentWriteFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -217,8 +217,8 @@ func TestSettle_PermanentError(t *testing.T) {
 	}
 }
 
-// A refused extension is retried until the lease expires. If the source keeps refusing,
-// the run fails once, with the reason of the source.
+// A refused extension is retried until the lease expires. If the source keeps refusing extensions,
+// the run fails once, with the error that the source returned.
 func TestExtender_RefusedExtensions(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -248,7 +248,7 @@ func TestExtender_RefusedExtensions(t *testing.T) {
 					failed++
 					bothLost = isClosed(d.Lost()) && isClosed(other.Lost())
 				}, d, other)
-				advance(37 * time.Second) // after 60 % of the lease, when the first extensions have been refused
+				advance(37 * time.Second) // after 60 % of the lease duration: the first extensions have been refused by then
 				if failed != 0 || isClosed(d.Lost()) || len(k.extensions()) == 0 {
 					t.Errorf("the run failed %d times, lost %v, extensions at %v", failed, isClosed(d.Lost()), k.extensions())
 				}

@@ -10,7 +10,7 @@ import (
 // then ends the run. A negative limit means no limit.
 //
 // A skipped task is not executed, and its lease is left to expire. If the stage released the task
-// instead, this worker would receive it again at once.
+// instead, this worker could receive it again immediately.
 func SkipLimit(skip, limit int64) pipeline.Stage[*pipeline.Delivery, *pipeline.Delivery] {
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[*pipeline.Delivery]) error {
 		var seen, passed int64

@@ -77,8 +77,8 @@ func TestSkipLimit(t *testing.T) {
 	}
 }
 
-// taken returns a consumer that calls f with the Settle phase as context. f thus receives all items
-// that were passed on, even if the run stops.
+// taken returns a consumer that calls f with the Settle phase as context. Because of this context,
+// f receives all items that were passed on, even if the run stops.
 func taken(r *pipeline.Run, f func(context.Context, <-chan *pipeline.Delivery) error) pipeline.Consumer[*pipeline.Delivery] {
 	return func(_ context.Context, in <-chan *pipeline.Delivery) error { return f(r.Phases().Settle, in) }
 }

@@ -10,8 +10,9 @@ import (
 // Stats counts the outcomes of tasks. The zero value is ready to use. The methods are safe for
 // concurrent use.
 type Stats struct {
-	// FinalOnly makes attempts after which the task is retried count only as Retried, and not as
-	// Completed, Exception, TimedOut or Exited. Set it before the first use.
+	// FinalOnly states that only the last attempt of a task counts as Completed, Exception,
+	// TimedOut or Exited. The attempts before a retry then count only as Retried. Set FinalOnly
+	// before the first use of the Stats.
 	FinalOnly bool
 
 	mu        sync.Mutex
@@ -50,8 +51,8 @@ func (s *Stats) Counts() Counts {
 }
 
 // LatencyQuantile returns the q-quantile of the time from receiving a task to writing its event.
-// For example, q = 0.5 is the median. The result is at most an eighth too high. It is 0 if no event
-// has been written.
+// For example, q = 0.5 is the median. The result exceeds the exact quantile by at most an eighth.
+// It is 0 if no event has been written.
 func (s *Stats) LatencyQuantile(q float64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

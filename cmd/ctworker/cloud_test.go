@@ -21,7 +21,7 @@ import (
 	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
-// depth has the numbers of visible messages and messages in flight of a queue.
+// depth contains the number of visible messages and the number of messages in flight in a queue.
 type depth struct{ Visible, InFlight int }
 
 // cloud is a provider whose server the test has started. Each test case runs with all providers;
@@ -42,7 +42,7 @@ type cloud interface {
 	countAttempts()
 	// redrive creates a task queue that moves a message to the dead-letter queue after n receives.
 	redrive(dead string, n int)
-	// count returns the number of messages in a queue without consumers. It may remove them.
+	// count returns the number of messages in a queue without consumers. count may remove the messages.
 	count(queue string) int
 	// watch returns the address of a proxy that reports received tasks.
 	watch(received func(task string, attempt int)) string
@@ -56,12 +56,12 @@ type counter interface {
 	SetUnavailable(action string, unavailable bool)
 }
 
-// provider has the properties of a provider that tests depend on.
+// provider contains those properties of a provider that tests depend on.
 type provider struct {
 	name string
 	// sendAction and deleteAction are the requests that write events and ack tasks.
 	sendAction, deleteAction string
-	// fifoSuffix ends the names of exactly-once queues.
+	// fifoSuffix is the suffix of the names of exactly-once queues.
 	fifoSuffix string
 	// minRedriveCount is the minimum receive count after which a message can be dead-lettered.
 	minRedriveCount int
@@ -234,11 +234,13 @@ func (c *pubsubCloud) env(address string) []string {
 
 func (c *pubsubCloud) counter() counter { return c.proxy }
 
-// connectionAge is how long a connection through the simulated network may exist. A client would
-// otherwise keep its first connection, and the network would reset connections only at the start.
+// connectionAge is how long a connection through the simulated network may exist. Without this
+// limit, a client would keep its first connection, and the network would reset connections only at
+// the start.
 const connectionAge = 2 * time.Second
 
-// address is that of a proxy in front of the counting proxy.
+// address returns the address of a second proxy, which forwards to the counting proxy and limits the age of
+// connections.
 func (c *pubsubCloud) address() string {
 	return pubsubtest.NewProxy(c.t, c.proxy.Address, pubsubtest.WithConnectionAge(connectionAge)).Address
 }

@@ -107,7 +107,8 @@ func (in *invocation) wantFatal(text string) {
 	}
 }
 
-// A worker that may not renew leases fails with the reason when a lease expires.
+// If the provider denies the extension of leases, the run fails when a lease expires, and its error contains
+// the reason.
 func TestLease_DeniedExtensionFailsTheRun(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
@@ -136,7 +137,8 @@ func TestUnreachableTimeout(t *testing.T) {
 	in.wantFatal("could not be reached for 500ms")
 }
 
-// A worker that cannot write its events reports that it waits for them, and not for running tasks.
+// A worker that cannot write its events reports that it waits for its events to be written. It does not
+// report that it waits for running tasks.
 func TestUnreachableTimeout_EventQueue(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
@@ -158,7 +160,8 @@ func TestUnreachableTimeout_EventQueue(t *testing.T) {
 	}
 }
 
-// The errors of "ctworker events" name its own flag and its own recovery.
+// The errors of "ctworker events" name a flag of this command, and say how to continue. They do not name a
+// flag of "ctworker run".
 func TestEvents_FullDisk(t *testing.T) {
 	t.Parallel()
 	in := newOneTask(t).start(t, "events", "--output", "/dev/full")
@@ -171,7 +174,8 @@ func TestEvents_FullDisk(t *testing.T) {
 	}
 }
 
-// A second signal ends a run whose results cannot be written, without waiting for them.
+// A second signal ends a run whose results cannot be written. The run does not wait any longer for these
+// results.
 func TestSignal_SecondWhileEventQueueHangs(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
@@ -219,8 +223,8 @@ func TestKeepAlive_AtStartAndEnd(t *testing.T) {
 	}
 }
 
-// A run whose shutdown cannot settle a result is not finished. Its exit code is the exit code for
-// the signal.
+// If a result cannot be settled during the shutdown, the run is not finished, and its exit code is
+// that of the signal.
 func TestSignal_ResultIsNotSettled(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
@@ -244,8 +248,8 @@ func TestSignal_ResultIsNotSettled(t *testing.T) {
 	in.want(143)
 }
 
-// A run in which a lease expires during the shutdown is not finished. Its exit code is the exit
-// code for the signal.
+// If a lease expires during the shutdown, the run is not finished, and its exit code is that of the
+// signal.
 func TestSignal_LeaseExpires(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)

@@ -77,7 +77,7 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 }
 
 // programCommand returns the command line of the Python program as a user would type it: without the
-// folder of the interpreter if PATH has it.
+// folder of the interpreter if this folder is in PATH.
 func programCommand(argv []string) []string {
 	if len(argv) == 0 {
 		return nil

@@ -9,7 +9,8 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// failing is the command of a task: tasks whose number ends with 7 fail with exit code 3.
+// failing returns the arguments of a run with additional flags. Tasks whose number ends with 7 fail with exit
+// code 3.
 func failing(args ...string) []string {
 	return append(append([]string{"run", "--task-file", "tasks.json"}, args...),
 		"--", "sh", "-c", `case $1 in *7) echo "no luck today" >&2; exit 3;; esac`, "sh", "{task_id}")
@@ -139,7 +140,7 @@ func countOf(in *invocation, id string) (n int) {
 	return n
 }
 
-// A retry that a task of a file requests is not silently ignored.
+// If a task of a file requests a retry, and retries are disabled, a warning is logged.
 func TestRetries_AdviceWithoutThem(t *testing.T) {
 	t.Parallel()
 	in := run(t, 5, app.ExitOK, "run", "--task-file", "tasks.json", "--", "sh", "-c", "exit 75")
@@ -148,7 +149,8 @@ func TestRetries_AdviceWithoutThem(t *testing.T) {
 	}
 }
 
-// Appending events of the same tasks to a log is reported once, and not if the tasks are others.
+// If a run appends events to a log that has events of the same tasks, a warning is logged once. If the tasks
+// are different, no warning is logged.
 func TestOverlap(t *testing.T) {
 	t.Parallel()
 	const warning = "the event log has events of an earlier run for the same tasks"

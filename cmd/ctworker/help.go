@@ -17,8 +17,8 @@ import (
 // errHelpShown prevents a command from running after its help was printed. It is not reported.
 var errHelpShown = errors.New("help was printed")
 
-// outputError is a failed write to standard output. It differs from other errors of a command,
-// because it is not an error in the command line.
+// outputError is a failed write to standard output. It has its own type because the other errors of
+// a command are errors in the command line.
 type outputError struct{ err error }
 
 // Error returns the reason.

@@ -13,7 +13,7 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// everyCommand has the words of all commands, and of ctworker itself.
+// everyCommand contains the words of each command, and those of ctworker without a command.
 var everyCommand = []string{
 	"", "run", "load", "events", "queue", "queue status", "queue create", "queue purge", "queue delete",
 	"protocol-check", "help", "completion", "version", "engine",

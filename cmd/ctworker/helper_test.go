@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	// Under nohup, this process ignores SIGHUP, and the programs that it starts would ignore it too.
-	// If this process handles the signal instead, the programs start with the default action.
+	// Because this process handles the signal, the programs start with the default action.
 	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
 		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
@@ -224,7 +224,7 @@ func (in *invocation) events() []event {
 	return all
 }
 
-// byTask returns the event of each task, and fails the test if a task has two.
+// byTask returns the event of each task, and fails the test if a task has two events.
 func (in *invocation) byTask() map[string]event {
 	in.t.Helper()
 	all := map[string]event{}

@@ -40,7 +40,7 @@ func metadataServer(t *testing.T, more map[string]func() string) string {
 	return s.URL
 }
 
-// Tasks and keep_alive events have the names of the instance and its zone.
+// The worker data of tasks and the keep_alive events contain the names of the instance and of its zone.
 func TestInstance(t *testing.T) { onEach(t, instanceCase) }
 
 func instanceCase(t *testing.T, j *job) {

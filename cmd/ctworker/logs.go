@@ -79,7 +79,7 @@ func (p process) auditCommand(code *int) *cli.Command {
 	}
 }
 
-// auditTasks sets where the tasks and the event logs of an audit come from.
+// auditTasks sets the sources of the tasks and the event logs of an audit.
 func auditTasks(opts *app.AuditOptions, args []string) error {
 	logs, in, err := inputs.Cut(args)
 	switch {

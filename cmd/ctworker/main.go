@@ -22,7 +22,7 @@ func main() {
 	os.Exit(process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}.main(os.Args))
 }
 
-// process is one run of ctworker, with its standard streams.
+// process is one execution of ctworker, with its standard streams.
 type process struct {
 	stdin          io.Reader
 	stdout, stderr *os.File

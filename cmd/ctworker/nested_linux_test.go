@@ -8,8 +8,8 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// A ctworker that is started by a task ignores the settings of the outer run. It uses the variables
-// that the task itself has set.
+// If a task starts ctworker, this inner ctworker ignores the settings of the run that the task
+// belongs to. It uses the environment variables that the task itself has set.
 func TestRunInsideATask(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()

@@ -32,7 +32,7 @@ func TestStandardErrorThatIsNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(ready).ReadString('\n'); line != "ready\n" { // 1.8 MB have been written then
+	if line, err := bufio.NewReader(ready).ReadString('\n'); line != "ready\n" { // by then, 1.8 MB have been written
 		t.Fatalf("the task reported %q, error %v", line, err)
 	}
 	in.signal(syscall.SIGTERM)
@@ -44,7 +44,8 @@ func TestStandardErrorThatIsNotRead(t *testing.T) {
 	_ = ready.Close()
 }
 
-// The first signal ends a start that blocks in an open, and the temporary directory is removed.
+// If the start of a run blocks while it opens a file, the first signal ends it, and the temporary directory
+// is removed.
 func TestSignalWhileOpening(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{

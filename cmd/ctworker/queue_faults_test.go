@@ -17,7 +17,7 @@ type worker struct {
 	name string
 }
 
-// work starts a worker. Its tasks find its name in the variable WORKER.
+// work starts a worker. The variable WORKER contains, for its tasks, the name of the worker.
 func (j *job) work(name string, args ...string) *worker {
 	j.t.Helper()
 	w := &worker{invocation: j.prepare(append([]string{"run"}, args...)...), name: name}
@@ -38,12 +38,13 @@ func (w *worker) wantExit(code int) {
 }
 
 // wantExitAfterSignal fails the test unless the worker exits with 0 after SIGTERM. Exit code 143 is
-// also right for a worker that was still starting, because it cannot know that the queue is empty.
+// also accepted for a worker that was still starting, because such a worker cannot know that the
+// queue is empty.
 func (w *worker) wantExitAfterSignal() {
 	w.t.Helper()
 	got := w.exitCode()
 	starting := got == 143 && strings.Contains(w.stderr.String(), "stopping before the first task")
-	// The signal ends a worker that has just started and does not handle signals yet.
+	// The signal kills a worker that has just started and does not handle signals yet.
 	starting = starting || got == -1 && w.stderr.String() == ""
 	if got != 0 && !starting {
 		w.t.Errorf("worker %s: exit code %d, want 0; stderr:\n%s", w.name, got, w.stderr.String())
@@ -69,7 +70,8 @@ type taskStart struct {
 	at           time.Time
 }
 
-// startRecorder records the starts of all tasks of a job, with the time by the test's clock.
+// startRecorder records the starts of all tasks of a job, with the time at which the test received each of
+// them.
 type startRecorder struct {
 	t      *testing.T
 	pipe   string
@@ -130,7 +132,7 @@ func (b *startRecorder) counts() (tasks, workers int) {
 	return len(b.tasks), len(b.workers)
 }
 
-// await waits until at least so many tasks have started, on at least so many workers.
+// await waits until at least the given number of tasks have started, on at least the given number of workers.
 func (b *startRecorder) await(tasks, workers int) {
 	b.t.Helper()
 	limit := time.After(testTimeout)
@@ -222,8 +224,8 @@ func (j *job) await(queue string, within time.Duration, wanted func(depth) bool)
 	}
 }
 
-// A task that runs for ten leases is delivered once. Its message is deleted as soon as its event is
-// written, although long polls are open.
+// A task that runs for ten lease durations is delivered once. Its message is deleted as soon as its
+// event is written, even while long polls are open.
 func TestQueue_TaskOfTenLeases(t *testing.T) { onEach(t, tenLeasesCase) }
 
 func tenLeasesCase(t *testing.T, j *job) {
@@ -258,8 +260,8 @@ func tenLeasesCase(t *testing.T, j *job) {
 	}
 }
 
-// A worker prefetches tasks when tasks are short. Within a second after SIGTERM, it has released
-// the tasks that wait, and other workers can receive them.
+// A worker prefetches tasks when tasks are short. Within a second after SIGTERM, the worker has
+// released the tasks that wait for a slot, and other workers can receive these tasks.
 func TestQueue_ShutdownReleasesPrefetchedTasks(t *testing.T) {
 	onEach(t, shutdownReleasesPrefetchedCase)
 }
@@ -276,9 +278,9 @@ func shutdownReleasesPrefetchedCase(t *testing.T, j *job) {
 	}
 	write(t, j.dir, "long.jsonl", long.String())
 	j.do(0, "load", "--task-file", "long.jsonl")
-	// The time is shorter than that after which waiting tasks are released anyway.
+	// Wait for less time than that after which a worker releases waiting tasks even without a signal.
 	j.await("jobs", 4*time.Second, func(d depth) bool { return d.InFlight == 1+waiting && d.Visible == 0 })
-	b.await(short+1, 1) // otherwise all ten tasks would be released
+	b.await(short+1, 1) // wait for the start of one long task, because SIGTERM would otherwise release all ten
 	w.signal(syscall.SIGTERM)
 	startedAt := time.Now()
 	j.await("jobs", 5*time.Second, func(d depth) bool { return d.InFlight == 1 && d.Visible == waiting })

@@ -29,14 +29,15 @@ func (h *receivers) newProxy(j *job, worker string) string {
 	})
 }
 
-// restarts has, for each task of a killed worker, the time from the death of the worker until the
-// task started again elsewhere: running for tasks that ran on the worker, waiting for tasks that
-// waited.
+// restarts contains, for each task of a killed worker, the time from the death of the worker until
+// the task started again on another worker. The list running is for tasks that were running on the
+// killed worker, and the list waiting for tasks that were waiting there.
 type restarts struct {
 	running, waiting durations
 	// leaseExpired is the number of tasks that started again although their worker was alive.
 	leaseExpired int
-	// unknown is the number of tasks whose worker is unknown: its response was lost.
+	// unknown is the number of tasks whose earlier worker is unknown, because the response that delivered the
+	// task was lost.
 	unknown int
 }
 
@@ -82,7 +83,7 @@ func (d durations) String() string {
 	return fmt.Sprintf("%d tasks, at most %.2f s", len(d), d.max().Seconds())
 }
 
-// Killed workers lose no task: their tasks run again after at most a lease.
+// If workers are killed, no task is lost: their tasks run again after at most the lease duration.
 func TestQueue_KilledWorkers(t *testing.T) { onEach(t, killedWorkersCase) }
 
 func killedWorkersCase(t *testing.T, j *job) {

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// toxiproxy is a proxy that simulates a bad network. It runs as a separate process in the version
-// that tools/go.mod requires. Users of the library therefore do not depend on it.
+// toxiproxy is a proxy that simulates a bad network. It runs as a separate process, in the version
+// that tools/go.mod requires, so that users of the library do not depend on toxiproxy.
 type toxiproxy struct {
 	t       *testing.T
 	api     string
@@ -196,7 +196,7 @@ func badNetworkCase(t *testing.T, j *job) {
 	t.Logf("%d tasks, all started after %.1f s; network outage from %.1f s to %.1f s; the next task started %.1f s later",
 		tasks, took.Seconds(), outage.Sub(startedAt).Seconds(), outageEnd.Sub(startedAt).Seconds(), first.Seconds())
 	t.Logf("%d tasks started more than once; %d events; %d connections, a tenth of which was reset", repeated, n, connections)
-	if connections < j.minConnections { // with this number it is almost certain that some were reset
+	if connections < j.minConnections { // with so many connections, it is almost certain that some were reset
 		t.Errorf("%d connections, want at least %d", connections, j.minConnections)
 	}
 }

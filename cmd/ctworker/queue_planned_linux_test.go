@@ -15,7 +15,8 @@ import (
 func TestQueue_PlannedEnd(t *testing.T) { onEach(t, plannedEndCase) }
 
 func plannedEndCase(t *testing.T, j *job) {
-	// The worker would exit before the lease of a hidden message expires, and not run it.
+	// If a message is hidden, this worker exits before the lease of the message expires, and does not run its
+	// task.
 	next := []string{"run", "--max-num-tasks", "1", "--idle-timeout", "15", "--keepalive-interval", "0", "--", "true"}
 	j.load(1)
 	j.do(0, next...)

@@ -65,8 +65,8 @@ func TestPubSub_ExactlyOnceLongTasks(t *testing.T) {
 	t.Logf("%d tasks, of which %d ran for %s s, with a lease of %s s\n%s", tasks, slow, long, lease, j.counter.Table(tasks))
 }
 
-// A worker keeps its tasks if the subscription's ack deadline is short, and does not change the
-// subscription.
+// If the ack deadline of the subscription is short, a worker keeps the leases of its tasks, and
+// does not change the subscription.
 func TestPubSub_ShortAckDeadline(t *testing.T) {
 	t.Parallel()
 	j, c := onPubSub(t)

@@ -47,7 +47,8 @@ type job struct {
 // useAddress sets the server address for commands that are started from now on.
 func (j *job) useAddress(address string) { j.vars = j.env(address) }
 
-// prepare returns an invocation for the job. It sends no keep_alive events unless args set an interval.
+// prepare returns an invocation for the job. The invocation sends no keep_alive events unless args set an
+// interval.
 func (j *job) prepare(args ...string) *invocation {
 	j.t.Helper()
 	in := prepare(j.t, j.dir, args...)
@@ -153,8 +154,8 @@ func idsOf(events []map[string]any) map[string]int {
 	return ids
 }
 
-// A complete job with several workers: each task of the file runs once and has one event, and the
-// number of requests per task is limited.
+// A complete job runs with several workers. Each task of the file runs once and has one event, and
+// the number of requests per task is limited.
 func TestQueue_EndToEnd(t *testing.T) { onEach(t, endToEndCase) }
 
 func endToEndCase(t *testing.T, j *job) {
@@ -243,12 +244,13 @@ func skipAndLimitCase(t *testing.T, j *job) {
 	if s := j.depth("jobs"); s.Visible+s.InFlight != 13 || s.InFlight > 4 {
 		t.Errorf("%d tasks visible, %d in flight, want 13 in all and at most 4 in flight", s.Visible, s.InFlight)
 	}
-	j.do(0, "run", "-j", "3", "--idle-timeout", "4", "--", "/bin/true") // also runs the skipped tasks, once they are visible again
+	j.do(0, "run", "-j", "3", "--idle-timeout", "4", "--", "/bin/true") // also runs the skipped tasks, after they have become visible again
 	j.wantEmpty()
 	j.wantEvents(13)
 }
 
-// A failed task is retried up to --max-attempts, and its last event has the reason for the stop.
+// A failed task is attempted up to --max-attempts times. Its last event contains the reason why it is not
+// retried again.
 func TestQueue_Retry(t *testing.T) { onEach(t, retryCase) }
 
 func retryCase(t *testing.T, j *job) {
@@ -275,7 +277,7 @@ func retryCase(t *testing.T, j *job) {
 	}
 }
 
-// Malformed messages are reported completely, and the tasks among them run.
+// Malformed messages are reported completely, and the valid tasks between them run.
 func TestQueue_MalformedMessages(t *testing.T) { onEach(t, malformedCase) }
 
 func malformedCase(t *testing.T, j *job) {
@@ -305,7 +307,7 @@ func malformedCase(t *testing.T, j *job) {
 		bodies = append(bodies, body)
 	}
 	j.publish("jobs", bodies...)
-	for range 3 { // a client that repeats a request after a lost response publishes its messages twice
+	for range 3 { // publish again if a client has repeated a request after a lost response, and published its messages twice
 		if j.depth("jobs").Visible == len(bodies) {
 			break
 		}
@@ -401,7 +403,7 @@ func eventQueueOutageCase(t *testing.T, j *job) {
 	}
 }
 
-// Exactly-once queues have their own names, and the same events.
+// Exactly-once queues have different names from standard queues, but the same events.
 func TestQueue_ExactlyOnce(t *testing.T) { onEach(t, exactlyOnceCase) }
 
 func exactlyOnceCase(t *testing.T, j *job) {

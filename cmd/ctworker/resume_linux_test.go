@@ -45,8 +45,8 @@ func (in *invocation) shell(command string) *invocation {
 	return next
 }
 
-// finals returns how many final events each task has, of the complete lines of the event log. An event
-// that replaces an earlier one does not count.
+// finals returns, for each task, the number of its final events in the complete lines of the event
+// log. It does not count an event that replaces an earlier event.
 func finals(t *testing.T, dir string) map[string]int {
 	t.Helper()
 	log, err := os.ReadFile(filepath.Join(dir, "events.log"))
@@ -86,8 +86,8 @@ func wantOneFinalEach(t *testing.T, dir string, n int) {
 	}
 }
 
-// Following the printed advice loses no task and repeats none that has reported, however often and
-// however a run ends.
+// If the user follows the printed advice, no task is lost, and no task that has an event runs
+// again. This holds however often the run ends, and in whatever way.
 func TestResume_FollowingAdviceLosesNothing(t *testing.T) {
 	t.Parallel()
 	const n = 60
@@ -141,7 +141,7 @@ func TestResume_FollowingAdviceLosesNothing(t *testing.T) {
 				t.Logf("seed %d", seed)
 			}
 
-			// The failed tasks can be run again, and are replaced.
+			// The failed tasks can be run again, and their new events replace the earlier ones.
 			again := in.shell(in.field("rerun_failed_with")).start()
 			again.want(app.ExitOK)
 			again.wantError(`"rerun":6`, `"done":54`)
@@ -150,8 +150,8 @@ func TestResume_FollowingAdviceLosesNothing(t *testing.T) {
 	}
 }
 
-// Tasks are found by their IDs: the task file may have another order, and tasks may be added, removed
-// and repeated.
+// A continued run recognizes tasks by their IDs: the order of the task file may have changed, and
+// tasks may have been added, removed or repeated.
 func TestResume_ChangedTaskFile(t *testing.T) {
 	t.Parallel()
 	in := run(t, 10, 0, "run", "--task-file", "tasks.json", "--max-num-tasks", "6", "--", "true")
@@ -178,7 +178,7 @@ func TestResume_OtherLogsAndStandardInput(t *testing.T) {
 	}
 }
 
-// A run that continues from a log excludes every other run that writes to it.
+// While a run continues from a log, no other run can write to this log.
 func TestResume_LogIsLocked(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 2)
@@ -227,7 +227,8 @@ func TestResume_DamagedLogAndFaultySettings(t *testing.T) {
 	}
 }
 
-// The proof holds after reruns with retries, also if a retry is left to a later run.
+// After reruns with retries, an audit confirms that each task has one final event. This holds even if a
+// requested retry happens only in a later run.
 func TestAudit_RerunWithRetries(t *testing.T) {
 	t.Parallel()
 	fail := func(args ...string) []string {
@@ -316,7 +317,7 @@ func TestFailed(t *testing.T) {
 	once := prepare(t, in.dir, "failed", "--tasks", "again.jsonl", "--task-file", "tasks.json").start()
 	once.want(app.ExitFatal)
 	once.wantError("is not overwritten")
-	// The last final event of a task counts, in the order of the logs.
+	// If a task has final events in several logs, the event in the last log counts.
 	later := prepare(t, in.dir, "failed", "events.log", "again.log").start()
 	later.want(app.ExitOK)
 	later.wantError("none of ")

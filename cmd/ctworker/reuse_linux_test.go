@@ -44,7 +44,7 @@ func TestReuse_Command(t *testing.T) {
 	in.wantNoFilesLeft()
 }
 
-// A worker in a language without an SDK, written from docs/protocol.md alone, runs.
+// A worker process in a language without an SDK works. It was written from docs/protocol.md alone.
 func TestPerlWorker(t *testing.T) {
 	t.Parallel()
 	path, err := filepath.Abs("../../examples/perl-worker/worker.pl")
@@ -103,7 +103,7 @@ func TestReuse_ProcessesEndWithTheEngine(t *testing.T) {
 	}
 }
 
-// A program that does not speak the protocol is a fatal error, and no task is lost.
+// If a program does not support the protocol, the run fails with a fatal error, and no task is lost.
 func TestReuse_CommandWithoutTheProtocol(t *testing.T) {
 	t.Parallel()
 	in := prepare(t, withTasks(t, 3), "run", "--task-file", "tasks.json", "--isolation", "reuse", "--", "sh", "-c", "exit 3")

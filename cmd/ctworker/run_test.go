@@ -58,7 +58,7 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", script, got, want)
 		}
 	}
-	// Without --strict the run has finished.
+	// Without --strict, the exit code is 0 although tasks failed.
 	prepare(t, dir, append(args, "--", "sh", "-c", "{data.script}")...).start().want(app.ExitOK)
 }
 
@@ -291,7 +291,7 @@ func TestSettingsReachTheTask(t *testing.T) {
 	if got := string(in.byTask()["t0"].Result); got != `"7 1 44 t0 1"` {
 		t.Errorf("unexpected result %s", got)
 	}
-	in.wantError("--is-spot") // a warning: without a provider there are no notices
+	in.wantError("--is-spot") // only a warning: without a provider, there are no termination notices
 }
 
 // The profiles can be read with the Go tools, and are served while tasks run.
@@ -369,8 +369,8 @@ func TestRun_Inputs(t *testing.T) {
 	}
 }
 
-// The rows of a CSV file are tasks, whatever its name is. They can be audited, also those of a run without a
-// task file.
+// The rows of a CSV file are tasks. With --csv, the name of the file does not matter. "ctworker audit" can
+// read the tasks from a CSV file.
 func TestRun_CSV(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -417,7 +417,7 @@ func TestAudit_Inputs(t *testing.T) {
 	}
 }
 
-// A dry run prints the first tasks and checks all of them. It runs none, and writes no event.
+// A dry run prints the first tasks and checks all tasks. It runs no task and writes no event.
 func TestRun_DryRun(t *testing.T) {
 	t.Parallel()
 	in := run(t, 12, app.ExitOK, "run", "--dry-run", "--task-file", "tasks.json", "-j", "3", "--", "touch", "ran", "a b", "{data.n}")

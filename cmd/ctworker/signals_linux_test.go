@@ -19,7 +19,7 @@ import (
 // then sleeps.
 const sleepingTask = `sleep 1000 & echo $! > "$1"; echo $$ > "$1"; wait`
 
-// ignoresSIGTERM is the same, but both processes ignore SIGTERM.
+// ignoresSIGTERM is like sleepingTask, but both processes ignore SIGTERM.
 const ignoresSIGTERM = `trap "" TERM; sleep 1000 & echo $! > "$1"; echo $$ > "$1"; while :; do wait; done`
 
 // startWithRunningTasks starts ctworker, waits until eight tasks are running, and returns the pids
@@ -67,7 +67,7 @@ func TestSignal_LeavesNoProcess(t *testing.T) {
 	}
 }
 
-// awaitLog waits until the log contains text, and fails the test if ctworker exits before.
+// awaitLog waits until the log contains text, and fails the test if ctworker exits first.
 func (in *invocation) awaitLog(text string) {
 	in.t.Helper()
 	for hasExited := false; ; {
@@ -123,7 +123,7 @@ func TestSignal_TasksFinishInGracePeriod(t *testing.T) {
 	}
 	in.wantNoFilesLeft()
 
-	// Another run continues where this one stopped: each task is run once.
+	// A second run continues where the first run stopped, and each task runs once.
 	in.wantError(`"continue_with":"`, " run --resume --task-file tasks.json ")
 	prepare(t, in.dir, "run", "--resume", "--task-file", "tasks.json", "--", "true").start().want(app.ExitOK)
 	if n := len(in.byTask()); n != 20 {
@@ -150,7 +150,7 @@ func TestSignal_WhileOutOfDescriptors(t *testing.T) {
 	}
 }
 
-// A task that finished in time while ctworker was suspended, as by Ctrl-Z, has not timed out.
+// If a task finished in time while ctworker was suspended, for example by Ctrl-Z, the task has not timed out.
 func TestSuspended_TaskFinishesInTime(t *testing.T) {
 	t.Parallel()
 	const maxRuntime = 2 * time.Second
@@ -248,8 +248,8 @@ func TestSignal_WhileReadingStandardInput(t *testing.T) {
 	}
 }
 
-// wantExited waits until each process has exited, and fails the test if one has not after ten
-// seconds.
+// wantExited waits until each process has exited, and fails the test if a process has not exited
+// after ten seconds.
 func wantExited(t *testing.T, all []int) {
 	t.Helper()
 	for _, pid := range all {

@@ -15,8 +15,8 @@ import (
 // untilNotice is a task that runs until it receives the termination notification.
 const untilNotice = `while ! [ -e "$CTWORKER_TERMINATION_FILE" ]; do sleep 0.05; done; ! [ -e "$CTWORKER_SHUTDOWN_FILE" ] && echo seen`
 
-// At a termination notice running tasks are notified and finish, no further task starts, and then
-// the run ends.
+// After a termination notice, running tasks are notified and may finish. No further task starts,
+// and then the run ends.
 func TestSpot_SimulatedNotice(t *testing.T) {
 	t.Parallel()
 	for name, prepared := range map[string]func() *invocation{
@@ -54,8 +54,8 @@ func TestSpot_SimulatedNotice(t *testing.T) {
 	}
 }
 
-// Shortly before the machine is terminated running tasks are killed and released. With
-// --no-release-at-deadline they continue to run.
+// Shortly before the machine is terminated, running tasks are killed and released. With
+// --no-release-at-deadline, they continue to run.
 func TestSpot_ReleaseAtDeadline(t *testing.T) { onEach(t, spotDeadlineCase) }
 
 func spotDeadlineCase(t *testing.T, j *job) {

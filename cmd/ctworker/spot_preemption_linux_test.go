@@ -12,11 +12,11 @@ import (
 // instance is a worker on a simulated spot instance.
 type instance struct {
 	*worker
-	notice    atomic.Pointer[string] // what its metadata service returns
+	notice    atomic.Pointer[string] // what the metadata service of the instance returns
 	startedAt time.Time
 }
 
-// preemption configures how instances are terminated, with or without a notice before.
+// preemption configures how instances are terminated, and whether a notice precedes the termination.
 type preemption struct {
 	tasks                       int
 	minRuntime, maxRuntime      time.Duration // of a task
@@ -38,8 +38,8 @@ func (c cost) String() string {
 		c.duration.Seconds(), c.terminated, c.repeated, c.events, c.slotSeconds, 100*(1-c.usefulSeconds/c.slotSeconds))
 }
 
-// run runs the tasks on four workers. At each interval it terminates one of them and starts
-// another.
+// run runs the tasks on four workers. At each interval, it terminates one worker and starts another
+// one.
 func (p preemption) run(t *testing.T) (l cost) {
 	t.Helper()
 	const slots = 4

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// For a misspelled flag or command, one line suggests the right one and another names the help of
-// the command.
+// For a misspelled flag or command, one line suggests the right name, and another line names the
+// help of the command.
 func TestUsage_SuggestsFlagsAndCommands(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{

@@ -70,7 +70,7 @@ func count(ctx context.Context, path string, words []string) (map[string]int, er
 				found[word]++
 			}
 		}
-		if err != nil { // the end of the file, or a read error, which counts as the end
+		if err != nil { // the end of the file, or a read error, which is treated as the end of the file
 			return found, ctx.Err()
 		}
 	}

@@ -84,8 +84,9 @@ func TestPublicSurface(t *testing.T) {
 
 var standardMethod = regexp.MustCompile(`\) (Error|Unwrap|String|UnmarshalJSON)\(`)
 
-// counts reports whether a line of the list counts as a declaration. Fields and methods of an
-// interface belong to their type; methods such as Error implement a standard interface.
+// counts reports whether a line of the list counts as a declaration. Fields, and methods of an
+// interface, do not count, because they belong to their type. Methods such as Error do not count,
+// because they implement a standard interface.
 func counts(line string) bool {
 	return !strings.HasPrefix(line, "  ") && !standardMethod.MatchString(line)
 }
@@ -101,7 +102,7 @@ func publicPackages(t *testing.T) (dirs []string) {
 		switch name := d.Name(); {
 		case name == "internal", name == "testdata", name == "build", name == "cmd", name == "examples", name == "bench",
 			path != root && strings.HasPrefix(name, "."),
-			strings.HasPrefix(name, "docs-test-"): // of a test of the documents that runs at the same time
+			strings.HasPrefix(name, "docs-test-"): // created by a test of the documents that runs concurrently
 			return fs.SkipDir
 		}
 		if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil && path != root {
@@ -141,7 +142,7 @@ func exported(t *testing.T, dir string) (list []string) {
 			list = append(list, declared(fset, decl)...)
 		}
 	}
-	// Fields follow their type, so whole blocks are sorted.
+	// Sort blocks instead of lines, because fields must follow their type.
 	var blocks []string
 	for _, line := range list {
 		if strings.HasPrefix(line, "  ") {

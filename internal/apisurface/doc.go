@@ -1,4 +1,4 @@
 // Package apisurface contains no code. Its test compares the exported declarations of the
-// public packages with the checked-in list api.txt, so that a change to the public surface is
-// a decision.
+// public packages with the checked-in list api.txt, so that each change to the public surface
+// is deliberate.
 package apisurface

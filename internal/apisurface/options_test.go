@@ -18,8 +18,8 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// Every options type of a public package accepts its zero value, apart from required fields,
-// and Validate names every negative number at once.
+// Every options type of a public package is valid if only the required fields are set. Validate
+// lists all negative numbers in one error.
 func TestOptions_Validate(t *testing.T) {
 	t.Parallel()
 	argv := []string{"true"}

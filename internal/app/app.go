@@ -30,14 +30,15 @@ import (
 const (
 	ExitOK     = 0 // the run finished, whatever the outcomes of its tasks
 	ExitFatal  = 1 // a fatal error, or broken input
-	ExitUsage  = 2 // the command line or the configuration
+	ExitUsage  = 2 // an invalid command line or configuration
 	ExitStrict = 3 // with --strict: not every task completed
-	// ExitFailures: with --max-failures or --max-consecutive-failures: too many tasks failed.
+	// ExitFailures means that too many tasks failed, according to --max-failures or
+	// --max-consecutive-failures.
 	ExitFailures = 4
 )
 
-// Options configure a run. The first five fields are passed on to worker.Options. They select the
-// tasks, and the command, function or pool that runs them.
+// Options configure a run. The fields from Argv to Source have the same meaning as in
+// worker.Options. They select the tasks, and the command, function or pool that runs the tasks.
 type Options struct {
 	Argv         []string
 	TaskProtocol bool
@@ -50,8 +51,8 @@ type Options struct {
 	OpenSinks     []func(context.Context) (pipeline.Sink, error)
 	Stages        []worker.Stage
 	OnTermination func()
-	// OwnsProcess states that no other code in this process starts child processes, and that none
-	// of its threads end.
+	// OwnsProcess states that no other code in this process starts child processes, and that no
+	// thread of this process ends.
 	OwnsProcess bool
 
 	// Command and FlagsAt are as in worker.Options.
@@ -64,8 +65,8 @@ type Options struct {
 	Name, Help string
 }
 
-// gcPercent is twice the default of GOGC. Because the live heap is only a few megabytes, this
-// costs a few megabytes more, and saves a sixth of the CPU time of short tasks.
+// gcPercent is twice the default of GOGC. Because the live heap is only a few megabytes, the higher
+// value costs only a few megabytes of memory. It saves a sixth of the CPU time of short tasks.
 const gcPercent = 200
 
 // Run runs the tasks and returns the exit code. A first signal shuts the run down, and a second one
@@ -133,7 +134,7 @@ func Execute(ctx context.Context, cfg *config.Config, opts Options) (*worker.Sum
 	return d.run(ctx, cfg, opts, func(*worker.Worker) {}, func() {})
 }
 
-// run runs the tasks. It calls started when the first task may start, and ended after the last one.
+// run runs the tasks. It calls started when the run has started, and ended when the run has ended.
 // If the start fails, the summary is nil.
 func (d *display) run(ctx context.Context, cfg *config.Config, opts Options, started func(*worker.Worker), ended func()) (*worker.Summary, error) {
 	if d.terminal {
@@ -186,7 +187,7 @@ func (d *display) dryRun(cfg *config.Config, opts Options) int {
 	return ExitFatal
 }
 
-// start opens what the run needs and starts it.
+// start opens the resources of the run and starts the run.
 func start(ctx context.Context, d *display, cfg *config.Config, opts Options) (*worker.Worker, error) {
 	cloudqueue.FindInstance(ctx, cfg)
 	return worker.Start(ctx, workerOptions(d, cfg, opts))
@@ -216,8 +217,8 @@ func (o Options) hasSource() bool {
 // usesPool reports whether tasks run in processes that speak the task protocol.
 func (o Options) usesPool() bool { return o.TaskProtocol || o.ForkServer != nil }
 
-// Usage writes the faults of the command line or the configuration to w, one line per fault,
-// and returns ExitUsage. help is the command that prints the usage.
+// Usage writes the faults of an invalid command line or configuration to w, one line per fault, and
+// returns ExitUsage. help is the command that prints the usage.
 func Usage(w io.Writer, name, help string, err error) int {
 	_, _ = io.WriteString(w, usageText(name, help, err))
 	return ExitUsage
@@ -303,7 +304,7 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 	}
 }
 
-// explicitlySet returns those of the settings that do not have their default value, as flags.
+// explicitlySet returns the flags of those settings in names that were set explicitly.
 func explicitlySet(cfg *config.Config, names []string) (given []string) {
 	for _, name := range names {
 		if cfg.Origin(name).Place != config.Default {

@@ -73,7 +73,7 @@ func TestSettingsWithoutEffect(t *testing.T) {
 	}
 }
 
-// Where tasks print to the terminal too, no bar is drawn on it.
+// If tasks also print to the terminal, no bar is drawn on this terminal.
 func TestBarNeedsTheTerminalForItself(t *testing.T) {
 	t.Parallel()
 	for _, opts := range []Options{{TaskProtocol: true}, {ForkServer: &procexec.ForkServer{}}, {Runner: noRunner{}}} {

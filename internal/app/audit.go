@@ -144,7 +144,8 @@ func summaryOf(r *audit.Report) auditSummary {
 	return s
 }
 
-// reportText returns the proof, or the first tasks with each problem.
+// reportText returns the statement that each task has exactly one final event, or else the first tasks with
+// each problem.
 func reportText(r *audit.Report) string {
 	if len(r.Counts) == 0 {
 		kinds := ""
@@ -182,8 +183,8 @@ func reportText(r *audit.Report) string {
 	return text + fmt.Sprintf("%d tasks, %d attempts; to list all findings, use --json\n", r.Tasks, r.Events)
 }
 
-// attemptsText explains repeated events by the attempts: a queue delivers a task again if a worker is
-// lost before it has acknowledged the task.
+// attemptsText returns the attempt numbers of repeated events. If all numbers differ, the reason is
+// redelivery: a queue delivers a task again if a worker is lost before it has acknowledged the task.
 func attemptsText(f *audit.Finding) string {
 	if len(f.Attempts) < 2 {
 		return ""
@@ -195,7 +196,7 @@ func attemptsText(f *audit.Finding) string {
 	return text + ")"
 }
 
-// DefaultLogs returns logs, or the default event log if there are none.
+// DefaultLogs returns logs, or the default event log if logs is empty.
 func DefaultLogs(logs []string) ([]string, error) {
 	if len(logs) > 0 {
 		return logs, nil

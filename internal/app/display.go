@@ -36,10 +36,11 @@ type display struct {
 	// supports cursor movement. console reports whether the log is formatted as text.
 	terminal, cursor, console bool
 	hasBar                    atomic.Bool
-	// endBy is the deadline for the reader at the end of the program; zero before that.
+	// endBy is the time until which the program, at its end, waits for the reader of standard error. It is
+	// zero before the end.
 	endBy time.Time
-	// atEnd receives the signals that arrive after the work is done. They only end the wait for the
-	// reader of standard error.
+	// atEnd receives the signals that arrive after the work is done. These signals only end the
+	// wait for the reader of standard error.
 	atEnd chan os.Signal
 }
 
@@ -98,7 +99,7 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 	}
 }
 
-// shorten puts the fields of a log line about a task into its message.
+// shorten moves the fields of a log line about a task into the message of that line.
 func shorten(event map[string]any) {
 	text := func(field string) string {
 		value, _ := event[field].(string)
@@ -127,8 +128,8 @@ type leveled struct {
 	kept io.Writer
 }
 
-// WriteLevel implements zerolog.LevelWriter. It never returns an error, because zerolog would
-// write it to standard error and block.
+// WriteLevel implements zerolog.LevelWriter. It never returns an error, because zerolog would write
+// this error to standard error, and that write could block.
 func (l leveled) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	w := l.Writer
 	if level >= zerolog.WarnLevel && level != zerolog.NoLevel {
@@ -138,7 +139,7 @@ func (l leveled) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	return len(p), nil
 }
 
-// kept returns a logger whose lines are not dropped, for the end of a run.
+// kept returns a logger for the end of a run. Its lines are not dropped if the reader is slow.
 func (d *display) kept() zerolog.Logger { return d.log.Output(d.formatted(keeper{d.out})) }
 
 type keeper struct{ out *output }
@@ -194,8 +195,8 @@ var cursorTerminals = []string{
 	"vt4", "vt5", "vte", "wezterm", "xterm", "zellij",
 }
 
-// movesCursor reports whether the terminal with this name, from TERM, is known to support
-// cursor movement.
+// movesCursor reports whether a terminal is known to support cursor movement. name is the name of
+// the terminal, from TERM.
 func movesCursor(name string) bool {
 	name = strings.ToLower(name)
 	if name == "st" {
@@ -242,8 +243,8 @@ func (d *display) showProgress(status func() progress.Status, asBar bool) (stop 
 	}
 }
 
-// left returns how long the end of the program may still wait for the reader of standard error. The
-// first call starts the time limit.
+// left returns how long the program, at its end, may still wait for the reader of standard error.
+// The first call starts the time limit.
 func (d *display) left() time.Duration {
 	if d.endBy.IsZero() {
 		d.endBy = time.Now().Add(outputLinger)
@@ -254,7 +255,7 @@ func (d *display) left() time.Duration {
 // hurry shortens the time limit for the reader.
 func (d *display) hurry() { d.endBy = time.Now().Add(outputLinger / 10) }
 
-// bounded calls f in a goroutine, and waits for it no longer than left.
+// bounded calls f in a goroutine, and waits until f returns or the time left has passed.
 func (d *display) bounded(f func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
@@ -266,7 +267,7 @@ func (d *display) bounded(f func()) {
 	}
 }
 
-// print writes text, such as a summary or a prompt, to standard error.
+// print writes text, such as a summary or a question, to standard error.
 func (d *display) print(text string) { d.out.Keep([]byte(printable(text))) }
 
 // close writes the pending output, if the reader accepts it in time.
@@ -275,7 +276,7 @@ func (d *display) close() {
 	signal.Stop(d.atEnd)
 }
 
-// logError logs an error. Errors that errors.Join has joined get a line each.
+// logError logs an error. It logs one line for each error that errors.Join has joined.
 func (d *display) logError(before string, err error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok { // only the outermost error is split
 		for _, e := range joined.Unwrap() {

@@ -20,7 +20,7 @@ import (
 type EventsOptions struct {
 	// Output is the file that events are appended to; "-" is standard output.
 	Output string
-	// Idle is the time without an event after which the command exits; 0 disables it.
+	// Idle is the time without an event after which the command exits. 0 disables this exit.
 	Idle time.Duration
 }
 
@@ -112,7 +112,7 @@ type stdoutWriter struct {
 func (w stdoutWriter) WriteLines(ctx context.Context, lines [][]byte) error {
 	text := append(bytes.Join(lines, []byte("\n")), '\n')
 	written := make(chan error, 1)
-	go func() { // remains blocked until the process exits if nothing reads
+	go func() { // if nothing reads, it remains blocked until the process exits
 		_, err := w.w.Write(text)
 		written <- err
 	}()

@@ -39,8 +39,8 @@ type failedTask struct {
 	order   int64
 }
 
-// Failed lists the tasks that failed according to event logs on stdout, and a summary on stderr. It
-// returns ExitOK if there are none, ExitStrict if there are some, and ExitFatal after an error.
+// Failed reads event logs. It writes the failed tasks to stdout, and a summary to stderr. It
+// returns ExitOK if no task failed, ExitStrict if a task failed, and ExitFatal after an error.
 func Failed(ctx context.Context, stdout, stderr io.Writer, opts FailedOptions) int {
 	fail := func(err error) int {
 		_, _ = fmt.Fprintf(stderr, "ctworker: failed: %v\n", err)
@@ -182,12 +182,12 @@ func writeFailed(ctx context.Context, stderr io.Writer, failed map[string]failed
 		return nil
 	})
 	if err = errors.Join(err, w.Flush(), f.Close()); err != nil {
-		err = errors.Join(err, os.Remove(opts.Tasks)) // an incomplete task file would lose tasks
+		err = errors.Join(err, os.Remove(opts.Tasks)) // a run with an incomplete file would miss tasks
 	}
 	return count, err
 }
 
-// failedSummary returns the numbers of failed tasks by outcome, and what to do.
+// failedSummary returns the numbers of failed tasks by outcome, and how to run these tasks again.
 func failedSummary(failed map[string]failedTask, ended int64) string {
 	counts := map[string]int{}
 	for _, t := range failed {

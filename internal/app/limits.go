@@ -7,7 +7,7 @@ import (
 )
 
 // Begin prepares this process for a run or a command. If a resource limit is too low, Begin writes
-// its name to stderr, and returns an exit code other than ExitOK.
+// the name of the limit to stderr, and returns an exit code other than ExitOK.
 //
 // Go's runtime aborts if it cannot get a thread or memory. By default, it then exits with 2, which
 // in ctworker means a usage error. After Begin, the process dies of SIGABRT instead.

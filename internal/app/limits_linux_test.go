@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitedVariable makes this test binary set the limit that its value names, and call Begin.
+// limitedVariable is an environment variable that makes this test binary set a limit and call Begin. Its
+// value is the name of the limit.
 const limitedVariable = "CTWORKER_TEST_LIMIT"
 
 // Begin names a limit that is too low and returns exit code 1. It only warns about a limit that may
@@ -41,7 +42,7 @@ func TestBegin_NamesLimits(t *testing.T) {
 			cmd.Env = append(os.Environ(), limitedVariable+"="+kind)
 			var stderr bytes.Buffer
 			cmd.Stderr = &stderr
-			if os.Geteuid() == 0 && kind == "processes" { // to root the limit does not apply
+			if os.Geteuid() == 0 && kind == "processes" { // the limit does not apply to root
 				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 				cmd.Path = copyOf(t, os.Args[0])
 			}

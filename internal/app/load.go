@@ -77,8 +77,8 @@ func (t *Tool) Load(opts LoadOptions) int {
 	return t.loaded(load, opts, time.Since(began), err)
 }
 
-// loaded prints how many tasks were sent and, if some were not, the flags that continue the
-// load. It returns the exit code.
+// loaded prints how many tasks were sent and, if the load is incomplete, the flags that continue
+// it. It returns the exit code.
 func (t *Tool) loaded(load *cloudqueue.Load, opts LoadOptions, took time.Duration, err error) int {
 	in, name := load.Loaded(), t.provider.Tasks().Name()
 	if fault, ok := errors.AsType[*taskfile.Error](err); ok && fault.Entry > 0 && fault.Entry <= opts.TasksToSkip {

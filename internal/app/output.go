@@ -22,7 +22,7 @@ const (
 	// outputMaxWait is how long a Write to a full buffer waits. A reader that reads outputSize
 	// bytes in this time loses no line.
 	outputMaxWait = time.Second
-	// outputLinger is how long the end of the program waits for the reader.
+	// outputLinger is how long the program, at its end, waits for the reader.
 	outputLinger = 2 * time.Second
 )
 
@@ -68,8 +68,9 @@ func newOutput(w io.Writer) *output {
 	return o
 }
 
-// Write adds whole lines to the buffer. If the buffer is full, it waits until outputMaxWait after
-// the goroutine last took the buffer, and then returns errDropped.
+// Write adds whole lines to the buffer. If the buffer is full, Write waits for space until
+// outputMaxWait has passed since the goroutine last took the buffer. If there is still no space, it
+// returns errDropped.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	for len(o.pending) > 0 && len(o.pending)+len(p) > o.size && !o.closed {
@@ -96,8 +97,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Keep adds lines that should not be dropped, and does not block. It drops them only if the reserve
-// is full, too.
+// Keep adds lines that should not be dropped, and does not block. It drops the lines only if the
+// reserve is also full.
 func (o *output) Keep(p []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -166,8 +167,8 @@ func (o *output) take(before []byte) []byte {
 	return text
 }
 
-// flush waits until everything is written, the time is over, or a signal arrives. It reports
-// whether everything was written.
+// flush waits until everything is written, the duration wait has passed, or a signal arrives. It
+// reports whether everything was written.
 func (o *output) flush(wait time.Duration, signals <-chan os.Signal) bool {
 	o.mu.Lock()
 	idle := o.idle

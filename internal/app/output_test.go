@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// reader is a writer whose Write blocks until it receives from reads.
+// reader simulates the reader of standard error. It is a writer whose Write blocks until it receives from the
+// channel reads.
 type reader struct {
 	mu    sync.Mutex
 	text  strings.Builder
@@ -65,8 +66,8 @@ func TestOutput_WritesInOrder(t *testing.T) {
 	})
 }
 
-// A reader that has stopped delays one Write. Each line that does not fit is counted. The lines
-// that are passed to Keep use the reserve.
+// A reader that no longer reads delays only one Write. Each line that does not fit is counted. The
+// lines that are passed to Keep use the reserve.
 func TestOutput_ReaderThatHasStopped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

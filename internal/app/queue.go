@@ -118,7 +118,7 @@ func (t *Tool) printJSON(q named, s cloudqueue.Status, exists bool) {
 		Queue       string   `json:"queue"`
 		Type        string   `json:"type"`
 		Exists      bool     `json:"exists"`
-		Visible     *int64   `json:"visible"` // null if the provider does not report counts, as for InFlight and Delayed
+		Visible     *int64   `json:"visible"` // null if the provider does not report counts; this also applies to InFlight and Delayed
 		InFlight    *int64   `json:"in_flight"`
 		Delayed     *int64   `json:"delayed"`
 		Retention   *float64 `json:"retention_seconds"` // null if the provider does not report it

@@ -16,13 +16,13 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// A Tool is a command around a job's queues.
+// A Tool is a command that operates on the queues of a job, such as "ctworker load".
 type Tool struct {
 	Config *config.Config
 	Stdin  io.Reader
 	Stdout *os.File
 	Stderr *os.File
-	// Name begins each line about wrong usage. Help is the command that shows the right usage.
+	// Name is the start of each line about a usage error. Help is the command that prints the usage.
 	Name, Help string
 
 	ctx      context.Context
@@ -31,12 +31,12 @@ type Tool struct {
 	display  *display
 }
 
-// toolBound is the time limit for the end of a command after the first signal, because the reader
-// of its output may block the command.
+// toolBound is the time after the first signal within which a command must exit, even if the reader
+// of its output blocks it.
 const toolBound = 10 * time.Second
 
-// start finds the provider. The context of the Tool ends at the first signal. The second signal has
-// its default effect.
+// start connects to the provider of the queues. The context of the Tool ends at the first signal.
+// The second signal has its default effect.
 func (t *Tool) start() (stop func(), err error) {
 	t.display = newDisplay(t.Stderr, t.Config)
 	t.log = t.display.log
@@ -96,7 +96,7 @@ func (t *Tool) fail(err error) int {
 }
 
 // interrupted returns the exit code of a command that was ended by a signal before its work was
-// done. It returns 0 for a command that was not.
+// done. It returns 0 for a command that was not ended by a signal.
 func (t *Tool) interrupted() int {
 	var by signalError
 	if !errors.As(context.Cause(t.ctx), &by) {

@@ -14,29 +14,29 @@ import (
 )
 
 // signals ends a run when signals arrive. The first signal shuts the run down, the second one kills
-// the running tasks, and the third one has its default effect. It receives signals before anything
-// is opened, because the first signal must also end an open that blocks.
+// the running tasks, and the third one has its default effect. It handles signals before the run
+// opens any resource, because the first signal must also end an open that blocks.
 type signals struct {
 	display *display
 	grace   time.Duration
 	stop    context.CancelCauseFunc
-	// worker is what a second signal kills, once there is one.
+	// worker is the worker whose tasks a second signal kills. It is nil before the worker has started.
 	worker atomic.Pointer[worker.Worker]
 
 	incoming chan os.Signal
 	ended    chan struct{}
 	once     sync.Once
-	first    syscall.Signal // the first one received; read after ended
+	first    syscall.Signal // the first signal received; read it only after ended is closed
 	// second reports whether a second signal was received. A repeated SIGHUP does not count.
 	second atomic.Bool
 	// startEnded reports whether the start has ended, with or without success.
 	startEnded atomic.Bool
 }
 
-// startBound is the time limit for ending the start after the first signal.
+// startBound is the time after the first signal within which the start must end.
 const startBound = 10 * time.Second
 
-// signalError is why a run was stopped.
+// signalError is the cause of a run that was stopped by a signal.
 type signalError struct{ signal os.Signal }
 
 // Error names the signal.
@@ -51,7 +51,7 @@ func watchSignals(d *display, grace time.Duration) (context.Context, *signals) {
 	return ctx, s
 }
 
-// notify has the signals that ask for an end delivered to incoming.
+// notify makes the signals that request the end of the process arrive on incoming.
 func notify(incoming chan<- os.Signal) {
 	wanted := []os.Signal{syscall.SIGTERM}
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
@@ -60,8 +60,8 @@ func notify(incoming chan<- os.Signal) {
 		}
 	}
 	signal.Notify(incoming, wanted...)
-	// If the reader of the log exits, the run must continue. A write to a broken pipe then returns
-	// an error, and does not end the process.
+	// If the reader of the log exits, the run must continue. With this call, a write to a broken
+	// pipe returns an error instead of ending the process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 }
 
@@ -76,7 +76,7 @@ func (s *signals) run() {
 			continue
 		}
 		if sig == syscall.SIGHUP {
-			continue // closing a terminal can send several
+			continue // closing a terminal can send several SIGHUPs
 		}
 		s.second.Store(true)
 		signal.Reset(syscall.SIGINT, syscall.SIGTERM)
@@ -123,13 +123,13 @@ func (s *signals) announce(sig syscall.Signal) {
 		Msg("shutting down: waiting for running tasks; send the signal again to kill them")
 }
 
-// started sets the worker that a second signal kills.
+// started sets the worker whose tasks a second signal kills.
 func (s *signals) started(w *worker.Worker) { s.worker.Store(w) }
 
-// again reports whether a second signal was received.
+// isSecond reports whether a second signal was received.
 func (s *signals) isSecond() bool { return s.second.Load() }
 
-// end ends the watching and returns the first signal, or 0.
+// end stops watching for signals. It returns the first signal received, or 0.
 func (s *signals) end() syscall.Signal {
 	s.startEnded.Store(true)
 	s.once.Do(func() {

@@ -1,7 +1,7 @@
-// Package audit compares a task file with event logs: it proves that each task has exactly one final
-// event, or finds the tasks that do not.
+// Package audit compares a task file with event logs. It finds each task that does not have exactly one
+// final event for each of its entries in the task file.
 //
-// The memory does not depend on the number of tasks. Each task of the file and each final event becomes
+// The memory does not depend on the number of tasks. Each entry of the file and each final event becomes
 // a record of fixed size that contains the hash of the task ID. The records are sorted in temporary
 // files, so that the records of an ID are next to each other.
 package audit
@@ -24,7 +24,8 @@ type Problem string
 const (
 	// Missing: a task has fewer final events than entries in the task file.
 	Missing Problem = "missing"
-	// Repeated: a task has more final events than entries in the task file, all of the same kind.
+	// Repeated: a task has more final events than entries in the task file, and all these events are of
+	// the same kind.
 	Repeated Problem = "repeated"
 	// Contradictory: like Repeated, but the events are of different kinds.
 	Contradictory Problem = "contradictory"
@@ -39,11 +40,11 @@ var Problems = []Problem{Missing, Repeated, Contradictory, Unknown} //nolint:goc
 type Finding struct {
 	Problem Problem `json:"problem"`
 	TaskID  string  `json:"task_id"`
-	// Entries is the number of entries of the task in the task file, and Finals the number of its final
-	// events. An event that replaces an earlier one does not count.
+	// Entries is the number of entries of the task in the task file, and Finals is the number of its final
+	// events. An event that replaces an earlier final event does not count.
 	Entries int64 `json:"entries"`
 	Finals  int64 `json:"final_events"`
-	// Attempts are the numbers of the attempts of its final events, at most 10.
+	// Attempts are the attempt numbers of the final events, at most 10.
 	Attempts []int `json:"attempts,omitempty"`
 }
 
@@ -66,12 +67,13 @@ const MaxFindings = 1_000_000
 
 // Options are the input of Run.
 type Options struct {
-	// Tasks calls yield with the ID of each entry of the task file. It returns the error of yield, and
-	// can be called twice.
+	// Tasks calls yield with the ID of each entry of the task file. It returns the error of yield. Run
+	// calls it once or twice.
 	Tasks func(yield func(id string) error) error
 	// Logs are the names of the event logs, in the order of their runs.
 	Logs []string
-	// Dir is the directory for temporary files, which have no name. Defaults to os.TempDir.
+	// Dir is the directory for temporary files. A file is removed from Dir as soon as it is open.
+	// Defaults to os.TempDir.
 	Dir string
 }
 
@@ -182,7 +184,7 @@ func (a *auditor) check(h hash, records []recordKind) {
 	for _, k := range kinds {
 		a.report.Kinds[journal.Kind(k)]++
 	}
-	effective := max(finals, min(reruns, entries)) // the log of the replaced event may not have been given
+	effective := max(finals, min(reruns, entries)) // the log with the replaced event may be missing in Logs
 	problem := Problem("")
 	switch {
 	case entries == 0:
@@ -204,7 +206,8 @@ func (a *auditor) check(h hash, records []recordKind) {
 	}
 }
 
-// replaced returns kinds with the last kind that is not that of a completed task replaced by k.
+// replaced returns kinds after a rerun whose result is k. k replaces the last kind that is not Completed.
+// If all are Completed, k replaces the first.
 func replaced(kinds []recordKind, k recordKind) []recordKind {
 	for i := len(kinds) - 1; i >= 0; i-- {
 		if kinds[i] != recordKind(journal.Completed) || i == 0 {
@@ -258,7 +261,7 @@ func (a *auditor) name(ctx context.Context) error {
 func (f *Finding) add(id string, line []byte) {
 	f.TaskID = id
 	var fields struct {
-		Attempt int `json:"attempt"` // journal.Parse does not always read it
+		Attempt int `json:"attempt"` // journal.Parse does not always set it
 	}
 	_ = json.Unmarshal(line, &fields) // journal.Parse has checked the line
 	if len(f.Attempts) < maxAttempts {

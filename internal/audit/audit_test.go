@@ -13,8 +13,8 @@ import (
 	"github.com/ctworker/ctworker/internal/journal"
 )
 
-// Injected losses, repeats, contradictions and foreign IDs are all found, with their IDs, also if the
-// records do not fit into memory.
+// All tasks with missing, repeated, contradictory or unknown events are found, even if the records do not
+// fit into memory.
 func TestRun_FindsEachProblem(t *testing.T) {
 	const n = 200_000 // with the events, more records than fit into one chunk
 	seed := rand.Uint64()
@@ -73,7 +73,7 @@ func TestRun_FindsEachProblem(t *testing.T) {
 	}
 }
 
-// The number of final events must be that of the entries. Reruns replace events.
+// The number of final events must equal the number of entries. The event of a rerun replaces an event.
 func TestRun_CountsEvents(t *testing.T) {
 	t.Parallel()
 	event := func(id, fields string) string {

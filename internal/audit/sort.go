@@ -15,17 +15,17 @@ import (
 // probability below 1e-24.
 type hash [2]uint64
 
-// recordKind is what a record describes: an entry of the task file, or a final event, whose kind is a
-// journal.Kind.
+// recordKind tells what a record describes: entryRecord means an entry of the task file, and any other
+// value is the journal.Kind of a final event.
 type recordKind uint8
 
 const (
 	entryRecord recordKind = 0
-	// rerunRecord is a flag of a final event that replaces an earlier one.
+	// rerunRecord is a flag of a final event that replaces an earlier final event.
 	rerunRecord recordKind = 1 << 7
 )
 
-// record is a record in memory. number is its position among all records.
+// record is a record in memory. number contains its position among all records.
 type record struct {
 	hash   hash
 	number uint64 // the lowest 8 bits are the recordKind
@@ -41,7 +41,7 @@ func compare(a, b record) int {
 	return cmp.Or(cmp.Compare(a.hash[0], b.hash[0]), cmp.Compare(a.hash[1], b.hash[1]), cmp.Compare(a.number, b.number))
 }
 
-// sorter sorts records by their hash, and those with the same hash in the order in which they were added.
+// sorter sorts records by their hash. Records with the same hash stay in the order in which they were added.
 type sorter struct {
 	dir    string
 	chunk  []record
@@ -73,7 +73,7 @@ func (s *sorter) spill() error {
 		return err
 	}
 	s.files = append(s.files, f)
-	if err := os.Remove(f.Name()); err != nil { // the file exists until it is closed, even after kill -9
+	if err := os.Remove(f.Name()); err != nil { // the system deletes the file when it is closed, even after kill -9
 		return err
 	}
 	w := bufio.NewWriterSize(f, 1<<18)
@@ -146,8 +146,8 @@ func (s *sorter) merge() (*merger, error) {
 	return m, nil
 }
 
-// merger merges sorted chunks: those of files, or the one in memory. It is a heap of the chunks by their
-// next record.
+// merger merges the sorted chunks in files. If the only chunk is in memory, it returns the records of that
+// chunk. It is a heap of the chunks in files, ordered by the next record of each chunk.
 type merger struct {
 	memory []record
 	chunks []*chunkReader

@@ -21,8 +21,8 @@ var ErrClosed = errors.New("batch: the item was added after Close")
 type Options[T any] struct {
 	// MaxItems is the maximum number of items per batch. Defaults to 10.
 	MaxItems int
-	// MaxBytes is the maximum total size of the items in a batch. An item that is larger is sent in
-	// a batch of its own. MaxBytes is used only if Size is set.
+	// MaxBytes is the maximum total size of the items in a batch. An item that is larger than
+	// MaxBytes is sent in a batch of its own. MaxBytes is used only if Size is set.
 	MaxBytes int
 	// Size returns the size of an item in bytes. Defaults to nil, which disables MaxBytes.
 	Size func(T) int

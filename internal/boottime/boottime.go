@@ -1,7 +1,7 @@
 // Package boottime provides a clock that does not stop while the machine is suspended.
 //
 // Go's monotonic clock stops while the machine is suspended. The clock of a provider that grants a
-// lease does not. Use this package for deadlines that another machine enforces:
+// lease does not stop. Use this package for deadlines that another machine enforces:
 //
 //	until := boottime.Now().Add(lease)
 //	…
@@ -20,8 +20,8 @@ func Now() time.Time {
 	return time.Now().Add(suspended)
 }
 
-// Suspended returns for how long the machine has been suspended since boot, in total. It returns 0
-// if that is unknown.
+// Suspended returns the total time for which the machine has been suspended since boot. If this time
+// is unknown, Suspended returns 0.
 func Suspended() time.Duration {
 	const (
 		tries   = 10                     // maximum number of measurements

@@ -22,8 +22,8 @@ import (
 var ErrNotFound = errors.New("the queue does not exist")
 
 // An event, a settlement or a task waits this long for others, because one request can send up to
-// ten of them. Events and settlements can wait longer than tasks, because they delay only the end
-// of a task.
+// ten of them. Events and settlements can wait longer than tasks that are loaded, because their wait
+// delays only the end of a task.
 const (
 	eventLinger  = 100 * time.Millisecond
 	settleLinger = 30 * time.Millisecond
@@ -60,8 +60,8 @@ func newAWS(cfg *config.Config, reporter *retry.Reporter) (*awsProvider, error) 
 func (p *awsProvider) Tasks() Queue  { return p.tasks }
 func (p *awsProvider) Events() Queue { return p.events }
 
-// holdMargin is subtracted from the 12 hours for which SQS lets a worker hold a message, because
-// that time starts at SQS before the message arrives here.
+// holdMargin is subtracted from the 12 hours for which SQS lets a worker hold a message. The 12 hours
+// start when SQS sends the message, which is before the worker receives it.
 const holdMargin = 30 * time.Second
 
 func (p *awsProvider) ValidateLease(d, lease time.Duration) error {

@@ -177,8 +177,8 @@ func (q *pubsubQueue) OpenLoader(ctx context.Context) (Loader, error) {
 	return pubsubLoader{queue.NewSender(loadLinger), clients}, nil
 }
 
-// pubsubLoader implements Loader. It sends a task as the body only, like the other programs that
-// load these queues.
+// pubsubLoader implements Loader. It sends a task as the body of a message without attributes, like
+// the other programs that load these queues.
 type pubsubLoader struct {
 	*pubsubapi.Sender
 	clients *pubsubapi.Clients

@@ -14,9 +14,9 @@ import (
 // responds within milliseconds.
 const metadataTimeout = 100 * time.Millisecond
 
-// FindInstance sets the instance id, the zone and the instance type in cfg from the metadata
-// service. It sends no request if the machine does not look like an instance of a provider, because
-// a request without a response would delay the start.
+// FindInstance requests the instance id, the zone and the instance type from the metadata service,
+// and sets them in cfg. If spotwatch.Detect does not find a provider, FindInstance sends no request,
+// because a request without a response would delay the start.
 func FindInstance(ctx context.Context, cfg *config.Config) {
 	here := spotwatch.Detect(false)
 	if here == nil || cfg.InstanceID != "" {
@@ -34,9 +34,9 @@ func FindInstance(ctx context.Context, cfg *config.Config) {
 	}
 }
 
-// QueryInstance requests the identity of this machine from the provider's metadata service. It
-// returns an error and what it knows if a request fails. If there is no metadata service,
-// QueryInstance returns after 2 seconds.
+// QueryInstance requests the identity of this machine from the provider's metadata service. If a
+// request fails, QueryInstance returns an error and the fields that it has received before. If there
+// is no metadata service, QueryInstance returns after 2 seconds.
 func QueryInstance(ctx context.Context, provider string) (spotwatch.Identity, error) {
 	var w spotwatch.Watcher = spotwatch.AWS{}
 	switch {

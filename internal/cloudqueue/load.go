@@ -25,7 +25,7 @@ type Load struct {
 	sourceDone  bool           // the source is exhausted, or limit tasks were read
 	interrupted bool           // some tasks were read but not sent
 	sent        int64          // tasks that have been passed to the loader
-	loaded      int64          // number of tasks at the start of the source that are all in the queue
+	loaded      int64          // the first loaded tasks of the source are all in the queue
 	outOfOrder  map[int64]bool // indexes of the tasks that are in the queue although an earlier task is not
 	failure     error          // the first error of a send
 	failed      chan struct{}  // closed when failure is set
@@ -40,8 +40,8 @@ func NewLoad(loader Loader, source pipeline.Source, limit int64) *Load {
 	return &Load{loader: loader, source: source, limit: limit, outOfOrder: map[int64]bool{}, failed: make(chan struct{})}
 }
 
-// Loaded returns the number of tasks at the start of the source that are all in the queue. A later
-// load can continue after them. The number is exact when Run has returned.
+// Loaded returns the largest n for which the first n tasks of the source are all in the queue. A
+// later load can continue after these tasks. The number is exact when Run has returned.
 func (l *Load) Loaded() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.loaded }
 
 // OutOfOrder returns the number of tasks that are in the queue although an earlier task is not.
@@ -71,9 +71,9 @@ const (
 	CloseTimeout = time.Second
 )
 
-// Run sends the tasks until the source is exhausted, ctx ends, or a task cannot be sent. Before it
-// returns, it waits for the unfinished requests, because Loaded must be exact. If ctx has ended, it
-// waits for at most sendGrace.
+// Run sends the tasks until the source is exhausted, ctx ends, or a task cannot be sent. Run then
+// waits for the unfinished requests, because Loaded must be exact when Run returns. If ctx has ended,
+// Run waits for at most sendGrace.
 func (l *Load) Run(ctx context.Context) error {
 	sends, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -110,8 +110,9 @@ func (l *Load) Run(ctx context.Context) error {
 	return errors.Join(l.failure, err)
 }
 
-// read reads the tasks, and calls send for each task until send returns false. n is the index of
-// the task, from 0. send must not block after ctx has ended.
+// read reads the tasks, and calls send for each task until send returns false. send gets the index of
+// the task, from 0, its ID, and a function that sends the task to the queue. send must not block
+// after ctx has ended.
 func (l *Load) read(ctx context.Context, send func(n int64, id string, send func(context.Context) error) bool) error {
 	const batchSize = 10
 	for n := int64(0); ; {

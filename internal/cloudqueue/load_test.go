@@ -14,8 +14,8 @@ import (
 	"github.com/ctworker/ctworker/sources/function"
 )
 
-// loader is a Loader that stores the tasks in memory. The functions prepare and send can make it
-// fail.
+// loader is a Loader that stores the tasks in memory. Its functions prepare and send can return
+// errors.
 type loader struct {
 	prepare func(id string) error
 	send    func(ctx context.Context, id string) error

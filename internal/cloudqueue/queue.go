@@ -54,9 +54,9 @@ type Queue interface {
 
 // A Loader sends tasks to a queue.
 type Loader interface {
-	// Prepare returns a function that sends the task, or an error if the queue cannot accept the
-	// task. send returns when the provider has stored the task. Several send functions may be
-	// called concurrently. The Loader then sends several tasks in one request.
+	// Prepare returns the function send, which sends the task, or an error if the queue cannot accept
+	// the task. send returns when the provider has stored the task. Several send functions may be
+	// called concurrently, so that the Loader can send several tasks in one request.
 	Prepare(task pipeline.Task) (send func(ctx context.Context) error, err error)
 	// Close sends the tasks that wait for a batch, and closes the connection.
 	Close(ctx context.Context)
@@ -72,7 +72,7 @@ type Status struct {
 	// received yet.
 	Visible, InFlight, Delayed int64
 	// Retention is how long the provider keeps a message. It is 0 if the provider does not report
-	// it.
+	// this time.
 	Retention time.Duration
 	// Problem explains why the queue cannot be used, and what to do. It is "" if the queue can be
 	// used.
@@ -80,7 +80,7 @@ type Status struct {
 	// ExactlyOnce reports whether the queue delivers each message exactly once.
 	ExactlyOnce bool
 	// DeadLetterQueue is the name of the queue to which the provider moves a message that was
-	// received MaxReceives times. It is "" if there is none.
+	// received MaxReceives times. It is "" if there is no such queue.
 	DeadLetterQueue string
 	MaxReceives     int
 }

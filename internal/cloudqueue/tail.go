@@ -38,12 +38,13 @@ type Tail struct {
 // OtherMessages is the type under which Counts counts messages that are not events.
 const OtherMessages = "no event"
 
-// OtherTypes is the type under which Counts counts events of any further type after maxTypes types.
+// OtherTypes is the type under which Counts counts events of further types if it already counts
+// maxTypes types.
 const OtherTypes = "of other types"
 
-// maxTypes limits the number of event types that are counted separately, and maxTypeName the length
-// of their names. Without these limits, the memory would grow without bound if another program sent
-// arbitrary messages to the queue.
+// maxTypes limits the number of event types that are counted separately. maxTypeName limits the
+// length of their names. Without these limits, another program that sends arbitrary messages to the
+// queue could make the memory grow without bound.
 const (
 	maxTypes    = 50
 	maxTypeName = 100
@@ -137,8 +138,8 @@ func (t *Tail) count(types map[string]int64, n int) {
 	t.total += int64(n)
 }
 
-// held returns the deliveries in batch whose leases are valid. It releases the others, because the
-// queue delivers their messages again or has already delivered them to another reader.
+// held returns the deliveries in batch whose leases are valid. It releases the other deliveries,
+// because their messages will be delivered again, or have already been delivered to another reader.
 func held(batch []*pipeline.Delivery) []*pipeline.Delivery {
 	return slices.DeleteFunc(batch, func(d *pipeline.Delivery) bool {
 		if d.Held() {

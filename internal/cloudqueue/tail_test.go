@@ -65,7 +65,7 @@ func (m *messages) lease(body string) pipeline.Lease {
 	}
 }
 
-// lines is a LineWriter that fails like a full disk after max lines.
+// lines is a LineWriter that accepts max lines, and then returns errors like a full disk.
 type lines struct {
 	mu  sync.Mutex
 	all map[string]bool

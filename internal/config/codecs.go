@@ -91,7 +91,7 @@ func text(want string) codec[string] {
 	}
 }
 
-// rerunKinds is a list of kinds of failed tasks.
+// rerunKinds returns the codec of a list of kinds of failed tasks.
 func rerunKinds() codec[string] {
 	return codec[string]{
 		parse: func(raw string) (string, error) {
@@ -314,8 +314,8 @@ func decimal(raw string) (digits string, point int, ok bool) {
 	return significant, len(whole) - (len(digits) - len(significant)) + power, true
 }
 
-// maxPower limits an exponent, because a sum with the exponent must not overflow. It is larger than
-// the number of digits of any argument.
+// maxPower is the maximum absolute value of an exponent, so that sums with the exponent do not
+// overflow. It is larger than the number of digits of any argument.
 const maxPower = math.MaxInt / 4
 
 // atLeast returns c with an additional check: a value below minimum is an error.

@@ -22,20 +22,20 @@ func Lines(value string) []string {
 }
 
 // Config contains the value of every setting of a worker. If a setting was not given and has no
-// default, its pointer is nil, or its string is empty.
+// default, its field is nil or an empty string.
 type Config struct {
 	// TaskFile is a local JSON or YAML file, or a gs://, s3:// or https:// URL. It is empty if the
 	// tasks come from a queue. It is also empty if the program passes its own task source, which
 	// takes precedence over a task file.
 	TaskFile string
-	// CSV is like TaskFile, for a CSV file with any name. At most one of both is set.
+	// CSV is like TaskFile, for a CSV file with any name. At most one of TaskFile and CSV is set.
 	CSV string
 
 	// Resume skips the tasks that are done according to the event logs. It is true if Rerun or
 	// ResumeFrom is set.
 	Resume bool
 	// Rerun lists the kinds of failed tasks that are run again; see journal.ParseKinds. It is empty if
-	// no task is.
+	// no failed tasks are run again.
 	Rerun string
 	// ResumeFrom are the names of further event logs, separated by line breaks.
 	ResumeFrom string
@@ -67,7 +67,7 @@ type Config struct {
 	// DiscardEvents permits a run that writes its events nowhere.
 	DiscardEvents bool
 	// JobLog is a file to which a line per attempt is written, in the format of GNU parallel. Defaults
-	// to "", which means that there is none.
+	// to "", which means that no job log is written.
 	JobLog string
 	// KeepaliveInterval is the time between keep_alive events; 0 disables them. Defaults to
 	// 60s.
@@ -90,7 +90,7 @@ type Config struct {
 	NumSimultaneousTasks int
 	// MaxRuntime is the time after which a running task is killed, above 0. Defaults to 600s.
 	MaxRuntime time.Duration
-	// ShutdownGracePeriod is the time that running tasks have to finish after SIGINT or
+	// ShutdownGracePeriod is the time for which running tasks may continue after SIGINT or
 	// SIGTERM. Defaults to 30s.
 	ShutdownGracePeriod time.Duration
 	// KillDelay is the time from SIGTERM to SIGKILL. Defaults to 5s.
@@ -104,18 +104,20 @@ type Config struct {
 	// TasksToSkip is the number of tasks to skip at the start of the task file or task
 	// source. Defaults to 0.
 	TasksToSkip int64
-	// MaxNumTasks is the maximum number of tasks to process. If it is nil, the default, the
-	// number is unlimited; 0 means that no task is processed.
+	// MaxNumTasks is the maximum number of tasks to process. Nil, the default, means that the
+	// number is unlimited. 0 means that no task is processed.
 	MaxNumTasks *int64
 	// MaxMemoryAllowedPerTask is the limit of a task's address space in bytes (RLIMIT_AS). 0,
 	// the default, disables it.
 	MaxMemoryAllowedPerTask int64
-	// Isolation selects how tasks are isolated from each other: IsolationTask (the default),
-	// IsolationReuse, and for Python programs IsolationFork or IsolationSpawn. A Go program
-	// defaults to IsolationReuse, a Python program to IsolationFork (IsolationSpawn on macOS).
+	// Isolation selects how tasks are isolated from each other. The values for a command are
+	// IsolationTask (the default) and IsolationReuse. The values for a Go program are
+	// IsolationReuse (the default) and IsolationTask. The values for a Python program are
+	// IsolationFork (the default, except on macOS), IsolationSpawn (the default on macOS) and
+	// IsolationReuse.
 	Isolation string
-	// StartTimeout is the time limit for a worker process to become ready, and then again to start
-	// its first task. It is above 0. Defaults to 60s.
+	// StartTimeout limits the time until a worker process is ready, and then the time until the
+	// process starts its first task. It is above 0. Defaults to 60s.
 	StartTimeout time.Duration
 	// MaxTasksPerProcess is the number of tasks after which a worker process is replaced. 0,
 	// the default, disables it.
@@ -123,8 +125,8 @@ type Config struct {
 	// MaxResultSize is the maximum size of a result in bytes. Defaults to 16 MiB.
 	MaxResultSize int64
 
-	// RetryOnExit, RetryOnException and RetryOnTimeout enable retries of tasks that failed in this
-	// way. They default to false.
+	// RetryOnExit, RetryOnException and RetryOnTimeout enable retries after the events task_exited,
+	// task_exception and task_timed_out. They default to false.
 	RetryOnExit      bool
 	RetryOnException bool
 	RetryOnTimeout   bool
@@ -134,21 +136,22 @@ type Config struct {
 	// MaxAttempts is the number of receives after which a task is not retried. 0, the
 	// default, means unlimited.
 	MaxAttempts int
-	// Retries is how often this run runs a task again, if the tasks do not come from a queue. Defaults
-	// to 0. RetryBackoff is the time before the first retry of a task, and doubles with each further
-	// retry. Defaults to 1s.
+	// Retries is the maximum number of retries of a task in this run. It is valid only if the tasks
+	// do not come from a queue. Defaults to 0. RetryBackoff is the time before the first retry of a
+	// task, and doubles with each further retry. Defaults to 1s.
 	Retries      int
 	RetryBackoff time.Duration
 	// RetryOnExitCodes are exit codes after which a task is retried even if RetryOnExit is false.
 	// NoRetryOnExitCodes are exit codes after which a task is not retried even if RetryOnExit is true.
 	RetryOnExitCodes, NoRetryOnExitCodes ExitCodes
 
-	// AllowMissingKeys continues the run if the data of a task from a file does not have the key of a
-	// placeholder. The task then raises an exception.
+	// AllowMissingKeys continues the run if the data of a task from a file does not contain the key
+	// of a placeholder. Such a task fails with an exception.
 	AllowMissingKeys bool
 
-	// MaxFailures is the number of failed tasks, and MaxConsecutiveFailures the number of tasks that
-	// fail one after the other, after which the run starts no more tasks. By default there is none.
+	// MaxFailures is the number or the share of failed tasks after which the run starts no more
+	// tasks. MaxConsecutiveFailures is the number of consecutive failed tasks after which the run
+	// starts no more tasks. By default, there are no such limits.
 	MaxFailures            FailureLimit
 	MaxConsecutiveFailures int64
 
@@ -156,14 +159,15 @@ type Config struct {
 	// termination notice. If it is nil, nothing is simulated.
 	SimulateSpotTerminationAfter *time.Duration
 	// SimulateSpotTerminationDelay is the time from the simulated notice until all running tasks
-	// are killed. If it is nil, they are not killed.
+	// are killed. If it is nil, the tasks are not killed.
 	SimulateSpotTerminationDelay *time.Duration
 
-	// OnRebalance selects the reaction to a rebalance recommendation. The default, "ignore", does
-	// nothing. "drain" handles it like a termination notice without a deadline.
+	// OnRebalance selects the reaction to a rebalance recommendation. "ignore", the default, does
+	// nothing. "drain" handles the recommendation like a termination notice without a deadline.
 	OnRebalance string
-	// TerminationMargin is how long before the termination of the machine the running tasks are
-	// killed and released. Defaults to 5s. ReleaseAtDeadline false disables this.
+	// TerminationMargin is the time before the termination of the machine at which all running
+	// tasks are killed and released. Defaults to 5s. If ReleaseAtDeadline is false, the tasks are
+	// neither killed nor released.
 	TerminationMargin time.Duration
 	ReleaseAtDeadline bool
 	// SignalOnTermination is sent to all running tasks at a termination notice. 0, the
@@ -172,7 +176,7 @@ type Config struct {
 
 	// Verbose sets the log level of the console to DEBUG.
 	Verbose bool
-	// LogFormat is auto, the default, console or json.
+	// LogFormat is auto (the default), console or json.
 	LogFormat string
 	// Strict makes a run exit with code 3 if a task did not complete.
 	Strict bool
@@ -180,7 +184,7 @@ type Config struct {
 	// An empty name disables the profile.
 	CPUProfile, MemProfile, Trace string
 	// DebugAddress is the address at which ctworker serves profiles (net/http/pprof). If it is
-	// empty, ctworker serves none.
+	// empty, ctworker serves no profiles.
 	DebugAddress string
 	// File is the config file that was read, if any.
 	File string

@@ -22,7 +22,7 @@ func UsableCPUs() int {
 	return usableCPUs(os.DirFS("/"), runtime.NumCPU())
 }
 
-// usableCPUs implements UsableCPUs. root is the root of the file system, and cpus the number of
+// usableCPUs implements UsableCPUs. root is the root of the file system, and cpus is the number of
 // CPUs on which the process may run.
 func usableCPUs(root fs.FS, cpus int) int {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
@@ -51,7 +51,7 @@ func usableCPUs(root fs.FS, cpus int) int {
 
 // parseGroups returns the paths of the control groups that limit the CPU time of this process. The
 // key is the version of control groups, 1 or 2. A line of the input has the form
-// hierarchy-ID:controllers:path. For version 2 it is 0::path. See cgroups(7).
+// hierarchy-ID:controllers:path. The line of version 2 has the form 0::path. See cgroups(7).
 func parseGroups(lines string) map[int]string {
 	own := make(map[int]string)
 	for line := range strings.Lines(lines) {
@@ -127,9 +127,9 @@ func (m mount) upward(group string) func(yield func(string) bool) {
 }
 
 // cpuLimit returns the number of CPUs that a group may use, rounded up. It returns false if the
-// group has no limit. The limit is a quota of CPU time per period. Version 2 has both in the file
-// cpu.max, and version 1 has one file for each. A quota of "max" or -1 means that there is no
-// limit.
+// group has no limit. The limit is a quota of CPU time per period. In version 2, the file cpu.max
+// contains the quota and the period. In version 1, each has its own file. A quota of "max" or -1
+// means that there is no limit.
 func cpuLimit(root fs.FS, dir string, version int) (int, bool) {
 	read := func(name string) string {
 		content, err := fs.ReadFile(root, path.Join(dir, name))

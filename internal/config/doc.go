@@ -1,5 +1,5 @@
 // Package config parses and validates the settings of a worker. A setting can come from four
-// origins. If several origins contain the setting, the first of them determines its value:
+// origins. If several origins contain the setting, the first one in this order determines its value:
 //
 //	command line ─▶ environment ─▶ config file ─▶ default, which may
 //	  Line            LookupEnv      --config FILE  depend on other settings
@@ -11,9 +11,9 @@
 // # The guarantee
 //
 // A [Config] that [Load] returns is complete and consistent, and all defaults are applied. If
-// settings are wrong, Load returns all faults at once, one line for each. A line contains the flag
+// settings are wrong, Load returns all faults together, one line for each. A line contains the flag
 // or the variable as the user wrote it, its value, and the valid values. An invalid value is a
-// fault even if an origin with higher precedence overrides it.
+// fault even if an origin with higher precedence overrides the value.
 //
 // # Scope
 //

@@ -10,9 +10,9 @@ import (
 
 // OuterVar is the environment variable that lists the RMS_CLOUD_TASKS_* variables of a task. These
 // variables describe the run that the task belongs to, which is called the outer run. If the task
-// starts ctworker, that ctworker ignores them. Otherwise, it would skip as many tasks as the outer
-// run, and write its events to the queue of the outer run. It does not ignore a variable whose
-// value the task has changed.
+// starts ctworker, that ctworker ignores these variables. With them, it would, for example, skip as
+// many tasks as the outer run, and write its events to the queue of the outer run. A variable whose
+// value the task has changed is not ignored.
 //
 // The value is a comma-separated list of NAME=CRC32. NAME is the name of a variable without its
 // prefix. CRC32 is the IEEE checksum of its value, in hexadecimal digits.
@@ -64,8 +64,8 @@ func (c *Config) Env() []string {
 	return env
 }
 
-// TaskEnv returns the environment of a task. It is environ, the environment of this process, with
-// the settings replaced by those of TaskSettings.
+// TaskEnv returns the environment of a task: environ, which is the environment of this process, with
+// all settings replaced by the result of TaskSettings.
 func (c *Config) TaskEnv(environ []string) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
 		return strings.HasPrefix(variable, prefix) || strings.HasPrefix(variable, OuterVar+"=")
@@ -73,9 +73,10 @@ func (c *Config) TaskEnv(environ []string) []string {
 	return append(env, c.TaskSettings(environ)...)
 }
 
-// TaskSettings returns the RMS_CLOUD_TASKS_* variables of a task, and OuterVar, which lists them.
-// The variables are those in environ, the environment of this process, overridden by those of Env.
-// TaskSettings omits variables of an outer run, because they do not describe this run.
+// TaskSettings returns the RMS_CLOUD_TASKS_* variables of a task, and OuterVar, which lists them. The
+// variables come from environ, which is the environment of this process, and from Env. If both contain
+// a variable, Env determines its value. TaskSettings omits the variables of an outer run in environ,
+// because these variables do not describe this run.
 func (c *Config) TaskSettings(environ []string) []string {
 	given := make(map[string]string)
 	for _, variable := range environ {

@@ -18,8 +18,8 @@ func environOf(variables []string) environ {
 	return env
 }
 
-// A ctworker that a task starts ignores the settings of the outer run, whether they were set with
-// flags or with variables.
+// If a task starts ctworker, that ctworker ignores the settings of the outer run, whether they were
+// set with flags or with variables.
 func TestNestedRunIgnoresTheOuterRunsSettings(t *testing.T) {
 	t.Parallel()
 	for _, k := range every {
@@ -28,7 +28,7 @@ func TestNestedRunIgnoresTheOuterRunsSettings(t *testing.T) {
 		}
 		for _, raw := range k.raw {
 			outer := k.setup()
-			if k.flag == "event-log-to-queue" { // the provider is not this setting
+			if k.flag == "event-log-to-queue" { // --event-log-to-queue requires a queue
 				outer.env["RMS_CLOUD_TASKS_PROVIDER"], outer.env["RMS_CLOUD_TASKS_QUEUE_NAME"] = "AWS", "q"
 			}
 			k.give(&outer, config.Environment, raw)
@@ -48,7 +48,7 @@ func TestNestedRunIgnoresTheOuterRunsSettings(t *testing.T) {
 	}
 }
 
-// A ctworker that a task starts uses the variables that the task itself has set.
+// If a task starts ctworker, that ctworker uses the variables that the task itself has set.
 func TestNestedRunObeysItsTask(t *testing.T) {
 	t.Parallel()
 	for _, k := range every {
@@ -116,7 +116,7 @@ func TestMissingSettingNamesIgnoredVariable(t *testing.T) {
 	}
 }
 
-// A variable is used unless the list of the outer run contains its current value.
+// A variable is ignored only if CTWORKER_OUTER_SETTINGS contains the checksum of its current value.
 func TestOuterVariableIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", ",", "MAX_NUM_TASKS", "MAX_NUM_TASKS=", "=", "MAX_NUM_TASKS=00000000,,x"} {

@@ -7,7 +7,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// This example reads settings from arguments, and reports all faults at once.
+// This example reads settings from arguments, and reports all faults together.
 func Example() {
 	args := []string{"--task-file=tasks.json", "--max-runtime", "ten", "-j0", "--retry-on-exi", "--", "sh", "-c", "true"}
 

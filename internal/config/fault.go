@@ -19,7 +19,7 @@ type Error struct {
 	Reason string
 
 	// about is the setting that the user probably meant, or "" if that is unknown. It prevents a
-	// second fault: a setting that was misspelled is not also reported as missing.
+	// second fault: a misspelled setting is not also reported as missing.
 	about string
 	// valueless is true if String must not print Value because there is none. An empty value that
 	// the user wrote is printed.
@@ -35,8 +35,8 @@ func (f Error) String() string {
 	return oneLine(line + ": " + f.Reason)
 }
 
-// Errors contains all errors in the settings. If a function returns an Errors as its error, it is
-// not empty.
+// Errors contains all errors in the settings. An Errors that a function returns as an error is not
+// empty.
 type Errors []Error
 
 // Error returns one line per fault, without a newline at the end.

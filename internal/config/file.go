@@ -60,7 +60,7 @@ func parseFile(name string, content []byte) []entry {
 }
 
 // notYAML returns the reason for a file that the YAML parser rejects. The text of err contains the
-// line.
+// line number.
 func notYAML(err error) string {
 	return "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")
 }

@@ -26,8 +26,8 @@ const (
 	anySDK // accepts the values of all SDKs, for a command that runs no tasks
 )
 
-// isolations returns the values of Config.Isolation that are valid for a program. The first one is
-// the default.
+// isolations returns the values of Config.Isolation that are valid for a program that uses k. The
+// first value is the default.
 func (k SDK) isolations() []string {
 	switch {
 	case k == Go:

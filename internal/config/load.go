@@ -15,13 +15,13 @@ type Sources struct {
 	// Faults are the errors that Normalize returned. Load reports them first.
 	Faults Errors
 	// LookupEnv looks up an environment variable, as os.LookupEnv does. Defaults to nil, which
-	// means that no variable is set. Load also ignores a variable whose value is empty or None
-	// (Python's missing value), or was set by an outer run; see OuterVar.
+	// means that no variable is set. Load ignores variables whose value is empty or None (Python's
+	// missing value), and variables that belong to the run that started this task; see OuterVar.
 	LookupEnv func(string) (string, bool)
 	// ReadFile reads the config file. Defaults to a function that reads files of at most 1 MiB.
 	ReadFile func(string) ([]byte, error)
 	// TaskSource is true if the program passes its own task source or task file. Load then ignores
-	// the task-file setting.
+	// the settings --task-file and --csv.
 	TaskSource bool
 	// Queue is true for a command that manages the queues of a job. The settings of the queues are
 	// then required even if a task file is given.
@@ -29,14 +29,14 @@ type Sources struct {
 	// SDK is the SDK that the program uses. It determines the valid values and the default of
 	// --isolation.
 	SDK SDK
-	// CPUs returns the number of concurrent tasks for the value auto. Defaults to UsableCPUs.
+	// CPUs returns the value of --num-simultaneous-tasks auto. Defaults to UsableCPUs.
 	CPUs func() int
 }
 
 // Load returns the settings. If any settings are wrong, it returns Errors with all faults, in this
-// order: the faults of Normalize; the faults of flags, variables and the config file; settings that
-// are missing or contradict each other. Load also checks values that an origin with higher
-// precedence overrides.
+// order: the faults of Normalize; the faults of flags, variables and the config file; the faults of
+// settings that are missing or contradict each other. Load also checks values that an origin with
+// higher precedence overrides.
 func Load(src Sources) (*Config, error) {
 	if src.Queue {
 		src.SDK = anySDK
@@ -53,7 +53,7 @@ func Load(src Sources) (*Config, error) {
 		l.explicitlySet[f.about] = true
 	}
 	l.defaults()
-	// The order is that of increasing precedence: each origin overrides the previous ones.
+	// Apply the origins in the order of increasing precedence: each origin overrides the previous ones.
 	file := l.file()
 	environment := l.environment()
 	line := l.line()

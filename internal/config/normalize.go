@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// passed reports whether a flag requests help. Normalize does not remove this flag, although it is
-// not a setting.
+// passed reports whether a flag requests help. Normalize does not remove such a flag, although the
+// flag is not a setting.
 func passed(name string) bool { return name == "h" || name == "help" }
 
 // Normalize prepares the arguments of a command for a parser that stops at the first unknown flag,
-// or at a flag without a value. Normalize removes such flags, and returns a fault for each. It also
+// or at a flag without a value. Normalize removes these flags, and returns a fault for each. It also
 // replaces -jN by -j N. args does not include the command itself. The flags end at --, or at the
-// first argument that is neither a flag nor the value of a flag. Normalize does not change the
-// arguments from there on.
+// first argument that is neither a flag nor the value of a flag. Normalize does not change this
+// argument and the arguments after it.
 //
 // It is ambiguous whether an argument after an unknown flag is the value of the flag, or the first
 // positional argument. Normalize treats the argument as a value if a -- follows.
@@ -91,7 +91,7 @@ func IsTaskFileName(arg string) bool {
 	return slices.Contains([]string{".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".csv", ".tsv"}, path.Ext(name))
 }
 
-// TaskFileArgument is the fault of an argument that is a task file without its flag.
+// TaskFileArgument returns the fault of an argument that names a task file but is not the value of a flag.
 func TaskFileArgument(name string) Error {
 	return Error{
 		Setting: strconv.Quote(name), about: taskFile, valueless: true,
@@ -146,7 +146,7 @@ func unknownFlag(shown, name, value string, others []string) Error {
 	}
 	if near := nearest(name, names); near != "" {
 		f.Reason = "unknown flag; did you mean " + flagged(near) + "?"
-		f.about = aliases()[near].setting.name // "" for one of others
+		f.about = aliases()[near].setting.name // "" if near is in others
 	}
 	return f
 }

@@ -22,8 +22,9 @@ const (
 // Origin is where the value of a setting comes from.
 type Origin struct {
 	Place Place
-	// Name is the name of the file or the variable. For a flag, it is the flag that was used if
-	// that differs from the name of the setting, such as -j or --no-is-spot. Otherwise it is empty.
+	// Name is the name of the file or the variable. For a flag, Name is the flag that was used, such
+	// as -j or --no-is-spot, or empty if the flag is the name of the setting. For other places, Name
+	// is empty.
 	Name string
 	// Line is the number of the line in the file.
 	Line int

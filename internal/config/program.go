@@ -8,7 +8,8 @@ import (
 )
 
 // WorkerData returns the settings that are attributes of the specification's WorkerData, as one
-// JSON object. It is the value of "worker" in the task protocol. A setting without a value is null.
+// JSON object. The object is the value of "worker" in the task protocol. A setting without a value
+// is null.
 func (c *Config) WorkerData() []byte {
 	b, err := json.Marshal(taskproto.WorkerData{
 		Provider: orNull(c.Provider), ProjectID: orNull(c.ProjectID), JobID: orNull(c.JobID),

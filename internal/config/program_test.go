@@ -72,7 +72,7 @@ func inJSON(value any, attribute string) any {
 	return value
 }
 
-// The attributes that the specification's own system has, besides its page.
+// The worker data also has attributes that rms-cloud-tasks has, but the specification does not list.
 func TestWorkerData_DerivedAttributes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

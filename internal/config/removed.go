@@ -6,10 +6,10 @@ import (
 )
 
 // removal is a flag that an earlier version had. The error for such a flag contains the setting
-// that replaces it.
+// that replaces the flag.
 type removal struct {
 	name, env string // the flag without dashes, and its variable
-	setting   string // the setting that replaces it
+	setting   string // the setting that replaces the flag
 	value     string // the value of the new setting; "" if the value of the flag is still valid
 	note      string // how the new value differs
 }
@@ -23,7 +23,7 @@ func removals() []removal {
 	}
 }
 
-// removed returns the removal of the flag name, if there is one.
+// removed returns the removal of the flag with the given name, if there is one.
 func removed(name string) (removal, bool) {
 	all := removals()
 	i := slices.IndexFunc(all, func(r removal) bool { return r.name == name })
@@ -33,8 +33,8 @@ func removed(name string) (removal, bool) {
 	return all[i], true
 }
 
-// RemovedFlag returns the flag that replaces the flag name of an earlier version. It returns "" if
-// no earlier version had this flag.
+// RemovedFlag returns the flag that replaces name, a flag of an earlier version. It returns "" if no
+// earlier version had this flag.
 func RemovedFlag(name string) string {
 	if r, ok := removed(name); ok {
 		return r.flag()

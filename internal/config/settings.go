@@ -39,7 +39,7 @@ func (s setting) names() []string {
 	return names
 }
 
-// negation is the prefix that makes the name of a boolean the name of its opposite.
+// negation is the prefix of the flag that sets a boolean to the opposite, such as --no-is-spot.
 const negation = "no-"
 
 // Names of settings that the code uses several times.
@@ -85,8 +85,8 @@ const (
 func settings() []setting { return settingsOf(NoSDK) }
 
 // settingsOf returns all settings. The settings of the specification are in the order of the
-// specification, and each additional setting is next to a related one. sdk determines only the
-// valid values of --isolation.
+// specification, and each additional setting is next to a related setting. sdk affects only the
+// setting --isolation.
 func settingsOf(sdk SDK) []setting {
 	return []setting{
 		{

@@ -10,8 +10,8 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 )
 
-// known is the expected definition of one setting: from the specification, or from our own design
-// for additional settings.
+// known is the expected definition of one setting. It comes from the specification, or from the
+// design of ctworker if the setting is not part of the specification.
 type known struct {
 	flag, env, field string
 	def              any       // the default with a task source
@@ -28,8 +28,8 @@ var bothBools = [2]any{true, false}
 // none if the program has a task source.
 func (k known) namesTasks() bool { return k.flag == "task-file" || k.flag == "csv" }
 
-// every contains all settings. It is copied from the specification, in its order, and not derived
-// from the code.
+// every contains all settings, in the order of the specification. It is written by hand from the
+// specification, because a list that is derived from the code could not find errors in the code.
 var every = []known{
 	{"task-file", "RMS_CLOUD_TASKS_TASK_FILE", "TaskFile", "",
 		[2]string{"tasks.json", "s3://b/t.yaml"}, [2]any{"tasks.json", "s3://b/t.yaml"}},
@@ -208,7 +208,7 @@ func TestEveryFlagIsInTheTable(t *testing.T) {
 
 func TestEveryFieldIsInTheTable(t *testing.T) {
 	t.Parallel()
-	asked := []string{"InstanceID", "Zone"} // the provider
+	asked := []string{"InstanceID", "Zone"} // from the provider, not from settings
 	for name := range fields(&config.Config{}) {
 		if !slices.Contains(asked, name) && !slices.ContainsFunc(every, func(k known) bool { return k.field == name }) {
 			t.Errorf("no setting fills %s", name)

@@ -10,7 +10,7 @@ func (l *loader) derive() {
 		l.unset(taskFile, &c.TaskFile)
 		l.unset(csvFile, &c.CSV)
 	}
-	if byName, table := c.origins[taskFile].Place, c.origins[csvFile].Place; c.TaskPath() != "" && byName > table { // the one that is closer to the command line applies
+	if byName, table := c.origins[taskFile].Place, c.origins[csvFile].Place; c.TaskPath() != "" && byName > table { // the setting whose origin has the higher precedence applies
 		l.unset(csvFile, &c.CSV)
 	} else if byName < table {
 		l.unset(taskFile, &c.TaskFile)
@@ -47,7 +47,7 @@ func (l *loader) derive() {
 	}
 }
 
-// unset gives a setting that is a text its default.
+// unset resets a setting whose value is a text to its default, which is empty.
 func (l *loader) unset(name string, field *string) {
 	*field = ""
 	l.cfg.origins[name] = Origin{Place: Default}
@@ -68,13 +68,13 @@ func (l *loader) deriveRetries() {
 	}
 }
 
-// local reports whether the tasks come from a file or from the program, and not from a queue.
+// local reports whether the tasks come from a file or from the program, instead of from a queue.
 func (l *loader) local() bool {
 	return l.src.TaskSource || l.explicitlySet[taskFile] || l.explicitlySet[csvFile]
 }
 
-// rules returns a fault for each required setting that is missing. With --print-config, no setting
-// is required.
+// rules returns a fault for each required setting that is missing, and for each setting that
+// contradicts another setting. With --print-config, it returns no faults.
 func (l *loader) rules() (faults Errors) {
 	if l.cfg.PrintConfig {
 		return nil

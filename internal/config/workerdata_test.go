@@ -14,9 +14,9 @@ import (
 // Attribute is an attribute of the worker data, as taskproto.WorkerData declares it.
 type Attribute struct {
 	Name    string
-	Setting string // the name of its setting, or empty
+	Setting string // the name of the setting with its value, or empty
 	doc     string
-	def     string // its value in a WorkerData that a Python program creates; empty for the zero value
+	def     string // the value in a WorkerData that a Python program creates; empty for the zero value
 	kind    reflect.Type
 }
 
@@ -124,7 +124,8 @@ func (a Attribute) zero() string {
 
 func (a Attribute) isNullable() bool { return a.kind.Kind() == reflect.Pointer }
 
-// The attributes of the Python package's WorkerData are generated from ours, and are up to date.
+// The attributes of WorkerData in the Python package are generated from taskproto.WorkerData, and must be
+// up to date.
 func TestSettingsOfPythonWorkerData(t *testing.T) {
 	t.Parallel()
 	upToDate(t, "../../sdk/python/src/ctworker/_worker_settings.py", workerSettingsOfPython())
@@ -171,7 +172,8 @@ func workerSettingsOfPython() []byte {
 
 const workerDataColumns = "| field of `worker` | type | setting | |\n|---|---|---|---|"
 
-// The table of the worker data in docs/protocol.md is generated from ours, and is up to date.
+// The table of the worker data in docs/protocol.md is generated from taskproto.WorkerData, and must be up
+// to date.
 func TestSettingsOfProtocolDoc(t *testing.T) {
 	t.Parallel()
 	const path = "../../docs/protocol.md"

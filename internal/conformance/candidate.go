@@ -47,7 +47,7 @@ func start(argv []string, timeout time.Duration) (*candidate, error) {
 		notifications = append(notifications, r)
 		c.files = append(c.files, r, w)
 	}
-	permits, err := syscall.Dup(fds.Permits) // Start makes its files blocking
+	permits, err := syscall.Dup(fds.Permits) // cmd.Start makes the files that it passes blocking; see below
 	if err != nil {
 		c.close()
 		return nil, os.NewSyscallError("dup", err)
@@ -65,8 +65,8 @@ func start(argv []string, timeout time.Duration) (*candidate, error) {
 		return nil, err
 	}
 	go func() { _ = c.cmd.Wait(); close(c.exited) }() // ProcessState has the exit status
-	// The protocol promises a non-blocking pipe. Passing the pipe to the process has made it
-	// blocking for both sides, so it is changed here, before the process gets its first task.
+	// The protocol requires a non-blocking pipe. cmd.Start has made the pipe blocking, also for the
+	// process. Make it non-blocking again before the process gets its first task.
 	if err := syscall.SetNonblock(fds.Permits, true); err != nil {
 		c.close()
 		return nil, err
@@ -164,7 +164,7 @@ func (c *candidate) runTask(id, data string) error {
 	return c.expectReply(id)
 }
 
-// expectReply checks the reply to a task that had a permit.
+// expectReply checks the reply to a task for which the candidate had a permit.
 func (c *candidate) expectReply(id string) error {
 	l, err := c.readLine(fmt.Sprintf("the reply to task %q", id))
 	switch {

@@ -16,7 +16,7 @@ type Finding struct {
 	Err error
 }
 
-// cases are the checks. Each runs in a new process.
+// cases contains the cases that Run checks, each in a new process.
 var cases = []struct {
 	name string
 	run  func(*candidate) error
@@ -76,8 +76,8 @@ var cases = []struct {
 	{"returns revoked tasks (only with \"ahead\")", checkRevoke},
 }
 
-// closeBeforeReply closes the candidate's input immediately, and then checks the reply to the
-// last task.
+// closeBeforeReply closes the candidate's input before the reply to the last task arrives, and then
+// checks this reply.
 func (c *candidate) closeBeforeReply() error {
 	done := make(chan error, 1)
 	go func() { done <- c.closeAndWait() }()

@@ -9,7 +9,7 @@ import (
 	"github.com/ctworker/ctworker/internal/conformance"
 )
 
-// worker is a correct worker process in Perl. Each test case replaces BREAK by code that
+// worker is the code of a correct worker process in Perl. Each test case replaces BREAK by code that
 // changes one property.
 const worker = `
 	use JSON::PP; my $json = JSON::PP->new->utf8->canonical->allow_nonref;

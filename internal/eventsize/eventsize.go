@@ -30,8 +30,9 @@ type Encoder struct {
 // A Message is the body of a queue message and its deduplication key.
 type Message struct {
 	Body string
-	// Key identifies the event. A task has at most one event per type and attempt, so the events of
-	// a task have different keys.
+	// Key identifies the event. The key of a task event contains the task_id, the attempt and the
+	// event type. A task has at most one event per type and attempt, so its events have different
+	// keys.
 	Key string
 }
 
@@ -39,9 +40,9 @@ type Message struct {
 // except for a malformed message that is too large. The text of such a message is split into
 // several parts, because the event contains the only copy of the text.
 //
-// In any other event that is too large, the longest text is truncated, usually the result. The
-// field result_truncated is then true, and result_bytes is the original size. For other texts, the
-// fields have the prefix exception, stack_trace or task_id.
+// If any other event is too large, its longest text, which is usually the result, is truncated. The
+// field result_truncated is then true, and result_bytes is the original size. If another text is
+// truncated, the names of these fields start with exception, stack_trace or task_id instead.
 func (l Encoder) Encode(e pipeline.Event) ([]Message, error) {
 	if body := l.Render(&e); len(body) <= l.MaxBytes {
 		return []Message{{body, key(&e)}}, nil
@@ -98,8 +99,8 @@ func (l Encoder) split(e pipeline.Event) ([]Message, error) {
 }
 
 // truncate encodes an event, and truncates as many of its texts as necessary, in the order in which
-// the function texts returns them. The last one is the task_id. If the event could not be sent
-// because of a long task_id, every worker that gets the task would fail.
+// the function texts returns them. The task_id of a task event is truncated last. If the event could
+// not be sent because of a long task_id, every worker that gets the task would fail.
 func (l Encoder) truncate(e pipeline.Event) (string, error) {
 	e.Extra = e.Extra[:len(e.Extra):len(e.Extra)]
 	size := 0
@@ -107,7 +108,8 @@ func (l Encoder) truncate(e pipeline.Event) (string, error) {
 		e.Extra = append(e.Extra,
 			pipeline.Field{Name: t.name + "_truncated", Value: json.RawMessage("true")},
 			pipeline.Field{Name: t.name + "_bytes", Value: json.RawMessage(strconv.Itoa(t.size))})
-		// Escapes make a text longer in JSON, so its size there is unknown: halve the text until it fits.
+		// Halve the text until the event fits. Escape sequences make a text longer in JSON, so its size in
+		// JSON is not known before.
 		for keep := min(len(t.whole), l.MaxBytes); ; keep /= 2 {
 			t.set(utf8cut.Start(t.whole, keep))
 			body := l.Render(&e)

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// Kinds of the value of a flag that has no list of words.
+// The kinds of values for flags that do not take one of a list of words.
 const (
 	anyValue  = "-"
 	fileValue = "-file"
 )
 
-// bash writes a script that needs neither the package bash-completion nor a newer bash than version
-// 3.2, which macOS has.
+// bash writes a script that does not need the package bash-completion, and that works with bash
+// 3.2, the version of macOS.
 func (s *script) bash() {
 	s.printf(`# Completion of %[1]s for bash. To use it, put this line into ~/.bashrc:
 #   eval "$(%[1]s completion bash)"
@@ -24,7 +24,7 @@ func (s *script) bash() {
 	s.WriteString(strings.NewReplacer("FUNCTION", s.function, "PROGRAM", quoted(s.program), "ANY", anyValue, "FILE", fileValue).Replace(bashMain))
 }
 
-// bashValues writes a function that finds out whether a flag takes a value, and which.
+// bashValues writes a shell function that determines whether a flag takes a value, and which kind of value.
 func (s *script) bashValues() {
 	flags := map[string][]string{} // by kind
 	s.root.walk("", func(path string, c Command) {
@@ -51,7 +51,7 @@ func (s *script) bashValues() {
 	s.printf("    *)\n        return 1 ;;\n    esac\n}\n\n")
 }
 
-// bashCommands writes a function that has the words of each command.
+// bashCommands writes a shell function that sets the words that can follow each command.
 func (s *script) bashCommands() {
 	s.printf("# Sets commands, flags, arguments and runs for the command $1. It fails if there is none.\n")
 	s.printf("%s_command() {\n    commands='' flags='' arguments='' runs=''\n    case \"$1\" in\n", s.function)

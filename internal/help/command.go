@@ -9,17 +9,17 @@ import (
 
 // Command describes a command, or a program without commands.
 type Command struct {
-	// Name has the program and the names of all parent commands: "ctworker queue status".
+	// Name is the full name, with the program and all parent commands: "ctworker queue status".
 	Name string `json:"name"`
 	// Summary is one line, lower case, without a full stop.
 	Summary string `json:"summary"`
-	// Usage has one line per form of the command line.
+	// Usage contains one line for each form of the command line.
 	Usage []string `json:"usage"`
-	// Description has paragraphs separated by empty lines. Indented lines are not wrapped.
+	// Description consists of paragraphs separated by empty lines. Indented lines are not wrapped.
 	Description string `json:"description,omitempty"`
 	// Examples are command lines.
 	Examples []string `json:"examples,omitempty"`
-	// Arguments are the words that can follow the flags, if they are few.
+	// Arguments are the words that can follow the flags, if only a few words are possible.
 	Arguments []string  `json:"arguments,omitempty"`
 	Flags     []Flag    `json:"flags,omitempty"`
 	Commands  []Command `json:"commands,omitempty"`
@@ -38,7 +38,7 @@ type Flag struct {
 	Env string `json:"env,omitempty"`
 	// Category is the group of the flag in the full help.
 	Category string `json:"category,omitempty"`
-	// Common flags are shown by the short help.
+	// Common states that the short help shows the flag.
 	Common bool `json:"common,omitempty"`
 }
 
@@ -82,7 +82,7 @@ func (c Command) Find(words ...string) (Command, bool) {
 	return c, true
 }
 
-// lastName returns the name without those of the parents.
+// lastName returns the name of the command without the names of its parents.
 func (c Command) lastName() string { return c.Name[strings.LastIndexByte(c.Name, ' ')+1:] }
 
 // OfApp describes a program. Hidden commands are left out.
@@ -95,7 +95,7 @@ func OfApp(app *cli.App) Command {
 }
 
 // OfCommand describes a command and its subcommands, except hidden ones. parent is the full name of
-// the parent command. It uses these fields of the command:
+// the parent command. It interprets these fields of the command:
 //
 //   - Description may end with a section "Example:" or "Examples:" of indented command lines.
 //   - ArgsUsage may list the words that can follow the flags, separated by bars.
@@ -148,7 +148,7 @@ func splitExamples(text string) (description string, examples []string) {
 	return strings.TrimSpace(text), nil
 }
 
-// DescribeFlag describes any flag of the library.
+// DescribeFlag describes any flag of package cli.
 func DescribeFlag(f cli.Flag) Flag {
 	if d, ok := f.(Describer); ok {
 		return d.Describe()

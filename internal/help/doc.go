@@ -12,5 +12,5 @@
 //
 // # What it is not for
 //
-// It parses no command line. Write reports an error if the output could not be written.
+// The package does not parse command lines. Write reports an error if the output could not be written.
 package help

@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/internal/help"
 )
 
-// A command is described by the fields that the library has for it.
+// The help of a command is generated from the fields of its cli.Command.
 func Example() {
 	c := help.OfCommand("tool", &cli.Command{
 		Name:        "copy",

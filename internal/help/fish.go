@@ -2,8 +2,8 @@ package help
 
 import "strings"
 
-// fish writes a script of complete commands, each with a condition on the words before the
-// cursor.
+// fish writes a script that calls the fish command "complete" for each candidate, with a condition
+// on the words before the cursor.
 func (s *script) fish() {
 	s.printf(`# Completion of %[1]s for fish. To use it, write it to a file:
 #   %[1]s completion fish > ~/.config/fish/completions/%[1]s.fish
@@ -34,7 +34,7 @@ complete -c %[1]s -e
 	s.printf("complete -c %[1]s -n _%[2]s_after -F -a '(__fish_complete_command)'\n", s.program, s.function)
 }
 
-// allNames returns the names of all commands, of each level.
+// allNames returns the names of the commands on all levels.
 func (s *script) allNames() (names []string) {
 	s.root.walk("", func(path string, c Command) {
 		if path != "" {

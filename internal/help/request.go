@@ -67,9 +67,9 @@ func (v switchValue) Set(raw string) error {
 	return err
 }
 
-// String implements flag.Value. It returns "", because the library looks for a boolean flag "help",
-// and would print its own help if it found one.
+// String implements flag.Value. It returns "" because the library would otherwise treat the flag
+// "help" as its own boolean flag, and print its own help.
 func (v switchValue) String() string { return "" }
 
-// IsBoolFlag implies that no value needs to follow.
+// IsBoolFlag states that the flag can be used without a value.
 func (v switchValue) IsBoolFlag() bool { return true }

@@ -8,13 +8,13 @@ import (
 
 const (
 	indent = "  "
-	// usageColumn is the column in which the descriptions of flags start. In 80 columns, the
-	// longest variable name fits to the right of it.
+	// usageColumn is the column in which the descriptions of flags start. With 80 columns, the
+	// longest variable name fits into the columns to the right.
 	usageColumn = 28
 )
 
-// Short returns the help of c for most users, wrapped to width columns: its usage, its common
-// flags and examples. command prints the full help.
+// Short returns the help of c for most users, wrapped to width columns: its usage, its common flags
+// and examples. The help mentions command, which prints the full help.
 func (c Command) Short(width int, command string) string {
 	p := page{width: width}
 	p.head(c)
@@ -87,10 +87,11 @@ func (f Flag) Synopsis() string {
 	return text
 }
 
-// Text returns the description of the flag with its default, and with its variable if full.
+// Text returns the description of the flag with its default value. If full is true, the environment variable
+// is included.
 func (f Flag) Text(full bool) string { return strings.ReplaceAll(f.text(full), glue, " ") }
 
-// text is like Text, but a short default is not broken by wrap.
+// text is like Text, but with glue before a short default, so that wrap does not break the line there.
 func (f Flag) text(full bool) string {
 	const short = 12
 	text := f.Usage
@@ -119,7 +120,7 @@ type page struct {
 	width int
 }
 
-// block writes lines, after an empty line if there is text before it.
+// block writes lines. If the page already contains text, it writes an empty line first.
 func (p *page) block(lines []string) {
 	if p.Len() > 0 {
 		p.WriteByte('\n')

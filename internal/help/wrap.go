@@ -8,7 +8,8 @@ import (
 // glue is a space at which wrap does not break a line.
 const glue = "\x1f"
 
-// wrap breaks text into lines of at most width columns. A longer word has a line of its own.
+// wrap breaks text into lines of at most width columns. A word that is longer than width is on a line of its
+// own.
 func wrap(text string, width int) (lines []string) {
 	line, columns := "", 0
 	for _, word := range strings.Fields(text) {

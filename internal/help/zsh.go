@@ -2,7 +2,7 @@ package help
 
 import "strings"
 
-// zsh writes a script that can be sourced, and can be a file _PROGRAM in $fpath.
+// zsh writes a script that can be sourced, or installed as a file _PROGRAM in $fpath.
 func (s *script) zsh() {
 	s.printf(`#compdef %[1]s
 # Completion of %[1]s for zsh. To use it, put this line into ~/.zshrc, after compinit:
@@ -62,7 +62,7 @@ func (s *script) zshSubcommands(path string, c Command) {
 	for _, sub := range c.Commands {
 		name := sub.lastName()
 		if path == "" && name == "help" {
-			s.printf("        help) %s ;;\n", s.function) // it takes the words of any command
+			s.printf("        help) %s ;;\n", s.function) // the words of any command can follow "help"
 			continue
 		}
 		s.printf("        %s) %s ;;\n", name, s.zshName(path+" "+name))

@@ -1,5 +1,5 @@
-// Package inputs makes tasks of the values after ":::" in a command line, or of the lines of a file after
-// "::::", as GNU parallel does.
+// Package inputs makes tasks from the values after ":::" in a command line, or from the lines of a file
+// after "::::", as GNU parallel does.
 package inputs
 
 import (
@@ -21,7 +21,7 @@ import (
 const (
 	values = ":::"
 	lines  = "::::"
-	// placeholder is replaced by the placeholder of the value in the data of a task.
+	// Split replaces placeholder by valuePlaceholder, which stands for the value in the data of a task.
 	placeholder, valuePlaceholder = "{}", "{data.value}"
 	// maxLine is the maximum length of a line, in bytes.
 	maxLine = 16 << 20
@@ -37,7 +37,7 @@ type Inputs struct {
 // the arguments contain neither ":::" nor "::::".
 //
 // In the command, {} becomes {data.value}, because the data of a task is {"value": …}. If the command
-// contains no placeholder, the value becomes its last argument.
+// contains no placeholder, Split appends {data.value} as the last argument.
 func Split(argv []string) (command []string, in *Inputs, err error) {
 	command, in, err = Cut(argv)
 	if err != nil || in == nil {
@@ -57,8 +57,8 @@ func Split(argv []string) (command []string, in *Inputs, err error) {
 	return command, in, nil
 }
 
-// Cut divides arguments into those before ":::" or "::::" and the inputs. The inputs are nil if the
-// arguments contain neither.
+// Cut divides arguments into the arguments before ":::" or "::::" and the inputs after it. The inputs are
+// nil if the arguments contain neither ":::" nor "::::".
 func Cut(args []string) (before []string, in *Inputs, err error) {
 	at := slices.IndexFunc(args, isSeparator)
 	if at < 0 {
@@ -117,8 +117,8 @@ func (in *Inputs) Check() error {
 	return f.Close()
 }
 
-// Recount returns an iterator over the same tasks as Tasks, without affecting it. It returns nil if the file
-// can be read only once.
+// Recount returns an iterator over the same tasks as Tasks, which can be used independently of Tasks. It
+// returns nil if the file can be read only once.
 func (in *Inputs) Recount() iter.Seq2[pipeline.Task, error] {
 	if in.file != "" {
 		info, err := os.Stat(in.file)
@@ -144,7 +144,7 @@ func (in *Inputs) eachLine(stdin io.Reader, yield func(pipeline.Task, error) boo
 	number := 0
 	for scanner.Scan() {
 		number++
-		line := scanner.Text() // without the line break, also if it is CR LF
+		line := scanner.Text() // without the line break, LF or CR LF
 		if line == "" {
 			continue
 		}
@@ -158,7 +158,7 @@ func (in *Inputs) eachLine(stdin io.Reader, yield func(pipeline.Task, error) boo
 	return nil
 }
 
-// newTask returns the task of a value. where is its place, for the error.
+// newTask returns the task of a value. where is the position of the value, for the error.
 func newTask(value, where string) (pipeline.Task, error) {
 	if !utf8.ValidString(value) {
 		return pipeline.Task{}, fmt.Errorf("%s: %q is not UTF-8, so it cannot be written as JSON: if it is a file name, rename the file", where, value)

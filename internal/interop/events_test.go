@@ -12,12 +12,13 @@ import (
 	"time"
 )
 
-// eventFields runs the same program and tasks with both workers and compares their events:
-// those of ctworker must have all fields of those of rms-cloud-tasks, with values of the same type.
+// eventFields runs the same program and tasks with both workers and compares the events. Each event of
+// ctworker must have all fields of the event of rms-cloud-tasks, with values of the same types.
 func (s *system) eventFields(t *testing.T) {
 	j := s.newJob(t, "AWS")
 	program := filepath.Join(j.testdata, "worker.py")
-	// The processes of rms-cloud-tasks take seconds to start, so only the task that must exceed --max-runtime has a short one.
+	// The processes of rms-cloud-tasks take seconds to start. Therefore --max-runtime is short only for the
+	// task that must exceed it.
 	start := func(seconds string, orders ...string) (rms, our *command) {
 		dir := t.TempDir()
 		j.dir = dir

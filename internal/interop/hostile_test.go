@@ -50,8 +50,8 @@ func (s *system) malformed(t *testing.T) {
 	})
 }
 
-// exactlyOnceGCP lets our worker run tasks from exactly-once subscriptions that the manager
-// created, with and without the flag, because the manager does not export that setting.
+// exactlyOnceGCP runs our worker on exactly-once subscriptions that the manager created. It does so
+// with and without --exactly-once-queue, because the manager does not export this setting to workers.
 func (s *system) exactlyOnceGCP(t *testing.T) {
 	for name, flags := range map[string][]string{"with the flag": {"--exactly-once-queue"}, "without": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -76,8 +76,9 @@ func (s *system) exactlyOnceGCP(t *testing.T) {
 	}
 }
 
-// exactlyOnceAWS checks the error of our worker if the manager created standard queues
-// although exactly once was requested: the error names the existing queues.
+// exactlyOnceAWS checks the error of our worker with --exactly-once-queue. The manager creates a
+// standard queue although its configuration requests exactly-once delivery. The error must name the
+// missing FIFO queue and the setting.
 func (s *system) exactlyOnceAWS(t *testing.T) {
 	j := s.newJob(t, "AWS", "exactly_once_queue: true")
 	j.tasks("text", "text")

@@ -24,7 +24,7 @@ import (
 	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
-// timeout is the time limit of a command. A test fails with the command's output after it.
+// timeout is the time limit of a command. If a command takes longer, it is killed, and its test fails.
 const timeout = 4 * time.Minute
 
 // TestInterop runs everything against one server of each kind.
@@ -52,7 +52,7 @@ func TestInterop(t *testing.T) {
 	}
 }
 
-// system has the servers and settings that the tests share.
+// system contains the servers and settings that the tests share.
 type system struct {
 	python, manager string // Python with rms-cloud-tasks, and the command of rms-cloud-tasks
 	source          string // source distribution of rms-cloud-tasks
@@ -99,12 +99,13 @@ func startSystem(t *testing.T) *system {
 type command struct {
 	t              *testing.T
 	cmd            *exec.Cmd
-	remaining      io.Reader // the unread part of its standard output; nil if there is none
+	remaining      io.Reader // standard output that lines has not read; nil if there is none
 	stdout, stderr bytes.Buffer
 }
 
-// start starts a command in a directory, with additional variables. It keeps its standard output
-// and standard error, and kills it at the end of the test.
+// start starts a command in a directory, with additional environment variables. The returned command
+// stores the standard output and standard error of the process. If the process still runs at the end
+// of the test, it is killed.
 func (s *system) start(t *testing.T, dir string, env []string, name string, args ...string) *command {
 	t.Helper()
 	c := s.command(t, dir, env, name, args...)
@@ -163,7 +164,7 @@ func (c *command) lines() iter.Seq[string] {
 	}
 }
 
-// wait waits for the end and fails the test unless the exit code is code.
+// wait waits until the process has exited, and fails the test unless the exit code is code.
 func (c *command) wait(code int) string {
 	c.t.Helper()
 	if c.remaining != nil {
@@ -210,8 +211,9 @@ func parse(t *testing.T, lines string) (all []event) {
 	return all
 }
 
-// count counts events as "task_completed" or, with a retry, "task_completed retry". It leaves
-// out keep_alive events: their number depends on the duration of the test.
+// count returns the number of events by type. Events that request a retry are counted separately, as
+// "task_completed retry" for example. keep_alive events are omitted, because their number depends on
+// the duration of the test.
 func count(all []event) map[string]int {
 	n := map[string]int{}
 	for _, e := range all {
@@ -226,7 +228,7 @@ func count(all []event) map[string]int {
 	return n
 }
 
-// wantCounts fails the test unless the counts are exactly those wanted.
+// wantCounts fails the test unless the counts in got and want are equal. what describes the counts.
 func wantCounts(t *testing.T, what string, got, want map[string]int) {
 	t.Helper()
 	if fmt.Sprint(got) != fmt.Sprint(want) {

@@ -21,13 +21,13 @@ type job struct {
 	id       string
 	project  string
 	dir      string
-	config   string   // the manager's
-	machine  []string // variables that make this an instance of the provider
-	env      []string // those and the job's
+	config   string   // path of the manager's configuration
+	machine  []string // environment variables that make this machine look like an instance of the provider
+	env      []string // the variables in machine, and the RMS_CLOUD_TASKS_ variables of the job
 }
 
-// newJob returns a job of a provider, with further lines for the provider's section of the manager's
-// configuration. Its queues do not exist yet.
+// newJob returns a job of a provider. lines are added to the provider's section of the manager's
+// configuration. The queues of the job do not exist yet.
 func (s *system) newJob(t *testing.T, provider string, lines ...string) *job {
 	t.Helper()
 	j := &job{system: s, t: t, provider: provider, id: "j" + strings.ToLower(rand.Text()[:12]), dir: t.TempDir()}
@@ -63,13 +63,14 @@ func (j *job) startManager(command string, args ...string) *command {
 	return j.start(j.t, j.dir, nil, j.manager, all...)
 }
 
-// load lets the manager load one task for each order.
+// load makes the manager load the tasks in tasks.json.
 func (j *job) load(args ...string) {
 	j.t.Helper()
 	j.manage("load_queue", append([]string{"--task-file", "tasks.json", "--force"}, args...)...)
 }
 
-// tasks writes tasks.json with a task for each order, and returns their number.
+// tasks writes tasks.json with one task for each of orders, and returns the number of tasks. An order
+// tells testdata/worker.py which outcome the task must have.
 func (j *job) tasks(orders ...string) int {
 	j.t.Helper()
 	type data struct {
@@ -93,7 +94,7 @@ func (j *job) runCtworker(args ...string) string {
 	return j.start(j.t, j.dir, j.env, j.ctworker, args...).wait(0)
 }
 
-// work runs our worker, with the program of testdata, to its end.
+// work runs our worker with the program testdata/worker.py, and waits until it exits.
 func (j *job) work(args ...string) {
 	j.t.Helper()
 	j.run(j.t, j.dir, j.env, j.python, append([]string{"-m", "ctworker", filepath.Join(j.testdata, "worker.py")}, args...)...)

@@ -33,7 +33,7 @@ func startMetadata(t *testing.T) (address string) {
 			_, _ = io.WriteString(w, gcpInstance)
 		case "/computeMetadata/v1/instance/preempted", "/computeMetadata/v1/instance/maintenance-event":
 			w.Header().Set("ETag", "1")
-			if r.URL.Query().Get("last_etag") == "1" { // nothing changes
+			if r.URL.Query().Get("last_etag") == "1" { // a long poll, and the value never changes
 				select {
 				case <-r.Context().Done():
 				case <-closed:

@@ -21,8 +21,8 @@ func bothProviders(t *testing.T, test func(t *testing.T, provider string)) {
 	}
 }
 
-// managerToWorker lets the manager load a queue, our worker run the tasks, and the manager's
-// event monitor read the events until they show that each task has ended.
+// managerToWorker tests our worker with the manager: the manager loads a queue, our worker runs the
+// tasks, and the manager's event monitor reads the events until it knows that each task has ended.
 func (s *system) managerToWorker(t *testing.T) {
 	bothProviders(t, func(t *testing.T, provider string) {
 		j := s.newJob(t, provider)
@@ -101,8 +101,9 @@ func (s *system) loadToRMSWorker(t *testing.T) {
 		all := append(parse(t, follow.stop(syscall.SIGINT, 0)), j.collect()...)
 		want := map[string]int{"task_completed": 1, "task_exception": 1, "task_exited": 1}
 		if provider == "AWS" {
-			// This release of the worker acknowledges with a key that its SQS queue does not set.
-			// Therefore each task is reported, and stays in the queue.
+			// In this release of rms-cloud-tasks, the worker acknowledges a task with a key that the
+			// SQS queue does not set. The worker therefore reports an error for each task, and the
+			// task stays in the queue.
 			want["non_fatal_exception"] = n
 		}
 		wantCounts(t, "events", count(all), want)
@@ -144,7 +145,7 @@ func (s *system) queueCommands(t *testing.T) {
 			j.runCtworker("queue", "create")
 			j.runCtworker("load", "--task-file", "tasks.json")
 			names := j.names()
-			// On GCP it counts what it can pull at once, and so may count less.
+			// On GCP, the manager counts the messages that it receives, which may not be all messages.
 			if out := j.manage("show_queue"); !strings.Contains(out, "Queue depth: 5\n") && provider == "AWS" || strings.Contains(out, "empty") {
 				t.Errorf("show_queue printed:\n%s", out)
 			}
@@ -164,7 +165,7 @@ func (s *system) queueCommands(t *testing.T) {
 			j := s.newJob(t, provider)
 			j.tasks("a", "b", "c", "d", "e")
 			j.load()
-			if provider == "AWS" { // the manager creates the event queue on AWS when it gets the first event
+			if provider == "AWS" { // on AWS, the manager creates the event queue only when it gets the first event
 				j.runCtworker("queue", "create", "--events")
 			}
 			other := s.newJob(t, provider)

@@ -62,8 +62,8 @@ func status(e *pipeline.Event) (exit, signal int, ok bool) {
 	return 0, 0, false
 }
 
-// received returns the size of the result in bytes: of its text if it is a string, and otherwise of its
-// JSON.
+// received returns the size of the result in bytes. For raw bytes or a string, this is the size of the
+// content. For any other result, it is the size of the JSON.
 func received(e *pipeline.Event) int {
 	switch result := e.Outcome.Result; {
 	case e.Type != pipeline.TaskCompleted:
@@ -77,7 +77,7 @@ func received(e *pipeline.Event) int {
 	}
 }
 
-// escapes makes an ID a single column on a single line. The replacements can be undone.
+// escapes converts an ID to a single column on a single line. The conversion is reversible.
 var escapes = strings.NewReplacer(escapePairs()...)
 
 func escapePairs() []string {

@@ -50,7 +50,7 @@ func TestFormatter_Columns(t *testing.T) {
 	}
 }
 
-// The column Seq counts the lines. Events that do not report a task have none.
+// The column Seq counts the lines. Events that do not report a task have no line.
 func TestFormatter_Seq(t *testing.T) {
 	t.Parallel()
 	var f joblog.Formatter
@@ -67,7 +67,7 @@ func TestFormatter_Seq(t *testing.T) {
 	}
 }
 
-// The job log never withholds an event that another sink may have written.
+// The job log writes an event without calling Withheld, because another sink may have written the event.
 func TestSink_IgnoresWithheld(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "jobs.log")

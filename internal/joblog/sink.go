@@ -13,8 +13,9 @@ import (
 // A Sink appends a line for each task event to a file. It is safe for concurrent use.
 type Sink struct{ file *eventlog.Log }
 
-// Open opens the job log at path for appending, and creates it if it does not exist. It blocks and uses
-// log like eventlog.Open. The header is written with the first line, if the file is empty.
+// Open opens the job log at path for appending, and creates it if it does not exist. It can block for the
+// same reasons as eventlog.Open, and uses log for the same messages. If the file is empty, the header is
+// written together with the first line.
 func Open(ctx context.Context, path string, log zerolog.Logger) (*Sink, error) {
 	var lines Formatter
 	file, err := eventlog.Open(ctx, path, eventlog.Options{

@@ -70,7 +70,7 @@ func ParseKinds(text string) (Kinds, error) {
 	return set, nil
 }
 
-// A Journal has the state of each task in some event logs. It is not safe for concurrent use.
+// A Journal contains the state of each task in some event logs. It is not safe for concurrent use.
 type Journal struct {
 	table *table
 	rerun Kinds
@@ -82,10 +82,10 @@ type Journal struct {
 
 // Counts are numbers of tasks in the logs.
 type Counts struct {
-	// Done is the number of tasks with a final event, and Failed the number of those that did not
-	// complete. Neither includes tasks that are run again because of the kinds passed to New.
+	// Done is the number of tasks with a final event, and Failed is the number of these tasks that did
+	// not complete. Both exclude tasks that are run again because of the kinds passed to New.
 	Done, Failed int64
-	// Rerun is the number of tasks that have a final event and are run again.
+	// Rerun is the number of tasks that are run again although they have a final event.
 	Rerun int64
 	// Unfinished is the number of tasks whose last event requests a retry.
 	Unfinished int64
@@ -94,7 +94,7 @@ type Counts struct {
 // New returns an empty Journal. Tasks whose last event is of a kind in rerun are run again although
 // they are done.
 //
-// The memory of the table is freed when the Journal is unreachable.
+// The memory of the Journal is freed when the Journal is unreachable; see also Free.
 func New(rerun Kinds) *Journal { return newJournal(newTable(), rerun) }
 
 func newJournal(t *table, rerun Kinds) *Journal {
@@ -103,8 +103,8 @@ func newJournal(t *table, rerun Kinds) *Journal {
 	return j
 }
 
-// Free frees the memory of the Journal, which may not be used after that, without waiting for the garbage
-// collector.
+// Free frees the memory of the Journal without waiting for the garbage collector. The Journal must not be
+// used after Free.
 func (j *Journal) Free() {
 	j.table.free()
 	runtime.KeepAlive(j)
@@ -122,9 +122,9 @@ func (j *Journal) Clone() *Journal {
 type Event struct {
 	TaskID  []byte
 	Kind    Kind
-	Retry   bool // the task was to be run again
+	Retry   bool // the event requests a retry of the task
 	Attempt int  // 0 if the event has none
-	// Rerun states that the task had a final event before, which this event replaces.
+	// Rerun states that this event replaces an earlier final event of the task.
 	Rerun bool
 }
 
@@ -194,8 +194,8 @@ func withoutFailed(finals []Kind) []Kind {
 
 // Decision is what to do with a task.
 type Decision struct {
-	// Skip is true if the task is done and is not run again. Failed then reports whether it did not
-	// complete.
+	// Skip is true if the task is done and is not run again. If Skip is true, Failed reports whether
+	// the task did not complete.
 	Skip, Failed bool
 	// Attempt is the number of the attempt with which the task runs; 0 if it is skipped.
 	Attempt int

@@ -18,7 +18,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// line returns the event of a task as the event log has it.
+// line returns the event of a task as a line of the event log.
 func line(id string, kind pipeline.OutcomeKind, retry bool, attempt int) string {
 	d := pipeline.Decision{
 		Delivery: pipeline.NewDelivery(pipeline.Task{ID: id, Data: []byte("1")}, nil, attempt),
@@ -50,8 +50,8 @@ func kinds(t *testing.T, text string) journal.Kinds {
 	return k
 }
 
-// next returns what happens with each occurrence of an ID: "skip", or the attempt, with a star if the
-// task is run again although it was done.
+// next returns what happens with each occurrence of an ID: "skip", or the number of the attempt, with a
+// star if the task is run again although it was done.
 func next(j *journal.Journal, id string, occurrences int) (all []string) {
 	for range occurrences {
 		switch d := j.Next(id); {
@@ -73,7 +73,7 @@ func TestJournal_Next(t *testing.T) {
 	for name, tc := range map[string]struct {
 		log   []string
 		rerun string
-		want  []string // of two occurrences of the task "a"
+		want  []string // for two occurrences of the task "a" in the task file
 	}{
 		"no event":                 {nil, "", []string{"1", "1"}},
 		"of another task":          {[]string{line("b", pipeline.Completed, false, 1)}, "", []string{"1", "1"}},
@@ -138,7 +138,7 @@ func TestParseKinds_Invalid(t *testing.T) {
 	}
 }
 
-// The quick parser and the complete one agree on every event, whatever its ID and result are.
+// Parse returns the right data of every event, whether or not the fast parser can parse the event.
 func TestParse_Events(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -159,8 +159,8 @@ func TestParse_Events(t *testing.T) {
 	})
 }
 
-// A log that is cut off at any byte has one done task per complete line, with or without its line break. An incomplete line is
-// reported, and so is an incomplete line that was then ended by a line break.
+// A log that is cut off at any byte has one done task per complete line, with or without a line break. An
+// incomplete line is reported, even if a line break was added to it later.
 func TestRead_CutOff(t *testing.T) {
 	t.Parallel()
 	whole := line("a", pipeline.Completed, false, 1) + "\n" + line("b", pipeline.Exited, false, 1) + "\n" + line("c", pipeline.Completed, false, 1) + "\n"
@@ -235,7 +235,7 @@ func TestReadFile_Errors(t *testing.T) {
 	}
 }
 
-// A Journal of many tasks finds each of them and no other.
+// A Journal of many tasks finds each of these tasks, and no other task.
 func TestJournal_ManyTasks(t *testing.T) {
 	t.Parallel()
 	const n = 300_000

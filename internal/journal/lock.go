@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLocked is returned by Lock if another run holds the lock.
+// ErrLocked is returned by TryLock if another run holds a lock that excludes the requested lock.
 var ErrLocked = errors.New("another run writes to this event log")
 
 // A Lock belongs to a run that writes to an event log.
 type Lock struct{ f *os.File }
 
 // TryLock locks the event log at path until Close. Several runs can have a shared lock at the same time.
-// A run that continues from the log has an exclusive lock, because another run would do the same tasks.
-// If another run has the lock, TryLock returns ErrLocked. If the log does not exist and the lock is
-// exclusive, TryLock creates it. It returns nil if the log cannot be locked because it is not a regular
-// file, or because the file system has no locks.
+// A run that continues from the log has an exclusive lock, because another run would run the same tasks.
+// If another run has a lock, and one of the two locks is exclusive, TryLock returns ErrLocked. If the log
+// does not exist, an exclusive TryLock creates the log, and a shared TryLock returns a nil Lock. TryLock
+// also returns a nil Lock if the log is not a regular file, or if the file system has no locks.
 //
-// The lock is on a byte far beyond the end of the log, so it does not collide with the lock on the whole
-// file that each write takes.
+// The lock is an fcntl(2) lock on a byte far beyond the end of the log, because it must not conflict with
+// the flock(2) lock on the log that each write takes.
 func TryLock(path string, exclusive bool) (*Lock, error) {
 	flags, kind := os.O_RDONLY, int16(unix.F_RDLCK)
 	if exclusive {

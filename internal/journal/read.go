@@ -16,20 +16,21 @@ import (
 	"github.com/ctworker/ctworker/internal/rawjson"
 )
 
-// Damage are the lines of a log that are not events.
+// Damage describes the lines of a log that are not events.
 type Damage struct {
-	// Lines are the numbers of the first damaged lines, from 1, and Count is the number of all.
+	// Lines are the numbers of the first damaged lines, from 1. Count is the number of all damaged lines.
 	Lines []int64
 	Count int64
-	// Torn reports that the last line of the log is incomplete. It is ignored. A last line that lacks
-	// only its line break is complete: the next write to the log adds the line break.
+	// Torn reports that the last line of the log is incomplete. This line is ignored, and not counted.
+	// A last line that lacks only its line break is complete: the next write to the log adds the line
+	// break.
 	Torn bool
 }
 
 // maxDamagedLines is the maximum length of Damage.Lines.
 const maxDamagedLines = 10
 
-// Add adds the line with the given number. complete reports whether it ends with a line break.
+// Add adds the damaged line with the given number. complete reports whether it ends with a line break.
 func (d *Damage) Add(number int64, complete bool) {
 	if !complete {
 		d.Torn = true
@@ -41,8 +42,8 @@ func (d *Damage) Add(number int64, complete bool) {
 	}
 }
 
-// ReadFile adds the events in the log at path to j. It returns an error if the file cannot be read, but
-// not if it does not exist and mayBeMissing is true.
+// ReadFile adds the events in the log at path to j. It returns an error if the file cannot be read. If
+// mayBeMissing is true, a missing file is not an error.
 func (j *Journal) ReadFile(ctx context.Context, path string, mayBeMissing bool) (Damage, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // do not wait for the writer of a FIFO
 	if err != nil {
@@ -66,13 +67,13 @@ func (j *Journal) ReadFile(ctx context.Context, path string, mayBeMissing bool) 
 	return damage, err
 }
 
-// Read adds the events in a log to j. It returns ctx's error if ctx is done before the end.
+// Read adds the events in a log to j. If ctx is done before the end of the log, Read returns ctx's error.
 func (j *Journal) Read(ctx context.Context, log io.Reader) (Damage, error) {
 	return Events(ctx, log, j.Add)
 }
 
-// Events calls f for each event in a log that reports a task. It returns ctx's error if ctx is done
-// before the end. f must not retain the ID of the task.
+// Events calls f for each event in a log that reports a task. If ctx is done before the end of the log,
+// Events returns ctx's error. f must not retain the ID of the task.
 func Events(ctx context.Context, log io.Reader, f func(Event)) (damage Damage, err error) {
 	err = Lines(ctx, log, func(number int64, line []byte, complete bool) {
 		e, ok, err := Parse(line)
@@ -86,8 +87,8 @@ func Events(ctx context.Context, log io.Reader, f func(Event)) (damage Damage, e
 	return damage, err
 }
 
-// Lines calls f for each line of log that is not empty, without its line break. complete is false for a
-// last line without a line break. f must not retain line.
+// Lines calls f for each line of log that is not empty. line does not include the line break. complete is
+// false for a last line without a line break. f must not retain line.
 func Lines(ctx context.Context, log io.Reader, f func(number int64, line []byte, complete bool)) error {
 	r := bufio.NewReaderSize(log, 1<<20)
 	var long []byte // the beginning of a line that is longer than the buffer
@@ -123,8 +124,9 @@ func Lines(ctx context.Context, log io.Reader, f func(number int64, line []byte,
 
 var errNotEvent = errors.New("not a complete JSON object")
 
-// Parse parses one line of an event log. ok is false for an event that does not report a task. It
-// returns an error if the line is not a JSON object. The result refers to line.
+// Parse parses one line of an event log, which must not be empty. ok is false for an event that does not
+// report a task. Parse returns an error if the line is not a JSON object. The result may refer to the
+// memory of line.
 func Parse(line []byte) (e Event, ok bool, err error) {
 	if e, ok := parseFast(line); ok {
 		return e, true, nil
@@ -205,9 +207,9 @@ func cutString(b []byte) (text, rest []byte, ok bool) {
 	return b[:end], b[end+1:], true
 }
 
-// isRestOfObject reports whether b, the rest of a JSON object, is complete: its last byte is the brace
-// that closes the object. It does not check the syntax otherwise. A line that was cut off always lacks
-// that brace.
+// isRestOfObject reports whether b, the rest of a JSON object, ends with the brace that closes the object.
+// It does not check the syntax, because it must only detect lines that were cut off, and they always lack
+// this brace.
 func isRestOfObject(b []byte) bool {
 	depth := 1
 	for i := 0; i < len(b); i++ {

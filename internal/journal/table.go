@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// table maps task IDs to entries. It is a hash table with open addressing, divided into shards, so that
-// only one shard at a time is copied when it grows.
+// table maps task IDs to entries. It is a hash table with open addressing. It is divided into shards, so
+// that its growth copies only one shard at a time.
 type table struct {
 	seeds  [2]maphash.Seed
 	shards [shardCount]shard
@@ -50,8 +50,8 @@ const (
 	kindMask    = entry(1<<kindBits-1) << kindShift
 	finalMask   = entry(maxFinals) << finalShift
 	attemptMask = entry(maxAttempt)
-	// retryPending states that the last event requests a retry, and rerunPending that this retry is one of
-	// a rerun.
+	// retryPending states that the last event requests a retry. rerunPending states that this retry
+	// belongs to a rerun.
 	retryPending = entry(1) << retryShift
 	rerunPending = entry(1) << rerunShift
 )
@@ -85,8 +85,8 @@ func (t *table) find(id []byte) *entry {
 	return &s.entries[i]
 }
 
-// insert returns the entry of an ID, which it adds if necessary. A new entry has Kind None. The result
-// is valid until the next insert.
+// insert returns the entry of an ID. If there is none, insert adds an entry of Kind None. The result is
+// valid until the next insert.
 func (t *table) insert(id []byte) *entry {
 	h, more := t.hash(id)
 	s := &t.shards[h>>(64-shardBits)]
@@ -155,7 +155,7 @@ func (t *table) clone() *table {
 	return c
 }
 
-// free frees the memory of the table, which may not be used after that.
+// free frees the memory of the table, which must not be used after that.
 func (t *table) free() {
 	for i := range t.shards {
 		t.shards[i].free()
@@ -164,13 +164,13 @@ func (t *table) free() {
 
 const (
 	slotBytes = int(unsafe.Sizeof(uint64(0)) + unsafe.Sizeof(entry(0)))
-	// minMapped is the size from which the slots of a shard are mapped from the system.
+	// minMapped is the minimum size of slots that are mapped from the system, in bytes.
 	minMapped = 64 << 10
 )
 
-// newSlots returns the arrays of a shard. If they are large, their memory does not belong to the Go heap,
-// because the heap may grow to three times its live size (app.gcPercent) before memory is collected. memory
-// is then what the caller has to unmap.
+// newSlots returns the arrays of a shard. If the arrays are large, they are mapped from the system instead
+// of allocated on the Go heap, because the heap may grow to three times its live size (app.gcPercent)
+// before memory is collected. memory is the mapping, which the caller must unmap, or nil.
 func newSlots(size int) (memory []byte, hashes []uint64, entries []entry) {
 	if size*slotBytes >= minMapped {
 		memory, err := unix.Mmap(-1, 0, size*slotBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)

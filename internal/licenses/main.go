@@ -1,13 +1,13 @@
 // Command licenses collects the licence texts of everything that is linked into a Go
-// program: its own, Go's and those of each module.
+// program: of the program itself, of Go, and of each module.
 //
 //	go run ./internal/licenses build/ctworker build/licenses
 //
-// Run it in the module that the program was built from. It reads the linked modules and
-// their versions from the program itself. For each module it writes a folder with the
-// module's name. The folder gets the texts at the module's root, and those next to the
-// linked packages, which cover code that was copied into the module. The folder "go" has
-// the texts of the standard library. A module without a licence text is an error.
+// Run it in the module that the program was built from. It reads the linked modules and their
+// versions from the program itself. For each module it writes a folder with the module's name. The
+// folder contains the texts in the module's root folder, and the texts in the folders of the linked
+// packages, which cover code that was copied into the module. The folder "go" contains the texts of
+// the standard library. If a module has no licence text, the command fails.
 package main
 
 import (
@@ -40,8 +40,8 @@ func main() {
 	fmt.Printf("licenses: the texts of %d modules and of Go are in %s\n", n, os.Args[2])
 }
 
-// collect replaces folder with the licence texts of the program, and returns the number of
-// modules that they belong to.
+// collect replaces the content of folder with the licence texts of the program, and returns the
+// number of modules to which the texts belong.
 func collect(ctx context.Context, program, folder string) (int, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
@@ -165,7 +165,7 @@ func textsOf(ctx context.Context, info *debug.BuildInfo, packages []pkg) ([]text
 	return texts, faults
 }
 
-// goRoot returns the root folder of the Go distribution, which has its licence.
+// goRoot returns the root folder of the Go distribution, which contains Go's licence.
 func goRoot(ctx context.Context) (string, error) {
 	out, err := command(ctx, "env", "GOROOT").Output()
 	if err != nil {

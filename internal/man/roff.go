@@ -80,8 +80,8 @@ func (r *roff) section(title string) { r.printf(".SH %s\n", title) }
 // text writes a line of text.
 func (r *roff) text(line string) { r.printf("%s\n", escaped(line)) }
 
-// paragraphs writes text whose paragraphs are separated by empty lines. Indented lines keep
-// their form.
+// paragraphs writes text whose paragraphs are separated by empty lines. In a paragraph that starts
+// with a space, line breaks are kept.
 func (r *roff) paragraphs(text string) {
 	for i, paragraph := range strings.Split(text, "\n\n") {
 		if i > 0 {

@@ -18,7 +18,7 @@ type Stage interface {
 
 type stageKey struct{}
 
-// WithStage returns a context for s.
+// WithStage returns a copy of ctx that belongs to the stage s; see HoldsDeliveries.
 func WithStage(ctx context.Context, s Stage) context.Context {
 	return context.WithValue(ctx, stageKey{}, s)
 }
@@ -36,8 +36,8 @@ func HoldsDeliveries(ctx context.Context) {
 type Run interface {
 	// Prefetch returns the controller that determines how many tasks the Run fetches in advance.
 	Prefetch() *prefetch.Controller
-	// OnEnd registers a function that Run.Wait calls before it returns, when no stage runs any more
-	// and all tasks are settled, or the time for that is over.
+	// OnEnd registers a function that Run.Wait calls before it returns. At that time, all stages
+	// have returned and all tasks are settled, unless the time to settle is over.
 	OnEnd(func())
 }
 
@@ -54,8 +54,8 @@ type Lease interface {
 type Delivery interface {
 	// ReceivedAt returns when the run received the delivery, or the zero time outside a run.
 	ReceivedAt() time.Time
-	// ExpiresAt returns when the lease expires if it is not extended: an extension does not change
-	// the result. The zero time means that the lease never expires.
+	// ExpiresAt returns the expiration time that the lease had when it was received. An extension
+	// does not change the result. The zero time means that the lease never expires.
 	ExpiresAt() time.Time
 	// Lease returns the lease that the source granted. The test suite for sources calls its methods
 	// directly, because a Delivery sends no request if its lease has expired.
@@ -65,9 +65,9 @@ type Delivery interface {
 	// IsRerun reports whether SetRerun was called.
 	IsRerun() bool
 	// OnSettled registers a function that is called once, when the lease need not be extended any
-	// more. That is the case before a release is sent to the source, and after an acknowledgment.
-	// If the delivery has already been settled, OnSettled calls the function at once. Only one
-	// function can be registered.
+	// more: before a release is sent to the source, or after an acknowledgment. If the delivery has
+	// already been settled, OnSettled calls the function immediately. Only one function can be
+	// registered.
 	OnSettled(func())
 	// Settled reports whether the delivery has been settled.
 	Settled() bool

@@ -4,14 +4,13 @@
 //	   ▲               │                            │                          │
 //	Acquire      MaxQueueTime, Stalled          PerProcess                  Observe
 //
-// A Controller is the only place that knows how long tasks take. The source stage asks it for
-// credits, the execution stage reports the duration of each task and asks how many tasks to send to
-// a process, and any stage in which tasks wait asks how long they may wait.
+// A Controller collects the durations of the tasks of one run. The source stage acquires credits
+// from it. The execution stage reports the duration of each task, and asks how many tasks to send
+// to a process. A stage in which tasks wait asks how long they may wait.
 //
 // # Guarantee
 //
-// The number of deliveries that are received and wait or run never exceeds the number of slots plus
-// Target.
+// Acquire grants a credit only while fewer tasks wait or run than the number of slots plus Target.
 package prefetch
 
 import (
@@ -27,7 +26,7 @@ const (
 	// tasks that this worker has prefetched.
 	maxShared = 1024
 
-	// Limits for the tasks that a process holds, including the one that it runs. Large values save
+	// Limits for the tasks that a process holds, including the running task. Large values save
 	// system calls. Small values let less work wait behind a task that takes longer than expected.
 	maxProcessTime  = 2 * time.Millisecond // run time of the tasks of one process
 	maxPerProcess   = 256                  // number of tasks of one process
@@ -40,8 +39,8 @@ const (
 	// determines the prefetch. The first few tasks can be untypical.
 	minSamples = 8
 
-	// updateInterval is the number of tasks after which the prefetch from a source of our own is
-	// determined again.
+	// updateInterval is the number of tasks after which update recalculates the target for a source
+	// that no other worker uses.
 	updateInterval = 64
 )
 
@@ -112,8 +111,8 @@ func (c *Controller) Target() int { return int(c.target.Load()) }
 // until tasks have proved to be short.
 func (c *Controller) PerProcess() int { return int(c.perProcess.Load()) }
 
-// MaxQueueTime returns how long fetched tasks may wait for a slot before they must be released, or
-// 0 if they may wait for any time, because no other worker could run them.
+// MaxQueueTime returns how long fetched tasks may wait for a slot before they must be released. It
+// returns 0 if there is no limit, because no other worker could run the tasks.
 func (c *Controller) MaxQueueTime() time.Duration {
 	if !c.shared {
 		return 0
@@ -121,8 +120,8 @@ func (c *Controller) MaxQueueTime() time.Duration {
 	return c.config.MaxQueueTime
 }
 
-// UseQueues states that tasks are sent to processes in advance. Twice as many tasks as the
-// processes hold are then fetched from a source that is not shared.
+// UseQueues states that tasks are sent to processes in advance. If the source is not shared and
+// tasks are short, the prefetch is then twice the number of tasks that the processes may hold.
 func (c *Controller) UseQueues() {
 	c.queues.Store(true)
 	c.mu.Lock()
@@ -130,10 +129,11 @@ func (c *Controller) UseQueues() {
 	c.update()
 }
 
-// Acquire waits until there are enough credits for a request, and takes them: at least one, and at
-// most limit. It waits for a full batch, because large requests are cheaper, but for at most half of
-// the prefetch, because the other half must keep the slots busy until the request returns. If ctx
-// is done, Acquire returns ctx's error.
+// Acquire waits until there are enough credits for a request. It takes at least one credit and at
+// most limit credits, and returns their number. Large requests are cheaper, so it waits for as many
+// credits as a batch has deliveries. It never waits for more than half of Target, because the tasks
+// of the other half must keep the slots busy until the request returns. If ctx is done, Acquire
+// returns ctx's error.
 func (c *Controller) Acquire(ctx context.Context, limit int) (int, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -163,8 +163,7 @@ func (c *Controller) tryAcquire(limit int) int {
 	}
 }
 
-// Return returns n credits: those that a request did not use, and those of tasks that have left
-// their slots.
+// Return returns n credits that a request did not use, or whose tasks no longer occupy a slot.
 func (c *Controller) Return(n int) {
 	if n <= 0 {
 		return
@@ -191,8 +190,8 @@ func (c *Controller) Observe(duration time.Duration, size int) {
 	c.update()
 }
 
-// Stalled records that fetched tasks waited for longer than MaxQueueTime. A shared source is then
-// not prefetched from until enough tasks have again proved to be short.
+// Stalled records that fetched tasks waited for longer than MaxQueueTime. For a shared source, it
+// lowers the prefetch to Config.Min until minSamples further tasks have proved to be short.
 func (c *Controller) Stalled() {
 	if !c.shared {
 		return
@@ -230,8 +229,8 @@ func (c *Controller) processDepth() int {
 	return max(min(n, maxProcessBytes/c.size), 1)
 }
 
-// perSecond returns how many tasks the slots finish in one second, but 0 if tasks take longer than
-// a second.
+// perSecond returns how many tasks the slots finish in one second, at most maxShared. It returns 0
+// if the average task takes longer than a second.
 func (c *Controller) perSecond() int {
 	n := maxShared
 	if c.duration > 0 {

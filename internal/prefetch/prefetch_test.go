@@ -16,8 +16,8 @@ func observe(c *prefetch.Controller, n int, duration time.Duration, size int) {
 	}
 }
 
-// From a shared source, the slots' work for one second is prefetched, once eight tasks were seen,
-// and nothing if tasks take longer than a second.
+// For a shared source, the target is the number of tasks that the slots finish in one second. It is
+// 0 until eight tasks have been observed, and if tasks take longer than a second.
 func TestController_SharedSource(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -74,8 +74,8 @@ func TestController_PerProcess(t *testing.T) {
 	}
 }
 
-// From a source of its own, a worker fetches twice what the processes hold, and never less than
-// the minimum.
+// For a source that is not shared, the target is twice the number of tasks that the processes may
+// hold, but at least Config.Min.
 func TestController_OwnSource(t *testing.T) {
 	t.Parallel()
 	c := prefetch.New(prefetch.Config{Slots: 2, Min: 4})
@@ -97,8 +97,9 @@ func TestController_OwnSource(t *testing.T) {
 	}
 }
 
-// Acquire takes at most the credits of the slots and the prefetch, waits for a full batch, and
-// returns when ctx is done. If the prefetch shrinks, credits that are returned repay it first.
+// Acquire takes at most one credit per slot plus Target credits. It waits for a full batch, and
+// returns when ctx is done. If Target decreases, the number of credits can become negative, and
+// Acquire then waits until enough credits have been returned.
 func TestController_Acquire(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

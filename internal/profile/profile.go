@@ -24,15 +24,17 @@ import (
 
 // Options select the profiles to record. The zero value records nothing.
 type Options struct {
-	// CPU, Memory and Trace are the files for "go tool pprof" and "go tool trace". Existing files
-	// are overwritten. If a name is empty, that profile is not recorded.
+	// CPU, Memory and Trace are the paths of the files to write. "go tool pprof" reads the first two,
+	// and "go tool trace" reads the third. Existing files are overwritten. If a path is empty, the
+	// profile is not recorded.
 	CPU, Memory, Trace string
 	// Address is the address at which Go's profiles are served under /debug/pprof/, such as
-	// 127.0.0.1:6060. With port 0, a free port is used. If Address is empty, they are not served.
+	// 127.0.0.1:6060. With port 0, a free port is used. If Address is empty, no profiles are served.
 	Address string
 }
 
-// A Recording is what Start has begun. Its owner calls Stop.
+// A Recording consists of the profiles that Start has begun to record. The caller of Start must call
+// Stop.
 type Recording struct {
 	served string
 	stops  []func() error
@@ -64,8 +66,8 @@ func (r *Recording) Stop() error {
 	return errors.Join(errs...)
 }
 
-// output is the file of a setting. It keeps the first error, because Go's profilers do not
-// return write errors.
+// output is the file of a setting. It stores the first error of a write, because Go's profilers do
+// not return write errors.
 type output struct {
 	setting string
 	file    *os.File
@@ -100,7 +102,8 @@ func (o *output) close() error {
 	return nil
 }
 
-// record begins to write to the file that a setting names, if it does.
+// record creates the file name and calls start with it. Stop will call stop and close the file. If
+// name is empty, record does nothing. setting is the name of the setting, for use in errors.
 func (r *Recording) record(setting, name string, start func(io.Writer) error, stop func(io.Writer) error) error {
 	if name == "" {
 		return nil
@@ -126,7 +129,7 @@ func (r *Recording) cpu(opts Options) error {
 
 func (r *Recording) memory(opts Options) error {
 	return r.record("mem-profile", opts.Memory, func(io.Writer) error { return nil }, func(w io.Writer) error {
-		runtime.GC() // or what is in use would be that of the last collection
+		runtime.GC() // the profile shows the memory that was in use after the last garbage collection
 		return rpprof.Lookup("allocs").WriteTo(w, 0)
 	})
 }
@@ -154,7 +157,7 @@ func (r *Recording) serve(opts Options) error {
 	if err != nil {
 		return fmt.Errorf("--debug-address: %w; give an address of this machine and a free port, such as 127.0.0.1:6060", err)
 	}
-	// A mux of its own: the default one is anybody's to add to.
+	// Do not use http.DefaultServeMux, because any package can add handlers to it.
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", cmdline)

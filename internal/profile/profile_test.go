@@ -17,7 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// One process has one CPU profile and one trace, so that these tests take turns.
+// A process can record only one CPU profile and one trace at a time, so these tests must not run in
+// parallel.
 
 func TestRecording(t *testing.T) {
 	dir := t.TempDir()
@@ -82,7 +83,7 @@ func TestStartFaults(t *testing.T) {
 			t.Errorf("%+v: error %v, want one with %q", opts, err, want)
 		}
 	}
-	// A failed start has ended what it had begun: this is not "already in use".
+	// Each failed Start has stopped the recordings that it had begun, so this Start succeeds.
 	r, err := profile.Start(profile.Options{CPU: filepath.Join(dir, "cpu"), Trace: filepath.Join(dir, "trace")})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func TestStartFaults(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	const full = "/dev/full"
 	if _, err := os.Stat(full); err != nil {
-		return // this system has none
+		return // this system has no /dev/full
 	}
 	r, err := profile.Start(profile.Options{CPU: full, Memory: full, Trace: full})
 	if err != nil {

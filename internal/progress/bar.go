@@ -15,8 +15,8 @@ import (
 	"github.com/ctworker/ctworker/internal/units"
 )
 
-// Bar is a progress bar on a terminal that supports cursor movement. It owns the terminal's
-// last line from StartBar to Stop. Text written to the Bar appears above it. A Bar is safe for
+// Bar is a progress bar on a terminal that supports cursor movement. It occupies the last line of
+// the terminal from StartBar to Stop. Text written to the Bar appears above it. A Bar is safe for
 // concurrent use. Its methods block while writes to the terminal block.
 type Bar struct {
 	w      io.Writer
@@ -80,7 +80,7 @@ func (b *Bar) line() (text string) {
 	if p := panics.Try(func() {
 		s := b.status()
 		rate, remaining := b.meter.add(s)
-		// The last column stays free: some terminals wrap once it is used.
+		// The last column stays free, because some terminals wrap the line when this column is used.
 		text = draw(s, rate, remaining, widthOf(b.w)-1)
 	}); p != nil {
 		b.broken, text = true, ""
@@ -88,8 +88,8 @@ func (b *Bar) line() (text string) {
 	return text
 }
 
-// show replaces the bar by text, which is empty or whole lines, and draws a new bar below it,
-// in a single write.
+// show replaces the bar by text, and draws a new bar below the text, in a single write. text is
+// empty or consists of whole lines.
 func (b *Bar) show(text, bar string) {
 	if text == "" && bar == b.drawn {
 		return
@@ -118,7 +118,7 @@ func (b *Bar) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Stop removes the bar. Text that was written above it stays. A second Stop does nothing.
+// Stop removes the bar. Text that was written above the bar stays. A second Stop does nothing.
 func (b *Bar) Stop() {
 	b.once.Do(func() { close(b.stop) })
 	<-b.ended

@@ -97,7 +97,7 @@ type gone struct{}
 
 func (gone) Write([]byte) (int, error) { return 0, fmt.Errorf("input/output error") }
 
-// screen is a terminal of some columns, as far as a bar needs one.
+// screen simulates the functions of a terminal that a bar uses.
 type screen struct {
 	columns int
 	lines   []string

@@ -3,6 +3,6 @@
 //
 //	status() ─▶ meter (rate, remaining time) ─▶ Bar on a terminal, or Lines in the log
 //
-// It calls status only when it draws or logs, and never delays a task. It does not record
-// outcomes; the events do.
+// The package calls status only when it draws or logs, and never delays a task. Outcomes of tasks
+// are recorded in the events, not here.
 package progress

@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/internal/units"
 )
 
-// 2,000 tasks took 1 MB of a file of 50 MB, in 40 seconds.
+// 2,000 tasks, which occupy 1 MB of a file of 50 MB, have run in 40 seconds.
 func ExampleEstimateTotal() {
 	total, _ := progress.EstimateTotal(2000, 0, 1_000_000, 50_000_000)
 	rate := 2000 / (40 * time.Second).Seconds()

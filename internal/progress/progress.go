@@ -4,7 +4,7 @@ import "time"
 
 // A Status is the progress of a run.
 type Status struct {
-	// Done is the number of tasks with an event, Failed is the number of those that did not
+	// Done is the number of tasks with an event, Failed is the number of tasks in Done that did not
 	// complete, and Running is the number of tasks that have been fetched and have not ended.
 	Done, Failed, Running int64
 	// Earlier is the number of tasks in Done that an earlier run has done.
@@ -15,12 +15,13 @@ type Status struct {
 	// it is an estimate.
 	Total     int64
 	Estimated bool
-	// Moves is "tasks" or "events" for a command that transfers those; "" for a run.
+	// Moves is "tasks" or "events" if a command transfers tasks or events; "" for a run.
 	Moves string
 }
 
-// EstimateTotal estimates Status.Total: the received and skipped tasks together took read of
-// the size bytes of the input. ok is false if there is no basis for an estimate.
+// EstimateTotal estimates Status.Total from the part of the input that has been read. The input has
+// size bytes, and its first read bytes contain the received and the skipped tasks. ok is false if
+// there is no basis for an estimate.
 func EstimateTotal(received, skipped, read, size int64) (total int64, ok bool) {
 	if read <= 0 || size <= 0 || received <= 0 {
 		return 0, false
@@ -30,7 +31,7 @@ func EstimateTotal(received, skipped, read, size int64) (total int64, ok bool) {
 }
 
 // The rate is the average over rateWindow, or over a longer time if fewer than rateTasks tasks
-// ended in rateWindow. So it is steady, and still follows changes.
+// ended in rateWindow. The rate is therefore steady, but still follows changes.
 const (
 	rateWindow = 30 * time.Second
 	rateTasks  = 10
@@ -43,7 +44,7 @@ const (
 // use.
 type meter struct {
 	now       func() time.Time
-	samples   []sample // oldest first, each with more done than the one before
+	samples   []sample // oldest first; the value of done increases
 	at        time.Time
 	rate      float64 // at that time
 	remaining time.Duration

@@ -32,7 +32,7 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-// clock is a meter's clock that the test moves on.
+// clock is the clock of a meter. The test advances it.
 type clock struct{ at time.Time }
 
 func (c *clock) now() time.Time { return c.at }
@@ -87,7 +87,7 @@ func TestMeter(t *testing.T) {
 	}
 }
 
-// The figures change once a second, and a run of any length takes little memory.
+// The rate and the remaining time change once a second. A run of any length needs little memory.
 func TestMeterSamples(t *testing.T) {
 	t.Parallel()
 	c := &clock{}

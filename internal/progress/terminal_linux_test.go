@@ -54,7 +54,7 @@ func columnsOf(columns uint16) int {
 	return int(columns)
 }
 
-// On a real terminal the bar takes its width from it, and nothing wraps.
+// On a real terminal, the bar is as wide as the terminal, and no line wraps.
 func TestBarOnATerminal(t *testing.T) {
 	t.Parallel()
 	for _, columns := range []uint16{80, 40, 12, 0} {

@@ -20,18 +20,17 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// Messages that are published to the topic of a queue must arrive at its subscription. Create
-// compares an existing subscription, which another program may have created, with the one that is
-// needed.
+// Create checks whether messages that are published to the topic of a queue arrive at an existing
+// subscription, which another program may have created.
 func TestCreate_ComparesWhatIsThere(t *testing.T) {
 	t.Parallel()
 	const sub, topic, other = "projects/test/subscriptions/jobs-subscription", "projects/test/topics/jobs-topic", "projects/test/topics/other-topic"
 	for name, tc := range map[string]struct {
 		sub       *pubsubpb.Subscription
-		drop      bool // the topic, afterwards
-		recreated bool // the topic, after that
+		drop      bool // delete the topic after sub is created
+		recreated bool // create the topic again after that
 		once      bool
-		want      string // in the error
+		want      string // part of the error
 		deleted   bool
 	}{
 		"as it should be":            {sub: &pubsubpb.Subscription{Topic: topic}},
@@ -87,8 +86,8 @@ func TestCreate_ComparesWhatIsThere(t *testing.T) {
 	}
 }
 
-// A panic in the library, and a response that confirms a different number of messages, count as
-// failed requests.
+// If the library panics, or the response confirms a wrong number of messages, the request is sent
+// again.
 func TestSender_RepeatsDamagedAnswers(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(answer any){
@@ -127,7 +126,7 @@ func TestSender_RepeatsDamagedAnswers(t *testing.T) {
 				t.Errorf("%v after %d requests", err, publishes.Load())
 			}
 			withheld := []pubsubapi.Message{{Data: "y", Withheld: func() bool { return true }}, {Data: "z"}}
-			if err := s.SendAll(t.Context(), withheld); err != nil || publishes.Load() != 3 { // the ids are those of what was sent
+			if err := s.SendAll(t.Context(), withheld); err != nil || publishes.Load() != 3 { // the response has no id for the withheld message
 				t.Errorf("%v after %d requests", err, publishes.Load())
 			}
 			s.Close(t.Context())

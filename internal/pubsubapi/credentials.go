@@ -18,9 +18,10 @@ var scopes = []string{"https://www.googleapis.com/auth/cloud-platform", "https:/
 // reloadPause is the minimum time between two reloads while Google refuses the credentials.
 const reloadPause = 2 * time.Second
 
-// credentialsReloader provides the machine's default credentials, and loads them again once Google has
-// refused one of their tokens. The library itself keeps a token until it expires, and never
-// reads a credentials file again. credentialsReloader implements auth.TokenProvider.
+// credentialsReloader provides the machine's default credentials, and loads them again after Google
+// has refused one of their tokens. Without credentialsReloader, Google's library would keep a token
+// until it expires, and would never read a credentials file again. credentialsReloader implements
+// auth.TokenProvider.
 type credentialsReloader struct {
 	find func() (*auth.Credentials, error)
 
@@ -67,8 +68,8 @@ func (r *credentialsReloader) provider() *auth.Credentials {
 	return r.current
 }
 
-// intercept is a gRPC interceptor that marks the credentials as refused if the response says
-// so. The next token then comes from credentials that are loaded again.
+// intercept is a gRPC interceptor. If Google refuses the credentials, intercept records this. The
+// credentials are then loaded again before the next token is requested.
 func (r *credentialsReloader) intercept(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := next(ctx, method, request, answer, conn, opts...)
 	if codeOf(err) == codes.Unauthenticated {

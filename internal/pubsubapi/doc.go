@@ -1,5 +1,5 @@
-// Package pubsubapi has what the packages that call Google Pub/Sub share: finding
-// credentials, classifying and describing errors, retrying requests, and managing queues.
+// Package pubsubapi contains the code that all callers of Google Pub/Sub need. It finds
+// credentials, classifies and describes errors, retries requests, and manages queues.
 //
 //	sources/pubsub ─┐
 //	sinks/pubsub   ─┴▶ pubsubapi ─▶ cloud.google.com/go/pubsub/v2

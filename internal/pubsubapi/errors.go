@@ -13,7 +13,8 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// permissions has the permission that each action needs, and a role that includes it.
+// permissions contains, for each action, the permission that it needs, and a role with that
+// permission.
 // Source: Google, Pub/Sub, Access control with IAM.
 var permissions = map[string][2]string{
 	"Pull":               {"pubsub.subscriptions.consume", "roles/pubsub.subscriber"},
@@ -29,17 +30,17 @@ var permissions = map[string][2]string{
 	"DeleteTopic":        {"pubsub.topics.delete", "roles/pubsub.editor"},
 }
 
-// topicActions has the actions on a topic. All other actions are on a subscription.
+// topicActions contains the actions on a topic. All other actions are on a subscription.
 var topicActions = map[string]bool{"Publish": true, "GetTopic": true, "CreateTopic": true, "DeleteTopic": true}
 
-// tokenErrorText is part of the error of a request that was not sent because fetching a token
-// failed (gRPC: http2_client.go).
+// tokenErrorText is part of the error text of a request that was not sent because no token could be
+// obtained (gRPC: http2_client.go).
 const tokenErrorText = "per-RPC creds failed"
 
-// IsNotFound reports whether err says that a topic or subscription does not exist.
+// IsNotFound reports whether err means that a topic or subscription does not exist.
 func IsNotFound(err error) bool { return codeOf(err) == codes.NotFound }
 
-// IsDenied reports whether err says that these credentials lack a permission.
+// IsDenied reports whether err means that the credentials lack a permission.
 func IsDenied(err error) bool { return codeOf(err) == codes.PermissionDenied }
 
 // IsRetryable reports whether err is transient: a network error, throttling, or an error
@@ -47,8 +48,8 @@ func IsDenied(err error) bool { return codeOf(err) == codes.PermissionDenied }
 func IsRetryable(err error) bool { return Classify(err) == retry.Transient }
 
 // Classify reports whether the same request may succeed later. Refused credentials and
-// invalid responses are Suspect: the credentials may be renewed, and the next response may
-// be complete.
+// invalid responses are retry.Suspect, because the credentials may be renewed, and the next
+// response may be valid.
 func Classify(err error) retry.Class {
 	var ack *ackError
 	switch code := codeOf(err); {
@@ -59,7 +60,7 @@ func Classify(err error) retry.Class {
 	case isDamaged(err):
 		return retry.Suspect
 	case code == codes.Unauthenticated:
-		// Fetching a token may fail because of the network.
+		// The request for a token may have failed because of the network.
 		text := err.Error()
 		if strings.Contains(text, tokenErrorText) && !strings.Contains(text, "invalid_grant") && !strings.Contains(text, "invalid_client") {
 			return retry.Transient
@@ -121,8 +122,8 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// describeConnectError wraps an error of creating the clients with a message that says what
-// to do about the credentials.
+// describeConnectError wraps err, which occurred when the clients were created, with a message
+// that says what to do about the credentials.
 func describeConnectError(err error) error {
 	if strings.Contains(err.Error(), "could not find default credentials") {
 		return fmt.Errorf("pubsub: no credentials found; run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to a key file, or assign a service account to the machine: %w", err)
@@ -142,7 +143,7 @@ type ackError struct {
 
 func (e *ackError) Error() string { return "Pub/Sub rejected the ack id: " + e.code }
 
-// IsAckIDExpired reports whether err says that the lease on a message has expired.
+// IsAckIDExpired reports whether err means that the lease on a message has expired.
 func IsAckIDExpired(err error) bool {
 	var ack *ackError
 	return errors.As(err, &ack) && !ack.transient
@@ -154,13 +155,13 @@ const (
 	invalidAckIDCode = "PERMANENT_FAILURE_INVALID_ACK_ID"
 )
 
-// AckErrors returns the error, or nil, of each ack id of a request that returned err. With
-// exactly-once delivery, err lists the ack ids that failed, and the request succeeded for the
-// others.
+// AckErrors returns, for each ack id of a request that returned err, the error of this ack id, or
+// nil. With exactly-once delivery, err lists the ack ids that failed. The request then succeeded
+// for all other ack ids.
 // Source: Google, Pub/Sub, Exactly-once delivery, and ErrorInfo's metadata.
 //
-// split reports that one of several ack ids may have caused err, which does not name it. Then
-// the caller should send the ids in smaller requests.
+// If split is true, one of several ack ids may have caused err, but err does not name the ack id.
+// The caller should then send the ack ids in smaller requests.
 func AckErrors(ids []string, err error) (errs []error, split bool) {
 	errs = make([]error, len(ids))
 	if err == nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// MaxResponseBytes is the maximum size of a response in bytes. Pub/Sub sends at most 20 MB; the
-// library's own limit is 2 GB.
+// MaxResponseBytes is the maximum size of a response in bytes. Pub/Sub sends at most 20 MB, and the
+// default limit of the library is 2 GB.
 const MaxResponseBytes = 64 << 20
 
 // guards returns client options that turn a panic in the library into an error, and limit

@@ -26,8 +26,8 @@ const emulatorVar = "PUBSUB_EMULATOR_HOST"
 type Location struct {
 	// Project is the project id.
 	Project string
-	// Region is the region, such as "europe-west1", whose endpoint is used. Defaults to
-	// the global endpoint, which uses the nearest region. Exactly-once delivery requires
+	// Region is the region whose endpoint is used, such as "europe-west1". Defaults to ""
+	// for the global endpoint, which uses the nearest region. Exactly-once delivery requires
 	// that all subscribers use the same region (Google: Pub/Sub, Exactly-once delivery).
 	Region string
 }
@@ -39,24 +39,24 @@ type Clients struct {
 
 	// Reporter logs failed requests that are retried. May be nil.
 	Reporter *retry.Reporter
-	// SuspectTime is as in retry.Options.
+	// SuspectTime limits how long suspect errors are retried; see retry.Options.
 	SuspectTime time.Duration
 
 	location Location
 }
 
 // NewClients returns clients with the Application Default Credentials: the file in
-// GOOGLE_APPLICATION_CREDENTIALS, the credentials of gcloud, or those of the machine. None
-// are needed if PUBSUB_EMULATOR_HOST is set. options, such as other credentials, take
-// precedence. NewClients sends no requests to Pub/Sub.
+// GOOGLE_APPLICATION_CREDENTIALS, the credentials of gcloud, or the credentials of the machine.
+// If PUBSUB_EMULATOR_HOST is set, no credentials are needed. If options contains credentials, they
+// are used instead. NewClients sends no requests to Pub/Sub.
 func NewClients(ctx context.Context, location Location, options ...option.ClientOption) (*Clients, error) {
 	if location.Project == "" {
 		return nil, errors.New("pubsub: no project is configured: pass --project-id, or set RMS_CLOUD_TASKS_PROJECT_ID")
 	}
 	opts := []option.ClientOption{
 		option.WithGRPCDialOption(grpc.WithConnectParams(grpc.ConnectParams{
-			// The default maximum is 2 minutes. A worker would be idle for as long after the
-			// network has recovered.
+			// With the default MaxDelay of 2 minutes, a worker could be idle for 2 minutes after
+			// the network has recovered.
 			Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: 10 * time.Second,
 		})),
@@ -65,7 +65,8 @@ func NewClients(ctx context.Context, location Location, options ...option.Client
 	}
 	opts = append(opts, guards()...)
 	if len(options) == 0 && os.Getenv(emulatorVar) == "" {
-		// If there are no credentials, creating the clients below returns the error.
+		// Ignore the error if there are no credentials: the functions that create the clients
+		// below return it.
 		if creds, err := newCredentialsReloader(); err == nil {
 			opts = append(opts, option.WithAuthCredentials(creds.credentials()),
 				option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(creds.intercept)))
@@ -83,7 +84,7 @@ func NewClients(ctx context.Context, location Location, options ...option.Client
 	if err != nil {
 		return nil, errors.Join(describeConnectError(err), subscriptions.Close())
 	}
-	// Disable the retries of the library: they last as long as ctx and do not surface errors.
+	// Disable the retries of the library, which continue until ctx ends and do not report errors.
 	subscriptions.CallOptions, topics.CallOptions = &pubsub.SubscriptionAdminCallOptions{}, &pubsub.TopicAdminCallOptions{}
 	return &Clients{Topics: topics, Subscriptions: subscriptions, location: location}, nil
 }
@@ -93,9 +94,9 @@ func (c *Clients) Close() error {
 	return errors.Join(c.Topics.Close(), c.Subscriptions.Close())
 }
 
-// Retry calls do until it succeeds, returns a permanent error or an error that matches final, or
-// ctx ends. Refused credentials and invalid responses are retried for c.SuspectTime; see
-// Classify. action names the request in the log.
+// Retry calls do until do succeeds or returns an error that is not retried, or until ctx ends.
+// Permanent errors and errors that match final are not retried. Refused credentials and invalid
+// responses are retried for c.SuspectTime; see Classify. action names the request in the log.
 func (c *Clients) Retry(ctx context.Context, action string, final error, do func() error) error {
 	opts := c.options(action)
 	opts.Classify = func(err error) retry.Class {
@@ -111,11 +112,12 @@ func (c *Clients) options(action string) retry.Options {
 	return retry.Options{Classify: Classify, Action: action, Reporter: c.Reporter, SuspectTime: c.SuspectTime}
 }
 
-// slowAfter is the time after which a request at the start is logged as unanswered.
+// slowAfter is the time after which atStart logs that a request has no response yet. The request
+// continues.
 const slowAfter = 3 * time.Second
 
-// atStart calls do with the time limit RequestTimeout. It retries transient errors for a few
-// seconds; see retry.AtStart.
+// atStart calls do with the time limit RequestTimeout per call. It retries transient errors for a
+// few seconds; see retry.AtStart.
 func atStart[T any](ctx context.Context, c *Clients, action string, do func(context.Context) (T, error)) (T, error) {
 	opts := c.options(action)
 	opts.SlowAfter = slowAfter

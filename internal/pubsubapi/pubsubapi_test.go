@@ -165,7 +165,7 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-// A region has an endpoint of its own.
+// Each region has its own endpoint.
 func TestRegion(t *testing.T) {
 	t.Parallel()
 	for region, want := range map[string]string{"": "pubsub.googleapis.com:443", "europe-west1": "europe-west1-pubsub.googleapis.com:443"} {

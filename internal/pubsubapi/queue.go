@@ -26,7 +26,7 @@ const (
 	MaxAckDeadline = 10 * time.Minute
 )
 
-// A Queue is a topic and its subscription. They may not exist.
+// A Queue is a topic and its subscription, which need not exist.
 type Queue struct {
 	// Name is the name of the queue. The names of the topic and the subscription are Name
 	// with a suffix.
@@ -46,7 +46,7 @@ func (c *Clients) Queue(name string) *Queue {
 	}
 }
 
-// Info describes a subscription. Pub/Sub does not report how many messages it has.
+// Info describes a subscription. Pub/Sub does not report the number of messages in a subscription.
 type Info struct {
 	// AckDeadline is the ack deadline of the subscription, the initial lease of a message.
 	AckDeadline time.Duration
@@ -54,24 +54,24 @@ type Info struct {
 	Retention time.Duration
 	// ExactlyOnce reports whether exactly-once delivery is enabled.
 	ExactlyOnce bool
-	// DeadLetterTopic is the topic that receives messages which were delivered
-	// MaxDeliveries times; "" if there is none. Pub/Sub counts deliveries only if there is one.
+	// DeadLetterTopic is the topic that receives messages which were delivered MaxDeliveries
+	// times. It is "" if there is no such topic; Pub/Sub then does not count deliveries.
 	DeadLetterTopic string
 	MaxDeliveries   int
-	// Problem describes why messages published to the queue's topic cannot be pulled from
-	// its subscription, and what to do; "" if they can.
+	// Problem explains why messages published to the topic of the queue cannot be pulled from
+	// the subscription of the queue, and what to do. It is "" if they can be pulled.
 	Problem string
-	// TopicDeleted reports whether the topic of the subscription was deleted. Messages
-	// published before that can still be received.
+	// TopicDeleted reports whether the topic of the subscription was deleted. Messages that were
+	// published before the deletion can still be received.
 	TopicDeleted bool
 }
 
 // deletedTopic is the topic that Pub/Sub reports for a subscription whose topic was deleted.
 const deletedTopic = "_deleted-topic_"
 
-// Info requests the subscription. If it does not exist, Info returns an error for which
-// IsNotFound is true. If messages cannot be pulled from it, Info returns both the Info and
-// an error that wraps ErrUnusable.
+// Info requests the configuration of the subscription. If the subscription does not exist, Info
+// returns an error for which IsNotFound is true. If messages cannot be pulled from the
+// subscription, Info returns both an Info and an error that wraps ErrUnusable.
 func (q *Queue) Info(ctx context.Context) (Info, error) {
 	s, err := atStart(ctx, q.clients, "GetSubscription", func(ctx context.Context) (*pubsubpb.Subscription, error) {
 		return q.clients.Subscriptions.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: q.Subscription})
@@ -92,8 +92,8 @@ func (q *Queue) Info(ctx context.Context) (Info, error) {
 	return info, nil
 }
 
-// ErrUnusable is returned if a queue exists, but messages sent to it cannot be received
-// from it.
+// ErrUnusable is returned if a queue exists, but messages that are sent to the queue cannot be
+// received from it.
 var ErrUnusable = errors.New("the queue has a different configuration than this worker needs")
 
 func unusable(problem string) error { return fmt.Errorf("pubsub: %s: %w", problem, ErrUnusable) }
@@ -101,7 +101,7 @@ func unusable(problem string) error { return fmt.Errorf("pubsub: %s: %w", proble
 // recreateAdvice is the advice for a queue with an unsuitable topic or subscription.
 const recreateAdvice = "; delete both parts of the queue (ctworker queue delete; with --events the event queue) and create them again (ctworker queue create)"
 
-// problem returns the Problem of Info for a subscription.
+// problem returns the value of Info.Problem for a subscription.
 func (q *Queue) problem(s *pubsubpb.Subscription) string {
 	fault := ""
 	switch push := s.GetPushConfig().GetPushEndpoint(); {
@@ -145,8 +145,8 @@ func (q *Queue) Find(ctx context.Context) (Info, error) {
 	}
 }
 
-// missingSubscriptionError is the error for a topic without a subscription. IsNotFound is true for it, and it
-// wraps ErrUnusable.
+// missingSubscriptionError is the error for a topic without a subscription. It wraps ErrUnusable, and
+// IsNotFound returns true for it.
 type missingSubscriptionError struct {
 	text string
 	err  error
@@ -166,9 +166,10 @@ func (q *Queue) findTopic(ctx context.Context) error {
 	return nil
 }
 
-// Create creates the topic and the subscription if they do not exist. It does not change
-// existing ones, but returns an error that wraps ErrUnusable if messages cannot be pulled from
-// the subscription, or if exactlyOnce is set and it does not deliver exactly once.
+// Create creates the topic and the subscription if they do not exist. It does not change an
+// existing topic or subscription. It returns an error that wraps ErrUnusable if messages cannot be
+// pulled from an existing subscription, or if exactlyOnce is set and the subscription does not
+// deliver exactly once.
 func (q *Queue) Create(ctx context.Context, exactlyOnce bool) (created bool, err error) {
 	info, err := q.Find(ctx)
 	if err == nil {
@@ -210,8 +211,8 @@ func (q *Queue) checkExactlyOnce(info Info, exactlyOnce bool) error {
 	return nil
 }
 
-// NotExactlyOnce returns a message that the subscription does not deliver exactly once, with
-// advice.
+// NotExactlyOnce returns a message that says that the subscription does not deliver exactly once, and
+// what to do.
 func (q *Queue) NotExactlyOnce() string {
 	return fmt.Sprintf("the subscription %q does not deliver exactly once: delete it and create it again (ctworker queue delete and ctworker queue create --exactly-once-queue), or leave out --exactly-once-queue", q.Subscription)
 }

@@ -26,8 +26,8 @@ const (
 // A Message is a message for a Sender.
 type Message struct {
 	Data string
-	// Withheld, if set, is called before each attempt to send the message. If it returns
-	// true, the message is not sent, and counts as sent.
+	// Withheld, if set, is called before each attempt to send the message. If it returns true,
+	// the message is not sent, and Send returns nil.
 	Withheld func() bool
 }
 
@@ -40,8 +40,8 @@ type Sender struct {
 // ErrSenderClosed is returned by Send and SendAll after Close.
 var ErrSenderClosed = errors.New("pubsub: the sender is closed")
 
-// NewSender returns a Sender for the queue. linger is how long a message waits for others, to
-// be sent in one request; 0 means 10ms.
+// NewSender returns a Sender for the queue. linger is how long a message waits for other messages,
+// because one request can send several of them. A linger of 0 means 10 ms.
 func (q *Queue) NewSender(linger time.Duration) *Sender {
 	s := &Sender{queue: q}
 	s.batcher = batch.New(batch.Options[Message]{
@@ -58,8 +58,8 @@ func (s *Sender) Check(m Message) error {
 	return nil
 }
 
-// Send publishes a message, and returns once Pub/Sub has stored it. Transient errors are
-// retried until ctx ends. If a response is lost, the message is published twice.
+// Send publishes a message, and waits until Pub/Sub has stored it. Transient errors are retried
+// until ctx ends. If a response is lost, the message is published twice.
 func (s *Sender) Send(ctx context.Context, message Message) error {
 	if err := s.Check(message); err != nil {
 		return err
@@ -74,8 +74,8 @@ func (s *Sender) Send(ctx context.Context, message Message) error {
 	return s.queue.DescribeError("Publish", err)
 }
 
-// SendAll sends messages, and returns once Pub/Sub has stored all of them. It returns the
-// first error; see Send.
+// SendAll sends messages, and waits until Pub/Sub has stored all of them. It retries like Send,
+// and returns the first error.
 func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 	for _, m := range messages {
 		if err := s.Check(m); err != nil {
@@ -93,7 +93,7 @@ func (s *Sender) SendAll(ctx context.Context, messages []Message) error {
 
 func (s *Sender) send(ctx context.Context, messages []Message) []error {
 	in := &pubsubpb.PublishRequest{Topic: s.queue.Topic}
-	var at []int // the index in messages of each message of the request
+	var at []int // for each message of the request, its index in messages
 	for i, m := range messages {
 		if m.Withheld != nil && m.Withheld() {
 			continue

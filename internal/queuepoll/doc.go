@@ -1,6 +1,6 @@
-// Package queuepoll receives tasks from any queue that has to be polled. It requests as many
-// messages as tasks can start. If the queue has enough messages, it sends several requests
-// concurrently. It separates malformed messages from tasks.
+// Package queuepoll receives tasks from any queue that has to be polled. It requests at most as many
+// messages as there are tasks that can start. If the queue has enough messages, the package sends
+// several requests concurrently. It separates malformed messages from tasks.
 //
 //	Receive ─▶ concurrent polls ─▶ Options.Receive ─▶ Message ─┬▶ Delivery
 //	                                                           └▶ malformed: Options.OnMalformed, then Ack

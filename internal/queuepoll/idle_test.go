@@ -13,11 +13,11 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// asked is a queue that a test scripts: each request is answered by answer.
+// asked is a queue whose responses the test determines: each request calls answer.
 type asked struct {
 	mu       sync.Mutex
 	waits    []time.Duration
-	open     int // requests under way
+	open     int // number of open requests
 	released int
 	answer   func(ctx context.Context, n int, wait time.Duration) (messages int, err error)
 }
@@ -55,8 +55,8 @@ func (a *asked) poller(wait time.Duration) *queuepoll.Poller {
 
 func at(t time.Time) func() time.Time { return func() time.Time { return t } }
 
-// A server may answer at once although it was asked to wait. The Poller then sends a few requests
-// quickly, and after that as few as if the server had waited.
+// A server may answer immediately although the request asks it to wait. The Poller then sends a few
+// requests in short succession, and after that about one request per requested wait.
 func TestEmptyAnswersArePaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -79,7 +79,8 @@ func TestEmptyAnswersArePaced(t *testing.T) {
 	})
 }
 
-// A message ends the pauses, and a server that waits is not paused.
+// After a message, the Poller sends the next request without a pause. It also does not pause if the
+// server waits before an empty answer.
 func TestNoPauseAfterAMessageOrAWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -105,8 +106,8 @@ func TestNoPauseAfterAMessageOrAWait(t *testing.T) {
 	})
 }
 
-// When the idle timeout has passed, no request is open, and the last answer arrived at about that
-// time.
+// When ReceiveUntilIdle returns ErrIdle, no request is open, and the last answer arrived at most a
+// second before the idle timeout.
 func TestIdle_NoRequestIsLeftBehind(t *testing.T) {
 	t.Parallel()
 	for name, answers := range map[string]func(time.Duration) time.Duration{
@@ -137,7 +138,7 @@ func TestIdle_NoRequestIsLeftBehind(t *testing.T) {
 	}
 }
 
-// A late answer does not mean that the queue is empty: the Poller waits for it, and returns its
+// If an answer arrives after the idle timeout, the Poller still waits for it, and returns its
 // messages.
 func TestIdle_WaitsForALateAnswer(t *testing.T) {
 	t.Parallel()
@@ -155,7 +156,7 @@ func TestIdle_WaitsForALateAnswer(t *testing.T) {
 	})
 }
 
-// Without an answer the source does not become idle: there may be tasks in the queue.
+// If the server does not answer, ErrIdle is not returned, because the queue may contain tasks.
 func TestIdle_NotWhileThereIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -170,7 +171,7 @@ func TestIdle_NotWhileThereIsNoAnswer(t *testing.T) {
 	})
 }
 
-// A server that sends more than it was asked for gets the rest back.
+// If a server sends more messages than requested, the surplus messages are released.
 func TestMoreThanAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -186,7 +187,7 @@ func TestMoreThanAskedFor(t *testing.T) {
 	})
 }
 
-// A panic in a provider's library is a request that failed, and is tried again.
+// If a provider's library panics, the request is sent again.
 func TestAPanicIsAFailedRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

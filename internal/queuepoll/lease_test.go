@@ -9,7 +9,7 @@ import (
 	"github.com/ctworker/ctworker/internal/queuepoll"
 )
 
-// A request leaves most of the lease of a message that comes at its end.
+// If a message arrives at the end of the wait, most of its lease remains.
 func TestMaxWait(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ wait, lease, want time.Duration }{
@@ -26,7 +26,7 @@ func TestMaxWait(t *testing.T) {
 	}
 }
 
-// A lease is counted from the request, however late the answer comes.
+// A lease is counted from the request, even if the answer arrives late.
 func TestExpires(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -29,8 +29,9 @@ type Options struct {
 	// Action names the request in the log, such as "ReceiveMessage".
 	Action string
 	// Receive sends one request for up to n messages. It waits for the first message for about
-	// wait, which is between 1 s and Wait. If none arrives, it returns no messages. try identifies
-	// the request; its retries have the same value. Several goroutines call Receive concurrently.
+	// wait, which is between 1 s and Wait. If no message arrives, it returns no messages and no
+	// error. try identifies the request; a retry of the request has the same try. Several
+	// goroutines call Receive concurrently.
 	Receive func(ctx context.Context, n int, wait time.Duration, try string) ([]Message, error)
 	// Classify reports whether a failed request may succeed later.
 	Classify func(error) retry.Class
@@ -39,14 +40,14 @@ type Options struct {
 	Explain func(error) error
 	// MaxBatchSize is the maximum number of messages per request.
 	MaxBatchSize int
-	// PartialBatches reports that a response may have fewer messages than requested although the
-	// queue has more.
+	// PartialBatches means that a response may contain fewer messages than requested even if the
+	// queue contains more messages.
 	PartialBatches bool
 	// Wait is the maximum time that Receive waits for a message; see MaxWait.
 	Wait time.Duration
-	// WaitForOpenPolls makes Close wait up to Wait longer for open requests. If the provider sends
-	// messages to a request that was canceled, they stay in flight until their lease expires.
-	// Otherwise, Close waits for about twice the usual response time.
+	// WaitForOpenPolls adds Wait to the time for which Close waits for open requests, which is
+	// otherwise about twice the average response time. Set it if the provider sends messages even
+	// to a canceled request: such messages stay in flight until their leases expire.
 	WaitForOpenPolls bool
 	// Lease is the initial lease duration of a message.
 	Lease time.Duration
@@ -54,21 +55,21 @@ type Options struct {
 	// need not be JSON.
 	Raw bool
 	// OnMalformed is called with the body of each malformed message and the reason. The message is
-	// acknowledged once OnMalformed has returned nil. Several goroutines may call OnMalformed
-	// concurrently. Its ctx ends with the lease of the message. Defaults to nil: a malformed
-	// message is then released, and Receive returns an error.
+	// acknowledged after OnMalformed has returned nil. Several goroutines may call OnMalformed
+	// concurrently. ctx ends when the lease of the message ends. If OnMalformed is nil, a malformed
+	// message is released, and Receive returns an error.
 	OnMalformed func(ctx context.Context, body string, reason error) error
 	// Log receives warnings about malformed messages that could not be reported or deleted.
 	Log zerolog.Logger
-	// Reporter logs failed requests that are retried. Defaults to one that writes to Log.
+	// Reporter logs failed requests that are retried. Defaults to a Reporter that writes to Log.
 	Reporter *retry.Reporter
 	// SuspectTime is passed to retry.Do; see retry.Options.
 	SuspectTime time.Duration
-	// ReceiveTimeout is how long a response may take in addition to the wait. After that, the
-	// request is canceled and retried. Defaults to 20s.
+	// ReceiveTimeout is how long a response may take in addition to the wait. A request without a
+	// response after this time is canceled and retried. Defaults to 20s.
 	ReceiveTimeout time.Duration
-	// SlowAfter is how long a response may take in addition to the wait before the queue
-	// counts as unreachable. Defaults to 3s.
+	// SlowAfter is how long a response may take in addition to the wait. After this time, the queue
+	// is considered unreachable until the response arrives. Defaults to 3s.
 	SlowAfter time.Duration
 }
 

@@ -11,19 +11,19 @@ const minWait = time.Second
 // firstPause is the pause after the first early empty answer.
 const firstPause = 250 * time.Millisecond
 
-// pace determines when the next request is sent. Most servers delay an empty answer until the
-// requested wait is over. A server that answers early must not get hundreds of requests per second.
-// After the first empty answer that is early, the pause is short, so that a new message is received
-// soon. The pause doubles with each further one, up to the requested wait. The Poller's mutex
-// guards a pace.
+// pace determines when the next request is sent. Most servers send an empty answer only when the
+// requested wait is over. Some servers answer early, and must not get hundreds of requests per second.
+// The pause after the first early empty answer is short, so that a new message is received soon. Each
+// further early empty answer doubles the pause, up to the rest of the requested wait. The mutex of the
+// Poller guards a pace.
 type pace struct {
 	early     int       // number of consecutive early empty answers
 	next      time.Time // earliest time of the next request
 	lastEmpty time.Time // time of the last empty answer
 }
 
-// record records an answer with n messages. It arrived the duration early before the end of the
-// requested wait.
+// record records an answer with n messages. early is the time between the arrival of the answer and
+// the end of the requested wait.
 func (p *pace) record(now time.Time, early time.Duration, n int) {
 	if n > 0 {
 		p.early, p.next = 0, time.Time{}
@@ -42,10 +42,10 @@ func (p *pace) record(now time.Time, early time.Duration, n int) {
 	p.next = now.Add(pause*3/4 + rand.N(pause/2+1))
 }
 
-// until returns the pause before the next request. The pause is 0 if the request can be sent now,
-// and the end of another request may shorten it. left is the time until the idle timeout, and
-// running is the number of open requests. idle reports that the idle timeout has passed, and that a
-// recent answer has shown that the queue is empty.
+// until returns the pause before the next request. If the request can be sent now, the pause is 0 or
+// negative. The caller should call until again when another request ends. left is the time until the
+// idle timeout, and running is the number of open requests. idle reports that the idle timeout has
+// passed, and that a recent answer has shown that the queue is empty.
 func (p *pace) until(now time.Time, left time.Duration, running int) (pause time.Duration, idle bool) {
 	recent := now.Add(left).Sub(p.lastEmpty) // age of the last empty answer at the idle timeout
 	switch {

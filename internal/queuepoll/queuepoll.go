@@ -23,11 +23,11 @@ type Poller struct {
 	cancel context.CancelFunc
 	polls  sync.WaitGroup
 
-	wake chan struct{} // has a token after the state below has changed
+	wake chan struct{} // contains a token if the state below has changed
 
 	mu             sync.Mutex
-	receiving      bool // keep arriving deliveries for Receive instead of releasing them
-	requested      int  // maximum number of messages that the open polls may return
+	receiving      bool // new deliveries are kept for Receive; if false, they are released
+	requested      int  // total number of messages that the open polls have requested
 	maxRunning     int  // maximum number of concurrent polls at the moment
 	running        int  // number of open polls
 	ready          []*pipeline.Delivery
@@ -51,17 +51,17 @@ func New(opts Options) *Poller {
 // limit messages, at most Options.MaxBatchSize per request, and sends more concurrent
 // requests as long as the queue returns messages.
 //
-// Transient errors are retried. After a permanent error, such as a missing queue, this and
+// Transient errors are retried. After a permanent error, such as a missing queue, this call and
 // all further calls return that error.
 func (p *Poller) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	return p.ReceiveUntilIdle(ctx, limit, nil)
 }
 
-// ReceiveUntilIdle is like Receive, but returns pipeline.ErrIdle once the queue is idle; see
-// pipeline.Idler. A request never waits more than about a second beyond the time that idleAt
-// returned when the request began. ReceiveUntilIdle waits for open requests before it
-// returns ErrIdle: a provider may deliver a message to a canceled request, and that message
-// would be unavailable until its lease expires.
+// ReceiveUntilIdle is like Receive, but returns pipeline.ErrIdle when the queue is idle; see
+// pipeline.Idler. idleAt is called before each request, and returns the time of the idle timeout. The
+// request waits for messages until at most about one second after this time. ReceiveUntilIdle waits
+// for open requests before it returns ErrIdle. If it canceled them instead, a provider could deliver a
+// message to a canceled request, and the message would be unavailable until its lease expires.
 func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() time.Time) ([]*pipeline.Delivery, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -99,8 +99,8 @@ func (p *Poller) ReceiveUntilIdle(ctx context.Context, limit int, idleAt func() 
 	}
 }
 
-// await waits for a wake-up by notify or, if pause is positive, until pause has passed. It
-// returns false if ctx ends first.
+// await waits until notify is called, or until pause has passed. A pause of 0 or less means no
+// limit. await returns false if ctx ends first.
 func (p *Poller) await(ctx context.Context, pause time.Duration) bool {
 	var timeout <-chan time.Time
 	if pause > 0 {
@@ -144,8 +144,8 @@ func (p *Poller) poll(n int, wait time.Duration) {
 		if reported := retry.Guard(func() error { return p.report(got.malformed) }); err == nil {
 			err = reported
 		}
-		// running is decremented only now, because report blocks while events cannot be written,
-		// and no further messages must be received then.
+		// Decrement running after report: while events cannot be written, report blocks, and no
+		// further messages must be received.
 		p.mu.Lock()
 		p.running--
 		if err != nil && p.err == nil {
@@ -164,7 +164,7 @@ func (p *Poller) notify() {
 	}
 }
 
-// stopReceiving releases the deliveries that are ready, and makes the polls release those
+// stopReceiving releases the deliveries that are ready, and makes the polls release the deliveries
 // that arrive later.
 func (p *Poller) stopReceiving() {
 	p.mu.Lock()
@@ -196,7 +196,7 @@ const releaseTimeout = 5 * time.Second
 type received struct {
 	tasks     []*pipeline.Delivery
 	malformed []malformed
-	surplus   []*pipeline.Delivery // more than was requested
+	surplus   []*pipeline.Delivery // of messages that exceed the requested number
 }
 
 // malformed is a malformed message.
@@ -207,7 +207,7 @@ type malformed struct {
 }
 
 // receive sends one request, and retries it until it succeeds or fails with a permanent
-// error. It returns no error if Close cancels it.
+// error. If Close cancels the request, receive returns no error.
 func (p *Poller) receive(n int, wait time.Duration) (got received, err error) {
 	recovered := func() {}
 	defer func() { recovered() }()
@@ -252,7 +252,7 @@ func (p *Poller) request(n int, wait time.Duration, attempt string) (messages []
 }
 
 // markUnreachable records that a request fails or is slow. The caller must call recovered
-// once the request has ended.
+// when the request has ended.
 func (p *Poller) markUnreachable() (recovered func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -276,8 +276,9 @@ func (p *Poller) LastFailure() time.Time {
 	return p.lastFailureAt
 }
 
-// deliveries converts the messages to deliveries. If the server sent more than the n requested
-// messages, the others are surplus and are released, because there is no slot for them.
+// deliveries converts the messages to deliveries. n is the number of requested messages. Deliveries
+// of further messages become got.surplus, which the caller releases, because there is no slot for
+// them.
 func (p *Poller) deliveries(messages []Message, n int) (got received) {
 	for i, m := range messages {
 		task, reason := pipeline.Task{ID: m.ID, Data: []byte(m.Body)}, error(nil)
@@ -297,10 +298,11 @@ func (p *Poller) deliveries(messages []Message, n int) (got received) {
 	return got
 }
 
-// maxAttempt is the maximum accepted for a receive count that a server reports.
+// maxAttempt limits the receive count that a server reports.
 const maxAttempt = 1 << 30
 
-// report calls Options.OnMalformed for each message, and acknowledges the reported ones.
+// report calls Options.OnMalformed for each message, and acknowledges the messages for which it
+// returns nil.
 func (p *Poller) report(messages []malformed) error {
 	errs := make([]error, len(messages))
 	var all sync.WaitGroup
@@ -337,8 +339,8 @@ func (p *Poller) reportOne(m malformed) error {
 }
 
 // Close stops the polls and releases the messages that Receive has not returned. It waits a
-// short time for open requests; see Options.WaitForOpenPolls. If ctx ends first, they are
-// canceled. A second Close does nothing.
+// short time for open requests; see Options.WaitForOpenPolls. When this time is over, or if ctx ends
+// first, Close cancels them. A second Close does nothing.
 func (p *Poller) Close(ctx context.Context) {
 	p.mu.Lock()
 	p.closed = true
@@ -372,7 +374,8 @@ func (p *Poller) stopPolls(ctx context.Context) {
 	<-ended
 }
 
-// Close waits for an open request for twice the average response time, within these bounds.
+// Close waits for open requests for twice the average response time, but at least minSlowAfter and at
+// most maxSlowAfter.
 const (
 	minSlowAfter = 250 * time.Millisecond
 	maxSlowAfter = 3 * time.Second

@@ -14,7 +14,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// queue is a queue that has messages, each request for which takes its time.
+// queue is a queue that contains waiting messages. Each request takes the time takes.
 type queue struct {
 	mu                sync.Mutex
 	waiting, released int
@@ -75,8 +75,8 @@ func (q *queue) poller(opts queuepoll.Options) *queuepoll.Poller {
 
 var errFinal = errors.New("there is no such queue")
 
-// The Poller sends concurrent requests while responses are full batches or, with
-// Options.PartialBatches, while they have any messages.
+// The Poller sends concurrent requests while responses contain full batches. With
+// Options.PartialBatches, it does so while responses contain any messages.
 func TestReceive_SendsConcurrentRequests(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -127,8 +127,8 @@ func TestNoMoreThanAskedFor(t *testing.T) {
 	})
 }
 
-// At Close, open requests get a short time to finish, and the messages that they receive are
-// released. If the messages of a canceled request would be lost, Close waits for the whole request.
+// Close gives open requests a short time to finish, and releases the messages that they receive. With
+// Options.WaitForOpenPolls, Close waits until the requested wait of the requests is over.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -165,7 +165,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// An error that is final ends it; another is tried again, and known to meanwhile.
+// Receive retries after a transient error, and LastFailure reports it meanwhile. After a permanent
+// error, all calls of Receive return this error.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -110,8 +110,8 @@ func Text(text string) string {
 	})
 }
 
-// Error returns err with all secrets in the addresses of its text masked. The result unwraps to
-// err. If err is nil, so is the result.
+// Error returns an error with the text of err, in which the secrets in addresses are masked as by
+// [Text]. The returned error unwraps to err. If err is nil, Error returns nil.
 func Error(err error) error {
 	if err == nil {
 		return nil

@@ -8,9 +8,9 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// Guard calls do and returns its error. If do panics, Guard returns a *pipeline.PanicError. Every
-// call of a provider's SDK goes through Guard, because SDKs may panic on a corrupt response, and
-// that must not terminate the process.
+// Guard calls do and returns its error. If do panics, Guard returns a *pipeline.PanicError. Guard
+// is used for every call of a provider's SDK, because an SDK may panic on a corrupt response, and
+// this panic must not terminate the process.
 func Guard(do func() error) error {
 	var err error
 	if p := panics.Try(func() { err = do() }); p != nil {

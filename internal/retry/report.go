@@ -15,17 +15,17 @@ import (
 
 // These constants determine when a Reporter logs.
 const (
-	// firstWarning is the time from the first failure of an outage to the first line. Shorter
+	// firstWarning is the time from the first failure of an outage to the first log line. Shorter
 	// outages are frequent and harmless, so they are not logged.
 	firstWarning = time.Second
-	// secondWarning is the interval between the first line and the second one. The interval then
-	// doubles with each line until it reaches maxQuietPeriod.
+	// secondWarning is the interval between the first line and the second line. After that, the
+	// interval doubles with each line until it reaches maxQuietPeriod.
 	secondWarning  = time.Minute
 	maxQuietPeriod = 15 * time.Minute
-	// newCause is the minimum interval between two lines if their causes differ.
+	// newCause is the minimum interval between two lines that report different causes.
 	newCause = 10 * time.Second
-	// manyFailures is the number of failures in such short outages after which the Reporter logs
-	// one line about them.
+	// manyFailures is the number of failures in outages shorter than firstWarning after which the
+	// Reporter logs one line about these failures.
 	manyFailures = 20
 )
 
@@ -33,8 +33,8 @@ const (
 // the Reporter.
 //
 // The Reporter logs a line about a second after the first failure of an outage. During the outage
-// it logs further lines with counts, at growing intervals. It logs one more line when requests
-// succeed again. A nil Reporter logs nothing. A Reporter is safe for concurrent use.
+// it logs further lines with counts, at growing intervals. When requests succeed again, it logs a
+// last line. A nil Reporter logs nothing. A Reporter is safe for concurrent use.
 type Reporter struct {
 	log      zerolog.Logger
 	provider string
@@ -131,8 +131,8 @@ func (a *Attempt) Failed(err error) {
 	}
 }
 
-// End ends the attempt. err is nil if the request succeeded. Otherwise it is the error after which
-// the request is not retried.
+// End ends the attempt. err is nil if the request succeeded. If not, err is the error of the last
+// try.
 func (a *Attempt) End(err error) {
 	r := a.r
 	if r == nil {

@@ -97,7 +97,7 @@ func TestReporter_LogsAnOutageInFewLines(t *testing.T) {
 	})
 }
 
-// A single short failure is not logged. Many short failures are.
+// A single short failure is not logged. Many short failures are logged.
 func TestReporter_LogsManyShortFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -122,8 +122,8 @@ func TestReporter_LogsManyShortFailures(t *testing.T) {
 	})
 }
 
-// If the cause of an outage changes, the Reporter logs a new line soon. If the request is not
-// retried any more, the Reporter does not log that requests succeed.
+// If the cause of an outage changes, the Reporter logs a new line soon. If a request ends with a
+// permanent error, the Reporter does not log that requests succeed again.
 func TestReporter_LogsAChangedCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,7 +1,7 @@
 // Package retry calls a function repeatedly, with exponential backoff, while the function fails
-// with a transient error, for example because a provider is unreachable. The package also contains
-// the tables of transient status and error codes. It converts panics in a provider's SDK to errors,
-// and logs an outage in a few lines.
+// with a transient error. For example, a provider may be unreachable. The package also contains the
+// tables of transient status and error codes. It converts panics in a provider's SDK to errors, and
+// logs an outage in a few lines.
 package retry
 
 import (
@@ -21,7 +21,7 @@ const (
 	// Transient errors are retried without a time limit.
 	Transient
 	// Suspect errors are retried for Options.SuspectTime. They may disappear within minutes, or may
-	// persist until an operator acts. Examples are rejected credentials, which may be renewed, a
+	// persist until an operator acts. Examples are rejected credentials (they may be renewed), a
 	// corrupt response, and a panic in a provider's SDK.
 	Suspect
 )
@@ -31,7 +31,7 @@ const SuspectTime = 5 * time.Minute
 
 // Options configures Do and AtStart. Only Classify is required.
 type Options struct {
-	// Classify returns the class of an error. It is not called if the call panicked; a panic is
+	// Classify returns the class of an error. It is not called for a panic, which is always
 	// Suspect.
 	Classify func(error) Class
 	// Action is the name of the call in the log, such as "ReceiveMessage".
@@ -136,7 +136,7 @@ func Pause(ctx context.Context, try int) bool {
 	}
 }
 
-// All waits for n operations that have been started, by calling wait(i) for each operation i. If
+// All waits for n operations that the caller has started: it calls wait(i) for each operation i. If
 // wait(i) returns an error, All repeats the operation by calling do(i). The calls of do are
 // concurrent. All returns the first error of do, in the order of i.
 func All(n int, wait, do func(i int) error) error {

@@ -40,7 +40,7 @@ var transientCodes = map[string]bool{
 // A namespace before the code is ignored; see BareCode.
 func TransientCode(code string) bool { return transientCodes[strings.ToLower(BareCode(code))] }
 
-// BareCode removes the additions of some servers from an error code: a namespace before "#", as in
+// BareCode removes from an error code what some servers add to it: a namespace before "#", as in
 // "com.amazonaws.sqs#QueueDoesNotExist", and a URI after ":". See AWS JSON protocol, Operation
 // error serialization.
 func BareCode(code string) string {

@@ -31,7 +31,7 @@ type child struct {
 	maxRuntime time.Duration
 
 	task    Task   // the current task
-	quoted  []byte // its ID as a JSON string
+	quoted  []byte // ID of the current task as a JSON string
 	state   atomic.Int32
 	current atomic.Pointer[taskContext]
 
@@ -40,7 +40,7 @@ type child struct {
 	exiting bool          // serve returns because there are no more tasks
 }
 
-// The states of a child. SIGTERM ends an idle child at once, and a busy one after the current
+// The states of a child. SIGTERM ends an idle child immediately, and a busy child after its current
 // task.
 const (
 	idle int32 = iota
@@ -102,8 +102,8 @@ func (c *child) hello(args []string) error {
 }
 
 // pollNotification returns a function that reports whether a notification has been raised. name is
-// the variable with the descriptor of the notification. The function polls the descriptor without
-// reading from it, because all processes share it.
+// the environment variable that contains the descriptor of the notification. The function polls the
+// descriptor without reading from it, because all child processes share the notification.
 func pollNotification(name string) func() bool {
 	fd, err := taskproto.DescriptorFrom(name)
 	if err != nil {
@@ -120,7 +120,8 @@ func pollNotification(name string) func() bool {
 }
 
 // serve runs tasks until there are no more. If a task ends the goroutine, as runtime.Goexit does, a
-// new goroutine reports the result of that task and continues.
+// new goroutine calls serve with unfinished set: it first reports the result of that task, and then
+// continues.
 func (c *child) serve(unfinished bool) {
 	defer func() {
 		if c.exiting {
@@ -155,7 +156,8 @@ func (c *child) nextTask() bool {
 			_, _ = fmt.Fprintf(os.Stderr, "ctworker: %v\n", err)
 			return c.exit(1)
 		}
-		// Check for SIGTERM before claiming the task, so that an unclaimed task can run elsewhere.
+		// Check for SIGTERM before claiming the task, because an unclaimed task can still run in another
+		// process.
 		if !c.state.CompareAndSwap(idle, busy) {
 			return c.exit(exitTerminated)
 		}

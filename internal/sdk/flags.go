@@ -57,7 +57,7 @@ func (w *Program) parse(args []string) (arguments, error) {
 			args = args[1:]
 		default:
 			parsed.engine = append(parsed.engine, arg)
-			// Assume that this is the value of the unknown flag, because a later -- ends the flags.
+			// Assume that args[0] is the value of the unknown flag, because the flags end at a later --.
 			if !isEngineFlag && !hasValue && len(args) > 0 && !strings.HasPrefix(args[0], "-") && slices.Contains(args[1:], "--") {
 				parsed.engine = append(parsed.engine, args[0])
 				args = args[1:]
@@ -97,8 +97,8 @@ func (w *Program) ownNames() (names []string) {
 	return names
 }
 
-// engineFlags returns the flags of the worker without dashes, and whether each takes a
-// value.
+// engineFlags returns a map from the names of the worker's flags, without dashes, to whether the
+// flag takes a value.
 func engineFlags() map[string]bool {
 	known := map[string]bool{"h": false, "help": false}
 	for _, f := range config.ProgramFlags(&config.Flags{}, config.Go) {
@@ -141,7 +141,7 @@ func (w *Program) isKnown(arg string, known map[string]bool) bool {
 	return isEngineFlag || w.own(name) != nil
 }
 
-// set sets one of the program's own flags. Its error is one line.
+// set sets one of the program's own flags. The text of a returned error is one line.
 func (w *Program) set(shown, name, value string) error {
 	if err := w.Flags.Set(name, value); err != nil {
 		flagPart, _, _ := strings.Cut(shown, "=")

@@ -110,7 +110,7 @@ func (w *Program) ownFlags() (flags []cli.Flag) {
 	return flags
 }
 
-// ownFlag shows one of the program's own flags in help. Method parse parses it.
+// ownFlag shows one of the program's own flags in help. Program.parse parses the flag itself.
 type ownFlag struct{ f *flag.Flag }
 
 // Apply implements cli.Flag.

@@ -27,9 +27,9 @@ type slotState struct {
 	goroutine *goroutineWorker // nil if the next task needs a new one
 }
 
-// goroutineWorker is a goroutine that calls the function for one task after another; a new
-// goroutine per task would grow its stack each time. It ends with the run, or is abandoned
-// if the function does not return.
+// goroutineWorker is a goroutine that calls the function for one task after another. A new
+// goroutine for each task would have to grow its stack each time. The goroutine ends with the run,
+// or is abandoned if the function does not return.
 type goroutineWorker struct {
 	invoker  *invoker
 	calls    chan invocation
@@ -73,7 +73,7 @@ func newInProcess(p *Program, info WorkerInfo, cfg *config.Config) *inProcess {
 	return &inProcess{program: p, info: info, cfg: cfg, slots: map[int]*slotState{}}
 }
 
-// slot returns the state of a slot. It is called from one goroutine per slot.
+// slot returns the state of a slot. For each slot, only one goroutine calls it.
 func (r *inProcess) slot(phases pipeline.Phases, slot int) (*slotState, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,7 +108,7 @@ func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) 
 	s.goroutine.calls <- invocation{ctx, task}
 	kind, abandoned := r.await(phases, d, ctx, s.goroutine.returned)
 	ctx.end(context.Canceled)
-	if abandoned { // it still uses its goroutine and its invoker
+	if abandoned { // the abandoned function still uses this goroutine and this invoker
 		s.goroutine = nil
 	}
 	out := pipeline.Outcome{Kind: kind, Elapsed: time.Since(began)}
@@ -125,8 +125,8 @@ func (r *inProcess) Run(phases pipeline.Phases, slot int, d *pipeline.Delivery) 
 	return out, nil
 }
 
-// await waits until the function has returned, or is abandoned because it did not return in
-// time. kind is the reason why its context was ended, or 0.
+// await waits until the function has returned. If the function does not return in time, abandoned
+// is true. kind is the reason why ctx was ended early, or 0 if it was not.
 func (r *inProcess) await(phases pipeline.Phases, d *pipeline.Delivery, ctx *taskContext, returned <-chan struct{}) (kind pipeline.OutcomeKind, abandoned bool) {
 	runtime.Gosched() // avoid the timer if the function returns at once
 	select {

@@ -15,8 +15,8 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// invoker calls the function for one task at a time and converts whatever it does to an
-// outcome.
+// invoker calls the function for one task at a time. It converts the result, error, panic or
+// runtime.Goexit of the call to an outcome.
 type invoker struct {
 	f         Func
 	maxResult int64
@@ -42,9 +42,9 @@ func newInvoker(f Func, maxResult int64) *invoker {
 	return c
 }
 
-// invoke calls the function and stores the outcome in c.out. It does not return if the
-// function ends its goroutine with runtime.Goexit, as t.FailNow of package testing does;
-// c.out reports that as an exception.
+// invoke calls the function and stores the outcome in c.out. It does not return if the function
+// ends its goroutine with runtime.Goexit, as t.FailNow of package testing does. In this case, c.out
+// contains an exception.
 func (c *invoker) invoke(ctx context.Context, t Task) {
 	c.out = outcome{exception: "the function called runtime.Goexit and returned no result"}
 	defer func() {
@@ -148,8 +148,8 @@ func panicText(v any) string {
 	})
 }
 
-// The prefixes of the names of invoker's methods, and of the function of package ctworker that
-// adapts a user's function.
+// The prefixes of the names of two kinds of functions on the stack: the methods of invoker, and the
+// function of package ctworker that adapts a user's function.
 const (
 	invokerPrefix = "github.com/ctworker/ctworker/internal/sdk.(*invoker)."
 	adapterPrefix = "github.com/ctworker/ctworker.Func.run"

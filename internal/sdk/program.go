@@ -72,8 +72,8 @@ type Program struct {
 	Version           string                 // of ctworker
 	Flags             *flag.FlagSet          // the program's own flags, or nil
 	Tasks             iter.Seq2[Task, error] // nil to read tasks from a queue or --task-file
-	// OpenSource replaces Tasks, and OpenSinks and Stages are added to the pipeline; see
-	// worker.Options. They are used only in the engine.
+	// OpenSource replaces Tasks. OpenSinks and Stages are added to the pipeline; see
+	// worker.Options. All three are used only in the engine.
 	OpenSource func(context.Context) (pipeline.Source, error)
 	OpenSinks  []func(context.Context) (pipeline.Sink, error)
 	Stages     []worker.Stage
@@ -92,15 +92,16 @@ func (w *Program) Main() {
 	os.Exit(w.engine(os.Args[1:]))
 }
 
-// isRunning is true while Run runs tasks in child processes.
+// isRunning is true after the first call of Run with child processes.
 var isRunning atomic.Bool //nolint:gochecknoglobals // the child processes belong to the whole program
 
-// errRunTwice is the error of a Run with child processes that is not the first one. A child executes
-// the program from its start, so it would serve the first Run.
+// errRunTwice is the error of a second call of Run with child processes. A child process executes
+// the program from its start, so it would run the tasks of the second call with the function of the
+// first call.
 var errRunTwice = errors.New("a program can call ctworker.Run only once, unless it uses the option InProcess: combine the tasks in one call, or use InProcess")
 
 // Run runs the tasks and returns when the run has ended. args are the flags of the worker. In a child
-// process it runs the tasks that the engine sends, and does not return.
+// process, Run runs the tasks that the engine sends, and does not return.
 func (w *Program) Run(ctx context.Context, args []string) (*worker.Summary, error) {
 	procexec.RunGuard() // does not return in the guard process
 	if taskproto.InWorkerProcess() {
@@ -188,7 +189,7 @@ func (w *Program) engine(args []string) int {
 		}
 		return w.print(text)
 	}
-	request.help.Full = len(args) > 0 && len(args) <= 2 && args[0] == "help" // a program has no subcommands, but people try
+	request.help.Full = len(args) > 0 && len(args) <= 2 && args[0] == "help" // a program has no subcommand "help", but users may try it
 	a.Action = func(*cli.Context) error {
 		if text := w.infoText(request, a); text != "" {
 			code = w.print(text)
@@ -224,7 +225,7 @@ func (w *Program) options(cfg *config.Config, args, taskArgs []string) (app.Opti
 		Stdin: os.Stdin, Stderr: os.Stderr, Name: w.Name, Help: w.Name + " --help",
 		Command: os.Args, FlagsAt: 1,
 		OpenSource: w.OpenSource, OpenSinks: w.OpenSinks, Stages: w.Stages,
-		// The user's functions may start processes in this one.
+		// The user's functions may start child processes of this process.
 		OwnsProcess: !w.InProcess && !w.hasSource() && len(w.OpenSinks) == 0 && len(w.Stages) == 0,
 	}
 	if w.Tasks != nil && w.OpenSource == nil {
@@ -233,7 +234,7 @@ func (w *Program) options(cfg *config.Config, args, taskArgs []string) (app.Opti
 	if w.InProcess {
 		cloudqueue.FindInstance(context.Background(), cfg)
 		// A ctworker that a task starts inherits the environment of this process. The variable
-		// makes it ignore the settings of this run.
+		// makes that ctworker ignore the settings of this run.
 		for _, variable := range cfg.TaskSettings(os.Environ()) {
 			if value, ok := strings.CutPrefix(variable, config.OuterVar+"="); ok {
 				_ = os.Setenv(config.OuterVar, value)
@@ -266,7 +267,7 @@ func (w *Program) source() pipeline.Source {
 	})
 }
 
-// check returns an error for an invalid task that package function does not detect.
+// check returns an error if the task is invalid in a way that package function does not detect.
 func (t *Task) check() error {
 	switch {
 	case !utf8.ValidString(t.ID):

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// taskContext is the context of one task. Its channel and timer are created only when Done
-// is called, so a task that does not use them costs almost nothing.
+// taskContext is the context of one task. Its channel and timer are created only when Done is
+// called, so the context of a task that does not call Done costs almost nothing.
 type taskContext struct {
 	deadline time.Time // zero if there is none
 
@@ -36,8 +36,8 @@ func (c *taskContext) isPastDeadline() bool {
 	return !c.deadline.IsZero() && !time.Now().Before(c.deadline)
 }
 
-// hasExpired reports whether the context has ended because of its deadline, so that the
-// task may have observed it.
+// hasExpired reports whether the context has ended because of its deadline. The task may then have
+// observed this end.
 func (c *taskContext) hasExpired() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -30,7 +30,7 @@ func TestTaskContext(t *testing.T) {
 			}
 		}
 
-		// The context ends before the deadline, while a goroutine waits for it or not.
+		// The context is ended before the deadline, with and without a goroutine that waits for it.
 		for _, waits := range []bool{false, true} {
 			ctx := newTaskContext(time.Hour)
 			derived, cancel := context.WithCancel(context.WithValue(ctx, t, 1))

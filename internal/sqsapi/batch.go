@@ -19,7 +19,7 @@ import (
 // MaxBatchSize is the maximum number of messages per SQS request, for all actions.
 const MaxBatchSize = 10
 
-// A QueueFinder has the method of the SDK's *sqs.Client that QueueURL needs.
+// A QueueFinder contains the method of the SDK's *sqs.Client that QueueURL needs.
 type QueueFinder interface {
 	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
 }
@@ -77,9 +77,9 @@ func RepeatError(n int, err error) []error {
 }
 
 // BatchErrors returns n errors, one per entry of a batch. An error is nil if the entry succeeded.
-// The ids of the entries must be those of EntryID. An entry without a result in the response gets
-// errIncompleteResponse. Results with unknown ids are ignored. An entry that is reported both as
-// done and as failed counts as failed.
+// The ids of the entries must come from EntryID. The error of an entry without a result in the
+// response is errIncompleteResponse. Results with unknown ids are ignored. An entry that the response
+// lists both as done and as failed is treated as failed.
 func BatchErrors[Done any](n int, done []Done, id func(Done) *string, failed []types.BatchResultErrorEntry) []error {
 	errs := RepeatError(n, errIncompleteResponse)
 	set := func(id *string, err error) {

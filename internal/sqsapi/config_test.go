@@ -138,7 +138,7 @@ func TestConfig_BoundsAnswers(t *testing.T) {
 	}
 }
 
-// If the queue does not exist, but a queue of the other kind (standard or FIFO) does, CreateQueue
+// If the queue does not exist, but a queue of the other kind (standard or FIFO) exists, CreateQueue
 // returns an error that names the existing queue, and creates no queue.
 func TestCreateQueue_NamesTheOtherKind(t *testing.T) {
 	t.Parallel()

@@ -29,8 +29,8 @@ func answered(status int, code string) error {
 	}}
 }
 
-// Errors that may disappear within minutes are Suspect. Requests that fail with them are retried
-// for a limited time.
+// Errors that may disappear within minutes are Suspect. After such an error, a request is retried for
+// a limited time.
 func TestClassify_Suspect(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{

@@ -23,7 +23,8 @@ const MaxResponseBytes = 64 << 20
 var errResponseTooLarge = fmt.Errorf("the response is larger than %d MiB", MaxResponseBytes>>20)
 
 // guard is the outermost middleware of every request. It returns a panic in the SDK as an error. If
-// AWS rejects the credentials, it causes a reload of the credentials before the next request.
+// AWS rejects the credentials, guard makes the credentialsReloader load the credentials again before
+// the next request.
 type guard struct{ credentials *credentialsReloader }
 
 // addGuard returns a client option that adds a guard.
@@ -51,7 +52,7 @@ func (g guard) HandleInitialize(ctx context.Context, in middleware.InitializeInp
 }
 
 // limit is a middleware that limits the size of responses. It does not limit the content of an S3
-// object, because that is streamed instead of being held in memory.
+// object, because the SDK does not hold the whole content in memory.
 type limit struct{}
 
 func addLimit(stack *middleware.Stack) error { return stack.Deserialize.Add(limit{}, middleware.After) }
@@ -94,10 +95,10 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 // maxRedirects is the maximum number of redirects per request. The SDK's own client has no maximum.
 const maxRedirects = 5
 
-// Redirected returns a client that follows at most maxRedirects redirects, and only those that keep
-// the method (307 and 308). The returned client does not send the session token of temporary
-// credentials to another host. If client is not the SDK's *http.BuildableClient, Redirected returns
-// it unchanged.
+// Redirected returns a client with the transport of client. The returned client follows at most
+// maxRedirects redirects, and only redirects that keep the method (307 and 308). It does not send the
+// session token of temporary credentials to another host. If client is not the SDK's
+// *http.BuildableClient, Redirected returns client itself.
 func Redirected(client aws.HTTPClient) aws.HTTPClient {
 	c, ok := client.(*awshttp.BuildableClient)
 	if !ok {

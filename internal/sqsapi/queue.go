@@ -33,7 +33,7 @@ const Retention = 14 * 24 * time.Hour
 const MaxMessageBytes = 1 << 20
 
 // defaultMaxMessageBytes is the assumed maximum size of a message if the queue does not report its
-// maximum. It was the maximum of SQS before MaxMessageBytes.
+// maximum. It was the maximum of all queues before SQS raised the maximum to MaxMessageBytes.
 const defaultMaxMessageBytes = 256 << 10
 
 // Client contains the methods of the SDK's *sqs.Client that a Queue needs.
@@ -128,8 +128,8 @@ func (q *Queue) Delete(ctx context.Context) error {
 	return nil
 }
 
-// Purge deletes all messages in the queue. SQS needs up to a minute for that, and rejects further
-// purges during that time.
+// Purge deletes all messages in the queue. A purge takes SQS up to a minute. During this time, SQS
+// rejects further purges.
 func (q *Queue) Purge(ctx context.Context) error {
 	_, err := atStart(ctx, "PurgeQueue", q.reporter, func(ctx context.Context) (*sqs.PurgeQueueOutput, error) {
 		return q.client.PurgeQueue(ctx, &sqs.PurgeQueueInput{QueueUrl: &q.URL})
@@ -151,7 +151,7 @@ type Attributes struct {
 	// MaxBytes is the maximum size of a message; 0 if SQS does not report it.
 	MaxBytes int
 	// DeadLetterQueue is the name of the queue to which SQS moves a message that was received
-	// MaxReceives times. It is "" if there is none.
+	// MaxReceives times. It is "" if there is no such queue.
 	DeadLetterQueue string
 	MaxReceives     int
 }

@@ -15,11 +15,11 @@ import (
 
 // Config loads the default AWS configuration: the environment (AWS_PROFILE, AWS_REGION,
 // AWS_ENDPOINT_URL_SQS …), the shared files, and the role of the container or the instance.
-// A non-empty region overrides the configured one.
+// A non-empty region overrides the configured region.
 //
-// Clients with the returned configuration load the credentials again after AWS has refused
-// them, return a *pipeline.PanicError if the SDK panics, and read at most MaxResponseBytes
-// bytes of a response, except for the content of an S3 object.
+// A client with the returned configuration loads the credentials again after AWS has rejected
+// them. If the SDK panics, the client returns a *pipeline.PanicError. It reads at most
+// MaxResponseBytes bytes of a response, except for the content of an S3 object.
 func Config(ctx context.Context, region string) (aws.Config, error) {
 	load := func(ctx context.Context) (aws.Config, error) {
 		return config.LoadDefaultConfig(ctx, func(o *config.LoadOptions) error {

@@ -22,9 +22,9 @@ import (
 )
 
 // Open calls open in a goroutine and returns its result. If ctx is done first, Open returns an
-// error that wraps the cause of ctx and starts with what, which names the operation. If open
-// succeeds after that, discard is called with its value, from the goroutine. A panic in open
-// counts as an error.
+// error that wraps the cause of ctx. The text of the error starts with what, which names the
+// operation. If open succeeds after that, the goroutine calls discard with the value that open
+// returned. If open panics, Open returns the panic as an error.
 func Open[T any](ctx context.Context, open func() (T, error), discard func(T), what string) (T, error) {
 	type result struct {
 		value T

@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// maxID is the maximum length of a value that is its own task ID, in bytes.
+	// maxID is the maximum length, in bytes, of a value that is used as the task ID itself.
 	maxID = 128
-	// start is the length of the part of a longer value that its task ID contains.
+	// start is the length, in bytes, of the part of any other value that its task ID contains.
 	start = 40
 )
 
-// Of returns the ID of the task of a value. It depends only on the value, so that --resume finds the
-// task after inputs were added or removed. If the value is empty, long or not printable, the ID ends with
-// a part of the value's SHA-256.
+// Of returns the task ID for a value. The ID depends only on the value, so that --resume recognizes the
+// task even if other inputs were added or removed. If the value is empty, long or not printable, the ID
+// ends with a part of the value's SHA-256.
 func Of(value string) string {
 	if value != "" && len(value) <= maxID && strings.IndexFunc(value, unprintable) < 0 {
 		return value

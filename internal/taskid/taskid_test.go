@@ -8,8 +8,8 @@ import (
 	"github.com/ctworker/ctworker/internal/taskid"
 )
 
-// A value that cannot be an ID gets an ID that is printable, depends only on the value, and differs between
-// values.
+// A value that cannot be used as the ID gets an ID that is printable, depends only on the value, and is
+// different for each value.
 func TestOf(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}

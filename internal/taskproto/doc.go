@@ -15,10 +15,11 @@
 //
 // # Claims
 //
-// A process that runs ahead is sent tasks while it runs another one. It must claim each task before
-// it starts it. A claim takes a permit, and ctworker adds one permit per task that it sends. To take
-// tasks back, ctworker takes their permits; the process then returns these tasks unstarted. Permits
-// are bytes in a pipe, or a number in the shared ring.
+// If a process can claim tasks (Ready.Ahead), ctworker sends it further tasks while it runs a task.
+// The process must claim each task before it starts the task. A claim takes a permit, and ctworker
+// adds one permit per task that it sends. To take tasks back, ctworker takes their permits; the
+// process then returns these tasks without starting them. Permits are bytes in a pipe, or a number
+// in the shared ring.
 //
 // # Transports
 //
@@ -30,7 +31,7 @@
 //
 // # The guarantee
 //
-// Values pass unchanged, byte for byte. Nothing that a process sends is trusted: a line that is too
-// long is cut, a malformed line is an error that names the field, and memory that the process can
-// write is copied before it is parsed.
+// Values are passed on unchanged, byte for byte. Nothing that a process sends is trusted: a line
+// that is too long is truncated, a malformed line causes an error that names the field, and data in
+// the shared memory is copied before it is parsed.
 package taskproto

@@ -14,7 +14,8 @@ import (
 )
 
 // An EngineConn is ctworker's end of the connection to one worker process. One goroutine may call
-// Next; the other methods are safe for concurrent use. The owner closes it.
+// Next and HasLine; the other methods are safe for concurrent use. The owner must close the
+// connection.
 type EngineConn struct {
 	lines   lineReader
 	in      inbound
@@ -23,11 +24,11 @@ type EngineConn struct {
 	ring    *engineRing // nil unless OpenRing was called
 }
 
-// inbound is a transport of the replies. Read blocks until there is data, and returns no data and no
-// error if it was only woken.
+// inbound is a transport of the replies. Read blocks until there is data. If it is woken without
+// data, it returns 0 and a nil error.
 type inbound interface{ io.Reader }
 
-// permits counts the tasks that were sent to the process and that it may still claim.
+// permits counts the tasks that were sent to the process and that the process may still claim.
 type permits interface {
 	// add adds n permits. It does not block.
 	add(n int)
@@ -38,20 +39,21 @@ type permits interface {
 	close()
 }
 
-// ChildFDs are the descriptors that a worker process inherits. The caller closes Socket once the
-// process has been started. Permits and Ring belong to the EngineConn; they are -1 if they do not
-// exist.
+// ChildFDs are the descriptors that a worker process inherits. The caller must close Socket and
+// Ring after it has started the process. Permits belongs to the EngineConn. Permits and Ring are -1
+// if they do not exist.
 type ChildFDs struct{ Socket, Permits, Ring int }
 
-// readBufferSize is the size of the read buffer, and smallReadBufferSize its size if the process
-// sends only one reply.
+// readBufferSize is the size of the read buffer. If tasks are not claimed, only one reply is in
+// flight, and the size is smallReadBufferSize.
 const (
 	readBufferSize      = 64 << 10
 	smallReadBufferSize = 4 << 10
 )
 
-// NewEngineConn returns a connection, and the process's descriptors. A line may have maxLine bytes.
-// If withPermits is true, the process may claim tasks.
+// NewEngineConn returns a connection and the descriptors for the process. A line from the process
+// may have at most maxLine bytes; 0 means no limit. If withPermits is true, the process may claim
+// tasks.
 func NewEngineConn(maxLine int64, withPermits bool) (*EngineConn, ChildFDs, error) {
 	fds := ChildFDs{-1, -1, -1}
 	s, childFD, err := newSocket()
@@ -73,8 +75,9 @@ func NewEngineConn(maxLine int64, withPermits bool) (*EngineConn, ChildFDs, erro
 	return c, fds, nil
 }
 
-// OpenRing creates a ring that the process may use, and returns its descriptor for the process,
-// which the caller closes. Without a ring, the process uses the socket and the pipe of permits.
+// OpenRing creates a ring that the process may use, and returns the descriptor for the process. The
+// caller must close this descriptor. If the system has no ring, fd is -1, and the process uses the
+// socket and the pipe of permits.
 func (c *EngineConn) OpenRing() (fd int, err error) {
 	r, fd, err := newEngineRing()
 	if err != nil || r == nil {
@@ -95,16 +98,16 @@ func (c *EngineConn) OnReady(r Ready) {
 }
 
 // Next returns the next line without its newline. The line is valid until the next call. If a line is
-// too long, Next returns the start of it and ErrLineTooLong. At the end, it returns the incomplete
-// last line and io.EOF or another error.
+// too long, Next returns the start of the line and ErrLineTooLong. When the connection ends, Next
+// returns the incomplete last line, and io.EOF or another error.
 func (c *EngineConn) Next() ([]byte, error) { return c.lines.next() }
 
 // HasLine reports whether Next returns a line without waiting. It may be called only by the goroutine
 // that calls Next.
 func (c *EngineConn) HasLine() bool { return c.lines.hasLine() }
 
-// Write sends b without blocking. A goroutine writes what the socket does not accept at once. Errors
-// are ignored, because the reader notices a broken socket.
+// Write sends b without blocking. If the socket does not accept all data immediately, a goroutine
+// writes the rest. Errors are ignored, because Next also returns an error if the socket is broken.
 func (c *EngineConn) Write(b []byte) { c.socket.write(b) }
 
 // Unsent returns the number of bytes of earlier Writes that the socket has not accepted yet, because
@@ -115,11 +118,11 @@ func (c *EngineConn) Unsent() int {
 	return c.socket.unsent + len(c.socket.unwritten)
 }
 
-// CloseWrite ends the process's input once everything is written.
+// CloseWrite ends the input of the process after all data has been written.
 func (c *EngineConn) CloseWrite() { c.socket.closeWrite() }
 
-// AddPermits lets the process claim n more tasks. It must be called before their lines are sent. It
-// does nothing if tasks are not claimed.
+// AddPermits lets the process claim n more tasks. Call it before the lines of these tasks are sent.
+// It does nothing if tasks are not claimed.
 func (c *EngineConn) AddPermits(n int) {
 	if c.permits != nil && n > 0 {
 		c.permits.add(n)
@@ -134,8 +137,8 @@ func (c *EngineConn) Unclaimed() int {
 	return c.permits.count()
 }
 
-// Revoke takes back up to n permits, and returns how many it got. The process will not start that
-// many of the tasks that were sent last.
+// Revoke takes back up to n permits, and returns the number of permits that it got. If it got k
+// permits, the process will not start the last k tasks that were sent.
 func (c *EngineConn) Revoke(n int) int {
 	if c.permits == nil || n <= 0 {
 		return 0
@@ -149,7 +152,8 @@ func (c *EngineConn) Unread(err error) bool {
 	return c.socket.hasWriteFailed() || errors.Is(err, syscall.ECONNRESET)
 }
 
-// Interrupt ends the current or the next call of Next that blocks, after what the process wrote before.
+// Interrupt makes Next return an error instead of waiting for data. Next first returns all lines
+// that the process wrote before.
 func (c *EngineConn) Interrupt() { _ = c.socket.f.SetReadDeadline(time.Unix(1, 0)) }
 
 // SetDeadline sets the time after which a call of Next that blocks returns os.ErrDeadlineExceeded.
@@ -169,7 +173,8 @@ func (c *EngineConn) Close() {
 	}
 }
 
-// pipePermits are permits in a pipe: one byte per task. The process reads from the pipe, too.
+// pipePermits are permits in a pipe: one byte per task. ctworker and the process both take permits
+// by reading from the pipe.
 type pipePermits struct{ r, w int }
 
 func newPipePermits() (*pipePermits, error) {
@@ -178,7 +183,7 @@ func newPipePermits() (*pipePermits, error) {
 		return nil, err
 	}
 	p := &pipePermits{r, w}
-	// The flag belongs to the open file description, so it applies to the process, too.
+	// O_NONBLOCK belongs to the open file description, so it also applies to the process.
 	if err := errors.Join(syscall.SetNonblock(r, true), syscall.SetNonblock(w, true)); err != nil {
 		p.close()
 		return nil, err
@@ -220,14 +225,14 @@ func (p *pipePermits) close() {
 // socket is ctworker's end of the socket.
 type socket struct {
 	f            *os.File
-	keepDeadline bool // Read returns os.ErrDeadlineExceeded instead of reading what is left
+	keepDeadline bool // Read returns os.ErrDeadlineExceeded instead of reading the remaining data
 
 	mu               sync.Mutex
 	fd               int    // for non-blocking reads and writes; -1 once closed
 	unwritten        []byte // data that the socket did not accept yet
 	unsent           int    // size of the data that writeRest is writing
 	writeFailed      bool   // a write has failed
-	closeWhenWritten bool   // close our side for writing once unwritten is empty
+	closeWhenWritten bool   // shut down the write side when unwritten is empty
 	writing          chan struct{}
 }
 
@@ -248,7 +253,7 @@ func newSocket() (s *socket, childFD int, err error) {
 func (s *socket) Read(room []byte) (int, error) {
 	n, err := s.f.Read(room)
 	if errors.Is(err, os.ErrDeadlineExceeded) && !s.keepDeadline {
-		// The process has exited. Read what it wrote before.
+		// Interrupt was called. Read the data that the process wrote before.
 		var rawErr error
 		if n, rawErr = syscall.Read(s.fd, room); n <= 0 {
 			n = 0

@@ -17,7 +17,7 @@ type Hello struct {
 	Worker jsontext.Value `json:"worker"`
 }
 
-// Append appends the line of the message to b. An empty Worker becomes {}.
+// Append appends the message to b, as one line. An empty Worker becomes {}.
 func (h Hello) Append(b []byte) []byte {
 	worker := h.Worker
 	if len(worker) == 0 {
@@ -26,7 +26,8 @@ func (h Hello) Append(b []byte) []byte {
 	return fmt.Appendf(b, `{"hello":{"version":%d,"slot":%d,"max_result_size":%d,"worker":%s}}`+"\n", h.Version, h.Slot, h.MaxResultSize, worker)
 }
 
-// ParseHello parses the first line of ctworker. It returns an error if the versions differ.
+// ParseHello parses the first line that ctworker sends. It returns an error if ctworker and this
+// program use different versions of the protocol.
 func ParseHello(line []byte) (Hello, error) {
 	var first struct {
 		Hello *Hello `json:"hello"`
@@ -43,14 +44,15 @@ func ParseHello(line []byte) (Hello, error) {
 // Ready is the first message of a worker process.
 type Ready struct {
 	Version int `json:"version"`
-	// Ahead reports whether the process claims tasks, so that tasks can be sent ahead.
+	// Ahead reports whether the process claims tasks. ctworker can then send it tasks in advance.
 	Ahead bool   `json:"ahead"`
 	SDK   string `json:"sdk"`
 	// Ring reports whether the process uses the ring.
 	Ring bool `json:"ring"`
 }
 
-// Append appends the line of the message to b. SDK must need no escapes in JSON.
+// Append appends the message to b, as one line. SDK must contain only characters that JSON does not
+// escape.
 func (r Ready) Append(b []byte) []byte {
 	b = fmt.Appendf(b, `{"ready":{"version":%d,"ahead":%t,`, r.Version, r.Ahead)
 	if r.Ring {

@@ -9,11 +9,12 @@ import (
 // ErrLineTooLong is returned for a line that exceeds the maximum length.
 var ErrLineTooLong = errors.New("line too long")
 
-// A lineReader divides what it reads into lines. It keeps one buffer, and its lines refer to it.
+// A lineReader divides the data that it reads into lines. The returned lines refer to its buffer,
+// which it reuses.
 type lineReader struct {
 	r       io.Reader
 	maxLine int64 // in bytes; 0 means no limit
-	size    int   // of the buffer; it grows for longer lines, and shrinks after them
+	size    int   // of the buffer, which grows for longer lines and shrinks after them
 
 	buf       []byte // data read and not yet returned
 	lineStart int    // start of the next line in buf
@@ -25,12 +26,12 @@ type lineReader struct {
 // message.
 const truncatedSize = 4 << 10
 
-// replyStart is the first byte of a reply. It is all that is checked of a reply that is too long.
+// replyStart is the first byte of a reply. If a line is too long, only this byte is checked.
 var replyStart = []byte("{")
 
 // next returns the next line without its newline. The line is valid until the next call. If a line
-// exceeds maxLine, next returns the start of it and ErrLineTooLong. At an error of the reader, it
-// returns the incomplete last line and the error.
+// exceeds maxLine, next returns the start of the line and ErrLineTooLong. If the reader returns an
+// error, next returns the incomplete last line and the error.
 func (l *lineReader) next() ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(l.buf[l.scanned:], '\n'); i >= 0 {
@@ -48,7 +49,7 @@ func (l *lineReader) next() ([]byte, error) {
 			l.truncated = true
 		}
 		if l.truncated && !bytes.HasPrefix(l.buf[l.lineStart:], replyStart) {
-			return l.buf[l.lineStart:][:truncatedSize], ErrLineTooLong // now, because the line may never end
+			return l.buf[l.lineStart:][:truncatedSize], ErrLineTooLong // do not wait for the end of the line: it may never come
 		}
 		if l.truncated && l.scanned-l.lineStart > truncatedSize {
 			l.buf = l.buf[:l.lineStart+truncatedSize]
@@ -60,7 +61,7 @@ func (l *lineReader) next() ([]byte, error) {
 	}
 }
 
-// hasLine reports whether next returns a line without reading.
+// hasLine reports whether next can return a line from the buffer, without reading.
 func (l *lineReader) hasLine() bool {
 	return !l.truncated && bytes.IndexByte(l.buf[l.scanned:], '\n') >= 0
 }

@@ -14,14 +14,15 @@ import (
 
 // A Reply is one line from a worker process: its Ready message, or the result of a task.
 type Reply struct {
-	// Ready is the Ready message; the other fields are then zero.
+	// Ready is the Ready message, or nil if the line is a result. If Ready is set, the other fields
+	// are zero.
 	Ready *Ready
 	// ID is the id of the task. It may refer to the memory of the line.
 	ID []byte
 	// Retry reports that the task requests another attempt.
 	Retry bool
-	// Failed reports that the task raised an exception, whose text is Exception. Permanent reports
-	// that the process expects another attempt to fail as well.
+	// Failed reports that the task raised an exception. Exception is the text of the exception.
+	// Permanent reports that the process expects another attempt to fail as well.
 	Failed, Permanent bool
 	Exception         string
 	// Returned reports that the process did not start the task, because ctworker took it back.
@@ -42,8 +43,8 @@ type replyLine struct {
 	Warning   string          `json:"warning"`
 }
 
-// ParseReply parses a line. parseFastReply parses a line without a JSON parser if it has exactly the
-// form that the SDKs write for a result.
+// ParseReply parses a line. Most lines have exactly the form in which the SDKs write a result;
+// parseFastReply parses these lines faster than a JSON parser.
 func ParseReply(line []byte) (Reply, error) {
 	if r, ok := parseFastReply(line); ok {
 		return r, nil
@@ -72,8 +73,9 @@ func ParseReply(line []byte) (Reply, error) {
 	return r, nil
 }
 
-// CheckTruncatedReply returns an error if start, the part of a line that Next returned with
-// ErrLineTooLong, is not the start of a reply.
+// CheckTruncatedReply checks a line that is too long. start is the part of the line that Next
+// returned with ErrLineTooLong. CheckTruncatedReply returns an error if start is not the start of a
+// reply.
 func CheckTruncatedReply(start []byte) error {
 	if !bytes.HasPrefix(start, replyStart) {
 		return errors.New("the line is too long, and is not a JSON object")
@@ -95,7 +97,7 @@ func parseFastReply(line []byte) (Reply, bool) {
 		return Reply{}, false
 	}
 	value := rest[:len(rest)-1]
-	// value may also be a value and a further field, such as {},"x":{}.
+	// If the line has a further field, value is not valid JSON but, for example, {},"x":{}.
 	if !rawjson.IsValid(value) {
 		return Reply{}, false
 	}
@@ -113,8 +115,8 @@ func plainLength(b []byte) int {
 	return len(b)
 }
 
-// AppendResult appends the reply to a task that returned a result, one JSON value. quoted is the
-// task's ID as a JSON string.
+// AppendResult appends the reply to a task that returned a result. quoted is the task's ID as a
+// JSON string. result is one JSON value.
 func AppendResult(b, quoted []byte, retry bool, result []byte) []byte {
 	b = append(b, `{"task_id":`...)
 	b = append(b, quoted...)
@@ -125,8 +127,8 @@ func AppendResult(b, quoted []byte, retry bool, result []byte) []byte {
 	return append(b, "}\n"...)
 }
 
-// AppendException appends the reply to a task that raised an exception. exception is its text as a
-// JSON string. If permanent is true, another attempt would fail as well.
+// AppendException appends the reply to a task that raised an exception. exception is the text of
+// the exception as a JSON string. If permanent is true, another attempt would fail as well.
 func AppendException(b, quoted, exception []byte, permanent bool) []byte {
 	b = append(b, `{"task_id":`...)
 	b = append(b, quoted...)
@@ -138,7 +140,8 @@ func AppendException(b, quoted, exception []byte, permanent bool) []byte {
 	return append(b, "}\n"...)
 }
 
-// AppendReturned appends the reply to a task that was not claimed.
+// AppendReturned appends the reply to a task that the process returns because it could not claim
+// the task.
 func AppendReturned(b, quoted []byte) []byte {
 	b = append(b, `{"task_id":`...)
 	b = append(b, quoted...)

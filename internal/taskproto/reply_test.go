@@ -58,7 +58,7 @@ func TestParseReply_NamesTheFault(t *testing.T) {
 	}
 }
 
-// Each field that a task may write must have a type for error messages.
+// Each field of the messages of a worker process must have an entry in fieldTypes.
 func TestFieldTypes(t *testing.T) {
 	t.Parallel()
 	for _, object := range []reflect.Type{reflect.TypeFor[replyLine](), reflect.TypeFor[Ready]()} {

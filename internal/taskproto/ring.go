@@ -5,8 +5,8 @@ import "errors"
 // ErrCorruptRing is returned if the process stored an invalid write position in the ring.
 var ErrCorruptRing = errors.New("corrupt shared ring: the process stored an invalid write position (CTWORKER_RING_FD)")
 
-// ringReader reads replies from the ring, and from the socket as long as the process has not used
-// the ring. Once it has, data on the socket only wakes ctworker.
+// ringReader reads replies from the ring. Until the process has written to the ring, it also reads
+// replies from the socket. After that, data on the socket only wakes ctworker.
 type ringReader struct {
 	ring   *engineRing
 	socket *socket
@@ -18,7 +18,7 @@ func (r *ringReader) Read(room []byte) (int, error) {
 		if n, err := r.ring.read(room); n > 0 || err != nil {
 			return n, err
 		}
-		// From here on, the process knows that this side waits on the socket.
+		// prepareWait tells the process that this side waits on the socket.
 		if r.ring.prepareWait() {
 			break
 		}
@@ -28,7 +28,8 @@ func (r *ringReader) Read(room []byte) (int, error) {
 	if !r.ring.inUse() {
 		return n, err
 	}
-	// The replies that the process wrote before it exited come before the end of the socket.
+	// First return the replies that the process wrote to the ring before it exited, and only then
+	// the end of the socket.
 	if replies, ringErr := r.ring.read(room); replies > 0 || ringErr != nil {
 		return replies, ringErr
 	}

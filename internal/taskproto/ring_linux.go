@@ -13,10 +13,10 @@ import (
 	"github.com/ctworker/ctworker/internal/unixfd"
 )
 
-// The ring is memory that ctworker shares with one worker process. The process writes its
-// replies into it and takes permits from it, which saves two system calls per task. The ring
-// outlives the process, so the replies that it wrote before a crash can be read, as with a
-// socket. docs/protocol.md specifies the layout, which is that of ringHead.
+// The ring is memory that ctworker shares with one worker process. The process writes its replies
+// into it and takes permits from it, which saves two system calls per task. The ring outlives the
+// process, so the replies that the process wrote before a crash can still be read, as with a
+// socket. docs/protocol.md specifies the layout; ringHead implements it.
 //
 // Nothing in the ring is trusted: data is copied before it is parsed, and the write position
 // is checked against the read position that ctworker keeps in its own memory.
@@ -25,17 +25,17 @@ const (
 	ringSize     = 16 << 10 // size of the data; a power of two
 )
 
-// ringHead is the header at the start of the memory. The words that different sides write are
-// in different cache lines.
+// ringHead is the header at the start of the memory. Padding places each word in its own cache
+// line, because ctworker and the process write different words.
 type ringHead struct {
-	// writePos is the number of bytes that the process has written, readPos the number that
-	// ctworker has read.
+	// writePos is the number of bytes that the process has written. readPos is the number of bytes
+	// that ctworker has read.
 	writePos atomic.Uint64
 	_        [56]byte
 	readPos  atomic.Uint64
 	_        [56]byte
-	// readerWaiting is 1 while ctworker waits for data on the socket. After a write, the
-	// process sets it to 0, and sends a byte over the socket if it was 1.
+	// readerWaiting is 1 while ctworker waits for data on the socket. If it is 1 after a write of
+	// the process, the process sets it to 0 and sends a byte over the socket.
 	readerWaiting atomic.Uint32
 	_             [60]byte
 	// writerWaiting is 1 while the process waits for room, with futex(2) on this word. After a
@@ -78,14 +78,15 @@ func (r *shmRing) claim(n int) int {
 	}
 }
 
-// engineRing is ctworker's side of the ring. Only the goroutine that reads from the connection
-// may use it, except for the permits.
+// engineRing is ctworker's side of the ring. Only the goroutine that reads from the connection may
+// use it, but any goroutine may use the permits.
 type engineRing struct {
 	*shmRing
 	readPos uint64 // copy of head.readPos that the process cannot change
 }
 
-// newEngineRing returns a ring, and the descriptor for the process, which the caller closes.
+// newEngineRing returns a ring and its descriptor for the process. The caller must close the
+// descriptor.
 func newEngineRing() (*engineRing, int, error) {
 	fd, err := unix.MemfdCreate("ctworker-ring", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -108,8 +109,8 @@ func newEngineRing() (*engineRing, int, error) {
 	return &engineRing{shmRing: shared}, fd, nil
 }
 
-// inUse reports whether the process has written anything yet. From then on, data on the socket
-// only wakes ctworker.
+// inUse reports whether the process has written to the ring. After the first write, data on the
+// socket only wakes ctworker.
 func (r *engineRing) inUse() bool { return r.head.writePos.Load() > 0 }
 
 // read copies available data into b, without blocking.
@@ -214,7 +215,8 @@ func (r *Ring) wakeReader() error {
 	}
 }
 
-// awaitRoom waits until ctworker has read something, for at most writerPollInterval.
+// awaitRoom waits until ctworker has read data, for at most writerPollInterval. It returns an error
+// if ctworker has exited.
 func (r *Ring) awaitRoom() error {
 	head := r.shared.head
 	head.writerWaiting.Store(1)

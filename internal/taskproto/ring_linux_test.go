@@ -41,8 +41,8 @@ func newRingPair(t *testing.T) (*EngineConn, *Ring, int) {
 	return s, w, childFD
 }
 
-// Everything that is written arrives once and in order, for any length of the lines and
-// any speed of the two sides, and no side blocks forever.
+// All written data arrives once and in order, for any length of the lines and any speed of ctworker
+// and the process. Neither of them blocks forever.
 func TestRing_PassesLinesInOrder(t *testing.T) {
 	t.Parallel()
 	for _, pace := range []string{"maximum speed", "slow writer", "slow reader"} {
@@ -93,7 +93,7 @@ func pause() {
 	<-timer.C
 }
 
-// What a process wrote before it died is read, including an incomplete last line.
+// ctworker reads all data that a process wrote before it died, including an incomplete last line.
 func TestRing_OutlivesProcess(t *testing.T) {
 	t.Parallel()
 	s, w, childFD := newRingPair(t)
@@ -123,8 +123,8 @@ func TestRing_WriteFailsWithoutReader(t *testing.T) {
 	}
 }
 
-// A process that replies over the socket is understood. A process that stores an invalid
-// position in the ring is detected.
+// ctworker accepts replies over the socket if the process has not used the ring. It detects an
+// invalid write position in the ring.
 func TestRing_DetectsInvalidPositions(t *testing.T) {
 	t.Parallel()
 	s, w, childFD := newRingPair(t)
@@ -149,7 +149,8 @@ func TestRing_DetectsInvalidPositions(t *testing.T) {
 	}
 }
 
-// A process cannot shrink the memory, which would kill ctworker by SIGBUS.
+// A process cannot resize the memory. If it could shrink the memory, ctworker could be killed by
+// SIGBUS.
 func TestRing_CannotBeResized(t *testing.T) {
 	t.Parallel()
 	r, fd, err := newEngineRing()
@@ -166,7 +167,7 @@ func TestRing_CannotBeResized(t *testing.T) {
 	}
 }
 
-// Each permit is used once: claimed by the process or taken back by ctworker.
+// Each permit is used once: either the process claims it, or ctworker takes it back.
 func TestRing_PermitsAreUsedOnce(t *testing.T) {
 	t.Parallel()
 	s, w, _ := newRingPair(t)

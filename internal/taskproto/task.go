@@ -22,8 +22,8 @@ type TaskLine struct {
 // ErrNotATask is returned for a line that is not a task and must be ignored.
 var ErrNotATask = errors.New("the line is not a task")
 
-// ParseTask parses a line. A line in the exact format that ctworker writes is parsed
-// without encoding/json.
+// ParseTask parses a line. A line in the exact format that ctworker writes is parsed without a JSON
+// parser.
 func ParseTask(line []byte) (TaskLine, error) {
 	if t, ok := parsePlainTask(line); ok {
 		return t, nil
@@ -49,9 +49,9 @@ func ParseTask(line []byte) (TaskLine, error) {
 	return t, nil
 }
 
-// parsePlainTask parses {"task_id":"ID","attempt":N,"data":VALUE} if the line has exactly
-// this format and ID contains no escapes. The line is known to be valid JSON, so it only
-// checks where VALUE ends.
+// parsePlainTask parses {"task_id":"ID","attempt":N,"data":VALUE} if the line has exactly this
+// format and ID contains no escapes. ctworker sends only valid JSON, so parsePlainTask only checks
+// where VALUE ends.
 func parsePlainTask(line []byte) (t TaskLine, ok bool) {
 	const head, attempt, data = `{"task_id":`, `,"attempt":`, `,"data":`
 	if len(line) < len(head)+2 || string(line[:len(head)]) != head || line[len(head)] != '"' {

@@ -9,11 +9,12 @@ import (
 	"syscall"
 )
 
-// A WorkerConn is a worker process's end of its connection to ctworker. Claim may be called
-// concurrently with the other methods, of which one goroutine may call one at a time.
+// A WorkerConn is a worker process's end of its connection to ctworker. One goroutine may call
+// Claim while another goroutine calls one of the other methods. Calls of the other methods must not
+// overlap.
 //
-// The descriptors are read and written directly, without the poller of the Go runtime, which would
-// only add latency: nothing else happens while a read blocks.
+// The descriptors are read and written directly, without the poller of the Go runtime. The poller
+// would only add latency, because the process has nothing else to do while a read blocks.
 type WorkerConn struct {
 	lines lineReader
 	out   outbound
@@ -34,9 +35,9 @@ const workerBufferSize = 64 << 10
 // InWorkerProcess reports whether ctworker has started this process as a worker process.
 func InWorkerProcess() bool { return os.Getenv(FDVar) != "" }
 
-// OpenWorker takes ownership of the descriptors that the environment names. It removes their
-// variables and sets close-on-exec, so that a process that a task starts neither acts as a worker
-// process nor keeps the socket open.
+// OpenWorker takes ownership of the descriptors that the environment variables name. It removes the
+// variables and sets close-on-exec on the descriptors. Without this, a process that a task starts
+// could act as a worker process or keep the socket open.
 func OpenWorker() (*WorkerConn, error) {
 	fd, err := DescriptorFrom(FDVar)
 	if err != nil {
@@ -91,7 +92,8 @@ func (c *WorkerConn) SendReady(sdk string) error {
 func (c *WorkerConn) ReadLine() ([]byte, error) { return c.lines.next() }
 
 // Claim reports whether the process may start the next task. If not, ctworker has taken the task
-// back, and the process must return it unstarted. Without claims, Claim returns true.
+// back, and the process must return the task without starting it. If the process does not claim
+// tasks, Claim returns true.
 func (c *WorkerConn) Claim() bool { return c.out.Claim() }
 
 // Write writes a line. An error means that ctworker has exited.

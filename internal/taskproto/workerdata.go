@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// WorkerData are the attributes of the specification's WorkerData: the JSON object "worker" of the
-// first line that a worker process receives. This struct is their only declaration in Go. The Go SDK
-// decodes the object into its own struct with DecodeWorkerData, and the attributes of the Python
-// package are generated from it.
+// WorkerData contains the attributes of the specification's WorkerData. Its JSON encoding is the
+// object "worker" in the first line that a worker process receives. No other Go code declares the
+// attributes. The Go SDK decodes the object into its own struct with DecodeWorkerData, and the
+// attributes of the Python package are generated from it.
 //
-// A pointer that is nil is null. The tags of an attribute are:
-//   - setting: the name of the setting with its value. Defaults to the name of the attribute with dashes;
-//     "-" means that the value is not that of a setting.
+// A nil pointer is encoded as null. The tags of an attribute are:
+//   - setting: the name of the setting that provides the value. Defaults to the name of the attribute
+//     with dashes instead of underscores. "-" means that no setting provides the value.
 //   - default: the value, as Python code, in a WorkerData that a Python program creates for a test.
 //     Defaults to the default of the setting, or to the zero value.
-//   - doc: what the name and the type of the attribute do not say.
+//   - doc: facts about the attribute that its name and type do not show.
 //
 // rms-cloud-tasks, the system of the specification, does not have instance_id, zone, tasks_to_skip and
 // max_num_tasks.
@@ -58,7 +58,8 @@ type WorkerData struct {
 	SimulateSpotTerminationDelay *FloatSeconds `json:"simulate_spot_termination_delay"`
 }
 
-// Seconds is a time that is a number of seconds in JSON. In Python it is an int if it is whole.
+// Seconds is a duration. Its JSON encoding is the number of seconds. In Python, a whole number of
+// seconds is an int.
 type Seconds time.Duration
 
 // FloatSeconds is like Seconds, but always a float in Python.
@@ -73,9 +74,9 @@ func (s Seconds) MarshalJSON() ([]byte, error) {
 func (s FloatSeconds) MarshalJSON() ([]byte, error) { return Seconds(s).MarshalJSON() }
 
 // DecodeWorkerData decodes a JSON object with the attributes of WorkerData into the fields of the struct
-// that into points to. A field gets the attribute of its tag "json", and a field without the tag is not
-// changed. For null, a field gets its zero value. A field of type time.Duration or *time.Duration gets a
-// number of seconds.
+// that into points to. A field gets the attribute whose name is the field's tag "json". A field without
+// this tag, or without an attribute in data, is not changed. If an attribute is null, its field gets the
+// zero value. A field of type time.Duration or *time.Duration gets a number of seconds.
 func DecodeWorkerData(data []byte, into any) error {
 	var attributes map[string]json.RawMessage
 	if err := json.Unmarshal(data, &attributes); err != nil {
@@ -94,7 +95,8 @@ func DecodeWorkerData(data []byte, into any) error {
 	return nil
 }
 
-// SecondsToDuration converts s to a Duration, saturating at the maximum.
+// SecondsToDuration converts s to a Duration. If s is too large, the result is the maximum
+// Duration.
 func SecondsToDuration(s float64) time.Duration {
 	const maximum = 1<<63 - 1
 	if ns := s * float64(time.Second); ns < maximum {

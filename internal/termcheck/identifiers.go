@@ -23,8 +23,8 @@ type identifier struct {
 	line int
 }
 
-// goIdentifiers returns the identifiers that a Go file declares. Names of other modules that it uses are not
-// among them.
+// goIdentifiers returns the identifiers that a Go file declares. It omits identifiers that the file uses but
+// does not declare.
 func goIdentifiers(file string, src []byte) ([]identifier, error) {
 	fset := token.NewFileSet()
 	f, err := parser.ParseFile(fset, file, src, parser.SkipObjectResolution)
@@ -90,13 +90,13 @@ func goIdentifiers(file string, src []byte) ([]identifier, error) {
 }
 
 var (
-	// pythonText matches what is not code: a comment or a string.
+	// pythonText matches a comment or a string, neither of which contains identifiers.
 	pythonText = regexp.MustCompile(`(?s)#[^\n]*|(?:\b[rbfuRBFU]{1,2})?(?:""".*?"""|'''.*?'''|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')`)
 	pythonName = regexp.MustCompile(`[\p{L}_][\p{L}\p{N}_]*`)
 )
 
-// pythonIdentifiers returns all names in a Python file, except those in comments and strings, at the line
-// with their first position.
+// pythonIdentifiers returns all names in a Python file, except names in comments and strings. The line of a
+// name is the line of its first occurrence.
 func pythonIdentifiers(src []byte) []identifier {
 	code := pythonText.ReplaceAllStringFunc(string(src), func(s string) string {
 		return `""` + strings.Repeat("\n", strings.Count(s, "\n"))

@@ -69,7 +69,7 @@ func trackedFiles() ([]string, error) {
 	return strings.FieldsFunc(string(out), func(r rune) bool { return r == 0 }), nil
 }
 
-// identifiers returns the identifiers that a file declares, and its own name.
+// identifiers returns the identifiers that a file declares, and the name of the file.
 func identifiers(file string) ([]identifier, error) {
 	src, err := os.ReadFile(file)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// A term is a line of terms.txt: words that identifiers must not contain, and what to use instead.
+// A term is a line of terms.txt: words that identifiers must not contain, and the term to use instead.
 type term struct {
 	kind  string // "any", "name", "field", "package"
 	words string

@@ -4,8 +4,8 @@ package unixfd
 
 import "syscall"
 
-// FIONREAD is the ioctl request for the number of bytes that can be read. Package unix does not
-// define it on each of these systems.
+// FIONREAD is the ioctl request for the number of bytes that can be read. Package unix defines
+// FIONREAD on only some of these systems.
 const FIONREAD = 0x4004667f
 
 func pipe2(p []int) error {

@@ -13,8 +13,8 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// Counting the tasks before the run starts must not delay a large run. These limits keep it below about
-// a second.
+// Counting the tasks before the run starts must not delay a large run. With these limits, counting
+// takes at most about a second.
 const (
 	maxCountedTasks = 2_000_000
 	maxCountedBytes = 256 << 20
@@ -25,13 +25,13 @@ const (
 type taskCounts struct {
 	total  int64
 	done   int64 // number of tasks that are skipped
-	failed int64 // number of those that did not complete
+	failed int64 // number of tasks in done that did not complete
 	rerun  int64 // number of tasks that run although they have failed before
 }
 
 // countTasks reads the tasks of the source a second time, and counts them. ok is false if the source
-// cannot be read twice, is large, or has an error, which the run then reports. j may be nil; it does not
-// change.
+// cannot be read twice, is too large, or returns an error. The run itself reports such an error. j may
+// be nil; countTasks does not change it.
 func (w *Worker) countTasks(ctx context.Context, j *journal.Journal) (c taskCounts, ok bool) {
 	tasks := w.opts.Recount
 	if w.file != nil {

@@ -1,11 +1,10 @@
-// Package worker builds and runs a worker from its configuration. It opens the resources of
-// the run, connects the stages in one function that reads from top to bottom, watches for
-// termination notices, and closes everything.
+// Package worker builds and runs a worker from its configuration. It opens the resources of the
+// run, connects the stages in one function, watches for termination notices, and closes everything.
 //
 //	config.Config ─▶ Start ─▶ source ─▶ skip/limit ─▶ extend ─▶ execute ─▶ settle ─▶ Wait ─▶ Summary
 //
-// The stages skip/limit and extend are left out if they have nothing to do, and settle
-// includes classify.
+// The stages skip/limit and extend are omitted if they are not needed. In the diagram, settle
+// includes the stage classify.
 //
 // # Guarantee
 //

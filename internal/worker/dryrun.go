@@ -84,7 +84,7 @@ func (w *Worker) printEnvironment(stdout io.Writer) error {
 	return w.print(stdout, text)
 }
 
-// print prints a text that may contain data of tasks.
+// print prints text, which may contain data of tasks. It escapes control characters with Options.Printable.
 func (w *Worker) print(stdout io.Writer, text string) error {
 	if w.opts.Printable != nil {
 		text = w.opts.Printable(text)

@@ -8,9 +8,9 @@ import (
 )
 
 // newSpotTerminationEvent returns the event that reports a termination notice for this machine.
-// instance is the provider's name of the machine. action is the provider's word for what it will do
-// with the machine. source is the service that delivered the notice. deadline is zero if the notice
-// has no deadline.
+// instance is the provider's name of the machine. action is the provider's name of the coming
+// action, such as "terminate". source is the service that delivered the notice. deadline is zero if
+// the notice has no deadline.
 func newSpotTerminationEvent(instance, kind, action, source string, deadline time.Time, hostname string, now time.Time) pipeline.Event {
 	e := pipeline.Event{Time: now, Hostname: hostname, Type: pipeline.SpotTermination}
 	add := func(name, text string) {

@@ -33,7 +33,7 @@ func (w *Worker) openExecution() error {
 		Argv: opts.Argv, Env: cfg.TaskEnv(os.Environ()),
 		MaxRuntime: cfg.MaxRuntime, KillDelay: killDelay(cfg.KillDelay),
 		MemoryLimit: cfg.MaxMemoryAllowedPerTask, MaxResult: cfg.MaxResultSize,
-		// A message of a queue must not be able to end the run.
+		// A missing key in a message of a queue must not end the run.
 		RequireKeys: !cfg.AllowMissingKeys && !w.fromQueue(),
 		Shutdown:    w.shutdown, Termination: w.termination, Stderr: w.logStderr,
 	})
@@ -44,9 +44,8 @@ func (w *Worker) openExecution() error {
 	return nil
 }
 
-// openForkServer creates a pool whose processes are forked by the program that started
-// ctworker. With isolation "spawn", ctworker starts that program again for each process
-// instead.
+// openForkServer creates a pool whose processes are forked by the program that started ctworker.
+// With isolation "spawn", ctworker instead starts each process by running that program again.
 func (w *Worker) openForkServer() error {
 	cfg, forkServer := w.opts.Config, w.opts.ForkServer
 	w.onClose(forkServer.Close)

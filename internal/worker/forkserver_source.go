@@ -15,9 +15,9 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// forkServerSource reads the tasks that the task source of a fork server writes to a pipe.
-// The end of the pipe is the end of the tasks only if the fork server confirms it, because
-// the process that writes may have died.
+// forkServerSource reads the tasks that the task source of a fork server writes to a pipe. The end
+// of the pipe is the end of the tasks only if the fork server confirms that the source has ended
+// normally, because the writing process may have died.
 type forkServerSource struct {
 	*taskfile.Source
 	forkServer *procexec.ForkServer
@@ -55,8 +55,8 @@ func (s *forkServerSource) Receive(ctx context.Context, limit int) ([]*pipeline.
 	return ds, s.err
 }
 
-// sourcePipe is the pipe that the task source of a fork server writes to. It ends when the
-// source has ended, even if a process left behind by the source still holds the pipe open.
+// sourcePipe is the pipe that the task source of a fork server writes to. Read returns io.EOF when
+// the source has ended, even if a process that the source has started still holds the pipe open.
 type sourcePipe struct {
 	*os.File
 	sourceDone <-chan struct{} // the fork server's SourceDone

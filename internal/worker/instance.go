@@ -15,10 +15,11 @@ type instance struct {
 	id, zone string // "" until the metadata service has responded
 }
 
-// instance returns the provider's ID of this machine and its zone. It caches them only when
-// the metadata service has responded to each request. Until it responds, instance returns
-// the host name instead of the ID: a manager that never sees the ID of an instance in an
-// event concludes that the instance did not start, and terminates it.
+// instance returns the provider's ID of this machine and its zone. It caches the ID and the zone
+// only if the metadata service has responded to each request. If the ID is unknown, instance
+// returns the host name, and the next call queries the metadata service again: a pool manager that
+// never sees the ID of an instance in an event concludes that the instance did not start, and
+// terminates the instance.
 func (w *Worker) instance(ctx context.Context) (id, zone string) {
 	known := &w.known
 	known.mu.Lock()

@@ -27,12 +27,14 @@ const (
 	shownFailures = 10
 	// maxMessages limits the different messages that are counted for the summary.
 	maxMessages = 100
-	// sameFailures is the number of tasks after which a run in which all tasks failed in the same way
-	// logs a warning.
+	// sameFailures is the number of tasks, counted from the start of the run, that must all fail in
+	// the same way before a warning is logged.
 	sameFailures = 20
-	// minForPercent is the number of tasks after which --max-failures with a percentage applies.
+	// minForPercent is the number of tasks that must have ended before --max-failures with a percentage
+	// applies.
 	minForPercent = 20
-	// overlapTasks is the number of tasks that are searched in the event log of earlier runs.
+	// overlapTasks is the number of tasks, counted from the start of the run, that are searched for in the
+	// event log of earlier runs.
 	overlapTasks = 2000
 )
 
@@ -65,19 +67,20 @@ type outcomes struct {
 	cfg *config.Config
 	// stop ends the run because of too many failures.
 	stop func(cause error)
-	// retries states that a task whose verdict is Retry will run again. Such a task has not failed yet.
+	// retries states that a task whose verdict is Retry will run again. Such a task is not counted as
+	// failed.
 	retries bool
 	// earlier contains the IDs of tasks in the event log before this run; nil if there are none.
 	earlier map[string]bool
 
 	ended       atomic.Int64 // number of tasks that ended and are not retried
-	consecutive int64        // number of tasks that failed since one completed; only observe uses it
+	consecutive int64        // number of tasks that failed since the last completed task; only calls of observe use it
 
 	mu       sync.Mutex
 	failed   int64
 	logged   int64 // number of attempts passed to logFailure
 	first    []FailedTask
-	messages map[Failure]int64 // with Count 0
+	messages map[Failure]int64 // number of failures by Failure, whose Count is 0
 	limit    error             // why stop was called
 	noted    bool              // noteRetry has logged a warning
 }
@@ -151,13 +154,14 @@ func (o *outcomes) logFailure(d *pipeline.Decision, f Failure) {
 	if o.retries && d.Verdict == pipeline.Retry {
 		text = TaskRetried
 	}
-	e.Str("task_id", d.Task.ID).Int("attempt", d.Attempt).Stringer("outcome", f.Kind).Str("reason", f.Message).Msg(text) // package app shortens it
+	e.Str("task_id", d.Task.ID).Int("attempt", d.Attempt).Stringer("outcome", f.Kind).Str("reason", f.Message).Msg(text) // package app moves the fields into the message
 	if o.logged == shownFailures+1 && !o.cfg.Verbose {
 		o.log.Warn().Msg("further failed tasks are counted, but not logged; to log all of them, use --verbose")
 	}
 }
 
-// noteRetry logs once that a task that should be retried is not, because --retries is not set.
+// noteRetry logs a warning, once, if a task qualifies for a retry but is not retried because --retries is not
+// set.
 func (o *outcomes) noteRetry(d *pipeline.Decision) {
 	if o.retries || o.noted || d.Verdict != pipeline.Retry {
 		return
@@ -166,8 +170,8 @@ func (o *outcomes) noteRetry(d *pipeline.Decision) {
 	o.log.Warn().Str("task_id", d.Task.ID).Msg("a task qualifies for a retry, but this run retries none; to retry tasks, use --retries N, or --resume after the run")
 }
 
-// warnIfAllTheSame logs a warning if the first tasks of the run all failed in the same way: then
-// probably all tasks will.
+// warnIfAllTheSame logs a warning if the first tasks of the run all failed in the same way, because
+// all further tasks will probably fail, too.
 func (o *outcomes) warnIfAllTheSame() {
 	if o.ended.Load() != sameFailures || o.failed != sameFailures || len(o.messages) != 1 {
 		return
@@ -209,7 +213,8 @@ func (o *outcomes) checkOverlap(id string, ended int64) {
 	o.earlier = nil
 }
 
-// onExitCode returns the function that decides about a retry by the exit code.
+// onExitCode returns a function that decides by the exit code whether a task is retried. The result known is
+// false if the settings do not contain the exit code. onExitCode returns nil if no exit codes are set.
 func onExitCode(cfg *config.Config) func(code int) (retry, known bool) {
 	if cfg.RetryOnExitCodes == (config.ExitCodes{}) && cfg.NoRetryOnExitCodes == (config.ExitCodes{}) {
 		return nil
@@ -231,8 +236,8 @@ func failureOf(d *pipeline.Decision) Failure {
 	return Failure{Kind: o.Kind, Message: outcome.Reason(o.Kind, o.Exception, o.ExitCode, o.StderrLine)}
 }
 
-// general returns the message of a failure without what probably differs between tasks: numbers are
-// replaced by an ellipsis, except for the exit code.
+// general returns the message of a failure without the parts that probably differ between tasks: it
+// replaces all numbers except the exit code by an ellipsis.
 func general(d *pipeline.Decision, f Failure) string {
 	head := ""
 	if d.Outcome.Kind == pipeline.Exited {
@@ -265,11 +270,12 @@ func (o *outcomes) describe(s *Summary) {
 // shownMessages is the number of messages in the summary.
 const shownMessages = 5
 
-// overlapBytes is how much is read of an event log of earlier runs, at its start and at its end.
+// overlapBytes is the number of bytes that are read at the start, and again at the end, of an event log of
+// earlier runs.
 const overlapBytes = 256 << 10
 
 // earlierIDs returns the IDs of tasks in the first and the last part of the event log. It returns nil
-// if there is no event log that can be read.
+// if the event log does not exist or cannot be read.
 func earlierIDs(ctx context.Context, path string) map[string]bool {
 	info, err := os.Stat(path) // before opening: the open of a named pipe can block
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {

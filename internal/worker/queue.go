@@ -47,8 +47,8 @@ func (w *Worker) connectProvider() error {
 	return nil
 }
 
-// openQueue opens the task queue. It does not receive messages yet, because the sink that a
-// malformed message is reported to is opened later.
+// openQueue opens the task queue. It does not receive messages yet, because malformed messages are
+// reported to the sink, which is opened later.
 func (w *Worker) openQueue(ctx context.Context) error {
 	log := w.opts.Log
 	source, err := w.queues.provider.OpenSource(ctx, cloudqueue.SourceOptions{
@@ -66,8 +66,8 @@ func (w *Worker) openQueue(ctx context.Context) error {
 	return nil
 }
 
-// maxHold returns the maximum time to hold a task: while it waits, runs, is terminated and
-// is reported, with a margin.
+// maxHold returns the maximum time for which the lease of a task is extended. It includes the time
+// in which the task waits, runs, is terminated and is reported, and a margin.
 func (w *Worker) maxHold() time.Duration {
 	cfg := w.opts.Config
 	const margin = 10 * time.Minute
@@ -119,7 +119,7 @@ func (w *Worker) openSinks(ctx context.Context) error {
 	if len(all) == 0 && !cfg.DiscardEvents {
 		return &ConfigError{errors.New("the events of this run, which contain its results, would be written nowhere; use --event-log-to-file or --event-log-to-queue, or permit it with --discard-events")}
 	}
-	if cfg.JobLog != "" { // last, so that each of its lines has an event
+	if cfg.JobLog != "" { // last, so that each line of the job log has an event
 		file, err := joblog.Open(ctx, cfg.JobLog, w.opts.Log)
 		if err != nil {
 			return err

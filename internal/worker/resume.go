@@ -109,7 +109,7 @@ type resumedSource struct {
 	pipeline.Source
 	journal *journal.Journal
 	skipped atomic.Int64 // number of tasks skipped so far
-	failed  atomic.Int64 // number of those that did not complete
+	failed  atomic.Int64 // number of skipped tasks that did not complete
 }
 
 // Receive implements pipeline.Source. It returns the next tasks that are not done.
@@ -144,8 +144,8 @@ func (s *resumedSource) Receive(ctx context.Context, limit int) ([]*pipeline.Del
 	}
 }
 
-// earlier returns the number of tasks that earlier runs have done, and the number of those that did
-// not complete, as far as the source has reached them.
+// earlier returns the number of tasks that have been skipped so far because earlier runs have done
+// them, and how many of these tasks did not complete.
 func (w *Worker) earlier() (done, failed int64) {
 	if w.resumed == nil {
 		return 0, 0
@@ -153,8 +153,9 @@ func (w *Worker) earlier() (done, failed int64) {
 	return w.resumed.skipped.Load(), w.resumed.failed.Load()
 }
 
-// advise sets the commands that continue the run and that run its failed tasks again. There are none if
-// the command of this program is not known, or if the run writes no event log.
+// advise sets the commands that continue the run and that run its failed tasks again. It sets no
+// commands if the command line of this program is not known, if the run writes no event log, or if the
+// tasks come from a queue.
 func (w *Worker) advise(s *Summary) {
 	cfg := w.opts.Config
 	if len(w.opts.Command) == 0 || !cfg.EventLogToFile || w.fromQueue() {
@@ -166,7 +167,7 @@ func (w *Worker) advise(s *Summary) {
 		}
 		at := min(w.opts.FlagsAt, len(w.opts.Command))
 		rest := w.opts.Command[at:]
-		if len(flags) > 0 && len(rest) > 0 && rest[0] == "--resume" { // from the advice of an earlier run; --rerun includes it
+		if len(flags) > 0 && len(rest) > 0 && rest[0] == "--resume" { // --resume comes from the advice of an earlier run; --rerun implies it
 			rest = rest[1:]
 		}
 		return shellCommand(slices.Concat(w.opts.Command[:at], flags, rest))
@@ -188,7 +189,7 @@ func (w *Worker) advise(s *Summary) {
 	}
 }
 
-// withFlags returns how to change a command to give it flags.
+// withFlags returns the part of an advice that names flags to add to a command, or "" if there are none.
 func withFlags(flags []string) string {
 	if len(flags) == 0 {
 		return ""

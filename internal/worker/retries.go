@@ -19,8 +19,8 @@ import (
 const (
 	// maxBackoff limits the time before a retry.
 	maxBackoff = time.Hour
-	// maxWaitingBytes limits the memory of tasks that wait for a retry. Above it, no further tasks are
-	// received until some of them have run.
+	// maxWaitingBytes limits the memory of tasks that wait for a retry. If this limit is exceeded, no
+	// further tasks are received until some of the waiting tasks have run.
 	maxWaitingBytes = 64 << 20
 	// waitingTaskBytes is the memory that a waiting task takes in addition to its ID and data.
 	waitingTaskBytes = 128
@@ -39,8 +39,9 @@ type retryingSource struct {
 	inFlight  int   // deliveries that are not settled
 	fresh     int64 // number of tasks received from Source
 	exhausted bool  // no more tasks are received from Source
-	// wake makes a blocked Receive look again whether it can return. It is called when a retry is due,
-	// and when the last delivery is settled. It is nil while Receive is not blocked.
+	// wake interrupts a blocked Receive, which then checks again whether it can return. wake is called
+	// when a retry is due, and when the last delivery is settled. It is nil while Receive is not
+	// blocked.
 	wake context.CancelFunc
 }
 
@@ -154,7 +155,8 @@ func (s *retryingSource) due(limit int) (ds []*pipeline.Delivery) {
 	return ds
 }
 
-// received registers deliveries and the error of Source. The caller holds s.mu.
+// received registers the deliveries and the error that Source has returned, and converts them to those that
+// Receive returns. The caller holds s.mu.
 func (s *retryingSource) received(ds []*pipeline.Delivery, err error) ([]*pipeline.Delivery, error) {
 	s.fresh += int64(len(ds))
 	own := make([]*pipeline.Delivery, len(ds))
@@ -180,14 +182,14 @@ func (s *retryingSource) deliver(task pipeline.Task, attempt, retries int) *pipe
 	return d
 }
 
-// state returns the number of tasks received from Source, and whether there are no more.
+// state returns the number of tasks received from Source, and whether no more tasks will be received from it.
 func (s *retryingSource) state() (received int64, exhausted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fresh, s.exhausted
 }
 
-// decide changes the verdict of a task that may not be retried any more. It is called before the task is
+// decide changes the verdict of a task that has used all its retries. It is called before the task is
 // settled.
 func (s *retryingSource) decide(d *pipeline.Decision) {
 	lease, ok := d.Plumbing().Lease().(*retryLease)
@@ -219,7 +221,8 @@ func (s *retryingSource) settledOne(next *waitingTask) {
 func (t *waitingTask) size() int { return waitingTaskBytes + len(t.task.ID) + len(t.task.Data) }
 
 // wait returns the time before a retry: the backoff, doubled for each retry before this one, and changed
-// at random by up to a quarter, so that tasks that failed together are not retried together.
+// at random by up to a quarter. The random part spreads the retries of tasks that failed at the same
+// time.
 func (s *retryingSource) wait(retries int) time.Duration {
 	d := min(float64(s.backoff)*math.Pow(2, float64(retries-1)), float64(maxBackoff))
 	return time.Duration(d * (0.75 + rand.Float64()/2)) //nolint:gosec // not for security
@@ -231,8 +234,8 @@ type retryLease struct {
 	task    pipeline.Task
 	attempt int
 	retries int // number of retries in this run before this delivery
-	// retry states that Release makes the task run again. Otherwise a released task does not run again
-	// in this run.
+	// retry states that Release schedules a retry. If retry is false, a released task does not run
+	// again in this run.
 	retry bool
 	rerun bool // see plumbing.Delivery.SetRerun; set with retry
 }
@@ -247,7 +250,7 @@ func (l *retryLease) settled() {
 // Ack implements pipeline.Lease.
 func (l *retryLease) Ack(context.Context) error { return nil }
 
-// Release implements pipeline.Lease. Its delay is that of a queue, and is not used.
+// Release implements pipeline.Lease. It ignores the delay, which is meant for queues.
 func (l *retryLease) Release(context.Context, time.Duration) error {
 	if !l.retry {
 		return nil

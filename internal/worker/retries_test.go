@@ -91,7 +91,7 @@ func TestRetryingSource_DeliversRetriesWhileSourceWaits(t *testing.T) {
 	})
 }
 
-// A delivery that a stage releases or leaves to expire is settled: the source does not wait for it.
+// A delivery that a stage releases or lets expire counts as settled: the source does not wait for it.
 func TestRetryingSource_OtherSettlements(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &retryingSource{Source: &slowSource{n: 3, at: time.Now()}, retries: 2, limit: 2}
@@ -107,7 +107,7 @@ func TestRetryingSource_OtherSettlements(t *testing.T) {
 	})
 }
 
-// Tasks that wait for their retries take a limited amount of memory: further tasks are not read.
+// When the tasks that wait for their retries need too much memory, no further tasks are read.
 func TestRetryingSource_LimitsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &retryingSource{Source: &slowSource{n: 2, at: time.Now()}, retries: 1, backoff: 5 * time.Hour, limit: -1}

@@ -46,7 +46,8 @@ func taskFile(tb testing.TB, n int) string {
 	return f.Name()
 }
 
-// run runs the n tasks of a file: in processes that run many tasks if runner is nil.
+// run runs the n tasks of a file with runner. If runner is nil, it runs them in processes that each run many
+// tasks.
 func run(tb testing.TB, path string, n, slots int, runner stages.Runner) {
 	tb.Helper()
 	settings := map[string]string{
@@ -86,7 +87,8 @@ func TestReuse_Allocations(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return after.Mallocs - before.Mallocs, after.TotalAlloc - before.TotalAlloc
 	}
-	// Floats, because on a busy machine the small run may allocate more than the large one.
+	// Floats, because the difference is negative if the small run on a busy machine allocates more than the
+	// large one.
 	perTask := func(small, large uint64) float64 { return (float64(large) - float64(small)) / (many - few) }
 	for range 20 {
 		count1, size1 := measure(few)

@@ -31,7 +31,7 @@ func TestRunDir_PathIsAbsolute(t *testing.T) {
 	}
 }
 
-// Close does not remove what a task has replaced the directory with.
+// If a task has replaced the directory, Close does not remove the replacement.
 func TestRunDir_CloseKeepsReplacement(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, replace := range map[string]func(path, precious string) error{

@@ -36,9 +36,9 @@ func (w *Worker) watchers() (all []spotwatch.Watcher) {
 	return all
 }
 
-// ifSpot does not watch if this machine is not a spot instance according to its metadata. It
-// watches if the metadata service does not respond, because that may pass and a missed
-// notice costs the tasks that are running.
+// ifSpot watches unless the metadata service reports that this machine is not a spot instance. It
+// also watches if the metadata service does not respond, because the fault may be temporary, and
+// the work of all running tasks would be lost if a notice was missed.
 type ifSpot struct{ spotwatch.Watcher }
 
 func (w ifSpot) Watch(ctx context.Context, report func(spotwatch.Notice), warn func(error)) {
@@ -68,9 +68,8 @@ func (w *Worker) watchNotices() {
 	w.onClose(func() error { cancel(); ended.Wait(); return nil })
 }
 
-// onNotice handles a termination notice. For scheduled maintenance, which may be days or
-// weeks ahead, it waits until a task that starts then could still be running at the
-// deadline.
+// onNotice handles a termination notice. Scheduled maintenance may be days or weeks ahead. In this
+// case, onNotice waits until a newly started task could still be running at the deadline.
 func (w *Worker) onNotice(ctx context.Context, ended *sync.WaitGroup, n spotwatch.Notice) {
 	cfg := w.opts.Config
 	begin := n.Deadline.Add(-cfg.MaxRuntime - cfg.KillDelay - cfg.TerminationMargin)
@@ -102,7 +101,7 @@ func (w *Worker) beginTermination(ctx context.Context, ended *sync.WaitGroup, n 
 		log.Msg("received a rebalance recommendation; continuing (--on-rebalance drain would stop fetching tasks)")
 		return
 	}
-	w.run.StopFetching(errNotice) // before the notification, so that no task replaces one that ends because of it
+	w.run.StopFetching(errNotice) // before the notification, so that no new task starts when a task ends because of the notification
 	if err := w.termination.Raise(); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not notify running tasks of the instance termination")
 	}
@@ -130,8 +129,8 @@ const (
 )
 
 func (w *Worker) reportNotice(n spotwatch.Notice) {
-	// The context of the watchers cannot be used, because an idle run ends at once after
-	// StopFetching, and with it that context.
+	// The context of the watchers cannot be used, because an idle run ends immediately after
+	// StopFetching, and the end of the run cancels that context.
 	ctx, cancel := context.WithTimeout(w.run.Phases().Close, noticeTimeout)
 	defer cancel()
 	// A pool manager identifies the instance to replace by its ID. Until the metadata service
@@ -145,9 +144,9 @@ func (w *Worker) reportNotice(n spotwatch.Notice) {
 	}
 }
 
-// killBeforeDeadline kills and releases the running tasks shortly before the deadline, so
-// that other workers can run them at once. A simulated termination happens exactly at the
-// deadline.
+// killBeforeDeadline kills and releases the running tasks shortly before the deadline, so that
+// other workers can run them immediately. If the termination is simulated, it does so exactly at
+// the deadline.
 func (w *Worker) killBeforeDeadline(ctx context.Context, n spotwatch.Notice) {
 	margin := w.opts.Config.TerminationMargin
 	if w.opts.Config.SimulateSpotTerminationAfter != nil {

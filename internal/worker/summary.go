@@ -15,26 +15,27 @@ import (
 type Summary struct {
 	stages.Counts
 	// Earlier is the number of tasks that this run skipped because earlier runs have done them.
-	// EarlierFailed is the number of those that did not complete.
+	// EarlierFailed is how many of these tasks did not complete.
 	Earlier, EarlierFailed int64
-	// ContinueWith is the command that continues an incomplete run, and RerunWith the command that
-	// runs the failed tasks of a complete run again. Both are "" if there is none.
+	// ContinueWith is the command that continues an incomplete run. RerunWith is the command that
+	// runs the failed tasks again. Each is "" if there is no such command.
 	ContinueWith, RerunWith string
 	// Incomplete reports whether there may be tasks that have not been started.
 	Incomplete bool
 	// WithRetries reports whether the run itself retried tasks (--retries).
 	WithRetries bool
-	// FailureLimit is why the run ended before all tasks had run, if too many tasks failed.
+	// FailureLimit describes the limit that ended the run early because too many tasks failed. It is nil if
+	// no limit was reached.
 	FailureLimit error
 	// FirstFailed are the first tasks that failed, at most 10. Failures are the most frequent ways in
 	// which tasks failed, at most 5.
 	FirstFailed []FailedTask
 	Failures    []Failure
-	// Unsettled is the number of tasks whose results were not written or settled before the
-	// end of the shutdown, or whose settlement failed during it.
+	// Unsettled is the number of tasks whose results were not written or settled before the end of
+	// the shutdown, or whose settlement failed during the shutdown.
 	Unsettled int64
-	// LostInShutdown is the number of tasks in LeaseLost whose leases expired during the
-	// shutdown, so that their results were discarded.
+	// LostInShutdown is the number of tasks in LeaseLost whose leases expired during the shutdown.
+	// Their results were discarded.
 	LostInShutdown int64
 	// LimitReached reports whether the run ended because of --max-num-tasks.
 	LimitReached bool

@@ -31,7 +31,7 @@ func selfUsage() usage {
 	return u
 }
 
-// peakMemory returns the peak memory of this process. On Linux, it replaces ru_maxrss of
+// peakMemory returns the peak memory of this process. On Linux, it is used instead of ru_maxrss of
 // getrusage, which a process inherits from its parent on exec.
 func peakMemory() (int64, bool) {
 	text, err := os.ReadFile("/proc/self/status")

@@ -30,12 +30,12 @@ type Options struct {
 	Config *config.Config
 	// Argv is the command that runs tasks.
 	Argv []string
-	// TaskProtocol reports whether Argv supports the task protocol. Such a process receives
-	// one task after another, unless the isolation is "task". Otherwise Argv is started
-	// once per task.
+	// TaskProtocol reports whether Argv supports the task protocol. If it does, each process
+	// receives one task after another, unless the isolation is "task". If it does not, Argv is
+	// started once per task.
 	TaskProtocol bool
-	// ForkServer forks a process for each task, or for each slot. Start takes ownership of
-	// it. It replaces Argv.
+	// ForkServer forks a process for each task, or for each slot. Start takes ownership of the fork
+	// server. ForkServer replaces Argv.
 	ForkServer *procexec.ForkServer
 	// Runner executes tasks in this process. It replaces Argv and ForkServer.
 	Runner stages.Runner
@@ -52,21 +52,22 @@ type Options struct {
 	Printable func(string) string
 	// OpenSinks open sinks that receive the events in addition to the configured ones.
 	OpenSinks []func(context.Context) (pipeline.Sink, error)
-	// Command is the command line of the program, for advice, and FlagsAt is the index in it at which
-	// flags of the worker may be inserted. Leave Command nil if it is not known.
+	// Command is the command line of the program, from which the suggested commands in the summary
+	// are made. FlagsAt is the index in Command at which flags of the worker may be inserted. Leave
+	// Command nil if it is not known.
 	Command []string
 	FlagsAt int
 	// Stages are added before the execution, in this order.
 	Stages []Stage
 	// Stdin is read for the task file "-". Defaults to os.Stdin.
 	Stdin io.Reader
-	// OnTermination is called on a termination notice, to notify the tasks of Runner; the
-	// tasks of processes are notified otherwise. May be nil.
+	// OnTermination is called on a termination notice, to notify the tasks of Runner. Tasks in
+	// child processes are notified in a different way. May be nil.
 	OnTermination func()
 	// Guard is a command that calls procexec.RunGuard, or nil.
 	Guard []string
-	// OwnsProcess states that no other code in this process starts child processes, and that none
-	// of its threads end.
+	// OwnsProcess states that no other code in this process starts child processes, and that no
+	// thread of this process ends.
 	OwnsProcess bool
 	Log         zerolog.Logger
 }
@@ -114,15 +115,15 @@ type Worker struct {
 	detach      func() bool                   // removes the AfterFunc on the context of Start
 }
 
-// Start opens the resources of the run and starts it. When ctx is done, the run is stopped
-// as by pipeline.Run.Stop. If a setting is invalid, it returns a *ConfigError.
+// Start opens the resources of the run and starts it. When ctx is done, the run is stopped as by
+// pipeline.Run.Stop. If a setting is invalid, Start returns a *ConfigError.
 func Start(ctx context.Context, opts Options) (*Worker, error) {
 	w := &Worker{opts: opts, began: time.Now(), runID: newRunID()}
 	if err := w.open(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	// The run observes ctx only until its Wait returns. But a signal must also shorten the closing
-	// of resources after that.
+	// The run observes ctx only until w.run.Wait returns. Resources are closed after that, and a
+	// signal must also shorten their closing.
 	w.detach = context.AfterFunc(ctx, func() { w.run.Stop(context.Cause(ctx)) })
 	w.keepAlive()
 	w.assemble()
@@ -136,7 +137,7 @@ func (w *Worker) assemble() {
 
 	tasks := pipeline.From(w.run, "source", w.source)
 	limit := limitOf(cfg)
-	if w.retrying != nil { // it limits the tasks itself, because a retry must not count as a task
+	if w.retrying != nil { // retrying limits the tasks itself, because a retry must not count as a task
 		limit = -1
 	}
 	if w.skip() > 0 || limit >= 0 {
@@ -169,8 +170,8 @@ func (w *Worker) assemble() {
 	}))
 }
 
-// skip returns the number of tasks for stage SkipLimit to skip. A task file skips tasks
-// itself, without parsing them into deliveries.
+// skip returns the number of tasks that the stage SkipLimit skips. It is 0 for a task file, because
+// the source skips tasks itself without creating deliveries.
 func (w *Worker) skip() int64 {
 	if w.file != nil {
 		return 0
@@ -186,12 +187,12 @@ func limitOf(cfg *config.Config) int64 {
 	return *cfg.MaxNumTasks
 }
 
-// filePrefetch is the prefetch of a local file. No other worker waits for the prefetched
-// tasks, but each may have tens of megabytes.
+// filePrefetch is the prefetch of a local file. It is not 0, because no other worker waits for the
+// prefetched tasks. It is small, because each task may have tens of megabytes.
 const filePrefetch = 4
 
-// open opens the resources, in the order of the cost of their checks. close closes them, even after
-// an error.
+// open opens the resources, those with the cheapest checks first. If open fails, call close to
+// close the resources that have been opened.
 func (w *Worker) open(ctx context.Context) error {
 	cfg, log := w.opts.Config, w.opts.Log
 	if err := w.connectProvider(); err != nil {
@@ -215,7 +216,8 @@ func (w *Worker) open(ctx context.Context) error {
 	if err := checkDistinctFiles(ctx, cfg); err != nil {
 		return err
 	}
-	// Open the task queue first: opening the event queue creates it, even if the name is wrong.
+	// Open the task queue first, because this fails if the configured name is wrong. Opening the event
+	// queue would create a queue with the wrong name.
 	if err := w.openQueue(ctx); err != nil {
 		return err
 	}
@@ -273,7 +275,7 @@ func (w *Worker) openLocal(ctx context.Context) error {
 	if err := checkDistinctFiles(ctx, cfg); err != nil {
 		return err
 	}
-	if cfg.Resume { // before the log is read
+	if cfg.Resume { // lock the log before reading it
 		if err := w.lockLog(ctx); err != nil {
 			return err
 		}
@@ -281,7 +283,7 @@ func (w *Worker) openLocal(ctx context.Context) error {
 			return err
 		}
 	}
-	if !cfg.Resume && w.opts.Recount != nil { // the size of a task file shows the progress
+	if !cfg.Resume && w.opts.Recount != nil { // for a task file, the progress is estimated from its size
 		if c, ok := w.countTasks(ctx, nil); ok {
 			w.total = c.total
 		}
@@ -289,7 +291,7 @@ func (w *Worker) openLocal(ctx context.Context) error {
 	if err := w.retryFailures(); err != nil {
 		return err
 	}
-	if cfg.EventLogToFile && !cfg.Resume { // before the log is opened
+	if cfg.EventLogToFile && !cfg.Resume { // before this run opens the log
 		w.outcomes.earlier = earlierIDs(ctx, cfg.EventLogFile)
 	}
 	if err := w.openSinks(ctx); err != nil || cfg.Resume {
@@ -331,7 +333,8 @@ func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
 	return nil
 }
 
-// sameFile reports whether two paths are the same regular file, or will be when it is created.
+// sameFile reports whether two paths are the same regular file. If neither file exists, it compares the
+// paths.
 func sameFile(a, b string) bool {
 	first, errA := os.Stat(a)
 	second, errB := os.Stat(b)
@@ -342,7 +345,7 @@ func sameFile(a, b string) bool {
 }
 
 // killDelay converts a configured delay to an option of package procexec: 0, which configures an
-// immediate SIGKILL, becomes NoKillDelay, because 0 selects the default there.
+// immediate SIGKILL, becomes NoKillDelay, because 0 selects the default in package procexec.
 func killDelay(d time.Duration) time.Duration {
 	if d == 0 {
 		return procexec.NoKillDelay
@@ -391,7 +394,7 @@ func (w *Worker) killWhenForkServerExits(forkServer *procexec.ForkServer) {
 	w.onClose(func() error { close(stop); <-done; return nil })
 }
 
-// Kill ends the run at once, and shortens the time that Wait takes after the last task.
+// Kill ends the run immediately, and shortens the time that Wait takes after the last task.
 func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 
 // Status returns the progress of the run.
@@ -415,16 +418,16 @@ func (w *Worker) Status() progress.Status {
 		s.Total, s.Estimated = progress.EstimateTotal(received+s.Earlier, cfg.TasksToSkip, read, size)
 	}
 	if limit := limitOf(cfg); limit >= 0 && (s.Total == 0 || s.Total > limit+s.Earlier) {
-		s.Estimated = s.Total == 0 // the file may hold fewer
+		s.Estimated = s.Total == 0 // the file may contain fewer tasks
 		s.Total = limit + s.Earlier
 	}
 	return s
 }
 
-// Wait waits for the end of the run, writes a fatal_exception event if it failed, closes
-// all resources, and returns the summary. The error is the reason why the run failed; a
-// requested shutdown is not an error. After Stop or Kill, Wait returns within the time
-// limits of package pipeline (see pipeline.Phases.Close).
+// Wait waits for the end of the run, writes a fatal_exception event if the run failed, closes all
+// resources, and returns the summary. The error is the reason why the run failed; a requested
+// shutdown is not an error. After Stop or Kill, Wait returns within the time limits of package
+// pipeline (see pipeline.Phases.Close).
 func (w *Worker) Wait() (Summary, error) {
 	err := w.run.Wait()
 	exhausted := w.run.Status().SourceExhausted
@@ -442,8 +445,8 @@ func (w *Worker) StopCause() error { return w.run.StopCause() }
 // closeTimeout is the time limit of each step after the end of the run.
 const closeTimeout = 10 * time.Second
 
-// closing returns the context for a step after the end of the run. It is also done at the
-// end of the run's Close phase.
+// closing returns the context for a step after the end of the run. The context ends after
+// closeTimeout, or at the end of the run's Close phase if that is earlier.
 func (w *Worker) closing() (context.Context, context.CancelFunc) {
 	ctx := context.Background()
 	if w.run != nil {
@@ -452,8 +455,8 @@ func (w *Worker) closing() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, closeTimeout)
 }
 
-// guarded calls f, the body of a goroutine. A panic in f fails the run with an error that
-// starts with what.
+// guarded calls f, the body of a goroutine. If f panics, the run fails with an error that starts
+// with the text what.
 func (w *Worker) guarded(what string, f func()) {
 	if p := panics.Try(f); p != nil {
 		w.run.Fail(fmt.Errorf("%s: %w", what, &pipeline.PanicError{Value: p.Value, Stack: p.Stack}))

@@ -20,8 +20,8 @@ import (
 // errClosed is returned by Write after Close.
 var errClosed = errors.New("the log is closed")
 
-// errRemoved is returned if the file was removed while the Log had it open. Events that were
-// written to it are lost.
+// errRemoved is returned if the file was removed while the Log had it open. The events in the
+// removed file are lost.
 var errRemoved = errors.New("the file was removed during the run")
 
 // A Log appends events to a file, one JSON object per line. It is safe for concurrent use.
@@ -29,17 +29,17 @@ type Log struct {
 	opts     Options
 	file     file
 	mayBlock bool          // not a regular file: a write may wait for a reader
-	appender *appender     // nil unless it is a regular file
+	appender *appender     // nil unless file is a regular file
 	turn     chan struct{} // holds a token while no goroutine writes
 
-	// The fields below belong to the goroutine that has the token.
+	// Only the goroutine that has the token may use the fields below.
 	buf       []byte
 	remainder []byte // the rest of a line of which an interrupted write has written a part
 	err       error  // the first write error; there are no further writes after it
 	closed    bool
 }
 
-// file has the methods of *os.File that a Log needs.
+// file contains the methods of *os.File that a Log needs.
 type file interface {
 	Write([]byte) (int, error)
 	SetWriteDeadline(time.Time) error
@@ -53,26 +53,26 @@ const chunk = 1 << 20
 
 // Options configures a Log. The zero value has defaults.
 type Options struct {
-	// Log receives one warning if the file cannot be locked, and one line if Open waits for a
-	// process that reads a FIFO. The zero value discards them.
+	// Log receives one warning if the file cannot be locked, and one line if the file is a FIFO and
+	// Open waits for a process that reads it. The zero value discards both.
 	Log zerolog.Logger
-	// Flag is the command-line flag that names the file, for errors. Defaults to
+	// Flag is the command-line flag that sets the path of the file, for use in errors. Defaults to
 	// "--event-log-file".
 	Flag string
-	// Recovery is what the user has to do about the events that were not written, for errors.
+	// Recovery says what the user has to do about events that were not written, for use in errors.
 	// Defaults to "run the tasks without an event again".
 	Recovery string
-	// Name is what the file is, for errors and log lines. Defaults to "event log".
+	// Name says what the file is, for use in errors and log lines. Defaults to "event log".
 	Name string
 	// Header is the first line of the file, without its line break. It is written before the first
-	// event, unless the file already has text. Defaults to "", which means that there is none.
+	// event, unless the file already contains text. Defaults to "", which means no header.
 	Header string
 	// Format appends an event to b as a line without its line break, and returns the extended buffer.
-	// If it returns false, the event is not written. Calls do not overlap. Defaults to one JSON object
-	// per event, as written by the method AppendJSON of the event.
+	// If it returns false, the event is not written. Format is not called concurrently. Defaults to
+	// the method AppendJSON of the event, which appends one JSON object.
 	Format func(b []byte, e *pipeline.Event) ([]byte, bool)
 
-	noticeAfter time.Duration // after which Open reports that it waits; shorter in tests
+	noticeAfter time.Duration // the time after which Open logs that it waits; shorter in tests
 }
 
 // Validate returns nil: all values are valid.
@@ -90,8 +90,9 @@ func (o Options) withDefaults() Options {
 }
 
 // Open opens the log at path for appending, and creates it if it does not exist. It writes
-// nothing. Open blocks for a FIFO until a process reads it, and logs that after two seconds. It
-// may also block on a network file system. If ctx is done first, it returns the cause of ctx.
+// nothing. If the file is a FIFO, Open blocks until a process opens the FIFO for reading, and logs
+// after two seconds that it is waiting. Open may also block on a network file system. If ctx is done
+// first, Open returns the cause of ctx.
 func Open(ctx context.Context, path string, opts Options) (*Log, error) {
 	opts = opts.withDefaults()
 	notice := time.AfterFunc(opts.noticeAfter, func() { opts.noticeFIFO(path) })
@@ -101,7 +102,7 @@ func Open(ctx context.Context, path string, opts Options) (*Log, error) {
 	}, opts.Name+": opening "+path)
 }
 
-// noticeFIFO logs that Open is waiting, if the file is a FIFO.
+// noticeFIFO logs that Open is waiting for a reader if the file is a FIFO.
 func (o Options) noticeFIFO(path string) {
 	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
 		o.Log.Info().Str("component", "eventlog").Str("file", path).Msg("waiting until another process opens the " + o.Name + " FIFO for reading")
@@ -137,16 +138,16 @@ func newLog(f file) *Log {
 	return l
 }
 
-// Write appends the events in whole lines. A regular file is locked during each write, and a
-// line that another process left incomplete is ended first, so neither a crash nor another
-// run can corrupt a line of this run. Write returns once the kernel has the events: they
-// survive this process, but only Close makes them survive a crash of the machine. After an
-// error, such as errRemoved, every later Write returns the same error.
+// Write appends the events in whole lines. It locks a regular file during each write, and first ends
+// a line that another process left incomplete. Therefore neither a crash nor another run can corrupt
+// a line of this run. When Write returns, the kernel has the events: they survive the end of this
+// process, but only Close makes them survive a crash of the machine. After an error of the file, such
+// as errRemoved, every later Write returns the same error.
 //
-// If ctx is done while a pipe is full or another process holds the lock, Write returns the
-// error of ctx. Then the events are not written, except for those that the pipe has accepted;
-// if it has accepted part of a line, the next Write or Close writes the rest of that line.
-// Later Writes work as usual. A write to a disk cannot be interrupted.
+// If ctx is done while a pipe is full or another process holds the lock, Write returns the error of
+// ctx. It has then written only the events that the pipe has accepted. If the pipe has accepted a part
+// of a line, the next Write or Close writes the rest of that line. After an error of ctx, later
+// Writes work as usual. A write to a disk cannot be interrupted.
 func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := l.lock(ctx); err != nil {
 		return err
@@ -160,9 +161,9 @@ func (l *Log) Write(ctx context.Context, events []pipeline.Event) error {
 	})
 }
 
-// WriteLines appends lines, which have no line ends, like Write appends events. It returns once
-// the lines are on disk and survive a crash of the machine: the caller may then delete the only
-// other copy.
+// WriteLines appends lines as Write appends events. The lines contain no line breaks. When WriteLines
+// returns nil, the lines are on disk and survive a crash of the machine. The caller may then delete
+// the only other copy.
 func (l *Log) WriteLines(ctx context.Context, lines [][]byte) error {
 	if err := l.lock(ctx); err != nil {
 		return err
@@ -206,9 +207,9 @@ func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) ([
 	return l.err
 }
 
-// awaitReader waits until a pipe has room. Only then are the lines generated and the leases of
-// their tasks checked, so that both are current. If the wait fails, the following write returns
-// the error.
+// awaitReader waits until a pipe has room. Call it before the lines are generated and Event.Withheld
+// is called, so that both results are current when the lines are written. If the wait fails, the next
+// write returns the error.
 func (l *Log) awaitReader() {
 	if !l.mayBlock {
 		return
@@ -249,8 +250,8 @@ func (l *Log) lock(ctx context.Context) error {
 	}
 }
 
-// interruptible makes a blocked write return when ctx ends, until the returned function is
-// called.
+// interruptible makes a blocked write return when ctx ends. Call the returned function after the
+// write.
 func (l *Log) interruptible(ctx context.Context) func() {
 	if !l.mayBlock {
 		return func() {}
@@ -288,7 +289,8 @@ func (l *Log) flush(ctx context.Context) error {
 	return l.err
 }
 
-// write writes the buffer, starting on a new line, while holding the lock of a shared file.
+// write writes the buffer. In a regular file, it starts on a new line, and holds the lock during the
+// write.
 func (l *Log) write(ctx context.Context) (n int, err error) {
 	if l.appender == nil {
 		return l.file.Write(l.buf)
@@ -311,8 +313,8 @@ func (l *Log) write(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// remainingLine returns the part of a line that was not written. The first n bytes of buf were
-// written. It returns nil if they end with a line break.
+// remainingLine returns the rest of a line of which only a part was written. The first n bytes of buf
+// were written. If they end with a line break, remainingLine returns nil.
 func remainingLine(buf []byte, n int) []byte {
 	if n == 0 || buf[n-1] == '\n' {
 		return nil

@@ -20,7 +20,7 @@ import (
 	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
-func TestContract(t *testing.T) { // not parallel: it looks for goroutines
+func TestContract(t *testing.T) { // not parallel, because it checks that no goroutines remain
 	sinktest.Run(t, sinktest.Harness{
 		New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
 			path := filepath.Join(t.TempDir(), "events.log")
@@ -101,7 +101,7 @@ func event(id string, size int) pipeline.Event {
 	}
 }
 
-// exception is what event was given as its id.
+// exception returns the id that was passed to event to create the event in line.
 func exception(t testing.TB, line []byte) string {
 	t.Helper()
 	var e struct{ Exception string }
@@ -179,7 +179,7 @@ func appendTo(t testing.TB, path, text string) {
 	}
 }
 
-// A write waits for another process that is writing, at most until its context is done.
+// While another process holds the lock, Write waits, but only until its context is done.
 func TestLog_WaitsForTheLock(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")
@@ -219,7 +219,7 @@ func TestLog_WaitsForTheLock(t *testing.T) {
 	closeLog(t, l)
 }
 
-// Open returns when its context is done, also for a pipe that no process reads.
+// If no process reads a pipe, Open returns when its context is done.
 func TestOpen_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pipe")
@@ -233,7 +233,7 @@ func TestOpen_EndsWithItsContext(t *testing.T) {
 	if l != nil || !errors.Is(err, cause) || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v, error %v", l, err)
 	}
-	end, err := os.OpenFile(path, os.O_RDONLY, 0) // unblocks the abandoned open
+	end, err := os.OpenFile(path, os.O_RDONLY, 0) // unblocks the system call of the canceled Open
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func (c logged) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Open logs once that a FIFO has no reader, and returns when it has one.
+// If a FIFO has no reader, Open logs this once, and returns when a process reads the FIFO.
 func TestOpen_FIFOWithoutAReader(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pipe")

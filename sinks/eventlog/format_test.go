@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
 
-// ids are options that write the Exception of each event that has one, after a header.
+// ids returns options for a list with a header line and a line for each event with an Exception.
 func ids() eventlog.Options {
 	return eventlog.Options{Name: "list", Header: "ID", Format: func(b []byte, e *pipeline.Event) ([]byte, bool) {
 		return append(b, e.Exception...), e.Exception != ""
@@ -26,7 +26,7 @@ func openList(t *testing.T, path string) *eventlog.Log {
 	return l
 }
 
-// The header is written once, also if several runs share the file or continue it.
+// The header is written only once, even if several runs append to the file.
 func TestLog_Header(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "list")
@@ -62,7 +62,7 @@ func TestLog_HeaderOfPipe(t *testing.T) {
 	}
 }
 
-// Errors name the file as configured.
+// Errors contain Options.Name.
 func TestLog_Name(t *testing.T) {
 	t.Parallel()
 	_, err := eventlog.Open(t.Context(), t.TempDir(), ids())

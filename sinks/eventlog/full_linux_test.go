@@ -24,7 +24,7 @@ func TestAFullDisk(t *testing.T) {
 	closeLog(t, l)
 }
 
-// Errors name the flag and the recovery of the command that opened the log.
+// Errors contain Options.Flag and Options.Recovery.
 func TestErrors_OfAnotherCommand(t *testing.T) {
 	t.Parallel()
 	opts := eventlog.Options{Flag: "--output", Recovery: "start again"}

@@ -13,10 +13,10 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// fakeFile takes room bytes, then either waits or fails.
+// fakeFile accepts room bytes. After that, Write returns err, or blocks if err is nil.
 type fakeFile struct {
 	room     int
-	err      error // instead of waiting
+	err      error // error of Write when room is used up
 	syncErr  error
 	hang     chan struct{}
 	text     []byte
@@ -142,7 +142,8 @@ func TestAFailedWriteIsFinal(t *testing.T) {
 	}
 }
 
-// A line that the end of a context has cut off is ended before anything else.
+// If the end of a context interrupts a write in the middle of a line, the next Write or Close first
+// writes the rest of this line.
 func TestAnInterruptedLineIsEnded(t *testing.T) {
 	t.Parallel()
 	a, b, c := event("a"), event("b"), event("c")
@@ -165,7 +166,7 @@ func TestAnInterruptedLineIsEnded(t *testing.T) {
 				f := newFake(tc.room)
 				l := newLog(f)
 				l.mayBlock = true
-				for range 2 { // a repetition has the same result
+				for range 2 { // a second call has the same result
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 					err := l.Write(ctx, []pipeline.Event{a, b})
 					if cancel(); !errors.Is(err, context.DeadlineExceeded) {
@@ -189,7 +190,7 @@ func TestAnInterruptedLineIsEnded(t *testing.T) {
 	}
 }
 
-// One Write's buffer does not grow with the number of its events.
+// The size of the buffer of a Write does not depend on the number of events.
 func TestLargeWritesAreDivided(t *testing.T) {
 	t.Parallel()
 	f := newFake(1 << 30)

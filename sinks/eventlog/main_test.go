@@ -7,8 +7,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// child is the environment variable with the name of the program that this binary runs instead of
-// its tests; see process_test.go.
+// child is an environment variable. If it is set, the test binary runs the function with this name in
+// children instead of its tests; see process_test.go.
 const child = "EVENTLOG_TEST_CHILD"
 
 func TestMain(m *testing.M) {

@@ -16,7 +16,7 @@ import (
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
 
-// children are what the test binary does as a process of its own.
+// children contains the functions that the test binary can run in a separate process.
 var children = map[string]func(args []string){
 	"write": func(args []string) {
 		if err := writeMuch(args[0], args[1]); err != nil {
@@ -44,12 +44,12 @@ func run(t *testing.T, what string, args ...string) string {
 }
 
 const (
-	opens    = 6 // logs that each writer opens, one after the other
-	writes   = 5 // of each log
-	together = 3 // events of each Write
+	opens    = 6 // number of logs that each writer opens, one after the other
+	writes   = 5 // number of calls of Write per log
+	together = 3 // number of events per call of Write
 )
 
-// writeMuch writes events of all sizes and reopens the log repeatedly: when a log is opened, a
+// writeMuch writes events of different sizes and reopens the log repeatedly. When a log is opened, a
 // line that another process is writing may look truncated.
 func writeMuch(path, name string) error {
 	ctx := context.Background()
@@ -124,7 +124,7 @@ func fill(args []string) {
 		}
 	}
 	fmt.Println(errors.Is(err, syscall.EFBIG), err)
-	// There is space again, but the missing part of the line stays missing.
+	// Now the file has space again, but the rest of the truncated line is not written.
 	if err := os.Truncate(args[0], 50_000); err != nil {
 		fmt.Println(err)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
 
-// Writing fails after the file of the log was removed. It continues after the file was renamed,
-// for example by a log rotation.
+// After the file of the log was removed, Write returns an error. After the file was only renamed, for
+// example by a log rotation, Write continues.
 func TestWrite_AfterTheFileWasRemovedOrRenamed(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

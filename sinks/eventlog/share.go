@@ -10,15 +10,16 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// lockWait is the maximum time that a write waits for the lock; then it proceeds without. A
-// process that was suspended during a write must not block every other run.
+// lockWait is the maximum time that a write waits for the lock. After that, the write proceeds
+// without the lock, because a process that was suspended during a write must not block all other
+// runs.
 const lockWait = 5 * time.Second
 
-// An appender is a regular file that other processes may append to as well. It serializes writes
-// with a flock(2) lock, and detects whether the file ends in the middle of a line: a process
-// that is killed during a large write, or that fills the disk, leaves part of a line.
+// An appender is a regular file to which other processes may also append. It serializes writes with
+// a flock(2) lock, and detects whether the file ends in the middle of a line. Such an incomplete line
+// remains if a process is killed during a large write, or if the disk is full.
 //
-// The lock is held during a write only. The kernel releases it when its holder dies.
+// The lock is held only during a write. If the process that holds it dies, the kernel releases it.
 type appender struct {
 	file *os.File
 	fd   int
@@ -35,7 +36,7 @@ type appender struct {
 
 	stat     syscall.Stat_t
 	locked   bool
-	timedOut bool // the last wait for the lock timed out, so the next one is shorter
+	timedOut bool // the last wait for the lock timed out, so the next wait is shorter
 	warned   bool
 }
 
@@ -55,9 +56,9 @@ func newAppender(f *os.File, path string, opts Options) *appender {
 	return s
 }
 
-// begin waits until no other process writes, and reports whether the file ends in the middle
-// of a line, and whether it is empty. It returns errRemoved if the file was removed; a file that was only renamed is
-// still written to. The caller must call end unless begin returns an error.
+// begin waits for the lock, and reports whether the file ends in the middle of a line, and whether
+// it is empty. If the file was removed, begin returns errRemoved. A file that was only renamed is
+// accepted. Unless begin returns an error, the caller must call end.
 func (s *appender) begin(ctx context.Context) (torn, empty bool, err error) {
 	if err := s.lock(ctx); err != nil {
 		return false, false, err

@@ -14,8 +14,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// A process that holds the lock and never writes, such as a suspended one, does not block the
-// events of other processes.
+// A process that holds the lock for a long time, for example because it is suspended, does not block
+// the writes of other processes.
 func TestLog_ContinuesWithoutLockThatIsNotReleased(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")
@@ -93,7 +93,8 @@ func TestLog_ContinuesWithoutLocks(t *testing.T) {
 	}
 }
 
-// A write to a file that cannot be read starts with a line break if the file has grown.
+// If a file cannot be read and has grown since the last write, the next write starts with a line
+// break.
 func TestLog_StartsNewLineInUnreadableFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.log")

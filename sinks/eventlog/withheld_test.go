@@ -14,7 +14,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// An event whose lease is lost while the pipe is full is not written when it has room again.
+// If the lease of a task is lost while Write waits for room in the pipe, Write does not write the
+// event of the task.
 func TestWrite_WithheldWhileThePipeIsFull(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
@@ -58,7 +59,7 @@ func TestWrite_WithheldWhileThePipeIsFull(t *testing.T) {
 	}
 }
 
-// fill writes to a pipe until it is full, and returns how many bytes it took.
+// fill writes to a pipe until the pipe is full, and returns the number of bytes that were written.
 func fill(t *testing.T, w *os.File) (n int) {
 	t.Helper()
 	raw, err := w.SyscallConn()
@@ -66,7 +67,7 @@ func fill(t *testing.T, w *os.File) (n int) {
 		t.Fatal(err)
 	}
 	text := []byte(strings.Repeat("x", 4096))
-	if err := raw.Control(func(fd uintptr) { // os.Pipe has made it non-blocking
+	if err := raw.Control(func(fd uintptr) { // fd is non-blocking, because os.Pipe created it
 		for {
 			written, err := syscall.Write(int(fd), text)
 			if err != nil {

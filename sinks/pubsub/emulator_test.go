@@ -14,7 +14,7 @@ import (
 	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
-// The contract, kept against the emulator.
+// TestContractOnTheEmulator runs the contract suite of sinks on the emulator.
 func TestContractOnTheEmulator(t *testing.T) {
 	address := pubsubtest.Start(t)
 	sinktest.Run(t, sinktest.Harness{
@@ -38,7 +38,7 @@ func TestContractOnTheEmulator(t *testing.T) {
 	})
 }
 
-// pullAll pulls what there is, until there is nothing.
+// pullAll pulls messages until the subscription is empty.
 func pullAll(t testing.TB, c *pubsubtest.Client) (all [][]byte) {
 	t.Helper()
 	for {

@@ -17,7 +17,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ErrClosed is returned by Write after Close.
+// errClosed is returned by Write after Close.
 var errClosed = errors.New("pubsub: the event queue is closed")
 
 // Options configures a Sink. Only Queue and Project are required.
@@ -32,13 +32,13 @@ type Options struct {
 	// ClientOptions are options for the API clients, such as credentials. Defaults to
 	// Application Default Credentials.
 	ClientOptions []option.ClientOption
-	// ExactlyOnce enables exactly-once delivery for a subscription that Open creates. Open
-	// returns an error for an existing subscription without it.
+	// ExactlyOnce enables exactly-once delivery for a subscription that Open creates. If a
+	// subscription without exactly-once delivery exists, Open returns an error.
 	ExactlyOnce bool
-	// Linger is how long an event waits for events of other Writes, to be sent in one
-	// request. Defaults to 10 ms.
+	// Linger is how long an event waits for events of other calls of Write, because one request
+	// can send several events. Defaults to 10 ms.
 	Linger time.Duration
-	// Log receives warnings about failed requests that are retried. Defaults to none.
+	// Log receives warnings about failed requests that are retried. The zero value discards them.
 	Log zerolog.Logger
 
 	suspectTime time.Duration // see retry.Options; tests shorten it
@@ -58,8 +58,8 @@ type Sink struct {
 }
 
 // Open looks up the queue. It creates the topic and the subscription if they are missing,
-// because messages published to a topic without a subscription are lost. It returns an error if
-// the events could not be received from the subscription. The caller must close the Sink.
+// because messages published to a topic without a subscription are lost. If events could not be
+// received from an existing subscription, Open returns an error. The caller must close the Sink.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	}, nil
 }
 
-// Write sends events, and returns once Pub/Sub has stored all of them; see pipeline.Sink.
+// Write sends events, and waits until Pub/Sub has stored all of them; see pipeline.Sink.
 func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -31,12 +31,12 @@ const (
 	subscription = "projects/test/subscriptions/jobs-events-subscription"
 )
 
-// server is a server in this process that does as Pub/Sub.
+// server is a fake Pub/Sub server in this process.
 type server struct {
 	*pstest.Server
 
 	mu       sync.Mutex
-	requests int // to publish
+	requests int // number of Publish requests
 	fault    func(method string) error
 }
 
@@ -88,7 +88,7 @@ func (s *server) intercept(ctx context.Context, method string, request, answer a
 	return next(ctx, method, request, answer, conn, opts...)
 }
 
-// read pulls what there is.
+// read pulls all messages that are available.
 func (s *server) read(t testing.TB) (all [][]byte) {
 	t.Helper()
 	for {
@@ -123,7 +123,7 @@ func TestContract(t *testing.T) {
 			return sink
 		},
 		IgnoreGoroutines: pubsubtest.IgnoreGoroutines(),
-		Features:         sinktest.Features{MaxEvent: 3_900_000}, // the server takes 4 MB
+		Features:         sinktest.Features{MaxEvent: 3_900_000}, // the server accepts at most 4 MB
 	})
 }
 

@@ -17,6 +17,6 @@
 // # Scope
 //
 // The suite is independent of the medium. Test full disks, rejected messages and lost connections
-// in the sink's own tests. The suite cannot test durability completely, but it reads the stored
-// events back before Close, and not through the sink.
+// in the sink's own tests. The suite cannot fully test durability. As a partial test, it reads the
+// stored events before Close, without using the sink.
 package sinktest

@@ -64,8 +64,8 @@ func (p *probe) closeSink(sink pipeline.Sink) error {
 	return p.callWithTimeout("Close", func() error { return sink.Close(ctx) })
 }
 
-// callWithTimeout calls f. It returns the error of f, or an error if f panics or does not return
-// within Harness.Timeout. The latter error contains what, the name of the call.
+// callWithTimeout calls f. It returns the error of f. If f panics, or does not return within
+// Harness.Timeout, it returns an error that contains what, the name of the call.
 func (p *probe) callWithTimeout(what string, f func() error) error {
 	ended := make(chan error, 1)
 	go func() {

@@ -114,8 +114,8 @@ func (p *probe) texts(events []pipeline.Event) []string {
 	return all
 }
 
-// Two Writes are called concurrently: one blocks, and the other one waits for the first. Both must
-// return when their context ends.
+// Two Writes are called concurrently. The first one blocks, and the second one waits for the first.
+// Both must return when their context ends.
 func aContextThatEndsMeanwhile(p *probe) {
 	p.sink = p.h.NewStalled(p.TB)
 	ctx, cancel := context.WithTimeout(p.Context(), 50*time.Millisecond)

@@ -4,8 +4,9 @@
 //
 // # Guarantee
 //
-// Write returns nil once SQS has stored every event. While SQS is unreachable, Write retries
-// until its ctx ends. The caller waits, so no task is acknowledged before its event is stored.
+// When Write returns nil, SQS has stored every event. While SQS is unreachable, Write retries
+// until its ctx ends. The caller waits for Write, so no task is acknowledged before its event is
+// stored.
 //
 // If an event is larger than the queue accepts, its result or exception is truncated, and
 // marked as truncated.

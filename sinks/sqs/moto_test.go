@@ -13,7 +13,7 @@ import (
 	"github.com/ctworker/ctworker/sinks/sinktest"
 )
 
-// The contract, kept against moto.
+// TestContractOnMoto runs the contract suite of sinks on moto.
 func TestContractOnMoto(t *testing.T) {
 	endpoint := sqstest.Start(t)
 	queues := 0
@@ -21,7 +21,7 @@ func TestContractOnMoto(t *testing.T) {
 		New: func(t testing.TB) (pipeline.Sink, func() [][]byte) {
 			queues++
 			client, _ := sqstest.Client(t, endpoint, "another")
-			s, err := open(t.Context(), client, Options{Queue: fmt.Sprintf("events-%d", queues)}) // which it creates
+			s, err := open(t.Context(), client, Options{Queue: fmt.Sprintf("events-%d", queues)}) // creates the queue
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -36,11 +36,11 @@ func TestContractOnMoto(t *testing.T) {
 			}
 		},
 		IgnoreGoroutines: sqstest.IgnoreConnections(),
-		Features:         sinktest.Features{MaxEvent: 200_000}, // its queues say 256 KiB
+		Features:         sinktest.Features{MaxEvent: 200_000}, // moto reports a maximum of 256 KiB
 	})
 }
 
-// readAll receives what there is, until there is nothing.
+// readAll receives messages until the queue is empty.
 func readAll(t testing.TB, client *sqs.Client, url string) (all [][]byte) {
 	t.Helper()
 	for {

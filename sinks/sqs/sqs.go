@@ -16,20 +16,20 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// ErrClosed is returned by Write after Close.
+// errClosed is returned by Write after Close.
 var errClosed = errors.New("sqs: the event queue is closed")
 
 // Options configures a Sink. Only Queue is required.
 type Options struct {
-	// Queue is the name or the URL of the queue. A FIFO queue, whose name ends in ".fifo",
-	// gets each event exactly once.
+	// Queue is the name or the URL of the queue. If the name ends in ".fifo", the queue is a FIFO
+	// queue, in which each event is stored exactly once.
 	Queue string
 	// Region is the region of the queue. Defaults to the region in the AWS configuration.
 	Region string
-	// Linger is how long an event waits for events of other Writes, to be sent in one
-	// request. Defaults to 10ms.
+	// Linger is how long an event waits for events of other calls of Write, because one request
+	// can send several events. Defaults to 10ms.
 	Linger time.Duration
-	// Log receives warnings about failed requests that are retried. Defaults to none.
+	// Log receives warnings about failed requests that are retried. The zero value discards them.
 	Log zerolog.Logger
 }
 
@@ -74,7 +74,7 @@ func open(ctx context.Context, c sqsapi.Client, opts Options) (*Sink, error) {
 	}, nil
 }
 
-// Write sends events, and returns once SQS has stored all of them; see pipeline.Sink.
+// Write sends events, and waits until SQS has stored all of them; see pipeline.Sink.
 func (s *Sink) Write(ctx context.Context, events []pipeline.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -20,11 +20,11 @@ import (
 type fakeQueue struct {
 	*sqstest.Fake
 	limit   int  // the maximum message size that the queue reports
-	missing bool // there is no queue yet
+	missing bool // the queue does not exist yet
 
 	mu     sync.Mutex
 	bodies []string
-	made   map[string]any // what the queue was created with
+	made   map[string]any // the CreateQueue request that created the queue
 }
 
 func newFakeQueue(t testing.TB) *fakeQueue {
@@ -66,7 +66,7 @@ func (q *fakeQueue) answer(w http.ResponseWriter, _ *http.Request, action string
 	}
 }
 
-// take takes a batch, as SQS does.
+// take stores the messages of a batch, and returns the response that SQS would send.
 func (q *fakeQueue) take(in map[string]any) any {
 	var done, failed []map[string]any
 	sum := 0
@@ -232,7 +232,7 @@ func TestWrite_SplitsALargeMalformedMessage(t *testing.T) {
 			}
 			pieces[e.Part] = append([]byte(e.Message), e.Raw...)
 		}
-		whole := pieces[0] // of one that is not in parts
+		whole := pieces[0] // the message, if it was not split
 		for i := range len(bodies) {
 			whole = append(whole, pieces[i+1]...)
 		}
@@ -243,8 +243,8 @@ func TestWrite_SplitsALargeMalformedMessage(t *testing.T) {
 	}
 }
 
-// An event that is sent again to a FIFO queue, because the response was lost, has the same
-// deduplication id: its task, attempt and type.
+// If a response of a FIFO queue is lost, the event is sent again with the same deduplication id, which
+// consists of the task_id, the attempt and the event type.
 func TestExactlyOnce(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t)
@@ -282,7 +282,8 @@ func TestExactlyOnce(t *testing.T) {
 	}
 }
 
-// What XML does not know is escaped, and comes back the same.
+// Characters that XML 1.0 does not allow are escaped, and the received event is equal to the sent
+// event.
 func TestCharactersThatSQSDoesNotTake(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t)

@@ -4,7 +4,8 @@
 //
 // # Guarantee
 //
-// The iterator is asked only for tasks that a slot can run, and runs in one goroutine.
+// The iterator runs in one goroutine. It advances only when the run requests tasks, which happens
+// as slots become free.
 //
 // # Scope
 //

@@ -39,13 +39,13 @@ type item struct {
 // maxRequest is the maximum number of tasks per request.
 const maxRequest = 64
 
-// New returns a Source of the tasks that the iterator yields. The iterator is asked only for
-// tasks that slots can run, so an infinite sequence is possible. It runs in one goroutine. If it
-// yields an error, a task without an ID, or a task with empty Data, the run ends with an error
-// after the tasks before it have been run.
+// New returns a Source of the tasks that the iterator yields. The iterator advances only when the
+// run requests tasks, so an infinite sequence is possible. It runs in one goroutine. If it yields
+// an error, a task without an ID, or a task with empty Data, the run still executes the tasks that
+// were yielded before, and then ends with an error.
 //
-// A blocked iterator delays no running task. If it still blocks at the end of the run, Close
-// returns an error and abandons its goroutine.
+// A blocked iterator does not delay running tasks. If the iterator is still blocked at the end of
+// the run, Close returns an error and abandons the goroutine of the iterator.
 func New(tasks iter.Seq2[pipeline.Task, error]) *Source {
 	return &Source{
 		tasks:  tasks,
@@ -65,7 +65,7 @@ func Of(tasks ...pipeline.Task) *Source {
 	})
 }
 
-// Receive returns the next tasks; see pipeline.Source. It waits until there is at least one.
+// Receive returns the next tasks; see pipeline.Source. It waits until there is at least one task.
 func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	if s.err != nil {
 		return nil, s.err
@@ -82,7 +82,7 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 		select {
 		case s.demand <- n:
 			s.requested = n
-		case <-s.ended: // the iterator has ended, and items has its error or is closed
+		case <-s.ended: // the iterator has ended; items contains its error, or is closed
 			s.requested = 1
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -96,8 +96,9 @@ func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 	}
 }
 
-// collect converts the item, and further items that are available, to deliveries. The error of
-// an invalid item is returned after the tasks before it.
+// collect converts the given item, and all further items that are available without waiting, to
+// deliveries. If an item is invalid, collect stores its error in s.err, and first returns the
+// deliveries before the item, if there are any.
 func (s *Source) collect(it item, ok bool, limit int) ([]*pipeline.Delivery, error) {
 	ds := make([]*pipeline.Delivery, 0, min(limit, s.requested))
 	for {
@@ -121,7 +122,8 @@ func (s *Source) collect(it item, ok bool, limit int) ([]*pipeline.Delivery, err
 	}
 }
 
-// check returns an error if the nth item is invalid, and io.EOF after the last one.
+// check returns an error if the nth item is invalid. If ok is false, there is no nth item, and
+// check returns io.EOF.
 func check(n int64, it item, ok bool) error {
 	switch {
 	case !ok:
@@ -136,7 +138,7 @@ func check(n int64, it item, ok bool) error {
 	return nil
 }
 
-// run runs the iterator, which continues only while tasks are requested.
+// run runs the iterator. The call of yield blocks until another task is requested.
 func (s *Source) run() {
 	defer close(s.ended)
 	defer close(s.items)
@@ -144,7 +146,8 @@ func (s *Source) run() {
 	if wanted == 0 {
 		return
 	}
-	// The error if the iterator calls runtime.Goexit; cleared below if it returns or panics.
+	// panicErr has this value if the iterator calls runtime.Goexit. If the iterator returns or
+	// panics, the code below replaces the value.
 	panicErr := errGoexit
 	defer func() {
 		if panicErr != nil && !s.send(item{err: panicErr}) {
@@ -183,7 +186,7 @@ func (s *Source) awaitDemand() int {
 
 func (s *Source) send(it item) bool {
 	select {
-	case <-s.quit: // even if the channel has room, because the item would not be received
+	case <-s.quit: // checked first: the next select could send the item although nothing will receive it
 		return false
 	default:
 	}
@@ -202,9 +205,10 @@ var (
 	errClosed = errors.New("function source is closed")
 )
 
-// Close stops the iterator: yield returns false, and the iterator's deferred functions run. If
-// they panic, Close returns the panic as an error. If the iterator has not returned when ctx
-// ends, Close returns an error and abandons its goroutine. A second Close does nothing.
+// Close stops the iterator: yield returns false, and the iterator's deferred functions run. If one
+// of them panics, Close returns the panic as an error. If the iterator has not returned when ctx is
+// done, Close returns an error and abandons the goroutine of the iterator. A second Close does
+// nothing.
 func (s *Source) Close(ctx context.Context) error {
 	first := false
 	s.close.Do(func() { first = true; close(s.quit) })

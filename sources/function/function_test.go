@@ -57,7 +57,7 @@ func TestContract(t *testing.T) { // not parallel: it looks for goroutines
 	})
 }
 
-// An iterator that makes its own tasks fulfills the contract.
+// A source whose iterator generates tasks fulfills the contract of pipeline.Source.
 func TestContract_Generator(t *testing.T) {
 	sourcetest.Run(t, sourcetest.Harness{
 		NewOwn: func(_ testing.TB, n int) (pipeline.Source, []pipeline.Task) {
@@ -80,8 +80,8 @@ func TestContract_Generator(t *testing.T) {
 	})
 }
 
-// unblocking is an iterator that waits until it is closed, as the iterator of a user may wait for a
-// context.
+// unblocking is a source whose iterator waits for more. Close closes more before it closes the
+// source, as a user's program may cancel a context for which its iterator waits.
 type unblocking struct {
 	pipeline.Source
 	more chan struct{}
@@ -96,7 +96,8 @@ func task(i int) pipeline.Task {
 	return pipeline.Task{ID: fmt.Sprint(i), Data: []byte(`{}`)}
 }
 
-// naturals yields a task for each number from 0, without end, and counts them.
+// naturals returns an infinite sequence with a task for each number from 0. pulled counts the
+// tasks.
 func naturals(pulled *atomic.Int64) sequence {
 	return func(yield func(pipeline.Task, error) bool) {
 		for i := 0; ; i++ {
@@ -115,8 +116,8 @@ func closeSource(t *testing.T, s *function.Source) {
 	}
 }
 
-// The source asks the iterator for a task only when there is room for it: it never has more tasks
-// than were requested.
+// The source advances the iterator only when Receive has requested tasks: the iterator never yields
+// more tasks than were requested.
 func TestATaskIsMadeWhenItIsAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -147,7 +148,7 @@ func TestATaskIsMadeWhenItIsAskedFor(t *testing.T) {
 	})
 }
 
-// A run with four slots, whose tasks all hang, takes four tasks from an infinite sequence.
+// If all tasks of a run with four slots hang, the run takes four tasks from an infinite sequence.
 func TestARunAsksForWhatCanStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -242,7 +243,8 @@ func TestAPanicNamesItsPlace(t *testing.T) {
 	}
 }
 
-// A Receive that was given up loses nothing: the next one has the task.
+// If the context of a Receive ends before the iterator yields a task, the next Receive returns the
+// task.
 func TestATaskThatTookTooLongIsReceivedLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

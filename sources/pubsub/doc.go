@@ -9,8 +9,9 @@
 //
 // Every received message is either returned by Receive or released, even if the context of
 // Receive ends during a poll. A malformed message is passed to Options.OnMalformed before it is
-// acknowledged. With exactly-once delivery, a successful acknowledgment is final, and a late
-// one returns pipeline.ErrLeaseLost. The subscription is never changed.
+// acknowledged. With exactly-once delivery, a successful acknowledgment is final, and an
+// acknowledgment after the lease has expired returns pipeline.ErrLeaseLost. The package never
+// changes the subscription.
 //
 // # Scope
 //

@@ -13,8 +13,8 @@ import (
 	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
-// TestContractOnTheEmulator runs the contract suite on the emulator, with a subscription with
-// exactly-once delivery. Only such a subscription reports that a lease was lost.
+// TestContractOnTheEmulator runs the contract suite on the emulator. The subscription has exactly-once
+// delivery, because other subscriptions do not report that a lease was lost.
 func TestContractOnTheEmulator(t *testing.T) {
 	address := pubsubtest.Start(t)
 	sourcetest.Run(t, sourcetest.Harness{

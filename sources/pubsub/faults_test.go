@@ -18,7 +18,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// firstTimes has the first n requests of a method end with a code.
+// firstTimes makes the first n requests of a method fail with a gRPC code.
 func firstTimes(s *server, method string, n int32, code codes.Code, text string) {
 	var seen atomic.Int32
 	s.setFault(func(_ context.Context, m string, _ any) (bool, error) {
@@ -29,7 +29,7 @@ func firstTimes(s *server, method string, n int32, code codes.Code, text string)
 	})
 }
 
-// What Pub/Sub refuses for now, or does not answer, is tried again.
+// A request that fails with a transient error is sent again.
 func TestReceive_RetriesTransientErrors(t *testing.T) {
 	t.Parallel()
 	for _, code := range []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Unauthenticated} {
@@ -55,7 +55,7 @@ func TestReceive_RetriesTransientErrors(t *testing.T) {
 	}
 }
 
-// A token that could not be fetched is the network's fault, unless it was refused.
+// If no token could be obtained, the request is retried, unless the credentials were refused.
 func TestATokenThatCannotBeFetched(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task)
@@ -71,8 +71,8 @@ func TestATokenThatCannotBeFetched(t *testing.T) {
 	closeNow(t, s)
 }
 
-// Receive returns a permanent error with a message that explains it, and sends no further
-// request.
+// Receive returns a permanent error with a message that explains the error, and sends no further
+// requests.
 func TestReceive_ExplainsPermanentErrors(t *testing.T) {
 	t.Parallel()
 	for code, words := range map[codes.Code][]string{
@@ -105,8 +105,8 @@ func TestReceive_ExplainsPermanentErrors(t *testing.T) {
 	}
 }
 
-// A permanent error of Extend or Ack wraps ErrPermanent, which ends the run. Otherwise every task
-// would run repeatedly.
+// A permanent error of Extend or Ack wraps ErrPermanent, which ends the run. If the run continued,
+// every task would run repeatedly.
 func TestSettle_ReturnsErrPermanent(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task)
@@ -124,8 +124,8 @@ func TestSettle_ReturnsErrPermanent(t *testing.T) {
 	}
 }
 
-// ackFailure returns the error of a subscription with exactly-once delivery for some messages
-// of a request. The other messages have been acknowledged.
+// ackFailure returns the error that a subscription with exactly-once delivery returns if only some
+// messages of a request cannot be acknowledged. of maps the ack ids of these messages to error codes.
 func ackFailure(of map[string]string) error {
 	s, err := status.New(codes.InvalidArgument, "Some acknowledgement ids in the request were invalid.").WithDetails(
 		&errdetails.ErrorInfo{Reason: "EXACTLY_ONCE_ACKID_FAILURE", Domain: "pubsub.googleapis.com", Metadata: of})
@@ -135,8 +135,8 @@ func ackFailure(of map[string]string) error {
 	return s.Err()
 }
 
-// Each message of a request has its own result: one is lost, one is retried, and the others are
-// settled.
+// Each message of a request has its own result: the lease on one message is lost, one message is
+// retried, and the other messages are settled.
 func TestPartialFailure(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task, task, task, task)
@@ -187,8 +187,8 @@ func TestPartialFailure(t *testing.T) {
 	}
 }
 
-// If a request is rejected because of one message, and the error does not name that message, the
-// other messages are settled nevertheless.
+// A request may be rejected because of one message that the error does not name. All other messages
+// of the request are still settled.
 func TestOneBadMessageOfMany(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil, task, task, task, task, task)
@@ -226,8 +226,9 @@ func TestOneBadMessageOfMany(t *testing.T) {
 	}
 }
 
-// If the ack deadline of the subscription differs from the lease, all messages of a response are
-// extended at once when they arrive. If the two are equal, no such request is sent.
+// If the ack deadline of the subscription differs from the lease duration, one request extends the
+// leases of all messages of a response as soon as they arrive. If the durations are equal, this
+// request is not sent.
 func TestTheFirstExtension(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -273,7 +274,7 @@ func TestTheFirstExtension(t *testing.T) {
 	}
 }
 
-// A first extension that takes its time does not undo a release.
+// If the first extension takes a long time, it does not undo a release.
 func TestALateFirstExtension(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = 10 }, task)
@@ -305,8 +306,8 @@ func TestALateFirstExtension(t *testing.T) {
 	closeNow(t, s)
 }
 
-// A pull that times out does not prove that the network works. The source checks it with
-// another request.
+// A pull that times out does not show that Pub/Sub is reachable. The source therefore sends another
+// request.
 func TestReceive_ChecksTheNetworkAfterAPullTimesOut(t *testing.T) {
 	t.Parallel()
 	for name, away := range map[string]bool{"nothing to do": false, "the network is away": true} {
@@ -337,7 +338,7 @@ func TestReceive_ChecksTheNetworkAfterAPullTimesOut(t *testing.T) {
 	}
 }
 
-// A panic in Google's library as a lease is first extended is a failed request.
+// If Google's library panics in the first extension of a lease, only this request fails.
 func TestPanicInTheFirstExtension(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = 10 }, task)

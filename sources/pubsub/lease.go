@@ -33,7 +33,7 @@ func (l *lease) Ack(ctx context.Context) error {
 	return l.s.retry(ctx, "Acknowledge", func() error { return l.s.acks.Do(ctx, l.id) })
 }
 
-// Release makes the message available again after delay, but at most after ten minutes.
+// Release makes the message available again after delay or ten minutes, whichever is shorter.
 func (l *lease) Release(ctx context.Context, delay time.Duration) error {
 	if err := l.awaitFirstExtension(ctx); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) 
 		return time.Time{}, err
 	}
 	d = min(d, pubsubapi.MaxAckDeadline).Truncate(time.Second)
-	began := time.Now() // count from before the request, because the response may be slow
+	began := time.Now() // the lease counts from before the request, because the response may be slow
 	err := l.s.retry(ctx, "ModifyAckDeadline", func() error { return l.s.extends.Do(ctx, change{l.id, pubsubapi.Seconds(d)}) })
 	return began.Add(d), err
 }
@@ -84,7 +84,8 @@ func (s *Source) acknowledge(ctx context.Context, ids []string) []error {
 	})
 }
 
-// modify sends one request per distinct deadline in changes. Usually there is only one.
+// modify sends one request per distinct deadline in changes. Usually, all changes have the same
+// deadline.
 func (s *Source) modify(ctx context.Context, changes []change) []error {
 	errs := make([]error, len(changes))
 	at := map[int32][]int{}
@@ -108,9 +109,9 @@ func (s *Source) modify(ctx context.Context, changes []change) []error {
 	return errs
 }
 
-// requestEach sends a request with all ids, and returns the error of each. If Pub/Sub rejects
-// the request because of one id but does not name it, requestEach sends one request for each
-// half.
+// requestEach sends a request with all ids, and returns one error per id. If Pub/Sub rejects the
+// request because of one id but does not name the id, requestEach sends one request for each half of
+// the ids.
 func (s *Source) requestEach(ids []string, request func(ids []string) error) []error {
 	began := time.Now()
 	err := request(ids)

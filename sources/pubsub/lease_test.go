@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A lease is counted from the pull request. A process that was stopped meanwhile could not know the
-// age of the response.
+// A lease is counted from the pull request, because a process that was stopped in the meantime cannot
+// know the age of the response.
 func TestLeaseIsCountedFromThePull(t *testing.T) {
 	t.Parallel()
 	const lease, delay = 2 * time.Second, 500 * time.Millisecond

@@ -60,8 +60,8 @@ func TestRaw(t *testing.T) {
 	}
 }
 
-// A pull that is open when the shutdown begins keeps no message: the messages that it receives are
-// available to other workers at once.
+// If a pull is open when the shutdown begins, the messages that it receives are released immediately,
+// so that other workers can receive them.
 func TestALatePullIsReleased(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil)
@@ -93,7 +93,7 @@ func TestALatePullIsReleased(t *testing.T) {
 	}
 }
 
-// After a pull that returns at once without messages, the source waits before the next one.
+// If a pull returns immediately without messages, the source pauses before the next pull.
 func TestEmptyPulls(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, nil)
@@ -110,7 +110,7 @@ func TestEmptyPulls(t *testing.T) {
 	}
 }
 
-// Many are pulled and acknowledged with few requests.
+// Many messages are pulled and acknowledged with few requests.
 func TestBatches(t *testing.T) {
 	t.Parallel()
 	const n = 2000

@@ -27,17 +27,17 @@ type Options struct {
 	// ClientOptions are options for the API clients, such as credentials. Defaults to
 	// Application Default Credentials.
 	ClientOptions []option.ClientOption
-	// Lease is the ack deadline of a received message, in whole seconds from 1 s to 600 s. If
-	// the subscription has a different deadline, a first extension is sent immediately.
-	// Defaults to 60s.
+	// Lease is the ack deadline of a received message, in whole seconds from 1 s to 600 s. If the
+	// subscription has a different deadline, the lease of each message is set to Lease as soon as
+	// the message arrives. Defaults to 60s.
 	Lease time.Duration
-	// Wait is how long a pull waits for a message, from 1 s to 90 s. Close can take that
-	// long, because messages that Pub/Sub sends to a canceled pull are unavailable until their
-	// deadline. Wait is limited to a third of Lease, and of the subscription's deadline,
-	// because a lease is counted from the request. Defaults to 3s.
+	// Wait is how long a pull waits for a message, from 1 s to 90 s. Close can take that long,
+	// because it lets open pulls end: messages that Pub/Sub sends to a canceled pull are unavailable
+	// until their ack deadline. Wait is limited to a third of Lease, and to a third of the ack
+	// deadline of the subscription, because a lease is counted from the request. Defaults to 3s.
 	Wait time.Duration
-	// Linger is how long an acknowledgment, release or extension waits for others, to be sent
-	// in one request. Defaults to 10ms.
+	// Linger is how long an acknowledgment, release or extension waits for others, because one
+	// request can send several of them. Defaults to 10ms.
 	Linger time.Duration
 	// ExactlyOnce makes Open return an error for a subscription without exactly-once
 	// delivery.
@@ -49,10 +49,10 @@ type Options struct {
 	// Raw disables parsing: Task.ID is the message id, and Task.Data is the body, which need
 	// not be JSON.
 	Raw bool
-	// OnMalformed is called with the body of each malformed message and the reason. The
-	// message is acknowledged once OnMalformed has returned nil. It may be called from several
-	// goroutines concurrently; its ctx ends with the message's lease. Defaults to nil: then a
-	// malformed message is released, and Receive returns an error.
+	// OnMalformed is called with the body of each malformed message and the reason. The message is
+	// acknowledged after OnMalformed has returned nil. Several goroutines may call OnMalformed
+	// concurrently. ctx ends when the lease of the message ends. If OnMalformed is nil, a malformed
+	// message is released, and Receive returns an error.
 	OnMalformed func(ctx context.Context, body string, reason error) error
 	// Log receives warnings about malformed messages that could not be reported or deleted.
 	Log zerolog.Logger
@@ -80,8 +80,8 @@ func (o Options) Validate() error {
 		optcheck.Between("Lease", o.Lease, time.Second, pubsubapi.MaxAckDeadline), optcheck.Between("Wait", o.Wait, time.Second, maxWait))
 }
 
-// Open looks up the subscription, with the Application Default Credentials unless
-// Options.ClientOptions has others. The caller must close the Source.
+// Open looks up the subscription. It uses the Application Default Credentials, unless
+// Options.ClientOptions contains other credentials. The caller must close the Source.
 func Open(ctx context.Context, opts Options) (*Source, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -101,8 +101,9 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	return newSource(clients, queue, info.AckDeadline, opts), nil
 }
 
-// checkSubscription requests the subscription and checks that it has the required properties. If
-// the credentials have no permission to read it, the minimum ack deadline is assumed.
+// checkSubscription requests the subscription and checks that it has the properties that opts
+// requires. If opts requires no properties and the credentials have no permission to read the
+// subscription, checkSubscription assumes the minimum ack deadline.
 func checkSubscription(ctx context.Context, queue *pubsubapi.Queue, opts Options) (pubsubapi.Info, error) {
 	info, err := queue.Info(ctx)
 	switch {

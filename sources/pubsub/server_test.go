@@ -31,15 +31,16 @@ type server struct {
 	*pstest.Server
 
 	mu    sync.Mutex
-	calls map[string]int // by the method's name
+	calls map[string]int // number of requests, by method
 	fault func(ctx context.Context, method string, request any) (handled bool, err error)
-	sent  map[string]string  // bodies, by the message's id
+	sent  map[string]string  // bodies of messages, by message id
 	gone  map[string]bool    // ids of messages that are acknowledged
 	given map[string]bool    // ids of messages that have been pulled
-	asked map[string][]int32 // the deadlines that were asked for, by the message's id
+	asked map[string][]int32 // requested ack deadlines, by message id
 }
 
-// newServer starts one with a subscription, which may be changed before, and messages.
+// newServer starts a server with a topic and a subscription, and publishes bodies. change, if set,
+// changes the configuration with which the subscription is created.
 func newServer(t testing.TB, change func(*pubsubpb.Subscription), bodies ...string) *server {
 	t.Helper()
 	s := &server{
@@ -71,12 +72,12 @@ func (s *server) publish(body string) {
 	s.sent[s.Publish(topic, []byte(body), map[string]string{"an": "attribute"})] = body
 }
 
-// countsAttempts has the subscription count how often it delivers.
+// countsAttempts makes the subscription count the deliveries of each message.
 func countsAttempts(s *pubsubpb.Subscription) {
 	s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: deadTopic, MaxDeliveryAttempts: 100}
 }
 
-// options are what has a source find the server.
+// options returns the client options that connect a source to the server.
 func (s *server) options() []option.ClientOption {
 	return []option.ClientOption{
 		option.WithEndpoint(s.Addr), option.WithoutAuthentication(),
@@ -85,7 +86,7 @@ func (s *server) options() []option.ClientOption {
 	}
 }
 
-// intercept counts requests, and has those fail that are to.
+// intercept counts requests, and calls s.fault, which can make a request fail.
 func (s *server) intercept(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	name := method[strings.LastIndex(method, "/")+1:]
 	s.mu.Lock()
@@ -104,7 +105,8 @@ func (s *server) intercept(ctx context.Context, method string, request, answer a
 	return err
 }
 
-// record keeps what has taken effect: pstest's own books are not safe to read meanwhile.
+// record stores the effect of a successful request. Reading the state of pstest instead would be a
+// data race.
 func (s *server) record(request, answer any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +156,7 @@ func (s *server) tryOpen(t testing.TB, opts Options) (*Source, error) {
 	return Open(t.Context(), opts)
 }
 
-// left are the bodies of the messages that are not acknowledged.
+// left returns the bodies of the messages that are not acknowledged.
 func (s *server) left() (bodies []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +168,7 @@ func (s *server) left() (bodies []string) {
 	return bodies
 }
 
-// visible is how many messages can be pulled now. It takes them.
+// visible returns the number of messages that can be pulled now. It pulls these messages.
 func (s *server) visible(t testing.TB) int {
 	t.Helper()
 	out, err := s.GServer.Pull(context.Background(), &pubsubpb.PullRequest{Subscription: subscription, MaxMessages: 1000, ReturnImmediately: true}) //nolint:staticcheck // that is what it is for

@@ -16,8 +16,8 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// maxPullMessages is the maximum number of messages per Pull request. Pub/Sub often returns
-// fewer messages than it has, so several concurrent pulls get more than a large one.
+// maxPullMessages is the maximum number of messages per Pull request. Pub/Sub often returns fewer
+// messages than are available, so several concurrent pulls get more messages than one large pull.
 const maxPullMessages = 100
 
 // The limits of an Acknowledge or ModifyAckDeadline request, in ack ids and their bytes
@@ -40,7 +40,7 @@ type Source struct {
 	extends, releases *batch.Batcher[change]
 
 	firstExtensions sync.WaitGroup     // open requests of extendFirst
-	ctx             context.Context    // of those requests
+	ctx             context.Context    // of the requests of extendFirst
 	cancel          context.CancelFunc // called by Close
 	closing         sync.Once
 }
@@ -69,7 +69,7 @@ func newSource(clients *pubsubapi.Clients, queue *pubsubapi.Queue, deadline time
 // arrive.
 //
 // Transient errors are retried. After a permanent error, such as a missing subscription, this
-// and all further calls return that error.
+// call and all further calls return that error.
 func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	return s.poller.Receive(ctx, limit)
 }
@@ -105,7 +105,8 @@ func (s *Source) Close(ctx context.Context) (err error) {
 	return err
 }
 
-// pull sends one Pull request. It waits for Options.Wait even if wait is shorter: messages
+// pull sends one Pull request. If wait is shorter than Options.Wait, pull still waits for
+// Options.Wait (limited by queuepoll.MaxWait): a short wait would cancel more pulls, and messages
 // that Pub/Sub sends to a canceled pull are unavailable until their ack deadline.
 func (s *Source) pull(ctx context.Context, n int, wait time.Duration, _ string) ([]queuepoll.Message, error) {
 	pull, cancel := context.WithTimeout(ctx, max(wait, queuepoll.MaxWait(s.opts.Wait, s.initialLease())))
@@ -133,11 +134,13 @@ func (s *Source) pull(ctx context.Context, n int, wait time.Duration, _ string) 
 	return messages, nil
 }
 
-// initialLease returns the minimum duration of a lease before it is first extended.
+// initialLease returns the duration of a new lease. It is the shorter of two durations, because
+// extendFirst may or may not have set the ack deadline of the message to Options.Lease.
 func (s *Source) initialLease() time.Duration { return min(s.deadline, s.opts.Lease) }
 
-// probe checks that Pub/Sub is reachable. A pull that times out ends in the same way whether
-// the queue is empty or the network is down. Any response, even a denied one, is sufficient.
+// probe checks that Pub/Sub is reachable. It is needed because a pull ends in the same way, with a
+// timeout, if the queue is empty and if the network is down. Any response shows that Pub/Sub is
+// reachable, even if it denies the request.
 func (s *Source) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pubsubapi.RequestTimeout)
 	defer cancel()
@@ -148,10 +151,10 @@ func (s *Source) probe(ctx context.Context) error {
 	return err
 }
 
-// extendFirst sets the ack deadline of new messages to Options.Lease if the subscription has a
-// different one. A shorter deadline could pass before the lease is first extended; a longer one
-// would delay the redelivery of the tasks of a crashed worker. extendFirst does not wait for
-// the request; the returned channel is closed when it has ended.
+// extendFirst sets the ack deadline of new messages to Options.Lease if the ack deadline of the
+// subscription is different. A shorter deadline could pass before the lease is first extended. A
+// longer deadline would delay the redelivery of the tasks of a crashed worker. extendFirst does not
+// wait for the response. When the request has ended, the returned channel is closed.
 func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct{} {
 	done := make(chan struct{})
 	if s.deadline == s.opts.Lease {
@@ -167,7 +170,7 @@ func (s *Source) extendFirst(messages []*pubsubpb.ReceivedMessage) <-chan struct
 		var errs []error
 		guarded := retry.Guard(func() error { errs = s.modify(s.ctx, changes); return nil })
 		for _, err := range append(errs, guarded) {
-			if err != nil { // the next extension retries it in time
+			if err != nil { // the next extension also sets the deadline
 				s.opts.Log.Debug().Err(err).Msg("could not extend the lease of a new message; the message may be delivered again")
 				break
 			}

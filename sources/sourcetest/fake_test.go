@@ -34,7 +34,7 @@ type provider struct {
 type entry struct {
 	task    pipeline.Task
 	attempt int
-	visible time.Time // the time from which it can be delivered
+	visible time.Time // the time from which the entry can be delivered
 	acked   bool
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/ctworker/ctworker/pipeline"
 )
 
-// expectRedelivery receives again the only task of the source, within d.
+// expectRedelivery receives the only task of the source again, within d.
 func (p *probe) expectRedelivery(first *pipeline.Delivery, d time.Duration) *pipeline.Delivery {
 	p.Helper()
 	ds, err := p.receive(d, 1)
@@ -36,7 +36,7 @@ func aReleasedTaskIsRedelivered(p *probe) {
 func aReleaseKeepsItsDelay(p *probe) {
 	p.open(p.h.New, makeTasks(1))
 	d := p.next(1)[0]
-	began := time.Now() // before the release, so that its duration does not matter
+	began := time.Now() // before the release, so that the duration of the release is included
 	p.mustSettle(func(ctx context.Context) error { return d.Release(ctx, p.h.Features.ReleaseDelay) })
 	next := p.expectRedelivery(d, p.h.Features.ReleaseDelay+p.promptTime())
 	if took := time.Since(began); took < p.h.Features.ReleaseDelay {
@@ -141,7 +141,8 @@ func aLostLeaseIsReported(p *probe) {
 	p.expectNone(p.redeliveryTime())
 }
 
-// Whether the requests are sent is not specified, because their context has ended before.
+// The contract does not specify whether the requests are sent, because their context has ended before the
+// call.
 func anEndedContextEndsRequests(p *probe) {
 	tasks := p.open(p.h.New, makeTasks(3))
 	ds := p.collect(len(tasks), len(tasks))

@@ -14,8 +14,8 @@ import (
 // maxBatchSize is the maximum of pipeline.Hints.BatchSize.
 const maxBatchSize = 256
 
-// optionalInterfaces checks the interface pipeline.Hinter, and pipeline.HealthReporter for a
-// provider that responds.
+// optionalInterfaces checks the implementation of pipeline.Hinter, and that of
+// pipeline.HealthReporter while the provider responds.
 func optionalInterfaces(p *probe) {
 	tasks := p.open(p.h.New, makeTasks(3))
 	if h, ok := p.src.(pipeline.Hinter); ok {
@@ -75,7 +75,7 @@ func anUnreachableProviderIsReported(p *probe) {
 	}
 }
 
-// eventually calls condition until it returns true, but not after Harness.Timeout.
+// eventually calls condition until condition returns true, or until Harness.Timeout has passed.
 func (p *probe) eventually(condition func() bool) bool {
 	p.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
@@ -88,8 +88,8 @@ func (p *probe) eventually(condition func() bool) bool {
 	return true
 }
 
-// If a source implements pipeline.Idler, ReceiveUntilIdle returns the tasks. When no task has
-// arrived for the idle time, it returns ErrIdle, and not earlier.
+// If a source implements pipeline.Idler, ReceiveUntilIdle returns the tasks. It returns ErrIdle
+// when no task has arrived for the idle time, but not earlier.
 func anIdleSourceEnds(p *probe) {
 	tasks := p.open(p.h.NewBlocking, makeTasks(5))
 	if _, ok := p.src.(pipeline.Idler); !ok {

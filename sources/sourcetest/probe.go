@@ -26,7 +26,7 @@ type probe struct {
 
 // open creates the source of the case, and returns the tasks that the source must deliver. If
 // newSource is nil, the source is from Harness.NewOwn and makes len(tasks) tasks of its own.
-// Otherwise, it delivers tasks.
+// Otherwise, the source is from newSource and delivers the argument tasks.
 func (p *probe) open(newSource func(testing.TB, []pipeline.Task) pipeline.Source, tasks []pipeline.Task) []pipeline.Task {
 	p.Helper()
 	if newSource == nil {
@@ -79,7 +79,7 @@ func (p *probe) closeSource(src pipeline.Source) error {
 }
 
 // callWithTimeout calls f. It returns an error if f panics, or does not return within d plus
-// Harness.Timeout. what is the name of the call; the error contains it.
+// Harness.Timeout. The error contains what, which is the name of the call.
 func (p *probe) callWithTimeout(what string, d time.Duration, f func()) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -204,7 +204,8 @@ func (p *probe) redeliveryTime() time.Duration {
 }
 
 // promptTime returns the time within which an available task must be delivered. It is shorter than
-// a lease, because otherwise the task could be delivered only because its lease has expired.
+// a lease, so that the redelivery of a task whose lease has expired is not mistaken for a prompt
+// delivery.
 func (p *probe) promptTime() time.Duration {
 	if lease := p.h.Features.LeaseDuration; lease > 0 {
 		return min(p.h.Timeout, 3*lease/4)

@@ -158,8 +158,8 @@ func anEndedContextLosesNoTask(p *probe) {
 		receive(0, 1)
 		receive(d, 1)
 	}
-	// The deadline is earlier than the end of a lease. Otherwise a lost task would be redelivered
-	// and not be noticed.
+	// The deadline is earlier than the end of a lease. Otherwise, a lost task would be redelivered,
+	// and the loss would not be noticed.
 	for deadline := time.Now().Add(p.promptTime()); len(seen) < len(tasks); {
 		remaining := time.Until(deadline)
 		if remaining <= 0 {

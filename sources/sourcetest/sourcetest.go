@@ -18,13 +18,13 @@ type Harness struct {
 	New func(t testing.TB, tasks []pipeline.Task) pipeline.Source
 
 	// NewOwn replaces New for a source that makes its own tasks, such as a source that generates
-	// numbers or lists a directory. It returns a source that makes exactly n tasks, and these tasks
-	// in order. Cases that need tasks with particular data are omitted.
+	// numbers or lists a directory. It returns a source that makes exactly n tasks, and a list of
+	// these tasks in order. Cases that need tasks with particular data are omitted.
 	NewOwn func(t testing.TB, n int) (source pipeline.Source, tasks []pipeline.Task)
 
 	// NewBlocking returns a source that delivers the tasks, and then blocks because there are no
-	// more. Defaults to New, but if Features.Finite is set, to nil, which omits the cases that
-	// block.
+	// more. Defaults to New. If Features.Finite is set, it defaults to nil, and the cases that
+	// block are omitted.
 	NewBlocking func(t testing.TB, tasks []pipeline.Task) pipeline.Source
 
 	// NewBroken returns a source that delivers the tasks, and then fails permanently with an
@@ -40,9 +40,9 @@ type Harness struct {
 	// ahead is harmless, for example in a local file.
 	Delivered func() int
 
-	// Parallel runs the cases that wait for leases and delays in parallel, so that the functions
-	// that create sources are called concurrently. The cases that use Delivered or search for leaked
-	// goroutines run first, one after the other.
+	// Parallel means that the cases that wait for leases and delays run in parallel. The functions
+	// that create sources are then called concurrently. The cases that use Delivered or search for
+	// leaked goroutines run first, one after the other.
 	Parallel bool
 
 	// IgnoreGoroutines selects goroutines that may remain after Close, such as those of a
@@ -85,8 +85,8 @@ type Features struct {
 	// time.
 	LeaseDuration time.Duration
 
-	// DetectsLostLease means that the provider rejects requests for a lease that has expired if the
-	// task has been redelivered. The methods of the lease then return an error that wraps
+	// DetectsLostLease means that the provider rejects requests for an expired lease after the task
+	// has been redelivered. The methods of the lease then return an error that wraps
 	// pipeline.ErrLeaseLost.
 	DetectsLostLease bool
 
@@ -115,8 +115,8 @@ func (h Harness) withDefaults() Harness {
 // not parallel, because the search for leaked goroutines would otherwise find the goroutines of
 // other tests.
 //
-// If Harness.Parallel is set, Run calls t.Parallel after that search, so the test must not call
-// t.Setenv or t.Chdir.
+// If Harness.Parallel is set, Run calls t.Parallel after the search for goroutines, so the test
+// must not call t.Setenv or t.Chdir.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if (h.New == nil) == (h.NewOwn == nil) {

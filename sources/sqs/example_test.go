@@ -11,7 +11,7 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// A worker of one queue, whose events go to another.
+// This worker runs the tasks of one queue, and sends the events to another queue.
 func Example() {
 	ctx := context.Background()
 	events, err := sink.Open(ctx, sink.Options{Queue: "jobs-events"})

@@ -18,7 +18,7 @@ type fakeQueue struct {
 
 	mu       sync.Mutex
 	messages []*message
-	changed  chan struct{} // closed when there may be something to receive
+	changed  chan struct{} // closed when the queue may contain messages to receive
 	received int
 }
 
@@ -77,7 +77,7 @@ func (q *fakeQueue) answer(w http.ResponseWriter, r *http.Request, action string
 
 func number(v any) int { f, _ := v.(float64); return int(f) }
 
-// receive waits as a long poll does.
+// receive handles a ReceiveMessage request, which waits for messages.
 func (q *fakeQueue) receive(r *http.Request, in map[string]any) any {
 	deadline := time.NewTimer(time.Duration(number(in["WaitTimeSeconds"])) * time.Second)
 	defer deadline.Stop()
@@ -161,7 +161,8 @@ func (q *fakeQueue) has(body string) bool {
 	return false
 }
 
-// left is how many messages have not been deleted, and how many of them are visible.
+// left returns the number of messages that have not been deleted, and the number of these messages
+// that are visible.
 func (q *fakeQueue) left() (all, visible int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -40,7 +40,7 @@ func closeNow(t *testing.T, s *Source) {
 	}
 }
 
-// firstTimes has the first n requests of an action end in a way.
+// firstTimes makes end handle the first n requests of an action.
 func firstTimes(q *fakeQueue, action string, n int32, end func(w http.ResponseWriter)) {
 	var seen atomic.Int32
 	q.SetFault(func(w http.ResponseWriter, a string, _ map[string]any) bool {
@@ -52,7 +52,7 @@ func firstTimes(q *fakeQueue, action string, n int32, end func(w http.ResponseWr
 	})
 }
 
-// What SQS refuses for now, or does not answer, is tried again.
+// A request that fails with a transient error is sent again.
 func TestReceive_RetriesTransientErrors(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(w http.ResponseWriter){
@@ -92,7 +92,8 @@ func TestReceive_RetriesTransientErrors(t *testing.T) {
 	}
 }
 
-// A delete whose answer is lost has taken effect: it is sent again, which does no harm.
+// If the answer to a delete is lost, the request is sent again, although SQS has deleted the message.
+// The second request succeeds too.
 func TestLostAnswerToADelete(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
@@ -111,7 +112,7 @@ func TestLostAnswerToADelete(t *testing.T) {
 	}
 }
 
-// Each entry of a batch has its own end.
+// Each entry of a batch has its own result.
 func TestPartialFailure(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task, task, task)
@@ -142,7 +143,7 @@ func TestPartialFailure(t *testing.T) {
 	}
 }
 
-// If the response to a batch has no result for an entry, the entry is sent again.
+// If the response to a batch contains no result for an entry, the entry is sent again.
 func TestAck_RepeatsAnEntryWithoutResult(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
@@ -157,8 +158,8 @@ func TestAck_RepeatsAnEntryWithoutResult(t *testing.T) {
 	}
 }
 
-// Receive returns a permanent error with a message that explains it, and sends no further
-// request.
+// Receive returns a permanent error with a message that explains the error, and sends no further
+// requests.
 func TestReceive_ExplainsPermanentErrors(t *testing.T) {
 	t.Parallel()
 	for code, words := range map[string][]string{
@@ -193,8 +194,8 @@ func TestReceive_ExplainsPermanentErrors(t *testing.T) {
 	}
 }
 
-// A permanent error of Extend or Ack wraps ErrPermanent, which ends the run. Otherwise every task
-// would run repeatedly.
+// A permanent error of Extend or Ack wraps ErrPermanent, which ends the run. If the run continued,
+// every task would run repeatedly.
 func TestSettle_ReturnsErrPermanent(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
@@ -244,8 +245,8 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// While OnMalformed blocks, the source returns the tasks it has received, receives no further
-// messages and loses none.
+// While OnMalformed blocks, Receive returns the tasks that the source has received, and the source
+// receives no further messages. No message is lost.
 func TestMalformed_WhileOnMalformedBlocks(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task, `no JSON`, `no JSON`)
@@ -310,7 +311,7 @@ func TestLostAnswerToAReceiveOfAFIFOQueue(t *testing.T) {
 	}
 }
 
-// If OnMalformed fails, Receive returns its error, and the message remains in the queue.
+// If OnMalformed returns an error, Receive returns this error, and the message remains in the queue.
 func TestMalformed_RemainsInTheQueueIfOnMalformedFails(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, `no JSON`)
@@ -324,8 +325,8 @@ func TestMalformed_RemainsInTheQueueIfOnMalformedFails(t *testing.T) {
 	}
 }
 
-// A long poll that is open when the shutdown begins keeps no message: the messages that it receives
-// are visible to other workers at once.
+// If a long poll is open when the shutdown begins, the messages that it receives are released
+// immediately, so that other workers can receive them.
 func TestALatePollIsReleased(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t)
@@ -341,7 +342,7 @@ func TestALatePollIsReleased(t *testing.T) {
 	}
 	cancel()
 	began := time.Now()
-	// The server answers only after longestWait.
+	// The server answers only after maxWait.
 	if err := <-received; !errors.Is(err, context.Canceled) || time.Since(began) > maxWait/2 {
 		t.Errorf("Receive: %v after %v", err, time.Since(began))
 	}
@@ -362,7 +363,7 @@ func TestALatePollIsReleased(t *testing.T) {
 	}
 }
 
-// No message can be held for longer than 12 hours.
+// A lease cannot be extended beyond 12 hours after the message was received.
 func TestTheCap(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
@@ -388,7 +389,7 @@ func TestTheCap(t *testing.T) {
 	}
 }
 
-// Many are received ten at once, while they come full, and settled ten at once.
+// Many messages are received and deleted with few requests of ten messages each.
 func TestBatches(t *testing.T) {
 	t.Parallel()
 	const n = 500
@@ -430,7 +431,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// On a slow network an answer that is on its way has longer to come.
+// On a slow network, Close waits longer for the answer to an open request.
 func TestALateAnswerOfASlowNetwork(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
@@ -450,7 +451,7 @@ func TestALateAnswerOfASlowNetwork(t *testing.T) {
 		defer close(received)
 		_, _ = s.Receive(ctx, 10)
 	}()
-	for q.Count("ReceiveMessage") == before { // it is under way
+	for q.Count("ReceiveMessage") == before { // until the request is open
 		<-time.After(time.Millisecond)
 	}
 	cancel()

@@ -40,25 +40,26 @@ func (l *lease) Release(ctx context.Context, delay time.Duration) error {
 	return l.s.retry(ctx, "ChangeMessageVisibility", func() error { return l.s.releases.Do(ctx, change) })
 }
 
-// Extend extends the lease to d from now, limited to the remaining part of sqsapi.MaxHold.
+// Extend extends the lease to d from now, or to the remaining part of sqsapi.MaxHold if that is
+// shorter.
 func (l *lease) Extend(ctx context.Context, d time.Duration) (time.Time, error) {
 	d = min(d, l.remaining())
 	if d < time.Second {
 		return time.Time{}, fmt.Errorf("%w: SQS delivers a message again %v after it was received", pipeline.ErrLeaseLost, sqsapi.MaxHold)
 	}
-	began := time.Now() // count from before the request, because the response may be slow
+	began := time.Now() // the lease counts from before the request, because the response may be slow
 	change := visibility{handle: l.handle, after: sqsapi.Seconds(d)}
 	err := l.s.retry(ctx, "ChangeMessageVisibility", func() error { return l.s.extends.Do(ctx, change) })
 	return began.Add(d.Truncate(time.Second)), err
 }
 
-// remaining returns the remaining part of sqsapi.MaxHold. It may be slightly too small, because SQS
-// starts to count after the receive request was sent.
+// remaining returns the remaining part of sqsapi.MaxHold, less holdMargin. The result may be slightly
+// too small, because it is counted from the receive request, and SQS counts from a later time.
 func (l *lease) remaining() time.Duration {
 	return max(sqsapi.MaxHold-boottime.Now().Sub(l.sent)-holdMargin, 0)
 }
 
-// holdMargin is the time reserved for a request that extends the lease.
+// holdMargin is the time that is reserved for the request that extends the lease.
 const holdMargin = 30 * time.Second
 
 func roundUp(d time.Duration) int32 { return sqsapi.Seconds(d + time.Second - 1) }

@@ -9,9 +9,9 @@ import (
 	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
-// A response that arrives after the duration of the lease, for example because the process was
-// stopped, brings a message that another worker may have received. No request waits for so long
-// that this happens usually.
+// If a response arrives after the lease duration, for example because the process was stopped, another
+// worker may already have received the message. The lease on the message is therefore treated as
+// expired.
 func TestAnswerOlderThanTheLease(t *testing.T) {
 	t.Parallel()
 	const lease = time.Second
@@ -27,7 +27,7 @@ func TestAnswerOlderThanTheLease(t *testing.T) {
 				out := map[string]any{"Messages": []map[string]any{{
 					"MessageId": "0", "ReceiptHandle": "0#0", "Body": task, "Attributes": map[string]string{"ApproximateReceiveCount": "1"},
 				}}}
-				<-time.After(lease) // handed out, and not delivered
+				<-time.After(lease) // the message is in flight, but the response has not arrived
 				sqstest.WriteJSON(w, out)
 			})
 		}
@@ -39,7 +39,7 @@ func TestAnswerOlderThanTheLease(t *testing.T) {
 	}
 }
 
-// The wait of a request leaves two thirds of the lease.
+// A request waits for at most a third of the lease duration.
 func TestWaitIsAThirdOfTheLease(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)

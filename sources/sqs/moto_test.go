@@ -15,8 +15,8 @@ import (
 	"github.com/ctworker/ctworker/sources/sourcetest"
 )
 
-// TestContractOnMoto runs the contract suite on moto. ReportsLost is tested with the fake, because
-// in moto a receipt handle remains valid after another receive.
+// TestContractOnMoto runs the contract suite on moto. The feature ReportsLost is tested only with the
+// fake server, because in moto a receipt handle remains valid after another receive.
 func TestContractOnMoto(t *testing.T) {
 	endpoint := sqstest.Start(t)
 	var queues atomic.Int64

@@ -19,23 +19,22 @@ type Options struct {
 	// Region is the region of the queue. Defaults to the region in the AWS configuration.
 	Region string
 	// Lease is the visibility timeout of a received message, in whole seconds from 1 s to
-	// 12 hours. The lease must be extended for the first time before it expires. Defaults to
-	// 60s.
+	// 12 hours. The caller must extend the lease before this time is over. Defaults to 60s.
 	Lease time.Duration
 	// Wait is how long a request waits for a message, in whole seconds from 1 s to 20 s.
-	// Defaults to 20s. It is limited to a third of Lease, because a lease is counted from the
+	// Defaults to 20s. Wait is limited to a third of Lease, because a lease is counted from the
 	// request.
 	Wait time.Duration
-	// Linger is how long an acknowledgment, release or extension waits for others, to be sent
-	// in one request. Defaults to 10ms.
+	// Linger is how long an acknowledgment, release or extension waits for others, because one
+	// request can send several of them. Defaults to 10ms.
 	Linger time.Duration
 	// Raw disables parsing: Task.ID is the message id, and Task.Data is the body, which need
 	// not be JSON.
 	Raw bool
-	// OnMalformed is called with the body of each malformed message and the reason. The
-	// message is deleted once OnMalformed has returned nil. It may be called from several
-	// goroutines concurrently; its ctx ends with the message's lease. Defaults to nil: then a
-	// malformed message is released, and Receive returns an error.
+	// OnMalformed is called with the body of each malformed message and the reason. The message is
+	// deleted after OnMalformed has returned nil. Several goroutines may call OnMalformed
+	// concurrently. ctx ends when the lease of the message ends. If OnMalformed is nil, a malformed
+	// message is released, and Receive returns an error.
 	OnMalformed func(ctx context.Context, body string, reason error) error
 	// Log receives warnings about malformed messages that could not be reported or deleted.
 	Log zerolog.Logger
@@ -63,7 +62,7 @@ func (o Options) Validate() error {
 		optcheck.Between("Lease", o.Lease, time.Second, sqsapi.MaxHold), optcheck.Between("Wait", o.Wait, time.Second, maxWait))
 }
 
-// Open looks up the queue, with the default AWS configuration (the environment, the shared
+// Open looks up the queue. It uses the default AWS configuration (the environment, the shared
 // files, and the role of the container or the instance). The caller must close the Source.
 func Open(ctx context.Context, opts Options) (*Source, error) {
 	if err := opts.Validate(); err != nil {
@@ -78,7 +77,7 @@ func Open(ctx context.Context, opts Options) (*Source, error) {
 	return open(ctx, c, opts)
 }
 
-// client has the methods of the SDK's *sqs.Client that a Source needs.
+// client contains the methods of the SDK's *sqs.Client that a Source needs.
 type client interface {
 	sqsapi.QueueFinder
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
@@ -86,7 +85,7 @@ type client interface {
 	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
 }
 
-// open looks up the queue. The defaults of opts have been applied.
+// open looks up the queue. opts must already contain the default values.
 func open(ctx context.Context, c client, opts Options) (*Source, error) {
 	url, err := sqsapi.QueueURL(ctx, c, opts.Queue, opts.reporter)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/ctworker/ctworker/internal/testutil/sqstest"
 )
 
-// LastFailure is the time of the last failed request while SQS does not answer. Then it is
-// unknown whether the queue is empty.
+// During an outage, LastFailure returns the current time, because it is unknown whether the queue is
+// empty.
 func TestLastFailure_DuringAnOutage(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)
@@ -46,7 +46,8 @@ func TestLastFailure_DuringAnOutage(t *testing.T) {
 	}
 }
 
-// A receive that is never answered is noticed, given up, and made again.
+// If a receive request is never answered, LastFailure reports this, and the request is canceled and
+// sent again.
 func TestAReceiveThatIsNeverAnswered(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue(t, task)

@@ -16,13 +16,13 @@ import (
 	"github.com/ctworker/ctworker/stages"
 )
 
-// worker is a pipeline over a queue of moto's, with short leases.
+// worker is a pipeline with short leases that runs the tasks of a queue in moto.
 type worker struct {
 	client *sqs.Client
 	url    string
 	run    *pipeline.Run
 	rec    *pipelinetest.Recorder
-	came   chan struct{} // receives once per event
+	came   chan struct{} // receives a value for each event
 	ended  chan error
 }
 
@@ -68,7 +68,8 @@ func (w *worker) Write(ctx context.Context, events []pipeline.Event) error {
 // Close implements pipeline.Sink.
 func (*worker) Close(context.Context) error { return nil }
 
-// messages is how many messages can be received, and how many are in flight.
+// messages returns the number of messages that can be received, and the number of messages that are in
+// flight.
 func (w *worker) messages(t *testing.T) (visible, inFlight string) {
 	t.Helper()
 	out, err := w.client.GetQueueAttributes(context.Background(), &sqs.GetQueueAttributesInput{
@@ -80,14 +81,14 @@ func (w *worker) messages(t *testing.T) (visible, inFlight string) {
 	return out.Attributes["ApproximateNumberOfMessages"], out.Attributes["ApproximateNumberOfMessagesNotVisible"]
 }
 
-// A task that runs for many leases is delivered once, and is acknowledged at once although a long
-// poll is open.
+// A task that runs for several times the lease duration is delivered only once. After the task has
+// ended, it is acknowledged without delay, even while a long poll is open.
 func TestALongTaskIsDeliveredOnce(t *testing.T) {
 	const tasks = 20
 	w := start(t, tasks, 4, 0, func(ctx context.Context, task pipeline.Task) (bool, []byte, error) {
 		if task.ID == "t3" {
 			select {
-			case <-time.After(5 * time.Second): // five leases
+			case <-time.After(5 * time.Second): // several times the lease duration
 			case <-ctx.Done():
 				return false, nil, context.Cause(ctx)
 			}

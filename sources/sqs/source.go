@@ -45,7 +45,7 @@ func newSource(c client, url string, opts Options) *Source {
 // messages, at most ten per request, and sends more concurrent requests as long as the
 // responses are full.
 //
-// Transient errors are retried. After a permanent error, such as a missing queue, this and all
+// Transient errors are retried. After a permanent error, such as a missing queue, this call and all
 // further calls return that error.
 func (s *Source) Receive(ctx context.Context, limit int) ([]*pipeline.Delivery, error) {
 	return s.poller.Receive(ctx, limit)
@@ -107,7 +107,7 @@ func (s *Source) describeError(err error) error {
 // receiveCount is the attribute that counts the receives of a message.
 const receiveCount = types.MessageSystemAttributeNameApproximateReceiveCount
 
-// attempt returns the receive count of a message, or 0 if SQS reports none or an invalid one.
+// attempt returns the receive count of a message, or 0 if SQS reports no count or an invalid count.
 func attempt(m types.Message) int {
 	n, err := strconv.Atoi(m.Attributes[string(receiveCount)])
 	if err != nil {

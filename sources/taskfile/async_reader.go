@@ -14,8 +14,8 @@ import (
 )
 
 // An asyncReader runs a scan in its own goroutine, because a read can block after the context of
-// Receive has ended. The goroutine reads only on request. Before a read that may block, it returns
-// the tasks that it has read.
+// Receive has ended. The goroutine reads only on request. Before a read that may block, the
+// goroutine responds with the tasks that it has already read.
 type asyncReader struct {
 	scan     *scan
 	requests chan int   // number of requested tasks; at most one request is open
@@ -28,8 +28,8 @@ type asyncReader struct {
 
 	// The fields below belong to the goroutine.
 	want     int                  // number of requested tasks; 0 if no request is open
-	pending  []*pipeline.Delivery // at most want deliveries, or one if want is 0
-	position int64                // position in the file after the last of them
+	pending  []*pipeline.Delivery // at most want deliveries; at most 1 after handOver has set want to 0
+	position int64                // position in the file after the last entry that was read
 }
 
 type batch struct {
@@ -38,8 +38,8 @@ type batch struct {
 	position   int64
 }
 
-// startReader starts the goroutine, which close stops. If src is nil, the goroutine opens path,
-// which blocks for a named pipe.
+// startReader starts the goroutine, which close stops. If src is nil, the goroutine opens path.
+// Opening a named pipe blocks until a process opens the pipe for writing.
 func startReader(s *scan, src io.Reader, path string) *asyncReader {
 	f := &asyncReader{
 		scan:     s,
@@ -57,7 +57,7 @@ func startReader(s *scan, src io.Reader, path string) *asyncReader {
 }
 
 // receive waits for the next batch of tasks. If the request of an earlier call has not been
-// answered, receive waits for that answer, and sends no request of its own.
+// answered, receive waits for that answer instead of sending another request.
 func (f *asyncReader) receive(ctx context.Context, limit int) (batch, error) {
 	if !f.requested {
 		f.requests <- limit
@@ -148,7 +148,7 @@ func (f *asyncReader) guarded(read func()) {
 	read()
 }
 
-// wait waits for a request. It returns false once the reader is closed.
+// wait waits for a request. It returns false if close has been called.
 func (f *asyncReader) wait() bool {
 	select {
 	case f.want = <-f.requests:
@@ -158,7 +158,7 @@ func (f *asyncReader) wait() bool {
 	}
 }
 
-// handOver responds with the tasks that have been read, before a read that may block.
+// handOver responds with the tasks that have been read. It is called before a read that may block.
 func (f *asyncReader) handOver() {
 	if len(f.pending) > 0 && f.want > 0 {
 		f.answer()
@@ -192,8 +192,8 @@ func (f *asyncReader) close(ctx context.Context) error {
 // interruptible is a reader whose blocked Read can be ended from another goroutine.
 type interruptible struct {
 	mu       sync.Mutex // guards the following
-	src      io.Reader  // nil until it is open
-	opened   bool       // open has opened it
+	src      io.Reader  // nil until the file is open
+	opened   bool       // open has opened src
 	deadline bool       // interrupt has set a read deadline
 
 	reading, closed atomic.Bool
@@ -249,8 +249,8 @@ func (g *interruptible) interrupt() bool {
 	}
 }
 
-// restore removes the read deadline that interrupt has set. It is called if the reader belongs to
-// the caller of Open.
+// restore removes the read deadline that interrupt has set, if the reader belongs to the caller of
+// Open.
 func (g *interruptible) restore() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

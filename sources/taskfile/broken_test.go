@@ -132,7 +132,7 @@ func TestBrokenJSON(t *testing.T) {
 	}
 }
 
-// The line is right wherever the chunks end in which the file is read.
+// The line of an error is right, wherever the chunks end in which the file is read.
 func TestLinesOfLargeFiles(t *testing.T) {
 	t.Parallel()
 	const count = 10_000
@@ -159,7 +159,7 @@ func TestLinesOfLargeFiles(t *testing.T) {
 
 func TestBrokenCompression(t *testing.T) {
 	t.Parallel()
-	// Random-looking data, so that the cut or the fault is in the middle.
+	// The data compresses badly, so that tasks precede the cut or the fault in the compressed file.
 	var text strings.Builder
 	for i := range 20_000 {
 		fmt.Fprintf(&text, "{\"task_id\":\"%d\",\"data\":%d}\n", i, uint32(i)*2_654_435_761)
@@ -195,7 +195,7 @@ func TestBrokenCompression(t *testing.T) {
 	}
 }
 
-// Bytes that follow the compressed data do not look like data that is cut off.
+// Bytes after the compressed data are not reported as compressed data that is cut off.
 func TestBytesAfterCompressedData(t *testing.T) {
 	t.Parallel()
 	const text = "[" + ok1 + "]"
@@ -249,7 +249,7 @@ func TestZstdFrames(t *testing.T) {
 						t.Fatal(err)
 					}
 					whole := w.EncodeAll([]byte(text), nil)
-					var b bytes.Buffer // of unknown size
+					var b bytes.Buffer // compressed without knowing its size
 					w.Reset(&b)
 					_, err = w.Write([]byte(text))
 					if err := errors.Join(err, w.Close()); err != nil {
@@ -271,7 +271,7 @@ func TestZstdFrames(t *testing.T) {
 	}
 }
 
-// A read error between two parts is not the end of the file.
+// A read error between two members or frames does not count as the end of the file.
 func TestReadErrorBetweenCompressedParts(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"gz", "zst"} {
@@ -288,7 +288,7 @@ func TestReadErrorBetweenCompressedParts(t *testing.T) {
 
 func TestZstdWindow(t *testing.T) {
 	t.Parallel()
-	// A frame whose header asks for a window of 512 MiB, with one empty block.
+	// This frame has one empty block, and a header that requests a window of 512 MiB.
 	const frame = "\x28\xB5\x2F\xFD\x00\x98\x01\x00\x00"
 	path := writeFile(t, "t.jsonl", []byte(frame))
 	_, err := readAll(t, path, taskfile.Options{})

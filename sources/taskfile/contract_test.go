@@ -28,7 +28,7 @@ func jsonOf(tasks []pipeline.Task, end string) []byte {
 	return b.Bytes()
 }
 
-func TestContract(t *testing.T) { // not parallel: it looks for goroutines
+func TestContract(t *testing.T) { // not parallel: it checks for leaked goroutines
 	file := func(t testing.TB, content []byte) pipeline.Source {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "tasks.json")

@@ -97,14 +97,14 @@ func (c *csvRows) task(row []string) pipeline.Task {
 	c.json = append(c.json, '}')
 	task := pipeline.Task{Data: c.slab.copy(c.json)}
 	if c.id >= 0 {
-		task.ID = strings.Clone(row[c.id]) // the row shares one string
+		task.ID = strings.Clone(row[c.id]) // the values of a row share one string
 	} else {
 		task.ID = taskid.Of(rowText(row))
 	}
 	return task
 }
 
-// rowText returns the row as one line. Different rows have different texts.
+// rowText returns the row as text with commas between the values. Different rows have different texts.
 func rowText(row []string) string {
 	var b strings.Builder
 	for i, value := range row {

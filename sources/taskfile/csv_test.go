@@ -81,7 +81,7 @@ func TestBrokenCSV(t *testing.T) {
 	}
 }
 
-// What a CSV writer writes is read back, and different rows have different IDs.
+// The rows that a CSV writer has written are read back, and different rows have different IDs.
 func TestCSV_RoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -103,7 +103,7 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 	return c, nil
 }
 
-// kindOf returns the kind and the compression that the extensions of a file name mean.
+// kindOf returns the kind and the compression that the extensions of a file name indicate.
 func kindOf(path string) (k fileKind, compression string) {
 	name := strings.ToLower(filepath.Base(path))
 	switch filepath.Ext(name) {
@@ -130,8 +130,8 @@ func kindOf(path string) (k fileKind, compression string) {
 	return k, compression
 }
 
-// sniff determines the kind of the file from the first byte that is not white space. It reads
-// nothing after that byte, because a read from a pipe may block.
+// sniff determines the kind of the file from the first byte that is not white space. When sniff has
+// found this byte, it does not read further, because a read from a pipe may block.
 func sniff(t *text) fileKind {
 	for {
 		start := bytes.TrimLeft(t.buf[t.r:t.w], jsonSpace)
@@ -150,8 +150,9 @@ func sniff(t *text) fileKind {
 }
 
 // decompress returns a reader of the decompressed text. It determines the compression from the
-// first bytes. It returns an error if they contradict promised, the compression that the file name
-// promises.
+// first bytes. promised is the compression that the file name indicates, or "" if the name indicates
+// none. If promised is not "", and the content is not of that compression, decompress returns an
+// error.
 func (c *content) decompress(promised string) (io.Reader, error) {
 	start, err := c.buffer.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {

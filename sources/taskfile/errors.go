@@ -12,15 +12,15 @@ import (
 type Error struct {
 	// File is the path that was passed to Open, or "standard input".
 	File string
-	// Entry is the number of the invalid entry, from 1, including skipped entries. It is 0
-	// if the error concerns the whole file, such as a missing one.
+	// Entry is the number of the invalid entry, from 1, including skipped entries. It is 0 if
+	// the error concerns the whole file, for example if the file does not exist.
 	Entry int64
 	// Line is the line of the error in the decompressed text, from 1. If the exact line is unknown,
-	// it is the first line of the entry. If the error concerns the whole file, it is 0.
+	// Line is the first line of the entry. If the error concerns the whole file, Line is 0.
 	Line int64
 	// Reason is the message without the position.
 	Reason string
-	// Err is the error of another package that caused this one; may be nil.
+	// Err is the underlying error, or nil.
 	Err error
 }
 
@@ -44,7 +44,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Internal errors. The user gets them as the reason of an Error.
+// Internal errors. A user gets them as an Error with a Reason.
 var (
 	errTooLarge = errors.New("entry is too large")
 	errNotUTF8  = errors.New("invalid UTF-8")

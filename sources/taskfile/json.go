@@ -40,9 +40,9 @@ func newJSON(t *text, k fileKind, limit int64) *jsonEntries {
 	return &jsonEntries{
 		text: t,
 		utf8: checked,
-		// The decoder must accept lone surrogates. With that option it does not check that the text
-		// is UTF-8, so the reader checked does. Duplicate names within data are allowed, because
-		// checking for them would cost a third of the speed.
+		// The decoder must accept lone surrogates. With the option for this, the decoder does not
+		// check that the text is valid UTF-8; the utf8Reader checks it. Duplicate names within data
+		// are allowed, because checking for them would cost a third of the speed.
 		dec:   jsontext.NewDecoder(checked, rawjson.Options()),
 		limit: limit,
 		kind:  k,

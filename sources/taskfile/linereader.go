@@ -10,10 +10,10 @@ import (
 
 const chunkSize = 64 << 10
 
-// text is the decompressed file, read in chunks. It counts the line breaks of a chunk once, when it
-// drops the chunk. It determines the line of an offset only if an error needs the line.
+// text is the decompressed file, read in chunks. It counts the line breaks of a chunk only when it
+// discards the chunk. It determines the line of an offset only if an error needs the line.
 //
-// Offsets start at the first byte after a byte order mark.
+// Offset 0 is the first byte of the text, after a byte order mark if there is one.
 type text struct {
 	src io.Reader
 	// beforeRead, if not nil, is called before each read from src, which may block.
@@ -72,7 +72,7 @@ func (t *text) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill drops the buffer, all of which must have been read, and reads the next chunk.
+// fill discards the buffer and reads the next chunk. All bytes of the buffer must have been read.
 func (t *text) fill() error {
 	if t.err != nil {
 		return t.err
@@ -125,8 +125,8 @@ func (t *text) skipBOM(n int) { t.r, t.base = n, int64(-n) }
 
 func countLines(b []byte) int64 { return int64(bytes.Count(b, []byte{'\n'})) }
 
-// lines reads a text line by line. The last line can be pushed back. A line that is longer than
-// a chunk is returned in pieces.
+// lines reads a text line by line. After pushBack, next returns the same line again. A line that is
+// longer than a chunk is returned in pieces.
 type lines struct {
 	text *text
 
@@ -140,9 +140,9 @@ type lines struct {
 	long           []byte // buffer for a line that spans chunks
 }
 
-// next returns the next line, including its line break if it has one. The line is valid until the
-// next call. After the last line, next returns io.EOF. With any other error, it returns the part of
-// the line that it has read.
+// next returns the next line, including its line break if there is one. The line is valid until the
+// next call. After the last line, next returns io.EOF. Together with any other error, next returns
+// the part of the line that has been read.
 func (l *lines) next() ([]byte, error) {
 	if l.pushedBack {
 		l.pushedBack = false

@@ -30,15 +30,15 @@ func (c *content) atEnd(magic ...string) (bool, error) {
 	}
 	for _, m := range magic {
 		if bytes.HasPrefix([]byte(m), start) {
-			return false, nil // complete, or cut off
+			return false, nil // start is a magic number, or the beginning of one
 		}
 	}
 	return false, c.trailing()
 }
 
-// A gzipReader decompresses gzip data, a sequence of members. Package gzip has a Reader, too, but
-// that Reader returns the same error for a member that is cut off as for bytes that are not a
-// member.
+// A gzipReader decompresses gzip data, a sequence of members. A gzip.Reader for the whole sequence
+// is not sufficient, because it returns the same error for a truncated member and for bytes that
+// are not a member.
 type gzipReader struct {
 	content *content
 	member  gzip.Reader
@@ -87,22 +87,22 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 }
 
 // A zstdFrames reads zstd data, and finds the ends of its frames. The decoder alone is not
-// sufficient: it returns the same error for a frame that is cut off as for bytes that are not a
-// frame, and it takes a read error between two frames for the end.
+// sufficient: it returns the same error for a truncated frame and for bytes that are not a frame,
+// and it treats a read error between two frames as the end of the data.
 type zstdFrames struct {
 	content   *content
 	remaining int64 // bytes to read before the next header
 	inFrame   bool
-	checksum  bool // the frame ends with one
+	checksum  bool // the frame ends with a checksum
 }
 
 const (
 	zstdMagic      = "\x28\xB5\x2F\xFD"
 	zstdHeader     = 5          // bytes that determine the size of the frame's header
-	skippableMagic = 0x184D2A50 // with any last four bits
+	skippableMagic = 0x184D2A50 // the last four bits may have any value
 )
 
-// zstdMagics has the magic numbers of frames, and of skippable ones.
+// zstdMagics contains the magic numbers of frames and of skippable frames.
 var zstdMagics = func() []string {
 	magics := []string{zstdMagic}
 	for i := range uint32(16) {
@@ -119,7 +119,7 @@ func (z *zstdFrames) Read(p []byte) (int, error) {
 				return 0, io.EOF
 			}
 			if errors.Is(err, io.ErrUnexpectedEOF) {
-				err = fmt.Errorf("read zstd frame: %w", err) // unwrapped, the decoder takes it for the end
+				err = fmt.Errorf("read zstd frame: %w", err) // the decoder treats an unwrapped error as the end of the data
 			}
 			if err != nil {
 				return 0, err
@@ -134,8 +134,9 @@ func (z *zstdFrames) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// header reads the next header, and sets remaining to the size of what follows it: the header of a
-// frame, a skippable frame, or a block. It reads nothing after the header.
+// header peeks at the next header, and sets remaining to the size of the unit that starts with it:
+// the header of a frame, a whole skippable frame, or a whole block. header does not wait for bytes
+// after the header.
 func (z *zstdFrames) header() error {
 	size := 3 // of a block's header
 	if !z.inFrame {
@@ -154,7 +155,7 @@ func (z *zstdFrames) header() error {
 	case err != nil && !errors.Is(err, io.EOF):
 		return err
 	case err != nil:
-		z.remaining = math.MaxInt64 // cut off, which the decoder reports
+		z.remaining = math.MaxInt64 // the header is truncated, which the decoder reports
 	case z.inFrame:
 		z.block(uint32(header[0]) | uint32(header[1])<<8 | uint32(header[2])<<16)
 	case size == zstdHeader:
@@ -175,8 +176,8 @@ func (z *zstdFrames) frame(descriptor byte) {
 	z.inFrame, z.checksum = true, descriptor&4 != 0
 }
 
-// block sets remaining to the size of a block with the given header. For the last block of a frame, that
-// includes the checksum.
+// block sets remaining to the size of a block with the given header. For the last block of a frame,
+// the size includes the checksum of the frame, if there is one.
 func (z *zstdFrames) block(header uint32) {
 	z.remaining = 3 + int64(header>>3)
 	if header>>1&3 == 1 {

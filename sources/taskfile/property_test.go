@@ -38,7 +38,7 @@ func values() *rapid.Generator[any] {
 
 func asAny[T any](v T) any { return v }
 
-// Tasks that are written in any format are read back unchanged, however the bytes arrive.
+// Tasks are read back unchanged from every format, whatever the sizes of the individual reads.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
@@ -70,7 +70,7 @@ func TestRoundTrip(t *testing.T) {
 					r.Fatalf("%s, %s: %v in %q", name, how, err, text)
 				}
 				for i := range got {
-					// The order of an object's keys is the encoder's affair.
+					// The order of the keys of an object depends on the encoder.
 					var data any
 					decoder := json.NewDecoder(strings.NewReader(got[i].data))
 					decoder.UseNumber()

@@ -10,9 +10,9 @@ import (
 
 // A format reads the entries of one kind of file.
 type format interface {
-	// next reads and checks the next entry. If keep is true, it returns the task of the entry, and
-	// otherwise an empty task. It returns io.EOF after the last entry. Any other error is a read
-	// error, or an *Error that lacks the file and the entry.
+	// next reads and checks the next entry. If keep is true, next returns the task of the entry. If
+	// keep is false, it returns an empty task. It returns io.EOF after the last entry. Any other error
+	// is a read error, or an *Error that lacks the file and the entry.
 	next(keep bool) (pipeline.Task, error)
 	// offset returns the offset in the text after the last entry.
 	offset() int64
@@ -33,7 +33,7 @@ type scan struct {
 	onAmbiguous func(Ambiguity)
 	content     *content // nil until begin
 
-	read int64 // entries
+	read int64 // number of entries that have been read
 	err  error // the error with which the scan ended
 }
 

@@ -57,8 +57,8 @@ func TestBlockedPipe(t *testing.T) {
 			if _, err := receive(5); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("nothing written: error %v", err)
 			}
-			// These are two tasks and the start of a third. The Receive above returns one of them,
-			// because it asked for one.
+			// These are two tasks and the start of a third. The Receive below returns only one task,
+			// because its limit is 1.
 			written := write(`{"task_id":"a","data":1}` + "\n" + `{"task_id":"b","data":2}{"task_id":`)
 			got, err := src.Receive(t.Context(), 1)
 			if err != nil || len(got) != 1 || got[0].Task.ID != "a" {
@@ -87,7 +87,7 @@ func TestBlockedPipe(t *testing.T) {
 			if _, err := src.Receive(t.Context(), 5); err == nil || errors.Is(err, io.EOF) {
 				t.Errorf("after Close: error %v", err)
 			}
-			if file, ok := r.(*os.File); ok { // it is not ours, and must still work
+			if file, ok := r.(*os.File); ok { // the file belongs to the test, and must still work
 				if _, err := io.WriteString(w, "x"); err != nil {
 					t.Fatal(err)
 				}
@@ -163,7 +163,7 @@ func TestCloseLeavesAReadThatCannotBeEnded(t *testing.T) {
 		}
 		<-s.entered
 		closeSource(t, src)
-		close(s.release) // the goroutine ends, or synctest complains
+		close(s.release) // the goroutine must end, or synctest fails the test
 	})
 }
 
@@ -182,7 +182,7 @@ func TestCloseWithoutReceive(t *testing.T) {
 	})
 }
 
-// endless generates count entries as it is read.
+// endless is a reader that generates count entries while it is read.
 type endless struct {
 	entry func(i int) string
 	count int
@@ -265,7 +265,7 @@ func TestMemoryIsBounded(t *testing.T) { // not parallel: it measures the heap
 }
 
 // A panic while a file is read, for example in a decompressor, becomes an error of the file. The
-// tasks before it are delivered first.
+// tasks before the error are delivered first.
 func TestPanicIsAnError(t *testing.T) {
 	t.Parallel()
 	r := io.MultiReader(strings.NewReader("{\"task_id\": \"a\", \"data\": 1}\n{\"task_id\": \"b\", \"data\": 1}\n"), faulty{})

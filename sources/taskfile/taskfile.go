@@ -21,16 +21,15 @@ const defaultMaxTaskSize = 64 << 20
 
 // Options configures Open. The zero value has defaults.
 type Options struct {
-	// Skip is the number of entries to skip. They are checked like all others, but not
-	// delivered.
+	// Skip is the number of entries to skip. Skipped entries are checked, but not delivered.
 	Skip int64
 	// Stdin is the reader for the path "-". Defaults to os.Stdin.
 	Stdin io.Reader
 	// Name is the name of the path "-" in errors. Defaults to "standard input".
 	Name string
 	// Stream, if set, is read instead of a file. The path is then used for errors, and its
-	// extension determines the format. The Source owns Stream: Close closes it, which must
-	// end a blocked Read.
+	// extension determines the format. The Source owns Stream: Source.Close calls Stream.Close,
+	// and Stream.Close must end a blocked Read.
 	Stream io.ReadCloser
 	// CSV states that the file is a CSV file, whatever its extension is. If the extension is .tsv, the values
 	// are separated by tabs.
@@ -42,12 +41,12 @@ type Options struct {
 	// Defaults to defaultMaxTaskSize.
 	MaxTaskSize int64
 	// OnAmbiguous, if set, is called for the first unquoted value in a YAML file that YAML 1.1 and
-	// this package read differently. It is called at most once: for a regular file by the goroutine
-	// that calls Receive, for any other file by a goroutine of the Source. It must not call methods
-	// of the Source.
+	// this package read differently. It is called at most once. For a regular file, it runs in the
+	// goroutine that calls Receive; for any other file, in a goroutine of the Source. It must not
+	// call methods of the Source.
 	OnAmbiguous func(Ambiguity)
-	// OnWait, if set, is called at most once, by a goroutine of the Source. It is called if opening
-	// a FIFO has taken two seconds, because no process has opened the FIFO for writing.
+	// OnWait, if set, is called if no process opens a FIFO for writing within two seconds. It is
+	// called at most once, by a goroutine of the Source.
 	OnWait func()
 
 	waitNotice time.Duration // delay of OnWait; tests shorten it
@@ -61,12 +60,12 @@ func (o Options) Validate() error {
 // A Source reads the tasks of one file. It implements pipeline.Source.
 //
 // Receive reads a regular file in the caller's goroutine. A read of any other file, such as a pipe
-// or a terminal, can block after the context has ended. The Source therefore reads it in a
-// goroutine of its own, which Open starts and Close stops.
+// or a terminal, can block after the context has ended. Such a file is therefore read in a separate
+// goroutine, which Open starts and Close stops.
 type Source struct {
 	scan    scan                 // used by Receive for a regular file, else by reader
 	reader  *asyncReader         // nil for a regular file
-	surplus []*pipeline.Delivery // deliveries beyond the limit of the last call
+	surplus []*pipeline.Delivery // received deliveries that exceeded the limit of the last Receive
 	file    io.Closer            // nil for standard input and for a file that reader opens
 
 	read  atomic.Int64
@@ -79,8 +78,9 @@ type Source struct {
 var _ pipeline.Source = (*Source)(nil)
 
 // Open opens a task file. The path "-" means standard input. Open returns an *Error if the file
-// does not exist, or if its start shows that it is not a task file. It reads only from regular
-// files. The caller must close the Source.
+// does not exist, or if its first bytes show that it is not a task file. Open reads only from
+// regular files; reading from any other file begins with the first Receive. The caller must close
+// the Source.
 func Open(path string, opts Options) (*Source, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -206,8 +206,9 @@ func (s *Source) receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 		if len(b.deliveries) <= limit {
 			return result(b.deliveries, b.err)
 		}
-		// An earlier call with a higher limit requested this batch, but its context ended before
-		// the batch arrived. If the batch has an error, the next batch has the same error.
+		// An earlier Receive with a higher limit requested this batch, but the context of that call
+		// ended before the batch arrived. An error of this batch is not lost, because the next batch
+		// has the same error.
 		s.surplus = b.deliveries
 	}
 	n := min(limit, len(s.surplus))
@@ -216,7 +217,7 @@ func (s *Source) receive(ctx context.Context, limit int) ([]*pipeline.Delivery, 
 	return out, nil
 }
 
-// result returns io.EOF only without tasks, as pipeline.Source requires.
+// result returns io.EOF only if out is empty, as pipeline.Source requires.
 func result(out []*pipeline.Delivery, err error) ([]*pipeline.Delivery, error) {
 	if errors.Is(err, io.EOF) && len(out) > 0 {
 		return out, nil
@@ -233,12 +234,13 @@ func (s *Source) Progress() (read, total int64) {
 }
 
 // Close closes the file. A second Close does nothing. Close leaves standard input open, with one
-// exception: if a Read of Options.Stdin blocks, and Stdin does not support read deadlines, only its
-// Close method can end the Read.
+// exception: if a Read of Options.Stdin blocks and Stdin does not support read deadlines, Close
+// closes Stdin if it is an io.Closer, because nothing else can end the Read.
 //
 // Some blocked reads cannot be ended: a read from a terminal or an inherited pipe that other
-// processes still use, and the opening of a named pipe without a writer. Close then returns anyway.
-// The reading goroutine ends at the next byte, at the end of the input, or with the process.
+// processes still use, and the opening of a named pipe without a writer. In these cases, Close does
+// not wait for the goroutine that reads. The goroutine ends at the next byte, at the end of the
+// input, or with the process.
 func (s *Source) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() {
 		if s.reader != nil {

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// task is a pipeline.Task that compares and prints well.
+// task is a pipeline.Task in a form that can be compared and printed.
 type task struct{ id, data string }
 
 func writeFile(t testing.TB, name string, content []byte) string {
@@ -35,7 +35,7 @@ func writeFile(t testing.TB, name string, content []byte) string {
 	return path
 }
 
-// drain receives until an error, which it returns unless it is io.EOF.
+// drain calls Receive until Receive returns an error. It returns this error, or nil for io.EOF.
 func drain(t testing.TB, src *taskfile.Source, limit int) ([]task, error) {
 	t.Helper()
 	var tasks []task
@@ -112,7 +112,7 @@ func compress(t testing.TB, how string, text []byte) []byte {
 	return out.Bytes()
 }
 
-// formats holds the same three tasks in every format.
+// formats returns the same three tasks in every format, except that the last entry of flow.yml is invalid.
 func formats() map[string]string {
 	return map[string]string{
 		"tasks.json":   `[ {"task_id":"a","data":{"n":1}}, {"x":[1],"data":[2],"task_id":"b"},{"task_id":"c","data":null} ]`,
@@ -317,7 +317,7 @@ func TestProgressOfYAML(t *testing.T) {
 			}
 			want := len(prefix) + n*len(entry)
 			if name == "flow.yaml" {
-				want-- // the line end is not the entry's
+				want-- // the entry does not include the line end
 			}
 			if read, _ := src.Progress(); read != int64(want) {
 				t.Errorf("%s: progress is %d and not %d after %d tasks", name, read, want, n)
@@ -436,7 +436,7 @@ func TestReceiveAfterTheContext(t *testing.T) {
 	check(t, "later", got, err)
 }
 
-// endsAfter is a context that ends when it has been looked at n times.
+// endsAfter is a context that ends after n calls of Err.
 type endsAfter struct {
 	context.Context
 	n int

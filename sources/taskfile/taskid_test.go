@@ -8,7 +8,7 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// An integer id is its digits, however many.
+// An integer task_id becomes a string of its digits, whatever their number.
 func TestSource_IntegerTaskIDs(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{

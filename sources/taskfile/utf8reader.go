@@ -12,8 +12,8 @@ import (
 type utf8Reader struct {
 	src *text
 
-	invalid    int64             // the offset of the first invalid byte
-	line       int64             // its line, from 1
+	invalid    int64             // the offset of the first invalid byte, or math.MaxInt64
+	line       int64             // the line of the invalid byte, from 1
 	incomplete [utf8.UTFMax]byte // the start of a character at the end of the last chunk
 	n          int               // the length of incomplete
 }
@@ -31,7 +31,8 @@ func (r *utf8Reader) Read(p []byte) (int, error) {
 		r.invalid = start - int64(r.n)
 	}
 	if r.invalid != math.MaxInt64 {
-		// A character that began in the last chunk contains no line break.
+		// invalid may be the start of a character at the end of the previous chunk. No line break follows
+		// it in that chunk, so start is on the same line.
 		r.line = r.src.lineAt(max(r.invalid, start))
 	}
 	return n, err

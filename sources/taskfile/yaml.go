@@ -13,27 +13,27 @@ import (
 )
 
 // yamlEntries reads YAML lists. It parses all entries that the splitter finds in a chunk of the
-// file at once, as one list, because parsing them separately is much slower. If one of them is
-// invalid, it parses each entry separately, so that the error names the right entry. Both ways give
-// the same values.
+// file together, as one list, because parsing them separately is much slower. If an entry is
+// invalid, yamlEntries parses each entry of the chunk separately, so that the error names the right
+// entry. Both ways yield the same values.
 type yamlEntries struct {
 	split yamlSplitter
 	err   error // the splitter's error after the entries
 	index int   // of the next entry
 	last  int64 // the offset in the file after the last entry
 
-	// fault is the error of invalid lines that follow the entry which next returned last. The
-	// splitter took these lines for part of the entry.
-	fault  error // the error of the first such line, or nil
-	unread int64 // bytes of such lines
+	// fault is the error of invalid lines after the entry that next returned last. The splitter
+	// has assigned these lines to that entry.
+	fault  error // the error of the first of these lines, or nil
+	unread int64 // number of bytes in these lines
 
-	// nodes has the parsed entries, and lines the line of each entry in the parsed text. A node is
-	// nil if its entry must be parsed separately.
+	// nodes contains the parsed entries. A node is nil if its entry must be parsed separately.
+	// lines contains, for each entry, its line number in the parsed text.
 	nodes    []*yaml.Node
 	lines    []int64
 	isMasked bool
 
-	parsed []byte // the text parsed last
+	parsed []byte // the text that was parsed last
 	values converter
 	slab   slab
 }
@@ -72,7 +72,8 @@ func (y *yamlEntries) next(keep bool) (pipeline.Task, error) {
 	return task, nil
 }
 
-// parseAll parses all entries together if they are valid, and otherwise leaves nodes nil.
+// parseAll parses all entries together, and stores them in nodes. If this fails, all nodes remain nil,
+// and task parses each entry separately.
 func (y *yamlEntries) parseAll() {
 	entries := y.split.entries
 	if cap(y.nodes) < len(entries) {
@@ -101,12 +102,12 @@ func (y *yamlEntries) parseAll() {
 	}
 	for i, node := range y.nodes {
 		if refersBefore(node, y.lines[i]) {
-			y.nodes[i] = nil // parsed separately, which reports the error
+			y.nodes[i] = nil // task parses the entry separately, and reports the error
 		}
 	}
 }
 
-// parserLines counts line breaks as the parser does: a lone carriage return is one.
+// parserLines counts line breaks as the parser does: a lone carriage return is a line break.
 func parserLines(text []byte) int64 {
 	n := countLines(text)
 	if returns := bytes.Count(text, []byte{'\r'}); returns > 0 {
@@ -128,7 +129,7 @@ func refersBefore(n *yaml.Node, line int64) bool {
 	return false
 }
 
-// parse parses the splitter's text[start:end], which consists of complete entries.
+// parse parses y.split.text[start:end], which consists of complete entries.
 func (y *yamlEntries) parse(start, end int) (list *yaml.Node, isMasked bool, err error) {
 	y.parsed, isMasked = appendMasked(y.parsed[:0], y.split.text[start:end])
 	if y.split.isFlow {

@@ -14,10 +14,10 @@ type Ambiguity struct {
 	File  string // as in an Error
 	Entry int64  // the number of the entry, from 1
 	Line  int64  // the line of the value, from 1
-	Value string // the value as written in the file; a long one is truncated
+	Value string // the value as written in the file; a long value is truncated
 
-	// Here describes the value that the task gets, and YAML11 the value that YAML 1.1
-	// reads, such as "the number 100" or "a string".
+	// Here describes the value that the task gets, and YAML11 describes the value that
+	// YAML 1.1 reads, such as "the number 100" or "a string".
 	Here, YAML11 string
 }
 
@@ -32,8 +32,8 @@ var (
 		`(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)$`)
 )
 
-// differsInYAML11 reports whether YAML 1.1 reads the plain scalar text differently than this
-// package, which reads it as here. there describes the value in YAML 1.1.
+// differsInYAML11 reports whether YAML 1.1 and this package read the plain scalar text differently.
+// here is the value that this package reads, and there describes the value that YAML 1.1 reads.
 func differsInYAML11(text string, here scalar) (there string, differs bool) {
 	switch text[:min(len(text), 1)] {
 	case "y", "Y", "n", "N", "o", "O":
@@ -54,7 +54,7 @@ func differsInYAML11(text string, here scalar) (there string, differs bool) {
 		return "", false
 	}
 	switch {
-	case len(text) > maxDigits: // not converted, which could take long
+	case len(text) > maxDigits: // not converted, because that could take long
 		isAlike := here.kind == intScalar && text == here.json || here.kind == floatScalar && yaml11Float.MatchString(text)
 		return "another value", !isAlike && (here.kind != stringScalar || yaml11Int.MatchString(text) || yaml11Float.MatchString(text))
 	case yaml11Int.MatchString(text):

@@ -10,23 +10,23 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// The test values are valid YAML 1.2 that the parser alone refuses or misreads. They are those of
-// the YAML test suite if it has any.
+// The values are valid YAML 1.2 that the parser alone rejects or misreads. They are from the YAML
+// test suite where the suite has such values.
 func TestYAML12(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		// JSON's escapes, which mean something in double quotes only
+		// escapes of JSON, which are escapes only in double quotes
 		`"https:\/\/host"`: `"https://host"`, `"a\\/b\\\/c\\\\/d"`: `"a\\/b\\/c\\\\/d"`, `'a\/b'`: `"a\\/b"`, `a\/b`: `"a\\/b"`, `[a\/b, "c\/d"]`: `["a\\/b","c/d"]`,
 		"|\n    \\/ \\ud83d\\ude00 \"\\/\"": `"\\/ \\ud83d\\ude00 \"\\/\"\n"`, ">-\n    \\/\n    \\u2028": `"\\/ \\u2028"`,
 		`"\ud83d\ude00"`: `"😀"`, `"\uD83D\uDE00\/\ud83d\ude01x"`: `"😀/😁x"`, `'\ud83d\ude00'`: `"\\ud83d\\ude00"`, `"\\ud83d\\ude00"`: `"\\ud83d\\ude00"`, `\ud83d\ude00`: `"\\ud83d\\ude00"`,
 		`{"\ud83d\ude00\/": 1}`: `{"😀/":1}`, `"\U0001F600\x41\e\_"`: `"😀A\u001b` + "\u00a0" + `"`,
-		// a surrogate that is alone stays the escape that it is
+		// a lone surrogate becomes an escape in the JSON
 		`"a\ud800"`: `"a\ud800"`, `"\uDFFFb\uD83D"`: `"\udfffb\ud83d"`, `"\ude00\ud83d"`: `"\ude00\ud83d"`, `"\ud83d\\\ude00"`: `"\ud83d\\\ude00"`, `{"\udc80": ["\ud800"]}`: `{"\udc80":["\ud800"]}`,
 		// ? within an unquoted scalar in flow style
 		"{url: http://host/x?y=1}": `{"url":"http://host/x?y=1"}`, "[a?string, what?, is it ?, a ? b, ?, ??x]": "", "[a?string, what?, is it ?, a ? b, ??x]": `["a?string","what?","is it ?","a ? b","??x"]`,
 		"{key?: value, ?foo: bar, q: x?}": `{"key?":"value","?foo":"bar","q":"x?"}`, "[?x]": `["?x"]`, "{? a : 1, ? \"b\" : 2}": `{"a":1,"b":2}`, "[? a : b]": `[{"a":"b"}]`,
 		"what? is it": `"what? is it"`, "[\"?\", '?x', a?]": `["?","?x","a?"]`, "\n    ? a\n    : b?\n    ?c: ?": "", "\n    ? a\n    : b?\n    ?c: d ?": `{"a":"b?","?c":"d ?"}`,
-		// a colon that begins one
+		// a colon that begins an unquoted scalar in flow style
 		"{host: ::1, p: :80}": `{"host":"::1","p":":80"}`, "[::vector, :x, a:b, a::b, :]": "", "[::vector, :x, a:b, a::b]": `["::vector",":x","a:b","a::b"]`, "[[::1]:80]": "",
 		"::vector": `"::vector"`, "{\"a\":1,'b':2,\"c\" :3}": `{"a":1,"b":2,"c":3}`, "{\"a\": :x}": `{"a":":x"}`, "{[1]: :x}": "", "\n    key with colons::: v": `{"key with colons::":"v"}`, "{a:: 1}": `{"a:":1}`,
 		// characters that were line breaks in YAML 1.1, and those that are allowed in quotes only
@@ -34,7 +34,7 @@ func TestYAML12(t *testing.T) {
 		"\"\x7f\u0080\ufeff\uffff\"": "\"\x7f\u0080\ufeff\uffff\"", "'\x7f'": "\"\x7f\"", "\"\\u0085\\N\\L\"": "\"\u0085\u0085\u2028\"",
 		// the character that the package itself uses to mask text
 		"\uE7C7": "\"\uE7C7\"", "\"\uE7C7q\\/ \\uE7C7q \\U0000e7c7\"": "\"\uE7C7q/ \uE7C7q \uE7C7\"", "'\\uE7C7 \uE7C7'": "\"\\\\uE7C7 \uE7C7\"", "\uE7C7?: \\U0000E7C7?": "",
-		// and what the two have in common
+		// combinations of the cases above
 		"{a: &x \"\\/?\", b: *x}": `{"a":"/?","b":"/?"}`, "a # \\/ ?x ::": `"a"`,
 	} {
 		text := "- {task_id: x, data: [0]}\n- task_id: a\n  data: " + in + "\n- {task_id: z, data: null}\n"
@@ -58,7 +58,7 @@ func TestYAML12(t *testing.T) {
 	}
 }
 
-// A task_id with half of a surrogate pair is what it is from JSON.
+// A task_id with a lone surrogate is the same in YAML as in JSON.
 func TestYAMLSurrogateInID(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"t.yaml", "t.jsonl"} {
@@ -73,8 +73,8 @@ func TestYAMLSurrogateInID(t *testing.T) {
 	}
 }
 
-// A file that consists of one line is read in pieces, whatever its size, and the size limit applies
-// to each entry. The test places characters of several bytes across the ends of the pieces.
+// A file that consists of one long line is read in pieces, and the size limit applies to each entry.
+// The test places characters of several bytes across the ends of the pieces.
 func TestYAMLLongLines(t *testing.T) {
 	t.Parallel()
 	entry := "{task_id: \"ä€😀\", data: {u: http://ä/?x, 'é': ::1, \"k\":\"\\/\", n: [1, 2]}}"
@@ -111,7 +111,7 @@ func TestYAMLLongLines(t *testing.T) {
 	}
 }
 
-// Entries that have arrived through a pipe are delivered before further ones arrive.
+// Entries that have arrived through a pipe are delivered before further entries arrive.
 func TestYAMLPipe(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{

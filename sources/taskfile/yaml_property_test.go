@@ -12,7 +12,7 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// yamlWriter writes random YAML, or nearly YAML.
+// yamlWriter writes random text that is valid YAML, or almost valid.
 type yamlWriter struct {
 	r *rapid.T
 	b strings.Builder
@@ -32,7 +32,7 @@ var (
 	}
 )
 
-// one draws a piece, mostly one of the first few.
+// one draws one of the pieces, usually one of the first n pieces, where n is ordinary.
 func (w *yamlWriter) one(pieces []string, ordinary int) string {
 	if rapid.IntRange(0, 19).Draw(w.r, "oddity") > 0 {
 		pieces = pieces[:ordinary]
@@ -48,7 +48,7 @@ func (w *yamlWriter) key() { w.b.WriteString(w.one(nearKeys, 8)) }
 
 func (w *yamlWriter) gap() { w.b.WriteString(w.one(nearGaps, 5)) }
 
-// value writes what comes after a colon or a dash, and the line end.
+// value writes the text after a colon or a dash, up to and including the line end.
 func (w *yamlWriter) value(col, depth int) {
 	switch kind := rapid.IntRange(0, 5).Draw(w.r, "kind"); {
 	case kind == 0 && depth > 0:
@@ -125,7 +125,7 @@ func (w *yamlWriter) flow(depth int) {
 	w.b.WriteString(map[bool]string{true: "}", false: "]"}[isMapping])
 }
 
-// entries writes a file of them.
+// entries writes a file with several entries.
 func (w *yamlWriter) entries() string {
 	layout := rapid.IntRange(0, 3).Draw(w.r, "layout")
 	if layout == 0 {
@@ -165,7 +165,7 @@ func (w *yamlWriter) entries() string {
 	return w.b.String()
 }
 
-// mutate puts a few faults into text.
+// mutate adds up to three faults to text.
 func mutate(r *rapid.T, text string) string {
 	runes := []rune(text)
 	for range rapid.IntRange(0, 3).Draw(r, "mutations") {
@@ -180,7 +180,7 @@ func mutate(r *rapid.T, text string) string {
 	return string(runes)
 }
 
-// The value of an entry and its errors do not depend on how many entries are parsed together.
+// The value and the errors of an entry do not depend on how many entries are parsed together.
 func TestYAMLTogetherAndAlone(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {

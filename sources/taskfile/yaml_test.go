@@ -96,7 +96,7 @@ const yaml1 = "- {task_id: a, data: 1}\n\n"
 
 func TestBrokenYAML(t *testing.T) {
 	t.Parallel()
-	// bomb is a nested YAML document: each anchor references eight times the anchor before it.
+	// bomb is a YAML document in which each anchored list contains the previous list eight times.
 	bomb := "- task_id: x\n  data:\n  - &b0 [x]\n"
 	merges := "- task_id: x\n  data:\n  - &b0 {k: 1}\n"
 	for i := range 9 {
@@ -180,7 +180,7 @@ func TestBrokenYAML(t *testing.T) {
 	}
 }
 
-// Merging the same keys many times adds nothing to the output, but must still be limited.
+// The number of merged keys is limited, even if the same keys are merged and the output does not grow.
 func TestYAMLMergeWork(t *testing.T) {
 	t.Parallel()
 	var keys strings.Builder

@@ -13,15 +13,14 @@ const (
 		"indent it like the entry's other lines, or start an entry with '- ' in column %d"
 )
 
-// cutEntry handles an entry of a block list that cannot be parsed because it contains a line with
-// too little indentation, for example the start of another entry without its dash. The splitter
-// cannot recognize such a line, because the parser accepts any indentation within brackets and
-// quotes.
+// cutEntry handles an entry of a block list that cannot be parsed because a line has too little
+// indentation, for example the first line of another entry without its dash. The splitter cannot
+// recognize such a line, because any indentation is valid within brackets and quotes.
 //
 // If the line starts another entry, and the text before the line is a complete entry, cutEntry
-// returns that entry, and stores the error of the line in y.fault. Otherwise the line may be meant
-// to belong to the entry, and cutEntry returns an error. err is the error of the parser. If there
-// is no such line, cutEntry explains err.
+// returns the complete entry, and stores the error of the line in y.fault. In all other cases, the
+// line may belong to the entry, and cutEntry returns an error. If no line has too little
+// indentation, cutEntry explains err, which is the error of the parser.
 func (y *yamlEntries) cutEntry(entry yamlEntry, err error) (list *yaml.Node, isMasked bool, _ error) {
 	explained := y.syntaxError(entry, err)
 	if y.split.isFlow {
@@ -31,9 +30,9 @@ func (y *yamlEntries) cutEntry(entry yamlEntry, err error) (list *yaml.Node, isM
 	stop, _ := y.stopLine(entry)
 	column := contentColumn(text, y.split.indent)
 
-	// The parser stops at the invalid line, or a few lines later if the line starts a scalar.
-	// stopLine may be one line too low if the parser stopped within the first bytes of a line.
-	const maxTries = 8 // each parses the entry
+	// The parser stops at the invalid line, or a few lines later if the line starts a scalar. If the
+	// parser stopped within the first bytes of a line, stopLine may return the line before it.
+	const maxTries = 8 // each try parses part of the entry
 	tries := 0
 	before := firstLines(text, stop-entry.textLine+2)
 	for len(before) > 0 && tries < maxTries {
@@ -76,7 +75,7 @@ func contentColumn(text []byte, indent int) int {
 		content = bytes.TrimLeft(line, " ")
 	}
 	if len(content) > 0 && (content[0] == '&' || content[0] == '!') {
-		return indent + 1 // what the anchor or the tag applies to may follow on another line
+		return indent + 1 // the value with the anchor or the tag may follow on another line
 	}
 	return max(len(line)-len(content), indent+1)
 }

@@ -14,7 +14,7 @@ const (
 	reasonDepth  = "the entry is nested more than %d deep"
 )
 
-// syntaxError converts an error of the YAML parser to an *Error. The entry was parsed separately.
+// syntaxError converts an error of the YAML parser to an *Error, for an entry that was parsed separately.
 func (y *yamlEntries) syntaxError(entry yamlEntry, err error) error {
 	reason, _ := parserReason(err)
 	// The parser has no error types, so its message is compared. The message would mislead a user,
@@ -46,9 +46,9 @@ func (y *yamlEntries) syntaxError(entry yamlEntry, err error) error {
 	return at(line, err, "%s: %s", reasonSyntax, reason)
 }
 
-// parserReason separates an error of the parser into its message and its line, which counts from 1.
-// The line is 0 if it is unknown. If the parser was in a construct that does not start on the first
-// line, the line is the first line of that construct; see parser.fail in package yaml.
+// parserReason separates an error of the parser into its message and its line. Lines count from 1;
+// 0 means that the line is unknown. If the parser was in a construct that does not start on the
+// first line, it reports the first line of that construct; see parser.fail in package yaml.
 func parserReason(err error) (reason string, line int64) {
 	reason = strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(reason, "line "); ok {
@@ -59,8 +59,8 @@ func parserReason(err error) (reason string, line int64) {
 	return reason, line
 }
 
-// These are messages of the parser. For some of them, it reports the line of the surrounding
-// construct, for others the line of the error.
+// These are messages of the parser. For some messages, the parser reports the line of the
+// surrounding construct, for others the line of the error.
 const (
 	wantComma = "did not find expected ',' or ']'"
 	wantBrace = "did not find expected ',' or '}'"
@@ -80,12 +80,13 @@ const (
 func faultLine(text []byte, reason string) (line int64, ok bool) {
 	context := contextLine(text)
 	switch reason {
-	case badTab: // context is the line of the text that the line with the tab continues
+	case badTab: // context is the line of the construct that the line with the tab continues
 		return tabLine(text, context+1)
 	case wantNode, wantColon, badStart, badColon, badDash:
 		return context, true
 	case wantComma, wantBrace, wantKey, wantDash:
-		// The parser reports the line of the fault if context is the first line.
+		// If the construct starts on the first line, the parser reports the line of the fault.
+		// So parse the text again from the start of the construct.
 		_, err := parseYAML(bytes.NewReader(text[len(firstLines(text, context)):]))
 		if err == nil {
 			return 0, false
@@ -96,13 +97,13 @@ func faultLine(text []byte, reason string) (line int64, ok bool) {
 	return 0, false
 }
 
-// unclosed explains an error that is caused by something that is not closed, such as a quoted
-// string. It returns nil if the error has another cause. stop is the line at which the parser
-// stopped. ended reports whether that was the end of the entry.
+// unclosed explains an error that is caused by an unclosed quoted string, bracket or brace. It
+// returns nil if the error has another cause. stop is the line at which the parser stopped. ended
+// reports whether the parser read the entry to its end.
 func (y *yamlEntries) unclosed(entry yamlEntry, err error, reason string, stop int64, ended bool) error {
 	text := y.parsed
 	if reason == wantNode && ended && !y.split.isFlow {
-		// With another node, the parser's error has the line of the bracket.
+		// If another node follows, the parser reports the line of the bracket.
 		text = append(bytes.Clone(text), "\n x\n"...)
 		if _, parseErr := parseYAML(bytes.NewReader(text)); parseErr != nil {
 			reason, _ = parserReason(parseErr)
@@ -138,7 +139,8 @@ func (y *yamlEntries) unclosed(entry yamlEntry, err error, reason string, stop i
 // contextLine parses an invalid text, and returns the first line, from 0, of the construct that the
 // parser was in, such as a quoted string.
 func contextLine(text []byte) int64 {
-	// The parser does not report the first line, so parse the text with a line before it.
+	// The parser does not report the line of a construct that starts on the first line. So parse the text
+	// after an empty line.
 	_, err := parseYAML(io.MultiReader(strings.NewReader("\n"), bytes.NewReader(text)))
 	if err == nil {
 		return 0
@@ -146,7 +148,7 @@ func contextLine(text []byte) int64 {
 	reason, line := parserReason(err)
 	switch reason {
 	case wantComma, wantBrace, wantNode, wantKey, wantDash:
-		// The parser reports the line of these from 0, and of others from 1.
+		// For these messages, the parser counts lines from 0, for all others from 1.
 	default:
 		line--
 	}
@@ -154,9 +156,9 @@ func contextLine(text []byte) int64 {
 }
 
 // stopLine returns approximately the line at which the parser stops. It passes the entry to the
-// parser byte by byte, and counts the bytes that the parser reads. The parser reads the whole entry
-// if, for example, a quote is not closed. ended is then true, and the line is the last line that is
-// not blank.
+// parser byte by byte, and counts the bytes that the parser reads. If the parser reads the whole
+// entry, for example because a quote is not closed, ended is true, and line is the last line that
+// is not blank.
 func (y *yamlEntries) stopLine(entry yamlEntry) (line int64, ended bool) {
 	const lookahead = 4 // maximum bytes that the parser reads ahead
 	slow := &slowReader{rest: append(bytes.Clone(y.parsed), "\n\n\n\n\n\n\n\n"...)}
@@ -189,8 +191,8 @@ func (s *slowReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// tabLine returns the first line of text with a tab in its indentation. It starts at the given
-// line.
+// tabLine searches text from the given line on, and returns the first line that has a tab in its
+// indentation.
 func tabLine(text []byte, line int64) (int64, bool) {
 	for text = text[len(firstLines(text, line)):]; len(text) > 0; line++ {
 		if bytes.IndexByte(indentation(text), '\t') >= 0 {
@@ -201,7 +203,7 @@ func tabLine(text []byte, line int64) (int64, bool) {
 	return 0, false
 }
 
-// indentation returns the white space that text starts with, and the dashes in it.
+// indentation returns the white space at the start of text, including dashes before white space.
 func indentation(text []byte) []byte {
 	n := 0
 	for n < len(text) && (text[n] == ' ' || text[n] == '\t' || text[n] == '-' && n+1 < len(text) && isBlank(text[n+1])) {

@@ -31,7 +31,7 @@ func TestBrokenYAML_StartOfEntry(t *testing.T) {
 		{"after a third entry", "t.yaml", complete + complete + complete + "task_id: b\n", 3, 7, start},
 		{"after a dash on its own line", "t.yaml", "-\n\n   task_id: a\n   data: 1\n  task_id: b\n", 1, 5, start},
 		{"many lines after it", "t.yaml", complete + "task_id: b\n" + strings.Repeat("x: 1\n", 50), 1, 3, start},
-		// The line may belong to the entry before it, which is incomplete then.
+		// The line may belong to the entry before it, so that entry is not delivered.
 		{"other key", "t.yaml", complete + "more: 2\n", 0, 3, less},
 		{"value", "t.yaml", "- task_id: a\n  data:\nk: 1\n", 0, 3, less},
 		{"data of the entry", "t.yaml", "- task_id: a\ndata: 1\n", 0, 2, less},
@@ -39,7 +39,7 @@ func TestBrokenYAML_StartOfEntry(t *testing.T) {
 		{"text", "t.yaml", complete + "x\ny\n", 0, 3, less},
 		{"brace", "t.yaml", complete + "}\n", 0, 3, less},
 		{"key one column left", "t.yaml", complete + " more: 2\n", 0, 3, less},
-		// Valid nested lists and tags are not at fault.
+		// Valid nested lists and tags are not reported as faults.
 		{"fault in nested list", "t.yaml", "- task_id: a\n  data:\n    l:\n    - task_id: b\n      k: %\n    - task_id: c\n", 0, 5, "invalid or unsupported YAML"},
 		{"fault after tag", "t.yaml", "- !!map\n task_id: a\n data: %\n", 0, 3, "invalid or unsupported YAML"},
 		{"fault after anchor", "t.yaml", "- &x\n task_id: a\n data: %\n", 0, 3, "invalid or unsupported YAML"},
@@ -86,7 +86,7 @@ func TestBrokenYAML_Place(t *testing.T) {
 	}
 }
 
-// Finding the place of a fault takes no longer than a few times the parsing of the entry.
+// Finding the line of a fault takes at most a few times as long as parsing the entry.
 func TestBrokenYAML_LargeEntry(t *testing.T) {
 	t.Parallel()
 	for _, layout := range []string{"  - x\n", "  - task_id: x\n", "# comment\n", "\n", "x: y\n", "task_id: y\n"} {

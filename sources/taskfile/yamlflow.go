@@ -1,9 +1,9 @@
 package taskfile
 
 // A flowScanner finds the commas between the entries of a flow list, and the end of the list. It
-// distinguishes them from commas and brackets in strings, comments and nested collections.
+// ignores commas and brackets in strings, comments and nested collections.
 type flowScanner struct {
-	depth   int // of brackets and braces; the list's own is the first
+	depth   int // nesting depth of brackets and braces; 1 in the list itself
 	in      flowToken
 	closed  bool // a nested bracket or brace was closed, and no comma or colon has followed
 	escaped bool // in a double-quoted string: the next byte is not special
@@ -14,7 +14,7 @@ type flowToken uint8
 
 const (
 	inGap     flowToken = iota // where a token may start
-	inPlain                    // an unquoted scalar, in which a quote is a letter
+	inPlain                    // an unquoted scalar, in which quotes have no special meaning
 	inSingle                   // '...'
 	inDouble                   // "..."
 	inWord                     // a tag, an anchor or an alias
@@ -115,7 +115,7 @@ func (f *flowScanner) start(c, next byte) flowEvent {
 			f.in = inTag
 		}
 	case ':':
-		f.closed = false // this was a key; its value follows
+		f.closed = false // the bracket or brace was a key; its value follows
 	case '?':
 		if !isBlank(next) {
 			f.in = inPlain
@@ -145,8 +145,9 @@ func isFlowIndicator(c byte) bool {
 
 var closing = map[byte]byte{'[': ']', '{': '}'}
 
-// unclosed returns what is not closed, or is closed with the wrong bracket, in the text of the last
-// entry of a list. begins is the line on which it begins. The text starts on the given line.
+// unclosed finds a quoted string, a bracket or a brace that is not closed, or a bracket that is
+// closed by a brace or vice versa, in the text of the last entry of a list. what describes it for a
+// message, or is "". begins is the line on which it begins. The text starts on the given line.
 func unclosed(text []byte, line int64) (what string, begins int64) {
 	f := flowScanner{depth: 1}
 	var brackets []byte

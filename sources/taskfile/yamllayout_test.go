@@ -7,7 +7,7 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile"
 )
 
-// yamlLayouts has entries as in most files, each in the styles that can express it.
+// yamlLayouts contains values as in most files. block and flow report which styles can express the value.
 var yamlLayouts = []struct {
 	yaml, json  string
 	block, flow bool

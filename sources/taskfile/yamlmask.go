@@ -12,19 +12,19 @@ import (
 //   - in double-quoted strings, the escape \/ and surrogate pairs such as
 //     \ud83d\ude00, both of which JSON has;
 //   - in flow style, a ? within an unquoted scalar (http://host/x?y), and a
-//     ? or : that begins one (::1);
-//   - anchors such as &a:b, which it would read as the anchor a and the value :b; with
-//     the colon masked it rejects them;
+//     ? or : that begins an unquoted scalar (::1);
+//   - anchors such as &a:b, which the parser would read as the anchor a and the value :b;
+//     it rejects the anchor if the colon is masked;
 //   - U+0085, U+2028 and U+2029, which are line breaks in YAML 1.1; and
 //   - characters such as DEL that are allowed in quotes only.
 //
-// appendMasked replaces each of these in the text before it is parsed, with a sequence
-// that the parser reads as letters everywhere. unmask restores them in the parser's
-// values. The meaning of a sequence depends on the style of the value, which the parser
+// Before the text is parsed, appendMasked replaces each of these with a sequence that the parser
+// reads as letters in every context. unmask restores the original text in the values that the
+// parser returns. The meaning of a sequence depends on the style of the value, which the parser
 // reports: \/ is a slash in double quotes, and a backslash and a slash elsewhere.
 // Therefore appendMasked need not know whether text is quoted, a comment or a block scalar.
 //
-// A sequence is maskRune and a letter, for some letters followed by hexadecimal digits.
+// A sequence consists of maskRune and a letter. After some letters, hexadecimal digits follow.
 // maskRune itself, a private-use character, is masked too.
 const (
 	maskRune = '\uE7C7'
@@ -49,7 +49,7 @@ var (
 	escapeLetter = map[byte]byte{maskedEscape: 'u', maskedLong: 'U'}
 )
 
-// isMaskable has the first bytes of all text that may need to be masked.
+// isMaskable is true for each byte that can begin text that must be masked.
 var isMaskable = func() (table [256]bool) {
 	for _, c := range []byte("\\?:\x7F\xC2\xE2\xEE\xEF") {
 		table[c] = true
@@ -114,7 +114,7 @@ func hex4(r rune) string {
 	return "0000"[len(s):] + s
 }
 
-// maskableEscape is maskable for a backslash. Two backslashes are one unit, so only the
+// maskableEscape implements maskable for a backslash. Two backslashes are one unit, so only the
 // last of an odd number of backslashes can begin an escape.
 func maskableEscape(text []byte, i int) (n int, code string) {
 	switch {
@@ -145,9 +145,9 @@ func maskableEscape(text []byte, i int) (n int, code string) {
 	return 2 + size, code + digits
 }
 
-// isQuestionOfScalar reports whether the ? at text[i] would belong to an unquoted scalar if it is
-// in a flow collection. If it is not, masking the ? changes nothing, unless the ? begins an
-// explicit key; such a ? must not be masked.
+// isQuestionOfScalar reports whether the ? at text[i] belongs to an unquoted scalar, on the
+// assumption that the ? is in a flow collection. Outside of flow collections, masking a ? has no
+// effect, unless the ? begins an explicit key. A ? that begins an explicit key must not be masked.
 func isQuestionOfScalar(text []byte, i int) bool {
 	if i+1 < len(text) && !isBlank(text[i+1]) && !isFlowIndicator(text[i+1]) {
 		return true
@@ -188,14 +188,14 @@ func startsWithColon(text []byte, i int) bool {
 	return i < 0 || strings.IndexByte(",[{:?-", text[i]) >= 0
 }
 
-// singleMasks has the characters that have a code of their own.
+// singleMasks maps each code that always stands for the same character to that character.
 var singleMasks = map[byte]rune{
 	maskedItself: maskRune, maskedQuestion: '?', maskedColon: ':',
 	maskedNextLine: '\u0085', maskedLineSep: '\u2028', maskedParaSep: '\u2029',
 }
 
-// unmask restores the text of a scalar parsed from masked text. ok is false if the
-// scalar is not quoted and has a character that is allowed in quotes only.
+// unmask restores the text of a scalar that was parsed from masked text. ok is false if the
+// scalar is not quoted and contains a character that is allowed in quotes only.
 func unmask(s string, isDoubleQuoted, isQuoted bool) (text string, ok bool) {
 	before, rest, found := strings.Cut(s, mask)
 	if !found {

@@ -14,7 +14,7 @@ func FuzzMask(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if !utf8.ValidString(text) { // lines has refused it
+		if !utf8.ValidString(text) { // the type lines rejects such text before it is masked
 			return
 		}
 		masked, isMasked := appendMasked(nil, []byte(text))

@@ -52,14 +52,14 @@ func (k scalarKind) String() string {
 // A scalar is a resolved YAML scalar.
 type scalar struct {
 	kind scalarKind
-	json string // except for strings
+	json string // the value as JSON; "" for a string
 }
 
 // resolve determines the type and the value of a scalar with the core schema of YAML 1.2
-// (https://yaml.org/spec/1.2.2/#103-core-schema). No other code does that. text is the content of
-// the scalar, plain reports that the scalar is neither quoted nor a block scalar, and tag is its
-// explicit tag, or "". A value with one of the YAML 1.1 tags timestamp, binary and merge is a
-// string. If the scalar cannot be converted to JSON, fault is the reason.
+// (https://yaml.org/spec/1.2.2/#103-core-schema). text is the content of the scalar, plain reports
+// that the scalar is neither quoted nor a block scalar, and tag is its explicit tag, or "". A value
+// with one of the YAML 1.1 tags timestamp, binary and merge is a string. If the scalar cannot be
+// converted to JSON, fault is the reason.
 func resolve(text string, plain bool, tag string) (s scalar, fault string) {
 	switch tag {
 	case "":
@@ -147,8 +147,8 @@ func based(s string) (number string, base int) {
 	return "", 0
 }
 
-// decimal resolves a decimal number. The JSON number has all its digits except leading zeros. Text
-// that is not a decimal number is a string.
+// decimal resolves a decimal number. The JSON number has all digits of s except leading zeros. If s
+// is not a decimal number, decimal resolves it as a string.
 func decimal(s string) scalar {
 	rest, sign := s, ""
 	if rest[0] == '+' || rest[0] == '-' {

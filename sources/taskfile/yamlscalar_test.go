@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// plainScalars has values without quotes, the JSON that YAML 1.2 reads, and what PyYAML 6.0.3 reads
-// if that is different.
+// plainScalars contains unquoted values, their JSON in YAML 1.2 ("" for a string), and the value that
+// PyYAML 6.0.3 reads if it is different.
 var plainScalars = []struct{ text, json, yaml11 string }{
 	// null, true and false
 	{"", "null", ""}, {"~", "null", ""}, {"null", "null", ""}, {"Null", "null", ""}, {"NULL", "null", ""}, {"nULL", "", ""},
@@ -33,7 +33,7 @@ var plainScalars = []struct{ text, json, yaml11 string }{
 	{"3.14159265358979323846264338327950288", "3.14159265358979323846264338327950288", ""}, {"1.0e+999999999999", "1.0e+999999999999", ""},
 	{"1_0.5", "", "a number"}, {"685.230_15e+03", "", "a number"}, {"190:20:30.15", "", "a number"},
 	{"1e", "", ""}, {"1e+", "", ""}, {"e5", "", ""}, {".", "", ""}, {"..", "", ""}, {"-.", "", ""}, {"1.2.3", "", ""}, {"192.168.0.1", "", ""}, {".5e", "", ""},
-	// dates, and what else YAML 1.1 has
+	// dates, and other types that only YAML 1.1 has
 	{"2024-01-02", "", "a date"}, {"2024-01-02T03:04:05Z", "", "a date"}, {"2024-1-2 3:04:05.6 +1", "", "a date"}, {"2024-1-2", "", ""}, {"20240102", "20240102", ""},
 	{"=", "", "an error"}, {"<<", "", "an error"}, {"<", "", ""}, {"==", "", ""},
 	{"3f2b8c1e-0d4a-4e6f-9b7a-5c3d2e1f0a9b", "", ""}, {"10-20", "", ""}, {"s3://bucket/a_b", "", ""},
@@ -77,7 +77,7 @@ func TestResolveTags(t *testing.T) {
 	}
 }
 
-// A number of many digits is not converted just to find out what YAML 1.1 makes of it.
+// A number of many digits is not converted just to find out how YAML 1.1 reads it.
 func TestDiffersInYAML11OfLongNumbers(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("1", 20_000)

@@ -11,10 +11,10 @@ import (
 //
 //   - In a block list, an entry starts at a line with a "-" at the list's own indentation.
 //     Such a line is never inside an entry, because YAML requires that all lines of an entry
-//     are indented more deeply, even those of a multi-line string. All other lines belong to
-//     the entry before them. The parser reports invalid ones.
-//   - In a flow list, an entry ends at a comma or at the closing bracket. To find these, the
-//     splitter scans the characters; see flowScanner.
+//     are indented more deeply, even the lines of a multi-line string. All other lines belong
+//     to the entry before them. The parser reports lines that are invalid there.
+//   - In a flow list, an entry ends at a comma or at the closing bracket. To find the end of
+//     an entry, the splitter scans the characters; see flowScanner.
 type yamlSplitter struct {
 	lines   lines
 	limit   int64
@@ -25,20 +25,20 @@ type yamlSplitter struct {
 	noComma bool // rest starts an entry of a flow list without a comma before it
 	isFlow  bool // the entries are of a flow list
 
-	// text has the entries that the last fill found, one after the other, and then the beginning of
-	// the current entry. All of them belong to one list.
+	// text contains the entries that the last fill found, followed by the beginning of the current
+	// entry. All these entries belong to the same list.
 	text    []byte
 	entries []yamlEntry
 	current yamlEntry // the entry being read
 }
 
-// A yamlEntry locates an entry: text[start:end] contains its lines. In a flow list, a comma
-// precedes the entry and a line end follows it.
+// A yamlEntry locates an entry: text[start:end] contains its lines. In a flow list, text[start:end]
+// also contains a comma before the entry and a line end after it.
 type yamlEntry struct {
 	start, end int
 	textLine   int64 // the line in the file that text[start] is on
 	line       int64 // the line in the file that the entry starts on
-	offset     int64 // the offset in the file of its end
+	offset     int64 // the offset in the file of the end of the entry
 }
 
 type splitState uint8
@@ -51,10 +51,10 @@ const (
 )
 
 // errPaused means that the splitter has found entries, and that it must read from the source to
-// find another one. That read may block.
+// find another entry. This read may block.
 var errPaused = errors.New("paused")
 
-// fill finds the next entries: at least one, and all others in the data that has been read. An
+// fill finds at least one entry, and all further entries in the data that has already been read. An
 // error applies to the text after these entries.
 func (y *yamlSplitter) fill() error {
 	rest := y.text[y.current.start:]
@@ -124,9 +124,9 @@ func (y *yamlSplitter) explain(err error) error {
 
 func (y *yamlSplitter) line() int64 { return max(y.lines.number, 1) }
 
-// findList reads up to the next list's first entry or bracket.
+// findList reads up to the first entry of a block list, or the opening bracket of a flow list.
 func (y *yamlSplitter) findList() error {
-	if !isBlankLine(y.rest) { // what follows a closing bracket on its line
+	if !isBlankLine(y.rest) { // the text after a closing bracket on the same line
 		return y.trailing()
 	}
 	isComment := len(y.rest) > 0
@@ -205,7 +205,7 @@ func (y *yamlSplitter) blockEntry() (bool, error) {
 			return true, nil
 		case errors.Is(err, io.EOF):
 			return false, err
-		case !isFirst && startsLine && y.startsEntry(line): // even if it is broken
+		case !isFirst && startsLine && y.startsEntry(line): // even if err is not nil
 			y.lines.pushBack()
 			return true, nil
 		case err != nil:
@@ -309,7 +309,7 @@ const (
 	documentEnd
 )
 
-// marker returns the document marker of a line, "---" or "...". These end a document anywhere,
+// marker returns the document marker of a line, "---" or "...". A marker ends a document anywhere,
 // even in the middle of a string.
 func marker(line []byte) documentMarker {
 	if len(line) > 3 && !isBlank(line[3]) || len(line) < 3 {
@@ -325,12 +325,12 @@ func marker(line []byte) documentMarker {
 	}
 }
 
-// startsEntry reports whether an unindented line starts with "- ".
+// startsEntry reports whether content, a line without its indentation, starts with "- ".
 func startsEntry(content []byte) bool {
 	return len(content) > 0 && content[0] == '-' && (len(content) == 1 || isBlank(content[1]))
 }
 
-// isBlankLine reports whether a line, or the rest of one, has only white space and a comment.
+// isBlankLine reports whether a line, or the rest of a line, contains only white space and comments.
 func isBlankLine(content []byte) bool {
 	content = bytes.TrimLeft(content, jsonSpace)
 	return len(content) == 0 || content[0] == '#'

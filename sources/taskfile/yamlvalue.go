@@ -15,7 +15,7 @@ const maxDepth = 10_000
 type converter struct {
 	out    []byte
 	offset int64 // the line in the file minus the line of the node
-	masked bool  // the nodes are of masked text
+	masked bool  // the nodes were parsed from masked text
 
 	// onAmbiguous, if not nil, is called for the first value that YAML 1.1 reads
 	// differently. Only task_id and data are checked, not other keys of the entry.
@@ -28,7 +28,7 @@ type converter struct {
 	limit   int64
 	visited int64
 	depth   int
-	open    map[*yaml.Node]bool // the anchored nodes around the current one
+	open    map[*yaml.Node]bool // the anchored nodes that contain the current node
 }
 
 type yamlField struct {
@@ -144,8 +144,8 @@ func (c *converter) leave(n *yaml.Node) {
 }
 
 // fields returns the fields of a mapping in their order, and replaces each merge key ("<<") by the
-// fields that it merges. The mapping's own fields take precedence over merged ones, and an earlier
-// merge takes precedence over a later one.
+// fields that it merges. The mapping's own fields take precedence over merged fields, and an earlier
+// merge takes precedence over a later merge.
 func (c *converter) fields(n *yaml.Node) ([]yamlField, error) {
 	names := make(map[string]bool, len(n.Content)/2)
 	fields := make([]yamlField, 0, len(n.Content)/2)
@@ -261,8 +261,8 @@ func (c *converter) scalar(n *yaml.Node) (text string, s scalar, err error) {
 }
 
 // checkColon checks the items of a flow list, or a key and its value in a flow mapping. In YAML
-// 1.2, a colon before a comma, a bracket or a brace ends a key. The parser reads it as part of the
-// scalar instead. checkColon reports such text as unsupported.
+// 1.2, a colon before a comma, a bracket or a brace ends a key. The parser reads such a colon as part
+// of the scalar. checkColon therefore returns an error that says that the text is unsupported.
 func (c *converter) checkColon(parent *yaml.Node, parts ...*yaml.Node) error {
 	if parent.Style&yaml.FlowStyle == 0 {
 		return nil
@@ -287,8 +287,8 @@ func (c *converter) text(n *yaml.Node) (text string, ok bool) {
 	return unmask(n.Value, n.Style&yaml.DoubleQuotedStyle != 0, n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0)
 }
 
-// tag returns the explicit tag of a node, or "". The parser assigns tags to untagged scalars, which
-// partly follow YAML 1.1; tag ignores them.
+// tag returns the explicit tag of a node, or "". It ignores the tags that the parser assigns to
+// untagged scalars, because some of these tags follow YAML 1.1.
 func (c *converter) tag(n *yaml.Node) string {
 	if n.Style&yaml.TaggedStyle == 0 {
 		return ""

@@ -1,8 +1,9 @@
 """Run the command line of rms-cloud-tasks with a Pub/Sub emulator and without Cloud Monitoring.
 
 rms-cloud-tasks requests the number of messages in a subscription from Cloud Monitoring. The
-emulator has no such service, and no variable sets another address for the client library, so a
-fake client returns no data, as the service does for new subscriptions.
+emulator does not provide Cloud Monitoring, and no environment variable gives its client library
+another address. A fake client therefore replaces the library. It returns no data, as Cloud
+Monitoring does for new subscriptions.
 """
 
 from cloud_tasks import cli

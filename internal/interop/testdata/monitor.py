@@ -2,7 +2,7 @@
 
 usage: monitor.py CONFIG DATABASE
 
-Prints a JSON object with the names of the instances that sent them.
+Prints a JSON object with the names of the instances that sent these events.
 """
 
 import asyncio

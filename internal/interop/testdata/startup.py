@@ -2,8 +2,8 @@
 
 usage: startup.py CONFIG INSTANCE
 
-INSTANCE is a JSON object with the selected instance type. The manager would need the price list of
-the cloud to select one, and the selection is not tested.
+INSTANCE is a JSON object with the instance type to use. The manager is not asked to select an
+instance type, because it would need the price list of the cloud.
 """
 
 import json

@@ -22,9 +22,9 @@ type Proxy struct {
 	conns     map[net.Conn]bool // open connections; nil after the end of the test
 }
 
-// NewProxy starts a Proxy that forwards connections to the server at address. The Proxy resets the
-// first count connections. It resets a connection when it has forwarded a certain number of
-// response bytes, which is the argument every. The Proxy stops at the end of the test.
+// NewProxy starts a Proxy that forwards connections to the server at address. The Proxy resets each
+// of the first count connections when it has forwarded a certain number of response bytes on this
+// connection. This number is the argument every. The Proxy stops at the end of the test.
 func NewProxy(t testing.TB, address string, every int64, count int) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

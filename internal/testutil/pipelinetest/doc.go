@@ -8,6 +8,6 @@
 // # Guarantee
 //
 // A Recorder contains each request to a Source and its leases, and each event of a Sink, in the order
-// in which they ended. Source fulfills the contract of pipeline.Source. The package imports pipeline
-// only, so that the tests of every package can use it.
+// in which they ended. Source fulfills the contract of pipeline.Source. The package imports no
+// package of this module except pipeline, so that the tests of every package can use it.
 package pipelinetest

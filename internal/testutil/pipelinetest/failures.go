@@ -18,7 +18,7 @@ func Failures(t testing.TB, check func(testing.TB)) []string {
 	return r.failures
 }
 
-// failureRecorder is a testing.TB whose failures are its own.
+// failureRecorder is a testing.TB that records failures, instead of failing the test that it belongs to.
 type failureRecorder struct {
 	testing.TB
 	mu       sync.Mutex

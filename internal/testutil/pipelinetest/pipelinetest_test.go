@@ -81,7 +81,8 @@ func TestFuncLease(t *testing.T) {
 	}
 }
 
-// A function that fails and continues, and one that ends with Fatal.
+// Failures returns the failures of a function that continues after a failure, and of a function that ends
+// with Fatal.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	got := pipelinetest.Failures(t, func(tb testing.TB) {

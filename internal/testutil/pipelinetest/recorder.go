@@ -21,7 +21,7 @@ type Recorder struct {
 }
 
 // Lines returns a line for each request and each event, in order: "ack ID", "release ID DELAY",
-// "event ID TYPE", and those of Add.
+// "event ID TYPE", and the lines added by Add.
 func (r *Recorder) Lines() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -154,8 +154,8 @@ func (s *Source) Close(context.Context) error {
 	return nil
 }
 
-// A ReadySource is a source of N tasks without leases that are all available from the start. It records
-// nothing, so that benchmarks can use it.
+// A ReadySource is a source of N tasks without leases. All tasks are available from the start. It
+// records nothing, so that benchmarks can use it.
 type ReadySource struct {
 	N int // number of remaining tasks
 }
@@ -177,12 +177,12 @@ func (s *ReadySource) Receive(_ context.Context, limit int) ([]*pipeline.Deliver
 // Close implements pipeline.Source.
 func (s *ReadySource) Close(context.Context) error { return nil }
 
-// NewDelivery returns the first delivery of a task with the ID of the lease.
+// NewDelivery returns a delivery with attempt 1 of a task that has the ID of the lease.
 func NewDelivery(l Lease) *pipeline.Delivery {
 	return pipeline.NewDelivery(pipeline.Task{ID: l.ID, Data: []byte(`{}`)}, l, 1)
 }
 
-// Deliveries returns n deliveries whose leases record in rec.
+// Deliveries returns n deliveries. Their leases record requests in rec.
 func Deliveries(rec *Recorder, n int) []*pipeline.Delivery {
 	ds := make([]*pipeline.Delivery, n)
 	for i := range ds {

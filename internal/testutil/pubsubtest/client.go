@@ -64,7 +64,8 @@ func (c *Client) Subscription(queue string) string {
 	return "projects/" + c.Project + "/subscriptions/" + queue + "-subscription"
 }
 
-// Create creates a queue. change, if not nil, may change the subscription before it is created.
+// Create creates a queue. If change is not nil, it may change the subscription before the subscription is
+// created.
 func (c *Client) Create(queue string, change func(*pubsubpb.Subscription)) {
 	c.t.Helper()
 	if _, err := c.Topics.CreateTopic(c.t.Context(), &pubsubpb.Topic{Name: c.Topic(queue)}); err != nil {

@@ -1,6 +1,6 @@
-// Package pubsubtest provides Pub/Sub servers for tests: the official emulator, if it is
-// installed, and a Proxy in front of it, which counts requests and tracks the messages of a
-// subscription, which Pub/Sub itself does not report.
+// Package pubsubtest provides Pub/Sub servers for tests: the official emulator, if it is installed,
+// or a fake. A Proxy in front of the server counts requests. It also tracks the messages of
+// subscriptions, because Pub/Sub itself does not report their number.
 package pubsubtest
 
 import (
@@ -19,11 +19,11 @@ import (
 	"cloud.google.com/go/pubsub/v2/pstest"
 )
 
-// startTime is how long the emulator may take to start.
+// startTimeout is how long the emulator may take to start.
 const startTimeout = time.Minute
 
 // A server is a Pub/Sub server that concurrent tests share, because the emulator needs a second to
-// start and hundreds of megabytes. Each test has a project of its own.
+// start, and hundreds of megabytes of memory. Each test uses its own project.
 type server struct {
 	mu      sync.Mutex
 	users   int
@@ -31,7 +31,7 @@ type server struct {
 	stop    func()
 }
 
-// shared is ended when the last test that uses it ends.
+// shared is the server of all tests of a binary. It is stopped when the last test that uses it ends.
 var shared server //nolint:gochecknoglobals // all tests of a binary share it
 
 // Start returns the address of a Pub/Sub server on 127.0.0.1: the emulator, or the fake of Google's
@@ -107,7 +107,7 @@ func (s *server) startEmulator(jar string) error {
 				break
 			}
 		}
-		_, _ = io.Copy(io.Discard, out) // so that it never waits
+		_, _ = io.Copy(io.Discard, out) // so that the emulator never blocks on a full pipe
 	}()
 	select {
 	case <-started:
@@ -135,7 +135,7 @@ func freeAddress() (string, error) {
 const EmulatorVariable = "CTWORKER_PUBSUB_EMULATOR"
 
 // Emulator returns the emulator's jar: the file in EmulatorVariable, or the jar of the Cloud SDK
-// whose gcloud is in PATH. It returns "" if there is none, or no Java.
+// whose gcloud is in PATH. It returns "" if there is no jar, or no Java.
 func Emulator() string {
 	if jar := os.Getenv(EmulatorVariable); jar != "" {
 		return jar

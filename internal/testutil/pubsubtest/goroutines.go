@@ -3,7 +3,7 @@ package pubsubtest
 import "go.uber.org/goleak"
 
 // IgnoreGoroutines returns goleak options that ignore goroutines which outlive the code under test:
-// those of the servers that a test has started, and of the test's own clients.
+// the goroutines of the servers that a test has started, and of the test's own clients.
 func IgnoreGoroutines() (all []goleak.Option) {
 	for _, f := range []string{
 		"github.com/ctworker/ctworker/internal/testutil/pubsubtest.(*server).startEmulator.func2",

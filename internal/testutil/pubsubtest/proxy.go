@@ -132,8 +132,8 @@ func (p *Proxy) handle(_ any, stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(&in); err != nil {
 		return err
 	}
-	// The server may process a request even if the client has canceled it, and the tracker must
-	// record that.
+	// The server may process a request even if the client has canceled the request. The tracker
+	// must record this.
 	ctx := stream.Context()
 	if method != "Pull" {
 		var cancel context.CancelFunc
@@ -192,7 +192,8 @@ func (p *Proxy) record(method string, in, out []byte, err error) {
 	}
 }
 
-// SetUnavailable makes calls of the method fail with the code Unavailable, or ends that.
+// SetUnavailable makes calls of the method fail with the code Unavailable. If away is false, the calls are
+// forwarded again.
 func (p *Proxy) SetUnavailable(method string, away bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

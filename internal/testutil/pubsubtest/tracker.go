@@ -56,8 +56,8 @@ func (l *tracker) addPull(subscription string, m *pubsubpb.ReceivedMessage) {
 	b.until[id] = time.Now().Add(b.deadline)
 }
 
-// acknowledge records the acknowledged messages of a request. If err lists ack ids that failed,
-// the others succeeded.
+// acknowledge records the acknowledged messages of a request. If err lists ack ids that failed, the
+// acknowledgments of all other ids succeeded.
 func (l *tracker) acknowledge(subscription string, ids []string, err error) {
 	b := l.subscriptions[subscription]
 	if b == nil {
@@ -90,7 +90,8 @@ func (l *tracker) modifyDeadline(subscription string, ids []string, after time.D
 	}
 }
 
-// Depth has the numbers of messages in a subscription that can be pulled, and of those in flight.
+// Depth contains the number of messages in a subscription that can be pulled, and the number of messages in
+// flight.
 type Depth struct{ Visible, InFlight int }
 
 // Depth returns the Depth of a subscription that was created through the Proxy.

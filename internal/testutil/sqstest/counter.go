@@ -20,8 +20,8 @@ import (
 
 // Counter is a reverse proxy that counts the requests to an SQS server. If a client closes the
 // connection of a long poll, the Counter waits until the server has canceled the poll before it
-// forwards another request. Otherwise, the server could deliver messages to the closed poll that
-// the client releases with its next request.
+// forwards another request. Otherwise, the client could release messages with its next request, and
+// the server could deliver them to the closed poll.
 type Counter struct {
 	// URL is the URL of the Counter.
 	URL string
@@ -102,7 +102,7 @@ func (c *Counter) addPoll(r *http.Request) func() {
 }
 
 // awaitClosedPolls waits for the end of all polls whose client has closed the connection. The HTTP
-// server cancels such a poll as soon as it notices the closed connection.
+// server cancels a poll as soon as it notices that the client has closed the connection.
 func (c *Counter) awaitClosedPolls() {
 	c.mu.Lock()
 	polls := slices.Collect(maps.Keys(c.polls))
@@ -128,8 +128,8 @@ func isClosed(c syscall.Conn) bool {
 	return closed || err != nil
 }
 
-// SetUnavailable makes all requests for the action fail with status 503, until it is called with
-// away false.
+// SetUnavailable makes all requests for the action fail with status 503, until SetUnavailable is
+// called with away set to false.
 func (c *Counter) SetUnavailable(action string, away bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -28,7 +28,8 @@ type Fake struct {
 	fault    Fault
 }
 
-// Fault responds to a request instead of the queue. It returns false if it has not responded.
+// Fault responds to a request instead of the queue. It returns false if it has not responded; the queue then
+// responds.
 type Fault func(w http.ResponseWriter, action string, in map[string]any) (done bool)
 
 // NewFake starts a server with one queue. answer responds to the requests. The server is stopped at

@@ -73,8 +73,9 @@ func Start(t testing.TB) string {
 	return ""
 }
 
-// findPython returns the path of a Python interpreter that can import moto. It is in build/venv,
-// where scripts/venv installs moto, or in the directory of the moto_server on the PATH.
+// findPython returns the path of a Python interpreter that can import moto. The interpreter is in
+// build/venv, where scripts/venv installs moto, or in the directory of the moto_server that is
+// found on the PATH.
 func findPython(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()

@@ -1,11 +1,11 @@
 """Runs the moto server with fixes for its faults under load.
 
-moto 5.2 counts all messages of a queue whenever it sends or receives one, which takes
-seconds with a few thousand messages. It changes queues without a lock, so that
-concurrent requests can restore a deleted message, lose one or deliver one twice. After
-the client of a long poll has disconnected, the poll continues and receives messages that
-are lost. Nagle's algorithm delays each response by 40 ms. The content of the responses
-is not changed.
+moto 5.2 counts all messages of a queue whenever it sends or receives a message. With a few
+thousand messages, each count takes seconds. moto changes queues without a lock, so that
+concurrent requests can restore a deleted message, lose a message or deliver it twice.
+After the client of a long poll has disconnected, the poll continues, and the messages that
+it receives are lost. Nagle's algorithm delays each response by 40 ms. The fixes do not
+change the content of responses.
 """
 
 import select

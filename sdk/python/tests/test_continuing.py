@@ -50,7 +50,7 @@ def test_retries(runner: Runner, isolation: str) -> None:
 def test_follow_the_advice(
     runner: Runner, isolation: str, wait_for: Callable[[Callable[[], bool]], None]
 ) -> None:
-    """The command that an interrupted program prints continues it, and loses and repeats no task."""
+    """The printed command continues an interrupted run. No task is lost or repeated."""
     count = 30
     worker = runner.write_program(
         """

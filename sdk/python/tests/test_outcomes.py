@@ -164,7 +164,7 @@ def test_list_is_accepted_with_one_warning(runner: Runner) -> None:
 
 
 def test_lone_surrogate_is_preserved(runner: Runner) -> None:
-    """Lone surrogates in a task's id, data and result, as in a file name that is not UTF-8."""
+    """Lone surrogates, as in a file name that is not UTF-8, may occur in ids, data and results."""
     (runner.folder / "tasks.json").write_text(
         r'[{"task_id": "a\udce9", "data": {"file": "caf\udce9"}}]'
     )

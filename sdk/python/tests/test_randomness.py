@@ -6,8 +6,8 @@ import pytest
 
 from conftest import Runner
 
-# Maps the name of a case to a program part. Its function draw uses a generator that the program
-# creates before the tasks.
+# Maps the name of a case to a part of a program. The part creates a generator before the tasks run,
+# and defines the function draw, which uses the generator.
 GENERATORS = {
     "random.Random()": "G = random.Random()\ndef draw(): return G.random()",
     "a seeded random.Random": "G = random.Random(7)\ndef draw(): return G.random()",

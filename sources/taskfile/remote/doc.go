@@ -8,8 +8,8 @@
 // # Guarantee
 //
 // All bytes come from one version of the file. If the connection fails, reading continues at the
-// same offset. If the file has changed meanwhile, reading ends with an error. It also ends with an
-// error if the server does not report whether the file has changed. Nothing is stored on disk, and
+// same offset. If it cannot continue, because the file has changed or because the server does not
+// report whether the file has changed, reading ends with an error. Nothing is stored on disk, and
 // only a few kilobytes are held in memory.
 //
 // The password and the query of a URL do not appear in errors and names, and are not sent to other

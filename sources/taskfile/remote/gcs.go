@@ -17,8 +17,8 @@ import (
 	"github.com/ctworker/ctworker/internal/retry"
 )
 
-// The Cloud Storage client library would double the size of this program, and only one request
-// is needed.
+// This package does not use the Cloud Storage client library, because the library would double the
+// size of this program, and only one kind of request is needed.
 // Source: Google, Cloud Storage JSON API, Objects: get, with alt=media.
 const (
 	gcsEndpoint    = "https://storage.googleapis.com"
@@ -26,7 +26,7 @@ const (
 	gcsEmulatorVar = "STORAGE_EMULATOR_HOST"
 )
 
-// gsFile is a file in Google Cloud Storage. It implements object.
+// gcsFile is a file in Google Cloud Storage. It implements object.
 type gcsFile struct {
 	client      *http.Client
 	connect     func(context.Context) (*http.Client, error) // returns a client with new credentials
@@ -36,7 +36,7 @@ type gcsFile struct {
 	anonymous   bool
 
 	total      int64
-	generation string // the version in the first response; "" before that
+	generation string // the version in the first response; "" before the first response
 }
 
 func newGCS(ctx context.Context, bucket, key string) (*gcsFile, error) {
@@ -76,7 +76,7 @@ func (f *gcsFile) use(client *http.Client) {
 // credentials file again.
 func (f *gcsFile) renew() {
 	f.refused = false
-	// The credentials keep the context, so it must not end with this request.
+	// The credentials keep the context, so the context must not end with this request.
 	client, err := f.connect(context.Background())
 	if err != nil { // another program may be writing the file
 		f.refused = true
@@ -99,7 +99,8 @@ func (f *gcsFile) open(ctx context.Context, offset int64) (io.ReadCloser, error)
 	if err != nil {
 		return nil, permanentf("invalid URL")
 	}
-	// Files that are stored as gzip are sent as gzip: decompressed, they could not be resumed.
+	// Request files that are stored as gzip in this form, because a download that the server
+	// decompresses could not be resumed.
 	request.Header.Set("Accept-Encoding", "gzip")
 	if offset > 0 {
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
@@ -124,7 +125,7 @@ func (f *gcsFile) check(r *http.Response, offset int64) error {
 	case r.StatusCode == http.StatusOK && offset == 0:
 		f.generation, f.total = r.Header.Get("X-Goog-Generation"), r.ContentLength
 		return nil
-	case r.StatusCode == http.StatusOK && f.generation != "": // the same version, from its start
+	case r.StatusCode == http.StatusOK && f.generation != "": // the server sends the same version again from its start
 		_, err := io.CopyN(io.Discard, r.Body, offset)
 		return err
 	case r.StatusCode == http.StatusPartialContent:

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// bearer sends the token that there was when it was made.
+// bearer is a transport that sends the same token with each request.
 type bearer string
 
 func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -18,7 +18,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// Credentials that were renewed are found once Google has refused the old ones.
+// After Google has refused the credentials, renewed credentials are loaded.
 func TestGS_RenewedCredentials(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

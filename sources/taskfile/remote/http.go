@@ -38,10 +38,10 @@ func newHTTP(u *url.URL) *httpFile {
 	return &httpFile{url: u, total: -1, client: &http.Client{Transport: transport, CheckRedirect: follow}}
 }
 
-// follow implements http.Client.CheckRedirect. It removes the query of the original URL, because
-// the query may be secret. Package http itself removes credentials when the host changes.
+// follow implements http.Client.CheckRedirect. It removes the header Referer, because the query of
+// the original URL may be secret. Package http itself removes credentials when the host changes.
 func follow(to *http.Request, via []*http.Request) error {
-	to.Header.Del("Referer") // contains the query
+	to.Header.Del("Referer") // contains the query of the original URL
 	if len(via) > maxRedirects {
 		return permanentf("more than %d redirects: use the URL of the file itself", maxRedirects)
 	}
@@ -63,7 +63,7 @@ func (f *httpFile) open(ctx context.Context, offset int64) (io.ReadCloser, error
 	if err != nil {
 		return nil, permanentf("invalid URL")
 	}
-	request.Header.Set("Accept-Encoding", "identity") // so that offsets are those of the file
+	request.Header.Set("Accept-Encoding", "identity") // so that offsets refer to the stored file
 	if offset > 0 {
 		validator := f.validator()
 		if validator == "" {

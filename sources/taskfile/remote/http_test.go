@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// data is n bytes no two parts of which are alike.
+// data returns n bytes in which no two parts are alike.
 func data(n int) []byte {
 	var b bytes.Buffer
 	for i := 0; b.Len() < n; i++ {
@@ -71,7 +71,7 @@ func read(t *testing.T, address string, opts Options) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// A connection that breaks again and again costs no byte, and doubles none.
+// If the connection breaks repeatedly, no byte is lost or read twice.
 func TestHTTPGoesOn(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]*file{
@@ -90,7 +90,7 @@ func TestHTTPGoesOn(t *testing.T) {
 	}
 }
 
-// A server that knows no ranges is read again from the start, as long as it is the same.
+// If a server does not support ranges, the file is read again from its start, unless it has changed.
 func TestHTTPWithoutRanges(t *testing.T) {
 	t.Parallel()
 	content := data(500_000)
@@ -110,7 +110,8 @@ func TestHTTPWithoutRanges(t *testing.T) {
 func TestHTTPBreaksOff(t *testing.T) {
 	t.Parallel()
 	content := data(500_000)
-	// answer answers the first request, and breaks off; then it does as rest says.
+	// answer sends a part of the content for the first request, and then breaks the connection. rest
+	// handles all further requests.
 	answer := func(header map[string]string, rest http.HandlerFunc) http.HandlerFunc {
 		var asked atomic.Int32
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -174,8 +175,8 @@ func TestHTTPBreaksOff(t *testing.T) {
 	}
 }
 
-// A permanent error at the start is returned at once, with a message that explains it. A transient
-// error is retried a few times.
+// A permanent error at the start is returned without a retry, with a message that explains it. A
+// transient error is retried a few times.
 func TestHTTPAtStart(t *testing.T) {
 	t.Parallel()
 	tries := atomic.Int32{}
@@ -219,8 +220,8 @@ func TestHTTPAtStart(t *testing.T) {
 	}
 }
 
-// Credentials and the query of the address are sent only to the host of the address, and not to a
-// host that it redirects to.
+// Credentials and the query of the address are sent only to the host of the address, and not to
+// another host to which a response redirects.
 func TestHTTPRedirects(t *testing.T) {
 	t.Parallel()
 	other := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -231,7 +232,7 @@ func TestHTTPRedirects(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, "the file")
 	}))
-	// The same machine by another name is another host.
+	// The same machine under another name counts as another host.
 	elsewhere := strings.Replace(other.URL, "127.0.0.1", "localhost", 1)
 	first := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, ok := r.BasicAuth(); !ok || user != "me" || password != "secret" {
@@ -252,7 +253,7 @@ func TestHTTPRedirects(t *testing.T) {
 	}
 }
 
-// A server that falls silent is left, and asked again on another connection.
+// If a server stops sending, the connection is closed, and the rest is requested on another connection.
 func TestHTTPStalls(t *testing.T) {
 	t.Parallel()
 	f := &file{content: data(300_000)}
@@ -281,7 +282,7 @@ func TestHTTPStalls(t *testing.T) {
 	}
 }
 
-// A read that hangs ends with Close, and an Open that does with its context.
+// Close ends a blocked Read. The end of the context ends a blocked open.
 func TestCloseEndsARead(t *testing.T) {
 	t.Parallel()
 	silent, asked := make(chan struct{}), make(chan struct{}, 10)
@@ -343,7 +344,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Errors of the HTTP client do not contain the secrets of an address, such as a proxy's.
+// Errors of the HTTP client do not contain the secrets of an address, such as the password of a proxy.
 func TestErrorsOfTheClientAreMasked(t *testing.T) {
 	t.Parallel()
 	cause := errors.New(`invalid proxy address "http://bob:PASSW0RD@proxy:99999": parse error`)

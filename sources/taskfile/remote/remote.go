@@ -22,11 +22,11 @@ type Options struct {
 	// Region is the AWS region for s3://. Defaults to the region in the AWS configuration. If the
 	// bucket is in another region, the reader switches to that region.
 	Region string
-	// StallTimeout is how long a connection may deliver no byte before it is replaced. Defaults to
-	// 60s.
+	// StallTimeout is the time without received bytes after which a connection is replaced.
+	// Defaults to 60s.
 	StallTimeout time.Duration
-	// GiveUpAfter is how long all connections together may deliver no byte before Read returns an
-	// error. Defaults to 5m.
+	// GiveUpAfter is the time without received bytes, over all connections of a Read, after which
+	// Read returns an error. Defaults to 5m.
 	GiveUpAfter time.Duration
 	// Log receives warnings about repeated requests and ambiguous YAML values.
 	Log zerolog.Logger
@@ -61,7 +61,7 @@ func isTransient(err error) bool {
 	return !errors.As(err, new(permanentError)) && !errors.Is(err, errChanged)
 }
 
-// An object is one version of a file: the version that the first call of open finds.
+// An object is one version of a file: the version that the first successful call of open finds.
 type object interface {
 	// open starts to read at the offset. An error is transient unless it is a permanentError
 	// or errChanged. When ctx ends, reading from body fails.
@@ -122,7 +122,7 @@ func open(ctx context.Context, address string, opts Options) (*reader, error) {
 	return r, nil
 }
 
-// lateAnswer is the time after which a request at the start is logged as unanswered.
+// slowAfter is the time after which a request at the start is logged as unanswered.
 const slowAfter = 3 * time.Second
 
 func newObject(ctx context.Context, address string, opts Options) (object, error) {
@@ -151,8 +151,8 @@ func newObject(ctx context.Context, address string, opts Options) (object, error
 // OpenTasks opens a local or a remote task file. ctx limits only the opening, not the reading from
 // the returned Source. If ctx ends, OpenTasks returns even if a local file system hangs.
 //
-// If file.OnAmbiguous is nil, OpenTasks logs the first ambiguous YAML value to opts.Log. If
-// file.OnWait is nil, it logs there that it waits for a writer of a FIFO.
+// If file.OnAmbiguous is nil, the first ambiguous YAML value is logged to opts.Log. If file.OnWait
+// is nil, a message is logged to opts.Log if no process opens a FIFO for writing.
 func OpenTasks(ctx context.Context, path string, opts Options, file taskfile.Options) (*taskfile.Source, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ func (r *reader) connect() error {
 
 var errStalled = errors.New("the connection stalled: no data arrived in time")
 
-// cause returns the reason why this reader canceled the connection, or else err.
+// cause returns the reason if this reader has canceled the connection, and err if it has not.
 func (r *reader) cause(err error) error {
 	switch {
 	case r.ctx.Err() != nil:
@@ -117,7 +117,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return 0, r.err
 }
 
-// readOnce reads from the current connection, or opens one.
+// readOnce reads from the current connection. If there is none, it opens a connection first.
 func (r *reader) readOnce(p []byte) (int, error) {
 	if r.ctx.Err() != nil {
 		return 0, errClosed
@@ -137,8 +137,8 @@ func (r *reader) readOnce(p []byte) (int, error) {
 	return n, err
 }
 
-// onError handles an error of a connection. It returns the error with which reading ends, or it
-// waits, and returns nil for another try.
+// onError handles an error of a connection. It returns the error with which reading ends, or nil if
+// Read must try again. Before it returns nil, it waits, except after the first try.
 func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began time.Time) error {
 	err = r.cause(err)
 	size := r.obj.size()
@@ -168,7 +168,7 @@ func (r *reader) onError(attempt *retry.Attempt, err error, tries int, began tim
 	return nil
 }
 
-// Close closes the file. A blocked Read returns ErrClosed. A second Close does nothing.
+// Close closes the file. A blocked Read returns errClosed. A second Close does nothing.
 func (r *reader) Close() error {
 	r.cancel()
 	r.mu.Lock()

@@ -30,10 +30,10 @@ type store struct {
 	put     func(key string, content []byte)
 }
 
-// cutEvery is after how many bytes the network breaks, if it is to.
+// cutEvery is the number of bytes after which the network breaks a connection, if a test requests cuts.
 const cutEvery = 150_000
 
-// s3Store is S3 on moto.
+// s3Store returns a store that is S3, simulated by moto.
 func s3Store(t *testing.T) store {
 	t.Helper()
 	endpoint := sqstest.Start(t)
@@ -64,7 +64,7 @@ func s3Store(t *testing.T) store {
 	}
 }
 
-// gsStore is Cloud Storage on fake-gcs-server, of the version in tools/go.mod.
+// gsStore returns a store that is Cloud Storage, simulated by fake-gcs-server in the version of tools/go.mod.
 func gsStore(t *testing.T) store {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "fake-gcs-server")
@@ -132,7 +132,7 @@ func TestS3(t *testing.T) { testStore(t, s3Store(t)) }
 
 func TestGS(t *testing.T) { testStore(t, gsStore(t)) }
 
-// What holds of every store, one case after the other.
+// testStore checks the cases that apply to every store, one after the other.
 func testStore(t *testing.T, s store) {
 	const key = "a dir/ä+b%41?c.jsonl"
 	content := data(2_000_000)
@@ -165,7 +165,7 @@ func testStore(t *testing.T, s store) {
 	if r.Size() != int64(len(content)) {
 		t.Errorf("its size is %d", r.Size())
 	}
-	s.put(key, append([]byte("x"), content[1:]...)) // as long as before
+	s.put(key, append([]byte("x"), content[1:]...)) // of the same size as before
 	if _, err = io.ReadAll(r); !errors.Is(err, errChanged) {
 		t.Errorf("changed meanwhile: %v", err)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The statuses that are transient for a provider are so for a file, too.
+// HTTP statuses that are transient in a response of a provider are also transient for a file.
 func TestHTTP_RepeatsTransientStatuses(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{408, 425, 429, 500, 502, 503, 504, 529} {
@@ -45,7 +45,7 @@ func TestHTTP_RepeatsTransientStatuses(t *testing.T) {
 	}
 }
 
-// panicking is an object whose library panics now and then.
+// panicking is an object whose method open panics at every other call.
 type panicking struct {
 	content []byte
 	calls   int
@@ -61,7 +61,7 @@ func (p *panicking) open(_ context.Context, offset int64) (io.ReadCloser, error)
 func (p *panicking) size() int64 { return int64(len(p.content)) }
 func (*panicking) close()        {}
 
-// A panic in a library is a connection that broke.
+// A panic in a library is handled like a broken connection.
 func TestReader_GoesOnAfterAPanic(t *testing.T) {
 	t.Parallel()
 	p := &panicking{content: data(1500)}

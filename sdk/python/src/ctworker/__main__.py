@@ -115,8 +115,8 @@ def _run_module(arguments: list[str]) -> None:
 def _is_source(program: str) -> bool:
     """Return whether program is a file of Python source.
 
-    A program can also be a folder, a zip archive or compiled code. The files of the last two
-    kinds contain null bytes.
+    A program can also be a folder, a zip archive or compiled code. Zip archives and compiled
+    code contain null bytes.
     """
     if os.path.isdir(program):
         return False

@@ -1,8 +1,8 @@
 """Parse the command line, which contains the program's own options and the worker's options.
 
 The worker's options are passed to the engine unchanged and in the same order, because only the
-engine validates them. Their values are also in the Namespace, for the program. There, a valid
-value has the setting's type, and an invalid one is a str.
+engine validates them. The program can read their values from the Namespace. A valid value has the
+setting's type, and an invalid value is a str.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class CommandLine:
         self.values = values
         """The values of the worker's options; the key is the first flag of the setting.
 
-        If an option occurs several times, this is its last value."""
+        If an option occurs several times, its last value is stored."""
 
 
 class _Recorder:
@@ -184,7 +184,7 @@ def parse(parser: argparse.ArgumentParser | None, args: Sequence[str] | None) ->
     Raises SystemExit for --help and for invalid arguments, as argparse does.
     """
     if parser is None:
-        # argparse would list all of the worker's options in the usage line.
+        # Without usage, argparse would list all of the worker's options in the usage line.
         parser = argparse.ArgumentParser(
             usage="%(prog)s [options]",
             description="Run this program's function over tasks, in separate processes.",
@@ -208,7 +208,7 @@ def _parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argpa
         parser.exit(2, f'{parser.prog}: {message}; see "{parser.prog} --help"\n')
 
     # The method error of argparse prints the usage, which lists all of the worker's options. If
-    # the program has overridden the method, keep the program's.
+    # the program has overridden the method, keep the program's method.
     replace = type(parser).error is argparse.ArgumentParser.error and "error" not in vars(parser)
     if replace:
         parser.error = report  # type: ignore[method-assign]

@@ -96,9 +96,9 @@ class Control:
     def next_fds(self) -> list[int]:
         """Return the descriptors that were sent with the current message.
 
-        The caller owns them. Call it once for each message with descriptors, in the order of
-        the messages. The list is empty if this process had reached its limit of open
-        descriptors, in which case the system has discarded the descriptors.
+        The caller owns the descriptors. Call next_fds once for each message with descriptors, in
+        the order of the messages. If this process had reached its limit of open descriptors, the
+        system has discarded the descriptors, and the list is empty.
         """
         return self._fds.popleft() if self._fds else []
 

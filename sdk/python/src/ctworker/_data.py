@@ -67,8 +67,8 @@ class WorkerData(WorkerSettings):
 
     `shutdown_event` is the notification of a shutdown, and `termination_event` the notification
     that the provider will terminate this machine. Call `is_set()` to check for the notification
-    without blocking. `wait(timeout)` blocks until the notification is sent, and returns False if
-    that has not happened after timeout seconds.
+    without blocking. `wait(timeout)` blocks until the notification is sent. If it is not sent
+    within timeout seconds, wait returns False.
     """
 
     args: argparse.Namespace | None = None
@@ -131,7 +131,9 @@ class WorkerData(WorkerSettings):
 
 
 WorkerData.__annotations__ = {**WorkerSettings.__annotations__, **WorkerData.__annotations__}
-"""Programs list the attributes with WorkerData.__annotations__, which has no inherited ones."""
+"""Programs list the attributes with WorkerData.__annotations__.
+
+By default, __annotations__ does not contain the inherited attributes."""
 
 
 def _is_set(event: Any) -> bool:

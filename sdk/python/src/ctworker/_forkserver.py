@@ -45,7 +45,7 @@ class ForkServer:
     ) -> None:
         """Store the arguments.
 
-        alive is the read end of a pipe whose write end only the program holds. It becomes
+        alive is the read end of a pipe. Only the program holds the write end, so alive becomes
         readable when the program exits. threads are the names of the program's threads other
         than the main thread.
         """
@@ -58,8 +58,8 @@ class ForkServer:
         self._setup = ForkServerSetup()
         self._pids: dict[int, int] = {}  # maps the engine's id of a child to the child's pid
         self._ids: dict[int, int] = {}  # maps the child's pid to the engine's id
-        # The pids of children that have received a signal other than SIGKILL. They are reaped
-        # when the engine requests it.
+        # The pids of children that have received a signal other than SIGKILL. The fork server
+        # reaps such a child only when the engine sends "reap" or SIGKILL.
         self._terminated: set[int] = set()
         self._orphans = Orphans()
         self._started = StartedTasks()
@@ -88,7 +88,7 @@ class ForkServer:
             os._exit(code)
 
     def _prepare_forks(self, isolation: str) -> None:
-        """Find the random generators to reseed, and warn about threads, which forks lack."""
+        """Find the random generators to reseed. Warn about threads, which do not exist in forks."""
         spawn = isolation == "spawn"  # tasks do not run in forks; only the task source does
         if self._threads and (not spawn or self._source is not None):
             text = (
@@ -231,7 +231,7 @@ class ForkServer:
     def _on_exit(self, pid: int) -> None:
         if pid in self._terminated:
             # The other processes of the child's group may still be shutting down. The engine
-            # sends "reap" when their time to do so has ended.
+            # sends "reap" when their time for this is over.
             self._children.unwatch(pid)
             self._control.write({"ended": self._ids[pid]})
         elif pid in self._ids:

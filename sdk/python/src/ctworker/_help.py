@@ -50,7 +50,7 @@ class FullHelp(argparse._HelpAction):
 def _print(parser: argparse.ArgumentParser, page: str) -> None:
     """Write a page to standard output, and exit.
 
-    It reports an error if the page cannot be written. argparse itself ignores such an error.
+    If the page cannot be written, report the error. argparse itself ignores it.
     """
     try:
         sys.stdout.write(page)
@@ -80,7 +80,7 @@ def completer(metavar: str | None) -> Any:
     """Return the attribute `completer` of an option, which argcomplete calls.
 
     For a metavar such as AWS|GCP, the attribute is a function that returns the values AWS and GCP.
-    It omits single letters, such as the N in N|auto, because they stand for a number. For FILE,
+    The function omits single letters, such as the N in N|auto, which stands for a number. For FILE,
     the attribute is None, and argcomplete completes file names.
     """
     if metavar == "FILE":

@@ -47,8 +47,8 @@ def mark_memory(run: str) -> mmap.mmap | None:
 
     Processes that are forked from this one inherit the mapping. If this process is killed, the
     engine and its guard, a helper process, search /proc for the name, and kill the processes that
-    have the mapping. They also search for the environment variable CTWORKER_PROCESS, but /proc does
-    not show a variable that a process has set in its own environment, as forks do.
+    have the mapping. They also search for the environment variable CTWORKER_PROCESS. However, forks
+    set this variable in their own environment, and /proc does not show such changes.
 
     Return None if the mapping cannot be created.
     """

@@ -33,7 +33,8 @@ def in_child() -> bool:
 def set_up_spawned() -> None:
     """Prepare this process, which the engine has spawned, to run tasks.
 
-    It is called inside of asyncio.run, whose signal handler and event loop it removes.
+    It is called inside of asyncio.run, and removes the signal handler and the running event loop
+    that asyncio.run has set.
     """
     global _in_child
     _in_child = True
@@ -46,8 +47,9 @@ def set_up_spawned() -> None:
 class _ForkSetup:
     """The part of the setup that all forks share.
 
-    Create it in the parent, because it stores the parent's pid. The fork compares that pid with
-    its current parent to detect that the original parent has died.
+    Create the object in the parent, because the constructor stores the parent's pid. The fork
+    compares that pid with the pid of its current parent, to detect that the original parent has
+    died.
     """
 
     def __init__(self) -> None:

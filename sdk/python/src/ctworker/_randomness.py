@@ -25,7 +25,7 @@ ADVICE = (
 )
 
 _SYSTEM_ENTROPY_BITS = 96
-"""The maximum number of bits of a seed that counts as set by the program.
+"""A seed of at most this number of bits is assumed to be set by the program.
 
 A seed that numpy takes from the system is a random number of 128 bits, which is practically never
 below 2^96."""
@@ -35,7 +35,7 @@ class Generators:
     """The random generators of the program that every fork must reseed."""
 
     def __init__(self) -> None:
-        """Find the generators of random, numpy and torch, and fill the list warnings."""
+        """Find the generators of random, numpy and torch, and fill self.warnings."""
         self.warnings: list[str] = []
         self._reseeders: list[Callable[[], object]] = []
         # Do not import the modules. A module that the program has not imported has no generators.
@@ -56,8 +56,8 @@ class Generators:
 
     def _find(self, types: _Types) -> None:
         names = _Names(types)
-        # get_objects omits objects that gc.freeze has excluded from garbage collection. The fork
-        # server calls gc.freeze again later.
+        # get_objects omits objects that an earlier gc.freeze has excluded from garbage collection.
+        # The fork server calls gc.freeze later.
         gc.unfreeze()
         objects = [*gc.get_objects(), *names.objects()]
         kinds: dict[type, Callable[[Any], Callable[[], object]] | None] = {}
@@ -134,7 +134,7 @@ class _Types:
         return isinstance(wanted, type) and issubclass(kind, wanted)
 
     def reseeder_of(self, kind: type) -> Callable[[Any], Callable[[], object]] | None:
-        """Return a function that takes an object of type kind and returns its reseeding function.
+        """Return a function that maps an object of type kind to a function that reseeds the object.
 
         Return None if objects of this type need not be reseeded.
         """
@@ -231,7 +231,8 @@ class _Names:
     def objects(self) -> Iterator[Any]:
         """Return the values of the variables.
 
-        The search needs them, because the garbage collector does not list objects of all types.
+        The search includes these values, because the garbage collector does not list objects of
+        all types.
         """
         return (item for _, item in [*self._variables, *self._bits])
 

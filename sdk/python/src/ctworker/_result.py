@@ -11,7 +11,7 @@ from typing import Any
 
 
 class BadReturnError(Exception):
-    """The task's function returned an invalid value. The message describes a valid one."""
+    """The task's function returned an invalid value. The message describes a valid value."""
 
 
 EXPECTED = 'return a tuple (retry, result), such as (False, "done") or (False, {"pixels": 4711})'
@@ -31,7 +31,7 @@ def _new_encode() -> Callable[[object], str]:
     make = parts.c_make_encoder
     if make is None:
         return encoder.encode
-    # The encoder stores here the containers around the current value, to detect cycles.
+    # The encoder stores the containers around the current value in this dict, to detect cycles.
     enclosing: dict[int, object] = {}
     chunks = make(enclosing, encoder.default, _quote, None, ":", ",", False, False, False)
 
@@ -52,7 +52,7 @@ def encode_text(text: str) -> bytes:
     """Return text as a JSON string.
 
     If text is a file name that is not UTF-8, it contains lone surrogates. In the JSON string, each
-    becomes an escape sequence such as \\udce9.
+    surrogate becomes an escape sequence such as \\udce9.
     """
     return _utf8(_quote(text))
 
@@ -65,7 +65,7 @@ def encode_message(text: str) -> bytes:
 def encode_value(value: Any) -> bytes:
     """Return value as JSON.
 
-    Raises ValueError, TypeError or RecursionError if it cannot be represented in JSON.
+    Raises ValueError, TypeError or RecursionError if value cannot be represented in JSON.
     """
     text = _encode(value)
     brace = text.rfind("{")
@@ -77,7 +77,7 @@ def encode_value(value: Any) -> bytes:
     if brace > 0 and _find_number_key(text) and (fault := _duplicate_key(value)):
         raise ValueError(fault)
     try:
-        return text.encode()  # the same as in _utf8; calling it here would be 10 % slower
+        return text.encode()  # the same as in _utf8; a call of _utf8 would be 10 % slower
     except UnicodeEncodeError:
         return _utf8(text)
 
@@ -96,7 +96,7 @@ def _duplicate_key(value: object) -> str | None:
     """Return an error text if a dict in value has two keys that are equal in JSON, else None.
 
     An example is a dict with the keys 1 and "1", both of which the encoder writes as "1". Encode
-    value before the call, because an encoded value contains no cycles.
+    value before the call: the encoder rejects cycles, which would make this function run forever.
     """
     pending = [value]
     for container in pending:  # the loop appends to pending
@@ -113,8 +113,8 @@ def _duplicate_key(value: object) -> str | None:
     return None
 
 
-# Finds a key in JSON text, without spaces, that may have been an int, float, bool or None in
-# Python. This is several times as fast as a check of each key of each dict.
+# Finds a key that may have been an int, float, bool or None in Python. The JSON text must contain
+# no spaces between tokens. The search is several times as fast as a check of each key of each dict.
 _find_number_key = re.compile(r'"(?:-?[0-9][0-9.e+-]*|true|false|null)":').search
 
 

@@ -68,7 +68,7 @@ def serve(lines: LineReader, claims: int | None, runner: TaskRunner, *, once: bo
     pipe is empty, the engine has revoked the task to run it elsewhere, and serve returns the task
     to the engine. If claims is None, no task can be revoked, and none is claimed.
 
-    Raises EngineDisconnectedError if it cannot send a reply, and SystemExit if a task does.
+    Raises EngineDisconnectedError if a reply cannot be sent, and SystemExit if a task raises it.
     """
     process = os.getpid()
     while (line := lines.next()) is not None:
@@ -112,8 +112,8 @@ def warm_up(runner: TaskRunner) -> None:
 
     After a few calls of a function, CPython specializes the code and caches method lookups, which
     writes to memory pages. Without the warm-up, this would happen in each fork, and the system
-    would have to copy the pages. The copies take a third of the time of a fork and a task that
-    does nothing.
+    would have to copy the pages. The copies would take a third of the time that a fork and a task
+    that does nothing take together.
     """
     engine_end, task_end = socket.socketpair()
     claims, permits = os.pipe()

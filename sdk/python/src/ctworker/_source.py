@@ -76,7 +76,7 @@ class _PipeClosedError(Exception):
 
 
 def new_source(task_source: Any) -> Source | None:
-    """Return the source for the argument task_source of Worker, or None if it is None.
+    """Return the source for the argument task_source of Worker, or None if task_source is None.
 
     Raises TypeError if task_source is not one of the types that Worker documents.
     """
@@ -177,17 +177,17 @@ def _plain(value: Any) -> Any:
     return None
 
 
-_MAX_ID = 128  # bytes of a value that is its own ID
-_ID_START = 40  # bytes of a longer value that its ID contains
+_MAX_ID = 128  # maximum size in bytes of a value that is used as the ID
+_ID_START = 40  # number of bytes of a longer value with which the ID starts
 
 
 def _id_of(value: Any) -> str:
     """Return the ID of the task of a plain value.
 
-    The ID depends only on the value, so that --resume finds the task after values were added or
-    removed. It is the value, or its JSON text if it is not a str. If that is empty, long or not
-    printable, the ID ends with a part of its SHA-256. The engine derives IDs in the same way
-    (package internal/taskid).
+    The ID depends only on the value, so that --resume recognizes the task even if other values were
+    added or removed. The ID is the value if it is a str, and its JSON text if it is not. If this
+    text is empty, long or not printable, the ID is the beginning of the text, followed by a part of
+    its SHA-256. The engine derives IDs in the same way (package internal/taskid).
     """
     try:
         text = value if isinstance(value, str) else encode_value(value).decode()

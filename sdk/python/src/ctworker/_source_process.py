@@ -35,12 +35,12 @@ class SourceProcess:
         self._reader_open = True
         self.name = source.name
         # Save the state of the module random, because Python reseeds the module in a fork. The
-        # process of the source restores the state, so that a seed of the program takes effect.
+        # process of the source restores the state, so that a seed set by the program takes effect.
         self._random: Any = sys.modules.get("random")
         self._random_state = self._random and self._random.getstate()
 
     def close_reader(self) -> None:
-        """Close the read end of the pipe of tasks. Call it when the engine has inherited it."""
+        """Close the read end of the pipe of tasks. Call it after the engine has inherited it."""
         self._reader_open = False
         os.close(self.reader)
 
@@ -53,7 +53,8 @@ class SourceProcess:
     def on_forked(self, pid: int) -> None:
         """Store the pid of the process, and close the write end of the pipe of tasks.
 
-        Only the process then holds the write end, so the pipe ends when the process exits.
+        After that, only the process holds the write end, so the engine reads end of file when the
+        process exits.
         """
         self.pid = pid
         self.close_writer()

@@ -43,7 +43,7 @@ class TaskRunner:
     def run(self, task: Task) -> bytes:
         """Run a task and return the reply, which also reports exceptions of the function.
 
-        Only SystemExit is not caught, because a task that raises it exits its process.
+        Only SystemExit is not caught, because a task that raises SystemExit exits its process.
         """
         try:
             returned = self._call(task)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 MAX_TEXT = 256 << 10
 """The maximum length of a formatted exception in characters.
 
-From a longer text, the middle is omitted."""
+The middle of a longer text is omitted."""
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _ASYNCIO = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep

@@ -69,8 +69,8 @@ class Worker:
         ctworker._arguments.SPECIFIED lists the options that a program must not define.
 
         Raises TypeError if user_worker_function or task_source is invalid, ValueError if
-        argparser defines one of these options, and RuntimeError if it is called in a task.
-        Raises SystemExit for --help and for invalid arguments, as argparse does.
+        argparser defines an option in SPECIFIED, and RuntimeError in a task. Raises SystemExit
+        for --help and for invalid arguments, as argparse does.
         """
         if _postfork.in_child():
             raise RuntimeError(
@@ -86,7 +86,7 @@ class Worker:
         self._connection = inherited_connection()
         line = _arguments.parse(argparser, args)
         source = new_source(task_source)
-        # Programs written for rms-cloud-tasks use this attribute.
+        # Programs written for rms-cloud-tasks use the attribute _data.
         self._data: WorkerData = ConfiguredData(
             line.args, line.values, has_source=source is not None
         )
@@ -115,8 +115,8 @@ class Worker:
         - 3 if --strict is set and a task did not complete
         - 129, 130 or 143 after SIGHUP, SIGINT or SIGTERM
 
-        Raises RuntimeError if it is called twice, in a task, or in a thread other than the main
-        thread.
+        Raises RuntimeError if start is called twice, in a task, or in a thread other than the
+        main thread.
         """
         if _postfork.in_child():
             raise RuntimeError(
@@ -201,6 +201,7 @@ def has_worker() -> bool:
 
 @atexit.register
 def _report_not_started() -> None:
-    # Python sets this attribute when an exception ends the program, and prints the exception.
+    # Print nothing if an exception ended the program: Python then sets sys.last_value, and prints
+    # the exception.
     if not hasattr(sys, "last_value") and (message := not_started()):
         print(f"ctworker: {message}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Replaces the package cloud_tasks of rms-cloud-tasks for programs run by python -m ctworker.
 
 It has the modules that worker programs use. If a program imports another module, such as
-cloud_tasks.queue_manager, Python loads the module from rms-cloud-tasks if that is installed.
+cloud_tasks.queue_manager, Python loads the module from rms-cloud-tasks, if it is installed.
 """
 
 from pkgutil import extend_path

@@ -1,4 +1,4 @@
-"""Modules other than the worker that worker programs import."""
+"""Modules that worker programs import in addition to cloud_tasks.worker."""
 
 from pkgutil import extend_path
 

@@ -49,14 +49,14 @@ def configure_logging(
 def prepare() -> None:
     """Make the root logger log at level INFO in FORMAT while it has no handler.
 
-    prepare does not add a handler, because logging.basicConfig, for example, does nothing if there
-    is one. The program could then not configure logging itself.
+    prepare does not add a handler to the root logger. If it did, the program could not configure
+    logging itself: logging.basicConfig, for example, does nothing if there is a handler.
     """
     root = logging.getLogger()
     if root.handlers:
         return
     root.setLevel(logging.INFO)
-    logging.lastResort = _new_handler()  # logging uses it if there is no other handler
+    logging.lastResort = _new_handler()  # logging uses lastResort if there is no other handler
     for name in _LIBRARIES:
         library = logging.getLogger(name)
         if library.level == logging.NOTSET:
