@@ -110,7 +110,7 @@ func TestJSONPassesFromFileToEvent(t *testing.T) {
 
 func TestLogFormat(t *testing.T) {
 	t.Parallel()
-	for format, want := range map[string]string{"auto": `{"level":"info",`, "json": `{"level":"info",`, "console": " INF task wrote to standard error "} {
+	for format, want := range map[string]string{"auto": `{"level":"info",`, "json": `{"level":"info",`, "console": " INF t0: x\n"} {
 		in := run(t, 1, 0, "run", "--task-file", "tasks.json", "--log-format", format, "--", "sh", "-c", "echo x >&2")
 		in.wantError(want)
 		if console := strings.Contains(in.stderr.String(), "events:   events.log"); console != (format == "console") {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -20,14 +19,12 @@ type Lock struct{ f *os.File }
 // A run that continues from the log has an exclusive lock, because another run would run the same tasks.
 // If another run has a lock, and one of the two locks is exclusive, TryLock returns ErrLocked. If the log
 // does not exist, an exclusive TryLock creates the log, and a shared TryLock returns a nil Lock. TryLock
-// also returns a nil Lock if the log is not a regular file, or if the file system has no locks.
-//
-// The lock is an fcntl(2) lock on a byte far beyond the end of the log, because it must not conflict with
-// the flock(2) lock on the log that each write takes.
+// also returns a nil Lock if the log is not a regular file, if the file system has no locks, and on other
+// systems than Linux.
 func TryLock(path string, exclusive bool) (*Lock, error) {
-	flags, kind := os.O_RDONLY, int16(unix.F_RDLCK)
+	flags := os.O_RDONLY
 	if exclusive {
-		flags, kind = os.O_RDWR|os.O_CREATE, int16(unix.F_WRLCK)
+		flags = os.O_RDWR | os.O_CREATE
 	}
 	f, err := os.OpenFile(path, flags|unix.O_NONBLOCK, 0o644)
 	if err != nil {
@@ -39,8 +36,7 @@ func TryLock(path string, exclusive bool) (*Lock, error) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil, f.Close()
 	}
-	lock := unix.Flock_t{Type: kind, Start: math.MaxInt64 - 1, Len: 1}
-	switch err := unix.FcntlFlock(f.Fd(), setLock, &lock); {
+	switch err := setLock(f, exclusive); {
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES):
 		_ = f.Close()
 		return nil, fmt.Errorf("event log: %s: %w: wait until that run has ended, or use another --event-log-file", path, ErrLocked)

@@ -8,7 +8,7 @@
 // When Write returns nil, the events survive the end of this process, even by SIGKILL. When
 // Close returns nil, they are on disk and survive a crash of the machine.
 //
-// Several runs can share a file. Each write holds a flock(2) lock on the file. If the file ends in
+// Several runs can share a file. Each write holds a lock on the file. If the file ends in
 // the middle of a line, because a process was killed during a write or the disk was full, the
 // next write starts with a line break, so that the incomplete line does not corrupt the next line.
 //

@@ -189,7 +189,7 @@ func TestLog_WaitsForTheLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = other.Close() }()
-	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
+	if err := eventlog.SetLock(int(other.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := other.WriteString(`{"ha`); err != nil {
@@ -206,7 +206,7 @@ func TestLog_WaitsForTheLock(t *testing.T) {
 	written := make(chan error, 1)
 	go func() { written <- l.Write(t.Context(), []pipeline.Event{event("b", 0)}) }()
 	_, err = other.WriteString("lf\"}\n")
-	if err := errors.Join(err, syscall.Flock(int(other.Fd()), syscall.LOCK_UN)); err != nil {
+	if err := errors.Join(err, eventlog.SetLock(int(other.Fd()), syscall.LOCK_UN)); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-written; err != nil {

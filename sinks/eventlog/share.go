@@ -16,7 +16,7 @@ import (
 const lockWait = 5 * time.Second
 
 // An appender is a regular file to which other processes may also append. It serializes writes with
-// a flock(2) lock, and detects whether the file ends in the middle of a line. Such an incomplete line
+// a lock, and detects whether the file ends in the middle of a line. Such an incomplete line
 // remains if a process is killed during a large write, or if the disk is full.
 //
 // The lock is held only during a write. If the process that holds it dies, the kernel releases it.
@@ -31,8 +31,8 @@ type appender struct {
 	wait time.Duration
 	log  zerolog.Logger
 	name string // what the file is, for warnings
-	// flock is syscall.Flock; tests replace it.
-	flock func(fd, how int) error
+	// setLock is the function setLock; tests replace it.
+	setLock func(fd, how int) error
 
 	stat     syscall.Stat_t
 	locked   bool
@@ -41,7 +41,7 @@ type appender struct {
 }
 
 func newAppender(f *os.File, path string, opts Options) *appender {
-	s := &appender{file: f, fd: int(f.Fd()), size: -1, wait: lockWait, log: opts.Log, name: opts.Name, flock: syscall.Flock}
+	s := &appender{file: f, fd: int(f.Fd()), size: -1, wait: lockWait, log: opts.Log, name: opts.Name, setLock: setLock}
 	last, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return s
@@ -105,7 +105,7 @@ func (s *appender) lock(ctx context.Context) error {
 	}
 	var began time.Time
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		err := s.flock(s.fd, syscall.LOCK_EX|syscall.LOCK_NB)
+		err := s.setLock(s.fd, syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:
 			s.locked, s.timedOut = true, false
@@ -139,7 +139,7 @@ func (s *appender) unlock() {
 		return
 	}
 	s.locked = false
-	for errors.Is(s.flock(s.fd, syscall.LOCK_UN), syscall.EINTR) {
+	for errors.Is(s.setLock(s.fd, syscall.LOCK_UN), syscall.EINTR) {
 	}
 }
 

@@ -30,7 +30,7 @@ func TestLog_ContinuesWithoutLockThatIsNotReleased(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = other.Close() }()
-	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
+	if err := setLock(int(other.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -41,7 +41,7 @@ func TestLog_ContinuesWithoutLockThatIsNotReleased(t *testing.T) {
 			t.Error("locked is true without the lock")
 		}
 	}
-	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_UN); err != nil {
+	if err := setLock(int(other.Fd()), syscall.LOCK_UN); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Write(t.Context(), []pipeline.Event{event("b")}); err != nil {
@@ -72,7 +72,7 @@ func TestLog_ContinuesWithoutLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	fd := l.appender.fd
-	l.appender.flock = func(int, int) error { return syscall.ENOLCK }
+	l.appender.setLock = func(int, int) error { return syscall.ENOLCK }
 	for range 2 {
 		if err := l.Write(t.Context(), []pipeline.Event{event("a")}); err != nil {
 			t.Fatal(err)
