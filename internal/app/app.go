@@ -97,10 +97,16 @@ func Run(cfg *config.Config, opts Options) int {
 	if err == nil && sig == 0 {
 		d.warnNothingRun(cfg, opts, *summary)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		d.logError("the run failed: ", err)
 		return ExitFatal
+	}
+	return exitCode(cfg, summary, sig)
+}
+
+// exitCode returns the exit code of a run that has not failed. sig is the signal that stopped the run, or 0.
+func exitCode(cfg *config.Config, summary *worker.Summary, sig syscall.Signal) int {
+	switch {
 	case sig != 0 && (!summary.Finished() || summary.RetriesLeft()):
 		return 128 + int(sig)
 	case summary.FailureLimit != nil:
@@ -289,6 +295,11 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 			log.Warn().Strs("settings", given).Msg("settings ignored because the tasks do not come from a queue")
 		}
 	}
+	warnAboutIdle(log, cfg, opts)
+}
+
+// warnAboutIdle warns about settings that have no effect because of how tasks run.
+func warnAboutIdle(log zerolog.Logger, cfg *config.Config, opts Options) {
 	var idle []string
 	why := ""
 	switch {

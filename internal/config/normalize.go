@@ -45,41 +45,47 @@ func Normalize(args []string, others ...string) (fixed []string, faults Errors) 
 		case isGlued(arg, known):
 			fixed = append(fixed, arg[:2], arg[2:])
 		default:
-			if !hasValue && len(args) > 0 && !strings.HasPrefix(args[0], "-") && slices.Contains(args[1:], "--") {
+			if !hasValue && followsValue(args) {
 				value, args = args[0], args[1:]
 			}
 			flag, _, _ := strings.Cut(arg, "=")
 			faults = append(faults, unknownFlag(flag, name, value, others))
 		}
 	}
-	if len(args) > 1 && args[1] == "--" && IsTaskFileName(args[0]) {
-		faults = append(faults, TaskFileArgument(args[0]))
-	} else if reason := misplaced(args, known); reason != "" {
-		faults = append(faults, Error{Setting: strconv.Quote(args[0]), Reason: reason, valueless: true})
-	}
-	return append(fixed, args...), faults
+	return append(fixed, args...), append(faults, misplaced(args, known)...)
 }
 
-// misplaced checks the arguments after the flags. It returns a reason if the first of args is
+// followsValue reports whether args starts with what is assumed to be the value of an unknown flag.
+func followsValue(args []string) bool {
+	return len(args) > 0 && !strings.HasPrefix(args[0], "-") && slices.Contains(args[1:], "--")
+}
+
+// misplaced checks the arguments after the flags. It returns a fault if the first of args is
 // probably not the start of a command, because a -- directly follows it, or because flags of
-// ctworker and a -- follow it. Otherwise it returns "".
-func misplaced(args []string, known map[string]alias) string {
+// ctworker and a -- follow it. Otherwise it returns nil.
+func misplaced(args []string, known map[string]alias) Errors {
 	end := slices.Index(args, "--")
 	if end < 1 {
-		return ""
+		return nil
+	}
+	if end == 1 && IsTaskFileName(args[0]) {
+		return Errors{TaskFileArgument(args[0])}
+	}
+	fault := func(reason string) Errors {
+		return Errors{{Setting: strconv.Quote(args[0]), Reason: "unexpected argument before " + reason, valueless: true}}
 	}
 	for _, arg := range args[1:end] {
 		// Ignore short flags such as -v, because they are probably flags of the command.
 		if name, _, _ := split(arg); strings.HasPrefix(arg, "--") {
 			if _, ok := known[name]; ok {
-				return "unexpected argument before " + arg + "; if it is the command, put -- before it"
+				return fault(arg + "; if it is the command, put -- before it")
 			}
 		}
 	}
 	if end == 1 {
-		return "unexpected argument before --; give a value to an on/off flag as in --strict=false, or put -- before the command"
+		return fault("--; give a value to an on/off flag as in --strict=false, or put -- before the command")
 	}
-	return ""
+	return nil
 }
 
 // IsTaskFileName reports whether arg has the extension of a task file.

@@ -279,7 +279,7 @@ func (h *ForkServer) receiveAll() {
 	}
 }
 
-func (h *ForkServer) onMessage(line []byte) {
+func (h *ForkServer) onMessage(line []byte) { //nolint:gocyclo // one case per message
 	var m struct {
 		Forked      *int64
 		Pid         int

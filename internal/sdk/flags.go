@@ -31,38 +31,9 @@ func (w *Program) parse(args []string) (arguments, error) {
 	}
 	var errs []error
 	for len(args) > 0 && isFlag(args[0]) {
-		arg := args[0]
-		args = args[1:]
-		name, value, hasValue := splitFlag(arg)
-		own := w.own(name)
-		takesValue, isEngineFlag := known[name]
-		switch {
-		case own == nil && name == versionFlag && !hasValue:
-			parsed.version = true
-		case own != nil && (hasValue || isSwitch(own)):
-			if !hasValue {
-				value = "true"
-			}
-			errs = append(errs, w.set(arg, name, value))
-		case own != nil || isEngineFlag && takesValue && !hasValue:
-			if len(args) == 0 || args[0] == "--" || w.isKnown(args[0], known) {
-				errs = append(errs, fmt.Errorf("%s: no value; give one", arg))
-				continue
-			}
-			if own != nil {
-				errs = append(errs, w.set(arg, name, args[0]))
-			} else {
-				parsed.engine = append(parsed.engine, arg, args[0])
-			}
-			args = args[1:]
-		default:
-			parsed.engine = append(parsed.engine, arg)
-			// Assume that args[0] is the value of the unknown flag, because the flags end at a later --.
-			if !isEngineFlag && !hasValue && len(args) > 0 && !strings.HasPrefix(args[0], "-") && slices.Contains(args[1:], "--") {
-				parsed.engine = append(parsed.engine, args[0])
-				args = args[1:]
-			}
-		}
+		var err error
+		args, err = w.parseFlag(args, known, &parsed)
+		errs = append(errs, err)
 	}
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
@@ -73,6 +44,54 @@ func (w *Program) parse(args []string) (arguments, error) {
 		errs = append(errs, w.Flags.Parse(append([]string{"--"}, args...)))
 	}
 	return parsed, errors.Join(errs...)
+}
+
+// parseFlag parses the flag at the start of args, and returns the arguments after the flag and its value.
+func (w *Program) parseFlag(args []string, known map[string]bool, parsed *arguments) (rest []string, err error) {
+	arg, rest := args[0], args[1:]
+	name, _, hasValue := splitFlag(arg)
+	if own := w.own(name); own != nil {
+		return w.parseOwn(own, args, known)
+	}
+	if name == versionFlag && !hasValue {
+		parsed.version = true
+		return rest, nil
+	}
+	takesValue, isEngineFlag := known[name]
+	if isEngineFlag && takesValue && !hasValue && w.lacksValue(rest, known) {
+		return rest, fmt.Errorf("%s: no value; give one", arg)
+	}
+	parsed.engine = append(parsed.engine, arg)
+	withValue := isEngineFlag && takesValue
+	if !isEngineFlag {
+		// Assume that this is the value of the unknown flag, because a later -- ends the flags.
+		withValue = len(rest) > 0 && !strings.HasPrefix(rest[0], "-") && slices.Contains(rest[1:], "--")
+	}
+	if withValue && !hasValue {
+		parsed.engine = append(parsed.engine, rest[0])
+		rest = rest[1:]
+	}
+	return rest, nil
+}
+
+// parseOwn parses the flag at the start of args, which is one of the program's own flags.
+func (w *Program) parseOwn(own *flag.Flag, args []string, known map[string]bool) (rest []string, err error) {
+	arg, rest := args[0], args[1:]
+	name, value, hasValue := splitFlag(arg)
+	switch {
+	case hasValue:
+		return rest, w.set(arg, name, value)
+	case isSwitch(own):
+		return rest, w.set(arg, name, "true")
+	case w.lacksValue(rest, known):
+		return rest, fmt.Errorf("%s: no value; give one", arg)
+	}
+	return rest[1:], w.set(arg, name, rest[0])
+}
+
+// lacksValue reports whether rest does not start with the value of a flag.
+func (w *Program) lacksValue(rest []string, known map[string]bool) bool {
+	return len(rest) == 0 || rest[0] == "--" || w.isKnown(rest[0], known)
 }
 
 // misplaced returns an error if a flag of the worker follows the first argument. Such a flag is not

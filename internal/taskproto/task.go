@@ -52,7 +52,7 @@ func ParseTask(line []byte) (TaskLine, error) {
 // parsePlainTask parses {"task_id":"ID","attempt":N,"data":VALUE} if the line has exactly this
 // format and ID contains no escapes. ctworker sends only valid JSON, so parsePlainTask only checks
 // where VALUE ends.
-func parsePlainTask(line []byte) (t TaskLine, ok bool) {
+func parsePlainTask(line []byte) (t TaskLine, ok bool) { //nolint:gocyclo // one pass over the line, because every task takes this path
 	const head, attempt, data = `{"task_id":`, `,"attempt":`, `,"data":`
 	if len(line) < len(head)+2 || string(line[:len(head)]) != head || line[len(head)] != '"' {
 		return t, false

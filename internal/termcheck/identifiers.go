@@ -25,7 +25,7 @@ type identifier struct {
 
 // goIdentifiers returns the identifiers that a Go file declares. It omits identifiers that the file uses but
 // does not declare.
-func goIdentifiers(file string, src []byte) ([]identifier, error) {
+func goIdentifiers(file string, src []byte) ([]identifier, error) { //nolint:gocyclo // one case per kind of node
 	fset := token.NewFileSet()
 	f, err := parser.ParseFile(fset, file, src, parser.SkipObjectResolution)
 	if err != nil {

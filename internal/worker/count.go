@@ -61,18 +61,23 @@ func (w *Worker) countTasks(ctx context.Context, j *journal.Journal) (c taskCoun
 		if !next.Skip && limit >= 0 && c.total-c.done == limit { // the run ends before this task
 			break
 		}
-		c.total++
-		switch {
-		case next.Skip:
-			c.done++
-			if next.Failed {
-				c.failed++
-			}
-		case next.Rerun:
-			c.rerun++
-		}
+		c.add(next)
 	}
 	return c, true
+}
+
+// add counts a task.
+func (c *taskCounts) add(next journal.Decision) {
+	c.total++
+	switch {
+	case next.Skip:
+		c.done++
+		if next.Failed {
+			c.failed++
+		}
+	case next.Rerun:
+		c.rerun++
+	}
 }
 
 // recountFile returns an iterator over the tasks of the task file, or nil if the file is not a local

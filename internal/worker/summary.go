@@ -149,6 +149,27 @@ func (s Summary) Log(log zerolog.Logger) {
 
 // Print writes the summary as text.
 func (s Summary) Print(w io.Writer) error {
+	text := fmt.Sprintf("%d tasks in %s, %s tasks/s\n", s.Reported(), units.Duration(s.Elapsed), units.Rate(s.rate()))
+	text += s.countText() + s.usageText()
+	if s.EventFile != "" {
+		text += "events:   " + s.EventFile + "\n"
+	}
+	if s.EventQueue != "" {
+		text += "events:   queue " + s.EventQueue + " (read them with: ctworker events)\n"
+	}
+	text += s.failureText()
+	if s.ContinueWith != "" {
+		text += "continue with:\n  " + s.ContinueWith + "\n"
+	}
+	if s.RerunWith != "" {
+		text += "run the failed tasks again with:\n  " + s.RerunWith + "\n"
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// countText lists the numbers of tasks by their outcome.
+func (s Summary) countText() (text string) {
 	type row struct {
 		name  string
 		count int64
@@ -168,7 +189,6 @@ func (s Summary) Print(w io.Writer) error {
 		rows[4].note = "stopped by the shutdown, no event written; released to the queue"
 		rows[5].note = "not reported or settled in time; available again when their leases expire"
 	}
-	text := fmt.Sprintf("%d tasks in %s, %s tasks/s\n", s.Reported(), units.Duration(s.Elapsed), units.Rate(s.rate()))
 	for _, r := range rows {
 		if r.count == 0 && r.name != "completed" {
 			continue
@@ -197,22 +217,7 @@ func (s Summary) Print(w io.Writer) error {
 	if s.Incomplete {
 		text += "  not all tasks have been run\n"
 	}
-	text += s.usageText()
-	if s.EventFile != "" {
-		text += "events:   " + s.EventFile + "\n"
-	}
-	if s.EventQueue != "" {
-		text += "events:   queue " + s.EventQueue + " (read them with: ctworker events)\n"
-	}
-	text += s.failureText()
-	if s.ContinueWith != "" {
-		text += "continue with:\n  " + s.ContinueWith + "\n"
-	}
-	if s.RerunWith != "" {
-		text += "run the failed tasks again with:\n  " + s.RerunWith + "\n"
-	}
-	_, err := io.WriteString(w, text)
-	return err
+	return text
 }
 
 // usageText describes the CPU time, memory and latency of the run.

@@ -72,13 +72,8 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 		return c, err
 	}
 	t := newText(plain)
-	switch start := t.peek(3); {
-	case bytes.HasPrefix(start, []byte{0xEF, 0xBB, 0xBF}):
-		c.bomLength = 3
-		t.skipBOM(3)
-	case bytes.HasPrefix(start, []byte{0xFE, 0xFF}), bytes.HasPrefix(start, []byte{0xFF, 0xFE}),
-		len(start) >= 2 && (start[0] == 0 || start[1] == 0):
-		return c, &Error{Reason: "the file is UTF-16 or UTF-32 text: save it as UTF-8"}
+	if c.bomLength, err = skipBOM(t); err != nil {
+		return c, err
 	}
 	if t.r == t.w && t.err != nil && !errors.Is(t.err, io.EOF) {
 		return c, t.err
@@ -101,6 +96,19 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 		c.format = newJSON(t, kind, opts.limit)
 	}
 	return c, nil
+}
+
+// skipBOM removes a byte order mark, and returns its size. It returns an error if the text is not UTF-8.
+func skipBOM(t *text) (size int64, err error) {
+	switch start := t.peek(3); {
+	case bytes.HasPrefix(start, []byte{0xEF, 0xBB, 0xBF}):
+		t.skipBOM(3)
+		return 3, nil
+	case bytes.HasPrefix(start, []byte{0xFE, 0xFF}), bytes.HasPrefix(start, []byte{0xFF, 0xFE}),
+		len(start) >= 2 && (start[0] == 0 || start[1] == 0):
+		return 0, &Error{Reason: "the file is UTF-16 or UTF-32 text: save it as UTF-8"}
+	}
+	return 0, nil
 }
 
 // kindOf returns the kind and the compression that the extensions of a file name indicate.

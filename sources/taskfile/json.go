@@ -161,7 +161,7 @@ func (j *jsonEntries) member(e *jsonEntry, keep bool) error {
 		return j.syntaxError(err)
 	}
 	key := fieldOf(name)
-	if key == isID && e.hasID || key == isData && e.hasData || key == isOther && j.isSeen(name) {
+	if j.isRepeated(e, key, name) {
 		return at(j.lineAt(j.offset()), nil, "duplicate key %s in the entry", name)
 	}
 	if j.entry == 1 && key == isOther && e.list == "" && j.dec.PeekKind() == '[' {
@@ -182,6 +182,17 @@ func (j *jsonEntries) member(e *jsonEntry, keep bool) error {
 		}
 	}
 	return err
+}
+
+// isRepeated reports whether the entry e already has the member name.
+func (j *jsonEntries) isRepeated(e *jsonEntry, key field, name []byte) bool {
+	switch key {
+	case isID:
+		return e.hasID
+	case isData:
+		return e.hasData
+	}
+	return j.isSeen(name)
 }
 
 // id checks the value of task_id, and makes the string if keep is true.

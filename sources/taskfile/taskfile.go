@@ -97,36 +97,14 @@ func Open(path string, opts Options) (*Source, error) {
 		s.reader = startReader(&s.scan, opts.Stream, path)
 		return s, nil
 	}
-	var src io.Reader
-	var regular bool
+	open := s.openFile
 	if path == "-" {
 		s.scan.name = cmp.Or(opts.Name, "standard input")
-		src = opts.Stdin
-		if file, ok := src.(*os.File); ok {
-			info, err := file.Stat()
-			if err != nil {
-				return nil, &Error{File: s.scan.name, Reason: "cannot be read: " + err.Error(), Err: err}
-			}
-			if info.IsDir() {
-				return nil, &Error{File: s.scan.name, Reason: "is a directory, not a file"}
-			}
-			regular = info.Mode().IsRegular()
-		}
-	} else {
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, openError(path, err)
-		}
-		if info.IsDir() {
-			return nil, &Error{File: path, Reason: "is a directory, not a file"}
-		}
-		if regular = info.Mode().IsRegular(); regular {
-			file, err := os.Open(path)
-			if err != nil {
-				return nil, openError(path, err)
-			}
-			src, s.file, s.total = file, file, info.Size()
-		}
+		open = func(string) (io.Reader, bool, error) { return s.openStdin(opts.Stdin) }
+	}
+	src, regular, err := open(path)
+	if err != nil {
+		return nil, err
 	}
 	if !regular {
 		s.reader = startReader(&s.scan, src, path)
@@ -140,6 +118,41 @@ func Open(path string, opts Options) (*Source, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// openStdin returns stdin, and whether it is a regular file.
+func (s *Source) openStdin(stdin io.Reader) (src io.Reader, regular bool, err error) {
+	file, ok := stdin.(*os.File)
+	if !ok {
+		return stdin, false, nil
+	}
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, false, &Error{File: s.scan.name, Reason: "cannot be read: " + err.Error(), Err: err}
+	case info.IsDir():
+		return nil, false, &Error{File: s.scan.name, Reason: "is a directory, not a file"}
+	}
+	return stdin, info.Mode().IsRegular(), nil
+}
+
+// openFile opens the file at path if it is a regular file.
+func (s *Source) openFile(path string) (src io.Reader, regular bool, err error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, false, openError(path, err)
+	case info.IsDir():
+		return nil, false, &Error{File: path, Reason: "is a directory, not a file"}
+	case !info.Mode().IsRegular():
+		return nil, false, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, false, openError(path, err)
+	}
+	s.file, s.total = file, info.Size()
+	return file, true, nil
 }
 
 func openError(path string, err error) *Error {

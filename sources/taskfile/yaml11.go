@@ -34,7 +34,7 @@ var (
 
 // differsInYAML11 reports whether YAML 1.1 and this package read the plain scalar text differently.
 // here is the value that this package reads, and there describes the value that YAML 1.1 reads.
-func differsInYAML11(text string, here scalar) (there string, differs bool) {
+func differsInYAML11(text string, here scalar) (there string, differs bool) { //nolint:gocyclo // one case per syntax of a scalar
 	switch text[:min(len(text), 1)] {
 	case "y", "Y", "n", "N", "o", "O":
 		switch text {

@@ -21,7 +21,7 @@ const (
 // returns the complete entry, and stores the error of the line in y.fault. In all other cases, the
 // line may belong to the entry, and cutEntry returns an error. If no line has too little
 // indentation, cutEntry explains err, which is the error of the parser.
-func (y *yamlEntries) cutEntry(entry yamlEntry, err error) (list *yaml.Node, isMasked bool, _ error) {
+func (y *yamlEntries) cutEntry(entry yamlEntry, err error) (list *yaml.Node, isMasked bool, _ error) { //nolint:gocyclo // one case per kind of line
 	explained := y.syntaxError(entry, err)
 	if y.split.isFlow {
 		return nil, false, explained

@@ -35,7 +35,7 @@ const (
 )
 
 // step processes the byte c. next is the byte after it.
-func (f *flowScanner) step(c, next byte) flowEvent {
+func (f *flowScanner) step(c, next byte) flowEvent { //nolint:gocyclo // one case per state
 	prev := f.prev
 	f.prev = c
 	switch f.in {
@@ -76,7 +76,7 @@ func (f *flowScanner) step(c, next byte) flowEvent {
 }
 
 // start processes a byte at a position where a token may start.
-func (f *flowScanner) start(c, next byte) flowEvent {
+func (f *flowScanner) start(c, next byte) flowEvent { //nolint:gocyclo // one case per character that starts a token
 	f.in = inGap
 	switch c {
 	case ' ', '\t', '\r', '\n':

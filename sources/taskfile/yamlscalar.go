@@ -149,7 +149,7 @@ func based(s string) (number string, base int) {
 
 // decimal resolves a decimal number. The JSON number has all digits of s except leading zeros. If s
 // is not a decimal number, decimal resolves it as a string.
-func decimal(s string) scalar {
+func decimal(s string) scalar { //nolint:gocyclo // one step per part of a number
 	rest, sign := s, ""
 	if rest[0] == '+' || rest[0] == '-' {
 		sign, rest = strings.TrimPrefix(rest[:1], "+"), rest[1:]

@@ -125,7 +125,7 @@ func (y *yamlSplitter) explain(err error) error {
 func (y *yamlSplitter) line() int64 { return max(y.lines.number, 1) }
 
 // findList reads up to the first entry of a block list, or the opening bracket of a flow list.
-func (y *yamlSplitter) findList() error {
+func (y *yamlSplitter) findList() error { //nolint:gocyclo // one case per kind of line
 	if !isBlankLine(y.rest) { // the text after a closing bracket on the same line
 		return y.trailing()
 	}
@@ -230,7 +230,7 @@ func (y *yamlSplitter) startsEntry(line []byte) bool {
 
 // flowEntry appends the text before the next comma or closing bracket to text. It
 // returns false if there is no entry before the bracket.
-func (y *yamlSplitter) flowEntry() (bool, error) {
+func (y *yamlSplitter) flowEntry() (bool, error) { //nolint:gocyclo // one case per character that ends a part of the text
 	if y.noComma {
 		return false, at(y.lines.number, nil, "there is no comma between this entry and the one before it")
 	}
