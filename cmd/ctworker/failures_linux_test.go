@@ -31,7 +31,7 @@ func TestFailures_AreLoggedAndSummarized(t *testing.T) {
 		t.Errorf("with --verbose, %d failed tasks are logged, want 20", n)
 	}
 	in = run(t, 200, app.ExitOK, failing("--log-format", "console")...)
-	in.wantError("failed tasks:\n  t7: exit code 3: no luck today\n", "  and 10 more; the most frequent reasons:\n         20  exit code 3: no luck today\n", "run the failed tasks again with:\n  ")
+	in.wantError("failed tasks:\n  t7: exit code 3: no luck today\n", "  and 10 more; the most frequent reasons of all 20:\n         20  exit code 3: no luck today\n", "run the failed tasks again with:\n  ")
 }
 
 func TestFailures_AllTheSame(t *testing.T) {

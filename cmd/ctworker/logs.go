@@ -23,6 +23,7 @@ Examples:
 
 func (p process) failedCommand(code *int) *cli.Command {
 	var opts app.FailedOptions
+	var csv string
 	return &cli.Command{
 		Name:        "failed",
 		Usage:       "list the tasks that failed, with the reasons",
@@ -33,8 +34,12 @@ func (p process) failedCommand(code *int) *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "Print one JSON object per task", Destination: &opts.JSON},
 			&cli.StringFlag{Name: "tasks", Usage: "Write the failed tasks of --task-file to this new task `FILE`, in JSON lines", Destination: &opts.Tasks},
 			&cli.StringFlag{Name: "task-file", Usage: "The task `FILE` of the run, for --tasks", Destination: &opts.TaskFile},
+			csvFlag(&csv),
 		},
 		Action: func(c *cli.Context) (err error) {
+			if csv != "" {
+				opts.TaskFile, opts.Format.CSV = csv, true
+			}
 			if opts.Logs, err = app.DefaultLogs(c.Args().Slice()); err != nil {
 				return &usageError{err.Error(), helpOf("failed")}
 			}
@@ -60,6 +65,7 @@ Examples:
 
 func (p process) auditCommand(code *int) *cli.Command {
 	var opts app.AuditOptions
+	var csv string
 	return &cli.Command{
 		Name:        "audit",
 		Usage:       "prove that each task has exactly one final event",
@@ -67,9 +73,13 @@ func (p process) auditCommand(code *int) *cli.Command {
 		Description: auditDescription,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "task-file", Usage: "The task `FILE` of the run; a local file, or a gs://, s3:// or http(s):// address", Destination: &opts.TaskFile},
+			csvFlag(&csv),
 			&cli.BoolFlag{Name: "json", Usage: "Print each finding and then the result as a JSON object", Destination: &opts.JSON},
 		},
 		Action: func(c *cli.Context) (err error) {
+			if csv != "" {
+				opts.TaskFile, opts.Format.CSV = csv, true
+			}
 			if err := auditTasks(&opts, c.Args().Slice()); err != nil {
 				return &usageError{err.Error(), helpOf("audit")}
 			}
@@ -89,11 +99,15 @@ func auditTasks(opts *app.AuditOptions, args []string) error {
 		return errors.New("--task-file is missing; give the task file of the run, or the inputs after ::: as in the run")
 	case in != nil && opts.TaskFile != "":
 		return errors.New("--task-file cannot be combined with inputs after ::: or ::::, because both provide the tasks; remove the flag or the inputs")
+	case in != nil && in.File == "-":
+		return errors.New("the inputs after :::: may have to be read twice; give the name of a file")
 	case in != nil:
-		if opts.Inputs = in.Recount(); opts.Inputs == nil {
-			return errors.New("the inputs after :::: may have to be read twice; give the name of a file")
-		}
+		opts.Inputs, opts.TaskFile, opts.Format.Lines = in.Tasks(), in.File, in.File != ""
 	}
 	opts.Logs, err = app.DefaultLogs(logs)
 	return err
+}
+
+func csvFlag(file *string) cli.Flag {
+	return &cli.StringFlag{Name: "csv", Usage: "Like --task-file, for a CSV `FILE` with any name", Destination: file}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"runtime"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/inputs"
 	"github.com/ctworker/ctworker/internal/procexec"
-	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/function"
 )
 
@@ -64,7 +62,7 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 			}
 			cfg, err := config.Load(config.Sources{Line: line, Faults: faults, LookupEnv: os.LookupEnv, TaskSource: in != nil})
 			if in != nil {
-				err = errors.Join(err, checkInputs(in, line))
+				err = errors.Join(err, checkInputs(line))
 			}
 			if len(argv) == 0 && (err != nil || !cfg.PrintConfig) {
 				err = errors.Join(err, errors.New("no command: give it after the flags, as in: ctworker run --task-file tasks.json -- ./process"))
@@ -81,28 +79,29 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 			} else if err := procexec.CheckNoPlaceholders(argv); err != nil {
 				return err
 			}
-			var source pipeline.Source
-			var recount iter.Seq2[pipeline.Task, error]
-			if in != nil {
-				source, recount = function.New(in.Tasks(p.stdin)), in.Recount()
-			}
-			*code = app.Run(cfg, app.Options{
-				Source: source, Recount: recount, Argv: argv, TaskProtocol: reuse, OwnsProcess: true, Command: os.Args, FlagsAt: 2, // after "run"
+			opts := app.Options{
+				Argv: argv, TaskProtocol: reuse, OwnsProcess: true, Command: os.Args, FlagsAt: 2, FlagsEnd: len(os.Args) - c.NArg(), // the flags begin after "run"
 				Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: helpOf("run"),
-			})
+			}
+			if in != nil {
+				if opts.InputFile = in.File; in.File == "" {
+					opts.Source, opts.Recount = function.New(in.Tasks()), in.Tasks()
+				}
+			}
+			*code = app.Run(cfg, opts)
 			return nil
 		},
 	}
 }
 
-// checkInputs returns an error if the inputs cannot be opened, or if there is also a task file.
-func checkInputs(in *inputs.Inputs, line config.Flags) error {
+// checkInputs returns an error if there is also a task file.
+func checkInputs(line config.Flags) error {
 	for _, f := range line {
 		if f.Name == "task-file" || f.Name == "csv" {
 			return fmt.Errorf("--%s cannot be combined with inputs after ::: or ::::, because both provide the tasks; remove the flag or the inputs", f.Name)
 		}
 	}
-	return in.Check()
+	return nil
 }
 
 // addSchedulerProc increments GOMAXPROCS, because starting a process (vfork) blocks one of the

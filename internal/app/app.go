@@ -45,8 +45,9 @@ type Options struct {
 	ForkServer   *procexec.ForkServer
 	Runner       stages.Runner
 	Source       pipeline.Source
-	// Recount, OpenSource, OpenSinks, Stages and OnTermination are as in worker.Options.
+	// Recount, InputFile, OpenSource, OpenSinks, Stages and OnTermination are as in worker.Options.
 	Recount       iter.Seq2[pipeline.Task, error]
+	InputFile     string
 	OpenSource    func(context.Context) (pipeline.Source, error)
 	OpenSinks     []func(context.Context) (pipeline.Sink, error)
 	Stages        []worker.Stage
@@ -55,9 +56,9 @@ type Options struct {
 	// thread of this process ends.
 	OwnsProcess bool
 
-	// Command and FlagsAt are as in worker.Options.
-	Command []string
-	FlagsAt int
+	// Command, FlagsAt and FlagsEnd are as in worker.Options.
+	Command           []string
+	FlagsAt, FlagsEnd int
 
 	Stdin  io.Reader
 	Stderr *os.File
@@ -111,7 +112,7 @@ func exitCode(cfg *config.Config, summary *worker.Summary, sig syscall.Signal) i
 		return 128 + int(sig)
 	case summary.FailureLimit != nil:
 		return ExitFailures
-	case cfg.Strict && (summary.NotCompleted() > 0 || summary.Malformed > 0 || !summary.Finished()):
+	case cfg.Strict && (summary.NotCompleted()+summary.EarlierFailed > 0 || summary.Malformed > 0 || !summary.Finished()):
 		return ExitStrict
 	}
 	return ExitOK
@@ -205,7 +206,7 @@ func workerOptions(d *display, cfg *config.Config, opts Options) worker.Options 
 		guard = []string{self}
 	}
 	return worker.Options{
-		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, Recount: opts.Recount, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination, Command: opts.Command, FlagsAt: opts.FlagsAt,
+		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, Recount: opts.Recount, InputFile: opts.InputFile, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination, Command: opts.Command, FlagsAt: opts.FlagsAt, FlagsEnd: opts.FlagsEnd,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
 	}
 }
@@ -217,7 +218,7 @@ func (o Options) hasTerminal() bool { return !o.usesPool() && o.Runner == nil }
 
 // hasSource reports whether the program provides the tasks.
 func (o Options) hasSource() bool {
-	return o.Source != nil || o.OpenSource != nil || o.ForkServer != nil && o.ForkServer.Hello.Source != nil
+	return o.Source != nil || o.InputFile != "" || o.OpenSource != nil || o.ForkServer != nil && o.ForkServer.Hello.Source != nil
 }
 
 // usesPool reports whether tasks run in processes that speak the task protocol.
@@ -271,6 +272,8 @@ func (d *display) warnNothingRun(cfg *config.Config, opts Options, s worker.Summ
 		log.Msg("no task was run because --max-num-tasks is 0")
 	case cfg.TasksToSkip > 0:
 		log.Int64("tasks_to_skip", cfg.TasksToSkip).Msg("no task was run because --tasks-to-skip skips all tasks")
+	case opts.InputFile != "":
+		log.Str("file", opts.InputFile).Msg("no task was run because the file after :::: has no lines")
 	case opts.hasSource():
 		log.Msg("no task was run because the program's task source has no tasks")
 	default:
@@ -287,13 +290,16 @@ func warnWithoutEffect(log zerolog.Logger, cfg *config.Config, opts Options) {
 		log.Warn().Msg("--simulate-spot-termination-delay has no effect without --simulate-spot-termination-after")
 	}
 	if local := cfg.TaskPath() != "" || opts.hasSource() && opts.OpenSource == nil; local {
-		without := []string{"idle-timeout", "lease", "retry-delay", "max-attempts"}
+		without := []string{"idle-timeout", "lease", "retry-delay"}
 		if !cfg.EventLogToQueue {
 			without = append(without, "exactly-once-queue", "keepalive-interval", "region", "unreachable-timeout")
 		}
 		if given := explicitlySet(cfg, without); len(given) > 0 {
 			log.Warn().Strs("settings", given).Msg("settings ignored because the tasks do not come from a queue")
 		}
+	}
+	if cfg.Retries == 0 && cfg.Origin("retry-backoff").Place != config.Default {
+		log.Warn().Msg("--retry-backoff has no effect without --retries")
 	}
 	warnAboutIdle(log, cfg, opts)
 }

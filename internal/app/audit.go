@@ -20,11 +20,16 @@ import (
 	"github.com/ctworker/ctworker/sources/taskfile/remote"
 )
 
+// FileFormat is the format of a task file whose name does not determine it. See taskfile.Options.
+type FileFormat struct{ CSV, Lines bool }
+
 // AuditOptions are the options of "ctworker audit".
 type AuditOptions struct {
 	TaskFile string
 	// Inputs iterates over the tasks of the run if they come from the command line. It replaces TaskFile.
 	Inputs iter.Seq2[pipeline.Task, error]
+	// Format is the format of TaskFile.
+	Format FileFormat
 	Logs   []string
 	JSON   bool
 }
@@ -39,7 +44,7 @@ func Audit(ctx context.Context, stdout, stderr io.Writer, opts AuditOptions) int
 		return Usage(stderr, "ctworker", "ctworker help audit", errors.New("--task-file -: the file may have to be read twice; give the name of a file"))
 	}
 	tasks := func(yield func(string) error) error {
-		return eachTask(ctx, opts.TaskFile, stderr, func(t *pipeline.Task) error { return yield(t.ID) })
+		return eachTask(ctx, opts.TaskFile, opts.Format, stderr, func(t *pipeline.Task) error { return yield(t.ID) })
 	}
 	if opts.Inputs != nil {
 		tasks = func(yield func(string) error) error {
@@ -60,7 +65,12 @@ func Audit(ctx context.Context, stdout, stderr io.Writer, opts AuditOptions) int
 		return ExitFatal
 	}
 	for _, path := range opts.Logs {
-		reportDamage(stderr, path, report.Damage[path])
+		damage := report.Damage[path]
+		if damage.NotALog() {
+			_, _ = fmt.Fprintf(stderr, "ctworker: audit: %s: contains no event, so it is not an event log\n", path)
+			return ExitFatal
+		}
+		reportDamage(stderr, path, damage)
 	}
 	if err := printReport(stdout, report, opts.JSON); err != nil {
 		_, _ = fmt.Fprintf(stderr, "ctworker: %v\n", err)
@@ -73,9 +83,9 @@ func Audit(ctx context.Context, stdout, stderr io.Writer, opts AuditOptions) int
 }
 
 // eachTask calls f for each task of a task file.
-func eachTask(ctx context.Context, path string, stderr io.Writer, f func(*pipeline.Task) error) error {
+func eachTask(ctx context.Context, path string, format FileFormat, stderr io.Writer, f func(*pipeline.Task) error) error {
 	log := zerolog.New(zerolog.ConsoleWriter{Out: stderr, NoColor: true}).Level(zerolog.ErrorLevel)
-	source, err := remote.OpenTasks(ctx, path, remote.Options{Log: log}, taskfile.Options{})
+	source, err := remote.OpenTasks(ctx, path, remote.Options{Log: log}, taskfile.Options{CSV: format.CSV, Lines: format.Lines})
 	if err != nil {
 		return fmt.Errorf("--task-file: %w", err)
 	}
@@ -157,7 +167,7 @@ func reportText(r *audit.Report) string {
 		return fmt.Sprintf("%d tasks, and each has exactly one final event%s; %d attempts in all\n", r.Tasks, strings.Replace(kinds, ",", ":", 1), r.Events)
 	}
 	about := map[audit.Problem]string{
-		audit.Missing:       "have no final event: they have not run, or their events are lost",
+		audit.Missing:       "have no final event: they or their retries have not run, or their events are lost",
 		audit.Repeated:      "have more than one final event: they have run several times",
 		audit.Contradictory: "have final events with different outcomes",
 		audit.Unknown:       "have events, but are not in the task file",

@@ -105,7 +105,12 @@ func shorten(event map[string]any) {
 		value, _ := event[field].(string)
 		return units.OneLine(value)
 	}
-	id, reason, line := text("task_id"), text("reason"), text("line")
+	id, _ := event["task_id"].(string)
+	id = units.ShortID(id)
+	reason, line := text("reason"), text("line")
+	if outcome := text("outcome"); outcome == "exited" || outcome == "timed_out" { // its standard error is in the log already
+		reason, _, _ = strings.Cut(reason, ": ")
+	}
 	switch event[zerolog.MessageFieldName] {
 	case worker.TaskFailed:
 		event[zerolog.MessageFieldName] = fmt.Sprintf("task %s failed: %s", id, reason)

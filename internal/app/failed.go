@@ -2,7 +2,6 @@ package app
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +27,7 @@ type FailedOptions struct {
 	JSON  bool
 	// Tasks is a new file to which the failed tasks of TaskFile are written; "" if none is written.
 	Tasks, TaskFile string
+	Format          FileFormat
 }
 
 // failedTask is a task whose last final event does not report completion.
@@ -77,33 +77,32 @@ func Failed(ctx context.Context, stdout, stderr io.Writer, opts FailedOptions) i
 	return ExitOK
 }
 
-// readFailed returns the failed tasks of the logs, and the number of tasks with a final event.
-func readFailed(ctx context.Context, stderr io.Writer, logs []string, kinds journal.Kinds) (failed map[string]failedTask, ended int64, err error) {
+// readFailed returns the failed tasks of the logs, and the numbers of tasks.
+func readFailed(ctx context.Context, stderr io.Writer, logs []string, kinds journal.Kinds) (failed map[string]failedTask, counts journal.Counts, err error) {
 	failed = map[string]failedTask{}
 	all := journal.New(0)
 	order := int64(0)
 	for _, path := range logs {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, 0, fmt.Errorf("event log: %w", err)
+			return nil, journal.Counts{}, fmt.Errorf("event log: %w", err)
 		}
 		var damage journal.Damage
-		var events, others int64 // lines that are JSON
 		err = journal.Lines(ctx, f, func(number int64, line []byte, complete bool) {
 			e, ok, err := journal.Parse(line)
 			if err != nil {
 				damage.Add(number, complete)
 				return
 			}
-			if bytes.Contains(line, []byte(`"event_type"`)) {
-				events++
-			} else {
-				others++
-			}
-			if !ok || e.Retry {
+			damage.Events++
+			if !ok {
 				return
 			}
 			all.Add(e)
+			if e.Retry {
+				delete(failed, string(e.TaskID))
+				return
+			}
 			order++
 			if !kinds.Has(e.Kind) {
 				delete(failed, string(e.TaskID))
@@ -113,14 +112,14 @@ func readFailed(ctx context.Context, stderr io.Writer, logs []string, kinds jour
 		})
 		_ = f.Close()
 		if err != nil {
-			return nil, 0, fmt.Errorf("event log %s: %w", path, err)
+			return nil, journal.Counts{}, fmt.Errorf("event log %s: %w", path, err)
 		}
 		reportDamage(stderr, path, damage)
-		if events == 0 && damage.Count+others > 0 {
-			return nil, 0, fmt.Errorf("%s: contains no event, so it is not an event log", path)
+		if damage.NotALog() {
+			return nil, journal.Counts{}, fmt.Errorf("%s: contains no event, so it is not an event log", path)
 		}
 	}
-	return failed, all.Counts().Done, nil
+	return failed, all.Counts(), nil
 }
 
 // detailed returns a failed task with the details of its event, which is the JSON object in line.
@@ -172,7 +171,7 @@ func writeFailed(ctx context.Context, stderr io.Writer, failed map[string]failed
 	}
 	w := bufio.NewWriter(f)
 	var b []byte
-	err = eachTask(ctx, opts.TaskFile, stderr, func(t *pipeline.Task) error {
+	err = eachTask(ctx, opts.TaskFile, opts.Format, stderr, func(t *pipeline.Task) error {
 		if _, ok := failed[t.ID]; ok {
 			count++
 			b = append(t.AppendJSON(b[:0]), '\n')
@@ -188,17 +187,21 @@ func writeFailed(ctx context.Context, stderr io.Writer, failed map[string]failed
 }
 
 // failedSummary returns the numbers of failed tasks by outcome, and how to run these tasks again.
-func failedSummary(failed map[string]failedTask, ended int64) string {
+func failedSummary(failed map[string]failedTask, n journal.Counts) string {
 	counts := map[string]int{}
 	for _, t := range failed {
 		counts[t.Outcome]++
 	}
+	waiting := ""
+	if n.Unfinished > 0 {
+		waiting = fmt.Sprintf("%d more tasks requested a retry that has not run; to run it, repeat the command of the run with --resume\n", n.Unfinished)
+	}
 	if len(failed) == 0 {
-		return fmt.Sprintf("none of %d tasks failed\n", ended)
+		return fmt.Sprintf("none of %d tasks failed\n", n.Done) + waiting
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		parts = append(parts, fmt.Sprintf("%d %s", counts[name], name))
 	}
-	return fmt.Sprintf("%d of %d tasks failed: %s\nto run them again, repeat the command of the run with --rerun failed\n", len(failed), ended, strings.Join(parts, ", "))
+	return fmt.Sprintf("%d of %d tasks failed: %s\nto run them again, repeat the command of the run with --rerun failed\n", len(failed), n.Done, strings.Join(parts, ", ")) + waiting
 }

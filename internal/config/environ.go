@@ -96,3 +96,18 @@ func (c *Config) TaskSettings(environ []string) []string {
 	}
 	return append(env, OuterVar+"="+strings.Join(items, ","))
 }
+
+// GivenVariables returns the environment variables that set settings of this run, as NAME=VALUE, except
+// those that select how the run continues an earlier one. lookup is os.LookupEnv.
+func (c *Config) GivenVariables(lookup func(string) (string, bool)) (variables []string) {
+	for _, s := range settings() {
+		from := c.origins[s.name]
+		if from.Place != Environment || s.name == "resume" || s.name == "rerun" {
+			continue
+		}
+		if value, ok := lookup(from.Name); ok {
+			variables = append(variables, from.Name+"="+value)
+		}
+	}
+	return variables
+}

@@ -1,14 +1,9 @@
 package inputs
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/ctworker/ctworker/pipeline"
 )
 
 func TestSplit(t *testing.T) {
@@ -29,7 +24,7 @@ func TestSplit(t *testing.T) {
 		}
 	}
 	for argv, want := range map[string]string{
-		"::: a":             "no command before :::",
+		"::: a":             "no command before the inputs",
 		"echo :::":          "no inputs after :::",
 		"echo ::::":         "followed by 0 arguments",
 		"echo :::: a b":     "followed by 2 arguments",
@@ -42,55 +37,26 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-func tasksOf(t *testing.T, argv []string, stdin string) (all []pipeline.Task, err error) {
-	t.Helper()
-	_, in, err := Split(argv)
+func TestTasks(t *testing.T) {
+	t.Parallel()
+	_, in, err := Split([]string{"echo", ":::", "a b", `c"d\`, " e"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for task, err := range in.Tasks(strings.NewReader(stdin)) {
+	var got []string
+	for task, err := range in.Tasks() {
 		if err != nil {
-			return all, err
+			t.Fatal(err)
 		}
-		all = append(all, task)
+		got = append(got, task.ID+" "+string(task.Data))
 	}
-	return all, nil
-}
-
-func TestTasks(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "list")
-	if err := os.WriteFile(file, []byte("a b\r\n\nc\"d\\\n e"), 0o600); err != nil {
-		t.Fatal(err)
+	if want := []string{`a b {"value":"a b"}`, `c"d\ {"value":"c\"d\\"}`, ` e {"value":" e"}`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
-	want := []pipeline.Task{{ID: "a b", Data: []byte(`{"value":"a b"}`)}, {ID: `c"d\`, Data: []byte(`{"value":"c\"d\\"}`)}, {ID: " e", Data: []byte(`{"value":" e"}`)}}
-	for name, got := range map[string]func() ([]pipeline.Task, error){
-		"values": func() ([]pipeline.Task, error) { return tasksOf(t, []string{"echo", ":::", "a b", `c"d\`, " e"}, "") },
-		"file":   func() ([]pipeline.Task, error) { return tasksOf(t, []string{"echo", "::::", file}, "") },
-		"stdin": func() ([]pipeline.Task, error) {
-			return tasksOf(t, []string{"echo", "::::", "-"}, "a b\nc\"d\\\n e\n\n")
-		},
-	} {
-		tasks, err := got()
-		if err != nil || !slices.EqualFunc(tasks, want, func(a, b pipeline.Task) bool { return a.ID == b.ID && string(a.Data) == string(b.Data) }) {
-			t.Errorf("%s: got %s, %v", name, tasks, err)
-		}
+	if _, in, err := Split([]string{"echo", "::::", "list"}); err != nil || in.Tasks() != nil || in.File != "list" {
+		t.Errorf("got %+v, error %v", in, err)
 	}
-}
-
-func TestTasks_Errors(t *testing.T) {
-	t.Parallel()
-	for want, argv := range map[string][]string{
-		"input 2 after :::": {"echo", ":::", "a", "\xff"},
-		"-, line 2":         {"echo", "::::", "-"},
-		"no such file":      {"echo", "::::", filepath.Join(t.TempDir(), "none")},
-	} {
-		if _, err := tasksOf(t, argv, "a\n\xff\n"); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: error %v, want %s", argv, err, want)
-		}
-	}
-	tasks, err := tasksOf(t, []string{"echo", "::::", "-"}, "a\n"+strings.Repeat("x", maxLine+1))
-	if len(tasks) != 1 || err == nil || !strings.Contains(err.Error(), "line 2") {
-		t.Errorf("a line that is too long: %d tasks, error %v", len(tasks), fmt.Sprint(err))
+	if _, _, err := Split([]string{"echo", ":::", "a", "\xff"}); err == nil || !strings.Contains(err.Error(), `input 2 after :::, "\xff", is not UTF-8`) {
+		t.Errorf("error %v", err)
 	}
 }

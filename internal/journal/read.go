@@ -25,7 +25,12 @@ type Damage struct {
 	// A last line that lacks only its line break is complete: the next write to the log adds the line
 	// break.
 	Torn bool
+	// Events is the number of lines that are events.
+	Events int64
 }
+
+// NotALog reports whether the file has lines, but none of them is an event.
+func (d *Damage) NotALog() bool { return d.Events == 0 && d.Count > 0 }
 
 // maxDamagedLines is the maximum length of Damage.Lines.
 const maxDamagedLines = 10
@@ -80,9 +85,11 @@ func Events(ctx context.Context, log io.Reader, f func(Event)) (damage Damage, e
 		switch {
 		case err != nil:
 			damage.Add(number, complete)
+			return
 		case ok:
 			f(e)
 		}
+		damage.Events++
 	})
 	return damage, err
 }
@@ -122,7 +129,7 @@ func Lines(ctx context.Context, log io.Reader, f func(number int64, line []byte,
 	}
 }
 
-var errNotEvent = errors.New("not a complete JSON object")
+var errNotEvent = errors.New("not an event")
 
 // Parse parses one line of an event log, which must not be empty. ok is false for an event that does not
 // report a task. Parse returns an error if the line is not a JSON object. The result may refer to the
@@ -145,6 +152,9 @@ func Parse(line []byte) (e Event, ok bool, err error) {
 		return Event{}, false, errNotEvent
 	}
 	kind := kindOf([]byte(m.Type))
+	if m.Type == "" {
+		return Event{}, false, errNotEvent
+	}
 	if kind == None || m.TaskID.Kind() != '"' {
 		return Event{}, false, nil
 	}

@@ -38,7 +38,7 @@ func (c *Command) openStdio(task Task) (*stdio, error) {
 	}{
 		{&std.stdout, c.opts.MaxResult, nil},
 		{&std.stderr, 0, func(line []byte, continued bool) {
-			if text := bytes.TrimSpace(line); len(text) > 0 && !continued {
+			if text := bytes.TrimSpace(line); len(text) > 0 && !continued && (len(std.stderrLine) == 0 || !isHint(text)) {
 				std.stderrLine = append(std.stderrLine[:0], utf8cut.Start(text, maxStderrLine)...)
 			}
 			c.opts.Stderr(task, line, continued)
@@ -53,6 +53,12 @@ func (c *Command) openStdio(task Task) (*stdio, error) {
 		std.childFDs = append(std.childFDs, fd)
 	}
 	return std, nil
+}
+
+// isHint reports whether a line is the one that GNU programs write after the error message for an invalid
+// command line, such as "Try 'sleep --help' for more information."
+func isHint(line []byte) bool {
+	return bytes.HasPrefix(line, []byte("Try '")) && bytes.HasSuffix(line, []byte(" --help' for more information."))
 }
 
 // closeChildFDs closes the descriptors that the process has inherited.

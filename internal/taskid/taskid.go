@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
@@ -32,6 +33,12 @@ func Of(value string) string {
 		return r
 	}, utf8cut.Start(value, start))
 	return text + "#" + hex.EncodeToString(sum[:8])
+}
+
+// OfInput returns the ID and the data of the task of an input, which must be valid UTF-8. The data is
+// {"value": input}.
+func OfInput(input string) (id string, data []byte) {
+	return Of(input), append(rawjson.AppendQuote([]byte(`{"value":`), input), '}')
 }
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
 // Size formats a number of bytes with a binary unit, such as "512 bytes", "24 MiB" or "1.5 GiB".
@@ -69,4 +71,15 @@ func Rate(r float64) string {
 // OneLine returns text with line breaks and tabs escaped, so that it occupies one line and one field.
 func OneLine(text string) string {
 	return strings.NewReplacer("\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(text)
+}
+
+// maxShownID is the length to which ShortID cuts an ID, in bytes.
+const maxShownID = 100
+
+// ShortID returns a task ID in one line, cut off if it is long.
+func ShortID(id string) string {
+	if len(id) > maxShownID {
+		id = utf8cut.Start(id, maxShownID) + "…"
+	}
+	return OneLine(id)
 }

@@ -27,6 +27,9 @@ type taskCounts struct {
 	done   int64 // number of tasks that are skipped
 	failed int64 // number of tasks in done that did not complete
 	rerun  int64 // number of tasks that run although they have failed before
+	// repeated is the number of tasks that have the ID of an earlier task of the source. Their events cannot
+	// be distinguished. It is 0 if the IDs are made of the data, because the tasks are then equal.
+	repeated int64
 }
 
 // countTasks reads the tasks of the source a second time, and counts them. ok is false if the source
@@ -44,6 +47,9 @@ func (w *Worker) countTasks(ctx context.Context, j *journal.Journal) (c taskCoun
 		j = j.Clone()
 		defer j.Free()
 	}
+	ids := journal.New(0) // used as a set
+	defer ids.Free()
+	ownIDs := w.file != nil && w.opts.InputFile == "" && w.opts.Config.CSV == "" && !isTable(w.path)
 	skip := w.skip()
 	limit := limitOf(w.opts.Config)
 	for task, err := range tasks {
@@ -62,8 +68,19 @@ func (w *Worker) countTasks(ctx context.Context, j *journal.Journal) (c taskCoun
 			break
 		}
 		c.add(next)
+		if j != nil && ownIDs {
+			ids.Add(journal.Event{TaskID: []byte(task.ID)})
+		}
+	}
+	if j != nil && ownIDs {
+		c.repeated = c.total - ids.Tasks()
 	}
 	return c, true
+}
+
+// isTable reports whether a task file is a table, whose tasks may have no IDs of their own.
+func isTable(path string) bool {
+	return strings.Contains(path, ".csv") || strings.Contains(path, ".tsv")
 }
 
 // add counts a task.
@@ -92,7 +109,7 @@ func (w *Worker) recountFile(ctx context.Context) iter.Seq2[pipeline.Task, error
 		return nil
 	}
 	return func(yield func(pipeline.Task, error) bool) {
-		file, err := taskfile.Open(path, taskfile.Options{Skip: w.opts.Config.TasksToSkip, CSV: w.opts.Config.CSV != ""})
+		file, err := taskfile.Open(path, taskfile.Options{Skip: w.opts.Config.TasksToSkip, CSV: w.opts.Config.CSV != "", Lines: w.opts.InputFile != ""})
 		if err != nil {
 			yield(pipeline.Task{}, err)
 			return

@@ -98,6 +98,7 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 func (w *Worker) openSource(ctx context.Context) error {
 	cfg := w.opts.Config
 	path, opts := cfg.TaskPath(), taskfile.Options{Skip: cfg.TasksToSkip, Stdin: w.opts.Stdin, CSV: cfg.CSV != ""}
+	name := "--task-file"
 	var from *procexec.ForkServerSource
 	var pipe *sourcePipe
 	if w.opts.ForkServer != nil {
@@ -119,6 +120,8 @@ func (w *Worker) openSource(ctx context.Context) error {
 	case w.opts.Source != nil:
 		w.source = w.opts.Source
 		return nil
+	case w.opts.InputFile != "":
+		path, opts.Lines, opts.CSV, name = w.opts.InputFile, true, false, "input file"
 	case from != nil && from.File != "":
 		path = from.File
 	case from != nil:
@@ -133,7 +136,7 @@ func (w *Worker) openSource(ctx context.Context) error {
 		Region: cfg.Region, Log: w.opts.Log.With().Str("component", "source").Logger(),
 	}, opts)
 	if err != nil {
-		return &ConfigError{fmt.Errorf("--task-file: %w", err)}
+		return &ConfigError{fmt.Errorf("%s: %w", name, err)}
 	}
 	w.file, w.source, w.path = file, file, path
 	w.onClose(func() error { return file.Close(context.Background()) }) // no effect if the run has closed it

@@ -99,6 +99,11 @@ func (o *outcomes) observe(d *pipeline.Decision) {
 		if o.consecutive != 0 {
 			o.consecutive = 0
 		}
+		if ended == minForPercent { // later, a completed task only lowers the percentage
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.checkLimits()
+		}
 		return
 	}
 	o.observeOther(d)

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ctworker/ctworker/internal/cloudqueue"
 	"github.com/ctworker/ctworker/internal/joblog"
+	"github.com/ctworker/ctworker/internal/startup"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sinks/eventlog"
 )
@@ -24,7 +28,7 @@ type queues struct {
 
 // fromQueue reports whether tasks come from a queue.
 func (w *Worker) fromQueue() bool {
-	return w.opts.Config.TaskPath() == "" && w.opts.Source == nil && w.opts.OpenSource == nil && (w.opts.ForkServer == nil || w.opts.ForkServer.Hello.Source == nil)
+	return w.opts.Config.TaskPath() == "" && w.opts.InputFile == "" && w.opts.Source == nil && w.opts.OpenSource == nil && (w.opts.ForkServer == nil || w.opts.ForkServer.Hello.Source == nil)
 }
 
 // connectProvider connects to the provider of the queues, if the worker uses any.
@@ -83,6 +87,32 @@ func (w *Worker) reportMalformed(ctx context.Context, body string, reason error)
 	return err
 }
 
+// checkAppend returns an error if a file is not empty and does not start as the files of its kind do. It
+// prevents that a run appends to a file of another kind because of a wrong name.
+func (w *Worker) checkAppend(ctx context.Context, flag, path, start, kind string) error {
+	begins, err := startup.Open(ctx, func() (string, error) { return startOf(path, len(start)), nil }, func(string) {}, flag+": reading "+path)
+	if err == nil && !strings.HasPrefix(start, begins) {
+		err = &ConfigError{fmt.Errorf("%s %s: the file exists and is not %s, so nothing is appended to it; use another file", flag, path, kind)}
+	}
+	return err
+}
+
+// startOf returns at most the first n bytes of a regular file, or "" if it cannot be read.
+func startOf(path string, n int) string {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	b := make([]byte, n)
+	n, _ = io.ReadFull(f, b) // an error leaves what was read
+	return string(b[:n])
+}
+
 // openSinks opens the event log, the event queue, the sinks of the program, and the job log.
 func (w *Worker) openSinks(ctx context.Context) error {
 	cfg := w.opts.Config
@@ -94,6 +124,9 @@ func (w *Worker) openSinks(ctx context.Context) error {
 		opts := eventlog.Options{Log: w.opts.Log}
 		if !w.fromQueue() {
 			opts.Recovery = "continue the run with --resume, or with --resume-from " + shellQuote(cfg.EventLogFile) + " if the new events go to another file"
+		}
+		if err := w.checkAppend(ctx, "--event-log-file", cfg.EventLogFile, "{", "an event log"); err != nil {
+			return err
 		}
 		file, err := eventlog.Open(ctx, cfg.EventLogFile, opts)
 		if err != nil {
@@ -120,6 +153,9 @@ func (w *Worker) openSinks(ctx context.Context) error {
 		return &ConfigError{errors.New("the events of this run, which contain its results, would be written nowhere; use --event-log-to-file or --event-log-to-queue, or permit it with --discard-events")}
 	}
 	if cfg.JobLog != "" { // last, so that each line of the job log has an event
+		if err := w.checkAppend(ctx, "--joblog", cfg.JobLog, joblog.Header, "a job log"); err != nil {
+			return err
+		}
 		file, err := joblog.Open(ctx, cfg.JobLog, w.opts.Log)
 		if err != nil {
 			return err

@@ -5,15 +5,12 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
 
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/journal"
-	"github.com/ctworker/ctworker/internal/redact"
 	"github.com/ctworker/ctworker/internal/startup"
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -62,6 +59,9 @@ func (w *Worker) resume(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if damage.NotALog() {
+			return &ConfigError{fmt.Errorf("%s: contains no event, so it is not an event log; give the event log of the earlier run", path)}
+		}
 		if damage.Torn {
 			log.Warn().Str("file", path).Msg("ignored the incomplete last line of the event log; its task runs again")
 		}
@@ -71,7 +71,7 @@ func (w *Worker) resume(ctx context.Context) error {
 		}
 	}
 	w.logResume(ctx, j, log)
-	w.resumed = &resumedSource{Source: w.source, journal: j}
+	w.resumed = &resumedSource{Source: w.source, journal: j, first: w.skip()}
 	w.source = w.resumed
 	return nil
 }
@@ -81,8 +81,12 @@ func (w *Worker) logResume(ctx context.Context, j *journal.Journal, log zerolog.
 	inLog := j.Counts()
 	e, done, failed, rerun := log.Info(), inLog.Done, inLog.Failed, inLog.Rerun
 	if c, ok := w.countTasks(ctx, j); ok {
-		w.total, done, failed, rerun = c.total, c.done, c.failed, c.rerun
+		w.counted, done, failed, rerun = c, c.done, c.failed, c.rerun
 		e = e.Int64("total", c.total).Int64("to_run", c.total-c.done)
+		if c.repeated > 0 {
+			log.Warn().Int64("task_count", c.repeated).
+				Msg("several tasks have the same ID, so their events cannot be distinguished, and the wrong one of them may be skipped; give each task its own ID")
+		}
 		if c.total > 0 && done+rerun == 0 && inLog.Done+inLog.Rerun > 0 {
 			log.Warn().Int64("in_log", inLog.Done+inLog.Rerun).
 				Msg("none of the finished tasks in the event log is a task of this run; check that the log belongs to these tasks")
@@ -108,6 +112,7 @@ func (w *Worker) logResume(ctx context.Context, j *journal.Journal, log zerolog.
 type resumedSource struct {
 	pipeline.Source
 	journal *journal.Journal
+	first   int64        // number of tasks to skip before the journal applies (--tasks-to-skip)
 	skipped atomic.Int64 // number of tasks skipped so far
 	failed  atomic.Int64 // number of skipped tasks that did not complete
 }
@@ -118,6 +123,13 @@ func (s *resumedSource) Receive(ctx context.Context, limit int) ([]*pipeline.Del
 		ds, err := s.Source.Receive(ctx, limit)
 		kept := ds[:0]
 		for _, d := range ds {
+			if s.first > 0 {
+				s.first--
+				if err := d.Ack(ctx); err != nil {
+					return kept, err
+				}
+				continue
+			}
 			next := s.journal.Next(d.Task.ID)
 			if next.Skip {
 				if err := d.Ack(ctx); err != nil { // a local lease, so this does not fail
@@ -150,68 +162,8 @@ func (w *Worker) earlier() (done, failed int64) {
 	if w.resumed == nil {
 		return 0, 0
 	}
+	if w.counted.total > 0 {
+		return w.counted.done, w.counted.failed
+	}
 	return w.resumed.skipped.Load(), w.resumed.failed.Load()
-}
-
-// advise sets the commands that continue the run and that run its failed tasks again. It sets no
-// commands if the command line of this program is not known, if the run writes no event log, or if the
-// tasks come from a queue.
-func (w *Worker) advise(s *Summary) {
-	cfg := w.opts.Config
-	if len(w.opts.Command) == 0 || !cfg.EventLogToFile || w.fromQueue() {
-		return
-	}
-	command := func(flags ...string) string {
-		if slices.ContainsFunc(w.opts.Command, func(arg string) bool { return redact.Text(arg) != arg }) {
-			return strings.TrimSpace("the command of this run "+withFlags(flags)) + " (not shown, because it contains credentials)"
-		}
-		at := min(w.opts.FlagsAt, len(w.opts.Command))
-		rest := w.opts.Command[at:]
-		if len(flags) > 0 && len(rest) > 0 && rest[0] == "--resume" { // --resume comes from the advice of an earlier run; --rerun implies it
-			rest = rest[1:]
-		}
-		return shellCommand(slices.Concat(w.opts.Command[:at], flags, rest))
-	}
-	failed := s.NotCompleted()+s.EarlierFailed > 0
-	if s.Incomplete || s.RetriesLeft() {
-		if cfg.Resume {
-			s.ContinueWith = command()
-		} else {
-			s.ContinueWith = command("--resume")
-		}
-	}
-	switch {
-	case !failed:
-	case cfg.Rerun == "":
-		s.RerunWith = command("--rerun", "failed")
-	case cfg.Rerun == "failed" && s.ContinueWith == "": // otherwise it is ContinueWith
-		s.RerunWith = command()
-	}
-}
-
-// withFlags returns the part of an advice that names flags to add to a command, or "" if there are none.
-func withFlags(flags []string) string {
-	if len(flags) == 0 {
-		return ""
-	}
-	return "with " + strings.Join(flags, " ")
-}
-
-// shellCommand returns the text of a command line for a POSIX shell.
-func shellCommand(args []string) string {
-	quoted := make([]string, len(args))
-	for i, arg := range args {
-		quoted[i] = shellQuote(arg)
-	}
-	return strings.Join(quoted, " ")
-}
-
-func shellQuote(arg string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_@%+=:,./-", r)
-	}
-	if arg != "" && strings.IndexFunc(arg, func(r rune) bool { return !plain(r) }) < 0 {
-		return arg
-	}
-	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }

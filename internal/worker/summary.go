@@ -20,6 +20,9 @@ type Summary struct {
 	// ContinueWith is the command that continues an incomplete run. RerunWith is the command that
 	// runs the failed tasks again. Each is "" if there is no such command.
 	ContinueWith, RerunWith string
+	// SameInput states that these commands read the tasks from standard input, which must provide the same
+	// tasks again.
+	SameInput bool
 	// Incomplete reports whether there may be tasks that have not been started.
 	Incomplete bool
 	// WithRetries reports whether the run itself retried tasks (--retries).
@@ -158,11 +161,15 @@ func (s Summary) Print(w io.Writer) error {
 		text += "events:   queue " + s.EventQueue + " (read them with: ctworker events)\n"
 	}
 	text += s.failureText()
+	sameInput := ""
+	if s.SameInput {
+		sameInput = ", with the same standard input"
+	}
 	if s.ContinueWith != "" {
-		text += "continue with:\n  " + s.ContinueWith + "\n"
+		text += "continue with" + sameInput + ":\n  " + s.ContinueWith + "\n"
 	}
 	if s.RerunWith != "" {
-		text += "run the failed tasks again with:\n  " + s.RerunWith + "\n"
+		text += "run the failed tasks again with" + sameInput + ":\n  " + s.RerunWith + "\n"
 	}
 	_, err := io.WriteString(w, text)
 	return err
@@ -243,10 +250,10 @@ func (s Summary) failureText() (text string) {
 	}
 	text += "failed tasks:\n"
 	for _, f := range s.FirstFailed {
-		text += fmt.Sprintf("  %s: %s\n", units.OneLine(f.ID), units.OneLine(f.Message))
+		text += fmt.Sprintf("  %s: %s\n", units.ShortID(f.ID), units.OneLine(f.Message))
 	}
 	if more := s.NotCompleted() - int64(len(s.FirstFailed)); more > 0 {
-		text += fmt.Sprintf("  and %d more; the most frequent reasons:\n", more)
+		text += fmt.Sprintf("  and %d more; the most frequent reasons of all %d:\n", more, s.NotCompleted())
 		for _, f := range s.Failures {
 			text += fmt.Sprintf("  %9d  %s\n", f.Count, units.OneLine(f.Message))
 		}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,8 @@ type Options struct {
 	// Recount iterates over the tasks of Source a second time, to count them before the run starts. Nil
 	// if that is not possible.
 	Recount iter.Seq2[pipeline.Task, error]
+	// InputFile is the path of a file, each line of which is the input of a task. It replaces Source.
+	InputFile string
 	// OpenSource opens the source, which may have leases and may be shared with other workers. It
 	// replaces Source.
 	OpenSource func(context.Context) (pipeline.Source, error)
@@ -53,10 +56,11 @@ type Options struct {
 	// OpenSinks open sinks that receive the events in addition to the configured ones.
 	OpenSinks []func(context.Context) (pipeline.Sink, error)
 	// Command is the command line of the program, from which the suggested commands in the summary
-	// are made. FlagsAt is the index in Command at which flags of the worker may be inserted. Leave
-	// Command nil if it is not known.
-	Command []string
-	FlagsAt int
+	// are made. FlagsAt is the index in Command at which flags of the worker may be inserted. FlagsEnd
+	// is the index after the last flag; if it is not greater than FlagsAt, all flags are before FlagsAt.
+	// Leave Command nil if it is not known.
+	Command           []string
+	FlagsAt, FlagsEnd int
 	// Stages are added before the execution, in this order.
 	Stages []Stage
 	// Stdin is read for the task file "-". Defaults to os.Stdin.
@@ -98,7 +102,7 @@ type Worker struct {
 	source      pipeline.Source
 	file        *taskfile.Source // the source if it is a file, otherwise nil
 	path        string           // of file
-	total       int64            // number of tasks in the source if they were counted, otherwise 0
+	counted     taskCounts       // numbers of tasks in the source if they were counted, otherwise 0
 	resumed     *resumedSource   // source if the run continues an earlier one, otherwise nil
 	runID       string
 	sink        pipeline.Sink
@@ -173,7 +177,7 @@ func (w *Worker) assemble() {
 // skip returns the number of tasks that the stage SkipLimit skips. It is 0 for a task file, because
 // the source skips tasks itself without creating deliveries.
 func (w *Worker) skip() int64 {
-	if w.file != nil {
+	if w.file != nil || w.resumed != nil {
 		return 0
 	}
 	return w.opts.Config.TasksToSkip
@@ -213,7 +217,7 @@ func (w *Worker) open(ctx context.Context) error {
 	if !w.fromQueue() {
 		return w.openLocal(ctx)
 	}
-	if err := checkDistinctFiles(ctx, cfg); err != nil {
+	if err := w.checkDistinctFiles(ctx); err != nil {
 		return err
 	}
 	// Open the task queue first, because this fails if the configured name is wrong. Opening the event
@@ -272,7 +276,7 @@ func (w *Worker) openLocal(ctx context.Context) error {
 	if err := w.openSource(ctx); err != nil {
 		return err
 	}
-	if err := checkDistinctFiles(ctx, cfg); err != nil {
+	if err := w.checkDistinctFiles(ctx); err != nil {
 		return err
 	}
 	if cfg.Resume { // lock the log before reading it
@@ -285,7 +289,7 @@ func (w *Worker) openLocal(ctx context.Context) error {
 	}
 	if !cfg.Resume && w.opts.Recount != nil { // for a task file, the progress is estimated from its size
 		if c, ok := w.countTasks(ctx, nil); ok {
-			w.total = c.total
+			w.counted = c
 		}
 	}
 	if err := w.retryFailures(); err != nil {
@@ -311,8 +315,9 @@ func (w *Worker) hasLeases() bool { return w.fromQueue() || w.opts.OpenSource !=
 
 // checkDistinctFiles returns an error if two of the task file, the event log and the job log are the
 // same file.
-func checkDistinctFiles(ctx context.Context, cfg *config.Config) error {
-	files := []struct{ name, path string }{{"the task file", cfg.TaskPath()}}
+func (w *Worker) checkDistinctFiles(ctx context.Context) error {
+	cfg := w.opts.Config
+	files := []struct{ name, path string }{{"the task file", cmp.Or(w.path, cfg.TaskPath())}}
 	if cfg.EventLogToFile {
 		files = append(files, struct{ name, path string }{"--event-log-file", cfg.EventLogFile})
 	}
@@ -411,8 +416,8 @@ func (w *Worker) Status() progress.Status {
 	case w.fromQueue():
 	case exhausted:
 		s.Total = received + s.Earlier
-	case w.total > 0:
-		s.Total = w.total
+	case w.counted.total > 0:
+		s.Total = w.counted.total
 	case w.file != nil:
 		read, size := w.file.Progress()
 		s.Total, s.Estimated = progress.EstimateTotal(received+s.Earlier, cfg.TasksToSkip, read, size)

@@ -133,6 +133,8 @@ func (c *csvRows) readNames() error {
 		switch {
 		case name == "":
 			return at(line, nil, "column %d has no name: the first row of a CSV file names the columns", i+1)
+		case strings.Contains(name, "\r"):
+			return at(line, nil, "the rows end with CR: save the file with LF or CR LF at the end of each row")
 		case slices.Contains(row[:i], name):
 			return at(line, nil, "two columns have the name %q: rename one of them", name)
 		case name == idColumn:
@@ -165,5 +167,5 @@ func (c *csvRows) read() (row []string, line int64, err error) {
 	case errors.Is(fault.Err, csv.ErrQuote) && fault.StartLine != fault.Line:
 		return nil, 0, at(int64(fault.StartLine), nil, `a value that starts with a double quote in this row does not end: close the quotes, and double each quote within the value`)
 	}
-	return nil, 0, at(int64(fault.Line), nil, `column %d: a double quote within a value: put the whole value in double quotes, and double each quote within it`, fault.Column)
+	return nil, 0, at(int64(fault.Line), nil, `a double quote within a value, at byte %d of the line: put the whole value in double quotes, and double each quote within it`, fault.Column)
 }

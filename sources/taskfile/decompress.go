@@ -25,6 +25,7 @@ const (
 	yamlList
 	csvTable
 	tsvTable
+	inputList
 )
 
 // maxWindow is the maximum window size of a zstd file. A reader needs about that much memory. The
@@ -44,6 +45,7 @@ type content struct {
 // contentOptions configures openContent. The functions may be nil.
 type contentOptions struct {
 	limit       int64           // maximum size of an entry in bytes
+	lines       bool            // each line of the file is an input
 	csv         bool            // the file is a CSV or TSV file, whatever its name
 	beforeRead  func()          // called before a read that may block
 	onAmbiguous func(Ambiguity) // called at most once; File and Entry are not set
@@ -78,14 +80,18 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 	if t.r == t.w && t.err != nil && !errors.Is(t.err, io.EOF) {
 		return c, t.err
 	}
-	if kind == unknownKind && !opts.csv {
+	switch {
+	case opts.lines:
+		kind = inputList
+	case opts.csv && kind != tsvTable:
+		kind = csvTable
+	case kind == unknownKind:
 		kind = sniff(t)
 	}
 	t.beforeRead = opts.beforeRead
-	if opts.csv && kind != tsvTable {
-		kind = csvTable
-	}
 	switch kind {
+	case inputList:
+		c.format = newInputLines(t, opts.limit)
 	case yamlList:
 		c.format = newYAML(t, opts)
 	case csvTable:
@@ -100,7 +106,11 @@ func openContent(src io.Reader, path string, opts contentOptions) (*content, err
 
 // skipBOM removes a byte order mark, and returns its size. It returns an error if the text is not UTF-8.
 func skipBOM(t *text) (size int64, err error) {
-	switch start := t.peek(3); {
+	start := t.peek(2)
+	if bytes.HasPrefix([]byte{0xEF, 0xBB}, start) {
+		start = t.peek(3)
+	}
+	switch {
 	case bytes.HasPrefix(start, []byte{0xEF, 0xBB, 0xBF}):
 		t.skipBOM(3)
 		return 3, nil
@@ -162,11 +172,17 @@ func sniff(t *text) fileKind {
 // none. If promised is not "", and the content is not of that compression, decompress returns an
 // error.
 func (c *content) decompress(promised string) (io.Reader, error) {
-	start, err := c.buffer.Peek(6)
+	var start []byte
+	var err error
+	for n := 1; n <= maxMagic && err == nil; n++ { // no more bytes than necessary, because a read from a pipe may block
+		start, err = c.buffer.Peek(n)
+		if c.compressed = compression(start); c.compressed != "" || !mayBeCompressed(start) {
+			break
+		}
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	c.compressed = compression(start)
 	switch {
 	case promised != "" && c.compressed != promised:
 		is := "not compressed"
@@ -186,6 +202,21 @@ func (c *content) decompress(promised string) (io.Reader, error) {
 	default:
 		return nil, &Error{Reason: fmt.Sprintf("the file is %s: of the compressed formats only gzip and zstd can be read", c.compressed)}
 	}
+}
+
+// maxMagic is the maximum length of the bytes with which a compressed format starts.
+const maxMagic = 6
+
+// mayBeCompressed reports whether start is shorter than the first bytes of a compressed format and equal to
+// their start.
+func mayBeCompressed(start []byte) bool {
+	for _, magic := range []string{"\x1f\x8b", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ\x00", "PK\x03\x04"} {
+		if len(start) < len(magic) && strings.HasPrefix(magic, string(start)) {
+			return true
+		}
+	}
+	const skippable = "\x2a\x4d\x18" // after a byte from 0x50 to 0x5f
+	return len(start) > 0 && len(start) <= len(skippable) && start[0]&0xF0 == 0x50 && strings.HasPrefix(skippable, string(start[1:]))
 }
 
 // compression returns the name of the compressed format that starts with these bytes, or "".

@@ -26,6 +26,7 @@ type scan struct {
 	skip  int64
 	limit int64
 	csv   bool // Options.CSV
+	lines bool // Options.Lines
 	// onWait is Options.OnWait, to be called after waitNotice.
 	onWait     func()
 	waitNotice time.Duration
@@ -39,7 +40,7 @@ type scan struct {
 
 // begin starts to read src. It may block.
 func (s *scan) begin(src io.Reader, path string, beforeRead func()) {
-	opts := contentOptions{limit: s.limit, csv: s.csv, beforeRead: beforeRead}
+	opts := contentOptions{limit: s.limit, csv: s.csv, lines: s.lines, beforeRead: beforeRead}
 	if s.onAmbiguous != nil {
 		opts.onAmbiguous = func(a Ambiguity) {
 			a.File, a.Entry = s.name, s.read+1

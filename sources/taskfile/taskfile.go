@@ -34,6 +34,9 @@ type Options struct {
 	// CSV states that the file is a CSV file, whatever its extension is. If the extension is .tsv, the values
 	// are separated by tabs.
 	CSV bool
+	// Lines states that each line of the file is the input of a task, whatever the extension of the file is.
+	// The data of the task is {"value": line}. Empty lines are ignored.
+	Lines bool
 	// Size is the size of Stream in bytes; 0 or less means unknown.
 	Size int64
 	// MaxTaskSize is the maximum size of an entry in bytes. In YAML, it also limits the entry after
@@ -91,7 +94,7 @@ func Open(path string, opts Options) (*Source, error) {
 	if opts.MaxTaskSize <= 0 {
 		opts.MaxTaskSize = defaultMaxTaskSize
 	}
-	s := &Source{scan: scan{name: path, skip: opts.Skip, limit: opts.MaxTaskSize, csv: opts.CSV, onAmbiguous: opts.OnAmbiguous, onWait: opts.OnWait, waitNotice: cmp.Or(opts.waitNotice, 2*time.Second)}}
+	s := &Source{scan: scan{name: path, skip: opts.Skip, limit: opts.MaxTaskSize, csv: opts.CSV, lines: opts.Lines, onAmbiguous: opts.OnAmbiguous, onWait: opts.OnWait, waitNotice: cmp.Or(opts.waitNotice, 2*time.Second)}}
 	if opts.Stream != nil {
 		s.file, s.total = opts.Stream, max(opts.Size, 0)
 		s.reader = startReader(&s.scan, opts.Stream, path)
