@@ -1,5 +1,5 @@
-// Package procexec runs tasks in processes. It starts the processes, terminates them, and kills
-// what they leave behind.
+// Package procexec runs tasks in processes. It starts the processes, terminates them, and kills the
+// processes that they leave behind.
 //
 //	NewLauncher ─▶ NewCommand ─▶ stages.Command      one process per task
 //	            └▶ NewPool ────▶ stages.ExecutePool  worker processes that run task after task
@@ -19,8 +19,9 @@
 // # Limits
 //
 // This package is not a sandbox: tasks run with the rights of the user. On macOS and the BSDs, a
-// process that leaves the process group of its task is not found, and CommandOptions.MemoryLimit is
-// an error. There, the tasks are killed with this program only if Options.Guard is set.
+// process that leaves the process group of its task is not killed, and setting
+// CommandOptions.MemoryLimit is an error. On these systems, tasks survive if this program dies and
+// Options.Guard is not set.
 package procexec
 
 import "github.com/ctworker/ctworker/internal/procexec"
@@ -35,8 +36,8 @@ const (
 const NoKillDelay = procexec.NoKillDelay
 
 type (
-	// A Launcher starts processes. When it is closed, it kills those that still run. Its methods
-	// are safe for concurrent use:
+	// A Launcher starts processes. When it is closed, it kills the processes that still run. Its
+	// methods are safe for concurrent use:
 	//
 	//	func (*Launcher) Signal(sig syscall.Signal) // sends sig to all process groups
 	//	func (*Launcher) Close() error
@@ -88,9 +89,9 @@ func NewCommand(l *Launcher, opts CommandOptions) (*Command, error) {
 // or if the program is not found in PATH. Close the Pool when its run has ended.
 func NewPool(l *Launcher, opts PoolOptions) (*Pool, error) { return procexec.NewPool(l, opts) }
 
-// NewNotification returns a Notification. Raise will create the file name in the directory dir,
-// which tasks must be able to read. The path dir must be absolute. Close the Notification after the
-// last task.
+// NewNotification returns a Notification. Raise will create a file called name in the directory
+// dir. Tasks must be able to read dir. The path dir must be absolute. Close the Notification after
+// the last task.
 func NewNotification(dir, name string) (*Notification, error) {
 	return procexec.NewNotification(dir, name)
 }

@@ -5,8 +5,7 @@ package outcome
 // Kind is the way in which the execution of a task ended.
 type Kind uint8
 
-// The kinds. The zero Kind is invalid, so that an outcome that was not filled in does not count as a
-// success.
+// The kinds. The zero Kind is invalid: a Kind that was never set must not count as a success.
 const (
 	// Completed: the task returned a result.
 	Completed Kind = iota + 1

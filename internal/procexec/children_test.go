@@ -16,10 +16,10 @@ var children = map[string]func(args []string){
 	"engine": engine,
 }
 
-// daemon starts a chain of daemons and then exits. Each daemon starts the next one and runs until
-// it is killed, in its own session. The arguments are the number of daemons, the path of a lifeline
-// that all daemons hold open, and "marked" or "unmarked". Unmarked daemons have no marker of the
-// run in their environment. daemon exits when all daemons hold the lifeline.
+// daemon starts a chain of daemons and then exits. Each daemon starts the next daemon, and runs in
+// its own session until it is killed. The arguments are the number of daemons, the path of a
+// lifeline that all daemons hold open, and "marked" or "unmarked". Unmarked daemons have no marker
+// of the run in their environment. daemon exits when all daemons hold the lifeline.
 func daemon(args []string) {
 	depth, _ := strconv.Atoi(args[0])
 	started, resultFD, err := os.Pipe()
@@ -57,7 +57,8 @@ func daemon(args []string) {
 	}
 }
 
-// notifyParent reports that this daemon, and all that follow it in the chain, hold the lifeline.
+// notifyParent reports that this daemon, and all daemons that follow it in the chain, hold the
+// lifeline.
 func notifyParent() {
 	_, err := syscall.Write(3, []byte{'.'})
 	check(err)

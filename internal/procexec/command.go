@@ -32,22 +32,24 @@ type CommandOptions struct {
 	MemoryLimit int64
 	// MaxResult is the maximum size of a result, in bytes. Defaults to 16 MiB.
 	MaxResult int64
-	// RequireKeys makes Run return an error if the data of a task does not have the key of a
-	// placeholder, so that the run ends. Otherwise the task raises an exception.
+	// RequireKeys selects what happens if a placeholder names a key that the data of the task does
+	// not have. If RequireKeys is true, Run returns an error, which ends the run. If it is false,
+	// the result of the task is an exception.
 	RequireKeys bool
 	// Shutdown and Termination are passed to all tasks. May be nil.
 	Shutdown, Termination *Notification
 	// Stderr receives each line that a task writes to its standard error, without the line ending.
-	// The line may not be used after Stderr has returned. A line of more than 64 KiB is passed in
+	// The line must not be used after Stderr has returned. A line of more than 64 KiB is passed in
 	// several pieces, and continued is true for all pieces except the first. Stderr is called
-	// concurrently for different tasks. If it is nil, the lines are discarded.
+	// concurrently for different tasks. If Stderr is nil, the lines are discarded.
 	Stderr func(task Task, line []byte, continued bool)
 }
 
 // NoKillDelay is a value for KillDelay. It means that SIGKILL is sent immediately, without SIGTERM.
 const NoKillDelay time.Duration = 1
 
-// killDelay converts a field KillDelay, in which 0 means the default, to a duration.
+// killDelay returns the duration that the value d of a field KillDelay stands for. 0 stands for the
+// default.
 func killDelay(d time.Duration) time.Duration {
 	switch d {
 	case 0:
@@ -124,12 +126,13 @@ const (
 )
 
 // keptVars are the variables with the prefix CTWORKER_ that tasks inherit: the path of the ctworker
-// program, and a list of the settings that an inner ctworker must ignore.
+// program, and a list of the settings that a ctworker started by a task must ignore.
 var keptVars = []string{"CTWORKER_BIN", "CTWORKER_OUTER_SETTINGS"}
 
-// stripEngineVars removes the variables that an outer ctworker has set, because a task may run
-// ctworker itself. If a variable occurs several times, only the last one is kept, as in os/exec:
-// otherwise, some programs would read the first one and others the last.
+// stripEngineVars removes the variables with the prefix CTWORKER_, except keptVars. If this program
+// runs as a task of another ctworker, that ctworker has set these variables for this program, and
+// not for its tasks. If a variable occurs several times, only its last value is kept, as in
+// os/exec, because some programs would read the first value and others the last.
 func stripEngineVars(env []string) []string {
 	kept := make([]string, 0, len(env))
 	seen := make(map[string]bool, len(env))
@@ -161,8 +164,9 @@ type StopSignals struct {
 	NoResults <-chan struct{}
 }
 
-// Run runs one task and waits until it ends. If no process can be started, and the reason does not
-// depend on the task, Run returns an error, for example a *StartError. The task has then not run.
+// Run runs one task and waits until it ends. If a process cannot be started for a reason that does
+// not depend on the task, Run returns an error, for example a *StartError. In that case, the task
+// has not run.
 func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	argv, err := c.argv(task)
 	if err != nil {
@@ -260,7 +264,8 @@ func (c *Command) argv(task Task) ([]string, error) {
 	return argv, nil
 }
 
-// runOnce runs a task without trying again if the start fails. It does not set TaskResult.Elapsed.
+// runOnce runs a task. It does not try again if the start fails. It does not set
+// TaskResult.Elapsed.
 func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskResult, error) {
 	std, err := c.openStdio(task)
 	if err != nil {
@@ -284,7 +289,7 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 		kind = waitOrStop(p, signals, c.opts.MaxRuntime, c.opts.KillDelay)
 		if !isClosed(p.Done()) {
 			// The process did not exit after SIGKILL, because it is blocked in the kernel. The
-			// goroutine of Process.reap continues to wait for it.
+			// goroutine of Process.reap continues to wait for the exit.
 			return TaskResult{Kind: kind}, nil
 		}
 	}
@@ -304,12 +309,13 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 	return result, nil
 }
 
-// fastPathTime is how long Run waits for the exit of the process before it starts goroutines that
-// read the output. Most short tasks end within that time, and need no goroutines. Until then, their
-// output stays in the pipes.
+// fastPathTime is how long Run waits for the exit of a process before Run starts goroutines that
+// read the output. During that time, the output stays in the pipes. Most short tasks end within
+// that time, and need no goroutines.
 const fastPathTime = 5 * time.Millisecond
 
-// files returns the descriptors that a process inherits. The index is the number in the process.
+// files returns the descriptors that a process inherits. The index of a descriptor in the slice is
+// its number in the process.
 func (c *Command) files(std *stdio) []uintptr {
 	files := make([]uintptr, 0, fdTermination+1)
 	for _, fd := range std.childFDs {
@@ -325,7 +331,8 @@ func (c *Command) files(std *stdio) []uintptr {
 	return files
 }
 
-// closedFD is a value for Spec.Files. The process does not get a descriptor at that index.
+// closedFD is a value in Spec.Files. The process does not get the descriptor whose number is the
+// index of that value.
 const closedFD = ^uintptr(0)
 
 // sigkillTimeout is how long to wait for the exit of a process after SIGKILL. The exit can take
@@ -333,7 +340,8 @@ const closedFD = ^uintptr(0)
 const sigkillTimeout = 10 * time.Second
 
 // waitOrStop waits until the process exits. After maxRuntime, or at a stop signal, it terminates
-// the process. It returns the reason for that, or Completed if the process exited on its own.
+// the process. It returns the reason for the termination, or Completed if the process exited on its
+// own.
 func waitOrStop(p *Process, signals StopSignals, maxRuntime, killDelay time.Duration) outcome.Kind {
 	timer := time.NewTimer(maxRuntime - time.Since(p.Started()))
 	defer timer.Stop()

@@ -236,8 +236,8 @@ func TestNewCommand_ReturnsErrorIfProgramIsUnusable(t *testing.T) {
 	}
 }
 
-// If the program is removed after NewCommand, Run returns an error and not a failed task, because no
-// further task can start.
+// If the program is removed after NewCommand, Run returns an error instead of the result of a
+// failed task, because no further task can start.
 func TestCommand_ReturnsStartErrorIfProgramIsRemoved(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "program")

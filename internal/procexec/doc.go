@@ -1,5 +1,5 @@
 // Package procexec runs tasks in processes. It starts the processes, exchanges tasks and results
-// with them, terminates them, and kills what they leave behind.
+// with them, terminates them, and kills the processes that they leave behind.
 //
 //	Command ── one process per task ────┐
 //	                                    ├─▶ Launcher ─▶ Process (group leader) ─▶ its children
@@ -8,8 +8,8 @@
 //	                                           └── guard: kills everything if this program is killed
 //
 // A Launcher starts each process in its own process group. A Notification notifies all running
-// tasks at once, for example that the worker is shutting down. The guard is a helper process. If
-// this program is killed, the guard kills all tasks.
+// tasks of an event, for example the shutdown of the worker. The guard is a helper process. If this
+// program is killed, the guard kills all tasks.
 //
 // # Command
 //
@@ -21,7 +21,8 @@
 //
 // A Pool keeps one worker process per slot and sends it task after task over the task protocol; see
 // docs/protocol.md and package taskproto. One goroutine, the loop, owns all slots, processes and
-// jobs. Other goroutines only wait for something, and then send an event to the loop.
+// jobs. Other goroutines only wait, for example for the exit of a process, and then send an event
+// to the loop.
 //
 //	                     ┌────────── backlog ◀────────┐ taken back, or not claimed by a dead process
 //	                     ▼                            │
@@ -45,10 +46,10 @@
 //
 // # Fork server
 //
-// With a ForkServer, the Pool starts no process itself. The user's program, which uses an SDK, has
-// started ctworker, and has forked a fork server. The fork server has the user's code loaded, and
-// forks a process at each request. Only the fork server, as the parent of these processes, can wait
-// for them.
+// With a ForkServer, the Pool starts no process itself. The user's program, which uses an SDK,
+// starts ctworker and forks the fork server. The fork server has already loaded the user's code,
+// and forks a process whenever the Pool requests one. Only the fork server, as the parent of these
+// processes, can wait for them.
 //
 //	program ─┬─ starts ─▶ ctworker: Pool ◀────── task socket, one per slot ──┐
 //	         │                  ▲                                            ▼
@@ -63,22 +64,23 @@
 // # The guarantee
 //
 // When a task ends, everything that it started is killed:
-//   - The other processes of its process group are killed before the process of the task is
-//     reaped. Until it is reaped, its id, which is also the id of the group, cannot be reused.
+//   - The other processes in the process group of the task are killed before the process of the
+//     task is reaped. Until then, the id of that process, which is also the id of the group, cannot
+//     be reused.
 //   - Processes that have left the group become children of this program, which kills them (Linux).
 //
 // If this program dies, even by SIGKILL, its tasks die: the kernel sends them the parent-death
 // signal (Linux), and the guard kills them and everything that they started. No zombie process,
-// descriptor or goroutine is left behind. A child of a task that keeps a pipe open does not delay
-// the result of the task.
+// descriptor or goroutine is left behind. A child process that keeps a pipe of a task open does not
+// delay the result of the task.
 //
 // # Limits
 //
-// This package is not a sandbox: tasks run with the rights of the user. It knows nothing of queues
-// and leases; package stages connects it to the pipeline.
+// This package is not a sandbox: tasks run with the rights of the user. It does not access queues
+// or leases; package stages connects it to the pipeline.
 //
-// macOS and the BSDs have no parent-death signal, do not let a program adopt orphaned processes,
-// and cannot limit the memory of another process. On these systems only the guard kills the tasks
-// if this program dies, a process that leaves the process group of its task is not found, and
-// CommandOptions.MemoryLimit is an error.
+// On macOS and the BSDs, this package uses no parent-death signal and does not adopt orphaned
+// processes. If this program dies, only the guard kills the tasks. A process that leaves the
+// process group of its task is not killed when the task ends. Setting CommandOptions.MemoryLimit is
+// an error.
 package procexec

@@ -14,9 +14,9 @@ func closed() <-chan struct{} {
 	return c
 }
 
-// ignoreSIGTERM is a script that starts one child process. Both processes hold the lifeline $1, and
-// continue after SIGTERM. The child writes "ready" when it runs. The script writes "term" after
-// each SIGTERM.
+// ignoreSIGTERM is a script that starts one child process. Both processes hold the lifeline $1
+// open, and continue to run after SIGTERM. The child writes "ready" when it runs. The script writes
+// "term" after each SIGTERM.
 const ignoreSIGTERM = `
 	exec 9>"$1"
 	trap 'echo term >&2' TERM

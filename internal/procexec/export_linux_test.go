@@ -2,8 +2,8 @@ package procexec
 
 import "os"
 
-// OrphanScan returns a function that scans once for orphans of l and returns how many it killed. l
-// must not have Options.Subreaper.
+// OrphanScan returns a function that scans once for orphans of l, and returns how many orphans it
+// killed. Options.Subreaper of l must be false.
 func OrphanScan(l *Launcher) func() int {
 	o := &orphans{launcher: l, self: os.Getpid(), before: map[int]bool{}, unmarked: map[int]int64{}}
 	return func() int {

@@ -24,8 +24,8 @@ type forkedProcess struct {
 	forkServerDied bool  // the process was killed because the fork server exited; valid once done is closed
 }
 
-// fork requests a process and returns without waiting for it. The caller can already send a task,
-// which the process reads when it runs.
+// fork requests a process from the fork server, and returns before the process exists. The caller
+// can send a task immediately: the process reads the task when it has started.
 func (h *ForkServer) fork(l *Launcher, slotIndex int, child taskproto.ChildFDs) (*forkedProcess, error) {
 	entry, err := l.table.reserve()
 	if err != nil {
@@ -69,7 +69,8 @@ func (f *forkedProcess) Done() <-chan struct{} { return f.done }
 func (f *forkedProcess) Exit() Exit            { <-f.done; return f.exit }
 
 // end records that the process has exited or could not be forked. It is called once, by the
-// goroutine that removed f from the running forks. The fields of the exit must be set before.
+// goroutine that removed f from the running forks. The fields exit, err and forkServerDied must be
+// set before the call.
 func (f *forkedProcess) end() {
 	f.launcher.table.release(f.tableEntry)
 	close(f.done)
@@ -89,16 +90,16 @@ func (f *forkedProcess) Terminate(grace time.Duration) {
 
 func (f *forkedProcess) Kill() { f.signal(syscall.SIGKILL) }
 
-// signal makes the fork server send sig to the process group. This program cannot do that safely:
-// only the fork server, as the parent, knows whether the pid is still valid. signal does not block,
-// so it may be called while a lock is held.
+// signal makes the fork server send sig to the process group. This program cannot send the signal
+// safely: only the fork server, as the parent, knows whether the pid is still valid. signal does
+// not block, so it may be called while a lock is held.
 func (f *forkedProcess) signal(sig syscall.Signal) {
 	go func() { _ = f.server.send(map[string]any{"signal": f.id, "sig": int(sig)}) }()
 }
 
-// lingerAndReap is called when a process has exited after a signal. It gives the other processes of
-// the group the rest of the grace period, as Process.Terminate does. Then it makes the fork server
-// kill the group and reap the process.
+// lingerAndReap is called when a process has exited after a signal. It waits until the other
+// processes of the group have exited, for at most the grace period that was passed to Terminate.
+// Then it makes the fork server kill the group and reap the process.
 func (f *forkedProcess) lingerAndReap() {
 	awaitGroup(f.Pid(), time.Now().Add(time.Duration(f.grace.Load())))
 	_ = f.server.send(map[string]any{"reap": f.id})

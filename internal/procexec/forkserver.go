@@ -21,10 +21,10 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// A ForkServer is the connection to a fork server: a process that has the user's code loaded, and
+// A ForkServer is the connection to a fork server: a process that has loaded the user's code, and
 // forks processes for a Pool. The fork server is itself a fork of the user's program, which has
 // also started this program. Only the fork server, as the parent of its forks, can wait for them
-// and signal them safely. The messages on the connection, called the control socket, are private to
+// and signal them safely. The connection is called the control socket. Its messages are private to
 // ctworker and its SDKs.
 type ForkServer struct {
 	Hello Handshake
@@ -45,7 +45,7 @@ type ForkServer struct {
 	killReason   error         // why this program killed the fork server; nil if it did not
 	sweepNeeded  bool          // a fork has exited since the last scan for orphans
 	exited       bool          // the fork server has exited
-	exitedCh     chan struct{} // closed when onExit has killed the forks of a fork server that exited
+	exitedCh     chan struct{} // closed when the fork server has exited and onExit has killed its forks
 	sourceErr    error         // why the task source failed, or nil; valid once sourceDone is closed
 	sourceDone   chan struct{}
 	receiverDone chan struct{} // closed when receive has returned; nil before Start
@@ -118,8 +118,8 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 	}
 	h.Hello = first.Host
 	if from := h.Hello.Source; from != nil && from.File == "" {
-		// If a child process held the pipe open, the program that writes to the pipe would not
-		// notice that this program has stopped reading.
+		// Child processes must not inherit the pipe. If they held it open, the program that writes
+		// to the pipe would not notice that this program has stopped reading.
 		syscall.CloseOnExec(from.StreamFD)
 	}
 	return h, nil
@@ -129,8 +129,8 @@ func OpenForkServer(fd int) (*ForkServer, error) {
 type ForkServerConfig struct {
 	// Launcher provides the id of the run, by which the processes of the run can be found.
 	Launcher *Launcher
-	// KillDelay is how long a task may suspend the fork server. After that, the fork server is
-	// killed. The minimum is one second; a lower value is raised to it.
+	// KillDelay is how long a task may suspend the fork server before the fork server is killed. A
+	// value below one second is raised to one second.
 	KillDelay time.Duration
 	// Worker describes the worker to the forks. It is the JSON object "worker" in the first line of
 	// the task protocol.
@@ -143,16 +143,16 @@ type ForkServerConfig struct {
 	// space of a fork. Both are in bytes.
 	MaxResult, MemoryLimit int64
 	// Env are additional environment variables for the forks, as KEY=VALUE. The fork server removes
-	// all other variables of ctworker and of the specification, because they belong to an outer
-	// run.
+	// all other variables with the prefixes CTWORKER_ and RMS_CLOUD_TASKS_, except CTWORKER_BIN,
+	// because they may belong to another run, in which the user's program is a task.
 	Env                   []string
 	Shutdown, Termination *Notification
 	// OnWarning receives the warnings of the fork server. It is not called concurrently.
 	OnWarning func(text string)
 }
 
-// Start sends the configuration to the fork server, and starts the goroutines that handle its
-// messages and check that it is alive.
+// Start sends the configuration to the fork server, and starts the goroutines that handle the
+// messages of the fork server and check that it responds.
 func (h *ForkServer) Start(s ForkServerConfig) error {
 	env := map[string]string{}
 	for _, v := range append(s.Env, notificationEnv(s.Shutdown, s.Termination, 0, 0)...) {
@@ -344,8 +344,9 @@ func exitCode(status syscall.WaitStatus) int {
 
 // sweepOrphans pings the fork server every second. It also kills orphans: processes that forks have
 // left behind outside of their process groups, for example in their own session. An orphan that
-// executed another program is found by its environment variable CTWORKER_PROCESS, the marker. An
-// orphan without a marker becomes a child of the fork server, which kills it.
+// executed another program has an environment variable CTWORKER_PROCESS, the marker, by which
+// ctworker finds the orphan. An orphan without a marker becomes a child of the fork server, which
+// kills it.
 func (h *ForkServer) sweepOrphans() {
 	defer close(h.sweeperDone)
 	ticker := time.NewTicker(orphanInterval)
@@ -379,8 +380,8 @@ func (h *ForkServer) sweepOrphans() {
 	}
 }
 
-// find returns the fork with that id, or nil. If remove is true, the fork has exited, and find
-// removes it from the running forks.
+// find returns the fork with the number id, or nil. If remove is true, find also removes the fork
+// from h.live. The fork has then exited, or could not be forked.
 func (h *ForkServer) find(id int64, remove bool) *forkedProcess {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -400,9 +401,9 @@ func (h *ForkServer) onExit() {
 	h.live = map[int64]*forkedProcess{}
 	h.mu.Unlock()
 	for _, f := range live {
-		// The leader of the group died with its parent, the fork server. Its id still denotes the
-		// same group: either the group has other processes, or the leader died too recently for its
-		// id to be used again.
+		// The leader of the group died with its parent, the fork server. The id of the group is
+		// still valid: either the group has other processes, or the leader died too recently for
+		// its id to be reused.
 		if pid := f.Pid(); pid > 1 {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
 			f.launcher.table.clear(f.tableEntry)

@@ -33,7 +33,7 @@ func (e *unresponsiveError) Error() string {
 		"the machine may be short of memory; run fewer tasks at once, or use a larger machine", e.pid, e.waited.Round(time.Second))
 }
 
-// brokenError is returned if ctworker killed the fork server because of its own panic.
+// brokenError is returned if ctworker killed the fork server because of a panic in ctworker.
 type brokenError struct{ cause error }
 
 // Error returns the panic.
@@ -51,7 +51,7 @@ func (e *brokenError) Unwrap() error { return e.cause }
 func (e *unresponsiveError) Is(target error) bool { return target == ErrForkServerExited }
 
 // setPid records the pid that the fork server reports. It ignores the pid of a process that is not
-// a sibling of this program. Otherwise this program could kill an unrelated process.
+// a sibling of this program, because this program must never kill an unrelated process.
 func (h *ForkServer) setPid(pid int) {
 	if !isSibling(pid) {
 		return
@@ -68,8 +68,9 @@ func (h *ForkServer) onPong() {
 	h.mu.Unlock()
 }
 
-// checkResponsive sends a ping to the fork server. If the fork server has not answered an earlier
-// ping for too long, checkResponsive kills it. It is called every orphanInterval.
+// checkResponsive is called every orphanInterval. It sends a ping to the fork server if forked
+// processes exist and the previous ping was answered. It kills a fork server that has not answered
+// a ping for too long.
 func (h *ForkServer) checkResponsive(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -131,8 +132,8 @@ func killAllMarked(runID string) {
 }
 
 // guarded calls f, the body of a goroutine, and recovers a panic in f, for example in
-// ForkServerConfig.OnWarning. A panic closes the connection and kills the fork server. ExitError
-// then returns the panic.
+// ForkServerConfig.OnWarning. After a panic, guarded kills the fork server and closes the
+// connection, and ExitError returns the panic.
 func (h *ForkServer) guarded(f func()) {
 	p := panics.Try(f)
 	if p == nil {
@@ -147,5 +148,5 @@ func (h *ForkServer) guarded(f func()) {
 	if server > 1 {
 		_ = syscall.Kill(server, syscall.SIGKILL)
 	}
-	_ = h.conn.Close() // makes receive return, and the fork server kill its forks
+	_ = h.conn.Close() // makes receive return, and makes the fork server kill its forks
 }

@@ -23,7 +23,7 @@ const guardVar = "CTWORKER_GUARD"
 // The descriptors that the guard inherits.
 const (
 	guardTable    = 3 // the shared memory of groupTable
-	guardLifeline = 4 // a pipe that reaches its end when the parent, ctworker, has exited
+	guardLifeline = 4 // a pipe on which the guard reads end of file when its parent, ctworker, has exited
 )
 
 // guard is a helper process. If this program is killed, even by SIGKILL, the guard survives and
@@ -36,8 +36,8 @@ type guard struct {
 	waitErr  chan error // receives the error of Process.Wait
 }
 
-// startGuard starts the guard in its own session, with /dev/null as its standard streams. Then
-// neither Ctrl-C nor a terminal that is closed can end the guard.
+// startGuard starts the guard in its own session, with /dev/null as its standard streams.
+// Therefore, neither Ctrl-C nor the closing of the terminal ends the guard.
 func (l *Launcher) startGuard(command []string) (*guard, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -88,8 +88,9 @@ func (g *guard) stop() error {
 	return errors.Join(err, <-g.waitErr, g.lifeline.Close())
 }
 
-// RunGuard runs the guard and does not return, if a Launcher has started this process as its guard.
-// In any other process, it returns immediately. Call it first in main; see Options.Guard.
+// RunGuard runs the guard, and does not return, in a process that a Launcher has started as its
+// guard. In any other process, RunGuard returns immediately. Call RunGuard first in main; see
+// Options.Guard.
 func RunGuard() {
 	value, ok := os.LookupEnv(guardVar)
 	if !ok {
@@ -142,8 +143,8 @@ type groupTable struct {
 	groups []int32
 
 	mu   sync.Mutex
-	used int   // number of entries that have been used; entries from here on are free
-	free []int // entries below used that are free
+	used int   // number of entries that have ever been used; the entries from index used on are free
+	free []int // indexes below used of free entries
 }
 
 // maxGroups is the number of entries of a groupTable, and therefore the maximum number of

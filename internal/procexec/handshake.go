@@ -11,14 +11,15 @@ import (
 type Handshake struct {
 	Version int    `json:"version"`
 	SDK     string `json:"sdk"`
-	// Argv is the command that starts the program again. It is empty if that is impossible because
-	// the program was read from standard input.
+	// Argv is the command that starts the program again. It is empty if the program cannot be
+	// started again, because it was read from standard input.
 	Argv []string `json:"argv"`
 	// Program is the name that log messages and errors use for the program.
 	Program string `json:"program"`
-	// Ahead reports whether forked processes accept further tasks while they run one.
+	// Ahead reports whether forked processes accept further tasks while they run a task.
 	Ahead bool `json:"ahead"`
-	// Source is the task source that the program specifies. If it is nil, the settings specify one.
+	// Source is the task source that the program specifies. If Source is nil, the settings specify
+	// the task source.
 	Source *ForkServerSource `json:"source"`
 }
 

@@ -25,17 +25,17 @@ type Options struct {
 	// Guard is a command whose main function calls RunGuard first, for example the command of this
 	// program. NewLauncher starts the command once, as a helper process. If this program is killed
 	// by SIGKILL, the helper kills all tasks and everything that they started. If Guard is empty,
-	// the kernel kills only the tasks themselves (Linux).
+	// only the tasks themselves are then killed, by the kernel (Linux).
 	Guard []string
 	// Subreaper makes this program adopt and kill processes that tasks leave behind outside of
-	// their process groups (Linux). From NewLauncher to Close, the Launcher kills every child of
-	// this program that it did not start itself. Do not set Subreaper in a program that starts
-	// processes by other means.
+	// their process groups (Linux). Between NewLauncher and Close, the Launcher kills every new
+	// child of this program that the Launcher did not start. Do not set Subreaper in a program that
+	// starts processes by other means.
 	Subreaper bool
 	// StableThreads declares that the operating-system threads of this program do not end before
-	// the program does. A thread ends early if a goroutine returns while it is locked to the
-	// thread. With StableThreads, processes are started from any thread, which makes short tasks
-	// about 10 % faster.
+	// the program does. A thread ends early if a goroutine that is locked to it returns. With
+	// StableThreads, processes are started from any thread, which makes short tasks about 10 %
+	// faster.
 	StableThreads bool
 	// Dir is a directory that belongs to this run. If this program is killed, the guard removes the
 	// files of the notifications from Dir, and then Dir. The path must be absolute. Optional.
@@ -52,7 +52,7 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// A Launcher starts processes and keeps track of the running ones. It also owns the guard, and
+// A Launcher starts processes and keeps track of the running processes. It also owns the guard, and
 // kills orphaned processes of tasks if Options.Subreaper is set. It is safe for concurrent use.
 type Launcher struct {
 	opts  Options
@@ -63,8 +63,9 @@ type Launcher struct {
 	guard       *guard
 	orphans     *orphans
 
-	// spawnMu is held for reading while a process is started or reaped, because live and the real
-	// children of this program differ in the meantime. It is held for writing to compare the two.
+	// spawnMu is held for reading while a process is started or reaped. During that time, live and
+	// the actual children of this program differ. It is held for writing while live and the actual
+	// children are compared.
 	spawnMu sync.RWMutex
 
 	// fastPathSlots limits how many threads block in Process.waitFast at the same time.
@@ -129,7 +130,7 @@ type Spec struct {
 	Args []string
 	// Env is the environment. The Launcher adds the variable CTWORKER_PROCESS.
 	Env []string
-	// Dir is the working directory. Defaults to that of this program.
+	// Dir is the working directory. Defaults to the working directory of this program.
 	Dir string
 	// Files are open descriptors of this program. In the new process, they get the numbers 0, 1, 2
 	// and so on. Start does not close them.
@@ -151,9 +152,10 @@ func (e *StartError) Error() string { return fmt.Sprintf("start %s: %v", e.Path,
 // Unwrap returns the operating system's error.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// Start starts a process in a new process group. It returns a *StartError if that fails, and
-// ErrClosed after Close. Call Exit, Done or Close afterwards: until then, a process that exits
-// remains a zombie, and its group is not killed. Start is safe for concurrent use.
+// Start starts a process in a new process group. It returns a *StartError if the start fails, and
+// ErrClosed after Launcher.Close. Call Process.Exit, Process.Done or Launcher.Close later: until
+// then, a process that exits remains a zombie, and its group is not killed. Start is safe for
+// concurrent use.
 func (l *Launcher) Start(spec Spec) (*Process, error) {
 	p := &Process{launcher: l, pidfd: -1, done: make(chan struct{})}
 	if err := l.add(p); err != nil {
@@ -205,7 +207,8 @@ func (l *Launcher) nextEnvMarker() (id int64, marker string) {
 	return l.nextID, l.runID + "." + strconv.FormatInt(l.nextID, 10)
 }
 
-// warnShortage logs a warning that processes cannot be started at present. It does so once per run.
+// warnShortage logs a warning that processes cannot be started at present. Only the first call in a
+// run logs the warning.
 func (l *Launcher) warnShortage(err error) {
 	l.shortageOnce.Do(func() {
 		l.opts.Log.Warn().Err(err).Msg("could not start a process because the machine is short of a resource; retrying for up to 30 seconds")
@@ -235,7 +238,7 @@ func (l *Launcher) oldest() (lowest, last int64) {
 	return lowest, l.nextID
 }
 
-// isLive reports whether the process with that number is running.
+// isLive reports whether the process with the number id is running.
 func (l *Launcher) isLive(id int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

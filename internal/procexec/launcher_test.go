@@ -64,7 +64,7 @@ func TestLauncher_CloseKillsRunningProcesses(t *testing.T) {
 	}
 }
 
-// Close during Start kills the process that Start returns. It does not kill the process group of
+// Close during Start kills the process that Start returns. Close does not kill the process group of
 // the test itself.
 func TestLauncher_CloseDuringStart(t *testing.T) {
 	t.Parallel()
@@ -105,7 +105,7 @@ func TestLauncher_CloseDuringStart(t *testing.T) {
 	}
 }
 
-// Close returns an error if a process does not exit in time. The process may exit after that.
+// Close returns an error if a process does not exit in time. The process may exit later.
 func TestLauncher_CloseReportsStuckProcesses(t *testing.T) {
 	t.Parallel()
 	l, err := procexec.NewLauncher(procexec.Options{Guard: []string{self(t)}})

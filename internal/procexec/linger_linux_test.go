@@ -17,8 +17,8 @@ import (
 // has the kill delay to clean up.
 func TestCommand_GivesKillDelayToProgramOfShell(t *testing.T) {
 	t.Parallel()
-	// The program starts no child process, because a shell resets its traps while it forks, and
-	// could miss SIGTERM then.
+	// The program is a shell script that starts no child process. A shell resets its traps while it
+	// forks, and could miss a SIGTERM at that time.
 	const program = `trap 'read x < "$1"; echo cleaned up >&2; exit' TERM; echo ready >&2; while :; do :; done`
 	path := filepath.Join(t.TempDir(), "may-clean")
 	if err := unix.Mkfifo(path, 0o600); err != nil {

@@ -177,8 +177,8 @@ func (l *lines) expect(t *testing.T, want string) {
 }
 
 // lifeline is a named pipe by which a test notices that processes exit. Each process opens the pipe
-// with exec 9>"$path", and writes "ready" or the like when it has done so. The pipe is closed when
-// all these processes have exited.
+// with exec 9>"$path", and then writes a line such as "ready". The pipe is closed when all these
+// processes have exited.
 type lifeline struct {
 	path string
 	r    *os.File

@@ -28,8 +28,8 @@ type Notification struct {
 	closeErr error
 }
 
-// NewNotification returns a Notification. Raise will create the file name in the directory dir. The
-// path dir must be absolute, because a task may have another working directory. Close the
+// NewNotification returns a Notification. Raise will create a file called name in the directory
+// dir. The path dir must be absolute, because a task may have another working directory. Close the
 // Notification after the last task.
 func NewNotification(dir, name string) (*Notification, error) {
 	if !filepath.IsAbs(dir) {
@@ -61,8 +61,8 @@ func (n *Notification) Raise() error {
 		if err := n.createFile(); err != nil {
 			n.err = fmt.Errorf("notification: create the file %s: %w", n.path, err)
 		}
-		// The byte makes the pipe readable. Tasks must not read the byte. If one does, the pipe is
-		// still readable, because the writing end is closed.
+		// The byte makes the pipe readable. Tasks must not read the byte. If a task does, the pipe
+		// is still readable, because the writing end is closed.
 		if _, err := n.w.Write([]byte{'\n'}); err != nil {
 			n.err = fmt.Errorf("notification %s: %w", n.path, err)
 		}
@@ -71,10 +71,10 @@ func (n *Notification) Raise() error {
 	return n.err
 }
 
-// createFile creates the file, whatever a task has put at its path. Tasks run as the same user, so
-// they can replace the file and its directory, for example with a symbolic link. Therefore
-// createFile uses the directory that NewNotification opened. It creates a file with a random name
-// there, and renames the file. Renaming replaces a symbolic link without following it.
+// createFile creates the file, even if a task has created something else at its path. Tasks run as
+// the same user, so they can replace the file and its directory, for example with a symbolic link.
+// Therefore createFile uses the directory that NewNotification opened. It creates a file with a
+// random name there, and renames the file. Renaming replaces a symbolic link without following it.
 func (n *Notification) createFile() error {
 	name := filepath.Base(n.path)
 	hidden := "." + name + "-" + rand.Text()

@@ -68,7 +68,7 @@ func TestNotification_RemainsRaised(t *testing.T) {
 func TestNotification_CloseDoesNotRaise(t *testing.T) {
 	t.Parallel()
 	n := newNotification(t)
-	for range 2 { // Close must not close the same number twice, because it may have been reused
+	for range 2 { // Close must not close a descriptor twice, because its number may have been reused
 		if err := n.Close(); err != nil {
 			t.Error(err)
 		}
@@ -169,8 +169,8 @@ func TestNotification_DoesNotFollowLinks(t *testing.T) {
 	}
 }
 
-// A Notification reaches every process: two processes that run during Raise, and one that starts
-// later, after another has read the byte from the pipe.
+// A Notification reaches every process: two processes that run during Raise, and a process that
+// starts later, after another process has read the byte from the pipe.
 func TestNotification_ReachesEveryProcess(t *testing.T) {
 	t.Parallel()
 	n, other := newNotification(t), newNotification(t)

@@ -80,10 +80,10 @@ func (o *orphans) watch() {
 	}
 }
 
-// scan looks once at all adopted children. It reaps children that have exited. It kills children
-// whose task has ended, or every child if all is true. It returns the killed children, and the
-// number of the other children. Children of a reaped process may become visible only in the next
-// scan.
+// scan goes through all adopted children once. It reaps children that have exited. It kills
+// children whose task has ended, or every child if all is true. It returns the killed children, and
+// the number of all other children, including the reaped ones. Children of a reaped process may
+// become visible only in the next scan.
 func (o *orphans) scan(all bool) (killed []int, others int) {
 	lowest, _ := o.launcher.oldest()
 	seen := map[int]bool{}
@@ -109,8 +109,8 @@ func (o *orphans) scan(all bool) (killed []int, others int) {
 	return killed, others
 }
 
-// adopted returns the children of this process, zombies included, that the Launcher did not start.
-// Only scan reaps them.
+// adopted returns the children of this process, zombies included, that the Launcher did not start
+// and that are not in before. Only scan reaps them.
 func (o *orphans) adopted() []int {
 	isAdopted := func(pid int) bool { return !o.before[pid] && !o.launcher.isOwn(pid) }
 	pids := slices.DeleteFunc(childrenOf(o.self), func(pid int) bool { return !isAdopted(pid) })
@@ -118,7 +118,7 @@ func (o *orphans) adopted() []int {
 		return nil
 	}
 	// A process in the list may be one that the Launcher has just started or reaped. Check again
-	// while the Launcher can do neither.
+	// while spawnMu prevents the Launcher from starting and reaping processes.
 	o.launcher.spawnMu.Lock()
 	defer o.launcher.spawnMu.Unlock()
 	return slices.DeleteFunc(pids, func(pid int) bool { return parentOf(pid) != o.self || !isAdopted(pid) })
@@ -133,7 +133,7 @@ func (o *orphans) taskEnded(pid int, lowest int64) bool {
 	since, known := o.unmarked[pid]
 	if !known {
 		// Ask again, because processes may have been started since the caller determined lowest,
-		// and the orphan may belong to one of these.
+		// and the orphan may belong to one of those processes.
 		_, since = o.launcher.oldest()
 		o.unmarked[pid] = since
 	}

@@ -37,7 +37,8 @@ func TestOrphans_KilledAfterTheirTask(t *testing.T) {
 }
 
 // A process that left the process group of its task is not killed while the task runs. To be sure
-// that orphans have been searched for, the test waits until an orphan of another task is killed.
+// that a search for orphans has taken place, the test waits until an orphan of another task is
+// killed.
 func TestOrphans_KeptWhileTheirTaskRuns(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		marked, unmarked, others := newLifeline(t), newLifeline(t), newLifeline(t)
@@ -121,8 +122,8 @@ func TestOrphans_KilledByClose(t *testing.T) {
 	})
 }
 
-// Children that this process had before NewLauncher are not killed. They may be background jobs of
-// a shell that replaced itself by this program with exec.
+// Children that this process had before NewLauncher are not killed. For example, they may be
+// background jobs of a shell that has replaced itself with this program by exec.
 func TestOrphans_IgnoreOlderChildren(t *testing.T) {
 	isolated(t, func(t *testing.T) {
 		sleeper, err := os.StartProcess("/bin/sh", sh(`exec sleep 1000`), &os.ProcAttr{})

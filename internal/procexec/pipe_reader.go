@@ -15,9 +15,9 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// pipeReader reads what a process writes to a pipe. If the process exits soon, finish reads its
-// output from the pipe. Otherwise, start starts a goroutine that reads while the process runs, and
-// finish ends that goroutine.
+// pipeReader reads what a process writes to a pipe. If the process exits before start is called,
+// finish reads all output of the process from the pipe. start starts a goroutine that reads while
+// the process runs; finish then ends that goroutine.
 type pipeReader struct {
 	fd        int                               // the reading end, until start or finish is called; then -1
 	limit     int64                             // maximum number of bytes to keep; further bytes are discarded
@@ -35,8 +35,8 @@ type pipeReader struct {
 // several pieces. A piece can be up to three bytes shorter, to end between two characters.
 const maxLine = 64 << 10
 
-// newPipeReader returns a pipeReader, and the writing end w of its pipe for the process to inherit.
-// The caller closes w.
+// newPipeReader returns a pipeReader, and w, the writing end of its pipe, which the process
+// inherits. The caller closes w.
 func newPipeReader(limit int64, line func([]byte, bool)) (c *pipeReader, w int, err error) {
 	r, w, err := unixfd.Pipe()
 	if err != nil {
@@ -83,7 +83,8 @@ func (c *pipeReader) run() {
 }
 
 // readAvailable reads what the pipe contains, and does not wait for more. It reads at most the
-// capacity of the pipe, because a grandchild may still hold the writing end and write without end.
+// capacity of the pipe, because a grandchild may still hold the writing end open and never stop
+// writing.
 func (c *pipeReader) readAvailable(fd int, chunk []byte) {
 	const capacity = 1 << 20 // default of /proc/sys/fs/pipe-max-size; see pipe(7)
 	for total := 0; total < capacity; {
@@ -99,7 +100,8 @@ func (c *pipeReader) readAvailable(fd int, chunk []byte) {
 	}
 }
 
-// add handles data that was read. It passes the lines to onLine, or else keeps the data in buf.
+// add handles data that was read. It passes the lines to onLine. If onLine is nil, it keeps the
+// data in buf.
 func (c *pipeReader) add(b []byte) {
 	if c.onLine == nil {
 		room := c.limit - int64(len(c.buf))
@@ -129,8 +131,8 @@ func (c *pipeReader) add(b []byte) {
 	}
 }
 
-// emitLine calls onLine. If onLine has panicked, it discards the line: the output must still be
-// read, because the process would otherwise block.
+// emitLine calls onLine with a line. After a panic in onLine, emitLine discards all further lines.
+// The output must still be read, because the process blocks when the pipe is full.
 func (c *pipeReader) emitLine(line []byte) {
 	if c.lineErr != nil {
 		return
@@ -177,8 +179,8 @@ func (c *pipeReader) finish() {
 // chunkPool holds the read buffers of finish.
 var chunkPool = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
 
-// stdinPipe returns the reading end r of a pipe from which a process can read content. It writes
-// content in the background if the pipe cannot hold it. The caller closes r when the process has
+// stdinPipe returns the reading end r of a pipe from which a process can read content. If content
+// does not fit into the pipe, a goroutine writes the rest. The caller closes r when the process has
 // started, and calls finish when the process has exited.
 func stdinPipe(content []byte) (r int, finish func(), err error) {
 	r, w, err := unixfd.Pipe()

@@ -141,9 +141,9 @@ func (e *missingKeyError) Error() string {
 // maxShownKey is the length to which a key in an error is cut, in bytes.
 const maxShownKey = 100
 
-// lookup returns the member key of data, which must be a JSON object. If there is no such member,
-// key is a path of member names joined by dots. lookup returns a string without quotes, and any
-// other value as JSON.
+// lookup returns the value of the member key of data. data must be a JSON object. If it has no
+// member with that name, lookup uses key as a path of member names joined by dots. lookup returns a
+// string without quotes, and any other value as JSON.
 func lookup(data []byte, key string) (string, error) {
 	if jsontext.Value(data).Kind() != '{' {
 		return "", &missingKeyError{problem: "the task's data is not an object"}

@@ -16,9 +16,9 @@ import (
 // PoolOptions configures a Pool.
 type PoolOptions struct {
 	// Argv is the command that starts a worker process. The command must use the task protocol.
-	// Placeholders in it are not replaced. Argv is not used with ForkServer.
+	// Placeholders in Argv are not replaced. If ForkServer is set, Argv is not used.
 	Argv []string
-	// ForkServer forks the processes. If it is nil, Argv starts them.
+	// ForkServer forks the processes. If ForkServer is nil, Argv starts them.
 	ForkServer *ForkServer
 	// Env is the environment of processes started by Argv. Defaults to the environment of this
 	// program.
@@ -36,11 +36,11 @@ type PoolOptions struct {
 	// When a wait takes longer, the process is killed. Defaults to 60s.
 	StartTimeout time.Duration
 	// MaxTasks is the number of tasks after which a process is replaced. 0 means no limit. If it is
-	// 1, each task has its own process, and its TaskResult is reported when that process has
-	// exited. The TaskResult then includes CPU time and peak memory.
+	// 1, each task has its own process. The TaskResult is then reported when the process has
+	// exited, and includes CPU time and peak memory.
 	MaxTasks int
 	// MemoryLimit is the maximum size of the address space, in bytes, of a process started by Argv
-	// (Linux). 0 means no limit. It has no effect with ForkServer: use
+	// (Linux). 0 means no limit. If ForkServer is set, MemoryLimit has no effect: use
 	// ForkServerConfig.MemoryLimit.
 	MemoryLimit int64
 	// MaxResult is the maximum size of a result, in bytes. Defaults to 16 MiB.
@@ -65,8 +65,8 @@ func (o PoolOptions) Validate() error {
 }
 
 // A Pool runs tasks in worker processes, one per slot. It starts the process of a slot when the
-// slot gets its first task, and sends it task after task over the task protocol. The function Run
-// runs jobs in a Pool.
+// slot gets its first task, and sends the process task after task over the task protocol. The
+// function Run runs jobs in a Pool.
 type Pool struct {
 	launcher *Launcher
 	opts     PoolOptions
@@ -160,11 +160,11 @@ func notificationEnv(shutdown, termination *Notification, shutdownFD, terminatio
 	return env
 }
 
-// usesPermits reports whether the pool may send a process further tasks while the process runs one.
-// The process then needs a permit to start each task.
+// usesPermits reports whether the pool may send a process further tasks while the process runs a
+// task. The process then needs a permit to start each task.
 func (p *Pool) usesPermits() bool { return p.opts.MaxTasks != 1 }
 
-// preforks reports whether each slot forks its next process while the current one runs its only
+// preforks reports whether each slot forks its next process while its current process runs its only
 // task.
 func (p *Pool) preforks() bool { return p.opts.ForkServer != nil && !p.usesPermits() }
 
@@ -180,7 +180,7 @@ type process interface {
 }
 
 // start starts a process for a slot. The process inherits the descriptors in child that are not -1.
-// The caller closes them.
+// The caller closes these descriptors.
 func (p *Pool) start(slotIndex int, child taskproto.ChildFDs) (process, error) {
 	fdOr := func(n *Notification) uintptr {
 		if n == nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// workerProcess is a worker process that was written only from docs/protocol.md. The data of each
+// workerProcess is a worker process whose code is based only on docs/protocol.md. The data of each
 // task describes what the process does. With the argument "ring", it uses the shared ring.
 type workerProcess struct {
 	in    *bufio.Reader

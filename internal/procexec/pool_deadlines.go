@@ -12,13 +12,13 @@ type deadline struct {
 	expire func(now time.Time)
 }
 
-// deadlines is a heap of deadlines that share one timer. When a deadline moves to a later time, the
-// timer is not changed. It may then fire too early, which does no harm. In return, moving a
-// deadline for each task costs no system call.
+// deadlines is a heap of deadlines that share one timer. When a deadline is moved to a later time,
+// the timer is not changed. Therefore, moving a deadline for each task costs no system call. The
+// timer may fire too early, which does no harm.
 type deadlines struct {
 	heap  deadlineHeap
 	timer *time.Timer
-	armed time.Time // when the timer will fire; zero if it is not running
+	armed time.Time // when the timer will fire; zero if the timer is not running
 }
 
 func newDeadlines() *deadlines {

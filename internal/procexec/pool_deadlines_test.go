@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Deadlines expire once, in the order of their times. A deadline that was cleared does not expire,
-// and one that was moved expires at its new time.
+// Each deadline expires once, and deadlines expire in the order of their times. A deadline that was
+// cleared does not expire. A deadline that was moved expires at its new time.
 func TestDeadlines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

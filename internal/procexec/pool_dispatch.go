@@ -18,8 +18,8 @@ func (l *loop[J, R]) want(s *slot[J]) {
 // maxKeptBuffer is the maximum capacity of the buffer that assign keeps for the next tasks.
 const maxKeptBuffer = 1 << 20
 
-// maxUnsentResults is the maximum number of results that may wait because Output is full. When it
-// is reached, no further task is sent to a process.
+// maxUnsentResults is the maximum number of results that may wait because Output is full. While
+// that many results wait, no further task is sent to a process.
 const maxUnsentResults = 256
 
 // dispatch sends jobs to processes that need some, and starts processes for jobs that wait.
@@ -42,7 +42,8 @@ func (l *loop[J, R]) dispatch() {
 }
 
 // neediestSlot returns the slot whose process should get jobs next, and how many jobs it should
-// get. It prefers a slot whose process has no task. It removes slots that need nothing from hungry.
+// get. It prefers a slot whose process has no task. If a slot needs neither a job nor a process,
+// neediestSlot removes it from l.hungry.
 func (l *loop[J, R]) neediestSlot() (best *slot[J], room int) {
 	kept := l.hungry[:0]
 	for _, s := range l.hungry {
@@ -62,7 +63,7 @@ func (l *loop[J, R]) neediestSlot() (best *slot[J], room int) {
 	return best, room
 }
 
-// demand returns how many more jobs should be sent to a process. It can be negative.
+// demand returns how many more jobs should be sent to a process. The result can be negative.
 func (l *loop[J, R]) demand(w *poolProcess[J]) int {
 	if w == nil || !w.acceptsTasks() {
 		return 0
@@ -81,13 +82,13 @@ func (l *loop[J, R]) demand(w *poolProcess[J]) int {
 	return want - have
 }
 
-// endsSoon reports whether the slot cannot take a job now, but probably soon.
+// endsSoon reports whether the slot cannot take a job now, but will probably be able to soon.
 func (s *slot[J]) endsSoon() bool {
 	w := s.current
 	return w != nil && (w.state == launching || w.state == starting || w.isEnding())
 }
 
-// needsProcess reports whether the slot has no process and one may be started now.
+// needsProcess reports whether the slot has no process, and may start a process now.
 func (l *loop[J, R]) needsProcess(s *slot[J]) bool {
 	return s.current == nil && s.retryLaunch.index < 0
 }
@@ -132,7 +133,8 @@ func (l *loop[J, R]) newJob(value J) job[J] {
 }
 
 // watchLease sends an event to the loop when the lease of a job is lost. It is a separate function
-// because its goroutine refers to j: otherwise newJob would allocate every job on the heap.
+// because its goroutine refers to j. If newJob contained the goroutine, Go would allocate every job
+// on the heap.
 func (l *loop[J, R]) watchLease(j job[J]) {
 	l.spawn(func() {
 		select {
@@ -144,8 +146,8 @@ func (l *loop[J, R]) watchLease(j job[J]) {
 	})
 }
 
-// nextJob returns the next job, from the backlog or else from Input. ok is false if there is none
-// now.
+// nextJob returns the next job, from the backlog or else from Input. ok is false if no job is
+// available now.
 func (l *loop[J, R]) nextJob() (j job[J], ok bool) {
 	if len(l.backlog) > 0 {
 		j = l.backlog[0]
@@ -171,8 +173,8 @@ func (l *loop[J, R]) nextJob() (j job[J], ok bool) {
 	}
 }
 
-// assign sends up to n jobs to a process. It returns how many jobs it took from the backlog and
-// from Input, including those whose lease is lost, which it does not send.
+// assign sends up to n jobs to a process. It does not send jobs whose lease is lost. It returns how
+// many jobs it took from the backlog and from Input, including jobs that it did not send.
 func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 	l.out = l.out[:0]
 	count := 0
@@ -217,7 +219,7 @@ func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 }
 
 // stealWork takes back half of the tasks that wait in the busiest process, and puts them into the
-// backlog for an idle process. It reports whether it took any.
+// backlog for an idle process. It reports whether it took back any task.
 func (l *loop[J, R]) stealWork() bool {
 	var from *poolProcess[J]
 	waiting := 0
@@ -229,8 +231,8 @@ func (l *loop[J, R]) stealWork() bool {
 	return from != nil && l.revoke(from, (waiting+1)/2) > 0
 }
 
-// launchProcesses starts processes until there is one for each job in the backlog, if slots are
-// free.
+// launchProcesses starts processes until each job in the backlog has a process, or no further slot
+// is free.
 func (l *loop[J, R]) launchProcesses() {
 	if l.stopping || l.closing || len(l.backlog) == 0 {
 		return
@@ -257,13 +259,15 @@ func (l *loop[J, R]) launchProcesses() {
 	}
 }
 
-// hasProcessForNextJob reports whether the slot has a process without a task, or one that starts.
+// hasProcessForNextJob reports whether the slot has a process that has no task yet or is still
+// being started.
 func (s *slot[J]) hasProcessForNextJob() bool {
 	w := s.current
 	return s.preforked != nil || w != nil && (w.state == launching || w.state == starting || w.state == ready)
 }
 
-// canPrefork reports whether the next process of the slot can be forked while the current one ends.
+// canPrefork reports whether the next process of the slot can be forked while the current process
+// ends.
 func (s *slot[J]) canPrefork() bool {
 	return s.preforked == nil && s.current != nil && s.current.isEnding()
 }
@@ -279,8 +283,8 @@ func (l *loop[J, R]) armBacklog() {
 	}
 }
 
-// stuckJobs returns how many jobs in the backlog wait although no slot will be free for them soon.
-// If it is 0 or less, there are none.
+// stuckJobs returns the number of jobs in the backlog for which no slot will be free soon. A result
+// of 0 or less means that there are no such jobs.
 func (l *loop[J, R]) stuckJobs() int {
 	n := len(l.backlog)
 	for _, s := range l.slots {
@@ -317,7 +321,8 @@ func (l *loop[J, R]) releaseLast(n int) {
 }
 
 // onLost handles the loss of a job's lease. If the task is running, onLost kills its process. If
-// the task has not started, it returns to the backlog, and assign will report it as lost.
+// the task has not started, onLost moves the job to the backlog, and assign will report the lost
+// lease.
 func (l *loop[J, R]) onLost(lost job[J]) {
 	l.forEachProcess(func(w *poolProcess[J]) {
 		for _, j := range w.sent.list() {

@@ -7,7 +7,7 @@ import (
 	"github.com/ctworker/ctworker/internal/outcome"
 )
 
-// onReadDone is called when a process will write nothing more. The process must now exit.
+// onReadDone is called when reading from a process has ended. The process must now exit.
 func (l *loop[J, R]) onReadDone(w *poolProcess[J]) {
 	if w.state == starting || w.state == ready || w.state == busy || w.state == returning {
 		l.close(w)
@@ -17,7 +17,7 @@ func (l *loop[J, R]) onReadDone(w *poolProcess[J]) {
 	}
 }
 
-// onExited is called when a process has exited. What the process wrote before may not be read yet.
+// onExited is called when a process has exited. Some of its output may still be unread.
 func (l *loop[J, R]) onExited(w *poolProcess[J]) {
 	w.exited = true
 	if w.readDone {
@@ -110,7 +110,8 @@ func (l *loop[J, R]) lastResult(w *poolProcess[J], i int, exit Exit, now time.Ti
 }
 
 // startFailure returns why the start of a process failed, or "" if it did not fail. A start also
-// counts as failed if the process exits before it begins a task, unless ctworker asked it to exit.
+// counts as failed if the process exits before it begins a task, unless ctworker made the process
+// exit.
 func (l *loop[J, R]) startFailure(w *poolProcess[J], begun, waiting int, exit Exit) string {
 	if w.stopReason != 0 || l.stopping || begun > 0 || w.replies > 0 || w.finalResult != nil {
 		return ""
@@ -131,7 +132,7 @@ func (l *loop[J, R]) startFailure(w *poolProcess[J], begun, waiting int, exit Ex
 	}
 }
 
-// startFailed counts a failed start, and ends the run after too many consecutive ones.
+// startFailed counts a failed start, and ends the run after maxStartFailures consecutive failures.
 func (l *loop[J, R]) startFailed(reason string) {
 	l.failures++
 	l.pool.opts.Log.Warn().Str("command", l.pool.name()).Int("consecutive_failures", l.failures).Str("reason", reason).Msg("worker process failed to start; the run ends after 5 consecutive failures")
@@ -140,9 +141,9 @@ func (l *loop[J, R]) startFailed(reason string) {
 	}
 }
 
-// forkFailed handles a process that the fork server could not fork. Its jobs return to the backlog.
-// If the machine is short of memory or processes, the slot tries again later. Otherwise the run
-// ends.
+// forkFailed handles a process that the fork server could not fork. The jobs of the process return
+// to the backlog. If the machine is short of memory or processes, the slot tries again later.
+// Otherwise the run ends.
 func (l *loop[J, R]) forkFailed(w *poolProcess[J], err error) {
 	s := w.slot
 	l.backlog = append(w.sent.takeLast(w.sent.len()), l.backlog...)
@@ -169,7 +170,7 @@ func (l *loop[J, R]) forkFailed(w *poolProcess[J], err error) {
 	}
 }
 
-// remove removes a process that is gone from its slot.
+// remove removes the process w, whose state is gone, from its slot.
 func (l *loop[J, R]) remove(w *poolProcess[J]) {
 	l.live--
 	s := w.slot
@@ -178,7 +179,7 @@ func (l *loop[J, R]) remove(w *poolProcess[J]) {
 	} else {
 		s.current, s.preforked = s.preforked, nil
 		if s.current != nil {
-			s.current.launchedAt = time.Now() // the next task begins now, not when its process was started in advance
+			s.current.launchedAt = time.Now() // count from now, not from when the process was started in advance
 		}
 	}
 	l.want(s)

@@ -80,8 +80,8 @@ func (p *Pool) connect(slotIndex int) (*taskproto.EngineConn, process, error) {
 	} else {
 		conn.Write(taskproto.Hello{Version: taskproto.Version, Slot: slotIndex, MaxResultSize: p.opts.MaxResult, Worker: p.opts.WorkerData}.Append(nil))
 		if p.usesPermits() {
-			// If there is no ring, the process replies over the socket and claims tasks with the
-			// pipe.
+			// Offer the process the ring, which is shared memory. If there is no ring, the process
+			// replies over the socket and claims tasks with the pipe.
 			if fd, err := conn.OpenRing(); err == nil && fd >= 0 {
 				fds.Ring = fd
 				defer unixfd.Close(fd)
@@ -142,9 +142,9 @@ func (l *loop[J, R]) read(w *poolProcess[J]) {
 	}
 }
 
-// awaitExit sends an event to the loop when a process has exited. It also makes read return when
-// everything that the process wrote has been read. Otherwise, read would wait for a grandchild that
-// holds the socket open.
+// awaitExit sends an event to the loop when a process has exited. It then also makes read return
+// after the output of the process has been read. Without this, read would wait for a grandchild
+// that holds the socket open.
 func (l *loop[J, R]) awaitExit(w *poolProcess[J]) {
 	select {
 	case <-w.proc.Done():

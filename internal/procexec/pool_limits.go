@@ -7,12 +7,12 @@ import (
 )
 
 // longTaskThreshold is the run time after which a task no longer counts as short. The tasks that
-// wait behind it in its process are then taken back, and run in other processes.
+// wait behind it in the same process are then taken back, and run in other processes.
 const longTaskThreshold = 20 * time.Millisecond
 
-// suspensionThreshold distinguishes a suspended program from a slow one. If a deadline is noticed
-// later than this, the program was probably suspended, for example by Ctrl-Z, because timers are
-// rarely that late on a busy machine.
+// suspensionThreshold distinguishes a program that was suspended, for example by Ctrl-Z, from a
+// slow program. If the program notices a deadline later than this, it was probably suspended: even
+// on a busy machine, timers are rarely that late.
 const suspensionThreshold = 500 * time.Millisecond
 
 func (l *loop[J, R]) setLimit(w *poolProcess[J], at time.Time) { l.deadlines.set(&w.limit, at) }
@@ -49,9 +49,8 @@ func (l *loop[J, R]) headLimit(w *poolProcess[J]) time.Duration {
 	return limit
 }
 
-// mayBeUnclaimed returns false if the process is known to have claimed its first task, that is, to
-// have announced that it starts the task. It also returns false if the process need not claim
-// tasks.
+// mayBeUnclaimed reports whether the process must claim tasks (announce that it starts them), and
+// is not known to have claimed its first task.
 func (w *poolProcess[J]) mayBeUnclaimed() bool {
 	return w.prefetches && w.replies == 0 && (w.claim == claimUnknown || w.claim == claimOverdue)
 }
@@ -95,9 +94,9 @@ func (l *loop[J, R]) onHeadLimit(w *poolProcess[J], now time.Time) {
 	}
 }
 
-// checkClaim kills the process if it does not claim its first task within StartTimeout, that is,
-// does not announce that it starts the task. MaxRuntime does not apply, because the task does not
-// run yet. checkClaim returns false if the caller must check the running task.
+// checkClaim kills a process that has not claimed its first task within StartTimeout. To claim a
+// task means to announce that it starts. MaxRuntime does not apply, because the task does not run
+// yet. checkClaim returns false if the caller must check the run time of the task instead.
 func (l *loop[J, R]) checkClaim(w *poolProcess[J], now time.Time) bool {
 	start, waited := l.pool.opts.StartTimeout, now.Sub(w.headStartedAt)
 	if !w.mayBeUnclaimed() || waited < min(start, l.pool.opts.MaxRuntime) {
@@ -120,7 +119,8 @@ func (l *loop[J, R]) checkClaim(w *poolProcess[J], now time.Time) bool {
 }
 
 // onReturnLimit kills a process that has not returned a task in time after the task was taken back.
-// Until all such tasks are returned, the process gets no further tasks, so it blocks its slot.
+// Until the process has returned all tasks that were taken back, it gets no further tasks and
+// blocks its slot.
 func (l *loop[J, R]) onReturnLimit(w *poolProcess[J], now time.Time) {
 	if now.Sub(w.returnBy) >= suspensionThreshold {
 		// ctworker was suspended, and perhaps also the process, so allow the process 250 ms more.
@@ -132,9 +132,10 @@ func (l *loop[J, R]) onReturnLimit(w *poolProcess[J], now time.Time) {
 	l.kill(w)
 }
 
-// onKillLimit is called when a process was killed and its end has not been noticed. At the first
-// call, it stops reading, because a grandchild may hold the socket open. At the second call, it
-// stops waiting for the exit of the process.
+// onKillLimit is called when a process was killed, and its exit or the end of its output is
+// overdue. If the output is still being read, onKillLimit ends the reading, because a grandchild
+// may hold the socket open. If the reading has already ended, onKillLimit ends the wait for the
+// exit of the process.
 func (l *loop[J, R]) onKillLimit(w *poolProcess[J], now time.Time) {
 	if w.readDone {
 		l.gone(w)

@@ -14,7 +14,7 @@ import (
 
 // RunConfig configures Run. J is the caller's type of jobs, and R its type of results. For each
 // job, Run either sends a result to Output or calls OnRelease. Run never calls two callbacks at the
-// same time. Callbacks must not block, because they block the whole run.
+// same time. Callbacks must not block, because a callback that blocks stops the whole run.
 type RunConfig[J, R any] struct {
 	// Input is the channel of jobs. When it is closed, Run finishes the remaining jobs and returns.
 	Input <-chan J
@@ -30,22 +30,22 @@ type RunConfig[J, R any] struct {
 	// several times, while the result of a job waits because Output is full. Both may be nil.
 	OnSent, OnBlocked func(J)
 	// Lost returns a channel that is closed when the lease of the job is lost. It returns nil for a
-	// job whose lease cannot be lost. The field may be nil if that applies to all jobs.
+	// job whose lease cannot be lost. Lost may be nil if no job can lose its lease.
 	Lost func(J) <-chan struct{}
 	// OnRelease receives a job that Run has not started and will not start. It also receives a job
 	// whose result could not be sent to Output before StopSignals.NoResults.
 	OnRelease func(J)
-	// Prefetch has the number of slots, and determines how many tasks are sent to a process in
-	// advance and how long jobs may wait while all slots are busy. After that time, waiting jobs
-	// are released. Run reports the duration of each task to it.
+	// Prefetch contains the number of slots. It determines how many tasks are sent to a process in
+	// advance, and how long jobs may wait while all slots are busy. Jobs that wait longer are
+	// released. Run reports the duration of each task to Prefetch.
 	Prefetch *prefetch.Controller
 	// OnError is called with the error that Run will return, as soon as the error occurs. The
 	// caller can then stop sending jobs. May be nil.
 	OnError func(error)
 }
 
-// Run runs jobs in the processes of p. It returns when every process has exited, after Input was
-// closed and all jobs were done, or after signals ended the run. If processes cannot be started,
+// Run runs jobs in the processes of p. The run ends when Input is closed and all jobs are done, or
+// when a signal ends it. Run returns when every process has exited. If processes cannot be started,
 // Run releases the jobs that have not started, and returns a *StartFailedError or another error.
 func Run[J, R any](p *Pool, config RunConfig[J, R], signals StopSignals) error {
 	l := &loop[J, R]{
@@ -75,8 +75,8 @@ func Run[J, R any](p *Pool, config RunConfig[J, R], signals StopSignals) error {
 }
 
 // loop is the state of one Run. Only the goroutine of Run uses it. Other goroutines send events to
-// it. Each job is in exactly one place: in the backlog, in the sent tasks of one process, or in the
-// results.
+// that goroutine. Each job is in exactly one place: in the backlog, in the sent tasks of one
+// process, or in the results.
 type loop[J, R any] struct {
 	pool    *Pool
 	config  RunConfig[J, R]
@@ -106,7 +106,8 @@ type loop[J, R any] struct {
 	out       []byte // buffer for the lines that assign writes
 }
 
-// event is a message to the loop from another goroutine. One field is set, in addition to process.
+// event is a message to the loop from another goroutine. Exactly one field other than process is
+// set.
 type event[J any] struct {
 	process  *poolProcess[J]
 	launched *launch     // the process was started, or its start failed
@@ -138,7 +139,7 @@ type slot[J any] struct {
 	preforked *poolProcess[J] // the next process, started in advance; it gets tasks when current is gone
 
 	retryLaunch   deadline  // when to fork again, after a fork failed because a resource was short
-	shortageSince time.Time // since when forks fail because a resource is short; zero if they succeed
+	shortageSince time.Time // since when forks fail because a resource is short; zero if the last fork succeeded
 }
 
 // run handles events until the run is over.
@@ -205,7 +206,8 @@ func (l *loop[J, R]) endLaunches() {
 	}
 }
 
-// handlePending handles the events that have already arrived. Handling them together saves work.
+// handlePending handles the events that have already arrived. Handling them before the next
+// dispatch saves work.
 func (l *loop[J, R]) handlePending() {
 	for range cap(l.events) {
 		select {
@@ -368,7 +370,8 @@ func (l *loop[J, R]) onBatch(w *poolProcess[J], b *replyBatch) {
 	l.onReadDone(w)
 }
 
-// violationOf reports whether a read error is a fault of the process, and if so, returns its text.
+// violationOf reports whether a read error is a fault of the process. It also returns the text of
+// the error.
 func violationOf(err error) (text string, ok bool) {
 	_, violated := errors.AsType[*protocolError](err)
 	return err.Error(), violated || errors.Is(err, taskproto.ErrCorruptRing)

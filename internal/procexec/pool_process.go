@@ -23,14 +23,14 @@ type poolProcess[J any] struct {
 	prefetches     bool             // the process accepts further tasks while it runs a task
 	inputClosed    bool             // the process gets no more tasks
 	tasksRemaining int              // how many more tasks may be sent to the process; negative if unlimited
-	sent           fifo[job[J]]     // jobs sent to the process; it runs the first one, and replies in this order
+	sent           fifo[job[J]]     // jobs sent to the process; the process runs the first one, and replies in this order
 	revoked        fifo[string]     // ids of tasks that were taken back, and that the process has not returned yet
 	replies        int              // number of replies that the process has sent
 	claim          claimState       // whether the process has claimed its first task
 	launchedAt     time.Time        // when the start of the process began
 	headStartedAt  time.Time        // when the process began the first task of sent
 	returnBy       time.Time        // until when the process must return the next task of revoked; used in state returning
-	isLong         bool             // the last task of the process is long, so no job should wait for its exit
+	isLong         bool             // the last task of the process is long, so no job should wait for this process
 	finalResult    *TaskResult      // result of a process that runs only one task; kept until the process has exited
 	batches        chan *replyBatch // empty batches for the goroutine that reads
 
@@ -151,7 +151,7 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 		}
 	}
 	if w.stopReason == 0 && took >= opts.MaxRuntime && took < opts.MaxRuntime+suspensionThreshold {
-		l.sendTerm(w, outcome.TimedOut) // the deadline of the task has passed too, but its event comes later
+		l.sendTerm(w, outcome.TimedOut) // the deadline has also passed, but is not handled yet
 	}
 	result := taskResult(&r.Reply, opts.MaxResult)
 	switch {
@@ -162,7 +162,8 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 	}
 	result.Elapsed, result.Slot = took, w.slot.index
 	if opts.MaxTasks == 1 && w.stopReason == 0 {
-		// Keep the result until the process has exited, because it includes the resource usage.
+		// Keep the result until the process has exited, because the result includes the resource
+		// usage of the process.
 		final := result // a copy, because the address of result would move result to the heap for every task
 		w.finalResult = &final
 		w.sent.push(j)
@@ -184,15 +185,16 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 	}
 }
 
-// retireIfOver makes a process without a task exit if no further tasks will be sent.
+// retireIfOver ends a process that has no task if no further tasks will be sent.
 func (l *loop[J, R]) retireIfOver(w *poolProcess[J]) {
 	if l.closing || l.stopping {
 		l.retire(w)
 	}
 }
 
-// retire closes the input of a process that has no task, so that the process exits. The process
-// must first return the tasks that were taken back. It is killed after the kill delay.
+// retire closes the input of a process that has no task, so that the process exits. Before that,
+// the process must return the tasks that were taken back. It is killed if it does not exit within
+// the kill delay.
 func (l *loop[J, R]) retire(w *poolProcess[J]) {
 	if (w.state == ready || w.state == returning) && w.sent.len() == 0 {
 		l.close(w)
@@ -218,9 +220,10 @@ func (l *loop[J, R]) stopIdle(w *poolProcess[J]) {
 	l.retire(w)
 }
 
-// terminate ends a process. It sends SIGTERM, and SIGKILL after the kill delay. If the lease is
-// lost, it sends SIGKILL immediately. reason becomes the outcome of the running task. If the
-// process has no task, terminate only closes its input.
+// terminate ends a process. It sends SIGTERM, and SIGKILL after the kill delay. If the process has
+// no task, terminate only closes the input of the process. If reason is LeaseLost, or if the kill
+// delay is 0, terminate only sends SIGKILL, immediately. reason becomes the outcome of the running
+// task.
 func (l *loop[J, R]) terminate(w *poolProcess[J], reason outcome.Kind) {
 	if w.state == launching || w.state >= terminating || w.stopReason != 0 {
 		return
@@ -239,7 +242,8 @@ func (l *loop[J, R]) terminate(w *poolProcess[J], reason outcome.Kind) {
 	}
 }
 
-// sendTerm sends SIGTERM to a process. The process is killed after the kill delay.
+// sendTerm sends SIGTERM to a process. The process is killed if it does not exit within the kill
+// delay.
 func (l *loop[J, R]) sendTerm(w *poolProcess[J], reason outcome.Kind) {
 	w.stopReason = reason
 	w.apply(terminated)
@@ -270,8 +274,8 @@ func (l *loop[J, R]) revoke(w *poolProcess[J], n int) int {
 		return 0
 	}
 	jobs := w.sent.takeLast(got)
-	// The process will return these tasks before those revoked earlier, because it received them
-	// earlier.
+	// The process will return these tasks before the tasks that were revoked earlier, because it
+	// received these tasks first.
 	var ids fifo[string]
 	for _, j := range jobs {
 		ids.push(j.task.ID)

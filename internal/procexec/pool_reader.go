@@ -8,8 +8,9 @@ import (
 )
 
 // A replyBatch holds lines that a process has written and that the loop has not handled yet. The
-// reader fills it, and the loop returns it. The reader fills one batch while the loop handles
-// another, so each process has two batches.
+// goroutine of loop.read fills the batch, and the loop returns the batch to it for reuse. Each
+// process has two batches, so that the goroutine can fill one batch while the loop handles the
+// other.
 type replyBatch struct {
 	replies []reply
 	ids     []byte // copies of the ids of all replies, because the buffer of the lines is reused

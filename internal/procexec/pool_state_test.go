@@ -45,7 +45,7 @@ ended       gone      gone        gone     gone        gone      gone        gon
 	}
 }
 
-// next returns the name of the next state. If the event is impossible, it returns the text of the
+// next returns the name of the next state. If the event is impossible, next returns the text of the
 // panic.
 func next(s procState, e procEvent) (name, failure string) {
 	defer func() {

@@ -41,7 +41,7 @@ func startPool(t *testing.T, child string, slots int, opts procexec.PoolOptions)
 	return startPoolWithMaxQueueTime(t, child, slots, opts, 0)
 }
 
-// startPoolWithMaxQueueTime starts a run whose source other workers share, unless maxQueueTime is 0.
+// startPoolWithMaxQueueTime starts a run. If maxQueueTime is not 0, other workers share the source.
 func startPoolWithMaxQueueTime(t *testing.T, child string, slots int, opts procexec.PoolOptions, maxQueueTime time.Duration) *poolRun {
 	t.Helper()
 	demand := prefetch.New(prefetch.Config{Slots: slots, MaxQueueTime: maxQueueTime})
@@ -246,7 +246,7 @@ func TestPool_ReplacesProcesses(t *testing.T) {
 	}
 }
 
-// Each task has exactly one result, and the right one, although many processes die.
+// Each task has exactly one result, and the result is correct, although many processes die.
 func TestPool_ReportsEachTaskOnce(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
@@ -280,8 +280,8 @@ func TestPool_ReportsEachTaskOnce(t *testing.T) {
 	}
 }
 
-// A task does not wait behind a long task while another slot is idle, even if it was already sent
-// to the process that runs the long task.
+// A task does not wait behind a long task while another slot is idle, even if the waiting task was
+// already sent to the process that runs the long task.
 func TestPool_MovesTasksAwayFromLongTask(t *testing.T) {
 	t.Parallel()
 	for child, slots := range map[string]int{"worker-ahead": 2, "worker-ring": 3} {
@@ -361,9 +361,9 @@ func TestPool_ReleasesWaitingTasksAfterMaxQueueTime(t *testing.T) {
 	for i := range waiting {
 		r.putAs(fmt.Sprintf("long%d", i), action{Do: "await", Arg: file})
 	}
-	// The running tasks do not end. The pool therefore releases the tasks that it has received but not
-	// started, and leaves the others in the channel. On a slow machine, the pool may not have received
-	// any in advance. Then it releases none.
+	// The running tasks do not end. The pool therefore releases the tasks that it has received but
+	// not started, and leaves the others in the channel. On a slow machine, the pool may have
+	// received no tasks in advance, and then releases none.
 	for rested := 0; rested < 3; {
 		<-time.After(grace)
 		r.mu.Lock()
@@ -385,7 +385,7 @@ func TestPool_ReleasesWaitingTasksAfterMaxQueueTime(t *testing.T) {
 	}
 }
 
-// NoNewTasks releases the tasks that have not begun immediately. The running task can finish.
+// NoNewTasks immediately releases the tasks that have not begun. The running task can finish.
 func TestPool_NoNewTasksReleasesWaitingTasks(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
@@ -457,7 +457,7 @@ func TestPool_StopSignalsEndTasks(t *testing.T) {
 	}
 }
 
-// After its last reply, a process has the kill delay to exit, and is then killed. Its last reply
+// A process that does not exit within the kill delay after its last reply is killed. The last reply
 // still counts.
 func TestPool_WaitsForExitAfterLastReply(t *testing.T) {
 	t.Parallel()

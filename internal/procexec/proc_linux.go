@@ -96,11 +96,11 @@ func parentOf(pid int) int {
 }
 
 // isSibling reports whether a process has the same parent as this process. If /proc belongs to
-// another PID namespace, that is unknown, and isSibling returns true.
+// another PID namespace, the parent is unknown, and isSibling returns true.
 func isSibling(pid int) bool { return parentOf(pid) == os.Getppid() || !isOwnProc() }
 
 // isStopped reports whether a signal has stopped a process. If /proc belongs to another PID
-// namespace, that is unknown, and isStopped returns false.
+// namespace, the state is unknown, and isStopped returns false.
 func isStopped(pid int) bool {
 	st, _ := statOf(pid)
 	return st.stopped && isOwnProc()
@@ -122,14 +122,15 @@ func isGone(pid int) bool {
 const forkServerMapping = "/memfd:ctworker-"
 
 // mapsMemory reports whether a process is the fork server of the run or one of its forks. These
-// have no marker, because /proc shows the environment with which the user's program was started.
+// processes have no marker, because /proc shows the environment with which the user's program was
+// started.
 func mapsMemory(pid int, runID string) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	return err == nil && bytes.Contains(text, []byte(forkServerMapping+runID+" "))
 }
 
-// envMarkerOf returns the process number in the marker of a process, its environment variable
-// CTWORKER_PROCESS. ok is false if the process has no marker of this run.
+// envMarkerOf returns the process number that the marker of a process contains. The marker is the
+// environment variable CTWORKER_PROCESS. ok is false if the process has no marker of this run.
 func envMarkerOf(pid int, runID string) (id int64, ok bool) {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
@@ -144,7 +145,8 @@ func envMarkerOf(pid int, runID string) (id int64, ok bool) {
 	return 0, false
 }
 
-// killMarked kills all other processes of the run once, and returns how many it found.
+// killMarked searches once for processes of the run, except this process. It kills them, and
+// returns how many it found.
 func killMarked(runID string) (found int) {
 	forEachProcess(func(pid int) {
 		if pid == os.Getpid() {
@@ -159,8 +161,8 @@ func killMarked(runID string) (found int) {
 	return found
 }
 
-// killOrphaned kills the marked processes of the run whose task has ended. isLive reports whether
-// the task with that number is still running.
+// killOrphaned kills the processes of the run that have a marker and whose task has ended. isLive
+// reports whether the forked process with the number id, which runs the task, is still running.
 func killOrphaned(runID string, isLive func(id int64) bool) {
 	forEachProcess(func(pid int) {
 		if id, ok := envMarkerOf(pid, runID); ok && !isLive(id) {

@@ -64,8 +64,9 @@ func (p *Process) Exit() Exit {
 }
 
 // Terminate sends SIGTERM to the process group. The leader may exit before the other processes of
-// the group, as a shell does that runs a program. On Linux, the others then have until the end of
-// the grace period before they are killed. On other systems they are killed immediately.
+// the group. For example, a shell may exit before the program that it runs. On Linux, the other
+// processes may then run until the end of the grace period, when they are killed. On other systems,
+// they are killed as soon as the leader has exited.
 func (p *Process) Terminate(grace time.Duration) {
 	p.mu.Lock()
 	p.lingerUntil = time.Now().Add(grace)
@@ -86,8 +87,8 @@ func (p *Process) signalGroup(sig syscall.Signal) {
 	}
 }
 
-// killWhenStarted kills and reaps the process. If the process is not started yet, its pid is still
-// 0, and a signal to group 0 would reach this program. setRunning then kills the process.
+// killWhenStarted kills and reaps the process. If the process is not started yet, setRunning does
+// this later: the pid is still 0, and a signal to group 0 would reach this program.
 func (p *Process) killWhenStarted() {
 	p.mu.Lock()
 	p.killRequested = true
@@ -111,8 +112,8 @@ func (p *Process) setRunning() {
 	}
 }
 
-// hasExited reports whether the process has exited. It asks the kernel, because Done can be late,
-// for example if this program was suspended.
+// hasExited reports whether the process has exited. It asks the kernel, because the channel Done
+// may be closed late, for example if this program was suspended.
 func (p *Process) hasExited() bool {
 	if isClosed(p.done) {
 		return true
@@ -133,8 +134,9 @@ func (p *Process) reap() {
 }
 
 // waitFast waits up to d for the exit of the process, and reports whether it exited. It waits in
-// the goroutine of the caller, because waking another goroutine would take most of the overhead of
-// a task that lasts a millisecond. If too many threads already wait in waitFast, it returns false.
+// the goroutine of the caller, because waking another goroutine would cause most of the overhead of
+// a task that lasts a millisecond. If too many threads already wait in waitFast, it returns false
+// immediately.
 func (p *Process) waitFast(d time.Duration) bool {
 	select {
 	case p.launcher.fastPathSlots <- struct{}{}:
@@ -177,7 +179,7 @@ func (p *Process) cleanUp() {
 }
 
 // statusUnknown is the exit code that is reported if other code of this program has reaped the
-// process, by mistake. The real exit code is then lost, so the task counts as failed.
+// process by mistake. In that case, the real exit code is lost, so the task counts as failed.
 const statusUnknown = 255
 
 // reapZombie reaps the process after its exit. It returns how the process exited.

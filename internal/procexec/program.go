@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// findProgram returns the absolute path of the program of a command. Its error says what to do about
-// the usual mistakes.
+// findProgram returns the absolute path of the program of a command. For common mistakes, the error
+// says how to correct them.
 func findProgram(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {
@@ -29,8 +29,8 @@ func findProgram(name string) (string, error) {
 }
 
 // SuspectPlaceholder looks in the arguments of a command for text in braces that is probably a
-// misspelled placeholder. It returns the first such text and the placeholder that was probably meant,
-// or "" if there is none.
+// misspelled placeholder. It returns the first such text and the placeholder that was probably
+// meant, or two empty strings if there is no such text.
 func SuspectPlaceholder(args []string) (text, meant string) {
 	for _, arg := range args {
 		for rest := arg; ; {

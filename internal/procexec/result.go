@@ -26,8 +26,8 @@ type Task struct {
 // A TaskResult is the result of the execution of a task.
 type TaskResult struct {
 	Kind outcome.Kind
-	// RetryRequested and the result are set if Kind is Completed. Result is one JSON value. If the
-	// result is not valid UTF-8, RawResult is set instead of Result.
+	// RetryRequested, Result and RawResult can be set only if Kind is Completed. Result is one JSON
+	// value. If the result is not valid UTF-8, RawResult is set instead of Result.
 	RetryRequested bool
 	Result         []byte
 	RawResult      []byte
@@ -38,8 +38,8 @@ type TaskResult struct {
 	Permanent bool
 	// ExitCode is set if Kind is Exited; see Exit.Code.
 	ExitCode int
-	// StderrLine is the last line that the process wrote to its standard error, without white space
-	// around it, and cut to maxStderrLine bytes. Only a Command sets it.
+	// StderrLine is the last line that the process wrote to its standard error, without surrounding
+	// white space, and cut to maxStderrLine bytes. Only a Command sets it.
 	StderrLine string
 	// Slot is the number of the slot that ran the task. Only a Pool sets it.
 	Slot int
@@ -94,14 +94,14 @@ func commandResult(exit Exit, stdout, resultFD *pipeReader) TaskResult {
 	return r
 }
 
-// failed returns a TaskResult of kind Failed.
+// failed returns a TaskResult of kind Exception.
 func failed(format string, args ...any) TaskResult {
 	return TaskResult{Kind: outcome.Exception, Exception: fmt.Sprintf(format, args...)}
 }
 
 // parseOutput converts the standard output of a command to a result. A JSON object is returned
-// unchanged. Other text becomes a JSON string, without the last newline. Output that is not UTF-8
-// is returned as raw bytes.
+// unchanged, without the white space around it. Other text becomes a JSON string, without the
+// newline at its end. Output that is not UTF-8 is returned as raw bytes.
 func parseOutput(out []byte) (value, raw []byte) {
 	if !utf8.Valid(out) {
 		return nil, out

@@ -259,7 +259,7 @@ func TestCommand_SplitsStderrIntoLines(t *testing.T) {
 	}
 }
 
-// Stderr receives lines, and the task that wrote them, while the task still runs.
+// Stderr receives each line, together with the task that wrote the line, while the task still runs.
 func TestCommand_PassesStderrWhileTaskRuns(t *testing.T) {
 	t.Parallel()
 	stderr := newLines()

@@ -10,7 +10,7 @@ import (
 //
 // Linux kills a process with the parent-death signal when the thread that started the process ends
 // (PR_SET_PDEATHSIG in prctl(2)), even if the parent itself continues. Go may run a goroutine on
-// any thread, and ends a thread when a goroutine returns that is locked to the thread. Therefore
+// any thread, and ends a thread when a goroutine that is locked to the thread returns. Therefore
 // all processes must be started from a thread that does not end.
 //
 // If anyThread is set, no thread of the program ends early (see Options.StableThreads), and do runs
@@ -43,7 +43,7 @@ func (t *spawnThread) run() {
 	}
 }
 
-// do runs f on the thread and waits for its end. If f panics, do panics with the same value.
+// do runs f on the thread and waits until f returns. If f panics, do panics with the same value.
 func (t *spawnThread) do(f func()) {
 	if t.anyThread {
 		runtime.LockOSThread() // only the thread that traces a process may continue it; see limitMemory
@@ -58,8 +58,7 @@ func (t *spawnThread) do(f func()) {
 	}
 }
 
-// close ends the thread. It must not be called during a call of do, and do must not be called
-// later.
+// close ends the thread. Do not call close while do runs, or do after close.
 func (t *spawnThread) close() {
 	if t.anyThread {
 		return

@@ -10,19 +10,20 @@ import (
 // maxStderrLine is the maximum length of TaskResult.StderrLine in bytes.
 const maxStderrLine = 500
 
-// stdio is this program's side of the pipes of one process: its standard streams, and the pipe for
-// its result. The caller of openStdio must call finish.
+// stdio is this program's end of the pipes of one process: the standard input, output and error of
+// the process, and the pipe for its result. The caller of openStdio must call finish.
 type stdio struct {
 	stdout, stderr, resultFD *pipeReader
 	// stderrLine is the last line of stderr that is not empty. Read it after finish.
 	stderrLine []byte
 	closeInput func()
-	// childFDs are the descriptors that the process inherits. The index is the number in the
-	// process. closeChildFDs closes them in this program.
+	// childFDs are the descriptors that the process inherits. The index of a descriptor is its
+	// number in the process. closeChildFDs closes the descriptors in this program.
 	childFDs []int
 }
 
-// openStdio opens the pipes for a task, and starts to write the task to its standard input.
+// openStdio opens the pipes for the process of a task, and starts to write the task to the standard
+// input of the process.
 func (c *Command) openStdio(task Task) (*stdio, error) {
 	std := &stdio{childFDs: make([]int, 0, fdResult+1)}
 	fd, finish, err := stdinPipe(stdinLine(task))

@@ -15,11 +15,11 @@ import (
 // maxrssUnit is the unit of ru_maxrss, which getrusage(2) of macOS returns in bytes.
 const maxrssUnit = 1
 
-// errNoMemoryLimit is returned because these systems cannot set RLIMIT_AS of another process.
+// errNoMemoryLimit is returned because ctworker can set RLIMIT_AS of another process only on Linux.
 var errNoMemoryLimit = errors.New("a memory limit for tasks is supported only on Linux")
 
-// start starts the process. These systems have no parent-death signal. If ctworker is killed, only
-// the guard kills the tasks.
+// start starts the process. It sets no parent-death signal, so only the guard kills the tasks if
+// ctworker is killed.
 func (p *Process) start(spec *Spec, env []string) error {
 	if spec.MemoryLimit > 0 {
 		return errNoMemoryLimit
@@ -37,7 +37,7 @@ func (p *Process) start(spec *Spec, env []string) error {
 	return nil
 }
 
-// pollExit returns false, so the caller waits in another way.
+// pollExit returns false, so that the caller calls awaitExit.
 func (p *Process) pollExit(time.Duration) bool { return false }
 
 // awaitExit waits until the process has exited. It does not reap the process.

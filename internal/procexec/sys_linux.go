@@ -29,8 +29,8 @@ func (p *Process) start(spec *Spec, env []string) error {
 	}
 	pid, _, err := syscall.StartProcess(spec.Path, spec.Args, attr)
 	if attr.Sys.Ptrace && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS)) {
-		// Tracing is forbidden on this machine. Start the process without it, and set the limit a
-		// moment later.
+		// Tracing is forbidden on this machine. Start the process without tracing, and set the
+		// limit while the program already runs.
 		attr.Sys.Ptrace = false
 		pid, _, err = syscall.StartProcess(spec.Path, spec.Args, attr)
 	}
@@ -79,8 +79,8 @@ func (p *Process) pollExit(d time.Duration) bool {
 
 // awaitExit waits until the process has exited. It does not reap the process.
 func (p *Process) awaitExit() {
-	// Let the poller of the Go runtime wait, for which the descriptor must be non-blocking. A
-	// blocking wait would occupy one thread per process.
+	// Let the poller of the Go runtime wait, because a blocking wait would occupy one thread per
+	// process. The poller requires a non-blocking descriptor.
 	if p.pidfd >= 0 && unix.SetNonblock(p.pidfd, true) == nil {
 		f := os.NewFile(uintptr(p.pidfd), "pidfd")
 		p.pidfd = -1 // f closes the descriptor
@@ -98,7 +98,8 @@ func (p *Process) awaitExit() {
 	waitid(unix.P_PID, p.Pid(), unix.WEXITED) // no pidfd (Linux before 5.4): block a thread
 }
 
-// isZombie reports whether the child process pid has exited. It must not have been reaped.
+// isZombie reports whether the child process pid has exited. The process must not have been reaped
+// yet.
 func isZombie(pid int) bool { return waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG) }
 
 // awaitGroup waits until all processes of the group have exited or are zombies, or until deadline.

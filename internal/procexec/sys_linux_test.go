@@ -118,7 +118,7 @@ func TestCommand_PassesOnlyItsDescriptors(t *testing.T) {
 }
 
 // The memory limit also applies to a child that the task starts immediately. The test runs many
-// tasks at once, because a limit that is set too late would show only on a busy machine.
+// tasks at the same time, because a limit that is set too late would show only on a busy machine.
 func TestCommand_LimitsMemory(t *testing.T) {
 	t.Parallel()
 	const slots = 16

@@ -17,8 +17,8 @@ type taskWarnings struct {
 	seen map[string]bool
 }
 
-// take returns a function that logs the warning. It returns nil if the same text, or the maximum
-// number of texts, was logged before.
+// take returns a function that logs the warning. It returns nil if the same text was logged before,
+// or if the maximum number of texts is reached.
 func (w *taskWarnings) take(log *zerolog.Logger, taskID, text string) func() {
 	text = utf8cut.Start(text, maxTaskWarningBytes)
 	if w.seen[text] || len(w.seen) >= maxTaskWarnings {

@@ -2,9 +2,9 @@ package rawjson
 
 import "bytes"
 
-// IntegerID returns the task ID for a task whose ID in the source is an integer: the decimal
-// digits. It returns false if text is not a decimal integer in JSON notation. For example, it
-// returns false for 1.0, 1e3 and 007, because the digits to use are ambiguous.
+// IntegerID returns the task ID of a task whose ID in the source is an integer. The task ID is the
+// text of the integer. IntegerID returns false if text is not a decimal integer in JSON notation.
+// For example, it returns false for 1.0, 1e3 and 007, because it is ambiguous which digits to use.
 func IntegerID(text []byte) (string, bool) {
 	digits := bytes.TrimPrefix(text, []byte("-"))
 	if len(digits) == 0 || len(digits) > 1 && digits[0] == '0' {

@@ -1,14 +1,14 @@
-// Package rawjson handles JSON text that is passed on byte for byte. All decisions whether text is
-// valid JSON are made in this package.
+// Package rawjson handles JSON text that is passed on byte for byte. Only this package decides
+// whether text is valid JSON.
 //
 //	task file, message, reply, result ─▶ IsValid, Compact ─▶ the same bytes
 //	task_id, exception                ─▶ Unquote ─▶ Go string ─▶ AppendQuote
 //
 // # Valid JSON
 //
-// Any JSON text of RFC 8259 in UTF-8 is valid. Names may repeat, and numbers may have any size. A
-// string may contain a lone surrogate: Python writes a file name that is not UTF-8 as "caf\udce9".
-// Only values that are nested more than 10,000 levels deep are invalid.
+// Every JSON text of RFC 8259 in UTF-8 is valid, except values that are nested more than 10,000
+// levels deep. Names may repeat, and numbers may have any size. A string may contain a lone
+// surrogate: Python writes a file name that is not UTF-8 as "caf\udce9".
 //
 // # Lone surrogates
 //
@@ -30,8 +30,8 @@ import (
 )
 
 // Options returns options for the packages jsontext and json. With these options, both packages
-// accept the same JSON as this package. They also accept invalid UTF-8, for which the caller must
-// check.
+// accept the same JSON as this package. They also accept invalid UTF-8, so the caller must check
+// that the text is valid UTF-8.
 func Options() jsontext.Options { return options }
 
 var options = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
