@@ -60,7 +60,7 @@ func TestRun_RunningAndUnreported(t *testing.T) {
 	})
 }
 
-// When a run has failed, its log messages say what the run is still waiting for.
+// When a run has failed, its log messages name what the run is still waiting for.
 func TestRun_FailLogsPendingWork(t *testing.T) {
 	t.Parallel()
 	const stopped = `"running":0,"message":"run failed: stopped fetching tasks"`

@@ -40,11 +40,13 @@ type Lease interface {
 	Ack(ctx context.Context) error
 	// Release makes the task available again after delay, or immediately if delay is 0.
 	Release(ctx context.Context, delay time.Duration) error
-	// Extend sets the lease to expire at d from now, and returns that time. It may round d down, by
-	// less than a second, and limit it to the maximum that the source supports.
+	// Extend sets the lease to expire at d from now, and returns the time at which it expires. It may
+	// round d down, by less than a second, and limit it to the minimum and maximum that the source
+	// supports. If the source reports no time, use the time before the request was sent plus d.
 	Extend(ctx context.Context, d time.Duration) (time.Time, error)
 	// ExpiresAt returns the expiration time that the lease had when it was received. Extend does not
-	// change this value. The zero time means that the lease never expires.
+	// change this value. The zero time means that the lease never expires. If the source reports no
+	// time, use the time before the request was sent plus the duration of the lease.
 	ExpiresAt() time.Time
 }
 

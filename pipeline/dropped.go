@@ -111,6 +111,7 @@ func (w *stallWatch) check(r *Run, now time.Time) {
 	if !r.mayStall() {
 		return
 	}
+	w.checkLeases(r)
 	var state stallState
 	held := map[*stageState][]string{} // IDs of the tasks that each stage holds
 	for _, d := range r.inFlight.unsettled() {
@@ -131,6 +132,23 @@ func (w *stallWatch) check(r *Run, now time.Time) {
 	if now.Sub(w.since) < stallTime {
 		return
 	}
+	w.warn(r, held, "waiting for a stage that still owns tasks; a stage must pass on, acknowledge or release every task")
+}
+
+// checkLeases logs a warning about a stage that has held a delivery until its lease expired, although the input
+// of the stage is empty. With a queue, the run does not stall then: the queue delivers the task again.
+func (w *stallWatch) checkLeases(r *Run) {
+	expired := map[*stageState][]string{}
+	for _, d := range r.inFlight.unsettled() {
+		if st := r.holderOf(d); d.leased && st != nil && !st.longTerm.Load() && st.queue.len() == 0 && d.remainingLease() < -stallTime {
+			expired[st] = append(expired[st], d.Task.ID)
+		}
+	}
+	w.warn(r, expired, "the leases of tasks have expired while a stage owned the tasks; a stage must pass on, acknowledge or release every task")
+}
+
+// warn logs a warning about the stages in held, at most once per stage.
+func (w *stallWatch) warn(r *Run, held map[*stageState][]string, message string) {
 	for st, ids := range held {
 		if w.warned[st] {
 			continue
@@ -139,8 +157,7 @@ func (w *stallWatch) check(r *Run, now time.Time) {
 			w.warned = map[*stageState]bool{}
 		}
 		w.warned[st] = true
-		r.opts.Log.Warn().Str("stage", st.name).Int("task_count", len(ids)).Strs("task_ids", ids[:min(len(ids), maxListed)]).
-			Msg("waiting for a stage that still owns tasks; a stage must pass on, acknowledge or release every task")
+		r.opts.Log.Warn().Str("stage", st.name).Int("task_count", len(ids)).Strs("task_ids", ids[:min(len(ids), maxListed)]).Msg(message)
 	}
 }
 

@@ -83,8 +83,9 @@ func (o Options) withDefaults() Options {
 
 // Phases are the contexts of a run. They become done in the order of the fields.
 type Phases struct {
-	// Fetch is done when the run stops fetching. Fetched deliveries that have not started are then
-	// released.
+	// Fetch is done when StopFetching, Stop, Fail or Kill ends the fetching, or a stage fails. Fetched
+	// deliveries that have not started are then released. Fetch is not done when the source is
+	// exhausted or returns an error: the fetched deliveries are then executed.
 	Fetch context.Context
 	// Shutdown is done when a shutdown is requested. The grace period of running tasks begins then.
 	Shutdown context.Context

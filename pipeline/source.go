@@ -20,7 +20,8 @@ type Source interface {
 	// run then processes the deliveries, too. io.EOF and errors that end the run are final: further
 	// calls return the same error and no deliveries.
 	//
-	// Calls of Receive do not overlap. The caller owns the deliveries and settles each of them once.
+	// Calls of Receive do not overlap, and none follows Close. The caller owns the deliveries and settles
+	// each of them once.
 	Receive(ctx context.Context, limit int) ([]*Delivery, error)
 
 	// Close releases the resources of the Source. It is called after the last Receive has returned

@@ -229,11 +229,14 @@ const maxFetch = 256
 // From once per run.
 //
 // If the source returns an error, the run stops fetching and fails. Tasks that have already been
-// fetched are still executed.
+// fetched are still executed. The name is put before the error.
 func From(r *Run, name string, source Source) Flow[*Delivery] {
 	if h, ok := source.(Hinter); ok {
 		hints := h.Hints()
 		r.prefetch.SetSource(hints.Shared, min(hints.BatchSize, maxFetch))
+	}
+	if r.source != nil {
+		panic("pipeline: From is called twice for a Run: combine the sources in one Source, or use a Run for each of them")
 	}
 	ctx, cancel := context.WithCancel(r.phases.Fetch)
 	out := make(chan *Delivery, r.buffer())
@@ -269,6 +272,9 @@ func (r *Run) pump(ctx context.Context, source Source, out Output[*Delivery]) er
 		if len(ds) > 0 {
 			r.reach.responded()
 		}
+		if fault := checkReceived(ds, granted); fault != nil && (len(ds) > 0 || err == nil && ctx.Err() == nil) {
+			err = errors.Join(err, fault)
+		}
 		r.inFlight.add(ds, granted)
 		for i, d := range ds {
 			if out.Send(ctx, d) != nil {
@@ -286,6 +292,22 @@ func (r *Run) pump(ctx context.Context, source Source, out Output[*Delivery]) er
 			return r.fetchEndReason(ctx, err)
 		}
 	}
+}
+
+// checkReceived returns an error if a source that returned no other error has broken the contract of Receive.
+func checkReceived(ds []*Delivery, limit int) error {
+	switch {
+	case len(ds) == 0:
+		return errors.New("the source returned neither tasks nor an error: Receive must wait for at least one task, and return io.EOF after the last one")
+	case len(ds) > limit:
+		return fmt.Errorf("the source returned %d tasks although at most %d were requested", len(ds), limit)
+	}
+	for _, d := range ds {
+		if d.Task.ID == "" {
+			return errors.New("the source returned a task without an ID")
+		}
+	}
+	return nil
 }
 
 // fetchLimit returns the maximum number of deliveries for the next request.

@@ -7,8 +7,8 @@ import (
 	"github.com/ctworker/ctworker/internal/outcome"
 )
 
-// Task is one unit of work. A Task is immutable: nothing may write to Data after the Task has been
-// passed to a Delivery.
+// Task is one unit of work. A Task is immutable: nothing may write to the bytes of Data after the Task has
+// been passed to a Delivery. A stage that owns the Delivery may replace the Task in it.
 type Task struct {
 	// ID is the task_id of the specification. It is never empty.
 	ID string
@@ -18,8 +18,8 @@ type Task struct {
 }
 
 // AppendJSON appends the task as {"task_id": "...", "data": ...} on one line, and returns the
-// extended buffer. Task queues use this format. If Data is not valid JSON, AppendJSON writes it as
-// a string.
+// extended buffer. Task queues use this format. AppendJSON removes the white space between the tokens of
+// Data. If Data is not valid JSON, AppendJSON writes it as a string.
 func (t Task) AppendJSON(b []byte) []byte {
 	b = append(b, `{"task_id":`...)
 	b = appendString(b, t.ID)

@@ -30,8 +30,9 @@ type Runner interface {
 }
 
 // RunnerFunc returns a Runner that calls f in this process. The context of f is done at the end of
-// the Terminate phase, or when the lease is lost. The result of f is one JSON value. If f panics,
-// the outcome of the task is an exception with the stack of the panic.
+// the Terminate phase, or when the lease is lost. The result of f is one JSON value. A nil result
+// becomes null, and a result that is not valid JSON becomes a string. If f panics, the outcome of the task
+// is an exception with the stack of the panic.
 func RunnerFunc(f func(ctx context.Context, task pipeline.Task) (retry bool, result []byte, err error)) Runner {
 	return runnerFunc(f)
 }

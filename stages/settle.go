@@ -152,6 +152,10 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 		defer func() { s.events = events }()
 	}
 	now := s.opts.Now()
+	if err := check(batch); err != nil {
+		releaseAll(batch)
+		return err
+	}
 	for _, d := range batch {
 		if e, ok := pipeline.NewTaskEvent(d, s.opts.Hostname, now); ok && (e.Withheld == nil || !e.Withheld()) {
 			e.RunID = s.opts.RunID
@@ -160,9 +164,7 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 	}
 	if len(events) > 0 {
 		if err := s.write(ctx, events); err != nil {
-			for _, d := range batch {
-				d.ReleaseAsync()
-			}
+			releaseAll(batch)
 			if ctx.Err() != nil { // not a fault of the sink: the Settle phase has ended
 				s.opts.Log.Warn().Err(err).Int("task_count", len(batch)).Msg("discarded the results of tasks because their events could not be written before the end of the shutdown; the tasks will run again")
 				return nil
@@ -186,6 +188,26 @@ func (s *settler) writeBatch(ctx context.Context, batch []pipeline.Decision) err
 		s.settleLater(ctx, d)
 	}
 	return nil
+}
+
+// check returns an error for a Decision that a stage or a Runner has left incomplete. Without the error, the
+// source would deliver the task again and again.
+func check(batch []pipeline.Decision) error {
+	for i := range batch {
+		switch d := &batch[i]; {
+		case d.Outcome.Kind == 0:
+			return fmt.Errorf("task %q has no outcome: the Runner returned the zero Outcome; set its Kind, for example to pipeline.Completed", d.Task.ID)
+		case d.Verdict == 0:
+			return fmt.Errorf("task %q has no verdict: the stage before settle must set Decision.Verdict to Ack, Retry or Release, as stages.Classify does", d.Task.ID)
+		}
+	}
+	return nil
+}
+
+func releaseAll(batch []pipeline.Decision) {
+	for _, d := range batch {
+		d.ReleaseAsync()
+	}
 }
 
 // write writes events to the sink. A panic of the sink becomes an error.

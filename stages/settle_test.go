@@ -54,7 +54,6 @@ func TestSettle_EventBeforeSettlement(t *testing.T) {
 		{pipeline.Exited, pipeline.Retry, []string{"event 0 task_exited", "release 0 7s"}},
 		{pipeline.Interrupted, pipeline.Release, []string{"release 0 0s"}},
 		{pipeline.LeaseLost, pipeline.Release, []string{"release 0 0s"}},
-		{0, 0, []string{"release 0 0s"}},
 	} {
 		for _, local := range []bool{false, true} {
 			t.Run(fmt.Sprint(tc.kind, " ", tc.verdict, " local ", local), func(t *testing.T) {
@@ -376,6 +375,24 @@ func TestSettle_SinkPanics(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"release 0 0s"}, rec.Lines()); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+// A Decision without a verdict or an outcome ends the run. A queue would otherwise deliver the task again and
+// again.
+func TestSettle_RejectsIncompleteDecisions(t *testing.T) {
+	t.Parallel()
+	for want, d := range map[string]pipeline.Decision{
+		`task "0" has no verdict`: decision(lease{Rec: &recorder{}, ID: "0"}, pipeline.Completed, 0),
+		`task "1" has no outcome`: decision(lease{Rec: &recorder{}, ID: "1"}, 0, pipeline.Ack),
+	} {
+		rec := &recorder{}
+		if err := settle(t, sink{Rec: rec}, stages.SettleOptions{}, d); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+		if events := rec.Events(); len(events) != 0 {
+			t.Errorf("events %v", events)
 		}
 	}
 }

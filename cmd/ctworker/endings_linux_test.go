@@ -160,7 +160,7 @@ func TestUnreachableTimeout_EventQueue(t *testing.T) {
 	}
 }
 
-// The errors of "ctworker events" name a flag of this command, and say how to continue. They do not name a
+// The errors of "ctworker events" name a flag of this command, and contain the way to continue. They do not name a
 // flag of "ctworker run".
 func TestEvents_FullDisk(t *testing.T) {
 	t.Parallel()

@@ -41,8 +41,7 @@ the number of the signal that stopped the run.
 Examples:
    ctworker run -j auto -- gzip -k {} ::: *.fits
    ctworker run --task-file tasks.json -j auto -- ./process {task_id}
-   ctworker run --csv sites.csv -j auto -- ./simulate --lat {data.lat} --lon {data.lon}
-   zcat tasks.jsonl.gz | ctworker run --task-file - -- python3 process.py
+   ctworker run --csv sites.csv -j auto -- ./simulate {data.lat} {data.lon}
    ctworker run --provider AWS --job-id images -j auto -- ./process {task_id}
    ctworker run --config worker.yaml --print-config`
 

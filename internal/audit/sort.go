@@ -15,7 +15,7 @@ import (
 // probability below 1e-24.
 type hash [2]uint64
 
-// recordKind tells what a record describes: entryRecord means an entry of the task file, and any other
+// recordKind is what a record describes: entryRecord means an entry of the task file, and any other
 // value is the journal.Kind of a final event.
 type recordKind uint8
 

@@ -70,7 +70,7 @@ func (j *job) load(args ...string) {
 }
 
 // tasks writes tasks.json with one task for each of orders, and returns the number of tasks. An order
-// tells testdata/worker.py which outcome the task must have.
+// determines for testdata/worker.py which outcome the task must have.
 func (j *job) tasks(orders ...string) int {
 	j.t.Helper()
 	type data struct {

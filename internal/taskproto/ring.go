@@ -18,7 +18,7 @@ func (r *ringReader) Read(room []byte) (int, error) {
 		if n, err := r.ring.read(room); n > 0 || err != nil {
 			return n, err
 		}
-		// prepareWait tells the process that this side waits on the socket.
+		// prepareWait notifies the process that this side waits on the socket.
 		if r.ring.prepareWait() {
 			break
 		}

@@ -104,15 +104,23 @@ func isName(s string) bool {
 
 // shellQuote quotes an argument for a POSIX shell. The result contains only printable characters.
 func shellQuote(arg string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_@%+=:,./-", r)
-	}
 	switch {
-	case arg != "" && strings.IndexFunc(arg, func(r rune) bool { return !plain(r) }) < 0:
+	case arg != "" && strings.IndexFunc(arg, isSpecial) < 0:
 		return arg
 	case utf8.ValidString(arg) && strings.IndexFunc(arg, func(r rune) bool { return !unicode.IsPrint(r) }) < 0:
 		return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 	}
+	return escaped(arg)
+}
+
+// isSpecial reports whether an argument with the character r must be quoted.
+func isSpecial(r rune) bool {
+	plain := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_@%+=:,./-", r)
+	return !plain
+}
+
+// escaped returns arg in quotes in which every character that is not printable is escaped.
+func escaped(arg string) string {
 	var b strings.Builder
 	b.WriteString("$'") // POSIX.1-2024, and bash, ksh and zsh for decades
 	for len(arg) > 0 {

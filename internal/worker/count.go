@@ -43,13 +43,15 @@ func (w *Worker) countTasks(ctx context.Context, j *journal.Journal) (c taskCoun
 	if tasks == nil {
 		return c, false
 	}
-	if j != nil {
-		j = j.Clone()
-		defer j.Free()
-	}
 	ids := journal.New(0) // used as a set
 	defer ids.Free()
-	ownIDs := w.file != nil && w.opts.InputFile == "" && w.opts.Config.CSV == "" && !isTable(w.path)
+	if j == nil {
+		j = journal.New(0)
+	} else {
+		j = j.Clone()
+	}
+	defer j.Free()
+	ownIDs := w.hasOwnIDs()
 	skip := w.skip()
 	limit := limitOf(w.opts.Config)
 	for task, err := range tasks {
@@ -60,27 +62,25 @@ func (w *Worker) countTasks(ctx context.Context, j *journal.Journal) (c taskCoun
 			skip--
 			continue
 		}
-		next := journal.Decision{Attempt: 1}
-		if j != nil {
-			next = j.Next(task.ID)
-		}
+		next := j.Next(task.ID)
 		if !next.Skip && limit >= 0 && c.total-c.done == limit { // the run ends before this task
 			break
 		}
 		c.add(next)
-		if j != nil && ownIDs {
+		if ownIDs {
 			ids.Add(journal.Event{TaskID: []byte(task.ID)})
 		}
 	}
-	if j != nil && ownIDs {
+	if ownIDs {
 		c.repeated = c.total - ids.Tasks()
 	}
 	return c, true
 }
 
-// isTable reports whether a task file is a table, whose tasks may have no IDs of their own.
-func isTable(path string) bool {
-	return strings.Contains(path, ".csv") || strings.Contains(path, ".tsv")
+// hasOwnIDs reports whether the IDs of the tasks are not made of their data.
+func (w *Worker) hasOwnIDs() bool {
+	isTable := w.opts.Config.CSV != "" || strings.Contains(w.path, ".csv") || strings.Contains(w.path, ".tsv")
+	return w.file != nil && w.opts.InputFile == "" && !isTable
 }
 
 // add counts a task.

@@ -59,10 +59,10 @@ type Options struct {
 	// Flag is the command-line flag that sets the path of the file, for use in errors. Defaults to
 	// "--event-log-file".
 	Flag string
-	// Recovery says what the user has to do about events that were not written, for use in errors.
+	// Recovery is what the user has to do about events that were not written, for use in errors.
 	// Defaults to "run the tasks without an event again".
 	Recovery string
-	// Name says what the file is, for use in errors and log lines. Defaults to "event log".
+	// Name is the kind of the file, for use in errors and log lines. Defaults to "event log".
 	Name string
 	// Header is the first line of the file, without its line break. It is written before the first
 	// event, unless the file already contains text. Defaults to "", which means no header.
