@@ -198,3 +198,23 @@ func TestRun_StopsWhileItWaitsForInputs(t *testing.T) {
 		t.Errorf("an error:\n%s", in.stderr.String())
 	}
 }
+
+// If the event log can grow no further, the run ends with the command that continues it. No task is lost, and
+// only tasks without an event run again.
+func TestResume_FullDisk(t *testing.T) {
+	t.Parallel()
+	const n = 60
+	dir := withTasks(t, n)
+	in := prepare(t, dir)
+	script := `head -c 40000 /dev/zero | tr '\0' x; test "$1" != t0 || sleep 0.2` // results of 40 kB; the first task ends last
+	in.cmd.Args = []string{"sh", "-c", `ulimit -f 1024; exec "$@"`, "sh", in.cmd.Path, "run", "--task-file", "tasks.json", "-j", "3", "--", "sh", "-c", script, "sh", "{task_id}"}
+	in.cmd.Path = "/bin/sh"
+	in.start().want(app.ExitFatal)
+	in.wantError("file too large", "continue the run with --resume, or with --resume-from events.log if the new events go to another file")
+	if done := len(finals(t, dir)); done == 0 || done == n {
+		t.Fatalf("%d tasks have an event", done)
+	}
+	next := in.shell(in.field("continue_with")).start()
+	next.want(app.ExitOK)
+	wantOneFinalEach(t, dir, n)
+}
