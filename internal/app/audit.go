@@ -15,6 +15,7 @@ import (
 
 	"github.com/ctworker/ctworker/internal/audit"
 	"github.com/ctworker/ctworker/internal/journal"
+	"github.com/ctworker/ctworker/internal/units"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/taskfile"
 	"github.com/ctworker/ctworker/sources/taskfile/remote"
@@ -164,7 +165,7 @@ func reportText(r *audit.Report) string {
 				kinds += fmt.Sprintf(", %d %s", n, k)
 			}
 		}
-		return fmt.Sprintf("%d tasks, and each has exactly one final event%s; %d attempts in all\n", r.Tasks, strings.Replace(kinds, ",", ":", 1), r.Events)
+		return fmt.Sprintf("%s, and each has exactly one final event%s; %s in all\n", units.Count(r.Tasks, "task"), strings.Replace(kinds, ",", ":", 1), units.Count(r.Events, "attempt"))
 	}
 	about := map[audit.Problem]string{
 		audit.Missing:       "have no final event: they or their retries have not run, or their events are lost",

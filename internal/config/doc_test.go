@@ -125,7 +125,7 @@ func settingsDoc() []byte {
 		}
 		usage := s.usage
 		if s.name == isolationName {
-			usage += ". Other values in a Go program: reuse (default), task; in a Python program: fork (default, except on macOS), spawn (default on macOS), reuse"
+			usage += ". A Go program accepts reuse (default) and task; a Python program accepts fork (default, except on macOS), spawn (default on macOS) and reuse"
 		}
 		def := s.def
 		if s.defHelp != "" {

@@ -212,8 +212,9 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "is-spot", env: prefix + "INSTANCE_IS_SPOT", category: inInstance, negatable: true, def: "false",
-			usage: "This machine is a spot instance; watch for termination notices",
-			at:    func(c *Config) value { return field[bool]{&c.IsSpot, boolean()} },
+			defHelp: "as the metadata service reports",
+			usage:   "Watch for termination notices, because this machine is a spot instance; --no-is-spot never watches",
+			at:      func(c *Config) value { return field[bool]{&c.IsSpot, boolean()} },
 		},
 		{
 			name: "price", env: prefix + "INSTANCE_PRICE", category: inInstance, arg: "USD",

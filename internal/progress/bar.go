@@ -153,6 +153,9 @@ func draw(s Status, rate float64, remaining time.Duration, width int) string {
 	if s.Failed > 0 {
 		failed = fmt.Sprintf("  %d failed", s.Failed)
 	}
+	if s.Waiting > 0 {
+		failed += fmt.Sprintf("  %d to retry", s.Waiting)
+	}
 	head := fmt.Sprintf("%4s ", percent(s))
 	for _, text := range []string{
 		done + " tasks" + speed + timeLeft + failed,

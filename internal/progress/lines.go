@@ -50,6 +50,9 @@ func logStatus(log zerolog.Logger, m *meter, s Status) {
 		e = e.Int64("failed", s.Failed).Int64("running", s.Running)
 	}
 	e = e.RawJSON(cmp.Or(s.Moves, "tasks")+"_per_second", []byte(units.Rate(rate)))
+	if s.Waiting > 0 {
+		e = e.Int64("waiting_for_retry", s.Waiting)
+	}
 	if s.Unreported > 0 {
 		e = e.Int64("events_pending", s.Unreported)
 	}

@@ -9,6 +9,8 @@ type Status struct {
 	Done, Failed, Running int64
 	// Earlier is the number of tasks in Done that an earlier run has done.
 	Earlier int64
+	// Waiting is the number of tasks that wait for a retry.
+	Waiting int64
 	// Unreported is the number of ended tasks whose events have not been written yet.
 	Unreported int64
 	// Total is the number of tasks in the run; 0 if it is unknown. Estimated reports whether

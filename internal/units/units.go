@@ -83,3 +83,11 @@ func ShortID(id string) string {
 	}
 	return OneLine(id)
 }
+
+// Count formats a number of things, such as "1 task" or "2 tasks". The plural of noun must end with s.
+func Count(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/redact"
+	"github.com/ctworker/ctworker/internal/units"
 	"github.com/ctworker/ctworker/pipeline"
 )
 
@@ -49,7 +50,7 @@ func DryRun(ctx context.Context, opts Options, stdout io.Writer) (err error) {
 		}
 	}
 	done, _ := w.earlier()
-	text := fmt.Sprintf("%d tasks would run", n)
+	text := units.Count(n, "task") + " would run"
 	if opts.Config.Resume {
 		text += fmt.Sprintf(", and %d are done", done)
 	}

@@ -183,10 +183,10 @@ func (s *retryingSource) deliver(task pipeline.Task, attempt, retries int) *pipe
 }
 
 // state returns the number of tasks received from Source, and whether no more tasks will be received from it.
-func (s *retryingSource) state() (received int64, exhausted bool) {
+func (s *retryingSource) state() (received, waiting int64, exhausted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fresh, s.exhausted
+	return s.fresh, int64(len(s.waiting)), s.exhausted
 }
 
 // decide changes the verdict of a task that has used all its retries. It is called before the task is

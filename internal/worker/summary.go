@@ -152,7 +152,7 @@ func (s Summary) Log(log zerolog.Logger) {
 
 // Print writes the summary as text.
 func (s Summary) Print(w io.Writer) error {
-	text := fmt.Sprintf("%d tasks in %s, %s tasks/s\n", s.Reported(), units.Duration(s.Elapsed), units.Rate(s.rate()))
+	text := fmt.Sprintf("%s in %s, %s tasks/s\n", units.Count(s.Reported(), "task"), units.Duration(s.Elapsed), units.Rate(s.rate()))
 	text += s.countText() + s.usageText()
 	if s.EventFile != "" {
 		text += "events:   " + s.EventFile + "\n"
@@ -196,7 +196,18 @@ func (s Summary) countText() (text string) {
 		rows[4].note = "stopped by the shutdown, no event written; released to the queue"
 		rows[5].note = "not reported or settled in time; available again when their leases expire"
 	}
-	for _, r := range rows {
+	retry := row{"to retry", s.Retried, "run them with --resume; --retries N retries tasks in the same run"}
+	switch {
+	case s.Queue != "":
+		retry.note = "released to the queue for a retry; also counted above"
+	case s.WithRetries:
+		retry.name, retry.note = "retries", "attempts that were followed by a retry"
+	}
+	earlier := row{"done before", s.Earlier, "by earlier runs"}
+	if s.EarlierFailed > 0 {
+		earlier.note += fmt.Sprintf("; %d of them failed", s.EarlierFailed)
+	}
+	for _, r := range append(rows, retry, earlier) {
 		if r.count == 0 && r.name != "completed" {
 			continue
 		}
@@ -206,20 +217,8 @@ func (s Summary) countText() (text string) {
 		}
 		text += line + "\n"
 	}
-	switch {
-	case s.Retried > 0 && s.Queue != "":
-		text += fmt.Sprintf("  %d of them were released to the queue for a retry\n", s.Retried)
-	case s.Retried > 0 && s.WithRetries:
-		text += fmt.Sprintf("  %d attempts were followed by a retry\n", s.Retried)
-	case s.Retried > 0:
-		text += fmt.Sprintf("  %d of them qualify for a retry; to retry them in the same run, use --retries\n", s.Retried)
-	}
-	if s.Earlier > 0 {
-		text += fmt.Sprintf("  %d more were done in earlier runs", s.Earlier)
-		if s.EarlierFailed > 0 {
-			text += fmt.Sprintf("; %d of them did not complete", s.EarlierFailed)
-		}
-		text += "\n"
+	if s.FailureLimit != nil {
+		text += "  ended early because of too many failures: " + s.FailureLimit.Error() + "\n"
 	}
 	if s.Incomplete {
 		text += "  not all tasks have been run\n"
@@ -242,9 +241,6 @@ func (s Summary) usageText() (text string) {
 
 // failureText lists the first failed tasks and the most frequent reasons.
 func (s Summary) failureText() (text string) {
-	if s.FailureLimit != nil {
-		text += "  ended early because of too many failures: " + s.FailureLimit.Error() + "\n"
-	}
 	if len(s.FirstFailed) == 0 {
 		return text
 	}

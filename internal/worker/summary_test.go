@@ -46,7 +46,7 @@ events:   events.log
   timed out           3
   exited              4
   interrupted         5  (stopped by the shutdown, no event written; run them again)
-  6 of them qualify for a retry; to retry them in the same run, use --retries
+  to retry            6  (run them with --resume; --retries N retries tasks in the same run)
 `,
 		}, {
 			"stopped",
@@ -65,7 +65,7 @@ continue with:
 			`9 tasks in 1m00s, 0.15 tasks/s
   completed           9
   interrupted         1  (stopped by the shutdown, no event written; run them again)
-  7 more were done in earlier runs
+  done before         7  (by earlier runs)
   not all tasks have been run
 `,
 		}, {

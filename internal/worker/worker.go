@@ -405,11 +405,13 @@ func (w *Worker) Kill(cause error) { w.run.Kill(cause) }
 // Status returns the progress of the run.
 func (w *Worker) Status() progress.Status {
 	c, received, exhausted := w.stats.Counts(), w.run.Status().Received, w.run.Status().SourceExhausted
+	var waiting int64
 	if w.retrying != nil {
-		received, exhausted = w.retrying.state()
+		received, waiting, exhausted = w.retrying.state()
 	}
 	earlier, failed := w.earlier()
 	s := progress.Status{Done: c.Reported() + earlier, Failed: c.NotCompleted() + failed, Earlier: earlier}
+	s.Waiting = waiting
 	s.Running, s.Unreported = w.run.Status().Running, w.run.Status().Unreported
 	cfg := w.opts.Config
 	switch {
