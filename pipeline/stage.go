@@ -231,12 +231,12 @@ const maxFetch = 256
 // If the source returns an error, the run stops fetching and fails. Tasks that have already been
 // fetched are still executed. The name is put before the error.
 func From(r *Run, name string, source Source) Flow[*Delivery] {
+	if r.source != nil {
+		panic("pipeline: From is called twice for a Run: combine the sources in one Source, or use a Run for each of them")
+	}
 	if h, ok := source.(Hinter); ok {
 		hints := h.Hints()
 		r.prefetch.SetSource(hints.Shared, min(hints.BatchSize, maxFetch))
-	}
-	if r.source != nil {
-		panic("pipeline: From is called twice for a Run: combine the sources in one Source, or use a Run for each of them")
 	}
 	ctx, cancel := context.WithCancel(r.phases.Fetch)
 	out := make(chan *Delivery, r.buffer())
