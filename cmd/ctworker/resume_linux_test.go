@@ -345,6 +345,9 @@ func TestResume_ReportsTotals(t *testing.T) {
 		in.want(app.ExitOK)
 		in.wantError(tc.want)
 	}
+	console := prepare(t, dir, "run", "--resume", "--dry-run", "--log-format", "console", "--task-file", "tasks.json", "--", "true").start()
+	console.want(app.ExitOK)
+	console.wantError("INF continuing: 12 of 20 tasks are done (1 of them failed; --rerun failed runs them again), 8 to run\n")
 	in := prepare(t, dir, "run", "--resume", "--", "true", ":::", "other", "new").start()
 	in.want(app.ExitOK)
 	in.wantError(`"total":2,"to_run":1,"done":1,`)

@@ -91,6 +91,7 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 		// ConsoleWriter quotes fields but not the message, which may contain a task's data.
 		FormatPrepare: func(event map[string]any) error {
 			shorten(event)
+			shortenResume(event)
 			if text, ok := event[zerolog.MessageFieldName].(string); ok {
 				event[zerolog.MessageFieldName] = printable(text)
 			}
@@ -124,6 +125,31 @@ func shorten(event map[string]any) {
 	for _, field := range []string{"task_id", "attempt", "slot", "outcome", "reason", "line", "continued"} {
 		delete(event, field)
 	}
+}
+
+// shortenResume puts the numbers of the log line about a continued run into its message.
+func shortenResume(event map[string]any) {
+	message, _ := event[zerolog.MessageFieldName].(string)
+	if event["component"] != "resume" || !strings.HasPrefix(message, "continuing: ") || event["total"] == nil {
+		return
+	}
+	number := func(field string) string {
+		defer delete(event, field)
+		if event[field] == nil {
+			return "0"
+		}
+		return fmt.Sprint(event[field])
+	}
+	text := fmt.Sprintf("continuing: %s of %s tasks are done", number("done"), number("total"))
+	if failed := number("failed"); failed != "0" {
+		text += fmt.Sprintf(" (%s of them failed; --rerun failed runs them again)", failed)
+	}
+	text += fmt.Sprintf(", %s to run", number("to_run"))
+	if rerun := number("rerun"); rerun != "0" {
+		text += fmt.Sprintf(" (%s of them have failed before)", rerun)
+	}
+	event[zerolog.MessageFieldName] = text
+	delete(event, "component")
 }
 
 // leveled is a zerolog.LevelWriter. It writes warnings and errors to kept, which does not drop

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/ctworker/ctworker/internal/sqsapi"
 	"github.com/ctworker/ctworker/internal/testutil/sqstest"
@@ -40,19 +41,36 @@ func TestContractOnMoto(t *testing.T) {
 	})
 }
 
-// readAll receives messages until the queue is empty.
+// readAll receives and deletes messages until the queue has none, neither visible nor hidden. A response that is
+// lost hides its messages only for a second.
 func readAll(t testing.TB, client *sqs.Client, url string) (all [][]byte) {
 	t.Helper()
+	ctx := context.Background()
+	seen := map[string]bool{}
+	counts := []types.QueueAttributeName{types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible}
 	for {
-		out, err := client.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: 3600})
+		out, err := client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(out.Messages) == 0 {
-			return all
-		}
 		for _, m := range out.Messages {
-			all = append(all, []byte(*m.Body))
+			if !seen[*m.MessageId] {
+				seen[*m.MessageId] = true
+				all = append(all, []byte(*m.Body))
+			}
+			if _, err := client.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &url, ReceiptHandle: m.ReceiptHandle}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(out.Messages) > 0 {
+			continue
+		}
+		left, err := client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: counts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left.Attributes[string(counts[0])] == "0" && left.Attributes[string(counts[1])] == "0" {
+			return all
 		}
 	}
 }
