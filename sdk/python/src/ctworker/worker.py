@@ -34,12 +34,7 @@ class Worker:
         user_worker_function: Callable[[str, Any, WorkerData], Any],
         args: Sequence[str] | None = None,
         *,
-        task_source: str
-        | os.PathLike[str]
-        | Callable[[], Any]
-        | Iterable[Any]
-        | Any
-        | None = None,
+        task_source: str | os.PathLike[str] | Callable[[], Any] | Iterable[Any] | Any | None = None,
         argparser: argparse.ArgumentParser | None = None,
     ) -> None:
         """Create a worker, and parse the command line.
@@ -170,9 +165,9 @@ def _check_parameters(function: Callable[..., Any]) -> None:
     given = 3 + (plain is not function)  # a method also gets its object
     required = code.co_argcount - len(plain.__defaults__ or ())
     keywords = code.co_kwonlyargcount - len(plain.__kwdefaults__ or ())
-    if required <= given and keywords == 0:
-        if code.co_argcount >= given or code.co_flags & _VARARGS:
-            return
+    accepted = code.co_argcount >= given or bool(code.co_flags & _VARARGS)
+    if required <= given and keywords == 0 and accepted:
+        return
     names = ", ".join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     raise TypeError(
         "user_worker_function must accept three arguments, (task_id, task_data, worker_data), "
