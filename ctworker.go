@@ -30,9 +30,9 @@
 //
 // # Guarantees
 //
-// Each task that has ended is reported by an event. The event contains the result, the error and
-// the errors that it wraps, the panic with the stack, or the exit code, or states that the task
-// exceeded --max-runtime. When a child process ends, all processes that it has started end, too.
+// Each task that has ended is reported by an event. The event contains one of the following: the
+// result; the error, with the errors that it wraps; the panic, with its stack; the exit code; or the
+// statement that the task exceeded --max-runtime. When a child process ends, all processes that it has started end, too.
 //
 // # Scope
 //

@@ -34,7 +34,7 @@ func (b *bench) start() error {
 		}
 		var nanos int64
 		if _, err := fmt.Sscan(string(text), &nanos); err != nil {
-			return fmt.Errorf("date printed %q: %w", text, err)
+			return fmt.Errorf("the program date printed %q: %w", text, err)
 		}
 		if i > 0 {
 			first = append(first, time.Unix(0, nanos).Sub(began))

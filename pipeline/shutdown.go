@@ -289,8 +289,8 @@ func (r *Run) abandon() {
 	r.endSettle(context.DeadlineExceeded)
 }
 
-// timeoutError returns an error that lists what had not ended when the time to settle was over, or
-// nil. After Kill, it logs the error and returns nil, because the user asked not to wait.
+// timeoutError returns an error that lists what had not ended if the time to settle was over before
+// everything had ended. Otherwise it returns nil. After Kill, it logs the error and returns nil, because the user asked not to wait.
 func (r *Run) timeoutError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -62,7 +62,7 @@ func StartTail(ctx context.Context, source pipeline.Source, lines LineWriter, id
 		run: pipeline.New(ctx, pipeline.Options{
 			Slots: tailPrefetch, IdleTimeout: idle, Log: log,
 			OnFail: func(error) {
-				log.Info().Msg("an error occurred; stopping when the events that were written to the output have been deleted from the queue")
+				log.Info().Msg("an error occurred; deleting the written events from the queue, then stopping")
 			},
 		}),
 		counts: map[string]int64{},

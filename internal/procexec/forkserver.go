@@ -248,7 +248,7 @@ func (h *ForkServer) sendLine(line []byte, fds ...int) error {
 		n += more
 	}
 	if err != nil {
-		return fmt.Errorf("%w; a message to it could not be sent: %w", h.ExitError(), err)
+		return fmt.Errorf("%w; a message to the fork server could not be sent: %w", h.ExitError(), err)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func (l *Launcher) startGuard(command []string) (*guard, error) {
 func (g *guard) watch(log zerolog.Logger) {
 	_, err := g.process.Wait()
 	if !g.stopping.Load() {
-		log.Warn().Msg("cleanup helper process exited; processes that tasks started may survive if ctworker is killed")
+		log.Warn().Msg("guard process exited; processes that tasks started may survive if ctworker is killed")
 	}
 	g.waitErr <- err
 }

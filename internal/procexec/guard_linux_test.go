@@ -105,7 +105,7 @@ func TestGuard_IsInItsOwnSessionAndOptional(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitExit(t, guard)
-		if line := receive(t, logged, "a warning"); !strings.Contains(line, "cleanup helper process exited") {
+		if line := receive(t, logged, "a warning"); !strings.Contains(line, "guard process exited") {
 			t.Errorf("logged %q", line)
 		}
 		c := newCommand(t, l, procexec.CommandOptions{Argv: sh(`echo ok`)})

@@ -106,7 +106,7 @@ func NewLauncher(opts Options) (*Launcher, error) {
 	l.spawnThread = newSpawnThread(opts.StableThreads)
 	if len(opts.Guard) > 0 {
 		if l.guard, err = l.startGuard(opts.Guard); err != nil {
-			opts.Log.Warn().Err(err).Msg("could not start the cleanup helper process; processes that tasks started may survive if ctworker is killed")
+			opts.Log.Warn().Err(err).Msg("could not start the guard process; processes that tasks started may survive if ctworker is killed")
 		}
 	}
 	if opts.Subreaper {

@@ -43,7 +43,7 @@ func (p *pace) record(now time.Time, early time.Duration, n int) {
 }
 
 // until returns the pause before the next request. If the request can be sent now, the pause is 0 or
-// negative. The caller should call until again when another request ends. left is the time until the
+// negative. When another request ends, the caller should request a new pause. left is the time until the
 // idle timeout, and running is the number of open requests. idle reports that the idle timeout has
 // passed, and that a recent answer has shown that the queue is empty.
 func (p *pace) until(now time.Time, left time.Duration, running int) (pause time.Duration, idle bool) {

@@ -29,7 +29,7 @@ func DryRun(ctx context.Context, opts Options, stdout io.Writer) (err error) {
 	case w.hasLeases():
 		return &ConfigError{errors.New("--dry-run: the tasks come from a queue, and receiving them would hide them from other workers; use --task-file")}
 	case opts.ForkServer != nil && opts.ForkServer.Hello.Source != nil && opts.ForkServer.Hello.Source.File == "":
-		return &ConfigError{errors.New("--dry-run does not call the function of the program that returns the tasks; use --task-file")}
+		return &ConfigError{errors.New("--dry-run does not call the program's function that returns the tasks; use --task-file")}
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	if err := w.openSource(ctx); err != nil {

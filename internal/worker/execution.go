@@ -108,7 +108,7 @@ func (w *Worker) openSource(ctx context.Context) error {
 	case w.opts.OpenSource != nil:
 		source, err := w.opts.OpenSource(ctx)
 		if err != nil {
-			return fmt.Errorf("open the source of the program: %w", err)
+			return fmt.Errorf("open the program's task source: %w", err)
 		}
 		w.source = source
 		w.onClose(func() error { // no effect if the run has closed the source

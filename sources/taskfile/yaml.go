@@ -73,7 +73,7 @@ func (y *yamlEntries) next(keep bool) (pipeline.Task, error) {
 }
 
 // parseAll parses all entries together, and stores them in nodes. If this fails, all nodes remain nil,
-// and task parses each entry separately.
+// and the method task parses each entry separately.
 func (y *yamlEntries) parseAll() {
 	entries := y.split.entries
 	if cap(y.nodes) < len(entries) {
@@ -102,7 +102,7 @@ func (y *yamlEntries) parseAll() {
 	}
 	for i, node := range y.nodes {
 		if refersBefore(node, y.lines[i]) {
-			y.nodes[i] = nil // task parses the entry separately, and reports the error
+			y.nodes[i] = nil // the method task parses the entry separately, and reports the error
 		}
 	}
 }

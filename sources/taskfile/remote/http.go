@@ -46,7 +46,7 @@ func follow(to *http.Request, via []*http.Request) error {
 		return permanentf("more than %d redirects: use the URL of the file itself", maxRedirects)
 	}
 	if from := via[len(via)-1]; from.URL.Scheme == "https" && to.URL.Scheme != "https" {
-		return permanentf("insecure redirect from https:// to %s://: pass that URL yourself if this is intended", to.URL.Scheme)
+		return permanentf("insecure redirect from https:// to %s://: if this is intended, pass the URL that the server redirects to", to.URL.Scheme)
 	}
 	if s := to.URL.Scheme; s != "http" && s != "https" {
 		return permanentf("redirect to the unsupported scheme %s://", s)

@@ -59,9 +59,9 @@ class Worker:
         argparser defines the program's own options. The worker's options are added to it.
             Tasks read the parsed command line from worker_data.args.
 
-        If argparser defines an option with the name of a worker's option, the program's option
-        replaces the worker's. The setting can then be set only by its environment variable.
-        ctworker._arguments.SPECIFIED lists the options that a program must not define.
+        A program must not define the worker's options that ctworker._arguments.SPECIFIED lists.
+        If argparser defines an option with the name of any other worker's option, the program's
+        option replaces the worker's. The setting can then be set only by its environment variable.
 
         Raises TypeError if user_worker_function or task_source is invalid, ValueError if
         argparser defines an option in SPECIFIED, and RuntimeError in a task. Raises SystemExit
