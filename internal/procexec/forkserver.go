@@ -38,6 +38,7 @@ type ForkServer struct {
 	mu           sync.Mutex
 	live         map[int64]*forkedProcess
 	runID        string        // Launcher.runID; "" before Start
+	spawns       bool          // tasks run in processes of the Launcher, which also kills them
 	pid          int           // pid of the fork server; 0 until the fork server reports it
 	killDelay    time.Duration // ForkServerConfig.KillDelay
 	pingSentAt   time.Time     // when the oldest ping that has no answer was sent; zero if there is none
@@ -172,6 +173,7 @@ func (h *ForkServer) Start(s ForkServerConfig) error {
 		h.onWarning = func(string) {}
 	}
 	h.runID, h.killDelay = s.Launcher.runID, max(s.KillDelay, time.Second)
+	h.spawns = s.Isolation == "spawn"
 	err := h.send(map[string]any{
 		"run": h.runID, "worker": jsontext.Value(s.Worker), "slots": s.Slots, "isolation": s.Isolation, "max_result_size": s.MaxResult,
 		"memory_limit": s.MemoryLimit, "env": env,
@@ -409,7 +411,7 @@ func (h *ForkServer) onExit() {
 			f.launcher.table.clear(f.tableEntry)
 		}
 	}
-	if !closing {
+	if !closing && !h.spawns {
 		// Without the fork server, only this program can find processes that left their groups.
 		killAllMarked(h.runID)
 	}

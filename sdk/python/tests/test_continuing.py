@@ -92,3 +92,26 @@ def test_follow_the_advice(
     assert summary(done.err)["task_count"] == 3
     assert finals(runner) == Counter({f"t{i}": 1 for i in range(count)})
     assert sum(e.get("rerun", False) for e in runner.events()) == 3
+
+
+def test_killed_program_fails_no_task(
+    runner: Runner, isolation: str, wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
+    """The tasks that run when the program is killed have no event, so that --resume runs them."""
+    worker = runner.write_program(
+        """
+        def f(task_id, data, worker):
+            open(f"started-{task_id}", "w").close()
+            time.sleep(1000)
+        """
+    )
+    tasks = runner.write_tasks(list(range(3)))
+    for _ in range(4):
+        started = runner.start(worker, "--task-file", tasks, "-j", "3", "--isolation", isolation)
+        marks = [runner.folder / f"started-t{i}" for i in range(3)]
+        wait_for(lambda: all(mark.exists() for mark in marks))  # noqa: B023
+        started.kill()
+        runner.finish(started)  # the engine holds the pipes until it has ended
+        for mark in marks:
+            mark.unlink()
+    assert {e["event_type"] for e in runner.events()} == {"fatal_exception"}
