@@ -85,15 +85,24 @@ func TestDropped_WarnsIfLeasesExpireInAStage(t *testing.T) {
 		r := pipeline.New(t.Context(), pipeline.Options{Slots: 2, Log: zerolog.New(zerolog.SyncWriter(&log))})
 		queue := receiveFunc(func(ctx context.Context, _ int) ([]*pipeline.Delivery, error) {
 			select {
-			case <-time.After(time.Second):
+			case <-time.After(700 * time.Millisecond):
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
-			d := pipeline.NewDelivery(pipeline.Task{ID: "again", Data: []byte("1")}, shortLease{time.Now().Add(time.Second)}, 1)
+			d := pipeline.NewDelivery(pipeline.Task{ID: "again", Data: []byte("1")}, shortLease{time.Now().Add(2 * time.Second)}, 1)
 			return []*pipeline.Delivery{d}, nil
 		})
+		slow := func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
+			for d := range in { // a task is always running, so the run never stalls
+				<-time.After(900 * time.Millisecond)
+				if out.Send(ctx, pipeline.Result{Delivery: d}) != nil {
+					return nil
+				}
+			}
+			return nil
+		}
 		tasks := pipeline.Via(pipeline.From(r, "queue", queue), "careless", dropping(1))
-		pipeline.To(pipeline.Via(tasks, "complete", complete), "ack", ackAll)
+		pipeline.To(pipeline.Via(tasks, "slow", slow), "ack", ackAll)
 		time.AfterFunc(time.Minute, func() { r.Stop(errors.New("enough")) })
 		if err := r.Wait(); err == nil || !strings.Contains(err.Error(), "careless: 1 tasks were dropped") {
 			t.Errorf("error %v", err)
