@@ -257,33 +257,12 @@ func appendString(b []byte, s string) []byte { return rawjson.AppendQuote(b, s) 
 // appendValue appends v as a JSON value on one line. An empty v becomes null. Invalid JSON becomes
 // a string, because the event would otherwise be invalid JSON too.
 func appendValue(b []byte, v json.RawMessage) []byte {
-	switch {
-	case len(v) == 0:
+	if len(v) == 0 {
 		return append(b, "null"...)
-	case isTrivial(v):
-		return append(b, v...)
 	}
 	c, ok := rawjson.Compact(v)
 	if !ok {
 		return appendString(b, string(v))
 	}
 	return append(b, c...)
-}
-
-// isTrivial reports whether v is a simple JSON value, such as null or a short integer, that needs
-// neither validation nor compaction.
-func isTrivial(v []byte) bool {
-	switch string(v) {
-	case "null", "true", "false", "0", `""`, "{}", "[]":
-		return true
-	}
-	if len(v) > 18 || v[0] == '0' {
-		return false
-	}
-	for _, c := range v {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return true
 }

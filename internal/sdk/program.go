@@ -21,6 +21,7 @@ import (
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/help"
 	"github.com/ctworker/ctworker/internal/procexec"
+	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/internal/taskproto"
 	"github.com/ctworker/ctworker/internal/worker"
 	"github.com/ctworker/ctworker/pipeline"
@@ -272,7 +273,7 @@ func (t *Task) check() error {
 	switch {
 	case !utf8.ValidString(t.ID):
 		return fmt.Errorf("task %q: ID is not valid UTF-8", t.ID)
-	case len(t.Data) > 0 && !json.Valid(t.Data):
+	case len(t.Data) > 0 && !rawjson.IsValid(t.Data):
 		return fmt.Errorf("task %q: Data is not valid JSON; use NewTask to encode a value", t.ID)
 	}
 	return nil
