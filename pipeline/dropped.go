@@ -64,8 +64,9 @@ func (r *Run) releaseDropped() error {
 	return errors.Join(errs...)
 }
 
-// A run is stalled when every delivery in flight has stayed in its stage for stallTime, although
-// the input of that stage is empty and the stage is not known to hold deliveries for a long time.
+// A run is stalled when no delivery in flight has left its stage for stallTime, and no stage that
+// holds a delivery has a reason to wait: its input is empty, and it is not a stage that is known to
+// hold deliveries for a long time.
 const (
 	stallTime     = 3 * time.Second
 	stallInterval = time.Second

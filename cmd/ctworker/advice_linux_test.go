@@ -16,8 +16,8 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// A run that was stopped while its last tasks ran is not complete, whether they were killed or asked for a
-// retry.
+// A run that was stopped while its last tasks ran is not complete, whether these tasks were killed
+// or requested a retry.
 func TestResume_StoppedAfterAllTasksHaveStarted(t *testing.T) {
 	t.Parallel()
 	for name, script := range map[string]string{

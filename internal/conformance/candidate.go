@@ -65,8 +65,8 @@ func start(argv []string, timeout time.Duration) (*candidate, error) {
 		return nil, err
 	}
 	go func() { _ = c.cmd.Wait(); close(c.exited) }() // ProcessState has the exit status
-	// The protocol requires a non-blocking pipe. cmd.Start has made the pipe blocking, also for the
-	// process. Make it non-blocking again before the process gets its first task.
+	// The protocol requires a non-blocking pipe, but cmd.Start has made the pipe blocking. Make it
+	// non-blocking again before the process gets its first task.
 	if err := syscall.SetNonblock(fds.Permits, true); err != nil {
 		c.close()
 		return nil, err

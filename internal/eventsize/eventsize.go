@@ -99,8 +99,8 @@ func (l Encoder) split(e pipeline.Event) ([]Message, error) {
 }
 
 // truncate encodes an event, and truncates as many of its texts as necessary, in the order in which
-// the function texts returns them. The task_id of a task event is truncated last. If the event could
-// not be sent because of a long task_id, every worker that gets the task would fail.
+// the function texts returns them. The task_id of a task event is truncated last. It cannot be
+// exempt: if its event were too large to send, every worker that gets the task would fail.
 func (l Encoder) truncate(e pipeline.Event) (string, error) {
 	e.Extra = e.Extra[:len(e.Extra):len(e.Extra)]
 	size := 0

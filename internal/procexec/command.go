@@ -130,8 +130,8 @@ const (
 var keptVars = []string{"CTWORKER_BIN", "CTWORKER_OUTER_SETTINGS"}
 
 // stripEngineVars removes the variables with the prefix CTWORKER_, except keptVars. If this program
-// runs as a task of another ctworker, that ctworker has set these variables for this program, and
-// not for its tasks. If a variable occurs several times, only its last value is kept, as in
+// runs as a task of another ctworker, that ctworker has set these variables for this program only,
+// and not for the tasks that this program runs. If a variable occurs several times, only its last value is kept, as in
 // os/exec, because some programs would read the first value and others the last.
 func stripEngineVars(env []string) []string {
 	kept := make([]string, 0, len(env))

@@ -93,8 +93,8 @@ func isScheme(s string) bool { return schemeOnly.MatchString(s) }
 
 var (
 	schemeOnly = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
-	// An address ends at a backslash before a quotation mark, because the escaped quotation mark
-	// ends a string inside another quoted string.
+	// An address ends before \". If a quoted string contains another quoted string, \" ends the
+	// inner string.
 	addresses = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s"<>\\` + "`" + `]|\\[^"])+`)
 )
 

@@ -92,8 +92,8 @@ func (c *WorkerConn) SendReady(sdk string) error {
 func (c *WorkerConn) ReadLine() ([]byte, error) { return c.lines.next() }
 
 // Claim reports whether the process may start the next task. If not, ctworker has taken the task
-// back, and the process must return the task without starting it. If the process does not claim
-// tasks, Claim returns true.
+// back, and the process must return the task without starting it. Claim always returns true
+// if ctworker gave the process no means to claim tasks, because it then takes no task back.
 func (c *WorkerConn) Claim() bool { return c.out.Claim() }
 
 // Write writes a line. An error means that ctworker has exited.

@@ -102,7 +102,7 @@ func (w *Worker) logResume(ctx context.Context, j *journal.Journal, log zerolog.
 	case rerun > 0:
 		e.Int64("rerun", rerun).Msg("continuing: skipping the tasks that are done, and running failed tasks again")
 	case failed > 0:
-		e.Msg("continuing: skipping the tasks that are done; add --rerun failed to run the failed ones again")
+		e.Msg("continuing: skipping the tasks that are done; to run the failed ones again, add --rerun failed")
 	default:
 		e.Msg("continuing: skipping the tasks that are done")
 	}

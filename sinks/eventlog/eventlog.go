@@ -180,7 +180,7 @@ func (l *Log) WriteLines(ctx context.Context, lines [][]byte) error {
 }
 
 // append writes n lines. line appends the ith line to a buffer, or returns false if that line
-// must not be written. The caller holds the token of turn.
+// must not be written. The caller holds the token of l.turn.
 func (l *Log) append(ctx context.Context, n int, line func(buf []byte, i int) ([]byte, bool)) error {
 	if l.closed {
 		return errClosed

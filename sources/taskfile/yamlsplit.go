@@ -228,8 +228,8 @@ func (y *yamlSplitter) startsEntry(line []byte) bool {
 	return len(line)-len(content) == y.indent && startsEntry(content)
 }
 
-// flowEntry appends the text before the next comma or closing bracket to text. It
-// returns false if there is no entry before the bracket.
+// flowEntry reads up to the next comma or closing bracket, and appends what it has read to y.text.
+// It returns false if there is no entry before the bracket.
 func (y *yamlSplitter) flowEntry() (bool, error) { //nolint:gocyclo // one case per character that ends a part of the text
 	if y.noComma {
 		return false, at(y.lines.number, nil, "there is no comma between this entry and the one before it")

@@ -155,8 +155,8 @@ func (f *httpFile) same(r *http.Response) bool {
 		(r.StatusCode == http.StatusPartialContent || r.ContentLength == f.total)
 }
 
-// checkRange checks that a partial response starts at the offset, and that the size of the file
-// is still total.
+// checkRange checks that a partial response starts at the given offset, and that the size of
+// the file has not changed: it must still equal the argument total.
 func checkRange(r *http.Response, offset, total int64) error {
 	text := r.Header.Get("Content-Range")
 	rest, unit := strings.CutPrefix(text, "bytes ")
