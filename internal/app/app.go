@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/term"
 
 	"github.com/ctworker/ctworker/internal/cloudqueue"
 	"github.com/ctworker/ctworker/internal/config"
@@ -208,13 +209,13 @@ func workerOptions(d *display, cfg *config.Config, opts Options) worker.Options 
 	return worker.Options{
 		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, Recount: opts.Recount, InputFile: opts.InputFile, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination, Command: opts.Command, FlagsAt: opts.FlagsAt, FlagsEnd: opts.FlagsEnd,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
+		Terminal: worker.Terminal{Stdout: term.IsTerminal(int(os.Stdout.Fd())), Stderr: d.terminal},
 	}
 }
 
-// hasTerminal reports whether ctworker alone writes to the terminal. The output of commands is
-// captured, but the processes of a pool, and functions in this process, write to the terminal and
-// would damage the progress bar.
-func (o Options) hasTerminal() bool { return !o.usesPool() && o.Runner == nil }
+// hasTerminal reports whether ctworker alone writes to the terminal. The output of processes is
+// captured, but functions in this process write to the terminal, and would damage the progress bar.
+func (o Options) hasTerminal() bool { return o.Runner == nil }
 
 // hasSource reports whether the program provides the tasks.
 func (o Options) hasSource() bool {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -117,12 +118,14 @@ func shorten(event map[string]any) {
 		event[zerolog.MessageFieldName] = fmt.Sprintf("task %s failed: %s", id, reason)
 	case worker.TaskRetried:
 		event[zerolog.MessageFieldName] = fmt.Sprintf("task %s failed and will be retried: %s", id, reason)
-	case worker.TaskStderr:
-		event[zerolog.MessageFieldName] = fmt.Sprintf("%s: %s", id, line)
+	case worker.TaskStderr, worker.TaskStdout:
+		event[zerolog.MessageFieldName] = fmt.Sprintf("%s: %s", cmp.Or(id, fmt.Sprintf("process of slot %v", event["slot"])), line)
+	case worker.TaskOutputOmitted:
+		event[zerolog.MessageFieldName] = fmt.Sprintf("%s: %v lines %s", cmp.Or(id, fmt.Sprintf("process of slot %v", event["slot"])), event["lines"], worker.TaskOutputOmitted)
 	default:
 		return
 	}
-	for _, field := range []string{"task_id", "attempt", "slot", "outcome", "reason", "line", "continued"} {
+	for _, field := range []string{"task_id", "attempt", "slot", "outcome", "reason", "line", "lines", "continued"} {
 		delete(event, field)
 	}
 }

@@ -331,6 +331,20 @@ func atLeast(c codec[time.Duration], minimum time.Duration, want string) codec[t
 	return c
 }
 
+// sizeAtLeast returns the codec of a size that is at least minimum.
+func sizeAtLeast(minimum int64, want string) codec[int64] {
+	c := size(want)
+	parse := c.parse
+	c.parse = func(raw string) (int64, error) {
+		v, err := parse(raw)
+		if err == nil && v < minimum {
+			return 0, fmt.Errorf("below %d; %s", minimum, want)
+		}
+		return v, err
+	}
+	return c
+}
+
 // positive returns c with an additional check: a value that is not above 0 is an error.
 func positive[T int64 | time.Duration](c codec[T], want string) codec[T] {
 	parse := c.parse

@@ -69,6 +69,15 @@ type Config struct {
 	// JobLog is a file to which a line per attempt is written, in the format of GNU parallel. Defaults
 	// to "", which means that no job log is written.
 	JobLog string
+	// OutputLog is a file in which the output of all tasks is recorded. Defaults to "", which means
+	// that no such file is written.
+	OutputLog string
+	// OutputDirPerTask is a directory in which the output of each attempt is recorded in text files.
+	// Defaults to "", which means that no such files are written.
+	OutputDirPerTask string
+	// MaxOutputSize is the maximum size of the recorded output of an attempt in bytes. Defaults to 1
+	// MiB.
+	MaxOutputSize int64
 	// KeepaliveInterval is the time between keep_alive events; 0 disables them. Defaults to
 	// 60s.
 	KeepaliveInterval time.Duration

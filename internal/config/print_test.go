@@ -89,6 +89,9 @@ release-at-deadline: true  # default
 # debug-address: (not set)
 verbose: false  # default
 log-format: auto  # default
+# output-log: (not set)
+# output-dir-per-task: (not set)
+max-output-size: 1MiB  # default
 strict: false  # default
 `
 	if got != want {

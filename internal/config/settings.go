@@ -428,6 +428,24 @@ func settingsOf(sdk SDK) []setting {
 			at:    func(c *Config) value { return field[string]{&c.LogFormat, oneOf("auto", "console", "json")} },
 		},
 		{
+			name: "output-log", env: prefix + "OUTPUT_LOG", category: inOutput, arg: "FILE", extension: true,
+			usage: "Record the lines that tasks print in this local file, with the task and the time of each line; compressed if the name ends with .zst. Show it with \"ctworker output\"",
+			at:    func(c *Config) value { return field[string]{&c.OutputLog, localFile()} },
+		},
+		{
+			name: "output-dir-per-task", env: prefix + "OUTPUT_DIR_PER_TASK", category: inOutput, arg: "DIR", extension: true,
+			usage: "Record the lines that tasks print in text files in this local directory: TASK/ATTEMPT.stdout and TASK/ATTEMPT.stderr",
+			at:    func(c *Config) value { return field[string]{&c.OutputDirPerTask, localFile()} },
+		},
+		{
+			name: "max-output-size", env: prefix + "MAX_OUTPUT_SIZE", category: inOutput, arg: "BYTES", def: "1MiB", extension: true,
+			usage: "If an attempt of a task prints more than this size, record only its first and last lines; a number without a unit is in bytes",
+			at: func(c *Config) value {
+				const want = "give 4096 or more, such as 65536 or 1MiB"
+				return field[int64]{&c.MaxOutputSize, sizeAtLeast(4096, want)}
+			},
+		},
+		{
 			name: "strict", env: prefix + "STRICT", category: inOutput, def: "false", extension: true,
 			usage: "Exit with code 3 if any task did not complete",
 			at:    func(c *Config) value { return field[bool]{&c.Strict, boolean()} },

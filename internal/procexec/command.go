@@ -43,6 +43,9 @@ type CommandOptions struct {
 	// several pieces, and continued is true for all pieces except the first. Stderr is called
 	// concurrently for different tasks. If Stderr is nil, the lines are discarded.
 	Stderr func(task Task, line []byte, continued bool)
+	// Output returns the receiver of what one attempt of a task prints. It is for use in this module.
+	// May be nil.
+	Output func(task Task) TaskOutput
 }
 
 // NoKillDelay is a value for KillDelay. It means that SIGKILL is sent immediately, without SIGTERM.
@@ -294,8 +297,8 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 		}
 	}
 	std.finish()
-	if err := std.stderr.lineErr; err != nil {
-		return TaskResult{}, fmt.Errorf("callback CommandOptions.Stderr: %w", err)
+	if err := errors.Join(std.stdout.lineErr, std.stderr.lineErr); err != nil {
+		return TaskResult{}, fmt.Errorf("callback CommandOptions.Stderr or Output: %w", err)
 	}
 	exit := p.Exit()
 	result := TaskResult{Kind: kind}
@@ -304,7 +307,7 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 	}
 	result.CPU, result.PeakMemory = exit.CPU, exit.PeakMemory
 	if kind := result.Kind; kind == outcome.Exited || kind == outcome.TimedOut {
-		result.StderrLine = strings.ToValidUTF8(string(std.stderrLine), "\ufffd")
+		result.StderrLine = std.stderrLine.text()
 	}
 	return result, nil
 }

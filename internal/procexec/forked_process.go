@@ -25,8 +25,9 @@ type forkedProcess struct {
 }
 
 // fork requests a process from the fork server, and returns before the process exists. The caller
-// can send a task immediately: the process reads the task when it has started.
-func (h *ForkServer) fork(l *Launcher, slotIndex int, child taskproto.ChildFDs) (*forkedProcess, error) {
+// can send a task immediately: the process reads the task when it has started. The process prints to
+// the descriptors in output, one for each of streams.
+func (h *ForkServer) fork(l *Launcher, slotIndex int, child taskproto.ChildFDs, streams []Stream, output []int) (*forkedProcess, error) {
 	entry, err := l.table.reserve()
 	if err != nil {
 		return nil, err
@@ -52,6 +53,18 @@ func (h *ForkServer) fork(l *Launcher, slotIndex int, child taskproto.ChildFDs) 
 	line = strconv.AppendInt(line, int64(slotIndex), 10)
 	line = append(line, `,"last":`...)
 	line = strconv.AppendBool(line, child.Permits < 0)
+	for i := range output {
+		if i == 0 {
+			line = append(line, `,"streams":[`...)
+		} else {
+			line = append(line, ',')
+		}
+		line = strconv.AppendInt(line, int64(streams[i]), 10)
+	}
+	if len(output) > 0 {
+		line = append(line, ']')
+		fds = append(fds, output...)
+	}
 	line = append(line, `,"mark":"`...)
 	line = append(line, marker...)
 	line = append(line, "\"}\n"...)

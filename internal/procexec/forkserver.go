@@ -76,7 +76,7 @@ const orphanInterval = time.Second
 //
 //	to the fork server
 //	run, worker, slots, isolation, …    the ForkServerConfig; sent with the descriptors of the notifications
-//	fork: ID, slot, last, mark          fork a process; sent with its socket and, unless last, its permits pipe
+//	fork: ID, slot, last, streams, mark fork a process; sent with its socket, unless last its permits pipe, and a pipe per stream
 //	signal: ID, sig                     send a signal to the process group of a process
 //	reap: ID                            kill the process group of a zombie, and reap the zombie
 //	sweep: true                         kill the orphans of processes that have been reaped

@@ -12,32 +12,26 @@ import (
 	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/internal/unixfd"
-	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
 // pipeReader reads what a process writes to a pipe. If the process exits before start is called,
 // finish reads all output of the process from the pipe. start starts a goroutine that reads while
 // the process runs; finish then ends that goroutine.
 type pipeReader struct {
-	fd        int                               // the reading end, until start or finish is called; then -1
-	limit     int64                             // maximum number of bytes to keep; further bytes are discarded
-	onLine    func(line []byte, continued bool) // receives each line; if it is not nil, nothing is kept
+	fd        int           // the reading end, until start or finish is called; then -1
+	limit     int64         // maximum number of bytes to keep; further bytes are discarded
+	lines     *lineSplitter // also receives the data; may be nil
 	buf       []byte
 	truncated bool // the process wrote more than limit bytes
-	continued bool // onLine has received the beginning of the current line
 
 	r       *os.File      // the reading end, after start
 	done    chan struct{} // closed when the goroutine has returned
-	lineErr error         // a panic in onLine; valid once done is closed, or after finish
+	lineErr error         // a panic in lines.emit; valid once done is closed, or after finish
 }
 
-// maxLine is the maximum length of a piece of a line, in bytes. onLine receives a longer line in
-// several pieces. A piece can be up to three bytes shorter, to end between two characters.
-const maxLine = 64 << 10
-
 // newPipeReader returns a pipeReader, and w, the writing end of its pipe, which the process
-// inherits. The caller closes w.
-func newPipeReader(limit int64, line func([]byte, bool)) (c *pipeReader, w int, err error) {
+// inherits. The caller closes w. emit, which may be nil, receives the lines; see lineSplitter.
+func newPipeReader(limit int64, emit func([]byte, bool)) (c *pipeReader, w int, err error) {
 	r, w, err := unixfd.Pipe()
 	if err != nil {
 		return nil, -1, err
@@ -48,7 +42,11 @@ func newPipeReader(limit int64, line func([]byte, bool)) (c *pipeReader, w int, 
 		unixfd.Close(w)
 		return nil, -1, os.NewSyscallError("fcntl", err)
 	}
-	return &pipeReader{fd: r, limit: limit, onLine: line}, w, nil
+	c = &pipeReader{fd: r, limit: limit}
+	if emit != nil {
+		c.lines = &lineSplitter{emit: emit}
+	}
+	return c, w, nil
 }
 
 // start starts a goroutine that reads while the process runs.
@@ -100,59 +98,29 @@ func (c *pipeReader) readAvailable(fd int, chunk []byte) {
 	}
 }
 
-// add handles data that was read. It passes the lines to onLine. If onLine is nil, it keeps the
-// data in buf.
+// add handles data that was read. After a panic in lines.emit, add discards all further lines. The
+// output must still be read, because the process blocks when the pipe is full.
 func (c *pipeReader) add(b []byte) {
-	if c.onLine == nil {
-		room := c.limit - int64(len(c.buf))
-		if int64(len(b)) > room {
-			c.truncated = true
-			b = b[:max(room, 0)]
+	if c.lines != nil && c.lineErr == nil {
+		if p := panics.Try(func() { c.lines.add(b) }); p != nil {
+			c.lineErr = p.AsError()
 		}
-		c.buf = append(c.buf, b...)
-		return
 	}
-	for len(b) > 0 {
-		line, rest, ended := bytes.Cut(b, []byte{'\n'})
-		if room := maxLine - len(c.buf); len(line) > room {
-			// One byte more than maxLine shows whether a character ends at maxLine.
-			c.buf = append(c.buf, b[:room+1]...)
-			whole := utf8cut.Before(c.buf, maxLine)
-			c.emitLine(c.buf[:whole])
-			c.buf, c.continued = c.buf[:copy(c.buf, c.buf[whole:])], true
-			b = b[room+1:]
-			continue
-		}
-		c.buf = append(c.buf, line...)
-		if ended {
-			c.flushLine()
-		}
-		b = rest
+	room := c.limit - int64(len(c.buf))
+	if int64(len(b)) > room {
+		c.truncated = true
+		b = b[:max(room, 0)]
 	}
+	c.buf = append(c.buf, b...)
 }
 
-// emitLine calls onLine with a line. After a panic in onLine, emitLine discards all further lines.
-// The output must still be read, because the process blocks when the pipe is full.
-func (c *pipeReader) emitLine(line []byte) {
-	if c.lineErr != nil {
-		return
-	}
-	if p := panics.Try(func() { c.onLine(line, c.continued) }); p != nil {
-		c.lineErr = p.AsError()
-	}
-}
-
-func (c *pipeReader) flushLine() {
-	if line := bytes.TrimSuffix(c.buf, []byte("\r")); len(line) > 0 || !c.continued {
-		c.emitLine(line)
-	}
-	c.buf, c.continued = c.buf[:0], false
-}
-
-// flush passes the last line to onLine if it does not end with a newline.
+// flush passes on the last line if it does not end with a newline.
 func (c *pipeReader) flush() {
-	if c.onLine != nil && len(c.buf) > 0 {
-		c.flushLine()
+	if c.lines == nil || c.lineErr != nil {
+		return
+	}
+	if p := panics.Try(c.lines.flush); p != nil {
+		c.lineErr = p.AsError()
 	}
 }
 

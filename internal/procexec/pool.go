@@ -47,6 +47,14 @@ type PoolOptions struct {
 	MaxResult int64
 	// Shutdown and Termination are passed to processes started by Argv. May be nil.
 	Shutdown, Termination *Notification
+	// Output returns the receiver of what one attempt of a task prints. Task.ID is empty for what a
+	// process prints while it runs no task. If Output is nil, the processes print to the standard
+	// output and error of this program, or of the fork server. Output and Streams are for use in this
+	// module.
+	Output func(Task) TaskOutput
+	// Streams are the streams that Output receives. The processes share the other streams with this
+	// program.
+	Streams []Stream
 	// Log receives warnings about errors that do not end the run.
 	Log zerolog.Logger
 }
@@ -179,9 +187,9 @@ type process interface {
 	Pid() int
 }
 
-// start starts a process for a slot. The process inherits the descriptors in child that are not -1.
-// The caller closes these descriptors.
-func (p *Pool) start(slotIndex int, child taskproto.ChildFDs) (process, error) {
+// start starts a process for a slot. The process inherits the descriptors in child that are not -1,
+// and those in output, one for each of PoolOptions.Streams. The caller closes these descriptors.
+func (p *Pool) start(slotIndex int, child taskproto.ChildFDs, output []int) (process, error) {
 	fdOr := func(n *Notification) uintptr {
 		if n == nil {
 			return closedFD
@@ -196,13 +204,14 @@ func (p *Pool) start(slotIndex int, child taskproto.ChildFDs) (process, error) {
 	if child.Ring >= 0 {
 		env, ringFile = append(env, taskproto.RingFDVar+"="+strconv.Itoa(fdRing)), uintptr(child.Ring)
 	}
-	proc, err := p.launcher.Start(Spec{
-		Path: p.path, Args: p.opts.Argv, MemoryLimit: p.opts.MemoryLimit, Env: env,
-		Files: []uintptr{
-			p.null.Fd(), 1, 2, uintptr(child.Socket), permitsFile,
-			fdOr(p.opts.Shutdown), fdOr(p.opts.Termination), ringFile,
-		},
-	})
+	files := []uintptr{
+		p.null.Fd(), uintptr(Stdout), uintptr(Stderr), uintptr(child.Socket), permitsFile,
+		fdOr(p.opts.Shutdown), fdOr(p.opts.Termination), ringFile,
+	}
+	for i, fd := range output {
+		files[p.opts.Streams[i]] = uintptr(fd)
+	}
+	proc, err := p.launcher.Start(Spec{Path: p.path, Args: p.opts.Argv, MemoryLimit: p.opts.MemoryLimit, Env: env, Files: files})
 	if err != nil {
 		return nil, err
 	}

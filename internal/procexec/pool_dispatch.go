@@ -69,7 +69,7 @@ func (l *loop[J, R]) demand(w *poolProcess[J]) int {
 		return 0
 	}
 	have := w.sent.len()
-	if !w.prefetches {
+	if !w.takesTasksInAdvance() {
 		return 1 - have
 	}
 	want := l.config.Prefetch.PerProcess()
@@ -190,6 +190,7 @@ func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 		}
 		if w.sent.len() == 0 {
 			w.headStartedAt = time.Now()
+			w.beginOutput(j.task)
 		}
 		w.sent.push(j)
 		l.out = taskproto.AppendTask(l.out, j.task.ID, j.task.Attempt, j.task.Data)
@@ -216,6 +217,17 @@ func (l *loop[J, R]) assign(w *poolProcess[J], n int) (taken int) {
 		l.out = nil
 	}
 	return taken
+}
+
+// beginOutput prepares to read the output of a task that is about to be sent to an idle process.
+func (w *poolProcess[J]) beginOutput(task Task) {
+	switch {
+	case w.output == nil:
+	case w.takesTasksInAdvance():
+		w.output.prefetching.Store(true)
+	default:
+		w.output.begin(task)
+	}
 }
 
 // stealWork takes back half of the tasks that wait in the busiest process, and puts them into the

@@ -102,6 +102,9 @@ func (l *loop[J, R]) lastResult(w *poolProcess[J], i int, exit Exit, now time.Ti
 		r = TaskResult{Kind: outcome.Exited, ExitCode: exit.Code}
 	}
 	r.Elapsed, r.Slot = now.Sub(w.headStartedAt), w.slot.index
+	if w.exited && (r.Kind == outcome.Exited || r.Kind == outcome.TimedOut) {
+		r.StderrLine = w.stderrLine
+	}
 	if l.pool.opts.MaxTasks == 1 {
 		r.Elapsed = now.Sub(w.launchedAt)
 		r.CPU, r.PeakMemory = exit.CPU, exit.PeakMemory

@@ -2,6 +2,7 @@ package procexec
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ctworker/ctworker/internal/taskproto"
@@ -10,10 +11,11 @@ import (
 
 // launch is the result of starting a process.
 type launch struct {
-	conn *taskproto.EngineConn
-	proc process
-	at   time.Time // when the successful attempt to start the process began
-	err  error     // errStopped if the run ended before the process was started
+	conn   *taskproto.EngineConn
+	proc   process
+	output *processOutput // nil if the process shares its streams with this program
+	at     time.Time      // when the successful attempt to start the process began
+	err    error          // errStopped if the run ended before the process was started
 }
 
 // errStopped means that the run ended before the process was started.
@@ -35,6 +37,9 @@ func (l *loop[J, R]) launch(s *slot[J]) *poolProcess[J] {
 		if !l.post(event[J]{process: w, launched: &result}) && result.err == nil { // Run has returned, because of a panic
 			result.proc.Kill()
 			result.conn.Close()
+			if result.output != nil {
+				result.output.closeFiles()
+			}
 		}
 	})
 	return w
@@ -49,10 +54,11 @@ func (p *Pool) launch(slotIndex int, cancel <-chan struct{}) launch {
 			return launch{err: errStopped}
 		}
 		at := time.Now()
-		conn, proc, err := p.connect(slotIndex)
+		result, err := p.connect(slotIndex)
 		switch {
 		case err == nil:
-			return launch{conn: conn, proc: proc, at: at}
+			result.at = at
+			return result
 		case !isShortage(err):
 			return launch{err: err}
 		case time.Since(began) > maxRetryTime:
@@ -66,34 +72,49 @@ func (p *Pool) launch(slotIndex int, cancel <-chan struct{}) launch {
 	}
 }
 
-// connect starts a process, or requests one from the fork server. It returns the process, and the
-// connection to it.
-func (p *Pool) connect(slotIndex int) (*taskproto.EngineConn, process, error) {
+// connect starts a process, or requests one from the fork server. It returns the process, the
+// connection to it, and the reader of its output.
+func (p *Pool) connect(slotIndex int) (result launch, err error) {
 	conn, fds, err := taskproto.NewEngineConn(p.lineLimit(), p.usesPermits())
 	if err != nil {
-		return nil, nil, err
+		return launch{}, err
 	}
 	defer unixfd.Close(fds.Socket)
-	var proc process
-	if p.opts.ForkServer != nil {
-		proc, err = p.opts.ForkServer.fork(p.launcher, slotIndex, fds)
-	} else {
-		conn.Write(taskproto.Hello{Version: taskproto.Version, Slot: slotIndex, MaxResultSize: p.opts.MaxResult, Worker: p.opts.WorkerData}.Append(nil))
-		if p.usesPermits() {
-			// Offer the process the ring, which is shared memory. If there is no ring, the process
-			// replies over the socket and claims tasks with the pipe.
-			if fd, err := conn.OpenRing(); err == nil && fd >= 0 {
-				fds.Ring = fd
-				defer unixfd.Close(fd)
+	result.conn = conn
+	defer func() {
+		if err != nil {
+			conn.Close()
+			if result.output != nil {
+				result.output.closeFiles()
 			}
 		}
-		proc, err = p.start(slotIndex, fds)
+	}()
+	var output []int
+	if p.opts.Output != nil {
+		if result.output, output, err = newProcessOutput(p.opts.Output, slotIndex, p.opts.Streams); err != nil {
+			return result, err
+		}
+		defer func() {
+			for _, fd := range output {
+				unixfd.Close(fd)
+			}
+		}()
 	}
-	if err != nil {
-		conn.Close()
-		return nil, nil, err
+	if p.opts.ForkServer != nil {
+		result.proc, err = p.opts.ForkServer.fork(p.launcher, slotIndex, fds, p.opts.Streams, output)
+		return result, err
 	}
-	return conn, proc, nil
+	conn.Write(taskproto.Hello{Version: taskproto.Version, Slot: slotIndex, MaxResultSize: p.opts.MaxResult, Worker: p.opts.WorkerData}.Append(nil))
+	if p.usesPermits() {
+		// Offer the process the ring, which is shared memory. If there is no ring, the process replies
+		// over the socket and claims tasks with the pipe.
+		if fd, err := conn.OpenRing(); err == nil && fd >= 0 {
+			fds.Ring = fd
+			defer unixfd.Close(fd)
+		}
+	}
+	result.proc, err = p.start(slotIndex, fds, output)
+	return result, err
 }
 
 // onLaunched handles the result of starting a process.
@@ -107,6 +128,11 @@ func (l *loop[J, R]) onLaunched(w *poolProcess[J], result *launch) {
 		return
 	}
 	w.conn, w.proc, w.launchedAt = result.conn, result.proc, result.at
+	if w.output = result.output; w.output != nil {
+		w.output.locate = func() (Task, bool) { return l.locate(w) }
+		w.quietIn = quietTasks
+		w.output.start()
+	}
 	if fs := l.pool.opts.ForkServer; fs != nil {
 		w.wasReady, w.prefetches = true, fs.Hello.Ahead && l.pool.usesPermits()
 		w.apply(forked)
@@ -133,6 +159,9 @@ func (l *loop[J, R]) read(w *poolProcess[J]) {
 		select {
 		case b := <-w.batches:
 			b.fill(w.conn)
+			if w.output != nil && l.pool.opts.MaxTasks != 1 && len(b.replies) > 0 && b.replies[len(b.replies)-1].Ready == nil {
+				w.output.endTask()
+			}
 			if failed := b.err != nil; !l.post(event[J]{process: w, batch: b}) || failed {
 				return
 			}
@@ -149,8 +178,53 @@ func (l *loop[J, R]) awaitExit(w *poolProcess[J]) {
 	select {
 	case <-w.proc.Done():
 		w.conn.Interrupt()
+		l.finishOutput(w)
 		l.post(event[J]{process: w, exited: true})
 	case <-w.abandoned:
+		l.finishOutput(w)
 	case <-l.done:
+		l.finishOutput(w)
 	}
+}
+
+// finishOutput reads the rest of what a process has printed. If the receiver of the output has
+// panicked, the run fails.
+func (l *loop[J, R]) finishOutput(w *poolProcess[J]) {
+	if w.output == nil {
+		return
+	}
+	var err error
+	if w.stderrLine, err = w.output.finish(); err != nil {
+		l.post(event[J]{panicked: fmt.Errorf("receiver of PoolOptions.Output: %w", err)})
+	}
+}
+
+// locate returns the task that a process with tasks in advance runs now, or ran last. It is called
+// by the goroutine that reads the output of the process. The process gets no more tasks in advance.
+func (l *loop[J, R]) locate(w *poolProcess[J]) (Task, bool) {
+	found := make(chan Task, 1)
+	if !l.post(event[J]{process: w, printed: found}) {
+		return Task{}, false
+	}
+	select {
+	case task := <-found:
+		return task, task.ID != ""
+	case <-l.done:
+		return Task{}, false
+	}
+}
+
+// onPrinted answers locate.
+func (l *loop[J, R]) onPrinted(w *poolProcess[J], found chan<- Task) {
+	w.quietIn = quietTasks
+	if w.state == busy {
+		l.revoke(w, w.sent.len())
+	}
+	task := w.lastTask
+	if w.sent.len() > 0 {
+		task = w.sent.first().task
+	}
+	task.Slot = w.slot.index
+	found <- task // never blocks: the channel has a place for it
+	l.want(w.slot)
 }

@@ -113,6 +113,7 @@ type event[J any] struct {
 	launched *launch     // the process was started, or its start failed
 	batch    *replyBatch // what the process wrote
 	exited   bool        // the process has exited
+	printed  chan<- Task // the process has printed something; the loop sends the running task
 	lost     *job[J]     // the job whose lease was lost
 	panicked error       // the panic of a goroutine
 }
@@ -225,6 +226,8 @@ func (l *loop[J, R]) handle(e event[J]) {
 		l.onBatch(e.process, e.batch)
 	case e.exited:
 		l.onExited(e.process)
+	case e.printed != nil:
+		l.onPrinted(e.process, e.printed)
 	case e.launched != nil:
 		l.onLaunched(e.process, e.launched)
 	case e.lost != nil:

@@ -19,6 +19,10 @@ type poolProcess[J any] struct {
 
 	conn           *taskproto.EngineConn
 	proc           process
+	output         *processOutput   // nil if the process shares its streams with this program
+	quietIn        int              // number of tasks without output after which the process gets tasks in advance
+	lastTask       Task             // the last task that has ended; only set if output is not nil
+	stderrLine     string           // last line of standard error of the task that ran when the process exited; valid if exited
 	wasReady       bool             // the process has reported that it is ready
 	prefetches     bool             // the process accepts further tasks while it runs a task
 	inputClosed    bool             // the process gets no more tasks
@@ -161,6 +165,7 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 		result = tooLarge(opts.MaxResult)
 	}
 	result.Elapsed, result.Slot = took, w.slot.index
+	w.countQuiet(j.task)
 	if opts.MaxTasks == 1 && w.stopReason == 0 {
 		// Keep the result until the process has exited, because the result includes the resource
 		// usage of the process.
@@ -183,6 +188,25 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 		}
 		l.retireIfOver(w)
 	}
+}
+
+// countQuiet counts a task that has ended towards the tasks without output.
+func (w *poolProcess[J]) countQuiet(task Task) {
+	if w.output == nil {
+		return
+	}
+	w.lastTask = Task{ID: task.ID, Attempt: task.Attempt}
+	switch {
+	case w.output.printed.Swap(false):
+		w.quietIn = quietTasks
+	case w.quietIn > 0:
+		w.quietIn--
+	}
+}
+
+// takesTasksInAdvance reports whether the process may be sent further tasks while it runs a task.
+func (w *poolProcess[J]) takesTasksInAdvance() bool {
+	return w.prefetches && (w.output == nil || w.quietIn == 0)
 }
 
 // retireIfOver ends a process that has no task if no further tasks will be sent.

@@ -1,22 +1,14 @@
 package procexec
 
-import (
-	"bytes"
-
-	"github.com/ctworker/ctworker/internal/unixfd"
-	"github.com/ctworker/ctworker/internal/utf8cut"
-)
-
-// maxStderrLine is the maximum length of TaskResult.StderrLine in bytes.
-const maxStderrLine = 500
+import "github.com/ctworker/ctworker/internal/unixfd"
 
 // stdio is this program's end of the pipes of one process: the standard input, output and error of
 // the process, and the pipe for its result. The caller of openStdio must call finish.
 type stdio struct {
 	stdout, stderr, resultFD *pipeReader
-	// stderrLine is the last line of stderr that is not empty. Read it after finish.
-	stderrLine []byte
-	closeInput func()
+	stderrLine               lastLine   // of stderr; read it after finish
+	output                   TaskOutput // receives the lines of stdout and stderr; nil if there is no receiver
+	closeInput               func()
 	// childFDs are the descriptors that the process inherits. The index of a descriptor is its
 	// number in the process. closeChildFDs closes the descriptors in this program.
 	childFDs []int
@@ -32,21 +24,25 @@ func (c *Command) openStdio(task Task) (*stdio, error) {
 	}
 	std.closeInput = finish
 	std.childFDs = append(std.childFDs, fd)
+	if c.opts.Output != nil {
+		std.output = c.opts.Output(task)
+	}
 	for _, open := range []struct {
 		to    **pipeReader
 		limit int64
-		line  func([]byte, bool)
+		emit  func([]byte, bool)
 	}{
-		{&std.stdout, c.opts.MaxResult, nil},
+		{&std.stdout, c.opts.MaxResult, std.emitStdout()},
 		{&std.stderr, 0, func(line []byte, continued bool) {
-			if text := bytes.TrimSpace(line); len(text) > 0 && !continued && (len(std.stderrLine) == 0 || !isHint(text)) {
-				std.stderrLine = append(std.stderrLine[:0], utf8cut.Start(text, maxStderrLine)...)
-			}
+			std.stderrLine.add(line, continued)
 			c.opts.Stderr(task, line, continued)
+			if std.output != nil {
+				std.output.Line(OutputLine{Stream: Stderr, Text: line, Continued: continued})
+			}
 		}},
 		{&std.resultFD, c.opts.MaxResult, nil},
 	} {
-		if *open.to, fd, err = newPipeReader(open.limit, open.line); err != nil {
+		if *open.to, fd, err = newPipeReader(open.limit, open.emit); err != nil {
 			std.closeChildFDs()
 			std.finish()
 			return nil, err
@@ -56,10 +52,15 @@ func (c *Command) openStdio(task Task) (*stdio, error) {
 	return std, nil
 }
 
-// isHint reports whether a line is the one that GNU programs write after the error message for an invalid
-// command line, such as "Try 'sleep --help' for more information."
-func isHint(line []byte) bool {
-	return bytes.HasPrefix(line, []byte("Try '")) && bytes.HasSuffix(line, []byte(" --help' for more information."))
+// emitStdout returns a function that passes lines of standard output to the output. It returns nil if
+// there is no receiver.
+func (s *stdio) emitStdout() func([]byte, bool) {
+	if s.output == nil {
+		return nil
+	}
+	return func(line []byte, continued bool) {
+		s.output.Line(OutputLine{Stream: Stdout, Text: line, Continued: continued})
+	}
 }
 
 // closeChildFDs closes the descriptors that the process has inherited.
@@ -84,5 +85,9 @@ func (s *stdio) finish() {
 		if c != nil {
 			c.finish()
 		}
+	}
+	if s.output != nil {
+		s.output.End()
+		s.output = nil
 	}
 }

@@ -29,13 +29,14 @@ func (w *Worker) openExecution() error {
 		}
 		return w.openPool(procexec.PoolOptions{Argv: opts.Argv, MaxTasks: maxTasks})
 	}
+	stderr, output := w.commandOutput()
 	command, err := procexec.NewCommand(w.launcher, procexec.CommandOptions{
 		Argv: opts.Argv, Env: cfg.TaskEnv(os.Environ()),
 		MaxRuntime: cfg.MaxRuntime, KillDelay: killDelay(cfg.KillDelay),
 		MemoryLimit: cfg.MaxMemoryAllowedPerTask, MaxResult: cfg.MaxResultSize,
 		// A missing key in a message of a queue must not end the run.
 		RequireKeys: !cfg.AllowMissingKeys && !w.fromQueue(),
-		Shutdown:    w.shutdown, Termination: w.termination, Stderr: w.logStderr,
+		Shutdown:    w.shutdown, Termination: w.termination, Stderr: stderr, Output: output,
 	})
 	if err != nil {
 		return &ConfigError{err}
@@ -85,6 +86,9 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 	opts.MemoryLimit, opts.MaxResult = cfg.MaxMemoryAllowedPerTask, cfg.MaxResultSize
 	opts.Shutdown, opts.Termination = w.shutdown, w.termination
 	opts.Log = w.opts.Log.With().Str("component", "pool").Logger()
+	if opts.Streams = w.capturedStreams(); len(opts.Streams) > 0 {
+		opts.Output = w.poolOutput
+	}
 	pool, err := procexec.NewPool(w.launcher, opts)
 	if err != nil {
 		return &ConfigError{err}

@@ -40,9 +40,11 @@ const (
 
 // The messages of log lines about tasks.
 const (
-	TaskStderr  = "task wrote to standard error"
-	TaskFailed  = "task failed"
-	TaskRetried = "task failed and will be retried"
+	TaskStdout        = "task wrote to standard output"
+	TaskStderr        = "task wrote to standard error"
+	TaskOutputOmitted = "not shown: the task printed too many lines per second; record them with --output-log"
+	TaskFailed        = "task failed"
+	TaskRetried       = "task failed and will be retried"
 )
 
 // Failure describes tasks that failed in the same way.

@@ -18,6 +18,7 @@ import (
 	"github.com/sourcegraph/conc/panics"
 
 	"github.com/ctworker/ctworker/internal/config"
+	"github.com/ctworker/ctworker/internal/outputlog"
 	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/progress"
 	"github.com/ctworker/ctworker/internal/startup"
@@ -73,7 +74,9 @@ type Options struct {
 	// OwnsProcess states that no other code in this process starts child processes, and that no
 	// thread of this process ends.
 	OwnsProcess bool
-	Log         zerolog.Logger
+	// Terminal tells which streams of this program are the terminal that shows the log.
+	Terminal Terminal
+	Log      zerolog.Logger
 }
 
 // Stage is a stage of the program.
@@ -106,6 +109,7 @@ type Worker struct {
 	resumed     *resumedSource   // source if the run continues an earlier one, otherwise nil
 	runID       string
 	sink        pipeline.Sink
+	outputLog   *outputlog.Log // nil if there is none
 	queues      queues
 	launcher    *procexec.Launcher
 	execute     pipeline.Stage[*pipeline.Delivery, pipeline.Result]
@@ -211,6 +215,9 @@ func (w *Worker) open(ctx context.Context) error {
 	}
 	w.run = pipeline.New(ctx, w.runOptions())
 	w.outcomes = outcomes{log: log, cfg: cfg, stop: w.run.StopFetching, retries: w.fromQueue() || w.hasLeases() || cfg.Retries > 0}
+	if err := w.openOutputLog(ctx); err != nil {
+		return err
+	}
 	if err := w.openExecution(); err != nil {
 		return err
 	}
@@ -313,8 +320,8 @@ func isShared(source pipeline.Source) bool {
 // hasLeases reports whether tasks can have leases that expire.
 func (w *Worker) hasLeases() bool { return w.fromQueue() || w.opts.OpenSource != nil }
 
-// checkDistinctFiles returns an error if two of the task file, the event log and the job log are the
-// same file.
+// checkDistinctFiles returns an error if two of the task file, the event log, the job log and the
+// output log are the same file.
 func (w *Worker) checkDistinctFiles(ctx context.Context) error {
 	cfg := w.opts.Config
 	files := []struct{ name, path string }{{"the task file", cmp.Or(w.path, cfg.TaskPath())}}
@@ -323,6 +330,9 @@ func (w *Worker) checkDistinctFiles(ctx context.Context) error {
 	}
 	if cfg.JobLog != "" {
 		files = append(files, struct{ name, path string }{"--joblog", cfg.JobLog})
+	}
+	if cfg.OutputLog != "" {
+		files = append(files, struct{ name, path string }{"--output-log", cfg.OutputLog})
 	}
 	for i, f := range files {
 		for _, earlier := range files[:i] {

@@ -196,6 +196,11 @@ class ForkServer:
         set_variable(b"CTWORKER_PROCESS", message["mark"].encode())
         set_variable(b"CTWORKER_SLOT", b"%d" % slot)
         self._runner.slot = slot
+        streams: list[int] = message.get("streams", [])
+        for stream in reversed(streams):
+            fd = fds.pop()
+            os.dup2(fd, stream)
+            os.close(fd)
         claims = fds[1] if len(fds) > 1 else None
         serve(LineReader(fds[0], self._started.mark), claims, self._runner, once=message["last"])
 
