@@ -145,7 +145,7 @@ func TestCompletion_Bash(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "tasks.json", "")
 	for line, want := range map[string]string{
-		"ctworker _":                                    "run failed audit load events queue protocol-check help completion version",
+		"ctworker _":                                    "run failed output audit load events queue protocol-check help completion version",
 		"ctworker r":                                    "run",
 		"ctworker run --max-r":                          "--max-runtime --max-result-size",
 		"ctworker run --provider _":                     "AWS GCP",
@@ -154,7 +154,7 @@ func TestCompletion_Bash(t *testing.T) {
 		"ctworker run --task-file _":                    "tasks.json",
 		"ctworker run --task-file = ta":                 "tasks.json",
 		"ctworker run --task-file s3 : //b/x --provid":  "--provider",
-		"ctworker run --debug-address a : 60 --ma":      "--max-runtime --max-num-tasks --max-failures --max-consecutive-failures --max-memory-allowed-per-task --max-tasks-per-process --max-result-size --max-attempts",
+		"ctworker run --debug-address a : 60 --ma":      "--max-runtime --max-num-tasks --max-failures --max-consecutive-failures --max-memory-allowed-per-task --max-tasks-per-process --max-result-size --max-attempts --max-output-size",
 		"ctworker run --task-file s3 : //b":             "",
 		"ctworker run --job-id _":                       "",
 		"ctworker run --strict = false --provid":        "--provider",

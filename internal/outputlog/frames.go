@@ -1,6 +1,7 @@
 package outputlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -50,15 +51,15 @@ func frameEnd(file io.ReaderAt, at int64) (int64, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
+	if magic := []byte{0x28, 0xb5, 0x2f, 0xfd}; !bytes.HasPrefix(start[:n], magic[:min(n, len(magic))]) {
+		return 0, errNotALog
+	}
 	var header zstd.Header
 	if err := header.Decode(start[:n]); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			err = io.EOF
 		}
 		return 0, err
-	}
-	if header.Skippable {
-		return at + int64(header.HeaderSize) + int64(header.SkippableSize), nil
 	}
 	at += int64(header.HeaderSize)
 	for {

@@ -65,11 +65,11 @@ func Read(ctx context.Context, path string, opts ReadOptions, emit func(Record) 
 		case len(line) == 0: // between a torn line and the lines of the next run
 			continue
 		}
-		if isTorn := !bytes.HasSuffix(line, []byte("}")); isTorn {
+		if isTorn := !bytes.HasSuffix(line, []byte("}")); isTorn && number > 1 {
 			continue // a run was killed while it wrote this line
 		}
 		if !bytes.HasPrefix(line, []byte(prefix)) {
-			return fmt.Errorf("%s: line %d is not a line of an output log; give the file of --output-log", path, number)
+			return fmt.Errorf("%s: line %d is not a line of an output log: give the file of --output-log", path, number)
 		}
 		if len(wanted) > 0 && !slices.ContainsFunc(wanted, func(id []byte) bool { return bytes.Contains(line, id) }) {
 			continue // most lines; parsing them would take most of the time

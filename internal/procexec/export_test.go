@@ -17,3 +17,6 @@ func AddLive(l *Launcher) (remove func()) {
 	l.live[p.id] = p
 	return func() { l.remove(p) }
 }
+
+// QuietTasks is quietTasks.
+const QuietTasks = quietTasks

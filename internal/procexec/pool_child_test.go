@@ -183,6 +183,17 @@ func (w *workerProcess) run(id string, attempt int, o action, n int) {
 	case "retry":
 		w.reply(map[string]any{"task_id": id, "retry": true, "result": o.Arg})
 		return
+	case "print": // prints lines of both streams, and a line without its end
+		_, _ = fmt.Printf("out %s\nlast %s", id, id)
+		_, _ = fmt.Fprintf(os.Stderr, "err %s\n", id)
+	case "print and exit":
+		_, _ = fmt.Fprintf(os.Stderr, "err %s\n\n", id)
+		os.Exit(o.N)
+	case "flood": // prints N MiB
+		line := []byte(strings.Repeat("x", 1<<10-1) + "\n")
+		for range o.N << 10 {
+			_, _ = os.Stdout.Write(line)
+		}
 	case "exit":
 		os.Exit(o.N)
 	case "kill":

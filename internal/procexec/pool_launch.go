@@ -159,9 +159,7 @@ func (l *loop[J, R]) read(w *poolProcess[J]) {
 		select {
 		case b := <-w.batches:
 			b.fill(w.conn)
-			if w.output != nil && l.pool.opts.MaxTasks != 1 && len(b.replies) > 0 && b.replies[len(b.replies)-1].Ready == nil {
-				w.output.endTask()
-			}
+			l.readOutput(w, b)
 			if failed := b.err != nil; !l.post(event[J]{process: w, batch: b}) || failed {
 				return
 			}
@@ -184,6 +182,17 @@ func (l *loop[J, R]) awaitExit(w *poolProcess[J]) {
 		l.finishOutput(w)
 	case <-l.done:
 		l.finishOutput(w)
+	}
+}
+
+// readOutput reads what a process has printed before the replies in b.
+func (l *loop[J, R]) readOutput(w *poolProcess[J], b *replyBatch) {
+	switch {
+	case w.output == nil || len(b.replies) == 0:
+	case b.replies[0].Ready != nil:
+		w.output.readStart()
+	case l.pool.opts.MaxTasks != 1: // otherwise, the output belongs to the task until the process exits
+		w.output.endTask()
 	}
 }
 

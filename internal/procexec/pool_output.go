@@ -30,6 +30,7 @@ type processOutput struct {
 
 	next        atomic.Pointer[Task] // the task whose output is read next; nil if there is none
 	prefetching atomic.Bool          // the process may run several tasks before the next reply is read
+	unsure      atomic.Bool          // next is the first task after prefetching, so older output may still be in the pipes
 	printed     atomic.Bool          // the process has printed something; the loop resets it
 
 	mu         sync.Mutex
@@ -153,6 +154,9 @@ func (o *processOutput) pass(s *outputStream, data []byte) {
 // receiver returns what receives the output that is read now.
 func (o *processOutput) receiver() (to TaskOutput, uncertain bool) {
 	if task := o.next.Load(); task != nil {
+		if o.unsure.Load() {
+			return o.open(*task), true
+		}
 		if o.running == nil {
 			o.running = o.open(*task)
 		}
@@ -173,8 +177,27 @@ func (o *processOutput) receiver() (to TaskOutput, uncertain bool) {
 // receives the task. It does not block.
 func (o *processOutput) begin(task Task) {
 	task.Data, task.Slot = nil, o.slot
-	o.prefetching.Store(false)
+	o.unsure.Store(o.prefetching.Swap(false))
 	o.next.Store(&task)
+}
+
+// readStart reads what the process has printed before it was ready for its first task.
+func (o *processOutput) readStart() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.drain()
+	o.flush()
+}
+
+// flush passes on the last line of each stream if its end is missing.
+func (o *processOutput) flush() {
+	for _, s := range o.streams {
+		if o.panicked == nil && s.lines.emit != nil {
+			if p := panics.Try(s.lines.flush); p != nil {
+				o.panicked = p.AsError()
+			}
+		}
+	}
 }
 
 // endTask reads what the running task has printed, and ends its output. It does nothing if begin
@@ -203,16 +226,11 @@ func (o *processOutput) drain() {
 
 // endRunning ends the output of the running task.
 func (o *processOutput) endRunning() {
-	p := panics.Try(func() {
-		for _, s := range o.streams {
-			s.lines.flush()
+	o.flush()
+	if o.running != nil {
+		if p := panics.Try(o.running.End); p != nil && o.panicked == nil {
+			o.panicked = p.AsError()
 		}
-		if o.running != nil {
-			o.running.End()
-		}
-	})
-	if p != nil && o.panicked == nil {
-		o.panicked = p.AsError()
 	}
 	o.running, o.stderrLine = nil, nil
 	o.next.Store(nil)
@@ -229,11 +247,7 @@ func (o *processOutput) finish() (stderrLine string, err error) {
 	defer o.mu.Unlock()
 	o.drain()
 	o.finished = true
-	for _, s := range o.streams {
-		if o.panicked == nil && s.lines.emit != nil {
-			s.lines.flush()
-		}
-	}
+	o.flush()
 	stderrLine = o.stderrLine.text()
 	o.endRunning()
 	if o.idle != nil {

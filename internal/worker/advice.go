@@ -23,7 +23,7 @@ func (w *Worker) advise(s *Summary) {
 	if len(w.opts.Command) == 0 || !cfg.EventLogToFile || w.fromQueue() {
 		return
 	}
-	s.SameInput = w.path == "-"
+	s.SameInput = cfg.TaskPath() == "-" || w.opts.InputFile == "-"
 	if s.Incomplete || s.RetriesLeft() {
 		switch {
 		case cfg.Rerun != "":

@@ -49,6 +49,8 @@ type Summary struct {
 	Self usage
 	// EventFile is the path of the event log; "" if there is none.
 	EventFile string
+	// OutputLog is the file that records the output of the tasks; "" if there is none.
+	OutputLog string
 	// Queue is the name of the task queue, and EventQueue that of the event queue; "" if
 	// there is none.
 	Queue, EventQueue string
@@ -93,6 +95,7 @@ func (w *Worker) summary(sourceEnded bool) Summary {
 	if w.opts.Config.EventLogToFile {
 		s.EventFile = w.opts.Config.EventLogFile
 	}
+	s.OutputLog = w.opts.Config.OutputLog
 	return s
 }
 
@@ -147,6 +150,9 @@ func (s Summary) Log(log zerolog.Logger) {
 	if s.EventQueue != "" {
 		e = e.Str("event_queue", s.EventQueue)
 	}
+	if s.OutputLog != "" {
+		e = e.Str("output_log_file", s.OutputLog)
+	}
 	e.Str("event_log_file", s.EventFile).Msg("run ended")
 }
 
@@ -160,10 +166,13 @@ func (s Summary) Print(w io.Writer) error {
 	if s.EventQueue != "" {
 		text += "events:   queue " + s.EventQueue + " (read them with: ctworker events)\n"
 	}
+	if s.OutputLog != "" {
+		text += "output:   " + s.OutputLog + " (show it with: ctworker output --output-log " + shellQuote(s.OutputLog) + ")\n"
+	}
 	text += s.failureText()
 	sameInput := ""
 	if s.SameInput {
-		sameInput = ", with the same standard input"
+		sameInput = " this command and the same standard input"
 	}
 	if s.ContinueWith != "" {
 		text += "continue with" + sameInput + ":\n  " + s.ContinueWith + "\n"

@@ -18,7 +18,7 @@ from ctworker._config import Program
 from ctworker._data import notifications_from_environment
 from ctworker._engine import fatal
 from ctworker._exit import run_and_exit
-from ctworker._serve import LineReader, serve, write_all
+from ctworker._serve import LineReader, flush_standard_streams, serve, write_all
 from ctworker._task import TaskRunner
 from ctworker._version import __version__
 
@@ -105,6 +105,7 @@ def _handshake(program: Program, lines: LineReader, *, ahead: bool) -> TaskRunne
             f"Python package ctworker {__version__} uses version 1; unset CTWORKER_BIN to use the "
             "engine that the package contains"
         )
+    flush_standard_streams()  # what the import has printed does not belong to the first task
     ready = {"version": 1, "ahead": ahead, "sdk": f"ctworker-python {__version__}"}
     write_all(lines.fd, json.dumps({"ready": ready}).encode() + b"\n")
     worker = program.worker_data(hello["worker"], notifications_from_environment())
