@@ -198,7 +198,7 @@ func check(batch []pipeline.Decision) error {
 		case d.Outcome.Kind == 0:
 			return fmt.Errorf("task %q has no outcome: the Runner returned the zero Outcome; set its Kind, for example to pipeline.Completed", d.Task.ID)
 		case d.Verdict == 0:
-			return fmt.Errorf("task %q has no verdict: the stage before settle must set Decision.Verdict to Ack, Retry or Release, as stages.Classify does", d.Task.ID)
+			return fmt.Errorf("task %q has no verdict: the stage before stages.Settle must set Decision.Verdict to Ack, Retry or Release, as stages.Classify does", d.Task.ID)
 		}
 	}
 	return nil

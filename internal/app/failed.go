@@ -54,7 +54,7 @@ func Failed(ctx context.Context, stdout, stderr io.Writer, opts FailedOptions) i
 	case err != nil:
 		return Usage(stderr, "ctworker", "ctworker help failed", fmt.Errorf("--kind %q: %w", opts.Kinds, err))
 	case (opts.Tasks == "") != (opts.TaskFile == ""):
-		return Usage(stderr, "ctworker", "ctworker help failed", errors.New("--tasks and --task-file belong together: the failed tasks of --task-file are written to the new file --tasks"))
+		return Usage(stderr, "ctworker", "ctworker help failed", errors.New("--tasks and --task-file must be given together: the failed tasks in the file given with --task-file are written to the new file given with --tasks"))
 	}
 	failed, ended, err := readFailed(ctx, stderr, opts.Logs, kinds)
 	if err != nil {

@@ -79,15 +79,25 @@ func (p *outputPrinter) print(r outputlog.Record) error {
 	if p.opts.Attempt > 0 && r.Attempt != p.opts.Attempt || p.opts.Stream != "" && string(r.Stream) != p.opts.Stream {
 		return nil
 	}
+	text := p.text(&r)
 	if o := p.open; o == nil || !r.Continued || o.TaskID != r.TaskID || o.Stream != r.Stream || o.Slot != r.Slot {
 		if err := p.endLine(); err != nil {
 			return err
 		}
-		if _, err := p.w.WriteString(p.head(&r)); err != nil {
-			return err
-		}
+		text = p.head(&r) + text
 	}
 	p.open = &r
+	if _, err := p.w.WriteString(text); err != nil || len(r.Text) >= pieceLength {
+		return err
+	}
+	if err := p.endLine(); err != nil || !p.opts.Follow {
+		return err
+	}
+	return p.w.Flush()
+}
+
+// text returns the text of a record.
+func (p *outputPrinter) text(r *outputlog.Record) string {
 	text := string(r.Text)
 	if r.OmittedLines > 0 {
 		text = fmt.Sprintf("[ctworker omitted %d lines (%d bytes)]", r.OmittedLines, r.OmittedBytes)
@@ -95,16 +105,7 @@ func (p *outputPrinter) print(r outputlog.Record) error {
 	if p.safe {
 		text = printable(text)
 	}
-	if _, err := p.w.WriteString(text); err != nil {
-		return err
-	}
-	if len(r.Text) >= pieceLength {
-		return nil
-	}
-	if err := p.endLine(); err != nil || !p.opts.Follow {
-		return err
-	}
-	return p.w.Flush()
+	return text
 }
 
 // head returns what is written before a line.

@@ -331,8 +331,8 @@ func atLeast(c codec[time.Duration], minimum time.Duration, want string) codec[t
 	return c
 }
 
-// sizeAtLeast returns the codec of a size that is at least minimum.
-func sizeAtLeast(minimum int64, want string) codec[int64] {
+// sizeFrom returns the codec of a size that is at least minimum.
+func sizeFrom(minimum int64, want string) codec[int64] {
 	c := size(want)
 	parse := c.parse
 	c.parse = func(raw string) (int64, error) {

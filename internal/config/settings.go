@@ -442,7 +442,7 @@ func settingsOf(sdk SDK) []setting {
 			usage: "If an attempt of a task prints more than this size, record only its first and last lines; a number without a unit is in bytes",
 			at: func(c *Config) value {
 				const want = "give 4096 or more, such as 65536 or 1MiB"
-				return field[int64]{&c.MaxOutputSize, sizeAtLeast(4096, want)}
+				return field[int64]{&c.MaxOutputSize, sizeFrom(4096, want)}
 			},
 		},
 		{

@@ -104,7 +104,7 @@ func TestLog_RoundTrip(t *testing.T) {
 	}
 }
 
-// An attempt that prints too much keeps its first and its last lines, and says how much it omits.
+// An attempt that prints too much keeps its first and its last lines, and states how much it omits.
 // The size of the file, and the memory, are bounded, also for empty lines.
 func TestAttempt_HeadAndTail(t *testing.T) {
 	t.Parallel()

@@ -62,28 +62,33 @@ func Read(ctx context.Context, path string, opts ReadOptions, emit func(Record) 
 			return nil // the rest, if any, is incomplete
 		case err != nil:
 			return fmt.Errorf("%s: line %d: %w", path, number, err)
-		case len(line) == 0: // between a torn line and the lines of the next run
-			continue
 		}
-		if isTorn := !bytes.HasSuffix(line, []byte("}")); isTorn && number > 1 {
-			continue // a run was killed while it wrote this line
-		}
-		if !bytes.HasPrefix(line, []byte(prefix)) {
-			return fmt.Errorf("%s: line %d is not a line of an output log: give the file of --output-log", path, number)
-		}
-		if len(wanted) > 0 && !slices.ContainsFunc(wanted, func(id []byte) bool { return bytes.Contains(line, id) }) {
-			continue // most lines; parsing them would take most of the time
-		}
-		record, err := parse(line)
+		record, ok, err := parseWanted(line, number == 1, wanted)
 		if err != nil {
-			return fmt.Errorf("%s: line %d: %w", path, number, err)
+			return fmt.Errorf("%s: line %d %w", path, number, err)
 		}
-		if len(opts.TaskIDs) == 0 || slices.Contains(opts.TaskIDs, record.TaskID) {
+		if ok && (len(opts.TaskIDs) == 0 || slices.Contains(opts.TaskIDs, record.TaskID)) {
 			if err := emit(record); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// parseWanted parses a line that may contain a record of a wanted task. wanted are parts of the lines
+// of these tasks. parseWanted returns false for a line of another task, an empty line and a line that
+// a run was writing when it was killed.
+func parseWanted(line []byte, isFirst bool, wanted [][]byte) (Record, bool, error) {
+	switch {
+	case len(line) == 0, !isFirst && !bytes.HasSuffix(line, []byte("}")):
+		return Record{}, false, nil
+	case !bytes.HasPrefix(line, []byte(prefix)):
+		return Record{}, false, errors.New("is not a line of an output log: give the file of --output-log")
+	case len(wanted) > 0 && !slices.ContainsFunc(wanted, func(id []byte) bool { return bytes.Contains(line, id) }):
+		return Record{}, false, nil // most lines; parsing them would take most of the time
+	}
+	record, err := parse(line)
+	return record, err == nil, err
 }
 
 // readLine returns the next line without its line break. The line is valid until the next call.

@@ -2,6 +2,7 @@ package outputlog
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -103,7 +104,7 @@ type recordLine struct {
 func parse(line []byte) (Record, error) {
 	var l recordLine
 	if err := json.Unmarshal(line, &l, rawjson.Options()); err != nil {
-		return Record{}, fmt.Errorf("not a line of an output log: %w", err)
+		return Record{}, fmt.Errorf("is not a line of an output log: %w", err)
 	}
 	r := Record{
 		Stream: l.Stream, TaskID: string(l.TaskID), Attempt: l.Attempt, Uncertain: l.Uncertain, Slot: l.Slot,
@@ -114,7 +115,7 @@ func parse(line []byte) (Record, error) {
 	}
 	var err error
 	if r.Time, err = time.Parse(timeFormat, l.Timestamp); err != nil || l.Stream != Stdout && l.Stream != Stderr {
-		return Record{}, fmt.Errorf("not a line of an output log: it has no stream or no timestamp")
+		return Record{}, errors.New("is not a line of an output log: it has no stream or no timestamp")
 	}
 	return r, nil
 }

@@ -102,7 +102,7 @@ func (l *loop[J, R]) onReply(w *poolProcess[J], r *reply) {
 		l.onReturned(w)
 		return
 	case r.Returned:
-		err = errors.New("the task was not revoked, or a task that was revoked earlier must be returned first")
+		err = errors.New("the task was not revoked, or the process must first reply to, or return, a task that it received earlier")
 	case w.sent.len() == 0 || w.finalResult != nil:
 		err = errors.New("ctworker expects no reply, because the process has no task")
 	case !isNext:

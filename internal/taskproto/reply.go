@@ -78,7 +78,7 @@ func ParseReply(line []byte) (Reply, error) {
 // reply.
 func CheckTruncatedReply(start []byte) error {
 	if !bytes.HasPrefix(start, replyStart) {
-		return errors.New("the line is too long, and is not a JSON object")
+		return errors.New("the line is too long, and does not start like a reply, which is a JSON object")
 	}
 	return nil
 }

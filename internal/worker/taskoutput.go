@@ -13,7 +13,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 )
 
-// Terminal tells which streams of this program are a terminal.
+// Terminal states which streams of this program are a terminal.
 type Terminal struct{ Stdout, Stderr bool }
 
 // openOutputLog opens the output log, if there is one.

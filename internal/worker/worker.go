@@ -74,7 +74,7 @@ type Options struct {
 	// OwnsProcess states that no other code in this process starts child processes, and that no
 	// thread of this process ends.
 	OwnsProcess bool
-	// Terminal tells which streams of this program are the terminal that shows the log.
+	// Terminal states which streams of this program are the terminal that shows the log.
 	Terminal Terminal
 	Log      zerolog.Logger
 }

@@ -157,7 +157,7 @@ func anEndedContextEndsRequests(p *probe) {
 		{"Release", func(l plumbing.Lease) { _ = l.Release(ended, 0) }},
 	} {
 		if err := p.callWithTimeout(request.name, 0, func() { request.call(ds[i].Plumbing().Lease()) }); err != nil {
-			p.Errorf("after the end of its context: %v", err)
+			p.Errorf("with a context that has ended: %v", err)
 		}
 	}
 }

@@ -24,7 +24,7 @@ func optionalInterfaces(p *probe) {
 		case hints.BatchSize < 0 || hints.BatchSize > maxBatchSize:
 			p.Errorf("Hints: BatchSize is %d, want 0 to %d", hints.BatchSize, maxBatchSize)
 		case hints.Shared && !p.h.Features.Redelivers:
-			p.Error("Hints: Shared is set, but Features.Redelivers is not; the Run releases tasks of a shared source to other workers")
+			p.Error("Hints: Shared is set, but Features.Redelivers is not: a shared source must deliver a task again, because the Run releases tasks so that other workers can receive them")
 		}
 		if again := h.Hints(); again != hints {
 			p.Errorf("Hints returned %+v and then %+v", hints, again)
