@@ -96,7 +96,7 @@ func auditTasks(opts *app.AuditOptions, args []string) error {
 	case err != nil:
 		return err
 	case in == nil && opts.TaskFile == "":
-		return errors.New("--task-file is missing; give the task file of the run, or repeat the inputs of the run after :::")
+		return errors.New("--task-file is missing; give the task file of the run, or, after :::, the inputs of the run")
 	case in != nil && opts.TaskFile != "":
 		return errors.New("--task-file cannot be combined with inputs after ::: or ::::, because both provide the tasks; remove the flag or the inputs")
 	case in != nil && in.File == "-":
