@@ -112,3 +112,31 @@ func TestDropped_WarnsIfLeasesExpireInAStage(t *testing.T) {
 		}
 	})
 }
+
+// A nil argument is reported at once, with the name of the stage.
+func TestCompose_NilArguments(t *testing.T) {
+	t.Parallel()
+	r := pipeline.New(t.Context(), pipeline.Options{})
+	for want, f := range map[string]func(){
+		`From: the source of stage "mine" is nil`: func() { pipeline.From(r, "mine", nil) },
+		`Map: the function of stage "mine" is nil`: func() {
+			pipeline.Map[*pipeline.Delivery, *pipeline.Delivery](pipeline.Flow[*pipeline.Delivery]{}, "mine", nil)
+		},
+		`Via: the stage of stage "mine" is nil`: func() {
+			pipeline.Via[*pipeline.Delivery, *pipeline.Delivery](pipeline.Flow[*pipeline.Delivery]{}, "mine", nil)
+		},
+		`To: the consumer of stage "mine" is nil`: func() { pipeline.To(pipeline.Flow[*pipeline.Delivery]{}, "mine", nil) },
+		`ToBatches: the consumer of stage "mine"`: func() { pipeline.ToBatches(pipeline.Flow[*pipeline.Delivery]{}, "mine", nil) },
+		`Tee: sink 1 is nil`:                      func() { pipeline.Tee(nil) },
+		`Tee: sink 2 is nil`:                      func() { pipeline.Tee(pipeline.Tee(), nil) },
+	} {
+		func() {
+			defer func() {
+				if p := recover(); !strings.Contains(fmt.Sprint(p), want) {
+					t.Errorf("panic %v, want %s", p, want)
+				}
+			}()
+			f()
+		}()
+	}
+}

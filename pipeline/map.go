@@ -12,6 +12,7 @@ import (
 // Map needs no goroutine and no channel of its own. Before any other stage, the Map has its own
 // goroutine and channel.
 func Map[In, Out Item](in Flow[In], name string, f func(In) Out) Flow[Out] {
+	require(f != nil, "Map", name, "function")
 	in.use()
 	r := in.run
 	fused := &stageState{name: name, position: in.output.stage.position}
@@ -115,6 +116,7 @@ func (b Batches[In]) Next(batch []In, limit int, linger time.Duration, stop <-ch
 // ToBatches adds the last stage. Unlike a stage that is added with To, this stage receives several
 // items at a time.
 func ToBatches[In Item](in Flow[In], name string, consume BatchConsumer[In]) {
+	require(consume != nil, "ToBatches", name, "consumer")
 	in.use()
 	to(in, name, func(ctx context.Context) error { return consume(ctx, in.batches()) })
 }

@@ -231,6 +231,7 @@ const maxFetch = 256
 // If the source returns an error, the run stops fetching and fails. Tasks that have already been
 // fetched are still executed. The name is put before the error.
 func From(r *Run, name string, source Source) Flow[*Delivery] {
+	require(source != nil, "From", name, "source")
 	if r.source != nil {
 		panic("pipeline: From is called twice for a Run: combine the sources in one Source, or use a Run for each of them")
 	}
@@ -249,6 +250,14 @@ func From(r *Run, name string, source Source) Flow[*Delivery] {
 		return recovered(func() error { return r.pump(ctx, source, Output[*Delivery]{out, st.position}) })
 	})
 	return newChanFlow(r, st, out, cancel)
+}
+
+// require panics if an argument of a function that composes a pipeline is nil. Without it, a goroutine of
+// the pipeline would panic later, with a text that does not name the stage.
+func require(ok bool, function, stage, argument string) {
+	if !ok {
+		panic(fmt.Sprintf("pipeline: %s: the %s of stage %q is nil", function, argument, stage))
+	}
 }
 
 // pump fetches deliveries from source and sends them to out. It returns when the source is
@@ -391,6 +400,7 @@ func (r *Run) awaitIdle(ctx context.Context, source Source) error {
 
 // Via adds a stage.
 func Via[In, Out Item](in Flow[In], name string, stage Stage[In, Out]) Flow[Out] {
+	require(stage != nil, "Via", name, "stage")
 	in.use()
 	return via(in.withChannel(), name, stage)
 }
@@ -413,6 +423,7 @@ func via[In, Out Item](in Flow[In], name string, stage Stage[In, Out]) Flow[Out]
 
 // To adds the last stage.
 func To[In Item](in Flow[In], name string, consume Consumer[In]) {
+	require(consume != nil, "To", name, "consumer")
 	in.use()
 	in = in.withChannel()
 	to(in, name, func(ctx context.Context) error { return consume(ctx, in.ch) })

@@ -86,6 +86,9 @@ func panicText(p *panics.Recovered) string {
 // If the Runner panics, the outcome of the task is an exception. If the Runner returns an error,
 // the run fails.
 func Execute(run *pipeline.Run, runner Runner) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
+	if runner == nil {
+		panic("stages: Execute: the Runner is nil")
+	}
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 		e := executor{run: run, phases: run.Phases(), runner: runner, out: out}
 		var slots sync.WaitGroup

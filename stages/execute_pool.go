@@ -14,6 +14,9 @@ import (
 // If processes cannot be started, the run fails, and the tasks that have not been executed are
 // released.
 func ExecutePool(run *pipeline.Run, pool *procexec.Pool) pipeline.Stage[*pipeline.Delivery, pipeline.Result] {
+	if pool == nil {
+		panic("stages: ExecutePool: the Pool is nil")
+	}
 	return func(ctx context.Context, in <-chan *pipeline.Delivery, out pipeline.Output[pipeline.Result]) error {
 		phases := run.Phases()
 		return procexec.Run(pool, procexec.RunConfig[*pipeline.Delivery, pipeline.Result]{

@@ -67,6 +67,9 @@ const minConcurrentWrites = 4
 // Add the stage with pipeline.ToBatches. It needs Decisions, which the stage Classify makes from
 // Results.
 func Settle(sink pipeline.Sink, opts SettleOptions) pipeline.BatchConsumer[pipeline.Decision] {
+	if sink == nil {
+		panic("stages: Settle: the Sink is nil")
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
