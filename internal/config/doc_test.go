@@ -76,7 +76,7 @@ valid config file, except that passwords are masked.
 | kind | how to write it |
 |---|---|
 | SECONDS | a number, such as ` + "`60`" + `, ` + "`0.5`" + ` or ` + "`1e2`" + ` |
-| GB, SIZE, BYTES | a number, or a number with a unit, such as ` + "`500M`" + `, ` + "`1.5GB`" + ` or ` + "`2GiB`" + `. Every unit is a power of 1024: 1 GB is 2^30 bytes. The tables below give the unit of a number without one |
+| GB, SIZE, BYTES | a number, or a number with a unit, such as ` + "`500M`" + `, ` + "`1.5GB`" + ` or ` + "`2GiB`" + `. Every unit is a power of 1024: 1 GB is 2^30 bytes. If you write a number without a unit, it has the unit that the tables below give |
 | yes or no, in a variable or the config file | ` + "`1`" + `, ` + "`true`" + `, ` + "`yes`" + ` or ` + "`on`" + `; or ` + "`0`" + `, ` + "`false`" + `, ` + "`no`" + ` or ` + "`off`" + `; in upper or lower case |
 
 A variable that is empty, or that is ` + "`None`" + `, counts as not set. (A Python program that exports a missing value often writes

@@ -213,7 +213,7 @@ func settingsOf(sdk SDK) []setting {
 		{
 			name: "is-spot", env: prefix + "INSTANCE_IS_SPOT", category: inInstance, negatable: true, def: "false",
 			defHelp: "as the metadata service reports",
-			usage:   "Watch for termination notices, because this machine is a spot instance; --no-is-spot never watches",
+			usage:   "This machine is a spot instance: watch for termination notices; with --no-is-spot, never watch",
 			at:      func(c *Config) value { return field[bool]{&c.IsSpot, boolean()} },
 		},
 		{
@@ -270,7 +270,7 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "allow-missing-keys", env: prefix + "ALLOW_MISSING_KEYS", category: inRunning, def: "false", extension: true,
-			usage: "Continue if the data of a task lacks the key of a placeholder {data.KEY}: only that task fails then. Always the case with a queue",
+			usage: "Continue if the data of a task lacks the key of a placeholder {data.KEY}: only that task fails then. With a queue, this flag is always on",
 			at:    func(c *Config) value { return field[bool]{&c.AllowMissingKeys, boolean()} },
 		},
 		{
