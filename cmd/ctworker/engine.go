@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ctworker/ctworker"
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/procexec"
@@ -71,6 +72,7 @@ func (p process) engine(host *procexec.ForkServer, line config.Flags, faults con
 		flagsAt = len(command)
 	}
 	return app.Run(cfg, app.Options{
+		Version:    ctworker.Version,
 		ForkServer: host, OwnsProcess: true, Command: command, FlagsAt: flagsAt,
 		Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: help,
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ctworker/ctworker"
 	"github.com/ctworker/ctworker/internal/app"
 	"github.com/ctworker/ctworker/internal/config"
 	"github.com/ctworker/ctworker/internal/inputs"
@@ -79,7 +80,8 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 				return err
 			}
 			opts := app.Options{
-				Argv: argv, TaskProtocol: reuse, OwnsProcess: true, Command: os.Args, FlagsAt: 2, FlagsEnd: len(os.Args) - c.NArg(), // the flags begin after "run"
+				Version: ctworker.Version,
+				Argv:    argv, TaskProtocol: reuse, OwnsProcess: true, Command: os.Args, FlagsAt: 2, FlagsEnd: len(os.Args) - c.NArg(), // the flags begin after "run"
 				Stdin: p.stdin, Stderr: p.stderr, Name: "ctworker", Help: helpOf("run"),
 			}
 			if in != nil {

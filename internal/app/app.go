@@ -63,6 +63,8 @@ type Options struct {
 
 	Stdin  io.Reader
 	Stderr *os.File
+	// Version is the version of this module.
+	Version string
 	// Name prefixes usage errors. Help is the command that prints the usage.
 	Name, Help string
 }
@@ -166,13 +168,19 @@ func (d *display) run(ctx context.Context, cfg *config.Config, opts Options, sta
 	if opts.OwnsProcess && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	served, err := d.listen(cfg)
+	if err != nil {
+		return nil, &worker.ConfigError{Err: err}
+	}
 	w, err := start(ctx, d, cfg, opts)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, served.close())
 	}
+	served.serve(w)
 	started(w)
 	stopProgress := d.showProgress(w.Status, opts.hasTerminal())
 	summary, err := w.Wait()
+	_ = served.close() // the run has ended; the page has its last state
 	ended()
 	stopProgress()
 	return &summary, err
@@ -209,6 +217,7 @@ func workerOptions(d *display, cfg *config.Config, opts Options) worker.Options 
 	return worker.Options{
 		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, Recount: opts.Recount, InputFile: opts.InputFile, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination, Command: opts.Command, FlagsAt: opts.FlagsAt, FlagsEnd: opts.FlagsEnd,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
+		Status: cfg.StatusAddress != "", Version: opts.Version, Program: opts.programName(),
 		Terminal: worker.Terminal{Stdout: term.IsTerminal(int(os.Stdout.Fd())), Stderr: d.terminal},
 	}
 }

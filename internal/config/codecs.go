@@ -137,6 +137,22 @@ func hostPort() codec[string] {
 	}
 }
 
+// portOrHostPort returns the codec of an address whose host defaults to the loopback address.
+func portOrHostPort() codec[string] {
+	c := hostPort()
+	parse := c.parse
+	c.parse = func(raw string) (string, error) {
+		if !strings.Contains(raw, ":") {
+			raw = ":" + raw
+		}
+		if strings.HasPrefix(raw, ":") {
+			raw = "127.0.0.1" + raw
+		}
+		return parse(raw)
+	}
+	return c
+}
+
 // signalName returns the codec of the name of a signal, with or without the prefix SIG.
 func signalName() codec[syscall.Signal] {
 	return codec[syscall.Signal]{

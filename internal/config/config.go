@@ -69,6 +69,9 @@ type Config struct {
 	// JobLog is a file to which a line per attempt is written, in the format of GNU parallel. Defaults
 	// to "", which means that no job log is written.
 	JobLog string
+	// StatusAddress is the address at which the status of the run is served. Defaults to "", which means
+	// that it is not served.
+	StatusAddress string
 	// OutputLog is a file in which the output of all tasks is recorded. Defaults to "", which means
 	// that no such file is written.
 	OutputLog string

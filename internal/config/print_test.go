@@ -89,6 +89,7 @@ release-at-deadline: true  # default
 # debug-address: (not set)
 verbose: false  # default
 log-format: auto  # default
+# status-address: (not set)
 # output-log: (not set)
 # output-dir-per-task: (not set)
 max-output-size: 1MiB  # default

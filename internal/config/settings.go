@@ -428,6 +428,11 @@ func settingsOf(sdk SDK) []setting {
 			at:    func(c *Config) value { return field[string]{&c.LogFormat, oneOf("auto", "console", "json")} },
 		},
 		{
+			name: "status-address", env: prefix + "STATUS_ADDRESS", category: inOutput, arg: "[HOST:]PORT", extension: true,
+			usage: "Serve a live page of the run, metrics for Prometheus, health checks and profiles at this address; without HOST, only for this machine; with port 0, at a free port",
+			at:    func(c *Config) value { return field[string]{&c.StatusAddress, portOrHostPort()} },
+		},
+		{
 			name: "output-log", env: prefix + "OUTPUT_LOG", category: inOutput, arg: "FILE", extension: true,
 			usage: "Record the lines that tasks print in this local file, with the task and the time of each line; compressed if the name ends with .zst. Show it with \"ctworker output\"",
 			at:    func(c *Config) value { return field[string]{&c.OutputLog, localFile()} },

@@ -134,6 +134,7 @@ var every = []known{
 	{"debug-address", "RMS_CLOUD_TASKS_DEBUG_ADDRESS", "DebugAddress", "", [2]string{"127.0.0.1:0", "localhost:6060"}, [2]any{"127.0.0.1:0", "localhost:6060"}},
 	{"verbose", "RMS_CLOUD_TASKS_VERBOSE", "Verbose", false, bools, bothBools},
 	{"log-format", "RMS_CLOUD_TASKS_LOG_FORMAT", "LogFormat", "auto", [2]string{"json", "console"}, [2]any{"json", "console"}},
+	{"status-address", "RMS_CLOUD_TASKS_STATUS_ADDRESS", "StatusAddress", "", [2]string{"8080", "0.0.0.0:9"}, [2]any{"127.0.0.1:8080", "0.0.0.0:9"}},
 	{"output-log", "RMS_CLOUD_TASKS_OUTPUT_LOG", "OutputLog", "", [2]string{"out.jsonl", "out.jsonl.zst"}, [2]any{"out.jsonl", "out.jsonl.zst"}},
 	{"output-dir-per-task", "RMS_CLOUD_TASKS_OUTPUT_DIR_PER_TASK", "OutputDirPerTask", "", [2]string{"out", "logs/out"}, [2]any{"out", "logs/out"}},
 	{"max-output-size", "RMS_CLOUD_TASKS_MAX_OUTPUT_SIZE", "MaxOutputSize", int64(1 << 20),

@@ -79,6 +79,7 @@ func checkCommand(argv []string) error {
 
 // A Command runs one process per task. It is safe for concurrent use, and need not be closed.
 type Command struct {
+	tracker  Tracker
 	launcher *Launcher
 	opts     CommandOptions
 	path     string
@@ -267,6 +268,9 @@ func (c *Command) argv(task Task) ([]string, error) {
 	return argv, nil
 }
 
+// Running returns the running tasks, those that have run the longest first.
+func (c *Command) Running() []RunningTask { return c.tracker.Running() }
+
 // runOnce runs a task. It does not try again if the start fails. It does not set
 // TaskResult.Elapsed.
 func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskResult, error) {
@@ -286,6 +290,8 @@ func (c *Command) runOnce(task Task, argv []string, signals StopSignals) (TaskRe
 	if err != nil {
 		return TaskResult{}, err
 	}
+	c.tracker.Add(RunningTask{ID: task.ID, Attempt: task.Attempt, Slot: task.Slot, StartedAt: p.Started(), Pid: p.Pid()})
+	defer c.tracker.Remove(task.Slot)
 	kind := outcome.Completed
 	if !p.waitFast(min(fastPathTime, c.opts.MaxRuntime)) {
 		std.startReading()

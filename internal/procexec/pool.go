@@ -1,9 +1,11 @@
 package procexec
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -81,6 +83,8 @@ type Pool struct {
 	path     string
 	env      []string
 	null     *os.File
+	// ask asks the event loop for the running tasks. It is nil before the run.
+	ask atomic.Pointer[func(context.Context) ([]RunningTask, error)]
 }
 
 // maxStartFailures is how many consecutive starts, counted over all slots, may fail before the run

@@ -60,6 +60,8 @@ func Run[J, R any](p *Pool, config RunConfig[J, R], signals StopSignals) error {
 		l.slots = append(l.slots, s)
 		l.want(s)
 	}
+	ask := l.ask
+	p.ask.Store(&ask)
 	for {
 		panicked := panics.Try(l.run)
 		if panicked == nil {
@@ -114,8 +116,9 @@ type event[J any] struct {
 	batch    *replyBatch // what the process wrote
 	exited   bool        // the process has exited
 	printed  chan<- Task // the process has printed something; the loop sends the running task
-	lost     *job[J]     // the job whose lease was lost
-	panicked error       // the panic of a goroutine
+	running  chan<- []RunningTask
+	lost     *job[J] // the job whose lease was lost
+	panicked error   // the panic of a goroutine
 }
 
 // job is a job from the caller, and its task.
@@ -226,6 +229,8 @@ func (l *loop[J, R]) handle(e event[J]) {
 		l.onBatch(e.process, e.batch)
 	case e.exited:
 		l.onExited(e.process)
+	case e.running != nil:
+		e.running <- l.running() // never blocks: the channel has a place for it
 	case e.printed != nil:
 		l.onPrinted(e.process, e.printed)
 	case e.launched != nil:

@@ -26,7 +26,7 @@ type Bar struct {
 	ended  chan struct{}
 
 	mu      sync.Mutex
-	meter   *meter
+	meter   *Meter
 	drawn   string // the bar on the screen; "" if there is none
 	stopped bool
 	broken  bool // status has panicked
@@ -50,7 +50,7 @@ var errStopped = errors.New("progress: the bar has been stopped")
 // terminal, or 80 columns if the width is unknown. status is called by one goroutine at a
 // time, and must not write to the Bar.
 func StartBar(w io.Writer, status func() Status) *Bar {
-	b := &Bar{w: w, status: status, stop: make(chan struct{}), ended: make(chan struct{}), meter: newMeter(time.Now)}
+	b := &Bar{w: w, status: status, stop: make(chan struct{}), ended: make(chan struct{}), meter: NewMeter(time.Now)}
 	go b.run()
 	return b
 }
@@ -79,7 +79,7 @@ func (b *Bar) line() (text string) {
 	}
 	if p := panics.Try(func() {
 		s := b.status()
-		rate, remaining := b.meter.add(s)
+		rate, remaining := b.meter.Add(s)
 		// The last column stays free, because some terminals wrap the line when this column is used.
 		text = draw(s, rate, remaining, widthOf(b.w)-1)
 	}); p != nil {

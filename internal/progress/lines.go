@@ -22,7 +22,7 @@ type Lines struct {
 // status panics. status is called by one goroutine.
 func StartLines(log zerolog.Logger, interval time.Duration, status func() Status) *Lines {
 	l := &Lines{stop: make(chan struct{}), ended: make(chan struct{})}
-	m := newMeter(time.Now)
+	m := NewMeter(time.Now)
 	go func() {
 		defer close(l.ended)
 		ticker := time.NewTicker(interval)
@@ -43,8 +43,8 @@ func StartLines(log zerolog.Logger, interval time.Duration, status func() Status
 	return l
 }
 
-func logStatus(log zerolog.Logger, m *meter, s Status) {
-	rate, remaining := m.add(s)
+func logStatus(log zerolog.Logger, m *Meter, s Status) {
+	rate, remaining := m.Add(s)
 	e := log.Info().Int64("done", s.Done)
 	if s.Moves == "" {
 		e = e.Int64("failed", s.Failed).Int64("running", s.Running)

@@ -42,9 +42,9 @@ const (
 	updateInterval = time.Second
 )
 
-// meter calculates the rate and the remaining time from statuses. It is not safe for concurrent
+// A Meter calculates the rate and the remaining time from statuses. It is not safe for concurrent
 // use.
-type meter struct {
+type Meter struct {
 	now       func() time.Time
 	samples   []sample // oldest first; the value of done increases
 	at        time.Time
@@ -57,14 +57,15 @@ type sample struct {
 	done int64
 }
 
-func newMeter(now func() time.Time) *meter {
+// NewMeter returns a Meter for a run that starts now.
+func NewMeter(now func() time.Time) *Meter {
 	began := now()
-	return &meter{now: now, samples: []sample{{at: began}}, at: began, remaining: -1}
+	return &Meter{now: now, samples: []sample{{at: began}}, at: began, remaining: -1}
 }
 
-// add adds a status. It returns the rate in tasks per second, and the remaining time, which is
+// Add adds a status. It returns the rate in tasks per second, and the remaining time, which is
 // negative if it is unknown.
-func (m *meter) add(s Status) (rate float64, remaining time.Duration) {
+func (m *Meter) Add(s Status) (rate float64, remaining time.Duration) {
 	now := sample{m.now(), s.Done - s.Earlier}
 	if now.at.Sub(m.at) < updateInterval {
 		return m.rate, m.remaining

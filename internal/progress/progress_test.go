@@ -70,12 +70,12 @@ func TestMeter(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			c := &clock{}
-			m := newMeter(c.now)
+			m := NewMeter(c.now)
 			var rate float64
 			var remaining time.Duration
 			for at := time.Duration(0); at <= tc.at; at += tc.every {
 				c.at = time.Time{}.Add(at)
-				rate, remaining = m.add(Status{Done: tc.done(at), Total: tc.total})
+				rate, remaining = m.Add(Status{Done: tc.done(at), Total: tc.total})
 			}
 			if math.Abs(rate-tc.rate) > 0.01*tc.rate {
 				t.Errorf("rate is %v, want %v", rate, tc.rate)
@@ -91,11 +91,11 @@ func TestMeter(t *testing.T) {
 func TestMeterSamples(t *testing.T) {
 	t.Parallel()
 	c := &clock{}
-	m := newMeter(c.now)
+	m := NewMeter(c.now)
 	changes, last := 0, 0.0
 	for i := range int64(40_000) { // 100 minutes
 		c.at = c.at.Add(150 * time.Millisecond)
-		rate, _ := m.add(Status{Done: i * i / 10_000})
+		rate, _ := m.Add(Status{Done: i * i / 10_000})
 		if rate != last {
 			changes++
 		}
@@ -107,10 +107,10 @@ func TestMeterSamples(t *testing.T) {
 	if changes > 6000 {
 		t.Errorf("the rate changed %d times in 6000 seconds", changes)
 	}
-	quiet := newMeter(c.now)
+	quiet := NewMeter(c.now)
 	for range 40_000 {
 		c.at = c.at.Add(150 * time.Millisecond)
-		quiet.add(Status{Done: 3})
+		quiet.Add(Status{Done: 3})
 	}
 	if len(quiet.samples) > 4 {
 		t.Errorf("%d samples are kept where nothing changes", len(quiet.samples))

@@ -223,7 +223,8 @@ func (w *Program) engine(args []string) int {
 // started, and taskArgs the arguments after the flags.
 func (w *Program) options(cfg *config.Config, args, taskArgs []string) (app.Options, error) {
 	opts := app.Options{
-		Stdin: os.Stdin, Stderr: os.Stderr, Name: w.Name, Help: w.Name + " --help",
+		Version: w.Version,
+		Stdin:   os.Stdin, Stderr: os.Stderr, Name: w.Name, Help: w.Name + " --help",
 		Command: os.Args, FlagsAt: 1, FlagsEnd: len(os.Args) - len(taskArgs),
 		OpenSource: w.OpenSource, OpenSinks: w.OpenSinks, Stages: w.Stages,
 		// The user's functions may start child processes of this process.

@@ -18,7 +18,7 @@ func (w *Worker) openExecution() error {
 	cfg, opts := w.opts.Config, w.opts
 	switch {
 	case opts.Runner != nil:
-		w.execute = stages.Execute(w.run, opts.Runner)
+		w.execute = stages.Execute(w.run, w.tracked(opts.Runner))
 		return nil
 	case opts.ForkServer != nil:
 		return w.openForkServer()
@@ -41,6 +41,7 @@ func (w *Worker) openExecution() error {
 	if err != nil {
 		return &ConfigError{err}
 	}
+	w.running = func(context.Context) ([]procexec.RunningTask, error) { return command.Running(), nil }
 	w.execute = stages.Execute(w.run, stages.Command(command))
 	return nil
 }
@@ -94,6 +95,7 @@ func (w *Worker) openPool(opts procexec.PoolOptions) error {
 		return &ConfigError{err}
 	}
 	w.onClose(pool.Close)
+	w.running = pool.Running
 	w.execute = stages.ExecutePool(w.run, pool)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/ctworker/ctworker/internal/procexec"
 	"github.com/ctworker/ctworker/internal/progress"
 	"github.com/ctworker/ctworker/internal/startup"
+	"github.com/ctworker/ctworker/internal/status"
 	"github.com/ctworker/ctworker/pipeline"
 	"github.com/ctworker/ctworker/sources/taskfile"
 	"github.com/ctworker/ctworker/stages"
@@ -74,6 +76,9 @@ type Options struct {
 	// OwnsProcess states that no other code in this process starts child processes, and that no
 	// thread of this process ends.
 	OwnsProcess bool
+	// Status makes the worker record what Worker.Snapshot returns. Version and Program appear there.
+	Status           bool
+	Version, Program string
 	// Terminal states which streams of this program are the terminal that shows the log.
 	Terminal Terminal
 	Log      zerolog.Logger
@@ -109,7 +114,11 @@ type Worker struct {
 	resumed     *resumedSource   // source if the run continues an earlier one, otherwise nil
 	runID       string
 	sink        pipeline.Sink
-	outputLog   *outputlog.Log // nil if there is none
+	outputLog   *outputlog.Log   // nil if there is none
+	recorder    *status.Recorder // nil without Options.Status
+	meterMu     sync.Mutex
+	meter       *progress.Meter // of Snapshot; meterMu guards it
+	running     func(context.Context) ([]procexec.RunningTask, error)
 	queues      queues
 	launcher    *procexec.Launcher
 	execute     pipeline.Stage[*pipeline.Delivery, pipeline.Result]
@@ -127,6 +136,9 @@ type Worker struct {
 // pipeline.Run.Stop. If a setting is invalid, Start returns a *ConfigError.
 func Start(ctx context.Context, opts Options) (*Worker, error) {
 	w := &Worker{opts: opts, began: time.Now(), runID: newRunID()}
+	if opts.Status {
+		w.recorder, w.meter = status.NewRecorder(w.began), progress.NewMeter(time.Now)
+	}
 	if err := w.open(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -136,6 +148,7 @@ func Start(ctx context.Context, opts Options) (*Worker, error) {
 	w.keepAlive()
 	w.assemble()
 	w.watchNotices()
+	w.recordHistory()
 	return w, nil
 }
 
@@ -170,6 +183,9 @@ func (w *Worker) assemble() {
 			w.retrying.decide(&d)
 		}
 		w.outcomes.observe(&d)
+		if w.recorder != nil {
+			w.record(&d)
+		}
 		return d
 	})
 	pipeline.ToBatches(decisions, "settle", stages.Settle(w.sink, stages.SettleOptions{

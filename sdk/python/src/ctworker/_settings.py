@@ -775,6 +775,18 @@ SETTINGS: tuple[Setting, ...] = (
         attribute=None,
     ),
     Setting(
+        flags=("--status-address",),
+        negated=None,
+        metavar="[HOST:]PORT",
+        help="Serve a live page of the run, metrics for Prometheus, health checks and profiles at this address; without HOST, only for this machine; with port 0, at a free port",
+        env="RMS_CLOUD_TASKS_STATUS_ADDRESS",
+        default=None,
+        category="Output",
+        kind="str",
+        common=False,
+        attribute=None,
+    ),
+    Setting(
         flags=("--output-log",),
         negated=None,
         metavar="FILE",
