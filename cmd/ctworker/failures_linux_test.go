@@ -16,22 +16,33 @@ func failing(args ...string) []string {
 		"--", "sh", "-c", `case $1 in *7) echo "no luck today" >&2; exit 3;; esac`, "sh", "{task_id}")
 }
 
-// The first failed tasks are warnings in the log. The summary lists them, with the reasons.
+// Failed tasks are warnings in the log: all of them in JSON lines, and the first ten in readable text. The
+// summary lists them, with the reasons.
 func TestFailures_AreLoggedAndSummarized(t *testing.T) {
 	t.Parallel()
 	in := run(t, 200, app.ExitOK, failing("-j", "2")...)
 	log := in.stderr.String()
-	if n := strings.Count(log, `"message":"task failed"`); n != 10 {
-		t.Errorf("%d failed tasks are logged, want 10\n%s", n, log)
+	if n := strings.Count(log, `"message":"task failed"`); n != 20 || strings.Contains(log, "further failed tasks") {
+		t.Errorf("%d failed tasks are logged, want 20\n%s", n, log)
 	}
 	in.wantError(`"level":"warn","task_id":"t7","attempt":1,"outcome":"exited","reason":"exit code 3: no luck today"`,
-		"further failed tasks are counted", `"failed_tasks":["t7",`, `"failure_reasons":[{"outcome":"exited","reason":"exit code 3: no luck today","task_count":20}]`)
-	in = run(t, 200, app.ExitOK, failing("-j", "2", "--verbose")...)
-	if n := strings.Count(in.stderr.String(), `"message":"task failed"`); n != 20 {
-		t.Errorf("with --verbose, %d failed tasks are logged, want 20", n)
-	}
+		`"failed_tasks":["t7",`, `"failure_reasons":[{"outcome":"exited","reason":"exit code 3: no luck today","task_count":20}]`)
 	in = run(t, 200, app.ExitOK, failing("--log-format", "console")...)
-	in.wantError("failed tasks:\n  t7: exit code 3: no luck today\n", "  and 10 more; the most frequent reasons of all 20:\n         20  exit code 3: no luck today\n", "run the failed tasks again with:\n  ")
+	if n := strings.Count(in.stderr.String(), " failed: exit code 3"); n != 10 {
+		t.Errorf("%d failed tasks are logged, want 10", n)
+	}
+	in.wantError("further failed tasks are counted", "failed tasks:\n  t7: exit code 3: no luck today\n", "  and 10 more; the most frequent reasons of all 20:\n         20  exit code 3: no luck today\n", "run the failed tasks again with:\n  ")
+	for level, want := range map[string]int{"debug": 20, "warn": 10, "error": 0} {
+		in = run(t, 200, app.ExitOK, failing("--log-format", "console", "--log-level", level)...)
+		if n := strings.Count(in.stderr.String(), " failed: exit code 3"); n != want {
+			t.Errorf("with --log-level %s, %d failed tasks are logged, want %d", level, n, want)
+		}
+		if strings.Contains(in.stderr.String(), " INF ") != (level == "debug") {
+			t.Errorf("with --log-level %s: %s", level, in.stderr.String())
+		}
+	}
+	in = run(t, 1, app.ExitUsage, failing("--verbose", "--log-level", "warn")...)
+	in.wantError("--verbose: contradicts --log-level warn; remove one of these flags")
 }
 
 func TestFailures_AllTheSame(t *testing.T) {

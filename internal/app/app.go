@@ -217,7 +217,7 @@ func workerOptions(d *display, cfg *config.Config, opts Options) worker.Options 
 	return worker.Options{
 		Config: cfg, Argv: opts.Argv, TaskProtocol: opts.TaskProtocol, ForkServer: opts.ForkServer, Runner: opts.Runner, Source: opts.Source, Recount: opts.Recount, InputFile: opts.InputFile, OpenSource: opts.OpenSource, OpenSinks: opts.OpenSinks, Stages: opts.Stages, OnTermination: opts.OnTermination, Command: opts.Command, FlagsAt: opts.FlagsAt, FlagsEnd: opts.FlagsEnd,
 		Stdin: opts.Stdin, Guard: guard, OwnsProcess: opts.OwnsProcess, Log: d.log,
-		Status: cfg.StatusAddress != "", Version: opts.Version, Program: opts.programName(),
+		LogAllFailures: !d.console, Status: cfg.StatusAddress != "", Version: opts.Version, Program: opts.programName(),
 		Terminal: worker.Terminal{Stdout: term.IsTerminal(int(os.Stdout.Fd())), Stderr: d.terminal},
 	}
 }

@@ -51,9 +51,9 @@ func newDisplay(stderr *os.File, cfg *config.Config) *display {
 	d.cursor = d.terminal && movesCursor(os.Getenv("TERM"))
 	d.console = cfg.LogFormat == "console" || cfg.LogFormat != "json" && d.terminal
 	d.out = newOutput(d.screen)
-	level := zerolog.InfoLevel
-	if cfg.Verbose {
-		level = zerolog.DebugLevel
+	level, err := zerolog.ParseLevel(cfg.LogLevel)
+	if err != nil || cfg.LogLevel == "" {
+		level = zerolog.InfoLevel
 	}
 	d.log = newLog(d, d.out).Level(level)
 	d.out.note = func(dropped int64) []byte {

@@ -88,7 +88,7 @@ func TestHelp(t *testing.T) {
 		"Flags (retry): --retry-on-exit, --no-retry-on-exit Retry a task whose event is task_exited, for example after exit code 1 or a crash (default: false) " +
 			"[$RMS_CLOUD_TASKS_RETRY_ON_EXIT]",
 		"Flags (spot):",
-		"Flags (output): --verbose, -v Log at level DEBUG instead of INFO [$RMS_CLOUD_TASKS_VERBOSE]",
+		"Flags (output): --verbose, -v The same as --log-level debug [$RMS_CLOUD_TASKS_VERBOSE]",
 	} {
 		i := strings.Index(text[at:], want)
 		if i < 0 {

@@ -186,8 +186,11 @@ type Config struct {
 	// default, disables it.
 	SignalOnTermination syscall.Signal
 
-	// Verbose sets the log level of the console to DEBUG.
+	// Verbose sets LogLevel to "debug".
 	Verbose bool
+	// LogLevel is the lowest level of the lines that are logged: "debug", "info", "warn" or "error".
+	// Defaults to "info".
+	LogLevel string
 	// LogFormat is auto (the default), console or json.
 	LogFormat string
 	// Strict makes a run exit with code 3 if a task did not complete.

@@ -30,7 +30,7 @@ func ProgramFlags(line *Flags, sdk SDK) []cli.Flag { return flagsOf(line, settin
 // QueueFlags returns the flags of a command that manages the queues of a job, and the flags of the
 // settings in extra.
 func QueueFlags(line *Flags, extra ...string) []cli.Flag {
-	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", "log-format", configFile}, extra...)
+	names := append([]string{providerName, jobID, projectID, queueName, "region", "exactly-once-queue", "verbose", logLevel, "log-format", configFile}, extra...)
 	return flagsOf(line, slices.DeleteFunc(settings(), func(s setting) bool { return !slices.Contains(names, s.name) }))
 }
 

@@ -88,6 +88,7 @@ release-at-deadline: true  # default
 # trace: (not set)
 # debug-address: (not set)
 verbose: false  # default
+log-level: info  # default
 log-format: auto  # default
 # status-address: (not set)
 # output-log: (not set)

@@ -59,6 +59,7 @@ const (
 	retries         = "retries"
 	configFile      = "config"
 	isolationName   = "isolation"
+	logLevel        = "log-level"
 )
 
 // Categories of settings. They are the headings of the help, in this order.
@@ -419,8 +420,13 @@ func settingsOf(sdk SDK) []setting {
 		},
 		{
 			name: "verbose", short: "v", env: prefix + "VERBOSE", category: inOutput, def: "false", extension: true,
-			usage: "Log at level DEBUG instead of INFO",
+			usage: "The same as --log-level debug",
 			at:    func(c *Config) value { return field[bool]{&c.Verbose, boolean()} },
+		},
+		{
+			name: logLevel, env: prefix + "LOG_LEVEL", category: inOutput, arg: "LEVEL", def: "info", extension: true,
+			usage: "Log only lines of this level and above: debug, info, warn or error",
+			at:    func(c *Config) value { return field[string]{&c.LogLevel, oneOf("debug", "info", "warn", "error")} },
 		},
 		{
 			name: "log-format", env: prefix + "LOG_FORMAT", category: inOutput, arg: "auto|console|json", def: "auto", extension: true,

@@ -133,6 +133,7 @@ var every = []known{
 	{"trace", "RMS_CLOUD_TASKS_TRACE", "Trace", "", [2]string{"trace.out", "a b"}, [2]any{"trace.out", "a b"}},
 	{"debug-address", "RMS_CLOUD_TASKS_DEBUG_ADDRESS", "DebugAddress", "", [2]string{"127.0.0.1:0", "localhost:6060"}, [2]any{"127.0.0.1:0", "localhost:6060"}},
 	{"verbose", "RMS_CLOUD_TASKS_VERBOSE", "Verbose", false, bools, bothBools},
+	{"log-level", "RMS_CLOUD_TASKS_LOG_LEVEL", "LogLevel", "info", [2]string{"debug", "debug"}, [2]any{"debug", "debug"}},
 	{"log-format", "RMS_CLOUD_TASKS_LOG_FORMAT", "LogFormat", "auto", [2]string{"json", "console"}, [2]any{"json", "console"}},
 	{"status-address", "RMS_CLOUD_TASKS_STATUS_ADDRESS", "StatusAddress", "", [2]string{"8080", "0.0.0.0:9"}, [2]any{"127.0.0.1:8080", "0.0.0.0:9"}},
 	{"output-log", "RMS_CLOUD_TASKS_OUTPUT_LOG", "OutputLog", "", [2]string{"out.jsonl", "out.jsonl.zst"}, [2]any{"out.jsonl", "out.jsonl.zst"}},

@@ -31,6 +31,10 @@ func (l *loader) derive() {
 		c.Resume = true
 	}
 	l.deriveRetries()
+	if c.Verbose && !l.explicitlySet[logLevel] {
+		c.LogLevel = "debug"
+		c.origins[logLevel] = Origin{Place: Derived}
+	}
 	switch {
 	case c.NumSimultaneousTasks == autoTasks:
 		cpus := l.src.CPUs
@@ -81,6 +85,9 @@ func (l *loader) rules() (faults Errors) {
 	}
 	if l.cfg.CSV != "" && l.cfg.TaskFile != "" {
 		faults = append(faults, Error{Setting: flagged(csvFile), about: csvFile, valueless: true, Reason: "cannot be combined with " + flagged(taskFile) + ", because both provide the tasks; remove one of these flags"})
+	}
+	if l.cfg.Verbose && l.cfg.LogLevel != "debug" {
+		faults = append(faults, Error{Setting: flagged("verbose"), about: "verbose", valueless: true, Reason: "contradicts " + flagged(logLevel) + " " + l.cfg.LogLevel + "; remove one of these flags"})
 	}
 	faults = append(faults, l.resumeRules()...)
 	if l.cfg.Retries > 0 && !l.local() {

@@ -67,6 +67,8 @@ type FailedTask struct {
 type outcomes struct {
 	log zerolog.Logger
 	cfg *config.Config
+	// logAll states that each failure is a warning, and not only the first ones.
+	logAll bool
 	// stop ends the run because of too many failures.
 	stop func(cause error)
 	// retries states that a task whose verdict is Retry will run again. Such a task is not counted as
@@ -150,10 +152,11 @@ func (o *outcomes) count(f Failure) {
 	o.messages[f]++
 }
 
-// logFailure logs a failed attempt: the first ones as warnings, and all others at level debug.
+// logFailure logs a failed attempt as a warning. Unless o.logAll is set, only the first ones are
+// warnings, and all others are logged at level debug.
 func (o *outcomes) logFailure(d *pipeline.Decision, f Failure) {
 	e := o.log.Debug()
-	if o.logged < shownFailures {
+	if o.logged < shownFailures || o.logAll {
 		e = o.log.Warn()
 	}
 	o.logged++
@@ -162,7 +165,7 @@ func (o *outcomes) logFailure(d *pipeline.Decision, f Failure) {
 		text = TaskRetried
 	}
 	e.Str("task_id", d.Task.ID).Int("attempt", d.Attempt).Stringer("outcome", f.Kind).Str("reason", f.Message).Msg(text) // package app moves the fields into the message
-	if o.logged == shownFailures+1 && !o.cfg.Verbose {
+	if o.logged == shownFailures+1 && !o.logAll && o.cfg.LogLevel != "debug" {
 		o.log.Warn().Msg("further failed tasks are counted, but not logged; to log all of them, use --verbose")
 	}
 }

@@ -76,6 +76,8 @@ type Options struct {
 	// OwnsProcess states that no other code in this process starts child processes, and that no
 	// thread of this process ends.
 	OwnsProcess bool
+	// LogAllFailures makes the worker log each failed task as a warning, and not only the first ones.
+	LogAllFailures bool
 	// Status makes the worker record what Worker.Snapshot returns. Version and Program appear there.
 	Status           bool
 	Version, Program string
@@ -230,7 +232,7 @@ func (w *Worker) open(ctx context.Context) error {
 		return err
 	}
 	w.run = pipeline.New(ctx, w.runOptions())
-	w.outcomes = outcomes{log: log, cfg: cfg, stop: w.run.StopFetching, retries: w.fromQueue() || w.hasLeases() || cfg.Retries > 0}
+	w.outcomes = outcomes{log: log, cfg: cfg, logAll: w.opts.LogAllFailures, stop: w.run.StopFetching, retries: w.fromQueue() || w.hasLeases() || cfg.Retries > 0}
 	if err := w.openOutputLog(ctx); err != nil {
 		return err
 	}
