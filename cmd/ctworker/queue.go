@@ -51,7 +51,9 @@ func (p process) loadCommand(code *int) *cli.Command {
 const eventsDescription = `Write the events of a job to a file or to standard output, one JSON object per line. Each
 event is deleted from the event queue after it is written, so concurrent instances share the
 events. The command runs until it receives a signal or, with --idle-timeout, until no event
-arrives for that time. It then reports the number of events of each type.
+arrives for that time. It then reports the number of events of each type. If events are
+still waiting in the queue at that moment, it reads on. The exit code is 3 if events remain
+in the queue that were not delivered, for example because another reader has received them.
 
 Example:
    ctworker events --provider AWS --job-id demo --output results.jsonl`

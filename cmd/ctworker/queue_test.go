@@ -100,7 +100,10 @@ func (j *job) readAllEvents() (all []map[string]any) {
 func (j *job) readSomeEvents() (all []map[string]any) {
 	j.t.Helper()
 	file := filepath.Join(j.dir, "queue.jsonl")
-	j.do(0, "events", "--output", file, "--idle-timeout", "1")
+	in := j.prepare("events", "--output", file, "--idle-timeout", "1").start()
+	if code := in.wait(); code != app.ExitOK && code != app.ExitStrict { // the latter if events remain
+		j.t.Fatalf("exit code %d\n%s", code, in.stderr.String())
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		j.t.Fatal(err)
