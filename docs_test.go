@@ -68,8 +68,9 @@ func TestFlagsInDocumentsExist(t *testing.T) {
 		"--threshold": true, // of an example
 		// Flags of the commands for queues.
 		"--create": true, "--output": true, "--events": true, "--yes": true, "--json": true,
-		// Flags of the commands failed and audit.
-		"--kind": true, "--tasks": true,
+		// Flags of the commands failed, audit, output, report, results and monitor.
+		"--kind": true, "--tasks": true, "--timestamps": true, "--attempt": true, "--stream": true, "--follow": true,
+		"--format": true, "--all-attempts": true, "--until-complete": true, "--total": true,
 		// Flags of other programs: jq, git, pip.
 		"--rawfile": true, "--file": true, "--depth": true, "--no-deps": true,
 	}

@@ -26,6 +26,8 @@ type ExtendOptions struct {
 	// lease then expires, the task is killed and becomes available to other workers. Set MaxHold
 	// longer than a task can wait and run. Defaults to 0, which means no limit.
 	MaxHold time.Duration
+	// Stats counts the extensions. May be nil.
+	Stats *Stats
 	// Log receives failed extensions and lost leases.
 	Log zerolog.Logger
 }
@@ -284,6 +286,9 @@ func (k *trackedLease) extendOnce() (after time.Duration, retry bool) {
 	switch {
 	case d.Plumbing().Settled() && err != nil || x.ctx.Err() != nil:
 		return 0, false
+	}
+	x.opts.Stats.extended(err)
+	switch {
 	case err == nil:
 		x.extended()
 		k.tries = 0

@@ -31,6 +31,9 @@ type Counts struct {
 	SettleFailed int64
 	// Retried is the number of tasks that were reported and released for another attempt.
 	Retried int64
+	// Extended is the number of extensions of leases. ExtendFailed is the number of attempts to extend a
+	// lease that failed. Only a Stats that is passed to Extend counts them.
+	Extended, ExtendFailed int64
 	// CPU is the total CPU time of the tasks' processes. PeakMemory is the largest peak memory of a
 	// single process, in bytes.
 	CPU        time.Duration
@@ -71,6 +74,20 @@ func (s *Stats) add(batch []pipeline.Decision, now time.Time) {
 		}
 		s.latencies.add(now.Sub(j.Plumbing().ReceivedAt()))
 	}
+}
+
+// extended counts an attempt to extend a lease.
+func (s *Stats) extended(err error) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.counts.ExtendFailed++
+		return
+	}
+	s.counts.Extended++
 }
 
 // failed counts a task that could not be acknowledged or released.

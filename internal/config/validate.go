@@ -35,6 +35,12 @@ func (l *loader) derive() {
 		c.LogLevel = "debug"
 		c.origins[logLevel] = Origin{Place: Derived}
 	}
+	l.deriveSlots()
+}
+
+// deriveSlots sets the number of slots, if it was not given as a number.
+func (l *loader) deriveSlots() {
+	c := l.cfg
 	switch {
 	case c.NumSimultaneousTasks == autoTasks:
 		cpus := l.src.CPUs
@@ -83,13 +89,25 @@ func (l *loader) rules() (faults Errors) {
 	if l.cfg.PrintConfig {
 		return nil
 	}
+	faults = l.contradictions()
+	faults = append(faults, l.resumeRules()...)
+	faults = append(faults, l.queueRules()...)
+	return faults
+}
+
+// contradictions returns a fault for each pair of settings that exclude each other.
+func (l *loader) contradictions() (faults Errors) {
 	if l.cfg.CSV != "" && l.cfg.TaskFile != "" {
 		faults = append(faults, Error{Setting: flagged(csvFile), about: csvFile, valueless: true, Reason: "cannot be combined with " + flagged(taskFile) + ", because both provide the tasks; remove one of these flags"})
 	}
 	if l.cfg.Verbose && l.cfg.LogLevel != "debug" {
 		faults = append(faults, Error{Setting: flagged("verbose"), about: "verbose", valueless: true, Reason: "contradicts " + flagged(logLevel) + " " + l.cfg.LogLevel + "; remove one of these flags"})
 	}
-	faults = append(faults, l.resumeRules()...)
+	return faults
+}
+
+// queueRules returns the faults of the settings about queues.
+func (l *loader) queueRules() (faults Errors) {
 	if l.cfg.Retries > 0 && !l.local() {
 		faults = append(faults, Error{Setting: flagged(retries), about: retries, valueless: true, Reason: "the tasks come from a queue, and the queue delivers failed tasks again; use --retry-on-exit, --retry-on-exception or --retry-on-timeout, and limit the attempts with --max-attempts"})
 	}

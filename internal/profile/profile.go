@@ -149,6 +149,18 @@ func cmdline(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, strings.Join(args, "\x00"))
 }
 
+// Handler returns a handler that serves Go's profiles under /debug/pprof/.
+func Handler() http.Handler {
+	// Do not use http.DefaultServeMux, because any package can add handlers to it.
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
 func (r *Recording) serve(opts Options) error {
 	if opts.Address == "" {
 		return nil
@@ -157,14 +169,7 @@ func (r *Recording) serve(opts Options) error {
 	if err != nil {
 		return fmt.Errorf("--debug-address: %w; give an address of this machine and a free port, such as 127.0.0.1:6060", err)
 	}
-	// Do not use http.DefaultServeMux, because any package can add handlers to it.
-	mux := http.NewServeMux()
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: Handler(), ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

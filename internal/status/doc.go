@@ -7,8 +7,8 @@
 //
 // # Cost
 //
-// Per task, a Recorder updates one bucket of a histogram and a counter. Everything else is done when
-// somebody looks: a Snapshot is made at most once per second, however many clients there are. The
+// Per task, a Recorder updates one bucket of a histogram and a counter. Everything else is done for
+// a request: a Snapshot is made at most once per second, however many clients there are. The
 // memory is bounded: a Recorder keeps the last failures, the slowest tasks and a history with a fixed
 // number of points, whatever the number of tasks.
 //

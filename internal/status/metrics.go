@@ -39,31 +39,33 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	buildInfo     = describe("build_info", "Always 1. The labels describe the program.", "version", "go_version")
-	taskAttempts  = describe("task_attempts_total", "Attempts of tasks that have ended, by outcome.", "outcome")
-	taskRetries   = describe("task_retries_total", "Attempts that were followed by a retry.")
-	tasksRunning  = describe("tasks_running", "Tasks that run now.")
-	tasksInFlight = describe("tasks_unreported", "Tasks that have ended and whose events have not been written yet.")
-	tasksWaiting  = describe("tasks_waiting_for_retry", "Tasks that wait for a retry.")
-	tasksTotal    = describe("run_tasks", "Tasks of the run, possibly estimated. Missing if the number is unknown.")
-	tasksDone     = describe("run_tasks_done", "Tasks of the run with a final event, including those done by earlier runs.")
-	slotsDesc     = describe("slots", "Tasks that can run at the same time.")
-	stopping      = describe("stopping", "1 if no further tasks are fetched, otherwise 0.")
-	durationDesc  = describe("task_duration_seconds", "Duration of the attempts of tasks.")
-	engineCPU     = describe("engine_cpu_seconds_total", "CPU time of ctworker itself, without the tasks.")
-	engineMemory  = describe("engine_peak_memory_bytes", "Largest memory of ctworker itself, without the tasks.")
-	goroutines    = describe("engine_goroutines", "Goroutines of ctworker.")
-	queueInFlight = describe("queue_tasks_in_flight", "Tasks received from the queue and not settled.")
-	leasesLost    = describe("queue_leases_lost_total", "Tasks whose lease was lost while they ran.")
-	settleFailed  = describe("queue_settle_failures_total", "Tasks that could not be acknowledged or released.")
-	malformed     = describe("queue_malformed_messages_total", "Messages of the queue that were not tasks.")
+	buildInfo      = describe("build_info", "Always 1. The labels describe the program.", "version", "go_version")
+	taskAttempts   = describe("task_attempts_total", "Attempts of tasks that have ended, by outcome.", "outcome")
+	taskRetries    = describe("task_retries_total", "Attempts that were followed by a retry.")
+	tasksRunning   = describe("tasks_running", "Tasks that run now.")
+	tasksInFlight  = describe("tasks_unreported", "Tasks that have ended and whose events have not been written yet.")
+	tasksWaiting   = describe("tasks_waiting_for_retry", "Tasks that wait for a retry.")
+	tasksTotal     = describe("run_tasks", "Tasks of the run, possibly estimated. Missing if the number is unknown.")
+	tasksDone      = describe("run_tasks_done", "Tasks of the run with a final event, including those done by earlier runs.")
+	slotsDesc      = describe("slots", "Tasks that can run at the same time.")
+	stopping       = describe("stopping", "1 if no further tasks are fetched, otherwise 0.")
+	durationDesc   = describe("task_duration_seconds", "Duration of the attempts of tasks.")
+	engineCPU      = describe("engine_cpu_seconds_total", "CPU time of ctworker itself, without the tasks.")
+	engineMemory   = describe("engine_peak_memory_bytes", "Largest memory of ctworker itself, without the tasks.")
+	goroutines     = describe("engine_goroutines", "Goroutines of ctworker.")
+	queueInFlight  = describe("queue_tasks_in_flight", "Tasks received from the queue and not settled.")
+	leasesExtended = describe("queue_lease_extensions_total", "Extensions of leases.")
+	extendFailures = describe("queue_lease_extension_failures_total", "Attempts to extend a lease that failed.")
+	leasesLost     = describe("queue_leases_lost_total", "Tasks whose lease was lost while they ran.")
+	settleFailed   = describe("queue_settle_failures_total", "Tasks that could not be acknowledged or released.")
+	malformed      = describe("queue_malformed_messages_total", "Messages of the queue that were not tasks.")
 )
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, taskAttempts, taskRetries, tasksRunning, tasksInFlight, tasksWaiting, tasksTotal, tasksDone, slotsDesc, stopping, durationDesc,
-		engineCPU, engineMemory, goroutines, queueInFlight, leasesLost, settleFailed, malformed,
+		engineCPU, engineMemory, goroutines, queueInFlight, leasesExtended, extendFailures, leasesLost, settleFailed, malformed,
 	} {
 		out <- d
 	}
@@ -106,6 +108,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(goroutines, float64(s.Engine.Goroutines))
 	if q := s.Queue; q != nil {
 		gauge(queueInFlight, float64(q.InFlight))
+		counter(leasesExtended, float64(q.LeasesExtended))
+		counter(extendFailures, float64(q.ExtendFailed))
 		counter(leasesLost, float64(s.Tasks.LeaseLost))
 		counter(settleFailed, float64(q.SettleFailed))
 		counter(malformed, float64(q.Malformed))

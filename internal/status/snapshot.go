@@ -146,4 +146,7 @@ type Queue struct {
 	InFlight     int64 `json:"in_flight"`
 	Malformed    int64 `json:"malformed"`
 	SettleFailed int64 `json:"settle_failed"`
+	// LeasesExtended is the number of extensions of leases, and ExtendFailed that of failed attempts.
+	LeasesExtended int64 `json:"leases_extended"`
+	ExtendFailed   int64 `json:"extend_failed"`
 }

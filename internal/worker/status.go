@@ -129,6 +129,7 @@ func (w *Worker) Snapshot(ctx context.Context) status.Snapshot {
 	if w.fromQueue() {
 		s.Queue = &status.Queue{
 			Name: w.queues.provider.Tasks().Name(), InFlight: run.InFlight, Malformed: w.queues.malformed.Load(), SettleFailed: counts.SettleFailed,
+			LeasesExtended: counts.Extended, ExtendFailed: counts.ExtendFailed,
 		}
 		if w.queues.events != nil {
 			s.Queue.EventQueue = w.queues.provider.Events().Name()

@@ -168,7 +168,7 @@ func (w *Worker) assemble() {
 	}
 	if w.hasLeases() {
 		tasks = pipeline.Via(tasks, "extend", stages.Extend(w.run, stages.ExtendOptions{
-			LeaseDuration: cfg.Lease, MaxHold: w.maxHold(), Log: w.opts.Log.With().Str("component", "extend").Logger(),
+			LeaseDuration: cfg.Lease, MaxHold: w.maxHold(), Stats: &w.stats, Log: w.opts.Log.With().Str("component", "extend").Logger(),
 		}))
 	}
 	for _, own := range w.opts.Stages {

@@ -163,6 +163,7 @@ function show(s) {
     ["Event queue", q && q.event_queue ? q.event_queue : null],
     ["In flight", q ? count(q.in_flight) : null],
     ["Malformed messages", q ? count(q.malformed) : null],
+    ["Leases extended", q ? count(q.leases_extended) + (q.extend_failed ? ", " + count(q.extend_failed) + " attempts failed" : "") : null],
     ["Not settled", q ? count(q.settle_failed) : null],
   ]);
 }
