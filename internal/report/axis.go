@@ -74,10 +74,7 @@ const (
 func (a *timeAxis) labels() template.HTML {
 	var s svg
 	lastX, n, date := math.Inf(-1), 0, ""
-	for i, g := range a.segments {
-		if i > 0 {
-			s.label((g.x0-axisGap/2)/plotWidth*100, 13, "middle", "tick", "⋯")
-		}
+	for _, g := range a.segments {
 		step := g.step()
 		for t := (g.from + step - 1) / step * step; t <= g.to; t += step {
 			x := g.x0 + (g.x1-g.x0)*float64(t-g.from)/float64(g.to-g.from)
@@ -132,5 +129,14 @@ func tickText(t time.Time, step int64) string {
 func (a *timeAxis) pauses(s *svg, height float64) {
 	for i := 1; i < len(a.segments); i++ {
 		s.rect(a.segments[i].x0-axisGap, 0, axisGap, height, "pause", "")
+		s.line(a.segments[i].x0-axisGap/2, 0, a.segments[i].x0-axisGap/2, height, "cut")
 	}
+}
+
+// about returns a text about the pauses.
+func (a *timeAxis) about() string {
+	if len(a.segments) < 2 {
+		return ""
+	}
+	return "; dashed lines mark pauses that the axis leaves out"
 }

@@ -24,21 +24,21 @@ type Builder struct {
 	opts    Options
 	decoder decoder
 
-	use                                       use // all attempts
-	rerunFinals, rerunPending, retryDenied    int64
-	attempts                                  [maxAttemptBars]int64
-	finalAttempts                             int64 // sum of the attempt numbers of the final events that replace no other
-	firstRunEvents                            int64 // events that are not part of a rerun
-	noTime, noElapsed, noAttempt              int64
-	seconds, cpu, memory                      *histogram
-	cpuOf                                     float64 // seconds of the attempts with cpu_seconds
-	series                                    *series
-	lanes                                     *lanes
-	workers                                   *workers
-	groups                                    groups
-	slowest, largest                          top
-	problems                                  problems
-	replacedFailed, fatal, nonFatal, keptSign int64
+	use                                    use // all attempts
+	rerunFinals, rerunPending, retryDenied int64
+	attempts                               [maxAttemptBars]int64
+	finalAttempts                          int64 // sum of the attempt numbers of the final events that replace no other
+	firstRunEvents                         int64 // events that are not part of a rerun
+	noTime, noElapsed, noAttempt           int64
+	seconds, cpu, memory                   *histogram
+	cpuOf                                  float64 // seconds of the attempts with cpu_seconds
+	series                                 *series
+	lanes                                  *lanes
+	workers                                *workers
+	groups                                 groups
+	slowest, largest                       top
+	problems                               problems
+	fatal, nonFatal                        int64
 }
 
 // maxAttemptBars is the number of attempts that are counted individually.
@@ -187,5 +187,5 @@ func (p *problems) add(e *event, eventType string) {
 	if len(text) > maxProblemText {
 		text = utf8cut.Start(text, maxProblemText) + "…"
 	}
-	*p = append(*p, Problem{Type: eventType, Time: timeOf(e.time), Host: hostName(e), Message: text})
+	*p = append(*p, Problem{Type: eventType, Time: timeOf(e.time), Host: hostName(e), Message: visible(text)})
 }

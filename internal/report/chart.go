@@ -140,6 +140,9 @@ func trimmed(v float64) string {
 	return strconv.FormatFloat(math.Round(v*1e6)/1e6, 'f', -1, 64)
 }
 
+// minOctaves is the minimum range of the axis of a histogram.
+const minOctaves = 2
+
 // distributionChart draws a histogram with its quantiles.
 func distributionChart(id, title string, d *Distribution, format func(float64) string, ticks []tick) *chart {
 	if d == nil {
@@ -152,6 +155,9 @@ func distributionChart(id, title string, d *Distribution, format func(float64) s
 	low, high := d.Bars[0].From, d.Bars[len(d.Bars)-1].To
 	if low <= 0 {
 		low = d.Bars[0].To / 2
+	}
+	if few := minOctaves - math.Log2(high/low); few > 0 {
+		low, high = low*math.Exp2(-few/2), high*math.Exp2(few/2)
 	}
 	x := func(v float64) float64 {
 		return min(max(math.Log(v/low)/math.Log(high/low), 0), 1) * plotWidth
@@ -177,8 +183,7 @@ func distributionChart(id, title string, d *Distribution, format func(float64) s
 		}
 		over.label(x(q.value)/plotWidth*100+shift, float64(11+13*i), anchor, "mark-text", q.name+" "+format(q.value))
 	}
-	// The marks are below the areas that react to the pointer.
-	c.Shapes = marks.html() + c.Shapes
+	c.Shapes += marks.html()
 	for i, t := range thin(ticks, low, high) {
 		class := "tick"
 		if i%2 == 1 {

@@ -141,17 +141,9 @@ func (e *event) set(f field, v jsontext.Value) {
 		e.deadline = parseTime(v)
 	case elapsedField:
 		e.elapsed = parseElapsed(v)
-	case slotField:
-		if n, ok := number(v); ok && n >= 0 && n < maxSlots {
-			e.slot = int64(n)
-		}
-	case exitCodeField:
-		if n, ok := number(v); ok && math.Abs(n) < 1<<31 {
-			e.exitCode = int(n)
-		}
-	case attemptField: // journal.Parse omits it if it takes its fast path
-		if n, ok := number(v); ok && n >= 1 && n < 1<<31 {
-			e.Attempt = int(n)
+	case slotField, exitCodeField, attemptField:
+		if n, ok := number(v); ok {
+			e.setNumber(f, n)
 		}
 	case deniedField:
 		e.retryDenied = true
@@ -161,6 +153,17 @@ func (e *event) set(f field, v jsontext.Value) {
 		if v.Kind() == '"' {
 			*e.text(f) = v
 		}
+	}
+}
+
+func (e *event) setNumber(f field, n float64) {
+	switch {
+	case f == slotField && n >= 0 && n < maxSlots:
+		e.slot = int64(n)
+	case f == exitCodeField && math.Abs(n) < 1<<31:
+		e.exitCode = int(n)
+	case f == attemptField && n >= 1 && n < 1<<31: // journal.Parse omits it if it takes its fast path
+		e.Attempt = int(n)
 	}
 }
 

@@ -16,7 +16,7 @@ type fact struct {
 	Bad                 bool
 }
 
-// facts returns the summary in words.
+// facts returns the lines of the summary.
 func (r *Report) facts() []fact {
 	s := r.Summary
 	if s.Attempts == 0 {
@@ -33,7 +33,7 @@ func (r *Report) facts() []fact {
 		facts = append(facts, fact{Name: "time", Value: formatSeconds(s.ActiveSeconds), Detail: formatTime(s.Start) + " to " + formatTime(s.End) + " UTC"},
 			fact{Name: "throughput", Value: rate(s.TasksPerSecond), Detail: "average number of tasks with a final event"})
 	}
-	facts = append(facts, fact{Name: "machines", Value: units.Count(s.Hosts, "host"), Detail: units.Count(s.Workers, "worker") + ", at most " + units.Count(s.Slots, "slot") + " at the same time"})
+	facts = append(facts, fact{Name: "machines", Value: plural(s.Hosts, "host"), Detail: plural(s.Workers, "worker") + ", at most " + plural(s.Slots, "slot") + " at the same time"})
 	if s.CapacitySeconds > 0 {
 		idle := s.CapacitySeconds - s.BusySeconds
 		facts = append(facts, fact{Name: "slots busy", Value: percent(s.BusySeconds, s.CapacitySeconds), Detail: fmt.Sprintf("%s of slot time used, %s idle (estimate)", formatSeconds(s.BusySeconds), formatSeconds(idle))})
@@ -136,6 +136,11 @@ func count(n int64) string {
 	return text
 }
 
+// plural is units.Count with separators between thousands.
+func plural(n int64, noun string) string {
+	return strings.Replace(units.Count(n, noun), strconv.FormatInt(n, 10), count(n), 1)
+}
+
 func percent(part, whole float64) string {
 	if whole <= 0 {
 		return "–"
@@ -174,7 +179,7 @@ func formatSeconds(s float64) string {
 	switch {
 	case s < 0:
 		return "–"
-	case s == 0:
+	case s < 1e-6:
 		return "0 s"
 	case s < 0.001:
 		return significant(s*1e6) + " µs"

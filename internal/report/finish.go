@@ -20,7 +20,7 @@ const (
 
 // Report returns the report. The Builder must not be used after that.
 func (b *Builder) Report() *Report {
-	b.workers.extendToDeadlines()
+	b.workers.finish()
 	r := &Report{
 		Duration: b.seconds.distribution(), Memory: b.memory.distribution(), CPU: b.cpu.distribution(),
 		Slowest: b.slowest.all, Largest: b.largest.all, Problems: b.problems, logs: b.opts.Logs,
@@ -39,7 +39,7 @@ func (b *Builder) Report() *Report {
 	r.Time = b.timeSeries()
 	r.timeline = b.timeline(rows, r.Time.segments)
 	b.addHosts(r)
-	r.Notes = b.notes(r)
+	r.Notes = b.notes()
 	return r
 }
 
@@ -64,7 +64,6 @@ func (b *Builder) setSummary(s *Summary) {
 	s.BusySeconds = seconds(b.use.totalBusy())
 	var active spans
 	active.maxPause = 0
-	ends := []int64{}
 	for _, h := range b.workers.hosts {
 		s.MachineSeconds += seconds(h.spans.total())
 		for _, p := range h.spans.all {
@@ -73,7 +72,6 @@ func (b *Builder) setSummary(s *Summary) {
 	}
 	for _, w := range b.workers.all {
 		s.CapacitySeconds += seconds(w.capacity())
-		ends = append(ends, int64(len(w.lastEnd)))
 	}
 	s.Slots = b.peakSlots()
 	s.ActiveSeconds = seconds(active.total())
@@ -196,7 +194,7 @@ func (b *Builder) addHosts(r *Report) {
 		price := b.opts.Price * seconds(h.spans.total()) / 3600
 		cost.add(price, h.use, capacity[i], min(lost[i], capacity[i]-h.use.totalBusy()))
 	}
-	if b.opts.Price > 0 {
+	if b.opts.Price > 0 && cost.Total > 0 {
 		if r.Summary.Completed > 0 {
 			cost.PerCompleted = cost.Total / float64(r.Summary.Completed)
 		}
@@ -263,7 +261,7 @@ func (c *Cost) add(price float64, u use, capacity, lost int64) {
 }
 
 // notes returns what the reader must know about this log.
-func (b *Builder) notes(r *Report) []string {
+func (b *Builder) notes() []string {
 	var notes []string
 	add := func(n int64, format string, args ...any) {
 		if n > 0 {
@@ -276,10 +274,10 @@ func (b *Builder) notes(r *Report) []string {
 	add(w.guessed, "%s without slot: the report assigns these attempts to as few slots as possible, so the number of slots and the idle time are estimates.", units.Count(w.guessed, "event"))
 	add(w.clockJumps, "%s more than 10 minutes older than an earlier event of the same worker: the clock of a machine went back, or the events arrived out of order. Times and idle time can be wrong.", units.Count(w.clockJumps, "event"))
 	pauses := int64(0)
-	for _, h := range w.hosts {
-		pauses += int64(max(len(h.spans.all)-1, 0))
+	for _, of := range w.all {
+		pauses += int64(max(len(of.spans.all)-1, 0))
 	}
-	add(pauses, "%s of more than 24 hours on a host without any event: counted as if the machine was off.", units.Count(pauses, "pause"))
+	add(pauses, "%s of a worker of more than 24 hours (of one hour, if the events have no run_id) without any event: counted as if the machine was off.", units.Count(pauses, "pause"))
 	add(b.rerunFinals, "%s replaced an earlier one (field rerun). The slot time of the earlier attempt still counts as failed.", units.Count(b.rerunFinals, "final event"))
 	if len(w.hosts) >= maxHosts || len(w.all) >= maxWorkers {
 		notes = append(notes, fmt.Sprintf("More than %d hosts or %d workers: the others are combined, and their idle time is an estimate.", maxHosts, maxWorkers))

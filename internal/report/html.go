@@ -90,7 +90,7 @@ func (r *Report) WriteHTML(w io.Writer) error {
 	for _, kind := range []string{"exception", "exited", "timed_out"} {
 		for _, f := range r.Failures {
 			if f.Outcome == kind {
-				p.Commands = append(p.Commands, r.failedCommand(kind))
+				p.Commands = append(p.Commands, visible(r.failedCommand(kind)))
 				break
 			}
 		}
@@ -120,7 +120,7 @@ func (r *Report) title() (title, subtitle string) {
 			names = append(names, fmt.Sprintf("%d more", len(r.logs)-i))
 			break
 		}
-		names = append(names, cut(filepath.Base(log), maxText))
+		names = append(names, visible(cut(filepath.Base(log), maxText)))
 	}
 	subtitle = strings.Join(names, ", ")
 	if s.Start != nil {
@@ -130,9 +130,9 @@ func (r *Report) title() (title, subtitle string) {
 	case s.Attempts == 0:
 		return "No task has ended", subtitle
 	case s.Failed == 0:
-		return units.Count(s.Tasks, "task") + ", none failed", subtitle
+		return plural(s.Tasks, "task") + ", none failed", subtitle
 	}
-	return fmt.Sprintf("%s tasks, %s failed", count(s.Tasks), count(s.Failed)), subtitle
+	return fmt.Sprintf("%s, %s failed", plural(s.Tasks, "task"), count(s.Failed)), subtitle
 }
 
 func (r *Report) attemptBars() (all []attemptBar) {

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/ctworker/ctworker/internal/journal"
 	"github.com/ctworker/ctworker/internal/outcome"
-	"github.com/ctworker/ctworker/internal/units"
 )
 
 const (
@@ -19,9 +19,9 @@ const (
 	maxGroups     = 2000
 	shownGroups   = 30
 	shownExamples = 3
-	// minTaskID is the minimum length of a task ID that is replaced in messages. Shorter IDs may be part of
-	// words.
-	minTaskID = 3
+	// minTaskID is the minimum length of a task ID that is replaced in messages. A shorter ID may be part of
+	// a word. IDs that are numbers are replaced like other numbers.
+	minTaskID = 2
 )
 
 type groupKey struct {
@@ -46,7 +46,7 @@ type groups struct {
 // add adds a failed attempt.
 func (g *groups) add(e *event) {
 	id := string(e.TaskID[:min(len(e.TaskID), 4*maxText)])
-	reason := outcome.Reason(kindOf(e.Kind), textOf(e.exception), e.exitCode, textOf(e.stderrLine))
+	reason := visible(outcome.Reason(kindOf(e.Kind), textOf(e.exception), e.exitCode, textOf(e.stderrLine)))
 	key := groupKey{e.Kind, normalized(e, reason, id)}
 	to := g.all[key]
 	if to == nil {
@@ -68,7 +68,7 @@ func (g *groups) add(e *event) {
 		}
 	}
 	if len(to.tasks) < shownExamples {
-		if id := units.ShortID(id); !slices.Contains(to.tasks, id) {
+		if id := shortID(id); !slices.Contains(to.tasks, id) {
 			to.tasks = append(to.tasks, id)
 		}
 	}
@@ -129,8 +129,8 @@ func normalized(e *event, reason, id string) string {
 		}
 		prefix, reason = prefix+": ", rest
 	}
-	if len(id) >= minTaskID {
-		reason = strings.ReplaceAll(reason, id, taskMark)
+	if len(id) >= minTaskID && strings.Trim(id, "0123456789") != "" {
+		reason = strings.ReplaceAll(reason, visible(id), taskMark)
 	}
 	return prefix + strings.ReplaceAll(normalize(reason), taskMark, "<task>")
 }
@@ -151,10 +151,9 @@ func normalize(text string) string {
 				continue
 			}
 		}
-		if text[0] >= '0' && text[0] <= '9' {
-			n := numberAt(text)
+		if isDigit(text[0]) {
 			b.WriteString("<n>")
-			text, boundary = text[n:], false
+			text, boundary = text[len(numberStart.FindString(text)):], false
 			continue
 		}
 		r, size := utf8.DecodeRuneInString(text)
@@ -165,67 +164,35 @@ func normalize(text string) string {
 	return b.String()
 }
 
-// numberAt returns the length of the number at the start of text, such as 12, 1.5, 10:30:05 or 1e-9.
-func numberAt(text string) int {
-	n := 0
-	for n < len(text) {
-		c := text[n]
-		switch {
-		case isDigit(c):
-		case strings.IndexByte(".,:_", c) >= 0 && n+1 < len(text) && isDigit(text[n+1]):
-		case (c == 'e' || c == 'E') && n+1 < len(text) && isDigit(text[n+1]):
-		case (c == 'e' || c == 'E') && n+2 < len(text) && (text[n+1] == '-' || text[n+1] == '+') && isDigit(text[n+2]):
-			n++
-		default:
-			return n
-		}
-		n++
-	}
-	return n
-}
+var (
+	// numberStart matches a number, such as 12, 1.5, 10:30:05 or 1e-9.
+	numberStart = regexp.MustCompile(`^[0-9]+(?:[.,:_][0-9]+|[eE][-+]?[0-9]+)*`)
+	urlStart    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+]*://[^\s"'` + "`" + `,;()\[\]{}<>|]+`)
+	// pathStart matches an absolute or relative path. A colon ends it, as in /a/b.py:12.
+	pathStart = regexp.MustCompile(`^(?:[A-Za-z]:\\|(?:~|\.\.?)?/)[^\s:"'` + "`" + `,;()\[\]{}<>|=]+`)
+	hexStart  = regexp.MustCompile(`^(?:0[xX][0-9a-fA-F]+|[0-9a-fA-F][0-9a-fA-F-]{7,}\b)`)
+)
 
 // wordAt returns the length and the placeholder of an address, a path or a hexadecimal number at the start
 // of text. The length is 0 if there is none.
 func wordAt(text string) (n int, placeholder string) {
-	end := strings.IndexAny(text, " \t\"'`,;()[]{}<>|=")
-	if end < 0 {
-		end = len(text)
+	switch c := text[0]; {
+	case c == '/' || c == '.' || c == '~':
+		return len(strings.TrimRight(pathStart.FindString(text), ".!?")), "<path>"
+	case !isDigit(c) && (c|0x20 < 'a' || c|0x20 > 'z'):
+		return 0, ""
 	}
-	word := strings.TrimRight(text[:end], ".:!?")
-	switch scheme, _, ok := strings.Cut(word, "://"); {
-	case ok && scheme != "" && strings.IndexFunc(scheme, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '+' }) < 0:
-		return len(word), "<url>"
-	case len(word) > 1 && (word[0] == '/' || strings.HasPrefix(word, "./") || strings.HasPrefix(word, "../") || strings.HasPrefix(word, "~/") || isDrive(word)):
-		if colon := strings.IndexByte(word[min(2, len(word)):], ':'); colon >= 0 { // such as /a/b.py:12
-			word = word[:colon+2]
-		}
-		return len(word), "<path>"
-	case strings.HasPrefix(word, "0x") || strings.HasPrefix(word, "0X"):
-		return hexAt(word, 2), "<hex>"
+	if word := urlStart.FindString(text); word != "" {
+		return len(strings.TrimRight(word, ".:!?")), "<url>"
 	}
-	if n := hexAt(word, 0); n >= 8 && strings.IndexAny(word[:n], "0123456789") >= 0 && strings.IndexAny(word[:n], "abcdefABCDEF") >= 0 && !continues(word[n:]) {
-		return n, "<hex>"
+	if word := pathStart.FindString(text); word != "" {
+		return len(strings.TrimRight(word, ".!?")), "<path>"
+	}
+	word := hexStart.FindString(text)
+	if strings.HasPrefix(word, "0x") || strings.HasPrefix(word, "0X") || strings.ContainsAny(word, "0123456789") && strings.ContainsAny(word, "abcdefABCDEF") {
+		return len(word), "<hex>"
 	}
 	return 0, ""
-}
-
-func isDrive(word string) bool {
-	return len(word) > 3 && word[1] == ':' && word[2] == '\\' && unicode.IsLetter(rune(word[0]))
-}
-
-// hexAt returns the end of the hexadecimal digits and hyphens, as in a UUID, that start at the given
-// position.
-func hexAt(word string, start int) int {
-	n := start
-	for n < len(word) && (isDigit(word[n]) || word[n]|0x20 >= 'a' && word[n]|0x20 <= 'f' || word[n] == '-' && start == 0 && n > 0) {
-		n++
-	}
-	return n
-}
-
-func continues(rest string) bool {
-	r, _ := utf8.DecodeRuneInString(rest)
-	return rest != "" && (unicode.IsLetter(r) || r == '_')
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

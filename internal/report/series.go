@@ -19,12 +19,6 @@ const (
 	classes
 )
 
-// classNames are the names of the classes in the output.
-var classNames = [classes]string{"completed", "exception", "timed_out", "exited", "retried"}
-
-// failed reports whether the class is a failure.
-func (c class) failed() bool { return c == exception || c == timedOut || c == exited }
-
 // widths are the possible widths of buckets in microseconds. Each one is a multiple of the one before.
 var widths = func() []int64 {
 	const second, hour = 1_000_000, 3_600_000_000

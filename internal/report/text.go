@@ -82,9 +82,9 @@ func (p *textPage) overTime(r *Report) {
 	p.heading("Attempts over time")
 	step := (len(r.Time.Buckets) + textBars - 1) / textBars
 	type line struct {
-		start     time.Time
-		sum       Outcomes
-		busy, bad float64
+		start time.Time
+		sum   Outcomes
+		busy  float64
 	}
 	var lines []line
 	most := int64(1)
@@ -105,7 +105,7 @@ func (p *textPage) overTime(r *Report) {
 	rows := [][]string{{"from (UTC)", "ended", "", "failed", "retried", "busy slots"}}
 	for _, l := range lines {
 		rows = append(rows, []string{
-			l.start.Format(timeFormat), count(l.sum.total()), textBar(l.sum.total(), most),
+			r.bucketTime(l.start), count(l.sum.total()), textBar(l.sum.total(), most),
 			count(l.sum.failed()), count(l.sum.Retried), strconv.FormatFloat(l.busy, 'f', 1, 64),
 		})
 	}

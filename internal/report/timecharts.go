@@ -43,6 +43,7 @@ func (r *Report) timeChart(a *timeAxis, c *chart, format func(float64) string, p
 	a.pauses(&s, plotHeight)
 	c.Shapes += s.html()
 	c.Below = a.labels()
+	c.About += a.about()
 	return c
 }
 
@@ -118,33 +119,22 @@ func (r *Report) timelineChart(a *timeAxis) *chart {
 		ID: "timeline", Title: "Slot timeline", Zoom: a.json(), Below: a.labels(), Legend: outcomeLegend,
 		Label: "When each slot was busy. Use the buttons, or plus, minus and the arrow keys, to zoom and to move.",
 	}
-	hosts := 0
-	for i, row := range t.rows {
-		if i == 0 || row.host != t.rows[i-1].host {
-			hosts++
-		}
-	}
-	height := 12.0
-	switch {
-	case len(t.rows) > 64:
-		height = 6
-	case len(t.rows) > 32:
-		height = 8
-	}
-	bands := hosts <= maxBands && t.rows[0].host != ""
+	bands := t.hosts() <= maxBands && t.rows[0].host != ""
+	height := t.rowHeight()
 	var shapes, over, left svg
 	y := 2.0
 	for i, row := range t.rows {
-		if bands && (i == 0 || row.host != t.rows[i-1].host) {
-			over.label(0.3, y+14, "start", "host", row.host)
-			y += hostBand
-		}
 		label := row.label
 		if row.host != "" {
 			label = row.host + ", " + row.label
 		}
-		first, last := i == 0 || row.host != t.rows[i-1].host, i > 1 && row.host == t.rows[i-2].host && (i+1 == len(t.rows) || row.host != t.rows[i+1].host)
-		if height >= 12 || bands && (first || last) || !bands && i%2 == 0 {
+		first, last := t.isFirst(i), i+1 == len(t.rows) || t.isFirst(i+1)
+		if bands && first {
+			over.label(0.3, y+14, "start", "host", row.host)
+			y += hostBand
+		}
+		narrow := bands && (first || last && !t.isFirst(i-1)) || !bands && i%2 == 0
+		if height >= 12 || narrow {
 			left.label(100, y+height-2, "end", "tick row", row.shortLabel(bands))
 		}
 		shapes.rect(0, y, plotWidth, height-1, "empty", "")
@@ -160,18 +150,45 @@ func (r *Report) timelineChart(a *timeAxis) *chart {
 	c.Height = int(y) + 2
 	a.pauses(&shapes, y)
 	c.Shapes, c.Over, c.Left = shapes.html(), over.html(), left.html()
+	t.describe(c)
+	c.About += a.about()
+	return c
+}
+
+// isFirst reports whether the row at i is the first one of a host.
+func (t *timeline) isFirst(i int) bool { return i <= 0 || t.rows[i].host != t.rows[i-1].host }
+
+func (t *timeline) hosts() (n int) {
+	for i := range t.rows {
+		if t.isFirst(i) {
+			n++
+		}
+	}
+	return n
+}
+
+func (t *timeline) rowHeight() float64 {
+	switch {
+	case len(t.rows) > 64:
+		return 6
+	case len(t.rows) > 32:
+		return 8
+	}
+	return 12
+}
+
+// describe sets the legend and the description of the chart.
+func (t *timeline) describe(c *chart) {
 	switch {
 	case t.exact:
 		c.About = "each bar is an attempt; its start is its end minus its run time"
+		return
 	case t.combined > 1:
-		c.About = fmt.Sprintf("each row is up to %d slots; darker is busier, marks at the bottom show failures", t.combined)
+		c.About = fmt.Sprintf("each row is up to %s; darker is busier, marks at the bottom show failures", plural(t.combined, "slot"))
 	default:
 		c.About = "darker is busier, marks at the bottom show failures"
 	}
-	if !t.exact {
-		c.Legend = []legendItem{{"b3", "half busy"}, {"b6", "busy"}, {"f1", "a few failures"}, {"f3", "half or more failed"}}
-	}
-	return c
+	c.Legend = []legendItem{{"b3", "half busy"}, {"b6", "busy"}, {"f1", "a few failures"}, {"f3", "half or more failed"}}
 }
 
 // shortLabel returns the label left of the row.

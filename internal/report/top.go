@@ -2,7 +2,10 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/ctworker/ctworker/internal/units"
 )
@@ -50,8 +53,28 @@ func attemptOf(e *event, host string) Attempt {
 // maxText is the length to which texts of events are cut, in bytes.
 const maxText = 100
 
-// shortID returns the beginning of an ID, in one line.
-func shortID(id []byte) string { return units.ShortID(string(id[:min(len(id), 2*maxText)])) }
+// shortID returns the beginning of an ID or of another text, in one line.
+func shortID[T ~string | ~[]byte](id T) string {
+	return visible(units.ShortID(string(id[:min(len(id), 2*maxText)])))
+}
+
+// visible returns text with control and formatting characters escaped, such as those that reverse the
+// direction of the text that follows.
+func visible(text string) string {
+	hidden := func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }
+	if strings.IndexFunc(text, hidden) < 0 {
+		return strings.ToValidUTF8(text, "\uFFFD")
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if hidden(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
 
 // compareAttempts orders attempts by the slot and the start.
 func compareAttempts(a, b exactAttempt) int {

@@ -32,12 +32,13 @@ type spans struct {
 }
 
 const (
-	// workerPause is the pause after which a worker or a host counts as stopped, if it has shown no sign of
-	// life. Its clock may have jumped, or the log lacks the beginning or the end of a run.
+	// workerPause is the pause after which a worker counts as stopped, if it has shown no sign of life. Its
+	// clock may have jumped.
 	workerPause = 24 * int64(time.Hour/time.Microsecond)
-	// unnamedPause is the same for events without run_id: they may belong to different runs.
+	// unnamedPause is the same for events without run_id, because they may belong to different runs.
 	unnamedPause = int64(time.Hour / time.Microsecond)
-	maxSpans     = 64
+	// maxSpans is the maximum number of periods of a host or worker.
+	maxSpans = 1000
 )
 
 func (s *spans) add(from, to int64) {
@@ -103,7 +104,9 @@ func (u *use) failed() int64 { return u.n[exception] + u.n[timedOut] + u.n[exite
 
 // A host is a machine, as named in the field hostname.
 type host struct {
-	name    string
+	name string
+	// spans has the signs of life without a task, such as keep_alive events, until finish adds the spans of
+	// the workers.
 	spans   spans
 	use     use
 	workers int
@@ -169,7 +172,7 @@ func (w *workers) host(name string) int {
 			return i
 		}
 	}
-	w.hosts = append(w.hosts, &host{name: name, spans: spans{maxPause: workerPause}, last: unknown})
+	w.hosts = append(w.hosts, &host{name: name, spans: spans{maxPause: unnamedPause}, last: unknown})
 	w.hostOf[name] = len(w.hosts) - 1
 	return len(w.hosts) - 1
 }
@@ -213,7 +216,7 @@ func hostName(e *event) string {
 	if name == "" {
 		return "(no hostname)"
 	}
-	return shortID([]byte(name))
+	return shortID(name)
 }
 
 // add adds an attempt with its start, and returns its worker and its slot.
@@ -227,7 +230,6 @@ func (w *workers) add(e *event, c class, start int64) (at int, slot uint32) {
 	if e.time == unknown {
 		return at, 0
 	}
-	on.spans.add(start, e.time)
 	to.spans.add(start, e.time)
 	if e.time < to.latest-clockTolerance {
 		w.clockJumps++
@@ -284,7 +286,7 @@ func (w *workers) addNotice(e *event) {
 	on.notices = append(on.notices, len(w.notices))
 	w.notices = append(w.notices, notice{
 		host: i, worker: on.last, time: e.time, deadline: e.deadline,
-		kind: shortID([]byte(textOf(e.kind))), action: shortID([]byte(textOf(e.action))),
+		kind: shortID(textOf(e.kind)), action: shortID(textOf(e.action)),
 	})
 }
 
@@ -292,8 +294,12 @@ func (w *workers) addNotice(e *event) {
 func (w *workers) addSign(e *event) {
 	on := w.hosts[w.host(hostName(e))]
 	on.spans.add(e.time, e.time)
-	if on.last != unknown {
-		w.all[on.last].latest = max(w.all[on.last].latest, e.time)
+	if on.last == unknown {
+		return
+	}
+	to := w.all[on.last]
+	if _, end := to.spans.bounds(); e.time >= end && e.time-end < unnamedPause { // the worker waits for tasks
+		to.spans.add(end, e.time)
 	}
 }
 
@@ -310,9 +316,9 @@ func (w *workers) terminates(n *notice) bool {
 	return end <= max(n.time, n.deadline)+clockTolerance
 }
 
-// extendToDeadlines extends the time of terminated machines and their workers to the deadlines of the
-// notices.
-func (w *workers) extendToDeadlines() {
+// finish extends the time of terminated machines and their workers to the deadlines of the notices, and
+// computes the time of the machines.
+func (w *workers) finish() {
 	for i := range w.notices {
 		if n := &w.notices[i]; w.terminates(n) {
 			end := n.time
@@ -320,7 +326,14 @@ func (w *workers) extendToDeadlines() {
 				end = n.deadline
 			}
 			w.all[n.worker].spans.add(n.time, end)
-			w.hosts[n.host].spans.add(n.time, end)
+		}
+	}
+	for _, on := range w.hosts {
+		on.spans.maxPause = 0
+	}
+	for _, from := range w.all {
+		for _, p := range from.spans.all {
+			w.hosts[from.host].spans.add(p.from, p.to)
 		}
 	}
 }
