@@ -149,7 +149,7 @@ func distributionChart(id, title string, d *Distribution, format func(float64) s
 		return nil
 	}
 	c := &chart{
-		ID: id, Title: title, About: fmt.Sprintf("%s attempts; logarithmic scale", count(d.Count)),
+		ID: id, Title: title, About: plural(d.Count, "attempt") + "; logarithmic scale",
 		Label: fmt.Sprintf("%s: histogram. Median %s, 90 percent below %s, 99 percent below %s.", title, format(d.P50), format(d.P90), format(d.P99)),
 	}
 	low, high := d.Bars[0].From, d.Bars[len(d.Bars)-1].To

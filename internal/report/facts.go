@@ -169,7 +169,8 @@ func rate(perSecond float64) string {
 
 func money(amount float64) string {
 	if amount != 0 && amount < 0.1 {
-		return strconv.FormatFloat(amount, 'g', 2, 64)
+		digits := min(1-int(math.Floor(math.Log10(math.Abs(amount)))), 12) // two significant digits
+		return strconv.FormatFloat(amount, 'f', digits, 64)
 	}
 	return strconv.FormatFloat(amount, 'f', 2, 64)
 }

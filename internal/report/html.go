@@ -136,9 +136,9 @@ func (r *Report) title() (title, subtitle string) {
 }
 
 func (r *Report) attemptBars() (all []attemptBar) {
-	most := int64(1)
+	highest := int64(1)
 	for _, n := range r.Attempts {
-		most = max(most, n)
+		highest = max(highest, n)
 	}
 	for i, n := range r.Attempts {
 		bar := attemptBar{Name: fmt.Sprint(i + 1), Count: n, Share: percent(float64(n), float64(r.Summary.Attempts))}
@@ -146,7 +146,7 @@ func (r *Report) attemptBars() (all []attemptBar) {
 			bar.Name += " and more"
 		}
 		if n > 0 {
-			bar.Width = max(int(math.Log(float64(n)+1)/math.Log(float64(most)+1)*100), 1)
+			bar.Width = max(int(math.Log(float64(n)+1)/math.Log(float64(highest)+1)*100), 1)
 		}
 		all = append(all, bar)
 	}

@@ -87,7 +87,7 @@ func (p *textPage) overTime(r *Report) {
 		busy  float64
 	}
 	var lines []line
-	most := int64(1)
+	highest := int64(1)
 	at := 0
 	for _, g := range r.Time.segments {
 		for i := at; i < at+int(g.to-g.from); i += step {
@@ -97,7 +97,7 @@ func (p *textPage) overTime(r *Report) {
 				l.sum.add(b.Outcomes)
 				l.busy += b.BusySlots / float64(len(part))
 			}
-			most = max(most, l.sum.total())
+			highest = max(highest, l.sum.total())
 			lines = append(lines, l)
 		}
 		at += int(g.to - g.from)
@@ -105,7 +105,7 @@ func (p *textPage) overTime(r *Report) {
 	rows := [][]string{{"from (UTC)", "ended", "", "failed", "retried", "busy slots"}}
 	for _, l := range lines {
 		rows = append(rows, []string{
-			r.bucketTime(l.start), count(l.sum.total()), textBar(l.sum.total(), most),
+			r.bucketTime(l.start), count(l.sum.total()), textBar(l.sum.total(), highest),
 			count(l.sum.failed()), count(l.sum.Retried), strconv.FormatFloat(l.busy, 'f', 1, 64),
 		})
 	}
@@ -124,8 +124,8 @@ func (o Outcomes) failed() int64 { return o.Exception + o.TimedOut + o.Exited }
 func (o Outcomes) total() int64  { return o.Completed + o.failed() + o.Retried }
 
 // textBar returns a bar of full and partial blocks.
-func textBar(n, most int64) string {
-	eighths := int(float64(n) / float64(most) * textWidth * 8)
+func textBar(n, highest int64) string {
+	eighths := int(float64(n) / float64(highest) * textWidth * 8)
 	if n > 0 && eighths == 0 {
 		eighths = 1
 	}
@@ -143,7 +143,7 @@ func (p *textPage) distribution(title string, d *Distribution, format func(float
 	p.heading(title)
 	p.printf("  p50 %s, p90 %s, p99 %s, mean %s, min %s, max %s\n\n", format(d.P50), format(d.P90), format(d.P99), format(d.Mean), format(d.Min), format(d.Max))
 	step := (len(d.Bars) + textBars - 1) / textBars
-	most := int64(1)
+	highest := int64(1)
 	var bars []Bar
 	for i := 0; i < len(d.Bars); i += step {
 		part := d.Bars[i:min(i+step, len(d.Bars))]
@@ -151,12 +151,12 @@ func (p *textPage) distribution(title string, d *Distribution, format func(float
 		for _, b := range part {
 			bar.Count += b.Count
 		}
-		most = max(most, bar.Count)
+		highest = max(highest, bar.Count)
 		bars = append(bars, bar)
 	}
 	var rows [][]string
 	for _, b := range bars {
-		rows = append(rows, []string{"< " + format(b.To), textBar(b.Count, most), count(b.Count)})
+		rows = append(rows, []string{"< " + format(b.To), textBar(b.Count, highest), count(b.Count)})
 	}
 	p.table(rows)
 }

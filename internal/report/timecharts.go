@@ -184,9 +184,9 @@ func (t *timeline) describe(c *chart) {
 		c.About = "each bar is an attempt; its start is its end minus its run time"
 		return
 	case t.combined > 1:
-		c.About = fmt.Sprintf("each row is up to %s; darker is busier, marks at the bottom show failures", plural(t.combined, "slot"))
+		c.About = fmt.Sprintf("each row is up to %s; the stronger the color, the busier; marks at the bottom show failures", plural(t.combined, "slot"))
 	default:
-		c.About = "darker is busier, marks at the bottom show failures"
+		c.About = "the stronger the color, the busier; marks at the bottom show failures"
 	}
 	c.Legend = []legendItem{{"b3", "half busy"}, {"b6", "busy"}, {"f1", "a few failures"}, {"f3", "half or more failed"}}
 }
