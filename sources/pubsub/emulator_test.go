@@ -29,7 +29,7 @@ func TestContractOnTheEmulator(t *testing.T) {
 			c.Publish("jobs", bodies(tasks)...)
 			s, err := Open(t.Context(), Options{
 				Queue: "jobs", Project: c.Project, ClientOptions: pubsubtest.ClientOptions(address),
-				Lease: 3 * time.Second, Wait: 2 * time.Second,
+				Lease: 6 * time.Second, Wait: 2 * time.Second,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -41,7 +41,7 @@ func TestContractOnTheEmulator(t *testing.T) {
 		IgnoreGoroutines: pubsubtest.IgnoreGoroutines(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
-			LeaseDuration: 3 * time.Second, DetectsLostLease: true, MaxData: 1 << 20,
+			LeaseDuration: 6 * time.Second, DetectsLostLease: true, MaxData: 1 << 20,
 		},
 	})
 }

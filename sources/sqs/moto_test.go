@@ -25,7 +25,7 @@ func TestContractOnMoto(t *testing.T) {
 			name := fmt.Sprintf("jobs-%d", queues.Add(1))
 			client, url := sqstest.Client(t, endpoint, name)
 			send(t, client, url, bodies(tasks))
-			opts := Options{Queue: name, Lease: 3 * time.Second, Wait: time.Second}.withDefaults()
+			opts := Options{Queue: name, Lease: 6 * time.Second, Wait: time.Second}.withDefaults()
 			s, err := open(t.Context(), client, opts)
 			if err != nil {
 				t.Fatal(err)
@@ -36,7 +36,7 @@ func TestContractOnMoto(t *testing.T) {
 		IgnoreGoroutines: sqstest.IgnoreConnections(),
 		Features: sourcetest.Features{
 			Redelivers: true, CountsAttempts: true, ReleaseDelay: time.Second,
-			LeaseDuration: 3 * time.Second, MaxData: 1<<20 - 200,
+			LeaseDuration: 6 * time.Second, MaxData: 1<<20 - 200,
 		},
 	})
 }
