@@ -32,7 +32,8 @@ type process struct {
 func (p process) main(args []string) int {
 	code := app.ExitOK
 	args, faults := normalized(args)
-	if err := p.app(faults, &code).Run(args); err != nil {
+	command := p.app(faults, &code)
+	if err := command.Run(flagsFirst(args, command.Commands)); err != nil {
 		return p.failed(err)
 	}
 	return code
