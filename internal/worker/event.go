@@ -3,6 +3,7 @@ package worker
 import (
 	"time"
 
+	"github.com/ctworker/ctworker/internal/digest"
 	"github.com/ctworker/ctworker/internal/rawjson"
 	"github.com/ctworker/ctworker/pipeline"
 )
@@ -29,12 +30,13 @@ func newSpotTerminationEvent(instance, kind, action, source string, deadline tim
 
 // newKeepAliveEvent returns the event that reports that the worker on the machine instance is
 // alive. zone may be "".
-func newKeepAliveEvent(instance, zone, hostname string, now time.Time) pipeline.Event {
+func newKeepAliveEvent(instance, zone, hostname, runID string, d *digest.Digest, now time.Time) pipeline.Event {
 	id := rawjson.AppendQuote(nil, instance)
-	e := pipeline.Event{Time: now, Hostname: hostname, Type: pipeline.KeepAlive, Extra: []pipeline.Field{{Name: "instance_id", Value: id}}}
+	e := pipeline.Event{Time: now, Hostname: hostname, Type: pipeline.KeepAlive, RunID: runID, Extra: []pipeline.Field{{Name: "instance_id", Value: id}}}
 	if zone != "" {
 		where := rawjson.AppendQuote(nil, zone)
 		e.Extra = append(e.Extra, pipeline.Field{Name: "zone", Value: where})
 	}
+	e.Extra = append(e.Extra, pipeline.Field{Name: digest.Field, Value: d.AppendJSON(nil)})
 	return e
 }

@@ -193,21 +193,24 @@ func (w *Worker) keepAlive() {
 func (w *Worker) sendKeepAlives(ctx context.Context, every time.Duration) {
 	ticks := time.NewTicker(every)
 	defer ticks.Stop()
-	send := func(ctx context.Context) {
+	digests := digester{worker: w, interval: every, at: time.Now()}
+	send := func(ctx context.Context, ended bool) {
 		id, zone := w.instance(ctx)
-		e := newKeepAliveEvent(id, zone, w.hostname, time.Now())
+		now := time.Now()
+		d := digests.next(ended, now)
+		e := newKeepAliveEvent(id, zone, w.hostname, w.runID, &d, now)
 		if err := w.queues.events.Write(ctx, []pipeline.Event{e}); err != nil && ctx.Err() == nil {
 			w.opts.Log.Warn().Err(err).Msg("could not send keep_alive event")
 		}
 	}
 	for {
-		send(ctx)
+		send(ctx, false)
 		select {
 		case <-ticks.C: // ticks during a slow send are dropped
 		case <-ctx.Done():
 			ctx, cancel := w.closing()
 			defer cancel()
-			send(ctx)
+			send(ctx, true)
 			return
 		}
 	}

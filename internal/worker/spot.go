@@ -139,6 +139,7 @@ func (w *Worker) reportNotice(n spotwatch.Notice) {
 	id, _ := w.instance(queryCtx)
 	cancelQuery()
 	e := newSpotTerminationEvent(id, string(n.Kind), n.Action, n.Source, n.Deadline, w.hostname, time.Now())
+	e.RunID = w.runID
 	if err := w.sink.Write(ctx, []pipeline.Event{e}); err != nil {
 		w.opts.Log.Warn().Err(err).Msg("could not write spot_termination event")
 	}

@@ -78,7 +78,8 @@ type Options struct {
 	OwnsProcess bool
 	// LogAllFailures makes the worker log each failed task as a warning, and not only the first ones.
 	LogAllFailures bool
-	// Status makes the worker record what Worker.Snapshot returns. Version and Program appear there.
+	// Status makes the worker record what Worker.Snapshot returns. Version and Program appear there. The
+	// keep_alive events also contain Version.
 	Status           bool
 	Version, Program string
 	// Terminal states which streams of this program are the terminal that shows the log.
