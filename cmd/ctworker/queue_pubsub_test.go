@@ -105,7 +105,8 @@ func TestPubSub_UnsuitableSubscription(t *testing.T) {
 	j.do(1, "run", "--exactly-once-queue", "--", "true").wantError("does not deliver exactly once", "queue create --exactly-once-queue")
 	j.do(1, "run", "--max-attempts", "3", "--", "true").wantError("dead-letter policy", "--max-attempts")
 	j.wantTasks(1, 0)
-	j.do(0, "queue", "delete", "--yes")
+	j.wantEvents(0) // removes the tasks_loaded event
+	j.do(0, "queue", "delete", "--yes", "--tasks", "--events")
 	j.do(0, "queue", "create", "--exactly-once-queue")
 	j.do(0, "run", "--exactly-once-queue", "--idle-timeout", "1", "--", "true")
 	status := j.do(0, "queue", "status", "--json").stdout.String()

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ctworker/ctworker"
 	"github.com/ctworker/ctworker/internal/app"
 )
 
@@ -75,10 +76,13 @@ func (j *job) load(n int, args ...string) {
 	j.do(0, append([]string{"load", "--task-file", "tasks.jsonl", "--create"}, args...)...)
 }
 
-// readEvents removes all events from the event queue, and returns those other than keep_alive.
+// readEvents removes all events from the event queue, and returns those other than keep_alive and
+// tasks_loaded.
 func (j *job) readEvents() []map[string]any {
 	j.t.Helper()
-	return slices.DeleteFunc(j.readAllEvents(), func(e map[string]any) bool { return e["event_type"] == "keep_alive" })
+	return slices.DeleteFunc(j.readAllEvents(), func(e map[string]any) bool {
+		return e["event_type"] == "keep_alive" || e["event_type"] == "tasks_loaded"
+	})
 }
 
 // readAllEvents removes all events from the event queue and returns them. It repeats the "events"
@@ -433,7 +437,7 @@ func TestQueue_Redrive(t *testing.T) { onEach(t, redriveCase) }
 func redriveCase(t *testing.T, j *job) {
 	j.redrive("dead", j.minRedriveCount)
 	j.load(2)
-	if in := j.do(1, "queue", "status"); !strings.Contains(in.stdout.String(), fmt.Sprintf("received %d times go to the queue dead", j.minRedriveCount)) || !strings.Contains(in.stdout.String(), "jobs-events  events  not there") {
+	if in := j.do(0, "queue", "status"); !strings.Contains(in.stdout.String(), fmt.Sprintf("received %d times go to the queue dead", j.minRedriveCount)) {
 		t.Errorf("queue status printed:\n%s", in.stdout.String())
 	}
 	j.do(0, "run", "--retry-on-exit", "--idle-timeout", "2", "--", "false")
@@ -449,7 +453,7 @@ func TestQueue_KeepAlive(t *testing.T) { onEach(t, keepAliveCase) }
 func keepAliveCase(t *testing.T, j *job) {
 	j.load(1)
 	j.do(0, "run", "--keepalive-interval", "0.5", "--event-log-to-file", "--idle-timeout", "1", "--", "sleep", "2")
-	count := 0
+	count, ended := 0, 0
 	hostname, _ := os.Hostname()
 	for _, e := range j.readAllEvents() {
 		if e["event_type"] == "keep_alive" {
@@ -457,7 +461,17 @@ func keepAliveCase(t *testing.T, j *job) {
 			if e["instance_id"] != hostname || e["hostname"] != hostname {
 				t.Errorf("keep_alive event without the names of this machine: %v", e)
 			}
+			digest, _ := e["worker"].(map[string]any)
+			if digest["interval_seconds"] != 0.5 || digest["slots"] != 1.0 || digest["version"] != ctworker.Version || e["run_id"] == nil {
+				t.Errorf("unexpected digest: %v", e)
+			}
+			if done, _ := digest["completed"].(float64); digest["phase"] == "ended" && done == 1 {
+				ended++
+			}
 		}
+	}
+	if ended != 1 {
+		t.Errorf("%d keep_alive events of an ended worker with one completed task, want 1", ended)
 	}
 	if count < 3 || bytes.Contains(readFile(t, j.dir, "events.log"), []byte("keep_alive")) {
 		t.Errorf("%d keep_alive events in the queue, want at least 3 and none in the log", count)

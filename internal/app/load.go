@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ctworker/ctworker/internal/cloudqueue"
+	"github.com/ctworker/ctworker/internal/journal"
 	"github.com/ctworker/ctworker/internal/progress"
 	"github.com/ctworker/ctworker/internal/units"
 	"github.com/ctworker/ctworker/sources/taskfile"
@@ -61,7 +62,8 @@ func (t *Tool) Load(opts LoadOptions) int {
 		loader.Close(ctx) // requests are still under way only if the load was aborted
 	}()
 
-	load := cloudqueue.NewLoad(loader, file, opts.MaxNumTasks)
+	source := &distinctSource{Source: file, ids: journal.NewSet()}
+	load := cloudqueue.NewLoad(loader, source, opts.MaxNumTasks)
 	began := time.Now()
 	stopProgress := t.display.showProgress(func() progress.Status {
 		s := progress.Status{Done: load.Loaded(), Moves: "tasks"}
@@ -74,6 +76,7 @@ func (t *Tool) Load(opts LoadOptions) int {
 	}, true)
 	err = load.Run(t.ctx)
 	stopProgress()
+	t.recordLoad(load, source)
 	return t.loaded(load, opts, time.Since(began), err)
 }
 
