@@ -145,7 +145,7 @@ func TestCompletion_Bash(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "tasks.json", "")
 	for line, want := range map[string]string{
-		"ctworker _":                                    "run failed output audit report load events queue protocol-check help completion version",
+		"ctworker _":                                    "run failed output audit report load events monitor queue protocol-check help completion version",
 		"ctworker r":                                    "run report",
 		"ctworker run --max-r":                          "--max-runtime --max-result-size",
 		"ctworker run --provider _":                     "AWS GCP",

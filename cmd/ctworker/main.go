@@ -40,8 +40,8 @@ func (p process) main(args []string) int {
 }
 
 const description = `A set of tasks is a file or a queue of AWS or GCP. "ctworker run" runs a command for each
-task. "ctworker load", "ctworker events" and "ctworker queue" fill a queue, collect the
-results, and manage the queues of a job.
+task. "ctworker load", "ctworker monitor" and "ctworker queue" fill a queue, watch the job and
+collect its results, and manage the queues of a job.
 
 Documentation: https://github.com/ctworker/ctworker
 
@@ -59,7 +59,7 @@ func (p process) app(faults config.Errors, code *int) *cli.App {
 		Usage:       "run a command over a very large set of tasks, and lose none of them",
 		Description: description,
 		Commands: []*cli.Command{
-			p.runCommand(faults, code), p.failedCommand(code), p.outputCommand(code), p.auditCommand(code), p.reportCommand(code), p.loadCommand(code), p.eventsCommand(code), p.queueCommand(code),
+			p.runCommand(faults, code), p.failedCommand(code), p.outputCommand(code), p.auditCommand(code), p.reportCommand(code), p.loadCommand(code), p.eventsCommand(code), p.monitorCommand(code), p.queueCommand(code),
 			p.engineCommand(faults, code), p.checkCommand(code),
 		},
 		Flags: []cli.Flag{&help.Switch{
