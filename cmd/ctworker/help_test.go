@@ -15,7 +15,7 @@ import (
 
 // everyCommand contains the words of each command, and those of ctworker without a command.
 var everyCommand = []string{
-	"", "run", "load", "events", "queue", "queue status", "queue create", "queue purge", "queue delete",
+	"", "run", "results", "load", "events", "queue", "queue status", "queue create", "queue purge", "queue delete",
 	"protocol-check", "help", "completion", "version", "engine",
 }
 

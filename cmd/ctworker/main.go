@@ -59,7 +59,7 @@ func (p process) app(faults config.Errors, code *int) *cli.App {
 		Usage:       "run a command over a very large set of tasks, and lose none of them",
 		Description: description,
 		Commands: []*cli.Command{
-			p.runCommand(faults, code), p.failedCommand(code), p.outputCommand(code), p.auditCommand(code), p.reportCommand(code), p.loadCommand(code), p.eventsCommand(code), p.monitorCommand(code), p.queueCommand(code),
+			p.runCommand(faults, code), p.failedCommand(code), p.resultsCommand(code), p.outputCommand(code), p.auditCommand(code), p.reportCommand(code), p.loadCommand(code), p.eventsCommand(code), p.monitorCommand(code), p.queueCommand(code),
 			p.engineCommand(faults, code), p.checkCommand(code),
 		},
 		Flags: []cli.Flag{&help.Switch{
