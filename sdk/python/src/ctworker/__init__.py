@@ -36,7 +36,16 @@ makes to a global variable is therefore not visible to other tasks.
 """
 
 from ctworker._data import TaskData, WorkerData
+from ctworker._results import Results, ResultsError, results
 from ctworker._version import __version__
 from ctworker.worker import Worker
 
-__all__ = ["TaskData", "Worker", "WorkerData", "__version__"]
+__all__ = [
+    "Results",
+    "ResultsError",
+    "TaskData",
+    "Worker",
+    "WorkerData",
+    "__version__",
+    "results",
+]
