@@ -143,7 +143,7 @@ func widthOf(w io.Writer) int {
 // omits the least important parts.
 func draw(s Status, rate float64, remaining time.Duration, width int) string {
 	done := fmt.Sprintf("%d/%s", s.Done, total(s))
-	var speed, timeLeft, failed, running string
+	var speed, timeLeft, failed, running, memory string
 	if rate > 0 {
 		speed = "  " + units.Rate(rate) + "/s"
 	}
@@ -158,9 +158,13 @@ func draw(s Status, rate float64, remaining time.Duration, width int) string {
 	}
 	if s.Running > 0 {
 		running = fmt.Sprintf("  %d running", s.Running)
+		if s.Memory > 0 {
+			memory = "  " + units.Size(s.Memory)
+		}
 	}
 	head := fmt.Sprintf("%4s ", percent(s))
 	for _, text := range []string{
+		done + " tasks" + speed + timeLeft + running + memory + failed,
 		done + " tasks" + speed + timeLeft + running + failed,
 		done + " tasks" + speed + timeLeft + failed,
 		done + timeLeft + failed,

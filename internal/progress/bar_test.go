@@ -37,6 +37,8 @@ func TestDraw(t *testing.T) {
 		{huge, 12345, 2 * time.Hour, 79, " 12% [>       ] 12345678/100000000 tasks  12345/s  2h00m left  1234567 failed"},
 		{huge, 12345, 2 * time.Hour, 39, " 12% 12345678/100000000  1234567 failed"},
 		{Status{Done: 500, Failed: 3, Running: 8, Total: 1000}, 12.34, 41 * time.Second, 79, " 50% [=======>        ] 500/1000 tasks  12.3/s  41s left  8 running  3 failed"},
+		{Status{Done: 500, Failed: 3, Running: 8, Memory: 300 << 20, Total: 1000}, 12.34, 41 * time.Second, 89, " 50% [=======>        ] 500/1000 tasks  12.3/s  41s left  8 running  300 MiB  3 failed"},
+		{Status{Done: 500, Failed: 3, Running: 8, Memory: 300 << 20, Total: 1000}, 12.34, 41 * time.Second, 66, " 50% 500/1000 tasks  12.3/s  41s left  8 running  3 failed"},
 		{Status{Done: 500, Failed: 3, Running: 8, Total: 1000}, 12.34, 41 * time.Second, 52, " 50% 500/1000 tasks  12.3/s  41s left  3 failed"},
 		{Status{Done: 1000, Total: 1000}, 100, 0, 79, "100% [========================] 1000/1000 tasks  100/s  0.0s left"},
 		{Status{Done: 1001, Total: 1000, Estimated: true}, 100, 0, 79, "100% [========================] 1001/~1000 tasks  100/s  0.0s left"},

@@ -49,6 +49,9 @@ func logStatus(log zerolog.Logger, m *Meter, s Status) {
 	if s.Moves == "" {
 		e = e.Int64("failed", s.Failed).Int64("running", s.Running)
 	}
+	if s.Memory > 0 {
+		e = e.Int64("task_memory_bytes", s.Memory)
+	}
 	e = e.RawJSON(cmp.Or(s.Moves, "tasks")+"_per_second", []byte(units.Rate(rate)))
 	if s.Waiting > 0 {
 		e = e.Int64("waiting_for_retry", s.Waiting)

@@ -7,6 +7,8 @@ type Status struct {
 	// Done is the number of tasks with an event, Failed is the number of tasks in Done that did not
 	// complete, and Running is the number of tasks that have been fetched and have not ended.
 	Done, Failed, Running int64
+	// Memory is the resident memory of the processes of the running tasks, in bytes; 0 if it is unknown.
+	Memory int64
 	// Earlier is the number of tasks in Done that an earlier run has done.
 	Earlier int64
 	// Waiting is the number of tasks that wait for a retry.

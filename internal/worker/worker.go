@@ -121,6 +121,7 @@ type Worker struct {
 	recorder    *status.Recorder // nil without Options.Status
 	meterMu     sync.Mutex
 	meter       *progress.Meter // of Snapshot; meterMu guards it
+	memory      taskMemory
 	running     func(context.Context) ([]procexec.RunningTask, error)
 	queues      queues
 	launcher    *procexec.Launcher
@@ -442,6 +443,7 @@ func (w *Worker) Status() progress.Status {
 	s := progress.Status{Done: c.Reported() + earlier, Failed: c.NotCompleted() + failed, Earlier: earlier}
 	s.Waiting = waiting
 	s.Running, s.Unreported = w.run.Status().Running, w.run.Status().Unreported
+	s.Memory = w.memory.of(w.running)
 	cfg := w.opts.Config
 	switch {
 	case w.fromQueue():
