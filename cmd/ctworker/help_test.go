@@ -145,8 +145,8 @@ func TestCompletion_Bash(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "tasks.json", "")
 	for line, want := range map[string]string{
-		"ctworker _":                                    "run failed output audit report load events monitor queue protocol-check help completion version",
-		"ctworker r":                                    "run report",
+		"ctworker _":                                    "run failed results output audit report load events monitor queue protocol-check help completion version",
+		"ctworker r":                                    "run results report",
 		"ctworker run --max-r":                          "--max-runtime --max-result-size",
 		"ctworker run --provider _":                     "AWS GCP",
 		"ctworker run --provider = G":                   "GCP",

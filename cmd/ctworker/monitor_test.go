@@ -127,14 +127,14 @@ func monitorKilledCase(t *testing.T, j *job) {
 	if m.Total == nil || *m.Total != tasks || m.Done != tasks || m.Failed != failed || m.Completed != tasks-failed || !m.Complete || m.Silent != 1 {
 		t.Errorf("summary %+v, want %d tasks, %d failed and 1 silent worker", m, tasks, failed)
 	}
-	var silent struct {
-		RunID string `json:"run_id"`
-	}
+	silent := map[any]bool{} // on a busy machine, a worker that is alive can be silent for a while
 	for line := range strings.SplitSeq(second.stderr.String(), "\n") {
 		if strings.Contains(line, "worker is silent") {
-			if err := json.Unmarshal([]byte(line), &silent); err != nil {
+			var w map[string]any
+			if err := json.Unmarshal([]byte(line), &w); err != nil {
 				t.Fatal(err)
 			}
+			silent[w["run_id"]] = true
 		}
 	}
 	lastEvent := map[any]time.Time{}
@@ -156,8 +156,8 @@ func monitorKilledCase(t *testing.T, j *job) {
 		t.Errorf("events of %d tasks in the log, want %d", len(ids), tasks)
 	}
 	for run, at := range lastEvent {
-		if run != nil && (run == silent.RunID) != at.Before(diedAt) {
-			t.Errorf("the silent worker is %s, but the last event of %s is at %v, and the killed worker died at %v", silent.RunID, run, at, diedAt)
+		if run != nil && at.Before(diedAt) && !silent[run] {
+			t.Errorf("the silent workers are %v, but the last event of %s is at %v, and the killed worker died at %v", silent, run, at, diedAt)
 		}
 	}
 	j.do(app.ExitStrict, "monitor", "--until-complete") // nothing is left to do

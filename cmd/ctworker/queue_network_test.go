@@ -227,7 +227,7 @@ func networkOutageIsNotAnEmptyQueueCase(t *testing.T, j *job) {
 	b := j.recordStarts()
 	network := newToxiproxy(t, j.address())
 	j.useAddress(j.scheme + network.address)
-	w := j.work("w", append([]string{"-j", "4", "--lease", "2", "--idle-timeout", "3"}, b.command(`[ -e network-up ] || exec sleep 25`)...)...)
+	w := j.work("w", append([]string{"-j", "4", "--lease", "2", "--idle-timeout", "8"}, b.command(`[ -e network-up ] || exec sleep 25`)...)...)
 	b.await(4, 1)
 	network.setEnabled(false) // the leases expire, and the running tasks are killed
 	select {

@@ -172,7 +172,7 @@ func endToEndCase(t *testing.T, j *job) {
 	before := j.counter.Total()
 	var workers []*invocation
 	for range 4 {
-		workers = append(workers, j.prepare("run", "-j", "4", "--idle-timeout", "4", "--", "/bin/true").start())
+		workers = append(workers, j.prepare("run", "-j", "4", "--idle-timeout", "15", "--", "/bin/true").start())
 	}
 	for _, w := range workers {
 		w.want(0)
