@@ -23,9 +23,9 @@ type contender struct {
 	tasks int64
 	// stdin writes the standard input of the command. It may be nil.
 	stdin func(io.Writer) error
-	// before is called before each run, and after is called after it. The measured time does not
-	// include these calls. requests returns the number of requests that the server has received.
-	// Each of these functions may be nil.
+	// The function before is called before each run, and the function after is called after each
+	// run. The measured time does not include these calls. requests returns the number of requests
+	// that the server has received. Each of these functions may be nil.
 	before, after func() error
 	requests      func() int
 	// untilLastEvent ends the measured time at the last event instead of the exit of the process.

@@ -56,8 +56,8 @@ func (b *bench) peers() error {
 		peer("multiprocessing, 1 task per child", "pool.py", 3000), peer("concurrent.futures, 1 task per child", "futures.py", 200, "fresh"))
 }
 
-// compare runs ours and the peers alternately. The measured time includes the start of each
-// program. The programs may run different numbers of tasks.
+// compare runs the contender ours and the peers alternately. The measured time includes the start
+// of each program. The programs may run different numbers of tasks.
 func (b *bench) compare(title string, ours *contender, peers ...*contender) error {
 	all := append([]*contender{ours}, peers...)
 	if err := b.inTurn(all); err != nil {

@@ -13,7 +13,8 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// plotGrowth plots the file results, and writes the plots of docs/performance.md into dir.
+// plotGrowth reads a report from the file at the path results, and writes the plots of
+// docs/performance.md into dir.
 func plotGrowth(dir, results string) error {
 	if results == "" {
 		return errors.New("-svg requires -results, the JSON file to plot")

@@ -119,8 +119,9 @@ func (s *server) tool(binary, dir, queue string, args ...string) error {
 // faster with these servers.
 const sdkLoops = 4
 
-// sdkLoop calls work repeatedly in loops goroutines, until they have processed count tasks. work
-// returns the number of tasks that it has processed.
+// sdkLoop calls the function work repeatedly, until count tasks have been processed. The parameter
+// loops is the number of goroutines that call work. Each call of work returns the number of tasks
+// that it has processed.
 func sdkLoop(count, loops int, work func(context.Context) (int, error)) error {
 	var all sync.WaitGroup
 	var through atomic.Int64

@@ -23,8 +23,8 @@ import (
 // this program runs as the worker or baseline with this key, and measures nothing.
 const roleVar = "BENCH_ROLE"
 
-// If inProcessVar is set, the worker runs its tasks in its own process. If generateVar is set, the
-// worker generates this number of tasks itself.
+// If inProcessVar is set, the worker runs its tasks in its own process. If generateVar is set, its
+// value is the number of tasks that the worker generates itself.
 const (
 	inProcessVar = "BENCH_IN_PROCESS"
 	generateVar  = "BENCH_GENERATE"
@@ -112,9 +112,9 @@ func execLoop(count, slots int) error {
 // the limit with very short tasks.
 const pipelineDepth = 256
 
-// ping is the baseline for worker processes. It starts slots processes, sends count lines in total to
-// them over sockets, and reads a line in response to each. A line is as long as a task. At most depth
-// lines per process wait for a response.
+// ping is the baseline for worker processes. It starts one process per slot, sends count lines in
+// total to the processes over sockets, and reads a line in response to each. A line is as long as a
+// task. At most depth lines per process wait for a response.
 func ping(count, slots, depth int) error {
 	self, err := os.Executable()
 	if err != nil {

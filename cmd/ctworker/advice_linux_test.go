@@ -42,7 +42,7 @@ func TestResume_StoppedAfterAllTasksHaveStarted(t *testing.T) {
 	}
 }
 
-// If a task file contains a task ID several times, each of its failures runs again.
+// If several tasks in a file have the same ID, each of these tasks that failed runs again.
 func TestResume_RerunsEachTaskOfAnID(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -77,8 +77,8 @@ func TestFailures_HostileTexts(t *testing.T) {
 	in.wantError("fifo is not a regular file, so a run cannot continue from it")
 }
 
-// The printed command is the command of this run, whatever its arguments, its flags about earlier runs and its
-// environment are.
+// The printed command runs the command of this run, whatever the arguments and the environment of
+// the run are. It does not repeat the flag --no-resume.
 func TestResume_AdviceIsTheCommandOfTheRun(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -146,7 +146,7 @@ func TestResume_TasksToSkip(t *testing.T) {
 	}
 }
 
-// A file of another kind is neither continued from nor appended to.
+// A run does not continue from a file that is not a log, and does not append to such a file.
 func TestRun_OtherFilesAreNotLogs(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -170,7 +170,7 @@ func TestRun_OtherFilesAreNotLogs(t *testing.T) {
 	audit.wantError("notes.txt: contains no event")
 }
 
-// --strict also counts the failures of the runs that are continued.
+// --strict also counts the failures of the earlier runs that this run continues.
 func TestResume_Strict(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -199,8 +199,8 @@ func TestRun_StopsWhileItWaitsForInputs(t *testing.T) {
 	}
 }
 
-// If the event log can grow no further, the run ends with the command that continues it. No task is lost, and
-// only tasks without an event run again.
+// If the event log cannot grow any further, the run ends and prints the command that continues it.
+// No task is lost, and only tasks without an event run again.
 func TestResume_FullDisk(t *testing.T) {
 	t.Parallel()
 	const n = 60

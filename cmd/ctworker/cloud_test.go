@@ -31,7 +31,7 @@ type cloud interface {
 	env(address string) []string
 	// counter returns the proxy that counts requests to the server.
 	counter() counter
-	// address is the server's address for a proxy that simulates a bad network.
+	// address returns the address to which a proxy that simulates a bad network forwards.
 	address() string
 	// depth returns the depth of a queue, or zero if the queue does not exist.
 	depth(queue string) depth

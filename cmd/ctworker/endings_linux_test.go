@@ -125,7 +125,7 @@ func TestLease_DeniedExtensionFailsTheRun(t *testing.T) {
 	in.wantFatal("allow sqs:ChangeMessageVisibility")
 }
 
-// A worker whose provider is unreachable for too long fails with the reason.
+// If the provider is unreachable for too long, the worker fails, and its error contains the reason.
 func TestUnreachableTimeout(t *testing.T) {
 	t.Parallel()
 	q := newOneTask(t)
@@ -160,8 +160,8 @@ func TestUnreachableTimeout_EventQueue(t *testing.T) {
 	}
 }
 
-// The errors of "ctworker events" name a flag of this command, and contain the way to continue. They do not name a
-// flag of "ctworker run".
+// The errors of "ctworker events" name a flag of this command, and explain how to continue. They do
+// not name a flag of "ctworker run".
 func TestEvents_FullDisk(t *testing.T) {
 	t.Parallel()
 	in := newOneTask(t).start(t, "events", "--output", "/dev/full")

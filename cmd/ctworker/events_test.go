@@ -44,7 +44,8 @@ func hideMessages(t *testing.T, address string) *hiddenMessages {
 	return h
 }
 
-// "ctworker events" does not end as if all events were read while the queue still contains events.
+// While the queue still contains events, "ctworker events" does not end as if it had read all of
+// them.
 func TestEvents_SlowQueue(t *testing.T) {
 	t.Parallel()
 	c, address := startSQS(t)

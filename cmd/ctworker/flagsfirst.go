@@ -7,9 +7,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// flagsFirst moves the flags of a command that reads logs before its other arguments, because the
-// parser of flags stops at the first argument that is not a flag. So "ctworker report events.log -o
-// report.html" works. The arguments after --, ::: and :::: are not flags.
+// flagsFirst moves the flags of a command that reads logs before its other arguments. The flag
+// parser stops at the first argument that is not a flag. With flagsFirst, "ctworker report
+// events.log -o report.html" works. The arguments after --, ::: and :::: are not flags.
 func flagsFirst(args []string, commands []*cli.Command) []string {
 	if len(args) < 2 {
 		return args

@@ -132,7 +132,8 @@ func (p process) helpCommand(a *cli.App) *cli.Command {
 	}
 }
 
-// helpAbout prints the complete help of the command with the name words, such as "queue", "status".
+// helpAbout prints the complete help of a command. The parameter words is the name of the command,
+// for example "queue", "status".
 func (p process) helpAbout(a *cli.App, words []string) error {
 	described, commands := help.OfApp(a), a.Commands
 	path := ""

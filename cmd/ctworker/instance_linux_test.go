@@ -12,8 +12,8 @@ import (
 	"github.com/ctworker/ctworker/internal/app"
 )
 
-// metadataServer simulates the metadata services of EC2 and Compute Engine. more maps further paths
-// to functions that return the response. An empty response means "not found".
+// metadataServer simulates the metadata services of EC2 and Compute Engine. The parameter more maps
+// further paths to functions that return the response. An empty response means "not found".
 func metadataServer(t *testing.T, more map[string]func() string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

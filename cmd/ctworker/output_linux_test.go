@@ -44,8 +44,8 @@ func TestStandardErrorThatIsNotRead(t *testing.T) {
 	_ = ready.Close()
 }
 
-// If the start of a run blocks while it opens a file, the first signal ends it, and the temporary directory
-// is removed.
+// If the start of a run blocks while it opens a file, the first signal ends the run, and the
+// temporary directory is removed.
 func TestSignalWhileOpening(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{

@@ -40,7 +40,7 @@ func TestOutput(t *testing.T) {
 	}
 }
 
-// What a task prints cannot look like the output of another task, and damages no terminal.
+// The output of a task cannot imitate the output of another task, and cannot damage a terminal.
 func TestOutput_Hostile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -126,8 +126,8 @@ func (p process) queueCommand(code *int) *cli.Command {
 }
 
 // tool completes cmd, a command for the queues of a job. The command accepts the flags in the
-// argument flags, the flags of the queue settings, and the flags of the settings in extra. do runs
-// the command.
+// argument flags, the flags of the queue settings, and the flags of the settings in extra. The
+// parameter do is the function that runs the command.
 func (p process) tool(code *int, name string, cmd *cli.Command, extra []string, flags []cli.Flag, do func(*cli.Context, *app.Tool) (int, error)) *cli.Command {
 	var line config.Flags
 	cmd.Flags = append(flags, config.QueueFlags(&line, extra...)...)

@@ -17,7 +17,8 @@ type worker struct {
 	name string
 }
 
-// work starts a worker. The variable WORKER contains, for its tasks, the name of the worker.
+// work starts a worker. In the environment of its tasks, the variable WORKER contains the name of
+// the worker.
 func (j *job) work(name string, args ...string) *worker {
 	j.t.Helper()
 	w := &worker{invocation: j.prepare(append([]string{"run"}, args...)...), name: name}
@@ -279,7 +280,8 @@ func shutdownReleasesPrefetchedCase(t *testing.T, j *job) {
 	}
 	write(t, j.dir, "long.jsonl", long.String())
 	j.do(0, "load", "--task-file", "long.jsonl")
-	// Wait for less time than that after which a worker releases waiting tasks even without a signal.
+	// This time limit is shorter than the time after which a worker releases waiting tasks without
+	// a signal.
 	j.await("jobs", 4*time.Second, func(d depth) bool { return d.InFlight == 1+waiting && d.Visible == 0 })
 	b.await(short+1, 1) // wait for the start of one long task, because SIGTERM would otherwise release all ten
 	w.signal(syscall.SIGTERM)

@@ -22,8 +22,8 @@ import (
 // isFullSize reports whether tests run at the size used in CI.
 func isFullSize() bool { return os.Getenv("CTWORKER_FULL") != "" }
 
-// taskCount returns the number of tasks of a test: small by default, and ci if CTWORKER_FULL is
-// set. A number above 1 in CTWORKER_FULL replaces ci.
+// taskCount returns the number of tasks of a test: the parameter small by default, and the
+// parameter ci if CTWORKER_FULL is set. A number above 1 in CTWORKER_FULL replaces ci.
 func taskCount(small, ci int) int {
 	switch n, _ := strconv.Atoi(os.Getenv("CTWORKER_FULL")); {
 	case n > 1:

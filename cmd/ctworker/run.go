@@ -95,7 +95,7 @@ func (p process) runCommand(faults config.Errors, code *int) *cli.Command {
 	}
 }
 
-// checkInputs returns an error if there is also a task file.
+// checkInputs returns an error if the command line also has a flag for a task file.
 func checkInputs(line config.Flags) error {
 	for _, f := range line {
 		if f.Name == "task-file" || f.Name == "csv" {

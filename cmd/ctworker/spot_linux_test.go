@@ -159,7 +159,7 @@ func textAfter2s(text func() string) func() string {
 	}
 }
 
-// A setting without effect is a warning, and an invalid value an error.
+// A setting without effect causes a warning, and an invalid value causes an error.
 func TestSpot_IneffectiveSettings(t *testing.T) {
 	t.Parallel()
 	dir := withTasks(t, 1)

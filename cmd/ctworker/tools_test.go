@@ -81,7 +81,8 @@ func loadErrorsCase(t *testing.T, j *job) {
 	}
 }
 
-// The queue commands show, create, purge and delete queues. The last two require --yes.
+// The queue commands show, create, purge and delete queues. To purge or delete queues, --yes is
+// required.
 func TestQueueCommands(t *testing.T) { onEach(t, queueCommandsCase) }
 
 func queueCommandsCase(t *testing.T, j *job) {

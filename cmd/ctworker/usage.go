@@ -86,7 +86,7 @@ func dashed(name string) string {
 }
 
 // unknownCommand returns the error for a word that is not a subcommand of command. If command is
-// empty, the error is that word is not a command of ctworker.
+// empty, the error states that the parameter word is not a command of ctworker.
 func unknownCommand(word, command string, commands []*cli.Command) error {
 	whole := strings.TrimSpace("ctworker " + command)
 	names := visible(commands)

@@ -1,6 +1,6 @@
-// Command commit is a worker whose tasks do not write their results after a termination notice,
-// because if the machine stopped during the write, the result would be incomplete. Such a task
-// requests a retry instead, and runs again on another machine.
+// Command commit is a worker whose tasks do not write their results after a termination notice. If
+// the machine stopped during the write, the result would be incomplete. After the notice, a task
+// therefore requests a retry instead, and runs again on another machine.
 //
 //	go build -o commit ./examples/commit
 //	./commit --task-file tasks.json --simulate-spot-termination-after 2

@@ -45,7 +45,7 @@ type csvSink struct {
 	mu     sync.Mutex
 	file   *os.File
 	closed bool
-	err    error // of a write that may have written a part of a row; there are no further writes
+	err    error // error of a write that may have left a partial row, or os.ErrClosed; if set, Write writes nothing
 }
 
 func openCSV(path string) (*csvSink, error) {

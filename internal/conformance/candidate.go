@@ -100,7 +100,7 @@ func (c *candidate) addPermit() { c.conn.AddPermits(1) }
 // revoke takes back all permits that the candidate has not used, and returns their number.
 func (c *candidate) revoke() int { return c.conn.Revoke(64) }
 
-// readLine reads a line. want describes the expected line, for errors.
+// readLine reads a line. The parameter want describes the expected line in error messages.
 func (c *candidate) readLine(want string) (taskproto.Reply, error) {
 	c.conn.SetDeadline(time.Now().Add(c.timeout))
 	text, err := c.conn.Next()

@@ -69,8 +69,8 @@ func (j *job) load(args ...string) {
 	j.manage("load_queue", append([]string{"--task-file", "tasks.json", "--force"}, args...)...)
 }
 
-// tasks writes tasks.json with one task for each of orders, and returns the number of tasks. An order
-// determines for testdata/worker.py which outcome the task must have.
+// tasks writes tasks.json with one task for each element of orders, and returns the number of
+// tasks. Each order selects the outcome that testdata/worker.py gives its task.
 func (j *job) tasks(orders ...string) int {
 	j.t.Helper()
 	type data struct {

@@ -43,8 +43,8 @@ type CommandOptions struct {
 	// several pieces, and continued is true for all pieces except the first. Stderr is called
 	// concurrently for different tasks. If Stderr is nil, the lines are discarded.
 	Stderr func(task Task, line []byte, continued bool)
-	// Output returns the receiver of what one attempt of a task prints. It is for use in this module.
-	// May be nil.
+	// Output returns the TaskOutput that receives the output of one attempt of a task. Output is
+	// for use in this module only. May be nil.
 	Output func(task Task) TaskOutput
 }
 
@@ -209,17 +209,17 @@ func (c *Command) Run(task Task, signals StopSignals) (TaskResult, error) {
 	}
 }
 
-// When the machine is too short of memory, processes or descriptors to start a process, the start
-// is repeated with exponential backoff until maxRetryTime has passed. Other tasks may end meanwhile
-// and free the resources.
+// If a process cannot be started because the machine is short of a resource, such as memory or
+// descriptors, the start is repeated with exponential backoff until maxRetryTime has passed. Other
+// tasks may end meanwhile and free the resource.
 const (
 	initialRetryDelay = 20 * time.Millisecond
 	maxRetryDelay     = time.Second
 	maxRetryTime      = 30 * time.Second
 )
 
-// shortageError is returned if no process could be started for maxRetryTime, because a resource of
-// the machine was short.
+// shortageError is returned if a process could not be started within maxRetryTime because the
+// machine was short of a resource.
 type shortageError struct{ err error }
 
 // Error returns the operating system's error, and what the user can do.
@@ -340,8 +340,8 @@ func (c *Command) files(std *stdio) []uintptr {
 	return files
 }
 
-// closedFD is a value in Spec.Files. The process does not get the descriptor whose number is the
-// index of that value.
+// closedFD marks an entry of Spec.Files. In the process, the descriptor whose number is the index
+// of this entry is closed.
 const closedFD = ^uintptr(0)
 
 // sigkillTimeout is how long to wait for the exit of a process after SIGKILL. The exit can take

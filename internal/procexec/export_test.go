@@ -3,8 +3,8 @@ package procexec
 // GuardPid returns the pid of the guard of l.
 func GuardPid(l *Launcher) int { return l.guard.process.Pid }
 
-// AddLive adds a running process to l without starting a process. The function remove removes it
-// again.
+// AddLive adds an entry for a running process to l, without starting a process. The returned
+// function removes the entry.
 func AddLive(l *Launcher) (remove func()) {
 	entry, err := l.table.reserve()
 	if err != nil {

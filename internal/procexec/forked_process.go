@@ -9,7 +9,7 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// forkedProcess is a process that the fork server was asked to fork.
+// forkedProcess is a process that this program has requested from the fork server.
 type forkedProcess struct {
 	server     *ForkServer
 	launcher   *Launcher

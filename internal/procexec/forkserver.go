@@ -38,7 +38,7 @@ type ForkServer struct {
 	mu           sync.Mutex
 	live         map[int64]*forkedProcess
 	runID        string        // Launcher.runID; "" before Start
-	spawns       bool          // tasks run in processes of the Launcher, which also kills them
+	spawns       bool          // the Launcher starts and kills the processes of the tasks
 	pid          int           // pid of the fork server; 0 until the fork server reports it
 	killDelay    time.Duration // ForkServerConfig.KillDelay
 	pingSentAt   time.Time     // when the oldest ping that has no answer was sent; zero if there is none
@@ -143,9 +143,10 @@ type ForkServerConfig struct {
 	// MaxResult is the maximum size of a result. MemoryLimit is the maximum size of the address
 	// space of a fork. Both are in bytes.
 	MaxResult, MemoryLimit int64
-	// Env are additional environment variables for the forks, as KEY=VALUE. The fork server removes
-	// all other variables with the prefixes CTWORKER_ and RMS_CLOUD_TASKS_, except CTWORKER_BIN,
-	// because they may belong to another run, in which the user's program is a task.
+	// Env are additional environment variables for the forks, as KEY=VALUE. Except for
+	// CTWORKER_BIN, the fork server removes all other variables with the prefixes CTWORKER_ and
+	// RMS_CLOUD_TASKS_. The removed variables may belong to another run, in which the user's
+	// program is a task.
 	Env                   []string
 	Shutdown, Termination *Notification
 	// OnWarning receives the warnings of the fork server. It is not called concurrently.

@@ -41,13 +41,13 @@ func (e *brokenError) Error() string {
 	return "ctworker closed the connection to the fork server because of a panic in ctworker: " + e.cause.Error()
 }
 
-// Is reports whether target is ErrForkServerExited, because the fork server was killed.
+// Is reports whether target is ErrForkServerExited: a fork server that was killed has exited.
 func (e *brokenError) Is(target error) bool { return target == ErrForkServerExited }
 
 // Unwrap returns the panic.
 func (e *brokenError) Unwrap() error { return e.cause }
 
-// Is reports whether target is ErrForkServerExited, because the fork server was killed.
+// Is reports whether target is ErrForkServerExited: a fork server that was killed has exited.
 func (e *unresponsiveError) Is(target error) bool { return target == ErrForkServerExited }
 
 // setPid records the pid that the fork server reports. It ignores the pid of a process that is not

@@ -24,8 +24,8 @@ var ErrClosed = errors.New("the Launcher is closed")
 type Options struct {
 	// Guard is a command whose main function calls RunGuard first, for example the command of this
 	// program. NewLauncher starts the command once, as a helper process. If this program is killed
-	// by SIGKILL, the helper kills all tasks and everything that they started. If Guard is empty,
-	// only the tasks themselves are then killed, by the kernel (Linux).
+	// by SIGKILL, the helper kills all tasks and everything that they started. If Guard is empty
+	// and this program is killed, the kernel kills only the tasks themselves (Linux).
 	Guard []string
 	// Subreaper makes this program adopt and kill processes that tasks leave behind outside of
 	// their process groups (Linux). Between NewLauncher and Close, the Launcher kills every new

@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 // because a machine that runs many tests can be slow.
 const testTimeout = time.Minute
 
-// isolatedVar is an environment variable with the name of the only test that this process runs.
+// isolatedVar is an environment variable. Its value is the name of the only test that this process
+// runs.
 const isolatedVar = "PROCEXEC_TEST_ISOLATED"
 
 // isolated runs a test in a separate process. Tests need this if they count the descriptors or the

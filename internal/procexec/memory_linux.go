@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// ResidentMemory returns the resident memory of a process in bytes, without its children. ok is false
-// if it is unknown, for example because the process has exited.
+// ResidentMemory returns the resident memory of a process in bytes, without its children. ok is
+// false if the size is unknown, for example because the process has exited.
 func ResidentMemory(pid int) (size int64, ok bool) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
 	if err != nil {

@@ -57,7 +57,8 @@ func (n *Notification) Path() string { return n.path }
 // return the same error.
 func (n *Notification) Raise() error {
 	n.once.Do(func() {
-		// Create the file first, so that a task that the descriptor wakes finds the file.
+		// Create the file before the descriptor becomes readable. A task that waits for the
+		// descriptor then finds the file.
 		if err := n.createFile(); err != nil {
 			n.err = fmt.Errorf("notification: create the file %s: %w", n.path, err)
 		}

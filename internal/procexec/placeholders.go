@@ -14,7 +14,7 @@ import (
 	"github.com/ctworker/ctworker/internal/utf8cut"
 )
 
-// placeholders is an argument of a command. The placeholders {task_id} and {data.KEY} in it are
+// placeholders is one parsed argument of a command. In the argument, {task_id} and {data.KEY} are
 // replaced by values of the task. Other text in braces stays unchanged.
 type placeholders struct {
 	text  string

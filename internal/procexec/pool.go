@@ -49,10 +49,10 @@ type PoolOptions struct {
 	MaxResult int64
 	// Shutdown and Termination are passed to processes started by Argv. May be nil.
 	Shutdown, Termination *Notification
-	// Output returns the receiver of what one attempt of a task prints. Task.ID is empty for what a
-	// process prints while it runs no task. If Output is nil, the processes print to the standard
-	// output and error of this program, or of the fork server. Output and Streams are for use in this
-	// module.
+	// Output returns the TaskOutput that receives the output of one attempt of a task. Task.ID is
+	// empty for output that a process prints while it runs no task. If Output is nil, the processes
+	// print to the standard output and error of this program, or of the fork server. Output and
+	// Streams are for use in this module only.
 	Output func(Task) TaskOutput
 	// Streams are the streams that Output receives. The processes share the other streams with this
 	// program.
@@ -83,7 +83,8 @@ type Pool struct {
 	path     string
 	env      []string
 	null     *os.File
-	// ask asks the event loop for the running tasks. It is nil before the run.
+	// ask holds the function that asks the event loop for the running tasks. It is nil before the
+	// run.
 	ask atomic.Pointer[func(context.Context) ([]RunningTask, error)]
 }
 

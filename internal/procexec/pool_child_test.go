@@ -53,8 +53,8 @@ var workerChildren = map[string]func(args []string){
 	},
 }
 
-// unclaimed writes the line ready, and reads its first task without claiming it (announcing that it
-// starts the task).
+// unclaimed writes the text in the parameter ready, and then reads its first task. It does not
+// claim the task, that is, it does not announce that it starts the task.
 func unclaimed(ready string) {
 	w := newWorkerProcess(true)
 	_, _ = w.in.ReadBytes('\n')

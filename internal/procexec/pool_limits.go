@@ -11,8 +11,8 @@ import (
 const longTaskThreshold = 20 * time.Millisecond
 
 // suspensionThreshold distinguishes a program that was suspended, for example by Ctrl-Z, from a
-// slow program. If the program notices a deadline later than this, it was probably suspended: even
-// on a busy machine, timers are rarely that late.
+// slow program. If the program notices a deadline more than suspensionThreshold late, the program
+// was probably suspended: even on a busy machine, timers are rarely that late.
 const suspensionThreshold = 500 * time.Millisecond
 
 func (l *loop[J, R]) setLimit(w *poolProcess[J], at time.Time) { l.deadlines.set(&w.limit, at) }

@@ -12,7 +12,7 @@ import (
 	"github.com/ctworker/ctworker/internal/taskproto"
 )
 
-// RunConfig configures Run. J is the caller's type of jobs, and R its type of results. For each
+// RunConfig configures Run. J is the type of the jobs, and R is the type of the results. For each
 // job, Run either sends a result to Output or calls OnRelease. Run never calls two callbacks at the
 // same time. Callbacks must not block, because a callback that blocks stops the whole run.
 type RunConfig[J, R any] struct {
@@ -143,7 +143,7 @@ type slot[J any] struct {
 	preforked *poolProcess[J] // the next process, started in advance; it gets tasks when current is gone
 
 	retryLaunch   deadline  // when to fork again, after a fork failed because a resource was short
-	shortageSince time.Time // since when forks fail because a resource is short; zero if the last fork succeeded
+	shortageSince time.Time // when forks began to fail because a resource is short; zero if the last fork succeeded
 }
 
 // run handles events until the run is over.

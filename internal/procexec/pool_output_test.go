@@ -17,7 +17,7 @@ type outputs struct {
 	mu        sync.Mutex
 	text      map[string]string
 	ended     map[string]int
-	uncertain map[string]string // by what was printed, the task that it was assigned to
+	uncertain map[string]string // printed text → task that the text was assigned to
 }
 
 func newOutputs(t *testing.T) *outputs {
@@ -58,7 +58,8 @@ func (o *taskOutput) End() {
 	o.outputs.ended[o.id]++
 }
 
-// What a task prints belongs to it, in each kind of process. Each task's output ends once.
+// In each kind of process, output is attributed to the task that printed it. The output of each
+// task ends once.
 func TestPoolOutput_BelongsToItsTask(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker", "worker-ahead", "worker-ring"} {
@@ -95,8 +96,8 @@ func TestPoolOutput_BelongsToItsTask(t *testing.T) {
 	}
 }
 
-// A process that has been silent for long gets tasks in advance. What it prints then is not lost,
-// and it is attributed exactly again afterwards.
+// A process that has printed nothing for a long time gets tasks in advance. If the process then
+// prints something, this output is not lost, and later output is attributed exactly again.
 func TestPoolOutput_AfterSilence(t *testing.T) {
 	t.Parallel()
 	for _, child := range []string{"worker-ahead", "worker-ring"} {

@@ -33,7 +33,7 @@ type poolProcess[J any] struct {
 	claim          claimState       // whether the process has claimed its first task
 	launchedAt     time.Time        // when the start of the process began
 	headStartedAt  time.Time        // when the process began the first task of sent
-	returnBy       time.Time        // until when the process must return the next task of revoked; used in state returning
+	returnBy       time.Time        // time by which the process must return the next task of revoked; used in state returning
 	isLong         bool             // the last task of the process is long, so no job should wait for this process
 	finalResult    *TaskResult      // result of a process that runs only one task; kept until the process has exited
 	batches        chan *replyBatch // empty batches for the goroutine that reads
@@ -190,7 +190,8 @@ func (l *loop[J, R]) onResult(w *poolProcess[J], r *reply) {
 	}
 }
 
-// countQuiet counts a task that has ended towards the tasks without output.
+// countQuiet is called when a task has ended. It updates quietIn: a task that has printed output
+// restarts the count of tasks without output.
 func (w *poolProcess[J]) countQuiet(task Task) {
 	if w.output == nil {
 		return

@@ -8,9 +8,9 @@ import (
 )
 
 // A replyBatch holds lines that a process has written and that the loop has not handled yet. The
-// goroutine of loop.read fills the batch, and the loop returns the batch to it for reuse. Each
-// process has two batches, so that the goroutine can fill one batch while the loop handles the
-// other.
+// goroutine of loop.read fills the batch, and the loop returns the batch to this goroutine for
+// reuse. Each process has two batches, so that the goroutine can fill one batch while the loop
+// handles the other.
 type replyBatch struct {
 	replies []reply
 	ids     []byte // copies of the ids of all replies, because the buffer of the lines is reused

@@ -41,7 +41,8 @@ func startPool(t *testing.T, child string, slots int, opts procexec.PoolOptions)
 	return startPoolWithMaxQueueTime(t, child, slots, opts, 0)
 }
 
-// startPoolWithMaxQueueTime starts a run. If maxQueueTime is not 0, other workers share the source.
+// startPoolWithMaxQueueTime starts a run. If maxQueueTime is not 0, the pool assumes that other
+// workers share the source.
 func startPoolWithMaxQueueTime(t *testing.T, child string, slots int, opts procexec.PoolOptions, maxQueueTime time.Duration) *poolRun {
 	t.Helper()
 	demand := prefetch.New(prefetch.Config{Slots: slots, MaxQueueTime: maxQueueTime})
@@ -330,7 +331,8 @@ func TestPool_MovesTasksAwayFromLongProcess(t *testing.T) {
 	r.putAs("long1", action{Do: "await", Arg: file})
 	awaitFile(t, file+".begun")
 	r.putAs("waiting", action{Do: "await", Arg: file})
-	// Wait until three checks in a row find the task "waiting" released, or still in the channel.
+	// Wait until the task "waiting" is either released or still in the channel in three consecutive
+	// checks.
 	for rested := 0; rested < 3; {
 		<-time.After(grace)
 		r.mu.Lock()

@@ -47,7 +47,7 @@ func checkProcAt(proc string, self, guard int, runID string) error {
 }
 
 // isOwnProc reports whether /proc belongs to the PID namespace of this process. If it does not, a
-// pid in /proc denotes another process than the same pid in a system call.
+// pid in /proc and the same pid in a system call denote different processes.
 func isOwnProc() bool {
 	link, err := os.Readlink("/proc/self")
 	return err == nil && link == strconv.Itoa(os.Getpid())

@@ -34,7 +34,7 @@ type Process struct {
 	mu            sync.Mutex
 	running       bool      // started and not reaped, so pid cannot denote another process
 	killRequested bool      // Close was called: kill the process as soon as it is started
-	lingerUntil   time.Time // until when the other processes of the group may run after the leader has exited
+	lingerUntil   time.Time // after the leader has exited, the other processes of the group may run until this time
 
 	waitMu   sync.Mutex // held while a goroutine waits for the exit; guards pidfd
 	reapOnce sync.Once  // starts the goroutine that calls reap
@@ -87,8 +87,9 @@ func (p *Process) signalGroup(sig syscall.Signal) {
 	}
 }
 
-// killWhenStarted kills and reaps the process. If the process is not started yet, setRunning does
-// this later: the pid is still 0, and a signal to group 0 would reach this program.
+// killWhenStarted kills and reaps the process. If the process is not started yet, its pid is still
+// 0, and a signal to group 0 would reach this program. In that case, setRunning kills the process
+// later.
 func (p *Process) killWhenStarted() {
 	p.mu.Lock()
 	p.killRequested = true

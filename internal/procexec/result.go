@@ -33,7 +33,7 @@ type TaskResult struct {
 	RawResult      []byte
 	// Exception is the text of the exception. It is set if Kind is Exception.
 	Exception string
-	// Permanent means that another attempt would fail as well, according to the process. It can be
+	// Permanent means that, according to the process, another attempt would also fail. It can be
 	// set if Kind is Exception.
 	Permanent bool
 	// ExitCode is set if Kind is Exited; see Exit.Code.
