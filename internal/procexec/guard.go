@@ -88,9 +88,8 @@ func (g *guard) stop() error {
 	return errors.Join(err, <-g.waitErr, g.lifeline.Close())
 }
 
-// In a process that a Launcher has started as its guard, RunGuard runs the guard and does not
-// return. In any other process, RunGuard returns immediately. Call RunGuard first in main; see
-// Options.Guard.
+// RunGuard runs the guard, and does not return, in a process that a Launcher has started as its guard.
+// In any other process, it returns immediately. Call RunGuard first in main; see Options.Guard.
 func RunGuard() {
 	value, ok := os.LookupEnv(guardVar)
 	if !ok {
