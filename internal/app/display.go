@@ -36,6 +36,7 @@ type display struct {
 	// terminal reports whether standard error is a terminal, and cursor whether that terminal
 	// supports cursor movement. console reports whether the log is formatted as text.
 	terminal, cursor, console bool
+	recordsOutput             bool // there is an output log, so the standard error of commands is not logged elsewhere than on a terminal
 	hasBar                    atomic.Bool
 	// endBy is the time until which the program, at its end, waits for the reader of standard error. It is
 	// zero before the end.
@@ -49,6 +50,7 @@ func newDisplay(stderr *os.File, cfg *config.Config) *display {
 	d := &display{stderr: stderr, screen: &swapWriter{w: stderr}, atEnd: make(chan os.Signal, 1)}
 	d.terminal = term.IsTerminal(int(stderr.Fd()))
 	d.cursor = d.terminal && movesCursor(os.Getenv("TERM"))
+	d.recordsOutput = cfg.OutputLog != "" || cfg.OutputDirPerTask != ""
 	d.console = cfg.LogFormat == "console" || cfg.LogFormat != "json" && d.terminal
 	d.out = newOutput(d.screen)
 	level, err := zerolog.ParseLevel(cfg.LogLevel)
@@ -82,6 +84,7 @@ func (d *display) formatted(w io.Writer) io.Writer {
 }
 
 func (d *display) consoleWriter(w io.Writer) io.Writer {
+	stderrShown := d.terminal || !d.recordsOutput
 	format := time.DateTime
 	if d.terminal {
 		format = time.TimeOnly
@@ -91,7 +94,7 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 		NoColor: !d.cursor || os.Getenv("NO_COLOR") != "",
 		// ConsoleWriter quotes fields but not the message, which may contain a task's data.
 		FormatPrepare: func(event map[string]any) error {
-			shorten(event)
+			shorten(event, stderrShown)
 			shortenResume(event)
 			if text, ok := event[zerolog.MessageFieldName].(string); ok {
 				event[zerolog.MessageFieldName] = printable(text)
@@ -101,8 +104,9 @@ func (d *display) consoleWriter(w io.Writer) io.Writer {
 	}
 }
 
-// shorten moves the fields of a log line about a task into the message of that line.
-func shorten(event map[string]any) {
+// shorten moves the fields of a log line about a task into the message of that line. stderrShown states that
+// the standard error of tasks is in the log.
+func shorten(event map[string]any, stderrShown bool) {
 	text := func(field string) string {
 		value, _ := event[field].(string)
 		return units.OneLine(value)
@@ -110,7 +114,7 @@ func shorten(event map[string]any) {
 	id, _ := event["task_id"].(string)
 	id = units.ShortID(id)
 	reason, line := text("reason"), text("line")
-	if outcome := text("outcome"); outcome == "exited" || outcome == "timed_out" { // its standard error is in the log already
+	if outcome := text("outcome"); stderrShown && (outcome == "exited" || outcome == "timed_out") {
 		reason, _, _ = strings.Cut(reason, ": ")
 	}
 	switch event[zerolog.MessageFieldName] {

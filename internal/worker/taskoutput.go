@@ -51,9 +51,9 @@ func (w *Worker) capturedStreams() []procexec.Stream {
 }
 
 // commandOutput returns the callbacks that receive what commands print. Their standard error is
-// always logged. Their standard output is their result, so it is only recorded.
+// recorded or logged; at a terminal, both. Their standard output is their result, so it is only recorded.
 func (w *Worker) commandOutput() (stderr func(procexec.Task, []byte, bool), output func(procexec.Task) procexec.TaskOutput) {
-	if !w.opts.Terminal.Stderr {
+	if !w.opts.Terminal.Stderr && w.outputLog == nil {
 		stderr = w.logStderr
 	}
 	if w.outputLog != nil || w.opts.Terminal.Stderr {
