@@ -36,6 +36,9 @@ func (p process) outputCommand(code *int) *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			opts.TaskIDs = c.Args().Slice()
+			if c.IsSet("attempt") && opts.Attempt == 0 {
+				opts.Attempt = -1
+			}
 			if err := app.CheckOutputOptions(opts); err != nil {
 				return &usageError{err.Error(), helpOf("output")}
 			}

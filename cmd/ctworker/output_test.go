@@ -32,6 +32,10 @@ func TestOutput(t *testing.T) {
 		show(app.ExitOK, "err b\n", "--attempt", "2", "--stream", "stderr", "b")
 		show(app.ExitOK, "a: out a\nb: out b\n", "--attempt", "1", "--stream", "stdout", "a", "b")
 		show(app.ExitFatal, "", "c")
+		show(app.ExitUsage, "", "--attempt", "0", "a")
+		same := prepare(t, dir, "results", "events.log", "events.log").start()
+		same.want(app.ExitFatal)
+		same.wantError("the same file is given twice")
 		for file, want := range map[string]string{"a/1.stdout": "out a\n", "b/2.stderr": "err b\n"} {
 			if got, err := os.ReadFile(filepath.Join(dir, "out", file)); err != nil || string(got) != want {
 				t.Errorf("%s: %q, error %v", file, got, err)

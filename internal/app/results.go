@@ -96,6 +96,9 @@ func notifyEnd(incoming chan<- os.Signal) {
 }
 
 func exportResults(ctx context.Context, stdin io.Reader, stdout *os.File, stderr io.Writer, opts ResultsOptions) (err error) {
+	if err := checkDistinctLogs(opts.Logs); err != nil {
+		return err
+	}
 	logs, err := openLogs(ctx, stdin, opts.Logs)
 	if err != nil {
 		return err
@@ -116,6 +119,24 @@ func exportResults(ctx context.Context, stdin io.Reader, stdout *os.File, stderr
 		reportDamage(stderr, printable(path), logs.Damage[i])
 	}
 	_, _ = io.WriteString(stderr, printable(resultsSummary(stats, opts)))
+	return nil
+}
+
+// checkDistinctLogs returns an error if two of the logs are the same file.
+func checkDistinctLogs(paths []string) error {
+	var before []os.FileInfo
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil { // also for "-"; results.Open reports a missing file
+			continue
+		}
+		for _, other := range before {
+			if os.SameFile(info, other) {
+				return fmt.Errorf("event log %s: the same file is given twice, and its events would count twice; give it once", path)
+			}
+		}
+		before = append(before, info)
+	}
 	return nil
 }
 

@@ -143,7 +143,7 @@ func CheckOutputOptions(opts OutputOptions) error {
 	case opts.File == "":
 		return errors.New("--output-log is missing: give the file that the run wrote with --output-log")
 	case opts.Attempt < 0:
-		return fmt.Errorf("--attempt %d: give 1 or more", opts.Attempt)
+		return errors.New("--attempt: give 1 or more")
 	case opts.Stream != "" && !slices.Contains([]string{"stdout", "stderr"}, opts.Stream):
 		return fmt.Errorf("--stream %q: give stdout or stderr", opts.Stream)
 	}
