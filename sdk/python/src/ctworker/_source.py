@@ -134,6 +134,22 @@ def _write(pipe: int, line: bytes) -> None:
 
 
 def _encode(number: int, task: Any) -> bytes:
+    """Return the line of a task."""
+    # Most tasks are valid dicts with a str as ID. For them, the checks below would take as long as
+    # the encoding.
+    if type(task) is dict and "data" in task:
+        task_id = task.get("task_id")
+        if type(task_id) is str and task_id:
+            try:
+                return encode_value({"task_id": task_id, "data": task["data"]}) + b"\n"
+            except (TypeError, ValueError, RecursionError):
+                pass  # _encode_checked describes the error
+    return _encode_checked(number, task)
+
+
+def _encode_checked(number: int, task: Any) -> bytes:
+    """Return the line of a task, or raise InvalidTaskError."""
+
     def invalid(why: str) -> InvalidTaskError:
         return InvalidTaskError(
             f"task {number} of the task source {why}; a task is a dict such as "
